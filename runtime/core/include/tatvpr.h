@@ -1,0 +1,222 @@
+/* tatvpr-edge: a frame goes in, a place descriptor comes out.
+ *
+ * This is the whole public C interface. It is the same on Linux (a shared library) and on a
+ * microcontroller (a static library). The library allocates nothing, opens no file, keeps no
+ * global state and never exits: the caller owns every byte, and every call answers with a status.
+ *
+ * Structures that may grow begin with their size: set `.size = sizeof(...)`; fields that an older
+ * caller does not know are then taken as zero, which always means the default.
+ *
+ * Thread safety: a tatvpr_model and a tatvpr_map are read-only once initialised and may be shared;
+ * each concurrent call needs an arena of its own.
+ */
+#ifndef TATVPR_H
+#define TATVPR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define TATVPR_API
+#else
+#define TATVPR_API __attribute__((visibility("default")))
+#endif
+
+#define TATVPR_ABI 1u            /* raised on every incompatible change of this file */
+#define TATVPR_ARENA_ALIGN 64u   /* arenas, weight blobs and maps begin at such an address */
+
+typedef enum tatvpr_status {
+    TATVPR_OK = 0,
+    TATVPR_ERR_NULL = 1,          /* a required pointer is null */
+    TATVPR_ERR_ABI = 2,           /* the program or a structure is of another ABI */
+    TATVPR_ERR_ALIGNMENT = 3,     /* arena, blob or map not at a multiple of TATVPR_ARENA_ALIGN */
+    TATVPR_ERR_ARENA = 4,         /* the arena is smaller than tatvpr_arena_bytes() */
+    TATVPR_ERR_K = 5,             /* k is not in (0, 1] */
+    TATVPR_ERR_TOKENS = 6,        /* tokens is not in (0, 1] */
+    TATVPR_ERR_FRAME = 7,         /* frame without pixels, or a stride shorter than a row */
+    TATVPR_ERR_FORMAT = 8,        /* unknown pixel format, or odd size in a subsampled one */
+    TATVPR_ERR_FRAME_TOO_LARGE = 9, /* the resize tables of this frame do not fit the arena */
+    TATVPR_ERR_BLOB_TRUNCATED = 10, /* the weights are shorter than they say */
+    TATVPR_ERR_BLOB_MAGIC = 11,   /* these bytes are no weights of ours */
+    TATVPR_ERR_BLOB_VERSION = 12, /* weights of a newer format */
+    TATVPR_ERR_BLOB_CRC = 13,     /* the weights were altered or half written */
+    TATVPR_ERR_BLOB_MODEL = 14,   /* weights of another model than the program's */
+    TATVPR_ERR_BLOB_LAYOUT = 15,  /* weights packed for another kind of board */
+    TATVPR_ERR_KERNELS = 16,      /* the kernels asked for do not exist or cannot run here */
+    TATVPR_ERR_MAP_TRUNCATED = 17,
+    TATVPR_ERR_MAP_MAGIC = 18,
+    TATVPR_ERR_MAP_VERSION = 19,
+    TATVPR_ERR_MAP_FEATURE = 20,  /* the map requires a feature that this reader lacks */
+    TATVPR_ERR_MAP_HEADER = 21,   /* counts, sizes or offsets that contradict each other */
+    TATVPR_ERR_MAP_CRC = 22,
+    TATVPR_ERR_MAP_MODEL = 23,    /* a map of another model */
+    TATVPR_ERR_MAP_EMPTY = 24,    /* a query over a map without places */
+    TATVPR_ERR_NOT_FINITE = 25,   /* the descriptor has a NaN or an infinity: nothing is returned */
+    TATVPR_ERR_THREADS = 26,      /* threads asked of a build without them, or out of range */
+    TATVPR_ERR_ARGUMENT = 27      /* any other argument out of range */
+} tatvpr_status;
+
+/* One line of English for a status; never null. */
+TATVPR_API const char *tatvpr_status_text(tatvpr_status status);
+
+/* ---- frames ------------------------------------------------------------------------------- */
+
+typedef enum tatvpr_format {
+    TATVPR_RGB888 = 1, /* R G B bytes, one plane */
+    TATVPR_BGR888 = 2, /* B G R bytes, one plane (OpenCV) */
+    TATVPR_GRAY8 = 3,
+    TATVPR_RGB565 = 4, /* 16 bits, little endian, red in the top five */
+    TATVPR_YUV422 = 5, /* Y0 U Y1 V bytes (YUYV), even width */
+    TATVPR_NV12 = 6    /* plane 0: Y; plane 1: U V at half size; even width and height */
+} tatvpr_format;
+
+/* A camera frame of any size; it is squashed to the model's square exactly as in training. */
+typedef struct tatvpr_frame {
+    uint32_t size;      /* sizeof(tatvpr_frame) */
+    uint32_t format;    /* tatvpr_format */
+    int32_t width;      /* pixels */
+    int32_t height;
+    const uint8_t *planes[3];
+    int32_t strides[3]; /* bytes from one row to the next; may be negative */
+} tatvpr_frame;
+
+/* ---- options ------------------------------------------------------------------------------ */
+
+typedef struct tatvpr_power {
+    uint32_t size;
+    int32_t millivolt;
+    int32_t milliampere;
+    uint32_t age_ms; /* how old the reading is */
+} tatvpr_power;
+
+/* Reads the board's supply; a status other than TATVPR_OK means "no telemetry". */
+typedef tatvpr_status (*tatvpr_read_power)(void *user, tatvpr_power *power);
+
+/* Called at the begin (1) and end (0) of every layer with its name, for profilers. */
+typedef void (*tatvpr_trace)(void *user, const char *layer, int begin);
+
+typedef struct tatvpr_options {
+    uint32_t size;     /* sizeof(tatvpr_options) */
+    float k;           /* fraction of activations kept, in (0, 1] */
+    float tokens;      /* fraction of patch tokens kept after the early block, in (0, 1] */
+    int32_t threads;   /* 0 or 1: the calling thread alone; the bytes are the same for any number */
+    tatvpr_read_power read_power; /* used by tatvpr_governor alone; may be null */
+    tatvpr_trace trace;           /* may be null */
+    void *user;                   /* handed to both */
+    float *tokens_out;            /* may be null: receives the last block's tokens [T, D] */
+    size_t tokens_out_floats;     /* its room; too little is TATVPR_ERR_ARGUMENT */
+    int32_t *token_count_out;     /* may be null: receives T */
+} tatvpr_options;
+
+/* ---- model -------------------------------------------------------------------------------- */
+
+/* Generated code of one model for one kind of board; see the artifact's model.c. */
+typedef struct tatvpr_program tatvpr_program;
+struct tatvpr_kernels;
+
+/* A program bound to its weights. Owned by the caller, filled by tatvpr_model_init. */
+typedef struct tatvpr_model {
+    const tatvpr_program *program;
+    const uint8_t *weights;  /* the blob, or its prepared copy */
+    const struct tatvpr_kernels *kernels;
+} tatvpr_model;
+
+/* What a caller may ask of a model without running it. */
+typedef struct tatvpr_model_info {
+    uint32_t size; /* sizeof(tatvpr_model_info) */
+    uint32_t abi;
+    const char *name;          /* "micro" */
+    const uint8_t *model_hash; /* 32 bytes: SHA-256 of the canonical graph and weights */
+    int32_t image_size;        /* the square side in pixels */
+    int32_t descriptor_size;   /* floats in a descriptor */
+    int32_t token_dim;         /* D */
+    int32_t max_tokens;        /* T with tokens = 1, the CLS token included */
+    size_t arena_bytes;
+    size_t weight_bytes;       /* bytes of the blob */
+} tatvpr_model_info;
+
+/* The program linked into this library (one model a library). */
+TATVPR_API const tatvpr_program *tatvpr_program_get(void);
+
+/* RAM that prepared weights need with these kernels; 0 where the blob is used in place. */
+TATVPR_API size_t tatvpr_prepared_bytes(const tatvpr_program *program, const char *kernels);
+
+/* Checks the blob (magic, version, layout, CRC, model) and binds it. `kernels` is null for the
+ * fastest that this CPU can run, or a name as listed by tatvpr_kernels_name(). `prepared` may be
+ * null where tatvpr_prepared_bytes() is 0. The blob must outlive the model unless it was prepared. */
+TATVPR_API tatvpr_status tatvpr_model_init(tatvpr_model *model, const tatvpr_program *program,
+                                           const void *blob, size_t blob_bytes,
+                                           const char *kernels, void *prepared,
+                                           size_t prepared_bytes);
+
+TATVPR_API tatvpr_status tatvpr_model_get_info(const tatvpr_program *program,
+                                               tatvpr_model_info *info);
+
+/* Names of the kernel variants in this library, best first; null past the last. */
+TATVPR_API const char *tatvpr_kernels_name(int32_t index);
+/* 1 when this CPU can run that variant. */
+TATVPR_API int32_t tatvpr_kernels_usable(const char *kernels);
+
+/* ---- describe ----------------------------------------------------------------------------- */
+
+typedef struct tatvpr_arena {
+    void *base; /* aligned to TATVPR_ARENA_ALIGN */
+    size_t bytes;
+} tatvpr_arena;
+
+/* Bytes of arena that describe and query need for this model. With `threads` > 1 more. */
+TATVPR_API size_t tatvpr_arena_bytes(const tatvpr_model *model, int32_t threads);
+
+/* Frame to descriptor: `descriptor` receives info.descriptor_size floats of unit length. On any
+ * status but TATVPR_OK it is left untouched. */
+TATVPR_API tatvpr_status tatvpr_describe(const tatvpr_model *model, tatvpr_arena arena,
+                                         const tatvpr_frame *frame, const tatvpr_options *options,
+                                         float *descriptor);
+
+/* ---- place map ---------------------------------------------------------------------------- */
+
+/* A validated view of the bytes of a .placemap; it copies nothing. */
+typedef struct tatvpr_map {
+    uint32_t size;
+    uint32_t kind;   /* 1 int8, 2 binary */
+    uint32_t dim;    /* descriptor elements */
+    uint32_t bands;
+    uint64_t places;
+    const uint8_t *base;
+    size_t bytes;
+} tatvpr_map;
+
+typedef struct tatvpr_match {
+    uint32_t size;
+    uint32_t band;
+    uint64_t place;
+    float score;      /* cosine (int8) or 1 - 2 * hamming / dim (binary), in [-1, 1] */
+    int32_t accepted; /* 1 yes, 0 no, -1 the map carries no threshold */
+    double pose[7];   /* x y z qx qy qz qw */
+} tatvpr_match;
+
+/* Validates the header, the offsets and the checksum. `model` may be null: then the model hash is
+ * not compared. */
+TATVPR_API tatvpr_status tatvpr_map_open(tatvpr_map *map, const void *bytes, size_t size,
+                                         const tatvpr_model *model);
+
+/* The `count` best places for a descriptor, best first, ties to the lower place; the band nearest
+ * to (k, tokens) is searched. `matches` has room for `count`; `found` receives how many. */
+TATVPR_API tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model,
+                                           const float *descriptor, float k, float tokens,
+                                           tatvpr_match *matches, int32_t count, int32_t *found);
+
+/* describe and search in one call. */
+TATVPR_API tatvpr_status tatvpr_query(const tatvpr_model *model, tatvpr_arena arena,
+                                      const tatvpr_frame *frame, const tatvpr_options *options,
+                                      const tatvpr_map *map, tatvpr_match *matches, int32_t count,
+                                      int32_t *found);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
