@@ -1,1 +1,1 @@
-
+"""The project's rules in one place: operators, numerics, packing, file formats (NumPy only)."""

@@ -1,0 +1,120 @@
+"""One table of our operators; every name in every tool is made from it.
+
+"Plugin not found" is the most reported fault of this field: the ONNX domain, the TensorRT plugin
+name, version and namespace, the TVM converter name and the C symbol all come from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+DOMAIN = "ai.tatvpr"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One custom operator.
+
+    ``inputs`` and ``outputs`` are (name, ONNX element type, shape in words); ``attributes`` maps
+    a name to its default (``None``: required).
+    """
+
+    name: str
+    inputs: tuple[tuple[str, str, str], ...]
+    outputs: tuple[tuple[str, str, str], ...]
+    attributes: dict[str, int | None] = field(default_factory=dict)
+    summary: str = ""
+
+    @property
+    def onnx_key(self) -> tuple[str, str]:
+        """(domain, op_type) as ONNX names it."""
+        return DOMAIN, self.name
+
+    @property
+    def tensorrt_name(self) -> str:
+        """Plugin name: the ONNX op_type, which is how the TensorRT parser looks it up."""
+        return self.name
+
+    @property
+    def tensorrt_version(self) -> str:
+        """Plugin version string."""
+        return str(VERSION)
+
+    @property
+    def tensorrt_namespace(self) -> str:
+        """Plugin namespace: the ONNX domain, which the parser tries when no attribute says one."""
+        return DOMAIN
+
+    @property
+    def snake_name(self) -> str:
+        """``TernaryMatMul`` -> ``ternary_mat_mul``."""
+        return "".join("_" + c.lower() if c.isupper() else c for c in self.name).lstrip("_")
+
+    @property
+    def tvm_name(self) -> str:
+        """Key in TVM's ONNX converter map, which knows no domains."""
+        return self.name
+
+    @property
+    def torch_name(self) -> str:
+        """Name under ``torch.ops``."""
+        return f"tatvpr::{self.snake_name}"
+
+    @property
+    def c_symbol(self) -> str:
+        """C function of the core that carries the operator out."""
+        return f"tatvpr_op_{self.snake_name}"
+
+
+_ALL = (
+    Operator(
+        "PatchEmbed",
+        inputs=(
+            ("pixels", "uint8", "[H, W, 3]"),
+            ("W", "int8", "[D, P*P*3]"),
+            ("scale", "float32", "[D]"),
+            ("bias", "float32", "[D]"),
+        ),
+        outputs=(("Y", "float32", "[(H/P)*(W/P), D]"),),
+        summary="8-bit patch projection: (sum (p - 128) * w) * scale + bias",
+    ),
+    Operator(
+        "TopKGate",
+        inputs=(("X", "float32", "[..., T, K]"), ("k", "float32", "[]")),
+        outputs=(("Q", "int8", "[..., T, K]"), ("S", "float32", "[..., T, 1]")),
+        attributes={"group": 1, "scope": 0},
+        summary="quantise each token to int8 and keep its largest fraction k",
+    ),
+    Operator(
+        "TernaryMatMul",
+        inputs=(
+            ("Q", "int8", "[..., K]"),
+            ("S", "float32", "[..., 1]"),
+            ("W", "int8", "[N, ceil(K/4)]"),
+            ("scale", "float32", "[1 or N]"),
+            ("bias", "float32", "[N]"),
+        ),
+        outputs=(("Y", "float32", "[..., N]"),),
+        summary="int8 activations times weights in {-1, 0, +1}",
+    ),
+    Operator(
+        "QuantAttention",
+        inputs=(("QKV", "float32", "[T, 3*D]"),),
+        outputs=(("Y", "float32", "[T, D]"), ("A", "float32", "[T]")),
+        attributes={"heads": None},
+        summary="8-bit self-attention; A is what the CLS token looks at",
+    ),
+    Operator(
+        "KeepTokens",
+        inputs=(
+            ("X", "float32", "[T, D]"),
+            ("A", "float32", "[T]"),
+            ("tokens", "float32", "[]"),
+        ),
+        outputs=(("Y", "float32", "[1 + n, D]"),),
+        summary="drop the patch tokens that the CLS token looks at least",
+    ),
+)
+
+OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _ALL}
