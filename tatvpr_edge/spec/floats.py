@@ -86,7 +86,7 @@ def exp32(x: F32) -> F32:
     r: F32 = (clipped - n * LN2_HIGH) - n * LN2_LOW
     y = (_horner(r, EXP_POLY) * (r * r) + r) + _f(1.0)
     power = np.ldexp(_f(1.0), n.astype(np.int32)).astype(np.float32)
-    return np.where(x < EXP_LOWEST, _f(0.0), y * power).astype(np.float32)
+    return np.asarray(np.where(x < EXP_LOWEST, _f(0.0), y * power), dtype=np.float32)
 
 
 def log32(x: F32) -> F32:
@@ -100,7 +100,7 @@ def log32(x: F32) -> F32:
     y = (_horner(m, LOG_POLY) * m) * z
     y = y + e * LN2_LOW
     y = y - _f(0.5) * z
-    return ((m + y) + e * LN2_HIGH).astype(np.float32)
+    return np.asarray((m + y) + e * LN2_HIGH, dtype=np.float32)
 
 
 def erf32(x: F32) -> F32:

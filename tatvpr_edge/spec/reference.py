@@ -148,7 +148,8 @@ def gem(x: F32, clamp: float = GEM_CLAMP) -> F32:
     clipped = np.maximum(x, _f(clamp))
     cubes = (clipped * clipped) * clipped
     mean = sum32(np.ascontiguousarray(cubes.T)) / _f(x.shape[0])
-    return exp32(log32(mean) / _f(3.0))
+    thirds: F32 = log32(mean) / _f(3.0)
+    return exp32(thirds)
 
 
 def l2_normalize(x: F32, eps: float = L2_EPS) -> F32:
