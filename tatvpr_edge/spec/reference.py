@@ -154,4 +154,5 @@ def gem(x: F32, clamp: float = GEM_CLAMP) -> F32:
 
 def l2_normalize(x: F32, eps: float = L2_EPS) -> F32:
     """x [D] / max(sqrt(sum x^2), eps)."""
-    return x / np.maximum(np.sqrt(sum32(x * x)), _f(eps))
+    length: F32 = np.maximum(np.sqrt(sum32(x * x)), _f(eps))
+    return x / length

@@ -1,0 +1,52 @@
+# make demo   build for this machine, map the shipped places, query them at four budgets
+# make test   run every test this machine can; what was skipped is listed with its package
+# make check  ruff, mypy, import-linter
+# make wheels platform wheels that carry the compiled default model
+#
+# Each target sets itself up in .venv: Python 3.11 or 3.12 and a C compiler are enough.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Repeated runs must not write into a shared pip cache that CI does not have.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+.PHONY: demo test check wheels clean
+
+demo: $(VENV)/.ready-build
+	$(BIN)/tatvpr-edge demo
+
+test: $(VENV)/.ready-test
+	$(BIN)/python -m pytest -rs $(PYTEST_ARGS)
+
+check: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheels: $(VENV)/.ready-build
+	$(BIN)/python tools/make_wheels.py
+
+$(BIN)/python:
+	@for p in python3.11 python3.12 python3; do \
+	  if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
+	    echo "setting up $(VENV) with $$($$p --version)"; exec $$p -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "error: no Python 3.11 or 3.12 on the PATH: install one (Debian: apt-get install python3 python3-venv)" >&2; exit 1
+
+$(VENV)/.ready-build: pyproject.toml | $(BIN)/python
+	@echo "installing the build tools (TVM, ONNX Runtime): about 700 MB, some minutes"
+	$(PIP) install --editable '.[build]'
+	@touch $@
+
+# torch comes first and pinned: whatever asks for torch later is then satisfied.
+$(VENV)/.ready-test: pyproject.toml | $(BIN)/python
+	@echo "installing the test and training tools: about 2 GB, some minutes"
+	$(PIP) install torch==2.13.0
+	$(PIP) install --editable '.[build,train,teacher,render,plot,zig,test,check]'
+	@touch $@ $(VENV)/.ready-build
+
+clean:
+	rm -rf build dist wheels *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
