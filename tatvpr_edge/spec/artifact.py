@@ -1,0 +1,352 @@
+"""An artifact: a folder with ``manifest.json``, code, weights and golden vectors.
+
+The writer assembles it beside its place and renames it there, so that a power cut leaves nothing
+or the whole. The reader believes nothing that it has not checked: every file is listed, inside the
+folder, a plain file with one name, of the stated size and SHA-256. It needs the standard library
+only, because it runs on the board.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ArtifactError
+from .manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    SIGNATURE,
+    Code,
+    FileEntry,
+    Golden,
+    GoldenFrame,
+    GoldenPoint,
+    Manifest,
+    ModelEntry,
+    check_member,
+    parse_manifest,
+)
+
+__all__ = [
+    "MANIFEST",
+    "SIGNATURE",
+    "Artifact",
+    "Code",
+    "FileEntry",
+    "Golden",
+    "GoldenFrame",
+    "GoldenPoint",
+    "Manifest",
+    "ModelEntry",
+    "read_artifact",
+    "read_manifest",
+    "replace_profile",
+    "write_artifact",
+]
+
+#: Called with the folder after the manifest was parsed and before any file is trusted; raises
+#: SignatureError. The signature, where there is one, is the file ``manifest.sig``.
+VerifySignature = Callable[[Path], None]
+
+_CHUNK = 1 << 20
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact that was checked. ``root`` is its real folder, links resolved."""
+
+    root: Path
+    manifest: Manifest
+    #: SHA-256 of ``manifest.json``: names these very bytes (the manifest holds all other hashes).
+    hash: str
+
+    def path(self, member: str) -> Path:
+        """Where the listed file ``member`` lies."""
+        return self.root / self.manifest.file(member).path
+
+    def read(self, member: str) -> bytes:
+        """The bytes of ``member``, checked again, because the folder may have changed since.
+
+        Raises:
+            ArtifactError: the file is not listed, or no longer what the manifest says.
+        """
+        entry = self.manifest.file(member)
+        with _open_plain(self.root, entry.path) as descriptor:
+            data = b"".join(_chunks(descriptor))
+        _check_content(entry, len(data), hashlib.sha256(data).hexdigest())
+        return data
+
+    @property
+    def signed(self) -> bool:
+        """Whether a signature lies beside the manifest (not whether it is good)."""
+        return (self.root / SIGNATURE).is_file()
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+def write_artifact(
+    output: str | Path, manifest: Manifest, files: Mapping[str, bytes | str | Path]
+) -> Artifact:
+    """Write a new artifact to ``output`` and return it as read back.
+
+    Args:
+        output: a folder that does not exist yet; its parent does.
+        manifest: everything but ``files``, which is computed here.
+        files: relative name -> content, or the path of a file to copy.
+
+    Raises:
+        ArtifactError: ``output`` exists, a name is unsafe, or a field of the manifest is wrong.
+        OSError: the disk is full or not writable; nothing is left behind.
+    """
+    output = Path(output)
+    if os.path.lexists(output):
+        raise ArtifactError(f"{output} exists already: remove it or name another --output")
+    if not output.parent.is_dir():
+        raise ArtifactError(f"{output.parent} is not a folder: create it first")
+    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))
+    try:
+        entries = [_write_member(staging, name, files[name]) for name in sorted(files)]
+        data = dataclasses.replace(manifest, files=tuple(entries)).to_json()
+        parse_manifest(data)
+        _write_synced(staging / MANIFEST, [data])
+        for folder, _, _ in os.walk(staging, topdown=False):
+            os.chmod(folder, 0o755)
+            _sync_folder(Path(folder))
+        _rename_new(staging, output)
+        _sync_folder(output.parent)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return read_artifact(output)
+
+
+def replace_profile(path: str | Path, profile: Mapping[str, Any], unsign: bool = False) -> Artifact:
+    """Put a measured profile ``{"device": {...}, "points": [...]}`` into an artifact, atomically.
+
+    Raises:
+        ArtifactError: the profile is malformed, or the artifact is signed and ``unsign`` is false:
+            the signature covers the profile, so it has to be made again.
+    """
+    artifact = read_artifact(path)
+    if artifact.signed and not unsign:
+        raise ArtifactError(
+            f"{path} is signed and its signature covers the profile: remove {SIGNATURE}, write "
+            "the profile, and sign again"
+        )
+    data = dataclasses.replace(artifact.manifest, profile=dict(profile)).to_json()
+    parse_manifest(data)
+    # The signature goes first: between the two steps the artifact is whole and unsigned.
+    with contextlib.suppress(FileNotFoundError):
+        (artifact.root / SIGNATURE).unlink()
+    temporary = artifact.root.parent / f".{artifact.root.name}.{MANIFEST}.tmp"
+    try:
+        _write_synced(temporary, [data])
+        os.replace(temporary, artifact.root / MANIFEST)
+        _sync_folder(artifact.root)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return read_artifact(path)
+
+
+def _write_member(root: Path, name: str, content: bytes | str | Path) -> FileEntry:
+    target = root / check_member(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal size
+        for chunk in _content_chunks(content):
+            digest.update(chunk)
+            size += len(chunk)
+            yield chunk
+
+    _write_synced(target, counted())
+    return FileEntry(name, size, digest.hexdigest())
+
+
+def _content_chunks(content: bytes | str | Path) -> Iterator[bytes]:
+    if isinstance(content, bytes | bytearray | memoryview):
+        yield bytes(content)
+        return
+    with open(content, "rb") as source:
+        while chunk := source.read(_CHUNK):
+            yield chunk
+
+
+def _write_synced(path: Path, chunks: Any) -> None:
+    with open(path, "xb") as sink:
+        for chunk in chunks:
+            sink.write(chunk)
+        sink.flush()
+        os.fsync(sink.fileno())
+    os.chmod(path, 0o644)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _rename_new(staging: Path, output: Path) -> None:
+    """Rename, refusing a target that appeared meanwhile (rename(2) replaces an empty folder)."""
+    if os.path.lexists(output):
+        raise ArtifactError(f"{output} appeared while the artifact was written: try again")
+    try:
+        os.rename(staging, output)
+    except OSError as error:
+        raise ArtifactError(f"cannot put the artifact at {output}: {error.strerror}") from error
+
+
+# ---- reading ---------------------------------------------------------------------------------
+
+
+def read_artifact(
+    path: str | Path,
+    board: str | None = None,
+    verify_signature: VerifySignature | None = None,
+) -> Artifact:
+    """Check an artifact wholly and return it.
+
+    Args:
+        path: its folder; a link to it (as ``current`` on a board) is followed once.
+        board: the board that it must be for; None accepts any.
+        verify_signature: called with the real folder after the manifest was parsed; raises
+            SignatureError where the signature is not good.
+
+    Raises:
+        ArtifactError: by name of the fault: not an artifact, truncated, altered, missing or extra
+            file, unsafe name or link, newer format, unknown required feature, another board.
+        SignatureError: from ``verify_signature``.
+    """
+    root, manifest, digest = _read_manifest(path)
+    if verify_signature is not None:
+        verify_signature(root)
+    if board is not None and manifest.board != board:
+        raise ArtifactError(
+            f"{path} is for board {manifest.board}, not {board}: build it with --board {board}"
+        )
+    _check_listing(root, manifest)
+    for entry in manifest.files:
+        with _open_plain(root, entry.path) as descriptor:
+            content, size = hashlib.sha256(), 0
+            for chunk in _chunks(descriptor):
+                content.update(chunk)
+                size += len(chunk)
+        _check_content(entry, size, content.hexdigest())
+    return Artifact(root, manifest, digest)
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """The manifest alone, its files unchecked: for listings, never for running.
+
+    Raises:
+        ArtifactError: as :func:`read_artifact`, for the manifest.
+    """
+    return _read_manifest(path)[1]
+
+
+def _read_manifest(path: str | Path) -> tuple[Path, Manifest, str]:
+    root = Path(os.path.realpath(path))
+    if not root.is_dir():
+        raise ArtifactError(f"{path} is not an artifact: no such folder")
+    if not os.path.lexists(root / MANIFEST):
+        raise ArtifactError(f"{path} is not an artifact: it has no {MANIFEST}")
+    with _open_plain(root, MANIFEST) as descriptor:
+        if os.fstat(descriptor).st_size > MAX_MANIFEST_BYTES:
+            raise ArtifactError(f"{path}: {MANIFEST} is too large to be ours")
+        data = b"".join(_chunks(descriptor))
+    try:
+        return root, parse_manifest(data), hashlib.sha256(data).hexdigest()
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+
+
+def _check_listing(root: Path, manifest: Manifest) -> None:
+    listed = {entry.path for entry in manifest.files}
+    folders = {parent.as_posix() for name in listed for parent in Path(name).parents if parent.name}
+    found = set()
+    for name, kind in _walk(root, ""):
+        if kind == "folder":
+            if name not in folders:
+                raise ArtifactError(f"{root} holds the folder {name!r}, which is not in its list")
+        elif name not in (MANIFEST, SIGNATURE):
+            if name not in listed:
+                raise ArtifactError(f"{root} holds {name!r}, which is not in its list: refused")
+            found.add(name)
+    for name in sorted(listed - found):
+        raise ArtifactError(f"{root}: file {name} is missing: build or copy the artifact again")
+
+
+def _walk(root: Path, inside: str) -> Iterator[tuple[str, str]]:
+    """Every name below ``root`` as ``("a/b", "file" | "folder")``; links and devices refused."""
+    with os.scandir(root / inside) as entries:
+        for entry in sorted(entries, key=lambda item: item.name):
+            name = f"{inside}/{entry.name}" if inside else entry.name
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
+                yield name, "folder"
+                yield from _walk(root, name)
+            elif stat.S_ISREG(mode):
+                yield name, "file"
+            else:
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a plain file"
+                raise ArtifactError(f"{root}: {name!r} is {kind}: refused")
+
+
+@contextlib.contextmanager
+def _open_plain(root: Path, name: str) -> Iterator[int]:
+    """A descriptor of a regular file with one name, no link on the way to it."""
+    for parent in Path(name).parents:
+        if parent.name and (root / parent).is_symlink():
+            raise ArtifactError(f"{root}: folder {parent} is a symbolic link: refused")
+    try:
+        descriptor = os.open(root / name, os.O_RDONLY | _NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ArtifactError(f"{root}: file {name} is missing") from None
+    except OSError as error:
+        link = (root / name).is_symlink()
+        why = "is a symbolic link: refused" if link else f"cannot be read: {error.strerror}"
+        raise ArtifactError(f"{root}: {name} {why}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ArtifactError(f"{root}: {name} is not a plain file: refused")
+        if status.st_nlink > 1:
+            raise ArtifactError(
+                f"{root}: {name} has a second name on this disk (a hard link), through which it "
+                "could be altered: copy the artifact instead of linking it"
+            )
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _chunks(descriptor: int) -> Iterator[bytes]:
+    while chunk := os.read(descriptor, _CHUNK):
+        yield chunk
+
+
+def _check_content(entry: FileEntry, size: int, digest: str) -> None:
+    if size < entry.bytes:
+        raise ArtifactError(
+            f"file {entry.path} is truncated: {size} of {entry.bytes} bytes; copy it again"
+        )
+    if size > entry.bytes or digest != entry.sha256:
+        raise ArtifactError(
+            f"file {entry.path} was altered: its SHA-256 is not the manifest's; build or copy the "
+            "artifact again"
+        )

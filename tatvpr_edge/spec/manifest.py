@@ -1,0 +1,459 @@
+"""``manifest.json``: what an artifact says about itself. This module owns the schema.
+
+Everything in a manifest is reproducible: no date, no host name, no absolute path. Its canonical
+form (sorted keys, one indent, a newline at the end) is what gets signed and hashed.
+
+Keys, version 1 (an unknown key is ignored, an unknown name in ``required_features`` is refused)::
+
+    format_version     1
+    created_with       "tatvpr-edge 0.1.0"
+    required_features  []                      names that a reader must know, or refuse
+    board              "host"
+    model              {name, hash, head, descriptor_size, image_size, token_dim, max_tokens}
+    input              {resize, formats}       frame preparation: see RESIZE and FORMATS
+    k_range            [0.01, 1.0]             the k for which it was built and checked
+    code               {kind, path, triple, kernels, abi}
+                                               kind: shared-library | static-library
+    weights            "weights.bin"
+    memory             {arena_bytes, ...}      bytes, by name
+    compute            [{k, tokens, macs}]
+    golden             {exact, frames: [{path, width, height}],
+                        points: [{k, tokens, path, min_cosine}]}
+                                               frame: raw RGB888; point: float32 [frames, D]
+    profile            {device: {}, points: [{k, tokens, latency_ms, ...}]}
+    backends           {}                      other ways to run it ("tensorrt"), by name
+    files              [{path, bytes, sha256}] every file but manifest.json and manifest.sig
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from .errors import ArtifactError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
+#: Nothing larger is parsed: a manifest of every file that we write is below a hundredth of this.
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_FILES = 10_000
+
+#: Optional abilities of readers that an artifact may require. None exists yet.
+KNOWN_FEATURES: frozenset[str] = frozenset()
+#: The only frame preparation of version 1: squash to the square as Pillow's BILINEAR does.
+RESIZE = "pillow-bilinear-squash"
+FORMATS = ("RGB888", "BGR888", "GRAY8", "RGB565", "YUV422", "NV12")
+CODE_KINDS = ("shared-library", "static-library")
+
+# A name that no shell, file system or log can misread. No component begins with a dot or a dash.
+_COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+\-]{0,99}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_BOARD = re.compile(r"[a-z0-9][a-z0-9\-]{0,63}")
+
+
+def check_member(path: str) -> str:
+    """``path`` when it is a plain relative name inside an artifact.
+
+    Raises:
+        ArtifactError: it is absolute, climbs, or has characters other than letters, digits and
+            ``. _ + -``; or it is the manifest or the signature.
+    """
+    shown = repr(path)[:120]
+    if not isinstance(path, str) or not 0 < len(path) <= 200:
+        raise ArtifactError(f"file name {shown} in the manifest is empty or too long")
+    if path in (MANIFEST, SIGNATURE):
+        raise ArtifactError(f"the manifest lists {path} as a file: it may not list itself")
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts or "." in parts or "" in parts:
+        raise ArtifactError(f"file name {shown} in the manifest leaves the artifact: refused")
+    if any(_COMPONENT.fullmatch(part) is None for part in parts):
+        raise ArtifactError(
+            f"file name {shown} in the manifest has characters other than letters, digits, "
+            "'.', '_', '+' and '-': refused"
+        )
+    return path
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of an artifact: relative POSIX path, size, lower-case hex SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """The model inside. ``hash`` is the SHA-256 (hex) of the canonical graph and weights."""
+
+    name: str
+    hash: str
+    head: str
+    descriptor_size: int
+    image_size: int
+    token_dim: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Code:
+    """Compiled code: a library with the C interface of ``tatvpr.h`` for ``triple``."""
+
+    kind: str
+    path: str
+    triple: str
+    kernels: tuple[str, ...] = ()
+    abi: int = 1
+
+
+@dataclass(frozen=True)
+class GoldenFrame:
+    """A raw RGB888 file of ``height * width * 3`` bytes."""
+
+    path: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class GoldenPoint:
+    """Descriptors, float32 little endian [frames, D], that k and tokens must give.
+
+    ``min_cosine`` is the bound for backends that are not bit-exact (level c).
+    """
+
+    k: float
+    tokens: float
+    path: str
+    min_cosine: float
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Golden vectors. ``exact``: every CPU gives these bytes (CLS and GeM heads)."""
+
+    exact: bool = True
+    frames: tuple[GoldenFrame, ...] = ()
+    points: tuple[GoldenPoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A whole manifest; ``files`` is filled by the artifact's writer."""
+
+    board: str
+    model: ModelEntry
+    code: Code
+    created_with: str
+    weights: str = "weights.bin"
+    golden: Golden = field(default_factory=Golden)
+    k_range: tuple[float, float] = (0.01, 1.0)
+    memory: dict[str, int] = field(default_factory=dict)
+    compute: tuple[dict[str, float], ...] = ()
+    profile: dict[str, Any] = field(default_factory=lambda: {"device": {}, "points": []})
+    backends: dict[str, Any] = field(default_factory=dict)
+    required_features: tuple[str, ...] = ()
+    files: tuple[FileEntry, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "created_with": self.created_with,
+            "required_features": list(self.required_features),
+            "board": self.board,
+            "model": dict(vars(self.model)),
+            "input": {"resize": RESIZE, "formats": list(FORMATS)},
+            "k_range": list(self.k_range),
+            "code": {**vars(self.code), "kernels": list(self.code.kernels)},
+            "weights": self.weights,
+            "memory": dict(self.memory),
+            "compute": [dict(point) for point in self.compute],
+            "golden": {
+                "exact": self.golden.exact,
+                "frames": [dict(vars(frame)) for frame in self.golden.frames],
+                "points": [dict(vars(point)) for point in self.golden.points],
+            },
+            "profile": self.profile,
+            "backends": self.backends,
+            "files": [dict(vars(entry)) for entry in self.files],
+        }
+
+    def to_json(self) -> bytes:
+        """The canonical bytes of ``manifest.json``."""
+        text = json.dumps(self.to_dict(), sort_keys=True, indent=1, allow_nan=False)
+        return text.encode("ascii") + b"\n"
+
+    def file(self, path: str) -> FileEntry:
+        """The entry of ``path``.
+
+        Raises:
+            ArtifactError: the manifest does not list it.
+        """
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise ArtifactError(f"the manifest names {path} but does not list it among its files")
+
+
+class _Fields:
+    """Typed access to a JSON object; every fault names the key."""
+
+    def __init__(self, values: Any, where: str) -> None:
+        if not isinstance(values, dict):
+            raise ArtifactError(f"{MANIFEST}: {where or 'the document'} is not an object")
+        self._values = values
+        self._where = where + "." if where else ""
+
+    def _take(self, key: str) -> Any:
+        if key not in self._values:
+            raise ArtifactError(f"{MANIFEST}: {self._where}{key} is missing")
+        return self._values[key]
+
+    def _wrong(self, key: str, wanted: str) -> ArtifactError:
+        return ArtifactError(f"{MANIFEST}: {self._where}{key} is not {wanted}")
+
+    def text(self, key: str, valid: Callable[[str], Any] = lambda text: True) -> str:
+        value = self._take(key)
+        if not isinstance(value, str) or len(value) > 500 or not value.isprintable():
+            raise self._wrong(key, "a line of text")
+        if not valid(value):
+            raise self._wrong(key, f"valid: {value[:80]!r}")
+        return value
+
+    def integer(self, key: str, low: int, high: int = 2**53) -> int:
+        value = self._take(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self._wrong(key, f"an integer in {low}..{high}")
+        return value
+
+    def fraction(self, key: str) -> float:
+        value = self._take(key)
+        if not _is_number(value) or not 0 < value <= 1:
+            raise self._wrong(key, "a number in (0, 1]")
+        return float(value)
+
+    def number(self, key: str) -> float:
+        value = self._take(key)
+        if not _is_number(value):
+            raise self._wrong(key, "a finite number")
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        value = self._take(key)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false")
+        return value
+
+    def items(self, key: str, most: int = MAX_FILES) -> list[Any]:
+        value = self._take(key)
+        if not isinstance(value, list) or len(value) > most:
+            raise self._wrong(key, f"a list of at most {most}")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.items(key)
+        if not all(isinstance(item, str) and item.isprintable() for item in value):
+            raise self._wrong(key, "a list of names")
+        return tuple(value)
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        value = self._take(key)
+        if not isinstance(value, dict):
+            raise self._wrong(key, "an object")
+        return value
+
+    def inner(self, key: str) -> _Fields:
+        return _Fields(self._take(key), self._where + key)
+
+    def each(self, key: str, most: int = MAX_FILES) -> Iterable[_Fields]:
+        for index, item in enumerate(self.items(key, most)):
+            yield _Fields(item, f"{self._where}{key}[{index}]")
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ArtifactError(f"{MANIFEST}: a key is given twice")
+    return result
+
+
+def _no_constant(name: str) -> Any:
+    raise ArtifactError(f"{MANIFEST}: {name} is not a number")
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """The manifest in ``data``.
+
+    Raises:
+        ArtifactError: the fault, by name: truncated, newer, required feature, or the wrong key.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ArtifactError(f"{MANIFEST} has {len(data)} bytes: no manifest of ours is so large")
+    try:
+        document = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+        )
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{MANIFEST} is truncated or not JSON ({str(error)[:100]}): build or copy it again"
+        ) from None
+    top = _Fields(document, "")
+    version = top.integer("format_version", 1)
+    if version > FORMAT_VERSION:
+        raise ArtifactError(
+            f"artifact format {version} is newer than this reader's {FORMAT_VERSION}: "
+            "update tatvpr-edge"
+        )
+    features = top.texts("required_features")
+    unknown = sorted(set(features) - KNOWN_FEATURES)
+    if unknown:
+        raise ArtifactError(
+            f"the artifact requires {', '.join(unknown)[:200]}, which this version does not know: "
+            "update tatvpr-edge"
+        )
+    files = _files(top)
+    manifest = Manifest(
+        created_with=top.text("created_with"),
+        required_features=features,
+        board=top.text("board", _BOARD.fullmatch),
+        model=_model(top.inner("model")),
+        code=_code(top.inner("code")),
+        weights=check_member(top.text("weights")),
+        golden=_golden(top.inner("golden")),
+        k_range=_k_range(top.items("k_range", 2)),
+        memory=_memory(top.mapping("memory")),
+        compute=tuple(
+            {"k": p.fraction("k"), "tokens": p.fraction("tokens"), "macs": p.number("macs")}
+            for p in top.each("compute", 1000)
+        ),
+        profile=_profile(top.inner("profile")),
+        backends=top.mapping("backends"),
+        files=files,
+    )
+    _input(top.inner("input"))
+    _check_references(manifest)
+    return manifest
+
+
+def _files(top: _Fields) -> tuple[FileEntry, ...]:
+    files = tuple(
+        FileEntry(
+            path=check_member(entry.text("path")),
+            bytes=entry.integer("bytes", 0),
+            sha256=entry.text("sha256", _SHA256.fullmatch),
+        )
+        for entry in top.each("files")
+    )
+    names = [entry.path for entry in files]
+    # Case is folded: two such names would be one file on some file systems.
+    folded = {name.lower() for name in names}
+    if len(folded) != len(names):
+        raise ArtifactError(f"{MANIFEST}: a file is listed twice")
+    for name in names:
+        if any(parent.as_posix().lower() in folded for parent in PurePosixPath(name).parents):
+            raise ArtifactError(f"{MANIFEST}: {name} lies inside another listed file")
+    return files
+
+
+def _model(model: _Fields) -> ModelEntry:
+    return ModelEntry(
+        name=model.text("name"),
+        hash=model.text("hash", _SHA256.fullmatch),
+        head=model.text("head"),
+        descriptor_size=model.integer("descriptor_size", 1, 65536),
+        image_size=model.integer("image_size", 1, 65536),
+        token_dim=model.integer("token_dim", 1, 65536),
+        max_tokens=model.integer("max_tokens", 1, 2**24),
+    )
+
+
+def _code(code: _Fields) -> Code:
+    return Code(
+        kind=code.text("kind", lambda kind: kind in CODE_KINDS),
+        path=check_member(code.text("path")),
+        triple=code.text("triple"),
+        kernels=code.texts("kernels"),
+        abi=code.integer("abi", 1),
+    )
+
+
+def _input(contract: _Fields) -> None:
+    contract.text("resize", lambda name: name == RESIZE)
+    contract.texts("formats")
+
+
+def _golden(golden: _Fields) -> Golden:
+    return Golden(
+        exact=golden.flag("exact"),
+        frames=tuple(
+            GoldenFrame(
+                check_member(frame.text("path")),
+                frame.integer("width", 1, 65536),
+                frame.integer("height", 1, 65536),
+            )
+            for frame in golden.each("frames", 100)
+        ),
+        points=tuple(
+            GoldenPoint(
+                point.fraction("k"),
+                point.fraction("tokens"),
+                check_member(point.text("path")),
+                point.number("min_cosine"),
+            )
+            for point in golden.each("points", 1000)
+        ),
+    )
+
+
+def _k_range(values: list[Any]) -> tuple[float, float]:
+    if len(values) != 2 or not all(_is_number(value) for value in values):
+        raise ArtifactError(f"{MANIFEST}: k_range is not two numbers")
+    low, high = float(values[0]), float(values[1])
+    if not 0 < low <= high <= 1:
+        raise ArtifactError(f"{MANIFEST}: k_range {low:g}..{high:g} is not inside (0, 1]")
+    return low, high
+
+
+def _memory(values: dict[str, Any]) -> dict[str, int]:
+    fields = _Fields(values, "memory")
+    return {name: fields.integer(name, 0) for name in values}
+
+
+def _profile(profile: _Fields) -> dict[str, Any]:
+    points = []
+    for point in profile.each("points", 10_000):
+        point.fraction("k")
+        point.fraction("tokens")
+        points.append(point._values)
+    return {"device": profile.mapping("device"), "points": points}
+
+
+def _check_references(manifest: Manifest) -> None:
+    """Every file that a field names is listed, and golden files have the sizes they must have."""
+    manifest.file(manifest.code.path)
+    manifest.file(manifest.weights)
+    golden, model = manifest.golden, manifest.model
+    for frame in golden.frames:
+        if manifest.file(frame.path).bytes != frame.width * frame.height * 3:
+            raise ArtifactError(f"golden frame {frame.path} does not have its size in bytes")
+    for point in golden.points:
+        wanted = 4 * model.descriptor_size * len(golden.frames)
+        if manifest.file(point.path).bytes != wanted:
+            raise ArtifactError(f"golden vectors {point.path} do not have {wanted} bytes")
