@@ -1,1 +1,30 @@
+"""Heads: tokens ``[B, T, D]`` in, unit descriptors ``[B, size]`` out.
 
+``HEADS`` is the one list of them; ``build_head`` makes one from its configuration.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from tatvpr_edge.models.heads.pooling import CLSHead, GeMHead
+from tatvpr_edge.models.nn.config import HeadConfig, ViTConfig
+from tatvpr_edge.spec.errors import ModelError
+
+HEADS: dict[str, type[nn.Module]] = {"cls": CLSHead, "gem": GeMHead}
+
+__all__ = ["HEADS", "build_head"]
+
+
+def build_head(config: HeadConfig, backbone: ViTConfig) -> nn.Module:
+    """The head that ``config`` describes, for the tokens of ``backbone``.
+
+    Raises:
+        ModelError: unknown head or option.
+    """
+    if config.kind not in HEADS:
+        raise ModelError(f"unknown head {config.kind!r}: known are {', '.join(HEADS)}")
+    try:
+        return HEADS[config.kind](backbone, **config.options)
+    except TypeError as error:
+        raise ModelError(f"head {config.kind!r}: {error}") from error

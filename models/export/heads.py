@@ -1,0 +1,56 @@
+"""Each head written into a graph; the last node is always called ``descriptor``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from tatvpr_edge.models.export.graph import Graph
+from tatvpr_edge.models.export.layers import write_ternary
+from tatvpr_edge.models.heads.pooling import GEM_FLOOR, CLSHead, GeMHead
+from tatvpr_edge.models.nn.config import ViTConfig
+from tatvpr_edge.spec.errors import ModelError
+
+OUTPUT = "descriptor"
+
+
+def write_head(graph: Graph, head: nn.Module, tokens: str, backbone: ViTConfig) -> str:
+    """``head`` on ``tokens [T, D]``; returns "descriptor", ``[size]``.
+
+    Raises:
+        ModelError: a head that has no writer.
+    """
+    for kind, write in WRITERS.items():
+        if isinstance(head, kind):
+            return write(graph, head, tokens, backbone)
+    raise ModelError(f"head {type(head).__name__} has no ONNX writer in models/export/heads.py")
+
+
+def _cls(graph: Graph, head: CLSHead, tokens: str, backbone: ViTConfig) -> str:
+    x = graph.slice(tokens, "head.cls", 0, 1)
+    if head.proj is not None:
+        x = write_ternary(graph, x, "head.proj", head.proj)
+    return graph.l2_normalize(graph.reshape(x, "head.flat", [-1]), OUTPUT)
+
+
+def _gem(graph: Graph, head: GeMHead, tokens: str, backbone: ViTConfig) -> str:
+    x = graph.slice(tokens, "head.patches", 1, 0)
+    if head.proj is not None:
+        x = write_ternary(graph, x, "head.proj", head.proj)
+    floor = graph.weight("head.gem.floor", np.array(GEM_FLOOR, dtype=np.float32))
+    power = graph.weight("head.gem.power", np.array(3.0, dtype=np.float32))
+    root = graph.weight("head.gem.root", np.array(1.0 / 3.0, dtype=np.float32))
+    x = graph.add("Clip", [x, floor], "head.gem.clip")
+    x = graph.add("Pow", [x, power], "head.gem.cube")
+    x = graph.add("ReduceMean", [x, graph.axes(0)], "head.gem.mean", keepdims=0)
+    x = graph.add("Pow", [x, root], "head.gem")
+    return graph.l2_normalize(x, OUTPUT)
+
+
+WRITERS: dict[type[nn.Module], Callable[[Graph, Any, str, ViTConfig], str]] = {
+    CLSHead: _cls,
+    GeMHead: _gem,
+}

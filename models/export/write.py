@@ -1,0 +1,175 @@
+"""Backbone and heads written into a :class:`Graph`, and the ONNX file around it.
+
+Called by ``tatvpr-edge export`` and by whoever ships a model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+import tatvpr_edge
+from tatvpr_edge.models import registry
+from tatvpr_edge.models.export import bodies
+from tatvpr_edge.models.export.graph import Graph, scalar_input
+from tatvpr_edge.models.export.heads import write_head
+from tatvpr_edge.models.export.layers import array, write_ternary
+from tatvpr_edge.models.nn.layers import Block
+from tatvpr_edge.models.nn.vit import PlaceModel, ViT
+from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.operators import DOMAIN, VERSION
+
+#: ONNX file format; read by every tool that knows opset 20.
+IR_VERSION = 10
+
+
+def export_onnx(
+    model: PlaceModel | str,
+    path: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    tokens_out: bool = False,
+) -> Path:
+    """Write one self-contained ONNX file: one frame in, one descriptor out.
+
+    Run-time inputs: ``frame uint8 [H, W, 3]``, already the model's square; ``k float32 []``;
+    ``tokens float32 []``. Output: ``descriptor float32 [D]``.
+
+    Args:
+        model: a model, or a registered name.
+        weights: checkpoint (safetensors) for a registered name; without it the weights are random
+            ones from ``seed``, which is good for benchmarks and for nothing else.
+        tokens_out: also output the last block's tokens after the final norm, ``tokens_out``.
+
+    Raises:
+        ModelError: unknown name, unusable weights, or a float twin (it has no such operators).
+    """
+    if isinstance(model, str):
+        if weights is None:
+            model = registry.create(model, seed=seed)
+        else:
+            from tatvpr_edge.models.checkpoint import load_weights
+
+            model = load_weights(weights, expected=registry.config(model))
+    proto = build_proto(model, tokens_out=tokens_out)
+    onnx.checker.check_model(proto, full_check=True)
+    target = Path(path)
+    partial = target.with_name(target.name + ".partial")
+    onnx.save(proto, partial)
+    os.replace(partial, target)
+    return target
+
+
+def build_proto(model: PlaceModel, *, tokens_out: bool = False) -> onnx.ModelProto:
+    """The ONNX model in memory; see :func:`export_onnx`.
+
+    Raises:
+        ModelError: a float twin, or non-finite weights.
+    """
+    config = model.config
+    if not config.backbone.ternary:
+        raise ModelError(f"{config.name} is a float twin: only ternary models are exported")
+    for name, values in model.state_dict().items():
+        if not bool(values.isfinite().all()):
+            raise ModelError(f"{config.name}: {name} is not finite: the training went wrong")
+
+    graph = Graph()
+    tokens = write_backbone(graph, model.backbone)
+    side, dim = config.backbone.image_px, config.backbone.dim
+    outputs = [helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, [model.head.size])]
+    if tokens_out:
+        outputs.append(helper.make_tensor_value_info("tokens_out", TensorProto.FLOAT, [None, dim]))
+    write_head(graph, model.head, tokens, config.backbone)
+    proto = helper.make_model(
+        graph.proto(
+            config.name,
+            [
+                helper.make_tensor_value_info("frame", TensorProto.UINT8, [side, side, 3]),
+                scalar_input("k"),
+                scalar_input("tokens"),
+            ],
+            outputs,
+        ),
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", bodies.OPSET), helper.make_opsetid(DOMAIN, VERSION)],
+        functions=bodies.bodies(config.backbone.tokens),
+        producer_name="tatvpr-edge",
+        producer_version=tatvpr_edge.__version__,
+    )
+    helper.set_model_props(
+        proto,
+        {
+            "tatvpr.model": config.name,
+            "tatvpr.head": config.head.kind,
+            "tatvpr.version": str(VERSION),
+            "tatvpr.group": str(config.backbone.group),
+            "tatvpr.scope": config.backbone.scope,
+            "tatvpr.config": json.dumps(config.to_dict(), sort_keys=True),
+        },
+    )
+    return proto
+
+
+def write_backbone(graph: Graph, vit: ViT) -> str:
+    """The backbone; returns the name of its tokens ``[T, D]`` after the last norm."""
+    config = vit.config
+    w, scale, bias = vit.patch_embed.quantised()
+    patches = graph.custom(
+        "PatchEmbed",
+        [
+            "frame",
+            graph.weight("patch_embed.weight", array(w).astype(np.int8)),
+            graph.weight("patch_embed.scale", array(scale)),
+            graph.weight("patch_embed.bias", array(bias)),
+        ],
+        "patch_embed",
+    )
+    cls = graph.weight("cls_token", array(vit.cls_token))
+    x = graph.add("Concat", [cls, patches], "embed.concat", axis=0)
+    x = graph.add("Add", [x, graph.weight("pos_embed", array(vit.pos_embed))], "embed")
+    for number, module in enumerate(vit.blocks):
+        block = cast(Block, module)
+        x, looked = _write_block(graph, block, x, f"blocks.{number}")
+        if number + 1 == config.keep_after:
+            x = graph.custom("KeepTokens", [x, looked, "tokens"], f"blocks.{number}.keep")
+    return _norm(graph, x, "tokens_out", vit.norm)
+
+
+def _write_block(graph: Graph, block: Block, x: str, name: str) -> tuple[str, str]:
+    """One block; the second name is that of A, which only the block before KeepTokens uses."""
+    normed = _norm(graph, x, f"{name}.norm1", block.norm1)
+    qkv = write_ternary(graph, normed, f"{name}.qkv", block.attn.qkv)
+    attention, looked = f"{name}.attn", f"{name}.attn.looked"
+    graph.custom(
+        "QuantAttention",
+        [qkv],
+        attention,
+        outputs=[attention, looked],
+        heads=block.attn.heads,
+    )
+    out = write_ternary(graph, attention, f"{name}.out", block.attn.out)
+    x = graph.add("Add", [x, out], f"{name}.residual1")
+    hidden = _norm(graph, x, f"{name}.norm2", block.norm2)
+    hidden = write_ternary(graph, hidden, f"{name}.up", block.mlp.up)
+    hidden = graph.add("Gelu", [hidden], f"{name}.gelu", approximate="none")
+    if block.mlp.norm is not None:
+        hidden = _norm(graph, hidden, f"{name}.mlp_norm", block.mlp.norm)
+    down = write_ternary(graph, hidden, f"{name}.down", block.mlp.down)
+    return graph.add("Add", [x, down], f"{name}.residual2"), looked
+
+
+def _norm(graph: Graph, x: str, name: str, norm: nn.LayerNorm) -> str:
+    return graph.layer_norm(
+        x, name, array(cast(Tensor, norm.weight)), array(cast(Tensor, norm.bias))
+    )
+
+
+__all__ = ["build_proto", "export_onnx", "write_backbone"]

@@ -1,0 +1,67 @@
+"""CLS and GeM: the heads whose whole path is bit-identical on every CPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tatvpr_edge.models.nn.config import ViTConfig
+from tatvpr_edge.models.nn.layers import Gate, TernaryLayer
+
+#: GeM clamps its input here, so that the cube root has a gradient.
+GEM_FLOOR = 1e-6
+
+
+def _projection(backbone: ViTConfig, project: int | None) -> TernaryLayer | None:
+    """The optional ternary projection; never gated: it is small and every channel counts here."""
+    if project is None:
+        return None
+    return TernaryLayer(
+        backbone.dim,
+        project,
+        gated=False,
+        row_scales=backbone.row_scales,
+        ternary=backbone.ternary,
+    )
+
+
+class CLSHead(nn.Module):
+    """The CLS token, projected if asked, at unit length.
+
+    Args:
+        project: channels after a ternary projection; None for the token as it is.
+    """
+
+    def __init__(self, backbone: ViTConfig, project: int | None = None) -> None:
+        super().__init__()
+        self.proj = _projection(backbone, project)
+        self.size = project or backbone.dim
+
+    def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
+        """``[B, T, D] -> [B, size]``."""
+        x = tokens[:, :1]
+        if self.proj is not None:
+            x = self.proj(x, gate)
+        return F.normalize(x[:, 0], dim=-1)
+
+
+class GeMHead(nn.Module):
+    """Generalised mean (p = 3) over the patch tokens, projected first if asked, at unit length.
+
+    Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018.
+    """
+
+    def __init__(self, backbone: ViTConfig, project: int | None = None) -> None:
+        super().__init__()
+        self.proj = _projection(backbone, project)
+        self.size = project or backbone.dim
+
+    def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
+        """``[B, T, D] -> [B, size]``."""
+        x = tokens[:, 1:]
+        if self.proj is not None:
+            x = self.proj(x, gate)
+        x = x.clamp_min(GEM_FLOOR)
+        pooled = torch.pow((x * x * x).mean(1), 1.0 / 3.0)
+        return F.normalize(pooled, dim=-1)

@@ -1,0 +1,233 @@
+"""The operators of ``ai.tatvpr`` in torch, batched, with straight-through gradients.
+
+Called by the layers of this folder. Every function takes frames in front: ``[B, T, K]``. Integers
+travel as float32 that hold whole numbers; all sums stay below 2^24, so they are exact in any order
+and equal those of the NumPy reference (``tatvpr_edge.spec.reference``) bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tatvpr_edge.spec import floats
+
+#: Sums of whole numbers are exact in float32 below this.
+EXACT_FLOAT32 = 2**24
+
+
+class _Round(torch.autograd.Function):
+    """Rounding with an identity gradient, exact (``x + (round(x) - x)`` may be off by one bit)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round half to even; the gradient passes as if nothing had happened."""
+    return _Round.apply(x) if x.requires_grad else torch.round(x)
+
+
+def quantise(x: Tensor, dim: int | tuple[int, ...] = -1) -> tuple[Tensor, Tensor]:
+    """Signed 8-bit values that share one scale along ``dim``.
+
+    Returns:
+        ``(q, s)``: ``q`` whole numbers in -127..127 of the shape of ``x``; ``s`` with 1 in place
+        of ``dim``. The scale carries no gradient.
+    """
+    s = x.detach().abs().amax(dim, keepdim=True).clamp_min(1e-5) / 127.0
+    q = round_ste(x / s)
+    return q.clamp(-127, 127), s
+
+
+def kept_groups(k: Tensor, groups: int) -> Tensor:
+    """``n = clip(floor(float64(k) * groups + 0.5), 1, groups)``, as int64, of the shape of ``k``."""
+    return torch.floor(k.double() * groups + 0.5).clamp(1, groups).long()
+
+
+def _thresholds(keys: Tensor, n: Tensor) -> Tensor:
+    """The ``n``-th largest of each row of distinct ``keys [B, R, G]``, ``n [B]`` -> ``[B, R, 1]``."""
+    groups = keys.shape[-1]
+    if keys.device.type == "cpu":
+        # A selection, not a sort: NumPy's partition is vectorised and takes a quarter of the time
+        # of the matrix product that follows; torch.sort takes seven times as long as that product.
+        rows = keys.numpy()
+        found = np.empty((*rows.shape[:-1], 1), rows.dtype)
+        for frame, kept in enumerate(n.tolist()):
+            found[frame] = np.partition(rows[frame], groups - kept, axis=-1)[
+                :, groups - kept : groups - kept + 1
+            ]
+        return torch.from_numpy(found)
+    ordered = torch.sort(keys, dim=-1).values
+    index = (groups - n).view(-1, 1, 1).expand(-1, keys.shape[1], 1)
+    return ordered.gather(-1, index)
+
+
+def gate_mask(q: Tensor, k: Tensor, group: int = 1, scope: str = "token") -> Tensor | None:
+    """Which channels the gate keeps.
+
+    Args:
+        q: whole numbers ``[B, T, K]``.
+        k: fraction kept by each frame, ``[B]``.
+        group: neighbouring channels kept or dropped together; divides ``K``.
+        scope: "token", or "image" for one set of channels for all tokens of a frame.
+
+    Returns:
+        bool ``[B, T, K]`` (``[B, 1, K]`` for scope "image"); None where everything is kept.
+    """
+    width = q.shape[-1]
+    groups = width // group
+    n = kept_groups(k, groups)
+    if bool((n == groups).all()):
+        return None
+    size = q.detach().abs().to(torch.int32)
+    if group > 1:
+        size = size.unflatten(-1, (groups, group)).sum(-1, dtype=torch.int32)
+    if scope == "image":
+        size = size.sum(-2, keepdim=True, dtype=torch.int32)
+    # Distinct keys: the larger sum first, then the lower index.
+    order = torch.arange(groups - 1, -1, -1, dtype=torch.int32, device=q.device)
+    keys = size * groups + order
+    mask = keys >= _thresholds(keys, n)
+    return mask if group == 1 else mask.repeat_interleave(group, dim=-1)
+
+
+def ternarise(weight: Tensor, rows: bool = False) -> tuple[Tensor, Tensor]:
+    """Ternary weights and their scale: ``delta = mean|W| + 1e-5``, ``round(W / delta)`` in -1..1.
+
+    Args:
+        weight: ``[N, K]``.
+        rows: one ``delta`` for each row instead of one for the matrix.
+
+    Returns:
+        ``(w, delta)``: ``w`` of -1, 0 and 1 ``[N, K]``, ``delta`` ``[N]`` or ``[1]``.
+    """
+    size = weight.abs()
+    delta = (size.mean(1) if rows else size.mean().reshape(1)) + 1e-5
+    return torch.round(weight / delta[:, None]).clamp_(-1, 1), delta
+
+
+class TernaryLinear(torch.autograd.Function):
+    """Gate, 8-bit quantisation and ternary product in one step; the gradient passes straight
+    through both roundings and only through kept activations.
+
+    ``q_factor`` from 0 to 1 blends full precision and quantised values in warm-up; at 1 the result
+    is the operator pair TopKGate, TernaryMatMul exactly.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        k: Tensor,
+        group: int,
+        scope: str,
+        rows: bool,
+        q_factor: float,
+    ) -> Tensor:
+        q, s = quantise(x.float())
+        mask = gate_mask(q, k, group, scope)
+        if mask is not None:
+            q = q * mask
+        w, delta = ternarise(weight.float(), rows)
+        if q_factor >= 1:
+            y = torch.matmul(q, w.T).mul_(s).mul_(delta)
+        else:
+            q = q * q_factor + (1 - q_factor) * (x if mask is None else x * mask) / s
+            w = w * q_factor + (1 - q_factor) * weight / delta[:, None]
+            y = torch.matmul(q, w.T).mul_(s).mul_(delta)
+        if bias is not None:
+            y = y + bias
+        ctx.save_for_backward(q, s, w, delta)
+        ctx.mask, ctx.has_bias, ctx.kind = mask, bias is not None, x.dtype
+        return y.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, s, w, delta = ctx.saved_tensors
+        grad = grads[0].float()
+        grad_x = torch.matmul(grad * delta, w)
+        if ctx.mask is not None:
+            grad_x = grad_x.mul_(ctx.mask)
+        flat = grad.flatten(0, -2)
+        grad_w = torch.matmul((grad * s).flatten(0, -2).T, q.flatten(0, -2))
+        grad_b = flat.sum(0) if ctx.has_bias else None
+        return grad_x.to(ctx.kind), grad_w, grad_b, None, None, None, None, None
+
+
+def exp32(x: Tensor) -> Tensor:
+    """e^x for ``x <= 0``, the bits of :func:`tatvpr_edge.spec.floats.exp32`."""
+    clipped = x.clamp_min(float(floats.EXP_LOWEST))
+    n = torch.round(clipped * float(floats.LOG2_E))
+    r = (clipped - n * float(floats.LN2_HIGH)) - n * float(floats.LN2_LOW)
+    y = torch.full_like(r, float(floats.EXP_POLY[0]))
+    for coefficient in floats.EXP_POLY[1:]:
+        y = y * r + float(coefficient)
+    y = (y * (r * r) + r) + 1.0
+    powers = torch.pow(2.0, torch.arange(-126, 1, device=x.device, dtype=torch.float64)).float()
+    y = y * powers[(n + 126).long()]
+    return torch.where(x < float(floats.EXP_LOWEST), torch.zeros_like(y), y)
+
+
+def quant_attention(qkv: Tensor, heads: int, exact: bool) -> tuple[Tensor, Tensor]:
+    """8-bit attention.
+
+    Args:
+        qkv: ``[B, T, 3 * D]``, columns all Q, all K, all V, heads consecutive inside each.
+        heads: number of heads; divides ``D``.
+        exact: use the exponential of the specification (slower) rather than torch's.
+
+    Returns:
+        ``(Y [B, T, D], A [B, T])``: ``A`` is what the CLS token looks at, summed over heads.
+    """
+    frames, tokens, width = qkv.shape
+    head_dim = width // (3 * heads)
+    if max(127 * 127 * head_dim, 127 * 127 * tokens) >= EXACT_FLOAT32:
+        qkv = qkv.double()  # sums beyond 2^24 are exact in float64 only
+    parts = qkv.view(frames, tokens, 3, heads, head_dim).permute(2, 0, 3, 1, 4)
+    q, s_q = quantise(parts[0].float())
+    key, s_k = quantise(parts[1].float(), (-2, -1))
+    value, s_v = quantise(parts[2].float(), (-2, -1))
+    acc = torch.matmul(q.to(qkv.dtype), key.to(qkv.dtype).transpose(-1, -2)).float()
+    logits = acc * s_q * s_k / math.sqrt(np.float32(head_dim))
+    shifted = logits - logits.amax(-1, keepdim=True)
+    weights = round_ste(127.0 * (exp32(shifted) if exact else torch.exp(shifted)))
+    total = weights.sum(-1, keepdim=True)
+    y = torch.matmul(weights.to(qkv.dtype), value.to(qkv.dtype)).float() * s_v / total
+    seen = (weights[:, :, 0] / total[:, :, 0]).detach()
+    looked = seen[:, 0]
+    for head in range(1, heads):  # in order, so that the float sum is that of the reference
+        looked = looked + seen[:, head]
+    return y.transpose(1, 2).reshape(frames, tokens, width // 3), looked
+
+
+def keep_tokens(x: Tensor, looked: Tensor, tokens: float) -> Tensor:
+    """The CLS token and the patch tokens that it looks at most, in their original order.
+
+    Args:
+        x: ``[B, T, D]``.
+        looked: ``[B, T]``, from :func:`quant_attention`.
+        tokens: fraction of patch tokens kept, in (0, 1].
+
+    Returns:
+        ``[B, 1 + n, D]`` with ``n = clip(floor(tokens * (T - 1) + 0.5), 1, T - 1)``.
+    """
+    patches = x.shape[1] - 1
+    n = int(kept_groups(torch.tensor(tokens, dtype=torch.float32), patches))
+    if n == patches:
+        return x
+    # A stable sort breaks ties by the lower index.
+    best = torch.argsort(looked[:, 1:], dim=-1, descending=True, stable=True)[:, :n]
+    index = torch.cat([torch.zeros_like(best[:, :1]), 1 + best.sort(-1).values], dim=1)
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))

@@ -1,0 +1,107 @@
+"""The network: a ternary ViT with a head on it. Frames go in, descriptors come out.
+
+    model = create("micro").eval()
+    descriptors = model(frames, k=0.4)        # uint8 [B, H, W, 3] -> float32 [B, D], unit length
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from tatvpr_edge.models.heads import build_head
+from tatvpr_edge.models.nn.config import ModelConfig, ViTConfig
+from tatvpr_edge.models.nn.layers import NORM_EPS, Block, Gate, PatchEmbed
+from tatvpr_edge.models.nn.quant import keep_tokens
+from tatvpr_edge.spec.errors import FrameError, UsageError
+
+
+class ViT(nn.Module):
+    """The backbone: frames to tokens, CLS first."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbed(config)
+        self.cls_token = nn.Parameter(torch.empty(1, config.dim))
+        self.pos_embed = nn.Parameter(torch.empty(config.tokens, config.dim))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        nn.init.normal_(self.cls_token, std=0.02)
+        nn.init.normal_(self.pos_embed, std=0.02)
+
+    def forward(self, frames: Tensor, gate: Gate) -> Tensor:
+        """``uint8 [B, H, W, 3] -> [B, tokens, D]``, after the last norm."""
+        patches = self.patch_embed(frames)
+        x = torch.cat([self.cls_token.expand(len(frames), 1, -1), patches], dim=1) + self.pos_embed
+        for number, block in enumerate(self.blocks, start=1):
+            x, looked = block(x, gate)
+            if number == self.config.keep_after and gate.tokens < 1:
+                x = keep_tokens(x, looked, gate.tokens)
+        return cast(Tensor, self.norm(x))
+
+
+class PlaceModel(nn.Module):
+    """Backbone and head as one: what is trained, exported and evaluated."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = ViT(config.backbone)
+        self.head = build_head(config.head, config.backbone)
+
+    @property
+    def descriptor_size(self) -> int:
+        """Numbers in a descriptor."""
+        return int(self.head.size)
+
+    def gate(
+        self, count: int, k: float | Tensor, tokens: float = 1.0, q_factor: float = 1.0
+    ) -> Gate:
+        """The checked run-time knobs for ``count`` frames.
+
+        Raises:
+            UsageError: k or tokens is outside (0, 1].
+        """
+        device = self.backbone.cls_token.device
+        ks = torch.as_tensor(k, dtype=torch.float32, device=device).expand(count)
+        # Written so that NaN fails too.
+        if not bool(((ks > 0) & (ks <= 1)).all()):
+            bad = ks[~((ks > 0) & (ks <= 1))][0].item()
+            raise UsageError(f"k is {bad}: it is the fraction kept and must be in (0, 1]")
+        if not 0 < tokens <= 1:
+            raise UsageError(f"tokens is {tokens}: it must be in (0, 1]")
+        return Gate(ks, float(tokens), q_factor)
+
+    def tokens(self, frames: Tensor, gate: Gate) -> Tensor:
+        """``uint8 [B, H, W, 3] -> [B, tokens, D]``.
+
+        Raises:
+            FrameError: frames of another type or size than the model's.
+        """
+        side = self.config.backbone.image_px
+        if frames.dtype != torch.uint8 or frames.shape[1:] != (side, side, 3):
+            raise FrameError(
+                f"frames are {frames.dtype} {tuple(frames.shape)}: "
+                f"{self.config.name} takes uint8 (B, {side}, {side}, 3)"
+            )
+        return cast(Tensor, self.backbone(frames, gate))
+
+    def forward(
+        self,
+        frames: Tensor,
+        k: float | Tensor = 1.0,
+        tokens: float = 1.0,
+        q_factor: float = 1.0,
+    ) -> Tensor:
+        """``uint8 [B, H, W, 3] -> float32 [B, descriptor_size]``, rows of unit length.
+
+        Args:
+            k: fraction of activations kept, one number or one for each frame ``[B]``.
+            tokens: fraction of patch tokens kept after the early block.
+            q_factor: see :class:`Gate`.
+        """
+        gate = self.gate(len(frames), k, tokens, q_factor)
+        return cast(Tensor, self.head(self.tokens(frames, gate), gate))
