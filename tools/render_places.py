@@ -1,0 +1,553 @@
+"""Render places with ground-truth poses: Freedoom maps, drawn headless by ViZDoom.
+
+In: the names of maps, how many places and views of each, a seed. Out: a folder of JPEG frames
+with `poses.csv` beside them, as `tatvpr-edge map build FRAMES --poses FILE` reads it. Training
+sets, evaluation sets and the demo's own frames come from here.
+
+    python tools/render_places.py --maps map01-map24 --places 80 --views 5 --seed 1 \
+        --size 192x144 --output runs/rendered_train
+
+A *place* is a spot and a heading. Its view 0 is taken there in the map's own light; the others
+differ in position, heading, pitch and light:
+
+* the engine's own light: `r_visibility`, how fast light falls off with distance from the camera;
+* the camera's: exposure, gamma, colour cast and noise, applied to the pixels (see `Light`).
+
+Poses are in metres (32 map units = 1 m), x east, y north, z up, and each map has its own origin.
+The quaternion turns the camera's axes (x forward, y left, z up) into the map's:
+q = Rz(yaw) Ry(pitch), pitch positive when the camera looks down.
+
+The same arguments give the same frames: a map's places depend on the seed, the map's name,
+`--places` and `--views`, and on no other map. (JPEG bytes also depend on Pillow's version.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import re
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tatvpr_edge.spec.errors import DataError, TatvprError, ToolError, UsageError
+
+UNITS_PER_METRE = 32.0
+POSE_FIELDS = ("name", "place", "map", "x", "y", "z", "qx", "qy", "qz", "qw")
+
+# What makes a spot a place worth recognising. Lengths are in map units.
+EYE_HEIGHT = 41.0  # of the player above the floor once the engine has settled
+CLEARANCE = 24.0  # to walls: the player is 16 wide on each side
+THING_CLEARANCE = 44.0  # to things: nearer, the player would pick them up
+WANDER = 224.0  # how far from a known reachable thing a spot may lie
+OPEN_VIEW = 176.0  # least median distance to walls inside the field of view
+APART = 160.0  # two places of a map are further apart than this, or ...
+APART_DEG = 75.0  # ... look at least this far away from each other
+STEP = 40.0  # views of one place lie on floors within this height
+LEAST_CONTRAST = 16.0  # standard deviation of view 0's grey levels
+LEAST_EDGES = 4.5  # mean absolute grey step between neighbours of a 64-pixel-wide thumbnail
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How far views of a place lie from its first: map units and degrees."""
+
+    radius: float = 32.0
+    heading: float = 12.0
+    pitch: float = 4.0
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A camera position in map units with a heading and a pitch in degrees."""
+
+    x: float
+    y: float
+    heading: float
+    pitch: float = 0.0
+
+
+@dataclass(frozen=True)
+class Light:
+    """The light of one view. `Light()` is the map's own."""
+
+    visibility: float = 8.0  # the engine's r_visibility; 8 is its default
+    exposure: float = 1.0
+    gamma: float = 1.0
+    cast: tuple[float, float, float] = (1.0, 1.0, 1.0)  # gains of red, green, blue
+    noise: float = 0.0  # standard deviation of the sensor's noise, grey levels
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, strength: float) -> Light:
+        """Draw a light at random; `strength` 0 is the map's own, 1 the widest range."""
+        warmth, tint = strength * rng.uniform(-0.22, 0.22), strength * rng.uniform(-0.08, 0.08)
+        return cls(
+            visibility=8.0 * 2.0 ** (strength * rng.uniform(-1.5, 1.5)),
+            exposure=2.0 ** (strength * rng.uniform(-0.9, 0.9)),
+            gamma=2.0 ** (strength * rng.uniform(-0.5, 0.5)),
+            cast=(2.0**warmth, 2.0**tint, 2.0**-warmth),
+            noise=strength * rng.uniform(0.0, 4.0),
+        )
+
+    def apply(self, frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Give `frame` (uint8 [H, W, 3]) this camera's exposure, cast, gamma and noise."""
+        levels = frame.astype(np.float64) / 255.0 * self.exposure * np.asarray(self.cast)
+        levels = 255.0 * np.clip(levels, 0.0, 1.0) ** self.gamma
+        if self.noise > 0:
+            levels += rng.normal(0.0, self.noise, (*frame.shape[:2], 1))
+        return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """What the engine reports of its camera: metres and degrees."""
+
+    x: float
+    y: float
+    z: float
+    heading: float
+    pitch: float
+
+    def quaternion(self) -> tuple[float, float, float, float]:
+        """Return (x, y, z, w) of Rz(heading) Ry(pitch)."""
+        yaw, pitch = math.radians(self.heading) / 2, math.radians(self.pitch) / 2
+        return (
+            -math.sin(yaw) * math.sin(pitch),
+            math.cos(yaw) * math.sin(pitch),
+            math.sin(yaw) * math.cos(pitch),
+            math.cos(yaw) * math.cos(pitch),
+        )
+
+
+class Walls:
+    """The blocking lines of a map, float64 [N, 4] as x1 y1 x2 y2."""
+
+    def __init__(self, lines: Array) -> None:
+        self._start = lines[:, :2]
+        self._span = lines[:, 2:] - lines[:, :2]
+
+    def clearance(self, x: float, y: float) -> float:
+        """Return the distance from a point to the nearest wall."""
+        offset = np.array([x, y]) - self._start
+        length2 = np.maximum((self._span**2).sum(1), 1e-9)
+        along = np.clip((offset * self._span).sum(1) / length2, 0.0, 1.0)
+        return float(np.hypot(*(offset - along[:, None] * self._span).T).min())
+
+    def free_distance(self, x: float, y: float, headings: Array) -> Array:
+        """Return how far rays at `headings` (degrees, [R]) go before the first wall."""
+        ray = np.stack([np.cos(np.radians(headings)), np.sin(np.radians(headings))], 1)
+        offset = self._start - np.array([x, y])
+        cross = ray[:, :1] * self._span[None, :, 1] - ray[:, 1:] * self._span[None, :, 0]
+        safe = np.where(np.abs(cross) < 1e-9, np.inf, cross)
+        along_ray = (offset[:, 0] * self._span[:, 1] - offset[:, 1] * self._span[:, 0]) / safe
+        along_wall = (offset[None, :, 0] * ray[:, 1:] - offset[None, :, 1] * ray[:, :1]) / safe
+        hit = np.isfinite(safe) & (along_ray > 0) & (along_wall >= 0) & (along_wall <= 1)
+        return np.asarray(np.where(hit, along_ray, np.inf).min(1))
+
+    def reach(self, x: float, y: float, to_x: float, to_y: float) -> bool:
+        """Tell whether the straight way between two points meets no wall."""
+        heading = np.array([math.degrees(math.atan2(to_y - y, to_x - x))])
+        return bool(self.free_distance(x, y, heading)[0] > math.hypot(to_x - x, to_y - y))
+
+
+class Scene:
+    """One running map: put the camera somewhere, take a frame. Use as a context manager."""
+
+    _TURN_TICS = 12  # the engine needs a few tics to settle after a jump
+
+    def __init__(self, map_name: str, size: tuple[int, int], seed: int) -> None:
+        try:
+            import vizdoom
+        except ImportError as error:
+            raise ToolError(f"ViZDoom cannot be loaded ({error}): pip install vizdoom") from error
+        self._engine = vizdoom
+        self._size = size
+        self._scratch = tempfile.mkdtemp(prefix="render_places-")
+        self._light = Light().visibility
+        self._game = game = vizdoom.DoomGame()
+        wad = Path(vizdoom.__file__).parent / _wad_of(map_name)
+        game.set_doom_config_path(str(Path(self._scratch, "engine.ini")))
+        game.set_doom_game_path(str(wad))
+        game.set_doom_map(map_name)
+        small = size[0] <= 320 and size[1] <= 240
+        resolution = vizdoom.ScreenResolution
+        game.set_screen_resolution(resolution.RES_320X240 if small else resolution.RES_640X480)
+        game.set_screen_format(vizdoom.ScreenFormat.RGB24)
+        game.set_window_visible(False)
+        game.set_sound_enabled(False)
+        game.set_mode(vizdoom.Mode.PLAYER)
+        for part in ("hud", "weapon", "crosshair", "messages", "screen_flashes", "corpses"):
+            getattr(game, f"set_render_{part}")(False)
+        button = vizdoom.Button
+        game.set_available_buttons([button.TURN_LEFT_RIGHT_DELTA, button.LOOK_UP_DOWN_DELTA])
+        game.set_objects_info_enabled(True)
+        game.set_sectors_info_enabled(True)
+        game.set_episode_timeout(0)
+        game.set_seed(seed)
+        # No "A secret is revealed!" across the picture.
+        game.add_game_args("-nomonsters +sv_cheats 1 +cl_showsecretmessage 0")
+
+    def __enter__(self) -> Scene:
+        try:
+            self._game.init()
+        except Exception as error:  # ViZDoom's own exceptions share no base class
+            self.close()
+            raise ToolError(f"the engine did not start: {error}") from error
+        self._game.send_game_command("god")
+        self._game.make_action([0, 0], 10)
+        state = self._game.get_state()
+        self.things = np.array(
+            [(o.position_x, o.position_y) for o in state.objects if o.name != "DoomPlayer"]
+        ).reshape(-1, 2)
+        lines = {
+            (line.x1, line.y1, line.x2, line.y2)
+            for sector in state.sectors
+            for line in sector.lines
+            if line.is_blocking
+        }
+        self.walls = Walls(np.array(sorted(lines)).reshape(-1, 4))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the engine and remove its scratch files."""
+        self._game.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def take(self, spot: Spot, light: Light) -> tuple[Pose, NDArray[np.uint8]] | None:
+        """Return the pose and the frame (uint8 [height, width, 3]) at `spot`.
+
+        None when the engine did not put the camera there: inside a thing, under a low ceiling,
+        on a moving floor.
+        """
+        if light.visibility != self._light:
+            self._game.send_game_command(f"r_visibility {light.visibility:.3f}")
+            self._light = light.visibility
+        x, y = round(spot.x), round(spot.y)  # the engine's warp takes whole units
+        self._game.send_game_command(f"warp {x} {y}")
+        for _ in range(self._TURN_TICS):
+            turn = _wrap(spot.heading - self._read("CAMERA_ANGLE"))
+            tilt = spot.pitch - self._read("CAMERA_PITCH")
+            settled = abs(self._read("CAMERA_POSITION_Z") - self._floor() - EYE_HEIGHT) < 0.5
+            if settled and abs(turn) < 0.5 and abs(tilt) < 0.5:
+                break
+            self._game.make_action([-turn, -tilt])
+            if self._game.is_episode_finished():
+                raise DataError("the engine ended the map: a spot lies on its exit")
+        else:
+            return None
+        px, py = self._read("CAMERA_POSITION_X"), self._read("CAMERA_POSITION_Y")
+        if math.hypot(px - x, py - y) > 2.0:
+            return None
+        pose = Pose(
+            px / UNITS_PER_METRE,
+            py / UNITS_PER_METRE,
+            self._read("CAMERA_POSITION_Z") / UNITS_PER_METRE,
+            self._read("CAMERA_ANGLE"),
+            self._read("CAMERA_PITCH"),
+        )
+        return pose, fit(self._game.get_state().screen_buffer, self._size)
+
+    def _floor(self) -> float:
+        return self._read("POSITION_Z")
+
+    def _read(self, name: str) -> float:
+        return float(self._game.get_game_variable(getattr(self._engine.GameVariable, name)))
+
+
+@dataclass(frozen=True)
+class View:
+    """One rendered frame of a place; `name` is the file's name."""
+
+    name: str
+    place: str
+    map_name: str
+    index: int
+    pose: Pose
+    frame: NDArray[np.uint8]
+
+    def row(self) -> list[str]:
+        """Return the line of poses.csv, in the order of POSE_FIELDS."""
+        numbers = (self.pose.x, self.pose.y, self.pose.z, *self.pose.quaternion())
+        return [self.name, self.place, self.map_name, *(f"{number:.6f}" for number in numbers)]
+
+
+def _wrap(degrees: float) -> float:
+    return (degrees + 180.0) % 360.0 - 180.0
+
+
+def _wad_of(map_name: str) -> str:
+    return "freedoom2.wad" if map_name.startswith("map") else "freedoom1.wad"
+
+
+def fit(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Crop the middle of `frame` to the aspect of `size` (width, height) and resize it."""
+    height, width = frame.shape[:2]
+    crop_w = min(width, round(height * size[0] / size[1]))
+    crop_h = min(height, round(width * size[1] / size[0]))
+    left, top = (width - crop_w) // 2, (height - crop_h) // 2
+    box = (left, top, left + crop_w, top + crop_h)
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX, box=box))
+
+
+def is_distinct(frame: NDArray[np.uint8]) -> bool:
+    """Tell whether a frame has enough contrast and edges to be told from a blank wall."""
+    grey = Image.fromarray(frame).convert("L").resize((64, 48), Image.Resampling.BOX)
+    levels = np.asarray(grey, dtype=np.float64)
+    edges = (np.abs(np.diff(levels, axis=0)).mean() + np.abs(np.diff(levels, axis=1)).mean()) / 2
+    return bool(levels.std() >= LEAST_CONTRAST and edges >= LEAST_EDGES)
+
+
+def find_spot(scene: Scene, rng: np.random.Generator, taken: list[Spot]) -> Spot | None:
+    """Draw one spot near a thing of the map, or None where the draw is no good place."""
+    seed_x, seed_y = scene.things[rng.integers(len(scene.things))]
+    way, length = rng.uniform(0, 2 * math.pi), rng.uniform(THING_CLEARANCE, WANDER)
+    spot = Spot(
+        float(seed_x + length * math.cos(way)),
+        float(seed_y + length * math.sin(way)),
+        float(rng.uniform(0, 360)),
+    )
+    for other in taken:
+        near = math.hypot(spot.x - other.x, spot.y - other.y) < APART
+        if near and abs(_wrap(spot.heading - other.heading)) < APART_DEG:
+            return None
+    if not _is_free(scene, float(seed_x), float(seed_y), spot):
+        return None
+    fan = spot.heading + np.linspace(-40, 40, 17)
+    if np.median(scene.walls.free_distance(spot.x, spot.y, fan)) < OPEN_VIEW:
+        return None
+    return spot
+
+
+def _is_free(scene: Scene, from_x: float, from_y: float, spot: Spot) -> bool:
+    to_things = np.abs(scene.things - np.array([spot.x, spot.y])).max(1)
+    return bool(
+        to_things.min() >= THING_CLEARANCE
+        and scene.walls.clearance(spot.x, spot.y) >= CLEARANCE
+        and scene.walls.reach(from_x, from_y, spot.x, spot.y)
+    )
+
+
+def render_place(
+    scene: Scene, spot: Spot, views: int, jitter: Jitter, strength: float, rng: np.random.Generator
+) -> list[tuple[Pose, NDArray[np.uint8]]] | None:
+    """Take all views of one place, or None where one of them fails."""
+    first = scene.take(spot, Light())
+    if first is None or not is_distinct(first[1]):
+        return None
+    shots = [first]
+    for _ in range(4 * views):
+        if len(shots) == views:
+            return shots
+        way, length = rng.uniform(0, 2 * math.pi), jitter.radius * math.sqrt(rng.uniform(0.1, 1))
+        moved = Spot(
+            spot.x + length * math.cos(way),
+            spot.y + length * math.sin(way),
+            spot.heading + rng.uniform(-jitter.heading, jitter.heading),
+            rng.uniform(-jitter.pitch, jitter.pitch),
+        )
+        light = Light.draw(rng, strength)
+        if not _is_free(scene, spot.x, spot.y, moved):
+            continue
+        shot = scene.take(moved, light)
+        if shot is None or abs(shot[0].z - first[0].z) * UNITS_PER_METRE > STEP:
+            continue
+        frame = light.apply(shot[1], rng)
+        if frame.std() >= LEAST_CONTRAST / 2:  # darker or flatter, nobody could tell the place
+            shots.append((shot[0], frame))
+    return shots if len(shots) == views else None
+
+
+def render_map(
+    map_name: str,
+    places: int,
+    views: int,
+    seed: int,
+    size: tuple[int, int],
+    jitter: Jitter,
+    strength: float,
+) -> Iterator[View]:
+    """Yield up to `places` x `views` frames of one map; fewer where it has no more places."""
+    rng = np.random.default_rng([seed, zlib.crc32(map_name.encode())])
+    taken: list[Spot] = []
+    with Scene(map_name, size, seed) as scene:
+        if not len(scene.things):
+            raise DataError(f"{map_name} holds no things to start from: leave it out of --maps")
+        for _ in range(200 * places):
+            if len(taken) == places:
+                return
+            spot = find_spot(scene, rng, taken)
+            shots = spot and render_place(scene, spot, views, jitter, strength, rng)
+            if not spot or not shots:
+                continue
+            place = f"{map_name}-{len(taken):03d}"
+            taken.append(spot)
+            for index, (pose, frame) in enumerate(shots):
+                yield View(f"{place}-{index}.jpg", place, map_name, index, pose, frame)
+
+
+def parse_maps(text: str) -> list[str]:
+    """Parse `map01-map24,map30,e1m1` into names, in order.
+
+    Raises UsageError for a name that Freedoom does not have, and for an empty range.
+    """
+    names: list[str] = []
+    for part in filter(None, (piece.strip().lower() for piece in text.split(","))):
+        if span := re.fullmatch(r"map(\d\d)-map(\d\d)", part):
+            names += [f"map{number:02d}" for number in range(int(span[1]), int(span[2]) + 1)]
+        else:
+            names.append(part)
+    for name in names:
+        known = re.fullmatch(r"map(0[1-9]|[12]\d|3[0-2])|e[1-4]m[1-9]", name)
+        if not known:
+            raise UsageError(f"--maps: no map {name!r}: map01 to map32 or e1m1 to e4m9")
+    if not names or len(set(names)) != len(names):
+        raise UsageError(f"--maps: {text!r} names no map, or one twice: for example map01-map24")
+    return names
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse `192x144` into (width, height); UsageError outside 16 to 640 x 480."""
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    if not match or not (16 <= int(match[1]) <= 640 and 16 <= int(match[2]) <= 480):
+        raise UsageError(f"--size: {text!r} is not WIDTHxHEIGHT from 16x16 to 640x480")
+    return int(match[1]), int(match[2])
+
+
+def read_only(path: Path) -> set[str]:
+    """Read the names of places to keep, one a line; `#` starts a comment."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"--only: {path} cannot be read: {error.strerror}") from error
+    names = {line.split("#")[0].strip() for line in lines} - {""}
+    if not names:
+        raise DataError(f"--only: {path} names no place: one a line, for example map29-003")
+    return names
+
+
+class Writer:
+    """Writes frames and their poses.csv; with `split`, view 0 and the others apart.
+
+    As a context manager it leaves the whole folder behind or nothing at all.
+    """
+
+    def __init__(self, output: Path, quality: int, split: bool) -> None:
+        self._output, self._quality, self._split = output, quality, split
+        self._rows: dict[Path, list[list[str]]] = {}
+
+    def __enter__(self) -> Writer:
+        if self._output.exists():
+            raise DataError(f"{self._output} exists: name a new folder with --output")
+        self._output.parent.mkdir(parents=True, exist_ok=True)
+        self._root = Path(tempfile.mkdtemp(prefix=".rendering-", dir=self._output.parent))
+        self._root.chmod(0o755)  # mkdtemp makes folders that only their owner may read
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._root.rename(self._output)
+        else:
+            shutil.rmtree(self._root, ignore_errors=True)
+
+    def add(self, view: View) -> None:
+        """Write one frame."""
+        folder = self._root
+        if self._split:
+            folder = folder / ("gallery" if view.index == 0 else "queries")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(view.frame).save(folder / view.name, quality=self._quality)
+        self._rows.setdefault(folder, []).append(view.row())
+
+    def finish(self, settings: dict[str, Any]) -> None:
+        """Write the poses of each folder, and what they were rendered with."""
+        for folder, rows in self._rows.items():
+            with open(folder / "poses.csv", "w", newline="", encoding="utf-8") as stream:
+                table = csv.writer(stream, lineterminator="\n")
+                table.writerow(POSE_FIELDS)
+                table.writerows(rows)
+        text = json.dumps(settings, indent=2, sort_keys=True)
+        (self._root / "render.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(description=summary, allow_abbrev=False)
+    add = parser.add_argument
+    add("--maps", required=True, help="map01-map24,map30 (Freedoom 2) or e1m1,e1m2 (Freedoom 1)")
+    add("--places", type=int, default=80, help="places of each map, at most (80)")
+    add("--views", type=int, default=5, help="frames of each place (5)")
+    add("--seed", type=int, default=0, help="the same seed gives the same frames (0)")
+    add("--size", default="192x144", help="WIDTHxHEIGHT of the frames (192x144)")
+    add("--light", type=float, default=1.0, help="how much the light varies, 0 to 1 (1)")
+    add("--radius", type=float, default=32.0, help="how far views lie apart, map units (32)")
+    add("--turn", type=float, default=12.0, help="how far views turn, degrees (12)")
+    add("--quality", type=int, default=88, help="of the JPEG files (88)")
+    add("--split", action="store_true", help="view 0 into gallery/, the others into queries/")
+    add("--only", type=Path, metavar="FILE", help="keep the places that FILE lists")
+    add("--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    return parser
+
+
+def render(options: argparse.Namespace) -> str:
+    """Render what the options say and return the line to print."""
+    maps, size = parse_maps(options.maps), parse_size(options.size)
+    for name, low, high in (("places", 1, 999), ("views", 1, 99), ("quality", 1, 95)):
+        if not low <= getattr(options, name) <= high:
+            raise UsageError(f"--{name}: {getattr(options, name)} is not from {low} to {high}")
+    for name, high in (("light", 1.0), ("radius", 128.0), ("turn", 90.0), ("seed", 2**31 - 1)):
+        if not 0 <= getattr(options, name) <= high:
+            raise UsageError(f"--{name}: {getattr(options, name)} is not from 0 to {high:g}")
+    only = read_only(options.only) if options.only else None
+    jitter = Jitter(radius=options.radius, heading=options.turn)
+    counts: dict[str, int] = {}
+    missing = set(only or ())
+    with Writer(options.output, options.quality, options.split) as writer:
+        for map_name in maps:
+            seen = set()
+            for view in render_map(
+                map_name, options.places, options.views, options.seed, size, jitter, options.light
+            ):
+                seen.add(view.place)
+                if only is None or view.place in only:
+                    writer.add(view)
+            missing -= seen
+            counts[map_name] = len(seen if only is None else seen & only)
+            print(f"{map_name}: {len(seen)} of {options.places} places", file=sys.stderr)
+        if missing:
+            raise DataError(f"--only: no place {min(missing)} was rendered: same options?")
+        if not sum(counts.values()):
+            raise DataError(f"no map of {options.maps} gave a place: try another --seed")
+        settings = {key: value for key, value in vars(options).items() if key != "output"}
+        settings["only"] = options.only and options.only.name
+        writer.finish({**settings, "places_per_map": counts})
+    return f"{sum(counts.values())} places, {options.views} views of each, in {options.output}"
+
+
+def main() -> int:
+    """Run the command line; 0, or 1 after one line on standard error."""
+    try:
+        print(render(_parser().parse_args()))
+    except TatvprError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
