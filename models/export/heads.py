@@ -31,23 +31,26 @@ def write_head(graph: Graph, head: nn.Module, tokens: str, backbone: ViTConfig) 
 
 def _cls(graph: Graph, head: CLSHead, tokens: str, backbone: ViTConfig) -> str:
     x = graph.slice(tokens, "head.cls", 0, 1)
-    if head.proj is not None:
-        x = write_ternary(graph, x, "head.proj", head.proj)
-    return graph.l2_normalize(graph.reshape(x, "head.flat", [-1]), OUTPUT)
+    return _finish(graph, head, x)
 
 
 def _gem(graph: Graph, head: GeMHead, tokens: str, backbone: ViTConfig) -> str:
     x = graph.slice(tokens, "head.patches", 1, 0)
-    if head.proj is not None:
-        x = write_ternary(graph, x, "head.proj", head.proj)
     floor = graph.weight("head.gem.floor", np.array(GEM_FLOOR, dtype=np.float32))
     power = graph.weight("head.gem.power", np.array(3.0, dtype=np.float32))
     root = graph.weight("head.gem.root", np.array(1.0 / 3.0, dtype=np.float32))
     x = graph.add("Clip", [x, floor], "head.gem.clip")
     x = graph.add("Pow", [x, power], "head.gem.cube")
-    x = graph.add("ReduceMean", [x, graph.axes(0)], "head.gem.mean", keepdims=0)
+    x = graph.add("ReduceMean", [x, graph.axes(0)], "head.gem.mean", keepdims=1)
     x = graph.add("Pow", [x, root], "head.gem")
-    return graph.l2_normalize(x, OUTPUT)
+    return _finish(graph, head, x)
+
+
+def _finish(graph: Graph, head: CLSHead | GeMHead, x: str) -> str:
+    """``x [1, D]``, projected if the head projects, as one flat unit vector."""
+    if head.proj is not None:
+        x = write_ternary(graph, x, "head.proj", head.proj)
+    return graph.l2_normalize(graph.reshape(x, "head.flat", [-1]), OUTPUT)
 
 
 WRITERS: dict[type[nn.Module], Callable[[Graph, Any, str, ViTConfig], str]] = {

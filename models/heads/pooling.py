@@ -47,7 +47,10 @@ class CLSHead(nn.Module):
 
 
 class GeMHead(nn.Module):
-    """Generalised mean (p = 3) over the patch tokens, projected first if asked, at unit length.
+    """Generalised mean (p = 3) over the patch tokens, projected if asked, at unit length.
+
+    The mean is positive everywhere; a projection makes descriptors whose signs carry information,
+    which binary place maps need.
 
     Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018.
     """
@@ -59,9 +62,8 @@ class GeMHead(nn.Module):
 
     def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
         """``[B, T, D] -> [B, size]``."""
-        x = tokens[:, 1:]
+        x = tokens[:, 1:].clamp_min(GEM_FLOOR)
+        x = torch.pow((x * x * x).mean(1, keepdim=True), 1.0 / 3.0)
         if self.proj is not None:
             x = self.proj(x, gate)
-        x = x.clamp_min(GEM_FLOOR)
-        pooled = torch.pow((x * x * x).mean(1), 1.0 / 3.0)
-        return F.normalize(pooled, dim=-1)
+        return F.normalize(x[:, 0], dim=-1)
