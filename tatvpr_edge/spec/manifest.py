@@ -1,6 +1,6 @@
 """``manifest.json``: what an artifact says about itself. This module owns the schema.
 
-Everything in a manifest is reproducible: no date, no host name, no absolute path. Its canonical
+Everything in an unsigned manifest is reproducible: no date, no host name, no absolute path. Its canonical
 form (sorted keys, one indent, a newline at the end) is what gets signed and hashed.
 
 Keys, version 1 (an unknown key is ignored, an unknown name in ``required_features`` is refused)::
@@ -8,6 +8,8 @@ Keys, version 1 (an unknown key is ignored, an unknown name in ``required_featur
     format_version     1
     created_with       "tatvpr-edge 0.1.0"
     required_features  []                      names that a reader must know, or refuse
+    serial             0                       set by signing: a board that trusts keys refuses an
+                                               artifact with a lower one than the installed
     board              "host"
     model              {name, hash, head, descriptor_size, image_size, token_dim, max_tokens}
     input              {resize, formats}       frame preparation: see RESIZE and FORMATS
@@ -160,6 +162,7 @@ class Manifest:
     profile: dict[str, Any] = field(default_factory=lambda: {"device": {}, "points": []})
     backends: dict[str, Any] = field(default_factory=dict)
     required_features: tuple[str, ...] = ()
+    serial: int = 0
     files: tuple[FileEntry, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,6 +171,7 @@ class Manifest:
             "format_version": FORMAT_VERSION,
             "created_with": self.created_with,
             "required_features": list(self.required_features),
+            "serial": self.serial,
             "board": self.board,
             "model": dict(vars(self.model)),
             "input": {"resize": RESIZE, "formats": list(FORMATS)},
@@ -332,6 +336,7 @@ def parse_manifest(data: bytes) -> Manifest:
     manifest = Manifest(
         created_with=top.text("created_with"),
         required_features=features,
+        serial=top.integer("serial", 0),
         board=top.text("board", _BOARD.fullmatch),
         model=_model(top.inner("model")),
         code=_code(top.inner("code")),

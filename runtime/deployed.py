@@ -1,0 +1,97 @@
+"""Where a deployed release lies on a board, and which one is live.
+
+In: the install root. Out: paths. Called by ``Localizer``, by the service and by the board's half of
+``tatvpr-edge deploy``; needs the standard library only. The layout::
+
+    ROOT/current -> releases/ID       the live release; switched by one atomic rename
+    ROOT/releases/ID/release.json     every file of the release with size and SHA-256
+    ROOT/releases/ID/artifact/        the artifact: manifest.json, manifest.sig, code, weights
+    ROOT/releases/ID/map.placemap     the place map, if one was deployed
+    ROOT/releases/ID/runtime/         the package tatvpr_edge (runtime part), if it travelled along
+    ROOT/releases/ID/python           runs Python with that package
+    ROOT/staging/ID/                  a release being assembled
+    ROOT/trash/                       releases being removed
+    ROOT/trust/allowed_signers        keys whose artifacts are accepted (OpenSSH's format)
+    ROOT/trust/revoked_keys           keys that are refused (OpenSSH's format)
+    ROOT/state.json                   order of releases, unconfirmed switch, lowest serial accepted
+    ROOT/lock                         held (flock) while a deploy runs
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CURRENT = "current"
+RELEASES = "releases"
+STAGING = "staging"
+TRASH = "trash"
+TRUST = "trust"
+ALLOWED_SIGNERS = "allowed_signers"
+REVOKED_KEYS = "revoked_keys"
+STATE = "state.json"
+LOCK = "lock"
+RELEASE = "release.json"
+ARTIFACT = "artifact"
+MAP = "map.placemap"
+RUNTIME = "runtime"
+PYTHON = "python"
+
+#: Names the install root where it is neither given nor found from the running package.
+ROOT_VARIABLE = "TATVPR_EDGE_ROOT"
+DEFAULT_ROOT = "~/.local/share/tatvpr-edge"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A release on this machine. ``folder`` has its links resolved, so that it stays one release
+    even when ``current`` is switched meanwhile."""
+
+    folder: Path
+    artifact: Path
+    map: Path | None
+
+
+def install_root(root: str | Path | None = None) -> Path:
+    """The install root: ``root``, else $TATVPR_EDGE_ROOT, else the root of the release that this
+    very package is part of, else ``~/.local/share/tatvpr-edge``. It need not exist."""
+    if root is not None:
+        return Path(os.path.expanduser(root))
+    if os.environ.get(ROOT_VARIABLE):
+        return Path(os.path.expanduser(os.environ[ROOT_VARIABLE]))
+    # .../ROOT/releases/ID/runtime/tatvpr_edge/runtime/deployed.py
+    here = Path(os.path.realpath(__file__)) if "__file__" in globals() else Path("/")
+    parents = here.parents
+    if len(parents) > 5 and parents[4].name == RELEASES and (parents[3] / RELEASE).is_file():
+        return parents[5]
+    return Path(os.path.expanduser(DEFAULT_ROOT))
+
+
+def live_release(root: str | Path | None = None) -> Deployed | None:
+    """The live release below the install root, or None where nothing is deployed."""
+    try:
+        folder = (install_root(root) / CURRENT).resolve(strict=True)
+    except (OSError, RuntimeError):  # no such link, a dangling one, or a loop
+        return None
+    if not (folder / ARTIFACT).is_dir():
+        return None
+    place_map = folder / MAP
+    return Deployed(folder, folder / ARTIFACT, place_map if place_map.is_file() else None)
+
+
+def read_state(root: Path) -> dict[str, Any]:
+    """``state.json`` as it is; ``{}`` where it is missing or damaged."""
+    try:
+        state = json.loads((root / STATE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def lowest_serial(root: Path) -> int:
+    """The lowest serial of a signed artifact that this machine still accepts."""
+    floor = read_state(root).get("floor", 0)
+    return floor if isinstance(floor, int) and not isinstance(floor, bool) else 0
