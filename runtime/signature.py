@@ -12,7 +12,6 @@ that a board can refuse an artifact that is older than the installed one.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import subprocess

@@ -1,7 +1,7 @@
 """``manifest.json``: what an artifact says about itself. This module owns the schema.
 
-Everything in an unsigned manifest is reproducible: no date, no host name, no absolute path. Its canonical
-form (sorted keys, one indent, a newline at the end) is what gets signed and hashed.
+Everything in an unsigned manifest is reproducible: no date, no host name, no absolute path. Its
+canonical form (sorted keys, one indent, a newline at the end) is what gets signed and hashed.
 
 Keys, version 1 (an unknown key is ignored, an unknown name in ``required_features`` is refused)::
 
