@@ -1,1 +1,26 @@
+"""Power, temperature and battery of a board, each reading with its unit, source, age and condition.
 
+`discover` finds what there is; `Sampler` reads it in a thread at a bounded cost.
+"""
+
+from tatvpr_edge.runtime.telemetry.conditions import Conditions, read_conditions
+from tatvpr_edge.runtime.telemetry.discover import Discovery, Source, discover
+from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
+from tatvpr_edge.runtime.telemetry.sampler import Sampler, Snapshot, TimedPower, aged
+from tatvpr_edge.runtime.telemetry.tree import Tree
+
+__all__ = [
+    "Condition",
+    "Conditions",
+    "Discovery",
+    "Reading",
+    "Role",
+    "Sampler",
+    "Snapshot",
+    "Source",
+    "TimedPower",
+    "Tree",
+    "aged",
+    "discover",
+    "read_conditions",
+]

@@ -1,0 +1,80 @@
+"""Finds, by itself, what a board can tell about its power and temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tatvpr_edge.runtime.telemetry.battery import BatterySource
+from tatvpr_edge.runtime.telemetry.hwmon import HwmonSource
+from tatvpr_edge.runtime.telemetry.ina import InaSource
+from tatvpr_edge.runtime.telemetry.pmic import PmicSource
+from tatvpr_edge.runtime.telemetry.rapl import RaplSource
+from tatvpr_edge.runtime.telemetry.reading import Reading
+from tatvpr_edge.runtime.telemetry.tegrastats import TegrastatsSource
+from tatvpr_edge.runtime.telemetry.thermal import ThermalSource
+from tatvpr_edge.runtime.telemetry.tree import Tree
+
+__all__ = ["Discovery", "Source", "discover"]
+
+
+class Source(Protocol):
+    """One family of sensors. `read` never raises for what a sensor does; it states a condition."""
+
+    @property
+    def name(self) -> str:
+        """Short name, which its readings carry as their source."""
+
+    def describe(self) -> str:
+        """What was found, for people."""
+
+    def read(self, now_s: float) -> list[Reading]:
+        """Present readings, taken at ``now_s`` unless they say otherwise."""
+
+    def close(self) -> None:
+        """Gives back what reading holds open."""
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """Sources in order of preference for the total, and why the others are not there."""
+
+    sources: list[Source] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Closes every source."""
+        for source in self.sources:
+            source.close()
+
+
+_FINDERS: tuple[tuple[str, Callable[[Tree], Source | str]], ...] = (
+    ("ina", InaSource.find),
+    ("tegrastats", TegrastatsSource.find),
+    ("pmic", PmicSource.find),
+    ("battery", BatterySource.find),
+    ("rapl", RaplSource.find),
+    ("hwmon", HwmonSource.find),
+    ("thermal", ThermalSource.find),
+)
+
+
+def discover(tree: Tree | None = None) -> Discovery:
+    """Every source of the board under ``tree`` (this machine's own by default).
+
+    The order is that of trust in a total: monitors at the board's input, then what the battery
+    gives, then a part of the machine (RAPL), then a single unlabelled sensor.
+    """
+    tree = Tree() if tree is None else tree
+    found = Discovery()
+    for name, find in _FINDERS:
+        if name == "tegrastats" and any(source.name == "ina" for source in found.sources):
+            found.missing[name] = "not needed: the same monitors are read from sysfs"
+            continue
+        result = find(tree)
+        if isinstance(result, str):
+            found.missing[name] = result
+        else:
+            found.sources.append(result)
+    return found

@@ -1,0 +1,147 @@
+"""Lines of NVIDIA's ``tegrastats``: rails in mW, temperatures in degrees.
+
+Used only where the module's monitors cannot be read from sysfs. Figures come as ``now/average``
+or ``now/average/third``, with or without ``mW``, and may be negative.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from tatvpr_edge.runtime.telemetry.rails import MAX_BOARD_MW, is_not_connected, total_of_rails
+from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
+from tatvpr_edge.runtime.telemetry.thermal import temperature_reading
+from tatvpr_edge.runtime.telemetry.tree import Tree
+
+__all__ = ["TegrastatsSource", "parse_tegrastats"]
+
+_RAIL = re.compile(
+    r"(?<!\S)([A-Z][A-Z0-9_]*) (-?\d+)(?:mW)?/(-?\d+)(?:mW)?(?:/(-?\d+)(?:mW)?)?(?!\S)"
+)
+_ZONE = re.compile(r"(?<!\S)([A-Za-z][\w-]*)@(-?\d+(?:\.\d+)?)C(?:/-?\d+(?:\.\d+)?C)?(?!\S)")
+_MAX_PENDING_BYTES = 16384
+
+
+def parse_tegrastats(line: str, now_s: float, source: str = "tegrastats") -> list[Reading]:
+    """Rails, their total and temperatures of one line; power is the first figure ("now")."""
+    rails: list[Reading] = []
+    for label, now_mw, *_ in _RAIL.findall(line):
+        if is_not_connected(label):
+            continue
+        value = float(now_mw)
+        negative = value < 0
+        rails.append(
+            Reading(
+                label,
+                Role.RAIL,
+                "mW",
+                source,
+                now_s,
+                None if negative else value,
+                Condition.NEGATIVE if negative else Condition.OK,
+                f"{value:.0f} mW" if negative else "",
+                covers="one rail",
+                ceiling=MAX_BOARD_MW,
+                repeat_limit_s=300.0,
+            )
+        )
+    zones = [
+        temperature_reading(zone, float(degrees_c), source, now_s)
+        for zone, degrees_c in _ZONE.findall(line)
+    ]
+    return [*rails, total_of_rails(rails, source, now_s), *zones]
+
+
+class TegrastatsSource:
+    """A running ``tegrastats``, read without ever waiting for it."""
+
+    name = "tegrastats"
+
+    def __init__(self, command: Path, interval_ms: int = 500) -> None:
+        self._command = command
+        self._interval_ms = interval_ms
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pending = b""
+        self._latest: list[Reading] = []
+        self._fault = ""
+
+    @classmethod
+    def find(cls, tree: Tree) -> TegrastatsSource | str:
+        """The board's tegrastats, or the line that says why there is none."""
+        command = tree.command("tegrastats")
+        return cls(command) if command else "no tegrastats command"
+
+    def describe(self) -> str:
+        """The command, for people."""
+        return f"{self._command.name} every {self._interval_ms} ms"
+
+    def read(self, now_s: float) -> list[Reading]:
+        """The readings of the newest complete line; they keep the time at which it came."""
+        if self._process is None and not self._fault:
+            self._start()
+        self._take(now_s)
+        if self._latest:
+            return list(self._latest)
+        condition = Condition.IO_ERROR if self._fault else Condition.PENDING
+        return [
+            Reading(
+                "total",
+                Role.TOTAL,
+                "mW",
+                self.name,
+                now_s,
+                None,
+                condition,
+                self._fault or "no line yet",
+                covers="whole module",
+            )
+        ]
+
+    def close(self) -> None:
+        """Ends the process that `read` started."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+            self._process = None
+
+    def _start(self) -> None:
+        try:
+            self._process = subprocess.Popen(
+                [str(self._command), "--interval", str(self._interval_ms)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            self._fault = f"{self._command.name}: {error.strerror}"
+            return
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+
+    def _take(self, now_s: float) -> None:
+        if self._process is None or self._process.stdout is None:
+            return
+        try:
+            while chunk := os.read(self._process.stdout.fileno(), 4096):
+                self._pending = (self._pending + chunk)[-_MAX_PENDING_BYTES:]
+            ended = True
+        except BlockingIOError:
+            ended = False
+        *lines, self._pending = self._pending.split(b"\n")
+        for line in reversed(lines):
+            readings = parse_tegrastats(line.decode("utf-8", "replace"), now_s)
+            if len(readings) > 1:  # more than the total, which is always there
+                self._latest = readings
+                break
+        if ended:
+            status = self._process.poll()
+            self._fault = f"{self._command.name} ended (exit status {status})"
