@@ -45,7 +45,7 @@ $(VENV)/.ready-build: pyproject.toml | $(BIN)/python
 $(VENV)/.ready-test: pyproject.toml | $(BIN)/python
 	@echo "installing the test and training tools: about 2 GB, some minutes"
 	$(PIP) install torch==2.13.0
-	$(PIP) install --editable '.[build,train,teacher,render,plot,zig,test,check]'
+	$(PIP) install --editable '.[build,train,teacher,render,plot,zig,gpu,test,check]'
 	@touch $@ $(VENV)/.ready-build
 
 clean:
