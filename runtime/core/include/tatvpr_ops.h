@@ -94,6 +94,7 @@ typedef struct tatvpr_context {
     float k;
     float tokens;
     float *descriptor;     /* the output */
+    struct tatvpr_pool *pool; /* the core's own: workers beside the calling thread; null: none */
 } tatvpr_context;
 
 /* One model's generated constants and code. */

@@ -1,0 +1,163 @@
+/* One frame to one descriptor: checks, the arena's layout, the generated code.
+ *
+ * Arena: pixels uint8 [S, S, 3] | descriptor float [D] | planned buffers | scratch | workers.
+ * While the frame is squashed, everything after the pixels is room for its tables.
+ */
+#include "core.h"
+
+typedef struct arena_plan {
+    size_t descriptor;
+    size_t planned;
+    size_t scratch;
+    size_t pool;
+    size_t end;
+} arena_plan;
+
+static arena_plan plan_arena(const tatvpr_program *program, int32_t threads) {
+    const size_t side = (size_t)program->image_size;
+    arena_plan p;
+    p.descriptor = tatvpr_round_up(side * side * 3, 64);
+    p.planned = p.descriptor +
+                tatvpr_round_up((size_t)program->descriptor_size * sizeof(float), 64);
+    p.scratch = p.planned + tatvpr_round_up(program->planned_bytes, 64);
+    p.pool = p.scratch + tatvpr_scratch_bytes(program, threads);
+    p.end = p.pool + tatvpr_round_up(tatvpr_pool_bytes(threads), 64);
+    return p;
+}
+
+size_t tatvpr_arena_bytes(const tatvpr_model *model, int32_t threads) {
+    if (model == NULL || model->program == NULL || !tatvpr_threads_valid(threads)) {
+        return 0;
+    }
+    return plan_arena(model->program, tatvpr_max_i32(threads, 1)).end;
+}
+
+/* The caller's options in today's structure: what an older caller does not know is zero; what a
+ * newer one sets beyond it is refused, because it would be ignored. */
+static tatvpr_status read_options(const tatvpr_options *given, tatvpr_options *options) {
+    const size_t least = offsetof(tatvpr_options, tokens) + sizeof(options->tokens);
+    if (given->size < least || given->size > 4096) {
+        return TATVPR_ERR_ABI;
+    }
+    tatvpr_zero(options, sizeof(*options));
+    const size_t known = given->size < sizeof(*options) ? given->size : sizeof(*options);
+    tatvpr_copy(options, given, known);
+    for (size_t i = sizeof(*options); i < given->size; i++) {
+        if (((const uint8_t *)given)[i] != 0) {
+            return TATVPR_ERR_ABI;
+        }
+    }
+    options->size = sizeof(*options);
+    if (!(options->k > 0.0f && options->k <= 1.0f)) { /* a NaN fails both */
+        return TATVPR_ERR_K;
+    }
+    if (!(options->tokens > 0.0f && options->tokens <= 1.0f)) {
+        return TATVPR_ERR_TOKENS;
+    }
+    if (!tatvpr_threads_valid(options->threads)) {
+        return TATVPR_ERR_THREADS;
+    }
+    return TATVPR_OK;
+}
+
+static int finite(const float *x, int32_t count) {
+    for (int32_t i = 0; i < count; i++) {
+        if (!(x[i] - x[i] == 0.0f)) { /* NaN and infinity are not 0 here */
+            return 0;
+        }
+    }
+    return 1;
+}
+
+tatvpr_status tatvpr_describe(const tatvpr_model *model, tatvpr_arena arena,
+                              const tatvpr_frame *frame, const tatvpr_options *options,
+                              float *descriptor) {
+    if (model == NULL || model->program == NULL || model->weights == NULL ||
+        model->kernels == NULL || arena.base == NULL || frame == NULL || options == NULL ||
+        descriptor == NULL) {
+        return TATVPR_ERR_NULL;
+    }
+    const tatvpr_program *program = model->program;
+    if (program->abi != TATVPR_ABI) {
+        return TATVPR_ERR_ABI;
+    }
+    tatvpr_options today;
+    tatvpr_status status = read_options(options, &today);
+    if (status != TATVPR_OK) {
+        return status;
+    }
+    if (!tatvpr_aligned(arena.base)) {
+        return TATVPR_ERR_ALIGNMENT;
+    }
+    const int32_t threads = tatvpr_max_i32(today.threads, 1);
+    const arena_plan plan = plan_arena(program, threads);
+    if (arena.bytes < plan.end) {
+        return TATVPR_ERR_ARENA;
+    }
+    status = tatvpr_frame_check(frame);
+    if (status != TATVPR_OK) {
+        return status;
+    }
+    uint8_t *base = (uint8_t *)arena.base;
+    tatvpr_context context;
+    tatvpr_zero(&context, sizeof(context));
+    context.model = model;
+    context.options = &today;
+    context.pixels = base;
+    context.arena = base + plan.planned;
+    context.scratch = base + plan.scratch;
+    context.scratch_bytes = plan.pool - plan.scratch;
+    context.k = today.k;
+    context.tokens = today.tokens;
+    context.descriptor = (float *)(void *)(base + plan.descriptor);
+    tatvpr_trace_layer(&context, "frame", 1);
+    status = tatvpr_frame_squash(frame, program->image_size, base, base + plan.descriptor,
+                                 plan.end - plan.descriptor);
+    tatvpr_trace_layer(&context, "frame", 0);
+    if (status != TATVPR_OK) {
+        return status;
+    }
+    status = tatvpr_pool_start(&context, base + plan.pool, threads);
+    if (status != TATVPR_OK) {
+        return status;
+    }
+    status = program->run(&context);
+    tatvpr_pool_stop(&context);
+    if (status != TATVPR_OK) {
+        return status;
+    }
+    if (!finite(context.descriptor, program->descriptor_size)) {
+        return TATVPR_ERR_NOT_FINITE;
+    }
+    tatvpr_copy(descriptor, context.descriptor, (size_t)program->descriptor_size * sizeof(float));
+    return TATVPR_OK;
+}
+
+tatvpr_status tatvpr_query(const tatvpr_model *model, tatvpr_arena arena,
+                           const tatvpr_frame *frame, const tatvpr_options *options,
+                           const tatvpr_map *map, tatvpr_match *matches, int32_t count,
+                           int32_t *found) {
+    if (model == NULL || model->program == NULL || arena.base == NULL || options == NULL ||
+        map == NULL || matches == NULL || found == NULL) {
+        return TATVPR_ERR_NULL;
+    }
+    const tatvpr_program *program = model->program;
+    if (program->abi != TATVPR_ABI) {
+        return TATVPR_ERR_ABI;
+    }
+    if (arena.bytes < tatvpr_arena_bytes(model, 1)) {
+        return TATVPR_ERR_ARENA;
+    }
+    if (map->dim != (uint32_t)program->descriptor_size) {
+        return TATVPR_ERR_MAP_MODEL;
+    }
+    /* The descriptor's own place in the arena serves as the caller's buffer. */
+    float *descriptor =
+        (float *)(void *)((uint8_t *)arena.base + plan_arena(program, 1).descriptor);
+    const tatvpr_status status = tatvpr_describe(model, arena, frame, options, descriptor);
+    if (status != TATVPR_OK) {
+        return status;
+    }
+    return tatvpr_map_search(map, model, descriptor, options->k, options->tokens, matches, count,
+                             found);
+}

@@ -1,0 +1,172 @@
+/* The table of kernels that one kind of CPU fills in, and the structures that they share.
+ *
+ * Operators (op_*.c) own the order of work, tiles of tokens and scratch memory; kernels own the
+ * arithmetic. A CPU adds a variant by filling one `tatvpr_kernels` and naming it in
+ * kernels_list.c. Every variant gives the same bits as common/portable_*.c, which is the
+ * reference in C: integers are exact, float reductions are 16 strided partial sums and one tree
+ * (floats.h), no fused multiply-add, no reciprocal.
+ *
+ * Kernels allocate nothing, keep no state and never fail: operators have checked the arguments.
+ */
+#ifndef TATVPR_KERNELS_H
+#define TATVPR_KERNELS_H
+
+#include "../include/tatvpr_ops.h"
+
+/* Tokens of one tile: the unit of gating, of the MLP and of threads. A microcontroller build sets
+ * a few; a CPU with caches wants the hidden layer of a tile to stay in its second level. */
+#ifndef TATVPR_TILE_TOKENS
+#define TATVPR_TILE_TOKENS 64
+#endif
+
+/* Rows of int8 activations are padded with zeros to this many bytes and begin at a multiple of
+ * it, so that a vector kernel needs no tail. A power of two, at least 4. */
+#ifndef TATVPR_ROW_ALIGN
+#define TATVPR_ROW_ALIGN 64
+#endif
+
+/* Scratch of one matmul, handed over as tatvpr_matmul.panel: unpacked weights. */
+#ifndef TATVPR_PANEL_BYTES
+#define TATVPR_PANEL_BYTES(k_in) ((size_t)64 * (((size_t)(k_in) + 63) / 64 * 64))
+#endif
+
+#define TATVPR_LAYOUT_BIT(layout) (1u << (unsigned)(layout))
+
+/* Gated activations of one tile: T = tokens rows of K = k_in channels. */
+typedef struct tatvpr_tile {
+    int32_t tokens;
+    int32_t k_in;
+    int32_t q_stride;  /* bytes from row to row of q: K rounded up to TATVPR_ROW_ALIGN */
+    int8_t *q;         /* [T, q_stride]: int8 activations, dropped channels and padding are 0 */
+    float *s;          /* [T]: the token's scale */
+    int32_t *sum;      /* [T]: sum of the token's row of q, for kernels that store w + 1 */
+    /* Lists of the kept channels, rising; only filled when the operator goes sparse. Entries
+     * count .. count rounded up to a multiple of 4 are index 0 with value 0. */
+    int32_t list_stride; /* entries from row to row */
+    uint16_t *index;   /* [T, list_stride] */
+    int8_t *value;     /* [T, list_stride] */
+    int32_t *count;    /* [T] */
+} tatvpr_tile;
+
+/* List entries of a row: room for padding and for a whole vector stored at the end. */
+#define TATVPR_LIST_STRIDE(k_in) (((k_in) + 63) / 64 * 64 + 64)
+
+/* One ternary matrix times one tile: y[t, n] = (acc * s[t]) * scale[n] + bias[n] [+ residual]. */
+typedef struct tatvpr_matmul {
+    const tatvpr_ternary *op;
+    const uint8_t *weight;     /* in the layout that this variant reads (in place or prepared) */
+    const float *scale;        /* [N], or [1] where !op->scale_per_row */
+    const float *bias;         /* [N] */
+    const float *residual;     /* [T, N] rows `y_stride` floats apart, or null; may be y */
+    float *y;                  /* [T, N] rows `y_stride` floats apart */
+    int32_t y_stride;
+    const tatvpr_tile *tile;
+    uint8_t *panel;            /* TATVPR_PANEL_BYTES(K) of scratch, aligned to 64 */
+} tatvpr_matmul;
+
+/* Patches [first_row, first_row + rows) x all columns of the frame. */
+typedef struct tatvpr_patch_job {
+    const tatvpr_patch_embed *op;
+    const uint8_t *pixels;     /* [S, S, 3] */
+    const int8_t *weight;      /* [D, P*P*3] */
+    const float *scale;        /* [D] */
+    const float *bias;         /* [D] */
+    int32_t first_row;
+    int32_t rows;
+    uint8_t *scratch;          /* TATVPR_PATCH_SCRATCH(op) bytes, aligned to 64 */
+    float *y;                  /* [(S/P)^2, D]: the whole output */
+} tatvpr_patch_job;
+
+/* One row of patches as int16, each padded to 64 bytes. */
+#define TATVPR_PATCH_SCRATCH(op) \
+    ((size_t)((op)->image_size / (op)->patch) * \
+     (((size_t)(op)->patch * (size_t)(op)->patch * 3 * 2 + 63) / 64 * 64))
+
+/* One head of QuantAttention: writes columns [head * H, (head + 1) * H) of y, H = dim / heads. */
+typedef struct tatvpr_head_job {
+    const float *qkv;          /* [T, 3 * dim] */
+    int32_t tokens;            /* T */
+    int32_t dim;
+    int32_t head_dim;          /* H */
+    int32_t head;
+    uint8_t *scratch;          /* TATVPR_HEAD_SCRATCH(T, H) bytes, aligned to 64 */
+    float *y;                  /* [T, dim] */
+    float *a;                  /* [T]: what this head's CLS token looks at; null: not wanted */
+} tatvpr_head_job;
+
+/* Keys and values as up to 16 bits with rows and columns padded, and 8 rows of logits. */
+#define TATVPR_HEAD_SCRATCH(t, h) \
+    (((size_t)(t) + 64) * (((size_t)(h) + 31) / 32 * 32) * 4 + ((size_t)(t) + 64) * 4 * 9 + \
+     (((size_t)(h) + 31) / 32 * 32) * 16 + 1024)
+
+typedef struct tatvpr_kernels {
+    const char *name;                 /* as tatvpr_model_init() is asked for it */
+    int32_t (*usable)(void);          /* 1: this CPU has every instruction that it uses */
+
+    /* ---- weights. `in_place` is a set of TATVPR_LAYOUT_BIT that the matmuls read as stored;
+     * other layouts are rewritten once by `prepare` (from TATVPR_LAYOUT_ROWS2 or _TRIT5). */
+    uint32_t in_place;
+    size_t (*prepared_bytes)(const tatvpr_ternary *op);   /* null: this variant prepares nothing */
+    void (*prepare)(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
+
+    /* ---- one row of activations */
+    /* s = max(max|x|, 1e-5) / 127; q = clip(rint(x / s), -127, 127), zeros up to the padding. */
+    float (*quantise)(const float *x /* [K] */, int32_t k_in, int8_t *q /* [q_stride] */);
+    /* Keeps the `keep` groups of row `t` with the largest sum of |q| (ties to the lower index),
+     * zeroes the others, writes sum[t] and, if `list`, index, value and count. */
+    void (*select)(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
+    void (*layer_norm)(const float *x, const float *gamma, const float *beta, float eps,
+                       int32_t dim, float *y /* may be x */);
+    void (*gelu)(const float *x, int32_t count, float *y /* may be x */);
+
+    /* ---- one tile. `sparse` reads the lists, `dense` reads q; same result. `sparse` may be
+     * null. It is chosen where k < sparse_below(op, group), measured for this CPU. */
+    void (*dense)(const tatvpr_matmul *job);
+    void (*sparse)(const tatvpr_matmul *job);
+    float (*sparse_below)(const tatvpr_ternary *op, int32_t group);
+
+    void (*patch_embed)(const tatvpr_patch_job *job);
+    void (*attention)(const tatvpr_head_job *job);
+
+    /* ---- map search: `count` rows, `stride` bytes apart, of `dim` int8 (or of `bytes` bytes of
+     * bits) against one query */
+    void (*dot_i8)(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
+                   int32_t count, int32_t *dot);
+    void (*hamming)(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
+                    int32_t count, int32_t *distance);
+} tatvpr_kernels;
+
+/* Variants of this build, best first, null-terminated (kernels_list.c). */
+extern const tatvpr_kernels *const tatvpr_kernels_list[];
+
+extern const tatvpr_kernels tatvpr_kernels_portable;
+
+/* Portable parts that other variants may put in their tables. */
+int32_t tatvpr_portable_usable(void);
+size_t tatvpr_portable_prepared_bytes(const tatvpr_ternary *op);
+void tatvpr_portable_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
+float tatvpr_portable_quantise(const float *x, int32_t k_in, int8_t *q);
+void tatvpr_portable_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group,
+                            int32_t list);
+void tatvpr_portable_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
+                                int32_t dim, float *y);
+void tatvpr_portable_gelu(const float *x, int32_t count, float *y);
+void tatvpr_portable_dense(const tatvpr_matmul *job);
+void tatvpr_portable_sparse(const tatvpr_matmul *job);
+float tatvpr_portable_sparse_below(const tatvpr_ternary *op, int32_t group);
+void tatvpr_portable_patch_embed(const tatvpr_patch_job *job);
+void tatvpr_portable_attention(const tatvpr_head_job *job);
+void tatvpr_portable_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
+                            int32_t count, int32_t *dot);
+void tatvpr_portable_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes,
+                             int32_t stride, int32_t count, int32_t *distance);
+
+/* Kept channels of row `t` of a tile into its list (and the padding of the list): for variants
+ * whose select() zeroes first. Zeroes among the kept are left out: they add nothing. */
+void tatvpr_list_row(tatvpr_tile *tile, int32_t t);
+
+/* Ternary weight codes (w + 1) of row `n`, one byte each, from TATVPR_LAYOUT_ROWS2 or _TRIT5. */
+void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t n,
+                       uint8_t *codes /* [K] */);
+
+#endif

@@ -1,0 +1,154 @@
+/* Weights: where a tensor lies, and rewriting ternary matrices for kernels that want another
+ * layout than the file's, without holding two copies: what needs no rewriting is moved along, so
+ * that the blob can be unmapped afterwards.
+ *
+ * Prepared memory begins with a table of segments, sorted by their offset in the blob. A segment
+ * is either a stretch of the blob as it was or one ternary matrix in the kernels' own layout.
+ */
+#include "core.h"
+
+typedef struct tatvpr_segment {
+    uint32_t blob_offset;
+    uint32_t prepared_offset;
+} tatvpr_segment;
+
+typedef struct tatvpr_prepared {
+    uint8_t magic[8];
+    uint32_t segments;
+    uint32_t zero;
+} tatvpr_prepared;
+
+static const uint8_t PREPARED_MAGIC[8] = {'T', 'V', 'P', 'R', 'P', 'R', 'E', 'P'};
+
+static size_t stored_bytes(const tatvpr_ternary *op) {
+    const size_t per_byte = op->layout == TATVPR_LAYOUT_TRIT5 ? 5 : 4;
+    return (size_t)op->n_out * (((size_t)op->k_in + per_byte - 1) / per_byte);
+}
+
+static int wants_preparation(const tatvpr_ternary *op, const tatvpr_kernels *kernels) {
+    return (kernels->in_place & TATVPR_LAYOUT_BIT(op->layout)) == 0;
+}
+
+int tatvpr_layouts_fit(const tatvpr_program *program, const tatvpr_kernels *kernels) {
+    for (int32_t i = 0; i < program->ternary_count; i++) {
+        const tatvpr_ternary *op = program->ternaries[i];
+        if (wants_preparation(op, kernels) &&
+            (kernels->prepare == NULL || (op->layout != TATVPR_LAYOUT_ROWS2 &&
+                                          op->layout != TATVPR_LAYOUT_TRIT5))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The matrix with the lowest offset at or after `cursor` that needs preparation, or null. */
+static const tatvpr_ternary *next_ternary(const tatvpr_program *program,
+                                          const tatvpr_kernels *kernels, size_t cursor) {
+    const tatvpr_ternary *next = NULL;
+    for (int32_t i = 0; i < program->ternary_count; i++) {
+        const tatvpr_ternary *op = program->ternaries[i];
+        if (wants_preparation(op, kernels) && op->weight >= cursor &&
+            (next == NULL || op->weight < next->weight)) {
+            next = op;
+        }
+    }
+    return next;
+}
+
+/* One walk for both the size and the writing: `prepared` null only counts. */
+static size_t walk(const tatvpr_program *program, const tatvpr_kernels *kernels,
+                   const uint8_t *blob, uint8_t *prepared) {
+    const size_t most = 2 * (size_t)program->ternary_count + 1;
+    size_t target = tatvpr_round_up(sizeof(tatvpr_prepared) + most * sizeof(tatvpr_segment), 64);
+    size_t cursor = 0;
+    tatvpr_prepared *header = (tatvpr_prepared *)(void *)prepared;
+    tatvpr_segment *table =
+        prepared == NULL ? NULL
+                         : (tatvpr_segment *)(void *)(prepared + sizeof(tatvpr_prepared));
+    uint32_t segments = 0;
+    for (;;) {
+        const tatvpr_ternary *op = next_ternary(program, kernels, cursor);
+        const size_t end = op != NULL ? op->weight : program->blob_bytes;
+        if (end > cursor) {
+            target += cursor % 64; /* tensors stay aligned as they were */
+            if (prepared != NULL) {
+                table[segments].blob_offset = (uint32_t)cursor;
+                table[segments].prepared_offset = (uint32_t)target;
+                tatvpr_copy(prepared + target, blob + cursor, end - cursor);
+            }
+            segments++;
+            target = tatvpr_round_up(target + (end - cursor), 64);
+        }
+        if (op == NULL) {
+            break;
+        }
+        if (prepared != NULL) {
+            table[segments].blob_offset = op->weight;
+            table[segments].prepared_offset = (uint32_t)target;
+            kernels->prepare(op, blob + op->weight, prepared + target);
+        }
+        segments++;
+        target = tatvpr_round_up(target + kernels->prepared_bytes(op), 64);
+        cursor = op->weight + stored_bytes(op);
+    }
+    if (prepared != NULL) {
+        tatvpr_copy(header->magic, PREPARED_MAGIC, sizeof(header->magic));
+        header->segments = segments;
+        header->zero = 0;
+    }
+    return target;
+}
+
+size_t tatvpr_prepared_size(const tatvpr_program *program, const tatvpr_kernels *kernels) {
+    if (next_ternary(program, kernels, 0) == NULL) {
+        return 0;
+    }
+    return walk(program, kernels, NULL, NULL);
+}
+
+void tatvpr_prepare_weights(const tatvpr_program *program, const tatvpr_kernels *kernels,
+                            const uint8_t *blob, uint8_t *prepared) {
+    (void)walk(program, kernels, blob, prepared);
+}
+
+const uint8_t *tatvpr_tensor(const tatvpr_model *model, uint32_t offset) {
+    const tatvpr_prepared *header = (const tatvpr_prepared *)(const void *)model->weights;
+    for (size_t i = 0; i < sizeof(PREPARED_MAGIC); i++) {
+        if (header->magic[i] != PREPARED_MAGIC[i]) {
+            return model->weights + offset;
+        }
+    }
+    const tatvpr_segment *table =
+        (const tatvpr_segment *)(const void *)(model->weights + sizeof(tatvpr_prepared));
+    uint32_t low = 0; /* the last segment that begins at or before the offset */
+    uint32_t high = header->segments;
+    while (high - low > 1) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (table[middle].blob_offset <= offset) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return model->weights + table[low].prepared_offset + (offset - table[low].blob_offset);
+}
+
+void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t n,
+                       uint8_t *codes) {
+    const int32_t k_in = op->k_in;
+    if (op->layout == TATVPR_LAYOUT_TRIT5) {
+        const uint8_t *row = stored + (size_t)n * (((size_t)k_in + 4) / 5);
+        for (int32_t i = 0; i < k_in; row++) {
+            uint32_t byte = *row;
+            for (int32_t j = 0; j < 5 && i < k_in; j++, i++) {
+                codes[i] = (uint8_t)(byte % 3u);
+                byte /= 3u;
+            }
+        }
+        return;
+    }
+    const uint8_t *row = stored + (size_t)n * (((size_t)k_in + 3) / 4);
+    for (int32_t i = 0; i < k_in; i++) {
+        codes[i] = (uint8_t)(row[i / 4] >> (2 * (i % 4)) & 3);
+    }
+}

@@ -1,0 +1,26 @@
+/* Sizes of a microcontroller build; every file of the library is compiled with
+ * `-include cortexm/config.h` (or these definitions), because they decide the arena's size.
+ */
+#ifndef TATVPR_CORTEXM_CONFIG_H
+#define TATVPR_CORTEXM_CONFIG_H
+
+#define TATVPR_CORTEXM 1
+
+/* Tokens that share one unpacking of the weights. The MLP's hidden layer of a tile lives in the
+ * arena (3 kB a token at dim 192), so this trades RAM for instructions: 65 tokens are 33 + 32. */
+#ifndef TATVPR_TILE_TOKENS
+#define TATVPR_TILE_TOKENS 40
+#endif
+
+/* A Helium vector; also the 16 channels of one word of TATVPR_LAYOUT_LUT4. */
+#ifndef TATVPR_ROW_ALIGN
+#define TATVPR_ROW_ALIGN 16
+#endif
+
+/* Look-up tables and accumulators (M4, M7, RV32) or unpacked weights (M55). */
+#ifndef TATVPR_PANEL_BYTES
+#define TATVPR_PANEL_BYTES(k_in) \
+    ((size_t)(k_in) * 32u > 49152u ? (size_t)(k_in) * 32u + 1024u : (size_t)49152u + 1024u)
+#endif
+
+#endif
