@@ -20,6 +20,25 @@ namespace ternary_mma {
 }
 namespace ternary_dp4a {
 #include "ternary_dp4a.inc"
+#undef THREADS
+#undef TOKENS
+#undef FULL_WARP
+}
+namespace patch_embed {
+#include "patch_embed.inc"
+#undef THREADS
+#undef FULL_WARP
+}
+namespace attention {
+#include "attention.inc"
+#undef THREADS
+#undef WARPS
+#undef FULL_WARP
+}
+namespace keep_tokens {
+#include "keep_tokens.inc"
+#undef THREADS
+#undef SELECT_THREADS
 }
 
 extern "C" {
@@ -63,5 +82,31 @@ void run_ternary(int use_mma, const signed char *q, const float *s, const unsign
             ternary_dp4a::tatvpr_ternary_dp4a(q, s, w, scale, bias, y, tokens, channels, outputs,
                                               row_bytes, per_row);
         });
+}
+void run_patch_embed(const unsigned char *pixels, const signed char *w, const float *scale,
+                     const float *bias, float *y, int side, int patch, int dim) {
+    emu::launch((side / patch) * (side / patch), 1, 128, [&] {
+        patch_embed::tatvpr_patch_embed(pixels, w, scale, bias, y, side, patch, dim);
+    });
+}
+void run_attention(const float *qkv, float *y, float *a, signed char *q8, signed char *k8,
+                   signed char *v8, float *q_scales, float *scales, float *cls, int tokens,
+                   int dim, int heads, int padded) {
+    using namespace attention;
+    emu::launch(heads, 2, 128,
+                [&] { tatvpr_attention_scales(qkv, scales, tokens, dim, heads); });
+    emu::launch(tokens, (heads + 3) / 4, 128, [&] {
+        tatvpr_attention_quantise(qkv, scales, q8, k8, v8, q_scales, tokens, dim, heads, padded);
+    });
+    emu::launch(heads, (tokens + 3) / 4, 128, [&] {
+        tatvpr_attention(q8, k8, v8, q_scales, scales, y, cls, tokens, dim, heads, padded);
+    });
+    emu::launch((tokens + 127) / 128, 1, 128,
+                [&] { tatvpr_attention_cls(cls, a, tokens, heads); });
+}
+void run_keep_tokens(const float *x, const float *a, int *source, float *y, int tokens, int dim,
+                     int n) {
+    emu::launch(1, 1, 256, [&] { keep_tokens::tatvpr_keep_select(a, source, tokens, n); });
+    emu::launch(1 + n, 1, 128, [&] { keep_tokens::tatvpr_keep_gather(x, source, y, dim); });
 }
 }

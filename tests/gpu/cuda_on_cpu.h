@@ -146,6 +146,9 @@ static inline int __dp4a(int a, int b, int c) {
     for (int i = 0; i < 4; ++i) c += (signed char)(a >> (8 * i)) * (signed char)(b >> (8 * i));
     return c;
 }
+static inline void __syncwarp() { emu::wait(emu::AT_WARP); }
+static inline float __int_as_float(int v) { return emu::from<float>((unsigned)v); }
+static inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 static inline float __fdiv_rn(float a, float b) { return a / b; }
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fadd_rn(float a, float b) { return a + b; }

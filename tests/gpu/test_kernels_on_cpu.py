@@ -135,3 +135,42 @@ def test_image_scope_shrinks_the_matmul_and_keeps_the_result(
     )
     gated, s_ref = reference.top_k_gate(x, k, group, scope=1)
     assert np.array_equal(y, reference.ternary_mat_mul(gated, s_ref, w, scale, bias))
+
+
+def test_patch_embedding_equals_the_golden_vectors(kernels: ctypes.CDLL) -> None:
+    for case in golden.patch_cases():
+        pixels, w, scale, bias = (case.inputs[n] for n in ("pixels", "W", "scale", "bias"))
+        patch = round((w.shape[1] // 3) ** 0.5)
+        if w.shape[1] % 4:
+            continue  # odd patches are refused at build
+        y = np.empty_like(case.outputs["Y"])
+        kernels.run_patch_embed(
+            *map(_pointer, (pixels, w, scale, bias, y)), pixels.shape[0], patch, w.shape[0]
+        )
+        assert np.array_equal(y, case.outputs["Y"]), case.name
+
+
+def test_attention_equals_the_golden_vectors(kernels: ctypes.CDLL) -> None:
+    for case in golden.attention_cases():
+        qkv, heads = case.inputs["QKV"], case.attributes["heads"]
+        t, dim = qkv.shape[0], qkv.shape[1] // 3
+        padded = -(-t // 4) * 4
+        y, a = np.empty((t, dim), np.float32), np.empty(t, np.float32)
+        q8, k8 = np.empty(t * dim, np.int8), np.empty(t * dim, np.int8)
+        v8 = np.zeros(padded * dim, np.int8)
+        q_scales, scales = np.empty(heads * t, np.float32), np.empty(2 * heads, np.float32)
+        cls = np.empty(heads * t, np.float32)
+        kernels.run_attention(
+            *map(_pointer, (qkv, y, a, q8, k8, v8, q_scales, scales, cls)), t, dim, heads, padded
+        )
+        assert np.array_equal(y, case.outputs["Y"]), case.name
+        assert np.array_equal(a, case.outputs["A"]), case.name
+
+
+def test_keep_tokens_equals_the_golden_vectors(kernels: ctypes.CDLL) -> None:
+    for case in golden.keep_cases():
+        x, a, expected = case.inputs["X"], case.inputs["A"], case.outputs["Y"]
+        n = expected.shape[0] - 1
+        source, y = np.empty(n + 1, np.int32), np.empty_like(expected)
+        kernels.run_keep_tokens(*map(_pointer, (x, a, source, y)), x.shape[0], x.shape[1], n)
+        assert np.array_equal(y, expected), case.name
