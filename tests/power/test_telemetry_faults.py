@@ -1,0 +1,252 @@
+"""What sensors do in the field becomes a stated condition: never a crash, never a made-up zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import board_trees as boards
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tatvpr_edge.runtime.telemetry import (
+    Condition,
+    Reading,
+    Role,
+    Sampler,
+    Snapshot,
+    Tree,
+    aged,
+    discover,
+)
+from tatvpr_edge.runtime.telemetry.plausible import Plausibility
+
+
+@dataclass
+class Clock:
+    """Seconds that the test moves on."""
+
+    now_s: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass
+class Board:
+    """An Orin Nano under a sampler whose clock the test holds."""
+
+    root: Path
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self.files = boards.orin_nano(self.root)
+        boards.zones(self.root, tj_thermal=50_250)
+        self.sampler = Sampler(root=str(self.root), clock=self.clock)
+
+    def after(self, seconds: float, **files: str | float) -> Snapshot:
+        """The snapshot ``seconds`` later, with files of the monitor changed first."""
+        for name, value in files.items():
+            (self.files / name).write_text(f"{value}\n")
+        self.clock.now_s += seconds
+        return self.sampler.sample()
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    return Board(tmp_path)
+
+
+def test_all_is_well(board: Board) -> None:
+    snapshot = board.after(1.0)
+    assert snapshot.total.value == 4824
+    assert snapshot.hottest.value == 50.25
+    assert snapshot.total.age_s(board.clock.now_s) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "condition"),
+    [
+        ("", Condition.UNREADABLE),
+        ("N/A", Condition.UNREADABLE),
+        ("nan", Condition.UNREADABLE),
+        ("inf", Condition.UNREADABLE),
+        ("1 000", Condition.UNREADABLE),
+        ("-80", Condition.NEGATIVE),
+        ("1000000000", Condition.ABSURD),
+    ],
+)
+def test_what_a_file_may_say(board: Board, text: str, condition: Condition) -> None:
+    total = board.after(0.25, curr1_input=text).total
+    assert (total.value, total.condition) == (None, condition)
+    assert board.after(0.25, curr1_input=1000).total.value == 4824
+
+
+def test_bytes_that_are_no_text(board: Board) -> None:
+    (board.files / "curr1_input").write_bytes(b"\xff\xfe\x00\x01")
+    assert board.after(0.25).total.condition is Condition.UNREADABLE
+
+
+def test_a_file_that_disappears(board: Board) -> None:
+    (board.files / "curr1_input").unlink()
+    total = board.after(0.25).total
+    assert total.condition is Condition.ABSENT
+    assert "curr1_input: ENOENT" in total.detail
+
+
+def test_the_bus_fails_in_mid_read(board: Board) -> None:
+    boards.answers_eio(board.files / "curr1_input")
+    snapshot = board.after(0.25)
+    assert snapshot.total.condition is Condition.IO_ERROR
+    assert "EIO" in snapshot.total.detail
+    others = {r.name: r.value for r in snapshot.of_role(Role.RAIL)}
+    assert others["VDD_SOC"] == 1475  # one bad rail does not hide the others
+
+
+def test_files_that_this_user_may_not_read(tmp_path: Path) -> None:
+    boards.rapl(tmp_path, 1_000_000)
+    (source,) = discover(Tree(tmp_path)).sources
+    with boards.as_other_user(tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj"):
+        total = source.read(1.0)[-1]
+    assert total.condition is Condition.DENIED
+    assert "run as root" in total.detail
+
+
+def test_a_renamed_input_rail_is_not_added_to_its_own_parts(tmp_path: Path) -> None:
+    boards.ina3221(
+        tmp_path,
+        {
+            1: ("VDD_IN_SYS", 5000, 1000),
+            2: ("VDD_CPU_GPU_CV", 5000, 100),
+            3: ("VDD_SOC", 5000, 300),
+        },
+    )
+    total = discover(Tree(tmp_path)).sources[0].read(0.0)[-1]
+    assert (total.value, total.condition) == (None, Condition.UNKNOWN_RAIL)
+    assert "VDD_IN_SYS" in total.detail
+
+
+def test_a_set_of_rails_that_lacks_one(tmp_path: Path) -> None:
+    boards.ina3221(tmp_path, {1: ("VDD_GPU_SOC", 8000, 199), 2: ("VDD_CPU_CV", 5000, 100)})
+    total = discover(Tree(tmp_path)).sources[0].read(0.0)[-1]
+    assert total.condition is Condition.INCOMPLETE
+    assert "VIN_SYS_5V0" in total.detail
+
+
+def test_a_negative_rail_leaves_the_sum_incomplete(tmp_path: Path) -> None:
+    boards.agx_orin(tmp_path, cpu_ma=-79.6)
+    readings = {reading.name: reading for reading in discover(Tree(tmp_path)).sources[0].read(0.0)}
+    assert readings["VDD_CPU_CV"].detail == "-398 mW"
+    assert readings["sum of rails"].condition is Condition.INCOMPLETE
+
+
+def test_a_changed_unit_ends_at_the_ceiling(board: Board) -> None:
+    board.after(1.0)
+    assert board.after(0.25, in1_input=4_824_000).total.condition is Condition.ABSURD
+
+
+def test_a_ten_fold_jump_is_not_believed_until_it_repeats(board: Board) -> None:
+    for _ in range(5):
+        board.after(0.25)
+    glitch = board.after(0.25, curr1_input=12_000).total
+    assert (glitch.value, glitch.condition) == (None, Condition.JUMP)
+    assert board.after(0.25, curr1_input=1000).total.value == 4824
+    conditions = [board.after(0.25, curr1_input=12_000).total.condition for _ in range(8)]
+    assert conditions[0] is Condition.JUMP
+    assert conditions[-1] is Condition.OK  # a load that stays is a load
+
+
+def test_a_stuck_value(board: Board) -> None:
+    conditions = [board.after(1.0).total.condition for _ in range(70)]
+    assert conditions[30] is Condition.OK
+    assert conditions[-1] is Condition.STUCK
+    assert board.after(1.0, curr1_input=1001).total.ok
+
+
+def test_age_makes_a_reading_stale(board: Board) -> None:
+    total = board.after(1.0).total
+    board.clock.now_s += 5.0
+    stale = aged(total, board.clock.now_s, 2.0)
+    assert (stale.value, stale.condition, stale.detail) == (None, Condition.STALE, "5.0 s old")
+    assert aged(total, total.taken_s + 1.0, 2.0) is total
+
+
+def test_a_clock_that_goes_back_makes_nothing_younger_than_now(board: Board) -> None:
+    total = board.after(1.0).total
+    board.clock.now_s -= 50.0
+    assert total.age_s(board.clock.now_s) == 0.0
+    assert board.sampler.sample().total.ok
+
+
+def test_the_total_stays_with_its_source(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    boards.battery(tmp_path, power_now=9_000_000)
+    board.sampler = Sampler(root=str(tmp_path), clock=board.clock)
+    assert board.after(1.0).total.source == "ina"
+    assert board.after(1.0, curr1_input="N/A").total.source == "ina"  # not another meaning at once
+    for _ in range(6):
+        snapshot = board.after(1.0)
+    assert (snapshot.total.source, snapshot.total.value) == ("battery", 9000)
+
+
+def test_a_source_that_raises_does_not_end_the_others(tmp_path: Path) -> None:
+    class Broken:
+        name = "broken"
+
+        def describe(self) -> str:
+            return "a source with a bug"
+
+        def read(self, now_s: float) -> list[Reading]:
+            raise RuntimeError("a bug")
+
+        def close(self) -> None:
+            pass
+
+    boards.orin_nano(tmp_path)
+    (ina,) = discover(Tree(tmp_path)).sources
+    snapshot = Sampler(sources=[Broken(), ina]).sample()
+    assert (snapshot.total.source, snapshot.total.value) == ("ina", 4824)
+    assert [r.detail for r in snapshot.readings if r.source == "broken"] == ["RuntimeError: a bug"]
+
+
+def test_a_command_that_hangs_fails_or_is_no_program(tmp_path: Path) -> None:
+    from tatvpr_edge.runtime.telemetry.tree import ReadFault
+
+    tree = Tree(tmp_path)
+    slow = boards.command(tmp_path, "slow", "exec sleep 30")
+    with pytest.raises(ReadFault, match=r"no answer in 0\.1 s"):
+        tree.run(slow, [], timeout_s=0.1)
+    wrong = boards.command(tmp_path, "wrong", "echo oh no >&2; exit 3")
+    with pytest.raises(ReadFault, match="exit status 3: oh no"):
+        tree.run(wrong, [])
+    empty = boards.put(tmp_path, "usr/bin/empty", "\x7fELF")
+    empty.chmod(0o755)
+    with pytest.raises(ReadFault):
+        tree.run(empty, [])
+
+
+values = st.none() | st.floats(min_value=0, max_value=1e6)
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), values), max_size=60))
+def test_plausibility_never_invents_a_value(samples: list[tuple[float, float | None]]) -> None:
+    judge, now_s = Plausibility(), 0.0
+    for step_s, value in samples:
+        now_s += step_s
+        condition = Condition.ABSENT if value is None else Condition.OK
+        reading = Reading(
+            "x", Role.TOTAL, "mW", "s", now_s, value, condition, ceiling=5e5, repeat_limit_s=30
+        )
+        judged = judge.judge(reading)
+        assert judged.value in (None, value)
+        assert judged.ok == (judged.value is not None)
+        if value is not None and value > 5e5:
+            assert judged.condition is Condition.ABSURD
+
+
+def test_a_reading_has_a_value_exactly_when_it_is_ok() -> None:
+    with pytest.raises(ValueError, match="exactly when"):
+        Reading("x", Role.TOTAL, "mW", "s", 0.0, None)
+    with pytest.raises(ValueError, match="exactly when"):
+        Reading("x", Role.TOTAL, "mW", "s", 0.0, 1.0, Condition.STUCK)
