@@ -1,0 +1,253 @@
+"""An ONNX graph in the form that checks, hashing and lowering read: nodes, constants and types.
+
+Types are inferred node by node: our operators by the rules of docs/numerics.md, standard ones by
+ONNX's own inference. After KeepTokens the number of tokens is the symbol ``KEPT``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.operators import DOMAIN, OPERATORS
+
+#: Symbol of the token count after KeepTokens: 1 + n, known at run time only.
+KEPT = "kept_tokens"
+STANDARD_DOMAINS = ("", "ai.onnx")
+
+Dim = int | str
+
+
+@dataclass(frozen=True)
+class Type:
+    """Element type and shape of a value; a dimension is a number or a symbol."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[Dim, ...]
+
+    @property
+    def width(self) -> int:
+        """The last dimension, which is never symbolic here."""
+        last = self.shape[-1]
+        assert isinstance(last, int)
+        return last
+
+
+@dataclass
+class Graph:
+    """A model's graph with constants folded into a table; nodes are in topological order."""
+
+    name: str
+    nodes: list[onnx.NodeProto]
+    constants: dict[str, NDArray[Any]]
+    inputs: dict[str, Type]
+    outputs: list[str]
+    opset: int
+    types: dict[str, Type] = field(default_factory=dict)
+
+    @classmethod
+    def from_model(cls, model: onnx.ModelProto) -> Graph:
+        """Read the proto; no types yet (see :meth:`infer_types`)."""
+        proto = model.graph
+        constants: dict[str, NDArray[Any]] = {}
+        for tensor in proto.initializer:
+            constants[tensor.name] = _array(tensor)
+        nodes = []
+        for node in proto.node:
+            if node.op_type == "Constant" and node.domain in STANDARD_DOMAINS:
+                constants[node.output[0]] = _constant(node)
+            else:
+                nodes.append(node)
+        inputs = {
+            value.name: _declared(value) for value in proto.input if value.name not in constants
+        }
+        opset = next(
+            (o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 0
+        )
+        return cls(
+            name=proto.name,
+            nodes=nodes,
+            constants=constants,
+            inputs=inputs,
+            outputs=[value.name for value in proto.output],
+            opset=opset,
+        )
+
+    def producers(self) -> dict[str, onnx.NodeProto]:
+        """Value name to the node that makes it."""
+        return {name: node for node in self.nodes for name in node.output if name}
+
+    def consumers(self) -> dict[str, list[onnx.NodeProto]]:
+        """Value name to the nodes that read it."""
+        table: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                if name:
+                    table.setdefault(name, []).append(node)
+        return table
+
+    def keep_only(self, outputs: Iterable[str]) -> None:
+        """Drop other outputs and every node and constant that no output needs."""
+        self.outputs = list(outputs)
+        wanted = set(self.outputs)
+        kept = []
+        for node in reversed(self.nodes):
+            if any(name in wanted for name in node.output):
+                kept.append(node)
+                wanted.update(name for name in node.input if name)
+        self.nodes = kept[::-1]
+        self.constants = {name: v for name, v in self.constants.items() if name in wanted}
+
+    def infer_types(self, check: Callable[[Graph, onnx.NodeProto], None] | None = None) -> None:
+        """Fill :attr:`types` for every value; ``check`` sees each node when its inputs are typed.
+
+        Raises:
+            ModelError: a node whose shapes do not fit, or whose result cannot be known.
+        """
+        self.types = dict(self.inputs)
+        for name, value in self.constants.items():
+            self.types[name] = Type(value.dtype, value.shape)
+        for node in self.nodes:
+            missing = [name for name in node.input if name and name not in self.types]
+            if missing:
+                raise ModelError(f"{label(node)} reads {missing[0]!r}, which nothing before makes")
+            if check is not None:
+                check(self, node)
+            ours = node.domain == DOMAIN
+            found = self._ours(node) if ours else self._standard(node)
+            self.types.update(found)
+
+    def _ours(self, node: onnx.NodeProto) -> dict[str, Type]:
+        given = [self.types[name] for name in node.input]
+        f32, i8 = np.dtype(np.float32), np.dtype(np.int8)
+        first = given[0].shape
+        outs: list[Type]
+        if node.op_type == "PatchEmbed":
+            patch = round((given[1].width // 3) ** 0.5)
+            height, width = (int(d) for d in first[:2])
+            outs = [Type(f32, ((height // patch) * (width // patch), given[1].shape[0]))]
+        elif node.op_type == "TopKGate":
+            outs = [Type(i8, first), Type(f32, (*first[:-1], 1))]
+        elif node.op_type == "TernaryMatMul":
+            outs = [Type(f32, (*first[:-1], given[2].shape[0]))]
+        elif node.op_type == "QuantAttention":
+            outs = [Type(f32, (first[0], given[0].width // 3)), Type(f32, (first[0],))]
+        elif node.op_type == "KeepTokens":
+            outs = [Type(f32, (KEPT, given[0].width))]
+        else:
+            raise ModelError(
+                f"{label(node)}: {DOMAIN} has no operator {node.op_type}; "
+                f"it has {', '.join(OPERATORS)}"
+            )
+        return {name: t for name, t in zip(node.output, outs, strict=False) if name}
+
+    def _standard(self, node: onnx.NodeProto) -> dict[str, Type]:
+        schema = onnx.defs.get_schema(node.op_type, self.opset, "")
+        input_types = {n: _type_proto(self.types[n]) for n in node.input if n}
+        data = {
+            n: numpy_helper.from_array(self.constants[n], n)
+            for n in node.input
+            if n in self.constants and self.constants[n].size <= 64
+        }
+        try:
+            found = onnx.shape_inference.infer_node_outputs(
+                schema,
+                node,
+                input_types,
+                data,
+                opset_imports=[onnx.helper.make_opsetid("", self.opset)],
+            )
+        except Exception as error:  # onnx raises RuntimeError subclasses of its own
+            line = " ".join(str(error).split())
+            raise ModelError(f"{label(node)}: its shapes do not fit: {line}") from error
+        result = {}
+        for name in node.output:
+            if not name:
+                continue
+            proto = found.get(name)
+            if proto is None or not proto.tensor_type.HasField("shape"):
+                raise ModelError(f"{label(node)}: the shape of {name!r} cannot be inferred")
+            result[name] = _type(proto, f"{label(node)}: {name!r}")
+        if node.op_type == "Slice":
+            result = {name: self._sliced(node, kind) for name, kind in result.items()}
+        return result
+
+    def _sliced(self, node: onnx.NodeProto, found: Type) -> Type:
+        """ONNX gives up on slices of a symbolic axis; CLS and one patch are always there."""
+        bounds = [self.constants.get(name) for name in node.input[1:]]
+        if len(bounds) < 3 or any(b is None or b.size != 1 for b in bounds):
+            return found
+        start, end, axis, *step = (int(b.reshape(-1)[0]) for b in bounds if b is not None)
+        source = self.types[node.input[0]].shape[axis]
+        if isinstance(source, int) or not 0 <= start < end <= 2 or step not in ([], [1]):
+            return found
+        shape = list(found.shape)
+        shape[axis] = end - start
+        return Type(found.dtype, tuple(shape))
+
+
+def label(node: onnx.NodeProto) -> str:
+    """How an error names a node."""
+    return f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} -> {node.output[0]!r}"
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """Value of an attribute, ``default`` where the node has none."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return onnx.helper.get_attribute_value(entry)
+    return default
+
+
+def _array(tensor: onnx.TensorProto) -> NDArray[Any]:
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:  # numpy and protobuf both raise here, on damaged tensors
+        raise ModelError(f"tensor {tensor.name!r} is damaged: {error}") from error
+
+
+def _constant(node: onnx.NodeProto) -> NDArray[Any]:
+    kinds: dict[str, Any] = {
+        "value_float": np.float32,
+        "value_floats": np.float32,
+        "value_int": np.int64,
+        "value_ints": np.int64,
+    }
+    for entry in node.attribute:
+        if entry.name == "value":
+            return _array(entry.t)
+        if entry.name in kinds:
+            return np.array(onnx.helper.get_attribute_value(entry), dtype=kinds[entry.name])
+    raise ModelError(f"{label(node)}: only dense numeric constants are lowered")
+
+
+def _declared(value: onnx.ValueInfoProto) -> Type:
+    return _type(value.type, f"input {value.name!r}")
+
+
+def _type(proto: onnx.TypeProto, what: str) -> Type:
+    tensor = proto.tensor_type
+    if tensor.elem_type == onnx.TensorProto.UNDEFINED:
+        raise ModelError(f"{what} has no element type")
+    shape: list[Dim] = []
+    for d in tensor.shape.dim:
+        if d.HasField("dim_value"):
+            shape.append(d.dim_value)
+        elif d.dim_param:
+            shape.append(d.dim_param)
+        else:
+            shape.append("?")
+    return Type(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), tuple(shape))
+
+
+def _type_proto(value: Type) -> onnx.TypeProto:
+    element = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    shape = [None if d == "?" else d for d in value.shape]
+    return onnx.helper.make_tensor_type_proto(element, shape)

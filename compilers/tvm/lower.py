@@ -1,0 +1,76 @@
+"""From an ONNX file to everything that a C compiler needs: ``lower(...)`` -> :class:`Lowered`.
+
+Called by ``compilers.build`` for Linux boards and by ``compilers.mcu`` for microcontrollers.
+TVM is imported here and below only, because importing it takes seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tatvpr_edge.compilers import ir
+from tatvpr_edge.compilers.canonical import model_hash
+from tatvpr_edge.compilers.graph import Graph
+from tatvpr_edge.compilers.match import FUSED, Matched, match
+from tatvpr_edge.compilers.packing import BlobWriter, Layout
+from tatvpr_edge.compilers.tvm.codegen import ModelSource
+from tatvpr_edge.compilers.tvm.kernels import build_object, build_source
+from tatvpr_edge.compilers.tvm.plan import KernelCall, Plan, plan_module
+from tatvpr_edge.compilers.tvm.relax_import import import_graph
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """One model for one layout of weights, before any C compiler ran."""
+
+    name: str
+    model_hash: bytes
+    matched: Matched
+    plan: Plan
+    model_c: str
+    blob: bytes
+    tensors: tuple[tuple[str, int, int], ...]  # (name, offset, bytes) in the blob
+
+    @property
+    def steps(self) -> list[ir.Step]:
+        """The core's steps in execution order."""
+        return list(self.matched.steps.values())
+
+    @property
+    def compiled_operators(self) -> list[str]:
+        """Names of the kernels that TVM compiles."""
+        return list(self.plan.kernels)
+
+    def kernels_source(self) -> str:
+        """TVM's kernels as C; empty where the model needs none."""
+        kernels = list(self.plan.kernels.values())
+        return build_source(kernels) if kernels else ""
+
+    def kernels_object(self, target: dict[str, Any], path: Path) -> bool:
+        """TVM's kernels as an object file for an LLVM target; False where there are none."""
+        kernels = list(self.plan.kernels.values())
+        if kernels:
+            build_object(kernels, target, str(path))
+        return bool(kernels)
+
+
+def lower(graph: Graph, name: str, layout: Layout = Layout.ROWS2) -> Lowered:
+    """Lower a checked graph.
+
+    Raises:
+        ModelError: a part of the model that neither the core nor TVM can lower.
+    """
+    matched = match(graph)
+    outputs = {n.name: len(n.output) for n in matched.graph.nodes if n.domain == FUSED}
+    plan = plan_module(import_graph(matched), outputs, matched.max_tokens)
+    digest = model_hash(graph)
+    writer = BlobWriter(layout)
+    source = ModelSource(name, matched, plan, writer)
+    blob = writer.finish(digest)
+    text = source.text(digest, len(blob))
+    return Lowered(name, digest, matched, plan, text, blob, tuple(writer.entries))
+
+
+__all__ = ["KernelCall", "Lowered", "lower"]

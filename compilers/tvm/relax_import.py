@@ -1,0 +1,103 @@
+"""A matched graph to Relax: our steps become external calls, the rest TVM's own operators.
+
+TVM's ONNX front end knows neither domains nor registration of converters, so for the time of one
+import its converter map is wrapped. An external call is named ``tatvpr.<step>``; weights of heavy
+steps never enter Relax.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import tvm.relax.frontend.onnx.onnx_frontend as onnx_frontend
+from onnx import numpy_helper
+from tvm import IRModule, relax
+
+from tatvpr_edge.compilers import ir
+from tatvpr_edge.compilers.graph import _type_proto as type_proto
+from tatvpr_edge.compilers.match import FUSED, KEPT_INPUT, STEP, Matched
+from tatvpr_edge.spec.errors import ModelError
+
+CALL_PREFIX = "tatvpr."
+_patching = threading.Lock()
+
+
+def import_graph(matched: Matched) -> IRModule:
+    """The Relax module whose ``main`` takes the frame (and the kept token count's carrier).
+
+    Raises:
+        ModelError: an operator that TVM's ONNX front end does not know.
+    """
+    model = _to_proto(matched)
+    with _converters(matched.steps):
+        try:
+            return onnx_frontend.from_onnx(model, sanitize_input_names=False)
+        except Exception as error:  # TVM raises its own kinds for unsupported operators
+            line = " ".join(str(error).split())
+            raise ModelError(f"TVM cannot lower the rest of the model: {line[:300]}") from error
+
+
+def _to_proto(matched: Matched) -> onnx.ModelProto:
+    graph = matched.graph
+    inputs = [
+        onnx.helper.make_value_info(name, type_proto(kind)) for name, kind in graph.inputs.items()
+    ]
+    outputs = [onnx.helper.make_value_info(n, type_proto(graph.types[n])) for n in graph.outputs]
+    weights = [numpy_helper.from_array(v, name) for name, v in graph.constants.items()]
+    proto = onnx.helper.make_graph(graph.nodes, graph.name or "model", inputs, outputs, weights)
+    opsets = [onnx.helper.make_opsetid("", graph.opset), onnx.helper.make_opsetid(FUSED, 1)]
+    return onnx.helper.make_model(proto, opset_imports=opsets, ir_version=10)
+
+
+@contextmanager
+def _converters(steps: dict[str, ir.Step]) -> Iterator[None]:
+    """TVM's converter map with one converter for each kind of step."""
+
+    class Converter(onnx_frontend.OnnxOpConverter):  # type: ignore[misc]
+        @classmethod
+        def _impl_v1(cls, bb: Any, inputs: Any, attr: dict[str, Any], params: Any) -> Any:
+            key = attr[STEP].decode() if isinstance(attr[STEP], bytes) else attr[STEP]
+            return _call(bb, key, steps[key], list(inputs), attr["tvm_custom"]["num_outputs"])
+
+    ours = {type(step).__name__: Converter for step in steps.values()}
+    with _patching:
+        original = onnx_frontend._get_convert_map
+        onnx_frontend._get_convert_map = lambda: {**original(), **ours}
+        try:
+            yield
+        finally:
+            onnx_frontend._get_convert_map = original
+
+
+def _call(bb: Any, key: str, step: ir.Step, inputs: list[Any], outputs: int) -> Any:
+    """The external call of one step; its result types follow docs/numerics.md."""
+    args = [bb.normalize(value) for value in inputs if value is not None]
+    shape = list(args[0].ty.shape)
+    results: list[list[Any]]
+    if isinstance(step, ir.PatchEmbed):
+        side = step.image_size // step.patch
+        results = [[side * side, step.dim]]
+    elif isinstance(step, ir.GatedLinear):
+        rows = shape[0] - step.first_row if step.rows is None else step.rows
+        results = [[rows, step.linear.n_out]]
+    elif isinstance(step, ir.Attention):
+        results = [[shape[0], step.dim], [shape[0]]][:outputs]
+    elif isinstance(step, ir.KeepTokens):
+        results = [[args[2].ty.shape[0], step.dim]]
+        args = args[:2]
+    elif isinstance(step, ir.Gem):
+        results = [[1, shape[1]] if step.keep_dims else [shape[1]]]
+    else:
+        results = [shape]
+    types = [relax.TensorType(relax.ShapeExpr(s), "float32") for s in results]
+    call = relax.op.call_dps_packed(
+        f"{CALL_PREFIX}{key}", relax.Tuple(args), types if len(types) > 1 else types[0]
+    )
+    return bb.emit(call)
+
+
+__all__ = ["CALL_PREFIX", "KEPT_INPUT", "import_graph"]

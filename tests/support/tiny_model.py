@@ -1,0 +1,174 @@
+"""A tiny place model as ONNX, made with onnx.helper alone (no torch): two blocks and KeepTokens.
+
+32 px, patch 8, 17 tokens, D = 48, 3 heads. Weights are random but seeded. Heads: "cls" and "gem"
+(the core's own), "learned" (standard ONNX operators that the compiler has to lower).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from tatvpr_edge.spec.operators import DOMAIN
+from tatvpr_edge.spec.packing import pack_ternary
+
+SIDE, PATCH, DIM, HEADS, HIDDEN = 32, 8, 48, 3, 96
+TOKENS = (SIDE // PATCH) ** 2 + 1
+OPSET = 20
+
+
+class _Writer:
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: dict[str, NDArray[Any]] = {}
+
+    def weight(self, name: str, values: NDArray[Any]) -> str:
+        self.weights[name] = values
+        return name
+
+    def random(self, name: str, *shape: int, scale: float = 1.0) -> str:
+        values = self.rng.standard_normal(shape) * scale
+        return self.weight(name, values.astype(np.float32))
+
+    def add(self, op: str, inputs: list[str], *outputs: str, domain: str = "", **attr: Any) -> str:
+        node = helper.make_node(op, inputs, list(outputs), name=outputs[0], domain=domain, **attr)
+        self.nodes.append(node)
+        return outputs[0]
+
+    def norm(self, x: str, name: str, width: int) -> str:
+        gamma = self.weight(
+            f"{name}.weight", (1 + 0.1 * self.rng.standard_normal(width)).astype(np.float32)
+        )
+        beta = self.random(f"{name}.bias", width, scale=0.1)
+        return self.add("LayerNormalization", [x, gamma, beta], name, axis=-1, epsilon=1e-6)
+
+    def linear(
+        self, x: str, name: str, k_in: int, n_out: int, k: str = "k", group: int = 1, scope: int = 0
+    ) -> str:
+        q, s = f"{name}.q", f"{name}.s"
+        self.add("TopKGate", [x, k], q, s, domain=DOMAIN, group=group, scope=scope)
+        w = self.rng.integers(-1, 2, (n_out, k_in)).astype(np.int8)
+        scale = np.array([0.8 / np.sqrt(k_in)], dtype=np.float32)
+        inputs = [
+            q,
+            s,
+            self.weight(f"{name}.weight", pack_ternary(w)),
+            self.weight(f"{name}.scale", scale),
+            self.random(f"{name}.bias", n_out, scale=0.05),
+        ]
+        return self.add("TernaryMatMul", inputs, name, domain=DOMAIN)
+
+
+def tiny_model(
+    head: str = "cls",
+    *,
+    seed: int = 0,
+    keep: bool = True,
+    mlp_norm: bool = False,
+    group: int = 1,
+    scope: int = 0,
+    functions: list[onnx.FunctionProto] | None = None,
+) -> onnx.ModelProto:
+    """The model; ``functions`` are the bodies of our operators (none: lowered, not run by ORT)."""
+    w = _Writer(seed)
+    patch_weights = w.rng.integers(-127, 128, (DIM, PATCH * PATCH * 3)).astype(np.int8)
+    x = w.add(
+        "PatchEmbed",
+        [
+            "frame",
+            w.weight("patch_embed.weight", patch_weights),
+            w.weight("patch_embed.scale", np.full(DIM, 1e-5, dtype=np.float32)),
+            w.random("patch_embed.bias", DIM, scale=0.1),
+        ],
+        "patch_embed",
+        domain=DOMAIN,
+    )
+    x = w.add("Concat", [w.random("cls_token", 1, DIM), x], "embed.concat", axis=0)
+    x = w.add("Add", [x, w.random("pos_embed", TOKENS, DIM, scale=0.3)], "embed")
+    for i in range(2):
+        b = f"blocks.{i}"
+        h = w.norm(x, f"{b}.norm1", DIM)
+        qkv = w.linear(h, f"{b}.qkv", DIM, 3 * DIM, group=group, scope=scope)
+        y = w.add("QuantAttention", [qkv], f"{b}.attn", f"{b}.looked", domain=DOMAIN, heads=HEADS)
+        out = w.linear(y, f"{b}.out", DIM, DIM, group=group, scope=scope)
+        x = w.add("Add", [x, out], f"{b}.residual1")
+        h = w.norm(x, f"{b}.norm2", DIM)
+        h = w.linear(h, f"{b}.up", DIM, HIDDEN, group=group, scope=scope)
+        h = w.add("Gelu", [h], f"{b}.gelu")
+        if mlp_norm:
+            h = w.norm(h, f"{b}.mlp_norm", HIDDEN)
+        h = w.linear(h, f"{b}.down", HIDDEN, DIM, group=group, scope=scope)
+        x = w.add("Add", [x, h], f"{b}.residual2")
+        if keep and i == 0:
+            x = w.add("KeepTokens", [x, f"{b}.looked", "tokens"], f"{b}.keep", domain=DOMAIN)
+    size = _HEADS[head](w, w.norm(x, "norm", DIM))
+    graph = helper.make_graph(
+        w.nodes,
+        "tiny",
+        [
+            helper.make_tensor_value_info("frame", TensorProto.UINT8, [SIDE, SIDE, 3]),
+            helper.make_tensor_value_info("k", TensorProto.FLOAT, []),
+            helper.make_tensor_value_info("tokens", TensorProto.FLOAT, []),
+        ],
+        [helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, [size])],
+        [numpy_helper.from_array(v, name) for name, v in w.weights.items()],
+    )
+    return helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
+        ir_version=10,
+        functions=functions or [],
+    )
+
+
+def _rows(w: _Writer, x: str, start: int, end: int) -> str:
+    bounds = [
+        w.weight(f"rows.{n}", np.array([v], dtype=np.int64))
+        for n, v in (("start", start), ("end", end), ("axis", 0))
+    ]
+    return w.add("Slice", [x, *bounds], "head.rows")
+
+
+def _finish(w: _Writer, x: str) -> None:
+    flat = w.weight("head.flat.shape", np.array([-1], dtype=np.int64))
+    x = w.add("Reshape", [x, flat], "head.flat")
+    w.add("LpNormalization", [x], "descriptor", axis=-1, p=2)
+
+
+def _cls(w: _Writer, x: str) -> int:
+    w.weight("k.dense", np.array(1.0, dtype=np.float32))
+    _finish(w, w.linear(_rows(w, x, 0, 1), "head.proj", DIM, 40, k="k.dense"))
+    return 40
+
+
+def _gem(w: _Writer, x: str) -> int:
+    def number(name: str, value: float) -> str:
+        return w.weight(name, np.array(value, dtype=np.float32))
+
+    x = _rows(w, x, 1, np.iinfo(np.int64).max)
+    x = w.add("Clip", [x, number("floor", 1e-6)], "head.clip")
+    x = w.add("Pow", [x, number("three", 3.0)], "head.cube")
+    axes = w.weight("rows", np.array([0], dtype=np.int64))
+    x = w.add("ReduceMean", [x, axes], "head.mean", keepdims=1)
+    _finish(w, w.add("Pow", [x, number("third", 1 / 3)], "head.gem"))
+    return DIM
+
+
+def _learned(w: _Writer, x: str) -> int:
+    """Attention pooling with a small float MLP: softmax over the (run-time many) tokens."""
+    score = w.add("MatMul", [x, w.random("head.query", DIM, 4, scale=0.2)], "head.score")
+    weight = w.add("Softmax", [score], "head.softmax", axis=0)
+    weight = w.add("Transpose", [weight], "head.turned", perm=[1, 0])
+    pooled = w.add("MatMul", [weight, x], "head.pooled")
+    y = w.add("MatMul", [pooled, w.random("head.up", DIM, 24, scale=0.2)], "head.up.matmul")
+    y = w.add("Add", [y, w.random("head.up.bias", 24, scale=0.1)], "head.up.add")
+    _finish(w, w.add("Relu", [y], "head.relu"))
+    return 4 * 24
+
+
+_HEADS = {"cls": _cls, "gem": _gem, "learned": _learned}
