@@ -149,6 +149,9 @@ tatvpr_status tatvpr_op_gem(tatvpr_context *c, const float *x /* [T, D] */, int3
 tatvpr_status tatvpr_op_l2_normalize(tatvpr_context *c, const float *x, int32_t dim, float eps,
                                      float *y);
 
+/* Where the tensor at that offset of the blob lies, in the blob or in its prepared copy. */
+const uint8_t *tatvpr_tensor(const tatvpr_model *model, uint32_t offset);
+
 /* Marks the begin and the end of a layer for options.trace. */
 void tatvpr_trace_layer(const tatvpr_context *c, const char *layer, int begin);
 /* Copies the last block's tokens to options.tokens_out where asked for. */
