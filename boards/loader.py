@@ -1,0 +1,250 @@
+"""Board files: `load("stm32h7")` reads and checks `stm32h7.toml` of this folder.
+
+In: one TOML file per board; its name is the board's name. Out: a frozen `Board`. Called by the
+compilers, the command line and the tests; `docs/boards.md` says how to add a board.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from tatvpr_edge.boards.board import (
+    KINDS,
+    MEMORY_KINDS,
+    NATIVE,
+    SENSOR_SOURCES,
+    VERIFIED,
+    Board,
+    Cpu,
+    Emulator,
+    Gpu,
+    MemoryRegion,
+    Placement,
+    Sensor,
+    Toolchain,
+    Verification,
+)
+from tatvpr_edge.boards.table import Table, did_you_mean
+from tatvpr_edge.spec.errors import BoardError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["load", "names", "read"]
+
+FOLDER = Path(__file__).resolve().parent
+
+# Patterns with what to write instead, for error messages.
+_NAME = (r"[a-z0-9][a-z0-9-]{0,63}", "lower-case letters, digits and '-'")
+_WORD = (r"[A-Za-z0-9][A-Za-z0-9._+-]*", "one word of letters, digits and . _ + -")
+_TARGET = (rf"{NATIVE}|[a-z0-9._]+(-[a-z0-9._]+){{1,3}}", "a triple such as aarch64-linux-gnu")
+_ARGUMENT = (r"[A-Za-z0-9._+=,:/-]+", "one argument without spaces or quotes")
+_VERSION = (r"\d+\.\d+(\.\d+)?", "a version such as 10.3")
+_TEXT = (r"[^\x00-\x1f\x7f]+", "one line of text")
+_PATH = (r"(~|/[A-Za-z0-9._-]+)(/[A-Za-z0-9._-]+)*", "a path from / or ~")
+_RAIL = (r"[A-Za-z0-9][A-Za-z0-9_.]*", "a rail's label such as VDD_IN")
+
+_ADDRESS_MAX = 2**64 - 1
+_32_BIT = ("thumb", "arm", "riscv32")
+
+
+def names() -> tuple[str, ...]:
+    """Names of all boards, sorted; `host` first, because it is every machine's own."""
+    found = sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return tuple(sorted(found, key=lambda name: name != "host"))
+
+
+def load(name: str) -> Board:
+    """Return the board called `name`.
+
+    Raises:
+        BoardError: no such board (with near matches), or its file is invalid.
+    """
+    if name not in names():
+        raise BoardError(f"unknown board {name!r}{did_you_mean(str(name), names())}")
+    return read(FOLDER / f"{name}.toml")
+
+
+def read(path: Path) -> Board:
+    """Return the board that the file at `path` describes; its name is the file's.
+
+    Raises:
+        BoardError: the file cannot be read, is no TOML, or breaks a rule; the message names the
+            file, the key and the remedy.
+    """
+    file = path.name
+    if not re.fullmatch(_NAME[0], path.stem) or path.suffix != ".toml":
+        raise BoardError(f"{file}: a board's file is NAME.toml, NAME of {_NAME[1]}")
+    try:
+        values = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise BoardError(f"{file} cannot be read: {error.strerror}: check {path}") from error
+    except UnicodeDecodeError as error:
+        raise BoardError(f"{file}: byte {error.start} is not UTF-8: save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BoardError(f"{file} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise BoardError(f"{file} is not valid TOML: it nests too deeply") from error
+    return parse(path.stem, values, file)
+
+
+def parse(name: str, values: dict[str, Any], file: str) -> Board:
+    """Check the values of a board file and return the board. Raises BoardError as `read` does."""
+    top = Table(values, file)
+    kind = top.choice("kind", KINDS)
+    linux = kind == "linux"
+    cpu = _cpu(top.table("cpu"))
+    memory = _memory(top, cpu)
+    placement = None if linux else _placement(top, memory)
+    board = Board(
+        name=name,
+        title=top.text("title"),
+        kind=kind,
+        cpu=cpu,
+        gpu=_gpu(top) if linux else None,
+        memory=memory,
+        placement=placement,
+        limits_of=_limits_of(top, name),
+        toolchain=_toolchain(top.table("toolchain")),
+        emulator=_emulator(top.optional_table("emulator")),
+        sensors=tuple(_sensor(table) for table in top.tables("sensors")),
+        install_root=top.text("install_root", *_PATH) if linux else None,
+        python=top.optional_text("python", r"3\.\d+", "a version such as 3.10") if linux else None,
+        glibc=top.optional_text("glibc", r"2\.\d+", "a version such as 2.35") if linux else None,
+        verification=_verification(top.table("verification")),
+        notes=top.texts("notes", *_TEXT) if top.has("notes") else (),
+    )
+    top.finish()
+    if linux and cpu.triple != NATIVE and (board.python is None or board.glibc is None):
+        key = "python" if board.python is None else "glibc"
+        raise top.fault(key, "missing: a Linux board states its versions of Python and glibc")
+    return board
+
+
+def _cpu(table: Table) -> Cpu:
+    triple = table.text("triple", *_TARGET)
+    cpu = Cpu(
+        name=table.text("name"),
+        triple=triple,
+        llvm_cpu=table.text("llvm_cpu", *_WORD),
+        features=table.texts("features", r"[a-z0-9][a-z0-9.-]*", "LLVM's name, without '+'"),
+        cores=table.integer("cores", 0 if triple == NATIVE else 1, 1024),
+        clock_mhz=table.integer("clock_mhz", 1, 100_000) if table.has("clock_mhz") else None,
+    )
+    table.finish()
+    return cpu
+
+
+def _gpu(top: Table) -> Gpu | None:
+    table = top.optional_table("gpu")
+    if table is None:
+        return None
+    gpu = Gpu(
+        name=table.text("name"),
+        sm=table.integer("sm", 50, 999),
+        cuda=table.text("cuda", *_VERSION),
+        tensorrt=table.text("tensorrt", *_VERSION),
+        jetpack=table.text("jetpack", *_VERSION),
+    )
+    table.finish()
+    return gpu
+
+
+def _memory(top: Table, cpu: Cpu) -> tuple[MemoryRegion, ...]:
+    space = 2**32 if cpu.architecture.startswith(_32_BIT) else _ADDRESS_MAX + 1
+    regions: list[MemoryRegion] = []
+    for table in top.tables("memory"):
+        name = table.text("name", r"[a-z][a-z0-9_]*", "lower-case letters, digits and '_'")
+        base = table.integer("base", 0, _ADDRESS_MAX)
+        size = table.integer("size", 1, _ADDRESS_MAX)
+        region = MemoryRegion(name, base, size, table.choice("kind", MEMORY_KINDS))
+        table.finish()
+        if region.end > space:
+            raise table.fault("size", f"{name} ends beyond the address space: lower base or size")
+        for other in regions:
+            if other.name == name:
+                raise table.fault("name", f"two regions are called {name!r}: rename one")
+            if region.base < other.end and other.base < region.end:
+                raise table.fault(
+                    "base",
+                    f"{name} {_range(region)} overlaps {other.name} {_range(other)}: "
+                    "correct base or size of one",
+                )
+        regions.append(region)
+    return tuple(regions)
+
+
+def _range(region: MemoryRegion) -> str:
+    return f"({region.base:#010x} to {region.end - 1:#010x})"
+
+
+def _placement(top: Table, memory: tuple[MemoryRegion, ...]) -> Placement:
+    table = top.table("placement")
+    known = [region.name for region in memory]
+    writable = [region.name for region in memory if region.writable]
+    placement = Placement(
+        code=table.choice("code", known),
+        weights=table.choice("weights", known),
+        arena=table.choice("arena", writable),
+        stack=table.choice("stack", writable),
+        tables=table.choice("tables", known),
+    )
+    table.finish()
+    return placement
+
+
+def _limits_of(top: Table, name: str) -> str | None:
+    if not top.has("limits_of"):
+        return None
+    real = top.choice("limits_of", names())
+    if real == name:
+        raise top.fault("limits_of", "names the board itself: name the real one, or remove it")
+    return real
+
+
+def _toolchain(table: Table) -> Toolchain:
+    toolchain = Toolchain(
+        gcc=table.text("gcc", *_WORD),
+        gcc_package=table.text("gcc_package", *_WORD),
+        gcc_flags=table.texts("gcc_flags", *_ARGUMENT),
+        zig_target=table.text("zig_target", *_TARGET),
+        zig_cpu=table.text("zig_cpu", r"([a-z0-9_]+([+-][a-z0-9_]+)*)?", "as zig cc -mcpu"),
+    )
+    table.finish()
+    return toolchain
+
+
+def _emulator(table: Table | None) -> Emulator | None:
+    if table is None:
+        return None
+    emulator = Emulator(
+        program=table.text("program", *_WORD),
+        package=table.text("package", *_WORD),
+        arguments=table.texts("arguments", *_ARGUMENT),
+    )
+    table.finish()
+    return emulator
+
+
+def _sensor(table: Table) -> Sensor:
+    sensor = Sensor(
+        source=table.choice("source", SENSOR_SOURCES),
+        rails=table.texts("rails", *_RAIL),
+        total=table.text("total", rf"({_RAIL[0]})?", _RAIL[1]),
+        note=table.text("note") if table.has("note") else "",
+    )
+    table.finish()
+    if sensor.total and sensor.total not in sensor.rails:
+        raise table.fault("total", f"{sensor.total!r} is not among its rails: add it to rails")
+    return sensor
+
+
+def _verification(table: Table) -> Verification:
+    verification = Verification(table.choice("level", VERIFIED), table.text("note"))
+    table.finish()
+    return verification
