@@ -118,3 +118,22 @@ _ALL = (
 )
 
 OPERATORS: dict[str, Operator] = {operator.name: operator for operator in _ALL}
+
+# What the TensorRT route makes of the table above: gate and matmul in one plugin, so that no int8
+# tensor crosses an edge of the engine. Same domain, version and namespace.
+GATED_TERNARY_MAT_MUL = Operator(
+    "GatedTernaryMatMul",
+    inputs=(
+        ("X", "float32", "[T, K]"),
+        ("k", "float32", "[]"),
+        ("W", "int8", "[N, ceil(K/4)]"),
+        ("scale", "float32", "[1 or N]"),
+        ("bias", "float32", "[N]"),
+    ),
+    outputs=(("Y", "float32", "[T, N]"),),
+    attributes={"group": 1, "scope": 0},
+    summary="TernaryMatMul(TopKGate(X, k), W, scale, bias)",
+)
+PLUGINS: dict[str, Operator] = {
+    operator.name: operator for operator in (GATED_TERNARY_MAT_MUL, OPERATORS["QuantAttention"])
+}

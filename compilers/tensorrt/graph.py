@@ -1,0 +1,233 @@
+"""The graph that TensorRT receives: no function bodies, our plugins, split at KeepTokens.
+
+In: a checked :class:`~tatvpr_edge.compilers.graph.Graph`. Out: one or two ONNX files, the *stages*.
+On the device PatchEmbed and KeepTokens are launches of our own kernels between the engines: the
+uint8 frame never enters TensorRT, and the number of kept tokens, which the host knows from the
+dial, becomes an ordinary dynamic dimension instead of a data-dependent shape.
+
+``patches`` -> stage "front" -> tokens, attention -> KeepTokens -> ``kept`` -> stage "back"
+-> descriptor
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from tatvpr_edge.compilers.checks import K
+from tatvpr_edge.compilers.graph import KEPT, Graph, attribute, label
+from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.operators import DOMAIN, GATED_TERNARY_MAT_MUL, VERSION
+
+PATCHES = "patches"
+KEPT_TOKENS = "kept"
+# TensorRT 10.3 reads IR 10 and opsets up to 20.
+IR_VERSION = 10
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One engine's graph; ``dynamic`` names the input whose first axis is a token count."""
+
+    name: str
+    model: onnx.ModelProto
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dynamic: str | None = None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The stages and the constants of the launches between them."""
+
+    stages: tuple[Stage, ...]
+    patch_weight: NDArray[np.int8]
+    patch_scale: NDArray[np.float32]
+    patch_bias: NDArray[np.float32]
+    image_size: int
+    token_dim: int
+    max_tokens: int
+
+    @property
+    def patch(self) -> int:
+        """Pixels a side of a patch."""
+        return round((self.patch_weight.shape[1] // 3) ** 0.5)
+
+
+def build_pipeline(graph: Graph) -> Pipeline:
+    """Split and rewrite ``graph``, which passed :func:`compilers.checks.checked_graph`.
+
+    Raises:
+        ModelError: the graph is not of the form that the TensorRT route lowers; the node is named.
+    """
+    embeds = [n for n in graph.nodes if n.op_type == "PatchEmbed" and n.domain == DOMAIN]
+    keeps = [n for n in graph.nodes if n.op_type == "KeepTokens" and n.domain == DOMAIN]
+    if len(embeds) != 1 or len(keeps) > 1:
+        raise ModelError(
+            f"the TensorRT route lowers one PatchEmbed and at most one KeepTokens, "
+            f"this model has {len(embeds)} and {len(keeps)}"
+        )
+    embed = embeds[0]
+    weight, scale, bias = (graph.constants[name] for name in embed.input[1:4])
+    side = graph.inputs[embed.input[0]].shape[0]
+    patches, dim = graph.types[embed.output[0]].shape
+    if not (isinstance(side, int) and isinstance(patches, int) and isinstance(dim, int)):
+        raise ModelError(f"{label(embed)}: the frame's size is not fixed: export the model again")
+    if round((weight.shape[1] // 3) ** 0.5) % 2:
+        raise ModelError(
+            f"{label(embed)}: patches of odd size are not lowered to TensorRT; "
+            "build with --backend tvm"
+        )
+    nodes = _fuse(graph)
+    source = {embed.output[0]: (PATCHES, [patches, dim])}
+    final = list(graph.outputs[:1])
+    stages: tuple[Stage, ...]
+    if not keeps:
+        stages = (_stage("whole", graph, nodes, source, final),)
+        max_tokens = patches + 1
+    else:
+        keep = keeps[0]
+        tokens = graph.types[keep.input[0]].shape[0]
+        if not isinstance(tokens, int):
+            raise ModelError(f"{label(keep)}: the number of tokens before it is not fixed")
+        front_outputs = [keep.input[0], keep.input[1]]
+        kept = {keep.output[0]: (KEPT_TOKENS, [KEPT, dim])}
+        stages = (
+            _stage("front", graph, nodes, source, front_outputs),
+            _stage("back", graph, nodes, kept, final),
+        )
+        max_tokens = tokens
+    return Pipeline(stages, weight, scale, bias, side, dim, max_tokens)
+
+
+def _fuse(graph: Graph) -> list[onnx.NodeProto]:
+    """TopKGate -> TernaryMatMul become one plugin node; GELU is spelled with Erf."""
+    gates = {
+        node.output[0]: node
+        for node in graph.nodes
+        if node.domain == DOMAIN and node.op_type == "TopKGate"
+    }
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.nodes:
+        if node.domain == DOMAIN and node.op_type == "TopKGate":
+            users = [n for n in graph.nodes if node.output[0] in n.input]
+            if any(u.op_type != "TernaryMatMul" or u.domain != DOMAIN for u in users):
+                raise ModelError(f"{label(node)} feeds more than ternary matmuls: not lowered")
+        elif node.domain == DOMAIN and node.op_type == "TernaryMatMul":
+            gate = gates.get(node.input[0])
+            if gate is None:
+                raise ModelError(f"{label(node)} is not fed by a TopKGate: not lowered")
+            nodes.append(_gated(node, gate))
+        elif node.op_type == "Gelu":
+            nodes.extend(_spelled_gelu(node))
+        elif node.op_type == "LpNormalization":
+            nodes.extend(_spelled_l2(node))
+        else:
+            nodes.append(node)
+    return nodes
+
+
+def _gated(node: onnx.NodeProto, gate: onnx.NodeProto) -> onnx.NodeProto:
+    operator = GATED_TERNARY_MAT_MUL
+    attributes = {n: attribute(gate, n, default) for n, default in operator.attributes.items()}
+    return helper.make_node(
+        operator.name,
+        [gate.input[0], gate.input[1], *node.input[2:5]],
+        [node.output[0]],
+        name=node.name,
+        domain=operator.tensorrt_namespace,
+        **attributes,
+    )
+
+
+def _float_constant(name: str, value: float, rank: int) -> onnx.NodeProto:
+    array = np.full((1,) * rank, value, dtype=np.float32)
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
+
+
+def _spelled_gelu(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    x, y = node.input[0], node.output[0]
+    n = f"{y}.gelu"
+    return [
+        _float_constant(f"{n}.root", 0.70710678, 2),
+        _float_constant(f"{n}.one", 1.0, 2),
+        _float_constant(f"{n}.half", 0.5, 2),
+        helper.make_node("Mul", [x, f"{n}.root"], [f"{n}.scaled"]),
+        helper.make_node("Erf", [f"{n}.scaled"], [f"{n}.erf"]),
+        helper.make_node("Add", [f"{n}.erf", f"{n}.one"], [f"{n}.sum"]),
+        helper.make_node("Mul", [x, f"{n}.half"], [f"{n}.halved"]),
+        helper.make_node("Mul", [f"{n}.halved", f"{n}.sum"], [y]),
+    ]
+
+
+def _spelled_l2(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    x, y = node.input[0], node.output[0]
+    n = f"{y}.l2"
+    axes = np.array([attribute(node, "axis", -1)], dtype=np.int64)
+    return [
+        helper.make_node("Constant", [], [f"{n}.axes"], value=numpy_helper.from_array(axes)),
+        _float_constant(f"{n}.eps", 1e-12, 1),
+        helper.make_node("ReduceL2", [x, f"{n}.axes"], [f"{n}.length"], keepdims=1),
+        helper.make_node("Max", [f"{n}.length", f"{n}.eps"], [f"{n}.safe"]),
+        helper.make_node("Div", [x, f"{n}.safe"], [y]),
+    ]
+
+
+def _stage(
+    name: str,
+    graph: Graph,
+    nodes: list[onnx.NodeProto],
+    source: dict[str, tuple[str, list[Any]]],
+    outputs: list[str],
+) -> Stage:
+    """The part of ``nodes`` between ``source`` (value -> input name, shape) and ``outputs``."""
+    wanted = set(outputs)
+    picked: list[onnx.NodeProto] = []
+    for node in reversed(nodes):
+        if any(o in wanted for o in node.output) and not any(o in source for o in node.output):
+            picked.append(node)
+            wanted.update(i for i in node.input if i)
+    picked.reverse()
+    renamed = []
+    for node in picked:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        for i, value in enumerate(copy.input):
+            if value in source:
+                copy.input[i] = source[value][0]
+        renamed.append(copy)
+    # Plugins always have all their outputs: a dangling one keeps its name and is pruned.
+    used = {i for node in renamed for i in node.input}
+    initializers = [
+        numpy_helper.from_array(np.ascontiguousarray(value), key)
+        for key, value in graph.constants.items()
+        if key in used
+    ]
+    inputs = [
+        helper.make_tensor_value_info(entry, TensorProto.FLOAT, shape)
+        for value, (entry, shape) in source.items()
+        if entry in used
+    ]
+    dynamic = next((entry for entry, shape in source.values() if KEPT in shape), None)
+    if K in used:
+        inputs.append(helper.make_tensor_value_info(K, TensorProto.FLOAT, []))
+    results = [
+        helper.make_tensor_value_info(o, TensorProto.FLOAT, list(graph.types[o].shape))
+        for o in outputs
+    ]
+    proto = helper.make_graph(renamed, f"{graph.name}.{name}", inputs, results, initializers)
+    model = helper.make_model(
+        proto,
+        opset_imports=[
+            helper.make_opsetid("", graph.opset),
+            helper.make_opsetid(DOMAIN, VERSION),
+        ],
+        ir_version=IR_VERSION,
+        producer_name="tatvpr-edge",
+    )
+    return Stage(name, model, tuple(i.name for i in inputs), tuple(outputs), dynamic)

@@ -1,0 +1,106 @@
+"""What TensorRT receives computes the model: the stages run under ONNX Runtime, bodies put back.
+
+The launches between the stages (PatchEmbed, KeepTokens) are the NumPy reference here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+
+from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.tensorrt.graph import KEPT_TOKENS, PATCHES, Pipeline, build_pipeline
+from tatvpr_edge.models import registry
+from tatvpr_edge.models.export import export_onnx
+from tatvpr_edge.spec import reference
+from tatvpr_edge.spec.operators import DOMAIN, GATED_TERNARY_MAT_MUL, OPERATORS, PLUGINS
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tensorrt") / "micro.onnx"
+    export_onnx(registry.create("micro", seed=3), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pipeline(onnx_file: Path) -> Pipeline:
+    return build_pipeline(checked_graph(onnx_file))
+
+
+def _runnable(stage: onnx.ModelProto, original: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """The stage with function bodies: the exported ones, and the plugin's as their composition."""
+    model = onnx.ModelProto()
+    model.CopyFrom(stage)
+    model.functions.extend(original.functions)
+    operator = GATED_TERNARY_MAT_MUL
+    gate = helper.make_node("TopKGate", ["X", "k"], ["Q", "S"], domain=DOMAIN)
+    for name in ("group", "scope"):
+        gate.attribute.append(onnx.AttributeProto(name=name, ref_attr_name=name, type=2))
+    matmul = helper.make_node(
+        "TernaryMatMul", ["Q", "S", "W", "scale", "bias"], ["Y"], domain=DOMAIN
+    )
+    model.functions.append(
+        helper.make_function(
+            DOMAIN,
+            operator.name,
+            [i[0] for i in operator.inputs],
+            [o[0] for o in operator.outputs],
+            [gate, matmul],
+            list(model.opset_import),
+            list(operator.attributes),
+        )
+    )
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+
+
+def test_no_function_body_is_left_to_shadow_a_plugin(pipeline: Pipeline) -> None:
+    for stage in pipeline.stages:
+        assert not stage.model.functions
+        ours = {n.op_type for n in stage.model.graph.node if n.domain == DOMAIN}
+        assert ours <= set(PLUGINS)
+        assert all(n.op_type in PLUGINS or n.domain == "" for n in stage.model.graph.node)
+        int8 = [i for i in stage.model.graph.initializer if i.data_type == onnx.TensorProto.INT8]
+        assert int8, "weights stay packed int8"
+        assert not any(i.data_type == onnx.TensorProto.UINT8 for i in stage.model.graph.initializer)
+
+
+def test_names_come_from_the_one_table() -> None:
+    for operator in (*OPERATORS.values(), GATED_TERNARY_MAT_MUL):
+        assert operator.tensorrt_name == operator.onnx_key[1]
+        assert operator.tensorrt_namespace == operator.onnx_key[0] == DOMAIN
+        assert operator.tensorrt_version == "1"
+
+
+@pytest.mark.parametrize(("k", "tokens"), [(1.0, 1.0), (0.4, 0.5), (0.1, 0.2)])
+def test_the_stages_compute_the_model(
+    onnx_file: Path, pipeline: Pipeline, k: float, tokens: float
+) -> None:
+    original = onnx.load(onnx_file)
+    whole = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
+    frame = np.random.default_rng(1).integers(0, 256, (128, 128, 3)).astype(np.uint8)
+    dial_k, dial_tokens = np.asarray(k, np.float32), np.asarray(tokens, np.float32)
+    (expected,) = whole.run(["descriptor"], {"frame": frame, "k": dial_k, "tokens": dial_tokens})
+
+    front, back = pipeline.stages
+    assert back.dynamic == KEPT_TOKENS
+    patches = reference.patch_embed(
+        frame, pipeline.patch_weight, pipeline.patch_scale, pipeline.patch_bias
+    )
+    x, a = _runnable(front.model, original).run(
+        list(front.outputs), {PATCHES: patches, "k": dial_k}
+    )
+    kept = reference.keep_tokens(x, a, tokens)
+    assert x.shape[0] == pipeline.max_tokens
+    (descriptor,) = _runnable(back.model, original).run(
+        list(back.outputs), {KEPT_TOKENS: kept, "k": dial_k}
+    )
+    # GELU is spelled with Erf here: its last bit may flip a rounding downstream
+    assert float(descriptor @ expected) > 0.999
