@@ -138,7 +138,10 @@ class ModelSource:
                 lines.append(self._kernel_call(call))
                 continue
             step = self.matched.steps[call.step]
-            lines.append(f'    STEP("{step.name}", {self._core_call(call, step)});')
+            text = self._core_call(call, step)
+            # Steps that carry their name in their descriptor mark begin and end themselves.
+            named = isinstance(step, ir.PatchEmbed | ir.GatedLinear | ir.Mlp | ir.Attention)
+            lines.append(f"    CHECK({text});" if named else f'    STEP("{step.name}", {text});')
             if call is last:
                 rows, dim = call.outputs[0].shape
                 lines.append(

@@ -1,0 +1,1 @@
+"""Microcontroller builds: weight layouts, the folder that a firmware engineer drops in."""

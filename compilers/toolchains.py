@@ -1,0 +1,197 @@
+"""C compilers for boards: which one is taken, and how a model's library is compiled and linked.
+
+Order: the board's GCC (named in its TOML file), then ``ziglang`` with the board's glibc as floor.
+Object files are cached by content, because the core is the same for every model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tatvpr_edge.boards.board import NATIVE, Board
+from tatvpr_edge.compilers.cache import cache_folder
+from tatvpr_edge.compilers.elf import check_loadable
+from tatvpr_edge.spec.core_sources import (
+    LINUX_FLAGS,
+    NUMERIC_FLAGS,
+    Source,
+    core_folder,
+    core_include,
+    core_sources,
+)
+from tatvpr_edge.spec.errors import ToolError
+
+OPTIMISATION = ("-O3",)
+_EXPORTS = "{ global: tatvpr_*; local: *; };\n"
+_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler for one board."""
+
+    command: tuple[str, ...]  # with the flags that choose the board's CPU
+    version: str  # first line of --version: part of the cache's key
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+        return self.version
+
+
+def find_compiler(board: Board) -> Compiler:
+    """The first compiler of the board's list that is installed.
+
+    Raises:
+        ToolError: none is; the text has the command that installs each.
+    """
+    tools = board.toolchain
+    gcc = shutil.which(tools.gcc)
+    if gcc is not None:
+        return Compiler((gcc, *tools.gcc_flags), _version((gcc,)))
+    if importlib.util.find_spec("ziglang") is not None:
+        zig = [sys.executable, "-m", "ziglang", "cc"]
+        if board.cpu.triple != NATIVE:
+            zig += ["-target", board.zig_triple]
+        if tools.zig_cpu:
+            zig.append(f"-mcpu={tools.zig_cpu}")
+        return Compiler(tuple(zig), _version(tuple(zig[:4])))
+    raise ToolError(
+        f"no C compiler for board {board.name}: install {tools.gcc} with "
+        f"'apt-get install {tools.gcc_package}', or zig with 'pip install ziglang'"
+    )
+
+
+@lru_cache
+def _version(command: tuple[str, ...]) -> str:
+    try:
+        done = subprocess.run(
+            [*command, "--version"], capture_output=True, text=True, timeout=_TIMEOUT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"{command[0]} does not run: {error}") from error
+    if done.returncode != 0 or not done.stdout:
+        raise ToolError(f"{command[0]} does not run: {_first_line(done.stderr)}")
+    return done.stdout.splitlines()[0]
+
+
+def core_architecture(board: Board) -> str:
+    """Which of the core's source lists serves the board's CPU."""
+    machine = platform.machine() if board.cpu.triple == NATIVE else board.cpu.architecture
+    known = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+    return known.get(machine.lower(), "portable")
+
+
+def build_library(
+    board: Board,
+    model_c: Path,
+    objects: Sequence[Path],
+    output: Path,
+    defines: Sequence[str] = (),
+) -> Compiler:
+    """Compile the core and ``model_c``, link them with ``objects`` to the shared library ``output``.
+
+    ``defines`` are added to every compilation (variants of the core).
+
+    Raises:
+        ToolError: no compiler, a failed compilation, or a library that the board cannot load.
+    """
+    compiler = find_compiler(board)
+    arch = core_architecture(board)
+    linux_flags = () if arch == "portable" else LINUX_FLAGS
+    sources = [*core_sources(arch), Source(model_c, (*NUMERIC_FLAGS, *linux_flags))]
+    with tempfile.TemporaryDirectory(prefix="tatvpr-") as scratch:
+        folder = Path(scratch)
+
+        def compiled(item: tuple[int, Source]) -> Path:
+            index, source = item
+            flags = [*OPTIMISATION, *source.flags, *defines, "-fPIC", f"-I{core_include()}"]
+            return compile_object(compiler, source.path, flags, folder / f"{index}.o")
+
+        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+            made = list(pool.map(compiled, enumerate(sources)))
+        link = [*compiler.command, "-shared", "-o", str(output), *map(str, [*made, *objects])]
+        if sys.platform != "darwin" or board.cpu.triple != NATIVE:
+            exports = folder / "exports.map"
+            exports.write_text(_EXPORTS)
+            link += [
+                f"-Wl,--version-script={exports}",
+                "-Wl,-soname,libtatvpr_model.so",
+                "-Wl,--no-undefined",
+                "-Wl,--as-needed",
+                "-Wl,-z,noexecstack",
+            ]
+        run_tool([*link, "-pthread", "-lm"], "linking the model's library")
+    if sys.platform != "darwin" or board.cpu.triple != NATIVE:
+        machine = platform.machine() if board.cpu.triple == NATIVE else board.cpu.architecture
+        check_loadable(output, machine, board.glibc)
+    return compiler
+
+
+def compile_object(
+    compiler: Compiler, source: Path, flags: Sequence[str], output: Path
+) -> Path:
+    """Compile one C file, or take the object that the same text and flags gave before.
+
+    Raises:
+        ToolError: the compiler refused the file.
+    """
+    cached = cache_folder("objects") / f"{_object_key(compiler, source, flags)}.o"
+    if cached.is_file():
+        return cached
+    command = [*compiler.command, *flags, "-c", str(source), "-o", str(output)]
+    run_tool(command, f"compiling {source.name}")
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as partial:
+        partial.write(output.read_bytes())
+    os.replace(partial.name, cached)
+    return cached
+
+
+def _object_key(compiler: Compiler, source: Path, flags: Sequence[str]) -> str:
+    state = hashlib.sha256()
+    for text in (*compiler.command, compiler.version, *flags):
+        state.update(text.encode() + b"\0")
+    state.update(_headers_digest())
+    state.update(source.read_bytes())
+    return state.hexdigest()
+
+
+def _headers_digest() -> bytes:
+    """Digest of every header of the core: any of them may be included anywhere."""
+    state = hashlib.sha256()
+    for header in sorted(core_folder().rglob("*.h")):
+        state.update(header.name.encode() + b"\0" + header.read_bytes())
+    return state.digest()
+
+
+def run_tool(command: Sequence[str], what: str) -> None:
+    """Run a compiler.
+
+    Raises:
+        ToolError: it cannot be started, takes too long, or fails; with its first error line.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"{what} failed: {error}") from error
+    if done.returncode != 0:
+        raise ToolError(f"{what} failed: {_first_line(done.stderr)}")
+
+
+def _first_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or ["no message"])[0].strip()
