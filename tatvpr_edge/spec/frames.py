@@ -1,7 +1,7 @@
 """Camera formats to RGB888, in integers; the C core repeats these formulas.
 
 - GRAY8: R = G = B = Y.
-- RGB565, little endian: 5 bits ``v`` become ``(v << 3) | (v >> 2)``, 6 bits ``(v << 2) | (v >> 4)``.
+- RGB565, little endian: 5 bits v become (v << 3) | (v >> 2), 6 bits (v << 2) | (v >> 4).
 - YUV422 (bytes Y0 U Y1 V) and NV12 (plane Y, then plane U V at half size): BT.601 full range
   (ITU-T T.871, the equations of JFIF) with 16 fractional bits, chroma repeated, not interpolated::
 
@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,9 @@ from .errors import FrameError
 
 U8 = NDArray[np.uint8]
 
+#: Pixels a side; keeps every product of the C core within 32 bits.
+MAX_SIDE = 32768
+_BYTES_PER_PIXEL = {"RGB888": 3, "BGR888": 3, "GRAY8": 1, "RGB565": 2, "YUV422": 2}
 #: Formats by name, as in ``enum tatvpr_format`` of the C interface.
 FORMATS = {"RGB888": 1, "BGR888": 2, "GRAY8": 3, "RGB565": 4, "YUV422": 5, "NV12": 6}
 
@@ -39,44 +44,63 @@ def yuv_to_rgb(y: U8, u: U8, v: U8) -> U8:
     )
 
 
-def to_rgb(planes: tuple[U8, ...], pixel_format: str, width: int, height: int) -> U8:
-    """RGB888 [height, width, 3] from the planes of a camera frame.
-
-    Args:
-        planes: uint8 arrays [rows, bytes in a row]; NV12 has two (Y and interleaved UV), every
-            other format one. Rows may be longer than the pixels need.
-        pixel_format: a key of :data:`FORMATS`.
-        width, height: pixels.
+def plane_shapes(pixel_format: str, width: int, height: int) -> list[tuple[int, int]]:
+    """(rows, bytes in a row) of each plane of a frame.
 
     Raises:
-        FrameError: unknown format, a missing plane, short rows, or an odd size where chroma is
-            shared between pixels.
+        FrameError: unknown format, no or too many pixels, or an odd size where chroma is shared.
     """
     if pixel_format not in FORMATS:
         raise FrameError(f"pixel format {pixel_format!r} is unknown: {', '.join(FORMATS)}")
-    if width < 1 or height < 1:
-        raise FrameError(f"a frame of {width} x {height} pixels holds nothing")
+    for name, value in (("width", width), ("height", height)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise FrameError(f"the frame's {name} is {value!r}: give a whole number of pixels")
+        if value < 1:
+            raise FrameError(f"a frame of {width} x {height} pixels is empty: no camera made it")
+        if value > MAX_SIDE:
+            raise FrameError(f"a frame of {width} x {height} pixels: at most {MAX_SIDE} a side")
     if pixel_format in ("YUV422", "NV12") and width % 2:
         raise FrameError(f"{pixel_format} frames have an even width, not {width}")
-    if pixel_format == "NV12" and height % 2:
-        raise FrameError(f"NV12 frames have an even height, not {height}")
-    row_bytes = {"RGB888": 3, "BGR888": 3, "GRAY8": 1, "RGB565": 2, "YUV422": 2, "NV12": 1}
-    needed = [(height, width * row_bytes[pixel_format])]
     if pixel_format == "NV12":
-        needed.append((height // 2, width))
+        if height % 2:
+            raise FrameError(f"NV12 frames have an even height, not {height}")
+        return [(height, width), (height // 2, width)]
+    return [(height, width * _BYTES_PER_PIXEL[pixel_format])]
+
+
+def check_planes(planes: Sequence[U8], pixel_format: str, width: int, height: int) -> list[U8]:
+    """The planes cut to what the pixels need (views).
+
+    Args:
+        planes: uint8 arrays [rows, bytes in a row]; rows may be longer than the pixels need.
+
+    Raises:
+        FrameError: as :func:`plane_shapes`, or a plane is missing, short or of another type.
+    """
+    needed = plane_shapes(pixel_format, width, height)
     if len(planes) < len(needed):
         raise FrameError(f"{pixel_format} needs {len(needed)} planes, not {len(planes)}")
     parts = []
     for index, (rows, columns) in enumerate(needed):
         plane = planes[index]
-        if plane.dtype != np.uint8 or plane.ndim != 2:
-            raise FrameError(f"plane {index} must be uint8 [rows, bytes]")
+        if not isinstance(plane, np.ndarray) or plane.dtype != np.uint8 or plane.ndim != 2:
+            raise FrameError(f"plane {index} must be a NumPy array uint8 [rows, bytes in a row]")
         if plane.shape[0] < rows or plane.shape[1] < columns:
             raise FrameError(
                 f"plane {index} is {plane.shape[0]} x {plane.shape[1]} bytes: "
                 f"{pixel_format} at {width} x {height} needs {rows} x {columns}"
             )
         parts.append(plane[:rows, :columns])
+    return parts
+
+
+def to_rgb(planes: Sequence[U8], pixel_format: str, width: int, height: int) -> U8:
+    """RGB888 [height, width, 3] from the planes of a camera frame.
+
+    Raises:
+        FrameError: as :func:`check_planes`.
+    """
+    parts = check_planes(planes, pixel_format, width, height)
     return _CONVERT[pixel_format](parts)
 
 

@@ -2,9 +2,10 @@
 
 Pillow (``libImaging/Resample.c``) resamples across first, then down; from version 13 the other way
 round where the height shrinks much more than the width (Pillow pull request 9549), which is the
-rule here. Each output pixel is a weighted sum over a window of input pixels; the window widens when the image shrinks
-(antialiasing); weights are integers with 22 fractional bits and each pass rounds to bytes. The C
-core repeats these lines; double arithmetic here and there is IEEE, without fused multiply-add.
+rule here. Each output pixel is a weighted sum over a window of input pixels; the window widens when
+the image shrinks (antialiasing); weights are integers with 22 fractional bits and each pass rounds
+to bytes. The C core repeats these lines; double arithmetic here and there is IEEE, without fused
+multiply-add.
 """
 
 from __future__ import annotations
