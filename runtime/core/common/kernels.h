@@ -13,10 +13,19 @@
 
 #include "../include/tatvpr_ops.h"
 
+#if defined(TATVPR_CORTEXM)
+#include "../cortexm/config.h" /* sizes of a microcontroller build */
+#endif
+
 /* Tokens of one tile: the unit of gating, of the MLP and of threads. A microcontroller build sets
  * a few; a CPU with caches wants the hidden layer of a tile to stay in its second level. */
 #ifndef TATVPR_TILE_TOKENS
 #define TATVPR_TILE_TOKENS 64
+#endif
+
+/* Tiles are made equal, then rounded up to a multiple of this: what the kernels take at once. */
+#ifndef TATVPR_TILE_ROUND
+#define TATVPR_TILE_ROUND 4
 #endif
 
 /* Rows of int8 activations are padded with zeros to this many bytes and begin at a multiple of

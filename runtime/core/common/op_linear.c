@@ -116,7 +116,9 @@ int32_t tatvpr_tile_tokens(int32_t tokens, int32_t workers) {
     int32_t tiles = (tokens + TATVPR_TILE_TOKENS - 1) / TATVPR_TILE_TOKENS;
     tiles = (tiles + workers - 1) / workers * workers;
     const int32_t even = (tokens + tiles - 1) / tiles;
-    return tatvpr_min_i32((even + 3) / 4 * 4, TATVPR_TILE_TOKENS);
+    const int32_t rounded =
+        (even + TATVPR_TILE_ROUND - 1) / TATVPR_TILE_ROUND * TATVPR_TILE_ROUND;
+    return tatvpr_min_i32(rounded, TATVPR_TILE_TOKENS);
 }
 
 /* ---- one token, one tile */

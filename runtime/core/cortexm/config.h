@@ -1,15 +1,19 @@
-/* Sizes of a microcontroller build; every file of the library is compiled with
- * `-include cortexm/config.h` (or these definitions), because they decide the arena's size.
- */
+/* Sizes of a microcontroller build (TATVPR_CORTEXM); common/kernels.h includes them. */
 #ifndef TATVPR_CORTEXM_CONFIG_H
 #define TATVPR_CORTEXM_CONFIG_H
 
-#define TATVPR_CORTEXM 1
-
 /* Tokens that share one unpacking of the weights. The MLP's hidden layer of a tile lives in the
- * arena (3 kB a token at dim 192), so this trades RAM for instructions: 65 tokens are 33 + 32. */
+ * arena (3 kB a token at dim 192), so this trades RAM for instructions. 65 tokens are 40 + 25 (M4, M7: eight at a time) or 33 + 32. */
 #ifndef TATVPR_TILE_TOKENS
 #define TATVPR_TILE_TOKENS 40
+#endif
+
+#ifndef TATVPR_TILE_ROUND
+#if defined(__ARM_FEATURE_MVE)
+#define TATVPR_TILE_ROUND 3
+#else
+#define TATVPR_TILE_ROUND 8
+#endif
 #endif
 
 /* A Helium vector; also the 16 channels of one word of TATVPR_LAYOUT_LUT4. */

@@ -167,6 +167,11 @@ static void write_tables(const int8_t *const *rows, int32_t channel, int32_t cha
     }
 }
 
+/* 1: 16-bit sums hold all channels of a row. */
+static int is_narrow(const tatvpr_ternary *op) {
+    return 16 * tatvpr_lut4_row_words(op->k_in) <= BLOCKS_PER_WIDENING * BLOCK_CHANNELS;
+}
+
 static void zero_words(uint32_t *to, int32_t words) {
     for (int32_t i = 0; i < words; i++) {
         to[i] = 0;
@@ -193,7 +198,7 @@ static void eight_tokens(const tatvpr_matmul *job, int32_t t0, int32_t n0, int32
     const int32_t row_words = tatvpr_lut4_row_words(job->op->k_in);
     const int32_t blocks = (row_words + BLOCK_WORDS - 1) / BLOCK_WORDS;
     const int32_t block_words = (row_words + blocks - 1) / blocks;
-    const int narrow = row_words * 16 <= BLOCKS_PER_WIDENING * BLOCK_CHANNELS;
+    const int narrow = is_narrow(job->op);
     const int8_t *q[PASS_TOKENS];
     for (int32_t i = 0; i < PASS_TOKENS; i++) { /* past the end: the last row again, not used */
         q[i] = tile->q + (ptrdiff_t)(t0 + tatvpr_min_i32(i, tokens - 1)) * tile->q_stride;
@@ -297,8 +302,8 @@ void tatvpr_dsp_dense(const tatvpr_matmul *job) {
     uint32_t *memory = (uint32_t *)(void *)job->panel;
     const size_t panel_words = TATVPR_PANEL_BYTES((uint32_t)job->op->k_in) / 4;
     /* outputs whose sums fit beside the tables; for more of them tables are written again */
-    const int32_t room =
-        (int32_t)((panel_words - TABLE_WORDS) / (ENTRY_WORDS + PASS_TOKENS)) & ~3;
+    const size_t words_a_row = is_narrow(job->op) ? ENTRY_WORDS : ENTRY_WORDS + PASS_TOKENS;
+    const int32_t room = (int32_t)((panel_words - TABLE_WORDS) / words_a_row);
     for (int32_t n0 = 0; n0 < job->op->n_out; n0 += room) {
         const int32_t rows = tatvpr_min_i32(room, job->op->n_out - n0);
         int32_t t = 0;

@@ -1,0 +1,54 @@
+/* What the files of cortexm/ share. Layouts of ternary weights that they read in place:
+ *
+ * TATVPR_LAYOUT_LUT4      [N][ceil(K / 16)] words; a byte is four weights of one output, channels
+ *                         c .. c + 3, as a number of base 3: sum (w_i + 1) * 3^i. Padding: 40.
+ * TATVPR_LAYOUT_MCU_COLS  [ceil(N / 12)][K][3] bytes; a byte is four outputs of one channel, in
+ *                         base 3 likewise: outputs 4 b .. 4 b + 3 of the tile. Padding: 40.
+ * TATVPR_LAYOUT_ROWS2     [N][ceil(K / 4)] bytes, two bits a weight: the file's own.
+ *
+ * The Python side of this is compilers/mcu/layouts.py.
+ */
+#ifndef TATVPR_CORTEXM_H
+#define TATVPR_CORTEXM_H
+
+#include "../common/kernels.h"
+
+#define TATVPR_COLS_OUTPUTS 12
+
+static inline int32_t tatvpr_lut4_row_words(int32_t k_in) { return (k_in + 15) / 16; }
+
+extern const uint32_t tatvpr_trit_pairs[81][2];
+
+/* Cortex-M4 and M7 */
+void tatvpr_dsp_dense(const tatvpr_matmul *job);
+void tatvpr_dsp_sparse(const tatvpr_matmul *job);
+/* Dense product of weights that are stored for the sparse kernel: every channel is listed. */
+void tatvpr_dsp_all_channels(const tatvpr_matmul *job);
+float tatvpr_dsp_sparse_below(const tatvpr_ternary *op, int32_t group);
+float tatvpr_dsp_quantise(const float *x, int32_t k_in, int8_t *q);
+void tatvpr_dsp_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
+void tatvpr_dsp_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
+                           int32_t dim, float *y);
+void tatvpr_dsp_gelu(const float *x, int32_t count, float *y);
+void tatvpr_dsp_patch_embed(const tatvpr_patch_job *job);
+void tatvpr_dsp_attention(const tatvpr_head_job *job);
+
+/* Cortex-M55 */
+void tatvpr_helium_dense(const tatvpr_matmul *job);
+void tatvpr_helium_sparse(const tatvpr_matmul *job);
+float tatvpr_helium_sparse_below(const tatvpr_ternary *op, int32_t group);
+float tatvpr_helium_quantise(const float *x, int32_t k_in, int8_t *q);
+void tatvpr_helium_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group,
+                          int32_t list);
+void tatvpr_helium_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
+                              int32_t dim, float *y);
+void tatvpr_helium_gelu(const float *x, int32_t count, float *y);
+void tatvpr_helium_patch_embed(const tatvpr_patch_job *job);
+void tatvpr_helium_attention(const tatvpr_head_job *job);
+
+/* RV32 and other cores without vectors or packed arithmetic */
+void tatvpr_plain_dense(const tatvpr_matmul *job);
+void tatvpr_plain_sparse(const tatvpr_matmul *job);
+float tatvpr_plain_sparse_below(const tatvpr_ternary *op, int32_t group);
+
+#endif
