@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.compilers.mcu.layouts import pack_lut4, pack_mcu_cols
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.packing import pack_ternary
 
@@ -58,7 +59,12 @@ def pack(layout: Layout, weights: NDArray[np.int8]) -> bytes:
     Raises:
         ModelError: a layout that has no packer.
     """
-    packers = {Layout.ROWS2: pack_ternary, Layout.TRIT5: pack_trits}
+    packers = {
+        Layout.ROWS2: pack_ternary,
+        Layout.TRIT5: pack_trits,
+        Layout.LUT4: pack_lut4,
+        Layout.MCU_COLS: pack_mcu_cols,
+    }
     if layout not in packers:
         raise ModelError(f"ternary layout {layout.name} has no packer in compilers/packing.py")
     return packers[layout](weights).tobytes()
