@@ -11,7 +11,7 @@ from pathlib import Path
 from .errors import UsageError
 
 #: Flags that every file needs: results are bit-identical on every CPU only with these.
-NUMERIC_FLAGS = ("-std=c99", "-ffp-contract=off", "-fno-math-errno", "-fno-fast-math")
+NUMERIC_FLAGS = ("-std=c99", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno")
 
 #: Flags of a shared library on Linux: threads, and nothing exported but the public interface.
 LINUX_FLAGS = ("-D_POSIX_C_SOURCE=200809L", "-DTATVPR_THREADS", "-pthread", "-fvisibility=hidden")

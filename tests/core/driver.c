@@ -1,0 +1,460 @@
+/* Test driver of the C core: reads requests from standard input, runs one operator each, writes
+ * the results to standard output, until the input ends. The same program is built natively, with
+ * sanitizers and for foreign CPUs under an emulator.
+ *
+ * Request:  int32 op, int32 n (bytes of name), name of the kernels, int32 integers[24],
+ *           float floats[8], int32 buffers, then for each: int64 bytes, bytes.
+ * Response: int32 status, int32 buffers, then for each: int64 bytes, bytes.
+ * Buffers are allocated to the byte, so that sanitizers see every overrun.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../runtime/core/common/core.h"
+#include "../../runtime/core/common/floats.h"
+#include "../../runtime/core/common/map.h"
+
+#define MOST_BUFFERS 16
+
+typedef struct buffer {
+    int64_t bytes;
+    uint8_t *data; /* at a multiple of 64 */
+} buffer;
+
+typedef struct request {
+    int32_t op;
+    char kernels[64];
+    int32_t i[24];
+    float f[8];
+    int32_t count;
+    buffer in[MOST_BUFFERS];
+    int32_t outputs;
+    buffer out[MOST_BUFFERS];
+} request;
+
+enum {
+    OP_SQUASH = 1,
+    OP_PATCH_EMBED,
+    OP_LINEAR,
+    OP_MLP,
+    OP_ATTENTION,
+    OP_KEEP_TOKENS,
+    OP_LAYER_NORM,
+    OP_GELU,
+    OP_GEM,
+    OP_L2,
+    OP_FLOATS,
+    OP_MAP,
+    OP_GATE,
+    OP_KERNELS,
+    OP_MODEL,
+    OP_FRAME_CHECK,
+    OP_INSTRUCTIONS
+};
+
+static void must(int ok, const char *what) {
+    if (!ok) {
+        fprintf(stderr, "driver: %s\n", what);
+        exit(3);
+    }
+}
+
+static void read_exactly(void *to, size_t bytes) {
+    must(bytes == 0 || fread(to, 1, bytes, stdin) == bytes, "input ends inside a request");
+}
+
+static uint8_t *aligned(size_t bytes) {
+    void *p = NULL;
+    must(posix_memalign(&p, 64, bytes == 0 ? 1 : bytes) == 0, "out of memory");
+    return (uint8_t *)p;
+}
+
+static int read_request(request *r) {
+    memset(r, 0, sizeof(*r));
+    if (fread(&r->op, 1, 4, stdin) != 4) {
+        return 0;
+    }
+    int32_t n = 0;
+    read_exactly(&n, 4);
+    must(n >= 0 && n < 64, "name too long");
+    read_exactly(r->kernels, (size_t)n);
+    read_exactly(r->i, sizeof(r->i));
+    read_exactly(r->f, sizeof(r->f));
+    read_exactly(&r->count, 4);
+    must(r->count >= 0 && r->count <= MOST_BUFFERS, "too many buffers");
+    for (int32_t b = 0; b < r->count; b++) {
+        read_exactly(&r->in[b].bytes, 8);
+        r->in[b].data = aligned((size_t)r->in[b].bytes);
+        read_exactly(r->in[b].data, (size_t)r->in[b].bytes);
+    }
+    return 1;
+}
+
+static uint8_t *output(request *r, size_t bytes) {
+    buffer *b = &r->out[r->outputs++];
+    b->bytes = (int64_t)bytes;
+    b->data = aligned(bytes);
+    memset(b->data, 0xA5, bytes);
+    return b->data;
+}
+
+static void write_response(request *r, int32_t status) {
+    fwrite(&status, 4, 1, stdout);
+    fwrite(&r->outputs, 4, 1, stdout);
+    for (int32_t b = 0; b < r->outputs; b++) {
+        fwrite(&r->out[b].bytes, 8, 1, stdout);
+        fwrite(r->out[b].data, 1, (size_t)r->out[b].bytes, stdout);
+        free(r->out[b].data);
+    }
+    fflush(stdout);
+    for (int32_t b = 0; b < r->count; b++) {
+        free(r->in[b].data);
+    }
+}
+
+static const tatvpr_kernels *kernels_named(const char *name) {
+    for (int32_t i = 0; tatvpr_kernels_list[i] != NULL; i++) {
+        if (strcmp(tatvpr_kernels_list[i]->name, name) == 0) {
+            return tatvpr_kernels_list[i];
+        }
+    }
+    must(0, "no such kernels");
+    return NULL;
+}
+
+/* ---- a context around operators: the weights are the request's first buffer */
+
+typedef struct setting {
+    tatvpr_program program;
+    tatvpr_model model;
+    tatvpr_context context;
+    uint8_t *prepared;
+    uint8_t *pool;
+} setting;
+
+static void begin(setting *s, request *r, int32_t threads) {
+    s->program.abi = TATVPR_ABI;
+    s->program.blob_bytes = (size_t)r->in[0].bytes;
+    s->model.program = &s->program;
+    s->model.kernels = kernels_named(r->kernels);
+    s->model.weights = r->in[0].data;
+    must(tatvpr_layouts_fit(&s->program, s->model.kernels), "layouts do not fit");
+    const size_t prepared = tatvpr_prepared_size(&s->program, s->model.kernels);
+    s->prepared = aligned(prepared);
+    if (prepared > 0) {
+        tatvpr_prepare_weights(&s->program, s->model.kernels, r->in[0].data, s->prepared);
+        memset(r->in[0].data, 0xEE, (size_t)r->in[0].bytes); /* not needed any more */
+        s->model.weights = s->prepared;
+    }
+    s->context.model = &s->model;
+    s->context.k = r->f[0];
+    s->context.tokens = r->f[1];
+    s->pool = aligned(tatvpr_pool_bytes(threads));
+    must(tatvpr_pool_start(&s->context, s->pool, threads) == TATVPR_OK, "no threads");
+    s->context.scratch_bytes = tatvpr_scratch_bytes(&s->program, threads);
+    s->context.scratch = aligned(s->context.scratch_bytes);
+    memset(s->context.scratch, 0x5A, s->context.scratch_bytes);
+}
+
+static void end(setting *s) {
+    tatvpr_pool_stop(&s->context);
+    free(s->context.scratch);
+    free(s->pool);
+    free(s->prepared);
+}
+
+/* integers from `at`: k_in, n_out, weight, scale, bias, per_row, layout | gelu, norm?, gamma, beta |
+ * group, scope; floats from `f`: eps, fixed_k */
+static tatvpr_gated_linear linear_from(const int32_t *i, const float *f, tatvpr_norm *norm) {
+    tatvpr_gated_linear op;
+    memset(&op, 0, sizeof(op));
+    op.name = "layer";
+    op.linear.k_in = i[0];
+    op.linear.n_out = i[1];
+    op.linear.weight = (uint32_t)i[2];
+    op.linear.scale = (uint32_t)i[3];
+    op.linear.bias = (uint32_t)i[4];
+    op.linear.scale_per_row = (uint8_t)(i[5] & 1);
+    op.linear.layout = (uint8_t)(i[5] >> 1);
+    op.gelu = i[6] & 1;
+    if (i[6] & 2) {
+        norm->gamma = (uint32_t)i[7];
+        norm->beta = (uint32_t)i[8];
+        norm->eps = f[0];
+        op.norm = norm;
+    }
+    op.gate.group = i[9];
+    op.gate.scope = i[10];
+    op.gate.fixed_k = f[1];
+    return op;
+}
+
+static int32_t run_linear(request *r) {
+    tatvpr_norm norm;
+    setting s;
+    memset(&s, 0, sizeof(s));
+    tatvpr_gated_linear op = linear_from(r->i + 2, r->f + 2, &norm);
+    const tatvpr_gated_linear *ops[1] = {&op};
+    const tatvpr_ternary *ternaries[1] = {&op.linear};
+    s.program.linears = ops;
+    s.program.linear_count = 1;
+    s.program.ternaries = ternaries;
+    s.program.ternary_count = 1;
+    const int32_t t = r->i[0];
+    s.program.max_tokens = t;
+    begin(&s, r, r->i[1]);
+    float *y = (float *)(void *)output(r, (size_t)t * (size_t)op.linear.n_out * 4);
+    const float *residual = NULL;
+    if (r->count > 2) { /* in place, as generated code does */
+        memcpy(y, r->in[2].data, (size_t)r->in[2].bytes);
+        residual = y;
+    }
+    const int32_t status = (int32_t)tatvpr_op_gated_linear(
+        &s.context, &op, (const float *)(void *)r->in[1].data, t, residual, y);
+    end(&s);
+    return status;
+}
+
+static int32_t run_mlp(request *r) {
+    tatvpr_norm norms[2];
+    setting s;
+    memset(&s, 0, sizeof(s));
+    tatvpr_mlp op;
+    op.name = "mlp";
+    op.fc1 = linear_from(r->i + 2, r->f + 2, &norms[0]);
+    op.fc2 = linear_from(r->i + 13, r->f + 4, &norms[1]);
+    const tatvpr_mlp *ops[1] = {&op};
+    const tatvpr_ternary *ternaries[2] = {&op.fc2.linear, &op.fc1.linear};
+    s.program.mlps = ops;
+    s.program.mlp_count = 1;
+    s.program.ternaries = ternaries;
+    s.program.ternary_count = 2;
+    const int32_t t = r->i[0];
+    s.program.max_tokens = t;
+    begin(&s, r, r->i[1]);
+    float *y = (float *)(void *)output(r, (size_t)r->in[1].bytes);
+    memcpy(y, r->in[1].data, (size_t)r->in[1].bytes);
+    const int32_t status = (int32_t)tatvpr_op_mlp(&s.context, &op, y, t, y);
+    end(&s);
+    return status;
+}
+
+static int32_t run_patch_embed(request *r) {
+    setting s;
+    memset(&s, 0, sizeof(s));
+    const tatvpr_patch_embed op = {"patch",    r->i[0], r->i[1], r->i[2], (uint32_t)r->i[3],
+                                   (uint32_t)r->i[4], (uint32_t)r->i[5]};
+    s.program.patch_embed = &op;
+    begin(&s, r, r->i[6]);
+    s.context.pixels = r->in[1].data;
+    const size_t side = (size_t)(op.image_size / op.patch);
+    float *y = (float *)(void *)output(r, side * side * (size_t)op.dim * 4);
+    const int32_t status = (int32_t)tatvpr_op_patch_embed(&s.context, &op, y);
+    end(&s);
+    return status;
+}
+
+static int32_t run_attention(request *r) {
+    setting s;
+    memset(&s, 0, sizeof(s));
+    const tatvpr_attention op = {"attention", r->i[1], r->i[2]};
+    const int32_t t = r->i[0];
+    s.program.attention = &op;
+    s.program.max_tokens = t;
+    begin(&s, r, r->i[3]);
+    float *y = (float *)(void *)output(r, (size_t)t * (size_t)op.dim * 4);
+    float *a = r->i[4] ? (float *)(void *)output(r, (size_t)t * 4) : NULL;
+    const int32_t status = (int32_t)tatvpr_op_attention(
+        &s.context, &op, (const float *)(void *)r->in[1].data, t, y, a);
+    end(&s);
+    return status;
+}
+
+/* x -> y with the weights gamma | beta (LayerNorm), or none. */
+static int32_t run_float(request *r) {
+    setting s;
+    memset(&s, 0, sizeof(s));
+    begin(&s, r, 1);
+    const float *x = (const float *)(void *)r->in[1].data;
+    const int32_t t = r->i[0];
+    const int32_t dim = r->i[1];
+    int32_t status = -1;
+    if (r->op == OP_LAYER_NORM) {
+        const tatvpr_norm norm = {0, (uint32_t)r->i[2], r->f[2]};
+        float *y = (float *)(void *)output(r, (size_t)r->in[1].bytes);
+        status = (int32_t)tatvpr_op_layer_norm(&s.context, &norm, x, t, dim, y);
+    } else if (r->op == OP_GELU) {
+        float *y = (float *)(void *)output(r, (size_t)r->in[1].bytes);
+        status = (int32_t)tatvpr_op_gelu(&s.context, x, dim, y);
+    } else if (r->op == OP_GEM) {
+        float *y = (float *)(void *)output(r, (size_t)dim * 4);
+        status = (int32_t)tatvpr_op_gem(&s.context, x, t, dim, r->f[2], y);
+    } else if (r->op == OP_L2) {
+        float *y = (float *)(void *)output(r, (size_t)dim * 4);
+        status = (int32_t)tatvpr_op_l2_normalize(&s.context, x, dim, r->f[2], y);
+    } else {
+        float *y = (float *)(void *)output(r, (size_t)t * (size_t)dim * 4);
+        int32_t *rows = (int32_t *)(void *)output(r, 4);
+        status = (int32_t)tatvpr_op_keep_tokens(
+            &s.context, x, (const float *)(void *)r->in[2].data, t, dim, y, rows);
+    }
+    end(&s);
+    return status;
+}
+
+static int32_t run_floats(request *r) {
+    const float *x = (const float *)(void *)r->in[0].data;
+    const int64_t n = r->in[0].bytes / 4;
+    float *y = (float *)(void *)output(r, (size_t)r->in[0].bytes);
+    for (int64_t j = 0; j < n; j++) {
+        y[j] = r->i[0] == 0 ? tatvpr_exp(x[j]) : (r->i[0] == 1 ? tatvpr_log(x[j]) : tatvpr_erf(x[j]));
+    }
+    return 0;
+}
+
+/* One tile through quantise and select: q, s, sum, and the lists where asked for. */
+static int32_t run_gate(request *r) {
+    const tatvpr_kernels *kernels = kernels_named(r->kernels);
+    const int32_t t = r->i[0];
+    const int32_t k_in = r->i[1];
+    const int32_t list = r->i[4];
+    tatvpr_tile tile;
+    tile.tokens = t;
+    tile.k_in = k_in;
+    tile.q_stride = (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
+    tile.list_stride = TATVPR_LIST_STRIDE(k_in);
+    tile.q = (int8_t *)output(r, (size_t)t * (size_t)tile.q_stride);
+    tile.s = (float *)(void *)output(r, (size_t)t * 4);
+    tile.sum = (int32_t *)(void *)output(r, (size_t)t * 4);
+    tile.count = (int32_t *)(void *)output(r, (size_t)t * 4);
+    tile.index = (uint16_t *)(void *)output(r, (size_t)t * (size_t)tile.list_stride * 2);
+    tile.value = (int8_t *)output(r, (size_t)t * (size_t)tile.list_stride);
+    for (int32_t j = 0; j < t; j++) {
+        const float *x = (const float *)(void *)r->in[0].data + (ptrdiff_t)j * k_in;
+        tile.s[j] = kernels->quantise(x, k_in, tile.q + (ptrdiff_t)j * tile.q_stride);
+        kernels->select(&tile, j, r->i[2], r->i[3], list);
+    }
+    return 0;
+}
+
+static int32_t run_squash(request *r) {
+    tatvpr_frame frame;
+    memset(&frame, 0, sizeof(frame));
+    frame.size = (uint32_t)(r->i[8] ? r->i[8] : (int32_t)sizeof(frame));
+    frame.format = (uint32_t)r->i[0];
+    frame.width = r->i[1];
+    frame.height = r->i[2];
+    for (int p = 0; p < 2; p++) { /* a negative stride begins at the last row of the buffer */
+        frame.strides[p] = r->i[4 + p];
+        if (p < r->count) {
+            const int64_t rows = r->i[6 + p];
+            frame.planes[p] = r->in[p].data;
+            if (frame.strides[p] < 0) {
+                frame.planes[p] += (rows - 1) * -(int64_t)frame.strides[p];
+            }
+        }
+    }
+    const int32_t status = (int32_t)tatvpr_frame_check(&frame);
+    if (status != 0) {
+        return status;
+    }
+    const size_t side = (size_t)r->i[3];
+    uint8_t *pixels = output(r, side * side * 3);
+    const size_t room_bytes = r->i[9] ? (size_t)r->i[9] : (size_t)1 << 22;
+    uint8_t *room = aligned(room_bytes);
+    const int32_t result =
+        (int32_t)tatvpr_frame_squash(&frame, r->i[3], pixels, room, room_bytes);
+    free(room);
+    return result;
+}
+
+/* A map's verdict, then the best `count` places of a descriptor. */
+static int32_t run_map(request *r) {
+    tatvpr_program program;
+    tatvpr_model model;
+    memset(&program, 0, sizeof(program));
+    memcpy(program.model_hash, r->in[2].data, 32);
+    model.program = &program;
+    model.weights = NULL;
+    model.kernels = kernels_named(r->kernels);
+    tatvpr_map map;
+    memset(&map, 0, sizeof(map));
+    map.size = sizeof(map);
+    tatvpr_status status = tatvpr_map_open(&map, r->in[0].data, (size_t)r->in[0].bytes, &model);
+    if (status != TATVPR_OK || r->i[0] == 0) {
+        return (int32_t)status;
+    }
+    const int32_t count = r->i[0];
+    tatvpr_match *matches = (tatvpr_match *)calloc((size_t)count, sizeof(tatvpr_match));
+    must(matches != NULL, "out of memory");
+    matches->size = sizeof(tatvpr_match);
+    int32_t found = 0;
+    status = tatvpr_map_search(&map, &model, (const float *)(void *)r->in[1].data, r->f[0],
+                               r->f[1], matches, count, &found);
+    uint64_t *places = (uint64_t *)(void *)output(r, (size_t)found * 8);
+    float *scores = (float *)(void *)output(r, (size_t)found * 4);
+    int32_t *rest = (int32_t *)(void *)output(r, (size_t)found * 8); /* band, accepted */
+    double *poses = (double *)(void *)output(r, (size_t)found * 56);
+    for (int32_t j = 0; j < found; j++) {
+        places[j] = matches[j].place;
+        scores[j] = matches[j].score;
+        rest[2 * j] = (int32_t)matches[j].band;
+        rest[2 * j + 1] = matches[j].accepted;
+        memcpy(poses + 7 * j, matches[j].pose, 56);
+    }
+    free(matches);
+    return (int32_t)status;
+}
+
+static int32_t list_kernels(request *r) {
+    char *names = (char *)output(r, 1024);
+    memset(names, 0, 1024);
+    for (int32_t i = 0; tatvpr_kernels_name(i) != NULL; i++) {
+        if (tatvpr_kernels_usable(tatvpr_kernels_name(i))) {
+            strcat(names, tatvpr_kernels_name(i));
+            strcat(names, "\n");
+        }
+    }
+    return 0;
+}
+
+int32_t run_model(const uint8_t *blob, size_t blob_bytes, const char *kernels,
+                  const int32_t *integers, const float *floats, const uint8_t *frame,
+                  float *descriptor, float *tokens); /* small_vit.c */
+
+/* integers: width, height, fault, threads; see small_vit.c */
+static int32_t run_whole(request *r) {
+    float *descriptor = (float *)(void *)output(r, 64 * 4);
+    float *tokens = (float *)(void *)output(r, 17 * 64 * 4);
+    memset(tokens, 0, 17 * 64 * 4);
+    return run_model(r->in[0].data, (size_t)r->in[0].bytes, r->kernels, r->i, r->f,
+                     r->in[1].data, descriptor, tokens);
+}
+
+int main(void) {
+    static request r;
+    while (read_request(&r)) {
+        int32_t status = -1;
+        switch (r.op) {
+        case OP_SQUASH: status = run_squash(&r); break;
+        case OP_PATCH_EMBED: status = run_patch_embed(&r); break;
+        case OP_LINEAR: status = run_linear(&r); break;
+        case OP_MLP: status = run_mlp(&r); break;
+        case OP_ATTENTION: status = run_attention(&r); break;
+        case OP_KEEP_TOKENS:
+        case OP_LAYER_NORM:
+        case OP_GELU:
+        case OP_GEM:
+        case OP_L2: status = run_float(&r); break;
+        case OP_FLOATS: status = run_floats(&r); break;
+        case OP_MAP: status = run_map(&r); break;
+        case OP_GATE: status = run_gate(&r); break;
+        case OP_KERNELS: status = list_kernels(&r); break;
+        case OP_MODEL: status = run_whole(&r); break;
+        default: must(0, "unknown request");
+        }
+        write_response(&r, status);
+    }
+    return 0;
+}

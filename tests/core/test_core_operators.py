@@ -1,0 +1,298 @@
+"""The C core equals the NumPy reference: integers and floats bit for bit, every kernel variant."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from core_driver import OK, ROWS2, TRIT5, Driver, LinearCase, Weights
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tatvpr_edge.spec import floats, limits, reference
+from tatvpr_edge.spec.packing import pack_ternary
+
+F32 = NDArray[np.float32]
+
+
+def same_bits(a: F32, b: F32) -> None:
+    """Equal to the last bit (which also tells -0 from 0)."""
+    a, b = np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b, np.float32)
+    assert a.shape == b.shape
+    np.testing.assert_array_equal(a.view(np.uint32), b.view(np.uint32))
+
+
+def activations(rng: np.random.Generator, t: int, k: int, kind: str) -> F32:
+    """Inputs that tell kernels apart: ties, zeros, one huge value."""
+    x = rng.standard_normal((t, k)).astype(np.float32)
+    if kind == "ties":
+        x = np.round(x * 2) / 2
+    elif kind == "zeros":
+        x[rng.random(t) < 0.5] = 0
+    elif kind == "huge":
+        x[:, rng.integers(k)] *= 1e6
+    elif kind == "tiny":
+        x *= 1e-7
+    return x.astype(np.float32)
+
+
+KINDS = ("normal", "ties", "zeros", "huge", "tiny")
+
+
+def expected_linear(case: LinearCase) -> F32:
+    x = case.x
+    if case.gelu:
+        x = reference.gelu(x)
+    if case.norm is not None:
+        x = reference.layer_norm(x, *case.norm)
+    k = case.fixed_k or case.k
+    q, s = reference.top_k_gate(x, k, case.group, case.scope)
+    y = reference.ternary_mat_mul(q, s, pack_ternary(case.w), case.scale, case.bias)
+    return y if case.residual is None else case.residual + y
+
+
+@st.composite
+def linear_cases(draw: st.DrawFn, most_k: int = 200, most_n: int = 300) -> LinearCase:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    group = draw(st.sampled_from((1, 1, 4, 3)))
+    k_in = draw(st.integers(1, most_k // group)) * group
+    n_out = draw(st.one_of(st.integers(1, most_n), st.sampled_from((64, 128, 192, 256, 320))))
+    t = draw(st.one_of(st.integers(1, 9), st.integers(60, 70)))
+    x = activations(rng, t, k_in, draw(st.sampled_from(KINDS)))
+    norm = None
+    if draw(st.booleans()):
+        gamma = rng.standard_normal(k_in).astype(np.float32)
+        norm = (gamma, rng.standard_normal(k_in).astype(np.float32))
+    rows = n_out if draw(st.booleans()) else 1
+    residual = rng.standard_normal((t, n_out)).astype(np.float32)
+    return LinearCase(
+        x=x,
+        w=rng.integers(-1, 2, (n_out, k_in)).astype(np.int8),
+        scale=rng.uniform(0.01, 1, rows).astype(np.float32),
+        bias=rng.standard_normal(n_out).astype(np.float32),
+        k=draw(st.one_of(st.sampled_from((1.0, 0.2, 0.01)), st.floats(2**-7, 1, width=32))),
+        group=group,
+        scope=draw(st.integers(0, 1)),
+        gelu=draw(st.booleans()),
+        norm=norm,
+        residual=residual if draw(st.booleans()) else None,
+        fixed_k=draw(st.sampled_from((0.0, 1.0))),
+        layout=draw(st.sampled_from((ROWS2, TRIT5))),
+    )
+
+
+@given(case=linear_cases())
+def test_gated_linear_equals_the_reference(native: Driver, case: LinearCase) -> None:
+    for kernels in native.kernels:
+        same_bits(native.linear(kernels, case), expected_linear(case))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    t=st.sampled_from((1, 5, 65, 130)),
+    dim=st.sampled_from((7, 16, 64, 96)),
+    k=st.sampled_from((1.0, 0.4, 0.1)),
+    group=st.sampled_from((1, 4)),
+    scope=st.integers(0, 1),
+)
+def test_mlp_in_tiles_equals_the_reference(
+    native: Driver, seed: int, t: int, dim: int, k: float, group: int, scope: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    if dim % group:
+        group = 1
+    x = rng.standard_normal((t, dim)).astype(np.float32)
+
+    def case(inputs: F32, n_out: int, gelu: bool) -> LinearCase:
+        k_in = inputs.shape[1]
+        gamma, beta = rng.standard_normal((2, k_in)).astype(np.float32)
+        w = rng.integers(-1, 2, (n_out, k_in)).astype(np.int8)
+        bias = rng.standard_normal(n_out).astype(np.float32)
+        scale = np.full(1, 0.25, np.float32)
+        return LinearCase(inputs, w, scale, bias, k, group, scope, gelu, (gamma, beta))
+
+    first = case(x, 4 * dim, False)
+    hidden = expected_linear(first)
+    second = case(hidden, dim, True)
+    second.residual = x
+    for kernels in native.kernels:
+        same_bits(native.mlp(kernels, first, second), expected_linear(second))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    t=st.one_of(st.integers(1, 20), st.sampled_from((64, 65, 131))),
+    heads=st.integers(1, 3),
+    head=st.sampled_from((1, 8, 15, 32, 64, 80)),
+    scale=st.sampled_from((0.01, 1.0, 8.0)),
+)
+def test_attention_equals_the_reference(
+    native: Driver, seed: int, t: int, heads: int, head: int, scale: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    qkv = (rng.standard_normal((t, 3 * heads * head)) * scale).astype(np.float32)
+    y, a = reference.quant_attention(qkv, heads)
+    for kernels in native.kernels:
+        got_y, got_a = native.attention(kernels, qkv, heads)
+        same_bits(got_y, y)
+        same_bits(got_a, a)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    patch=st.sampled_from((1, 2, 7, 14, 16)),
+    side=st.integers(1, 4),
+    dim=st.sampled_from((1, 5, 16, 33, 64)),
+)
+def test_patch_embed_equals_the_reference(
+    native: Driver, seed: int, patch: int, side: int, dim: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    size = patch * side
+    pixels = rng.integers(0, 256, (size, size, 3)).astype(np.uint8)
+    if seed % 3 == 0:
+        pixels[:] = 0  # the largest sums
+    w = rng.integers(-127, 128, (dim, patch * patch * 3)).astype(np.int8)
+    if seed % 3 == 0:
+        w[:] = -127
+    scale, bias = rng.standard_normal((2, dim)).astype(np.float32)
+    weights = Weights()
+    offsets = (weights.add(w), weights.add(scale), weights.add(bias))
+    expected = reference.patch_embed(pixels, w, scale, bias)
+    for kernels in native.kernels:
+        status, (y,) = native.call(
+            "patch_embed",
+            kernels,
+            (size, patch, dim, *offsets, 1),
+            (1.0, 1.0),
+            (weights.data, pixels.tobytes()),
+        )
+        assert status == OK
+        same_bits(y.view(np.float32).reshape(-1, dim), expected)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    k_in=st.one_of(st.integers(1, 70), st.sampled_from((192, 384, 1000, 1536, 3072))),
+    group=st.sampled_from((1, 2, 4, 16)),
+    k=st.floats(2**-8, 1, width=32),
+    kind=st.sampled_from(KINDS),
+)
+def test_gate_keeps_what_the_reference_keeps(
+    native: Driver, seed: int, k_in: int, group: int, k: float, kind: str
+) -> None:
+    if k_in % group:
+        group = 1
+    rng = np.random.default_rng(seed)
+    t = 3
+    x = activations(rng, t, k_in, kind)
+    q, s = reference.top_k_gate(x, k, group)
+    keep = limits.kept(k, k_in // group)
+    for kernels in native.kernels:
+        for listed in (0, 1):
+            status, out = native.call(
+                "gate", kernels, (t, k_in, keep, group, listed), (), (x.tobytes(),)
+            )
+            assert status == OK
+            rows = out[0].view(np.int8).reshape(t, -1)
+            np.testing.assert_array_equal(rows[:, :k_in], q)
+            assert not rows[:, k_in:].any()
+            same_bits(out[1].view(np.float32), s[:, 0])
+            np.testing.assert_array_equal(out[2].view(np.int32), q.sum(axis=1, dtype=np.int32))
+            if listed:
+                check_lists(q, *out[3:])
+
+
+def check_lists(
+    q: NDArray[np.int8],
+    count: NDArray[np.uint8],
+    index: NDArray[np.uint8],
+    value: NDArray[np.uint8],
+) -> None:
+    """The lists spell the rows, in rising order, padded to four with (0, 0)."""
+    t, k_in = q.shape
+    indices = index.view(np.uint16).reshape(t, -1)
+    values = value.view(np.int8).reshape(t, -1)
+    for row in range(t):
+        n = int(count.view(np.int32)[row])
+        padded = -(-n // 4) * 4
+        rebuilt = np.zeros(k_in, np.int8)
+        rebuilt[indices[row, :n]] = values[row, :n]
+        np.testing.assert_array_equal(rebuilt, q[row])
+        assert (np.diff(indices[row, :n].astype(int)) > 0).all()
+        assert not indices[row, n:padded].any() and not values[row, n:padded].any()
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    t=st.integers(1, 40),
+    dim=st.one_of(st.integers(1, 70), st.sampled_from((192, 384, 768))),
+    scale=st.sampled_from((1e-4, 1.0, 1e4)),
+)
+def test_float_operators_equal_the_reference(
+    native: Driver, seed: int, t: int, dim: int, scale: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    x = (rng.standard_normal((t, dim)) * scale).astype(np.float32)
+    gamma, beta = rng.standard_normal((2, dim)).astype(np.float32)
+    weights = Weights()
+    weights.add(gamma)
+    where = weights.add(beta)
+    data = (weights.data, x.tobytes())
+    for kernels in native.kernels:
+        _, (y,) = native.call("layer_norm", kernels, (t, dim, where), (1, 1, 1e-6), data)
+        expected = reference.layer_norm(x, gamma, beta)
+        same_bits(y.view(np.float32).reshape(t, dim), expected)
+        _, (y,) = native.call("gelu", kernels, (t, t * dim), (1, 1), data)
+        same_bits(y.view(np.float32).reshape(t, dim), reference.gelu(x))
+        _, (y,) = native.call("gem", kernels, (t, dim), (1, 1, 1e-6), data)
+        same_bits(y.view(np.float32), reference.gem(x))
+        _, (y,) = native.call("l2", kernels, (1, dim), (1, 1, 1e-12), data)
+        same_bits(y.view(np.float32), reference.l2_normalize(x[0]))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    t=st.integers(2, 300),
+    dim=st.integers(1, 9),
+    tokens=st.floats(2**-10, 1, width=32),
+    ties=st.booleans(),
+)
+def test_keep_tokens_equals_the_reference(
+    native: Driver, seed: int, t: int, dim: int, tokens: float, ties: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((t, dim)).astype(np.float32)
+    a = rng.standard_normal(t).astype(np.float32)
+    if ties:
+        a = (np.round(a) * np.float32(-0.0 if seed % 5 == 0 else 1.0)).astype(np.float32)
+    expected = reference.keep_tokens(x, a, tokens)
+    status, (y, rows) = native.call(
+        "keep_tokens", "portable", (t, dim), (1, tokens), (b"", x.tobytes(), a.tobytes())
+    )
+    assert status == OK and rows.view(np.int32)[0] == expected.shape[0]
+    same_bits(y.view(np.float32).reshape(t, dim)[: expected.shape[0]], expected)
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "erf"])
+def test_own_functions_equal_the_reference_and_mathematics(native: Driver, name: str) -> None:
+    import math
+
+    rng = np.random.default_rng(5)
+    x = np.concatenate([rng.uniform(-90, 90, 20000), rng.standard_normal(20000), [0.0, -0.0]])
+    if name == "log":
+        x = np.exp(rng.uniform(-80, 80, 40000))
+    x = x.astype(np.float32)
+    status, (y,) = native.call(
+        "floats", "portable", (("exp", "log", "erf").index(name),), (), (x.tobytes(),)
+    )
+    assert status == OK
+    got = y.view(np.float32)
+    ours = {"exp": floats.exp32, "log": floats.log32, "erf": floats.erf32}[name]
+    same_bits(got, ours(x))
+    inside = (x > -86) & (x < 88) if name == "exp" else np.ones(x.shape, bool)
+    exact = np.array([getattr(math, name)(float(v)) for v in x[inside]])
+    error = np.abs(got[inside] - exact) / (np.abs(exact) if name != "erf" else 1.0)
+    if name == "log":
+        error = np.abs(got[inside] - exact) / np.maximum(np.abs(exact), 1.0)
+    assert error.max() < 1e-6
