@@ -1,0 +1,112 @@
+"""Weights and training states on disk: written atomically, never able to run code when read.
+
+Weights are safetensors with the model's configuration in their metadata. A training state is
+torch's format, read with ``weights_only``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from tatvpr_edge.models.nn.config import ModelConfig
+from tatvpr_edge.models.nn.vit import PlaceModel
+from tatvpr_edge.spec.errors import ModelError
+
+_CONFIG_KEY = "tatvpr.config"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """``data`` at ``path``, whole or not at all, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_weights(model: PlaceModel, path: Path) -> None:
+    """The model's weights with its configuration."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    metadata = {_CONFIG_KEY: json.dumps(model.config.to_dict(), sort_keys=True)}
+    write_atomically(path, save(tensors, metadata))
+
+
+def load_weights(
+    path: str | os.PathLike[str], *, expected: ModelConfig | None = None
+) -> PlaceModel:
+    """The model in a weights file, in evaluation mode.
+
+    Args:
+        expected: build this model, and refuse a file whose weights belong to another architecture.
+            Gate settings (group, scope) may differ: they have no weights.
+
+    Raises:
+        ModelError: missing or damaged file, no configuration in it, or another architecture.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a safetensors file that can be read ({error})") from error
+    if _CONFIG_KEY not in metadata:
+        raise ModelError(f"{path}: has no {_CONFIG_KEY} metadata: not written by tatvpr-edge train")
+    try:
+        stored = ModelConfig.from_dict(json.loads(metadata[_CONFIG_KEY]))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ModelError(f"{path}: its configuration is damaged ({error})") from error
+    wanted = expected or stored
+    differing = wanted.same_weights(stored)
+    if differing:
+        raise ModelError(
+            f"{path}: holds a {stored.name} of another architecture than {wanted.name} "
+            f"({', '.join(differing)} differ)"
+        )
+    model = PlaceModel(wanted)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{path}: weights do not fit {wanted.name} ({first})") from error
+    return model.eval()
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """A training state: tensors, numbers, strings, lists and dictionaries of them."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """What :func:`save_state` wrote.
+
+    Raises:
+        ModelError: missing, damaged, or a pickle that holds anything but data.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path}: refused, because it holds more than data (a pickle can run code) "
+            "or is damaged: take a checkpoint that tatvpr-edge train wrote"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise ModelError(f"{path}: not a training state that can be read ({error})") from error
+    if not isinstance(state, dict):
+        raise ModelError(f"{path}: not a training state")
+    return state

@@ -1,0 +1,85 @@
+"""Image files to frames: decoding, the square that a model takes, and a cache of decoded frames."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from tatvpr_edge.spec.errors import DataError
+
+Frames = NDArray[np.uint8]
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """The image, decoded, as RGB.
+
+    Raises:
+        DataError: the file is missing, corrupt or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: not a readable image ({error})") from error
+
+
+def squash(
+    image: Image.Image, side_px: int, box: tuple[float, float, float, float] | None = None
+) -> Frames:
+    """``image`` (or its part ``box``) as a square frame ``[side, side, 3]``: Pillow's BILINEAR,
+    the same resize that devices do."""
+    return np.asarray(image.resize((side_px, side_px), Image.Resampling.BILINEAR, box=box))
+
+
+def load_frames(
+    paths: Sequence[Path],
+    side_px: int,
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Frames:
+    """All frames as one array ``[N, side, side, 3]``, memory-mapped from ``cache`` if given.
+
+    The cache's file name holds a hash of every path, size and time of change, so that an altered
+    set is decoded anew.
+    """
+    if cache is None:
+        frames = np.empty((len(paths), side_px, side_px, 3), np.uint8)
+        _fill(frames, paths, side_px, progress)
+        return frames
+    digest = hashlib.sha256(str(side_px).encode())
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        digest.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    target = cache / f"frames-{digest.hexdigest()[:24]}.npy"
+    if not target.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        frames = np.lib.format.open_memmap(
+            partial, mode="w+", dtype=np.uint8, shape=(len(paths), side_px, side_px, 3)
+        )
+        try:
+            _fill(frames, paths, side_px, progress)
+            frames.flush()
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+    mapped: Frames = np.load(target, mmap_mode="r")
+    return mapped
+
+
+def _fill(
+    frames: Frames, paths: Sequence[Path], side_px: int, progress: Callable[[int], None] | None
+) -> None:
+    for index, path in enumerate(paths):
+        frames[index] = squash(open_rgb(path), side_px)
+        if progress is not None:
+            progress(index + 1)

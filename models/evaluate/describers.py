@@ -1,0 +1,193 @@
+"""Everything that can be compared: our models, the teacher, and hand-made baselines.
+
+A describer turns square frames into unit descriptors at a given k. Those without a gate know only
+k = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from tatvpr_edge.models.data.frames import squash
+from tatvpr_edge.models.nn.vit import PlaceModel
+from tatvpr_edge.models.teachers.base import Teacher
+
+Floats = NDArray[np.float32]
+Frames = NDArray[np.uint8]
+_BATCH = 32
+
+
+class Describer(Protocol):
+    """Frames in, descriptors out.
+
+    Attributes:
+        name: in tables and JSON.
+        image_px: side of its frames.
+        ks: the fractions at which it is evaluated.
+        size_mb: megabytes (10^6 bytes) of weights as deployed; 0 for hand-made descriptors.
+    """
+
+    name: str
+    image_px: int
+    ks: Sequence[float]
+    size_mb: float
+
+    def describe(self, frames: Frames, k: float) -> Floats:
+        """``uint8 [N, image_px, image_px, 3] -> float32 [N, D]``, rows of unit length."""
+
+    def macs(self, k: float) -> int:
+        """Multiply-accumulates of one frame at ``k``."""
+
+
+def frames_for(describer: Describer, images: Sequence[Image.Image]) -> Frames:
+    """``images`` squashed to the describer's square."""
+    return np.stack([squash(image, describer.image_px) for image in images])
+
+
+@dataclass
+class ModelDescriber:
+    """One of our models, run by torch."""
+
+    model: PlaceModel
+    ks: Sequence[float]
+    name: str = ""
+    tokens: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.model.eval()
+        self.name = self.name or self.model.config.name
+        self.image_px = self.model.config.backbone.image_px
+        self.size_mb = deployed_bytes(self.model) / 1e6
+
+    @torch.no_grad()
+    def describe(self, frames: Frames, k: float) -> Floats:
+        """See :class:`Describer`."""
+        parts = [
+            self.model(torch.from_numpy(frames[i : i + _BATCH]), k, self.tokens).numpy()
+            for i in range(0, len(frames), _BATCH)
+        ]
+        return np.concatenate(parts)
+
+    def macs(self, k: float) -> int:
+        """See :class:`Describer`."""
+        from tatvpr_edge.models.evaluate.compute import count_macs
+
+        return count_macs(self.model.config, k, self.tokens).total
+
+
+@dataclass
+class TeacherDescriber:
+    """A teacher, zero-shot, as the convolutional baseline."""
+
+    teacher: Teacher
+    size_mb: float
+    macs_per_frame: int
+    ks: Sequence[float] = (1.0,)
+
+    def __post_init__(self) -> None:
+        self.name, self.image_px = self.teacher.name, self.teacher.image_px
+
+    @torch.no_grad()
+    def describe(self, frames: Frames, k: float) -> Floats:
+        """See :class:`Describer`."""
+        parts = [
+            self.teacher.descriptors(
+                self.teacher.features(torch.from_numpy(frames[i : i + _BATCH]))
+            ).numpy()
+            for i in range(0, len(frames), _BATCH)
+        ]
+        return np.concatenate(parts)
+
+    def macs(self, k: float) -> int:
+        """See :class:`Describer`."""
+        return self.macs_per_frame
+
+
+class Gray32:
+    """32 x 32 gray pixels, mean removed: what a place looks like to a thumbnail."""
+
+    name, image_px, ks, size_mb = "gray32", 32, (1.0,), 0.0
+
+    def describe(self, frames: Frames, k: float) -> Floats:
+        """See :class:`Describer`."""
+        gray = _gray(frames).reshape(len(frames), -1)
+        return _unit(gray - gray.mean(1, keepdims=True))
+
+    def macs(self, k: float) -> int:
+        """See :class:`Describer`."""
+        return 0
+
+
+class HOG:
+    """Histograms of oriented gradients (Dalal and Triggs, 2005): cells of 8 x 8 px at 64 x 64 px,
+    9 unsigned orientations, blocks of 2 x 2 cells, L2 with clipping at 0.2.
+    """
+
+    name, image_px, ks, size_mb = "hog", 64, (1.0,), 0.0
+    _cell, _bins = 8, 9
+
+    def describe(self, frames: Frames, k: float) -> Floats:
+        """See :class:`Describer`."""
+        gray = _gray(frames)
+        dx = np.zeros_like(gray)
+        dy = np.zeros_like(gray)
+        dx[:, :, 1:-1] = gray[:, :, 2:] - gray[:, :, :-2]
+        dy[:, 1:-1] = gray[:, 2:] - gray[:, :-2]
+        strength = np.hypot(dx, dy)
+        # Each gradient is shared between its two nearest orientations.
+        angle = (np.arctan2(dy, dx) % np.pi) / np.pi * self._bins - 0.5
+        low = np.floor(angle).astype(np.int64)
+        upper = (angle - low).astype(np.float32)
+        cells = gray.shape[1] // self._cell
+        histogram = np.zeros((len(gray), cells, cells, self._bins), np.float32)
+        for bin_, share in ((low % self._bins, 1 - upper), ((low + 1) % self._bins, upper)):
+            weight = strength * share
+            for orientation in range(self._bins):
+                part = np.where(bin_ == orientation, weight, 0)
+                tiles = part.reshape(len(gray), cells, self._cell, cells, self._cell)
+                histogram[..., orientation] += tiles.sum((2, 4))
+        corners = (slice(None, -1), slice(1, None))
+        blocks = np.concatenate([histogram[:, r, c] for r in corners for c in corners], axis=-1)
+        blocks = np.minimum(_unit(blocks), 0.2)
+        return _unit(_unit(blocks).reshape(len(gray), -1))
+
+    def macs(self, k: float) -> int:
+        """See :class:`Describer`."""
+        return 0
+
+
+def _gray(frames: Frames) -> Floats:
+    return (frames.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)) / 255
+
+
+def _unit(x: Floats) -> Floats:
+    length = np.sqrt((x * x).sum(-1, keepdims=True))
+    return (x / np.maximum(length, 1e-9)).astype(np.float32)
+
+
+def deployed_bytes(model: PlaceModel) -> int:
+    """Bytes of weights in the exported file: two bits for a ternary weight, one byte for a patch
+    weight, four for everything else.
+    """
+    from tatvpr_edge.models.nn.layers import PatchEmbed, TernaryLayer
+
+    if not model.config.backbone.ternary:
+        return sum(p.numel() * 4 for p in model.parameters())
+    total, seen = 0, set()
+    for module in model.modules():
+        if isinstance(module, (TernaryLayer, PatchEmbed)):
+            rows, columns = module.weight.shape
+            packed = isinstance(module, TernaryLayer)
+            total += rows * (-(-columns // 4) if packed else columns)
+            total += 4 * rows  # bias, written also where the layer has none
+            per_row = not packed or (isinstance(module, TernaryLayer) and module.row_scales)
+            total += 4 * (rows if per_row else 1)
+            seen.update(id(p) for p in module.parameters())
+    return total + sum(4 * p.numel() for p in model.parameters() if id(p) not in seen)

@@ -1,0 +1,172 @@
+"""Evaluation protocols: which frames are the map, which are asked for, and which answers are right.
+
+A protocol yields trials; every describer is judged on the same trials, so differences between
+describers are paired. What each protocol measures and where it deceives is in docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from tatvpr_edge.models.data.formats import read_rows
+from tatvpr_edge.models.data.frames import open_rgb
+from tatvpr_edge.spec.errors import DataError, UsageError
+
+Bools = NDArray[np.bool_]
+
+#: tower-shift: every n-th frame of a clip is in the map.
+GALLERY_EVERY = 4
+#: tower-shift: an answer is right within so many frames of the query, in the same clip.
+WITHIN_FRAMES, WITHIN_FRAMES_WIDE = 3, 6
+#: tower-shift: how many times the queries are changed.
+PERTURBATION_SEEDS = 5
+#: utm: an answer is right within this distance.
+WITHIN_METRES = 25.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One map, one set of queries.
+
+    Attributes:
+        gallery, queries: RGB images of any size.
+        right: ``[queries, gallery]``, whether that answer would be right.
+        allowed: ``[queries, gallery]``, whether that answer may be given; None for all.
+        right_wide: a second, more lenient rule, reported beside the first; None for none.
+    """
+
+    gallery: Sequence[Image.Image]
+    queries: Sequence[Image.Image]
+    right: Bools
+    allowed: Bools | None = None
+    right_wide: Bools | None = None
+
+
+def changed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The fixed-seed change of tower-shift: rotation within 5 degrees, a crop of 75 to 100 % of the
+    area, brightness, contrast and gamma within 15 %, Gaussian blur of sigma 0 to 1 px at 256 rows.
+    """
+    angle = rng.uniform(-5, 5)
+    side = np.sqrt(rng.uniform(0.75, 1.0))
+    x, y = rng.uniform(0, 1 - side), rng.uniform(0, 1 - side)
+    brightness, contrast, gamma = rng.uniform(0.85, 1.15, 3)
+    sigma = rng.uniform(0, 1) * image.height / 256
+    # A rotated frame is enlarged until it has no corners outside the picture.
+    turned = image.rotate(angle, Image.Resampling.BILINEAR)
+    radians = np.deg2rad(abs(angle))
+    ratio = max(image.width / image.height, image.height / image.width)
+    inner = 1 / (np.cos(radians) + ratio * np.sin(radians))
+    left = ((1 - inner) / 2 + x * inner) * image.width
+    top = ((1 - inner) / 2 + y * inner) * image.height
+    box = (left, top, left + side * inner * image.width, top + side * inner * image.height)
+    cut = turned.resize(image.size, Image.Resampling.BILINEAR, box=box)
+    levels = np.asarray(cut, np.float32) / 255 * brightness
+    mean = levels.mean()
+    levels = np.clip((levels - mean) * contrast + mean, 0, 1) ** gamma
+    result = Image.fromarray(np.rint(levels * 255).astype(np.uint8))
+    return result.filter(ImageFilter.GaussianBlur(sigma))
+
+
+@dataclass(frozen=True)
+class _TowerFrames:
+    images: list[Image.Image]
+    floor: NDArray[np.str_]
+    clip: NDArray[np.str_]
+    frame: NDArray[np.int64]
+
+
+def _tower(root: Path, floors: Sequence[str] | None) -> _TowerFrames:
+    rows = read_rows(root / "frames.csv", ("path", "split", "floor", "clip", "frame"))
+    split = "val" if floors is None else "train"
+    rows = [r for r in rows if r["split"] == split and (floors is None or r["floor"] in floors)]
+    if not rows:
+        raise DataError(f"{root / 'frames.csv'}: no frames of split {split!r}, floors {floors}")
+    rows.sort(key=lambda r: (r["floor"], r["clip"], int(r["frame"])))
+    return _TowerFrames(
+        images=[open_rgb(root / row["path"]) for row in rows],
+        floor=np.array([row["floor"] for row in rows]),
+        clip=np.array([f"{row['floor']}/{row['clip']}" for row in rows]),
+        frame=np.array([int(row["frame"]) for row in rows]),
+    )
+
+
+def tower_shift(root: Path, floors: Sequence[str] | None = None) -> Iterator[Trial]:
+    """Frames of a clip, every 4th in the map, the others changed and asked for.
+
+    Args:
+        root: folder of ``frames.csv``.
+        floors: training floors instead of the validation floors, for choosing a checkpoint.
+    """
+    frames = _tower(root, floors)
+    position = np.concatenate([np.arange(np.sum(frames.clip == c)) for c in _ordered(frames.clip)])
+    is_gallery = position % GALLERY_EVERY == 0
+    gallery, queries = np.flatnonzero(is_gallery), np.flatnonzero(~is_gallery)
+    same = frames.clip[queries, None] == frames.clip[gallery]
+    apart = np.abs(frames.frame[queries, None] - frames.frame[gallery])
+    for seed in range(PERTURBATION_SEEDS):
+        rng = np.random.default_rng(1000 + seed)
+        yield Trial(
+            gallery=[frames.images[i] for i in gallery],
+            queries=[changed(frames.images[i], rng) for i in queries],
+            right=same & (apart <= WITHIN_FRAMES),
+            right_wide=same & (apart <= WITHIN_FRAMES_WIDE),
+        )
+
+
+def tower_floor(root: Path, floors: Sequence[str] | None = None) -> Iterator[Trial]:
+    """Every frame asks for its floor; frames of its own clip may not answer."""
+    frames = _tower(root, floors)
+    yield Trial(
+        gallery=frames.images,
+        queries=frames.images,
+        right=frames.floor[:, None] == frames.floor,
+        allowed=frames.clip[:, None] != frames.clip,
+    )
+
+
+def rendered(root: Path) -> Iterator[Trial]:
+    """Rendered places: view 0 is in the map, the moved and relit views ask for their place."""
+    rows = read_rows(root / "poses.csv", ("name", "place"))
+    images = [open_rgb(root / row["name"]) for row in rows]
+    place = np.array([row["place"] for row in rows])
+    seen: set[str] = set()
+    first = np.zeros(len(rows), dtype=np.bool_)
+    for index, label in enumerate(place):
+        first[index] = label not in seen
+        seen.add(label)
+    gallery, queries = np.flatnonzero(first), np.flatnonzero(~first)
+    if not len(queries):
+        raise DataError(f"{root / 'poses.csv'}: every place has a single view, nothing can be asked")
+    yield Trial(
+        gallery=[images[i] for i in gallery],
+        queries=[images[i] for i in queries],
+        right=place[queries, None] == place[gallery],
+    )
+
+
+def _ordered(values: NDArray[np.str_]) -> list[str]:
+    return list(dict.fromkeys(values.tolist()))
+
+
+PROTOCOLS: dict[str, Callable[[Path], Iterator[Trial]]] = {
+    "tower-shift": tower_shift,
+    "tower-floor": tower_floor,
+    "rendered": rendered,
+}
+
+
+def protocol(name: str) -> Callable[[Path], Iterator[Trial]]:
+    """The protocol called ``name``.
+
+    Raises:
+        UsageError: unknown name.
+    """
+    if name not in PROTOCOLS:
+        raise UsageError(f"unknown protocol {name!r}: known are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]

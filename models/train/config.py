@@ -1,0 +1,253 @@
+"""The training file: TOML tables to checked records. Unknown keys and wrong types are errors.
+
+``docs/training.md`` walks through a file; ``models/train/recipes`` holds those of shipped models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tatvpr_edge.models.train.augment import AugmentConfig
+from tatvpr_edge.spec.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how a run happens.
+
+    Attributes:
+        output: folder of checkpoints, curves and weights.
+        seed: of weights, batches, augmentation and k.
+        threads: of the processor, for each process; 0 leaves torch's choice.
+        checkpoint_every_s: seconds between checkpoints.
+        precision: "fp32", or "bf16" for autocast.
+        device: "cpu" or "cuda".
+        cache: folder for decoded frames; empty for none.
+    """
+
+    output: str = "runs/train"
+    seed: int = 0
+    threads: int = 0
+    checkpoint_every_s: float = 180.0
+    precision: str = "fp32"
+    device: str = "cpu"
+    cache: str = "runs/cache"
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """Which network.
+
+    Attributes:
+        name: registered name.
+        backbone: fields of its backbone to change (group, scope, mlp_norm, ternary ...).
+        init: weights to start from (safetensors); empty for random ones.
+    """
+
+    name: str = "micro"
+    backbone: dict[str, Any] = field(default_factory=dict)
+    init: str = ""
+
+
+@dataclass(frozen=True)
+class KConfig:
+    """How k is drawn, for each image by itself.
+
+    Attributes:
+        lowest: smallest k.
+        dense_share: share of images at k = 1.
+        opening: share of a stage over which the range opens from [1, 1] down to ``lowest``.
+        tokens_lowest: smallest fraction of tokens kept, drawn for each batch; 1 keeps all.
+    """
+
+    lowest: float = 0.2
+    dense_share: float = 0.25
+    opening: float = 0.3
+    tokens_lowest: float = 1.0
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with warm-up and a cosine.
+
+    Attributes:
+        lr: at the top of the schedule.
+        lr_end: as a fraction of ``lr``.
+        weight_decay: of every matrix; vectors are not decayed.
+        warmup_steps: linear.
+        clip: largest norm of the whole gradient.
+    """
+
+    lr: float = 1e-3
+    lr_end: float = 0.02
+    weight_decay: float = 0.01
+    warmup_steps: int = 40
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class DistilConfig:
+    """Stage 1.
+
+    Attributes:
+        views: folder of the teacher's answers; made from ``data`` if it does not exist.
+        teacher: "efficientnet-lite0-gem", or "dinov2-boq:FILE" with a user's checkpoint.
+        views_per_frame: crops of each frame.
+        channels: principal components of the teacher's map.
+        steps, batch: length and size.
+        descriptor_weight: of the descriptor's part of the loss, against the tokens' part.
+        quantise_from, quantise_until: steps between which full precision blends into quantised
+            values, as fractions of the stage; both 0 quantises from the start.
+    """
+
+    views: str = ""
+    teacher: str = "efficientnet-lite0-gem"
+    views_per_frame: int = 2
+    channels: int = 192
+    steps: int = 0
+    batch: int = 64
+    descriptor_weight: float = 1.0
+    quantise_from: float = 0.0
+    quantise_until: float = 0.0
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+@dataclass(frozen=True)
+class MetricConfig:
+    """Stage 2.
+
+    Attributes:
+        steps: length.
+        places, images: places in a batch, images of each.
+        last_blocks: blocks that train, with the last norm and the head; -1 for everything.
+        alpha, beta, base, miner_epsilon: of the multi-similarity loss and its miner.
+        consistency_weight: of the loss that pulls low-k descriptors to those at k = 1.
+        consistency_share: share of a batch for which that loss is computed.
+        flip_share: share of places mirrored.
+    """
+
+    steps: int = 0
+    places: int = 24
+    images: int = 4
+    last_blocks: int = -1
+    alpha: float = 1.0
+    beta: float = 50.0
+    base: float = 0.0
+    miner_epsilon: float = 0.1
+    consistency_weight: float = 1.0
+    consistency_share: float = 0.33
+    flip_share: float = 0.5
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, weight_decay=1e-4))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """One source of places.
+
+    Attributes:
+        format: "tower", "labelled", "gsv" or "utm" (see docs/training.md).
+        root: folder.
+        split: of the format "tower".
+        leave_out: floors (tower), cities (gsv) or nothing that this run does not see.
+        share: of the places in a batch, relative to the other sources.
+    """
+
+    format: str = "labelled"
+    root: str = ""
+    split: str = "train"
+    leave_out: tuple[str, ...] = ()
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole training file."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelSection = field(default_factory=ModelSection)
+    k: KConfig = field(default_factory=KConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
+    metric: MetricConfig = field(default_factory=MetricConfig)
+    data: tuple[DataConfig, ...] = ()
+
+
+def read_config(path: Path) -> TrainConfig:
+    """The training file at ``path``; relative folders in it are relative to where you are.
+
+    Raises:
+        UsageError: no such file, not TOML, an unknown key, or a value of the wrong type or range.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not TOML: {error}") from error
+    config = _record(TrainConfig, values, str(path))
+    _check(config, path)
+    return config
+
+
+def _check(config: TrainConfig, path: Path) -> None:
+    def require(good: bool, what: str) -> None:
+        if not good:
+            raise UsageError(f"{path}: {what}")
+
+    require(config.run.precision in ("fp32", "bf16"), 'run.precision is "fp32" or "bf16"')
+    require(0 < config.k.lowest <= 1, "k.lowest must be in (0, 1]")
+    require(0 < config.k.tokens_lowest <= 1, "k.tokens_lowest must be in (0, 1]")
+    require(0 <= config.k.dense_share <= 1, "k.dense_share must be in [0, 1]")
+    require(config.metric.images >= 2, "metric.images must be 2 or more: pairs are needed")
+    require(config.distil.steps >= 0 and config.metric.steps >= 0, "steps must not be negative")
+    require(
+        config.metric.steps == 0 or bool(config.data), "stage 2 needs at least one [[data]] table"
+    )
+    require(
+        config.distil.steps == 0 or bool(config.distil.views), "stage 1 needs distil.views"
+    )
+    require(all(source.share > 0 for source in config.data), "data.share must be positive")
+
+
+def _record(kind: type[T], values: dict[str, Any], where: str) -> T:
+    """``values`` as the dataclass ``kind``."""
+    hints = typing.get_type_hints(kind)
+    names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise UsageError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(names))}")
+    return kind(**{k: _value(hints[k], v, f"{where}: {k}") for k, v in values.items()})
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UsageError(f"{where} must be a table")
+        return _record(typing.cast("type[Any]", kind), value, where)
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise UsageError(f"{where} must be a list")
+        inner = typing.get_args(kind)[0]
+        return tuple(_value(inner, item, where) for item in value)
+    if typing.get_origin(kind) is dict:
+        kind = dict
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, types.UnionType) or not isinstance(value, kind) or (
+        kind is int and isinstance(value, bool)
+    ):
+        raise UsageError(f"{where} is {value!r}: expected {getattr(kind, '__name__', kind)}")
+    return value

@@ -1,0 +1,261 @@
+"""The training loop: steps, schedule, checkpoints, curves. Stages say what a step's loss is.
+
+A run that is killed and started again continues from its last checkpoint and ends with the same
+weights as an unbroken one: all randomness comes from two generators that the checkpoint holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tatvpr_edge.models.checkpoint import load_state, save_state
+from tatvpr_edge.models.train.config import KConfig, OptimConfig, RunConfig
+from tatvpr_edge.models.train.distributed import Crew
+from tatvpr_edge.spec.errors import ModelError, TatvprError
+
+#: Steps over which curves are averaged.
+_CURVE_STEPS = 10
+_STATE_VERSION = 1
+
+
+class TrainingError(TatvprError):
+    """A training run went wrong (a loss that is not finite, a batch that cannot be divided)."""
+
+
+@dataclass
+class Randomness:
+    """The only two sources of random numbers of a run."""
+
+    torch: torch.Generator
+    numpy: np.random.Generator
+
+    @classmethod
+    def seeded(cls, seed: int) -> Randomness:
+        """Both from one seed."""
+        generator = torch.Generator()
+        generator.manual_seed(seed)
+        return cls(generator, np.random.default_rng(seed))
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"torch": self.torch.get_state(), "numpy": self.numpy.bit_generator.state}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where :meth:`state` was taken."""
+        self.torch.set_state(state["torch"])
+        self.numpy.bit_generator.state = state["numpy"]
+
+
+class Stage(Protocol):
+    """One part of a training."""
+
+    name: str
+    steps: int
+    optim: OptimConfig
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What this stage trains."""
+
+    def modules(self) -> nn.ModuleDict:
+        """Everything whose weights a checkpoint keeps."""
+
+    def loss(self, step: int, random: Randomness) -> dict[str, Tensor]:
+        """The parts of the loss of one step; their sum is trained."""
+
+
+@dataclass
+class Progress:
+    """What the loop tells whoever watches."""
+
+    stage: str
+    step: int
+    steps: int
+    loss: float
+    images_per_s: float
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+def draw_k(count: int, config: KConfig, done: float, generator: torch.Generator) -> Tensor:
+    """k for each image, ``[count]``: the range opens as the stage goes on.
+
+    Args:
+        done: how much of the stage is behind, 0 to 1.
+    """
+    opened = 1.0 if config.opening <= 0 else min(1.0, done / config.opening)
+    lowest = 1.0 - (1.0 - config.lowest) * opened
+    u = torch.rand(count, 2, generator=generator)
+    k = lowest + (1.0 - lowest) * u[:, 0]
+    return torch.where(u[:, 1] < config.dense_share, torch.ones_like(k), k)
+
+
+def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
+    """Linear warm-up, then a cosine down to ``lr_end``."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
+    return config.lr * warm * (cosine * (1 - config.lr_end) + config.lr_end)
+
+
+def run_stage(
+    stage: Stage,
+    run: RunConfig,
+    random: Randomness,
+    crew: Crew,
+    folder: Path,
+    report: Callable[[Progress], None] | None = None,
+    stop_after: int | None = None,
+) -> bool:
+    """Train one stage, from its checkpoint in ``folder`` if there is one.
+
+    Args:
+        stop_after: leave (with a checkpoint) after this many steps in this call.
+
+    Returns:
+        Whether the stage is finished.
+
+    Raises:
+        TrainingError: the loss is not finite.
+        ModelError: the checkpoint is of another stage or architecture.
+    """
+    parameters = stage.parameters()
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": stage.optim.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=stage.optim.lr,
+        betas=(0.9, 0.98),
+    )
+    path = folder / f"{stage.name}.state"
+    start = _restore(path, stage, optimiser, random) if path.is_file() else 0
+    curves = Curves(folder / "curves.csv", stage.name, start) if crew.first else None
+    autocast: Any = (
+        torch.autocast(run.device.partition(":")[0], dtype=torch.bfloat16)
+        if run.precision == "bf16"
+        else contextlib.nullcontext()
+    )
+    saved = time.monotonic()
+    for step in range(start, stage.steps):
+        began = time.monotonic()
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, stage.steps, stage.optim)
+        with autocast:
+            parts = stage.loss(step, random)
+        total = torch.stack(list(parts.values())).sum()
+        value = crew.mean(float(total.detach()))
+        if not math.isfinite(value):
+            names = [name for name, part in parts.items() if not bool(part.isfinite())]
+            raise TrainingError(
+                f"{stage.name}, step {step + 1}: the loss is {value} ({', '.join(names) or 'sum'}):"
+                f" lower optim.lr or look at the batch; {path} holds the last good state"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        crew.average_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, stage.optim.clip)
+        optimiser.step()
+
+        values = {name: float(part.detach()) for name, part in parts.items()}
+        if curves is not None:
+            curves.add(step + 1, values, optimiser.param_groups[0]["lr"])
+        if report is not None and crew.first:
+            images = getattr(stage, "images", 0) / max(1e-9, time.monotonic() - began)
+            report(Progress(stage.name, step + 1, stage.steps, value, images, values))
+        last = step + 1 == stage.steps or (stop_after is not None and step + 1 - start >= stop_after)
+        if crew.first and (last or time.monotonic() - saved > run.checkpoint_every_s):
+            if curves is not None:
+                curves.flush()
+            save_state(path, _state(stage, optimiser, random, step + 1))
+            saved = time.monotonic()
+        if last and step + 1 < stage.steps:
+            return False
+    return True
+
+
+def _state(
+    stage: Stage, optimiser: torch.optim.Optimizer, random: Randomness, step: int
+) -> dict[str, Any]:
+    return {
+        "version": _STATE_VERSION,
+        "stage": stage.name,
+        "step": step,
+        "modules": stage.modules().state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "random": random.state(),
+    }
+
+
+def _restore(
+    path: Path, stage: Stage, optimiser: torch.optim.Optimizer, random: Randomness
+) -> int:
+    state = load_state(path)
+    if state.get("version") != _STATE_VERSION or state.get("stage") != stage.name:
+        raise ModelError(f"{path}: not a checkpoint of the stage {stage.name!r}")
+    try:
+        stage.modules().load_state_dict(state["modules"])
+        optimiser.load_state_dict(state["optimiser"])
+        random.restore(state["random"])
+        return int(state["step"])
+    except (KeyError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[-1].strip()
+        raise ModelError(
+            f"{path}: a checkpoint of another architecture ({first}): "
+            "remove it, or train with the configuration that it was made with"
+        ) from error
+
+
+class Curves:
+    """A CSV of losses, averaged over a few steps; rows beyond a resumed step are dropped."""
+
+    _fields = ("stage", "step", "lr", "part", "value")
+
+    def __init__(self, path: Path, stage: str, start: int) -> None:
+        self.path, self.stage = path, stage
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._rows: list[tuple[object, ...]] = []
+        kept: list[dict[str, str]] = []
+        if path.is_file():
+            with path.open(newline="") as file:
+                kept = [
+                    row
+                    for row in csv.DictReader(file)
+                    if row["stage"] != stage or int(row["step"]) <= start
+                ]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._fields)
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(partial, path)
+
+    def add(self, step: int, parts: dict[str, float], lr: float) -> None:
+        """Remember one step."""
+        for name, value in parts.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+        if step % _CURVE_STEPS == 0:
+            for name, total in self._sums.items():
+                mean = total / self._count
+                self._rows.append((self.stage, step, f"{lr:.3e}", name, f"{mean:.6f}"))
+            self._sums, self._count = {}, 0
+
+    def flush(self) -> None:
+        """Write what was remembered."""
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerows(self._rows)
+        self._rows = []

@@ -1,0 +1,189 @@
+"""A whole training run: data, teacher's views, both stages, weights at the end.
+
+``tatvpr-edge train --config FILE`` calls :func:`train`; ``torchrun`` starts it several times.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tatvpr_edge.models import registry
+from tatvpr_edge.models.checkpoint import load_weights, save_weights
+from tatvpr_edge.models.data.formats import open_source
+from tatvpr_edge.models.data.frames import load_frames
+from tatvpr_edge.models.data.places import Places
+from tatvpr_edge.models.nn.config import ModelConfig
+from tatvpr_edge.models.nn.vit import PlaceModel
+from tatvpr_edge.models.teachers import create_teacher
+from tatvpr_edge.models.train.config import TrainConfig
+from tatvpr_edge.models.train.distributed import Crew
+from tatvpr_edge.models.train.loop import Progress, Randomness, Stage, run_stage
+from tatvpr_edge.models.train.stages import DistilStage, MetricStage
+from tatvpr_edge.models.train.views import read_views, write_views
+from tatvpr_edge.spec.errors import UsageError
+
+#: Stored frames are this much larger than the model's, so that crops keep their sharpness.
+_MARGIN = 1.125
+WEIGHTS = "weights.safetensors"
+
+Report = Callable[[Progress], None]
+
+
+def wanted_model(config: TrainConfig) -> ModelConfig:
+    """The architecture that a training file asks for."""
+    return registry.config(config.model.name, **config.model.backbone)
+
+
+def starting_model(config: TrainConfig) -> PlaceModel:
+    """Random weights from the seed, or those of ``model.init``."""
+    wanted = wanted_model(config)
+    if config.model.init:
+        return load_weights(config.model.init, expected=wanted)
+    return registry.create(wanted, seed=config.run.seed)
+
+
+def train(
+    config: TrainConfig, report: Report | None = None, stop_after: int | None = None
+) -> Path | None:
+    """Run both stages, or continue where a killed run stopped.
+
+    Args:
+        report: called after every step.
+        stop_after: leave after this many steps of a stage, with a checkpoint (for tests and for
+            machines that are lent for a while).
+
+    Returns:
+        The weights file; None when ``stop_after`` ended the run before.
+
+    Raises:
+        DataError: the data or the teacher's views are not usable.
+        TrainingError: the loss is not finite.
+        ModelError: a checkpoint in ``run.output`` is of another architecture.
+    """
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    crew = Crew(config.run.device)
+    try:
+        for count, what in (
+            (config.distil.batch, "distil.batch"),
+            (config.metric.places * config.metric.images, "metric.places * metric.images"),
+        ):
+            if count % crew.size:
+                raise UsageError(f"{what} = {count} is not a multiple of {crew.size} processes")
+        return _train(config, crew, report, stop_after)
+    finally:
+        crew.leave()
+
+
+def _train(
+    config: TrainConfig, crew: Crew, report: Report | None, stop_after: int | None
+) -> Path | None:
+    folder = Path(config.run.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = starting_model(config).to(config.run.device)
+    for build in (_distil_stage, _metric_stage):
+        stage = build(config, model, crew)
+        if stage is None:
+            continue
+        # A stage's randomness starts from the seed, so that stage 2 does not depend on whether
+        # stage 1 ran in this process.
+        random = Randomness.seeded(config.run.seed)
+        if not run_stage(stage, config.run, random, crew, folder, report, stop_after):
+            return None
+        if crew.first:
+            save_weights(model, folder / f"{stage.name}.safetensors")
+    weights = folder / WEIGHTS
+    if crew.first:
+        save_weights(model, weights)
+    return weights
+
+
+def _distil_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> Stage | None:
+    if not config.distil.steps:
+        return None
+    folder = Path(config.distil.views)
+    if not folder.exists():
+        if crew.first:
+            make_views(config, model.config)
+        while not folder.exists():  # the first process is at it
+            time.sleep(1.0)
+    return DistilStage(
+        model,
+        read_views(folder),
+        config.distil,
+        config.k,
+        config.augment,
+        crew,
+        config.run.device,
+    )
+
+
+def make_views(
+    config: TrainConfig, model: ModelConfig, progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """The teacher's answers for every frame of every source."""
+    if not config.data:
+        raise UsageError("the teacher's views need at least one [[data]] table")
+    paths = [path for source in config.data for path in open_source(source).paths]
+    return write_views(
+        Path(config.distil.views),
+        paths,
+        [config.distil.views_per_frame] * len(paths),
+        create_teacher(config.distil.teacher),
+        side_px=model.backbone.image_px,
+        channels=config.distil.channels,
+        smallest=config.augment.smallest_crop,
+        seed=config.run.seed,
+        progress=progress,
+    )
+
+
+def _metric_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> Stage | None:
+    if not config.metric.steps:
+        return None
+    side = round(model.config.backbone.image_px * _MARGIN)
+    cache = Path(config.run.cache) if config.run.cache else None
+    sources: list[tuple[Places, NDArray[np.uint8], float]] = []
+    for source in config.data:
+        places = open_source(source)
+        sources.append((places, load_frames(places.paths, side, cache), source.share))
+    return MetricStage(
+        model, sources, config.metric, config.k, config.augment, crew, config.run.device
+    )
+
+
+def with_changes(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:
+    """``config`` with ``--set section.key=value`` changes.
+
+    Raises:
+        UsageError: not of that form, or no such key.
+    """
+    import tomllib
+
+    for change in changes:
+        name, equals, text = change.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not equals or not dot or not hasattr(config, section):
+            raise UsageError(f"--set {change}: expected section.key=value, such as run.seed=1")
+        record = getattr(config, section)
+        if not dataclasses.is_dataclass(record) or not hasattr(record, key):
+            raise UsageError(f"--set {change}: [{section}] has no key {key!r}")
+        try:
+            value = tomllib.loads(f"v = {text.strip()}")["v"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        current = getattr(record, key)
+        if isinstance(current, float) and isinstance(value, int):
+            value = float(value)
+        if not isinstance(value, type(current)):
+            raise UsageError(f"--set {change}: expected {type(current).__name__}")
+        changed = dataclasses.replace(record, **{key: value})  # type: ignore[type-var]
+        config = dataclasses.replace(config, **{section: changed})
+    return config

@@ -1,0 +1,167 @@
+"""What stage 1 learns from: crops of frames, each with what the teacher sees in it.
+
+The teacher is slow and frozen, so its answers are computed once and kept: a folder with
+``pixels.npy`` (what the student sees, before photometric augmentation), ``features.npy`` (the
+teacher's map, projected onto its principal components), ``descriptors.npy`` and ``card.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tatvpr_edge.models.data.frames import open_rgb, squash
+from tatvpr_edge.models.teachers.base import Teacher
+from tatvpr_edge.spec.errors import DataError
+
+_BATCH = 16
+#: Frames from which the principal components are computed.
+_COMPONENT_FRAMES = 600
+
+
+@dataclass(frozen=True)
+class TeacherViews:
+    """Views and the teacher's answers, memory-mapped.
+
+    Attributes:
+        pixels: ``uint8 [N, side, side, 3]``.
+        features: ``float16 [N, rows, columns, channels]``, unit variance over all channels.
+        descriptors: ``float16 [N, size]``, unit length.
+        card: how they were made.
+    """
+
+    pixels: NDArray[np.uint8]
+    features: NDArray[np.float16]
+    descriptors: NDArray[np.float16]
+    card: dict[str, object]
+
+
+def random_box(
+    width: int, height: int, smallest: float, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """A crop that keeps ``smallest`` to 1 of the area, its shape changed by at most 10 %."""
+    area = rng.uniform(smallest, 1.0)
+    shape = np.exp(rng.uniform(-0.1, 0.1))
+    w, h = min(1.0, np.sqrt(area) * shape), min(1.0, np.sqrt(area) / shape)
+    x, y = rng.uniform(0, 1 - w), rng.uniform(0, 1 - h)
+    return x * width, y * height, (x + w) * width, (y + h) * height
+
+
+def write_views(
+    folder: Path,
+    paths: Sequence[Path],
+    views: Sequence[int],
+    teacher: Teacher,
+    *,
+    side_px: int,
+    channels: int,
+    smallest: float = 0.6,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Make the folder; it appears whole or not at all.
+
+    Args:
+        views: how many crops of each path.
+        side_px: side of the student's frames.
+        channels: principal components kept of the teacher's map.
+        smallest: smallest area that a crop keeps.
+    """
+    if folder.exists():
+        raise DataError(f"{folder} exists: remove it to compute the teacher's answers again")
+    rng = np.random.default_rng(seed)
+    jobs = [path for path, count in zip(paths, views, strict=True) for _ in range(count)]
+    rng.shuffle(jobs)  # type: ignore[arg-type]
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        _compute(partial, jobs, teacher, side_px, channels, smallest, rng, progress)
+        card = {
+            "teacher": teacher.card(),
+            "views": len(jobs),
+            "frames": len(paths),
+            "seed": seed,
+            "smallest_crop": smallest,
+            "channels": channels,
+        }
+        (partial / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _compute(
+    folder: Path,
+    jobs: list[Path],
+    teacher: Teacher,
+    side_px: int,
+    channels: int,
+    smallest: float,
+    rng: np.random.Generator,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    def answers(batch: list[Path]) -> tuple[NDArray[np.uint8], torch.Tensor]:
+        small, large = [], []
+        for path in batch:
+            image = open_rgb(path)
+            box = random_box(image.width, image.height, smallest, rng)
+            small.append(squash(image, side_px, box))
+            large.append(squash(image, teacher.image_px, box))
+        return np.stack(small), teacher.features(torch.from_numpy(np.stack(large)))
+
+    first = [
+        answers(jobs[i : i + _BATCH])
+        for i in range(0, min(len(jobs), _COMPONENT_FRAMES), _BATCH)
+    ]
+    seen = torch.cat([features for _, features in first]).reshape(-1, teacher.channels)
+    centre = seen.mean(0)
+    _, vectors = torch.linalg.eigh(torch.cov((seen - centre).T))
+    components = vectors[:, -channels:].flip(1)
+    scale = ((seen - centre) @ components).std()
+
+    shape = first[0][1].shape[1:3]
+    size = teacher.descriptors(first[0][1][:1]).shape[-1]
+    pixels = _array(folder / "pixels.npy", np.uint8, (len(jobs), side_px, side_px, 3))
+    features = _array(folder / "features.npy", np.float16, (len(jobs), *shape, channels))
+    descriptors = _array(folder / "descriptors.npy", np.float16, (len(jobs), size))
+    for number, start in enumerate(range(0, len(jobs), _BATCH)):
+        small, maps = first[number] if number < len(first) else answers(jobs[start : start + _BATCH])
+        end = start + len(small)
+        pixels[start:end] = small
+        features[start:end] = (((maps - centre) @ components) / scale).half().numpy()
+        descriptors[start:end] = teacher.descriptors(maps).half().numpy()
+        if progress is not None:
+            progress(end, len(jobs))
+    for array in (pixels, features, descriptors):
+        array.flush()
+    np.savez(folder / "components.npz", centre=centre, components=components, scale=scale)
+
+
+def _array(path: Path, kind: type, shape: tuple[int, ...]) -> np.memmap:  # type: ignore[type-arg]
+    return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+
+
+def read_views(folder: Path) -> TeacherViews:
+    """The folder that :func:`write_views` made.
+
+    Raises:
+        DataError: it is missing or incomplete.
+    """
+    try:
+        return TeacherViews(
+            pixels=np.load(folder / "pixels.npy", mmap_mode="r"),
+            features=np.load(folder / "features.npy", mmap_mode="r"),
+            descriptors=np.load(folder / "descriptors.npy", mmap_mode="r"),
+            card=json.loads((folder / "card.json").read_text()),
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: no complete set of teacher views ({error})") from error

@@ -1,0 +1,159 @@
+"""Every registered model trains, stays finite, and a frame's descriptor is its own affair."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tatvpr_edge.models import registry
+from tatvpr_edge.models.heads import HEADS
+from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
+from tatvpr_edge.models.nn.vit import PlaceModel
+from tatvpr_edge.spec.errors import FrameError, ModelError, UsageError
+
+SMALL = ViTConfig(image_px=32, patch=8, dim=24, depth=3, heads=3, mlp_ratio=2, keep_after=1)
+
+
+def small(head: str = "gem", **changes: object) -> ModelConfig:
+    backbone = dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
+    return ModelConfig(f"test-{head}", backbone, HeadConfig(head))
+
+
+def frames(count: int, side: int = 32, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"group": 4}, {"scope": "image"}, {"mlp_norm": False}, {"row_scales": True},
+     {"ternary": False}],
+    ids=str,
+)  # fmt: skip
+def test_forward_and_backward(head: str, changes: dict[str, object]) -> None:
+    model = registry.create(small(head, **changes), seed=0)
+    ks = torch.tensor([1.0, 0.4, 0.2])
+    for tokens in (1.0, 0.5):
+        descriptors = model(frames(3), ks, tokens)
+        assert descriptors.shape == (3, model.descriptor_size)
+        torch.testing.assert_close(descriptors.norm(dim=1), torch.ones(3))
+        model.zero_grad()
+        (descriptors * torch.randn_like(descriptors)).sum().backward()
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                assert bool(parameter.grad.isfinite().all()), name
+        assert any(float(p.grad.abs().sum()) > 0 for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registry.names())
+def test_every_registered_model_runs(name: str) -> None:
+    settings = registry.config(name)
+    # Depth and width shrink, so that the largest fits a test; the shape of a frame stays.
+    backbone = dataclasses.replace(settings.backbone, depth=2, keep_after=1, dim=48, heads=3)
+    model = registry.create(dataclasses.replace(settings, backbone=backbone), seed=0).eval()
+    with torch.no_grad():
+        assert bool(model(frames(1, backbone.image_px), 0.4).isfinite().all())
+
+
+def test_the_named_models_are_those_that_were_promised() -> None:
+    micro, base = registry.config("micro").backbone, registry.config("base").backbone
+    assert (micro.image_px, micro.patch, micro.dim, micro.depth, micro.heads) == (128, 16, 192, 6, 3)
+    assert (base.image_px, base.patch, base.dim, base.depth, base.heads) == (224, 16, 768, 12, 12)
+    assert registry.config("small-cls").head.kind == "cls"
+
+
+def test_a_frame_does_not_see_its_batch() -> None:
+    model = registry.create(small(group=4), seed=1).eval()
+    batch = frames(4)
+    ks = torch.tensor([0.2, 0.4, 0.6, 1.0])
+    with torch.no_grad():
+        together = model(batch, ks, 0.5)
+        for i in range(4):
+            alone = model(batch[i : i + 1], float(ks[i]), 0.5)
+            torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-6)
+
+
+def test_the_gradient_of_the_gate_passes_through_kept_activations_only() -> None:
+    from tatvpr_edge.models.nn.layers import Gate, TernaryLayer
+
+    layer = TernaryLayer(8, 4)
+    x = torch.tensor([[[8.0, -7, 6, -5, 4, -3, 2, -1]]], requires_grad=True)
+    layer(x, Gate(torch.tensor([0.25]))).sum().backward()
+    assert x.grad is not None
+    assert (x.grad[0, 0, 2:] == 0).all()
+    assert (x.grad[0, 0, :2] != 0).any()
+
+
+def test_warm_up_blends_from_full_precision_to_quantised_values() -> None:
+    from tatvpr_edge.models.nn.layers import Gate, TernaryLayer
+
+    torch.manual_seed(0)
+    layer, x, k = TernaryLayer(16, 8), torch.randn(2, 3, 16), torch.ones(2)
+    full = torch.nn.functional.linear(x, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(x, Gate(k, q_factor=0.0)), full, rtol=1e-4, atol=1e-5)
+    almost = layer(x, Gate(k, q_factor=1.0 - 1e-6))
+    torch.testing.assert_close(almost, layer(x, Gate(k)), rtol=1e-3, atol=1e-4)
+
+
+def test_less_k_changes_the_descriptor_and_k_one_is_dense() -> None:
+    model = registry.create(small(), seed=2).eval()
+    with torch.no_grad():
+        dense, sparse = model(frames(1)), model(frames(1), 0.1)
+        assert not torch.equal(dense, sparse)
+        assert torch.equal(dense, model(frames(1), 1.0))
+
+
+@pytest.mark.parametrize("k", [0.0, -0.1, 1.5, float("nan")])
+def test_k_outside_its_range_is_refused(k: float) -> None:
+    model = registry.create(small(), seed=0)
+    with pytest.raises(UsageError, match=r"k is .*\(0, 1\]"):
+        model(frames(1), k)
+
+
+def test_frames_of_another_size_or_type_are_refused() -> None:
+    model = registry.create(small(), seed=0)
+    with pytest.raises(FrameError, match="takes uint8"):
+        model(frames(1, 40))
+    with pytest.raises(FrameError, match="takes uint8"):
+        model(frames(1).float())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image_px": 130}, "not a multiple of patch"),
+        ({"heads": 5}, "not a multiple of heads"),
+        ({"group": 7}, "not a multiple of group"),
+        ({"scope": "batch"}, "is not one of"),
+        ({"keep_after": 6}, "below depth"),
+        ({"depth": 0}, "positive"),
+    ],
+)
+def test_impossible_shapes_are_refused(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        registry.config("micro", **changes)
+
+
+def test_unknown_names_list_the_known_ones() -> None:
+    with pytest.raises(ModelError, match="micro"):
+        registry.config("tiny")
+    with pytest.raises(ModelError, match="cls"):
+        registry.config("micro-netvlad")
+
+
+def test_a_configuration_survives_json() -> None:
+    for name in registry.names():
+        settings = registry.config(name)
+        assert ModelConfig.from_dict(settings.to_dict()) == settings
+
+
+def test_the_seed_fixes_the_weights() -> None:
+    a, b, c = (registry.create(small(), seed=s) for s in (3, 3, 4))
+    assert isinstance(a, PlaceModel)
+    for x, y in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.equal(x, y)
+    assert not torch.equal(a.backbone.pos_embed, c.backbone.pos_embed)
