@@ -1,0 +1,433 @@
+"""The board's half of a deploy: reads requests from the host, changes the install root, answers.
+
+Sent over SSH with the modules that it imports from here and run by ``python3``; nothing of it stays
+on the board. Standard library only, Python 3.10. One process serves one connection::
+
+    hello    facts about the board
+    begin    lock, settle what an earlier deploy left, say which files are needed
+    file     take one file (data frames follow); drop forgets one
+    commit   sync, hash, check the signature, run the golden vectors, install, switch, check health,
+             and confirm or go back
+    rollback make an earlier release live, with the same checks
+    status   what is installed; trust and revoke change the keys
+
+From the switch on, the agent finishes or goes back by itself, whether the host is there or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from tatvpr_edge.runtime import deployed, signature
+from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.spec.errors import ArtifactError, DeployError, TatvprError
+from tatvpr_edge.spec.manifest import Manifest
+
+from . import keyring, service
+from .assembly import Assembly, clear_staging
+from .channel import Channel, HostGone
+from .disk import Disk
+from .health import Health
+from .protocol import MAGIC, VERSION, ProtocolError
+from .store import Store
+from .switch import Switch
+from .table import Table, parse_table
+
+#: Names of the same processor family in compilers' triples and in uname(2).
+_SAME = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
+
+
+class Agent:
+    """Answers the host's requests; ``disk`` is where all changes go through."""
+
+    def __init__(self, channel: Channel, disk: Disk) -> None:
+        self.channel = channel
+        self.disk = disk
+        self.python = ["python3"]
+        self.store = Store("/", disk)
+        self.switch = Switch(self.store)
+        self.table: Table | None = None
+        self.installed: str | None = None
+        self.cancellable = True
+
+    # ---- the conversation --------------------------------------------------------------------
+
+    def serve(self) -> int:
+        """Answer until the host ends the connection; the exit status."""
+        try:
+            while True:
+                message: dict[str, Any] | None = {}
+                try:
+                    message = self.channel.next()
+                    if message is None:
+                        return 0
+                    self._answer(message)
+                except HostGone:
+                    return 0
+                except (TatvprError, ProtocolError) as error:
+                    self._fail(str(error), type(error).__name__)
+                except OSError as error:
+                    self._fail(self._os_error(error), "DeployError")
+                else:
+                    continue
+                if message is None or message.get("op") in (None, "file"):
+                    return 1  # bytes that belong to nothing are on their way: no way to go on
+        finally:
+            self.store.unlock()
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        operations = {
+            "hello": self.hello,
+            "begin": self.begin,
+            "file": self.file,
+            "drop": self.drop,
+            "commit": self.commit,
+            "rollback": self.rollback,
+            "status": self.status,
+            "trust": self.trust,
+            "revoke": self.revoke,
+        }
+        operation = operations.get(str(message.get("op")))
+        if operation is None:
+            raise DeployError("the host asks for something that this agent does not know")
+        self.cancellable = True
+        answer = operation(message)
+        for text in self.store.warnings:
+            self.channel.send({"event": "warning", "text": text})
+        self.store.warnings.clear()
+        if answer is not None:
+            self.channel.send({"answer": answer})
+
+    def _fail(self, text: str, kind: str) -> None:
+        self.channel.send({"error": text, "kind": kind})
+
+    def _os_error(self, error: OSError) -> str:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            # Half a release is not worth a full disk.
+            with contextlib.suppress(OSError, DeployError):
+                clear_staging(self.store)
+            return (
+                f"the board's disk is full ({self.store.root}): free some, or keep fewer releases "
+                "with --keep; the live release is untouched"
+            )
+        if error.errno == errno.EROFS:
+            return f"the board's disk is mounted read-only ({self.store.root}): remount it"
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the board's file system refused: {error.strerror}{where}"
+
+    def _tick(self) -> None:
+        self.channel.alive()
+        if self.cancellable and self.channel.host_gone():
+            raise HostGone
+
+    def _step(self, name: str) -> None:
+        self.channel.send({"event": "step", "name": name})
+        if self.cancellable and self.channel.host_gone():
+            raise HostGone
+
+    # ---- requests ----------------------------------------------------------------------------
+
+    def hello(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Facts about the board."""
+        root = os.fspath(deployed.install_root(message.get("root")))
+        root = os.path.realpath(os.path.join(os.path.expanduser("~"), root))
+        self.python = [str(word) for word in message.get("python", self.python)]
+        self.store = Store(root, self.disk, self._tick)
+        self.switch = Switch(self.store)
+        existing = root
+        while not os.path.exists(existing):
+            existing = os.path.dirname(existing)
+        try:
+            runtime: str | None = importlib.metadata.version("tatvpr-edge")
+        except importlib.metadata.PackageNotFoundError:
+            runtime = None
+        return {
+            "version": VERSION,
+            "root": root,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "numpy": importlib.util.find_spec("numpy") is not None,
+            "runtime": runtime,
+            "free_bytes": shutil.disk_usage(existing).free,
+            "user": os.geteuid(),
+        }
+
+    def begin(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Lock, settle, plan."""
+        table = parse_table(message.get("table"))
+        self._open(message)
+        self.table, self.installed = table, None
+        for name in self.store.releases():
+            if name == table.name or name.startswith(table.name + "."):
+                fault = self.store.fault(name)
+                if fault is None:
+                    self.installed = name
+                    clear_staging(self.store)
+                    return {"release": name, "installed": True, "need": []}
+                self.store.warnings.append(f"release {name} is damaged and sent again: {fault}")
+        return {"release": table.name, "installed": False, "need": self._plan(table)}
+
+    def _plan(self, table: Table) -> list[dict[str, Any]]:
+        try:
+            return Assembly(self.store, table).plan()
+        except DeployError:
+            # Too full: what is older than the release before the live one goes first.
+            if not self.switch.collect(keep=2):
+                raise
+            return Assembly(self.store, table).plan()
+
+    def file(self, message: dict[str, Any]) -> None:
+        """Take one file; data frames follow. Answers nothing: the host need not wait."""
+        if self.table is None:
+            raise DeployError("a file came before its release was announced")
+        index, offset = int(message["index"]), int(message["offset"])
+        left = self.table.rows[index].bytes - offset
+        chunks = self.channel.chunks(left)
+        Assembly(self.store, self.table).receive(index, offset, chunks)
+
+    def drop(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Forget one file, because its source changed while it was sent."""
+        if self.table is not None:
+            Assembly(self.store, self.table).drop(int(message["index"]))
+        return {}
+
+    def commit(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Check, install, switch, check again, confirm or go back."""
+        if self.table is None:
+            raise DeployError("nothing was announced to commit")
+        if self.installed is None:
+            self._step("hash")
+            folder = Assembly(self.store, self.table).seal()
+        else:
+            folder = self.store.release(self.installed)
+        try:
+            manifest, signer = self._check(folder, message, bool(message.get("allow_older")))
+        except TatvprError:
+            if self.installed is None:
+                clear_staging(self.store)
+            raise
+        self._step("install")
+        name = self.installed or Assembly(self.store, self.table).install()
+        self.installed = name
+        floor = manifest.serial if signer is not None else None
+        if floor is not None and message.get("allow_older"):
+            self.switch.set_floor(floor)
+        answer = self._make_live(name, message, floor)
+        answer["signer"] = signer
+        return answer
+
+    def rollback(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Make the previous release, or the one named, live."""
+        self._open(message)
+        live = self.switch.live()
+        name = message.get("to") or self.switch.previous()
+        if name is None:
+            raise DeployError("no earlier release is installed on this board: deploy one")
+        if name not in self.store.releases():
+            raise DeployError(f"{str(name)[:80]!r} is not installed: see `tatvpr-edge status`")
+        if name == live:
+            raise DeployError(f"{name} is live already")
+        self._step("hash")
+        fault = self.store.fault(name)
+        if fault is not None:
+            raise DeployError(f"release {name} is damaged: {fault}: deploy it again instead")
+        manifest, signer = self._check(self.store.release(name), message, allow_older=True)
+        before = deployed.lowest_serial(Path(self.store.root))
+        if signer is not None:
+            self.switch.set_floor(manifest.serial)
+        try:
+            answer = self._make_live(name, message, manifest.serial if signer else None)
+        except BaseException:
+            self.switch.raise_floor(before)
+            raise
+        answer["signer"] = signer
+        return answer
+
+    def status(self, message: dict[str, Any]) -> dict[str, Any]:
+        """What is installed. Takes no lock and changes nothing."""
+        if not os.path.isdir(self.store.path(deployed.RELEASES)):
+            return {"root": self.store.root, "live": None, "releases": [], "keys": []}
+        state, live, previous = self.store.state(), self.switch.live(), self.switch.previous()
+        releases = []
+        for name in self.store.releases():
+            release: dict[str, Any] = {
+                "name": name,
+                "live": name == live,
+                "previous": name == previous,
+                "failed": state["failed"].get(name),
+            }
+            table = self.store.table(name)
+            if table is not None:
+                release["bytes"] = table.total_bytes
+                release["files"] = len(table.rows)
+            if message.get("check"):
+                release["fault"] = self.store.fault(name)
+            releases.append(release)
+        order = {name: place for place, name in enumerate(state["history"])}
+        releases.sort(key=lambda release: order.get(release["name"], -1))
+        return {
+            "root": self.store.root,
+            "live": live,
+            "previous": previous,
+            "unconfirmed": (state["pending"] or {}).get("release") == live and live is not None,
+            "releases": releases,
+            "lowest_serial": state["floor"],
+            "free_bytes": shutil.disk_usage(self.store.root).free,
+            "keys": keyring.names(self.store),
+            "service": service.state(self.store.root),
+        }
+
+    def trust(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Trust a key."""
+        self._open(message)
+        name, key = str(message.get("name")), str(message.get("key"))
+        keyring.trust(self.store, name, key, self._live_artifact(), bool(message.get("force")))
+        return {"keys": keyring.names(self.store)}
+
+    def revoke(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Refuse a key for ever."""
+        self._open(message)
+        keyring.revoke(self.store, str(message.get("key")))
+        return {"keys": keyring.names(self.store)}
+
+    # ---- parts -------------------------------------------------------------------------------
+
+    def _open(self, message: dict[str, Any]) -> None:
+        self.store.prepare()
+        self.store.unlock()
+        self.store.lock(str(message.get("who", "unknown")))
+        self.switch.empty_trash()
+        unfinished = self.switch.unfinished()
+        if unfinished is not None:
+            self._settle(*unfinished, message)
+
+    def _settle(self, live: str, before: str | None, message: dict[str, Any]) -> None:
+        """An earlier deploy died after the switch: confirm its release, or go back."""
+        self._step("settle")
+        try:
+            fault = self.store.fault(live)
+            if fault is not None:
+                raise DeployError(fault)
+            self._health(live, message)
+        except DeployError as error:
+            self.switch.go_back(live, before, str(error))
+            self.store.warnings.append(
+                f"an earlier deploy ended after its switch; {live} failed its health check and "
+                f"{before or 'no release'} is live again: {error}"
+            )
+        else:
+            self.switch.confirm(live, None)
+            self.store.warnings.append(
+                f"an earlier deploy ended after its switch; {live} is healthy and was confirmed"
+            )
+
+    def _check(
+        self, folder: str, message: dict[str, Any], allow_older: bool
+    ) -> tuple[Manifest, str | None]:
+        """Signature, every hash, the processor, the golden vectors."""
+        self._step("signature")
+        signers: list[str | None] = []
+        root = Path(self.store.root)
+
+        def verify(artifact: Path) -> None:
+            signers.append(signature.check_trust(artifact, root, allow_older))
+
+        artifact = read_artifact(os.path.join(folder, deployed.ARTIFACT), None, verify)
+        self._check_processor(artifact.manifest)
+        self._step("golden")
+        Health(self.store.root, folder, self.python, self._tick).golden(
+            float(message.get("golden_s", 300))
+        )
+        return artifact.manifest, signers[0]
+
+    def _check_processor(self, manifest: Manifest) -> None:
+        wanted = manifest.code.triple.split("-")[0]
+        have = platform.machine()
+        if _SAME.get(wanted, wanted) != _SAME.get(have, have):
+            raise ArtifactError(
+                f"the artifact is for board {manifest.board} ({wanted}), this board is {have}: "
+                "build it with --board for this one"
+            )
+
+    def _make_live(self, name: str, message: dict[str, Any], floor: int | None) -> dict[str, Any]:
+        live = self.switch.live()
+        self._step("switch")
+        self.cancellable = False  # from here on the agent finishes, whoever listens
+        if live != name:
+            try:
+                self.switch.begin(name)
+            except OSError:
+                with contextlib.suppress(OSError, DeployError):
+                    if self.switch.live() == name:
+                        self.switch.go_back(name, live, "the file system refused the switch")
+                    else:
+                        self.switch.unfinished()  # forgets the announcement
+                raise
+        self._step("health")
+        try:
+            health = self._health(name, message)
+            unit = service.after_switch(self.store, self.python, message.get("service"))
+        except DeployError as error:
+            if live == name:
+                raise DeployError(f"{name} is live already, and fails: {error}") from None
+            self._step("back")
+            self.switch.go_back(name, live, str(error))
+            service.restart(self.store.root)
+            raise DeployError(f"{error}: went back, {live or 'no release'} is live") from None
+        self._step("confirm")
+        removed: list[str] = []
+        try:
+            self.switch.confirm(name, floor)
+            removed = self.switch.collect(max(2, int(message.get("keep", 3))))
+        except OSError as error:
+            self.store.warnings.append(
+                f"{name} is live and healthy, but this could not be recorded ({error.strerror}): "
+                "the next deploy checks it again"
+            )
+        return {
+            "release": name,
+            "before": live,
+            "changed": live != name,
+            "health": health,
+            "removed": removed,
+            "service": unit,
+        }
+
+    def _health(self, name: str, message: dict[str, Any]) -> dict[str, Any]:
+        health = Health(self.store.root, self.store.release(name), self.python, self._tick)
+        return health.alive(float(message.get("health_s", 60)), float(message.get("settle_s", 3)))
+
+    def _live_artifact(self) -> Path | None:
+        live = deployed.live_release(self.store.root)
+        return live.artifact if live is not None else None
+
+
+def main(nonce: str, disk: Disk | None = None) -> int:
+    """Serve the connection on standard input and output; the exit status."""
+    # Prints of others (and of children) must not fall between frames: output gets a private
+    # descriptor, and standard output leads to standard error from now on.
+    receive, send = os.dup(0), os.dup(1)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.dup2(2, 1)
+    os.close(empty)
+    for name in (signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(name, signal.SIG_IGN)
+    os.umask(0o022)
+    os.chdir("/")
+    os.write(send, MAGIC + nonce.encode("ascii") + b"\n")
+    return Agent(Channel(receive, send), disk if disk is not None else Disk()).serve()
+
+
+if __name__ == "__main__":
+    sys.exit("this file is sent to a board by `tatvpr-edge deploy`; it is not run by hand")

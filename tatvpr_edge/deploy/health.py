@@ -1,0 +1,224 @@
+"""Whether a release works on this board: golden vectors before the switch, a live query after it.
+
+Runs on the board as part of the agent (standard library only). The release's own runtime does the
+work in child processes, so that a crash in compiled code or a hang ends the child and not the
+deploy; this module starts them, times them, and reads one line of JSON from them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tatvpr_edge.runtime import deployed
+from tatvpr_edge.spec.errors import DeployError
+
+_SAID_BYTES = 4096
+_PAUSE_S = 0.02
+_SOCKET = "health.sock"
+#: A process may grow by what the artifact states, its map, and this much of interpreter and pages.
+_SLACK_BYTES = 96 << 20
+_HEADER = struct.Struct(">II")
+
+
+class Health:
+    """Checks of the release in ``folder`` with ``python`` (words of a command).
+
+    ``tick`` is called every few milliseconds while a child works.
+    """
+
+    def __init__(
+        self, root: str, folder: str, python: list[str], tick: Callable[[], None] = lambda: None
+    ) -> None:
+        self.root = root
+        self.folder = folder
+        self.python = python
+        self.tick = tick
+
+    def environment(self) -> dict[str, str]:
+        """The children's environment: the release's own runtime first, if it has one."""
+        environment = dict(os.environ)
+        runtime = os.path.join(self.folder, deployed.RUNTIME)
+        if os.path.isdir(runtime):
+            environment["PYTHONPATH"] = runtime
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+        environment[deployed.ROOT_VARIABLE] = self.root
+        return environment
+
+    def golden(self, seconds: float) -> dict[str, Any]:
+        """Run the artifact's golden vectors; what the runtime's ``verify --json`` said.
+
+        Raises:
+            DeployError: they differ, the runtime cannot run, crashes, or exceeds ``seconds``.
+        """
+        artifact = os.path.join(self.folder, deployed.ARTIFACT)
+        with self._child(["verify", artifact, "--json"]) as child:
+            self._wait(child, seconds, "the golden vectors")
+            said = child.said()
+            try:
+                document = json.loads(said)
+            except ValueError:
+                document = None
+            if child.process.returncode or not isinstance(document, dict):
+                raise DeployError(f"the golden vectors did not pass: {child.why()}")
+        return document
+
+    def alive(self, start_s: float, settle_s: float) -> dict[str, Any]:
+        """Start the release's service, let it answer, watch it for ``settle_s``, and end it.
+
+        Returns its last self-test: ``{"latency_ms", "resident_bytes", "descriptors", ...}``.
+
+        Raises:
+            DeployError: it does not start or answer in time, its answers are wrong, it takes more
+                memory than the artifact states, leaks descriptors, or dies.
+        """
+        with tempfile.TemporaryDirectory(prefix="tatvpr-") as folder:
+            path = os.path.join(folder, _SOCKET)
+            arguments = ["serve", "--root", self.root, "--socket", path, "--until-stdin-closes"]
+            with self._child(arguments) as child:
+                deadline = time.monotonic() + start_s
+                first = self._self_test(child, path, deadline)
+                last, until = first, time.monotonic() + settle_s
+                while time.monotonic() < until:
+                    self._sleep(child, min(0.5, settle_s / 2))
+                    last = self._self_test(child, path, time.monotonic() + start_s)
+                self._check_promises(first, last)
+                return last
+
+    def _check_promises(self, first: dict[str, Any], last: dict[str, Any]) -> None:
+        promised = last.get("promised_bytes")
+        grown = last.get("grown_bytes")
+        if isinstance(promised, int) and isinstance(grown, int) and grown > promised + _SLACK_BYTES:
+            raise DeployError(
+                f"the release takes {grown / 1e6:.0f} MB of memory; its artifact states "
+                f"{promised / 1e6:.0f} MB"
+            )
+        before, after = first.get("descriptors"), last.get("descriptors")
+        if isinstance(before, int) and isinstance(after, int) and after > before + 2:
+            raise DeployError(f"the release leaks descriptors: {before} open, then {after}")
+
+    def _self_test(self, child: _Child, path: str, deadline: float) -> dict[str, Any]:
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise DeployError(f"the release did not answer in time: {child.why()}")
+            self._sleep(child, 0)
+            try:
+                answer = self._ask(child, path, {"op": "selftest"}, deadline)
+            except (FileNotFoundError, ConnectionError):  # not listening yet, or it died
+                self._sleep(child, _PAUSE_S)
+                continue
+            if not answer.get("ok"):
+                why = str(answer.get("error"))[:300]
+                raise DeployError(f"the release fails its self-test: {why}")
+            return answer
+
+    def _ask(
+        self, child: _Child, path: str, request: dict[str, Any], deadline: float
+    ) -> dict[str, Any]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(path)
+            data = json.dumps(request).encode("ascii")
+            connection.sendall(_HEADER.pack(len(data), 0) + data)
+            received = b""
+            with selectors.DefaultSelector() as ready:
+                ready.register(connection, selectors.EVENT_READ)
+                while len(received) < 8 or len(received) < 8 + _HEADER.unpack(received[:8])[0]:
+                    if time.monotonic() > deadline:
+                        raise DeployError(f"the release did not answer in time: {child.why()}")
+                    self._sleep(child, 0)
+                    if ready.select(_PAUSE_S):
+                        piece = connection.recv(65536)
+                        if not piece:
+                            raise ConnectionError
+                        received += piece
+            try:
+                answer = json.loads(received[8:])
+            except ValueError:
+                answer = {}
+            return answer if isinstance(answer, dict) else {}
+
+    # ---- children ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _child(self, arguments: list[str]) -> Any:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            try:
+                process = subprocess.Popen(
+                    [*self.python, "-m", "tatvpr_edge.runtime", *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=errors,
+                    cwd=self.folder,  # "-m" puts the working folder on the path: ours, then
+                    env=self.environment(),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise DeployError(f"cannot run {self.python[0]!r}: {error.strerror}") from None
+            try:
+                yield _Child(process, output, errors)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                if process.stdin is not None:
+                    process.stdin.close()
+
+    def _wait(self, child: _Child, seconds: float, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while child.process.poll() is None:
+            if time.monotonic() > deadline:
+                raise DeployError(f"{what} took more than {seconds:g} s: {child.why()}")
+            self.tick()
+            time.sleep(_PAUSE_S)
+
+    def _sleep(self, child: _Child, seconds: float) -> None:
+        """Let time pass while the service lives.
+
+        Raises:
+            DeployError: it died.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            self.tick()
+            if child.process.poll() is not None:
+                raise DeployError(f"the release's service ended by itself: {child.why()}")
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(_PAUSE_S, left))
+
+
+class _Child:
+    def __init__(self, process: Any, output: Any, errors: Any) -> None:
+        self.process = process
+        self._output = output
+        self._errors = errors
+
+    def said(self) -> bytes:
+        """Its standard output, up to a limit."""
+        self._output.seek(0)
+        data: bytes = self._output.read(1 << 20)
+        return data
+
+    def why(self) -> str:
+        """One line for people: the exit status and the last thing it said."""
+        status = self.process.poll()
+        ended = "still running" if status is None else f"exit status {status}"
+        if status is not None and status < 0:
+            ended = f"ended by signal {-status}"
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _SAID_BYTES))
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        if not lines:
+            lines = self.said()[-_SAID_BYTES:].decode("utf-8", "replace").strip().splitlines()
+        return f"{ended}: {lines[-1][:400]}" if lines else f"{ended}, nothing said"

@@ -1,0 +1,70 @@
+"""Frames on the pipe between the host and the board's agent. Both ends use this module.
+
+A frame is one byte of kind (``J`` a JSON object, ``D`` raw bytes of a file), four bytes of length
+(big endian) and the payload. Everything that names anything (paths, keys, versions) travels inside
+JSON, never on a command line. The agent first prints ``MAGIC`` and a nonce that the host chose, so
+that whatever a login shell printed before it is skipped, and recognised as not ours.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from typing import Any
+
+MAGIC = b"\ntatvpr-edge agent "
+VERSION = 1
+JSON = b"J"
+DATA = b"D"
+CHUNK = 1 << 20
+MAX_FRAME = 16 << 20
+#: How much noise before MAGIC is read before giving up.
+MAX_NOISE = 4 << 20
+_HEADER = struct.Struct(">cI")
+
+#: Returns exactly that many bytes, or b"" where the other end is gone.
+ReadExactly = Callable[[int], bytes]
+
+
+class ProtocolError(Exception):
+    """The other end does not speak this protocol."""
+
+
+def json_frame(message: Any) -> bytes:
+    """A JSON frame."""
+    data = json.dumps(message, separators=(",", ":")).encode("ascii")
+    if len(data) > MAX_FRAME:
+        raise ProtocolError("message too long")
+    return _HEADER.pack(JSON, len(data)) + data
+
+
+def data_header(length: int) -> bytes:
+    """The five bytes before ``length`` raw bytes."""
+    return _HEADER.pack(DATA, length)
+
+
+def read_frame(read: ReadExactly) -> tuple[bytes, Any]:
+    """The next frame: (JSON, object) or (DATA, bytes); (b"", None) where the other end is gone.
+
+    Raises:
+        ProtocolError: unknown kind, too long, or not JSON.
+    """
+    header = read(_HEADER.size)
+    if not header:
+        return b"", None
+    kind, length = _HEADER.unpack(header)
+    if kind not in (JSON, DATA) or length > MAX_FRAME:
+        raise ProtocolError("unexpected bytes on the connection: " + repr(header))
+    payload = read(length) if length else b""
+    if length and not payload:
+        return b"", None
+    if kind == DATA:
+        return DATA, payload
+    try:
+        message = json.loads(payload)
+    except ValueError:
+        raise ProtocolError("a message is not JSON") from None
+    if not isinstance(message, dict):
+        raise ProtocolError("a message is not an object")
+    return JSON, message

@@ -1,0 +1,302 @@
+"""Deploy, roll back, ask, and trust: the host's side, one board at a time.
+
+In: a transport and what to send. Out: a result with times and bytes, or one clear error. The
+command line and :mod:`tatvpr_edge.deploy.inventory` call this module.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tatvpr_edge
+from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.errors import DeployError, UsageError
+
+from .protocol import CHUNK
+from .release import Release, Source, make_release, open_artifact, read_source
+from .session import Session
+from .table import Row
+from .transport import Transport
+
+#: Called with events: {"event": "step", "name"}, {"event": "file", "path", "bytes", "total"},
+#: {"event": "warning", "text"}.
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to deploy. Times are limits in seconds."""
+
+    #: The install root on the board; None: the board's own rule.
+    root: str | None = None
+    #: The board's Python, words of a command.
+    python: str = "python3"
+    #: "auto": the runtime travels along when the board has none or an older one.
+    runtime: str = "auto"
+    #: A wheel to take the runtime from; None: the package that is running.
+    wheel: Path | None = None
+    #: How many releases stay installed.
+    keep: int = 3
+    #: Accept an artifact with a lower serial than the installed one.
+    allow_older: bool = False
+    #: Install the systemd unit.
+    service: bool = False
+    golden_s: float = 300.0
+    health_s: float = 60.0
+    #: How long the new release is watched before it is confirmed.
+    settle_s: float = 3.0
+    #: What is sent as the agent; tests add faults to it. None: the agent itself.
+    modules: list[tuple[str, str]] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.runtime not in ("auto", "always", "never"):
+            raise UsageError(f"runtime is {self.runtime!r}: auto, always or never")
+        if not 2 <= self.keep <= 100:
+            raise UsageError(f"keep is {self.keep}: 2 to 100 releases")
+
+
+@dataclass
+class Result:
+    """What a deploy did. Times in seconds."""
+
+    board: str
+    release: str = ""
+    before: str | None = None
+    changed: bool = False
+    sent_bytes: int = 0
+    reused_bytes: int = 0
+    connect_s: float = 0.0
+    transfer_s: float = 0.0
+    verify_s: float = 0.0
+    signer: str | None = None
+    health: dict[str, Any] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    service: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def deploy(
+    transport: Transport,
+    artifact: str | Path | Artifact,
+    place_map: str | Path | None = None,
+    options: Options | None = None,
+    on_event: OnEvent = lambda event: None,
+) -> Result:
+    """Bring an artifact (and its map) to a board and make it live, or leave the board as it was.
+
+    Raises:
+        ArtifactError, MapError: what is to be sent is not whole (nothing was sent).
+        SignatureError: the board trusts keys, and none of them signed this.
+        DeployError: the board cannot be reached, or it refused or took back the release.
+    """
+    options = options or Options()
+    if not isinstance(artifact, Artifact):
+        artifact = open_artifact(artifact, place_map)
+    result = Result(board=transport.name)
+
+    def event(message: dict[str, Any]) -> None:
+        if message.get("event") == "warning":
+            result.warnings.append(str(message.get("text")))
+        on_event(message)
+
+    started = time.monotonic()
+    with Session(transport, options.python, event, options.modules) as session:
+        hello = _hello(session, options)
+        result.connect_s = time.monotonic() - started
+        started = time.monotonic()
+        travels = _runtime_travels(options, hello)
+        release = make_release(artifact, place_map, travels, options.wheel, options.python)
+        answer = session.ask(
+            {
+                "op": "begin",
+                "table": {
+                    "format": 1,
+                    "label": release.table.label,
+                    "files": [
+                        [r.path, r.bytes, r.sha256, r.executable] for r in release.table.rows
+                    ],
+                },
+                **_settings(options),
+            }
+        )
+        sent = _send(session, release, answer["need"], event)
+        result.reused_bytes = release.table.total_bytes - sent
+        result.transfer_s = time.monotonic() - started
+        started = time.monotonic()
+        done = session.ask({"op": "commit", **_settings(options)})
+        result.verify_s = time.monotonic() - started
+        result.sent_bytes = session.sent_bytes
+    for name in ("release", "before", "changed", "signer", "health", "removed", "service"):
+        setattr(result, name, done[name])
+    return result
+
+
+def rollback(
+    transport: Transport,
+    to: str | None = None,
+    options: Options | None = None,
+    on_event: OnEvent = lambda event: None,
+) -> Result:
+    """Make the previous release (or ``to``) live again, with the same checks as a deploy.
+
+    Raises:
+        DeployError: there is none, it is damaged, or it failed and the board went back.
+    """
+    options = options or Options()
+    result = Result(board=transport.name)
+    started = time.monotonic()
+    with Session(transport, options.python, on_event, options.modules) as session:
+        _hello(session, options)
+        done = session.ask({"op": "rollback", "to": to, **_settings(options)})
+    result.verify_s = time.monotonic() - started
+    for name in ("release", "before", "changed", "signer", "health", "removed", "service"):
+        setattr(result, name, done[name])
+    return result
+
+
+def status(
+    transport: Transport, options: Options | None = None, check: bool = False
+) -> dict[str, Any]:
+    """What is installed on a board; ``check`` reads and hashes every byte of it.
+
+    Raises:
+        DeployError: the board cannot be reached.
+    """
+    options = options or Options()
+    with Session(transport, options.python, modules=options.modules) as session:
+        hello = session.hello(options.root)
+        return {**hello, **session.ask({"op": "status", "check": check})}
+
+
+def trust(
+    transport: Transport,
+    name: str,
+    public_key: str,
+    force: bool = False,
+    options: Options | None = None,
+) -> list[dict[str, Any]]:
+    """Make a board trust a key, and return all keys that it knows.
+
+    Raises:
+        SignatureError: the key is malformed or revoked, or the live release would be refused.
+        DeployError: the board cannot be reached.
+    """
+    return _keys(
+        transport, {"op": "trust", "name": name, "key": public_key, "force": force}, options
+    )
+
+
+def revoke(
+    transport: Transport, public_key: str, options: Options | None = None
+) -> list[dict[str, Any]]:
+    """Make a board refuse a key for ever, and return all keys that it knows."""
+    return _keys(transport, {"op": "revoke", "key": public_key}, options)
+
+
+def _keys(
+    transport: Transport, message: dict[str, Any], options: Options | None
+) -> list[dict[str, Any]]:
+    options = options or Options()
+    with Session(transport, options.python, modules=options.modules) as session:
+        session.hello(options.root)
+        keys: list[dict[str, Any]] = session.ask({**message, **_settings(options)})["keys"]
+        return keys
+
+
+def _hello(session: Session, options: Options) -> dict[str, Any]:
+    hello = session.hello(options.root)
+    if not hello["numpy"]:
+        raise DeployError(
+            f"{session.transport.name}: the board's Python {hello['python']} has no NumPy: install "
+            "python3-numpy there, or name another Python with --python"
+        )
+    return hello
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    return {
+        "who": f"{getpass.getuser()}@{socket.gethostname()}",
+        "keep": options.keep,
+        "allow_older": options.allow_older,
+        "service": options.service,
+        "golden_s": options.golden_s,
+        "health_s": options.health_s,
+        "settle_s": options.settle_s,
+    }
+
+
+def _runtime_travels(options: Options, hello: dict[str, Any]) -> bool:
+    if options.runtime != "auto":
+        return options.runtime == "always"
+    if options.wheel is not None or hello["runtime"] is None:
+        return True
+    return _version(str(hello["runtime"])) < _version(tatvpr_edge.__version__)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """The numbers of a version up to the first that is none."""
+    numbers = []
+    for part in text.split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def _send(
+    session: Session, release: Release, needed: list[dict[str, Any]], on_event: OnEvent
+) -> int:
+    """Send what is needed; how many bytes of files that were."""
+    sent = 0
+    for need in needed:
+        index = int(need["index"])
+        row, source = release.table.rows[index], release.sources[index]
+        offset, digest = _resume_at(source, int(need["have"]), str(need["sha256"]))
+        session.tell({"op": "file", "index": index, "offset": offset})
+        session.send_file(_watched(row, read_source(source, offset), offset, digest, on_event))
+        if digest.hexdigest() != row.sha256:
+            session.ask({"op": "drop", "index": index})
+            raise DeployError(f"{row.path} changed while it was sent: run again")
+        sent += row.bytes - offset
+    return sent
+
+
+def _resume_at(source: Source, have: int, sha256: str) -> tuple[int, Any]:
+    """Where to go on with a file of which the board has ``have`` bytes, and the hash up to there.
+    When those bytes are not ours (the file changed since), at 0."""
+    digest, left = hashlib.sha256(), have
+    for chunk in read_source(source) if have else ():
+        digest.update(chunk[:left])
+        left -= min(left, len(chunk))
+        if not left:
+            break
+    if have and not left and digest.hexdigest() == sha256:
+        return have, digest
+    return 0, hashlib.sha256()
+
+
+def _watched(
+    row: Row, chunks: Iterator[bytes], offset: int, digest: Any, on_event: OnEvent
+) -> Iterator[bytes]:
+    """The chunks, hashed and reported; exactly as many bytes as were announced, so that the two
+    ends stay in step even when the file changed."""
+    done = offset
+    for chunk in chunks:
+        digest.update(chunk)
+        piece = chunk[: row.bytes - done]
+        done += len(piece)
+        if piece:
+            yield piece
+        on_event({"event": "file", "path": row.path, "bytes": done, "total": row.bytes})
+    while done < row.bytes:
+        piece = bytes(min(CHUNK, row.bytes - done))
+        digest.update(b"short")
+        done += len(piece)
+        yield piece

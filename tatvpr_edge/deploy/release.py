@@ -1,0 +1,210 @@
+"""What a release is made of, on the host's side.
+
+In: an artifact, perhaps a place map, and this very package. Out: the table of files and where each
+file's bytes come from. Nothing is copied on the host; a file that changes between here and its
+sending is noticed by :mod:`tatvpr_edge.deploy.push`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import struct
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tatvpr_edge
+from tatvpr_edge.runtime import deployed
+from tatvpr_edge.spec.artifact import MANIFEST, SIGNATURE, Artifact, read_artifact
+from tatvpr_edge.spec.errors import BoardError, DeployError, MapError
+
+from .protocol import CHUNK
+from .table import Row, Table, make_table
+
+#: The rooms that a board needs; the compilers, models and the command line stay here.
+RUNTIME_ROOMS = ("spec", "boards", "runtime")
+_RUNTIME_SUFFIXES = (".py", ".toml", ".json")
+_NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_.\-]+")
+# The first fields of a .placemap: magic, version, header bytes, file bytes, two feature words,
+# the hash of its model.
+_MAP_HEADER = struct.Struct("<8sIIQII32s")
+
+#: The bytes of a file of the release: a path, a member of a wheel, or the bytes themselves.
+Source = Path | tuple[Path, str] | bytes
+
+_PYTHON = """#!/bin/sh
+# Runs Python with the runtime of this release: ./python your_program.py
+here=$(CDPATH= cd -P -- "$(dirname -- "$0")" && pwd -P) || exit 1
+if [ -d "$here/runtime" ]; then
+    PYTHONPATH="$here/runtime${{PYTHONPATH:+:$PYTHONPATH}}"
+    export PYTHONPATH
+fi
+exec {python} "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A table, and the source of each of its rows (in the table's order)."""
+
+    table: Table
+    sources: tuple[Source, ...]
+    artifact: Artifact
+
+
+def open_artifact(path: str | Path, place_map: str | Path | None) -> Artifact:
+    """Check an artifact and the map that goes with it, before anything is sent.
+
+    Raises:
+        ArtifactError: the artifact is not whole.
+        MapError: the map is no place map, or of another model.
+        BoardError: the artifact is for a microcontroller, which has no SSH.
+    """
+    artifact = read_artifact(path)
+    manifest = artifact.manifest
+    if manifest.code.kind != "shared-library":
+        raise BoardError(
+            f"{path} is for the microcontroller {manifest.board}, which has no SSH: "
+            f"{flash_tool(manifest.board)}"
+        )
+    if place_map is not None:
+        _check_map(Path(place_map), manifest.model.hash, manifest.model.name)
+    return artifact
+
+
+def flash_tool(board: str) -> str:
+    """What puts a program on a microcontroller, in words."""
+    from tatvpr_edge.boards.loader import load
+
+    try:
+        emulator = load(board).emulator
+    except BoardError:
+        emulator = None
+    if board.startswith("stm32"):
+        return "link it into your firmware and flash that with STM32_Programmer_CLI -c port=SWD -w"
+    if emulator is not None:
+        return f"link it into your firmware and run that in {emulator.program}"
+    return "link it into your firmware and flash that with the board's own tool (openocd, probe-rs)"
+
+
+def make_release(
+    artifact: Artifact, place_map: str | Path | None, runtime: bool, wheel: Path | None, python: str
+) -> Release:
+    """List and hash every file of a release.
+
+    Args:
+        runtime: whether this package's runtime travels along.
+        wheel: take the runtime from this wheel instead of from the package that is running.
+        python: the board's Python, for the release's own ``python`` script.
+
+    Raises:
+        DeployError, MapError, ArtifactError: a source is missing or cannot be read.
+    """
+    sources: dict[str, Source] = {}
+    members = [MANIFEST, *(entry.path for entry in artifact.manifest.files)]
+    if artifact.signed:
+        members.append(SIGNATURE)
+    for member in members:
+        sources[f"{deployed.ARTIFACT}/{member}"] = artifact.root / member
+    if place_map is not None:
+        sources[deployed.MAP] = Path(place_map)
+    if runtime:
+        found = _wheel_members(wheel) if wheel is not None else _package_members()
+        sources.update({f"{deployed.RUNTIME}/{name}": source for name, source in found})
+    words = " ".join(shlex.quote(word) for word in shlex.split(python))
+    sources[deployed.PYTHON] = _PYTHON.format(python=words).encode("utf-8")
+    rows = [_row(path, source) for path, source in sources.items()]
+    manifest = artifact.manifest
+    label = _NOT_IN_LABEL.sub("-", f"{manifest.model.name}-{manifest.board}")[:60].strip("-.")
+    table = make_table(label or "release", rows)
+    return Release(table, tuple(sources[row.path] for row in table.rows), artifact)
+
+
+def read_source(source: Source, offset: int = 0) -> Iterator[bytes]:
+    """The bytes of a source from ``offset`` on, in pieces.
+
+    Raises:
+        DeployError: it cannot be read.
+    """
+    try:
+        if isinstance(source, bytes):
+            if source[offset:]:
+                yield source[offset:]
+        elif isinstance(source, tuple):
+            with zipfile.ZipFile(source[0]) as wheel:
+                data = wheel.read(source[1])[offset:]
+            if data:
+                yield data
+        else:
+            with open(source, "rb", buffering=0) as stream:
+                stream.seek(offset)
+                while chunk := stream.read(CHUNK):
+                    yield chunk
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        name = source[0] if isinstance(source, tuple) else source
+        raise DeployError(f"cannot read {name!s}: {error}") from None
+
+
+def _row(path: str, source: Source) -> Row:
+    size, digest = 0, hashlib.sha256()
+    for chunk in read_source(source):
+        size += len(chunk)
+        digest.update(chunk)
+    return Row(path, size, digest.hexdigest(), path == deployed.PYTHON)
+
+
+def _check_map(path: Path, model_hash: str, model: str) -> None:
+    try:
+        with open(path, "rb") as source:
+            header = source.read(_MAP_HEADER.size)
+            size = os.fstat(source.fileno()).st_size
+    except OSError as error:
+        raise MapError(f"cannot read the map {path}: {error.strerror}") from None
+    if len(header) < _MAP_HEADER.size or not header.startswith(b"TVPRMAP"):
+        raise MapError(f"{path} is no place map: make one with `tatvpr-edge map build`")
+    _, _, _, file_bytes, _, _, of_model = _MAP_HEADER.unpack(header)
+    if file_bytes != size:
+        raise MapError(f"{path} is truncated: {size} of {file_bytes} bytes are there")
+    if of_model.hex() != model_hash:
+        raise MapError(
+            f"{path} was made with another model than the artifact's {model}: build it again with "
+            "`tatvpr-edge map build --artifact` of this artifact"
+        )
+
+
+def _package_members() -> Iterator[tuple[str, Source]]:
+    package = Path(tatvpr_edge.__path__[0])
+    yield "tatvpr_edge/__init__.py", package / "__init__.py"
+    for room in RUNTIME_ROOMS:
+        top = package / room
+        for folder, folders, files in os.walk(top, followlinks=False):
+            inside = Path(folder).relative_to(top)
+            folders[:] = sorted(name for name in folders if name not in ("__pycache__", "core"))
+            for name in sorted(files):
+                if name.endswith(_RUNTIME_SUFFIXES):
+                    member = (Path("tatvpr_edge") / room / inside / name).as_posix()
+                    yield member, Path(folder) / name
+
+
+def _wheel_members(wheel: Path) -> Iterator[tuple[str, Source]]:
+    rooms = tuple(f"tatvpr_edge/{room}/" for room in RUNTIME_ROOMS)
+    found = False
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = sorted(archive.namelist())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DeployError(f"{wheel} is no wheel: {error}") from None
+    for name in names:
+        if name == "tatvpr_edge/__init__.py" or (
+            name.startswith(rooms)
+            and name.endswith(_RUNTIME_SUFFIXES)
+            and not name.startswith("tatvpr_edge/runtime/core/")
+        ):
+            found = True
+            yield name, (wheel, name)
+    if not found:
+        raise DeployError(f"{wheel} does not hold tatvpr_edge: make it with `make wheels`")

@@ -1,0 +1,141 @@
+"""The optional systemd unit that keeps a warm ``Localizer`` on the board.
+
+Runs on the board as part of the agent (standard library only). The unit belongs to the user who
+deploys: a system unit for root, a user unit otherwise. Its text names ``current``, so that a
+restart is all that a switch needs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import Any
+
+from tatvpr_edge.runtime import deployed
+from tatvpr_edge.spec.errors import DeployError
+
+from .store import Store
+
+UNIT = "tatvpr-edge.service"
+_SECONDS = 60
+
+
+def unit_text(root: str, python: list[str]) -> str:
+    """The unit: starts with the board, restarts after a crash, and is killed and restarted when it
+    does not prove itself alive every 30 s (it queries its own golden frame before each sign).
+
+    Raises:
+        DeployError: the root's path cannot be written in a unit.
+    """
+    if any(ord(letter) < 32 for letter in root):
+        raise DeployError("a systemd unit cannot name a path with control characters: no --service")
+    current = os.path.join(root, deployed.CURRENT)
+    run = [shutil.which(python[0]) or python[0], *python[1:], "-m", "tatvpr_edge.runtime", "serve"]
+    start = [_quoted(word).replace("$", "$$") for word in [*run, "--root", root]]
+    lines = [
+        "[Unit]",
+        "Description=tatvpr-edge: answers place queries over a Unix socket",
+        "StartLimitIntervalSec=0",
+        "",
+        "[Service]",
+        "Type=notify",
+        "ExecStart=" + " ".join(start),
+        "WorkingDirectory=" + current.replace("%", "%%"),
+        "Environment=" + _quoted(f"{deployed.ROOT_VARIABLE}={root}"),
+        "Environment=" + _quoted(f"PYTHONPATH={os.path.join(current, deployed.RUNTIME)}"),
+        "Environment=PYTHONDONTWRITEBYTECODE=1",
+        "Restart=always",
+        "RestartSec=2",
+        "WatchdogSec=30",
+        "TimeoutStartSec=120",
+        "",
+        "[Install]",
+        "WantedBy=" + ("multi-user.target" if os.geteuid() == 0 else "default.target"),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def unit_path() -> str:
+    """Where this user's units lie."""
+    if os.geteuid() == 0:
+        return os.path.join("/etc/systemd/system", UNIT)
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return os.path.join(base, "systemd", "user", UNIT)
+
+
+def after_switch(store: Store, python: list[str], wanted: Any) -> str | None:
+    """Install the unit if it is wanted, and restart it if it is this root's. Returns its state.
+
+    Raises:
+        DeployError: systemd refuses it, or the service does not come up.
+    """
+    path = unit_path()
+    if wanted:
+        if shutil.which("systemctl") is None:
+            raise DeployError("the board has no systemd: deploy without --service")
+        folder = os.path.dirname(path)
+        os.makedirs(folder, exist_ok=True)
+        store.replace(path, unit_text(store.root, python).encode("utf-8"))
+        _systemctl("daemon-reload")
+        _systemctl("enable", UNIT)
+    if not _ours(store.root):
+        return None
+    _systemctl("restart", UNIT)
+    return state(store.root)
+
+
+def restart(root: str) -> None:
+    """Restart the unit after going back; a failure to do so is not worth more than going back."""
+    if _ours(root):
+        try:
+            _systemctl("restart", UNIT)
+        except DeployError:
+            return
+
+
+def state(root: str) -> str | None:
+    """``active``, ``failed`` and so on; None where this root has no unit."""
+    if not _ours(root):
+        return None
+    try:
+        done = _run("is-active", UNIT)
+    except DeployError as error:
+        return str(error)
+    return done.stdout.decode("utf-8", "replace").strip() or "unknown"
+
+
+def _ours(root: str) -> bool:
+    try:
+        with open(unit_path(), encoding="utf-8") as source:
+            text = source.read()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return "Environment=" + _quoted(f"{deployed.ROOT_VARIABLE}={root}") in text.splitlines()
+
+
+def _quoted(word: str) -> str:
+    """A word as systemd reads it: C-style quotes, ``%`` doubled."""
+    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{word}"'
+
+
+def _systemctl(*arguments: str) -> None:
+    done = _run(*arguments)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        why = said[-1] if said else f"exit status {done.returncode}"
+        raise DeployError(f"systemctl {arguments[0]} {UNIT} failed on the board: {why}")
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    scope = [] if os.geteuid() == 0 else ["--user"]
+    try:
+        return subprocess.run(
+            ["systemctl", *scope, *arguments], capture_output=True, timeout=_SECONDS, check=False
+        )
+    except FileNotFoundError:
+        raise DeployError("the board has no systemd: deploy without --service") from None
+    except subprocess.TimeoutExpired:
+        raise DeployError(f"systemctl {arguments[0]} took more than {_SECONDS} s") from None

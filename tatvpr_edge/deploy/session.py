@@ -1,0 +1,289 @@
+"""One conversation with a board's agent.
+
+In: a transport. The agent's modules travel compressed over the connection itself; the command line
+holds a fixed text and the name of the board's Python, nothing else. Out: answers, events as they
+come, and one clear error when the conversation ends early.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import secrets
+import shlex
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from importlib import resources
+from typing import Any
+
+from tatvpr_edge.spec import errors
+from tatvpr_edge.spec.errors import DeployError
+
+from .protocol import (
+    CHUNK,
+    DATA,
+    JSON,
+    MAGIC,
+    MAX_NOISE,
+    VERSION,
+    ProtocolError,
+    data_header,
+    json_frame,
+    read_frame,
+)
+from .transport import Link, Transport
+
+#: In the order in which they import each other.
+AGENT_MODULES = (
+    "tatvpr_edge.spec.errors",
+    "tatvpr_edge.spec.manifest",
+    "tatvpr_edge.spec.artifact",
+    "tatvpr_edge.runtime.deployed",
+    "tatvpr_edge.runtime.signature",
+    "tatvpr_edge.deploy.disk",
+    "tatvpr_edge.deploy.protocol",
+    "tatvpr_edge.deploy.table",
+    "tatvpr_edge.deploy.store",
+    "tatvpr_edge.deploy.assembly",
+    "tatvpr_edge.deploy.switch",
+    "tatvpr_edge.deploy.keyring",
+    "tatvpr_edge.deploy.service",
+    "tatvpr_edge.deploy.channel",
+    "tatvpr_edge.deploy.health",
+    "tatvpr_edge.deploy.agent",
+)
+#: One line, no character that any login shell could read twice. It runs the line that follows.
+_FIRST = 'exec(open(0,"rb",0,closefd=False).readline())'
+# Old syntax, because it has to run far enough on an old Python to say so.
+_SECOND = """
+import json, os, sys, types, zlib
+if sys.version_info < (3, 10):
+    sys.exit("the board's Python is %d.%d: tatvpr-edge needs 3.10" % sys.version_info[:2])
+sys.path[:] = [place for place in sys.path if place]
+sys.dont_write_bytecode = True
+def take(count):
+    data = b""
+    while len(data) < count:
+        piece = os.read(0, count - len(data))
+        if not piece:
+            sys.exit(0)
+        data += piece
+    return data
+modules = json.loads(zlib.decompress(take(int(take(10)))))
+for name, text in modules:
+    parent = ""
+    for part in name.split("."):
+        full = parent + "." + part if parent else part
+        if full not in sys.modules:
+            module = types.ModuleType(full)
+            if full == name:
+                module.__package__ = parent
+            else:
+                module.__path__ = []
+            sys.modules[full] = module
+            if parent:
+                setattr(sys.modules[parent], part, module)
+        parent = full
+    exec(compile(text, name, "exec"), sys.modules[name].__dict__)
+sys.exit(sys.modules["tatvpr_edge.deploy.agent"].main(NONCE))
+"""
+#: A board that says nothing at all for so long is gone; the agent says "alive" every second.
+SILENCE_S = 120.0
+#: How long logging in may take; the user may have to type a passphrase.
+GREETING_S = 120.0
+
+
+def agent_modules() -> list[tuple[str, str]]:
+    """(name, source) of what is sent to a board."""
+    modules = []
+    for name in AGENT_MODULES:
+        package, _, leaf = name.rpartition(".")
+        source = resources.files(package).joinpath(leaf + ".py").read_text(encoding="utf-8")
+        modules.append((name, source))
+    return modules
+
+
+class Session:
+    """A conversation with the agent on ``transport``'s board.
+
+    Args:
+        python: the board's Python, as words of a command.
+        on_event: called with the agent's events (``{"event": "step", "name": ...}`` and so on).
+        modules: what is sent; tests add faults to it.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        python: str = "python3",
+        on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+        modules: list[tuple[str, str]] | None = None,
+    ) -> None:
+        self.transport = transport
+        self.python = shlex.split(python)
+        if not self.python:
+            raise DeployError("--python is empty: name the board's Python, such as python3")
+        self._on_event = on_event
+        self._messages: queue.Queue[dict[str, Any] | str] = queue.Queue()
+        self._greeted = threading.Event()
+        words = [*self.python, "-c", _FIRST]
+        self._link: Link = transport.start(" ".join(shlex.quote(word) for word in words))
+        self._nonce = secrets.token_hex(16)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._send_agent(modules if modules is not None else agent_modules())
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes sent so far, the agent itself included."""
+        return self._link.sent_bytes
+
+    def hello(self, root: str | None) -> dict[str, Any]:
+        """Facts about the board; the first request.
+
+        Raises:
+            DeployError: it cannot be reached, or its Python cannot run the agent.
+        """
+        answer = self.ask({"op": "hello", "root": root, "python": self.python}, GREETING_S)
+        if answer.get("version") != VERSION:
+            raise DeployError(f"{self.transport.name}: the agent is of another version")
+        return answer
+
+    def ask(self, message: dict[str, Any], silence_s: float = SILENCE_S) -> dict[str, Any]:
+        """Send a request and wait for its answer, passing events on.
+
+        Raises:
+            TatvprError: the board refused it, by the class that the board says.
+            DeployError: the connection ended or went silent.
+        """
+        self.tell(message)
+        while True:
+            try:
+                reply = self._messages.get(timeout=silence_s)
+            except queue.Empty:
+                raise DeployError(
+                    f"{self.transport.name}: the board was silent for {silence_s:.0f} s: run again"
+                ) from None
+            if isinstance(reply, str):
+                raise self._ended(reply)
+            if "answer" in reply:
+                answer: dict[str, Any] = reply["answer"]
+                return answer
+            self._handle(reply)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message that has no answer."""
+        self._write(json_frame(message))
+
+    def send_file(self, chunks: Iterator[bytes]) -> None:
+        """Send a file's bytes."""
+        for chunk in chunks:
+            self._write(data_header(len(chunk)))
+            self._write(chunk)
+            while not self._messages.empty():  # an error ends the transfer at once
+                reply = self._messages.get()
+                if isinstance(reply, str):
+                    raise self._ended(reply)
+                self._handle(reply)
+
+    def close(self) -> None:
+        """End the conversation; the agent finishes what must be finished."""
+        self._link.close()
+        self._reader.join(timeout=2)
+
+    def _handle(self, reply: dict[str, Any]) -> None:
+        if "error" in reply:
+            kind = getattr(errors, str(reply.get("kind")), DeployError)
+            known = isinstance(kind, type) and issubclass(kind, errors.TatvprError)
+            raise (kind if known else DeployError)(f"{self.transport.name}: {reply['error']}")
+        self._on_event(reply)
+
+    def _send_agent(self, modules: list[tuple[str, str]]) -> None:
+        packed = zlib.compress(json.dumps(modules).encode("ascii"), 9)
+        second = f"exec({_SECOND.replace('NONCE', repr(self._nonce))!r})\n"
+        with contextlib.suppress(OSError):  # the first request will say why
+            self._link.write(second.encode("ascii") + f"{len(packed):010d}".encode("ascii"))
+            self._link.write(packed)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._link.write(data)
+        except OSError:
+            # The agent may have said why before it ended: that is the better error.
+            while True:
+                try:
+                    reply = self._messages.get(timeout=5)
+                except queue.Empty:
+                    raise self._ended("the connection was cut") from None
+                if isinstance(reply, str):
+                    raise self._ended(reply) from None
+                if "answer" not in reply:
+                    self._handle(reply)
+
+    def _ended(self, why: str) -> DeployError:
+        name = self.transport.name
+        status = self._link.close()
+        said = self._link.said()
+        explained = self.transport.explain(said)
+        if explained is not None:
+            return DeployError(explained)
+        last = said.splitlines()[-1].strip()[:300] if said else ""
+        if not self._greeted.is_set():
+            if status == 127 or "not found" in last:
+                return DeployError(
+                    f"{name}: no {self.python[0]} on the board ({last}): install Python 3.10 or "
+                    "newer there, or name it with --python"
+                )
+            return DeployError(f"{name}: the board's agent did not start: {last or why}")
+        return DeployError(
+            f"{name}: the connection ended early ({last or why}): run again, what was sent is kept"
+        )
+
+    # ---- the reading thread ------------------------------------------------------------------
+
+    def _read(self) -> None:
+        try:
+            self._skip_noise()
+            self._greeted.set()
+            while True:
+                kind, message = read_frame(self._exactly)
+                if kind == JSON:
+                    self._messages.put(message)
+                elif kind == DATA:
+                    raise ProtocolError("the board sent a file's bytes")
+                else:
+                    self._messages.put("the board ended the connection")
+                    return
+        except (ProtocolError, OSError, ValueError) as error:
+            self._messages.put(str(error))
+
+    def _skip_noise(self) -> None:
+        """Read past whatever a login shell prints, up to the agent's greeting."""
+        wanted = MAGIC + self._nonce.encode("ascii") + b"\n"
+        seen, total = b"", 0
+        while not seen.endswith(wanted):
+            piece = os.read(self._link.receive.fileno(), 1)
+            if not piece:
+                raise ProtocolError("the board's shell ended before the agent started")
+            seen, total = (seen + piece)[-len(wanted) :], total + 1
+            if total > MAX_NOISE:
+                raise ProtocolError("the board's login shell prints without end")
+
+    def _exactly(self, count: int) -> bytes:
+        pieces = []
+        while count:
+            piece = os.read(self._link.receive.fileno(), min(count, CHUNK))
+            if not piece:
+                return b""
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(pieces)

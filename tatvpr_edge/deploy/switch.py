@@ -1,0 +1,191 @@
+"""The one step that matters: which release is live, and the way back.
+
+Runs on the board as part of the agent (standard library only). The order is fixed, and every step
+is on the medium before the next begins:
+
+1. ``state.json`` says which switch is about to happen (``pending``);
+2. the link for the way back (``current.back``) and the new link (``current.next``) are made, so
+   that going back needs no free block on a full disk;
+3. ``current.next`` is renamed to ``current``: the switch;
+4. the health check runs;
+5. good: the state records the new order, ``current.back`` goes. Bad: ``current.back`` is renamed to
+   ``current``, the state records why.
+
+Whoever dies between two steps leaves the old release or the new one live, both whole;
+:meth:`Switch.unfinished` then tells the next deploy what to settle.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import Any
+
+from tatvpr_edge.runtime import deployed
+from tatvpr_edge.spec.errors import DeployError
+
+from .store import Store
+
+_TARGET = re.compile(re.escape(deployed.RELEASES) + r"/([^/]+)")
+
+
+class Switch:
+    """Which release of ``store`` is live."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.disk = store.disk
+        self.current = store.path(deployed.CURRENT)
+        self._back = self.current + ".back"
+        self._next = self.current + ".next"
+
+    def live(self) -> str | None:
+        """The live release's name; None where ``current`` is missing or leads nowhere.
+
+        Raises:
+            DeployError: ``current`` is something that no deploy made; it is left alone.
+        """
+        try:
+            status = os.lstat(self.current)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISLNK(status.st_mode):
+            raise DeployError(
+                f"{self.current} on the board is a real file or folder, not the link that a deploy "
+                "makes: move it away"
+            )
+        target = os.readlink(self.current)
+        ours = _TARGET.fullmatch(target)
+        if ours and os.path.isdir(self.current):
+            return ours.group(1)
+        if os.path.exists(self.current):
+            raise DeployError(
+                f"{self.current} on the board leads to {target!r}, which no deploy made: remove "
+                "the link"
+            )
+        self.store.warnings.append(f"{self.current} led nowhere ({target!r}) and is replaced")
+        return None
+
+    def begin(self, name: str) -> str | None:
+        """Steps 1 to 3: make ``name`` live. Returns the release that was live before."""
+        before = self.live()
+        state = self.store.state()
+        state["pending"] = {"release": name, "before": before}
+        state["failed"].pop(name, None)
+        self.store.write_state(state)
+        self._drop_links()
+        if before is not None:
+            self.disk.symlink(f"{deployed.RELEASES}/{before}", self._back)
+        self.disk.symlink(f"{deployed.RELEASES}/{name}", self._next)
+        self.disk.sync_folder(self.store.root)
+        self.disk.rename(self._next, self.current)
+        self.disk.sync_folder(self.store.root)
+        return before
+
+    def confirm(self, name: str, floor: int | None) -> None:
+        """Step 5, good: ``name`` stays live; ``floor`` is the lowest serial accepted from now on
+        (None: as before)."""
+        state = self.store.state()
+        if not state["history"] or state["history"][-1] != name:
+            state["history"] = [*state["history"], name][-100:]
+        state["pending"] = None
+        if floor is not None:
+            state["floor"] = floor
+        self.store.write_state(state)
+        self._drop_links()
+
+    def go_back(self, name: str, before: str | None, why: str) -> None:
+        """Step 5, bad: ``before`` (or nothing) is live again, and the state records ``why``."""
+        if before is None:
+            self.store.discard(self.current)
+        else:
+            if not os.path.lexists(self._back):
+                self.disk.symlink(f"{deployed.RELEASES}/{before}", self._back)
+            self.disk.rename(self._back, self.current)
+        self.disk.sync_folder(self.store.root)
+        state = self.store.state()
+        state["pending"] = None
+        state["failed"][name] = why[:500]
+        state["history"] = [entry for entry in state["history"] if entry != name] + (
+            [] if before is None or state["history"][-1:] == [before] else [before]
+        )
+        self.store.write_state(state)
+
+    def unfinished(self) -> tuple[str, str | None] | None:
+        """A switch that was made and never confirmed: (new release, the one before).
+
+        A switch that was announced and not made is forgotten here.
+        """
+        pending = self.store.state()["pending"]
+        live = self.live()
+        if pending is not None and live is not None and pending.get("release") == live:
+            before = pending.get("before")
+            usable = isinstance(before, str) and before in self.store.releases()
+            return live, before if usable else None
+        if pending is not None:
+            state = self.store.state()
+            state["pending"] = None
+            self.store.write_state(state)
+        self._drop_links()
+        return None
+
+    def set_floor(self, serial: int) -> None:
+        """Accept artifacts from ``serial`` on (an explicit downgrade), before the switch, because
+        ``Localizer`` on the older release obeys it too."""
+        state = self.store.state()
+        if serial < state["floor"]:
+            state["floor"] = serial
+            self.store.write_state(state)
+
+    def raise_floor(self, serial: int) -> None:
+        """Take an explicit downgrade back, because it did not come to pass."""
+        state = self.store.state()
+        if serial > state["floor"]:
+            state["floor"] = serial
+            self.store.write_state(state)
+
+    def previous(self) -> str | None:
+        """The release that was live before the live one and is still installed."""
+        live, installed = self.live(), set(self.store.releases())
+        for name in reversed(self.store.state()["history"]):
+            if name != live and name in installed:
+                return str(name)
+        return None
+
+    def collect(self, keep: int) -> list[str]:
+        """Remove all releases but the newest ``keep``, never the live one or the one before it.
+        Returns what was removed. A release leaves ``releases`` by one rename, whole."""
+        state, live = self.store.state(), self.live()
+        kept = [name for name in (live, self.previous()) if name]
+        if state["pending"] is not None:
+            kept += [name for name in state["pending"].values() if name]
+        installed = os.listdir(self.store.path(deployed.RELEASES))
+        for name in reversed(state["history"]):
+            if len(set(kept)) < keep and name in installed:
+                kept.append(name)
+        removed = []
+        for name in sorted(set(installed) - set(kept)):
+            place = self.store.path(deployed.TRASH, name)
+            self.store.discard(place)
+            self.disk.rename(self.store.path(deployed.RELEASES, name), place)
+            removed.append(name)
+        self.empty_trash()
+        if removed:
+            self._forget(set(removed))
+        return removed
+
+    def empty_trash(self) -> None:
+        """Remove what was taken out of ``releases``."""
+        for name in os.listdir(self.store.path(deployed.TRASH)):
+            self.store.discard(self.store.path(deployed.TRASH, name))
+
+    def _forget(self, removed: set[str]) -> None:
+        state: dict[str, Any] = self.store.state()
+        state["history"] = [name for name in state["history"] if name not in removed]
+        state["failed"] = {k: v for k, v in state["failed"].items() if k not in removed}
+        self.store.write_state(state)
+
+    def _drop_links(self) -> None:
+        self.store.discard(self._back)
+        self.store.discard(self._next)

@@ -1,0 +1,116 @@
+"""The list of a release's files: what the host announces and the board holds it to.
+
+In: rows from JSON. Out: checked rows, the release's name, the text of ``release.json``. Used by
+both ends (it travels with the agent), standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tatvpr_edge.runtime import deployed
+from tatvpr_edge.spec.errors import ArtifactError, DeployError
+from tatvpr_edge.spec.manifest import check_member
+
+MAX_FILES = 20_000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,79}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,120}")
+_SINGLE = (deployed.MAP, deployed.PYTHON)
+_FOLDERS = (deployed.ARTIFACT + "/", deployed.RUNTIME + "/")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file of a release: POSIX path inside it, size, lower-case hex SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+    executable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """All files of a release and what it is, for people."""
+
+    label: str
+    rows: tuple[Row, ...]
+
+    def text(self) -> bytes:
+        """``release.json``: canonical, so that equal releases are equal bytes."""
+        rows = [[row.path, row.bytes, row.sha256, int(row.executable)] for row in self.rows]
+        document = {"format": 1, "label": self.label, "files": rows}
+        return json.dumps(document, sort_keys=True, indent=0).encode("ascii") + b"\n"
+
+    @property
+    def name(self) -> str:
+        """The release's folder: what it is, and a hash of all its content."""
+        return self.label + "-" + hashlib.sha256(self.text()).hexdigest()[:16]
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(row.bytes for row in self.rows)
+
+
+def check_release_name(name: Any) -> str:
+    """``name`` when it can be a folder below ``releases``.
+
+    Raises:
+        DeployError: it has other characters or climbs.
+    """
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None or ".." in name:
+        raise DeployError(f"{str(name)[:80]!r} is no name of a release: see `tatvpr-edge status`")
+    return name
+
+
+def make_table(label: str, rows: list[Row]) -> Table:
+    """A table, sorted and checked.
+
+    Raises:
+        DeployError: a path leaves the release or has unusual characters, or is there twice.
+    """
+    if not isinstance(label, str) or _LABEL.fullmatch(label) is None or ".." in label:
+        raise DeployError(f"{str(label)[:80]!r} cannot be part of a release's name")
+    if len(rows) > MAX_FILES:
+        raise DeployError(f"a release of {len(rows)} files: at most {MAX_FILES} are supported")
+    for row in rows:
+        _check_row(row)
+    names = [row.path for row in rows]
+    folders = {name[:i] for name in names for i, letter in enumerate(name) if letter == "/"}
+    if len(set(names)) != len(names) or folders & set(names):
+        raise DeployError("a file of the release is listed twice")
+    return Table(label, tuple(sorted(rows, key=lambda row: row.path)))
+
+
+def parse_table(document: Any) -> Table:
+    """The table in a parsed ``release.json``, or in the host's announcement.
+
+    Raises:
+        DeployError: it is malformed.
+    """
+    try:
+        if document["format"] != 1:
+            raise DeployError("the release's format is newer than this tool: update tatvpr-edge")
+        rows = [Row(path, size, digest, bool(x)) for path, size, digest, x in document["files"]]
+        return make_table(document["label"], rows)
+    except (KeyError, TypeError, ValueError):
+        raise DeployError("the list of the release's files is malformed") from None
+
+
+def _check_row(row: Row) -> None:
+    try:
+        check_member(row.path)
+    except ArtifactError as error:
+        raise DeployError(str(error)) from None
+    if row.path not in _SINGLE and not row.path.startswith(_FOLDERS):
+        raise DeployError(f"file {row.path!r} has no place in a release")
+    if isinstance(row.bytes, bool) or not isinstance(row.bytes, int) or row.bytes < 0:
+        raise DeployError(f"file {row.path!r} has no valid size")
+    if not isinstance(row.sha256, str) or _SHA256.fullmatch(row.sha256) is None:
+        raise DeployError(f"file {row.path!r} has no valid SHA-256")
