@@ -1,0 +1,45 @@
+"""`tatvpr-edge boards`: the list, one board, JSON, an unknown name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from tatvpr_edge.boards.loader import names
+from tatvpr_edge.cli.boards import command
+from tatvpr_edge.spec.errors import BoardError
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_list_has_one_line_for_each_board() -> None:
+    lines = run().splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(names())
+    assert "512 KiB axi" in next(line for line in lines if line.startswith("stm32h7"))
+
+
+@pytest.mark.parametrize("name", names())
+def test_one_board_shows_limits_sensors_operators_and_verification(name: str) -> None:
+    shown = run(name)
+    for word in (name, "operators", "TopKGate", "sensors", "compilers", "verified"):
+        assert word in shown
+
+
+def test_json_is_one_document() -> None:
+    boards = json.loads(run("--json"))
+    assert [board["name"] for board in boards] == list(names())
+    orin = json.loads(run("jetson-orin-nano", "--json"))
+    assert orin["gpu"]["sm"] == 87
+    assert orin["operators"]["tensorrt"] == ["GatedTernaryMatMul", "QuantAttention"]
+    assert orin == boards[list(names()).index("jetson-orin-nano")]
+
+
+def test_an_unknown_board_is_one_error() -> None:
+    with pytest.raises(BoardError, match="did you mean jetson-thor"):
+        CliRunner().invoke(command, ["jetson-tor"], catch_exceptions=False)
