@@ -7,3 +7,18 @@ if __name__ != "tatvpr_edge.runtime":
         f"this folder is the package tatvpr_edge.runtime, but it was imported as {__name__!r}: "
         "write 'from tatvpr_edge import runtime'"
     )
+
+from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.runtime.localizer import Localizer, Match
+from tatvpr_edge.runtime.placemap import Candidate, PlaceMap
+from tatvpr_edge.spec.artifact import Artifact, read_artifact
+
+__all__ = [
+    "Artifact",
+    "CameraFrame",
+    "Candidate",
+    "Localizer",
+    "Match",
+    "PlaceMap",
+    "read_artifact",
+]

@@ -123,64 +123,72 @@ def native_triple_matches(triple: str) -> bool:
 
 
 class Library:
-    """An artifact's compiled code bound to its weights.
+    """Compiled code bound to its weights.
 
     Args:
-        artifact: checked by ``read_artifact``.
+        code: the shared library of a model, for this machine.
+        weights: the weight blob made with it.
         kernels: a variant named in the manifest, or None for the fastest that runs here.
         threads: threads of one describe call; 0 for the calling thread alone.
 
     Raises:
-        ArtifactError: code for another machine, or code and weights that do not fit.
+        ArtifactError: code that cannot be loaded here, or code and weights that do not fit.
         UsageError: unknown kernels, or more threads than the library was built for.
     """
 
-    def __init__(self, artifact: Artifact, kernels: str | None = None, threads: int = 0) -> None:
-        code = artifact.manifest.code
-        if code.kind != "shared-library" or not native_triple_matches(code.triple):
-            raise ArtifactError(
-                f"{artifact.root} holds a {code.kind} for {code.triple}; this machine is "
-                f"{platform.machine()}: build it with --board host, or run it on its board"
-            )
+    def __init__(
+        self, code: Path, weights: Path, kernels: str | None = None, threads: int = 0
+    ) -> None:
         self.threads = _check_threads(threads)
-        self._library = _load(artifact.path(code.path))
+        self._library = _load(code)
         self._program = self._library.tatvpr_program_get()
-        self.info = self._read_info(artifact)
+        self.info = _ModelInfo(size=ctypes.sizeof(_ModelInfo))
+        self._raise(self._library.tatvpr_model_get_info(self._program, ctypes.byref(self.info)))
+        if self.info.abi != ABI:
+            raise ArtifactError(f"{code} has another C interface than this runtime: build it again")
         self.kernel_names = self._names()
         self.kernels = self._choose(kernels)
-        self._weights = _mapped(artifact.path(artifact.manifest.weights))
+        self._weights = _mapped(weights)
         self._model = self._bind()
         self._arena_bytes = self._library.tatvpr_arena_bytes(
             ctypes.byref(self._model), self.threads
         )
         if self._arena_bytes == 0:
-            raise UsageError(
-                f"{threads} threads: this artifact's code was not built for so many; use 0"
-            )
+            raise UsageError(f"{threads} threads: this code was not built for so many; use 0")
         self._arenas: list[NDArray[np.uint8]] = []
         self._lock = threading.Lock()
         _reset_after_fork(self)
 
-    # ---- set-up ----
+    @classmethod
+    def of(cls, artifact: Artifact, kernels: str | None = None, threads: int = 0) -> Library:
+        """The library of an artifact that ``read_artifact`` checked.
 
-    def _read_info(self, artifact: Artifact) -> _ModelInfo:
-        info = _ModelInfo(size=ctypes.sizeof(_ModelInfo))
-        self._raise(self._library.tatvpr_model_get_info(self._program, ctypes.byref(info)))
-        model = artifact.manifest.model
-        code_hash = bytes(info.model_hash[:32]).hex()
-        if info.abi != ABI or code_hash != model.hash:
+        Raises:
+            ArtifactError: also where it is for another machine, or the manifest names another
+                model than the code.
+        """
+        manifest = artifact.manifest
+        code, model = manifest.code, manifest.model
+        if code.kind != "shared-library" or not native_triple_matches(code.triple):
+            raise ArtifactError(
+                f"{artifact.root} holds a {code.kind} for {code.triple}; this machine is "
+                f"{platform.machine()}: build it with --board host, or run it on its board"
+            )
+        library = cls(artifact.path(code.path), artifact.path(manifest.weights), kernels, threads)
+        info = library.info
+        made = (info.descriptor_size, info.image_size, info.token_dim, info.max_tokens)
+        named = (model.descriptor_size, model.image_size, model.token_dim, model.max_tokens)
+        if library.model_hash != model.hash or made != named:
             raise ArtifactError(
                 f"{artifact.root}: the code was compiled for another model than the manifest "
                 "names: build the artifact again"
             )
-        sizes = (info.descriptor_size, info.image_size, info.token_dim, info.max_tokens)
-        named = (model.descriptor_size, model.image_size, model.token_dim, model.max_tokens)
-        if sizes != named:
-            raise ArtifactError(f"{artifact.root}: the code and the manifest differ in sizes")
-        return info
+        return library
+
+    # ---- set-up ----
 
     def _names(self) -> tuple[str, ...]:
-        names = []
+        names: list[str] = []
         while (name := self._library.tatvpr_kernels_name(len(names))) is not None:
             names.append(name.decode())
         return tuple(names)
@@ -220,6 +228,11 @@ class Library:
         return model
 
     # ---- use ----
+
+    @property
+    def model_hash(self) -> str:
+        """Hex SHA-256 of the canonical graph and weights that the code was made from."""
+        return bytes(self.info.model_hash[:32]).hex()
 
     @property
     def resident_bytes(self) -> int:

@@ -1,0 +1,34 @@
+"""The board's commands, without click: ``python -m tatvpr_edge.runtime {serve,finish,verify}``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+_COMMANDS = {
+    "serve": "keep a Localizer warm and answer queries over a Unix socket",
+    "finish": "build the TensorRT engine of an artifact on its board",
+    "verify": "check an artifact's signature, hashes and golden vectors",
+}
+
+
+def _usage() -> str:
+    lines = [f"  {name:8} {summary}" for name, summary in _COMMANDS.items()]
+    return "usage: python -m tatvpr_edge.runtime COMMAND ...\n\n" + "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    """Run a command of the board; the exit status."""
+    if argv and argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if not argv or argv[0] not in _COMMANDS:
+        print(_usage(), file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"tatvpr_edge.runtime.{argv[0]}")
+    status: int = module.main(argv[1:])
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

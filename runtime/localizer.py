@@ -1,0 +1,273 @@
+"""``Localizer``: a frame goes in, a place comes out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.backends import Backend, open_backend
+from tatvpr_edge.runtime.default import default_artifact
+from tatvpr_edge.runtime.frame import CameraFrame, check_frame
+from tatvpr_edge.runtime.placemap import Candidate, PlaceMap
+from tatvpr_edge.runtime.signature import artifact_verifier
+from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.spec.errors import MapError, TatvprError, UsageError
+from tatvpr_edge.spec.limits import check_fraction
+
+if TYPE_CHECKING:
+    from tatvpr_edge.runtime.governor import Governor
+
+DEFAULT_K = 0.2
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where a frame was taken.
+
+    Attributes:
+        place, score, tag, pose: of the best candidate; see :class:`Candidate`.
+        accepted: whether the score reaches the map's threshold; None where it carries none.
+        k, tokens: what the descriptor was made with.
+        latency_ms: from the call to this answer.
+        candidates: as many as were asked for, best first.
+    """
+
+    place: int
+    score: float
+    tag: str
+    pose: tuple[float, float, float, float, float, float, float] | None
+    accepted: bool | None
+    k: float
+    tokens: float
+    latency_ms: float
+    candidates: tuple[Candidate, ...]
+
+
+class Localizer:
+    """Describes frames and finds their places. Safe to share between threads and across fork.
+
+    Args:
+        artifact: folder of an artifact; None takes the deployed release, else what
+            ``tatvpr-edge build --board host`` built, else what our wheel carries.
+        map: a ``.placemap``; None takes the deployed release's, where there is one. Without a map
+            ``describe`` works and ``query`` does not.
+        k: fraction of activations kept, in (0, 1], or "auto": the governor chooses it within
+            ``budget`` or ``preset``. May be set at any time.
+        tokens: fraction of patch tokens kept, in (0, 1]. May be set at any time.
+        backend: "cpu", "tensorrt", or None for the best that runs here.
+        budget: for "auto": "5W", "0.2J", "40ms", "70C", "battery:2h", or a governor ``Budget``.
+        preset: for "auto": "turbo" or "battery-saver".
+        safe_k: for "auto": k while telemetry is absent.
+        telemetry: for "auto": a ``Sampler``; by default one is started where it is needed.
+        kernels: a kernel variant to force; None takes the fastest.
+        threads: threads of one call; 0 for the calling thread alone. Any number gives the same
+            bytes.
+
+    Raises:
+        ArtifactError, SignatureError, MapError, UsageError: by name of the fault.
+    """
+
+    def __init__(
+        self,
+        artifact: str | Path | None = None,
+        map: str | Path | None = None,
+        k: float | str = DEFAULT_K,
+        tokens: float = 1.0,
+        *,
+        backend: str | None = None,
+        budget: Any = None,
+        preset: str | None = None,
+        safe_k: float | None = None,
+        telemetry: Any = None,
+        kernels: str | None = None,
+        threads: int = 0,
+    ) -> None:
+        if artifact is None:
+            artifact, found_map = default_artifact()
+            map = found_map if map is None else map
+        self.artifact: Artifact = read_artifact(artifact, verify_signature=artifact_verifier())
+        self._governing = {
+            "budget": budget,
+            "preset": preset,
+            "safe_k": safe_k,
+            "telemetry": telemetry,
+        }
+        self._governor: Governor | None = None
+        self._governor_lock = threading.Lock()
+        self._fixed_k: float | None = DEFAULT_K
+        self._tokens = 1.0
+        self.backend = _open_backend(self.artifact, backend, kernels=kernels, threads=threads)
+        self.map = None if map is None else PlaceMap(map, self.artifact.manifest.model.hash)
+        self.k = k
+        self.tokens = tokens
+
+    # ---- settings ----
+
+    @property
+    def k(self) -> float | str:
+        """Fraction kept, or "auto"."""
+        fixed = self._fixed_k
+        return "auto" if fixed is None else fixed
+
+    @k.setter
+    def k(self, value: float | str) -> None:
+        if isinstance(value, str) and value == "auto":
+            self._start_governor()
+            self._fixed_k = None
+        else:
+            self._fixed_k = self._check_k(value)
+
+    @property
+    def tokens(self) -> float:
+        """Fraction of patch tokens kept while k is a number; "auto" chooses its own."""
+        return self._tokens
+
+    @tokens.setter
+    def tokens(self, value: float) -> None:
+        self._tokens = check_fraction(value, "tokens")
+
+    @property
+    def governor(self) -> Governor | None:
+        """What chooses k; None until k was "auto". ``governor.why()`` explains the choice."""
+        return self._governor
+
+    def _check_k(self, value: Any) -> float:
+        k = check_fraction(value, "k")
+        low, high = self.artifact.manifest.k_range
+        if not np.float32(low) <= np.float32(k) <= np.float32(high):
+            raise UsageError(
+                f"k is {k:g}: this artifact was built for {low:g} to {high:g}; "
+                "build it with a wider --k-range"
+            )
+        return k
+
+    def _start_governor(self) -> None:
+        with self._governor_lock:
+            if self._governor is None:
+                from tatvpr_edge.runtime.governor import Governor
+
+                self._governor = Governor(self.artifact.manifest.profile, **self._governing)
+
+    def _setting(self) -> tuple[float, float]:
+        """(k, tokens) of the next call."""
+        fixed = self._fixed_k
+        if fixed is not None:
+            return fixed, self._tokens
+        assert self._governor is not None
+        choice = self._governor.choose()
+        return choice.k, choice.tokens
+
+    # ---- use ----
+
+    @property
+    def descriptor_size(self) -> int:
+        """Floats in a descriptor."""
+        return self.artifact.manifest.model.descriptor_size
+
+    def describe(
+        self, frame: NDArray[np.uint8] | CameraFrame, bgr: bool = False
+    ) -> NDArray[np.float32]:
+        """Descriptor float32 [D] of unit length, for systems that keep their own index.
+
+        Args:
+            frame: uint8 [H, W, 3] of any size, uint8 [H, W] for gray, or a CameraFrame.
+            bgr: the channels are blue, green, red (OpenCV's order).
+
+        Raises:
+            FrameError: another type or shape; the text says what to do.
+        """
+        return self._describe(frame, bgr)[0]
+
+    def query(
+        self, frame: NDArray[np.uint8] | CameraFrame, bgr: bool = False, top: int = 1
+    ) -> Match:
+        """The place of the map where ``frame`` was taken; ``top`` candidates.
+
+        Raises:
+            FrameError: as :meth:`describe`.
+            MapError: there is no map, or it holds no places.
+        """
+        if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
+            raise UsageError(f"top is {top!r}: the number of candidates, from 1 up")
+        if self.map is None:
+            raise MapError(
+                "there is no map to search: give Localizer(map=PATH), made by 'tatvpr-edge map "
+                "build', or use describe(frame) with an index of your own"
+            )
+        start = time.perf_counter()
+        descriptor, k, tokens = self._describe(frame, bgr)
+        found = self.map.search(descriptor, k, tokens, int(top))
+        best = found.candidates[0]
+        return Match(
+            place=best.place,
+            score=best.score,
+            tag=best.tag,
+            pose=best.pose,
+            accepted=found.accepted,
+            k=k,
+            tokens=tokens,
+            latency_ms=(time.perf_counter() - start) * 1e3,
+            candidates=found.candidates,
+        )
+
+    def _describe(
+        self, frame: NDArray[np.uint8] | CameraFrame, bgr: bool
+    ) -> tuple[NDArray[np.float32], float, float]:
+        checked = check_frame(frame, bgr)
+        k, tokens = self._setting()
+        start = time.perf_counter()
+        descriptor = self.backend.describe(checked, k, tokens)
+        governor = self._governor
+        if governor is not None and self._fixed_k is None:
+            governor.observe((time.perf_counter() - start) * 1e3, k, tokens)
+        return descriptor, k, tokens
+
+    # ---- end ----
+
+    def close(self) -> None:
+        """Stop the governor's sensors and give back what the backend holds."""
+        if self._governor is not None:
+            self._governor.close()
+        self.backend.close()
+
+    def __enter__(self) -> Localizer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _open_backend(
+    artifact: Artifact, name: str | None, kernels: str | None, threads: int
+) -> Backend:
+    """The backend asked for; without a name, one of the artifact's own, else the CPU."""
+    if name is None and kernels is None:
+        for other in artifact.manifest.backends:
+            try:
+                return open_backend(other, artifact)
+            except TatvprError as error:
+                _tell(f"{other} cannot run here ({error}); using the CPU library")
+    if name in (None, "cpu"):
+        return open_backend("cpu", artifact, kernels=kernels, threads=threads)
+    if kernels is not None:
+        raise UsageError(f"kernels can be forced on the CPU alone, not on {name}")
+    assert name is not None
+    return open_backend(name, artifact)
+
+
+def _tell(line: str) -> None:
+    import logging
+
+    logging.getLogger("tatvpr_edge").warning(line)
