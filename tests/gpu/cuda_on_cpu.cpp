@@ -71,16 +71,16 @@ void run_ternary_gather(const unsigned char *weights, const int *index, const in
 }
 void run_ternary(int use_mma, const signed char *q, const float *s, const unsigned char *w,
                  const float *scale, const float *bias, float *y, int tokens, int channels,
-                 int outputs, int row_bytes, int per_row) {
+                 int outputs, int row_bytes, int per_row, const int *active) {
     if (use_mma)
         emu::launch((outputs + 63) / 64, (tokens + 63) / 64, 128, [&] {
             ternary_mma::tatvpr_ternary_mma(q, s, w, scale, bias, y, tokens, channels, outputs,
-                                            row_bytes, per_row);
+                                            row_bytes, per_row, active);
         });
     else
         emu::launch((outputs + 3) / 4, (tokens + 7) / 8, 128, [&] {
             ternary_dp4a::tatvpr_ternary_dp4a(q, s, w, scale, bias, y, tokens, channels, outputs,
-                                              row_bytes, per_row);
+                                              row_bytes, per_row, active);
         });
 }
 void run_patch_embed(const unsigned char *pixels, const signed char *w, const float *scale,

@@ -105,7 +105,7 @@ def test_matmul_equals_the_golden_vectors(kernels: ctypes.CDLL, use_mma: int) ->
         kernels.run_ternary(
             use_mma,
             *map(_pointer, (padded, s, w, scale, bias, y)),
-            *(q.shape[0], padded.shape[1], w.shape[0], w.shape[1], int(len(scale) > 1)),
+            *(q.shape[0], padded.shape[1], w.shape[0], w.shape[1], int(len(scale) > 1), None),
         )
         assert np.array_equal(y, case.outputs["Y"]), case.name
 
@@ -131,7 +131,14 @@ def test_image_scope_shrinks_the_matmul_and_keeps_the_result(
     )
     y = np.empty((t, outputs), np.float32)
     kernels.run_ternary(
-        1, *map(_pointer, (compact, s, packed, scale, bias, y)), t, width, outputs, width // 4, 0
+        1,
+        *map(_pointer, (compact, s, packed, scale, bias, y)),
+        t,
+        width,
+        outputs,
+        width // 4,
+        0,
+        _pointer(count),
     )
     gated, s_ref = reference.top_k_gate(x, k, group, scope=1)
     assert np.array_equal(y, reference.ternary_mat_mul(gated, s_ref, w, scale, bias))

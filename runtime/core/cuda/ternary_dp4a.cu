@@ -5,6 +5,8 @@
 // For a handful of tokens, where a 64-token tile would be mostly padding. One warp an output
 // channel and eight tokens; lanes share the channels. Header-free CUDA C++.
 //
+// `active`: see ternary_mma.cu.
+//
 // Launch: grid = (ceil(N / 4), ceil(T / 8)), block = 128. K is a multiple of 4, rows 4-byte aligned.
 
 #define THREADS 128
@@ -16,15 +18,16 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                         const unsigned char *__restrict__ weights,
                         const float *__restrict__ scale, const float *__restrict__ bias,
                         float *__restrict__ y, int tokens, int channels, int outputs,
-                        int row_bytes, int scale_per_row) {
+                        int row_bytes, int scale_per_row, const int *__restrict__ active) {
     const int lane = threadIdx.x & 31;
     const int n = blockIdx.x * (THREADS / 32) + (threadIdx.x >> 5);
     const int first_token = blockIdx.y * TOKENS;
     if (n >= outputs) return; // a whole warp at a time
     const unsigned char *row = weights + (long long)n * row_bytes;
 
+    const int limit = active && *active < channels ? (*active + 3) / 4 : channels / 4;
     int acc[TOKENS] = {};
-    for (int quad = lane; quad < channels / 4; quad += 32) {
+    for (int quad = lane; quad < limit; quad += 32) {
         const unsigned byte = row[quad];
         const unsigned codes = (byte | byte << 6 | byte << 12 | byte << 18) & 0x03030303u;
         const int w = (int)(((codes | 0x80808080u) - 0x01010101u) ^ 0x80808080u);

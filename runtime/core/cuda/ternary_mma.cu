@@ -7,7 +7,8 @@
 // 64 tokens x 64 outputs with four warps of 32 x 32. Header-free CUDA C++; needs sm_80 or newer.
 //
 // Launch: grid = (ceil(N / 64), ceil(T / 64)), block = 128, no dynamic shared memory.
-// K is a multiple of 4 (pad the activations with zeros); q rows are 4-byte aligned.
+// `active`, if not null, holds how many leading channels are not all zero: the image-scope gate
+// compacts its activations, and the loop then ends there. K is a multiple of 4 (pad the activations with zeros); q rows are 4-byte aligned.
 
 #define TILE_T 64
 #define TILE_N 64
@@ -36,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                        const unsigned char *__restrict__ weights,
                        const float *__restrict__ scale, const float *__restrict__ bias,
                        float *__restrict__ y, int tokens, int channels, int outputs,
-                       int row_bytes, int scale_per_row) {
+                       int row_bytes, int scale_per_row, const int *__restrict__ active) {
     __shared__ __align__(16) unsigned char a_tile[TILE_T * A_STRIDE];
     __shared__ __align__(16) unsigned char b_tile[TILE_N * B_STRIDE];
 
@@ -50,8 +51,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const int row = lane >> 2; // of a fragment
     const int quad = lane & 3; // which four neighbouring channels
 
+    const int limit = active && *active < channels ? *active : channels;
     int acc[2][4][4] = {};
-    for (int first = 0; first < channels; first += TILE_K) {
+    for (int first = 0; first < limit; first += TILE_K) {
         // activations: 64 rows of 64 bytes as 4-byte words, zeros outside
         for (int i = thread; i < TILE_T * TILE_K / 4; i += THREADS) {
             const int r = i / (TILE_K / 4), c = (i % (TILE_K / 4)) * 4;
