@@ -67,9 +67,7 @@ def _node_digest(node: onnx.NodeProto, opset: int, digests: dict[str, bytes]) ->
         operator = f":{node.op_type}:{since}"
     attributes = sorted(_attribute_text(node, entry) for entry in node.attribute)
     inputs = [digests[name] if name else b"" for name in node.input]
-    return _digest(
-        b"node", operator.encode(), str(len(attributes)).encode(), *attributes, *inputs
-    )
+    return _digest(b"node", operator.encode(), str(len(attributes)).encode(), *attributes, *inputs)
 
 
 def _attribute_text(node: onnx.NodeProto, entry: onnx.AttributeProto) -> bytes:
@@ -87,5 +85,7 @@ def _attribute_text(node: onnx.NodeProto, entry: onnx.AttributeProto) -> bytes:
     elif entry.type == onnx.AttributeProto.STRINGS:
         content = _digest(*value)
     else:
-        raise ModelError(f"{label(node)}: attribute {entry.name!r} is of a kind that is not lowered")
+        raise ModelError(
+            f"{label(node)}: attribute {entry.name!r} is of a kind that is not lowered"
+        )
     return _digest(entry.name.encode(), str(entry.type).encode(), content)

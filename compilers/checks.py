@@ -174,7 +174,9 @@ def check_finite(graph: Graph) -> None:
     """No weight is NaN or infinite."""
     for name, value in graph.constants.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise ModelError(f"weight {name!r} has a NaN or infinite value: the training went wrong")
+            raise ModelError(
+                f"weight {name!r} has a NaN or infinite value: the training went wrong"
+            )
 
 
 def check_constants_of_ours(graph: Graph) -> None:

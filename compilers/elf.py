@@ -128,9 +128,7 @@ class _Names:
         return self._table[offset : self._table.index(b"\0", offset)].decode("ascii")
 
 
-def _needed_versions(
-    data: bytes, start: int, count: int, names: _Names
-) -> list[tuple[str, str]]:
+def _needed_versions(data: bytes, start: int, count: int, names: _Names) -> list[tuple[str, str]]:
     found = []
     at = start
     for _ in range(count):

@@ -50,6 +50,7 @@ class Graph:
     inputs: dict[str, Type]
     outputs: list[str]
     opset: int
+    metadata: dict[str, str] = field(default_factory=dict)
     types: dict[str, Type] = field(default_factory=dict)
 
     @classmethod
@@ -68,9 +69,7 @@ class Graph:
         inputs = {
             value.name: _declared(value) for value in proto.input if value.name not in constants
         }
-        opset = next(
-            (o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 0
-        )
+        opset = next((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 0)
         return cls(
             name=proto.name,
             nodes=nodes,
@@ -78,6 +77,7 @@ class Graph:
             inputs=inputs,
             outputs=[value.name for value in proto.output],
             opset=opset,
+            metadata={entry.key: entry.value for entry in model.metadata_props},
         )
 
     def producers(self) -> dict[str, onnx.NodeProto]:

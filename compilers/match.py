@@ -60,8 +60,7 @@ def match(graph: Graph) -> Matched:
     for name in (K, TOKENS):
         if name in used:
             raise ModelError(
-                f"input {name!r} is used outside of the operators of {DOMAIN}, "
-                "which is not lowered"
+                f"input {name!r} is used outside of the operators of {DOMAIN}, which is not lowered"
             )
     keep = any(isinstance(step, ir.KeepTokens) for step in steps.values())
     work.inputs = {FRAME: graph.inputs[FRAME]}
@@ -360,9 +359,7 @@ def _unique(name: str, taken: dict[str, ir.Step]) -> str:
     return key
 
 
-def _merge_mlps(
-    nodes: list[onnx.NodeProto], steps: dict[str, ir.Step]
-) -> list[onnx.NodeProto]:
+def _merge_mlps(nodes: list[onnx.NodeProto], steps: dict[str, ir.Step]) -> list[onnx.NodeProto]:
     """Join x -> fc1 -> fc2 (+ x) where nothing else reads what lies between."""
     readers: dict[str, int] = {}
     for node in nodes:

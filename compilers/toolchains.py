@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tatvpr_edge.boards.board import NATIVE, Board
-from tatvpr_edge.compilers.cache import cache_folder
+from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.compilers.elf import check_loadable
 from tatvpr_edge.spec.core_sources import (
     LINUX_FLAGS,
@@ -140,9 +140,7 @@ def build_library(
     return compiler
 
 
-def compile_object(
-    compiler: Compiler, source: Path, flags: Sequence[str], output: Path
-) -> Path:
+def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], output: Path) -> Path:
     """Compile one C file, or take the object that the same text and flags gave before.
 
     Raises:

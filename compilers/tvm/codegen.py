@@ -119,9 +119,7 @@ class ModelSource:
             f".beta = {self.blob.add(norm.name + '.beta', norm.beta)}u",
             f".eps = {c_float(norm.eps)}",
         ]
-        self.declarations.append(
-            f"static const tatvpr_norm {key} = {{{', '.join(fields)}}};"
-        )
+        self.declarations.append(f"static const tatvpr_norm {key} = {{{', '.join(fields)}}};")
 
     def _struct(self, kind: str, key: str, fields: Iterable[str]) -> None:
         body = ",\n    ".join(fields)
@@ -215,8 +213,10 @@ class ModelSource:
 
     def _pointer(self, place: Place, kind: str = "float") -> str:
         if place.kind == "arena":
-            return f"F32({place.offset})" if kind == "float" else (
-                f"({kind} *)(void *)(c->arena + {place.offset})"
+            return (
+                f"F32({place.offset})"
+                if kind == "float"
+                else (f"({kind} *)(void *)(c->arena + {place.offset})")
             )
         if place.kind == "output":
             return "c->descriptor"

@@ -1,0 +1,182 @@
+"""Golden vectors, and how far two correct builds of one model may differ.
+
+Frames are synthetic and seeded. ``min_cosine`` is the bound of docs/numerics.md, level (c):
+``1 - 2 * (1 - m)`` where m is the smallest cosine over 200 frames between the core and itself with
+permuted reductions. It depends on the model alone, so it is computed once per model hash: read from
+``MODEL.drift.json`` beside the ONNX file where the hash fits, else from the user's cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.compilers.core_run import CoreLibrary
+from tatvpr_edge.spec.cache import cache_folder
+from tatvpr_edge.spec.manifest import Golden, GoldenFrame, GoldenPoint
+
+U8 = NDArray[np.uint8]
+#: (k, tokens) of golden vectors; those outside the artifact's k_range are left out.
+POINTS = ((1.0, 1.0), (0.6, 1.0), (0.4, 1.0), (0.2, 1.0), (0.05, 1.0), (0.4, 0.5))
+DRIFT_FRAMES = 200
+_SEED = 20_250
+Progress = Callable[[str, int, int], None]  # (what, done, of)
+
+
+@dataclass(frozen=True)
+class DriftPoint:
+    """The smallest cosine seen at one setting."""
+
+    k: float
+    tokens: float
+    smallest_cosine: float
+
+    @property
+    def min_cosine(self) -> float:
+        """What another correct build must reach: twice the distance seen is allowed."""
+        return 1.0 - 2.0 * (1.0 - self.smallest_cosine)
+
+
+def synthetic_frame(seed: int, width: int, height: int) -> U8:
+    """A seeded frame, uint8 [height, width, 3]: coarse patches of colour under fine noise."""
+    rng = np.random.default_rng([_SEED, seed])
+    coarse = rng.integers(0, 256, (8, 8, 3))
+    rows = np.arange(height) * 8 // height
+    columns = np.arange(width) * 8 // width
+    frame = coarse[rows][:, columns] + rng.integers(-24, 25, (height, width, 3))
+    return np.clip(frame, 0, 255).astype(np.uint8)
+
+
+def golden_frames(image_size: int) -> list[U8]:
+    """One frame of the model's square and one that has to be resized."""
+    return [
+        synthetic_frame(0, image_size, image_size),
+        synthetic_frame(1, image_size * 5 // 4, image_size * 3 // 4),
+    ]
+
+
+def points_within(k_range: tuple[float, float], keeps_tokens: bool) -> list[tuple[float, float]]:
+    """The settings of golden vectors for an artifact."""
+    low, high = k_range
+    ks = sorted({low, high, *(k for k, t in POINTS if t == 1.0 and low <= k <= high)}, reverse=True)
+    points = [(k, 1.0) for k in ks]
+    if keeps_tokens:
+        points += [(k, t) for k, t in POINTS if t < 1.0 and low <= k <= high]
+    return points
+
+
+def make_golden(
+    library: CoreLibrary, image_size: int, drift: Sequence[DriftPoint], exact: bool
+) -> tuple[Golden, dict[str, bytes]]:
+    """The manifest's entry and the files it names."""
+    frames = golden_frames(image_size)
+    files: dict[str, bytes] = {}
+    entries = []
+    for index, frame in enumerate(frames):
+        name = f"golden/frame{index}.rgb"
+        files[name] = frame.tobytes()
+        entries.append(GoldenFrame(name, frame.shape[1], frame.shape[0]))
+    run = library.run()
+    points = []
+    for point in drift:
+        rows = np.stack([run.describe(frame, point.k, point.tokens) for frame in frames])
+        name = f"golden/k{_text(point.k)}-t{_text(point.tokens)}.f32"
+        files[name] = rows.astype("<f4").tobytes()
+        points.append(GoldenPoint(point.k, point.tokens, name, point.min_cosine))
+    return Golden(exact=exact, frames=tuple(entries), points=tuple(points)), files
+
+
+def _text(value: float) -> str:
+    return f"{value:g}"
+
+
+def measure_drift(
+    core: CoreLibrary,
+    permuted: CoreLibrary,
+    image_size: int,
+    points: Sequence[tuple[float, float]],
+    frames: int = DRIFT_FRAMES,
+    progress: Progress | None = None,
+) -> list[DriftPoint]:
+    """The smallest cosine of each point over ``frames`` seeded frames."""
+
+    def one(seed: int) -> list[float]:
+        frame = synthetic_frame(seed, image_size, image_size)
+        a, b = core.run(), permuted.run()
+        return [_cosine(a.describe(frame, *p), b.describe(frame, *p)) for p in points]
+
+    smallest = np.full(len(points), np.inf)
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for done, values in enumerate(pool.map(one, range(frames)), start=1):
+            smallest = np.minimum(smallest, values)
+            if progress is not None:
+                progress("drift of this model (once per model)", done, frames)
+    return [DriftPoint(k, t, float(s)) for (k, t), s in zip(points, smallest, strict=True)]
+
+
+def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    return min(1.0, float(x @ y / np.sqrt((x @ x) * (y @ y))))
+
+
+def drift_card(onnx_file: Path) -> Path:
+    """Where the drift of a shipped model is written down."""
+    return onnx_file.with_suffix(".drift.json")
+
+
+def known_drift(
+    model_hash: bytes, onnx_file: Path, points: Sequence[tuple[float, float]]
+) -> list[DriftPoint] | None:
+    """What a former measurement found, if it covers every point."""
+    for path in (drift_card(onnx_file), _cached(model_hash)):
+        found = _read(path, model_hash)
+        if all(point in found for point in points):
+            return [DriftPoint(k, t, found[k, t]) for k, t in points]
+    return None
+
+
+def _cached(model_hash: bytes) -> Path:
+    return cache_folder("drift") / f"{model_hash.hex()}.json"
+
+
+def _read(path: Path, model_hash: bytes) -> dict[tuple[float, float], float]:
+    """Points of a card; empty where it is missing, damaged or of another model."""
+    try:
+        card = json.loads(path.read_bytes())
+        if card["model_hash"] != model_hash.hex() or card["frames"] < DRIFT_FRAMES:
+            return {}
+        return {(p["k"], p["tokens"]): float(p["smallest_cosine"]) for p in card["points"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def write_drift(path: Path, model_hash: bytes, points: Sequence[DriftPoint]) -> None:
+    """Write a card; points of the same model that it already holds stay."""
+    known = _read(path, model_hash)
+    known.update({(p.k, p.tokens): p.smallest_cosine for p in points})
+    card = {
+        "model_hash": model_hash.hex(),
+        "frames": DRIFT_FRAMES,
+        "points": [
+            {"k": k, "tokens": t, "smallest_cosine": value}
+            for (k, t), value in sorted(known.items(), reverse=True)
+        ],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as partial:
+        partial.write(json.dumps(card, indent=1) + "\n")
+    os.chmod(partial.name, 0o644)
+    os.replace(partial.name, path)
+
+
+def cache_drift(model_hash: bytes, points: Sequence[DriftPoint]) -> None:
+    """Remember a measurement for the next build of the same model."""
+    write_drift(_cached(model_hash), model_hash, points)

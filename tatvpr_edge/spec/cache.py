@@ -1,0 +1,21 @@
+"""Where this project keeps what is slow to make twice: $XDG_CACHE_HOME/tatvpr-edge or ~/.cache.
+
+Standard library only. Everything in it may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder(what: str) -> Path:
+    """Folder for one kind of cached thing ("objects", "artifacts"); it may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    root = Path(base) if base else Path.home() / ".cache"
+    return root / "tatvpr-edge" / what
+
+
+def host_artifact() -> Path:
+    """The artifact that ``build --board host`` leaves for ``Localizer()`` without arguments."""
+    return cache_folder("artifacts") / "host"
