@@ -17,8 +17,8 @@ Poses are in metres (32 map units = 1 m), x east, y north, z up, and each map ha
 The quaternion turns the camera's axes (x forward, y left, z up) into the map's:
 q = Rz(yaw) Ry(pitch), pitch positive when the camera looks down.
 
-The same arguments give the same frames: a map's places depend on the seed, the map's name,
-`--places` and `--views`, and on no other map. (JPEG bytes also depend on Pillow's version.)
+The same arguments give the same frames, whatever other maps are rendered with a map; `--split`,
+`--only` and `--quality` choose no other places. (JPEG bytes also depend on Pillow's version.)
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rendering.light import Light
+from rendering.scene import UNITS_PER_METRE, Pose, Scene, Spot, wrap
 
-from tatvpr_edge.spec.errors import DataError, TatvprError, ToolError, UsageError
+from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
 
-UNITS_PER_METRE = 32.0
 POSE_FIELDS = ("name", "place", "map", "x", "y", "z", "qx", "qy", "qz", "qw")
 
 # What makes a spot a place worth recognising. Lengths are in map units.
-EYE_HEIGHT = 41.0  # of the player above the floor once the engine has settled
 CLEARANCE = 24.0  # to walls: the player is 16 wide on each side
 THING_CLEARANCE = 44.0  # to things: nearer, the player would pick them up
 WANDER = 224.0  # how far from a known reachable thing a spot may lie
@@ -58,8 +58,6 @@ STEP = 40.0  # views of one place lie on floors within this height
 LEAST_CONTRAST = 16.0  # standard deviation of view 0's grey levels
 LEAST_EDGES = 4.5  # mean absolute grey step between neighbours of a 64-pixel-wide thumbnail
 
-Array = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Jitter:
@@ -68,206 +66,6 @@ class Jitter:
     radius: float = 32.0
     heading: float = 12.0
     pitch: float = 4.0
-
-
-@dataclass(frozen=True)
-class Spot:
-    """A camera position in map units with a heading and a pitch in degrees."""
-
-    x: float
-    y: float
-    heading: float
-    pitch: float = 0.0
-
-
-@dataclass(frozen=True)
-class Light:
-    """The light of one view. `Light()` is the map's own."""
-
-    visibility: float = 8.0  # the engine's r_visibility; 8 is its default
-    exposure: float = 1.0
-    gamma: float = 1.0
-    cast: tuple[float, float, float] = (1.0, 1.0, 1.0)  # gains of red, green, blue
-    noise: float = 0.0  # standard deviation of the sensor's noise, grey levels
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator, strength: float) -> Light:
-        """Draw a light at random; `strength` 0 is the map's own, 1 the widest range."""
-        warmth, tint = strength * rng.uniform(-0.22, 0.22), strength * rng.uniform(-0.08, 0.08)
-        return cls(
-            visibility=8.0 * 2.0 ** (strength * rng.uniform(-1.5, 1.5)),
-            exposure=2.0 ** (strength * rng.uniform(-0.9, 0.9)),
-            gamma=2.0 ** (strength * rng.uniform(-0.5, 0.5)),
-            cast=(2.0**warmth, 2.0**tint, 2.0**-warmth),
-            noise=strength * rng.uniform(0.0, 4.0),
-        )
-
-    def apply(self, frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Give `frame` (uint8 [H, W, 3]) this camera's exposure, cast, gamma and noise."""
-        levels = frame.astype(np.float64) / 255.0 * self.exposure * np.asarray(self.cast)
-        levels = 255.0 * np.clip(levels, 0.0, 1.0) ** self.gamma
-        if self.noise > 0:
-            levels += rng.normal(0.0, self.noise, (*frame.shape[:2], 1))
-        return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-
-
-@dataclass(frozen=True)
-class Pose:
-    """What the engine reports of its camera: metres and degrees."""
-
-    x: float
-    y: float
-    z: float
-    heading: float
-    pitch: float
-
-    def quaternion(self) -> tuple[float, float, float, float]:
-        """Return (x, y, z, w) of Rz(heading) Ry(pitch)."""
-        yaw, pitch = math.radians(self.heading) / 2, math.radians(self.pitch) / 2
-        return (
-            -math.sin(yaw) * math.sin(pitch),
-            math.cos(yaw) * math.sin(pitch),
-            math.sin(yaw) * math.cos(pitch),
-            math.cos(yaw) * math.cos(pitch),
-        )
-
-
-class Walls:
-    """The blocking lines of a map, float64 [N, 4] as x1 y1 x2 y2."""
-
-    def __init__(self, lines: Array) -> None:
-        self._start = lines[:, :2]
-        self._span = lines[:, 2:] - lines[:, :2]
-
-    def clearance(self, x: float, y: float) -> float:
-        """Return the distance from a point to the nearest wall."""
-        offset = np.array([x, y]) - self._start
-        length2 = np.maximum((self._span**2).sum(1), 1e-9)
-        along = np.clip((offset * self._span).sum(1) / length2, 0.0, 1.0)
-        return float(np.hypot(*(offset - along[:, None] * self._span).T).min())
-
-    def free_distance(self, x: float, y: float, headings: Array) -> Array:
-        """Return how far rays at `headings` (degrees, [R]) go before the first wall."""
-        ray = np.stack([np.cos(np.radians(headings)), np.sin(np.radians(headings))], 1)
-        offset = self._start - np.array([x, y])
-        cross = ray[:, :1] * self._span[None, :, 1] - ray[:, 1:] * self._span[None, :, 0]
-        safe = np.where(np.abs(cross) < 1e-9, np.inf, cross)
-        along_ray = (offset[:, 0] * self._span[:, 1] - offset[:, 1] * self._span[:, 0]) / safe
-        along_wall = (offset[None, :, 0] * ray[:, 1:] - offset[None, :, 1] * ray[:, :1]) / safe
-        hit = np.isfinite(safe) & (along_ray > 0) & (along_wall >= 0) & (along_wall <= 1)
-        return np.asarray(np.where(hit, along_ray, np.inf).min(1))
-
-    def reach(self, x: float, y: float, to_x: float, to_y: float) -> bool:
-        """Tell whether the straight way between two points meets no wall."""
-        heading = np.array([math.degrees(math.atan2(to_y - y, to_x - x))])
-        return bool(self.free_distance(x, y, heading)[0] > math.hypot(to_x - x, to_y - y))
-
-
-class Scene:
-    """One running map: put the camera somewhere, take a frame. Use as a context manager."""
-
-    _TURN_TICS = 12  # the engine needs a few tics to settle after a jump
-
-    def __init__(self, map_name: str, size: tuple[int, int], seed: int) -> None:
-        try:
-            import vizdoom
-        except ImportError as error:
-            raise ToolError(f"ViZDoom cannot be loaded ({error}): pip install vizdoom") from error
-        self._engine = vizdoom
-        self._size = size
-        self._scratch = tempfile.mkdtemp(prefix="render_places-")
-        self._light = Light().visibility
-        self._game = game = vizdoom.DoomGame()
-        wad = Path(vizdoom.__file__).parent / _wad_of(map_name)
-        game.set_doom_config_path(str(Path(self._scratch, "engine.ini")))
-        game.set_doom_game_path(str(wad))
-        game.set_doom_map(map_name)
-        small = size[0] <= 320 and size[1] <= 240
-        resolution = vizdoom.ScreenResolution
-        game.set_screen_resolution(resolution.RES_320X240 if small else resolution.RES_640X480)
-        game.set_screen_format(vizdoom.ScreenFormat.RGB24)
-        game.set_window_visible(False)
-        game.set_sound_enabled(False)
-        game.set_mode(vizdoom.Mode.PLAYER)
-        for part in ("hud", "weapon", "crosshair", "messages", "screen_flashes", "corpses"):
-            getattr(game, f"set_render_{part}")(False)
-        button = vizdoom.Button
-        game.set_available_buttons([button.TURN_LEFT_RIGHT_DELTA, button.LOOK_UP_DOWN_DELTA])
-        game.set_objects_info_enabled(True)
-        game.set_sectors_info_enabled(True)
-        game.set_episode_timeout(0)
-        game.set_seed(seed)
-        # No "A secret is revealed!" across the picture.
-        game.add_game_args("-nomonsters +sv_cheats 1 +cl_showsecretmessage 0")
-
-    def __enter__(self) -> Scene:
-        try:
-            self._game.init()
-        except Exception as error:  # ViZDoom's own exceptions share no base class
-            self.close()
-            raise ToolError(f"the engine did not start: {error}") from error
-        self._game.send_game_command("god")
-        self._game.make_action([0, 0], 10)
-        state = self._game.get_state()
-        self.things = np.array(
-            [(o.position_x, o.position_y) for o in state.objects if o.name != "DoomPlayer"]
-        ).reshape(-1, 2)
-        lines = {
-            (line.x1, line.y1, line.x2, line.y2)
-            for sector in state.sectors
-            for line in sector.lines
-            if line.is_blocking
-        }
-        self.walls = Walls(np.array(sorted(lines)).reshape(-1, 4))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop the engine and remove its scratch files."""
-        self._game.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
-
-    def take(self, spot: Spot, light: Light) -> tuple[Pose, NDArray[np.uint8]] | None:
-        """Return the pose and the frame (uint8 [height, width, 3]) at `spot`.
-
-        None when the engine did not put the camera there: inside a thing, under a low ceiling,
-        on a moving floor.
-        """
-        if light.visibility != self._light:
-            self._game.send_game_command(f"r_visibility {light.visibility:.3f}")
-            self._light = light.visibility
-        x, y = round(spot.x), round(spot.y)  # the engine's warp takes whole units
-        self._game.send_game_command(f"warp {x} {y}")
-        for _ in range(self._TURN_TICS):
-            turn = _wrap(spot.heading - self._read("CAMERA_ANGLE"))
-            tilt = spot.pitch - self._read("CAMERA_PITCH")
-            settled = abs(self._read("CAMERA_POSITION_Z") - self._floor() - EYE_HEIGHT) < 0.5
-            if settled and abs(turn) < 0.5 and abs(tilt) < 0.5:
-                break
-            self._game.make_action([-turn, -tilt])
-            if self._game.is_episode_finished():
-                raise DataError("the engine ended the map: a spot lies on its exit")
-        else:
-            return None
-        px, py = self._read("CAMERA_POSITION_X"), self._read("CAMERA_POSITION_Y")
-        if math.hypot(px - x, py - y) > 2.0:
-            return None
-        pose = Pose(
-            px / UNITS_PER_METRE,
-            py / UNITS_PER_METRE,
-            self._read("CAMERA_POSITION_Z") / UNITS_PER_METRE,
-            self._read("CAMERA_ANGLE"),
-            self._read("CAMERA_PITCH"),
-        )
-        return pose, fit(self._game.get_state().screen_buffer, self._size)
-
-    def _floor(self) -> float:
-        return self._read("POSITION_Z")
-
-    def _read(self, name: str) -> float:
-        return float(self._game.get_game_variable(getattr(self._engine.GameVariable, name)))
 
 
 @dataclass(frozen=True)
@@ -285,24 +83,6 @@ class View:
         """Return the line of poses.csv, in the order of POSE_FIELDS."""
         numbers = (self.pose.x, self.pose.y, self.pose.z, *self.pose.quaternion())
         return [self.name, self.place, self.map_name, *(f"{number:.6f}" for number in numbers)]
-
-
-def _wrap(degrees: float) -> float:
-    return (degrees + 180.0) % 360.0 - 180.0
-
-
-def _wad_of(map_name: str) -> str:
-    return "freedoom2.wad" if map_name.startswith("map") else "freedoom1.wad"
-
-
-def fit(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Crop the middle of `frame` to the aspect of `size` (width, height) and resize it."""
-    height, width = frame.shape[:2]
-    crop_w = min(width, round(height * size[0] / size[1]))
-    crop_h = min(height, round(width * size[1] / size[0]))
-    left, top = (width - crop_w) // 2, (height - crop_h) // 2
-    box = (left, top, left + crop_w, top + crop_h)
-    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX, box=box))
 
 
 def is_distinct(frame: NDArray[np.uint8]) -> bool:
@@ -324,7 +104,7 @@ def find_spot(scene: Scene, rng: np.random.Generator, taken: list[Spot]) -> Spot
     )
     for other in taken:
         near = math.hypot(spot.x - other.x, spot.y - other.y) < APART
-        if near and abs(_wrap(spot.heading - other.heading)) < APART_DEG:
+        if near and abs(wrap(spot.heading - other.heading)) < APART_DEG:
             return None
     if not _is_free(scene, float(seed_x), float(seed_y), spot):
         return None
@@ -510,9 +290,9 @@ def render(options: argparse.Namespace) -> str:
     for name, low, high in (("places", 1, 999), ("views", 1, 99), ("quality", 1, 95)):
         if not low <= getattr(options, name) <= high:
             raise UsageError(f"--{name}: {getattr(options, name)} is not from {low} to {high}")
-    for name, high in (("light", 1.0), ("radius", 128.0), ("turn", 90.0), ("seed", 2**31 - 1)):
-        if not 0 <= getattr(options, name) <= high:
-            raise UsageError(f"--{name}: {getattr(options, name)} is not from 0 to {high:g}")
+    for name, most in (("light", 1.0), ("radius", 128.0), ("turn", 90.0), ("seed", 2**31 - 1)):
+        if not 0 <= getattr(options, name) <= most:
+            raise UsageError(f"--{name}: {getattr(options, name)} is not from 0 to {most:g}")
     only = read_only(options.only) if options.only else None
     jitter = Jitter(radius=options.radius, heading=options.turn)
     counts: dict[str, int] = {}
@@ -539,10 +319,10 @@ def render(options: argparse.Namespace) -> str:
     return f"{sum(counts.values())} places, {options.views} views of each, in {options.output}"
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0, or 1 after one line on standard error."""
     try:
-        print(render(_parser().parse_args()))
+        print(render(_parser().parse_args(arguments)))
     except TatvprError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,1 @@
+"""Parts of `tools/render_places.py`: light, walls, and the engine behind a scene."""
