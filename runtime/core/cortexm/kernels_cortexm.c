@@ -1,0 +1,63 @@
+/* The kernel table of a microcontroller build: one variant, chosen by the compiler's target. */
+#include "../common/core.h"
+#include "cortexm.h"
+
+#if defined(__ARM_FEATURE_MVE)
+
+const tatvpr_kernels tatvpr_kernels_cortexm = {
+    .name = "cortexm-helium",
+    .usable = tatvpr_portable_usable,
+    .in_place = TATVPR_LAYOUT_BIT(TATVPR_LAYOUT_ROWS2),
+    .quantise = tatvpr_portable_quantise,
+    .select = tatvpr_portable_select,
+    .layer_norm = tatvpr_portable_layer_norm,
+    .gelu = tatvpr_portable_gelu,
+    .dense = tatvpr_portable_dense,
+    .sparse = tatvpr_portable_sparse,
+    .sparse_below = tatvpr_portable_sparse_below,
+    .patch_embed = tatvpr_portable_patch_embed,
+    .attention = tatvpr_portable_attention,
+    .dot_i8 = tatvpr_portable_dot_i8,
+    .hamming = tatvpr_portable_hamming,
+};
+
+#elif defined(__ARM_FEATURE_DSP)
+
+const tatvpr_kernels tatvpr_kernels_cortexm = {
+    .name = "cortexm-dsp",
+    .usable = tatvpr_portable_usable,
+    .in_place =
+        TATVPR_LAYOUT_BIT(TATVPR_LAYOUT_LUT4) | TATVPR_LAYOUT_BIT(TATVPR_LAYOUT_MCU_COLS),
+    .quantise = tatvpr_portable_quantise,
+    .select = tatvpr_portable_select,
+    .layer_norm = tatvpr_portable_layer_norm,
+    .gelu = tatvpr_portable_gelu,
+    .dense = tatvpr_dsp_dense,
+    .sparse = tatvpr_dsp_sparse,
+    .sparse_below = tatvpr_dsp_sparse_below,
+    .patch_embed = tatvpr_portable_patch_embed,
+    .attention = tatvpr_portable_attention,
+    .dot_i8 = tatvpr_portable_dot_i8,
+    .hamming = tatvpr_portable_hamming,
+};
+
+#else
+
+const tatvpr_kernels tatvpr_kernels_cortexm = {
+    .name = "rv32-tables",
+    .usable = tatvpr_portable_usable,
+    .in_place = TATVPR_LAYOUT_BIT(TATVPR_LAYOUT_ROWS2),
+    .quantise = tatvpr_portable_quantise,
+    .select = tatvpr_portable_select,
+    .layer_norm = tatvpr_portable_layer_norm,
+    .gelu = tatvpr_portable_gelu,
+    .dense = tatvpr_portable_dense,
+    .sparse = tatvpr_portable_sparse,
+    .sparse_below = tatvpr_portable_sparse_below,
+    .patch_embed = tatvpr_portable_patch_embed,
+    .attention = tatvpr_portable_attention,
+    .dot_i8 = tatvpr_portable_dot_i8,
+    .hamming = tatvpr_portable_hamming,
+};
+
+#endif

@@ -1,0 +1,136 @@
+"""Sends jobs to ``firmware/bench.c`` in an emulator and reads kernels' outputs and counts."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from emulation import FIRMWARE, EmulatedBoard, RunResult, Workshop, run
+from numpy.typing import NDArray
+
+from tatvpr_edge.compilers.packing import Layout, pack
+from tatvpr_edge.spec.errors import ToolError
+
+OP_END, OP_MATMUL, OP_SELECT, OP_QUANTISE, OP_LAYER_NORM, OP_GELU = range(6)
+OP_PATCH_EMBED, OP_ATTENTION, OP_DOT, OP_HAMMING, OP_CMSIS = range(6, 11)
+ROW_ALIGN = 16
+HEADER_WORDS = 16
+
+# layout of dense weights on each board
+DENSE_LAYOUT = {
+    "mps2-an500": Layout.LUT4,
+    "mps2-an386": Layout.LUT4,
+    "mps3-an547": Layout.ROWS2,
+    "riscv32-virt": Layout.LUT4,
+}
+# tokens of a tile when 65 tokens are described: TATVPR_TILE_TOKENS and _ROUND of cortexm/config.h
+TILE_TOKENS = {"mps2-an500": 40, "mps2-an386": 40, "mps3-an547": 33, "riscv32-virt": 40}
+
+
+def _padded(array: NDArray[Any]) -> bytes:
+    raw = np.ascontiguousarray(array).tobytes()
+    return raw + bytes(-len(raw) % 64)
+
+
+@dataclass
+class Bench:
+    """A list of jobs for one board, run in one emulation."""
+
+    board: EmulatedBoard
+    image: Path
+    jobs: list[bytes] = field(default_factory=list)
+    regions: list[int] = field(default_factory=list)  # counted stretches of each job
+    answers: list[int] = field(default_factory=list)  # answers of each job
+
+    def add(
+        self,
+        operation: int,
+        arguments: Sequence[int],
+        parts: Sequence[NDArray[Any]],
+        regions: int = 1,
+        answers: int = 1,
+    ) -> None:
+        """One job: operation, integer arguments, arrays."""
+        payload = b"".join(_padded(p) for p in parts)
+        words = [operation, len(payload), *arguments]
+        words += [0] * (HEADER_WORDS - len(words))
+        self.jobs.append(struct.pack(f"<{HEADER_WORDS}i", *words) + payload)
+        self.regions.append(regions)
+        self.answers.append(answers)
+
+    def matmul(
+        self,
+        weights: NDArray[np.int8],
+        q: NDArray[np.int8],
+        s: NDArray[np.float32],
+        scale: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        residual: NDArray[np.float32] | None = None,
+        sparse: bool = False,
+        layout: Layout | None = None,
+        tile: int | None = None,
+    ) -> None:
+        """TernaryMatMul of q [T, K] with weights [N, K]; answers y [T, N]."""
+        layout = DENSE_LAYOUT[self.board.name] if layout is None else layout
+        tile = TILE_TOKENS[self.board.name] if tile is None else tile
+        raw = np.frombuffer(pack(layout, weights), dtype=np.uint8)
+        (tokens, k_in), n_out = q.shape, weights.shape[0]
+        arguments = [k_in, n_out, tokens, int(layout), int(scale.size > 1),
+                     int(residual is not None), int(sparse), raw.size, tile]  # fmt: skip
+        parts = [raw, scale, bias, q, s, *([] if residual is None else [residual])]
+        self.add(OP_MATMUL, arguments, parts, regions=-(-tokens // tile))
+
+    def run(
+        self, folder: Path, plugin: Path | None = None, blocks: bool = False
+    ) -> tuple[list[list[bytes]], list[int], RunResult]:
+        """Answers and instruction counts of every job, and the raw result.
+
+        Raises:
+            ToolError: the firmware did not end with status 0.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs = folder / "jobs.bin"
+        results = folder / "results.bin"
+        end = struct.pack(f"<{HEADER_WORDS}i", OP_END, *([0] * (HEADER_WORDS - 1)))
+        jobs.write_bytes(b"".join(self.jobs) + end)
+        done = run(self.board, self.image, f"{jobs} {results}", plugin, blocks)
+        if done.status != 0:
+            raise ToolError(f"bench on {self.board.name} ended with {done.status}: {done.text}")
+        raw = results.read_bytes()
+        answers, position = [], 0
+        for count in self.answers:
+            mine = []
+            for _ in range(count):
+                (length,) = struct.unpack_from("<I", raw, position)
+                mine.append(raw[position + 4 : position + 4 + length])
+                position += 4 + length
+            answers.append(mine)
+        counts = []
+        if plugin is not None:
+            left = iter(done.regions)
+            counts = [sum(next(left) for _ in range(n)) for n in self.regions]
+        return answers, counts, done
+
+
+def build_bench(
+    workshop: Workshop,
+    board: EmulatedBoard,
+    cmsis_library: Path | None = None,
+    cmsis_include: Path | None = None,
+) -> Bench:
+    """A bench with its image; with CMSIS-NN linked in where it is given."""
+    extra: tuple[str, ...] = ()
+    libraries: tuple[Path, ...] = ()
+    name = "bench"
+    if cmsis_library is not None and cmsis_include is not None:
+        extra = ("-DWITH_CMSIS_NN", "-isystem", str(cmsis_include))
+        libraries = (cmsis_library,)
+        name = "bench-cmsis"
+    image = workshop.link(
+        board, name, workshop.core(board), [FIRMWARE / "bench.c"], extra, libraries
+    )
+    return Bench(board, image)
