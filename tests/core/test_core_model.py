@@ -34,7 +34,9 @@ def status_names() -> dict[str, int]:
     from tatvpr_edge.spec.core_sources import core_include
 
     text = (core_include() / "tatvpr.h").read_text()
-    return {name: int(value) for name, value in re.findall(r"(TATVPR_(?:OK|ERR_\w+)) = (\d+)", text)}
+    return {
+        name: int(value) for name, value in re.findall(r"(TATVPR_(?:OK|ERR_\w+)) = (\d+)", text)
+    }
 
 
 STATUS = status_names()

@@ -1,0 +1,168 @@
+"""The C map reader gives the Python reader's verdict, and finds the places that it finds."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from core_driver import OK, Driver
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from test_core_model import STATUS
+
+from tatvpr_edge.spec import scores
+from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.placemap import Band, Base, MapInfo, make_places, parse_base, write_map
+
+HASH = bytes(range(32))
+EXTREMES = (0, 1, 2**31 - 1, 2**31, 2**32, 2**61 + 5, 2**63, 2**64 - 1)
+F32 = NDArray[np.float32]
+
+
+def make_map(
+    folder: Path, kind: str, dim: int, places: int, bands: tuple[Band, ...], seed: int = 0
+) -> bytes:
+    """A map of random descriptors, some of them twice, as a file's bytes."""
+    rng = np.random.default_rng(seed)
+    rows = [rng.standard_normal((places, dim)).astype(np.float32) for _ in bands]
+    for part in rows:
+        part[places // 2 :: 3] = part[: len(part[places // 2 :: 3])]
+    info = MapInfo(HASH.hex(), kind, dim, bands)
+    poses = rng.standard_normal((places, 7))
+    tags = [f"place {i} \u00e9" for i in range(places)]
+    write_map(folder / "m.placemap", info, [make_places(info, rows, poses, tags)])
+    return (folder / "m.placemap").read_bytes()
+
+
+def c_map(
+    driver: Driver,
+    kernels: str,
+    data: bytes,
+    descriptor: F32 | None = None,
+    count: int = 0,
+    k: float = 0.2,
+    tokens: float = 1.0,
+    model_hash: bytes = HASH,
+) -> tuple[int, list[NDArray[np.uint8]]]:
+    query = b"" if descriptor is None else descriptor.tobytes()
+    return driver.call("map", kernels, (count,), (k, tokens), (data, query, model_hash))
+
+
+def python_base(data: bytes) -> Base | None:
+    try:
+        return parse_base(np.frombuffer(data, np.uint8))
+    except MapError:
+        return None
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(("int8", "binary")),
+    eighths=st.one_of(st.integers(1, 40), st.sampled_from((64, 130))),
+    places=st.one_of(st.integers(1, 40), st.sampled_from((255, 256, 257, 600))),
+    count=st.integers(1, 20),
+    bands=st.integers(1, 3),
+    k=st.floats(2**-7, 1, width=32),
+)
+def test_finds_what_the_python_search_finds(
+    native: Driver,
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    kind: str,
+    eighths: int,
+    places: int,
+    count: int,
+    bands: int,
+    k: float,
+) -> None:
+    rng = np.random.default_rng(seed)
+    dim = eighths * 8 - (3 if kind == "int8" else 0)
+    table = [Band(0.2, 1.0, 0.1), Band(0.8, 1.0), Band(0.2, 0.5, -0.5)][:bands]
+    data = make_map(tmp_path_factory.mktemp("map"), kind, dim, places, tuple(table), seed)
+    base = python_base(data)
+    assert base is not None
+    query = rng.standard_normal(dim).astype(np.float32)
+    band = scores.nearest_band([(b.k, b.tokens) for b in table], k, 1.0)
+    rows = base.rows[band]
+    if kind == "int8":
+        q, norm = scores.int8_rows(query[None])
+        expected = scores.int8_scores(q[0], norm[0], rows.data, rows.norms)
+    else:
+        bits = scores.binary_rows(query[None])[0]
+        expected = scores.binary_scores(bits, rows.data, dim)
+    order = scores.best(expected, min(count, places))
+    for kernels in native.kernels:
+        status, out = c_map(native, kernels, data, query, count, k)
+        assert status == OK
+        np.testing.assert_array_equal(out[0].view(np.uint64), order)
+        got = out[1].view(np.float32)
+        np.testing.assert_array_equal(got.view(np.uint32), expected[order].view(np.uint32))
+        limit = table[band].threshold
+        accepted = [-1 if limit is None else int(v >= np.float32(limit)) for v in got]
+        rest = out[2].view(np.int32).reshape(-1, 2)
+        np.testing.assert_array_equal(rest[:, 0], band)
+        np.testing.assert_array_equal(rest[:, 1], accepted)
+        np.testing.assert_array_equal(out[3].view(np.float64).reshape(-1, 7), base.poses[order])
+
+
+def reseal(data: bytearray) -> bytes:
+    """Both checksums made right again, so that the checks behind them are reached."""
+    if len(data) >= 128:
+        header_bytes = min(struct.unpack_from("<I", data, 12)[0], len(data))
+        data[120:124] = struct.pack("<I", zlib.crc32(bytes(data[header_bytes:])))
+        data[124:128] = bytes(4)
+        data[124:128] = struct.pack("<I", zlib.crc32(bytes(data[:header_bytes])))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary"])
+def test_verdict_equals_pythons_on_damaged_maps(native: Driver, tmp_path: Path, kind: str) -> None:
+    good = make_map(tmp_path, kind, 16, 5, (Band(0.2), Band(1.0, 0.5, 0.3)))
+    rng = np.random.default_rng(1)
+    corpus = [good[:cut] for cut in range(len(good))] + [good + b"\0", good + bytes(64)]
+    for at in range(len(good)):  # every byte, as it is and with the checksums made right
+        for value in {good[at] ^ 1, 0, 255, int(rng.integers(256))}:
+            bad = bytearray(good)
+            bad[at] = value
+            corpus += [bytes(bad), reseal(bytearray(bad))]
+    for _ in range(300):  # numbers that overflow, in any 8-byte field
+        bad = bytearray(good)
+        at = int(rng.integers(2, 32)) * 8
+        value = EXTREMES[int(rng.integers(len(EXTREMES)))]
+        bad[at : at + 8] = struct.pack("<Q", value)
+        corpus.append(reseal(bad))
+    accepted = 0
+    for data in corpus:
+        status, _ = c_map(native, "portable", data, None, 0, model_hash=data[32:64].ljust(32))
+        verdict = python_base(data) is not None
+        assert (status == OK) == verdict, (status, len(data))
+        accepted += verdict
+    assert 0 < accepted < len(corpus) // 2  # flipped descriptors under right checksums
+
+
+def test_each_fault_of_a_map_has_its_status(native: Driver, tmp_path: Path) -> None:
+    good = make_map(tmp_path, "int8", 16, 5, (Band(0.2),))
+    faults = {0: "MAGIC", 8: "VERSION", 12: "HEADER", 24: "FEATURE", 64: "HEADER", 80: "HEADER"}
+    for at, name in faults.items():
+        bad = bytearray(good)
+        bad[at] ^= 2
+        data = reseal(bad) if name != "MAGIC" else bytes(bad)
+        assert c_map(native, "portable", data)[0] == STATUS[f"TATVPR_ERR_MAP_{name}"], at
+    bad = bytearray(good)
+    bad[-1] ^= 1
+    assert c_map(native, "portable", bytes(bad))[0] == STATUS["TATVPR_ERR_MAP_CRC"]
+    assert c_map(native, "portable", good[:-1])[0] == STATUS["TATVPR_ERR_MAP_TRUNCATED"]
+    other = c_map(native, "portable", good, model_hash=bytes(32))[0]
+    assert other == STATUS["TATVPR_ERR_MAP_MODEL"]
+    query = np.ones(16, np.float32)
+    empty = make_map(tmp_path, "int8", 16, 0, (Band(0.2),))
+    assert c_map(native, "portable", empty, query, 1)[0] == STATUS["TATVPR_ERR_MAP_EMPTY"]
+    assert c_map(native, "portable", good, query, 1, k=0.0)[0] == STATUS["TATVPR_ERR_K"]
+    assert c_map(native, "portable", good, query, 1, tokens=2)[0] == STATUS["TATVPR_ERR_TOKENS"]
+    for value, name in ((np.nan, "NOT_FINITE"), (np.inf, "NOT_FINITE"), (0.0, "ARGUMENT")):
+        status = c_map(native, "portable", good, np.full(16, value, np.float32), 1)[0]
+        assert status == STATUS[f"TATVPR_ERR_{name}"]
