@@ -42,10 +42,9 @@ COMPUTE_POINTS = (
     *((k, 0.5) for k in (1.0, 0.4, 0.2)),
 )
 #: Standard operators that give the same bits however a compiler treats them.
-EXACT_OPERATORS = frozenset(
-    "Concat Add Sub Neg Max Min Relu Clip Reshape Slice Gather Transpose Squeeze Unsqueeze "
-    "Flatten Identity".split()
-)
+_MOVING = ("Concat", "Reshape", "Slice", "Gather", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
+_ROUNDING_ONCE = ("Identity", "Add", "Sub", "Neg", "Max", "Min", "Relu", "Clip")
+EXACT_OPERATORS = frozenset((*_MOVING, *_ROUNDING_ONCE))
 Progress = Callable[[str, int, int], None]
 
 
@@ -112,7 +111,7 @@ def build_artifact(
     if sign is not None:
         from tatvpr_edge.runtime.signature import sign_artifact
 
-        sign_artifact(made, sign)
+        sign_artifact(made, os.fspath(sign))
     return made
 
 

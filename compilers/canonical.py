@@ -1,9 +1,9 @@
 """The model hash: which network this is, whatever file, library or board it travels in.
 
-Every value gets a digest made of what computes it (operator, attributes, digests of its inputs), down
-to the bytes of the weights; the model hash is made of the descriptor's digest alone. So neither
-names, nor the order of nodes, nor metadata, nor function bodies, nor unused parts take part, and
-builds of one model for CPU, GPU and microcontroller share maps.
+Every value gets a digest made of what computes it (operator, attributes, digests of its inputs),
+down to the bytes of the weights; the model hash is made of the descriptor's digest alone. So
+neither names, nor the order of nodes, nor metadata, nor function bodies, nor unused parts take
+part, and builds of one model for CPU, GPU and microcontroller share maps.
 """
 
 from __future__ import annotations

@@ -67,12 +67,11 @@ def check_versions(model: onnx.ModelProto) -> None:
                     f"the ONNX file is of opset {version}: export it with "
                     f"opset {OPSETS.start} to {OPSETS.stop - 1}"
                 )
-        elif domain == DOMAIN:
-            if version != VERSION:
-                raise ModelError(
-                    f"the ONNX file uses version {version} of {DOMAIN}, this release knows "
-                    f"version {VERSION}: export and build with the same release"
-                )
+        elif domain == DOMAIN and version != VERSION:
+            raise ModelError(
+                f"the ONNX file uses version {version} of {DOMAIN}, this release knows "
+                f"version {VERSION}: export and build with the same release"
+            )
     if "" not in versions or DOMAIN not in versions:
         raise ModelError(
             f"the ONNX file uses no operators of {DOMAIN}: it is not a ternary place model; "

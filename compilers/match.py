@@ -9,13 +9,14 @@ what matches nothing (concatenation, reshapes, learned heads) stays standard ONN
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 
 from tatvpr_edge.compilers import ir
-from tatvpr_edge.compilers.checks import FRAME, K, TOKENS
+from tatvpr_edge.compilers.checks import FRAME, TOKENS, K
 from tatvpr_edge.compilers.graph import KEPT, STANDARD_DOMAINS, Graph, attribute, label
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN
@@ -300,7 +301,7 @@ class _Rewriter:
         if not all(name in self.graph.constants for name in node.input[1:] if name):
             return None
         values = [self.graph.constants[n].reshape(-1) if n else None for n in node.input[1:]]
-        starts, ends, axes, steps = (values + [None, None])[:4]
+        starts, ends, axes, steps = [*values, None, None][:4]
         if starts is None or ends is None or len(starts) != 1:
             return None
         axis = 0 if axes is None else int(axes[0])
@@ -324,7 +325,7 @@ class _Rewriter:
         parts: list[onnx.NodeProto],
         step: ir.Step,
         inputs: list[str],
-        outputs: object = None,
+        outputs: Sequence[str] | None = None,
     ) -> None:
         if any(id(part) in self.taken for part in parts):
             raise ModelError(f"{label(last)}: its pattern overlaps another one")
@@ -334,7 +335,7 @@ class _Rewriter:
         self.made[id(last)] = onnx.helper.make_node(
             type(step).__name__,
             inputs,
-            list(last.output[:1] if outputs is None else outputs),  # type: ignore[call-overload]
+            list(last.output[:1] if outputs is None else outputs),
             name=key,
             domain=FUSED,
             **{STEP: key},

@@ -21,8 +21,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from tatvpr_edge.boards.board import NATIVE, Board
-from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.compilers.elf import check_loadable
+from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.core_sources import (
     LINUX_FLAGS,
     NUMERIC_FLAGS,
@@ -101,7 +101,7 @@ def build_library(
     output: Path,
     defines: Sequence[str] = (),
 ) -> Compiler:
-    """Compile the core and ``model_c``, link them with ``objects`` to the shared library ``output``.
+    """Compile the core and ``model_c`` and link them with ``objects`` to ``output``.
 
     ``defines`` are added to every compilation (variants of the core).
 
@@ -151,10 +151,13 @@ def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], outpu
         return cached
     command = [*compiler.command, *flags, "-c", str(source), "-o", str(output)]
     run_tool(command, f"compiling {source.name}")
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as partial:
-        partial.write(output.read_bytes())
-    os.replace(partial.name, cached)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as partial:
+            partial.write(output.read_bytes())
+        os.replace(partial.name, cached)
+    except OSError:
+        return output  # a home that cannot be written costs time only
     return cached
 
 

@@ -27,12 +27,9 @@ ALIGN = 64
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value lies: "arena" at ``offset``, "weights" (constant ``index``), the input or output.
+    """Where a value lies; ``shape`` is in numbers, or C expressions of the token count."""
 
-    ``shape`` is in numbers, or C expressions of the token count.
-    """
-
-    kind: str  # "arena" | "constant" | "input" | "output"
+    kind: str  # "arena" (at offset) | "constant" (its index) | "input" | "output"
     shape: tuple[int | str, ...]
     offset: int = 0
     index: int = 0
