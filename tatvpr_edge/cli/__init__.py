@@ -1,1 +1,50 @@
+"""The command line: ``tatvpr-edge COMMAND``. Each command is a file of this folder.
 
+A command's file is imported when the command runs, not before, so that ``tatvpr-edge --help`` and
+the light commands do not wait for compilers. A file is named as its command and holds ``command``.
+
+Output: results on standard output, progress on standard error. ``--json`` prints one JSON document
+and nothing else. Errors are one line on standard error; exit status 1, 2 for wrong usage; a
+traceback only with ``--debug``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+#: Every command and its one line, in the order in which a newcomer meets them.
+COMMANDS = {
+    "demo": "Build, map and query with the shipped model and frames; a table and a picture.",
+    "doctor": "What this machine has and lacks for each job, with the remedy.",
+    "boards": "List the boards, or show one board's limits and verification.",
+    "models": "List the models, or show one model's sizes, recall and licence.",
+    "build": "Lower an ONNX model to an artifact for a board.",
+    "verify": "Check an artifact's signature, hashes and golden vectors.",
+    "map": "Make, extend or describe a place map.",
+    "query": "Where was this frame taken?",
+    "profile": "Measure latency and energy for each k.",
+    "power": "Show the power sensors found, live.",
+    "deploy": "Send an artifact to a board over SSH, atomically.",
+    "status": "What a board runs, and what it could go back to.",
+    "rollback": "Go back to the release before, on a board.",
+    "keys": "Make, list and trust signing keys.",
+    "train": "Train or distil a model.",
+    "evaluate": "Recall of a model on a data set, for each k.",
+    "export": "Export a checkpoint to ONNX.",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status (0, 1 for an error, 2 for wrong usage, 130 interrupted)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        from tatvpr_edge.cli.app import run
+    except ModuleNotFoundError as error:
+        print(
+            f"error: the command line needs {error.name}: pip install 'tatvpr-edge[cli]' "
+            "(on a board, use python -m tatvpr_edge.runtime)",
+            file=sys.stderr,
+        )
+        return 1
+    return run(arguments)

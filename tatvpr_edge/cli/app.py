@@ -1,0 +1,128 @@
+"""The group of all commands, loaded one by one, and the one place that prints errors."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from tatvpr_edge import __version__
+from tatvpr_edge.cli import COMMANDS
+from tatvpr_edge.spec.errors import TatvprError
+
+#: What to install for a module that a command needs and that is not there.
+_EXTRAS = {
+    "torch": "train",
+    "tvm": "build",
+    "onnx": "build",
+    "onnxruntime": "build",
+    "PIL": "cli",
+    "rich": "cli",
+    "matplotlib": "plot",
+    "tensorrt": "jetson",
+    "pycuda": "jetson",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports the one that is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's file."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"tatvpr_edge.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with a guess for a misspelt name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            guess = f": did you mean {close[0]!r}?" if close else ": see tatvpr-edge --help"
+            raise click.UsageError(f"there is no command {args[0]!r}{guess}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tatvpr-edge")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error (any position).")
+def group(debug: bool) -> None:
+    """Ternary, top-k gated visual place recognition on boards.
+
+    Begin with 'tatvpr-edge demo'.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line ``arguments``; the exit status."""
+    arguments, debug = _take_debug(arguments)
+    try:
+        result = group.main(args=arguments, prog_name="tatvpr-edge", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of our output went away (head, less): not an error, and nothing to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _explain(error)
+
+
+def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """``--debug`` is taken wherever it stands before ``--``."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [word for word in arguments[:end] if word != "--debug"]
+    return [*kept, *arguments[end:]], "--debug" in arguments[:end]
+
+
+def _explain(error: Exception) -> int:
+    if isinstance(error, click.UsageError):
+        usage = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        return _fail(error.format_message() + usage, 2)
+    if isinstance(error, click.ClickException):
+        return _fail(error.format_message(), error.exit_code)
+    if isinstance(error, TatvprError):
+        return _fail(str(error), 1)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.split(".")[0]
+        extra = _EXTRAS.get(package)
+        remedy = f"pip install 'tatvpr-edge[{extra}]'" if extra else f"pip install {package}"
+        return _fail(f"this command needs the Python package {package}: {remedy}", 1)
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{name}{error.strerror}", 1)
+    return _fail(
+        f"{type(error).__name__}: {error}: this is a fault of tatvpr-edge; run again with "
+        "--debug and report what it prints",
+        1,
+    )
+
+
+def _fail(text: str, status: int) -> int:
+    line = " ".join(text.split())
+    print(f"error: {line}", file=sys.stderr)
+    return status

@@ -1,0 +1,154 @@
+"""How commands speak: one JSON document, plain text, or progress on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.limits import check_fraction
+
+#: Where output has no terminal to tell its width (a pipe, a file), lines are not broken at 80.
+PIPE_WIDTH = 160
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
+)
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that never reads markup out of users' names."""
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = PIPE_WIDTH
+    return made
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output. NaN has no place in JSON and becomes null."""
+    click.echo(json.dumps(_plain(document), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not (abs(value) < float("inf")):
+        return None
+    return value
+
+
+def print_table(columns: list[str], rows: list[list[str]], right: tuple[str, ...] = ()) -> None:
+    """A plain table on standard output; columns named in ``right`` are set to the right."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+Step = Callable[[int], None]
+
+
+@contextlib.contextmanager
+def progress(label: str, total: int, quiet: bool = False) -> Iterator[Step]:
+    """A bar on standard error; call what it gives with the number of steps done.
+
+    Without a terminal one line says what was done, at the end. ``quiet`` says nothing.
+    """
+    shown = console(stderr=True)
+    if quiet or not shown.is_terminal:
+        done = 0
+
+        def count(steps: int) -> None:
+            nonlocal done
+            done += steps
+
+        yield count
+        if not quiet:
+            print(f"{label}: {done} of {total}", file=sys.stderr)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=shown, transient=False) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda steps: bar.advance(task, steps)
+
+
+def note(text: str, quiet: bool = False) -> None:
+    """One line on standard error."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+class _Fraction(click.ParamType):
+    """A number in (0, 1]; ``auto`` too where that is offered."""
+
+    def __init__(self, name: str, auto: bool = False) -> None:
+        self.name = name
+        self._auto = auto
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        if self._auto and value == "auto":
+            return "auto"
+        try:
+            return _number(value, self.name)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+K = _Fraction("k")
+K_OR_AUTO = _Fraction("k", auto=True)
+TOKENS = _Fraction("tokens")
+
+
+class KList(click.ParamType):
+    """``1,.6,.4,.2`` as floats, or with ``bands`` ``1,.2:.5`` as (k, tokens) pairs."""
+
+    name = "list"
+
+    def __init__(self, bands: bool = False) -> None:
+        self._bands = bands
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[Any]:
+        if not isinstance(value, str):
+            return list(value)
+        made: list[Any] = []
+        try:
+            for part in value.split(","):
+                k, _, tokens = part.partition(":")
+                if not self._bands:
+                    made.append(_number(part, "k"))
+                else:
+                    made.append((_number(k, "k"), _number(tokens or "1", "tokens")))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        if len(set(made)) != len(made):
+            self.fail(f"{value!r} names one value twice", param, ctx)
+        return made
+
+
+def _number(text: Any, name: str) -> float:
+    try:
+        return check_fraction(float(text), name)
+    except ValueError:
+        # A word: check_fraction refuses it with the range.
+        return check_fraction(text, name)

@@ -1,0 +1,116 @@
+"""``tatvpr-edge query FRAME...``: where is this?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tatvpr_edge.cli.output import (
+    K_OR_AUTO,
+    TOKENS,
+    json_option,
+    print_json,
+    print_table,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from tatvpr_edge.runtime import Localizer, Match
+
+
+@click.command("query")
+@click.argument("frames", nargs=-1, required=True, metavar="FRAME...", type=click.Path())
+@click.option(
+    "--artifact", type=click.Path(), help="Artifact to run (default: what this machine has)."
+)
+@click.option(
+    "--map", "map_path", type=click.Path(), help="Place map (default: the deployed one's)."
+)
+@click.option("--k", type=K_OR_AUTO, default="0.2", show_default=True, help="Fraction kept.")
+@click.option("--tokens", type=TOKENS, default="1", show_default=True, help="Patch tokens kept.")
+@click.option("--budget", help="With --k auto: 5W, 0.2J, 40ms, 70C or battery:2h.")
+@click.option("--preset", help="With --k auto: turbo or battery-saver.")
+@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Candidates.")
+@click.option("--backend", help="cpu or tensorrt (default: the best that runs here).")
+@json_option
+def command(
+    frames: tuple[str, ...],
+    artifact: str | None,
+    map_path: str | None,
+    k: float | str,
+    tokens: float,
+    budget: str | None,
+    preset: str | None,
+    top: int,
+    backend: str | None,
+    as_json: bool,
+) -> None:
+    """Where was each FRAME taken? A FRAME is an image file or a folder of them."""
+    from tatvpr_edge.cli.images import frame_files, read_frame
+    from tatvpr_edge.runtime import Localizer
+    from tatvpr_edge.spec.errors import DataError, FrameError, MapError
+
+    if k != "auto" and (budget or preset):
+        raise click.UsageError("--budget and --preset belong to --k auto")
+    files = [file for name in frames for file in frame_files(name)]
+    localizer = Localizer(
+        artifact, map_path, k, tokens, backend=backend, budget=budget, preset=preset
+    )
+    with localizer:
+        if localizer.map is None:
+            raise MapError("there is no map to search: give --map, made by 'tatvpr-edge map build'")
+        answers = []
+        with progress("queries", len(files), quiet=as_json or len(files) < 10) as step:
+            for file in files:
+                try:
+                    match = localizer.query(read_frame(file.path), top=top)
+                except FrameError as error:
+                    raise DataError(f"{file.path}: {error}") from None
+                answers.append((str(file.path), match))
+                step(1)
+        if as_json:
+            print_json([_document(name, match) for name, match in answers])
+            return
+        _print(answers, localizer)
+
+
+def _document(name: str, match: Match) -> dict[str, Any]:
+    return {"frame": name, **asdict(match)}
+
+
+def _print(answers: list[tuple[str, Match]], localizer: Localizer) -> None:
+    rows = []
+    for name, match in answers:
+        for rank, candidate in enumerate(match.candidates):
+            first = rank == 0
+            rows.append(
+                [
+                    name if first else "",
+                    candidate.tag or str(candidate.place),
+                    f"{candidate.score:.4f}",
+                    _position(candidate.pose),
+                    _verdict(match) if first else "",
+                    f"{match.k:g}" if first else "",
+                    f"{match.latency_ms:.1f}" if first else "",
+                ]
+            )
+    columns = ["frame", "place", "score", "position", "accepted", "k", "ms"]
+    if all(match.accepted is None for _, match in answers):
+        columns.remove("accepted")
+        rows = [row[:4] + row[5:] for row in rows]
+    print_table(columns, rows, right=("score", "k", "ms"))
+    if localizer.k == "auto" and localizer.governor is not None:
+        click.echo(localizer.governor.why())
+
+
+def _position(pose: tuple[float, ...] | None) -> str:
+    if pose is None:
+        return "unknown"
+    return " ".join(f"{value:.2f}" for value in pose[:3] if not math.isnan(value))
+
+
+def _verdict(match: Match) -> str:
+    return "" if match.accepted is None else ("yes" if match.accepted else "no")
