@@ -18,13 +18,13 @@ from tatvpr_edge.boards.board import NATIVE, Board
 from tatvpr_edge.boards.loader import load as load_board
 from tatvpr_edge.compilers import golden, ir
 from tatvpr_edge.compilers.checks import checked_graph
-from tatvpr_edge.compilers.core_run import CoreLibrary
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.report import BuildPlan, Tool, check_fit, step_kinds
 from tatvpr_edge.compilers.toolchains import build_library, find_compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
+from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.artifact import write_artifact
 from tatvpr_edge.spec.cache import host_artifact
 from tatvpr_edge.spec.core_sources import core_include
@@ -163,7 +163,7 @@ def _build_linux(job: _Job, place: Path, replace: bool) -> Path:
         if job.board.cpu.triple != NATIVE:
             job.progress(f"compiling for {job.board.name}", 0, 1)
             library = compile_linux(lowered, job.board, folder / "board")
-        core = CoreLibrary(host_library, lowered.blob)
+        core = open_library(host_library, lowered)
         drift = model_drift(lowered, job, core, folder)
         job.progress("golden vectors", 0, 1)
         entry, files = golden.make_golden(
@@ -206,6 +206,13 @@ def compile_linux(
     return library
 
 
+def open_library(library: Path, lowered: Lowered) -> Library:
+    """The library with its weights, which are written beside it."""
+    weights = library.with_suffix(".weights")
+    weights.write_bytes(lowered.blob)
+    return Library(library, weights)
+
+
 def llvm_target(board: Board) -> dict[str, object]:
     """TVM's target for the kernels that it compiles for a board."""
     if board.cpu.triple == NATIVE:
@@ -229,7 +236,7 @@ def is_exact(lowered: Lowered) -> bool:
 
 
 def model_drift(
-    lowered: Lowered, job: _Job, core: CoreLibrary, folder: Path
+    lowered: Lowered, job: _Job, core: Library, folder: Path
 ) -> list[golden.DriftPoint]:
     """Known drift of the model, or a measurement that is then remembered."""
     points = golden.points_within(job.k_range, lowered.matched.keeps_tokens)
@@ -237,7 +244,7 @@ def model_drift(
     if known is not None:
         return known
     library = compile_linux(lowered, load_board(HOST), folder / "permuted", ("-DTATVPR_PERMUTED",))
-    permuted = CoreLibrary(library, lowered.blob)
+    permuted = open_library(library, lowered)
     drift = golden.measure_drift(
         core, permuted, lowered.matched.image_size, points, progress=job.progress
     )
@@ -246,7 +253,7 @@ def model_drift(
 
 
 def _manifest(
-    job: _Job, lowered: Lowered, core: CoreLibrary, entry: golden.Golden, library: Path
+    job: _Job, lowered: Lowered, core: Library, entry: golden.Golden, library: Path
 ) -> Manifest:
     matched = lowered.matched
     native = job.board.cpu.triple == NATIVE
@@ -266,14 +273,14 @@ def _manifest(
             kind="shared-library",
             path=LIBRARY,
             triple=_host_triple() if native else job.board.cpu.triple,
-            kernels=core.kernels() if native else (),
+            kernels=core.kernel_names if native else (),
         ),
         created_with=f"tatvpr-edge {tatvpr_edge.__version__}",
         weights=WEIGHTS,
         golden=entry,
         k_range=job.k_range,
         memory={
-            "arena_bytes": core.arena_bytes,
+            "arena_bytes": int(core.info.arena_bytes),
             "planned_bytes": lowered.plan.arena_bytes,
             "weight_bytes": len(lowered.blob),
             "library_bytes": library.stat().st_size,
@@ -309,7 +316,7 @@ def _plan(job: _Job, lowered: Lowered) -> BuildPlan:
     if tools[-1].found is not None:
         with tempfile.TemporaryDirectory(prefix="tatvpr-plan-") as scratch:
             library = compile_linux(lowered, host, Path(scratch) / "host")
-            arena = CoreLibrary(library, lowered.blob, "portable").arena_bytes
+            arena = int(open_library(library, lowered).info.arena_bytes)
     needed = arena if arena is not None else lowered.plan.arena_bytes
     return BuildPlan(
         board=job.board.name,

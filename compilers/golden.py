@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.compilers.core_run import CoreLibrary
+from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.manifest import Golden, GoldenFrame, GoldenPoint
 
@@ -74,7 +75,7 @@ def points_within(k_range: tuple[float, float], keeps_tokens: bool) -> list[tupl
 
 
 def make_golden(
-    library: CoreLibrary, image_size: int, drift: Sequence[DriftPoint], exact: bool
+    library: Library, image_size: int, drift: Sequence[DriftPoint], exact: bool
 ) -> tuple[Golden, dict[str, bytes]]:
     """The manifest's entry and the files it names."""
     frames = golden_frames(image_size)
@@ -84,10 +85,9 @@ def make_golden(
         name = f"golden/frame{index}.rgb"
         files[name] = frame.tobytes()
         entries.append(GoldenFrame(name, frame.shape[1], frame.shape[0]))
-    run = library.run()
     points = []
     for point in drift:
-        rows = np.stack([run.describe(frame, point.k, point.tokens) for frame in frames])
+        rows = np.stack([describe(library, frame, point.k, point.tokens) for frame in frames])
         name = f"golden/k{_text(point.k)}-t{_text(point.tokens)}.f32"
         files[name] = rows.astype("<f4").tobytes()
         points.append(GoldenPoint(point.k, point.tokens, name, point.min_cosine))
@@ -99,8 +99,8 @@ def _text(value: float) -> str:
 
 
 def measure_drift(
-    core: CoreLibrary,
-    permuted: CoreLibrary,
+    core: Library,
+    permuted: Library,
     image_size: int,
     points: Sequence[tuple[float, float]],
     frames: int = DRIFT_FRAMES,
@@ -110,8 +110,7 @@ def measure_drift(
 
     def one(seed: int) -> list[float]:
         frame = synthetic_frame(seed, image_size, image_size)
-        a, b = core.run(), permuted.run()
-        return [_cosine(a.describe(frame, *p), b.describe(frame, *p)) for p in points]
+        return [cosine(describe(core, frame, *p), describe(permuted, frame, *p)) for p in points]
 
     smallest = np.full(len(points), np.inf)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -122,7 +121,13 @@ def measure_drift(
     return [DriftPoint(k, t, float(s)) for (k, t), s in zip(points, smallest, strict=True)]
 
 
-def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def describe(library: Library, frame: U8, k: float, tokens: float) -> NDArray[np.float32]:
+    """Descriptor float32 [D] of an RGB frame uint8 [H, W, 3]."""
+    return library.describe(check_frame(frame), k, tokens).descriptor
+
+
+def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Cosine of two vectors, at most 1."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     return min(1.0, float(x @ y / np.sqrt((x @ x) * (y @ y))))
 
