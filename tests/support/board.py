@@ -80,9 +80,9 @@ elif words[0] == "serve":
             os.kill(os.getpid(), signal.SIGKILL)
         if "service-leaks" in how:
             leaked += [os.dup(1) for _ in range(5)]
-        answer = {"ok": "service-wrong" not in how, "error": "descriptors differ", "latency_ms": 1.0,
-                  "promised_bytes": 1000, "grown_bytes": 2**33 if "service-fat" in how else 1000,
-                  "descriptors": 5 + len(leaked)}
+        answer = {"ok": "service-wrong" not in how, "error": "descriptors differ",
+                  "latency_ms": 1.0, "promised_bytes": 1000, "descriptors": 5 + len(leaked),
+                  "grown_bytes": 2**33 if "service-fat" in how else 1000}
         data = json.dumps(answer).encode()
         connection.sendall(struct.pack(">II", len(data), 0) + data)
         connection.close()
