@@ -60,15 +60,17 @@ class Tuning:
     """Every constant of the policy, in the order of tatvpr_governor_tuning."""
 
     margin: float = 0.03  # aims this share below the limit
-    fast_over: float = 1.08  # two samples above this multiple of the limit: down at once
+    fast_over: float = 1.08  # filtered power above this multiple of the limit: down at once
     stale_s: float = 2.0  # older power and temperature are no telemetry
     battery_stale_s: float = 90.0  # fuel gauges are slow
     settle_s: float = 2.0  # sensors lag at most this long behind a switch
     up_wait_s: float = 5.0
     step_wait_s: float = 15.0  # the same where the effect cannot be predicted
     peak_hold_s: float = 30.0
-    power_tau_s: float = 1.5
+    quick_tau_s: float = 0.5
+    power_tau_s: float = 1.5  # long enough to even out single queries
     slow_tau_s: float = 6.0
+    most_stretch: float = 6.0  # the filters above are at most this much longer for rare queries
     rate_tau_s: float = 8.0
     debt_down_s: float = 0.6  # a debt of this many seconds of the budget: down
     debt_cap_s: float = 3.0
@@ -148,7 +150,7 @@ class Policy:
         self.started = False
         self.start_s = 0.0
         self.last_s = 0.0
-        self.limit = limit  # a battery's changes with time
+        self.limit = 0.0 if kind == Kind.BATTERY else limit  # a battery's changes with time
         # Demand: decayed sums of queries, busy time and seconds.
         self.sum_queries = 0.0
         self.sum_busy_ms = 0.0
@@ -158,21 +160,22 @@ class Policy:
         self.sum_expected_ms = 0.0
         self.sum_seen = 0.0
         self.ratio = 1.0
-        # Power: decayed sums, fast and slow.
+        # Power: decayed sums of three speeds.
         self.seen_s = -math.inf
         self.temperature_seen_s = -math.inf
         self.battery_seen_s = -math.inf
         self.battery_mj = 0.0
-        self.power = NAN
-        self.previous = NAN
+        self.stretch = 1.0
+        self.quick_sum = 0.0
+        self.quick_s = 0.0
         self.fast_sum = 0.0
         self.fast_s = 0.0
         self.slow_sum = 0.0
         self.slow_s = 0.0
+        self.quick = NAN
         self.filtered = NAN
         self.slow = NAN
         self.debt = 0.0
-        self.base = 0.0
         self.gain = 1.0
         self.moved_s = -math.inf  # when power last moved by itself
         # Temperature: two decayed means, whose difference is the slope.
@@ -189,7 +192,6 @@ class Policy:
         self.settle_until_s = -math.inf
         self.up_since_s = NAN
         self.fresh = True
-        self.fresh_s = 0.0
         self.raised_s = -math.inf
         self.raised_to = -1
         self.fails = 0
@@ -205,9 +207,9 @@ class Policy:
         """Takes in what was measured, and returns the level from now on."""
         dt = self._advance(x.now_s)
         self._take_demand(x, dt)
+        self._take_battery(x)
         self._take_power(x, dt)
         self._take_temperature(x, dt)
-        self._take_battery(x)
         if self.kind == Kind.NONE:
             self.level = self.preset
             self.reason = Reason.PRESET
@@ -267,7 +269,6 @@ class Policy:
             self.started = True
             self.start_s = now_s
             self.last_s = now_s
-            self.fresh_s = now_s
             return 0.0
         dt = now_s - self.last_s
         self.last_s = now_s
@@ -293,13 +294,13 @@ class Policy:
 
     def _forget(self, now_s: float) -> None:
         """Filters start anew: what they hold is about another time."""
+        self.quick_sum = self.quick_s = 0.0
         self.fast_sum = self.fast_s = self.slow_sum = self.slow_s = 0.0
-        self.filtered = self.slow = self.power = self.previous = NAN
+        self.quick = self.filtered = self.slow = NAN
         self.heat_fast = self.heat_slow = NAN
         self.up_since_s = NAN
         self.learning = False
         self.fresh = True
-        self.fresh_s = now_s
         for i in range(PEAKS):
             self.peaks[i] = -math.inf
         self.peak_until_s = now_s
@@ -332,17 +333,29 @@ class Policy:
             if self.debt > cap:
                 self.debt = cap
         self.seen_s = x.now_s - x.power_age_s
-        self.previous = self.power
-        self.power = x.power_mw
         if x.now_s < self.settle_until_s:
             return
-        keep = self.t.power_tau_s / (self.t.power_tau_s + dt)
+        # Where queries are rare, the filters have to be long enough to even them out.
+        rate, stretch = self.rate_hz(), 1.0
+        if rate > 0.0 and 2.0 / rate > self.t.power_tau_s:
+            stretch = 2.0 / (rate * self.t.power_tau_s)
+            if stretch > self.t.most_stretch:
+                stretch = self.t.most_stretch
+        self.stretch = stretch
+        tau_s = self.t.quick_tau_s * stretch
+        keep = tau_s / (tau_s + dt)
+        self.quick_sum = self.quick_sum * keep + x.power_mw * dt
+        self.quick_s = self.quick_s * keep + dt
+        tau_s = self.t.power_tau_s * stretch
+        keep = tau_s / (tau_s + dt)
         self.fast_sum = self.fast_sum * keep + x.power_mw * dt
         self.fast_s = self.fast_s * keep + dt
-        keep = self.t.slow_tau_s / (self.t.slow_tau_s + dt)
+        tau_s = self.t.slow_tau_s * stretch
+        keep = tau_s / (tau_s + dt)
         self.slow_sum = self.slow_sum * keep + x.power_mw * dt
         self.slow_s = self.slow_s * keep + dt
         if self.fast_s > 0.0:
+            self.quick = self.quick_sum / self.quick_s
             self.filtered = self.fast_sum / self.fast_s
             self.slow = self.slow_sum / self.slow_s
             if abs(self.filtered - self.slow) > 0.05 * self.slow:
@@ -391,28 +404,30 @@ class Policy:
 
     def _hold_power(self, now_s: float) -> None:
         t = self.t
-        if self.fast_s < 0.5 or (self.fresh and (self.fast_s < 0.9 or self.sum_s < 1.5)):
+        if self.fast_s < 0.9 * self.stretch or (self.fresh and self.sum_s < 1.5):
             self.reason = Reason.START if self.fresh else Reason.SETTLING
             return
-        sure = self.previous if self.previous < self.power else self.power
-        over = sure > t.fast_over * self.limit or self.debt > t.debt_down_s * self.limit
+        # A single query may exceed the budget while it runs: that alone is no debt.
+        allowed = t.debt_down_s * self.limit
+        single = self.cost_mj[self.level] if self.costs_known else 0.0
+        over = self.filtered > t.fast_over * self.limit or self.debt > allowed + single
+        may_rise = self.debt <= 0.3 * allowed + single
         if not self.costs_known:
-            self._step_by_step(now_s, over, self.filtered < 0.88 * self.limit and self.debt <= 0.0)
+            self._step_by_step(now_s, over, self.filtered < 0.88 * self.limit and may_rise)
             return
-        if self.learning and (self.fast_s > 0.8 or over):
+        if self.learning and (over or self.slow_s >= 3.0 * self.stretch):
             self._learn()
         load = self.filtered - self.query_mw(self.level)
         if load < 0.0:
             load = 0.0
-        self.base = load
-        if over and sure - self.query_mw(self.level) > load:
-            load = sure - self.query_mw(self.level)
         self._note_peak(now_s, load)
+        if over and self.quick - self.query_mw(self.level) > load:
+            load = self.quick - self.query_mw(self.level)  # the filter lags behind a new load
         repay = self.debt / t.debt_repay_s
         if repay > 0.1 * self.limit:
             repay = 0.1 * self.limit
         target = self.limit * (1.0 - t.margin)
-        self._choose(now_s, over, load, target - repay, target, self.debt <= 0.0)
+        self._choose(now_s, over, load, target - repay, target, may_rise)
 
     def _hold_latency(self, now_s: float) -> None:
         if self.sum_seen < 3.0:
@@ -428,11 +443,12 @@ class Policy:
         self._choose(now_s, over, self.ratio, target, target, True)
 
     def _hold_energy(self, now_s: float) -> None:
-        if self.learning and self.fast_s > 0.8:
+        if self.learning and self.slow_s >= 3.0 * self.stretch:
             self._learn()
         self._note_peak(now_s, self.gain)
+        target = self.budget * (1.0 - self.t.margin)
         over = self.gain * self.cost_mj[self.level] > self.budget
-        self._choose(now_s, over, self.gain, self.budget, self.budget, True)
+        self._choose(now_s, over, self.gain, target, target, True)
 
     def _hold_temperature(self, now_s: float) -> None:
         t = self.t
@@ -558,7 +574,7 @@ class Policy:
             return True
         if self.recent_switches(now_s) >= most:
             return False
-        calm = now_s - self.moved_s > self.t.slow_tau_s and self.slow_s > 2.0
+        calm = now_s - self.moved_s > self.t.slow_tau_s and self.slow_s > 2.0 * self.stretch
         self.learning = calm and self.costs_known
         if self.learning:
             self.before_mw = self.slow
@@ -568,17 +584,20 @@ class Policy:
         self.switch_at = (self.switch_at + 1) % MAX_SWITCHES
         self.settle_until_s = now_s + self.t.settle_s
         self.up_since_s = NAN
+        self.quick_sum = self.quick_s = 0.0
         self.fast_sum = self.fast_s = self.slow_sum = self.slow_s = 0.0
         self.moved_s = -math.inf
+        if not self.latencies_known:  # the old level's latencies say nothing about the new one
+            self.sum_seen_ms = self.sum_seen = 0.0
         return True
 
     def _learn(self) -> None:
         """The gain from a switch that nothing else disturbed: measured over expected change."""
         self.learning = False
         expected = self._rate_at(self.level) * self.cost_mj[self.level] - self.before_query_mw
-        if abs(expected) < 0.05 * self.filtered:
+        if abs(expected) < 0.05 * self.slow:
             return
-        seen = (self.filtered - self.before_mw) / expected
+        seen = (self.slow - self.before_mw) / expected
         if seen < 0.5:
             seen = 0.5
         if seen > 2.0:
@@ -594,7 +613,8 @@ class Policy:
             self.fails = 0
             return
         settled_s = self.raised_s + self.t.settle_s + 3.0
-        if self.moved_s > settled_s and self.costs_known:
+        power = self.kind == Kind.POWER or self.kind == Kind.BATTERY
+        if power and self.costs_known and self.moved_s > settled_s:
             return  # another load came: the move itself was right
         if self.fails < 20:
             self.fails += 1

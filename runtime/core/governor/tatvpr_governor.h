@@ -63,8 +63,10 @@ typedef struct tatvpr_governor_tuning {
     double up_wait_s;
     double step_wait_s;
     double peak_hold_s;
+    double quick_tau_s;
     double power_tau_s;
     double slow_tau_s;
+    double most_stretch;
     double rate_tau_s;
     double debt_down_s;
     double debt_cap_s;
@@ -113,12 +115,12 @@ typedef struct tatvpr_governor {
     double sum_queries, sum_busy_ms, sum_s;
     double sum_seen_ms, sum_expected_ms, sum_seen, ratio;
     double seen_s, temperature_seen_s, battery_seen_s, battery_mj;
-    double power, previous, fast_sum, fast_s, slow_sum, slow_s, filtered, slow;
-    double debt, base, gain, moved_s;
+    double stretch, quick_sum, quick_s, fast_sum, fast_s, slow_sum, slow_s, quick, filtered, slow;
+    double debt, gain, moved_s;
     double heat_fast, heat_slow, ahead_c;
     double peaks[TATVPR_GOVERNOR_PEAKS], peak_until_s;
     double switches[TATVPR_GOVERNOR_SWITCHES], settle_until_s, up_since_s;
-    double fresh_s, raised_s, block_until_s, before_mw, before_query_mw;
+    double raised_s, block_until_s, before_mw, before_query_mw;
     int32_t peak_at, switch_at, fresh, raised_to, fails, block_level, learning;
 } tatvpr_governor;
 
