@@ -1,0 +1,362 @@
+"""A user hands in an ONNX file that cannot be built: one clear error, before anything is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.spec.errors import ModelError, TatvprError
+from tatvpr_edge.spec.operators import DOMAIN
+
+Make = Callable[..., onnx.ModelProto]
+
+
+def weight(model: onnx.ModelProto, name: str) -> np.ndarray[Any, Any]:
+    return next(
+        numpy_helper.to_array(t).copy() for t in model.graph.initializer if t.name == name
+    )
+
+
+def replace_weight(model: onnx.ModelProto, name: str, values: np.ndarray[Any, Any]) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(values, name))
+            return
+    raise KeyError(name)
+
+
+def node(model: onnx.ModelProto, op_type: str, index: int = 0) -> onnx.NodeProto:
+    return [n for n in model.graph.node if n.op_type == op_type][index]
+
+
+def refused(model: onnx.ModelProto, tmp_path: Path, *words: str) -> str:
+    """The error text, which names every one of ``words`` and is one line."""
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError) as caught:
+        checked_graph(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert word in text, text
+    return text
+
+
+class TestWeights:
+    @pytest.mark.parametrize("position", [0, 5])
+    def test_illegal_ternary_code_three(self, tiny: Make, tmp_path: Path, position: int) -> None:
+        model = tiny()
+        packed = weight(model, "blocks.0.qkv.weight")
+        packed.view(np.uint8)[3, position] |= 0b11
+        replace_weight(model, "blocks.0.qkv.weight", packed)
+        refused(model, tmp_path, "blocks.0.qkv", "code 3", "row 3")
+
+    def test_padding_that_is_not_zero(self, tiny: Make, tmp_path: Path) -> None:
+        """A row of 48 weights has no padding; one of 46 has two weights of it."""
+        model = tiny()
+        packed = weight(model, "head.proj.weight")
+        wider = np.concatenate([packed, packed[:, :1]], axis=1)
+        replace_weight(model, "head.proj.weight", wider)
+        refused(model, tmp_path, "head.proj", "cannot hold 48")
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize("name", ["blocks.1.up.scale", "norm.weight", "pos_embed"])
+    def test_not_finite(self, tiny: Make, tmp_path: Path, name: str, value: float) -> None:
+        model = tiny()
+        values = weight(model, name)
+        values.reshape(-1)[0] = value
+        replace_weight(model, name, values)
+        refused(model, tmp_path, name, "NaN or infinite")
+
+    @pytest.mark.parametrize("value", [0.0, -1.0])
+    @pytest.mark.parametrize("name", ["blocks.1.up.scale", "patch_embed.scale"])
+    def test_scale_not_above_zero(
+        self, tiny: Make, tmp_path: Path, name: str, value: float
+    ) -> None:
+        model = tiny()
+        values = weight(model, name)
+        values.reshape(-1)[0] = value
+        replace_weight(model, name, values)
+        refused(model, tmp_path, name, "above zero")
+
+    def test_bias_of_another_length(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        replace_weight(model, "blocks.0.out.bias", np.zeros(7, np.float32))
+        refused(model, tmp_path, "blocks.0.out.bias", "[48]")
+
+    def test_weights_that_are_computed(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        model.graph.node.insert(0, helper.make_node("Neg", ["blocks.0.qkv.bias"], ["negated"]))
+        node(model, "TernaryMatMul").input[4] = "negated"
+        refused(model, tmp_path, "blocks.0.qkv", "bias is not a constant")
+
+
+class TestOperators:
+    @pytest.mark.parametrize("name", ["PatchEmbed", "TopKGate", "TernaryMatMul", "QuantAttention"])
+    def test_a_missing_body(self, tiny: Make, tmp_path: Path, name: str) -> None:
+        model = tiny()
+        bodies = [f for f in model.functions if f.name != name]
+        del model.functions[:]
+        model.functions.extend(bodies)
+        refused(model, tmp_path, name, "function body", "export")
+
+    def test_an_unknown_operator_of_ours(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        node(model, "KeepTokens").op_type = "DropTokens"
+        refused(model, tmp_path, "DropTokens", "PatchEmbed, TopKGate")
+
+    def test_an_unknown_standard_operator(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        node(model, "Gelu").op_type = "Gelooo"
+        refused(model, tmp_path, "Gelooo")
+
+    def test_an_unknown_domain(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        node(model, "Gelu").domain = "com.example"
+        model.opset_import.append(helper.make_opsetid("com.example", 1))
+        refused(model, tmp_path, "com.example", "domain")
+
+    def test_our_operators_of_a_newer_version(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        for entry in model.opset_import:
+            if entry.domain == DOMAIN:
+                entry.version = 2
+        refused(model, tmp_path, "version 2", DOMAIN)
+
+    @pytest.mark.parametrize("version", [9, 99])
+    def test_a_standard_opset_outside_of_the_range(
+        self, tiny: Make, tmp_path: Path, version: int
+    ) -> None:
+        model = tiny()
+        for entry in model.opset_import:
+            if entry.domain == "":
+                entry.version = version
+        refused(model, tmp_path, f"opset {version}", "18 to 22")
+
+    def test_a_newer_file_format(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        model.ir_version = 999
+        refused(model, tmp_path, "999", "newer")
+
+    @pytest.mark.parametrize(
+        ("name", "value", "words"),
+        [
+            ("group", 5, ("group 5", "48")),
+            ("group", 0, ("group 0",)),
+            ("scope", 2, ("scope is 2",)),
+            ("flavour", 1, ("unknown attribute", "flavour")),
+        ],
+    )
+    def test_attributes_of_the_gate(
+        self, tiny: Make, tmp_path: Path, name: str, value: int, words: tuple[str, ...]
+    ) -> None:
+        model = tiny()
+        gate = node(model, "TopKGate")
+        kept = [a for a in gate.attribute if a.name != name]
+        del gate.attribute[:]
+        gate.attribute.extend([*kept, helper.make_attribute(name, value)])
+        refused(model, tmp_path, "TopKGate", *words)
+
+    @pytest.mark.parametrize("heads", [0, 5])
+    def test_heads_that_do_not_divide(self, tiny: Make, tmp_path: Path, heads: int) -> None:
+        model = tiny()
+        node(model, "QuantAttention").attribute[0].i = heads
+        refused(model, tmp_path, "QuantAttention", f"{heads} heads")
+
+    def test_attention_without_heads(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        del node(model, "QuantAttention").attribute[:]
+        refused(model, tmp_path, "QuantAttention", "heads")
+
+    def test_a_matmul_whose_activations_no_gate_made(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        product = node(model, "TernaryMatMul", 1)
+        product.input[1] = "blocks.0.qkv.s"
+        refused(model, tmp_path, "blocks.0.out", "one TopKGate")
+
+    def test_a_second_keep_tokens(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        keep = node(model, "KeepTokens")
+        twin = onnx.NodeProto()
+        twin.CopyFrom(keep)
+        twin.name, twin.output[0] = "again", "again"
+        nodes = list(model.graph.node)
+        nodes.insert(nodes.index(keep) + 1, twin)
+        after = next(n for n in nodes[nodes.index(twin) + 1 :] if keep.output[0] in n.input)
+        del model.graph.node[:]
+        after.input[list(after.input).index(keep.output[0])] = "again"
+        model.graph.node.extend(nodes)
+        refused(model, tmp_path, "more than one KeepTokens")
+
+    def test_k_used_for_something_else(self, tiny: Make, tmp_path: Path) -> None:
+        from tatvpr_edge.compilers.match import match
+
+        model = tiny()
+        last = node(model, "LpNormalization")
+        last.output[0] = "unit"
+        model.graph.node.append(helper.make_node("Mul", ["unit", "k"], ["descriptor"]))
+        path = tmp_path / "odd.onnx"
+        onnx.save(model, path)
+        with pytest.raises(ModelError, match="'k' is used outside"):
+            match(checked_graph(path))
+
+
+class TestInterface:
+    @pytest.mark.parametrize(
+        ("dtype", "shape"),
+        [
+            (TensorProto.FLOAT, [32, 32, 3]),
+            (TensorProto.UINT8, [32, 48, 3]),
+            (TensorProto.UINT8, [3, 32, 32]),
+            (TensorProto.UINT8, [1, 32, 32, 3]),
+            (TensorProto.UINT8, ["h", "w", 3]),
+        ],
+    )
+    def test_a_frame_of_another_kind(
+        self, tiny: Make, tmp_path: Path, dtype: int, shape: list[Any]
+    ) -> None:
+        model = tiny()
+        model.graph.input[0].CopyFrom(helper.make_tensor_value_info("frame", dtype, shape))
+        refused(model, tmp_path, "frame", "uint8 [S, S, 3]")
+
+    def test_k_that_is_a_vector(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        model.graph.input[1].CopyFrom(helper.make_tensor_value_info("k", TensorProto.FLOAT, [1]))
+        refused(model, tmp_path, "'k'", "float32 []")
+
+    def test_an_input_that_is_missing(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny(keep=False)
+        del model.graph.input[2]
+        refused(model, tmp_path, "frame, k", "tokens")
+
+    def test_an_output_of_another_name(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        node(model, "LpNormalization").output[0] = "embedding"
+        model.graph.output[0].name = "embedding"
+        refused(model, tmp_path, "embedding", "descriptor")
+
+    def test_a_descriptor_that_is_a_matrix(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        norm = node(model, "LpNormalization")
+        norm.input[0] = "head.proj"
+        model.graph.output[0].CopyFrom(
+            helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, [1, 40])
+        )
+        refused(model, tmp_path, "descriptor", "float32 [D]")
+
+    def test_a_patch_that_does_not_tile_the_frame(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        replace_weight(model, "patch_embed.weight", np.ones((48, 7 * 7 * 3), np.int8))
+        refused(model, tmp_path, "patch_embed", "32-pixel")
+
+
+class TestFiles:
+    def test_a_file_that_does_not_exist(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match="no such ONNX file"):
+            checked_graph(tmp_path / "none.onnx")
+
+    def test_an_empty_file(self, tmp_path: Path) -> None:
+        (tmp_path / "empty.onnx").write_bytes(b"")
+        with pytest.raises(ModelError, match="holds no graph"):
+            checked_graph(tmp_path / "empty.onnx")
+
+    def test_a_picture(self, tmp_path: Path) -> None:
+        (tmp_path / "cat.onnx").write_bytes(b"\xff\xd8\xff\xe0" + bytes(range(256)))
+        with pytest.raises(ModelError, match="not an ONNX file"):
+            checked_graph(tmp_path / "cat.onnx")
+
+    @given(cut=st.floats(0, 0.999))
+    def test_a_file_cut_anywhere_is_refused_and_never_crashes(
+        self, tiny_file: Path, tmp_path_factory: Any, cut: float
+    ) -> None:
+        data = tiny_file.read_bytes()
+        path = Path(tmp_path_factory.mktemp("cut")) / "cut.onnx"
+        path.write_bytes(data[: int(len(data) * cut)])
+        with pytest.raises(TatvprError):
+            checked_graph(path)
+
+
+class TestExternalData:
+    @pytest.fixture
+    def external(self, tiny: Make, tmp_path: Path) -> Path:
+        """A good model whose large tensors lie in weights.data."""
+        folder = tmp_path / "model"
+        folder.mkdir()
+        path = folder / "tiny.onnx"
+        onnx.save(
+            tiny(), path, save_as_external_data=True, location="weights.data", size_threshold=64
+        )
+        return path
+
+    def relocate(self, path: Path, **changes: str) -> None:
+        model = onnx.load(path, load_external_data=False)
+        tensor = next(t for t in model.graph.initializer if t.external_data)
+        for entry in tensor.external_data:
+            if entry.key in changes:
+                entry.value = changes[entry.key]
+        path.write_bytes(model.SerializeToString())
+
+    def test_beside_the_model_is_read(self, external: Path, tiny_file: Path) -> None:
+        graph, plain = checked_graph(external), checked_graph(tiny_file)
+        for name, value in plain.constants.items():
+            assert np.array_equal(graph.constants[name], value)
+
+    @pytest.mark.parametrize(
+        "location",
+        ["../weights.data", "a/../../weights.data", "..\\weights.data", "C:\\weights.data", ""],
+    )
+    def test_outside_of_the_folder(self, external: Path, location: str) -> None:
+        (external.parent.parent / "weights.data").write_bytes(bytes(100_000))
+        self.relocate(external, location=location)
+        with pytest.raises(ModelError, match="in the model's own folder"):
+            checked_graph(external)
+
+    def test_an_absolute_path(self, external: Path) -> None:
+        self.relocate(external, location=str(external.parent / "weights.data"))
+        with pytest.raises(ModelError, match="in the model's own folder"):
+            checked_graph(external)
+
+    @pytest.mark.parametrize("link", [os.symlink, os.link])
+    def test_a_link(self, external: Path, link: Callable[[Path, Path], None]) -> None:
+        data = external.parent / "weights.data"
+        elsewhere = external.parent.parent / "elsewhere.data"
+        data.rename(elsewhere)
+        link(elsewhere, data)
+        with pytest.raises(ModelError, match="link"):
+            checked_graph(external)
+
+    def test_a_folder_that_is_a_link(self, external: Path, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (external.parent / "weights.data").rename(outside / "weights.data")
+        (external.parent / "inside").symlink_to(outside)
+        self.relocate(external, location="inside/weights.data")
+        with pytest.raises(ModelError, match="symbolic link"):
+            checked_graph(external)
+
+    def test_a_missing_file(self, external: Path) -> None:
+        (external.parent / "weights.data").unlink()
+        with pytest.raises(ModelError, match="missing"):
+            checked_graph(external)
+
+    def test_a_short_file(self, external: Path) -> None:
+        data = external.parent / "weights.data"
+        data.write_bytes(data.read_bytes()[:100])
+        with pytest.raises(ModelError, match="are needed"):
+            checked_graph(external)
+
+    @pytest.mark.parametrize("changes", [{"offset": "-5"}, {"length": "7"}, {"offset": "1e3"}])
+    def test_numbers_that_make_no_sense(self, external: Path, changes: dict[str, str]) -> None:
+        self.relocate(external, **changes)
+        with pytest.raises(ModelError, match="external data"):
+            checked_graph(external)
