@@ -1,0 +1,135 @@
+/* A CUDA driver whose kernels run on the CPU: the handful of entry points that our runtime and our
+ * plugins call. Memory is host memory; kernels are this project's own sources (see cuda_on_cpu.h),
+ * found by name; everything is synchronous. */
+#include "cuda_on_cpu.h"
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <tuple>
+#include <utility>
+
+namespace gate_token {
+#include "gate_token.inc"
+#undef THREADS
+#undef WARPS
+#undef FULL_WARP
+}
+namespace gate_image {
+#include "gate_image.inc"
+#undef THREADS
+#undef WARPS
+#undef FULL_WARP
+}
+namespace ternary_mma {
+#include "ternary_mma.inc"
+#undef THREADS
+}
+namespace ternary_dp4a {
+#include "ternary_dp4a.inc"
+#undef THREADS
+#undef TOKENS
+#undef FULL_WARP
+}
+namespace patch_embed {
+#include "patch_embed.inc"
+#undef THREADS
+#undef FULL_WARP
+}
+namespace attention {
+#include "attention.inc"
+#undef THREADS
+#undef WARPS
+#undef FULL_WARP
+}
+namespace keep_tokens {
+#include "keep_tokens.inc"
+}
+
+using Launch = std::function<void(int, int, int, void **)>;
+
+template <class... A, std::size_t... I>
+static Launch launcher(void (*kernel)(A...), std::index_sequence<I...>) {
+    return [kernel](int x, int y, int threads, void **arguments) {
+        auto copy = std::make_tuple(*static_cast<A *>(arguments[I])...);
+        emu::launch(x, y, threads, [&] { std::apply(kernel, copy); });
+    };
+}
+template <class... A> static Launch launcher(void (*kernel)(A...)) {
+    return launcher(kernel, std::index_sequence_for<A...>{});
+}
+
+static const std::map<std::string, Launch> &kernels() {
+    static const std::map<std::string, Launch> table = {
+        {"tatvpr_gate_token", launcher(gate_token::tatvpr_gate_token)},
+        {"tatvpr_quantise_score", launcher(gate_image::tatvpr_quantise_score)},
+        {"tatvpr_image_select", launcher(gate_image::tatvpr_image_select)},
+        {"tatvpr_image_compact", launcher(gate_image::tatvpr_image_compact)},
+        {"tatvpr_ternary_gather", launcher(gate_image::tatvpr_ternary_gather)},
+        {"tatvpr_ternary_mma", launcher(ternary_mma::tatvpr_ternary_mma)},
+        {"tatvpr_ternary_dp4a", launcher(ternary_dp4a::tatvpr_ternary_dp4a)},
+        {"tatvpr_patch_embed", launcher(patch_embed::tatvpr_patch_embed)},
+        {"tatvpr_attention_scales", launcher(attention::tatvpr_attention_scales)},
+        {"tatvpr_attention_quantise", launcher(attention::tatvpr_attention_quantise)},
+        {"tatvpr_attention", launcher(attention::tatvpr_attention)},
+        {"tatvpr_attention_cls", launcher(attention::tatvpr_attention_cls)},
+        {"tatvpr_keep_select", launcher(keep_tokens::tatvpr_keep_select)},
+        {"tatvpr_keep_gather", launcher(keep_tokens::tatvpr_keep_gather)},
+    };
+    return table;
+}
+
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
+
+extern "C" {
+int cuInit(unsigned) { return SUCCESS; }
+int cuDeviceGet(int *device, int) { return *device = 0, SUCCESS; }
+int cuDevicePrimaryCtxRetain(void **context, int) { return *context = nullptr, SUCCESS; }
+int cuCtxSetCurrent(void *) { return SUCCESS; }
+int cuStreamCreate(void **stream, unsigned) { return *stream = nullptr, SUCCESS; }
+int cuStreamSynchronize(void *) { return SUCCESS; }
+int cuDeviceGetName(char *name, int size, int) {
+    return snprintf(name, (size_t)size, "CUDA on CPU"), SUCCESS;
+}
+int cuDeviceGetAttribute(int *value, int attribute, int) {
+    return *value = attribute == 75 ? 8 : 7, SUCCESS;
+}
+int cuDriverGetVersion(int *version) { return *version = 12060, SUCCESS; }
+int cuGetErrorName(int error, const char **text) {
+    *text = error == NOT_FOUND       ? "CUDA_ERROR_NOT_FOUND"
+            : error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY"
+                                     : "CUDA_ERROR_INVALID_VALUE";
+    return SUCCESS;
+}
+int cuMemAlloc_v2(uint64_t *pointer, size_t bytes) {
+    *pointer = (uint64_t)(uintptr_t)malloc(bytes);
+    return *pointer ? SUCCESS : OUT_OF_MEMORY;
+}
+int cuMemFree_v2(uint64_t pointer) { return free((void *)(uintptr_t)pointer), SUCCESS; }
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *) {
+    return memcpy((void *)(uintptr_t)to, from, bytes), SUCCESS;
+}
+int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *) {
+    return memcpy(to, (void *)(uintptr_t)from, bytes), SUCCESS;
+}
+int cuMemsetD8Async(uint64_t at, unsigned char value, size_t bytes, void *) {
+    return memset((void *)(uintptr_t)at, value, bytes), SUCCESS;
+}
+int cuModuleLoadData(void **module, const void *image) {
+    if (memcmp(image, "\177ELF", 4)) return INVALID_VALUE; /* a cubin is an ELF file */
+    return *module = (void *)1, SUCCESS;
+}
+int cuModuleGetFunction(const void **function, void *, const char *name) {
+    auto found = kernels().find(name);
+    if (found == kernels().end()) return NOT_FOUND;
+    return *function = &found->second, SUCCESS;
+}
+int cuLaunchKernel(const void *function, unsigned x, unsigned y, unsigned, unsigned threads,
+                   unsigned, unsigned, unsigned shared, void *, void **arguments, void **) {
+    if (!x || !y || threads > emu::MAX_THREADS || shared > sizeof emu::dynamic_shared)
+        return INVALID_VALUE;
+    (*(const Launch *)function)((int)x, (int)y, (int)threads, arguments);
+    return SUCCESS;
+}
+}

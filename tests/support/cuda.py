@@ -1,0 +1,59 @@
+"""A CUDA driver for tests: the machine's GPU, or our kernels' own source run on the CPU."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from support.tools import require_tool
+from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
+
+GPU_TESTS = Path(__file__).parent.parent / "gpu"
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def kernel_sources() -> list[Path]:
+    """The project's CUDA sources."""
+    return sorted((GPU_TESTS.parent.parent / "runtime/core/cuda").glob("*.cu"))
+
+
+def _adapt(source: str) -> str:
+    """Exchange the two lines that only a GPU understands."""
+    source = source.replace(
+        "extern __shared__ unsigned char shared[];", "unsigned char *shared = emu::dynamic_shared;"
+    )
+    return re.sub(
+        r"asm volatile\(.*?\);\n", "emu::mma_16x8x32(c, a, b);\n", source, flags=re.DOTALL
+    )
+
+
+def build_driver_on_cpu(folder: Path) -> Path:
+    """Compile the stand-in for libcuda into ``folder``; it runs our kernels on the CPU."""
+    compiler = require_tool("g++", "g++")
+    for source in kernel_sources():
+        (folder / f"{source.stem}.inc").write_text(_adapt(source.read_text()))
+    library = folder / "driver_on_cpu.so"
+    subprocess.run(
+        [
+            *(compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-w"),
+            *("-I", str(folder), "-I", str(GPU_TESTS)),
+            *(str(GPU_TESTS / "driver_on_cpu.cpp"), "-o", str(library)),
+        ],
+        check=True,
+    )
+    return library
+
+
+def has_gpu() -> bool:
+    """Whether a CUDA GPU answers on this machine."""
+    from tatvpr_edge.spec.errors import ToolError
+
+    try:
+        Driver()
+    except ToolError:
+        return False
+    return True
