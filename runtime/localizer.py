@@ -153,7 +153,10 @@ class Localizer:
             if self._governor is None:
                 from tatvpr_edge.runtime.governor import Governor
 
-                self._governor = Governor(self.artifact.manifest.profile, **self._governing)
+                manifest = self.artifact.manifest
+                self._governor = Governor(
+                    manifest.profile, k_range=manifest.k_range, **self._governing
+                )
 
     def _setting(self) -> tuple[float, float]:
         """(k, tokens) of the next call."""

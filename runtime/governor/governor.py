@@ -48,6 +48,7 @@ class Governor:
         safe_k: the k without telemetry; the smallest measured k by default.
         telemetry: a sampler; where the budget needs one and none is given, one is started here
             and belongs to this object.
+        k_range: the k for which the artifact was built; others are never chosen.
         clock: monotonic seconds, the same as the sampler's.
 
     Raises:
@@ -62,6 +63,7 @@ class Governor:
         preset: str | None = None,
         safe_k: float | None = None,
         telemetry: Sampler | None = None,
+        k_range: tuple[float, float] = (0.0, 1.0),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if preset is not None and preset not in PRESETS:
@@ -75,7 +77,7 @@ class Governor:
             )
         self.budget = budget
         self.preset = preset
-        self.levels, self.measured = ladder_from_profile(profile)
+        self.levels, self.measured = ladder_from_profile(profile, k_range)
         safe = 0 if safe_k is None else nearest_level(self.levels, safe_k)
         kind = Kind.NONE if budget is None else budget.kind
         self._policy = Policy(

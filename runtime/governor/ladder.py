@@ -36,10 +36,13 @@ class Level:
         return f"k={self.k:g}" if self.tokens == 1.0 else f"k={self.k:g}, tokens={self.tokens:g}"
 
 
-def ladder_from_profile(profile: Mapping[str, Any] | None) -> tuple[list[Level], bool]:
+def ladder_from_profile(
+    profile: Mapping[str, Any] | None, k_range: tuple[float, float] = (0.0, 1.0)
+) -> tuple[list[Level], bool]:
     """Levels in ascending cost, and whether they were measured.
 
     Without a profile, the default levels (k = .2, .4, .6, 1) with nothing known about them. Points
+    outside ``k_range``, for which the artifact was not checked, are left out in both cases. Points
     that a costlier or equal setting dominates are left out; so are points off the chain (of two
     that differ in both directions of k and tokens, the one with the better recall stays, or the
     one with more tokens where recall was not measured).
@@ -50,9 +53,12 @@ def ladder_from_profile(profile: Mapping[str, Any] | None) -> tuple[list[Level],
     points = [] if profile is None else profile.get("points", [])
     if not isinstance(points, Sequence) or isinstance(points, (str, bytes)):
         raise ArtifactError("the artifact's profile has no list of points: profile it again")
+    low, high = k_range
     measured = [_level(point) for point in points if _is_valid(point)]
+    measured = [level for level in measured if low - 1e-6 <= level.k <= high + 1e-6]
     if not measured:
-        return [Level(k, 1.0) for k in DEFAULT_KS], False
+        inside = [k for k in DEFAULT_KS if low <= k <= high] or [high]
+        return [Level(k, 1.0) for k in inside], False
     unique = {(level.k, level.tokens): level for level in measured}
     chain = _chain(sorted(unique.values(), key=_quality, reverse=True))
     return _thin(chain), True

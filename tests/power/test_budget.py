@@ -43,8 +43,26 @@ def test_the_size_of_a_battery_that_tells_percent_only() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    " |5|W|5 kW|5w|-5W|0W|nanW|1e999W|battery:|battery:2|batt:2h|battery:2h@50|battery:2h@50W"
-    "|5W 5W|battery:2h junk|ms40|5mw".split("|"),
+    [
+        " ",
+        "5",
+        "W",
+        "5 kW",
+        "5w",
+        "-5W",
+        "0W",
+        "nanW",
+        "1e999W",
+        "battery:",
+        "battery:2",
+        "batt:2h",
+        "battery:2h@50",
+        "battery:2h@50W",
+        "5W 5W",
+        "battery:2h junk",
+        "ms40",
+        "5mw",
+    ],
 )
 def test_refused(text: str) -> None:
     with pytest.raises(UsageError) as caught:

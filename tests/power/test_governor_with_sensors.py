@@ -1,0 +1,227 @@
+"""`Governor` as a Localizer uses it: profile, budget, sensors in files, latencies, why()."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import board_trees as boards
+import pytest
+
+from tatvpr_edge.runtime.governor import Budget, Choice, Governor, Reason
+from tatvpr_edge.runtime.telemetry import Sampler
+from tatvpr_edge.spec.errors import UsageError
+
+PROFILE = {
+    "device": {"machine": "test"},
+    "points": [
+        {
+            "k": k,
+            "tokens": 1.0,
+            "latency_ms": {"p50": ms, "p95": ms * 1.1, "p99": ms * 1.2},
+            "energy_mj": mj,
+            "macs": int(1e6 * ms),
+        }
+        for k, ms, mj in ((1.0, 60.0, 400.0), (0.6, 40.0, 260.0), (0.2, 20.0, 120.0))
+    ],
+}
+
+
+@dataclass
+class Robot:
+    """A board made of files, four queries a second, and a clock in the test's hand."""
+
+    root: Path
+    load_mw: float = 1000.0
+    now_s: float = 50.0
+    log: list[Choice] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.monitor = boards.orin_nano(self.root)
+        boards.zones(self.root, tj_thermal=50_000)
+        self.sampler = Sampler(root=str(self.root), clock=lambda: self.now_s)
+
+    def run(self, governor: Governor, seconds: float) -> Choice:
+        for _ in range(round(seconds / 0.25)):
+            self.now_s += 0.25
+            choice = governor.choose()
+            point = next(p for p in PROFILE["points"] if p["k"] == choice.k)
+            drawn_mw = self.load_mw + 4.0 * point["energy_mj"]
+            boards.put(self.monitor, "in1_input", 5000)
+            # The last digit moves, as a real converter's does.
+            boards.put(self.monitor, "curr1_input", drawn_mw / 5.0 + len(self.log) % 3)
+            self.sampler.sample()
+            governor.observe(point["latency_ms"]["p50"], choice.k, choice.tokens)
+            self.log.append(choice)
+        return governor.choose()
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Robot:
+    return Robot(tmp_path)
+
+
+def governor_of(robot: Robot, **arguments: object) -> Governor:
+    return Governor(PROFILE, telemetry=robot.sampler, clock=lambda: robot.now_s, **arguments)
+
+
+def test_a_power_budget_is_spent_and_held(robot: Robot) -> None:
+    governor = governor_of(robot, budget="2.2W")
+    assert governor.choose().k == 0.2  # nothing is known yet
+    assert robot.run(governor, 20.0) == Choice(0.6, 1.0, "within")
+    robot.load_mw = 1700.0
+    assert robot.run(governor, 10.0).k == 0.2
+    robot.load_mw = 400.0
+    assert robot.run(governor, 60.0) == Choice(1.0, 1.0, "best")
+
+
+def test_why_says_what_was_measured_and_what_more_would_need(robot: Robot) -> None:
+    governor = governor_of(robot, budget=Budget(power_w=2.2))
+    robot.run(governor, 20.0)
+    said = governor.why()
+    for words in (
+        "k=0.6: within budget",
+        "budget 2.2 W",
+        "ina VDD_IN, whole module",
+        "at 4.0 a second",
+        "k=1 would need 2.6",
+        "1 of at most 6 switches",
+    ):
+        assert words in said
+    assert "\n" not in said
+
+
+def test_lost_telemetry_gives_the_safe_k_and_says_so(robot: Robot) -> None:
+    governor = governor_of(robot, budget="9W", safe_k=0.6)
+    assert robot.run(governor, 10.0).k == 1.0
+    robot.now_s += 3.0  # the sampler stands still
+    assert governor.choose() == Choice(0.6, 1.0, "no-telemetry")
+    assert "safe setting" in governor.why()
+    assert robot.run(governor, 5.0).k == 1.0
+
+
+def test_an_unreadable_sensor_is_named(robot: Robot) -> None:
+    governor = governor_of(robot, budget="9W")
+    robot.run(governor, 5.0)
+    (robot.monitor / "in1_input").unlink()
+    for _ in range(16):
+        robot.now_s += 0.25
+        robot.sampler.sample()
+        governor.choose()
+    assert governor.reason is Reason.NO_TELEMETRY
+    assert "ina VDD_IN is absent: " in governor.why()
+
+
+def test_an_impossible_budget_says_so(robot: Robot) -> None:
+    governor = governor_of(robot, budget="0.5W")
+    assert robot.run(governor, 10.0) == Choice(0.2, 1.0, "impossible")
+    assert "cannot be held" in governor.why()
+
+
+def test_temperature_comes_from_the_hottest_zone(robot: Robot) -> None:
+    governor = governor_of(robot, budget="60C")
+    assert robot.run(governor, 45.0).k == 1.0
+    boards.zones(robot.root, tj_thermal=66_000)
+    robot.run(governor, 20.0)
+    assert "tj-thermal" in governor.why()
+    assert governor.choose().k == 0.2
+
+
+def test_a_battery_lasts_until_its_time(robot: Robot) -> None:
+    boards.battery(robot.root, power_now=2_000_000, energy_now=2_000_000)  # 7200 J
+    robot.sampler = Sampler(root=str(robot.root), clock=lambda: robot.now_s)
+    governor = governor_of(robot, budget="battery:1h")  # leaves 2 W
+    assert robot.run(governor, 20.0).k == 0.2
+    assert "which leaves 2.0" in governor.why()
+
+
+def test_a_gauge_of_percent_needs_the_batterys_size(robot: Robot) -> None:
+    boards.battery(robot.root, power_now=2_000_000, capacity=50)
+    robot.sampler = Sampler(root=str(robot.root), clock=lambda: robot.now_s)
+    governor = governor_of(robot, budget="battery:1h")
+    robot.run(governor, 5.0)
+    assert governor.reason is Reason.NO_TELEMETRY
+    governor = governor_of(robot, budget="battery:1h@8Wh")  # 4 Wh left: 4 W
+    assert robot.run(governor, 10.0).k == 1.0
+
+
+def test_latency_needs_no_sensor() -> None:
+    now_s = 0.0
+    governor = Governor(PROFILE, budget="50ms", clock=lambda: now_s)
+    assert governor.telemetry is None
+    for _ in range(200):
+        now_s += 0.25
+        choice = governor.choose()
+        governor.observe(30.0, choice.k, choice.tokens)
+    assert "ms a query" in governor.why()
+
+
+def test_queries_at_another_k_do_not_mislead_the_latency() -> None:
+    now_s = 0.0
+    governor = Governor(PROFILE, budget="50ms", clock=lambda: now_s)
+    for _ in range(200):
+        now_s += 0.25
+        choice = governor.choose()
+        governor.observe(60.0, 1.0, 1.0)  # someone measures at k = 1, exactly as in the profile
+    assert choice.k == 0.6
+
+
+def test_presets_without_a_budget() -> None:
+    assert Governor(PROFILE, preset="turbo").choose() == Choice(1.0, 1.0, "preset")
+    assert Governor(PROFILE, preset="battery-saver").choose() == Choice(0.2, 1.0, "preset")
+    assert "preset turbo" in Governor(PROFILE, preset="turbo").why()
+
+
+def test_presets_shift_how_a_budget_is_used(robot: Robot) -> None:
+    settled = {}
+    for preset in ("turbo", None, "battery-saver"):
+        governor = governor_of(robot, budget="2.1W", preset=preset)
+        settled[preset] = robot.run(governor, 60.0).k
+        robot.now_s += 1000.0
+    assert settled["turbo"] == 0.6
+    assert settled["battery-saver"] == 0.2
+
+
+def test_without_a_profile_it_says_so_and_tries() -> None:
+    governor = Governor(None, budget="50ms", clock=lambda: 0.0)
+    assert not governor.measured
+    assert "no measured profile" in governor.why()
+
+
+def test_arguments_are_checked() -> None:
+    with pytest.raises(UsageError, match="needs a budget"):
+        Governor(PROFILE)
+    with pytest.raises(UsageError, match="unknown: choose turbo or battery-saver"):
+        Governor(PROFILE, preset="eco")
+    with pytest.raises(UsageError, match="latency of nan"):
+        Governor(PROFILE, preset="turbo").observe(float("nan"), 1.0)
+
+
+def test_many_threads_may_ask_at_once(robot: Robot) -> None:
+    governor = governor_of(robot, budget="2.2W")
+    failed: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            for _ in range(300):
+                robot.now_s += 0.01
+                choice = governor.choose()
+                governor.observe(30.0, choice.k)
+                governor.why()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_the_sampler_that_it_started_ends_with_it() -> None:
+    with Governor(PROFILE, budget="5W") as governor:
+        assert governor.telemetry is not None
+        assert governor.telemetry.running
+    assert not governor.telemetry.running

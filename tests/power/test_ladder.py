@@ -1,0 +1,139 @@
+"""What the governor makes of an artifact's measured profile."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tatvpr_edge.runtime.governor import ladder_from_profile
+from tatvpr_edge.runtime.governor.ladder import DEFAULT_KS, MAX_LEVELS, nearest_level
+from tatvpr_edge.spec.errors import ArtifactError, UsageError
+
+
+def point(k: float, ms: float, mj: float | None = None, tokens: float = 1.0, **more: Any) -> dict:
+    latency = {"p50": ms, "p95": ms * 1.1, "p99": ms * 1.2}
+    return {"k": k, "tokens": tokens, "latency_ms": latency, "energy_mj": mj, "macs": 1, **more}
+
+
+def profile(*points: dict) -> dict:
+    return {"device": {}, "points": list(points)}
+
+
+def settings(*points: dict) -> list[tuple[float, float]]:
+    return [(level.k, level.tokens) for level in ladder_from_profile(profile(*points))[0]]
+
+
+def test_points_become_levels_in_ascending_cost() -> None:
+    levels, measured = ladder_from_profile(
+        profile(point(1.0, 60, 400), point(0.2, 20, 120), point(0.6, 40, 260))
+    )
+    assert measured
+    assert [(level.k, level.energy_mj) for level in levels] == [(0.2, 120), (0.6, 260), (1.0, 400)]
+
+
+@pytest.mark.parametrize("nothing", [None, {}, {"device": {}, "points": []}])
+def test_without_points_the_default_levels_and_nothing_known(nothing: dict | None) -> None:
+    levels, measured = ladder_from_profile(nothing)
+    assert not measured
+    assert tuple(level.k for level in levels) == DEFAULT_KS
+    assert all(math.isnan(level.p50_ms) and math.isnan(level.energy_mj) for level in levels)
+
+
+def test_levels_stay_inside_the_artifacts_range() -> None:
+    assert [level.k for level in ladder_from_profile(None, (0.3, 0.7))[0]] == [0.4, 0.6]
+    assert [level.k for level in ladder_from_profile(None, (0.21, 0.25))[0]] == [0.25]
+    points = profile(point(0.2, 20), point(0.6, 40))
+    assert [level.k for level in ladder_from_profile(points, (0.5, 1.0))[0]] == [0.6]
+
+
+def test_tokens_are_given_up_after_k_where_recall_is_not_known() -> None:
+    assert settings(
+        point(1.0, 60), point(1.0, 35, tokens=0.5), point(0.2, 20), point(0.2, 12, tokens=0.5)
+    ) == [(0.2, 0.5), (0.2, 1.0), (1.0, 1.0)]
+
+
+def test_measured_recall_decides_what_is_given_up() -> None:
+    assert settings(
+        point(1.0, 60, recall=0.9),
+        point(1.0, 35, tokens=0.5, recall=0.89),
+        point(0.2, 20, recall=0.6),
+        point(0.2, 12, tokens=0.5, recall=0.5),
+    ) == [(0.2, 0.5), (1.0, 0.5), (1.0, 1.0)]
+
+
+def test_a_costlier_setting_that_recalls_no_more_is_left_out() -> None:
+    assert settings(point(1.0, 60, recall=0.90), point(0.6, 40, recall=0.91)) == [(0.6, 1.0)]
+    assert settings(point(1.0, 40), point(0.6, 45), point(0.2, 20)) == [(0.2, 1.0), (1.0, 1.0)]
+
+
+def test_throttled_runs_are_not_used() -> None:
+    assert settings(point(1.0, 60), point(0.2, 300, valid=False)) == [(1.0, 1.0)]
+
+
+def test_null_and_impossible_costs_are_unknown() -> None:
+    for value in (None, 0, -5, math.nan, math.inf):
+        (level,), measured = ladder_from_profile(profile(point(1.0, 60, value)))
+        assert measured
+        assert math.isnan(level.energy_mj)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"points": 3},
+        {"points": "k"},
+        profile({"tokens": 1.0}),
+        profile({"k": "fast"}),
+        profile({"k": 1.0, "latency_ms": 5}),
+        profile({"k": 0.0}),
+        profile({"k": 0.5, "tokens": 1.5}),
+        profile(None),  # type: ignore[arg-type]
+    ],
+)
+def test_malformed_profiles_are_refused(wrong: dict) -> None:
+    with pytest.raises(ArtifactError, match="profile"):
+        ladder_from_profile(wrong)
+
+
+numbers = st.floats(1.0, 1000.0)
+fractions = st.sampled_from([0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0])
+points = st.lists(
+    st.builds(
+        lambda k, t, ms, mj, recall: point(k, ms, mj, t, recall=recall),
+        fractions,
+        fractions,
+        numbers,
+        st.none() | numbers,
+        st.none() | st.floats(0.01, 1.0),
+    ),
+    min_size=1,
+    max_size=49,
+)
+
+
+@given(points)
+def test_k_and_tokens_never_fall_along_the_ladder(measured: list[dict]) -> None:
+    levels, _ = ladder_from_profile(profile(*measured))
+    assert 1 <= len(levels) <= MAX_LEVELS
+    for low, high in itertools.pairwise(levels):
+        assert low.k <= high.k
+        assert low.tokens <= high.tokens
+        assert (low.k, low.tokens) != (high.k, high.tokens)
+
+
+def test_the_level_that_a_user_names() -> None:
+    levels = ladder_from_profile(None)[0]
+    assert [levels[nearest_level(levels, k)].k for k in (0.01, 0.25, 0.5, 0.9)] == [
+        0.2,
+        0.2,
+        0.4,
+        1.0,
+    ]
+    for k in (0.0, 1.5, math.nan, "fast"):
+        with pytest.raises(UsageError, match="fraction"):
+            nearest_level(levels, k)  # type: ignore[arg-type]
