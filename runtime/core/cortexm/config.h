@@ -16,9 +16,13 @@
 #endif
 #endif
 
-/* A Helium vector; also the 16 channels of one word of TATVPR_LAYOUT_LUT4. */
+/* Four Helium vectors, or the 16 channels of one word of TATVPR_LAYOUT_LUT4. */
 #ifndef TATVPR_ROW_ALIGN
+#if defined(__ARM_FEATURE_MVE)
+#define TATVPR_ROW_ALIGN 64
+#else
 #define TATVPR_ROW_ALIGN 16
+#endif
 #endif
 
 /* Look-up tables and accumulators (M4, M7, RV32) or unpacked weights (M55). */
