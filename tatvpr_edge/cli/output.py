@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from tatvpr_edge.spec.errors import UsageError
@@ -152,3 +160,38 @@ def _number(text: Any, name: str) -> float:
     except ValueError:
         # A word: check_fraction refuses it with the range.
         return check_fraction(text, name)
+
+
+class BuildProgress:
+    """Progress of a build: what it does now and, in long steps, how far it is.
+
+    A context manager to call with ``(what, done, of)``; on a terminal a bar, else one line a step.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._what = ""
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> BuildProgress:
+        shown = console(stderr=True)
+        if not self._quiet and shown.is_terminal:
+            columns = (TextColumn("{task.description}", markup=False), BarColumn())
+            self._bar = Progress(*columns, TimeElapsedColumn(), console=shown, transient=True)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        if self._bar is not None:
+            total = of if of > 1 else None
+            if self._task is None:
+                self._task = self._bar.add_task(what, total=total)
+            self._bar.update(self._task, description=what, completed=done, total=total)
+        elif what != self._what:
+            note(what, self._quiet)
+        self._what = what

@@ -1,0 +1,115 @@
+"""``tatvpr-edge build --board NAME``: an ONNX model to an artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tatvpr_edge.cli.output import BuildProgress, json_option, print_json
+from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.limits import check_fraction
+
+
+class _Range(click.ParamType):
+    name = "A:B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        low, colon, high = value.partition(":")
+        try:
+            if not colon:
+                raise ValueError
+            return check_fraction(float(low), "k"), check_fraction(float(high), "k")
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} is not a range of k such as 0.05:1", param, ctx)
+
+
+@click.command("build")
+@click.option("--board", required=True, help="A name of 'tatvpr-edge boards'.")
+@click.option(
+    "--model", default="micro", show_default=True, help="A shipped model's name, or an ONNX file."
+)
+@click.option("--backend", type=click.Choice(["tvm", "tensorrt"]), default="tvm", show_default=True)
+@click.option(
+    "--k-range", type=_Range(), default="0.05:1", show_default=True, help="The k to check it for."
+)
+@click.option("--sign", metavar="KEY", help="Private SSH key (Ed25519) to sign it with.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(),
+    help="Folder to make (default: MODEL-BOARD; for host, this machine's cached artifact).",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
+@json_option
+def command(
+    board: str,
+    model: str,
+    backend: str,
+    k_range: tuple[float, float],
+    sign: str | None,
+    output: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Lower an ONNX model to an artifact for a board.
+
+    The artifact holds code, weights, golden vectors and hashes; 'tatvpr-edge verify' checks it,
+    'tatvpr-edge deploy' sends it.
+    """
+    from tatvpr_edge.compilers.build import build_artifact
+    from tatvpr_edge.compilers.report import BuildPlan
+
+    with BuildProgress(quiet=as_json) as progress:
+        made = build_artifact(
+            board,
+            model=model,
+            output=output,
+            k_range=k_range,
+            backend=backend,
+            dry_run=dry_run,
+            sign=sign,
+            progress=progress,
+        )
+    if isinstance(made, BuildPlan):
+        if as_json:
+            print_json(made.to_dict())
+        else:
+            click.echo("\n".join(made.lines()))
+        return
+    document = summary(made)
+    if as_json:
+        print_json(document)
+        return
+    click.echo(
+        f"{made}: {document['model']} for {document['board']}, {document['files']} files, "
+        f"{document['bytes'] / 1024:.0f} kB, model {document['model_hash'][:12]}"
+    )
+    if document["signed"]:
+        click.echo(f"signed with {sign}")
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """What ``--json`` prints of a built artifact."""
+    from tatvpr_edge.spec.artifact import read_artifact
+
+    artifact = read_artifact(path)
+    manifest = artifact.manifest
+    return {
+        "artifact": str(path),
+        "board": manifest.board,
+        "model": manifest.model.name,
+        "model_hash": manifest.model.hash,
+        "artifact_hash": artifact.hash,
+        "files": len(manifest.files),
+        "bytes": sum(entry.bytes for entry in manifest.files),
+        "memory": manifest.memory,
+        "signed": artifact.signed,
+    }
