@@ -1,0 +1,74 @@
+"""The compiled model and ONNX Runtime on the same ONNX file: the same network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from support.forcing import Reference, force
+from support.stages import Stages
+from support.tools import require_tool
+
+from tatvpr_edge.boards.loader import load
+from tatvpr_edge.compilers.build import compile_linux, open_library
+from tatvpr_edge.compilers.checks import check_model
+from tatvpr_edge.compilers.golden import cosine, synthetic_frame
+from tatvpr_edge.compilers.tvm.lower import lower
+from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime.library import Library
+
+Make = Callable[..., onnx.ModelProto]
+KS = (1.0, 0.6, 0.4, 0.2, 0.05)
+VARIANTS = {
+    "cls": {"head": "cls"},
+    "gem": {"head": "gem", "mlp_norm": True},
+    "learned": {"head": "learned"},
+    "grouped": {"head": "cls", "group": 4},
+    "image scope": {"head": "gem", "scope": 1},
+    "all tokens": {"head": "cls", "keep": False},
+}
+
+
+def compiled(model: onnx.ModelProto, folder: Path) -> Library:
+    require_tool("gcc", "gcc")
+    lowered = lower(check_model(model), "tiny")
+    return open_library(compile_linux(lowered, load("host"), folder / "host"), lowered)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+class TestTinyModels:
+    def test_every_stage_agrees(self, tiny: Make, tmp_path: Path, variant: str) -> None:
+        require_tool("gcc", "gcc")
+        model = tiny(**VARIANTS[variant])
+        reference = Reference(model)
+        stages = Stages(lower(check_model(model), "tiny"), tmp_path)
+        for seed, k in enumerate(KS):
+            for tokens in (1.0, 0.5):
+                frame = synthetic_frame(seed, 32, 32)
+                differences = force(reference, stages, frame, k, tokens)
+                assert len(differences) >= 20
+                for difference in differences:
+                    assert difference.worst <= 1.0, (difference, k, tokens)
+
+    def test_whole_frames_agree(self, tiny: Make, tmp_path: Path, variant: str) -> None:
+        """A last bit may flip a rounding in a frame or two; all others agree to the last floats,
+        and then so does the head, TVM's compiled parts included."""
+        model = tiny(**VARIANTS[variant])
+        reference, library = Reference(model), compiled(model, tmp_path)
+        unflipped = 0
+        for seed, k in enumerate(KS):
+            for tokens in (1.0, 0.5):
+                frame = synthetic_frame(seed, 32, 32)
+                wanted = reference.run(frame, k, tokens)
+                got = library.describe(check_frame(frame), k, tokens, want_tokens=True)
+                last, descriptor = wanted["blocks.1.residual2"], wanted["descriptor"]
+                assert cosine(got.descriptor, descriptor) > 0.999
+                assert got.tokens is not None and got.tokens.shape == last.shape
+                if np.abs(got.tokens - last).max() <= 1e-6 * np.abs(last).max():
+                    unflipped += 1
+                    difference = np.abs(got.descriptor - descriptor).max()
+                    assert difference <= 1e-5 * np.abs(descriptor).max()
+        assert unflipped >= 6
