@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shlex
-import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,10 +28,6 @@ from .table import Row, Table, make_table
 RUNTIME_ROOMS = ("spec", "boards", "runtime")
 _RUNTIME_SUFFIXES = (".py", ".toml", ".json")
 _NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_.\-]+")
-# The first fields of a .placemap: magic, version, header bytes, file bytes, two feature words,
-# the hash of its model.
-_MAP_HEADER = struct.Struct("<8sIIQII32s")
-
 #: The bytes of a file of the release: a path, a member of a wheel, or the bytes themselves.
 Source = Path | tuple[Path, str] | bytes
 
@@ -72,7 +67,7 @@ def open_artifact(path: str | Path, place_map: str | Path | None) -> Artifact:
             f"{flash_tool(manifest.board)}"
         )
     if place_map is not None:
-        _check_map(Path(place_map), manifest.model.hash, manifest.model.name)
+        _check_map(Path(place_map), manifest.model.hash)
     return artifact
 
 
@@ -157,22 +152,15 @@ def _row(path: str, source: Source) -> Row:
     return Row(path, size, digest.hexdigest(), path == deployed.PYTHON)
 
 
-def _check_map(path: Path, model_hash: str, model: str) -> None:
-    try:
-        with open(path, "rb") as source:
-            header = source.read(_MAP_HEADER.size)
-            size = os.fstat(source.fileno()).st_size
-    except OSError as error:
-        raise MapError(f"cannot read the map {path}: {error.strerror}") from None
-    if len(header) < _MAP_HEADER.size or not header.startswith(b"TVPRMAP"):
-        raise MapError(f"{path} is no place map: make one with `tatvpr-edge map build`")
-    _, _, _, file_bytes, _, _, of_model = _MAP_HEADER.unpack(header)
-    if file_bytes != size:
-        raise MapError(f"{path} is truncated: {size} of {file_bytes} bytes are there")
-    if of_model.hex() != model_hash:
+def _check_map(path: Path, model_hash: str) -> None:
+    from tatvpr_edge.runtime.placemap import PlaceMap
+
+    place_map = PlaceMap(path, model_hash)
+    added = len(place_map) - len(place_map.stored.base)
+    if added:
         raise MapError(
-            f"{path} was made with another model than the artifact's {model}: build it again with "
-            "`tatvpr-edge map build --artifact` of this artifact"
+            f"{path} has {added} places in its journal, which would stay behind: fold them in "
+            "with `tatvpr-edge map compact` first"
         )
 
 

@@ -43,6 +43,7 @@ AGENT_MODULES = (
     "tatvpr_edge.spec.artifact",
     "tatvpr_edge.runtime.deployed",
     "tatvpr_edge.runtime.signature",
+    "tatvpr_edge.runtime.messages",
     "tatvpr_edge.deploy.disk",
     "tatvpr_edge.deploy.protocol",
     "tatvpr_edge.deploy.table",

@@ -1,0 +1,147 @@
+"""``tatvpr-edge deploy ARTIFACT USER@HOST``: atomic, verified, reversible."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tatvpr_edge.cli.output import json_option, note, print_json
+from tatvpr_edge.cli.remote import (
+    Report,
+    board_options,
+    limit_options,
+    make_options,
+    result_line,
+    transport,
+)
+
+
+@click.command("deploy")
+@click.argument("names", nargs=-1, metavar="[ARTIFACT] [USER@HOST]")
+@click.option("--map", "place_map", type=click.Path(path_type=Path), help="Place map to deploy.")
+@click.option(
+    "--inventory", type=click.Path(path_type=Path), help="TOML file of many boards; canaries first."
+)
+@click.option(
+    "--parallel", type=click.IntRange(1, 64), default=8, show_default=True, help="Boards at a time."
+)
+@board_options
+@click.option("--keep", type=click.IntRange(2, 100), default=3, show_default=True)
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Send the runtime along: when the board's is missing or older, always, or never.",
+)
+@click.option("--wheel", type=click.Path(path_type=Path), help="Take the runtime from this wheel.")
+@click.option("--service", is_flag=True, help="Install a systemd unit that keeps Localizer warm.")
+@click.option("--allow-downgrade", is_flag=True, help="Accept an older signed artifact.")
+@limit_options
+@json_option
+def command(
+    names: tuple[str, ...],
+    place_map: Path | None,
+    inventory: Path | None,
+    parallel: int,
+    port: int | None,
+    ssh_config: str | None,
+    root: str | None,
+    python: str,
+    keep: int,
+    runtime: str,
+    wheel: Path | None,
+    service: bool,
+    allow_downgrade: bool,
+    health_seconds: float,
+    watch_seconds: float,
+    golden_seconds: float,
+    as_json: bool,
+) -> int:
+    """Send ARTIFACT to the board USER@HOST and make it live, or leave the board as it was.
+
+    Uses your own ssh: keys, agent, jump hosts, ~/.ssh/config. USER@HOST may be 'local:', this
+    machine. With --inventory, to every board of a file.
+    """
+    options = make_options(
+        root,
+        python,
+        keep=keep,
+        runtime=runtime,
+        wheel=wheel,
+        service=service,
+        allow_older=allow_downgrade,
+        health_s=health_seconds,
+        settle_s=watch_seconds,
+        golden_s=golden_seconds,
+    )
+    if inventory is not None:
+        if len(names) > 1 or port is not None:
+            raise click.UsageError("the boards and their ports stand in the inventory")
+        artifact = Path(names[0]) if names else None
+        return _many(inventory, artifact, place_map, options, ssh_config, parallel, as_json)
+    if len(names) != 2:
+        raise click.UsageError("give ARTIFACT and USER@HOST, or --inventory FILE")
+    from tatvpr_edge.deploy.push import deploy
+
+    result = deploy(
+        transport(names[1], port, ssh_config), names[0], place_map, options, Report(as_json)
+    )
+    if as_json:
+        print_json(asdict(result))
+    else:
+        click.echo(result_line(result))
+    return 0
+
+
+def _many(
+    inventory: Path,
+    artifact: Path | None,
+    place_map: Path | None,
+    options: Any,
+    ssh_config: str | None,
+    parallel: int,
+    as_json: bool,
+) -> int:
+    from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
+
+    boards = read_inventory(inventory)
+    outcomes = []
+    for outcome in deploy_all(
+        boards,
+        artifact,
+        place_map,
+        options,
+        ssh_config,
+        parallel,
+        on_begin=lambda board: note(f"{board.host}: begun", as_json),
+    ):
+        outcomes.append(outcome)
+        if as_json:
+            continue
+        if outcome.result is not None:
+            click.echo(result_line(outcome.result))
+            for warning in outcome.result.warnings:
+                note(f"{outcome.board.host}: warning: {warning}")
+        elif outcome.error is not None:
+            click.echo(f"{outcome.board.host}: FAILED: {outcome.error}")
+        else:
+            click.echo(f"{outcome.board.host}: not begun, because another board failed")
+    done = sum(outcome.result is not None for outcome in outcomes)
+    if as_json:
+        print_json(
+            [
+                {
+                    "board": outcome.board.host,
+                    "error": outcome.error,
+                    "result": asdict(outcome.result) if outcome.result else None,
+                }
+                for outcome in outcomes
+            ]
+        )
+    else:
+        note(f"{done} of {len(boards)} boards have it")
+    return 0 if done == len(boards) else 1

@@ -1,0 +1,168 @@
+"""``tatvpr-edge keys new|list|trust|revoke``: keys that sign artifacts, and boards that ask."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tatvpr_edge.cli.output import json_option, note, print_json, print_table
+from tatvpr_edge.cli.remote import board_options, make_options, transport
+from tatvpr_edge.spec.errors import SignatureError, ToolError
+
+
+def key_folder() -> Path:
+    """Where ``keys new`` puts keys."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return Path(base) / "tatvpr-edge" / "keys"
+
+
+@click.group("keys")
+def command() -> None:
+    """Make, list and trust keys that sign artifacts.
+
+    Keys are OpenSSH's (Ed25519). Once a board trusts one, it accepts artifacts signed by a trusted
+    key only: sign with 'tatvpr-edge build --sign KEY'.
+    """
+
+
+@command.command("new")
+@click.argument("name")
+@click.option(
+    "--no-passphrase", is_flag=True, help="Do not protect it, for machines that sign by themselves."
+)
+@json_option
+def new(name: str, no_passphrase: bool, as_json: bool) -> None:
+    """Make a key called NAME."""
+    from tatvpr_edge.runtime.signature import check_signer_name
+
+    folder = key_folder()
+    path = folder / check_signer_name(name)
+    if path.exists() or path.with_name(name + ".pub").exists():
+        raise SignatureError(f"{path} exists already: choose another name")
+    if not no_passphrase and not sys.stdin.isatty():
+        raise SignatureError("a passphrase needs a terminal: use --no-passphrase here")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-C", name, "-f", str(path)]
+    try:
+        done = subprocess.run(words + (["-N", ""] if no_passphrase else []), check=False)
+    except FileNotFoundError:
+        raise ToolError("ssh-keygen is missing: apt-get install openssh-client") from None
+    if done.returncode:
+        raise SignatureError(f"ssh-keygen did not make {path}")
+    if as_json:
+        print_json({"name": name, "key": str(path), "public": str(path) + ".pub"})
+        return
+    click.echo(str(path))
+    note(f"sign with: tatvpr-edge build --sign {path} ...")
+    note(f"trust it:  tatvpr-edge keys trust {path}.pub USER@HOST")
+
+
+@command.command("list")
+@click.argument("target", metavar="[USER@HOST]", required=False)
+@board_options
+@json_option
+def list_keys(
+    target: str | None,
+    port: int | None,
+    ssh_config: str | None,
+    root: str | None,
+    python: str,
+    as_json: bool,
+) -> None:
+    """List the keys made here, or those that a board trusts."""
+    if target is None:
+        keys: list[dict[str, Any]] = [
+            {"name": path.stem, "key": " ".join(path.read_text().split()[:2]), "path": str(path)}
+            for path in sorted(key_folder().glob("*.pub"))
+        ]
+    else:
+        from tatvpr_edge.deploy.push import status
+
+        keys = status(transport(target, port, ssh_config), make_options(root, python))["keys"]
+    if as_json:
+        print_json(keys)
+    elif not keys:
+        click.echo("no keys" if target is None else "no key is trusted: unsigned is accepted")
+    else:
+        rows = [
+            [key["name"], key["key"], "revoked" if key.get("revoked") else key.get("path", "")]
+            for key in keys
+        ]
+        print_table(["name", "key", ""], rows)
+
+
+@command.command("trust")
+@click.argument("key", type=click.Path(path_type=Path))
+@click.argument("target", metavar="USER@HOST")
+@click.option("--name", help="Name of the key on the board (default: the file's).")
+@click.option("--force", is_flag=True, help="Even if the live release is refused from then on.")
+@board_options
+@json_option
+def trust(
+    key: Path,
+    target: str,
+    name: str | None,
+    force: bool,
+    port: int | None,
+    ssh_config: str | None,
+    root: str | None,
+    python: str,
+    as_json: bool,
+) -> None:
+    """Make the board trust the public KEY; it refuses unsigned artifacts from then on."""
+    from tatvpr_edge.deploy.push import trust as trust_on
+
+    keys = trust_on(
+        transport(target, port, ssh_config),
+        name or _file_name(key),
+        _public(key),
+        force,
+        make_options(root, python),
+    )
+    if as_json:
+        print_json(keys)
+    else:
+        click.echo(f"{target} trusts: " + ", ".join(key["name"] for key in keys))
+
+
+@command.command("revoke")
+@click.argument("key", type=click.Path(path_type=Path))
+@click.argument("target", metavar="USER@HOST")
+@board_options
+@json_option
+def revoke(
+    key: Path,
+    target: str,
+    port: int | None,
+    ssh_config: str | None,
+    root: str | None,
+    python: str,
+    as_json: bool,
+) -> None:
+    """Make the board refuse the public KEY for ever."""
+    from tatvpr_edge.deploy.push import revoke as revoke_on
+
+    keys = revoke_on(transport(target, port, ssh_config), _public(key), make_options(root, python))
+    if as_json:
+        print_json(keys)
+    else:
+        click.echo(f"{target} refuses artifacts signed with {key} from now on")
+
+
+def _file_name(key: Path) -> str:
+    return key.name.removesuffix(".pub")
+
+
+def _public(key: Path) -> str:
+    path = key if key.suffix == ".pub" else key.with_name(key.name + ".pub")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise SignatureError(
+            f"no public key at {path}: `tatvpr-edge keys list` shows yours"
+        ) from None

@@ -1,0 +1,148 @@
+"""What the commands that reach a board have in common: options, the way there, progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tatvpr_edge.cli.output import console, note
+
+if TYPE_CHECKING:
+    from tatvpr_edge.deploy.push import Options, Result
+    from tatvpr_edge.deploy.transport import Transport
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_STEPS = {
+    "settle": "settling what an earlier deploy left",
+    "hash": "syncing and hashing on the board",
+    "signature": "checking the signature",
+    "golden": "running the golden vectors",
+    "install": "installing",
+    "switch": "switching",
+    "health": "checking health",
+    "back": "going back",
+    "confirm": "confirming",
+}
+
+
+def board_options(command: Command) -> Command:
+    """Options that say how to reach a board."""
+    for option in (
+        click.option("--port", "-p", type=click.IntRange(1, 65535), help="SSH port."),
+        click.option("--ssh-config", type=click.Path(), help="Configuration file for ssh -F."),
+        click.option("--root", help="Install root on the board (default: its own)."),
+        click.option(
+            "--python", default="python3", show_default=True, help="The board's Python, a command."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def limit_options(command: Command) -> Command:
+    """Options of the health check."""
+    for option in (
+        click.option(
+            "--health-seconds",
+            type=click.FloatRange(1),
+            default=60.0,
+            show_default=True,
+            help="How long the release may take to answer.",
+        ),
+        click.option(
+            "--watch-seconds",
+            type=click.FloatRange(0),
+            default=3.0,
+            show_default=True,
+            help="How long it is watched before it is confirmed.",
+        ),
+        click.option(
+            "--golden-seconds",
+            type=click.FloatRange(1),
+            default=300.0,
+            show_default=True,
+            help="How long its golden vectors may take.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def transport(target: str, port: int | None, ssh_config: str | None) -> Transport:
+    """The way to ``target``; ``local:`` is this machine."""
+    from tatvpr_edge.deploy.transport import LocalTransport, SshTransport
+
+    if target == "local:":
+        return LocalTransport()
+    return SshTransport(target, port, ssh_config, batch=not sys.stdin.isatty())
+
+
+class Report:
+    """Events of a deploy on standard error: a bar per file on a terminal, a line per step else."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._console = console(stderr=True)
+        self._bar = not quiet and self._console.is_terminal
+        self._open = False
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if self._quiet:
+            return
+        kind = event.get("event")
+        if kind == "file":
+            self._file(event)
+        elif kind == "step":
+            self._end_line()
+            note(_STEPS.get(str(event.get("name")), str(event.get("name"))) + " ...")
+        elif kind == "warning":
+            self._end_line()
+            note(f"warning: {event.get('text')}")
+
+    def _file(self, event: dict[str, Any]) -> None:
+        done, total = int(event["bytes"]), int(event["total"])
+        if self._bar:
+            share = 100 * done // max(1, total)
+            sys.stderr.write(f"\r\x1b[K{event['path']} {share} %, {done / 1e6:.1f} MB")
+            sys.stderr.flush()
+            self._open = True
+        elif done == total and total >= 1 << 20:
+            note(f"sent {event['path']}, {total / 1e6:.1f} MB")
+
+    def _end_line(self) -> None:
+        if self._open:
+            sys.stderr.write("\r\x1b[K")
+            self._open = False
+
+
+def result_line(result: Result) -> str:
+    """One line about a finished deploy or rollback."""
+    what = f"{result.release} is live" if result.changed else f"{result.release} was live already"
+    parts = [f"{result.board}: {what}"]
+    if result.changed and result.before:
+        parts.append(f"before: {result.before}")
+    if result.signer:
+        parts.append(f"signed by {result.signer}")
+    if result.sent_bytes:
+        parts.append(
+            f"{result.sent_bytes / 1e6:.2f} MB sent in {result.transfer_s:.1f} s, "
+            f"{result.reused_bytes / 1e6:.2f} MB were there"
+        )
+    parts.append(f"verified in {result.verify_s:.1f} s")
+    latency_ms = result.health.get("latency_ms")
+    if isinstance(latency_ms, (int, float)):
+        parts.append(f"answers in {latency_ms:.1f} ms")
+    if result.service:
+        parts.append(f"service {result.service}")
+    return "; ".join(parts)
+
+
+def make_options(root: str | None, python: str, **others: Any) -> Options:
+    """Options of the deploy package."""
+    from tatvpr_edge.deploy.push import Options
+
+    return Options(root=root, python=python, **others)

@@ -1,0 +1,61 @@
+"""``tatvpr-edge status USER@HOST``: what a board runs, and what it could go back to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tatvpr_edge.cli.output import json_option, print_json, print_table
+from tatvpr_edge.cli.remote import board_options, make_options, transport
+
+
+@click.command("status")
+@click.argument("target", metavar="USER@HOST")
+@board_options
+@click.option("--check", is_flag=True, help="Read and hash every byte that is installed.")
+@json_option
+def command(
+    target: str,
+    port: int | None,
+    ssh_config: str | None,
+    root: str | None,
+    python: str,
+    check: bool,
+    as_json: bool,
+) -> None:
+    """Show the releases installed on a board; changes nothing there."""
+    from tatvpr_edge.deploy.push import status
+
+    found = status(transport(target, port, ssh_config), make_options(root, python), check)
+    if as_json:
+        print_json(found)
+        return
+    releases = found["releases"]
+    click.echo(f"{target}: {found['live'] or 'nothing'} is live below {found['root']}")
+    if found.get("unconfirmed"):
+        click.echo("its health was not confirmed: the next deploy checks it")
+    if releases:
+        print_table(
+            ["release", "state", "MB", "note"],
+            [_row(release, check) for release in releases],
+            right=("MB",),
+        )
+    keys = [key["name"] + (" (revoked)" if key["revoked"] else "") for key in found["keys"]]
+    click.echo("trusted keys: " + (", ".join(keys) or "none, unsigned artifacts are accepted"))
+    if found.get("service"):
+        click.echo(f"service: {found['service']}")
+    click.echo(
+        f"Python {found['python']}, {found['machine']}, {found['free_bytes'] / 1e6:.0f} MB free"
+    )
+
+
+def _row(release: dict[str, Any], check: bool) -> list[str]:
+    state = "live" if release["live"] else ("previous" if release["previous"] else "")
+    said = []
+    if check:
+        said.append(release["fault"] or "every byte as sent")
+    if release["failed"]:
+        said.append(f"failed: {release['failed']}")
+    size = f"{release['bytes'] / 1e6:.2f}" if "bytes" in release else "?"
+    return [release["name"], state, size, "; ".join(said)]
