@@ -1,4 +1,4 @@
-"""The train side: networks, heads, teachers, data, training, evaluation, export and the shipped zoo."""
+"""The train side: networks, heads, teachers, data, training, evaluation, export, shipped zoo."""
 
 if __name__ != "tatvpr_edge.models":
     raise ImportError(

@@ -38,9 +38,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def save_weights(model: PlaceModel, path: Path) -> None:
-    """The model's weights with its configuration."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+def save_weights(model: PlaceModel, path: Path, *, half: bool = False) -> None:
+    """The model's weights with its configuration; ``half`` stores them in half precision."""
+    tensors = {
+        name: (value.half() if half else value).detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
     metadata = {_CONFIG_KEY: json.dumps(model.config.to_dict(), sort_keys=True)}
     write_atomically(path, save(tensors, metadata))
 

@@ -1,4 +1,4 @@
-"""Readers of the formats in which places come: one function each, errors that name file and rule."""
+"""Readers of the formats in which places come; their errors name the file and the rule."""
 
 from __future__ import annotations
 

@@ -8,12 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from tatvpr_edge.spec import resize
 from tatvpr_edge.spec.errors import DataError
 
 Frames = NDArray[np.uint8]
+
+# Older releases resize tall frames in another order of passes, with other last bits.
+_PILLOW_IS_THE_RULE = int(PIL.__version__.partition(".")[0]) >= 13
 
 
 def open_rgb(path: Path) -> Image.Image:
@@ -34,6 +39,8 @@ def squash(
 ) -> Frames:
     """``image`` (or its part ``box``) as a square frame ``[side, side, 3]``: Pillow's BILINEAR,
     the same resize that devices do."""
+    if box is None and not _PILLOW_IS_THE_RULE:
+        return resize.squash(np.asarray(image), side_px)
     return np.asarray(image.resize((side_px, side_px), Image.Resampling.BILINEAR, box=box))
 
 

@@ -113,7 +113,8 @@ class TeacherDescriber:
 class Gray32:
     """32 x 32 gray pixels, mean removed: what a place looks like to a thumbnail."""
 
-    name, image_px, ks, size_mb = "gray32", 32, (1.0,), 0.0
+    name, image_px, size_mb = "gray32", 32, 0.0
+    ks: Sequence[float] = (1.0,)
 
     def describe(self, frames: Frames, k: float) -> Floats:
         """See :class:`Describer`."""
@@ -130,7 +131,8 @@ class HOG:
     9 unsigned orientations, blocks of 2 x 2 cells, L2 with clipping at 0.2.
     """
 
-    name, image_px, ks, size_mb = "hog", 64, (1.0,), 0.0
+    name, image_px, size_mb = "hog", 64, 0.0
+    ks: Sequence[float] = (1.0,)
     _cell, _bins = 8, 9
 
     def describe(self, frames: Frames, k: float) -> Floats:
@@ -164,7 +166,8 @@ class HOG:
 
 
 def _gray(frames: Frames) -> Floats:
-    return (frames.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)) / 255
+    gray = frames.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return (gray / np.float32(255)).astype(np.float32)
 
 
 def _unit(x: Floats) -> Floats:
@@ -180,7 +183,8 @@ def deployed_bytes(model: PlaceModel) -> int:
 
     if not model.config.backbone.ternary:
         return sum(p.numel() * 4 for p in model.parameters())
-    total, seen = 0, set()
+    total = 0
+    seen: set[int] = set()
     for module in model.modules():
         if isinstance(module, (TernaryLayer, PatchEmbed)):
             rows, columns = module.weight.shape

@@ -142,7 +142,9 @@ def rendered(root: Path) -> Iterator[Trial]:
         seen.add(label)
     gallery, queries = np.flatnonzero(first), np.flatnonzero(~first)
     if not len(queries):
-        raise DataError(f"{root / 'poses.csv'}: every place has a single view, nothing can be asked")
+        raise DataError(
+            f"{root / 'poses.csv'}: every place has a single view, nothing can be asked"
+        )
     yield Trial(
         gallery=[images[i] for i in gallery],
         queries=[images[i] for i in queries],
@@ -170,3 +172,22 @@ def protocol(name: str) -> Callable[[Path], Iterator[Trial]]:
     if name not in PROTOCOLS:
         raise UsageError(f"unknown protocol {name!r}: known are {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
+
+
+def trials_of(name: str, root: Path, floors: Sequence[str] = ()) -> Iterator[Trial]:
+    """The trials of the protocol ``name`` on the data in ``root``.
+
+    Args:
+        floors: for tower protocols, training floors instead of the validation floors.
+
+    Raises:
+        UsageError: unknown protocol, or floors for one that has none.
+        DataError: data that the protocol cannot use.
+    """
+    if not floors:
+        return protocol(name)(root)
+    if name == "tower-shift":
+        return tower_shift(root, floors)
+    if name == "tower-floor":
+        return tower_floor(root, floors)
+    raise UsageError(f"{name} has no floors to choose")

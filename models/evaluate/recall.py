@@ -77,12 +77,11 @@ def paired_bootstrap(
             perturbations is not several frames); None draws each by itself.
     """
     differences = a.astype(np.float64) - b.astype(np.float64)
-    if blocks is not None:
-        names, index = np.unique(blocks, return_inverse=True)
-        sums = np.bincount(index, differences, len(names))
-        counts = np.bincount(index, minlength=len(names)).astype(np.float64)
-    else:
-        sums, counts = differences, np.ones(len(differences))
+    if blocks is None:
+        blocks = np.arange(len(differences))
+    names, index = np.unique(blocks, return_inverse=True)
+    sums = np.bincount(index, differences, len(names))
+    counts = np.bincount(index, minlength=len(names))
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(sums), (draws, len(sums)))
     means = 100.0 * sums[drawn].sum(1) / counts[drawn].sum(1)

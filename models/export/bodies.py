@@ -8,6 +8,8 @@ exact in any order; TopK breaks ties by the lower index; the exponential is spel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import parser
@@ -22,7 +24,7 @@ _EXACT_FLOAT32 = 2**24
 _LOWEST_POWER = -126
 
 
-def _text(values: np.ndarray | list[float]) -> str:
+def _text(values: Sequence[float | np.float32]) -> str:
     """Floats so that parsing them gives the same float32 (or float64) back."""
     return ", ".join(repr(float(v)) for v in values)
 

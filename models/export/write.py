@@ -84,7 +84,9 @@ def build_proto(model: PlaceModel, *, tokens_out: bool = False) -> onnx.ModelPro
     graph = Graph()
     tokens = write_backbone(graph, model.backbone)
     side, dim = config.backbone.image_px, config.backbone.dim
-    outputs = [helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, [model.head.size])]
+    outputs = [
+        helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, [model.descriptor_size])
+    ]
     if tokens_out:
         outputs.append(helper.make_tensor_value_info("tokens_out", TensorProto.FLOAT, [None, dim]))
     write_head(graph, model.head, tokens, config.backbone)

@@ -5,15 +5,28 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol, cast
+
 from torch import nn
 
 from tatvpr_edge.models.heads.pooling import CLSHead, GeMHead
 from tatvpr_edge.models.nn.config import HeadConfig, ViTConfig
 from tatvpr_edge.spec.errors import ModelError
 
-HEADS: dict[str, type[nn.Module]] = {"cls": CLSHead, "gem": GeMHead}
 
-__all__ = ["HEADS", "build_head"]
+class Head(Protocol):
+    """What every head offers beside being a module."""
+
+    size: int
+
+    @staticmethod
+    def macs(backbone: ViTConfig, tokens: int, **options: Any) -> int:
+        """Multiply-accumulates of one frame with so many tokens."""
+
+
+HEADS: dict[str, Any] = {"cls": CLSHead, "gem": GeMHead}
+
+__all__ = ["HEADS", "Head", "build_head"]
 
 
 def build_head(config: HeadConfig, backbone: ViTConfig) -> nn.Module:
@@ -25,6 +38,6 @@ def build_head(config: HeadConfig, backbone: ViTConfig) -> nn.Module:
     if config.kind not in HEADS:
         raise ModelError(f"unknown head {config.kind!r}: known are {', '.join(HEADS)}")
     try:
-        return HEADS[config.kind](backbone, **config.options)
+        return cast(nn.Module, HEADS[config.kind](backbone, **config.options))
     except TypeError as error:
         raise ModelError(f"head {config.kind!r}: {error}") from error

@@ -38,6 +38,11 @@ class CLSHead(nn.Module):
         self.proj = _projection(backbone, project)
         self.size = project or backbone.dim
 
+    @staticmethod
+    def macs(backbone: ViTConfig, tokens: int, project: int | None = None) -> int:
+        """Multiply-accumulates of one frame."""
+        return backbone.dim * (project or 0)
+
     def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
         """``[B, T, D] -> [B, size]``."""
         x = tokens[:, :1]
@@ -59,6 +64,11 @@ class GeMHead(nn.Module):
         super().__init__()
         self.proj = _projection(backbone, project)
         self.size = project or backbone.dim
+
+    @staticmethod
+    def macs(backbone: ViTConfig, tokens: int, project: int | None = None) -> int:
+        """Multiply-accumulates of one frame."""
+        return backbone.dim * (project or 0)
 
     def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
         """``[B, T, D] -> [B, size]``."""

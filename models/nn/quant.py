@@ -50,12 +50,12 @@ def quantise(x: Tensor, dim: int | tuple[int, ...] = -1) -> tuple[Tensor, Tensor
 
 
 def kept_groups(k: Tensor, groups: int) -> Tensor:
-    """``n = clip(floor(float64(k) * groups + 0.5), 1, groups)``, as int64, of the shape of ``k``."""
+    """``n = clip(floor(float64(k) * groups + 0.5), 1, groups)``, int64, shaped as ``k``."""
     return torch.floor(k.double() * groups + 0.5).clamp(1, groups).long()
 
 
 def _thresholds(keys: Tensor, n: Tensor) -> Tensor:
-    """The ``n``-th largest of each row of distinct ``keys [B, R, G]``, ``n [B]`` -> ``[B, R, 1]``."""
+    """The ``n``-th largest of each row of distinct keys: ``[B, R, G], [B] -> [B, R, 1]``."""
     groups = keys.shape[-1]
     if keys.device.type == "cpu":
         # A selection, not a sort: NumPy's partition is vectorised and takes a quarter of the time

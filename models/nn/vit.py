@@ -1,7 +1,7 @@
 """The network: a ternary ViT with a head on it. Frames go in, descriptors come out.
 
-    model = create("micro").eval()
-    descriptors = model(frames, k=0.4)        # uint8 [B, H, W, 3] -> float32 [B, D], unit length
+model = create("micro").eval()
+descriptors = model(frames, k=0.4)        # uint8 [B, H, W, 3] -> float32 [B, D], unit length
 """
 
 from __future__ import annotations
@@ -32,10 +32,18 @@ class ViT(nn.Module):
         nn.init.normal_(self.cls_token, std=0.02)
         nn.init.normal_(self.pos_embed, std=0.02)
 
-    def forward(self, frames: Tensor, gate: Gate) -> Tensor:
-        """``uint8 [B, H, W, 3] -> [B, tokens, D]``, after the last norm."""
+    def forward(self, frames: Tensor, gate: Gate, visible: Tensor | None = None) -> Tensor:
+        """``uint8 [B, H, W, 3] -> [B, tokens, D]``, after the last norm.
+
+        Args:
+            visible: numbers of the patches that the network sees, ``[B, n]`` (patch dropout, in
+                training only); None for all.
+        """
         patches = self.patch_embed(frames)
         x = torch.cat([self.cls_token.expand(len(frames), 1, -1), patches], dim=1) + self.pos_embed
+        if visible is not None:
+            index = torch.cat([torch.zeros_like(visible[:, :1]), visible + 1], dim=1)
+            x = x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
         for number, block in enumerate(self.blocks, start=1):
             x, looked = block(x, gate)
             if number == self.config.keep_after and gate.tokens < 1:
@@ -55,7 +63,7 @@ class PlaceModel(nn.Module):
     @property
     def descriptor_size(self) -> int:
         """Numbers in a descriptor."""
-        return int(self.head.size)
+        return int(cast(int, self.head.size))
 
     def gate(
         self, count: int, k: float | Tensor, tokens: float = 1.0, q_factor: float = 1.0
@@ -75,8 +83,8 @@ class PlaceModel(nn.Module):
             raise UsageError(f"tokens is {tokens}: it must be in (0, 1]")
         return Gate(ks, float(tokens), q_factor)
 
-    def tokens(self, frames: Tensor, gate: Gate) -> Tensor:
-        """``uint8 [B, H, W, 3] -> [B, tokens, D]``.
+    def tokens(self, frames: Tensor, gate: Gate, visible: Tensor | None = None) -> Tensor:
+        """``uint8 [B, H, W, 3] -> [B, tokens, D]``; see :meth:`ViT.forward`.
 
         Raises:
             FrameError: frames of another type or size than the model's.
@@ -87,7 +95,7 @@ class PlaceModel(nn.Module):
                 f"frames are {frames.dtype} {tuple(frames.shape)}: "
                 f"{self.config.name} takes uint8 (B, {side}, {side}, 3)"
             )
-        return cast(Tensor, self.backbone(frames, gate))
+        return cast(Tensor, self.backbone(frames, gate, visible))
 
     def forward(
         self,

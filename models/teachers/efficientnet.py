@@ -19,6 +19,12 @@ from tatvpr_edge.spec.errors import ToolError
 #: Preprocessing of the TensorFlow Lite release, as the package's own examples do it.
 _MEAN, _STD = 127.0, 128.0
 
+#: Megabytes of its weights without the classifier (float32, norms folded), and
+#: multiply-accumulates of a 224 px frame without the classifier. Both counted from the network:
+#: tests/training/test_teachers.py counts them again.
+LITE0_MB = 13.484
+LITE0_MACS = 383_907_552
+
 
 class EfficientNetLite0:
     """EfficientNet-Lite0's last feature map, GeM on top (p = 3)."""

@@ -109,6 +109,8 @@ class DistilConfig:
         channels: principal components of the teacher's map.
         steps, batch: length and size.
         descriptor_weight: of the descriptor's part of the loss, against the tokens' part.
+        visible_share: share of its patches that an image shows (patch dropout: cheaper steps);
+            the last fifth of the stage sees all. 1 for none.
         quantise_from, quantise_until: steps between which full precision blends into quantised
             values, as fractions of the stage; both 0 quantises from the start.
     """
@@ -120,6 +122,7 @@ class DistilConfig:
     steps: int = 0
     batch: int = 64
     descriptor_weight: float = 1.0
+    visible_share: float = 1.0
     quantise_from: float = 0.0
     quantise_until: float = 0.0
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -137,6 +140,7 @@ class MetricConfig:
         consistency_weight: of the loss that pulls low-k descriptors to those at k = 1.
         consistency_share: share of a batch for which that loss is computed.
         flip_share: share of places mirrored.
+        visible_share: as in stage 1.
     """
 
     steps: int = 0
@@ -150,6 +154,7 @@ class MetricConfig:
     consistency_weight: float = 1.0
     consistency_share: float = 0.33
     flip_share: float = 0.5
+    visible_share: float = 1.0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, weight_decay=1e-4))
 
 
@@ -216,9 +221,9 @@ def _check(config: TrainConfig, path: Path) -> None:
     require(
         config.metric.steps == 0 or bool(config.data), "stage 2 needs at least one [[data]] table"
     )
-    require(
-        config.distil.steps == 0 or bool(config.distil.views), "stage 1 needs distil.views"
-    )
+    require(config.distil.steps == 0 or bool(config.distil.views), "stage 1 needs distil.views")
+    for stage in (config.distil, config.metric):
+        require(0 < stage.visible_share <= 1, "visible_share must be in (0, 1]")
     require(all(source.share > 0 for source in config.data), "data.share must be positive")
 
 
@@ -246,8 +251,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         kind = dict
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(kind, types.UnionType) or not isinstance(value, kind) or (
-        kind is int and isinstance(value, bool)
+    if (
+        isinstance(kind, types.UnionType)
+        or not isinstance(value, kind)
+        or (kind is int and isinstance(value, bool))
     ):
         raise UsageError(f"{where} is {value!r}: expected {getattr(kind, '__name__', kind)}")
     return value

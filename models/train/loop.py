@@ -174,7 +174,9 @@ def run_stage(
         if report is not None and crew.first:
             images = getattr(stage, "images", 0) / max(1e-9, time.monotonic() - began)
             report(Progress(stage.name, step + 1, stage.steps, value, images, values))
-        last = step + 1 == stage.steps or (stop_after is not None and step + 1 - start >= stop_after)
+        last = step + 1 == stage.steps or (
+            stop_after is not None and step + 1 - start >= stop_after
+        )
         if crew.first and (last or time.monotonic() - saved > run.checkpoint_every_s):
             if curves is not None:
                 curves.flush()
@@ -198,9 +200,7 @@ def _state(
     }
 
 
-def _restore(
-    path: Path, stage: Stage, optimiser: torch.optim.Optimizer, random: Randomness
-) -> int:
+def _restore(path: Path, stage: Stage, optimiser: torch.optim.Optimizer, random: Randomness) -> int:
     state = load_state(path)
     if state.get("version") != _STATE_VERSION or state.get("stage") != stage.name:
         raise ModelError(f"{path}: not a checkpoint of the stage {stage.name!r}")

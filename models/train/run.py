@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -184,6 +185,6 @@ def with_changes(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:
             value = float(value)
         if not isinstance(value, type(current)):
             raise UsageError(f"--set {change}: expected {type(current).__name__}")
-        changed = dataclasses.replace(record, **{key: value})  # type: ignore[type-var]
+        changed: Any = dataclasses.replace(record, **{key: value})  # type: ignore[type-var]
         config = dataclasses.replace(config, **{section: changed})
     return config

@@ -80,6 +80,9 @@ class DistilStage:
         mirrored = torch.rand(batch, generator=random.torch) < 0.5
         ks = draw_k(batch, self.k, step / self.steps, random.torch)
         tokens = draw_tokens(self.k, random.torch)
+        seen_patches = draw_visible(
+            batch, self._side**2, self.config.visible_share, step / self.steps, random.torch
+        )
         part = self.crew.part(batch)
 
         own = chosen[part]
@@ -93,7 +96,12 @@ class DistilStage:
 
         self.model.train()
         gate = self.model.gate(len(own), ks[part].to(self.device), tokens, self.q_factor(step))
-        seen = self.model.tokens(frames, gate)
+        if seen_patches is not None:
+            visible = seen_patches[part].to(self.device)
+            seen = self.model.tokens(frames, gate, visible)
+            wanted = wanted.gather(1, visible[..., None].expand(-1, -1, wanted.shape[-1]))
+        else:
+            seen = self.model.tokens(frames, gate)
         parts: dict[str, Tensor] = {}
         if seen.shape[1] == wanted.shape[1] + 1:
             guess = self.proj(seen[:, 1:])
@@ -116,6 +124,18 @@ def partly_whitened(descriptors: NDArray[np.float32], size: int) -> Tensor:
     if kept < size:
         scores = F.pad(scores, (0, size - kept))
     return F.normalize(scores, dim=1)
+
+
+def draw_visible(
+    count: int, patches: int, share: float, done: float, generator: torch.Generator
+) -> Tensor | None:
+    """Patches that each image shows, ``[count, n]`` in rising order: patch dropout (Liu et al.,
+    2022) makes a step cheaper. The last fifth of a stage sees everything.
+    """
+    if share >= 1 or done >= 0.8:
+        return None
+    order = torch.rand(count, patches, generator=generator).argsort(1)
+    return order[:, : max(1, round(share * patches))].sort(1).values
 
 
 def draw_tokens(config: KConfig, generator: torch.Generator) -> float:
@@ -185,6 +205,13 @@ class MetricStage:
                 labels += [len(labels) // images] * images
         return torch.from_numpy(np.stack(frames)), torch.tensor(labels)
 
+    def _describe(
+        self, frames: Tensor, ks: Tensor, tokens: float, visible: Tensor | None
+    ) -> Tensor:
+        gate = self.model.gate(len(frames), ks.to(self.device), tokens)
+        described: Tensor = self.model.head(self.model.tokens(frames, gate, visible), gate)
+        return described
+
     def loss(self, step: int, random: Randomness) -> dict[str, Tensor]:
         """One batch."""
         config, count = self.config, self.images
@@ -195,16 +222,21 @@ class MetricStage:
         ks = draw_k(count, self.k, step / self.steps, random.torch)
         tokens = draw_tokens(self.k, random.torch)
         anchors = torch.randperm(count, generator=random.torch)
+        backbone = self.model.config.backbone
+        patches = draw_visible(
+            count, backbone.patches, config.visible_share, step / self.steps, random.torch
+        )
         part = self.crew.part(count)
 
-        side = self.model.config.backbone.image_px
+        side = backbone.image_px
         x = augment.geometric(augment.to_float(pixels[part]), shapes[part], side)
         x = augment.photometric(x, colours[part])
         flip = mirrored.repeat_interleave(config.images)[part, None, None, None]
         frames = augment.to_frames(torch.where(flip, x.flip(3), x)).to(self.device)
 
         self.model.train()
-        mine = self.model(frames, ks[part].to(self.device), tokens)
+        visible = None if patches is None else patches[part].to(self.device)
+        mine = self._describe(frames, ks[part], tokens, visible)
         descriptors = self.crew.gather(mine)
         labels = labels.to(self.device)
         pairs = self._miner(descriptors, labels)
@@ -215,7 +247,10 @@ class MetricStage:
             own = low[(low >= part.start) & (low < part.stop)] - part.start
             if len(low):
                 with torch.no_grad():
-                    dense = self.model(frames[own], 1.0) if len(own) else mine[:0]
+                    dense = mine[:0]
+                    if len(own):
+                        shown = None if visible is None else visible[own]
+                        dense = self._describe(frames[own], torch.ones(len(own)), 1.0, shown)
                 apart = 1 - (mine[own] * dense).sum(1)
                 share = apart.sum() * self.crew.size / len(low)
                 parts["consistency"] = config.consistency_weight * share

@@ -119,8 +119,7 @@ def _compute(
         return np.stack(small), teacher.features(torch.from_numpy(np.stack(large)))
 
     first = [
-        answers(jobs[i : i + _BATCH])
-        for i in range(0, min(len(jobs), _COMPONENT_FRAMES), _BATCH)
+        answers(jobs[i : i + _BATCH]) for i in range(0, min(len(jobs), _COMPONENT_FRAMES), _BATCH)
     ]
     seen = torch.cat([features for _, features in first]).reshape(-1, teacher.channels)
     centre = seen.mean(0)
@@ -134,7 +133,9 @@ def _compute(
     features = _array(folder / "features.npy", np.float16, (len(jobs), *shape, channels))
     descriptors = _array(folder / "descriptors.npy", np.float16, (len(jobs), size))
     for number, start in enumerate(range(0, len(jobs), _BATCH)):
-        small, maps = first[number] if number < len(first) else answers(jobs[start : start + _BATCH])
+        small, maps = (
+            first[number] if number < len(first) else answers(jobs[start : start + _BATCH])
+        )
         end = start + len(small)
         pixels[start:end] = small
         features[start:end] = (((maps - centre) @ components) / scale).half().numpy()

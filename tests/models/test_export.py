@@ -41,7 +41,8 @@ def f32(value: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("head", "options"), [*((h, {}) for h in HEADS), ("cls", {"project": 40}), ("gem", {"project": 40})]
+    ("head", "options"),
+    [*((h, {}) for h in HEADS), ("cls", {"project": 40}), ("gem", {"project": 40})],
 )
 def test_onnx_runtime_equals_torch(head: str, options: dict[str, object]) -> None:
     """Rounding may flip where two libraries' LayerNorms differ in the last bit, and everything
@@ -160,10 +161,8 @@ def test_weights_file_to_onnx_and_back(tmp_path: Path) -> None:
     # Another gate has the same weights; another width has not.
     gated = registry.config("micro", group=4, scope="image")
     assert load_weights(tmp_path / "micro.safetensors", expected=gated).config == gated
-    with pytest.raises(ModelError, match="backbone.depth"):
-        load_weights(
-            tmp_path / "micro.safetensors", expected=registry.config("micro", depth=5)
-        )
+    with pytest.raises(ModelError, match=r"backbone\.depth"):
+        load_weights(tmp_path / "micro.safetensors", expected=registry.config("micro", depth=5))
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "no metadata", "pickle"])
@@ -178,5 +177,5 @@ def test_unusable_weights_are_one_clear_error(tmp_path: Path, damage: str) -> No
         save_file({"x": torch.zeros(2)}, path)
     elif damage == "pickle":
         torch.save({"x": torch.zeros(2)}, path)
-    with pytest.raises(ModelError, match="w.safetensors"):
+    with pytest.raises(ModelError, match=r"w\.safetensors"):
         load_weights(path)

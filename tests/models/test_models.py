@@ -61,7 +61,13 @@ def test_every_registered_model_runs(name: str) -> None:
 
 def test_the_named_models_are_those_that_were_promised() -> None:
     micro, base = registry.config("micro").backbone, registry.config("base").backbone
-    assert (micro.image_px, micro.patch, micro.dim, micro.depth, micro.heads) == (128, 16, 192, 6, 3)
+    assert (micro.image_px, micro.patch, micro.dim, micro.depth, micro.heads) == (
+        128,
+        16,
+        192,
+        6,
+        3,
+    )
     assert (base.image_px, base.patch, base.dim, base.depth, base.heads) == (224, 16, 768, 12, 12)
     assert registry.config("small-cls").head.kind == "cls"
 

@@ -1,0 +1,87 @@
+"""Recall against compute: our measured points, and published points of peers marked as such."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tatvpr_edge.spec.errors import ToolError
+
+
+@dataclass(frozen=True)
+class Published:
+    """A point that others report on another data set; their compute is arithmetic."""
+
+    name: str
+    recall_at_1: float
+    gflops: float
+
+
+#: TAT-VPR and peers on Pitts30k, as published (recall in percent, GFLOPs computed by the authors).
+PITTS30K = (
+    Published("TAT-VPR BoQ, s = 0", 91.4, 38.9),
+    Published("TAT-VPR BoQ, s = .4", 91.0, 27.9),
+    Published("TAT-VPR BoQ, s = .6", 89.9, 22.4),
+    Published("TAT-VPR SALAD, s = .4", 90.1, 25.5),
+    Published("TAT-VPR MixVPR, s = .4", 89.4, 25.3),
+    Published("TAT-VPR CLS, s = .4", 86.7, 25.1),
+    Published("DINOv2-BoQ", 92.4, 101.8),
+    Published("EigenPlaces R50", 92.5, 42.7),
+)
+
+
+def plot_pareto(
+    results: dict[str, dict[str, Any]], path: Path, protocol: str, published: bool
+) -> Path:
+    """Write the plot.
+
+    Args:
+        results: one protocol of the evaluation's JSON: model -> its values.
+        published: add the peers' points on Pitts30k, hollow, in a panel of their own, because
+            recall on different data sets cannot share an axis.
+
+    Raises:
+        ToolError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ToolError("plots need matplotlib: pip install 'tatvpr-edge[plot]'") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        1, 2 if published else 1, figsize=(10 if published else 6, 4), squeeze=False
+    )
+    axis = axes[0][0]
+    for name, values in results.items():
+        points = [
+            (2 * macs / 1e9, values["recall@1"][k], k)
+            for k, macs in values["macs"].items()
+            if macs > 0
+        ]
+        if not points:
+            axis.axhline(values["recall@1"]["1.0"], linestyle=":", linewidth=1, label=name)
+            continue
+        points.sort()
+        axis.plot([p[0] for p in points], [p[1] for p in points], "o-", label=name)
+        for x, y, k in points:
+            axis.annotate(f"k={k}", (x, y), textcoords="offset points", xytext=(4, 4), fontsize=7)
+    axis.set_xscale("log")
+    axis.set_title(f"{protocol}: measured here")
+    if published:
+        other = axes[0][1]
+        for point in PITTS30K:
+            other.plot([point.gflops], [point.recall_at_1], "o", fillstyle="none", label=point.name)
+        other.set_title("Pitts30k: as published")
+        other.set_xscale("log")
+    for panel in axes[0]:
+        panel.set_xlabel("GFLOP a frame")
+        panel.set_ylabel("Recall@1, percent")
+        panel.legend(fontsize=7)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path

@@ -1,0 +1,42 @@
+"""Loss curves as a picture beside their CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+
+def plot_curves(path: Path) -> Path | None:
+    """``curves.csv`` as ``curves.png``; None where matplotlib is not installed (the CSV stays).
+
+    One panel for each stage, one line for each part of its loss.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines: dict[str, dict[str, tuple[list[int], list[float]]]] = defaultdict(dict)
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            steps, values = lines[row["stage"]].setdefault(row["part"], ([], []))
+            steps.append(int(row["step"]))
+            values.append(float(row["value"]))
+    if not lines:
+        return None
+    figure, axes = pyplot.subplots(1, len(lines), figsize=(5 * len(lines), 3.5), squeeze=False)
+    for axis, (stage, parts) in zip(axes[0], lines.items(), strict=True):
+        for name, (steps, values) in parts.items():
+            axis.plot(steps, values, label=name)
+        axis.set_title(stage)
+        axis.set_xlabel("step")
+        axis.set_ylabel("loss")
+        axis.legend()
+    figure.tight_layout()
+    target = path.with_suffix(".png")
+    figure.savefig(target, dpi=110)
+    pyplot.close(figure)
+    return target

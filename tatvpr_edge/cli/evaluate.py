@@ -1,0 +1,149 @@
+"""`tatvpr-edge evaluate`: recall for each k and kind of descriptor, with size and compute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tatvpr_edge.cli.output import KList, json_option, note, print_json, print_table
+from tatvpr_edge.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from tatvpr_edge.models.evaluate.describers import Describer
+
+__all__ = ["command"]
+
+BASELINES = ("gray32", "hog", "efficientnet-lite0-gem")
+
+
+@click.command("evaluate")
+@click.option(
+    "--model", "models", multiple=True,
+    help="A shipped name or a weights file (safetensors); repeatable.",
+)  # fmt: skip
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="The data set's folder."
+)
+@click.option(
+    "--protocol", "protocols", multiple=True, required=True,
+    help="tower-shift, tower-floor, rendered, utm (docs/evaluation.md); repeatable.",
+)  # fmt: skip
+@click.option("--k", "ks", type=KList(), default="1,.6,.4,.2", show_default=True)
+@click.option(
+    "--baseline", "baselines", multiple=True, type=click.Choice([*BASELINES, "all", "none"]),
+    default=("all",), show_default=True, help="What stands beside the models; repeatable.",
+)  # fmt: skip
+@click.option("--floors", default="", help="tower: these training floors instead of validation.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Write recall against compute (PNG).")
+@click.option("--no-time", is_flag=True, help="Leave out milliseconds, so that output repeats.")
+@json_option
+def command(
+    models: tuple[str, ...],
+    data: Path,
+    protocols: tuple[str, ...],
+    ks: list[float],
+    baselines: tuple[str, ...],
+    floors: str,
+    plot: Path | None,
+    no_time: bool,
+    as_json: bool,
+) -> None:
+    """Judge models and baselines on the same maps and queries."""
+    from tatvpr_edge.models.evaluate.protocols import protocol, trials_of
+    from tatvpr_edge.models.evaluate.run import evaluate
+
+    for name in protocols:
+        protocol(name)
+    describers = _models(models, ks) + _baselines(baselines)
+    if not describers:
+        raise UsageError("nothing to evaluate: give --model or --baseline")
+    chosen = tuple(f for f in floors.split(",") if f)
+    document: dict[str, Any] = {"data": str(data), "protocols": {}}
+    for name in protocols:
+        results = evaluate(
+            describers,
+            trials_of(name, data, chosen),
+            report=None if as_json else note,
+            timed=not no_time,
+        )
+        values = {model: result.to_json() for model, result in results.items()}
+        document["protocols"][name] = values
+        if not as_json:
+            _print(name, values)
+        if plot is not None:
+            from tatvpr_edge.models.evaluate.plot import plot_pareto
+
+            target = plot if len(protocols) == 1 else plot.with_stem(f"{plot.stem}-{name}")
+            plot_pareto(values, target, name, published=True)
+    if as_json:
+        print_json(document)
+
+
+def _models(names: tuple[str, ...], ks: list[float]) -> list[Describer]:
+    from tatvpr_edge.models.checkpoint import load_weights
+    from tatvpr_edge.models.evaluate.describers import ModelDescriber
+    from tatvpr_edge.spec import zoo
+
+    made: list[Describer] = []
+    for name in names:
+        path = Path(name) if name.endswith(".safetensors") else zoo.path(name, "safetensors")
+        label = path.stem if name.endswith(".safetensors") else name
+        if any(d.name == label for d in made):
+            label = str(path)
+        model = load_weights(path)
+        fractions = ks if model.config.backbone.ternary else [1.0]
+        made.append(ModelDescriber(model, fractions, name=label))
+    return made
+
+
+def _baselines(names: tuple[str, ...]) -> list[Describer]:
+    from tatvpr_edge.models.evaluate import describers
+    from tatvpr_edge.models.teachers import create_teacher
+    from tatvpr_edge.models.teachers.efficientnet import LITE0_MACS, LITE0_MB
+
+    wanted = BASELINES if "all" in names else tuple(n for n in names if n != "none")
+    made: list[Describer] = []
+    for name in wanted:
+        if name == "gray32":
+            made.append(describers.Gray32())
+        elif name == "hog":
+            made.append(describers.HOG())
+        else:
+            teacher = create_teacher(name)
+            made.append(describers.TeacherDescriber(teacher, LITE0_MB, LITE0_MACS))
+    return made
+
+
+def _print(protocol: str, values: dict[str, dict[str, Any]]) -> None:
+    rows = []
+    for model, v in values.items():
+        for k in v["recall@1"]:
+            wide = v.get("recall@1_wide", {}).get(k)
+            rate = v.get("recall_per_mb", {}).get(k)
+            against = v["against_dense"].get(k)
+            rows.append(
+                [
+                    model,
+                    k,
+                    *(f"{v[f'recall@{n}'][k]:.1f}" for n in (1, 5, 10)),
+                    "-" if wide is None else f"{wide:.1f}",
+                    f"{v['int8']['recall@1'][k]:.1f}",
+                    f"{v['binary']['recall@1'][k]:.1f}",
+                    f"{v['one_map']['recall@1'][k]:.1f}",
+                    "-"
+                    if against is None
+                    else f"{against['mean']:+.1f} [{against['low']:+.1f}, {against['high']:+.1f}]",
+                    f"{v['model_mb']:.2f}" if v["model_mb"] else "-",
+                    "-" if rate is None else f"{rate:.1f}",
+                    f"{v['macs'][k] / 1e6:.0f} M" if v["macs"][k] else "-",
+                    f"{v['milliseconds'][k]:.1f}" if v["milliseconds"] else "-",
+                ]
+            )
+    click.echo(f"{protocol}: recall in percent")
+    columns = [
+        "model", "k", "R@1", "R@5", "R@10", "R@1 wide", "int8", "binary", "map k=1",
+        "against k=1 [95 %]", "MB", "R@1/MB", "MACs", "ms",
+    ]  # fmt: skip
+    print_table(columns, rows, right=tuple(columns[1:]))

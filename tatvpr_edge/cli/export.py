@@ -1,0 +1,74 @@
+"""`tatvpr-edge export MODEL --output FILE`: weights, or a named architecture, to one ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tatvpr_edge.cli.output import json_option, print_json
+from tatvpr_edge.spec.errors import UsageError
+
+__all__ = ["command"]
+
+
+@click.command("export")
+@click.argument("model")
+@click.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path), help="ONNX file to write."
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Weights for a named architecture (safetensors); they must fit it.",
+)
+@click.option(
+    "--random", "seed", type=int, default=None, metavar="SEED",
+    help="Random weights for a named architecture: for benchmarks only.",
+)  # fmt: skip
+@click.option("--tokens-out", is_flag=True, help="Also output the tokens after the last norm.")
+@json_option
+def command(
+    model: str,
+    output: Path,
+    weights: Path | None,
+    seed: int | None,
+    tokens_out: bool,
+    as_json: bool,
+) -> None:
+    """Export MODEL, a weights file or a registered name, to an ONNX file.
+
+    The file carries the operators' bodies, so that a stock ONNX Runtime runs it.
+    """
+    from tatvpr_edge.models import registry
+    from tatvpr_edge.models.checkpoint import load_weights
+    from tatvpr_edge.models.export import export_onnx
+
+    if model.endswith(".safetensors"):
+        if weights is not None or seed is not None:
+            raise UsageError(
+                "a weights file is exported as it is: leave --weights and --random out"
+            )
+        network = load_weights(model)
+    elif weights is not None and seed is None:
+        network = load_weights(weights, expected=registry.config(model))
+    elif seed is not None and weights is None:
+        network = registry.create(model, seed=seed)
+    else:
+        registry.config(model)
+        raise UsageError(
+            f"{model} is an architecture: give --weights FILE, or --random SEED for a benchmark"
+        )
+    export_onnx(network, output, tokens_out=tokens_out)
+    if as_json:
+        print_json(
+            {
+                "file": str(output),
+                "bytes": output.stat().st_size,
+                "model": network.config.name,
+                "descriptor_size": network.descriptor_size,
+            }
+        )
+    else:
+        size = output.stat().st_size / 1e6
+        click.echo(f"{output}: {network.config.name}, {size:.2f} MB, {network.descriptor_size}-d")
