@@ -73,7 +73,7 @@ BOARDS = {
             name="riscv32-virt",
             compiler="riscv64-unknown-elf-gcc",
             package="gcc-riscv64-unknown-elf",
-            flags=("-march=rv32imac", "-mabi=ilp32", "-mcmodel=medany"),
+            flags=("-march=rv32imac", "-mabi=ilp32", "-mcmodel=medany", "-ffreestanding"),
             qemu="qemu-system-riscv32",
             qemu_package="qemu-system-misc",
             machine=("-M", "virt", "-bios", "none", "-m", "64M"),

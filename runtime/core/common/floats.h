@@ -59,7 +59,33 @@ static inline float tatvpr_bits_float(uint32_t u) {
     return v.f;
 }
 
+#if defined(__riscv) && !defined(__riscv_flen)
+/* Square root without a floating-point unit or a C library: the root's 24 bits and one more, digit
+ * by digit; what remains says how to round (a tie cannot happen). Correctly rounded for normal x. */
+static inline float tatvpr_sqrt(float x) {
+    const uint32_t bits = tatvpr_float_bits(x);
+    if (!(x > 0.0f) || bits >= 0x7F800000u) {
+        return x < 0.0f ? tatvpr_bits_float(0x7FC00000u) : x;
+    }
+    const int32_t exponent = (int32_t)(bits >> 23) - 127;
+    uint32_t rest = ((bits & 0x7FFFFFu) | 0x800000u) << (1 + (exponent & 1));
+    uint32_t root = 0;
+    uint32_t doubled = 0;
+    for (uint32_t digit = 1u << 24; digit != 0; digit >>= 1) {
+        const uint32_t trial = doubled + digit;
+        if (trial <= rest) {
+            rest -= trial;
+            doubled = trial + digit;
+            root += digit;
+        }
+        rest <<= 1;
+    }
+    root += root & (rest != 0);
+    return tatvpr_bits_float((root >> 1) + (uint32_t)((exponent >> 1) + 126) * 0x800000u);
+}
+#else
 static inline float tatvpr_sqrt(float x) { return __builtin_sqrtf(x); }
+#endif
 
 static inline float tatvpr_exp(float x) {
     static const float c[6] = TATVPR_EXP_POLY;

@@ -1,0 +1,88 @@
+/* Exact sparse ternary matmul on cores without vectors or packed arithmetic (RV32IMAC).
+ *
+ * Eight outputs at a time: their weights (TATVPR_LAYOUT_LUT4) are unpacked once for all tokens of
+ * the tile to words low + high * 65536, so that one multiplication serves two outputs. Safe for
+ * 258 channels of |q| <= 127: lists are taken 256 entries at a time.
+ */
+#include "../common/core.h"
+
+#if !defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
+
+#include "cortexm.h"
+#include "plain_epilogue.h"
+
+#define OUTPUTS 8
+#define PAIRS (OUTPUTS / 2)
+#define LIST_PART 256
+
+/* Rows n0 .. n0 + 7 to unpacked[K rounded up to 4][PAIRS]; missing rows repeat the last one. */
+static void unpack(const tatvpr_ternary *op, const uint8_t *stored, int32_t n0,
+                   uint32_t *unpacked) {
+    const int32_t row_bytes = 4 * tatvpr_lut4_row_words(op->k_in);
+    const int32_t last = op->n_out - 1;
+    for (int32_t pair = 0; pair < PAIRS; pair++) {
+        const uint8_t *low = stored + (ptrdiff_t)tatvpr_min_i32(n0 + 2 * pair, last) * row_bytes;
+        const uint8_t *high =
+            stored + (ptrdiff_t)tatvpr_min_i32(n0 + 2 * pair + 1, last) * row_bytes;
+        uint32_t *to = unpacked + pair;
+        for (int32_t i = 0; i < (op->k_in + 3) / 4; i++, to += 4 * PAIRS) {
+            const uint32_t *l = tatvpr_trit_pairs[low[i]];
+            const uint32_t *h = tatvpr_trit_pairs[high[i]];
+            for (int32_t j = 0; j < 2; j++) { /* channels 4 i + 2 j and 4 i + 2 j + 1 */
+                const int32_t l0 = (int16_t)l[j];
+                const int32_t l1 = (int32_t)(l[j] + 0x8000u) >> 16;
+                to[2 * j * PAIRS] = (uint32_t)l0 + (h[j] << 16);
+                to[(2 * j + 1) * PAIRS] =
+                    (uint32_t)l1 + (h[j] - (uint32_t)(int32_t)(int16_t)h[j]);
+            }
+        }
+    }
+}
+
+static void visit_list(const uint16_t *index, const int8_t *value, int32_t count,
+                       const uint32_t *unpacked, int32_t *sums) {
+    for (int32_t i = 0; i < OUTPUTS; i++) {
+        sums[i] = 0;
+    }
+    for (int32_t first = 0; first < count; first += LIST_PART) {
+        const int32_t end = tatvpr_min_i32(count, first + LIST_PART);
+        uint32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0;
+        for (int32_t i = first; i < end; i++) {
+            const uint32_t *w = unpacked + (int32_t)index[i] * PAIRS;
+            const uint32_t a = (uint32_t)(int32_t)value[i];
+            c0 += a * w[0];
+            c1 += a * w[1];
+            c2 += a * w[2];
+            c3 += a * w[3];
+        }
+        const uint32_t pairs[PAIRS] = {c0, c1, c2, c3};
+        for (int32_t i = 0; i < PAIRS; i++) {
+            sums[2 * i] += (int16_t)pairs[i];
+            sums[2 * i + 1] += (int32_t)(pairs[i] + 0x8000u) >> 16;
+        }
+    }
+}
+
+void tatvpr_plain_sparse(const tatvpr_matmul *job) {
+    const tatvpr_tile *tile = job->tile;
+    uint32_t *unpacked = (uint32_t *)(void *)job->panel;
+    for (int32_t n0 = 0; n0 < job->op->n_out; n0 += OUTPUTS) {
+        unpack(job->op, job->weight, n0, unpacked);
+        for (int32_t t = 0; t < tile->tokens; t++) {
+            const ptrdiff_t first = (ptrdiff_t)t * tile->list_stride;
+            int32_t sums[OUTPUTS];
+            visit_list(tile->index + first, tile->value + first, tile->count[t], unpacked, sums);
+            tatvpr_plain_outputs(job, t, n0, tatvpr_min_i32(OUTPUTS, job->op->n_out - n0), sums,
+                                 1);
+        }
+    }
+}
+
+/* Break-even by instructions counted in an emulator (docs/microcontrollers.md). */
+float tatvpr_plain_sparse_below(const tatvpr_ternary *op, int32_t group) {
+    (void)op;
+    (void)group;
+    return 0.3f;
+}
+
+#endif
