@@ -1,0 +1,215 @@
+"""``tatvpr-edge demo``: the whole job on this machine, with the shipped model and places.
+
+Builds the model for this machine, makes a map from one frame of each place, and asks where frames
+of the same places, moved, turned and relit, were taken: at several k, with one artifact.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tatvpr_edge.cli.output import (
+    BuildProgress,
+    KList,
+    json_option,
+    note,
+    print_json,
+    print_table,
+    progress,
+)
+from tatvpr_edge.spec.errors import DataError
+
+if TYPE_CHECKING:
+    from tatvpr_edge.cli.images import FrameFile
+    from tatvpr_edge.runtime import Localizer
+
+DEFAULT_KS = "1,.6,.4,.2"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One query at one k."""
+
+    query: str
+    found: str
+    right: bool
+    score: float
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. ``macs`` is None where the artifact does not state them for this k."""
+
+    k: float
+    queries: int
+    right: int
+    mean_similarity: float
+    median_ms: float
+    macs: float | None
+
+
+@click.command("demo")
+@click.option("--model", default="micro", show_default=True, help="A shipped model, or ONNX file.")
+@click.option(
+    "--k",
+    "ks",
+    type=KList(),
+    default=DEFAULT_KS,
+    show_default=True,
+    help="The k to query at.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False),
+    default="tatvpr-demo.png",
+    show_default=True,
+    help="Contact sheet: query, best match, right or wrong, at the smallest k.",
+)
+@json_option
+def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
+    """Build, map and query with the shipped model and frames; a table and a picture."""
+    from tatvpr_edge.cli.images import frame_files
+    from tatvpr_edge.cli.sheet import write_sheet
+    from tatvpr_edge.compilers.build import build_artifact
+    from tatvpr_edge.runtime import Localizer
+    from tatvpr_edge.spec.zoo import ZOO
+
+    picture = Path(output)
+    if not picture.absolute().parent.is_dir():
+        raise DataError(f"{picture.parent} is not a folder: create it, or name another --output")
+    gallery, queries = ZOO / "places" / "gallery", ZOO / "places" / "queries"
+    note("1. build the model for this machine", as_json)
+    with BuildProgress(quiet=as_json) as building:
+        artifact = build_artifact("host", model=model, progress=building)
+    with tempfile.TemporaryDirectory(prefix="tatvpr-demo-") as scratch:
+        note("2. make a map: one frame of each place", as_json)
+        place_map = Path(scratch) / "demo.placemap"
+        make_demo_map(str(artifact), gallery, ks, place_map, as_json)
+        note("3. where were these taken? the same places, moved, turned and relit", as_json)
+        labels = {**place_names(gallery), **place_names(queries)}
+        files = frame_files(queries)
+        with Localizer(str(artifact), place_map) as localizer:
+            answers = {k: _ask(localizer, files, k, labels, as_json) for k in ks}
+            rows = [_row(localizer, k, answers[k]) for k in ks]
+            places = len(localizer.map) if localizer.map is not None else 0
+    smallest = min(ks)
+    write_sheet(picture, gallery, queries, answers[smallest], f"k = {smallest:g}")
+    if as_json:
+        print_json(_document(rows, answers, places, str(artifact), output))
+        return
+    _print(rows, places)
+    click.echo(f"picture (k = {smallest:g}): {output}")
+    click.echo(f"artifact: {artifact}; Localizer() now takes it")
+
+
+def make_demo_map(
+    artifact: str, gallery: Path, ks: Sequence[float], output: Path, quiet: bool = False
+) -> None:
+    """The map of the shipped places, one band for each of ``ks``."""
+    from tatvpr_edge.cli.describe import describe_frames
+    from tatvpr_edge.cli.images import find_poses, frame_files
+    from tatvpr_edge.runtime import Localizer
+    from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
+
+    files = frame_files(gallery)
+    poses = find_poses(gallery, files)
+    with Localizer(artifact) as localizer, progress("places", len(files), quiet) as step:
+        model = localizer.artifact.manifest.model
+        bands = [(k, 1.0) for k in ks]
+        descriptors = describe_frames(localizer, files, bands, step)
+    info = MapInfo(
+        model.hash, "int8", model.descriptor_size, tuple(Band(k) for k in ks), poses.frame
+    )
+    tags = [file.name for file in files]
+    write_map(output, info, [make_places(info, descriptors, poses.values, tags)])
+
+
+def place_names(folder: Path) -> dict[str, str]:
+    """Frame name -> place, from the folder's ``poses.csv``."""
+    try:
+        with open(folder / "poses.csv", newline="", encoding="utf-8") as source:
+            return {row["name"]: row["place"] for row in csv.DictReader(source)}
+    except (OSError, KeyError) as error:
+        raise DataError(
+            f"{folder} lacks the shipped places ({error}): install the package again"
+        ) from None
+
+
+def _ask(
+    localizer: Localizer, files: list[FrameFile], k: float, labels: dict[str, str], quiet: bool
+) -> list[Answer]:
+    from tatvpr_edge.cli.images import read_frame
+
+    localizer.k = k
+    answers = []
+    with progress(f"queries at k={k:g}", len(files), quiet) as step:
+        for file in files:
+            match = localizer.query(read_frame(file.path))
+            right = labels[match.tag] == labels[file.name]
+            answers.append(Answer(file.name, match.tag, right, match.score, match.latency_ms))
+            step(1)
+    return answers
+
+
+def _row(localizer: Localizer, k: float, answers: list[Answer]) -> Row:
+    macs = next(
+        (
+            point["macs"]
+            for point in localizer.artifact.manifest.compute
+            if abs(point["k"] - k) < 1e-6 and point["tokens"] == 1
+        ),
+        None,
+    )
+    return Row(
+        k=k,
+        queries=len(answers),
+        right=sum(answer.right for answer in answers),
+        mean_similarity=statistics.fmean(answer.score for answer in answers),
+        median_ms=statistics.median(answer.latency_ms for answer in answers),
+        macs=macs,
+    )
+
+
+def _print(rows: list[Row], places: int) -> None:
+    click.echo(f"{places} places, {rows[0].queries} queries, one artifact")
+    print_table(
+        ["k", "places found", "", "similarity", "ms a query", "million MACs"],
+        [
+            [
+                f"{row.k:g}",
+                f"{row.right} of {row.queries}",
+                f"{100 * row.right / row.queries:.1f} %",
+                f"{row.mean_similarity:.4f}",
+                f"{row.median_ms:.1f}",
+                "-" if row.macs is None else f"{row.macs / 1e6:.1f}",
+            ]
+            for row in rows
+        ],
+        right=("k", "places found", "", "similarity", "ms a query", "million MACs"),
+    )
+
+
+def _document(
+    rows: list[Row],
+    answers: dict[float, list[Answer]],
+    places: int,
+    artifact: str,
+    picture: str,
+) -> dict[str, Any]:
+    return {
+        "places": places,
+        "artifact": artifact,
+        "picture": picture,
+        "rows": [asdict(row) for row in rows],
+        "answers": {f"{k:g}": [asdict(answer) for answer in made] for k, made in answers.items()},
+    }
