@@ -1,0 +1,165 @@
+"""``tatvpr-edge doctor``: what this machine has and lacks for each job, with the remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import click
+
+from tatvpr_edge.cli.output import json_option, print_json, print_table
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a job needs. ``remedy`` is empty where it is there."""
+
+    job: str
+    thing: str
+    present: bool
+    detail: str
+    remedy: str = ""
+    optional: bool = False
+
+
+_PACKAGES = {
+    "run": (("numpy", "pip install numpy"),),
+    "command line": tuple(
+        (name, "pip install 'tatvpr-edge[cli]'") for name in ("click", "rich", "pillow")
+    ),
+    "build": tuple(
+        (name, "pip install 'tatvpr-edge[build]'")
+        for name in ("onnx", "onnxruntime", "apache-tvm", "apache-tvm-ffi")
+    ),
+    "train": tuple((name, "pip install 'tatvpr-edge[train]'") for name in ("torch", "safetensors")),
+}
+_PROGRAMS = (
+    ("deploy", "ssh", "openssh-client", False),
+    ("deploy", "ssh-keygen", "openssh-client", False),
+    ("emulate boards", "qemu-aarch64", "qemu-user", True),
+    ("emulate boards", "qemu-system-arm", "qemu-system-arm", True),
+    ("emulate boards", "qemu-system-riscv32", "qemu-system-misc", True),
+)
+
+
+@click.command("doctor")
+@json_option
+def command(as_json: bool) -> None:
+    """What this machine has and lacks for each job, with the remedy."""
+    checks = list(examine())
+    if as_json:
+        print_json([asdict(check) for check in checks])
+        return
+    marks = {(True, True): "ok", (True, False): "ok", (False, True): "-", (False, False): "lacks"}
+    print_table(
+        ["job", "thing", "", "detail"],
+        [
+            [
+                check.job,
+                check.thing,
+                marks[check.present, check.optional],
+                check.detail if check.present else f"{check.detail}; {check.remedy}".strip("; "),
+            ]
+            for check in checks
+        ],
+    )
+    lacking = [check for check in checks if not check.present and not check.optional]
+    if lacking:
+        jobs = ", ".join(dict.fromkeys(check.job for check in lacking))
+        click.echo(f"not ready: {jobs}. The table has the remedies; everything else works.")
+    else:
+        click.echo("ready for every job ('-' is optional).")
+
+
+def examine() -> Iterator[Check]:
+    """Every check, in the order of the jobs. Nothing heavy is imported."""
+    version = platform.python_version()
+    supported = (3, 10) <= sys.version_info[:2] <= (3, 12)
+    yield Check("run", "Python", supported, version, "use Python 3.10, 3.11 or 3.12")
+    yield from _packages("run")
+    yield _artifact()
+    yield from _packages("command line")
+    yield from _packages("build")
+    yield from _compilers()
+    yield from _packages("train")
+    for job, program, package, optional in _PROGRAMS:
+        path = shutil.which(program)
+        yield Check(
+            job, program, path is not None, path or "", f"apt-get install {package}", optional
+        )
+    yield from _sensors()
+    yield _gpu()
+
+
+def _packages(job: str) -> Iterator[Check]:
+    for name, remedy in _PACKAGES[job]:
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Check(job, name, False, "", remedy)
+        else:
+            yield Check(job, name, True, found)
+
+
+def _artifact() -> Check:
+    from tatvpr_edge.runtime.default import default_artifact
+    from tatvpr_edge.spec.artifact import read_manifest
+    from tatvpr_edge.spec.errors import TatvprError
+
+    thing, remedy = "artifact", "tatvpr-edge build --board host"
+    try:
+        path, _ = default_artifact()
+        manifest = read_manifest(path)
+    except TatvprError:
+        return Check("run", thing, False, "none for this machine yet", remedy, optional=True)
+    return Check("run", thing, True, f"{manifest.model.name} in {path}")
+
+
+def _compilers() -> Iterator[Check]:
+    """One line for each distinct compiler that the boards want."""
+    from tatvpr_edge.boards.loader import load, names
+    from tatvpr_edge.compilers.toolchains import find_compiler
+    from tatvpr_edge.spec.errors import ToolError
+
+    wanted: dict[str, list[str]] = {}
+    for name in names():
+        wanted.setdefault(load(name).toolchain.gcc, []).append(name)
+    for gcc, boards in wanted.items():
+        board = load(boards[0])
+        thing = f"C compiler for {boards[0]}" + (" and others" if len(boards) > 1 else "")
+        remedy = f"apt-get install {board.toolchain.gcc_package}, or pip install ziglang"
+        try:
+            detail = find_compiler(board).name
+        except ToolError:
+            yield Check("build", thing, False, f"no {gcc}", remedy)
+        else:
+            yield Check("build", thing, True, detail)
+
+
+def _sensors() -> Iterator[Check]:
+    from tatvpr_edge.runtime.telemetry import discover
+
+    found = discover()
+    try:
+        for source in found.sources:
+            yield Check("power", source.name, True, source.describe())
+        if not found.sources:
+            reasons = "; ".join(f"{name}: {why}" for name, why in found.missing.items())
+            yield Check("power", "sensors", False, reasons, "", optional=True)
+    finally:
+        found.close()
+
+
+def _gpu() -> Check:
+    """A CUDA device, told by its device files: no library is loaded."""
+    tegra = os.path.exists("/dev/nvhost-gpu") or os.path.exists("/dev/nvmap")
+    if tegra:
+        return Check("GPU", "NVIDIA GPU", True, "Jetson (integrated)")
+    if os.path.exists("/dev/nvidia0"):
+        return Check("GPU", "NVIDIA GPU", True, "/dev/nvidia0")
+    return Check("GPU", "NVIDIA GPU", False, "none; the CPU runs everything", "", optional=True)
