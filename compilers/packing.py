@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -75,6 +76,8 @@ class BlobWriter:
     """Collects tensors; ``finish`` gives the bytes."""
 
     layout: Layout
+    #: layout of one ternary matrix by (K, N), where a board's kernels read more than one
+    choose: Callable[[int, int], Layout] | None = None
     entries: list[tuple[str, int, int]] = field(default_factory=list)  # (name, offset, bytes)
     _parts: list[bytes] = field(default_factory=list)
     _size: int = HEADER_BYTES
@@ -93,9 +96,14 @@ class BlobWriter:
         self.entries.append((name, offset, len(raw)))
         return offset
 
+    def layout_of(self, weights: NDArray[np.int8]) -> Layout:
+        """Layout in which ternary ``weights`` [N, K] are stored."""
+        n_out, k_in = weights.shape
+        return self.layout if self.choose is None else self.choose(k_in, n_out)
+
     def add_ternary(self, name: str, weights: NDArray[np.int8]) -> int:
         """Offset of a ternary matrix; never shared, because a device may repack it in place."""
-        raw = pack(self.layout, weights)
+        raw = pack(self.layout_of(weights), weights)
         self._shared.pop(raw, None)
         return self.add(name, raw)
 

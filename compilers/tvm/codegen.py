@@ -103,7 +103,7 @@ class ModelSource:
             f".scale = {self.blob.add(linear.name + '.scale', linear.scale)}u",
             f".bias = {self.blob.add(linear.name + '.bias', linear.bias)}u",
             f".scale_per_row = {int(linear.scale.size > 1)}",
-            f".layout = TATVPR_LAYOUT_{self.blob.layout.name}",
+            f".layout = TATVPR_LAYOUT_{self.blob.layout_of(linear.weights).name}",
         ]
         return [
             f'.name = "{step.name}"',

@@ -6,6 +6,7 @@ TVM is imported here and below only, because importing it takes seconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,13 @@ class Lowered:
         return bool(kernels)
 
 
-def lower(graph: Graph, name: str, layout: Layout = Layout.ROWS2) -> Lowered:
-    """Lower a checked graph.
+def lower(
+    graph: Graph,
+    name: str,
+    layout: Layout = Layout.ROWS2,
+    choose: Callable[[int, int], Layout] | None = None,
+) -> Lowered:
+    """Lower a checked graph; ``choose`` gives single matrices (K, N) another layout.
 
     Raises:
         ModelError: a part of the model that neither the core nor TVM can lower.
@@ -66,7 +72,7 @@ def lower(graph: Graph, name: str, layout: Layout = Layout.ROWS2) -> Lowered:
     outputs = {n.name: len(n.output) for n in matched.graph.nodes if n.domain == FUSED}
     plan = plan_module(import_graph(matched), outputs, matched.max_tokens)
     digest = model_hash(graph)
-    writer = BlobWriter(layout)
+    writer = BlobWriter(layout, choose)
     source = ModelSource(name, matched, plan, writer)
     blob = writer.finish(digest)
     text = source.text(digest, len(blob))
