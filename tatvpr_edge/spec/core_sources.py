@@ -16,6 +16,7 @@ NUMERIC_FLAGS = ("-std=c99", "-fno-fast-math", "-ffp-contract=off", "-fno-math-e
 #: Flags of a shared library on Linux: threads, and nothing exported but the public interface.
 LINUX_FLAGS = ("-D_POSIX_C_SOURCE=200809L", "-DTATVPR_THREADS", "-pthread", "-fvisibility=hidden")
 
+_DEFINE = {"x86_64": "X86", "aarch64": "AARCH64"}
 ARCHITECTURES = ("x86_64", "aarch64", "cortexm", "portable")
 
 _COMMON = (
@@ -40,7 +41,18 @@ _COMMON = (
 
 # File in x86/ or aarch64/ -> its instruction-set flags. Only these files may hold such
 # instructions: the CPU is asked before any of their functions is called.
-_X86: dict[str, tuple[str, ...]] = {}
+_AVX2 = ("-O3", "-mavx2", "-mpopcnt")
+_X86: dict[str, tuple[str, ...]] = {
+    "cpu": (),
+    "avx2_weights": _AVX2,
+    "avx2_rows": _AVX2,
+    "avx2_select": _AVX2,
+    "avx2_dense": _AVX2,
+    "avx2_sparse": _AVX2,
+    "avx2_attention": _AVX2,
+    "avx2_embed_search": _AVX2,
+    "kernels_avx2": _AVX2,
+}
 _AARCH64: dict[str, tuple[str, ...]] = {}
 
 
@@ -76,7 +88,7 @@ def core_sources(arch: str) -> list[Source]:
     folder = core_folder()
     flags = NUMERIC_FLAGS
     if arch in ("x86_64", "aarch64"):
-        flags = (*NUMERIC_FLAGS, *LINUX_FLAGS)
+        flags = (*NUMERIC_FLAGS, *LINUX_FLAGS, f"-DTATVPR_{_DEFINE[arch]}")
     elif arch == "cortexm":
         flags = (*NUMERIC_FLAGS, "-DTATVPR_CORTEXM")
     sources = [Source(folder / "common" / f"{name}.c", flags) for name in _COMMON]

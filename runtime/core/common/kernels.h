@@ -174,8 +174,9 @@ void tatvpr_portable_hamming(const uint8_t *query, const uint8_t *rows, int32_t 
  * whose select() zeroes first. Zeroes among the kept are left out: they add nothing. */
 void tatvpr_list_row(tatvpr_tile *tile, int32_t t);
 
-/* Ternary weight codes (w + 1) of row `n`, one byte each, from TATVPR_LAYOUT_ROWS2 or _TRIT5. */
-void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t n,
-                       uint8_t *codes /* [K] */);
+/* Weight codes (w + 1) of channels first .. first + count of row `n`, one byte each, from
+ * TATVPR_LAYOUT_ROWS2 or _TRIT5. `first` is a multiple of 20 or 0. */
+void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t n, int32_t first,
+                       int32_t count, uint8_t *codes /* [count] */);
 
 #endif

@@ -26,11 +26,17 @@ const tatvpr_kernels tatvpr_kernels_portable = {
     .hamming = tatvpr_portable_hamming,
 };
 
+#if defined(__x86_64__) && defined(TATVPR_X86) && !defined(TATVPR_PERMUTED)
+extern const tatvpr_kernels tatvpr_kernels_avx2; /* runtime/core/x86 */
+#endif
 #if defined(TATVPR_CORTEXM) && !defined(TATVPR_PERMUTED)
 extern const tatvpr_kernels tatvpr_kernels_cortexm; /* runtime/core/cortexm */
 #endif
 
 const tatvpr_kernels *const tatvpr_kernels_list[] = {
+#if defined(__x86_64__) && defined(TATVPR_X86) && !defined(TATVPR_PERMUTED)
+    &tatvpr_kernels_avx2,
+#endif
 #if defined(TATVPR_CORTEXM) && !defined(TATVPR_PERMUTED)
     &tatvpr_kernels_cortexm,
 #endif

@@ -133,22 +133,22 @@ const uint8_t *tatvpr_tensor(const tatvpr_model *model, uint32_t offset) {
     return model->weights + table[low].prepared_offset + (offset - table[low].blob_offset);
 }
 
-void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t n,
-                       uint8_t *codes) {
-    const int32_t k_in = op->k_in;
+void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t n, int32_t first,
+                       int32_t count, uint8_t *codes) {
+    const size_t k_in = (size_t)op->k_in;
     if (op->layout == TATVPR_LAYOUT_TRIT5) {
-        const uint8_t *row = stored + (size_t)n * (((size_t)k_in + 4) / 5);
-        for (int32_t i = 0; i < k_in; row++) {
-            uint32_t byte = *row;
-            for (int32_t j = 0; j < 5 && i < k_in; j++, i++) {
+        const uint8_t *from = stored + (size_t)n * ((k_in + 4) / 5) + first / 5;
+        for (int32_t i = 0; i < count; from++) {
+            uint32_t byte = *from;
+            for (int32_t j = 0; j < 5 && i < count; j++, i++) {
                 codes[i] = (uint8_t)(byte % 3u);
                 byte /= 3u;
             }
         }
         return;
     }
-    const uint8_t *row = stored + (size_t)n * (((size_t)k_in + 3) / 4);
-    for (int32_t i = 0; i < k_in; i++) {
-        codes[i] = (uint8_t)(row[i / 4] >> (2 * (i % 4)) & 3);
+    const uint8_t *from = stored + (size_t)n * ((k_in + 3) / 4) + first / 4;
+    for (int32_t i = 0; i < count; i++) {
+        codes[i] = (uint8_t)(from[i / 4] >> (2 * (i % 4)) & 3);
     }
 }

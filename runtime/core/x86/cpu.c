@@ -1,0 +1,62 @@
+/* CPUID and XGETBV, read directly: no library and no state. */
+#include "cpu.h"
+
+#include <cpuid.h>
+
+typedef struct features {
+    uint32_t leaf1_ecx;
+    uint32_t leaf7_ebx;
+    uint32_t leaf7_ecx;
+    uint32_t leaf7_1_eax;
+    uint64_t xcr0; /* register state that the operating system saves */
+} features;
+
+static features read_features(void) {
+    features f = {0, 0, 0, 0, 0};
+    uint32_t a = 0;
+    uint32_t b = 0;
+    uint32_t c = 0;
+    uint32_t d = 0;
+    if (__get_cpuid(1, &a, &b, &c, &d)) {
+        f.leaf1_ecx = c;
+    }
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        f.leaf7_ebx = b;
+        f.leaf7_ecx = c;
+    }
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+        f.leaf7_1_eax = a;
+    }
+    if (f.leaf1_ecx >> 27 & 1u) { /* OSXSAVE: xgetbv may be used */
+        uint32_t low = 0;
+        uint32_t high = 0;
+        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        f.xcr0 = (uint64_t)high << 32 | low;
+    }
+    return f;
+}
+
+static int32_t has(uint32_t word, uint32_t bit) { return (int32_t)(word >> bit & 1u); }
+
+static int32_t avx2(const features *f) {
+    return (f->xcr0 & 0x06u) == 0x06u && has(f->leaf1_ecx, 28) && has(f->leaf1_ecx, 23) &&
+           has(f->leaf7_ebx, 5);
+}
+
+int32_t tatvpr_cpu_avx2(void) {
+    const features f = read_features();
+    return avx2(&f);
+}
+
+int32_t tatvpr_cpu_avx_vnni(void) {
+    const features f = read_features();
+    return avx2(&f) && has(f.leaf7_1_eax, 4);
+}
+
+int32_t tatvpr_cpu_avx512_vnni(void) {
+    const features f = read_features();
+    return avx2(&f) && (f.xcr0 & 0xE6u) == 0xE6u && has(f.leaf7_ebx, 16) && /* F */
+           has(f.leaf7_ebx, 30) && has(f.leaf7_ebx, 31) &&                   /* BW, VL */
+           has(f.leaf7_ebx, 17) && has(f.leaf7_ebx, 8) &&                    /* DQ, BMI2 */
+           has(f.leaf7_ecx, 1) && has(f.leaf7_ecx, 6) && has(f.leaf7_ecx, 11); /* VBMI, VBMI2, VNNI */
+}
