@@ -51,7 +51,7 @@ def read_elf(path: Path) -> Elf:
     data = path.read_bytes()
     try:
         return _parse(data)
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
         raise ToolError(f"{path.name}: the compiler wrote no usable ELF library") from error
 
 

@@ -194,5 +194,5 @@ def run_tool(command: Sequence[str], what: str) -> None:
 
 def _first_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()]
+    errors = [line for line in lines if "error:" in line]
     return (errors or lines or ["no message"])[0].strip()

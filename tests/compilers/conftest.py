@@ -9,8 +9,8 @@ from typing import Any
 
 import onnx
 import pytest
-from support.tiny_model import TOKENS, tiny_model
 
+from support.tiny_model import TOKENS, tiny_model
 from tatvpr_edge.models.export import bodies
 
 

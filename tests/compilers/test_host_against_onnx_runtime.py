@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+
 from support.forcing import Reference, force
 from support.stages import Stages
 from support.tools import require_tool
-
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.build import compile_linux, open_library
 from tatvpr_edge.compilers.checks import check_model

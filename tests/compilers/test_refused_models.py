@@ -22,9 +22,7 @@ Make = Callable[..., onnx.ModelProto]
 
 
 def weight(model: onnx.ModelProto, name: str) -> np.ndarray[Any, Any]:
-    return next(
-        numpy_helper.to_array(t).copy() for t in model.graph.initializer if t.name == name
-    )
+    return next(numpy_helper.to_array(t).copy() for t in model.graph.initializer if t.name == name)
 
 
 def replace_weight(model: onnx.ModelProto, name: str, values: np.ndarray[Any, Any]) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from support.stages import Stages
 
+from support.stages import Stages
 from tatvpr_edge.compilers.checks import check_model
 from tatvpr_edge.compilers.graph import Graph, _type_proto, attribute
 

@@ -1,0 +1,199 @@
+"""``build_artifact``: a model and a board go in, a verified artifact comes out, or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.tools import require_tool
+from tatvpr_edge.boards.loader import load, names
+from tatvpr_edge.compilers import golden
+from tatvpr_edge.compilers.build import build_artifact
+from tatvpr_edge.compilers.canonical import model_hash
+from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.elf import read_elf
+from tatvpr_edge.compilers.report import BuildPlan
+from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime.library import Library
+from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.spec.cache import host_artifact
+from tatvpr_edge.spec.errors import (
+    ArtifactError,
+    BoardError,
+    ModelError,
+    TatvprError,
+    UsageError,
+)
+
+AARCH64 = [name for name in names() if load(name).cpu.architecture == "aarch64"]
+
+
+@pytest.fixture(scope="session")
+def host(tiny_file: Path, tmp_path_factory: Any) -> Path:
+    """A host artifact of the tiny model."""
+    require_tool("gcc", "gcc")
+    return build(Path(tmp_path_factory.mktemp("built")) / "host", "host", tiny_file)
+
+
+def build(output: Path, board: str, model: Path, **options: Any) -> Path:
+    made = build_artifact(board, model=model, output=output, **options)
+    assert isinstance(made, Path)
+    return made
+
+
+class TestHostArtifact:
+    def test_it_is_whole(self, host: Path, tiny_file: Path) -> None:
+        artifact = read_artifact(host, board="host")
+        manifest = artifact.manifest
+        assert manifest.model.hash == model_hash(checked_graph(tiny_file)).hex()
+        assert (manifest.model.descriptor_size, manifest.model.max_tokens) == (40, 17)
+        assert "portable" in manifest.code.kernels
+        assert manifest.golden.exact
+        assert {p.k for p in manifest.golden.points} == {1.0, 0.6, 0.4, 0.2, 0.05}
+        assert all(0.9 < p.min_cosine <= 1 for p in manifest.golden.points)
+        assert len(artifact.read("weights.bin")) == manifest.memory["weight_bytes"]
+
+    def test_its_library_gives_its_golden_vectors(self, host: Path) -> None:
+        artifact = read_artifact(host)
+        library = Library.of(artifact)
+        for point in artifact.manifest.golden.points:
+            wanted = np.frombuffer(artifact.read(point.path), "<f4").reshape(2, -1)
+            for row, entry in zip(wanted, artifact.manifest.golden.frames, strict=True):
+                pixels = np.frombuffer(artifact.read(entry.path), np.uint8)
+                frame = pixels.reshape(entry.height, entry.width, 3)
+                got = library.describe(check_frame(frame), point.k, point.tokens).descriptor
+                assert got.tobytes() == row.tobytes()
+
+    def test_fewer_multiplications_at_smaller_k(self, host: Path) -> None:
+        compute = read_artifact(host).manifest.compute
+        macs = [p["macs"] for p in compute if p["tokens"] == 1.0]
+        assert macs == sorted(macs, reverse=True) and macs[-1] < macs[0] / 2
+        dense = 17 * (48 * 144 + 48 * 48 + 2 * 48 * 96) * 2 + 48 * 40
+        assert macs[0] == dense + 2 * (2 * 17 * 17 * 48) + 16 * 48 * 192
+
+    def test_it_is_the_same_bytes_every_time(
+        self, host: Path, tiny_file: Path, tmp_path: Path
+    ) -> None:
+        again = build(tmp_path / "again", "host", tiny_file)
+        assert (again / "manifest.json").read_bytes() == (host / "manifest.json").read_bytes()
+
+    def test_a_narrow_k_range(self, tiny_file: Path, tmp_path: Path) -> None:
+        manifest = read_artifact(
+            build(tmp_path / "a", "host", tiny_file, k_range=(0.3, 0.5))
+        ).manifest
+        assert manifest.k_range == (0.3, 0.5)
+        assert {p.k for p in manifest.golden.points} == {0.3, 0.4, 0.5}
+
+    def test_without_output_it_becomes_the_default_of_localizer(
+        self, tiny_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        known = {what: golden.cache_folder(what) for what in ("drift", "objects")}
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        golden.cache_folder("drift").parent.mkdir(parents=True)
+        for what, folder in known.items():
+            golden.cache_folder(what).symlink_to(folder)
+        for _ in range(2):  # the second replaces the first
+            assert build_artifact("host", model=tiny_file) == host_artifact()
+        assert read_artifact(host_artifact(), board="host").manifest.model.name == "tiny"
+
+    def test_progress_is_reported(self, tiny_file: Path, tmp_path: Path) -> None:
+        seen: list[str] = []
+        build(tmp_path / "a", "host", tiny_file, progress=lambda what, done, of: seen.append(what))
+        assert seen[0] == "checking the model" and seen[-1] == "writing the artifact"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AARCH64)
+def test_aarch64_boards_get_a_library_that_they_can_load(
+    name: str, host: Path, tiny_file: Path, tmp_path: Path
+) -> None:
+    board = load(name)
+    require_tool(board.toolchain.gcc, board.toolchain.gcc_package)
+    artifact = read_artifact(build(tmp_path / name, name, tiny_file), board=name)
+    elf = read_elf(artifact.path(artifact.manifest.code.path))
+    assert elf.machine == "aarch64"
+    assert elf.glibc <= (2, 35)
+    assert all(symbol.startswith("tatvpr_") for symbol in elf.exported)
+    # One model: the golden vectors are those of the host.
+    mine, theirs = artifact, read_artifact(host)
+    for point in mine.manifest.golden.points:
+        assert mine.read(point.path) == theirs.read(point.path)
+
+
+class TestPlan:
+    @pytest.mark.parametrize("name", ["host", "jetson-orin-nano", "stm32h7"])
+    def test_it_states_what_the_build_will_be(self, name: str, tiny_file: Path) -> None:
+        plan = build_artifact(name, model=tiny_file, dry_run=True)
+        assert isinstance(plan, BuildPlan)
+        text = "\n".join(plan.lines())
+        assert "GatedLinear" in text and "MACs" in text and "C compiler" in text
+        assert plan.arena_bytes is not None and plan.arena_bytes > plan.planned_bytes
+        assert plan.to_dict()["core_steps"]["Mlp"] == 2
+
+    def test_it_makes_nothing(
+        self, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        build_artifact("host", model=tiny_file, output=tmp_path / "out", dry_run=True)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_model_that_does_not_fit_is_refused_with_figures(self, tiny_file: Path) -> None:
+        import dataclasses
+
+        from tatvpr_edge.compilers.report import check_fit
+
+        board = load("stm32h7")
+        assert board.placement is not None
+        arena = board.region(board.placement.arena)
+        check_fit(board, "m", 1000, arena.size)
+        with pytest.raises(BoardError, match=rf"{arena.size + 1} bytes.*{arena.size}"):
+            check_fit(board, "m", 1000, arena.size + 1)
+        assert check_fit(dataclasses.replace(board, placement=None), "m", 2**40, 2**40) == ()
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("options", "error", "words"),
+        [
+            ({"board": "jetson-nano-9"}, BoardError, "jetson-nano-9"),
+            ({"backend": "cuda"}, UsageError, "tvm, tensorrt"),
+            ({"backend": "tensorrt"}, UsageError, "no GPU"),
+            ({"k_range": (0.0, 1.0)}, UsageError, "k-range"),
+            ({"k_range": (0.5, 0.2)}, UsageError, "smaller k first"),
+            ({"model": "missing.onnx"}, ModelError, "missing.onnx"),
+            ({"model": "no-such-model"}, TatvprError, "no-such-model"),
+        ],
+    )
+    def test_arguments(
+        self, tiny_file: Path, tmp_path: Path, options: Any, error: Any, words: str
+    ) -> None:
+        options = {"model": tiny_file, "board": "host", **options}
+        board = options.pop("board")
+        with pytest.raises(error, match=words) as caught:
+            build_artifact(board, output=tmp_path / "out", **options)
+        assert "\n" not in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_output_that_exists(self, tiny_file: Path, tmp_path: Path) -> None:
+        (tmp_path / "there").mkdir()
+        with pytest.raises(ArtifactError, match="exists"):
+            build_artifact("host", model=tiny_file, output=tmp_path / "there")
+
+
+class TestDriftCards:
+    def test_a_card_is_used_only_for_its_model(self, tmp_path: Path) -> None:
+        onnx_file, points = tmp_path / "m.onnx", [(1.0, 1.0), (0.2, 1.0)]
+        found = [golden.DriftPoint(k, t, 0.99) for k, t in points]
+        golden.write_drift(golden.drift_card(onnx_file), b"a" * 32, found)
+        assert golden.known_drift(b"a" * 32, onnx_file, points) == found
+        assert golden.known_drift(b"b" * 32, onnx_file, points) is None
+        assert golden.known_drift(b"a" * 32, onnx_file, [*points, (0.3, 1.0)]) is None
+        assert found[0].min_cosine == pytest.approx(0.98)
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"model_hash": 5}', '{"frames": 1}'])
+    def test_a_damaged_card_is_measured_again(self, tmp_path: Path, text: str) -> None:
+        golden.drift_card(tmp_path / "m.onnx").write_text(text)
+        assert golden.known_drift(b"c" * 32, tmp_path / "m.onnx", [(1.0, 1.0)]) is None
