@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+pytest_plugins = ["support.artifacts"]
+
 # Two slow cores share this suite with compilers and emulators: a deadline would assert wall time.
 settings.register_profile(
     "tatvpr", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]

@@ -26,6 +26,7 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 PYTHON = "usr/bin/python3.11"
 PACKAGES = ("python3.11", "libgomp1", "libstdc++6")
 NUMPY = "numpy==2.2.6"
+PIP = (sys.executable, "-m", "pip")
 # Raised whenever what is below changes what the root holds.
 _LAYOUT = 1
 
@@ -94,11 +95,10 @@ def _make_root(root: Path) -> None:
         for package in sorted((apt / "cache" / "archives").glob("*.deb")):
             _run(["dpkg", "-x", package, root])
         wheels = apt / "wheels"
-        platforms = ["--platform", "manylinux2014_aarch64", "--platform", "manylinux_2_28_aarch64"]
-        _run(
-            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
-            + ["--python-version", "3.11", *platforms, "-d", str(wheels), NUMPY]
-        )
+        wanted = ["--only-binary=:all:", "--python-version", "3.11"]
+        for platform in ("manylinux2014_aarch64", "manylinux_2_28_aarch64"):
+            wanted += ["--platform", platform]
+        _run([*PIP, "download", "-q", "--no-deps", *wanted, "-d", str(wheels), NUMPY])
         for wheel in wheels.glob("*.whl"):
             shutil.unpack_archive(wheel, root / "opt" / "site", "zip")
 
@@ -155,10 +155,8 @@ def project_wheel() -> Path:
                 copy = Path(name) / path.relative_to(PROJECT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, copy, follow_symlinks=False)
-            _run(
-                [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-                + ["-w", str(folder), name]
-            )
+            options = ["-q", "--no-deps", "--no-build-isolation"]
+            _run([*PIP, "wheel", *options, "-w", str(folder), name])
 
     return next(_made_once(f"wheel-{digest.hexdigest()[:20]}", make).glob("*.whl"))
 

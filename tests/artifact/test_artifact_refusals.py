@@ -1,0 +1,367 @@
+"""A damaged, foreign or hostile artifact is refused by the name of its fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tatvpr_edge.spec.artifact import (
+    MANIFEST,
+    SIGNATURE,
+    Artifact,
+    Code,
+    Golden,
+    GoldenFrame,
+    GoldenPoint,
+    Manifest,
+    ModelEntry,
+    read_artifact,
+    replace_profile,
+    write_artifact,
+)
+from tatvpr_edge.spec.errors import ArtifactError, SignatureError
+from tatvpr_edge.spec.manifest import check_member, parse_manifest
+
+FILES: dict[str, bytes | str | Path] = {
+    "lib/libtatvpr_model.so": b"code" * 5,
+    "weights.bin": b"weights",
+    "golden/frame0.rgb": bytes(range(48)),
+    "golden/k1.f32": bytes(16),
+}
+
+
+def manifest(**changes: Any) -> Manifest:
+    """A manifest that fits FILES."""
+    values: dict[str, Any] = {
+        "board": "host",
+        "model": ModelEntry("micro", "ab" * 32, "gem", 4, 4, 8, 5),
+        "code": Code("shared-library", "lib/libtatvpr_model.so", "x86_64-linux-gnu", ("portable",)),
+        "created_with": "tatvpr-edge 0.1.0",
+        "golden": Golden(
+            True,
+            (GoldenFrame("golden/frame0.rgb", 4, 4),),
+            (GoldenPoint(1.0, 1.0, "golden/k1.f32", 0.99),),
+        ),
+        "compute": ({"k": 1.0, "tokens": 1.0, "macs": 5.0},),
+        "memory": {"arena_bytes": 4096},
+    }
+    return Manifest(**{**values, **changes})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A good artifact."""
+    return write_artifact(tmp_path / "artifact", manifest(), FILES).root
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the manifest of ``folder`` in place."""
+    path = folder / MANIFEST
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+# ---- what is good is read back ---------------------------------------------------------------
+
+
+def test_what_was_written_is_read_back(folder: Path) -> None:
+    artifact = read_artifact(folder, board="host")
+    assert [entry.path for entry in artifact.manifest.files] == sorted(FILES)
+    assert artifact.read("weights.bin") == b"weights"
+    assert artifact.manifest.to_json() == (folder / MANIFEST).read_bytes()
+    assert not artifact.signed
+
+
+def test_the_same_build_gives_the_same_bytes(tmp_path: Path) -> None:
+    first = write_artifact(tmp_path / "a", manifest(), FILES)
+    second = write_artifact(tmp_path / "b", manifest(), dict(reversed(FILES.items())))
+    assert first.hash == second.hash
+
+
+def test_a_link_to_the_folder_is_followed(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to(folder)
+    assert read_artifact(tmp_path / "current").root == folder.resolve()
+
+
+def test_an_unknown_optional_key_is_ignored(folder: Path) -> None:
+    edit(folder, lambda document: document.update(later={"more": 1}))
+    read_artifact(folder)
+
+
+# ---- damage ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_flipped_byte_in_any_file_is_named(folder: Path, name: str) -> None:
+    path = folder / name
+    for at in range(len(path.read_bytes())):
+        data = bytearray(path.read_bytes())
+        data[at] ^= 0x40
+        path.write_bytes(data)
+        with pytest.raises(ArtifactError, match=f"{name} was altered"):
+            read_artifact(folder)
+        data[at] ^= 0x40
+        path.write_bytes(data)
+    read_artifact(folder)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_missing_or_truncated_file_is_named(folder: Path, name: str) -> None:
+    data = (folder / name).read_bytes()
+    for length in range(len(data)):
+        (folder / name).write_bytes(data[:length])
+        with pytest.raises(ArtifactError, match=f"{name} is truncated"):
+            read_artifact(folder)
+    (folder / name).write_bytes(data + b"!")
+    with pytest.raises(ArtifactError, match=f"{name} was altered"):
+        read_artifact(folder)
+    (folder / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name} is missing"):
+        read_artifact(folder)
+
+
+def test_a_manifest_cut_at_any_byte_is_refused(folder: Path) -> None:
+    data = (folder / MANIFEST).read_bytes()
+    for length in range(len(data) - 2):
+        (folder / MANIFEST).write_bytes(data[:length])
+        with pytest.raises(ArtifactError, match="truncated or not JSON"):
+            read_artifact(folder)
+
+
+_DATA = manifest().to_json()
+
+
+@given(st.integers(0, len(_DATA) - 1), st.integers(0, 7))
+def test_no_flipped_bit_of_a_manifest_crashes_the_reader(at: int, bit: int) -> None:
+    data = bytearray(_DATA)
+    data[at] ^= 1 << bit
+    try:
+        parse_manifest(bytes(data))
+    except ArtifactError as error:
+        assert "\n" not in str(error)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(sorted(manifest().to_dict())), _JSON)
+def test_any_value_under_any_key_is_taken_or_refused(key: str, value: Any) -> None:
+    document = {**manifest().to_dict(), key: value}
+    try:
+        parse_manifest(json.dumps(document).encode())
+    except ArtifactError as error:
+        assert "\n" not in str(error)
+
+
+def test_a_missing_manifest_is_no_artifact(folder: Path, tmp_path: Path) -> None:
+    (folder / MANIFEST).unlink()
+    with pytest.raises(ArtifactError, match=r"has no manifest\.json"):
+        read_artifact(folder)
+    with pytest.raises(ArtifactError, match="no such folder"):
+        read_artifact(tmp_path / "nowhere")
+
+
+# ---- another time, another board -------------------------------------------------------------
+
+
+def test_a_newer_format_asks_for_an_update(folder: Path) -> None:
+    edit(folder, lambda document: document.update(format_version=2))
+    with pytest.raises(ArtifactError, match="format 2 is newer"):
+        read_artifact(folder)
+
+
+def test_an_unknown_required_feature_is_named(folder: Path) -> None:
+    edit(folder, lambda document: document.update(required_features=["teleport"]))
+    with pytest.raises(ArtifactError, match="requires teleport"):
+        read_artifact(folder)
+
+
+def test_another_board_is_refused_when_one_is_named(folder: Path) -> None:
+    with pytest.raises(ArtifactError, match="for board host, not raspberry-pi-5"):
+        read_artifact(folder, board="raspberry-pi-5")
+
+
+def test_the_signature_hook_sees_the_folder_and_may_refuse(folder: Path, tmp_path: Path) -> None:
+    (folder / SIGNATURE).write_text("signature")
+    (tmp_path / "link").symlink_to(folder)
+    seen = []
+    assert read_artifact(tmp_path / "link", verify_signature=seen.append).signed
+    assert seen == [folder.resolve()]
+
+    def refuse(root: Path) -> None:
+        raise SignatureError("unsigned")
+
+    with pytest.raises(SignatureError):
+        read_artifact(folder, verify_signature=refuse)
+
+
+# ---- attacks ---------------------------------------------------------------------------------
+
+UNSAFE = [
+    "../weights.bin",
+    "/etc/passwd",
+    "golden/../../x",
+    "golden//x",
+    "./x",
+    "golden/.",
+    "",
+    ".hidden",
+    "-rf",
+    "a b",
+    "a\nb",
+    "a;b",
+    "$(x)",
+    "a\\b",
+    "é",
+    "a\0b",
+    "x" * 201,
+    MANIFEST,
+    SIGNATURE,
+]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_an_unsafe_name_is_refused_by_writer_and_reader(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ArtifactError):
+        check_member(name)
+    with pytest.raises(ArtifactError):
+        write_artifact(tmp_path / "other", manifest(), {**FILES, name: b"x"})
+    assert not (tmp_path / "other").exists()
+    edit(folder, lambda document: document["files"][0].update(path=name))
+    with pytest.raises(ArtifactError):
+        read_artifact(folder)
+
+
+def test_a_file_that_is_not_listed_is_refused(folder: Path) -> None:
+    (folder / "golden" / "extra").write_bytes(b"x")
+    with pytest.raises(ArtifactError, match="'golden/extra', which is not in its list"):
+        read_artifact(folder)
+    (folder / "golden" / "extra").unlink()
+    (folder / "empty").mkdir()
+    with pytest.raises(ArtifactError, match="folder 'empty'"):
+        read_artifact(folder)
+
+
+def test_links_are_refused(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    shutil.copy(folder / "weights.bin", outside)
+    (folder / "weights.bin").unlink()
+    (folder / "weights.bin").symlink_to(outside)
+    with pytest.raises(ArtifactError, match="symbolic link"):
+        read_artifact(folder)
+    (folder / "weights.bin").unlink()
+    os.link(outside, folder / "weights.bin")
+    with pytest.raises(ArtifactError, match="hard link"):
+        read_artifact(folder)
+
+
+def test_a_linked_folder_or_manifest_is_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "golden").rename(tmp_path / "golden")
+    (folder / "golden").symlink_to(tmp_path / "golden")
+    with pytest.raises(ArtifactError, match="symbolic link"):
+        read_artifact(folder)
+    (folder / MANIFEST).rename(tmp_path / MANIFEST)
+    (folder / MANIFEST).symlink_to(tmp_path / MANIFEST)
+    with pytest.raises(ArtifactError, match="symbolic link"):
+        read_artifact(folder)
+
+
+def test_a_pipe_does_not_hang_the_reader(folder: Path) -> None:
+    (folder / "weights.bin").unlink()
+    os.mkfifo(folder / "weights.bin")
+    with pytest.raises(ArtifactError, match="not a plain file"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["files"].append(d["files"][0]),
+        lambda d: d["files"].append({**d["files"][0], "path": "WEIGHTS.bin"}),
+        lambda d: d["files"].append({**d["files"][0], "path": "weights.bin/x"}),
+        lambda d: d["files"][0].update(bytes=-1),
+        lambda d: d["files"][0].update(bytes=2**64),
+        lambda d: d["files"][0].update(sha256="AB" * 32),
+        lambda d: d["golden"]["frames"][0].update(width=5),
+        lambda d: d["golden"]["points"][0].update(path="nowhere"),
+        lambda d: d["golden"]["points"][0].update(k=0),
+        lambda d: d["model"].update(descriptor_size=3),
+        lambda d: d["model"].update(hash="12"),
+        lambda d: d["code"].update(kind="script"),
+        lambda d: d.update(k_range=[0.5, 0.1]),
+        lambda d: d.update(weights="nowhere"),
+        lambda d: d.update(board="../x"),
+        lambda d: d["input"].update(resize="nearest"),
+        lambda d: d.pop("model"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(
+    folder: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    edit(folder, change)
+    with pytest.raises(ArtifactError):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "a": 2}', "[]", '"x"', "NaN", "[" * 100_000, "{}", "\ufeff{}"]
+)
+def test_odd_json_is_refused(text: str) -> None:
+    with pytest.raises(ArtifactError):
+        parse_manifest(text.encode())
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+def test_an_existing_output_is_refused_and_untouched(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="exists already"):
+        write_artifact(folder, manifest(board="stm32h7"), FILES)
+    assert read_artifact(folder).manifest.board == "host"
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ArtifactError, match="exists already"):
+        write_artifact(tmp_path / "dangling", manifest(), FILES)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "artifact"
+    with pytest.raises(OSError):
+        write_artifact(target, manifest(), {**FILES, "weights.bin": tmp_path / "nowhere"})
+    with pytest.raises(ArtifactError):
+        write_artifact(target, manifest(k_range=(0.0, 2.0)), FILES)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_changed_after_reading_is_noticed(folder: Path) -> None:
+    artifact = read_artifact(folder)
+    (folder / "weights.bin").write_bytes(b"WEIGHTS")
+    with pytest.raises(ArtifactError, match=r"weights\.bin was altered"):
+        artifact.read("weights.bin")
+
+
+def test_a_profile_is_put_in_and_the_artifact_stays_whole(folder: Path) -> None:
+    profile = {"device": {"cpu": "x"}, "points": [{"k": 0.2, "tokens": 1.0, "latency_ms": 2.5}]}
+    assert replace_profile(folder, profile).manifest.profile == profile
+    assert isinstance(read_artifact(folder), Artifact)
+    (folder / SIGNATURE).write_text("signature")
+    with pytest.raises(ArtifactError, match="signed"):
+        replace_profile(folder, profile)
+    assert not replace_profile(folder, profile, unsign=True).signed
+    with pytest.raises(ArtifactError, match="profile"):
+        replace_profile(folder, {"device": {}, "points": [{"k": 7}]})
+    read_artifact(folder)
