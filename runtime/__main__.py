@@ -1,4 +1,4 @@
-"""The board's commands, without click: ``python -m tatvpr_edge.runtime {serve,finish,verify}``."""
+"""The board's commands, without click: ``python -m tatvpr_edge.runtime COMMAND``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ _COMMANDS = {
     "serve": "keep a Localizer warm and answer queries over a Unix socket",
     "finish": "build the TensorRT engine of an artifact on its board",
     "verify": "check an artifact's signature, hashes and golden vectors",
+    "profile": "measure latency and energy of an artifact for each k",
 }
 
 

@@ -3,7 +3,7 @@
 `discover` finds what there is; `Sampler` reads it in a thread at a bounded cost.
 """
 
-from tatvpr_edge.runtime.telemetry.conditions import Conditions, read_conditions
+from tatvpr_edge.runtime.telemetry.conditions import Conditions, busy_core_s, read_conditions
 from tatvpr_edge.runtime.telemetry.discover import Discovery, Source, discover
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.sampler import Sampler, Snapshot, TimedPower, aged
@@ -21,6 +21,7 @@ __all__ = [
     "TimedPower",
     "Tree",
     "aged",
+    "busy_core_s",
     "discover",
     "read_conditions",
 ]

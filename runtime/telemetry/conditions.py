@@ -6,13 +6,14 @@ when they moved.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from dataclasses import dataclass, field
 
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
 
-__all__ = ["Conditions", "parse_nvpmodel", "parse_throttled", "read_conditions"]
+__all__ = ["Conditions", "busy_core_s", "parse_nvpmodel", "parse_throttled", "read_conditions"]
 
 _MODE = re.compile(r"NV Power Mode\s*:\s*(\S.*)", re.IGNORECASE)
 # vcgencmd get_throttled: what is happening now (bits 0-3); bits 16-19 say "since boot".
@@ -81,6 +82,16 @@ def read_conditions(tree: Tree) -> Conditions:
         throttle_count=_throttle_count(tree),
         throttled_now=_throttled_now(tree),
     )
+
+
+def busy_core_s(tree: Tree) -> float | None:
+    """Seconds that all cores together have been busy since boot; None where not told."""
+    line = (tree.optional_text(tree.path("/proc/stat")) or "").partition("\n")[0]
+    fields = line.split()
+    if len(fields) < 9 or fields[0] != "cpu" or not all(x.isdigit() for x in fields[1:9]):
+        return None
+    user, nice, system, _, _, irq, softirq, steal = (int(field) for field in fields[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _processor(tree: Tree) -> str:

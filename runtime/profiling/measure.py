@@ -1,0 +1,464 @@
+"""Runs an artifact at each setting and writes down what it took, and under which conditions.
+
+Out: one JSON document (see ``profile_artifact``), from which the manifest's profile, the CSV, the
+trace and the report are made. Latency is from the frame in memory to the descriptor; the search in
+a map is not part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.localizer import Localizer
+from tatvpr_edge.runtime.profiling.energy import Energy, energy_of_run, integrate_mj
+from tatvpr_edge.runtime.profiling.statistics import drift_of, latency_of
+from tatvpr_edge.runtime.telemetry import (
+    Conditions,
+    Reading,
+    Sampler,
+    TimedPower,
+    Tree,
+    busy_core_s,
+    read_conditions,
+)
+from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.limits import check_fraction
+
+__all__ = ["DOCUMENT_FORMAT", "Plan", "Setting", "files_hash", "profile_artifact"]
+
+DOCUMENT_FORMAT = "tatvpr-edge profile 1"
+Progress = Callable[[str, int, int], None]
+
+_MAX_DRIFT = 1.25
+_MAX_CLOCK_LOSS = 0.10
+_MAX_OTHERS = 0.2  # of all cores
+_MAX_EVENTS = 300  # of each setting, in the trace
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """One k and tokens to measure."""
+
+    k: float
+    tokens: float = 1.0
+
+    def text(self) -> str:
+        """For people."""
+        return f"k={self.k:g}" if self.tokens == 1.0 else f"k={self.k:g}, tokens={self.tokens:g}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure.
+
+    Args:
+        settings: what to measure, in this order.
+        warmup: queries before the first that counts, at every setting.
+        repeats: queries that count, at least.
+        seconds: and for at least this long; where power is readable, at least 5.
+        idle_s: how long the idle board is watched, before and after, where power is readable.
+        attempts: how often a setting is tried whose run was throttled or disturbed.
+        layers: whether one traced query a setting tells the time of every layer.
+
+    Raises:
+        UsageError: a number outside its range.
+    """
+
+    settings: tuple[Setting, ...] = (Setting(1.0), Setting(0.6), Setting(0.4), Setting(0.2))
+    warmup: int = 10
+    repeats: int = 100
+    seconds: float = 0.0
+    idle_s: float = 3.0
+    attempts: int = 3
+    layers: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.settings:
+            raise UsageError("nothing to profile: give at least one k")
+        for setting in self.settings:
+            check_fraction(setting.k, "k")
+            check_fraction(setting.tokens, "tokens")
+        for name, low, high in (
+            ("warmup", 0, 10_000),
+            ("repeats", 1, 100_000),
+            ("seconds", 0, 100),
+            ("idle_s", 0, 60),
+            ("attempts", 1, 10),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"{name} is {getattr(self, name)}: give {low} to {high}")
+
+
+@dataclass
+class _Run:
+    """Queries of one attempt: their times, and the machine before and after."""
+
+    start_s: float
+    end_s: float
+    starts_s: list[float]
+    latencies_ms: list[float]
+    before: Conditions
+    after: Conditions
+    hot_before: Reading
+    hot_after: Reading
+    others_cores: float | None
+    """How many cores other programs kept busy meanwhile."""
+
+    def invalid(self) -> str:
+        """Why this run does not count; empty if it does."""
+        reasons = []
+        counts = self.before.throttle_count, self.after.throttle_count
+        if counts[0] is not None and counts[1] is not None and counts[1] > counts[0]:
+            reasons.append(f"{counts[1] - counts[0]} thermal throttle events")
+        reasons += self.after.throttled_now
+        if self.before.clock_mhz and self.after.clock_mhz:
+            first, last = max(self.before.clock_mhz), max(self.after.clock_mhz)
+            if last < (1.0 - _MAX_CLOCK_LOSS) * first:
+                reasons.append(f"the clock fell from {first:.0f} to {last:.0f} MHz")
+        if self.before.power_mode != self.after.power_mode:
+            reasons.append(
+                f"the power mode changed from {self.before.power_mode} to {self.after.power_mode}"
+            )
+        cores = os.cpu_count() or 1
+        if self.others_cores is not None and self.others_cores > _MAX_OTHERS * cores:
+            reasons.append(f"other programs used {self.others_cores:.1f} of {cores} cores")
+        drift = drift_of(self.latencies_ms)
+        if drift > _MAX_DRIFT:
+            reasons.append(
+                f"latency rose by {100 * (drift - 1):.0f} % within the run "
+                "(throttled, or another program ran)"
+            )
+        return "; ".join(reasons)
+
+
+def files_hash(artifact: Artifact) -> str:
+    """SHA-256 over the files of an artifact: the same before and after it was profiled."""
+    entries = sorted((entry.path, entry.sha256) for entry in artifact.manifest.files)
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
+
+
+def profile_artifact(
+    path: str | Path,
+    plan: Plan | None = None,
+    sampler: Sampler | None = None,
+    frames: Iterable[NDArray[np.uint8]] | None = None,
+    progress: Progress = lambda what, done, of: None,
+    root: str = "/",
+    backend: str | None = None,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Measures an artifact on this machine.
+
+    Args:
+        path: the artifact's folder.
+        sampler: power source; found by itself under ``root`` when None.
+        frames: uint8 [H, W, 3] frames to describe in turn; the artifact's golden frames when None.
+        progress: called with what is done now, and how far it is.
+
+    Returns:
+        ``{"format", "artifact": {...}, "device": {...}, "method": {...}, "points": [...],
+        "power": [[time_s, mW or null], ...], "events": [...]}``, ready for JSON. Times in seconds
+        from the start.
+
+    Raises:
+        ArtifactError, UsageError: as `Localizer`.
+    """
+    plan = plan or Plan()
+    tree = Tree(root)
+    with Localizer(path, backend=backend, threads=threads) as localizer:
+        pictures = list(frames) if frames is not None else _golden_frames(localizer.artifact)
+        if not pictures:
+            raise UsageError("the artifact carries no golden frame: name a folder of frames")
+        own = Sampler(interval_s=0.1, root=root) if sampler is None else sampler
+        own.start()
+        try:
+            return _Profiler(localizer, plan, own, pictures, progress, tree).document()
+        finally:
+            if sampler is None:
+                own.stop()
+
+
+class _Profiler:
+    """One profile in the making."""
+
+    def __init__(
+        self,
+        localizer: Localizer,
+        plan: Plan,
+        sampler: Sampler,
+        frames: list[NDArray[np.uint8]],
+        progress: Progress,
+        tree: Tree,
+    ) -> None:
+        self._localizer = localizer
+        self._plan = plan
+        self._sampler = sampler
+        self._frames = frames
+        self._progress = progress
+        self._tree = tree
+        self._zero_s = time.monotonic()
+        self._power: list[list[float | None]] = []
+        self._events: list[dict[str, Any]] = []
+        self._gap_s = max(1.0, 4.0 * sampler.effective_interval_s)
+
+    def document(self) -> dict[str, Any]:
+        """Measures everything."""
+        settings = self._plan.settings
+        conditions = read_conditions(self._tree)
+        readable = self._power_is_readable()
+        steps = len(settings) + 2
+        self._progress("idle", 0, steps)
+        idle_before = self._idle_mw() if readable else None
+        measured = []
+        for n, setting in enumerate(settings):
+            self._progress(setting.text(), n + 1, steps)
+            measured.append(self._measure(setting, readable))
+        self._progress("idle", steps - 1, steps)
+        idle_after = self._idle_mw() if readable else None
+        idle_mw, idle_note = _idle(idle_before, idle_after)
+        points = [self._point(*one, idle_mw=idle_mw, readable=readable) for one in measured]
+        self._progress("done", steps, steps)
+        artifact = self._localizer.artifact
+        manifest = artifact.manifest
+        total = self._sampler.latest().total
+        return {
+            "format": DOCUMENT_FORMAT,
+            "artifact": {
+                "model": manifest.model.name,
+                "model_hash": manifest.model.hash,
+                "board": manifest.board,
+                "files_hash": files_hash(artifact),
+                "kernels": getattr(self._localizer.backend, "kernels", None),
+                "backend": self._localizer.backend.name,
+            },
+            "device": {
+                **conditions.as_json(),
+                "power_source": f"{total.source} {total.name}" if readable else None,
+                "power_covers": total.covers if readable else None,
+                "power_note": "" if readable else f"latency only: {self._why_no_power()}",
+                "idle_mw": idle_mw,
+                "idle_note": idle_note,
+            },
+            "method": {
+                "what": "frame in memory to descriptor, without the search in a map",
+                "warmup": self._plan.warmup,
+                "repeats": self._plan.repeats,
+                "frames": [list(frame.shape) for frame in self._frames],
+            },
+            "points": points,
+            "power": self._power,
+            "events": self._events,
+        }
+
+    # -- measuring ----------------------------------------------------------------------------
+
+    def _power_is_readable(self) -> bool:
+        """Whether a total comes within a few passes (an energy counter needs two)."""
+        for _ in range(12):
+            if self._sampler.latest().total.ok:
+                return True
+            if not self._sampler.discovery.sources:
+                return False
+            time.sleep(max(0.05, self._sampler.effective_interval_s / 2))
+        return False
+
+    def _why_no_power(self) -> str:
+        total = self._sampler.latest().total
+        return total.text() if total.source != "none" else f"no power source ({total.detail})"
+
+    def _idle_mw(self) -> float | None:
+        if self._plan.idle_s <= 0:
+            return None
+        start_s = time.monotonic()
+        time.sleep(self._plan.idle_s)
+        end_s = time.monotonic()
+        energy = integrate_mj(self._sampler.history(), start_s, end_s, self._gap_s)
+        self._keep_power(start_s, end_s)
+        return None if isinstance(energy, str) else energy / (end_s - start_s)
+
+    def _measure(self, setting: Setting, readable: bool) -> tuple[Setting, _Run, str, int]:
+        attempts = 0
+        while True:
+            attempts += 1
+            run = self._run(setting, readable)
+            invalid = run.invalid()
+            self._keep_power(run.start_s, run.end_s)
+            if not invalid or attempts >= self._plan.attempts:
+                self._note_events(setting, run)
+                return setting, run, invalid, attempts
+
+    def _run(self, setting: Setting, readable: bool) -> _Run:
+        localizer, frames = self._localizer, self._frames
+        localizer.k, localizer.tokens = setting.k, setting.tokens
+        for i in range(self._plan.warmup):
+            localizer.describe(frames[i % len(frames)])
+        before, hot_before = read_conditions(self._tree), self._sampler.latest().hottest
+        seconds = max(self._plan.seconds, 5.0 if readable else 0.0)
+        starts_s: list[float] = []
+        latencies_ms: list[float] = []
+        busy_s, own_s = busy_core_s(self._tree), time.process_time()
+        start_s = time.monotonic()
+        while len(starts_s) < self._plan.repeats or time.monotonic() - start_s < seconds:
+            if time.monotonic() - start_s > 100.0 and len(starts_s) >= 10:
+                break  # the power history reaches back two minutes
+            begin = time.perf_counter()
+            starts_s.append(time.monotonic())
+            localizer.describe(frames[len(starts_s) % len(frames)])
+            latencies_ms.append((time.perf_counter() - begin) * 1e3)
+        end_s = time.monotonic()
+        others_cores, own_s = None, time.process_time() - own_s
+        busy_after_s = busy_core_s(self._tree)
+        if busy_s is not None and busy_after_s is not None:
+            others_cores = max(0.0, (busy_after_s - busy_s - own_s) / (end_s - start_s))
+        after, hot_after = read_conditions(self._tree), self._sampler.latest().hottest
+        return _Run(
+            start_s,
+            end_s,
+            starts_s,
+            latencies_ms,
+            before,
+            after,
+            hot_before,
+            hot_after,
+            others_cores,
+        )
+
+    def _keep_power(self, start_s: float, end_s: float) -> None:
+        last_s = self._power[-1][0] if self._power else None
+        for point in self._sampler.history():
+            at_s = point.time_s - self._zero_s
+            if start_s <= point.time_s <= end_s and (last_s is None or at_s > last_s):
+                self._power.append([round(at_s, 4), point.power_mw])
+
+    def _note_events(self, setting: Setting, run: _Run) -> None:
+        for start_s, ms in list(zip(run.starts_s, run.latencies_ms, strict=True))[:_MAX_EVENTS]:
+            self._events.append(
+                {
+                    "name": f"describe {setting.text()}",
+                    "start_s": round(start_s - self._zero_s, 6),
+                    "ms": round(ms, 4),
+                    "k": setting.k,
+                    "tokens": setting.tokens,
+                }
+            )
+
+    def _layers(self, setting: Setting) -> list[dict[str, Any]]:
+        """Milliseconds of every layer: the median over a few traced queries."""
+        library = getattr(self._localizer.backend, "library", None)
+        if not self._plan.layers or library is None:
+            return []
+        from tatvpr_edge.runtime.frame import check_frame
+
+        times: dict[str, list[float]] = {}
+        frame = check_frame(self._frames[0], False)
+        first_s: dict[str, float] = {}
+        for n in range(5):
+            begun: dict[str, float] = {}
+            spent: dict[str, float] = {}
+
+            def trace(
+                layer: str,
+                begin: bool,
+                begun: dict[str, float] = begun,
+                spent: dict[str, float] = spent,
+            ) -> None:
+                now = time.perf_counter()
+                if begin:
+                    begun[layer] = now
+                else:
+                    spent[layer] = spent.get(layer, 0.0) + (now - begun[layer]) * 1e3
+
+            library.describe(frame, setting.k, setting.tokens, trace=trace)
+            start = min(begun.values(), default=0.0)
+            if n == 0:
+                first_s = {layer: at - start for layer, at in begun.items()}
+            for layer, ms in spent.items():
+                times.setdefault(layer, []).append(ms)
+        return [
+            {
+                "name": layer,
+                "start_ms": round(first_s.get(layer, 0.0) * 1e3, 4),
+                "ms": round(float(np.median(values)), 4),
+            }
+            for layer, values in times.items()
+        ]
+
+    # -- writing down -------------------------------------------------------------------------
+
+    def _point(
+        self,
+        setting: Setting,
+        run: _Run,
+        invalid: str,
+        attempts: int,
+        idle_mw: float | None,
+        readable: bool,
+    ) -> dict[str, Any]:
+        energy = (
+            energy_of_run(
+                self._sampler_points(),
+                run.start_s - self._zero_s,
+                run.end_s - self._zero_s,
+                len(run.latencies_ms),
+                idle_mw,
+                self._gap_s,
+            )
+            if readable
+            else Energy(None, None, None, "no power source is readable")
+        )
+        return {
+            "k": setting.k,
+            "tokens": setting.tokens,
+            "latency_ms": latency_of(run.latencies_ms).as_json(),
+            "energy_mj": energy.net_mj,
+            "energy_gross_mj": energy.gross_mj,
+            "power_mw": energy.mean_mw,
+            "energy_note": energy.note,
+            "macs": self._macs(setting),
+            "recall": None,
+            "valid": not invalid,
+            "invalid": invalid,
+            "attempts": attempts,
+            "others_cores": run.others_cores,
+            "clock_mhz": [list(run.before.clock_mhz), list(run.after.clock_mhz)],
+            "temperature_c": [run.hot_before.value, run.hot_after.value],
+            "layers": self._layers(setting),
+        }
+
+    def _sampler_points(self) -> list[TimedPower]:
+        return [TimedPower(at or 0.0, mw) for at, mw in self._power]
+
+    def _macs(self, setting: Setting) -> int | None:
+        for point in self._localizer.artifact.manifest.compute:
+            if abs(point["k"] - setting.k) < 1e-9 and abs(point["tokens"] - setting.tokens) < 1e-9:
+                return int(point["macs"])
+        return None
+
+
+def _idle(before: float | None, after: float | None) -> tuple[float | None, str]:
+    """The idle board's power: the mean of before and after, if they agree."""
+    if before is None or after is None:
+        return None, "" if before is None and after is None else "idle power was readable only once"
+    mean = 0.5 * (before + after)
+    if abs(before - after) > 0.1 * mean:
+        return mean, f"the idle board drew {before:.0f} mW before and {after:.0f} mW after the runs"
+    return mean, ""
+
+
+def _golden_frames(artifact: Artifact) -> list[NDArray[np.uint8]]:
+    """The frames that every artifact carries for its golden vectors."""
+    return [
+        np.frombuffer(artifact.read(frame.path), np.uint8).reshape(frame.height, frame.width, 3)
+        for frame in artifact.manifest.golden.frames
+    ]
