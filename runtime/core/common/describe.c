@@ -1,26 +1,30 @@
 /* One frame to one descriptor: checks, the arena's layout, the generated code.
  *
- * Arena: pixels uint8 [S, S, 3] | descriptor float [D] | planned buffers | scratch | workers.
- * While the frame is squashed, everything after the pixels is room for its tables.
+ * Arena: descriptor float [D] | planned buffers | scratch | workers. The pixels uint8 [S, S, 3] are
+ * the end of the scratch: only PatchEmbed, which comes first, reads them. While the frame is
+ * squashed, everything between the descriptor and the pixels is room for its tables.
  */
 #include "core.h"
 
 typedef struct arena_plan {
-    size_t descriptor;
     size_t planned;
     size_t scratch;
+    size_t pixels;
     size_t pool;
     size_t end;
 } arena_plan;
 
 static arena_plan plan_arena(const tatvpr_program *program, int32_t threads) {
     const size_t side = (size_t)program->image_size;
+    const size_t pixels = tatvpr_round_up(side * side * 3, 64);
+    const size_t embed = tatvpr_round_up(TATVPR_PATCH_SCRATCH(program->patch_embed), 64) *
+                         (size_t)threads;
+    const size_t scratch = tatvpr_round_up(tatvpr_scratch_bytes(program, threads), 64);
     arena_plan p;
-    p.descriptor = tatvpr_round_up(side * side * 3, 64);
-    p.planned = p.descriptor +
-                tatvpr_round_up((size_t)program->descriptor_size * sizeof(float), 64);
+    p.planned = tatvpr_round_up((size_t)program->descriptor_size * sizeof(float), 64);
     p.scratch = p.planned + tatvpr_round_up(program->planned_bytes, 64);
-    p.pool = p.scratch + tatvpr_scratch_bytes(program, threads);
+    p.pool = p.scratch + (scratch > embed + pixels ? scratch : embed + pixels);
+    p.pixels = p.pool - pixels;
     p.end = p.pool + tatvpr_round_up(tatvpr_pool_bytes(threads), 64);
     return p;
 }
@@ -103,16 +107,16 @@ tatvpr_status tatvpr_describe(const tatvpr_model *model, tatvpr_arena arena,
     tatvpr_zero(&context, sizeof(context));
     context.model = model;
     context.options = &today;
-    context.pixels = base;
+    context.pixels = base + plan.pixels;
     context.arena = base + plan.planned;
     context.scratch = base + plan.scratch;
     context.scratch_bytes = plan.pool - plan.scratch;
     context.k = today.k;
     context.tokens = today.tokens;
-    context.descriptor = (float *)(void *)(base + plan.descriptor);
+    context.descriptor = (float *)(void *)base;
     tatvpr_trace_layer(&context, "frame", 1);
-    status = tatvpr_frame_squash(frame, program->image_size, base, base + plan.descriptor,
-                                 plan.end - plan.descriptor);
+    status = tatvpr_frame_squash(frame, program->image_size, base + plan.pixels,
+                                 base + plan.planned, plan.pixels - plan.planned);
     tatvpr_trace_layer(&context, "frame", 0);
     if (status != TATVPR_OK) {
         return status;
@@ -152,8 +156,7 @@ tatvpr_status tatvpr_query(const tatvpr_model *model, tatvpr_arena arena,
         return TATVPR_ERR_MAP_MODEL;
     }
     /* The descriptor's own place in the arena serves as the caller's buffer. */
-    float *descriptor =
-        (float *)(void *)((uint8_t *)arena.base + plan_arena(program, 1).descriptor);
+    float *descriptor = (float *)arena.base;
     const tatvpr_status status = tatvpr_describe(model, arena, frame, options, descriptor);
     if (status != TATVPR_OK) {
         return status;

@@ -57,8 +57,11 @@ typedef struct tatvpr_tile {
     int32_t *count;    /* [T] */
 } tatvpr_tile;
 
-/* List entries of a row: room for padding and for a whole vector stored at the end. */
+/* List entries of a row: room for padding and for a whole vector stored at the end. A build whose
+ * sparse_below() never exceeds a fraction of the channels may have shorter ones. */
+#ifndef TATVPR_LIST_STRIDE
 #define TATVPR_LIST_STRIDE(k_in) (((k_in) + 63) / 64 * 64 + 64)
+#endif
 
 /* One ternary matrix times one tile: y[t, n] = (acc * s[t]) * scale[n] + bias[n] [+ residual]. */
 typedef struct tatvpr_matmul {

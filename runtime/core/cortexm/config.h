@@ -25,10 +25,15 @@
 #endif
 #endif
 
+/* sparse_below() is at most 0.5 here: lists are made of half the channels at most. */
+#ifndef TATVPR_LIST_STRIDE
+#define TATVPR_LIST_STRIDE(k_in) ((((k_in) + 1) / 2 + 63) / 64 * 64 + 64)
+#endif
+
 /* Look-up tables and accumulators (M4, M7, RV32) or unpacked weights (M55). */
 #ifndef TATVPR_PANEL_BYTES
 #define TATVPR_PANEL_BYTES(k_in) \
-    ((size_t)(k_in) * 32u > 49152u ? (size_t)(k_in) * 32u + 1024u : (size_t)49152u + 1024u)
+    ((size_t)(k_in) * 32u > 45056u ? (size_t)(k_in) * 32u + 1024u : (size_t)45056u + 1024u)
 #endif
 
 #endif

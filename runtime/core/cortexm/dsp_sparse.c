@@ -200,26 +200,27 @@ void tatvpr_dsp_sparse(const tatvpr_matmul *job) {
 /* Break-even by instructions counted in an emulator (docs/microcontrollers.md). */
 float tatvpr_dsp_sparse_below(const tatvpr_ternary *op, int32_t group) {
     (void)group;
-    return op->layout == TATVPR_LAYOUT_MCU_COLS ? 1.0f : 0.25f;
+    return op->layout == TATVPR_LAYOUT_MCU_COLS ? 0.5f : 0.2f;
 }
 
 void tatvpr_dsp_all_channels(const tatvpr_matmul *job) {
     const tatvpr_tile *tile = job->tile;
     uint32_t *unpacked = (uint32_t *)(void *)job->panel;
-    uint16_t index[64];
+    uint16_t index[LIST_PART]; /* every part lists all of its channels */
+    for (int32_t i = 0; i < LIST_PART; i++) {
+        index[i] = (uint16_t)i;
+    }
     for (int32_t n0 = 0; n0 < job->op->n_out; n0 += OUTPUTS) {
         const int32_t outputs = tatvpr_min_i32(OUTPUTS, job->op->n_out - n0);
         unpack_tile(job, n0, unpacked);
         for (int32_t t = 0; t < tile->tokens; t++) {
             const int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
             int32_t sums[OUTPUTS] = {0};
-            for (int32_t first = 0; first < tile->k_in; first += 64) {
-                const int32_t count = tatvpr_min_i32(64, tile->k_in - first);
+            for (int32_t first = 0; first < tile->k_in; first += LIST_PART) {
+                const int32_t count = tatvpr_min_i32(LIST_PART, tile->k_in - first);
                 int32_t part[OUTPUTS];
-                for (int32_t i = 0; i < 64; i++) { /* padding of q is 0: any channel will do */
-                    index[i] = (uint16_t)(i < count ? first + i : first);
-                }
-                visit_list(index, q + first, (count + 3) & ~3, unpacked, part);
+                /* past the last channel q is 0, and the panel has room to be read */
+                visit_list(index, q + first, (count + 3) & ~3, unpacked + first * ROW_WORDS, part);
                 for (int32_t i = 0; i < OUTPUTS; i++) {
                     sums[i] += part[i];
                 }

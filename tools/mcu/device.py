@@ -1,0 +1,219 @@
+"""The whole library on an emulated board: ``firmware/device.c``, driven from here."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from emulation import FIRMWARE, EmulatedBoard, RunResult, Workshop, run
+from numpy.typing import NDArray
+
+from tatvpr_edge.spec.errors import ToolError
+
+DESCRIBE, INIT, MAP, QUERY, INFO, NULLS = range(1, 7)
+HEADER_WORDS = 16
+FORMATS = {"rgb888": 1, "bgr888": 2, "gray8": 3, "rgb565": 4, "yuv422": 5, "nv12": 6}
+BYTES_PER_PIXEL = {"rgb888": 3, "bgr888": 3, "gray8": 1, "rgb565": 2, "yuv422": 2, "nv12": 1}
+MATCH = struct.Struct("<IIQfi7d")
+
+
+def _bits(value: float) -> int:
+    (bits,) = struct.unpack("<i", struct.pack("<f", value))
+    return int(bits)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One match of a query."""
+
+    band: int
+    place: int
+    score: float
+    accepted: int
+    pose: tuple[float, ...]
+
+
+@dataclass
+class Answer:
+    """What the device said to one job."""
+
+    status: int
+    canaries: bool = True
+    descriptor: bytes = b""
+    tokens: bytes = b""
+    places: list[Place] = field(default_factory=list)
+    words: tuple[int, ...] = ()
+    text: str = ""
+
+
+@dataclass
+class Device:
+    """A list of jobs for one board, run in one emulation."""
+
+    board: EmulatedBoard
+    image: Path
+    jobs: list[bytes] = field(default_factory=list)
+    kinds: list[int] = field(default_factory=list)
+
+    def _add(self, kind: int, arguments: list[int], payload: bytes = b"") -> None:
+        words = [kind, len(payload), *arguments]
+        words += [0] * (HEADER_WORDS - len(words))
+        self.jobs.append(struct.pack(f"<{HEADER_WORDS}i", *words) + payload)
+        self.kinds.append(kind)
+
+    def _frame(
+        self,
+        kind: int,
+        raw: bytes,
+        width: int,
+        height: int,
+        pixels: str,
+        stride: int | None,
+        k: float,
+        tokens: float,
+        rest: list[int],
+    ) -> None:
+        bytes_a_row = width * BYTES_PER_PIXEL.get(pixels, 3)
+        stride0 = bytes_a_row if stride is None else stride
+        plane1 = abs(stride0) * height
+        code = FORMATS.get(pixels, 99)
+        head = [code, width, height, stride0, abs(stride0), plane1, _bits(k), _bits(tokens)]
+        self._add(kind, [*head, *rest], raw)
+
+    def describe(
+        self,
+        raw: bytes,
+        width: int,
+        height: int,
+        k: float,
+        tokens: float = 1.0,
+        pixels: str = "rgb888",
+        stride: int | None = None,
+        arena_less: int = 0,
+        arena_shift: int = 0,
+        want_tokens: bool = False,
+    ) -> None:
+        """A frame of bytes ``raw`` to a descriptor."""
+        rest = [arena_less, arena_shift, int(want_tokens), 0]
+        self._frame(DESCRIBE, raw, width, height, pixels, stride, k, tokens, rest)
+
+    def query(
+        self, raw: bytes, width: int, height: int, k: float, count: int = 1, tokens: float = 1.0
+    ) -> None:
+        """A frame against the map that was opened last."""
+        rest = [0, 0, 0, count]
+        self._frame(QUERY, raw, width, height, "rgb888", None, k, tokens, rest)
+
+    def init(self, blob: bytes, size: int | None = None, shift: int = 0) -> None:
+        """Bind ``blob`` as weights, ``size`` bytes as stated, ``shift`` bytes off alignment."""
+        self._add(INIT, [len(blob) if size is None else size, shift], bytes(shift) + blob)
+
+    def map(
+        self, data: bytes, size: int | None = None, shift: int = 0, with_model: bool = True
+    ) -> None:
+        """Open ``data`` as a place map."""
+        arguments = [len(data) if size is None else size, shift, int(with_model)]
+        self._add(MAP, arguments, bytes(shift) + data)
+
+    def info(self) -> None:
+        """Ask for sizes: words are arena, weights, image, descriptor, tokens, dim, bank."""
+        self._add(INFO, [])
+
+    def nulls(self) -> None:
+        """Pass a null pointer wherever one is refused: words are the statuses."""
+        self._add(NULLS, [])
+
+    def run(
+        self, folder: Path, plugin: Path | None = None, blocks: bool = False
+    ) -> tuple[list[Answer], RunResult]:
+        """Answers to all jobs, in order.
+
+        Raises:
+            ToolError: the firmware did not end with status 0 (90: it faulted).
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs = folder / "jobs.bin"
+        results = folder / "results.bin"
+        end = struct.pack(f"<{HEADER_WORDS}i", *([0] * HEADER_WORDS))
+        jobs.write_bytes(b"".join(self.jobs) + end)
+        done = run(self.board, self.image, f"{jobs} {results}", plugin, blocks)
+        if done.status != 0:
+            raise ToolError(f"device on {self.board.name} ended with {done.status}: {done.text}")
+        records = _records(results.read_bytes())
+        return [_answer(kind, records) for kind in self.kinds], done
+
+
+def _records(raw: bytes) -> Any:
+    position = 0
+    while position < len(raw):
+        (length,) = struct.unpack_from("<I", raw, position)
+        yield raw[position + 4 : position + 4 + length]
+        position += 4 + length
+
+
+def _answer(kind: int, records: Any) -> Answer:
+    first = next(records)
+    if kind in (INIT, MAP):
+        return Answer(int.from_bytes(first, "little"))
+    if kind in (INFO, NULLS):
+        words = struct.unpack(f"<{len(first) // 4}I", first)
+        text = next(records).decode() if kind == INFO else ""
+        return Answer(0, words=words, text=text)
+    answer = Answer(int.from_bytes(first, "little"), next(records) == b"\1\0\0\0")
+    if kind == DESCRIBE:
+        answer.descriptor = next(records)
+        answer.tokens = next(records)
+        return answer
+    found = next(records)
+    for fields in MATCH.iter_unpack(found):
+        _, band, place, score, accepted, *pose = fields
+        answer.places.append(Place(band, place, score, accepted, tuple(pose)))
+    return answer
+
+
+WEIGHTS_S = """\
+    .section .rodata.tatvpr_weights,"a"
+    .balign 64
+    .globl tatvpr_weights
+tatvpr_weights:
+    .incbin "{path}"
+    .balign 4
+    .globl tatvpr_weights_bytes
+tatvpr_weights_bytes:
+    .word {size}
+"""
+
+
+def build_device(workshop: Workshop, board: EmulatedBoard, lowered: Any, name: str) -> Device:
+    """A device with ``lowered`` (compilers.tvm.lower) linked in.
+
+    Raises:
+        ToolError: it does not compile, or does not fit the board's regions.
+    """
+    folder = workshop.folder / f"{name}-{board.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    blob, model = folder / "weights.bin", folder / "model.c"
+    weights, kernels = folder / "weights.S", folder / "kernels.c"
+    _write(blob, lowered.blob)
+    _write(model, lowered.model_c.encode())
+    _write(weights, WEIGHTS_S.format(path=blob, size=len(lowered.blob)).encode())
+    sources = [FIRMWARE / "device.c", model, weights]
+    text = lowered.kernels_source()
+    if text:
+        _write(kernels, text.encode())
+        sources.append(kernels)
+    image = workshop.link(board, name, workshop.core(board), sources)
+    return Device(board, image)
+
+
+def _write(path: Path, data: bytes) -> None:
+    if not path.exists() or path.read_bytes() != data:
+        path.write_bytes(data)
+
+
+def frame_bytes(pixels: NDArray[np.uint8]) -> bytes:
+    """An RGB frame uint8 [H, W, 3] as its bytes."""
+    return np.ascontiguousarray(pixels).tobytes()
