@@ -1,14 +1,58 @@
-"""Fixtures of the deploy tests."""
+"""Fixtures of the deploy tests, and the count of faults at the end of the run."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from support.board import Sshd, live_content, make_wheel, running_sshd
+
+_FAULTS = "faults injected"
+_WHOLE = "boards left whole"
+
+
+class Faults:
+    """Counts faults, and the boards that were whole after them."""
+
+    def __init__(self) -> None:
+        self.injected = 0
+        self.whole = 0
+
+    def check(self, root: Path, allowed: set[str | None], what: object) -> str | None:
+        """One fault was injected: the live release below ``root`` is whole and one of
+        ``allowed``."""
+        self.injected += 1
+        live = live_content(root)
+        assert live in allowed, what
+        self.whole += 1
+        return live
+
+
+@pytest.fixture
+def faults(record_property: Callable[[str, Any], None]) -> Iterator[Faults]:
+    """Counts the test's faults for the summary."""
+    count = Faults()
+    yield count
+    record_property(_FAULTS, count.injected)
+    record_property(_WHOLE, count.whole)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how many faults were injected, and how many left the board whole."""
+    sums = {_FAULTS: 0, _WHOLE: 0}
+    for report in terminalreporter.getreports(""):
+        for name, value in getattr(report, "user_properties", ()):
+            # The teardown's report carries what the test recorded, once.
+            if name in sums and report.when == "teardown":
+                sums[name] += value
+    if sums[_FAULTS]:
+        terminalreporter.write_line("deploy: " + ", ".join(f"{v} {k}" for k, v in sums.items()))
 
 
 @pytest.fixture
@@ -20,3 +64,16 @@ def ram_path(tmp_path: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="tatvpr-", dir="/dev/shm"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """A real sshd on loopback, ended by its pid."""
+    with running_sshd(tmp_path_factory.mktemp("sshd") / "etc") as board:
+        yield board
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel with the small runtime of :mod:`support.board`."""
+    return make_wheel(tmp_path_factory.mktemp("wheel"))

@@ -214,11 +214,12 @@ def running_sshd(folder: Path, command: str | None = None) -> Iterator[Sshd]:
         "  HostKeyAlias tatvpr-test-board\n"
     )
     os.makedirs("/run/sshd", exist_ok=True)
-    process = subprocess.Popen(
-        [sshd, "-D", "-e", "-f", str(folder / "sshd_config")],
-        stdin=subprocess.DEVNULL,
-        stderr=open(folder / "sshd.log", "wb"),  # noqa: SIM115  (sshd's own descriptor)
-    )
+    with open(folder / "sshd.log", "wb") as log:
+        process = subprocess.Popen(
+            [sshd, "-D", "-e", "-f", str(folder / "sshd_config")],
+            stdin=subprocess.DEVNULL,
+            stderr=log,
+        )
     try:
         for _ in range(200):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):

@@ -122,8 +122,8 @@ class _Process:
 
     def wait(self, seconds: float | None = None) -> int:
         """Wait until the agent's end is closed."""
-        self.connection.settimeout(seconds)
         with contextlib.suppress(OSError):
+            self.connection.settimeout(seconds)
             self.connection.shutdown(socket.SHUT_WR)
             while self.connection.recv(65536):
                 pass

@@ -1,0 +1,579 @@
+"""Whatever fails, and whenever: the board serves the old release or the new one, whole, and the
+next deploy succeeds."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.board import Sshd, live_content, local_transport, make_artifact, quick_options
+from support.faulty_agent import FaultyTransport, faulty_agents
+from support.tools import lacking
+from tatvpr_edge.deploy.push import Options, deploy, rollback, status
+from tatvpr_edge.deploy.session import agent_modules
+from tatvpr_edge.deploy.transport import Link, SshTransport
+from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.errors import DeployError, TatvprError
+
+STEPS = ("hash", "signature", "golden", "install", "switch", "health", "confirm")
+
+
+def hash_of(artifact: Artifact) -> str:
+    return artifact.manifest.model.hash
+
+
+@pytest.fixture
+def pair(ram_path: Path) -> tuple[Artifact, Artifact]:
+    """An old artifact and a new one."""
+    return make_artifact(ram_path / "old", b"old"), make_artifact(ram_path / "new", b"new")
+
+
+@pytest.fixture
+def fresh(
+    ram_path: Path, wheel: Path, pair: tuple[Artifact, Artifact]
+) -> Callable[[], tuple[Path, Options]]:
+    """Makes boards on which the old artifact is live."""
+    template = ram_path / "template"
+    deploy(local_transport(), pair[0], None, quick_options(template, wheel))
+    numbers = iter(range(10_000))
+
+    def make() -> tuple[Path, Options]:
+        root = ram_path / f"board{next(numbers)}"
+        shutil.copytree(template, root, symlinks=True)
+        return root, quick_options(root, wheel, settle_s=0.0)
+
+    return make
+
+
+# ---- the board dies, or its disk fails, at any change ------------------------------------------
+
+
+def count_changes(path: Path, work: Callable[[FaultyTransport], object], agents: str) -> int:
+    """How many changes of the file system ``work`` makes."""
+    counted = path / "count"
+    work(FaultyTransport(agents, {"kind": "count", "file": str(counted)}))
+    return int(counted.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "stride"),
+    [
+        ({"kind": "kill"}, 1),
+        ({"kind": "full"}, 2),
+        ({"kind": "fail", "error": errno.EIO}, 3),
+        ({"kind": "fail", "error": errno.EROFS}, 7),
+    ],
+    ids=["killed", "disk full", "input/output error", "read-only"],
+)
+def test_fault_at_every_change_of_the_file_system(
+    ram_path: Path, pair: Any, fresh: Any, faults: Any, fault: dict[str, Any], stride: int
+) -> None:
+    old, new = pair
+    seen = set()
+    with faulty_agents(ram_path) as agents:
+        root, options = fresh()
+        total = count_changes(ram_path, lambda t: deploy(t, new, None, options), agents)
+        for at in range(1, total + 1, stride):
+            root, options = fresh()
+            with contextlib.suppress(TatvprError):
+                deploy(FaultyTransport(agents, {**fault, "at": at}), new, None, options)
+            seen.add(faults.check(root, {hash_of(old), hash_of(new)}, (fault, at)))
+            deploy(FaultyTransport(agents), new, None, options)
+            assert live_content(root) == hash_of(new)
+            shutil.rmtree(root)
+    assert seen == {hash_of(old), hash_of(new)}
+
+
+@pytest.mark.slow
+def test_killed_at_every_change_of_a_rollback_and_of_going_back(
+    ram_path: Path, pair: Any, fresh: Any, faults: Any
+) -> None:
+    old, new = pair
+    bad = make_artifact(ram_path / "bad", b"bad", "service-wrong")
+    with faulty_agents(ram_path) as agents:
+        for what in ("rollback", "back"):
+            at = 0
+            while True:
+                at += 1
+                root, options = fresh()
+                deploy(FaultyTransport(agents), new, None, options)
+                killed = FaultyTransport(agents, {"kind": "kill", "at": at})
+                ended = ""
+                try:
+                    if what == "rollback":
+                        rollback(killed, None, options)
+                    else:
+                        deploy(killed, bad, None, options)
+                except DeployError as error:
+                    ended = str(error)
+                allowed = {hash_of(old), hash_of(new)}
+                if what == "back":
+                    allowed = {hash_of(new), hash_of(bad)}
+                if not ended or "went back" in ended:
+                    break  # the fault lay behind the last change
+                faults.check(root, allowed, (what, at))
+                deploy(FaultyTransport(agents), old, None, options)
+                assert live_content(root) == hash_of(old)
+                if what == "back" and at == 1:
+                    at = 40  # what comes before is the same as in any deploy
+            assert at > 10
+
+
+# ---- the connection is cut ---------------------------------------------------------------------
+
+
+class Proxy:
+    """Forwards a TCP port and cuts each connection after so many bytes in one direction."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.cut_after: dict[str, int] = {}
+        self.passed = {"up": 0, "down": 0}
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._forward, args=(client,), daemon=True).start()
+
+    def _forward(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self.target)) as server:
+            self.passed = {"up": 0, "down": 0}
+            pumps = [
+                threading.Thread(target=self._pump, args=arguments, daemon=True)
+                for arguments in (("up", client, server), ("down", server, client))
+            ]
+            for pump in pumps:
+                pump.start()
+            for pump in pumps:
+                pump.join()
+
+    def _pump(self, name: str, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(16384):
+                left = self.cut_after.get(name, 1 << 60) - self.passed[name]
+                sink.sendall(data[: max(0, left)])
+                self.passed[name] += len(data)
+                if len(data) >= left:
+                    break
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.slow
+def test_connection_cut_at_random_bytes(
+    ram_path: Path, sshd: Sshd, pair: Any, fresh: Any, faults: Any
+) -> None:
+    old, new = pair
+    proxy = Proxy(sshd.port)
+    try:
+        transport = sshd.transport(proxy.port)
+        root, options = fresh()
+        deploy(transport, new, None, options)
+        whole = dict(proxy.passed)
+        chance = random.Random(7)
+        for number in range(10):
+            root, options = fresh()
+            direction = "up" if number % 3 else "down"
+            proxy.cut_after = {direction: chance.randrange(whole[direction])}
+            with contextlib.suppress(TatvprError):
+                deploy(transport, new, None, options)
+            settle_agents(root)
+            faults.check(root, {hash_of(old), hash_of(new)}, proxy.cut_after)
+            proxy.cut_after = {}
+            deploy(transport, new, None, options)
+            assert live_content(root) == hash_of(new)
+    finally:
+        proxy.listener.shutdown(socket.SHUT_RDWR)
+        proxy.listener.close()
+
+
+def settle_agents(root: Path, seconds: float = 20) -> None:
+    """Wait until no agent holds the root's lock: one that was cut off may still finish."""
+    deadline = time.monotonic() + seconds
+    with open(root / "lock", "a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+
+
+class KilledAt:
+    """An SSH transport whose client is killed with -9 when an event comes: the host dies."""
+
+    def __init__(self, inner: SshTransport, step: str) -> None:
+        self.inner, self.step, self.name = inner, step, inner.name
+        self.link: Link | None = None
+
+    def start(self, command: str) -> Link:
+        """As the inner one."""
+        self.link = self.inner.start(command)
+        return self.link
+
+    def explain(self, said: str) -> str | None:
+        """As the inner one."""
+        return self.inner.explain(said)
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Kill at the step."""
+        if self.step in (event.get("name"), event.get("event")):
+            assert self.link is not None
+            self.link.process.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["file", *STEPS])
+def test_host_dies_at_every_step(sshd: Sshd, pair: Any, fresh: Any, faults: Any, step: str) -> None:
+    old, new = pair
+    root, options = fresh()
+    dying = KilledAt(sshd.transport(), step)
+    with contextlib.suppress(TatvprError):
+        deploy(dying, new, None, options, dying.on_event)
+    settle_agents(root)
+    live = faults.check(root, {hash_of(old), hash_of(new)}, step)
+    if step in ("file", "hash"):
+        assert live == hash_of(old)
+    if step in ("health", "confirm"):  # the agent finishes by itself
+        assert live == hash_of(new) and status(sshd.transport(), options)["unconfirmed"] is False
+    deploy(sshd.transport(), new, None, options)
+    assert live_content(root) == hash_of(new)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS)
+def test_agent_is_killed_at_every_step(
+    sshd: Sshd, pair: Any, fresh: Any, faults: Any, step: str
+) -> None:
+    old, new = pair
+    root, options = fresh()
+    killing = (
+        "\ndef _killed_at(self, name, real=Agent._step):\n"
+        "    real(self, name)\n"
+        f"    if name == {step!r}:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Agent._step = _killed_at\n"
+    )
+    modules = agent_modules()
+    modules[-1] = (modules[-1][0], modules[-1][1] + killing)
+    with pytest.raises(DeployError, match="ended early"):
+        deploy(sshd.transport(), new, None, replace(options, modules=modules))
+    before_switch = STEPS.index(step) <= STEPS.index("switch")
+    faults.check(root, {hash_of(old) if before_switch else hash_of(new)}, step)
+    result = deploy(sshd.transport(), new, None, options)
+    assert live_content(root) == hash_of(new)
+    # The files were there already: none is sent twice.
+    assert result.reused_bytes > 0.99 * sum(entry.bytes for entry in new.manifest.files)
+    if step in ("health", "confirm"):
+        assert any("is healthy and was confirmed" in text for text in result.warnings)
+
+
+# ---- the disk ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, *options: str) -> Iterator[Path]:
+    """A tmpfs at ``folder``; the test is skipped where this user may not mount."""
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", folder], capture_output=True
+    )
+    if done.returncode:
+        lacking("the right to mount a small tmpfs", "run the tests as root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.slow
+def test_small_disk_fills(tmp_path: Path, sshd: Sshd, wheel: Path, faults: Any) -> None:
+    old = make_artifact(tmp_path / "old", b"old")
+    big = make_artifact(tmp_path / "big", b"big", files={"data.bin": os.urandom(3_000_000)})
+    fits = make_artifact(tmp_path / "fits", b"fits", files={"data.bin": os.urandom(500_000)})
+    with mounted(tmp_path / "disk", "size=4m", "mode=755") as disk:
+        options = quick_options(disk / "root", wheel)
+        deploy(sshd.transport(), old, None, options)
+        filler = disk / "filler"
+        # Too full before anything is sent.
+        filler.write_bytes(bytes(1_500_000))
+        with pytest.raises(DeployError, match=r"MB are needed .* free some"):
+            deploy(sshd.transport(), big, None, options)
+        faults.check(disk / "root", {hash_of(old)}, "full at the start")
+        # Fills while files arrive: another program writes.
+        filler.unlink()
+
+        def fill(event: dict[str, Any]) -> None:
+            if event.get("event") == "file" and event["path"] == "artifact/data.bin":
+                with contextlib.suppress(OSError), open(filler, "ab") as sink:
+                    sink.write(bytes(4_000_000))
+
+        with pytest.raises(DeployError, match=r"disk is full .* live release is untouched"):
+            deploy(sshd.transport(), big, None, options, fill)
+        faults.check(disk / "root", {hash_of(old)}, "full in the middle")
+        assert not os.listdir(disk / "root" / "staging"), "half a release was left on a full disk"
+        # Full to the last byte when the switch is to be made.
+        filler.unlink()
+
+        def fill_at_install(event: dict[str, Any]) -> None:
+            if event.get("name") == "golden":
+                with contextlib.suppress(OSError), open(filler, "ab", 0) as sink:
+                    while True:
+                        sink.write(bytes(4096))
+
+        with contextlib.suppress(DeployError):
+            deploy(sshd.transport(), fits, None, options, fill_at_install)
+        faults.check(disk / "root", {hash_of(old), hash_of(fits)}, "full at the switch")
+        filler.unlink()
+        deploy(sshd.transport(), fits, None, options)
+        assert live_content(disk / "root") == hash_of(fits)
+
+
+@pytest.mark.slow
+def test_board_mounted_read_only(
+    tmp_path: Path, sshd: Sshd, wheel: Path, pair: Any, faults: Any
+) -> None:
+    old, new = pair
+    with mounted(tmp_path / "disk", "size=8m", "mode=755") as disk:
+        options = quick_options(disk / "root", wheel)
+        deploy(sshd.transport(), old, None, options)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        with pytest.raises(DeployError, match=r"not writable|read-only"):
+            deploy(sshd.transport(), new, None, options)
+        faults.check(disk / "root", {hash_of(old)}, "read-only")
+        assert status(sshd.transport(), options)["live"]
+        with pytest.raises(DeployError, match=r"[Rr]ead-only"):
+            deploy(sshd.transport(), new, None, quick_options(disk / "elsewhere", wheel))
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        deploy(sshd.transport(), new, None, options)
+        assert live_content(disk / "root") == hash_of(new)
+
+
+# ---- what is at current ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["folder", "file", "elsewhere"])
+def test_current_that_no_deploy_made_is_left_alone(
+    pair: Any, fresh: Any, tmp_path: Path, what: str
+) -> None:
+    root, options = fresh()
+    current = root / "current"
+    live = current.resolve()
+    current.unlink()
+    if what == "folder":
+        current.mkdir()
+        (current / "mine").write_text("precious")
+    elif what == "file":
+        current.write_text("precious")
+    else:
+        (tmp_path / "other").mkdir()
+        current.symlink_to(tmp_path / "other")
+    with pytest.raises(DeployError, match=r"current on the board .*(move it away|remove the link)"):
+        deploy(local_transport(), pair[1], None, options)
+    if what == "folder":
+        assert (current / "mine").read_text() == "precious"
+        shutil.rmtree(current)
+    else:
+        assert what == "elsewhere" or current.read_text() == "precious"
+        current.unlink()
+    current.symlink_to(Path("releases") / live.name)
+    deploy(local_transport(), pair[1], None, options)
+    assert live_content(root) == hash_of(pair[1])
+
+
+@pytest.mark.parametrize("target", ["releases/gone", "current", "/nowhere/at/all", "current.next"])
+def test_current_that_leads_nowhere_is_replaced(
+    pair: Any, fresh: Any, faults: Any, target: str
+) -> None:
+    root, options = fresh()
+    (root / "current").unlink()
+    (root / "current").symlink_to(target)
+    if target == "current.next":
+        (root / "current.next").symlink_to("current")
+    result = deploy(local_transport(), pair[1], None, options)
+    assert any("led nowhere" in text for text in result.warnings)
+    faults.check(root, {hash_of(pair[1])}, target)
+
+
+@pytest.mark.parametrize("damage", ["weights", "list", "extra file", "link", "state"])
+def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
+    pair: Any, fresh: Any, faults: Any, damage: str
+) -> None:
+    root, options = fresh()
+    live = (root / "current").resolve()
+    if damage == "weights":
+        data = bytearray((live / "artifact/weights.bin").read_bytes())
+        data[100] ^= 1
+        (live / "artifact/weights.bin").write_bytes(data)
+    elif damage == "list":
+        (live / "release.json").write_text("{}")
+    elif damage == "extra file":
+        (live / "artifact/more.bin").write_bytes(b"more")
+    elif damage == "link":
+        (live / "artifact/weights.bin").unlink()
+        (live / "artifact/weights.bin").symlink_to("/etc/passwd")
+    else:
+        (root / "state.json").write_text('{"history": [1, 2], "pending": "x", "floor": "y"}')
+    result = deploy(local_transport(), pair[0], None, options)
+    faults.check(root, {hash_of(pair[0])}, damage)
+    assert any("damaged" in text for text in result.warnings) or damage == "list"
+    assert result.changed == (damage != "state")
+
+
+# ---- health ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "says"),
+    [
+        ("golden-fails", "golden vectors at k = 0.2 differ"),
+        ("golden-crashes", "ended by signal 11"),
+        ("golden-hangs", "took more than 1.5 s"),
+        ("no-service", "the library does not load"),
+        ("service-hangs", "did not answer in time"),
+        ("service-wrong", "descriptors differ"),
+        ("service-dies", "ended by signal 9"),
+        ("service-fat", "MB of memory; its artifact states"),
+        ("service-leaks", "leaks descriptors"),
+    ],
+)
+def test_a_release_that_does_not_work_goes_back_by_itself_and_says_why(
+    ram_path: Path, pair: Any, fresh: Any, faults: Any, behaviour: str, says: str
+) -> None:
+    root, options = fresh()
+    options = replace(options, golden_s=1.5, health_s=1.5, settle_s=0.3)
+    bad = make_artifact(ram_path / "bad", b"bad", behaviour)
+    with pytest.raises(DeployError, match=says) as caught:
+        deploy(local_transport(), bad, None, options)
+    faults.check(root, {hash_of(pair[0])}, behaviour)
+    if not behaviour.startswith("golden"):
+        assert "went back" in str(caught.value)
+    # It is not remembered as good: the same release is tried, and refused, again.
+    with pytest.raises(DeployError, match=says):
+        deploy(local_transport(), bad, None, options)
+    faults.check(root, {hash_of(pair[0])}, behaviour)
+    deploy(local_transport(), pair[1], None, options)
+    assert live_content(root) == hash_of(pair[1])
+
+
+def test_first_release_that_does_not_work_leaves_nothing_live(
+    ram_path: Path, wheel: Path, pair: Any, faults: Any
+) -> None:
+    options = quick_options(ram_path / "root", wheel)
+    bad = make_artifact(ram_path / "bad", b"bad", "service-wrong")
+    with pytest.raises(DeployError, match="went back, no release is live"):
+        deploy(local_transport(), bad, None, options)
+    faults.check(ram_path / "root", {None}, "first")
+    deploy(local_transport(), pair[0], None, options)
+    assert live_content(ram_path / "root") == hash_of(pair[0])
+
+
+def test_rollback_to_a_release_that_no_longer_works_returns_to_the_live_one(
+    pair: Any, fresh: Any, faults: Any
+) -> None:
+    root, options = fresh()
+    first = (root / "current").resolve()
+    deploy(local_transport(), pair[1], None, options)
+    (first / "artifact/weights.bin").write_bytes(b"rotten")
+    with pytest.raises(DeployError, match=r"damaged: .*deploy it again"):
+        rollback(local_transport(), None, options)
+    faults.check(root, {hash_of(pair[1])}, "rollback")
+
+
+# ---- locks and clocks --------------------------------------------------------------------------
+
+
+def test_two_deploys_at_once_one_wins_and_the_other_is_told_who(
+    ram_path: Path, pair: Any, fresh: Any, faults: Any
+) -> None:
+    root, options = fresh()
+    slow = make_artifact(ram_path / "slow", b"slow", "golden-hangs")
+    started, said = threading.Event(), []
+
+    def first() -> None:
+        try:
+            deploy(
+                local_transport(),
+                slow,
+                None,
+                replace(options, golden_s=3),
+                lambda event: started.set() if event.get("name") == "golden" else None,
+            )
+        except DeployError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert started.wait(20)
+    with pytest.raises(DeployError, match=r"another deploy .* is running: .*kill \d+"):
+        deploy(local_transport(), pair[1], None, options)
+    thread.join()
+    assert "took more than 3 s" in said[0]
+    faults.check(root, {hash_of(pair[0])}, "two at once")
+    deploy(local_transport(), pair[1], None, options)
+    assert live_content(root) == hash_of(pair[1])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not json",
+        json.dumps({"pid": 1, "boot": "another", "since": 9e12, "who": "ghost"}).encode(),
+        json.dumps({"pid": os.getpid(), "boot": "", "since": -1, "who": "\x1b[31m"}).encode(),
+    ],
+)
+def test_the_lock_of_a_dead_process_does_not_matter(
+    pair: Any, fresh: Any, faults: Any, content: bytes
+) -> None:
+    root, options = fresh()
+    (root / "lock").write_bytes(content)
+    deploy(local_transport(), pair[1], None, options)
+    faults.check(root, {hash_of(pair[1])}, content)
+
+
+@pytest.mark.parametrize("clock", [0.0, -1e9, 4e9])
+def test_a_clock_that_jumps_does_not_matter(
+    ram_path: Path, pair: Any, fresh: Any, faults: Any, clock: float
+) -> None:
+    root, options = fresh()
+    modules = agent_modules()
+    jump = f"import time\ntime.time = lambda: {clock}\n"
+    modules[0] = (modules[0][0], modules[0][1] + jump)
+    for folder in (root / "releases").iterdir():
+        os.utime(folder, (4e9, 4e9))
+    (root / "state.json").unlink()
+    jumping = replace(options, modules=modules, keep=2)
+    deploy(local_transport(), pair[1], None, jumping)
+    faults.check(root, {hash_of(pair[1])}, clock)
+    for name in (b"third", b"fourth"):
+        more = make_artifact(ram_path / name.decode(), name)
+        deploy(local_transport(), more, None, jumping)
+        faults.check(root, {hash_of(more)}, clock)
+    rollback(local_transport(), None, jumping)
+    assert live_content(root) is not None and len(os.listdir(root / "releases")) == 2
