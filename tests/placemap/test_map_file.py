@@ -1,0 +1,217 @@
+"""A map file comes back as it was written, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.spec import placemap
+from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.placemap import (
+    Band,
+    MapInfo,
+    Places,
+    make_places,
+    parse_base,
+    read_base,
+    write_map,
+)
+
+Some = Callable[..., Places]
+
+
+def info_of(kind: str, dim: int = 16) -> MapInfo:
+    return MapInfo("ab" * 32, kind, dim, (Band(1.0), Band(0.2, 0.5, 0.75)), "utm")
+
+
+@pytest.fixture(params=["int8", "binary"])
+def small(request: pytest.FixtureRequest, tmp_path: Path, some: Some) -> Path:
+    """A map of three places, of each kind."""
+    info = info_of(request.param)
+    write_map(tmp_path / "m.placemap", info, [some(info, 3)])
+    return tmp_path / "m.placemap"
+
+
+def test_what_was_written_is_read_back(small: Path, some: Some) -> None:
+    base = read_base(small)
+    wanted = some(info_of(base.info.kind), 3)
+    assert base.info == info_of(base.info.kind)
+    np.testing.assert_array_equal(base.poses, wanted.poses)
+    assert [base.tag(place) for place in range(3)] == list(wanted.tags)
+    for mine, theirs in zip(base.rows, wanted.rows, strict=True):
+        np.testing.assert_array_equal(mine.data, theirs.data)
+    assert [rows.data.flags.writeable for rows in base.rows] == [False, False]
+
+
+def test_parts_are_joined_in_order(tmp_path: Path, some: Some) -> None:
+    info = info_of("int8")
+    write_map(tmp_path / "m", info, [some(info, 2, 1), some(info, 0), some(info, 3, 2)])
+    base = read_base(tmp_path / "m")
+    assert [base.tag(i) for i in range(5)] == [*some(info, 2, 1).tags, *some(info, 3, 2).tags]
+
+
+def test_the_layout_is_what_the_page_says(tmp_path: Path) -> None:
+    info = MapInfo("11" * 32, "int8", 8, (Band(0.5),))
+    rows = np.array([[0, 1, 2, 3, 4, 5, 6, 12.7], [1, 0, 0, 0, 0, 0, 0, 0]], dtype=np.float32)
+    write_map(tmp_path / "m", info, [make_places(info, [rows], tags=["a", "bc"])])
+    data = (tmp_path / "m").read_bytes()
+    assert data[:8] == b"TVPRMAP1" and struct.unpack_from("<II", data, 8) == (1, 192)
+    assert struct.unpack_from("<Q", data, 16)[0] == len(data) == 448 + 24 + 3
+    assert list(data[192:200]) == [0, 10, 20, 30, 40, 50, 60, 127]
+    squares = sum(value * value for value in data[192:200])
+    norm = np.float32(1) / np.sqrt(np.float32(squares))
+    assert struct.unpack_from("<f", data, 256)[0] == norm
+    assert data[-3:] == b"abc"
+    assert zlib.crc32(data[192:]) == struct.unpack_from("<I", data, 120)[0]
+
+
+def test_a_map_cut_at_any_byte_is_refused(small: Path) -> None:
+    data = small.read_bytes()
+    for length in range(len(data)):
+        small.write_bytes(data[:length])
+        with pytest.raises(MapError, match=r"truncated|no place map"):
+            read_base(small)
+    small.write_bytes(data + b"\0")
+    with pytest.raises(MapError, match="longer than it says"):
+        read_base(small)
+
+
+def test_any_flipped_bit_is_refused(small: Path) -> None:
+    data = np.fromfile(small, np.uint8)
+    for at in range(len(data)):
+        for bit in (0, 3, 7):
+            changed = data.copy()
+            changed[at] ^= 1 << bit
+            with pytest.raises(MapError):
+                parse_base(changed)
+
+
+@given(
+    field=st.sampled_from([(8, "I"), (12, "I"), (16, "Q"), (24, "I"), (64, "I"), (68, "I")])
+    | st.sampled_from([(72, "I"), (76, "I"), (80, "Q"), (88, "I"), (92, "I"), (96, "Q")])
+    | st.sampled_from([(104, "Q"), (112, "Q"), (140, "I"), (144, "Q"), (152, "Q"), (160, "Q")]),
+    value=st.sampled_from([0, 1, 2, 3, 7, 65537, 2**31, 2**32 - 1, 2**63, 2**64 - 1])
+    | st.integers(0, 2**64 - 1),
+)
+def test_a_hostile_header_with_right_checksums_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, field: tuple[int, str], value: int
+) -> None:
+    path = tmp_path_factory.mktemp("hostile") / "m"
+    info = info_of("int8")
+    rows = np.eye(3, 16, dtype=np.float32)
+    write_map(path, info, [make_places(info, [rows, rows])])
+    data = bytearray(path.read_bytes())
+    at, code = field
+    value &= (1 << (8 * struct.calcsize(code))) - 1
+    if struct.unpack_from("<" + code, data, at)[0] == value:
+        return
+    struct.pack_into("<" + code, data, at, value)
+    data[124:128] = bytes(4)
+    struct.pack_into("<I", data, 124, zlib.crc32(bytes(data[:256])))
+    if field[0] == 92 and value == 0:
+        return  # the other pose frame is as good as this one
+    with pytest.raises(MapError):
+        parse_base(np.frombuffer(bytes(data), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dim": 0}, "0 elements"),
+        ({"dim": 70000}, "70000 elements"),
+        ({"kind": "float"}, "float"),
+        ({"kind": "binary", "dim": 12}, "12 elements"),
+        ({"bands": ()}, "0 bands"),
+        ({"bands": tuple(Band(1.0) for _ in range(17))}, "17 bands"),
+        ({"bands": (Band(0.0),)}, "k is 0"),
+        ({"bands": (Band(1.0, 1.5),)}, "tokens is 1.5"),
+        ({"bands": (Band(1.0, 1.0, 2.0),)}, "threshold is 2"),
+        ({"pose_frame": "mars"}, "mars"),
+    ],
+)
+def test_what_cannot_be_written_is_told(change: dict[str, object], words: str) -> None:
+    values = {"model_hash": "ab" * 32, "kind": "int8", "dim": 16, "bands": (Band(1.0),)}
+    with pytest.raises(MapError, match=words):
+        placemap.check_info(MapInfo(**{**values, **change}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (np.zeros((2, 16)), "zero"),
+        (np.full((2, 16), np.nan), "finite"),
+        (np.ones((2, 15)), "15 elements"),
+        (np.ones(16), "shape"),
+    ],
+)
+def test_descriptors_that_cannot_be_places_are_told(
+    rows: np.ndarray[tuple[int, ...], np.dtype[np.float64]], words: str
+) -> None:
+    info = MapInfo("ab" * 32, "int8", 16, (Band(1.0),))
+    with pytest.raises(MapError, match=words):
+        make_places(info, [rows.astype(np.float32)])
+
+
+def test_a_map_of_another_model_is_refused(small: Path) -> None:
+    PlaceMap(small, "ab" * 32)
+    with pytest.raises(MapError, match="another model"):
+        PlaceMap(small, "cd" * 32)
+
+
+def test_a_missing_map_and_a_folder_are_told(tmp_path: Path) -> None:
+    with pytest.raises(MapError, match="No such file"):
+        PlaceMap(tmp_path / "nowhere")
+    with pytest.raises(MapError, match="cannot read"):
+        PlaceMap(tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_map(
+    small: Path, some: Some, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = small.read_bytes()
+    info = read_base(small).info
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MapError, match="disk is full"):
+        write_map(small, info, [some(info, 5)])
+    assert small.read_bytes() == before
+    assert list(small.parent.iterdir()) == [small]
+
+
+def test_a_disk_that_is_really_full_leaves_nothing(tmp_path: Path, project_root: Path) -> None:
+    # A limit on file size stands for the end of a disk: the kernel itself refuses the write.
+    program = """
+import resource, signal, sys, numpy as np
+from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+info = MapInfo("ab" * 32, "int8", 512, (Band(1.0),))
+try:
+    write_map(sys.argv[1], info, [make_places(info, [np.eye(200, 512, dtype=np.float32)])])
+except MapError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "m")],
+        capture_output=True,
+        text=True,
+        cwd=project_root,
+    )
+    assert "cannot write the map" in done.stdout and done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
