@@ -26,7 +26,7 @@ _SAID_BYTES = 4096
 _PAUSE_S = 0.02
 _SOCKET = "health.sock"
 #: A process may grow by what the artifact states, its map, and this much of interpreter and pages.
-_SLACK_BYTES = 96 << 20
+_SLACK_BYTES = 24 << 20
 
 
 class Health:

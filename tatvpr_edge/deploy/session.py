@@ -7,7 +7,9 @@ come, and one clear error when the conversation ends early.
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -105,6 +107,18 @@ def agent_modules() -> list[tuple[str, str]]:
         source = resources.files(package).joinpath(leaf + ".py").read_text(encoding="utf-8")
         modules.append((name, source))
     return modules
+
+
+@functools.lru_cache(maxsize=64)
+def _bare(text: str) -> str:
+    """A module without comments and docstrings: a second deploy sends little but the agent."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
+            node, clean=False
+        ):
+            node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
+    return ast.unparse(tree)
 
 
 class Session:
@@ -209,7 +223,8 @@ class Session:
         self._on_event(reply)
 
     def _send_agent(self, modules: list[tuple[str, str]]) -> None:
-        packed = zlib.compress(json.dumps(modules).encode("ascii"), 9)
+        bare = [(name, _bare(text)) for name, text in modules]
+        packed = zlib.compress(json.dumps(bare).encode("ascii"), 9)
         second = f"exec({_SECOND.replace('NONCE', repr(self._nonce))!r})\n"
         with contextlib.suppress(OSError):  # the first request will say why
             self._link.write(second.encode("ascii") + f"{len(packed):010d}".encode("ascii"))
