@@ -20,6 +20,7 @@ from tatvpr_edge.compilers import golden, ir
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
+from tatvpr_edge.compilers.match import FIRST_ROW
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.report import BuildPlan, Tool, check_fit, step_kinds
 from tatvpr_edge.compilers.toolchains import build_library, find_compiler
@@ -42,7 +43,10 @@ COMPUTE_POINTS = (
     *((k, 0.5) for k in (1.0, 0.4, 0.2)),
 )
 #: Standard operators that give the same bits however a compiler treats them.
-_MOVING = ("Concat", "Reshape", "Slice", "Gather", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
+_MOVING = (
+    *("Concat", "Reshape", "Slice", "Gather", "Transpose", "Squeeze", "Unsqueeze", "Flatten"),
+    FIRST_ROW,
+)
 _ROUNDING_ONCE = ("Identity", "Add", "Sub", "Neg", "Max", "Min", "Relu", "Clip")
 EXACT_OPERATORS = frozenset((*_MOVING, *_ROUNDING_ONCE))
 Progress = Callable[[str, int, int], None]
@@ -231,7 +235,7 @@ def is_exact(lowered: Lowered) -> bool:
     return all(
         node.op_type in EXACT_OPERATORS
         for node in lowered.matched.graph.nodes
-        if node.name not in lowered.matched.steps
+        if lowered.matched.step_of(node) is None
     )
 
 
@@ -313,7 +317,14 @@ def _plan(job: _Job, lowered: Lowered) -> BuildPlan:
     if job.board.name != HOST:
         tools.append(_tool(host))
     arena: int | None = None
-    if tools[-1].found is not None:
+    can_compile = tools[-1].found is not None
+    board_steps: tuple[str, ...] = ()
+    if job.backend == "tensorrt":
+        from tatvpr_edge.compilers.tensorrt import build as tensorrt
+
+        board_steps = tensorrt.board_steps(job.board, job.graph)
+        tools += tensorrt.tools(job.board)
+    if can_compile:
         with tempfile.TemporaryDirectory(prefix="tatvpr-plan-") as scratch:
             library = compile_linux(lowered, host, Path(scratch) / "host")
             arena = int(open_library(library, lowered).info.arena_bytes)
@@ -331,6 +342,7 @@ def _plan(job: _Job, lowered: Lowered) -> BuildPlan:
         costs=tuple(frame_cost(lowered.matched, k) for k in (1.0, 0.6, 0.4, 0.2)),
         tools=tuple(tools),
         regions=check_fit(job.board, job.name, len(lowered.blob), needed),
+        board_steps=board_steps,
     )
 
 

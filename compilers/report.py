@@ -36,6 +36,7 @@ class BuildPlan:
     costs: tuple[Cost, ...]
     tools: tuple[Tool, ...]
     regions: tuple[tuple[str, str, int, int], ...] = ()  # (what, region, bytes needed, bytes there)
+    board_steps: tuple[str, ...] = ()  # what is left for the board
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -55,6 +56,7 @@ class BuildPlan:
                 {"what": what, "region": region, "bytes": needed, "region_bytes": there}
                 for what, region, needed, there in self.regions
             ],
+            "board_steps": [step.strip() for step in self.board_steps],
         }
 
     def lines(self) -> list[str]:
@@ -78,6 +80,7 @@ class BuildPlan:
             )
         for tool in self.tools:
             lines.append(f"  {tool.what}: {tool.found or 'missing, ' + tool.remedy}")
+        lines += [f"  {step}" for step in self.board_steps]
         return lines
 
 

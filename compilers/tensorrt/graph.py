@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tatvpr_edge.compilers.checks import K
 from tatvpr_edge.compilers.graph import KEPT, Graph, attribute, label
 from tatvpr_edge.spec.errors import ModelError
-from tatvpr_edge.spec.operators import DOMAIN, GATED_TERNARY_MAT_MUL, VERSION
+from tatvpr_edge.spec.operators import DOMAIN, GATED_TERNARY_MAT_MUL, PLUGINS, VERSION
 
 PATCHES = "patches"
 KEPT_TOKENS = "kept"
@@ -123,6 +123,8 @@ def _fuse(graph: Graph) -> list[onnx.NodeProto]:
             if gate is None:
                 raise ModelError(f"{label(node)} is not fed by a TopKGate: not lowered")
             nodes.append(_gated(node, gate))
+        elif node.domain == DOMAIN and node.op_type in PLUGINS:
+            nodes.append(_named(node))
         elif node.op_type == "Gelu":
             nodes.extend(_spelled_gelu(node))
         elif node.op_type == "LpNormalization":
@@ -135,14 +137,25 @@ def _fuse(graph: Graph) -> list[onnx.NodeProto]:
 def _gated(node: onnx.NodeProto, gate: onnx.NodeProto) -> onnx.NodeProto:
     operator = GATED_TERNARY_MAT_MUL
     attributes = {n: attribute(gate, n, default) for n, default in operator.attributes.items()}
-    return helper.make_node(
+    fused = helper.make_node(
         operator.name,
         [gate.input[0], gate.input[1], *node.input[2:5]],
         [node.output[0]],
         name=node.name,
-        domain=operator.tensorrt_namespace,
+        domain=DOMAIN,
         **attributes,
     )
+    return _named(fused)
+
+
+def _named(node: onnx.NodeProto) -> onnx.NodeProto:
+    """``node`` with the attributes by which TensorRT's parser looks its plugin up."""
+    operator = PLUGINS[node.op_type]
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.attribute.append(helper.make_attribute("plugin_version", operator.tensorrt_version))
+    copy.attribute.append(helper.make_attribute("plugin_namespace", operator.tensorrt_namespace))
+    return copy
 
 
 def _float_constant(name: str, value: float, rank: int) -> onnx.NodeProto:

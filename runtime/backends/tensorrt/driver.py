@@ -31,7 +31,8 @@ class Driver:
 
     def __init__(self, library: str = "libcuda.so.1", device: int = 0) -> None:
         try:
-            self._lib = ctypes.CDLL(library)
+            # Global, because the plugin library on a board leaves the driver's symbols to us.
+            self._lib = ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
             raise ToolError(f"no CUDA driver on this machine ({library}): {error}") from None
         self._call("cuInit", 0)
@@ -123,14 +124,14 @@ class Driver:
         self.synchronise()
         return pointer
 
-    def zero(self, pointer: int, size_bytes: int) -> None:
-        """Fill device memory with zero bytes, in the stream's order."""
+    def zero(self, pointer: int, size_bytes: int, stream: int | None = None) -> None:
+        """Fill device memory with zero bytes, in the order of ``stream`` (ours without one)."""
         self._call(
             "cuMemsetD8Async",
             ctypes.c_uint64(pointer),
             ctypes.c_ubyte(0),
             ctypes.c_size_t(size_bytes),
-            self._stream,
+            self._stream if stream is None else ctypes.c_void_p(stream),
         )
 
     def synchronise(self) -> None:
@@ -150,8 +151,12 @@ class Driver:
         block: int,
         shared_bytes: int,
         arguments: Sequence[Argument | ctypes._SimpleCData[Any]],
+        stream: int | None = None,
     ) -> None:
-        """Launch on the stream; plain ints are int32, pointers are ``c_uint64``, None is null."""
+        """Launch on ``stream`` (ours without one).
+
+        Plain ints are int32, pointers are ``c_uint64``, None is a null pointer.
+        """
         held = [_argument(a) for a in arguments]
         pointers = (ctypes.c_void_p * len(held))(*(ctypes.addressof(h) for h in held))
         x, y = (*grid, 1)[:2]
@@ -159,7 +164,7 @@ class Driver:
             "cuLaunchKernel",
             function,
             *(x, y, 1, block, 1, 1, shared_bytes),
-            self._stream,
+            self._stream if stream is None else ctypes.c_void_p(stream),
             pointers,
             None,
         )
@@ -216,6 +221,12 @@ class Graph:
     def launch(self) -> None:
         """Run it on the driver's stream."""
         self._driver._call("cuGraphLaunch", self._handle, self._driver._stream)
+
+    def close(self) -> None:
+        """Give it back."""
+        if self._handle.value:
+            self._driver._call("cuGraphExecDestroy", self._handle)
+            self._handle = ctypes.c_void_p()
 
 
 def _argument(value: Any) -> ctypes._SimpleCData[Any]:

@@ -1,0 +1,175 @@
+"""Finished engines: outside the artifact, one folder for each machine and artifact content.
+
+A folder appears by one rename, after its engines were verified, and every byte is hashed again
+before TensorRT sees it: a damaged, foreign or unverified engine is never loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tatvpr_edge.runtime.backends.tensorrt.machine import Machine
+from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.cache import cache_folder
+
+MARK = "verified.json"
+PLUGIN = "libtatvpr_plugin.so"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished engine. ``hashes``: file name -> SHA-256."""
+
+    folder: Path
+    hashes: dict[str, str]
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of one file; None where they are missing or not those that were verified."""
+        try:
+            data = (self.folder / name).read_bytes()
+        except OSError:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == self.hashes.get(name) else None
+
+    @property
+    def plugin(self) -> Path | None:
+        """The compiled plugin, or None where the Python one was used."""
+        return self.folder / PLUGIN if PLUGIN in self.hashes else None
+
+
+def content_hash(artifact: Artifact) -> str:
+    """What an engine depends on of an artifact: not its measured profile, nor its signature."""
+    manifest = artifact.manifest
+    document = {
+        "model": manifest.model.hash,
+        "files": sorted(
+            (entry.path, entry.sha256)
+            for entry in manifest.files
+            if entry.path.startswith(("tensorrt/", "golden/"))
+        ),
+        "golden": [(p.k, p.tokens, p.path, p.min_cosine) for p in manifest.golden.points],
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def entry_key(artifact: Artifact, machine: Machine) -> str:
+    """Name of the folder of an artifact's engine on a machine."""
+    document = {
+        "format": _FORMAT,
+        "machine": machine.to_dict(),
+        "content": content_hash(artifact),
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _root() -> Path:
+    return cache_folder("tensorrt")
+
+
+def find(key: str) -> Entry | None:
+    """The finished engine of that name, whole and as verified; None where there is none."""
+    folder = _root() / key
+    try:
+        mark = json.loads((folder / MARK).read_bytes())
+        if mark["format"] != _FORMAT or mark["key"] != key:
+            return None
+        entry = Entry(folder, {str(n): str(h) for n, h in mark["hashes"].items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not entry.hashes or any(entry.read(name) is None for name in entry.hashes):
+        return None
+    return entry
+
+
+@contextlib.contextmanager
+def locked(key: str, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the only right to make ``key``; ``on_wait`` is called if another process has it.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    _root().mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(_root() / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def staging(key: str) -> Iterator[Path]:
+    """A folder beside the entry's place; whatever is left in it in the end is removed.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    for left in _root().glob(f".{key}.*"):  # of a process that lost its power; we hold the lock
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=_root()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(folder: Path, key: str, artifact: Artifact, machine: Machine) -> Entry:
+    """Make the verified files of ``folder`` the entry ``key``; drop this GPU's older ones.
+
+    Raises:
+        OSError: the disk is full; nothing changed.
+    """
+    hashes = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+    }
+    content = content_hash(artifact)
+    mark = {
+        "format": _FORMAT,
+        "key": key,
+        "machine": machine.to_dict(),
+        "content": content,
+        "hashes": hashes,
+    }
+    with open(folder / MARK, "w") as sink:
+        sink.write(json.dumps(mark, sort_keys=True, indent=1) + "\n")
+        sink.flush()
+        os.fsync(sink.fileno())
+    place = _root() / key
+    shutil.rmtree(place, ignore_errors=True)  # damaged, or find() had returned it
+    os.rename(folder, place)
+    _sync(_root())
+    _drop_older(key, content, machine)
+    return Entry(place, hashes)
+
+
+def _drop_older(key: str, content: str, machine: Machine) -> None:
+    """Engines of this content and GPU for another TensorRT or driver: disks of boards are small."""
+    for path in _root().glob(f"*/{MARK}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            mark = json.loads(path.read_bytes())
+            same = mark["content"] == content and mark["machine"]["gpu"] == machine.gpu
+            if same and path.parent.name != key:
+                shutil.rmtree(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

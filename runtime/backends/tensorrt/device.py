@@ -1,0 +1,74 @@
+"""From an artifact to loaded kernels and to a pipeline of loaded engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
+from tatvpr_edge.runtime.backends.tensorrt.engine import TensorRt
+from tatvpr_edge.runtime.backends.tensorrt.kernels import Kernels
+from tatvpr_edge.runtime.backends.tensorrt.pipeline import Pipeline
+from tatvpr_edge.runtime.backends.tensorrt.recipe import Recipe, read_recipe
+from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.errors import ArtifactError, ToolError
+
+
+def engine_file(stage: str) -> str:
+    """Name of a stage's engine in the cache."""
+    return f"{stage}.engine"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU with an artifact's kernels loaded."""
+
+    driver: Driver
+    kernels: Kernels
+    recipe: Recipe
+
+
+def open_device(artifact: Artifact, driver: Driver | None = None) -> Device:
+    """The machine's GPU with the artifact's kernels.
+
+    Raises:
+        ToolError: no CUDA driver or GPU.
+        ArtifactError: the artifact was not built for TensorRT, or for another GPU.
+    """
+    recipe = read_recipe(artifact)
+    driver = Driver() if driver is None else driver
+    architecture = driver.architecture()
+    if architecture != recipe.architecture:
+        raise ArtifactError(
+            f"{artifact.root} holds kernels for {recipe.architecture}, this GPU "
+            f"({driver.device_name()}) is {architecture}: build it for this board"
+        )
+    members = recipe.cubins_for(driver.version())
+    kernels = Kernels(driver, {name: artifact.read(path) for name, path in members.items()})
+    return Device(driver, kernels, recipe)
+
+
+def load_pipeline(
+    artifact: Artifact, device: Device, plugin: Path | None, plan: Callable[[str], bytes | None]
+) -> Pipeline:
+    """The artifact's pipeline; ``plan(file name)`` gives the engines' bytes.
+
+    Raises:
+        ToolError: TensorRT does not load an engine, or one is missing.
+    """
+    trt = TensorRt(device.driver, device.kernels, plugin)
+    engines = {}
+    for stage in device.recipe.stages:
+        data = plan(engine_file(stage.name))
+        if data is None:
+            raise ToolError(f"the engine of stage {stage.name} is missing or was altered")
+        engines[stage.name] = trt.load(data, stage, device.recipe.patch_embed.dim)
+    return Pipeline(
+        device.driver,
+        device.kernels,
+        device.recipe,
+        engines,
+        artifact.read(device.recipe.patch_embed.path),
+        artifact.manifest.model.descriptor_size,
+    )

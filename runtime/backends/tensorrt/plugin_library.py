@@ -1,0 +1,97 @@
+"""Compile the C++ plugins against a TensorRT's headers: on the board, or by ``make plugin``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tatvpr_edge.spec.errors import ToolError
+
+_HEADER, _CUDA_HEADER = "NvInferRuntime.h", "cuda.h"
+_FOLDERS = (
+    "/usr/include/aarch64-linux-gnu",
+    "/usr/include/x86_64-linux-gnu",
+    "/usr/include",
+    "/usr/local/tensorrt/include",
+)
+_CUDA_FOLDERS = ("/usr/local/cuda/include", "/usr/include")
+_SOURCES = ("plugins.cpp", "launch.cpp", "cubins.S")
+_SECONDS = 600
+
+
+def find_headers(tensorrt: str | None = None, cuda: str | None = None) -> tuple[Path, Path]:
+    """Folders of TensorRT's and CUDA's headers.
+
+    Args:
+        tensorrt, cuda: where to look first; by default $TENSORRT_INCLUDE and $CUDA_INCLUDE.
+
+    Raises:
+        ToolError: one is not found; the text says what to install or to set.
+    """
+    first = tensorrt or os.environ.get("TENSORRT_INCLUDE") or ""
+    second = cuda or os.environ.get("CUDA_INCLUDE") or ""
+    return (
+        _find(_HEADER, (first, *_FOLDERS), "TENSORRT_INCLUDE=DIR, or apt-get install tensorrt-dev"),
+        _find(
+            _CUDA_HEADER,
+            (
+                second,
+                first,
+                *_CUDA_FOLDERS,
+                *map(str, sorted(Path("/usr/local").glob("cuda-*/include"))),
+            ),
+            "CUDA_INCLUDE=DIR, or apt-get install cuda-toolkit",
+        ),
+    )
+
+
+def _find(header: str, folders: Sequence[str], remedy: str) -> Path:
+    for folder in folders:
+        if folder and (Path(folder) / header).is_file():
+            return Path(folder)
+    raise ToolError(f"{header} is not found: {remedy}")
+
+
+def compile_plugin(
+    sources: Path,
+    cubins: Path,
+    output: Path,
+    headers: tuple[Path, Path],
+    options: Sequence[str] = (),
+) -> Path:
+    """The plugin library.
+
+    Args:
+        sources: folder of plugins.cpp, launch.cpp, launch.h, cubins.S and names.h.
+        cubins: folder of SOURCE.cubin files, which become part of the library.
+        headers: as :func:`find_headers` gives them.
+
+    Raises:
+        ToolError: there is no C++ compiler, or it failed; its first error is quoted.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+    if compiler is None:
+        raise ToolError("no C++ compiler: apt-get install g++")
+    command = [
+        compiler,
+        *("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"),
+        *("-isystem", str(headers[0]), "-isystem", str(headers[1]), f"-I{sources}"),
+        f"-Wa,-I,{cubins}",
+        *options,
+        *(str(sources / name) for name in _SOURCES),
+        *("-o", str(output)),
+    ]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"{compiler} could not compile the plugin: {error}") from None
+    if done.returncode:
+        lines = done.stderr.splitlines()
+        first = next((line for line in lines if "error" in line.lower()), "no reason given")
+        raise ToolError(f"the plugin does not compile: {first[:300]}")
+    return output
