@@ -1,0 +1,215 @@
+"""Bad input is one clear line that names the thing and the remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime import CameraFrame, Localizer
+from tatvpr_edge.spec.artifact import MANIFEST, read_artifact, write_artifact
+from tatvpr_edge.spec.errors import (
+    ArtifactError,
+    FrameError,
+    MapError,
+    TatvprError,
+    UsageError,
+)
+from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
+
+U8 = NDArray[np.uint8]
+GOOD = np.zeros((8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (None, "not NoneType"),
+        ([[1, 2, 3]], "not list"),
+        ("frame.jpg", "not str"),
+        (np.zeros((0, 0, 3), np.uint8), "empty"),
+        (np.zeros((0, 5, 3), np.uint8), "empty"),
+        (np.zeros((8, 8, 3), np.float32), "not float32"),
+        (np.full((8, 8, 3), np.nan), "not float64"),
+        (np.zeros((8, 8, 3), np.uint16), "not uint16"),
+        (np.zeros((8, 8, 3), bool), "not bool"),
+        (np.zeros((8, 8, 4), np.uint8), r"drop the alpha channel with frame\[:, :, :3\]"),
+        (np.zeros((8, 8, 1), np.uint8), r"\[height, width\] for gray"),
+        (np.zeros((3, 8, 8), np.uint8), r"expected \[height, width, 3\]"),
+        (np.zeros((1, 8, 8, 3), np.uint8), r"expected \[height, width, 3\]"),
+        (np.zeros(8, np.uint8), r"expected \[height, width, 3\]"),
+        (np.zeros((1, 40000, 3), np.uint8), "at most 32768"),
+    ],
+)
+def test_a_bad_frame_is_told(localizer: Localizer, frame: Any, words: str) -> None:
+    for ask in (localizer.query, localizer.describe):
+        with pytest.raises(FrameError, match=words) as caught:
+            ask(frame)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"pixel_format": "JPEG"}, "'JPEG' is unknown"),
+        ({"planes": ()}, "needs 1 planes"),
+        ({"width": 0}, "empty"),
+        ({"width": 8.0}, "whole number"),
+        ({"width": 9}, "8 x 24 bytes"),
+        ({"height": 9}, "needs 9 x 24"),
+        ({"pixel_format": "NV12", "height": 7}, "even height"),
+        ({"pixel_format": "YUV422", "width": 7}, "even width"),
+        ({"pixel_format": "NV12"}, "needs 2 planes"),
+        ({"planes": (np.zeros((8, 24), np.int8),)}, "uint8"),
+        ({"planes": (np.zeros((24, 8), np.uint8).T,)}, "not neighbours"),
+    ],
+)
+def test_a_bad_camera_frame_is_told(
+    localizer: Localizer, change: dict[str, Any], words: str
+) -> None:
+    good = CameraFrame((np.zeros((8, 24), np.uint8),), "RGB888", 8, 8)
+    localizer.describe(good)
+    with pytest.raises(FrameError, match=words):
+        localizer.describe(dataclasses.replace(good, **change))
+
+
+@pytest.mark.parametrize(
+    "k", [0, 0.0, -0.2, 1.5, math.nan, math.inf, "fast", "0.2", None, True, []]
+)
+def test_a_bad_k_or_tokens_is_told_with_its_range(
+    localizer: Localizer, tiny_host: Path, k: Any
+) -> None:
+    with pytest.raises(UsageError, match="above 0 and at most 1"):
+        Localizer(tiny_host, k=k)
+    with pytest.raises(UsageError, match="above 0 and at most 1"):
+        localizer.k = k
+    with pytest.raises(UsageError, match="above 0 and at most 1"):
+        localizer.tokens = k
+    assert localizer.k == 0.2 and localizer.tokens == 1.0
+
+
+def test_a_k_that_the_artifact_was_not_built_for_is_told(localizer: Localizer) -> None:
+    with pytest.raises(UsageError, match=r"built for 0\.05 to 1"):
+        localizer.k = 0.01
+
+
+@pytest.mark.parametrize("top", [0, -1, 1.5, "2", True])
+def test_a_bad_number_of_candidates_is_told(localizer: Localizer, top: Any) -> None:
+    with pytest.raises(UsageError, match="from 1 up"):
+        localizer.query(GOOD, top=top)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backend": "npu"}, "'npu' is unknown"),
+        ({"backend": "tensorrt"}, "--backend tensorrt"),
+        ({"kernels": "warp"}, "'warp' are not in this artifact"),
+        ({"threads": -1}, "threads is -1"),
+        ({"threads": 1.5}, "threads is 1.5"),
+        ({"k": "auto"}, "budget"),
+        ({"k": "auto", "budget": "soon"}, "budget"),
+    ],
+)
+def test_a_bad_option_is_told(tiny_host: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Localizer(tiny_host, **options)
+
+
+def test_query_without_a_map_points_to_describe(tiny_host: Path) -> None:
+    with Localizer(tiny_host) as localizer, pytest.raises(MapError, match="use describe"):
+        localizer.query(GOOD)
+
+
+def test_an_empty_map_is_told(tiny_host: Path, tmp_path: Path) -> None:
+    model = read_artifact(tiny_host).manifest.model
+    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band(1.0),))
+    rows = np.zeros((0, model.descriptor_size), np.float32)
+    write_map(tmp_path / "m", info, [make_places(info, [rows])])
+    with Localizer(tiny_host, tmp_path / "m") as localizer:  # noqa: SIM117
+        with pytest.raises(MapError, match="no places yet"):
+            localizer.query(GOOD)
+
+
+def test_a_map_of_another_model_is_told(tiny_host: Path, tmp_path: Path) -> None:
+    size = read_artifact(tiny_host).manifest.model.descriptor_size
+    info = MapInfo("ab" * 32, "int8", size, (Band(1.0),))
+    write_map(tmp_path / "m", info, [make_places(info, [np.eye(1, size, dtype=np.float32)])])
+    with pytest.raises(MapError, match="another model"):
+        Localizer(tiny_host, tmp_path / "m")
+
+
+def test_weights_that_are_not_those_of_the_code_are_told(tiny_host: Path, tmp_path: Path) -> None:
+    good = read_artifact(tiny_host)
+    files: dict[str, Any] = {entry.path: good.path(entry.path) for entry in good.manifest.files}
+    blob = bytearray(good.read("weights.bin"))
+    for at in (0, 12, 40, len(blob) // 2):
+        changed = bytearray(blob)
+        changed[at] ^= 1
+        files["weights.bin"] = bytes(changed)
+        artifact = tmp_path / f"a{at}"
+        write_artifact(artifact, good.manifest, files)
+        with pytest.raises(ArtifactError):
+            Localizer(artifact)
+    for length in (0, 10, 63, len(blob) - 1):
+        files["weights.bin"] = bytes(blob[:length])
+        artifact = tmp_path / f"b{length}"
+        write_artifact(artifact, good.manifest, files)
+        with pytest.raises(ArtifactError):
+            Localizer(artifact)
+
+
+def test_code_that_is_no_library_is_told(tiny_host: Path, tmp_path: Path) -> None:
+    good = read_artifact(tiny_host)
+    files: dict[str, Any] = {entry.path: good.path(entry.path) for entry in good.manifest.files}
+    files[good.manifest.code.path] = b"\x7fELF and no more"
+    write_artifact(tmp_path / "a", good.manifest, files)
+    with pytest.raises(ArtifactError, match="cannot load"):
+        Localizer(tmp_path / "a")
+
+
+def test_a_changed_artifact_does_not_start(tiny_host: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(tiny_host, tmp_path / "a")
+    for path in sorted((tmp_path / "a").rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            data = path.read_bytes()
+            path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+            with pytest.raises(TatvprError, match=path.name):
+                Localizer(tmp_path / "a")
+            path.write_bytes(data)
+    Localizer(tmp_path / "a").close()
+
+
+def test_auto_chooses_by_the_budget_and_explains_itself(
+    tiny_host: Path, tmp_path: Path, scene_map: Path, frames: U8
+) -> None:
+    import shutil
+
+    from tatvpr_edge.spec.artifact import replace_profile
+
+    shutil.copytree(tiny_host, tmp_path / "a")
+    points = [
+        {"k": k, "tokens": 1.0, "latency_ms": {"p50": 100 * k, "p95": 110 * k, "p99": 120 * k}}
+        for k in (0.2, 0.4, 1.0)
+    ]
+    try:
+        replace_profile(tmp_path / "a", {"device": {}, "points": points})
+        localizer = Localizer(tmp_path / "a", scene_map, k="auto", preset="battery-saver")
+    except TatvprError as error:
+        pytest.fail(f"a measured profile was refused: {error}")
+    with localizer:
+        assert localizer.k == "auto" and localizer.governor is not None
+        match = localizer.query(frames[2])
+        assert match.place == 2 and match.k == 0.2
+        assert "0.2" in localizer.governor.why()
+        localizer.k = 1.0
+        assert localizer.query(frames[2]).k == 1.0
+    with Localizer(tmp_path / "a", scene_map, k="auto", preset="turbo") as fast:
+        assert fast.query(frames[2]).k == 1.0
