@@ -66,7 +66,8 @@ class Plan:
         settings: what to measure, in this order.
         warmup: queries before the first that counts, at every setting.
         repeats: queries that count, at least.
-        seconds: and for at least this long; where power is readable, at least 5.
+        seconds: and for at least this long;
+        power_seconds: the same where power is readable, because sensors are slow.
         idle_s: how long the idle board is watched, before and after, where power is readable.
         attempts: how often a setting is tried whose run was throttled or disturbed.
         layers: whether one traced query a setting tells the time of every layer.
@@ -79,6 +80,7 @@ class Plan:
     warmup: int = 10
     repeats: int = 100
     seconds: float = 0.0
+    power_seconds: float = 5.0
     idle_s: float = 3.0
     attempts: int = 3
     layers: bool = True
@@ -93,6 +95,7 @@ class Plan:
             ("warmup", 0, 10_000),
             ("repeats", 1, 100_000),
             ("seconds", 0, 100),
+            ("power_seconds", 0, 100),
             ("idle_s", 0, 60),
             ("attempts", 1, 10),
         ):
@@ -304,7 +307,7 @@ class _Profiler:
         for i in range(self._plan.warmup):
             localizer.describe(frames[i % len(frames)])
         before, hot_before = read_conditions(self._tree), self._sampler.latest().hottest
-        seconds = max(self._plan.seconds, 5.0 if readable else 0.0)
+        seconds = max(self._plan.seconds, self._plan.power_seconds if readable else 0.0)
         starts_s: list[float] = []
         latencies_ms: list[float] = []
         busy_s, own_s = busy_core_s(self._tree), time.process_time()

@@ -1,1 +1,1 @@
-
+"""Profiles of artifacts: files and report made of what ``runtime.profiling`` measured."""

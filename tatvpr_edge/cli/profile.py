@@ -1,0 +1,179 @@
+"""``tatvpr-edge profile ARTIFACT``: latency and energy for each k, as files and a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tatvpr_edge.cli.output import BuildProgress, KList, json_option, note, print_json, print_table
+from tatvpr_edge.cli.remote import board_options, transport
+
+if TYPE_CHECKING:
+    from tatvpr_edge.runtime.profiling import Setting
+
+
+@click.command("profile")
+@click.argument("artifact", type=click.Path())
+@click.option("--on", "target", metavar="USER@HOST", help="Measure on this board, over SSH.")
+@click.option("--k", "ks", type=KList(), default="1,.6,.4,.2", show_default=True)
+@click.option("--tokens", "tokens", type=KList(), default="1", show_default=True)
+@click.option("--repeats", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option("--warmup", type=click.IntRange(0, 10_000), default=10, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    show_default=True,
+    help="Each setting runs at least this long (5 where power is readable).",
+)
+@click.option(
+    "--recall",
+    default="places",
+    show_default=True,
+    metavar="places|none|FILE",
+    help="On the shipped places; or what 'tatvpr-edge evaluate --json' printed.",
+)
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Threads of one query.")
+@click.option("--output", "-o", type=click.Path(), help="Folder for the files (made if missing).")
+@click.option("--no-write", is_flag=True, help="Leave the artifact's own profile as it is.")
+@board_options
+@json_option
+def command(
+    artifact: str,
+    target: str | None,
+    ks: list[float],
+    tokens: list[float],
+    repeats: int,
+    warmup: int,
+    seconds: float,
+    recall: str,
+    threads: int,
+    output: str | None,
+    no_write: bool,
+    port: int | None,
+    ssh_config: str | None,
+    root: str | None,
+    python: str,
+    as_json: bool,
+) -> None:
+    """Measure latency and energy of ARTIFACT for each k.
+
+    Writes profile.json, profile.csv, trace.json (open it in ui.perfetto.dev) and report.html, and
+    puts the measured points into the artifact, where the governor finds them.
+    """
+    from tatvpr_edge.profile.document import add_recall, manifest_profile, read_recall
+    from tatvpr_edge.profile.remote import profile_on
+    from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
+    from tatvpr_edge.spec.artifact import read_artifact, replace_profile
+    from tatvpr_edge.spec.errors import ArtifactError, DataError, UsageError
+    from tatvpr_edge.spec.zoo import ZOO
+
+    settings = tuple(Setting(k, fraction) for fraction in tokens for k in ks)
+    plan = Plan(settings, warmup=warmup, repeats=repeats, seconds=seconds)
+    opened = read_artifact(artifact)
+    if opened.signed and not no_write:
+        raise ArtifactError(
+            f"{artifact} is signed, and its signature covers the profile: profile it before "
+            "signing, or give --no-write"
+        )
+    folder = (
+        Path(output)
+        if output
+        else Path(f"profile-{opened.manifest.model.name}-{opened.manifest.board}")
+    )
+    if recall == "places" and not (ZOO / "places" / "queries").is_dir():
+        raise DataError("the shipped places are not installed: give --recall none, or a FILE")
+    known = None if recall in ("places", "none") else read_recall(recall)
+    if target is not None:
+        if threads:
+            raise UsageError("--threads belongs to this machine: a board's service has its own")
+        note(f"measuring on {target} ...", as_json)
+        document = profile_on(
+            transport(target, port, ssh_config),
+            artifact,
+            plan,
+            root,
+            python,
+            tell=lambda line: note(line, as_json),
+        )
+    else:
+        with BuildProgress(quiet=as_json) as progress:
+            document = profile_artifact(artifact, plan, progress=progress, threads=threads)
+    if recall == "places":
+        known = _recall_here(artifact, settings, target, as_json)
+    if known is not None:
+        add_recall(document, *known)
+    _write_files(document, folder)
+    if not no_write:
+        replace_profile(artifact, manifest_profile(document))
+    if as_json:
+        print_json({**document, "files": str(folder)})
+        return
+    _print(document, folder, artifact, no_write)
+
+
+def _recall_here(
+    artifact: str, settings: tuple[Setting, ...], target: str | None, quiet: bool
+) -> tuple[dict[tuple[float, float], float], str] | None:
+    """Recall of what runs here; a board's code does not, and recall is the same on every CPU."""
+    from tatvpr_edge.profile.recall import places_recall
+
+    if target is not None and target != "local:":
+        note("recall: not measured over SSH; give --recall FILE", quiet)
+        return None
+    with BuildProgress(quiet=quiet) as progress:
+        return places_recall(artifact, settings, progress)
+
+
+def _write_files(document: dict[str, Any], folder: Path) -> None:
+    from tatvpr_edge.profile.document import to_csv
+    from tatvpr_edge.profile.report import to_html
+    from tatvpr_edge.profile.trace import to_trace
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "profile.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
+        "profile.csv": to_csv(document),
+        "trace.json": json.dumps(to_trace(document), allow_nan=False) + "\n",
+        "report.html": to_html(document),
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _print(document: dict[str, Any], folder: Path, artifact: str, no_write: bool) -> None:
+    def cell(value: float | None, scale: float = 1.0, digits: int = 1) -> str:
+        return "-" if value is None else f"{value * scale:.{digits}f}"
+
+    rows = [
+        [
+            f"{point['k']:g}",
+            f"{point['tokens']:g}",
+            *(f"{point['latency_ms'][name]:.2f}" for name in ("p50", "p95", "p99")),
+            cell(point["energy_mj"]),
+            cell(point["macs"], 1e-6),
+            cell(point["recall"], 100.0),
+            "yes" if point["valid"] else f"no: {point['invalid']}",
+        ]
+        for point in document["points"]
+    ]
+    heads = ["k", "tokens", "p50 ms", "p95 ms", "p99 ms", "mJ", "million MACs", "R@1 %", "valid"]
+    print_table(heads, rows, right=tuple(heads[:-1]))
+    device = document["device"]
+    if device["power_note"]:
+        click.echo(device["power_note"])
+    else:
+        click.echo(f"power: {device['power_source']} ({device['power_covers']})")
+    if device["idle_note"]:
+        click.echo(device["idle_note"])
+    if "recall" in document:
+        click.echo(f"R@1: {document['recall']['what']}")
+    click.echo(f"report: {folder / 'report.html'}")
+    click.echo(
+        "the artifact's own profile was left as it is"
+        if no_write
+        else f"written into {artifact}: the governor uses the valid points"
+    )

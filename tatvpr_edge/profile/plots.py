@@ -1,0 +1,257 @@
+"""Plots as SVG text, for a report that needs no network, no script and no plotting library.
+
+Colours are CSS variables of the page (``--ink``, ``--grid``, ``--series-N``), so that a plot
+follows the reader's light or dark theme. All coordinates are in the plot's own pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+__all__ = ["Mark", "Series", "line_plot", "nice_ticks", "stacked_bars"]
+
+WIDTH, HEIGHT = 460, 300
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 34, 46
+SERIES_COLOURS = 6
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point; ``spread`` is a thin line to a second y, ``hollow`` marks a doubtful one."""
+
+    x: float
+    y: float
+    label: str = ""
+    hollow: bool = False
+    spread: float | None = None
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Marks that belong together, joined by a line in order of x unless ``joined`` is false."""
+
+    name: str
+    marks: Sequence[Mark] = field(default_factory=tuple)
+    joined: bool = True
+
+
+def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers (1, 2 or 5 times a power of ten) that enclose an interval."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("ticks need a finite interval")
+    if high <= low:
+        high = low + (abs(low) or 1.0)
+    rough = (high - low) / max(1, most - 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= rough * (1 - 1e-9))
+    first = math.floor(low / step + 1e-9)
+    last = math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def _number(value: float) -> str:
+    if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
+        return f"{value:.2g}"
+    return f"{value:.4g}"
+
+
+class _Frame:
+    """Axes, and where data lie between them."""
+
+    def __init__(self, xs: Sequence[float], ys: Sequence[float], from_zero: bool) -> None:
+        low = 0.0 if from_zero else min(ys)
+        self.x_ticks = nice_ticks(min(xs), max(xs))
+        self.y_ticks = nice_ticks(low, max(ys))
+
+    def x(self, value: float) -> float:
+        low, high = self.x_ticks[0], self.x_ticks[-1]
+        return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_ticks[0], self.y_ticks[-1]
+        return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+
+    def draw(self, x_label: str, y_label: str) -> list[str]:
+        parts = []
+        for tick in self.y_ticks:
+            y = self.y(tick)
+            parts.append(
+                f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
+            )
+            parts.append(_text(LEFT - 7, y + 4, _number(tick), "tick end"))
+        for tick in self.x_ticks:
+            x = self.x(tick)
+            parts.append(
+                f'<line class="axis" x1="{x:.1f}" y1="{HEIGHT - BOTTOM}" '
+                f'x2="{x:.1f}" y2="{HEIGHT - BOTTOM + 4}"/>'
+            )
+            parts.append(_text(x, HEIGHT - BOTTOM + 17, _number(tick), "tick middle"))
+        parts.append(
+            f'<line class="axis" x1="{LEFT}" y1="{HEIGHT - BOTTOM}" '
+            f'x2="{WIDTH - RIGHT}" y2="{HEIGHT - BOTTOM}"/>'
+        )
+        middle = (LEFT + WIDTH - RIGHT) / 2
+        parts.append(_text(middle, HEIGHT - 8, x_label, "label middle"))
+        centre = (TOP + HEIGHT - BOTTOM) / 2
+        parts.append(
+            f'<text class="label middle" transform="translate(14 {centre:.0f}) rotate(-90)">'
+            f"{escape(y_label)}</text>"
+        )
+        return parts
+
+
+def line_plot(
+    name: str,
+    title: str,
+    x_label: str,
+    y_label: str,
+    series: Sequence[Series],
+    missing: str = "",
+    from_zero: bool = True,
+) -> str:
+    """A plot of one or more series; without a mark, an empty frame that says ``missing``."""
+    marks = [mark for one in series for mark in one.marks]
+    if not marks:
+        return _svg(name, title, [*_empty(missing or "not measured")])
+    ys = [mark.y for mark in marks]
+    ys += [mark.spread for mark in marks if mark.spread is not None]
+    frame = _Frame([mark.x for mark in marks], ys, from_zero)
+    parts = frame.draw(x_label, y_label)
+    for n, one in enumerate(series):
+        parts += _draw_series(frame, one, n % SERIES_COLOURS)
+    if len([one for one in series if one.name]) > 1:
+        parts += _legend([one.name for one in series if one.marks])
+    return _svg(name, title, parts)
+
+
+def _draw_series(frame: _Frame, series: Series, colour: int) -> list[str]:
+    parts = []
+    ordered = sorted(series.marks, key=lambda mark: mark.x)
+    if series.joined and len(ordered) > 1:
+        path = " ".join(f"{frame.x(m.x):.1f},{frame.y(m.y):.1f}" for m in ordered)
+        parts.append(f'<polyline class="line s{colour}" points="{path}"/>')
+    for mark in ordered:
+        x, y = frame.x(mark.x), frame.y(mark.y)
+        if mark.spread is not None:
+            parts.append(
+                f'<line class="spread s{colour}" x1="{x:.1f}" y1="{y:.1f}" '
+                f'x2="{x:.1f}" y2="{frame.y(mark.spread):.1f}"/>'
+            )
+        kind = "hollow" if mark.hollow else "solid"
+        tip = f"<title>{escape(mark.tip)}</title>" if mark.tip else ""
+        parts.append(
+            f'<circle class="mark {kind} s{colour}" cx="{x:.1f}" cy="{y:.1f}" r="4.5">'
+            f"{tip}</circle>"
+        )
+        if mark.label:
+            near_right = x > WIDTH - RIGHT - 60
+            parts.append(
+                _text(
+                    x - 8 if near_right else x + 8,
+                    y - 7,
+                    mark.label,
+                    "note end" if near_right else "note",
+                )
+            )
+    return parts
+
+
+def stacked_bars(
+    name: str,
+    title: str,
+    x_label: str,
+    rows: Sequence[tuple[str, Sequence[tuple[str, float]]]],
+    missing: str = "",
+) -> str:
+    """Horizontal bars, one a row, each a sum of named parts; parts keep their colour and order."""
+    totals = [sum(value for _, value in parts) for _, parts in rows]
+    if not rows or max(totals) <= 0:
+        return _svg(name, title, _empty(missing or "not measured"))
+    names = list(dict.fromkeys(part for _, parts in rows for part, _ in parts))
+    ticks = nice_ticks(0.0, max(totals))
+    left, span = 110, WIDTH - 110 - RIGHT
+    legend_height = 16 * math.ceil(len(names) / 3)
+    bottom = BOTTOM + legend_height
+    height = max(HEIGHT, TOP + 26 * len(rows) + bottom + 10)
+    drawn: list[str] = []
+    floor = height - bottom
+    for tick in ticks:
+        x = left + tick / ticks[-1] * span
+        drawn.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{floor:.1f}"/>')
+        drawn.append(_text(x, floor + 15, _number(tick), "tick middle"))
+    drawn.append(_text(left + span / 2, floor + 32, x_label, "label middle"))
+    pitch = (floor - TOP) / len(rows)
+    for n, (label, parts) in enumerate(rows):
+        y, thick = TOP + pitch * (n + 0.18), pitch * 0.64
+        drawn.append(_text(left - 8, y + thick / 2 + 4, label, "tick end"))
+        cursor = 0.0
+        for part, value in parts:
+            x = left + cursor / ticks[-1] * span
+            wide = value / ticks[-1] * span
+            drawn.append(
+                f'<rect class="bar s{names.index(part) % SERIES_COLOURS}" x="{x:.1f}" y="{y:.1f}" '
+                f'width="{wide:.1f}" height="{thick:.1f}">'
+                f"<title>{escape(part)}: {_number(value)}</title></rect>"
+            )
+            cursor += value
+    for n, part in enumerate(names):
+        x = 16 + (n % 3) * (WIDTH - 20) / 3
+        y = height - legend_height + 16 * (n // 3) + 4
+        drawn.append(
+            f'<rect class="bar s{n % SERIES_COLOURS}" x="{x:.0f}" y="{y - 9}" width="10" '
+            'height="10"/>'
+        )
+        drawn.append(_text(x + 15, y, part, "note"))
+    return _svg(name, title, drawn, height)
+
+
+def _legend(names: Sequence[str]) -> list[str]:
+    """In the line of the title, from the right, where no data can lie."""
+    parts: list[str] = []
+    right = float(WIDTH - RIGHT)
+    for n, name in reversed(list(enumerate(names))):
+        right -= 6.0 * len(name) + 6
+        parts.append(_text(right, 18, name, "note"))
+        right -= 10
+        parts.append(
+            f'<circle class="mark solid s{n % SERIES_COLOURS}" cx="{right:.0f}" cy="14" r="4"/>'
+        )
+        right -= 12
+    return parts
+
+
+def _empty(reason: str) -> list[str]:
+    """A frame without data, and why: wrapped, because reasons are sentences."""
+    lines: list[str] = []
+    for word in reason.split():
+        if lines and len(lines[-1]) + len(word) < 56:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    top = (HEIGHT - 18 * len(lines[:8])) / 2 + 20
+    box = (
+        f'<rect class="void" x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" '
+        f'height="{HEIGHT - TOP - BOTTOM}"/>'
+    )
+    texts = [
+        _text((LEFT + WIDTH - RIGHT) / 2, top + 18 * n, line, "note middle")
+        for n, line in enumerate(lines[:8])
+    ]
+    return [box, *texts]
+
+
+def _text(x: float, y: float, text: str, classes: str) -> str:
+    return f'<text class="{classes}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+
+
+def _svg(name: str, title: str, parts: Sequence[str], height: float = HEIGHT) -> str:
+    body = "\n".join(parts)
+    return (
+        f'<svg id="plot-{escape(name)}" class="plot" viewBox="0 0 {WIDTH} {height:.0f}" '
+        f'role="img" aria-label="{escape(title)}" xmlns="http://www.w3.org/2000/svg">\n'
+        f"{_text(LEFT, 18, title, 'title')}\n{body}\n</svg>"
+    )
