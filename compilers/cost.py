@@ -42,7 +42,7 @@ def frame_cost(matched: Matched, k: float, tokens: float = 1.0) -> Cost:
     linear = attention = other = 0
     types = matched.graph.types
     for node in matched.graph.nodes:
-        step = matched.steps.get(node.name)
+        step = matched.step_of(node)
         result = types[node.output[0]].shape
         if isinstance(step, ir.PatchEmbed):
             other += number(result[0]) * step.weights.size

@@ -25,6 +25,8 @@ from tatvpr_edge.spec.reference import L2_EPS, LAYER_NORM_EPS
 
 FUSED = "ai.tatvpr.fused"
 STEP = "step"
+#: The one node of ``FUSED`` that is no step of the core: x[0:1], which TVM compiles.
+FIRST_ROW = "FirstRow"
 #: Input of the rewritten graph that carries the symbol of the kept token count.
 KEPT_INPUT = "kept"
 _GEM_POWER = 3.0
@@ -41,6 +43,10 @@ class Matched:
     max_tokens: int
     descriptor_size: int
 
+    def step_of(self, node: onnx.NodeProto) -> ir.Step | None:
+        """The step that a node of the rewritten graph stands for."""
+        return self.steps.get(node.name) if node.domain == FUSED else None
+
     @property
     def keeps_tokens(self) -> bool:
         """Whether the token count is a run-time value."""
@@ -53,7 +59,12 @@ def match(graph: Graph) -> Matched:
     Raises:
         ModelError: the graph uses k or tokens outside of their operators.
     """
-    work = replace(graph, nodes=list(graph.nodes), types=dict(graph.types))
+    work = replace(
+        graph,
+        nodes=list(graph.nodes),
+        types=dict(graph.types),
+        constants=dict(graph.constants),
+    )
     steps: dict[str, ir.Step] = {}
     nodes = _Rewriter(work, steps).run()
     work.nodes = nodes
@@ -101,7 +112,7 @@ class _Rewriter:
             if id(node) not in self.taken:
                 self._visit(node)
         nodes = [
-            self.made.get(id(node), node)
+            self.made.get(id(node)) or self._static_rows(node)
             for node in self.graph.nodes
             if id(node) in self.made or id(node) not in self.taken
         ]
@@ -251,6 +262,14 @@ class _Rewriter:
         keep = bool(attribute(mean, "keepdims", 1))
         self._emit(root, parts, ir.Gem(self._name(root), floor, first_row, keep), [x])
 
+    def _static_rows(self, node: onnx.NodeProto) -> onnx.NodeProto:
+        """The CLS row under an operator of its own: TVM cannot know that it is always there."""
+        if node.op_type != "Slice" or self._row_slice(node) != (0, 1):
+            return node
+        return onnx.helper.make_node(
+            FIRST_ROW, [node.input[0]], list(node.output), name=node.name, domain=FUSED
+        )
+
     # ---- small questions --------------------------------------------------------------------
 
     def _absorbed(self, node: onnx.NodeProto) -> bool:
@@ -391,7 +410,7 @@ def _merge_mlps(nodes: list[onnx.NodeProto], steps: dict[str, ir.Step]) -> list[
     for name in (*dropped, *joined):
         del steps[name]
     result = [joined.get(n.name, n) for n in nodes if n.domain != FUSED or n.name not in dropped]
-    order = [n.name for n in result if n.domain == FUSED]
+    order = [n.name for n in result if n.domain == FUSED and n.op_type != FIRST_ROW]
     ordered = {name: steps[name] for name in order}
     steps.clear()
     steps.update(ordered)

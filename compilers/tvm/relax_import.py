@@ -15,11 +15,11 @@ from typing import Any
 import onnx
 import tvm.relax.frontend.onnx.onnx_frontend as onnx_frontend
 from onnx import numpy_helper
-from tvm import IRModule, relax
+from tvm import IRModule, relax, te
 
 from tatvpr_edge.compilers import ir
 from tatvpr_edge.compilers.graph import _type_proto as type_proto
-from tatvpr_edge.compilers.match import FUSED, KEPT_INPUT, STEP, Matched
+from tatvpr_edge.compilers.match import FIRST_ROW, FUSED, KEPT_INPUT, STEP, Matched
 from tatvpr_edge.spec.errors import ModelError
 
 CALL_PREFIX = "tatvpr."
@@ -63,7 +63,13 @@ def _converters(steps: dict[str, ir.Step]) -> Iterator[None]:
             key = attr[STEP].decode() if isinstance(attr[STEP], bytes) else attr[STEP]
             return _call(bb, key, steps[key], list(inputs), attr["tvm_custom"]["num_outputs"])
 
-    ours = {type(step).__name__: Converter for step in steps.values()}
+    class FirstRow(onnx_frontend.OnnxOpConverter):  # type: ignore[misc]
+        @classmethod
+        def _impl_v1(cls, bb: Any, inputs: Any, attr: dict[str, Any], params: Any) -> Any:
+            return bb.emit_te(_first_row, inputs[0], primfunc_name_hint="first_row")
+
+    ours: dict[str, Any] = {type(step).__name__: Converter for step in steps.values()}
+    ours[FIRST_ROW] = FirstRow
     with _patching:
         original = onnx_frontend._get_convert_map
         onnx_frontend._get_convert_map = lambda: {**original(), **ours}
@@ -71,6 +77,10 @@ def _converters(steps: dict[str, ir.Step]) -> Iterator[None]:
             yield
         finally:
             onnx_frontend._get_convert_map = original
+
+
+def _first_row(x: Any) -> Any:
+    return te.compute((1, x.shape[1]), lambda i, j: x[i, j], name="first_row")
 
 
 def _call(bb: Any, key: str, step: ir.Step, inputs: list[Any], outputs: int) -> Any:

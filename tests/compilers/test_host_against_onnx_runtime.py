@@ -17,6 +17,7 @@ from tatvpr_edge.compilers.build import compile_linux, open_library
 from tatvpr_edge.compilers.checks import check_model
 from tatvpr_edge.compilers.golden import cosine, synthetic_frame
 from tatvpr_edge.compilers.tvm.lower import lower
+from tatvpr_edge.models.export import export_onnx
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
 
@@ -72,3 +73,36 @@ class TestTinyModels:
                     difference = np.abs(got.descriptor - descriptor).max()
                     assert difference <= 1e-5 * np.abs(descriptor).max()
         assert unflipped >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["micro", "small"])
+def test_real_models_agree_stage_by_stage_and_drift_is_reported(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Level (c): every stage under teacher forcing; what happens end to end is printed."""
+    require_tool("gcc", "gcc")
+    path = export_onnx(name, tmp_path / f"{name}.onnx")
+    model = onnx.load(path)
+    graph = check_model(model)
+    lowered = lower(graph, name)
+    stages = Stages(lowered, tmp_path)
+    library = open_library(compile_linux(lowered, load("host"), tmp_path / "host"), lowered)
+    reference = Reference(model)
+    side = lowered.matched.image_size
+    rows = []
+    for seed, k in enumerate(KS):
+        frame = synthetic_frame(seed, side, side)
+        differences = force(reference, stages, frame, k, tokens=1.0)
+        worst = max(differences, key=lambda d: d.worst)
+        assert worst.worst <= 1.0, (worst, k)
+        wanted = reference.run(frame, k, 1.0)["descriptor"]
+        got = library.describe(check_frame(frame), k, 1.0).descriptor
+        rows.append((k, len(differences), worst.worst, cosine(got, wanted)))
+    with capsys.disabled():
+        print(f"\n{name}: k, stages, worst stage in tolerances, cosine end to end")
+        for row in rows:
+            print("  {:4g}  {:3d}  {:.3f}  {:.6f}".format(*row))
+    # With random weights, flipped roundings grow at small k (tools/drift.py shows the same between
+    # the core and itself), so only the dense pass is gated end to end; every stage was, above.
+    assert rows[0][-1] > 0.99
