@@ -18,6 +18,7 @@
 #include <arm_acle.h>
 
 #include "cortexm.h"
+#include "dsp_simd.h"
 #include "epilogue.h"
 
 #define PASS_TOKENS 8
@@ -125,23 +126,6 @@ static inline uint32_t add2(uint32_t a, uint32_t b) {
 static inline uint32_t sub2(uint32_t a, uint32_t b) {
     return (uint32_t)__ssub16((int16x2_t)a, (int16x2_t)b);
 }
-static inline uint32_t widen_even(uint32_t x) { return (uint32_t)__sxtb16((int8x4_t)x); }
-static inline uint32_t widen_odd(uint32_t x) {
-    uint32_t y;
-    __asm("sxtb16 %0, %1, ror #8" : "=r"(y) : "r"(x));
-    return y;
-}
-static inline uint32_t low_halves(uint32_t low, uint32_t high) {
-    uint32_t y;
-    __asm("pkhbt %0, %1, %2, lsl #16" : "=r"(y) : "r"(low), "r"(high));
-    return y;
-}
-static inline uint32_t high_halves(uint32_t low, uint32_t high) {
-    uint32_t y;
-    __asm("pkhtb %0, %1, %2, asr #16" : "=r"(y) : "r"(high), "r"(low));
-    return y;
-}
-
 /* Tables of all groups of one block, for the eight rows `rows`. */
 static void write_tables(const int8_t *const *rows, int32_t channel, int32_t channels,
                          uint32_t *table) {
@@ -150,10 +134,10 @@ static void write_tables(const int8_t *const *rows, int32_t channel, int32_t cha
         for (int32_t pair = 0; pair < ENTRY_WORDS; pair++) {
             const uint32_t a = word_at(rows[2 * pair] + c);
             const uint32_t b = word_at(rows[2 * pair + 1] + c);
-            const uint32_t p0 = low_halves(widen_even(a), widen_even(b));
-            const uint32_t p1 = low_halves(widen_odd(a), widen_odd(b));
-            const uint32_t p2 = high_halves(widen_even(a), widen_even(b));
-            const uint32_t p3 = high_halves(widen_odd(a), widen_odd(b));
+            const uint32_t p0 = tatvpr_low_halves(tatvpr_widen_even(a), tatvpr_widen_even(b));
+            const uint32_t p1 = tatvpr_low_halves(tatvpr_widen_odd(a), tatvpr_widen_odd(b));
+            const uint32_t p2 = tatvpr_high_halves(tatvpr_widen_even(a), tatvpr_widen_even(b));
+            const uint32_t p3 = tatvpr_high_halves(tatvpr_widen_odd(a), tatvpr_widen_odd(b));
             const uint32_t fall1 = add2(p0, p0);
             const uint32_t fall2 = add2(fall1, add2(p1, p1));
             const uint32_t fall3 = add2(fall2, add2(p2, p2));
@@ -259,10 +243,10 @@ static void two_tokens(const tatvpr_matmul *job, int32_t t0, int32_t n0, int32_t
         for (int32_t c = 16 * first; c < 16 * (first + words); c += 4) {
             const uint32_t a = word_at(qa + c);
             const uint32_t b = word_at(qb + c);
-            const uint32_t p0 = low_halves(widen_even(a), widen_even(b));
-            const uint32_t p1 = low_halves(widen_odd(a), widen_odd(b));
-            const uint32_t p2 = high_halves(widen_even(a), widen_even(b));
-            const uint32_t p3 = high_halves(widen_odd(a), widen_odd(b));
+            const uint32_t p0 = tatvpr_low_halves(tatvpr_widen_even(a), tatvpr_widen_even(b));
+            const uint32_t p1 = tatvpr_low_halves(tatvpr_widen_odd(a), tatvpr_widen_odd(b));
+            const uint32_t p2 = tatvpr_high_halves(tatvpr_widen_even(a), tatvpr_widen_even(b));
+            const uint32_t p3 = tatvpr_high_halves(tatvpr_widen_odd(a), tatvpr_widen_odd(b));
             const uint32_t up2 = sub2(p2, add2(p1, p1)); /* digit 1 has fallen by two */
             const uint32_t up3 = sub2(p3, add2(add2(p1, p1), add2(p2, p2)));
             uint32_t sum = sub2(0, add2(add2(p1, p2), p3));

@@ -66,30 +66,6 @@ static inline float tatvpr_tree_ps(__m256 low, __m256 high) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* Outputs first .. first + min(columns, 8) of token t: y = (acc * s) * scale + bias [+ residual]. */
-static inline void tatvpr_avx2_write_8(const tatvpr_matmul *job, int32_t t, int32_t first,
-                                       int32_t columns, __m256i acc, float *y,
-                                       const float *residual) {
-    if (columns >= 8) {
-        const __m256 scale = job->op->scale_per_row ? _mm256_loadu_ps(job->scale + first)
-                                                    : _mm256_set1_ps(job->scale[0]);
-        __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_set1_ps(job->tile->s[t]));
-        v = _mm256_add_ps(_mm256_mul_ps(v, scale), _mm256_loadu_ps(job->bias + first));
-        if (residual != NULL) {
-            v = _mm256_add_ps(_mm256_loadu_ps(residual), v);
-        }
-        _mm256_storeu_ps(y, v);
-        return;
-    }
-    int32_t lanes[8];
-    _mm256_storeu_si256((__m256i *)(void *)lanes, acc);
-    for (int32_t i = 0; i < columns; i++) { /* negative: nothing is left */
-        const float scale = job->scale[job->op->scale_per_row ? first + i : 0];
-        const float v = ((float)lanes[i] * job->tile->s[t]) * scale + job->bias[first + i];
-        y[i] = residual != NULL ? residual[i] + v : v;
-    }
-}
-
 /* tatvpr_exp, eight at a time; arguments are not NaN and at most 88. */
 static inline __m256 tatvpr_exp_ps(__m256 x) {
     static const float c[6] = TATVPR_EXP_POLY;

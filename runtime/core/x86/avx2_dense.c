@@ -41,38 +41,44 @@ static void unpack(const uint8_t *rows, int32_t stride, int32_t upper, int32_t k
     }
 }
 
-static inline __m256i four(const int8_t *q) {
-    int32_t v;
-    __builtin_memcpy(&v, q, sizeof(v));
-    return _mm256_set1_epi32(v);
-}
-
-#define STEP(t)                                                        \
-    x = four(q + (t) * stride + 4 * i);                                \
-    a##t = _mm256_add_epi16(a##t, _mm256_maddubs_epi16(w0, x));        \
-    b##t = _mm256_add_epi16(b##t, _mm256_maddubs_epi16(w1, x));
+/* One token, four channels, sixteen outputs. Written in assembly because compilers otherwise hoist
+ * the broadcasts and spill accumulators: 12 accumulators, two weights and two temporaries are all
+ * sixteen registers. */
+#define STEP(t)                                                                          \
+    __asm__("vpbroadcastd %[q], %[x]\n\t"                                                \
+            "vpmaddubsw %[x], %[w0], %[y]\n\t"                                           \
+            "vpmaddubsw %[x], %[w1], %[x]\n\t"                                           \
+            "vpaddw %[y], %[a], %[a]\n\t"                                                \
+            "vpaddw %[x], %[b], %[b]"                                                    \
+            : [a] "+x"(a##t), [b] "+x"(b##t), [x] "=&x"(x), [y] "=&x"(y)                 \
+            : [w0] "x"(w0), [w1] "x"(w1), [q] "m"(*(const int32_t *)(const void *)(q##t + i)));
 
 #define CLEAR(t)                          \
+    const int8_t *q##t = q + (t) * stride;  \
     __m256i a##t = _mm256_setzero_si256(); \
     __m256i b##t = _mm256_setzero_si256();
 
-#define WIDEN(t)                                                                          \
-    acc[2 * (t)] = _mm256_add_epi32(acc[2 * (t)], _mm256_madd_epi16(a##t, ones));         \
-    acc[2 * (t) + 1] = _mm256_add_epi32(acc[2 * (t) + 1], _mm256_madd_epi16(b##t, ones));
+#define WIDEN(t)                                                             \
+    acc[2 * (t)] = _mm256_add_epi32(first == 0 ? zero : acc[2 * (t)],        \
+                                    _mm256_madd_epi16(a##t, ones));          \
+    acc[2 * (t) + 1] = _mm256_add_epi32(first == 0 ? zero : acc[2 * (t) + 1], \
+                                        _mm256_madd_epi16(b##t, ones));
 
 /* `count` tokens by 16 outputs: acc[2 t] is outputs 0-3 and 8-11, acc[2 t + 1] the others. */
 #define KERNEL(name, EACH)                                                                \
     static void name(const int8_t *q, ptrdiff_t stride, const uint8_t *panel, int32_t quads, \
                      __m256i *acc) {                                                      \
         const __m256i ones = _mm256_set1_epi16(1);                                        \
+        const __m256i zero = _mm256_setzero_si256();                                      \
         for (int32_t first = 0; first < quads; first += STEPS) {                          \
             const int32_t end = tatvpr_min_i32(first + STEPS, quads);                     \
             EACH(CLEAR)                                                                   \
-            for (int32_t i = first; i < end; i++) {                                       \
-                const __m256i *w = (const __m256i *)(const void *)(panel + 64 * (ptrdiff_t)i); \
+            for (ptrdiff_t i = 4 * (ptrdiff_t)first; i < 4 * (ptrdiff_t)end; i += 4) {    \
+                const __m256i *w = (const __m256i *)(const void *)(panel + 16 * i);       \
                 const __m256i w0 = _mm256_load_si256(w);                                  \
                 const __m256i w1 = _mm256_load_si256(w + 1);                              \
                 __m256i x;                                                                \
+                __m256i y;                                                                \
                 EACH(STEP)                                                                \
             }                                                                             \
             EACH(WIDEN)                                                                   \
@@ -86,24 +92,65 @@ KERNEL(six_tokens, EACH6)
 KERNEL(four_tokens, EACH4)
 KERNEL(one_token, EACH1)
 
-/* Columns first .. first + 16 of tokens t .. t + count, from their accumulators. */
-static void write(const tatvpr_matmul *job, int32_t t, int32_t count, int32_t first,
-                  const __m256i *acc) {
-    const int32_t columns = tatvpr_min_i32(16, job->op->n_out - first);
-    for (int32_t i = 0; i < count; i++) {
-        float *y = job->y + (ptrdiff_t)(t + i) * job->y_stride + first;
-        const float *residual =
-            job->residual == NULL ? NULL : job->residual + (ptrdiff_t)(t + i) * job->y_stride + first;
-        const __m256i sum = _mm256_set1_epi32(job->tile->sum[t + i]);
-        const __m256i even = _mm256_sub_epi32(acc[2 * i], sum);
-        const __m256i odd = _mm256_sub_epi32(acc[2 * i + 1], sum);
-        __m256i part[2];
-        part[0] = _mm256_permute2x128_si256(even, odd, 0x20);
-        part[1] = _mm256_permute2x128_si256(even, odd, 0x31);
-        for (int h = 0; h < 2; h++) {
-            tatvpr_avx2_write_8(job, t + i, first + 8 * h, columns - 8 * h, part[h], y + 8 * h,
-                                residual == NULL ? NULL : residual + 8 * h);
+/* A job's 16 columns: what the epilogue needs of them, once. */
+typedef struct columns {
+    const tatvpr_matmul *job;
+    int32_t first;
+    int32_t count; /* 1 to 16 */
+    __m256 scale[2];
+    __m256 bias[2];
+} columns;
+
+static columns begin_columns(const tatvpr_matmul *job, int32_t first) {
+    columns c;
+    float scale[16];
+    float bias[16];
+    c.job = job;
+    c.first = first;
+    c.count = tatvpr_min_i32(16, job->op->n_out - first);
+    for (int32_t i = 0; i < 16; i++) {
+        const int32_t n = first + tatvpr_min_i32(i, c.count - 1);
+        scale[i] = job->scale[job->op->scale_per_row ? n : 0];
+        bias[i] = job->bias[n];
+    }
+    c.scale[0] = _mm256_loadu_ps(scale);
+    c.scale[1] = _mm256_loadu_ps(scale + 8);
+    c.bias[0] = _mm256_loadu_ps(bias);
+    c.bias[1] = _mm256_loadu_ps(bias + 8);
+    return c;
+}
+
+static inline __m256 epilogue(__m256i acc, __m256 s, __m256 scale, __m256 bias) {
+    const __m256 v = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(acc), s), scale);
+    return _mm256_add_ps(v, bias);
+}
+
+/* y = (acc * s) * scale + bias [+ residual] of one token. */
+static inline void write(const columns *c, int32_t t, const __m256i *acc) {
+    const tatvpr_matmul *job = c->job;
+    const __m256i sum = _mm256_set1_epi32(job->tile->sum[t]);
+    const __m256 s = _mm256_set1_ps(job->tile->s[t]);
+    const __m256i even = _mm256_sub_epi32(acc[0], sum);
+    const __m256i odd = _mm256_sub_epi32(acc[1], sum);
+    __m256 low =
+        epilogue(_mm256_permute2x128_si256(even, odd, 0x20), s, c->scale[0], c->bias[0]);
+    __m256 high =
+        epilogue(_mm256_permute2x128_si256(even, odd, 0x31), s, c->scale[1], c->bias[1]);
+    const ptrdiff_t at = (ptrdiff_t)t * job->y_stride + c->first;
+    if (c->count == 16) {
+        if (job->residual != NULL) {
+            low = _mm256_add_ps(_mm256_loadu_ps(job->residual + at), low);
+            high = _mm256_add_ps(_mm256_loadu_ps(job->residual + at + 8), high);
         }
+        _mm256_storeu_ps(job->y + at, low);
+        _mm256_storeu_ps(job->y + at + 8, high);
+        return;
+    }
+    float v[16];
+    _mm256_storeu_ps(v, low);
+    _mm256_storeu_ps(v + 8, high);
+    for (int32_t i = 0; i < c->count; i++) {
+        job->y[at + i] = job->residual != NULL ? job->residual[at + i] + v[i] : v[i];
     }
 }
 
@@ -111,14 +158,11 @@ static void sixteen_outputs(const tatvpr_matmul *job, const uint8_t *panel, int3
                             int32_t first) {
     const tatvpr_tile *tile = job->tile;
     const ptrdiff_t stride = tile->q_stride;
-    int32_t t = 0;
-    while (t < tile->tokens) {
+    const columns c = begin_columns(job, first);
+    for (int32_t t = 0; t < tile->tokens;) {
         const int8_t *q = tile->q + (ptrdiff_t)t * stride;
         const int32_t left = tile->tokens - t;
         __m256i acc[12];
-        for (int i = 0; i < 12; i++) {
-            acc[i] = _mm256_setzero_si256();
-        }
         int32_t count = 1;
         if (left >= 6 && left != 8) { /* 8 = 4 + 4 beats 6 + 1 + 1 */
             count = 6;
@@ -129,7 +173,9 @@ static void sixteen_outputs(const tatvpr_matmul *job, const uint8_t *panel, int3
         } else {
             one_token(q, stride, panel, quads, acc);
         }
-        write(job, t, count, first, acc);
+        for (int32_t i = 0; i < count; i++) {
+            write(&c, t + i, acc + 2 * i);
+        }
         t += count;
     }
 }

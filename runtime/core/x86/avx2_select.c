@@ -31,94 +31,101 @@ static uint32_t first_ties(uint32_t equal, int32_t *ties) {
     return kept;
 }
 
-/* Appends the channels of `mask` (32 channels from `base`) to the list; answers its new length. */
-static int32_t append(const int8_t *q, int32_t base, uint32_t mask, uint16_t *index, int8_t *value,
-                      int32_t n) {
-    for (int32_t part = 0; part < 4; part++, mask >>= 8) {
-        const uint32_t byte = mask & 255u;
-        const __m128i shuffle =
-            _mm_loadl_epi64((const __m128i *)(const void *)&tatvpr_compress_table[byte]);
-        const int32_t first = base + 8 * part;
-        const __m128i values =
-            _mm_shuffle_epi8(_mm_loadl_epi64((const __m128i *)(const void *)(q + first)), shuffle);
-        const __m128i indices =
-            _mm_add_epi16(_mm_cvtepu8_epi16(shuffle), _mm_set1_epi16((int16_t)first));
-        _mm_storeu_si128((__m128i *)(void *)(index + n), indices);
-        _mm_storel_epi64((__m128i *)(void *)(value + n), values);
-        n += __builtin_popcount(byte);
-    }
-    return n;
-}
-
-static void close_list(tatvpr_tile *tile, int32_t t, int32_t n) {
-    tile->count[t] = n;
-    uint16_t *index = tile->index + (ptrdiff_t)t * tile->list_stride;
-    int8_t *value = tile->value + (ptrdiff_t)t * tile->list_stride;
-    for (; n % 4 != 0; n++) {
-        index[n] = 0;
-        value[n] = 0;
-    }
-}
-
-/* What selection of channels and of groups share: 32 channels with the mask of the kept ones. */
-typedef struct writer {
-    tatvpr_tile *tile;
-    int8_t *q;
+/* A row's list under construction. */
+typedef struct list_end {
     uint16_t *index;
     int8_t *value;
-    int32_t listed;
-    int32_t list;
-    __m256i sums; /* eight partial sums of q */
-} writer;
+} list_end;
 
-static writer begin(tatvpr_tile *tile, int32_t t, int32_t list) {
-    writer w;
-    w.tile = tile;
-    w.q = tile->q + (ptrdiff_t)t * tile->q_stride;
-    w.index = list ? tile->index + (ptrdiff_t)t * tile->list_stride : NULL;
-    w.value = list ? tile->value + (ptrdiff_t)t * tile->list_stride : NULL;
-    w.listed = 0;
-    w.list = list;
-    w.sums = _mm256_setzero_si256();
-    return w;
+/* Appends eight channels from number `first` on, those of `byte`. Stores go up to seven entries
+ * beyond the end: the next append or the padding overwrites them. */
+static inline list_end append_8(list_end end, const int8_t *q, __m128i first, uint32_t byte) {
+    const __m128i shuffle =
+        _mm_loadl_epi64((const __m128i *)(const void *)&tatvpr_compress_table[byte]);
+    const __m128i values =
+        _mm_shuffle_epi8(_mm_loadl_epi64((const __m128i *)(const void *)q), shuffle);
+    _mm_storeu_si128((__m128i *)(void *)end.index,
+                     _mm_add_epi16(_mm_cvtepu8_epi16(shuffle), first));
+    _mm_storel_epi64((__m128i *)(void *)end.value, values);
+    const int32_t count = __builtin_popcount(byte);
+    end.index += count;
+    end.value += count;
+    return end;
 }
 
-static void keep_32(writer *w, int32_t base, __m256i kept_bytes) {
-    const __m256i kept = _mm256_and_si256(load(w->q + base), kept_bytes);
-    _mm256_storeu_si256((__m256i *)(void *)(w->q + base), kept);
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), kept);
-    w->sums = _mm256_add_epi32(w->sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    if (w->list) {
+/* Channels `base` .. `base` + 31: those of `mask` stay in q and, if `list`, join the list. Answers
+ * the kept values' sums by fours. */
+static inline __m256i keep_32(int8_t *q, int32_t base, uint32_t mask, int32_t list,
+                              list_end *end) {
+    const __m256i kept = _mm256_and_si256(load(q + base), spread_bits(mask));
+    _mm256_storeu_si256((__m256i *)(void *)(q + base), kept);
+    if (list) {
         const __m256i zero = _mm256_cmpeq_epi8(kept, _mm256_setzero_si256());
-        const uint32_t mask = ~(uint32_t)_mm256_movemask_epi8(zero);
-        w->listed = append(w->q, base, mask, w->index, w->value, w->listed);
+        const uint32_t some = ~(uint32_t)_mm256_movemask_epi8(zero);
+        const __m128i eight = _mm_set1_epi16(8);
+        __m128i first = _mm_set1_epi16((int16_t)base);
+        list_end e = *end;
+        e = append_8(e, q + base, first, some & 255u);
+        first = _mm_add_epi16(first, eight);
+        e = append_8(e, q + base + 8, first, some >> 8 & 255u);
+        first = _mm_add_epi16(first, eight);
+        e = append_8(e, q + base + 16, first, some >> 16 & 255u);
+        first = _mm_add_epi16(first, eight);
+        *end = append_8(e, q + base + 24, first, some >> 24);
     }
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), kept);
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
-static void finish(writer *w, int32_t t) {
-    w->tile->sum[t] = tatvpr_sum_epi32(w->sums);
-    if (w->list) {
-        close_list(w->tile, t, w->listed);
+static list_end begin_list(const tatvpr_tile *tile, int32_t t, int32_t list) {
+    list_end end = {NULL, NULL};
+    if (list) {
+        end.index = tile->index + (ptrdiff_t)t * tile->list_stride;
+        end.value = tile->value + (ptrdiff_t)t * tile->list_stride;
+    }
+    return end;
+}
+
+static void finish(tatvpr_tile *tile, int32_t t, int32_t list, list_end end, __m256i sums) {
+    tile->sum[t] = tatvpr_sum_epi32(sums);
+    if (list) {
+        const uint16_t *index = tile->index + (ptrdiff_t)t * tile->list_stride;
+        int32_t n = (int32_t)(end.index - index);
+        tile->count[t] = n;
+        for (; n % 4 != 0; n++) { /* the padding of the list */
+            *end.index++ = 0;
+            *end.value++ = 0;
+        }
     }
 }
 
 /* ---- single channels */
 
-static int32_t count_above(const uint8_t *a, int32_t padded, int32_t bound) {
+/* How many of the magnitudes are above `bound`. Counters are bytes: at most 128 each. */
+static inline int32_t count_above(const uint8_t *a, int32_t padded, int32_t bound) {
     const __m256i limit = _mm256_set1_epi8((int8_t)bound);
-    __m256i counts = _mm256_setzero_si256(); /* bytes: at most MOST_CHANNELS / 32 = 128 each */
-    for (int32_t i = 0; i < padded; i += 32) {
-        counts = _mm256_sub_epi8(counts, _mm256_cmpgt_epi8(load(a + i), limit));
+    __m256i c0 = _mm256_setzero_si256();
+    __m256i c1 = c0;
+    int32_t i = 0;
+    for (; i + 128 <= padded; i += 128) {
+        c0 = _mm256_sub_epi8(c0, _mm256_cmpgt_epi8(load(a + i), limit));
+        c1 = _mm256_sub_epi8(c1, _mm256_cmpgt_epi8(load(a + i + 32), limit));
+        c0 = _mm256_sub_epi8(c0, _mm256_cmpgt_epi8(load(a + i + 64), limit));
+        c1 = _mm256_sub_epi8(c1, _mm256_cmpgt_epi8(load(a + i + 96), limit));
     }
-    return tatvpr_sum_epi32(_mm256_sad_epu8(counts, _mm256_setzero_si256()));
+    for (; i < padded; i += 32) {
+        c0 = _mm256_sub_epi8(c0, _mm256_cmpgt_epi8(load(a + i), limit));
+    }
+    const __m256i zero = _mm256_setzero_si256();
+    return tatvpr_sum_epi32(_mm256_add_epi32(_mm256_sad_epu8(c0, zero), _mm256_sad_epu8(c1, zero)));
 }
 
 static void select_channels(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t list) {
-    uint8_t magnitude[MOST_CHANNELS];
+    uint8_t magnitude[MOST_CHANNELS] __attribute__((aligned(32)));
     const int32_t padded = (tile->k_in + 31) / 32 * 32;
-    writer w = begin(tile, t, list);
+    int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
     for (int32_t i = 0; i < padded; i += 32) {
-        _mm256_storeu_si256((__m256i *)(void *)(magnitude + i), _mm256_abs_epi8(load(w.q + i)));
+        _mm256_store_si256((__m256i *)(void *)(magnitude + i), _mm256_abs_epi8(load(q + i)));
     }
     int32_t least = 0; /* the largest threshold that at least `keep` channels reach */
     for (int32_t bit = 64; bit > 0; bit /= 2) {
@@ -128,13 +135,16 @@ static void select_channels(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t 
     /* With least = 0 the padding would tie; it comes last, and is zero whether kept or not. */
     int32_t ties = keep - count_above(magnitude, padded, least);
     const __m256i bound = _mm256_set1_epi8((int8_t)least);
+    list_end end = begin_list(tile, t, list);
+    __m256i sums = _mm256_setzero_si256();
     for (int32_t i = 0; i < padded; i += 32) {
         const __m256i a = load(magnitude + i);
+        const uint32_t above = (uint32_t)_mm256_movemask_epi8(_mm256_cmpgt_epi8(a, bound));
         const uint32_t equal = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(a, bound));
-        const __m256i kept = spread_bits(first_ties(equal, &ties));
-        keep_32(&w, i, _mm256_or_si256(kept, _mm256_cmpgt_epi8(a, bound)));
+        const uint32_t mask = above | first_ties(equal, &ties);
+        sums = _mm256_add_epi32(sums, keep_32(q, i, mask, list, &end));
     }
-    finish(&w, t);
+    finish(tile, t, list, end, sums);
 }
 
 /* ---- aligned groups of four */
@@ -148,17 +158,25 @@ static int32_t count_groups_above(const int16_t *scores, int32_t padded, int32_t
     return tatvpr_sum_epi32(_mm256_madd_epi16(counts, _mm256_set1_epi16(1)));
 }
 
-/* Eight groups' masks as eight int32 of ones, as bytes of their channels. */
+/* Every bit of a byte, four times: groups to channels. */
+static inline uint32_t four_times(uint32_t byte) {
+    uint32_t x = byte;
+    x = (x | x << 12) & 0x000F000Fu;
+    x = (x | x << 6) & 0x03030303u;
+    x = (x | x << 3) & 0x11111111u;
+    return x * 15u;
+}
+
 static void select_fours(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t list) {
     int16_t scores[MOST_CHANNELS / 4];
     const int32_t channels = (tile->k_in + 63) / 64 * 64; /* the row is padded that far */
     const int32_t groups = channels / 4;
-    writer w = begin(tile, t, list);
+    int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
     const __m256i ones8 = _mm256_set1_epi8(1);
     const __m256i ones16 = _mm256_set1_epi16(1);
     for (int32_t i = 0; i < channels; i += 64) {
-        const __m256i a = _mm256_maddubs_epi16(_mm256_abs_epi8(load(w.q + i)), ones8);
-        const __m256i b = _mm256_maddubs_epi16(_mm256_abs_epi8(load(w.q + i + 32)), ones8);
+        const __m256i a = _mm256_maddubs_epi16(_mm256_abs_epi8(load(q + i)), ones8);
+        const __m256i b = _mm256_maddubs_epi16(_mm256_abs_epi8(load(q + i + 32)), ones8);
         const __m256i packed =
             _mm256_packs_epi32(_mm256_madd_epi16(a, ones16), _mm256_madd_epi16(b, ones16));
         _mm256_storeu_si256((__m256i *)(void *)(scores + i / 4),
@@ -171,26 +189,28 @@ static void select_fours(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t lis
     }
     int32_t ties = keep - count_groups_above(scores, groups, least);
     const __m256i bound = _mm256_set1_epi32(least);
+    list_end end = begin_list(tile, t, list);
+    __m256i sums = _mm256_setzero_si256();
     for (int32_t i = 0; i < channels; i += 32) {
         const __m256i s = _mm256_cvtepi16_epi32(
             _mm_loadu_si128((const __m128i *)(const void *)(scores + i / 4)));
-        const __m256i equal = _mm256_cmpeq_epi32(s, bound);
-        const uint32_t bits = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(equal));
-        const uint32_t first = first_ties(bits, &ties);
-        const __m256i lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-        const __m256i kept = _mm256_cmpeq_epi32(
-            _mm256_and_si256(_mm256_set1_epi32((int32_t)first), lanes), lanes);
-        keep_32(&w, i, _mm256_or_si256(kept, _mm256_cmpgt_epi32(s, bound)));
+        const __m256 above = _mm256_castsi256_ps(_mm256_cmpgt_epi32(s, bound));
+        const __m256 equal = _mm256_castsi256_ps(_mm256_cmpeq_epi32(s, bound));
+        const uint32_t first = first_ties((uint32_t)_mm256_movemask_ps(equal), &ties);
+        const uint32_t mask = four_times((uint32_t)_mm256_movemask_ps(above) | first);
+        sums = _mm256_add_epi32(sums, keep_32(q, i, mask, list, &end));
     }
-    finish(&w, t);
+    finish(tile, t, list, end, sums);
 }
 
 static void keep_all(tatvpr_tile *tile, int32_t t, int32_t list) {
-    writer w = begin(tile, t, list);
+    int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
+    list_end end = begin_list(tile, t, list);
+    __m256i sums = _mm256_setzero_si256();
     for (int32_t i = 0; i < tile->k_in; i += 32) {
-        keep_32(&w, i, _mm256_set1_epi8(-1));
+        sums = _mm256_add_epi32(sums, keep_32(q, i, 0xFFFFFFFFu, list, &end));
     }
-    finish(&w, t);
+    finish(tile, t, list, end, sums);
 }
 
 void tatvpr_avx2_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list) {

@@ -15,7 +15,15 @@ static inline __m256i pair_of(const int8_t *value) {
     return _mm256_set1_epi16(v);
 }
 
-#define ADD(sum, field) sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(field, x))
+/* Assembly, so that sums stay in registers: compilers delay the additions and spill. */
+#define ADD(sum, field)                                                          \
+    do {                                                                         \
+        __m256i product;                                                         \
+        __asm__("vpmaddubsw %[x], %[f], %[p]\n\t"                                \
+                "vpaddw %[p], %[s], %[s]"                                        \
+                : [s] "+x"(sum), [p] "=&x"(product)                              \
+                : [f] "x"(field), [x] "x"(x));                                   \
+    } while (0)
 #define FIELDS(u, s0, s1, s2, s3)                      \
     do {                                               \
         const __m256i h = _mm256_srli_epi16(u, 4);     \
@@ -26,6 +34,45 @@ static inline __m256i pair_of(const int8_t *value) {
     } while (0)
 
 static inline __m256i quarter(__m256i sums) { return _mm256_srai_epi16(sums, 2); }
+
+/* Outputs of one block, and what their epilogue needs: 128 scales and biases, padded. */
+typedef struct outputs {
+    const tatvpr_matmul *job;
+    int32_t first;
+    int32_t columns;    /* that exist: at most 128 */
+    float *scale;       /* [128] */
+    float *bias;        /* [128] */
+} outputs;
+
+/* One token's place in it. */
+typedef struct target {
+    __m256 s;
+    __m256i sum;
+    const float *scale;
+    const float *bias;
+    const float *residual; /* or null */
+    float *y;
+} target;
+
+/* 16 outputs from number 16 g on: y = (acc * s) * scale + bias [+ residual]. `wide` holds sums of
+ * earlier rounds, or is null. */
+static inline void finish(const target *to, int32_t g, __m256i sums, const __m256i *wide) {
+    for (int32_t h = 0; h < 2; h++) {
+        const ptrdiff_t at = 16 * (ptrdiff_t)g + 8 * h;
+        __m256i acc = _mm256_cvtepi16_epi32(h == 0 ? _mm256_castsi256_si128(sums)
+                                                   : _mm256_extracti128_si256(sums, 1));
+        if (wide != NULL) {
+            acc = _mm256_add_epi32(acc, wide[2 * g + h]);
+        }
+        __m256 v = _mm256_cvtepi32_ps(_mm256_sub_epi32(acc, to->sum));
+        v = _mm256_mul_ps(_mm256_mul_ps(v, to->s), _mm256_loadu_ps(to->scale + at));
+        v = _mm256_add_ps(v, _mm256_loadu_ps(to->bias + at));
+        if (to->residual != NULL) {
+            v = _mm256_add_ps(_mm256_loadu_ps(to->residual + at), v);
+        }
+        _mm256_storeu_ps(to->y + at, v);
+    }
+}
 
 /* 16 sums of 16 bits onto 16 of 32 bits; `first` stores instead of adding. */
 static inline void widen(__m256i sums, __m256i *wide, int first) {
@@ -39,16 +86,17 @@ static inline __m256i row_32(const uint8_t *rows, int32_t channel) {
     return _mm256_load_si256((const __m256i *)(const void *)(rows + (ptrdiff_t)channel * 32));
 }
 
-/* One token by a block of 128 outputs: wide[2 g], wide[2 g + 1] are outputs 16 g .. 16 g + 15. */
+/* One token by a block of 128 outputs. */
 static void token_128(const uint8_t *rows, const uint16_t *index, const int8_t *value,
-                      int32_t pairs, __m256i *wide) {
+                      int32_t pairs, const target *to) {
     const __m256i one_field = _mm256_set1_epi8(0x03);
     const __m256i other_field = _mm256_set1_epi8(0x0C);
+    __m256i wide[16];
+    const __m256i *earlier = NULL;
     int32_t p = 0;
-    do {
+    for (;;) {
         __m256i a0 = _mm256_setzero_si256(), a1 = a0, a2 = a0, a3 = a0;
         __m256i b0 = a0, b1 = a0, b2 = a0, b3 = a0;
-        const int first = p == 0;
         for (int32_t round = 0; round < ROUNDS && p < pairs; round++) {
             __m256i c1 = _mm256_setzero_si256(), c3 = c1, d1 = c1, d3 = c1;
             const int32_t end = tatvpr_min_i32(p + PAIRS, pairs);
@@ -66,26 +114,30 @@ static void token_128(const uint8_t *rows, const uint16_t *index, const int8_t *
             b1 = _mm256_add_epi16(b1, quarter(d1));
             b3 = _mm256_add_epi16(b3, quarter(d3));
         }
-        widen(a0, wide, first);
-        widen(a1, wide + 2, first);
-        widen(a2, wide + 4, first);
-        widen(a3, wide + 6, first);
-        widen(b0, wide + 8, first);
-        widen(b1, wide + 10, first);
-        widen(b2, wide + 12, first);
-        widen(b3, wide + 14, first);
-    } while (p < pairs);
+        const __m256i sums[8] = {a0, a1, a2, a3, b0, b1, b2, b3};
+        if (p >= pairs) {
+            for (int32_t g = 0; g < 8; g++) {
+                finish(to, g, sums[g], earlier);
+            }
+            return;
+        }
+        for (int32_t g = 0; g < 8; g++) {
+            widen(sums[g], wide + 2 * g, earlier == NULL);
+        }
+        earlier = wide;
+    }
 }
 
 /* One token by a block of 64 outputs, whose rows are 16 bytes. */
 static void token_64(const uint8_t *rows, const uint16_t *index, const int8_t *value,
-                     int32_t pairs, __m256i *wide) {
+                     int32_t pairs, const target *to) {
     const __m256i one_field = _mm256_set1_epi8(0x03);
     const __m256i other_field = _mm256_set1_epi8(0x0C);
+    __m256i wide[8];
+    const __m256i *earlier = NULL;
     int32_t p = 0;
-    do {
+    for (;;) {
         __m256i a0 = _mm256_setzero_si256(), a1 = a0, a2 = a0, a3 = a0;
-        const int first = p == 0;
         for (int32_t round = 0; round < ROUNDS && p < pairs; round++) {
             __m256i c1 = _mm256_setzero_si256(), c3 = c1;
             const int32_t end = tatvpr_min_i32(p + PAIRS, pairs);
@@ -102,33 +154,69 @@ static void token_64(const uint8_t *rows, const uint16_t *index, const int8_t *v
             a1 = _mm256_add_epi16(a1, quarter(c1));
             a3 = _mm256_add_epi16(a3, quarter(c3));
         }
-        widen(a0, wide, first);
-        widen(a1, wide + 2, first);
-        widen(a2, wide + 4, first);
-        widen(a3, wide + 6, first);
-    } while (p < pairs);
+        const __m256i sums[4] = {a0, a1, a2, a3};
+        if (p >= pairs) {
+            for (int32_t g = 0; g < 4; g++) {
+                finish(to, g, sums[g], earlier);
+            }
+            return;
+        }
+        for (int32_t g = 0; g < 4; g++) {
+            widen(sums[g], wide + 2 * g, earlier == NULL);
+        }
+        earlier = wide;
+    }
 }
 
-static void write_token(const tatvpr_matmul *job, int32_t t, int32_t first, int32_t outputs,
-                        const __m256i *wide) {
-    const int32_t columns = tatvpr_min_i32(outputs, job->op->n_out - first);
-    const ptrdiff_t at = (ptrdiff_t)t * job->y_stride + first;
-    const __m256i sum = _mm256_set1_epi32(job->tile->sum[t]);
-    for (int32_t i = 0; i < columns; i += 8) {
-        tatvpr_avx2_write_8(job, t, first + i, columns - i, _mm256_sub_epi32(wide[i / 8], sum),
-                            job->y + at + i,
-                            job->residual == NULL ? NULL : job->residual + at + i);
+/* Scales and biases of a block into the job's scratch; beyond the columns, those of the last. */
+static outputs begin_outputs(const tatvpr_matmul *job, int32_t first) {
+    outputs o;
+    o.job = job;
+    o.first = first;
+    o.columns = tatvpr_min_i32(128, job->op->n_out - first);
+    o.scale = (float *)(void *)job->panel;
+    o.bias = o.scale + 128;
+    for (int32_t i = 0; i < 128; i++) {
+        const int32_t n = first + tatvpr_min_i32(i, o.columns - 1);
+        o.scale[i] = job->scale[job->op->scale_per_row ? n : 0];
+        o.bias[i] = job->bias[n];
+    }
+    return o;
+}
+
+static void one_token(const outputs *o, int32_t t, const uint8_t *rows, int wide_rows) {
+    const tatvpr_matmul *job = o->job;
+    const tatvpr_tile *tile = job->tile;
+    const ptrdiff_t list = (ptrdiff_t)t * tile->list_stride;
+    const ptrdiff_t at = (ptrdiff_t)t * job->y_stride + o->first;
+    const int32_t pairs = (tile->count[t] + 1) / 2; /* the list is padded with zeros */
+    const int whole = o->columns == (wide_rows ? 128 : 64);
+    float *staged = o->bias + 128; /* [128]: a short block is finished here, then copied */
+    target to;
+    to.s = _mm256_set1_ps(tile->s[t]);
+    to.sum = _mm256_set1_epi32(tile->sum[t]);
+    to.scale = o->scale;
+    to.bias = o->bias;
+    to.residual = whole && job->residual != NULL ? job->residual + at : NULL;
+    to.y = whole ? job->y + at : staged;
+    if (wide_rows) {
+        token_128(rows, tile->index + list, tile->value + list, pairs, &to);
+    } else {
+        token_64(rows, tile->index + list, tile->value + list, pairs, &to);
+    }
+    for (int32_t i = 0; !whole && i < o->columns; i++) {
+        job->y[at + i] = job->residual != NULL ? job->residual[at + i] + staged[i] : staged[i];
     }
 }
 
 void tatvpr_avx2_sparse(const tatvpr_matmul *job) {
     const tatvpr_tile *tile = job->tile;
-    const int32_t n_out = job->op->n_out;
     const int32_t k_rows = tatvpr_avx2_rows(job->op->k_in);
     int32_t half = 0;
-    const int32_t blocks = tatvpr_avx2_blocks(n_out, &half);
+    const int32_t blocks = tatvpr_avx2_blocks(job->op->n_out, &half);
     for (int32_t block = 0; block < blocks + half; block++) {
         const uint8_t *rows = job->weight + (ptrdiff_t)block * k_rows * 32;
+        const outputs o = begin_outputs(job, block * 128);
         /* The next block's rows are fetched while this one is multiplied, a share each token. */
         const ptrdiff_t block_lines = (ptrdiff_t)k_rows * 32 / 64;
         const ptrdiff_t share = block_lines / tile->tokens + 1;
@@ -138,16 +226,7 @@ void tatvpr_avx2_sparse(const tatvpr_matmul *job) {
             for (ptrdiff_t line = 0; line < share && next < stop; line++, next += 64) {
                 _mm_prefetch((const char *)next, _MM_HINT_T0);
             }
-            const ptrdiff_t at = (ptrdiff_t)t * tile->list_stride;
-            const int32_t pairs = (tile->count[t] + 1) / 2; /* padded with zeros to four */
-            __m256i wide[16];
-            if (block < blocks) {
-                token_128(rows, tile->index + at, tile->value + at, pairs, wide);
-                write_token(job, t, block * 128, 128, wide);
-            } else {
-                token_64(rows, tile->index + at, tile->value + at, pairs, wide);
-                write_token(job, t, block * 128, 64, wide);
-            }
+            one_token(&o, t, rows, block < blocks);
         }
     }
 }
