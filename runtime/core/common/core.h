@@ -65,6 +65,7 @@ tatvpr_status tatvpr_frame_squash(const tatvpr_frame *frame, int32_t side, uint8
                                   uint8_t *room, size_t room_bytes);
 
 /* ---- threads.c */
+typedef struct tatvpr_pool tatvpr_pool;
 typedef void (*tatvpr_work)(void *argument, int32_t item, int32_t worker);
 /* Runs work(argument, item, worker) for item = 0 .. items - 1 on all workers of the call; which
  * worker takes which item is chance, so that work may write nothing but its item's results. */

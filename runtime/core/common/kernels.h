@@ -89,9 +89,9 @@ typedef struct tatvpr_patch_job {
     float *y;                  /* [(S/P)^2, D]: the whole output */
 } tatvpr_patch_job;
 
-/* One row of patches as int16, each padded to 64 bytes. */
+/* One row of patches as int16, each padded to 64 bytes, and two rows of weights likewise. */
 #define TATVPR_PATCH_SCRATCH(op) \
-    ((size_t)((op)->image_size / (op)->patch) * \
+    ((size_t)((op)->image_size / (op)->patch + 2) * \
      (((size_t)(op)->patch * (size_t)(op)->patch * 3 * 2 + 63) / 64 * 64))
 
 /* One head of QuantAttention: writes columns [head * H, (head + 1) * H) of y, H = dim / heads. */

@@ -35,8 +35,8 @@ const tatvpr_kernels tatvpr_kernels_cortexm = {
     .dense = tatvpr_dsp_dense,
     .sparse = tatvpr_dsp_sparse,
     .sparse_below = tatvpr_dsp_sparse_below,
-    .patch_embed = tatvpr_portable_patch_embed,
-    .attention = tatvpr_portable_attention,
+    .patch_embed = tatvpr_dsp_patch_embed,
+    .attention = tatvpr_dsp_attention,
     .dot_i8 = tatvpr_portable_dot_i8,
     .hamming = tatvpr_portable_hamming,
 };
