@@ -6,6 +6,8 @@
 #ifndef CUDA_ON_CPU_H
 #define CUDA_ON_CPU_H
 
+#undef _FORTIFY_SOURCE /* its longjmp refuses to change stacks */
+#include <csetjmp>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -24,9 +26,10 @@ static Index threadIdx, blockIdx;
 namespace emu {
 constexpr int MAX_THREADS = 256, STACK = 1 << 16;
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
-struct Fiber { ucontext_t context; State state; char *stack; };
+/* ucontext makes a fiber's stack; switches are jumps, because swapcontext is two system calls. */
+struct Fiber { ucontext_t context; jmp_buf at; State state; char *stack; };
 static Fiber fibers[MAX_THREADS];
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static int threads, current;
 static unsigned char dynamic_shared[1 << 16];
 static unsigned exchange[MAX_THREADS]; /* what each lane offers to a warp operation */
@@ -35,9 +38,26 @@ static void (*body)();
 
 static void wait(State state) {
     fibers[current].state = state;
-    swapcontext(&fibers[current].context, &scheduler);
+    if (!_setjmp(fibers[current].at)) _longjmp(scheduler, 1);
 }
-static void entry() { body(); fibers[current].state = DONE; swapcontext(&fibers[current].context, &scheduler); }
+static void entry() {
+    for (;;) { /* a fiber serves the same thread of all blocks and launches */
+        body();
+        wait(DONE);
+    }
+}
+static void resume(int thread) {
+    Fiber &f = fibers[thread];
+    if (_setjmp(scheduler)) return;
+    if (f.stack) _longjmp(f.at, 1);
+    f.stack = (char *)malloc(STACK);
+    getcontext(&f.context);
+    f.context.uc_stack.ss_sp = f.stack;
+    f.context.uc_stack.ss_size = STACK;
+    f.context.uc_link = nullptr;
+    makecontext(&f.context, entry, 0);
+    setcontext(&f.context);
+}
 
 static void release() {
     /* a warp whose live lanes all wait goes on; then a block whose live threads all wait */
@@ -74,22 +94,13 @@ template <class Kernel> static void launch(int grid_x, int grid_y, int block, Ke
     threads = block;
     for (blockIdx.y = 0; blockIdx.y < grid_y; ++blockIdx.y)
         for (blockIdx.x = 0; blockIdx.x < grid_x; ++blockIdx.x) {
-            for (int i = 0; i < block; ++i) {
-                Fiber &f = fibers[i];
-                if (!f.stack) f.stack = (char *)malloc(STACK);
-                getcontext(&f.context);
-                f.context.uc_stack.ss_sp = f.stack;
-                f.context.uc_stack.ss_size = STACK;
-                f.context.uc_link = nullptr;
-                makecontext(&f.context, entry, 0);
-                f.state = READY;
-            }
+            for (int i = 0; i < block; ++i) fibers[i].state = READY;
             for (bool live = true; live;) {
                 live = false;
                 for (current = 0; current < block; ++current) {
                     if (fibers[current].state != READY) continue;
                     threadIdx.x = current;
-                    swapcontext(&scheduler, &fibers[current].context);
+                    resume(current);
                 }
                 release();
                 for (int i = 0; i < block; ++i) live |= fibers[i].state != DONE;

@@ -9,6 +9,7 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 namespace gate_token {
 #include "gate_token.inc"
@@ -47,13 +48,14 @@ namespace keep_tokens {
 #include "keep_tokens.inc"
 }
 
-using Launch = std::function<void(int, int, int, void **)>;
+using Work = std::function<void()>;
+using Launch = std::function<Work(int, int, int, void **)>;
 
 template <class... A, std::size_t... I>
 static Launch launcher(void (*kernel)(A...), std::index_sequence<I...>) {
     return [kernel](int x, int y, int threads, void **arguments) {
         auto copy = std::make_tuple(*static_cast<A *>(arguments[I])...);
-        emu::launch(x, y, threads, [&] { std::apply(kernel, copy); });
+        return [=] { emu::launch(x, y, threads, [&] { std::apply(kernel, copy); }); };
     };
 }
 template <class... A> static Launch launcher(void (*kernel)(A...)) {
@@ -78,6 +80,15 @@ static const std::map<std::string, Launch> &kernels() {
         {"tatvpr_keep_gather", launcher(keep_tokens::tatvpr_keep_gather)},
     };
     return table;
+}
+
+/* What a stream does: at once, or when the graph that it is recorded into is launched. */
+static std::vector<Work> *recording;
+static void queue(Work work) {
+    if (recording)
+        recording->push_back(std::move(work));
+    else
+        work();
 }
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
@@ -114,7 +125,28 @@ int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *) {
     return memcpy(to, (void *)(uintptr_t)from, bytes), SUCCESS;
 }
 int cuMemsetD8Async(uint64_t at, unsigned char value, size_t bytes, void *) {
-    return memset((void *)(uintptr_t)at, value, bytes), SUCCESS;
+    return queue([=] { memset((void *)(uintptr_t)at, value, bytes); }), SUCCESS;
+}
+int cuLaunchHostFunc(void *, void (*function)(void *), void *data) {
+    return queue([=] { function(data); }), SUCCESS;
+}
+int cuStreamBeginCapture_v2(void *, int) {
+    if (recording) return INVALID_VALUE;
+    return recording = new std::vector<Work>, SUCCESS;
+}
+int cuStreamEndCapture(void *, void **graph) {
+    if (!recording) return INVALID_VALUE;
+    *graph = recording;
+    return recording = nullptr, SUCCESS;
+}
+int cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long long) {
+    return *executable = new std::vector<Work>(*(std::vector<Work> *)graph), SUCCESS;
+}
+int cuGraphDestroy(void *graph) { return delete (std::vector<Work> *)graph, SUCCESS; }
+int cuGraphExecDestroy(void *graph) { return delete (std::vector<Work> *)graph, SUCCESS; }
+int cuGraphLaunch(void *graph, void *) {
+    for (Work const &work : *(std::vector<Work> *)graph) work();
+    return SUCCESS;
 }
 int cuModuleLoadData(void **module, const void *image) {
     if (memcmp(image, "\177ELF", 4)) return INVALID_VALUE; /* a cubin is an ELF file */
@@ -129,7 +161,7 @@ int cuLaunchKernel(const void *function, unsigned x, unsigned y, unsigned, unsig
                    unsigned, unsigned, unsigned shared, void *, void **arguments, void **) {
     if (!x || !y || threads > emu::MAX_THREADS || shared > sizeof emu::dynamic_shared)
         return INVALID_VALUE;
-    (*(const Launch *)function)((int)x, (int)y, (int)threads, arguments);
+    queue((*(const Launch *)function)((int)x, (int)y, (int)threads, arguments));
     return SUCCESS;
 }
 }

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper
 
+from support.stage_bodies import runnable
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.tensorrt.graph import KEPT_TOKENS, PATCHES, Pipeline, build_pipeline
 from tatvpr_edge.models import registry
@@ -33,31 +33,9 @@ def pipeline(onnx_file: Path) -> Pipeline:
     return build_pipeline(checked_graph(onnx_file))
 
 
-def _runnable(stage: onnx.ModelProto, original: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """The stage with function bodies: the exported ones, and the plugin's as their composition."""
-    model = onnx.ModelProto()
-    model.CopyFrom(stage)
-    model.functions.extend(original.functions)
-    operator = GATED_TERNARY_MAT_MUL
-    gate = helper.make_node("TopKGate", ["X", "k"], ["Q", "S"], domain=DOMAIN)
-    for name in ("group", "scope"):
-        gate.attribute.append(onnx.AttributeProto(name=name, ref_attr_name=name, type=2))
-    matmul = helper.make_node(
-        "TernaryMatMul", ["Q", "S", "W", "scale", "bias"], ["Y"], domain=DOMAIN
-    )
-    model.functions.append(
-        helper.make_function(
-            DOMAIN,
-            operator.name,
-            [i[0] for i in operator.inputs],
-            [o[0] for o in operator.outputs],
-            [gate, matmul],
-            list(model.opset_import),
-            list(operator.attributes),
-        )
-    )
+def _session(stage: onnx.ModelProto, original: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
+        runnable(stage, original).SerializeToString(), providers=["CPUExecutionProvider"]
     )
 
 
@@ -79,6 +57,18 @@ def test_names_come_from_the_one_table() -> None:
         assert operator.tensorrt_version == "1"
 
 
+def test_every_plugin_node_carries_its_version_and_namespace(pipeline: Pipeline) -> None:
+    seen = set()
+    for stage in pipeline.stages:
+        for node in stage.model.graph.node:
+            if node.op_type not in PLUGINS:
+                continue
+            said = {a.name: a.s.decode() for a in node.attribute if a.type == a.STRING}
+            assert said == {"plugin_version": "1", "plugin_namespace": DOMAIN}, node.name
+            seen.add(node.op_type)
+    assert seen == set(PLUGINS)
+
+
 @pytest.mark.parametrize(("k", "tokens"), [(1.0, 1.0), (0.4, 0.5), (0.1, 0.2)])
 def test_the_stages_compute_the_model(
     onnx_file: Path, pipeline: Pipeline, k: float, tokens: float
@@ -94,12 +84,10 @@ def test_the_stages_compute_the_model(
     patches = reference.patch_embed(
         frame, pipeline.patch_weight, pipeline.patch_scale, pipeline.patch_bias
     )
-    x, a = _runnable(front.model, original).run(
-        list(front.outputs), {PATCHES: patches, "k": dial_k}
-    )
+    x, a = _session(front.model, original).run(list(front.outputs), {PATCHES: patches, "k": dial_k})
     kept = reference.keep_tokens(x, a, tokens)
     assert x.shape[0] == pipeline.max_tokens
-    (descriptor,) = _runnable(back.model, original).run(
+    (descriptor,) = _session(back.model, original).run(
         list(back.outputs), {KEPT_TOKENS: kept, "k": dial_k}
     )
     # GELU is spelled with Erf here: its last bit may flip a rounding downstream

@@ -13,6 +13,7 @@ from support.tools import require_tool
 from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
 
 GPU_TESTS = Path(__file__).parent.parent / "gpu"
+ON_CPU = "CUDA on CPU"  # what the stand-in calls itself
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -32,11 +33,15 @@ def _adapt(source: str) -> str:
 
 
 def build_driver_on_cpu(folder: Path) -> Path:
-    """Compile the stand-in for libcuda into ``folder``; it runs our kernels on the CPU."""
+    """Compile the stand-in for libcuda into ``folder``; it runs our kernels on the CPU.
+
+    A child process finds it by its name with ``folder`` in LD_LIBRARY_PATH. It has no SONAME, so
+    that this process, which opens it by its path, never takes it for the machine's own driver.
+    """
     compiler = require_tool("g++", "g++")
     for source in kernel_sources():
         (folder / f"{source.stem}.inc").write_text(_adapt(source.read_text()))
-    library = folder / "driver_on_cpu.so"
+    library = folder / "libcuda.so.1"
     subprocess.run(
         [
             *(compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-w"),
@@ -53,7 +58,8 @@ def has_gpu() -> bool:
     from tatvpr_edge.spec.errors import ToolError
 
     try:
-        Driver()
+        driver = Driver()
     except ToolError:
         return False
+    assert driver.device_name() != ON_CPU
     return True
