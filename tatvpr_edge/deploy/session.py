@@ -144,6 +144,7 @@ class Session:
         self._on_event = on_event
         self._messages: queue.Queue[dict[str, Any] | str] = queue.Queue()
         self._greeted = threading.Event()
+        self._ahead = b""
         words = [*self.python, "-c", _FIRST]
         self._link: Link = transport.start(" ".join(shlex.quote(word) for word in words))
         self._nonce = secrets.token_hex(16)
@@ -286,18 +287,23 @@ class Session:
         """Read past whatever a login shell prints, up to the agent's greeting."""
         wanted = MAGIC + self._nonce.encode("ascii") + b"\n"
         seen, total = b"", 0
-        while not seen.endswith(wanted):
-            piece = os.read(self._link.receive.fileno(), 1)
+        while wanted not in seen:
+            piece = os.read(self._link.receive.fileno(), 65536)
             if not piece:
                 raise ProtocolError("the board's shell ended before the agent started")
-            seen, total = (seen + piece)[-len(wanted) :], total + 1
+            total += len(piece)
             if total > MAX_NOISE:
                 raise ProtocolError("the board's login shell prints without end")
+            seen = seen[-len(wanted) :] + piece
+        self._ahead = seen.partition(wanted)[2]
 
     def _exactly(self, count: int) -> bytes:
         pieces = []
         while count:
-            piece = os.read(self._link.receive.fileno(), min(count, CHUNK))
+            if self._ahead:
+                piece, self._ahead = self._ahead[:count], self._ahead[count:]
+            else:
+                piece = os.read(self._link.receive.fileno(), min(count, CHUNK))
             if not piece:
                 return b""
             pieces.append(piece)
