@@ -1,0 +1,320 @@
+"""``map`` and ``query``, as a user runs them: any image, poses from names or a table, one error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+NAMES = [
+    "a/alpha.png",
+    "a/b/gray_alpha.png",
+    "a/b/large.jpg",
+    "a/b/palette.png",
+    "a/b/small size.png",
+    "a/gray.jpeg",
+    "a/photo.JPG",
+    "cmyk.jpg",
+    "deep.png",
+    "rgb.png",
+]
+
+
+def test_a_map_is_built_and_every_frame_is_found(
+    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    done = tatvpr("map", "build", folder, "--artifact", tiny_host, "-o", "m.placemap")
+    assert "10 places, int8 x 48, bands k=1, k=0.2" in done.stdout
+    assert "frames: 10 of 10" in done.stderr
+    asked = tatvpr(
+        *("query", folder, "--artifact", tiny_host, "--map", "m.placemap", "--k", "1", "--json")
+    )
+    answers = json.loads(asked.stdout)
+    assert [answer["tag"] for answer in answers] == NAMES
+    assert all(answer["score"] > 0.999 and answer["pose"] is None for answer in answers)
+    assert asked.stderr == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.placemap"]
+
+
+def test_people_get_a_table(tatvpr: Run, folder: Path, a_map: Path, tiny_host: Path) -> None:
+    frame = folder / "rgb.png"
+    done = tatvpr(*("query", frame, "--artifact", tiny_host, "--map", a_map, "--top", "2"))
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["frame", "place", "score", "position", "k", "ms"]
+    assert len(lines) == 3 and "rgb.png" in lines[1] and "unknown" in lines[1]
+    assert done.stderr == ""
+
+
+def test_binary_maps_bands_and_thresholds(
+    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    options = ["--kind", "binary", "--bands", "1,.4:.5,.1", "--threshold", "0.9"]
+    tatvpr("map", "build", folder, "--artifact", tiny_host, "-o", "m", *options, "--json")
+    document = json.loads(tatvpr("map", "info", "m", "--json").stdout)
+    assert (document["kind"], document["places"], document["dim"]) == ("binary", 10, 48)
+    assert document["bands"] == [
+        {"k": 1.0, "tokens": 1.0, "threshold": 0.9},
+        {"k": 0.4, "tokens": 0.5, "threshold": 0.9},
+        {"k": 0.1, "tokens": 1.0, "threshold": 0.9},
+    ]
+    query = ["--artifact", tiny_host, "--map", "m", "--k", ".4", "--tokens", ".5"]
+    done = tatvpr("query", folder / "rgb.png", *query)
+    assert "accepted" in done.stdout and "yes" in done.stdout
+
+
+def test_positions_come_from_names(
+    tatvpr: Run, tiny_host: Path, folder: Path, tmp_path: Path
+) -> None:
+    frames = tmp_path / "named"
+    frames.mkdir()
+    shutil.copy(folder / "rgb.png", frames / "@0543.25@4170000.5@10@S@@@.png")
+    shutil.copy(folder / "deep.png", frames / "@-7@12@.png")
+    done = tatvpr("map", "build", frames, "--artifact", tiny_host, "-o", "m")
+    assert "positions: utm, from names" in done.stdout
+    poses = [PlaceMap(tmp_path / "m").pose(place)[:3].tolist() for place in range(2)]
+    assert poses[0][:2] == [-7, 12] and poses[1][:2] == [543.25, 4170000.5]
+    assert np.isnan(poses[0][2])
+
+
+def test_positions_come_from_a_table(
+    tatvpr: Run, tiny_host: Path, folder: Path, tmp_path: Path
+) -> None:
+    rows = ["name,place,x,y,z", *(f"{name},p,{i},-{i}.5," for i, name in enumerate(NAMES))]
+    (tmp_path / "poses.csv").write_text("\n".join(rows), encoding="utf-8-sig")
+    options = ["--artifact", tiny_host, "--poses", "poses.csv"]
+    done = tatvpr("map", "build", folder, "-o", "m", *options)
+    assert "positions: local, from poses.csv" in done.stdout
+    place_map = PlaceMap(tmp_path / "m")
+    assert place_map.pose(3)[:2].tolist() == [3, -3.5]
+    asked = tatvpr("query", folder / NAMES[3], "--artifact", tiny_host, "--map", "m", "--json")
+    assert json.loads(asked.stdout)[0]["pose"][:3] == [3, -3.5, None]
+
+
+def test_places_are_added_and_folded_in(
+    tatvpr: Run, folder: Path, a_map: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    shutil.copy(a_map, tmp_path / "m")
+    done = tatvpr("map", "add", "m", folder / "a", "--artifact", tiny_host)
+    assert "17 places" in done.stdout and "journal: 7 places" in done.stdout
+    assert "journal" not in tatvpr("map", "compact", "m").stdout
+    assert len(PlaceMap(tmp_path / "m")) == 17
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]
+
+
+# ---- refusals: one line, nothing left behind -------------------------------------------------
+
+
+@pytest.fixture
+def build(tatvpr: Run, tiny_host: Path, tmp_path: Path) -> Callable[..., str]:
+    """Runs a map build that must fail; gives its error; checks that nothing is left."""
+
+    def run(frames: str | Path, *options: str | Path, status: int = 1) -> str:
+        before = sorted(path.name for path in tmp_path.rglob("*"))
+        done = tatvpr(
+            *("map", "build", frames, "--artifact", tiny_host, "-o", "m.placemap", *options),
+            status=status,
+        )
+        assert sorted(path.name for path in tmp_path.rglob("*")) == before
+        return done.stderr.splitlines()[-1]
+
+    return run
+
+
+def test_an_empty_or_missing_folder_is_told(build: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("x")
+    assert "holds no frame" in build("empty")
+    assert "no such file or folder" in build("nowhere")
+
+
+@pytest.mark.parametrize("length", [0, 1, 20, 400, -200])
+def test_a_corrupt_jpeg_is_named(
+    build: Callable[..., str], folder: Path, tmp_path: Path, length: int
+) -> None:
+    frames = tmp_path / "frames"
+    shutil.copytree(folder, frames)
+    data = (frames / "a" / "photo.JPG").read_bytes()
+    (frames / "a" / "photo.JPG").write_bytes(data[:length])
+    assert "photo.JPG" in build("frames")
+
+
+def test_a_picture_of_too_many_pixels_is_told(build: Callable[..., str], tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    size = struct.pack(">IIBBBBB", 40000, 30000, 1, 0, 0, 0, 0)
+    chunks = [(b"IHDR", size), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    (frames / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+            for name, data in chunks
+        )
+    )
+    assert "too many pixels" in build("frames")
+
+
+def test_a_name_of_newlines_stays_one_line(
+    build: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    (frames / "a\nb[red].jpg").write_bytes(b"no picture")
+    assert "is no image" in build("frames")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "expected a header"),
+        ("a,b\n1,2\n", "expected a header"),
+        ("name,x,y\nrgb.png,1,2\n", "no row for a/alpha.png"),
+        ("name,x,y\na/alpha.png,one,2\n", "line 2"),
+        ("name,x,y\na/alpha.png,inf,2\n", "line 2"),
+        ("name,x,y\na/alpha.png,,2\n", "line 2"),
+    ],
+)
+def test_a_bad_table_of_poses_is_told(
+    build: Callable[..., str], folder: Path, tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "poses.csv").write_text(text)
+    assert words in build(folder, "--poses", "poses.csv")
+
+
+def test_half_named_frames_are_told(
+    build: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    shutil.copy(folder / "rgb.png", frames / "@1@2@.png")
+    shutil.copy(folder / "rgb.png", frames / "rgb.png")
+    assert "rgb.png has no position in its name" in build("frames")
+    (frames / "rgb.png").rename(frames / "@x@2@.png")
+    assert "not named @utm_e@utm_n@" in build("frames")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--kind", "float"], "float"),
+        (["--bands", "1,2"], "k is"),
+        (["--bands", "1,1"], "twice"),
+        (["--bands", "fast"], "k is"),
+        (["--bands", "1:0"], "tokens is"),
+    ],
+)
+def test_wrong_usage_is_told(
+    build: Callable[..., str], folder: Path, options: list[str], words: str
+) -> None:
+    assert words in build(folder, *options, status=2)
+
+
+def test_an_output_that_exists_is_told_and_kept(
+    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "m").write_text("precious")
+    arguments = ["map", "build", folder, "--artifact", tiny_host, "-o"]
+    assert "exists already" in tatvpr(*arguments, "m", status=1).stderr
+    assert (tmp_path / "m").read_text() == "precious"
+    assert "not a folder" in tatvpr(*arguments, "no/where", status=1).stderr
+
+
+def test_adding_nothing_good_changes_nothing(
+    tatvpr: Run, folder: Path, a_map: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    shutil.copy(a_map, tmp_path / "m")
+    frames = tmp_path / "frames"
+    shutil.copytree(folder, frames)
+    (frames / "zz.jpg").write_bytes(b"no picture")
+    done = tatvpr("map", "add", "m", frames, "--artifact", tiny_host, status=1)
+    assert "zz.jpg is no image" in done.stderr
+    assert (tmp_path / "m").read_bytes() == a_map.read_bytes()
+    assert not (tmp_path / "m.journal").exists()
+
+
+@pytest.mark.parametrize("k", ["0", "1.5", "nan", "fast", "-1", ""])
+def test_a_bad_k_is_wrong_usage_with_its_range(
+    tatvpr: Run, folder: Path, a_map: Path, tiny_host: Path, k: str
+) -> None:
+    arguments = ["query", folder / "rgb.png", "--artifact", tiny_host, "--map", a_map]
+    done = tatvpr(*arguments, f"--k={k}", status=2)
+    assert "above 0 and at most 1" in done.stderr
+    assert "above 0 and at most 1" in tatvpr(*arguments, f"--tokens={k}", status=2).stderr
+
+
+def test_bad_maps_and_artifacts_are_told(
+    tatvpr: Run, folder: Path, a_map: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    frame = folder / "rgb.png"
+
+    def error(artifact: str | Path, place_map: str | Path) -> str:
+        arguments = ["query", frame, "--artifact", artifact, "--map", place_map]
+        return tatvpr(*arguments, status=1).stderr
+
+    (tmp_path / "cut").write_bytes(a_map.read_bytes()[:-1])
+    assert "truncated" in error(tiny_host, "cut")
+    info = MapInfo("ab" * 32, "int8", 48, (Band(1.0),))
+    write_map(tmp_path / "other", info, [make_places(info, [np.eye(1, 48, dtype=np.float32)])])
+    assert "another model" in error(tiny_host, "other")
+    assert "cannot read the map nowhere" in error(tiny_host, "nowhere")
+    assert "no such folder" in error("nowhere", a_map)
+    shutil.copytree(tiny_host, tmp_path / "damaged")
+    (tmp_path / "damaged" / "weights.bin").write_bytes(b"short")
+    assert "weights.bin is truncated" in error("damaged", a_map)
+
+
+def test_a_query_without_a_map_is_told(tatvpr: Run, folder: Path, tiny_host: Path) -> None:
+    done = tatvpr("query", folder / "rgb.png", "--artifact", tiny_host, status=1)
+    assert "give --map" in done.stderr
+
+
+def test_budgets_belong_to_auto(tatvpr: Run, folder: Path, a_map: Path, tiny_host: Path) -> None:
+    arguments = ["query", folder / "rgb.png", "--artifact", tiny_host, "--map", a_map]
+    assert "--k auto" in tatvpr(*arguments, "--budget", "5W", status=2).stderr
+    assert "budget" in tatvpr(*arguments, "--k", "auto", status=1).stderr
+    done = tatvpr(*arguments, "--k", "auto", "--preset", "battery-saver")
+    assert "rgb.png" in done.stdout
+
+
+# ---- real frames -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_real_frames_of_a_floor(
+    tatvpr: Run, shared_data: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    """Frames of one floor: a map of all, and queries that are frames of the same floor."""
+    floor = shared_data / "ie_tower" / "val" / "floor22"
+    done = tatvpr("map", "build", floor, "--artifact", tiny_host, "-o", "m", "--json")
+    count = json.loads(done.stdout)["places"]
+    assert count > 100
+    asked = tatvpr("query", floor, "--artifact", tiny_host, "--map", "m", "--json")
+    answers = json.loads(asked.stdout)
+    assert len(answers) == count
+    assert all(answer["score"] > 0.999 for answer in answers)
+
+
+@pytest.mark.slow
+def test_three_hundred_frames_with_progress(
+    tatvpr: Run, shared_data: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    frames = sorted((shared_data / "ie_tower" / "val").rglob("*.jpg"))
+    for name, chosen in (("map", frames[:300]), ("ask", frames[-300:])):
+        (tmp_path / name).mkdir()
+        for index, frame in enumerate(chosen):
+            (tmp_path / name / f"{index:03d}-{frame.name}").symlink_to(frame)
+    done = tatvpr("map", "build", "map", "--artifact", tiny_host, "-o", "m")
+    assert "frames: 300 of 300" in done.stderr
+    done = tatvpr("query", "ask", "--artifact", tiny_host, "--map", "m")
+    assert "queries: 300 of 300" in done.stderr
+    assert len(done.stdout.splitlines()) == 301
