@@ -2,8 +2,8 @@
  *
  *     core_bench KERNELS WHAT T K N KEEP GROUP ROUNDS
  *
- * WHAT: dense sparse gate layer_norm gelu quantise select attention patch peak memory. KEEP is the fraction of channels
- * kept. Prints the median and the quartiles of ROUNDS thread-CPU times in nanoseconds. `attention`
+ * WHAT: dense sparse gate layer_norm gelu quantise select attention patch, or peak, memory, list.
+ * KEEP is the fraction of channels kept. Prints the median and the quartiles of ROUNDS thread-CPU times in nanoseconds. `attention`
  * takes K = dim, N = heads; `patch` takes T = image side, K = patch side, N = dim. `peak` is the
  * best rate of the variant's int8 multiply-accumulate instruction on registers (MACs per ns).
  */
@@ -245,6 +245,14 @@ int main(int argc, char **argv) {
     }
     if (strcmp(argv[2], "peak") == 0 || strcmp(argv[2], "memory") == 0) {
         printf("%.3f\n", argv[2][0] == 'p' ? core_bench_peak(argv[1]) : read_memory());
+        return 0;
+    }
+    if (strcmp(argv[2], "list") == 0) {
+        for (int32_t i = 0; tatvpr_kernels_list[i] != NULL; i++) {
+            if (tatvpr_kernels_list[i]->usable()) {
+                printf("%s\n", tatvpr_kernels_list[i]->name);
+            }
+        }
         return 0;
     }
     bench b;

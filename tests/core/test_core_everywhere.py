@@ -14,8 +14,8 @@ import test_core_model
 import test_core_operators
 from core_driver import Driver, build, native_compiler, run_quietly
 from hypothesis import settings
-from support.tools import require_tool
 
+from support.tools import require_tool
 from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, core_sources
 
 PROPERTIES = (

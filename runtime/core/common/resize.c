@@ -263,11 +263,17 @@ tatvpr_status tatvpr_frame_squash(const tatvpr_frame *frame, int32_t side, uint8
     s.frame = frame;
     s.side = side;
     s.channels = frame->format == TATVPR_GRAY8 ? 1 : 3;
+    s.pixels = pixels;
+    if (frame->width == side && frame->height == side && !tatvpr_frame_converts(frame)) {
+        for (int32_t y = 0; y < side; y++) { /* both passes would be the identity */
+            write_pixels(&s, y, tatvpr_frame_row(frame, y, NULL));
+        }
+        return TATVPR_OK;
+    }
     s.down_first = frame->height - side > tatvpr_max_i32(2 * (frame->width - side), 0);
     s.wide = most_weights(frame->width, side);
     s.tall = most_weights(frame->height, side);
     s.length = (s.down_first ? tatvpr_max_i32(frame->width, side) : side) * s.channels;
-    s.pixels = pixels;
     if (!take_tables(&s, all)) {
         return TATVPR_ERR_FRAME_TOO_LARGE;
     }

@@ -60,9 +60,15 @@ static inline int32_t tatvpr_round_to_int(float x) {
     return n;
 }
 
+/* FPv5 has maximum and minimum. No macro of the compiler says so, but no Cortex-M4 has double
+ * precision, and a Cortex-M7 can be compiled for with it (-mfpu=fpv5-d16). */
+#if (__ARM_FP & 8) != 0
+#define TATVPR_FPV5 1
+#endif
+
 /* max and min as tatvpr_clip() has them: a NaN in `x` gives the bound */
 static inline float tatvpr_at_least(float x, float low) {
-#if defined(__ARM_FEATURE_NUMERIC_MAXMIN)
+#if defined(TATVPR_FPV5)
     float y;
     __asm("vmaxnm.f32 %0, %1, %2" : "=t"(y) : "t"(x), "t"(low));
     return y;
@@ -71,7 +77,7 @@ static inline float tatvpr_at_least(float x, float low) {
 #endif
 }
 static inline float tatvpr_at_most(float x, float high) {
-#if defined(__ARM_FEATURE_NUMERIC_MAXMIN)
+#if defined(TATVPR_FPV5)
     float y;
     __asm("vminnm.f32 %0, %1, %2" : "=t"(y) : "t"(x), "t"(high));
     return y;
@@ -82,7 +88,7 @@ static inline float tatvpr_at_most(float x, float high) {
 
 /* The greater of `largest` >= 0 and |x|. */
 static inline float tatvpr_greater_abs(float largest, float x) {
-#if defined(__ARM_FEATURE_NUMERIC_MAXMIN)
+#if defined(TATVPR_FPV5)
     float y;
     __asm("vmaxnm.f32 %0, %1, %2" : "=t"(y) : "t"(largest), "t"(__builtin_fabsf(x)));
     return y;

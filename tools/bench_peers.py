@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Whole models and single layers, ours against other engines, one thread, batch 1.
+
+    python tools/bench_peers.py [--models micro,small,...] [--rounds N] [--kernels NAME]
+                                [--json FILE] [--plot FILE.png]
+
+Calls are interleaved (every engine once a round), timed in CPU time of this thread, and reported
+as medians with quartiles; ratios come first. Weights are random: time does not depend on them.
+Needs the [train] extra (for the models) and onnxruntime; torch and OpenVINO are compared where
+they are installed. tools/ is not part of the package: run it from a checkout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from benchmark import peers
+from benchmark.kernels import KernelBench
+
+MODELS = ("micro", "s14_224", "small", "s14_322", "b14_224", "base")
+KS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
+
+
+def interleaved(calls: dict[str, peers.Call], rounds: int) -> dict[str, dict[str, float]]:
+    """Median and quartiles in milliseconds of thread CPU time, each call once a round."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.thread_time_ns()
+            call()
+            times[name].append((time.thread_time_ns() - start) / 1e6)
+    return {name: spread(values) for name, values in times.items()}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return {"median": middle, "low": low, "high": high}
+
+
+def bench_model(name: str, rounds: int, kernels: str | None) -> dict[str, Any]:
+    """Every engine on one model."""
+    from tatvpr_edge.models import registry
+
+    config = registry.config(name).backbone
+    with peers.scratch_folder() as folder:
+        plain, quantised = peers.plain_models(config, Path(folder) / "plain")
+        library = peers.our_library(name, kernels, Path(folder) / "ours")
+        calls: dict[str, peers.Call] = {f"ours {k}": peers.our_call(library, k, 1.0) for k in KS}
+        for k in (1.0, 0.2):
+            calls[f"ours {k} tokens 0.5"] = peers.our_call(library, k, 0.5)
+        calls["ort_fp32"] = peers.onnxruntime_call(plain, config)
+        calls["ort_int8"] = peers.onnxruntime_call(quantised, config)
+        for engine, make in (("torch", peers.torch_call), ("openvino", peers.openvino_call)):
+            try:
+                calls[f"{engine}_fp32"] = make(plain, config)
+            except ImportError:
+                print(f"{engine} is not installed: left out", file=sys.stderr)
+        found = interleaved(calls, rounds)
+    result: dict[str, Any] = {
+        f"{peer}_ms": found[peer]["median"] for peer in found if not peer.startswith("ours")
+    }
+    result["ours_ms"] = {str(k): found[f"ours {k}"]["median"] for k in KS}
+    result["ours_tokens_half_ms"] = {
+        str(k): found[f"ours {k} tokens 0.5"]["median"] for k in (1.0, 0.2)
+    }
+    result["spread_ms"] = found
+    result["weight_bytes"] = int(library.info.weight_bytes)
+    return result
+
+
+def bench_layers(bench: KernelBench, kernels: str) -> dict[str, Any]:
+    """Linear layers of ViT-S at 257 tokens, selection beside them, and the dense rate."""
+    result: dict[str, Any] = {}
+    dense_ns = sparse_ns = select_ns = 0.0
+    for name, (k_in, n_out) in LAYERS.items():
+        dense = bench.time(kernels, "dense", 257, k_in, n_out)
+        sparse = {
+            str(k): bench.time(kernels, "sparse", 257, k_in, n_out, k).median_ns / 1e6 for k in KS
+        }
+        select = bench.time(kernels, "select", 257, k_in, n_out, 0.2)
+        rate = 257 * k_in * n_out / dense.median_ns
+        result[name] = {
+            "dense_ms": dense.median_ns / 1e6,
+            "sparse_ms": sparse,
+            "select_ms": select.median_ns / 1e6,
+            "dense_gmacs": rate,
+        }
+        dense_ns += dense.median_ns
+        sparse_ns += sparse["0.2"] * 1e6
+        select_ns += select.median_ns
+    result["sparse_0.2_over_dense"] = sparse_ns / dense_ns
+    result["select_over_dense"] = select_ns / dense_ns
+    return result
+
+
+def print_model(name: str, r: dict[str, Any]) -> None:
+    """Ratios first, then milliseconds."""
+    ours = r["ours_ms"]
+    print(f"\n{name}")
+    print(f"  k=1 against ONNX Runtime fp32 {r['ort_fp32_ms'] / ours['1.0']:.2f}x, "
+          f"int8 {r['ort_int8_ms'] / ours['1.0']:.2f}x")  # fmt: skip
+    print(f"  k=.2 against ONNX Runtime fp32 {r['ort_fp32_ms'] / ours['0.2']:.2f}x, "
+          f"int8 {r['ort_int8_ms'] / ours['0.2']:.2f}x")  # fmt: skip
+    half = r["ours_tokens_half_ms"]["0.2"]
+    print(f"  k=.2 over k=1: {ours['0.2'] / ours['1.0']:.3f}; "
+          f"with half the tokens {half / ours['1.0']:.3f}")  # fmt: skip
+    print("  ours, ms: " + "  ".join(f"k={k} {v:.2f}" for k, v in ours.items()))
+    others = {k: v for k, v in r.items() if k.endswith("_ms") and isinstance(v, float)}
+    print("  peers, ms: " + "  ".join(f"{k[:-3]} {v:.2f}" for k, v in others.items()))
+    print(f"  weights {r['weight_bytes'] / 1e6:.2f} MB")
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """Latency against k, one panel a model."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    models = report["models"]
+    figure, axes = pyplot.subplots(1, len(models), figsize=(3.6 * len(models), 3.4), squeeze=False)
+    for axis, (name, r) in zip(axes[0], models.items(), strict=True):
+        ks = sorted(float(k) for k in r["ours_ms"])
+        axis.plot(ks, [r["ours_ms"][str(k)] for k in ks], "o-", label="tatvpr-edge")
+        for peer, value in r.items():
+            if peer.endswith("_ms") and isinstance(value, float):
+                label = peer[:-3].replace("_", " ")
+                axis.axhline(value, linestyle="--", linewidth=1, color=f"C{len(axis.lines)}",
+                             label=label)  # fmt: skip
+        axis.set(title=name, xlabel="k (activations kept)", ylim=(0, None))
+    axes[0][0].set_ylabel("ms a frame, one thread")
+    axes[0][-1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--models", default=",".join(MODELS), help="comma-separated names")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--kernels", help="force a kernel variant, such as portable")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--plot", type=Path, help="write a PNG of latency against k")
+    arguments = parser.parse_args()
+    bench = KernelBench()
+    kernels = arguments.kernels or bench.best()
+    report: dict[str, Any] = {
+        "machine": platform.processor() or platform.machine(),
+        "kernels": kernels,
+        "clock": "thread CPU time",
+        "peak_gmacs": bench.peak_gmacs(kernels),
+        "layers": bench_layers(bench, kernels),
+        "models": {},
+    }
+    layers = report["layers"]
+    print(f"kernels {kernels}; measured int8 peak {report['peak_gmacs']:.1f} GMAC/s")
+    print(f"linear layers (384-wide, 257 tokens): k=.2 over dense "
+          f"{layers['sparse_0.2_over_dense']:.3f}, selection over dense "
+          f"{layers['select_over_dense']:.3f}")  # fmt: skip
+    for name in arguments.models.split(","):
+        report["models"][name] = bench_model(name, arguments.rounds, arguments.kernels)
+        print_model(name, report["models"][name])
+        if arguments.json:
+            arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    if arguments.plot:
+        plot(report, arguments.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Parts of tools/bench_peers.py, tools/bench_search.py and tools/roofline.py."""

@@ -1,0 +1,104 @@
+"""Builds tools/core_bench.c with the C core of this machine, and times single kernels with it."""
+
+from __future__ import annotations
+
+import atexit
+import platform
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, Source, core_sources
+from tatvpr_edge.spec.errors import ToolError
+
+TOOLS = Path(__file__).resolve().parent.parent
+ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Nanoseconds of thread CPU time: median and quartiles."""
+
+    median_ns: float
+    low_ns: float
+    high_ns: float
+
+
+class KernelBench:
+    """The benchmark program, compiled for this machine.
+
+    Raises:
+        ToolError: no C compiler, or it failed.
+    """
+
+    def __init__(self) -> None:
+        folder = tempfile.mkdtemp(prefix="tatvpr-bench-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        self.program = _build(Path(folder))
+
+    def time(
+        self,
+        kernels: str,
+        what: str,
+        tokens: int,
+        k_in: int,
+        n_out: int,
+        keep: float = 1.0,
+        group: int = 1,
+        rounds: int = 21,
+    ) -> Timing:
+        """One kernel; arguments as core_bench.c explains them."""
+        numbers = (tokens, k_in, n_out, keep, group, rounds)
+        return Timing(*self._run(kernels, what, *numbers))
+
+    def best(self) -> str:
+        """The fastest variant that this CPU can run."""
+        done = subprocess.run(
+            [str(self.program), "-", "list", *"000000"], capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()[0]
+
+    def peak_gmacs(self, kernels: str) -> float:
+        """Measured best rate of the variant's int8 multiply-accumulate (0: not written)."""
+        return self._run(kernels, "peak", 0, 0, 0, 0, 0, 0)[0]
+
+    def memory_gb_s(self) -> float:
+        """Measured rate at which one core reads memory."""
+        return self._run("portable", "memory", 0, 0, 0, 0, 0, 0)[0]
+
+    def _run(self, *arguments: object) -> list[float]:
+        command = [str(self.program), *(str(a) for a in arguments)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise ToolError(done.stderr.strip() or f"core_bench ended with {done.returncode}")
+        return [float(word) for word in done.stdout.split()]
+
+
+def _build(folder: Path) -> Path:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise ToolError("no C compiler: apt-get install gcc")
+    sources = core_sources(ARCHITECTURES.get(platform.machine(), "portable"))
+    for name in ("core_bench.c", "core_bench_peak.c"):
+        sources.append(Source(TOOLS / name, NUMERIC_FLAGS))
+
+    def compile_one(item: tuple[int, Source]) -> str:
+        target = folder / f"{item[0]}.o"
+        command = [compiler, "-O3", *item[1].flags, "-c", str(item[1].path), "-o", str(target)]
+        _check(command)
+        return str(target)
+
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, enumerate(sources)))
+    program = folder / "core_bench"
+    _check([compiler, *objects, "-o", str(program), "-pthread"])
+    return program
+
+
+def _check(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ToolError(f"{command[0]} failed: {done.stderr.strip().splitlines()[-1]}")
