@@ -15,12 +15,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tatvpr_edge.boards.loader import load
+from tatvpr_edge.compilers.mcu.flags import (
+    OPTIMISATION,
+    WARNINGS,
+    extra_flags,
+    has_no_libc,
+)
 from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, core_include, core_sources
 from tatvpr_edge.spec.errors import ToolError
 
 HERE = Path(__file__).resolve().parent
 FIRMWARE = HERE / "firmware"
-WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 EXIT_FAULT = 90
 EXIT_STACK = 91
 
@@ -50,37 +56,25 @@ class EmulatedBoard:
         return self.compiler.removesuffix("gcc") + "nm"
 
 
-def _arm(name: str, core: str, fpu: str, machine: str) -> EmulatedBoard:
+def _emulated(name: str) -> EmulatedBoard:
+    board = load(name)
+    if board.emulator is None:
+        raise ToolError(f"board {name} has no emulator")
     return EmulatedBoard(
         name=name,
-        compiler="arm-none-eabi-gcc",
-        package="gcc-arm-none-eabi",
-        flags=(f"-mcpu={core}", "-mthumb", "-mfloat-abi=hard", *((f"-mfpu={fpu}",) if fpu else ())),
-        qemu="qemu-system-arm",
-        qemu_package="qemu-system-arm",
-        machine=("-M", machine),
-        libraries=("-lc", "-lgcc"),
+        compiler=board.toolchain.gcc,
+        package=board.toolchain.gcc_package,
+        flags=(*board.toolchain.gcc_flags, *extra_flags(board)),
+        qemu=board.emulator.program,
+        qemu_package=board.emulator.package,
+        machine=board.emulator.arguments,
+        libraries=("-lgcc",) if has_no_libc(board) else ("-lc", "-lgcc"),
+        freestanding=has_no_libc(board),
     )
 
 
 BOARDS = {
-    board.name: board
-    for board in (
-        _arm("mps2-an500", "cortex-m7", "fpv5-sp-d16", "mps2-an500"),
-        _arm("mps2-an386", "cortex-m4", "fpv4-sp-d16", "mps2-an386"),
-        _arm("mps3-an547", "cortex-m55", "", "mps3-an547"),
-        EmulatedBoard(
-            name="riscv32-virt",
-            compiler="riscv64-unknown-elf-gcc",
-            package="gcc-riscv64-unknown-elf",
-            flags=("-march=rv32imac", "-mabi=ilp32", "-mcmodel=medany", "-ffreestanding"),
-            qemu="qemu-system-riscv32",
-            qemu_package="qemu-system-misc",
-            machine=("-M", "virt", "-bios", "none", "-m", "64M"),
-            libraries=("-lgcc",),
-            freestanding=True,
-        ),
-    )
+    name: _emulated(name) for name in ("mps2-an500", "mps2-an386", "mps3-an547", "riscv32-virt")
 }
 
 
@@ -125,8 +119,8 @@ class Workshop:
         made = []
         for source, flags in sources:
             command = [
-                compiler, *board.flags, "-O3", *WARNINGS, "-ffunction-sections", "-fdata-sections",
-                "-fno-tree-loop-distribute-patterns", *flags, *extra, f"-I{core_include()}",
+                compiler, *board.flags, *OPTIMISATION, *WARNINGS, *flags, *extra,
+                f"-I{core_include()}",
             ]  # fmt: skip
             key = hashlib.sha256("\0".join([*command, str(source)]).encode()).hexdigest()[:12]
             target = self.folder / f"{board.name}-{source.stem}-{key}.o"

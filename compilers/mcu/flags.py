@@ -1,0 +1,28 @@
+"""Compiler flags of microcontroller builds beyond those in a board's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tatvpr_edge.boards.board import Board
+
+#: Headers for toolchains that come without a C library.
+HEADERS = Path(__file__).resolve().parent / "freestanding"
+
+#: Every object, in this order before the source's own flags.
+OPTIMISATION = ("-O3", "-ffunction-sections", "-fdata-sections", "-fno-tree-loop-distribute-patterns")
+
+#: The library is clean under these.
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
+
+
+def has_no_libc(board: Board) -> bool:
+    """Whether the board's GCC comes without a C library (Debian's RISC-V package)."""
+    return board.cpu.architecture.startswith("riscv")
+
+
+def extra_flags(board: Board) -> tuple[str, ...]:
+    """Flags that follow the board's own."""
+    if has_no_libc(board):
+        return ("-mcmodel=medany", "-ffreestanding", f"-I{HEADERS}")
+    return ()
