@@ -95,7 +95,7 @@ void tatvpr_avx2_gelu(const float *x, int32_t count, float *y) {
 static __m256i rounded(const float *x, __m256 s, __m256 inverse) {
     const __m256 v = _mm256_loadu_ps(x);
     __m256 product = _mm256_mul_ps(v, inverse);
-    const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    enum { nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }; /* clang wants a constant */
     __m256 whole = _mm256_round_ps(product, nearest);
     const __m256 sign = _mm256_set1_ps(-0.0f);
     const __m256 away = _mm256_andnot_ps(sign, _mm256_sub_ps(product, whole)); /* in 0 .. 0.5 */
