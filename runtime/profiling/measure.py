@@ -242,7 +242,7 @@ class _Profiler:
                 "model_hash": manifest.model.hash,
                 "board": manifest.board,
                 "files_hash": files_hash(artifact),
-                "kernels": getattr(self._localizer.backend, "kernels", None),
+                "kernels": self._kernels(),
                 "backend": self._localizer.backend.name,
             },
             "device": {
@@ -315,8 +315,8 @@ class _Profiler:
         while len(starts_s) < self._plan.repeats or time.monotonic() - start_s < seconds:
             if time.monotonic() - start_s > 100.0 and len(starts_s) >= 10:
                 break  # the power history reaches back two minutes
+            starts_s.append(time.monotonic())  # first, so that spans of a trace never overlap
             begin = time.perf_counter()
-            starts_s.append(time.monotonic())
             localizer.describe(frames[len(starts_s) % len(frames)])
             latencies_ms.append((time.perf_counter() - begin) * 1e3)
         end_s = time.monotonic()
@@ -349,8 +349,8 @@ class _Profiler:
             self._events.append(
                 {
                     "name": f"describe {setting.text()}",
-                    "start_s": round(start_s - self._zero_s, 6),
-                    "ms": round(ms, 4),
+                    "start_s": round(start_s - self._zero_s, 9),
+                    "ms": round(ms, 6),
                     "k": setting.k,
                     "tokens": setting.tokens,
                 }
@@ -441,6 +441,13 @@ class _Profiler:
 
     def _sampler_points(self) -> list[TimedPower]:
         return [TimedPower(at or 0.0, mw) for at, mw in self._power]
+
+    def _kernels(self) -> str | None:
+        """The kernel variant in use, where the backend has such."""
+        library = getattr(self._localizer.backend, "library", None)
+        if library is None:
+            return None
+        return str(library.kernels or library.usable_kernels()[0])
 
     def _macs(self, setting: Setting) -> int | None:
         for point in self._localizer.artifact.manifest.compute:

@@ -131,7 +131,9 @@ def manifest_profile(document: Mapping[str, Any]) -> dict[str, Any]:
             kept["invalid"] = point.get("invalid", "")
         points.append(kept)
     device = {key: value for key, value in document["device"].items() if value not in (None, "")}
-    device["backend"] = document["artifact"].get("backend")
+    for key in ("backend", "kernels"):
+        if document["artifact"].get(key):
+            device[key] = document["artifact"][key]
     if "recall" in document:
         device["recall_of"] = document["recall"]["what"]
     return {"device": device, "points": points}

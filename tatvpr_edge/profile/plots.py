@@ -15,7 +15,7 @@ __all__ = ["Mark", "Series", "line_plot", "nice_ticks", "stacked_bars"]
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 34, 46
-SERIES_COLOURS = 6
+SERIES_COLOURS = 7
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ def line_plot(
     parts = frame.draw(x_label, y_label)
     for n, one in enumerate(series):
         parts += _draw_series(frame, one, n % SERIES_COLOURS)
+    parts += _labels(frame, marks)
     if len([one for one in series if one.name]) > 1:
         parts += _legend([one.name for one in series if one.marks])
     return _svg(name, title, parts)
@@ -147,17 +148,40 @@ def _draw_series(frame: _Frame, series: Series, colour: int) -> list[str]:
             f'<circle class="mark {kind} s{colour}" cx="{x:.1f}" cy="{y:.1f}" r="4.5">'
             f"{tip}</circle>"
         )
-        if mark.label:
-            near_right = x > WIDTH - RIGHT - 60
-            parts.append(
-                _text(
-                    x - 8 if near_right else x + 8,
-                    y - 7,
-                    mark.label,
-                    "note end" if near_right else "note",
-                )
-            )
     return parts
+
+
+def _labels(frame: _Frame, marks: Sequence[Mark]) -> list[str]:
+    """Every label beside its mark, where it covers no mark and no other label, if it can."""
+    taken = [
+        (frame.x(m.x) - 5, frame.y(m.y) - 5, frame.x(m.x) + 5, frame.y(m.y) + 5) for m in marks
+    ]
+    parts = []
+    for mark in marks:
+        if not mark.label:
+            continue
+        x, y, wide = frame.x(mark.x), frame.y(mark.y), 6.2 * len(mark.label)
+        best, least = None, math.inf
+        for side, drop in ((1, 16), (-1, -7), (1, -7), (-1, 16), (1, 30), (-1, -21)):
+            left = x + 7 if side > 0 else x - 7 - wide
+            box = (left, y + drop - 11, left + wide, y + drop + 2)
+            outside = max(0.0, LEFT - box[0]) + max(0.0, box[2] - WIDTH + RIGHT)
+            outside += max(0.0, TOP - box[1]) + max(0.0, box[3] - HEIGHT + BOTTOM)
+            cost = 1000.0 * outside + sum(_overlap(box, other) for other in taken)
+            if cost < least:
+                best, least = (side, drop, box), cost
+        assert best is not None
+        side, drop, box = best
+        taken.append(box)
+        classes = "note" if side > 0 else "note end"
+        parts.append(_text(x + 7 * side, y + drop, mark.label, classes))
+    return parts
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    high = min(a[3], b[3]) - max(a[1], b[1])
+    return wide * high if wide > 0 and high > 0 else 0.0
 
 
 def stacked_bars(
@@ -173,7 +197,8 @@ def stacked_bars(
         return _svg(name, title, _empty(missing or "not measured"))
     names = list(dict.fromkeys(part for _, parts in rows for part, _ in parts))
     ticks = nice_ticks(0.0, max(totals))
-    left, span = 110, WIDTH - 110 - RIGHT
+    left = min(220.0, 22 + 6.4 * max(len(label) for label, _ in rows))
+    span = WIDTH - left - RIGHT
     legend_height = 16 * math.ceil(len(names) / 3)
     bottom = BOTTOM + legend_height
     height = max(HEIGHT, TOP + 26 * len(rows) + bottom + 10)

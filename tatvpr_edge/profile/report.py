@@ -14,10 +14,12 @@ __all__ = ["pareto_front", "to_html"]
 _STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --card: #f7f8fa; --ink: #1c2430;
   --soft: #5b6675; --grid: #dfe3e8; --warn: #9a3412;
-  --c0: #2563a8; --c1: #c2571a; --c2: #2f855a; --c3: #8b4fb3; --c4: #b7791f; --c5: #3f8f9b; }
+  --c0: #2563a8; --c1: #c2571a; --c2: #2f855a; --c3: #8b4fb3; --c4: #b7791f; --c5: #3f8f9b;
+  --c6: #8a94a3; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14181e; --card: #1c222b; --ink: #e6eaf0;
   --soft: #9aa6b5; --grid: #333c48; --warn: #fdba74;
-  --c0: #6ba7e8; --c1: #ee9560; --c2: #68c394; --c3: #c08be0; --c4: #e0b050; --c5: #6cc0cc; } }
+  --c0: #6ba7e8; --c1: #ee9560; --c2: #68c394; --c3: #c08be0; --c4: #e0b050; --c5: #6cc0cc;
+  --c6: #7d8896; } }
 body { margin: 0 auto; padding: 28px 20px 60px; max-width: 1020px; background: var(--paper);
   color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "DejaVu Sans", sans-serif; }
 h1 { font-size: 24px; margin: 0 0 2px; } h2 { font-size: 17px; margin: 34px 0 10px; }
@@ -40,6 +42,7 @@ svg .tick, svg .label { fill: var(--soft); } .middle { text-anchor: middle; }
 .line { fill: none; stroke-width: 2; } .spread { stroke-width: 1.5; opacity: .55; }
 .s0 { --own: var(--c0); } .s1 { --own: var(--c1); } .s2 { --own: var(--c2); }
 .s3 { --own: var(--c3); } .s4 { --own: var(--c4); } .s5 { --own: var(--c5); }
+.s6 { --own: var(--c6); }
 .line, .spread { stroke: var(--own); } .bar { fill: var(--own); }
 .mark.solid { fill: var(--own); stroke: var(--card); }
 .mark.hollow { fill: var(--card); stroke: var(--own); stroke-width: 2; stroke-dasharray: 2 2; }
@@ -255,10 +258,8 @@ def _pareto(
         )
         for point, (x, y) in zip(known, pairs, strict=True)
     ]
-    front = Series("on the front", [mark for i, mark in enumerate(marks) if i in best])
-    rest = Series(
-        "beaten by another", [m for i, m in enumerate(marks) if i not in best], joined=False
-    )
+    front = Series("front", [mark for i, mark in enumerate(marks) if i in best])
+    rest = Series("beaten", [m for i, m in enumerate(marks) if i not in best], joined=False)
     return line_plot(name, title, x_label, "Recall@1, %", [front, rest], missing, from_zero=False)
 
 
@@ -292,7 +293,7 @@ def _conditions(document: Mapping[str, Any]) -> str:
     clocks = device.get("clock_mhz") or []
     facts = {
         "model": f"{artifact['model']} {artifact['model_hash'][:12]}",
-        "backend": artifact.get("backend"),
+        "backend": " ".join(filter(None, (artifact.get("backend"), artifact.get("kernels")))),
         "power mode": device.get("power_mode"),
         "clock governor": device.get("scaling_governor"),
         "clocks": ", ".join(f"{mhz:.0f}" for mhz in clocks) + " MHz" if clocks else None,

@@ -1,0 +1,268 @@
+"""A real artifact is profiled: here, with a power sensor made of files, and as a board would be."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import board_trees as boards
+import pytest
+from click.testing import CliRunner
+from test_profile_files import check_trace
+
+from tatvpr_edge.cli import main
+from tatvpr_edge.cli.profile import command
+from tatvpr_edge.deploy.transport import LocalTransport
+from tatvpr_edge.profile.document import check_document
+from tatvpr_edge.profile.remote import profile_on
+from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.runtime.profile import main as board_main
+from tatvpr_edge.runtime.profile import settings_from_text
+from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
+from tatvpr_edge.runtime.telemetry import Sampler
+from tatvpr_edge.spec.artifact import MANIFEST, read_artifact
+from tatvpr_edge.spec.errors import DeployError, UsageError
+
+QUICK = Plan(
+    (Setting(1.0), Setting(0.2)), warmup=2, repeats=20, power_seconds=1.0, idle_s=0.6, attempts=1
+)
+
+
+@contextmanager
+def board_that_draws(root: Path, draw: dict[str, float]) -> Iterator[Sampler]:
+    """A monitor in files, whose power follows ``draw["mw"]`` every few milliseconds."""
+    monitor = boards.ina3221(root, {1: ("VDD_IN", 5000, 200)})
+    ended = threading.Event()
+
+    def follow() -> None:
+        n = 0
+        while not ended.wait(0.005):
+            n += 1
+            boards.put(monitor, "next", draw["mw"] / 5.0 + n % 2)
+            (monitor / "next").replace(monitor / "curr1_input")
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        with Sampler(root=str(root), interval_s=0.03, cpu_share=1.0) as sampler:
+            yield sampler
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_where_no_power_is_readable_there_is_latency_and_the_reason(
+    tiny_artifact: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bare").mkdir()
+    document = profile_artifact(tiny_artifact, QUICK, root=str(tmp_path / "bare"))
+    check_document(document, "the profile")
+    assert [point["k"] for point in document["points"]] == [1.0, 0.2]
+    for point in document["points"]:
+        latency = point["latency_ms"]
+        assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+        assert latency["count"] == 20
+        assert point["energy_mj"] is None
+        assert point["macs"] > 0
+        assert {"frame", "patch_embed", "blocks.0.qkv"} <= {x["name"] for x in point["layers"]}
+    assert document["points"][0]["macs"] > document["points"][1]["macs"]
+    assert document["device"]["power_note"].startswith("latency only: no power source")
+    json.dumps(document, allow_nan=False)
+
+
+def test_energy_is_measured_with_the_idle_board_subtracted(
+    tiny_artifact: Path, tmp_path: Path
+) -> None:
+    draw = {"mw": 1000.0}
+
+    def progress(what: str, done: int, of: int) -> None:
+        draw["mw"] = 3500.0 if what.startswith("k=") else 1000.0
+
+    with board_that_draws(tmp_path / "board", draw) as sampler:
+        document = profile_artifact(tiny_artifact, QUICK, sampler=sampler, progress=progress)
+    device = document["device"]
+    assert device["power_source"] == "ina VDD_IN"
+    assert device["idle_mw"] == pytest.approx(1000.0, rel=0.1)
+    for point in document["points"]:
+        assert point["power_mw"] == pytest.approx(3500.0, rel=0.1)
+        # Back to back, a query lasts as long as its latency: 2.5 W of it are the query's own.
+        expected_mj = 2500.0 * point["latency_ms"]["mean"] / 1e3
+        assert point["energy_mj"] == pytest.approx(expected_mj, rel=0.2)
+        assert point["energy_gross_mj"] > point["energy_mj"]
+    assert len(document["power"]) > 20
+
+
+def test_a_throttled_run_is_marked(tiny_artifact: Path, tmp_path: Path) -> None:
+    root = tmp_path / "hot"
+    counter = "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
+    boards.put(root, counter, 4)
+    started = threading.Event()
+
+    def progress(what: str, done: int, of: int) -> None:
+        started.set()
+
+    def heat() -> None:
+        started.wait(30)
+        for n in itertools.count(5):
+            boards.put(root, "next", n)
+            (root / "next").replace(root / counter)
+            if stop.wait(0.002):
+                return
+
+    stop = threading.Event()
+    thread = threading.Thread(target=heat)
+    thread.start()
+    try:
+        document = profile_artifact(tiny_artifact, QUICK, root=str(root), progress=progress)
+    finally:
+        stop.set()
+        thread.join()
+    for point in document["points"]:
+        assert not point["valid"]
+        assert "thermal throttle events" in point["invalid"]
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def test_the_command_writes_every_file_and_the_artifacts_profile(
+    tiny_artifact: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    ran = run(tiny_artifact, "--k", "1,.2", "--repeats", "20", "--warmup", "1", "-o", out,
+              "--recall", "none", "--json")  # fmt: skip
+    assert ran.exit_code == 0, ran.output
+    printed = json.loads(ran.stdout)
+    document = json.loads((out / "profile.json").read_text())
+    assert printed == {**document, "files": str(out)}
+    assert len(list(csv.DictReader((out / "profile.csv").read_text().splitlines()))) == 2
+    check_trace(json.loads((out / "trace.json").read_text()))
+    assert "plot-latency" in (out / "report.html").read_text()
+    manifest = read_artifact(tiny_artifact).manifest
+    assert [point["k"] for point in manifest.profile["points"]] == [1.0, 0.2]
+    with Localizer(tiny_artifact, k="auto", preset="battery-saver") as localizer:
+        assert localizer.governor is not None
+        assert localizer.governor.choose().k == 0.2
+
+
+def test_no_write_leaves_the_artifact_as_it_was(tiny_artifact: Path, tmp_path: Path) -> None:
+    before = (tiny_artifact / "manifest.json").read_bytes()
+    ran = run(tiny_artifact, "--k", "1", "--repeats", "3", "-o", tmp_path / "out", "--no-write",
+              "--recall", "none")  # fmt: skip
+    assert ran.exit_code == 0, ran.output
+    assert "left as it is" in ran.stdout
+    assert (tiny_artifact / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_recall_on_the_shipped_places(tiny_artifact: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = run(tiny_artifact, "--k", "1", "--repeats", "3", "-o", out)
+    assert ran.exit_code == 0, ran.output
+    (point,) = json.loads((out / "profile.json").read_text())["points"]
+    assert 0.0 < point["recall"] <= 1.0  # random weights recall little, but not nothing
+    assert "98 queries, 49 places" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--k", "0"], "above 0 and at most 1"),
+        (["--k", "1.5"], "above 0 and at most 1"),
+        (["--tokens", "fast"], "fast"),
+        (["--recall", "nowhere.json"], "nowhere.json"),
+        (["--k", "0.01"], "was built for 0.05 to 1"),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    tiny_artifact: Path, words: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["profile", str(tiny_artifact), "--repeats", "1", *words]) in (1, 2)
+    error = capfd.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert said in error
+
+
+def test_a_signed_artifact_is_refused_before_it_is_measured(
+    tiny_artifact: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tiny_artifact / "manifest.sig").write_text("a signature\n")
+    assert main(["profile", str(tiny_artifact)]) == 1
+    assert "is signed" in capfd.readouterr().err
+
+
+def test_the_boards_own_command(tiny_artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--k", "1,.2", "--tokens", "1,.5", "--repeats", "3", "--warmup", "0"]
+    assert board_main([str(tiny_artifact), *words]) == 0
+    captured = capsys.readouterr()
+    document = check_document(json.loads(captured.out), "what the board printed")
+    assert [(p["k"], p["tokens"]) for p in document["points"]] == [
+        (1.0, 1.0), (0.2, 1.0), (1.0, 0.5), (0.2, 0.5)
+    ]  # fmt: skip
+    assert board_main([str(tiny_artifact), "--k", "fast"]) == 1
+    assert capsys.readouterr().err.startswith("error: k 'fast'")
+
+
+def deployed(root: Path, artifact: Path) -> None:
+    """What a deploy leaves: current -> releases/ID with the artifact."""
+    (root / "releases/one").mkdir(parents=True)
+    (root / "releases/one/artifact").symlink_to(artifact)
+    (root / "current").symlink_to("releases/one")
+
+
+def test_a_board_measures_its_live_release(tiny_artifact: Path, tmp_path: Path) -> None:
+    root = tmp_path / "board with spaces"
+    deployed(root, tiny_artifact)
+    told: list[str] = []
+    plan = Plan((Setting(1.0), Setting(0.2)), warmup=0, repeats=3)
+    document = profile_on(
+        LocalTransport(), tiny_artifact, plan, str(root), sys.executable, tell=told.append
+    )
+    assert [point["k"] for point in document["points"]] == [1.0, 0.2]
+    assert any(line.startswith("k=0.2") for line in told)
+
+
+def test_a_board_without_a_release_or_with_another(tiny_artifact: Path, tmp_path: Path) -> None:
+    plan = Plan((Setting(1.0),), warmup=0, repeats=1)
+    with pytest.raises(DeployError, match="nothing is deployed"):
+        profile_on(LocalTransport(), tiny_artifact, plan, str(tmp_path), sys.executable)
+    root, other = tmp_path / "root", tmp_path / "other"
+    deployed(root, tiny_artifact)
+    with pytest.raises(DeployError, match="exit status 127"):
+        profile_on(LocalTransport(), tiny_artifact, plan, str(root), "no-such-python")
+    shutil.copytree(tiny_artifact, other)
+    golden = next((other / "golden").glob("*.rgb"))
+    golden.write_bytes(bytes(255 - byte for byte in golden.read_bytes()))
+    manifest = json.loads((other / MANIFEST).read_text())
+    for entry in manifest["files"]:
+        if entry["path"] == f"golden/{golden.name}":
+            entry["sha256"] = hashlib.sha256(golden.read_bytes()).hexdigest()
+    (other / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(DeployError, match="runs another artifact"):
+        profile_on(LocalTransport(), other, plan, str(root), sys.executable)
+
+
+def test_settings_are_read_from_text() -> None:
+    assert settings_from_text("1,.2", "1,.5") == (
+        Setting(1.0, 1.0), Setting(0.2, 1.0), Setting(1.0, 0.5), Setting(0.2, 0.5)
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="fractions with commas"):
+        settings_from_text("1;2")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"settings": ()}, {"settings": (Setting(0.0),)}, {"repeats": 0}, {"attempts": 99}]
+)
+def test_impossible_plans_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Plan(**wrong)
