@@ -219,12 +219,7 @@ class Agent:
         self._step("install")
         name = self.installed or Assembly(self.store, self.table).install()
         self.installed = name
-        floor = manifest.serial if signer is not None else None
-        if floor is not None and message.get("allow_older"):
-            self.switch.set_floor(floor)
-        answer = self._make_live(name, message, floor)
-        answer["signer"] = signer
-        return answer
+        return self._go_live(name, message, manifest, signer)
 
     def rollback(self, message: dict[str, Any]) -> dict[str, Any]:
         """Make the previous release, or the one named, live."""
@@ -242,16 +237,7 @@ class Agent:
         if fault is not None:
             raise DeployError(f"release {name} is damaged: {fault}: deploy it again instead")
         manifest, signer = self._check(self.store.release(name), message, allow_older=True)
-        before = deployed.lowest_serial(Path(self.store.root))
-        if signer is not None:
-            self.switch.set_floor(manifest.serial)
-        try:
-            answer = self._make_live(name, message, manifest.serial if signer else None)
-        except BaseException:
-            self.switch.raise_floor(before)
-            raise
-        answer["signer"] = signer
-        return answer
+        return self._go_live(name, {**message, "allow_older": True}, manifest, signer)
 
     def status(self, message: dict[str, Any]) -> dict[str, Any]:
         """What is installed. Takes no lock and changes nothing."""
@@ -358,6 +344,22 @@ class Agent:
                 f"the artifact is for board {manifest.board} ({wanted}), this board is {have}: "
                 "build it with --board for this one"
             )
+
+    def _go_live(
+        self, name: str, message: dict[str, Any], manifest: Manifest, signer: str | None
+    ) -> dict[str, Any]:
+        """Make ``name`` live. Where an older one is meant, the guard against older ones is lowered
+        first, because ``Localizer`` obeys it too, and raised again if the release does not stay."""
+        guard = deployed.lowest_serial(Path(self.store.root))
+        floor = manifest.serial if signer is not None else None
+        if floor is not None and message.get("allow_older"):
+            self.switch.set_floor(floor)
+        try:
+            answer = self._make_live(name, message, floor)
+        except BaseException:
+            self.switch.raise_floor(guard)
+            raise
+        return {**answer, "signer": signer}
 
     def _make_live(self, name: str, message: dict[str, Any], floor: int | None) -> dict[str, Any]:
         live = self.switch.live()

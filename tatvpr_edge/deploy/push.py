@@ -112,7 +112,7 @@ def deploy(
         result.connect_s = time.monotonic() - started
         started = time.monotonic()
         travels = _runtime_travels(options, hello)
-        release = make_release(artifact, place_map, travels, options.wheel, options.python)
+        release = make_release(artifact, place_map, travels, options.wheel, session.python)
         answer = session.ask(
             {
                 "op": "begin",

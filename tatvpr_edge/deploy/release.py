@@ -87,14 +87,18 @@ def flash_tool(board: str) -> str:
 
 
 def make_release(
-    artifact: Artifact, place_map: str | Path | None, runtime: bool, wheel: Path | None, python: str
+    artifact: Artifact,
+    place_map: str | Path | None,
+    runtime: bool,
+    wheel: Path | None,
+    python: list[str],
 ) -> Release:
     """List and hash every file of a release.
 
     Args:
         runtime: whether this package's runtime travels along.
         wheel: take the runtime from this wheel instead of from the package that is running.
-        python: the board's Python, for the release's own ``python`` script.
+        python: the board's Python, words of a command, for the release's own ``python`` script.
 
     Raises:
         DeployError, MapError, ArtifactError: a source is missing or cannot be read.
@@ -110,7 +114,7 @@ def make_release(
     if runtime:
         found = _wheel_members(wheel) if wheel is not None else _package_members()
         sources.update({f"{deployed.RUNTIME}/{name}": source for name, source in found})
-    words = " ".join(shlex.quote(word) for word in shlex.split(python))
+    words = " ".join(shlex.quote(word) for word in python)
     sources[deployed.PYTHON] = _PYTHON.format(python=words).encode("utf-8")
     rows = [_row(path, source) for path, source in sources.items()]
     manifest = artifact.manifest

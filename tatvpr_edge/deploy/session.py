@@ -109,6 +109,21 @@ def agent_modules() -> list[tuple[str, str]]:
     return modules
 
 
+def python_words(python: str) -> list[str]:
+    """The board's Python, a command, as its words.
+
+    Raises:
+        DeployError: it has none, or a quote is not closed.
+    """
+    try:
+        words = shlex.split(python)
+    except ValueError as error:
+        raise DeployError(f"--python {python[:80]!r}: {str(error).lower()}") from None
+    if not words:
+        raise DeployError("--python is empty: name the board's Python, such as python3")
+    return words
+
+
 @functools.lru_cache(maxsize=64)
 def _bare(text: str) -> str:
     """A module without comments and docstrings: a second deploy sends little but the agent."""
@@ -138,9 +153,7 @@ class Session:
         modules: list[tuple[str, str]] | None = None,
     ) -> None:
         self.transport = transport
-        self.python = shlex.split(python)
-        if not self.python:
-            raise DeployError("--python is empty: name the board's Python, such as python3")
+        self.python = python_words(python)
         self._on_event = on_event
         self._messages: queue.Queue[dict[str, Any] | str] = queue.Queue()
         self._greeted = threading.Event()

@@ -1,0 +1,508 @@
+"""What is malicious, altered or merely strange: refused or handled, and nothing of it is run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.board import Sshd, live_content, local_transport, make_artifact, quick_options
+from tatvpr_edge.deploy.push import deploy, revoke, rollback, status, trust
+from tatvpr_edge.deploy.session import Session, agent_modules
+from tatvpr_edge.deploy.table import Row, Table, make_table, parse_table
+from tatvpr_edge.runtime.signature import artifact_verifier, check_trust, sign_artifact
+from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError, TatvprError
+
+HOSTILE = [
+    "two words",
+    "quote's \" ` back\\slash",
+    "$(touch PWNED)",
+    "; touch PWNED #",
+    "a\nb\ntouch PWNED",
+    "&& touch PWNED |",
+    "-rf",
+    "~root",
+    "*?[a-z]",
+    "%n%s",
+    "ünïcödé ☃",
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_run(ram_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test of this file may leave a file PWNED where it would appear."""
+    monkeypatch.chdir(ram_path)
+    yield
+    for folder in (ram_path, Path.home(), Path("/")):
+        assert not list(folder.glob("*PWNED*")) or folder == ram_path
+    assert not (ram_path / "PWNED").exists()
+
+
+# ---- names -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_strange_paths_on_both_ends_are_just_paths(
+    ram_path: Path, sshd: Sshd, wheel: Path, name: str
+) -> None:
+    here = ram_path / name
+    here.mkdir()
+    artifact = make_artifact(here / name)
+    own = here / (name + ".whl")
+    shutil.copy(wheel, own)
+    root = here / "root"
+    options = quick_options(root, own)
+    deploy(sshd.transport(), here / name, None, options)
+    assert live_content(root) == artifact.manifest.model.hash
+    assert status(sshd.transport(), options)["root"] == str(root)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_strange_words_where_a_name_is_wanted_are_refused(
+    ram_path: Path, wheel: Path, name: str
+) -> None:
+    options = quick_options(ram_path / "root", wheel)
+    deploy(local_transport(), make_artifact(ram_path / "a"), None, options)
+    with pytest.raises(DeployError, match=r"no earlier release|is not installed"):
+        rollback(local_transport(), name, options)
+    with pytest.raises(SignatureError, match="is no name of a key"):
+        trust(local_transport(), name, "ssh-ed25519 AAAA", options=options)
+    with pytest.raises(SignatureError, match="not an OpenSSH public key"):
+        revoke(local_transport(), name, options)
+    with pytest.raises(TatvprError):
+        deploy(local_transport(), ram_path / name, None, options)
+    for python in (name, "'" + name, shlex.quote(name)):
+        with pytest.raises(DeployError):
+            status(local_transport(), replace(options, python=python))
+
+
+BAD_PATHS = [
+    "../x",
+    "/etc/cron.d/x",
+    "artifact/../../x",
+    "artifact//x",
+    "artifact/./x",
+    "artifact/x/",
+    "",
+    ".",
+    "releases/x",
+    "lock",
+    "artifact/.hidden",
+    "artifact/-rf",
+    "artifact/a b",
+    "artifact/a\x00b",
+    "artifact/a\nb",
+    "artifact/" + "a" * 200,
+    "artifact",
+    "map.placemap/x",
+    "python/x",
+    7,
+    None,
+]
+
+
+@pytest.mark.parametrize("path", BAD_PATHS)
+def test_paths_that_climb_are_refused_by_the_board(ram_path: Path, path: Any) -> None:
+    digest = "0" * 64
+    table = {"format": 1, "label": "micro", "files": [[path, 1, digest, 0]]}
+    with Session(local_transport(), shlex.quote(sys.executable)) as session:
+        session.hello(str(ram_path / "root"))
+        with pytest.raises(DeployError):
+            session.ask({"op": "begin", "table": table})
+        # and the agent still answers
+        assert session.ask({"op": "status"})["live"] is None
+    assert not (ram_path / "root").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": "../x"},
+        {"label": "-x"},
+        {"label": "a/b"},
+        {"label": None},
+        {"files": [["artifact/a", -1, "0" * 64, 0]]},
+        {"files": [["artifact/a", True, "0" * 64, 0]]},
+        {"files": [["artifact/a", 1, "0" * 63, 0]]},
+        {"files": [["artifact/a", 1, "0" * 64, 0]] * 2},
+        {"files": [["artifact/a", 1, "0" * 64, 0], ["artifact/a/b", 1, "0" * 64, 0]]},
+        {"files": "x"},
+        {"files": [["artifact/a"]]},
+        {"format": 2},
+    ],
+)
+def test_malformed_tables_are_refused(change: dict[str, Any]) -> None:
+    good = {"format": 1, "label": "micro", "files": [["artifact/a", 1, "0" * 64, 0]]}
+    parse_table(good)
+    with pytest.raises(DeployError):
+        parse_table({**good, **change})
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+        max_leaves=20,
+    )
+)
+def test_any_json_is_a_table_or_refused(document: Any) -> None:
+    with contextlib.suppress(DeployError):
+        assert isinstance(parse_table(document), Table)
+
+
+def test_a_releases_name_holds_all_its_content() -> None:
+    rows = [Row("artifact/a", 1, "0" * 64), Row("artifact/b", 2, "1" * 64)]
+    names = {
+        make_table("m", rows).name,
+        make_table("m", [rows[0]]).name,
+        make_table("m", [replace(rows[0], bytes=2), rows[1]]).name,
+        make_table("m", [replace(rows[0], sha256="2" * 64), rows[1]]).name,
+        make_table("m", [replace(rows[0], executable=True), rows[1]]).name,
+        make_table("n", rows).name,
+    }
+    assert len(names) == 6
+    assert make_table("m", rows[::-1]).name == make_table("m", rows).name
+
+
+# ---- planted things ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["releases", "staging", "trash", "trust", "root"])
+def test_a_link_in_place_of_a_folder_of_the_root_is_refused(
+    ram_path: Path, wheel: Path, what: str
+) -> None:
+    outside = ram_path / "outside"
+    outside.mkdir()
+    root = ram_path / "root"
+    options = quick_options(root, wheel)
+    artifact = make_artifact(ram_path / "a")
+    if what == "root":
+        # The user's own choice of a place: followed, once.
+        root.symlink_to(outside)
+        deploy(local_transport(), artifact, None, options)
+        assert live_content(root) == artifact.manifest.model.hash
+        return
+    root.mkdir()
+    (root / what).symlink_to(outside)
+    with pytest.raises(DeployError, match="is not a folder: move it away"):
+        deploy(local_transport(), artifact, None, options)
+    assert not list(outside.iterdir())
+
+
+def test_links_planted_in_a_half_assembled_release_are_removed(ram_path: Path, wheel: Path) -> None:
+    artifact = make_artifact(ram_path / "a")
+    first = quick_options(ram_path / "first", wheel)
+    name = deploy(local_transport(), artifact, None, first).release
+    secret = ram_path / "secret"
+    secret.mkdir()
+    (secret / "weights.bin").write_bytes(b"mine")
+    for planted in ("tree", "parts", "tree/artifact", "tree/artifact/weights.bin", "hard"):
+        root = ram_path / ("root-" + planted.replace("/", "-"))
+        staged = root / "staging" / name
+        staged.mkdir(parents=True)
+        if planted == "hard":
+            (staged / "tree" / "artifact").mkdir(parents=True)
+            os.link(secret / "weights.bin", staged / "tree" / "artifact" / "weights.bin")
+        else:
+            (staged / planted).parent.mkdir(parents=True, exist_ok=True)
+            target = secret / "weights.bin" if planted.endswith(".bin") else secret
+            (staged / planted).symlink_to(target)
+        done = deploy(local_transport(), artifact, None, quick_options(root, wheel))
+        assert live_content(root) == artifact.manifest.model.hash
+        assert any("was removed" in text for text in done.warnings), planted
+        assert os.listdir(secret) == ["weights.bin"]
+        assert (secret / "weights.bin").read_bytes() == b"mine"
+
+
+def test_a_root_that_others_may_write_is_refused(ram_path: Path, wheel: Path) -> None:
+    root = ram_path / "root"
+    root.mkdir()
+    root.chmod(0o777)
+    with pytest.raises(DeployError, match="can be written by another user"):
+        deploy(local_transport(), make_artifact(ram_path / "a"), None, quick_options(root, wheel))
+
+
+# ---- altered content ---------------------------------------------------------------------------
+
+
+def test_one_altered_byte_in_any_file_is_refused_before_sending(
+    ram_path: Path, wheel: Path
+) -> None:
+    artifact = make_artifact(ram_path / "a")
+    options = quick_options(ram_path / "root", wheel)
+    for entry in artifact.manifest.files:
+        path = ram_path / "a" / entry.path
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(ArtifactError):
+            deploy(local_transport(), ram_path / "a", None, options)
+        path.write_bytes(data)
+    assert not (ram_path / "root").exists()
+
+
+def test_one_altered_byte_in_any_file_on_its_way_is_refused_by_the_board(
+    ram_path: Path, wheel: Path, faults: Any
+) -> None:
+    artifact = make_artifact(ram_path / "a")
+    root = ram_path / "root"
+    options = quick_options(root, wheel)
+    for entry in artifact.manifest.files:
+        modules = agent_modules()
+        flip = (
+            "\ndef _flip(self, index, offset, chunks, real=Assembly.receive):\n"
+            f"    if self.table.rows[index].path == 'artifact/{entry.path}':\n"
+            "        chunks = (bytes([c[0] ^ 1]) + c[1:] for c in chunks)\n"
+            "    real(self, index, offset, chunks)\n"
+            "Assembly.receive = _flip\n"
+        )
+        place = [name for name, _ in modules].index("tatvpr_edge.deploy.assembly")
+        modules[place] = (modules[place][0], modules[place][1] + flip)
+        with pytest.raises(DeployError, match=f"artifact/{entry.path} is not what was sent"):
+            deploy(local_transport(), artifact, None, replace(options, modules=modules))
+        faults.check(root, {None}, entry.path)
+    # What arrived whole is kept, and only the altered file is sent again.
+    done = deploy(local_transport(), artifact, None, options)
+    assert live_content(root) == artifact.manifest.model.hash
+    assert done.reused_bytes > 0
+
+
+def test_one_altered_byte_in_any_installed_file_is_found(ram_path: Path, wheel: Path) -> None:
+    root = ram_path / "root"
+    options = quick_options(root, wheel)
+    name = deploy(local_transport(), make_artifact(ram_path / "a"), None, options).release
+    deploy(local_transport(), make_artifact(ram_path / "b", b"b"), None, options)
+    release = root / "releases" / name
+    files = [path for path in release.rglob("*") if path.is_file()]
+    assert len(files) > 8
+    with Session(local_transport(), shlex.quote(sys.executable)) as session:
+        session.hello(str(root))
+        for path in files:
+            data = path.read_bytes()
+            if not data:
+                continue
+            path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+            found = session.ask({"op": "status", "check": True})["releases"]
+            assert next(r for r in found if r["name"] == name)["fault"], path
+            with pytest.raises(DeployError, match="damaged"):
+                session.ask({"op": "rollback", "to": name, "settle_s": 0})
+            path.write_bytes(data)
+        assert session.ask({"op": "rollback", "to": name, "settle_s": 0})["changed"]
+
+
+# ---- signatures --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Key pairs: ours, another of ours, and a stranger's."""
+    folder = tmp_path_factory.mktemp("keys")
+    made = {}
+    for name in ("ours", "second", "stranger"):
+        made[name] = folder / name
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", made[name]],
+            check=True,
+        )
+    return made
+
+
+def public(key: Path) -> str:
+    return key.with_name(key.name + ".pub").read_text()
+
+
+@pytest.fixture
+def trusting(ram_path: Path, wheel: Path, keys: dict[str, Path]) -> tuple[Path, Any]:
+    """A board that runs a signed release and trusts our key."""
+    root = ram_path / "root"
+    options = quick_options(root, wheel)
+    make_artifact(ram_path / "first", b"first")
+    sign_artifact(ram_path / "first", keys["ours"], serial=100)
+    deploy(local_transport(), ram_path / "first", None, options)
+    trust(local_transport(), "ours", public(keys["ours"]), options=options)
+    return root, options
+
+
+def signed(folder: Path, key: Path, serial: int, content: bytes = b"next") -> Artifact:
+    make_artifact(folder, content)
+    sign_artifact(folder, key, serial)
+    return read_artifact(folder)
+
+
+def refused(root: Path, options: Any, folder: Path, says: str) -> None:
+    """Deploy and ``Localizer``'s reader refuse ``folder`` alike; the first release stays."""
+    live = live_content(root)
+    with pytest.raises(SignatureError, match=says):
+        deploy(local_transport(), folder, None, options)
+    assert live_content(root) == live and not os.listdir(root / "staging")
+    verifier = artifact_verifier(root)
+    assert verifier is not None
+    with pytest.raises(SignatureError, match=says):
+        read_artifact(folder, verify_signature=verifier)
+
+
+def test_a_board_that_trusts_a_key_takes_what_it_signed(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    folder = ram_path / "next"
+    artifact = signed(folder, keys["ours"], 101)
+    done = deploy(local_transport(), folder, None, options)
+    assert done.signer == "ours" and live_content(root) == artifact.manifest.model.hash
+    found = status(local_transport(), options)
+    assert found["lowest_serial"] == 101 and found["keys"][0]["name"] == "ours"
+    verifier = artifact_verifier(root)
+    assert verifier is not None
+    read_artifact(root / "current" / "artifact", verify_signature=verifier)
+
+
+def test_unsigned_foreign_revoked_altered_and_mixed_are_refused(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    make_artifact(ram_path / "unsigned", b"unsigned")
+    refused(root, options, ram_path / "unsigned", "is unsigned")
+    signed(ram_path / "foreign", keys["stranger"], 200)
+    refused(root, options, ram_path / "foreign", "does not trust")
+
+    good = ram_path / "good"
+    signed(good, keys["ours"], 200)
+    signature = (good / "manifest.sig").read_bytes()
+    manifest = (good / "manifest.json").read_bytes()
+    # The manifest altered, still whole in itself.
+    (good / "manifest.json").write_bytes(manifest.replace(b'"serial": 200', b'"serial": 999'))
+    refused(root, options, good, "altered")
+    (good / "manifest.json").write_bytes(manifest)
+    # The signature of another release of ours; a signature made for another purpose; rubbish.
+    signed(ram_path / "other", keys["ours"], 201, b"other")
+    (good / "manifest.sig").write_bytes((ram_path / "other" / "manifest.sig").read_bytes())
+    refused(root, options, good, "altered")
+    purpose = subprocess.run(
+        ["ssh-keygen", "-Y", "sign", "-f", keys["ours"], "-n", "file"],
+        input=manifest,
+        capture_output=True,
+        check=True,
+    ).stdout
+    (good / "manifest.sig").write_bytes(purpose)
+    refused(root, options, good, "signature refused|does not trust")
+    (good / "manifest.sig").write_bytes(b"-----BEGIN SSH SIGNATURE-----\nAAAA\n")
+    refused(root, options, good, "does not trust|signature refused")
+    # Files of two releases mixed: the signed manifest knows its own.
+    (good / "manifest.sig").write_bytes(signature)
+    weights = (good / "weights.bin").read_bytes()
+    shutil.copy(ram_path / "other" / "weights.bin", good / "weights.bin")
+    with pytest.raises(ArtifactError, match=r"weights.bin"):
+        deploy(local_transport(), good, None, options)
+    (good / "weights.bin").write_bytes(weights)
+
+    revoke(local_transport(), public(keys["ours"]), options)
+    refused(root, options, good, "revoked")
+    with pytest.raises(SignatureError, match="is revoked on this board"):
+        trust(local_transport(), "again", public(keys["ours"]), options=options)
+    assert status(local_transport(), options)["keys"][0]["revoked"] is True
+
+
+def test_every_byte_of_a_signature_matters(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, _ = trusting
+    good = ram_path / "good"
+    signed(good, keys["ours"], 300)
+    assert check_trust(good, root) == "ours"
+    signature = (good / "manifest.sig").read_bytes()
+    body = [i for i in range(40, len(signature) - 40) if chr(signature[i]).isalnum()]
+    for place in body[::9]:
+        spoiled = bytearray(signature)
+        spoiled[place] = ord("A") if spoiled[place] != ord("A") else ord("B")
+        (good / "manifest.sig").write_bytes(spoiled)
+        with pytest.raises(SignatureError):
+            check_trust(good, root)
+
+
+def test_an_older_release_is_refused_unless_it_is_meant(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    first = live_content(root)
+    signed(ram_path / "newer", keys["ours"], 150, b"newer")
+    deploy(local_transport(), ram_path / "newer", None, options)
+    older = signed(ram_path / "older", keys["ours"], 120, b"older")
+    refused(root, options, ram_path / "older", "serial 120, older than the installed 150")
+    # A rollback is meant; what it makes live, Localizer takes.
+    rollback(local_transport(), None, options)
+    assert live_content(root) == first
+    verifier = artifact_verifier(root)
+    assert verifier is not None
+    read_artifact(root / "current" / "artifact", verify_signature=verifier)
+    deploy(local_transport(), ram_path / "newer", None, options)
+    deploy(local_transport(), ram_path / "older", None, replace(options, allow_older=True))
+    assert live_content(root) == older.manifest.model.hash
+    assert status(local_transport(), options)["lowest_serial"] == 120
+
+
+def test_a_downgrade_that_fails_does_not_lower_the_guard(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    signed(ram_path / "newer", keys["ours"], 150, b"newer")
+    deploy(local_transport(), ram_path / "newer", None, options)
+    live = live_content(root)
+    make_artifact(ram_path / "bad", b"bad", "service-wrong")
+    sign_artifact(ram_path / "bad", keys["ours"], 110)
+    with pytest.raises(DeployError, match="went back"):
+        deploy(local_transport(), ram_path / "bad", None, replace(options, allow_older=True))
+    assert live_content(root) == live
+    assert status(local_transport(), options)["lowest_serial"] == 150
+
+
+def test_trusting_a_key_does_not_cut_the_live_release_off(
+    ram_path: Path, wheel: Path, keys: dict[str, Path]
+) -> None:
+    root = ram_path / "root"
+    options = quick_options(root, wheel)
+    deploy(local_transport(), make_artifact(ram_path / "a"), None, options)
+    with pytest.raises(SignatureError, match="live release would be refused from now on"):
+        trust(local_transport(), "ours", public(keys["ours"]), options=options)
+    assert artifact_verifier(root) is None, "a key was trusted after all"
+    trust(local_transport(), "ours", public(keys["ours"]), True, options)
+    trust(local_transport(), "second", public(keys["second"]), True, options)
+    with pytest.raises(SignatureError, match="another key named ours"):
+        trust(local_transport(), "ours", public(keys["stranger"]), True, options)
+    assert [key["name"] for key in status(local_transport(), options)["keys"]] == ["ours", "second"]
+    signed(ram_path / "b", keys["second"], 5)
+    assert deploy(local_transport(), ram_path / "b", None, options).signer == "second"
+
+
+def test_a_list_of_signers_that_cannot_be_read_is_not_an_empty_one(ram_path: Path) -> None:
+    (ram_path / "trust" / "allowed_signers").mkdir(parents=True)
+    with pytest.raises(SignatureError, match="cannot be read"):
+        artifact_verifier(ram_path)
+
+
+def test_signing_needs_a_key_and_an_artifact(ram_path: Path, keys: dict[str, Path]) -> None:
+    make_artifact(ram_path / "a")
+    with pytest.raises(SignatureError, match="no key at"):
+        sign_artifact(ram_path / "a", ram_path / "none")
+    with pytest.raises(ArtifactError, match="no such folder"):
+        sign_artifact(ram_path / "none", keys["ours"])
+    (ram_path / "rubbish").write_text("no key")
+    (ram_path / "rubbish").chmod(0o600)
+    with pytest.raises(SignatureError, match="cannot sign with"):
+        sign_artifact(ram_path / "a", ram_path / "rubbish")
+    before = (ram_path / "a" / "manifest.json").read_bytes()
+    sign_artifact(ram_path / "a", keys["ours"], serial=7)
+    after = json.loads((ram_path / "a" / "manifest.json").read_bytes())
+    assert after == {**json.loads(before), "serial": 7}
+    assert {p.name for p in ram_path.iterdir()} == {"a", "rubbish"}
