@@ -270,6 +270,7 @@ def test_one_altered_byte_in_any_file_on_its_way_is_refused_by_the_board(
         )
         place = [name for name, _ in modules].index("tatvpr_edge.deploy.assembly")
         modules[place] = (modules[place][0], modules[place][1] + flip)
+        shutil.rmtree(root, ignore_errors=True)
         with pytest.raises(DeployError, match=f"artifact/{entry.path} is not what was sent"):
             deploy(local_transport(), artifact, None, replace(options, modules=modules))
         faults.check(root, {None}, entry.path)
