@@ -12,6 +12,7 @@ import numpy as np
 from emulation import FIRMWARE, EmulatedBoard, RunResult, Workshop, run
 from numpy.typing import NDArray
 
+from tatvpr_edge.compilers.mcu.choose import base_layout
 from tatvpr_edge.compilers.packing import Layout, pack
 from tatvpr_edge.spec.errors import ToolError
 
@@ -20,13 +21,6 @@ OP_PATCH_EMBED, OP_ATTENTION, OP_DOT, OP_HAMMING, OP_CMSIS = range(6, 11)
 ROW_ALIGN = 16
 HEADER_WORDS = 16
 
-# layout of dense weights on each board
-DENSE_LAYOUT = {
-    "mps2-an500": Layout.LUT4,
-    "mps2-an386": Layout.LUT4,
-    "mps3-an547": Layout.ROWS2,
-    "riscv32-virt": Layout.LUT4,
-}
 # tokens of a tile when 65 tokens are described: TATVPR_TILE_TOKENS and _ROUND of cortexm/config.h
 TILE_TOKENS = {"mps2-an500": 40, "mps2-an386": 40, "mps3-an547": 33, "riscv32-virt": 40}
 
@@ -75,7 +69,7 @@ class Bench:
         tile: int | None = None,
     ) -> None:
         """TernaryMatMul of q [T, K] with weights [N, K]; answers y [T, N]."""
-        layout = DENSE_LAYOUT[self.board.name] if layout is None else layout
+        layout = base_layout(self.board.architecture) if layout is None else layout
         tile = TILE_TOKENS[self.board.name] if tile is None else tile
         raw = np.frombuffer(pack(layout, weights), dtype=np.uint8)
         (tokens, k_in), n_out = q.shape, weights.shape[0]

@@ -36,6 +36,7 @@ class EmulatedBoard:
     """How to compile for a board and run what comes out."""
 
     name: str
+    architecture: str
     compiler: str
     package: str
     flags: tuple[str, ...]
@@ -62,6 +63,7 @@ def _emulated(name: str) -> EmulatedBoard:
         raise ToolError(f"board {name} has no emulator")
     return EmulatedBoard(
         name=name,
+        architecture=board.cpu.architecture,
         compiler=board.toolchain.gcc,
         package=board.toolchain.gcc_package,
         flags=(*board.toolchain.gcc_flags, *extra_flags(board)),

@@ -1,0 +1,94 @@
+"""Which layout each ternary matrix gets on a microcontroller, from counted instructions.
+
+Cortex-M4 and M7 have two layouts. Tables (LUT4) are fastest while most channels are kept; columns
+(MCU_COLS) are fastest when few are. Either kernel reads either layout, so that any k in (0, 1]
+stays exact; only its cost differs, and this module states it. On the other cores one layout serves
+both kernels, and the kernel is chosen at run time.
+
+The figures are instructions per dense multiply-accumulate at 65 tokens, counted by
+``tools/mcu_counts.py`` for Cortex-M7: instructions, not cycles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tatvpr_edge.compilers.packing import Layout
+from tatvpr_edge.spec.errors import BoardError
+
+_DSP = "thumbv7em"
+_BASE = {_DSP: Layout.LUT4, "thumbv8.1m.main": Layout.ROWS2, "riscv32": Layout.LUT4}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Instructions per dense multiply-accumulate of one layer shape on Cortex-M7."""
+
+    tables: float  # LUT4, dense kernel, any k
+    tables_sparse: float  # LUT4, sparse kernel: fixed part
+    columns_sparse: float  # MCU_COLS, sparse kernel: fixed part
+    kept: float  # sparse kernel: for every kept channel
+    columns_dense: float  # MCU_COLS with all channels listed
+
+
+#: sparse_below() of runtime/core/cortexm/dsp_sparse.c: where the run time goes sparse.
+SPARSE_BELOW = {Layout.LUT4: 0.2, Layout.MCU_COLS: 0.5}
+
+_COSTS = {
+    (192, 192): Cost(0.458, 0.262, 0.135, 0.952, 1.12),
+    (192, 576): Cost(0.395, 0.257, 0.129, 0.952, 1.12),
+    (192, 768): Cost(0.380, 0.251, 0.124, 0.952, 1.12),
+    (768, 192): Cost(0.461, 0.205, 0.070, 0.985, 1.08),
+}
+
+
+def base_layout(architecture: str) -> Layout:
+    """Layout of a whole blob for a CPU architecture ("thumbv7em", "riscv32").
+
+    Raises:
+        BoardError: an architecture without microcontroller kernels.
+    """
+    if architecture not in _BASE:
+        known = ", ".join(_BASE)
+        raise BoardError(f"no microcontroller kernels for {architecture}: they exist for {known}")
+    return _BASE[architecture]
+
+
+def layer_cost(k_in: int, n_out: int) -> Cost:
+    """Counted figures of the nearest shape."""
+
+    def distance(shape: tuple[int, int]) -> float:
+        return abs(math.log(shape[0] / k_in)) + abs(math.log(shape[1] / n_out))
+
+    return _COSTS[min(_COSTS, key=distance)]
+
+
+def cost_at(layout: Layout, k_in: int, n_out: int, k: float) -> float:
+    """Instructions per dense multiply-accumulate on Cortex-M7 at ``k``, as the run time chooses."""
+    cost = layer_cost(k_in, n_out)
+    sparse = k < SPARSE_BELOW[layout]
+    if layout == Layout.MCU_COLS:
+        return cost.columns_sparse + cost.kept * k if sparse else cost.columns_dense
+    return cost.tables_sparse + cost.kept * k if sparse else cost.tables
+
+
+def choose_layouts(
+    architecture: str, k_range: tuple[float, float]
+) -> Callable[[int, int], Layout] | None:
+    """Layout of a matrix (K, N) for the k that the build is meant for; None: only one exists.
+
+    The cheaper mean over ``k_range`` wins. A head's projection is never gated: give it k = 1 by
+    its own rule in the caller, not here.
+    """
+    if architecture != _DSP:
+        return None
+    low, high = k_range
+    points = [low + (high - low) * (i + 0.5) / 32 for i in range(32)]
+
+    def choose(k_in: int, n_out: int) -> Layout:
+        layouts = (Layout.LUT4, Layout.MCU_COLS)
+        return min(layouts, key=lambda one: sum(cost_at(one, k_in, n_out, k) for k in points))
+
+    return choose

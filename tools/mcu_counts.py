@@ -1,0 +1,191 @@
+"""Instructions of the microcontroller kernels and of whole frames, counted in an emulator.
+
+    python tools/mcu_counts.py [--board mps2-an500 ...] [--json] [--account]
+        [--model micro --model depth12 ...] [--cmsis-nn-lib FILE --cmsis-nn-include DIR]
+
+Layers are counted at 65 tokens, in tiles as the model runs them, in instructions per dense
+multiply-accumulate, everything included: tables or unpacking, sums, and the float epilogue. k0.5
+and k0.2 are the sparse kernel on lists that the gate wrote; `select` is that gate, in instructions
+per channel. A frame is one call of tatvpr_describe() on a 128 x 128 RGB frame, in instructions.
+`sums` is `dense` without the float epilogue, which is what a core without an FPU spends most on.
+
+Counts are exact and repeatable. They are not cycles and say nothing about frames per second.
+A prebuilt CMSIS-NN, where one is given, is linked into the same image and counted in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
+
+from bench import OP_CMSIS, OP_SELECT, Bench, build_bench
+from device import build_device
+from emulation import BOARDS, EmulatedBoard, Workshop, account
+
+from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.mcu.choose import base_layout
+from tatvpr_edge.compilers.packing import Layout
+from tatvpr_edge.compilers.tvm.lower import Lowered, lower
+from tatvpr_edge.spec import zoo
+from tatvpr_edge.spec.cache import cache_folder
+from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.reference import top_k_gate
+
+TOKENS = 65
+LAYERS = ((192, 192), (192, 576), (192, 768), (768, 192))
+FRACTIONS = (0.5, 0.2)
+DEPTH12 = "depth12"  # dim 192, 65 tokens, twelve blocks, random weights: a stated yardstick
+
+
+def sparse_layout(board: EmulatedBoard) -> Layout:
+    """The layout in which this board's sparse kernel is fastest."""
+    return Layout.MCU_COLS if board.name.startswith("mps2") else base_layout(board.architecture)
+
+
+def count_layers(
+    bench: Bench, workshop: Workshop, cmsis: bool, show_account: bool
+) -> dict[str, float]:
+    """Instructions per dense multiply-accumulate of every layer, and per channel of the gate."""
+    rng = np.random.default_rng(65)
+    name = bench.board.name
+    keys: list[tuple[str, float]] = []  # key, divisor
+    for k_in, n_out in LAYERS:
+        weights = rng.integers(-1, 2, (n_out, k_in)).astype(np.int8)
+        x = rng.standard_normal((TOKENS, k_in)).astype(np.float32)
+        scale, bias = np.ones(1, np.float32), rng.standard_normal(n_out).astype(np.float32)
+        layer = f"{name}.{k_in}x{n_out}"
+        macs = float(k_in * n_out * TOKENS)
+        q, s = top_k_gate(x, 1.0)
+        bench.matmul(weights, q, s, scale, bias)
+        keys.append((f"{layer}.dense", macs))
+        for k in FRACTIONS:
+            q, s = top_k_gate(x, k)
+            bench.matmul(weights, q, s, scale, bias, sparse=True, layout=sparse_layout(bench.board))
+            keys.append((f"{layer}.k{k:g}", macs))
+        if cmsis:
+            bench.add(OP_CMSIS, [k_in, n_out, TOKENS], [weights, top_k_gate(x, 1.0)[0]])
+            keys.append((f"{layer}.cmsis", macs))
+    for k_in in (192, 768):
+        q = top_k_gate(rng.standard_normal((TOKENS, k_in)).astype(np.float32), 1.0)[0]
+        for k in FRACTIONS:
+            keep = round(k * k_in)
+            bench.add(OP_SELECT, [k_in, TOKENS, keep, 1, 1], [q], answers=5)
+            keys.append((f"{name}.select{k_in}.k{k:g}", float(k_in * TOKENS)))
+    folder = workshop.folder / f"run-{name}"
+    _, counts, result = bench.run(folder, workshop.plugin(), blocks=show_account)
+    if show_account:
+        say_account(f"{name}: all layers", account(bench.board, bench.image, result))
+    return {key: round(n / by, 4) for (key, by), n in zip(keys, counts, strict=True)}
+
+
+def count_frames(
+    workshop: Workshop, board: EmulatedBoard, lowered: Lowered, name: str, show_account: bool
+) -> dict[str, float]:
+    """Instructions of one frame at k = 1, 0.5 and 0.2."""
+    device = build_device(workshop, board, lowered, name)
+    side = lowered.matched.image_size
+    frame = np.random.default_rng(1).integers(0, 256, (side, side, 3)).astype(np.uint8)
+    points = (1.0, *FRACTIONS)
+    for k in points:
+        device.describe(frame.tobytes(), side, side, k)
+    folder = workshop.folder / f"run-{board.name}"
+    answers, result = device.run(folder, workshop.plugin(), blocks=show_account)
+    for k, answer in zip(points, answers, strict=True):
+        if answer.status != 0:
+            raise UsageError(f"{name} on {board.name} at k {k:g}: status {answer.status}")
+    if show_account:
+        say_account(f"{board.name}: {name}, all k", account(board, device.image, result))
+    ends = ["", *(f".k{k:g}" for k in FRACTIONS)]
+    prefix = f"{board.name}.frame.{name}"
+    return {f"{prefix}{end}": float(n) for end, n in zip(ends, result.regions, strict=True)}
+
+
+def say_account(title: str, by_function: dict[str, int]) -> None:
+    """Where the instructions of the counted regions are, on standard error."""
+    total = sum(by_function.values())
+    print(f"{title}: {total} instructions", file=sys.stderr)
+    for function, count in list(by_function.items())[:20]:
+        print(f"  {100 * count / total:5.1f} %  {count:>12}  {function}", file=sys.stderr)
+
+
+def find_onnx(model: str, folder: Path) -> Path:
+    """An ONNX file, a shipped model, or the depth-12 yardstick (needs torch)."""
+    if model.endswith(".onnx"):
+        return Path(model)
+    if model != DEPTH12:
+        return zoo.path(model)
+    from tatvpr_edge.models import registry
+    from tatvpr_edge.models.export import export_onnx
+
+    made = folder / f"{DEPTH12}.onnx"
+    config = registry.config("micro", depth=12, keep_after=3)
+    export_onnx(registry.create(config, seed=0), made)
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Count what was asked for and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--board", action="append", choices=sorted(BOARDS), help="default: all")
+    parser.add_argument("--model", action="append", help="name, ONNX file or depth12; may repeat")
+    parser.add_argument("--no-frames", action="store_true", help="layers only")
+    parser.add_argument("--no-layers", action="store_true", help="frames only")
+    parser.add_argument("--cmsis-nn-lib", type=Path, help="libcmsis-nn.a built for the board")
+    parser.add_argument("--cmsis-nn-include", type=Path, help="its Include folder")
+    parser.add_argument("--account", action="store_true", help="instructions by function, too")
+    parser.add_argument("--json", action="store_true", help="one JSON document and nothing else")
+    options = parser.parse_args(arguments)
+    if (options.cmsis_nn_lib is None) != (options.cmsis_nn_include is None):
+        parser.error("--cmsis-nn-lib and --cmsis-nn-include go together")
+    if options.cmsis_nn_lib is not None and len(options.board or []) != 1:
+        parser.error("a CMSIS-NN library is built for one core: name its --board")
+    try:
+        counts = count_all(options)
+    except TatvprError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.json:
+        json.dump(counts, sys.stdout, indent=1)
+        print()
+    else:
+        for key, value in counts.items():
+            print(f"{key:40} {value:14,.4g}" if value < 100 else f"{key:40} {value:14,.0f}")
+    return 0
+
+
+def count_all(options: Any) -> dict[str, float]:
+    """Every figure that the options ask for, by key."""
+    workshop = Workshop(cache_folder("mcu"))
+    counts: dict[str, float] = {}
+    lowered: dict[tuple[str, Layout], Lowered] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in options.board or BOARDS:
+            board = BOARDS[name]
+            if not options.no_layers:
+                bench = build_bench(
+                    workshop, board, options.cmsis_nn_lib, options.cmsis_nn_include
+                )
+                cmsis = options.cmsis_nn_lib is not None
+                counts |= count_layers(bench, workshop, cmsis, options.account)
+            for model in [] if options.no_frames else options.model or ["micro", DEPTH12]:
+                layout = base_layout(board.architecture)
+                key = Path(model).stem
+                if (key, layout) not in lowered:
+                    graph = checked_graph(find_onnx(model, Path(scratch)))
+                    lowered[key, layout] = lower(graph, key, layout)
+                counts |= count_frames(
+                    workshop, board, lowered[key, layout], key, options.account
+                )
+    return counts
+
+
+if __name__ == "__main__":
+    sys.exit(main())
