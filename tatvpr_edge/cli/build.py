@@ -36,7 +36,13 @@ class _Range(click.ParamType):
 @click.option(
     "--model", default="micro", show_default=True, help="A shipped model's name, or an ONNX file."
 )
-@click.option("--backend", type=click.Choice(["tvm", "tensorrt"]), default="tvm", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(["tvm", "tensorrt"]),
+    default="tvm",
+    show_default=True,
+    help="tensorrt adds the GPU's part for a Jetson.",
+)
 @click.option(
     "--k-range", type=_Range(), default="0.05:1", show_default=True, help="The k to check it for."
 )

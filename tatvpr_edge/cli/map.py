@@ -34,7 +34,13 @@ def command() -> None:
 @click.option("--output", "-o", required=True, type=click.Path(), help="The .placemap to write.")
 @_artifact
 @_poses
-@click.option("--kind", type=click.Choice(["int8", "binary"]), default="int8", show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(["int8", "binary"]),
+    default="int8",
+    show_default=True,
+    help="How descriptors are kept: a byte or a bit an element.",
+)
 @click.option(
     "--bands",
     type=KList(bands=True),

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -56,13 +56,26 @@ def _plain(value: Any) -> Any:
 
 
 def print_table(columns: list[str], rows: list[list[str]], right: tuple[str, ...] = ()) -> None:
-    """A plain table on standard output; columns named in ``right`` are set to the right."""
+    """A plain table on standard output; columns named in ``right`` are set to the right.
+
+    On a terminal the last column wraps; in a pipe every row is one line of any length.
+    """
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+        last = column is columns[-1]
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, no_wrap=not last, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console().print(table)
+    shown = console()
+    if shown.is_terminal:
+        shown.print(table)
+        return
+    shown.width = 10_000
+    with shown.capture() as captured:
+        shown.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 Step = Callable[[int], None]

@@ -25,10 +25,12 @@ Keys, version 1 (an unknown key is ignored, an unknown name in ``required_featur
     profile            {device: {}, points: [{k, tokens, latency_ms, ...}]}
     backends           {}                      other ways to run it ("tensorrt"), by name
     files              [{path, bytes, sha256}] every file but manifest.json and manifest.sig
+    sha256             of this document without this key, in canonical form
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -192,8 +194,7 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The canonical bytes of ``manifest.json``."""
-        text = json.dumps(self.to_dict(), sort_keys=True, indent=1, allow_nan=False)
-        return text.encode("ascii") + b"\n"
+        return seal(self.to_dict())
 
     def file(self, path: str) -> FileEntry:
         """The entry of ``path``.
@@ -205,6 +206,18 @@ class Manifest:
             if entry.path == path:
                 return entry
         raise ArtifactError(f"the manifest names {path} but does not list it among its files")
+
+
+def seal(document: dict[str, Any]) -> bytes:
+    """The canonical bytes of a manifest's ``document``, its own ``sha256`` put in anew."""
+    bare = {key: value for key, value in document.items() if key != "sha256"}
+    digest = hashlib.sha256(_canonical(bare)).hexdigest()
+    return _canonical({**bare, "sha256": digest})
+
+
+def _canonical(document: dict[str, Any]) -> bytes:
+    text = json.dumps(document, sort_keys=True, indent=1, allow_nan=False)
+    return text.encode("ascii") + b"\n"
 
 
 class _Fields:
@@ -331,6 +344,11 @@ def parse_manifest(data: bytes) -> Manifest:
         raise ArtifactError(
             f"the artifact requires {', '.join(unknown)[:200]}, which this version does not know: "
             "update tatvpr-edge"
+        )
+    if seal(document) != data:
+        raise ArtifactError(
+            f"{MANIFEST} was altered: it is not what its own SHA-256 says; build or copy the "
+            "artifact again"
         )
     files = _files(top)
     manifest = Manifest(

@@ -25,6 +25,7 @@ from tatvpr_edge.deploy.table import Row, Table, make_table, parse_table
 from tatvpr_edge.runtime.signature import artifact_verifier, check_trust, sign_artifact
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError, TatvprError
+from tatvpr_edge.spec.manifest import seal
 
 HOSTILE = [
     "two words",
@@ -383,7 +384,7 @@ def test_unsigned_foreign_revoked_altered_and_mixed_are_refused(
     signature = (good / "manifest.sig").read_bytes()
     manifest = (good / "manifest.json").read_bytes()
     # The manifest altered, still whole in itself.
-    (good / "manifest.json").write_bytes(manifest.replace(b'"serial": 200', b'"serial": 999'))
+    (good / "manifest.json").write_bytes(seal({**json.loads(manifest), "serial": 999}))
     refused(root, options, good, "altered")
     (good / "manifest.json").write_bytes(manifest)
     # The signature of another release of ours; a signature made for another purpose; rubbish.

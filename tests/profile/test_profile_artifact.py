@@ -31,6 +31,7 @@ from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.artifact import MANIFEST, read_artifact
 from tatvpr_edge.spec.errors import DeployError, UsageError
+from tatvpr_edge.spec.manifest import seal
 
 QUICK = Plan(
     (Setting(1.0), Setting(0.2)), warmup=2, repeats=20, power_seconds=1.0, idle_s=0.6, attempts=1
@@ -247,7 +248,7 @@ def test_a_board_without_a_release_or_with_another(tiny_artifact: Path, tmp_path
     for entry in manifest["files"]:
         if entry["path"] == f"golden/{golden.name}":
             entry["sha256"] = hashlib.sha256(golden.read_bytes()).hexdigest()
-    (other / MANIFEST).write_text(json.dumps(manifest))
+    (other / MANIFEST).write_bytes(seal(manifest))
     with pytest.raises(DeployError, match="runs another artifact"):
         profile_on(LocalTransport(), other, plan, str(root), sys.executable)
 

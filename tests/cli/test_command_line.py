@@ -1,0 +1,130 @@
+"""The command line as a whole: light, one line an error, one document with ``--json``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from tatvpr_edge.cli import COMMANDS, main
+from tatvpr_edge.cli.app import group
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert importlib.util.find_spec(f"tatvpr_edge.cli.{name}") is not None
+    assert main([name, "--help"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"Usage: tatvpr-edge {name}") and shown.err == ""
+
+
+def test_every_option_of_every_command_is_explained() -> None:
+    def walk(command: click.Command, path: str) -> list[str]:
+        found = [
+            f"{path} {parameter.name}"
+            for parameter in command.params
+            if isinstance(parameter, click.Option) and not parameter.help and not parameter.hidden
+        ]
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
+                found += walk(inner, f"{path} {name}")
+        return found
+
+    assert walk(group, "tatvpr-edge") == []
+
+
+def test_help_and_version_load_nothing_heavy(tmp_path: Path) -> None:
+    program = """
+import sys
+from tatvpr_edge.cli import main
+assert main(["--help"]) == 0 and main(["--version"]) == 0
+heavy = ("torch", "onnx", "tvm", "onnxruntime", "numpy", "PIL")
+print(sorted(m for m in sys.modules if m.split(".")[0] in heavy))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_runtime_loads_nothing_but_numpy(project_root: Path) -> None:
+    program = (
+        "import sys; from tatvpr_edge import runtime; print(sorted(m for m in sys.modules if "
+        "m.split('.')[0] in ('torch','onnx','tvm','onnxruntime','click','rich','PIL')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_a_misspelt_command_is_guessed(tatvpr: Run) -> None:
+    assert "did you mean 'build'" in tatvpr("biuld", status=2).stderr
+    assert "see tatvpr-edge --help" in tatvpr("xyzzy", status=2).stderr
+
+
+def test_debug_shows_the_traceback_and_nothing_else_does(tatvpr: Run, tmp_path: Path) -> None:
+    tatvpr("verify", "nowhere", status=1)
+    done = subprocess.run(
+        [sys.executable, "-m", "tatvpr_edge", "verify", "nowhere", "--debug"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1 and "Traceback" in done.stderr
+    assert "ArtifactError: nowhere is not an artifact" in done.stderr
+
+
+def test_a_fault_of_ours_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise RuntimeError("first\nsecond")
+
+    monkeypatch.setattr("tatvpr_edge.runtime.verify.verify_artifact", broken)
+    assert main(["verify", "x"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and len(shown.err.splitlines()) == 1
+    assert "RuntimeError: first second" in shown.err and "--debug" in shown.err
+
+
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacking(*arguments: object, **options: object) -> None:
+        raise ModuleNotFoundError("No module named 'tvm'", name="tvm.relax")
+
+    monkeypatch.setattr("tatvpr_edge.runtime.verify.verify_artifact", lacking)
+    assert main(["verify", "x"]) == 1
+    assert "pip install 'tatvpr-edge[build]'" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    shell = f"{sys.executable} -m tatvpr_edge boards | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr == "" and done.stdout.splitlines()[-1] == "0"
+
+
+def test_doctor_names_a_remedy_for_all_that_it_misses(tatvpr: Run, tmp_path: Path) -> None:
+    checks = json.loads(tatvpr("doctor", "--json").stdout)
+    jobs = {check["job"] for check in checks}
+    assert jobs >= {"run", "command line", "build", "deploy", "power", "GPU"}
+    # With nothing on the path there is a remedy in every line that blocks a job.
+    done = tatvpr("doctor", "--json", PATH=str(tmp_path))
+    lacking = [
+        check for check in json.loads(done.stdout) if not (check["present"] or check["optional"])
+    ]
+    assert {"ssh", "ssh-keygen"} <= {check["thing"] for check in lacking}
+    assert all(check["remedy"] for check in lacking)
+    assert "not ready: " in tatvpr("doctor", PATH=str(tmp_path)).stdout

@@ -1,0 +1,76 @@
+"""``tatvpr-edge demo``: the whole job, with whatever model is given; a table and a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tatvpr_edge.cli.demo import place_names
+from tatvpr_edge.spec import zoo
+
+
+def run_demo(tmp_path: Path, cache: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tatvpr_edge", "demo", *options],
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_every_query_has_its_place_in_the_gallery() -> None:
+    gallery = place_names(zoo.ZOO / "places" / "gallery")
+    queries = place_names(zoo.ZOO / "places" / "queries")
+    assert len(set(gallery.values())) == len(gallery) >= 30
+    assert set(queries.values()) == set(gallery.values())
+
+
+@pytest.mark.slow
+def test_the_demo_prints_a_line_for_every_k_and_draws_the_sheet(
+    tiny_onnx: Path, build_cache: Path, tmp_path: Path
+) -> None:
+    options = ["--model", str(tiny_onnx), "--k", "1,.2", "-o", "sheet.png"]
+    done = run_demo(tmp_path, build_cache, *options)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    rows = [line.split() for line in lines if line.strip().startswith(("1 ", "0.2 "))]
+    assert [row[0] for row in rows] == ["1", "0.2"]
+    assert all("%" in row and row[3] == "98" for row in rows)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        sheet.load()
+        assert sheet.format == "PNG" and sheet.width > 1000 and sheet.height > 1000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet.png"]
+
+
+@pytest.mark.slow
+def test_the_shipped_model_finds_its_places(build_cache: Path, tmp_path: Path) -> None:
+    if "micro" not in zoo.names():
+        pytest.fail("the shipped model is missing from models/zoo")
+    done = run_demo(tmp_path, build_cache, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [row["k"] for row in document["rows"]] == [1.0, 0.6, 0.4, 0.2]
+    assert document["places"] >= 30
+    dense = document["rows"][0]
+    assert dense["right"] >= 0.9 * dense["queries"]
+    for row in document["rows"]:
+        assert row["queries"] >= 60 and row["macs"] > 0 and row["median_ms"] > 0
+        answers = document["answers"][f"{row['k']:g}"]
+        assert sum(answer["right"] for answer in answers) == row["right"]
+    assert Image.open(tmp_path / "tatvpr-demo.png").format == "PNG"
+
+
+def test_a_picture_that_cannot_be_written_is_told_at_once(
+    build_cache: Path, tmp_path: Path
+) -> None:
+    done = run_demo(tmp_path, build_cache, "-o", "no/where.png")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: no is not a folder")
