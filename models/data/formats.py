@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tatvpr_edge.models.data.places import ClipPlaces, Places
 from tatvpr_edge.models.train.config import DataConfig
@@ -103,6 +105,138 @@ def _exist(paths: tuple[Path, ...]) -> None:
             raise DataError(f"{path}: listed, but there is no such file")
 
 
+#: Fewest images of a GSV-Cities place that is used, as its authors do.
+GSV_IMAGES_PER_PLACE = 4
+_GSV_COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid")
+
+
+def gsv_cities(root: Path, leave_out: Collection[str] = ()) -> Places:
+    """GSV-Cities: ``Dataframes/<City>.csv`` and ``Images/<City>/*.jpg``.
+
+    An image is named ``City_placeid_year_month_northdeg_lat_lon_panoid.jpg`` with the place in
+    seven digits, the year in four, the month in two and the heading in three.
+
+    Raises:
+        DataError: no tables, a malformed row, a missing image, or a city without usable places.
+    """
+    tables = sorted((root / "Dataframes").glob("*.csv"))
+    if not tables:
+        raise DataError(f"{root / 'Dataframes'}: no city tables (*.csv) of GSV-Cities")
+    known = {table.stem for table in tables}
+    unknown = sorted(set(leave_out) - known)
+    if unknown:
+        raise DataError(f"{root / 'Dataframes'}: no city {unknown[0]!r} to leave out")
+    paths: list[Path] = []
+    labels: list[str] = []
+    for table in tables:
+        if table.stem in leave_out:
+            continue
+        rows = read_rows(table, _GSV_COLUMNS)
+        images: dict[str, int] = defaultdict(int)
+        for row in rows:
+            images[row["place_id"]] += 1
+        used = [row for row in rows if images[row["place_id"]] >= GSV_IMAGES_PER_PLACE]
+        if not used:
+            raise DataError(f"{table}: no place has {GSV_IMAGES_PER_PLACE} images")
+        for row in used:
+            paths.append(root / "Images" / row["city_id"] / _gsv_name(table, row))
+            labels.append(f"{table.stem}/{row['place_id']}")
+    _exist(tuple(paths))
+    return group(f"gsv-cities ({len(tables) - len(leave_out)} cities)", tuple(paths), labels)
+
+
+def _gsv_name(table: Path, row: dict[str, str]) -> str:
+    try:
+        place = f"{int(row['place_id']) % 10**5:07d}"
+        date = f"{int(row['year']):04d}_{int(row['month']):02d}_{int(row['northdeg']):03d}"
+    except ValueError as error:
+        raise DataError(f"{table}: place_id, year, month, northdeg: {error}") from error
+    return f"{row['city_id']}_{place}_{date}_{row['lat']}_{row['lon']}_{row['panoid']}.jpg"
+
+
+#: Images that a folder is searched for.
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Positioned:
+    """Frames and where they were taken: ``positions float64 [N, 2]``, metres east and north."""
+
+    paths: tuple[Path, ...]
+    positions: NDArray[np.float64]
+
+
+def utm_folder(root: Path) -> Positioned:
+    """Images named ``@utm_east@utm_north@...``, as VPR data sets are commonly prepared.
+
+    Raises:
+        DataError: no images, or a name that does not follow the rule.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not paths:
+        raise DataError(f"{root}: no images ({', '.join(_SUFFIXES)})")
+    positions = np.empty((len(paths), 2))
+    for index, path in enumerate(paths):
+        fields = path.name.split("@")
+        try:
+            east, north = float(fields[1]), float(fields[2])
+        except (IndexError, ValueError):
+            raise DataError(
+                f"{path}: its name must begin with @utm_east@utm_north@ (metres)"
+            ) from None
+        if not (np.isfinite(east) and np.isfinite(north)):
+            raise DataError(f"{path}: its position is not finite")
+        positions[index] = east, north
+    return Positioned(tuple(paths), positions)
+
+
+def posed(root: Path) -> Positioned:
+    """Frames and ``poses.csv`` with the columns name, x and y (metres).
+
+    Raises:
+        DataError: the list or a file of it is missing, or a position is not a finite number.
+    """
+    rows = read_rows(root / "poses.csv", ("name", "x", "y"))
+    paths = tuple(root / row["name"] for row in rows)
+    _exist(paths)
+    try:
+        positions = np.array([[float(row["x"]), float(row["y"])] for row in rows])
+    except ValueError as error:
+        raise DataError(f"{root / 'poses.csv'}: x and y: {error}") from error
+    if not np.isfinite(positions).all():
+        raise DataError(f"{root / 'poses.csv'}: a position is not finite")
+    return Positioned(paths, positions)
+
+
+#: Side of the square cells into which positioned frames are grouped for training.
+CELL_M = 10.0
+
+
+def cells(name: str, frames: Positioned, cell_m: float = CELL_M) -> Places:
+    """Frames in one square cell of the ground are one place (Berton et al., 2022).
+
+    Neighbouring cells are different places although their views may overlap: with headings
+    unknown, this is the usual compromise.
+    """
+    corners = np.floor(frames.positions / cell_m).astype(np.int64)
+    return group(name, frames.paths, [f"{east},{north}" for east, north in corners])
+
+
+def gallery_and_queries(root: Path) -> tuple[Positioned, Positioned]:
+    """Gallery and queries of a prepared test set: ``database`` and ``queries`` in ``root`` or in
+    ``root/images/test``.
+
+    Raises:
+        DataError: no such folders, or a name that does not follow the rule.
+    """
+    for folder in (root, root / "images" / "test"):
+        if (folder / "database").is_dir() and (folder / "queries").is_dir():
+            return utm_folder(folder / "database"), utm_folder(folder / "queries")
+    raise DataError(f"{root}: no folders database and queries (nor in images/test)")
+
+
 def open_source(source: DataConfig) -> Places:
     """The places that one ``[[data]]`` table of a training file names.
 
@@ -119,4 +253,12 @@ def open_source(source: DataConfig) -> Places:
         return tower(root, source.split, floors - set(source.leave_out))
     if source.format == "labelled":
         return labelled(root)
-    raise DataError(f"unknown data format {source.format!r}: known are tower, labelled")
+    if source.format == "gsv":
+        return gsv_cities(root, source.leave_out)
+    if source.format == "utm":
+        return cells(root.name, utm_folder(root))
+    if source.format == "poses":
+        return cells(root.name, posed(root))
+    raise DataError(
+        f"unknown data format {source.format!r}: known are tower, labelled, gsv, utm, poses"
+    )

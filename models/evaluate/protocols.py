@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from tatvpr_edge.models.data.formats import read_rows
+from tatvpr_edge.models.data.formats import gallery_and_queries, read_rows
 from tatvpr_edge.models.data.frames import open_rgb
 from tatvpr_edge.spec.errors import DataError, UsageError
 
@@ -152,6 +153,40 @@ def rendered(root: Path) -> Iterator[Trial]:
     )
 
 
+def utm(root: Path) -> Iterator[Trial]:
+    """A prepared test set (Pitts30k, MSLS, Tokyo 24/7, SVOX, Nordland ...): an answer is right
+    within 25 m. Images are opened when they are needed.
+    """
+    database, queries = gallery_and_queries(root)
+    apart = queries.positions[:, None] - database.positions
+    yield Trial(
+        gallery=LazyImages(database.paths),
+        queries=LazyImages(queries.paths),
+        right=np.hypot(apart[..., 0], apart[..., 1]) <= WITHIN_METRES,
+    )
+
+
+class LazyImages(Sequence[Image.Image]):
+    """Images on disk that are decoded one at a time: a database may hold a hundred thousand."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> LazyImages: ...
+
+    def __getitem__(self, index: int | slice) -> Image.Image | LazyImages:
+        if isinstance(index, slice):
+            return LazyImages(self._paths[index])
+        return open_rgb(self._paths[index])
+
+
 def _ordered(values: NDArray[np.str_]) -> list[str]:
     return list(dict.fromkeys(values.tolist()))
 
@@ -160,6 +195,7 @@ PROTOCOLS: dict[str, Callable[[Path], Iterator[Trial]]] = {
     "tower-shift": tower_shift,
     "tower-floor": tower_floor,
     "rendered": rendered,
+    "utm": utm,
 }
 
 

@@ -26,6 +26,8 @@ Ranks = NDArray[np.int64]
 
 #: Frames timed one by one for the column of milliseconds.
 _TIMED_FRAMES = 5
+#: Images decoded at once.
+_CHUNK = 256
 
 
 @dataclass
@@ -161,11 +163,12 @@ def evaluate(
 
 
 def _same(a: object, b: Sequence[object]) -> bool:
-    return (
-        isinstance(a, Sequence)
-        and len(a) == len(b)
-        and all(x is y for x, y in zip(a, b, strict=True))
-    )
+    """Whether two galleries hold the very same images; never decodes any."""
+    if a is b:
+        return True
+    if not (isinstance(a, list) and isinstance(b, list)):
+        return False
+    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
 
 
 def _empty(describer: Describer) -> Result:
@@ -181,8 +184,12 @@ def _empty(describer: Describer) -> Result:
 
 
 def _describe(describer: Describer, images: Sequence[Any]) -> dict[float, Floats]:
-    frames = frames_for(describer, images)
-    return {k: describer.describe(frames, k) for k in describer.ks}
+    parts: dict[float, list[Floats]] = {k: [] for k in describer.ks}
+    for start in range(0, len(images), _CHUNK):
+        frames = frames_for(describer, images[start : start + _CHUNK])
+        for k in describer.ks:
+            parts[k].append(describer.describe(frames, k))
+    return {k: np.concatenate(part) for k, part in parts.items()}
 
 
 def _judge(

@@ -1,0 +1,226 @@
+"""Recall is what an independent computation says it is, and protocols mean what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+from tiny_sets import TINY_BACKBONE, labelled_set, tower_set, utm_set
+
+from tatvpr_edge.models import registry
+from tatvpr_edge.models.checkpoint import save_weights
+from tatvpr_edge.models.evaluate import protocols
+from tatvpr_edge.models.evaluate.compute import count_macs
+from tatvpr_edge.models.evaluate.describers import HOG, Gray32, ModelDescriber, deployed_bytes
+from tatvpr_edge.models.evaluate.recall import (
+    paired_bootstrap,
+    ranks_of_right,
+    recall,
+    similarity,
+)
+from tatvpr_edge.models.evaluate.run import evaluate
+from tatvpr_edge.spec.errors import TatvprError, UsageError
+
+
+def unit(rng: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    x = rng.normal(size=shape).astype(np.float32)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("at", [1, 5, 10])
+def test_recall_agrees_with_scikit_learn_to_the_last_query(at: int) -> None:
+    rng = np.random.default_rng(0)
+    gallery, queries = unit(rng, 200, 24), unit(rng, 150, 24)
+    where_g, where_q = rng.uniform(0, 200, (200, 2)), rng.uniform(0, 200, (150, 2))
+    right = np.hypot(*(where_q[:, None] - where_g).transpose(2, 0, 1)) <= 25
+    found = NearestNeighbors(n_neighbors=at, metric="cosine").fit(gallery)
+    nearest = found.kneighbors(queries, return_distance=False)
+    answerable = right.any(1)
+    hits = np.array([right[q, nearest[q]].any() for q in range(150)])
+    ranks = ranks_of_right(similarity(queries, gallery), right)
+    np.testing.assert_array_equal((ranks >= 0) & (ranks < at), hits)
+    assert recall(ranks, at) == pytest.approx(100 * hits[answerable].mean())
+
+
+@given(st.integers(0, 10_000))
+def test_ranks_agree_with_a_plain_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 4, (3, 6)).astype(np.float32)  # many ties
+    right, allowed = rng.random((3, 6)) < 0.3, rng.random((3, 6)) < 0.7
+    for q, rank in enumerate(ranks_of_right(scores, right, allowed)):
+        order = sorted((i for i in range(6) if allowed[q, i]), key=lambda i: (-scores[q, i], i))
+        hits = [position for position, i in enumerate(order) if right[q, i]]
+        assert rank == (hits[0] if hits else -1)
+
+
+def test_scores_by_kind_are_those_of_place_maps() -> None:
+    rng = np.random.default_rng(1)
+    a, b = unit(rng, 7, 40), unit(rng, 9, 40)
+    binary = similarity(a, b, "binary")
+    bits = (a[:, None] > 0) != (b > 0)
+    np.testing.assert_allclose(binary, 1 - 2 * bits.sum(-1) / 40, atol=1e-6)
+    np.testing.assert_allclose(similarity(a, b, "int8"), a @ b.T, atol=0.02)
+    with pytest.raises(UsageError, match="float, int8, binary"):
+        similarity(a, b, "fp8")
+
+
+def test_bootstrap_of_equal_describers_is_zero_and_of_clear_ones_excludes_zero() -> None:
+    hits = np.random.default_rng(0).random(300) < 0.6
+    assert paired_bootstrap(hits, hits) == type(paired_bootstrap(hits, hits))(0.0, 0.0, 0.0)
+    better = hits | (np.random.default_rng(1).random(300) < 0.3)
+    gain = paired_bootstrap(better, hits)
+    assert 0 < gain.low <= gain.mean <= gain.high
+    # The same queries counted five times say no more than once.
+    blocks = np.tile(np.arange(300), 5)
+    repeated = paired_bootstrap(np.tile(better, 5), np.tile(hits, 5), blocks=blocks)
+    assert repeated.high - repeated.low == pytest.approx(gain.high - gain.low, rel=0.15)
+
+
+def test_tower_shift(tmp_path: Path) -> None:
+    trials = list(protocols.tower_shift(tower_set(tmp_path, frames=9)))
+    assert len(trials) == protocols.PERTURBATION_SEEDS
+    trial = trials[0]
+    # validation has 4 clips of 9 frames; frames 1, 5 and 9 of each are in the map
+    assert (len(trial.gallery), len(trial.queries)) == (12, 24)
+    assert trial.right_wide is not None
+    first = trial.right[:6, :3]  # frames 2 3 4 6 7 8 against 1 5 9 of the first clip
+    wanted = [[1, 1, 0], [1, 1, 0], [1, 1, 0], [0, 1, 1], [0, 1, 1], [0, 1, 1]]
+    np.testing.assert_array_equal(first, np.array(wanted, bool))
+    assert not trial.right[:6, 3:].any()
+    assert (trial.right <= trial.right_wide).all()
+    assert np.asarray(trials[0].queries[0]).tobytes() != np.asarray(trials[1].queries[0]).tobytes()
+    again = next(iter(protocols.tower_shift(tmp_path)))
+    for a, b in zip(trial.queries, again.queries, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_tower_floor_excludes_the_own_clip(tmp_path: Path) -> None:
+    (trial,) = protocols.tower_floor(tower_set(tmp_path, frames=3))
+    assert trial.allowed is not None
+    assert not trial.allowed[:3, :3].any() and trial.allowed[:3, 3:].all()
+    assert trial.right[:3, 3:6].all() and not trial.right[:3, 6:].any()
+
+
+def test_validation_floors_are_not_used_for_choosing(tmp_path: Path) -> None:
+    root = tower_set(tmp_path, frames=3)
+    (chosen,) = protocols.trials_of("tower-floor", root, ("f1",))
+    (validation,) = protocols.trials_of("tower-floor", root)
+    seen = {image.tobytes() for image in validation.gallery}
+    assert not any(image.tobytes() in seen for image in chosen.gallery)
+
+
+def test_utm_rule_of_25_metres(tmp_path: Path) -> None:
+    (trial,) = protocols.utm(utm_set(tmp_path))
+    np.testing.assert_array_equal(trial.right[:4], np.eye(4, dtype=bool))
+    assert not trial.right[4].any()  # far from everything: not answerable, not counted
+    results = evaluate([Gray32()], iter([trial]), timed=False)
+    assert results["gray32"].to_json()["recall@1"] == {"1.0": 100.0}
+
+
+def test_baselines_find_easy_places_and_hog_ignores_brightness(tmp_path: Path) -> None:
+    root = labelled_set(tmp_path / "set")
+    results = evaluate([Gray32(), HOG()], protocols.rendered(root), timed=False)
+    assert results["gray32"].to_json()["recall@1"]["1.0"] == 100.0
+    frames = np.random.default_rng(0).integers(0, 120, (2, 64, 64, 3)).astype(np.uint8)
+    a, b = HOG().describe(frames, 1.0), HOG().describe(2 * frames, 1.0)
+    np.testing.assert_allclose((a * b).sum(1), 1, atol=1e-3)
+
+
+def test_the_table_and_its_json(tmp_path: Path) -> None:
+    model = registry.create(registry.config("micro", **TINY_BACKBONE), seed=0)
+    describers = [ModelDescriber(model, (1.0, 0.4), name="micro"), Gray32()]
+    values = {
+        name: result.to_json()
+        for name, result in evaluate(
+            describers, protocols.tower_shift(tower_set(tmp_path, frames=5)), timed=False
+        ).items()
+    }
+    ours = json.loads(json.dumps(values))["micro"]
+    assert set(ours["recall@1"]) == {"1.0", "0.4"}
+    assert 0 <= ours["recall@1"]["1.0"] <= ours["recall@5"]["1.0"] <= ours["recall@10"]["1.0"] <= 100
+    assert ours["recall@1_wide"]["1.0"] >= ours["recall@1"]["1.0"]
+    assert set(ours["against_dense"]) == {"0.4"}
+    assert ours["one_map"]["recall@1"]["1.0"] == ours["recall@1"]["1.0"]
+    assert ours["macs"]["0.4"] < ours["macs"]["1.0"]
+    assert ours["recall_per_mb"]["1.0"] == pytest.approx(
+        ours["recall@1"]["1.0"] / (deployed_bytes(model) / 1e6), abs=0.02
+    )
+
+
+def test_compute_is_counted_from_what_the_gate_keeps() -> None:
+    config = registry.config("micro")
+    dense, sparse = count_macs(config, 1.0), count_macs(config, 0.2)
+    # 65 tokens x 6 blocks x (576 + 192 + 768 outputs of 192 inputs, 192 outputs of 768)
+    assert dense.ternary == 65 * 6 * (192 * (576 + 192 + 768) + 768 * 192)
+    assert sparse.ternary == 65 * 6 * (38 * (576 + 192 + 768) + 154 * 192)
+    assert dense.patch == 64 * 768 * 192 == sparse.patch
+    assert dense.attention == 6 * 2 * 65 * 65 * 192
+    fewer = count_macs(config, 1.0, 0.5)
+    assert fewer.ternary == (2 * 65 + 4 * 33) * (192 * (576 + 192 + 768) + 768 * 192)
+
+
+def test_deployed_bytes_are_those_of_the_exported_weights() -> None:
+    from onnx import numpy_helper
+
+    from tatvpr_edge.models.export import build_proto
+
+    model = registry.create("micro", seed=0)
+    weights = sum(
+        numpy_helper.to_array(w).nbytes
+        for w in build_proto(model).graph.initializer
+        if not w.name.startswith(("k.", "axes.", "index.", "shape.", "head.gem."))
+    )
+    assert deployed_bytes(model) == weights
+
+
+def test_the_command_prints_the_table_and_the_same_json_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tatvpr_edge.cli import main
+
+    root = tower_set(tmp_path / "tower", frames=5)
+    weights = tmp_path / "tiny.safetensors"
+    save_weights(registry.create(registry.config("micro", **TINY_BACKBONE), seed=0), weights)
+    arguments = ["evaluate", "--model", str(weights), "--data", str(root), "--protocol", "tower-floor"]
+    arguments += ["--baseline", "gray32", "--baseline", "hog", "--no-time", "--k", "1,.4"]
+    assert main([*arguments, "--json"]) == 0
+    first = capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    assert capsys.readouterr().out == first
+    values = json.loads(first)["protocols"]["tower-floor"]["tiny"]["recall@1"]
+    assert set(values) == {"1.0", "0.4"}
+    plot = tmp_path / "plot.png"
+    assert main([*arguments, "--plot", str(plot)]) == 0
+    assert "tower-floor: recall in percent" in capsys.readouterr().out
+    assert plot.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--protocol", "tower"], "unknown protocol"),
+        (["--protocol", "tower-shift", "--model", "giant"], "unknown model"),
+        (["--protocol", "utm", "--baseline", "gray32"], "no folders database and queries"),
+        (["--protocol", "utm", "--baseline", "none"], "nothing to evaluate"),
+        (["--protocol", "utm", "--baseline", "hog", "--floors", "f1"], "no floors to choose"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    from tatvpr_edge.cli import main
+
+    assert main(["evaluate", "--data", str(tmp_path), *arguments]) != 0
+    error = capsys.readouterr().err
+    assert said in error and "Traceback" not in error
+
+
+def test_errors_of_this_folder_are_ours() -> None:
+    with pytest.raises(TatvprError):
+        protocols.protocol("nothing")
