@@ -194,5 +194,7 @@ def run_tool(command: Sequence[str], what: str) -> None:
 
 def _first_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error:" in line]
+    # GCC's linker ends with a "collect2: error" that says nothing; the cause stands above it.
+    said = [line for line in lines if "collect2" not in line]
+    errors = [line for line in said if "error:" in line or "undefined" in line]
     return (errors or lines or ["no message"])[0].strip()
