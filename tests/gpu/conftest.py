@@ -1,0 +1,65 @@
+"""Fixtures of the GPU tests: the CUDA stand-in, and an artifact with a TensorRT half.
+
+The artifact's CPU library is this machine's, so that falling back to it can be seen; its TensorRT
+half is what ``build --board jetson-orin-nano --backend tensorrt`` adds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import pytest
+
+from support.cuda import build_driver_on_cpu
+from support.tiny_model import TOKENS, tiny_model
+from tatvpr_edge.boards.loader import load as load_board
+from tatvpr_edge.models.export import bodies
+
+
+@pytest.fixture(scope="session")
+def cuda_on_cpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for libcuda, which runs our kernels' own source."""
+    return build_driver_on_cpu(tmp_path_factory.mktemp("cuda_on_cpu"))
+
+
+@pytest.fixture(scope="session")
+def own_cache(project_root: Path) -> Iterator[None]:
+    """Objects and drift go to a cache of the test suite, never to the user's."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(project_root / ".pytest_cache" / "tatvpr")
+    yield
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model's ONNX file, bodies inside; do not change it."""
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    onnx.save(tiny_model("learned", functions=bodies.bodies(TOKENS)), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def gpu_artifact(
+    own_cache: None, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """This machine's artifact of the tiny model with an Orin's TensorRT half."""
+    from tatvpr_edge.compilers.build import build_artifact
+    from tatvpr_edge.compilers.tensorrt.build import add_tensorrt
+    from tatvpr_edge.spec.artifact import read_artifact, write_artifact
+
+    folder = tmp_path_factory.mktemp("artifact")
+    made = build_artifact("host", model=tiny_file, output=folder / "cpu")
+    assert isinstance(made, Path)
+    cpu = read_artifact(made)
+    members = {entry.path: cpu.path(entry.path) for entry in cpu.manifest.files}
+    manifest, members_too = add_tensorrt(
+        load_board("jetson-orin-nano"), tiny_file, cpu.manifest, members
+    )
+    return write_artifact(folder / "gpu", manifest, members_too).root
