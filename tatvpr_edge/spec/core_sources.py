@@ -53,7 +53,16 @@ _X86: dict[str, tuple[str, ...]] = {
     "avx2_embed_search": _AVX2,
     "kernels_avx2": _AVX2,
 }
-_AARCH64: dict[str, tuple[str, ...]] = {}
+_AARCH64: dict[str, tuple[str, ...]] = {
+    "neon_weights": ("-O3",),
+    "neon_rows": ("-O3",),
+    "neon_select": ("-O3",),
+    "neon_matmul": ("-O3",),
+    "neon_dot": ("-O3",),
+    "neon_dotprod": ("-O3",),
+    "neon_dot_dotprod": ("-O3",),
+    "kernels_neon": (),
+}
 
 
 @dataclass(frozen=True)

@@ -30,17 +30,20 @@ PROPERTIES = (
 )
 
 
-def run_all(driver: Driver, examples: int) -> None:
-    """Every property of the operators, and a whole model, on another driver."""
+def run_all(driver: Driver, examples: int, folders: pytest.TempPathFactory) -> None:
+    """Every property of the operators and the search, and a whole model, on another driver."""
     usual = settings.default
     settings.register_profile("elsewhere", usual, max_examples=examples)
     settings.load_profile("elsewhere")
     try:
         for test in PROPERTIES:
             test(native=driver)
+        test_core_map.test_finds_what_the_python_search_finds(
+            native=driver, tmp_path_factory=folders
+        )
     finally:
         settings.load_profile("tatvpr")
-    test_core_model.check_whole(driver)
+    test_core_model.check_whole(driver, (0, 3))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +55,10 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory, native_arch: str) -> Dri
 
 
 @pytest.mark.slow
-def test_operators_under_sanitizers(sanitized: Driver) -> None:
-    run_all(sanitized, 40)
+def test_operators_under_sanitizers(
+    sanitized: Driver, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run_all(sanitized, 40, tmp_path_factory)
 
 
 @pytest.mark.slow
@@ -81,10 +86,14 @@ def aarch64(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cpu", ["max", "cortex-a76", "cortex-a72"])
-def test_aarch64_under_emulation(aarch64: Path, cpu: str) -> None:
+def test_aarch64_under_emulation(
+    aarch64: Path, cpu: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     emulator = require_tool("qemu-aarch64", "qemu-user")
     driver = Driver([emulator, "-cpu", cpu, str(aarch64)])
-    run_all(driver, 12)
+    older = ["neon", "portable"]
+    assert driver.kernels == (older if cpu == "cortex-a72" else ["neon-dotprod", *older])
+    run_all(driver, 12, tmp_path_factory)
     driver.close()
 
 

@@ -1,7 +1,7 @@
 /* AVX2: the gate's choice. A threshold is found bit by bit with compare-and-count over the whole
  * row; ties at the threshold go to the lower index; kept channels are compressed by table. */
 #include "avx2.h"
-#include "compress_table.h"
+#include "../common/compress_table.h"
 
 enum { MOST_CHANNELS = 4096 }; /* rows up to this are ranked from the stack; longer: portable */
 

@@ -1,0 +1,113 @@
+/* What the NEON kernels share: the layout of prepared weights, and float functions by fours.
+ *
+ * Prepared weights: blocks of 64 outputs; inside a block, rows by input channel: 16 bytes with four
+ * 2-bit codes w + 1 each, so that the kernels, which read whole rows, touch only the kept channels.
+ * Output n of a block is field n / 16 (bits 2f, 2f + 1) of byte n % 16. Rows are padded to a
+ * multiple of 4, missing outputs are code 1 (weight zero).
+ *
+ * Files are compiled for plain ARMv8-A (Cortex-A57, A72), neon_dotprod.c and neon_dot_dotprod.c
+ * for CPUs with sdot (Cortex-A76, A78AE).
+ */
+#ifndef TATVPR_NEON_H
+#define TATVPR_NEON_H
+
+#include <arm_neon.h>
+
+#include "../common/core.h"
+#include "../common/floats.h"
+
+#if defined(TATVPR_DOTPROD)
+#define TATVPR_NEON(name) tatvpr_dotprod_##name
+#else
+#define TATVPR_NEON(name) tatvpr_neon_##name
+#endif
+
+static inline int32_t tatvpr_neon_rows(int32_t k_in) { return (k_in + 3) / 4 * 4; }
+
+int32_t tatvpr_neon_usable(void);
+int32_t tatvpr_dotprod_usable(void);
+size_t tatvpr_neon_prepared_bytes(const tatvpr_ternary *op);
+void tatvpr_neon_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
+float tatvpr_neon_quantise(const float *x, int32_t k_in, int8_t *q);
+void tatvpr_neon_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
+void tatvpr_neon_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
+                            int32_t dim, float *y);
+void tatvpr_neon_gelu(const float *x, int32_t count, float *y);
+void tatvpr_neon_dense(const tatvpr_matmul *job);
+void tatvpr_dotprod_dense(const tatvpr_matmul *job);
+void tatvpr_neon_sparse(const tatvpr_matmul *job);
+void tatvpr_dotprod_sparse(const tatvpr_matmul *job);
+float tatvpr_neon_sparse_below(const tatvpr_ternary *op, int32_t group);
+float tatvpr_dotprod_sparse_below(const tatvpr_ternary *op, int32_t group);
+void tatvpr_neon_patch_embed(const tatvpr_patch_job *job);
+void tatvpr_dotprod_patch_embed(const tatvpr_patch_job *job);
+void tatvpr_neon_attention(const tatvpr_head_job *job);
+void tatvpr_dotprod_attention(const tatvpr_head_job *job);
+void tatvpr_neon_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
+                        int32_t count, int32_t *dot);
+void tatvpr_dotprod_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
+                           int32_t count, int32_t *dot);
+void tatvpr_neon_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
+                         int32_t count, int32_t *distance);
+
+/* Multiply, then add, each rounded: never vfma. */
+static inline float32x4_t tatvpr_mul_add(float32x4_t a, float32x4_t b, float32x4_t c) {
+    return vaddq_f32(vmulq_f32(a, b), c);
+}
+
+/* Partial sums 0-3, 4-7, 8-11, 12-15 to one sum, in the order of tatvpr_sum_tree. */
+static inline float tatvpr_tree_f32(const float32x4_t p[4]) {
+    const float32x4_t low = vaddq_f32(p[0], p[2]);
+    const float32x4_t high = vaddq_f32(p[1], p[3]);
+    const float32x4_t four = vaddq_f32(low, high);
+    const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+
+/* tatvpr_exp, four at a time; arguments are not NaN and at most 88. */
+static inline float32x4_t tatvpr_exp_f32(float32x4_t x) {
+    static const float c[6] = TATVPR_EXP_POLY;
+    const float32x4_t lowest = vdupq_n_f32(TATVPR_EXP_LOWEST);
+    const float32x4_t clipped = vmaxq_f32(x, lowest);
+    const float32x4_t n = vrndnq_f32(vmulq_n_f32(clipped, TATVPR_LOG2_E));
+    float32x4_t r = vsubq_f32(clipped, vmulq_n_f32(n, TATVPR_LN2_HIGH));
+    r = vsubq_f32(r, vmulq_n_f32(n, TATVPR_LN2_LOW));
+    float32x4_t y = vdupq_n_f32(c[0]);
+    for (int i = 1; i < 6; i++) {
+        y = tatvpr_mul_add(y, r, vdupq_n_f32(c[i]));
+    }
+    y = tatvpr_mul_add(y, vmulq_f32(r, r), r);
+    y = vaddq_f32(y, vdupq_n_f32(1.0f));
+    const int32x4_t power = vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23);
+    y = vmulq_f32(y, vreinterpretq_f32_s32(power));
+    const uint32x4_t inside = vcgeq_f32(x, lowest);
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(y), inside));
+}
+
+/* y = (acc * s) * scale + bias [+ residual] of `columns` outputs, at most 64, from sums that still
+ * carry the code's + 1. */
+static inline void tatvpr_neon_write(const tatvpr_matmul *job, int32_t t, int32_t first,
+                                     int32_t columns, const int32_t *acc) {
+    const float s = job->tile->s[t];
+    const int32_t sum = job->tile->sum[t];
+    const ptrdiff_t at = (ptrdiff_t)t * job->y_stride + first;
+    const int32_t fours = columns > 0 ? columns / 4 * 4 : 0;
+    for (int32_t i = 0; i < fours; i += 4) {
+        const float32x4_t scale = job->op->scale_per_row ? vld1q_f32(job->scale + first + i)
+                                                         : vdupq_n_f32(job->scale[0]);
+        const int32x4_t a = vsubq_s32(vld1q_s32(acc + i), vdupq_n_s32(sum));
+        float32x4_t v = vmulq_f32(vmulq_n_f32(vcvtq_f32_s32(a), s), scale);
+        v = vaddq_f32(v, vld1q_f32(job->bias + first + i));
+        if (job->residual != NULL) {
+            v = vaddq_f32(vld1q_f32(job->residual + at + i), v);
+        }
+        vst1q_f32(job->y + at + i, v);
+    }
+    for (int32_t i = fours; i < columns; i++) {
+        const float scale = job->scale[job->op->scale_per_row ? first + i : 0];
+        const float v = ((float)(acc[i] - sum) * s) * scale + job->bias[first + i];
+        job->y[at + i] = job->residual != NULL ? job->residual[at + i] + v : v;
+    }
+}
+
+#endif
