@@ -46,7 +46,7 @@ static void sum_blocks(const float *x, int32_t blocks, float *sums) {
         "subs %[blocks], %[blocks], #1\n"
         "bne 1b\n"
         "vstmia %[sums], {s0-s15}\n"
-        : [x] "+r"(x), [blocks] "+r"(blocks)
+        : [x] "+&r"(x), [blocks] "+&r"(blocks)
         : [sums] "r"(sums)
         : "cc", "memory", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11",
           "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23",
@@ -69,7 +69,7 @@ static void sum_squares(const float *x, int32_t blocks, float shift, float *sums
         "subs %[blocks], %[blocks], #1\n"
         "bne 1b\n"
         "vstmia %[sums], {s0-s15}\n"
-        : [x] "+r"(x), [blocks] "+r"(blocks)
+        : [x] "+&r"(x), [blocks] "+&r"(blocks)
         : [sums] "r"(sums), [shift] "r"(tatvpr_float_bits(shift))
         : "cc", "memory", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11",
           "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23",
@@ -92,7 +92,7 @@ static void scale_eights(const float *x, const float *gamma, const float *beta, 
         "subs %[eights], %[eights], #1\n"
         "vstmia %[y]!, {s16-s23}\n"
         "bne 1b\n"
-        : [x] "+r"(x), [gamma] "+r"(gamma), [beta] "+r"(beta), [eights] "+r"(eights), [y] "+r"(y)
+        : [x] "+&r"(x), [gamma] "+&r"(gamma), [beta] "+&r"(beta), [eights] "+&r"(eights), [y] "+&r"(y)
         : [mean] "r"(tatvpr_float_bits(mean)), [deviation] "r"(tatvpr_float_bits(deviation))
         : "cc", "memory", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11",
           "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23",

@@ -14,7 +14,8 @@
 
 typedef struct limit {
     int32_t least; /* magnitude */
-    int32_t ties;  /* how many of that magnitude stay; the greater ones all do */
+    int32_t ties;  /* how many of that magnitude stay, the first ones; the greater ones all do */
+    int32_t all_ties;
 } limit;
 
 static limit find_limit(const uint32_t *words, int32_t count, int32_t keep) {
@@ -33,22 +34,21 @@ static limit find_limit(const uint32_t *words, int32_t count, int32_t keep) {
         h.bins[m >> 16 & 255u]++;
         h.bins[m >> 24]++;
     }
-    int32_t above = 0; /* of greater magnitude: eight bins at a time, then one at a time */
-    int32_t eight = MAGNITUDES / 8 - 1;
-    for (;; eight--) {
-        const uint32_t *p = h.pairs + 4 * eight;
-        const uint32_t sums = p[0] + p[1] + p[2] + p[3];
-        const int32_t here = (int32_t)((sums & 0xFFFFu) + (sums >> 16));
-        if (above + here >= keep) {
+    int32_t above = 0; /* of greater magnitude: sixteen bins at a time, then one at a time */
+    const uint32_t *p = h.pairs + MAGNITUDES / 2 - 8;
+    for (;; p -= 8) {
+        const uint32_t sums = ((p[0] + p[1]) + (p[2] + p[3])) + ((p[4] + p[5]) + (p[6] + p[7]));
+        const int32_t here = above + (int32_t)((sums & 0xFFFFu) + (sums >> 16));
+        if (here >= keep) {
             break;
         }
-        above += here;
+        above = here;
     }
-    int32_t least = 8 * eight + 7;
+    int32_t least = 2 * (int32_t)(p - h.pairs) + 15;
     while (above + h.bins[least] < keep) {
         above += h.bins[least--];
     }
-    const limit found = {least, keep - above};
+    const limit found = {least, keep - above, above + h.bins[least] == keep};
     return found;
 }
 
@@ -65,59 +65,109 @@ static uint32_t keep_ties(uint32_t word, int32_t least, int32_t *ties) {
     return kept;
 }
 
-static void drop_others(uint32_t *words, int32_t count, limit limit) {
+/* The word in which the last tie that stays is found. */
+static int32_t last_tie(const uint32_t *words, int32_t count, limit limit) {
     const uint32_t least = (uint32_t)limit.least * 0x01010101u;
-    const uint32_t greater = least + 0x01010101u;
-    int32_t i = 0;
-    for (; i < count && limit.ties > 0; i++) {
-        const uint32_t word = words[i];
-        const uint32_t m = tatvpr_abs4(word);
-        const uint32_t sure = tatvpr_where_at_least(m, greater, word);
-        const uint32_t kept = tatvpr_where_at_least(m, least, word);
-        words[i] = kept;
-        if (sure != kept) {
-            words[i] = keep_ties(word, limit.least, &limit.ties);
+    int32_t ties = limit.ties;
+    for (int32_t i = 0; i < count; i++) {
+        const uint32_t other = tatvpr_abs4(words[i]) ^ least; /* a byte 0 is a tie */
+        uint32_t tied = tatvpr_where_less(other, 0x01010101u, 0x01010101u);
+        if (tied != 0) {
+            tied = tied * 0x01010101u >> 24; /* how many */
+            ties -= (int32_t)tied;
+            if (ties <= 0) {
+                return i;
+            }
         }
     }
-    for (; i < count; i++) {
-        words[i] = tatvpr_where_at_least(tatvpr_abs4(words[i]), greater, words[i]);
-    }
+    return count;
 }
 
-/* Non-zero channels to the row's list. Branches rather than arithmetic: most words of a row that
- * is worth a list are rare in them. */
-static void list_words(tatvpr_tile *tile, int32_t t, const uint32_t *words, int32_t count) {
-    uint16_t *const first = tile->index + (ptrdiff_t)t * tile->list_stride;
-    uint16_t *index = first;
-    int8_t *value = tile->value + (ptrdiff_t)t * tile->list_stride;
-    for (int32_t i = 0; i < count; i++) {
-        const uint32_t word = words[i];
-        if (word == 0) {
-            continue;
-        }
-        const uint16_t channel = (uint16_t)(4 * i);
-        if (word << 24 != 0) {
-            *index++ = channel;
-            *value++ = (int8_t)word;
-        }
-        if ((word & 0xFF00u) != 0) {
-            *index++ = (uint16_t)(channel + 1);
-            *value++ = (int8_t)(word >> 8);
-        }
-        if ((word & 0xFF0000u) != 0) {
-            *index++ = (uint16_t)(channel + 2);
-            *value++ = (int8_t)(word >> 16);
-        }
-        if (word >> 24 != 0) {
-            *index++ = (uint16_t)(channel + 3);
-            *value++ = (int8_t)(word >> 24);
-        }
+/* Where the list of a row is written to. */
+typedef struct list_end {
+    uint16_t *index;
+    int8_t *value;
+} list_end;
+
+/* Words first .. end lose the channels whose magnitude is below that of every byte of `least`;
+ * with `list`, what stays is listed. Branches rather than arithmetic: rows that are worth a list
+ * are mostly zero. */
+static list_end drop_and_list(uint32_t *words, int32_t first, int32_t end, uint32_t least,
+                              list_end to, int32_t list) {
+    uint32_t *at = words + first;
+    const uint32_t *stop = words + end;
+    if (at >= stop) {
+        return to;
     }
-    tile->count[t] = (int32_t)(index - first);
-    while ((index - first) % 4 != 0) {
-        *index++ = 0;
-        *value++ = 0;
+    if (!list) {
+#pragma GCC unroll 4
+        for (; at != stop; at++) {
+            *at = tatvpr_where_at_least(tatvpr_abs4(*at), least, *at);
+        }
+        return to;
     }
+    uint32_t word, scratch, channel = 4u * (uint32_t)first;
+    __asm volatile(
+        ".macro KEEP test, step, shift\n"
+        " \\test\n"
+        " beq 2f\n"
+        " add %[scratch], %[channel], #\\step\n"
+        " strh %[scratch], [%[index]], #2\n"
+        " lsr %[scratch], %[word], #\\shift\n"
+        " strb %[scratch], [%[value]], #1\n"
+        "2:\n"
+        ".endm\n"
+        "1:\n"
+        "ldr %[word], [%[at]]\n"
+        "ssub8 %[scratch], %[zero], %[word]\n"
+        "sel %[scratch], %[scratch], %[word]\n"
+        "usub8 %[scratch], %[scratch], %[least]\n"
+        "sel %[word], %[word], %[zero]\n"
+        "str %[word], [%[at]], #4\n"
+        "cmp %[word], #0\n"
+        "beq 3f\n"
+        "lsls %[scratch], %[word], #24\n"
+        "beq 2f\n"
+        "strh %[channel], [%[index]], #2\n"
+        "strb %[word], [%[value]], #1\n"
+        "2:\n"
+        "KEEP \"tst %[word], #0xff00\", 1, 8\n"
+        "KEEP \"tst %[word], #0xff0000\", 2, 16\n"
+        "lsrs %[word], %[word], #24\n"
+        "beq 3f\n"
+        "add %[scratch], %[channel], #3\n"
+        "strh %[scratch], [%[index]], #2\n"
+        "strb %[word], [%[value]], #1\n"
+        "3:\n"
+        "add %[channel], %[channel], #4\n"
+        "cmp %[at], %[stop]\n"
+        "bne 1b\n"
+        ".purgem KEEP\n"
+        : [at] "+&r"(at), [index] "+&r"(to.index), [value] "+&r"(to.value), [channel] "+&r"(channel),
+          [word] "=&r"(word), [scratch] "=&r"(scratch)
+        : [stop] "r"(stop), [least] "r"(least), [zero] "r"(0)
+        : "cc", "memory");
+    return to;
+}
+
+/* Keeps what `limit` says and lists it. */
+static list_end keep_limit(uint32_t *words, int32_t count, limit limit, list_end to,
+                           int32_t list) {
+    const uint32_t least = (uint32_t)limit.least * 0x01010101u;
+    const uint32_t greater = least + 0x01010101u;
+    const int32_t last = limit.all_ties ? count : last_tie(words, count, limit);
+    /* before the word of the last tie all ties stay; after it none do */
+    if (last < count) {
+        int32_t ties = limit.ties;
+        for (int32_t i = 0; i < last; i++) {
+            const uint32_t other = tatvpr_abs4(words[i]) ^ least;
+            ties -= (int32_t)(tatvpr_where_less(other, 0x01010101u, 0x01010101u) * 0x01010101u >>
+                              24);
+        }
+        words[last] = keep_ties(words[last], limit.least, &ties);
+    }
+    to = drop_and_list(words, 0, tatvpr_min_i32(last + 1, count), least, to, list);
+    return drop_and_list(words, last + 1, count, greater, to, list);
 }
 
 /* Sum of |q| over one group of `words` words. */
@@ -130,27 +180,45 @@ static int32_t group_score(const uint32_t *group, int32_t words) {
 }
 
 #define MOST_GROUPS 256
+#define SCORES 512 /* of groups of four: 0 to 508 */
 
-/* Groups of whole words: their scores once, the least score that stays bit by bit. */
-static void drop_groups(uint32_t *words, int32_t group_words, int32_t groups, int32_t keep) {
-    int16_t scores[MOST_GROUPS];
-    int32_t most = 0;
-    for (int32_t g = 0; g < groups; g++) {
-        const int32_t score = group_score(words + (ptrdiff_t)g * group_words, group_words);
-        scores[g] = (int16_t)score;
-        most |= score;
+/* Least score that stays among `groups` scores below SCORES. */
+static int32_t least_by_histogram(const int16_t *scores, int32_t groups, int32_t keep) {
+    uint16_t bins[SCORES];
+    for (int32_t i = 0; i < SCORES; i++) {
+        bins[i] = 0;
     }
+    for (int32_t g = 0; g < groups; g++) {
+        bins[scores[g]]++;
+    }
+    int32_t least = SCORES - 1;
+    for (int32_t above = bins[least]; above < keep; above += bins[least]) {
+        least--;
+    }
+    return least;
+}
+
+/* The same, bit by bit, for any scores. */
+static int32_t least_by_bits(const int16_t *scores, int32_t groups, int32_t keep) {
     int32_t least = 0;
-    for (int32_t bit = 1 << 14; bit > 0; bit /= 2) {
+    for (int32_t bit = 1 << 13; bit > 0; bit /= 2) {
         int32_t reached = 0;
-        if (bit > most) {
-            continue; /* no score has it */
-        }
         for (int32_t g = 0; g < groups; g++) {
             reached += scores[g] >= least + bit;
         }
         least += reached >= keep ? bit : 0;
     }
+    return least;
+}
+
+/* Groups of whole words: the ones with the largest sums stay. */
+static void drop_groups(uint32_t *words, int32_t group_words, int32_t groups, int32_t keep) {
+    int16_t scores[MOST_GROUPS];
+    for (int32_t g = 0; g < groups; g++) {
+        scores[g] = (int16_t)group_score(words + (ptrdiff_t)g * group_words, group_words);
+    }
+    const int32_t least = group_words == 1 ? least_by_histogram(scores, groups, keep)
+                                           : least_by_bits(scores, groups, keep);
     int32_t ties = keep;
     for (int32_t g = 0; g < groups; g++) {
         ties -= scores[g] > least;
@@ -173,16 +241,27 @@ void tatvpr_dsp_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group
         tatvpr_portable_select(tile, t, keep, group, list);
         return;
     }
+    limit found = {1, 0, 1}; /* whatever is not 0 */
     if (keep < groups && group != 1) {
         drop_groups(words, group / 4, groups, keep);
     } else if (keep < groups) {
-        const limit found = find_limit(words, count, keep);
-        if (found.least > 0) { /* else every channel that is not 0 stays */
-            drop_others(words, count, found);
-        }
+        found = find_limit(words, count, keep);
+    }
+    list_end to = {tile->index, tile->value};
+    uint16_t *const first = tile->index + (ptrdiff_t)t * tile->list_stride;
+    to.index = first;
+    to.value = tile->value + (ptrdiff_t)t * tile->list_stride;
+    if (found.least > 0) {
+        to = keep_limit(words, count, found, to, list);
+    } else if (list) { /* every channel that is not 0 stays */
+        to = drop_and_list(words, 0, count, 0x01010101u, to, 1);
     }
     if (list) {
-        list_words(tile, t, words, count);
+        tile->count[t] = (int32_t)(to.index - first);
+        while ((to.index - first) % 4 != 0) {
+            *to.index++ = 0;
+            *to.value++ = 0;
+        }
     }
 }
 

@@ -21,6 +21,16 @@ static inline uint32_t tatvpr_where_at_least(uint32_t m, uint32_t limit, uint32_
     return y;
 }
 
+/* The bytes of `x` where the byte of `m` is less than that of `limit` (unsigned), else 0. */
+static inline uint32_t tatvpr_where_less(uint32_t m, uint32_t limit, uint32_t x) {
+    uint32_t y;
+    __asm("usub8 %0, %1, %2\n\tsel %0, %4, %3"
+          : "=&r"(y)
+          : "r"(m), "r"(limit), "r"(x), "r"(0)
+          : "cc");
+    return y;
+}
+
 /* sum + the four unsigned bytes of x */
 static inline uint32_t tatvpr_add_bytes(uint32_t sum, uint32_t x) {
     uint32_t y;

@@ -34,7 +34,7 @@ static void unpack_vectors(const uint8_t *stored, int32_t vectors, int8_t *w) {
         "vst42.8 {q0, q1, q2, q3}, [%[w]]\n vst43.8 {q0, q1, q2, q3}, [%[w]]!\n"
         "le lr, 1b\n"
         "2:\n"
-        : [stored] "+r"(stored), [w] "+r"(w)
+        : [stored] "+&r"(stored), [w] "+&r"(w)
         : [vectors] "r"(vectors)
         : "q0", "q1", "q2", "q3", "q4", "q6", "q7", "lr", "memory");
 }

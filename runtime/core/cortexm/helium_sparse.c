@@ -65,7 +65,7 @@ static inline void visit(const uint16_t *index, const int8_t *value, int32_t fou
         "2:\n"
         "vstrh.16 q0, [%[sums]]\n vstrh.16 q1, [%[sums], #16]\n"
         "vstrh.16 q2, [%[sums], #32]\n vstrh.16 q3, [%[sums], #48]\n"
-        : [index] "+r"(index), [value] "+r"(value), [address] "=&l"(address),
+        : [index] "+&r"(index), [value] "+&r"(value), [address] "=&l"(address),
           [activation] "=&r"(activation)
         : [fours] "r"(fours), [unpacked] "r"(unpacked), [sums] "r"(sums)
         : "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "lr", "memory");
