@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tatvpr_edge.cli import main
 from tatvpr_edge.spec.artifact import MANIFEST
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -45,8 +46,17 @@ def test_an_artifact_of_another_machine_is_verified_without_running(
 
 @pytest.mark.parametrize("artifact", ["tiny_host", "tiny_arm64"])
 def test_verify_refuses_what_was_harmed(
-    request: pytest.FixtureRequest, tatvpr: Run, tmp_path: Path, artifact: str
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    artifact: str,
 ) -> None:
+    def refusal(*options: str) -> str:
+        assert main(["verify", str(copy), *options]) == 1
+        shown = capsys.readouterr()
+        assert shown.out == "" and len(shown.err.splitlines()) == 1
+        return shown.err
+
     good: Path = request.getfixturevalue(artifact)
     copy = tmp_path / "copy"
     shutil.copytree(good, copy)
@@ -55,16 +65,16 @@ def test_verify_refuses_what_was_harmed(
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
-        assert path.name in tatvpr("verify", "copy", status=1).stderr
+        assert path.name in refusal()
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
     (copy / "weights.bin").rename(tmp_path / "aside")
-    assert "weights.bin is missing" in tatvpr("verify", "copy", status=1).stderr
+    assert "weights.bin is missing" in refusal()
     (tmp_path / "aside").rename(copy / "weights.bin")
-    assert "not stm32h7" in tatvpr("verify", "copy", "--board", "stm32h7", status=1).stderr
+    assert "not stm32h7" in refusal("--board", "stm32h7")
     document = json.loads((copy / MANIFEST).read_text())
     (copy / MANIFEST).write_text(json.dumps({**document, "format_version": 2}))
-    assert "format 2 is newer" in tatvpr("verify", "copy", status=1).stderr
+    assert "format 2 is newer" in refusal()
 
 
 def test_a_wrong_golden_vector_is_told(tatvpr: Run, tiny_host: Path, tmp_path: Path) -> None:
