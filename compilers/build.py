@@ -20,7 +20,6 @@ from tatvpr_edge.compilers import golden, ir
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
-from tatvpr_edge.compilers.match import FIRST_ROW
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.report import BuildPlan, Tool, check_fit, step_kinds
 from tatvpr_edge.compilers.toolchains import build_library, find_compiler
@@ -45,7 +44,7 @@ COMPUTE_POINTS = (
 #: Standard operators that give the same bits however a compiler treats them.
 _MOVING = (
     *("Concat", "Reshape", "Slice", "Gather", "Transpose", "Squeeze", "Unsqueeze", "Flatten"),
-    FIRST_ROW,
+    ir.FIRST_ROW,
 )
 _ROUNDING_ONCE = ("Identity", "Add", "Sub", "Neg", "Max", "Min", "Relu", "Clip")
 EXACT_OPERATORS = frozenset((*_MOVING, *_ROUNDING_ONCE))

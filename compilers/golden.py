@@ -3,7 +3,8 @@
 Frames are synthetic and seeded. ``min_cosine`` is the bound of docs/numerics.md, level (c):
 ``1 - 2 * (1 - m)`` where m is the smallest cosine over 200 frames between the core and itself with
 permuted reductions. It depends on the model alone, so it is computed once per model hash: read from
-``MODEL.drift.json`` beside the ONNX file where the hash fits, else from the user's cache.
+the card beside the ONNX file (key "drift" of ``MODEL.json``) where the hash fits, else from the
+user's cache.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.cache import cache_folder
+from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.manifest import Golden, GoldenFrame, GoldenPoint
 
 U8 = NDArray[np.uint8]
@@ -132,16 +134,16 @@ def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return min(1.0, float(x @ y / np.sqrt((x @ x) * (y @ y))))
 
 
-def drift_card(onnx_file: Path) -> Path:
-    """Where the drift of a shipped model is written down."""
-    return onnx_file.with_suffix(".drift.json")
+def model_card(onnx_file: Path) -> Path:
+    """The card beside a model: where the drift of a shipped one is written down."""
+    return onnx_file.with_suffix(".json")
 
 
 def known_drift(
     model_hash: bytes, onnx_file: Path, points: Sequence[tuple[float, float]]
 ) -> list[DriftPoint] | None:
     """What a former measurement found, if it covers every point."""
-    for path in (drift_card(onnx_file), _cached(model_hash)):
+    for path in (model_card(onnx_file), _cached(model_hash)):
         found = _read(path, model_hash)
         if all(point in found for point in points):
             return [DriftPoint(k, t, found[k, t]) for k, t in points]
@@ -153,9 +155,9 @@ def _cached(model_hash: bytes) -> Path:
 
 
 def _read(path: Path, model_hash: bytes) -> dict[tuple[float, float], float]:
-    """Points of a card; empty where it is missing, damaged or of another model."""
+    """Points of a card; empty where they are missing, damaged or of another model."""
     try:
-        card = json.loads(path.read_bytes())
+        card = json.loads(path.read_bytes())["drift"]
         if card["model_hash"] != model_hash.hex() or card["frames"] < DRIFT_FRAMES:
             return {}
         return {(p["k"], p["tokens"]): float(p["smallest_cosine"]) for p in card["points"]}
@@ -164,10 +166,18 @@ def _read(path: Path, model_hash: bytes) -> dict[tuple[float, float], float]:
 
 
 def write_drift(path: Path, model_hash: bytes, points: Sequence[DriftPoint]) -> None:
-    """Write a card; points of the same model that it already holds stay."""
+    """Write into a card, all else of which stays as it is, known points of this model included."""
     known = _read(path, model_hash)
     known.update({(p.k, p.tokens): p.smallest_cosine for p in points})
-    card = {
+    try:
+        card = json.loads(path.read_bytes())
+    except OSError:
+        card = {}
+    except ValueError:
+        card = None
+    if not isinstance(card, dict):
+        raise ModelError(f"{path} is no model card: move it away")
+    card["drift"] = {
         "model_hash": model_hash.hex(),
         "frames": DRIFT_FRAMES,
         "points": [

@@ -12,6 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+#: Domain of the nodes that stand for steps in a rewritten graph; its attribute ``STEP`` names one.
+FUSED = "ai.tatvpr.fused"
+STEP = "step"
+#: The one node of ``FUSED`` that is no step of the core: x[0:1], which TVM compiles.
+FIRST_ROW = "FirstRow"
+
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
 

@@ -2,7 +2,7 @@
 
 Patterns: [Gelu] [LayerNormalization] TopKGate -> TernaryMatMul [+ Add], two of those as a block's
 second half, attention, token dropping, LayerNorm, GELU, GeM and L2 normalisation. Each match
-becomes one node of the domain ``FUSED`` that names its :class:`~tatvpr_edge.compilers.ir.Step`;
+becomes one node of the domain ``ir.FUSED`` that names its :class:`~tatvpr_edge.compilers.ir.Step`;
 what matches nothing (concatenation, reshapes, learned heads) stays standard ONNX.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from tatvpr_edge.compilers import ir
+from tatvpr_edge.compilers.blocks import merge_mlps, unique, without_dead
 from tatvpr_edge.compilers.checks import FRAME, TOKENS, K
 from tatvpr_edge.compilers.graph import KEPT, STANDARD_DOMAINS, Graph, attribute, label
 from tatvpr_edge.spec.errors import ModelError
@@ -23,10 +24,6 @@ from tatvpr_edge.spec.operators import DOMAIN
 from tatvpr_edge.spec.packing import unpack_ternary
 from tatvpr_edge.spec.reference import L2_EPS, LAYER_NORM_EPS
 
-FUSED = "ai.tatvpr.fused"
-STEP = "step"
-#: The one node of ``FUSED`` that is no step of the core: x[0:1], which TVM compiles.
-FIRST_ROW = "FirstRow"
 #: Input of the rewritten graph that carries the symbol of the kept token count.
 KEPT_INPUT = "kept"
 _GEM_POWER = 3.0
@@ -45,7 +42,7 @@ class Matched:
 
     def step_of(self, node: onnx.NodeProto) -> ir.Step | None:
         """The step that a node of the rewritten graph stands for."""
-        return self.steps.get(node.name) if node.domain == FUSED else None
+        return self.steps.get(node.name) if node.domain == ir.FUSED else None
 
     @property
     def keeps_tokens(self) -> bool:
@@ -116,7 +113,7 @@ class _Rewriter:
             for node in self.graph.nodes
             if id(node) in self.made or id(node) not in self.taken
         ]
-        return _without_dead(_merge_mlps(nodes, self.steps), self.graph.outputs)
+        return without_dead(merge_mlps(nodes, self.steps), self.graph.outputs)
 
     def _visit(self, node: onnx.NodeProto) -> None:
         if node.domain == DOMAIN:
@@ -267,7 +264,7 @@ class _Rewriter:
         if node.op_type != "Slice" or self._row_slice(node) != (0, 1):
             return node
         return onnx.helper.make_node(
-            FIRST_ROW, [node.input[0]], list(node.output), name=node.name, domain=FUSED
+            ir.FIRST_ROW, [node.input[0]], list(node.output), name=node.name, domain=ir.FUSED
         )
 
     # ---- small questions --------------------------------------------------------------------
@@ -335,8 +332,8 @@ class _Rewriter:
         return (start, end - start) if (start, end) == (0, 1) else None
 
     def _name(self, node: onnx.NodeProto) -> str:
-        """The node's own name, or that of its result."""
-        return node.name or node.output[0]
+        """The node's own name, or that of its result, as it may stand in a C string."""
+        return re.sub(r"[^0-9A-Za-z._:/+-]", "_", node.name or node.output[0])
 
     def _emit(
         self,
@@ -349,79 +346,17 @@ class _Rewriter:
         if any(id(part) in self.taken for part in parts):
             raise ModelError(f"{label(last)}: its pattern overlaps another one")
         self.taken.update(id(part) for part in parts)
-        key = _unique(step.name, self.steps)
+        key = unique(step.name, self.steps)
         self.steps[key] = step
         self.made[id(last)] = onnx.helper.make_node(
             type(step).__name__,
             inputs,
             list(last.output[:1] if outputs is None else outputs),
             name=key,
-            domain=FUSED,
-            **{STEP: key},
+            domain=ir.FUSED,
+            **{ir.STEP: key},
         )
 
 
 def _is_exact_gelu(node: onnx.NodeProto) -> bool:
     return attribute(node, "approximate", b"none") == b"none"
-
-
-def identifier(name: str) -> str:
-    """``blocks.0.qkv`` -> ``blocks_0_qkv``: a C identifier."""
-    text = re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_")
-    return f"n{text}" if not text or text[0].isdigit() else text
-
-
-def _unique(name: str, taken: dict[str, ir.Step]) -> str:
-    base = identifier(name)
-    key, number = base, 2
-    while key in taken:
-        key, number = f"{base}_{number}", number + 1
-    return key
-
-
-def _merge_mlps(nodes: list[onnx.NodeProto], steps: dict[str, ir.Step]) -> list[onnx.NodeProto]:
-    """Join x -> fc1 -> fc2 (+ x) where nothing else reads what lies between."""
-    readers: dict[str, int] = {}
-    for node in nodes:
-        for name in node.input:
-            readers[name] = readers.get(name, 0) + 1
-    made_by = {node.output[0]: node for node in nodes}
-    dropped: set[str] = set()
-    joined: dict[str, onnx.NodeProto] = {}
-    for node in nodes:
-        fc2 = steps.get(node.name) if node.domain == FUSED else None
-        if not isinstance(fc2, ir.GatedLinear) or not (fc2.gelu and fc2.residual):
-            continue
-        first = made_by.get(node.input[0])
-        fc1 = steps.get(first.name) if first is not None and first.domain == FUSED else None
-        if first is None or not isinstance(fc1, ir.GatedLinear):
-            continue
-        whole = not (fc1.first_row or fc2.first_row or fc1.rows or fc2.rows)
-        own = readers[node.input[0]] == 1 and first.input[0] == node.input[1]
-        if fc1.residual or fc1.gelu or not whole or not own:
-            continue
-        prefix, _, _ = fc1.name.rpartition(".")
-        key = _unique(f"{prefix}.mlp" if prefix else f"{fc1.name}.mlp", steps)
-        steps[key] = ir.Mlp(f"{prefix}.mlp" if prefix else key, fc1, replace(fc2, residual=False))
-        joined[node.name] = onnx.helper.make_node(
-            "Mlp", [first.input[0]], list(node.output), name=key, domain=FUSED, **{STEP: key}
-        )
-        dropped.add(first.name)
-    for name in (*dropped, *joined):
-        del steps[name]
-    result = [joined.get(n.name, n) for n in nodes if n.domain != FUSED or n.name not in dropped]
-    order = [n.name for n in result if n.domain == FUSED and n.op_type != FIRST_ROW]
-    ordered = {name: steps[name] for name in order}
-    steps.clear()
-    steps.update(ordered)
-    return result
-
-
-def _without_dead(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
-    wanted = set(outputs)
-    kept = []
-    for node in reversed(nodes):
-        if any(name in wanted for name in node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    return kept[::-1]

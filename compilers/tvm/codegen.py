@@ -13,7 +13,7 @@ import numpy as np
 import tatvpr_edge
 from tatvpr_edge.compilers import ir
 from tatvpr_edge.compilers.graph import KEPT
-from tatvpr_edge.compilers.match import Matched, identifier
+from tatvpr_edge.compilers.match import Matched
 from tatvpr_edge.compilers.packing import BlobWriter
 from tatvpr_edge.compilers.tvm.plan import CoreCall, KernelCall, Place, Plan
 
@@ -367,5 +367,3 @@ static const tatvpr_program program = {{
 }};
 
 const tatvpr_program *tatvpr_program_get(void) {{ return &program; }}"""
-
-__all__ = ["ModelSource", "c_bytes", "c_float", "identifier"]

@@ -14,7 +14,7 @@ from typing import Any
 from tatvpr_edge.compilers import ir
 from tatvpr_edge.compilers.canonical import model_hash
 from tatvpr_edge.compilers.graph import Graph
-from tatvpr_edge.compilers.match import FUSED, Matched, match
+from tatvpr_edge.compilers.match import Matched, match
 from tatvpr_edge.compilers.packing import BlobWriter, Layout
 from tatvpr_edge.compilers.tvm.codegen import ModelSource
 from tatvpr_edge.compilers.tvm.kernels import build_object, build_source
@@ -69,7 +69,7 @@ def lower(
         ModelError: a part of the model that neither the core nor TVM can lower.
     """
     matched = match(graph)
-    outputs = {n.name: len(n.output) for n in matched.graph.nodes if n.domain == FUSED}
+    outputs = {n.name: len(n.output) for n in matched.graph.nodes if n.domain == ir.FUSED}
     plan = plan_module(import_graph(matched), outputs, matched.max_tokens)
     digest = model_hash(graph)
     writer = BlobWriter(layout, choose)

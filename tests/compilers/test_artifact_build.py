@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -187,13 +188,15 @@ class TestDriftCards:
     def test_a_card_is_used_only_for_its_model(self, tmp_path: Path) -> None:
         onnx_file, points = tmp_path / "m.onnx", [(1.0, 1.0), (0.2, 1.0)]
         found = [golden.DriftPoint(k, t, 0.99) for k, t in points]
-        golden.write_drift(golden.drift_card(onnx_file), b"a" * 32, found)
+        golden.model_card(onnx_file).write_text('{"name": "m"}')
+        golden.write_drift(golden.model_card(onnx_file), b"a" * 32, found)
         assert golden.known_drift(b"a" * 32, onnx_file, points) == found
         assert golden.known_drift(b"b" * 32, onnx_file, points) is None
         assert golden.known_drift(b"a" * 32, onnx_file, [*points, (0.3, 1.0)]) is None
         assert found[0].min_cosine == pytest.approx(0.98)
+        assert json.loads(golden.model_card(onnx_file).read_text())["name"] == "m"
 
-    @pytest.mark.parametrize("text", ["", "{", "[]", '{"model_hash": 5}', '{"frames": 1}'])
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"drift": 5}', '{"drift": {"frames": 1}}'])
     def test_a_damaged_card_is_measured_again(self, tmp_path: Path, text: str) -> None:
-        golden.drift_card(tmp_path / "m.onnx").write_text(text)
+        golden.model_card(tmp_path / "m.onnx").write_text(text)
         assert golden.known_drift(b"c" * 32, tmp_path / "m.onnx", [(1.0, 1.0)]) is None

@@ -1,0 +1,147 @@
+"""Which parts of a graph the C core takes, and what is left for TVM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import helper
+
+from support.tools import require_tool
+from tatvpr_edge.boards.loader import load
+from tatvpr_edge.compilers import ir
+from tatvpr_edge.compilers.blocks import unique
+from tatvpr_edge.compilers.checks import check_model, checked_graph
+from tatvpr_edge.compilers.cost import frame_cost
+from tatvpr_edge.compilers.match import Matched, match
+from tatvpr_edge.compilers.toolchains import compile_object, find_compiler
+from tatvpr_edge.compilers.tvm.lower import lower
+from tatvpr_edge.spec import zoo
+from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, core_include
+
+Make = Callable[..., onnx.ModelProto]
+
+
+def matched(model: onnx.ModelProto) -> Matched:
+    return match(check_model(model))
+
+
+def left_over(found: Matched) -> list[str]:
+    return [n.op_type for n in found.graph.nodes if found.step_of(n) is None]
+
+
+class TestPatterns:
+    def test_a_block_is_three_linears_and_attention(self, tiny: Make) -> None:
+        found = matched(tiny())
+        assert [type(s).__name__ for s in found.steps.values()] == [
+            "PatchEmbed",
+            *("GatedLinear", "Attention", "GatedLinear", "Mlp", "KeepTokens"),
+            *("GatedLinear", "Attention", "GatedLinear", "Mlp"),
+            *("LayerNorm", "GatedLinear", "L2Normalize"),
+        ]
+        assert left_over(found) == ["Concat", "Add", "Reshape"]
+
+    def test_norm_gelu_and_residual_go_along(self, tiny: Make) -> None:
+        steps = matched(tiny(mlp_norm=True)).steps
+        qkv, out, mlp = (steps[f"blocks_0_{n}"] for n in ("qkv", "out", "mlp"))
+        assert isinstance(qkv, ir.GatedLinear) and qkv.norm is not None and not qkv.residual
+        assert isinstance(out, ir.GatedLinear) and out.norm is None and out.residual
+        assert isinstance(mlp, ir.Mlp)
+        assert mlp.fc1.norm is not None and not mlp.fc1.gelu
+        assert mlp.fc2.norm is not None and mlp.fc2.gelu
+        assert mlp.name == "blocks.0.mlp"
+
+    def test_the_gates_settings(self, tiny: Make) -> None:
+        for group, scope in ((1, 0), (4, 0), (1, 1)):
+            steps = matched(tiny(group=group, scope=scope)).steps
+            linears = list(ir.gated_linears(list(steps.values())))
+            assert {(g.gate.group, g.gate.scope) for g in linears[:-1]} == {(group, scope)}
+            assert [g.gate.fixed_k for g in linears] == [0.0] * 8 + [1.0]
+
+    def test_rows_of_the_heads(self, tiny: Make) -> None:
+        projection = matched(tiny("cls")).steps["head_proj"]
+        assert isinstance(projection, ir.GatedLinear)
+        assert (projection.first_row, projection.rows) == (0, 1)
+        gem = matched(tiny("gem")).steps["head_gem"]
+        assert isinstance(gem, ir.Gem) and gem.first_row == 1
+
+    def test_a_learned_head_is_left_to_tvm(self, tiny: Make) -> None:
+        assert left_over(matched(tiny("learned")))[2:] == [
+            *("MatMul", "Softmax", "Transpose", "MatMul", "MatMul", "Add", "Relu", "Reshape")
+        ]
+
+    def test_a_norm_with_two_readers_stays_a_step_of_its_own(self, tiny: Make) -> None:
+        model = tiny()
+        # The residual now reads the norm as well.
+        add = next(n for n in model.graph.node if n.name == "blocks.0.residual1")
+        add.input[0] = "blocks.0.norm1"
+        steps = matched(model).steps
+        qkv = steps["blocks_0_qkv"]
+        assert isinstance(qkv, ir.GatedLinear) and qkv.norm is None
+        assert isinstance(steps["blocks_0_norm1"], ir.LayerNorm)
+
+    def test_an_mlp_whose_inside_is_read_elsewhere_is_not_joined(self, tiny: Make) -> None:
+        model = tiny()
+        add = next(n for n in model.graph.node if n.name == "blocks.1.residual2")
+        position = list(model.graph.node).index(add)
+        model.graph.node.insert(
+            position, helper.make_node("ReduceSum", ["blocks.1.up"], ["extra"], name="extra")
+        )
+        model.graph.node.insert(
+            position + 2, helper.make_node("Add", [add.output[0], "extra"], ["mixed"], name="mixed")
+        )
+        norm = next(n for n in model.graph.node if n.name == "norm")
+        norm.input[0] = "mixed"
+        steps = matched(model).steps
+        assert isinstance(steps["blocks_0_mlp"], ir.Mlp)
+        assert isinstance(steps["blocks_1_up"], ir.GatedLinear)
+        assert isinstance(steps["blocks_1_down"], ir.GatedLinear)
+
+    def test_approximate_gelu_is_not_the_cores(self, tiny: Make) -> None:
+        model = tiny()
+        for node in model.graph.node:
+            if node.op_type == "Gelu":
+                node.attribute.append(helper.make_attribute("approximate", "tanh"))
+        found = matched(model)
+        assert left_over(found).count("Gelu") == 2
+        assert not any(isinstance(s, ir.Mlp) for s in found.steps.values())
+
+
+class TestNames:
+    @pytest.mark.parametrize("name", ["run", "int", "program", 'a"b', "0", "", "é", "F32"])
+    def test_any_name_of_a_node_gives_valid_c(self, tiny: Make, tmp_path: Path, name: str) -> None:
+        require_tool("gcc", "gcc")
+        model = tiny()
+        for node in model.graph.node:
+            if node.op_type in ("TernaryMatMul", "LayerNormalization"):
+                node.name = name
+        source = tmp_path / "model.c"
+        source.write_text(lower(check_model(model), "tiny").model_c)
+        flags = [*NUMERIC_FLAGS, "-Wall", "-Wextra", "-Wconversion", "-Werror"]
+        compiler = find_compiler(load("host"))
+        compile_object(compiler, source, [*flags, f"-I{core_include()}"], tmp_path / "model.o")
+
+    def test_identifiers_never_meet(self) -> None:
+        taken: list[str] = []
+        for name in ("a", "a", "a_norm", "a.norm", "a_fc1_norm", "x_norm", "x", "run"):
+            taken.append(unique(name, taken))
+        derived = [t + s for t in taken for s in ("", "_norm", "_fc1_norm", "_fc2_norm")]
+        assert len(set(derived)) == len(derived)
+        assert "run" not in taken
+
+
+class TestCost:
+    def test_tokens_and_k_compose(self, tiny: Make) -> None:
+        found = matched(tiny())
+        dense, fewer = frame_cost(found, 1.0), frame_cost(found, 1.0, tokens=0.5)
+        assert fewer.linear_macs < dense.linear_macs
+        assert fewer.attention_macs < dense.attention_macs
+        assert frame_cost(found, 0.2, 0.5).macs < min(fewer.macs, frame_cost(found, 0.2).macs)
+
+    @pytest.mark.parametrize("name", zoo.names())
+    def test_it_agrees_with_the_cards_of_shipped_models(self, name: str) -> None:
+        found = match(checked_graph(zoo.path(name)))
+        for k, macs in zoo.card(name)["macs"].items():
+            assert frame_cost(found, float(k)).macs == macs
