@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.artifacts import build_cache, tiny_arm64, tiny_host, tiny_onnx  # noqa: F401
 from support.board import Sshd, live_content, make_wheel, running_sshd
 
 _FAULTS = "faults injected"
