@@ -270,3 +270,18 @@ def test_c_and_python_agree_on_random_plants(library: ctypes.CDLL, seed: int) ->
     simulate(plant, Recording(policy))
     assert decided == c.decided
     assert len(set(decided)) > 2
+
+
+def test_the_boards_callback_is_the_telemetry(
+    source: Path, project_root: Path, tmp_path: Path
+) -> None:
+    gcc = require_tool("gcc", "gcc")
+    program = tmp_path / "governor_apply"
+    sources = [HERE / "governor_apply.c", *source.glob("*.c")]
+    include = project_root / "runtime/core/include"
+    subprocess.run(
+        [gcc, *FLAGS, f"-I{source}", f"-I{include}", *map(str, sources), "-o", str(program)],
+        check=True,
+    )
+    ran = subprocess.run([str(program)], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "all as expected\n")

@@ -136,6 +136,13 @@ int tatvpr_governor_init(tatvpr_governor *g, const tatvpr_level *levels, int32_t
 /* Takes in what was measured; returns the level from now on, 0 to n - 1. */
 int32_t tatvpr_governor_step(tatvpr_governor *g, const tatvpr_governor_inputs *inputs);
 
+/* The same with the board's own callback: reads the supply through options->read_power (null or
+ * failing: no telemetry), steps, and sets options->k and options->tokens for the next queries.
+ * Returns the level. `queries` and `busy_ms` are those since the last call. */
+struct tatvpr_options;
+int32_t tatvpr_governor_apply(tatvpr_governor *g, struct tatvpr_options *options, double now_s,
+                              double queries, double busy_ms);
+
 /* One line of English for a reason; never null. */
 const char *tatvpr_governor_why(int32_t reason);
 

@@ -1,0 +1,121 @@
+"""The scripts in tools/: a simulated run and its table, a recording, the Pareto plot, overhead."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import board_trees as boards
+import pytest
+from PIL import Image
+
+from tatvpr_edge.profile.compare import compare, published_recall
+
+
+def tool(project_root: Path, name: str, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(project_root / "tools" / name), *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def is_drawn(path: Path) -> bool:
+    with Image.open(path) as image:
+        colours = image.convert("RGB").getcolors(maxcolors=1 << 22)
+    return colours is not None and len(colours) > 100 and image.width > 600
+
+
+def test_the_governor_beats_a_threshold_rule_and_holds_what_fixed_choices_break() -> None:
+    outcomes = {one.name: one for one in compare(range(30))}
+    governor, rule = outcomes["governor"], outcomes["threshold rule"]
+    large, small = outcomes["always k = 1"], outcomes["always k = 0.2"]
+    assert governor.minutes_held == small.minutes_held == 1.0
+    assert large.minutes_held < 0.6
+    assert governor.right_per_joule > rule.right_per_joule > large.right_per_joule
+    assert governor.mean_recall > small.mean_recall + 0.005
+    assert governor.most_switches_a_minute <= 6 < rule.most_switches_a_minute
+
+
+def test_published_recall_passes_through_the_published_points() -> None:
+    assert [round(published_recall(k), 3) for k in (1.0, 0.6, 0.4)] == [0.914, 0.910, 0.899]
+
+
+def test_a_simulated_run_is_plotted(project_root: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "run.png"
+    ran = tool(project_root, "power_profile.py", "simulate", "--seed", 7, "--output", picture)
+    assert ran.returncode == 0, ran.stderr
+    assert "(simulated)" in ran.stdout
+    assert is_drawn(picture)
+
+
+def test_a_recording_is_replayed(project_root: Path, tmp_path: Path) -> None:
+    boards.orin_nano(tmp_path / "board")
+    trace, picture = tmp_path / "power.csv", tmp_path / "run.png"
+    ran = tool(project_root, "power_profile.py", "record", "--seconds", 2, "--interval", 0.05,
+               "--root", tmp_path / "board", "--output", trace)  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    rows = trace.read_text().splitlines()
+    assert rows[0] == "time_s,power_mw,condition,source,hottest_c"
+    assert len(rows) > 10
+    assert rows[1].split(",")[1:4] == ["4824.0", "ok", "ina"]
+    ran = tool(project_root, "power_profile.py", "simulate", "--trace", trace, "--budget", "9W",
+               "--output", picture)  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "budget 9.00 W" in ran.stdout
+    assert is_drawn(picture)
+
+
+@pytest.mark.parametrize("text", ["", "time_s\n1\n", "time_s,power_mw\n0,\n1,\n"])
+def test_what_is_no_recording_is_refused(project_root: Path, tmp_path: Path, text: str) -> None:
+    trace = tmp_path / "x.csv"
+    trace.write_text(text)
+    ran = tool(project_root, "power_profile.py", "simulate", "--trace", trace)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_pareto_plot(
+    project_root: Path, tmp_path: Path, make_document: Callable[..., dict[str, Any]]
+) -> None:
+    pictures = []
+    for energy in (True, False):
+        profile, picture = tmp_path / "profile.json", tmp_path / f"pareto-{energy}.png"
+        profile.write_text(json.dumps(make_document(energy=energy, invalid=(0.4,))))
+        ran = tool(project_root, "pareto.py", profile, "--output", picture)
+        assert ran.returncode == 0, ran.stderr
+        table = json.loads(ran.stdout)
+        assert len(table) == 8
+        assert all((row["energy_mj"] is not None) is energy for row in table)
+        assert is_drawn(picture)
+        pictures.append(picture.read_bytes())
+    assert pictures[0] != pictures[1]
+
+
+def test_the_pareto_plot_needs_recall(
+    project_root: Path, tmp_path: Path, make_document: Callable[..., dict[str, Any]]
+) -> None:
+    profile = tmp_path / "profile.json"
+    profile.write_text(json.dumps(make_document(recall=False)))
+    ran = tool(project_root, "pareto.py", profile)
+    assert ran.returncode == 1
+    assert "carries no recall" in ran.stderr
+
+
+@pytest.mark.slow
+def test_overhead_is_measured(project_root: Path, tiny_built: Path, tmp_path: Path) -> None:
+    """That it runs and what it states; the limits are judged by the script on a quiet machine."""
+    boards.orin_nano(tmp_path)
+    ran = tool(project_root, "bench_overhead.py", tiny_built, "--root", tmp_path, "--seconds", 2)
+    assert ran.returncode in (0, 1), ran.stderr
+    stated = json.loads(ran.stdout)
+    assert all(math.isfinite(value) and value >= 0 for value in stated.values())
+    assert stated["memory_bytes"] < 2_000_000
