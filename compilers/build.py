@@ -102,6 +102,10 @@ def build_artifact(
     job = _Job(target, onnx_file, graph, _model_name(graph, onnx_file), (low, high), backend, say)
     if backend == "tensorrt" and target.gpu is None:
         raise UsageError(f"board {board} has no GPU for TensorRT: leave --backend out")
+    if dry_run and target.kind == "microcontroller":
+        from tatvpr_edge.compilers.mcu.build import plan_microcontroller
+
+        return plan_microcontroller(job)
     if dry_run:
         return _plan(job, _lower(job, Layout.ROWS2))
     place, replace = _output_folder(job, output)
