@@ -14,12 +14,13 @@ from support.stages import Stages
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.build import compile_linux, open_library
-from tatvpr_edge.compilers.checks import check_model
-from tatvpr_edge.compilers.golden import cosine, synthetic_frame
+from tatvpr_edge.compilers.checks import check_model, checked_graph
+from tatvpr_edge.compilers.golden import cosine, known_drift, synthetic_frame
 from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.models.export import export_onnx
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
+from tatvpr_edge.spec import zoo
 
 Make = Callable[..., onnx.ModelProto]
 KS = (1.0, 0.6, 0.4, 0.2, 0.05)
@@ -106,3 +107,24 @@ def test_real_models_agree_stage_by_stage_and_drift_is_reported(
     # With random weights, flipped roundings grow at small k (tools/drift.py shows the same between
     # the core and itself), so only the dense pass is gated end to end; every stage was, above.
     assert rows[0][-1] > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", zoo.names())
+def test_shipped_models_stay_within_the_bound_of_their_card(name: str, tmp_path: Path) -> None:
+    """Trained weights: end to end, no frame leaves ``min_cosine`` as measured for that model."""
+    require_tool("gcc", "gcc")
+    path = zoo.path(name)
+    lowered = lower(checked_graph(path), name)
+    points = [(k, 1.0) for k in KS]
+    drift = known_drift(lowered.model_hash, path, points)
+    assert drift is not None, f"run: python tools/drift.py {path} --write"
+    library = open_library(compile_linux(lowered, load("host"), tmp_path / "host"), lowered)
+    reference = Reference(onnx.load(path))
+    side = lowered.matched.image_size
+    for point in drift:
+        for seed in range(3):
+            frame = synthetic_frame(1000 + seed, side, side)
+            wanted = reference.run(frame, point.k, point.tokens)["descriptor"]
+            got = library.describe(check_frame(frame), point.k, point.tokens).descriptor
+            assert cosine(got, wanted) >= point.min_cosine, point
