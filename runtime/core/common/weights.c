@@ -138,12 +138,21 @@ void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t 
     const size_t k_in = (size_t)op->k_in;
     if (op->layout == TATVPR_LAYOUT_TRIT5) {
         const uint8_t *from = stored + (size_t)n * ((k_in + 4) / 5) + first / 5;
-        for (int32_t i = 0; i < count; from++) {
-            uint32_t byte = *from;
-            for (int32_t j = 0; j < 5 && i < count; j++, i++) {
-                codes[i] = (uint8_t)(byte % 3u);
-                byte /= 3u;
-            }
+        int32_t i = 0;
+        for (; i + 5 <= count; i += 5, from++) { /* quotients do not wait for each other */
+            const uint32_t d0 = *from;
+            const uint32_t d1 = d0 / 3u;
+            const uint32_t d2 = d0 / 9u;
+            const uint32_t d3 = d0 / 27u;
+            const uint32_t d4 = d0 / 81u;
+            codes[i] = (uint8_t)(d0 - 3u * d1);
+            codes[i + 1] = (uint8_t)(d1 - 3u * d2);
+            codes[i + 2] = (uint8_t)(d2 - 3u * d3);
+            codes[i + 3] = (uint8_t)(d3 - 3u * d4);
+            codes[i + 4] = (uint8_t)(d4 % 3u);
+        }
+        for (uint32_t byte = i < count ? *from : 0; i < count; i++, byte /= 3u) {
+            codes[i] = (uint8_t)(byte % 3u);
         }
         return;
     }

@@ -1,54 +1,51 @@
 /* Ternary weights into the AVX2 layout (avx2.h), once, when a model is bound. */
 #include "avx2.h"
 
+enum { CHUNK = 2000 }; /* a multiple of 20: whole stored bytes */
+
 size_t tatvpr_avx2_prepared_bytes(const tatvpr_ternary *op) {
     int32_t half = 0;
     const int32_t blocks = tatvpr_avx2_blocks(op->n_out, &half);
     return (size_t)tatvpr_avx2_rows(op->k_in) * ((size_t)blocks * 32 + (size_t)half * 16);
 }
 
-/* Where output `n` of the matrix lies in the row of channel 0, the distance to the next channel's
- * row, and the shift of its two bits. */
-typedef struct spot {
-    size_t offset;
-    int32_t stride;
-    int32_t shift;
-} spot;
-
-static spot find(const tatvpr_ternary *op, int32_t n) {
-    int32_t half = 0;
-    const int32_t blocks = tatvpr_avx2_blocks(op->n_out, &half);
-    const int32_t block = n / 128;
-    const int32_t m = n % 128;
-    spot s;
-    s.offset = (size_t)block * (size_t)tatvpr_avx2_rows(op->k_in) * 32;
-    s.shift = 2 * (m / 16 % 4);
-    if (block < blocks) {
-        s.stride = 32;
-        s.offset += (size_t)(m % 16 / 8 * 16 + m / 64 * 8 + m % 8);
-    } else {
-        s.stride = 16;
-        s.offset += (size_t)(m % 16);
+/* Writes the codes of four outputs that share bytes, 16 apart from `first_output` on, for channels
+ * first .. first + count; outputs beyond the matrix are code 1. */
+static void write_four(const tatvpr_ternary *op, const uint8_t *stored, int32_t first_output,
+                       int32_t first, int32_t count, uint8_t *to, int32_t stride) {
+    uint8_t codes[4][CHUNK];
+    for (int32_t f = 0; f < 4; f++) {
+        const int32_t n = first_output + 16 * f;
+        if (n < op->n_out) {
+            tatvpr_read_codes(op, stored, n, first, count, codes[f]);
+            continue;
+        }
+        for (int32_t i = 0; i < count; i++) {
+            codes[f][i] = 1;
+        }
     }
-    return s;
+    for (int32_t i = 0; i < count; i++, to += stride) {
+        *to = (uint8_t)(codes[0][i] | codes[1][i] << 2 | codes[2][i] << 4 | codes[3][i] << 6);
+    }
 }
 
 void tatvpr_avx2_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared) {
-    enum { CHUNK = 4000 }; /* a multiple of 20: whole stored bytes */
-    const size_t bytes = tatvpr_avx2_prepared_bytes(op);
-    for (size_t i = 0; i < bytes; i++) {
-        prepared[i] = 0x55; /* code 1 everywhere */
-    }
-    uint8_t codes[CHUNK];
-    for (int32_t first = 0; first < op->k_in; first += CHUNK) {
-        const int32_t count = tatvpr_min_i32(CHUNK, op->k_in - first);
-        for (int32_t n = 0; n < op->n_out; n++) {
-            tatvpr_read_codes(op, stored, n, first, count, codes);
-            const spot s = find(op, n);
-            uint8_t *to = prepared + s.offset + (ptrdiff_t)first * s.stride;
-            for (int32_t i = 0; i < count; i++, to += s.stride) {
-                const uint32_t flip = (uint32_t)(codes[i] ^ 1u) << s.shift; /* from code 1 */
-                *to = (uint8_t)(*to ^ flip);
+    const int32_t k_rows = tatvpr_avx2_rows(op->k_in);
+    int32_t half = 0;
+    const int32_t blocks = tatvpr_avx2_blocks(op->n_out, &half);
+    for (int32_t block = 0; block < blocks + half; block++) {
+        const int32_t stride = block < blocks ? 32 : 16;
+        uint8_t *rows = prepared + (ptrdiff_t)block * k_rows * 32;
+        for (int32_t byte = 0; byte < stride; byte++) {
+            const int32_t upper = byte / 8 % 2; /* in a row of 32 bytes: outputs 64 to 127 */
+            const int32_t lane = stride == 32 ? byte / 16 * 8 + byte % 8 : byte;
+            const int32_t n = block * 128 + (stride == 32 ? 64 * upper : 0) + lane;
+            for (int32_t first = 0; first < op->k_in; first += CHUNK) {
+                write_four(op, stored, n, first, tatvpr_min_i32(CHUNK, op->k_in - first),
+                           rows + (ptrdiff_t)first * stride + byte, stride);
+            }
+            for (int32_t k = op->k_in; k < k_rows; k++) {
+                rows[(ptrdiff_t)k * stride + byte] = 0x55; /* code 1 in all four fields */
             }
         }
     }
