@@ -1,0 +1,113 @@
+"""Heads that the core does not know are TVM's: the same numbers within 1e-5, wherever they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from support.arm64 import run_arm64
+from support.tools import require_tool
+from tatvpr_edge.boards.loader import load
+from tatvpr_edge.compilers.build import compile_linux, is_exact, open_library
+from tatvpr_edge.compilers.checks import check_model
+from tatvpr_edge.compilers.golden import synthetic_frame
+from tatvpr_edge.compilers.toolchains import build_library, compile_object, find_compiler
+from tatvpr_edge.compilers.tvm.lower import Lowered, lower
+from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime.library import Library
+from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS
+
+F32 = NDArray[np.float32]
+SETTINGS = ((1.0, 1.0), (0.2, 1.0), (0.4, 0.5), (0.05, 0.1))
+
+PROGRAM = """
+import sys
+import numpy as np
+from pathlib import Path
+from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime.library import Library
+
+library = Library(Path(sys.argv[1]), Path(sys.argv[2]))
+for frame in np.load(sys.argv[3]):
+    for k, tokens in eval(sys.argv[4]):
+        made = library.describe(check_frame(frame), k, tokens, want_tokens=True)
+        print(made.descriptor.tobytes().hex(), made.tokens.tobytes().hex())
+"""
+
+
+@pytest.fixture(scope="module")
+def learned(tiny: Callable[..., onnx.ModelProto]) -> Lowered:
+    return lower(check_model(tiny("learned")), "learned")
+
+
+@pytest.fixture(scope="module")
+def library(learned: Lowered, tmp_path_factory: pytest.TempPathFactory) -> Library:
+    require_tool("gcc", "gcc")
+    folder = tmp_path_factory.mktemp("learned") / "host"
+    return open_library(compile_linux(learned, load("host"), folder), learned)
+
+
+def frames() -> NDArray[np.uint8]:
+    return np.stack([synthetic_frame(seed, 32, 32) for seed in range(3)])
+
+
+def close(a: F32, b: F32) -> bool:
+    return bool(np.abs(a - b).max() <= 1e-5 * np.abs(b).max())
+
+
+def test_the_artifact_does_not_promise_the_same_bytes(learned: Lowered) -> None:
+    assert not is_exact(learned)
+    assert len(learned.compiled_operators) > 3
+
+
+def test_kernels_as_c_source_agree_with_kernels_as_objects(
+    learned: Lowered, library: Library, tmp_path: Path
+) -> None:
+    """What a microcontroller gets against what a Linux board gets."""
+    host = load("host")
+    model_c, kernels_c = tmp_path / "model.c", tmp_path / "kernels.c"
+    model_c.write_text(learned.model_c)
+    kernels_c.write_text(learned.kernels_source())
+    compiler = find_compiler(host)
+    made = compile_object(
+        compiler, kernels_c, [*NUMERIC_FLAGS, "-O2", "-fPIC"], tmp_path / "kernels.o"
+    )
+    build_library(host, model_c, [made], tmp_path / "source.so")
+    from_source = open_library(tmp_path / "source.so", learned)
+    for frame in frames():
+        for k, tokens in SETTINGS:
+            a = library.describe(check_frame(frame), k, tokens).descriptor
+            b = from_source.describe(check_frame(frame), k, tokens).descriptor
+            assert close(a, b)
+
+
+@pytest.mark.slow
+def test_an_aarch64_board_agrees(learned: Lowered, library: Library, tmp_path: Path) -> None:
+    """Emulated. The core's tokens are the same bytes; the head is within 1e-5."""
+    board = load("jetson-orin-nano")
+    require_tool(board.toolchain.gcc, board.toolchain.gcc_package)
+    require_tool("qemu-aarch64", "qemu-user")
+    code = compile_linux(learned, board, tmp_path / "board")
+    (tmp_path / "weights.bin").write_bytes(learned.blob)
+    np.save(tmp_path / "frames.npy", frames())
+    (tmp_path / "program.py").write_text(PROGRAM)
+    done = run_arm64(
+        str(tmp_path / "program.py"),
+        str(code),
+        str(tmp_path / "weights.bin"),
+        str(tmp_path / "frames.npy"),
+        repr(SETTINGS),
+    )
+    assert done.returncode == 0, done.stderr
+    lines = iter(done.stdout.splitlines())
+    for frame in frames():
+        for k, tokens in SETTINGS:
+            descriptor, last = (bytes.fromhex(part) for part in next(lines).split())
+            made = library.describe(check_frame(frame), k, tokens, want_tokens=True)
+            assert made.tokens is not None and made.tokens.tobytes() == last
+            assert close(np.frombuffer(descriptor, "<f4"), made.descriptor)
