@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,9 @@ def load_state(path: Path) -> dict[str, Any]:
         ModelError: missing, damaged, or a pickle that holds anything but data.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch comments on foreign pickles; we refuse them
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path}: refused, because it holds more than data (a pickle can run code) "

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tatvpr_edge.models.heads import HEADS
+from tatvpr_edge.models.heads import HEADS, LEARNED_HEADS
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.spec.errors import ModelError
@@ -55,6 +55,8 @@ def config(name: str, **changes: Any) -> ModelConfig:
         raise ModelError(f"{name}: {error}") from error
     default = DEFAULT_HEADS.get(backbone_name, HeadConfig("cls"))
     head = default if head_name in ("", default.kind) else HeadConfig(head_name)
+    if head.kind in LEARNED_HEADS and "keep_after" not in changes:
+        backbone = dataclasses.replace(backbone, keep_after=0)
     return ModelConfig(name=name, backbone=backbone, head=head)
 
 

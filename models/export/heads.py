@@ -10,7 +10,11 @@ from torch import nn
 
 from tatvpr_edge.models.export.graph import Graph
 from tatvpr_edge.models.export.layers import write_ternary
+from tatvpr_edge.models.export.learned_heads import write_boq, write_mixvpr, write_salad
+from tatvpr_edge.models.heads.boq import BoQHead
+from tatvpr_edge.models.heads.mixvpr import MixVPRHead
 from tatvpr_edge.models.heads.pooling import GEM_FLOOR, CLSHead, GeMHead
+from tatvpr_edge.models.heads.salad import SALADHead
 from tatvpr_edge.models.nn.config import ViTConfig
 from tatvpr_edge.spec.errors import ModelError
 
@@ -56,4 +60,7 @@ def _finish(graph: Graph, head: CLSHead | GeMHead, x: str) -> str:
 WRITERS: dict[type[nn.Module], Callable[[Graph, Any, str, ViTConfig], str]] = {
     CLSHead: _cls,
     GeMHead: _gem,
+    BoQHead: write_boq,
+    SALADHead: write_salad,
+    MixVPRHead: write_mixvpr,
 }

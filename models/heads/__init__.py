@@ -9,7 +9,10 @@ from typing import Any, Protocol, cast
 
 from torch import nn
 
+from tatvpr_edge.models.heads.boq import BoQHead
+from tatvpr_edge.models.heads.mixvpr import MixVPRHead
 from tatvpr_edge.models.heads.pooling import CLSHead, GeMHead
+from tatvpr_edge.models.heads.salad import SALADHead
 from tatvpr_edge.models.nn.config import HeadConfig, ViTConfig
 from tatvpr_edge.spec.errors import ModelError
 
@@ -24,9 +27,19 @@ class Head(Protocol):
         """Multiply-accumulates of one frame with so many tokens."""
 
 
-HEADS: dict[str, Any] = {"cls": CLSHead, "gem": GeMHead}
+HEADS: dict[str, Any] = {
+    "cls": CLSHead,
+    "gem": GeMHead,
+    "boq": BoQHead,
+    "salad": SALADHead,
+    "mixvpr": MixVPRHead,
+}
 
-__all__ = ["HEADS", "Head", "build_head"]
+#: Heads that need every token: backbones with them have no KeepTokens, and their ONNX graphs have
+#: static shapes.
+LEARNED_HEADS = ("boq", "salad", "mixvpr")
+
+__all__ = ["HEADS", "LEARNED_HEADS", "Head", "build_head"]
 
 
 def build_head(config: HeadConfig, backbone: ViTConfig) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tatvpr_edge.models.teachers.base import Teacher
 from tatvpr_edge.spec.errors import UsageError
 
@@ -9,14 +11,22 @@ __all__ = ["Teacher", "create_teacher"]
 
 
 def create_teacher(name: str) -> Teacher:
-    """The teacher called ``name``: "efficientnet-lite0-gem".
+    """The teacher called ``name``: "efficientnet-lite0-gem", or "dinov2-boq:FILE".
 
     Raises:
         UsageError: unknown name.
         ToolError: its package is not installed.
+        ModelError: its checkpoint is not usable.
     """
     if name == "efficientnet-lite0-gem":
         from tatvpr_edge.models.teachers.efficientnet import EfficientNetLite0
 
         return EfficientNetLite0()
-    raise UsageError(f"unknown teacher {name!r}: known is efficientnet-lite0-gem")
+    kind, _, file = name.partition(":")
+    if kind == "dinov2-boq" and file:
+        from tatvpr_edge.models.teachers.dinov2_boq import DinoV2BoQ
+
+        return DinoV2BoQ(Path(file))
+    raise UsageError(
+        f"unknown teacher {name!r}: known are efficientnet-lite0-gem and dinov2-boq:FILE"
+    )

@@ -123,6 +123,7 @@ def _distil_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> Stage |
         config.augment,
         crew,
         config.run.device,
+        config.run.seed,
     )
 
 

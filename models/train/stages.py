@@ -21,6 +21,9 @@ from tatvpr_edge.models.train.loop import Randomness, draw_k
 from tatvpr_edge.models.train.views import TeacherViews
 from tatvpr_edge.spec.errors import DataError
 
+#: Views from which the variance of the teacher's features is taken.
+_VARIANCE_VIEWS = 1000
+
 
 class DistilStage:
     """Stage 1: tokens learn the teacher's map, the descriptor learns the teacher's descriptor.
@@ -41,17 +44,25 @@ class DistilStage:
         change: AugmentConfig,
         crew: Crew,
         device: str = "cpu",
+        seed: int = 0,
     ) -> None:
         self.model, self.views, self.config = model, views, config
         self.k, self.change, self.crew, self.device = k, change, crew, device
         self.steps, self.optim, self.images = config.steps, config.optim, config.batch
         channels = views.features.shape[-1]
-        self.proj = nn.Linear(model.config.backbone.dim, channels).to(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.proj = nn.Linear(model.config.backbone.dim, channels).to(device)
         side = model.config.backbone.image_px // model.config.backbone.patch
         self._side = side
-        self._targets = partly_whitened(
-            np.asarray(views.descriptors, dtype=np.float32), model.descriptor_size
-        )
+        self._targets: Tensor | None = None
+        if config.descriptor_weight > 0:
+            self._targets = partly_whitened(
+                np.asarray(views.descriptors, dtype=np.float32), model.descriptor_size
+            )
+        # Of the whole set, so that every process of a run divides by the same number.
+        sample = np.asarray(views.features[:_VARIANCE_VIEWS], dtype=np.float32)
+        self._variance = max(float(sample.var()), 1e-6)
         if views.pixels.shape[1] != model.config.backbone.image_px:
             raise DataError(
                 f"the teacher's views are {views.pixels.shape[1]} px, "
@@ -80,6 +91,8 @@ class DistilStage:
         mirrored = torch.rand(batch, generator=random.torch) < 0.5
         ks = draw_k(batch, self.k, step / self.steps, random.torch)
         tokens = draw_tokens(self.k, random.torch)
+        if self._targets is None:
+            tokens = 1.0  # only tokens are supervised: none may be missing
         seen_patches = draw_visible(
             batch, self._side**2, self.config.visible_share, step / self.steps, random.torch
         )
@@ -105,11 +118,12 @@ class DistilStage:
         parts: dict[str, Tensor] = {}
         if seen.shape[1] == wanted.shape[1] + 1:
             guess = self.proj(seen[:, 1:])
-            parts["tokens"] = F.mse_loss(guess, wanted) / wanted.var().clamp_min(1e-6)
-        descriptors = self.model.head(seen, gate)
-        target = self._targets[torch.from_numpy(own)].to(self.device)
-        apart = 1 - (descriptors * target).sum(1)
-        parts["descriptor"] = self.config.descriptor_weight * apart.mean()
+            parts["tokens"] = F.mse_loss(guess, wanted) / self._variance
+        if self._targets is not None:
+            descriptors = self.model.head(seen, gate)
+            target = self._targets[torch.from_numpy(own)].to(self.device)
+            apart = 1 - (descriptors * target).sum(1)
+            parts["descriptor"] = self.config.descriptor_weight * apart.mean()
         return parts
 
 

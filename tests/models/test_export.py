@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from onnx import numpy_helper
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.export import build_proto, export_onnx
-from tatvpr_edge.models.heads import HEADS
+from tatvpr_edge.models.heads import HEADS, LEARNED_HEADS
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN
@@ -24,8 +25,19 @@ from tatvpr_edge.spec.packing import unpack_ternary
 BACKBONE = ViTConfig(image_px=32, patch=8, dim=24, depth=3, heads=3, mlp_ratio=2, keep_after=1)
 
 
+#: Options that make the learned heads as small as the backbone.
+SMALL_HEADS: dict[str, dict[str, object]] = {
+    "boq": {"queries": 6, "rows": 4},
+    "salad": {"clusters": 5, "channels": 8, "summary": 8, "hidden": 16},
+    "mixvpr": {"channels": 12, "rows": 3, "layers": 2},
+}
+
+
 def model(head: str = "gem", **options: object) -> ModelConfig:
-    return ModelConfig("test", BACKBONE, HeadConfig(head, dict(options)))
+    backbone = BACKBONE
+    if head in LEARNED_HEADS:
+        backbone = dataclasses.replace(BACKBONE, keep_after=0)
+    return ModelConfig("test", backbone, HeadConfig(head, {**SMALL_HEADS.get(head, {}), **options}))
 
 
 def session(proto: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -136,8 +148,6 @@ def test_weights_keep_their_names_and_values() -> None:
 
 
 def test_a_float_twin_and_broken_weights_are_refused(tmp_path: Path) -> None:
-    import dataclasses
-
     twin = dataclasses.replace(model(), backbone=dataclasses.replace(BACKBONE, ternary=False))
     with pytest.raises(ModelError, match="float twin"):
         export_onnx(registry.create(twin, seed=0), tmp_path / "twin.onnx")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tatvpr_edge.models import registry
-from tatvpr_edge.models.heads import HEADS
+from tatvpr_edge.models.heads import HEADS, LEARNED_HEADS
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.spec.errors import FrameError, ModelError, UsageError
@@ -16,9 +16,19 @@ from tatvpr_edge.spec.errors import FrameError, ModelError, UsageError
 SMALL = ViTConfig(image_px=32, patch=8, dim=24, depth=3, heads=3, mlp_ratio=2, keep_after=1)
 
 
+#: Options that make the learned heads as small as the backbone.
+OPTIONS: dict[str, dict[str, object]] = {
+    "boq": {"queries": 6, "rows": 4},
+    "salad": {"clusters": 5, "channels": 8, "summary": 8, "hidden": 16},
+    "mixvpr": {"channels": 12, "rows": 3, "layers": 2},
+}
+
+
 def small(head: str = "gem", **changes: object) -> ModelConfig:
+    if head in LEARNED_HEADS:
+        changes = {"keep_after": 0, **changes}
     backbone = dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
-    return ModelConfig(f"test-{head}", backbone, HeadConfig(head))
+    return ModelConfig(f"test-{head}", backbone, HeadConfig(head, OPTIONS.get(head, {})))
 
 
 def frames(count: int, side: int = 32, seed: int = 0) -> torch.Tensor:
@@ -53,7 +63,8 @@ def test_forward_and_backward(head: str, changes: dict[str, object]) -> None:
 def test_every_registered_model_runs(name: str) -> None:
     settings = registry.config(name)
     # Depth and width shrink, so that the largest fits a test; the shape of a frame stays.
-    backbone = dataclasses.replace(settings.backbone, depth=2, keep_after=1, dim=48, heads=3)
+    keep = min(1, settings.backbone.keep_after)
+    backbone = dataclasses.replace(settings.backbone, depth=2, keep_after=keep, dim=48, heads=3)
     model = registry.create(dataclasses.replace(settings, backbone=backbone), seed=0).eval()
     with torch.no_grad():
         assert bool(model(frames(1, backbone.image_px), 0.4).isfinite().all())
@@ -163,3 +174,22 @@ def test_the_seed_fixes_the_weights() -> None:
     for x, y in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(x, y)
     assert not torch.equal(a.backbone.pos_embed, c.backbone.pos_embed)
+
+
+def test_salad_assigns_what_the_marginals_say() -> None:
+    from tatvpr_edge.models.heads.salad import SALADHead
+
+    head = SALADHead(SMALL, clusters=5, channels=8, summary=8, hidden=16)
+    torch.manual_seed(0)
+    plan = head.transport(torch.randn(2, 5, 16))
+    assert plan.shape == (2, 5, 16)
+    # A token gives one unit, to clusters and dustbin together; a cluster takes about one.
+    assert (plan.sum(1) <= 1 + 1e-5).all()
+    torch.testing.assert_close(plan.sum(2), torch.ones(2, 5), atol=0.2, rtol=0)
+
+
+def test_mixvpr_refuses_a_backbone_that_drops_tokens() -> None:
+    with pytest.raises(ModelError, match="keep_after = 0"):
+        registry.create(ModelConfig("x", SMALL, HeadConfig("mixvpr")))
+    assert registry.config("small-mixvpr").backbone.keep_after == 0
+    assert registry.config("small-gem").backbone.keep_after == 3

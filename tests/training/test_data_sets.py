@@ -1,7 +1,8 @@
-"""Data sets as users have them are read as they mean, and every fault names the file and the rule."""
+"""Data sets as users have them are read as meant; every fault names the file and the rule."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def test_tower_places_are_windows_of_a_clip_with_gaps(tmp_path: Path) -> None:
             assert (np.diff(window) == 1).all()
             assert len({int(i) // 20 for i in window}) == 1  # one clip
         starts = sorted(int(w[0]) for w in drawn)
-        assert all(b - a >= 7 for a, b in zip(starts, starts[1:], strict=False) if a // 20 == b // 20)
+        assert all(b - a >= 7 for a, b in itertools.pairwise(starts) if a // 20 == b // 20)
 
 
 def test_floors_can_be_left_out_and_must_exist(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_an_empty_or_thin_city(tmp_path: Path) -> None:
 def test_a_name_without_position(tmp_path: Path, name: str) -> None:
     utm_set(tmp_path)
     (tmp_path / "database" / name).write_bytes(b"")
-    with pytest.raises(DataError, match="utm_east|not finite"):
+    with pytest.raises(DataError, match=r"utm_east|not finite"):
         formats.gallery_and_queries(tmp_path)
 
 

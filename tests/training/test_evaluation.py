@@ -143,7 +143,9 @@ def test_the_table_and_its_json(tmp_path: Path) -> None:
     }
     ours = json.loads(json.dumps(values))["micro"]
     assert set(ours["recall@1"]) == {"1.0", "0.4"}
-    assert 0 <= ours["recall@1"]["1.0"] <= ours["recall@5"]["1.0"] <= ours["recall@10"]["1.0"] <= 100
+    assert (
+        0 <= ours["recall@1"]["1.0"] <= ours["recall@5"]["1.0"] <= ours["recall@10"]["1.0"] <= 100
+    )
     assert ours["recall@1_wide"]["1.0"] >= ours["recall@1"]["1.0"]
     assert set(ours["against_dense"]) == {"0.4"}
     assert ours["one_map"]["recall@1"]["1.0"] == ours["recall@1"]["1.0"]
@@ -187,7 +189,15 @@ def test_the_command_prints_the_table_and_the_same_json_twice(
     root = tower_set(tmp_path / "tower", frames=5)
     weights = tmp_path / "tiny.safetensors"
     save_weights(registry.create(registry.config("micro", **TINY_BACKBONE), seed=0), weights)
-    arguments = ["evaluate", "--model", str(weights), "--data", str(root), "--protocol", "tower-floor"]
+    arguments = [
+        "evaluate",
+        "--model",
+        str(weights),
+        "--data",
+        str(root),
+        "--protocol",
+        "tower-floor",
+    ]
     arguments += ["--baseline", "gray32", "--baseline", "hog", "--no-time", "--k", "1,.4"]
     assert main([*arguments, "--json"]) == 0
     first = capsys.readouterr().out

@@ -55,7 +55,12 @@ def labelled_set(root: Path, places: int = 6, views: int = 3) -> Path:
 def tower_set(root: Path, frames: int = 9) -> Path:
     """Two training floors and two validation floors of two clips each."""
     rows = []
-    for split, floor, seed in (("train", "f1", 1), ("train", "f2", 2), ("val", "f3", 3), ("val", "f4", 4)):
+    for split, floor, seed in (
+        ("train", "f1", 1),
+        ("train", "f2", 2),
+        ("val", "f3", 3),
+        ("val", "f4", 4),
+    ):
         for clip in ("a", "b"):
             for frame in range(1, frames + 1):
                 path = f"{split}/{floor}/{clip}/{frame:06d}.jpg"
@@ -85,9 +90,7 @@ def gsv_set(root: Path) -> Path:
                     "panoid": f"pano{place}{image}",
                 }
                 rows.append(row)
-                name = (
-                    f"{city}_{place:07d}_{row['year']}_06_045_51.5_-0.12_{row['panoid']}.jpg"
-                )
+                name = f"{city}_{place:07d}_{row['year']}_06_045_51.5_-0.12_{row['panoid']}.jpg"
                 path = root / "Images" / city / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 picture(place, image).save(path)

@@ -1,0 +1,160 @@
+"""Teachers: what they compute, what their cards say, and which checkpoints are refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from support.tools import lacking
+from tatvpr_edge.models.teachers import create_teacher
+from tatvpr_edge.models.teachers.dinov2_boq import (
+    BoQAggregator,
+    BoQShape,
+    Dino,
+    DinoShape,
+    DinoV2BoQ,
+    _Network,
+)
+from tatvpr_edge.models.teachers.efficientnet import LITE0_MACS, LITE0_MB, EfficientNetLite0
+from tatvpr_edge.spec.errors import ModelError, ToolError, UsageError
+
+DINO = DinoShape(dim=32, depth=2, heads=2, stored_side=5)
+BOQ = BoQShape(channels=16, queries=4, layers=2, rows=3)
+
+
+def network_state(seed: int = 0) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    network = _Network(DINO, BOQ)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def test_names_and_shapes_are_those_of_the_public_checkpoint() -> None:
+    """The public file is not here; its names follow from the published code."""
+    with torch.device("meta"):
+        shapes = {
+            n: tuple(v.shape) for n, v in _Network(DinoShape(), BoQShape()).state_dict().items()
+        }
+    assert shapes["backbone.dino.pos_embed"] == (1, 1370, 768)
+    assert shapes["backbone.dino.patch_embed.proj.weight"] == (768, 3, 14, 14)
+    assert shapes["backbone.dino.blocks.11.attn.qkv.weight"] == (2304, 768)
+    assert shapes["backbone.dino.blocks.0.ls1.gamma"] == (768,)
+    assert shapes["backbone.dino.mask_token"] == (1, 768)
+    assert shapes["aggregator.proj_c.weight"] == (384, 768, 3, 3)
+    assert shapes["aggregator.boqs.1.queries"] == (1, 64, 384)
+    assert shapes["aggregator.boqs.0.encoder.self_attn.in_proj_weight"] == (1152, 384)
+    assert shapes["aggregator.boqs.0.encoder.linear1.weight"] == (1536, 384)
+    assert shapes["aggregator.fc.weight"] == (32, 128)
+    assert sum(n.startswith("backbone.dino.blocks.") for n in shapes) == 12 * 14
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_users_checkpoint_becomes_a_teacher(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"teacher{suffix}"
+    state = network_state()
+    if suffix == ".pth":
+        torch.save(state, path)
+    else:
+        save_file(state, path)
+    teacher = DinoV2BoQ(path, image_px=42, dino=DINO, boq=BOQ)
+    frames = torch.randint(0, 256, (2, 42, 42, 3), dtype=torch.uint8)
+    features = teacher.features(frames)
+    assert features.shape == (2, 3, 3, 32)
+    descriptors = teacher.descriptors(features)
+    assert descriptors.shape == (2, 48)
+    torch.testing.assert_close(descriptors.norm(dim=1), torch.ones(2))
+    assert len(teacher.card()["sha256"]) == 64
+    alone = teacher.descriptors(teacher.features(frames[:1]))
+    torch.testing.assert_close(alone, descriptors[:1])
+
+
+def test_positions_are_interpolated_only_where_the_grid_differs() -> None:
+    dino = Dino(DINO)
+    torch.nn.init.normal_(dino.pos_embed)
+    assert torch.equal(dino._positions(5, 5), dino.pos_embed)
+    smaller = dino._positions(3, 3)
+    assert smaller.shape == (1, 10, 32)
+    assert torch.equal(smaller[:, :1], dino.pos_embed[:, :1])
+
+
+def test_the_aggregator_does_not_care_for_the_size_of_the_map() -> None:
+    aggregator = BoQAggregator(32, BOQ).eval()
+    for side in (2, 5):
+        assert aggregator(torch.randn(1, side, side, 32)).shape == (1, 48)
+
+
+def drop(state: dict[str, torch.Tensor]) -> None:
+    del state["aggregator.fc.weight"]
+
+
+def reshape(state: dict[str, torch.Tensor]) -> None:
+    state["backbone.dino.cls_token"] = torch.zeros(1, 1, 99)
+
+
+def add(state: dict[str, torch.Tensor]) -> None:
+    state["backbone.dino.register_tokens"] = torch.zeros(1, 4, 32)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (drop, r"has no aggregator\.fc\.weight"),
+        (reshape, r"cls_token is \(1, 1, 99\), expected \(1, 1, 32\)"),
+        (add, "register_tokens, which DINOv2-BoQ has not"),
+    ],
+)
+def test_another_checkpoint_is_refused_by_its_first_difference(
+    tmp_path: Path, spoil: Any, said: str
+) -> None:
+    state = network_state()
+    spoil(state)
+    torch.save(state, tmp_path / "t.pth")
+    with pytest.raises(ModelError, match=said):
+        DinoV2BoQ(tmp_path / "t.pth", dino=DINO, boq=BOQ)
+
+
+def test_a_checkpoint_with_code_or_none_at_all(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.system, (f"touch {marker}",)
+
+    torch.save({"x": Bomb()}, tmp_path / "bomb.pth")
+    with pytest.raises(ModelError, match="more than data"):
+        create_teacher(f"dinov2-boq:{tmp_path / 'bomb.pth'}")
+    assert not marker.exists()
+    with pytest.raises(ModelError, match=r"none\.pth: not a checkpoint"):
+        create_teacher(f"dinov2-boq:{tmp_path / 'none.pth'}")
+    with pytest.raises(UsageError, match="dinov2-boq:FILE"):
+        create_teacher("dinov3")
+
+
+def test_efficientnet_lite0_and_its_figures() -> None:
+    try:
+        teacher = EfficientNetLite0()
+    except ToolError as error:
+        lacking("the EfficientNet-Lite0 teacher", str(error))
+    macs = 0
+
+    def count(module: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
+        nonlocal macs
+        macs += output.numel() * module.weight[0].numel()  # type: ignore[operator,index]
+
+    for module in teacher.net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
+    features = teacher.features(torch.full((1, 224, 224, 3), 100, dtype=torch.uint8))
+    assert features.shape == (1, 7, 7, 1280)
+    assert float(features.min()) >= 0
+    assert teacher.descriptors(features).shape == (1, 1280)
+    assert macs == LITE0_MACS
+    kept = sum(p.numel() for n, p in teacher.net.named_parameters() if not n.startswith("_fc"))
+    assert kept * 4 / 1e6 == pytest.approx(LITE0_MB, abs=0.001)
+    assert teacher.card()["licence"] == "Apache-2.0"

@@ -1,0 +1,372 @@
+"""Training: configuration, both stages, resuming to the same bits, and clear errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_sets import TINY_BACKBONE, ColourTeacher, labelled_set
+
+from tatvpr_edge.models.checkpoint import load_state, load_weights, save_state
+from tatvpr_edge.models.data.formats import labelled
+from tatvpr_edge.models.train import augment
+from tatvpr_edge.models.train.augment import AugmentConfig
+from tatvpr_edge.models.train.config import (
+    DataConfig,
+    DistilConfig,
+    KConfig,
+    MetricConfig,
+    ModelSection,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+    read_config,
+)
+from tatvpr_edge.models.train.loop import Progress, TrainingError, draw_k, learning_rate
+from tatvpr_edge.models.train.run import train, with_changes
+from tatvpr_edge.models.train.views import read_views, write_views
+from tatvpr_edge.spec.errors import DataError, ModelError, UsageError
+
+RECIPES = Path(__file__).resolve().parents[2] / "models" / "train" / "recipes"
+
+
+def tiny_run(folder: Path, **changes: Any) -> TrainConfig:
+    """Six steps of stage 1 and six of stage 2 on a tiny network and six places."""
+    data = folder / "set"
+    if not data.exists():
+        labelled_set(data)
+        places = labelled(data)
+        write_views(
+            folder / "views", places.paths, [2] * len(places), ColourTeacher(),
+            side_px=32, channels=4,
+        )  # fmt: skip
+    config = TrainConfig(
+        run=RunConfig(output=str(folder / "run"), seed=3, threads=1, cache=""),
+        model=ModelSection(name="micro", backbone=dict(TINY_BACKBONE)),
+        k=KConfig(opening=0.5, tokens_lowest=0.5),
+        augment=AugmentConfig(),
+        distil=DistilConfig(
+            views=str(folder / "views"), steps=6, batch=8, visible_share=0.5,
+            quantise_from=0.2, quantise_until=0.6,
+        ),
+        metric=MetricConfig(steps=6, places=4, images=2, optim=OptimConfig(lr=1e-3)),
+        data=(DataConfig(format="labelled", root=str(data)),),
+    )  # fmt: skip
+    return dataclasses.replace(config, **changes)
+
+
+def weights_of(path: Path | None) -> dict[str, torch.Tensor]:
+    assert path is not None
+    return dict(load_weights(path).state_dict())
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_a_killed_and_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
+    whole = tiny_run(tmp_path)
+    unbroken = weights_of(train(whole))
+    broken = dataclasses.replace(
+        whole, run=dataclasses.replace(whole.run, output=str(tmp_path / "b"))
+    )
+    calls = 0
+    while (path := train(broken, stop_after=2)) is None:
+        calls += 1
+        assert calls < 20
+    assert calls >= 4  # both stages were interrupted
+    assert_same(unbroken, weights_of(path))
+    header = (tmp_path / "run" / "curves.csv").read_text().splitlines()[0]
+    assert header == "stage,step,lr,part,value"
+
+
+def test_a_run_that_dies_between_checkpoints_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    whole = tiny_run(tmp_path)
+    unbroken = weights_of(train(whole))
+    run = dataclasses.replace(whole.run, output=str(tmp_path / "b"), checkpoint_every_s=0.0)
+    broken = dataclasses.replace(whole, run=run)
+
+    def die(done: Progress) -> None:
+        if done.stage == "metric" and done.step == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(broken, die)
+    assert_same(unbroken, weights_of(train(broken)))
+
+
+def test_both_stages_lower_their_loss(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path)
+    config = dataclasses.replace(
+        config,
+        distil=dataclasses.replace(config.distil, steps=40, optim=OptimConfig(lr=3e-3)),
+        metric=dataclasses.replace(config.metric, steps=40),
+    )
+    seen: dict[str, list[float]] = {"distil": [], "metric": []}
+    train(config, lambda p: seen[p.stage].append(p.loss))
+    for stage, losses in seen.items():
+        assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:8]), stage
+
+
+def test_only_the_last_blocks_train_when_asked(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path)
+    config = dataclasses.replace(config, metric=dataclasses.replace(config.metric, last_blocks=1))
+    weights_of(train(config))
+    before = weights_of(tmp_path / "run" / "distil.safetensors")
+    after = weights_of(tmp_path / "run" / "metric.safetensors")
+    for name in before:
+        moved = not torch.equal(before[name], after[name])
+        expected = name.startswith(("backbone.blocks.1.", "backbone.norm.", "head."))
+        assert moved == expected or "bias" in name, name
+
+
+def test_a_float_twin_trains_alike(tmp_path: Path) -> None:
+    section = ModelSection(name="micro", backbone={**TINY_BACKBONE, "ternary": False})
+    path = train(tiny_run(tmp_path, model=section))
+    assert path is not None
+    assert not load_weights(path).config.backbone.ternary
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_loss_and_weights_of_one(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path)
+    alone: list[float] = []
+    one = weights_of(train(config, lambda p: alone.append(p.loss)))
+    program = tmp_path / "together.py"
+    program.write_text(
+        "import json, pickle, sys\n"
+        "from pathlib import Path\n"
+        "from tatvpr_edge.models.train.run import train\n"
+        "config = pickle.loads(Path(sys.argv[1]).read_bytes())\n"
+        "losses = []\n"
+        "train(config, lambda p: losses.append(p.loss))\n"
+        "import os\n"
+        "if os.environ['RANK'] == '0': Path(sys.argv[2]).write_text(json.dumps(losses))\n"
+    )
+    run = dataclasses.replace(config.run, output=str(tmp_path / "two"))
+    (tmp_path / "config.bin").write_bytes(pickle.dumps(dataclasses.replace(config, run=run)))
+    subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+            str(program), str(tmp_path / "config.bin"), str(tmp_path / "losses.json"),
+        ],
+        check=True, timeout=300, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    together = json.loads((tmp_path / "losses.json").read_text())
+    assert together[0] == pytest.approx(alone[0], rel=1e-5)
+    # Later steps differ by rounding only, which a flipped ternary weight may amplify.
+    np.testing.assert_allclose(together, alone, rtol=2e-2)
+    two = weights_of(tmp_path / "two" / "weights.safetensors")
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], atol=2e-2)
+
+
+def test_the_range_of_k_opens_and_some_images_stay_dense() -> None:
+    config = KConfig(lowest=0.2, dense_share=0.25, opening=0.5)
+    generator = torch.Generator().manual_seed(0)
+    start = draw_k(4000, config, 0.0, generator)
+    half = draw_k(4000, config, 0.25, generator)
+    end = draw_k(4000, config, 1.0, generator)
+    assert (start == 1).all()
+    assert 0.6 <= float(half.min()) < 0.65
+    assert 0.2 <= float(end.min()) < 0.23
+    assert float((end == 1).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_the_schedule_warms_up_and_falls_to_its_end() -> None:
+    config = OptimConfig(lr=1.0, lr_end=0.1, warmup_steps=10)
+    rates = [learning_rate(step, 100, config) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1, abs=0.01)
+    assert max(rates) == pytest.approx(1.0, abs=0.05)
+    assert rates[100] == pytest.approx(0.1)
+
+
+def test_augmentation_of_a_part_is_the_part_of_the_whole() -> None:
+    config, generator = AugmentConfig(), torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (6, 40, 40, 3), dtype=torch.uint8, generator=generator)
+    shapes = augment.draw_geometric(6, config, generator)
+    colours = augment.draw_photometric(6, config, generator)
+
+    def change(part: slice) -> torch.Tensor:
+        x = augment.geometric(augment.to_float(frames[part]), shapes[part], 32)
+        return augment.to_frames(augment.photometric(x, colours[part]))
+
+    whole = change(slice(None))
+    assert whole.dtype == torch.uint8 and whole.shape == (6, 32, 32, 3)
+    torch.testing.assert_close(change(slice(2, 4)), whole[2:4], rtol=0, atol=1)
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    config = AugmentConfig(0, 0, 0, 0, 0, 0, 1.0, 0)
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(1, 256, (2, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    x = augment.geometric(
+        augment.to_float(frames), augment.draw_geometric(2, config, generator), 32
+    )
+    x = augment.photometric(x, augment.draw_photometric(2, config, generator))
+    torch.testing.assert_close(augment.to_frames(x), frames, rtol=0, atol=1)
+
+
+def test_teacher_views_appear_whole_and_say_how_they_were_made(tmp_path: Path) -> None:
+    places = labelled(labelled_set(tmp_path / "set", places=2, views=2))
+    folder = write_views(
+        tmp_path / "views", places.paths, [1, 0, 2, 3], ColourTeacher(), side_px=32, channels=4
+    )
+    views = read_views(folder)
+    assert views.pixels.shape == (6, 32, 32, 3)
+    assert views.features.shape == (6, 4, 4, 4)
+    assert views.card["teacher"] == {"name": "colour", "source": "arithmetic"}
+    with pytest.raises(DataError, match="exists"):
+        write_views(folder, places.paths, [1] * 4, ColourTeacher(), side_px=32, channels=4)
+    places.paths[0].write_bytes(b"no image")
+    with pytest.raises(DataError, match="not a readable image"):
+        write_views(tmp_path / "b", places.paths, [1] * 4, ColourTeacher(), side_px=32, channels=4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set", "views"]
+
+
+# --- faults -------------------------------------------------------------------------------------
+
+
+def test_nan_in_a_batch_names_the_step_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path, k=KConfig())
+    views = np.load(tmp_path / "views" / "features.npy", mmap_mode="r+")
+    train(config, stop_after=2)
+    kept = (tmp_path / "run" / "distil.state").read_bytes()
+    views[:] = np.nan
+    views.flush()
+    with pytest.raises(TrainingError, match=r"distil, step 3: the loss is nan \(tokens\)"):
+        train(config)
+    assert (tmp_path / "run" / "distil.state").read_bytes() == kept
+
+
+def test_a_checkpoint_of_another_architecture(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path)
+    train(config, stop_after=2)
+    other = ModelSection(name="micro", backbone={**TINY_BACKBONE, "dim": 48})
+    with pytest.raises(ModelError, match=r"distil\.state: a checkpoint of another architecture"):
+        train(dataclasses.replace(config, model=other))
+    init = ModelSection(
+        name="micro", backbone={**TINY_BACKBONE, "depth": 3}, init=str(tmp_path / "w.safetensors")
+    )
+    from tatvpr_edge.models import registry
+    from tatvpr_edge.models.checkpoint import save_weights
+
+    save_weights(
+        registry.create(registry.config("micro", **TINY_BACKBONE)), tmp_path / "w.safetensors"
+    )
+    with pytest.raises(ModelError, match=r"backbone\.depth"):
+        train(dataclasses.replace(config, model=init))
+
+
+def test_a_pickle_with_code_in_it_is_refused_and_does_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return os.system, (f"touch {marker}",)
+
+    torch.save({"version": 1, "x": Bomb()}, tmp_path / "bomb.state")
+    with pytest.raises(ModelError, match="more than data"):
+        load_state(tmp_path / "bomb.state")
+    (tmp_path / "raw.state").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ModelError, match=r"raw\.state"):
+        load_state(tmp_path / "raw.state")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "list"])
+def test_a_damaged_state_is_one_clear_error(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "x.state"
+    save_state(path, {"a": torch.zeros(100)})
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:300])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        torch.save([1, 2], path)
+    with pytest.raises(ModelError, match=r"x\.state"):
+        load_state(path)
+
+
+def test_too_few_places_for_a_batch(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path)
+    metric = dataclasses.replace(config.metric, places=40)
+    distil = dataclasses.replace(config.distil, steps=0)
+    with pytest.raises(DataError, match="6 places, a batch needs 40"):
+        train(dataclasses.replace(config, metric=metric, distil=distil))
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_valid(recipe: Path) -> None:
+    config = read_config(recipe)
+    assert config.data and config.metric.steps > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[run]\nsed = 1\n", "unknown key 'sed'"),
+        ("[run]\nseed = 'one'\n", "seed is 'one': expected int"),
+        ("[run]\nseed = true\n", "expected int"),
+        ("[run\n", "not TOML"),
+        ("run = 3\n", "must be a table"),
+        ("[k]\nlowest = 0\n", "k.lowest"),
+        ("[metric]\nsteps = 3\n", r"at least one \[\[data\]\]"),
+        ("[distil]\nsteps = 3\n", "needs distil.views"),
+        ("[distil]\nvisible_share = 1.5\n", "visible_share"),
+        ("[run]\nprecision = 'fp8'\n", "precision"),
+        ("[[data]]\nshare = -1\n", "share must be positive"),
+    ],
+)
+def test_a_wrong_training_file(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=said):
+        read_config(path)
+
+
+def test_changes_from_the_command_line() -> None:
+    config = with_changes(TrainConfig(), ["run.seed=7", "k.lowest=1", "run.output=runs/x"])
+    assert (config.run.seed, config.k.lowest, config.run.output) == (7, 1.0, "runs/x")
+    for bad in ("seed=1", "run.sed=1", "run.seed=x", "run.seed", "nothing.x=1"):
+        with pytest.raises(UsageError, match="--set"):
+            with_changes(TrainConfig(), [bad])
+
+
+def test_the_command_trains_and_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tatvpr_edge.cli import main
+
+    tiny_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    backbone = "\n".join(f"{key} = {value}" for key, value in TINY_BACKBONE.items())
+    (tmp_path / "c.toml").write_text(
+        "[run]\noutput = 'out'\ncache = ''\nthreads = 1\n"
+        f"[model]\nname = 'micro'\n[model.backbone]\n{backbone}\n"
+        "[distil]\nviews = 'views'\nsteps = 3\nbatch = 4\n"
+        "[metric]\nsteps = 3\nplaces = 3\nimages = 2\n"
+        "[[data]]\nformat = 'labelled'\nroot = 'set'\n"
+    )
+    assert main(["train", "--config", "c.toml", "--stop-after", "2"]) == 0
+    assert "continues" in capsys.readouterr().out
+    assert main(["train", "--config", "c.toml", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["finished"] and Path(done["weights"]).is_file()
+    assert main(["export", done["weights"], "--output", "tiny.onnx"]) == 0
+    assert main(["train", "--config", "missing.toml"]) == 1
+    assert "missing.toml: cannot be read" in capsys.readouterr().err
