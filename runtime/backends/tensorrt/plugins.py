@@ -48,7 +48,8 @@ def _creator(trt: Any, operator: Operator, plugin: type[Any], kernels: Kernels) 
             self.name = operator.tensorrt_name
             self.plugin_version = operator.tensorrt_version
             self.plugin_namespace = operator.tensorrt_namespace
-            self.field_names = _fields(trt, dict.fromkeys(operator.attributes))
+            self.fields = _Fields(trt, dict.fromkeys(operator.attributes))
+            self.field_names = self.fields.collection
 
         def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
             try:
@@ -60,18 +61,21 @@ def _creator(trt: Any, operator: Operator, plugin: type[Any], kernels: Kernels) 
     return Creator()
 
 
-def _fields(trt: Any, values: dict[str, int | None]) -> Any:
-    """A PluginFieldCollection of int32 fields; None leaves a field without data."""
-    return trt.PluginFieldCollection(
-        [
-            trt.PluginField(
-                name,
-                np.array([] if value is None else [value], dtype=np.int32),
-                trt.PluginFieldType.INT32,
-            )
-            for name, value in values.items()
+class _Fields:
+    """A PluginFieldCollection of int32 fields; None leaves a field without data.
+
+    TensorRT keeps bare pointers to the values, so that they have to live as long as this does.
+    """
+
+    def __init__(self, trt: Any, values: dict[str, int | None]) -> None:
+        self._values = [
+            np.array([] if value is None else [value], dtype=np.int32) for value in values.values()
         ]
-    )
+        self._fields = [
+            trt.PluginField(name, value, trt.PluginFieldType.INT32)
+            for name, value in zip(values, self._values, strict=True)
+        ]
+        self.collection = trt.PluginFieldCollection(self._fields)
 
 
 def _attributes(operator: Operator, fields: Any) -> dict[str, int]:
@@ -105,6 +109,7 @@ def _base(trt: Any, operator: Operator, outputs: int) -> type[Any]:
             self.plugin_namespace = operator.tensorrt_namespace
             self.kernels = kernels
             self.attributes = attributes
+            self.fields = _Fields(trt, dict(attributes))
 
         def get_capability_interface(self, kind: Any) -> Any:
             return self
@@ -122,7 +127,7 @@ def _base(trt: Any, operator: Operator, outputs: int) -> type[Any]:
             return self.clone()
 
         def get_fields_to_serialize(self) -> Any:
-            return _fields(trt, dict(self.attributes))
+            return self.fields.collection
 
         def get_valid_tactics(self) -> list[int]:
             return []
