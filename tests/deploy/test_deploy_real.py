@@ -158,8 +158,14 @@ def test_deploy_query_deploy_again_rollback_status(
     root = tmp_path / "install root"
     options = Options(root=str(root), settle_s=0.2, golden_s=600, health_s=120)
     transport = board.sshd.transport()
-    first = deploy(transport, artifact, place_map, options)
-    assert first.changed and all(result["identical"] for result in first.health["golden"])
+    with pytest.raises(MapError, match="another model"):
+        deploy(transport, other, place_map, options)
+    first = deploy(transport, other, None, options)
+    assert first.changed and first.health["golden"][0]["identical"]
+    second = deploy(transport, artifact, place_map, options)
+    assert second.before == first.release and second.health["golden"][0]["identical"]
+    # The runtime was there already: what is sent is the agent and the artifact.
+    assert second.reused_bytes > 0
 
     query = sorted((project_root / "models/zoo/places/queries").glob("*.jpg"))[0]
     frame = read_frame(query)
@@ -172,19 +178,12 @@ def test_deploy_query_deploy_again_rollback_status(
     assert there["descriptor"] == descriptor, "the board's bytes differ from this machine's"
     assert there["runtime"].startswith(str(root.resolve())), "not the runtime that travelled along"
 
-    with pytest.raises(MapError, match="another model"):
-        deploy(transport, other, place_map, options)
-    second = deploy(transport, other, None, options)
-    assert second.before == first.release
-    # The runtime was there already: what is sent is the agent and the small artifact.
-    assert second.reused_bytes > 0 and status(transport, options)["live"] == second.release
-    back = rollback(transport, None, options)
-    assert back.release == first.release
-    assert ask(board, root, frame)["descriptor"] == descriptor
-    found = status(transport, options, check=True)
-    assert found["machine"] == board.machine and found["previous"] == second.release
-    assert [release["fault"] for release in found["releases"]] == [None, None]
-    if board.kind == "host":
+    if board.kind == "host":  # emulated, the golden vectors take too long to run them again
         again = deploy(transport, artifact, place_map, options)
         assert not again.changed and again.sent_bytes < 64_000
         print(f"\nsecond deploy of the same artifact: {again.sent_bytes} bytes sent")
+    assert rollback(transport, None, options).release == first.release
+    found = status(transport, options, check=True)
+    assert found["machine"] == board.machine
+    assert (found["live"], found["previous"]) == (first.release, second.release)
+    assert [release["fault"] for release in found["releases"]] == [None, None]
