@@ -78,15 +78,16 @@ class Row:
 @json_option
 def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
     """Build, map and query with the shipped model and frames; a table and a picture."""
+    picture = Path(output)
+    if not picture.absolute().parent.is_dir():
+        raise DataError(f"{picture.parent} is not a folder: create it, or name another --output")
+
     from tatvpr_edge.cli.images import frame_files
     from tatvpr_edge.cli.sheet import write_sheet
     from tatvpr_edge.compilers.build import build_artifact
     from tatvpr_edge.runtime import Localizer
     from tatvpr_edge.spec.zoo import ZOO
 
-    picture = Path(output)
-    if not picture.absolute().parent.is_dir():
-        raise DataError(f"{picture.parent} is not a folder: create it, or name another --output")
     gallery, queries = ZOO / "places" / "gallery", ZOO / "places" / "queries"
     note("1. build the model for this machine", as_json)
     with BuildProgress(quiet=as_json) as building:
