@@ -9,59 +9,40 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import tatvpr_edge
 from tatvpr_edge.boards.board import NATIVE, Board
 from tatvpr_edge.boards.loader import load as load_board
-from tatvpr_edge.compilers import golden, ir
+from tatvpr_edge.compilers import golden
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
-from tatvpr_edge.compilers.packing import Layout
+from tatvpr_edge.compilers.job import (
+    Job,
+    Progress,
+    is_exact,
+    lower_job,
+    make_manifest,
+    model_drift,
+)
+from tatvpr_edge.compilers.linux import (
+    HOST,
+    LIBRARY,
+    LINUX_LAYOUT,
+    WEIGHTS,
+    compile_linux,
+    open_library,
+)
 from tatvpr_edge.compilers.report import BuildPlan, Tool, check_fit, step_kinds
-from tatvpr_edge.compilers.toolchains import build_library, find_compiler
-from tatvpr_edge.compilers.tvm.lower import Lowered, lower
-from tatvpr_edge.runtime.library import Library
+from tatvpr_edge.compilers.toolchains import find_compiler
+from tatvpr_edge.compilers.tvm.lower import Lowered
 from tatvpr_edge.spec.artifact import write_artifact
 from tatvpr_edge.spec.cache import host_artifact
 from tatvpr_edge.spec.core_sources import core_include
 from tatvpr_edge.spec.errors import ArtifactError, ModelError, ToolError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
-from tatvpr_edge.spec.manifest import Code, Manifest, ModelEntry
 
-LIBRARY = "lib/libtatvpr_model.so"
-WEIGHTS = "weights.bin"
 BACKENDS = ("tvm", "tensorrt")
-HOST = "host"
-#: (k, tokens) whose multiply-accumulates every manifest states.
-COMPUTE_POINTS = (
-    *((k, 1.0) for k in (1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05)),
-    *((k, 0.5) for k in (1.0, 0.4, 0.2)),
-)
-#: Standard operators that give the same bits however a compiler treats them.
-_MOVING = (
-    *("Concat", "Reshape", "Slice", "Gather", "Transpose", "Squeeze", "Unsqueeze", "Flatten"),
-    ir.FIRST_ROW,
-)
-_ROUNDING_ONCE = ("Identity", "Add", "Sub", "Neg", "Max", "Min", "Relu", "Clip")
-EXACT_OPERATORS = frozenset((*_MOVING, *_ROUNDING_ONCE))
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Arguments of a build after their checks."""
-
-    board: Board
-    onnx_file: Path
-    graph: Graph
-    name: str
-    k_range: tuple[float, float]
-    backend: str
-    progress: Progress
 
 
 def build_artifact(
@@ -99,7 +80,7 @@ def build_artifact(
     onnx_file = find_model(model)
     say("checking the model", 0, 1)
     graph = checked_graph(onnx_file)
-    job = _Job(target, onnx_file, graph, _model_name(graph, onnx_file), (low, high), backend, say)
+    job = Job(target, onnx_file, graph, _model_name(graph, onnx_file), (low, high), backend, say)
     if backend == "tensorrt" and target.gpu is None:
         raise UsageError(f"board {board} has no GPU for TensorRT: leave --backend out")
     if dry_run and target.kind == "microcontroller":
@@ -107,7 +88,7 @@ def build_artifact(
 
         return plan_microcontroller(job)
     if dry_run:
-        return _plan(job, _lower(job, Layout.ROWS2))
+        return _plan(job, lower_job(job, LINUX_LAYOUT))
     place, replace = _output_folder(job, output)
     if target.kind == "microcontroller":
         from tatvpr_edge.compilers.mcu.build import build_microcontroller
@@ -144,12 +125,7 @@ def _model_name(graph: Graph, onnx_file: Path) -> str:
     return re.sub(r"[^0-9A-Za-z._-]+", "-", name)[:60].strip("-.") or "model"
 
 
-def _lower(job: _Job, layout: Layout) -> Lowered:
-    job.progress("lowering with TVM", 0, 1)
-    return lower(job.graph, job.name, layout)
-
-
-def _output_folder(job: _Job, output: str | os.PathLike[str] | None) -> tuple[Path, bool]:
+def _output_folder(job: Job, output: str | os.PathLike[str] | None) -> tuple[Path, bool]:
     """Where the artifact goes, and whether something there may be replaced."""
     if output is None and job.board.name == HOST:
         return host_artifact(), True
@@ -159,8 +135,8 @@ def _output_folder(job: _Job, output: str | os.PathLike[str] | None) -> tuple[Pa
     return place, False
 
 
-def _build_linux(job: _Job, place: Path, replace: bool) -> Path:
-    lowered = _lower(job, Layout.ROWS2)
+def _build_linux(job: Job, place: Path, replace: bool) -> Path:
+    lowered = lower_job(job, LINUX_LAYOUT)
     with tempfile.TemporaryDirectory(prefix="tatvpr-build-") as scratch:
         folder = Path(scratch)
         host = load_board(HOST)
@@ -176,7 +152,7 @@ def _build_linux(job: _Job, place: Path, replace: bool) -> Path:
         entry, files = golden.make_golden(
             core, lowered.matched.image_size, drift, exact=is_exact(lowered)
         )
-        manifest = _manifest(job, lowered, core, entry, library)
+        manifest = make_manifest(job, lowered, core, entry, library)
         members: dict[str, bytes | str | Path] = {
             LIBRARY: library,
             WEIGHTS: lowered.blob,
@@ -195,125 +171,7 @@ def _build_linux(job: _Job, place: Path, replace: bool) -> Path:
         return write_artifact(place, manifest, members).root
 
 
-def compile_linux(
-    lowered: Lowered, board: Board, folder: Path, defines: tuple[str, ...] = ()
-) -> Path:
-    """The shared library of a lowered model for a Linux board, made in ``folder`` (a new one).
-
-    Raises:
-        ToolError: no compiler, or it failed.
-    """
-    folder.mkdir(parents=True)
-    model_c = folder / "model.c"
-    model_c.write_text(lowered.model_c)
-    kernels = folder / "kernels.o"
-    objects = [kernels] if lowered.kernels_object(llvm_target(board), kernels) else []
-    library = folder / Path(LIBRARY).name
-    build_library(board, model_c, objects, library, defines)
-    return library
-
-
-def open_library(library: Path, lowered: Lowered) -> Library:
-    """The library with its weights, which are written beside it."""
-    weights = library.with_suffix(".weights")
-    weights.write_bytes(lowered.blob)
-    return Library(library, weights)
-
-
-def llvm_target(board: Board) -> dict[str, object]:
-    """TVM's target for the kernels that it compiles for a board."""
-    if board.cpu.triple == NATIVE:
-        return {"kind": "llvm"}
-    features = [f"+{name}" for name in board.cpu.features]
-    return {
-        "kind": "llvm",
-        "mtriple": board.cpu.triple,
-        "mcpu": board.cpu.llvm_cpu,
-        "mattr": features,
-    }
-
-
-def is_exact(lowered: Lowered) -> bool:
-    """Whether every CPU gives the same bytes: nothing that TVM compiles rounds twice."""
-    return all(
-        node.op_type in EXACT_OPERATORS
-        for node in lowered.matched.graph.nodes
-        if lowered.matched.step_of(node) is None
-    )
-
-
-def model_drift(
-    lowered: Lowered, job: _Job, core: Library, folder: Path
-) -> list[golden.DriftPoint]:
-    """Known drift of the model, or a measurement that is then remembered."""
-    points = golden.points_within(job.k_range, lowered.matched.keeps_tokens)
-    known = golden.known_drift(lowered.model_hash, job.onnx_file, points)
-    if known is not None:
-        return known
-    library = compile_linux(lowered, load_board(HOST), folder / "permuted", ("-DTATVPR_PERMUTED",))
-    permuted = open_library(library, lowered)
-    drift = golden.measure_drift(
-        core, permuted, lowered.matched.image_size, points, progress=job.progress
-    )
-    golden.cache_drift(lowered.model_hash, drift)
-    return drift
-
-
-def _manifest(
-    job: _Job, lowered: Lowered, core: Library, entry: golden.Golden, library: Path
-) -> Manifest:
-    matched = lowered.matched
-    native = job.board.cpu.triple == NATIVE
-    points = [(k, t) for k, t in COMPUTE_POINTS if t == 1.0 or matched.keeps_tokens]
-    return Manifest(
-        board=job.board.name,
-        model=ModelEntry(
-            name=job.name,
-            hash=lowered.model_hash.hex(),
-            head=head_kind(lowered, job.graph),
-            descriptor_size=matched.descriptor_size,
-            image_size=matched.image_size,
-            token_dim=matched.token_dim,
-            max_tokens=matched.max_tokens,
-        ),
-        code=Code(
-            kind="shared-library",
-            path=LIBRARY,
-            triple=_host_triple() if native else job.board.cpu.triple,
-            kernels=core.kernel_names if native else (),
-        ),
-        created_with=f"tatvpr-edge {tatvpr_edge.__version__}",
-        weights=WEIGHTS,
-        golden=entry,
-        k_range=job.k_range,
-        memory={
-            "arena_bytes": int(core.info.arena_bytes),
-            "planned_bytes": lowered.plan.arena_bytes,
-            "weight_bytes": len(lowered.blob),
-            "library_bytes": library.stat().st_size,
-        },
-        compute=tuple(frame_cost(matched, k, t).to_dict() for k, t in points),
-    )
-
-
-def head_kind(lowered: Lowered, graph: Graph) -> str:
-    """What the exporter called the head, else what the graph shows."""
-    named = graph.metadata.get("tatvpr.head", "")
-    if re.fullmatch(r"[a-z0-9_-]{1,40}", named):
-        return named
-    if any(isinstance(step, ir.Gem) for step in lowered.steps):
-        return "gem"
-    return "cls" if is_exact(lowered) else "learned"
-
-
-def _host_triple() -> str:
-    import platform
-
-    system = {"Darwin": "apple-darwin"}.get(platform.system(), "linux-gnu")
-    return f"{platform.machine()}-{system}"
-
-
-def _plan(job: _Job, lowered: Lowered) -> BuildPlan:
+def _plan(job: Job, lowered: Lowered) -> BuildPlan:
     """What the build would be; the arena is asked of the core where a C compiler is at hand."""
     tools = [_tool(job.board)]
     host = load_board(HOST)
