@@ -1,7 +1,7 @@
 """How far correct builds of one model drift apart, per k: the table behind ``min_cosine``.
 
     python tools/drift.py MODEL [MODEL ...] [--frames 20] [--json]
-    python tools/drift.py models/zoo/micro.onnx --write     # 200 frames, MODEL.drift.json beside it
+    python tools/drift.py models/zoo/micro.onnx --write     # 200 frames, into models/zoo/micro.json
 
 MODEL is a shipped model's name or an ONNX file. For each k the compiled model is compared, over
 seeded frames, with ONNX Runtime on the same file and with itself under permuted reductions; the
@@ -22,8 +22,9 @@ import onnxruntime
 
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers import golden
-from tatvpr_edge.compilers.build import compile_linux, find_model, open_library
+from tatvpr_edge.compilers.build import find_model
 from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.linux import compile_linux, open_library
 from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.spec.errors import TatvprError
 
@@ -45,7 +46,7 @@ def measure(onnx_file: Path, frames: int, write: bool) -> list[dict[str, Any]]:
         permuted = open_library(permuted_so, lowered)
         drift = golden.measure_drift(core, permuted, size, points, frames, _progress)
         if write:
-            golden.write_drift(golden.drift_card(onnx_file), lowered.model_hash, drift)
+            golden.write_drift(golden.model_card(onnx_file), lowered.model_hash, drift)
         rows = []
         for point in drift:
             seen = []
@@ -84,7 +85,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--frames", type=int, default=20, help="seeded frames (default 20)")
-    parser.add_argument("--write", action="store_true", help="200 frames, and MODEL.drift.json")
+    parser.add_argument("--write", action="store_true", help="200 frames, into the card MODEL.json")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     frames = golden.DRIFT_FRAMES if arguments.write else arguments.frames

@@ -33,7 +33,7 @@ from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, core_folder, core_sourc
 from tatvpr_edge.spec.manifest import Code
 
 if TYPE_CHECKING:
-    from tatvpr_edge.compilers.build import _Job
+    from tatvpr_edge.compilers.job import Job
 
 LIBRARY = "lib/libtatvpr_model.a"
 Progress = Callable[[str, int, int], None]
@@ -92,24 +92,26 @@ def build_microcontroller(
         BoardError: the model does not fit; the text has both figures.
         ToolError: no compiler, or it failed.
     """
-    from tatvpr_edge.compilers import build as linux
+    from tatvpr_edge.boards.loader import load as load_board
+    from tatvpr_edge.compilers import linux
+    from tatvpr_edge.compilers.job import Job, is_exact, lower_job, make_manifest, model_drift
 
-    job = linux._Job(board, onnx_file, graph, name, k_range, "tvm", progress)
+    job = Job(board, onnx_file, graph, name, k_range, "tvm", progress)
     with tempfile.TemporaryDirectory(prefix="tatvpr-mcu-") as scratch:
         folder = Path(scratch)
         progress(f"compiling for {board.name}", 0, 1)
         made = compile_microcontroller(board, graph, name, k_range, folder / "board")
         progress("compiling for this machine", 0, 1)
-        reference = linux._lower(job, linux.Layout.ROWS2)
-        host = linux.compile_linux(reference, linux.load_board(linux.HOST), folder / "host")
+        reference = lower_job(job, linux.LINUX_LAYOUT)
+        host = linux.compile_linux(reference, load_board(linux.HOST), folder / "host")
         core = linux.open_library(host, reference)
-        drift = linux.model_drift(reference, job, core, folder)
+        drift = model_drift(reference, job, core, folder)
         progress("golden vectors", 0, 1)
         entry, files = golden.make_golden(
-            core, reference.matched.image_size, drift, exact=linux.is_exact(reference)
+            core, reference.matched.image_size, drift, exact=is_exact(reference)
         )
         manifest = dataclasses.replace(
-            linux._manifest(job, reference, core, entry, made.library),
+            make_manifest(job, reference, core, entry, made.library),
             code=Code("static-library", LIBRARY, board.cpu.triple),
             memory={
                 "arena_bytes": made.fit.arena_bytes,
@@ -172,7 +174,7 @@ def members(board: Board, made: Compiled) -> dict[str, bytes | str | Path]:
     return files
 
 
-def plan_microcontroller(job: _Job) -> BuildPlan:
+def plan_microcontroller(job: Job) -> BuildPlan:
     """What the build would be, compiled in a temporary folder because flash holds code, too.
 
     Raises:

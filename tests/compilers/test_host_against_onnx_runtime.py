@@ -13,9 +13,9 @@ from support.forcing import Reference, force
 from support.stages import Stages
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
-from tatvpr_edge.compilers.build import compile_linux, open_library
 from tatvpr_edge.compilers.checks import check_model, checked_graph
 from tatvpr_edge.compilers.golden import cosine, known_drift, synthetic_frame
+from tatvpr_edge.compilers.linux import compile_linux, open_library
 from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.models.export import export_onnx
 from tatvpr_edge.runtime.frame import check_frame

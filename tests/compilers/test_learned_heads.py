@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from support.arm64 import run_arm64
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
-from tatvpr_edge.compilers.build import compile_linux, is_exact, open_library
 from tatvpr_edge.compilers.checks import check_model
 from tatvpr_edge.compilers.golden import synthetic_frame
+from tatvpr_edge.compilers.job import is_exact
+from tatvpr_edge.compilers.linux import compile_linux, open_library
 from tatvpr_edge.compilers.toolchains import build_library, compile_object, find_compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.runtime.frame import check_frame

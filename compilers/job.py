@@ -1,0 +1,131 @@
+"""What the builds of every kind of board share: their arguments, drift and manifest."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tatvpr_edge
+from tatvpr_edge.boards.board import NATIVE, Board
+from tatvpr_edge.boards.loader import load as load_board
+from tatvpr_edge.compilers import golden, ir
+from tatvpr_edge.compilers.cost import frame_cost
+from tatvpr_edge.compilers.graph import Graph
+from tatvpr_edge.compilers.linux import HOST, LIBRARY, WEIGHTS, compile_linux, open_library
+from tatvpr_edge.compilers.packing import Layout
+from tatvpr_edge.compilers.tvm.lower import Lowered, lower
+from tatvpr_edge.runtime.library import Library
+from tatvpr_edge.spec.manifest import Code, Manifest, ModelEntry
+
+#: (k, tokens) whose multiply-accumulates every manifest states.
+COMPUTE_POINTS = (
+    *((k, 1.0) for k in (1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05)),
+    *((k, 0.5) for k in (1.0, 0.4, 0.2)),
+)
+#: Standard operators that give the same bits however a compiler treats them.
+_MOVING = (
+    *("Concat", "Reshape", "Slice", "Gather", "Transpose", "Squeeze", "Unsqueeze", "Flatten"),
+    ir.FIRST_ROW,
+)
+_ROUNDING_ONCE = ("Identity", "Add", "Sub", "Neg", "Max", "Min", "Relu", "Clip")
+EXACT_OPERATORS = frozenset((*_MOVING, *_ROUNDING_ONCE))
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Arguments of a build after their checks."""
+
+    board: Board
+    onnx_file: Path
+    graph: Graph
+    name: str
+    k_range: tuple[float, float]
+    backend: str
+    progress: Progress
+
+
+def lower_job(job: Job, layout: Layout) -> Lowered:
+    """The job's model with weights in one layout."""
+    job.progress("lowering with TVM", 0, 1)
+    return lower(job.graph, job.name, layout)
+
+
+def is_exact(lowered: Lowered) -> bool:
+    """Whether every CPU gives the same bytes: nothing that TVM compiles rounds twice."""
+    return all(
+        node.op_type in EXACT_OPERATORS
+        for node in lowered.matched.graph.nodes
+        if lowered.matched.step_of(node) is None
+    )
+
+
+def model_drift(lowered: Lowered, job: Job, core: Library, folder: Path) -> list[golden.DriftPoint]:
+    """Known drift of the model, or a measurement that is then remembered."""
+    points = golden.points_within(job.k_range, lowered.matched.keeps_tokens)
+    known = golden.known_drift(lowered.model_hash, job.onnx_file, points)
+    if known is not None:
+        return known
+    library = compile_linux(lowered, load_board(HOST), folder / "permuted", ("-DTATVPR_PERMUTED",))
+    permuted = open_library(library, lowered)
+    drift = golden.measure_drift(
+        core, permuted, lowered.matched.image_size, points, progress=job.progress
+    )
+    golden.cache_drift(lowered.model_hash, drift)
+    return drift
+
+
+def make_manifest(
+    job: Job, lowered: Lowered, core: Library, entry: golden.Golden, library: Path
+) -> Manifest:
+    """The manifest of a Linux artifact; ``core`` runs the same model on this machine."""
+    matched = lowered.matched
+    native = job.board.cpu.triple == NATIVE
+    points = [(k, t) for k, t in COMPUTE_POINTS if t == 1.0 or matched.keeps_tokens]
+    return Manifest(
+        board=job.board.name,
+        model=ModelEntry(
+            name=job.name,
+            hash=lowered.model_hash.hex(),
+            head=head_kind(lowered, job.graph),
+            descriptor_size=matched.descriptor_size,
+            image_size=matched.image_size,
+            token_dim=matched.token_dim,
+            max_tokens=matched.max_tokens,
+        ),
+        code=Code(
+            kind="shared-library",
+            path=LIBRARY,
+            triple=_host_triple() if native else job.board.cpu.triple,
+            kernels=core.kernel_names if native else (),
+        ),
+        created_with=f"tatvpr-edge {tatvpr_edge.__version__}",
+        weights=WEIGHTS,
+        golden=entry,
+        k_range=job.k_range,
+        memory={
+            "arena_bytes": int(core.info.arena_bytes),
+            "planned_bytes": lowered.plan.arena_bytes,
+            "weight_bytes": len(lowered.blob),
+            "library_bytes": library.stat().st_size,
+        },
+        compute=tuple(frame_cost(matched, k, t).to_dict() for k, t in points),
+    )
+
+
+def head_kind(lowered: Lowered, graph: Graph) -> str:
+    """What the exporter called the head, else what the graph shows."""
+    named = graph.metadata.get("tatvpr.head", "")
+    if re.fullmatch(r"[a-z0-9_-]{1,40}", named):
+        return named
+    if any(isinstance(step, ir.Gem) for step in lowered.steps):
+        return "gem"
+    return "cls" if is_exact(lowered) else "learned"
+
+
+def _host_triple() -> str:
+    system = {"Darwin": "apple-darwin"}.get(platform.system(), "linux-gnu")
+    return f"{platform.machine()}-{system}"
