@@ -19,8 +19,10 @@ import pytest
 from click.testing import CliRunner
 from test_profile_files import check_trace
 
+from support.board import quick_options, running_sshd
 from tatvpr_edge.cli import main
 from tatvpr_edge.cli.profile import command
+from tatvpr_edge.deploy.push import deploy
 from tatvpr_edge.deploy.transport import LocalTransport
 from tatvpr_edge.profile.document import check_document
 from tatvpr_edge.profile.remote import profile_on
@@ -267,3 +269,23 @@ def test_settings_are_read_from_text() -> None:
 def test_impossible_plans_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Plan(**wrong)
+
+
+@pytest.mark.slow
+def test_profile_on_a_board_over_ssh(tiny_artifact: Path, tmp_path: Path) -> None:
+    """A real deploy over a real sshd, then the command as a user types it."""
+    root, out = tmp_path / "root", tmp_path / "out"
+    with running_sshd(tmp_path / "etc") as sshd:
+        deploy(
+            sshd.transport(),
+            tiny_artifact,
+            options=quick_options(root, runtime="always", python=sys.executable),
+        )
+        words = ["profile", str(tiny_artifact), "--on", "127.0.0.1", "--port", str(sshd.port)]
+        words += ["--ssh-config", str(sshd.config), "--root", str(root), "--k", "1,.2"]
+        assert main([*words, "--repeats", "5", "--recall", "none", "-o", str(out)]) == 0
+    document = json.loads((out / "profile.json").read_text())
+    assert [point["k"] for point in document["points"]] == [1.0, 0.2]
+    assert "plot-latency" in (out / "report.html").read_text()
+    points = read_artifact(tiny_artifact).manifest.profile["points"]
+    assert points[0]["latency_ms"]["p50"] > 0
