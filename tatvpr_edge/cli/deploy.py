@@ -29,7 +29,13 @@ from tatvpr_edge.cli.remote import (
     "--parallel", type=click.IntRange(1, 64), default=8, show_default=True, help="Boards at a time."
 )
 @board_options
-@click.option("--keep", type=click.IntRange(2, 100), default=3, show_default=True)
+@click.option(
+    "--keep",
+    type=click.IntRange(2, 100),
+    default=3,
+    show_default=True,
+    help="Releases that stay on the board.",
+)
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "always", "never"]),

@@ -18,10 +18,26 @@ if TYPE_CHECKING:
 @click.command("profile")
 @click.argument("artifact", type=click.Path())
 @click.option("--on", "target", metavar="USER@HOST", help="Measure on this board, over SSH.")
-@click.option("--k", "ks", type=KList(), default="1,.6,.4,.2", show_default=True)
-@click.option("--tokens", "tokens", type=KList(), default="1", show_default=True)
-@click.option("--repeats", type=click.IntRange(1, 100_000), default=100, show_default=True)
-@click.option("--warmup", type=click.IntRange(0, 10_000), default=10, show_default=True)
+@click.option(
+    "--k", "ks", type=KList(), default="1,.6,.4,.2", show_default=True, help="Each is measured."
+)
+@click.option(
+    "--tokens", type=KList(), default="1", show_default=True, help="Each is measured at each k."
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(1, 100_000),
+    default=100,
+    show_default=True,
+    help="Queries measured at each setting, at least.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(0, 10_000),
+    default=10,
+    show_default=True,
+    help="Queries before, which do not count.",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(0, 100),
