@@ -313,9 +313,7 @@ def test_the_unit_is_installed_restarted_and_its_failure_is_told(
     store = Store(str(tmp_path), Disk())
     assert service.after_switch(store, ["python3"], False) is None and not log.exists()
     if fails:
-        with pytest.raises(
-            DeployError, match=r"systemctl restart .* failed on the board: Job"
-        ):
+        with pytest.raises(DeployError, match=r"systemctl restart .* failed on the board: Job"):
             service.after_switch(store, ["python3"], True)
     else:
         assert service.after_switch(store, ["python3"], True) == "active"
