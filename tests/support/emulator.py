@@ -1,0 +1,37 @@
+"""The emulated microcontroller boards of ``tools/mcu``, for tests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from support.tools import require_tool
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tools" / "mcu"))
+
+from bench import Bench, build_bench  # noqa: E402
+from device import Answer, Device, build_device  # noqa: E402
+from emulation import BOARDS, EmulatedBoard, Workshop, account  # noqa: E402
+
+__all__ = [
+    "BOARDS",
+    "Answer",
+    "Bench",
+    "Device",
+    "EmulatedBoard",
+    "Workshop",
+    "account",
+    "build_bench",
+    "build_device",
+    "require_board",
+]
+
+
+def require_board(name: str) -> EmulatedBoard:
+    """A board whose compiler and emulator are installed; else the calling test is skipped."""
+    board = BOARDS[name]
+    require_tool(board.compiler, board.package)
+    require_tool(board.qemu, board.qemu_package)
+    require_tool("gcc", "gcc")
+    return board
