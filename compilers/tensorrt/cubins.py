@@ -22,6 +22,9 @@ OPTIONS = ("--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ptxas-optio
 PACKAGES = {12: "nvidia-cuda-nvrtc-cu12", 13: "nvidia-cuda-nvrtc"}
 INSTALL = {12: '"nvidia-cuda-nvrtc-cu12==12.6.*"', 13: '"nvidia-cuda-nvrtc>=13,<14"'}
 
+#: What is compiled and checked: Orin under JetPack 6 and 7, Hopper, Thor.
+TARGETS = (("sm_87", 12), ("sm_87", 13), ("sm_90", 12), ("sm_110", 13))
+
 
 @dataclass(frozen=True)
 class KernelReport:
