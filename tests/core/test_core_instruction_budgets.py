@@ -1,0 +1,74 @@
+"""Instructions that the AVX2 kernels take, counted by valgrind: a regression shows without a clock.
+
+Budgets are some 8 % above what was counted when they were recorded (GCC 12, -O3). A kernel that
+gets faster should have its budget lowered here.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.tools import require_tool
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+from benchmark.kernels import KernelBench
+
+#: (what, tokens, K, N, k) -> instructions of one run
+BUDGETS = {
+    ("dense", 52, 384, 1152, 1.0): 2_737_000,
+    ("sparse", 52, 384, 1152, 0.2): 1_021_000,
+    ("sparse", 52, 1536, 384, 0.2): 1_166_000,
+    ("select", 52, 384, 64, 0.2): 118_000,
+    ("select", 52, 1536, 64, 0.2): 376_000,
+    ("quantise", 52, 1536, 64, 0.2): 182_000,
+    ("layer_norm", 52, 384, 64, 0.2): 54_000,
+    ("gelu", 52, 1536, 64, 0.2): 394_000,
+    ("attention", 65, 192, 3, 1.0): 774_000,
+    ("patch", 128, 16, 192, 1.0): 3_779_000,
+}
+
+
+@pytest.fixture(scope="module")
+def program(native_arch: str) -> Path:
+    require_tool("gcc", "gcc")
+    if native_arch != "x86_64":
+        pytest.skip("budgets are recorded for the AVX2 kernels of x86-64")
+    return KernelBench().program
+
+
+def instructions(program: Path, folder: Path, arguments: tuple[object, ...], rounds: int) -> int:
+    """Instructions of the whole program with that many rounds."""
+    valgrind = require_tool("valgrind", "valgrind")
+    what, tokens, k_in, n_out, keep = arguments
+    command = [valgrind, "--tool=callgrind", f"--callgrind-out-file={folder}/out", str(program)]
+    command += ["avx2", *map(str, (what, tokens, k_in, n_out, keep, 1, rounds))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0 and "cannot run here" in done.stderr:
+        pytest.skip("this CPU, as valgrind shows it, has no AVX2")
+    found = re.search(r"Collected : (\d+)", done.stderr)
+    assert found, done.stderr
+    return int(found.group(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", BUDGETS, ids=lambda a: "-".join(map(str, a)))
+def test_kernel_stays_within_its_budget(
+    program: Path, tmp_path: Path, arguments: tuple[object, ...]
+) -> None:
+    version = subprocess.run(
+        [shutil.which("gcc") or "gcc", "-dumpversion"], capture_output=True, text=True
+    ).stdout
+    if not version.startswith("12"):
+        pytest.skip(f"budgets are recorded with GCC 12, this is {version.strip()}")
+    few = instructions(program, tmp_path, arguments, 1)
+    more = instructions(program, tmp_path, arguments, 3)
+    counted = (more - few) // 2
+    budget = BUDGETS[arguments]
+    assert counted <= budget, f"{counted} instructions, {budget} allowed"
+    assert counted > budget * 0.6, f"{counted} instructions: record a lower budget than {budget}"
