@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tatvpr_edge.boards.board import NATIVE, Board
 from tatvpr_edge.boards.loader import load as load_board
@@ -35,12 +35,14 @@ from tatvpr_edge.compilers.linux import (
 )
 from tatvpr_edge.compilers.report import BuildPlan, Tool, check_fit, step_kinds
 from tatvpr_edge.compilers.toolchains import find_compiler
-from tatvpr_edge.compilers.tvm.lower import Lowered
 from tatvpr_edge.spec.artifact import write_artifact
 from tatvpr_edge.spec.cache import host_artifact
 from tatvpr_edge.spec.core_sources import core_include
 from tatvpr_edge.spec.errors import ArtifactError, ModelError, ToolError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
+
+if TYPE_CHECKING:
+    from tatvpr_edge.compilers.tvm.lower import Lowered
 
 BACKENDS = ("tvm", "tensorrt")
 
@@ -166,9 +168,15 @@ def _build_linux(job: Job, place: Path, replace: bool) -> Path:
             manifest, members = add_tensorrt(job.board, job.onnx_file, manifest, members)
         job.progress("writing the artifact", 0, 1)
         place.parent.mkdir(parents=True, exist_ok=True)
-        if replace and place.exists():
-            shutil.rmtree(place)
-        return write_artifact(place, manifest, members).root
+        if not replace:
+            return write_artifact(place, manifest, members).root
+        # The old artifact stays until the new one is whole.
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f"{place.name}.") as beside:
+            made = write_artifact(Path(beside) / "new", manifest, members).root
+            if place.exists():
+                place.rename(Path(beside) / "old")
+            made.rename(place)
+        return place
 
 
 def _plan(job: Job, lowered: Lowered) -> BuildPlan:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tatvpr_edge
 from tatvpr_edge.boards.board import NATIVE, Board
@@ -16,9 +17,12 @@ from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.linux import HOST, LIBRARY, WEIGHTS, compile_linux, open_library
 from tatvpr_edge.compilers.packing import Layout
-from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.runtime.library import Library
+from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.manifest import Code, Manifest, ModelEntry
+
+if TYPE_CHECKING:
+    from tatvpr_edge.compilers.tvm.lower import Lowered
 
 #: (k, tokens) whose multiply-accumulates every manifest states.
 COMPUTE_POINTS = (
@@ -49,8 +53,19 @@ class Job:
 
 
 def lower_job(job: Job, layout: Layout) -> Lowered:
-    """The job's model with weights in one layout."""
+    """The job's model with weights in one layout.
+
+    Raises:
+        ToolError: TVM is not installed.
+    """
     job.progress("lowering with TVM", 0, 1)
+    try:
+        from tatvpr_edge.compilers.tvm.lower import lower  # takes seconds: not before it is needed
+    except ImportError as error:
+        raise ToolError(
+            f"TVM is not usable here ({error}): pip install 'tatvpr-edge[build]' on Python 3.11 "
+            "or 3.12"
+        ) from error
     return lower(job.graph, job.name, layout)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tatvpr_edge.boards.board import NATIVE, Board
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.toolchains import build_library
-from tatvpr_edge.compilers.tvm.lower import Lowered
 from tatvpr_edge.runtime.library import Library
+
+if TYPE_CHECKING:
+    from tatvpr_edge.compilers.tvm.lower import Lowered
 
 LIBRARY = "lib/libtatvpr_model.so"
 WEIGHTS = "weights.bin"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from tatvpr_edge.spec.errors import (
     BoardError,
     ModelError,
     TatvprError,
+    ToolError,
     UsageError,
 )
 
@@ -200,3 +203,24 @@ class TestDriftCards:
     def test_a_damaged_card_is_measured_again(self, tmp_path: Path, text: str) -> None:
         golden.model_card(tmp_path / "m.onnx").write_text(text)
         assert golden.known_drift(b"c" * 32, tmp_path / "m.onnx", [(1.0, 1.0)]) is None
+
+
+def test_importing_the_builder_is_light() -> None:
+    """TVM takes seconds to import: a wrong argument is refused before that."""
+    program = (
+        "import sys, tatvpr_edge.compilers.build; "
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'tvm', 'torch', 'onnxruntime'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_without_tvm_the_error_says_how_to_get_it(
+    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "tatvpr_edge.compilers.tvm.lower", raising=False)
+    monkeypatch.setitem(sys.modules, "tvm", None)
+    for name in [n for n in sys.modules if n.startswith("tatvpr_edge.compilers.tvm.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ToolError, match=r"pip install 'tatvpr-edge\[build\]'"):
+        build_artifact("host", model=tiny_file, output=tmp_path / "out")
