@@ -506,5 +506,7 @@ def test_signing_needs_a_key_and_an_artifact(ram_path: Path, keys: dict[str, Pat
     before = (ram_path / "a" / "manifest.json").read_bytes()
     sign_artifact(ram_path / "a", keys["ours"], serial=7)
     after = json.loads((ram_path / "a" / "manifest.json").read_bytes())
-    assert after == {**json.loads(before), "serial": 7}
+    before = json.loads(before)
+    assert after.pop("sha256") != before.pop("sha256")
+    assert after == {**before, "serial": 7}
     assert {p.name for p in ram_path.iterdir()} == {"a", "rubbish"}

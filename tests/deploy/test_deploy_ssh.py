@@ -29,7 +29,6 @@ from tatvpr_edge.deploy.release import open_artifact
 from tatvpr_edge.deploy.session import Session, agent_modules
 from tatvpr_edge.deploy.transport import SshTransport
 from tatvpr_edge.spec.errors import BoardError, DeployError, TatvprError, UsageError
-from tatvpr_edge.spec.manifest import seal
 
 
 def test_deploy_again_rollback_and_status(ram_path: Path, sshd: Sshd, wheel: Path) -> None:
@@ -294,11 +293,7 @@ def test_a_noisy_login_does_not_matter_and_an_endless_one_is_an_error(
 
 
 def test_a_microcontroller_has_no_ssh(ram_path: Path) -> None:
-    artifact = make_artifact(ram_path / "a", board="stm32h7")
-    manifest = ram_path / "a" / "manifest.json"
-    text = manifest.read_text().replace("shared-library", "static-library")
-    manifest.write_bytes(seal(json.loads(text)))
-    assert artifact.manifest.board == "stm32h7"
+    make_artifact(ram_path / "a", board="stm32h7", kind="static-library")
     with pytest.raises(BoardError, match=r"stm32h7, which has no SSH: .*STM32_Programmer_CLI"):
         open_artifact(ram_path / "a", None)
 
@@ -306,13 +301,9 @@ def test_a_microcontroller_has_no_ssh(ram_path: Path) -> None:
 def test_an_artifact_for_another_processor_is_refused_by_the_board(
     ram_path: Path, wheel: Path
 ) -> None:
-    artifact = make_artifact(ram_path / "a")
-    manifest = ram_path / "a" / "manifest.json"
-    triple = artifact.manifest.code.triple
-    text = manifest.read_text().replace(triple, "riscv64-linux-gnu")
-    manifest.write_bytes(seal(json.loads(text)))
+    artifact = make_artifact(ram_path / "a", triple="riscv64-linux-gnu")
     with pytest.raises(TatvprError, match=r"is for board host .riscv64., this board is"):
-        deploy(local_transport(), ram_path / "a", None, quick_options(ram_path / "root", wheel))
+        deploy(local_transport(), artifact, None, quick_options(ram_path / "root", wheel))
     assert live_content(ram_path / "root") is None
 
 

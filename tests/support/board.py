@@ -96,6 +96,8 @@ def make_artifact(
     behaviour: str = "",
     board: str = "host",
     files: dict[str, bytes] | None = None,
+    triple: str = f"{platform.machine()}-linux-gnu",
+    kind: str = "shared-library",
 ) -> Artifact:
     """A whole artifact whose model is ``content``."""
     frame = bytes(range(12))
@@ -110,7 +112,7 @@ def make_artifact(
             token_dim=8,
             max_tokens=5,
         ),
-        code=Code("shared-library", "lib/libmodel.so", f"{platform.machine()}-linux-gnu"),
+        code=Code(kind, "lib/libmodel.so", triple),
         created_with="tatvpr-edge tests",
         memory={"arena_bytes": 1000},
         compute=({"k": 1.0, "tokens": 1.0, "macs": 1.0},),
