@@ -1,6 +1,7 @@
 # make demo   build for this machine, map the shipped places, query them at four budgets
 # make test   run every test this machine can; what was skipped is listed with its package
 # make check  ruff, mypy, import-linter
+# make plugin the TensorRT plugin library, given TENSORRT_INCLUDE=DIR
 # make wheels platform wheels that carry the compiled default model
 #
 # Each target sets itself up in .venv: Python 3.11 or 3.12 and a C compiler are enough.
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test check wheels clean
+.PHONY: demo test check plugin wheels clean
 
 demo: $(VENV)/.ready-build
 	$(BIN)/tatvpr-edge demo
@@ -24,6 +25,10 @@ check: $(VENV)/.ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+plugin: $(VENV)/.ready-build
+	$(PIP) install --editable '.[gpu]'
+	$(BIN)/python tools/build_plugin.py
 
 wheels: $(VENV)/.ready-build
 	$(BIN)/python tools/make_wheels.py

@@ -130,7 +130,9 @@ def test_nothing_but_the_two_entry_points_is_exported(library: Path) -> None:
     done = subprocess.run(
         [nm, "-D", "--defined-only", library], capture_output=True, text=True, check=True
     )
-    ours = {line.split()[-1] for line in done.stdout.splitlines() if " T " in line}
+    # C++ templates of the standard library are weak and stay so.
+    kinds = {line.split()[-1]: line.split()[-2] for line in done.stdout.splitlines()}
+    ours = {name for name, kind in kinds.items() if kind not in "VWu"}
     assert ours == {"getCreators", "setLoggerFinder"}
 
 

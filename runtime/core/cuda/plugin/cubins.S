@@ -2,6 +2,7 @@
     .section .rodata
     .macro cubin name
     .global tatvpr_cubin_\name
+    .hidden tatvpr_cubin_\name
     .balign 64
 tatvpr_cubin_\name:
     .incbin "\name\().cubin"
