@@ -1,10 +1,8 @@
-"""The command line as a user runs it: in a process of its own, in an empty folder."""
+"""The command line as a user runs it, in an empty folder."""
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,30 +11,36 @@ import pytest
 from PIL import Image
 
 from support.artifacts import scenes
+from tatvpr_edge.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def tatvpr(tmp_path: Path, build_cache: Path) -> Run:
-    """Runs ``tatvpr-edge ARGUMENTS``; nothing is deployed or built on this machine for it."""
+def tatvpr(
+    tmp_path: Path,
+    build_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Runs ``tatvpr-edge ARGUMENTS`` in an empty folder; nothing is deployed on this machine.
+
+    In this process, because importing a compiler for every line of a table takes minutes.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TATVPR_EDGE_ROOT", str(tmp_path / "deployed"))
 
     def run(
         *arguments: str | Path, status: int = 0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "tatvpr_edge", *map(str, arguments)],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "TATVPR_EDGE_ROOT": str(tmp_path / "deployed"),
-                "XDG_CACHE_HOME": str(build_cache),
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        words = [str(word) for word in arguments]
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            capsys.readouterr()
+            code = main(words)
+        shown = capsys.readouterr()
+        done = subprocess.CompletedProcess(words, code, shown.out, shown.err)
         assert done.returncode == status, done.stderr + done.stdout
         if status:
             assert done.stdout == ""

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tatvpr_edge.cli import main
 from tatvpr_edge.cli.demo import place_names
 from tatvpr_edge.spec import zoo
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
-def run_demo(tmp_path: Path, cache: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tatvpr_edge", "demo", *options],
-        cwd=tmp_path,
-        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+
+@pytest.fixture
+def demo(
+    tmp_path: Path,
+    build_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Runs ``tatvpr-edge demo OPTIONS`` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        status = main(["demo", *options])
+        shown = capsys.readouterr()
+        return subprocess.CompletedProcess(options, status, shown.out, shown.err)
+
+    return run
 
 
 def test_every_query_has_its_place_in_the_gallery() -> None:
@@ -35,10 +45,10 @@ def test_every_query_has_its_place_in_the_gallery() -> None:
 
 @pytest.mark.slow
 def test_the_demo_prints_a_line_for_every_k_and_draws_the_sheet(
-    tiny_onnx: Path, build_cache: Path, tmp_path: Path
+    demo: Run, tiny_onnx: Path, tmp_path: Path
 ) -> None:
     options = ["--model", str(tiny_onnx), "--k", "1,.2", "-o", "sheet.png"]
-    done = run_demo(tmp_path, build_cache, *options)
+    done = demo(*options)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     rows = [line.split() for line in lines if line.strip().startswith(("1 ", "0.2 "))]
@@ -51,10 +61,10 @@ def test_the_demo_prints_a_line_for_every_k_and_draws_the_sheet(
 
 
 @pytest.mark.slow
-def test_the_shipped_model_finds_its_places(build_cache: Path, tmp_path: Path) -> None:
+def test_the_shipped_model_finds_its_places(demo: Run, tmp_path: Path) -> None:
     if "micro" not in zoo.names():
         pytest.fail("the shipped model is missing from models/zoo")
-    done = run_demo(tmp_path, build_cache, "--json")
+    done = demo("--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert [row["k"] for row in document["rows"]] == [1.0, 0.6, 0.4, 0.2]
@@ -68,9 +78,7 @@ def test_the_shipped_model_finds_its_places(build_cache: Path, tmp_path: Path) -
     assert Image.open(tmp_path / "tatvpr-demo.png").format == "PNG"
 
 
-def test_a_picture_that_cannot_be_written_is_told_at_once(
-    build_cache: Path, tmp_path: Path
-) -> None:
-    done = run_demo(tmp_path, build_cache, "-o", "no/where.png")
+def test_a_picture_that_cannot_be_written_is_told_at_once(demo: Run) -> None:
+    done = demo("-o", "no/where.png")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("error: no is not a folder")
