@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -80,6 +81,38 @@ class ModelDescriber:
         from tatvpr_edge.models.evaluate.compute import count_macs
 
         return count_macs(self.model.config, k, self.tokens).total
+
+
+class ArtifactDescriber:
+    """A built artifact, run by ``runtime.Localizer`` as on a device: the deployed model itself.
+
+    Args:
+        path: artifact folder for this machine.
+        ks: fractions to evaluate.
+        name: in tables; None for the model's name and the board's.
+    """
+
+    def __init__(self, path: Path, ks: Sequence[float], name: str | None = None) -> None:
+        from tatvpr_edge.runtime import Localizer
+
+        self._localizer = Localizer(path, threads=1)
+        manifest = self._localizer.artifact.manifest
+        self.ks = ks
+        self.name = name or f"{manifest.model.name} on {manifest.board}"
+        self.image_px = manifest.model.image_size
+        self.size_mb = manifest.memory["weight_bytes"] / 1e6
+        self._macs = {
+            row["k"]: int(row["macs"]) for row in manifest.compute if row["tokens"] == 1.0
+        }
+
+    def describe(self, frames: Frames, k: float) -> Floats:
+        """See :class:`Describer`."""
+        self._localizer.k = k
+        return np.stack([self._localizer.describe(frame) for frame in frames])
+
+    def macs(self, k: float) -> int:
+        """See :class:`Describer`; 0 where the manifest does not count this k."""
+        return self._macs.get(k, 0)
 
 
 @dataclass

@@ -30,7 +30,13 @@ BASELINES = ("gray32", "hog", "efficientnet-lite0-gem")
     "--protocol", "protocols", multiple=True, required=True,
     help="tower-shift, tower-floor, rendered, utm (docs/evaluation.md); repeatable.",
 )  # fmt: skip
-@click.option("--k", "ks", type=KList(), default="1,.6,.4,.2", show_default=True)
+@click.option(
+    "--artifact", "artifacts", multiple=True, type=click.Path(path_type=Path),
+    help="An artifact built for this machine, run by the runtime; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--k", "ks", type=KList(), default="1,.6,.4,.2", show_default=True, help="Each is evaluated."
+)
 @click.option(
     "--baseline", "baselines", multiple=True, type=click.Choice([*BASELINES, "all", "none"]),
     default=("all",), show_default=True, help="What stands beside the models; repeatable.",
@@ -43,6 +49,7 @@ def command(
     models: tuple[str, ...],
     data: Path,
     protocols: tuple[str, ...],
+    artifacts: tuple[Path, ...],
     ks: list[float],
     baselines: tuple[str, ...],
     floors: str,
@@ -56,7 +63,7 @@ def command(
 
     for name in protocols:
         protocol(name)
-    describers = _models(models, ks) + _baselines(baselines)
+    describers = _models(models, ks) + _artifacts(artifacts, ks) + _baselines(baselines)
     if not describers:
         raise UsageError("nothing to evaluate: give --model or --baseline")
     chosen = tuple(f for f in floors.split(",") if f)
@@ -96,6 +103,12 @@ def _models(names: tuple[str, ...], ks: list[float]) -> list[Describer]:
         fractions = ks if model.config.backbone.ternary else [1.0]
         made.append(ModelDescriber(model, fractions, name=label))
     return made
+
+
+def _artifacts(paths: tuple[Path, ...], ks: list[float]) -> list[Describer]:
+    from tatvpr_edge.models.evaluate.describers import ArtifactDescriber
+
+    return [ArtifactDescriber(path, ks) for path in paths]
 
 
 def _baselines(names: tuple[str, ...]) -> list[Describer]:
