@@ -8,8 +8,10 @@ them to sensors, to a clock and to the threads of a `Localizer`.
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -100,6 +102,7 @@ class Governor:
         self._last = Inputs(0.0)
         self._reading: Reading | None = None
         self._choice = self._chosen()
+        _LIVE.add(self)
 
     def __enter__(self) -> Governor:
         return self
@@ -193,6 +196,19 @@ class Governor:
                     size_j = self.budget.battery_wh * 3600.0
                     return reading.value / 100.0 * size_j, reading.age_s(now_s)
         return math.nan, 0.0
+
+
+_LIVE: weakref.WeakSet[Governor] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # A thread of the parent may have held the lock, and holds it for ever here. The sampler
+    # starts its own thread anew.
+    for governor in list(_LIVE):
+        governor._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _tuning(preset: str | None) -> Tuning:

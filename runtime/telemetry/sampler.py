@@ -6,8 +6,10 @@ interval is stretched until a pass costs at most ``cpu_share`` of one core.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -99,6 +101,7 @@ class Sampler:
         self._primary: str | None = None
         self._primary_ok_s = -float("inf")
         self._latest = self._snapshot(clock(), [])
+        _LIVE.add(self)
 
     def __enter__(self) -> Sampler:
         self.start()
@@ -128,6 +131,15 @@ class Sampler:
             self._thread.join()
             self._thread = None
         self.discovery.close()
+
+    def _after_fork(self) -> None:
+        """A child has no thread, and locks that a thread of the parent may hold for ever."""
+        was_running = self._thread is not None and not self._stop.is_set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = None
+        if was_running:
+            self.start()
 
     def latest(self) -> Snapshot:
         """The newest snapshot; its readings carry their age."""
@@ -221,6 +233,17 @@ class Sampler:
             self._primary, self._primary_ok_s = candidate.source, now_s
             return candidate
         return primary or ordered[0]
+
+
+_LIVE: weakref.WeakSet[Sampler] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for sampler in list(_LIVE):
+        sampler._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def aged(reading: Reading, now_s: float, stale_s: float) -> Reading:

@@ -191,5 +191,12 @@ def _print(document: dict[str, Any], folder: Path, artifact: str, no_write: bool
     click.echo(
         "the artifact's own profile was left as it is"
         if no_write
-        else f"written into {artifact}: the governor uses the valid points"
+        else f"written into {artifact}: {_use(document)}"
     )
+
+
+def _use(document: dict[str, Any]) -> str:
+    valid = sum(bool(point["valid"]) for point in document["points"])
+    if valid == 0:
+        return "no point is valid, so the governor has nothing to go by; profile a quiet machine"
+    return f"the governor uses the {valid} valid of {len(document['points'])} points"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import warnings
 from pathlib import Path
 
 import board_trees as boards
@@ -92,3 +94,21 @@ def test_starting_twice_is_one_thread(tmp_path: Path) -> None:
 def test_a_machine_without_sensors_says_why() -> None:
     total = Sampler(sources=[]).sample().total
     assert (total.value, total.detail) == (None, "no power sensor")
+
+
+def test_a_forked_child_samples_by_itself(tmp_path: Path) -> None:
+    monitor = boards.orin_nano(tmp_path)
+    with Sampler(interval_s=0.02, cpu_share=1.0, root=str(tmp_path)) as sampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads
+            child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                boards.put(monitor, "curr1_input", 1200)
+                wait_for(lambda: sampler.latest().total.value == pytest.approx(4824 * 1.2))
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert sampler.running

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,8 @@ def test_a_throttled_run_is_marked(tiny_artifact: Path, tmp_path: Path) -> None:
     thread = threading.Thread(target=heat)
     thread.start()
     try:
-        document = profile_artifact(tiny_artifact, QUICK, root=str(root), progress=progress)
+        plan = replace(QUICK, seconds=1.0)  # long enough for the other thread to have its turn
+        document = profile_artifact(tiny_artifact, plan, root=str(root), progress=progress)
     finally:
         stop.set()
         thread.join()
