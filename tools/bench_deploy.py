@@ -59,7 +59,8 @@ def loopback_sshd(folder: Path) -> Iterator[tuple[int, Path]]:
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         sys.exit("error: sshd is missing: apt-get install openssh-server")
-    os.makedirs("/run/sshd", exist_ok=True)
+    if os.geteuid() == 0:  # root's sshd wants a place to lock its children in
+        os.makedirs("/run/sshd", exist_ok=True)
     command = [program, "-D", "-f", str(folder / "sshd_config")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:

@@ -33,7 +33,7 @@ from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, TatvprError
 from tatvpr_edge.spec.manifest import Manifest
 
-from . import keyring, service
+from . import installed, keyring, service
 from .assembly import Assembly, clear_staging
 from .channel import Channel, HostGone
 from .disk import Disk
@@ -78,6 +78,8 @@ class Agent:
                     self._fail(str(error), type(error).__name__)
                 except OSError as error:
                     self._fail(self._os_error(error), "DeployError")
+                except (KeyError, TypeError, ValueError) as error:
+                    self._fail(f"the host's request is malformed: {error!r}", "DeployError")
                 else:
                     continue
                 if message is None or message.get("op") in (None, "file"):
@@ -188,18 +190,25 @@ class Agent:
 
     def file(self, message: dict[str, Any]) -> None:
         """Take one file; data frames follow. Answers nothing: the host need not wait."""
-        if self.table is None:
-            raise DeployError("a file came before its release was announced")
-        index, offset = int(message["index"]), int(message["offset"])
-        left = self.table.rows[index].bytes - offset
-        chunks = self.channel.chunks(left)
-        Assembly(self.store, self.table).receive(index, offset, chunks)
+        assembly, index = self._assembly(message)
+        size, offset = assembly.table.rows[index].bytes, int(message["offset"])
+        if not 0 <= offset < size:
+            raise ValueError("offset")
+        assembly.receive(index, offset, self.channel.chunks(size - offset))
 
     def drop(self, message: dict[str, Any]) -> dict[str, Any]:
         """Forget one file, because its source changed while it was sent."""
-        if self.table is not None:
-            Assembly(self.store, self.table).drop(int(message["index"]))
+        assembly, index = self._assembly(message)
+        assembly.drop(index)
         return {}
+
+    def _assembly(self, message: dict[str, Any]) -> tuple[Assembly, int]:
+        if self.table is None or self.installed is not None:
+            raise DeployError("a file came, and no release that wants files was announced")
+        index = int(message["index"])
+        if not 0 <= index < len(self.table.rows):
+            raise ValueError("index")
+        return Assembly(self.store, self.table), index
 
     def commit(self, message: dict[str, Any]) -> dict[str, Any]:
         """Check, install, switch, check again, confirm or go back."""
@@ -241,37 +250,7 @@ class Agent:
 
     def status(self, message: dict[str, Any]) -> dict[str, Any]:
         """What is installed. Takes no lock and changes nothing."""
-        if not os.path.isdir(self.store.path(deployed.RELEASES)):
-            return {"root": self.store.root, "live": None, "releases": [], "keys": []}
-        state, live, previous = self.store.state(), self.switch.live(), self.switch.previous()
-        releases = []
-        for name in self.store.releases():
-            release: dict[str, Any] = {
-                "name": name,
-                "live": name == live,
-                "previous": name == previous,
-                "failed": state["failed"].get(name),
-            }
-            table = self.store.table(name)
-            if table is not None:
-                release["bytes"] = table.total_bytes
-                release["files"] = len(table.rows)
-            if message.get("check"):
-                release["fault"] = self.store.fault(name)
-            releases.append(release)
-        order = {name: place for place, name in enumerate(state["history"])}
-        releases.sort(key=lambda release: order.get(release["name"], -1))
-        return {
-            "root": self.store.root,
-            "live": live,
-            "previous": previous,
-            "unconfirmed": (state["pending"] or {}).get("release") == live and live is not None,
-            "releases": releases,
-            "lowest_serial": state["floor"],
-            "free_bytes": shutil.disk_usage(self.store.root).free,
-            "keys": keyring.names(self.store),
-            "service": service.state(self.store.root),
-        }
+        return installed.report(self.store, self.switch, bool(message.get("check")))
 
     def trust(self, message: dict[str, Any]) -> dict[str, Any]:
         """Trust a key."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -220,9 +221,17 @@ def _hello(session: Session, options: Options) -> dict[str, Any]:
     return hello
 
 
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
 def _settings(options: Options) -> dict[str, Any]:
     return {
-        "who": f"{getpass.getuser()}@{socket.gethostname()}",
+        "who": _who(),
         "keep": options.keep,
         "allow_older": options.allow_older,
         "service": options.service,
@@ -256,9 +265,12 @@ def _send(
     """Send what is needed; how many bytes of files that were."""
     sent = 0
     for need in needed:
-        index = int(need["index"])
-        row, source = release.table.rows[index], release.sources[index]
-        offset, digest = _resume_at(source, int(need["have"]), str(need["sha256"]))
+        try:
+            index, have, part = int(need["index"]), int(need["have"]), str(need["sha256"])
+            row, source = release.table.rows[index], release.sources[index]
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise DeployError("the board asks for a file that nobody announced") from None
+        offset, digest = _resume_at(source, have, part)
         session.tell({"op": "file", "index": index, "offset": offset})
         session.send_file(_watched(row, read_source(source, offset), offset, digest, on_event))
         if digest.hexdigest() != row.sha256:

@@ -54,6 +54,7 @@ AGENT_MODULES = (
     "tatvpr_edge.deploy.switch",
     "tatvpr_edge.deploy.keyring",
     "tatvpr_edge.deploy.service",
+    "tatvpr_edge.deploy.installed",
     "tatvpr_edge.deploy.channel",
     "tatvpr_edge.deploy.health",
     "tatvpr_edge.deploy.agent",
