@@ -50,9 +50,7 @@ def lowered(graph: Graph) -> Callable[[Layout], Lowered]:
 
 
 @pytest.fixture(scope="session")
-def host(
-    lowered: Callable[[Layout], Lowered], tmp_path_factory: pytest.TempPathFactory
-) -> Library:
+def host(lowered: Callable[[Layout], Lowered], tmp_path_factory: pytest.TempPathFactory) -> Library:
     """The same model as a library of this machine."""
     model = lowered(Layout.ROWS2)
     folder = tmp_path_factory.mktemp("host") / "library"

@@ -34,6 +34,9 @@ void tatvpr_dsp_patch_embed(const tatvpr_patch_job *job);
 void tatvpr_dsp_attention(const tatvpr_head_job *job);
 
 /* Cortex-M55 */
+#define TATVPR_HELIUM_CHUNK 32 /* outputs at a time */
+void tatvpr_helium_pairs(const int8_t *weights, int32_t stride, int32_t rows, const int8_t *q,
+                         int32_t tokens, int32_t *sums);
 void tatvpr_helium_dense(const tatvpr_matmul *job);
 void tatvpr_helium_sparse(const tatvpr_matmul *job);
 float tatvpr_helium_sparse_below(const tatvpr_ternary *op, int32_t group);

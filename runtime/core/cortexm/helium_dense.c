@@ -14,7 +14,7 @@
 #include "cortexm.h"
 #include "helium_epilogue.h"
 
-#define CHUNK 32 /* outputs unpacked at a time */
+#define CHUNK TATVPR_HELIUM_CHUNK /* outputs unpacked at a time */
 #define PASS_TOKENS 3
 
 /* `vectors` times 16 bytes of two-bit codes to 64 bytes -1, 0, +1, in order. */
@@ -120,27 +120,33 @@ __attribute__((naked, noinline)) static void multiply_pairs(pairs_job *job) {
         ".purgem STEP\n");
 }
 
+/* sums[token][output] of `rows` weight rows and up to three rows of q, all `stride` bytes apart. An
+ * odd last row is paired with what follows it in memory: its sums are not used. */
+void tatvpr_helium_pairs(const int8_t *weights, int32_t stride, int32_t rows, const int8_t *q,
+                         int32_t tokens, int32_t *sums) {
+    pairs_job pairs;
+    pairs.weights = weights;
+    for (int32_t i = 0; i < PASS_TOKENS; i++) {
+        pairs.q[i] = q + (ptrdiff_t)tatvpr_min_i32(i, tokens - 1) * stride;
+    }
+    pairs.sums = sums;
+    pairs.more = stride / 64 - 1;
+    pairs.stride = stride;
+    pairs.end = weights + (ptrdiff_t)((rows + 1) / 2 * 2) * stride;
+    multiply_pairs(&pairs);
+}
+
 void tatvpr_helium_dense(const tatvpr_matmul *job) {
     const tatvpr_tile *tile = job->tile;
     int8_t *unpacked = (int8_t *)job->panel; /* [CHUNK][q_stride] */
     for (int32_t n0 = 0; n0 < job->op->n_out; n0 += CHUNK) {
         const int32_t rows = tatvpr_min_i32(CHUNK, job->op->n_out - n0);
         unpack_rows(job, n0, rows, tile->q_stride, unpacked);
-        /* an odd last row is paired with whatever the panel holds: its sums are not used */
         for (int32_t t = 0; t < tile->tokens; t += PASS_TOKENS) {
             const int32_t tokens = tatvpr_min_i32(PASS_TOKENS, tile->tokens - t);
             int32_t sums[PASS_TOKENS * CHUNK];
-            pairs_job pairs;
-            pairs.weights = unpacked;
-            for (int32_t i = 0; i < PASS_TOKENS; i++) {
-                pairs.q[i] = tile->q + (ptrdiff_t)(t + tatvpr_min_i32(i, tokens - 1)) *
-                                           tile->q_stride;
-            }
-            pairs.sums = sums;
-            pairs.more = tile->q_stride / 64 - 1;
-            pairs.stride = tile->q_stride;
-            pairs.end = unpacked + (ptrdiff_t)((rows + 1) / 2 * 2) * tile->q_stride;
-            multiply_pairs(&pairs);
+            tatvpr_helium_pairs(unpacked, tile->q_stride, rows,
+                                tile->q + (ptrdiff_t)t * tile->q_stride, tokens, sums);
             tatvpr_helium_outputs_32(job, t, tokens, n0, rows, sums, CHUNK);
         }
     }

@@ -1,0 +1,221 @@
+/* Steps on one row on Cortex-M55: the operations of common/portable_rows.c, four lanes a time. */
+#include "../common/core.h"
+#include "../common/floats.h"
+
+#if defined(__ARM_FEATURE_MVE)
+
+#include "cortexm.h"
+#include "helium_floats.h"
+
+float tatvpr_helium_quantise(const float *x, int32_t k_in, int8_t *q) {
+    const float s = tatvpr_abs_max4(x, k_in, TATVPR_MIN_ABS_MAX) / TATVPR_QUANT_MAX;
+    tatvpr_quantise4(x, k_in, s, q);
+    const int32_t padded = (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
+    for (int32_t i = k_in; i < padded; i++) {
+        q[i] = 0;
+    }
+    return s;
+}
+
+#define LANES TATVPR_PARTIAL_SUMS
+
+/* Sum of x, or of (x - mean)^2, as spec/floats.py sum32 adds it up. */
+static inline __attribute__((always_inline)) float row_sum(const float *x, int32_t dim, float mean,
+                                                           int squared) {
+    float32x4_t sums[4];
+    for (int32_t v = 0; v < 4; v++) {
+        sums[v] = vdupq_n_f32(0.0f);
+    }
+    const float *at = x;
+    for (int32_t block = dim / LANES; block > 0; block--, at += LANES) {
+#pragma GCC unroll 4
+        for (int32_t v = 0; v < 4; v++) {
+            float32x4_t e = vldrwq_f32(at + 4 * v);
+            if (squared) {
+                e = vsubq_n_f32(e, mean);
+                e = vmulq_f32(e, e);
+            }
+            sums[v] = vaddq_f32(sums[v], e);
+        }
+    }
+    float partial[LANES];
+    for (int32_t v = 0; v < 4; v++) {
+        vstrwq_f32(partial + 4 * v, sums[v]);
+    }
+    for (int32_t i = 0; i < dim % LANES; i++) {
+        const float centred = squared ? at[i] - mean : at[i];
+        partial[i] += squared ? centred * centred : centred;
+    }
+    return tatvpr_sum_tree(partial);
+}
+
+void tatvpr_helium_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
+                              int32_t dim, float *y) {
+    const float width = (float)dim;
+    const float mean = row_sum(x, dim, 0.0f, 0) / width;
+    const float deviation = tatvpr_sqrt(row_sum(x, dim, mean, 1) / width + eps);
+    int32_t i = 0;
+    for (; i + 4 <= dim; i += 4) {
+        const float32x4_t centred = vsubq_n_f32(vldrwq_f32(x + i), mean);
+        const float32x4_t scaled =
+            vmulq_f32(tatvpr_divide4_by(centred, deviation), vldrwq_f32(gamma + i));
+        vstrwq_f32(y + i, vaddq_f32(scaled, vldrwq_f32(beta + i)));
+    }
+    for (; i < dim; i++) {
+        y[i] = ((x[i] - mean) / deviation) * gamma[i] + beta[i];
+    }
+}
+
+void tatvpr_helium_gelu(const float *x, int32_t count, float *y) {
+    static const float p[7] = TATVPR_ERF_P;
+    static const float q[5] = TATVPR_ERF_Q;
+    const float32x4_t high = vdupq_n_f32(TATVPR_ERF_CLAMP);
+    const float32x4_t low = vdupq_n_f32(-TATVPR_ERF_CLAMP);
+    const float32x4_t one = vdupq_n_f32(1.0f);
+    int32_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const float32x4_t v = vldrwq_f32(x + i);
+        const float32x4_t e = vmaxnmq_f32(vminnmq_f32(vmulq_n_f32(v, TATVPR_SQRT_HALF), high), low);
+        const float32x4_t z = vmulq_f32(e, e);
+        float32x4_t above = vaddq_n_f32(vmulq_n_f32(z, p[0]), p[1]);
+#pragma GCC unroll 5
+        for (int32_t j = 2; j < 7; j++) {
+            above = vaddq_n_f32(vmulq_f32(above, z), p[j]);
+        }
+        float32x4_t below = vaddq_n_f32(vmulq_n_f32(z, q[0]), q[1]);
+#pragma GCC unroll 3
+        for (int32_t j = 2; j < 5; j++) {
+            below = vaddq_n_f32(vmulq_f32(below, z), q[j]);
+        }
+        float32x4_t erf = tatvpr_divide4(vmulq_f32(e, above), below);
+        erf = vmaxnmq_f32(vminnmq_f32(erf, one), vnegq_f32(one));
+        vstrwq_f32(y + i, vmulq_f32(vmulq_n_f32(v, 0.5f), vaddq_f32(erf, one)));
+    }
+    for (; i < count; i++) {
+        y[i] = tatvpr_gelu_one(x[i]);
+    }
+}
+
+/* ---- the gate */
+
+/* How many of the padded row's |q| are at least `limit`. */
+static int32_t count_at_least(const int8_t *q, int32_t vectors, uint8_t limit) {
+    const uint8x16_t ones = vdupq_n_u8(1);
+    const uint8x16_t none = vdupq_n_u8(0);
+    uint32_t count = 0;
+    for (; vectors > 0; vectors--, q += 16) {
+        const uint8x16_t m = vreinterpretq_u8_s8(vabsq_s8(vldrbq_s8(q)));
+        count = vaddvaq_u8(count, vpselq_u8(ones, none, vcmpcsq_n_u8(m, limit)));
+    }
+    return (int32_t)count;
+}
+
+/* Drops all but the `keep` largest; at the least magnitude that stays, the first ones do. */
+static void drop_channels(int8_t *q, int32_t vectors, int32_t keep) {
+    int32_t least = 0;
+    for (int32_t bit = 64; bit > 0; bit /= 2) {
+        if (count_at_least(q, vectors, (uint8_t)(least + bit)) >= keep) {
+            least += bit;
+        }
+    }
+    if (least == 0) {
+        return; /* whatever is not 0 stays */
+    }
+    int32_t ties = keep - count_at_least(q, vectors, (uint8_t)(least + 1));
+    const uint8x16_t ones = vdupq_n_u8(1);
+    const uint8x16_t none = vdupq_n_u8(0);
+    for (; vectors > 0; vectors--, q += 16) {
+        const int8x16_t v = vldrbq_s8(q);
+        const uint8x16_t m = vreinterpretq_u8_s8(vabsq_s8(v));
+        mve_pred16_t stay = vcmphiq_n_u8(m, (uint8_t)least);
+        if (ties > 0) {
+            const mve_pred16_t tied = vcmpeqq_n_u8(m, (uint8_t)least);
+            const int32_t here = (int32_t)vaddvq_u8(vpselq_u8(ones, none, tied));
+            if (here <= ties) {
+                stay = (mve_pred16_t)(stay | tied);
+                ties -= here;
+            } else {
+                for (uint32_t lane = 1; ties > 0; lane <<= 1) { /* one predicate bit a byte */
+                    ties -= (tied & lane) != 0;
+                    stay = (mve_pred16_t)(stay | (tied & lane));
+                }
+            }
+        }
+        vstrbq_s8(q, vpselq_s8(v, vreinterpretq_s8_u8(none), stay));
+    }
+}
+
+#define MOST_GROUPS 512
+
+static void drop_groups(int8_t *q, int32_t group, int32_t groups, int32_t keep) {
+    int16_t scores[MOST_GROUPS];
+    for (int32_t g = 0; g < groups; g++) {
+        int32_t score = 0;
+        for (int32_t i = 0; i < group; i++) {
+            const int32_t v = q[g * group + i];
+            score += v < 0 ? -v : v;
+        }
+        scores[g] = (int16_t)score;
+    }
+    int32_t least = 0;
+    for (int32_t bit = 1 << 13; bit > 0; bit /= 2) {
+        int32_t reached = 0;
+        for (int32_t g = 0; g < groups; g++) {
+            reached += scores[g] >= least + bit;
+        }
+        least += reached >= keep ? bit : 0;
+    }
+    int32_t ties = keep;
+    for (int32_t g = 0; g < groups; g++) {
+        ties -= scores[g] > least;
+    }
+    for (int32_t g = 0; g < groups; g++) {
+        if (scores[g] > least || (scores[g] == least && ties-- > 0)) {
+            continue;
+        }
+        for (int32_t i = 0; i < group; i++) {
+            q[g * group + i] = 0;
+        }
+    }
+}
+
+static void list_channels(tatvpr_tile *tile, int32_t t, const int8_t *q, int32_t vectors) {
+    uint16_t *const first = tile->index + (ptrdiff_t)t * tile->list_stride;
+    uint16_t *index = first;
+    int8_t *value = tile->value + (ptrdiff_t)t * tile->list_stride;
+    for (int32_t v = 0; v < vectors; v++) {
+        uint32_t left = vcmpneq_n_s8(vldrbq_s8(q + 16 * v), 0);
+        while (left != 0) {
+            const int32_t channel = 16 * v + __builtin_ctz(left);
+            left &= left - 1u;
+            *index++ = (uint16_t)channel;
+            *value++ = q[channel];
+        }
+    }
+    tile->count[t] = (int32_t)(index - first);
+    while ((index - first) % 4 != 0) {
+        *index++ = 0;
+        *value++ = 0;
+    }
+}
+
+void tatvpr_helium_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group,
+                          int32_t list) {
+    int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
+    const int32_t groups = tile->k_in / group;
+    const int32_t vectors = tile->q_stride / 16; /* past the last channel q is 0 */
+    if (group != 1 && (group > 64 || groups > MOST_GROUPS)) {
+        tatvpr_portable_select(tile, t, keep, group, list);
+        return;
+    }
+    if (keep < groups && group == 1) {
+        drop_channels(q, vectors, keep);
+    } else if (keep < groups) {
+        drop_groups(q, group, groups, keep);
+    }
+    if (list) {
+        list_channels(tile, t, q, vectors);
+    }
+}
+
+#endif

@@ -1,0 +1,188 @@
+"""What `tatvpr-edge build --board <microcontroller>` leaves for a firmware engineer."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.emulator import Device, Workshop, require_board
+from support.tools import require_tool
+from tatvpr_edge.boards.loader import load
+from tatvpr_edge.compilers.build import build_artifact
+from tatvpr_edge.compilers.mcu.choose import choose_layouts, cost_at
+from tatvpr_edge.compilers.mcu.compile import arena_sizes, build_static_library, tiles
+from tatvpr_edge.compilers.mcu.fit import fit
+from tatvpr_edge.compilers.mcu.flags import WARNINGS
+from tatvpr_edge.compilers.packing import Layout
+from tatvpr_edge.compilers.report import BuildPlan
+from tatvpr_edge.compilers.tvm.lower import Lowered
+from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.spec.errors import BoardError, ToolError
+
+#: What a compiler may call unasked, and its own run-time support: nothing else may be missing.
+ALLOWED = re.compile(r"mem(cpy|move|set|cmp)|__aeabi_\w+|__\w+(sf|df|di|si|ti)\w*|__gnu_\w+")
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The M7 artifact, held to the limits of an STM32H7."""
+    require_board("mps2-an500")
+    made = build_artifact("mps2-an500", output=tmp_path_factory.mktemp("mcu") / "artifact")
+    assert isinstance(made, Path)
+    return read_artifact(made, board="mps2-an500")
+
+
+@pytest.mark.slow
+def test_the_prebuilt_library_gives_the_golden_vectors(
+    artifact: Artifact, workshop: Workshop, run_folder: Path
+) -> None:
+    board = require_board("mps2-an500")
+    from support.emulator import ROOT
+
+    firmware = ROOT / "tools" / "mcu" / "firmware" / "device.c"
+    library = artifact.path("lib/libtatvpr_model.a")
+    device = Device(board, workshop.link(board, "prebuilt", [], [firmware], libraries=[library]))
+    golden = artifact.manifest.golden
+    device.info()
+    for point in golden.points:
+        for frame in golden.frames:
+            raw = artifact.read(frame.path)
+            if len(raw) <= 320 * 240 * 3:
+                device.describe(raw, frame.width, frame.height, point.k, point.tokens)
+    (info, *answers), _ = device.run(run_folder)
+    memory = artifact.manifest.memory
+    assert info.words[0] == memory["arena_bytes"]  # asked on this machine, true on the device
+    assert info.words[1] == memory["weight_bytes"]
+    got = iter(answers)
+    for point in golden.points:
+        rows = np.frombuffer(artifact.read(point.path), "<f4").reshape(len(golden.frames), -1)
+        for frame, want in zip(golden.frames, rows, strict=True):
+            if frame.width * frame.height <= 320 * 240:
+                assert next(got).descriptor == want.tobytes(), (point.k, frame.path)
+
+
+def test_the_folder_is_complete_and_compiles_as_it_stands(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    board = load("mps2-an500")
+    compiler = require_tool(board.toolchain.gcc, board.toolchain.gcc_package)
+    root = artifact.root
+    listing = (root / "CMakeLists.txt").read_text()
+    sources = re.findall(r"\$\{CMAKE_CURRENT_LIST_DIR\}/(src/\S+\.[cS])$", listing, re.MULTILINE)
+    assert {"src/model.c", "src/weights.S", "src/cortexm/dsp_dense.c"} <= set(sources)
+    options = re.search(r"COMPILE_LANGUAGE:C>:(.*)>\)", listing)
+    assert options is not None
+    flags = [*board.toolchain.gcc_flags, *options[1].split(";"), "-I", "include", "-O1"]
+    for name in [*sources, "example/main.c"]:
+        warnings = () if name == "src/kernels.c" else WARNINGS
+        command = [compiler, *flags, *warnings, "-c", name, "-o", str(tmp_path / "one.o")]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (root / "zephyr" / "module.yml").is_file()
+    zephyr = (root / "zephyr" / "CMakeLists.txt").read_text()
+    assert all(f"${{TATVPR_DIR}}/{name}" in zephyr for name in sources)
+    report = (root / "MEMORY.md").read_text()
+    for figure in ("arena_bytes", "weight_bytes", "code_bytes"):
+        assert str(artifact.manifest.memory[figure]) in report
+
+
+def test_the_library_has_no_allocation_no_stdio_and_no_writable_data(artifact: Artifact) -> None:
+    nm = require_tool("arm-none-eabi-nm", "binutils-arm-none-eabi")
+    library = str(artifact.path("lib/libtatvpr_model.a"))
+    listing = subprocess.run([nm, library], capture_output=True, text=True, check=True).stdout
+    symbols = [line.split()[-2:] for line in listing.splitlines() if len(line.split()) >= 2]
+    defined = {name for kind, name in symbols if kind not in "Uw"}
+    writable = [name for kind, name in symbols if kind in "bBdDCgGsS"]
+    assert writable == []
+    assert artifact.manifest.memory["writable_bytes"] == 0
+    missing = {name for kind, name in symbols if kind == "U"} - defined
+    assert {name for name in missing if not ALLOWED.fullmatch(name)} == set()
+    public = {name for kind, name in symbols if kind in "TR"}
+    assert all(name.startswith(("tatvpr_", "kernel_")) for name in public), public
+
+
+def test_nothing_in_the_folder_names_the_machine_that_built_it(artifact: Artifact) -> None:
+    for entry in artifact.manifest.files:
+        data = artifact.read(entry.path)
+        for trace in (str(Path.home()).encode() + b"/", b"/tmp/", str(artifact.root).encode()):
+            assert trace not in data, (entry.path, trace)
+
+
+def test_dry_run_states_flash_ram_arena_and_macs() -> None:
+    require_board("mps2-an500")
+    plan = build_artifact("stm32h7", dry_run=True)
+    assert isinstance(plan, BuildPlan)
+    regions = {what: (region, needed, there) for what, region, needed, there in plan.regions}
+    assert regions["weights"][0] == "flash"
+    assert regions["arena"] == ("axi", plan.arena_bytes, 512 << 10)
+    text = "\n".join(plan.lines())
+    assert "flash" in text and "million MACs" in text
+
+
+def test_a_model_that_does_not_fit_is_refused_with_figures() -> None:
+    board = load("stm32h7")
+    with pytest.raises(BoardError, match=r"arena takes at least 600000 bytes.*axi.* has 524288"):
+        fit(board, "big", 1_000_000, 60_000, {40: 900_000, 8: 600_000})
+    with pytest.raises(BoardError, match=r"weights \(2090000\).*take 2150000 bytes.*has 2097152"):
+        fit(board, "big", 2_090_000, 60_000, {8: 100_000})
+    assert fit(board, "small", 900_000, 60_000, {40: 600_000, 24: 500_000, 8: 9}).tile == 24
+
+
+def test_the_arena_asked_on_this_machine_shrinks_with_the_tile(
+    lowered: Callable[[Layout], Lowered],
+) -> None:
+    require_tool("gcc", "gcc")
+    for name in ("stm32h7", "stm32n6"):
+        board = load(name)
+        sizes = arena_sizes(board, lowered(Layout.ROWS2), tiles(board))
+        ordered = [sizes[tile] for tile in tiles(board)]
+        assert ordered == sorted(ordered, reverse=True) and ordered[0] > ordered[-1]
+
+
+def test_a_warning_of_the_compiler_is_an_error(
+    lowered: Callable[[Layout], Lowered], tmp_path: Path
+) -> None:
+    import dataclasses
+
+    require_board("mps2-an500")
+    model = lowered(Layout.LUT4)
+    sloppy = dataclasses.replace(model, model_c=model.model_c + "\nstatic int unused(void);\n")
+    with pytest.raises(ToolError, match="unused"):
+        build_static_library(load("stm32h7"), sloppy, 8, tmp_path)
+
+
+def test_layouts_follow_the_range_of_k() -> None:
+    few = choose_layouts("thumbv7em", (0.05, 0.2))
+    many = choose_layouts("thumbv7em", (0.3, 1.0))
+    assert few is not None and many is not None
+    assert few(192, 768) == Layout.MCU_COLS and many(192, 768) == Layout.LUT4
+    assert choose_layouts("riscv32", (0.05, 0.2)) is None
+    for k in (0.1, 0.4, 1.0):  # the other layout has its price at every k
+        assert cost_at(Layout.LUT4, 192, 768, k) > 0 < cost_at(Layout.MCU_COLS, 192, 768, k)
+
+
+@pytest.mark.slow
+def test_a_build_for_few_channels_gives_the_same_bytes(
+    workshop: Workshop, lowered: Callable[[Layout], Lowered], run_folder: Path
+) -> None:
+    from support.emulator import build_device
+    from tatvpr_edge.compilers.checks import checked_graph
+    from tatvpr_edge.compilers.tvm.lower import lower
+    from tatvpr_edge.spec import zoo
+
+    board = require_board("mps2-an500")
+    columns = lower(
+        checked_graph(zoo.path("micro")), "micro", Layout.LUT4, lambda k, n: Layout.MCU_COLS
+    )
+    frame = bytes(range(256)) * 48
+    answers = []
+    for name, model in (("micro", lowered(Layout.LUT4)), ("columns", columns)):
+        device = build_device(workshop, board, model, name)
+        for k in (0.1, 0.7):
+            device.describe(frame, 64, 64, k)
+        answers.append([a.descriptor for a in device.run(run_folder)[0]])
+    assert answers[0] == answers[1]

@@ -1,0 +1,88 @@
+"""Exact instruction counts: they repeat, they are published under stable keys, they keep targets.
+
+Targets are in instructions per dense multiply-accumulate at 65 tokens. Instructions, not cycles.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from support.emulator import ROOT, require_board
+
+LAYERS = ("192x192", "192x576", "192x768", "768x192")
+
+
+@pytest.fixture(scope="module")
+def mcu_counts() -> ModuleType:
+    """``tools/mcu_counts.py``."""
+    path = ROOT / "tools" / "mcu_counts.py"
+    spec = importlib.util.spec_from_file_location("mcu_counts", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mcu_counts"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def counted(
+    mcu_counts: ModuleType, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> dict[str, float]:
+    assert mcu_counts.main([*arguments, "--json"]) == 0
+    figures: dict[str, float] = json.loads(capsys.readouterr().out)
+    return figures
+
+
+def test_two_runs_count_the_same_to_the_instruction(
+    mcu_counts: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    require_board("mps2-an500")
+    arguments = ("--board", "mps2-an500", "--no-frames")
+    first = counted(mcu_counts, capsys, *arguments)
+    assert first == counted(mcu_counts, capsys, *arguments)
+    expected = {
+        f"mps2-an500.{layer}.{part}" for layer in LAYERS for part in ("dense", "k0.5", "k0.2")
+    }
+    assert expected <= set(first)
+
+
+def test_cortex_m7_targets(mcu_counts: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    require_board("mps2-an500")
+    figures = counted(mcu_counts, capsys, "--board", "mps2-an500", "--no-frames")
+    assert figures["mps2-an500.192x768.dense"] <= 0.55
+    assert figures["mps2-an500.192x768.dense"] * 2.8 <= 1.66  # CMSIS-NN mat_mult_nt_t_s8, measured
+    for layer in LAYERS:
+        assert figures[f"mps2-an500.{layer}.k0.5"] <= 0.70, layer
+        assert figures[f"mps2-an500.{layer}.k0.2"] <= 0.33, layer
+
+
+def test_cortex_m55_targets(mcu_counts: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    require_board("mps3-an547")
+    figures = counted(mcu_counts, capsys, "--board", "mps3-an547", "--no-frames")
+    for layer in LAYERS:
+        assert figures[f"mps3-an547.{layer}.dense"] <= 0.16, layer
+        assert figures[f"mps3-an547.{layer}.k0.5"] <= 0.26, layer
+        assert figures[f"mps3-an547.{layer}.k0.2"] <= 0.12, layer
+
+
+@pytest.mark.slow
+def test_frames_of_depth_12(mcu_counts: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    require_board("mps2-an500")
+    boards = ("--board", "mps2-an500", "--board", "mps3-an547")
+    figures = counted(mcu_counts, capsys, *boards, "--no-layers", "--model", "depth12")
+    assert figures["mps2-an500.frame.depth12"] <= 250e6
+    assert figures["mps3-an547.frame.depth12"] <= 70e6
+
+
+def test_a_wrong_call_says_what_is_wrong(
+    mcu_counts: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        mcu_counts.main(["--cmsis-nn-lib", str(tmp_path / "lib.a")])
+    assert "go together" in capsys.readouterr().err
+    assert mcu_counts.main(["--no-layers", "--model", "no-such-model"]) == 1
+    assert "no-such-model" in capsys.readouterr().err
