@@ -169,15 +169,9 @@ def test_malformed_requests_are_refused_and_the_agent_lives(ram_path: Path) -> N
             with pytest.raises(DeployError):
                 session.ask(request)
         session.ask({"op": "begin", "table": table})
-        for request in (
-            {},
-            {"index": 1},
-            {"index": -1},
-            {"index": 0, "offset": -1},
-            {"index": "x"},
-        ):
+        for index in (None, 1, -1, "x", [0]):
             with pytest.raises(DeployError):
-                session.ask({"op": "drop", **request})
+                session.ask({"op": "drop", "index": index})
         with pytest.raises(DeployError, match="artifact/a"):
             session.ask({"op": "commit"})
         session.tell({"op": "file", "index": 0, "offset": 6})
