@@ -284,7 +284,7 @@ class Agent:
             if fault is not None:
                 raise DeployError(fault)
             self._health(live, message)
-        except DeployError as error:
+        except (DeployError, OSError) as error:
             self.switch.go_back(live, before, str(error))
             self.store.warnings.append(
                 f"an earlier deploy ended after its switch; {live} failed its health check and "
@@ -358,7 +358,7 @@ class Agent:
         try:
             health = self._health(name, message)
             unit = service.after_switch(self.store, self.python, message.get("service"))
-        except DeployError as error:
+        except (DeployError, OSError) as error:  # OSError: no room for a child's own files
             if live == name:
                 raise DeployError(f"{name} is live already, and fails: {error}") from None
             self._step("back")

@@ -127,7 +127,8 @@ class Health:
         self, child: _Child, path: str, request: dict[str, Any], deadline: float
     ) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.connect(path)
+            with messages.short_path(path) as short:
+                connection.connect(short)
             connection.sendall(messages.encode(request))
 
             def receive(count: int) -> bytes:

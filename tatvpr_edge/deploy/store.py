@@ -240,7 +240,7 @@ class Store:
             raise DeployError(f"{name!r} is in the release and not in its list")
 
     def check_file(self, path: str, row: Row) -> None:
-        size, digest = hash_file(path, self.tick)
+        size, digest = hash_file(path, self.tick, row.path)
         if size != row.bytes or digest != row.sha256:
             raise DeployError(f"{row.path} is not what was sent: its SHA-256 or size differs")
 
@@ -266,27 +266,28 @@ def walk(folder: str, inside: str = "", strict: bool = True) -> Iterator[tuple[s
 
 
 @contextlib.contextmanager
-def plain(path: str) -> Iterator[int]:
-    """A descriptor of a plain file with one name."""
+def plain(path: str, name: str = "") -> Iterator[int]:
+    """A descriptor of a plain file with one name; ``name`` is what errors call it."""
+    name = name or os.path.basename(path)
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags)
     except OSError as error:
         why = "is missing" if error.errno == errno.ENOENT else "is a link or cannot be read"
-        raise DeployError(f"{os.path.basename(path)} {why}") from None
+        raise DeployError(f"{name} {why}") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise DeployError(f"{os.path.basename(path)} is not a plain file with one name")
+            raise DeployError(f"{name} is not a plain file with one name")
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def hash_file(path: str, tick: Callable[[], None]) -> tuple[int, str]:
-    """(size, lower-case hex SHA-256) of a plain file."""
+def hash_file(path: str, tick: Callable[[], None], name: str = "") -> tuple[int, str]:
+    """(size, lower-case hex SHA-256) of a plain file, called ``name`` in errors."""
     size, digest = 0, hashlib.sha256()
-    with plain(path) as descriptor:
+    with plain(path, name) as descriptor:
         while True:
             chunk = os.read(descriptor, CHUNK)
             if not chunk:
