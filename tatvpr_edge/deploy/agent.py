@@ -31,7 +31,7 @@ from typing import Any
 from tatvpr_edge.runtime import deployed, signature
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, TatvprError
-from tatvpr_edge.spec.manifest import Manifest
+from tatvpr_edge.spec.manifest import MANIFEST, Manifest
 
 from . import installed, keyring, service
 from .assembly import Assembly, clear_staging
@@ -283,15 +283,18 @@ class Agent:
             fault = self.store.fault(live)
             if fault is not None:
                 raise DeployError(fault)
+            artifact = Path(self.store.release(live)) / deployed.ARTIFACT
+            signer = signature.check_trust(artifact, Path(self.store.root), allow_older=True)
+            serial = signature.manifest_serial((artifact / MANIFEST).read_bytes())
             self._health(live, message)
-        except (DeployError, OSError) as error:
+        except (TatvprError, OSError) as error:
             self.switch.go_back(live, before, str(error))
             self.store.warnings.append(
                 f"an earlier deploy ended after its switch; {live} failed its health check and "
                 f"{before or 'no release'} is live again: {error}"
             )
         else:
-            self.switch.confirm(live, None)
+            self.switch.confirm(live, serial if signer is not None else None)
             self.store.warnings.append(
                 f"an earlier deploy ended after its switch; {live} is healthy and was confirmed"
             )

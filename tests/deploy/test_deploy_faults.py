@@ -545,7 +545,7 @@ def test_two_deploys_at_once_one_wins_and_the_other_is_told_who(
         b"",
         b"not json",
         json.dumps({"pid": 1, "boot": "another", "since": 9e12, "who": "ghost"}).encode(),
-        json.dumps({"pid": os.getpid(), "boot": "", "since": -1, "who": "\x1b[31m"}).encode(),
+        json.dumps({"pid": -1, "boot": "", "since": -1, "who": "\x1b[31m"}).encode(),
     ],
 )
 def test_the_lock_of_a_dead_process_does_not_matter(

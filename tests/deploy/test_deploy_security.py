@@ -496,6 +496,28 @@ def test_a_downgrade_that_fails_does_not_lower_the_guard(
     assert status(local_transport(), options)["lowest_serial"] == 150
 
 
+def test_a_release_confirmed_by_the_next_deploy_raises_the_guard_too(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    artifact = signed(ram_path / "next", keys["ours"], 170)
+    modules = agent_modules()
+    killing = (
+        "\ndef _die(self, *_):\n    os.kill(os.getpid(), signal.SIGKILL)\nAgent._health = _die\n"
+    )
+    modules[-1] = (modules[-1][0], modules[-1][1] + killing)
+    with pytest.raises(DeployError, match="ended early"):
+        deploy(local_transport(), artifact, None, replace(options, modules=modules))
+    assert live_content(root) == artifact.manifest.model.hash
+    found = status(local_transport(), options)
+    assert found["unconfirmed"] and found["lowest_serial"] == 100
+    revoke(local_transport(), public(keys["stranger"]), options)  # anything that takes the lock
+    found = status(local_transport(), options)
+    assert not found["unconfirmed"] and found["lowest_serial"] == 170
+    signed(ram_path / "older", keys["ours"], 130, b"older")
+    refused(root, options, ram_path / "older", "older than the installed 170")
+
+
 def test_trusting_a_key_does_not_cut_the_live_release_off(
     ram_path: Path, wheel: Path, keys: dict[str, Path]
 ) -> None:
