@@ -42,6 +42,10 @@ _COMMON = (
 # File in x86/ or aarch64/ -> its instruction-set flags. Only these files may hold such
 # instructions: the CPU is asked before any of their functions is called.
 _AVX2 = ("-O3", "-mavx2", "-mpopcnt")
+_AVX512 = (
+    *("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
+    *("-mavx512vbmi", "-mavx512vbmi2", "-mpopcnt"),
+)
 _X86: dict[str, tuple[str, ...]] = {
     "cpu": (),
     "avx2_weights": _AVX2,
@@ -52,6 +56,11 @@ _X86: dict[str, tuple[str, ...]] = {
     "avx2_attention": _AVX2,
     "avx2_embed_search": _AVX2,
     "kernels_avx2": _AVX2,
+    "avx512_weights": _AVX512,
+    "avx512_dense": _AVX512,
+    "avx512_sparse": _AVX512,
+    "avx512_select": _AVX512,
+    "kernels_avx512": _AVX512,
 }
 _AARCH64: dict[str, tuple[str, ...]] = {
     "neon_weights": ("-O3",),

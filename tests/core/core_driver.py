@@ -6,6 +6,7 @@ import atexit
 import struct
 import subprocess
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,9 +49,18 @@ ROWS2, TRIT5 = 1, 3
 OK = 0
 
 
-def build(arch: str, compiler: tuple[str, ...], flags: tuple[str, ...], output: Path) -> Path:
-    """The driver with the core for ``arch``, compiled file by file as users' builds do."""
-    sources = core_sources(arch)
+def build(
+    arch: str,
+    compiler: tuple[str, ...],
+    flags: tuple[str, ...],
+    output: Path,
+    adapt: Callable[[Source], Source] = lambda source: source,
+) -> Path:
+    """The driver with the core for ``arch``, compiled file by file as users' builds do.
+
+    ``adapt`` may change the flags of single files.
+    """
+    sources = [adapt(source) for source in core_sources(arch)]
     extra = (*NUMERIC_FLAGS, "-D_POSIX_C_SOURCE=200809L")
     drivers = [Source(HERE / name, extra) for name in ("driver.c", "small_vit.c")]
 

@@ -15,8 +15,8 @@ import test_core_operators
 from core_driver import Driver, build, native_compiler, run_quietly
 from hypothesis import settings
 
-from support.tools import require_tool
-from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, core_sources
+from support.tools import lacking, require_tool
+from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, Source, core_sources
 
 PROPERTIES = (
     test_core_operators.test_gated_linear_equals_the_reference,
@@ -94,6 +94,33 @@ def test_aarch64_under_emulation(
     older = ["neon", "portable"]
     assert driver.kernels == (older if cpu == "cortex-a72" else ["neon-dotprod", *older])
     run_all(driver, 12, tmp_path_factory)
+    driver.close()
+
+
+def spelled_out(source: Source) -> Source:
+    """AVX-512 files with SIMDe's plain C in the place of the instructions; no strict ISO names."""
+    if "avx512" not in source.path.name and source.path.name != "cpu.c":
+        return source
+    flags = tuple(flag for flag in source.flags if not flag.startswith("-mavx512"))
+    if "avx512" in source.path.name:
+        flags = (*flags, "-mavx2", "-std=gnu99", "-Wno-error", "-w")
+    return Source(source.path, (*flags, "-DTATVPR_SIMDE"))
+
+
+@pytest.mark.slow
+def test_avx512_kernels_spelled_out(
+    tmp_path_factory: pytest.TempPathFactory, native_arch: str
+) -> None:
+    """The logic of the AVX-512 kernels on machines without these instructions (emulated)."""
+    if native_arch != "x86_64":
+        pytest.skip("SIMDe's AVX2 half is used: x86-64 only")
+    if not Path("/usr/include/simde/x86/avx512.h").is_file():
+        lacking("SIMDe", "apt-get install libsimde-dev")
+    folder = tmp_path_factory.mktemp("avx512")
+    program = build("x86_64", native_compiler(), ("-O2",), folder / "driver", spelled_out)
+    driver = Driver([str(program)])
+    assert driver.kernels[0] == "avx512-vnni"
+    run_all(driver, 60, tmp_path_factory)
     driver.close()
 
 

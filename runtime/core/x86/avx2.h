@@ -26,6 +26,11 @@ static inline int32_t tatvpr_avx2_blocks(int32_t n_out, int32_t *half) {
     return n_out / 128 + (left > 64);
 }
 
+/* Codes of the four outputs `step` apart that share a byte, `output` first, for all channels: one
+ * byte every `stride`. Outputs beyond the matrix and rows beyond K are code 1. */
+void tatvpr_x86_write_four(const tatvpr_ternary *op, const uint8_t *stored, int32_t output,
+                           int32_t step, uint8_t *to, int32_t stride);
+
 size_t tatvpr_avx2_prepared_bytes(const tatvpr_ternary *op);
 void tatvpr_avx2_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
 float tatvpr_avx2_quantise(const float *x, int32_t k_in, int8_t *q);

@@ -9,23 +9,27 @@ size_t tatvpr_avx2_prepared_bytes(const tatvpr_ternary *op) {
     return (size_t)tatvpr_avx2_rows(op->k_in) * ((size_t)blocks * 32 + (size_t)half * 16);
 }
 
-/* Writes the codes of four outputs that share bytes, 16 apart from `first_output` on, for channels
- * first .. first + count; outputs beyond the matrix are code 1. */
-static void write_four(const tatvpr_ternary *op, const uint8_t *stored, int32_t first_output,
-                       int32_t first, int32_t count, uint8_t *to, int32_t stride) {
+void tatvpr_x86_write_four(const tatvpr_ternary *op, const uint8_t *stored, int32_t output,
+                           int32_t step, uint8_t *to, int32_t stride) {
     uint8_t codes[4][CHUNK];
-    for (int32_t f = 0; f < 4; f++) {
-        const int32_t n = first_output + 16 * f;
-        if (n < op->n_out) {
-            tatvpr_read_codes(op, stored, n, first, count, codes[f]);
-            continue;
+    for (int32_t first = 0; first < op->k_in; first += CHUNK) {
+        const int32_t count = tatvpr_min_i32(CHUNK, op->k_in - first);
+        for (int32_t f = 0; f < 4; f++) {
+            const int32_t n = output + step * f;
+            if (n < op->n_out) {
+                tatvpr_read_codes(op, stored, n, first, count, codes[f]);
+                continue;
+            }
+            for (int32_t i = 0; i < count; i++) {
+                codes[f][i] = 1;
+            }
         }
-        for (int32_t i = 0; i < count; i++) {
-            codes[f][i] = 1;
+        for (int32_t i = 0; i < count; i++, to += stride) {
+            *to = (uint8_t)(codes[0][i] | codes[1][i] << 2 | codes[2][i] << 4 | codes[3][i] << 6);
         }
     }
-    for (int32_t i = 0; i < count; i++, to += stride) {
-        *to = (uint8_t)(codes[0][i] | codes[1][i] << 2 | codes[2][i] << 4 | codes[3][i] << 6);
+    for (int32_t k = op->k_in; k < tatvpr_avx2_rows(op->k_in); k++, to += stride) {
+        *to = 0x55; /* code 1 in all four fields */
     }
 }
 
@@ -40,13 +44,7 @@ void tatvpr_avx2_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_
             const int32_t upper = byte / 8 % 2; /* in a row of 32 bytes: outputs 64 to 127 */
             const int32_t lane = stride == 32 ? byte / 16 * 8 + byte % 8 : byte;
             const int32_t n = block * 128 + (stride == 32 ? 64 * upper : 0) + lane;
-            for (int32_t first = 0; first < op->k_in; first += CHUNK) {
-                write_four(op, stored, n, first, tatvpr_min_i32(CHUNK, op->k_in - first),
-                           rows + (ptrdiff_t)first * stride + byte, stride);
-            }
-            for (int32_t k = op->k_in; k < k_rows; k++) {
-                rows[(ptrdiff_t)k * stride + byte] = 0x55; /* code 1 in all four fields */
-            }
+            tatvpr_x86_write_four(op, stored, n, 16, rows + byte, stride);
         }
     }
 }
