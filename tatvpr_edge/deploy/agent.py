@@ -256,7 +256,10 @@ class Agent:
         """Trust a key."""
         self._open(message)
         name, key = str(message.get("name")), str(message.get("key"))
-        keyring.trust(self.store, name, key, self._live_artifact(), bool(message.get("force")))
+        live = self._live_artifact()
+        keyring.trust(self.store, name, key, live, bool(message.get("force")))
+        if live is not None:  # nothing older than what is installed from now on
+            self.switch.raise_floor(signature.manifest_serial((live / MANIFEST).read_bytes()))
         return {"keys": keyring.names(self.store)}
 
     def revoke(self, message: dict[str, Any]) -> dict[str, Any]:
