@@ -41,6 +41,7 @@ def ladder_from_profile(
 ) -> tuple[list[Level], bool]:
     """Levels in ascending cost, and whether they were measured.
 
+    Runs that were not valid (throttled, disturbed) are left out where the others span the range.
     Without a profile, the default levels (k = .2, .4, .6, 1) with nothing known about them. Points
     outside ``k_range``, for which the artifact was not checked, are left out in both cases. Points
     that a costlier or equal setting dominates are left out; so are points off the chain (of two
@@ -54,8 +55,13 @@ def ladder_from_profile(
     if not isinstance(points, Sequence) or isinstance(points, (str, bytes)):
         raise ArtifactError("the artifact's profile has no list of points: profile it again")
     low, high = k_range
-    measured = [_level(point) for point in points if _is_valid(point)]
-    measured = [level for level in measured if low - 1e-6 <= level.k <= high + 1e-6]
+    known = [(_level(point), _is_valid(point)) for point in points]
+    known = [(level, valid) for level, valid in known if low - 1e-6 <= level.k <= high + 1e-6]
+    measured = [level for level, valid in known if valid]
+    if measured and not _spans(measured, [level for level, _ in known]):
+        # Without its ends the ladder could not go as low, or as high, as the user profiled:
+        # disturbed runs stay, with nothing known about them.
+        measured += [Level(level.k, level.tokens) for level, valid in known if not valid]
     if not measured:
         inside = [k for k in DEFAULT_KS if low <= k <= high] or [high]
         return [Level(k, 1.0) for k in inside], False
@@ -76,6 +82,15 @@ def nearest_level(levels: Sequence[Level], k: float, tokens: float = 1.0) -> int
     return min(
         range(len(levels)), key=lambda i: (abs(levels[i].k - k) + abs(levels[i].tokens - tokens), i)
     )
+
+
+def _spans(some: Sequence[Level], every: Sequence[Level]) -> bool:
+    """Whether the cheapest and the best of all settings are among some of them."""
+    ends = {(min(x.k for x in every), min(x.tokens for x in every))}
+    ends.add((max(x.k for x in every), max(x.tokens for x in every)))
+    have = {(level.k, level.tokens) for level in some}
+    profiled = {(level.k, level.tokens) for level in every}
+    return (ends & profiled) <= have
 
 
 def _is_valid(point: object) -> bool:

@@ -111,7 +111,9 @@ def _warnings(document: Mapping[str, Any]) -> list[str]:
         said = "; ".join(f"{_setting(point)} ({point.get('invalid', '')})" for point in bad)
         lines.append(f"Not valid: {said}.")
     if bad:
-        lines.append("Points that are not valid are drawn hollow; the governor does not use them.")
+        lines.append(
+            "Points that are not valid are drawn hollow; the governor does not use their figures."
+        )
     if "recall" in document:
         lines.append(f"Recall@1 of {document['recall']['what']}.")
     return [f'<p class="warn">{escape(line)}</p>' for line in lines]

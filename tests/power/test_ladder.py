@@ -72,7 +72,18 @@ def test_a_costlier_setting_that_recalls_no_more_is_left_out() -> None:
 
 
 def test_throttled_runs_are_not_used() -> None:
-    assert settings(point(1.0, 60), point(0.2, 300, valid=False)) == [(1.0, 1.0)]
+    assert settings(point(1.0, 60), point(0.6, 300, valid=False), point(0.2, 20)) == [
+        (0.2, 1.0),
+        (1.0, 1.0),
+    ]
+
+
+def test_a_throttled_end_stays_as_a_level_of_unknown_cost() -> None:
+    levels, measured = ladder_from_profile(profile(point(1.0, 60), point(0.2, 300, valid=False)))
+    assert measured
+    assert [level.k for level in levels] == [0.2, 1.0]
+    assert math.isnan(levels[0].p50_ms)
+    assert levels[1].p50_ms == 60
 
 
 def test_null_and_impossible_costs_are_unknown() -> None:
