@@ -85,7 +85,7 @@ def write_salad(graph: Graph, head: SALADHead, tokens: str, backbone: ViTConfig)
         perm=[1, 0],
     )  # fmt: skip
     clusters, n = cast(nn.Linear, head.scores[2]).out_features, backbone.patches
-    bin_row = graph.weight("head.dustbin", np.full((1, n), float(head.dustbin), np.float32))
+    bin_row = graph.weight("head.dustbin", np.full((1, n), head.dustbin.item(), np.float32))
     scores = graph.add("Concat", [scores, bin_row], "head.with_bin", axis=0)
     unit, rows = marginals(clusters, n)
     row_mass = graph.weight("head.row_mass", np.array(rows, dtype=np.float32)[:, None])

@@ -1,0 +1,118 @@
+"""Shipped models: found by name, checked against their cards, and what the cards say is so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from tatvpr_edge.models import registry
+from tatvpr_edge.models.checkpoint import load_weights
+from tatvpr_edge.models.export import build_proto
+from tatvpr_edge.models.ship import ship
+from tatvpr_edge.spec import zoo
+from tatvpr_edge.spec.errors import ModelError
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("zoo")
+    facts = {"licence": "Apache-2.0", "recall": {"tower-shift": {"float": {"1.0": 50.0}}}}
+    ship(registry.create("micro", seed=0), "micro", folder, facts)
+    return folder
+
+
+def test_every_shipped_model_is_what_its_card_says() -> None:
+    assert "micro" in zoo.names()
+    for name in zoo.names():
+        card = zoo.card(name)
+        session = onnxruntime.InferenceSession(
+            str(zoo.path(name)), providers=["CPUExecutionProvider"]
+        )
+        props = session.get_modelmeta().custom_metadata_map
+        assert props["tatvpr.model"] == name
+        assert json.loads(props["tatvpr.config"]) == json.loads(json.dumps(card["config"]))
+        side = card["image_px"]
+        frame = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
+        one = np.array(1, np.float32)
+        (descriptor,) = session.run(None, {"frame": frame, "k": one, "tokens": one})
+        assert descriptor.shape == (card["descriptor_size"],)
+        assert float(np.linalg.norm(descriptor)) == pytest.approx(1.0, abs=1e-5)
+        if "safetensors" in card["files"]:
+            weights = load_weights(zoo.path(name, "safetensors"))
+            with torch.no_grad():
+                wanted = weights(torch.from_numpy(frame[None]))[0].numpy()
+            assert float(descriptor @ wanted) > 0.99
+
+
+def test_weights_and_onnx_file_hold_the_same_model(shipped: Path) -> None:
+    import onnx
+
+    again = load_weights(zoo.path("micro", "safetensors", shipped))
+    assert build_proto(again).graph == onnx.load(zoo.path("micro", zoo=shipped)).graph
+
+
+def test_the_readable_card(shipped: Path) -> None:
+    text = (shipped / "micro.md").read_text()
+    assert "| licence | Apache-2.0 |" in text
+    assert "Recall on tower-shift" in text
+    assert zoo.card("micro", shipped)["files"]["onnx"]["sha256"] in text
+
+
+def test_unknown_names_list_the_known_ones(shipped: Path) -> None:
+    with pytest.raises(ModelError, match="unknown model 'nano': shipped are micro"):
+        zoo.path("nano", zoo=shipped)
+    with pytest.raises(ModelError, match="shipped are none"):
+        zoo.path("micro", zoo=shipped / "empty")
+
+
+@pytest.mark.parametrize("damage", ["flipped", "missing", "card", "no files"])
+def test_a_damaged_zoo_is_refused(shipped: Path, tmp_path: Path, damage: str) -> None:
+    for file in shipped.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    target, card = tmp_path / "micro.onnx", tmp_path / "micro.json"
+    if damage == "flipped":
+        data = bytearray(target.read_bytes())
+        data[len(data) // 2] ^= 1
+        target.write_bytes(bytes(data))
+    elif damage == "missing":
+        target.unlink()
+    elif damage == "card":
+        card.write_text(card.read_text()[:100])
+    else:
+        card.write_text("{}")
+    with pytest.raises(ModelError, match="install"):
+        zoo.path("micro", zoo=tmp_path)
+
+
+def test_the_models_command(capsys: pytest.CaptureFixture[str]) -> None:
+    from tatvpr_edge.cli import main
+
+    assert main(["models"]) == 0
+    assert "micro" in capsys.readouterr().out
+    assert main(["models", "micro", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "micro"
+    assert main(["models", "micro"]) == 0
+    assert zoo.card("micro")["files"]["onnx"]["sha256"] in capsys.readouterr().out
+    assert main(["models", "--architectures"]) == 0
+    assert "base-boq" in capsys.readouterr().out
+    assert main(["models", "nano"]) == 1
+    assert "shipped are micro" in capsys.readouterr().err
+
+
+def test_the_export_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tatvpr_edge.cli import main
+
+    output = str(tmp_path / "m.onnx")
+    assert main(["export", "micro", "--random", "1", "--output", output, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["descriptor_size"] == 512
+    assert main(["export", "micro", "--output", output]) == 1
+    assert "--weights FILE, or --random SEED" in capsys.readouterr().err
+    assert main(["export", "mikro", "--random", "1", "--output", output]) == 1
+    assert "unknown model" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "no.safetensors"), "--output", output]) == 1
+    assert "no.safetensors" in capsys.readouterr().err
