@@ -170,9 +170,7 @@ def count_all(options: Any) -> dict[str, float]:
         for name in options.board or BOARDS:
             board = BOARDS[name]
             if not options.no_layers:
-                bench = build_bench(
-                    workshop, board, options.cmsis_nn_lib, options.cmsis_nn_include
-                )
+                bench = build_bench(workshop, board, options.cmsis_nn_lib, options.cmsis_nn_include)
                 cmsis = options.cmsis_nn_lib is not None
                 counts |= count_layers(bench, workshop, cmsis, options.account)
             for model in [] if options.no_frames else options.model or ["micro", DEPTH12]:
@@ -181,9 +179,7 @@ def count_all(options: Any) -> dict[str, float]:
                 if (key, layout) not in lowered:
                     graph = checked_graph(find_onnx(model, Path(scratch)))
                     lowered[key, layout] = lower(graph, key, layout)
-                counts |= count_frames(
-                    workshop, board, lowered[key, layout], key, options.account
-                )
+                counts |= count_frames(workshop, board, lowered[key, layout], key, options.account)
     return counts
 
 

@@ -69,9 +69,7 @@ def compile_microcontroller(
     return Compiled(lowered, library, compiler, section, chosen)
 
 
-def lower_for(
-    board: Board, graph: Graph, name: str, k_range: tuple[float, float]
-) -> Lowered:
+def lower_for(board: Board, graph: Graph, name: str, k_range: tuple[float, float]) -> Lowered:
     """The model with weights laid out for this board and these k."""
     architecture = board.cpu.architecture
     return lower(graph, name, base_layout(architecture), choose_layouts(architecture, k_range))
@@ -182,9 +180,7 @@ def plan_microcontroller(job: Job) -> BuildPlan:
         ToolError: no compiler.
     """
     with tempfile.TemporaryDirectory(prefix="tatvpr-plan-") as scratch:
-        made = compile_microcontroller(
-            job.board, job.graph, job.name, job.k_range, Path(scratch)
-        )
+        made = compile_microcontroller(job.board, job.graph, job.name, job.k_range, Path(scratch))
     lowered = made.lowered
     return BuildPlan(
         board=job.board.name,

@@ -10,7 +10,12 @@ from tatvpr_edge.boards.board import Board
 HEADERS = Path(__file__).resolve().parent / "freestanding"
 
 #: Every object, in this order before the source's own flags.
-OPTIMISATION = ("-O3", "-ffunction-sections", "-fdata-sections", "-fno-tree-loop-distribute-patterns")
+OPTIMISATION = (
+    "-O3",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-tree-loop-distribute-patterns",
+)
 
 #: The library is clean under these.
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from support.emulator import BOARDS, Device, EmulatedBoard, Workshop, build_device, require_board
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.build import compile_linux, open_library

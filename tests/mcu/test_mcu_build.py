@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from support.emulator import Device, Workshop, require_board
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load

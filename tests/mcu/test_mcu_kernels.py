@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from support.emulator import Bench, EmulatedBoard, Workshop, build_bench
 from tatvpr_edge.compilers.mcu.choose import base_layout
 from tatvpr_edge.compilers.packing import Layout

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
 from support.emulator import Device, EmulatedBoard
 from tatvpr_edge.compilers.mcu.choose import base_layout
 from tatvpr_edge.compilers.packing import Layout
