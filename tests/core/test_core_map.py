@@ -62,7 +62,7 @@ def python_base(data: bytes) -> Base | None:
 @given(
     seed=st.integers(0, 2**32 - 1),
     kind=st.sampled_from(("int8", "binary")),
-    eighths=st.one_of(st.integers(1, 40), st.sampled_from((64, 130))),
+    eighths=st.one_of(st.integers(1, 40), st.sampled_from((32, 64, 130))),
     places=st.one_of(st.integers(1, 40), st.sampled_from((255, 256, 257, 600))),
     count=st.integers(1, 20),
     bands=st.integers(1, 3),

@@ -77,22 +77,32 @@ class KernelBench:
         return [float(word) for word in done.stdout.split()]
 
 
-def _build(folder: Path) -> Path:
+def compile_core(
+    folder: Path, flags: tuple[str, ...] = (), extra: tuple[str, ...] = ()
+) -> tuple[list[str], str]:
+    """Objects of the core for this machine (and of ``extra`` files of tools/), and the compiler.
+
+    Raises:
+        ToolError: no C compiler, or it failed.
+    """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise ToolError("no C compiler: apt-get install gcc")
     sources = core_sources(ARCHITECTURES.get(platform.machine(), "portable"))
-    for name in ("core_bench.c", "core_bench_peak.c"):
-        sources.append(Source(TOOLS / name, NUMERIC_FLAGS))
+    sources += [Source(TOOLS / name, NUMERIC_FLAGS) for name in extra]
 
     def compile_one(item: tuple[int, Source]) -> str:
         target = folder / f"{item[0]}.o"
-        command = [compiler, "-O3", *item[1].flags, "-c", str(item[1].path), "-o", str(target)]
-        _check(command)
+        source = item[1]
+        _check([compiler, "-O3", *source.flags, *flags, "-c", str(source.path), "-o", str(target)])
         return str(target)
 
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, enumerate(sources)))
+        return list(pool.map(compile_one, enumerate(sources))), compiler
+
+
+def _build(folder: Path) -> Path:
+    objects, compiler = compile_core(folder, (), ("core_bench.c", "core_bench_peak.c"))
     program = folder / "core_bench"
     _check([compiler, *objects, "-o", str(program), "-pthread"])
     return program

@@ -145,6 +145,7 @@ tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model
     const tatvpr_map_band band = tatvpr_map_nearest(map, k, tokens);
     int32_t held = 0;
     float worst = 0.0f;
+    int32_t farthest = 0; /* of the matches held, in a binary map */
     for (uint64_t first = 0; first < map->places; first += BLOCK) {
         const uint64_t left = map->places - first;
         const int32_t rows = left < BLOCK ? (int32_t)left : BLOCK;
@@ -152,6 +153,9 @@ tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model
         compare(&q, kernels, band.rows, first, rows, result);
         for (int32_t i = 0; i < rows; i++) {
             float score;
+            if (q.kind == TATVPR_MAP_BINARY && held == count && result[i] >= farthest) {
+                continue; /* scores order as distances do: no division for most places */
+            }
             if (q.kind == TATVPR_MAP_INT8) {
                 score = ((float)result[i] * q.norm) * band.norms[first + (uint64_t)i];
             } else {
@@ -160,6 +164,7 @@ tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model
             if (held < count || score > worst) {
                 insert(matches, stride, count, &held, first + (uint64_t)i, score);
                 worst = match_at(matches, stride, held - 1)->score;
+                farthest = (int32_t)((1.0f - worst) * (float)q.dim * 0.5f + 0.5f);
             }
         }
     }

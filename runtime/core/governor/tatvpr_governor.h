@@ -53,7 +53,7 @@ typedef struct tatvpr_level {
     double energy_mj;
 } tatvpr_level;
 
-/* Every constant of the logic; see Tuning in policy.py for what each means. */
+/* Every constant of the logic; see Tuning in observer.py for what each means. */
 typedef struct tatvpr_governor_tuning {
     double margin;
     double fast_over;

@@ -136,6 +136,18 @@ static inline uint64_t word(const uint8_t *p) {
 void tatvpr_avx2_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
                          int32_t count, int32_t *distance) {
     const int32_t whole = bytes / 8 * 8;
+    if (bytes == 32) { /* 256 bits, the usual descriptor */
+        const uint64_t q0 = word(query), q1 = word(query + 8);
+        const uint64_t q2 = word(query + 16), q3 = word(query + 24);
+        for (int32_t n = 0; n < count; n++, rows += stride) {
+            const int64_t low = __builtin_popcountll(q0 ^ word(rows)) +
+                                __builtin_popcountll(q1 ^ word(rows + 8));
+            const int64_t high = __builtin_popcountll(q2 ^ word(rows + 16)) +
+                                 __builtin_popcountll(q3 ^ word(rows + 24));
+            distance[n] = (int32_t)(low + high);
+        }
+        return;
+    }
     for (int32_t n = 0; n < count; n++) {
         const uint8_t *row = rows + (ptrdiff_t)n * stride;
         int64_t sum = 0;

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""What this machine could do, and the share of it that each kernel reaches, one thread.
+
+    python tools/roofline.py [--kernels NAME] [--json FILE] [--plot FILE.png]
+
+The int8 peak is the best rate of the variant's multiply-accumulate instruction on registers; the
+memory rate is one core reading a stream that no cache holds. Times are medians of thread CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from benchmark.kernels import KernelBench
+
+LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
+KS = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+TOKENS = 257
+
+
+def measure(bench: KernelBench, kernels: str) -> dict[str, Any]:
+    """Every kernel of ViT-S at 257 tokens."""
+    peak = bench.peak_gmacs(kernels)
+    result: dict[str, Any] = {
+        "kernels": kernels,
+        "peak_gmacs": peak,
+        "memory_gb_s": bench.memory_gb_s(),
+        "layers": {},
+        "ns_a_token": {},
+    }
+    for name, (k_in, n_out) in LAYERS.items():
+        macs = TOKENS * k_in * n_out
+        dense = bench.time(kernels, "dense", TOKENS, k_in, n_out).median_ns
+        sparse = {k: bench.time(kernels, "sparse", TOKENS, k_in, n_out, k).median_ns for k in KS}
+        below = [k for k in KS if sparse[k] < dense]
+        result["layers"][name] = {
+            "dense_gmacs": macs / dense,
+            "share_of_peak": macs / dense / peak if peak else None,
+            "sparse_over_dense": {str(k): sparse[k] / dense for k in KS},
+            "sparse_wins_from": max(below) if below else None,
+        }
+    rows = {"layer_norm": 384, "gelu": 1536, "quantise": 1536, "select": 1536, "gate": 1536}
+    for what, width in rows.items():
+        timing = bench.time(kernels, what, TOKENS, width, 64, 0.2)
+        result["ns_a_token"][f"{what} {width}"] = timing.median_ns / TOKENS
+    attention = bench.time(kernels, "attention", TOKENS, 384, 6)
+    result["ns_a_token"]["attention 6 x 64"] = attention.median_ns / TOKENS
+    return result
+
+
+def show(r: dict[str, Any]) -> None:
+    """The figures as text."""
+    print(f"{r['kernels']}: int8 peak {r['peak_gmacs']:.1f} GMAC/s, "
+          f"memory {r['memory_gb_s']:.1f} GB/s")  # fmt: skip
+    for name, layer in r["layers"].items():
+        share = layer["share_of_peak"]
+        ratios = "  ".join(f"{k}: {v:.2f}" for k, v in layer["sparse_over_dense"].items())
+        shown = "" if share is None else f" ({share:.0%} of peak)"
+        print(f"  {name:5s} dense {layer['dense_gmacs']:6.1f} GMAC/s{shown}")
+        print(f"        sparse over dense  {ratios}")
+    for name, value in r["ns_a_token"].items():
+        print(f"  {name:18s} {value:7.0f} ns a token")
+
+
+def plot(r: dict[str, Any], path: Path) -> None:
+    """Sparse over dense against k, for every layer."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(5, 3.6))
+    for name, layer in r["layers"].items():
+        ratios = layer["sparse_over_dense"]
+        ks = sorted(float(k) for k in ratios)
+        axis.plot(ks, [ratios[str(k)] for k in ks], "o-", label=name)
+    axis.axhline(1.0, color="gray", linewidth=1)
+    axis.set(xlabel="k (activations kept)", ylabel="sparse time over dense", ylim=(0, None))
+    axis.set_title(f"{r['kernels']}: exact sparse matmul")
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--kernels", help="a kernel variant, such as avx2")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--plot", type=Path, help="write a PNG of sparse over dense")
+    arguments = parser.parse_args()
+    bench = KernelBench()
+    result = measure(bench, arguments.kernels or bench.best())
+    show(result)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    if arguments.plot:
+        plot(result, arguments.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
