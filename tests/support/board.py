@@ -241,8 +241,8 @@ def quick_options(root: Path | str, wheel: Path | None = None, **changes: object
         "root": str(root),
         "python": shlex.quote(sys.executable),
         "wheel": wheel,
-        "golden_s": 20.0,
-        "health_s": 20.0,
+        "golden_s": 60.0,
+        "health_s": 60.0,
         "settle_s": 0.1,
         **changes,
     }
