@@ -84,6 +84,8 @@ static const tatvpr_program PROGRAM = {
     .run = run,
 };
 
+const tatvpr_program *tatvpr_program_get(void) { return &PROGRAM; }
+
 static void *aligned(size_t bytes) {
     void *p = NULL;
     return posix_memalign(&p, 64, bytes == 0 ? 1 : bytes) == 0 ? p : NULL;
