@@ -104,7 +104,7 @@ def core_sources(arch: str) -> list[Source]:
     if arch not in ARCHITECTURES:
         raise UsageError(f"the C core has no sources for {arch!r}: {', '.join(ARCHITECTURES)}")
     folder = core_folder()
-    flags = NUMERIC_FLAGS
+    flags: tuple[str, ...] = NUMERIC_FLAGS
     if arch in ("x86_64", "aarch64"):
         flags = (*NUMERIC_FLAGS, *LINUX_FLAGS, f"-DTATVPR_{_DEFINE[arch]}")
     elif arch == "cortexm":

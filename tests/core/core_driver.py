@@ -112,7 +112,7 @@ class Driver:
     """A running driver; ``kernels`` are the variants that it can run here."""
 
     def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
-        self.log = tempfile.TemporaryFile()  # closed at exit
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115, closed at exit
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
