@@ -7,14 +7,6 @@
 #include "cortexm.h"
 #include "helium_floats.h"
 
-static inline int32_t dot(const int8_t *a, const int8_t *b, int32_t vectors) {
-    int32_t sum = 0;
-    for (; vectors > 0; vectors--, a += 16, b += 16) {
-        sum = vmladavaq_s8(sum, vldrbq_s8(a), vldrbq_s8(b));
-    }
-    return sum;
-}
-
 /* ---- PatchEmbed */
 
 /* Patches of one row of the image to int8 p - 128, rows of whole vectors. */
@@ -64,37 +56,41 @@ void tatvpr_helium_patch_embed(const tatvpr_patch_job *job) {
 
 /* ---- QuantAttention */
 
+#define QUERIES 3 /* at a time: what tatvpr_helium_pairs() takes */
+#define CHUNK TATVPR_HELIUM_CHUNK
+
 typedef struct head {
-    int32_t tokens, padded_tokens; /* T and its multiple of 16 */
+    int32_t tokens, padded_tokens; /* T and its multiple of 64 */
     int32_t width, padded_width;   /* H likewise */
     int8_t *keys;                  /* [T][padded_width] */
     int8_t *values;                /* [H][padded_tokens]: transposed */
-    int8_t *query;                 /* [padded_width] */
-    int8_t *weights;               /* [padded_tokens] */
-    int32_t *dots;                 /* [padded_tokens], then of the width */
-    float *logits;                 /* [padded_tokens] */
+    int8_t *queries;               /* [QUERIES][padded_width] */
+    int8_t *weights;               /* [QUERIES][padded_tokens] */
+    float *logits;                 /* [QUERIES][padded_tokens] */
+    float s_k, root;
 } head;
 
 static head lay_out(const tatvpr_head_job *job) {
     head h;
     h.tokens = job->tokens;
     h.width = job->head_dim;
-    h.padded_tokens = (h.tokens + 15) / 16 * 16;
-    h.padded_width = (h.width + 15) / 16 * 16;
+    h.padded_tokens = (h.tokens + 63) / 64 * 64;
+    h.padded_width = (h.width + 63) / 64 * 64;
     int8_t *at = (int8_t *)job->scratch;
     h.keys = at;
     at += (ptrdiff_t)h.tokens * h.padded_width;
     h.values = at;
     at += (ptrdiff_t)h.width * h.padded_tokens;
-    h.query = at;
-    at += h.padded_width;
+    h.queries = at;
+    at += QUERIES * h.padded_width;
     h.weights = at;
-    at += h.padded_tokens;
-    tatvpr_zero(job->scratch, (size_t)(at - (int8_t *)job->scratch));
-    at = (int8_t *)job->scratch +
-         tatvpr_round_up((size_t)(at - (int8_t *)job->scratch), sizeof(float));
-    h.dots = (int32_t *)(void *)at;
-    h.logits = (float *)(h.dots + tatvpr_max_i32(h.padded_tokens, h.padded_width));
+    at += QUERIES * h.padded_tokens;
+    const int8x16_t zero = vdupq_n_s8(0);
+    for (int8_t *p = (int8_t *)job->scratch; p < at; p += 16) { /* a multiple of 64 in all */
+        vstrbq_s8(p, zero);
+    }
+    h.logits = (float *)(void *)at;
+    h.root = tatvpr_sqrt((float)h.width);
     return h;
 }
 
@@ -120,28 +116,69 @@ static void quantise_column(const float *x, int32_t count, float s, int8_t *to, 
     }
 }
 
-/* Weights E of the query, 0 to 127; answers their sum. The logits' padding is below all. */
-static int32_t weigh(const head *h, float s_q, float s_k, float root) {
-    float highest = 0.0f;
-    for (int32_t j = 0; j < h->tokens; j += 4) { /* vectors past the end lie in the padding */
-        float32x4_t l = vmulq_n_f32(vcvtq_f32_s32(vldrwq_s32(h->dots + j)), s_q);
-        vstrwq_f32(h->logits + j, tatvpr_divide4_by(vmulq_n_f32(l, s_k), root));
+/* Logits of `count` queries against every key; vectors past the end write into the padding. */
+static void score_keys(const head *h, const float *s_q, int32_t count) {
+    int32_t sums[QUERIES * CHUNK];
+    for (int32_t first = 0; first < h->tokens; first += CHUNK) {
+        const int32_t rows = tatvpr_min_i32(CHUNK, h->tokens - first);
+        tatvpr_helium_pairs(h->keys + (ptrdiff_t)first * h->padded_width, h->padded_width, rows,
+                            h->queries, count, sums);
+        for (int32_t p = 0; p < count; p++) {
+            float *logits = h->logits + (ptrdiff_t)p * h->padded_tokens + first;
+            for (int32_t j = 0; j < rows; j += 4) {
+                const float32x4_t l = vcvtq_f32_s32(vldrwq_s32(sums + p * CHUNK + j));
+                const float32x4_t scaled = vmulq_n_f32(vmulq_n_f32(l, s_q[p]), h->s_k);
+                vstrwq_f32(logits + j, tatvpr_divide4_by(scaled, h->root));
+            }
+        }
     }
-    for (int32_t j = 0; j < h->tokens; j++) {
-        highest = j == 0 || h->logits[j] > highest ? h->logits[j] : highest;
+}
+
+/* Weights E of one query, 0 to 127 and 0 in the padding; answers their sum. */
+static int32_t weigh(const head *h, const float *logits, int8_t *weights) {
+    float highest = logits[0];
+    int32_t j = 0;
+    for (; j + 4 <= h->tokens; j += 4) {
+        highest = vmaxnmvq_f32(highest, vldrwq_f32(logits + j));
+    }
+    for (; j < h->tokens; j++) {
+        highest = logits[j] > highest ? logits[j] : highest;
+    }
+    for (j = 0; j < h->tokens; j += 4) {
+        const float32x4_t e = tatvpr_exp4(vsubq_n_f32(vldrwq_f32(logits + j), highest));
+        vstrbq_s32(weights + j, vcvtnq_s32_f32(vmulq_n_f32(e, TATVPR_QUANT_MAX)));
+    }
+    for (j = h->tokens; j % 4 != 0; j++) {
+        weights[j] = 0;
     }
     int32_t total = 0;
-    for (int32_t j = 0; j < h->tokens; j += 4) {
-        const float32x4_t e = tatvpr_exp4(vsubq_n_f32(vldrwq_f32(h->logits + j), highest));
-        vstrbq_s32(h->weights + j, vcvtnq_s32_f32(vmulq_n_f32(e, TATVPR_QUANT_MAX)));
-    }
-    for (int32_t j = h->tokens; j < h->padded_tokens; j++) {
-        h->weights[j] = 0;
-    }
-    for (int32_t j = 0; j < h->padded_tokens; j += 16) {
-        total = vaddvaq_s8(total, vldrbq_s8(h->weights + j));
+    for (j = 0; j < h->padded_tokens; j += 16) {
+        total = vaddvaq_s8(total, vldrbq_s8(weights + j));
     }
     return tatvpr_max_i32(total, 1);
+}
+
+/* y rows of `count` queries: ((sum of E v) * s_v) / total */
+static void mix_values(const head *h, float s_v, const float *totals, int32_t count, float *y,
+                       int32_t y_stride) {
+    int32_t sums[QUERIES * CHUNK];
+    for (int32_t first = 0; first < h->width; first += CHUNK) {
+        const int32_t rows = tatvpr_min_i32(CHUNK, h->width - first);
+        tatvpr_helium_pairs(h->values + (ptrdiff_t)first * h->padded_tokens, h->padded_tokens,
+                            rows, h->weights, count, sums);
+        for (int32_t p = 0; p < count; p++) {
+            const int32_t *mixed = sums + p * CHUNK;
+            float *to = y + (ptrdiff_t)p * y_stride + first;
+            int32_t d = 0;
+            for (; d + 4 <= rows; d += 4) {
+                const float32x4_t v = vmulq_n_f32(vcvtq_f32_s32(vldrwq_s32(mixed + d)), s_v);
+                vstrwq_f32(to + d, tatvpr_divide4_by(v, totals[p]));
+            }
+            for (; d < rows; d++) {
+                to[d] = ((float)mixed[d] * s_v) / totals[p];
+            }
+        }
+    }
 }
 
 void tatvpr_helium_attention(const tatvpr_head_job *job) {
@@ -149,40 +186,33 @@ void tatvpr_helium_attention(const tatvpr_head_job *job) {
     const float *queries = job->qkv + (ptrdiff_t)job->head * job->head_dim;
     const float *keys = queries + job->dim;
     const float *values = keys + job->dim;
-    const head h = lay_out(job);
-    const float root = tatvpr_sqrt((float)h.width);
-    const float s_k = abs_max(keys, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
+    head h = lay_out(job);
+    h.s_k = abs_max(keys, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
     const float s_v = abs_max(values, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
     for (int32_t t = 0; t < h.tokens; t++) {
-        tatvpr_quantise4(keys + (ptrdiff_t)t * stride, h.width, s_k,
+        tatvpr_quantise4(keys + (ptrdiff_t)t * stride, h.width, h.s_k,
                          h.keys + (ptrdiff_t)t * h.padded_width);
         quantise_column(values + (ptrdiff_t)t * stride, h.width, s_v, h.values + t,
                         h.padded_tokens);
     }
-    for (int32_t i = 0; i < h.tokens; i++) {
-        const float *x = queries + (ptrdiff_t)i * stride;
-        const float s_q = abs_max(x, 1, stride, h.width) / TATVPR_QUANT_MAX;
-        tatvpr_quantise4(x, h.width, s_q, h.query);
-        for (int32_t j = 0; j < h.tokens; j++) {
-            h.dots[j] = dot(h.query, h.keys + (ptrdiff_t)j * h.padded_width, h.padded_width / 16);
+    for (int32_t i = 0; i < h.tokens; i += QUERIES) {
+        const int32_t count = tatvpr_min_i32(QUERIES, h.tokens - i);
+        float s_q[QUERIES], totals[QUERIES];
+        for (int32_t p = 0; p < count; p++) {
+            const float *x = queries + (ptrdiff_t)(i + p) * stride;
+            s_q[p] = abs_max(x, 1, stride, h.width) / TATVPR_QUANT_MAX;
+            tatvpr_quantise4(x, h.width, s_q[p], h.queries + (ptrdiff_t)p * h.padded_width);
         }
-        const float total = (float)weigh(&h, s_q, s_k, root);
-        for (int32_t d = 0; d < h.width; d++) {
-            h.dots[d] =
-                dot(h.weights, h.values + (ptrdiff_t)d * h.padded_tokens, h.padded_tokens / 16);
+        score_keys(&h, s_q, count);
+        for (int32_t p = 0; p < count; p++) {
+            totals[p] = (float)weigh(&h, h.logits + (ptrdiff_t)p * h.padded_tokens,
+                                     h.weights + (ptrdiff_t)p * h.padded_tokens);
         }
-        float *y = job->y + (ptrdiff_t)i * job->dim + (ptrdiff_t)job->head * h.width;
-        int32_t d = 0;
-        for (; d + 4 <= h.width; d += 4) {
-            const float32x4_t mixed = vcvtq_f32_s32(vldrwq_s32(h.dots + d));
-            vstrwq_f32(y + d, tatvpr_divide4_by(vmulq_n_f32(mixed, s_v), total));
-        }
-        for (; d < h.width; d++) {
-            y[d] = ((float)h.dots[d] * s_v) / total;
-        }
+        mix_values(&h, s_v, totals, count,
+                   job->y + (ptrdiff_t)i * job->dim + (ptrdiff_t)job->head * h.width, job->dim);
         if (i == 0 && job->a != NULL) {
             for (int32_t j = 0; j < h.tokens; j++) {
-                job->a[j] = (float)h.weights[j] / total;
+                job->a[j] = (float)h.weights[j] / totals[0];
             }
         }
     }

@@ -19,49 +19,89 @@ float tatvpr_helium_quantise(const float *x, int32_t k_in, int8_t *q) {
 
 #define LANES TATVPR_PARTIAL_SUMS
 
-/* Sum of x, or of (x - mean)^2, as spec/floats.py sum32 adds it up. */
-static inline __attribute__((always_inline)) float row_sum(const float *x, int32_t dim, float mean,
-                                                           int squared) {
-    float32x4_t sums[4];
-    for (int32_t v = 0; v < 4; v++) {
-        sums[v] = vdupq_n_f32(0.0f);
-    }
-    const float *at = x;
-    for (int32_t block = dim / LANES; block > 0; block--, at += LANES) {
-#pragma GCC unroll 4
-        for (int32_t v = 0; v < 4; v++) {
-            float32x4_t e = vldrwq_f32(at + 4 * v);
-            if (squared) {
-                e = vsubq_n_f32(e, mean);
-                e = vmulq_f32(e, e);
-            }
-            sums[v] = vaddq_f32(sums[v], e);
-        }
-    }
-    float partial[LANES];
-    for (int32_t v = 0; v < 4; v++) {
-        vstrwq_f32(partial + 4 * v, sums[v]);
-    }
-    for (int32_t i = 0; i < dim % LANES; i++) {
-        const float centred = squared ? at[i] - mean : at[i];
-        partial[i] += squared ? centred * centred : centred;
-    }
-    return tatvpr_sum_tree(partial);
+/* `blocks` times 16 elements added to 16 sums: x, or (x - mean)^2. */
+static void sum_blocks(const float *x, int32_t blocks, float *sums) {
+    __asm volatile(
+        "vldrw.32 q0, [%[sums]]\n vldrw.32 q1, [%[sums], #16]\n"
+        "vldrw.32 q2, [%[sums], #32]\n vldrw.32 q3, [%[sums], #48]\n"
+        "wls lr, %[blocks], 2f\n"
+        "1:\n"
+        "vldrw.32 q4, [%[x]], #16\n vadd.f32 q0, q0, q4\n"
+        "vldrw.32 q5, [%[x]], #16\n vadd.f32 q1, q1, q5\n"
+        "vldrw.32 q4, [%[x]], #16\n vadd.f32 q2, q2, q4\n"
+        "vldrw.32 q5, [%[x]], #16\n vadd.f32 q3, q3, q5\n"
+        "le lr, 1b\n"
+        "2:\n"
+        "vstrw.32 q0, [%[sums]]\n vstrw.32 q1, [%[sums], #16]\n"
+        "vstrw.32 q2, [%[sums], #32]\n vstrw.32 q3, [%[sums], #48]\n"
+        : [x] "+&r"(x)
+        : [blocks] "r"(blocks), [sums] "r"(sums)
+        : "q0", "q1", "q2", "q3", "q4", "q5", "lr", "memory");
+}
+
+#define SQUARE(sum, v) \
+    "vldrw.32 " #v ", [%[x]], #16\n vsub.f32 " #v ", " #v ", %[mean]\n" \
+    "vmul.f32 " #v ", " #v ", " #v "\n vadd.f32 " #sum ", " #sum ", " #v "\n"
+
+static void sum_squares(const float *x, int32_t blocks, float mean, float *sums) {
+    __asm volatile(
+        "vldrw.32 q0, [%[sums]]\n vldrw.32 q1, [%[sums], #16]\n"
+        "vldrw.32 q2, [%[sums], #32]\n vldrw.32 q3, [%[sums], #48]\n"
+        "wls lr, %[blocks], 2f\n"
+        "1:\n"
+        SQUARE(q0, q4) SQUARE(q1, q5) SQUARE(q2, q4) SQUARE(q3, q5)
+        "le lr, 1b\n"
+        "2:\n"
+        "vstrw.32 q0, [%[sums]]\n vstrw.32 q1, [%[sums], #16]\n"
+        "vstrw.32 q2, [%[sums], #32]\n vstrw.32 q3, [%[sums], #48]\n"
+        : [x] "+&r"(x)
+        : [blocks] "r"(blocks), [sums] "r"(sums), [mean] "r"(tatvpr_float_bits(mean))
+        : "q0", "q1", "q2", "q3", "q4", "q5", "lr", "memory");
+}
+
+/* `vectors` times four elements of ((x - mean) / deviation) * gamma + beta. */
+static void scale_vectors(const float *x, const float *gamma, const float *beta, float mean,
+                          float deviation, int32_t vectors, float *y) {
+    __asm volatile(
+        "vmov s4, %[deviation]\n"
+        "wls lr, %[vectors], 2f\n"
+        "1:\n"
+        "vldrw.32 q0, [%[x]], #16\n"
+        "vsub.f32 q0, q0, %[mean]\n"
+        "vdiv.f32 s0, s0, s4\n vdiv.f32 s1, s1, s4\n"
+        "vdiv.f32 s2, s2, s4\n vdiv.f32 s3, s3, s4\n"
+        "vldrw.32 q2, [%[gamma]], #16\n"
+        "vmul.f32 q0, q0, q2\n"
+        "vldrw.32 q3, [%[beta]], #16\n"
+        "vadd.f32 q0, q0, q3\n"
+        "vstrw.32 q0, [%[y]], #16\n"
+        "le lr, 1b\n"
+        "2:\n"
+        : [x] "+&r"(x), [gamma] "+&r"(gamma), [beta] "+&r"(beta), [y] "+&r"(y)
+        : [vectors] "r"(vectors), [mean] "r"(tatvpr_float_bits(mean)),
+          [deviation] "r"(tatvpr_float_bits(deviation))
+        : "q0", "q1", "q2", "q3", "lr", "memory");
 }
 
 void tatvpr_helium_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
                               int32_t dim, float *y) {
     const float width = (float)dim;
-    const float mean = row_sum(x, dim, 0.0f, 0) / width;
-    const float deviation = tatvpr_sqrt(row_sum(x, dim, mean, 1) / width + eps);
-    int32_t i = 0;
-    for (; i + 4 <= dim; i += 4) {
-        const float32x4_t centred = vsubq_n_f32(vldrwq_f32(x + i), mean);
-        const float32x4_t scaled =
-            vmulq_f32(tatvpr_divide4_by(centred, deviation), vldrwq_f32(gamma + i));
-        vstrwq_f32(y + i, vaddq_f32(scaled, vldrwq_f32(beta + i)));
+    const int32_t blocks = dim / LANES;
+    float sums[LANES] = {0};
+    float squares[LANES] = {0};
+    sum_blocks(x, blocks, sums);
+    for (int32_t i = blocks * LANES; i < dim; i++) {
+        sums[i % LANES] += x[i];
     }
-    for (; i < dim; i++) {
+    const float mean = tatvpr_sum_tree(sums) / width;
+    sum_squares(x, blocks, mean, squares);
+    for (int32_t i = blocks * LANES; i < dim; i++) {
+        const float centred = x[i] - mean;
+        squares[i % LANES] += centred * centred;
+    }
+    const float deviation = tatvpr_sqrt(tatvpr_sum_tree(squares) / width + eps);
+    scale_vectors(x, gamma, beta, mean, deviation, dim / 4, y);
+    for (int32_t i = dim & ~3; i < dim; i++) {
         y[i] = ((x[i] - mean) / deviation) * gamma[i] + beta[i];
     }
 }
