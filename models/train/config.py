@@ -105,7 +105,6 @@ class DistilConfig:
     Attributes:
         views: folder of the teacher's answers; made from ``data`` if it does not exist.
         teacher: "efficientnet-lite0-gem", or "dinov2-boq:FILE" with a user's checkpoint.
-        views_per_frame: crops of each frame.
         channels: principal components of the teacher's map.
         steps, batch: length and size.
         descriptor_weight: of the descriptor's part of the loss, against the tokens' part.
@@ -117,7 +116,6 @@ class DistilConfig:
 
     views: str = ""
     teacher: str = "efficientnet-lite0-gem"
-    views_per_frame: int = 2
     channels: int = 192
     steps: int = 0
     batch: int = 64
@@ -168,6 +166,7 @@ class DataConfig:
         split: of the format "tower".
         leave_out: floors (tower), cities (gsv) or nothing that this run does not see.
         share: of the places in a batch, relative to the other sources.
+        views: the teacher's crops of each frame in stage 1; 0.5 takes every second frame.
     """
 
     format: str = "labelled"
@@ -175,6 +174,7 @@ class DataConfig:
     split: str = "train"
     leave_out: tuple[str, ...] = ()
     share: float = 1.0
+    views: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,7 @@ def _check(config: TrainConfig, path: Path) -> None:
     for stage in (config.distil, config.metric):
         require(0 < stage.visible_share <= 1, "visible_share must be in (0, 1]")
     require(all(source.share > 0 for source in config.data), "data.share must be positive")
+    require(all(source.views >= 0 for source in config.data), "data.views must not be negative")
 
 
 def _record(kind: type[T], values: dict[str, Any], where: str) -> T:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -133,11 +134,16 @@ def make_views(
     """The teacher's answers for every frame of every source."""
     if not config.data:
         raise UsageError("the teacher's views need at least one [[data]] table")
-    paths = [path for source in config.data for path in open_source(source).paths]
+    paths: list[Path] = []
+    views: list[int] = []
+    for source in config.data:
+        found = open_source(source).paths
+        paths += found
+        views += crops_of_each(len(found), source.views)
     return write_views(
         Path(config.distil.views),
         paths,
-        [config.distil.views_per_frame] * len(paths),
+        views,
         create_teacher(config.distil.teacher),
         side_px=model.backbone.image_px,
         channels=config.distil.channels,
@@ -145,6 +151,12 @@ def make_views(
         seed=config.run.seed,
         progress=progress,
     )
+
+
+def crops_of_each(frames: int, views: float) -> list[int]:
+    """How many crops each frame gives so that there are ``views`` on average; the first gives
+    most: 0.5 takes frames 0, 2, 4 ..."""
+    return [math.ceil((i + 1) * views) - math.ceil(i * views) for i in range(frames)]
 
 
 def _metric_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> Stage | None:

@@ -32,7 +32,7 @@ from tatvpr_edge.models.train.config import (
     read_config,
 )
 from tatvpr_edge.models.train.loop import Progress, TrainingError, draw_k, learning_rate
-from tatvpr_edge.models.train.run import train, with_changes
+from tatvpr_edge.models.train.run import crops_of_each, train, with_changes
 from tatvpr_edge.models.train.views import read_views, write_views
 from tatvpr_edge.spec.errors import DataError, ModelError, UsageError
 
@@ -185,6 +185,12 @@ def test_the_range_of_k_opens_and_some_images_stay_dense() -> None:
     assert 0.6 <= float(half.min()) < 0.65
     assert 0.2 <= float(end.min()) < 0.23
     assert float((end == 1).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_crops_of_each_frame() -> None:
+    assert crops_of_each(4, 3.0) == [3, 3, 3, 3]
+    assert crops_of_each(5, 0.5) == [1, 0, 1, 0, 1]
+    assert crops_of_each(3, 0.0) == [0, 0, 0]
 
 
 def test_the_schedule_warms_up_and_falls_to_its_end() -> None:
