@@ -87,6 +87,7 @@ class TensorRtBackend:
     def close(self) -> None:
         """Give the GPU's memory back."""
         with self._lock:
+            # In a forked child the engines stay: ending them would call CUDA, which is not there.
             if self._pipeline is not None and self._process == os.getpid():
                 self._pipeline.close()
-            self._pipeline = None
+                self._pipeline = None
