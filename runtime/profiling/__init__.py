@@ -4,7 +4,8 @@ Needs NumPy alone, so that a board measures itself; ``tatvpr_edge.profile`` make
 """
 
 from tatvpr_edge.runtime.profiling.energy import Energy, energy_of_run, integrate_mj
-from tatvpr_edge.runtime.profiling.measure import Plan, Setting, profile_artifact
+from tatvpr_edge.runtime.profiling.measure import profile_artifact
+from tatvpr_edge.runtime.profiling.runs import Plan, Setting
 from tatvpr_edge.runtime.profiling.statistics import Latency, drift_of, latency_of
 
 __all__ = [

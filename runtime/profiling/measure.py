@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,9 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.profiling.energy import Energy, energy_of_run, integrate_mj
-from tatvpr_edge.runtime.profiling.statistics import drift_of, latency_of
+from tatvpr_edge.runtime.profiling.runs import Plan, Run, Setting
+from tatvpr_edge.runtime.profiling.statistics import latency_of
 from tatvpr_edge.runtime.telemetry import (
-    Conditions,
-    Reading,
     Sampler,
     TimedPower,
     Tree,
@@ -33,116 +30,13 @@ from tatvpr_edge.runtime.telemetry import (
 )
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.limits import check_fraction
 
-__all__ = ["DOCUMENT_FORMAT", "Plan", "Setting", "files_hash", "profile_artifact"]
+__all__ = ["DOCUMENT_FORMAT", "files_hash", "profile_artifact"]
 
 DOCUMENT_FORMAT = "tatvpr-edge profile 1"
 Progress = Callable[[str, int, int], None]
 
-_MAX_DRIFT = 1.25
-_MAX_CLOCK_LOSS = 0.10
-_MAX_OTHERS = 0.2  # of all cores
 _MAX_EVENTS = 300  # of each setting, in the trace
-
-
-@dataclass(frozen=True, order=True)
-class Setting:
-    """One k and tokens to measure."""
-
-    k: float
-    tokens: float = 1.0
-
-    def text(self) -> str:
-        """For people."""
-        return f"k={self.k:g}" if self.tokens == 1.0 else f"k={self.k:g}, tokens={self.tokens:g}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to measure.
-
-    Args:
-        settings: what to measure, in this order.
-        warmup: queries before the first that counts, at every setting.
-        repeats: queries that count, at least.
-        seconds: and for at least this long;
-        power_seconds: the same where power is readable, because sensors are slow.
-        idle_s: how long the idle board is watched, before and after, where power is readable.
-        attempts: how often a setting is tried whose run was throttled or disturbed.
-        layers: whether one traced query a setting tells the time of every layer.
-
-    Raises:
-        UsageError: a number outside its range.
-    """
-
-    settings: tuple[Setting, ...] = (Setting(1.0), Setting(0.6), Setting(0.4), Setting(0.2))
-    warmup: int = 10
-    repeats: int = 100
-    seconds: float = 0.0
-    power_seconds: float = 5.0
-    idle_s: float = 3.0
-    attempts: int = 3
-    layers: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.settings:
-            raise UsageError("nothing to profile: give at least one k")
-        for setting in self.settings:
-            check_fraction(setting.k, "k")
-            check_fraction(setting.tokens, "tokens")
-        for name, low, high in (
-            ("warmup", 0, 10_000),
-            ("repeats", 1, 100_000),
-            ("seconds", 0, 100),
-            ("power_seconds", 0, 100),
-            ("idle_s", 0, 60),
-            ("attempts", 1, 10),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise UsageError(f"{name} is {getattr(self, name)}: give {low} to {high}")
-
-
-@dataclass
-class _Run:
-    """Queries of one attempt: their times, and the machine before and after."""
-
-    start_s: float
-    end_s: float
-    starts_s: list[float]
-    latencies_ms: list[float]
-    before: Conditions
-    after: Conditions
-    hot_before: Reading
-    hot_after: Reading
-    others_cores: float | None
-    """How many cores other programs kept busy meanwhile."""
-
-    def invalid(self) -> str:
-        """Why this run does not count; empty if it does."""
-        reasons = []
-        counts = self.before.throttle_count, self.after.throttle_count
-        if counts[0] is not None and counts[1] is not None and counts[1] > counts[0]:
-            reasons.append(f"{counts[1] - counts[0]} thermal throttle events")
-        reasons += self.after.throttled_now
-        if self.before.clock_mhz and self.after.clock_mhz:
-            first, last = max(self.before.clock_mhz), max(self.after.clock_mhz)
-            if last < (1.0 - _MAX_CLOCK_LOSS) * first:
-                reasons.append(f"the clock fell from {first:.0f} to {last:.0f} MHz")
-        if self.before.power_mode != self.after.power_mode:
-            reasons.append(
-                f"the power mode changed from {self.before.power_mode} to {self.after.power_mode}"
-            )
-        cores = os.cpu_count() or 1
-        if self.others_cores is not None and self.others_cores > _MAX_OTHERS * cores:
-            reasons.append(f"other programs used {self.others_cores:.1f} of {cores} cores")
-        drift = drift_of(self.latencies_ms)
-        if drift > _MAX_DRIFT:
-            reasons.append(
-                f"latency rose by {100 * (drift - 1):.0f} % within the run "
-                "(throttled, or another program ran)"
-            )
-        return "; ".join(reasons)
 
 
 def files_hash(artifact: Artifact) -> str:
@@ -290,7 +184,7 @@ class _Profiler:
         self._keep_power(start_s, end_s)
         return None if isinstance(energy, str) else energy / (end_s - start_s)
 
-    def _measure(self, setting: Setting, readable: bool) -> tuple[Setting, _Run, str, int]:
+    def _measure(self, setting: Setting, readable: bool) -> tuple[Setting, Run, str, int]:
         attempts = 0
         while True:
             attempts += 1
@@ -301,7 +195,7 @@ class _Profiler:
                 self._note_events(setting, run)
                 return setting, run, invalid, attempts
 
-    def _run(self, setting: Setting, readable: bool) -> _Run:
+    def _run(self, setting: Setting, readable: bool) -> Run:
         localizer, frames = self._localizer, self._frames
         localizer.k, localizer.tokens = setting.k, setting.tokens
         for i in range(self._plan.warmup):
@@ -325,7 +219,7 @@ class _Profiler:
         if busy_s is not None and busy_after_s is not None:
             others_cores = max(0.0, (busy_after_s - busy_s - own_s) / (end_s - start_s))
         after, hot_after = read_conditions(self._tree), self._sampler.latest().hottest
-        return _Run(
+        return Run(
             start_s,
             end_s,
             starts_s,
@@ -344,7 +238,7 @@ class _Profiler:
             if start_s <= point.time_s <= end_s and (last_s is None or at_s > last_s):
                 self._power.append([round(at_s, 4), point.power_mw])
 
-    def _note_events(self, setting: Setting, run: _Run) -> None:
+    def _note_events(self, setting: Setting, run: Run) -> None:
         for start_s, ms in list(zip(run.starts_s, run.latencies_ms, strict=True))[:_MAX_EVENTS]:
             self._events.append(
                 {
@@ -402,7 +296,7 @@ class _Profiler:
     def _point(
         self,
         setting: Setting,
-        run: _Run,
+        run: Run,
         invalid: str,
         attempts: int,
         idle_mw: float | None,

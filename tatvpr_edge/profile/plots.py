@@ -43,14 +43,14 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten) that enclose an interval."""
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("ticks need a finite interval")
-    if high <= low:
-        high = low + (abs(low) or 1.0)
+    if high - low < 1e-9 * max(abs(low), abs(high), 1e-3):
+        high = low + (abs(low) or 1.0)  # nothing to tell apart
     rough = (high - low) / max(1, most - 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= rough * (1 - 1e-9))
     first = math.floor(low / step + 1e-9)
     last = math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
 def _number(value: float) -> str:

@@ -16,7 +16,7 @@ from support.tools import require_tool
 from tatvpr_edge.profile.plant import PolicyRule, random_plant, simulate
 from tatvpr_edge.runtime.governor import Inputs, Kind, Level, Policy, Reason, Tuning
 from tatvpr_edge.runtime.governor.governor import _SAID
-from tatvpr_edge.runtime.governor.policy import MAX_SWITCHES, PEAKS
+from tatvpr_edge.runtime.governor.observer import MAX_SWITCHES, PEAKS
 
 HERE = Path(__file__).parent
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O2", "-ffp-contract=off"]
