@@ -1,4 +1,4 @@
-/* The governor of observer.py and policy.py in C99; keep the two in step, the shared table fails otherwise.
+/* The governor of observer.py and policy.py in C99; keep them in step, or the shared table fails.
  *
  * Compile with -ffp-contract=off, and without -ffast-math: NaN means "not known" here, and every
  * decision is to be the same as Python's to the last bit. */
