@@ -192,7 +192,7 @@ class Agent:
         """Take one file; data frames follow. Answers nothing: the host need not wait."""
         assembly, index = self._assembly(message)
         size, offset = assembly.table.rows[index].bytes, int(message["offset"])
-        if not 0 <= offset < size:
+        if not 0 <= offset <= size:  # equal: all of it came before, and the rename did not
             raise ValueError("offset")
         assembly.receive(index, offset, self.channel.chunks(size - offset))
 

@@ -108,12 +108,15 @@ def test_killed_at_every_change_of_a_rollback_and_of_going_back(
     old, new = pair
     bad = make_artifact(ram_path / "bad", b"bad", "service-wrong")
     with faulty_agents(ram_path) as agents:
+        start, options = fresh()
+        deploy(FaultyTransport(agents), new, None, options)
         for what in ("rollback", "back"):
             at = 0
             while True:
                 at += 1
-                root, options = fresh()
-                deploy(FaultyTransport(agents), new, None, options)
+                root = ram_path / f"{what}{at}"
+                shutil.copytree(start, root, symlinks=True)
+                options = replace(options, root=str(root))
                 killed = FaultyTransport(agents, {"kind": "kill", "at": at})
                 ended = ""
                 try:
