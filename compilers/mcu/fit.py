@@ -8,7 +8,8 @@ from tatvpr_edge.boards.board import Board, Placement
 from tatvpr_edge.boards.loader import load as load_board
 from tatvpr_edge.spec.errors import BoardError
 
-#: What tatvpr_query() used at most on the emulated boards (painted stack, tests/mcu), rounded up.
+#: Reserved for calls of the library. tests/mcu paint the stack of the emulated boards and hold
+#: tatvpr_describe() to it; it used less than 3 kB there.
 STACK_BYTES = 8192
 
 

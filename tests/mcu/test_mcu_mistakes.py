@@ -11,6 +11,7 @@ import numpy as np
 
 from support.emulator import Device, EmulatedBoard
 from tatvpr_edge.compilers.mcu.choose import base_layout
+from tatvpr_edge.compilers.mcu.fit import STACK_BYTES
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.tvm.lower import Lowered
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, read_base, write_map
@@ -27,13 +28,22 @@ def test_the_arena_is_exactly_as_planned(device: Device, run_folder: Path) -> No
     device.describe(FRAME_BYTES, 64, 64, 0.1, 0.02, arena_less=1)
     device.describe(FRAME_BYTES, 64, 64, 0.1, 0.02, arena_shift=4)
     (info, fits, smaller, shifted), _ = device.run(run_folder)
-    arena, *_, bank = info.words
+    arena, bank = info.words[0], info.words[6]
     assert arena <= bank  # the board's region, less the canaries
     assert (fits.status, fits.canaries) == (OK, True)
     assert (smaller.status, smaller.canaries) == (ARENA, True)
     assert (shifted.status, shifted.canaries) == (ALIGNMENT, True)
     untouched = np.frombuffer(smaller.descriptor, np.float32)
     assert (untouched == -7.0).all()
+
+
+def test_the_stack_stays_within_what_builds_reserve(device: Device, run_folder: Path) -> None:
+    for k in (1.0, 0.1):
+        device.describe(FRAME_BYTES, 64, 64, k, 0.02)
+    device.nulls()
+    device.info()
+    answers, _ = device.run(run_folder)
+    assert 1000 < answers[-1].words[7] <= STACK_BYTES
 
 
 def test_arguments_out_of_range(m7: Device, run_folder: Path) -> None:

@@ -119,7 +119,7 @@ class Device:
         self._add(MAP, arguments, bytes(shift) + data)
 
     def info(self) -> None:
-        """Ask for sizes: words are arena, weights, image, descriptor, tokens, dim, bank."""
+        """Ask for sizes: words are arena, weights, image, descriptor, tokens, dim, bank, stack."""
         self._add(INFO, [])
 
     def nulls(self) -> None:

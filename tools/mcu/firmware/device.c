@@ -156,7 +156,8 @@ static void run_info(device *d)
     const uint32_t words[] = {(uint32_t)d->info.arena_bytes,     (uint32_t)d->info.weight_bytes,
                               (uint32_t)d->info.image_size,      (uint32_t)d->info.descriptor_size,
                               (uint32_t)d->info.max_tokens,      (uint32_t)d->info.token_dim,
-                              (uint32_t)(__bank_end - __bank_start)};
+                              (uint32_t)(__bank_end - __bank_start),
+                              stack_used()};
     answer(d, words, sizeof(words));
     const char *name = tatvpr_kernels_name(0);
     size_t length = 0;

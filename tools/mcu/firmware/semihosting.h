@@ -30,6 +30,9 @@ __attribute__((noreturn)) void sh_exit(int32_t status);
 #define COUNT_END() __asm volatile("mov r10, r10" ::: "memory")
 #endif
 
+/* Most bytes of stack that were ever in use. */
+uint32_t stack_used(void);
+
 /* What main() is given: the firmware's own entry, called by start-up code. */
 int32_t firmware_main(void);
 

@@ -11,6 +11,7 @@ __attribute__((noreturn, used)) void start(void);
 
 #define STACK_PATTERN 0xA5A5A5A5u
 #define GUARD_WORDS 16u
+#define IN_USE_BYTES 256u /* of the stack when it is painted */
 
 enum {
     SYS_OPEN = 0x01,
@@ -174,6 +175,14 @@ void sh_exit(int32_t status)
     }
 }
 
+uint32_t stack_used(void)
+{
+    const uint32_t *word = __stack_limit;
+    while (*word == STACK_PATTERN)
+        word++;
+    return (uint32_t)((uintptr_t)__stack_top - (uintptr_t)word);
+}
+
 void start(void)
 {
     start_core();
@@ -181,8 +190,10 @@ void start(void)
         *to++ = *from++;
     for (uint8_t *to = __bss_start; to < __bss_end;)
         *to++ = 0;
-    for (uint32_t i = 0; i < GUARD_WORDS; i++)
-        __stack_limit[i] = STACK_PATTERN;
+    uint32_t here = 0;
+    const uintptr_t unused_end = (uintptr_t)&here - IN_USE_BYTES;
+    for (uint32_t *word = __stack_limit; (uintptr_t)word < unused_end; word++)
+        *word = STACK_PATTERN;
     const int32_t status = firmware_main();
     for (uint32_t i = 0; i < GUARD_WORDS; i++)
         if (__stack_limit[i] != STACK_PATTERN)
