@@ -16,6 +16,7 @@ from tvm import IRModule, s_tir, tirx
 from tvm.ir.transform import Sequential
 from tvm.target import Target
 
+from tatvpr_edge.compilers.tvm.schedule import scheduled
 from tatvpr_edge.compilers.tvm.sizes import largest, variables
 from tatvpr_edge.spec.errors import ModelError
 
@@ -69,7 +70,7 @@ def prepare_kernel(name: str, function: Any, bounds: dict[str, int]) -> Kernel:
     Raises:
         ModelError: an element type that has no C counterpart here.
     """
-    function, lifted = _lift(_inline(function))
+    function, lifted = _lift(*scheduled(function))
     spaces, offset = [], 0
     for buffer in lifted:
         spaces.append((str(buffer.ty.dtype), offset))
@@ -110,23 +111,14 @@ def build_object(kernels: list[Kernel], target: dict[str, Any], path: str) -> No
     _build(kernels, Target(target)).write_to_file(path, "o")
 
 
-def _inline(function: Any) -> Any:
-    """Compute elementwise intermediates where their only reader is instead of storing them."""
-    schedule = s_tir.Schedule(IRModule({"main": function}))
-    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
-        if len(schedule.get_consumers(block)) != 1:
-            continue
-        try:
-            schedule.compute_inline(block)
-        except s_tir.ScheduleError:  # a reduction, or the output
-            continue
-    return schedule.mod["main"]
+def _lift(function: Any, tiles: set[str]) -> tuple[Any, list[Any]]:
+    """The function with its root allocations as trailing parameters, and those parameters.
 
-
-def _lift(function: Any) -> tuple[Any, list[Any]]:
-    """The function with its root allocations as trailing parameters, and those parameters."""
+    Register tiles stay where they are.
+    """
     root = function.body.block
-    lifted = list(root.alloc_buffers)
+    lifted = [b for b in root.alloc_buffers if b.name not in tiles]
+    local = [b for b in root.alloc_buffers if b.name in tiles]
     block = s_tir.SBlock(
         iter_vars=root.iter_vars,
         reads=root.reads,
@@ -134,7 +126,7 @@ def _lift(function: Any) -> tuple[Any, list[Any]]:
         name_hint=root.name_hint,
         body=root.body,
         init=root.init,
-        alloc_buffers=[],
+        alloc_buffers=local,
         match_buffers=root.match_buffers,
         annotations=root.annotations,
     )
@@ -161,7 +153,7 @@ def _free_sizes(buffers: list[Any]) -> list[Any]:
     return found
 
 
-def _passes() -> list[Any]:
+def _passes(vectors: bool) -> list[Any]:
     s, x = s_tir.transform, tirx.transform
     return [
         s.CanonicalizeLoop(),
@@ -177,7 +169,7 @@ def _passes() -> list[Any]:
         x.BF16ComputeLegalize(),
         x.NarrowDataType(32),
         s.LoopPartition(),
-        x.VectorizeLoop(True),
+        x.VectorizeLoop(vectors),
         x.StorageRewrite(),
         s.HoistIfThenElse(),
         x.UnrollLoop(),
@@ -194,9 +186,10 @@ def _build(kernels: list[Kernel], target: Target) -> Any:
     """A TVM module of the kernels, each with the parameters that :class:`Kernel` states."""
     functions = {k.name: k.function.with_attr("global_symbol", k.name) for k in kernels}
     module = tirx.transform.BindTarget(target.with_host(target))(IRModule(functions))
-    module = Sequential(_passes())(module)
+    module = Sequential(_passes(vectors=target.kind.name == "llvm"))(module)
     module = _raw_pointers(module)
-    module = Sequential([tirx.transform.LowerTVMBuiltin(), tirx.transform.LowerIntrin()])(module)
+    # Without LowerTVMBuiltin, which would take register tiles from TVM's run-time library.
+    module = tirx.transform.LowerIntrin()(module)
     return tvm.get_global_func(f"target.build.{target.kind.name}")(module, target)
 
 

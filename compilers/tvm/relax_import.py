@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import onnx
 import tvm.relax.frontend.onnx.onnx_frontend as onnx_frontend
 from onnx import numpy_helper
@@ -22,6 +23,7 @@ from tatvpr_edge.compilers.graph import _type_proto as type_proto
 from tatvpr_edge.compilers.ir import FIRST_ROW, FUSED, STEP
 from tatvpr_edge.compilers.match import KEPT_INPUT, Matched
 from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.reference import L2_EPS
 
 CALL_PREFIX = "tatvpr."
 _patching = threading.Lock()
@@ -69,8 +71,18 @@ def _converters(steps: dict[str, ir.Step]) -> Iterator[None]:
         def _impl_v1(cls, bb: Any, inputs: Any, attr: dict[str, Any], params: Any) -> Any:
             return bb.emit_te(_first_row, inputs[0], primfunc_name_hint="first_row")
 
+    class LpNormalization(onnx_frontend.OnnxOpConverter):  # type: ignore[misc]
+        @classmethod
+        def _impl_v1(cls, bb: Any, inputs: Any, attr: dict[str, Any], params: Any) -> Any:
+            if attr.get("p", 2) != 2:
+                raise ModelError("LpNormalization with p other than 2 is not lowered")
+            x, axis = inputs[0], attr.get("axis", -1)
+            norm = relax.op.sqrt(relax.op.sum(relax.op.multiply(x, x), axis, keepdims=True))
+            floor = relax.const(np.float32(L2_EPS))
+            return bb.emit(relax.op.divide(x, relax.op.maximum(norm, floor)))
+
     ours: dict[str, Any] = {type(step).__name__: Converter for step in steps.values()}
-    ours[FIRST_ROW] = FirstRow
+    ours |= {FIRST_ROW: FirstRow, "LpNormalization": LpNormalization}
     with _patching:
         original = onnx_frontend._get_convert_map
         onnx_frontend._get_convert_map = lambda: {**original(), **ours}
