@@ -340,9 +340,29 @@ def _mapped(path: Path) -> NDArray[np.uint8]:
     return np.memmap(path, dtype=np.uint8, mode="r")
 
 
+_SEEN: dict[str, list[tuple[int, int]]] = {}
+_SEEN_LOCK = threading.Lock()
+
+
+def _fresh_name(path: Path) -> str:
+    """A spelling of ``path`` that the loader has not seen with another file behind it.
+
+    The loader takes a name that it knows for the library that it has, even where the artifact at
+    that place was built anew since. ``a/./b`` is another name of ``a/b``. (Files stay distinct by
+    inode, because libraries are never unloaded.)
+    """
+    status = os.stat(path)
+    with _SEEN_LOCK:
+        files = _SEEN.setdefault(os.fspath(path), [])
+        if (status.st_dev, status.st_ino) not in files:
+            files.append((status.st_dev, status.st_ino))
+        index = files.index((status.st_dev, status.st_ino))
+    return os.path.join(path.parent, *["."] * index, path.name)
+
+
 def _load(path: Path) -> ctypes.CDLL:
     try:
-        library = ctypes.CDLL(os.fspath(path))
+        library = ctypes.CDLL(_fresh_name(path))
     except OSError as error:
         raise ArtifactError(
             f"cannot load {path}: {error}; build it again with --board host"

@@ -285,6 +285,27 @@ def test_a_deployed_release_comes_first_with_its_map(
         assert localizer.query(frames[7]).place == 7
 
 
+def test_an_artifact_built_anew_at_its_place_is_the_new_one(
+    tiny_host: Path, build_cache: Path, tmp_path: Path, frames: U8
+) -> None:
+    """The system's loader would hand out the old library: it knows the name."""
+    import onnx
+
+    import tatvpr_edge
+    from support.tiny_model import TOKENS, tiny_model
+    from tatvpr_edge.models.export import bodies
+
+    onnx.save(tiny_model("cls", functions=bodies.bodies(TOKENS)), tmp_path / "other.onnx")
+    other = tatvpr_edge.build("host", model=tmp_path / "other.onnx", output=tmp_path / "other")
+    place, made = tmp_path / "here", []
+    for source in (tiny_host, other, tiny_host, other):
+        shutil.copytree(source, place)
+        with Localizer(place) as localizer:
+            made.append(localizer.describe(frames[0]).tobytes())
+        shutil.rmtree(place)
+    assert made[0] == made[2] != made[1] == made[3]
+
+
 def test_code_of_another_machine_is_told(tiny_arm64: Path) -> None:
     if os.uname().machine == "aarch64":
         pytest.skip("this machine is the other one")
