@@ -150,7 +150,7 @@ class Graph:
 
     def _standard(self, node: onnx.NodeProto) -> dict[str, Type]:
         schema = onnx.defs.get_schema(node.op_type, self.opset, "")
-        input_types = {n: _type_proto(self.types[n]) for n in node.input if n}
+        input_types = {n: type_proto(self.types[n]) for n in node.input if n}
         data = {
             n: numpy_helper.from_array(self.constants[n], n)
             for n in node.input
@@ -247,7 +247,8 @@ def _type(proto: onnx.TypeProto, what: str) -> Type:
     return Type(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), tuple(shape))
 
 
-def _type_proto(value: Type) -> onnx.TypeProto:
+def type_proto(value: Type) -> onnx.TypeProto:
+    """The type as ONNX writes it."""
     element = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
     shape = [None if d == "?" else d for d in value.shape]
     return onnx.helper.make_tensor_type_proto(element, shape)

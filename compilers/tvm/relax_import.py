@@ -19,7 +19,7 @@ from onnx import numpy_helper
 from tvm import IRModule, relax, te
 
 from tatvpr_edge.compilers import ir
-from tatvpr_edge.compilers.graph import _type_proto as type_proto
+from tatvpr_edge.compilers.graph import type_proto
 from tatvpr_edge.compilers.ir import FIRST_ROW, FUSED, STEP
 from tatvpr_edge.compilers.match import KEPT_INPUT, Matched
 from tatvpr_edge.spec.errors import ModelError

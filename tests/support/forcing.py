@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from support.stages import Stages
 from tatvpr_edge.compilers.checks import check_model
-from tatvpr_edge.compilers.graph import Graph, _type_proto, attribute
+from tatvpr_edge.compilers.graph import Graph, attribute, type_proto
 
 F32 = NDArray[np.float32]
 
@@ -41,7 +41,7 @@ class Reference:
         for node in self.graph.nodes:
             for name in node.output:
                 if name and name not in named:
-                    kind = _type_proto(self.graph.types[name])
+                    kind = type_proto(self.graph.types[name])
                     whole.graph.output.append(onnx.helper.make_value_info(name, kind))
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
