@@ -132,6 +132,9 @@ def test_a_missing_or_truncated_file_is_named(folder: Path, name: str) -> None:
 def test_a_manifest_cut_at_any_byte_is_refused(folder: Path) -> None:
     data = (folder / MANIFEST).read_bytes()
     for length in range(len(data)):
+        with pytest.raises(ArtifactError, match=r"truncated or not JSON|was altered"):
+            parse_manifest(data[:length])
+    for length in range(0, len(data), 97):
         (folder / MANIFEST).write_bytes(data[:length])
         with pytest.raises(ArtifactError, match=r"truncated or not JSON|was altered"):
             read_artifact(folder)

@@ -75,7 +75,8 @@ def test_the_shipped_model_finds_its_places(demo: Run, tmp_path: Path) -> None:
         assert row["queries"] >= 60 and row["macs"] > 0 and row["median_ms"] > 0
         answers = document["answers"][f"{row['k']:g}"]
         assert sum(answer["right"] for answer in answers) == row["right"]
-    assert Image.open(tmp_path / "tatvpr-demo.png").format == "PNG"
+    with Image.open(tmp_path / "tatvpr-demo.png") as sheet:
+        assert sheet.format == "PNG"
 
 
 def test_a_picture_that_cannot_be_written_is_told_at_once(demo: Run) -> None:

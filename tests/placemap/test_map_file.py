@@ -80,6 +80,9 @@ def test_the_layout_is_what_the_page_says(tmp_path: Path) -> None:
 def test_a_map_cut_at_any_byte_is_refused(small: Path) -> None:
     data = small.read_bytes()
     for length in range(len(data)):
+        with pytest.raises(MapError, match=r"truncated|no place map"):
+            parse_base(np.frombuffer(data[:length], np.uint8))
+    for length in range(0, len(data), 23):
         small.write_bytes(data[:length])
         with pytest.raises(MapError, match=r"truncated|no place map"):
             read_base(small)
