@@ -53,7 +53,18 @@ def test_weights_and_onnx_file_hold_the_same_model(shipped: Path) -> None:
     import onnx
 
     again = load_weights(zoo.path("micro", "safetensors", shipped))
-    assert build_proto(again).graph == onnx.load(zoo.path("micro", zoo=shipped)).graph
+    exported = build_proto(again).graph
+    file = onnx.load(zoo.path("micro", zoo=shipped)).graph
+    assert list(exported.node) == list(file.node)
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in exported.initializer}
+    assert set(tensors) == {t.name for t in file.initializer}
+    for tensor in file.initializer:
+        stored = onnx.numpy_helper.to_array(tensor)
+        if tensor.name.endswith(".scale"):
+            # mean|W|: torch adds in another order with another number of threads
+            np.testing.assert_array_max_ulp(tensors[tensor.name], stored, maxulp=2)
+        else:
+            assert np.array_equal(tensors[tensor.name], stored), tensor.name
 
 
 def test_the_readable_card(shipped: Path) -> None:
