@@ -55,17 +55,20 @@ def plot_pareto(
         1, 2 if published else 1, figsize=(10 if published else 6, 4), squeeze=False
     )
     axis = axes[0][0]
-    for name, values in results.items():
+    for number, (name, values) in enumerate(results.items()):
+        colour = f"C{number}"
         points = [
             (2 * macs / 1e9, values["recall@1"][k], k)
             for k, macs in values["macs"].items()
             if macs > 0
         ]
         if not points:
-            axis.axhline(values["recall@1"]["1.0"], linestyle=":", linewidth=1, label=name)
+            axis.axhline(
+                values["recall@1"]["1.0"], color=colour, linestyle=":", linewidth=1, label=name
+            )
             continue
         points.sort()
-        axis.plot([p[0] for p in points], [p[1] for p in points], "o-", label=name)
+        axis.plot([p[0] for p in points], [p[1] for p in points], "o-", color=colour, label=name)
         for x, y, k in points:
             axis.annotate(f"k={k}", (x, y), textcoords="offset points", xytext=(4, 4), fontsize=7)
     axis.set_xscale("log")
