@@ -74,7 +74,7 @@ def is_vector(board: Board) -> bool:
 
 def tiles(board: Board) -> tuple[int, ...]:
     """Tokens of a tile, largest first, that the board's kernels take well."""
-    return (33, 24, 15, 9) if is_vector(board) else (40, 32, 24, 16, 8)
+    return (66, 33, 24, 15, 9) if is_vector(board) else (40, 32, 24, 16, 8)
 
 
 def library_sources(lowered: Lowered, folder: Path) -> list[Source]:

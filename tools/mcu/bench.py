@@ -22,7 +22,7 @@ ROW_ALIGN = 16
 HEADER_WORDS = 16
 
 # tokens of a tile when 65 tokens are described: TATVPR_TILE_TOKENS and _ROUND of cortexm/config.h
-TILE_TOKENS = {"mps2-an500": 40, "mps2-an386": 40, "mps3-an547": 33, "riscv32-virt": 40}
+TILE_TOKENS = {"mps2-an500": 40, "mps2-an386": 40, "mps3-an547": 66, "riscv32-virt": 40}
 
 
 def _padded(array: NDArray[Any]) -> bytes:

@@ -197,7 +197,7 @@ def run(
     plugin: Path | None = None,
     blocks: bool = False,
     loads: Sequence[tuple[Path, int]] = (),
-    timeout_s: float = 300.0,
+    timeout_s: float = 1500.0,
 ) -> RunResult:
     """Run ``image``; ``loads`` places raw files at addresses before the first instruction.
 

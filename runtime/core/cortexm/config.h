@@ -3,9 +3,14 @@
 #define TATVPR_CORTEXM_CONFIG_H
 
 /* Tokens that share one unpacking of the weights. The MLP's hidden layer of a tile lives in the
- * arena (3 kB a token at dim 192), so this trades RAM for instructions. 65 tokens are 40 + 25 (M4, M7: eight at a time) or 33 + 32. */
+ * arena (3 kB a token at dim 192), so this trades RAM for instructions. 65 tokens are 40 + 25 (M4, M7: eight at a time), or one tile on
+ * cores with Helium, which have megabytes. */
 #ifndef TATVPR_TILE_TOKENS
+#if defined(__ARM_FEATURE_MVE)
+#define TATVPR_TILE_TOKENS 66
+#else
 #define TATVPR_TILE_TOKENS 40
+#endif
 #endif
 
 #ifndef TATVPR_TILE_ROUND
