@@ -7,7 +7,7 @@ Layers are counted at 65 tokens, in tiles as the model runs them, in instruction
 multiply-accumulate, everything included: tables or unpacking, sums, and the float epilogue. k0.5
 and k0.2 are the sparse kernel on lists that the gate wrote; `select` is that gate, in instructions
 per channel. A frame is one call of tatvpr_describe() on a 128 x 128 RGB frame, in instructions.
-`sums` is `dense` without the float epilogue, which is what a core without an FPU spends most on.
+On a core without an FPU `sums` is `dense` less what the compiler's soft-float functions take.
 
 Counts are exact and repeatable. They are not cycles and say nothing about frames per second.
 A prebuilt CMSIS-NN, where one is given, is linked into the same image and counted in the same run.
@@ -84,6 +84,23 @@ def count_layers(
     if show_account:
         say_account(f"{name}: all layers", account(bench.board, bench.image, result))
     return {key: round(n / by, 4) for (key, by), n in zip(keys, counts, strict=True)}
+
+
+def count_sums(workshop: Workshop, board: EmulatedBoard) -> dict[str, float]:
+    """Dense layers without the soft-float functions, whose names begin with two underscores."""
+    rng = np.random.default_rng(65)
+    figures = {}
+    for k_in, n_out in LAYERS:
+        bench = build_bench(workshop, board)
+        weights = rng.integers(-1, 2, (n_out, k_in)).astype(np.int8)
+        q, s = top_k_gate(rng.standard_normal((TOKENS, k_in)).astype(np.float32), 1.0)
+        bench.matmul(weights, q, s, np.ones(1, np.float32), np.ones(n_out, np.float32))
+        folder = workshop.folder / f"run-{board.name}"
+        _, _, result = bench.run(folder, workshop.plugin(), blocks=True)
+        functions = account(board, bench.image, result)
+        own = sum(count for name, count in functions.items() if not name.startswith("__"))
+        figures[f"{board.name}.{k_in}x{n_out}.sums"] = round(own / (k_in * n_out * TOKENS), 4)
+    return figures
 
 
 def count_frames(
@@ -173,6 +190,8 @@ def count_all(options: Any) -> dict[str, float]:
                 bench = build_bench(workshop, board, options.cmsis_nn_lib, options.cmsis_nn_include)
                 cmsis = options.cmsis_nn_lib is not None
                 counts |= count_layers(bench, workshop, cmsis, options.account)
+                if board.freestanding:
+                    counts |= count_sums(workshop, board)
             for model in [] if options.no_frames else options.model or ["micro", DEPTH12]:
                 layout = base_layout(board.architecture)
                 key = Path(model).stem
