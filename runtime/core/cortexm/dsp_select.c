@@ -27,6 +27,7 @@ static limit find_limit(const uint32_t *words, int32_t count, int32_t keep) {
     for (int32_t i = 0; i < MAGNITUDES / 2; i++) {
         h.pairs[i] = 0;
     }
+#pragma GCC unroll 4
     for (int32_t i = 0; i < count; i++) {
         const uint32_t m = tatvpr_abs4(words[i]);
         h.bins[m & 255u]++;
@@ -65,19 +66,21 @@ static uint32_t keep_ties(uint32_t word, int32_t least, int32_t *ties) {
     return kept;
 }
 
-/* The word in which the last tie that stays is found. */
-static int32_t last_tie(const uint32_t *words, int32_t count, limit limit) {
+/* The word in which the last tie that stays is found; `left` says how many stay there. */
+static int32_t last_tie(const uint32_t *words, int32_t count, limit limit, int32_t *left) {
     const uint32_t least = (uint32_t)limit.least * 0x01010101u;
     int32_t ties = limit.ties;
+#pragma GCC unroll 4
     for (int32_t i = 0; i < count; i++) {
         const uint32_t other = tatvpr_abs4(words[i]) ^ least; /* a byte 0 is a tie */
-        uint32_t tied = tatvpr_where_less(other, 0x01010101u, 0x01010101u);
+        const uint32_t tied = tatvpr_where_less(other, 0x01010101u, 0x01010101u);
         if (tied != 0) {
-            tied = tied * 0x01010101u >> 24; /* how many */
-            ties -= (int32_t)tied;
-            if (ties <= 0) {
+            const int32_t here = (int32_t)(tied * 0x01010101u >> 24);
+            if (here >= ties) {
+                *left = ties;
                 return i;
             }
+            ties -= here;
         }
     }
     return count;
@@ -155,15 +158,10 @@ static list_end keep_limit(uint32_t *words, int32_t count, limit limit, list_end
                            int32_t list) {
     const uint32_t least = (uint32_t)limit.least * 0x01010101u;
     const uint32_t greater = least + 0x01010101u;
-    const int32_t last = limit.all_ties ? count : last_tie(words, count, limit);
+    int32_t ties = 0;
+    const int32_t last = limit.all_ties ? count : last_tie(words, count, limit, &ties);
     /* before the word of the last tie all ties stay; after it none do */
     if (last < count) {
-        int32_t ties = limit.ties;
-        for (int32_t i = 0; i < last; i++) {
-            const uint32_t other = tatvpr_abs4(words[i]) ^ least;
-            ties -= (int32_t)(tatvpr_where_less(other, 0x01010101u, 0x01010101u) * 0x01010101u >>
-                              24);
-        }
         words[last] = keep_ties(words[last], limit.least, &ties);
     }
     to = drop_and_list(words, 0, tatvpr_min_i32(last + 1, count), least, to, list);
@@ -182,17 +180,23 @@ static int32_t group_score(const uint32_t *group, int32_t words) {
 #define MOST_GROUPS 256
 #define SCORES 512 /* of groups of four: 0 to 508 */
 
-/* Least score that stays among `groups` scores below SCORES. */
-static int32_t least_by_histogram(const int16_t *scores, int32_t groups, int32_t keep) {
-    uint16_t bins[SCORES];
-    for (int32_t i = 0; i < SCORES; i++) {
-        bins[i] = 0;
+/* Least score that stays among `groups` scores, the greatest of which is `most` < SCORES. */
+static int32_t least_by_histogram(const int16_t *scores, int32_t groups, int32_t most,
+                                  int32_t keep) {
+    union {
+        uint32_t pairs[SCORES / 2];
+        uint16_t bins[SCORES];
+    } h;
+#pragma GCC unroll 16
+    for (int32_t i = 0; i < SCORES / 2; i++) {
+        h.pairs[i] = 0;
     }
+#pragma GCC unroll 4
     for (int32_t g = 0; g < groups; g++) {
-        bins[scores[g]]++;
+        h.bins[scores[g]]++;
     }
-    int32_t least = SCORES - 1;
-    for (int32_t above = bins[least]; above < keep; above += bins[least]) {
+    int32_t least = most;
+    for (int32_t above = h.bins[least]; above < keep; above += h.bins[least]) {
         least--;
     }
     return least;
@@ -214,10 +218,13 @@ static int32_t least_by_bits(const int16_t *scores, int32_t groups, int32_t keep
 /* Groups of whole words: the ones with the largest sums stay. */
 static void drop_groups(uint32_t *words, int32_t group_words, int32_t groups, int32_t keep) {
     int16_t scores[MOST_GROUPS];
+    int32_t most = 0;
     for (int32_t g = 0; g < groups; g++) {
-        scores[g] = (int16_t)group_score(words + (ptrdiff_t)g * group_words, group_words);
+        const int32_t score = group_score(words + (ptrdiff_t)g * group_words, group_words);
+        scores[g] = (int16_t)score;
+        most = tatvpr_max_i32(most, score);
     }
-    const int32_t least = group_words == 1 ? least_by_histogram(scores, groups, keep)
+    const int32_t least = group_words == 1 ? least_by_histogram(scores, groups, most, keep)
                                            : least_by_bits(scores, groups, keep);
     int32_t ties = keep;
     for (int32_t g = 0; g < groups; g++) {
