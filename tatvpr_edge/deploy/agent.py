@@ -319,6 +319,10 @@ class Agent:
         Health(self.store.root, folder, self.python, self._tick).golden(
             float(message.get("golden_s", 300))
         )
+        if artifact.manifest.backends:
+            self._step("finish")
+            health = Health(self.store.root, folder, self.python, self._tick)
+            self.store.warnings.append(health.finish(float(message.get("finish_s", 1800))))
         return artifact.manifest, signers[0]
 
     def _check_processor(self, manifest: Manifest) -> None:

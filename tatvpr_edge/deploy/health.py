@@ -73,6 +73,21 @@ class Health:
                 raise DeployError(f"the golden vectors did not pass: {child.why()}")
         return document
 
+    def finish(self, seconds: float) -> str:
+        """Let the board finish what only it can (its GPU's engine); one line of what came of it.
+
+        Never an error: until an engine is finished and verified, the CPU library of the same
+        artifact answers.
+        """
+        artifact = os.path.join(self.folder, deployed.ARTIFACT)
+        with self._child(["finish", artifact, "--json"], root=self.folder) as child:
+            try:
+                self._wait(child, seconds, "finishing the GPU engine")
+                line = json.loads(child.said())["line"]
+            except (DeployError, ValueError, KeyError, TypeError) as error:
+                return f"the GPU engine was not finished ({error}); the CPU library answers"
+        return str(line)
+
     def alive(self, start_s: float, settle_s: float) -> dict[str, Any]:
         """Start the release's service, let it answer, watch it for ``settle_s``, and end it.
 

@@ -50,6 +50,7 @@ class Options:
     #: Install the systemd unit.
     service: bool = False
     golden_s: float = 300.0
+    finish_s: float = 1800.0
     health_s: float = 60.0
     #: How long the new release is watched before it is confirmed.
     settle_s: float = 3.0
@@ -236,6 +237,7 @@ def _settings(options: Options) -> dict[str, Any]:
         "allow_older": options.allow_older,
         "service": options.service,
         "golden_s": options.golden_s,
+        "finish_s": options.finish_s,
         "health_s": options.health_s,
         "settle_s": options.settle_s,
     }

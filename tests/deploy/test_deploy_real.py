@@ -187,3 +187,21 @@ def test_deploy_query_deploy_again_rollback_status(
     assert found["machine"] == board.machine
     assert (found["live"], found["previous"]) == (first.release, second.release)
     assert [release["fault"] for release in found["releases"]] == [None, None]
+
+
+@pytest.mark.parametrize("board", ["aarch64"], indirect=True)
+def test_the_gpu_half_is_finished_on_the_board(
+    board: Board, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    """Without a GPU, as here, one line says so and the CPU library of the artifact is live."""
+    made = build_artifact(
+        "jetson-orin-nano", model=str(tiny_onnx), backend="tensorrt", output=tmp_path / "artifact"
+    )
+    assert isinstance(made, Path)
+    events: list[dict[str, Any]] = []
+    options = Options(root=str(tmp_path / "root"), settle_s=0.2, golden_s=600, health_s=120)
+    done = deploy(board.sshd.transport(), made, None, options, events.append)
+    steps = [event["name"] for event in events if event.get("event") == "step"]
+    assert steps.index("golden") < steps.index("finish") < steps.index("switch")
+    assert any("the CPU library answers" in line for line in done.warnings), done.warnings
+    assert done.changed and done.health["golden"][0]["identical"]
