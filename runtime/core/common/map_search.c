@@ -81,7 +81,8 @@ static void compare(query *q, const tatvpr_kernels *kernels, const uint8_t *rows
     for (int32_t at = 0; at < q->dim; at += CHUNK) {
         const int32_t elements = tatvpr_min_i32(CHUNK, q->dim - at);
         const uint8_t *from = rows + (size_t)first * (size_t)row_bytes + at / per_byte;
-        int32_t piece[BLOCK];
+        int32_t more[BLOCK];
+        int32_t *piece = at == 0 ? result : more;
         hold(q, at, elements);
         if (q->kind == TATVPR_MAP_INT8) {
             kernels->dot_i8(q->part, (const int8_t *)from, elements, row_bytes, count, piece);
@@ -89,10 +90,19 @@ static void compare(query *q, const tatvpr_kernels *kernels, const uint8_t *rows
             kernels->hamming((const uint8_t *)q->part, from, elements / 8, row_bytes, count,
                              piece);
         }
-        for (int32_t i = 0; i < count; i++) {
-            result[i] = at == 0 ? piece[i] : result[i] + piece[i];
+        for (int32_t i = 0; at > 0 && i < count; i++) {
+            result[i] += more[i];
         }
     }
+}
+
+/* The least of `count` distances; plain enough for a compiler to vectorise. */
+static int32_t nearest(const int32_t *distance, int32_t count) {
+    int32_t least = distance[0];
+    for (int32_t i = 1; i < count; i++) {
+        least = distance[i] < least ? distance[i] : least;
+    }
+    return least;
 }
 
 /* Matches may be larger than this library knows: they are `stride` bytes apart. */
@@ -151,10 +161,13 @@ tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model
         const int32_t rows = left < BLOCK ? (int32_t)left : BLOCK;
         int32_t result[BLOCK];
         compare(&q, kernels, band.rows, first, rows, result);
+        if (q.kind == TATVPR_MAP_BINARY && held == count && nearest(result, rows) >= farthest) {
+            continue; /* scores order as distances do: most blocks hold nothing nearer */
+        }
         for (int32_t i = 0; i < rows; i++) {
             float score;
             if (q.kind == TATVPR_MAP_BINARY && held == count && result[i] >= farthest) {
-                continue; /* scores order as distances do: no division for most places */
+                continue;
             }
             if (q.kind == TATVPR_MAP_INT8) {
                 score = ((float)result[i] * q.norm) * band.norms[first + (uint64_t)i];
