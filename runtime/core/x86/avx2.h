@@ -71,26 +71,73 @@ static inline float tatvpr_tree_ps(__m256 low, __m256 high) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* tatvpr_exp, eight at a time; arguments are not NaN and at most 88. */
-static inline __m256 tatvpr_exp_ps(__m256 x) {
-    static const float c[6] = TATVPR_EXP_POLY;
-    const __m256 lowest = _mm256_set1_ps(TATVPR_EXP_LOWEST);
-    const __m256 clipped = _mm256_max_ps(x, lowest);
-    const __m256 n =
-        _mm256_round_ps(_mm256_mul_ps(clipped, _mm256_set1_ps(TATVPR_LOG2_E)),
-                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m256 r = _mm256_sub_ps(clipped, _mm256_mul_ps(n, _mm256_set1_ps(TATVPR_LN2_HIGH)));
-    r = _mm256_sub_ps(r, _mm256_mul_ps(n, _mm256_set1_ps(TATVPR_LN2_LOW)));
-    __m256 y = _mm256_set1_ps(c[0]);
-    for (int i = 1; i < 6; i++) {
-        y = _mm256_add_ps(_mm256_mul_ps(y, r), _mm256_set1_ps(c[i]));
-    }
-    y = _mm256_add_ps(_mm256_mul_ps(y, _mm256_mul_ps(r, r)), r);
-    y = _mm256_add_ps(y, _mm256_set1_ps(1.0f));
-    const __m256i power =
-        _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-    y = _mm256_mul_ps(y, _mm256_castsi256_ps(power));
-    return _mm256_and_ps(y, _mm256_cmp_ps(x, lowest, _CMP_GE_OQ));
+/* A scale to divide by, and its inverse a little too small and a little too large. */
+typedef struct tatvpr_divisor {
+    __m256 s;
+    __m256 inverse[2];
+} tatvpr_divisor;
+
+static inline tatvpr_divisor tatvpr_divide_by(float s) {
+    const float inverse = 1.0f / s;
+    tatvpr_divisor by;
+    by.s = _mm256_set1_ps(s);
+    by.inverse[0] = _mm256_set1_ps(inverse * (1.0f - 1e-6f));
+    by.inverse[1] = _mm256_set1_ps(inverse * (1.0f + 1e-6f));
+    return by;
 }
+
+static inline __m256i tatvpr_pack_i8(const __m256i *v /* [4] */) {
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]),
+                                             _mm256_packs_epi32(v[2], v[3]));
+    return _mm256_permutevar8x32_epi32(bytes, order);
+}
+
+/* clip(rint(x / s), -127, 127) of 32, as a rule without dividing: the quotient lies between the
+ * products with the two inverses, and rounding is monotonic, so that where both round to the same
+ * integer the quotient does too. Elsewhere, near halves, all are divided. Conversion rounds to
+ * even by itself; -128 only comes from what is not finite. */
+static inline __m256i tatvpr_quantise_32(const float *x, const tatvpr_divisor *by) {
+    __m256i low[4], high[4];
+    for (int i = 0; i < 4; i++) {
+        const __m256 v = _mm256_loadu_ps(x + 8 * i);
+        low[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v, by->inverse[0]));
+        high[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v, by->inverse[1]));
+    }
+    __m256i bytes = tatvpr_pack_i8(low);
+    const __m256i same = _mm256_cmpeq_epi8(bytes, tatvpr_pack_i8(high));
+    if (__builtin_expect(_mm256_movemask_epi8(same) != -1, 0)) {
+        for (int i = 0; i < 4; i++) {
+            low[i] = _mm256_cvtps_epi32(_mm256_div_ps(_mm256_loadu_ps(x + 8 * i), by->s));
+        }
+        bytes = tatvpr_pack_i8(low);
+    }
+    return _mm256_max_epi8(bytes, _mm256_set1_epi8(-127));
+}
+
+/* A row of any length, with zeros up to `padded`, a multiple of 32. */
+static inline void tatvpr_quantise_with(const float *x, int32_t count, int32_t padded, float s,
+                                        int8_t *q) {
+    const tatvpr_divisor by = tatvpr_divide_by(s);
+    int32_t i = 0;
+    for (; i + 32 <= count; i += 32) {
+        _mm256_storeu_si256((__m256i *)(void *)(q + i), tatvpr_quantise_32(x + i, &by));
+    }
+    for (; i < padded; i += 32) {
+        float tail[32] = {0};
+        for (int32_t j = i; j < count; j++) {
+            tail[j - i] = x[j];
+        }
+        _mm256_storeu_si256((__m256i *)(void *)(q + i), tatvpr_quantise_32(tail, &by));
+    }
+}
+
+/* Long chains of dependent operations go step by step for eight vectors together: one chain after
+ * the other would wait for latencies, because a CPU's scheduler holds only a few of them. */
+#define TATVPR_EIGHT(i) for (int i = 0; i < 8; i++)
+/* Nothing moves across: compilers otherwise sort the steps back into eight chains. */
+#define TATVPR_TOGETHER(v)                                                              \
+    __asm__("" : "+x"((v)[0]), "+x"((v)[1]), "+x"((v)[2]), "+x"((v)[3]), "+x"((v)[4]), \
+                 "+x"((v)[5]), "+x"((v)[6]), "+x"((v)[7]))
 
 #endif

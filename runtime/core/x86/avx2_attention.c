@@ -2,17 +2,19 @@
  * four tokens by eight elements a register; four queries by sixteen keys or elements at a time. */
 #include "avx2.h"
 
+#define LEAST_LOGIT (-3.0e38f)
+
 typedef struct head {
     int32_t tokens;     /* T */
     int32_t padded;     /* T rounded up to 16 */
     int32_t fours;      /* T rounded up to 4, / 4 */
-    int32_t pairs;      /* H rounded up to 16, / 2 */
-    int32_t eights;     /* H rounded up to 16, / 8 */
-    int16_t *keys;      /* [pairs, padded, 2] */
-    int8_t *values;     /* [fours, 8 * eights, 4] */
-    int16_t *query;     /* [4, 2 * pairs] */
+    int32_t width;      /* H rounded up to 32 */
+    int16_t *keys;      /* [width / 2, padded, 2] */
+    int8_t *values;     /* [fours, width, 4] */
+    int16_t *query;     /* [4, width] */
     float *logits;      /* [4, padded] */
     uint8_t *weights;   /* [4, padded] */
+    int8_t *bytes;      /* [4, width]: rows on their way */
     float s_k;
     float s_v;
 } head;
@@ -36,35 +38,13 @@ static float scale_of(const float *x, int32_t rows, int32_t stride, int32_t colu
     return (vector > largest ? vector : largest) / TATVPR_QUANT_MAX;
 }
 
-/* One row as int16, clipped to +-127, zeros up to `padded` (a multiple of 8 >= columns). */
-static void quantise_row(const float *x, int32_t columns, int32_t padded, float s, int16_t *q) {
-    const __m256 scale = _mm256_set1_ps(s);
-    const int32_t whole = columns / 8 * 8;
-    const __m128i most = _mm_set1_epi16(127);
-    const __m128i least = _mm_set1_epi16(-127);
-    for (int32_t i = 0; i < whole; i += 8) {
-        const __m256i v = _mm256_cvtps_epi32(
-            _mm256_round_ps(_mm256_div_ps(_mm256_loadu_ps(x + i), scale),
-                            _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-        __m128i n = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-        n = _mm_max_epi16(_mm_min_epi16(n, most), least);
-        _mm_storeu_si128((__m128i *)(void *)(q + i), n);
-    }
-    for (int32_t i = whole; i < padded; i++) {
-        q[i] = i < columns ? (int16_t)tatvpr_clip(tatvpr_rint(x[i] / s), -TATVPR_QUANT_MAX,
-                                                  TATVPR_QUANT_MAX)
-                           : 0;
-    }
-}
-
 static void take_scratch(head *h, const tatvpr_head_job *job) {
     const int32_t t = job->tokens;
-    const int32_t width = (job->head_dim + 15) / 16 * 16;
+    const int32_t width = (job->head_dim + 31) / 32 * 32;
     h->tokens = t;
     h->padded = (t + 15) / 16 * 16;
     h->fours = (t + 3) / 4;
-    h->pairs = width / 2;
-    h->eights = width / 8;
+    h->width = width;
     uint8_t *at = job->scratch;
     h->keys = (int16_t *)(void *)at;
     at += (size_t)h->padded * (size_t)width * 2;
@@ -76,38 +56,65 @@ static void take_scratch(head *h, const tatvpr_head_job *job) {
     h->logits = (float *)(void *)at;
     at += (size_t)h->padded * 4 * sizeof(float);
     h->weights = at;
+    at += (size_t)h->padded * 4;
+    h->bytes = (int8_t *)at;
+}
+
+/* One row as int16, zeros up to h->width. */
+static void quantise_row(const head *h, const float *x, int32_t columns, float s, int16_t *q) {
+    tatvpr_quantise_with(x, columns, h->width, s, h->bytes);
+    for (int32_t i = 0; i < h->width; i += 16) {
+        const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(h->bytes + i));
+        _mm256_storeu_si256((__m256i *)(void *)(q + i), _mm256_cvtepi8_epi16(b));
+    }
+}
+
+/* Four rows of bytes to columns of fours. */
+static inline void interleave_rows(const int8_t *rows, int32_t width, int8_t *to) {
+    for (int32_t i = 0; i < width; i += 16, to += 64) {
+        __m128i r[4];
+        for (int32_t j = 0; j < 4; j++) {
+            r[j] = _mm_loadu_si128((const __m128i *)(const void *)(rows + j * width + i));
+        }
+        const __m128i a = _mm_unpacklo_epi8(r[0], r[1]), b = _mm_unpackhi_epi8(r[0], r[1]);
+        const __m128i c = _mm_unpacklo_epi8(r[2], r[3]), d = _mm_unpackhi_epi8(r[2], r[3]);
+        const __m128i parts[4] = {_mm_unpacklo_epi16(a, c), _mm_unpackhi_epi16(a, c),
+                                  _mm_unpacklo_epi16(b, d), _mm_unpackhi_epi16(b, d)};
+        for (int32_t j = 0; j < 4; j++) {
+            _mm_storeu_si128((__m128i *)(void *)(to + 16 * j), parts[j]);
+        }
+    }
 }
 
 static void pack_keys_and_values(head *h, const tatvpr_head_job *job) {
     const int32_t stride = 3 * job->dim;
-    const int32_t width = 8 * h->eights;
+    const int32_t width = h->width;
     const float *keys = job->qkv + job->dim + (ptrdiff_t)job->head * job->head_dim;
     const float *values = keys + job->dim;
-    int16_t *row = h->query; /* room for one row, not yet in use */
+    int16_t *row = h->query; /* not yet in use */
     h->s_k = scale_of(keys, h->tokens, stride, job->head_dim);
     h->s_v = scale_of(values, h->tokens, stride, job->head_dim);
     for (int32_t j = 0; j < h->padded; j++) {
-        for (int32_t i = 0; j >= h->tokens && i < width; i++) {
-            row[i] = 0;
-        }
         if (j < h->tokens) {
-            quantise_row(keys + (ptrdiff_t)j * stride, job->head_dim, width, h->s_k, row);
+            quantise_row(h, keys + (ptrdiff_t)j * stride, job->head_dim, h->s_k, row);
+        } else {
+            tatvpr_zero(row, (size_t)width * sizeof(*row));
         }
-        for (int32_t p = 0; p < h->pairs; p++) {
+        for (int32_t p = 0; p < width / 2; p++) {
             __builtin_memcpy(h->keys + ((ptrdiff_t)p * h->padded + j) * 2, row + 2 * p, 4);
         }
     }
-    for (int32_t j = 0; j < 4 * h->fours; j++) {
-        for (int32_t i = 0; j >= h->tokens && i < width; i++) {
-            row[i] = 0;
+    for (int32_t j = 0; j < h->tokens; j += 4) {
+        for (int32_t i = 0; i < 4; i++) {
+            int8_t *to = h->bytes + i * width;
+            if (j + i < h->tokens) {
+                tatvpr_quantise_with(values + (ptrdiff_t)(j + i) * stride, job->head_dim, width,
+                                     h->s_v, to);
+            } else {
+                tatvpr_zero(to, (size_t)width);
+            }
         }
-        if (j < h->tokens) {
-            quantise_row(values + (ptrdiff_t)j * stride, job->head_dim, width, h->s_v, row);
-        }
-        int8_t *to = h->values + (ptrdiff_t)(j / 4) * width * 4 + j % 4;
-        for (int32_t i = 0; i < width; i++) {
-            to[4 * i] = (int8_t)row[i];
-        }
+        interleave_rows(h->bytes, width, h->values + (ptrdiff_t)j * width);
     }
 }
 
@@ -121,14 +128,21 @@ static inline __m256i two(const int16_t *p) {
 typedef struct scaling {
     __m256 s_k;
     __m256 root;
-    __m256 inverse;
-    int exact; /* the root is a power of two: multiplying by its inverse gives the same bits */
+    int exact; /* the root is a power of two: it has been taken into s_k, which gives the same bits */
 } scaling;
+
+static scaling scaling_by(float s_k, float root) {
+    scaling by;
+    by.exact = (tatvpr_float_bits(root) & 0x007FFFFFu) == 0;
+    by.s_k = _mm256_set1_ps(by.exact ? s_k / root : s_k);
+    by.root = _mm256_set1_ps(root);
+    return by;
+}
 
 static inline __m256 to_logits(__m256i dots, float s_q, const scaling *by) {
     const __m256 v = _mm256_mul_ps(
         _mm256_mul_ps(_mm256_cvtepi32_ps(dots), _mm256_set1_ps(s_q)), by->s_k);
-    return by->exact ? _mm256_mul_ps(v, by->inverse) : _mm256_div_ps(v, by->root);
+    return by->exact ? v : _mm256_div_ps(v, by->root);
 }
 
 /* One query by sixteen keys, two elements. Assembly here and in MIX, because compilers otherwise
@@ -144,18 +158,14 @@ static inline __m256 to_logits(__m256i dots, float s_q, const scaling *by) {
 
 /* Logits of four queries. */
 static void four_logits(const head *h, const float *s_q, float root) {
-    scaling by;
-    by.s_k = _mm256_set1_ps(h->s_k);
-    by.root = _mm256_set1_ps(root);
-    by.inverse = _mm256_set1_ps(1.0f / root);
-    by.exact = (tatvpr_float_bits(root) & 0x007FFFFFu) == 0;
-    const ptrdiff_t row = 2 * (ptrdiff_t)h->pairs;
+    const scaling by = scaling_by(h->s_k, root);
+    const ptrdiff_t row = h->width;
     const ptrdiff_t padded = h->padded;
     for (int32_t j = 0; j < h->padded; j += 16) {
         __m256i a0 = _mm256_setzero_si256(), a1 = a0, a2 = a0, a3 = a0;
         __m256i b0 = a0, b1 = a0, b2 = a0, b3 = a0;
         const __m256i *keys = (const __m256i *)(const void *)(h->keys + (ptrdiff_t)j * 2);
-        for (int32_t p = 0; p < h->pairs; p++, keys += padded / 8) {
+        for (int32_t p = 0; p < h->width / 2; p++, keys += padded / 8) {
             const __m256i k0 = _mm256_loadu_si256(keys);
             const __m256i k1 = _mm256_loadu_si256(keys + 1);
             const int16_t *q = h->query + 2 * p;
@@ -173,32 +183,92 @@ static void four_logits(const head *h, const float *s_q, float root) {
     }
 }
 
-/* Logits of one query to weights 0..127, zeros beyond T; answers their sum. */
-static int32_t weigh(const head *h, float *logits, uint8_t *weights) {
-    for (int32_t j = h->tokens; j < h->padded; j++) {
-        logits[j] = logits[0]; /* neutral for the maximum */
+/* tatvpr_exp(x) * 127, rounded, of eight vectors of arguments up to 0; below TATVPR_EXP_LOWEST, and
+ * for what is not a number, it is 0. 2^n joins by an addition to the exponent: the result is a
+ * normal number, so that this is exact. Conversion to integers rounds to even by itself. */
+static inline void exp_127(__m256 *x /* [8], overwritten */, __m256i *e /* [8] */) {
+    static const float c[6] = TATVPR_EXP_POLY;
+    const __m256 magic = _mm256_set1_ps(TATVPR_RINT_MAGIC);
+    __m256 shifted[8], y[8];
+    TATVPR_EIGHT(i) x[i] = _mm256_max_ps(x[i], _mm256_set1_ps(TATVPR_EXP_LOWEST));
+    TATVPR_EIGHT(i) shifted[i] = _mm256_mul_ps(x[i], _mm256_set1_ps(TATVPR_LOG2_E));
+    TATVPR_EIGHT(i) shifted[i] = _mm256_add_ps(shifted[i], magic);
+    TATVPR_EIGHT(i) { /* the low bits are n */
+        e[i] = _mm256_slli_epi32(_mm256_castps_si256(shifted[i]), 23);
+        y[i] = _mm256_sub_ps(shifted[i], magic);
     }
-    __m256 most = _mm256_loadu_ps(logits);
-    for (int32_t j = 8; j < h->padded; j += 8) {
-        most = _mm256_max_ps(most, _mm256_loadu_ps(logits + j));
+    TATVPR_TOGETHER(y);
+    TATVPR_EIGHT(i) x[i] = _mm256_sub_ps(x[i], _mm256_mul_ps(y[i], _mm256_set1_ps(TATVPR_LN2_HIGH)));
+    TATVPR_EIGHT(i) x[i] = _mm256_sub_ps(x[i], _mm256_mul_ps(y[i], _mm256_set1_ps(TATVPR_LN2_LOW)));
+    TATVPR_EIGHT(i) y[i] = _mm256_mul_ps(x[i], _mm256_set1_ps(c[0]));
+    for (int j = 1; j < 5; j++) {
+        TATVPR_EIGHT(i) y[i] = _mm256_mul_ps(_mm256_add_ps(y[i], _mm256_set1_ps(c[j])), x[i]);
+        TATVPR_TOGETHER(y);
     }
-    const __m256 highest = _mm256_set1_ps(tatvpr_max_ps(most));
-    const __m256 full = _mm256_set1_ps(TATVPR_QUANT_MAX);
-    __m256i total = _mm256_setzero_si256();
-    const __m256i iota = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    for (int32_t j = 0; j < h->padded; j += 8) {
-        const __m256 e =
-            tatvpr_exp_ps(_mm256_sub_ps(_mm256_loadu_ps(logits + j), highest));
-        __m256i w = _mm256_cvtps_epi32(
-            _mm256_round_ps(_mm256_mul_ps(full, e), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-        w = _mm256_and_si256(w, _mm256_cmpgt_epi32(_mm256_set1_epi32(h->tokens - j), iota));
-        w = _mm256_and_si256(w, _mm256_set1_epi32(127)); /* changes only what is not finite */
-        total = _mm256_add_epi32(total, w);
-        const __m128i half =
-            _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
-        _mm_storel_epi64((__m128i *)(void *)(weights + j), _mm_packus_epi16(half, half));
+    TATVPR_EIGHT(i) y[i] = _mm256_add_ps(y[i], _mm256_set1_ps(c[5]));
+    TATVPR_EIGHT(i) y[i] = _mm256_mul_ps(y[i], _mm256_mul_ps(x[i], x[i]));
+    TATVPR_TOGETHER(y);
+    TATVPR_EIGHT(i) y[i] = _mm256_add_ps(_mm256_add_ps(y[i], x[i]), _mm256_set1_ps(1.0f));
+    TATVPR_TOGETHER(y);
+    TATVPR_EIGHT(i) {
+        e[i] = _mm256_add_epi32(_mm256_castps_si256(y[i]), e[i]);
+        y[i] = _mm256_mul_ps(_mm256_castsi256_ps(e[i]), _mm256_set1_ps(TATVPR_QUANT_MAX));
+        e[i] = _mm256_cvtps_epi32(y[i]);
     }
-    return tatvpr_max_i32(tatvpr_sum_epi32(total), 1);
+}
+
+/* Two rows' sixteen weights to bytes, stored; answers their sums by eights: the first row's are
+ * numbers 0 and 2. */
+static inline __m256i store_weights(const __m256i *e, uint8_t *first, uint8_t *second) {
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i bytes = _mm256_packus_epi16(_mm256_packs_epi32(e[0], e[1]),
+                                        _mm256_packs_epi32(e[2], e[3]));
+    bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8(127)); /* changes only what is not finite */
+    const __m256i sums = _mm256_sad_epu8(bytes, _mm256_setzero_si256());
+    bytes = _mm256_permutevar8x32_epi32(bytes, order);
+    _mm_storeu_si128((__m128i *)(void *)first, _mm256_castsi256_si128(bytes));
+    _mm_storeu_si128((__m128i *)(void *)second, _mm256_extracti128_si256(bytes, 1));
+    return sums;
+}
+
+/* Logits of four queries to weights 0..127, zeros beyond T, and their sums. */
+static void weigh_four(const head *h, float *totals /* [4] */) {
+    const ptrdiff_t row = h->padded;
+    float *logits = h->logits;
+    __m256 highest[4];
+    for (ptrdiff_t i = 0; i < 4; i++) {
+        for (int32_t j = h->tokens; j < h->padded; j++) {
+            logits[i * row + j] = LEAST_LOGIT; /* neutral for the maximum, weighs nothing */
+        }
+        highest[i] = _mm256_loadu_ps(logits + i * row);
+    }
+    for (ptrdiff_t j = 8; j < row; j += 8) {
+        for (ptrdiff_t i = 0; i < 4; i++) {
+            highest[i] = _mm256_max_ps(highest[i], _mm256_loadu_ps(logits + i * row + j));
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        highest[i] = _mm256_set1_ps(tatvpr_max_ps(highest[i]));
+    }
+    __m256i sums[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (ptrdiff_t j = 0; j < row; j += 16) {
+        __m256 x[8];
+        __m256i e[8];
+        TATVPR_EIGHT(i) {
+            const float *from = logits + (i / 2) * row + j + 8 * (i % 2);
+            x[i] = _mm256_sub_ps(_mm256_loadu_ps(from), highest[i / 2]);
+        }
+        exp_127(x, e);
+        uint8_t *to = h->weights + j;
+        sums[0] = _mm256_add_epi64(sums[0], store_weights(e, to, to + row));
+        sums[1] = _mm256_add_epi64(sums[1], store_weights(e + 4, to + 2 * row, to + 3 * row));
+    }
+    for (int i = 0; i < 2; i++) {
+        const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(sums[i]),
+                                          _mm256_extracti128_si256(sums[i], 1));
+        totals[2 * i] = (float)tatvpr_max_i32(_mm_cvtsi128_si32(two), 1);
+        totals[2 * i + 1] = (float)tatvpr_max_i32(_mm_extract_epi32(two, 2), 1);
+    }
 }
 
 /* One query's weights by sixteen elements of four tokens. */
@@ -217,7 +287,7 @@ static int32_t weigh(const head *h, float *logits, uint8_t *weights) {
 static void mix_sixteen(const head *h, int32_t part, __m256i *mixed) {
     const __m256i ones = _mm256_set1_epi16(1);
     const ptrdiff_t row = h->padded;
-    const ptrdiff_t stride = h->eights;
+    const ptrdiff_t stride = h->width / 8;
     const __m256i *values = (const __m256i *)(const void *)h->values + part;
     __m256i a0 = _mm256_setzero_si256(), a1 = a0, a2 = a0, a3 = a0;
     __m256i b0 = a0, b1 = a0, b2 = a0, b3 = a0;
@@ -258,7 +328,6 @@ void tatvpr_avx2_attention(const tatvpr_head_job *job) {
     take_scratch(&h, job);
     pack_keys_and_values(&h, job);
     const float root = tatvpr_sqrt((float)job->head_dim);
-    const int32_t width = 8 * h.eights;
     const float *queries = job->qkv + (ptrdiff_t)job->head * job->head_dim;
     for (int32_t first = 0; first < h.tokens; first += 4) {
         const int32_t count = tatvpr_min_i32(4, h.tokens - first);
@@ -268,14 +337,11 @@ void tatvpr_avx2_attention(const tatvpr_head_job *job) {
             const int32_t token = first + tatvpr_min_i32(i, count - 1);
             const float *x = queries + (ptrdiff_t)token * 3 * job->dim;
             s_q[i] = scale_of(x, 1, 0, job->head_dim);
-            quantise_row(x, job->head_dim, width, s_q[i], h.query + (ptrdiff_t)i * width);
+            quantise_row(&h, x, job->head_dim, s_q[i], h.query + (ptrdiff_t)i * h.width);
         }
         four_logits(&h, s_q, root);
-        for (int32_t i = 0; i < 4; i++) {
-            const ptrdiff_t at = (ptrdiff_t)i * h.padded;
-            totals[i] = (float)weigh(&h, h.logits + at, h.weights + at);
-        }
-        for (int32_t part = 0; part < h.eights; part += 2) {
+        weigh_four(&h, totals);
+        for (int32_t part = 0; 8 * part < job->head_dim; part += 2) {
             __m256i mixed[8];
             mix_sixteen(&h, part, mixed);
             for (int32_t i = 0; i < count; i++) {
