@@ -182,4 +182,12 @@ void tatvpr_list_row(tatvpr_tile *tile, int32_t t);
 void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t n, int32_t first,
                        int32_t count, uint8_t *codes /* [count] */);
 
+/* LayerNorm is the only kernel that sums floats: a build that sums them in another order (see
+ * floats.h) takes it from here and the rest from the variant, which is much faster. */
+#if defined(TATVPR_PERMUTED)
+#define TATVPR_LAYER_NORM(fast) tatvpr_portable_layer_norm
+#else
+#define TATVPR_LAYER_NORM(fast) fast
+#endif
+
 #endif

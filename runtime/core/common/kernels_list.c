@@ -26,11 +26,11 @@ const tatvpr_kernels tatvpr_kernels_portable = {
     .hamming = tatvpr_portable_hamming,
 };
 
-#if defined(__x86_64__) && defined(TATVPR_X86) && !defined(TATVPR_PERMUTED)
+#if defined(__x86_64__) && defined(TATVPR_X86)
 extern const tatvpr_kernels tatvpr_kernels_avx512;
 extern const tatvpr_kernels tatvpr_kernels_avx2; /* runtime/core/x86 */
 #endif
-#if defined(__aarch64__) && defined(TATVPR_AARCH64) && !defined(TATVPR_PERMUTED)
+#if defined(__aarch64__) && defined(TATVPR_AARCH64)
 extern const tatvpr_kernels tatvpr_kernels_dotprod; /* runtime/core/aarch64 */
 extern const tatvpr_kernels tatvpr_kernels_neon;
 #endif
@@ -39,11 +39,11 @@ extern const tatvpr_kernels tatvpr_kernels_cortexm; /* runtime/core/cortexm */
 #endif
 
 const tatvpr_kernels *const tatvpr_kernels_list[] = {
-#if defined(__x86_64__) && defined(TATVPR_X86) && !defined(TATVPR_PERMUTED)
+#if defined(__x86_64__) && defined(TATVPR_X86)
     &tatvpr_kernels_avx512,
     &tatvpr_kernels_avx2,
 #endif
-#if defined(__aarch64__) && defined(TATVPR_AARCH64) && !defined(TATVPR_PERMUTED)
+#if defined(__aarch64__) && defined(TATVPR_AARCH64)
     &tatvpr_kernels_dotprod,
     &tatvpr_kernels_neon,
 #endif
