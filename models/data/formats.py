@@ -69,6 +69,7 @@ def tower(root: Path, split: str, floors: Collection[str] | None = None) -> Clip
         name=f"ie_tower {split} ({len({row['floor'] for row in chosen})} floors)",
         paths=paths,
         places=tuple(np.array(clip, dtype=np.int64) for clip in clips.values()),
+        territories=tuple(floor for floor, _ in clips),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,18 @@ class Places:
         """The places of one epoch."""
         return self.places
 
+    def candidates(self, rng: np.random.Generator) -> Indices:
+        """Frames among which rivals are looked for: one of each place."""
+        return np.array([rng.choice(members) for members in self.places], dtype=np.int64)
+
+    def apart(self, frames: Indices) -> Bools:
+        """Which of ``frames`` surely show different places, ``[n, n]``."""
+        place = np.full(len(self.paths), -1, np.int64)
+        for number, members in enumerate(self.places):
+            place[members] = number
+        of = place[frames]
+        return np.asarray(of[:, None] != of)
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -44,12 +57,30 @@ class ClipPlaces(Places):
     lie frames that belong to neither, because neighbours there would be false negatives.
 
     Attributes:
+        territories: of each clip; clips of one territory (a floor) may cross each other, so their
+            frames are not surely different places.
         window: frames in a place.
         gap: frames skipped between two places.
     """
 
+    territories: tuple[str, ...] = ()
     window: int = 4
     gap: int = 3
+
+    def candidates(self, rng: np.random.Generator) -> Indices:
+        """Every frame of a clip."""
+        return np.concatenate(self.places)
+
+    def apart(self, frames: Indices) -> Bools:
+        """Frames of other territories, and those further off in the same clip."""
+        clip = np.full(len(self.paths), -1, np.int64)
+        position = np.zeros(len(self.paths), np.int64)
+        for number, members in enumerate(self.places):
+            clip[members], position[members] = number, np.arange(len(members))
+        of, at = clip[frames], position[frames]
+        names = np.array(self.territories or [str(i) for i in range(len(self.places))])[of]
+        far = np.abs(at[:, None] - at) >= self.window + self.gap
+        return np.asarray((names[:, None] != names) | ((of[:, None] == of) & far))
 
     def draw(self, rng: np.random.Generator) -> Sequence[Indices]:
         """Windows with another offset in every epoch; ``places`` holds the whole clips."""

@@ -70,12 +70,15 @@ class KConfig:
         lowest: smallest k.
         dense_share: share of images at k = 1.
         opening: share of a stage over which the range opens from [1, 1] down to ``lowest``.
+        power: 1 draws evenly between ``lowest`` and 1; above 1, low k come more often (the
+            uniform number is raised to it).
         tokens_lowest: smallest fraction of tokens kept, drawn for each batch; 1 keeps all.
     """
 
     lowest: float = 0.2
     dense_share: float = 0.25
     opening: float = 0.3
+    power: float = 1.0
     tokens_lowest: float = 1.0
 
 
@@ -137,6 +140,9 @@ class MetricConfig:
         alpha, beta, base, miner_epsilon: of the multi-similarity loss and its miner.
         consistency_weight: of the loss that pulls low-k descriptors to those at k = 1.
         consistency_share: share of a batch for which that loss is computed.
+        rivals: places that look most alike, drawn beside each place of a batch (hard negatives);
+            0 draws all places at random.
+        rivals_every: steps after which rivals are looked for again.
         flip_share: share of places mirrored.
         visible_share: as in stage 1.
     """
@@ -151,6 +157,8 @@ class MetricConfig:
     miner_epsilon: float = 0.1
     consistency_weight: float = 1.0
     consistency_share: float = 0.33
+    rivals: int = 0
+    rivals_every: int = 150
     flip_share: float = 0.5
     visible_share: float = 1.0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, weight_decay=1e-4))
@@ -215,8 +223,11 @@ def _check(config: TrainConfig, path: Path) -> None:
     require(config.run.precision in ("fp32", "bf16"), 'run.precision is "fp32" or "bf16"')
     require(0 < config.k.lowest <= 1, "k.lowest must be in (0, 1]")
     require(0 < config.k.tokens_lowest <= 1, "k.tokens_lowest must be in (0, 1]")
+    require(config.k.power > 0, "k.power must be positive")
     require(0 <= config.k.dense_share <= 1, "k.dense_share must be in [0, 1]")
     require(config.metric.images >= 2, "metric.images must be 2 or more: pairs are needed")
+    require(config.metric.rivals >= 0, "metric.rivals must not be negative")
+    require(config.metric.rivals_every >= 1, "metric.rivals_every must be 1 or more")
     require(config.distil.steps >= 0 and config.metric.steps >= 0, "steps must not be negative")
     require(
         config.metric.steps == 0 or bool(config.data), "stage 2 needs at least one [[data]] table"

@@ -96,7 +96,7 @@ def draw_k(count: int, config: KConfig, done: float, generator: torch.Generator)
     opened = 1.0 if config.opening <= 0 else min(1.0, done / config.opening)
     lowest = 1.0 - (1.0 - config.lowest) * opened
     u = torch.rand(count, 2, generator=generator)
-    k = lowest + (1.0 - lowest) * u[:, 0]
+    k = lowest + (1.0 - lowest) * u[:, 0] ** config.power
     return torch.where(u[:, 1] < config.dense_share, torch.ones_like(k), k)
 
 

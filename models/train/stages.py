@@ -18,6 +18,7 @@ from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DistilConfig, KConfig, MetricConfig
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.loop import Randomness, draw_k
+from tatvpr_edge.models.train.rivals import Rivals, draw_cliques
 from tatvpr_edge.models.train.views import TeacherViews
 from tatvpr_edge.spec.errors import DataError
 
@@ -185,6 +186,7 @@ class MetricStage:
         self._criterion: Any = MultiSimilarityLoss(config.alpha, config.beta, config.base)
         self._miner: Any = MultiSimilarityMiner(config.miner_epsilon)
         self._counts = _shares([share for _, _, share in sources], config.places)
+        self._rivals = Rivals([places for places, _, _ in sources])
 
     def parameters(self) -> list[nn.Parameter]:
         """The last blocks, last norm and head; everything for ``last_blocks = -1``."""
@@ -200,24 +202,37 @@ class MetricStage:
         return trained
 
     def modules(self) -> nn.ModuleDict:
-        """The model alone."""
-        return nn.ModuleDict({"model": self.model})
+        """The model, and which places it takes for each other."""
+        return nn.ModuleDict({"model": self.model, "rivals": self._rivals})
 
     def _batch(self, random: Randomness) -> tuple[Tensor, Tensor]:
         """Frames ``uint8 [N, S, S, 3]`` and place labels ``[N]``."""
         frames: list[NDArray[np.uint8]] = []
         labels: list[int] = []
         rng, images = random.numpy, self.config.images
-        for (places, pixels, _), count in zip(self.sources, self._counts, strict=True):
-            drawn = places.draw(rng)
+        for number, (places, pixels, _) in enumerate(self.sources):
+            drawn, count = places.draw(rng), self._counts[number]
             if len(drawn) < count:
                 raise DataError(f"{places.name}: {len(drawn)} places, a batch needs {count}")
-            for index in rng.choice(len(drawn), count, replace=False):
-                members = drawn[int(index)]
+            table = self._rivals.of(number)
+            for index in draw_cliques(drawn, table, count, self.config.rivals, rng):
+                members = drawn[index]
                 chosen = rng.choice(members, images, replace=len(members) < images)
                 frames += [pixels[i] for i in chosen]
                 labels += [len(labels) // images] * images
         return torch.from_numpy(np.stack(frames)), torch.tensor(labels)
+
+    @torch.no_grad()
+    def _plainly(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Descriptors ``[n, D]`` of frames as they are, at k = 1."""
+        side = self.model.config.backbone.image_px
+        found = []
+        for start in range(0, len(pixels), self.images):
+            x = augment.to_float(torch.from_numpy(pixels[start : start + self.images]))
+            x = F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
+            frames = augment.to_frames(x).to(self.device)
+            found.append(self._describe(frames, torch.ones(len(frames)), 1.0, None))
+        return torch.cat(found)
 
     def _describe(
         self, frames: Tensor, ks: Tensor, tokens: float, visible: Tensor | None
@@ -229,6 +244,9 @@ class MetricStage:
     def loss(self, step: int, random: Randomness) -> dict[str, Tensor]:
         """One batch."""
         config, count = self.config, self.images
+        if config.rivals and step % config.rivals_every == 0:
+            for number, (places, stored, _) in enumerate(self.sources):
+                self._rivals.mine(number, places, stored, self._plainly, random.numpy)
         pixels, labels = self._batch(random)
         shapes = augment.draw_geometric(count, self.change, random.torch)
         colours = augment.draw_photometric(count, self.change, random.torch)
