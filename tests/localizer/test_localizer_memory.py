@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.tools import require_tool
 
 import tatvpr_edge
+from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers import golden
 from tatvpr_edge.compilers.checks import checked_graph
