@@ -140,9 +140,7 @@ class MetricConfig:
         alpha, beta, base, miner_epsilon: of the multi-similarity loss and its miner.
         consistency_weight: of the loss that pulls low-k descriptors to those at k = 1.
         consistency_share: share of a batch for which that loss is computed.
-        rivals: places that look most alike, drawn beside each place of a batch (hard negatives);
-            0 draws all places at random.
-        rivals_every: steps after which rivals are looked for again.
+        rivals_every: steps after which the rivals of places are looked for again.
         flip_share: share of places mirrored.
         visible_share: as in stage 1.
     """
@@ -157,7 +155,6 @@ class MetricConfig:
     miner_epsilon: float = 0.1
     consistency_weight: float = 1.0
     consistency_share: float = 0.33
-    rivals: int = 0
     rivals_every: int = 150
     flip_share: float = 0.5
     visible_share: float = 1.0
@@ -174,6 +171,8 @@ class DataConfig:
         split: of the format "tower".
         leave_out: floors (tower), cities (gsv) or nothing that this run does not see.
         share: of the places in a batch, relative to the other sources.
+        rivals: places that look most alike, drawn beside each place of a batch (hard negatives);
+            0 draws all places at random.
         views: the teacher's crops of each frame in stage 1; 0.5 takes every second frame.
     """
 
@@ -182,6 +181,7 @@ class DataConfig:
     split: str = "train"
     leave_out: tuple[str, ...] = ()
     share: float = 1.0
+    rivals: int = 0
     views: float = 1.0
 
 
@@ -226,7 +226,6 @@ def _check(config: TrainConfig, path: Path) -> None:
     require(config.k.power > 0, "k.power must be positive")
     require(0 <= config.k.dense_share <= 1, "k.dense_share must be in [0, 1]")
     require(config.metric.images >= 2, "metric.images must be 2 or more: pairs are needed")
-    require(config.metric.rivals >= 0, "metric.rivals must not be negative")
     require(config.metric.rivals_every >= 1, "metric.rivals_every must be 1 or more")
     require(config.distil.steps >= 0 and config.metric.steps >= 0, "steps must not be negative")
     require(
@@ -236,6 +235,7 @@ def _check(config: TrainConfig, path: Path) -> None:
     for stage in (config.distil, config.metric):
         require(0 < stage.visible_share <= 1, "visible_share must be in (0, 1]")
     require(all(source.share > 0 for source in config.data), "data.share must be positive")
+    require(all(source.rivals >= 0 for source in config.data), "data.rivals must not be negative")
     require(all(source.views >= 0 for source in config.data), "data.views must not be negative")
 
 

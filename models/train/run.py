@@ -12,22 +12,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.data.formats import open_source
 from tatvpr_edge.models.data.frames import load_frames
-from tatvpr_edge.models.data.places import Places
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.teachers import create_teacher
 from tatvpr_edge.models.train.config import TrainConfig
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.loop import Progress, Randomness, Stage, run_stage
-from tatvpr_edge.models.train.stages import DistilStage, MetricStage
+from tatvpr_edge.models.train.stages import DistilStage, MetricStage, Source
 from tatvpr_edge.models.train.views import read_views, write_views
 from tatvpr_edge.spec.errors import UsageError
 
@@ -164,10 +161,11 @@ def _metric_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> Stage |
         return None
     side = round(model.config.backbone.image_px * _MARGIN)
     cache = Path(config.run.cache) if config.run.cache else None
-    sources: list[tuple[Places, NDArray[np.uint8], float]] = []
-    for source in config.data:
-        places = open_source(source)
-        sources.append((places, load_frames(places.paths, side, cache), source.share))
+    sources: list[Source] = []
+    for table in config.data:
+        places = open_source(table)
+        pixels = load_frames(places.paths, side, cache)
+        sources.append(Source(places, pixels, table.share, table.rivals))
     return MetricStage(
         model, sources, config.metric, config.k, config.augment, crew, config.run.device
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,22 @@ def draw_tokens(config: KConfig, generator: torch.Generator) -> float:
     return config.tokens_lowest + (1 - config.tokens_lowest) * float(u[0])
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where stage 2 takes places from.
+
+    Attributes:
+        pixels: ``uint8 [N, side, side, 3]``, the frames of ``places``.
+        share: of the places in a batch, relative to the other sources.
+        rivals: places that look alike, drawn beside each.
+    """
+
+    places: Places
+    pixels: NDArray[np.uint8]
+    share: float = 1.0
+    rivals: int = 0
+
+
 class MetricStage:
     """Stage 2: descriptors of one place meet, those of different places part, at every k."""
 
@@ -169,7 +186,7 @@ class MetricStage:
     def __init__(
         self,
         model: PlaceModel,
-        sources: Sequence[tuple[Places, NDArray[np.uint8], float]],
+        sources: Sequence[Source],
         config: MetricConfig,
         k: KConfig,
         change: AugmentConfig,
@@ -185,8 +202,8 @@ class MetricStage:
         self.images = config.places * config.images
         self._criterion: Any = MultiSimilarityLoss(config.alpha, config.beta, config.base)
         self._miner: Any = MultiSimilarityMiner(config.miner_epsilon)
-        self._counts = _shares([share for _, _, share in sources], config.places)
-        self._rivals = Rivals([places for places, _, _ in sources])
+        self._counts = _shares([source.share for source in sources], config.places)
+        self._rivals = Rivals([source.places for source in sources])
 
     def parameters(self) -> list[nn.Parameter]:
         """The last blocks, last norm and head; everything for ``last_blocks = -1``."""
@@ -210,12 +227,13 @@ class MetricStage:
         frames: list[NDArray[np.uint8]] = []
         labels: list[int] = []
         rng, images = random.numpy, self.config.images
-        for number, (places, pixels, _) in enumerate(self.sources):
+        for number, source in enumerate(self.sources):
+            places, pixels = source.places, source.pixels
             drawn, count = places.draw(rng), self._counts[number]
             if len(drawn) < count:
                 raise DataError(f"{places.name}: {len(drawn)} places, a batch needs {count}")
             table = self._rivals.of(number)
-            for index in draw_cliques(drawn, table, count, self.config.rivals, rng):
+            for index in draw_cliques(drawn, table, count, source.rivals, rng):
                 members = drawn[index]
                 chosen = rng.choice(members, images, replace=len(members) < images)
                 frames += [pixels[i] for i in chosen]
@@ -244,9 +262,12 @@ class MetricStage:
     def loss(self, step: int, random: Randomness) -> dict[str, Tensor]:
         """One batch."""
         config, count = self.config, self.images
-        if config.rivals and step % config.rivals_every == 0:
-            for number, (places, stored, _) in enumerate(self.sources):
-                self._rivals.mine(number, places, stored, self._plainly, random.numpy)
+        if step % config.rivals_every == 0:
+            for number, source in enumerate(self.sources):
+                if source.rivals:
+                    self._rivals.mine(
+                        number, source.places, source.pixels, self._plainly, random.numpy
+                    )
         pixels, labels = self._batch(random)
         shapes = augment.draw_geometric(count, self.change, random.torch)
         colours = augment.draw_photometric(count, self.change, random.torch)

@@ -59,9 +59,9 @@ def tiny_run(folder: Path, **changes: Any) -> TrainConfig:
             quantise_from=0.2, quantise_until=0.6,
         ),
         metric=MetricConfig(
-            steps=6, places=4, images=2, rivals=1, rivals_every=4, optim=OptimConfig(lr=1e-3)
+            steps=6, places=4, images=2, rivals_every=4, optim=OptimConfig(lr=1e-3)
         ),
-        data=(DataConfig(format="labelled", root=str(data)),),
+        data=(DataConfig(format="labelled", root=str(data), rivals=1),),
     )  # fmt: skip
     return dataclasses.replace(config, **changes)
 
@@ -117,7 +117,8 @@ def test_both_stages_lower_their_loss(tmp_path: Path) -> None:
         config,
         distil=dataclasses.replace(config.distil, steps=40, optim=OptimConfig(lr=3e-3)),
         # at random: hard negatives stay hard
-        metric=dataclasses.replace(config.metric, steps=40, rivals=0),
+        metric=dataclasses.replace(config.metric, steps=40),
+        data=(dataclasses.replace(config.data[0], rivals=0),),
     )
     seen: dict[str, list[float]] = {"distil": [], "metric": []}
     train(config, lambda p: seen[p.stage].append(p.loss))
