@@ -4,7 +4,7 @@
     python tools/bench_peers.py [--models micro,small,...] [--rounds N] [--kernels NAME]
                                 [--json FILE] [--plot FILE.png]
 
-Calls are interleaved (every engine once a round), timed in CPU time of this thread, and reported
+Calls are interleaved (every engine once a round), timed in CPU time of the process, and reported
 as medians with quartiles; ratios come first. Weights are random: time does not depend on them.
 Needs the [train] extra (for the models) and onnxruntime; torch and OpenVINO are compared where
 they are installed. tools/ is not part of the package: run it from a checkout.
@@ -32,15 +32,15 @@ LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (153
 
 
 def interleaved(calls: dict[str, peers.Call], rounds: int) -> dict[str, dict[str, float]]:
-    """Median and quartiles in milliseconds of thread CPU time, each call once a round."""
+    """Median and quartiles in milliseconds of CPU time (all threads of the process), each call once a round."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(rounds):
         for name, call in calls.items():
-            start = time.thread_time_ns()
+            start = time.process_time_ns()
             call()
-            times[name].append((time.thread_time_ns() - start) / 1e6)
+            times[name].append((time.process_time_ns() - start) / 1e6)
     return {name: spread(values) for name, values in times.items()}
 
 
@@ -160,7 +160,7 @@ def main() -> int:
     report: dict[str, Any] = {
         "machine": platform.processor() or platform.machine(),
         "kernels": kernels,
-        "clock": "thread CPU time",
+        "clock": "process CPU time",
         "peak_gmacs": bench.peak_gmacs(kernels),
         "layers": bench_layers(bench, kernels),
         "models": {},
