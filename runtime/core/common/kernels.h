@@ -20,7 +20,11 @@
 /* Tokens of one tile: the unit of gating, of the MLP and of threads. A microcontroller build sets
  * a few; a CPU with caches wants the hidden layer of a tile to stay in its second level. */
 #ifndef TATVPR_TILE_TOKENS
+#if defined(TATVPR_X86)
+#define TATVPR_TILE_TOKENS 96 /* 1 MB of second-level cache and more: weights unpacked less often */
+#else
 #define TATVPR_TILE_TOKENS 64
+#endif
 #endif
 
 /* Tiles are made equal, then rounded up to a multiple of this: what the kernels take at once. */
@@ -55,6 +59,9 @@ typedef struct tatvpr_tile {
     uint16_t *index;   /* [T, list_stride] */
     int8_t *value;     /* [T, list_stride] */
     int32_t *count;    /* [T] */
+    /* Where select() may look first: the cut of the row before, in units of x; 0: nowhere. Only
+     * time depends on it. */
+    float hint;
 } tatvpr_tile;
 
 /* List entries of a row: room for padding and for a whole vector stored at the end. A build whose

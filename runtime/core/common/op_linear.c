@@ -163,6 +163,7 @@ static void size_tile(tatvpr_tile *tile, const plan *p, int32_t tokens) {
     tile->k_in = p->op->linear.k_in;
     tile->q_stride = q_stride(tile->k_in);
     tile->list_stride = TATVPR_LIST_STRIDE(tile->k_in);
+    tile->hint = 0.0f;
 }
 
 static void gate_tile(const plan *p, const float *x, int32_t tokens, workspace *w) {

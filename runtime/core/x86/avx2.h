@@ -6,8 +6,10 @@
  * missing outputs are code 1 (weight zero).
  *
  * Output n of a block: field f = n / 16 % 4 (bits 2f, 2f + 1) of byte
- * (n % 16 / 8) * 16 + (n / 64) * 8 + n % 8 in a block of 128, of byte n % 16 in a block of 64.
- * Interleaving two rows' bytes by lanes then gives 16 neighbouring outputs an instruction.
+ * (n % 8 / 4) * 16 + (n / 64) * 8 + (n % 16 / 8) * 4 + n % 4 in a block of 128, of byte
+ * (n % 8 / 4) * 8 + (n % 16 / 8) * 4 + n % 4 in a block of 64. Interleaving two rows' bytes by
+ * lanes gives 16 neighbouring outputs an instruction, which widen by lanes to 0-7 and 8-15;
+ * interleaving four rows' bytes gives 0-7 and 8-15 at once.
  */
 #ifndef TATVPR_AVX2_H
 #define TATVPR_AVX2_H

@@ -128,7 +128,7 @@ static inline __m256i two(const int16_t *p) {
 typedef struct scaling {
     __m256 s_k;
     __m256 root;
-    int exact; /* the root is a power of two: it has been taken into s_k, which gives the same bits */
+    int exact; /* the root, a power of two, has been taken into s_k, which gives the same bits */
 } scaling;
 
 static scaling scaling_by(float s_k, float root) {
@@ -198,8 +198,12 @@ static inline void exp_127(__m256 *x /* [8], overwritten */, __m256i *e /* [8] *
         y[i] = _mm256_sub_ps(shifted[i], magic);
     }
     TATVPR_TOGETHER(y);
-    TATVPR_EIGHT(i) x[i] = _mm256_sub_ps(x[i], _mm256_mul_ps(y[i], _mm256_set1_ps(TATVPR_LN2_HIGH)));
-    TATVPR_EIGHT(i) x[i] = _mm256_sub_ps(x[i], _mm256_mul_ps(y[i], _mm256_set1_ps(TATVPR_LN2_LOW)));
+    TATVPR_EIGHT(i) {
+        x[i] = _mm256_sub_ps(x[i], _mm256_mul_ps(y[i], _mm256_set1_ps(TATVPR_LN2_HIGH)));
+    }
+    TATVPR_EIGHT(i) {
+        x[i] = _mm256_sub_ps(x[i], _mm256_mul_ps(y[i], _mm256_set1_ps(TATVPR_LN2_LOW)));
+    }
     TATVPR_EIGHT(i) y[i] = _mm256_mul_ps(x[i], _mm256_set1_ps(c[0]));
     for (int j = 1; j < 5; j++) {
         TATVPR_EIGHT(i) y[i] = _mm256_mul_ps(_mm256_add_ps(y[i], _mm256_set1_ps(c[j])), x[i]);

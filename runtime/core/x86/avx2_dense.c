@@ -3,34 +3,41 @@
  * sixteen outputs at a time, 12 accumulators in registers.
  *
  * A 16-bit lane grows by at most 2 * 2 * 127 a step of four channels: 64 steps fit, then lanes are
- * widened. The codes are w + 1: the token's sum of activations is taken off at the end.
+ * widened; not where the activations themselves are small enough for the whole row, as they are as
+ * a rule. The codes are w + 1: the token's sum of activations is taken off at the end.
  */
 #include "avx2.h"
 
-enum { STEPS = 64 };
+enum { STEPS = 64, UNROLL = 4 };
 
-/* 64 outputs of a block to four panels of 16 outputs: [4][rows / 4][64 bytes]. */
-static void unpack(const uint8_t *rows, int32_t stride, int32_t upper, int32_t k_rows,
-                   uint8_t *panel) {
+/* Quads of a row, rounded up to what the loops take at once: activations beyond K are zero. */
+static int32_t quads_of(int32_t k_in) {
+    return (k_in + 4 * UNROLL - 1) / (4 * UNROLL) * UNROLL;
+}
+
+/* 64 outputs of a block to four panels of 16 outputs: [4][quads][64 bytes]. */
+static inline void unpack(const uint8_t *rows, int32_t stride, int upper, int32_t k_rows,
+                          uint8_t *panel) {
     const __m256i mask = _mm256_set1_epi8(3);
-    const ptrdiff_t field_bytes = (ptrdiff_t)k_rows / 4 * 64;
+    const ptrdiff_t field_bytes = (ptrdiff_t)quads_of(k_rows) * 64;
     for (int32_t k = 0; k < k_rows; k += 4, rows += 4 * stride, panel += 64) {
         __m256i r[4];
         for (int i = 0; i < 4; i++) {
             if (stride == 32) {
                 r[i] = _mm256_load_si256((const __m256i *)(const void *)(rows + 32 * i));
-            } else { /* 16 bytes: outputs 0-7 to the low lane, 8-15 to the high one */
+            } else { /* 16 bytes: eight to each lane */
                 r[i] = _mm256_permute4x64_epi64(
                     _mm256_castsi128_si256(
                         _mm_load_si128((const __m128i *)(const void *)(rows + 16 * i))),
                     0x50);
             }
-            r[i] = upper ? _mm256_srli_si256(r[i], 8) : r[i];
         }
-        const __m256i ab = _mm256_unpacklo_epi8(r[0], r[1]);
-        const __m256i cd = _mm256_unpacklo_epi8(r[2], r[3]);
-        const __m256i low = _mm256_unpacklo_epi16(ab, cd);  /* outputs 0-3 and 8-11 */
-        const __m256i high = _mm256_unpackhi_epi16(ab, cd); /* outputs 4-7 and 12-15 */
+        const __m256i ab =
+            upper ? _mm256_unpackhi_epi8(r[0], r[1]) : _mm256_unpacklo_epi8(r[0], r[1]);
+        const __m256i cd =
+            upper ? _mm256_unpackhi_epi8(r[2], r[3]) : _mm256_unpacklo_epi8(r[2], r[3]);
+        const __m256i low = _mm256_unpacklo_epi16(ab, cd);  /* outputs 0-7 */
+        const __m256i high = _mm256_unpackhi_epi16(ab, cd); /* outputs 8-15 */
         for (int f = 0; f < 4; f++) {
             uint8_t *to = panel + f * field_bytes;
             _mm256_store_si256((__m256i *)(void *)to,
@@ -41,61 +48,13 @@ static void unpack(const uint8_t *rows, int32_t stride, int32_t upper, int32_t k
     }
 }
 
-/* One token, four channels, sixteen outputs. Written in assembly because compilers otherwise hoist
- * the broadcasts and spill accumulators: 12 accumulators, two weights and two temporaries are all
- * sixteen registers. */
-#define STEP(t)                                                                          \
-    __asm__("vpbroadcastd %[q], %[x]\n\t"                                                \
-            "vpmaddubsw %[x], %[w0], %[y]\n\t"                                           \
-            "vpmaddubsw %[x], %[w1], %[x]\n\t"                                           \
-            "vpaddw %[y], %[a], %[a]\n\t"                                                \
-            "vpaddw %[x], %[b], %[b]"                                                    \
-            : [a] "+x"(a##t), [b] "+x"(b##t), [x] "=&x"(x), [y] "=&x"(y)                 \
-            : [w0] "x"(w0), [w1] "x"(w1), [q] "m"(*(const int32_t *)(const void *)(q##t + i)));
-
-#define CLEAR(t)                          \
-    const int8_t *q##t = q + (t) * stride;  \
-    __m256i a##t = _mm256_setzero_si256(); \
-    __m256i b##t = _mm256_setzero_si256();
-
-#define WIDEN(t)                                                             \
-    acc[2 * (t)] = _mm256_add_epi32(first == 0 ? zero : acc[2 * (t)],        \
-                                    _mm256_madd_epi16(a##t, ones));          \
-    acc[2 * (t) + 1] = _mm256_add_epi32(first == 0 ? zero : acc[2 * (t) + 1], \
-                                        _mm256_madd_epi16(b##t, ones));
-
-/* `count` tokens by 16 outputs: acc[2 t] is outputs 0-3 and 8-11, acc[2 t + 1] the others. */
-#define KERNEL(name, EACH)                                                                \
-    static void name(const int8_t *q, ptrdiff_t stride, const uint8_t *panel, int32_t quads, \
-                     __m256i *acc) {                                                      \
-        const __m256i ones = _mm256_set1_epi16(1);                                        \
-        const __m256i zero = _mm256_setzero_si256();                                      \
-        for (int32_t first = 0; first < quads; first += STEPS) {                          \
-            const int32_t end = tatvpr_min_i32(first + STEPS, quads);                     \
-            EACH(CLEAR)                                                                   \
-            for (ptrdiff_t i = 4 * (ptrdiff_t)first; i < 4 * (ptrdiff_t)end; i += 4) {    \
-                const __m256i *w = (const __m256i *)(const void *)(panel + 16 * i);       \
-                const __m256i w0 = _mm256_load_si256(w);                                  \
-                const __m256i w1 = _mm256_load_si256(w + 1);                              \
-                __m256i x;                                                                \
-                __m256i y;                                                                \
-                EACH(STEP)                                                                \
-            }                                                                             \
-            EACH(WIDEN)                                                                   \
-        }                                                                                 \
-    }
-
-#define EACH6(M) M(0) M(1) M(2) M(3) M(4) M(5)
-#define EACH4(M) M(0) M(1) M(2) M(3)
-#define EACH1(M) M(0)
-KERNEL(six_tokens, EACH6)
-KERNEL(four_tokens, EACH4)
-KERNEL(one_token, EACH1)
-
-/* A job's 16 columns: what the epilogue needs of them, once. */
+/* Sixteen columns of a job: what the epilogue needs of them. */
 typedef struct columns {
-    const tatvpr_matmul *job;
-    int32_t first;
+    const float *s;
+    const int32_t *sum;
+    const float *residual; /* at the first column, or null */
+    float *y;              /* likewise */
+    ptrdiff_t y_stride;
     int32_t count; /* 1 to 16 */
     __m256 scale[2];
     __m256 bias[2];
@@ -105,8 +64,11 @@ static columns begin_columns(const tatvpr_matmul *job, int32_t first) {
     columns c;
     float scale[16];
     float bias[16];
-    c.job = job;
-    c.first = first;
+    c.s = job->tile->s;
+    c.sum = job->tile->sum;
+    c.residual = job->residual == NULL ? NULL : job->residual + first;
+    c.y = job->y + first;
+    c.y_stride = job->y_stride;
     c.count = tatvpr_min_i32(16, job->op->n_out - first);
     for (int32_t i = 0; i < 16; i++) {
         const int32_t n = first + tatvpr_min_i32(i, c.count - 1);
@@ -120,77 +82,202 @@ static columns begin_columns(const tatvpr_matmul *job, int32_t first) {
     return c;
 }
 
-static inline __m256 epilogue(__m256i acc, __m256 s, __m256 scale, __m256 bias) {
-    const __m256 v = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(acc), s), scale);
-    return _mm256_add_ps(v, bias);
+static inline __m256 epilogue(__m256i acc, __m256i sum, __m256 s, __m256 scale, __m256 bias) {
+    const __m256 v = _mm256_cvtepi32_ps(_mm256_sub_epi32(acc, sum));
+    return _mm256_add_ps(_mm256_mul_ps(_mm256_mul_ps(v, s), scale), bias);
 }
 
-/* y = (acc * s) * scale + bias [+ residual] of one token. */
-static inline void write(const columns *c, int32_t t, const __m256i *acc) {
-    const tatvpr_matmul *job = c->job;
-    const __m256i sum = _mm256_set1_epi32(job->tile->sum[t]);
-    const __m256 s = _mm256_set1_ps(job->tile->s[t]);
-    const __m256i even = _mm256_sub_epi32(acc[0], sum);
-    const __m256i odd = _mm256_sub_epi32(acc[1], sum);
-    __m256 low =
-        epilogue(_mm256_permute2x128_si256(even, odd, 0x20), s, c->scale[0], c->bias[0]);
-    __m256 high =
-        epilogue(_mm256_permute2x128_si256(even, odd, 0x31), s, c->scale[1], c->bias[1]);
-    const ptrdiff_t at = (ptrdiff_t)t * job->y_stride + c->first;
+/* y = (acc * s) * scale + bias [+ residual] of `tokens` tokens from number `token` on; acc[2 t] is
+ * outputs 0-7, acc[2 t + 1] the others. */
+static inline void write(const columns *c, int32_t token, int32_t tokens, const __m256i *acc) {
+    const float *s = c->s + token;
+    const int32_t *sum = c->sum + token;
+    const ptrdiff_t stride = c->y_stride;
+    const float *residual = c->residual == NULL ? NULL : c->residual + token * stride;
+    float *y = c->y + token * stride;
+    __m256 v[12];
+    for (int32_t t = 0; t < tokens; t++) {
+        const __m256i sums = _mm256_set1_epi32(sum[t]);
+        const __m256 ss = _mm256_set1_ps(s[t]);
+        v[2 * t] = epilogue(acc[2 * t], sums, ss, c->scale[0], c->bias[0]);
+        v[2 * t + 1] = epilogue(acc[2 * t + 1], sums, ss, c->scale[1], c->bias[1]);
+    }
     if (c->count == 16) {
-        if (job->residual != NULL) {
-            low = _mm256_add_ps(_mm256_loadu_ps(job->residual + at), low);
-            high = _mm256_add_ps(_mm256_loadu_ps(job->residual + at + 8), high);
+        for (int32_t t = 0; residual != NULL && t < tokens; t++) {
+            v[2 * t] = _mm256_add_ps(_mm256_loadu_ps(residual + t * stride), v[2 * t]);
+            v[2 * t + 1] = _mm256_add_ps(_mm256_loadu_ps(residual + t * stride + 8), v[2 * t + 1]);
         }
-        _mm256_storeu_ps(job->y + at, low);
-        _mm256_storeu_ps(job->y + at + 8, high);
+        for (int32_t t = 0; t < tokens; t++) {
+            _mm256_storeu_ps(y + t * stride, v[2 * t]);
+            _mm256_storeu_ps(y + t * stride + 8, v[2 * t + 1]);
+        }
         return;
     }
-    float v[16];
-    _mm256_storeu_ps(v, low);
-    _mm256_storeu_ps(v + 8, high);
-    for (int32_t i = 0; i < c->count; i++) {
-        job->y[at + i] = job->residual != NULL ? job->residual[at + i] + v[i] : v[i];
+    for (int32_t t = 0; t < tokens; t++) {
+        float lanes[16];
+        _mm256_storeu_ps(lanes, v[2 * t]);
+        _mm256_storeu_ps(lanes + 8, v[2 * t + 1]);
+        for (int32_t i = 0; i < c->count; i++) {
+            y[t * stride + i] =
+                residual != NULL ? residual[t * stride + i] + lanes[i] : lanes[i];
+        }
     }
+}
+
+/* Quad number D after q and w: one token at Q, four channels, sixteen outputs. The loops are written
+ * in assembly because compilers otherwise spill accumulators: 12 accumulators, two weights and two
+ * temporaries are all sixteen registers. */
+#define STEP(D, Q, T)                                 \
+    "vpbroadcastd 4*" #D Q ", %[x]\n\t"               \
+    "vpmaddubsw %[x], %[w0], %[y]\n\t"                \
+    "vpmaddubsw %[x], %[w1], %[x]\n\t"                \
+    "vpaddw %[y], %[a" #T "], %[a" #T "]\n\t"         \
+    "vpaddw %[x], %[b" #T "], %[b" #T "]\n\t"
+#define CLEAR(D, Q, T)                                \
+    "vpxor %[a" #T "], %[a" #T "], %[a" #T "]\n\t"    \
+    "vpxor %[b" #T "], %[b" #T "], %[b" #T "]\n\t"
+
+/* Rows 0-2 lie `stride` bytes apart from q on, rows 3-5 from r on. */
+#define TOKENS1(M, D) M(D, "(%[q])", 0)
+#define TOKENS4(M, D) \
+    TOKENS1(M, D) M(D, "(%[q],%[stride])", 1) M(D, "(%[q],%[stride],2)", 2) M(D, "(%[r])", 3)
+#define TOKENS6(M, D) \
+    TOKENS4(M, D) M(D, "(%[r],%[stride])", 4) M(D, "(%[r],%[stride],2)", 5)
+#define OUT(T) [a##T] "=&x"(acc[2 * (T)]), [b##T] "=&x"(acc[2 * (T) + 1])
+#define OUT1 OUT(0)
+#define OUT4 OUT(0), OUT(1), OUT(2), OUT(3)
+#define OUT6 OUT4, OUT(4), OUT(5)
+
+#define QUAD(count, D)                    \
+    "vmovdqa 64*" #D "(%[w]), %[w0]\n\t"    \
+    "vmovdqa 64*" #D "+32(%[w]), %[w1]\n\t" \
+    TOKENS##count(STEP, D)
+
+/* Sums of 16 bits of `count` tokens by the panel's bytes up to `end`, UNROLL quads a round. */
+#define SUMS(count)                                                                      \
+    __asm__ volatile(TOKENS##count(CLEAR, 0)                                             \
+            "1:\n\t"                                                                     \
+            QUAD(count, 0) QUAD(count, 1) QUAD(count, 2) QUAD(count, 3)                  \
+            "add $4*4, %[q]\n\t"                                                         \
+            "add $4*4, %[r]\n\t"                                                         \
+            "add $64*4, %[w]\n\t"                                                        \
+            "cmp %[end], %[w]\n\t"                                                       \
+            "jb 1b"                                                                      \
+            : OUT##count, [w0] "=&x"(w0), [w1] "=&x"(w1), [x] "=&x"(x), [y] "=&x"(y),    \
+              [q] "+r"(q), [r] "+r"(r), [w] "+r"(w)                                      \
+            : [stride] "r"(stride), [end] "r"(end)                                       \
+            : "cc", "memory")
+
+/* `count` tokens from number `token` on by 16 outputs, widened every `steps` quads. */
+#define KERNEL(name, count)                                                                  \
+    static void name(const tatvpr_tile *tile, const columns *c, int32_t token,               \
+                     const uint8_t *panel, int32_t quads, int32_t steps) {                   \
+        const ptrdiff_t stride = tile->q_stride;                                             \
+        const int8_t *q = tile->q + (ptrdiff_t)token * stride;                               \
+        const int8_t *r = (count) > 3 ? q + 3 * stride : q;                                  \
+        const uint8_t *w = panel;                                                            \
+        const uint8_t *const stop = panel + (ptrdiff_t)quads * 64;                           \
+        __m256i acc[2 * (count)], w0, w1, x, y;                                              \
+        if (steps >= quads) {                                                                \
+            const uint8_t *const end = stop;                                                 \
+            SUMS(count);                                                                     \
+            for (int32_t j = 0; j < 2 * (count); j++) {                                      \
+                acc[j] = widen(acc[j]);                                                      \
+            }                                                                                \
+            write(c, token, count, acc);                                                     \
+            return;                                                                          \
+        }                                                                                    \
+        __m256i wide[2 * (count)];                                                           \
+        for (int32_t j = 0; j < 2 * (count); j++) {                                          \
+            wide[j] = _mm256_setzero_si256();                                                \
+        }                                                                                    \
+        while (w < stop) {                                                                   \
+            const ptrdiff_t left = stop - w;                                                 \
+            const uint8_t *const end = left > 64 * (ptrdiff_t)steps ? w + 64 * steps : stop; \
+            SUMS(count);                                                                     \
+            for (int32_t j = 0; j < 2 * (count); j++) {                                      \
+                wide[j] = _mm256_add_epi32(wide[j], widen(acc[j]));                          \
+            }                                                                                \
+        }                                                                                    \
+        write(c, token, count, wide);                                                        \
+    }
+
+static inline __m256i widen(__m256i sums) {
+    return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+}
+
+KERNEL(six_tokens, 6)
+KERNEL(four_tokens, 4)
+KERNEL(one_token, 1)
+
+/* How many quads 16-bit lanes can add before they must be widened: all of them where, for every
+ * token, twice the sum of |q| over a lane's channels (two of every four) fits. */
+static int32_t steps_of(const tatvpr_tile *tile) {
+    const int32_t quads = quads_of(tile->k_in);
+    if (quads <= STEPS || tile->k_in > 4096) { /* the sums here have 16 bits too */
+        return STEPS;
+    }
+    const __m256i ones = _mm256_set1_epi8(1);
+    __m256i most = _mm256_setzero_si256();
+    for (int32_t t = 0; t < tile->tokens; t++) {
+        const int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
+        __m256i sums = _mm256_setzero_si256();
+        for (int32_t i = 0; i < tile->k_in; i += 32) {
+            const __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(q + i));
+            sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(_mm256_abs_epi8(v), ones));
+        }
+        /* Each half: eight sums of even (or odd) lanes, added across the register. */
+        __m256i even = _mm256_and_si256(sums, _mm256_set1_epi32(0xFFFF));
+        __m256i odd = _mm256_srli_epi32(sums, 16);
+        __m256i both = _mm256_hadd_epi32(even, odd);
+        both = _mm256_add_epi32(both, _mm256_shuffle_epi32(both, 0xB1));
+        both = _mm256_add_epi32(both, _mm256_permute2x128_si256(both, both, 0x01));
+        most = _mm256_max_epi32(most, both);
+    }
+    int32_t lanes[8];
+    _mm256_storeu_si256((__m256i *)(void *)lanes, most);
+    const int32_t largest = tatvpr_max_i32(lanes[0], lanes[2]);
+    return 2 * largest <= INT16_MAX ? quads : STEPS;
 }
 
 static void sixteen_outputs(const tatvpr_matmul *job, const uint8_t *panel, int32_t quads,
-                            int32_t first) {
-    const tatvpr_tile *tile = job->tile;
-    const ptrdiff_t stride = tile->q_stride;
+                            int32_t steps, int32_t first) {
+    const int32_t tokens = job->tile->tokens;
     const columns c = begin_columns(job, first);
-    for (int32_t t = 0; t < tile->tokens;) {
-        const int8_t *q = tile->q + (ptrdiff_t)t * stride;
-        const int32_t left = tile->tokens - t;
-        __m256i acc[12];
-        int32_t count = 1;
+    for (int32_t t = 0; t < tokens;) {
+        const int32_t left = tokens - t;
         if (left >= 6 && left != 8) { /* 8 = 4 + 4 beats 6 + 1 + 1 */
-            count = 6;
-            six_tokens(q, stride, panel, quads, acc);
+            six_tokens(job->tile, &c, t, panel, quads, steps);
+            t += 6;
         } else if (left >= 4) {
-            count = 4;
-            four_tokens(q, stride, panel, quads, acc);
+            four_tokens(job->tile, &c, t, panel, quads, steps);
+            t += 4;
         } else {
-            one_token(q, stride, panel, quads, acc);
+            one_token(job->tile, &c, t, panel, quads, steps);
+            t += 1;
         }
-        for (int32_t i = 0; i < count; i++) {
-            write(&c, t + i, acc + 2 * i);
-        }
-        t += count;
     }
 }
 
 void tatvpr_avx2_dense(const tatvpr_matmul *job) {
     const int32_t n_out = job->op->n_out;
     const int32_t k_rows = tatvpr_avx2_rows(job->op->k_in);
+    const int32_t quads = quads_of(job->op->k_in);
+    const int32_t steps = steps_of(job->tile);
     int32_t half = 0;
     const int32_t blocks = tatvpr_avx2_blocks(n_out, &half);
     for (int32_t first = 0; first < n_out; first += 64) {
         const int32_t block = first / 128;
         const uint8_t *rows = job->weight + (ptrdiff_t)block * k_rows * 32;
-        unpack(rows, block < blocks ? 32 : 16, first % 128 != 0, k_rows, job->panel);
+        if (block >= blocks) {
+            unpack(rows, 16, 0, k_rows, job->panel);
+        } else if (first % 128 == 0) {
+            unpack(rows, 32, 0, k_rows, job->panel);
+        } else {
+            unpack(rows, 32, 1, k_rows, job->panel);
+        }
         for (int32_t f = 0; f < 4 && first + 16 * f < n_out; f++) {
-            sixteen_outputs(job, job->panel + (ptrdiff_t)f * k_rows / 4 * 64, k_rows / 4,
+            sixteen_outputs(job, job->panel + (ptrdiff_t)f * quads * 64, quads, steps,
                             first + 16 * f);
         }
     }

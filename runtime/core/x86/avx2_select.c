@@ -1,5 +1,6 @@
-/* AVX2: the gate's choice. A threshold is found bit by bit with compare-and-count over the whole
- * row; ties at the threshold go to the lower index; kept channels are compressed by table. */
+/* AVX2: the gate's choice. A threshold is found by comparing and counting over the whole row, four
+ * candidates at a time, around the row before's at first; ties at the threshold go to the lower
+ * index; kept channels are compressed by table. */
 #include "avx2.h"
 #include "../common/compress_table.h"
 
@@ -53,27 +54,33 @@ static inline list_end append_8(list_end end, const int8_t *q, __m128i first, ui
     return end;
 }
 
-/* Channels `base` .. `base` + 31: those of `mask` stay in q and, if `list`, join the list. Answers
- * the kept values' sums by fours. */
-static inline __m256i keep_32(int8_t *q, int32_t base, uint32_t mask, int32_t list,
-                              list_end *end) {
-    const __m256i kept = _mm256_and_si256(load(q + base), spread_bits(mask));
-    _mm256_storeu_si256((__m256i *)(void *)(q + base), kept);
-    if (list) {
-        const __m256i zero = _mm256_cmpeq_epi8(kept, _mm256_setzero_si256());
-        const uint32_t some = ~(uint32_t)_mm256_movemask_epi8(zero);
-        const __m128i eight = _mm_set1_epi16(8);
-        __m128i first = _mm_set1_epi16((int16_t)base);
-        list_end e = *end;
-        e = append_8(e, q + base, first, some & 255u);
-        first = _mm_add_epi16(first, eight);
-        e = append_8(e, q + base + 8, first, some >> 8 & 255u);
-        first = _mm_add_epi16(first, eight);
-        e = append_8(e, q + base + 16, first, some >> 16 & 255u);
-        first = _mm_add_epi16(first, eight);
-        *end = append_8(e, q + base + 24, first, some >> 24);
-    }
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), kept);
+/* Channels `base` .. `base` + 31 of q stay where `kept` is set. */
+static inline __m256i keep_32(int8_t *q, int32_t base, __m256i kept) {
+    const __m256i v = _mm256_and_si256(load(q + base), kept);
+    _mm256_storeu_si256((__m256i *)(void *)(q + base), v);
+    return v;
+}
+
+/* Those of `mask` join the list. */
+static inline list_end list_32(const int8_t *q, int32_t base, uint32_t mask, list_end end) {
+    const __m128i eight = _mm_set1_epi16(8);
+    __m128i first = _mm_set1_epi16((int16_t)base);
+    end = append_8(end, q + base, first, mask & 255u);
+    first = _mm_add_epi16(first, eight);
+    end = append_8(end, q + base + 8, first, mask >> 8 & 255u);
+    first = _mm_add_epi16(first, eight);
+    end = append_8(end, q + base + 16, first, mask >> 16 & 255u);
+    first = _mm_add_epi16(first, eight);
+    return append_8(end, q + base + 24, first, mask >> 24);
+}
+
+static inline uint32_t nonzero(__m256i v) {
+    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(v, _mm256_setzero_si256()));
+}
+
+/* Sums by fours. */
+static inline __m256i sum_32(__m256i v) {
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), v);
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
@@ -101,48 +108,105 @@ static void finish(tatvpr_tile *tile, int32_t t, int32_t list, list_end end, __m
 
 /* ---- single channels */
 
-/* How many of the magnitudes are above `bound`. Counters are bytes: at most 128 each. */
-static inline int32_t count_above(const uint8_t *a, int32_t padded, int32_t bound) {
-    const __m256i limit = _mm256_set1_epi8((int8_t)bound);
-    __m256i c0 = _mm256_setzero_si256();
-    __m256i c1 = c0;
-    int32_t i = 0;
-    for (; i + 128 <= padded; i += 128) {
-        c0 = _mm256_sub_epi8(c0, _mm256_cmpgt_epi8(load(a + i), limit));
-        c1 = _mm256_sub_epi8(c1, _mm256_cmpgt_epi8(load(a + i + 32), limit));
-        c0 = _mm256_sub_epi8(c0, _mm256_cmpgt_epi8(load(a + i + 64), limit));
-        c1 = _mm256_sub_epi8(c1, _mm256_cmpgt_epi8(load(a + i + 96), limit));
+enum { CANDIDATES = 4 };
+
+/* How many of the magnitudes reach first, first + step, ...: four counts of 16 bits. With `q`, the
+ * magnitudes are written on the way. */
+static inline uint64_t count_reaching(const int8_t *q, uint8_t *magnitude, int32_t padded,
+                                      int32_t first, int32_t step) {
+    __m256i limits[CANDIDATES], counts[CANDIDATES];
+    for (int32_t j = 0; j < CANDIDATES; j++) { /* a >= b is a > b - 1; nothing is above 127 */
+        limits[j] = _mm256_set1_epi8((int8_t)tatvpr_min_i32(first + j * step - 1, 127));
+        counts[j] = _mm256_setzero_si256();
     }
-    for (; i < padded; i += 32) {
-        c0 = _mm256_sub_epi8(c0, _mm256_cmpgt_epi8(load(a + i), limit));
+    for (int32_t i = 0; i < padded; i += 32) { /* byte counters: at most 128 */
+        const __m256i a = q != NULL ? _mm256_abs_epi8(load(q + i)) : load(magnitude + i);
+        if (q != NULL) {
+            _mm256_store_si256((__m256i *)(void *)(magnitude + i), a);
+        }
+        for (int32_t j = 0; j < CANDIDATES; j++) {
+            counts[j] = _mm256_sub_epi8(counts[j], _mm256_cmpgt_epi8(a, limits[j]));
+        }
     }
     const __m256i zero = _mm256_setzero_si256();
-    return tatvpr_sum_epi32(_mm256_add_epi32(_mm256_sad_epu8(c0, zero), _mm256_sad_epu8(c1, zero)));
+    __m256i all = _mm256_sad_epu8(counts[0], zero);
+    all = _mm256_add_epi64(all, _mm256_slli_epi64(_mm256_sad_epu8(counts[1], zero), 16));
+    all = _mm256_add_epi64(all, _mm256_slli_epi64(_mm256_sad_epu8(counts[2], zero), 32));
+    all = _mm256_add_epi64(all, _mm256_slli_epi64(_mm256_sad_epu8(counts[3], zero), 48));
+    __m128i two = _mm_add_epi64(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    two = _mm_add_epi64(two, _mm_unpackhi_epi64(two, two));
+    return (uint64_t)_mm_cvtsi128_si64(two);
+}
+
+typedef struct cut {
+    int32_t least; /* the largest magnitude that at least `keep` channels reach */
+    int32_t above; /* how many lie above it */
+} cut;
+
+static cut find_cut(const int8_t *q, uint8_t *magnitude, int32_t padded, int32_t keep,
+                    int32_t guess) {
+    enum { SPREAD = 4 };
+    int32_t low = 0; /* reached by `keep` channels */
+    int32_t high = 128; /* not reached by them, but by `above` */
+    int32_t above = 0;
+    int32_t step = guess > 0 ? SPREAD : (high - low + CANDIDATES) / (CANDIDATES + 1);
+    int32_t first = guess > 0 ? tatvpr_max_i32(guess - SPREAD * 3 / 2, 1) : step;
+    uint64_t counts = count_reaching(q, magnitude, padded, first, step);
+    for (;;) {
+        for (int32_t j = 0; j < CANDIDATES; j++, counts >>= 16) {
+            const int32_t count = (int32_t)(counts & 0xFFFFu);
+            const int32_t value = first + j * step;
+            if (count >= keep) {
+                low = value; /* values rise, and are below `high` while counts suffice */
+            } else if (value < high) {
+                high = value;
+                above = count;
+            }
+        }
+        if (high - low <= 1) {
+            const cut found = {low, above};
+            return found;
+        }
+        step = (high - low + CANDIDATES) / (CANDIDATES + 1);
+        first = low + step;
+        counts = count_reaching(NULL, magnitude, padded, first, step);
+    }
+}
+
+/* What the row before says about this one's cut. */
+static int32_t guess_of(const tatvpr_tile *tile, int32_t t) {
+    const float cut = tile->hint / tile->s[t];
+    return cut > 0.0f && cut < 127.0f ? (int32_t)(cut + 0.5f) : 0;
 }
 
 static void select_channels(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t list) {
     uint8_t magnitude[MOST_CHANNELS] __attribute__((aligned(32)));
     const int32_t padded = (tile->k_in + 31) / 32 * 32;
     int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
-    for (int32_t i = 0; i < padded; i += 32) {
-        _mm256_store_si256((__m256i *)(void *)(magnitude + i), _mm256_abs_epi8(load(q + i)));
-    }
-    int32_t least = 0; /* the largest threshold that at least `keep` channels reach */
-    for (int32_t bit = 64; bit > 0; bit /= 2) {
-        const int32_t reached = count_above(magnitude, padded, least + bit - 1);
-        least += reached >= keep ? bit : 0;
-    }
-    /* With least = 0 the padding would tie; it comes last, and is zero whether kept or not. */
-    int32_t ties = keep - count_above(magnitude, padded, least);
-    const __m256i bound = _mm256_set1_epi8((int8_t)least);
+    const cut at = find_cut(q, magnitude, padded, keep, guess_of(tile, t));
+    tile->hint = (float)at.least * tile->s[t];
+    int32_t ties = keep - at.above; /* at least one: of those at the cut, the first ones stay */
+    const __m256i least = _mm256_set1_epi8((int8_t)at.least);
+    __m256i bound = _mm256_set1_epi8((int8_t)(at.least - 1));
     list_end end = begin_list(tile, t, list);
     __m256i sums = _mm256_setzero_si256();
     for (int32_t i = 0; i < padded; i += 32) {
         const __m256i a = load(magnitude + i);
-        const uint32_t above = (uint32_t)_mm256_movemask_epi8(_mm256_cmpgt_epi8(a, bound));
-        const uint32_t equal = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(a, bound));
-        const uint32_t mask = above | first_ties(equal, &ties);
-        sums = _mm256_add_epi32(sums, keep_32(q, i, mask, list, &end));
+        __m256i kept = _mm256_cmpgt_epi8(a, bound);
+        if (ties > 0) {
+            const uint32_t equal = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(a, least));
+            const uint32_t first = first_ties(equal, &ties);
+            if (ties == 0) {
+                kept = _mm256_andnot_si256(spread_bits(equal ^ first), kept);
+                bound = least;
+            }
+        }
+        const __m256i v = keep_32(q, i, kept);
+        sums = _mm256_add_epi32(sums, sum_32(v));
+        if (list) { /* where the cut is 0, zeros are kept, but not listed */
+            const uint32_t mask = (uint32_t)_mm256_movemask_epi8(kept);
+            end = list_32(q, i, at.least > 0 ? mask : nonzero(v), end);
+        }
     }
     finish(tile, t, list, end, sums);
 }
@@ -198,7 +262,9 @@ static void select_fours(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t lis
         const __m256 equal = _mm256_castsi256_ps(_mm256_cmpeq_epi32(s, bound));
         const uint32_t first = first_ties((uint32_t)_mm256_movemask_ps(equal), &ties);
         const uint32_t mask = four_times((uint32_t)_mm256_movemask_ps(above) | first);
-        sums = _mm256_add_epi32(sums, keep_32(q, i, mask, list, &end));
+        const __m256i v = keep_32(q, i, spread_bits(mask));
+        sums = _mm256_add_epi32(sums, sum_32(v));
+        end = list ? list_32(q, i, nonzero(v), end) : end;
     }
     finish(tile, t, list, end, sums);
 }
@@ -208,7 +274,9 @@ static void keep_all(tatvpr_tile *tile, int32_t t, int32_t list) {
     list_end end = begin_list(tile, t, list);
     __m256i sums = _mm256_setzero_si256();
     for (int32_t i = 0; i < tile->k_in; i += 32) {
-        sums = _mm256_add_epi32(sums, keep_32(q, i, 0xFFFFFFFFu, list, &end));
+        const __m256i v = load(q + i);
+        sums = _mm256_add_epi32(sums, sum_32(v));
+        end = list ? list_32(q, i, nonzero(v), end) : end;
     }
     finish(tile, t, list, end, sums);
 }

@@ -54,13 +54,20 @@ typedef struct target {
     float *y;
 } target;
 
+/* Outputs 0-7 and 8-15 of 16 sums of 16 bits, with 32 bits. */
+static inline __m256i low_half(__m256i sums) {
+    return _mm256_srai_epi32(_mm256_unpacklo_epi16(sums, sums), 16);
+}
+static inline __m256i high_half(__m256i sums) {
+    return _mm256_srai_epi32(_mm256_unpackhi_epi16(sums, sums), 16);
+}
+
 /* 16 outputs from number 16 g on: y = (acc * s) * scale + bias [+ residual]. `wide` holds sums of
  * earlier rounds, or is null. */
 static inline void finish(const target *to, int32_t g, __m256i sums, const __m256i *wide) {
     for (int32_t h = 0; h < 2; h++) {
         const ptrdiff_t at = 16 * (ptrdiff_t)g + 8 * h;
-        __m256i acc = _mm256_cvtepi16_epi32(h == 0 ? _mm256_castsi256_si128(sums)
-                                                   : _mm256_extracti128_si256(sums, 1));
+        __m256i acc = h == 0 ? low_half(sums) : high_half(sums);
         if (wide != NULL) {
             acc = _mm256_add_epi32(acc, wide[2 * g + h]);
         }
@@ -76,8 +83,8 @@ static inline void finish(const target *to, int32_t g, __m256i sums, const __m25
 
 /* 16 sums of 16 bits onto 16 of 32 bits; `first` stores instead of adding. */
 static inline void widen(__m256i sums, __m256i *wide, int first) {
-    const __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(sums));
-    const __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(sums, 1));
+    const __m256i low = low_half(sums);
+    const __m256i high = high_half(sums);
     wide[0] = first ? low : _mm256_add_epi32(wide[0], low);
     wide[1] = first ? high : _mm256_add_epi32(wide[1], high);
 }

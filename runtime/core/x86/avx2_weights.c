@@ -41,9 +41,9 @@ void tatvpr_avx2_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_
         const int32_t stride = block < blocks ? 32 : 16;
         uint8_t *rows = prepared + (ptrdiff_t)block * k_rows * 32;
         for (int32_t byte = 0; byte < stride; byte++) {
-            const int32_t upper = byte / 8 % 2; /* in a row of 32 bytes: outputs 64 to 127 */
-            const int32_t lane = stride == 32 ? byte / 16 * 8 + byte % 8 : byte;
-            const int32_t n = block * 128 + (stride == 32 ? 64 * upper : 0) + lane;
+            const int32_t lane = byte / (stride / 2);
+            const int32_t upper = byte % (stride / 2) / 8; /* outputs 64 to 127 */
+            const int32_t n = block * 128 + 64 * upper + byte / 4 % 2 * 8 + lane * 4 + byte % 4;
             tatvpr_x86_write_four(op, stored, n, 16, rows + byte, stride);
         }
     }
