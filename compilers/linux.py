@@ -50,10 +50,6 @@ def llvm_target(board: Board) -> dict[str, object]:
     """TVM's target for the kernels that it compiles for a board."""
     if board.cpu.triple == NATIVE:
         return {"kind": "llvm"}
-    features = [f"+{name}" for name in board.cpu.features]
-    return {
-        "kind": "llvm",
-        "mtriple": board.cpu.triple,
-        "mcpu": board.cpu.llvm_cpu,
-        "mattr": features,
-    }
+    # The architecture's baseline, not the board's processor: one library runs on every CPU of the
+    # architecture, and the core asks the CPU before it takes a variant.
+    return {"kind": "llvm", "mtriple": board.cpu.triple, "mcpu": "generic"}
