@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tatvpr_edge.models.nn.config import ViTConfig
+from tatvpr_edge.models.nn.exact import gem, unit_length
 from tatvpr_edge.models.nn.layers import Gate, TernaryLayer
+from tatvpr_edge.spec.reference import GEM_CLAMP
 
 #: GeM clamps its input here, so that the cube root has a gradient.
-GEM_FLOOR = 1e-6
+GEM_FLOOR = GEM_CLAMP
 
 
 def _projection(backbone: ViTConfig, project: int | None) -> TernaryLayer | None:
@@ -48,7 +48,7 @@ class CLSHead(nn.Module):
         x = tokens[:, :1]
         if self.proj is not None:
             x = self.proj(x, gate)
-        return F.normalize(x[:, 0], dim=-1)
+        return unit_length(x[:, 0], self.training)
 
 
 class GeMHead(nn.Module):
@@ -72,8 +72,7 @@ class GeMHead(nn.Module):
 
     def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
         """``[B, T, D] -> [B, size]``."""
-        x = tokens[:, 1:].clamp_min(GEM_FLOOR)
-        x = torch.pow((x * x * x).mean(1, keepdim=True), 1.0 / 3.0)
+        x = gem(tokens[:, 1:], self.training)[:, None]
         if self.proj is not None:
             x = self.proj(x, gate)
-        return F.normalize(x[:, 0], dim=-1)
+        return unit_length(x[:, 0], self.training)

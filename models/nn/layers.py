@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tatvpr_edge.models.nn.config import ViTConfig
+from tatvpr_edge.models.nn.exact import LayerNorm, gelu
 from tatvpr_edge.models.nn.quant import (
     EXACT_FLOAT32,
     TernaryLinear,
@@ -147,12 +148,12 @@ class MLP(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.up = _layer(config, config.dim, config.mlp_dim)
-        self.norm = nn.LayerNorm(config.mlp_dim, eps=NORM_EPS) if config.mlp_norm else None
+        self.norm = LayerNorm(config.mlp_dim, eps=NORM_EPS) if config.mlp_norm else None
         self.down = _layer(config, config.mlp_dim, config.dim)
 
     def forward(self, x: Tensor, gate: Gate) -> Tensor:
         """``x [B, T, D] -> [B, T, D]``."""
-        hidden = F.gelu(self.up(x, gate))
+        hidden = gelu(self.up(x, gate), self.training)
         if self.norm is not None:
             hidden = self.norm(hidden)
         y: Tensor = self.down(hidden, gate)
@@ -164,9 +165,9 @@ class Block(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        self.norm1 = LayerNorm(config.dim, eps=NORM_EPS)
         self.attn = Attention(config)
-        self.norm2 = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        self.norm2 = LayerNorm(config.dim, eps=NORM_EPS)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tatvpr_edge.spec import floats
+from tatvpr_edge.models.nn.exact import exp32
 
 #: Sums of whole numbers are exact in float32 below this.
 EXACT_FLOAT32 = 2**24
@@ -111,8 +111,9 @@ def ternarise(weight: Tensor, rows: bool = False) -> tuple[Tensor, Tensor]:
     Returns:
         ``(w, delta)``: ``w`` of -1, 0 and 1 ``[N, K]``, ``delta`` ``[N]`` or ``[1]``.
     """
-    size = weight.abs()
-    delta = (size.mean(1) if rows else size.mean().reshape(1)) + 1e-5
+    # In float64, so that the bits of the scale do not depend on how threads divide the sum.
+    size = weight.abs().double()
+    delta = (size.mean(1) if rows else size.mean().reshape(1)).float() + 1e-5
     return torch.round(weight / delta[:, None]).clamp_(-1, 1), delta
 
 
@@ -164,20 +165,6 @@ class TernaryLinear(torch.autograd.Function):
         grad_w = torch.matmul((grad * s).flatten(0, -2).T, q.flatten(0, -2))
         grad_b = flat.sum(0) if ctx.has_bias else None
         return grad_x.to(ctx.kind), grad_w, grad_b, None, None, None, None, None
-
-
-def exp32(x: Tensor) -> Tensor:
-    """e^x for ``x <= 0``, the bits of :func:`tatvpr_edge.spec.floats.exp32`."""
-    clipped = x.clamp_min(float(floats.EXP_LOWEST))
-    n = torch.round(clipped * float(floats.LOG2_E))
-    r = (clipped - n * float(floats.LN2_HIGH)) - n * float(floats.LN2_LOW)
-    y = torch.full_like(r, float(floats.EXP_POLY[0]))
-    for coefficient in floats.EXP_POLY[1:]:
-        y = y * r + float(coefficient)
-    y = (y * (r * r) + r) + 1.0
-    powers = torch.pow(2.0, torch.arange(-126, 1, device=x.device, dtype=torch.float64)).float()
-    y = y * powers[(n + 126).long()]
-    return torch.where(x < float(floats.EXP_LOWEST), torch.zeros_like(y), y)
 
 
 def quant_attention(qkv: Tensor, heads: int, exact: bool) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tatvpr_edge.models.heads import build_head
 from tatvpr_edge.models.nn.config import ModelConfig, ViTConfig
+from tatvpr_edge.models.nn.exact import LayerNorm
 from tatvpr_edge.models.nn.layers import NORM_EPS, Block, Gate, PatchEmbed
 from tatvpr_edge.models.nn.quant import keep_tokens
 from tatvpr_edge.spec.errors import FrameError, UsageError
@@ -28,7 +29,7 @@ class ViT(nn.Module):
         self.cls_token = nn.Parameter(torch.empty(1, config.dim))
         self.pos_embed = nn.Parameter(torch.empty(config.tokens, config.dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(config.dim, eps=NORM_EPS)
+        self.norm = LayerNorm(config.dim, eps=NORM_EPS)
         nn.init.normal_(self.cls_token, std=0.02)
         nn.init.normal_(self.pos_embed, std=0.02)
 
