@@ -27,6 +27,7 @@ _COMMON = (
     "frame",
     "resize",
     "describe",
+    "gated_tile",
     "op_linear",
     "op_embed_attention",
     "op_float",
@@ -46,6 +47,7 @@ _AVX512 = (
     *("-O3", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
     *("-mavx512vbmi", "-mavx512vbmi2", "-mpopcnt"),
 )
+_AVX_VNNI = (*_AVX2, "-mavxvnni")
 _X86: dict[str, tuple[str, ...]] = {
     "cpu": (),
     "avx2_weights": _AVX2,
@@ -56,6 +58,9 @@ _X86: dict[str, tuple[str, ...]] = {
     "avx2_attention": _AVX2,
     "avx2_embed_search": _AVX2,
     "kernels_avx2": _AVX2,
+    "avx_vnni_dense": _AVX_VNNI,
+    "avx_vnni_attention": _AVX_VNNI,
+    "kernels_avx_vnni": _AVX2,
     "avx512_weights": _AVX512,
     "avx512_dense": _AVX512,
     "avx512_sparse": _AVX512,

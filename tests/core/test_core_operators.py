@@ -89,6 +89,31 @@ def test_gated_linear_equals_the_reference(native: Driver, case: LinearCase) -> 
 
 @given(
     seed=st.integers(0, 2**32 - 1),
+    t=st.sampled_from((1, 4, 8, 13)),
+    k_in=st.sampled_from((257, 384, 640, 1536, 4100)),
+    loud=st.sampled_from((0, 1, 2)),
+    k=st.sampled_from((1.0, 0.7, 0.3)),
+)
+def test_long_rows_equal_the_reference(
+    native: Driver, seed: int, t: int, k_in: int, loud: int, k: float
+) -> None:
+    """Rows whose sums fit 16 bits, and rows (one of them, or all) where they do not."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((t, k_in)).astype(np.float32)
+    w = rng.integers(-1, 2, (70, k_in)).astype(np.int8)
+    if loud:
+        x[: t if loud == 2 else 1] = 1.0
+        x[0] *= np.float32(rng.choice((-1, 1)))
+        w[:3] = rng.choice((-1, 1))
+    scale, bias = np.full(1, 0.5, np.float32), rng.standard_normal(70).astype(np.float32)
+    case = LinearCase(x, w, scale, bias, k)
+    expected = expected_linear(case)
+    for kernels in native.kernels:
+        same_bits(native.linear(kernels, case), expected)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
     t=st.sampled_from((1, 5, 65, 130)),
     dim=st.sampled_from((7, 16, 64, 96)),
     k=st.sampled_from((1.0, 0.4, 0.1)),

@@ -28,6 +28,7 @@ const tatvpr_kernels tatvpr_kernels_portable = {
 
 #if defined(__x86_64__) && defined(TATVPR_X86)
 extern const tatvpr_kernels tatvpr_kernels_avx512;
+extern const tatvpr_kernels tatvpr_kernels_avx_vnni;
 extern const tatvpr_kernels tatvpr_kernels_avx2; /* runtime/core/x86 */
 #endif
 #if defined(__aarch64__) && defined(TATVPR_AARCH64)
@@ -41,6 +42,7 @@ extern const tatvpr_kernels tatvpr_kernels_cortexm; /* runtime/core/cortexm */
 const tatvpr_kernels *const tatvpr_kernels_list[] = {
 #if defined(__x86_64__) && defined(TATVPR_X86)
     &tatvpr_kernels_avx512,
+    &tatvpr_kernels_avx_vnni,
     &tatvpr_kernels_avx2,
 #endif
 #if defined(__aarch64__) && defined(TATVPR_AARCH64)

@@ -1,6 +1,7 @@
 /* AVX2: QuantAttention, one head. Keys as 16-bit pairs, eight keys a register; values as bytes,
  * four tokens by eight elements a register; four queries by sixteen keys or elements at a time. */
 #include "avx2.h"
+#include "avx2_dot.h"
 
 #define LEAST_LOGIT (-3.0e38f)
 
@@ -145,16 +146,12 @@ static inline __m256 to_logits(__m256i dots, float s_q, const scaling *by) {
     return by->exact ? v : _mm256_div_ps(v, by->root);
 }
 
-/* One query by sixteen keys, two elements. Assembly here and in MIX, because compilers otherwise
- * delay the additions and spill. */
+/* One query by sixteen keys, two elements. */
 #define DOTS(i)                                                         \
     x = two(q + (i) * row);                                             \
-    __asm__("vpmaddwd %[k0], %[x], %[y]\n\t"                            \
-            "vpmaddwd %[k1], %[x], %[x]\n\t"                            \
-            "vpaddd %[y], %[a], %[a]\n\t"                               \
-            "vpaddd %[x], %[b], %[b]"                                   \
+    __asm__(TATVPR_DOTS_I16                                             \
             : [a] "+x"(a##i), [b] "+x"(b##i), [x] "+x"(x), [y] "=&x"(y) \
-            : [k0] "x"(k0), [k1] "x"(k1));
+            : [v0] "x"(k0), [v1] "x"(k1));
 
 /* Logits of four queries. */
 static void four_logits(const head *h, const float *s_q, float root) {
@@ -278,12 +275,7 @@ static void weigh_four(const head *h, float *totals /* [4] */) {
 /* One query's weights by sixteen elements of four tokens. */
 #define MIX(i)                                                          \
     x = two(e + (i) * (row / 2));                                       \
-    __asm__("vpmaddubsw %[v0], %[x], %[y]\n\t"                          \
-            "vpmaddubsw %[v1], %[x], %[x]\n\t"                          \
-            "vpmaddwd %[ones], %[y], %[y]\n\t"                          \
-            "vpmaddwd %[ones], %[x], %[x]\n\t"                          \
-            "vpaddd %[y], %[a], %[a]\n\t"                               \
-            "vpaddd %[x], %[b], %[b]"                                   \
+    __asm__(TATVPR_DOTS_U7                                              \
             : [a] "+x"(a##i), [b] "+x"(b##i), [x] "+x"(x), [y] "=&x"(y) \
             : [v0] "x"(v0), [v1] "x"(v1), [ones] "x"(ones));
 
@@ -327,7 +319,7 @@ static void write_eight(const head *h, const tatvpr_head_job *job, int32_t token
     }
 }
 
-void tatvpr_avx2_attention(const tatvpr_head_job *job) {
+void TATVPR_VEX(attention)(const tatvpr_head_job *job) {
     head h;
     take_scratch(&h, job);
     pack_keys_and_values(&h, job);

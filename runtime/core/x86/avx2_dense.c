@@ -4,11 +4,15 @@
  *
  * A 16-bit lane grows by at most 2 * 2 * 127 a step of four channels: 64 steps fit, then lanes are
  * widened; not where the activations themselves are small enough for the whole row, as they are as
- * a rule. The codes are w + 1: the token's sum of activations is taken off at the end.
+ * a rule, nor with AVX-VNNI (this file's second compilation), whose sums have 32 bits. The codes
+ * are w + 1: the token's sum of activations is taken off at the end.
  */
 #include "avx2.h"
+#include "avx2_dot.h"
 
 enum { STEPS = 64, UNROLL = 4 };
+
+static inline __m256i load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
 /* Quads of a row, rounded up to what the loops take at once: activations beyond K are zero. */
 static int32_t quads_of(int32_t k_in) {
@@ -124,15 +128,12 @@ static inline void write(const columns *c, int32_t token, int32_t tokens, const 
     }
 }
 
-/* Quad number D after q and w: one token at Q, four channels, sixteen outputs. The loops are written
- * in assembly because compilers otherwise spill accumulators: 12 accumulators, two weights and two
- * temporaries are all sixteen registers. */
-#define STEP(D, Q, T)                                 \
-    "vpbroadcastd 4*" #D Q ", %[x]\n\t"               \
-    "vpmaddubsw %[x], %[w0], %[y]\n\t"                \
-    "vpmaddubsw %[x], %[w1], %[x]\n\t"                \
-    "vpaddw %[y], %[a" #T "], %[a" #T "]\n\t"         \
-    "vpaddw %[x], %[b" #T "], %[b" #T "]\n\t"
+/* Quad number D after q and w: one token at Q, four channels, sixteen outputs. The loops are
+ * written in assembly because compilers otherwise spill accumulators: 12 accumulators, two weights
+ * and two temporaries are all sixteen registers. */
+#define STEP(D, Q, T)                   \
+    "vpbroadcastd 4*" #D Q ", %[x]\n\t" \
+    TATVPR_DOTS_CODES("%[a" #T "]", "%[b" #T "]")
 #define CLEAR(D, Q, T)                                \
     "vpxor %[a" #T "], %[a" #T "], %[a" #T "]\n\t"    \
     "vpxor %[b" #T "], %[b" #T "], %[b" #T "]\n\t"
@@ -165,7 +166,7 @@ static inline void write(const columns *c, int32_t token, int32_t tokens, const 
             "jb 1b"                                                                      \
             : OUT##count, [w0] "=&x"(w0), [w1] "=&x"(w1), [x] "=&x"(x), [y] "=&x"(y),    \
               [q] "+r"(q), [r] "+r"(r), [w] "+r"(w)                                      \
-            : [stride] "r"(stride), [end] "r"(end)                                       \
+            : [stride] "r"(stride), [end] "r"(end), [ones] "m"(ONES)                     \
             : "cc", "memory")
 
 /* `count` tokens from number `token` on by 16 outputs, widened every `steps` quads. */
@@ -202,8 +203,14 @@ static inline void write(const columns *c, int32_t token, int32_t tokens, const 
         write(c, token, count, wide);                                                        \
     }
 
+static const int16_t ONES[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+
 static inline __m256i widen(__m256i sums) {
-    return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+#if defined(TATVPR_AVX_VNNI)
+    return sums;
+#else
+    return _mm256_madd_epi16(sums, load(ONES));
+#endif
 }
 
 KERNEL(six_tokens, 6)
@@ -214,6 +221,9 @@ KERNEL(one_token, 1)
  * token, twice the sum of |q| over a lane's channels (two of every four) fits. */
 static int32_t steps_of(const tatvpr_tile *tile) {
     const int32_t quads = quads_of(tile->k_in);
+#if defined(TATVPR_AVX_VNNI)
+    return quads;
+#endif
     if (quads <= STEPS || tile->k_in > 4096) { /* the sums here have 16 bits too */
         return STEPS;
     }
@@ -223,7 +233,7 @@ static int32_t steps_of(const tatvpr_tile *tile) {
         const int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
         __m256i sums = _mm256_setzero_si256();
         for (int32_t i = 0; i < tile->k_in; i += 32) {
-            const __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(q + i));
+            const __m256i v = load(q + i);
             sums = _mm256_add_epi16(sums, _mm256_maddubs_epi16(_mm256_abs_epi8(v), ones));
         }
         /* Each half: eight sums of even (or odd) lanes, added across the register. */
@@ -259,7 +269,7 @@ static void sixteen_outputs(const tatvpr_matmul *job, const uint8_t *panel, int3
     }
 }
 
-void tatvpr_avx2_dense(const tatvpr_matmul *job) {
+void TATVPR_VEX(dense)(const tatvpr_matmul *job) {
     const int32_t n_out = job->op->n_out;
     const int32_t k_rows = tatvpr_avx2_rows(job->op->k_in);
     const int32_t quads = quads_of(job->op->k_in);

@@ -22,38 +22,51 @@ static void gather(const tatvpr_patch_job *job, int32_t row, int32_t padded, int
     }
 }
 
-/* 16 weights as int16; beyond `left` they are zero (the last row ends where the blob may end). */
-static inline __m256i weights_16(const int8_t *w, int32_t left) {
-    if (left >= 16) {
-        return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)w));
+/* One row of weights as int16; the padding is zero. */
+static void widen_weights(const int8_t *w, int32_t length, int32_t padded, int16_t *to) {
+    int32_t i = 0;
+    for (; i + 16 <= length; i += 16) {
+        const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(w + i));
+        _mm256_store_si256((__m256i *)(void *)(to + i), _mm256_cvtepi8_epi16(v));
     }
-    int8_t tail[16] = {0};
-    for (int32_t i = 0; i < left; i++) {
-        tail[i] = w[i];
+    for (; i < padded; i += 16) { /* the last row ends where the blob may end */
+        int8_t tail[16] = {0};
+        for (int32_t j = i; j < length; j++) {
+            tail[j - i] = w[j];
+        }
+        const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)tail);
+        _mm256_store_si256((__m256i *)(void *)(to + i), _mm256_cvtepi8_epi16(v));
     }
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)tail));
 }
 
-/* Four patches by two outputs. */
-static void four_by_two(const int16_t *const patch[4], const int8_t *w0, const int8_t *w1,
-                        int32_t length, int32_t *acc /* [4][2] */) {
-    __m256i a[8];
-    for (int i = 0; i < 8; i++) {
-        a[i] = _mm256_setzero_si256();
+/* One patch by two outputs, 16 colours. Assembly, because compilers otherwise delay the additions
+ * and spill. */
+#define DOTS(i)                                                                  \
+    x = _mm256_load_si256((const __m256i *)(const void *)(patch[i] + c));        \
+    __asm__("vpmaddwd %[w0], %[x], %[y]\n\t"                                     \
+            "vpmaddwd %[w1], %[x], %[x]\n\t"                                     \
+            "vpaddd %[y], %[a], %[a]\n\t"                                        \
+            "vpaddd %[x], %[b], %[b]"                                            \
+            : [a] "+x"(a##i), [b] "+x"(b##i), [x] "+x"(x), [y] "=&x"(y)          \
+            : [w0] "x"(w0), [w1] "x"(w1));
+
+/* Four patches by two outputs: patch 0's two sums, patch 1's, ... */
+static inline __m256i four_by_two(const int16_t *const patch[4], const int16_t *weights,
+                                  int32_t padded) {
+    __m256i a0 = _mm256_setzero_si256(), a1 = a0, a2 = a0, a3 = a0;
+    __m256i b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+    for (int32_t c = 0; c < padded; c += 16) {
+        const __m256i *w = (const __m256i *)(const void *)(weights + c);
+        const __m256i w0 = _mm256_load_si256(w);
+        const __m256i w1 = _mm256_load_si256(w + padded / 16);
+        __m256i x;
+        __m256i y;
+        DOTS(0) DOTS(1) DOTS(2) DOTS(3)
     }
-    for (int32_t c = 0; c < length; c += 16) {
-        const __m256i x0 = weights_16(w0 + c, length - c);
-        const __m256i x1 = weights_16(w1 + c, length - c);
-        for (int i = 0; i < 4; i++) {
-            const __m256i p =
-                _mm256_loadu_si256((const __m256i *)(const void *)(patch[i] + c));
-            a[2 * i] = _mm256_add_epi32(a[2 * i], _mm256_madd_epi16(p, x0));
-            a[2 * i + 1] = _mm256_add_epi32(a[2 * i + 1], _mm256_madd_epi16(p, x1));
-        }
-    }
-    for (int i = 0; i < 8; i++) {
-        acc[i] = tatvpr_sum_epi32(a[i]);
-    }
+    const __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(a0, b0), _mm256_hadd_epi32(a1, b1));
+    const __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(a2, b2), _mm256_hadd_epi32(a3, b3));
+    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20),
+                            _mm256_permute2x128_si256(low, high, 0x31));
 }
 
 void tatvpr_avx2_patch_embed(const tatvpr_patch_job *job) {
@@ -62,24 +75,28 @@ void tatvpr_avx2_patch_embed(const tatvpr_patch_job *job) {
     const int32_t length = op->patch * op->patch * 3;
     const int32_t padded = (length + 31) / 32 * 32;
     int16_t *patches = (int16_t *)(void *)job->scratch;
+    int16_t *weights = patches + (ptrdiff_t)side * padded; /* [2, padded] */
     for (int32_t row = job->first_row; row < job->first_row + job->rows; row++) {
         gather(job, row, padded, patches);
         for (int32_t d = 0; d < op->dim; d += 2) {
-            const int32_t other = tatvpr_min_i32(d + 1, op->dim - 1);
-            const int8_t *w0 = job->weight + (ptrdiff_t)d * length;
-            const int8_t *w1 = job->weight + (ptrdiff_t)other * length;
+            const int32_t outputs = tatvpr_min_i32(2, op->dim - d);
+            for (int32_t j = 0; j < 2; j++) { /* an odd last output is multiplied twice */
+                const int32_t n = d + tatvpr_min_i32(j, outputs - 1);
+                widen_weights(job->weight + (ptrdiff_t)n * length, length, padded,
+                              weights + j * padded);
+            }
             for (int32_t i = 0; i < side; i += 4) {
                 const int16_t *four[4];
                 for (int32_t j = 0; j < 4; j++) {
                     four[j] = patches + (ptrdiff_t)tatvpr_min_i32(i + j, side - 1) * padded;
                 }
                 int32_t acc[8];
-                four_by_two(four, w0, w1, length, acc);
+                _mm256_storeu_si256((__m256i *)(void *)acc, four_by_two(four, weights, padded));
                 for (int32_t j = 0; j < 4 && i + j < side; j++) {
-                    float *y = job->y + ((ptrdiff_t)row * side + i + j) * op->dim;
-                    y[d] = (float)acc[2 * j] * job->scale[d] + job->bias[d];
-                    y[other] = (float)acc[2 * j + (other - d)] * job->scale[other] +
-                               job->bias[other];
+                    float *y = job->y + ((ptrdiff_t)row * side + i + j) * op->dim + d;
+                    for (int32_t o = 0; o < outputs; o++) {
+                        y[o] = (float)acc[2 * j + o] * job->scale[d + o] + job->bias[d + o];
+                    }
                 }
             }
         }

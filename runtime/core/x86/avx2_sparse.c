@@ -40,14 +40,16 @@ typedef struct outputs {
     const tatvpr_matmul *job;
     int32_t first;
     int32_t columns;    /* that exist: at most 128 */
-    float *scale;       /* [128] */
-    float *bias;        /* [128] */
+    const float *scale; /* [128] */
+    const float *bias;  /* [128] */
+    float *staged;      /* [128]: a short block is finished here, then copied */
 } outputs;
 
 /* One token's place in it. */
 typedef struct target {
     __m256 s;
     __m256i sum;
+    __m256i sum_16;
     const float *scale;
     const float *bias;
     const float *residual; /* or null */
@@ -63,16 +65,20 @@ static inline __m256i high_half(__m256i sums) {
 }
 
 /* 16 outputs from number 16 g on: y = (acc * s) * scale + bias [+ residual]. `wide` holds sums of
- * earlier rounds, or is null. */
+ * earlier rounds, less the token's sum, or is null: then the sums are of at most 128 channels, and
+ * the token's sum comes off in 16 bits. */
 static inline void finish(const target *to, int32_t g, __m256i sums, const __m256i *wide) {
+    if (wide == NULL) {
+        sums = _mm256_sub_epi16(sums, to->sum_16);
+    }
+    __m256i acc[2] = {low_half(sums), high_half(sums)};
     for (int32_t h = 0; h < 2; h++) {
         const ptrdiff_t at = 16 * (ptrdiff_t)g + 8 * h;
-        __m256i acc = h == 0 ? low_half(sums) : high_half(sums);
         if (wide != NULL) {
-            acc = _mm256_add_epi32(acc, wide[2 * g + h]);
+            acc[h] = _mm256_add_epi32(acc[h], wide[2 * g + h]);
         }
-        __m256 v = _mm256_cvtepi32_ps(_mm256_sub_epi32(acc, to->sum));
-        v = _mm256_mul_ps(_mm256_mul_ps(v, to->s), _mm256_loadu_ps(to->scale + at));
+        __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[h]), to->s);
+        v = _mm256_mul_ps(v, _mm256_loadu_ps(to->scale + at));
         v = _mm256_add_ps(v, _mm256_loadu_ps(to->bias + at));
         if (to->residual != NULL) {
             v = _mm256_add_ps(_mm256_loadu_ps(to->residual + at), v);
@@ -81,12 +87,12 @@ static inline void finish(const target *to, int32_t g, __m256i sums, const __m25
     }
 }
 
-/* 16 sums of 16 bits onto 16 of 32 bits; `first` stores instead of adding. */
-static inline void widen(__m256i sums, __m256i *wide, int first) {
-    const __m256i low = low_half(sums);
-    const __m256i high = high_half(sums);
-    wide[0] = first ? low : _mm256_add_epi32(wide[0], low);
-    wide[1] = first ? high : _mm256_add_epi32(wide[1], high);
+/* 16 sums of 16 bits onto 16 of 32 bits, which begin at minus the token's sum. */
+static inline void widen(const target *to, __m256i sums, __m256i *wide, int first) {
+    wide[0] = first ? _mm256_sub_epi32(low_half(sums), to->sum)
+                    : _mm256_add_epi32(wide[0], low_half(sums));
+    wide[1] = first ? _mm256_sub_epi32(high_half(sums), to->sum)
+                    : _mm256_add_epi32(wide[1], high_half(sums));
 }
 
 static inline __m256i row_32(const uint8_t *rows, int32_t channel) {
@@ -129,7 +135,7 @@ static void token_128(const uint8_t *rows, const uint16_t *index, const int8_t *
             return;
         }
         for (int32_t g = 0; g < 8; g++) {
-            widen(sums[g], wide + 2 * g, earlier == NULL);
+            widen(to, sums[g], wide + 2 * g, earlier == NULL);
         }
         earlier = wide;
     }
@@ -169,24 +175,38 @@ static void token_64(const uint8_t *rows, const uint16_t *index, const int8_t *v
             return;
         }
         for (int32_t g = 0; g < 4; g++) {
-            widen(sums[g], wide + 2 * g, earlier == NULL);
+            widen(to, sums[g], wide + 2 * g, earlier == NULL);
         }
         earlier = wide;
     }
 }
 
-/* Scales and biases of a block into the job's scratch; beyond the columns, those of the last. */
+/* Scales and biases of a block: where they lie, or in the job's scratch, padded. */
 static outputs begin_outputs(const tatvpr_matmul *job, int32_t first) {
+    float *const scale = (float *)(void *)job->panel;
+    float *const bias = scale + 128;
     outputs o;
     o.job = job;
     o.first = first;
     o.columns = tatvpr_min_i32(128, job->op->n_out - first);
-    o.scale = (float *)(void *)job->panel;
-    o.bias = o.scale + 128;
-    for (int32_t i = 0; i < 128; i++) {
-        const int32_t n = first + tatvpr_min_i32(i, o.columns - 1);
-        o.scale[i] = job->scale[job->op->scale_per_row ? n : 0];
-        o.bias[i] = job->bias[n];
+    o.scale = scale;
+    o.bias = bias;
+    o.staged = bias + 128;
+    if (job->op->scale_per_row && o.columns == 128) {
+        o.scale = job->scale + first;
+    } else {
+        for (int32_t i = 0; i < 128; i++) {
+            scale[i] = job->scale[job->op->scale_per_row
+                                      ? first + tatvpr_min_i32(i, o.columns - 1)
+                                      : 0];
+        }
+    }
+    if (o.columns == 128) {
+        o.bias = job->bias + first;
+    } else {
+        for (int32_t i = 0; i < 128; i++) {
+            bias[i] = job->bias[first + tatvpr_min_i32(i, o.columns - 1)];
+        }
     }
     return o;
 }
@@ -198,21 +218,22 @@ static void one_token(const outputs *o, int32_t t, const uint8_t *rows, int wide
     const ptrdiff_t at = (ptrdiff_t)t * job->y_stride + o->first;
     const int32_t pairs = (tile->count[t] + 1) / 2; /* the list is padded with zeros */
     const int whole = o->columns == (wide_rows ? 128 : 64);
-    float *staged = o->bias + 128; /* [128]: a short block is finished here, then copied */
     target to;
     to.s = _mm256_set1_ps(tile->s[t]);
     to.sum = _mm256_set1_epi32(tile->sum[t]);
+    to.sum_16 = _mm256_set1_epi16((int16_t)tile->sum[t]);
     to.scale = o->scale;
     to.bias = o->bias;
     to.residual = whole && job->residual != NULL ? job->residual + at : NULL;
-    to.y = whole ? job->y + at : staged;
+    to.y = whole ? job->y + at : o->staged;
     if (wide_rows) {
         token_128(rows, tile->index + list, tile->value + list, pairs, &to);
     } else {
         token_64(rows, tile->index + list, tile->value + list, pairs, &to);
     }
     for (int32_t i = 0; !whole && i < o->columns; i++) {
-        job->y[at + i] = job->residual != NULL ? job->residual[at + i] + staged[i] : staged[i];
+        job->y[at + i] = job->residual != NULL ? job->residual[at + i] + o->staged[i]
+                                               : o->staged[i];
     }
 }
 
@@ -238,9 +259,16 @@ void tatvpr_avx2_sparse(const tatvpr_matmul *job) {
     }
 }
 
-/* Measured with tools/roofline.py on a Zen 4 core: sparse costs 0.09 + 1.4 k of dense. */
+/* Measured with tools/roofline.py on a Zen 4 core: sparse costs 0.09 + 1.45 k of dense, lists 0.03. */
 float tatvpr_avx2_sparse_below(const tatvpr_ternary *op, int32_t group) {
     (void)op;
     (void)group;
-    return 0.63f;
+    return 0.6f;
+}
+
+/* Estimated: dense needs 12 instructions where AVX2 needs 24, on the same two ports; not measured. */
+float tatvpr_avx_vnni_sparse_below(const tatvpr_ternary *op, int32_t group) {
+    (void)op;
+    (void)group;
+    return 0.5f;
 }
