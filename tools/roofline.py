@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What this machine could do, and the share of it that each kernel reaches, one thread.
 
-    python tools/roofline.py [--kernels NAME] [--json FILE] [--plot FILE.png]
+    python tools/roofline.py [--kernels NAME] [--rounds N] [--json FILE] [--plot FILE.png]
 
 The int8 peak is the best rate of the variant's multiply-accumulate instruction on registers; the
 memory rate is one core reading a stream that no cache holds. Times are medians of thread CPU time.
@@ -24,7 +24,7 @@ KS = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 TOKENS = 257
 
 
-def measure(bench: KernelBench, kernels: str) -> dict[str, Any]:
+def measure(bench: KernelBench, kernels: str, rounds: int = 101) -> dict[str, Any]:
     """Every kernel of ViT-S at 257 tokens."""
     peak = bench.peak_gmacs(kernels)
     result: dict[str, Any] = {
@@ -36,8 +36,9 @@ def measure(bench: KernelBench, kernels: str) -> dict[str, Any]:
     }
     for name, (k_in, n_out) in LAYERS.items():
         macs = TOKENS * k_in * n_out
-        dense = bench.time(kernels, "dense", TOKENS, k_in, n_out).median_ns
-        sparse = {k: bench.time(kernels, "sparse", TOKENS, k_in, n_out, k).median_ns for k in KS}
+        shape = (TOKENS, k_in, n_out)
+        dense = bench.time(kernels, "dense", *shape, rounds=rounds).median_ns
+        sparse = {k: bench.time(kernels, "sparse", *shape, k, rounds=rounds).median_ns for k in KS}
         below = [k for k in KS if sparse[k] < dense]
         result["layers"][name] = {
             "dense_gmacs": macs / dense,
@@ -47,9 +48,9 @@ def measure(bench: KernelBench, kernels: str) -> dict[str, Any]:
         }
     rows = {"layer_norm": 384, "gelu": 1536, "quantise": 1536, "select": 1536, "gate": 1536}
     for what, width in rows.items():
-        timing = bench.time(kernels, what, TOKENS, width, 64, 0.2)
+        timing = bench.time(kernels, what, TOKENS, width, 64, 0.2, rounds=rounds)
         result["ns_a_token"][f"{what} {width}"] = timing.median_ns / TOKENS
-    attention = bench.time(kernels, "attention", TOKENS, 384, 6)
+    attention = bench.time(kernels, "attention", TOKENS, 384, 6, rounds=rounds)
     result["ns_a_token"]["attention 6 x 64"] = attention.median_ns / TOKENS
     return result
 
@@ -91,11 +92,12 @@ def plot(r: dict[str, Any], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kernels", help="a kernel variant, such as avx2")
+    parser.add_argument("--rounds", type=int, default=101, help="measurements of each kernel")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--plot", type=Path, help="write a PNG of sparse over dense")
     arguments = parser.parse_args()
     bench = KernelBench()
-    result = measure(bench, arguments.kernels or bench.best())
+    result = measure(bench, arguments.kernels or bench.best(), arguments.rounds)
     show(result)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
