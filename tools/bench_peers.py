@@ -32,7 +32,7 @@ LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (153
 
 
 def interleaved(calls: dict[str, peers.Call], rounds: int) -> dict[str, dict[str, float]]:
-    """Median and quartiles in milliseconds of CPU time (all threads of the process), each call once a round."""
+    """Median and quartiles in milliseconds of CPU time of all threads, each call once a round."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
