@@ -24,8 +24,8 @@ from tatvpr_edge.spec.core_sources import (
 from tatvpr_edge.spec.errors import ToolError
 
 MODEL_FLAGS = (*NUMERIC_FLAGS, "-DTATVPR_CORTEXM")
-#: The only file whose memory depends on the tokens of a tile.
-_TILED = "op_linear"
+#: The only files whose memory depends on the tokens of a tile.
+_TILED = ("op_linear", "gated_tile")
 #: Kernels from TVM: -Wconversion is too strict for a generator that is not ours.
 _GENERATED = ("-Wno-conversion", "-Wno-unused-parameter", "-Wno-unused-but-set-variable")
 
@@ -173,7 +173,7 @@ def arena_sizes(board: Board, lowered: Lowered, of: Sequence[int]) -> dict[int, 
 
         for tile in of:
             for source in sources:
-                if source.path.stem == _TILED:
+                if source.path.stem in _TILED:
                     tiled = (f"-DTATVPR_TILE_TOKENS={tile}",)
                     objects[source.path] = compiled(source, tiled)
                 elif source.path not in objects:

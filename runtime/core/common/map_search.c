@@ -98,8 +98,8 @@ static void compare(query *q, const tatvpr_kernels *kernels, const uint8_t *rows
 
 /* The least of `count` distances; plain enough for a compiler to vectorise. */
 static int32_t nearest(const int32_t *distance, int32_t count) {
-    int32_t least = distance[0];
-    for (int32_t i = 1; i < count; i++) {
+    int32_t least = INT32_MAX;
+    for (int32_t i = 0; i < count; i++) {
         least = distance[i] < least ? distance[i] : least;
     }
     return least;
@@ -156,10 +156,10 @@ tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model
     int32_t held = 0;
     float worst = 0.0f;
     int32_t farthest = 0; /* of the matches held, in a binary map */
+    int32_t result[BLOCK] = {0};
     for (uint64_t first = 0; first < map->places; first += BLOCK) {
         const uint64_t left = map->places - first;
         const int32_t rows = left < BLOCK ? (int32_t)left : BLOCK;
-        int32_t result[BLOCK];
         compare(&q, kernels, band.rows, first, rows, result);
         if (q.kind == TATVPR_MAP_BINARY && held == count && nearest(result, rows) >= farthest) {
             continue; /* scores order as distances do: most blocks hold nothing nearer */
