@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import tatvpr_edge
 from support.arm64 import project_wheel, run_arm64
+from support.tools import require_tool
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.frame import check_frame
 
@@ -68,22 +70,38 @@ def host_answers(
     return answers
 
 
+@pytest.fixture(scope="session")
+def tiny_raspberry_pi_4(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model for a board without dot-product instructions."""
+    require_tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")
+    output = tmp_path_factory.mktemp("pi") / "artifact"
+    built: Path = tatvpr_edge.build("raspberry-pi-4", model=tiny_onnx, output=output)
+    return built
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("cpu", "kernels"), [("cortex-a76", "neon-dotprod"), ("cortex-a72", "neon")]
+    ("artifact", "cpu", "kernels"),
+    [
+        ("tiny_arm64", "cortex-a76", "neon-dotprod"),
+        ("tiny_arm64", "cortex-a72", "neon"),
+        ("tiny_raspberry_pi_4", "cortex-a72", "neon"),
+    ],
 )
 def test_the_board_gives_the_hosts_bytes(
-    tiny_arm64: Path,
+    request: pytest.FixtureRequest,
     tiny_host: Path,
     scene_map: Path,
     frames: NDArray[np.uint8],
     tmp_path: Path,
+    artifact: str,
     cpu: str,
     kernels: str,
 ) -> None:
     """One library for every CPU of the architecture: an older one runs the variant that it has."""
+    cross_built = request.getfixturevalue(artifact)
     np.save(tmp_path / "frames.npy", frames[:3])
-    done = run_arm64("-c", PROGRAM, tiny_arm64, scene_map, tmp_path / "frames.npy", cpu=cpu)
+    done = run_arm64("-c", PROGRAM, cross_built, scene_map, tmp_path / "frames.npy", cpu=cpu)
     assert done.returncode == 0, done.stderr
     board = json.loads(done.stdout)
     assert board["machine"] == "aarch64" and "-site" in board["package"]
