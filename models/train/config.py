@@ -84,14 +84,16 @@ class KConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with warm-up and a cosine.
+    """Warm-up and a cosine.
 
     Attributes:
+        kind: "adamw"; or "muon" for the ternary matrices and AdamW for everything else.
         lr: at the top of the schedule.
         lr_end: as a fraction of ``lr``.
         weight_decay: of every matrix; vectors are not decayed.
         warmup_steps: linear.
         clip: largest norm of the whole gradient.
+        momentum: of Muon.
     """
 
     lr: float = 1e-3
@@ -99,6 +101,8 @@ class OptimConfig:
     weight_decay: float = 0.01
     warmup_steps: int = 40
     clip: float = 1.0
+    kind: str = "adamw"
+    momentum: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -233,6 +237,8 @@ def _check(config: TrainConfig, path: Path) -> None:
     )
     require(config.distil.steps == 0 or bool(config.distil.views), "stage 1 needs distil.views")
     for stage in (config.distil, config.metric):
+        require(stage.optim.kind in ("adamw", "muon"), 'optim.kind is "adamw" or "muon"')
+        require(0 <= stage.optim.momentum < 1, "optim.momentum must be in [0, 1)")
         require(0 < stage.visible_share <= 1, "visible_share must be in (0, 1]")
     require(all(source.share > 0 for source in config.data), "data.share must be positive")
     require(all(source.rivals >= 0 for source in config.data), "data.rivals must not be negative")

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from tatvpr_edge.models.checkpoint import load_state, save_state
 from tatvpr_edge.models.train.config import KConfig, OptimConfig, RunConfig
 from tatvpr_edge.models.train.distributed import Crew
+from tatvpr_edge.models.train.optim import Optimiser
 from tatvpr_edge.spec.errors import ModelError, TatvprError
 
 #: Steps over which curves are averaged.
 _CURVE_STEPS = 10
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 
 class TrainingError(TatvprError):
@@ -129,16 +130,7 @@ def run_stage(
         ModelError: the checkpoint is of another stage or architecture.
     """
     parameters = stage.parameters()
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": stage.optim.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=stage.optim.lr,
-        betas=(0.9, 0.98),
-    )
+    optimiser = Optimiser(stage.modules(), parameters, stage.optim, crew)
     path = folder / f"{stage.name}.state"
     start = _restore(path, stage, optimiser, random) if path.is_file() else 0
     curves = Curves(folder / "curves.csv", stage.name, start) if crew.first else None
@@ -150,8 +142,7 @@ def run_stage(
     saved = time.monotonic()
     for step in range(start, stage.steps):
         began = time.monotonic()
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, stage.steps, stage.optim)
+        lr = learning_rate(step, stage.steps, stage.optim)
         with autocast:
             parts = stage.loss(step, random)
         total = torch.stack(list(parts.values())).sum()
@@ -162,15 +153,15 @@ def run_stage(
                 f"{stage.name}, step {step + 1}: the loss is {value} ({', '.join(names) or 'sum'}):"
                 f" lower optim.lr or look at the batch; {path} holds the last good state"
             )
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         total.backward()
         crew.average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, stage.optim.clip)
-        optimiser.step()
+        optimiser.step(lr)
 
         values = {name: float(part.detach()) for name, part in parts.items()}
         if curves is not None:
-            curves.add(step + 1, values, optimiser.param_groups[0]["lr"])
+            curves.add(step + 1, values, lr)
         if report is not None and crew.first:
             images = getattr(stage, "images", 0) / max(1e-9, time.monotonic() - began)
             report(Progress(stage.name, step + 1, stage.steps, value, images, values))
@@ -187,9 +178,7 @@ def run_stage(
     return True
 
 
-def _state(
-    stage: Stage, optimiser: torch.optim.Optimizer, random: Randomness, step: int
-) -> dict[str, Any]:
+def _state(stage: Stage, optimiser: Optimiser, random: Randomness, step: int) -> dict[str, Any]:
     return {
         "version": _STATE_VERSION,
         "stage": stage.name,
@@ -200,7 +189,7 @@ def _state(
     }
 
 
-def _restore(path: Path, stage: Stage, optimiser: torch.optim.Optimizer, random: Randomness) -> int:
+def _restore(path: Path, stage: Stage, optimiser: Optimiser, random: Randomness) -> int:
     state = load_state(path)
     if state.get("version") != _STATE_VERSION or state.get("stage") != stage.name:
         raise ModelError(f"{path}: not a checkpoint of the stage {stage.name!r}")

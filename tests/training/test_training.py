@@ -56,7 +56,7 @@ def tiny_run(folder: Path, **changes: Any) -> TrainConfig:
         augment=AugmentConfig(),
         distil=DistilConfig(
             views=str(folder / "views"), steps=6, batch=8, visible_share=0.5,
-            quantise_from=0.2, quantise_until=0.6,
+            quantise_from=0.2, quantise_until=0.6, optim=OptimConfig(kind="muon"),
         ),
         metric=MetricConfig(
             steps=6, places=4, images=2, rivals_every=4, optim=OptimConfig(lr=1e-3)
@@ -111,13 +111,17 @@ def test_a_run_that_dies_between_checkpoints_resumes_to_the_same_weights(tmp_pat
     assert_same(unbroken, weights_of(train(broken)))
 
 
-def test_both_stages_lower_their_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "lr"), [("adamw", 1e-3), ("muon", 1e-2)])
+def test_both_stages_lower_their_loss(tmp_path: Path, kind: str, lr: float) -> None:
     config = tiny_run(tmp_path)
+    optim = OptimConfig(lr=lr, kind=kind)
     config = dataclasses.replace(
         config,
-        distil=dataclasses.replace(config.distil, steps=40, optim=OptimConfig(lr=3e-3)),
+        distil=dataclasses.replace(
+            config.distil, steps=40, optim=OptimConfig(lr=3 * lr, kind=kind)
+        ),
         # at random: hard negatives stay hard
-        metric=dataclasses.replace(config.metric, steps=40),
+        metric=dataclasses.replace(config.metric, steps=40, optim=optim),
         data=(dataclasses.replace(config.data[0], rivals=0),),
     )
     seen: dict[str, list[float]] = {"distil": [], "metric": []}
