@@ -3,9 +3,11 @@
  *     core_bench KERNELS WHAT T K N KEEP GROUP ROUNDS
  *
  * WHAT: dense sparse gate layer_norm gelu quantise select attention patch, or peak, memory, list.
- * KEEP is the fraction of channels kept. Prints the median and the quartiles of ROUNDS thread-CPU times in nanoseconds. `attention`
- * takes K = dim, N = heads; `patch` takes T = image side, K = patch side, N = dim. `peak` is the
- * best rate of the variant's int8 multiply-accumulate instruction on registers (MACs per ns).
+ * `sparse` and the lists of `gate` and `select` are of aligned fours where GROUP is a multiple of 4
+ * and the variant has such a matmul. KEEP is the fraction of channels kept. `attention` takes
+ * K = dim, N = heads; `patch` takes T = image side, K = patch side, N = dim. Prints the median and
+ * the quartiles of ROUNDS thread-CPU times in nanoseconds. `peak` is the best rate of the variant's
+ * int8 multiply-accumulate instruction on registers (MACs per ns).
  */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -72,6 +74,26 @@ static void fill_tile(bench *b, int32_t list) {
     }
 }
 
+/* What select() lists: as the operators ask for it. */
+static int32_t list_of(const bench *b) {
+#if defined(TATVPR_WIDE)
+    if (b->group % 4 == 0 && b->kernels->fours != NULL) {
+        return TATVPR_LIST_FOURS;
+    }
+#endif
+    return TATVPR_LIST_CHANNELS;
+}
+
+/* The sparse kernel of this group, to the same end. */
+static void (*sparse_kernel(const bench *b))(const tatvpr_matmul *job) {
+#if defined(TATVPR_WIDE)
+    if (list_of(b) == TATVPR_LIST_FOURS) {
+        return b->kernels->fours;
+    }
+#endif
+    return b->kernels->sparse;
+}
+
 static void setup(bench *b, int32_t k_in, int32_t n_out, double fraction) {
     const int32_t t = b->tokens;
     b->op.k_in = k_in;
@@ -112,7 +134,7 @@ static void setup(bench *b, int32_t k_in, int32_t n_out, double fraction) {
         b->tile.s[i] = b->kernels->quantise(b->x + (ptrdiff_t)i * k_in, k_in,
                                             b->fresh + (ptrdiff_t)i * b->tile.q_stride);
     }
-    fill_tile(b, 1);
+    fill_tile(b, list_of(b));
     float *scale = zeroed((size_t)n_out * 4);
     b->job.op = &b->op;
     b->job.weight = weight;
@@ -156,7 +178,7 @@ static double run(bench *b, const char *what) {
     if (strcmp(what, "dense") == 0) {
         in_tiles(b, b->kernels->dense);
     } else if (strcmp(what, "sparse") == 0) {
-        in_tiles(b, b->kernels->sparse);
+        in_tiles(b, sparse_kernel(b));
     } else if (strcmp(what, "attention") == 0) {
         for (int32_t h = 0; h < b->op.n_out; h++) {
             b->head.head = h;
@@ -177,7 +199,7 @@ static double run(bench *b, const char *what) {
                         x, k_in, b->tile.q + (ptrdiff_t)t * b->tile.q_stride);
                 }
                 if (gate || strcmp(what, "select") == 0) {
-                    b->kernels->select(&b->tile, t, b->keep, b->group, 1);
+                    b->kernels->select(&b->tile, t, b->keep, b->group, list_of(b));
                 }
             }
         }

@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from benchmark.kernels import KernelBench
 
 LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
+#: Neighbouring channels kept together -> how the JSON names their ratios.
+GROUPS = {1: "sparse", 4: "fours"}
 KS = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 TOKENS = 257
 
@@ -38,18 +40,24 @@ def measure(bench: KernelBench, kernels: str, rounds: int = 101) -> dict[str, An
         macs = TOKENS * k_in * n_out
         shape = (TOKENS, k_in, n_out)
         dense = bench.time(kernels, "dense", *shape, rounds=rounds).median_ns
-        sparse = {k: bench.time(kernels, "sparse", *shape, k, rounds=rounds).median_ns for k in KS}
-        below = [k for k in KS if sparse[k] < dense]
-        result["layers"][name] = {
+        layer: dict[str, Any] = {
             "dense_gmacs": macs / dense,
             "share_of_peak": macs / dense / peak if peak else None,
-            "sparse_over_dense": {str(k): sparse[k] / dense for k in KS},
-            "sparse_wins_from": max(below) if below else None,
         }
+        for group, key in GROUPS.items():
+            sparse = {
+                k: bench.time(kernels, "sparse", *shape, k, group, rounds).median_ns for k in KS
+            }
+            below = [k for k in KS if sparse[k] < dense]
+            layer[f"{key}_over_dense"] = {str(k): sparse[k] / dense for k in KS}
+            layer[f"{key}_wins_from"] = max(below) if below else None
+        result["layers"][name] = layer
     rows = {"layer_norm": 384, "gelu": 1536, "quantise": 1536, "select": 1536, "gate": 1536}
     for what, width in rows.items():
-        timing = bench.time(kernels, what, TOKENS, width, 64, 0.2, rounds=rounds)
-        result["ns_a_token"][f"{what} {width}"] = timing.median_ns / TOKENS
+        for group in GROUPS if what == "select" else (1,):
+            timing = bench.time(kernels, what, TOKENS, width, 64, 0.2, group, rounds)
+            name = f"{what} {width}" + (f" group {group}" if group > 1 else "")
+            result["ns_a_token"][name] = timing.median_ns / TOKENS
     attention = bench.time(kernels, "attention", TOKENS, 384, 6, rounds=rounds)
     result["ns_a_token"]["attention 6 x 64"] = attention.median_ns / TOKENS
     return result
@@ -61,16 +69,17 @@ def show(r: dict[str, Any]) -> None:
           f"memory {r['memory_gb_s']:.1f} GB/s")  # fmt: skip
     for name, layer in r["layers"].items():
         share = layer["share_of_peak"]
-        ratios = "  ".join(f"{k}: {v:.2f}" for k, v in layer["sparse_over_dense"].items())
         shown = "" if share is None else f" ({share:.0%} of peak)"
         print(f"  {name:5s} dense {layer['dense_gmacs']:6.1f} GMAC/s{shown}")
-        print(f"        sparse over dense  {ratios}")
+        for group, key in GROUPS.items():
+            ratios = "  ".join(f"{k}: {v:.2f}" for k, v in layer[f"{key}_over_dense"].items())
+            print(f"        group {group} over dense  {ratios}")
     for name, value in r["ns_a_token"].items():
-        print(f"  {name:18s} {value:7.0f} ns a token")
+        print(f"  {name:20s} {value:7.0f} ns a token")
 
 
 def plot(r: dict[str, Any], path: Path) -> None:
-    """Sparse over dense against k, for every layer."""
+    """Sparse over dense against k, for every layer; dashed: channels kept by fours."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -78,9 +87,10 @@ def plot(r: dict[str, Any], path: Path) -> None:
 
     figure, axis = pyplot.subplots(figsize=(5, 3.6))
     for name, layer in r["layers"].items():
-        ratios = layer["sparse_over_dense"]
-        ks = sorted(float(k) for k in ratios)
-        axis.plot(ks, [ratios[str(k)] for k in ks], "o-", label=name)
+        single, fours = layer["sparse_over_dense"], layer["fours_over_dense"]
+        ks = sorted(float(k) for k in single)
+        (line,) = axis.plot(ks, [single[str(k)] for k in ks], "o-", label=name)
+        axis.plot(ks, [fours[str(k)] for k in ks], "--", color=line.get_color())
     axis.axhline(1.0, color="gray", linewidth=1)
     axis.set(xlabel="k (activations kept)", ylabel="sparse time over dense", ylim=(0, None))
     axis.set_title(f"{r['kernels']}: exact sparse matmul")

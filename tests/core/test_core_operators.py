@@ -36,6 +36,8 @@ def activations(rng: np.random.Generator, t: int, k: int, kind: str) -> F32:
     return x.astype(np.float32)
 
 
+#: Variants with a matmul of aligned fours of channels.
+HAVE_FOURS = ("avx512-vnni", "avx-vnni", "avx2", "neon-dotprod")
 KINDS = ("normal", "ties", "zeros", "huge", "tiny")
 
 
@@ -54,7 +56,7 @@ def expected_linear(case: LinearCase) -> F32:
 @st.composite
 def linear_cases(draw: st.DrawFn, most_k: int = 200, most_n: int = 300) -> LinearCase:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    group = draw(st.sampled_from((1, 1, 4, 3)))
+    group = draw(st.sampled_from((1, 1, 4, 4, 3, 8)))
     k_in = draw(st.integers(1, most_k // group)) * group
     n_out = draw(st.one_of(st.integers(1, most_n), st.sampled_from((64, 128, 192, 256, 320))))
     t = draw(st.one_of(st.integers(1, 9), st.integers(60, 70)))
@@ -93,9 +95,10 @@ def test_gated_linear_equals_the_reference(native: Driver, case: LinearCase) -> 
     k_in=st.sampled_from((257, 384, 640, 1536, 4100)),
     loud=st.sampled_from((0, 1, 2)),
     k=st.sampled_from((1.0, 0.7, 0.3)),
+    group=st.sampled_from((1, 4)),
 )
 def test_long_rows_equal_the_reference(
-    native: Driver, seed: int, t: int, k_in: int, loud: int, k: float
+    native: Driver, seed: int, t: int, k_in: int, loud: int, k: float, group: int
 ) -> None:
     """Rows whose sums fit 16 bits, and rows (one of them, or all) where they do not."""
     rng = np.random.default_rng(seed)
@@ -106,7 +109,7 @@ def test_long_rows_equal_the_reference(
         x[0] *= np.float32(rng.choice((-1, 1)))
         w[:3] = rng.choice((-1, 1))
     scale, bias = np.full(1, 0.5, np.float32), rng.standard_normal(70).astype(np.float32)
-    case = LinearCase(x, w, scale, bias, k)
+    case = LinearCase(x, w, scale, bias, k, group if k_in % group == 0 else 1)
     expected = expected_linear(case)
     for kernels in native.kernels:
         same_bits(native.linear(kernels, case), expected)
@@ -214,7 +217,8 @@ def test_gate_keeps_what_the_reference_keeps(
     q, s = reference.top_k_gate(x, k, group)
     keep = limits.kept(k, k_in // group)
     for kernels in native.kernels:
-        for listed in (0, 1):
+        fours = (4,) if group % 4 == 0 and kernels in HAVE_FOURS else ()
+        for listed in (0, 1, *fours):
             status, out = native.call(
                 "gate", kernels, (t, k_in, keep, group, listed), (), (x.tobytes(),)
             )
@@ -224,8 +228,10 @@ def test_gate_keeps_what_the_reference_keeps(
             assert not rows[:, k_in:].any()
             same_bits(out[1].view(np.float32), s[:, 0])
             np.testing.assert_array_equal(out[2].view(np.int32), q.sum(axis=1, dtype=np.int32))
-            if listed:
+            if listed == 1:
                 check_lists(q, *out[3:])
+            elif listed == 4:
+                check_fours(q, *out[3:])
 
 
 def check_lists(
@@ -246,6 +252,24 @@ def check_lists(
         np.testing.assert_array_equal(rebuilt, q[row])
         assert (np.diff(indices[row, :n].astype(int)) > 0).all()
         assert not indices[row, n:padded].any() and not values[row, n:padded].any()
+
+
+def check_fours(
+    q: NDArray[np.int8],
+    count: NDArray[np.uint8],
+    index: NDArray[np.uint8],
+    value: NDArray[np.uint8],
+) -> None:
+    """The lists of aligned fours spell the rows, in rising order."""
+    t, k_in = q.shape
+    indices = index.view(np.uint16).reshape(t, -1)
+    values = value.view(np.int8).reshape(t, -1)
+    for row in range(t):
+        n = int(count.view(np.int32)[row])
+        rebuilt = np.zeros((k_in // 4, 4), np.int8)
+        rebuilt[indices[row, :n]] = values[row, : 4 * n].reshape(n, 4)
+        np.testing.assert_array_equal(rebuilt.reshape(-1), q[row])
+        assert (np.diff(indices[row, :n].astype(int)) > 0).all()
 
 
 @given(

@@ -30,6 +30,7 @@ const tatvpr_kernels tatvpr_kernels_dotprod = {
     .gelu = tatvpr_neon_gelu,
     .dense = tatvpr_dotprod_dense,
     .sparse = tatvpr_dotprod_sparse,
+    .fours = tatvpr_dotprod_fours,
     .sparse_below = tatvpr_dotprod_sparse_below,
     .patch_embed = tatvpr_dotprod_patch_embed,
     .attention = tatvpr_dotprod_attention,

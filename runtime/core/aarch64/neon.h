@@ -35,6 +35,7 @@ void tatvpr_neon_layer_norm(const float *x, const float *gamma, const float *bet
 void tatvpr_neon_gelu(const float *x, int32_t count, float *y);
 void tatvpr_neon_dense(const tatvpr_matmul *job);
 void tatvpr_dotprod_dense(const tatvpr_matmul *job);
+void tatvpr_dotprod_fours(const tatvpr_matmul *job);
 void tatvpr_neon_sparse(const tatvpr_matmul *job);
 void tatvpr_dotprod_sparse(const tatvpr_matmul *job);
 float tatvpr_neon_sparse_below(const tatvpr_ternary *op, int32_t group);

@@ -51,6 +51,11 @@ static int32_t append_8(const int8_t *q, int32_t first, uint8x8_t kept, uint16_t
 }
 
 void tatvpr_neon_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list) {
+    if (list == TATVPR_LIST_FOURS) {
+        tatvpr_neon_select(tile, t, keep, group, TATVPR_LIST_NOTHING);
+        tatvpr_list_fours(tile, t);
+        return;
+    }
     if (group != 1 || tile->k_in > MOST_CHANNELS) {
         tatvpr_portable_select(tile, t, keep, group, list);
         return;

@@ -47,6 +47,17 @@ void tatvpr_take_image_gate(tatvpr_bump *b, tatvpr_image_gate *g, const tatvpr_g
 
 /* ---- one token, one tile */
 
+static int32_t list_of(const tatvpr_kernels *kernels, const tatvpr_gated_linear *op, float k) {
+    const int32_t group = op->gate.group;
+    const int sparse = kernels->sparse != NULL && k < kernels->sparse_below(&op->linear, group);
+#if defined(TATVPR_WIDE)
+    if (sparse && kernels->fours != NULL && group % 4 == 0) {
+        return TATVPR_LIST_FOURS;
+    }
+#endif
+    return sparse ? TATVPR_LIST_CHANNELS : TATVPR_LIST_NOTHING;
+}
+
 tatvpr_plan tatvpr_make_plan(const tatvpr_context *c, const tatvpr_gated_linear *op) {
     const tatvpr_kernels *kernels = c->model->kernels;
     const float k = op->gate.fixed_k > 0.0f ? op->gate.fixed_k : c->k;
@@ -54,7 +65,7 @@ tatvpr_plan tatvpr_make_plan(const tatvpr_context *c, const tatvpr_gated_linear 
     p.c = c;
     p.op = op;
     p.keep = tatvpr_kept(k, op->linear.k_in / op->gate.group);
-    p.sparse = kernels->sparse != NULL && k < kernels->sparse_below(&op->linear, op->gate.group);
+    p.list = list_of(kernels, op, k);
     return p;
 }
 
@@ -88,7 +99,7 @@ void tatvpr_gate_tile(const tatvpr_plan *p, const float *x, int32_t tokens, tatv
     for (int32_t t = 0; t < tokens; t++) {
         int8_t *q = w->tile.q + (ptrdiff_t)t * w->tile.q_stride;
         w->tile.s[t] = tatvpr_quantise_token(p, x + (ptrdiff_t)t * k_in, w->row, q);
-        p->c->model->kernels->select(&w->tile, t, p->keep, p->op->gate.group, p->sparse);
+        p->c->model->kernels->select(&w->tile, t, p->keep, p->op->gate.group, p->list);
     }
 }
 
@@ -106,11 +117,17 @@ void tatvpr_multiply_tile(const tatvpr_plan *p, const tatvpr_workspace *w, const
     job.y_stride = linear->n_out;
     job.tile = tile;
     job.panel = w->panel;
-    if (p->sparse) {
-        model->kernels->sparse(&job);
-    } else {
+    if (p->list == TATVPR_LIST_NOTHING) {
         model->kernels->dense(&job);
+        return;
     }
+#if defined(TATVPR_WIDE)
+    if (p->list == TATVPR_LIST_FOURS) {
+        model->kernels->fours(&job);
+        return;
+    }
+#endif
+    model->kernels->sparse(&job);
 }
 
 /* ---- gates over the image */
@@ -169,7 +186,12 @@ void tatvpr_view_tile(const tatvpr_plan *p, const tatvpr_image_gate *g, int32_t 
     tile->q = g->q + (ptrdiff_t)first * tile->q_stride;
     tile->s = g->s + first;
     tile->sum = g->sum + first;
-    for (int32_t t = 0; p->sparse && t < tokens; t++) {
+#if defined(TATVPR_WIDE)
+    for (int32_t t = 0; p->list == TATVPR_LIST_FOURS && t < tokens; t++) {
+        tatvpr_list_fours(tile, t);
+    }
+#endif
+    for (int32_t t = 0; p->list == TATVPR_LIST_CHANNELS && t < tokens; t++) {
         tatvpr_list_row(tile, t);
     }
 }

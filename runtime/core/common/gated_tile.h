@@ -40,7 +40,7 @@ typedef struct tatvpr_plan {
     const tatvpr_context *c;
     const tatvpr_gated_linear *op;
     int32_t keep;   /* groups kept */
-    int32_t sparse; /* 1: lists are made and multiplied */
+    int32_t list;   /* TATVPR_LIST_...: what is listed and multiplied; nothing: the dense matmul */
 } tatvpr_plan;
 
 tatvpr_plan tatvpr_make_plan(const tatvpr_context *c, const tatvpr_gated_linear *op);

@@ -43,7 +43,21 @@
 #define TATVPR_PANEL_BYTES(k_in) ((size_t)64 * (((size_t)(k_in) + 63) / 64 * 64))
 #endif
 
+/* CPUs with kernels of their own where microcontrollers do without: elsewhere these members of the
+ * table are left out, and so is the code that asks for them. It hangs on the architecture alone, so
+ * that all files of a program agree. */
+#if defined(__x86_64__) || defined(__aarch64__)
+#define TATVPR_WIDE
+#endif
+
 #define TATVPR_LAYOUT_BIT(layout) (1u << (unsigned)(layout))
+
+/* What select() lists of a row. */
+enum {
+    TATVPR_LIST_NOTHING = 0,
+    TATVPR_LIST_CHANNELS = 1, /* for tatvpr_kernels.sparse */
+    TATVPR_LIST_FOURS = 4     /* for tatvpr_kernels.fours */
+};
 
 /* Gated activations of one tile: T = tokens rows of K = k_in channels. */
 typedef struct tatvpr_tile {
@@ -53,8 +67,10 @@ typedef struct tatvpr_tile {
     int8_t *q;         /* [T, q_stride]: int8 activations, dropped channels and padding are 0 */
     float *s;          /* [T]: the token's scale */
     int32_t *sum;      /* [T]: sum of the token's row of q, for kernels that store w + 1 */
-    /* Lists of the kept channels, rising; only filled when the operator goes sparse. Entries
-     * count .. count rounded up to a multiple of 4 are index 0 with value 0. */
+    /* Lists, only filled when the operator goes sparse. Of the kept channels, rising: entries
+     * count .. count rounded up to a multiple of 4 are index 0 with value 0. Or of the kept fours
+     * of aligned channels, rising: `index` holds the number of each four (its first channel / 4),
+     * `value` its four activations; a four of zeros may be listed or not. */
     int32_t list_stride; /* entries from row to row */
     uint16_t *index;   /* [T, list_stride] */
     int8_t *value;     /* [T, list_stride] */
@@ -132,16 +148,21 @@ typedef struct tatvpr_kernels {
     /* s = max(max|x|, 1e-5) / 127; q = clip(rint(x / s), -127, 127), zeros up to the padding. */
     float (*quantise)(const float *x /* [K] */, int32_t k_in, int8_t *q /* [q_stride] */);
     /* Keeps the `keep` groups of row `t` with the largest sum of |q| (ties to the lower index),
-     * zeroes the others, writes sum[t] and, if `list`, index, value and count. */
+     * zeroes the others, writes sum[t] and, unless `list` is TATVPR_LIST_NOTHING, index, value and
+     * count. TATVPR_LIST_FOURS is only asked of variants with `fours`. */
     void (*select)(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
     void (*layer_norm)(const float *x, const float *gamma, const float *beta, float eps,
                        int32_t dim, float *y /* may be x */);
     void (*gelu)(const float *x, int32_t count, float *y /* may be x */);
 
     /* ---- one tile. `sparse` reads the lists, `dense` reads q; same result. `sparse` may be
-     * null. It is chosen where k < sparse_below(op, group), measured for this CPU. */
+     * null. It is chosen where k < sparse_below(op, group), measured for this CPU. `fours`, which
+     * may be null too, takes its place where group is a multiple of 4, and reads lists of fours. */
     void (*dense)(const tatvpr_matmul *job);
     void (*sparse)(const tatvpr_matmul *job);
+#if defined(TATVPR_WIDE)
+    void (*fours)(const tatvpr_matmul *job);
+#endif
     float (*sparse_below)(const tatvpr_ternary *op, int32_t group);
 
     void (*patch_embed)(const tatvpr_patch_job *job);
@@ -183,6 +204,11 @@ void tatvpr_portable_hamming(const uint8_t *query, const uint8_t *rows, int32_t 
 /* Kept channels of row `t` of a tile into its list (and the padding of the list): for variants
  * whose select() zeroes first. Zeroes among the kept are left out: they add nothing. */
 void tatvpr_list_row(tatvpr_tile *tile, int32_t t);
+
+#if defined(TATVPR_WIDE)
+/* The same for the fours of aligned channels. K is a multiple of 4. */
+void tatvpr_list_fours(tatvpr_tile *tile, int32_t t);
+#endif
 
 /* Weight codes (w + 1) of channels first .. first + count of row `n`, one byte each, from
  * TATVPR_LAYOUT_ROWS2 or _TRIT5. `first` is a multiple of 20 or 0. */

@@ -38,6 +38,25 @@ void tatvpr_list_row(tatvpr_tile *tile, int32_t t) {
     }
 }
 
+#if defined(TATVPR_WIDE)
+void tatvpr_list_fours(tatvpr_tile *tile, int32_t t) {
+    const int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
+    uint16_t *index = tile->index + (ptrdiff_t)t * tile->list_stride;
+    int8_t *value = tile->value + (ptrdiff_t)t * tile->list_stride;
+    int32_t n = 0;
+    for (int32_t i = 0; i < tile->k_in; i += 4) {
+        int32_t any = 0;
+        index[n] = (uint16_t)(i / 4); /* written always, counted when kept, as above */
+        for (int32_t j = 0; j < 4; j++) {
+            value[4 * n + j] = q[i + j];
+            any |= q[i + j];
+        }
+        n += any != 0;
+    }
+    tile->count[t] = n;
+}
+#endif
+
 static int32_t group_score(const int8_t *q, int32_t group) {
     int32_t score = 0;
     for (int32_t i = 0; i < group; i++) {

@@ -9,6 +9,7 @@
  */
 #include "avx2.h"
 #include "avx2_dot.h"
+#include "avx2_panel.h"
 
 enum { STEPS = 64, UNROLL = 4 };
 
@@ -17,39 +18,6 @@ static inline __m256i load(const void *p) { return _mm256_loadu_si256((const __m
 /* Quads of a row, rounded up to what the loops take at once: activations beyond K are zero. */
 static int32_t quads_of(int32_t k_in) {
     return (k_in + 4 * UNROLL - 1) / (4 * UNROLL) * UNROLL;
-}
-
-/* 64 outputs of a block to four panels of 16 outputs: [4][quads][64 bytes]. */
-static inline void unpack(const uint8_t *rows, int32_t stride, int upper, int32_t k_rows,
-                          uint8_t *panel) {
-    const __m256i mask = _mm256_set1_epi8(3);
-    const ptrdiff_t field_bytes = (ptrdiff_t)quads_of(k_rows) * 64;
-    for (int32_t k = 0; k < k_rows; k += 4, rows += 4 * stride, panel += 64) {
-        __m256i r[4];
-        for (int i = 0; i < 4; i++) {
-            if (stride == 32) {
-                r[i] = _mm256_load_si256((const __m256i *)(const void *)(rows + 32 * i));
-            } else { /* 16 bytes: eight to each lane */
-                r[i] = _mm256_permute4x64_epi64(
-                    _mm256_castsi128_si256(
-                        _mm_load_si128((const __m128i *)(const void *)(rows + 16 * i))),
-                    0x50);
-            }
-        }
-        const __m256i ab =
-            upper ? _mm256_unpackhi_epi8(r[0], r[1]) : _mm256_unpacklo_epi8(r[0], r[1]);
-        const __m256i cd =
-            upper ? _mm256_unpackhi_epi8(r[2], r[3]) : _mm256_unpacklo_epi8(r[2], r[3]);
-        const __m256i low = _mm256_unpacklo_epi16(ab, cd);  /* outputs 0-7 */
-        const __m256i high = _mm256_unpackhi_epi16(ab, cd); /* outputs 8-15 */
-        for (int f = 0; f < 4; f++) {
-            uint8_t *to = panel + f * field_bytes;
-            _mm256_store_si256((__m256i *)(void *)to,
-                               _mm256_and_si256(_mm256_srli_epi16(low, 2 * f), mask));
-            _mm256_store_si256((__m256i *)(void *)(to + 32),
-                               _mm256_and_si256(_mm256_srli_epi16(high, 2 * f), mask));
-        }
-    }
 }
 
 /* Sixteen columns of a job: what the epilogue needs of them. */
@@ -271,24 +239,13 @@ static void sixteen_outputs(const tatvpr_matmul *job, const uint8_t *panel, int3
 
 void TATVPR_VEX(dense)(const tatvpr_matmul *job) {
     const int32_t n_out = job->op->n_out;
-    const int32_t k_rows = tatvpr_avx2_rows(job->op->k_in);
     const int32_t quads = quads_of(job->op->k_in);
     const int32_t steps = steps_of(job->tile);
-    int32_t half = 0;
-    const int32_t blocks = tatvpr_avx2_blocks(n_out, &half);
+    const ptrdiff_t sixteen = (ptrdiff_t)quads * 64; /* bytes of a panel of 16 outputs */
     for (int32_t first = 0; first < n_out; first += 64) {
-        const int32_t block = first / 128;
-        const uint8_t *rows = job->weight + (ptrdiff_t)block * k_rows * 32;
-        if (block >= blocks) {
-            unpack(rows, 16, 0, k_rows, job->panel);
-        } else if (first % 128 == 0) {
-            unpack(rows, 32, 0, k_rows, job->panel);
-        } else {
-            unpack(rows, 32, 1, k_rows, job->panel);
-        }
+        tatvpr_avx2_unpack_64(job, first, 0, job->op->k_in, sixteen, 64);
         for (int32_t f = 0; f < 4 && first + 16 * f < n_out; f++) {
-            sixteen_outputs(job, job->panel + (ptrdiff_t)f * quads * 64, quads, steps,
-                            first + 16 * f);
+            sixteen_outputs(job, job->panel + f * sixteen, quads, steps, first + 16 * f);
         }
     }
 }

@@ -26,6 +26,8 @@
 #define TATVPR_DOTS_CODES(a, b)                \
     "%{vex%} vpdpbusd %[x], %[w0], " a "\n\t" \
     "%{vex%} vpdpbusd %[x], %[w1], " b "\n\t"
+/* sum += w . x likewise, which leaves x as it is */
+#define TATVPR_DOT_CODES(sum, w) "%{vex%} vpdpbusd %[x], " w ", " sum "\n\t"
 #else
 #define TATVPR_DOTS_I16              \
     "vpmaddwd %[v0], %[x], %[y]\n\t" \
@@ -47,12 +49,19 @@
     "vpmaddwd %[ones], %[x], %[x]\n\t" \
     "vpaddd %[y], " a ", " a "\n\t"    \
     "vpaddd %[x], " b ", " b "\n\t"
-#else /* sums stay in 16 bits: the dense kernel widens them */
+#define TATVPR_DOT_CODES(sum, w)           \
+    "vpmaddubsw %[x], " w ", %[y]\n\t"     \
+    "vpmaddwd %[ones], %[y], %[y]\n\t"     \
+    "vpaddd %[y], " sum ", " sum "\n\t"
+#else /* sums stay in 16 bits: the kernels widen them */
 #define TATVPR_DOTS_CODES(a, b)        \
     "vpmaddubsw %[x], %[w0], %[y]\n\t" \
     "vpmaddubsw %[x], %[w1], %[x]\n\t" \
     "vpaddw %[y], " a ", " a "\n\t"    \
     "vpaddw %[x], " b ", " b "\n\t"
+#define TATVPR_DOT_CODES(sum, w)       \
+    "vpmaddubsw %[x], " w ", %[y]\n\t" \
+    "vpaddw %[y], " sum ", " sum "\n\t"
 #endif
 #endif
 

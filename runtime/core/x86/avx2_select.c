@@ -222,15 +222,29 @@ static int32_t count_groups_above(const int16_t *scores, int32_t padded, int32_t
     return tatvpr_sum_epi32(_mm256_madd_epi16(counts, _mm256_set1_epi16(1)));
 }
 
-/* Every bit of a byte, four times: groups to channels. */
-static inline uint32_t four_times(uint32_t byte) {
-    uint32_t x = byte;
-    x = (x | x << 12) & 0x000F000Fu;
-    x = (x | x << 6) & 0x03030303u;
-    x = (x | x << 3) & 0x11111111u;
-    return x * 15u;
+/* All ones in the four bytes of every group whose bit of `mask` is set. */
+static inline __m256i spread_groups(uint32_t mask) {
+    const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i lanes = _mm256_set1_epi32((int32_t)mask);
+    return _mm256_cmpeq_epi32(_mm256_and_si256(lanes, bits), bits);
 }
 
+/* Appends the groups of `mask` among eight from number `first` on. Stores go up to seven entries
+ * beyond the end, as those of append_8. */
+static inline list_end append_groups(list_end end, __m256i q, int32_t first, uint32_t mask) {
+    const __m128i shuffle =
+        _mm_loadl_epi64((const __m128i *)(const void *)&tatvpr_compress_table[mask]);
+    _mm256_storeu_si256((__m256i *)(void *)end.value,
+                        _mm256_permutevar8x32_epi32(q, _mm256_cvtepu8_epi32(shuffle)));
+    _mm_storeu_si128((__m128i *)(void *)end.index,
+                     _mm_add_epi16(_mm_cvtepu8_epi16(shuffle), _mm_set1_epi16((int16_t)first)));
+    const int32_t count = __builtin_popcount(mask);
+    end.index += count;
+    end.value += 4 * count;
+    return end;
+}
+
+/* `list`: fours or nothing. */
 static void select_fours(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t list) {
     int16_t scores[MOST_CHANNELS / 4];
     const int32_t channels = (tile->k_in + 63) / 64 * 64; /* the row is padded that far */
@@ -261,12 +275,13 @@ static void select_fours(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t lis
         const __m256 above = _mm256_castsi256_ps(_mm256_cmpgt_epi32(s, bound));
         const __m256 equal = _mm256_castsi256_ps(_mm256_cmpeq_epi32(s, bound));
         const uint32_t first = first_ties((uint32_t)_mm256_movemask_ps(equal), &ties);
-        const uint32_t mask = four_times((uint32_t)_mm256_movemask_ps(above) | first);
-        const __m256i v = keep_32(q, i, spread_bits(mask));
+        const uint32_t mask = (uint32_t)_mm256_movemask_ps(above) | first;
+        const __m256i v = keep_32(q, i, spread_groups(mask));
         sums = _mm256_add_epi32(sums, sum_32(v));
-        end = list ? list_32(q, i, nonzero(v), end) : end;
+        end = list ? append_groups(end, v, i / 4, mask) : end;
     }
-    finish(tile, t, list, end, sums);
+    tile->sum[t] = tatvpr_sum_epi32(sums);
+    tile->count[t] = list ? keep : 0;
 }
 
 static void keep_all(tatvpr_tile *tile, int32_t t, int32_t list) {
@@ -282,12 +297,17 @@ static void keep_all(tatvpr_tile *tile, int32_t t, int32_t list) {
 }
 
 void tatvpr_avx2_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list) {
-    if (keep >= tile->k_in / group) {
-        keep_all(tile, t, list);
-    } else if (group == 1 && tile->k_in <= MOST_CHANNELS) {
-        select_channels(tile, t, keep, list);
-    } else if (group == 4 && tile->k_in <= MOST_CHANNELS) {
+    const int all = keep >= tile->k_in / group;
+    const int short_row = tile->k_in <= MOST_CHANNELS;
+    if (group == 4 && !all && short_row && list != TATVPR_LIST_CHANNELS) {
         select_fours(tile, t, keep, list);
+    } else if (list == TATVPR_LIST_FOURS) {
+        tatvpr_avx2_select(tile, t, keep, group, TATVPR_LIST_NOTHING);
+        tatvpr_list_fours(tile, t);
+    } else if (all) {
+        keep_all(tile, t, list);
+    } else if (group == 1 && short_row) {
+        select_channels(tile, t, keep, list);
     } else {
         tatvpr_portable_select(tile, t, keep, group, list);
     }

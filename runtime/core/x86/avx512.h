@@ -80,6 +80,7 @@ void tatvpr_avx512_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint
 void tatvpr_avx512_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
 void tatvpr_avx512_dense(const tatvpr_matmul *job);
 void tatvpr_avx512_sparse(const tatvpr_matmul *job);
+void tatvpr_avx512_fours(const tatvpr_matmul *job);
 float tatvpr_avx512_sparse_below(const tatvpr_ternary *op, int32_t group);
 
 /* acc += four products of u8 codes and s8 activations a lane. Assembly where it can be, because

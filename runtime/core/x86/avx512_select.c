@@ -1,4 +1,5 @@
 /* AVX-512: the gate's choice, with compare masks, popcount and byte compression. */
+#include "avx2.h"
 #include "avx512.h"
 
 enum { MOST_CHANNELS = 4096 }; /* rows up to this are ranked from the stack; longer: portable */
@@ -67,7 +68,7 @@ static int32_t append_64(__m512i q, int32_t base, uint64_t mask, uint16_t *index
 void tatvpr_avx512_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group,
                           int32_t list) {
     if (group != 1 || tile->k_in > MOST_CHANNELS) {
-        tatvpr_portable_select(tile, t, keep, group, list);
+        tatvpr_avx2_select(tile, t, keep, group, list);
         return;
     }
     uint8_t magnitude[MOST_CHANNELS];

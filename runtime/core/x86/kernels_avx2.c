@@ -14,6 +14,7 @@ const tatvpr_kernels tatvpr_kernels_avx2 = {
     .gelu = tatvpr_avx2_gelu,
     .dense = tatvpr_avx2_dense,
     .sparse = tatvpr_avx2_sparse,
+    .fours = tatvpr_avx2_fours,
     .sparse_below = tatvpr_avx2_sparse_below,
     .patch_embed = tatvpr_avx2_patch_embed,
     .attention = tatvpr_avx2_attention,

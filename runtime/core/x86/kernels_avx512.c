@@ -15,6 +15,7 @@ const tatvpr_kernels tatvpr_kernels_avx512 = {
     .gelu = tatvpr_avx2_gelu,
     .dense = tatvpr_avx512_dense,
     .sparse = tatvpr_avx512_sparse,
+    .fours = tatvpr_avx512_fours,
     .sparse_below = tatvpr_avx512_sparse_below,
     .patch_embed = tatvpr_avx2_patch_embed,
     .attention = tatvpr_avx2_attention,

@@ -15,6 +15,7 @@ const tatvpr_kernels tatvpr_kernels_avx_vnni = {
     .gelu = tatvpr_avx2_gelu,
     .dense = tatvpr_avx_vnni_dense,
     .sparse = tatvpr_avx2_sparse,
+    .fours = tatvpr_avx_vnni_fours,
     .sparse_below = tatvpr_avx_vnni_sparse_below,
     .patch_embed = tatvpr_avx2_patch_embed,
     .attention = tatvpr_avx_vnni_attention,
