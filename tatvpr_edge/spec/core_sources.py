@@ -58,6 +58,7 @@ _X86: dict[str, tuple[str, ...]] = {
     "avx2_fours": _AVX2,
     "avx2_attention": _AVX2,
     "avx2_embed_search": _AVX2,
+    "avx2_resize": _AVX2,
     "kernels_avx2": _AVX2,
     "avx_vnni_dense": _AVX_VNNI,
     "avx_vnni_fours": _AVX_VNNI,

@@ -363,8 +363,8 @@ static int32_t run_squash(request *r) {
     uint8_t *pixels = output(r, side * side * 3);
     const size_t room_bytes = r->i[9] ? (size_t)r->i[9] : (size_t)1 << 22;
     uint8_t *room = aligned(room_bytes);
-    const int32_t result =
-        (int32_t)tatvpr_frame_squash(&frame, r->i[3], pixels, room, room_bytes);
+    const int32_t result = (int32_t)tatvpr_frame_squash(kernels_named(r->kernels), &frame, r->i[3],
+                                                        pixels, room, room_bytes);
     free(room);
     return result;
 }

@@ -61,8 +61,9 @@ void tatvpr_prepare_weights(const tatvpr_program *program, const tatvpr_kernels 
 /* ---- frame.c */
 tatvpr_status tatvpr_frame_check(const tatvpr_frame *frame);
 /* Squashes a checked frame to uint8 [side, side, 3]; `room` is free memory for tables. */
-tatvpr_status tatvpr_frame_squash(const tatvpr_frame *frame, int32_t side, uint8_t *pixels,
-                                  uint8_t *room, size_t room_bytes);
+tatvpr_status tatvpr_frame_squash(const tatvpr_kernels *kernels, const tatvpr_frame *frame,
+                                  int32_t side, uint8_t *pixels, uint8_t *room,
+                                  size_t room_bytes);
 
 /* ---- threads.c */
 typedef struct tatvpr_pool tatvpr_pool;

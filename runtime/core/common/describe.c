@@ -115,7 +115,7 @@ tatvpr_status tatvpr_describe(const tatvpr_model *model, tatvpr_arena arena,
     context.tokens = today.tokens;
     context.descriptor = (float *)(void *)base;
     tatvpr_trace_layer(&context, "frame", 1);
-    status = tatvpr_frame_squash(frame, program->image_size, base + plan.pixels,
+    status = tatvpr_frame_squash(model->kernels, frame, program->image_size, base + plan.pixels,
                                  base + plan.planned, plan.pixels - plan.planned);
     tatvpr_trace_layer(&context, "frame", 0);
     if (status != TATVPR_OK) {

@@ -134,6 +134,20 @@ typedef struct tatvpr_head_job {
     (((size_t)(t) + 64) * (((size_t)(h) + 31) / 32 * 32) * 4 + ((size_t)(t) + 64) * 4 * 9 + \
      (((size_t)(h) + 31) / 32 * 32) * 16 + 1024)
 
+#if defined(TATVPR_WIDE)
+#define TATVPR_SQUASH_BITS 22 /* of a weight's fraction */
+
+/* The horizontal pass of a resize: of which RGB pixels of a row `side` pixels are made. */
+typedef struct tatvpr_squash_columns {
+    int32_t width;          /* pixels of the row */
+    int32_t side;
+    int32_t stride;         /* weights from pixel to pixel */
+    const int32_t *first;   /* [side]: first pixel of the row */
+    const int32_t *count;   /* [side]: how many */
+    const int32_t *weights; /* [side, stride] */
+} tatvpr_squash_columns;
+#endif
+
 typedef struct tatvpr_kernels {
     const char *name;                 /* as tatvpr_model_init() is asked for it */
     int32_t (*usable)(void);          /* 1: this CPU has every instruction that it uses */
@@ -167,6 +181,16 @@ typedef struct tatvpr_kernels {
 
     void (*patch_embed)(const tatvpr_patch_job *job);
     void (*attention)(const tatvpr_head_job *job);
+
+#if defined(TATVPR_WIDE)
+    /* ---- resize (common/resize.c); null: its own loops */
+    void (*squash_across)(const tatvpr_squash_columns *c, const uint8_t *row /* [width, 3] */,
+                          uint8_t *out /* [side, 3] */);
+    /* sums += row * weight */
+    void (*squash_add)(int32_t *sums, const uint8_t *row, int32_t weight, int32_t count);
+    /* bytes = min(sums >> TATVPR_SQUASH_BITS, 255); `bytes` may be where `sums` begins */
+    void (*squash_bytes)(const int32_t *sums, int32_t count, uint8_t *bytes);
+#endif
 
     /* ---- map search: `count` rows, `stride` bytes apart, of `dim` int8 (or of `bytes` bytes of
      * bits) against one query */
@@ -208,6 +232,12 @@ void tatvpr_list_row(tatvpr_tile *tile, int32_t t);
 #if defined(TATVPR_WIDE)
 /* The same for the fours of aligned channels. K is a multiple of 4. */
 void tatvpr_list_fours(tatvpr_tile *tile, int32_t t);
+#endif
+
+#if defined(TATVPR_WIDE)
+/* Pixel `x` of squash_across, for variants that leave some of them. */
+void tatvpr_squash_column(const tatvpr_squash_columns *c, const uint8_t *row, int32_t x,
+                          uint8_t *out /* [3] */);
 #endif
 
 /* Weight codes (w + 1) of channels first .. first + count of row `n`, one byte each, from

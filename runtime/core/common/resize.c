@@ -8,7 +8,7 @@
 #include "core.h"
 #include "frame.h"
 
-#define PRECISION_BITS 22
+#define PRECISION_BITS 22 /* TATVPR_SQUASH_BITS to kernels */
 
 /* ---- weights of one output pixel */
 
@@ -60,6 +60,7 @@ static int32_t pixel_weights(int32_t in, int32_t out, int32_t index, int32_t *fi
 /* ---- state */
 
 typedef struct squash {
+    const tatvpr_kernels *kernels;
     const tatvpr_frame *frame;
     int32_t side;
     int32_t channels;     /* 1 for gray until the end */
@@ -127,25 +128,44 @@ static void across_gray(const squash *s, const uint8_t *row, uint8_t *out) {
     }
 }
 
+static inline void one_column(const uint8_t *p, const int32_t *w, int32_t count, uint8_t *out) {
+    int32_t r = 1 << (PRECISION_BITS - 1);
+    int32_t g = r;
+    int32_t b = r;
+    for (int32_t i = 0; i < count; i++) {
+        r += p[3 * i] * w[i];
+        g += p[3 * i + 1] * w[i];
+        b += p[3 * i + 2] * w[i];
+    }
+    out[0] = to_byte(r);
+    out[1] = to_byte(g);
+    out[2] = to_byte(b);
+}
+
+#if defined(TATVPR_WIDE)
+void tatvpr_squash_column(const tatvpr_squash_columns *c, const uint8_t *row, int32_t x,
+                          uint8_t *out) {
+    one_column(row + (ptrdiff_t)3 * c->first[x], c->weights + (ptrdiff_t)x * c->stride,
+               c->count[x], out);
+}
+#endif
+
 static void across(const squash *s, const uint8_t *row, uint8_t *out) {
     if (s->channels == 1) {
         across_gray(s, row, out);
         return;
     }
+#if defined(TATVPR_WIDE)
+    if (s->kernels->squash_across != NULL) {
+        const tatvpr_squash_columns c = {s->frame->width, s->side,  s->wide,
+                                         s->first,        s->count, s->weights};
+        s->kernels->squash_across(&c, row, out);
+        return;
+    }
+#endif
     for (int32_t x = 0; x < s->side; x++) {
-        const int32_t *w = s->weights + (ptrdiff_t)x * s->wide;
-        const uint8_t *p = row + (ptrdiff_t)3 * s->first[x];
-        int32_t r = 1 << (PRECISION_BITS - 1);
-        int32_t g = r;
-        int32_t b = r;
-        for (int32_t i = 0; i < s->count[x]; i++) {
-            r += p[3 * i] * w[i];
-            g += p[3 * i + 1] * w[i];
-            b += p[3 * i + 2] * w[i];
-        }
-        out[3 * x] = to_byte(r);
-        out[3 * x + 1] = to_byte(g);
-        out[3 * x + 2] = to_byte(b);
+        one_column(row + (ptrdiff_t)3 * s->first[x], s->weights + (ptrdiff_t)x * s->wide,
+                   s->count[x], out + 3 * x);
     }
 }
 
@@ -164,6 +184,12 @@ static const uint8_t *read_row(const squash *s, int32_t y, uint8_t *to) {
 static void write_pixels(const squash *s, int32_t j, const uint8_t *row /* [side, channels] */) {
     uint8_t *out = s->pixels + (ptrdiff_t)j * s->side * 3;
     const int swap = s->frame->format == TATVPR_BGR888;
+#if defined(TATVPR_WIDE)
+    if (s->channels == 3 && !swap) {
+        tatvpr_copy(out, row, (size_t)s->side * 3);
+        return;
+    }
+#endif
     for (int32_t x = 0; x < s->side; x++) {
         for (int32_t c = 0; c < 3; c++) {
             out[3 * x + c] = row[s->channels == 1 ? x : 3 * x + (swap ? 2 - c : c)];
@@ -171,13 +197,23 @@ static void write_pixels(const squash *s, int32_t j, const uint8_t *row /* [side
     }
 }
 
-/* The sums of output row `j` are complete; they are overwritten. */
-static void finish_row(const squash *s, int32_t j, int32_t *sums) {
-    uint8_t *bytes = (uint8_t *)sums;
+static void to_bytes(const squash *s, int32_t *sums, uint8_t *bytes) {
+#if defined(TATVPR_WIDE)
+    if (s->kernels->squash_bytes != NULL) {
+        s->kernels->squash_bytes(sums, s->length, bytes);
+        return;
+    }
+#endif
     for (int32_t i = 0; i < s->length; i++) { /* byte i never lies beyond sum i */
         const uint8_t v = to_byte(sums[i]);
         bytes[i] = v;
     }
+}
+
+/* The sums of output row `j` are complete; they are overwritten. */
+static void finish_row(const squash *s, int32_t j, int32_t *sums) {
+    uint8_t *bytes = (uint8_t *)sums;
+    to_bytes(s, sums, bytes);
     if (s->down_first) {
         uint8_t *squashed = s->row; /* free: rows are read in place or from the line */
         across(s, bytes, squashed);
@@ -192,8 +228,14 @@ static void start_row(int32_t *sums, int32_t count) {
     }
 }
 
-static void add_row(int32_t *sums, const uint8_t *row, int32_t weight, int32_t count) {
-    for (int32_t i = 0; i < count; i++) {
+static void add_row(const squash *s, int32_t *sums, const uint8_t *row, int32_t weight) {
+#if defined(TATVPR_WIDE)
+    if (s->kernels->squash_add != NULL) {
+        s->kernels->squash_add(sums, row, weight, s->length);
+        return;
+    }
+#endif
+    for (int32_t i = 0; i < s->length; i++) {
         sums[i] += row[i] * weight;
     }
 }
@@ -225,7 +267,7 @@ static void shrink_down(const squash *s) {
             int32_t *sums = s->sums + (ptrdiff_t)(j % 3) * s->length;
             const int32_t i = y - first[j % 4];
             if (i < count[j % 4]) {
-                add_row(sums, row, s->row_weights[(ptrdiff_t)(j % 4) * s->tall + i], s->length);
+                add_row(s, sums, row, s->row_weights[(ptrdiff_t)(j % 4) * s->tall + i]);
             }
         }
         while (oldest < started && y + 1 >= first[oldest % 4] + count[oldest % 4]) {
@@ -249,16 +291,18 @@ static void grow_down(const squash *s) {
         }
         start_row(s->sums, s->length);
         for (int32_t i = 0; i < count; i++) {
-            add_row(s->sums, ring + (ptrdiff_t)((first + i) % 4) * s->length, s->row_weights[i],
-                    s->length);
+            add_row(s, s->sums, ring + (ptrdiff_t)((first + i) % 4) * s->length,
+                    s->row_weights[i]);
         }
         finish_row(s, j, s->sums);
     }
 }
 
-tatvpr_status tatvpr_frame_squash(const tatvpr_frame *frame, int32_t side, uint8_t *pixels,
-                                  uint8_t *room, size_t room_bytes) {
+tatvpr_status tatvpr_frame_squash(const tatvpr_kernels *kernels, const tatvpr_frame *frame,
+                                  int32_t side, uint8_t *pixels, uint8_t *room,
+                                  size_t room_bytes) {
     squash s;
+    s.kernels = kernels;
     const room_left all = {room, room_bytes};
     s.frame = frame;
     s.side = side;

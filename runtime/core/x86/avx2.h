@@ -50,6 +50,9 @@ void tatvpr_avx_vnni_attention(const tatvpr_head_job *job);
 float tatvpr_avx_vnni_sparse_below(const tatvpr_ternary *op, int32_t group);
 void tatvpr_avx2_patch_embed(const tatvpr_patch_job *job);
 void tatvpr_avx2_attention(const tatvpr_head_job *job);
+void tatvpr_avx2_squash_across(const tatvpr_squash_columns *c, const uint8_t *row, uint8_t *out);
+void tatvpr_avx2_squash_add(int32_t *sums, const uint8_t *row, int32_t weight, int32_t count);
+void tatvpr_avx2_squash_bytes(const int32_t *sums, int32_t count, uint8_t *bytes);
 void tatvpr_avx2_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
                         int32_t count, int32_t *dot);
 void tatvpr_avx2_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,

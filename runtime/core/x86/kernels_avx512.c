@@ -19,6 +19,9 @@ const tatvpr_kernels tatvpr_kernels_avx512 = {
     .sparse_below = tatvpr_avx512_sparse_below,
     .patch_embed = tatvpr_avx2_patch_embed,
     .attention = tatvpr_avx2_attention,
+    .squash_across = tatvpr_avx2_squash_across,
+    .squash_add = tatvpr_avx2_squash_add,
+    .squash_bytes = tatvpr_avx2_squash_bytes,
     .dot_i8 = tatvpr_avx2_dot_i8,
     .hamming = tatvpr_avx2_hamming,
 };
