@@ -94,7 +94,7 @@ def test_gated_linear_equals_the_reference(native: Driver, case: LinearCase) -> 
     t=st.sampled_from((1, 4, 8, 13)),
     k_in=st.sampled_from((257, 384, 640, 1536, 4100)),
     loud=st.sampled_from((0, 1, 2)),
-    k=st.sampled_from((1.0, 0.7, 0.3)),
+    k=st.sampled_from((1.0, 0.69, 0.3)),
     group=st.sampled_from((1, 4)),
 )
 def test_long_rows_equal_the_reference(
