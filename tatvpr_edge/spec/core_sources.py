@@ -74,6 +74,7 @@ _AARCH64: dict[str, tuple[str, ...]] = {
     "neon_weights": ("-O3",),
     "neon_rows": ("-O3",),
     "neon_select": ("-O3",),
+    "neon_resize": ("-O3",),
     "neon_matmul": ("-O3",),
     "neon_dot": ("-O3",),
     "neon_dotprod": ("-O3",),

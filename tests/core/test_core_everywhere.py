@@ -95,6 +95,7 @@ def test_aarch64_under_emulation(
     older = ["neon", "portable"]
     assert driver.kernels == (older if cpu == "cortex-a72" else ["neon-dotprod", *older])
     run_all(driver, 12, tmp_path_factory)
+    test_core_frames.test_large_frames_of_a_camera(driver)
     driver.close()
 
 

@@ -34,6 +34,9 @@ const tatvpr_kernels tatvpr_kernels_dotprod = {
     .sparse_below = tatvpr_dotprod_sparse_below,
     .patch_embed = tatvpr_dotprod_patch_embed,
     .attention = tatvpr_dotprod_attention,
+    .squash_across = tatvpr_neon_squash_across,
+    .squash_add = tatvpr_neon_squash_add,
+    .squash_bytes = tatvpr_neon_squash_bytes,
     .dot_i8 = tatvpr_dotprod_dot_i8,
     .hamming = tatvpr_neon_hamming,
 };
@@ -53,6 +56,9 @@ const tatvpr_kernels tatvpr_kernels_neon = {
     .sparse_below = tatvpr_neon_sparse_below,
     .patch_embed = tatvpr_neon_patch_embed,
     .attention = tatvpr_neon_attention,
+    .squash_across = tatvpr_neon_squash_across,
+    .squash_add = tatvpr_neon_squash_add,
+    .squash_bytes = tatvpr_neon_squash_bytes,
     .dot_i8 = tatvpr_neon_dot_i8,
     .hamming = tatvpr_neon_hamming,
 };

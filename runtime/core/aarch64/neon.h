@@ -51,6 +51,10 @@ void tatvpr_dotprod_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim,
 void tatvpr_neon_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
                          int32_t count, int32_t *distance);
 
+void tatvpr_neon_squash_across(const tatvpr_squash_columns *c, const uint8_t *row, uint8_t *out);
+void tatvpr_neon_squash_add(int32_t *sums, const uint8_t *row, int32_t weight, int32_t count);
+void tatvpr_neon_squash_bytes(const int32_t *sums, int32_t count, uint8_t *bytes);
+
 /* Multiply, then add, each rounded: never vfma. */
 static inline float32x4_t tatvpr_mul_add(float32x4_t a, float32x4_t b, float32x4_t c) {
     return vaddq_f32(vmulq_f32(a, b), c);
