@@ -134,9 +134,9 @@ typedef struct tatvpr_head_job {
     (((size_t)(t) + 64) * (((size_t)(h) + 31) / 32 * 32) * 4 + ((size_t)(t) + 64) * 4 * 9 + \
      (((size_t)(h) + 31) / 32 * 32) * 16 + 1024)
 
-#if defined(TATVPR_WIDE)
-#define TATVPR_SQUASH_BITS 22 /* of a weight's fraction */
+#define TATVPR_SQUASH_BITS 22 /* of the fraction of a resize's weight */
 
+#if defined(TATVPR_WIDE)
 /* The horizontal pass of a resize: of which RGB pixels of a row `side` pixels are made. */
 typedef struct tatvpr_squash_columns {
     int32_t width;          /* pixels of the row */

@@ -8,8 +8,6 @@
 #include "core.h"
 #include "frame.h"
 
-#define PRECISION_BITS 22 /* TATVPR_SQUASH_BITS to kernels */
-
 /* ---- weights of one output pixel */
 
 static double filter_support(int32_t in, int32_t out) {
@@ -51,7 +49,7 @@ static int32_t pixel_weights(int32_t in, int32_t out, int32_t index, int32_t *fi
         if (total != 0.0) {
             w /= total;
         }
-        weights[x - low] = (int32_t)(0.5 + w * (double)(1 << PRECISION_BITS));
+        weights[x - low] = (int32_t)(0.5 + w * (double)(1 << TATVPR_SQUASH_BITS));
     }
     *first = low;
     return high - low;
@@ -110,7 +108,7 @@ static int take_tables(squash *s, room_left room) {
 }
 
 static uint8_t to_byte(int32_t sum) {
-    const int32_t v = sum >> PRECISION_BITS; /* weights are not negative: nor are sums */
+    const int32_t v = sum >> TATVPR_SQUASH_BITS; /* weights are not negative: nor are sums */
     return (uint8_t)(v > 255 ? 255 : v);
 }
 
@@ -120,7 +118,7 @@ static void across_gray(const squash *s, const uint8_t *row, uint8_t *out) {
     for (int32_t x = 0; x < s->side; x++) {
         const int32_t *w = s->weights + (ptrdiff_t)x * s->wide;
         const uint8_t *p = row + s->first[x];
-        int32_t sum = 1 << (PRECISION_BITS - 1);
+        int32_t sum = 1 << (TATVPR_SQUASH_BITS - 1);
         for (int32_t i = 0; i < s->count[x]; i++) {
             sum += p[i] * w[i];
         }
@@ -129,7 +127,7 @@ static void across_gray(const squash *s, const uint8_t *row, uint8_t *out) {
 }
 
 static inline void one_column(const uint8_t *p, const int32_t *w, int32_t count, uint8_t *out) {
-    int32_t r = 1 << (PRECISION_BITS - 1);
+    int32_t r = 1 << (TATVPR_SQUASH_BITS - 1);
     int32_t g = r;
     int32_t b = r;
     for (int32_t i = 0; i < count; i++) {
@@ -224,7 +222,7 @@ static void finish_row(const squash *s, int32_t j, int32_t *sums) {
 
 static void start_row(int32_t *sums, int32_t count) {
     for (int32_t i = 0; i < count; i++) {
-        sums[i] = 1 << (PRECISION_BITS - 1);
+        sums[i] = 1 << (TATVPR_SQUASH_BITS - 1);
     }
 }
 
