@@ -39,13 +39,21 @@ def read_rows(path: Path, required: Collection[str]) -> list[dict[str, str]]:
     return rows
 
 
-def tower(root: Path, split: str, floors: Collection[str] | None = None) -> ClipPlaces:
+def tower(
+    root: Path,
+    split: str,
+    floors: Collection[str] | None = None,
+    *,
+    window: int = 4,
+    gap: int = 3,
+) -> ClipPlaces:
     """Clips of the IE tower set: ``frames.csv`` with path, split, floor, clip and frame.
 
     Args:
         root: the folder of ``frames.csv``.
         split: "train" or "val".
         floors: only these; None for all.
+        window, gap: frames of a place, and frames between two places.
 
     Raises:
         DataError: the list or a file of it is missing, or nothing is left.
@@ -70,6 +78,8 @@ def tower(root: Path, split: str, floors: Collection[str] | None = None) -> Clip
         paths=paths,
         places=tuple(np.array(clip, dtype=np.int64) for clip in clips.values()),
         territories=tuple(floor for floor, _ in clips),
+        window=window,
+        gap=gap,
     )
 
 
@@ -251,7 +261,8 @@ def open_source(source: DataConfig) -> Places:
         unknown = sorted(set(source.leave_out) - floors)
         if unknown:
             raise DataError(f"{root / 'frames.csv'}: no floor {unknown[0]!r} to leave out")
-        return tower(root, source.split, floors - set(source.leave_out))
+        chosen = floors - set(source.leave_out)
+        return tower(root, source.split, chosen, window=source.window, gap=source.gap)
     if source.format == "labelled":
         return labelled(root)
     if source.format == "gsv":

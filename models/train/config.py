@@ -178,6 +178,8 @@ class DataConfig:
         rivals: places that look most alike, drawn beside each place of a batch (hard negatives);
             0 draws all places at random.
         views: the teacher's crops of each frame in stage 1; 0.5 takes every second frame.
+        window, gap: of the format "tower": neighbouring frames that are one place, and frames left
+            out between two places.
     """
 
     format: str = "labelled"
@@ -187,6 +189,8 @@ class DataConfig:
     share: float = 1.0
     rivals: int = 0
     views: float = 1.0
+    window: int = 4
+    gap: int = 3
 
 
 @dataclass(frozen=True)
@@ -243,6 +247,8 @@ def _check(config: TrainConfig, path: Path) -> None:
     require(all(source.share > 0 for source in config.data), "data.share must be positive")
     require(all(source.rivals >= 0 for source in config.data), "data.rivals must not be negative")
     require(all(source.views >= 0 for source in config.data), "data.views must not be negative")
+    require(all(source.window >= 2 for source in config.data), "data.window must be 2 or more")
+    require(all(source.gap >= 0 for source in config.data), "data.gap must not be negative")
 
 
 def _record(kind: type[T], values: dict[str, Any], where: str) -> T:

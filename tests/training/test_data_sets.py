@@ -39,6 +39,17 @@ def test_tower_places_are_windows_of_a_clip_with_gaps(tmp_path: Path) -> None:
         assert all(b - a >= 7 for a, b in itertools.pairwise(starts) if a // 20 == b // 20)
 
 
+def test_a_training_file_sets_the_windows_of_a_clip(tmp_path: Path) -> None:
+    root = tower_set(tmp_path, frames=20)
+    source = DataConfig(format="tower", root=str(root), window=2, gap=1)
+    places = formats.open_source(source)
+    starts = sorted(int(w[0]) for w in places.draw(np.random.default_rng(0)))
+    same_clip = [b - a for a, b in itertools.pairwise(starts) if a // 20 == b // 20]
+    assert same_clip and set(same_clip) == {3}
+    apart = places.apart(np.arange(20))
+    assert not apart[4, 6] and apart[4, 7]
+
+
 def test_floors_can_be_left_out_and_must_exist(tmp_path: Path) -> None:
     root = tower_set(tmp_path)
     source = DataConfig(format="tower", root=str(root), leave_out=("f2",))

@@ -1,0 +1,222 @@
+"""Make places to learn from out of single photographs: several virtual cameras at one spot.
+
+In: folders of photographs, each of another scene. Out: a folder of JPEG frames with `poses.csv`
+(name, place) beside them, as a training file's `format = "labelled"` reads it.
+
+    python tools/photo_places.py --photos runs/houses --views 4 --size 320x240 --seed 0 \
+        --output runs/photo_places
+
+A camera that only turns sees the same picture up to a homography, K R K^-1 (Hartley and Zisserman,
+Multiple View Geometry, 2nd ed., section 8.4): so one photograph gives true views of a place at
+other headings, pitches, rolls and zooms, and no false ones. It cannot give parallax; rendered
+places and video clips do. The photograph's horizontal field of view is unknown and taken as
+`--fov-deg`. A camera that would see past the photograph's edge is drawn again, and after 50 draws
+its view is zoomed in until it fits.
+
+The same arguments give the same frames (JPEG bytes also depend on Pillow's version).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import re
+import shutil
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tatvpr_edge.models.data.frames import open_rgb
+from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+#: A photograph with a shorter side than this is left out: its views would be blurred.
+LEAST_SIDE_PX = 160
+#: Half-widths of the cameras' turns, and how far they zoom in.
+TURN_DEG, TILT_DEG, ROLL_DEG = 12.0, 7.0, 5.0
+ZOOM = (1.05, 1.7)
+_DRAWS = 50
+
+Matrix = NDArray[np.float64]
+
+
+def intrinsics(width: float, height: float, focal: float) -> Matrix:
+    """The matrix K of a pinhole camera with its centre in the picture's, lengths in pixels."""
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+
+
+def rotation(turn: float, tilt: float, roll: float) -> Matrix:
+    """Camera axes (x right, y down, z forward) turned about y, then x, then z. Radians."""
+    (ct, st), (cp, sp), (cr, sr) = ((math.cos(a), math.sin(a)) for a in (turn, tilt, roll))
+    about_y = np.array([[ct, 0, st], [0, 1, 0], [-st, 0, ct]])
+    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    matrix: Matrix = about_y @ about_x @ about_z
+    return matrix
+
+
+def homography(
+    photo: tuple[int, int], view: tuple[int, int], fov: float, turns: Sequence[float], zoom: float
+) -> Matrix:
+    """Where a view's pixels lie in the photograph: K_photo R K_view^-1.
+
+    Args:
+        photo, view: width and height, pixels.
+        fov: the photograph's horizontal field of view, radians.
+        turns: turn, tilt and roll of the virtual camera, radians.
+        zoom: 1 fills the view with the largest part of the photograph that has its shape.
+    """
+    focal = photo[0] / 2 / math.tan(fov / 2)
+    fits = min(photo[0] / view[0], photo[1] / view[1])  # photograph's pixels to one of the view
+    inverse = np.linalg.inv(intrinsics(*view, focal * zoom / fits))
+    matrix: Matrix = intrinsics(*photo, focal) @ rotation(*turns) @ inverse
+    return matrix / matrix[2, 2]
+
+
+def is_inside(matrix: Matrix, photo: tuple[int, int], view: tuple[int, int]) -> bool:
+    """Tell whether all four corners of the view lie in the photograph, in front of the camera."""
+    w, h = view
+    corners = matrix @ np.array([[0, w, 0, w], [0, 0, h, h], [1, 1, 1, 1]], dtype=np.float64)
+    if (corners[2] <= 0).any():
+        return False
+    x, y = corners[:2] / corners[2]
+    return bool(min(x.min(), y.min()) >= 0 and x.max() <= photo[0] and y.max() <= photo[1])
+
+
+def draw_view(
+    photo: tuple[int, int], view: tuple[int, int], fov: float, rng: np.random.Generator
+) -> Matrix:
+    """A random virtual camera that sees nothing but the photograph."""
+    widths = np.radians([TURN_DEG, TILT_DEG, ROLL_DEG])
+    for _ in range(_DRAWS):
+        turns, zoom = rng.uniform(-widths, widths), rng.uniform(*ZOOM)
+        matrix = homography(photo, view, fov, turns, zoom)
+        if is_inside(matrix, photo, view):
+            return matrix
+    # A level camera at a zoom of 1 always fits: shrink the turns towards it.
+    while not is_inside(matrix, photo, view):
+        turns, zoom = turns * 0.8, 1.0 + (zoom - 1.0) * 1.02
+        matrix = homography(photo, view, fov, turns, zoom)
+    return matrix
+
+
+def render_view(photo: Image.Image, matrix: Matrix, view: tuple[int, int]) -> Image.Image:
+    """The photograph through a virtual camera: bicubic, at twice the size, then averaged."""
+    twice = np.diag([0.5, 0.5, 1.0])
+    larger = (2 * view[0], 2 * view[1])
+    data = tuple(float(value) for value in (matrix @ twice).ravel()[:8])
+    drawn = photo.transform(larger, Image.Transform.PERSPECTIVE, data, Image.Resampling.BICUBIC)
+    return drawn.resize(view, Image.Resampling.BOX)
+
+
+def find_photos(folders: Sequence[Path]) -> list[Path]:
+    """All photographs below the folders, in the order of their names.
+
+    Raises:
+        DataError: a folder is missing or holds no photograph.
+    """
+    photos: list[Path] = []
+    for folder in folders:
+        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not found:
+            raise DataError(f"--photos {folder}: no {', '.join(SUFFIXES)} file in it")
+        photos += found
+    return photos
+
+
+def shrink(photo: Image.Image, view: tuple[int, int]) -> Image.Image:
+    """The photograph no larger than its widest view needs, so that sampling does not alias."""
+    factor = ZOOM[0] * min(photo.width / view[0], photo.height / view[1]) / 2
+    if factor <= 1:
+        return photo
+    size = round(photo.width / factor), round(photo.height / factor)
+    return photo.resize(size, Image.Resampling.LANCZOS)
+
+
+def write_places(
+    photos: Sequence[Path], output: Path, views: int, size: tuple[int, int], fov: float, seed: int
+) -> tuple[int, int]:
+    """Write the folder whole or not at all. Returns places written and photographs left out."""
+    if output.exists():
+        raise UsageError(f"--output {output} exists: remove it or name another folder")
+    partial = output.with_name(output.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        rows, small = _write(photos, partial, views, size, fov, seed)
+        partial.rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return rows // views, small
+
+
+def _write(
+    photos: Sequence[Path], folder: Path, views: int, size: tuple[int, int], fov: float, seed: int
+) -> tuple[int, int]:
+    rows: list[tuple[str, str]] = []
+    small = 0
+    with click.progressbar(photos, label="photographs", file=sys.stderr) as bar:
+        for path in bar:
+            photo = open_rgb(path)
+            if min(photo.size) < LEAST_SIDE_PX:
+                small += 1
+                continue
+            photo = shrink(photo, size)
+            place = f"{len(rows) // views:05d}"
+            rng = np.random.default_rng([seed, zlib.crc32(path.name.encode())])
+            for number in range(views):
+                matrix = draw_view(photo.size, size, fov, rng)
+                name = f"{place}-{number}.jpg"
+                render_view(photo, matrix, size).save(folder / name, quality=90)
+                rows.append((name, place))
+    if not rows:
+        raise DataError(f"all photographs are smaller than {LEAST_SIDE_PX} pixels")
+    with (folder / "poses.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("name", "place"))
+        writer.writerows(rows)
+    return len(rows), small
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`320x240` to numbers; UsageError where it is none."""
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not found or min(int(found[1]), int(found[2])) < 32:
+        raise UsageError(f"--size {text}: expected WIDTHxHEIGHT, at least 32x32, such as 320x240")
+    return int(found[1]), int(found[2])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders")
+    parser.add_argument("--output", type=Path, required=True, help="a folder to make")
+    parser.add_argument("--views", type=int, default=4, help="frames of each photograph")
+    parser.add_argument("--size", default="320x240", help="of the frames, pixels")
+    parser.add_argument("--fov-deg", type=float, default=65.0, help="photographs' field of view")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    try:
+        if given.views < 2:
+            raise UsageError("--views: a place needs at least two frames")
+        if not 20 <= given.fov_deg <= 120:
+            raise UsageError(f"--fov-deg {given.fov_deg}: expected 20 to 120")
+        size = parse_size(given.size)
+        photos = find_photos(given.photos)
+        fov = math.radians(given.fov_deg)
+        places, small = write_places(photos, given.output, given.views, size, fov, given.seed)
+    except TatvprError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{given.output}: {places} places of {given.views} views; {small} photographs too small")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
