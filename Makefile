@@ -24,7 +24,7 @@ check: $(VENV)/.ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 plugin: $(VENV)/.ready-build
 	$(PIP) install --editable '.[gpu]'

@@ -26,6 +26,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -39,9 +40,8 @@ from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 #: A photograph with a shorter side than this is left out: its views would be blurred.
 LEAST_SIDE_PX = 160
-#: Half-widths of the cameras' turns, and how far they zoom in.
-TURN_DEG, TILT_DEG, ROLL_DEG = 12.0, 7.0, 5.0
-ZOOM = (1.05, 1.7)
+#: Half-widths of the cameras' other angles.
+TILT_DEG, ROLL_DEG = 7.0, 5.0
 _DRAWS = 50
 
 Matrix = NDArray[np.float64]
@@ -90,13 +90,29 @@ def is_inside(matrix: Matrix, photo: tuple[int, int], view: tuple[int, int]) -> 
     return bool(min(x.min(), y.min()) >= 0 and x.max() <= photo[0] and y.max() <= photo[1])
 
 
-def draw_view(
-    photo: tuple[int, int], view: tuple[int, int], fov: float, rng: np.random.Generator
-) -> Matrix:
+@dataclass(frozen=True)
+class Cameras:
+    """The virtual cameras that are drawn.
+
+    Attributes:
+        size: width and height of their frames, pixels.
+        fov_deg: the photographs' horizontal field of view.
+        turn_deg: half-width of their headings.
+        zoom: from and to; 1 shows the largest part of a photograph that has the frames' shape.
+    """
+
+    size: tuple[int, int] = (320, 240)
+    fov_deg: float = 65.0
+    turn_deg: float = 12.0
+    zoom: tuple[float, float] = (1.05, 1.7)
+
+
+def draw_view(photo: tuple[int, int], cameras: Cameras, rng: np.random.Generator) -> Matrix:
     """A random virtual camera that sees nothing but the photograph."""
-    widths = np.radians([TURN_DEG, TILT_DEG, ROLL_DEG])
+    view, fov = cameras.size, math.radians(cameras.fov_deg)
+    widths = np.radians([cameras.turn_deg, TILT_DEG, ROLL_DEG])
     for _ in range(_DRAWS):
-        turns, zoom = rng.uniform(-widths, widths), rng.uniform(*ZOOM)
+        turns, zoom = rng.uniform(-widths, widths), rng.uniform(*cameras.zoom)
         matrix = homography(photo, view, fov, turns, zoom)
         if is_inside(matrix, photo, view):
             return matrix
@@ -108,11 +124,11 @@ def draw_view(
 
 
 def render_view(photo: Image.Image, matrix: Matrix, view: tuple[int, int]) -> Image.Image:
-    """The photograph through a virtual camera: bicubic, at twice the size, then averaged."""
+    """The photograph through a virtual camera: sampled at twice the size, then averaged."""
     twice = np.diag([0.5, 0.5, 1.0])
     larger = (2 * view[0], 2 * view[1])
     data = tuple(float(value) for value in (matrix @ twice).ravel()[:8])
-    drawn = photo.transform(larger, Image.Transform.PERSPECTIVE, data, Image.Resampling.BICUBIC)
+    drawn = photo.transform(larger, Image.Transform.PERSPECTIVE, data, Image.Resampling.BILINEAR)
     return drawn.resize(view, Image.Resampling.BOX)
 
 
@@ -131,9 +147,10 @@ def find_photos(folders: Sequence[Path]) -> list[Path]:
     return photos
 
 
-def shrink(photo: Image.Image, view: tuple[int, int]) -> Image.Image:
+def shrink(photo: Image.Image, cameras: Cameras) -> Image.Image:
     """The photograph no larger than its widest view needs, so that sampling does not alias."""
-    factor = ZOOM[0] * min(photo.width / view[0], photo.height / view[1]) / 2
+    fits = min(photo.width / cameras.size[0], photo.height / cameras.size[1])
+    factor = fits / cameras.zoom[0] / 2
     if factor <= 1:
         return photo
     size = round(photo.width / factor), round(photo.height / factor)
@@ -141,7 +158,7 @@ def shrink(photo: Image.Image, view: tuple[int, int]) -> Image.Image:
 
 
 def write_places(
-    photos: Sequence[Path], output: Path, views: int, size: tuple[int, int], fov: float, seed: int
+    photos: Sequence[Path], output: Path, views: int, cameras: Cameras, seed: int
 ) -> tuple[int, int]:
     """Write the folder whole or not at all. Returns places written and photographs left out."""
     if output.exists():
@@ -150,7 +167,7 @@ def write_places(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        rows, small = _write(photos, partial, views, size, fov, seed)
+        rows, small = _write(photos, partial, views, cameras, seed)
         partial.rename(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -158,7 +175,7 @@ def write_places(
 
 
 def _write(
-    photos: Sequence[Path], folder: Path, views: int, size: tuple[int, int], fov: float, seed: int
+    photos: Sequence[Path], folder: Path, views: int, cameras: Cameras, seed: int
 ) -> tuple[int, int]:
     rows: list[tuple[str, str]] = []
     small = 0
@@ -168,13 +185,13 @@ def _write(
             if min(photo.size) < LEAST_SIDE_PX:
                 small += 1
                 continue
-            photo = shrink(photo, size)
+            photo = shrink(photo, cameras)
             place = f"{len(rows) // views:05d}"
             rng = np.random.default_rng([seed, zlib.crc32(path.name.encode())])
             for number in range(views):
-                matrix = draw_view(photo.size, size, fov, rng)
+                matrix = draw_view(photo.size, cameras, rng)
                 name = f"{place}-{number}.jpg"
-                render_view(photo, matrix, size).save(folder / name, quality=90)
+                render_view(photo, matrix, cameras.size).save(folder / name, quality=90)
                 rows.append((name, place))
     if not rows:
         raise DataError(f"all photographs are smaller than {LEAST_SIDE_PX} pixels")
@@ -193,6 +210,14 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def parse_zoom(text: str) -> tuple[float, float]:
+    """`1.05-1.7` to numbers; UsageError where it is no range above 1."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text)
+    if not found or not 1 <= float(found[1]) <= float(found[2]):
+        raise UsageError(f"--zoom {text}: expected FROM-TO, 1 or more, such as 1.05-1.7")
+    return float(found[1]), float(found[2])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders")
@@ -200,6 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--views", type=int, default=4, help="frames of each photograph")
     parser.add_argument("--size", default="320x240", help="of the frames, pixels")
     parser.add_argument("--fov-deg", type=float, default=65.0, help="photographs' field of view")
+    parser.add_argument("--turn-deg", type=float, default=12.0, help="how far views turn")
+    parser.add_argument("--zoom", default="1.05-1.7", help="how far views zoom in, from-to")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     try:
@@ -207,10 +234,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError("--views: a place needs at least two frames")
         if not 20 <= given.fov_deg <= 120:
             raise UsageError(f"--fov-deg {given.fov_deg}: expected 20 to 120")
-        size = parse_size(given.size)
+        if not 0 <= given.turn_deg <= 60:
+            raise UsageError(f"--turn-deg {given.turn_deg}: expected 0 to 60")
+        zoom = parse_zoom(given.zoom)
+        cameras = Cameras(parse_size(given.size), given.fov_deg, given.turn_deg, zoom)
         photos = find_photos(given.photos)
-        fov = math.radians(given.fov_deg)
-        places, small = write_places(photos, given.output, given.views, size, fov, given.seed)
+        places, small = write_places(photos, given.output, given.views, cameras, given.seed)
     except TatvprError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

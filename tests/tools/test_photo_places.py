@@ -60,7 +60,8 @@ def test_a_turn_moves_the_centre_by_the_focal_length_times_its_tangent() -> None
 @settings(max_examples=60, deadline=None)
 @given(photo=SIZES, seed=st.integers(0, 1000))
 def test_no_camera_sees_past_the_edge(photo: tuple[int, int], seed: int) -> None:
-    matrix = tool.draw_view(photo, (320, 240), FOV, np.random.default_rng(seed))
+    cameras = tool.Cameras(turn_deg=25.0, zoom=(1.0, 2.2))
+    matrix = tool.draw_view(photo, cameras, np.random.default_rng(seed))
     assert tool.is_inside(matrix, photo, (320, 240))
 
 
@@ -69,7 +70,7 @@ def test_no_camera_sees_past_the_edge(photo: tuple[int, int], seed: int) -> None
 def test_what_a_view_shows_lies_where_the_homography_says(x: int, y: int, seed: int) -> None:
     image = Image.new("RGB", (640, 480))
     ImageDraw.Draw(image).ellipse((x - 12, y - 12, x + 12, y + 12), fill=(255, 255, 255))
-    matrix = tool.draw_view((640, 480), (320, 240), FOV, np.random.default_rng(seed))
+    matrix = tool.draw_view((640, 480), tool.Cameras(), np.random.default_rng(seed))
     at = project(np.linalg.inv(matrix), x, y)
     if not (20 < at[0] < 300 and 20 < at[1] < 220):
         return
@@ -107,6 +108,9 @@ def test_places_are_written_and_the_trainer_reads_them(
         (["--views", "1"], "at least two frames"),
         (["--size", "320"], "expected WIDTHxHEIGHT"),
         (["--fov-deg", "190"], "expected 20 to 120"),
+        (["--turn-deg", "-3"], "expected 0 to 60"),
+        (["--zoom", "0.5-2"], "expected FROM-TO"),
+        (["--zoom", "2-1.5"], "expected FROM-TO"),
     ],
 )
 def test_bad_options_are_named(
