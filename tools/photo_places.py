@@ -11,7 +11,7 @@ Multiple View Geometry, 2nd ed., section 8.4): so one photograph gives true view
 other headings, pitches, rolls and zooms, and no false ones. It cannot give parallax; rendered
 places and video clips do. The photograph's horizontal field of view is unknown and taken as
 `--fov-deg`. A camera that would see past the photograph's edge is drawn again, and after 50 draws
-its view is zoomed in until it fits.
+the last one is turned back and zoomed in until it fits.
 
 The same arguments give the same frames (JPEG bytes also depend on Pillow's version).
 """
@@ -43,6 +43,8 @@ LEAST_SIDE_PX = 160
 #: Half-widths of the cameras' other angles.
 TILT_DEG, ROLL_DEG = 7.0, 5.0
 _DRAWS = 50
+#: A level camera at a zoom of 1 touches the edges: rounding may not push it out, pixels.
+_ROUNDING_PX = 1e-6
 
 Matrix = NDArray[np.float64]
 
@@ -87,7 +89,8 @@ def is_inside(matrix: Matrix, photo: tuple[int, int], view: tuple[int, int]) -> 
     if (corners[2] <= 0).any():
         return False
     x, y = corners[:2] / corners[2]
-    return bool(min(x.min(), y.min()) >= 0 and x.max() <= photo[0] and y.max() <= photo[1])
+    low, high = -_ROUNDING_PX, np.array(photo) + _ROUNDING_PX
+    return bool(min(x.min(), y.min()) >= low and x.max() <= high[0] and y.max() <= high[1])
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(f"--fov-deg {given.fov_deg}: expected 20 to 120")
         if not 0 <= given.turn_deg <= 60:
             raise UsageError(f"--turn-deg {given.turn_deg}: expected 0 to 60")
+        if given.seed < 0:
+            raise UsageError(f"--seed {given.seed}: expected 0 or more")
         zoom = parse_zoom(given.zoom)
         cameras = Cameras(parse_size(given.size), given.fov_deg, given.turn_deg, zoom)
         photos = find_photos(given.photos)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -65,6 +65,14 @@ def test_no_camera_sees_past_the_edge(photo: tuple[int, int], seed: int) -> None
     assert tool.is_inside(matrix, photo, (320, 240))
 
 
+@settings(max_examples=60, deadline=None)
+@given(photo=SIZES, seed=st.integers(0, 1000))
+def test_a_camera_without_room_to_zoom_is_turned_back(photo: tuple[int, int], seed: int) -> None:
+    cameras = tool.Cameras(zoom=(1.0, 1.0))
+    matrix = tool.draw_view(photo, cameras, np.random.default_rng(seed))
+    assert tool.is_inside(matrix, photo, cameras.size)
+
+
 @settings(max_examples=10, deadline=None)
 @given(x=st.integers(240, 400), y=st.integers(180, 300), seed=st.integers(0, 99))
 def test_what_a_view_shows_lies_where_the_homography_says(x: int, y: int, seed: int) -> None:
@@ -72,8 +80,7 @@ def test_what_a_view_shows_lies_where_the_homography_says(x: int, y: int, seed: 
     ImageDraw.Draw(image).ellipse((x - 12, y - 12, x + 12, y + 12), fill=(255, 255, 255))
     matrix = tool.draw_view((640, 480), tool.Cameras(), np.random.default_rng(seed))
     at = project(np.linalg.inv(matrix), x, y)
-    if not (20 < at[0] < 300 and 20 < at[1] < 220):
-        return
+    assume(20 < at[0] < 300 and 20 < at[1] < 220)
     seen = np.asarray(tool.render_view(image, matrix, (320, 240)).convert("L"), dtype=np.float64)
     rows, columns = np.mgrid[0:240, 0:320] + 0.5
     assert (seen * columns).sum() / seen.sum() == pytest.approx(at[0], abs=1.0)
@@ -111,6 +118,7 @@ def test_places_are_written_and_the_trainer_reads_them(
         (["--turn-deg", "-3"], "expected 0 to 60"),
         (["--zoom", "0.5-2"], "expected FROM-TO"),
         (["--zoom", "2-1.5"], "expected FROM-TO"),
+        (["--seed", "-1"], "expected 0 or more"),
     ],
 )
 def test_bad_options_are_named(
