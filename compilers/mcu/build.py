@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tatvpr_edge.compilers.job import Job
 
 LIBRARY = "lib/libtatvpr_model.a"
+#: What users include of the governor; its other header is between its own files.
+GOVERNOR_HEADER = "tatvpr_governor.h"
 Progress = Callable[[str, int, int], None]
 
 
@@ -157,8 +159,9 @@ def members(board: Board, made: Compiled) -> dict[str, bytes | str | Path]:
             files[f"include/{header.name}"] = header
             files[f"src/include/{header.name}"] = header
         elif room == "governor":
-            files[f"include/{header.name}"] = header
             files[f"src/governor/{header.name}"] = header
+            if header.name == GOVERNOR_HEADER:
+                files[f"include/{header.name}"] = header
     command = [*board.toolchain.gcc_flags, *extra_flags(board), *flags]
     shown = [f for f in command if not f.startswith("-I")]
     report = texts.memory_report(

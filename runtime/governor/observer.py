@@ -1,7 +1,7 @@
 """What the governor knows: its state, how measurements change it, and what they predict.
 
-Mirrors the fields and the "taking in" half of ``runtime/core/governor/tatvpr_governor.c``; the
-decisions are in ``policy.py``, whose text explains the model.
+Mirrors ``runtime/core/governor/tatvpr_governor_observer.c``; the decisions are in ``policy.py``,
+whose text explains the model.
 """
 
 from __future__ import annotations

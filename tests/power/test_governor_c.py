@@ -22,9 +22,14 @@ HERE = Path(__file__).parent
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O2", "-ffp-contract=off"]
 
 
+def logic(source: Path) -> list[str]:
+    """The governor itself, without the glue to the library's options."""
+    return [str(source / name) for name in ("tatvpr_governor.c", "tatvpr_governor_observer.c")]
+
+
 def table_program(source: Path) -> list[str]:
     """What the program that runs the shared table is compiled from."""
-    return [f"-I{source}", str(HERE / "governor_table.c"), str(source / "tatvpr_governor.c")]
+    return [f"-I{source}", str(HERE / "governor_table.c"), *logic(source)]
 
 
 def doubles(*names: str) -> list[tuple[str, type]]:
@@ -53,7 +58,7 @@ def library(source: Path, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CD
     gcc = require_tool("gcc", "gcc")
     built = tmp_path_factory.mktemp("governor") / "governor.so"
     subprocess.run(
-        [gcc, *FLAGS, "-shared", "-fPIC", str(source / "tatvpr_governor.c"), "-o", str(built)],
+        [gcc, *FLAGS, "-shared", "-fPIC", *logic(source), "-o", str(built)],
         check=True,
     )
     opened = ctypes.CDLL(str(built))
@@ -114,9 +119,7 @@ def test_c_decides_as_the_table_says(source: Path, tmp_path: Path) -> None:
         [
             gcc,
             *FLAGS,
-            f"-I{source}",
-            str(HERE / "governor_table.c"),
-            str(source / "tatvpr_governor.c"),
+            *table_program(source),
             "-o",
             str(program),
         ],
@@ -149,7 +152,7 @@ def test_an_emulated_cortex_m7_decides_as_the_table_says(source: Path, tmp_path:
             "--specs=rdimon.specs",
             f"-I{source}",
             str(HERE / "governor_table.c"),
-            str(source / "tatvpr_governor.c"),
+            *logic(source),
             str(HERE / "mps2_vectors.c"),
             "-T",
             str(HERE / "mps2_an500.ld"),
@@ -206,8 +209,9 @@ def test_it_compiles_without_a_warning_and_without_a_library(
             "-pedantic",
             "-ffreestanding",
             *flags,
-            "-c",
-            str(source / "tatvpr_governor.c"),
+            "-r",  # both halves as one object, so that what stays undefined is needed from outside
+            "-nostdlib",
+            *logic(source),
             "-o",
             str(built),
         ],
