@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 
 from support.artifacts import build_cache, tiny_arm64, tiny_host, tiny_onnx  # noqa: F401
-from support.board import Sshd, live_content, make_wheel, running_sshd
+from support.board import (
+    Sshd,
+    live_content,
+    local_transport,
+    make_artifact,
+    make_wheel,
+    quick_options,
+    running_sshd,
+)
+from tatvpr_edge.deploy.push import Options, deploy
+from tatvpr_edge.spec.artifact import Artifact
 
 _FAULTS = "faults injected"
 _WHOLE = "boards left whole"
@@ -78,3 +88,26 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel with the small runtime of :mod:`support.board`."""
     return make_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture
+def pair(ram_path: Path) -> tuple[Artifact, Artifact]:
+    """An old artifact and a new one."""
+    return make_artifact(ram_path / "old", b"old"), make_artifact(ram_path / "new", b"new")
+
+
+@pytest.fixture
+def fresh(
+    ram_path: Path, wheel: Path, pair: tuple[Artifact, Artifact]
+) -> Callable[[], tuple[Path, Options]]:
+    """Makes boards on which the old artifact is live."""
+    template = ram_path / "template"
+    deploy(local_transport(), pair[0], None, quick_options(template, wheel))
+    numbers = iter(range(10_000))
+
+    def make() -> tuple[Path, Options]:
+        root = ram_path / f"board{next(numbers)}"
+        shutil.copytree(template, root, symlinks=True)
+        return root, quick_options(root, wheel, settle_s=0.0)
+
+    return make

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import random
 import shutil
@@ -22,43 +21,15 @@ from typing import Any
 
 import pytest
 
-from support.board import Sshd, live_content, local_transport, make_artifact, quick_options
+from support.board import Sshd, hash_of, live_content, make_artifact, quick_options
 from support.faulty_agent import FaultyTransport, faulty_agents
 from support.tools import lacking
-from tatvpr_edge.deploy.push import Options, deploy, rollback, status
+from tatvpr_edge.deploy.push import deploy, rollback, status
 from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.deploy.transport import Link, SshTransport
-from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError, TatvprError
 
 STEPS = ("hash", "signature", "golden", "install", "switch", "health", "confirm")
-
-
-def hash_of(artifact: Artifact) -> str:
-    return artifact.manifest.model.hash
-
-
-@pytest.fixture
-def pair(ram_path: Path) -> tuple[Artifact, Artifact]:
-    """An old artifact and a new one."""
-    return make_artifact(ram_path / "old", b"old"), make_artifact(ram_path / "new", b"new")
-
-
-@pytest.fixture
-def fresh(
-    ram_path: Path, wheel: Path, pair: tuple[Artifact, Artifact]
-) -> Callable[[], tuple[Path, Options]]:
-    """Makes boards on which the old artifact is live."""
-    template = ram_path / "template"
-    deploy(local_transport(), pair[0], None, quick_options(template, wheel))
-    numbers = iter(range(10_000))
-
-    def make() -> tuple[Path, Options]:
-        root = ram_path / f"board{next(numbers)}"
-        shutil.copytree(template, root, symlinks=True)
-        return root, quick_options(root, wheel, settle_s=0.0)
-
-    return make
 
 
 # ---- the board dies, or its disk fails, at any change ------------------------------------------
@@ -375,212 +346,3 @@ def test_board_mounted_read_only(
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
         deploy(sshd.transport(), new, None, options)
         assert live_content(disk / "root") == hash_of(new)
-
-
-# ---- what is at current ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("what", ["folder", "file", "elsewhere"])
-def test_current_that_no_deploy_made_is_left_alone(
-    pair: Any, fresh: Any, tmp_path: Path, what: str
-) -> None:
-    root, options = fresh()
-    current = root / "current"
-    live = current.resolve()
-    current.unlink()
-    if what == "folder":
-        current.mkdir()
-        (current / "mine").write_text("precious")
-    elif what == "file":
-        current.write_text("precious")
-    else:
-        (tmp_path / "other").mkdir()
-        current.symlink_to(tmp_path / "other")
-    with pytest.raises(DeployError, match=r"current on the board .*(move it away|remove the link)"):
-        deploy(local_transport(), pair[1], None, options)
-    if what == "folder":
-        assert (current / "mine").read_text() == "precious"
-        shutil.rmtree(current)
-    else:
-        assert what == "elsewhere" or current.read_text() == "precious"
-        current.unlink()
-    current.symlink_to(Path("releases") / live.name)
-    deploy(local_transport(), pair[1], None, options)
-    assert live_content(root) == hash_of(pair[1])
-
-
-@pytest.mark.parametrize("target", ["releases/gone", "current", "/nowhere/at/all", "current.next"])
-def test_current_that_leads_nowhere_is_replaced(
-    pair: Any, fresh: Any, faults: Any, target: str
-) -> None:
-    root, options = fresh()
-    (root / "current").unlink()
-    (root / "current").symlink_to(target)
-    if target == "current.next":
-        (root / "current.next").symlink_to("current")
-    result = deploy(local_transport(), pair[1], None, options)
-    assert any("led nowhere" in text for text in result.warnings)
-    faults.check(root, {hash_of(pair[1])}, target)
-
-
-@pytest.mark.parametrize("damage", ["weights", "list", "extra file", "link", "state"])
-def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
-    pair: Any, fresh: Any, faults: Any, damage: str
-) -> None:
-    root, options = fresh()
-    live = (root / "current").resolve()
-    if damage == "weights":
-        data = bytearray((live / "artifact/weights.bin").read_bytes())
-        data[100] ^= 1
-        (live / "artifact/weights.bin").write_bytes(data)
-    elif damage == "list":
-        (live / "release.json").write_text("{}")
-    elif damage == "extra file":
-        (live / "artifact/more.bin").write_bytes(b"more")
-    elif damage == "link":
-        (live / "artifact/weights.bin").unlink()
-        (live / "artifact/weights.bin").symlink_to("/etc/passwd")
-    else:
-        (root / "state.json").write_text('{"history": [1, 2], "pending": "x", "floor": "y"}')
-    result = deploy(local_transport(), pair[0], None, options)
-    faults.check(root, {hash_of(pair[0])}, damage)
-    assert any("damaged" in text for text in result.warnings) or damage == "list"
-    assert result.changed == (damage != "state")
-
-
-# ---- health ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "says"),
-    [
-        ("golden-fails", "golden vectors at k = 0.2 differ"),
-        ("golden-crashes", "ended by signal 11"),
-        ("golden-hangs", "took more than 1.5 s"),
-        ("no-service", "the library does not load"),
-        ("service-hangs", "did not answer in time"),
-        ("service-wrong", "descriptors differ"),
-        ("service-dies", "ended by signal 9"),
-        ("service-fat", "MB of memory; its artifact states"),
-        ("service-leaks", "leaks descriptors"),
-    ],
-)
-def test_a_release_that_does_not_work_goes_back_by_itself_and_says_why(
-    ram_path: Path, pair: Any, fresh: Any, faults: Any, behaviour: str, says: str
-) -> None:
-    root, options = fresh()
-    # Only what hangs has a short limit: a busy machine is no fault of the others.
-    golden_s = 1.5 if behaviour == "golden-hangs" else 60.0
-    health_s = 1.5 if behaviour == "service-hangs" else 60.0
-    options = replace(options, golden_s=golden_s, health_s=health_s, settle_s=0.3)
-    bad = make_artifact(ram_path / "bad", b"bad", behaviour)
-    with pytest.raises(DeployError, match=says) as caught:
-        deploy(local_transport(), bad, None, options)
-    faults.check(root, {hash_of(pair[0])}, behaviour)
-    if not behaviour.startswith("golden"):
-        assert "went back" in str(caught.value)
-    # It is not remembered as good: the same release is tried, and refused, again.
-    with pytest.raises(DeployError, match=says):
-        deploy(local_transport(), bad, None, options)
-    faults.check(root, {hash_of(pair[0])}, behaviour)
-    patient = replace(options, golden_s=60.0, health_s=60.0)
-    deploy(local_transport(), pair[1], None, patient)
-    assert live_content(root) == hash_of(pair[1])
-
-
-def test_first_release_that_does_not_work_leaves_nothing_live(
-    ram_path: Path, wheel: Path, pair: Any, faults: Any
-) -> None:
-    options = quick_options(ram_path / "root", wheel)
-    bad = make_artifact(ram_path / "bad", b"bad", "service-wrong")
-    with pytest.raises(DeployError, match="went back, no release is live"):
-        deploy(local_transport(), bad, None, options)
-    faults.check(ram_path / "root", {None}, "first")
-    deploy(local_transport(), pair[0], None, options)
-    assert live_content(ram_path / "root") == hash_of(pair[0])
-
-
-def test_rollback_to_a_release_that_no_longer_works_returns_to_the_live_one(
-    pair: Any, fresh: Any, faults: Any
-) -> None:
-    root, options = fresh()
-    first = (root / "current").resolve()
-    deploy(local_transport(), pair[1], None, options)
-    (first / "artifact/weights.bin").write_bytes(b"rotten")
-    with pytest.raises(DeployError, match=r"damaged: .*deploy it again"):
-        rollback(local_transport(), None, options)
-    faults.check(root, {hash_of(pair[1])}, "rollback")
-
-
-# ---- locks and clocks --------------------------------------------------------------------------
-
-
-def test_two_deploys_at_once_one_wins_and_the_other_is_told_who(
-    ram_path: Path, pair: Any, fresh: Any, faults: Any
-) -> None:
-    root, options = fresh()
-    slow = make_artifact(ram_path / "slow", b"slow", "golden-hangs")
-    started, said = threading.Event(), []
-
-    def first() -> None:
-        try:
-            deploy(
-                local_transport(),
-                slow,
-                None,
-                replace(options, golden_s=3),
-                lambda event: started.set() if event.get("name") == "golden" else None,
-            )
-        except DeployError as error:
-            said.append(str(error))
-
-    thread = threading.Thread(target=first)
-    thread.start()
-    assert started.wait(20)
-    with pytest.raises(DeployError, match=r"another deploy .* is running: .*kill \d+"):
-        deploy(local_transport(), pair[1], None, options)
-    thread.join()
-    assert "took more than 3 s" in said[0]
-    faults.check(root, {hash_of(pair[0])}, "two at once")
-    deploy(local_transport(), pair[1], None, options)
-    assert live_content(root) == hash_of(pair[1])
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"not json",
-        json.dumps({"pid": 1, "boot": "another", "since": 9e12, "who": "ghost"}).encode(),
-        json.dumps({"pid": -1, "boot": "", "since": -1, "who": "\x1b[31m"}).encode(),
-    ],
-)
-def test_the_lock_of_a_dead_process_does_not_matter(
-    pair: Any, fresh: Any, faults: Any, content: bytes
-) -> None:
-    root, options = fresh()
-    (root / "lock").write_bytes(content)
-    deploy(local_transport(), pair[1], None, options)
-    faults.check(root, {hash_of(pair[1])}, content)
-
-
-@pytest.mark.parametrize("clock", [0.0, -1e9, 4e9])
-def test_a_clock_that_jumps_does_not_matter(
-    ram_path: Path, pair: Any, fresh: Any, faults: Any, clock: float
-) -> None:
-    root, options = fresh()
-    modules = agent_modules()
-    jump = f"import time\ntime.time = lambda: {clock}\n"
-    modules[0] = (modules[0][0], modules[0][1] + jump)
-    for folder in (root / "releases").iterdir():
-        os.utime(folder, (4e9, 4e9))
-    (root / "state.json").unlink()
-    jumping = replace(options, modules=modules, keep=2)
-    deploy(local_transport(), pair[1], None, jumping)
-    faults.check(root, {hash_of(pair[1])}, clock)
-    for name in (b"third", b"fourth"):
-        more = make_artifact(ram_path / name.decode(), name)
-        deploy(local_transport(), more, None, jumping)
-        faults.check(root, {hash_of(more)}, clock)
-    rollback(local_transport(), None, jumping)
-    assert live_content(root) is not None and len(os.listdir(root / "releases")) == 2

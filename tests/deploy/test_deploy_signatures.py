@@ -1,0 +1,248 @@
+"""Signed artifacts: a board that trusts a key takes what it signed, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.board import live_content, local_transport, make_artifact, quick_options
+from tatvpr_edge.deploy.push import deploy, revoke, rollback, status, trust
+from tatvpr_edge.deploy.session import agent_modules
+from tatvpr_edge.runtime.signature import artifact_verifier, check_trust, sign_artifact
+from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError
+from tatvpr_edge.spec.manifest import seal
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Key pairs: ours, another of ours, and a stranger's."""
+    folder = tmp_path_factory.mktemp("keys")
+    made = {}
+    for name in ("ours", "second", "stranger"):
+        made[name] = folder / name
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", made[name]],
+            check=True,
+        )
+    return made
+
+
+def public(key: Path) -> str:
+    return key.with_name(key.name + ".pub").read_text()
+
+
+@pytest.fixture
+def trusting(ram_path: Path, wheel: Path, keys: dict[str, Path]) -> tuple[Path, Any]:
+    """A board that runs a signed release and trusts our key."""
+    root = ram_path / "root"
+    options = quick_options(root, wheel)
+    make_artifact(ram_path / "first", b"first")
+    sign_artifact(ram_path / "first", keys["ours"], serial=100)
+    deploy(local_transport(), ram_path / "first", None, options)
+    trust(local_transport(), "ours", public(keys["ours"]), options=options)
+    return root, options
+
+
+def signed(folder: Path, key: Path, serial: int, content: bytes = b"next") -> Artifact:
+    make_artifact(folder, content)
+    sign_artifact(folder, key, serial)
+    return read_artifact(folder)
+
+
+def refused(root: Path, options: Any, folder: Path, says: str) -> None:
+    """Deploy and ``Localizer``'s reader refuse ``folder`` alike; the first release stays."""
+    live = live_content(root)
+    with pytest.raises(SignatureError, match=says):
+        deploy(local_transport(), folder, None, options)
+    assert live_content(root) == live and not os.listdir(root / "staging")
+    verifier = artifact_verifier(root)
+    assert verifier is not None
+    with pytest.raises(SignatureError, match=says):
+        read_artifact(folder, verify_signature=verifier)
+
+
+def test_a_board_that_trusts_a_key_takes_what_it_signed(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    folder = ram_path / "next"
+    artifact = signed(folder, keys["ours"], 101)
+    done = deploy(local_transport(), folder, None, options)
+    assert done.signer == "ours" and live_content(root) == artifact.manifest.model.hash
+    found = status(local_transport(), options)
+    assert found["lowest_serial"] == 101 and found["keys"][0]["name"] == "ours"
+    verifier = artifact_verifier(root)
+    assert verifier is not None
+    read_artifact(root / "current" / "artifact", verify_signature=verifier)
+
+
+def test_unsigned_foreign_revoked_altered_and_mixed_are_refused(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    make_artifact(ram_path / "unsigned", b"unsigned")
+    refused(root, options, ram_path / "unsigned", "is unsigned")
+    signed(ram_path / "foreign", keys["stranger"], 200)
+    refused(root, options, ram_path / "foreign", "does not trust")
+
+    good = ram_path / "good"
+    signed(good, keys["ours"], 200)
+    signature = (good / "manifest.sig").read_bytes()
+    manifest = (good / "manifest.json").read_bytes()
+    # The manifest altered, still whole in itself.
+    (good / "manifest.json").write_bytes(seal({**json.loads(manifest), "serial": 999}))
+    refused(root, options, good, "altered")
+    (good / "manifest.json").write_bytes(manifest)
+    # The signature of another release of ours; a signature made for another purpose; rubbish.
+    signed(ram_path / "other", keys["ours"], 201, b"other")
+    (good / "manifest.sig").write_bytes((ram_path / "other" / "manifest.sig").read_bytes())
+    refused(root, options, good, "altered")
+    purpose = subprocess.run(
+        ["ssh-keygen", "-Y", "sign", "-f", keys["ours"], "-n", "file"],
+        input=manifest,
+        capture_output=True,
+        check=True,
+    ).stdout
+    (good / "manifest.sig").write_bytes(purpose)
+    refused(root, options, good, "signature refused|does not trust")
+    (good / "manifest.sig").write_bytes(b"-----BEGIN SSH SIGNATURE-----\nAAAA\n")
+    refused(root, options, good, "does not trust|signature refused")
+    # Files of two releases mixed: the signed manifest knows its own.
+    (good / "manifest.sig").write_bytes(signature)
+    weights = (good / "weights.bin").read_bytes()
+    shutil.copy(ram_path / "other" / "weights.bin", good / "weights.bin")
+    with pytest.raises(ArtifactError, match=r"weights.bin"):
+        deploy(local_transport(), good, None, options)
+    (good / "weights.bin").write_bytes(weights)
+
+    revoke(local_transport(), public(keys["ours"]), options)
+    refused(root, options, good, "revoked")
+    with pytest.raises(SignatureError, match="is revoked on this board"):
+        trust(local_transport(), "again", public(keys["ours"]), options=options)
+    assert status(local_transport(), options)["keys"][0]["revoked"] is True
+
+
+def test_every_byte_of_a_signature_matters(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, _ = trusting
+    good = ram_path / "good"
+    signed(good, keys["ours"], 300)
+    assert check_trust(good, root) == "ours"
+    signature = (good / "manifest.sig").read_bytes()
+    body = [i for i in range(40, len(signature) - 40) if chr(signature[i]).isalnum()]
+    for place in body[::9]:
+        spoiled = bytearray(signature)
+        spoiled[place] = ord("A") if spoiled[place] != ord("A") else ord("B")
+        (good / "manifest.sig").write_bytes(spoiled)
+        with pytest.raises(SignatureError):
+            check_trust(good, root)
+
+
+def test_an_older_release_is_refused_unless_it_is_meant(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    first = live_content(root)
+    signed(ram_path / "newer", keys["ours"], 150, b"newer")
+    deploy(local_transport(), ram_path / "newer", None, options)
+    older = signed(ram_path / "older", keys["ours"], 120, b"older")
+    refused(root, options, ram_path / "older", "serial 120, older than the installed 150")
+    # A rollback is meant; what it makes live, Localizer takes.
+    rollback(local_transport(), None, options)
+    assert live_content(root) == first
+    verifier = artifact_verifier(root)
+    assert verifier is not None
+    read_artifact(root / "current" / "artifact", verify_signature=verifier)
+    deploy(local_transport(), ram_path / "newer", None, options)
+    deploy(local_transport(), ram_path / "older", None, replace(options, allow_older=True))
+    assert live_content(root) == older.manifest.model.hash
+    assert status(local_transport(), options)["lowest_serial"] == 120
+
+
+def test_a_downgrade_that_fails_does_not_lower_the_guard(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    signed(ram_path / "newer", keys["ours"], 150, b"newer")
+    deploy(local_transport(), ram_path / "newer", None, options)
+    live = live_content(root)
+    make_artifact(ram_path / "bad", b"bad", "service-wrong")
+    sign_artifact(ram_path / "bad", keys["ours"], 110)
+    with pytest.raises(DeployError, match="went back"):
+        deploy(local_transport(), ram_path / "bad", None, replace(options, allow_older=True))
+    assert live_content(root) == live
+    assert status(local_transport(), options)["lowest_serial"] == 150
+
+
+def test_a_release_confirmed_by_the_next_deploy_raises_the_guard_too(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    artifact = signed(ram_path / "next", keys["ours"], 170)
+    modules = agent_modules()
+    killing = (
+        "\ndef _die(self, *_):\n    os.kill(os.getpid(), signal.SIGKILL)\nAgent._health = _die\n"
+    )
+    modules[-1] = (modules[-1][0], modules[-1][1] + killing)
+    with pytest.raises(DeployError, match="ended early"):
+        deploy(local_transport(), artifact, None, replace(options, modules=modules))
+    assert live_content(root) == artifact.manifest.model.hash
+    found = status(local_transport(), options)
+    assert found["unconfirmed"] and found["lowest_serial"] == 100
+    revoke(local_transport(), public(keys["stranger"]), options)  # anything that takes the lock
+    found = status(local_transport(), options)
+    assert not found["unconfirmed"] and found["lowest_serial"] == 170
+    signed(ram_path / "older", keys["ours"], 130, b"older")
+    refused(root, options, ram_path / "older", "older than the installed 170")
+
+
+def test_trusting_a_key_does_not_cut_the_live_release_off(
+    ram_path: Path, wheel: Path, keys: dict[str, Path]
+) -> None:
+    root = ram_path / "root"
+    options = quick_options(root, wheel)
+    deploy(local_transport(), make_artifact(ram_path / "a"), None, options)
+    with pytest.raises(SignatureError, match="live release would be refused from now on"):
+        trust(local_transport(), "ours", public(keys["ours"]), options=options)
+    assert artifact_verifier(root) is None, "a key was trusted after all"
+    trust(local_transport(), "ours", public(keys["ours"]), True, options)
+    trust(local_transport(), "second", public(keys["second"]), True, options)
+    with pytest.raises(SignatureError, match="another key named ours"):
+        trust(local_transport(), "ours", public(keys["stranger"]), True, options)
+    assert [key["name"] for key in status(local_transport(), options)["keys"]] == ["ours", "second"]
+    signed(ram_path / "b", keys["second"], 5)
+    assert deploy(local_transport(), ram_path / "b", None, options).signer == "second"
+
+
+def test_a_list_of_signers_that_cannot_be_read_is_not_an_empty_one(ram_path: Path) -> None:
+    (ram_path / "trust" / "allowed_signers").mkdir(parents=True)
+    with pytest.raises(SignatureError, match="cannot be read"):
+        artifact_verifier(ram_path)
+
+
+def test_signing_needs_a_key_and_an_artifact(ram_path: Path, keys: dict[str, Path]) -> None:
+    make_artifact(ram_path / "a")
+    with pytest.raises(SignatureError, match="no key at"):
+        sign_artifact(ram_path / "a", ram_path / "none")
+    with pytest.raises(ArtifactError, match="no such folder"):
+        sign_artifact(ram_path / "none", keys["ours"])
+    (ram_path / "rubbish").write_text("no key")
+    (ram_path / "rubbish").chmod(0o600)
+    with pytest.raises(SignatureError, match="cannot sign with"):
+        sign_artifact(ram_path / "a", ram_path / "rubbish")
+    before = (ram_path / "a" / "manifest.json").read_bytes()
+    sign_artifact(ram_path / "a", keys["ours"], serial=7)
+    after = json.loads((ram_path / "a" / "manifest.json").read_bytes())
+    before = json.loads(before)
+    assert after.pop("sha256") != before.pop("sha256")
+    assert after == {**before, "serial": 7}
+    assert {p.name for p in ram_path.iterdir()} == {"a", "rubbish"}
