@@ -147,6 +147,8 @@ class MetricConfig:
         rivals_every: steps after which the rivals of places are looked for again.
         flip_share: share of places mirrored.
         visible_share: as in stage 1.
+        distil_weight: of stage 1's loss, computed on batches of its own (``distil.views``,
+            ``batch``, ``visible_share``) beside each step; 0 for none.
     """
 
     steps: int = 0
@@ -162,6 +164,7 @@ class MetricConfig:
     rivals_every: int = 150
     flip_share: float = 0.5
     visible_share: float = 1.0
+    distil_weight: float = 0.0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, weight_decay=1e-4))
 
 
@@ -239,7 +242,9 @@ def _check(config: TrainConfig, path: Path) -> None:
     require(
         config.metric.steps == 0 or bool(config.data), "stage 2 needs at least one [[data]] table"
     )
-    require(config.distil.steps == 0 or bool(config.distil.views), "stage 1 needs distil.views")
+    require(config.metric.distil_weight >= 0, "metric.distil_weight must not be negative")
+    taught = config.distil.steps > 0 or config.metric.distil_weight > 0
+    require(not taught or bool(config.distil.views), "learning from a teacher needs distil.views")
     for stage in (config.distil, config.metric):
         require(stage.optim.kind in ("adamw", "muon"), 'optim.kind is "adamw" or "muon"')
         require(0 <= stage.optim.momentum < 1, "optim.momentum must be in [0, 1)")

@@ -104,7 +104,7 @@ def _train(
     return weights
 
 
-def _distil_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> Stage | None:
+def _distil_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> DistilStage | None:
     if not config.distil.steps:
         return None
     folder = Path(config.distil.views)
@@ -166,8 +166,15 @@ def _metric_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> Stage |
         places = open_source(table)
         pixels = load_frames(places.paths, side, cache)
         sources.append(Source(places, pixels, table.share, table.rivals))
+    beside = None
+    if config.metric.distil_weight:
+        # By the clock of stage 2, and quantised all the time.
+        taught = dataclasses.replace(
+            config.distil, steps=config.metric.steps, quantise_from=0.0, quantise_until=0.0
+        )
+        beside = _distil_stage(dataclasses.replace(config, distil=taught), model, crew)
     return MetricStage(
-        model, sources, config.metric, config.k, config.augment, crew, config.run.device
+        model, sources, config.metric, config.k, config.augment, crew, config.run.device, beside
     )
 
 

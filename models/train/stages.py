@@ -179,7 +179,11 @@ class Source:
 
 
 class MetricStage:
-    """Stage 2: descriptors of one place meet, those of different places part, at every k."""
+    """Stage 2: descriptors of one place meet, those of different places part, at every k.
+
+    ``beside``, stage 1 with its own batches, keeps what the teacher taught from being forgotten:
+    its loss is added, times ``config.distil_weight``.
+    """
 
     name = "metric"
 
@@ -192,6 +196,7 @@ class MetricStage:
         change: AugmentConfig,
         crew: Crew,
         device: str = "cpu",
+        beside: DistilStage | None = None,
     ) -> None:
         from pytorch_metric_learning.losses import MultiSimilarityLoss
         from pytorch_metric_learning.miners import MultiSimilarityMiner
@@ -204,23 +209,28 @@ class MetricStage:
         self._miner: Any = MultiSimilarityMiner(config.miner_epsilon)
         self._counts = _shares([source.share for source in sources], config.places)
         self._rivals = Rivals([source.places for source in sources])
+        self.beside = beside
 
     def parameters(self) -> list[nn.Parameter]:
         """The last blocks, last norm and head; everything for ``last_blocks = -1``."""
         backbone = self.model.backbone
+        extra = [] if self.beside is None else list(self.beside.proj.parameters())
         if self.config.last_blocks < 0:
-            return list(self.model.parameters())
+            return [*self.model.parameters(), *extra]
         first = len(backbone.blocks) - self.config.last_blocks
         chosen = [backbone.norm, self.model.head, *list(backbone.blocks)[max(0, first) :]]
         trained = [p for module in chosen for p in module.parameters()]
         kept = {id(p) for p in trained}
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) in kept)
-        return trained
+        return [*trained, *extra]
 
     def modules(self) -> nn.ModuleDict:
-        """The model, and which places it takes for each other."""
-        return nn.ModuleDict({"model": self.model, "rivals": self._rivals})
+        """The model, which places it takes for each other, and what stage 1 beside it needs."""
+        kept: dict[str, nn.Module] = {"model": self.model, "rivals": self._rivals}
+        if self.beside is not None:
+            kept["proj"] = self.beside.proj
+        return nn.ModuleDict(kept)
 
     def _batch(self, random: Randomness) -> tuple[Tensor, Tensor]:
         """Frames ``uint8 [N, S, S, 3]`` and place labels ``[N]``."""
@@ -307,6 +317,9 @@ class MetricStage:
                 apart = 1 - (mine[own] * dense).sum(1)
                 share = apart.sum() * self.crew.size / len(low)
                 parts["consistency"] = config.consistency_weight * share
+        if self.beside is not None:
+            for name, taught in self.beside.loss(step, random).items():
+                parts[name] = config.distil_weight * taught
         return parts
 
 

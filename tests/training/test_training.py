@@ -59,7 +59,8 @@ def tiny_run(folder: Path, **changes: Any) -> TrainConfig:
             quantise_from=0.2, quantise_until=0.6, optim=OptimConfig(kind="muon"),
         ),
         metric=MetricConfig(
-            steps=6, places=4, images=2, rivals_every=4, optim=OptimConfig(lr=1e-3)
+            steps=6, places=4, images=2, rivals_every=4, distil_weight=0.5,
+            optim=OptimConfig(lr=1e-3),
         ),
         data=(DataConfig(format="labelled", root=str(data), rivals=1),),
     )  # fmt: skip
@@ -121,13 +122,32 @@ def test_both_stages_lower_their_loss(tmp_path: Path, kind: str, lr: float) -> N
             config.distil, steps=40, optim=OptimConfig(lr=3 * lr, kind=kind)
         ),
         # at random: hard negatives stay hard
-        metric=dataclasses.replace(config.metric, steps=40, optim=optim),
+        metric=dataclasses.replace(config.metric, steps=40, distil_weight=0.0, optim=optim),
         data=(dataclasses.replace(config.data[0], rivals=0),),
     )
     seen: dict[str, list[float]] = {"distil": [], "metric": []}
     train(config, lambda p: seen[p.stage].append(p.loss))
     for stage, losses in seen.items():
         assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:8]), stage
+
+
+def test_the_teacher_goes_on_teaching_beside_stage_2(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path)
+    optim = OptimConfig(lr=3e-3)
+    config = dataclasses.replace(
+        config,
+        k=KConfig(opening=0.5),  # all tokens, in every batch
+        distil=dataclasses.replace(config.distil, steps=0),
+        metric=dataclasses.replace(config.metric, steps=40, distil_weight=2.0, optim=optim),
+    )
+    taught: list[float] = []
+    train(config, lambda p: taught.append(p.parts["tokens"]))
+    assert np.mean(taught[-8:]) < 0.9 * np.mean(taught[:8])
+    run = dataclasses.replace(config.run, output=str(tmp_path / "without"))
+    metric = dataclasses.replace(config.metric, distil_weight=0.0)
+    parts: set[str] = set()
+    train(dataclasses.replace(config, run=run, metric=metric), lambda p: parts.update(p.parts))
+    assert parts == {"similarity", "consistency"}
 
 
 def test_only_the_last_blocks_train_when_asked(tmp_path: Path) -> None:
@@ -341,6 +361,8 @@ def test_shipped_recipes_are_valid(recipe: Path) -> None:
         ("[k]\nlowest = 0\n", "k.lowest"),
         ("[metric]\nsteps = 3\n", r"at least one \[\[data\]\]"),
         ("[distil]\nsteps = 3\n", "needs distil.views"),
+        ("[metric]\ndistil_weight = 1\n", "needs distil.views"),
+        ("[metric]\ndistil_weight = -1\n", "distil_weight"),
         ("[distil]\nvisible_share = 1.5\n", "visible_share"),
         ("[run]\nprecision = 'fp8'\n", "precision"),
         ("[[data]]\nshare = -1\n", "share must be positive"),
