@@ -11,7 +11,7 @@ __all__ = ["Teacher", "create_teacher"]
 
 
 def create_teacher(name: str) -> Teacher:
-    """The teacher called ``name``: "efficientnet-lite0-gem", or "dinov2-boq:FILE".
+    """The teacher called ``name``: "efficientnet-lite0-gem", "dinov2-boq:FILE" or "model:FILE".
 
     Raises:
         UsageError: unknown name.
@@ -27,6 +27,10 @@ def create_teacher(name: str) -> Teacher:
         from tatvpr_edge.models.teachers.dinov2_boq import DinoV2BoQ
 
         return DinoV2BoQ(Path(file))
+    if kind == "model" and file:
+        from tatvpr_edge.models.teachers.own import OwnModel
+
+        return OwnModel(Path(file))
     raise UsageError(
-        f"unknown teacher {name!r}: known are efficientnet-lite0-gem and dinov2-boq:FILE"
+        f"unknown teacher {name!r}: known are efficientnet-lite0-gem, dinov2-boq:FILE, model:FILE"
     )

@@ -111,10 +111,13 @@ class DistilConfig:
 
     Attributes:
         views: folder of the teacher's answers; made from ``data`` if it does not exist.
-        teacher: "efficientnet-lite0-gem", or "dinov2-boq:FILE" with a user's checkpoint.
+        teacher: "efficientnet-lite0-gem"; "dinov2-boq:FILE" with a user's checkpoint; "model:FILE"
+            with weights of ours, which teach what they say at k = 1.
         channels: principal components of the teacher's map.
         steps, batch: length and size.
         descriptor_weight: of the descriptor's part of the loss, against the tokens' part.
+        whitened: learn the teacher's descriptors partly whitened (another space, in which they
+            differ more); false for a teacher whose space is the student's.
         visible_share: share of its patches that an image shows (patch dropout: cheaper steps);
             the last fifth of the stage sees all. 1 for none.
         quantise_from, quantise_until: steps between which full precision blends into quantised
@@ -127,6 +130,7 @@ class DistilConfig:
     steps: int = 0
     batch: int = 64
     descriptor_weight: float = 1.0
+    whitened: bool = True
     visible_share: float = 1.0
     quantise_from: float = 0.0
     quantise_until: float = 0.0

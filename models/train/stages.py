@@ -30,9 +30,9 @@ _VARIANCE_VIEWS = 1000
 class DistilStage:
     """Stage 1: tokens learn the teacher's map, the descriptor learns the teacher's descriptor.
 
-    The teacher's descriptors are centred, reduced to the student's size by their principal
-    components and partly whitened (each component divided by the square root of its standard
-    deviation): they differ more that way, and recall rises.
+    Unless ``config.whitened`` is false, the teacher's descriptors are centred, reduced to the
+    student's size by their principal components and partly whitened (each component divided by the
+    square root of its standard deviation): they differ more that way, and recall rises.
     """
 
     name = "distil"
@@ -59,9 +59,7 @@ class DistilStage:
         self._side = side
         self._targets: Tensor | None = None
         if config.descriptor_weight > 0:
-            self._targets = partly_whitened(
-                np.asarray(views.descriptors, dtype=np.float32), model.descriptor_size
-            )
+            self._targets = _targets(views, config.whitened, model.descriptor_size)
         # Of the whole set, so that every process of a run divides by the same number.
         sample = np.asarray(views.features[:_VARIANCE_VIEWS], dtype=np.float32)
         self._variance = max(float(sample.var()), 1e-6)
@@ -127,6 +125,19 @@ class DistilStage:
             apart = 1 - (descriptors * target).sum(1)
             parts["descriptor"] = self.config.descriptor_weight * apart.mean()
         return parts
+
+
+def _targets(views: TeacherViews, whitened: bool, size: int) -> Tensor:
+    """What descriptors learn, ``[N, size]`` at unit length."""
+    descriptors = np.asarray(views.descriptors, dtype=np.float32)
+    if whitened:
+        return partly_whitened(descriptors, size)
+    if descriptors.shape[1] != size:
+        raise DataError(
+            f"the teacher's descriptors have {descriptors.shape[1]} numbers and the model's {size}:"
+            " only distil.whitened = true reduces them"
+        )
+    return F.normalize(torch.from_numpy(descriptors), dim=1)
 
 
 def partly_whitened(descriptors: NDArray[np.float32], size: int) -> Tensor:

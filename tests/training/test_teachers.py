@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_sets import TINY_BACKBONE
 
 from support.tools import lacking
+from tatvpr_edge.models import registry
+from tatvpr_edge.models.checkpoint import save_weights
 from tatvpr_edge.models.teachers import create_teacher
 from tatvpr_edge.models.teachers.dinov2_boq import (
     BoQAggregator,
@@ -132,7 +135,7 @@ def test_a_checkpoint_with_code_or_none_at_all(tmp_path: Path) -> None:
     assert not marker.exists()
     with pytest.raises(ModelError, match=r"none\.pth: not a checkpoint"):
         create_teacher(f"dinov2-boq:{tmp_path / 'none.pth'}")
-    with pytest.raises(UsageError, match="dinov2-boq:FILE"):
+    with pytest.raises(UsageError, match="dinov2-boq:FILE, model:FILE"):
         create_teacher("dinov3")
 
 
@@ -158,3 +161,23 @@ def test_efficientnet_lite0_and_its_figures() -> None:
     kept = sum(p.numel() for n, p in teacher.net.named_parameters() if not n.startswith("_fc"))
     assert kept * 4 / 1e6 == pytest.approx(LITE0_MB, abs=0.001)
     assert teacher.card()["licence"] == "Apache-2.0"
+
+
+def test_a_model_of_ours_teaches_what_it_says_at_k_1(tmp_path: Path) -> None:
+    model = registry.create(registry.config("micro", **TINY_BACKBONE), seed=4).eval()
+    save_weights(model, tmp_path / "w.safetensors")
+    teacher = create_teacher(f"model:{tmp_path / 'w.safetensors'}")
+    frames = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
+    maps = teacher.features(frames)
+    assert maps.shape == (3, 4, 4, 24) and teacher.channels == 24 and teacher.image_px == 32
+    with torch.no_grad():
+        assert torch.equal(teacher.descriptors(maps), model(frames, 1.0))
+        assert not torch.equal(teacher.descriptors(maps), model(frames, 0.3))
+    assert len(str(teacher.card()["sha256"])) == 64
+
+
+def test_a_model_whose_head_needs_its_class_token_is_no_teacher(tmp_path: Path) -> None:
+    model = registry.create(registry.config("micro-cls", **TINY_BACKBONE), seed=4)
+    save_weights(model, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"patches only .*this one has cls"):
+        create_teacher(f"model:{tmp_path / 'w.safetensors'}")

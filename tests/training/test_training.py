@@ -150,6 +150,39 @@ def test_the_teacher_goes_on_teaching_beside_stage_2(tmp_path: Path) -> None:
     assert parts == {"similarity", "consistency"}
 
 
+def test_weights_learn_to_say_at_low_k_what_they_said_at_k_1(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path)
+    before = train(dataclasses.replace(config, metric=MetricConfig()))
+    assert before is not None
+    config = dataclasses.replace(
+        config,
+        run=dataclasses.replace(config.run, output=str(tmp_path / "own")),
+        model=dataclasses.replace(config.model, init=str(before)),
+        k=KConfig(lowest=0.15, opening=0.0, dense_share=0.2, power=2.0),
+        distil=dataclasses.replace(
+            config.distil, teacher=f"model:{before}", views=str(tmp_path / "own_views"),
+            whitened=False, steps=60, channels=24, descriptor_weight=50.0, visible_share=1.0,
+            quantise_until=0.0, optim=OptimConfig(lr=1e-2, warmup_steps=5),
+        ),
+        metric=MetricConfig(),
+    )  # fmt: skip
+    frames = torch.from_numpy(np.array(read_views(tmp_path / "views").pixels))
+    after = train(config)
+    assert after is not None
+    with torch.no_grad():
+        wanted = load_weights(before).eval()(frames, 1.0)
+        was = (load_weights(before).eval()(frames, 0.2) * wanted).sum(1).mean()
+        now = (load_weights(after).eval()(frames, 0.2) * wanted).sum(1).mean()
+    assert 1 - now < 0.7 * (1 - was)
+
+
+def test_descriptors_of_another_size_are_only_learned_whitened(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path)
+    plain = dataclasses.replace(config.distil, whitened=False)
+    with pytest.raises(DataError, match=r"distil\.whitened"):
+        train(dataclasses.replace(config, distil=plain))
+
+
 def test_only_the_last_blocks_train_when_asked(tmp_path: Path) -> None:
     config = tiny_run(tmp_path)
     config = dataclasses.replace(config, metric=dataclasses.replace(config.metric, last_blocks=1))
