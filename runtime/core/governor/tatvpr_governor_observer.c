@@ -1,5 +1,5 @@
-/* What the governor knows: its state, how measurements change it, and what they predict. The half
- * of observer.py in C99; see tatvpr_governor.c for what keeps the two languages in step. */
+/* What the governor knows: its state, how measurements change it, and what they predict. This is
+ * observer.py in C99; tatvpr_governor.c says how the two languages are kept in step. */
 #include "tatvpr_governor_observer.h"
 
 #include <stddef.h>
