@@ -116,6 +116,10 @@ class DistilConfig:
         channels: principal components of the teacher's map.
         steps, batch: length and size.
         descriptor_weight: of the descriptor's part of the loss, against the tokens' part.
+        ranking_weight: of the loss that has a student's descriptor find, among the teacher's
+            descriptors of other views, what the teacher's own finds; 0 for none.
+        ranking_temperature: of the softmax over cosines in that loss; lower looks at nearer views.
+        ranking_views: views drawn as those others in every step.
         whitened: learn the teacher's descriptors partly whitened (another space, in which they
             differ more); false for a teacher whose space is the student's.
         visible_share: share of its patches that an image shows (patch dropout: cheaper steps);
@@ -130,6 +134,9 @@ class DistilConfig:
     steps: int = 0
     batch: int = 64
     descriptor_weight: float = 1.0
+    ranking_weight: float = 0.0
+    ranking_temperature: float = 0.05
+    ranking_views: int = 16384
     whitened: bool = True
     visible_share: float = 1.0
     quantise_from: float = 0.0
@@ -246,6 +253,10 @@ def _check(config: TrainConfig, path: Path) -> None:
     require(
         config.metric.steps == 0 or bool(config.data), "stage 2 needs at least one [[data]] table"
     )
+    require(config.distil.descriptor_weight >= 0, "distil.descriptor_weight must not be negative")
+    require(config.distil.ranking_weight >= 0, "distil.ranking_weight must not be negative")
+    require(config.distil.ranking_temperature > 0, "distil.ranking_temperature must be positive")
+    require(config.distil.ranking_views >= 1, "distil.ranking_views must be 1 or more")
     require(config.metric.distil_weight >= 0, "metric.distil_weight must not be negative")
     taught = config.distil.steps > 0 or config.metric.distil_weight > 0
     require(not taught or bool(config.distil.views), "learning from a teacher needs distil.views")

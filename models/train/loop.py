@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from tatvpr_edge.models.checkpoint import load_state, save_state
-from tatvpr_edge.models.train.config import KConfig, OptimConfig, RunConfig
+from tatvpr_edge.models.train.config import OptimConfig, RunConfig
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.optim import Optimiser
 from tatvpr_edge.spec.errors import ModelError, TatvprError
@@ -86,19 +86,6 @@ class Progress:
     loss: float
     images_per_s: float
     parts: dict[str, float] = field(default_factory=dict)
-
-
-def draw_k(count: int, config: KConfig, done: float, generator: torch.Generator) -> Tensor:
-    """k for each image, ``[count]``: the range opens as the stage goes on.
-
-    Args:
-        done: how much of the stage is behind, 0 to 1.
-    """
-    opened = 1.0 if config.opening <= 0 else min(1.0, done / config.opening)
-    lowest = 1.0 - (1.0 - config.lowest) * opened
-    u = torch.rand(count, 2, generator=generator)
-    k = lowest + (1.0 - lowest) * u[:, 0] ** config.power
-    return torch.where(u[:, 1] < config.dense_share, torch.ones_like(k), k)
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

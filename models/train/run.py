@@ -22,9 +22,10 @@ from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.teachers import create_teacher
 from tatvpr_edge.models.train.config import TrainConfig
+from tatvpr_edge.models.train.distil import DistilStage
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.loop import Progress, Randomness, Stage, run_stage
-from tatvpr_edge.models.train.stages import DistilStage, MetricStage, Source
+from tatvpr_edge.models.train.metric import MetricStage, Source
 from tatvpr_edge.models.train.views import read_views, write_views
 from tatvpr_edge.spec.errors import UsageError
 

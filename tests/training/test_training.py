@@ -31,7 +31,9 @@ from tatvpr_edge.models.train.config import (
     TrainConfig,
     read_config,
 )
-from tatvpr_edge.models.train.loop import Progress, TrainingError, draw_k, learning_rate
+from tatvpr_edge.models.train.distil import ranking_loss
+from tatvpr_edge.models.train.draws import draw_k
+from tatvpr_edge.models.train.loop import Progress, TrainingError, learning_rate
 from tatvpr_edge.models.train.run import crops_of_each, train, with_changes
 from tatvpr_edge.models.train.views import read_views, write_views
 from tatvpr_edge.spec.errors import DataError, ModelError, UsageError
@@ -174,6 +176,40 @@ def test_weights_learn_to_say_at_low_k_what_they_said_at_k_1(tmp_path: Path) -> 
         was = (load_weights(before).eval()(frames, 0.2) * wanted).sum(1).mean()
         now = (load_weights(after).eval()(frames, 0.2) * wanted).sum(1).mean()
     assert 1 - now < 0.7 * (1 - was)
+
+
+def test_ranking_is_what_a_kullback_leibler_divergence_of_softmaxes_says() -> None:
+    rng = np.random.default_rng(3)
+    student, teacher, others = (
+        x / np.linalg.norm(x, axis=1, keepdims=True)
+        for x in (rng.normal(size=(n, 5)) for n in (3, 3, 20))
+    )
+    p, q = (
+        np.exp(x @ others.T / 0.1) / np.exp(x @ others.T / 0.1).sum(1, keepdims=True)
+        for x in (teacher, student)
+    )
+    got = ranking_loss(*(torch.from_numpy(x) for x in (student, teacher, others)), 0.1)
+    assert float(got) == pytest.approx((p * np.log(p / q)).sum(1).mean(), rel=1e-9)
+    same = ranking_loss(*(torch.from_numpy(x) for x in (teacher, teacher, others)), 0.1)
+    assert float(same) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_ranking_alone_teaches_a_student_to_find_what_its_teacher_finds(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path)
+    before = train(dataclasses.replace(config, metric=MetricConfig()))
+    assert before is not None
+    distil = dataclasses.replace(
+        config.distil, teacher=f"model:{before}", views=str(tmp_path / "own_views"),
+        whitened=False, channels=24, descriptor_weight=0.0, ranking_weight=1.0, ranking_views=20,
+        steps=40, quantise_until=0.0, optim=OptimConfig(lr=1e-2, warmup_steps=5),
+    )  # fmt: skip
+    config = dataclasses.replace(
+        config, distil=distil, metric=MetricConfig(),
+        run=dataclasses.replace(config.run, output=str(tmp_path / "own")),
+    )  # fmt: skip
+    seen: list[float] = []
+    train(config, lambda p: seen.append(p.parts["ranking"]))
+    assert np.mean(seen[-8:]) < 0.8 * np.mean(seen[:8])
 
 
 def test_descriptors_of_another_size_are_only_learned_whitened(tmp_path: Path) -> None:
