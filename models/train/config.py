@@ -152,7 +152,11 @@ class MetricConfig:
         steps: length.
         places, images: places in a batch, images of each.
         last_blocks: blocks that train, with the last norm and the head; -1 for everything.
+        loss: "multi-similarity", with its miner, asks for cosines above and below ``base``;
+            "supcon", a softmax over cosines, only for their order: for ``rivals`` that see nearly
+            the same.
         alpha, beta, base, miner_epsilon: of the multi-similarity loss and its miner.
+        temperature: of the softmax of "supcon"; lower looks at nearer places.
         consistency_weight: of the loss that pulls low-k descriptors to those at k = 1.
         consistency_share: share of a batch for which that loss is computed.
         rivals_every: steps after which the rivals of places are looked for again.
@@ -166,10 +170,12 @@ class MetricConfig:
     places: int = 24
     images: int = 4
     last_blocks: int = -1
+    loss: str = "multi-similarity"
     alpha: float = 1.0
     beta: float = 50.0
     base: float = 0.0
     miner_epsilon: float = 0.1
+    temperature: float = 0.07
     consistency_weight: float = 1.0
     consistency_share: float = 0.33
     rivals_every: int = 150
@@ -248,6 +254,11 @@ def _check(config: TrainConfig, path: Path) -> None:
     require(config.k.power > 0, "k.power must be positive")
     require(0 <= config.k.dense_share <= 1, "k.dense_share must be in [0, 1]")
     require(config.metric.images >= 2, "metric.images must be 2 or more: pairs are needed")
+    require(
+        config.metric.loss in ("multi-similarity", "supcon"),
+        'metric.loss is "multi-similarity" or "supcon"',
+    )
+    require(config.metric.temperature > 0, "metric.temperature must be positive")
     require(config.metric.rivals_every >= 1, "metric.rivals_every must be 1 or more")
     require(config.distil.steps >= 0 and config.metric.steps >= 0, "steps must not be negative")
     require(

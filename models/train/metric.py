@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,15 +61,11 @@ class MetricStage:
         device: str = "cpu",
         beside: DistilStage | None = None,
     ) -> None:
-        from pytorch_metric_learning.losses import MultiSimilarityLoss
-        from pytorch_metric_learning.miners import MultiSimilarityMiner
-
         self.model, self.sources, self.config = model, sources, config
         self.k, self.change, self.crew, self.device = k, change, crew, device
         self.steps, self.optim = config.steps, config.optim
         self.images = config.places * config.images
-        self._criterion: Any = MultiSimilarityLoss(config.alpha, config.beta, config.base)
-        self._miner: Any = MultiSimilarityMiner(config.miner_epsilon)
+        self._similarity = similarity_loss(config)
         self._counts = _shares([source.share for source in sources], config.places)
         self._rivals = Rivals([source.places for source in sources])
         self.beside = beside
@@ -165,8 +161,7 @@ class MetricStage:
         mine = self._describe(frames, ks[part], tokens, visible)
         descriptors = self.crew.gather(mine)
         labels = labels.to(self.device)
-        pairs = self._miner(descriptors, labels)
-        parts = {"similarity": self._criterion(descriptors, labels, pairs)}
+        parts = {"similarity": self._similarity(descriptors, labels)}
         if config.consistency_weight > 0:
             # Of the images at low k, some are computed again at k = 1, which they shall resemble.
             low = anchors[ks[anchors] < 1][: int(config.consistency_share * count)]
@@ -184,6 +179,27 @@ class MetricStage:
             for name, taught in self.beside.loss(step, random).items():
                 parts[name] = config.distil_weight * taught
         return parts
+
+
+def similarity_loss(config: MetricConfig) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss ``config.loss`` of descriptors ``[N, D]`` and place labels ``[N]``.
+
+    "multi-similarity": Wang et al., 2019. "supcon": Khosla et al., Supervised Contrastive
+    Learning, 2020, the loss with the sum over positives outside of the logarithm.
+    """
+    from pytorch_metric_learning import losses, miners
+
+    if config.loss == "supcon":
+        contrastive: Any = losses.SupConLoss(config.temperature)
+        return contrastive  # type: ignore[no-any-return]
+    criterion: Any = losses.MultiSimilarityLoss(config.alpha, config.beta, config.base)
+    miner: Any = miners.MultiSimilarityMiner(config.miner_epsilon)
+
+    def mined(descriptors: Tensor, labels: Tensor) -> Tensor:
+        loss: Tensor = criterion(descriptors, labels, miner(descriptors, labels))
+        return loss
+
+    return mined
 
 
 def _shares(shares: Sequence[float], places: int) -> list[int]:

@@ -31,7 +31,6 @@ from tatvpr_edge.models.train.config import (
     TrainConfig,
     read_config,
 )
-from tatvpr_edge.models.train.distil import ranking_loss
 from tatvpr_edge.models.train.draws import draw_k
 from tatvpr_edge.models.train.loop import Progress, TrainingError, learning_rate
 from tatvpr_edge.models.train.run import crops_of_each, train, with_changes
@@ -114,8 +113,15 @@ def test_a_run_that_dies_between_checkpoints_resumes_to_the_same_weights(tmp_pat
     assert_same(unbroken, weights_of(train(broken)))
 
 
-@pytest.mark.parametrize(("kind", "lr"), [("adamw", 1e-3), ("muon", 1e-2)])
-def test_both_stages_lower_their_loss(tmp_path: Path, kind: str, lr: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "lr", "loss"),
+    [
+        ("adamw", 1e-3, "multi-similarity"),
+        ("muon", 1e-2, "multi-similarity"),
+        ("adamw", 1e-3, "supcon"),
+    ],
+)
+def test_both_stages_lower_their_loss(tmp_path: Path, kind: str, lr: float, loss: str) -> None:
     config = tiny_run(tmp_path)
     optim = OptimConfig(lr=lr, kind=kind)
     config = dataclasses.replace(
@@ -124,7 +130,9 @@ def test_both_stages_lower_their_loss(tmp_path: Path, kind: str, lr: float) -> N
             config.distil, steps=40, optim=OptimConfig(lr=3 * lr, kind=kind)
         ),
         # at random: hard negatives stay hard
-        metric=dataclasses.replace(config.metric, steps=40, distil_weight=0.0, optim=optim),
+        metric=dataclasses.replace(
+            config.metric, steps=40, distil_weight=0.0, optim=optim, loss=loss
+        ),
         data=(dataclasses.replace(config.data[0], rivals=0),),
     )
     seen: dict[str, list[float]] = {"distil": [], "metric": []}
@@ -176,22 +184,6 @@ def test_weights_learn_to_say_at_low_k_what_they_said_at_k_1(tmp_path: Path) -> 
         was = (load_weights(before).eval()(frames, 0.2) * wanted).sum(1).mean()
         now = (load_weights(after).eval()(frames, 0.2) * wanted).sum(1).mean()
     assert 1 - now < 0.7 * (1 - was)
-
-
-def test_ranking_is_what_a_kullback_leibler_divergence_of_softmaxes_says() -> None:
-    rng = np.random.default_rng(3)
-    student, teacher, others = (
-        x / np.linalg.norm(x, axis=1, keepdims=True)
-        for x in (rng.normal(size=(n, 5)) for n in (3, 3, 20))
-    )
-    p, q = (
-        np.exp(x @ others.T / 0.1) / np.exp(x @ others.T / 0.1).sum(1, keepdims=True)
-        for x in (teacher, student)
-    )
-    got = ranking_loss(*(torch.from_numpy(x) for x in (student, teacher, others)), 0.1)
-    assert float(got) == pytest.approx((p * np.log(p / q)).sum(1).mean(), rel=1e-9)
-    same = ranking_loss(*(torch.from_numpy(x) for x in (teacher, teacher, others)), 0.1)
-    assert float(same) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_ranking_alone_teaches_a_student_to_find_what_its_teacher_finds(tmp_path: Path) -> None:
@@ -433,6 +425,8 @@ def test_shipped_recipes_are_valid(recipe: Path) -> None:
         ("[metric]\ndistil_weight = 1\n", "needs distil.views"),
         ("[metric]\ndistil_weight = -1\n", "distil_weight"),
         ("[distil]\nvisible_share = 1.5\n", "visible_share"),
+        ("[metric]\nloss = 'triplet'\n", 'metric.loss is "multi-similarity" or "supcon"'),
+        ("[metric]\ntemperature = 0\n", "metric.temperature"),
         ("[run]\nprecision = 'fp8'\n", "precision"),
         ("[[data]]\nshare = -1\n", "share must be positive"),
     ],
