@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,7 +200,10 @@ def build_device(workshop: Workshop, board: EmulatedBoard, lowered: Any, name: s
     weights, kernels = folder / "weights.S", folder / "kernels.c"
     _write(blob, lowered.blob)
     _write(model, lowered.model_c.encode())
-    _write(weights, WEIGHTS_S.format(path=blob, size=len(lowered.blob)).encode())
+    # The digest makes other weights another source: an object knows no file that it includes.
+    digest = hashlib.sha256(lowered.blob).hexdigest()
+    assembly = f"/* {digest} */\n" + WEIGHTS_S.format(path=blob, size=len(lowered.blob))
+    _write(weights, assembly.encode())
     sources = [FIRMWARE / "device.c", model, weights]
     text = lowered.kernels_source()
     if text:
