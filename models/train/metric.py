@@ -190,8 +190,8 @@ def similarity_loss(config: MetricConfig) -> Callable[[Tensor, Tensor], Tensor]:
     from pytorch_metric_learning import losses, miners
 
     if config.loss == "supcon":
-        contrastive: Any = losses.SupConLoss(config.temperature)
-        return contrastive  # type: ignore[no-any-return]
+        contrastive: Callable[[Tensor, Tensor], Tensor] = losses.SupConLoss(config.temperature)
+        return contrastive
     criterion: Any = losses.MultiSimilarityLoss(config.alpha, config.beta, config.base)
     miner: Any = miners.MultiSimilarityMiner(config.miner_epsilon)
 
