@@ -157,6 +157,8 @@ class MetricConfig:
             the same.
         alpha, beta, base, miner_epsilon: of the multi-similarity loss and its miner.
         temperature: of the softmax of "supcon"; lower looks at nearer places.
+        binary_weight: of the same loss on the signs of descriptors, which a binary map compares;
+            0 for none.
         consistency_weight: of the loss that pulls low-k descriptors to those at k = 1.
         consistency_share: share of a batch for which that loss is computed.
         rivals_every: steps after which the rivals of places are looked for again.
@@ -176,6 +178,7 @@ class MetricConfig:
     base: float = 0.0
     miner_epsilon: float = 0.1
     temperature: float = 0.07
+    binary_weight: float = 0.0
     consistency_weight: float = 1.0
     consistency_share: float = 0.33
     rivals_every: int = 150
@@ -259,6 +262,7 @@ def _check(config: TrainConfig, path: Path) -> None:
         'metric.loss is "multi-similarity" or "supcon"',
     )
     require(config.metric.temperature > 0, "metric.temperature must be positive")
+    require(config.metric.binary_weight >= 0, "metric.binary_weight must not be negative")
     require(config.metric.rivals_every >= 1, "metric.rivals_every must be 1 or more")
     require(config.distil.steps >= 0 and config.metric.steps >= 0, "steps must not be negative")
     require(

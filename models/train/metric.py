@@ -162,6 +162,9 @@ class MetricStage:
         descriptors = self.crew.gather(mine)
         labels = labels.to(self.device)
         parts = {"similarity": self._similarity(descriptors, labels)}
+        if config.binary_weight > 0:
+            signs = self._similarity(binarized(descriptors), labels)
+            parts["binary"] = config.binary_weight * signs
         if config.consistency_weight > 0:
             # Of the images at low k, some are computed again at k = 1, which they shall resemble.
             low = anchors[ks[anchors] < 1][: int(config.consistency_share * count)]
@@ -200,6 +203,16 @@ def similarity_loss(config: MetricConfig) -> Callable[[Tensor, Tensor], Tensor]:
         return loss
 
     return mined
+
+
+def binarized(descriptors: Tensor) -> Tensor:
+    """Signs of descriptors ``[N, D]`` at length 1, as a binary map compares them: 0 counts as -1.
+
+    Gradients pass as if the descriptors themselves were compared (straight-through estimator,
+    Bengio et al., 2013).
+    """
+    signs = torch.where(descriptors > 0, 1.0, -1.0) / descriptors.shape[1] ** 0.5
+    return descriptors + (signs - descriptors).detach()
 
 
 def _shares(shares: Sequence[float], places: int) -> list[int]:

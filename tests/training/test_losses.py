@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from tatvpr_edge.models.evaluate.recall import similarity
 from tatvpr_edge.models.train.config import MetricConfig
 from tatvpr_edge.models.train.distil import ranking_loss
-from tatvpr_edge.models.train.metric import similarity_loss
+from tatvpr_edge.models.train.metric import binarized, similarity_loss
 
 
 def test_ranking_is_what_a_kullback_leibler_divergence_of_softmaxes_says() -> None:
@@ -51,3 +52,17 @@ def test_supcon_orders_near_places_where_multi_similarity_pushes_them_apart() ->
     ordered = similarity_loss(MetricConfig(loss="supcon", temperature=0.01))(x, place)
     apart = similarity_loss(MetricConfig())(x, place)
     assert float(ordered) < 0.02 < 0.5 < float(apart)
+
+
+def test_signs_are_compared_as_a_binary_map_does_and_pass_gradients_on() -> None:
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(6, 8)).astype(np.float32)
+    x[0, 0] = 0.0
+    descriptors = torch.from_numpy(x).requires_grad_()
+    signs = binarized(descriptors)
+    expected = similarity(x, x, "binary")
+    assert (signs @ signs.T).detach().numpy() == pytest.approx(expected, abs=1e-6)
+    wanted = torch.from_numpy(rng.normal(size=x.shape).astype(np.float32))
+    (signs * wanted).sum().backward()
+    assert descriptors.grad is not None
+    assert torch.equal(descriptors.grad, wanted)

@@ -60,7 +60,7 @@ def tiny_run(folder: Path, **changes: Any) -> TrainConfig:
             quantise_from=0.2, quantise_until=0.6, optim=OptimConfig(kind="muon"),
         ),
         metric=MetricConfig(
-            steps=6, places=4, images=2, rivals_every=4, distil_weight=0.5,
+            steps=6, places=4, images=2, rivals_every=4, distil_weight=0.5, binary_weight=0.2,
             optim=OptimConfig(lr=1e-3),
         ),
         data=(DataConfig(format="labelled", root=str(data), rivals=1),),
@@ -427,6 +427,7 @@ def test_shipped_recipes_are_valid(recipe: Path) -> None:
         ("[distil]\nvisible_share = 1.5\n", "visible_share"),
         ("[metric]\nloss = 'triplet'\n", 'metric.loss is "multi-similarity" or "supcon"'),
         ("[metric]\ntemperature = 0\n", "metric.temperature"),
+        ("[metric]\nbinary_weight = -1\n", "metric.binary_weight"),
         ("[run]\nprecision = 'fp8'\n", "precision"),
         ("[[data]]\nshare = -1\n", "share must be positive"),
     ],
