@@ -197,7 +197,8 @@ class DataConfig:
         root: folder.
         split: of the format "tower".
         leave_out: floors (tower), cities (gsv) or nothing that this run does not see.
-        share: of the places in a batch, relative to the other sources.
+        share: of the places in a batch, relative to the other sources; 0 for frames of which only
+            the teacher's views are made.
         rivals: places that look most alike, drawn beside each place of a batch (hard negatives);
             0 draws all places at random.
         views: the teacher's crops of each frame in stage 1; 0.5 takes every second frame.
@@ -266,7 +267,8 @@ def _check(config: TrainConfig, path: Path) -> None:
     require(config.metric.rivals_every >= 1, "metric.rivals_every must be 1 or more")
     require(config.distil.steps >= 0 and config.metric.steps >= 0, "steps must not be negative")
     require(
-        config.metric.steps == 0 or bool(config.data), "stage 2 needs at least one [[data]] table"
+        config.metric.steps == 0 or any(table.share for table in config.data),
+        "stage 2 needs at least one [[data]] table with a share above 0",
     )
     require(config.distil.descriptor_weight >= 0, "distil.descriptor_weight must not be negative")
     require(config.distil.ranking_weight >= 0, "distil.ranking_weight must not be negative")
@@ -279,7 +281,7 @@ def _check(config: TrainConfig, path: Path) -> None:
         require(stage.optim.kind in ("adamw", "muon"), 'optim.kind is "adamw" or "muon"')
         require(0 <= stage.optim.momentum < 1, "optim.momentum must be in [0, 1)")
         require(0 < stage.visible_share <= 1, "visible_share must be in (0, 1]")
-    require(all(source.share > 0 for source in config.data), "data.share must be positive")
+    require(all(table.share >= 0 for table in config.data), "data.share must not be negative")
     require(all(source.rivals >= 0 for source in config.data), "data.rivals must not be negative")
     require(all(source.views >= 0 for source in config.data), "data.views must not be negative")
     require(all(source.window >= 2 for source in config.data), "data.window must be 2 or more")

@@ -89,7 +89,7 @@ def _train(
     folder.mkdir(parents=True, exist_ok=True)
     model = starting_model(config).to(config.run.device)
     for build in (_distil_stage, _metric_stage):
-        stage = build(config, model, crew)
+        stage = build(config, model, crew, report)
         if stage is None:
             continue
         # A stage's randomness starts from the seed, so that stage 2 does not depend on whether
@@ -105,13 +105,15 @@ def _train(
     return weights
 
 
-def _distil_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> DistilStage | None:
+def _distil_stage(
+    config: TrainConfig, model: PlaceModel, crew: Crew, report: Report | None
+) -> DistilStage | None:
     if not config.distil.steps:
         return None
     folder = Path(config.distil.views)
     if not folder.exists():
         if crew.first:
-            make_views(config, model.config)
+            make_views(config, model.config, _of_views(report))
         while not folder.exists():  # the first process is at it
             time.sleep(1.0)
     return DistilStage(
@@ -124,6 +126,19 @@ def _distil_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> DistilS
         config.run.device,
         config.run.seed,
     )
+
+
+def _of_views(report: Report | None) -> Callable[[int, int], None] | None:
+    """Tells ``report`` how far the teacher's views are: minutes to hours, before any step."""
+    if report is None:
+        return None
+    began = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        rate = done / max(1e-9, time.monotonic() - began)
+        report(Progress("views", done, total, math.nan, rate))
+
+    return show
 
 
 def make_views(
@@ -157,13 +172,17 @@ def crops_of_each(frames: int, views: float) -> list[int]:
     return [math.ceil((i + 1) * views) - math.ceil(i * views) for i in range(frames)]
 
 
-def _metric_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> Stage | None:
+def _metric_stage(
+    config: TrainConfig, model: PlaceModel, crew: Crew, report: Report | None
+) -> Stage | None:
     if not config.metric.steps:
         return None
     side = round(model.config.backbone.image_px * _MARGIN)
     cache = Path(config.run.cache) if config.run.cache else None
     sources: list[Source] = []
     for table in config.data:
+        if not table.share:
+            continue
         places = open_source(table)
         pixels = load_frames(places.paths, side, cache)
         sources.append(Source(places, pixels, table.share, table.rivals))
@@ -173,7 +192,7 @@ def _metric_stage(config: TrainConfig, model: PlaceModel, crew: Crew) -> Stage |
         taught = dataclasses.replace(
             config.distil, steps=config.metric.steps, quantise_from=0.0, quantise_until=0.0
         )
-        beside = _distil_stage(dataclasses.replace(config, distil=taught), model, crew)
+        beside = _distil_stage(dataclasses.replace(config, distil=taught), model, crew, report)
     return MetricStage(
         model, sources, config.metric, config.k, config.augment, crew, config.run.device, beside
     )

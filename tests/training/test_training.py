@@ -157,7 +157,7 @@ def test_the_teacher_goes_on_teaching_beside_stage_2(tmp_path: Path) -> None:
     metric = dataclasses.replace(config.metric, distil_weight=0.0)
     parts: set[str] = set()
     train(dataclasses.replace(config, run=run, metric=metric), lambda p: parts.update(p.parts))
-    assert parts == {"similarity", "consistency"}
+    assert parts == {"similarity", "binary", "consistency"}
 
 
 def test_weights_learn_to_say_at_low_k_what_they_said_at_k_1(tmp_path: Path) -> None:
@@ -200,8 +200,29 @@ def test_ranking_alone_teaches_a_student_to_find_what_its_teacher_finds(tmp_path
         run=dataclasses.replace(config.run, output=str(tmp_path / "own")),
     )  # fmt: skip
     seen: list[float] = []
-    train(config, lambda p: seen.append(p.parts["ranking"]))
+    train(config, lambda p: seen.extend(p.parts[x] for x in p.parts if x == "ranking"))
     assert np.mean(seen[-8:]) < 0.8 * np.mean(seen[:8])
+
+
+def test_frames_without_a_share_are_seen_by_the_teacher_alone(tmp_path: Path) -> None:
+    before = train(dataclasses.replace(tiny_run(tmp_path), metric=MetricConfig()))
+    config = tiny_run(tmp_path)
+    # Places too few for a batch: drawing from them would be an error.
+    scenery = labelled_set(tmp_path / "scenery", places=2, views=4)
+    unlabelled = DataConfig(format="labelled", root=str(scenery), share=0.0, views=0.5)
+    config = dataclasses.replace(
+        config, data=(unlabelled, *config.data),
+        run=dataclasses.replace(config.run, output=str(tmp_path / "own")),
+        distil=dataclasses.replace(
+            config.distil, steps=0, channels=24, teacher=f"model:{before}",
+            views=str(tmp_path / "own_views"), whitened=False,
+        ),
+    )  # fmt: skip
+    seen: list[Progress] = []
+    assert train(config, seen.append) is not None
+    made = [p for p in seen if p.stage == "views"]
+    assert seen[: len(made)] == made and made[-1].step == made[-1].steps == 4 + 18
+    assert {p.stage for p in seen} == {"views", "metric"}
 
 
 def test_descriptors_of_another_size_are_only_learned_whitened(tmp_path: Path) -> None:
@@ -429,7 +450,8 @@ def test_shipped_recipes_are_valid(recipe: Path) -> None:
         ("[metric]\ntemperature = 0\n", "metric.temperature"),
         ("[metric]\nbinary_weight = -1\n", "metric.binary_weight"),
         ("[run]\nprecision = 'fp8'\n", "precision"),
-        ("[[data]]\nshare = -1\n", "share must be positive"),
+        ("[[data]]\nshare = -1\n", "share must not be negative"),
+        ("[metric]\nsteps = 3\n[[data]]\nshare = 0\n", "a share above 0"),
     ],
 )
 def test_a_wrong_training_file(tmp_path: Path, text: str, said: str) -> None:
