@@ -115,7 +115,8 @@ class DistilConfig:
             with weights of ours, which teach what they say at k = 1.
         channels: principal components of the teacher's map.
         steps, batch: length and size.
-        descriptor_weight: of the descriptor's part of the loss, against the tokens' part.
+        tokens_weight: of the tokens' part of the loss; 0 for none.
+        descriptor_weight: of the descriptor's part.
         ranking_weight: of the loss that has a student's descriptor find, among the teacher's
             descriptors of other views, what the teacher's own finds; 0 for none.
         ranking_temperature: of the softmax over cosines in that loss; lower looks at nearer views.
@@ -133,6 +134,7 @@ class DistilConfig:
     channels: int = 192
     steps: int = 0
     batch: int = 64
+    tokens_weight: float = 1.0
     descriptor_weight: float = 1.0
     ranking_weight: float = 0.0
     ranking_temperature: float = 0.05
@@ -270,8 +272,13 @@ def _check(config: TrainConfig, path: Path) -> None:
         config.metric.steps == 0 or any(table.share for table in config.data),
         "stage 2 needs at least one [[data]] table with a share above 0",
     )
-    require(config.distil.descriptor_weight >= 0, "distil.descriptor_weight must not be negative")
-    require(config.distil.ranking_weight >= 0, "distil.ranking_weight must not be negative")
+    weights = ("tokens_weight", "descriptor_weight", "ranking_weight")
+    for name in weights:
+        require(getattr(config.distil, name) >= 0, f"distil.{name} must not be negative")
+    require(
+        any(getattr(config.distil, name) for name in weights),
+        f"of distil.{', '.join(weights)} at least one must be above 0",
+    )
     require(config.distil.ranking_temperature > 0, "distil.ranking_temperature must be positive")
     require(config.distil.ranking_views >= 1, "distil.ranking_views must be 1 or more")
     require(config.metric.distil_weight >= 0, "metric.distil_weight must not be negative")

@@ -112,9 +112,9 @@ class DistilStage:
         else:
             seen = self.model.tokens(frames, gate)
         parts: dict[str, Tensor] = {}
-        if seen.shape[1] == wanted.shape[1] + 1:
-            guess = self.proj(seen[:, 1:])
-            parts["tokens"] = F.mse_loss(guess, wanted) / self._variance
+        if self.config.tokens_weight > 0 and seen.shape[1] == wanted.shape[1] + 1:
+            missed = F.mse_loss(self.proj(seen[:, 1:]), wanted) / self._variance
+            parts["tokens"] = self.config.tokens_weight * missed
         if self._targets is not None:
             descriptors = self.model.head(seen, gate)
             target = self._targets[torch.from_numpy(own)].to(self.device)

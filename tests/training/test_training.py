@@ -192,15 +192,22 @@ def test_ranking_alone_teaches_a_student_to_find_what_its_teacher_finds(tmp_path
     assert before is not None
     distil = dataclasses.replace(
         config.distil, teacher=f"model:{before}", views=str(tmp_path / "own_views"),
-        whitened=False, channels=24, descriptor_weight=0.0, ranking_weight=1.0, ranking_views=20,
-        steps=40, quantise_until=0.0, optim=OptimConfig(lr=1e-2, warmup_steps=5),
+        whitened=False, channels=24, tokens_weight=0.0, descriptor_weight=0.0, ranking_weight=1.0,
+        ranking_views=20, steps=40, quantise_until=0.0, optim=OptimConfig(lr=1e-2, warmup_steps=5),
     )  # fmt: skip
     config = dataclasses.replace(
         config, distil=distil, metric=MetricConfig(),
         run=dataclasses.replace(config.run, output=str(tmp_path / "own")),
     )  # fmt: skip
     seen: list[float] = []
-    train(config, lambda p: seen.extend(p.parts[x] for x in p.parts if x == "ranking"))
+    parts: set[str] = set()
+
+    def watch(progress: Progress) -> None:
+        parts.update(progress.parts)
+        seen.extend(value for name, value in progress.parts.items() if name == "ranking")
+
+    train(config, watch)
+    assert "ranking" in parts and "tokens" not in parts
     assert np.mean(seen[-8:]) < 0.8 * np.mean(seen[:8])
 
 
@@ -446,6 +453,8 @@ def test_shipped_recipes_are_valid(recipe: Path) -> None:
         ("[metric]\ndistil_weight = 1\n", "needs distil.views"),
         ("[metric]\ndistil_weight = -1\n", "distil_weight"),
         ("[distil]\nvisible_share = 1.5\n", "visible_share"),
+        ("[distil]\ntokens_weight = -1\n", "tokens_weight"),
+        ("[distil]\ntokens_weight = 0\ndescriptor_weight = 0\n", "at least one must be above 0"),
         ("[metric]\nloss = 'triplet'\n", 'metric.loss is "multi-similarity" or "supcon"'),
         ("[metric]\ntemperature = 0\n", "metric.temperature"),
         ("[metric]\nbinary_weight = -1\n", "metric.binary_weight"),
