@@ -102,8 +102,8 @@ class PlaceMap:
     ) -> Found:
         """The ``count`` places most like ``descriptor`` float32 [D], best first.
 
-        Ties go to the lower place. The band nearest to (k, tokens) is searched, because
-        descriptors made at very different k match worse.
+        Ties go to the lower place. The band that costs a query at (k, tokens) least is searched
+        (``spec.scores.nearest_band``): descriptors made at very different k match worse.
 
         Raises:
             MapError: the map is empty, or the descriptor has another size, or is zero or not

@@ -24,6 +24,7 @@ from tatvpr_edge.spec.errors import DataError, TatvprError
 COLUMNS: dict[str, tuple[str, ...]] = {
     "recall@1": ("recall@1",),
     "map at k = 1": ("one_map", "recall@1"),
+    "map of two bands": ("two_bands", "recall@1"),
     "binary": ("binary", "recall@1"),
 }
 
@@ -41,7 +42,7 @@ def read_protocols(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
             for name, models in document["protocols"].items():
                 of_protocol = found.setdefault(name, {})
                 for model, record in models.items():
-                    if not {"recall@1", "one_map", "binary", "queries"} <= set(record):
+                    if not {"recall@1", "one_map", "two_bands", "binary", "queries"} <= set(record):
                         raise KeyError(f"recall of {model} under {name}")
                     of_protocol[model] = record
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

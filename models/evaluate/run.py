@@ -21,6 +21,7 @@ from tatvpr_edge.models.evaluate.recall import (
     recall,
     similarity,
 )
+from tatvpr_edge.spec.scores import nearest_band
 
 Ranks = NDArray[np.int64]
 
@@ -71,6 +72,8 @@ class Result:
     Attributes:
         matched: map and query at the same k; by descriptor kind, then k.
         one_map: map at k = 1, query at k, float descriptors.
+        two_bands: map at the largest and the smallest k, of which a query at k searches the band
+            that a place map would choose; float descriptors.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Result:
     milliseconds: dict[float, float]
     matched: dict[str, dict[float, Judged]]
     one_map: dict[float, Judged]
+    two_bands: dict[float, Judged]
     queries: int
 
     def to_json(self) -> dict[str, Any]:
@@ -100,9 +104,8 @@ class Result:
                 }
                 for n in RANKS
             }
-        values["one_map"] = {
-            "recall@1": {_key(k): round(j.recall(1), 3) for k, j in self.one_map.items()}
-        }
+        for name, judged in (("one_map", self.one_map), ("two_bands", self.two_bands)):
+            values[name] = {"recall@1": {_key(k): round(j.recall(1), 3) for k, j in judged.items()}}
         hits, blocks = floats[top].hits()
         values["against_dense"] = {
             _key(k): _rounded(asdict(paired_bootstrap(j.hits()[0], hits, blocks=blocks)))
@@ -179,6 +182,7 @@ def _empty(describer: Describer) -> Result:
         milliseconds={},
         matched={kind: {k: Judged() for k in describer.ks} for kind in KINDS},
         one_map={k: Judged() for k in describer.ks},
+        two_bands={k: Judged() for k in describer.ks},
         queries=0,
     )
 
@@ -196,11 +200,15 @@ def _judge(
     result: Result, trial: Trial, queries: dict[float, Floats], gallery: dict[float, Floats]
 ) -> None:
     dense = max(gallery)
+    bands = (dense, min(gallery))
     result.queries += len(trial.queries)
     for k in queries:
         for kind in KINDS:
             result.matched[kind][k].add(similarity(queries[k], gallery[k], kind), trial)
         result.one_map[k].add(similarity(queries[k], gallery[dense]), trial)
+        # Map and queries keep the same tokens: k alone decides.
+        band = bands[nearest_band([(b, 1.0) for b in bands], k, 1.0)]
+        result.two_bands[k].add(similarity(queries[k], gallery[band]), trial)
 
 
 def _milliseconds(describer: Describer, frames: Frames, k: float) -> float:

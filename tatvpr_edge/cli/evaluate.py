@@ -145,6 +145,7 @@ def _print(protocol: str, values: dict[str, dict[str, Any]]) -> None:
                     f"{v['int8']['recall@1'][k]:.1f}",
                     f"{v['binary']['recall@1'][k]:.1f}",
                     f"{v['one_map']['recall@1'][k]:.1f}",
+                    f"{v['two_bands']['recall@1'][k]:.1f}",
                     "-"
                     if against is None
                     else f"{against['mean']:+.1f} [{against['low']:+.1f}, {against['high']:+.1f}]",
@@ -157,6 +158,6 @@ def _print(protocol: str, values: dict[str, dict[str, Any]]) -> None:
     click.echo(f"{protocol}: recall in percent")
     columns = [
         "model", "k", "R@1", "R@5", "R@10", "R@1 wide", "int8", "binary", "map k=1",
-        "against k=1 [95 %]", "MB", "R@1/MB", "MACs", "ms",
+        "two bands", "against k=1 [95 %]", "MB", "R@1/MB", "MACs", "ms",
     ]  # fmt: skip
     print_table(columns, rows, right=tuple(columns[1:]))

@@ -46,7 +46,7 @@ def command() -> None:
     type=KList(bands=True),
     default=DEFAULT_BANDS,
     show_default=True,
-    help="The k (or k:tokens) to describe at; a query searches the nearest.",
+    help="The k (or k:tokens) to describe at; a query searches the one nearest to its own.",
 )
 @click.option("--threshold", type=float, help="Score from which a match is accepted.")
 @json_option

@@ -108,18 +108,19 @@ def best(scores: F32, count: int) -> NDArray[np.int64]:
 
 
 def nearest_band(bands: Sequence[tuple[float, float]], k: float, tokens: float) -> int:
-    """Index of the band (k, tokens) with the least ``|ln(k / k')| + |ln(tokens / tokens')|``.
+    """Index of the band (k, tokens) that costs a query at (k, tokens) least; first of equals.
 
-    Compared as the ratio with that logarithm, in double, as the C core does; first of equals.
+    The cost is ``max(k'/k, (k/k')^2) * max(t/t', t'/t)`` for a band made at k' and t': places
+    described at a lower k than the query's lose more than those at a higher one
+    (docs/placemap.md). In double, as the C core computes it.
     """
-    asked = (float(np.float32(k)), float(np.float32(tokens)))
+    asked_k, asked_tokens = float(np.float32(k)), float(np.float32(tokens))
 
-    def distance(band: tuple[float, float]) -> float:
-        first, second = (
-            max(stored / wanted, wanted / stored)
-            for stored, wanted in zip((float(np.float32(v)) for v in band), asked, strict=True)
-        )
-        return first * second
+    def cost(band: tuple[float, float]) -> float:
+        band_k, band_tokens = float(np.float32(band[0])), float(np.float32(band[1]))
+        below = asked_k / band_k
+        of_k = band_k / asked_k if band_k >= asked_k else below * below
+        return of_k * max(band_tokens / asked_tokens, asked_tokens / band_tokens)
 
-    distances = [distance(band) for band in bands]
-    return distances.index(min(distances))
+    costs = [cost(band) for band in bands]
+    return costs.index(min(costs))

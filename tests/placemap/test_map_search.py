@@ -69,15 +69,23 @@ def test_the_extremes_of_int8_are_exact() -> None:
 
 @pytest.mark.parametrize(
     ("k", "tokens", "wanted"),
-    [(1.0, 1.0, 0), (0.5, 1.0, 0), (0.44, 1.0, 2), (0.2, 0.9, 2), (0.2, 0.6, 1), (0.01, 1.0, 2)],
+    [
+        (1.0, 1.0, 0),
+        (0.5, 1.0, 0),
+        (0.4, 1.0, 0),
+        (0.3, 1.0, 2),
+        (0.2, 0.9, 2),
+        (0.2, 0.6, 1),
+        (0.01, 1.0, 2),
+    ],
 )
-def test_the_nearest_band_in_ratio_is_searched(k: float, tokens: float, wanted: int) -> None:
+def test_the_band_that_costs_least_is_searched(k: float, tokens: float, wanted: int) -> None:
     assert nearest_band([(1.0, 1.0), (0.2, 0.5), (0.2, 1.0)], k, tokens) == wanted
 
 
 def test_equally_near_bands_give_the_first() -> None:
-    assert nearest_band([(0.2, 1.0), (0.8, 1.0)], 0.4, 1.0) == 0
-    assert nearest_band([(0.8, 1.0), (0.2, 1.0)], 0.4, 1.0) == 0
+    assert nearest_band([(0.1, 1.0), (0.8, 1.0)], 0.2, 1.0) == 0
+    assert nearest_band([(0.8, 1.0), (0.1, 1.0)], 0.2, 1.0) == 0
 
 
 def test_a_zero_query_has_no_direction() -> None:

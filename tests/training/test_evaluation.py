@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from tiny_sets import TINY_BACKBONE, labelled_set, tower_set, utm_set
 
@@ -17,7 +19,13 @@ from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import save_weights
 from tatvpr_edge.models.evaluate import protocols
 from tatvpr_edge.models.evaluate.compute import count_macs
-from tatvpr_edge.models.evaluate.describers import HOG, Gray32, ModelDescriber, deployed_bytes
+from tatvpr_edge.models.evaluate.describers import (
+    HOG,
+    Gray32,
+    ModelDescriber,
+    deployed_bytes,
+    frames_for,
+)
 from tatvpr_edge.models.evaluate.recall import (
     paired_bootstrap,
     ranks_of_right,
@@ -149,10 +157,32 @@ def test_the_table_and_its_json(tmp_path: Path) -> None:
     assert ours["recall@1_wide"]["1.0"] >= ours["recall@1"]["1.0"]
     assert set(ours["against_dense"]) == {"0.4"}
     assert ours["one_map"]["recall@1"]["1.0"] == ours["recall@1"]["1.0"]
+    assert ours["two_bands"] == {"recall@1": ours["recall@1"]}  # these bands are all k there are
     assert ours["macs"]["0.4"] < ours["macs"]["1.0"]
     assert ours["recall_per_mb"]["1.0"] == pytest.approx(
         ours["recall@1"]["1.0"] / (deployed_bytes(model) / 1e6), abs=0.02
     )
+
+
+def test_maps_of_another_k_against_numpy(tmp_path: Path) -> None:
+    model = registry.create(registry.config("micro", **TINY_BACKBONE), seed=0)
+    describer = ModelDescriber(model, (1.0, 0.6, 0.4, 0.2), name="micro")
+    trials = list(protocols.tower_shift(tower_set(tmp_path, frames=5)))
+    ours = evaluate([describer], iter(trials), timed=False)["micro"].to_json()
+
+    def described(images: Sequence[Any], k: float) -> NDArray[np.float32]:
+        return describer.describe(frames_for(describer, images), k)
+
+    def found(query_k: float, map_k: float) -> float:
+        rates = []
+        for trial in trials:
+            best = (described(trial.queries, query_k) @ described(trial.gallery, map_k).T).argmax(1)
+            rates.append(100 * trial.right[np.arange(len(best)), best].mean())
+        return float(np.mean(rates))
+
+    for k, band in ((1.0, 1.0), (0.6, 1.0), (0.4, 1.0), (0.2, 0.2)):
+        assert ours["one_map"]["recall@1"][str(k)] == pytest.approx(found(k, 1.0), abs=1e-3)
+        assert ours["two_bands"]["recall@1"][str(k)] == pytest.approx(found(k, band), abs=1e-3)
 
 
 def test_compute_is_counted_from_what_the_gate_keeps() -> None:

@@ -15,7 +15,13 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "seed_means.py"
 KS = ("1.0", "0.4")
 
 
-def record(queries: int, recall: list[float], binary: list[float], one: list[float]) -> Any:
+def record(
+    queries: int,
+    recall: list[float],
+    binary: list[float],
+    one: list[float],
+    two: list[float],
+) -> Any:
     def by_k(values: list[float]) -> dict[str, float]:
         return dict(zip(KS, values, strict=True))
 
@@ -24,6 +30,7 @@ def record(queries: int, recall: list[float], binary: list[float], one: list[flo
         "recall@1": by_k(recall),
         "binary": {"recall@1": by_k(binary)},
         "one_map": {"recall@1": by_k(one)},
+        "two_bands": {"recall@1": by_k(two)},
     }
 
 
@@ -43,7 +50,7 @@ def cells(output: str, protocol: str, column: str) -> list[str]:
 
 def test_means_and_differences_pooled_by_query(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
-    recall = rng.uniform(20, 80, (2, 3, 3, 2)).round(3)  # protocol, seed, column, k
+    recall = rng.uniform(20, 80, (2, 3, 4, 2)).round(3)  # protocol, seed, column, k
     queries = (300, 100)
     files = []
     for seed in range(3):
@@ -51,7 +58,7 @@ def test_means_and_differences_pooled_by_query(tmp_path: Path) -> None:
             "protocols": {
                 name: {
                     f"seed{seed}": record(queries[p], *recall[p, seed].tolist()),
-                    "baseline": {**record(9, [1, 1], [1, 1], [1, 1]), "recall@1": {"1.0": 50.0}},
+                    "baseline": {**record(9, *[[1, 1]] * 4), "recall@1": {"1.0": 50.0}},
                 }
                 for p, name in enumerate(("a", "b"))
             }
@@ -68,10 +75,10 @@ def test_means_and_differences_pooled_by_query(tmp_path: Path) -> None:
     assert float(cells(done.stdout, "pooled", "recall@1 against k = 1")[1]) == pytest.approx(
         lost, abs=0.051
     )
-    lost = float(weights @ (means[:, 2, 1] - means[:, 0, 0]))
-    assert float(cells(done.stdout, "pooled", "map at k = 1 against k = 1")[1]) == pytest.approx(
-        lost, abs=0.051
-    )
+    for column, title in ((2, "map at k = 1"), (3, "map of two bands")):
+        lost = float(weights @ (means[:, column, 1] - means[:, 0, 0]))
+        shown = cells(done.stdout, "pooled", f"{title} against k = 1")[1]
+        assert float(shown) == pytest.approx(lost, abs=0.051)
     lost = float(weights @ (means[:, 1, 1] - means[:, 0, 1]))
     assert float(cells(done.stdout, "pooled", "binary against float")[1]) == pytest.approx(
         lost, abs=0.051
@@ -81,10 +88,10 @@ def test_means_and_differences_pooled_by_query(tmp_path: Path) -> None:
 def test_baselines_are_no_seeds_and_a_missing_seed_is_named(tmp_path: Path) -> None:
     flat = [10.0, 5.0]
     path = tmp_path / "one.json"
-    path.write_text(json.dumps({"protocols": {"a": {"m": record(4, flat, flat, flat)}, "b": {}}}))
+    path.write_text(json.dumps({"protocols": {"a": {"m": record(4, *[flat] * 4)}, "b": {}}}))
     done = run(path)
     assert done.returncode == 1 and "m was not evaluated under b" in done.stderr
-    path.write_text(json.dumps({"protocols": {"a": {"m": record(4, flat, flat, flat)}}}))
+    path.write_text(json.dumps({"protocols": {"a": {"m": record(4, *[flat] * 4)}}}))
     assert run(path).stdout.startswith("1 seeds: m")
 
 

@@ -170,14 +170,16 @@ tatvpr_status tatvpr_map_open(tatvpr_map *map, const void *bytes, size_t size,
     return TATVPR_OK;
 }
 
-/* |ln(band) - ln(asked)| summed over k and tokens, as the ratio that has this logarithm: it
- * orders alike, needs no logarithm, and is exact where bands are a power of two apart. */
-static double band_distance(const uint8_t *band, float k, float tokens) {
+/* What a query at (k, tokens) loses in a band, as far as bands can be ordered by it: the ratio of
+ * tokens, times the ratio of k, squared where the band was made at the lower k: places described
+ * at a lower k than the query's lose more than those at a higher one. */
+static double band_cost(const uint8_t *band, float k, float tokens) {
     const double bk = (double)tatvpr_read_f32(band);
     const double bt = (double)tatvpr_read_f32(band + 4);
-    const double dk = bk > (double)k ? bk / (double)k : (double)k / bk;
-    const double dt = bt > (double)tokens ? bt / (double)tokens : (double)tokens / bt;
-    return dk * dt;
+    const double below = (double)k / bk;
+    const double of_k = bk >= (double)k ? bk / (double)k : below * below;
+    const double of_tokens = bt > (double)tokens ? bt / (double)tokens : (double)tokens / bt;
+    return of_k * of_tokens;
 }
 
 tatvpr_map_band tatvpr_map_nearest(const tatvpr_map *map, float k, float tokens) {
@@ -185,9 +187,9 @@ tatvpr_map_band tatvpr_map_nearest(const tatvpr_map *map, float k, float tokens)
     double least = 0.0;
     for (uint32_t b = 0; b < map->bands; b++) {
         const uint8_t *band = map->base + HEADER + (size_t)BAND * b;
-        const double distance = band_distance(band, k, tokens);
-        if (b == 0 || distance < least) {
-            least = distance;
+        const double cost = band_cost(band, k, tokens);
+        if (b == 0 || cost < least) {
+            least = cost;
             nearest.index = b;
             nearest.threshold = tatvpr_read_f32(band + 8);
             nearest.rows = map->base + (size_t)tatvpr_read_u64(band + 16);

@@ -13,7 +13,7 @@ typedef struct tatvpr_map_band {
     const float *norms;  /* [places]; meaningless for binary maps */
 } tatvpr_map_band;
 
-/* The band made with the k and tokens nearest to these; ties to the first. */
+/* The band that costs a query at this k and tokens least (docs/placemap.md); ties to the first. */
 tatvpr_map_band tatvpr_map_nearest(const tatvpr_map *map, float k, float tokens);
 void tatvpr_map_pose(const tatvpr_map *map, uint64_t place, double pose[7]);
 
