@@ -18,7 +18,6 @@ from tiny_sets import TINY_BACKBONE, ColourTeacher, labelled_set
 
 from tatvpr_edge.models.checkpoint import load_state, load_weights, save_state
 from tatvpr_edge.models.data.formats import labelled
-from tatvpr_edge.models.train import augment
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import (
     DataConfig,
@@ -31,9 +30,8 @@ from tatvpr_edge.models.train.config import (
     TrainConfig,
     read_config,
 )
-from tatvpr_edge.models.train.draws import draw_k
-from tatvpr_edge.models.train.loop import Progress, TrainingError, learning_rate
-from tatvpr_edge.models.train.run import crops_of_each, train, with_changes
+from tatvpr_edge.models.train.loop import Progress, TrainingError
+from tatvpr_edge.models.train.run import train, with_changes
 from tatvpr_edge.models.train.views import read_views, write_views
 from tatvpr_edge.spec.errors import DataError, ModelError, UsageError
 
@@ -290,58 +288,6 @@ def test_two_processes_give_the_loss_and_weights_of_one(tmp_path: Path) -> None:
     two = weights_of(tmp_path / "two" / "weights.safetensors")
     for name in one:
         np.testing.assert_allclose(one[name], two[name], atol=2e-2)
-
-
-def test_the_range_of_k_opens_and_some_images_stay_dense() -> None:
-    config = KConfig(lowest=0.2, dense_share=0.25, opening=0.5)
-    generator = torch.Generator().manual_seed(0)
-    start = draw_k(4000, config, 0.0, generator)
-    half = draw_k(4000, config, 0.25, generator)
-    end = draw_k(4000, config, 1.0, generator)
-    assert (start == 1).all()
-    assert 0.6 <= float(half.min()) < 0.65
-    assert 0.2 <= float(end.min()) < 0.23
-    assert float((end == 1).float().mean()) == pytest.approx(0.25, abs=0.03)
-
-
-def test_crops_of_each_frame() -> None:
-    assert crops_of_each(4, 3.0) == [3, 3, 3, 3]
-    assert crops_of_each(5, 0.5) == [1, 0, 1, 0, 1]
-    assert crops_of_each(3, 0.0) == [0, 0, 0]
-
-
-def test_the_schedule_warms_up_and_falls_to_its_end() -> None:
-    config = OptimConfig(lr=1.0, lr_end=0.1, warmup_steps=10)
-    rates = [learning_rate(step, 100, config) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1, abs=0.01)
-    assert max(rates) == pytest.approx(1.0, abs=0.05)
-    assert rates[100] == pytest.approx(0.1)
-
-
-def test_augmentation_of_a_part_is_the_part_of_the_whole() -> None:
-    config, generator = AugmentConfig(), torch.Generator().manual_seed(0)
-    frames = torch.randint(0, 256, (6, 40, 40, 3), dtype=torch.uint8, generator=generator)
-    shapes = augment.draw_geometric(6, config, generator)
-    colours = augment.draw_photometric(6, config, generator)
-
-    def change(part: slice) -> torch.Tensor:
-        x = augment.geometric(augment.to_float(frames[part]), shapes[part], 32)
-        return augment.to_frames(augment.photometric(x, colours[part]))
-
-    whole = change(slice(None))
-    assert whole.dtype == torch.uint8 and whole.shape == (6, 32, 32, 3)
-    torch.testing.assert_close(change(slice(2, 4)), whole[2:4], rtol=0, atol=1)
-
-
-def test_no_augmentation_changes_nothing() -> None:
-    config = AugmentConfig(0, 0, 0, 0, 0, 0, 1.0, 0)
-    generator = torch.Generator().manual_seed(0)
-    frames = torch.randint(1, 256, (2, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    x = augment.geometric(
-        augment.to_float(frames), augment.draw_geometric(2, config, generator), 32
-    )
-    x = augment.photometric(x, augment.draw_photometric(2, config, generator))
-    torch.testing.assert_close(augment.to_frames(x), frames, rtol=0, atol=1)
 
 
 def test_teacher_views_appear_whole_and_say_how_they_were_made(tmp_path: Path) -> None:

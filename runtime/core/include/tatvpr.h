@@ -204,8 +204,9 @@ typedef struct tatvpr_match {
 TATVPR_API tatvpr_status tatvpr_map_open(tatvpr_map *map, const void *bytes, size_t size,
                                          const tatvpr_model *model);
 
-/* The `count` best places for a descriptor, best first, ties to the lower place; the band nearest
- * to (k, tokens) is searched. `matches` has room for `count`; `found` receives how many. */
+/* The `count` best places for a descriptor, best first, ties to the lower place; the band that
+ * costs a query at (k, tokens) least (docs/placemap.md) is searched. `matches` has room for
+ * `count`; `found` receives how many. */
 TATVPR_API tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model,
                                            const float *descriptor, float k, float tokens,
                                            tatvpr_match *matches, int32_t count, int32_t *found);
