@@ -48,54 +48,24 @@ BACKENDS = ("tvm", "tensorrt")
 
 
 def build_artifact(
-    board: str,
+    board: str | os.PathLike[str],
     *,
     model: str | os.PathLike[str] = "micro",
     output: str | os.PathLike[str] | None = None,
     k_range: tuple[float, float] = (0.05, 1.0),
     backend: str = "tvm",
-    dry_run: bool = False,
     sign: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> Path | BuildPlan:
-    """Build the artifact of ``model`` for ``board``; returns its folder.
-
-    Args:
-        model: a shipped model's name, or an ONNX file.
-        output: a folder that does not exist yet. Without it ``./MODEL-BOARD``; for ``host`` the
-            cached artifact that ``Localizer()`` takes, which is replaced.
-        k_range: smallest and largest k that the artifact is checked for.
-        dry_run: change nothing and return the :class:`BuildPlan`.
-        sign: a private SSH key (Ed25519) to sign the artifact with.
-        progress: called as ``progress(what, done, of)``.
-
-    Raises:
-        TatvprError: one line that names what is wrong (arguments, model, board, tools, output).
-    """
-    say = progress if progress is not None else _silent
-    target = load_board(board)
-    if backend not in BACKENDS:
-        raise UsageError(f"unknown backend {backend!r}: it is one of {', '.join(BACKENDS)}")
-    low, high = (check_fraction(value, "k-range") for value in k_range)
-    if low > high:
-        raise UsageError(f"k-range is {low:g}:{high:g}: write the smaller k first")
-    onnx_file = find_model(model)
-    say("checking the model", 0, 1)
-    graph = checked_graph(onnx_file)
-    job = Job(target, onnx_file, graph, _model_name(graph, onnx_file), (low, high), backend, say)
-    if backend == "tensorrt" and target.gpu is None:
-        raise UsageError(f"board {board} has no GPU for TensorRT: leave --backend out")
-    if dry_run and target.kind == "microcontroller":
-        from tatvpr_edge.compilers.mcu.build import plan_microcontroller
-
-        return plan_microcontroller(job)
-    if dry_run:
-        return _plan(job, lower_job(job, LINUX_LAYOUT))
+) -> Path:
+    """What :func:`tatvpr_edge.build` does; the arguments and errors are described there."""
+    job = _job(board, model, k_range, backend, progress)
     place, replace = _output_folder(job, output)
-    if target.kind == "microcontroller":
+    if job.board.kind == "microcontroller":
         from tatvpr_edge.compilers.mcu.build import build_microcontroller
 
-        made = build_microcontroller(target, graph, job.name, onnx_file, place, job.k_range, say)
+        made = build_microcontroller(
+            job.board, job.graph, job.name, job.onnx_file, place, job.k_range, job.progress
+        )
     else:
         made = _build_linux(job, place, replace)
     if sign is not None:
@@ -105,13 +75,53 @@ def build_artifact(
     return made
 
 
+def plan_artifact(
+    board: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] = "micro",
+    k_range: tuple[float, float] = (0.05, 1.0),
+    backend: str = "tvm",
+    progress: Progress | None = None,
+) -> BuildPlan:
+    """What :func:`tatvpr_edge.plan` does; the arguments and errors are described there."""
+    job = _job(board, model, k_range, backend, progress)
+    if job.board.kind == "microcontroller":
+        from tatvpr_edge.compilers.mcu.build import plan_microcontroller
+
+        return plan_microcontroller(job)
+    return _plan(job, lower_job(job, LINUX_LAYOUT))
+
+
+def _job(
+    board: str | os.PathLike[str],
+    model: str | os.PathLike[str],
+    k_range: tuple[float, float],
+    backend: str,
+    progress: Progress | None,
+) -> Job:
+    """The checked arguments of a build or a plan."""
+    say = progress if progress is not None else _silent
+    target = load_board(os.fspath(board))
+    if backend not in BACKENDS:
+        raise UsageError(f"unknown backend {backend!r}: it is one of {', '.join(BACKENDS)}")
+    low, high = (check_fraction(value, "k-range") for value in k_range)
+    if low > high:
+        raise UsageError(f"k-range is {low:g}:{high:g}: write the smaller k first")
+    onnx_file = find_model(model)
+    say("checking the model", 0, 1)
+    graph = checked_graph(onnx_file)
+    if backend == "tensorrt" and target.gpu is None:
+        raise UsageError(f"board {target.name} has no GPU for TensorRT: leave --backend out")
+    return Job(target, onnx_file, graph, _model_name(graph, onnx_file), (low, high), backend, say)
+
+
 def find_model(model: str | os.PathLike[str]) -> Path:
     """The ONNX file of a shipped model's name, or the file itself.
 
     Raises:
         ModelError: neither a shipped model nor a file.
     """
-    text = os.fspath(model)
+    text = os.path.expanduser(os.fspath(model))
     if text.endswith(".onnx") or os.sep in text:
         if not Path(text).is_file():
             raise ModelError(f"{text}: no such ONNX file; 'tatvpr-edge models' lists shipped ones")
@@ -131,7 +141,8 @@ def _output_folder(job: Job, output: str | os.PathLike[str] | None) -> tuple[Pat
     """Where the artifact goes, and whether something there may be replaced."""
     if output is None and job.board.name == HOST:
         return host_artifact(), True
-    place = Path(output) if output is not None else Path(f"{job.name}-{job.board.name}")
+    named = f"{job.name}-{job.board.name}" if output is None else output
+    place = Path(named).expanduser()
     if place.exists() or place.is_symlink():
         raise ArtifactError(f"{place} exists: choose another --output, or remove it first")
     return place, False

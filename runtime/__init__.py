@@ -8,17 +8,42 @@ if __name__ != "tatvpr_edge.runtime":
         "write 'from tatvpr_edge import runtime'"
     )
 
+from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.runtime.governor import Budget, Governor
 from tatvpr_edge.runtime.localizer import Localizer, Match
 from tatvpr_edge.runtime.placemap import Candidate, PlaceMap
+from tatvpr_edge.runtime.testing import FakeLocalizer
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.spec.errors import (
+    ArtifactError,
+    DeployError,
+    FrameError,
+    MapError,
+    SignatureError,
+    TatvprError,
+    TelemetryError,
+    UsageError,
+)
 
 __all__ = [
     "Artifact",
+    "ArtifactError",
+    "Budget",
     "CameraFrame",
     "Candidate",
+    "Client",
+    "DeployError",
+    "FakeLocalizer",
+    "FrameError",
+    "Governor",
     "Localizer",
+    "MapError",
     "Match",
     "PlaceMap",
+    "SignatureError",
+    "TatvprError",
+    "TelemetryError",
+    "UsageError",
     "read_artifact",
 ]

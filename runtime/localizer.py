@@ -92,12 +92,19 @@ class Localizer:
         if artifact is None:
             artifact, found_map = default_artifact()
             map = found_map if map is None else map
+        artifact, map = Path(artifact).expanduser(), map and Path(map).expanduser()
         self.artifact: Artifact = read_artifact(artifact, verify_signature=artifact_verifier())
         self._governing = {
             "budget": budget,
             "preset": preset,
             "safe_k": safe_k,
             "telemetry": telemetry,
+        }
+        self._arguments = {
+            **self._governing,
+            "backend": backend,
+            "kernels": kernels,
+            "threads": threads,
         }
         self._governor: Governor | None = None
         self._governor_lock = threading.Lock()
@@ -197,8 +204,7 @@ class Localizer:
             FrameError: as :meth:`describe`.
             MapError: there is no map, or it holds no places.
         """
-        if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
-            raise UsageError(f"top is {top!r}: the number of candidates, from 1 up")
+        check_top(top)
         if self.map is None:
             raise MapError(
                 "there is no map to search: give Localizer(map=PATH), made by 'tatvpr-edge map "
@@ -240,6 +246,19 @@ class Localizer:
             self._governor.close()
         self.backend.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For processes that are spawned: the child opens the same artifact and map anew."""
+        return {
+            **self._arguments,
+            "artifact": self.artifact.root,
+            "map": None if self.map is None else self.map.path,
+            "k": self.k,
+            "tokens": self.tokens,
+        }
+
+    def __setstate__(self, arguments: dict[str, Any]) -> None:
+        self.__init__(**arguments)  # type: ignore[misc]
+
     def __enter__(self) -> Localizer:
         return self
 
@@ -250,6 +269,12 @@ class Localizer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def check_top(top: Any) -> None:
+    """Raise UsageError where ``top`` is no number of candidates."""
+    if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
+        raise UsageError(f"top is {top!r}: the number of candidates, from 1 up")
 
 
 def _open_backend(

@@ -1,6 +1,7 @@
 """Platform wheels: one file that answers, ``pip install`` it and ``Localizer().query(frame)``.
 
     python tools/make_wheels.py [--output wheels] [--machine x86_64] [--machine aarch64]
+    python tools/make_wheels.py --plain    (pure Python, no compiled model, any processor)
 
 Builds the plain wheel of the project, then adds to a copy for each processor what cannot be
 compiled on a board: ``micro`` for it, and the map of the shipped places (a map is of a model, not
@@ -143,9 +144,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--output", type=Path, default=PROJECT / "wheels")
     parser.add_argument("--machine", action="append", choices=sorted(BOARDS))
+    parser.add_argument("--plain", action="store_true", help="the pure Python wheel alone")
     arguments = parser.parse_args()
     try:
-        made = make_wheels(arguments.output, arguments.machine or sorted(BOARDS))
+        if arguments.plain:
+            arguments.output.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="tatvpr-wheels-") as name:
+                made = [Path(shutil.copy(plain_wheel(Path(name)), arguments.output))]
+        else:
+            made = make_wheels(arguments.output, arguments.machine or sorted(BOARDS))
     except TatvprError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

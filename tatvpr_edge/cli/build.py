@@ -70,25 +70,28 @@ def command(
     The artifact holds code, weights, golden vectors and hashes; 'tatvpr-edge verify' checks it,
     'tatvpr-edge deploy' sends it.
     """
-    from tatvpr_edge.compilers.build import build_artifact
-    from tatvpr_edge.compilers.report import BuildPlan
+    import tatvpr_edge
 
     with BuildProgress(quiet=as_json) as progress:
-        made = build_artifact(
-            board,
-            model=model,
-            output=output,
-            k_range=k_range,
-            backend=backend,
-            dry_run=dry_run,
-            sign=sign,
-            progress=progress,
-        )
-    if isinstance(made, BuildPlan):
-        if as_json:
-            print_json(made.to_dict())
+        if dry_run:
+            plan = tatvpr_edge.plan(
+                board, model=model, k_range=k_range, backend=backend, progress=progress
+            )
         else:
-            click.echo("\n".join(made.lines()))
+            made = tatvpr_edge.build(
+                board,
+                model=model,
+                output=output,
+                k_range=k_range,
+                backend=backend,
+                sign=sign,
+                progress=progress,
+            )
+    if dry_run:
+        if as_json:
+            print_json(plan.to_dict())
+        else:
+            click.echo("\n".join(plan.lines()))
         return
     document = summary(made)
     if as_json:

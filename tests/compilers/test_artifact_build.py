@@ -14,7 +14,7 @@ import pytest
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load, names
 from tatvpr_edge.compilers import golden
-from tatvpr_edge.compilers.build import build_artifact
+from tatvpr_edge.compilers.build import build_artifact, plan_artifact
 from tatvpr_edge.compilers.canonical import model_hash
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.elf import read_elf
@@ -130,7 +130,7 @@ def test_aarch64_boards_get_a_library_that_they_can_load(
 class TestPlan:
     @pytest.mark.parametrize("name", ["host", "jetson-orin-nano", "stm32h7"])
     def test_it_states_what_the_build_will_be(self, name: str, tiny_file: Path) -> None:
-        plan = build_artifact(name, model=tiny_file, dry_run=True)
+        plan = plan_artifact(name, model=tiny_file)
         assert isinstance(plan, BuildPlan)
         text = "\n".join(plan.lines())
         assert "GatedLinear" in text and "MACs" in text and "C compiler" in text
@@ -141,7 +141,7 @@ class TestPlan:
         self, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        build_artifact("host", model=tiny_file, output=tmp_path / "out", dry_run=True)
+        plan_artifact("host", model=tiny_file)
         assert list(tmp_path.iterdir()) == []
 
     def test_a_model_that_does_not_fit_is_refused_with_figures(self, tiny_file: Path) -> None:

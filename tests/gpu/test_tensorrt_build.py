@@ -12,7 +12,7 @@ import pytest
 from support.tiny_model import DIM, PATCH, SIDE, TOKENS, tiny_model
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load as load_board
-from tatvpr_edge.compilers.build import build_artifact
+from tatvpr_edge.compilers.build import build_artifact, plan_artifact
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.report import BuildPlan
 from tatvpr_edge.compilers.tensorrt.build import add_tensorrt, board_steps
@@ -72,7 +72,7 @@ def test_the_portable_half_is_reproducible(gpu_artifact: Path, tiny_file: Path) 
 
 
 def test_dry_run_says_what_is_left_for_the_board_and_what_memory_it_takes(tiny_file: Path) -> None:
-    plan = build_artifact("jetson-thor", model=tiny_file, backend="tensorrt", dry_run=True)
+    plan = plan_artifact("jetson-thor", model=tiny_file, backend="tensorrt")
     assert isinstance(plan, BuildPlan)
     text = "\n".join(plan.lines())
     for said in (
@@ -85,13 +85,13 @@ def test_dry_run_says_what_is_left_for_the_board_and_what_memory_it_takes(tiny_f
         assert said in text
     assert "CUDA 12" not in text, "Thor's kernels need CUDA 13"
     assert len(plan.to_dict()["board_steps"]) == 5
-    cpu = build_artifact("jetson-thor", model=tiny_file, dry_run=True)
+    cpu = plan_artifact("jetson-thor", model=tiny_file)
     assert isinstance(cpu, BuildPlan) and cpu.board_steps == ()
 
 
 def test_a_board_without_a_gpu_is_refused(tiny_file: Path) -> None:
     with pytest.raises(UsageError, match="raspberry-pi-5 has no GPU"):
-        build_artifact("raspberry-pi-5", model=tiny_file, backend="tensorrt", dry_run=True)
+        plan_artifact("raspberry-pi-5", model=tiny_file, backend="tensorrt")
 
 
 def test_what_the_kernels_do_not_take_is_refused_by_name(tmp_path: Path) -> None:

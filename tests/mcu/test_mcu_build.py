@@ -13,7 +13,7 @@ import pytest
 from support.emulator import Device, Workshop, require_board
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
-from tatvpr_edge.compilers.build import build_artifact
+from tatvpr_edge.compilers.build import build_artifact, plan_artifact
 from tatvpr_edge.compilers.mcu.choose import choose_layouts, cost_at
 from tatvpr_edge.compilers.mcu.compile import arena_sizes, build_static_library, tiles
 from tatvpr_edge.compilers.mcu.fit import fit
@@ -115,7 +115,7 @@ def test_nothing_in_the_folder_names_the_machine_that_built_it(artifact: Artifac
 
 def test_dry_run_states_flash_ram_arena_and_macs() -> None:
     require_board("mps2-an500")
-    plan = build_artifact("stm32h7", dry_run=True)
+    plan = plan_artifact("stm32h7")
     assert isinstance(plan, BuildPlan)
     regions = {what: (region, needed, there) for what, region, needed, there in plan.regions}
     assert regions["weights"][0] == "flash"

@@ -1,0 +1,138 @@
+"""``FakeLocalizer``: stands in for ``Localizer`` in a robot program's own tests.
+
+It takes the same frames and settings and refuses the same mistakes, but needs no artifact, no map
+and no compiler: the test says what it answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.frame import Frame, check_frame
+from tatvpr_edge.runtime.localizer import DEFAULT_K, Match, check_top
+from tatvpr_edge.runtime.placemap import Candidate
+from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.limits import check_fraction
+
+__all__ = ["FakeLocalizer"]
+
+
+class FakeLocalizer:
+    """Answers ``query`` as it was told; ``describe`` gives a vector that only the pixels decide.
+
+    Args:
+        answers: a function from the frame to a :class:`Match`, or matches that are given one
+            after the other (one more query than matches is an error); :meth:`match` makes them.
+        descriptor_size: floats in a descriptor.
+        k, tokens: as of ``Localizer``.
+
+    Attributes:
+        frames: every frame that was queried or described, in order.
+    """
+
+    def __init__(
+        self,
+        answers: Callable[[Frame], Match] | Iterable[Match] = (),
+        *,
+        descriptor_size: int = 256,
+        k: float | str = DEFAULT_K,
+        tokens: float = 1.0,
+    ) -> None:
+        self._answer: Callable[[Frame], Match] | None = answers if callable(answers) else None
+        self._queue: Iterator[Match] = iter(() if callable(answers) else answers)
+        self.descriptor_size = descriptor_size
+        self.frames: list[Frame] = []
+        self.closed = False
+        self.k = k
+        self.tokens = tokens
+
+    @staticmethod
+    def match(place: int = 0, **fields: Any) -> Match:
+        """A :class:`Match` of ``place``; name only the fields that the test is about."""
+        known = {
+            "score": 1.0,
+            "tag": "",
+            "pose": None,
+            "accepted": None,
+            "k": DEFAULT_K,
+            "tokens": 1.0,
+            "latency_ms": 0.0,
+            **fields,
+        }
+        candidate = Candidate(place, known["score"], known["tag"], known["pose"])
+        return Match(place=place, **{"candidates": (candidate,), **known})
+
+    @property
+    def k(self) -> float | str:
+        """Fraction kept, or "auto"."""
+        return self._k
+
+    @k.setter
+    def k(self, value: float | str) -> None:
+        self._k = value if value == "auto" else check_fraction(value, "k")
+
+    @property
+    def tokens(self) -> float:
+        """Fraction of patch tokens kept."""
+        return self._tokens
+
+    @tokens.setter
+    def tokens(self, value: float) -> None:
+        self._tokens = check_fraction(value, "tokens")
+
+    def describe(self, frame: Frame, bgr: bool = False) -> NDArray[np.float32]:
+        """A unit vector float32 [descriptor_size]: equal pixels give equal vectors.
+
+        Raises:
+            FrameError: as ``Localizer.describe``.
+        """
+        planes = self._take(frame, bgr)
+        seed = hashlib.sha256(b"".join(plane.tobytes() for plane in planes)).digest()
+        random = np.random.default_rng(np.frombuffer(seed, np.uint32))
+        vector = random.standard_normal(self.descriptor_size).astype(np.float32)
+        unit: NDArray[np.float32] = vector / np.linalg.norm(vector)
+        return unit
+
+    def query(self, frame: Frame, bgr: bool = False, top: int = 1) -> Match:
+        """What the test said.
+
+        Raises:
+            FrameError, UsageError: as ``Localizer.query``.
+            MapError: no answer is left.
+        """
+        check_top(top)
+        self._take(frame, bgr)
+        if self._answer is not None:
+            return self._answer(frame)
+        answer = next(self._queue, None)
+        if answer is None:
+            raise MapError("this FakeLocalizer has no answer left: give it more matches")
+        return answer
+
+    def _take(self, frame: Frame, bgr: bool) -> tuple[NDArray[np.uint8], ...]:
+        if self.closed:
+            raise UsageError("this Localizer is closed: open another")
+        planes = check_frame(frame, bgr).planes
+        self.frames.append(frame)
+        return planes
+
+    def close(self) -> None:
+        """Further calls are refused."""
+        self.closed = True
+
+    def __enter__(self) -> FakeLocalizer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,168 @@
+"""What a program imports: names, types, a stand-in for tests, objects that cross processes."""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import tatvpr_edge
+from tatvpr_edge import runtime
+from tatvpr_edge.runtime import FakeLocalizer, FrameError, Localizer, MapError, UsageError
+from tatvpr_edge.spec import errors
+
+U8 = NDArray[np.uint8]
+
+PROGRAM = """\
+from pathlib import Path
+import numpy as np
+import tatvpr_edge
+from tatvpr_edge import runtime
+
+def where(folder: Path, frame: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> str:
+    with runtime.Localizer(folder, map="office.placemap", k=0.2) as localizer:
+        match: runtime.Match = localizer.query(frame)
+        return f"{match.tag} {match.score:.2f}"
+
+artifact: Path = tatvpr_edge.build("host", model="micro")
+needed: int | None = tatvpr_edge.plan("stm32h7").arena_bytes
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that holds our wheel and NumPy, as a user's does."""
+    folder = tmp_path_factory.mktemp("user")
+    command = [sys.executable, str(project_root / "tools" / "make_wheels.py"), "--plain"]
+    subprocess.run([*command, "--output", str(folder)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    (site,) = (folder / "venv" / "lib").glob("python3.*/site-packages")
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(site)
+    (site / "numpy").symlink_to(Path(np.__file__).parent)
+    return folder / "venv" / "bin" / "python"
+
+
+def check_types(program: str, folder: Path, python: Path) -> str:
+    """What ``mypy --strict`` says of a user's program, away from the project's own settings."""
+    (folder / "robot.py").write_text(program)
+    options = ["--strict", "--config-file", os.devnull, "--python-executable", str(python)]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, "robot.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_typed_program_sees_our_types(installed: Path, tmp_path: Path) -> None:
+    assert "Success" in check_types(PROGRAM, tmp_path, installed)
+    wrong = PROGRAM.replace("match.tag", "match.tagg").replace('build("host"', 'build("host", k=1')
+    said = check_types(wrong, tmp_path, installed)
+    assert 'has no attribute "tagg"' in said and 'Unexpected keyword argument "k"' in said
+
+
+def test_every_error_that_a_device_raises_is_exported_with_the_rest() -> None:
+    for name in runtime.__all__:
+        assert getattr(runtime, name) is not None
+    ours = {name for name in errors.__all__ if name in runtime.__all__}
+    host_only = {"BoardError", "DataError", "ModelError", "ToolError"}
+    assert ours == set(errors.__all__) - host_only
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    code = "import sys, tatvpr_edge; print(sorted(m for m in sys.modules if m[:5] == 'numpy'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_build_without_its_packages_says_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys, importlib.util as u; real = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'tvm' else real(name, *a)\n"
+        "import tatvpr_edge; tatvpr_edge.build('host')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "building needs tvm" in done.stderr and "tatvpr-edge[build]" in done.stderr
+
+
+# ---- across processes ------------------------------------------------------------------------
+
+
+def _describe(localizer: Localizer, frame: U8) -> bytes:
+    return localizer.describe(frame).tobytes()
+
+
+def test_a_localizer_can_be_handed_to_a_spawned_process(localizer: Localizer, frames: U8) -> None:
+    localizer.k, localizer.tokens = 0.6, 0.5
+    wanted = localizer.describe(frames[2]).tobytes()
+    copy = pickle.loads(pickle.dumps(localizer))
+    assert (copy.k, copy.tokens) == (0.6, 0.5)
+    assert copy.query(frames[2]).place == localizer.query(frames[2]).place
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(_describe, (localizer, frames[2])) == wanted
+
+
+def test_a_home_folder_may_be_written_with_a_tilde(
+    tiny_host: Path, scene_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "artifact").symlink_to(tiny_host)
+    (tmp_path / "scenes.placemap").symlink_to(scene_map)
+    with Localizer("~/artifact", map="~/scenes.placemap") as made:
+        assert made.map is not None and len(made.map) == 12
+
+
+# ---- the stand-in ----------------------------------------------------------------------------
+
+
+def test_the_stand_in_has_every_method_of_a_localizer_with_its_arguments() -> None:
+    for name, member in inspect.getmembers(Localizer):
+        if name.startswith("_") or name in ("governor", "artifact", "backend", "map"):
+            continue
+        fake = inspect.getattr_static(FakeLocalizer, name, None)
+        assert fake is not None or name == "descriptor_size", f"FakeLocalizer lacks {name}"
+        if inspect.isfunction(member):
+            assert list(inspect.signature(member).parameters) == list(
+                inspect.signature(fake).parameters  # type: ignore[arg-type]
+            ), name
+
+
+def test_the_stand_in_answers_what_it_was_told_and_refuses_what_a_localizer_refuses() -> None:
+    frame = np.zeros((4, 4, 3), np.uint8)
+    pose = (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    fake = FakeLocalizer([FakeLocalizer.match(7, tag="dock", pose=pose, accepted=True)])
+    match = fake.query(frame)
+    assert (match.place, match.tag, match.pose, match.accepted) == (7, "dock", pose, True)
+    assert match.candidates[0].place == 7
+    with pytest.raises(MapError, match="no answer left"):
+        fake.query(frame)
+    with pytest.raises(FrameError, match="uint8"):
+        fake.query(frame.astype(np.float32))
+    with pytest.raises(UsageError, match="k is 2"):
+        fake.k = 2
+    by_frame = FakeLocalizer(lambda frame: FakeLocalizer.match(int(frame[0, 0, 0])))
+    assert by_frame.query(frame + 5).place == 5
+    vector = fake.describe(frame)
+    assert vector.shape == (256,) and np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+    assert (fake.describe(frame) == vector).all() and (fake.describe(frame + 1) != vector).any()
+    fake.close()
+    with pytest.raises(UsageError, match="closed"):
+        fake.describe(frame)
+
+
+def test_the_version_is_stated_once() -> None:
+    from importlib.metadata import version
+
+    assert version("tatvpr-edge") == tatvpr_edge.__version__
