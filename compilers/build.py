@@ -15,6 +15,7 @@ from tatvpr_edge.boards.board import NATIVE, Board
 from tatvpr_edge.boards.loader import load as load_board
 from tatvpr_edge.compilers import golden
 from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.core_sources import core_include
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.job import (
@@ -37,7 +38,6 @@ from tatvpr_edge.compilers.report import BuildPlan, Tool, check_fit, step_kinds
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.spec.artifact import write_artifact
 from tatvpr_edge.spec.cache import host_artifact
-from tatvpr_edge.spec.core_sources import core_include
 from tatvpr_edge.spec.errors import ArtifactError, ModelError, ToolError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
 

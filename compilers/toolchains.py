@@ -21,9 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tatvpr_edge.boards.board import NATIVE, Board
-from tatvpr_edge.compilers.elf import check_loadable
-from tatvpr_edge.spec.cache import cache_folder
-from tatvpr_edge.spec.core_sources import (
+from tatvpr_edge.compilers.core_sources import (
     LINUX_FLAGS,
     NUMERIC_FLAGS,
     Source,
@@ -31,6 +29,8 @@ from tatvpr_edge.spec.core_sources import (
     core_include,
     core_sources,
 )
+from tatvpr_edge.compilers.elf import check_loadable
+from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ToolError
 
 OPTIMISATION = ("-O3",)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tatvpr_edge.boards.board import Board
 from tatvpr_edge.compilers import golden
+from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, core_folder, core_sources
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.mcu import folder as texts
@@ -29,7 +30,6 @@ from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
 from tatvpr_edge.compilers.toolchains import Compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.spec.artifact import write_artifact
-from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, core_folder, core_sources
 from tatvpr_edge.spec.manifest import Code
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def members(board: Board, made: Compiled) -> dict[str, bytes | str | Path]:
     """Everything in the folder but the manifest and the golden vectors."""
     lowered = made.lowered
     flags = [
-        *OPTIMISATION, *NUMERIC_FLAGS, "-DTATVPR_CORTEXM",
+        *OPTIMISATION, *NUMERIC_FLAGS, "-DTATVPR_MCU",
         f"-DTATVPR_TILE_TOKENS={made.fit.tile}",
     ]  # fmt: skip
     files: dict[str, bytes | str | Path] = {
@@ -147,13 +147,13 @@ def members(board: Board, made: Compiled) -> dict[str, bytes | str | Path]:
         files["src/kernels.c"] = lowered.kernels_source().encode()
         compiled.append("src/kernels.c")
     core = core_folder()
-    for path in [*(s.path for s in core_sources("cortexm")), *governor_sources()]:
+    for path in [*(s.path for s in core_sources("mcu")), *governor_sources()]:
         member = f"src/{path.relative_to(core).as_posix()}"
         files[member] = path
         compiled.append(member)
     for header in sorted(core.rglob("*.h")):
         room = header.relative_to(core).parts[0]
-        if room in ("common", "cortexm"):
+        if room in ("common", "mcu"):
             files[f"src/{header.relative_to(core).as_posix()}"] = header
         elif room == "include":
             files[f"include/{header.name}"] = header

@@ -33,7 +33,7 @@ class Cost:
     columns_dense: float  # MCU_COLS with all channels listed
 
 
-#: sparse_below() of runtime/core/cortexm/dsp_sparse.c: where the run time goes sparse.
+#: sparse_below() of runtime/core/mcu/dsp/dsp_sparse.c: where the run time goes sparse.
 SPARSE_BELOW = {Layout.LUT4: 0.2, Layout.MCU_COLS: 0.5}
 
 _COSTS = {

@@ -11,19 +11,19 @@ from pathlib import Path
 
 from tatvpr_edge.boards.board import Board
 from tatvpr_edge.boards.loader import load as load_board
-from tatvpr_edge.compilers.mcu.flags import OPTIMISATION, WARNINGS, extra_flags
-from tatvpr_edge.compilers.toolchains import Compiler, compile_object, find_compiler, run_tool
-from tatvpr_edge.compilers.tvm.lower import Lowered
-from tatvpr_edge.spec.core_sources import (
+from tatvpr_edge.compilers.core_sources import (
     NUMERIC_FLAGS,
     Source,
     core_folder,
     core_include,
     core_sources,
 )
+from tatvpr_edge.compilers.mcu.flags import OPTIMISATION, WARNINGS, extra_flags
+from tatvpr_edge.compilers.toolchains import Compiler, compile_object, find_compiler, run_tool
+from tatvpr_edge.compilers.tvm.lower import Lowered
 from tatvpr_edge.spec.errors import ToolError
 
-MODEL_FLAGS = (*NUMERIC_FLAGS, "-DTATVPR_CORTEXM")
+MODEL_FLAGS = (*NUMERIC_FLAGS, "-DTATVPR_MCU")
 #: The only files whose memory depends on the tokens of a tile.
 _TILED = ("op_linear", "gated_tile")
 #: Kernels from TVM: -Wconversion is too strict for a generator that is not ours.
@@ -85,7 +85,7 @@ def library_sources(lowered: Lowered, folder: Path) -> list[Source]:
     weights = WEIGHTS_S.format(path=folder / "weights.bin", size=len(lowered.blob))
     (folder / "weights.S").write_text(weights)
     sources = [
-        *core_sources("cortexm"),
+        *core_sources("mcu"),
         *(Source(path, MODEL_FLAGS) for path in governor_sources()),
         Source(folder / "model.c", MODEL_FLAGS),
         Source(folder / "weights.S", ()),

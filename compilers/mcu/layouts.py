@@ -1,4 +1,4 @@
-"""Ternary weights as the microcontroller kernels read them (``runtime/core/cortexm/cortexm.h``).
+"""Ternary weights as the microcontroller kernels read them (``runtime/core/mcu/mcu.h``).
 
 Both layouts spend one byte on four weights: a number of base 3, ``sum (w_i + 1) * 3^i``, which
 indexes a table of the 81 possible combinations without holes.

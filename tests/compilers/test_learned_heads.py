@@ -15,6 +15,7 @@ from support.forcing import Reference
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.checks import check_model
+from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS
 from tatvpr_edge.compilers.golden import synthetic_frame
 from tatvpr_edge.compilers.job import is_exact
 from tatvpr_edge.compilers.linux import compile_linux, open_library
@@ -25,7 +26,6 @@ from tatvpr_edge.models.export import build_proto
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
-from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS
 
 F32 = NDArray[np.float32]
 SETTINGS = ((1.0, 1.0), (0.2, 1.0), (0.4, 0.5), (0.05, 0.1))

@@ -14,12 +14,12 @@ from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers import ir
 from tatvpr_edge.compilers.blocks import unique
 from tatvpr_edge.compilers.checks import check_model, checked_graph
+from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, core_include
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.match import Matched, match
 from tatvpr_edge.compilers.toolchains import compile_object, find_compiler
 from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.spec import zoo
-from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, core_include
 
 Make = Callable[..., onnx.ModelProto]
 

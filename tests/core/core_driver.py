@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from support.tools import require_tool
-from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, Source, core_sources
+from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, Source, core_sources
 from tatvpr_edge.spec.packing import pack_ternary
 
 HERE = Path(__file__).resolve().parent

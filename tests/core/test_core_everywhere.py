@@ -16,7 +16,7 @@ from core_driver import Driver, build, native_compiler, run_quietly
 from hypothesis import settings
 
 from support.tools import lacking, require_tool
-from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, Source, core_sources
+from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, Source, core_sources
 
 PROPERTIES = (
     test_core_operators.test_gated_linear_equals_the_reference,

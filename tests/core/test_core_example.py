@@ -10,7 +10,7 @@ import pytest
 from core_driver import HERE, native_compiler, run_quietly
 from small_vit import DIM, MODEL_HASH, SmallVit
 
-from tatvpr_edge.spec.core_sources import core_folder, core_include, core_sources
+from tatvpr_edge.compilers.core_sources import core_folder, core_include, core_sources
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 FRAME = np.random.default_rng(2).integers(0, 256, (50, 70, 3)).astype(np.uint8)

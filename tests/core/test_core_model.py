@@ -31,7 +31,7 @@ def status_names() -> dict[str, int]:
     """The status codes as the public header states them."""
     import re
 
-    from tatvpr_edge.spec.core_sources import core_include
+    from tatvpr_edge.compilers.core_sources import core_include
 
     text = (core_include() / "tatvpr.h").read_text()
     return {

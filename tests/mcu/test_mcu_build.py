@@ -74,7 +74,7 @@ def test_the_folder_is_complete_and_compiles_as_it_stands(
     root = artifact.root
     listing = (root / "CMakeLists.txt").read_text()
     sources = re.findall(r"\$\{CMAKE_CURRENT_LIST_DIR\}/(src/\S+\.[cS])$", listing, re.MULTILINE)
-    assert {"src/model.c", "src/weights.S", "src/cortexm/dsp_dense.c"} <= set(sources)
+    assert {"src/model.c", "src/weights.S", "src/mcu/dsp/dsp_dense.c"} <= set(sources)
     options = re.search(r"COMPILE_LANGUAGE:C>:(.*)>\)", listing)
     assert options is not None
     flags = [*board.toolchain.gcc_flags, *options[1].split(";"), "-I", "include", "-O1"]

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, Source, core_sources
+from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, Source, core_sources
 from tatvpr_edge.spec.errors import ToolError
 
 TOOLS = Path(__file__).resolve().parent.parent

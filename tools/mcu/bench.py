@@ -21,7 +21,7 @@ OP_PATCH_EMBED, OP_ATTENTION, OP_DOT, OP_HAMMING, OP_CMSIS = range(6, 11)
 ROW_ALIGN = 16
 HEADER_WORDS = 16
 
-# tokens of a tile when 65 tokens are described: TATVPR_TILE_TOKENS and _ROUND of cortexm/config.h
+# tokens of a tile when 65 tokens are described: TATVPR_TILE_TOKENS and _ROUND of mcu/config.h
 TILE_TOKENS = {"mps2-an500": 40, "mps2-an386": 40, "mps3-an547": 66, "riscv32-virt": 40}
 
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tatvpr_edge.boards.loader import load
+from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, core_include, core_sources
 from tatvpr_edge.compilers.mcu.flags import (
     OPTIMISATION,
     WARNINGS,
     extra_flags,
     has_no_libc,
 )
-from tatvpr_edge.spec.core_sources import NUMERIC_FLAGS, core_include, core_sources
 from tatvpr_edge.spec.errors import ToolError
 
 HERE = Path(__file__).resolve().parent
@@ -134,7 +134,7 @@ class Workshop:
 
     def core(self, board: EmulatedBoard, extra: Sequence[str] = ()) -> list[Path]:
         """Objects of the C core with this board's kernels."""
-        sources = [(s.path, s.flags) for s in core_sources("cortexm")]
+        sources = [(s.path, s.flags) for s in core_sources("mcu")]
         return self.objects(board, sources, extra)
 
     def link(
@@ -154,7 +154,7 @@ class Workshop:
         support = [FIRMWARE / "startup.c", *sources]
         if board.freestanding:
             support.append(FIRMWARE / "freestanding.c")
-        flags = (*NUMERIC_FLAGS, "-DTATVPR_CORTEXM", "-std=gnu99", *extra)
+        flags = (*NUMERIC_FLAGS, "-DTATVPR_MCU", "-std=gnu99", *extra)
         firmware = self.objects(board, [(s, flags) for s in support])
         image = self.folder / f"{board.name}-{name}.elf"
         _call(

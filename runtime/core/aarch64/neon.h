@@ -55,6 +55,28 @@ void tatvpr_neon_squash_across(const tatvpr_squash_columns *c, const uint8_t *ro
 void tatvpr_neon_squash_add(int32_t *sums, const uint8_t *row, int32_t weight, int32_t count);
 void tatvpr_neon_squash_bytes(const int32_t *sums, int32_t count, uint8_t *bytes);
 
+/* What the variants of this folder begin with. */
+#define TATVPR_NEON_TABLE                                       \
+    TATVPR_PORTABLE_TABLE,                                      \
+    .usable = tatvpr_neon_usable,                               \
+    .in_place = 0,                                              \
+    .prepared_bytes = tatvpr_neon_prepared_bytes,               \
+    .prepare = tatvpr_neon_prepare,                             \
+    .quantise = tatvpr_neon_quantise,                           \
+    .select = tatvpr_neon_select,                               \
+    .layer_norm = TATVPR_LAYER_NORM(tatvpr_neon_layer_norm),    \
+    .gelu = tatvpr_neon_gelu,                                   \
+    .dense = tatvpr_neon_dense,                                 \
+    .sparse = tatvpr_neon_sparse,                               \
+    .sparse_below = tatvpr_neon_sparse_below,                   \
+    .patch_embed = tatvpr_neon_patch_embed,                     \
+    .attention = tatvpr_neon_attention,                         \
+    .squash_across = tatvpr_neon_squash_across,                 \
+    .squash_add = tatvpr_neon_squash_add,                       \
+    .squash_bytes = tatvpr_neon_squash_bytes,                   \
+    .dot_i8 = tatvpr_neon_dot_i8,                               \
+    .hamming = tatvpr_neon_hamming
+
 /* Multiply, then add, each rounded: never vfma. */
 static inline float32x4_t tatvpr_mul_add(float32x4_t a, float32x4_t b, float32x4_t c) {
     return vaddq_f32(vmulq_f32(a, b), c);

@@ -1,8 +1,8 @@
 /* The table of kernels that one kind of CPU fills in, and the structures that they share.
  *
  * Operators (op_*.c) own the order of work, tiles of tokens and scratch memory; kernels own the
- * arithmetic. A CPU adds a variant by filling one `tatvpr_kernels` and naming it in
- * kernels_list.c. Every variant gives the same bits as common/portable_*.c, which is the
+ * arithmetic. A variant is one file (a table begun from another variant's, TATVPR_VARIANT below, and
+ * the kernels of its own) and one row in the variants.h of its architecture. Every variant gives the same bits as common/portable_*.c, which is the
  * reference in C: integers are exact, float reductions are 16 strided partial sums and one tree
  * (floats.h), no fused multiply-add, no reciprocal.
  *
@@ -13,8 +13,8 @@
 
 #include "../include/tatvpr_ops.h"
 
-#if defined(TATVPR_CORTEXM)
-#include "../cortexm/config.h" /* sizes of a microcontroller build */
+#if defined(TATVPR_MCU)
+#include "../mcu/config.h" /* sizes of a microcontroller build */
 #endif
 
 /* Tokens of one tile: the unit of gating, of the MLP and of threads. A microcontroller build sets
@@ -244,6 +244,31 @@ void tatvpr_squash_column(const tatvpr_squash_columns *c, const uint8_t *row, in
  * TATVPR_LAYOUT_ROWS2 or _TRIT5. `first` is a multiple of 20 or 0. */
 void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t n, int32_t first,
                        int32_t count, uint8_t *codes /* [count] */);
+
+/* The table of a variant: `base` is what it takes from another one (TATVPR_PORTABLE_TABLE or a
+ * variant's own), the members after it are what it has of its own. */
+#define TATVPR_VARIANT(symbol, base, ...)                      \
+    _Pragma("GCC diagnostic push")                             \
+    _Pragma("GCC diagnostic ignored \"-Woverride-init\"")      \
+    const tatvpr_kernels tatvpr_kernels_##symbol = {base, __VA_ARGS__}; \
+    _Pragma("GCC diagnostic pop")
+
+#define TATVPR_PORTABLE_TABLE                                   \
+    .usable = tatvpr_portable_usable,                           \
+    .in_place = TATVPR_LAYOUT_BIT(TATVPR_LAYOUT_ROWS2),         \
+    .prepared_bytes = tatvpr_portable_prepared_bytes,           \
+    .prepare = tatvpr_portable_prepare,                         \
+    .quantise = tatvpr_portable_quantise,                       \
+    .select = tatvpr_portable_select,                           \
+    .layer_norm = tatvpr_portable_layer_norm,                   \
+    .gelu = tatvpr_portable_gelu,                               \
+    .dense = tatvpr_portable_dense,                             \
+    .sparse = tatvpr_portable_sparse,                           \
+    .sparse_below = tatvpr_portable_sparse_below,               \
+    .patch_embed = tatvpr_portable_patch_embed,                 \
+    .attention = tatvpr_portable_attention,                     \
+    .dot_i8 = tatvpr_portable_dot_i8,                           \
+    .hamming = tatvpr_portable_hamming
 
 /* LayerNorm is the only kernel that sums floats: a build that sums them in another order (see
  * floats.h) takes it from here and the rest from the variant, which is much faster. */

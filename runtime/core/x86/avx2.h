@@ -58,6 +58,28 @@ void tatvpr_avx2_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, in
 void tatvpr_avx2_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
                          int32_t count, int32_t *distance);
 
+/* What the variants of this folder begin with. */
+#define TATVPR_AVX2_TABLE                                       \
+    TATVPR_PORTABLE_TABLE,                                      \
+    .in_place = 0,                                              \
+    .prepared_bytes = tatvpr_avx2_prepared_bytes,               \
+    .prepare = tatvpr_avx2_prepare,                             \
+    .quantise = tatvpr_avx2_quantise,                           \
+    .select = tatvpr_avx2_select,                               \
+    .layer_norm = TATVPR_LAYER_NORM(tatvpr_avx2_layer_norm),    \
+    .gelu = tatvpr_avx2_gelu,                                   \
+    .dense = tatvpr_avx2_dense,                                 \
+    .sparse = tatvpr_avx2_sparse,                               \
+    .fours = tatvpr_avx2_fours,                                 \
+    .sparse_below = tatvpr_avx2_sparse_below,                   \
+    .patch_embed = tatvpr_avx2_patch_embed,                     \
+    .attention = tatvpr_avx2_attention,                         \
+    .squash_across = tatvpr_avx2_squash_across,                 \
+    .squash_add = tatvpr_avx2_squash_add,                       \
+    .squash_bytes = tatvpr_avx2_squash_bytes,                   \
+    .dot_i8 = tatvpr_avx2_dot_i8,                               \
+    .hamming = tatvpr_avx2_hamming
+
 static inline int32_t tatvpr_sum_epi32(__m256i v) {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));

@@ -3,25 +3,11 @@
 #include "avx2.h"
 #include "cpu.h"
 
-const tatvpr_kernels tatvpr_kernels_avx_vnni = {
+TATVPR_VARIANT(avx_vnni, TATVPR_AVX2_TABLE,
     .name = "avx-vnni",
     .usable = tatvpr_cpu_avx_vnni,
-    .in_place = 0,
-    .prepared_bytes = tatvpr_avx2_prepared_bytes,
-    .prepare = tatvpr_avx2_prepare,
-    .quantise = tatvpr_avx2_quantise,
-    .select = tatvpr_avx2_select,
-    .layer_norm = TATVPR_LAYER_NORM(tatvpr_avx2_layer_norm),
-    .gelu = tatvpr_avx2_gelu,
     .dense = tatvpr_avx_vnni_dense,
-    .sparse = tatvpr_avx2_sparse,
     .fours = tatvpr_avx_vnni_fours,
     .sparse_below = tatvpr_avx_vnni_sparse_below,
-    .patch_embed = tatvpr_avx2_patch_embed,
-    .attention = tatvpr_avx_vnni_attention,
-    .squash_across = tatvpr_avx2_squash_across,
-    .squash_add = tatvpr_avx2_squash_add,
-    .squash_bytes = tatvpr_avx2_squash_bytes,
-    .dot_i8 = tatvpr_avx2_dot_i8,
-    .hamming = tatvpr_avx2_hamming,
-};
+    .attention = tatvpr_avx_vnni_attention
+)

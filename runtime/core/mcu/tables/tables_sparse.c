@@ -4,12 +4,12 @@
  * the tile to words low + high * 65536, so that one multiplication serves two outputs. Safe for
  * 258 channels of |q| <= 127: lists are taken 256 entries at a time.
  */
-#include "../common/core.h"
+#include "../../common/core.h"
 
 #if !defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
 
-#include "cortexm.h"
-#include "plain_epilogue.h"
+#include "../mcu.h"
+#include "tables_epilogue.h"
 
 #define OUTPUTS 8
 #define PAIRS (OUTPUTS / 2)
@@ -63,7 +63,7 @@ static void visit_list(const uint16_t *index, const int8_t *value, int32_t count
     }
 }
 
-void tatvpr_plain_sparse(const tatvpr_matmul *job) {
+void tatvpr_tables_sparse(const tatvpr_matmul *job) {
     const tatvpr_tile *tile = job->tile;
     uint32_t *unpacked = (uint32_t *)(void *)job->panel;
     for (int32_t n0 = 0; n0 < job->op->n_out; n0 += OUTPUTS) {
@@ -72,14 +72,14 @@ void tatvpr_plain_sparse(const tatvpr_matmul *job) {
             const ptrdiff_t first = (ptrdiff_t)t * tile->list_stride;
             int32_t sums[OUTPUTS];
             visit_list(tile->index + first, tile->value + first, tile->count[t], unpacked, sums);
-            tatvpr_plain_outputs(job, t, n0, tatvpr_min_i32(OUTPUTS, job->op->n_out - n0), sums,
+            tatvpr_tables_outputs(job, t, n0, tatvpr_min_i32(OUTPUTS, job->op->n_out - n0), sums,
                                  1);
         }
     }
 }
 
 /* Break-even by instructions counted in an emulator (docs/microcontrollers.md). */
-float tatvpr_plain_sparse_below(const tatvpr_ternary *op, int32_t group) {
+float tatvpr_tables_sparse_below(const tatvpr_ternary *op, int32_t group) {
     (void)op;
     (void)group;
     return 0.3f;

@@ -4,12 +4,12 @@
  * low + high * 65536 (two outputs), so that one multiply-accumulate serves two outputs. The lanes
  * are 16 bits: safe for 258 channels of |q| <= 127, so lists are taken 256 entries at a time.
  */
-#include "../common/core.h"
+#include "../../common/core.h"
 
 #if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
 
-#include "cortexm.h"
-#include "epilogue.h"
+#include "../mcu.h"
+#include "../epilogue.h"
 
 #define OUTPUTS TATVPR_COLS_OUTPUTS
 #define PAIRS (OUTPUTS / 2)

@@ -1,12 +1,12 @@
 /* Float steps on one row on Cortex-M4 and M7: the operations of common/portable_rows.c in the
  * same order, arranged for the registers of a scalar FPU.
  */
-#include "../common/core.h"
-#include "../common/floats.h"
+#include "../../common/core.h"
+#include "../../common/floats.h"
 
 #if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
 
-#include "cortexm.h"
+#include "../mcu.h"
 #include "dsp_simd.h"
 
 float tatvpr_dsp_quantise(const float *x, int32_t k_in, int8_t *q) {

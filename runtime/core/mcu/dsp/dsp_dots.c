@@ -3,12 +3,12 @@
  * Both reduce to two rows of int16 against two others, four sums at once: a load serves four
  * multiply-accumulates.
  */
-#include "../common/core.h"
-#include "../common/floats.h"
+#include "../../common/core.h"
+#include "../../common/floats.h"
 
 #if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
 
-#include "cortexm.h"
+#include "../mcu.h"
 #include "dsp_simd.h"
 
 #define STEP 8 /* elements: rows are padded with zeros to a multiple */

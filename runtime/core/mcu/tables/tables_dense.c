@@ -4,12 +4,12 @@
  * Two tokens share a word as low + high * 65536, and plain additions keep that form: what a low
  * half borrows is added back when the word is taken apart. Safe for 258 channels of |q| <= 127.
  */
-#include "../common/core.h"
+#include "../../common/core.h"
 
 #if !defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
 
-#include "cortexm.h"
-#include "plain_epilogue.h"
+#include "../mcu.h"
+#include "tables_epilogue.h"
 
 #define PASS_TOKENS 8
 #define ENTRIES 81     /* 3^4 */
@@ -106,11 +106,11 @@ static void some_tokens(const tatvpr_matmul *job, int32_t t0, int32_t n0, int32_
         }
     }
     for (int32_t i = 0; i < tokens; i++) {
-        tatvpr_plain_outputs(job, t0 + i, n0, rows, wide + i, PASS_TOKENS);
+        tatvpr_tables_outputs(job, t0 + i, n0, rows, wide + i, PASS_TOKENS);
     }
 }
 
-void tatvpr_plain_dense(const tatvpr_matmul *job) {
+void tatvpr_tables_dense(const tatvpr_matmul *job) {
     uint32_t *memory = (uint32_t *)(void *)job->panel;
     const size_t panel_words = TATVPR_PANEL_BYTES((uint32_t)job->op->k_in) / 4;
     const int32_t room = (int32_t)((panel_words - TABLE_WORDS) / (ENTRY_WORDS + PASS_TOKENS));

@@ -1,6 +1,6 @@
-/* Sizes of a microcontroller build (TATVPR_CORTEXM); common/kernels.h includes them. */
-#ifndef TATVPR_CORTEXM_CONFIG_H
-#define TATVPR_CORTEXM_CONFIG_H
+/* Sizes of a microcontroller build (TATVPR_MCU); common/kernels.h includes them. */
+#ifndef TATVPR_MCU_CONFIG_H
+#define TATVPR_MCU_CONFIG_H
 
 /* Tokens that share one unpacking of the weights. The MLP's hidden layer of a tile lives in the
  * arena (3 kB a token at dim 192), so this trades RAM for instructions. 65 tokens are 40 + 25 (M4, M7: eight at a time), or one tile on

@@ -3,11 +3,11 @@
  * A histogram of |q| gives the least magnitude that stays; at that magnitude the lower indices
  * stay. About twelve instructions a channel, the lists of the sparse kernel included.
  */
-#include "../common/core.h"
+#include "../../common/core.h"
 
 #if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
 
-#include "cortexm.h"
+#include "../mcu.h"
 #include "dsp_simd.h"
 
 #define MAGNITUDES 128

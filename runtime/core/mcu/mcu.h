@@ -1,4 +1,4 @@
-/* What the files of cortexm/ share. Layouts of ternary weights that they read in place:
+/* What the files of mcu/ share. Layouts of ternary weights that they read in place:
  *
  * TATVPR_LAYOUT_LUT4      [N][ceil(K / 16)] words; a byte is four weights of one output, channels
  *                         c .. c + 3, as a number of base 3: sum (w_i + 1) * 3^i. Padding: 40.
@@ -8,8 +8,8 @@
  *
  * The Python side of this is compilers/mcu/layouts.py.
  */
-#ifndef TATVPR_CORTEXM_H
-#define TATVPR_CORTEXM_H
+#ifndef TATVPR_MCU_H
+#define TATVPR_MCU_H
 
 #include "../common/kernels.h"
 
@@ -18,6 +18,9 @@
 static inline int32_t tatvpr_lut4_row_words(int32_t k_in) { return (k_in + 15) / 16; }
 
 extern const uint32_t tatvpr_trit_pairs[81][2];
+
+/* What the variants of mcu/ begin with: plain C, weights read in place and never prepared. */
+#define TATVPR_MCU_TABLE TATVPR_PORTABLE_TABLE, .prepared_bytes = NULL, .prepare = NULL
 
 /* Cortex-M4 and M7 */
 void tatvpr_dsp_dense(const tatvpr_matmul *job);
@@ -50,8 +53,8 @@ void tatvpr_helium_patch_embed(const tatvpr_patch_job *job);
 void tatvpr_helium_attention(const tatvpr_head_job *job);
 
 /* RV32 and other cores without vectors or packed arithmetic */
-void tatvpr_plain_dense(const tatvpr_matmul *job);
-void tatvpr_plain_sparse(const tatvpr_matmul *job);
-float tatvpr_plain_sparse_below(const tatvpr_ternary *op, int32_t group);
+void tatvpr_tables_dense(const tatvpr_matmul *job);
+void tatvpr_tables_sparse(const tatvpr_matmul *job);
+float tatvpr_tables_sparse_below(const tatvpr_ternary *op, int32_t group);
 
 #endif

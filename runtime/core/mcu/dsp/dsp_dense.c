@@ -11,16 +11,16 @@
  * The two loops that count are written in assembler, because their speed is the assignment of all
  * fourteen registers. A table fits the tightly coupled memory of an M7 (31 kB).
  */
-#include "../common/core.h"
-#include "../common/floats.h"
+#include "../../common/core.h"
+#include "../../common/floats.h"
 
 #if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
 
 #include <arm_acle.h>
 
-#include "cortexm.h"
+#include "../mcu.h"
 #include "dsp_simd.h"
-#include "epilogue.h"
+#include "../epilogue.h"
 
 #define PASS_TOKENS 8
 #define ENTRIES 81             /* 3^4 */

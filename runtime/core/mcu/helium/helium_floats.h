@@ -8,8 +8,8 @@
 
 #include <arm_mve.h>
 
-#include "../common/core.h"
-#include "../common/floats.h"
+#include "../../common/core.h"
+#include "../../common/floats.h"
 
 /* a / b in every lane: the scalar divider on the lanes' own registers. */
 static inline float32x4_t tatvpr_divide4(float32x4_t a, float32x4_t b) {

@@ -1,7 +1,7 @@
 /* What a byte of base 3 holds: four ternary weights as two words low + high * 65536, ready to be
  * multiplied by an activation two outputs at a time. Entry e: digits (e / 3^i) % 3 - 1.
  */
-#include "cortexm.h"
+#include "mcu.h"
 
 const uint32_t tatvpr_trit_pairs[81][2] = {
     {0xFFFEFFFFu, 0xFFFEFFFFu}, {0xFFFF0000u, 0xFFFEFFFFu}, {0xFFFF0001u, 0xFFFEFFFFu},

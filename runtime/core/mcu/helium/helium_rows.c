@@ -1,10 +1,10 @@
 /* Steps on one row on Cortex-M55: the operations of common/portable_rows.c, four lanes a time. */
-#include "../common/core.h"
-#include "../common/floats.h"
+#include "../../common/core.h"
+#include "../../common/floats.h"
 
 #if defined(__ARM_FEATURE_MVE)
 
-#include "cortexm.h"
+#include "../mcu.h"
 #include "helium_floats.h"
 
 float tatvpr_helium_quantise(const float *x, int32_t k_in, int8_t *q) {

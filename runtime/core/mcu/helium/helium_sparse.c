@@ -4,13 +4,13 @@
  * once for all tokens of the tile; a kept channel then costs four widening loads and four
  * multiply-accumulates by a scalar. The lanes are 16 bits: safe for 258 channels of |q| <= 127.
  */
-#include "../common/core.h"
+#include "../../common/core.h"
 
 #if defined(__ARM_FEATURE_MVE)
 
 #include <arm_mve.h>
 
-#include "cortexm.h"
+#include "../mcu.h"
 #include "helium_epilogue.h"
 
 #define OUTPUTS 32

@@ -8,7 +8,7 @@
 
 #include <arm_mve.h>
 
-#include "../common/core.h"
+#include "../../common/core.h"
 
 /* What is constant at the call is resolved by inlining. Whole vectors without predicates, which
  * cost four instructions each; what is left over is done one by one. Sums of the tokens lie

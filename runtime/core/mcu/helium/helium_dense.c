@@ -5,13 +5,13 @@
  * and six 16-lane dot products for 96 multiply-accumulates. Six accumulators are what the even
  * core registers allow; the loop is in assembler because their assignment is its speed.
  */
-#include "../common/core.h"
+#include "../../common/core.h"
 
 #if defined(__ARM_FEATURE_MVE)
 
 #include <arm_mve.h>
 
-#include "cortexm.h"
+#include "../mcu.h"
 #include "helium_epilogue.h"
 
 #define CHUNK TATVPR_HELIUM_CHUNK /* outputs unpacked at a time */

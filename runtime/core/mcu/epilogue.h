@@ -1,6 +1,6 @@
 /* From integer sums to outputs: y = (acc * s) * scale + bias [+ residual], unfused (level b). */
-#ifndef TATVPR_CORTEXM_EPILOGUE_H
-#define TATVPR_CORTEXM_EPILOGUE_H
+#ifndef TATVPR_MCU_EPILOGUE_H
+#define TATVPR_MCU_EPILOGUE_H
 
 #include "../common/core.h"
 

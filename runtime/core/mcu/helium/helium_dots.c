@@ -1,10 +1,10 @@
 /* PatchEmbed and QuantAttention on Cortex-M55: int8 dot products, 16 lanes at a time. */
-#include "../common/core.h"
-#include "../common/floats.h"
+#include "../../common/core.h"
+#include "../../common/floats.h"
 
 #if defined(__ARM_FEATURE_MVE)
 
-#include "cortexm.h"
+#include "../mcu.h"
 #include "helium_floats.h"
 
 /* ---- PatchEmbed */

@@ -1,9 +1,0 @@
-/* From integer sums to outputs on cores without a floating-point unit. */
-#ifndef TATVPR_PLAIN_EPILOGUE_H
-#define TATVPR_PLAIN_EPILOGUE_H
-
-#include "epilogue.h"
-
-TATVPR_DEFINE_EPILOGUE(tatvpr_plain_outputs, int32_t)
-
-#endif
