@@ -91,7 +91,7 @@ class Toolchain:
     """Compilers that can build for the board, in the order in which they are tried."""
 
     gcc: str  # name of GCC's driver
-    gcc_package: str  # Debian package that has it
+    gcc_packages: tuple[str, ...]  # Debian packages that have it and its C library
     gcc_flags: tuple[str, ...]
     zig_target: str  # of `zig cc -target`, without the version of glibc
     zig_cpu: str  # of `zig cc -mcpu`; "" leaves it to the target

@@ -60,11 +60,21 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Board:
-    """Return the board called `name`.
+    """Return the board called `name`, or the one that a file of the user's describes.
+
+    Args:
+        name: of `names()`, or the path of a board file ("./my-board.toml").
 
     Raises:
         BoardError: no such board (with near matches), or its file is invalid.
     """
+    if name.endswith(".toml"):
+        path = Path(name).expanduser()
+        if path.stem in names() and path.resolve().parent != FOLDER:
+            raise BoardError(
+                f"{path}: a shipped board is called {path.stem!r} already: rename the file"
+            )
+        return read(path)
     if name not in names():
         raise BoardError(f"unknown board {name!r}{did_you_mean(str(name), names())}")
     return read(FOLDER / f"{name}.toml")
@@ -210,7 +220,7 @@ def _limits_of(top: Table, name: str) -> str | None:
 def _toolchain(table: Table) -> Toolchain:
     toolchain = Toolchain(
         gcc=table.text("gcc", *_WORD),
-        gcc_package=table.text("gcc_package", *_WORD),
+        gcc_packages=table.texts("gcc_packages", *_WORD),
         gcc_flags=table.texts("gcc_flags", *_ARGUMENT),
         zig_target=table.text("zig_target", *_TARGET),
         zig_cpu=table.text("zig_cpu", r"([a-z0-9_]+([+-][a-z0-9_]+)*)?", "as zig cc -mcpu"),

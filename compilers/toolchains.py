@@ -30,6 +30,7 @@ from tatvpr_edge.compilers.core_sources import (
     core_sources,
 )
 from tatvpr_edge.compilers.elf import check_loadable
+from tatvpr_edge.compilers.probe import compiler_fault, first_line, probe_flags
 from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ToolError
 
@@ -52,25 +53,33 @@ class Compiler:
 
 
 def find_compiler(board: Board) -> Compiler:
-    """The first compiler of the board's list that is installed.
+    """The first compiler of the board's list that compiles and links a probe.
 
     Raises:
-        ToolError: none is; the text has the command that installs each.
+        ToolError: none does; the text has the command that installs each.
     """
     tools = board.toolchain
     gcc = shutil.which(tools.gcc)
+    missing = f"no C compiler for board {board.name}"
     if gcc is not None:
-        return Compiler((gcc, *tools.gcc_flags), _version((gcc,)))
+        command = (gcc, *tools.gcc_flags)
+        fault = compiler_fault(command, probe_flags(board))
+        if fault is None:
+            return Compiler(command, _version((gcc,)))
+        missing = f"{tools.gcc} does not build a small program for board {board.name} ({fault})"
     if importlib.util.find_spec("ziglang") is not None:
         zig = [sys.executable, "-m", "ziglang", "cc"]
         if board.cpu.triple != NATIVE:
             zig += ["-target", board.zig_triple]
         if tools.zig_cpu:
             zig.append(f"-mcpu={tools.zig_cpu}")
-        return Compiler(tuple(zig), _version(tuple(zig[:4])))
+        fault = compiler_fault(tuple(zig), probe_flags(board))
+        if fault is None:
+            return Compiler(tuple(zig), _version(tuple(zig[:4])))
+        missing += f"; zig does not either ({fault})"
     raise ToolError(
-        f"no C compiler for board {board.name}: install {tools.gcc} with "
-        f"'apt-get install {tools.gcc_package}', or zig with 'pip install ziglang'"
+        f"{missing}: 'apt-get install {' '.join(tools.gcc_packages)}', or zig with "
+        "'pip install ziglang'"
     )
 
 
@@ -83,7 +92,7 @@ def _version(command: tuple[str, ...]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolError(f"{command[0]} does not run: {error}") from error
     if done.returncode != 0 or not done.stdout:
-        raise ToolError(f"{command[0]} does not run: {_first_line(done.stderr)}")
+        raise ToolError(f"{command[0]} does not run: {first_line(done.stderr)}")
     return done.stdout.splitlines()[0]
 
 
@@ -189,12 +198,4 @@ def run_tool(command: Sequence[str], what: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolError(f"{what} failed: {error}") from error
     if done.returncode != 0:
-        raise ToolError(f"{what} failed: {_first_line(done.stderr)}")
-
-
-def _first_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    # GCC's linker ends with a "collect2: error" that says nothing; the cause stands above it.
-    said = [line for line in lines if "collect2" not in line]
-    errors = [line for line in said if "error:" in line or "undefined" in line]
-    return (errors or lines or ["no message"])[0].strip()
+        raise ToolError(f"{what} failed: {first_line(done.stderr)}")

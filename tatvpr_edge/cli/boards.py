@@ -94,7 +94,7 @@ def _details(board: Board) -> Table:
         table.add_row("" if index else "sensors", _sensor(sensor))
     chain = board.toolchain
     flags = f" {' '.join(chain.gcc_flags)}" if chain.gcc_flags else ""
-    table.add_row("compilers", f"{chain.gcc}{flags} (Debian: {chain.gcc_package})")
+    table.add_row("compilers", f"{chain.gcc}{flags} (Debian: {' '.join(chain.gcc_packages)})")
     table.add_row("", f"zig cc -target {board.zig_triple} (pip install ziglang)")
     if board.emulator is not None:
         line = " ".join([board.emulator.program, *board.emulator.arguments])

@@ -79,8 +79,7 @@ def command(as_json: bool) -> None:
 def examine() -> Iterator[Check]:
     """Every check, in the order of the jobs. Nothing heavy is imported."""
     version = platform.python_version()
-    supported = (3, 10) <= sys.version_info[:2] <= (3, 12)
-    yield Check("run", "Python", supported, version, "use Python 3.10, 3.11 or 3.12")
+    yield Check("run", "Python", sys.version_info >= (3, 10), version, "use Python 3.10 or newer")
     yield from _packages("run")
     yield _artifact()
     yield from _packages("command line")
@@ -129,14 +128,15 @@ def _compilers() -> Iterator[Check]:
     wanted: dict[str, list[str]] = {}
     for name in names():
         wanted.setdefault(load(name).toolchain.gcc, []).append(name)
-    for gcc, boards in wanted.items():
+    for boards in wanted.values():
         board = load(boards[0])
         thing = f"C compiler for {boards[0]}" + (" and others" if len(boards) > 1 else "")
-        remedy = f"apt-get install {board.toolchain.gcc_package}, or pip install ziglang"
+        packages = " ".join(board.toolchain.gcc_packages)
+        remedy = f"apt-get install {packages}, or pip install ziglang"
         try:
             detail = find_compiler(board).name
-        except ToolError:
-            yield Check("build", thing, False, f"no {gcc}", remedy)
+        except ToolError as error:
+            yield Check("build", thing, False, str(error).rpartition(": ")[0], remedy)
         else:
             yield Check("build", thing, True, detail)
 

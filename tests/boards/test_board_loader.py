@@ -232,3 +232,19 @@ def _at(values: Any, path: tuple[Any, ...]) -> Any:
     for key in path:
         values = values[key]
     return values
+
+
+def test_a_users_own_file_is_a_board_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (BOARDS / "stm32h7.toml").read_text()
+    (tmp_path / "my-board.toml").write_text(text)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (str(tmp_path / "my-board.toml"), "~/my-board.toml"):
+        assert loader.load(name).name == "my-board"
+    assert loader.load(str(BOARDS / "stm32h7.toml")).name == "stm32h7"
+    with pytest.raises(BoardError, match="cannot be read"):
+        loader.load("./no-such.toml")
+    (tmp_path / "stm32h7.toml").write_text(text)
+    with pytest.raises(BoardError, match="shipped board is called 'stm32h7'.*rename"):
+        loader.load(str(tmp_path / "stm32h7.toml"))

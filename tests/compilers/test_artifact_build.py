@@ -115,7 +115,7 @@ def test_aarch64_boards_get_a_library_that_they_can_load(
     name: str, host: Path, tiny_file: Path, tmp_path: Path
 ) -> None:
     board = load(name)
-    require_tool(board.toolchain.gcc, board.toolchain.gcc_package)
+    require_tool(board.toolchain.gcc, *board.toolchain.gcc_packages)
     artifact = read_artifact(build(tmp_path / name, name, tiny_file), board=name)
     elf = read_elf(artifact.path(artifact.manifest.code.path))
     assert elf.machine == "aarch64"

@@ -135,7 +135,7 @@ def test_our_learned_heads_have_c_sources(kind: str, tmp_path: Path) -> None:
 def test_an_aarch64_board_agrees(learned: Lowered, library: Library, tmp_path: Path) -> None:
     """Emulated. The core's tokens are the same bytes; the head is within 1e-5."""
     board = load("jetson-orin-nano")
-    require_tool(board.toolchain.gcc, board.toolchain.gcc_package)
+    require_tool(board.toolchain.gcc, *board.toolchain.gcc_packages)
     require_tool("qemu-aarch64", "qemu-user")
     code = compile_linux(learned, board, tmp_path / "board")
     (tmp_path / "weights.bin").write_bytes(learned.blob)

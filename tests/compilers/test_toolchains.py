@@ -10,8 +10,10 @@ import pytest
 
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load, names
+from tatvpr_edge.cli.doctor import examine
 from tatvpr_edge.compilers import toolchains
 from tatvpr_edge.compilers.elf import check_loadable, read_elf
+from tatvpr_edge.compilers.probe import compiler_fault
 from tatvpr_edge.compilers.toolchains import compile_object, find_compiler, run_tool
 from tatvpr_edge.spec.errors import ToolError
 
@@ -24,6 +26,7 @@ def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(toolchains.importlib.util, "find_spec", lambda name: None)
     toolchains._version.cache_clear()
+    compiler_fault.cache_clear()
     return folder
 
 
@@ -32,19 +35,26 @@ def script(path: Path, text: str) -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
+#: A compiler that knows its version and leaves a file where it was told to.
+WORKS = """\
+[ "$2" = --version ] || [ "$1" = --version ] && { echo the GCC of this test 1.0; exit 0; }
+while [ $# -gt 1 ]; do [ "$1" = -o ] && : >"$2"; shift; done
+exit 0"""
+
+
 class TestChoice:
     @pytest.mark.parametrize("name", names())
     def test_without_any_the_error_names_both_commands(self, only: Path, name: str) -> None:
         board = load(name)
         with pytest.raises(ToolError) as caught:
             find_compiler(board)
-        assert f"apt-get install {board.toolchain.gcc_package}" in str(caught.value)
+        assert f"apt-get install {' '.join(board.toolchain.gcc_packages)}" in str(caught.value)
         assert "pip install ziglang" in str(caught.value)
         assert name in str(caught.value)
 
     def test_the_boards_gcc_comes_first(self, only: Path) -> None:
         board = load("jetson-orin-nano")
-        script(only / board.toolchain.gcc, "echo the GCC of this test 1.0")
+        script(only / board.toolchain.gcc, WORKS)
         compiler = find_compiler(board)
         assert compiler.command == (str(only / board.toolchain.gcc), *board.toolchain.gcc_flags)
         assert compiler.name == "the GCC of this test 1.0"
@@ -54,9 +64,24 @@ class TestChoice:
     ) -> None:
         monkeypatch.setattr(toolchains.importlib.util, "find_spec", lambda name: object())
         monkeypatch.setattr(toolchains, "_version", lambda command: "zig")
+        monkeypatch.setattr(toolchains, "compiler_fault", lambda command, flags: None)
         command = find_compiler(load("jetson-orin-nano")).command
         assert "ziglang" in command
         assert "aarch64-linux-gnu.2.35" in command
+
+    def test_a_compiler_without_its_c_library_does_not_count(self, only: Path) -> None:
+        board = load("stm32h7")
+        script(
+            only / board.toolchain.gcc,
+            "echo 'p.c:1: fatal error: math.h: No such file' >&2; exit 1",
+        )
+        with pytest.raises(ToolError, match=r"math\.h: No such file") as caught:
+            find_compiler(board)
+        assert "libnewlib-arm-none-eabi" in str(caught.value)
+        found = [
+            check for check in examine() if "Cortex" in check.thing or "stm32h7" in check.thing
+        ]
+        assert all(not check.present for check in found)
 
     def test_a_compiler_that_does_not_run(self, only: Path) -> None:
         script(only / "gcc", "echo broken installation >&2; exit 3")

@@ -70,7 +70,7 @@ def test_the_folder_is_complete_and_compiles_as_it_stands(
     artifact: Artifact, tmp_path: Path
 ) -> None:
     board = load("mps2-an500")
-    compiler = require_tool(board.toolchain.gcc, board.toolchain.gcc_package)
+    compiler = require_tool(board.toolchain.gcc, *board.toolchain.gcc_packages)
     root = artifact.root
     listing = (root / "CMakeLists.txt").read_text()
     sources = re.findall(r"\$\{CMAKE_CURRENT_LIST_DIR\}/(src/\S+\.[cS])$", listing, re.MULTILINE)

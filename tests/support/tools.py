@@ -18,10 +18,10 @@ def lacking(what: str, remedy: str) -> None:
     pytest.skip(message)
 
 
-def require_tool(executable: str, package: str) -> str:
+def require_tool(executable: str, *packages: str) -> str:
     """Path of ``executable``; without it the calling test is skipped (CI: fails)."""
     path = shutil.which(executable) or shutil.which(executable, path="/usr/sbin:/sbin")
     if path is None:
-        lacking(executable, f"apt-get install {package}")
+        lacking(executable, f"apt-get install {' '.join(packages)}")
     assert path is not None
     return path

@@ -65,7 +65,7 @@ def _emulated(name: str) -> EmulatedBoard:
         name=name,
         architecture=board.cpu.architecture,
         compiler=board.toolchain.gcc,
-        package=board.toolchain.gcc_package,
+        package=" ".join(board.toolchain.gcc_packages),
         flags=(*board.toolchain.gcc_flags, *extra_flags(board)),
         qemu=board.emulator.program,
         qemu_package=board.emulator.package,
