@@ -246,5 +246,5 @@ def test_a_users_own_file_is_a_board_wherever_it_lies(
     with pytest.raises(BoardError, match="cannot be read"):
         loader.load("./no-such.toml")
     (tmp_path / "stm32h7.toml").write_text(text)
-    with pytest.raises(BoardError, match="shipped board is called 'stm32h7'.*rename"):
+    with pytest.raises(BoardError, match=r"shipped board is called 'stm32h7'.*rename"):
         loader.load(str(tmp_path / "stm32h7.toml"))
