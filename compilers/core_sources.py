@@ -45,8 +45,10 @@ def core_include() -> Path:
     return core_folder() / "include"
 
 
-def core_sources(arch: str) -> list[Source]:
+def core_sources(arch: str, variant: str | None = None) -> list[Source]:
     """Sources of the C core for ``x86_64``, ``aarch64``, ``mcu`` or ``portable``: whole folders.
+
+    ``variant`` names the folder of the only kernels that a microcontroller's build holds.
 
     ``portable`` is plain C99 for any CPU. ``mcu`` is for microcontrollers, Arm or RISC-V. Both take
     no operating system for granted; the others have threads.
@@ -67,6 +69,8 @@ def core_sources(arch: str) -> list[Source]:
     variants = _variant_flags(room)
     fast = ("-O3",) if linux else ()
     for path in sorted(room.rglob("*.[cS]")):
+        if variant is not None and path.parent not in (room, room / variant):
+            continue
         sources.append(Source(path, (*flags, *fast, *_flags_of(path.stem, variants))))
     return sources
 

@@ -31,7 +31,6 @@ from device import build_device
 from emulation import BOARDS, EmulatedBoard, Workshop, account
 
 from tatvpr_edge.compilers.checks import checked_graph
-from tatvpr_edge.compilers.mcu.choose import base_layout
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.spec import zoo
@@ -47,7 +46,7 @@ DEPTH12 = "depth12"  # dim 192, 65 tokens, twelve blocks, random weights: a stat
 
 def sparse_layout(board: EmulatedBoard) -> Layout:
     """The layout in which this board's sparse kernel is fastest."""
-    return Layout.MCU_COLS if board.name.startswith("mps2") else base_layout(board.architecture)
+    return Layout.MCU_COLS if board.name.startswith("mps2") else board.variant.layout
 
 
 def count_layers(
@@ -193,7 +192,7 @@ def count_all(options: Any) -> dict[str, float]:
                 if board.freestanding:
                     counts |= count_sums(workshop, board)
             for model in [] if options.no_frames else options.model or ["micro", DEPTH12]:
-                layout = base_layout(board.architecture)
+                layout = board.variant.layout
                 key = Path(model).stem
                 if (key, layout) not in lowered:
                     graph = checked_graph(find_onnx(model, Path(scratch)))

@@ -14,7 +14,7 @@ from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, core_folder, core_
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.mcu import folder as texts
-from tatvpr_edge.compilers.mcu.choose import base_layout, choose_layouts
+from tatvpr_edge.compilers.mcu.choose import choose_layouts
 from tatvpr_edge.compilers.mcu.compile import (
     WEIGHTS_S,
     Section,
@@ -22,10 +22,10 @@ from tatvpr_edge.compilers.mcu.compile import (
     build_static_library,
     governor_sources,
     section_sizes,
-    tiles,
 )
 from tatvpr_edge.compilers.mcu.fit import Fit, fit
 from tatvpr_edge.compilers.mcu.flags import OPTIMISATION, extra_flags
+from tatvpr_edge.compilers.mcu.variants import variant_of
 from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
 from tatvpr_edge.compilers.toolchains import Compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
@@ -62,7 +62,7 @@ def compile_microcontroller(
         ToolError: no compiler, or it failed.
     """
     lowered = lower_for(board, graph, name, k_range)
-    arenas = arena_sizes(board, lowered, tiles(board))
+    arenas = arena_sizes(board, lowered, variant_of(board).tiles)
     # what needs no compiler is refused before it is asked for
     tile = fit(board, name, len(lowered.blob), 0, arenas).tile
     library, compiler = build_static_library(board, lowered, tile, folder)
@@ -73,8 +73,8 @@ def compile_microcontroller(
 
 def lower_for(board: Board, graph: Graph, name: str, k_range: tuple[float, float]) -> Lowered:
     """The model with weights laid out for this board and these k."""
-    architecture = board.cpu.architecture
-    return lower(graph, name, base_layout(architecture), choose_layouts(architecture, k_range))
+    variant = variant_of(board)
+    return lower(graph, name, variant.layout, choose_layouts(variant, k_range))
 
 
 def build_microcontroller(
@@ -129,9 +129,9 @@ def build_microcontroller(
 
 def members(board: Board, made: Compiled) -> dict[str, bytes | str | Path]:
     """Everything in the folder but the manifest and the golden vectors."""
-    lowered = made.lowered
+    lowered, variant = made.lowered, variant_of(board)
     flags = [
-        *OPTIMISATION, *NUMERIC_FLAGS, "-DTATVPR_MCU",
+        *OPTIMISATION, *NUMERIC_FLAGS, "-DTATVPR_MCU", variant.define,
         f"-DTATVPR_TILE_TOKENS={made.fit.tile}",
     ]  # fmt: skip
     files: dict[str, bytes | str | Path] = {
@@ -147,13 +147,13 @@ def members(board: Board, made: Compiled) -> dict[str, bytes | str | Path]:
         files["src/kernels.c"] = lowered.kernels_source().encode()
         compiled.append("src/kernels.c")
     core = core_folder()
-    for path in [*(s.path for s in core_sources("mcu")), *governor_sources()]:
+    for path in [*(s.path for s in core_sources("mcu", variant.name)), *governor_sources()]:
         member = f"src/{path.relative_to(core).as_posix()}"
         files[member] = path
         compiled.append(member)
     for header in sorted(core.rglob("*.h")):
-        room = header.relative_to(core).parts[0]
-        if room in ("common", "mcu"):
+        room, *inner = header.relative_to(core).parts[:-1]
+        if room == "common" or (room == "mcu" and inner in ([], [variant.name])):
             files[f"src/{header.relative_to(core).as_posix()}"] = header
         elif room == "include":
             files[f"include/{header.name}"] = header
@@ -163,7 +163,7 @@ def members(board: Board, made: Compiled) -> dict[str, bytes | str | Path]:
             if header.name == GOVERNOR_HEADER:
                 files[f"include/{header.name}"] = header
     command = [*board.toolchain.gcc_flags, *extra_flags(board), *flags]
-    shown = [f for f in command if not f.startswith("-I")]
+    shown = [f for f in dict.fromkeys(command) if not f.startswith("-I")]
     report = texts.memory_report(
         board, lowered.name, made.fit, made.section, made.compiler.name, shown
     )

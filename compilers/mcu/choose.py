@@ -15,11 +15,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tatvpr_edge.compilers.mcu.variants import Variant
 from tatvpr_edge.compilers.packing import Layout
-from tatvpr_edge.spec.errors import BoardError
-
-_DSP = "thumbv7em"
-_BASE = {_DSP: Layout.LUT4, "thumbv8.1m.main": Layout.ROWS2, "riscv32": Layout.LUT4}
 
 
 @dataclass(frozen=True)
@@ -44,18 +41,6 @@ _COSTS = {
 }
 
 
-def base_layout(architecture: str) -> Layout:
-    """Layout of a whole blob for a CPU architecture ("thumbv7em", "riscv32").
-
-    Raises:
-        BoardError: an architecture without microcontroller kernels.
-    """
-    if architecture not in _BASE:
-        known = ", ".join(_BASE)
-        raise BoardError(f"no microcontroller kernels for {architecture}: they exist for {known}")
-    return _BASE[architecture]
-
-
 def layer_cost(k_in: int, n_out: int) -> Cost:
     """Counted figures of the nearest shape."""
 
@@ -75,14 +60,14 @@ def cost_at(layout: Layout, k_in: int, n_out: int, k: float) -> float:
 
 
 def choose_layouts(
-    architecture: str, k_range: tuple[float, float]
+    variant: Variant, k_range: tuple[float, float]
 ) -> Callable[[int, int], Layout] | None:
     """Layout of a matrix (K, N) for the k that the build is meant for; None: only one exists.
 
     The cheaper mean over ``k_range`` wins. A head's projection is never gated: give it k = 1 by
     its own rule in the caller, not here.
     """
-    if architecture != _DSP:
+    if not variant.columns:
         return None
     low, high = k_range
     points = [low + (high - low) * (i + 0.5) / 32 for i in range(32)]

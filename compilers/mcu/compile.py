@@ -19,6 +19,7 @@ from tatvpr_edge.compilers.core_sources import (
     core_sources,
 )
 from tatvpr_edge.compilers.mcu.flags import OPTIMISATION, WARNINGS, extra_flags
+from tatvpr_edge.compilers.mcu.variants import PLAIN, Variant, variant_of
 from tatvpr_edge.compilers.toolchains import Compiler, compile_object, find_compiler, run_tool
 from tatvpr_edge.compilers.tvm.lower import Lowered
 from tatvpr_edge.spec.errors import ToolError
@@ -67,17 +68,7 @@ def governor_sources() -> list[Path]:
     return sorted((core_folder() / "governor").glob("*.c"))
 
 
-def is_vector(board: Board) -> bool:
-    """Whether the board's core has Helium."""
-    return board.cpu.architecture.startswith("thumbv8.1m")
-
-
-def tiles(board: Board) -> tuple[int, ...]:
-    """Tokens of a tile, largest first, that the board's kernels take well."""
-    return (66, 33, 24, 15, 9) if is_vector(board) else (40, 32, 24, 16, 8)
-
-
-def library_sources(lowered: Lowered, folder: Path) -> list[Source]:
+def library_sources(lowered: Lowered, variant: Variant, folder: Path) -> list[Source]:
     """All sources of the library; generated ones are written to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.c").write_text(lowered.model_c)
@@ -85,7 +76,7 @@ def library_sources(lowered: Lowered, folder: Path) -> list[Source]:
     weights = WEIGHTS_S.format(path=folder / "weights.bin", size=len(lowered.blob))
     (folder / "weights.S").write_text(weights)
     sources = [
-        *core_sources("mcu"),
+        *core_sources("mcu", variant.name),
         *(Source(path, MODEL_FLAGS) for path in governor_sources()),
         Source(folder / "model.c", MODEL_FLAGS),
         Source(folder / "weights.S", ()),
@@ -107,7 +98,7 @@ def build_static_library(
     """
     compiler = find_compiler(board)
     made = []
-    for index, source in enumerate(library_sources(lowered, folder)):
+    for index, source in enumerate(library_sources(lowered, variant_of(board), folder)):
         flags = [
             *OPTIMISATION, *WARNINGS, *extra_flags(board), *source.flags,
             f"-DTATVPR_TILE_TOKENS={tile}", f"-I{core_include()}",
@@ -157,12 +148,13 @@ def arena_sizes(board: Board, lowered: Lowered, of: Sequence[int]) -> dict[int, 
     """
     host = load_board("host")
     compiler = find_compiler(host)
-    align = ("-DTATVPR_ROW_ALIGN=64",) if is_vector(board) else ()
+    # This machine has none of the board's instructions: plain C with the sizes of its variant.
+    align = (PLAIN.define, f"-DTATVPR_ROW_ALIGN={variant_of(board).row_align}")
     sizes = {}
     with tempfile.TemporaryDirectory(prefix="tatvpr-arena-") as scratch:
         folder = Path(scratch)
         (folder / "sizes.c").write_text(_SIZES_C)
-        sources = [s for s in library_sources(lowered, folder) if s.path.suffix == ".c"]
+        sources = [s for s in library_sources(lowered, PLAIN, folder) if s.path.suffix == ".c"]
         sources.append(Source(folder / "sizes.c", ("-std=c99",)))
         objects: dict[Path, Path] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tatvpr_edge.boards.board import Board
+from tatvpr_edge.compilers.mcu.variants import variant_of
 
 #: Headers for toolchains that come without a C library.
 HEADERS = Path(__file__).resolve().parent / "freestanding"
@@ -27,7 +28,8 @@ def has_no_libc(board: Board) -> bool:
 
 
 def extra_flags(board: Board) -> tuple[str, ...]:
-    """Flags that follow the board's own."""
+    """Flags that follow the board's own: its kernels, and what stands in for a C library."""
+    define = variant_of(board).define
     if has_no_libc(board):
-        return ("-mcmodel=medany", "-ffreestanding", f"-I{HEADERS}")
-    return ()
+        return (define, "-mcmodel=medany", "-ffreestanding", f"-I{HEADERS}")
+    return (define,)

@@ -25,6 +25,8 @@ SHIPPED = {
     "raspberry-pi-zero-2w",
     "stm32h7",
     "stm32n6",
+    "nucleo-u575",
+    "rp2350",
     "mps2-an500",
     "mps2-an386",
     "mps3-an547",

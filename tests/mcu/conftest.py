@@ -12,7 +12,6 @@ from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.build import compile_linux, open_library
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.graph import Graph
-from tatvpr_edge.compilers.mcu.choose import base_layout
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.runtime.library import Library
@@ -63,7 +62,7 @@ def device(
     workshop: Workshop, board: EmulatedBoard, lowered: Callable[[Layout], Lowered]
 ) -> Device:
     """An emulated board with the whole library and the model linked in, and no jobs yet."""
-    return build_device(workshop, board, lowered(base_layout(board.architecture)), "micro")
+    return build_device(workshop, board, lowered(board.variant.layout), "micro")
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.build import build_artifact, plan_artifact
 from tatvpr_edge.compilers.mcu.choose import choose_layouts, cost_at
-from tatvpr_edge.compilers.mcu.compile import arena_sizes, build_static_library, tiles
+from tatvpr_edge.compilers.mcu.compile import arena_sizes, build_static_library
 from tatvpr_edge.compilers.mcu.fit import fit
 from tatvpr_edge.compilers.mcu.flags import WARNINGS
+from tatvpr_edge.compilers.mcu.variants import variant_of
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.report import BuildPlan
 from tatvpr_edge.compilers.tvm.lower import Lowered
@@ -139,8 +140,8 @@ def test_the_arena_asked_on_this_machine_shrinks_with_the_tile(
     require_tool("gcc", "gcc")
     for name in ("stm32h7", "stm32n6"):
         board = load(name)
-        sizes = arena_sizes(board, lowered(Layout.ROWS2), tiles(board))
-        ordered = [sizes[tile] for tile in tiles(board)]
+        sizes = arena_sizes(board, lowered(Layout.ROWS2), variant_of(board).tiles)
+        ordered = [sizes[tile] for tile in variant_of(board).tiles]
         assert ordered == sorted(ordered, reverse=True) and ordered[0] > ordered[-1]
 
 
@@ -157,11 +158,11 @@ def test_a_warning_of_the_compiler_is_an_error(
 
 
 def test_layouts_follow_the_range_of_k() -> None:
-    few = choose_layouts("thumbv7em", (0.05, 0.2))
-    many = choose_layouts("thumbv7em", (0.3, 1.0))
+    few = choose_layouts(variant_of(load("stm32h7")), (0.05, 0.2))
+    many = choose_layouts(variant_of(load("stm32h7")), (0.3, 1.0))
     assert few is not None and many is not None
     assert few(192, 768) == Layout.MCU_COLS and many(192, 768) == Layout.LUT4
-    assert choose_layouts("riscv32", (0.05, 0.2)) is None
+    assert choose_layouts(variant_of(load("riscv32-virt")), (0.05, 0.2)) is None
     for k in (0.1, 0.4, 1.0):  # the other layout has its price at every k
         assert cost_at(Layout.LUT4, 192, 768, k) > 0 < cost_at(Layout.MCU_COLS, 192, 768, k)
 

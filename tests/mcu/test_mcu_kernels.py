@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from support.emulator import Bench, EmulatedBoard, Workshop, build_bench
-from tatvpr_edge.compilers.mcu.choose import base_layout
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.spec import reference
 from tatvpr_edge.spec.limits import kept
@@ -27,7 +26,7 @@ def bench(workshop: Workshop, board: EmulatedBoard) -> Bench:
 
 
 def layouts_of(board: EmulatedBoard) -> tuple[Layout, ...]:
-    base = base_layout(board.architecture)
+    base = board.variant.layout
     return (base, Layout.MCU_COLS) if board.name.startswith("mps2") else (base,)
 
 

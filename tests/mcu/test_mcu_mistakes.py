@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from support.emulator import Device, EmulatedBoard
-from tatvpr_edge.compilers.mcu.choose import base_layout
 from tatvpr_edge.compilers.mcu.fit import STACK_BYTES
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.tvm.lower import Lowered
@@ -105,7 +104,7 @@ def test_partitions_half_written_or_of_something_else(
 def test_blobs_of_every_board_carry_that_boards_layout(
     board: EmulatedBoard, lowered: Callable[[Layout], Lowered]
 ) -> None:
-    layout = base_layout(board.architecture)
+    layout = board.variant.layout
     assert struct.unpack_from("<I", lowered(layout).blob, 12) == (int(layout),)
 
 

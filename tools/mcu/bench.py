@@ -12,7 +12,6 @@ import numpy as np
 from emulation import FIRMWARE, EmulatedBoard, RunResult, Workshop, run
 from numpy.typing import NDArray
 
-from tatvpr_edge.compilers.mcu.choose import base_layout
 from tatvpr_edge.compilers.packing import Layout, pack
 from tatvpr_edge.spec.errors import ToolError
 
@@ -69,7 +68,7 @@ class Bench:
         tile: int | None = None,
     ) -> None:
         """TernaryMatMul of q [T, K] with weights [N, K]; answers y [T, N]."""
-        layout = base_layout(self.board.architecture) if layout is None else layout
+        layout = self.board.variant.layout if layout is None else layout
         tile = TILE_TOKENS[self.board.name] if tile is None else tile
         raw = np.frombuffer(pack(layout, weights), dtype=np.uint8)
         (tokens, k_in), n_out = q.shape, weights.shape[0]

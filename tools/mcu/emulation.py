@@ -23,6 +23,7 @@ from tatvpr_edge.compilers.mcu.flags import (
     extra_flags,
     has_no_libc,
 )
+from tatvpr_edge.compilers.mcu.variants import Variant, variant_of
 from tatvpr_edge.spec.errors import ToolError
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +37,7 @@ class EmulatedBoard:
     """How to compile for a board and run what comes out."""
 
     name: str
-    architecture: str
+    variant: Variant
     compiler: str
     package: str
     flags: tuple[str, ...]
@@ -63,7 +64,7 @@ def _emulated(name: str) -> EmulatedBoard:
         raise ToolError(f"board {name} has no emulator")
     return EmulatedBoard(
         name=name,
-        architecture=board.cpu.architecture,
+        variant=variant_of(board),
         compiler=board.toolchain.gcc,
         package=" ".join(board.toolchain.gcc_packages),
         flags=(*board.toolchain.gcc_flags, *extra_flags(board)),
@@ -134,7 +135,7 @@ class Workshop:
 
     def core(self, board: EmulatedBoard, extra: Sequence[str] = ()) -> list[Path]:
         """Objects of the C core with this board's kernels."""
-        sources = [(s.path, s.flags) for s in core_sources("mcu")]
+        sources = [(s.path, s.flags) for s in core_sources("mcu", board.variant.name)]
         return self.objects(board, sources, extra)
 
     def link(

@@ -2,11 +2,18 @@
 #ifndef TATVPR_MCU_CONFIG_H
 #define TATVPR_MCU_CONFIG_H
 
+/* The features in the board's file choose the variant; the compiler's target must have them. */
+#if defined(TATVPR_MCU_HELIUM) && !defined(__ARM_FEATURE_MVE)
+#error "the board's features name mve, which its compiler flags do not give: correct one of them"
+#elif defined(TATVPR_MCU_DSP) && !defined(__ARM_FEATURE_DSP)
+#error "the board's features name dsp, which its compiler flags do not give: correct one of them"
+#endif
+
 /* Tokens that share one unpacking of the weights. The MLP's hidden layer of a tile lives in the
  * arena (3 kB a token at dim 192), so this trades RAM for instructions. 65 tokens are 40 + 25 (M4, M7: eight at a time), or one tile on
  * cores with Helium, which have megabytes. */
 #ifndef TATVPR_TILE_TOKENS
-#if defined(__ARM_FEATURE_MVE)
+#if defined(TATVPR_MCU_HELIUM)
 #define TATVPR_TILE_TOKENS 66
 #else
 #define TATVPR_TILE_TOKENS 40
@@ -14,7 +21,7 @@
 #endif
 
 #ifndef TATVPR_TILE_ROUND
-#if defined(__ARM_FEATURE_MVE)
+#if defined(TATVPR_MCU_HELIUM)
 #define TATVPR_TILE_ROUND 3
 #else
 #define TATVPR_TILE_ROUND 8
@@ -23,7 +30,7 @@
 
 /* Four Helium vectors, or the 16 channels of one word of TATVPR_LAYOUT_LUT4. */
 #ifndef TATVPR_ROW_ALIGN
-#if defined(__ARM_FEATURE_MVE)
+#if defined(TATVPR_MCU_HELIUM)
 #define TATVPR_ROW_ALIGN 64
 #else
 #define TATVPR_ROW_ALIGN 16

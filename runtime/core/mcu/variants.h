@@ -1,7 +1,8 @@
-/* The variant of a microcontroller build: one, chosen by the compiler's target (kernels_list.c). */
-#if defined(__ARM_FEATURE_MVE)
+/* The variant of a microcontroller build: one, named by the builder from the features in the board's
+ * file (compilers/mcu/variants.py). */
+#if defined(TATVPR_MCU_HELIUM)
 TATVPR_ROW(helium, "")
-#elif defined(__ARM_FEATURE_DSP)
+#elif defined(TATVPR_MCU_DSP)
 TATVPR_ROW(dsp, "")
 #else
 TATVPR_ROW(tables, "")

@@ -14,7 +14,7 @@
 #include "../../common/core.h"
 #include "../../common/floats.h"
 
-#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
+#if defined(TATVPR_MCU_DSP)
 
 #include <arm_acle.h>
 

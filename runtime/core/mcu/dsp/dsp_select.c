@@ -5,7 +5,7 @@
  */
 #include "../../common/core.h"
 
-#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
+#if defined(TATVPR_MCU_DSP)
 
 #include "../mcu.h"
 #include "dsp_simd.h"

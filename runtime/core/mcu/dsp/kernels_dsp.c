@@ -1,7 +1,7 @@
 /* The variant of Cortex-M4 and M7: packed arithmetic, look-up tables or columns. */
 #include "../mcu.h"
 
-#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
+#if defined(TATVPR_MCU_DSP)
 
 TATVPR_VARIANT(dsp, TATVPR_MCU_TABLE,
     .name = "cortexm-dsp",

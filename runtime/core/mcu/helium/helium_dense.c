@@ -7,7 +7,7 @@
  */
 #include "../../common/core.h"
 
-#if defined(__ARM_FEATURE_MVE)
+#if defined(TATVPR_MCU_HELIUM)
 
 #include <arm_mve.h>
 

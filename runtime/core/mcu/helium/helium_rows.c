@@ -2,7 +2,7 @@
 #include "../../common/core.h"
 #include "../../common/floats.h"
 
-#if defined(__ARM_FEATURE_MVE)
+#if defined(TATVPR_MCU_HELIUM)
 
 #include "../mcu.h"
 #include "helium_floats.h"

@@ -1,7 +1,7 @@
 /* The variant of Cortex-M55: Helium. */
 #include "../mcu.h"
 
-#if defined(__ARM_FEATURE_MVE)
+#if defined(TATVPR_MCU_HELIUM)
 
 TATVPR_VARIANT(helium, TATVPR_MCU_TABLE,
     .name = "cortexm-helium",

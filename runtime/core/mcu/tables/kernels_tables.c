@@ -2,7 +2,7 @@
  * the rest in plain C. */
 #include "../mcu.h"
 
-#if !defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
+#if defined(TATVPR_MCU_TABLES)
 
 TATVPR_VARIANT(tables, TATVPR_MCU_TABLE,
     .name = "rv32-tables",

@@ -6,7 +6,7 @@
  */
 #include "../../common/core.h"
 
-#if !defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
+#if defined(TATVPR_MCU_TABLES)
 
 #include "../mcu.h"
 #include "tables_epilogue.h"
