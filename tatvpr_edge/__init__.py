@@ -6,15 +6,21 @@ Nothing is imported eagerly, so that ``from tatvpr_edge import runtime`` stays l
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tatvpr_edge.compilers.report import BuildPlan
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
 
-__all__ = ["__version__", "build", "plan"]
+    from tatvpr_edge.compilers.report import BuildPlan
+    from tatvpr_edge.mapping import BuiltMap, FrameFile
+    from tatvpr_edge.runtime import Localizer
+
+__all__ = ["__version__", "build", "build_map", "plan", "read_frame"]
 
 __version__ = "0.1.0"
 
@@ -86,14 +92,90 @@ def plan(
     return plan_artifact(board, model=model, k_range=k_range, backend=backend, progress=progress)
 
 
+def build_map(
+    localizer: Localizer,
+    frames: str | os.PathLike[str] | Sequence[FrameFile],
+    output: str | os.PathLike[str],
+    *,
+    poses: str | os.PathLike[str] | None = None,
+    pose_frame: str | None = None,
+    kind: str = "int8",
+    bands: Sequence[tuple[float, float]] | None = None,
+    threshold: float | None = None,
+    strict: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> BuiltMap:
+    """Make a place map of a folder of pictures; the same as ``tatvpr-edge map build``.
+
+    Args:
+        localizer: describes the frames; its model is the map's.
+        frames: a folder, or files of one (``tatvpr_edge.mapping.frame_files``).
+        output: the ``.placemap`` to write; it must not exist.
+        poses: a CSV with name, x, y; None: ``poses.csv`` in the folder, else the frames' names.
+        pose_frame: "local", "utm" or "geographic", where names or columns do not say it.
+        kind: "int8" or "binary": a byte or a bit for each element of a descriptor.
+        bands: (k, tokens) to describe at; None: those of ``tatvpr-edge map build``.
+        threshold: score from which a match is accepted.
+        strict: a damaged frame is an error; otherwise it is left out and listed.
+        progress: told after every frame, with 1.
+
+    Returns:
+        Path, number of places, where positions came from, frames left out.
+
+    Raises:
+        TatvprError: frames, names or poses that cannot be used, or an output that cannot be made.
+    """
+    _need_pillow()
+    from tatvpr_edge.mapping import build as room
+
+    return room.build_map(
+        localizer,
+        frames,
+        output,
+        poses=poses,
+        pose_frame=pose_frame,
+        kind=kind,
+        bands=room.DEFAULT_BANDS if bands is None else bands,
+        threshold=threshold,
+        strict=strict,
+        progress=progress,
+    )
+
+
+def read_frame(source: str | os.PathLike[str] | Image) -> NDArray[np.uint8]:
+    """Pixels uint8 [H, W, 3], RGB and upright, of an image file or a Pillow image.
+
+    What all commands, training and evaluation see, and what ``Localizer.query`` takes.
+
+    Raises:
+        DataError: the file is missing, no image, cut short, or absurdly large.
+    """
+    _need_pillow()
+    from tatvpr_edge.mapping.pictures import read_frame as read
+
+    return read(source)
+
+
 def _need_build_extra() -> None:
+    _need(
+        ("onnx", "onnxruntime", "tvm"),
+        "building needs {}, which this Python lacks: pip install 'tatvpr-edge[build]' "
+        "(Python 3.11 or 3.12)",
+    )
+
+
+def _need_pillow() -> None:
+    _need(
+        ("PIL",),
+        "pictures are read by Pillow, which this Python lacks: pip install 'tatvpr-edge[cli]'",
+    )
+
+
+def _need(modules: Sequence[str], text: str) -> None:
     from importlib.util import find_spec
 
     from tatvpr_edge.spec.errors import ToolError
 
-    missing = [name for name in ("onnx", "onnxruntime", "tvm") if find_spec(name) is None]
+    missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        raise ToolError(
-            f"building needs {', '.join(missing)}, which this Python lacks: "
-            "pip install 'tatvpr-edge[build]' (Python 3.11 or 3.12)"
-        )
+        raise ToolError(text.format(", ".join(missing)))

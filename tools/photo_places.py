@@ -34,10 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tatvpr_edge.models.data.frames import open_rgb
+from tatvpr_edge.mapping import frame_files, open_rgb
 from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 #: A photograph with a shorter side than this is left out: its views would be blurred.
 LEAST_SIDE_PX = 160
 #: Half-widths of the cameras' other angles.
@@ -143,10 +142,7 @@ def find_photos(folders: Sequence[Path]) -> list[Path]:
     """
     photos: list[Path] = []
     for folder in folders:
-        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-        if not found:
-            raise DataError(f"--photos {folder}: no {', '.join(SUFFIXES)} file in it")
-        photos += found
+        photos += [frame.path for frame in frame_files(folder)]
     return photos
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,32 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.mapping import Poses, find_poses, frame_files
+from tatvpr_edge.mapping.coordinates import check_positions, to_metres
+from tatvpr_edge.mapping.labels import labelled_frames
+from tatvpr_edge.mapping.poses import POSES, read_poses
+from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.models.data.places import ClipPlaces, Places
 from tatvpr_edge.models.train.config import DataConfig
 from tatvpr_edge.spec.errors import DataError
-
-
-def read_rows(path: Path, required: Collection[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file that must have the columns ``required``.
-
-    Raises:
-        DataError: no such file, a missing column, a row of another length, or no rows.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            lacking = sorted(set(required) - set(reader.fieldnames or ()))
-            if lacking:
-                raise DataError(f"{path}: no column {', '.join(lacking)}")
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({error})") from error
-    if not rows:
-        raise DataError(f"{path}: has no rows")
-    for number, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise DataError(f"{path}, line {number}: has another number of columns than line 1")
-    return rows
 
 
 def tower(
@@ -58,7 +39,7 @@ def tower(
     Raises:
         DataError: the list or a file of it is missing, or nothing is left.
     """
-    rows = read_rows(root / "frames.csv", ("path", "split", "floor", "clip", "frame"))
+    rows = read_table(root / "frames.csv", ("path", "split", "floor", "clip", "frame")).rows
     chosen = [
         row for row in rows if row["split"] == split and (floors is None or row["floor"] in floors)
     ]
@@ -89,10 +70,8 @@ def labelled(root: Path) -> Places:
     Raises:
         DataError: the list or a file of it is missing, or no place has two frames.
     """
-    rows = read_rows(root / "poses.csv", ("name", "place"))
-    paths = tuple(root / row["name"] for row in rows)
-    _exist(paths)
-    return group(str(root.name), paths, [row["place"] for row in rows])
+    frames, labels = labelled_frames(root)
+    return group(str(root.name), tuple(frame.path for frame in frames), labels)
 
 
 def group(name: str, paths: tuple[Path, ...], labels: list[str]) -> Places:
@@ -142,7 +121,7 @@ def gsv_cities(root: Path, leave_out: Collection[str] = ()) -> Places:
     for table in tables:
         if table.stem in leave_out:
             continue
-        rows = read_rows(table, _GSV_COLUMNS)
+        rows = read_table(table, _GSV_COLUMNS).rows
         images: dict[str, int] = defaultdict(int)
         for row in rows:
             images[row["place_id"]] += 1
@@ -165,60 +144,48 @@ def _gsv_name(table: Path, row: dict[str, str]) -> str:
     return f"{row['city_id']}_{place}_{date}_{row['lat']}_{row['lon']}_{row['panoid']}.jpg"
 
 
-#: Images that a folder is searched for.
-_SUFFIXES = (".jpg", ".jpeg", ".png")
-
-
 @dataclass(frozen=True)
 class Positioned:
-    """Frames and where they were taken: ``positions float64 [N, 2]``, metres east and north."""
+    """Frames and where they were taken.
+
+    Attributes:
+        paths: one file for each frame.
+        positions: float64 [N, 2], x east and y north.
+        frame: the pose frame that these are in (``mapping.coordinates``).
+    """
 
     paths: tuple[Path, ...]
     positions: NDArray[np.float64]
+    frame: str
 
 
-def utm_folder(root: Path) -> Positioned:
-    """Images named ``@utm_east@utm_north@...``, as VPR data sets are commonly prepared.
+def positioned(root: Path, pose_frame: str | None = None) -> Positioned:
+    """All frames below ``root``, whose names or ``poses.csv`` say where they were taken.
 
     Raises:
-        DataError: no images, or a name that does not follow the rule.
+        DataError: no frames, or positions that are missing or cannot be used.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES)
-    if not paths:
-        raise DataError(f"{root}: no images ({', '.join(_SUFFIXES)})")
-    positions = np.empty((len(paths), 2))
-    for index, path in enumerate(paths):
-        fields = path.name.split("@")
-        try:
-            east, north = float(fields[1]), float(fields[2])
-        except (IndexError, ValueError):
-            raise DataError(
-                f"{path}: its name must begin with @utm_east@utm_north@ (metres)"
-            ) from None
-        if not (np.isfinite(east) and np.isfinite(north)):
-            raise DataError(f"{path}: its position is not finite")
-        positions[index] = east, north
-    return Positioned(tuple(paths), positions)
+    frames = frame_files(root)
+    found: Poses = find_poses(root, frames, pose_frame=pose_frame)
+    if found.source == "none":
+        raise DataError(
+            f"{root}: its frames have no positions: name them @utm_east@utm_north@..., or put a "
+            "poses.csv with name, x, y beside them"
+        )
+    return Positioned(tuple(frame.path for frame in frames), found.positions, found.frame)
 
 
 def posed(root: Path) -> Positioned:
-    """Frames and ``poses.csv`` with the columns name, x and y (metres).
+    """The frames that ``poses.csv`` in ``root`` lists, with their positions.
 
     Raises:
         DataError: the list or a file of it is missing, or a position is not a finite number.
     """
-    rows = read_rows(root / "poses.csv", ("name", "x", "y"))
-    paths = tuple(root / row["name"] for row in rows)
-    _exist(paths)
-    try:
-        positions = np.array([[float(row["x"]), float(row["y"])] for row in rows])
-    except ValueError as error:
-        raise DataError(f"{root / 'poses.csv'}: x and y: {error}") from error
-    if not np.isfinite(positions).all():
-        raise DataError(f"{root / 'poses.csv'}: a position is not finite")
-    return Positioned(paths, positions)
+    table = read_poses(root / POSES)
+    frames, rows = table.paired(frame_files(root))
+    positions, frame = table.positions()
+    check_positions(positions, frame, [table.table.where(i) for i in range(len(positions))])
+    return Positioned(tuple(f.path for f in frames), positions[rows], frame)
 
 
 #: Side of the square cells into which positioned frames are grouped for training.
@@ -231,20 +198,28 @@ def cells(name: str, frames: Positioned, cell_m: float = CELL_M) -> Places:
     Neighbouring cells are different places although their views may overlap: with headings
     unknown, this is the usual compromise.
     """
-    corners = np.floor(frames.positions / cell_m).astype(np.int64)
+    metres = to_metres(frames.positions, frames.frame)
+    corners = np.floor(metres / cell_m).astype(np.int64)
     return group(name, frames.paths, [f"{east},{north}" for east, north in corners])
 
 
-def gallery_and_queries(root: Path) -> tuple[Positioned, Positioned]:
+def gallery_and_queries(root: Path, pose_frame: str | None = None) -> tuple[Positioned, Positioned]:
     """Gallery and queries of a prepared test set: ``database`` and ``queries`` in ``root`` or in
-    ``root/images/test``.
+    ``root/images/test``, in one pose frame.
 
     Raises:
-        DataError: no such folders, or a name that does not follow the rule.
+        DataError: no such folders, or positions that cannot be used or compared.
     """
     for folder in (root, root / "images" / "test"):
         if (folder / "database").is_dir() and (folder / "queries").is_dir():
-            return utm_folder(folder / "database"), utm_folder(folder / "queries")
+            names = ("database", "queries")
+            database, queries = (positioned(folder / name, pose_frame) for name in names)
+            if database.frame != queries.frame:
+                raise DataError(
+                    f"{folder}: positions of database are {database.frame}, those of queries "
+                    f"{queries.frame}: they cannot be compared; say --pose-frame"
+                )
+            return database, queries
     raise DataError(f"{root}: no folders database and queries (nor in images/test)")
 
 
@@ -256,7 +231,7 @@ def open_source(source: DataConfig) -> Places:
     """
     root = Path(source.root)
     if source.format == "tower":
-        rows = read_rows(root / "frames.csv", ("split", "floor"))
+        rows = read_table(root / "frames.csv", ("split", "floor")).rows
         floors = {row["floor"] for row in rows if row["split"] == source.split}
         unknown = sorted(set(source.leave_out) - floors)
         if unknown:
@@ -268,7 +243,7 @@ def open_source(source: DataConfig) -> Places:
     if source.format == "gsv":
         return gsv_cities(root, source.leave_out)
     if source.format == "utm":
-        return cells(root.name, utm_folder(root))
+        return cells(root.name, positioned(root))
     if source.format == "poses":
         return cells(root.name, posed(root))
     raise DataError(

@@ -1,4 +1,4 @@
-"""Image files to frames: decoding, the square that a model takes, and a cache of decoded frames."""
+"""Image files to the squares that a model takes, and a cache of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.spec import resize
 from tatvpr_edge.spec.errors import DataError
 
@@ -19,19 +20,6 @@ Frames = NDArray[np.uint8]
 
 # Older releases resize tall frames in another order of passes, with other last bits.
 _PILLOW_IS_THE_RULE = int(PIL.__version__.partition(".")[0]) >= 13
-
-
-def open_rgb(path: Path) -> Image.Image:
-    """The image, decoded, as RGB.
-
-    Raises:
-        DataError: the file is missing, corrupt or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: not a readable image ({error})") from error
 
 
 def squash(

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from tatvpr_edge.models.data.formats import gallery_and_queries, read_rows
-from tatvpr_edge.models.data.frames import open_rgb
+from tatvpr_edge.mapping import open_rgb
+from tatvpr_edge.mapping.coordinates import metres_apart
+from tatvpr_edge.mapping.labels import labelled_frames
+from tatvpr_edge.mapping.table import read_table
+from tatvpr_edge.models.data.formats import Positioned, gallery_and_queries
 from tatvpr_edge.spec.errors import DataError, UsageError
 
 Bools = NDArray[np.bool_]
@@ -27,8 +30,38 @@ GALLERY_EVERY = 4
 WITHIN_FRAMES, WITHIN_FRAMES_WIDE = 3, 6
 #: tower-shift: how many times the queries are changed.
 PERTURBATION_SEEDS = 5
-#: utm: an answer is right within this distance.
-WITHIN_METRES = 25.0
+#: utm: an answer is right within this distance, metres.
+WITHIN_M = 25.0
+#: Columns of a truth looked at together when its answerable queries are counted.
+_COLUMNS = 1024
+#: Distances computed together.
+_CELLS = 1 << 20
+
+
+class Truth(Protocol):
+    """``[queries, gallery]`` of yes and no, as an array has it; it may be computed when read."""
+
+    def __getitem__(self, key: Any, /) -> Bools: ...
+
+
+class Within:
+    """Which places lie within ``within_m`` of which queries: computed where it is looked at,
+    because the whole table of a large test set does not fit in memory."""
+
+    def __init__(self, queries: Positioned, places: Positioned, within_m: float) -> None:
+        self._queries, self._places, self._frame = queries.positions, places.positions, places.frame
+        self._within_m = within_m
+
+    def __getitem__(self, key: Any, /) -> Bools:
+        """As an array's, for slices and arrays of numbers."""
+        rows, columns = key if isinstance(key, tuple) else (key, slice(None))
+        queries, places = self._queries[rows], self._places[columns]
+        within = np.empty((len(queries), len(places)), np.bool_)
+        step = max(1, _CELLS // max(1, len(places)))
+        for start in range(0, len(queries), step):
+            part = slice(start, start + step)
+            within[part] = metres_apart(queries[part], places, self._frame) <= self._within_m
+        return within
 
 
 @dataclass(frozen=True)
@@ -44,9 +77,23 @@ class Trial:
 
     gallery: Sequence[Image.Image]
     queries: Sequence[Image.Image]
-    right: Bools
-    allowed: Bools | None = None
-    right_wide: Bools | None = None
+    right: Truth
+    allowed: Truth | None = None
+    right_wide: Truth | None = None
+
+    def answerable(self) -> Bools:
+        """Which queries have a right answer in the map at all, ``[queries]``."""
+        found = np.zeros(len(self.queries), np.bool_)
+        for start in range(0, len(self.gallery), _COLUMNS):
+            found |= self.right_in(slice(start, start + _COLUMNS)).any(axis=1)
+        return found
+
+    def right_in(self, places: slice, wide: bool = False) -> Bools:
+        """Which of ``places`` would be right and may be given, ``[queries, places]``."""
+        truth = self.right_wide if wide else self.right
+        assert truth is not None
+        right = truth[:, places]
+        return right if self.allowed is None else right & self.allowed[:, places]
 
 
 def changed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -83,17 +130,17 @@ class _TowerFrames:
 
 
 def _tower(root: Path, floors: Sequence[str] | None) -> _TowerFrames:
-    rows = read_rows(root / "frames.csv", ("path", "split", "floor", "clip", "frame"))
+    rows = read_table(root / "frames.csv", ("path", "split", "floor", "clip", "frame")).rows
     split = "val" if floors is None else "train"
-    rows = [r for r in rows if r["split"] == split and (floors is None or r["floor"] in floors)]
-    if not rows:
+    chosen = [r for r in rows if r["split"] == split and (floors is None or r["floor"] in floors)]
+    if not chosen:
         raise DataError(f"{root / 'frames.csv'}: no frames of split {split!r}, floors {floors}")
-    rows.sort(key=lambda r: (r["floor"], r["clip"], int(r["frame"])))
+    chosen.sort(key=lambda r: (r["floor"], r["clip"], int(r["frame"])))
     return _TowerFrames(
-        images=[open_rgb(root / row["path"]) for row in rows],
-        floor=np.array([row["floor"] for row in rows]),
-        clip=np.array([f"{row['floor']}/{row['clip']}" for row in rows]),
-        frame=np.array([int(row["frame"]) for row in rows]),
+        images=[open_rgb(root / row["path"]) for row in chosen],
+        floor=np.array([row["floor"] for row in chosen]),
+        clip=np.array([f"{row['floor']}/{row['clip']}" for row in chosen]),
+        frame=np.array([int(row["frame"]) for row in chosen]),
     )
 
 
@@ -133,11 +180,11 @@ def tower_floor(root: Path, floors: Sequence[str] | None = None) -> Iterator[Tri
 
 def rendered(root: Path) -> Iterator[Trial]:
     """Rendered places: view 0 is in the map, the moved and relit views ask for their place."""
-    rows = read_rows(root / "poses.csv", ("name", "place"))
-    images = [open_rgb(root / row["name"]) for row in rows]
-    place = np.array([row["place"] for row in rows])
+    frames, labels = labelled_frames(root)
+    images = [open_rgb(frame.path) for frame in frames]
+    place = np.array(labels)
     seen: set[str] = set()
-    first = np.zeros(len(rows), dtype=np.bool_)
+    first = np.zeros(len(frames), dtype=np.bool_)
     for index, label in enumerate(place):
         first[index] = label not in seen
         seen.add(label)
@@ -153,16 +200,18 @@ def rendered(root: Path) -> Iterator[Trial]:
     )
 
 
-def utm(root: Path) -> Iterator[Trial]:
+def utm(root: Path, within_m: float = WITHIN_M, pose_frame: str | None = None) -> Iterator[Trial]:
     """A prepared test set (Pitts30k, MSLS, Tokyo 24/7, SVOX, Nordland ...): an answer is right
-    within 25 m. Images are opened when they are needed.
+    within ``within_m``. Images are opened when they are needed.
+
+    Args:
+        pose_frame: what positions are, where names do not say it ("utm", "geographic", "local").
     """
-    database, queries = gallery_and_queries(root)
-    apart = queries.positions[:, None] - database.positions
+    database, queries = gallery_and_queries(root, pose_frame)
     yield Trial(
         gallery=LazyImages(database.paths),
         queries=LazyImages(queries.paths),
-        right=np.hypot(apart[..., 0], apart[..., 1]) <= WITHIN_METRES,
+        right=Within(queries, database, within_m),
     )
 
 
@@ -210,16 +259,27 @@ def protocol(name: str) -> Callable[[Path], Iterator[Trial]]:
     return PROTOCOLS[name]
 
 
-def trials_of(name: str, root: Path, floors: Sequence[str] = ()) -> Iterator[Trial]:
+def trials_of(
+    name: str,
+    root: Path,
+    floors: Sequence[str] = (),
+    within_m: float | None = None,
+    pose_frame: str | None = None,
+) -> Iterator[Trial]:
     """The trials of the protocol ``name`` on the data in ``root``.
 
     Args:
         floors: for tower protocols, training floors instead of the validation floors.
+        within_m, pose_frame: for utm, as :func:`utm`.
 
     Raises:
-        UsageError: unknown protocol, or floors for one that has none.
+        UsageError: unknown protocol, or an option for one that has no use for it.
         DataError: data that the protocol cannot use.
     """
+    if name == "utm" and not floors:
+        return utm(root, WITHIN_M if within_m is None else within_m, pose_frame)
+    if within_m is not None or pose_frame is not None:
+        raise UsageError(f"{name} knows no distances: --within and --pose-frame belong to utm")
     if not floors:
         return protocol(name)(root)
     if name == "tower-shift":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.errors import DataError, UsageError
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -16,23 +16,54 @@ KINDS = ("float", "int8", "binary")
 RANKS = (1, 5, 10)
 
 
-def similarity(queries: Floats, gallery: Floats, kind: str = "float") -> Floats:
-    """Scores ``[Q, G]`` as a place map of that kind computes them: cosine of floats, cosine of
-    8-bit values with one scale a row, or agreement of signs.
+@dataclass(frozen=True)
+class Rows:
+    """Descriptors as a place map of one kind compares them.
+
+    Attributes:
+        values: float32 [N, D]; 8-bit values and signs are whole numbers.
+        lengths: float32 [N], by which scores are divided; None where they need not be.
+    """
+
+    values: Floats
+    lengths: Floats | None
+
+
+def rows_of(descriptors: Floats, kind: str) -> Rows:
+    """Descriptors [N, D] of one of :data:`KINDS`.
 
     Raises:
         UsageError: unknown kind.
     """
     if kind == "float":
-        return queries @ gallery.T
+        return Rows(descriptors, None)
     if kind == "int8":
-        a, b = (_int8(x) for x in (queries, gallery))
-        lengths = np.sqrt((a * a).sum(1))[:, None] * np.sqrt((b * b).sum(1))
-        return ((a @ b.T) / lengths).astype(np.float32)
+        values = _int8(descriptors)
+        return Rows(values, np.sqrt((values * values).sum(1)))
     if kind == "binary":
-        a, b = (np.where(x > 0, np.float32(1), np.float32(-1)) for x in (queries, gallery))
-        return (a @ b.T) / np.float32(queries.shape[1])
+        values = np.where(descriptors > 0, np.float32(1), np.float32(-1))
+        return Rows(values, None)
     raise UsageError(f"unknown descriptor kind {kind!r}: known are {', '.join(KINDS)}")
+
+
+def scores_of(queries: Rows, gallery: Rows, kind: str) -> Floats:
+    """Scores ``[Q, G]``: cosine of floats, cosine of 8-bit values with one scale a row, or
+    agreement of signs."""
+    products = queries.values @ gallery.values.T
+    if kind == "binary":
+        return products / np.float32(queries.values.shape[1])
+    if queries.lengths is None or gallery.lengths is None:
+        return products
+    return (products / (queries.lengths[:, None] * gallery.lengths)).astype(np.float32)
+
+
+def similarity(queries: Floats, gallery: Floats, kind: str = "float") -> Floats:
+    """Scores ``[Q, G]`` as a place map of that kind computes them (:func:`scores_of`).
+
+    Raises:
+        UsageError: unknown kind.
+    """
+    return scores_of(rows_of(queries, kind), rows_of(gallery, kind), kind)
 
 
 def _int8(x: Floats) -> Floats:
@@ -40,22 +71,58 @@ def _int8(x: Floats) -> Floats:
     return np.clip(np.rint(x / scale), -127, 127).astype(np.float32)
 
 
-def ranks_of_right(scores: Floats, right: Bools, allowed: Bools | None = None) -> NDArray[np.int64]:
-    """For each query the rank (0 is best) of its first right answer; ties to the lower index, as in
-    a place map. Queries without a possible right answer have rank -1.
+class BestPlaces:
+    """The best ``count`` places of each query, of a gallery that comes in pieces: as much memory
+    as the answers need, however large the gallery.
+
+    Ties go to the lower place, as in a place map.
     """
-    if allowed is not None:
-        scores = np.where(allowed, scores, -np.inf)
-        right = right & allowed
-    order = np.argsort(-scores, axis=1, kind="stable")
-    hits = np.take_along_axis(right, order, axis=1)
-    return np.where(hits.any(axis=1), hits.argmax(axis=1), -1)
+
+    def __init__(self, queries: int, count: int = max(RANKS)) -> None:
+        self.scores = np.full((queries, count), -np.inf, np.float32)
+        self.right = np.zeros((queries, count), np.bool_)
+        self.places = np.full((queries, count), -1, np.int64)
+        self._answerable = np.zeros(queries, np.bool_)
+        self._seen = 0
+
+    def add(self, scores: Floats, right: Bools, allowed: Bools | None = None) -> None:
+        """The next places ``[queries, n]``: their scores, which are right and may be given."""
+        if allowed is not None:
+            scores, right = np.where(allowed, scores, np.float32(-np.inf)), right & allowed
+        self._answerable |= right.any(axis=1)
+        first, count = self._seen, self.scores.shape[1]
+        self._seen += scores.shape[1]
+        better = np.flatnonzero(scores.max(axis=1) > self.scores[:, -1])
+        if not len(better):
+            return
+        # Earlier places stand first, so that a stable sort gives ties to the lower one.
+        own = np.broadcast_to(np.arange(first, self._seen), (len(better), scores.shape[1]))
+        merged = np.concatenate([self.scores[better], scores[better]], axis=1)
+        order = np.argsort(-merged, axis=1, kind="stable")[:, :count]
+        for kept, new in ((self.right, right[better]), (self.places, own)):
+            kept[better] = np.take_along_axis(
+                np.concatenate([kept[better], new], axis=1), order, axis=1
+            )
+        self.scores[better] = np.take_along_axis(merged, order, axis=1)
+
+    def ranks(self) -> NDArray[np.int64]:
+        """For each query the rank (0 is best) of its first right answer, ``count`` where that is
+        not among the best; -1 where no place would be right."""
+        hit = self.right & np.isfinite(self.scores)
+        ranks = np.where(hit.any(axis=1), hit.argmax(axis=1), self.scores.shape[1])
+        return np.where(self._answerable, ranks, -1)
 
 
 def recall(ranks: NDArray[np.int64], at: int) -> float:
-    """Percent of the answerable queries whose first right answer is among the best ``at``."""
+    """Percent of the answerable queries whose first right answer is among the best ``at``.
+
+    Raises:
+        DataError: no query is answerable.
+    """
     answerable = ranks[ranks >= 0]
-    return float("nan") if not len(answerable) else 100.0 * float(np.mean(answerable < at))
+    if not len(answerable):
+        raise DataError("no query has a right answer in the map: there is no recall to compute")
+    return 100.0 * float(np.mean(answerable < at))
 
 
 @dataclass(frozen=True)
@@ -83,7 +150,15 @@ def paired_bootstrap(
     sums = np.bincount(index, differences, len(names))
     counts = np.bincount(index, minlength=len(names))
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(sums), (draws, len(sums)))
-    means = 100.0 * sums[drawn].sum(1) / counts[drawn].sum(1)
+    # Draws go in turns: all of them for a hundred thousand queries would take gigabytes.
+    turns = max(1, _DRAWN_TOGETHER // len(sums))
+    means = np.empty(draws)
+    for start in range(0, draws, turns):
+        drawn = rng.integers(0, len(sums), (min(turns, draws - start), len(sums)))
+        means[start : start + turns] = 100.0 * sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(100.0 * float(sums.sum() / counts.sum()), float(low), float(high))
+
+
+#: Numbers drawn together by the bootstrap.
+_DRAWN_TOGETHER = 1 << 21

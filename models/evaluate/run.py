@@ -16,19 +16,23 @@ from tatvpr_edge.models.evaluate.protocols import Trial
 from tatvpr_edge.models.evaluate.recall import (
     KINDS,
     RANKS,
+    BestPlaces,
     paired_bootstrap,
-    ranks_of_right,
     recall,
-    similarity,
+    rows_of,
+    scores_of,
 )
+from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.scores import nearest_band
 
 Ranks = NDArray[np.int64]
 
 #: Frames timed one by one for the column of milliseconds.
 _TIMED_FRAMES = 5
-#: Images decoded at once.
+#: Images decoded, and places scored, at once.
 _CHUNK = 256
+#: Descriptors by k.
+ByK = dict[float, Floats]
 
 
 @dataclass
@@ -42,12 +46,6 @@ class Judged:
 
     ranks: list[Ranks] = field(default_factory=list)
     wide: list[Ranks] = field(default_factory=list)
-
-    def add(self, scores: Floats, trial: Trial) -> None:
-        """Judge one trial."""
-        self.ranks.append(ranks_of_right(scores, trial.right, trial.allowed))
-        if trial.right_wide is not None:
-            self.wide.append(ranks_of_right(scores, trial.right_wide, trial.allowed))
 
     def recall(self, at: int) -> float:
         """Mean over trials, in percent."""
@@ -74,6 +72,8 @@ class Result:
         one_map: map at k = 1, query at k, float descriptors.
         two_bands: map at the largest and the smallest k, of which a query at k searches the band
             that a place map would choose; float descriptors.
+        queries: how many were asked.
+        counted: how many of them have a right answer in the map; recall is a share of these.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Result:
     one_map: dict[float, Judged]
     two_bands: dict[float, Judged]
     queries: int
+    counted: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: ``["recall@1"]["1.0"]``, the same under ``["int8"]`` and ``["binary"]``."""
@@ -112,7 +113,7 @@ class Result:
             for k, j in floats.items()
             if k != top
         }
-        values["queries"] = self.queries
+        values["queries"], values["queries_counted"] = self.queries, self.counted
         values["model_mb"] = round(self.size_mb, 4)
         if self.size_mb:
             values["recall_per_mb"] = {
@@ -144,25 +145,57 @@ def evaluate(
         timed: measure milliseconds of single frames too (they do not repeat exactly).
     """
     results: dict[str, Result] = {}
-    galleries: dict[str, tuple[object, dict[float, Floats]]] = {}
+    galleries: dict[str, _Gallery] = {}
     for number, trial in enumerate(trials, start=1):
+        counted = int(trial.answerable().sum())
+        if not counted:
+            raise DataError(
+                f"none of {len(trial.queries)} queries has a right answer among the "
+                f"{len(trial.gallery)} places of the map, so there is no recall: are both of the "
+                "same area and in the same pose frame, and is the distance that counts as right "
+                "large enough?"
+            )
         for describer in describers:
             if report is not None:
                 report(f"trial {number}: {describer.name}")
             result = results.setdefault(describer.name, _empty(describer))
+            result.queries += len(trial.queries)
+            result.counted += counted
             known = galleries.get(describer.name)
             # Trials of one protocol often share their map: describe it once.
-            same = known is not None and _same(known[0], trial.gallery)
-            gallery = known[1] if known and same else _describe(describer, trial.gallery)
-            galleries[describer.name] = (trial.gallery, gallery)
-            queries = (
-                gallery if trial.queries is trial.gallery else _describe(describer, trial.queries)
-            )
-            _judge(result, trial, queries, gallery)
+            if known is None or not _same(known.images, trial.gallery):
+                known = galleries[describer.name] = _Gallery(describer, trial.gallery)
+            _judge(result, trial, known, _describe(describer, trial.queries))
             if timed and not result.milliseconds:
                 frames = frames_for(describer, trial.queries[:_TIMED_FRAMES])
                 result.milliseconds = {k: _milliseconds(describer, frames, k) for k in describer.ks}
     return results
+
+
+class _Gallery:
+    """The places of a map in pieces, described when they are first needed.
+
+    Pieces are kept where the images are in memory too; those of a set that is read from disk are
+    not, because all of its descriptors would be gigabytes.
+    """
+
+    def __init__(self, describer: Describer, images: Sequence[Any]) -> None:
+        self.images = images
+        self._describer = describer
+        self._kept: list[ByK] | None = [] if isinstance(images, list) else None
+
+    def pieces(self) -> Iterator[tuple[slice, ByK]]:
+        """(which places, their descriptors by k), in order."""
+        for index, start in enumerate(range(0, len(self.images), _CHUNK)):
+            which = slice(start, start + _CHUNK)
+            if self._kept is not None and index < len(self._kept):
+                yield which, self._kept[index]
+                continue
+            frames = frames_for(self._describer, self.images[which])
+            made = {k: self._describer.describe(frames, k) for k in self._describer.ks}
+            if self._kept is not None:
+                self._kept.append(made)
+            yield which, made
 
 
 def _same(a: object, b: Sequence[object]) -> bool:
@@ -184,10 +217,11 @@ def _empty(describer: Describer) -> Result:
         one_map={k: Judged() for k in describer.ks},
         two_bands={k: Judged() for k in describer.ks},
         queries=0,
+        counted=0,
     )
 
 
-def _describe(describer: Describer, images: Sequence[Any]) -> dict[float, Floats]:
+def _describe(describer: Describer, images: Sequence[Any]) -> ByK:
     parts: dict[float, list[Floats]] = {k: [] for k in describer.ks}
     for start in range(0, len(images), _CHUNK):
         frames = frames_for(describer, images[start : start + _CHUNK])
@@ -196,19 +230,45 @@ def _describe(describer: Describer, images: Sequence[Any]) -> dict[float, Floats
     return {k: np.concatenate(part) for k, part in parts.items()}
 
 
-def _judge(
-    result: Result, trial: Trial, queries: dict[float, Floats], gallery: dict[float, Floats]
-) -> None:
-    dense = max(gallery)
-    bands = (dense, min(gallery))
-    result.queries += len(trial.queries)
-    for k in queries:
-        for kind in KINDS:
-            result.matched[kind][k].add(similarity(queries[k], gallery[k], kind), trial)
-        result.one_map[k].add(similarity(queries[k], gallery[dense]), trial)
+@dataclass(frozen=True)
+class _Setting:
+    """One column of the table: where its ranks go, and by which scores: the kind of descriptor,
+    the query's k and the map's."""
+
+    judged: Judged
+    scores: tuple[str, float, float]
+
+
+def _settings(result: Result, ks: Sequence[float]) -> list[_Setting]:
+    dense, bands = max(ks), (max(ks), min(ks))
+    made = []
+    for k in ks:
+        made += [_Setting(result.matched[kind][k], (kind, k, k)) for kind in KINDS]
+        made.append(_Setting(result.one_map[k], ("float", k, dense)))
         # Map and queries keep the same tokens: k alone decides.
         band = bands[nearest_band([(b, 1.0) for b in bands], k, 1.0)]
-        result.two_bands[k].add(similarity(queries[k], gallery[band]), trial)
+        made.append(_Setting(result.two_bands[k], ("float", k, band)))
+    return made
+
+
+def _judge(result: Result, trial: Trial, gallery: _Gallery, queries: ByK) -> None:
+    settings = _settings(result, list(queries))
+    truths = 1 if trial.right_wide is None else 2
+    # Several columns of the table rank by the same scores, so they share what was found.
+    found = {s.scores: [BestPlaces(len(trial.queries)) for _ in range(truths)] for s in settings}
+    asked = {(kind, k): rows_of(queries[k], kind) for k in queries for kind in KINDS}
+    for which, places in gallery.pieces():
+        allowed = None if trial.allowed is None else trial.allowed[:, which]
+        right = [trial.right_in(which, wide=bool(wide)) for wide in range(truths)]
+        stored = {(kind, k): rows_of(places[k], kind) for k in places for kind in KINDS}
+        for (kind, query_k, map_k), best in found.items():
+            scores = scores_of(asked[kind, query_k], stored[kind, map_k], kind)
+            for own, truth in zip(best, right, strict=True):
+                own.add(scores, truth, allowed)
+    for setting in settings:
+        strict, *wide = found[setting.scores]
+        setting.judged.ranks.append(strict.ranks())
+        setting.judged.wide += [best.ranks() for best in wide]
 
 
 def _milliseconds(describer: Describer, frames: Frames, k: float) -> float:

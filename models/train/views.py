@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tatvpr_edge.models.data.frames import open_rgb, squash
+from tatvpr_edge.mapping import open_rgb
+from tatvpr_edge.models.data.frames import squash
 from tatvpr_edge.models.teachers.base import Teacher
 from tatvpr_edge.spec.errors import DataError
 

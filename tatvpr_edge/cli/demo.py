@@ -6,7 +6,6 @@ of the same places, moved, turned and relit, were taken: at several k, with one 
 
 from __future__ import annotations
 
-import csv
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from tatvpr_edge.cli.output import (
 from tatvpr_edge.spec.errors import DataError
 
 if TYPE_CHECKING:
-    from tatvpr_edge.cli.images import FrameFile
+    from tatvpr_edge.mapping import FrameFile
     from tatvpr_edge.runtime import Localizer
 
 DEFAULT_KS = "1,.6,.4,.2"
@@ -82,9 +81,9 @@ def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
     if not picture.absolute().parent.is_dir():
         raise DataError(f"{picture.parent} is not a folder: create it, or name another --output")
 
-    from tatvpr_edge.cli.images import frame_files
     from tatvpr_edge.cli.sheet import write_sheet
     from tatvpr_edge.compilers.build import build_artifact
+    from tatvpr_edge.mapping.labels import labelled_frames
     from tatvpr_edge.runtime import Localizer
     from tatvpr_edge.spec.zoo import ZOO
 
@@ -97,8 +96,12 @@ def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
         place_map = Path(scratch) / "demo.placemap"
         make_demo_map(str(artifact), gallery, ks, place_map, as_json)
         note("3. where were these taken? the same places, moved, turned and relit", as_json)
-        labels = {**place_names(gallery), **place_names(queries)}
-        files = frame_files(queries)
+        files, _ = labelled_frames(queries)
+        labels = {
+            file.name: place
+            for folder in (gallery, queries)
+            for file, place in zip(*labelled_frames(folder), strict=True)
+        }
         with Localizer(str(artifact), place_map) as localizer:
             answers = {k: _ask(localizer, files, k, labels, as_json) for k in ks}
             rows = [_row(localizer, k, answers[k]) for k in ks]
@@ -117,39 +120,19 @@ def make_demo_map(
     artifact: str, gallery: Path, ks: Sequence[float], output: Path, quiet: bool = False
 ) -> None:
     """The map of the shipped places, one band for each of ``ks``."""
-    from tatvpr_edge.cli.describe import describe_frames
-    from tatvpr_edge.cli.images import find_poses, frame_files
+    from tatvpr_edge.mapping import build_map, frame_files
     from tatvpr_edge.runtime import Localizer
-    from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
     files = frame_files(gallery)
-    poses = find_poses(gallery, files)
     with Localizer(artifact) as localizer, progress("places", len(files), quiet) as step:
-        model = localizer.artifact.manifest.model
         bands = [(k, 1.0) for k in ks]
-        descriptors = describe_frames(localizer, files, bands, step)
-    info = MapInfo(
-        model.hash, "int8", model.descriptor_size, tuple(Band(k) for k in ks), poses.frame
-    )
-    tags = [file.name for file in files]
-    write_map(output, info, [make_places(info, descriptors, poses.values, tags)])
-
-
-def place_names(folder: Path) -> dict[str, str]:
-    """Frame name -> place, from the folder's ``poses.csv``."""
-    try:
-        with open(folder / "poses.csv", newline="", encoding="utf-8") as source:
-            return {row["name"]: row["place"] for row in csv.DictReader(source)}
-    except (OSError, KeyError) as error:
-        raise DataError(
-            f"{folder} lacks the shipped places ({error}): install the package again"
-        ) from None
+        build_map(localizer, files, output, bands=bands, strict=True, progress=step)
 
 
 def _ask(
     localizer: Localizer, files: list[FrameFile], k: float, labels: dict[str, str], quiet: bool
 ) -> list[Answer]:
-    from tatvpr_edge.cli.images import read_frame
+    from tatvpr_edge.mapping import read_frame
 
     localizer.k = k
     answers = []

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tatvpr_edge.cli.output import KList, json_option, note, print_json, print_table
+from tatvpr_edge.cli.output import (
+    KList,
+    Metres,
+    json_option,
+    note,
+    pose_frame_option,
+    print_json,
+    print_table,
+)
 from tatvpr_edge.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +49,8 @@ BASELINES = ("gray32", "hog", "efficientnet-lite0-gem")
     "--baseline", "baselines", multiple=True, type=click.Choice([*BASELINES, "all", "none"]),
     default=("all",), show_default=True, help="What stands beside the models; repeatable.",
 )  # fmt: skip
+@click.option("--within", type=Metres(), help="utm: an answer is right within this, as in 25m.")
+@pose_frame_option
 @click.option("--floors", default="", help="tower: these training floors instead of validation.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Write recall against compute (PNG).")
 @click.option("--no-time", is_flag=True, help="Leave out milliseconds, so that output repeats.")
@@ -52,6 +62,8 @@ def command(
     artifacts: tuple[Path, ...],
     ks: list[float],
     baselines: tuple[str, ...],
+    within: float | None,
+    pose_frame: str | None,
     floors: str,
     plot: Path | None,
     no_time: bool,
@@ -71,7 +83,7 @@ def command(
     for name in protocols:
         results = evaluate(
             describers,
-            trials_of(name, data, chosen),
+            trials_of(name, data, chosen, within, pose_frame),
             report=None if as_json else note,
             timed=not no_time,
         )
@@ -155,7 +167,11 @@ def _print(protocol: str, values: dict[str, dict[str, Any]]) -> None:
                     f"{v['milliseconds'][k]:.1f}" if v["milliseconds"] else "-",
                 ]
             )
-    click.echo(f"{protocol}: recall in percent")
+    one = next(iter(values.values()))
+    click.echo(
+        f"{protocol}: recall in percent of the {one['queries_counted']} of {one['queries']} "
+        "queries that have a right answer in the map"
+    )
     columns = [
         "model", "k", "R@1", "R@5", "R@10", "R@1 wide", "int8", "binary", "map k=1",
         "two bands", "against k=1 [95 %]", "MB", "R@1/MB", "MACs", "ms",

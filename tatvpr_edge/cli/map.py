@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tatvpr_edge.cli.output import KList, json_option, note, print_json, progress
+from tatvpr_edge.cli.output import (
+    KList,
+    Step,
+    json_option,
+    note,
+    pose_frame_option,
+    print_json,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from tatvpr_edge.mapping import BuiltMap
 
 DEFAULT_BANDS = "1,.2"
 
@@ -16,16 +28,20 @@ _artifact = click.option(
     "--artifact", type=click.Path(), help="Artifact to describe with (default: this machine's)."
 )
 _poses = click.option(
-    "--poses", type=click.Path(), help="CSV with name, x, y and optionally z, qx, qy, qz, qw."
+    "--poses",
+    type=click.Path(),
+    help="CSV with name, x, y and optionally z, qx, qy, qz, qw or yaw_deg.",
 )
+_strict = click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read.")
 
 
 @click.group("map", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
     """Make, extend or describe a place map.
 
-    Frames are JPEG or PNG files of any size below a folder. Positions come from --poses, from a
-    poses.csv in the folder, or from names like @utm_e@utm_n@...jpg.
+    Frames are pictures (JPEG, PNG, WebP, BMP, TIFF) of any size below a folder. Positions come
+    from --poses, from a poses.csv in the folder, or from names like @utm_e@utm_n@...jpg. A frame
+    that cannot be read is named and left out.
     """
 
 
@@ -34,6 +50,7 @@ def command() -> None:
 @click.option("--output", "-o", required=True, type=click.Path(), help="The .placemap to write.")
 @_artifact
 @_poses
+@pose_frame_option
 @click.option(
     "--kind",
     type=click.Choice(["int8", "binary"]),
@@ -49,43 +66,16 @@ def command() -> None:
     help="The k (or k:tokens) to describe at; a query searches the one nearest to its own.",
 )
 @click.option("--threshold", type=float, help="Score from which a match is accepted.")
+@_strict
 @json_option
-def build(
-    frames: str,
-    output: str,
-    artifact: str | None,
-    poses: str | None,
-    kind: str,
-    bands: list[tuple[float, float]],
-    threshold: float | None,
-    as_json: bool,
-) -> None:
+def build(frames: str, output: str, artifact: str | None, as_json: bool, **options: Any) -> None:
     """Make a map from the frames below FRAMES."""
-    from tatvpr_edge.cli.images import find_poses, frame_files
+    from tatvpr_edge.mapping import build_map
     from tatvpr_edge.runtime import Localizer
-    from tatvpr_edge.spec.errors import MapError
-    from tatvpr_edge.spec.placemap import Band, MapInfo, check_info, make_places, write_map
 
-    if os.path.lexists(output):
-        raise MapError(f"{output} exists already: remove it, or extend it with 'map add'")
-    if not Path(output).absolute().parent.is_dir():
-        raise MapError(f"{Path(output).parent} is not a folder: create it first")
-    files = frame_files(frames)
-    found = find_poses(frames, files, poses)
-    with Localizer(artifact=artifact) as localizer:
-        model = localizer.artifact.manifest.model
-        info = MapInfo(
-            model_hash=model.hash,
-            kind=kind,
-            dim=model.descriptor_size,
-            bands=tuple(Band(k, tokens, threshold) for k, tokens in bands),
-            pose_frame=found.frame,
-        )
-        check_info(info)
-        descriptors = _described(localizer, files, bands, as_json)
-    tags = [file.name for file in files]
-    write_map(output, info, [make_places(info, descriptors, found.values, tags)])
-    _report(output, as_json, found.source)
+    with Localizer(artifact=artifact) as localizer, _frames_progress(frames, as_json) as step:
+        made = build_map(localizer, frames, output, progress=step, **options)
+    _report(output, as_json, made)
 
 
 @command.command("add")
@@ -93,31 +83,18 @@ def build(
 @click.argument("frames", type=click.Path())
 @_artifact
 @_poses
+@pose_frame_option
+@_strict
 @json_option
-def add(map_path: str, frames: str, artifact: str | None, poses: str | None, as_json: bool) -> None:
-    """Add the frames below FRAMES to MAP: all of them or, on any failure, none."""
-    from tatvpr_edge.cli.images import find_poses, frame_files
+def add(map_path: str, frames: str, artifact: str | None, as_json: bool, **options: Any) -> None:
+    """Add the frames below FRAMES to MAP: all that can be read or, on any failure, none."""
+    from tatvpr_edge.mapping import extend_map
     from tatvpr_edge.runtime import Localizer, PlaceMap
-    from tatvpr_edge.spec.errors import MapError
-    from tatvpr_edge.spec.mapjournal import append
-    from tatvpr_edge.spec.placemap import make_places
 
     PlaceMap(map_path)  # a damaged map is told before anything else
-    files = frame_files(frames)
-    found = find_poses(frames, files, poses)
-    with Localizer(artifact=artifact, map=map_path) as localizer:
-        assert localizer.map is not None
-        info = localizer.map.info
-        if found.source != "none" and found.frame != info.pose_frame:
-            raise MapError(
-                f"the map's positions are {info.pose_frame}, those of {frames} are {found.frame}: "
-                "they cannot be in one map"
-            )
-        bands = [(band.k, band.tokens) for band in info.bands]
-        descriptors = _described(localizer, files, bands, as_json)
-    tags = [file.name for file in files]
-    append(map_path, make_places(info, descriptors, found.values, tags))
-    _report(map_path, as_json, found.source)
+    with Localizer(artifact=artifact) as localizer, _frames_progress(frames, as_json) as step:
+        made = extend_map(localizer, frames, map_path, progress=step, **options)
+    _report(map_path, as_json, made)
 
 
 @command.command("info")
@@ -139,11 +116,12 @@ def compact(map_path: str, as_json: bool) -> None:
     _report(map_path, as_json)
 
 
-def _described(localizer: Any, files: Any, bands: list[tuple[float, float]], quiet: bool) -> Any:
-    from tatvpr_edge.cli.describe import describe_frames
+@contextlib.contextmanager
+def _frames_progress(frames: str, quiet: bool) -> Iterator[Step]:
+    from tatvpr_edge.mapping import frame_files
 
-    with progress("frames", len(files), quiet) as step:
-        return describe_frames(localizer, files, bands, step)
+    with progress("frames", len(frame_files(frames)), quiet) as step:
+        yield step
 
 
 def describe_map(path: str) -> dict[str, Any]:
@@ -171,10 +149,11 @@ def describe_map(path: str) -> dict[str, Any]:
     }
 
 
-def _report(path: str, as_json: bool, pose_source: str | None = None) -> None:
+def _report(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
     document = describe_map(path)
-    if pose_source is not None:
-        document["poses_from"] = pose_source
+    if made is not None:
+        document["poses_from"] = made.poses_from
+        document["skipped"] = [asdict(frame) for frame in made.skipped]
     if as_json:
         print_json(document)
         return
@@ -186,8 +165,12 @@ def _report(path: str, as_json: bool, pose_source: str | None = None) -> None:
         f"{path}: {document['places']} places, {document['kind']} x {document['dim']}, "
         f"bands {bands}, {document['bytes'] / 1024:.0f} kB, model {document['model_hash'][:12]}"
     )
-    if pose_source is not None:
-        click.echo(f"positions: {document['pose_frame']}, from {pose_source}")
+    if made is not None:
+        click.echo(f"positions: {document['pose_frame']}, from {made.poses_from}")
+        for frame in made.skipped:
+            note(f"left out: {frame.reason}")
+        if made.skipped:
+            note(f"left out: {len(made.skipped)} frames that cannot be read (--strict stops)")
     if document["places_in_journal"]:
         click.echo(f"journal: {document['places_in_journal']} places ('map compact' folds them in)")
     if document["torn_journal_bytes"]:

@@ -31,6 +31,13 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
 )
 
+pose_frame_option = click.option(
+    "--pose-frame",
+    type=click.Choice(["local", "utm", "geographic"]),
+    help="What positions are: metres of yours, UTM, or degrees (default: what names and columns "
+    "of a table say).",
+)
+
 
 def console(stderr: bool = False) -> Console:
     """A console that never reads markup out of users' names."""
@@ -173,6 +180,23 @@ def _number(text: Any, name: str) -> float:
     except ValueError:
         # A word: check_fraction refuses it with the range.
         return check_fraction(text, name)
+
+
+class Metres(click.ParamType):
+    """A distance such as ``25m`` or ``0.5``, in metres."""
+
+    name = "DISTANCE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            metres = float(str(value).strip().removesuffix("m"))
+        except ValueError:
+            metres = float("nan")
+        if not 0 < metres < float("inf"):
+            self.fail(f"{value!r} is no distance in metres, such as 25m or 0.5m", param, ctx)
+        return metres
 
 
 class BuildProgress:

@@ -49,7 +49,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Where was each FRAME taken? A FRAME is an image file or a folder of them."""
-    from tatvpr_edge.cli.images import frame_files, read_frame
+    from tatvpr_edge.mapping import frame_files, read_frame
     from tatvpr_edge.runtime import Localizer
     from tatvpr_edge.spec.errors import DataError, FrameError, MapError
 

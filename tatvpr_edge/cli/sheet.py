@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
+from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.spec.errors import DataError
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ def _draw_pair(
     colour = RIGHT if answer.right else WRONG
     draw.rectangle((x, y, x + cell[0] - 1, y + THUMB[1] + 2 * FRAME - 1), fill=colour)
     for offset, file in ((0, queries / answer.query), (THUMB[0] + FRAME, gallery / answer.found)):
-        with Image.open(file) as image:
-            sheet.paste(image.convert("RGB").resize(THUMB), (x + FRAME + offset, y + FRAME))
+        sheet.paste(open_rgb(file).resize(THUMB), (x + FRAME + offset, y + FRAME))
     verdict = "right" if answer.right else "wrong"
     caption = (
         f"{Path(answer.query).stem} -> {Path(answer.found).stem}  {answer.score:.2f} {verdict}"

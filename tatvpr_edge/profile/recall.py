@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.mapping import read_frame
+from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.profiling import Setting
 from tatvpr_edge.spec.zoo import ZOO
@@ -33,14 +35,10 @@ def places_recall(
         DataError: the shipped places are missing.
         ArtifactError: as `Localizer`.
     """
-    from tatvpr_edge.cli.demo import place_names
-    from tatvpr_edge.cli.images import frame_files, read_frame
-
     folders = (places / "gallery", places / "queries")
-    names = [place_names(folder) for folder in folders]
-    files = [frame_files(folder) for folder in folders]
-    frames = [[read_frame(file.path) for file in part] for part in files]
-    labels = [[known[file.name] for file in part] for known, part in zip(names, files, strict=True)]
+    parts = [labelled_frames(folder) for folder in folders]
+    frames = [[read_frame(file.path) for file in files] for files, _ in parts]
+    labels = [names for _, names in parts]
     found: dict[tuple[float, float], float] = {}
     with Localizer(artifact) as localizer:
         for n, setting in enumerate(settings):

@@ -78,12 +78,12 @@ def test_positions_come_from_names(
 ) -> None:
     frames = tmp_path / "named"
     frames.mkdir()
-    shutil.copy(folder / "rgb.png", frames / "@0543.25@4170000.5@10@S@@@.png")
-    shutil.copy(folder / "deep.png", frames / "@-7@12@.png")
+    shutil.copy(folder / "rgb.png", frames / "@0543210.25@4170000.5@10@S@@@.png")
+    shutil.copy(folder / "deep.png", frames / "@0543207@4170012@.png")
     done = tatvpr("map", "build", frames, "--artifact", tiny_host, "-o", "m")
     assert "positions: utm, from names" in done.stdout
     poses = [PlaceMap(tmp_path / "m").pose(place)[:3].tolist() for place in range(2)]
-    assert poses[0][:2] == [-7, 12] and poses[1][:2] == [543.25, 4170000.5]
+    assert poses[0][:2] == [543207, 4170012] and poses[1][:2] == [543210.25, 4170000.5]
     assert np.isnan(poses[0][2])
 
 
@@ -143,10 +143,32 @@ def test_a_corrupt_jpeg_is_named(
     build: Callable[..., str], folder: Path, tmp_path: Path, length: int
 ) -> None:
     frames = tmp_path / "frames"
+    frames.mkdir()
+    data = (folder / "a" / "photo.JPG").read_bytes()
+    (frames / "photo.JPG").write_bytes(data[:length])
+    assert "photo.JPG" in build("frames")  # the only one there is
+    shutil.copy(folder / "rgb.png", frames)
+    assert "photo.JPG" in build("frames", "--strict")
+
+
+def test_damaged_frames_are_listed_and_the_rest_is_mapped(
+    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
     shutil.copytree(folder, frames)
-    data = (frames / "a" / "photo.JPG").read_bytes()
-    (frames / "a" / "photo.JPG").write_bytes(data[:length])
-    assert "photo.JPG" in build("frames")
+    whole = (frames / "a" / "photo.JPG").read_bytes()
+    (frames / "a" / "photo.JPG").write_bytes(whole[: len(whole) // 2])
+    (frames / "zz.png").write_bytes(b"no picture")
+    done = tatvpr("map", "build", "frames", "--artifact", tiny_host, "-o", "m", "--json")
+    document = json.loads(done.stdout)
+    assert document["places"] == 9
+    assert [frame["name"] for frame in document["skipped"]] == ["a/photo.JPG", "zz.png"]
+    assert "damaged" in document["skipped"][0]["reason"]
+    tags = [PlaceMap(tmp_path / "m").tag(place) for place in range(9)]
+    assert tags == [name for name in NAMES if name != "a/photo.JPG"]
+    again = tatvpr("map", "add", "m", "frames", "--artifact", tiny_host)
+    assert "18 places" in again.stdout
+    assert again.stderr.count("left out: ") == 3 and "photo.JPG is damaged" in again.stderr
 
 
 def test_a_picture_of_too_many_pixels_is_told(build: Callable[..., str], tmp_path: Path) -> None:
@@ -236,7 +258,7 @@ def test_adding_nothing_good_changes_nothing(
     frames = tmp_path / "frames"
     shutil.copytree(folder, frames)
     (frames / "zz.jpg").write_bytes(b"no picture")
-    done = tatvpr("map", "add", "m", frames, "--artifact", tiny_host, status=1)
+    done = tatvpr("map", "add", "m", frames, "--artifact", tiny_host, "--strict", status=1)
     assert "zz.jpg is no image" in done.stderr
     assert (tmp_path / "m").read_bytes() == a_map.read_bytes()
     assert not (tmp_path / "m.journal").exists()

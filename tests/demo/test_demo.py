@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tatvpr_edge.cli import main
-from tatvpr_edge.cli.demo import place_names
+from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.spec import zoo
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -37,10 +37,10 @@ def demo(
 
 
 def test_every_query_has_its_place_in_the_gallery() -> None:
-    gallery = place_names(zoo.ZOO / "places" / "gallery")
-    queries = place_names(zoo.ZOO / "places" / "queries")
-    assert len(set(gallery.values())) == len(gallery) >= 30
-    assert set(queries.values()) == set(gallery.values())
+    _, gallery = labelled_frames(zoo.ZOO / "places" / "gallery")
+    _, queries = labelled_frames(zoo.ZOO / "places" / "queries")
+    assert len(set(gallery)) == len(gallery) >= 30
+    assert set(queries) == set(gallery)
 
 
 @pytest.mark.slow

@@ -24,9 +24,9 @@ from support.arm64 import PYTHON, arm64_root
 from support.board import Sshd, running_sshd
 from support.tools import require_tool
 from tatvpr_edge.cli import main
-from tatvpr_edge.cli.images import read_frame
 from tatvpr_edge.compilers.build import build_artifact
 from tatvpr_edge.deploy.push import Options, deploy, rollback, status
+from tatvpr_edge.mapping import read_frame
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import MapError

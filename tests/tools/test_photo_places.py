@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.models.data.formats import labelled
-from tatvpr_edge.models.data.frames import open_rgb
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 tool = importlib.import_module("photo_places")

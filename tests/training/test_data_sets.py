@@ -156,7 +156,7 @@ def test_an_empty_or_thin_city(tmp_path: Path) -> None:
 def test_a_name_without_position(tmp_path: Path, name: str) -> None:
     utm_set(tmp_path)
     (tmp_path / "database" / name).write_bytes(b"")
-    with pytest.raises(DataError, match=r"utm_east|not finite"):
+    with pytest.raises(DataError, match=r"@utm_e"):
         formats.gallery_and_queries(tmp_path)
 
 
@@ -164,7 +164,7 @@ def test_a_corrupt_image_is_named(tmp_path: Path) -> None:
     places = formats.labelled(labelled_set(tmp_path / "set", places=2, views=2))
     whole = places.paths[1].read_bytes()
     places.paths[1].write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"p0-1\.jpg: not a readable image"):
+    with pytest.raises(DataError, match=r"p0-1\.jpg is damaged"):
         load_frames(places.paths, 24, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 

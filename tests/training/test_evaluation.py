@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.neighbors import NearestNeighbors
-from tiny_sets import TINY_BACKBONE, labelled_set, tower_set, utm_set
+from tiny_sets import TINY_BACKBONE, labelled_set, picture, tower_set, utm_set
 
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import save_weights
+from tatvpr_edge.models.data.formats import Positioned
 from tatvpr_edge.models.evaluate import protocols
 from tatvpr_edge.models.evaluate.compute import count_macs
 from tatvpr_edge.models.evaluate.describers import (
@@ -27,18 +29,33 @@ from tatvpr_edge.models.evaluate.describers import (
     frames_for,
 )
 from tatvpr_edge.models.evaluate.recall import (
+    BestPlaces,
     paired_bootstrap,
-    ranks_of_right,
     recall,
     similarity,
 )
 from tatvpr_edge.models.evaluate.run import evaluate
-from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     x = rng.normal(size=shape).astype(np.float32)
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def ranks_in_pieces(
+    scores: NDArray[np.float32],
+    right: NDArray[np.bool_],
+    allowed: NDArray[np.bool_] | None = None,
+    piece: int = 7,
+    count: int = 10,
+) -> NDArray[np.int64]:
+    best = BestPlaces(len(scores), count)
+    for start in range(0, scores.shape[1], piece):
+        part = slice(start, start + piece)
+        may = None if allowed is None else allowed[:, part]
+        best.add(scores[:, part], right[:, part], may)
+    return best.ranks()
 
 
 @pytest.mark.parametrize("at", [1, 5, 10])
@@ -51,20 +68,20 @@ def test_recall_agrees_with_scikit_learn_to_the_last_query(at: int) -> None:
     nearest = found.kneighbors(queries, return_distance=False)
     answerable = right.any(1)
     hits = np.array([right[q, nearest[q]].any() for q in range(150)])
-    ranks = ranks_of_right(similarity(queries, gallery), right)
+    ranks = ranks_in_pieces(similarity(queries, gallery), right)
     np.testing.assert_array_equal((ranks >= 0) & (ranks < at), hits)
     assert recall(ranks, at) == pytest.approx(100 * hits[answerable].mean())
 
 
-@given(st.integers(0, 10_000))
-def test_ranks_agree_with_a_plain_loop(seed: int) -> None:
+@given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 6))
+def test_ranks_agree_with_a_plain_loop(seed: int, piece: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 4, (3, 6)).astype(np.float32)  # many ties
     right, allowed = rng.random((3, 6)) < 0.3, rng.random((3, 6)) < 0.7
-    for q, rank in enumerate(ranks_of_right(scores, right, allowed)):
+    for q, rank in enumerate(ranks_in_pieces(scores, right, allowed, piece, count)):
         order = sorted((i for i in range(6) if allowed[q, i]), key=lambda i: (-scores[q, i], i))
         hits = [position for position, i in enumerate(order) if right[q, i]]
-        assert rank == (hits[0] if hits else -1)
+        assert rank == (min(hits[0], count) if hits else -1)
 
 
 def test_scores_by_kind_are_those_of_place_maps() -> None:
@@ -125,10 +142,91 @@ def test_validation_floors_are_not_used_for_choosing(tmp_path: Path) -> None:
 
 def test_utm_rule_of_25_metres(tmp_path: Path) -> None:
     (trial,) = protocols.utm(utm_set(tmp_path))
-    np.testing.assert_array_equal(trial.right[:4], np.eye(4, dtype=bool))
-    assert not trial.right[4].any()  # far from everything: not answerable, not counted
+    np.testing.assert_array_equal(trial.right[:4, :], np.eye(4, dtype=bool))
+    assert not trial.right[4:].any()  # far from everything: not answerable, not counted
     results = evaluate([Gray32()], iter([trial]), timed=False)
-    assert results["gray32"].to_json()["recall@1"] == {"1.0": 100.0}
+    values = results["gray32"].to_json()
+    assert values["recall@1"] == {"1.0": 100.0}
+    assert (values["queries"], values["queries_counted"]) == (5, 4)
+
+
+def test_recall_that_no_query_can_have_is_an_error(tmp_path: Path) -> None:
+    root = utm_set(tmp_path)
+    with pytest.raises(DataError, match="none of 5 queries has a right answer"):
+        evaluate([Gray32()], protocols.utm(root, within_m=3.0), timed=False)
+    with pytest.raises(DataError, match="no query has a right answer"):
+        recall(np.array([-1, -1]), 1)
+
+
+def degrees_set(root: Path) -> Path:
+    """The same as :func:`utm_set`, its names in degrees: 100 m are 0.0009 of latitude."""
+    for folder, offset in (("database", 0.0), ("queries", 0.00018)):
+        (root / folder).mkdir(parents=True)
+        for place in range(4):
+            name = f"@{48.1 + 0.0009 * place + offset:.6f}@11.600000@x{place}@.jpg"
+            picture(place, int(1e5 * offset)).save(root / folder / name)
+    return root
+
+
+def test_degrees_in_names_are_degrees(tmp_path: Path) -> None:
+    root = degrees_set(tmp_path)
+    (trial,) = protocols.utm(root)
+    np.testing.assert_array_equal(trial.right[:, :], np.eye(4, dtype=bool))
+    (wide,) = protocols.utm(root, within_m=85.0)  # a neighbour lies 80 m ahead or 120 m behind
+    np.testing.assert_array_equal(wide.right[:, :], (np.eye(4) + np.eye(4, k=1)) > 0)
+
+
+def test_a_prepared_set_may_carry_tables(tmp_path: Path) -> None:
+    for folder in ("database", "queries"):
+        labelled_set(tmp_path / folder, places=3, views=1)
+    (trial,) = protocols.utm(tmp_path)
+    np.testing.assert_array_equal(trial.right[:, :], np.eye(3, dtype=bool))
+
+
+def test_a_large_test_set_is_judged_in_little_memory() -> None:
+    """The size of Pitts250k, whose table of queries and places has 695 million cells."""
+    import tracemalloc
+
+    places, queries, dim = 20_000, 2_000, 16
+    rng = np.random.default_rng(0)
+    where_p, where_q = rng.uniform(0, 5000, (places, 2)), rng.uniform(0, 5000, (queries, 2))
+    database = Positioned((), where_p, "utm")
+    asked = Positioned((), where_q, "utm")
+
+    class Numbers:
+        name, image_px, size_mb, ks = "numbers", 1, 0.0, (1.0, 0.2)
+
+        def describe(self, frames: Any, k: float) -> NDArray[np.float32]:
+            return unit(np.random.default_rng(len(frames)), len(frames), dim)
+
+        def macs(self, k: float) -> int:
+            return 0
+
+    class Blank(Sequence[Any]):
+        def __init__(self, count: int) -> None:
+            self._count = count
+
+        def __len__(self) -> int:
+            return self._count
+
+        def __getitem__(self, index: Any) -> Any:
+            if isinstance(index, slice):
+                return Blank(len(range(*index.indices(self._count))))
+            if index >= self._count:
+                raise IndexError(index)
+            return Image.new("RGB", (1, 1))
+
+    trial = protocols.Trial(
+        gallery=Blank(places),
+        queries=Blank(queries),
+        right=protocols.Within(asked, database, 50.0),
+    )
+    tracemalloc.start()
+    evaluate([Numbers()], iter([trial]), timed=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # One table of scores alone would take 160 MB, and f67937b held several.
+    assert peak < 150e6
 
 
 def test_baselines_find_easy_places_and_hog_ignores_brightness(tmp_path: Path) -> None:
@@ -249,6 +347,8 @@ def test_the_command_prints_the_table_and_the_same_json_twice(
         (["--protocol", "utm", "--baseline", "gray32"], "no folders database and queries"),
         (["--protocol", "utm", "--baseline", "none"], "nothing to evaluate"),
         (["--protocol", "utm", "--baseline", "hog", "--floors", "f1"], "no floors to choose"),
+        (["--protocol", "rendered", "--baseline", "hog", "--within", "9m"], "belong to utm"),
+        (["--protocol", "utm", "--within", "far"], "no distance in metres"),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -1,0 +1,25 @@
+"""Frames, poses and maps on a host: image files and tables go in, place maps come out.
+
+Everything that reads a user's folder of frames reads it here (command line, training, evaluation,
+tools), so that a picture has the same pixels and a table the same meaning for all of them. Needs
+Pillow (``tatvpr-edge[cli]``); on a board ``runtime.MapWriter`` makes maps with NumPy alone.
+"""
+
+from tatvpr_edge.mapping.build import BuiltMap, build_map, extend_map
+from tatvpr_edge.mapping.describe import Skipped
+from tatvpr_edge.mapping.files import FrameFile, frame_files
+from tatvpr_edge.mapping.pictures import open_rgb, read_frame
+from tatvpr_edge.mapping.poses import Poses, find_poses
+
+__all__ = [
+    "BuiltMap",
+    "FrameFile",
+    "Poses",
+    "Skipped",
+    "build_map",
+    "extend_map",
+    "find_poses",
+    "frame_files",
+    "open_rgb",
+    "read_frame",
+]

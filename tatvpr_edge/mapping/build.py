@@ -1,0 +1,154 @@
+"""Place maps from folders of frames: made, and extended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tatvpr_edge.mapping.coordinates import POSE_FRAMES
+from tatvpr_edge.mapping.describe import Band, Described, Skipped, Step, describe_frames
+from tatvpr_edge.mapping.files import FrameFile, frame_files
+from tatvpr_edge.mapping.poses import Poses, find_poses
+from tatvpr_edge.runtime import Localizer, PlaceMap
+from tatvpr_edge.spec import placemap
+from tatvpr_edge.spec.errors import DataError, MapError, UsageError
+from tatvpr_edge.spec.mapjournal import append
+from tatvpr_edge.spec.placemap import MapInfo, Places, check_info, make_places, write_map
+
+#: (k, tokens) at which places are described by default.
+DEFAULT_BANDS: tuple[Band, ...] = ((1.0, 1.0), (0.2, 1.0))
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class BuiltMap:
+    """What was made.
+
+    Attributes:
+        path: of the map.
+        places: how many were written in this call.
+        pose_frame: "local", "utm" or "geographic".
+        poses_from: the table's path, "names" or "none".
+        skipped: frames that could not be read, with the reason.
+    """
+
+    path: Path
+    places: int
+    pose_frame: str
+    poses_from: str
+    skipped: tuple[Skipped, ...]
+
+
+def build_map(
+    localizer: Localizer,
+    frames: PathLike | Sequence[FrameFile],
+    output: PathLike,
+    *,
+    poses: PathLike | None = None,
+    pose_frame: str | None = None,
+    kind: str = "int8",
+    bands: Sequence[Band] = DEFAULT_BANDS,
+    threshold: float | None = None,
+    strict: bool = False,
+    progress: Step | None = None,
+) -> BuiltMap:
+    """Make a map of a folder of frames; its places are tagged with the frames' names.
+
+    Args:
+        localizer: describes the frames; its model is the map's.
+        frames: a folder, or files of one.
+        output: the ``.placemap`` to write; it must not exist.
+        poses: a CSV with name, x, y; None: ``poses.csv`` in the folder, else the frames' names.
+        pose_frame: "local", "utm" or "geographic", where names or columns do not say it.
+        kind: "int8" or "binary": a byte or a bit for each element of a descriptor.
+        bands: (k, tokens) to describe at; a query searches one of them.
+        threshold: score from which a match is accepted.
+        strict: a damaged frame is an error; otherwise it is left out and listed.
+        progress: told after every frame, with 1.
+
+    Raises:
+        DataError: frames, names or poses that cannot be used.
+        MapError: ``output`` exists or cannot be written.
+    """
+    target = Path(output).expanduser()
+    if os.path.lexists(target):
+        raise MapError(f"{target} exists already: remove it, or extend it with 'map add'")
+    if not target.absolute().parent.is_dir():
+        raise MapError(f"{target.parent} is not a folder: create it first")
+    files, found = _frames_and_poses(frames, poses, pose_frame)
+    model = localizer.artifact.manifest.model
+    info = MapInfo(
+        model_hash=model.hash,
+        kind=kind,
+        dim=model.descriptor_size,
+        bands=tuple(placemap.Band(k, tokens, threshold) for k, tokens in bands),
+        pose_frame=found.frame,
+    )
+    check_info(info)
+    described = describe_frames(localizer, files, bands, progress, strict)
+    write_map(target, info, [_places(info, described, files, found)])
+    return _built(target, described, found)
+
+
+def extend_map(
+    localizer: Localizer,
+    frames: PathLike | Sequence[FrameFile],
+    path: PathLike,
+    *,
+    poses: PathLike | None = None,
+    pose_frame: str | None = None,
+    strict: bool = False,
+    progress: Step | None = None,
+) -> BuiltMap:
+    """Add a folder of frames to a map: all that can be read or, on any failure, none.
+
+    Args: as :func:`build_map`.
+
+    Raises:
+        DataError: frames, names or poses that cannot be used.
+        MapError: the map is damaged, of another model, of another pose frame, or not writable.
+    """
+    target = Path(path).expanduser()
+    info = PlaceMap(target, localizer.artifact.manifest.model.hash).info
+    files, found = _frames_and_poses(frames, poses, pose_frame)
+    if found.source != "none" and found.frame != info.pose_frame:
+        raise MapError(
+            f"the map's positions are {info.pose_frame}, those of the frames are {found.frame}: "
+            "they cannot be in one map"
+        )
+    bands = [(band.k, band.tokens) for band in info.bands]
+    described = describe_frames(localizer, files, bands, progress, strict)
+    append(target, _places(info, described, files, found))
+    return _built(target, described, found)
+
+
+def _frames_and_poses(
+    frames: PathLike | Sequence[FrameFile], table: PathLike | None, pose_frame: str | None
+) -> tuple[list[FrameFile], Poses]:
+    """Everything that can be wrong with names and tables is told before the first frame is read."""
+    if pose_frame is not None and pose_frame not in POSE_FRAMES:
+        known = ", ".join(POSE_FRAMES)
+        raise UsageError(f"pose frame {pose_frame!r} is unknown: it is one of {known}")
+    if isinstance(frames, str | os.PathLike):
+        files = frame_files(os.fspath(frames))
+        folder = Path(frames).expanduser()
+    else:
+        files = list(frames)
+        if not files:
+            raise DataError("there are no frames to describe: an empty list was given")
+        folder = files[0].path.parents[len(Path(files[0].name).parts) - 1]
+    return files, find_poses(folder, files, None if table is None else Path(table), pose_frame)
+
+
+def _places(
+    info: MapInfo, described: Described, files: Sequence[FrameFile], found: Poses
+) -> Places:
+    tags = [files[index].name for index in described.kept]
+    return make_places(info, described.descriptors, found.values[described.kept], tags)
+
+
+def _built(path: Path, described: Described, found: Poses) -> BuiltMap:
+    return BuiltMap(path, len(described.kept), found.frame, found.source, described.skipped)

@@ -1,0 +1,105 @@
+"""Many frames to descriptors, on all cores; damaged frames are named, and left out or refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.mapping.files import FrameFile
+from tatvpr_edge.mapping.pictures import read_frame
+from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.spec.errors import DataError, FrameError
+
+Band = tuple[float, float]
+Step = Callable[[int], None]
+_Rows = list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A frame that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Described:
+    """Descriptors of the frames that could be read.
+
+    Attributes:
+        descriptors: float32 [N, D], one array for each band.
+        kept: the N frames, by their numbers in what was given.
+        skipped: those left out.
+    """
+
+    descriptors: list[NDArray[np.float32]]
+    kept: list[int]
+    skipped: tuple[Skipped, ...]
+
+
+def describe_frames(
+    localizer: Localizer,
+    frames: Sequence[FrameFile],
+    bands: Sequence[Band],
+    step: Step | None = None,
+    strict: bool = False,
+) -> Described:
+    """Descriptors of ``frames`` at each of ``bands`` (k, tokens).
+
+    Args:
+        step: told after every frame, with 1.
+        strict: a frame that cannot be read or described is an error.
+
+    Raises:
+        DataError: ``strict`` and a damaged frame, or every frame is damaged; the text names it.
+    """
+    rows: list[_Rows] = []
+    kept: list[int] = []
+    skipped: list[Skipped] = []
+    for index, made in enumerate(_each(localizer, frames, bands)):
+        if isinstance(made, DataError):
+            if strict:
+                raise made
+            skipped.append(Skipped(frames[index].name, str(made)))
+        else:
+            kept.append(index)
+            rows.append(made)
+        if step is not None:
+            step(1)
+    if not rows:
+        raise DataError(f"not one of {len(frames)} frames can be read: {skipped[0].reason}")
+    descriptors = [np.stack([row[index] for row in rows]) for index in range(len(bands))]
+    return Described(descriptors, kept, tuple(skipped))
+
+
+def _each(
+    localizer: Localizer, frames: Sequence[FrameFile], bands: Sequence[Band]
+) -> Iterator[_Rows | DataError]:
+    """For each frame, in order, its descriptors or what is wrong with it."""
+    backend = localizer.backend
+
+    def one(frame: FrameFile) -> _Rows | DataError:
+        try:
+            checked = check_frame(read_frame(frame.path))
+        except DataError as error:
+            return error
+        except FrameError as error:
+            return DataError(f"{frame.path}: {error}")
+        return [backend.describe(checked, k, tokens) for k, tokens in bands]
+
+    # Decoding and describing both leave the interpreter's lock, so that threads are enough.
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        pending: list[Future[_Rows | DataError]] = [pool.submit(one, frame) for frame in frames]
+        try:
+            for made in pending:
+                yield made.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise

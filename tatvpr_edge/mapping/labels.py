@@ -1,0 +1,19 @@
+"""Which frames show the same place, where a table beside them says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tatvpr_edge.mapping.files import FrameFile, frame_files
+from tatvpr_edge.mapping.poses import POSES, read_poses
+
+
+def labelled_frames(folder: str | Path) -> tuple[list[FrameFile], list[str]]:
+    """The frames that ``poses.csv`` in ``folder`` lists, in its order, and each one's place.
+
+    Raises:
+        DataError: no such table, no column ``place``, or a row that names no file.
+    """
+    table = read_poses(Path(folder) / POSES, ("place",))
+    frames, rows = table.paired(frame_files(folder))
+    return frames, [table.table.rows[row]["place"] for row in rows]

@@ -1,0 +1,79 @@
+"""Image files to pixels: the one decoder of the command line, training, evaluation and tools."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.spec.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Frame = NDArray[np.uint8]
+
+
+def read_frame(source: str | os.PathLike[str] | Image) -> Frame:
+    """Pixels uint8 [H, W, 3] of an image file or a Pillow image, in RGB, upright as its EXIF says.
+
+    Gray becomes three equal channels, palettes are looked up, CMYK is converted, transparency is
+    dropped, and 16-bit gray keeps its upper byte.
+
+    Raises:
+        DataError: the file is missing, no image, cut short, or absurdly large.
+    """
+    return np.asarray(open_rgb(source))
+
+
+def open_rgb(source: str | os.PathLike[str] | Image) -> Image:
+    """As :func:`read_frame`, but a Pillow image of mode RGB, decoded.
+
+    Raises:
+        DataError: as :func:`read_frame`.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(source, Image.Image):
+        return _decoded(source, "the image")
+    path = Path(source).expanduser()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            opened = Image.open(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise DataError(f"{path}: too many pixels to be a camera's frame; shrink it") from None
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{path} is no image that can be read: expected JPEG, PNG, WebP, BMP or TIFF"
+        ) from None
+    except Exception as error:
+        raise _damaged(path, error) from None
+    with opened:
+        return _decoded(opened, path)
+
+
+def _decoded(image: Image, name: object) -> Image:
+    """``image`` upright and in RGB."""
+    from PIL import Image, ImageOps
+
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):
+            deep = np.asarray(upright).astype(np.int64)
+            return Image.fromarray(np.clip(deep >> 8, 0, 255).astype(np.uint8)).convert("RGB")
+        return cast("Image.Image", upright.convert("RGB"))
+    # Pillow's decoders raise a dozen classes (struct.error, EOFError, zlib.error, IndexError ...)
+    # at a file cut short or written over: all of them mean the same to a user.
+    except Exception as error:
+        raise _damaged(name, error) from None
+
+
+def _damaged(name: object, error: Exception) -> DataError:
+    return DataError(f"{name} is damaged ({error}): replace it or remove it")

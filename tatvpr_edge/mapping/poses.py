@@ -1,0 +1,265 @@
+"""Where frames were taken: from a table, from ``poses.csv`` beside them, or from their names."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.mapping.coordinates import check_positions, guess_frame
+from tatvpr_edge.mapping.files import FrameFile
+from tatvpr_edge.mapping.rotation import quaternions
+from tatvpr_edge.mapping.table import Table, read_table
+from tatvpr_edge.spec.errors import DataError
+
+POSES = "poses.csv"
+#: Columns that name a frame, the first of them that a table has.
+_NAMES = ("name", "path", "file", "image", "filename")
+#: Pairs of columns (east, north) and the pose frame that each says.
+_POSITIONS = (
+    ("x", "y", "local"),
+    ("easting", "northing", "utm"),
+    ("utm_east", "utm_north", "utm"),
+    ("longitude", "latitude", "geographic"),
+    ("lon", "lat", "geographic"),
+)
+_HEADER = (
+    "a header with name, x, y (or easting, northing; or latitude, longitude) and optionally z and "
+    "qx, qy, qz, qw or yaw_deg"
+)
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Poses float64 [N, 7] (x y z qx qy qz qw, NaN unknown), their frame, and their source.
+
+    ``frame`` is "local", "utm" or "geographic" (``mapping.coordinates``); ``source`` is the
+    table's path, "names" or "none".
+    """
+
+    values: NDArray[np.float64]
+    frame: str
+    source: str
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """float64 [N, 2]: x east, y north."""
+        return self.values[:, :2]
+
+
+def find_poses(
+    folder: str | Path,
+    frames: Sequence[FrameFile],
+    table: str | Path | None = None,
+    pose_frame: str | None = None,
+) -> Poses:
+    """The poses of ``frames``: from ``table``, else ``poses.csv`` in their folder, else their
+    names ``@utm_e@utm_n@...`` or ``@latitude@longitude@...``, else unknown.
+
+    Args:
+        folder: what ``frames`` were found below.
+        pose_frame: what the positions are, where the user says so.
+
+    Raises:
+        DataError: a table that cannot be used or that lacks a frame, or names whose meaning
+            cannot be told.
+    """
+    inside = Path(folder).expanduser() / POSES
+    if table is None and inside.is_file():
+        table = inside
+    if table is not None:
+        return _from_table(read_poses(table), frames, pose_frame)
+    return _from_names(frames, pose_frame)
+
+
+# ---- names -----------------------------------------------------------------------------------
+
+
+def _from_names(frames: Sequence[FrameFile], pose_frame: str | None) -> Poses:
+    texts = [_position_text(frame) for frame in frames]
+    given = [text for text in texts if text is not None]
+    if not given:
+        return Poses(np.full((len(frames), 7), np.nan), pose_frame or "local", "none")
+    if len(given) < len(texts):
+        missing = frames[texts.index(None)].name
+        raise DataError(
+            f"{missing} has no position in its name, and other frames have: name it "
+            "@utm_e@utm_n@..., or give --poses FILE"
+        )
+    names = [frame.name for frame in frames]
+    pairs = np.array([[float(a), float(b)] for a, b in given])
+    frame = pose_frame or guess_frame(names, given, pairs)
+    # Names give latitude first, as the field does; x points east.
+    positions = pairs[:, ::-1] if frame == "geographic" else pairs
+    check_positions(positions, frame, names)
+    values = np.full((len(frames), 7), np.nan)
+    values[:, :2] = positions
+    return Poses(values, frame, "names")
+
+
+def _position_text(frame: FrameFile) -> tuple[str, str] | None:
+    """The first two numbers of ``@a@b@...``; height and heading stay unknown."""
+    name = posixpath.basename(frame.name)
+    if not name.startswith("@"):
+        return None
+    parts = name.split("@")
+    try:
+        if np.isfinite([float(parts[1]), float(parts[2])]).all():
+            return parts[1], parts[2]
+    except (IndexError, ValueError):
+        pass
+    raise DataError(
+        f"{frame.name} begins with @ and is not named @utm_e@utm_n@...: rename it, or give "
+        "--poses FILE"
+    )
+
+
+# ---- tables ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PoseTable:
+    """A table of frames: which column names them, and how rows and files find each other."""
+
+    table: Table
+    key: str
+
+    def rows_of(self, frames: Sequence[FrameFile]) -> list[int | None]:
+        """For each frame the number of its row, None where it has none.
+
+        A row names its frame by the path below the frames' folder, by the path from the table's
+        folder, or, where no other frame is called so, by the file's name alone.
+
+        Raises:
+            DataError: two rows name one frame, or one row two frames.
+        """
+        rows: dict[str, int] = {}
+        for index, row in enumerate(self.table.rows):
+            name = _normal(row[self.key])
+            if not row[self.key]:
+                raise DataError(f"{self.table.where(index)}: names no frame")
+            if name in rows:
+                raise DataError(
+                    f"{self.table.where(index)}: {row[self.key]} stands on line "
+                    f"{self.table.lines[rows[name]]} already: remove one of the two"
+                )
+            rows[name] = index
+        here = os.path.abspath(self.table.path.parent)
+        found: list[int | None] = []
+        owners: dict[int, FrameFile] = {}
+        for frame in frames:
+            ways = (
+                frame.name,
+                os.path.relpath(os.path.abspath(frame.path), here),
+                posixpath.basename(frame.name),
+            )
+            row_of = next((rows[n] for n in map(_normal, ways) if n in rows), None)
+            if row_of is not None:
+                if row_of in owners:
+                    raise DataError(
+                        f"{self.table.where(row_of)}: {self.table.rows[row_of][self.key]} fits "
+                        f"{owners[row_of].name} and {frame.name}: write the folder in its name too"
+                    )
+                owners[row_of] = frame
+            found.append(row_of)
+        return found
+
+    def paired(self, frames: Sequence[FrameFile]) -> tuple[list[FrameFile], list[int]]:
+        """The frames that the table lists, in its order, with their rows; for training, where a
+        table chooses the frames.
+
+        Raises:
+            DataError: a row names no file of the folder.
+        """
+        rows = self.rows_of(frames)
+        pairs = sorted(
+            ((r, f) for r, f in zip(rows, frames, strict=True) if r is not None),
+            key=lambda pair: pair[0],
+        )
+        if len(pairs) < len(self.table):
+            known = {row for row, _ in pairs}
+            index = next(i for i in range(len(self.table)) if i not in known)
+            raise DataError(
+                f"{self.table.path.parent / self.table.rows[index][self.key]}: listed, but there "
+                "is no such file"
+            )
+        return [frame for _, frame in pairs], [row for row, _ in pairs]
+
+    def positions(self) -> tuple[NDArray[np.float64], str]:
+        """float64 [rows, 2] (x east, y north) and their pose frame.
+
+        Raises:
+            DataError: no columns of positions, or a position that is no finite number.
+        """
+        columns = self.table.columns
+        pairs = [pair for pair in _POSITIONS if pair[0] in columns and pair[1] in columns]
+        if not pairs:
+            raise _no_header(self.table)
+        frames = {frame for *_, frame in pairs}
+        if len(pairs) > 1 and "local" not in frames:
+            raise DataError(
+                f"{self.table.path} has positions as {' and as '.join(sorted(frames))}: "
+                "keep one pair of columns"
+            )
+        # x and y are what this project documents: they win over what else a log happens to hold.
+        east, north, frame = pairs[0]
+        values = np.array(
+            [
+                [self.table.number(i, east), self.table.number(i, north)]
+                for i in range(len(self.table))
+            ]
+        ).reshape(-1, 2)
+        unknown = np.isnan(values).any(axis=1)
+        if unknown.any():
+            index = int(np.argmax(unknown))
+            raise DataError(f"{self.table.where(index)}: {east} and {north} must be finite numbers")
+        return values, frame
+
+
+def read_poses(path: str | Path, required: Sequence[str] = ()) -> PoseTable:
+    """The table of frames at ``path``.
+
+    Raises:
+        DataError: as ``read_table``, or no column names the frames.
+    """
+    table = read_table(path, required)
+    key = next((name for name in _NAMES if name in table.columns), None)
+    if key is None:
+        raise _no_header(table)
+    return PoseTable(table, key)
+
+
+def _no_header(table: Table) -> DataError:
+    found = ", ".join(column for column in table.columns if column)[:100] or "(none)"
+    return DataError(f"{table.path} has the columns {found}: expected {_HEADER}")
+
+
+def _from_table(poses: PoseTable, frames: Sequence[FrameFile], pose_frame: str | None) -> Poses:
+    table = poses.table
+    positions, said = poses.positions()
+    if pose_frame not in (None, said) and said != "local":
+        raise DataError(f"{table.path}: its columns say {said}, --pose-frame says {pose_frame}")
+    frame = pose_frame or said
+    rows = poses.rows_of(frames)
+    if None in rows:
+        missing = frames[rows.index(None)].name
+        raise DataError(f"{table.path} has no row for {missing}: add it, or remove the frame")
+    chosen = [row for row in rows if row is not None]
+    values = np.full((len(table), 7), np.nan)
+    values[:, :2] = positions
+    if "z" in table.columns:
+        values[:, 2] = [table.number(i, "z") for i in range(len(table))]
+    values[:, 3:] = quaternions(table)
+    check_positions(positions, frame, [table.where(i) for i in range(len(table))])
+    return Poses(values[chosen], frame, str(table.path))
+
+
+def _normal(name: str) -> str:
+    """A path as it is compared: ``./f.jpg`` is ``f.jpg``, and letters with accents are one way."""
+    return unicodedata.normalize("NFC", posixpath.normpath(name.strip().replace("\\", "/")))

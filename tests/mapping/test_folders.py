@@ -1,0 +1,82 @@
+"""Folders as cameras, storage boxes and file managers leave them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import tatvpr_edge
+from support.artifacts import scenes
+from tatvpr_edge.mapping import frame_files
+from tatvpr_edge.runtime import Localizer, PlaceMap
+from tatvpr_edge.spec.errors import DataError, MapError, UsageError
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    folder = tmp_path / "frames"
+    (folder / "b").mkdir(parents=True)
+    for name, pixels in zip(("a.jpg", "b/a.jpg", "b/c.png"), scenes(3), strict=True):
+        Image.fromarray(pixels).save(folder / name, quality=95)
+    return folder
+
+
+def test_litter_beside_pictures_is_no_place(frames: Path) -> None:
+    for name in (
+        ".Trash-1000/files/old.jpg",
+        "@eaDir/a.jpg/thumb.jpg",
+        "b/.ipynb_checkpoints/a-checkpoint.jpg",
+        "__MACOSX/b/a.jpg",
+        "._a.jpg",
+        "b/._c.png",
+    ):
+        (frames / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(frames / "a.jpg", frames / name)
+    assert [frame.name for frame in frame_files(frames)] == ["a.jpg", "b/a.jpg", "b/c.png"]
+
+
+def test_every_kind_of_picture_counts(tmp_path: Path) -> None:
+    names = ["a.JPEG", "b.bmp", "c.tif", "d.TIFF", "e.webp", "f.png", "g.ppm"]
+    for name in names:
+        Image.fromarray(scenes(1)[0]).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("x")
+    assert [frame.name for frame in frame_files(tmp_path)] == names
+
+
+def test_a_name_that_is_no_text_is_told_before_the_work(
+    frames: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    try:
+        shutil.copy(frames / "a.jpg", os.fsencode(frames) + b"/caf\xe9.jpg")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    told = []
+    with Localizer(tiny_host) as localizer, pytest.raises(DataError, match=r"caf\\xe9.jpg"):
+        tatvpr_edge.build_map(localizer, frames, tmp_path / "m", progress=told.append)
+    assert not told and not (tmp_path / "m").exists()
+
+
+def test_a_map_is_made_through_the_package(frames: Path, tiny_host: Path, tmp_path: Path) -> None:
+    (frames / "b" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with Localizer(tiny_host) as localizer:
+        made = tatvpr_edge.build_map(localizer, frames, tmp_path / "m.placemap", kind="binary")
+        assert (made.places, made.pose_frame, made.poses_from) == (3, "local", "none")
+        assert [frame.name for frame in made.skipped] == ["b/broken.jpg"]
+        with pytest.raises(DataError, match="broken"):
+            tatvpr_edge.build_map(localizer, frames, tmp_path / "n", strict=True)
+        with pytest.raises(MapError, match="exists already"):
+            tatvpr_edge.build_map(localizer, frames, made.path)
+        with pytest.raises(UsageError, match="pose frame"):
+            tatvpr_edge.build_map(localizer, frames, tmp_path / "n", pose_frame="mars")
+        with pytest.raises(DataError, match="no frames"):
+            tatvpr_edge.build_map(localizer, [], tmp_path / "n")
+        assert not (tmp_path / "n").exists()
+        # A list of files is a folder's too: its table is found, and names keep their folders.
+        part = tatvpr_edge.build_map(localizer, frame_files(frames)[1:3], tmp_path / "part")
+    assert PlaceMap(tmp_path / "m.placemap").info.kind == "binary"
+    stored = PlaceMap(part.path)
+    assert [stored.tag(0), part.skipped[0].name] == ["b/a.jpg", "b/broken.jpg"]
