@@ -23,7 +23,7 @@ from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, FrameError, TatvprError, UsageError
 from tatvpr_edge.spec.frames import FORMATS
 
-ABI = 1
+ABI = 2
 ALIGN = 64
 
 _ERR_K, _ERR_TOKENS, _ERR_FRAME, _ERR_FORMAT = 5, 6, 7, 8
@@ -76,7 +76,9 @@ class _Model(ctypes.Structure):
     _fields_ = [
         ("program", ctypes.c_void_p),
         ("weights", ctypes.c_void_p),
+        ("segments", ctypes.c_void_p),
         ("kernels", ctypes.c_void_p),
+        ("costs", ctypes.c_void_p),
     ]
 
 

@@ -57,7 +57,9 @@ class _Model(ctypes.Structure):
     _fields_ = [
         ("program", ctypes.c_void_p),
         ("weights", ctypes.c_void_p),
+        ("segments", ctypes.c_void_p),
         ("kernels", ctypes.c_void_p),
+        ("costs", ctypes.c_void_p),
     ]
 
 
@@ -76,7 +78,7 @@ class Searcher:
         if status:
             raise SystemExit(f"the map was refused with status {status}")
         table = ctypes.addressof(ctypes.c_char.in_dll(library, f"tatvpr_kernels_{kernels}"))
-        self.model = _Model(None, None, table)
+        self.model = _Model(None, None, None, table, None)
 
     def search(self, descriptor: np.ndarray) -> int:
         """The best place."""

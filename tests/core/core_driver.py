@@ -41,6 +41,7 @@ OPS = {
             "gate",
             "kernels",
             "model",
+            "sparse_below",
         ),
         start=1,
     )
@@ -179,6 +180,11 @@ class Driver:
             (size,) = struct.unpack("<q", self._read(8))
             outputs.append(np.frombuffer(self._read(size), dtype=np.uint8))
         return status, outputs
+
+    def sparse_below(self, kernels: str, k_in: int, n_out: int, group: int) -> float:
+        """The share of kept channels below which a layer is multiplied sparsely."""
+        _, (answer,) = self.call("sparse_below", kernels, (k_in, n_out, group, ROWS2), (), ())
+        return float(answer.view(np.float32)[0])
 
     # ---- operators, with arrays in and arrays out
 

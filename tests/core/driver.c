@@ -49,8 +49,7 @@ enum {
     OP_GATE,
     OP_KERNELS,
     OP_MODEL,
-    OP_FRAME_CHECK,
-    OP_INSTRUCTIONS
+    OP_SPARSE_BELOW
 };
 
 static void must(int ok, const char *what) {
@@ -138,14 +137,13 @@ static void begin(setting *s, request *r, int32_t threads) {
     s->program.blob_bytes = (size_t)r->in[0].bytes;
     s->model.program = &s->program;
     s->model.kernels = kernels_named(r->kernels);
-    s->model.weights = r->in[0].data;
+    s->model.costs = s->model.kernels->costs == NULL ? NULL : s->model.kernels->costs();
     must(tatvpr_layouts_fit(&s->program, s->model.kernels), "layouts do not fit");
     const size_t prepared = tatvpr_prepared_size(&s->program, s->model.kernels);
     s->prepared = aligned(prepared);
+    tatvpr_place_weights(&s->model, r->in[0].data, s->prepared);
     if (prepared > 0) {
-        tatvpr_prepare_weights(&s->program, s->model.kernels, r->in[0].data, s->prepared);
         memset(r->in[0].data, 0xEE, (size_t)r->in[0].bytes); /* not needed any more */
-        s->model.weights = s->prepared;
     }
     s->context.model = &s->model;
     s->context.k = r->f[0];
@@ -419,6 +417,21 @@ static int32_t list_kernels(request *r) {
     return 0;
 }
 
+/* integers: k_in, n_out, group, layout -> the k below which the layer is multiplied sparsely */
+static int32_t run_sparse_below(request *r) {
+    tatvpr_model model;
+    tatvpr_ternary op;
+    memset(&model, 0, sizeof(model));
+    memset(&op, 0, sizeof(op));
+    model.kernels = kernels_named(r->kernels);
+    model.costs = model.kernels->costs == NULL ? NULL : model.kernels->costs();
+    op.k_in = r->i[0];
+    op.n_out = r->i[1];
+    op.layout = (uint8_t)r->i[3];
+    *(float *)(void *)output(r, 4) = tatvpr_sparse_below(&model, &op, r->i[2]);
+    return 0;
+}
+
 int32_t run_model(const uint8_t *blob, size_t blob_bytes, const char *kernels,
                   const int32_t *integers, const float *floats, const uint8_t *frame,
                   float *descriptor, float *tokens); /* small_vit.c */
@@ -452,6 +465,7 @@ int main(void) {
         case OP_GATE: status = run_gate(&r); break;
         case OP_KERNELS: status = list_kernels(&r); break;
         case OP_MODEL: status = run_whole(&r); break;
+        case OP_SPARSE_BELOW: status = run_sparse_below(&r); break;
         default: must(0, "unknown request");
         }
         write_response(&r, status);

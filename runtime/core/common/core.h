@@ -37,6 +37,14 @@ static inline int tatvpr_aligned(const void *p) {
     return ((uintptr_t)p % TATVPR_ARENA_ALIGN) == 0;
 }
 
+static inline int tatvpr_same_text(const char *a, const char *b) {
+    while (*a != '\0' && *a == *b) {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
 /* How many of `total` a fraction keeps: clip(floor(double(fraction) * total + 0.5), 1, total). */
 int32_t tatvpr_kept(float fraction, int32_t total);
 
@@ -55,8 +63,13 @@ static inline const float *tatvpr_floats(const tatvpr_model *model, uint32_t off
 /* ---- weights.c: preparation of a blob for kernels that do not read it in place */
 int tatvpr_layouts_fit(const tatvpr_program *program, const tatvpr_kernels *kernels);
 size_t tatvpr_prepared_size(const tatvpr_program *program, const tatvpr_kernels *kernels);
-void tatvpr_prepare_weights(const tatvpr_program *program, const tatvpr_kernels *kernels,
-                            const uint8_t *blob, uint8_t *prepared);
+/* Sets model->weights and ->segments: the blob itself, or what is written to `prepared`
+ * (tatvpr_prepared_size() bytes). The model has its program and kernels already. */
+void tatvpr_place_weights(tatvpr_model *model, const uint8_t *blob, uint8_t *prepared);
+
+/* ---- costs.c */
+/* The share of kept channels below which the sparse matmul costs less than the dense one. */
+float tatvpr_sparse_below(const tatvpr_model *model, const tatvpr_ternary *op, int32_t group);
 
 /* ---- frame.c */
 tatvpr_status tatvpr_frame_check(const tatvpr_frame *frame);

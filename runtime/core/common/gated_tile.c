@@ -47,9 +47,11 @@ void tatvpr_take_image_gate(tatvpr_bump *b, tatvpr_image_gate *g, const tatvpr_g
 
 /* ---- one token, one tile */
 
-static int32_t list_of(const tatvpr_kernels *kernels, const tatvpr_gated_linear *op, float k) {
+static int32_t list_of(const tatvpr_model *model, const tatvpr_gated_linear *op, float k) {
+    const tatvpr_kernels *kernels = model->kernels;
     const int32_t group = op->gate.group;
-    const int sparse = kernels->sparse != NULL && k < kernels->sparse_below(&op->linear, group);
+    const int sparse =
+        kernels->sparse != NULL && k < tatvpr_sparse_below(model, &op->linear, group);
 #if defined(TATVPR_WIDE)
     if (sparse && kernels->fours != NULL && group % 4 == 0) {
         return TATVPR_LIST_FOURS;
@@ -59,13 +61,12 @@ static int32_t list_of(const tatvpr_kernels *kernels, const tatvpr_gated_linear 
 }
 
 tatvpr_plan tatvpr_make_plan(const tatvpr_context *c, const tatvpr_gated_linear *op) {
-    const tatvpr_kernels *kernels = c->model->kernels;
     const float k = op->gate.fixed_k > 0.0f ? op->gate.fixed_k : c->k;
     tatvpr_plan p;
     p.c = c;
     p.op = op;
     p.keep = tatvpr_kept(k, op->linear.k_in / op->gate.group);
-    p.list = list_of(kernels, op, k);
+    p.list = list_of(c->model, op, k);
     return p;
 }
 

@@ -80,8 +80,13 @@ typedef struct tatvpr_tile {
     float hint;
 } tatvpr_tile;
 
-/* List entries of a row: room for padding and for a whole vector stored at the end. A build whose
- * sparse_below() never exceeds a fraction of the channels may have shorter ones. */
+/* Sparse matmuls are never taken at or above this share of kept channels (costs.c). */
+#ifndef TATVPR_SPARSE_MOST
+#define TATVPR_SPARSE_MOST 1.0f
+#endif
+
+/* List entries of a row: room for padding and for a whole vector stored at the end. A build with a
+ * lower TATVPR_SPARSE_MOST may have shorter ones. */
 #ifndef TATVPR_LIST_STRIDE
 #define TATVPR_LIST_STRIDE(k_in) (((k_in) + 63) / 64 * 64 + 64)
 #endif
@@ -148,6 +153,27 @@ typedef struct tatvpr_squash_columns {
 } tatvpr_squash_columns;
 #endif
 
+/* Costs of one token in a block of outputs, in any unit that is the same in a whole row. */
+typedef struct tatvpr_block_cost {
+    int32_t outputs;     /* of the block, as the variant's prepared layout has it */
+    float dense_fixed;   /* dense: what does not depend on K (epilogue) */
+    float dense_four;    /* dense: four channels, and their share of unpacking */
+    float sparse_fixed;  /* sparse: what does not depend on the list */
+    float sparse_four;   /* sparse: four listed channels */
+    float fours_fixed;   /* fours: what does not depend on the list */
+    float fours_four;    /* fours: one listed four; 0: this variant has no `fours` */
+} tatvpr_block_cost;
+
+#define TATVPR_BLOCK_KINDS 3
+
+/* Where dense and sparse meet hangs on the layer's shape and on the CPU: one row a family of CPUs,
+ * measured (tools/break_even.py). Bytes do not depend on it. */
+typedef struct tatvpr_costs {
+    const char *family;                            /* "zen4" */
+    tatvpr_block_cost blocks[TATVPR_BLOCK_KINDS];  /* widest first; outputs = 0 ends the list */
+    float list_channel;                            /* listing, for each channel of the row */
+} tatvpr_costs;
+
 typedef struct tatvpr_kernels {
     const char *name;                 /* as tatvpr_model_init() is asked for it */
     int32_t (*usable)(void);          /* 1: this CPU has every instruction that it uses */
@@ -170,13 +196,16 @@ typedef struct tatvpr_kernels {
     void (*gelu)(const float *x, int32_t count, float *y /* may be x */);
 
     /* ---- one tile. `sparse` reads the lists, `dense` reads q; same result. `sparse` may be
-     * null. It is chosen where k < sparse_below(op, group), measured for this CPU. `fours`, which
-     * may be null too, takes its place where group is a multiple of 4, and reads lists of fours. */
+     * null. It is chosen where k is below what `costs` says (costs.c). `fours`, which may be null
+     * too, takes its place where group is a multiple of 4, and reads lists of fours. */
     void (*dense)(const tatvpr_matmul *job);
     void (*sparse)(const tatvpr_matmul *job);
 #if defined(TATVPR_WIDE)
     void (*fours)(const tatvpr_matmul *job);
 #endif
+    /* The row for this CPU; it is asked once, when a model is bound. Null: sparse_below is asked. */
+    const tatvpr_costs *(*costs)(void);
+    /* Where a variant says it otherwise: the share of kept channels below which sparse is faster. */
     float (*sparse_below)(const tatvpr_ternary *op, int32_t group);
 
     void (*patch_embed)(const tatvpr_patch_job *job);

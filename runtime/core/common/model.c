@@ -4,17 +4,9 @@
 #define BLOB_HEADER 64u
 #define BLOB_VERSION 1u
 
-static int same_text(const char *a, const char *b) {
-    while (*a != '\0' && *a == *b) {
-        a++;
-        b++;
-    }
-    return *a == *b;
-}
-
 static const tatvpr_kernels *kernels_named(const char *name) {
     for (int32_t i = 0; tatvpr_kernels_list[i] != NULL; i++) {
-        if (same_text(tatvpr_kernels_list[i]->name, name)) {
+        if (tatvpr_same_text(tatvpr_kernels_list[i]->name, name)) {
             return tatvpr_kernels_list[i];
         }
     }
@@ -125,7 +117,6 @@ tatvpr_status tatvpr_model_init(tatvpr_model *model, const tatvpr_program *progr
     if (kernels == NULL) {
         return status;
     }
-    const uint8_t *weights = (const uint8_t *)blob;
     const size_t needed = tatvpr_prepared_size(program, kernels);
     if (needed > 0) {
         if (prepared == NULL) {
@@ -134,12 +125,11 @@ tatvpr_status tatvpr_model_init(tatvpr_model *model, const tatvpr_program *progr
         if (prepared_bytes < needed) {
             return TATVPR_ERR_ARGUMENT;
         }
-        tatvpr_prepare_weights(program, kernels, weights, (uint8_t *)prepared);
-        weights = (const uint8_t *)prepared;
     }
     model->program = program;
-    model->weights = weights;
     model->kernels = kernels;
+    model->costs = kernels->costs == NULL ? NULL : kernels->costs();
+    tatvpr_place_weights(model, (const uint8_t *)blob, (uint8_t *)prepared);
     return TATVPR_OK;
 }
 
@@ -151,9 +141,8 @@ tatvpr_status tatvpr_model_get_info(const tatvpr_program *program, tatvpr_model_
         return TATVPR_ERR_ABI;
     }
     tatvpr_model model;
+    tatvpr_zero(&model, sizeof(model));
     model.program = program;
-    model.weights = NULL;
-    model.kernels = NULL;
     tatvpr_model_info full;
     tatvpr_zero(&full, sizeof(full)); /* padding too: an older caller compares bytes */
     full.size = info->size;

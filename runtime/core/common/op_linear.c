@@ -5,40 +5,55 @@
  */
 #include "gated_tile.h"
 
+typedef struct linear_job {
+    tatvpr_plan first;  /* the linear, or an MLP's fc1 */
+    tatvpr_plan second; /* an MLP's fc2 */
+    tatvpr_image_gate first_gate;
+    tatvpr_image_gate second_gate;
+    tatvpr_workspace workers[TATVPR_MAX_THREADS];
+    const float *x;
+    const float *residual;
+    float *y;
+    int32_t t;
+    int32_t tile;  /* tokens of one */
+    int32_t tiles;
+} linear_job;
+
 /* ---- scratch */
 
-static size_t linear_bytes(const tatvpr_gated_linear *op, int32_t t, int32_t workers) {
-    tatvpr_bump b = {NULL, 0, 1, 0};
-    tatvpr_image_gate g;
-    tatvpr_workspace w;
-    tatvpr_take_image_gate(&b, &g, op, t);
-    for (int32_t i = 0; i < workers; i++) {
-        tatvpr_take_workspace(&b, &w, op->linear.k_in, 0);
+/* Lays out what a linear, or the two of an MLP (`second`, else null), works in; or counts it. */
+static void take_scratch(tatvpr_bump *b, linear_job *job, const tatvpr_gated_linear *first,
+                         const tatvpr_gated_linear *second, int32_t t, int32_t workers) {
+    int32_t k_most = first->linear.k_in;
+    int32_t hidden = 0;
+    tatvpr_take_image_gate(b, &job->first_gate, first, t);
+    if (second != NULL) {
+        tatvpr_take_image_gate(b, &job->second_gate, second, t);
+        k_most = tatvpr_max_i32(k_most, second->linear.k_in);
+        hidden = second->linear.k_in;
     }
-    return b.taken;
+    for (int32_t i = 0; i < workers; i++) {
+        tatvpr_take_workspace(b, &job->workers[i], k_most, hidden);
+    }
 }
 
-static size_t mlp_bytes(const tatvpr_mlp *op, int32_t t, int32_t workers) {
+static size_t scratch_bytes(const tatvpr_gated_linear *first, const tatvpr_gated_linear *second,
+                            int32_t t, int32_t workers) {
     tatvpr_bump b = {NULL, 0, 1, 0};
-    tatvpr_image_gate g;
-    tatvpr_workspace w;
-    tatvpr_take_image_gate(&b, &g, &op->fc1, t);
-    tatvpr_take_image_gate(&b, &g, &op->fc2, t);
-    for (int32_t i = 0; i < workers; i++) {
-        tatvpr_take_workspace(&b, &w, tatvpr_max_i32(op->fc1.linear.k_in, op->fc2.linear.k_in),
-                              op->fc1.linear.n_out);
-    }
+    linear_job job;
+    take_scratch(&b, &job, first, second, t, workers);
     return b.taken;
 }
 
 size_t tatvpr_linear_scratch(const tatvpr_program *program, int32_t workers) {
     size_t most = 0;
     for (int32_t i = 0; i < program->linear_count; i++) {
-        const size_t bytes = linear_bytes(program->linears[i], program->max_tokens, workers);
+        const size_t bytes = scratch_bytes(program->linears[i], NULL, program->max_tokens, workers);
         most = bytes > most ? bytes : most;
     }
     for (int32_t i = 0; i < program->mlp_count; i++) {
-        const size_t bytes = mlp_bytes(program->mlps[i], program->max_tokens, workers);
+        const tatvpr_mlp *mlp = program->mlps[i];
+        const size_t bytes = scratch_bytes(&mlp->fc1, &mlp->fc2, program->max_tokens, workers);
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -54,19 +69,6 @@ int32_t tatvpr_tile_tokens(int32_t tokens, int32_t workers) {
 }
 
 /* ---- the operators: what a worker does with tile number `item` */
-
-typedef struct linear_job {
-    tatvpr_plan first;  /* the linear, or an MLP's fc1 */
-    tatvpr_plan second; /* an MLP's fc2 */
-    tatvpr_image_gate first_gate;
-    tatvpr_image_gate second_gate;
-    tatvpr_workspace workers[TATVPR_MAX_THREADS];
-    const float *x;
-    const float *residual;
-    float *y;
-    int32_t t;
-    int32_t tile;
-} linear_job;
 
 static int32_t tile_at(const linear_job *job, int32_t item, int32_t *first) {
     *first = item * job->tile;
@@ -149,40 +151,45 @@ static tatvpr_status check_linear(const tatvpr_gated_linear *op, int32_t t) {
     return TATVPR_OK;
 }
 
-static int32_t prepare_job(linear_job *job, const tatvpr_context *c, int32_t t) {
+/* Fills the job's tiles, plans and scratch; TATVPR_ERR_ARENA where it does not fit. */
+static tatvpr_status prepare_job(linear_job *job, const tatvpr_context *c,
+                                 const tatvpr_gated_linear *first,
+                                 const tatvpr_gated_linear *second, int32_t t) {
     const int32_t workers = tatvpr_workers(c);
+    tatvpr_bump b = {c->scratch, c->scratch_bytes, 0, 0};
+    take_scratch(&b, job, first, second, t, workers);
+    if (b.taken > c->scratch_bytes) {
+        return TATVPR_ERR_ARENA;
+    }
+    job->first = tatvpr_make_plan(c, first);
+    if (second != NULL) {
+        job->second = tatvpr_make_plan(c, second);
+    }
     job->t = t;
     job->tile = tatvpr_tile_tokens(t, workers);
-    return (t + job->tile - 1) / job->tile;
+    job->tiles = (t + job->tile - 1) / job->tile;
+    return TATVPR_OK;
 }
 
 tatvpr_status tatvpr_op_gated_linear(tatvpr_context *c, const tatvpr_gated_linear *op,
                                      const float *x, int32_t t, const float *residual, float *y) {
-    const tatvpr_status status = check_linear(op, t);
+    linear_job job;
+    tatvpr_status status = check_linear(op, t);
+    if (status == TATVPR_OK) {
+        status = prepare_job(&job, c, op, NULL, t);
+    }
     if (status != TATVPR_OK) {
         return status;
     }
-    const int32_t workers = tatvpr_workers(c);
-    if (linear_bytes(op, t, workers) > c->scratch_bytes) {
-        return TATVPR_ERR_ARENA;
-    }
     tatvpr_trace_layer(c, op->name, 1);
-    linear_job job;
-    const int32_t tiles = prepare_job(&job, c, t);
-    tatvpr_bump b = {c->scratch, c->scratch_bytes, 0, 0};
-    job.first = tatvpr_make_plan(c, op);
-    tatvpr_take_image_gate(&b, &job.first_gate, op, t);
-    for (int32_t i = 0; i < workers; i++) {
-        tatvpr_take_workspace(&b, &job.workers[i], op->linear.k_in, 0);
-    }
     job.x = x;
     job.residual = residual;
     job.y = y;
     if (job.first_gate.q != NULL) {
-        tatvpr_parallel(c, quantise_work, &job, tiles);
+        tatvpr_parallel(c, quantise_work, &job, job.tiles);
         tatvpr_gate_image(&job.first, &job.first_gate, t);
     }
-    tatvpr_parallel(c, linear_work, &job, tiles);
+    tatvpr_parallel(c, linear_work, &job, job.tiles);
     tatvpr_trace_layer(c, op->name, 0);
     return TATVPR_OK;
 }
@@ -194,34 +201,23 @@ tatvpr_status tatvpr_op_mlp(tatvpr_context *c, const tatvpr_mlp *op, const float
         op->fc2.linear.n_out != op->fc1.linear.k_in) {
         return TATVPR_ERR_ARGUMENT;
     }
-    const int32_t workers = tatvpr_workers(c);
-    if (mlp_bytes(op, t, workers) > c->scratch_bytes) {
-        return TATVPR_ERR_ARENA;
+    linear_job job;
+    const tatvpr_status status = prepare_job(&job, c, &op->fc1, &op->fc2, t);
+    if (status != TATVPR_OK) {
+        return status;
     }
     tatvpr_trace_layer(c, op->name, 1);
-    linear_job job;
-    const int32_t tiles = prepare_job(&job, c, t);
-    tatvpr_bump b = {c->scratch, c->scratch_bytes, 0, 0};
-    job.first = tatvpr_make_plan(c, &op->fc1);
-    job.second = tatvpr_make_plan(c, &op->fc2);
-    tatvpr_take_image_gate(&b, &job.first_gate, &op->fc1, t);
-    tatvpr_take_image_gate(&b, &job.second_gate, &op->fc2, t);
-    for (int32_t i = 0; i < workers; i++) {
-        tatvpr_take_workspace(&b, &job.workers[i],
-                              tatvpr_max_i32(op->fc1.linear.k_in, op->fc2.linear.k_in),
-                              op->fc1.linear.n_out);
-    }
     job.x = x;
     job.residual = x;
     job.y = y;
     if (job.first_gate.q != NULL) {
-        tatvpr_parallel(c, quantise_work, &job, tiles);
+        tatvpr_parallel(c, quantise_work, &job, job.tiles);
         tatvpr_gate_image(&job.first, &job.first_gate, t);
     }
-    tatvpr_parallel(c, mlp_work, &job, tiles);
+    tatvpr_parallel(c, mlp_work, &job, job.tiles);
     if (job.second_gate.q != NULL) {
         tatvpr_gate_image(&job.second, &job.second_gate, t);
-        tatvpr_parallel(c, mlp_second_work, &job, tiles);
+        tatvpr_parallel(c, mlp_second_work, &job, job.tiles);
     }
     tatvpr_trace_layer(c, op->name, 0);
     return TATVPR_OK;

@@ -12,13 +12,11 @@ typedef struct tatvpr_segment {
     uint32_t prepared_offset;
 } tatvpr_segment;
 
-typedef struct tatvpr_prepared {
-    uint8_t magic[8];
-    uint32_t segments;
+typedef struct tatvpr_segments {
+    uint32_t count;
     uint32_t zero;
-} tatvpr_prepared;
-
-static const uint8_t PREPARED_MAGIC[8] = {'T', 'V', 'P', 'R', 'P', 'R', 'E', 'P'};
+    tatvpr_segment at[];
+} tatvpr_segments;
 
 static size_t stored_bytes(const tatvpr_ternary *op) {
     const size_t per_byte = op->layout == TATVPR_LAYOUT_TRIT5 ? 5 : 4;
@@ -59,12 +57,9 @@ static const tatvpr_ternary *next_ternary(const tatvpr_program *program,
 static size_t walk(const tatvpr_program *program, const tatvpr_kernels *kernels,
                    const uint8_t *blob, uint8_t *prepared) {
     const size_t most = 2 * (size_t)program->ternary_count + 1;
-    size_t target = tatvpr_round_up(sizeof(tatvpr_prepared) + most * sizeof(tatvpr_segment), 64);
+    size_t target = tatvpr_round_up(sizeof(tatvpr_segments) + most * sizeof(tatvpr_segment), 64);
     size_t cursor = 0;
-    tatvpr_prepared *header = (tatvpr_prepared *)(void *)prepared;
-    tatvpr_segment *table =
-        prepared == NULL ? NULL
-                         : (tatvpr_segment *)(void *)(prepared + sizeof(tatvpr_prepared));
+    tatvpr_segments *table = (tatvpr_segments *)(void *)prepared;
     uint32_t segments = 0;
     for (;;) {
         const tatvpr_ternary *op = next_ternary(program, kernels, cursor);
@@ -72,8 +67,8 @@ static size_t walk(const tatvpr_program *program, const tatvpr_kernels *kernels,
         if (end > cursor) {
             target += cursor % 64; /* tensors stay aligned as they were */
             if (prepared != NULL) {
-                table[segments].blob_offset = (uint32_t)cursor;
-                table[segments].prepared_offset = (uint32_t)target;
+                table->at[segments].blob_offset = (uint32_t)cursor;
+                table->at[segments].prepared_offset = (uint32_t)target;
                 tatvpr_copy(prepared + target, blob + cursor, end - cursor);
             }
             segments++;
@@ -83,8 +78,8 @@ static size_t walk(const tatvpr_program *program, const tatvpr_kernels *kernels,
             break;
         }
         if (prepared != NULL) {
-            table[segments].blob_offset = op->weight;
-            table[segments].prepared_offset = (uint32_t)target;
+            table->at[segments].blob_offset = op->weight;
+            table->at[segments].prepared_offset = (uint32_t)target;
             kernels->prepare(op, blob + op->weight, prepared + target);
         }
         segments++;
@@ -92,9 +87,8 @@ static size_t walk(const tatvpr_program *program, const tatvpr_kernels *kernels,
         cursor = op->weight + stored_bytes(op);
     }
     if (prepared != NULL) {
-        tatvpr_copy(header->magic, PREPARED_MAGIC, sizeof(header->magic));
-        header->segments = segments;
-        header->zero = 0;
+        table->count = segments;
+        table->zero = 0;
     }
     return target;
 }
@@ -106,31 +100,33 @@ size_t tatvpr_prepared_size(const tatvpr_program *program, const tatvpr_kernels 
     return walk(program, kernels, NULL, NULL);
 }
 
-void tatvpr_prepare_weights(const tatvpr_program *program, const tatvpr_kernels *kernels,
-                            const uint8_t *blob, uint8_t *prepared) {
-    (void)walk(program, kernels, blob, prepared);
+void tatvpr_place_weights(tatvpr_model *model, const uint8_t *blob, uint8_t *prepared) {
+    if (tatvpr_prepared_size(model->program, model->kernels) == 0) {
+        model->weights = blob;
+        model->segments = NULL;
+        return;
+    }
+    (void)walk(model->program, model->kernels, blob, prepared);
+    model->weights = prepared;
+    model->segments = (const tatvpr_segments *)(const void *)prepared;
 }
 
 const uint8_t *tatvpr_tensor(const tatvpr_model *model, uint32_t offset) {
-    const tatvpr_prepared *header = (const tatvpr_prepared *)(const void *)model->weights;
-    for (size_t i = 0; i < sizeof(PREPARED_MAGIC); i++) {
-        if (header->magic[i] != PREPARED_MAGIC[i]) {
-            return model->weights + offset;
-        }
+    const tatvpr_segments *table = model->segments;
+    if (table == NULL) {
+        return model->weights + offset;
     }
-    const tatvpr_segment *table =
-        (const tatvpr_segment *)(const void *)(model->weights + sizeof(tatvpr_prepared));
     uint32_t low = 0; /* the last segment that begins at or before the offset */
-    uint32_t high = header->segments;
+    uint32_t high = table->count;
     while (high - low > 1) {
         const uint32_t middle = low + (high - low) / 2;
-        if (table[middle].blob_offset <= offset) {
+        if (table->at[middle].blob_offset <= offset) {
             low = middle;
         } else {
             high = middle;
         }
     }
-    return model->weights + table[low].prepared_offset + (offset - table[low].blob_offset);
+    return model->weights + table->at[low].prepared_offset + (offset - table->at[low].blob_offset);
 }
 
 void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t n, int32_t first,

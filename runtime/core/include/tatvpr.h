@@ -26,7 +26,7 @@ extern "C" {
 #define TATVPR_API __attribute__((visibility("default")))
 #endif
 
-#define TATVPR_ABI 1u            /* raised on every incompatible change of this file */
+#define TATVPR_ABI 2u            /* raised on every incompatible change of this file */
 #define TATVPR_ARENA_ALIGN 64u   /* arenas, weight blobs and maps begin at such an address */
 
 typedef enum tatvpr_status {
@@ -117,12 +117,16 @@ typedef struct tatvpr_options {
 /* Generated code of one model for one kind of board; see the artifact's model.c. */
 typedef struct tatvpr_program tatvpr_program;
 struct tatvpr_kernels;
+struct tatvpr_segments;
+struct tatvpr_costs;
 
 /* A program bound to its weights. Owned by the caller, filled by tatvpr_model_init. */
 typedef struct tatvpr_model {
     const tatvpr_program *program;
     const uint8_t *weights;  /* the blob, or its prepared copy */
+    const struct tatvpr_segments *segments; /* where tensors lie in that copy; null: as in the blob */
     const struct tatvpr_kernels *kernels;
+    const struct tatvpr_costs *costs; /* of these kernels on this CPU; null: not known */
 } tatvpr_model;
 
 /* What a caller may ask of a model without running it. */

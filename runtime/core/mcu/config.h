@@ -37,7 +37,10 @@
 #endif
 #endif
 
-/* sparse_below() is at most 0.5 here: lists are made of half the channels at most. */
+/* Lists are made of half the channels at most. */
+#ifndef TATVPR_SPARSE_MOST
+#define TATVPR_SPARSE_MOST 0.5f
+#endif
 #ifndef TATVPR_LIST_STRIDE
 #define TATVPR_LIST_STRIDE(k_in) ((((k_in) + 1) / 2 + 63) / 64 * 64 + 64)
 #endif

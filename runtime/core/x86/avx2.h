@@ -42,7 +42,6 @@ void tatvpr_avx2_layer_norm(const float *x, const float *gamma, const float *bet
 void tatvpr_avx2_gelu(const float *x, int32_t count, float *y);
 void tatvpr_avx2_dense(const tatvpr_matmul *job);
 void tatvpr_avx2_sparse(const tatvpr_matmul *job);
-float tatvpr_avx2_sparse_below(const tatvpr_ternary *op, int32_t group);
 void tatvpr_avx_vnni_dense(const tatvpr_matmul *job); /* avx2_dense.c, compiled once more */
 void tatvpr_avx2_fours(const tatvpr_matmul *job);
 void tatvpr_avx_vnni_fours(const tatvpr_matmul *job); /* avx2_fours.c, compiled once more */
@@ -71,7 +70,6 @@ void tatvpr_avx2_hamming(const uint8_t *query, const uint8_t *rows, int32_t byte
     .dense = tatvpr_avx2_dense,                                 \
     .sparse = tatvpr_avx2_sparse,                               \
     .fours = tatvpr_avx2_fours,                                 \
-    .sparse_below = tatvpr_avx2_sparse_below,                   \
     .patch_embed = tatvpr_avx2_patch_embed,                     \
     .attention = tatvpr_avx2_attention,                         \
     .squash_across = tatvpr_avx2_squash_across,                 \

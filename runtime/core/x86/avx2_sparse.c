@@ -259,13 +259,6 @@ void tatvpr_avx2_sparse(const tatvpr_matmul *job) {
     }
 }
 
-/* Measured with tools/roofline.py on a Zen 4 core: sparse costs 0.09 + 1.45 k of dense, lists 0.03;
- * in aligned fours 0.10 + 1.05 k, and more (1.08 at k = 0.8) where sums have to be widened. */
-float tatvpr_avx2_sparse_below(const tatvpr_ternary *op, int32_t group) {
-    (void)op;
-    return group % 4 == 0 ? 0.7f : 0.6f;
-}
-
 /* Estimated, not measured: dense needs 12 instructions where AVX2 needs 24, on the same two ports;
  * fours save as much, but not in what they load. */
 float tatvpr_avx_vnni_sparse_below(const tatvpr_ternary *op, int32_t group) {

@@ -81,7 +81,6 @@ void tatvpr_avx512_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t gr
 void tatvpr_avx512_dense(const tatvpr_matmul *job);
 void tatvpr_avx512_sparse(const tatvpr_matmul *job);
 void tatvpr_avx512_fours(const tatvpr_matmul *job);
-float tatvpr_avx512_sparse_below(const tatvpr_ternary *op, int32_t group);
 
 /* acc += four products of u8 codes and s8 activations a lane. Assembly where it can be, because
  * compilers spill accumulators around the intrinsic. */

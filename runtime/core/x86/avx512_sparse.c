@@ -157,10 +157,3 @@ static void multiply(const tatvpr_matmul *job, int fours) {
 void tatvpr_avx512_sparse(const tatvpr_matmul *job) { multiply(job, 0); }
 
 void tatvpr_avx512_fours(const tatvpr_matmul *job) { multiply(job, 1); }
-
-/* A prototype of `sparse` on a Zen 4 core cost 0.065 + 1.07 k of dense. Fours: estimated from its
- * instructions, 7 where sparse takes 9; not measured. */
-float tatvpr_avx512_sparse_below(const tatvpr_ternary *op, int32_t group) {
-    (void)op;
-    return group % 4 == 0 ? 0.85f : 0.8f;
-}

@@ -1,6 +1,8 @@
 /* CPUID and XGETBV, read directly: no library and no state. */
 #include "cpu.h"
 
+#include "../common/core.h"
+
 #include <cpuid.h>
 
 typedef struct features {
@@ -67,4 +69,34 @@ int32_t tatvpr_cpu_avx512_vnni(void) {
            has(f.leaf7_ebx, 17) && has(f.leaf7_ebx, 8) &&                    /* DQ, BMI2 */
            has(f.leaf7_ecx, 1) && has(f.leaf7_ecx, 6) && has(f.leaf7_ecx, 11); /* VBMI, VBMI2, VNNI */
 #endif
+}
+
+/* Families whose costs differ. AMD: Zen 4 runs 512 bits as two halves, Zen 5 at once. */
+static const char *family(void) {
+    uint32_t a = 0;
+    uint32_t b = 0;
+    uint32_t c = 0;
+    uint32_t d = 0;
+    if (!__get_cpuid(0, &a, &b, &c, &d)) {
+        return "";
+    }
+    const int amd = b == 0x68747541u; /* "Auth" of AuthenticAMD */
+    if (!__get_cpuid(1, &a, &b, &c, &d)) {
+        return "";
+    }
+    const uint32_t number = (a >> 8 & 0xFu) + (a >> 20 & 0xFFu);
+    if (!amd) {
+        return "intel";
+    }
+    return number >= 0x1Au ? "zen5" : "zen4";
+}
+
+const tatvpr_costs *tatvpr_cpu_costs(const tatvpr_costs *rows, int32_t count) {
+    const char *name = family();
+    for (int32_t i = 0; i < count; i++) {
+        if (tatvpr_same_text(rows[i].family, name)) {
+            return &rows[i];
+        }
+    }
+    return rows;
 }

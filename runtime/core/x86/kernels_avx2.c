@@ -1,5 +1,24 @@
-/* The AVX2 variant. */
+/* The AVX2 variant, and where its dense and sparse matmuls meet. */
 #include "avx2.h"
 #include "cpu.h"
 
-TATVPR_VARIANT(avx2, TATVPR_AVX2_TABLE, .name = "avx2", .usable = tatvpr_cpu_avx2)
+/* Measured by tools/break_even.py, nanoseconds a token. A family without a row takes the first. */
+static const tatvpr_costs costs[] = {
+    {
+        .family = "zen4",
+        .blocks = {
+            {128, 11.54f, 2.97f, 20.57f, 4.91f, 20.74f, 4.08f},
+            {64, 16.29f, 1.44f, 27.35f, 2.74f, 13.68f, 1.74f},
+        },
+    },
+};
+
+static const tatvpr_costs *avx2_costs(void) {
+    return tatvpr_cpu_costs(costs, (int32_t)(sizeof(costs) / sizeof(costs[0])));
+}
+
+TATVPR_VARIANT(avx2, TATVPR_AVX2_TABLE,
+    .name = "avx2",
+    .usable = tatvpr_cpu_avx2,
+    .costs = avx2_costs
+)

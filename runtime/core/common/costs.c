@@ -1,0 +1,39 @@
+/* Where the dense and the sparse matmul meet, from the costs of a CPU's family. */
+#include "core.h"
+
+/* Blocks of kind `i` in `*left` outputs: whole ones, and one for what the narrower kinds together
+ * cannot take. */
+static int32_t take_blocks(const tatvpr_costs *costs, int32_t i, int32_t *left) {
+    int32_t narrower = 0;
+    for (int32_t j = i + 1; j < TATVPR_BLOCK_KINDS; j++) {
+        narrower += costs->blocks[j].outputs;
+    }
+    const int32_t outputs = costs->blocks[i].outputs;
+    const int32_t count = *left / outputs + (*left % outputs > narrower);
+    *left = tatvpr_max_i32(*left - count * outputs, 0);
+    return count;
+}
+
+/* dense = sparse: fixed parts and a slope in k. */
+static float meeting_point(const tatvpr_costs *costs, const tatvpr_ternary *op, int32_t group) {
+    const float fours = (float)((op->k_in + 3) / 4);
+    float dense = 0.0f;
+    float fixed = costs->list_channel * (float)op->k_in;
+    float slope = 0.0f;
+    int32_t left = op->n_out;
+    for (int32_t i = 0; i < TATVPR_BLOCK_KINDS && costs->blocks[i].outputs > 0; i++) {
+        const tatvpr_block_cost *block = &costs->blocks[i];
+        const float count = (float)take_blocks(costs, i, &left);
+        const int aligned = group % 4 == 0 && block->fours_four > 0.0f;
+        dense += count * (block->dense_fixed + block->dense_four * fours);
+        fixed += count * (aligned ? block->fours_fixed : block->sparse_fixed);
+        slope += count * (aligned ? block->fours_four : block->sparse_four) * fours;
+    }
+    return dense > fixed ? (dense - fixed) / slope : 0.0f;
+}
+
+float tatvpr_sparse_below(const tatvpr_model *model, const tatvpr_ternary *op, int32_t group) {
+    const float below = model->costs != NULL ? meeting_point(model->costs, op, group)
+                                             : model->kernels->sparse_below(op, group);
+    return below < TATVPR_SPARSE_MOST ? below : TATVPR_SPARSE_MOST;
+}
