@@ -25,7 +25,7 @@ import re
 import shutil
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,45 +160,53 @@ def write_places(
     photos: Sequence[Path], output: Path, views: int, cameras: Cameras, seed: int
 ) -> tuple[int, int]:
     """Write the folder whole or not at all. Returns places written and photographs left out."""
+    small = 0
+
+    def places() -> Iterator[list[Image.Image]]:
+        nonlocal small
+        with click.progressbar(photos, label="photographs", file=sys.stderr) as bar:
+            for path in bar:
+                photo = open_rgb(path)
+                if min(photo.size) < LEAST_SIDE_PX:
+                    small += 1
+                    continue
+                photo = shrink(photo, cameras)
+                rng = np.random.default_rng([seed, zlib.crc32(path.name.encode())])
+                matrices = [draw_view(photo.size, cameras, rng) for _ in range(views)]
+                yield [render_view(photo, matrix, cameras.size) for matrix in matrices]
+        if small == len(photos):
+            raise DataError(f"all photographs are smaller than {LEAST_SIDE_PX} pixels")
+
+    return write_frames(output, places()), small
+
+
+def write_frames(output: Path, places: Iterable[Sequence[Image.Image]]) -> int:
+    """Views of places as JPEG files with their `poses.csv`, whole or not at all. Returns how many
+    places there were.
+
+    Raises:
+        UsageError: the folder exists.
+    """
     if output.exists():
         raise UsageError(f"--output {output} exists: remove it or name another folder")
     partial = output.with_name(output.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    count = 0
     try:
-        rows, small = _write(photos, partial, views, cameras, seed)
+        with (partial / "poses.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("name", "place"))
+            for views in places:
+                for number, view in enumerate(views):
+                    name = f"{count:05d}-{number}.jpg"
+                    view.save(partial / name, quality=90)
+                    writer.writerow((name, f"{count:05d}"))
+                count += 1
         partial.rename(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return rows // views, small
-
-
-def _write(
-    photos: Sequence[Path], folder: Path, views: int, cameras: Cameras, seed: int
-) -> tuple[int, int]:
-    rows: list[tuple[str, str]] = []
-    small = 0
-    with click.progressbar(photos, label="photographs", file=sys.stderr) as bar:
-        for path in bar:
-            photo = open_rgb(path)
-            if min(photo.size) < LEAST_SIDE_PX:
-                small += 1
-                continue
-            photo = shrink(photo, cameras)
-            place = f"{len(rows) // views:05d}"
-            rng = np.random.default_rng([seed, zlib.crc32(path.name.encode())])
-            for number in range(views):
-                matrix = draw_view(photo.size, cameras, rng)
-                name = f"{place}-{number}.jpg"
-                render_view(photo, matrix, cameras.size).save(folder / name, quality=90)
-                rows.append((name, place))
-    if not rows:
-        raise DataError(f"all photographs are smaller than {LEAST_SIDE_PX} pixels")
-    with (folder / "poses.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("name", "place"))
-        writer.writerows(rows)
-    return len(rows), small
+    return count
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -27,6 +27,7 @@ def tower(
     *,
     window: int = 4,
     gap: int = 3,
+    near: int = 0,
 ) -> ClipPlaces:
     """Clips of the IE tower set: ``frames.csv`` with path, split, floor, clip and frame.
 
@@ -34,7 +35,7 @@ def tower(
         root: the folder of ``frames.csv``.
         split: "train" or "val".
         floors: only these; None for all.
-        window, gap: frames of a place, and frames between two places.
+        window, gap, near: see :class:`ClipPlaces`.
 
     Raises:
         DataError: the list or a file of it is missing, or nothing is left.
@@ -61,6 +62,7 @@ def tower(
         territories=tuple(floor for floor, _ in clips),
         window=window,
         gap=gap,
+        near=near,
     )
 
 
@@ -237,7 +239,8 @@ def open_source(source: DataConfig) -> Places:
         if unknown:
             raise DataError(f"{root / 'frames.csv'}: no floor {unknown[0]!r} to leave out")
         chosen = floors - set(source.leave_out)
-        return tower(root, source.split, chosen, window=source.window, gap=source.gap)
+        windows = {"window": source.window, "gap": source.gap, "near": source.near}
+        return tower(root, source.split, chosen, **windows)
     if source.format == "labelled":
         return labelled(root)
     if source.format == "gsv":

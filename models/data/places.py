@@ -47,6 +47,11 @@ class Places:
         of = place[frames]
         return np.asarray(of[:, None] != of)
 
+    def same(self, frames: Indices) -> Bools:
+        """Which of ``frames`` surely show one place, ``[n, n]``. Pairs that are neither this nor
+        :meth:`apart` are nobody's examples."""
+        return ~self.apart(frames)
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -61,11 +66,14 @@ class ClipPlaces(Places):
             frames are not surely different places.
         window: frames in a place.
         gap: frames skipped between two places.
+        near: frames of a clip that lie no further apart than this show one place; 0: all frames
+            of a window do.
     """
 
     territories: tuple[str, ...] = ()
     window: int = 4
     gap: int = 3
+    near: int = 0
 
     def candidates(self, rng: np.random.Generator) -> Indices:
         """Every frame of a clip."""
@@ -73,14 +81,24 @@ class ClipPlaces(Places):
 
     def apart(self, frames: Indices) -> Bools:
         """Frames of other territories, and those further off in the same clip."""
+        of, distance = self._where(frames)
+        names = np.array(self.territories or [str(i) for i in range(len(self.places))])[of]
+        far = distance >= self.window + self.gap
+        return np.asarray((names[:, None] != names) | ((of[:, None] == of) & far))
+
+    def same(self, frames: Indices) -> Bools:
+        """Frames of one clip within ``near`` of each other."""
+        of, distance = self._where(frames)
+        return np.asarray((of[:, None] == of) & (distance <= (self.near or self.window - 1)))
+
+    def _where(self, frames: Indices) -> tuple[Indices, Indices]:
+        """The clip of each frame ``[n]``, and how many frames lie between any two ``[n, n]``."""
         clip = np.full(len(self.paths), -1, np.int64)
         position = np.zeros(len(self.paths), np.int64)
         for number, members in enumerate(self.places):
             clip[members], position[members] = number, np.arange(len(members))
-        of, at = clip[frames], position[frames]
-        names = np.array(self.territories or [str(i) for i in range(len(self.places))])[of]
-        far = np.abs(at[:, None] - at) >= self.window + self.gap
-        return np.asarray((names[:, None] != names) | ((of[:, None] == of) & far))
+        at = position[frames]
+        return clip[frames], np.abs(at[:, None] - at)
 
     def draw(self, rng: np.random.Generator) -> Sequence[Indices]:
         """Windows with another offset in every epoch; ``places`` holds the whole clips."""

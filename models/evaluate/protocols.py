@@ -105,20 +105,31 @@ def changed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     x, y = rng.uniform(0, 1 - side), rng.uniform(0, 1 - side)
     brightness, contrast, gamma = rng.uniform(0.85, 1.15, 3)
     sigma = rng.uniform(0, 1) * image.height / 256
-    # A rotated frame is enlarged until it has no corners outside the picture.
-    turned = image.rotate(angle, Image.Resampling.BILINEAR)
-    radians = np.deg2rad(abs(angle))
-    ratio = max(image.width / image.height, image.height / image.width)
-    inner = 1 / (np.cos(radians) + ratio * np.sin(radians))
-    left = ((1 - inner) / 2 + x * inner) * image.width
-    top = ((1 - inner) / 2 + y * inner) * image.height
-    box = (left, top, left + side * inner * image.width, top + side * inner * image.height)
-    cut = turned.resize(image.size, Image.Resampling.BILINEAR, box=box)
+    cut = turned(image, angle, (x, y, side))
     levels = np.asarray(cut, np.float32) / 255 * brightness
     mean = levels.mean()
     levels = np.clip((levels - mean) * contrast + mean, 0, 1) ** gamma
     result = Image.fromarray(np.rint(levels * 255).astype(np.uint8))
     return result.filter(ImageFilter.GaussianBlur(sigma))
+
+
+def turned(
+    image: Image.Image, angle_deg: float, crop: tuple[float, float, float] = (0.0, 0.0, 1.0)
+) -> Image.Image:
+    """``image`` turned, enlarged until it has no corners outside the picture, and cropped.
+
+    Args:
+        crop: left, top and side of what is kept, as fractions of what the turn leaves.
+    """
+    x, y, side = crop
+    drawn = image.rotate(angle_deg, Image.Resampling.BILINEAR)
+    radians = np.deg2rad(abs(angle_deg))
+    ratio = max(image.width / image.height, image.height / image.width)
+    inner = 1 / (np.cos(radians) + ratio * np.sin(radians))
+    left = ((1 - inner) / 2 + x * inner) * image.width
+    top = ((1 - inner) / 2 + y * inner) * image.height
+    box = (left, top, left + side * inner * image.width, top + side * inner * image.height)
+    return drawn.resize(image.size, Image.Resampling.BILINEAR, box=box)
 
 
 @dataclass(frozen=True)

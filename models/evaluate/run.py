@@ -22,6 +22,7 @@ from tatvpr_edge.models.evaluate.recall import (
     rows_of,
     scores_of,
 )
+from tatvpr_edge.models.evaluate.stress import stressed
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.scores import nearest_band
 
@@ -74,6 +75,7 @@ class Result:
             that a place map would choose; float descriptors.
         queries: how many were asked.
         counted: how many of them have a right answer in the map; recall is a share of these.
+        stress: map and query at the same k, float descriptors, for each row of ``stress.py``.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Result:
     two_bands: dict[float, Judged]
     queries: int
     counted: int
+    stress: dict[str, dict[float, Judged]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: ``["recall@1"]["1.0"]``, the same under ``["int8"]`` and ``["binary"]``."""
@@ -107,6 +110,11 @@ class Result:
             }
         for name, judged in (("one_map", self.one_map), ("two_bands", self.two_bands)):
             values[name] = {"recall@1": {_key(k): round(j.recall(1), 3) for k, j in judged.items()}}
+        if self.stress:
+            values["stress"] = {
+                row: {_key(k): round(j.recall(1), 3) for k, j in judged.items()}
+                for row, judged in self.stress.items()
+            }
         hits, blocks = floats[top].hits()
         values["against_dense"] = {
             _key(k): _rounded(asdict(paired_bootstrap(j.hits()[0], hits, blocks=blocks)))
@@ -137,12 +145,14 @@ def evaluate(
     trials: Iterator[Trial],
     report: Callable[[str], None] | None = None,
     timed: bool = True,
+    stress: bool = False,
 ) -> dict[str, Result]:
     """Judge all describers on the same trials.
 
     Args:
         report: told what is being done.
         timed: measure milliseconds of single frames too (they do not repeat exactly).
+        stress: judge the rows of ``stress.py`` too, on the first trial.
     """
     results: dict[str, Result] = {}
     galleries: dict[str, _Gallery] = {}
@@ -169,7 +179,29 @@ def evaluate(
             if timed and not result.milliseconds:
                 frames = frames_for(describer, trial.queries[:_TIMED_FRAMES])
                 result.milliseconds = {k: _milliseconds(describer, frames, k) for k in describer.ks}
+        if stress and number == 1:
+            _stress(describers, trial, results, galleries, report)
     return results
+
+
+def _stress(
+    describers: Sequence[Describer],
+    trial: Trial,
+    results: dict[str, Result],
+    galleries: dict[str, _Gallery],
+    report: Callable[[str], None] | None,
+) -> None:
+    """The stress rows of one trial, whose maps have been described already."""
+    for row, changed in stressed(trial):
+        if report is not None:
+            report(f"stress: {row}")
+        for describer in describers:
+            gallery = galleries[describer.name]
+            if not _same(gallery.images, changed.gallery):
+                gallery = _Gallery(describer, changed.gallery)
+            judged = _empty(describer)
+            _judge(judged, changed, gallery, _describe(describer, changed.queries))
+            results[describer.name].stress[row] = judged.matched["float"]
 
 
 class _Gallery:

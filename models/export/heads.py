@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from tatvpr_edge.models.heads.mixvpr import MixVPRHead
 from tatvpr_edge.models.heads.pooling import GEM_FLOOR, CLSHead, GeMHead
 from tatvpr_edge.models.heads.salad import SALADHead
 from tatvpr_edge.models.nn.config import ViTConfig
+from tatvpr_edge.models.nn.layers import TernaryLayer
 from tatvpr_edge.spec.errors import ModelError
 
 OUTPUT = "descriptor"
@@ -35,7 +36,7 @@ def write_head(graph: Graph, head: nn.Module, tokens: str, backbone: ViTConfig) 
 
 def _cls(graph: Graph, head: CLSHead, tokens: str, backbone: ViTConfig) -> str:
     x = graph.slice(tokens, "head.cls", 0, 1)
-    return _finish(graph, head, x)
+    return _finish(graph, x, [] if head.proj is None else [head.proj])
 
 
 def _gem(graph: Graph, head: GeMHead, tokens: str, backbone: ViTConfig) -> str:
@@ -47,14 +48,18 @@ def _gem(graph: Graph, head: GeMHead, tokens: str, backbone: ViTConfig) -> str:
     x = graph.add("Pow", [x, power], "head.gem.cube")
     x = graph.add("ReduceMean", [x, graph.axes(0)], "head.gem.mean", keepdims=1)
     x = graph.add("Pow", [x, root], "head.gem")
-    return _finish(graph, head, x)
+    return _finish(graph, x, [] if head.proj is None else [head.proj, *head.finer])
 
 
-def _finish(graph: Graph, head: CLSHead | GeMHead, x: str) -> str:
-    """``x [1, D]``, projected if the head projects, as one flat unit vector."""
-    if head.proj is not None:
-        x = write_ternary(graph, x, "head.proj", head.proj)
-    return graph.l2_normalize(graph.reshape(x, "head.flat", [-1]), OUTPUT)
+def _finish(graph: Graph, x: str, layers: Iterable[nn.Module]) -> str:
+    """``x [1, D]``, projected by the sum of ``layers`` if there are any, as one unit vector."""
+    projected = x
+    for number, layer in enumerate(layers):
+        assert isinstance(layer, TernaryLayer)
+        name = "head.proj" if number == 0 else f"head.finer.{number - 1}"
+        part = write_ternary(graph, x, name, layer)
+        projected = part if number == 0 else graph.add("Add", [part, projected], f"{name}.sum")
+    return graph.l2_normalize(graph.reshape(projected, "head.flat", [-1]), OUTPUT)
 
 
 WRITERS: dict[type[nn.Module], Callable[[Graph, Any, str, ViTConfig], str]] = {

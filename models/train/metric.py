@@ -22,6 +22,7 @@ from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.draws import draw_k, draw_tokens, draw_visible
 from tatvpr_edge.models.train.loop import Randomness
 from tatvpr_edge.models.train.rivals import Rivals, draw_cliques
+from tatvpr_edge.models.train.taught import ranking_apart
 from tatvpr_edge.spec.errors import DataError
 
 
@@ -33,12 +34,55 @@ class Source:
         pixels: ``uint8 [N, side, side, 3]``, the frames of ``places``.
         share: of the places in a batch, relative to the other sources.
         rivals: places that look alike, drawn beside each.
+        taught: a teacher's descriptors of the frames as they are, ``[N, E]``; None for none.
     """
 
     places: Places
     pixels: NDArray[np.uint8]
     share: float = 1.0
     rivals: int = 0
+    taught: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Relations:
+    """What the images of a batch are to each other.
+
+    Attributes:
+        labels: the place of each, ``[N]``.
+        same, apart: bool ``[N, N]``: surely one place, surely two; pairs that are neither teach
+            nothing.
+    """
+
+    labels: Tensor
+    same: Tensor
+    apart: Tensor
+
+    @classmethod
+    def of(cls, labels: Tensor) -> Relations:
+        """Equal labels are one place, all others are two."""
+        same = labels[:, None] == labels
+        return cls(labels, same, ~same)
+
+    def with_mirrored(self, mirrored: Tensor) -> Relations:
+        """A mirrored image (``bool [N]``) shows another place than those that are not."""
+        alike = mirrored[:, None] == mirrored
+        labels = 2 * self.labels + mirrored
+        return Relations(labels, self.same & alike, self.apart | ~alike)
+
+    def to(self, device: str) -> Relations:
+        """The same there."""
+        return Relations(self.labels.to(device), self.same.to(device), self.apart.to(device))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames ``uint8 [N, S, S, 3]``, what they are to each other, and what a teacher said of each
+    ``[N, E]``: zeros where it was not asked, None where it was asked of no frame."""
+
+    frames: Tensor
+    relations: Relations
+    taught: Tensor | None
 
 
 class MetricStage:
@@ -91,10 +135,13 @@ class MetricStage:
             kept["proj"] = self.beside.proj
         return nn.ModuleDict(kept)
 
-    def _batch(self, random: Randomness) -> tuple[Tensor, Tensor]:
-        """Frames ``uint8 [N, S, S, 3]`` and place labels ``[N]``."""
+    def _batch(self, random: Randomness) -> Batch:
+        """``places`` x ``images`` frames, those of one place in a row."""
         frames: list[NDArray[np.uint8]] = []
         labels: list[int] = []
+        sizes = [source.taught.shape[1] for source in self.sources if source.taught is not None]
+        taught: list[NDArray[np.float32]] = []
+        same, apart = [], []
         rng, images = random.numpy, self.config.images
         for number, source in enumerate(self.sources):
             places, pixels = source.places, source.pixels
@@ -102,12 +149,26 @@ class MetricStage:
             if len(drawn) < count:
                 raise DataError(f"{places.name}: {len(drawn)} places, a batch needs {count}")
             table = self._rivals.of(number)
+            members: list[NDArray[np.int64]] = []
             for index in draw_cliques(drawn, table, count, source.rivals, rng):
-                members = drawn[index]
-                chosen = rng.choice(members, images, replace=len(members) < images)
-                frames += [pixels[i] for i in chosen]
+                place = drawn[index]
+                members.append(rng.choice(place, images, replace=len(place) < images))
                 labels += [len(labels) // images] * images
-        return torch.from_numpy(np.stack(frames)), torch.tensor(labels)
+            chosen = np.concatenate(members)
+            frames += [pixels[i] for i in chosen]
+            same.append(torch.from_numpy(places.same(chosen)))
+            apart.append(torch.from_numpy(~places.apart(chosen)))
+            if sizes:
+                unasked = np.zeros((len(chosen), sizes[0]), np.float32)
+                taught.append(unasked if source.taught is None else source.taught[chosen])
+        relations = Relations(
+            torch.tensor(labels), torch.block_diag(*same), ~torch.block_diag(*apart)
+        )
+        return Batch(
+            torch.from_numpy(np.stack(frames)),
+            relations,
+            torch.from_numpy(np.concatenate(taught)) if taught else None,
+        )
 
     @torch.no_grad()
     def _plainly(self, pixels: NDArray[np.uint8]) -> Tensor:
@@ -128,6 +189,21 @@ class MetricStage:
         described: Tensor = self.model.head(self.model.tokens(frames, gate, visible), gate)
         return described
 
+    def _describe_mixed(
+        self, frames: Tensor, ks: Tensor, tokens: float, fewer: Tensor, visible: Tensor | None
+    ) -> Tensor:
+        """As :meth:`_describe`, but only the images ``fewer`` keep fewer tokens."""
+        if tokens >= 1 or bool(fewer.all()):
+            return self._describe(frames, ks, tokens, visible)
+        described: list[Tensor] = []
+        order = torch.cat([fewer.nonzero()[:, 0], (~fewer).nonzero()[:, 0]])
+        few = int(fewer.sum())
+        for rows, kept in ((order[:few], tokens), (order[few:], 1.0)):
+            if len(rows):
+                shown = None if visible is None else visible[rows]
+                described.append(self._describe(frames[rows], ks[rows], kept, shown))
+        return torch.cat(described)[order.argsort()]
+
     def loss(self, step: int, random: Randomness) -> dict[str, Tensor]:
         """One batch."""
         config, count = self.config, self.images
@@ -137,12 +213,14 @@ class MetricStage:
                     self._rivals.mine(
                         number, source.places, source.pixels, self._plainly, random.numpy
                     )
-        pixels, labels = self._batch(random)
+        batch = self._batch(random)
         shapes = augment.draw_geometric(count, self.change, random.torch)
         colours = augment.draw_photometric(count, self.change, random.torch)
-        mirrored = torch.rand(config.places, generator=random.torch) < config.flip_share
+        flipped = torch.rand(config.places, generator=random.torch) < config.flip_share
+        mirrored = torch.rand(count, generator=random.torch) < config.mirror_share
         ks = draw_k(count, self.k, step / self.steps, random.torch)
         tokens = draw_tokens(self.k, random.torch)
+        fewer = torch.rand(count, generator=random.torch) < config.tokens_share
         anchors = torch.randperm(count, generator=random.torch)
         backbone = self.model.config.backbone
         patches = draw_visible(
@@ -151,20 +229,28 @@ class MetricStage:
         part = self.crew.part(count)
 
         side = backbone.image_px
-        x = augment.geometric(augment.to_float(pixels[part]), shapes[part], side)
-        x = augment.photometric(x, colours[part])
-        flip = mirrored.repeat_interleave(config.images)[part, None, None, None]
-        frames = augment.to_frames(torch.where(flip, x.flip(3), x)).to(self.device)
+        x = augment.geometric(augment.to_float(batch.frames[part]), shapes[part], side)
+        flip = (flipped.repeat_interleave(config.images) ^ mirrored)[part, None, None, None]
+        x = augment.photometric(torch.where(flip, x.flip(3), x), colours[part])
+        frames = augment.to_frames(x).to(self.device)
 
         self.model.train()
         visible = None if patches is None else patches[part].to(self.device)
-        mine = self._describe(frames, ks[part], tokens, visible)
+        mine = self._describe_mixed(frames, ks[part], tokens, fewer[part], visible)
         descriptors = self.crew.gather(mine)
-        labels = labels.to(self.device)
-        parts = {"similarity": self._similarity(descriptors, labels)}
+        relations = batch.relations.with_mirrored(mirrored).to(self.device)
+        parts = {"similarity": self._similarity(descriptors, relations)}
         if config.binary_weight > 0:
-            signs = self._similarity(binarized(descriptors), labels)
+            signs = self._similarity(binarized(descriptors), relations)
             parts["binary"] = config.binary_weight * signs
+        if batch.taught is not None and config.teacher_weight > 0:
+            # Teachers take a mirrored frame for the frame itself: they are not asked.
+            plain = ~(flipped.repeat_interleave(config.images) ^ mirrored)
+            asked = (plain & batch.taught.any(1)).to(self.device)
+            missed = ranking_apart(
+                descriptors, batch.taught.to(self.device), asked, config.teacher_temperature
+            )
+            parts["teacher"] = config.teacher_weight * missed
         if config.consistency_weight > 0:
             # Of the images at low k, some are computed again at k = 1, which they shall resemble.
             low = anchors[ks[anchors] < 1][: int(config.consistency_share * count)]
@@ -184,21 +270,29 @@ class MetricStage:
         return parts
 
 
-def similarity_loss(config: MetricConfig) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss ``config.loss`` of descriptors ``[N, D]`` and place labels ``[N]``.
+def similarity_loss(config: MetricConfig) -> Callable[[Tensor, Relations], Tensor]:
+    """The loss ``config.loss`` of descriptors ``[N, D]`` and what they are to each other.
 
-    "multi-similarity": Wang et al., 2019. "supcon": Khosla et al., Supervised Contrastive
-    Learning, 2020, the loss with the sum over positives outside of the logarithm.
+    "multi-similarity": Wang et al., 2019; it goes by labels. "supcon": Khosla et al., Supervised
+    Contrastive Learning, 2020, the loss with the sum over positives outside of the logarithm.
     """
     from pytorch_metric_learning import losses, miners
 
     if config.loss == "supcon":
-        contrastive: Callable[[Tensor, Tensor], Tensor] = losses.SupConLoss(config.temperature)
-        return contrastive
+        contrastive: Any = losses.SupConLoss(config.temperature)
+
+        def ordered(descriptors: Tensor, relations: Relations) -> Tensor:
+            others = ~torch.eye(len(descriptors), dtype=torch.bool, device=descriptors.device)
+            pairs = (*torch.where(relations.same & others), *torch.where(relations.apart))
+            loss: Tensor = contrastive(descriptors.float(), relations.labels, pairs)
+            return loss
+
+        return ordered
     criterion: Any = losses.MultiSimilarityLoss(config.alpha, config.beta, config.base)
     miner: Any = miners.MultiSimilarityMiner(config.miner_epsilon)
 
-    def mined(descriptors: Tensor, labels: Tensor) -> Tensor:
+    def mined(descriptors: Tensor, relations: Relations) -> Tensor:
+        labels = relations.labels
         loss: Tensor = criterion(descriptors, labels, miner(descriptors, labels))
         return loss
 

@@ -21,13 +21,16 @@ from tatvpr_edge.models.data.frames import load_frames
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.teachers import create_teacher
+from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import TrainConfig
 from tatvpr_edge.models.train.distil import DistilStage
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.loop import Progress, Randomness, Stage, run_stage
 from tatvpr_edge.models.train.metric import MetricStage, Source
+from tatvpr_edge.models.train.refit import refit_head, with_head
+from tatvpr_edge.models.train.taught import answers, teachers_of
 from tatvpr_edge.models.train.views import read_views, write_views
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.errors import ModelError, UsageError
 
 #: Stored frames are this much larger than the model's, so that crops keep their sharpness.
 _MARGIN = 1.125
@@ -38,15 +41,27 @@ Report = Callable[[Progress], None]
 
 def wanted_model(config: TrainConfig) -> ModelConfig:
     """The architecture that a training file asks for."""
-    return registry.config(config.model.name, **config.model.backbone)
+    made = registry.config(config.model.name, **config.model.backbone)
+    head = dataclasses.replace(made.head, options={**made.head.options, **config.model.head})
+    return dataclasses.replace(made, head=head)
 
 
 def starting_model(config: TrainConfig) -> PlaceModel:
-    """Random weights from the seed, or those of ``model.init``."""
+    """Random weights from the seed, or those of ``model.init``, with a random head where theirs is
+    another and will be refit."""
     wanted = wanted_model(config)
-    if config.model.init:
+    if not config.model.init:
+        return registry.create(wanted, seed=config.run.seed)
+    if not config.refit.teacher:
         return load_weights(config.model.init, expected=wanted)
-    return registry.create(wanted, seed=config.run.seed)
+    stored = load_weights(config.model.init)
+    with_wanted_head = dataclasses.replace(stored.config, head=wanted.head)
+    differing = wanted.same_weights(with_wanted_head)
+    if differing:
+        raise ModelError(
+            f"{config.model.init}: another backbone than {wanted.name} ({', '.join(differing)})"
+        )
+    return with_head(stored, wanted)
 
 
 def train(
@@ -87,7 +102,13 @@ def _train(
 ) -> Path | None:
     folder = Path(config.run.output)
     folder.mkdir(parents=True, exist_ok=True)
-    model = starting_model(config).to(config.run.device)
+    model = starting_model(config)
+    started = any((folder / f"{name}.state").is_file() for name in ("distil", "metric"))
+    if config.refit.teacher and not started:
+        _refit(config, model, report)
+        if crew.first:
+            save_weights(model, folder / "refit.safetensors")
+    model = model.to(config.run.device)
     for build in (_distil_stage, _metric_stage):
         stage = build(config, model, crew, report)
         if stage is None:
@@ -177,15 +198,7 @@ def _metric_stage(
 ) -> Stage | None:
     if not config.metric.steps:
         return None
-    side = round(model.config.backbone.image_px * _MARGIN)
-    cache = Path(config.run.cache) if config.run.cache else None
-    sources: list[Source] = []
-    for table in config.data:
-        if not table.share:
-            continue
-        places = open_source(table)
-        pixels = load_frames(places.paths, side, cache)
-        sources.append(Source(places, pixels, table.share, table.rivals))
+    sources = _sources(config, model.config, config.metric.teacher, report)
     beside = None
     if config.metric.distil_weight:
         # By the clock of stage 2, and quantised all the time.
@@ -196,6 +209,38 @@ def _metric_stage(
     return MetricStage(
         model, sources, config.metric, config.k, config.augment, crew, config.run.device, beside
     )
+
+
+def _sources(
+    config: TrainConfig, model: ModelConfig, teacher: str, report: Report | None
+) -> list[Source]:
+    """The labelled data of a training file, with what ``teacher`` says of it if there is one."""
+    side = round(model.backbone.image_px * _MARGIN)
+    cache = Path(config.run.cache) if config.run.cache else None
+    teachers = teachers_of(teacher) if teacher else []
+    sources = []
+    for table in config.data:
+        if table.share:
+            places = open_source(table)
+            pixels = load_frames(places.paths, side, cache)
+            said = None
+            if teachers and table.taught:
+                said = answers(teachers, places.paths, cache, _of_views(report))
+            sources.append(Source(places, pixels, table.share, table.rivals, said))
+    return sources
+
+
+def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> None:
+    """The head in closed form, from the frames as they are, in gray, and changed."""
+    sources = _sources(config, model.config, config.refit.teacher, report)
+    plain = AugmentConfig.none()
+    gray = dataclasses.replace(plain, gray_share=1.0)
+    views = [plain, *[gray] * config.refit.gray, *[config.augment] * config.refit.changed]
+    asked = [(s.pixels, s.taught) for s in sources if s.taught is not None]
+    if not asked:
+        raise UsageError("refit needs at least one [[data]] table with taught = true")
+    frames, taught = zip(*asked, strict=True)
+    refit_head(model, frames, taught, views, config.refit.ridge, config.run.seed)
 
 
 def with_changes(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:

@@ -52,6 +52,10 @@ BASELINES = ("gray32", "hog", "efficientnet-lite0-gem")
 @click.option("--within", type=Metres(), help="utm: an answer is right within this, as in 25m.")
 @pose_frame_option
 @click.option("--floors", default="", help="tower: these training floors instead of validation.")
+@click.option(
+    "--stress", is_flag=True,
+    help="Also queries that are gray, dark, occluded, turned ... (docs/evaluation.md).",
+)  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), help="Write recall against compute (PNG).")
 @click.option("--no-time", is_flag=True, help="Leave out milliseconds, so that output repeats.")
 @json_option
@@ -65,6 +69,7 @@ def command(
     within: float | None,
     pose_frame: str | None,
     floors: str,
+    stress: bool,
     plot: Path | None,
     no_time: bool,
     as_json: bool,
@@ -86,6 +91,7 @@ def command(
             trials_of(name, data, chosen, within, pose_frame),
             report=None if as_json else note,
             timed=not no_time,
+            stress=stress,
         )
         values = {model: result.to_json() for model, result in results.items()}
         document["protocols"][name] = values
@@ -176,4 +182,20 @@ def _print(protocol: str, values: dict[str, dict[str, Any]]) -> None:
         "model", "k", "R@1", "R@5", "R@10", "R@1 wide", "int8", "binary", "map k=1",
         "two bands", "against k=1 [95 %]", "MB", "R@1/MB", "MACs", "ms",
     ]  # fmt: skip
+    print_table(columns, rows, right=tuple(columns[1:]))
+    _print_stress(protocol, values)
+
+
+def _print_stress(protocol: str, values: dict[str, dict[str, Any]]) -> None:
+    """Recall@1 of each stress row, where they were asked for."""
+    names = next((list(v["stress"]) for v in values.values() if "stress" in v), [])
+    if not names:
+        return
+    rows = [
+        [model, k, f"{v['recall@1'][k]:.1f}", *(f"{v['stress'][name][k]:.1f}" for name in names)]
+        for model, v in values.items()
+        for k in v["recall@1"]
+    ]
+    click.echo(f"{protocol}, first trial under stress: recall@1 (mirrored: less is more)")
+    columns = ["model", "k", "all trials", *names]
     print_table(columns, rows, right=tuple(columns[1:]))

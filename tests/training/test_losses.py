@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from tatvpr_edge.models.evaluate.recall import similarity
 from tatvpr_edge.models.train.config import MetricConfig
 from tatvpr_edge.models.train.distil import ranking_loss
-from tatvpr_edge.models.train.metric import binarized, similarity_loss
+from tatvpr_edge.models.train.metric import Relations, binarized, similarity_loss
 
 
 def test_ranking_is_what_a_kullback_leibler_divergence_of_softmaxes_says() -> None:
@@ -39,7 +41,7 @@ def test_supcon_is_the_mean_logarithm_of_a_softmax_over_other_images() -> None:
         log_share = x @ x[i] / 0.07 - np.log(np.exp(x[others] @ x[i] / 0.07).sum())
         each.append(-log_share[others & (place == place[i])].mean())
     config = MetricConfig(loss="supcon", temperature=0.07)
-    got = similarity_loss(config)(torch.from_numpy(x), torch.from_numpy(place))
+    got = similarity_loss(config)(torch.from_numpy(x), Relations.of(torch.from_numpy(place)))
     assert float(got) == pytest.approx(np.mean(each), rel=1e-6)
 
 
@@ -49,9 +51,33 @@ def test_supcon_orders_near_places_where_multi_similarity_pushes_them_apart() ->
     angle = np.repeat(np.arccos(0.95) * np.arange(3), 2)
     x = torch.tensor(np.stack([np.cos(angle), np.sin(angle)], 1))
     place = torch.tensor([0, 0, 1, 1, 2, 2])
-    ordered = similarity_loss(MetricConfig(loss="supcon", temperature=0.01))(x, place)
-    apart = similarity_loss(MetricConfig())(x, place)
+    ordered = similarity_loss(MetricConfig(loss="supcon", temperature=0.01))(x, Relations.of(place))
+    apart = similarity_loss(MetricConfig())(x, Relations.of(place))
     assert float(ordered) < 0.02 < 0.5 < float(apart)
+
+
+def test_what_is_neither_one_place_nor_surely_two_teaches_nothing() -> None:
+    """The third image may show the first's place (a clip's frame a little further on)."""
+    x = torch.nn.functional.normalize(torch.tensor([[1.0, 0.1], [1.0, 0.0], [1.0, -0.1]]), dim=1)
+    same = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.bool)
+    far = torch.zeros(3, 3, dtype=torch.bool)
+    open_ = Relations(torch.tensor([0, 0, 1]), same, far)
+    loss = similarity_loss(MetricConfig(loss="supcon"))
+    assert float(loss(x, open_)) == pytest.approx(0.0, abs=1e-5)
+    assert float(loss(x, dataclasses.replace(open_, apart=~same))) > 0.3
+
+
+def test_mirrored_images_are_another_place() -> None:
+    relations = Relations.of(torch.tensor([0, 0, 0, 1]))
+    made = relations.with_mirrored(torch.tensor([False, True, True, False]))
+    assert made.same.tolist() == [
+        [True, False, False, False],
+        [False, True, True, False],
+        [False, True, True, False],
+        [False, False, False, True],
+    ]
+    assert torch.equal(made.apart, ~made.same)
+    assert made.labels[0] != made.labels[1] == made.labels[2]
 
 
 def test_signs_are_compared_as_a_binary_map_does_and_pass_gradients_on() -> None:

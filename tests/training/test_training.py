@@ -124,6 +124,7 @@ def test_both_stages_lower_their_loss(tmp_path: Path, kind: str, lr: float, loss
     optim = OptimConfig(lr=lr, kind=kind)
     config = dataclasses.replace(
         config,
+        augment=AugmentConfig.none(),
         distil=dataclasses.replace(
             config.distil, steps=40, optim=OptimConfig(lr=3 * lr, kind=kind)
         ),

@@ -1,0 +1,145 @@
+"""A head in closed form, and what a teacher says of frames as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_training import tiny_run
+from tiny_sets import TINY_BACKBONE, ColourTeacher, labelled_set
+
+from tatvpr_edge.models import registry
+from tatvpr_edge.models.checkpoint import load_weights, save_weights
+from tatvpr_edge.models.data.formats import labelled
+from tatvpr_edge.models.heads.pooling import GeMHead
+from tatvpr_edge.models.nn.config import HeadConfig
+from tatvpr_edge.models.nn.vit import PlaceModel
+from tatvpr_edge.models.train.config import (
+    DataConfig,
+    DistilConfig,
+    MetricConfig,
+    RefitConfig,
+)
+from tatvpr_edge.models.train.refit import projected_onto, write_projection
+from tatvpr_edge.models.train.run import train
+from tatvpr_edge.models.train.taught import answers, ranking_apart, teachers_of
+from tatvpr_edge.spec.errors import ModelError, UsageError
+
+
+def tiny(**head: int) -> PlaceModel:
+    config = registry.config("micro", **TINY_BACKBONE)
+    return registry.create(dataclasses.replace(config, head=HeadConfig("gem", dict(head))), seed=0)
+
+
+@pytest.mark.parametrize(("digits", "error"), [(2, 0.25), (3, 0.08), (4, 0.03)])
+def test_digits_hold_a_projection(digits: int, error: float) -> None:
+    model = tiny(project=16, digits=digits).eval()
+    head = model.head
+    assert isinstance(head, GeMHead)
+    generator = torch.Generator().manual_seed(1)
+    wanted = torch.randn(16, 24, generator=generator) * torch.logspace(0, -2, 16)[:, None]
+    bias = torch.randn(16, generator=generator)
+    tokens = torch.rand(5, 9, 24, generator=generator) + 0.1
+    with torch.no_grad():
+        write_projection(head, wanted, bias)
+        found = head(tokens, model.gate(5, 1.0))
+        exact = head.pooled(tokens) @ wanted.T + bias
+    exact = exact / exact.norm(dim=1, keepdim=True)
+    assert float((found - exact).norm(dim=1).max()) < error
+
+
+def test_more_digits_than_one_need_a_projection() -> None:
+    with pytest.raises(ModelError, match="digits"):
+        tiny(digits=2)
+
+
+def test_a_ridge_regression_finds_what_the_teacher_sees_and_not_what_views_differ_in() -> None:
+    rng = np.random.default_rng(0)
+    place = torch.from_numpy(rng.normal(size=(300, 3)))
+    light = torch.from_numpy(rng.normal(size=(300, 2)))
+    mixing = torch.from_numpy(rng.normal(size=(5, 5)))
+    x = torch.cat([place, 3 * light], 1) @ mixing
+    y = place @ torch.from_numpy(rng.normal(size=(3, 8)))
+    x, y = x - x.mean(0), y - y.mean(0)
+    projection = projected_onto(x, y, 3, 1e-9)
+    assert projection.shape == (3, 5)
+    described = x @ projection.T
+    torch.testing.assert_close(described @ described.T, y @ y.T, rtol=1e-3, atol=1e-3)
+    spread = described.var(0)
+    assert spread[0] >= spread[1] >= spread[2]  # the first numbers say most
+
+
+def test_joined_teachers_weigh_alike(tmp_path: Path) -> None:
+    places = labelled(labelled_set(tmp_path / "set"))
+    asked: list[tuple[int, int]] = []
+    one = answers([ColourTeacher()], places.paths, tmp_path / "cache")
+    both = answers(
+        [ColourTeacher(), ColourTeacher()], places.paths, tmp_path / "cache",
+        lambda done, total: asked.append((done, total)),
+    )  # fmt: skip
+    np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(both @ both.T, one @ one.T, atol=1e-5)
+    assert not asked  # both answers were kept from before
+
+
+def test_an_unknown_teacher_is_named_also_among_several() -> None:
+    with pytest.raises(UsageError, match="unknown teacher 'nobody'"):
+        teachers_of("joint:nobody+efficientnet-lite0-gem")
+
+
+def test_ranking_apart_asks_and_finds_only_frames_that_count() -> None:
+    rng = np.random.default_rng(2)
+    taught, student = (torch.from_numpy(rng.normal(size=(6, 4))) for _ in range(2))
+    use = torch.tensor([True, True, False, True, True, True])
+    assert float(ranking_apart(taught, taught, use, 0.1)) == pytest.approx(0, abs=1e-6)
+    kept = np.flatnonzero(use.numpy())
+    p, q = (
+        x.numpy()[kept] / np.linalg.norm(x.numpy()[kept], axis=1, keepdims=True)
+        for x in (taught, student)
+    )
+    each = []
+    for i in range(5):
+        others = np.arange(5) != i
+        a, b = (np.exp(x[others] @ x[i] / 0.3) for x in (p, q))
+        a, b = a / a.sum(), b / b.sum()
+        each.append((a * np.log(a / b)).sum())
+    assert float(ranking_apart(student, taught, use, 0.3)) == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_a_run_refits_its_head_learns_mirrored_views_and_continues(tmp_path: Path) -> None:
+    """From weights with another head: fitted once, not again when the run continues."""
+    start = tmp_path / "start.safetensors"
+    save_weights(tiny(project=40), start)
+    teacher = f"joint:model:{start}+model:{start}"
+    whole = tiny_run(tmp_path)
+    config = dataclasses.replace(
+        whole,
+        model=dataclasses.replace(
+            whole.model, init=str(start), head={"project": 16, "digits": 3}
+        ),
+        refit=RefitConfig(teacher=teacher, changed=1),
+        distil=DistilConfig(),
+        metric=MetricConfig(
+            steps=4, places=4, images=3, loss="supcon", mirror_share=0.3, tokens_share=0.5,
+            flip_share=0.0, teacher=teacher, consistency_weight=0.0,
+        ),
+        data=(DataConfig(format="labelled", root=str(tmp_path / "set")),),
+    )  # fmt: skip
+    parts: set[str] = set()
+    weights = train(config, lambda done: parts.update(done.parts))
+    assert weights is not None
+    assert {"similarity", "teacher"} <= parts
+    trained = load_weights(weights)
+    assert trained.descriptor_size == 16
+    run = dataclasses.replace(config.run, output=str(tmp_path / "b"))
+    broken = dataclasses.replace(config, run=run)
+    assert train(broken, stop_after=2) is None
+    refit = (tmp_path / "b" / "refit.safetensors").stat().st_mtime_ns
+    again = train(broken)
+    assert (tmp_path / "b" / "refit.safetensors").stat().st_mtime_ns == refit
+    assert again is not None
+    for name, value in load_weights(again).state_dict().items():
+        assert torch.equal(value, trained.state_dict()[name]), name

@@ -1,0 +1,87 @@
+"""Train a model of the zoo from raw data to its card: one file, one command.
+
+In: the name of a recipe, `models/train/recipes/NAME.toml`: a training file with one table more,
+`[zoo]`, that says how its data are made. Out: `runs/NAME/weights.safetensors`.
+
+    python tools/train_zoo.py micro                 # runs, or continues a run that was stopped
+
+Each part is skipped where its result exists, so that the command may be killed at any time and
+given again. Data are read from where the recipe says; nothing of them is copied into the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tatvpr_edge.models.train.config import config_from, read_toml
+from tatvpr_edge.models.train.loop import Progress
+from tatvpr_edge.models.train.run import train
+from tatvpr_edge.spec.errors import TatvprError, ToolError
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPES = ROOT / "models" / "train" / "recipes"
+#: Seconds between two lines of progress.
+_EVERY_S = 20.0
+
+
+def make_data(zoo: dict[str, Any]) -> None:
+    """Run the tools of `[[zoo.make]]` whose folder is missing."""
+    for made in zoo.get("make", []):
+        folder, command = Path(made["folder"]), made["command"]
+        if folder.is_dir():
+            continue
+        print(f"{folder}: {' '.join(command)}", file=sys.stderr, flush=True)
+        done = subprocess.run(
+            [sys.executable, str(ROOT / command[0]), *command[1:], "--output", str(folder)],
+            check=False,
+        )
+        if done.returncode:
+            raise ToolError(f"{command[0]} made no {folder} (exit {done.returncode})")
+
+
+class Watch:
+    """A line of progress every few seconds."""
+
+    def __init__(self) -> None:
+        self.shown = 0.0
+
+    def __call__(self, done: Progress) -> None:
+        now = time.monotonic()
+        if now - self.shown < _EVERY_S and done.step < done.steps:
+            return
+        self.shown = now
+        parts = ", ".join(f"{name} {value:.3f}" for name, value in done.parts.items())
+        rate = f"{done.images_per_s:.1f} images/s"
+        print(
+            f"{time.strftime('%H:%M:%S')} {done.stage} {done.step}/{done.steps} {parts} {rate}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("name", help="a recipe, such as micro, or a file")
+    parser.add_argument("--stop-after", type=int, help="leave after so many steps of a stage")
+    given = parser.parse_args(arguments)
+    try:
+        path = Path(given.name) if given.name.endswith(".toml") else RECIPES / f"{given.name}.toml"
+        values = read_toml(path)
+        config = config_from(values, path)
+        make_data(values.get("zoo", {}))
+        weights = train(config, Watch(), given.stop_after)
+    except TatvprError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("stopped; the same command continues" if weights is None else str(weights))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
