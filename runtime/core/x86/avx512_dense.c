@@ -1,96 +1,85 @@
 /* AVX-512 VNNI: dense ternary matmul. Per 64 outputs the weights are unpacked once to bytes (codes
- * 0..2, four channels of 16 outputs a register); then six tokens by 64 outputs, 24 accumulators. */
-#include "avx512.h"
+ * 0..2, four channels of 16 outputs a register); then six tokens by 64 outputs, 24 sums.
+ *
+ * - Sums begin at minus the token's sum of activations, so that the codes' + 1 needs nothing
+ *   afterwards.
+ * - A tail of one to five tokens runs in one go, each with a kernel of its own: one token alone has
+ *   four chains of additions and waits for their latency. */
+#include "avx512_epilogue.h"
+#include "avx512_unpack.h"
 
-/* Bytes of four rows, four channels an output: registers of a block of 256, 128 or 64 outputs. */
-static void unpack_256(const uint8_t *rows, int32_t part, int32_t k_rows, uint8_t *panel) {
-    const __m512i mask = _mm512_set1_epi8(3);
-    for (int32_t k = 0; k < k_rows; k += 4, rows += 256, panel += 256) {
-        const __m512i r0 = _mm512_loadu_si512(rows);
-        const __m512i r1 = _mm512_loadu_si512(rows + 64);
-        const __m512i r2 = _mm512_loadu_si512(rows + 128);
-        const __m512i r3 = _mm512_loadu_si512(rows + 192);
-        const __m512i a = part < 2 ? _mm512_unpacklo_epi8(r0, r1) : _mm512_unpackhi_epi8(r0, r1);
-        const __m512i b = part < 2 ? _mm512_unpacklo_epi8(r2, r3) : _mm512_unpackhi_epi8(r2, r3);
-        const __m512i u =
-            part % 2 == 0 ? _mm512_unpacklo_epi16(a, b) : _mm512_unpackhi_epi16(a, b);
-        _mm512_storeu_si512(panel, _mm512_and_si512(u, mask));
-        _mm512_storeu_si512(panel + 64, _mm512_and_si512(_mm512_srli_epi16(u, 2), mask));
-        _mm512_storeu_si512(panel + 128, _mm512_and_si512(_mm512_srli_epi16(u, 4), mask));
-        _mm512_storeu_si512(panel + 192, _mm512_and_si512(_mm512_srli_epi16(u, 6), mask));
-    }
-}
+#define BEGIN(t)                                                              \
+    const __m512i minus##t = _mm512_set1_epi32(-tile->sum[token + (t)]);      \
+    __m512i a##t = minus##t, b##t = minus##t, c##t = minus##t, d##t = minus##t;
 
-/* The smaller blocks, at most one of each in a matrix: plain C. */
-static void unpack_small(const uint8_t *rows, int32_t lanes, int32_t half, int32_t k_rows,
-                         uint8_t *panel) {
-    const int32_t width = 4 * lanes; /* outputs of one field of one part */
-    for (int32_t k = 0; k < k_rows; k++, rows += 16 * lanes) {
-        for (int32_t m = 0; m < 64; m++) {
-            const int32_t n = 64 * half + m;
-            const int32_t g = n / width;
-            const int32_t byte = n % width / 4 * 16 + g / 4 * 4 + n % 4;
-            panel[(ptrdiff_t)(k / 4) * 256 + 4 * m + k % 4] =
-                (uint8_t)(rows[byte] >> (2 * (g % 4)) & 3);
-        }
-    }
-}
-
-#define CLEAR(t)                                                      \
-    __m512i a##t = _mm512_setzero_si512(), b##t = a##t, c##t = a##t, d##t = a##t;
-
-#define STEP(t)                                                          \
-    x = _mm512_set1_epi32(tatvpr_four_bytes(q + (t) * stride + 4 * i));  \
-    TATVPR_DP512(a##t, w0, x);                                           \
-    TATVPR_DP512(b##t, w1, x);                                           \
-    TATVPR_DP512(c##t, w2, x);                                           \
+#define STEP(t)                                                             \
+    x = _mm512_set1_epi32(tatvpr_four_bytes(q + (t) * tile->q_stride + i)); \
+    TATVPR_DP512(a##t, w0, x);                                              \
+    TATVPR_DP512(b##t, w1, x);                                              \
+    TATVPR_DP512(c##t, w2, x);                                              \
     TATVPR_DP512(d##t, w3, x);
 
-#define FINISH(t)                                       \
-    tatvpr_finish_16(o, token + (t), at, a##t);         \
-    tatvpr_finish_16(o, token + (t), at + 16, b##t);    \
-    tatvpr_finish_16(o, token + (t), at + 32, c##t);    \
-    tatvpr_finish_16(o, token + (t), at + 48, d##t);
-
-#define KERNEL(name, EACH)                                                                    \
-    static void name(const tatvpr_outputs *o, int32_t token, int32_t at, const uint8_t *panel, \
-                     int32_t quads) {                                                         \
-        const ptrdiff_t stride = o->job->tile->q_stride;                                      \
-        const int8_t *q = o->job->tile->q + (ptrdiff_t)token * stride;                        \
-        EACH(CLEAR)                                                                           \
-        for (ptrdiff_t i = 0; i < quads; i++, panel += 256) {                                 \
-            const __m512i w0 = _mm512_loadu_si512(panel);                                     \
-            const __m512i w1 = _mm512_loadu_si512(panel + 64);                                \
-            const __m512i w2 = _mm512_loadu_si512(panel + 128);                               \
-            const __m512i w3 = _mm512_loadu_si512(panel + 192);                               \
-            __m512i x;                                                                        \
-            EACH(STEP)                                                                        \
-        }                                                                                     \
-        EACH(FINISH)                                                                          \
+#define FINISH(t)                                                 \
+    {                                                             \
+        const tatvpr_place p = tatvpr_place_of(o, token + (t));   \
+        const __m512 s = _mm512_set1_ps(tile->s[token + (t)]);    \
+        tatvpr_write_16(&p, how, at, a##t, s);                    \
+        tatvpr_write_16(&p, how, at + 16, b##t, s);               \
+        tatvpr_write_16(&p, how, at + 32, c##t, s);               \
+        tatvpr_write_16(&p, how, at + 48, d##t, s);               \
     }
 
-#define EACH6(M) M(0) M(1) M(2) M(3) M(4) M(5)
-#define EACH4(M) M(0) M(1) M(2) M(3)
-#define EACH1(M) M(0)
-KERNEL(six_tokens, EACH6)
-KERNEL(four_tokens, EACH4)
-KERNEL(one_token, EACH1)
+#define KERNEL(name, EACH)                                                                   \
+    static void name(const tatvpr_outputs *o, int32_t token, int32_t at, int32_t k_rows) {   \
+        const tatvpr_tile *tile = o->job->tile;                                              \
+        const int8_t *q = tile->q + (ptrdiff_t)token * tile->q_stride;                       \
+        const uint8_t *w = o->job->panel;                                                    \
+        EACH(BEGIN)                                                                          \
+        for (ptrdiff_t i = 0; i < k_rows; i += 4, w += 256) {                                \
+            const __m512i w0 = _mm512_loadu_si512(w);                                        \
+            const __m512i w1 = _mm512_loadu_si512(w + 64);                                   \
+            const __m512i w2 = _mm512_loadu_si512(w + 128);                                  \
+            const __m512i w3 = _mm512_loadu_si512(w + 192);                                  \
+            __m512i x;                                                                       \
+            EACH(STEP)                                                                       \
+        }                                                                                    \
+        if (at + 64 > o->columns) {                                                          \
+            enum { how = 0 };                                                                \
+            EACH(FINISH)                                                                     \
+        } else if (o->job->residual == NULL) {                                               \
+            enum { how = TATVPR_WHOLE };                                                     \
+            EACH(FINISH)                                                                     \
+        } else {                                                                             \
+            enum { how = TATVPR_WHOLE | TATVPR_ADDED };                                      \
+            EACH(FINISH)                                                                     \
+        }                                                                                    \
+    }
 
-static void sixty_four(const tatvpr_outputs *o, int32_t at, int32_t quads) {
+#define EACH_1(M) M(0)
+#define EACH_2(M) EACH_1(M) M(1)
+#define EACH_3(M) EACH_2(M) M(2)
+#define EACH_4(M) EACH_3(M) M(3)
+#define EACH_5(M) EACH_4(M) M(4)
+#define EACH_6(M) EACH_5(M) M(5)
+KERNEL(tokens_1, EACH_1)
+KERNEL(tokens_2, EACH_2)
+KERNEL(tokens_3, EACH_3)
+KERNEL(tokens_4, EACH_4)
+KERNEL(tokens_5, EACH_5)
+KERNEL(tokens_6, EACH_6)
+
+typedef void some_tokens(const tatvpr_outputs *o, int32_t token, int32_t at, int32_t k_rows);
+static some_tokens *const tail[6] = {NULL, tokens_1, tokens_2, tokens_3, tokens_4, tokens_5};
+
+/* All tokens by the 64 outputs that the panel holds, number `at` of the block on. */
+static void all_tokens(const tatvpr_outputs *o, int32_t at, int32_t k_rows) {
     const int32_t tokens = o->job->tile->tokens;
-    const uint8_t *panel = o->job->panel;
-    for (int32_t t = 0; t < tokens;) {
-        const int32_t left = tokens - t;
-        if (left >= 6 && left != 8) { /* 8 = 4 + 4 beats 6 + 1 + 1 */
-            six_tokens(o, t, at, panel, quads);
-            t += 6;
-        } else if (left >= 4) {
-            four_tokens(o, t, at, panel, quads);
-            t += 4;
-        } else {
-            one_token(o, t, at, panel, quads);
-            t += 1;
-        }
+    int32_t t = 0;
+    for (; t + 6 <= tokens; t += 6) {
+        tokens_6(o, t, at, k_rows);
+    }
+    if (t < tokens) {
+        tail[tokens - t](o, t, at, k_rows);
     }
 }
 
@@ -106,12 +95,8 @@ void tatvpr_avx512_dense(const tatvpr_matmul *job) {
             tatvpr_outputs o;
             tatvpr_begin_outputs(&o, job, first, 64 * lanes);
             for (int32_t part = 0; part < lanes && 64 * part < o.columns; part++) {
-                if (lanes == 4) {
-                    unpack_256(rows, part, k_rows, job->panel);
-                } else {
-                    unpack_small(rows, lanes, part, k_rows, job->panel);
-                }
-                sixty_four(&o, 64 * part, k_rows / 4);
+                tatvpr_unpack(rows, lanes, part, k_rows, job->panel);
+                all_tokens(&o, 64 * part, k_rows);
             }
             first += 64 * lanes;
             rows += (ptrdiff_t)k_rows * 16 * lanes;

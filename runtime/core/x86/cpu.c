@@ -67,7 +67,8 @@ int32_t tatvpr_cpu_avx512_vnni(void) {
     return avx2(&f) && (f.xcr0 & 0xE6u) == 0xE6u && has(f.leaf7_ebx, 16) && /* F */
            has(f.leaf7_ebx, 30) && has(f.leaf7_ebx, 31) &&                   /* BW, VL */
            has(f.leaf7_ebx, 17) && has(f.leaf7_ebx, 8) &&                    /* DQ, BMI2 */
-           has(f.leaf7_ecx, 1) && has(f.leaf7_ecx, 6) && has(f.leaf7_ecx, 11); /* VBMI, VBMI2, VNNI */
+           has(f.leaf7_ecx, 1) && has(f.leaf7_ecx, 6) &&                     /* VBMI, VBMI2 */
+           has(f.leaf7_ecx, 11) && has(f.leaf7_ecx, 14);                     /* VNNI, VPOPCNTDQ */
 #endif
 }
 

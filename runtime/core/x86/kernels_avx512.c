@@ -1,4 +1,4 @@
-/* The AVX-512 VNNI variant: matmuls and selection of its own, the rest as AVX2 has it. */
+/* The AVX-512 VNNI variant: rows of floats and attention as AVX2 has them, the rest of its own. */
 #include "avx2.h"
 #include "avx512.h"
 #include "cpu.h"
@@ -28,5 +28,11 @@ TATVPR_VARIANT(avx512, TATVPR_AVX2_TABLE,
     .dense = tatvpr_avx512_dense,
     .sparse = tatvpr_avx512_sparse,
     .fours = tatvpr_avx512_fours,
-    .costs = avx512_costs
+    .costs = avx512_costs,
+    .patch_embed = tatvpr_avx512_patch_embed,
+    .squash_across = tatvpr_avx512_squash_across,
+    .squash_add = tatvpr_avx512_squash_add,
+    .squash_bytes = tatvpr_avx512_squash_bytes,
+    .dot_i8 = tatvpr_avx512_dot_i8,
+    .hamming = tatvpr_avx512_hamming
 )

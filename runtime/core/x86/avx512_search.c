@@ -1,0 +1,105 @@
+/* AVX-512 VNNI and VPOPCNTDQ: dot products and distances of map search, sixteen rows at a time. */
+#include "avx512_lanes.h"
+
+/* vpdpbusd wants one unsigned operand: rows + 128, whose surplus, 128 times the query's sum, is the
+ * same for all rows. */
+typedef struct dots {
+    const int8_t *query;
+    int32_t dim;
+    int32_t surplus;
+} dots;
+
+static int32_t surplus_of(const int8_t *query, int32_t dim) {
+    const __m512i offset = _mm512_set1_epi8(-128); /* 128 as an unsigned byte */
+    __m512i sums = _mm512_setzero_si512();
+    for (int32_t i = 0; i < dim; i += 64) {
+        const __m512i q = _mm512_maskz_loadu_epi8(tatvpr_first_bytes(dim - i), query + i);
+        TATVPR_DP512(sums, offset, q);
+    }
+    return _mm512_reduce_add_epi32(sums);
+}
+
+/* Partial sums of four rows: every lane of the result those of the four. */
+static inline __m512i four_dots(const dots *by, const int8_t *const row[4]) {
+    const __m512i offset = _mm512_set1_epi8(-128);
+    __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
+#define STEP(sum, r) \
+    TATVPR_DP512(sum, _mm512_xor_si512(_mm512_maskz_loadu_epi8(there, row[r] + i), offset), q)
+    for (int32_t i = 0; i < by->dim; i += 64) {
+        const __mmask64 there = tatvpr_first_bytes(by->dim - i);
+        const __m512i q = _mm512_maskz_loadu_epi8(there, by->query + i);
+        STEP(a, 0);
+        STEP(b, 1);
+        STEP(c, 2);
+        STEP(d, 3);
+    }
+#undef STEP
+    return tatvpr_add_elements(a, b, c, d);
+}
+
+void tatvpr_avx512_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
+                          int32_t count, int32_t *dot) {
+    const dots by = {query, dim, surplus_of(query, dim)};
+    const __m512i surplus = _mm512_set1_epi32(by.surplus);
+    for (int32_t n = 0; n < count; n += 16) {
+        __m512i four[4];
+        for (int32_t g = 0; g < 4; g++) {
+            const int8_t *row[4];
+            for (int32_t j = 0; j < 4; j++) { /* beyond the end: the last row again */
+                row[j] = rows + (ptrdiff_t)tatvpr_min_i32(n + 4 * g + j, count - 1) * stride;
+            }
+            four[g] = four_dots(&by, row);
+        }
+        const __m512i sums = tatvpr_add_lanes(four[0], four[1], four[2], four[3]);
+        _mm512_mask_storeu_epi32(dot + n, tatvpr_first_lanes(count - n),
+                                 _mm512_sub_epi32(sums, surplus));
+    }
+}
+
+/* 64-bit halves of lanes to the sums of two neighbours: of a, then of b, in every lane. */
+static inline __m512i add_words(__m512i a, __m512i b) {
+    return _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+/* Neighbouring lanes added: of a, then of b. */
+static inline __m512i add_neighbours(__m512i a, __m512i b) {
+    return _mm512_add_epi64(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD));
+}
+
+/* Rows of 256 bits without gaps, the usual descriptor: two a register, sixteen at a time. */
+static void distances_256(const uint8_t *query, const uint8_t *rows, int32_t sixteens,
+                          int32_t *distance) {
+    const __m512i q = _mm512_broadcast_i64x4(
+        _mm256_loadu_si256((const __m256i *)(const void *)query));
+    const __m512i order =
+        _mm512_set_epi32(30, 26, 28, 24, 22, 18, 20, 16, 14, 10, 12, 8, 6, 2, 4, 0);
+    for (; sixteens > 0; sixteens--, rows += 512, distance += 16) {
+        __m512i v[8];
+        for (int i = 0; i < 8; i++) {
+            v[i] = _mm512_popcnt_epi64(_mm512_xor_si512(_mm512_loadu_si512(rows + 64 * i), q));
+        }
+        const __m512i low = add_neighbours(add_words(v[0], v[1]), add_words(v[2], v[3]));
+        const __m512i high = add_neighbours(add_words(v[4], v[5]), add_words(v[6], v[7]));
+        _mm512_storeu_si512(distance, _mm512_permutex2var_epi32(low, order, high));
+    }
+}
+
+void tatvpr_avx512_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes,
+                           int32_t stride, int32_t count, int32_t *distance) {
+    int32_t n = 0;
+    if (bytes == 32 && stride == 32) {
+        n = count / 16 * 16;
+        distances_256(query, rows, n / 16, distance);
+    }
+    for (; n < count; n++) {
+        const uint8_t *row = rows + (ptrdiff_t)n * stride;
+        __m512i sums = _mm512_setzero_si512();
+        for (int32_t i = 0; i < bytes; i += 64) {
+            const __mmask64 there = tatvpr_first_bytes(bytes - i);
+            const __m512i differ = _mm512_xor_si512(_mm512_maskz_loadu_epi8(there, query + i),
+                                                    _mm512_maskz_loadu_epi8(there, row + i));
+            sums = _mm512_add_epi64(sums, _mm512_popcnt_epi64(differ));
+        }
+        distance[n] = _mm512_reduce_add_epi32(sums); /* the upper halves are zero */
+    }
+}
