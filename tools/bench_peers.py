@@ -4,10 +4,13 @@
     python tools/bench_peers.py [--models micro,small,...] [--rounds N] [--kernels NAME]
                                 [--json FILE] [--plot FILE.png]
 
-Calls are interleaved (every engine once a round), timed in CPU time of the process, and reported
-as medians with quartiles; ratios come first. Weights are random: time does not depend on them.
-Needs the [train] extra (for the models) and onnxruntime; torch and OpenVINO are compared where
-they are installed. tools/ is not part of the package: run it from a checkout.
+Ours is `Localizer.describe` of an artifact built for this machine. Calls are interleaved (every
+engine once a round, in an order drawn anew each round: what runs after whom moves a small model by
+a third), timed in CPU time of the process, and reported as medians with quartiles; ratios come
+first, then who is fastest at every k. Weights are random where a model is not shipped: time does
+not depend on them. Needs the [train] extra (for the models) and onnxruntime; torch and the [bench]
+extra's OpenVINO (float32, and int8 by NNCF) are compared where they are installed. tools/ is not
+part of the package: run it from a checkout.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import random
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +33,32 @@ from benchmark.kernels import KernelBench
 
 MODELS = ("micro", "s14_224", "small", "s14_322", "b14_224", "base")
 KS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+#: Further peers: the figure's name, and what makes the call (ImportError: not installed).
+PEERS: dict[str, Callable[[Path, Any], peers.Call]] = {
+    "torch_fp32": peers.torch_call,
+    "openvino_fp32": peers.openvino_call,
+    "openvino_int8": peers.openvino_int8_call,
+}
 LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
 
 
-def interleaved(calls: dict[str, peers.Call], rounds: int) -> dict[str, dict[str, float]]:
-    """Median and quartiles in milliseconds of CPU time of all threads, each call once a round."""
+def interleaved(
+    calls: dict[str, peers.Call], rounds: int, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """Median and quartiles in milliseconds of CPU time of all threads.
+
+    Each call once a round, in an order drawn from ``seed``: none always runs after the same other.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls)
+    shuffle = random.Random(seed).shuffle
     for call in calls.values():
         call()
     for _ in range(rounds):
-        for name, call in calls.items():
+        shuffle(order)
+        for name in order:
             start = time.process_time_ns()
-            call()
+            calls[name]()
             times[name].append((time.process_time_ns() - start) / 1e6)
     return {name: spread(values) for name, values in times.items()}
 
@@ -57,18 +76,19 @@ def bench_model(name: str, rounds: int, kernels: str | None) -> dict[str, Any]:
     config = registry.config(name).backbone
     with peers.scratch_folder() as folder:
         plain, quantised = peers.plain_models(config, Path(folder) / "plain")
-        library = peers.our_library(name, kernels, Path(folder) / "ours")
-        calls: dict[str, peers.Call] = {f"ours {k}": peers.our_call(library, k, 1.0) for k in KS}
+        localizer = peers.our_localizer(name, kernels, Path(folder) / "ours")
+        calls: dict[str, peers.Call] = {f"ours {k}": peers.our_call(localizer, k, 1.0) for k in KS}
         for k in (1.0, 0.2):
-            calls[f"ours {k} tokens 0.5"] = peers.our_call(library, k, 0.5)
+            calls[f"ours {k} tokens 0.5"] = peers.our_call(localizer, k, 0.5)
         calls["ort_fp32"] = peers.onnxruntime_call(plain, config)
         calls["ort_int8"] = peers.onnxruntime_call(quantised, config)
-        for engine, make in (("torch", peers.torch_call), ("openvino", peers.openvino_call)):
+        for peer, make in PEERS.items():
             try:
-                calls[f"{engine}_fp32"] = make(plain, config)
-            except ImportError:
-                print(f"{engine} is not installed: left out", file=sys.stderr)
+                calls[peer] = make(plain, config)
+            except ImportError as error:
+                print(f"{peer} is left out: {error.name} is not installed", file=sys.stderr)
         found = interleaved(calls, rounds)
+        manifest = localizer.artifact.manifest
     result: dict[str, Any] = {
         f"{peer}_ms": found[peer]["median"] for peer in found if not peer.startswith("ours")
     }
@@ -76,9 +96,26 @@ def bench_model(name: str, rounds: int, kernels: str | None) -> dict[str, Any]:
     result["ours_tokens_half_ms"] = {
         str(k): found[f"ours {k} tokens 0.5"]["median"] for k in (1.0, 0.2)
     }
+    result["fastest"] = fastest(result)
     result["spread_ms"] = found
-    result["weight_bytes"] = int(library.info.weight_bytes)
+    result["weight_bytes"] = manifest.file(manifest.weights).bytes
     return result
+
+
+def peers_of(result: dict[str, Any]) -> dict[str, float]:
+    """Milliseconds of the other engines."""
+    return {k[:-3]: v for k, v in result.items() if k.endswith("_ms") and isinstance(v, float)}
+
+
+def fastest(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """For every k the winner, the best of the others, and its time over the winner's."""
+    table = {}
+    for k, ours in result["ours_ms"].items():
+        (first, least), (second, next_least) = sorted(
+            {"ours": ours, **peers_of(result)}.items(), key=lambda item: item[1]
+        )[:2]
+        table[k] = {"winner": first, "next": second, "lead": next_least / least}
+    return table
 
 
 def bench_layers(bench: KernelBench, kernels: str) -> dict[str, Any]:
@@ -118,8 +155,11 @@ def print_model(name: str, r: dict[str, Any]) -> None:
     print(f"  k=.2 over k=1: {ours['0.2'] / ours['1.0']:.3f}; "
           f"with half the tokens {half / ours['1.0']:.3f}")  # fmt: skip
     print("  ours, ms: " + "  ".join(f"k={k} {v:.2f}" for k, v in ours.items()))
-    others = {k: v for k, v in r.items() if k.endswith("_ms") and isinstance(v, float)}
-    print("  peers, ms: " + "  ".join(f"{k[:-3]} {v:.2f}" for k, v in others.items()))
+    print("  peers, ms: " + "  ".join(f"{k} {v:.2f}" for k, v in peers_of(r).items()))
+    print("  fastest: " + "  ".join(
+        f"k={k} {f['winner']} ({f['lead']:.2f}x before {f['next']})"
+        for k, f in r["fastest"].items()
+    ))  # fmt: skip
     print(f"  weights {r['weight_bytes'] / 1e6:.2f} MB")
 
 
@@ -135,11 +175,9 @@ def plot(report: dict[str, Any], path: Path) -> None:
     for axis, (name, r) in zip(axes[0], models.items(), strict=True):
         ks = sorted(float(k) for k in r["ours_ms"])
         axis.plot(ks, [r["ours_ms"][str(k)] for k in ks], "o-", label="tatvpr-edge")
-        for peer, value in r.items():
-            if peer.endswith("_ms") and isinstance(value, float):
-                label = peer[:-3].replace("_", " ")
-                axis.axhline(value, linestyle="--", linewidth=1, color=f"C{len(axis.lines)}",
-                             label=label)  # fmt: skip
+        for peer, value in peers_of(r).items():
+            axis.axhline(value, linestyle="--", linewidth=1, color=f"C{len(axis.lines)}",
+                         label=peer.replace("_", " "))  # fmt: skip
         axis.set(title=name, xlabel="k (activations kept)", ylim=(0, None))
     axes[0][0].set_ylabel("ms a frame, one thread")
     axes[0][-1].legend(fontsize=7)

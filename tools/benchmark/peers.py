@@ -6,6 +6,8 @@ float weights, softmax attention and GELU, batch 1, one thread; what a user woul
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -157,44 +159,70 @@ def openvino_call(plain: Path, config: Any) -> Call:
     """The plain ONNX file in OpenVINO, one thread. ImportError where it is not installed."""
     import openvino
 
-    core = openvino.Core()
-    model = core.compile_model(
-        str(plain), "CPU", {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
-    )
+    return _openvino(openvino.Core().read_model(plain), config)
+
+
+def openvino_int8_call(plain: Path, config: Any) -> Call:
+    """The same after NNCF's quantisation to int8, calibrated on frames of noise.
+
+    ImportError where OpenVINO or NNCF is not installed.
+    """
+    import nncf
+    import openvino
+
+    rng = np.random.default_rng(1)
+    shape = (1, 3, config.image_px, config.image_px)
+    frames = [rng.standard_normal(shape).astype(np.float32) for _ in range(8)]
+    model = openvino.Core().read_model(plain)
+    with contextlib.redirect_stdout(sys.stderr):  # its progress bars
+        quantised = nncf.quantize(
+            model,
+            nncf.Dataset(frames),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(frames),
+        )
+    return _openvino(quantised, config)
+
+
+def _openvino(model: Any, config: Any) -> Call:
+    import openvino
+
+    options = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
     pixels = np.random.default_rng(0).standard_normal((1, 3, config.image_px, config.image_px))
-    request = model.create_infer_request()
-    return lambda: request.infer({0: pixels.astype(np.float32)})
+    feed = {0: pixels.astype(np.float32)}
+    return lambda: request.infer(feed)
 
 
-def our_library(name: str, kernels: str | None, folder: Path) -> Any:
-    """Our model of that name with random weights, lowered and compiled for this machine."""
-    from tatvpr_edge.boards.loader import load as load_board
-    from tatvpr_edge.compilers.build import compile_linux, open_library
-    from tatvpr_edge.compilers.checks import checked_graph
-    from tatvpr_edge.compilers.packing import Layout
-    from tatvpr_edge.compilers.tvm.lower import lower
+def our_localizer(name: str, kernels: str | None, folder: Path) -> Any:
+    """Our model of that name, built for this machine as users build it, on one thread.
+
+    A shipped model brings its weights; of the others the shape alone is ours, the weights random.
+    """
+    import tatvpr_edge
     from tatvpr_edge.models.export import export_onnx
-    from tatvpr_edge.runtime.library import Library
+    from tatvpr_edge.runtime import Localizer
+    from tatvpr_edge.spec import zoo
 
-    folder.mkdir(parents=True, exist_ok=True)
-    exported = folder / "ours.onnx"
-    export_onnx(name, exported)
-    lowered = lower(checked_graph(exported), name, Layout.TRIT5)
-    library = compile_linux(lowered, load_board("host"), folder / "build")
-    opened = open_library(library, lowered)
-    if kernels is None:
-        return opened
-    return Library(library, library.with_suffix(".weights"), kernels)
+    model: str | Path = name
+    if name not in zoo.names():
+        folder.mkdir(parents=True, exist_ok=True)
+        model = folder / f"{name}.onnx"
+        export_onnx(name, model)
+    artifact = tatvpr_edge.build("host", model=model, output=folder / "artifact")
+    return Localizer(artifact, kernels=kernels)
 
 
-def our_call(library: Any, k: float, tokens: float) -> Call:
-    """One describe of a frame of the model's own size."""
-    from tatvpr_edge.runtime.frame import check_frame
+def our_call(localizer: Any, k: float, tokens: float) -> Call:
+    """One ``Localizer.describe`` of a frame of the model's own size."""
+    side = localizer.artifact.manifest.model.image_size
+    frame = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
 
-    side = library.info.image_size
-    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
-    frame = check_frame(pixels)
-    return lambda: library.describe(frame, k, tokens)
+    def call() -> Any:
+        localizer.k, localizer.tokens = k, tokens
+        return localizer.describe(frame)
+
+    return call
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:
