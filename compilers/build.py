@@ -34,6 +34,7 @@ from tatvpr_edge.compilers.linux import (
     compile_linux,
     open_library,
 )
+from tatvpr_edge.compilers.objects import made_anew
 from tatvpr_edge.compilers.report import BuildPlan, Tool, check_fit, step_kinds
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.spec.artifact import write_artifact
@@ -60,19 +61,24 @@ def build_artifact(
     """What :func:`tatvpr_edge.build` does; the arguments and errors are described there."""
     job = _job(board, model, k_range, backend, progress)
     place, replace = _output_folder(job, output)
-    if job.board.kind == "microcontroller":
-        from tatvpr_edge.compilers.mcu.build import build_microcontroller
+    if sign is None:
+        return _build(job, place, replace)
+    from tatvpr_edge.runtime.signature import sign_artifact
 
-        made = build_microcontroller(
-            job.board, job.graph, job.name, job.onnx_file, place, job.k_range, job.progress
-        )
-    else:
-        made = _build_linux(job, place, replace)
-    if sign is not None:
-        from tatvpr_edge.runtime.signature import sign_artifact
-
-        sign_artifact(made, os.fspath(sign))
+    with made_anew():  # what is signed comes from no cache
+        made = _build(job, place, replace)
+    sign_artifact(made, os.fspath(sign))
     return made
+
+
+def _build(job: Job, place: Path, replace: bool) -> Path:
+    if job.board.kind != "microcontroller":
+        return _build_linux(job, place, replace)
+    from tatvpr_edge.compilers.mcu.build import build_microcontroller
+
+    return build_microcontroller(
+        job.board, job.graph, job.name, job.onnx_file, place, job.k_range, job.progress
+    )
 
 
 def plan_artifact(

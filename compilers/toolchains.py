@@ -1,12 +1,10 @@
 """C compilers for boards: which one is taken, and how a model's library is compiled and linked.
 
 Order: the board's GCC (named in its TOML file), then ``ziglang`` with the board's glibc as floor.
-Object files are cached by content, because the core is the same for every model.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import platform
@@ -16,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,31 +22,17 @@ from tatvpr_edge.compilers.core_sources import (
     LINUX_FLAGS,
     NUMERIC_FLAGS,
     Source,
-    core_folder,
     core_include,
     core_sources,
 )
 from tatvpr_edge.compilers.elf import check_loadable
+from tatvpr_edge.compilers.objects import Compiler, compile_object, run_tool
 from tatvpr_edge.compilers.probe import compiler_fault, first_line, probe_flags
-from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ToolError
 
 OPTIMISATION = ("-O3",)
 _EXPORTS = "{ global: tatvpr_*; local: *; };\n"
 _TIMEOUT_S = 600
-
-
-@dataclass(frozen=True)
-class Compiler:
-    """A C compiler for one board."""
-
-    command: tuple[str, ...]  # with the flags that choose the board's CPU
-    version: str  # first line of --version: part of the cache's key
-
-    @property
-    def name(self) -> str:
-        """For reports."""
-        return self.version
 
 
 def find_compiler(board: Board) -> Compiler:
@@ -147,55 +130,3 @@ def build_library(
         machine = platform.machine() if board.cpu.triple == NATIVE else board.cpu.architecture
         check_loadable(output, machine, board.glibc)
     return compiler
-
-
-def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], output: Path) -> Path:
-    """Compile one C file, or take the object that the same text and flags gave before.
-
-    Raises:
-        ToolError: the compiler refused the file.
-    """
-    cached = cache_folder("objects") / f"{_object_key(compiler, source, flags)}.o"
-    if cached.is_file():
-        return cached
-    command = [*compiler.command, *flags, "-c", str(source), "-o", str(output)]
-    run_tool(command, f"compiling {source.name}")
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as partial:
-            partial.write(output.read_bytes())
-        os.replace(partial.name, cached)
-    except OSError:
-        return output  # a home that cannot be written costs time only
-    return cached
-
-
-def _object_key(compiler: Compiler, source: Path, flags: Sequence[str]) -> str:
-    state = hashlib.sha256()
-    for text in (*compiler.command, compiler.version, *flags):
-        state.update(text.encode() + b"\0")
-    state.update(_headers_digest())
-    state.update(source.read_bytes())
-    return state.hexdigest()
-
-
-def _headers_digest() -> bytes:
-    """Digest of every header of the core: any of them may be included anywhere."""
-    state = hashlib.sha256()
-    for header in sorted(core_folder().rglob("*.h")):
-        state.update(header.name.encode() + b"\0" + header.read_bytes())
-    return state.digest()
-
-
-def run_tool(command: Sequence[str], what: str) -> None:
-    """Run a compiler.
-
-    Raises:
-        ToolError: it cannot be started, takes too long, or fails; with its first error line.
-    """
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolError(f"{what} failed: {error}") from error
-    if done.returncode != 0:
-        raise ToolError(f"{what} failed: {first_line(done.stderr)}")

@@ -20,7 +20,8 @@ from tatvpr_edge.compilers.core_sources import (
 )
 from tatvpr_edge.compilers.mcu.flags import OPTIMISATION, WARNINGS, extra_flags
 from tatvpr_edge.compilers.mcu.variants import PLAIN, Variant, variant_of
-from tatvpr_edge.compilers.toolchains import Compiler, compile_object, find_compiler, run_tool
+from tatvpr_edge.compilers.objects import Compiler, compile_object, run_tool
+from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered
 from tatvpr_edge.spec.errors import ToolError
 
@@ -104,11 +105,7 @@ def build_static_library(
             f"-DTATVPR_TILE_TOKENS={tile}", f"-I{core_include()}",
         ]  # fmt: skip
         name = f"{index:02d}_{source.path.stem}.o"
-        built = compile_object(compiler, source.path, flags, folder / name)
-        target = folder / name
-        if built != target:
-            target.write_bytes(built.read_bytes())  # members need names of their own
-        made.append(target)
+        made.append(compile_object(compiler, source.path, flags, folder / name))
     library = folder / "libtatvpr_model.a"
     run_tool([binutil(board, "ar"), "rcsD", str(library), *map(str, made)], "packing the library")
     return library, compiler

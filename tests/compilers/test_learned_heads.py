@@ -19,7 +19,8 @@ from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS
 from tatvpr_edge.compilers.golden import synthetic_frame
 from tatvpr_edge.compilers.job import is_exact
 from tatvpr_edge.compilers.linux import compile_linux, open_library
-from tatvpr_edge.compilers.toolchains import build_library, compile_object, find_compiler
+from tatvpr_edge.compilers.objects import compile_object
+from tatvpr_edge.compilers.toolchains import build_library, find_compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.export import build_proto

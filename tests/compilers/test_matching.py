@@ -17,7 +17,8 @@ from tatvpr_edge.compilers.checks import check_model, checked_graph
 from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, core_include
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.match import Matched, match
-from tatvpr_edge.compilers.toolchains import compile_object, find_compiler
+from tatvpr_edge.compilers.objects import compile_object
+from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.spec import zoo
 

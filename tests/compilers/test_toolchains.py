@@ -13,8 +13,9 @@ from tatvpr_edge.boards.loader import load, names
 from tatvpr_edge.cli.doctor import examine
 from tatvpr_edge.compilers import toolchains
 from tatvpr_edge.compilers.elf import check_loadable, read_elf
+from tatvpr_edge.compilers.objects import compile_object, run_tool
 from tatvpr_edge.compilers.probe import compiler_fault
-from tatvpr_edge.compilers.toolchains import compile_object, find_compiler, run_tool
+from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.spec.errors import ToolError
 
 
@@ -97,19 +98,6 @@ class TestCompiling:
         with pytest.raises(ToolError, match=r"wrong\.c.*undeclared") as caught:
             compile_object(find_compiler(load("host")), source, [], tmp_path / "o.o")
         assert "\n" not in str(caught.value)
-
-    def test_the_same_text_is_compiled_once(self, tmp_path: Path) -> None:
-        require_tool("gcc", "gcc")
-        source = tmp_path / "f.c"
-        source.write_text(f"int f(void) {{ return 7; }} /* {tmp_path} */\n")
-        compiler = find_compiler(load("host"))
-        first = compile_object(compiler, source, [], tmp_path / "1.o")
-        stamp = first.stat().st_mtime_ns
-        assert compile_object(compiler, source, [], tmp_path / "2.o") == first
-        assert first.stat().st_mtime_ns == stamp
-        assert compile_object(compiler, source, ["-O2"], tmp_path / "3.o") != first
-        source.write_text("int f(void) { return 8; }\n")
-        assert compile_object(compiler, source, [], tmp_path / "4.o") != first
 
     def test_a_program_that_is_not_there(self) -> None:
         with pytest.raises(ToolError, match="linking failed"):

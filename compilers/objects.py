@@ -1,0 +1,167 @@
+"""Object files, kept between builds: the core is the same for every model.
+
+An object is found again by what the compiler read for it: its command, and every file that it
+opened (asked of the compiler itself, ``-MD``; a C file that another one includes is among them).
+A kept object carries its SHA-256; one that does not match is made again. Nothing of this defends
+against somebody who may write to the folder: builds that are signed compile everything
+(:func:`made_anew`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tatvpr_edge.compilers.probe import first_line
+from tatvpr_edge.spec.cache import cache_folder
+from tatvpr_edge.spec.errors import ToolError
+
+_TIMEOUT_S = 600
+_DIGEST_BYTES = 32
+_REMEMBERS: ContextVar[bool] = ContextVar("remembers", default=True)
+
+
+@contextlib.contextmanager
+def made_anew() -> Iterator[None]:
+    """Compilers that are found inside take no object from an earlier build."""
+    token = _REMEMBERS.set(False)
+    try:
+        yield
+    finally:
+        _REMEMBERS.reset(token)
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler for one board."""
+
+    command: tuple[str, ...]  # with the flags that choose the board's CPU
+    version: str  # first line of --version: part of the cache's key
+    remembers: bool = field(default_factory=lambda: _REMEMBERS.get())
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+        return self.version
+
+
+def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], output: Path) -> Path:
+    """Compile one C file to ``output``, or write the object there that the same text gave before.
+
+    Raises:
+        ToolError: the compiler refused the file.
+    """
+    if not compiler.remembers or source.suffix == ".S":  # .incbin: files that no compiler names
+        _compile(compiler, source, flags, output)
+        return output
+    folder = cache_folder("objects")
+    command_key = _command_key(compiler, source, flags)
+    names = folder / f"{command_key}.json"
+    known = _read_names(names)
+    if known is not None:
+        data = _read_kept(folder / f"{_key(command_key, source, known)}.object")
+        if data is not None:
+            output.write_bytes(data)
+            return output
+    rule = output.with_suffix(".d")
+    _compile(compiler, source, [*flags, "-MD", "-MF", str(rule)], output)
+    read = _files_of(rule.read_text(), source)
+    rule.unlink()
+    data = output.read_bytes()
+    with contextlib.suppress(OSError):  # a home that cannot be written costs time only
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = hashlib.sha256(data).digest() + data
+        _write_whole(folder / f"{_key(command_key, source, read)}.object", kept)
+        _write_whole(names, json.dumps(read).encode())
+    return output
+
+
+def run_tool(command: Sequence[str], what: str) -> None:
+    """Run a compiler.
+
+    Raises:
+        ToolError: it cannot be started, takes too long, or fails; with its first error line.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"{what} failed: {error}") from error
+    if done.returncode != 0:
+        raise ToolError(f"{what} failed: {first_line(done.stderr)}")
+
+
+def _compile(compiler: Compiler, source: Path, flags: Sequence[str], output: Path) -> None:
+    command = [*compiler.command, *flags, "-c", str(source), "-o", str(output)]
+    run_tool(command, f"compiling {source.name}")
+
+
+def _command_key(compiler: Compiler, source: Path, flags: Sequence[str]) -> str:
+    """Of the command and the source's own text."""
+    state = hashlib.sha256()
+    for text in (*compiler.command, compiler.version, *flags, source.suffix):
+        state.update(text.encode() + b"\0")
+    state.update(source.read_bytes())
+    return state.hexdigest()
+
+
+def _key(command_key: str, source: Path, names: Sequence[str]) -> str:
+    """Of the command and the text of every file that it reads."""
+    state = hashlib.sha256(command_key.encode())
+    for name in names:
+        try:
+            state.update(hashlib.sha256((source.parent / name).read_bytes()).digest())
+        except OSError:
+            state.update(b"missing")
+    return state.hexdigest()
+
+
+def _files_of(rule: str, source: Path) -> list[str]:
+    """The files of a make rule "target: file file", without the source itself.
+
+    What was found beside the source is named from its folder, so that the same text in another
+    folder (a model's generated code) is looked for there.
+    """
+    words = rule.partition(":")[2].replace("\\\n", " ").replace("\\ ", "\0").split()
+    names = [word.replace("\0", " ").replace("$$", "$") for word in words]
+    beside = f"{source.parent}/"
+    return [
+        name.removeprefix(beside) if name.startswith(beside) else os.path.abspath(name)
+        for name in names
+        if name != str(source)
+    ]
+
+
+def _read_names(path: Path) -> list[str] | None:
+    try:
+        names = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if whole else None
+
+
+def _read_kept(path: Path) -> bytes | None:
+    """An object whose SHA-256, which stands before it, is right."""
+    try:
+        kept = path.read_bytes()
+    except OSError:
+        return None
+    digest, data = kept[:_DIGEST_BYTES], kept[_DIGEST_BYTES:]
+    return data if hashlib.sha256(data).digest() == digest else None
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """The old file or the new one, whole, even after a power cut."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
+        partial.write(data)
+        partial.flush()
+        os.fsync(partial.fileno())
+    os.replace(partial.name, path)

@@ -1,0 +1,136 @@
+"""Objects kept between builds: found again by everything that the compiler read, and only whole."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.tools import require_tool
+from tatvpr_edge.boards.loader import load
+from tatvpr_edge.compilers.objects import Compiler, compile_object, made_anew
+from tatvpr_edge.compilers.toolchains import find_compiler
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    require_tool("gcc", "gcc")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tatvpr-edge" / "objects"
+
+
+@pytest.fixture
+def counting(home: Path, tmp_path: Path) -> tuple[Compiler, Path]:
+    """The host's compiler behind a script that writes a line for every file that it compiles."""
+    real = find_compiler(load("host")).command[0]
+    log = tmp_path / "log"
+    log.write_text("")
+    script = tmp_path / "cc"
+    script.write_text(f'#!/bin/sh\necho one >> "{log}"\nexec "{real}" "$@"\n')
+    script.chmod(0o755)
+    return Compiler((str(script),), "1.0"), log
+
+
+def answer(made: Path, folder: Path) -> int:
+    """What f() of an object returns."""
+    main = folder / "main.c"
+    main.write_text("int f(void);\nint main(void) { return f(); }\n")
+    program = folder / "program"
+    subprocess.run(["gcc", str(main), str(made), "-o", str(program)], check=True)
+    return subprocess.run([str(program)]).returncode
+
+
+def test_the_same_text_is_compiled_once(counting: tuple[Compiler, Path], tmp_path: Path) -> None:
+    compiler, log = counting
+    for folder, text, flags, times in (
+        ("a", "int f(void) { return 7; }", [], 1),
+        ("a", "int f(void) { return 7; }", [], 1),
+        ("b", "int f(void) { return 7; }", [], 1),
+        ("a", "int f(void) { return 7; }", ["-O2"], 2),
+        ("a", "int f(void) { return 8; }", [], 3),
+    ):
+        source = tmp_path / folder / "f.c"
+        source.parent.mkdir(exist_ok=True)
+        source.write_text(text)
+        made = compile_object(compiler, source, flags, tmp_path / "f.o")
+        assert len(log.read_text().split()) == times
+        assert answer(made, tmp_path) == (8 if "8" in text else 7)
+
+
+@pytest.mark.parametrize("included", ["part.c", "part.h", "deeper/part.inc"])
+def test_an_edit_of_any_included_file_is_seen(home: Path, tmp_path: Path, included: str) -> None:
+    compiler = find_compiler(load("host"))
+    source = tmp_path / "f.c"
+    source.write_text(f'#define PART "{included}"\n#include PART\n')
+    part = tmp_path / included
+    part.parent.mkdir(exist_ok=True)
+    for value in (3, 4, 3):
+        part.write_text(f"int f(void) {{ return {value}; }}\n")
+        made = compile_object(compiler, source, [], tmp_path / "f.o")
+        assert answer(made, tmp_path) == value
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "altered", "no object at all"])
+def test_a_damaged_object_is_made_again(home: Path, tmp_path: Path, damage: str) -> None:
+    compiler = find_compiler(load("host"))
+    source = tmp_path / "f.c"
+    source.write_text("int f(void) { return 5; }\n")
+    compile_object(compiler, source, [], tmp_path / "f.o")
+    (kept,) = home.glob("*.object")
+    whole = kept.read_bytes()
+    place = whole.rindex(b"GCC") if damage == "altered" and b"GCC" in whole else len(whole) // 2
+    kept.write_bytes(
+        {
+            "empty": b"",
+            "cut": whole[:-7],
+            "altered": whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :],
+            "no object at all": b"hello",
+        }[damage]
+    )
+    made = compile_object(compiler, source, [], tmp_path / "g.o")
+    assert answer(made, tmp_path) == 5
+    assert kept.read_bytes() == whole
+
+
+def test_names_that_are_no_names_are_not_believed(home: Path, tmp_path: Path) -> None:
+    compiler = find_compiler(load("host"))
+    source = tmp_path / "f.c"
+    source.write_text("int f(void) { return 5; }\n")
+    for text in ("", "{}", "[1]", "[", "\x00"):
+        compile_object(compiler, source, [], tmp_path / "f.o")
+        (names,) = home.glob("*.json")
+        names.write_text(text)
+        assert answer(compile_object(compiler, source, [], tmp_path / "f.o"), tmp_path) == 5
+
+
+def test_what_will_be_signed_comes_from_no_cache(home: Path, tmp_path: Path) -> None:
+    """An object that somebody planted, with a right hash before it, is not linked."""
+    source = tmp_path / "f.c"
+    planted = tmp_path / "planted.c"
+    planted.write_text("int f(void) { return 66; }\n")
+    source.write_text("int f(void) { return 5; }\n")
+    compiler = find_compiler(load("host"))
+    compile_object(compiler, source, [], tmp_path / "f.o")
+    (kept,) = home.glob("*.object")
+    evil = compile_object(compiler, planted, ["-O1"], tmp_path / "evil.o").read_bytes()
+    kept.write_bytes(hashlib.sha256(evil).digest() + evil)
+    assert answer(compile_object(compiler, source, [], tmp_path / "f.o"), tmp_path) == 66
+    with made_anew():
+        compiler = find_compiler(load("host"))
+    assert answer(compile_object(compiler, source, [], tmp_path / "f.o"), tmp_path) == 5
+
+
+def test_a_home_that_cannot_be_written_costs_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_tool("gcc", "gcc")
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    source = tmp_path / "f.c"
+    source.write_text("int f(void) { return 5; }\n")
+    made = compile_object(find_compiler(load("host")), source, [], tmp_path / "f.o")
+    assert answer(made, tmp_path) == 5
