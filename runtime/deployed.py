@@ -11,6 +11,7 @@ In: the install root. Out: paths. Called by ``Localizer``, by the service and by
     ROOT/releases/ID/python           runs Python with that package
     ROOT/staging/ID/                  a release being assembled
     ROOT/trash/                       releases being removed
+    ROOT/enforced                     the mark that this root accepts signed artifacts only
     ROOT/trust/allowed_signers        keys whose artifacts are accepted (OpenSSH's format)
     ROOT/trust/revoked_keys           keys that are refused (OpenSSH's format)
     ROOT/state.json                   order of releases, unconfirmed switch, lowest serial accepted
@@ -30,6 +31,7 @@ RELEASES = "releases"
 STAGING = "staging"
 TRASH = "trash"
 TRUST = "trust"
+ENFORCED = "enforced"
 ALLOWED_SIGNERS = "allowed_signers"
 REVOKED_KEYS = "revoked_keys"
 STATE = "state.json"

@@ -70,8 +70,11 @@ def finish_artifact(
 
 
 def _finish(artifact: Artifact, memory_mb: int | None, say: Say) -> Finished:
-    root = str(artifact.root)
-    known = _child(["identify", root], None, _IDENTIFY_SECONDS, "asking for GPU and TensorRT")
+    # The children read it again: they are told which one was verified here.
+    root, verified = str(artifact.root), artifact.hash
+    known = _child(
+        ["identify", root, verified], None, _IDENTIFY_SECONDS, "asking for GPU and TensorRT"
+    )
     machine = Machine(**known["machine"])
     key = cache.entry_key(artifact, machine)
     where = f"{machine.gpu}, TensorRT {machine.tensorrt}, CUDA {machine.cuda}"
@@ -82,10 +85,12 @@ def _finish(artifact: Artifact, memory_mb: int | None, say: Say) -> Finished:
         cap = _memory_cap(known["build_memory_bytes"], memory_mb)
         with cache.staging(key) as folder:
             say(f"building the engine in at most {cap >> 20} MB of memory: this takes minutes")
-            built = _child(["build", root, str(folder)], cap, _BUILD_SECONDS, "building")
+            built = _child(["build", root, verified, str(folder)], cap, _BUILD_SECONDS, "building")
             say(f"{built['note']}; checking the engine")
-            checked = _child(["check", root, str(folder)], cap, _CHECK_SECONDS, "checking")
-            cache.publish(folder, key, artifact, machine)
+            checked = _child(
+                ["check", root, verified, str(folder)], cap, _CHECK_SECONDS, "checking"
+            )
+            cache.publish(folder, key, artifact, machine, checked["hashes"])
     return Finished(
         BACKEND,
         f"engine finished and verified for {where}: {checked['kernel_cases']} kernel cases bit for "

@@ -7,6 +7,7 @@ any number of threads may describe at once.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import platform
 import threading
@@ -22,6 +23,7 @@ from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, FrameError, TatvprError, UsageError
 from tatvpr_edge.spec.frames import FORMATS
+from tatvpr_edge.spec.sealed import Sealed, seal_file
 
 ABI = 2
 ALIGN = 64
@@ -128,8 +130,9 @@ class Library:
     """Compiled code bound to its weights.
 
     Args:
-        code: the shared library of a model, for this machine.
-        weights: the weight blob made with it.
+        code: the shared library of a model, for this machine. It is loaded from a sealed copy, so
+            that nobody can put another file in its place between its hash and its first call.
+        weights: the weight blob made with it, mapped from a sealed copy.
         kernels: a variant named in the manifest, or None for the fastest that runs here.
         threads: threads of one describe call; 0 for the calling thread alone.
 
@@ -139,18 +142,24 @@ class Library:
     """
 
     def __init__(
-        self, code: Path, weights: Path, kernels: str | None = None, threads: int = 0
+        self,
+        code: Path | Sealed,
+        weights: Path | Sealed,
+        kernels: str | None = None,
+        threads: int = 0,
     ) -> None:
+        # First, because sealed copies are ours to close, whatever else is wrong.
+        self._weights = _mapped(weights if isinstance(weights, Sealed) else seal_file(weights))
+        self._library = _load(code if isinstance(code, Sealed) else seal_file(code), code)
         self.threads = _check_threads(threads)
-        self._library = _load(code)
         self._program = self._library.tatvpr_program_get()
         self.info = _ModelInfo(size=ctypes.sizeof(_ModelInfo))
         self._raise(self._library.tatvpr_model_get_info(self._program, ctypes.byref(self.info)))
         if self.info.abi != ABI:
-            raise ArtifactError(f"{code} has another C interface than this runtime: build it again")
+            name = code.name if isinstance(code, Sealed) else code
+            raise ArtifactError(f"{name} has another C interface than this runtime: build it again")
         self.kernel_names = self._names()
         self.kernels = self._choose(kernels)
-        self._weights = _mapped(weights)
         self._model = self._bind()
         self._arena_bytes = self._library.tatvpr_arena_bytes(
             ctypes.byref(self._model), self.threads
@@ -176,7 +185,13 @@ class Library:
                 f"{artifact.root} holds a {code.kind} for {code.triple}; this machine is "
                 f"{platform.machine()}: build it with --board host, or run it on its board"
             )
-        library = cls(artifact.path(code.path), artifact.path(manifest.weights), kernels, threads)
+        weights = artifact.sealed(manifest.weights)
+        try:
+            sealed_code = artifact.sealed(code.path)
+        except BaseException:
+            weights.close()
+            raise
+        library = cls(sealed_code, weights, kernels, threads)
         info = library.info
         made = (info.descriptor_size, info.image_size, info.token_dim, info.max_tokens)
         named = (model.descriptor_size, model.image_size, model.token_dim, model.max_tokens)
@@ -335,40 +350,45 @@ def _c_frame(frame: CameraFrame) -> _Frame:
     return result
 
 
-def _mapped(path: Path) -> NDArray[np.uint8]:
-    """A file's bytes, shared with every process that maps them (page alignment exceeds ALIGN)."""
-    if path.stat().st_size == 0:
-        raise ArtifactError(f"{path} is empty: build the artifact again")
-    return np.memmap(path, dtype=np.uint8, mode="r")
-
-
-_SEEN: dict[str, list[tuple[int, int]]] = {}
-_SEEN_LOCK = threading.Lock()
-
-
-def _fresh_name(path: Path) -> str:
-    """A spelling of ``path`` that the loader has not seen with another file behind it.
-
-    The loader takes a name that it knows for the library that it has, even where the artifact at
-    that place was built anew since. ``a/./b`` is another name of ``a/b``. (Files stay distinct by
-    inode, because libraries are never unloaded.)
-    """
-    status = os.stat(path)
-    with _SEEN_LOCK:
-        files = _SEEN.setdefault(os.fspath(path), [])
-        if (status.st_dev, status.st_ino) not in files:
-            files.append((status.st_dev, status.st_ino))
-        index = files.index((status.st_dev, status.st_ino))
-    return os.path.join(path.parent, *["."] * index, path.name)
-
-
-def _load(path: Path) -> ctypes.CDLL:
+def _mapped(sealed: Sealed) -> NDArray[np.uint8]:
+    """A sealed copy's bytes, read-only (page alignment exceeds ALIGN); its descriptor is closed."""
     try:
-        library = ctypes.CDLL(_fresh_name(path))
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot load {path}: {error}; build it again with --board host"
-        ) from None
+        if sealed.bytes == 0:
+            raise ArtifactError(f"{sealed.name} is empty: build the artifact again")
+        # Private, because older kernels refuse a shared mapping of what is sealed against writing.
+        pages = mmap.mmap(sealed.descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+    finally:
+        sealed.close()
+    return np.frombuffer(pages, dtype=np.uint8)
+
+
+#: Libraries of this process by the SHA-256 of their file. The loader knows a library by its name,
+#: and a descriptor's number is its name here: so a loaded one's descriptor stays open, and the same
+#: bytes are loaded once. (Libraries are never unloaded anyway.)
+_LOADED: dict[str, ctypes.CDLL] = {}
+_LOADED_LOCK = threading.Lock()
+
+
+def _load(sealed: Sealed, shown: Path | Sealed) -> ctypes.CDLL:
+    path = shown.name if isinstance(shown, Sealed) else shown
+    with _LOADED_LOCK:
+        if sealed.sha256 in _LOADED:
+            sealed.close()
+            return _LOADED[sealed.sha256]
+        try:
+            library = ctypes.CDLL(sealed.path)
+        except OSError as error:
+            sealed.close()
+            raise ArtifactError(
+                f"cannot load {path}: {error}; build it again with --board host"
+            ) from None
+        _declare(library, path)
+        _LOADED[sealed.sha256] = library
+    return library
+
+
+def _declare(library: ctypes.CDLL, path: str | Path) -> None:
+    """Types of our C interface."""
     pointer, size, i32 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32
     signatures: dict[str, tuple[object, list[object]]] = {
         "tatvpr_status_text": (ctypes.c_char_p, [ctypes.c_int]),
@@ -390,7 +410,6 @@ def _load(path: Path) -> ctypes.CDLL:
             function.restype, function.argtypes = result, arguments
     except AttributeError as error:
         raise ArtifactError(f"{path} lacks part of our C interface ({error})") from None
-    return library
 
 
 _LIVE: weakref.WeakSet[Library] = weakref.WeakSet()
@@ -401,6 +420,8 @@ def _reset_after_fork(library: Library) -> None:
 
 
 def _after_fork() -> None:
+    global _LOADED_LOCK
+    _LOADED_LOCK = threading.Lock()
     for library in list(_LIVE):
         library._after_fork()
 

@@ -1,8 +1,9 @@
 """Signatures of artifacts: OpenSSH's own (``ssh-keygen -Y``), no cryptography of ours.
 
-In: an artifact's folder, and the keys that this machine trusts (``ROOT/trust``). Out: the signer's
-name, or SignatureError. Called by ``Localizer`` and ``verify`` (through the artifact's reader), by
-the board's half of deploy, and by ``build --sign``. Needs the standard library and ``ssh-keygen``.
+In: an artifact's manifest as it was read, and the keys that this machine trusts
+(:mod:`tatvpr_edge.runtime.trust`). Out: the signer's name, or SignatureError. Called by
+``Localizer`` and ``verify`` (through the artifact's reader), by the board's half of deploy, and by
+``build --sign``. Needs the standard library and ``ssh-keygen``.
 
 What is signed is ``manifest.json``, byte for byte; it holds the SHA-256 of every other file.
 Signing adds the key ``serial`` (seconds since 1970, or what the signer says) to the manifest, so
@@ -17,16 +18,20 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tatvpr_edge.spec.artifact import SignedManifest
 from tatvpr_edge.spec.errors import ArtifactError, SignatureError, ToolError
 from tatvpr_edge.spec.manifest import MANIFEST, SIGNATURE, parse_manifest
+from tatvpr_edge.spec.sealed import sealed_bytes
 
-from . import deployed
+from . import deployed, trust
 
 NAMESPACE = "tatvpr-artifact"
 _SECONDS = 60
+#: Folders that only root can write, on Debian, macOS and NixOS.
+_PLACES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/current-system/sw/bin")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+\-]{0,99}")
 _KEY = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.\-]+ [A-Za-z0-9+/=]+")
 
@@ -61,63 +66,62 @@ def signer_line(name: str, public_key: str) -> str:
     return f'{check_signer_name(name)} namespaces="{NAMESPACE}" {check_public_key(public_key)}\n'
 
 
-def trusted_lines(root: Path) -> list[str]:
-    """The lines of ``allowed_signers``, without comments; empty where no key is trusted.
-
-    Raises:
-        SignatureError: the file is there and cannot be read: that is not "no key".
-    """
-    path = root / deployed.TRUST / deployed.ALLOWED_SIGNERS
-    try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise SignatureError(f"{path} cannot be read: {error.strerror}") from None
-    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-
-
-def artifact_verifier(root: str | Path | None = None) -> Callable[[Path], None] | None:
+def artifact_verifier(
+    root: str | Path | None = None, system: Path | None = None
+) -> Callable[[SignedManifest], None] | None:
     """What ``read_artifact(verify_signature=...)`` wants on this machine.
 
-    Returns None where no key is trusted: then unsigned artifacts are accepted. Otherwise a
-    function that raises SignatureError for a folder that is unsigned, signed by an unknown or
-    revoked key, altered, or older than the installed release.
+    Returns None where neither the machine nor the install root enforces: then unsigned artifacts
+    are accepted. Otherwise a function that raises SignatureError for an artifact that is unsigned,
+    signed by an unknown or revoked key, altered, or older than the installed release.
+
+    Raises:
+        SignatureError: signatures are enforced, and the lists of keys cannot be believed.
     """
     place = deployed.install_root(root)
-    if not trusted_lines(place):
+    trusted = trust.find(place, system)
+    if trusted is None:
         return None
 
-    def verify(folder: Path) -> None:
-        check_trust(folder, place)
+    def verify(signed: SignedManifest) -> None:
+        check_private(signed.folder)
+        check_trust(signed, trusted, deployed.lowest_serial(place))
 
     return verify
 
 
-def check_trust(folder: Path, root: Path, allow_older: bool = False) -> str | None:
-    """The signer's name; None where this machine trusts no key.
-
-    Args:
-        folder: the artifact.
-        root: the install root, whose ``trust`` and ``state.json`` decide.
-        allow_older: accept a serial below the installed one (an explicit downgrade).
+def check_private(folder: Path) -> None:
+    """Where signatures are enforced, nobody else may write to what they cover.
 
     Raises:
-        SignatureError: unsigned, signed by an unknown or revoked key, altered, or older than the
-            installed release.
+        SignatureError: ``folder`` or one below it can be written by other users.
     """
-    if not trusted_lines(root):
-        return None
-    if not (folder / SIGNATURE).is_file():
+    for place, _, _ in os.walk(folder):
+        mode = os.lstat(place).st_mode
+        if mode & 0o022:
+            raise SignatureError(f"{place} can be written by other users: chmod go-w it")
+
+
+def check_trust(signed: SignedManifest, trusted: trust.Trust, floor: int = 0) -> str:
+    """The signer's name.
+
+    Args:
+        signed: the manifest and its signature, as they were read.
+        trusted: the keys that decide.
+        floor: the lowest serial accepted.
+
+    Raises:
+        SignatureError: unsigned, signed by an unknown or revoked key, altered, or below ``floor``.
+    """
+    folder = signed.folder
+    if signed.signature is None:
         raise SignatureError(
             f"{folder} is unsigned, and this machine accepts signed artifacts only: sign it with "
             "`tatvpr-edge build --sign KEY`"
         )
-    manifest = (folder / MANIFEST).read_bytes()
-    signer = _verify(folder / SIGNATURE, manifest, root)
-    floor = deployed.lowest_serial(root)
-    serial = manifest_serial(manifest)
-    if serial < floor and not allow_older:
+    signer = check_signature(signed.signature, signed.manifest, trusted, NAMESPACE, str(folder))
+    serial = manifest_serial(signed.manifest)
+    if serial < floor:
         raise SignatureError(
             f"{folder} has serial {serial}, older than the installed {floor}: to go back on "
             "purpose, use `tatvpr-edge rollback` or `deploy --allow-downgrade`"
@@ -128,6 +132,36 @@ def check_trust(folder: Path, root: Path, allow_older: bool = False) -> str | No
 def manifest_serial(manifest: bytes) -> int:
     """``serial`` of a manifest; 0 where it was never signed."""
     return parse_manifest(manifest).serial
+
+
+def new_serial() -> int:
+    """Seconds since 1970 (SOURCE_DATE_EPOCH, else now).
+
+    Raises:
+        SignatureError: SOURCE_DATE_EPOCH is no such number.
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return int(time.time())
+    if re.fullmatch(r"[0-9]{1,15}", text) is None:
+        raise SignatureError(f"SOURCE_DATE_EPOCH is {text[:40]!r}: whole seconds since 1970")
+    return int(text)
+
+
+def sign_bytes(data: bytes, key: str | Path, namespace: str) -> bytes:
+    """An OpenSSH signature of ``data``.
+
+    Raises:
+        SignatureError: the key is missing, or ssh-keygen refuses it.
+        ToolError: ssh-keygen is not installed.
+    """
+    if not Path(key).is_file():
+        raise SignatureError(f"no key at {key}: make one with `tatvpr-edge keys new NAME`")
+    # The key is opened by ssh-keygen, which may ask for its passphrase on the terminal.
+    done = _ssh_keygen(["-Y", "sign", "-f", os.fspath(key), "-n", namespace], data, person=True)
+    if done.returncode or b"BEGIN SSH SIGNATURE" not in done.stdout:
+        raise SignatureError(f"cannot sign with {key}: {_last_line(done)}")
+    return done.stdout
 
 
 def sign_artifact(folder: str | Path, key: str | Path, serial: int | None = None) -> Path:
@@ -146,64 +180,88 @@ def sign_artifact(folder: str | Path, key: str | Path, serial: int | None = None
 
     from tatvpr_edge.spec.artifact import read_artifact
 
-    if not Path(key).is_file():
-        raise SignatureError(f"no key at {key}: make one with `tatvpr-edge keys new NAME`")
-    if serial is None:
-        serial = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+    serial = new_serial() if serial is None else serial
     artifact = read_artifact(folder)
     data = dataclasses.replace(artifact.manifest, serial=serial).to_json()
-    # The key is opened by ssh-keygen, which may ask for its passphrase on the terminal.
-    done = _ssh_keygen(["-Y", "sign", "-f", os.fspath(key), "-n", NAMESPACE], data)
-    if done.returncode or b"BEGIN SSH SIGNATURE" not in done.stdout:
-        raise SignatureError(f"cannot sign with {key}: {_last_line(done)}")
+    parse_manifest(data)  # a serial that no reader takes may not cost the artifact
+    made = sign_bytes(data, key, NAMESPACE)
     # The old signature goes first and the new one comes last: between them the artifact is whole
     # and unsigned, never signed for another manifest.
     with contextlib.suppress(FileNotFoundError):
         (artifact.root / SIGNATURE).unlink()
-    for name, content in ((MANIFEST, data), (SIGNATURE, done.stdout)):
+    for name, content in ((MANIFEST, data), (SIGNATURE, made)):
         _replace(artifact.root, name, content)
     return artifact.root / SIGNATURE
 
 
-def _verify(signature: Path, manifest: bytes, root: Path) -> str:
-    allowed = os.fspath(root / deployed.TRUST / deployed.ALLOWED_SIGNERS)
-    found = _ssh_keygen(
-        ["-Y", "find-principals", "-s", os.fspath(signature), "-f", allowed], manifest
-    )
-    names = found.stdout.decode("utf-8", "replace").split()
-    if found.returncode or not names:
-        raise SignatureError(
-            f"{signature.parent} is signed by a key that this machine does not trust: sign it "
-            "with a trusted key, or trust this one with `tatvpr-edge keys trust`"
-        )
-    name = names[0].split(",")[0]
-    command = ["-Y", "verify", "-f", allowed, "-I", name, "-n", NAMESPACE]
-    command += ["-s", os.fspath(signature)]
-    revoked = root / deployed.TRUST / deployed.REVOKED_KEYS
-    revocations = ["-r", os.fspath(revoked)] if revoked.exists() else []
-    done = _ssh_keygen([*command, *revocations], manifest)
-    if done.returncode:
-        why = "the manifest or the signature was altered"
-        # ssh-keygen does not say which: a signature that is good without the list is revoked by it.
-        if revocations and _ssh_keygen(command, manifest).returncode == 0:
-            why = "its key is revoked on this machine"
-        raise SignatureError(f"{signature.parent}: signature refused: {why} ({_last_line(done)})")
-    return name
+def check_signature(
+    signature: bytes, data: bytes, trusted: trust.Trust, namespace: str, what: str
+) -> str:
+    """The name of the trusted key that signed ``data`` for ``namespace``.
+
+    Everything goes to ssh-keygen as sealed copies of bytes that were read once.
+
+    Raises:
+        SignatureError: no trusted key did, or it is revoked; ``what`` is named.
+    """
+    with sealed_bytes(signature, trusted.signers, trusted.revoked_list) as (made, allowed, revoked):
+        inherited = [one.descriptor for one in (made, allowed, revoked)]
+
+        def ask(*words: str) -> subprocess.CompletedProcess[bytes]:
+            return _ssh_keygen(["-Y", *words, "-s", made.path, "-f", allowed.path], data, inherited)
+
+        found = ask("find-principals")
+        names = found.stdout.decode("utf-8", "replace").split()
+        if found.returncode or not names:
+            raise SignatureError(
+                f"{what} is signed by a key that this machine does not trust: sign it with a "
+                "trusted key, or trust this one with `tatvpr-edge keys trust`"
+            )
+        name = names[0].split(",")[0]
+        command = ["verify", "-I", name, "-n", namespace]
+        done = ask(*command, *(["-r", revoked.path] if trusted.revoked else []))
+        if done.returncode:
+            why = "the manifest or the signature was altered"
+            # ssh-keygen does not say which: good without the list means revoked by the list.
+            if trusted.revoked and ask(*command).returncode == 0:
+                why = "its key is revoked on this machine"
+            raise SignatureError(f"{what}: signature refused: {why} ({_last_line(done)})")
+        return name
 
 
-def _ssh_keygen(arguments: list[str], data: bytes) -> subprocess.CompletedProcess[bytes]:
-    environment = {**os.environ, "LC_ALL": "C"}
+def ssh_keygen_path() -> str:
+    """OpenSSH's ``ssh-keygen``, from a fixed place: whoever chooses PATH chooses no verdict.
+
+    Raises:
+        ToolError: it is in none of them, or somebody else may write it.
+    """
+    for place in _PLACES:
+        path = os.path.join(place, "ssh-keygen")
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        if status.st_uid == 0 and not status.st_mode & 0o022:
+            return path
+        raise ToolError(f"{path} can be written by others than root: install openssh-client anew")
+    raise ToolError("ssh-keygen is missing: apt-get install openssh-client")
+
+
+def _ssh_keygen(
+    arguments: list[str], data: bytes, inherited: Sequence[int] = (), person: bool = False
+) -> subprocess.CompletedProcess[bytes]:
+    """Run ssh-keygen. ``person``: it may ask for a passphrase, or the user's agent."""
+    environment = {**(os.environ if person else {"PATH": "/usr/bin:/bin"}), "LC_ALL": "C"}
     try:
         return subprocess.run(
-            ["ssh-keygen", *arguments],
+            [ssh_keygen_path(), *arguments],
             input=data,
             capture_output=True,
             timeout=_SECONDS,
             env=environment,
             check=False,
+            pass_fds=inherited,
         )
-    except FileNotFoundError:
-        raise ToolError("ssh-keygen is missing: apt-get install openssh-client") from None
     except subprocess.TimeoutExpired:
         raise SignatureError(f"ssh-keygen did not answer within {_SECONDS} s") from None
 
@@ -237,10 +295,13 @@ __all__ = [
     "NAMESPACE",
     "artifact_verifier",
     "check_public_key",
+    "check_signature",
     "check_signer_name",
     "check_trust",
     "manifest_serial",
+    "new_serial",
     "sign_artifact",
+    "sign_bytes",
     "signer_line",
-    "trusted_lines",
+    "ssh_keygen_path",
 ]

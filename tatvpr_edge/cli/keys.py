@@ -11,8 +11,14 @@ from typing import Any
 import click
 
 from tatvpr_edge.cli.output import json_option, note, print_json, print_table
-from tatvpr_edge.cli.remote import board_options, make_options, transport
-from tatvpr_edge.spec.errors import SignatureError, ToolError
+from tatvpr_edge.cli.remote import (
+    Report,
+    board_options,
+    enforcement,
+    make_options,
+    transport,
+)
+from tatvpr_edge.spec.errors import SignatureError
 
 
 def key_folder() -> Path:
@@ -26,7 +32,8 @@ def command() -> None:
     """Make, list and trust keys that sign artifacts.
 
     Keys are OpenSSH's (Ed25519). Once a board trusts one, it accepts artifacts signed by a trusted
-    key only: sign with 'tatvpr-edge build --sign KEY'.
+    key only: sign with 'tatvpr-edge build --sign KEY'. Trusted as root, the whole machine is held
+    to it; as another user, the install root of that user.
     """
 
 
@@ -38,7 +45,7 @@ def command() -> None:
 @json_option
 def new(name: str, no_passphrase: bool, as_json: bool) -> None:
     """Make a key called NAME."""
-    from tatvpr_edge.runtime.signature import check_signer_name
+    from tatvpr_edge.runtime.signature import check_signer_name, ssh_keygen_path
 
     folder = key_folder()
     path = folder / check_signer_name(name)
@@ -47,11 +54,8 @@ def new(name: str, no_passphrase: bool, as_json: bool) -> None:
     if not no_passphrase and not sys.stdin.isatty():
         raise SignatureError("a passphrase needs a terminal: use --no-passphrase here")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    words = ["ssh-keygen", "-q", "-t", "ed25519", "-C", name, "-f", str(path)]
-    try:
-        done = subprocess.run(words + (["-N", ""] if no_passphrase else []), check=False)
-    except FileNotFoundError:
-        raise ToolError("ssh-keygen is missing: apt-get install openssh-client") from None
+    words = [ssh_keygen_path(), "-q", "-t", "ed25519", "-C", name, "-f", str(path)]
+    done = subprocess.run(words + (["-N", ""] if no_passphrase else []), check=False)
     if done.returncode:
         raise SignatureError(f"ssh-keygen did not make {path}")
     if as_json:
@@ -75,6 +79,7 @@ def list_keys(
     as_json: bool,
 ) -> None:
     """List the keys made here, or those that a board trusts."""
+    none = "no keys"
     if target is None:
         keys: list[dict[str, Any]] = [
             {"name": path.stem, "key": " ".join(path.read_text().split()[:2]), "path": str(path)}
@@ -83,11 +88,13 @@ def list_keys(
     else:
         from tatvpr_edge.deploy.push import status
 
-        keys = status(transport(target, port, ssh_config), make_options(root, python))["keys"]
+        found = status(transport(target, port, ssh_config), make_options(root, python))
+        keys = found["keys"]
+        none = enforcement(found)
     if as_json:
         print_json(keys)
     elif not keys:
-        click.echo("no keys" if target is None else "no key is trusted: unsigned is accepted")
+        click.echo(none)
     else:
         rows = [
             [key["name"], key["key"], "revoked" if key.get("revoked") else key.get("path", "")]
@@ -117,27 +124,35 @@ def trust(
     """Make the board trust the public KEY; it refuses unsigned artifacts from then on."""
     from tatvpr_edge.deploy.push import trust as trust_on
 
-    keys = trust_on(
+    found = trust_on(
         transport(target, port, ssh_config),
         name or _file_name(key),
         _public(key),
         force,
         make_options(root, python),
+        Report(as_json),
     )
     if as_json:
-        print_json(keys)
+        print_json(found)
     else:
-        click.echo(f"{target} trusts: " + ", ".join(key["name"] for key in keys))
+        click.echo(f"{target} trusts: " + ", ".join(key["name"] for key in found["keys"]))
+        click.echo(enforcement(found))
 
 
 @command.command("revoke")
 @click.argument("key", type=click.Path(path_type=Path))
 @click.argument("target", metavar="USER@HOST")
+@click.option("--force", is_flag=True, help="Even if it signed the live release.")
+@click.option(
+    "--new-list", is_flag=True, help="Begin a new list, because the board's is lost or damaged."
+)
 @board_options
 @json_option
 def revoke(
     key: Path,
     target: str,
+    force: bool,
+    new_list: bool,
     port: int | None,
     ssh_config: str | None,
     root: str | None,
@@ -147,11 +162,47 @@ def revoke(
     """Make the board refuse the public KEY for ever."""
     from tatvpr_edge.deploy.push import revoke as revoke_on
 
-    keys = revoke_on(transport(target, port, ssh_config), _public(key), make_options(root, python))
+    found = revoke_on(
+        transport(target, port, ssh_config),
+        _public(key),
+        make_options(root, python),
+        force,
+        new_list,
+    )
     if as_json:
-        print_json(keys)
+        print_json(found)
     else:
         click.echo(f"{target} refuses artifacts signed with {key} from now on")
+
+
+@command.command("accept-unsigned")
+@click.argument("target", metavar="USER@HOST")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@board_options
+@json_option
+def accept_unsigned(
+    target: str,
+    yes: bool,
+    port: int | None,
+    ssh_config: str | None,
+    root: str | None,
+    python: str,
+    as_json: bool,
+) -> None:
+    """Make the board accept unsigned artifacts again: whoever reaches it may run code on it."""
+    from tatvpr_edge.deploy.push import accept_unsigned as accept_on
+
+    note(f"warning: {target} will run artifacts that nobody signed, and forget whom it trusts")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise SignatureError("this needs a terminal to ask on, or --yes")
+        click.confirm("Accept unsigned artifacts?", abort=True, err=True)
+    found = accept_on(transport(target, port, ssh_config), make_options(root, python))
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{target}: {found['was']} enforces signatures no longer")
+        click.echo(enforcement(found))
 
 
 def _file_name(key: Path) -> str:

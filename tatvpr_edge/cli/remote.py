@@ -141,6 +141,18 @@ def result_line(result: Result) -> str:
     return "; ".join(parts)
 
 
+def enforcement(found: dict[str, Any]) -> str:
+    """One line: who is held to signatures on a board."""
+    fault, where = found.get("trust_fault"), found.get("trust")
+    if fault:
+        return f"signatures: NOTHING is accepted: {fault}"
+    if found.get("enforced") == "machine":
+        return f"signatures: enforced for the whole machine ({where})"
+    if found.get("enforced") == "root":
+        return f"signatures: enforced for programs that use {where}, not for the whole machine"
+    return "signatures: not enforced, unsigned artifacts are accepted"
+
+
 def make_options(root: str | None, python: str, **others: Any) -> Options:
     """Options of the deploy package."""
     from tatvpr_edge.deploy.push import Options

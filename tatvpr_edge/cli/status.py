@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tatvpr_edge.cli.output import json_option, print_json, print_table
-from tatvpr_edge.cli.remote import board_options, make_options, transport
+from tatvpr_edge.cli.remote import board_options, enforcement, make_options, transport
 
 
 @click.command("status")
@@ -42,7 +42,8 @@ def command(
             right=("MB",),
         )
     keys = [key["name"] + (" (revoked)" if key["revoked"] else "") for key in found["keys"]]
-    click.echo("trusted keys: " + (", ".join(keys) or "none, unsigned artifacts are accepted"))
+    click.echo("trusted keys: " + (", ".join(keys) or "none"))
+    click.echo(enforcement(found))
     if found.get("service"):
         click.echo(f"service: {found['service']}")
     click.echo(

@@ -9,7 +9,7 @@ on the board. Standard library only, Python 3.10. One process serves one connect
     commit   sync, hash, check the signature, run the golden vectors, install, switch, check health,
              and confirm or go back
     rollback make an earlier release live, with the same checks
-    status   what is installed; trust and revoke change the keys
+    status   what is installed; trust, revoke and accept_unsigned change who is believed
 
 From the switch on, the agent finishes or goes back by itself, whether the host is there or not.
 """
@@ -28,16 +28,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.runtime import deployed, signature
-from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.runtime import deployed, signature, trust
+from tatvpr_edge.spec.artifact import SignedManifest, read_artifact, read_signed
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, TatvprError
-from tatvpr_edge.spec.manifest import MANIFEST, Manifest
+from tatvpr_edge.spec.manifest import Manifest
 
-from . import installed, keyring, service
+from . import installed, service
 from .assembly import Assembly, clear_staging
 from .channel import Channel, HostGone
 from .disk import Disk
 from .health import Health
+from .keyring import Keyring
 from .protocol import MAGIC, VERSION, ProtocolError
 from .store import Store
 from .switch import Switch
@@ -48,11 +49,13 @@ _SAME = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "
 
 
 class Agent:
-    """Answers the host's requests; ``disk`` is where all changes go through."""
+    """Answers the host's requests; ``disk`` is where all changes go through, ``system`` the
+    machine's own folder."""
 
-    def __init__(self, channel: Channel, disk: Disk) -> None:
+    def __init__(self, channel: Channel, disk: Disk, system: Path | None = None) -> None:
         self.channel = channel
         self.disk = disk
+        self.system = trust.SYSTEM if system is None else system
         self.python = ["python3"]
         self.store = Store("/", disk)
         self.switch = Switch(self.store)
@@ -98,6 +101,7 @@ class Agent:
             "status": self.status,
             "trust": self.trust,
             "revoke": self.revoke,
+            "accept_unsigned": self.accept_unsigned,
         }
         operation = operations.get(str(message.get("op")))
         if operation is None:
@@ -250,25 +254,43 @@ class Agent:
 
     def status(self, message: dict[str, Any]) -> dict[str, Any]:
         """What is installed. Takes no lock and changes nothing."""
-        return installed.report(self.store, self.switch, bool(message.get("check")))
+        check = bool(message.get("check"))
+        return installed.report(self.store, self.switch, self._keyring(), check)
 
     def trust(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Trust a key."""
+        """Trust a key, and insist on signatures from now on."""
         self._open(message)
         name, key = str(message.get("name")), str(message.get("key"))
-        live = self._live_artifact()
-        keyring.trust(self.store, name, key, live, bool(message.get("force")))
+        live, keyring = self._live_artifact(), self._keyring()
+        keyring.trust(name, key, live, bool(message.get("force")))
         if live is not None:  # nothing older than what is installed from now on
-            self.switch.raise_floor(signature.manifest_serial((live / MANIFEST).read_bytes()))
-        return {"keys": keyring.names(self.store)}
+            self.switch.raise_floor(signature.manifest_serial(read_signed(live).manifest))
+        self._warn(keyring)
+        return keyring.report()
 
     def revoke(self, message: dict[str, Any]) -> dict[str, Any]:
         """Refuse a key for ever."""
         self._open(message)
-        keyring.revoke(self.store, str(message.get("key")))
-        return {"keys": keyring.names(self.store)}
+        keyring = self._keyring()
+        force, new_list = bool(message.get("force")), bool(message.get("new_list"))
+        keyring.revoke(str(message.get("key")), self._live_artifact(), force, new_list)
+        return keyring.report()
+
+    def accept_unsigned(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Turn enforcement off."""
+        self._open(message)
+        keyring = self._keyring()
+        return {"was": keyring.off(), **keyring.report()}
 
     # ---- parts -------------------------------------------------------------------------------
+
+    def _keyring(self) -> Keyring:
+        return Keyring(self.store, self.system)
+
+    def _warn(self, keyring: Keyring) -> None:
+        warning = keyring.warning()
+        if warning is not None:
+            self.store.warnings.append(warning)
 
     def _open(self, message: dict[str, Any]) -> None:
         self.store.prepare()
@@ -286,9 +308,10 @@ class Agent:
             fault = self.store.fault(live)
             if fault is not None:
                 raise DeployError(fault)
-            artifact = Path(self.store.release(live)) / deployed.ARTIFACT
-            signer = signature.check_trust(artifact, Path(self.store.root), allow_older=True)
-            serial = signature.manifest_serial((artifact / MANIFEST).read_bytes())
+            signed = read_signed(Path(self.store.release(live)) / deployed.ARTIFACT)
+            trusted = self._keyring().trusted()
+            signer = None if trusted is None else signature.check_trust(signed, trusted)
+            serial = signature.manifest_serial(signed.manifest)
             self._health(live, message)
         except (TatvprError, OSError) as error:
             self.switch.go_back(live, before, str(error))
@@ -307,11 +330,14 @@ class Agent:
     ) -> tuple[Manifest, str | None]:
         """Signature, every hash, the processor, the golden vectors."""
         self._step("signature")
-        signers: list[str | None] = []
-        root = Path(self.store.root)
+        signers: list[str] = []
+        keyring = self._keyring()
+        trusted = keyring.trusted()
+        floor = 0 if allow_older else deployed.lowest_serial(Path(self.store.root))
 
-        def verify(artifact: Path) -> None:
-            signers.append(signature.check_trust(artifact, root, allow_older))
+        def verify(signed: SignedManifest) -> None:
+            if trusted is not None:
+                signers.append(signature.check_trust(signed, trusted, floor))
 
         artifact = read_artifact(os.path.join(folder, deployed.ARTIFACT), None, verify)
         self._check_processor(artifact.manifest)
@@ -323,7 +349,8 @@ class Agent:
             self._step("finish")
             health = Health(self.store.root, folder, self.python, self._tick)
             self.store.warnings.append(health.finish(float(message.get("finish_s", 1800))))
-        return artifact.manifest, signers[0]
+        self._warn(keyring)
+        return artifact.manifest, signers[0] if signers else None
 
     def _check_processor(self, manifest: Manifest) -> None:
         wanted = manifest.code.triple.split("-")[0]
@@ -403,7 +430,7 @@ class Agent:
         return live.artifact if live is not None else None
 
 
-def main(nonce: str, disk: Disk | None = None) -> int:
+def main(nonce: str, disk: Disk | None = None, system: Path | None = None) -> int:
     """Serve the connection on standard input and output; the exit status."""
     # Prints of others (and of children) must not fall between frames: output gets a private
     # descriptor, and standard output leads to standard error from now on.
@@ -417,7 +444,8 @@ def main(nonce: str, disk: Disk | None = None) -> int:
     os.umask(0o022)
     os.chdir("/")
     os.write(send, MAGIC + nonce.encode("ascii") + b"\n")
-    return Agent(Channel(receive, send), disk if disk is not None else Disk()).serve()
+    channel = Channel(receive, send)
+    return Agent(channel, disk if disk is not None else Disk(), system).serve()
 
 
 if __name__ == "__main__":

@@ -11,18 +11,20 @@ from typing import Any
 
 from tatvpr_edge.runtime import deployed
 
-from . import keyring, service
+from . import service
+from .keyring import Keyring
 from .store import Store
 from .switch import Switch
 
 
-def report(store: Store, switch: Switch, check: bool) -> dict[str, Any]:
+def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[str, Any]:
     """Releases in the order in which they went live, keys, and what is left of the disk.
 
     ``check``: read and hash every byte; a release's ``fault`` says what is wrong with it, or None.
     """
     if not os.path.isdir(store.path(deployed.RELEASES)):
-        return {"root": store.root, "live": None, "previous": None, "releases": [], "keys": []}
+        nothing = {"root": store.root, "live": None, "previous": None, "releases": []}
+        return {**nothing, **keyring.report()}
     state, live, previous = store.state(), switch.live(), switch.previous()
     order = {name: place for place, name in enumerate(state["history"])}
     releases = []
@@ -48,6 +50,6 @@ def report(store: Store, switch: Switch, check: bool) -> dict[str, Any]:
         "releases": releases,
         "lowest_serial": state["floor"],
         "free_bytes": shutil.disk_usage(store.root).free,
-        "keys": keyring.names(store),
+        **keyring.report(),
         "service": service.state(store.root),
     }

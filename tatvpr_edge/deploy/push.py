@@ -183,33 +183,57 @@ def trust(
     public_key: str,
     force: bool = False,
     options: Options | None = None,
-) -> list[dict[str, Any]]:
-    """Make a board trust a key, and return all keys that it knows.
+    on_event: OnEvent = lambda event: None,
+) -> dict[str, Any]:
+    """Make a board trust a key and insist on signatures; what it says of its keys afterwards.
 
     Raises:
         SignatureError: the key is malformed or revoked, or the live release would be refused.
         DeployError: the board cannot be reached.
     """
-    return _keys(
-        transport, {"op": "trust", "name": name, "key": public_key, "force": force}, options
-    )
+    message = {"op": "trust", "name": name, "key": public_key, "force": force}
+    return _keys(transport, message, options, on_event)
 
 
 def revoke(
-    transport: Transport, public_key: str, options: Options | None = None
-) -> list[dict[str, Any]]:
-    """Make a board refuse a key for ever, and return all keys that it knows."""
-    return _keys(transport, {"op": "revoke", "key": public_key}, options)
+    transport: Transport,
+    public_key: str,
+    options: Options | None = None,
+    force: bool = False,
+    new_list: bool = False,
+) -> dict[str, Any]:
+    """Make a board refuse a key for ever; what it says of its keys afterwards.
+
+    Args:
+        force: even if the key signed the live release.
+        new_list: begin a new list of revoked keys, because the board's is lost or damaged.
+
+    Raises:
+        SignatureError: the key signed the live release, or the list is lost.
+    """
+    message = {"op": "revoke", "key": public_key, "force": force, "new_list": new_list}
+    return _keys(transport, message, options)
+
+
+def accept_unsigned(transport: Transport, options: Options | None = None) -> dict[str, Any]:
+    """Make a board accept unsigned artifacts again (``was``: the place that enforced).
+
+    Raises:
+        SignatureError: it enforces nothing, or the user there may not change it.
+    """
+    return _keys(transport, {"op": "accept_unsigned"}, options)
 
 
 def _keys(
-    transport: Transport, message: dict[str, Any], options: Options | None
-) -> list[dict[str, Any]]:
+    transport: Transport,
+    message: dict[str, Any],
+    options: Options | None,
+    on_event: OnEvent = lambda event: None,
+) -> dict[str, Any]:
     options = options or Options()
-    with Session(transport, options.python, modules=options.modules) as session:
+    with Session(transport, options.python, on_event, options.modules) as session:
         session.hello(options.root)
-        keys: list[dict[str, Any]] = session.ask({**message, **_settings(options)})["keys"]
-        return keys
+        return session.ask({**message, **_settings(options)})
 
 
 def _hello(session: Session, options: Options) -> dict[str, Any]:

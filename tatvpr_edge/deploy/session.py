@@ -42,8 +42,11 @@ from .transport import Link, Transport
 AGENT_MODULES = (
     "tatvpr_edge.spec.errors",
     "tatvpr_edge.spec.manifest",
+    "tatvpr_edge.spec.sealed",
     "tatvpr_edge.spec.artifact",
     "tatvpr_edge.runtime.deployed",
+    "tatvpr_edge.runtime.private",
+    "tatvpr_edge.runtime.trust",
     "tatvpr_edge.runtime.signature",
     "tatvpr_edge.runtime.messages",
     "tatvpr_edge.deploy.disk",

@@ -35,6 +35,7 @@ from .manifest import (
     check_member,
     parse_manifest,
 )
+from .sealed import Sealed, seal
 
 __all__ = [
     "MANIFEST",
@@ -47,18 +48,33 @@ __all__ = [
     "GoldenPoint",
     "Manifest",
     "ModelEntry",
+    "SignedManifest",
     "read_artifact",
     "read_manifest",
+    "read_signed",
     "replace_profile",
     "write_artifact",
 ]
 
-#: Called with the folder after the manifest was parsed and before any file is trusted; raises
-#: SignatureError. The signature, where there is one, is the file ``manifest.sig``.
-VerifySignature = Callable[[Path], None]
-
 _CHUNK = 1 << 20
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_MAX_SIGNATURE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class SignedManifest:
+    """What a signature is checked over: bytes that were read once, the same that are parsed.
+
+    ``folder`` is the artifact's real folder; ``signature`` the bytes of ``manifest.sig``, or None.
+    """
+
+    folder: Path
+    manifest: bytes
+    signature: bytes | None
+
+
+#: Called after the manifest was parsed and before any file is trusted; raises SignatureError.
+VerifySignature = Callable[[SignedManifest], None]
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,8 @@ class Artifact:
     manifest: Manifest
     #: SHA-256 of ``manifest.json``: names these very bytes (the manifest holds all other hashes).
     hash: str
+    #: Bytes of ``manifest.sig`` as read beside the manifest (good or not); None where it is absent.
+    signature: bytes | None = None
 
     def path(self, member: str) -> Path:
         """Where the listed file ``member`` lies."""
@@ -86,10 +104,26 @@ class Artifact:
         _check_content(entry, len(data), hashlib.sha256(data).hexdigest())
         return data
 
+    def sealed(self, member: str) -> Sealed:
+        """A sealed copy of ``member``, to be loaded: what was hashed is what it holds for ever.
+
+        Raises:
+            ArtifactError: the file is not listed, or no longer what the manifest says.
+        """
+        entry = self.manifest.file(member)
+        with _open_plain(self.root, entry.path) as descriptor:
+            copy = seal(entry.path, _chunks(descriptor))
+        try:
+            _check_content(entry, copy.bytes, copy.sha256)
+        except ArtifactError:
+            copy.close()
+            raise
+        return copy
+
     @property
     def signed(self) -> bool:
         """Whether a signature lies beside the manifest (not whether it is good)."""
-        return (self.root / SIGNATURE).is_file()
+        return self.signature is not None
 
 
 # ---- writing ---------------------------------------------------------------------------------
@@ -224,17 +258,19 @@ def read_artifact(
     Args:
         path: its folder; a link to it (as ``current`` on a board) is followed once.
         board: the board that it must be for; None accepts any.
-        verify_signature: called with the real folder after the manifest was parsed; raises
-            SignatureError where the signature is not good.
+        verify_signature: called with the very bytes that were parsed, and the signature's;
+            raises SignatureError where the signature is not good.
 
     Raises:
         ArtifactError: by name of the fault: not an artifact, truncated, altered, missing or extra
             file, unsafe name or link, newer format, unknown required feature, another board.
         SignatureError: from ``verify_signature``.
     """
-    root, manifest, digest = _read_manifest(path)
+    signed = read_signed(path)
+    manifest = _parse(path, signed.manifest)
+    root = signed.folder
     if verify_signature is not None:
-        verify_signature(root)
+        verify_signature(signed)
     if board is not None and manifest.board != board:
         raise ArtifactError(
             f"{path} is for board {manifest.board}, not {board}: build it with --board {board}"
@@ -247,7 +283,7 @@ def read_artifact(
                 content.update(chunk)
                 size += len(chunk)
         _check_content(entry, size, content.hexdigest())
-    return Artifact(root, manifest, digest)
+    return Artifact(root, manifest, hashlib.sha256(signed.manifest).hexdigest(), signed.signature)
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -256,21 +292,40 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises:
         ArtifactError: as :func:`read_artifact`, for the manifest.
     """
-    return _read_manifest(path)[1]
+    return _parse(path, read_signed(path).manifest)
 
 
-def _read_manifest(path: str | Path) -> tuple[Path, Manifest, str]:
+def read_signed(path: str | Path) -> SignedManifest:
+    """Manifest and signature, each opened and read once; neither is believed yet.
+
+    Raises:
+        ArtifactError: there is no manifest, or one of them is a link, no plain file, or too large.
+    """
     root = Path(os.path.realpath(path))
     if not root.is_dir():
         raise ArtifactError(f"{path} is not an artifact: no such folder")
     if not os.path.lexists(root / MANIFEST):
         raise ArtifactError(f"{path} is not an artifact: it has no {MANIFEST}")
-    with _open_plain(root, MANIFEST) as descriptor:
-        if os.fstat(descriptor).st_size > MAX_MANIFEST_BYTES:
-            raise ArtifactError(f"{path}: {MANIFEST} is too large to be ours")
-        data = b"".join(_chunks(descriptor))
+    manifest = _read_small(root, MANIFEST, MAX_MANIFEST_BYTES)
+    signature = None
+    if os.path.lexists(root / SIGNATURE):
+        signature = _read_small(root, SIGNATURE, _MAX_SIGNATURE_BYTES)
+    return SignedManifest(root, manifest, signature)
+
+
+def _read_small(root: Path, name: str, most: int) -> bytes:
+    with _open_plain(root, name) as descriptor:
+        data = bytearray()
+        for chunk in _chunks(descriptor):
+            data += chunk
+            if len(data) > most:
+                raise ArtifactError(f"{root}: {name} is too large to be ours")
+        return bytes(data)
+
+
+def _parse(path: str | Path, data: bytes) -> Manifest:
     try:
-        return root, parse_manifest(data), hashlib.sha256(data).hexdigest()
+        return parse_manifest(data)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
 

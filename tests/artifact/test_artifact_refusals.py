@@ -23,6 +23,7 @@ from tatvpr_edge.spec.artifact import (
     GoldenPoint,
     Manifest,
     ModelEntry,
+    SignedManifest,
     read_artifact,
     replace_profile,
     write_artifact,
@@ -200,14 +201,15 @@ def test_another_board_is_refused_when_one_is_named(folder: Path) -> None:
         read_artifact(folder, board="raspberry-pi-5")
 
 
-def test_the_signature_hook_sees_the_folder_and_may_refuse(folder: Path, tmp_path: Path) -> None:
+def test_the_signature_hook_sees_what_was_read_and_may_refuse(folder: Path, tmp_path: Path) -> None:
     (folder / SIGNATURE).write_text("signature")
     (tmp_path / "link").symlink_to(folder)
-    seen = []
+    seen: list[SignedManifest] = []
     assert read_artifact(tmp_path / "link", verify_signature=seen.append).signed
-    assert seen == [folder.resolve()]
+    manifest = (folder / MANIFEST).read_bytes()
+    assert seen == [SignedManifest(folder.resolve(), manifest, b"signature")]
 
-    def refuse(root: Path) -> None:
+    def refuse(signed: SignedManifest) -> None:
         raise SignatureError("unsigned")
 
     with pytest.raises(SignatureError):

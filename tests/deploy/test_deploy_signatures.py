@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from support.board import live_content, local_transport, make_artifact, quick_options
+from support.board import board_modules, live_content, local_transport, make_artifact, quick_options
 from tatvpr_edge.deploy.push import deploy, revoke, rollback, status, trust
-from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.runtime.signature import artifact_verifier, check_trust, sign_artifact
-from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.runtime.trust import find as trust_in
+from tatvpr_edge.spec.artifact import Artifact, read_artifact, read_signed
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError
 from tatvpr_edge.spec.manifest import seal
 
@@ -123,7 +123,11 @@ def test_unsigned_foreign_revoked_altered_and_mixed_are_refused(
         deploy(local_transport(), good, None, options)
     (good / "weights.bin").write_bytes(weights)
 
-    revoke(local_transport(), public(keys["ours"]), options)
+    # The key of the live release is not revoked by the way: what that ends is said first.
+    with pytest.raises(SignatureError, match="signed the live release, which would not start"):
+        revoke(local_transport(), public(keys["ours"]), options)
+    assert status(local_transport(), options)["keys"][0]["revoked"] is False
+    revoke(local_transport(), public(keys["ours"]), options, force=True)
     refused(root, options, good, "revoked")
     with pytest.raises(SignatureError, match="is revoked on this board"):
         trust(local_transport(), "again", public(keys["ours"]), options=options)
@@ -136,7 +140,8 @@ def test_every_byte_of_a_signature_matters(
     root, _ = trusting
     good = ram_path / "good"
     signed(good, keys["ours"], 300)
-    assert check_trust(good, root) == "ours"
+    trusted = trust_in(root)
+    assert trusted is not None and check_trust(read_signed(good), trusted) == "ours"
     signature = (good / "manifest.sig").read_bytes()
     body = [i for i in range(40, len(signature) - 40) if chr(signature[i]).isalnum()]
     for place in body[::9]:
@@ -144,7 +149,7 @@ def test_every_byte_of_a_signature_matters(
         spoiled[place] = ord("A") if spoiled[place] != ord("A") else ord("B")
         (good / "manifest.sig").write_bytes(spoiled)
         with pytest.raises(SignatureError):
-            check_trust(good, root)
+            check_trust(read_signed(good), trusted)
 
 
 def test_an_older_release_is_refused_unless_it_is_meant(
@@ -188,7 +193,7 @@ def test_a_release_confirmed_by_the_next_deploy_raises_the_guard_too(
 ) -> None:
     root, options = trusting
     artifact = signed(ram_path / "next", keys["ours"], 170)
-    modules = agent_modules()
+    modules = board_modules(root)
     killing = (
         "\ndef _die(self, *_):\n    os.kill(os.getpid(), signal.SIGKILL)\nAgent._health = _die\n"
     )
@@ -221,12 +226,6 @@ def test_trusting_a_key_does_not_cut_the_live_release_off(
     assert [key["name"] for key in status(local_transport(), options)["keys"]] == ["ours", "second"]
     signed(ram_path / "b", keys["second"], 5)
     assert deploy(local_transport(), ram_path / "b", None, options).signer == "second"
-
-
-def test_a_list_of_signers_that_cannot_be_read_is_not_an_empty_one(ram_path: Path) -> None:
-    (ram_path / "trust" / "allowed_signers").mkdir(parents=True)
-    with pytest.raises(SignatureError, match="cannot be read"):
-        artifact_verifier(ram_path)
 
 
 def test_signing_needs_a_key_and_an_artifact(ram_path: Path, keys: dict[str, Path]) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from support.tools import require_tool
 from tatvpr_edge.deploy.push import Options
+from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.deploy.transport import LocalTransport, SshTransport
 from tatvpr_edge.spec.artifact import (
     Artifact,
@@ -235,6 +236,23 @@ def running_sshd(folder: Path, command: str | None = None) -> Iterator[Sshd]:
         process.wait()
 
 
+def system_folder(root: Path | str) -> Path:
+    """The machine's own folder (elsewhere /etc/tatvpr-edge) of the board with this install root."""
+    return Path(f"{root}.etc")
+
+
+def board_modules(root: Path | str, machine: bool = False) -> list[tuple[str, str]]:
+    """The agent, on a board of its own: no test reads or writes this machine's /etc.
+
+    ``machine``: the user there may write the machine's folder, as root may; else only the root.
+    """
+    modules = agent_modules()
+    place = [name for name, _ in modules].index("tatvpr_edge.runtime.trust")
+    system = str(system_folder(root) if machine else Path("/dev/null/tatvpr-edge"))
+    modules[place] = (modules[place][0], modules[place][1] + f"\nSYSTEM = Path({system!r})\n")
+    return modules
+
+
 def quick_options(root: Path | str, wheel: Path | None = None, **changes: object) -> Options:
     """Options for tests: this Python on the board, short limits."""
     settings: dict[str, object] = {
@@ -244,6 +262,7 @@ def quick_options(root: Path | str, wheel: Path | None = None, **changes: object
         "golden_s": 60.0,
         "health_s": 60.0,
         "settle_s": 0.1,
+        "modules": board_modules(root),
         **changes,
     }
     return Options(**settings)  # type: ignore[arg-type]

@@ -48,7 +48,7 @@ class TensorRtBackend:
                 f"python -m tatvpr_edge.runtime finish {artifact.root}"
             )
         self._pipeline: Pipeline | None = load_pipeline(
-            artifact, self._device, entry.plugin, entry.read
+            artifact, self._device, entry.plugin(), entry.read
         )
         os.register_at_fork(after_in_child=self._after_fork)
 

@@ -1,7 +1,8 @@
 """Finished engines: outside the artifact, one folder for each machine and artifact content.
 
 A folder appears by one rename, after its engines were verified, and every byte is hashed again
-before TensorRT sees it: a damaged, foreign or unverified engine is never loaded.
+before TensorRT sees it: a damaged, foreign or unverified engine is never loaded. The cache is
+believed only where nobody but its user and root can write, because no signature covers an engine.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tatvpr_edge.runtime.backends.tensorrt.machine import Machine
+from tatvpr_edge.runtime.private import NotPrivate, check_folder
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.cache import cache_folder
+from tatvpr_edge.spec.errors import ToolError
+from tatvpr_edge.spec.sealed import Sealed, seal
 
 MARK = "verified.json"
 PLUGIN = "libtatvpr_plugin.so"
@@ -41,10 +45,18 @@ class Entry:
             return None
         return data if hashlib.sha256(data).hexdigest() == self.hashes.get(name) else None
 
-    @property
-    def plugin(self) -> Path | None:
-        """The compiled plugin, or None where the Python one was used."""
-        return self.folder / PLUGIN if PLUGIN in self.hashes else None
+    def plugin(self) -> Sealed | None:
+        """A sealed copy of the compiled plugin, or None where the Python one was used.
+
+        Raises:
+            ToolError: it is missing or not the one that was verified.
+        """
+        if PLUGIN not in self.hashes:
+            return None
+        data = self.read(PLUGIN)
+        if data is None:
+            raise ToolError(f"the plugin in {self.folder} is missing or was altered: finish again")
+        return seal(PLUGIN, [data])
 
 
 def content_hash(artifact: Artifact) -> str:
@@ -73,11 +85,26 @@ def entry_key(artifact: Artifact, machine: Machine) -> str:
 
 
 def _root() -> Path:
-    return cache_folder("tensorrt")
+    """The cache, if it is private.
+
+    Raises:
+        ToolError: somebody else can write to it.
+    """
+    root = cache_folder("tensorrt")
+    if os.path.lexists(root):
+        try:
+            check_folder(root)
+        except NotPrivate as error:
+            raise ToolError(f"finished engines are not believed: {error}") from None
+    return root
 
 
 def find(key: str) -> Entry | None:
-    """The finished engine of that name, whole and as verified; None where there is none."""
+    """The finished engine of that name, whole and as verified; None where there is none.
+
+    Raises:
+        ToolError: somebody else can write to the cache.
+    """
     folder = _root() / key
     try:
         mark = json.loads((folder / MARK).read_bytes())
@@ -98,7 +125,7 @@ def locked(key: str, on_wait: Callable[[], None]) -> Iterator[None]:
     Raises:
         OSError: the cache cannot be written.
     """
-    _root().mkdir(parents=True, exist_ok=True)
+    _root().mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(_root() / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -127,16 +154,15 @@ def staging(key: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(folder: Path, key: str, artifact: Artifact, machine: Machine) -> Entry:
-    """Make the verified files of ``folder`` the entry ``key``; drop this GPU's older ones.
+def publish(
+    folder: Path, key: str, artifact: Artifact, machine: Machine, hashes: dict[str, str]
+) -> Entry:
+    """Make ``folder`` the entry ``key``; drop this GPU's older ones. ``hashes``: SHA-256 of each of
+    its files as they were when they were verified.
 
     Raises:
         OSError: the disk is full; nothing changed.
     """
-    hashes = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.iterdir())
-    }
     content = content_hash(artifact)
     mark = {
         "format": _FORMAT,

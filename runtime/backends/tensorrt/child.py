@@ -1,16 +1,18 @@
 """What ``finish`` runs in children of its own, because TensorRT may be killed or may crash.
 
-``identify ARTIFACT``         print the machine
-``build ARTIFACT FOLDER``     compile the plugin where that can be, build the engines into FOLDER
-``check ARTIFACT FOLDER``     load them, run the kernels' and the artifact's golden cases
+``identify ARTIFACT HASH``       print the machine
+``build ARTIFACT HASH FOLDER``   compile the plugin where that can be, build the engines into FOLDER
+``check ARTIFACT HASH FOLDER``   load them, run the kernels' and the artifact's golden cases
 
-The last line of standard output is one JSON document; an error is one line on standard error and
+HASH names the manifest that the parent verified: another artifact at that place is refused. The
+last line of standard output is one JSON document; an error is one line on standard error and
 exit status 1.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import sys
@@ -35,7 +37,8 @@ from tatvpr_edge.runtime.backends.tensorrt.plugin_library import compile_plugin,
 from tatvpr_edge.runtime.frame import CameraFrame, squashed
 from tatvpr_edge.runtime.verify import check_backend
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
-from tatvpr_edge.spec.errors import TatvprError, ToolError
+from tatvpr_edge.spec.errors import ArtifactError, TatvprError, ToolError
+from tatvpr_edge.spec.sealed import seal
 
 
 def identify(artifact: Artifact) -> dict[str, Any]:
@@ -95,12 +98,15 @@ def check(artifact: Artifact, folder: Path) -> dict[str, Any]:
     """
     device = open_device(artifact)
     cases = check_kernels(device.driver, device.kernels)
-    plugin = folder / PLUGIN
+    hashes: dict[str, str] = {}
 
     def read(name: str) -> bytes:
-        return (folder / name).read_bytes()
+        data = (folder / name).read_bytes()
+        hashes[name] = hashlib.sha256(data).hexdigest()
+        return data
 
-    pipeline = load_pipeline(artifact, device, plugin if plugin.is_file() else None, read)
+    plugin = seal(PLUGIN, [read(PLUGIN)]) if (folder / PLUGIN).is_file() else None
+    pipeline = load_pipeline(artifact, device, plugin, read)
     backend = _Bare(pipeline, artifact.manifest.model.image_size)
     points = artifact.manifest.golden.points
     if not points:
@@ -111,6 +117,7 @@ def check(artifact: Artifact, folder: Path) -> dict[str, Any]:
         "golden_points": len(results),
         "lowest_cosine": min(result.lowest_cosine for result in results),
         "cuda_graph": pipeline.recorded,
+        "hashes": hashes,
     }
 
 
@@ -144,10 +151,12 @@ def main(argv: list[str]) -> int:
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         artifact = read_artifact(argv[1])
+        if artifact.hash != argv[2]:
+            raise ArtifactError(f"{argv[1]} was exchanged after its signature was checked")
         if argv[0] == "identify":
             document = identify(artifact)
         else:
-            document = {"build": build, "check": check}[argv[0]](artifact, Path(argv[2]))
+            document = {"build": build, "check": check}[argv[0]](artifact, Path(argv[3]))
     except (TatvprError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ from tatvpr_edge.runtime.backends.tensorrt.pipeline import Pipeline
 from tatvpr_edge.runtime.backends.tensorrt.recipe import Recipe, read_recipe
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, ToolError
+from tatvpr_edge.spec.sealed import Sealed
 
 
 def engine_file(stage: str) -> str:
@@ -50,14 +51,15 @@ def open_device(artifact: Artifact, driver: Driver | None = None) -> Device:
 
 
 def load_pipeline(
-    artifact: Artifact, device: Device, plugin: Path | None, plan: Callable[[str], bytes | None]
+    artifact: Artifact, device: Device, plugin: Sealed | None, plan: Callable[[str], bytes | None]
 ) -> Pipeline:
     """The artifact's pipeline; ``plan(file name)`` gives the engines' bytes.
 
     Raises:
         ToolError: TensorRT does not load an engine, or one is missing.
     """
-    trt = TensorRt(device.driver, device.kernels, plugin)
+    # The plugin's descriptor stays open: the loader knows a library by its name.
+    trt = TensorRt(device.driver, device.kernels, None if plugin is None else Path(plugin.path))
     engines = {}
     for stage in device.recipe.stages:
         data = plan(engine_file(stage.name))
