@@ -23,7 +23,12 @@ def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[
     ``check``: read and hash every byte; a release's ``fault`` says what is wrong with it, or None.
     """
     if not os.path.isdir(store.path(deployed.RELEASES)):
-        nothing = {"root": store.root, "live": None, "previous": None, "releases": []}
+        nothing: dict[str, Any] = {
+            "root": store.root,
+            "live": None,
+            "previous": None,
+            "releases": [],
+        }
         return {**nothing, **keyring.report()}
     state, live, previous = store.state(), switch.live(), switch.previous()
     order = {name: place for place, name in enumerate(state["history"])}
