@@ -69,8 +69,9 @@ def check_versions(model: onnx.ModelProto) -> None:
                 )
         elif domain == DOMAIN and version != VERSION:
             raise ModelError(
-                f"the ONNX file uses version {version} of {DOMAIN}, this release knows "
-                f"version {VERSION}: export and build with the same release"
+                f"the ONNX file uses version {version} of {DOMAIN}, this release computes "
+                f"version {VERSION}: "
+                + (EXPORT_AGAIN if version < VERSION else "update tatvpr-edge")
             )
     if "" not in versions or DOMAIN not in versions:
         raise ModelError(

@@ -3,7 +3,8 @@
 They travel inside every exported file, so that a stock ONNX Runtime runs it, and they are the
 reference for whole graphs. Written in ONNX's own text syntax; numerics as in docs/numerics.md:
 whole numbers are multiplied as float32 where the sum stays below 2^24, else as float64, which is
-exact in any order; TopK breaks ties by the lower index; the exponential is spelled out.
+exact in any order; TopK breaks ties by the lower index; the exponential is spelled out;
+reciprocals are ``Div(1, s)``, because an engine may approximate ONNX's Reciprocal.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _QUANTISE = """
     {x}_max = ReduceMax<keepdims=1>({x}_abs, {axes})
     {x}_floor = Max({x}_max, min_abs_max)
     {s} = Div({x}_floor, quant_max)
-    {x}_ratio = Div({x}, {s})
+    {x}_inverse = Div(unity, {s})
+    {x}_ratio = Mul({x}, {x}_inverse)
     {x}_round = Round({x}_ratio)
     {q} = Clip({x}_round, quant_min, quant_max)
 """
@@ -43,6 +45,7 @@ _QUANT_CONSTANTS = """
     quant_max = Constant<value = float {127.0}>()
     quant_min = Constant<value = float {-127.0}>()
     min_abs_max = Constant<value = float {1e-5}>()
+    unity = Constant<value = float {1.0}>()
     last = Constant<value = int64[1] {-1}>()
 """
 
@@ -235,7 +238,6 @@ QuantAttention <heads> (QKV) => (Y, A) {"""
     ln2_low = Constant<value = float {{{_text([floats.LN2_LOW])}}}>()
     powers = Constant<value = float[{len(powers)}] {{{_text(powers)}}}>()
     offset = Constant<value = int64 {{{-_LOWEST_POWER}}}>()
-    unit = Constant<value = float {{1.0}}>()
     clipped = Max(x, lowest)
     n_scaled = Mul(clipped, log2_e)
     n_f = Round(n_scaled)
@@ -249,7 +251,7 @@ QuantAttention <heads> (QKV) => (Y, A) {"""
     r_r = Mul(r, r)
     tail = Mul(p{len(floats.EXP_POLY) - 1}, r_r)
     tail_r = Add(tail, r)
-    mantissa = Add(tail_r, unit)
+    mantissa = Add(tail_r, unity)
     n_i = Cast<to = 7>(n_f)
     index = Add(n_i, offset)
     power = Gather<axis = 0>(powers, index)
@@ -265,11 +267,12 @@ QuantAttention <heads> (QKV) => (Y, A) {"""
     mixed_w = MatMul(E_w, v_w)
     mixed = Cast<to = 1>(mixed_w)
     valued = Mul(mixed, s_v)
-    heads_y = Div(valued, total)
+    share = Div(unity, total)
+    heads_y = Mul(valued, share)
     tokens_y = Transpose<perm = [1, 0, 2]>(heads_y)
     y_shape = Concat<axis = 0>(t, thirds)
     Y = Reshape(tokens_y, y_shape)
-    shares = Div(E, total)
+    shares = Mul(E, share)
     cls = Slice(shares, zero_1, one, one)
     cls_2 = Squeeze(cls, one)
     head_axis = Constant<value = int64 {{0}}>()

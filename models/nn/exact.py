@@ -73,6 +73,11 @@ def sqrt32(x: Tensor) -> Tensor:
     return torch.sqrt(x.double()).float()
 
 
+def inverse(x: Tensor) -> Tensor:
+    """``1 / x``, one division rounded once: never a reciprocal that a device approximates."""
+    return torch.ones_like(x) / x
+
+
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the last axis; in evaluation as :func:`spec.reference.layer_norm`."""
 
@@ -84,7 +89,7 @@ class LayerNorm(nn.LayerNorm):
         centred = x - (sum32(x) / count)[..., None]
         variance = (sum32(centred * centred) / count)[..., None]
         # The sum with eps is rounded to float32 before the root, as everywhere else.
-        return (centred / sqrt32(variance + self.eps)) * self.weight + self.bias
+        return (centred * inverse(sqrt32(variance + self.eps))) * self.weight + self.bias
 
 
 def gelu(x: Tensor, training: bool) -> Tensor:

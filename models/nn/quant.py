@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tatvpr_edge.models.nn.exact import exp32
+from tatvpr_edge.models.nn.exact import exp32, inverse
 
 #: Sums of whole numbers are exact in float32 below this.
 EXACT_FLOAT32 = 2**24
@@ -45,7 +45,7 @@ def quantise(x: Tensor, dim: int | tuple[int, ...] = -1) -> tuple[Tensor, Tensor
         of ``dim``. The scale carries no gradient.
     """
     s = x.detach().abs().amax(dim, keepdim=True).clamp_min(1e-5) / 127.0
-    q = round_ste(x / s)
+    q = round_ste(x * inverse(s))
     return q.clamp(-127, 127), s
 
 
@@ -201,8 +201,9 @@ def quant_attention(qkv: Tensor, heads: int, exact: bool) -> tuple[Tensor, Tenso
     shifted = logits - logits.amax(-1, keepdim=True)
     weights = round_ste(127.0 * (exp32(shifted) if exact else torch.exp(shifted)))
     total = weights.sum(-1, keepdim=True)
-    y = torch.matmul(weights.to(qkv.dtype), value.to(qkv.dtype)).float() * s_v / total
-    seen = (weights[:, :, 0] / total[:, :, 0]).detach()
+    share = inverse(total)
+    y = torch.matmul(weights.to(qkv.dtype), value.to(qkv.dtype)).float() * s_v * share
+    seen = (weights[:, :, 0] * share[:, :, 0]).detach()
     looked = seen[:, 0]
     for head in range(1, heads):  # in order, so that the float sum is that of the reference
         looked = looked + seen[:, head]

@@ -3,9 +3,10 @@
 Everything in an unsigned manifest is reproducible: no date, no host name, no absolute path. Its
 canonical form (sorted keys, one indent, a newline at the end) is what gets signed and hashed.
 
-Keys, version 1 (an unknown key is ignored, an unknown name in ``required_features`` is refused)::
+Keys, version 2 (an unknown key is ignored, an unknown name in ``required_features`` is refused)::
 
-    format_version     1
+    format_version     2
+    operators          2                       version of the operators: spec/operators.py
     created_with       "tatvpr-edge 0.1.0"
     required_features  []                      names that a reader must know, or refuse
     serial             0                       set by signing: a board that trusts keys refuses an
@@ -40,8 +41,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .errors import ArtifactError
+from .operators import VERSION
 
-FORMAT_VERSION = 1
+#: 2: operators version 2. Version 1 computes other bytes than this release and is not read.
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 #: Nothing larger is parsed: a manifest of every file that we write is below a hundredth of this.
@@ -171,6 +174,7 @@ class Manifest:
         """Plain values, ready for JSON."""
         return {
             "format_version": FORMAT_VERSION,
+            "operators": VERSION,
             "created_with": self.created_with,
             "required_features": list(self.required_features),
             "serial": self.serial,
@@ -338,6 +342,13 @@ def parse_manifest(data: bytes) -> Manifest:
             f"artifact format {version} is newer than this reader's {FORMAT_VERSION}: "
             "update tatvpr-edge"
         )
+    if version < FORMAT_VERSION:
+        raise ArtifactError(f"artifact format {version} is of an older release: {_again(document)}")
+    if top.integer("operators", 1) != VERSION:
+        raise ArtifactError(
+            f"the artifact computes version {document['operators']} of the operators, this reader "
+            f"knows {VERSION}: {_again(document)}"
+        )
     features = top.texts("required_features")
     unknown = sorted(set(features) - KNOWN_FEATURES)
     if unknown:
@@ -373,6 +384,18 @@ def parse_manifest(data: bytes) -> Manifest:
     _input(top.inner("input"))
     _check_references(manifest)
     return manifest
+
+
+def _again(document: dict[str, Any]) -> str:
+    """The command that builds an artifact once more, with what its manifest says of it."""
+    board, model = document.get("board"), document.get("model")
+    name = model.get("name") if isinstance(model, dict) else None
+    options = [
+        f" --{option} {value}"
+        for option, value in (("board", board), ("model", name))
+        if isinstance(value, str) and _COMPONENT.fullmatch(value)
+    ]
+    return f"build it again with 'tatvpr-edge build{''.join(options)}'"
 
 
 def _files(top: _Fields) -> tuple[FileEntry, ...]:

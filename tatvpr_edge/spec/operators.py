@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 DOMAIN = "ai.tatvpr"
-VERSION = 1
+#: 2: one reciprocal for each token, head or row, then products; 1 divided element by element.
+VERSION = 2
 
 
 @dataclass(frozen=True)

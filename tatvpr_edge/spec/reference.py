@@ -18,6 +18,7 @@ _f = np.float32
 
 MIN_ABS_MAX = _f(1e-5)
 QUANT_MAX = _f(127.0)
+ONE = _f(1.0)
 LAYER_NORM_EPS = 1e-6
 GEM_CLAMP = 1e-6
 L2_EPS = 1e-12
@@ -26,11 +27,12 @@ L2_EPS = 1e-12
 def quantise(x: F32, axes: tuple[int, ...] = (-1,)) -> tuple[I8, F32]:
     """Symmetric int8 with one scale over ``axes`` (kept as size 1).
 
-    ``s = max(max|x|, 1e-5) / 127``; ``q = clip(round_half_to_even(x / s), -127, 127)``.
+    ``s = max(max|x|, 1e-5) / 127``; ``q = clip(round_half_to_even(x * (1 / s)), -127, 127)``:
+    one division for each scale, one product for each element.
     """
     x = np.asarray(x, dtype=np.float32)
     s = np.maximum(np.abs(x).max(axis=axes, keepdims=True), MIN_ABS_MAX) / QUANT_MAX
-    q = np.clip(np.rint(x / s), -QUANT_MAX, QUANT_MAX)
+    q = np.clip(np.rint(x * (ONE / s)), -QUANT_MAX, QUANT_MAX)
     return q.astype(np.int8), s.astype(np.float32)
 
 
@@ -113,8 +115,9 @@ def quant_attention(qkv: F32, heads: int) -> tuple[F32, F32]:
         weights = np.rint(QUANT_MAX * exp32(logits - logits.max(axis=1, keepdims=True)))
         total = weights.sum(axis=1, keepdims=True, dtype=np.float32)
         mixed = (weights.astype(np.int32) @ v.astype(np.int32)).astype(np.float32)
-        y[:, part] = (mixed * s_v) / total
-        a = a + weights[0] / total[0]
+        share = ONE / total
+        y[:, part] = (mixed * s_v) * share
+        a = a + weights[0] * share[0]
     return y, a
 
 
@@ -132,7 +135,7 @@ def layer_norm(x: F32, gamma: F32, beta: F32, eps: float = LAYER_NORM_EPS) -> F3
     mean = (sum32(x) / width)[..., None]
     centred = x - mean
     variance = (sum32(centred * centred) / width)[..., None]
-    return (centred / np.sqrt(variance + _f(eps))) * gamma + beta
+    return (centred * (ONE / np.sqrt(variance + _f(eps)))) * gamma + beta
 
 
 def gelu(x: F32) -> F32:

@@ -185,9 +185,26 @@ def test_a_missing_manifest_is_no_artifact(folder: Path, tmp_path: Path) -> None
 
 
 def test_a_newer_format_asks_for_an_update(folder: Path) -> None:
-    edit(folder, lambda document: document.update(format_version=2))
-    with pytest.raises(ArtifactError, match="format 2 is newer"):
+    edit(folder, lambda document: document.update(format_version=3))
+    with pytest.raises(ArtifactError, match="format 3 is newer"):
         read_artifact(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"format_version": 1}, "artifact format 1 is of an older release"),
+        ({"operators": 1}, "computes version 1 of the operators, this reader knows 2"),
+        ({"operators": 3}, "computes version 3 of the operators, this reader knows 2"),
+    ],
+)
+def test_other_numerics_are_refused_with_the_command_that_builds_again(
+    folder: Path, change: dict[str, int], fault: str
+) -> None:
+    edit(folder, lambda document: document.update(change))
+    with pytest.raises(ArtifactError, match=fault) as caught:
+        read_artifact(folder)
+    assert "'tatvpr-edge build --board host --model micro'" in str(caught.value)
 
 
 def test_an_unknown_required_feature_is_named(folder: Path) -> None:

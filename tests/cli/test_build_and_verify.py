@@ -73,8 +73,10 @@ def test_verify_refuses_what_was_harmed(
     (tmp_path / "aside").rename(copy / "weights.bin")
     assert "not stm32h7" in refusal("--board", "stm32h7")
     document = json.loads((copy / MANIFEST).read_text())
-    (copy / MANIFEST).write_text(json.dumps({**document, "format_version": 2}))
-    assert "format 2 is newer" in refusal()
+    (copy / MANIFEST).write_text(json.dumps({**document, "format_version": 3}))
+    assert "format 3 is newer" in refusal()
+    (copy / MANIFEST).write_text(json.dumps({**document, "format_version": 1}))
+    assert f"tatvpr-edge build --board {document['board']} --model tiny" in refusal()
 
 
 def test_a_wrong_golden_vector_is_told(tatvpr: Run, tiny_host: Path, tmp_path: Path) -> None:

@@ -124,12 +124,17 @@ class TestOperators:
         model.opset_import.append(helper.make_opsetid("com.example", 1))
         refused(model, tmp_path, "com.example", "domain")
 
-    def test_our_operators_of_a_newer_version(self, tiny: Make, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("version", "remedy"), [(1, "tatvpr-edge export"), (3, "update tatvpr-edge")]
+    )
+    def test_our_operators_of_another_version(
+        self, tiny: Make, tmp_path: Path, version: int, remedy: str
+    ) -> None:
         model = tiny()
         for entry in model.opset_import:
             if entry.domain == DOMAIN:
-                entry.version = 2
-        refused(model, tmp_path, "version 2", DOMAIN)
+                entry.version = version
+        refused(model, tmp_path, f"version {version}", DOMAIN, remedy)
 
     @pytest.mark.parametrize("version", [9, 99])
     def test_a_standard_opset_outside_of_the_range(

@@ -126,7 +126,7 @@ int main(int argc, char **argv) {
     for (int32_t i = 0; i < creatorCount; ++i) {
         CHECK(std::string(all[i]->getInterfaceInfo().kind) == "PLUGIN CREATOR_V3ONE");
         auto *one = static_cast<IPluginCreatorV3One *>(all[i]);
-        CHECK(std::string(one->getPluginVersion()) == "1");
+        CHECK(std::string(one->getPluginVersion()) == "2");
         CHECK(std::string(one->getPluginNamespace()) == "ai.tatvpr");
         if (wanted == one->getPluginName()) creator = one;
     }
@@ -143,7 +143,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < names.size(); ++i)
         fields.emplace_back(names[i].c_str(), &values[i], PluginFieldType::kINT32, 1);
     // Attributes of the node that no plugin knows come along from the parser.
-    fields.emplace_back("plugin_version", "1", PluginFieldType::kCHAR, 1);
+    fields.emplace_back("plugin_version", "2", PluginFieldType::kCHAR, 1);
     PluginFieldCollection collection{static_cast<int32_t>(fields.size()), fields.data()};
     PluginFieldCollection const *known = creator->getFieldNames();
     CHECK(known && known->nbFields == attributes);
@@ -182,7 +182,7 @@ int main(int argc, char **argv) {
     auto *build = static_cast<IPluginV3OneBuild *>(
         third->getCapabilityInterface(PluginCapabilityType::kBUILD));
     CHECK(core && build);
-    CHECK(wanted == core->getPluginName() && std::string(core->getPluginVersion()) == "1");
+    CHECK(wanted == core->getPluginName() && std::string(core->getPluginVersion()) == "2");
     CHECK(std::string(core->getPluginNamespace()) == "ai.tatvpr");
 
     auto const inputCount = static_cast<int32_t>(inputs.size());

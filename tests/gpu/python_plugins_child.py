@@ -74,7 +74,7 @@ def drive(
     second = creator.create_plugin("two", kept, trt.TensorRTPhase.RUNTIME)
     plugin = second.attach_to_context(None)
     ALIVE.extend((first, second, plugin))
-    assert (plugin.plugin_name, plugin.plugin_version) == (creator.name, "1")
+    assert (plugin.plugin_name, plugin.plugin_version) == (creator.name, "2")
     for kind in (
         trt.PluginCapabilityType.CORE,
         trt.PluginCapabilityType.BUILD,
@@ -128,7 +128,7 @@ def main() -> None:
     matmul, attention = creators(trt, kernels)
     for creator in (matmul, attention):
         assert isinstance(creator, trt.IPluginCreatorV3One)
-        assert (creator.plugin_version, creator.plugin_namespace) == ("1", DOMAIN)
+        assert (creator.plugin_version, creator.plugin_namespace) == ("2", DOMAIN)
     assert [f.name for f in matmul.field_names] == ["group", "scope"]
     assert [f.name for f in attention.field_names] == ["heads"]
     empty = trt.PluginFieldCollection([])

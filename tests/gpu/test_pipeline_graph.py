@@ -54,7 +54,7 @@ def test_names_come_from_the_one_table() -> None:
     for operator in (*OPERATORS.values(), GATED_TERNARY_MAT_MUL):
         assert operator.tensorrt_name == operator.onnx_key[1]
         assert operator.tensorrt_namespace == operator.onnx_key[0] == DOMAIN
-        assert operator.tensorrt_version == "1"
+        assert operator.tensorrt_version == "2"
 
 
 def test_every_plugin_node_carries_its_version_and_namespace(pipeline: Pipeline) -> None:
@@ -64,7 +64,7 @@ def test_every_plugin_node_carries_its_version_and_namespace(pipeline: Pipeline)
             if node.op_type not in PLUGINS:
                 continue
             said = {a.name: a.s.decode() for a in node.attribute if a.type == a.STRING}
-            assert said == {"plugin_version": "1", "plugin_namespace": DOMAIN}, node.name
+            assert said == {"plugin_version": "2", "plugin_namespace": DOMAIN}, node.name
             seen.add(node.op_type)
     assert seen == set(PLUGINS)
 

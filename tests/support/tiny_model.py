@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tatvpr_edge.spec.operators import DOMAIN
+from tatvpr_edge.spec.operators import DOMAIN, VERSION
 from tatvpr_edge.spec.packing import pack_ternary
 
 SIDE, PATCH, DIM, HEADS, HIDDEN = 32, 8, 48, 3, 96
@@ -120,7 +120,7 @@ def tiny_model(
     )
     return helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)],
         ir_version=10,
         functions=functions or [],
     )

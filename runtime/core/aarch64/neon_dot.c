@@ -64,9 +64,9 @@ static float scale_of(const float *x, int32_t rows, int32_t stride, int32_t colu
 }
 
 /* Four elements as int8, zeros beyond `left`. */
-static inline void quantise_four(const float *x, int32_t left, float s, int8_t *q) {
+static inline void quantise_four(const float *x, int32_t left, float inverse, int8_t *q) {
     if (left >= 4) {
-        const int32x4_t n = vcvtnq_s32_f32(vdivq_f32(vld1q_f32(x), vdupq_n_f32(s)));
+        const int32x4_t n = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x), inverse));
         const int16x4_t h = vmin_s16(vmax_s16(vqmovn_s32(n), vdup_n_s16(-127)), vdup_n_s16(127));
         for (int i = 0; i < 4; i++) {
             int16_t lanes[4];
@@ -76,9 +76,7 @@ static inline void quantise_four(const float *x, int32_t left, float s, int8_t *
         return;
     }
     for (int32_t i = 0; i < 4; i++) {
-        q[i] = i < left ? (int8_t)tatvpr_clip(tatvpr_rint(x[i] / s), -TATVPR_QUANT_MAX,
-                                              TATVPR_QUANT_MAX)
-                        : (int8_t)0;
+        q[i] = i < left ? tatvpr_quantise_one(x[i], inverse) : (int8_t)0;
     }
 }
 
@@ -104,13 +102,15 @@ static void pack(head *h, const tatvpr_head_job *job) {
     const float *values = keys + job->dim;
     h->s_k = scale_of(keys, h->tokens, stride, job->head_dim);
     h->s_v = scale_of(values, h->tokens, stride, job->head_dim);
+    const float inverse_k = 1.0f / h->s_k;
+    const float inverse_v = 1.0f / h->s_v;
     for (int32_t j = 0; j < h->padded; j++) {
         for (int32_t i = 0; i < h->width; i += 4) {
             const int32_t left = j < h->tokens ? job->head_dim - i : 0;
             int8_t q[4];
-            quantise_four(keys + (ptrdiff_t)j * stride + i, left, h->s_k, q);
+            quantise_four(keys + (ptrdiff_t)j * stride + i, left, inverse_k, q);
             __builtin_memcpy(h->keys + ((ptrdiff_t)(i / 4) * h->padded + j) * 4, q, 4);
-            quantise_four(values + (ptrdiff_t)j * stride + i, left, h->s_v, q);
+            quantise_four(values + (ptrdiff_t)j * stride + i, left, inverse_v, q);
             int8_t *to = h->values + ((ptrdiff_t)(j / 4) * h->width + i) * 4 + j % 4;
             for (int e = 0; e < 4; e++) {
                 to[4 * e] = q[e];
@@ -119,8 +119,11 @@ static void pack(head *h, const tatvpr_head_job *job) {
     }
 }
 
-/* Logits of two queries: ((dot * s_q) * s_k) / sqrt(H). */
+/* Logits of two queries: ((dot * s_q) * s_k) / sqrt(H), which is taken into the key scale where it
+ * is a power of two: the same bits. */
 static void two_logits(const head *h, const float *s_q, float root) {
+    const int exact = tatvpr_is_power_of_two(root);
+    const float s_k = exact ? h->s_k / root : h->s_k;
     const float32x4_t roots = vdupq_n_f32(root);
     for (int32_t j = 0; j < h->padded; j += 4) {
         int32x4_t d0 = vdupq_n_s32(0);
@@ -131,10 +134,10 @@ static void two_logits(const head *h, const float *s_q, float root) {
             d0 = dot_lanes(d0, k, four(h->query + i));
             d1 = dot_lanes(d1, k, four(h->query + h->width + i));
         }
-        const float32x4_t l0 = vmulq_n_f32(vmulq_n_f32(vcvtq_f32_s32(d0), s_q[0]), h->s_k);
-        const float32x4_t l1 = vmulq_n_f32(vmulq_n_f32(vcvtq_f32_s32(d1), s_q[1]), h->s_k);
-        vst1q_f32(h->logits + j, vdivq_f32(l0, roots));
-        vst1q_f32(h->logits + h->padded + j, vdivq_f32(l1, roots));
+        const float32x4_t l0 = vmulq_n_f32(vmulq_n_f32(vcvtq_f32_s32(d0), s_q[0]), s_k);
+        const float32x4_t l1 = vmulq_n_f32(vmulq_n_f32(vcvtq_f32_s32(d1), s_q[1]), s_k);
+        vst1q_f32(h->logits + j, exact ? l0 : vdivq_f32(l0, roots));
+        vst1q_f32(h->logits + h->padded + j, exact ? l1 : vdivq_f32(l1, roots));
     }
 }
 
@@ -177,12 +180,11 @@ static int32x4_t mix(const head *h, const int8_t *weights, int32_t element) {
 }
 
 static void write_token(const head *h, const tatvpr_head_job *job, int32_t token,
-                        const int8_t *weights, float total) {
+                        const int8_t *weights, float share) {
     float *y = job->y + (ptrdiff_t)token * job->dim + (ptrdiff_t)job->head * job->head_dim;
-    const float32x4_t totals = vdupq_n_f32(total);
     for (int32_t i = 0; i < job->head_dim; i += 4) {
         const float32x4_t v =
-            vdivq_f32(vmulq_n_f32(vcvtq_f32_s32(mix(h, weights, i)), h->s_v), totals);
+            vmulq_n_f32(vmulq_n_f32(vcvtq_f32_s32(mix(h, weights, i)), h->s_v), share);
         if (i + 4 <= job->head_dim) {
             vst1q_f32(y + i, v);
             continue;
@@ -207,19 +209,20 @@ void TATVPR_NEON(attention)(const tatvpr_head_job *job) {
             const int32_t token = tatvpr_min_i32(first + i, h.tokens - 1);
             const float *x = queries + (ptrdiff_t)token * 3 * job->dim;
             s_q[i] = scale_of(x, 1, 0, job->head_dim);
+            const float inverse = 1.0f / s_q[i];
             for (int32_t e = 0; e < h.width; e += 4) {
-                quantise_four(x + e, job->head_dim - e, s_q[i],
+                quantise_four(x + e, job->head_dim - e, inverse,
                               h.query + (ptrdiff_t)i * h.width + e);
             }
         }
         two_logits(&h, s_q, root);
         for (int32_t i = 0; i < 2 && first + i < h.tokens; i++) {
             int8_t *weights = h.weights + (ptrdiff_t)i * h.padded;
-            const float total =
-                (float)weigh(&h, h.logits + (ptrdiff_t)i * h.padded, weights);
-            write_token(&h, job, first + i, weights, total);
+            const float share =
+                1.0f / (float)weigh(&h, h.logits + (ptrdiff_t)i * h.padded, weights);
+            write_token(&h, job, first + i, weights, share);
             for (int32_t j = 0; first + i == 0 && job->a != NULL && j < h.tokens; j++) {
-                job->a[j] = (float)weights[j] / total;
+                job->a[j] = (float)weights[j] * share;
             }
         }
     }

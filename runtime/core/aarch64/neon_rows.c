@@ -46,15 +46,14 @@ void tatvpr_neon_layer_norm(const float *x, const float *gamma, const float *bet
     if (whole < dim) {
         add_tail(p, x, whole, dim, mean, 1);
     }
-    const float deviation = tatvpr_sqrt(tatvpr_tree_f32(p) / width + eps);
-    const float32x4_t deviations = vdupq_n_f32(deviation);
+    const float inverse = 1.0f / tatvpr_sqrt(tatvpr_tree_f32(p) / width + eps);
     const int32_t fours = dim / 4 * 4;
     for (int32_t i = 0; i < fours; i += 4) {
-        const float32x4_t n = vdivq_f32(vsubq_f32(vld1q_f32(x + i), means), deviations);
+        const float32x4_t n = vmulq_n_f32(vsubq_f32(vld1q_f32(x + i), means), inverse);
         vst1q_f32(y + i, tatvpr_mul_add(n, vld1q_f32(gamma + i), vld1q_f32(beta + i)));
     }
     for (int32_t i = fours; i < dim; i++) {
-        y[i] = ((x[i] - mean) / deviation) * gamma[i] + beta[i];
+        y[i] = ((x[i] - mean) * inverse) * gamma[i] + beta[i];
     }
 }
 
@@ -101,19 +100,19 @@ float tatvpr_neon_quantise(const float *x, int32_t k_in, int8_t *q) {
         largest = a > largest ? a : largest;
     }
     const float s = largest / TATVPR_QUANT_MAX;
-    const float32x4_t scale = vdupq_n_f32(s);
+    const float inverse = 1.0f / s;
     const int8x16_t least = vdupq_n_s8(-127);
     for (int32_t i = 0; i < whole; i += 16) {
         int32x4_t n[4];
         for (int j = 0; j < 4; j++) { /* vcvtnq rounds half to even, and NaN to zero */
-            n[j] = vcvtnq_s32_f32(vdivq_f32(vld1q_f32(x + i + 4 * j), scale));
+            n[j] = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i + 4 * j), inverse));
         }
         const int16x8_t low = vcombine_s16(vqmovn_s32(n[0]), vqmovn_s32(n[1]));
         const int16x8_t high = vcombine_s16(vqmovn_s32(n[2]), vqmovn_s32(n[3]));
         vst1q_s8(q + i, vmaxq_s8(vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)), least));
     }
     for (int32_t i = whole; i < k_in; i++) {
-        q[i] = (int8_t)tatvpr_clip(tatvpr_rint(x[i] / s), -TATVPR_QUANT_MAX, TATVPR_QUANT_MAX);
+        q[i] = tatvpr_quantise_one(x[i], inverse);
     }
     const int32_t padded = (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
     for (int32_t i = k_in; i < padded; i++) {

@@ -59,6 +59,17 @@ static inline float tatvpr_bits_float(uint32_t u) {
     return v.f;
 }
 
+/* Whether x > 0 is a power of two: dividing by it is multiplying by 1 / x, to the bit. */
+static inline int tatvpr_is_power_of_two(float x) {
+    return (tatvpr_float_bits(x) & 0x007FFFFFu) == 0;
+}
+
+/* One element of a row of scale s as an integer in -127..127; `inverse` is 1 / s, one division a
+ * row. */
+static inline int8_t tatvpr_quantise_one(float x, float inverse) {
+    return (int8_t)tatvpr_clip(tatvpr_rint(x * inverse), -TATVPR_QUANT_MAX, TATVPR_QUANT_MAX);
+}
+
 #if defined(__riscv) && !defined(__riscv_flen)
 /* Square root without a floating-point unit or a C library: the root's 24 bits and one more, digit
  * by digit; what remains says how to round (a tie cannot happen). Correctly rounded for normal x. */

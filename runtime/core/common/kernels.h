@@ -4,7 +4,7 @@
  * arithmetic. A variant is one file (a table begun from another variant's, TATVPR_VARIANT below, and
  * the kernels of its own) and one row in the variants.h of its architecture. Every variant gives the same bits as common/portable_*.c, which is the
  * reference in C: integers are exact, float reductions are 16 strided partial sums and one tree
- * (floats.h), no fused multiply-add, no reciprocal.
+ * (floats.h), no fused multiply-add, no approximate reciprocal.
  *
  * Kernels allocate nothing, keep no state and never fail: operators have checked the arguments.
  */
@@ -185,7 +185,8 @@ typedef struct tatvpr_kernels {
     void (*prepare)(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
 
     /* ---- one row of activations */
-    /* s = max(max|x|, 1e-5) / 127; q = clip(rint(x / s), -127, 127), zeros up to the padding. */
+    /* s = max(max|x|, 1e-5) / 127; q = clip(rint(x * (1 / s)), -127, 127): one division a row.
+     * Zeros up to the padding. */
     float (*quantise)(const float *x /* [K] */, int32_t k_in, int8_t *q /* [q_stride] */);
     /* Keeps the `keep` groups of row `t` with the largest sum of |q| (ties to the lower index),
      * zeroes the others, writes sum[t] and, unless `list` is TATVPR_LIST_NOTHING, index, value and

@@ -12,15 +12,14 @@ typedef struct query {
     const float *descriptor;
     int32_t dim;
     uint32_t kind;
-    float s;      /* int8: scale */
+    float inverse; /* int8: 1 / scale */
     float norm;   /* int8: 1 / sqrt(sum q^2) */
     int32_t held; /* first element of the chunk that `part` holds; -1: none */
     int8_t part[CHUNK];
 } query;
 
 static int8_t quantised(const query *q, int32_t i) {
-    const float v = tatvpr_rint(q->descriptor[i] / q->s);
-    return (int8_t)tatvpr_clip(v, -TATVPR_QUANT_MAX, TATVPR_QUANT_MAX);
+    return tatvpr_quantise_one(q->descriptor[i], q->inverse);
 }
 
 static tatvpr_status begin_query(query *q, const tatvpr_map *map, const float *descriptor) {
@@ -36,7 +35,7 @@ static tatvpr_status begin_query(query *q, const tatvpr_map *map, const float *d
         }
         largest = a > largest ? a : largest;
     }
-    q->s = largest / TATVPR_QUANT_MAX;
+    q->inverse = 1.0f / (largest / TATVPR_QUANT_MAX);
     if (q->kind == TATVPR_MAP_BINARY) {
         return TATVPR_OK;
     }

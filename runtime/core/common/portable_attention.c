@@ -16,11 +16,11 @@ static float abs_max(const float *x, int32_t rows, int32_t stride, int32_t colum
 
 static void quantise_rows(const float *x, int32_t rows, int32_t stride, int32_t columns, float s,
                           int8_t *q /* [rows, columns] */) {
+    const float inverse = 1.0f / s;
     for (int32_t t = 0; t < rows; t++) {
         for (int32_t i = 0; i < columns; i++) {
-            const float v = tatvpr_rint(x[(ptrdiff_t)t * stride + i] / s);
             q[(ptrdiff_t)t * columns + i] =
-                (int8_t)tatvpr_clip(v, -TATVPR_QUANT_MAX, TATVPR_QUANT_MAX);
+                tatvpr_quantise_one(x[(ptrdiff_t)t * stride + i], inverse);
         }
     }
 }
@@ -72,18 +72,18 @@ void tatvpr_portable_attention(const tatvpr_head_job *job) {
         const float *x = queries + (ptrdiff_t)i * stride;
         const float s_q = abs_max(x, 1, stride, h) / TATVPR_QUANT_MAX;
         quantise_rows(x, 1, stride, h, s_q, query);
-        const float total = (float)weigh(query, keys, t, h, s_q, s_k, logits, weights);
+        const float share = 1.0f / (float)weigh(query, keys, t, h, s_q, s_k, logits, weights);
         float *y = job->y + (ptrdiff_t)i * job->dim + (ptrdiff_t)job->head * h;
         for (int32_t d = 0; d < h; d++) {
             int32_t mixed = 0;
             for (int32_t j = 0; j < t; j++) {
                 mixed += weights[j] * values[(ptrdiff_t)j * h + d];
             }
-            y[d] = ((float)mixed * s_v) / total;
+            y[d] = ((float)mixed * s_v) * share;
         }
         if (i == 0 && job->a != NULL) {
             for (int32_t j = 0; j < t; j++) {
-                job->a[j] = (float)weights[j] / total;
+                job->a[j] = (float)weights[j] * share;
             }
         }
     }

@@ -11,8 +11,9 @@ float tatvpr_portable_quantise(const float *x, int32_t k_in, int8_t *q) {
         largest = a > largest ? a : largest;
     }
     const float s = largest / TATVPR_QUANT_MAX;
+    const float inverse = 1.0f / s;
     for (int32_t i = 0; i < k_in; i++) {
-        q[i] = (int8_t)tatvpr_clip(tatvpr_rint(x[i] / s), -TATVPR_QUANT_MAX, TATVPR_QUANT_MAX);
+        q[i] = tatvpr_quantise_one(x[i], inverse);
     }
     const int32_t padded = (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
     for (int32_t i = k_in; i < padded; i++) {
@@ -132,9 +133,9 @@ void tatvpr_portable_layer_norm(const float *x, const float *gamma, const float 
         partial[tatvpr_partial_of(i)] += centred * centred;
     }
     const float variance = tatvpr_sum_tree(partial) / width;
-    const float deviation = tatvpr_sqrt(variance + eps);
+    const float inverse = 1.0f / tatvpr_sqrt(variance + eps);
     for (int32_t i = 0; i < dim; i++) {
-        y[i] = ((x[i] - mean) / deviation) * gamma[i] + beta[i];
+        y[i] = ((x[i] - mean) * inverse) * gamma[i] + beta[i];
     }
 }
 

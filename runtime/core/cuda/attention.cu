@@ -20,8 +20,8 @@ __device__ static int warp_sum(int v) {
     return v;
 }
 
-__device__ static signed char quantised(float x, float scale) {
-    return (signed char)(int)fminf(fmaxf(rintf(__fdiv_rn(x, scale)), -127.0f), 127.0f);
+__device__ static signed char quantised(float x, float inverse) {
+    return (signed char)(int)fminf(fmaxf(rintf(__fmul_rn(x, inverse)), -127.0f), 127.0f);
 }
 
 // e^x for x <= 0; zero below -87. Cephes' single-precision polynomial, every step rounded once.
@@ -75,12 +75,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (int i = lane; i < head; i += 32) largest = fmaxf(largest, fabsf(row[i]));
     const float scale = __fdiv_rn(fmaxf(warp_max(largest), 1e-5f), 127.0f);
     if (lane == 0) q_scales[(long long)h * tokens + t] = scale;
+    const float inverse_q = __fdiv_rn(1.0f, scale);
+    const float inverse_k = __fdiv_rn(1.0f, scales[h]);
+    const float inverse_v = __fdiv_rn(1.0f, scales[heads + h]);
     const long long at = ((long long)h * tokens + t) * head;
     for (int i = lane; i < head; i += 32) {
-        q8[at + i] = quantised(row[i], scale);
-        k8[at + i] = quantised(row[dim + i], scales[h]);
-        v8[((long long)h * head + i) * padded + t] =
-            quantised(row[2 * dim + i], scales[heads + h]);
+        q8[at + i] = quantised(row[i], inverse_q);
+        k8[at + i] = quantised(row[dim + i], inverse_k);
+        v8[((long long)h * head + i) * padded + t] = quantised(row[2 * dim + i], inverse_v);
     }
 }
 
@@ -122,6 +124,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         total += e;
     }
     total = warp_sum(total);
+    const float share = __fdiv_rn(1.0f, (float)total);
     __syncwarp();
     for (int d = lane; d < head; d += 32) {
         const int *v = (const int *)(v8 + ((long long)h * head + d) * padded);
@@ -129,11 +132,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         int acc = 0;
         for (int j = 0; j < padded / 4; ++j) acc = __dp4a(e[j], v[j], acc);
         y[(long long)t * dim + h * head + d] =
-            __fdiv_rn(__fmul_rn((float)acc, scales[heads + h]), (float)total);
+            __fmul_rn(__fmul_rn((float)acc, scales[heads + h]), share);
     }
     if (t == 0)
         for (int j = lane; j < tokens; j += 32)
-            cls[(long long)h * tokens + j] = __fdiv_rn((float)weights[j], (float)total);
+            cls[(long long)h * tokens + j] = __fmul_rn((float)weights[j], share);
 }
 
 // cls [heads, T] -> a [T]: the sum over heads, in order. grid = ceil(T / 128).

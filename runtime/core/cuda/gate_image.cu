@@ -27,8 +27,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (int w = 0; w < WARPS; ++w) largest = fmaxf(largest, per_warp[w]);
     const float scale = __fdiv_rn(fmaxf(largest, 1e-5f), 127.0f);
     if (threadIdx.x == 0) s[blockIdx.x] = scale;
+    const float inverse = __fdiv_rn(1.0f, scale);
     for (int i = threadIdx.x; i < channels; i += THREADS) {
-        float value = rintf(__fdiv_rn(x[i], scale));
+        float value = rintf(__fmul_rn(x[i], inverse));
         value = fminf(fmaxf(value, -127.0f), 127.0f);
         const int v = (int)value;
         q[i] = (signed char)v;

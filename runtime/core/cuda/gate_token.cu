@@ -1,6 +1,6 @@
 // TopKGate with scope "token": float32 [T, K] -> int8 [T, K] (dropped channels are 0) and scales [T].
 //
-// One block a token. Exact: IEEE division, round half to even, and the n groups of largest sum |q|,
+// One block a token. Exact: one IEEE reciprocal a token, round half to even, and the n groups of largest sum |q|,
 // ties to the lower index (docs/numerics.md). Header-free CUDA C++, so that NVRTC needs no toolkit.
 //
 // Launch: grid = T, block = 128, dynamic shared memory = tatvpr_gate_shared_bytes(K, group).
@@ -51,9 +51,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (int i = thread; i < channels; i += THREADS) largest = fmaxf(largest, fabsf(x[i]));
     const float scale = __fdiv_rn(fmaxf(block_max(largest, per_warp_max), 1e-5f), 127.0f);
     if (thread == 0) s[blockIdx.x] = scale;
+    const float inverse = __fdiv_rn(1.0f, scale);
 
     for (int i = thread; i < channels; i += THREADS) {
-        float value = rintf(__fdiv_rn(x[i], scale));
+        float value = rintf(__fmul_rn(x[i], inverse));
         value = fminf(fmaxf(value, -127.0f), 127.0f);
         dense[i] = (signed char)(int)value;
     }

@@ -37,7 +37,7 @@ typedef struct tatvpr_ternary {
     uint8_t layout;        /* tatvpr_layout */
 } tatvpr_ternary;
 
-/* LayerNorm over the last axis: ((x - mean) / sqrt(var + eps)) * gamma + beta */
+/* LayerNorm over the last axis: ((x - mean) * (1 / sqrt(var + eps))) * gamma + beta */
 typedef struct tatvpr_norm {
     uint32_t gamma; /* offset of float32 [D] */
     uint32_t beta;  /* offset of float32 [D] */

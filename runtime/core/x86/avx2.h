@@ -101,21 +101,6 @@ static inline float tatvpr_tree_ps(__m256 low, __m256 high) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* A scale to divide by, and its inverse a little too small and a little too large. */
-typedef struct tatvpr_divisor {
-    __m256 s;
-    __m256 inverse[2];
-} tatvpr_divisor;
-
-static inline tatvpr_divisor tatvpr_divide_by(float s) {
-    const float inverse = 1.0f / s;
-    tatvpr_divisor by;
-    by.s = _mm256_set1_ps(s);
-    by.inverse[0] = _mm256_set1_ps(inverse * (1.0f - 1e-6f));
-    by.inverse[1] = _mm256_set1_ps(inverse * (1.0f + 1e-6f));
-    return by;
-}
-
 static inline __m256i tatvpr_pack_i8(const __m256i *v /* [4] */) {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]),
@@ -123,42 +108,30 @@ static inline __m256i tatvpr_pack_i8(const __m256i *v /* [4] */) {
     return _mm256_permutevar8x32_epi32(bytes, order);
 }
 
-/* clip(rint(x / s), -127, 127) of 32, as a rule without dividing: the quotient lies between the
- * products with the two inverses, and rounding is monotonic, so that where both round to the same
- * integer the quotient does too. Elsewhere, near halves, all are divided. Conversion rounds to
- * even by itself; -128 only comes from what is not finite. */
-static inline __m256i tatvpr_quantise_32(const float *x, const tatvpr_divisor *by) {
-    __m256i low[4], high[4];
+/* clip(rint(x * inverse), -127, 127) of 32. Conversion rounds to even by itself; -128 only comes
+ * from what is not finite. */
+static inline __m256i tatvpr_quantise_32(const float *x, __m256 inverse) {
+    __m256i n[4];
     for (int i = 0; i < 4; i++) {
-        const __m256 v = _mm256_loadu_ps(x + 8 * i);
-        low[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v, by->inverse[0]));
-        high[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v, by->inverse[1]));
+        n[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inverse));
     }
-    __m256i bytes = tatvpr_pack_i8(low);
-    const __m256i same = _mm256_cmpeq_epi8(bytes, tatvpr_pack_i8(high));
-    if (__builtin_expect(_mm256_movemask_epi8(same) != -1, 0)) {
-        for (int i = 0; i < 4; i++) {
-            low[i] = _mm256_cvtps_epi32(_mm256_div_ps(_mm256_loadu_ps(x + 8 * i), by->s));
-        }
-        bytes = tatvpr_pack_i8(low);
-    }
-    return _mm256_max_epi8(bytes, _mm256_set1_epi8(-127));
+    return _mm256_max_epi8(tatvpr_pack_i8(n), _mm256_set1_epi8(-127));
 }
 
-/* A row of any length, with zeros up to `padded`, a multiple of 32. */
-static inline void tatvpr_quantise_with(const float *x, int32_t count, int32_t padded, float s,
-                                        int8_t *q) {
-    const tatvpr_divisor by = tatvpr_divide_by(s);
+/* A row of any length, with zeros up to `padded`, a multiple of 32. `inverse` is 1 / s. */
+static inline void tatvpr_quantise_with(const float *x, int32_t count, int32_t padded,
+                                        float inverse, int8_t *q) {
+    const __m256 by = _mm256_set1_ps(inverse);
     int32_t i = 0;
     for (; i + 32 <= count; i += 32) {
-        _mm256_storeu_si256((__m256i *)(void *)(q + i), tatvpr_quantise_32(x + i, &by));
+        _mm256_storeu_si256((__m256i *)(void *)(q + i), tatvpr_quantise_32(x + i, by));
     }
     for (; i < padded; i += 32) {
         float tail[32] = {0};
         for (int32_t j = i; j < count; j++) {
             tail[j - i] = x[j];
         }
-        _mm256_storeu_si256((__m256i *)(void *)(q + i), tatvpr_quantise_32(tail, &by));
+        _mm256_storeu_si256((__m256i *)(void *)(q + i), tatvpr_quantise_32(tail, by));
     }
 }
 

@@ -61,9 +61,10 @@ static void take_scratch(head *h, const tatvpr_head_job *job) {
     h->bytes = (int8_t *)at;
 }
 
-/* One row as int16, zeros up to h->width. */
-static void quantise_row(const head *h, const float *x, int32_t columns, float s, int16_t *q) {
-    tatvpr_quantise_with(x, columns, h->width, s, h->bytes);
+/* One row of scale 1 / inverse as int16, zeros up to h->width. */
+static void quantise_row(const head *h, const float *x, int32_t columns, float inverse,
+                         int16_t *q) {
+    tatvpr_quantise_with(x, columns, h->width, inverse, h->bytes);
     for (int32_t i = 0; i < h->width; i += 16) {
         const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(h->bytes + i));
         _mm256_storeu_si256((__m256i *)(void *)(q + i), _mm256_cvtepi8_epi16(b));
@@ -95,9 +96,11 @@ static void pack_keys_and_values(head *h, const tatvpr_head_job *job) {
     int16_t *row = h->query; /* not yet in use */
     h->s_k = scale_of(keys, h->tokens, stride, job->head_dim);
     h->s_v = scale_of(values, h->tokens, stride, job->head_dim);
+    const float inverse_k = 1.0f / h->s_k;
+    const float inverse_v = 1.0f / h->s_v;
     for (int32_t j = 0; j < h->padded; j++) {
         if (j < h->tokens) {
-            quantise_row(h, keys + (ptrdiff_t)j * stride, job->head_dim, h->s_k, row);
+            quantise_row(h, keys + (ptrdiff_t)j * stride, job->head_dim, inverse_k, row);
         } else {
             tatvpr_zero(row, (size_t)width * sizeof(*row));
         }
@@ -110,7 +113,7 @@ static void pack_keys_and_values(head *h, const tatvpr_head_job *job) {
             int8_t *to = h->bytes + i * width;
             if (j + i < h->tokens) {
                 tatvpr_quantise_with(values + (ptrdiff_t)(j + i) * stride, job->head_dim, width,
-                                     h->s_v, to);
+                                     inverse_v, to);
             } else {
                 tatvpr_zero(to, (size_t)width);
             }
@@ -134,7 +137,7 @@ typedef struct scaling {
 
 static scaling scaling_by(float s_k, float root) {
     scaling by;
-    by.exact = (tatvpr_float_bits(root) & 0x007FFFFFu) == 0;
+    by.exact = tatvpr_is_power_of_two(root);
     by.s_k = _mm256_set1_ps(by.exact ? s_k / root : s_k);
     by.root = _mm256_set1_ps(root);
     return by;
@@ -232,8 +235,8 @@ static inline __m256i store_weights(const __m256i *e, uint8_t *first, uint8_t *s
     return sums;
 }
 
-/* Logits of four queries to weights 0..127, zeros beyond T, and their sums. */
-static void weigh_four(const head *h, float *totals /* [4] */) {
+/* Logits of four queries to weights 0..127, zeros beyond T, and 1 / their sums. */
+static void weigh_four(const head *h, float *shares /* [4] */) {
     const ptrdiff_t row = h->padded;
     float *logits = h->logits;
     __m256 highest[4];
@@ -267,8 +270,8 @@ static void weigh_four(const head *h, float *totals /* [4] */) {
     for (int i = 0; i < 2; i++) {
         const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(sums[i]),
                                           _mm256_extracti128_si256(sums[i], 1));
-        totals[2 * i] = (float)tatvpr_max_i32(_mm_cvtsi128_si32(two), 1);
-        totals[2 * i + 1] = (float)tatvpr_max_i32(_mm_extract_epi32(two, 2), 1);
+        shares[2 * i] = 1.0f / (float)tatvpr_max_i32(_mm_cvtsi128_si32(two), 1);
+        shares[2 * i + 1] = 1.0f / (float)tatvpr_max_i32(_mm_extract_epi32(two, 2), 1);
     }
 }
 
@@ -302,9 +305,9 @@ static void mix_sixteen(const head *h, int32_t part, __m256i *mixed) {
 }
 
 static void write_eight(const head *h, const tatvpr_head_job *job, int32_t token, int32_t part,
-                        __m256i mixed, float total) {
-    const __m256 v = _mm256_div_ps(
-        _mm256_mul_ps(_mm256_cvtepi32_ps(mixed), _mm256_set1_ps(h->s_v)), _mm256_set1_ps(total));
+                        __m256i mixed, float share) {
+    const __m256 v = _mm256_mul_ps(
+        _mm256_mul_ps(_mm256_cvtepi32_ps(mixed), _mm256_set1_ps(h->s_v)), _mm256_set1_ps(share));
     float *y = job->y + (ptrdiff_t)token * job->dim + (ptrdiff_t)job->head * job->head_dim +
                8 * part;
     const int32_t columns = job->head_dim - 8 * part;
@@ -328,26 +331,27 @@ void TATVPR_VEX(attention)(const tatvpr_head_job *job) {
     for (int32_t first = 0; first < h.tokens; first += 4) {
         const int32_t count = tatvpr_min_i32(4, h.tokens - first);
         float s_q[4];
-        float totals[4];
+        float shares[4];
         for (int32_t i = 0; i < 4; i++) { /* a short last round repeats its last query */
             const int32_t token = first + tatvpr_min_i32(i, count - 1);
             const float *x = queries + (ptrdiff_t)token * 3 * job->dim;
             s_q[i] = scale_of(x, 1, 0, job->head_dim);
-            quantise_row(&h, x, job->head_dim, s_q[i], h.query + (ptrdiff_t)i * h.width);
+            quantise_row(&h, x, job->head_dim, 1.0f / s_q[i],
+                         h.query + (ptrdiff_t)i * h.width);
         }
         four_logits(&h, s_q, root);
-        weigh_four(&h, totals);
+        weigh_four(&h, shares);
         for (int32_t part = 0; 8 * part < job->head_dim; part += 2) {
             __m256i mixed[8];
             mix_sixteen(&h, part, mixed);
             for (int32_t i = 0; i < count; i++) {
-                write_eight(&h, job, first + i, part, mixed[2 * i], totals[i]);
-                write_eight(&h, job, first + i, part + 1, mixed[2 * i + 1], totals[i]);
+                write_eight(&h, job, first + i, part, mixed[2 * i], shares[i]);
+                write_eight(&h, job, first + i, part + 1, mixed[2 * i + 1], shares[i]);
             }
         }
         if (first == 0 && job->a != NULL) {
             for (int32_t j = 0; j < h.tokens; j++) {
-                job->a[j] = (float)h.weights[j] / totals[0];
+                job->a[j] = (float)h.weights[j] * shares[0];
             }
         }
     }

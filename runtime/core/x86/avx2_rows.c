@@ -41,17 +41,16 @@ void tatvpr_avx2_layer_norm(const float *x, const float *gamma, const float *bet
         low = _mm256_loadu_ps(partial);
         high = _mm256_loadu_ps(partial + 8);
     }
-    const float deviation = tatvpr_sqrt(tatvpr_tree_ps(low, high) / width + eps);
-    const __m256 deviations = _mm256_set1_ps(deviation);
+    const float inverse = 1.0f / tatvpr_sqrt(tatvpr_tree_ps(low, high) / width + eps);
+    const __m256 inverses = _mm256_set1_ps(inverse);
     const int32_t eights = dim / 8 * 8;
     for (int32_t i = 0; i < eights; i += 8) {
-        const __m256 n =
-            _mm256_div_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), means), deviations);
+        const __m256 n = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(x + i), means), inverses);
         const __m256 scaled = _mm256_mul_ps(n, _mm256_loadu_ps(gamma + i));
         _mm256_storeu_ps(y + i, _mm256_add_ps(scaled, _mm256_loadu_ps(beta + i)));
     }
     for (int32_t i = eights; i < dim; i++) {
-        y[i] = ((x[i] - mean) / deviation) * gamma[i] + beta[i];
+        y[i] = ((x[i] - mean) * inverse) * gamma[i] + beta[i];
     }
 }
 
@@ -125,6 +124,7 @@ float tatvpr_avx2_quantise(const float *x, int32_t k_in, int8_t *q) {
         largest = a > largest ? a : largest;
     }
     const float s = largest / TATVPR_QUANT_MAX;
-    tatvpr_quantise_with(x, k_in, (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN), s, q);
+    tatvpr_quantise_with(x, k_in, (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN),
+                         1.0f / s, q);
     return s;
 }

@@ -120,11 +120,11 @@ static float abs_max(const float *x, int32_t rows, int32_t stride, int32_t colum
     return largest;
 }
 
-/* to[i * step] = x[i] / s, rounded */
-static void quantise_to(const float *x, int32_t count, float s, int16_t *to, int32_t step) {
+/* to[i * step] = x[i] * inverse, rounded */
+static void quantise_to(const float *x, int32_t count, float inverse, int16_t *to, int32_t step) {
 #pragma GCC unroll 8
     for (int32_t i = 0; i < count; i++, to += step) {
-        *to = (int16_t)tatvpr_round_to_int(x[i] / s);
+        *to = (int16_t)tatvpr_round_to_int(x[i] * inverse);
     }
 }
 
@@ -136,7 +136,8 @@ typedef struct head {
     int16_t *queries;              /* [2][padded_width] */
     int16_t *weights;              /* [2][padded_tokens] */
     float *logits;                 /* [2][T rounded up to 2] */
-    float s_k, root;
+    float logit_scale; /* s_k, or s_k / root where the root is a power of two: the same bits */
+    float root;        /* sqrt(H), or 0: taken into logit_scale */
 } head;
 
 static head lay_out(const tatvpr_head_job *job) {
@@ -158,8 +159,20 @@ static head lay_out(const tatvpr_head_job *job) {
     at += 2 * h.padded_tokens;
     tatvpr_zero(job->scratch, (size_t)((uint8_t *)at - job->scratch));
     h.logits = (float *)(void *)at;
-    h.root = tatvpr_sqrt((float)h.width);
     return h;
+}
+
+static void scale_logits(head *h, float s_k) {
+    const float root = tatvpr_sqrt((float)h->width);
+    const int exact = tatvpr_is_power_of_two(root);
+    h->logit_scale = exact ? s_k / root : s_k;
+    h->root = exact ? 0.0f : root;
+}
+
+/* ((dot * s_q) * s_k) / sqrt(H) */
+static inline float to_logit(const head *h, int32_t dot, float s_q) {
+    const float v = ((float)dot * s_q) * h->logit_scale;
+    return h->root == 0.0f ? v : v / h->root;
 }
 
 /* Logits of two queries with scales s_q against every key. */
@@ -171,10 +184,10 @@ static void score_keys(const head *h, const float *s_q) {
         dot_2x2(h->queries, h->queries + h->padded_width, key, key + h->padded_width,
                 h->queries + h->padded_width, dots);
         float *l = h->logits + j;
-        l[0] = (((float)dots[0] * s_q[0]) * h->s_k) / h->root;
-        l[1] = (((float)dots[1] * s_q[0]) * h->s_k) / h->root;
-        l[even] = (((float)dots[2] * s_q[1]) * h->s_k) / h->root;
-        l[even + 1] = (((float)dots[3] * s_q[1]) * h->s_k) / h->root;
+        l[0] = to_logit(h, dots[0], s_q[0]);
+        l[1] = to_logit(h, dots[1], s_q[0]);
+        l[even] = to_logit(h, dots[2], s_q[1]);
+        l[even + 1] = to_logit(h, dots[3], s_q[1]);
     }
 }
 
@@ -199,26 +212,30 @@ void tatvpr_dsp_attention(const tatvpr_head_job *job) {
     const float *keys = queries + job->dim;
     const float *values = keys + job->dim;
     head h = lay_out(job);
-    h.s_k = abs_max(keys, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
+    const float s_k = abs_max(keys, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
+    scale_logits(&h, s_k);
     const float s_v = abs_max(values, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
+    const float inverse_k = 1.0f / s_k;
+    const float inverse_v = 1.0f / s_v;
     for (int32_t t = 0; t < h.tokens; t++) {
-        quantise_to(keys + (ptrdiff_t)t * stride, h.width, h.s_k,
+        quantise_to(keys + (ptrdiff_t)t * stride, h.width, inverse_k,
                     h.keys + (ptrdiff_t)t * h.padded_width, 1);
-        quantise_to(values + (ptrdiff_t)t * stride, h.width, s_v, h.values + t, h.padded_tokens);
+        quantise_to(values + (ptrdiff_t)t * stride, h.width, inverse_v, h.values + t,
+                    h.padded_tokens);
     }
     for (int32_t i = 0; i < h.tokens; i += 2) {
         const int32_t pair = tatvpr_min_i32(2, h.tokens - i);
         float s_q[2] = {1.0f, 1.0f};
-        float total[2] = {1.0f, 1.0f};
+        float share[2] = {1.0f, 1.0f};
         for (int32_t p = 0; p < pair; p++) {
             const float *x = queries + (ptrdiff_t)(i + p) * stride;
             s_q[p] = abs_max(x, 1, stride, h.width) / TATVPR_QUANT_MAX;
-            quantise_to(x, h.width, s_q[p], h.queries + p * h.padded_width, 1);
+            quantise_to(x, h.width, 1.0f / s_q[p], h.queries + p * h.padded_width, 1);
         }
         score_keys(&h, s_q);
         for (int32_t p = 0; p < pair; p++) {
-            total[p] = (float)weigh(h.logits + p * ((h.tokens + 1) & ~1), h.tokens,
-                                    h.weights + p * h.padded_tokens);
+            share[p] = 1.0f / (float)weigh(h.logits + p * ((h.tokens + 1) & ~1), h.tokens,
+                                           h.weights + p * h.padded_tokens);
         }
         float *y = job->y + (ptrdiff_t)i * job->dim + (ptrdiff_t)job->head * h.width;
         for (int32_t d = 0; d < h.width; d += 2) {
@@ -228,13 +245,13 @@ void tatvpr_dsp_attention(const tatvpr_head_job *job) {
                     h.weights + h.padded_tokens, mixed);
             for (int32_t p = 0; p < pair; p++) {
                 for (int32_t c = 0; c < 2 && d + c < h.width; c++) {
-                    y[(ptrdiff_t)p * job->dim + d + c] = ((float)mixed[2 * p + c] * s_v) / total[p];
+                    y[(ptrdiff_t)p * job->dim + d + c] = ((float)mixed[2 * p + c] * s_v) * share[p];
                 }
             }
         }
         if (i == 0 && job->a != NULL) {
             for (int32_t j = 0; j < h.tokens; j++) {
-                job->a[j] = (float)h.weights[j] / total[0];
+                job->a[j] = (float)h.weights[j] * share[0];
             }
         }
     }

@@ -16,10 +16,11 @@ float tatvpr_dsp_quantise(const float *x, int32_t k_in, int8_t *q) {
         largest = tatvpr_greater_abs(largest, x[i]);
     }
     const float s = largest / TATVPR_QUANT_MAX;
-    /* |x / s| is at most 127 and a rounding: it cannot leave -127..127 */
+    const float inverse = 1.0f / s;
+    /* |x * inverse| is at most 127 and two roundings: it cannot leave -127..127 */
 #pragma GCC unroll 8
     for (int32_t i = 0; i < k_in; i++) {
-        q[i] = (int8_t)tatvpr_round_to_int(x[i] / s);
+        q[i] = (int8_t)tatvpr_round_to_int(x[i] * inverse);
     }
     const int32_t padded = (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
     for (int32_t i = k_in; i < padded; i++) {
@@ -77,14 +78,14 @@ static void sum_squares(const float *x, int32_t blocks, float shift, float *sums
 }
 
 #define SCALE(y, x, gamma) \
-    "vsub.f32 " #x ", " #x ", s24\n vdiv.f32 " #x ", " #x ", s25\n vmla.f32 " #y ", " #x ", " \
+    "vsub.f32 " #x ", " #x ", s24\n vmul.f32 " #x ", " #x ", s25\n vmla.f32 " #y ", " #x ", " \
     #gamma "\n"
 
-/* `eights` > 0 times eight elements of ((x - mean) / deviation) * gamma + beta. */
+/* `eights` > 0 times eight elements of ((x - mean) * inverse) * gamma + beta. */
 static void scale_eights(const float *x, const float *gamma, const float *beta, float mean,
-                         float deviation, int32_t eights, float *y) {
+                         float inverse, int32_t eights, float *y) {
     __asm volatile(
-        "vmov s24, %[mean]\n vmov s25, %[deviation]\n"
+        "vmov s24, %[mean]\n vmov s25, %[inverse]\n"
         "1:\n"
         "vldmia %[x]!, {s0-s7}\n vldmia %[gamma]!, {s8-s15}\n vldmia %[beta]!, {s16-s23}\n"
         SCALE(s16, s0, s8) SCALE(s17, s1, s9) SCALE(s18, s2, s10) SCALE(s19, s3, s11)
@@ -93,7 +94,7 @@ static void scale_eights(const float *x, const float *gamma, const float *beta, 
         "vstmia %[y]!, {s16-s23}\n"
         "bne 1b\n"
         : [x] "+&r"(x), [gamma] "+&r"(gamma), [beta] "+&r"(beta), [eights] "+&r"(eights), [y] "+&r"(y)
-        : [mean] "r"(tatvpr_float_bits(mean)), [deviation] "r"(tatvpr_float_bits(deviation))
+        : [mean] "r"(tatvpr_float_bits(mean)), [inverse] "r"(tatvpr_float_bits(inverse))
         : "cc", "memory", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11",
           "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23",
           "s24", "s25");
@@ -120,12 +121,12 @@ void tatvpr_dsp_layer_norm(const float *x, const float *gamma, const float *beta
         squares[i % LANES] += centred * centred;
     }
     const float variance = tatvpr_sum_tree(squares) / width;
-    const float deviation = tatvpr_sqrt(variance + eps);
+    const float inverse = 1.0f / tatvpr_sqrt(variance + eps);
     if (dim >= 8) {
-        scale_eights(x, gamma, beta, mean, deviation, dim / 8, y);
+        scale_eights(x, gamma, beta, mean, inverse, dim / 8, y);
     }
     for (int32_t i = dim & ~7; i < dim; i++) {
-        y[i] = ((x[i] - mean) / deviation) * gamma[i] + beta[i];
+        y[i] = ((x[i] - mean) * inverse) * gamma[i] + beta[i];
     }
 }
 

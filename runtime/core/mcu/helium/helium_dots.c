@@ -67,7 +67,8 @@ typedef struct head {
     int8_t *queries;               /* [QUERIES][padded_width] */
     int8_t *weights;               /* [QUERIES][padded_tokens] */
     float *logits;                 /* [QUERIES][padded_tokens] */
-    float s_k, root;
+    float logit_scale; /* s_k, or s_k / root where the root is a power of two: the same bits */
+    float root;        /* sqrt(H), or 0: taken into logit_scale */
 } head;
 
 static head lay_out(const tatvpr_head_job *job) {
@@ -90,8 +91,14 @@ static head lay_out(const tatvpr_head_job *job) {
         vstrbq_s8(p, zero);
     }
     h.logits = (float *)(void *)at;
-    h.root = tatvpr_sqrt((float)h.width);
     return h;
+}
+
+static void scale_logits(head *h, float s_k) {
+    const float root = tatvpr_sqrt((float)h->width);
+    const int exact = tatvpr_is_power_of_two(root);
+    h->logit_scale = exact ? s_k / root : s_k;
+    h->root = exact ? 0.0f : root;
 }
 
 static float abs_max(const float *x, int32_t rows, int32_t stride, int32_t columns) {
@@ -102,17 +109,17 @@ static float abs_max(const float *x, int32_t rows, int32_t stride, int32_t colum
     return largest;
 }
 
-/* to[i * step] = x[i] / s, rounded */
-static void quantise_column(const float *x, int32_t count, float s, int8_t *to, int32_t step) {
+/* to[i * step] = x[i] * inverse, rounded */
+static void quantise_column(const float *x, int32_t count, float inverse, int8_t *to,
+                            int32_t step) {
     const uint32x4_t offsets = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)step);
     int32_t i = 0;
     for (; i + 4 <= count; i += 4) {
-        const int32x4_t q = vcvtnq_s32_f32(tatvpr_divide4_by(vldrwq_f32(x + i), s));
+        const int32x4_t q = vcvtnq_s32_f32(vmulq_n_f32(vldrwq_f32(x + i), inverse));
         vstrbq_scatter_offset_s32(to + (ptrdiff_t)i * step, offsets, q);
     }
     for (; i < count; i++) {
-        to[(ptrdiff_t)i * step] =
-            (int8_t)tatvpr_clip(tatvpr_rint(x[i] / s), -TATVPR_QUANT_MAX, TATVPR_QUANT_MAX);
+        to[(ptrdiff_t)i * step] = tatvpr_quantise_one(x[i], inverse);
     }
 }
 
@@ -127,8 +134,9 @@ static void score_keys(const head *h, const float *s_q, int32_t count) {
             float *logits = h->logits + (ptrdiff_t)p * h->padded_tokens + first;
             for (int32_t j = 0; j < rows; j += 4) {
                 const float32x4_t l = vcvtq_f32_s32(vldrwq_s32(sums + p * CHUNK + j));
-                const float32x4_t scaled = vmulq_n_f32(vmulq_n_f32(l, s_q[p]), h->s_k);
-                vstrwq_f32(logits + j, tatvpr_divide4_by(scaled, h->root));
+                const float32x4_t scaled = vmulq_n_f32(vmulq_n_f32(l, s_q[p]), h->logit_scale);
+                vstrwq_f32(logits + j,
+                           h->root == 0.0f ? scaled : tatvpr_divide4_by(scaled, h->root));
             }
         }
     }
@@ -158,8 +166,8 @@ static int32_t weigh(const head *h, const float *logits, int8_t *weights) {
     return tatvpr_max_i32(total, 1);
 }
 
-/* y rows of `count` queries: ((sum of E v) * s_v) / total */
-static void mix_values(const head *h, float s_v, const float *totals, int32_t count, float *y,
+/* y rows of `count` queries: ((sum of E v) * s_v) * share */
+static void mix_values(const head *h, float s_v, const float *shares, int32_t count, float *y,
                        int32_t y_stride) {
     int32_t sums[QUERIES * CHUNK];
     for (int32_t first = 0; first < h->width; first += CHUNK) {
@@ -172,10 +180,10 @@ static void mix_values(const head *h, float s_v, const float *totals, int32_t co
             int32_t d = 0;
             for (; d + 4 <= rows; d += 4) {
                 const float32x4_t v = vmulq_n_f32(vcvtq_f32_s32(vldrwq_s32(mixed + d)), s_v);
-                vstrwq_f32(to + d, tatvpr_divide4_by(v, totals[p]));
+                vstrwq_f32(to + d, vmulq_n_f32(v, shares[p]));
             }
             for (; d < rows; d++) {
-                to[d] = ((float)mixed[d] * s_v) / totals[p];
+                to[d] = ((float)mixed[d] * s_v) * shares[p];
             }
         }
     }
@@ -187,32 +195,36 @@ void tatvpr_helium_attention(const tatvpr_head_job *job) {
     const float *keys = queries + job->dim;
     const float *values = keys + job->dim;
     head h = lay_out(job);
-    h.s_k = abs_max(keys, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
+    const float s_k = abs_max(keys, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
+    scale_logits(&h, s_k);
     const float s_v = abs_max(values, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
+    const float inverse_k = 1.0f / s_k;
+    const float inverse_v = 1.0f / s_v;
     for (int32_t t = 0; t < h.tokens; t++) {
-        tatvpr_quantise4(keys + (ptrdiff_t)t * stride, h.width, h.s_k,
+        tatvpr_quantise4(keys + (ptrdiff_t)t * stride, h.width, inverse_k,
                          h.keys + (ptrdiff_t)t * h.padded_width);
-        quantise_column(values + (ptrdiff_t)t * stride, h.width, s_v, h.values + t,
+        quantise_column(values + (ptrdiff_t)t * stride, h.width, inverse_v, h.values + t,
                         h.padded_tokens);
     }
     for (int32_t i = 0; i < h.tokens; i += QUERIES) {
         const int32_t count = tatvpr_min_i32(QUERIES, h.tokens - i);
-        float s_q[QUERIES], totals[QUERIES];
+        float s_q[QUERIES], shares[QUERIES];
         for (int32_t p = 0; p < count; p++) {
             const float *x = queries + (ptrdiff_t)(i + p) * stride;
             s_q[p] = abs_max(x, 1, stride, h.width) / TATVPR_QUANT_MAX;
-            tatvpr_quantise4(x, h.width, s_q[p], h.queries + (ptrdiff_t)p * h.padded_width);
+            tatvpr_quantise4(x, h.width, 1.0f / s_q[p],
+                             h.queries + (ptrdiff_t)p * h.padded_width);
         }
         score_keys(&h, s_q, count);
         for (int32_t p = 0; p < count; p++) {
-            totals[p] = (float)weigh(&h, h.logits + (ptrdiff_t)p * h.padded_tokens,
-                                     h.weights + (ptrdiff_t)p * h.padded_tokens);
+            shares[p] = 1.0f / (float)weigh(&h, h.logits + (ptrdiff_t)p * h.padded_tokens,
+                                            h.weights + (ptrdiff_t)p * h.padded_tokens);
         }
-        mix_values(&h, s_v, totals, count,
+        mix_values(&h, s_v, shares, count,
                    job->y + (ptrdiff_t)i * job->dim + (ptrdiff_t)job->head * h.width, job->dim);
         if (i == 0 && job->a != NULL) {
             for (int32_t j = 0; j < h.tokens; j++) {
-                job->a[j] = (float)h.weights[j] / totals[0];
+                job->a[j] = (float)h.weights[j] * shares[0];
             }
         }
     }

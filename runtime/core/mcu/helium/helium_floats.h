@@ -45,14 +45,14 @@ static inline float tatvpr_abs_max4(const float *x, int32_t count, float largest
     return largest;
 }
 
-/* to[i] = x[i] / s, to the nearest, ties to even. |x / s| is at most 127 and a rounding. */
-static inline void tatvpr_quantise4(const float *x, int32_t count, float s, int8_t *to) {
+/* to[i] = x[i] * inverse, to the nearest, ties to even; at most 127 and two roundings. */
+static inline void tatvpr_quantise4(const float *x, int32_t count, float inverse, int8_t *to) {
     int32_t i = 0;
     for (; i + 4 <= count; i += 4) {
-        vstrbq_s32(to + i, vcvtnq_s32_f32(tatvpr_divide4_by(vldrwq_f32(x + i), s)));
+        vstrbq_s32(to + i, vcvtnq_s32_f32(vmulq_n_f32(vldrwq_f32(x + i), inverse)));
     }
     for (; i < count; i++) {
-        to[i] = (int8_t)tatvpr_clip(tatvpr_rint(x[i] / s), -TATVPR_QUANT_MAX, TATVPR_QUANT_MAX);
+        to[i] = tatvpr_quantise_one(x[i], inverse);
     }
 }
 

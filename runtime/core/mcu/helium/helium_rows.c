@@ -9,7 +9,7 @@
 
 float tatvpr_helium_quantise(const float *x, int32_t k_in, int8_t *q) {
     const float s = tatvpr_abs_max4(x, k_in, TATVPR_MIN_ABS_MAX) / TATVPR_QUANT_MAX;
-    tatvpr_quantise4(x, k_in, s, q);
+    tatvpr_quantise4(x, k_in, 1.0f / s, q);
     const int32_t padded = (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
     for (int32_t i = k_in; i < padded; i++) {
         q[i] = 0;
@@ -59,18 +59,16 @@ static void sum_squares(const float *x, int32_t blocks, float mean, float *sums)
         : "q0", "q1", "q2", "q3", "q4", "q5", "lr", "memory");
 }
 
-/* `vectors` times four elements of ((x - mean) / deviation) * gamma + beta. */
+/* `vectors` times four elements of ((x - mean) * inverse) * gamma + beta. */
 static void scale_vectors(const float *x, const float *gamma, const float *beta, float mean,
-                          float deviation, int32_t vectors, float *y) {
+                          float inverse, int32_t vectors, float *y) {
     __asm volatile(
-        "vmov s4, %[deviation]\n"
         "wls lr, %[vectors], 2f\n"
         "1:\n"
         "vldrw.32 q0, [%[x]], #16\n"
         "vsub.f32 q0, q0, %[mean]\n"
-        "vdiv.f32 s0, s0, s4\n vdiv.f32 s1, s1, s4\n"
-        "vdiv.f32 s2, s2, s4\n vdiv.f32 s3, s3, s4\n"
         "vldrw.32 q2, [%[gamma]], #16\n"
+        "vmul.f32 q0, q0, %[inverse]\n"
         "vmul.f32 q0, q0, q2\n"
         "vldrw.32 q3, [%[beta]], #16\n"
         "vadd.f32 q0, q0, q3\n"
@@ -79,8 +77,8 @@ static void scale_vectors(const float *x, const float *gamma, const float *beta,
         "2:\n"
         : [x] "+&r"(x), [gamma] "+&r"(gamma), [beta] "+&r"(beta), [y] "+&r"(y)
         : [vectors] "r"(vectors), [mean] "r"(tatvpr_float_bits(mean)),
-          [deviation] "r"(tatvpr_float_bits(deviation))
-        : "q0", "q1", "q2", "q3", "lr", "memory");
+          [inverse] "r"(tatvpr_float_bits(inverse))
+        : "q0", "q2", "q3", "lr", "memory");
 }
 
 void tatvpr_helium_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
@@ -99,10 +97,10 @@ void tatvpr_helium_layer_norm(const float *x, const float *gamma, const float *b
         const float centred = x[i] - mean;
         squares[i % LANES] += centred * centred;
     }
-    const float deviation = tatvpr_sqrt(tatvpr_sum_tree(squares) / width + eps);
-    scale_vectors(x, gamma, beta, mean, deviation, dim / 4, y);
+    const float inverse = 1.0f / tatvpr_sqrt(tatvpr_sum_tree(squares) / width + eps);
+    scale_vectors(x, gamma, beta, mean, inverse, dim / 4, y);
     for (int32_t i = dim & ~3; i < dim; i++) {
-        y[i] = ((x[i] - mean) / deviation) * gamma[i] + beta[i];
+        y[i] = ((x[i] - mean) * inverse) * gamma[i] + beta[i];
     }
 }
 

@@ -111,7 +111,7 @@ class _Registry:
         if count.value != 2:
             return None
         for name in ("GatedTernaryMatMul", "QuantAttention"):
-            self.known[name, "1", "ai.tatvpr"] = library
+            self.known[name, "2", "ai.tatvpr"] = library
         return library
 
 
