@@ -12,6 +12,7 @@ from dataclasses import replace
 import onnx
 
 from tatvpr_edge.compilers import ir
+from tatvpr_edge.compilers.graph import KEPT
 
 #: What code generators append to a step's identifier for the norms inside it.
 NORM_SUFFIXES = ("_norm", "_fc1_norm", "_fc2_norm")
@@ -20,8 +21,8 @@ _KEYWORDS = (
     "inline int long register restrict return short signed sizeof static struct switch typedef "
     "union unsigned void volatile while"
 )
-_OWN = "c run program ternaries mlps linears weights kept_tokens main NULL STEP CHECK KERNEL F32"
-_RESERVED = frozenset(f"{_KEYWORDS} {_OWN}".split())
+_OWN = "c run program ternaries mlps linears weights main NULL STEP CHECK KERNEL F32"
+_RESERVED = frozenset([*_KEYWORDS.split(), *_OWN.split(), *KEPT])
 
 
 def identifier(name: str) -> str:

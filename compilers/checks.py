@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from tatvpr_edge.compilers.graph import STANDARD_DOMAINS, Graph, Type, attribute, label
+from tatvpr_edge.compilers.graph import KEPT, STANDARD_DOMAINS, Graph, Type, attribute, label
 from tatvpr_edge.compilers.loading import EXPORT_AGAIN, load_model
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN, OPERATORS, VERSION
@@ -289,12 +289,15 @@ def _check_attention(graph: Graph, node: onnx.NodeProto) -> None:
 
 def _check_keep_tokens(graph: Graph, node: onnx.NodeProto) -> None:
     x, looked = _float_input(graph, node, 0, 2), _float_input(graph, node, 1, 1)
-    if x.shape[0] != looked.shape[0] or not isinstance(x.shape[0], int) or x.shape[0] < 2:
+    count = x.shape[0]
+    known = count in KEPT or (isinstance(count, int) and count >= 2)
+    if count != looked.shape[0] or not known:
         raise ModelError(f"{label(node)}: X and A must be of the same, known number of tokens")
     if node.input[2] != TOKENS:
         raise ModelError(f"{label(node)}: its fraction must be the input 'tokens'")
-    if sum(n.op_type == "KeepTokens" and n.domain == DOMAIN for n in graph.nodes) > 1:
-        raise ModelError("the model has more than one KeepTokens: it may stand once")
+    taken = {t.shape[0] for t in graph.types.values() if t.shape}
+    if count == KEPT[1] or KEPT[count == KEPT[0]] in taken:
+        raise ModelError(f"{label(node)}: KeepTokens may stand twice, one after the other, no more")
 
 
 _CHECKS: dict[str, Callable[[Graph, onnx.NodeProto], None]] = {

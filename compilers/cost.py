@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tatvpr_edge.compilers import ir
-from tatvpr_edge.compilers.graph import KEPT, Dim
+from tatvpr_edge.compilers.graph import Dim
 from tatvpr_edge.compilers.match import Matched
 from tatvpr_edge.spec.limits import kept
 
@@ -32,25 +32,28 @@ class Cost:
 
 def frame_cost(matched: Matched, k: float, tokens: float = 1.0) -> Cost:
     """Count one frame. A gated layer multiplies the kept channels only."""
-    after = 1 + kept(tokens, matched.max_tokens - 1)
+    counts = {}
+    after = matched.max_tokens
+    for step in matched.keeps:
+        after = counts[step.count] = 1 + kept(tokens, after - 1)
 
     def number(dim: Dim) -> int:
         if isinstance(dim, int):
             return dim
-        return after if dim == KEPT else after - 1  # a slice without CLS
+        return counts.get(dim, after - 1)  # else a slice of the last ones without CLS
 
     linear = attention = other = 0
     types = matched.graph.types
     for node in matched.graph.nodes:
-        step = matched.step_of(node)
+        own = matched.step_of(node)
         result = types[node.output[0]].shape
-        if isinstance(step, ir.PatchEmbed):
-            other += number(result[0]) * step.weights.size
-        elif isinstance(step, ir.Attention):
-            attention += 2 * number(result[0]) ** 2 * step.dim
-        elif isinstance(step, ir.GatedLinear | ir.Mlp):
+        if isinstance(own, ir.PatchEmbed):
+            other += number(result[0]) * own.weights.size
+        elif isinstance(own, ir.Attention):
+            attention += 2 * number(result[0]) ** 2 * own.dim
+        elif isinstance(own, ir.GatedLinear | ir.Mlp):
             rows = number(result[0])
-            linear += rows * sum(_row_macs(part, k) for part in ir.gated_linears([step]))
+            linear += rows * sum(_row_macs(part, k) for part in ir.gated_linears([own]))
         elif node.op_type == "MatMul":
             count = number(types[node.input[0]].shape[-1])
             for dim in result:

@@ -1,7 +1,7 @@
 """An ONNX graph in the form that checks, hashing and lowering read: nodes, constants and types.
 
 Types are inferred node by node: our operators by the rules of docs/numerics.md, standard ones by
-ONNX's own inference. After KeepTokens the number of tokens is the symbol ``KEPT``.
+ONNX's own inference. After KeepTokens the number of tokens is a symbol of ``KEPT``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from onnx import numpy_helper
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN, OPERATORS
 
-#: Symbol of the token count after KeepTokens: 1 + n, known at run time only.
-KEPT = "kept_tokens"
+#: Symbols of the token count after the first KeepTokens and after a second one: 1 + n, known at
+#: run time only.
+KEPT = ("kept_tokens", "kept_again")
 STANDARD_DOMAINS = ("", "ai.onnx")
 
 Dim = int | str
@@ -140,7 +141,7 @@ class Graph:
         elif node.op_type == "QuantAttention":
             outs = [Type(f32, (first[0], given[0].width // 3)), Type(f32, (first[0],))]
         elif node.op_type == "KeepTokens":
-            outs = [Type(f32, (KEPT, given[0].width))]
+            outs = [Type(f32, (KEPT[first[0] == KEPT[0]], given[0].width))]
         else:
             raise ModelError(
                 f"{label(node)}: {DOMAIN} has no operator {node.op_type}; "

@@ -115,10 +115,11 @@ class Attention:
 
 @dataclass(frozen=True)
 class KeepTokens:
-    """Drop the patch tokens that CLS looks at least."""
+    """Drop the patch tokens that CLS looks at least; ``count`` is the symbol of what stays."""
 
     name: str
     dim: int
+    count: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,8 @@ from tatvpr_edge.spec.operators import DOMAIN
 from tatvpr_edge.spec.packing import unpack_ternary
 from tatvpr_edge.spec.reference import L2_EPS, LAYER_NORM_EPS
 
-#: Input of the rewritten graph that carries the symbol of the kept token count.
-KEPT_INPUT = "kept"
+#: Inputs of the rewritten graph that carry the symbols of kept token counts.
+KEPT_INPUTS = {symbol: f"{symbol}.rows" for symbol in KEPT}
 _GEM_POWER = 3.0
 
 
@@ -45,9 +45,14 @@ class Matched:
         return self.steps.get(node.name) if node.domain == ir.FUSED else None
 
     @property
+    def keeps(self) -> list[ir.KeepTokens]:
+        """The steps after which fewer tokens stand, in order."""
+        return [step for step in self.steps.values() if isinstance(step, ir.KeepTokens)]
+
+    @property
     def keeps_tokens(self) -> bool:
         """Whether the token count is a run-time value."""
-        return any(isinstance(step, ir.KeepTokens) for step in self.steps.values())
+        return bool(self.keeps)
 
 
 def match(graph: Graph) -> Matched:
@@ -71,10 +76,9 @@ def match(graph: Graph) -> Matched:
             raise ModelError(
                 f"input {name!r} is used outside of the operators of {DOMAIN}, which is not lowered"
             )
-    keep = any(isinstance(step, ir.KeepTokens) for step in steps.values())
     work.inputs = {FRAME: graph.inputs[FRAME]}
-    if keep:
-        work.inputs[KEPT_INPUT] = replace(graph.inputs[K], shape=(KEPT,))
+    for symbol in (step.count for step in steps.values() if isinstance(step, ir.KeepTokens)):
+        work.inputs[KEPT_INPUTS[symbol]] = replace(graph.inputs[K], shape=(symbol,))
     work.constants = {n: v for n, v in work.constants.items() if n in used}
     side = graph.inputs[FRAME].shape[0]
     assert isinstance(side, int)
@@ -127,8 +131,10 @@ class _Rewriter:
                 looked = len(node.output) > 1 and node.output[1] in self.consumers
                 self._emit(node, [node], step, [node.input[0]], node.output[: 1 + looked])
             elif node.op_type == "KeepTokens":
-                step_k = ir.KeepTokens(self._name(node), self.graph.types[node.output[0]].width)
-                self._emit(node, [node], step_k, [*node.input[:2], KEPT_INPUT], node.output)
+                stays = self.graph.types[node.output[0]]
+                step_k = ir.KeepTokens(self._name(node), stays.width, str(stays.shape[0]))
+                inputs = [*node.input[:2], KEPT_INPUTS[step_k.count]]
+                self._emit(node, [node], step_k, inputs, node.output)
         elif node.op_type == "LayerNormalization" and not self._absorbed(node):
             norm = self._norm(node)
             if norm is not None:

@@ -18,7 +18,7 @@ from tatvpr_edge.spec.errors import ModelError
 #: Backbones. ``base`` is the paper's; the s14/b14 shapes are those of DINOv2 students, for
 #: comparison with published latencies.
 BACKBONES: dict[str, ViTConfig] = {
-    "micro": ViTConfig(image_px=128, patch=16, dim=192, depth=6, heads=3, keep_after=2),
+    "micro": ViTConfig(image_px=128, patch=16, dim=192, depth=6, heads=3, keep_after=(2,)),
     "small": ViTConfig(image_px=224, patch=16, dim=384, depth=12, heads=6),
     "base": ViTConfig(image_px=224, patch=16, dim=768, depth=12, heads=12),
     "s14_224": ViTConfig(image_px=224, patch=14, dim=384, depth=12, heads=6),
@@ -56,7 +56,7 @@ def config(name: str, **changes: Any) -> ModelConfig:
     default = DEFAULT_HEADS.get(backbone_name, HeadConfig("cls"))
     head = default if head_name in ("", default.kind) else HeadConfig(head_name)
     if head.kind in LEARNED_HEADS and "keep_after" not in changes:
-        backbone = dataclasses.replace(backbone, keep_after=0)
+        backbone = dataclasses.replace(backbone, keep_after=())
     return ModelConfig(name=name, backbone=backbone, head=head)
 
 

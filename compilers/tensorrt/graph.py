@@ -1,12 +1,12 @@
 """The graph that TensorRT receives: no function bodies, our plugins, split at KeepTokens.
 
-In: a checked :class:`~tatvpr_edge.compilers.graph.Graph`. Out: one or two ONNX files, the *stages*.
+In: a checked :class:`~tatvpr_edge.compilers.graph.Graph`. Out: one to three ONNX files, *stages*.
 On the device PatchEmbed and KeepTokens are launches of our own kernels between the engines: the
 uint8 frame never enters TensorRT, and the number of kept tokens, which the host knows from the
 dial, becomes an ordinary dynamic dimension instead of a data-dependent shape.
 
 ``patches`` -> stage "front" -> tokens, attention -> KeepTokens -> ``kept`` -> stage "back"
--> descriptor
+-> descriptor; a second KeepTokens adds a stage "middle", from ``kept`` to ``kept``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tatvpr_edge.compilers.checks import K
 from tatvpr_edge.compilers.graph import KEPT, Graph, attribute, label
+from tatvpr_edge.runtime.backends.tensorrt.recipe import STAGES
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN, GATED_TERNARY_MAT_MUL, PLUGINS, VERSION
 
@@ -67,11 +68,8 @@ def build_pipeline(graph: Graph) -> Pipeline:
     """
     embeds = [n for n in graph.nodes if n.op_type == "PatchEmbed" and n.domain == DOMAIN]
     keeps = [n for n in graph.nodes if n.op_type == "KeepTokens" and n.domain == DOMAIN]
-    if len(embeds) != 1 or len(keeps) > 1:
-        raise ModelError(
-            f"the TensorRT route lowers one PatchEmbed and at most one KeepTokens, "
-            f"this model has {len(embeds)} and {len(keeps)}"
-        )
+    if len(embeds) != 1:
+        raise ModelError(f"the TensorRT route lowers one PatchEmbed, this model has {len(embeds)}")
     embed = embeds[0]
     weight, scale, bias = (graph.constants[name] for name in embed.input[1:4])
     side = graph.inputs[embed.input[0]].shape[0]
@@ -84,25 +82,19 @@ def build_pipeline(graph: Graph) -> Pipeline:
             "build with --backend tvm"
         )
     nodes = _fuse(graph)
-    source = {embed.output[0]: (PATCHES, [patches, dim])}
-    final = list(graph.outputs[:1])
-    stages: tuple[Stage, ...]
-    if not keeps:
-        stages = (_stage("whole", graph, nodes, source, final),)
-        max_tokens = patches + 1
-    else:
-        keep = keeps[0]
-        tokens = graph.types[keep.input[0]].shape[0]
-        if not isinstance(tokens, int):
-            raise ModelError(f"{label(keep)}: the number of tokens before it is not fixed")
-        front_outputs = [keep.input[0], keep.input[1]]
-        kept = {keep.output[0]: (KEPT_TOKENS, [KEPT, dim])}
-        stages = (
-            _stage("front", graph, nodes, source, front_outputs),
-            _stage("back", graph, nodes, kept, final),
-        )
-        max_tokens = tokens
-    return Pipeline(stages, weight, scale, bias, side, dim, max_tokens)
+    source: dict[str, tuple[str, list[Any]]] = {embed.output[0]: (PATCHES, [patches, dim])}
+    stages = []
+    max_tokens = patches + 1
+    for number, keep in enumerate(keeps):
+        if number == 0:
+            tokens = graph.types[keep.input[0]].shape[0]
+            assert isinstance(tokens, int)  # compilers.checks has seen to it
+            max_tokens = tokens
+        name = STAGES[len(keeps)][number]
+        stages.append(_stage(name, graph, nodes, source, list(keep.input[:2])))
+        source = {keep.output[0]: (KEPT_TOKENS, list(graph.types[keep.output[0]].shape))}
+    stages.append(_stage(STAGES[len(keeps)][-1], graph, nodes, source, list(graph.outputs[:1])))
+    return Pipeline(tuple(stages), weight, scale, bias, side, dim, max_tokens)
 
 
 def _fuse(graph: Graph) -> list[onnx.NodeProto]:
@@ -226,7 +218,7 @@ def _stage(
         for value, (entry, shape) in source.items()
         if entry in used
     ]
-    dynamic = next((entry for entry, shape in source.values() if KEPT in shape), None)
+    dynamic = next((entry for entry, shape in source.values() if shape[0] in KEPT), None)
     if K in used:
         inputs.append(helper.make_tensor_value_info(K, TensorProto.FLOAT, []))
     results = [

@@ -12,7 +12,6 @@ import numpy as np
 
 import tatvpr_edge
 from tatvpr_edge.compilers import ir
-from tatvpr_edge.compilers.graph import KEPT
 from tatvpr_edge.compilers.match import Matched
 from tatvpr_edge.compilers.packing import BlobWriter
 from tatvpr_edge.compilers.tvm.plan import CoreCall, KernelCall, Place, Plan
@@ -181,7 +180,7 @@ class ModelSource:
         if isinstance(step, ir.KeepTokens):
             return (
                 f"tatvpr_op_keep_tokens(c, {args[0]}, {args[1]}, {rows}, {step.dim}, "
-                f"{outs[0]}, &{KEPT})"
+                f"{outs[0]}, &{step.count})"
             )
         if isinstance(step, ir.LayerNorm):
             dim = call.inputs[0].shape[1]
@@ -237,7 +236,7 @@ class ModelSource:
             (k for k, s in m.steps.items() if isinstance(s, ir.Attention)),
             key=lambda k: m.steps[k].dim,  # type: ignore[union-attr]
         )
-        keeps = [f"    int32_t {KEPT} = {m.max_tokens};"] if m.keeps_tokens else []
+        keeps = [f"    int32_t {step.count} = {m.max_tokens};" for step in m.keeps]
         arena = ["#define F32(offset) ((float *)(void *)(c->arena + (offset)))"]
         kernel_macro = _KERNEL_MACRO if uses_kernels else ""
         tables = [

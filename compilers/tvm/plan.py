@@ -71,12 +71,12 @@ class Plan:
 def plan_module(module: IRModule, outputs: dict[str, int], max_tokens: int) -> Plan:
     """Run the passes on ``module`` and walk its ``main``.
 
-    ``outputs`` is how many results each step has; ``max_tokens`` bounds the symbolic count.
+    ``outputs`` is how many results each step has; ``max_tokens`` bounds the symbolic counts.
 
     Raises:
         ModelError: something that needs TVM's run-time library.
     """
-    main = module["main"].with_attr("tir_var_upper_bound", {KEPT: max_tokens})
+    main = module["main"].with_attr("tir_var_upper_bound", dict.fromkeys(KEPT, max_tokens))
     module["main"] = main
     passes = [
         rt.DecomposeOpsForInference(),
@@ -163,7 +163,7 @@ class _Walk:
     def _kernel(self, target: Any, args: Any) -> None:
         name = f"kernel_{target.name_hint}"
         if name not in self.plan.kernels:
-            bounds = {KEPT: self.max_tokens}
+            bounds = dict.fromkeys(KEPT, self.max_tokens)
             self.plan.kernels[name] = prepare_kernel(name, self.module[target], bounds)
         places = [self._place(arg) for arg in args]
         if len(places) != len(self.plan.kernels[name].dtypes):

@@ -21,7 +21,7 @@ from tvm import IRModule, relax, te
 from tatvpr_edge.compilers import ir
 from tatvpr_edge.compilers.graph import type_proto
 from tatvpr_edge.compilers.ir import FIRST_ROW, FUSED, STEP
-from tatvpr_edge.compilers.match import KEPT_INPUT, Matched
+from tatvpr_edge.compilers.match import Matched
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.reference import L2_EPS
 
@@ -30,7 +30,7 @@ _patching = threading.Lock()
 
 
 def import_graph(matched: Matched) -> IRModule:
-    """The Relax module whose ``main`` takes the frame (and the kept token count's carrier).
+    """The Relax module whose ``main`` takes the frame (and the carriers of kept token counts).
 
     Raises:
         ModelError: an operator that TVM's ONNX front end does not know.
@@ -123,4 +123,4 @@ def _call(bb: Any, key: str, step: ir.Step, inputs: list[Any], outputs: int) -> 
     return bb.emit(call)
 
 
-__all__ = ["CALL_PREFIX", "KEPT_INPUT", "import_graph"]
+__all__ = ["CALL_PREFIX", "import_graph"]

@@ -36,28 +36,24 @@ def count_macs(config: ModelConfig, k: float, tokens: float = 1.0) -> Macs:
     Norms, activations and elementwise steps are not counted, as usual in this field.
     """
     b = config.backbone
-    all_tokens = b.tokens
-    fewer = 1 + kept(tokens, b.patches)
 
-    def gated(width: int, outputs: int) -> int:
-        channels = kept(k, width // b.group) * b.group if b.ternary else width
+    def gated(layer: str, outputs: int) -> int:
+        width, group = b.inputs(layer), getattr(b.groups, layer)
+        channels = kept(k, width // group) * group if b.ternary else width
         return channels * outputs
 
     each = (
-        gated(b.dim, 3 * b.dim)
-        + gated(b.dim, b.dim)
-        + gated(b.dim, b.mlp_dim)
-        + gated(b.mlp_dim, b.dim)
+        gated("qkv", 3 * b.dim)
+        + gated("out", b.dim)
+        + gated("up", b.mlp_dim)
+        + gated("down", b.dim)
     )
-    counts = [
-        fewer if b.keep_after and number >= b.keep_after else all_tokens
-        for number in range(b.depth)
-    ]
+    *counts, last = b.standing(tokens)
     return Macs(
         patch=b.patches * b.patch_values * b.dim,
         ternary=sum(count * each for count in counts),
         attention=sum(2 * count * count * b.dim for count in counts),
-        head=_head(config, fewer),
+        head=_head(config, last),
     )
 
 

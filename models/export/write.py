@@ -5,6 +5,7 @@ Called by ``tatvpr-edge export`` and by whoever ships a model.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -112,7 +113,7 @@ def build_proto(model: PlaceModel, *, tokens_out: bool = False) -> onnx.ModelPro
             "tatvpr.model": config.name,
             "tatvpr.head": config.head.kind,
             "tatvpr.version": str(VERSION),
-            "tatvpr.group": str(config.backbone.group),
+            "tatvpr.groups": json.dumps(dataclasses.asdict(config.backbone.groups)),
             "tatvpr.scope": config.backbone.scope,
             "tatvpr.config": json.dumps(config.to_dict(), sort_keys=True),
         },
@@ -140,13 +141,13 @@ def write_backbone(graph: Graph, vit: ViT) -> str:
     for number, module in enumerate(vit.blocks):
         block = cast(Block, module)
         x, looked = _write_block(graph, block, x, f"blocks.{number}")
-        if number + 1 == config.keep_after:
+        if number + 1 in config.keep_after:
             x = graph.custom("KeepTokens", [x, looked, "tokens"], f"blocks.{number}.keep")
     return _norm(graph, x, "tokens_out", vit.norm)
 
 
 def _write_block(graph: Graph, block: Block, x: str, name: str) -> tuple[str, str]:
-    """One block; the second name is that of A, which only the block before KeepTokens uses."""
+    """One block; the second name is that of A, which only blocks before a KeepTokens use."""
     normed = _norm(graph, x, f"{name}.norm1", block.norm1)
     qkv = write_ternary(graph, normed, f"{name}.qkv", block.attn.qkv)
     attention, looked = f"{name}.attn", f"{name}.attn.looked"

@@ -26,6 +26,9 @@ class Head(Protocol):
     def macs(backbone: ViTConfig, tokens: int, **options: Any) -> int:
         """Multiply-accumulates of one frame with so many tokens."""
 
+    def readers(self) -> list[nn.Module]:
+        """Layers whose input columns are the channels of the backbone's tokens."""
+
 
 HEADS: dict[str, Any] = {
     "cls": CLSHead,

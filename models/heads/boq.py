@@ -110,6 +110,10 @@ class BoQHead(nn.Module):
         each += 2 * t * c * c + 2 * queries * t * c + queries * c * c  # cross-attention
         return t * backbone.dim * c + layers * each + layers * queries * rows * c
 
+    def readers(self) -> list[nn.Module]:
+        """Layers whose input columns are the channels of the backbone's tokens."""
+        return [self.proj]
+
     def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
         """``[B, T, D] -> [B, size]``."""
         x = self.norm(self.proj(tokens[:, 1:]))

@@ -59,6 +59,10 @@ class MixVPRHead(nn.Module):
         mixing = layers * 2 * t * t * backbone.dim
         return mixing + t * backbone.dim * channels + channels * t * rows
 
+    def readers(self) -> list[nn.Module]:
+        """Layers whose input columns are the channels of the backbone's tokens."""
+        return [self.channels]
+
     def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
         """``[B, T, D] -> [B, size]``."""
         x = tokens[:, 1:].transpose(1, 2)

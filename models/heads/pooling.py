@@ -44,6 +44,12 @@ class CLSHead(nn.Module):
         """Multiply-accumulates of one frame."""
         return backbone.dim * (project or 0)
 
+    def readers(self) -> list[nn.Module]:
+        """Layers whose input columns are the channels of the backbone's tokens; none without a
+        projection: then the descriptor is made of those channels themselves.
+        """
+        return [] if self.proj is None else [self.proj]
+
     def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
         """``[B, T, D] -> [B, size]``."""
         x = tokens[:, :1]
@@ -83,6 +89,12 @@ class GeMHead(nn.Module):
     def pooled(self, tokens: Tensor) -> Tensor:
         """What is projected: ``[B, T, D] -> [B, D]``."""
         return gem(tokens[:, 1:], self.training)
+
+    def readers(self) -> list[nn.Module]:
+        """Layers whose input columns are the channels of the backbone's tokens; none without a
+        projection: then the descriptor is made of those channels themselves.
+        """
+        return [] if self.proj is None else [self.proj]
 
     def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
         """``[B, T, D] -> [B, size]``."""

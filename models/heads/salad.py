@@ -7,6 +7,7 @@ A dustbin takes tokens that belong nowhere. Its mass is ``log(max(n - m, 1))`` f
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,11 @@ class SALADHead(nn.Module):
         t = tokens - 1
         per_token = 2 * backbone.dim * hidden + hidden * (clusters + channels)
         return t * (per_token + clusters * channels) + hidden * (backbone.dim + summary)
+
+    def readers(self) -> list[nn.Module]:
+        """Layers whose input columns are the channels of the backbone's tokens."""
+        parts = (self.features, self.scores, self.summary)
+        return [cast(nn.Module, part[0]) for part in parts]
 
     def forward(self, tokens: Tensor, gate: Gate) -> Tensor:
         """``[B, T, D] -> [B, size]``."""

@@ -7,15 +7,57 @@ that a file can be refused when it was made for another architecture.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.limits import kept
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 SCOPES = ("token", "image")
+#: ``KeepTokens`` may stand so often in a network.
+MOST_KEEPS = 2
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How many neighbouring channels a gate keeps or drops together, for each kind of layer.
+
+    Attributes:
+        qkv: before the attention's Q, K and V; divides ``dim``, as ``out`` and ``up`` do.
+        out: before the attention's output.
+        up: before the MLP's first matrix.
+        down: before the MLP's second matrix; divides ``dim * mlp_ratio``.
+    """
+
+    qkv: int = 1
+    out: int = 1
+    up: int = 1
+    down: int = 1
+
+    @classmethod
+    def of(cls, value: Groups | int | Mapping[str, int]) -> Groups:
+        """One number for all layers, or a mapping such as ``{"down": 4}``.
+
+        Raises:
+            ModelError: an unknown layer, or no positive integer.
+        """
+        if isinstance(value, Groups):
+            return value
+        each = dict.fromkeys(LAYERS, value) if isinstance(value, int) else value
+        if not isinstance(each, Mapping) or set(each) - set(LAYERS):
+            raise ModelError(f"groups {value!r}: one number, or numbers for {', '.join(LAYERS)}")
+        for name, group in each.items():
+            if isinstance(group, bool) or not isinstance(group, int) or group < 1:
+                raise ModelError(f"groups.{name} is {group!r}: it must be a positive integer")
+        return cls(**each)
+
+
+#: Gated layers of a block, in order.
+LAYERS = tuple(field.name for field in dataclasses.fields(Groups))
 
 
 @dataclass(frozen=True)
@@ -25,13 +67,15 @@ class ViTConfig:
     Attributes:
         image_px: side of the square frame, in pixels; a multiple of ``patch``.
         patch: side of a patch, in pixels.
-        dim: channels of a token; a multiple of ``heads`` and of ``group``.
+        dim: channels of a token; a multiple of ``heads``.
         depth: number of blocks.
         heads: attention heads.
         mlp_ratio: hidden channels of the MLP, as a multiple of ``dim``.
         mlp_norm: a LayerNorm before the second MLP matrix (as in the paper).
-        keep_after: ``KeepTokens`` stands after this many blocks; 0 for a network without it.
-        group: neighbouring channels that the gate keeps or drops together.
+        keep_after: ``KeepTokens`` stands after these numbers of blocks, at most two, rising; a
+            second one drops of the tokens that still stand. One number, or 0 for none, is taken.
+        groups: neighbouring channels that a gate keeps or drops together, for each kind of layer;
+            one number for all, or a mapping, is taken.
         scope: "token" ranks the channels of each token, "image" ranks them once for a frame.
         row_scales: one ternary scale for each output row instead of one for a matrix.
         ternary: False is the float twin: the same network in full precision, without gates.
@@ -45,8 +89,8 @@ class ViTConfig:
     heads: int = 12
     mlp_ratio: int = 4
     mlp_norm: bool = True
-    keep_after: int = 3
-    group: int = 1
+    keep_after: tuple[int, ...] = (3,)
+    groups: Groups = Groups()
     scope: str = "token"
     row_scales: bool = False
     ternary: bool = True
@@ -56,7 +100,9 @@ class ViTConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
-        positive = ("image_px", "patch", "dim", "depth", "heads", "mlp_ratio", "group")
+        object.__setattr__(self, "keep_after", _keeps(self.keep_after))
+        object.__setattr__(self, "groups", Groups.of(self.groups))
+        positive = ("image_px", "patch", "dim", "depth", "heads", "mlp_ratio")
         for name in positive:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -65,13 +111,18 @@ class ViTConfig:
             raise ModelError(f"image_px {self.image_px} is not a multiple of patch {self.patch}")
         if self.dim % self.heads:
             raise ModelError(f"dim {self.dim} is not a multiple of heads {self.heads}")
-        if self.dim % self.group:
-            raise ModelError(f"dim {self.dim} is not a multiple of group {self.group}")
+        for name in LAYERS:
+            width, group = self.inputs(name), getattr(self.groups, name)
+            if width % group:
+                raise ModelError(f"groups.{name}: {width} channels are not a multiple of {group}")
         if self.scope not in SCOPES:
             raise ModelError(f"scope {self.scope!r} is not one of {', '.join(SCOPES)}")
-        if not 0 <= self.keep_after < self.depth:
+        rising = list(self.keep_after) == sorted(set(self.keep_after))
+        inside = all(1 <= number < self.depth for number in self.keep_after)
+        if len(self.keep_after) > MOST_KEEPS or not rising or not inside:
             raise ModelError(
-                f"keep_after {self.keep_after} must be below depth {self.depth} (0: no KeepTokens)"
+                f"keep_after {list(self.keep_after)}: at most {MOST_KEEPS} rising numbers below "
+                f"depth {self.depth} (0: no KeepTokens)"
             )
         if self.patch_values * 127 * 128 >= 2**31:
             raise ModelError(f"patch {self.patch} overflows the 32-bit sums of PatchEmbed")
@@ -95,6 +146,31 @@ class ViTConfig:
     def mlp_dim(self) -> int:
         """Hidden channels of the MLP."""
         return self.dim * self.mlp_ratio
+
+    def inputs(self, layer: str) -> int:
+        """Input channels of a gated layer, one of ``LAYERS``."""
+        return self.mlp_dim if layer == "down" else self.dim
+
+    def standing(self, tokens: float) -> list[int]:
+        """Tokens that each block sees, CLS included, and last how many the head sees."""
+        counts = [self.tokens]
+        for number in range(1, self.depth + 1):
+            count = counts[-1]
+            counts.append(1 + kept(tokens, count - 1) if number in self.keep_after else count)
+        return counts
+
+
+def _keeps(value: Any) -> tuple[int, ...]:
+    """``keep_after`` as a tuple; a number stands for itself, 0 for none."""
+    if isinstance(value, int):
+        return (value,) if value else ()
+    try:
+        keeps = tuple(value)
+    except TypeError:
+        keeps = (value,)
+    if not all(isinstance(number, int) for number in keeps):
+        raise ModelError(f"keep_after {value!r}: it takes whole numbers")
+    return keeps
 
 
 @dataclass(frozen=True)
@@ -127,7 +203,7 @@ class ModelConfig:
         try:
             return cls(
                 name=str(values["name"]),
-                backbone=ViTConfig(**values["backbone"]),
+                backbone=ViTConfig(**_current(values["backbone"])),
                 head=HeadConfig(**values["head"]),
             )
         except (KeyError, TypeError) as error:
@@ -140,8 +216,16 @@ class ModelConfig:
         for part in ("backbone", "head"):
             for key in sorted(set(mine[part]) | set(theirs[part])):
                 # The gate has no weights: a checkpoint may be run with another gate or precision.
-                if part == "backbone" and key in ("group", "scope", "ternary", "keep_after"):
+                if part == "backbone" and key in ("groups", "scope", "ternary", "keep_after"):
                     continue
                 if mine[part].get(key) != theirs[part].get(key):
                     differing.append(f"{part}.{key}")
         return differing
+
+
+def _current(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a stored backbone under the names of today: one ``group`` was for all layers."""
+    values = dict(backbone)
+    if "group" in values:
+        values["groups"] = values.pop("group")
+    return values

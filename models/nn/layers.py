@@ -30,7 +30,7 @@ class Gate:
 
     Attributes:
         k: fraction of activations kept by each frame, ``[B]``.
-        tokens: fraction of patch tokens kept after the early block.
+        tokens: fraction of standing patch tokens kept by each KeepTokens.
         q_factor: 1 for quantised values, 0 for full precision, between them a blend (warm-up).
     """
 
@@ -129,8 +129,8 @@ class Attention(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.heads, self.ternary = config.heads, config.ternary
-        self.qkv = _layer(config, config.dim, 3 * config.dim, bias=False)
-        self.out = _layer(config, config.dim, config.dim)
+        self.qkv = _layer(config, "qkv", 3 * config.dim, bias=False)
+        self.out = _layer(config, "out", config.dim)
 
     def forward(self, x: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:
         """``x [B, T, D] -> (y [B, T, D], A [B, T])``."""
@@ -147,9 +147,9 @@ class MLP(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        self.up = _layer(config, config.dim, config.mlp_dim)
+        self.up = _layer(config, "up", config.mlp_dim)
         self.norm = LayerNorm(config.mlp_dim, eps=NORM_EPS) if config.mlp_norm else None
-        self.down = _layer(config, config.mlp_dim, config.dim)
+        self.down = _layer(config, "down", config.dim)
 
     def forward(self, x: Tensor, gate: Gate) -> Tensor:
         """``x [B, T, D] -> [B, T, D]``."""
@@ -177,12 +177,12 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x), gate), looked
 
 
-def _layer(config: ViTConfig, inputs: int, outputs: int, bias: bool = True) -> TernaryLayer:
+def _layer(config: ViTConfig, name: str, outputs: int, bias: bool = True) -> TernaryLayer:
     return TernaryLayer(
-        inputs,
+        config.inputs(name),
         outputs,
         bias=bias,
-        group=config.group,
+        group=getattr(config.groups, name),
         scope=config.scope,
         row_scales=config.row_scales,
         ternary=config.ternary,

@@ -47,7 +47,7 @@ class ViT(nn.Module):
             x = x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
         for number, block in enumerate(self.blocks, start=1):
             x, looked = block(x, gate)
-            if number == self.config.keep_after and gate.tokens < 1:
+            if number in self.config.keep_after and gate.tokens < 1:
                 x = keep_tokens(x, looked, gate.tokens)
         return cast(Tensor, self.norm(x))
 
@@ -109,7 +109,7 @@ class PlaceModel(nn.Module):
 
         Args:
             k: fraction of activations kept, one number or one for each frame ``[B]``.
-            tokens: fraction of patch tokens kept after the early block.
+            tokens: fraction of standing patch tokens kept by each KeepTokens.
             q_factor: see :class:`Gate`.
         """
         gate = self.gate(len(frames), k, tokens, q_factor)

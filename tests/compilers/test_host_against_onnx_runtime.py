@@ -28,9 +28,11 @@ VARIANTS = {
     "cls": {"head": "cls"},
     "gem": {"head": "gem", "mlp_norm": True},
     "learned": {"head": "learned"},
-    "grouped": {"head": "cls", "group": 4},
+    "grouped": {"head": "cls", "group": {"qkv": 2, "out": 4, "up": 1, "down": 8}},
+    "two keeps": {"head": "gem", "keep_after": (1, 2)},
+    "two keeps, learned": {"head": "learned", "keep_after": (1, 2)},
     "image scope": {"head": "gem", "scope": 1},
-    "all tokens": {"head": "cls", "keep": False},
+    "all tokens": {"head": "cls", "keep_after": ()},
 }
 
 

@@ -107,7 +107,7 @@ class TestWhatCounts:
         assert hashed(model) != plain
 
     @pytest.mark.parametrize(
-        "options", [{"group": 4}, {"scope": 1}, {"keep": False}, {"mlp_norm": True}, {"seed": 1}]
+        "options", [{"group": 4}, {"scope": 1}, {"keep_after": ()}, {"mlp_norm": True}, {"seed": 1}]
     )
     def test_structure_and_attributes(self, tiny: Make, options: dict[str, int]) -> None:
         assert hashed(tiny(**options)) != hashed(tiny())

@@ -187,7 +187,9 @@ class TestOperators:
         product.input[1] = "blocks.0.qkv.s"
         refused(model, tmp_path, "blocks.0.out", "one TopKGate")
 
-    def test_a_second_keep_tokens(self, tiny: Make, tmp_path: Path) -> None:
+    def test_a_second_keep_tokens_that_reads_what_the_first_read(
+        self, tiny: Make, tmp_path: Path
+    ) -> None:
         model = tiny()
         keep = node(model, "KeepTokens")
         twin = onnx.NodeProto()
@@ -199,7 +201,20 @@ class TestOperators:
         del model.graph.node[:]
         after.input[list(after.input).index(keep.output[0])] = "again"
         model.graph.node.extend(nodes)
-        refused(model, tmp_path, "more than one KeepTokens")
+        refused(model, tmp_path, "'again'", "twice, one after the other")
+
+    def test_a_third_keep_tokens(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny(keep_after=(1, 2))
+        second = node(model, "KeepTokens", 1)
+        third = onnx.NodeProto()
+        third.CopyFrom(second)
+        third.name, third.input[0], third.output[0] = "again", second.output[0], "again"
+        nodes = list(model.graph.node)
+        at = nodes.index(second) + 1
+        nodes[at].input[0] = "again"
+        del model.graph.node[:]
+        model.graph.node.extend([*nodes[:at], third, *nodes[at:]])
+        refused(model, tmp_path, "'again'", "same, known number of tokens")
 
     def test_k_used_for_something_else(self, tiny: Make, tmp_path: Path) -> None:
         from tatvpr_edge.compilers.match import match
@@ -238,7 +253,7 @@ class TestInterface:
         refused(model, tmp_path, "'k'", "float32 []")
 
     def test_an_input_that_is_missing(self, tiny: Make, tmp_path: Path) -> None:
-        model = tiny(keep=False)
+        model = tiny(keep_after=())
         del model.graph.input[2]
         refused(model, tmp_path, "frame, k", "tokens")
 

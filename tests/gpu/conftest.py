@@ -13,9 +13,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from support.cuda import build_driver_on_cpu
+from support.cuda import build_driver_on_cpu, with_tensorrt
 from support.tiny_model import TOKENS, tiny_model
-from tatvpr_edge.boards.loader import load as load_board
 from tatvpr_edge.models.export import bodies
 
 
@@ -50,16 +49,4 @@ def gpu_artifact(
     own_cache: None, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """This machine's artifact of the tiny model with an Orin's TensorRT half."""
-    from tatvpr_edge.compilers.build import build_artifact
-    from tatvpr_edge.compilers.tensorrt.build import add_tensorrt
-    from tatvpr_edge.spec.artifact import read_artifact, write_artifact
-
-    folder = tmp_path_factory.mktemp("artifact")
-    made = build_artifact("host", model=tiny_file, output=folder / "cpu")
-    assert isinstance(made, Path)
-    cpu = read_artifact(made)
-    members = {entry.path: cpu.path(entry.path) for entry in cpu.manifest.files}
-    manifest, members_too = add_tensorrt(
-        load_board("jetson-orin-nano"), tiny_file, cpu.manifest, members
-    )
-    return write_artifact(folder / "gpu", manifest, members_too).root
+    return with_tensorrt(tiny_file, tmp_path_factory.mktemp("artifact"))

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from support.cuda import ON_CPU
+from support.cuda import ON_CPU, with_tensorrt
+from support.tiny_model import TOKENS, tiny_model
 from support.tools import require_tool
+from tatvpr_edge.models.export import bodies
 from tatvpr_edge.spec.artifact import read_artifact, replace_profile
 
 pytestmark = pytest.mark.slow
@@ -153,6 +156,18 @@ def test_an_engine_is_built_once_verified_and_chosen_by_itself(board: Board) -> 
     again = board.finish()
     assert again["backend"] == "tensorrt" and again["cached"]
     assert board.builds == 2, "a finished engine is not built again"
+
+
+def test_tokens_dropped_twice_take_an_engine_more(board: Board, own_cache: None) -> None:
+    model = board.folder / "twice.onnx"
+    bodies_of_all = bodies.bodies(TOKENS)
+    onnx.save(tiny_model("gem", keep_after=(1, 2), functions=bodies_of_all), model)
+    board.artifact = with_tensorrt(model, board.folder)
+    board.script["bodies"] = str(model)
+    made = board.finish("--require-engine")
+    assert made["backend"] == "tensorrt", made
+    assert board.builds == 3
+    assert board.answers_rightly()["backend"] == "tensorrt"
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_image_scope_and_a_head_of_its_own_k_run_as_stages(tmp_path: Path) -> No
     from tatvpr_edge.compilers.tensorrt.graph import build_pipeline
     from tatvpr_edge.spec import reference
 
-    original = tiny_model(keep=False, scope=1, group=4, functions=bodies.bodies(TOKENS))
+    original = tiny_model(keep_after=(), scope=1, group=4, functions=bodies.bodies(TOKENS))
     path = tmp_path / "model.onnx"
     onnx.save(original, path)
     pipeline = build_pipeline(checked_graph(path))

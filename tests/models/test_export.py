@@ -22,7 +22,7 @@ from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN
 from tatvpr_edge.spec.packing import unpack_ternary
 
-BACKBONE = ViTConfig(image_px=32, patch=8, dim=24, depth=3, heads=3, mlp_ratio=2, keep_after=1)
+BACKBONE = ViTConfig(image_px=32, patch=8, dim=24, depth=3, heads=3, mlp_ratio=2, keep_after=(1,))
 
 
 #: Options that make the learned heads as small as the backbone.
@@ -128,7 +128,8 @@ def test_the_graph_is_what_compilers_expect() -> None:
     assert kinds.count("KeepTokens") == kinds.count("PatchEmbed") == 1
     props = {p.key: p.value for p in proto.metadata_props}
     assert props["tatvpr.model"] == "test" and props["tatvpr.head"] == "gem"
-    assert (props["tatvpr.group"], props["tatvpr.scope"]) == ("1", "token")
+    assert json.loads(props["tatvpr.groups"]) == {"qkv": 1, "out": 1, "up": 1, "down": 1}
+    assert props["tatvpr.scope"] == "token"
     assert ModelConfig.from_dict(json.loads(props["tatvpr.config"])) == network.config
     assert {f.name for f in proto.functions} >= {n.op_type for n in proto.graph.node if n.domain}
     assert all(f.domain == DOMAIN for f in proto.functions)
@@ -169,7 +170,7 @@ def test_weights_file_to_onnx_and_back(tmp_path: Path) -> None:
     export_onnx(network, tmp_path / "b.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
     # Another gate has the same weights; another width has not.
-    gated = registry.config("micro", group=4, scope="image")
+    gated = registry.config("micro", groups=4, scope="image")
     assert load_weights(tmp_path / "micro.safetensors", expected=gated).config == gated
     with pytest.raises(ModelError, match=r"backbone\.depth"):
         load_weights(tmp_path / "micro.safetensors", expected=registry.config("micro", depth=5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.spec.errors import FrameError, ModelError, UsageError
 
-SMALL = ViTConfig(image_px=32, patch=8, dim=24, depth=3, heads=3, mlp_ratio=2, keep_after=1)
+SMALL = ViTConfig(image_px=32, patch=8, dim=24, depth=3, heads=3, mlp_ratio=2, keep_after=(1,))
 
 
 #: Options that make the learned heads as small as the backbone.
@@ -26,7 +27,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 
 def small(head: str = "gem", **changes: object) -> ModelConfig:
     if head in LEARNED_HEADS:
-        changes = {"keep_after": 0, **changes}
+        changes = {**changes, "keep_after": 0}
     backbone = dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
     return ModelConfig(f"test-{head}", backbone, HeadConfig(head, OPTIONS.get(head, {})))
 
@@ -39,7 +40,8 @@ def frames(count: int, side: int = 32, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("head", list(HEADS))
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"group": 4}, {"scope": "image"}, {"mlp_norm": False}, {"row_scales": True},
+    [{}, {"groups": 4}, {"groups": {"down": 8, "qkv": 2}}, {"keep_after": (1, 2)},
+     {"scope": "image"}, {"mlp_norm": False}, {"row_scales": True},
      {"ternary": False}],
     ids=str,
 )  # fmt: skip
@@ -63,7 +65,7 @@ def test_forward_and_backward(head: str, changes: dict[str, object]) -> None:
 def test_every_registered_model_runs(name: str) -> None:
     settings = registry.config(name)
     # Depth and width shrink, so that the largest fits a test; the shape of a frame stays.
-    keep = min(1, settings.backbone.keep_after)
+    keep = (1,) if settings.backbone.keep_after else ()
     backbone = dataclasses.replace(settings.backbone, depth=2, keep_after=keep, dim=48, heads=3)
     model = registry.create(dataclasses.replace(settings, backbone=backbone), seed=0).eval()
     with torch.no_grad():
@@ -84,7 +86,7 @@ def test_the_named_models_are_those_that_were_promised() -> None:
 
 
 def test_a_frame_does_not_see_its_batch() -> None:
-    model = registry.create(small(group=4), seed=1).eval()
+    model = registry.create(small(groups=4), seed=1).eval()
     batch = frames(4)
     ks = torch.tensor([0.2, 0.4, 0.6, 1.0])
     with torch.no_grad():
@@ -146,9 +148,17 @@ def test_frames_of_another_size_or_type_are_refused() -> None:
     [
         ({"image_px": 130}, "not a multiple of patch"),
         ({"heads": 5}, "not a multiple of heads"),
-        ({"group": 7}, "not a multiple of group"),
+        ({"groups": 7}, "groups.qkv: 192 channels are not a multiple of 7"),
+        ({"groups": {"down": 5}}, "groups.down: 768 channels are not a multiple of 5"),
+        ({"groups": {"mlp": 4}}, "numbers for qkv, out, up, down"),
+        ({"groups": {"down": 0}}, "groups.down is 0"),
+        ({"groups": "4"}, "one number, or numbers for"),
         ({"scope": "batch"}, "is not one of"),
         ({"keep_after": 6}, "below depth"),
+        ({"keep_after": (2, 2)}, "at most 2 rising numbers"),
+        ({"keep_after": (1, 2, 3)}, "at most 2 rising numbers"),
+        ({"keep_after": (0, 2)}, "at most 2 rising numbers"),
+        ({"keep_after": "2"}, "whole numbers"),
         ({"depth": 0}, "positive"),
     ],
 )
@@ -167,7 +177,25 @@ def test_unknown_names_list_the_known_ones() -> None:
 def test_a_configuration_survives_json() -> None:
     for name in registry.names():
         settings = registry.config(name)
-        assert ModelConfig.from_dict(settings.to_dict()) == settings
+        assert ModelConfig.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+def test_a_configuration_of_one_group_and_one_keep_is_still_read() -> None:
+    """Weights that were saved before layers had groups of their own."""
+    settings = registry.config("micro", groups=4).to_dict()
+    settings["backbone"] = {**settings["backbone"], "group": 4, "keep_after": 2}
+    del settings["backbone"]["groups"]
+    assert ModelConfig.from_dict(settings) == registry.config("micro", groups=4)
+
+
+def test_a_second_keep_drops_of_the_tokens_that_still_stand() -> None:
+    seen: list[int] = []
+    model = registry.create(small(depth=4, keep_after=(1, 3)), seed=0).eval()
+    for block in model.backbone.blocks:
+        block.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+    with torch.no_grad():
+        model(frames(1), 1.0, 0.5)
+    assert seen == [17, 9, 9, 5] == model.config.backbone.standing(0.5)[:-1]
 
 
 def test_the_seed_fixes_the_weights() -> None:
@@ -193,5 +221,5 @@ def test_salad_assigns_what_the_marginals_say() -> None:
 def test_mixvpr_refuses_a_backbone_that_drops_tokens() -> None:
     with pytest.raises(ModelError, match="keep_after = 0"):
         registry.create(ModelConfig("x", SMALL, HeadConfig("mixvpr")))
-    assert registry.config("small-mixvpr").backbone.keep_after == 0
-    assert registry.config("small-gem").backbone.keep_after == 3
+    assert registry.config("small-mixvpr").backbone.keep_after == ()
+    assert registry.config("small-gem").backbone.keep_after == (3,)

@@ -63,3 +63,20 @@ def has_gpu() -> bool:
         return False
     assert driver.device_name() != ON_CPU
     return True
+
+
+def with_tensorrt(model: Path, folder: Path) -> Path:
+    """The artifact of ``model`` for this machine, with an Orin's TensorRT half, in ``folder``."""
+    from tatvpr_edge.boards.loader import load as load_board
+    from tatvpr_edge.compilers.build import build_artifact
+    from tatvpr_edge.compilers.tensorrt.build import add_tensorrt
+    from tatvpr_edge.spec.artifact import read_artifact, write_artifact
+
+    made = build_artifact("host", model=model, output=folder / "cpu")
+    assert isinstance(made, Path)
+    cpu = read_artifact(made)
+    members = {entry.path: cpu.path(entry.path) for entry in cpu.manifest.files}
+    manifest, members_too = add_tensorrt(
+        load_board("jetson-orin-nano"), model, cpu.manifest, members
+    )
+    return write_artifact(folder / "gpu", manifest, members_too).root

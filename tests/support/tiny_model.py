@@ -68,14 +68,19 @@ def tiny_model(
     head: str = "cls",
     *,
     seed: int = 0,
-    keep: bool = True,
+    keep_after: tuple[int, ...] = (1,),
     mlp_norm: bool = False,
-    group: int = 1,
+    group: int | dict[str, int] = 1,
     scope: int = 0,
     functions: list[onnx.FunctionProto] | None = None,
 ) -> onnx.ModelProto:
-    """The model; ``functions`` are the bodies of our operators (none: lowered, not run by ORT)."""
+    """The model; ``functions`` are the bodies of our operators (none: lowered, not run by ORT).
+
+    ``group`` is one number, or one for each of qkv, out, up and down.
+    """
     w = _Writer(seed)
+    layers = ("qkv", "out", "up", "down")
+    groups = dict.fromkeys(layers, group) if isinstance(group, int) else group
     patch_weights = w.rng.integers(-127, 128, (DIM, PATCH * PATCH * 3)).astype(np.int8)
     x = w.add(
         "PatchEmbed",
@@ -93,18 +98,18 @@ def tiny_model(
     for i in range(2):
         b = f"blocks.{i}"
         h = w.norm(x, f"{b}.norm1", DIM)
-        qkv = w.linear(h, f"{b}.qkv", DIM, 3 * DIM, group=group, scope=scope)
+        qkv = w.linear(h, f"{b}.qkv", DIM, 3 * DIM, group=groups["qkv"], scope=scope)
         y = w.add("QuantAttention", [qkv], f"{b}.attn", f"{b}.looked", domain=DOMAIN, heads=HEADS)
-        out = w.linear(y, f"{b}.out", DIM, DIM, group=group, scope=scope)
+        out = w.linear(y, f"{b}.out", DIM, DIM, group=groups["out"], scope=scope)
         x = w.add("Add", [x, out], f"{b}.residual1")
         h = w.norm(x, f"{b}.norm2", DIM)
-        h = w.linear(h, f"{b}.up", DIM, HIDDEN, group=group, scope=scope)
+        h = w.linear(h, f"{b}.up", DIM, HIDDEN, group=groups["up"], scope=scope)
         h = w.add("Gelu", [h], f"{b}.gelu")
         if mlp_norm:
             h = w.norm(h, f"{b}.mlp_norm", HIDDEN)
-        h = w.linear(h, f"{b}.down", HIDDEN, DIM, group=group, scope=scope)
+        h = w.linear(h, f"{b}.down", HIDDEN, DIM, group=groups["down"], scope=scope)
         x = w.add("Add", [x, h], f"{b}.residual2")
-        if keep and i == 0:
+        if i + 1 in keep_after:
             x = w.add("KeepTokens", [x, f"{b}.looked", "tokens"], f"{b}.keep", domain=DOMAIN)
     size = _HEADS[head](w, w.norm(x, "norm", DIM))
     graph = helper.make_graph(

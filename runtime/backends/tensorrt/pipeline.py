@@ -1,9 +1,10 @@
 """A frame through the GPU: our launches and TensorRT's engines on one stream.
 
 ``pixels`` -> PatchEmbed -> engine "front" -> KeepTokens -> engine "back" -> descriptor, or one
-engine "whole" where the model keeps all its tokens. The number of kept tokens is computed on the
-host. From the second frame of one size on, the work is one CUDA graph: k is read from device
-memory, so that any k replays the same graph; another number of tokens records a new one.
+engine "whole" where the model keeps all its tokens; where KeepTokens stands twice, an engine
+"middle" lies between the two. The number of kept tokens is computed on the host. From the second
+frame of one size on, the work is one CUDA graph: k is read from device memory, so that any k
+replays the same graph; another number of tokens records a new one.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Pipeline:
         self._driver, self._kernels, self._recipe = driver, kernels, recipe
         self._engines = engines
         self._graph: Graph | None = None
-        self._recorded_rows: int | None = None  # that the graph, or the next one, is for
+        self._recorded_rows: list[int] = []  # that the graph, or the next one, is for
         self._may_record = graphs
         embed = recipe.patch_embed
         self._allocated: list[int] = []
@@ -64,7 +65,7 @@ class Pipeline:
             raise ToolError("the patch embedding's constants do not have their size")
         parts = (table[:weights], table[weights : -4 * embed.dim], table[-4 * embed.dim :])
         self._weights, self._scale, self._bias = (self._constant(part) for part in parts)
-        if len(recipe.stages) == 2:
+        if len(recipe.stages) > 1:
             tokens = recipe.max_tokens
             self._tokens = self._buffer(4 * tokens * embed.dim)
             self._looked = self._buffer(4 * tokens)
@@ -85,9 +86,8 @@ class Pipeline:
     def _bind(self) -> None:
         stages = self._recipe.stages
         for stage in stages:
-            outputs = [self._descriptor]
-            if stage.name == "front":
-                outputs = [self._tokens, self._looked]
+            last = stage is stages[-1]
+            outputs = [self._descriptor] if last else [self._tokens, self._looked]
             for name in stage.inputs:
                 if name == _K:
                     address = self._k
@@ -107,13 +107,11 @@ class Pipeline:
         pixels, fraction = np.ascontiguousarray(pixels), np.array([k], np.float32)
         self._driver.upload(self._pixels, pixels)
         self._driver.upload(self._k, fraction)
-        rows = self._recipe.max_tokens
-        if len(self._recipe.stages) == 2:
-            rows = 1 + kept(tokens, rows - 1)
+        rows = self._rows(tokens)
         if rows != self._recorded_rows:
             self._drop_graph()
-            if len(self._recipe.stages) == 2:
-                self._engines["back"].set_rows(rows)
+            for stage, count in zip(self._recipe.stages[1:], rows[1:], strict=True):
+                self._engines[stage.name].set_rows(count)
             self._enqueue(rows)  # TensorRT settles a new shape outside of any recording
             self._recorded_rows = rows
         elif self._graph is not None:
@@ -124,7 +122,14 @@ class Pipeline:
         self._driver.synchronise()
         return self._result.copy()
 
-    def _enqueue(self, rows: int) -> None:
+    def _rows(self, tokens: float) -> list[int]:
+        """Tokens that each stage sees, CLS included."""
+        rows = [self._recipe.max_tokens]
+        for _ in self._recipe.stages[1:]:
+            rows.append(1 + kept(tokens, rows[-1] - 1))
+        return rows
+
+    def _enqueue(self, rows: list[int]) -> None:
         embed, stream = self._recipe.patch_embed, self._driver.stream
         self._kernels.patch_embed(
             (self._pixels, self._weights, self._scale, self._bias, self._patches),
@@ -132,17 +137,17 @@ class Pipeline:
             patch=embed.patch,
             dim=embed.dim,
         )
-        for stage in self._recipe.stages:
+        for number, stage in enumerate(self._recipe.stages, start=1):
             self._engines[stage.name].enqueue(stream)
-            if stage.name == "front":
+            if number < len(rows):
                 self._kernels.keep_tokens(
                     *(self._tokens, self._looked, self._source, self._kept),
-                    tokens=self._recipe.max_tokens,
-                    kept=rows - 1,
+                    tokens=rows[number - 1],
+                    kept=rows[number] - 1,
                     dim=embed.dim,
                 )
 
-    def _record(self, rows: int) -> bool:
+    def _record(self, rows: list[int]) -> bool:
         """Record the work and run it once; False, for good, where the GPU cannot record it."""
         self._driver.begin_capture()
         try:

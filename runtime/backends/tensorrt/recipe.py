@@ -16,6 +16,8 @@ from tatvpr_edge.spec.errors import ArtifactError
 RECIPE = "tensorrt/recipe.json"
 BACKEND = "tensorrt"
 RECIPE_VERSION = 1
+#: Names of the stages of a model with none, one or two KeepTokens, which stand between them.
+STAGES = (("whole",), ("front", "back"), ("front", "middle", "back"))
 #: IPluginV3 as we use it exists from 10.3; beyond 11 the interface is unknown.
 OLDEST_TENSORRT, NEWEST_MAJOR = (10, 3), 11
 
@@ -147,8 +149,8 @@ def _from_values(values: dict[str, Any]) -> Recipe:
         workspace_bytes=int(values["workspace_bytes"]),
         build_memory_bytes=int(values["build_memory_bytes"]),
     )
-    names = [stage.name for stage in stages]
-    if names not in (["whole"], ["front", "back"]) or not recipe.cubins:
+    names = tuple(stage.name for stage in stages)
+    if names not in STAGES or not recipe.cubins:
         raise ValueError(f"stages {names}")
     return recipe
 
