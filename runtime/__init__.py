@@ -12,6 +12,7 @@ from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.governor import Budget, Governor
 from tatvpr_edge.runtime.localizer import Localizer, Match
+from tatvpr_edge.runtime.mapwriter import MapWriter
 from tatvpr_edge.runtime.placemap import Candidate, PlaceMap
 from tatvpr_edge.runtime.testing import FakeLocalizer
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
@@ -39,6 +40,7 @@ __all__ = [
     "Governor",
     "Localizer",
     "MapError",
+    "MapWriter",
     "Match",
     "PlaceMap",
     "SignatureError",

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.backends import Backend, open_backend
+from tatvpr_edge.runtime.backends.cpu import CpuBackend
 from tatvpr_edge.runtime.default import default_artifact
+from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, check_frame
 from tatvpr_edge.runtime.placemap import Candidate, PlaceMap
 from tatvpr_edge.runtime.signature import artifact_verifier
@@ -33,10 +35,12 @@ class Match:
 
     Attributes:
         place, score, tag, pose: of the best candidate; see :class:`Candidate`.
-        accepted: whether the score reaches the map's threshold; None where it carries none.
+        accepted: whether it is taken for right; None where the map is not calibrated.
         k, tokens: what the descriptor was made with.
         latency_ms: from the call to this answer.
         candidates: as many as were asked for, best first.
+        margin: its score less the best score elsewhere; None where the map does not ask for it.
+        confidence: how probable it is that the place is right, 0..1; None likewise.
     """
 
     place: int
@@ -48,6 +52,8 @@ class Match:
     tokens: float
     latency_ms: float
     candidates: tuple[Candidate, ...]
+    margin: float | None = None
+    confidence: float | None = None
 
 
 class Localizer:
@@ -111,9 +117,15 @@ class Localizer:
         self._fixed_k: float | None = DEFAULT_K
         self._tokens = 1.0
         self.backend = _open_backend(self.artifact, backend, kernels=kernels, threads=threads)
-        self.map = None if map is None else PlaceMap(map, self.artifact.manifest.model.hash)
+        self.map = self._open_map(map) if map else None
         self.k = k
         self.tokens = tokens
+
+    def _open_map(self, path: Path) -> PlaceMap:
+        # Whatever describes, the artifact's code for this machine's CPU searches.
+        backend = self.backend
+        engine = backend.library if isinstance(backend, CpuBackend) else Engine.of(self.artifact)
+        return PlaceMap(path, self.artifact.manifest.model, engine)
 
     # ---- settings ----
 
@@ -182,18 +194,29 @@ class Localizer:
         return self.artifact.manifest.model.descriptor_size
 
     def describe(
-        self, frame: NDArray[np.uint8] | CameraFrame, bgr: bool = False
+        self,
+        frame: NDArray[np.uint8] | CameraFrame,
+        bgr: bool = False,
+        *,
+        k: float | None = None,
+        tokens: float | None = None,
     ) -> NDArray[np.float32]:
         """Descriptor float32 [D] of unit length, for systems that keep their own index.
 
         Args:
             frame: uint8 [H, W, 3] of any size, uint8 [H, W] for gray, or a CameraFrame.
             bgr: the channels are blue, green, red (OpenCV's order).
+            k, tokens: for this call alone; None: as set.
 
         Raises:
             FrameError: another type or shape; the text says what to do.
         """
-        return self._describe(frame, bgr)[0]
+        if k is None and tokens is None:
+            return self._describe(frame, bgr)[0]
+        set_k, set_tokens = self._setting()
+        at_k = set_k if k is None else self._check_k(k)
+        at_tokens = set_tokens if tokens is None else check_fraction(tokens, "tokens")
+        return self.backend.describe(check_frame(frame, bgr), at_k, at_tokens)
 
     def query(
         self, frame: NDArray[np.uint8] | CameraFrame, bgr: bool = False, top: int = 1
@@ -224,6 +247,8 @@ class Localizer:
             tokens=tokens,
             latency_ms=(time.perf_counter() - start) * 1e3,
             candidates=found.candidates,
+            margin=found.margin,
+            confidence=found.confidence,
         )
 
     def _describe(

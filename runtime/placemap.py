@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.search import Asked, Hit, Part, Table
 from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.manifest import ModelEntry
 from tatvpr_edge.spec.mapjournal import StoredMap, read_map
-from tatvpr_edge.spec.placemap import Band, MapInfo, Rows
-from tatvpr_edge.spec.scores import (
-    best,
-    binary_rows,
-    binary_scores,
-    check_descriptors,
-    int8_rows,
-    int8_scores,
-    nearest_band,
-)
+from tatvpr_edge.spec.maptypes import Band, MapInfo
+
+Pose = tuple[float, float, float, float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -30,46 +28,61 @@ class Candidate:
         place: its number in the map, from 0.
         score: cosine (int8 maps) or ``1 - 2 * hamming / dim`` (binary maps), in [-1, 1].
         tag: the text stored with it, as a rule the name of its frame.
-        pose: (x, y, z, qx, qy, qz, qw) in metres, in the map's pose frame; None where unknown.
-            Single unknown numbers are NaN.
+        pose: (x, y, z, qx, qy, qz, qw) in metres, in the map's pose frame (degrees of longitude
+            and latitude for x and y where that is geographic); None where unknown. Single unknown
+            numbers are NaN.
     """
 
     place: int
     score: float
     tag: str
-    pose: tuple[float, float, float, float, float, float, float] | None
+    pose: Pose | None
 
 
 @dataclass(frozen=True)
 class Found:
-    """Answer of a search: candidates, best first; the band that was searched."""
+    """Answer of a search.
+
+    Attributes:
+        candidates: best first; none where every place was left out.
+        band: the band that was searched.
+        accepted: whether the best is taken for right; None where the map is not calibrated, False
+            where there is no candidate.
+        margin: score of the best less the best score elsewhere; None where the calibration does
+            not ask for it.
+        confidence: how probable it is that the best is right, 0..1; None likewise.
+        scores: float32 [places] where asked for: every score, -infinity for what was left out.
+    """
 
     candidates: tuple[Candidate, ...]
     band: Band
-
-    @property
-    def accepted(self) -> bool | None:
-        """Whether the best score reaches the band's threshold; None without a threshold."""
-        if self.band.threshold is None:
-            return None
-        return self.candidates[0].score >= self.band.threshold
+    accepted: bool | None
+    margin: float | None = None
+    confidence: float | None = None
+    scores: NDArray[np.float32] | None = None
 
 
 class PlaceMap:
-    """A map as it stands now; places added later are seen after opening it again.
+    """A map as it stood when it was opened; what others add later is seen by opening it again.
+
+    Args:
+        path: a ``.placemap``.
+        model: the model of an artifact; a map of another one is refused.
+        engine: that artifact's loaded code, which searches. Without it the map can be looked at,
+            not searched.
 
     Raises:
         MapError: by name of the fault: truncated, altered, newer, of another model.
     """
 
-    def __init__(self, path: str | Path, model_hash: str | None = None) -> None:
+    def __init__(
+        self, path: str | Path, model: ModelEntry | None = None, engine: Engine | None = None
+    ) -> None:
         self.path = Path(path)
         self._stored: StoredMap = read_map(path)
-        if model_hash is not None and self.info.model_hash != model_hash:
-            raise MapError(
-                f"map {path} was made with another model ({self.info.model_hash[:12]}) than the "
-                f"artifact's ({model_hash[:12]}): make the map again with this artifact"
-            )
+        if model is not None:
+            _check_model(self.path, self.info, model)
+        self._table = None if engine is None else Table(engine, self.info, self._parts())
 
     @property
     def info(self) -> MapInfo:
@@ -84,6 +97,12 @@ class PlaceMap:
     def __len__(self) -> int:
         return len(self._stored)
 
+    @property
+    def drives(self) -> int:
+        """Drives that its places come from: one more than the highest number of one."""
+        both = (self._stored.base.moments, self._stored.added.moments)
+        return max((int(part["drive"].max()) + 1 for part in both if len(part)), default=0)
+
     def tag(self, place: int) -> str:
         """The text stored with ``place``."""
         base = self._stored.base
@@ -93,42 +112,82 @@ class PlaceMap:
         """Pose float64 [7] of ``place``, NaN where unknown."""
         base = self._stored.base
         if place < len(base):
-            return base.poses[place]
+            return base.pose(place)
         pose: NDArray[np.float64] = self._stored.added.poses[place - len(base)]
         return pose
 
     def search(
-        self, descriptor: NDArray[np.float32], k: float, tokens: float = 1.0, count: int = 1
+        self,
+        descriptor: NDArray[np.float32],
+        k: float,
+        tokens: float = 1.0,
+        count: int = 1,
+        *,
+        first: int = 0,
+        end: int | None = None,
+        without: NDArray[np.bool_] | None = None,
+        near: Sequence[float] | None = None,
+        radius: float | None = None,
+        scores: bool = False,
     ) -> Found:
-        """The ``count`` places most like ``descriptor`` float32 [D], best first.
+        """The ``count`` places most like ``descriptor``, best first; ties go to the lower place.
 
-        Ties go to the lower place. The band that costs a query at (k, tokens) least is searched
-        (``spec.scores.nearest_band``): descriptors made at very different k match worse.
+        The band made at the nearest higher k is searched, else the highest (docs/placemap.md).
+
+        Args:
+            descriptor: float32 [descriptor_size].
+            first, end: only places first .. end - 1 are looked at.
+            without: bool [places]: those that are left out.
+            near, radius: only places within so many metres of a position or pose (x, y, ...); a
+                place of unknown position is then left out.
+            scores: give the score of every place as well.
 
         Raises:
-            MapError: the map is empty, or the descriptor has another size, or is zero or not
-                finite.
+            MapError: the map is empty or opened without an engine, or the descriptor has another
+                size, is zero or not finite.
+            UsageError: an argument is out of range.
         """
-        if not len(self):
-            raise MapError(f"map {self.path} holds no places yet: add frames with 'map add'")
-        query = check_descriptors(np.asarray(descriptor)[None], self.info.dim)
-        bands = self.info.bands
-        index = nearest_band([(band.k, band.tokens) for band in bands], k, tokens)
-        parts = [self._stored.base.rows[index], self._stored.added.rows[index]]
-        scores = np.concatenate([self._scores(query, rows) for rows in parts])
-        places = best(scores, count)
+        if self._table is None:
+            raise MapError(
+                f"map {self.path} was opened without an artifact's code, which searches: give "
+                "PlaceMap(path, engine=...), or use Localizer(artifact, map)"
+            )
+        every = np.empty(len(self), np.float32) if scores else None
+        asked = Asked(k, tokens, count, first, end, without, near, radius)
+        band, hits = self._table.search(descriptor, asked, every)
+        best = hits[0] if hits else None
         return Found(
-            tuple(self._candidate(int(place), scores[place]) for place in places), bands[index]
+            candidates=tuple(self._candidate(hit) for hit in hits),
+            band=self.info.bands[band],
+            accepted=False if best is None else best.accepted,
+            margin=None if best is None else _known(best.margin),
+            confidence=None if best is None else _known(best.confidence),
+            scores=every,
         )
 
-    def _scores(self, query: NDArray[np.float32], rows: Rows) -> NDArray[np.float32]:
-        if rows.norms is None:
-            table = rows.data.view(np.uint8)
-            return binary_scores(binary_rows(query)[0], table, self.info.dim)
-        quantised, norm = int8_rows(query)
-        return int8_scores(quantised[0], norm[0], rows.data.view(np.int8), rows.norms)
+    def _candidate(self, hit: Hit) -> Candidate:
+        return Candidate(hit.place, hit.score, self.tag(hit.place), hit.pose)
 
-    def _candidate(self, place: int, score: np.float32) -> Candidate:
-        x, y, z, qx, qy, qz, qw = (float(value) for value in self.pose(place))
-        pose = None if np.isnan(self.pose(place)).all() else (x, y, z, qx, qy, qz, qw)
-        return Candidate(place, float(score), self.tag(place), pose)
+    def _parts(self) -> list[Part]:
+        base, added = self._stored.base, self._stored.added
+        parts = [Part(len(base), base.rows, base.stored_poses, base.moments)]
+        if len(added):
+            parts.append(Part(len(added), added.rows, added.poses, added.moments))
+        return parts
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _check_model(path: Path, info: MapInfo, model: ModelEntry) -> None:
+    if info.model_hash != model.hash:
+        raise MapError(
+            f"map {path} was made with another model ({info.model_hash[:12]}) than the "
+            f"artifact's ({model.hash[:12]}): make the map again with this artifact"
+        )
+    if info.descriptor_size != model.descriptor_size:
+        raise MapError(
+            f"map {path} is of descriptors of {info.descriptor_size} numbers, the artifact's have "
+            f"{model.descriptor_size}: make the map again with this artifact"
+        )

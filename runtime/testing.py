@@ -86,12 +86,22 @@ class FakeLocalizer:
     def tokens(self, value: float) -> None:
         self._tokens = check_fraction(value, "tokens")
 
-    def describe(self, frame: Frame, bgr: bool = False) -> NDArray[np.float32]:
+    def describe(
+        self,
+        frame: Frame,
+        bgr: bool = False,
+        *,
+        k: float | None = None,
+        tokens: float | None = None,
+    ) -> NDArray[np.float32]:
         """A unit vector float32 [descriptor_size]: equal pixels give equal vectors.
 
         Raises:
             FrameError: as ``Localizer.describe``.
         """
+        for value, name in ((k, "k"), (tokens, "tokens")):
+            if value is not None:
+                check_fraction(value, name)
         planes = self._take(frame, bgr)
         seed = hashlib.sha256(b"".join(plane.tobytes() for plane in planes)).digest()
         random = np.random.default_rng(np.frombuffer(seed, np.uint32))

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.backends import Backend
 from tatvpr_edge.runtime.backends.cpu import CpuBackend
+from tatvpr_edge.runtime.engine import native_triple_matches
 from tatvpr_edge.runtime.frame import CameraFrame
-from tatvpr_edge.runtime.library import native_triple_matches
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.spec.artifact import Artifact, GoldenPoint, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, TatvprError

@@ -1,162 +1,134 @@
 #!/usr/bin/env python3
-"""Map search of the C core, one thread, against faiss-cpu's flat indexes where it is installed.
+"""Map search as users call it, one thread, against faiss-cpu's flat indexes where it is installed.
 
-    python tools/bench_search.py [--places N] [--binary-places N] [--rounds N] [--json FILE]
+    python tools/bench_search.py [--places N] [--binary-places N] [--rounds N] [--busy]
 
-Compiles the core's search (tatvpr_map_open, tatvpr_map_search) into a shared library of its own,
-searches maps of random descriptors, and prints medians of thread CPU time, interleaved.
+Everything goes through the public API: an artifact of ``micro`` (512 numbers a descriptor) for
+this machine, maps of random places, ``Localizer.query`` less ``Localizer.describe`` of the same
+frame. Prints medians of thread CPU time, interleaved, and whether the process burns CPU elsewhere
+(a BLAS with threads of its own would). ``--busy`` keeps every core busy meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
+import contextlib
 import json
+import multiprocessing
+import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+import tatvpr_edge
+from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.spec.placemap import Band, MapInfo, Places, Rows, make_places, write_map
 
-from benchmark.kernels import compile_core
-
-from tatvpr_edge.spec.placemap import Band, MapInfo, Places, Rows, write_map
-
-DIM = 256
-HASH = "00" * 32
+K = 0.2
+SMALL = 2000
 
 
-class _Map(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_uint32) for name in ("size", "kind", "dim", "bands")),
-        ("places", ctypes.c_uint64),
-        ("base", ctypes.c_void_p),
-        ("bytes", ctypes.c_size_t),
-    ]
-
-
-class _Match(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("band", ctypes.c_uint32),
-        ("place", ctypes.c_uint64),
-        ("score", ctypes.c_float),
-        ("accepted", ctypes.c_int32),
-        ("pose", ctypes.c_double * 7),
-    ]
-
-
-class _Model(ctypes.Structure):
-    _fields_ = [
-        ("program", ctypes.c_void_p),
-        ("weights", ctypes.c_void_p),
-        ("segments", ctypes.c_void_p),
-        ("kernels", ctypes.c_void_p),
-        ("costs", ctypes.c_void_p),
-    ]
-
-
-class Searcher:
-    """One opened map and a query of it."""
-
-    def __init__(self, library: Any, path: Path, kernels: str) -> None:
-        self.library = library
-        data = np.memmap(path, np.uint8, "r")
-        self.data = data
-        self.map = _Map(size=ctypes.sizeof(_Map))
-        status = library.tatvpr_map_open(
-            ctypes.byref(self.map), data.ctypes.data_as(ctypes.c_void_p),
-            ctypes.c_size_t(len(data)), None,
-        )  # fmt: skip
-        if status:
-            raise SystemExit(f"the map was refused with status {status}")
-        table = ctypes.addressof(ctypes.c_char.in_dll(library, f"tatvpr_kernels_{kernels}"))
-        self.model = _Model(None, None, None, table, None)
-
-    def search(self, descriptor: np.ndarray) -> int:
-        """The best place."""
-        match = _Match(size=ctypes.sizeof(_Match))
-        found = ctypes.c_int32()
-        status = self.library.tatvpr_map_search(
-            ctypes.byref(self.map), ctypes.byref(self.model),
-            descriptor.ctypes.data_as(ctypes.c_void_p), ctypes.c_float(0.2), ctypes.c_float(1.0),
-            ctypes.byref(match), 1, ctypes.byref(found),
-        )  # fmt: skip
-        if status or found.value != 1:
-            raise SystemExit(f"the search failed with status {status}")
-        return int(match.place)
-
-
-def make_map(folder: Path, kind: str, places: int, rng: np.random.Generator) -> tuple[Path, Any]:
-    """A map of random stored rows (written without passing through floats) and its rows."""
-    path = folder / f"{kind}.placemap"
-    poses = np.zeros((places, 7))
+def make_map(path: Path, kind: str, places: int, model: Any) -> Any:
+    """A map of random stored rows, written without passing through floats; gives its rows."""
+    rng = np.random.default_rng(0)
+    dim = model.descriptor_size
     if kind == "int8":
-        data = rng.integers(-127, 128, (places, DIM)).astype(np.int8)
-        norms = 1 / np.sqrt((data.astype(np.float32) ** 2).sum(1))
-        rows = Rows(data, norms.astype(np.float32))
+        data = rng.integers(-127, 128, (places, dim), dtype=np.int8)
+        squares = np.einsum("nd,nd->n", data, data, dtype=np.int64)
+        rows = Rows(data, (1 / np.sqrt(squares.astype(np.float32))).astype(np.float32))
     else:
-        data = rng.integers(0, 256, (places, DIM // 8)).astype(np.uint8)
-        rows = Rows(data, None)
-    info = MapInfo(HASH, kind, DIM, (Band(0.2),))
-    write_map(path, info, [Places((rows,), poses, ("",) * places)])
-    return path, data
+        rows = Rows(rng.integers(0, 256, (places, dim // 8), dtype=np.uint8), None)
+    info = MapInfo(model.hash, kind, dim, (Band(1.0),))
+    bare = make_places(info, [np.ones((1, dim), np.float32)])
+    moments = np.repeat(bare.moments, places)
+    poses = np.full((places, 7), np.nan)
+    write_map(path, info, [Places((rows,), poses, ("",) * places, moments)])
+    return rows.data
 
 
-def faiss_calls(kind: str, data: np.ndarray, query: np.ndarray) -> dict[str, Callable[[], Any]]:
-    """Flat search of the same rows in faiss, one thread; empty where it is not installed."""
+def faiss_call(kind: str, data: Any, query: Any) -> Callable[[], Any] | None:
+    """Flat search of the same rows in faiss, one thread; None where it is not installed."""
     try:
         import faiss
     except ImportError:
-        return {}
+        return None
     faiss.omp_set_num_threads(1)
     if kind == "int8":
-        index = faiss.IndexFlatIP(DIM)
+        index = faiss.IndexFlatIP(data.shape[1])
         index.add(data.astype(np.float32))
         asked = query[None].astype(np.float32)
     else:
-        index = faiss.IndexBinaryFlat(DIM)
+        index = faiss.IndexBinaryFlat(8 * data.shape[1])
         index.add(data)
         asked = np.packbits(query > 0, bitorder="little")[None]
-    return {"faiss": lambda: index.search(asked, 1)}
+    return lambda: index.search(asked, 1)
 
 
-def bench(kind: str, places: int, rounds: int, library: Any, kernels: str) -> dict[str, Any]:
-    """Milliseconds a query."""
-    rng = np.random.default_rng(0)
-    query = rng.standard_normal(DIM).astype(np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        path, data = make_map(Path(folder), kind, places, rng)
-        searcher = Searcher(library, path, kernels)
-        calls: dict[str, Callable[[], Any]] = {"ours": lambda: searcher.search(query)}
-        calls.update(faiss_calls(kind, data, query))
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        for call in calls.values():
-            call()
-        for _ in range(rounds):
-            for name, call in calls.items():
-                start = time.thread_time_ns()
+def timed(call: Callable[[], Any]) -> tuple[float, float]:
+    """Milliseconds of CPU of one call: (of this thread, of the process)."""
+    thread, process = time.thread_time_ns(), time.process_time_ns()
+    call()
+    thread, process = time.thread_time_ns() - thread, time.process_time_ns() - process
+    return thread / 1e6, process / 1e6
+
+
+def bench(artifact: Path, kind: str, places: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds a query, less its description."""
+    frame = np.random.default_rng(1).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder, Localizer(artifact, k=K) as bare:
+        path = Path(folder) / "m.placemap"
+        data = make_map(path, kind, places, bare.artifact.manifest.model)
+        with Localizer(artifact, path, k=K) as localizer:
+            calls: dict[str, Callable[[], Any]] = {
+                "query": lambda: localizer.query(frame),
+                "describe": lambda: localizer.describe(frame),
+            }
+            theirs = faiss_call(kind, data, bare.describe(frame))
+            if theirs is not None:
+                calls["faiss"] = theirs
+            times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+            for call in calls.values():
                 call()
-                times[name].append((time.thread_time_ns() - start) / 1e6)
-    result = {f"{name}_ms": statistics.median(values) for name, values in times.items()}
-    result["places"] = places
+            for _ in range(rounds):
+                for name, call in calls.items():
+                    times[name].append(timed(call))
+    thread = {name: statistics.median(t for t, _ in pairs) for name, pairs in times.items()}
+    elsewhere = statistics.median(process - own for own, process in times["query"])
+    result = {
+        "places": places,
+        "dim": bare.descriptor_size,
+        "search_ms": thread["query"] - thread["describe"],
+        "describe_ms": thread["describe"],
+        "other_threads_ms": elsewhere,
+    }
+    if "faiss" in thread:
+        result["faiss_ms"] = thread["faiss"]
     return result
 
 
-def usable(library: Any) -> str:
-    """Symbol suffix of the fastest search that this CPU can run."""
-    library.tatvpr_kernels_usable.argtypes = [ctypes.c_char_p]
-    for symbol, name in (("avx2", b"avx2"), ("dotprod", b"neon-dotprod"), ("neon", b"neon")):
-        if library.tatvpr_kernels_usable(name):
-            return symbol
-    return "portable"
+def _burn() -> None:
+    while True:
+        pass
+
+
+@contextlib.contextmanager
+def busy(wanted: bool) -> Iterator[None]:
+    """Every core busy with something else, where wanted."""
+    count = (os.cpu_count() or 1) if wanted else 0
+    others = [multiprocessing.Process(target=_burn, daemon=True) for _ in range(count)]
+    for other in others:
+        other.start()
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
 
 
 def main() -> int:
@@ -164,21 +136,27 @@ def main() -> int:
     parser.add_argument("--places", type=int, default=100_000)
     parser.add_argument("--binary-places", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--artifact", type=Path, help="instead of building micro for this machine")
+    parser.add_argument("--busy", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        shared = Path(folder) / "libsearch.so"
-        objects, compiler = compile_core(Path(folder), ("-fPIC", "-fvisibility=default"))
-        subprocess.run([compiler, "-shared", *objects, "-o", str(shared), "-pthread"], check=True)
-        library = ctypes.CDLL(str(shared))
-        best = usable(library)
-        report = {}
-        for kind, places in (("int8", arguments.places), ("binary", arguments.binary_places)):
-            report[kind] = r = bench(kind, places, arguments.rounds, library, best)
+    artifact = arguments.artifact or tatvpr_edge.build("host", model="micro")
+    report = []
+    with busy(arguments.busy):
+        for kind, places in (
+            *(("int8", SMALL), ("int8", arguments.places)),
+            *(("binary", SMALL), ("binary", arguments.binary_places)),
+        ):
+            r = bench(artifact, kind, places, arguments.rounds)
+            report.append({"kind": kind, **r})
             shown = ", faiss is not installed"
             if "faiss_ms" in r:
-                shown = f", faiss {r['faiss_ms']:.2f} ms ({r['faiss_ms'] / r['ours_ms']:.2f}x)"
-            print(f"{kind} {places} x {DIM}: {r['ours_ms']:.2f} ms ({best}){shown}")
+                shown = f", faiss {r['faiss_ms']:.3f} ms ({r['faiss_ms'] / r['search_ms']:.2f}x)"
+            print(
+                f"{kind} {places} x {r['dim']}: {r['search_ms']:.3f} ms above describe's "
+                f"{r['describe_ms']:.3f}{shown}; {r['other_threads_ms']:.3f} ms in other threads",
+                flush=True,
+            )
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     return 0

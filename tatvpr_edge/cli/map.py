@@ -1,4 +1,4 @@
-"""``tatvpr-edge map build|add|info|compact``: place maps from folders of frames."""
+"""``tatvpr-edge map build|add|info|compact|upgrade``: place maps from folders of frames."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from tatvpr_edge.cli.output import (
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import BuiltMap
+    from tatvpr_edge.spec.placemap import Band
 
-DEFAULT_BANDS = "1,.2"
+DEFAULT_BANDS = "1"
 
 _artifact = click.option(
     "--artifact", type=click.Path(), help="Artifact to describe with (default: this machine's)."
@@ -63,7 +64,7 @@ def command() -> None:
     type=KList(bands=True),
     default=DEFAULT_BANDS,
     show_default=True,
-    help="The k (or k:tokens) to describe at; a query searches the one nearest to its own.",
+    help="The k (or k:tokens) to describe at; a query searches the nearest higher one.",
 )
 @click.option("--threshold", type=float, help="Score from which a match is accepted.")
 @_strict
@@ -116,6 +117,21 @@ def compact(map_path: str, as_json: bool) -> None:
     _report(map_path, as_json)
 
 
+@command.command("upgrade")
+@click.argument("map_path", metavar="MAP", type=click.Path())
+@json_option
+def upgrade(map_path: str, as_json: bool) -> None:
+    """Bring MAP from format version 1 up to date, in its place; its places stay as they are."""
+    from tatvpr_edge.spec.mapv1 import upgrade as renew
+
+    done = renew(map_path)
+    if done is None:
+        note(f"{map_path} is up to date already")
+    elif done.dropped_turns:
+        note(f"{done.dropped_turns} orientations were no rotations and are unknown now")
+    _report(map_path, as_json)
+
+
 @contextlib.contextmanager
 def _frames_progress(frames: str, quiet: bool) -> Iterator[Step]:
     from tatvpr_edge.mapping import frame_files
@@ -143,10 +159,21 @@ def describe_map(path: str) -> dict[str, Any]:
         "model_hash": details.model_hash,
         "pose_frame": details.pose_frame,
         "bands": [
-            {"k": band.k, "tokens": band.tokens, "threshold": band.threshold}
+            {
+                "k": band.k,
+                "tokens": band.tokens,
+                "threshold": _threshold(band),
+                "calibration": None if band.calibration is None else asdict(band.calibration),
+                "mean": band.mean is not None,
+            }
             for band in details.bands
         ],
     }
+
+
+def _threshold(band: Band) -> float | None:
+    judged = band.calibration
+    return judged.threshold if judged is not None and judged.kind == "score" else None
 
 
 def _report(path: str, as_json: bool, made: BuiltMap | None = None) -> None:

@@ -20,6 +20,7 @@ import tatvpr_edge
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.spec.artifact import MANIFEST, SIGNATURE, Artifact, read_artifact
 from tatvpr_edge.spec.errors import BoardError, DeployError, MapError
+from tatvpr_edge.spec.manifest import ModelEntry
 
 from .protocol import CHUNK
 from .table import Row, Table, make_table
@@ -67,7 +68,7 @@ def open_artifact(path: str | Path, place_map: str | Path | None) -> Artifact:
             f"{flash_tool(manifest.board)}"
         )
     if place_map is not None:
-        _check_map(Path(place_map), manifest.model.hash)
+        _check_map(Path(place_map), manifest.model)
     return artifact
 
 
@@ -156,10 +157,10 @@ def _row(path: str, source: Source) -> Row:
     return Row(path, size, digest.hexdigest(), path == deployed.PYTHON)
 
 
-def _check_map(path: Path, model_hash: str) -> None:
+def _check_map(path: Path, model: ModelEntry) -> None:
     from tatvpr_edge.runtime.placemap import PlaceMap
 
-    place_map = PlaceMap(path, model_hash)
+    place_map = PlaceMap(path, model)
     added = len(place_map) - len(place_map.stored.base)
     if added:
         raise MapError(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tatvpr_edge.mapping.coordinates import POSE_FRAMES
 from tatvpr_edge.mapping.describe import Band, Described, Skipped, Step, describe_frames
 from tatvpr_edge.mapping.files import FrameFile, frame_files
 from tatvpr_edge.mapping.poses import Poses, find_poses
@@ -15,6 +14,7 @@ from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.mapjournal import append
+from tatvpr_edge.spec.maptypes import POSE_FRAMES
 from tatvpr_edge.spec.placemap import MapInfo, Places, check_info, make_places, write_map
 
 #: (k, tokens) at which places are described by default.
@@ -84,7 +84,7 @@ def build_map(
         model_hash=model.hash,
         kind=kind,
         dim=model.descriptor_size,
-        bands=tuple(placemap.Band(k, tokens, threshold) for k, tokens in bands),
+        bands=tuple(placemap.Band.accepting(k, tokens, threshold) for k, tokens in bands),
         pose_frame=found.frame,
     )
     check_info(info)
@@ -112,7 +112,8 @@ def extend_map(
         MapError: the map is damaged, of another model, of another pose frame, or not writable.
     """
     target = Path(path).expanduser()
-    info = PlaceMap(target, localizer.artifact.manifest.model.hash).info
+    place_map = PlaceMap(target, localizer.artifact.manifest.model)
+    info = place_map.info
     files, found = _frames_and_poses(frames, poses, pose_frame)
     if found.source != "none" and found.frame != info.pose_frame:
         raise MapError(
@@ -121,7 +122,7 @@ def extend_map(
         )
     bands = [(band.k, band.tokens) for band in info.bands]
     described = describe_frames(localizer, files, bands, progress, strict)
-    append(target, _places(info, described, files, found))
+    append(target, _places(info, described, files, found, place_map.drives))
     return _built(target, described, found)
 
 
@@ -144,10 +145,11 @@ def _frames_and_poses(
 
 
 def _places(
-    info: MapInfo, described: Described, files: Sequence[FrameFile], found: Poses
+    info: MapInfo, described: Described, files: Sequence[FrameFile], found: Poses, drive: int = 0
 ) -> Places:
     tags = [files[index].name for index in described.kept]
-    return make_places(info, described.descriptors, found.values[described.kept], tags)
+    poses = found.values[described.kept]
+    return make_places(info, described.descriptors, poses, tags, drives=drive)
 
 
 def _built(path: Path, described: Described, found: Poses) -> BuiltMap:

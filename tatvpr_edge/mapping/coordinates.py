@@ -16,9 +16,6 @@ from tatvpr_edge.spec.errors import DataError
 
 Floats = NDArray[np.float64]
 
-#: What positions can be.
-POSE_FRAMES = ("local", "utm", "geographic")
-
 #: Easting and northing that UTM can have, metres: a zone is 6 degrees wide, 500,000 its middle.
 EASTING_M, NORTHING_M = (100_000.0, 1_000_000.0), (0.0, 10_000_000.0)
 #: Mean radius of the Earth (IUGG), metres.

@@ -2,56 +2,59 @@
 
 ``M.journal`` beside ``M``: a header that binds it to one base file, then one record an append.
 A record is synced before the call returns, and holds all places of that call, so that a power cut
-leaves all of them or none. A last record that was cut short is not there; the next append writes
-over it. ``compact`` writes a new base file and removes the journal.
+leaves all of them or none. What a cut append left is no record; the next append keeps those bytes
+aside (``M.journal.torn``) and writes its own in their place. An altered record is an error
+wherever a whole one follows it. An append reads the end of the journal and the head of the base
+alone, whatever their size. ``compact`` writes a new base file and removes the journal.
 
-Writers lock the base file (``flock``), readers too while they open base and journal together.
-Little endian::
+Writers lock the map (:mod:`tatvpr_edge.spec.mapfiles`). Readers do not: a base file is only ever
+replaced by rename, records are whole or not there, and a reader that saw the base replaced while
+it read begins again. Little endian::
 
-    header   8s "TVPRJRN1", u32 version 1, u32 crc32 of the next 48 bytes,
+    header   8s "TVPRJRN1", u32 version 2, u32 crc32 of the next 48 bytes,
              u32 payload crc32 of the base, u32 0, u64 bytes of the base, 32s model hash
-    record   u32 length, u32 crc32 of the rest, u32 places, places times:
-             for each band: descriptor, float32 norm (int8 only); float64 pose [7];
-             u32 bytes of the tag, tag
+    record   4s "PLCS", u32 bytes of the record, u32 places before it, u32 places in it,
+             places times: for each band: descriptor, float32 norm (int8 only);
+                           float64 pose [7]; moment (16 bytes); u32 bytes of the tag, tag;
+             u32 crc32 of everything before, u32 bytes of the record again
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .errors import MapError
-from .placemap import (
-    Base,
-    MapInfo,
-    Places,
-    Rows,
-    explain,
-    read_base,
-    replacing,
-    sync_folder,
-    write_map,
-)
+from .mapfiles import explain, replacing, sync_folder, writing
+from .maptypes import MAX_PLACES, MOMENT, MapInfo, Places, Rows, encode_tag, with_unknowns
+from .placemap import Base, Header, check_numbers, parse_header, read_base, stored_poses, write_map
 
 MAGIC = b"TVPRJRN1"
-VERSION = 1
+VERSION = 2
 _HEADER = struct.Struct("<8sII48s")
 _BINDING = struct.Struct("<IIQ32s")
-_RECORD = struct.Struct("<III")
+_RECORD_MAGIC = b"PLCS"
+_HEAD = struct.Struct("<4sIII")
+_TAIL = struct.Struct("<II")
 _U32 = struct.Struct("<I")
+_MOST_READS = 100
 
 
 def journal_path(path: str | Path) -> Path:
     """Where the journal of the map at ``path`` lies."""
     return Path(f"{path}.journal")
+
+
+def torn_path(path: str | Path) -> Path:
+    """Where bytes of appends that never finished are kept."""
+    return Path(f"{path}.journal.torn")
 
 
 @dataclass(frozen=True)
@@ -75,86 +78,194 @@ def read_map(path: str | Path) -> StoredMap:
     Raises:
         MapError: either is damaged, or the journal belongs to another base file.
     """
-    with _locked(path, fcntl.LOCK_SH):
-        return _read_locked(path)[0]
+    for _ in range(_MOST_READS):
+        before = _state(path)
+        try:
+            found = _read(path)[0]
+        except MapError:
+            if _state(path) == before:
+                raise
+        else:
+            if _state(path)[0] == before[0]:
+                return found
+    raise MapError(f"the map {path} is replaced faster than it can be read: try again")
 
 
-def append(path: str | Path, places: Places) -> None:
+def create_map(path: str | Path, info: MapInfo) -> None:
+    """Make a map without places, unless one stands at ``path`` by now."""
+    path = Path(path)
+    with writing(path):
+        if not path.exists():
+            write_map(path, info, [])
+
+
+def append(path: str | Path, places: Places) -> int:
     """Add ``places`` to the map at ``path``: all of them or, on any failure, none.
+
+    Returns:
+        The number of the first of them in the map.
 
     Raises:
         MapError: the map cannot be read or written, or the places have other bands or sizes.
     """
-    with _locked(path, fcntl.LOCK_EX):
-        stored, end = _read_locked(path)
-        _check_fits(stored.base.info, places)
-        record = _encode_record(places)
-        journal = journal_path(path)
+    path = Path(path)
+    _state(path)
+    with writing(path):
+        head = _read_head(path)
+        _check_fits(head.info, places)
         try:
-            if not stored.journalled:
-                with replacing(journal) as sink:
-                    sink.write(_encode_header(stored.base))
-                end = _HEADER.size
-            with open(journal, "r+b", buffering=0) as sink:
-                sink.truncate(end)
-                sink.seek(end)
-                try:
-                    _write_all(sink.fileno(), record)
-                    os.fsync(sink.fileno())
-                except OSError:
-                    sink.truncate(end)
-                    raise
+            end, count = _open_end(path, head)
+            if head.places + count + len(places) > MAX_PLACES:
+                raise MapError(f"map {path} is full: it holds at most {MAX_PLACES} places")
+            _write_record(journal_path(path), end, encode_record(places, count))
         except OSError as error:
             raise MapError(f"cannot add to the map {path}: {explain(error)}") from error
+    return head.places + count
 
 
 def compact(path: str | Path) -> None:
     """Fold the journal into a new base file. Without a journal, nothing happens."""
-    with _locked(path, fcntl.LOCK_EX):
-        stored, _ = _read_locked(path)
+    path = Path(path)
+    _state(path)
+    with writing(path):
+        _fold(path)
+
+
+def rewrite(
+    path: str | Path, change: Callable[[StoredMap], tuple[MapInfo, Sequence[Places]]]
+) -> None:
+    """Replace the map at ``path`` by what ``change`` makes of it, atomically.
+
+    The journal is folded in first, so that a power cut leaves the old places or the new ones.
+    """
+    path = Path(path)
+    _state(path)
+    with writing(path):
+        _fold(path)
+        write_map(path, *change(_read(path)[0]))
+
+
+def _fold(path: Path) -> None:
+    stored = _read(path)[0]
+    if stored.journalled:
+        write_map(path, stored.base.info, [stored.base.places(), stored.added])
+    with contextlib.suppress(FileNotFoundError):
+        journal_path(path).unlink()
+        sync_folder(path.parent)
+
+
+def _state(path: str | Path) -> tuple[object, object]:
+    """What tells one state of the files from another: (base, journal)."""
+    try:
+        base = os.stat(path)
+    except OSError as error:
+        raise MapError(f"cannot read the map {path}: {explain(error)}") from None
+    journal: object = None
+    with contextlib.suppress(OSError):
+        status = os.stat(journal_path(path))
+        journal = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return (base.st_dev, base.st_ino), journal
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+def _read_head(path: Path) -> Header:
+    """The base's header alone: an append does not read its places."""
+    try:
+        data = np.memmap(path, dtype=np.uint8, mode="r")
+    except (OSError, ValueError) as error:
+        what = explain(error) if isinstance(error, OSError) else "it is empty"
+        raise MapError(f"cannot read the map {path}: {what}") from None
+    try:
+        return parse_header(data, len(data))
+    except MapError as error:
+        raise MapError(f"map {path}: {error}") from None
+
+
+def _open_end(path: Path, head: Header) -> tuple[int, int]:
+    """Where the next record goes, and how many places stand before it. Makes the journal."""
+    journal, binding = journal_path(path), _binding(head)
+    found = _last_record(journal, binding)
+    if found is not None:
+        return found
+    if journal.exists():  # torn, absorbed by compaction, or damaged: the whole of it must be seen
+        stored, end = _read(path)
         if stored.journalled:
-            write_map(path, stored.base.info, [stored.base.places(), stored.added])
-        with contextlib.suppress(FileNotFoundError):
-            journal_path(path).unlink()
-            sync_folder(Path(path).parent)
+            _keep_torn(path, end)
+            return end, len(stored.added)
+    with replacing(journal, like=path) as sink:
+        sink.write(_HEADER.pack(MAGIC, VERSION, zlib.crc32(binding), binding))
+    return _HEADER.size, 0
 
 
-# ---- locks -----------------------------------------------------------------------------------
+def _last_record(journal: Path, binding: bytes) -> tuple[int, int] | None:
+    """(end, places) of a journal of this base that ends with a whole record, from that alone."""
+    try:
+        with open(journal, "rb", buffering=0) as source:
+            size = os.fstat(source.fileno()).st_size
+            start = source.read(_HEADER.size)
+            if size < _HEADER.size or start != _HEADER.pack(
+                MAGIC, VERSION, zlib.crc32(binding), binding
+            ):
+                return None
+            if size == _HEADER.size:
+                return size, 0
+            source.seek(size - _TAIL.size)
+            _, length = _TAIL.unpack(source.read(_TAIL.size))
+            if not _HEAD.size + _TAIL.size <= length <= size - _HEADER.size:
+                return None
+            source.seek(size - length)
+            record = source.read(length)
+    except FileNotFoundError:
+        return None
+    if _whole_record(record, 0) != length:
+        return None
+    _, _, before, count = _HEAD.unpack_from(record)
+    return size, before + count
 
 
-@contextlib.contextmanager
-def _locked(path: str | Path, mode: int) -> Iterator[None]:
-    """Hold a lock on the base file that stands at ``path`` (compaction may replace it)."""
-    while True:
+def _keep_torn(path: Path, end: int) -> None:
+    """Move what an unfinished append left behind ``end`` out of the way, not away."""
+    journal = journal_path(path)
+    with open(journal, "rb") as source:
+        source.seek(end)
+        torn = source.read()
+    if torn:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        aside = os.open(torn_path(path), flags, journal.stat().st_mode & 0o777)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise MapError(f"cannot read the map {path}: {explain(error)}") from None
-        try:
-            fcntl.flock(descriptor, mode)
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                yield
-                return
-        except FileNotFoundError:
-            raise MapError(f"the map {path} was removed") from None
+            _write_all(aside, torn)
+            os.fsync(aside)
         finally:
-            os.close(descriptor)
+            os.close(aside)
+
+
+def _write_record(journal: Path, end: int, record: bytes) -> None:
+    with open(journal, "r+b", buffering=0) as sink:
+        sink.truncate(end)
+        sink.seek(end)
+        try:
+            _write_all(sink.fileno(), record)
+            os.fsync(sink.fileno())
+        except OSError:
+            sink.truncate(end)
+            raise
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 # ---- reading ---------------------------------------------------------------------------------
 
 
-def _read_locked(path: str | Path) -> tuple[StoredMap, int]:
+def _read(path: str | Path) -> tuple[StoredMap, int]:
     """The map, and where in its journal the next record goes."""
     base = read_base(path)
-    nothing = Places(
-        tuple(
-            Rows(rows.data[:0], None if rows.norms is None else rows.norms[:0])
-            for rows in base.rows
-        ),
-        np.zeros((0, 7)),
-        (),
-    )
+    nothing = no_places(base.info)
     journal = journal_path(path)
     try:
         data = journal.read_bytes()
@@ -163,24 +274,26 @@ def _read_locked(path: str | Path) -> tuple[StoredMap, int]:
     except OSError as error:
         raise MapError(f"cannot read {journal}: {explain(error)}") from None
     binding = _check_header(data, journal)
-    added, end = _records(data, base.info, journal)
+    added, end = read_records(data, base.info, journal)
     if binding != _binding(base):
-        if _absorbed(base, added):
+        same_model = _BINDING.unpack(binding)[3].hex() == base.info.model_hash
+        if same_model and _absorbed(base, added):
             return StoredMap(base, nothing), 0
         raise MapError(
             f"{journal} belongs to another map than {path}: bring that map back, or remove the "
             "journal (the places in it are lost)"
         )
-    return StoredMap(base, added or nothing, len(data) - end, True), end
+    return StoredMap(base, added, len(data) - end, True), end
 
 
-def _binding(base: Base) -> bytes:
-    return _BINDING.pack(base.payload_crc, 0, base.file_bytes, bytes.fromhex(base.info.model_hash))
+def no_places(info: MapInfo) -> Places:
+    """No places at all, of the shape that ``info`` asks for."""
+    return _decode_places([b""], info)
 
 
-def _encode_header(base: Base) -> bytes:
-    binding = _binding(base)
-    return _HEADER.pack(MAGIC, VERSION, zlib.crc32(binding), binding)
+def _binding(of: Base | Header) -> bytes:
+    size = of.file_bytes if isinstance(of, Base) else of.layout.file_bytes
+    return _BINDING.pack(of.payload_crc, 0, size, bytes.fromhex(of.info.model_hash))
 
 
 def _check_header(data: bytes, journal: Path) -> bytes:
@@ -189,66 +302,80 @@ def _check_header(data: bytes, journal: Path) -> bytes:
     magic, version, crc, binding = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise MapError(f"{journal} is no journal of a map: remove it")
+    if version == 1:
+        raise MapError(
+            f"{journal} is of format version 1: bring the map up to date with 'tatvpr-edge map "
+            "upgrade'"
+        )
     if version != VERSION:
         raise MapError(f"{journal}: version {version} is not {VERSION}: update tatvpr-edge")
     if zlib.crc32(binding) != crc:
         raise MapError(f"{journal} was altered in its header: remove it")
-    return binding
+    return bytes(binding)
 
 
-def _absorbed(base: Base, added: Places | None) -> bool:
+def _absorbed(base: Base, added: Places) -> bool:
     """Whether ``base`` ends with these places: compaction was cut before it removed the journal."""
-    count = len(added) if added else 0
-    if added is None or count > len(base):
-        return added is None
+    count = len(added)
+    if count > len(base):
+        return False
     first = len(base) - count
     return (
         all(
             np.array_equal(mine.data[first:], theirs.data)
             for mine, theirs in zip(base.rows, added.rows, strict=True)
         )
-        and np.array_equal(base.poses[first:], added.poses, equal_nan=True)
+        and np.array_equal(base.stored_poses[first:], np.nan_to_num(added.poses, nan=0.0))
+        and np.array_equal(base.moments[first:], added.moments)
         and all(base.tag(first + index) == tag for index, tag in enumerate(added.tags))
     )
 
 
-def _records(data: bytes, info: MapInfo, journal: Path) -> tuple[Places | None, int]:
-    """Places of every whole record, and where the last of them ends."""
-    records, at = [], _HEADER.size
-    while (length := _whole_record(data, at)) is not None:
-        try:
-            records.append(_decode_record(data[at + 8 : at + 8 + length], info))
-        except (struct.error, ValueError):
-            raise MapError(f"{journal} holds places of another size or kind: remove it") from None
-        at += 8 + length
-    if at + 8 <= len(data):
-        # A cut append is the last thing in a journal: if a whole record follows, it was altered.
-        length = _U32.unpack_from(data, at)[0]
-        if _whole_record(data, at + 8 + length) is not None:
+def read_records(data: bytes, info: MapInfo, journal: Path | str) -> tuple[Places, int]:
+    """Places of every whole record in a journal's bytes, and where the last of them ends.
+
+    Raises:
+        MapError: a record was altered (a whole one follows it), records are missing, or they are
+            of another size or kind than ``info``.
+    """
+    bodies, at, count = [], _HEADER.size, 0
+    while length := _whole_record(data, at):
+        _, _, before, places = _HEAD.unpack_from(data, at)
+        if before != count:
+            raise MapError(f"{journal} lacks places before byte {at}: bring back a copy")
+        bodies.append((places, data[at + _HEAD.size : at + length - _TAIL.size]))
+        count += places
+        at += length
+    _refuse_whole_after(data, at, journal)
+    try:
+        return _decode_places(_split(bodies, info), info), at
+    except (struct.error, ValueError):
+        raise MapError(f"{journal} holds places of another size or kind: remove it") from None
+    except MapError as error:
+        raise MapError(f"{journal}: {error}") from None
+
+
+def _whole_record(data: bytes, at: int) -> int:
+    """Bytes of the record at ``at``; 0 where there is no whole one."""
+    if at + _HEAD.size + _TAIL.size > len(data):
+        return 0
+    magic, length, _, _ = _HEAD.unpack_from(data, at)
+    end = at + length
+    if magic != _RECORD_MAGIC or length < _HEAD.size + _TAIL.size or end > len(data):
+        return 0
+    crc, again = _TAIL.unpack_from(data, end - _TAIL.size)
+    if again != length or zlib.crc32(memoryview(data)[at : end - _TAIL.size]) != crc:
+        return 0
+    return int(length)
+
+
+def _refuse_whole_after(data: bytes, at: int, journal: Path | str) -> None:
+    """A cut append is the last thing in a journal: if a whole record follows, it was altered."""
+    next_one = data.find(_RECORD_MAGIC, at + 1)
+    while next_one >= 0:
+        if _whole_record(data, next_one):
             raise MapError(f"{journal} was altered at byte {at}: bring back a copy, or remove it")
-    return _join(records), at
-
-
-def _whole_record(data: bytes, at: int) -> int | None:
-    """Length of the body of the record at ``at``; None where there is no whole one."""
-    if at + _RECORD.size > len(data):
-        return None
-    length, crc, _ = _RECORD.unpack_from(data, at)
-    body = data[at + 8 : at + 8 + length]
-    whole = length >= 4 and len(body) == length and zlib.crc32(body) == crc
-    return length if whole else None
-
-
-def _join(records: list[Places]) -> Places | None:
-    if not records:
-        return None
-    bands = []
-    for parts in zip(*(record.rows for record in records), strict=True):
-        norms = [part.norms for part in parts if part.norms is not None]
-        data = np.concatenate([part.data for part in parts])
-        bands.append(Rows(data, np.concatenate(norms) if norms else None))
-    poses = np.concatenate([record.poses for record in records])
-    return Places(tuple(bands), poses, tuple(tag for record in records for tag in record.tags))
+        next_one = data.find(_RECORD_MAGIC, next_one + 1)
 
 
 # ---- records ---------------------------------------------------------------------------------
@@ -262,47 +389,63 @@ def _check_fits(info: MapInfo, places: Places) -> None:
         raise MapError("these places have other bands, kind or size than the map")
 
 
-def _encode_record(places: Places) -> bytes:
-    parts = [_U32.pack(len(places))]
+def encode_record(places: Places, before: int) -> bytes:
+    """One record of a journal that holds ``before`` places already."""
+    poses = stored_poses(places.poses)
+    parts = []
     for index in range(len(places)):
         for rows in places.rows:
             parts.append(rows.data[index].tobytes())
             if rows.norms is not None:
                 parts.append(np.asarray(rows.norms[index], "<f4").tobytes())
-        parts.append(np.asarray(places.poses[index], "<f8").tobytes())
-        tag = places.tags[index].encode()
+        parts += [poses[56 * index : 56 * index + 56], places.moments[index].tobytes()]
+        tag = encode_tag(places.tags[index])
         parts += [_U32.pack(len(tag)), tag]
-    body = b"".join(parts)
-    return struct.pack("<II", len(body), zlib.crc32(body)) + body
+    length = _HEAD.size + sum(map(len, parts)) + _TAIL.size
+    if length >= 2**32:
+        raise MapError(f"{len(places)} places are too many to add at once: add fewer")
+    record = _HEAD.pack(_RECORD_MAGIC, length, before, len(places)) + b"".join(parts)
+    return record + _TAIL.pack(zlib.crc32(record), length)
 
 
-def _decode_record(body: bytes, info: MapInfo) -> Places:
-    kind = np.dtype("i1" if info.kind == "int8" else "u1")
+def _fixed_bytes(info: MapInfo) -> tuple[int, int]:
+    """Bytes of one band of a place, and of everything of a place before its tag."""
     per_row = info.row_bytes + (4 if info.kind == "int8" else 0)
-    fixed = per_row * len(info.bands) + 56
-    (count,) = _U32.unpack_from(body)
-    at, heads, tags = 4, [], []
-    for _ in range(count):
-        heads.append(body[at : at + fixed])
-        (size,) = _U32.unpack_from(body, at + fixed)
-        at += fixed + 4 + size
-        if at > len(body):
-            raise ValueError("a place leaves its record")
-        tags.append(body[at - size : at].decode("utf-8"))
-    if at != len(body):
-        raise ValueError("bytes are left over")
-    table = np.frombuffer(b"".join(heads), np.uint8).reshape(count, fixed)
+    return per_row, per_row * len(info.bands) + 56 + MOMENT.itemsize
+
+
+def _split(bodies: list[tuple[int, bytes]], info: MapInfo) -> list[bytes]:
+    """[everything before the tags, tag, tag ...] of all places of these records."""
+    _, fixed = _fixed_bytes(info)
+    heads, tags = [], []
+    for count, body in bodies:
+        at = 0
+        for _ in range(count):
+            heads.append(body[at : at + fixed])
+            (size,) = _U32.unpack_from(body, at + fixed)
+            at += fixed + 4 + size
+            if at > len(body):
+                raise ValueError("a place leaves its record")
+            tags.append(body[at - size : at])
+        if at != len(body):
+            raise ValueError("bytes are left over")
+    return [b"".join(heads), *tags]
+
+
+def _decode_places(parts: list[bytes], info: MapInfo) -> Places:
+    heads, *tags = parts
+    per_row, fixed = _fixed_bytes(info)
+    table = np.frombuffer(heads, np.uint8).reshape(len(tags), fixed)
+    kind = np.dtype("i1" if info.kind == "int8" else "u1")
     bands = []
     for index in range(len(info.bands)):
         columns = np.ascontiguousarray(table[:, index * per_row : (index + 1) * per_row])
         data = np.ascontiguousarray(columns[:, : info.row_bytes]).view(kind)
         norms = np.ascontiguousarray(columns[:, info.row_bytes :]).view("<f4").reshape(-1)
         bands.append(Rows(data, norms if info.kind == "int8" else None))
-    poses = np.ascontiguousarray(table[:, -56:]).view("<f8").reshape(count, 7)
-    return Places(tuple(bands), poses, tuple(tags))
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    moments = np.ascontiguousarray(table[:, -MOMENT.itemsize :]).view(MOMENT).reshape(-1)
+    poses = np.ascontiguousarray(table[:, -MOMENT.itemsize - 56 : -MOMENT.itemsize])
+    stored = poses.view("<f8").reshape(len(tags), 7)
+    check_numbers(info, tuple(bands), stored, moments)
+    texts = tuple(tag.decode("utf-8") for tag in tags)
+    return Places(tuple(bands), with_unknowns(stored, moments["known"]), texts, moments)

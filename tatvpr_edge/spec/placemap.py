@@ -1,21 +1,17 @@
-"""Place maps (``.placemap``): the layout, the writer of a base file, and the reader.
+"""Place maps (``.placemap``), version 2: the layout of a base file, its writer and its reader.
 
-The byte layout is in docs/placemap.md. A base file never changes once it stands: it is written
-beside its place, synced and renamed. Places added later go into a journal beside it
-(:mod:`tatvpr_edge.spec.mapjournal`) until ``compact`` folds them in. Queries read the base through
-a memory map.
+The byte layout is in docs/placemap.md; ``runtime/core/common/map.c`` reads the same bytes with the
+same verdict. A base file never changes once it stands: it is written beside its place, synced and
+renamed. Places added later go into a journal beside it (:mod:`tatvpr_edge.spec.mapjournal`) until
+``compact`` folds them in. Queries read the base through a memory map.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import math
 import os
 import struct
-import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,89 +19,87 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import MapError
-from .floats import F32
-from .scores import binary_rows, check_descriptors, int8_rows
+from .mapfiles import explain, replacing
+from .maptypes import (
+    CALIBRATIONS,
+    F64,
+    KINDS,
+    MAX_BANDS,
+    MAX_PLACES,
+    MOMENT,
+    POSE_FRAMES,
+    UNIT_SLACK,
+    Band,
+    Calibration,
+    MapInfo,
+    Places,
+    Rows,
+    check_calibration,
+    check_info,
+    encode_tag,
+    make_places,
+    outside_earth,
+    with_unknowns,
+)
+
+__all__ = [
+    "Band",
+    "Base",
+    "Calibration",
+    "MapInfo",
+    "Places",
+    "Rows",
+    "check_info",
+    "make_places",
+    "parse_base",
+    "read_base",
+    "write_map",
+]
 
 MAGIC = b"TVPRMAP1"
-VERSION = 1
-KINDS = {"int8": 1, "binary": 2}
-METRICS = {"int8": 1, "binary": 2}
-POSE_FRAMES = ("local", "utm")
-MAX_DIM = 65536
-MAX_BANDS = 16
-MAX_PLACES = 2**31 - 1
+VERSION = 2
 ALIGN = 64
-
-_HEADER = struct.Struct("<8sIIQII32sIIIIQIIQQQII")
-_BAND = struct.Struct("<fffIQQ32s")
-HEADER_BYTES, BAND_BYTES = 128, 64
+#: What stands in a header before its version is known.
+_START = struct.Struct("<8sI")
+_HEADER = struct.Struct("<8sIIQII32sIIIIQIIQQQQ56sII")
+_BAND = struct.Struct("<ffQQQI3f3ffI60s")
+HEADER_BYTES, BAND_BYTES = 192, 128
 assert _HEADER.size == HEADER_BYTES and _BAND.size == BAND_BYTES
 
-F64 = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
-class Band:
-    """Which k and tokens a set of descriptors was made with, and when a match is accepted."""
+class _BandLayout:
+    """Offsets of one band's sections; 0 where its kind has none."""
 
-    k: float
-    tokens: float = 1.0
-    threshold: float | None = None
-
-
-@dataclass(frozen=True)
-class MapInfo:
-    """What every part of a map shares."""
-
-    model_hash: str
-    kind: str
-    dim: int
-    bands: tuple[Band, ...]
-    pose_frame: str = "local"
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one stored descriptor."""
-        return self.dim if self.kind == "int8" else self.dim // 8
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Stored descriptors of one band: int8 [N, D] with norms [N], or uint8 [N, D / 8]."""
-
-    data: NDArray[np.int8] | NDArray[np.uint8]
-    norms: F32 | None
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-
-@dataclass(frozen=True)
-class Places:
-    """Places as they are stored: one :class:`Rows` a band, poses float64 [N, 7], tags."""
-
-    rows: tuple[Rows, ...]
-    poses: F64
-    tags: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.poses)
+    descriptors: int
+    norms: int = 0
+    mean: int = 0
 
 
 @dataclass(frozen=True)
 class _Layout:
     """Offsets of a base file; they follow from its counts alone, so a reader compares them."""
 
-    descriptors: tuple[int, ...]
-    norms: tuple[int, ...]
+    bands: tuple[_BandLayout, ...]
     poses: int
+    moments: int
     tags: int
     file_bytes: int
     gaps: tuple[tuple[int, int], ...]
 
 
-def _layout(info: MapInfo, places: int, tags_bytes: int) -> _Layout:
-    end = HEADER_BYTES + BAND_BYTES * len(info.bands)
+def _band_sections(info: MapInfo, has_mean: bool, places: int) -> list[tuple[str, int]]:
+    """(field of _BandLayout, bytes) of one band's sections, in the order of the file."""
+    sections = [("descriptors", places * info.row_bytes)]
+    if info.kind == "int8":
+        sections.append(("norms", 4 * places))
+    if has_mean:
+        sections.append(("mean", 4 * info.dim))
+    return sections
+
+
+def _layout(info: MapInfo, means: Sequence[bool], places: int, tags_bytes: int) -> _Layout:
+    end = HEADER_BYTES + BAND_BYTES * len(means)
     gaps = []
 
     def section(size: int) -> int:
@@ -115,74 +109,17 @@ def _layout(info: MapInfo, places: int, tags_bytes: int) -> _Layout:
         end = begin + size
         return begin
 
-    descriptors, norms = [], []
-    for _ in info.bands:
-        descriptors.append(section(places * info.row_bytes))
-        norms.append(section(4 * places) if info.kind == "int8" else 0)
+    bands = tuple(
+        _BandLayout(**{name: section(n) for name, n in _band_sections(info, mean, places)})
+        for mean in means
+    )
     poses = section(56 * places)
+    moments = section(MOMENT.itemsize * places)
     tags = section(tags_bytes)
-    return _Layout(tuple(descriptors), tuple(norms), poses, tags, end, tuple(gaps))
+    return _Layout(bands, poses, moments, tags, end, tuple(gaps))
 
 
 # ---- writing ---------------------------------------------------------------------------------
-
-
-def make_places(
-    info: MapInfo,
-    descriptors: Sequence[F32],
-    poses: F64 | None = None,
-    tags: Sequence[str] | None = None,
-) -> Places:
-    """Places from float descriptors.
-
-    Args:
-        descriptors: one float32 [N, dim] a band, in the bands' order.
-        poses: float64 [N, 7] (x y z qx qy qz qw), NaN where unknown; None: all unknown.
-        tags: one text a place; None: empty.
-
-    Raises:
-        MapError: a count, shape or value is wrong.
-    """
-    check_info(info)
-    if len(descriptors) != len(info.bands):
-        raise MapError(f"{len(descriptors)} sets of descriptors for {len(info.bands)} bands")
-    checked = [check_descriptors(rows, info.dim) for rows in descriptors]
-    count = len(checked[0])
-    poses = np.full((count, 7), np.nan) if poses is None else np.asarray(poses, np.float64)
-    tags = ("",) * count if tags is None else tuple(tags)
-    if any(len(rows) != count for rows in checked) or len(tags) != count:
-        raise MapError("the bands, poses and tags are not of the same number of places")
-    if poses.shape != (count, 7):
-        raise MapError(f"poses of shape {poses.shape}: expected [{count}, 7]")
-    if np.isinf(poses).any():
-        raise MapError("a pose is infinite: write NaN where it is unknown")
-    rows = tuple(
-        Rows(*int8_rows(part)) if info.kind == "int8" else Rows(binary_rows(part), None)
-        for part in checked
-    )
-    return Places(rows, poses, tags)
-
-
-def check_info(info: MapInfo) -> None:
-    """Raise MapError where ``info`` cannot be written."""
-    if info.kind not in KINDS:
-        raise MapError(f"descriptor kind {info.kind!r} is not one of {', '.join(KINDS)}")
-    if info.pose_frame not in POSE_FRAMES:
-        raise MapError(f"pose frame {info.pose_frame!r} is not one of {', '.join(POSE_FRAMES)}")
-    if not 1 <= info.dim <= MAX_DIM or (info.kind == "binary" and info.dim % 8):
-        raise MapError(f"{info.dim} elements do not fit a {info.kind} map")
-    if not 1 <= len(info.bands) <= MAX_BANDS:
-        raise MapError(f"{len(info.bands)} bands: a map has 1 to {MAX_BANDS}")
-    for band in info.bands:
-        _check_band(band)
-
-
-def _check_band(band: Band) -> None:
-    for name, value in (("k", band.k), ("tokens", band.tokens)):
-        if not 0 < value <= 1:
-            raise MapError(f"a band's {name} is {value!r}: it must be in (0, 1]")
-    if band.threshold is not None and not -1 <= band.threshold <= 1:
-        raise MapError(f"a band's threshold is {band.threshold!r}: scores are in -1..1")
 
 
 def write_map(path: str | Path, info: MapInfo, parts: Sequence[Places]) -> None:
@@ -202,55 +139,24 @@ def write_map(path: str | Path, info: MapInfo, parts: Sequence[Places]) -> None:
         raise MapError(f"cannot write the map {path}: {explain(error)}") from error
 
 
-def explain(error: OSError) -> str:
-    """An operating system's error in words for one line."""
-    if error.errno == errno.ENOSPC:
-        return "the disk is full; free some space and try again"
-    return str(error.strerror or error)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[tempfile._TemporaryFileWrapper]:  # type: ignore[type-arg]
-    """A temporary file beside ``path`` that takes its place once it is on the disk."""
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-    ) as sink:
-        try:
-            yield sink
-            sink.flush()
-            os.fchmod(sink.fileno(), 0o644)
-            os.fsync(sink.fileno())
-            os.replace(sink.name, path)
-        except BaseException:
-            os.unlink(sink.name)
-            raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put a folder's own entries on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _encode(info: MapInfo, parts: Sequence[Places]) -> tuple[bytes, list[bytes]]:
     check_info(info)
     places = sum(len(part) for part in parts)
     if places > MAX_PLACES:
         raise MapError(f"{places} places: a map holds at most {MAX_PLACES}")
     tags = _encode_tags([tag for part in parts for tag in part.tags])
-    layout = _layout(info, places, len(tags))
+    layout = _layout(info, [band.mean is not None for band in info.bands], places, len(tags))
     pieces: list[tuple[int, list[bytes]]] = []
-    for index in range(len(info.bands)):
+    for index, (band, offsets) in enumerate(zip(info.bands, layout.bands, strict=True)):
         rows = [part.rows[index] for part in parts]
-        pieces.append((layout.descriptors[index], [part.data.tobytes() for part in rows]))
-        if info.kind == "int8":
+        pieces.append((offsets.descriptors, [part.data.tobytes() for part in rows]))
+        if offsets.norms:
             norms = [np.asarray(part.norms, "<f4").tobytes() for part in rows]
-            pieces.append((layout.norms[index], norms))
-    pieces.append((layout.poses, [np.asarray(part.poses, "<f8").tobytes() for part in parts]))
+            pieces.append((offsets.norms, norms))
+        if offsets.mean:
+            pieces.append((offsets.mean, [np.asarray(band.mean, "<f4").tobytes()]))
+    pieces.append((layout.poses, [stored_poses(part.poses) for part in parts]))
+    pieces.append((layout.moments, [part.moments.tobytes() for part in parts]))
     pieces.append((layout.tags, [tags]))
     sections: list[bytes] = []
     end, crc = HEADER_BYTES + BAND_BYTES * len(info.bands), 0
@@ -262,37 +168,44 @@ def _encode(info: MapInfo, parts: Sequence[Places]) -> tuple[bytes, list[bytes]]
     return _encode_header(info, places, len(tags), layout, crc), sections
 
 
+def stored_poses(poses: F64) -> bytes:
+    """Poses as bytes: what is unknown is zero there, and so said in the moment."""
+    return np.where(np.isnan(poses), 0.0, poses).astype("<f8").tobytes()
+
+
 def _encode_header(
     info: MapInfo, places: int, tags_bytes: int, layout: _Layout, payload_crc: int
 ) -> bytes:
     fields = (
         *(MAGIC, VERSION, HEADER_BYTES + BAND_BYTES * len(info.bands), layout.file_bytes, 0, 0),
-        *(bytes.fromhex(info.model_hash), KINDS[info.kind], info.dim, METRICS[info.kind]),
-        *(1 if info.kind == "int8" else 0, places, len(info.bands)),
-        *(POSE_FRAMES.index(info.pose_frame), layout.poses, layout.tags, tags_bytes, payload_crc),
+        *(bytes.fromhex(info.model_hash), KINDS[info.kind], info.dim, info.descriptor_size),
+        *(POSE_FRAMES.index(info.pose_frame), places, len(info.bands), 0),
+        *(layout.poses, layout.moments, layout.tags, tags_bytes, bytes(56), payload_crc),
     )
     table = b"".join(
         _BAND.pack(
-            band.k,
-            band.tokens,
-            np.nan if band.threshold is None else band.threshold,
-            *(0, layout.descriptors[index], layout.norms[index], bytes(32)),
+            *(band.k, band.tokens, offsets.descriptors, offsets.norms, offsets.mean),
+            *_calibration_fields(band.calibration),
+            bytes(60),
         )
-        for index, band in enumerate(info.bands)
+        for band, offsets in zip(info.bands, layout.bands, strict=True)
     )
     crc = zlib.crc32(_HEADER.pack(*fields, 0) + table)
     return _HEADER.pack(*fields, crc) + table
 
 
+def _calibration_fields(given: Calibration | None) -> tuple[float, ...]:
+    if given is None:
+        return (0,) * 9
+    return (
+        *(CALIBRATIONS[given.kind], given.precision, given.recall, given.threshold),
+        *given.weights,
+        *(given.elsewhere_m, given.elsewhere_places),
+    )
+
+
 def _encode_tags(tags: Sequence[str]) -> bytes:
-    texts = [tag.encode("utf-8", "surrogateescape") for tag in tags]
-    for text in texts:
-        if len(text) > 65535:
-            raise MapError(f"a tag of {len(text)} bytes is too long: at most 65535")
-    try:
-        b"".join(texts).decode("utf-8")
-    except UnicodeDecodeError:
-        raise MapError("a tag is not valid UTF-8: rename that frame") from None
+    texts = [encode_tag(tag) for tag in tags]
     ends = np.zeros(len(texts) + 1, dtype="<u8")
     np.cumsum([len(text) for text in texts], out=ends[1:])
     return ends.tobytes() + b"".join(texts)
@@ -307,14 +220,26 @@ class Base:
 
     info: MapInfo
     rows: tuple[Rows, ...]
-    poses: F64
+    stored_poses: F64  # [N, 7], zero where unknown
+    moments: NDArray[np.void]  # MOMENT [N]
     tag_ends: NDArray[np.uint64]
     tag_text: NDArray[np.uint8]
     payload_crc: int
     file_bytes: int
 
     def __len__(self) -> int:
-        return len(self.poses)
+        return len(self.stored_poses)
+
+    @property
+    def poses(self) -> F64:
+        """Poses float64 [N, 7], NaN where unknown: a copy."""
+        return with_unknowns(self.stored_poses, self.moments["known"])
+
+    def pose(self, place: int) -> F64:
+        """Pose float64 [7] of ``place``, NaN where unknown."""
+        part = slice(place, place + 1)
+        pose: F64 = with_unknowns(self.stored_poses[part], self.moments["known"][part])[0]
+        return pose
 
     def tag(self, place: int) -> str:
         """The tag of ``place``."""
@@ -323,7 +248,8 @@ class Base:
 
     def places(self) -> Places:
         """All places, for a writer that copies them."""
-        return Places(self.rows, self.poses, tuple(self.tag(index) for index in range(len(self))))
+        tags = tuple(self.tag(index) for index in range(len(self)))
+        return Places(self.rows, self.poses, tags, self.moments)
 
 
 def read_base(path: str | Path) -> Base:
@@ -334,7 +260,7 @@ def read_base(path: str | Path) -> Base:
     """
     try:
         size = os.stat(path).st_size
-        if size < HEADER_BYTES:
+        if size < _START.size:
             raise MapError(f"{path} is truncated or no map: {size} bytes; make it again")
         data = np.memmap(path, dtype=np.uint8, mode="r")
     except OSError as error:
@@ -345,72 +271,127 @@ def read_base(path: str | Path) -> Base:
         raise MapError(f"map {path}: {error}") from None
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a base file says of itself before its places are looked at."""
+
+    info: MapInfo
+    layout: _Layout
+    places: int
+    tags_bytes: int
+    payload_crc: int
+
+
 def parse_base(data: NDArray[np.uint8]) -> Base:
     """The base file in ``data`` uint8 [bytes]; the views share its memory.
 
     Raises:
         MapError: by name of the fault.
     """
+    head = parse_header(data, len(data))
+    layout, begin = head.layout, HEADER_BYTES + BAND_BYTES * len(head.info.bands)
+    if zlib.crc32(data[begin:].data) != head.payload_crc:
+        raise MapError("its places were altered (checksum): make it again")
+    if any(data[first:last].any() for first, last in layout.gaps):
+        raise MapError("the padding between its sections is not zero: make it again")
+    return _views(head, data)
+
+
+def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
+    """The header and bands of a base file of ``file_size`` bytes that begins with ``data``.
+
+    Means of binary bands are read where ``data`` reaches so far.
+
+    Raises:
+        MapError: by name of the fault.
+    """
+    fields, table = _checked_fields(data)
+    header_bytes, size, required, _optional, model_hash = fields[2:7]
+    kind_code, dim, descriptor_size, frame, places, bands, zero = fields[7:14]
+    poses, moments, tags, tags_bytes, rest, payload_crc, _ = fields[14:]
+    if required:
+        raise MapError(f"it requires unknown features (bits {required:#x}): update tatvpr-edge")
+    kind = {code: name for name, code in KINDS.items()}.get(kind_code)
+    if kind is None:
+        raise MapError(f"descriptor kind {kind_code} is unknown here: update tatvpr-edge")
+    if places > MAX_PLACES or frame >= len(POSE_FRAMES) or zero or any(rest):
+        raise MapError("its header contradicts itself (places or pose frame)")
+    if tags_bytes < 8 * (places + 1):
+        raise MapError("its offsets contradict its counts: the header is damaged")
+    bare = MapInfo(model_hash.hex(), kind, dim, (), POSE_FRAMES[frame], descriptor_size)
+    layout = _layout(bare, [entry[4] != 0 for entry in table], places, tags_bytes)
+    stored = [(*entry[2:5], entry[-1]) for entry in table]
+    wanted = [(band.descriptors, band.norms, band.mean, bytes(60)) for band in layout.bands]
+    if stored != wanted or (poses, moments, tags, size) != (
+        *(layout.poses, layout.moments, layout.tags, layout.file_bytes),
+    ):
+        raise MapError("its offsets contradict its counts: the header is damaged")
+    if file_size != size:
+        what = "truncated" if file_size < size else "longer than it says"
+        raise MapError(f"{what}: {file_size} of {size} bytes; make it again")
+    found = tuple(
+        Band(
+            _short(entry[0]), _short(entry[1]), _read_calibration(entry[5:-1]), _mean(at, dim, data)
+        )
+        for entry, at in zip(table, layout.bands, strict=True)
+    )
+    info = MapInfo(bare.model_hash, kind, dim, found, bare.pose_frame, descriptor_size)
+    if descriptor_size == 0:
+        raise MapError("its header contradicts itself (no elements in a descriptor)")
+    check_info(info)
+    assert header_bytes == HEADER_BYTES + BAND_BYTES * bands
+    return Header(info, layout, places, tags_bytes, payload_crc)
+
+
+def _checked_fields(data: NDArray[np.uint8]) -> tuple[tuple, list[tuple]]:  # type: ignore[type-arg]
+    """Fields of the header and of each band, once magic, version and checksum are right."""
+    if len(data) < _START.size:
+        raise MapError("truncated: shorter than a header")
+    magic, version = _START.unpack(data[: _START.size].tobytes())
+    if magic != MAGIC:
+        raise MapError("this is no place map: wrong first bytes")
+    if version == 1:
+        raise MapError(
+            "it is of format version 1: bring it up to date with 'tatvpr-edge map upgrade'"
+        )
+    if version != VERSION:
+        raise MapError(f"format version {version} is not {VERSION}: update tatvpr-edge")
     if len(data) < HEADER_BYTES:
         raise MapError("truncated: shorter than a header")
     fields = _HEADER.unpack(data[:HEADER_BYTES].tobytes())
-    magic, version, header_bytes, file_bytes, required, _optional, model_hash = fields[:7]
-    kind_code, dim, metric, scale_rule, places, bands, pose_frame = fields[7:14]
-    poses_offset, tags_offset, tags_bytes, payload_crc, header_crc = fields[14:]
-    if magic != MAGIC:
-        raise MapError("this is no place map: wrong first bytes")
-    if version != VERSION:
-        advice = "update tatvpr-edge" if version > VERSION else "make it again"
-        raise MapError(f"format version {version} is not {VERSION}: {advice}")
+    header_bytes, bands = fields[2], fields[12]
     if not 1 <= bands <= MAX_BANDS or header_bytes != HEADER_BYTES + BAND_BYTES * bands:
         raise MapError(f"its header contradicts itself ({bands} bands, {header_bytes} bytes)")
     if len(data) < header_bytes:
         raise MapError("truncated inside its header: make it again")
     header = bytearray(data[:header_bytes].tobytes())
-    header[124:128] = bytes(4)
-    if zlib.crc32(bytes(header)) != header_crc:
+    header[HEADER_BYTES - 4 : HEADER_BYTES] = bytes(4)
+    if zlib.crc32(bytes(header)) != fields[-1]:
         raise MapError("its header was altered (checksum): make it again")
-    if required:
-        raise MapError(f"it requires unknown features (bits {required:#x}): update tatvpr-edge")
-    kind = {code: name for name, code in KINDS.items()}.get(kind_code)
-    if kind is None or metric != METRICS[kind] or scale_rule != (1 if kind == "int8" else 0):
-        raise MapError(f"descriptor kind {kind_code}, metric {metric}: unknown here")
-    if not 1 <= dim <= MAX_DIM or (kind == "binary" and dim % 8):
-        raise MapError(f"{dim} elements do not fit a {kind} map")
-    if places > MAX_PLACES or pose_frame >= len(POSE_FRAMES):
-        raise MapError("its header contradicts itself (places or pose frame)")
-    table = [
-        _BAND.unpack(data[at : at + BAND_BYTES].tobytes())
-        for at in range(HEADER_BYTES, header_bytes, BAND_BYTES)
-    ]
-    info = MapInfo(
-        model_hash=model_hash.hex(),
-        kind=kind,
-        dim=dim,
-        bands=tuple(
-            Band(_short(k), _short(tokens), _short(limit) if math.isfinite(limit) else None)
-            for k, tokens, limit, *_ in table
-        ),
-        pose_frame=POSE_FRAMES[pose_frame],
-    )
-    for band in info.bands:
-        if not (0 < band.k <= 1 and 0 < band.tokens <= 1):
-            raise MapError("a band's k or tokens is not in (0, 1]: the header is damaged")
-    layout = _layout(info, places, tags_bytes)
-    stored = [*(entry[3:] for entry in table), (poses_offset, tags_offset, file_bytes)]
-    offsets = zip(layout.descriptors, layout.norms, strict=True)
-    wanted: list[tuple[object, ...]] = [(0, *pair, bytes(32)) for pair in offsets]
-    wanted.append((layout.poses, layout.tags, layout.file_bytes))
-    if stored != wanted or tags_bytes < 8 * (places + 1):
-        raise MapError("its offsets contradict its counts: the header is damaged")
-    if len(data) != file_bytes:
-        what = "truncated" if len(data) < file_bytes else "longer than it says"
-        raise MapError(f"{what}: {len(data)} of {file_bytes} bytes; make it again")
-    if zlib.crc32(data[header_bytes:].data) != payload_crc:
-        raise MapError("its places were altered (checksum): make it again")
-    if any(data[first:last].any() for first, last in layout.gaps):
-        raise MapError("the padding between its sections is not zero: make it again")
-    return _views(info, data, layout, places, payload_crc)
+    starts = range(HEADER_BYTES, header_bytes, BAND_BYTES)
+    return fields, [_BAND.unpack(data[at : at + BAND_BYTES].tobytes()) for at in starts]
+
+
+def _read_calibration(fields: tuple) -> Calibration | None:  # type: ignore[type-arg]
+    code, precision, recall, threshold, *weights, elsewhere_m, elsewhere_places = fields
+    if code == 0:
+        if any(value != 0 for value in fields):
+            raise MapError("a band without a calibration has numbers of one: damaged")
+        return None
+    kind = {number: name for name, number in CALIBRATIONS.items()}.get(code)
+    if kind is None:
+        raise MapError(f"calibration kind {code} is unknown here: update tatvpr-edge")
+    numbers = (_short(value) for value in (threshold, *weights, elsewhere_m, precision, recall))
+    limit, w0, w1, w2, metres, right, answered = numbers
+    found = Calibration(kind, limit, (w0, w1, w2), metres, elsewhere_places, right, answered)
+    check_calibration(found)
+    return found
+
+
+def _mean(at: _BandLayout, dim: int, data: NDArray[np.uint8]) -> tuple[float, ...] | None:
+    if not at.mean:
+        return None
+    return tuple(data[at.mean : at.mean + 4 * dim].view("<f4").tolist())
 
 
 def _short(value: float) -> float:
@@ -418,21 +399,20 @@ def _short(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _views(
-    info: MapInfo, data: NDArray[np.uint8], layout: _Layout, places: int, payload_crc: int
-) -> Base:
+def _views(head: Header, data: NDArray[np.uint8]) -> Base:
+    info, layout, places = head.info, head.layout, head.places
+
     def part(offset: int, count: int, kind: str) -> NDArray:  # type: ignore[type-arg]
         return data[offset : offset + count * np.dtype(kind).itemsize].view(kind)
 
     rows = []
-    for descriptors, norms in zip(layout.descriptors, layout.norms, strict=True):
-        table = part(descriptors, places * info.row_bytes, "i1" if info.kind == "int8" else "u1")
-        rows.append(
-            Rows(
-                table.reshape(places, info.row_bytes),
-                part(norms, places, "<f4") if info.kind == "int8" else None,
-            )
-        )
+    for at in layout.bands:
+        table = part(at.descriptors, places * info.row_bytes, "i1" if at.norms else "u1")
+        norms = part(at.norms, places, "<f4") if at.norms else None
+        rows.append(Rows(table.reshape(places, info.row_bytes), norms))
+    poses = part(layout.poses, places * 7, "<f8").reshape(places, 7)
+    moments = data[layout.moments : layout.moments + places * MOMENT.itemsize].view(MOMENT)
+    check_numbers(info, tuple(rows), poses, moments)
     ends = part(layout.tags, places + 1, "<u8")
     text = data[layout.tags + 8 * (places + 1) :]
     if ends[0] != 0 or int(ends[-1]) != len(text) or (ends[1:] < ends[:-1]).any():
@@ -440,9 +420,42 @@ def _views(
     return Base(
         info=info,
         rows=tuple(rows),
-        poses=part(layout.poses, places * 7, "<f8").reshape(places, 7),
+        stored_poses=poses,
+        moments=moments,
         tag_ends=ends,
         tag_text=text,
-        payload_crc=payload_crc,
+        payload_crc=head.payload_crc,
         file_bytes=layout.file_bytes,
     )
+
+
+def check_numbers(
+    info: MapInfo, rows: tuple[Rows, ...], poses: F64, moments: NDArray[np.void]
+) -> None:
+    """The rules of every stored number, for files and journals alike.
+
+    Args:
+        poses: float64 [N, 7] as stored: zero where unknown.
+
+    Raises:
+        MapError: a norm outside (0, 1], a pose that is not finite, an orientation that is no unit
+            quaternion, an unknown number that is not zero, a time before 1970.
+    """
+    for part in rows:
+        if part.norms is not None and not ((part.norms > 0) & (part.norms <= 1)).all():
+            raise MapError("a descriptor's norm is not in (0, 1]: make it again")
+    if not np.isfinite(poses).all():
+        raise MapError("a pose is not finite: make it again")
+    known = moments["known"]
+    turned = known >> 3
+    if not (((turned == 0) | (turned == 15)).all() and (moments["time_us"] >= 0).all()):
+        raise MapError("a pose is half known, or a time is before 1970: make it again")
+    if (np.where(np.isnan(with_unknowns(poses, known)), poses, 0) != 0).any():
+        raise MapError("an unknown number of a pose is not zero: make it again")
+    x, y, z, w = (poses[:, column] for column in range(3, 7))
+    with np.errstate(over="ignore"):
+        off = np.abs((((x * x + y * y) + z * z) + w * w) - 1) > UNIT_SLACK
+    if (off & (turned == 15)).any():
+        raise MapError("an orientation is no unit quaternion: make it again")
+    if info.pose_frame == "geographic" and outside_earth(poses).any():
+        raise MapError("a geographic position is not on earth: make it again")

@@ -2,9 +2,14 @@
 
 Both kinds are integers, so a score is the same float32 on every machine:
 
-- int8: ``q = round_half_to_even(d / s)``, ``s = max(max|d|, 1e-5) / 127``;
-  ``norm = 1 / sqrt(float32(sum q^2))``; ``score = (float32(dot) * norm_query) * norm_place``.
-- binary: bit j of byte i is ``d[8 i + j] > 0``; ``score = 1 - (2 * hamming) / dim``.
+- int8: ``q = round_half_to_even(d * (1 / s))``, ``s = max(max|d|, 1e-5) / 127``;
+  ``norm = 1 / sqrt(float32(sum q^2))``; ``score = (float32(dot) * norm_query) * norm_place``,
+  cut to [-1, 1].
+- binary: bit j of byte i is ``d[8 i + j] > mean[8 i + j]`` (mean 0 where a band has none);
+  ``score = 1 - (2 * hamming) / dim``.
+
+A descriptor that rounds to zeros has no direction and is refused by both kinds. The device
+computes all this in C (``runtime/core/common/map_search.c``); tests compare it with this page.
 """
 
 from __future__ import annotations
@@ -53,25 +58,34 @@ def int8_rows(descriptors: F32) -> tuple[I8, F32]:
     """
     if not len(descriptors):
         return np.zeros(descriptors.shape, np.int8), np.zeros(0, np.float32)
-    q, _ = quantise(descriptors)
+    q = _directed(descriptors)
     squares = np.einsum("nd,nd->n", q, q, dtype=np.int64)
-    if not squares.all():
-        raise MapError(f"descriptor {int(np.argmin(squares))} is zero: it cannot be a place")
     norms = np.float32(1.0) / np.sqrt(squares.astype(np.float32))
     return q, norms.astype(np.float32)
 
 
-def binary_rows(descriptors: F32) -> U8:
-    """float32 [N, D] -> uint8 [N, D / 8], lowest bit first.
+def _directed(descriptors: F32) -> I8:
+    """``descriptors`` float32 [N, D] as int8; MapError where one rounds to zeros only."""
+    q, _ = quantise(descriptors)
+    empty = ~q.any(axis=1)
+    if empty.any():
+        raise MapError(f"descriptor {int(np.argmax(empty))} is zero: it cannot be a place")
+    return q
+
+
+def binary_rows(descriptors: F32, mean: F32 | None = None) -> U8:
+    """float32 [N, D] -> uint8 [N, D / 8], lowest bit first: which numbers are above ``mean``.
 
     Raises:
-        MapError: D is not a multiple of 8.
+        MapError: D is not a multiple of 8, or a descriptor rounds to zeros only.
     """
     if descriptors.shape[1] % 8:
         raise MapError(
             f"binary maps need a multiple of 8 elements, not {descriptors.shape[1]}: use int8"
         )
-    return np.packbits(descriptors > 0, axis=1, bitorder="little")
+    if len(descriptors):
+        _directed(descriptors)
+    return np.packbits(descriptors > (0 if mean is None else mean), axis=1, bitorder="little")
 
 
 def int8_scores(query: I8, query_norm: np.float32, rows: I8, norms: F32) -> F32:
@@ -83,7 +97,8 @@ def int8_scores(query: I8, query_norm: np.float32, rows: I8, norms: F32) -> F32:
     dots = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), step):
         dots[start : start + step] = np.dot(rows[start : start + step].astype(wide), widened)
-    return (dots * query_norm) * norms
+    scores: F32 = np.clip((dots * query_norm) * norms, np.float32(-1), np.float32(1))
+    return scores
 
 
 def binary_scores(query: U8, rows: U8, dim: int) -> F32:
@@ -108,19 +123,18 @@ def best(scores: F32, count: int) -> NDArray[np.int64]:
 
 
 def nearest_band(bands: Sequence[tuple[float, float]], k: float, tokens: float) -> int:
-    """Index of the band (k, tokens) that costs a query at (k, tokens) least; first of equals.
+    """Index of the band (k, tokens) that a query at (k, tokens) searches; first of equals.
 
-    The cost is ``max(k'/k, (k/k')^2) * max(t/t', t'/t)`` for a band made at k' and t': places
-    described at a lower k than the query's lose more than those at a higher one
-    (docs/placemap.md). In double, as the C core computes it.
+    The one made at the nearest higher or equal k, else at the highest; among bands of that k the
+    one made with the nearest higher or equal share of tokens, else with the most
+    (docs/placemap.md says what was measured).
     """
-    asked_k, asked_tokens = float(np.float32(k)), float(np.float32(tokens))
-
-    def cost(band: tuple[float, float]) -> float:
-        band_k, band_tokens = float(np.float32(band[0])), float(np.float32(band[1]))
-        below = asked_k / band_k
-        of_k = band_k / asked_k if band_k >= asked_k else below * below
-        return of_k * max(band_tokens / asked_tokens, asked_tokens / band_tokens)
-
-    costs = [cost(band) for band in bands]
-    return costs.index(min(costs))
+    asked = (np.float32(k), np.float32(tokens))
+    made = [(np.float32(band[0]), np.float32(band[1])) for band in bands]
+    left = list(range(len(made)))
+    for dial in (0, 1):
+        values = [made[index][dial] for index in left]
+        above = [value for value in values if value >= asked[dial]]
+        chosen = min(above) if above else max(values)
+        left = [index for index, value in zip(left, values, strict=True) if value == chosen]
+    return left[0]

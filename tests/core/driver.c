@@ -373,6 +373,7 @@ static int32_t run_map(request *r) {
     tatvpr_model model;
     memset(&program, 0, sizeof(program));
     memcpy(program.model_hash, r->in[2].data, 32);
+    program.descriptor_size = r->i[1];
     model.program = &program;
     model.weights = NULL;
     model.kernels = kernels_named(r->kernels);

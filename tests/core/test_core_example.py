@@ -41,8 +41,9 @@ def write_inputs(folder: Path) -> tuple[Path, Path, Path]:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((9, DIM)).astype(np.float32)
     rows[6] = model.describe(FRAME, 0.4, 1.0)[0]
-    info = MapInfo(MODEL_HASH.hex(), "int8", DIM, (Band(0.4, 1.0, 0.5),))
-    poses = np.arange(63, dtype=np.float64).reshape(9, 7)
+    info = MapInfo(MODEL_HASH.hex(), "int8", DIM, (Band.accepting(0.4, 1.0, 0.5),))
+    poses = np.full((9, 7), np.nan)
+    poses[:, :3] = np.arange(63, dtype=np.float64).reshape(9, 7)[:, :3]
     write_map(folder / "m.placemap", info, [make_places(info, [rows], poses)])
     return folder / "weights.bin", folder / "frame.ppm", folder / "m.placemap"
 

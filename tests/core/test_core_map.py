@@ -33,6 +33,8 @@ def make_map(
         part[places // 2 :: 3] = part[: len(part[places // 2 :: 3])]
     info = MapInfo(HASH.hex(), kind, dim, bands)
     poses = rng.standard_normal((places, 7))
+    poses[:, 3:] /= np.linalg.norm(poses[:, 3:], axis=1, keepdims=True)
+    poses[::3, 2:] = np.nan
     tags = [f"place {i} \u00e9" for i in range(places)]
     write_map(folder / "m.placemap", info, [make_places(info, rows, poses, tags)])
     return (folder / "m.placemap").read_bytes()
@@ -47,9 +49,13 @@ def c_map(
     k: float = 0.2,
     tokens: float = 1.0,
     model_hash: bytes = HASH,
+    descriptor_size: int | None = None,
 ) -> tuple[int, list[NDArray[np.uint8]]]:
     query = b"" if descriptor is None else descriptor.tobytes()
-    return driver.call("map", kernels, (count,), (k, tokens), (data, query, model_hash))
+    if descriptor_size is None:
+        descriptor_size = int.from_bytes(data[72:76], "little", signed=True)
+    numbers = (count, descriptor_size)
+    return driver.call("map", kernels, numbers, (k, tokens), (data, query, model_hash))
 
 
 def python_base(data: bytes) -> Base | None:
@@ -81,7 +87,7 @@ def test_finds_what_the_python_search_finds(
 ) -> None:
     rng = np.random.default_rng(seed)
     dim = eighths * 8 - (3 if kind == "int8" else 0)
-    table = [Band(0.2, 1.0, 0.1), Band(0.8, 1.0), Band(0.2, 0.5, -0.5)][:bands]
+    table = [Band.accepting(0.2, 1.0, 0.1), Band(0.8, 1.0), Band.accepting(0.2, 0.5, -0.5)][:bands]
     data = make_map(tmp_path_factory.mktemp("map"), kind, dim, places, tuple(table), seed)
     base = python_base(data)
     assert base is not None
@@ -101,27 +107,29 @@ def test_finds_what_the_python_search_finds(
         np.testing.assert_array_equal(out[0].view(np.uint64), order)
         got = out[1].view(np.float32)
         np.testing.assert_array_equal(got.view(np.uint32), expected[order].view(np.uint32))
-        limit = table[band].threshold
+        judged = table[band].calibration
+        limit = None if judged is None else judged.threshold
         accepted = [-1 if limit is None else int(v >= np.float32(limit)) for v in got]
         rest = out[2].view(np.int32).reshape(-1, 2)
         np.testing.assert_array_equal(rest[:, 0], band)
         np.testing.assert_array_equal(rest[:, 1], accepted)
-        np.testing.assert_array_equal(out[3].view(np.float64).reshape(-1, 7), base.poses[order])
+        got_poses = out[3].view(np.float64).reshape(-1, 7)
+        np.testing.assert_array_equal(got_poses, base.poses[order])
 
 
 def reseal(data: bytearray) -> bytes:
     """Both checksums made right again, so that the checks behind them are reached."""
-    if len(data) >= 128:
+    if len(data) >= 192:
         header_bytes = min(struct.unpack_from("<I", data, 12)[0], len(data))
-        data[120:124] = struct.pack("<I", zlib.crc32(bytes(data[header_bytes:])))
-        data[124:128] = bytes(4)
-        data[124:128] = struct.pack("<I", zlib.crc32(bytes(data[:header_bytes])))
+        data[184:188] = struct.pack("<I", zlib.crc32(bytes(data[header_bytes:])))
+        data[188:192] = bytes(4)
+        data[188:192] = struct.pack("<I", zlib.crc32(bytes(data[:header_bytes])))
     return bytes(data)
 
 
 @pytest.mark.parametrize("kind", ["int8", "binary"])
 def test_verdict_equals_pythons_on_damaged_maps(native: Driver, tmp_path: Path, kind: str) -> None:
-    good = make_map(tmp_path, kind, 16, 5, (Band(0.2), Band(1.0, 0.5, 0.3)))
+    good = make_map(tmp_path, kind, 16, 5, (Band(0.2), Band.accepting(1.0, 0.5, 0.3)))
     rng = np.random.default_rng(1)
     corpus = [good[:cut] for cut in range(len(good))] + [good + b"\0", good + bytes(64)]
     for at in range(len(good)):  # every byte, as it is and with the checksums made right
@@ -131,7 +139,7 @@ def test_verdict_equals_pythons_on_damaged_maps(native: Driver, tmp_path: Path, 
             corpus += [bytes(bad), reseal(bytearray(bad))]
     for _ in range(300):  # numbers that overflow, in any 8-byte field
         bad = bytearray(good)
-        at = int(rng.integers(2, 32)) * 8
+        at = int(rng.integers(2, 56)) * 8
         value = EXTREMES[int(rng.integers(len(EXTREMES)))]
         bad[at : at + 8] = struct.pack("<Q", value)
         corpus.append(reseal(bad))
@@ -147,6 +155,7 @@ def test_verdict_equals_pythons_on_damaged_maps(native: Driver, tmp_path: Path, 
 def test_each_fault_of_a_map_has_its_status(native: Driver, tmp_path: Path) -> None:
     good = make_map(tmp_path, "int8", 16, 5, (Band(0.2),))
     faults = {0: "MAGIC", 8: "VERSION", 12: "HEADER", 24: "FEATURE", 64: "HEADER", 80: "HEADER"}
+    faults |= {77: "HEADER", 92: "HEADER", 128: "HEADER", 224: "HEADER", 260: "HEADER"}
     for at, name in faults.items():
         bad = bytearray(good)
         bad[at] ^= 2
@@ -158,6 +167,8 @@ def test_each_fault_of_a_map_has_its_status(native: Driver, tmp_path: Path) -> N
     assert c_map(native, "portable", good[:-1])[0] == STATUS["TATVPR_ERR_MAP_TRUNCATED"]
     other = c_map(native, "portable", good, model_hash=bytes(32))[0]
     assert other == STATUS["TATVPR_ERR_MAP_MODEL"]
+    longer = c_map(native, "portable", good, descriptor_size=17)[0]
+    assert longer == STATUS["TATVPR_ERR_MAP_MODEL"]
     query = np.ones(16, np.float32)
     empty = make_map(tmp_path, "int8", 16, 0, (Band(0.2),))
     assert c_map(native, "portable", empty, query, 1)[0] == STATUS["TATVPR_ERR_MAP_EMPTY"]

@@ -70,7 +70,7 @@ def served(
 
 def make_map(path: Path, model_hash: str, descriptors: Any) -> Path:
     """A map of descriptors made at k = 0.2."""
-    info = MapInfo(model_hash, "int8", descriptors.shape[1], (Band(0.2, 1.0, None),), "local")
+    info = MapInfo(model_hash, "int8", descriptors.shape[1], (Band(0.2),), "local")
     tags = [f"place {i}" for i in range(len(descriptors))]
     poses = np.full((len(descriptors), 7), np.nan)
     poses[:, 0] = np.arange(len(descriptors))

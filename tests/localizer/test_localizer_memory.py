@@ -63,7 +63,7 @@ def map_of_1000_places(artifact: Path, folder: Path) -> Path:
     model = read_artifact(artifact).manifest.model
     info = MapInfo(model.hash, "int8", model.descriptor_size, (Band(1.0),))
     rows = np.random.default_rng(0).standard_normal((1000, model.descriptor_size))
-    places = make_places(info, [rows.astype(np.float32)], np.zeros((1000, 7)), [""] * 1000)
+    places = make_places(info, [rows.astype(np.float32)], None, [""] * 1000)
     write_map(folder / "random.placemap", info, [places])
     return folder / "random.placemap"
 

@@ -117,7 +117,7 @@ def test_maps_get_the_verdict_of_the_python_reader(m7: Device, run_folder: Path)
     rng = np.random.default_rng(1)
     corpus = [good, b"", good[:127], good[:-1], good + b"\0"]
     corpus += [good[: int(cut)] for cut in rng.integers(1, len(good), 20)]
-    for at in (*range(0, 192, 3), *rng.integers(192, len(good), 30)):
+    for at in (*range(0, 320, 5), *rng.integers(320, len(good), 30)):
         bad = bytearray(good)
         bad[at] ^= 1 << int(rng.integers(8))
         corpus.append(bytes(bad))

@@ -45,8 +45,11 @@ def test_descriptors_and_tokens_are_the_hosts_byte_for_byte(
 def place_map(host: Library, kind: str, path: Path) -> None:
     """A map of 200 rendered places in one band."""
     rows = np.stack([describe(host, synthetic_frame(1000 + i, 64, 64)) for i in range(PLACES)])
-    info = MapInfo(host.model_hash, kind, rows.shape[1], (Band(QUERY_K, QUERY_TOKENS, 0.5),))
+    info = MapInfo(
+        host.model_hash, kind, rows.shape[1], (Band.accepting(QUERY_K, QUERY_TOKENS, 0.5),)
+    )
     poses = np.random.default_rng(0).standard_normal((PLACES, 7))
+    poses[:, 3:] /= np.linalg.norm(poses[:, 3:], axis=1, keepdims=True)
     write_map(path, info, [make_places(info, [rows], poses)])
 
 
@@ -74,7 +77,7 @@ def test_a_map_of_200_places_answers_as_on_the_host(
         device.query(frame.tobytes(), 64, 64, QUERY_K, count=3, tokens=QUERY_TOKENS)
     answers, _ = device.run(run_folder)
     assert answers[0].status == 0
-    stored = PlaceMap(path)
+    stored = PlaceMap(path, engine=host)
     seen = set()
     for frame, answer in zip(frames, answers[1:], strict=True):
         want = stored.search(describe(host, frame), QUERY_K, QUERY_TOKENS, 3).candidates

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.placemap import MapInfo, Places, make_places
+
+
+@pytest.fixture(scope="session")
+def engine(tiny_host: Path) -> Engine:
+    """Compiled code, which searches any map."""
+    return Engine.of(read_artifact(tiny_host))
 
 
 @pytest.fixture
@@ -18,6 +27,7 @@ def some() -> Callable[..., Places]:
         rng = np.random.default_rng(seed)
         rows = [rng.standard_normal((count, info.dim)).astype(np.float32) for _ in info.bands]
         poses = rng.standard_normal((count, 7))
+        poses[:, 3:] /= np.linalg.norm(poses[:, 3:], axis=1, keepdims=True)
         poses[:: max(count // 2, 1), 2:] = np.nan
         return make_places(info, rows, poses, [f"plaça {seed}/{i}" for i in range(count)])
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.manifest import ModelEntry
 from tatvpr_edge.spec.placemap import (
     Band,
     MapInfo,
@@ -33,7 +34,11 @@ Some = Callable[..., Places]
 
 
 def info_of(kind: str, dim: int = 16) -> MapInfo:
-    return MapInfo("ab" * 32, kind, dim, (Band(1.0), Band(0.2, 0.5, 0.75)), "utm")
+    return MapInfo("ab" * 32, kind, dim, (Band(1.0), Band.accepting(0.2, 0.5, 0.75)), "utm")
+
+
+def model(digest: str, descriptor_size: int) -> ModelEntry:
+    return ModelEntry("m", digest, "gem", descriptor_size, 128, 192, 65)
 
 
 @pytest.fixture(params=["int8", "binary"])
@@ -65,16 +70,19 @@ def test_parts_are_joined_in_order(tmp_path: Path, some: Some) -> None:
 def test_the_layout_is_what_the_page_says(tmp_path: Path) -> None:
     info = MapInfo("11" * 32, "int8", 8, (Band(0.5),))
     rows = np.array([[0, 1, 2, 3, 4, 5, 6, 12.7], [1, 0, 0, 0, 0, 0, 0, 0]], dtype=np.float32)
-    write_map(tmp_path / "m", info, [make_places(info, [rows], tags=["a", "bc"])])
+    write_map(
+        tmp_path / "m", info, [make_places(info, [rows], tags=["a", "bc"], times=[np.nan, 1.5])]
+    )
     data = (tmp_path / "m").read_bytes()
-    assert data[:8] == b"TVPRMAP1" and struct.unpack_from("<II", data, 8) == (1, 192)
-    assert struct.unpack_from("<Q", data, 16)[0] == len(data) == 448 + 24 + 3
-    assert list(data[192:200]) == [0, 10, 20, 30, 40, 50, 60, 127]
-    squares = sum(value * value for value in data[192:200])
+    assert data[:8] == b"TVPRMAP1" and struct.unpack_from("<II", data, 8) == (2, 320)
+    assert struct.unpack_from("<Q", data, 16)[0] == len(data) == 640 + 24 + 3
+    assert list(data[320:328]) == [0, 10, 20, 30, 40, 50, 60, 127]
+    squares = sum(value * value for value in data[320:328])
     norm = np.float32(1) / np.sqrt(np.float32(squares))
-    assert struct.unpack_from("<f", data, 256)[0] == norm
+    assert struct.unpack_from("<f", data, 384)[0] == norm
+    assert struct.unpack_from("<qIHBB", data, 576 + 16) == (1_500_000, 1, 0, 0, 0)
     assert data[-3:] == b"abc"
-    assert zlib.crc32(data[192:]) == struct.unpack_from("<I", data, 120)[0]
+    assert zlib.crc32(data[320:]) == struct.unpack_from("<I", data, 184)[0]
 
 
 def test_a_map_cut_at_any_byte_is_refused(small: Path) -> None:
@@ -104,7 +112,8 @@ def test_any_flipped_bit_is_refused(small: Path) -> None:
 @given(
     field=st.sampled_from([(8, "I"), (12, "I"), (16, "Q"), (24, "I"), (64, "I"), (68, "I")])
     | st.sampled_from([(72, "I"), (76, "I"), (80, "Q"), (88, "I"), (92, "I"), (96, "Q")])
-    | st.sampled_from([(104, "Q"), (112, "Q"), (140, "I"), (144, "Q"), (152, "Q"), (160, "Q")]),
+    | st.sampled_from([(104, "Q"), (112, "Q"), (120, "Q"), (128, "Q"), (180, "I"), (200, "Q")])
+    | st.sampled_from([(208, "Q"), (216, "Q"), (224, "I"), (260, "I"), (312, "Q")]),
     value=st.sampled_from([0, 1, 2, 3, 7, 65537, 2**31, 2**32 - 1, 2**63, 2**64 - 1])
     | st.integers(0, 2**64 - 1),
 )
@@ -121,10 +130,10 @@ def test_a_hostile_header_with_right_checksums_is_refused(
     if struct.unpack_from("<" + code, data, at)[0] == value:
         return
     struct.pack_into("<" + code, data, at, value)
-    data[124:128] = bytes(4)
-    struct.pack_into("<I", data, 124, zlib.crc32(bytes(data[:256])))
-    if field[0] == 92 and value == 0:
-        return  # the other pose frame is as good as this one
+    data[188:192] = bytes(4)
+    struct.pack_into("<I", data, 188, zlib.crc32(bytes(data[:448])))
+    if (at, value) in ((76, 0), (76, 2)) or (at == 72 and 16 <= value <= 65536):
+        return  # another pose frame is as good as this one, and so is a longer descriptor
     with pytest.raises(MapError):
         parse_base(np.frombuffer(bytes(data), np.uint8))
 
@@ -140,7 +149,7 @@ def test_a_hostile_header_with_right_checksums_is_refused(
         ({"bands": tuple(Band(1.0) for _ in range(17))}, "17 bands"),
         ({"bands": (Band(0.0),)}, "k is 0"),
         ({"bands": (Band(1.0, 1.5),)}, "tokens is 1.5"),
-        ({"bands": (Band(1.0, 1.0, 2.0),)}, "threshold is 2"),
+        ({"bands": (Band.accepting(1.0, 1.0, 2.0),)}, "threshold is 2"),
         ({"pose_frame": "mars"}, "mars"),
     ],
 )
@@ -168,9 +177,11 @@ def test_descriptors_that_cannot_be_places_are_told(
 
 
 def test_a_map_of_another_model_is_refused(small: Path) -> None:
-    PlaceMap(small, "ab" * 32)
+    PlaceMap(small, model("ab" * 32, 16))
     with pytest.raises(MapError, match="another model"):
-        PlaceMap(small, "cd" * 32)
+        PlaceMap(small, model("cd" * 32, 16))
+    with pytest.raises(MapError, match="16 numbers, the artifact's have 64"):
+        PlaceMap(small, model("ab" * 32, 64))
 
 
 def test_a_missing_map_and_a_folder_are_told(tmp_path: Path) -> None:
@@ -201,6 +212,7 @@ def test_a_disk_that_is_really_full_leaves_nothing(tmp_path: Path, project_root:
     program = """
 import resource, signal, sys, numpy as np
 from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.manifest import ModelEntry
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tatvpr_edge.runtime import PlaceMap
-from tatvpr_edge.spec import mapjournal
+from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.spec import mapfiles, mapjournal
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.mapjournal import append, compact, journal_path, read_map
+from tatvpr_edge.spec.mapjournal import append, compact, journal_path, read_map, torn_path
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, read_base, write_map
 
 Some = Callable[..., Places]
@@ -40,8 +47,13 @@ def content(path: Path) -> list[tuple[str, bytes, bytes]]:
     place_map = PlaceMap(path)
     stored = place_map.stored
     rows = [np.concatenate([stored.base.rows[b].data, stored.added.rows[b].data]) for b in range(2)]
+    moments = np.concatenate([stored.base.moments, stored.added.moments])
     return [
-        (place_map.tag(i), place_map.pose(i).tobytes(), rows[0][i].tobytes() + rows[1][i].tobytes())
+        (
+            place_map.tag(i),
+            place_map.pose(i).tobytes() + moments[i].tobytes(),
+            rows[0][i].tobytes() + rows[1][i].tobytes(),
+        )
         for i in range(len(place_map))
     ]
 
@@ -62,12 +74,12 @@ def test_compaction_changes_nothing_that_a_query_sees(grown: Path) -> None:
     assert content(grown) == before
 
 
-def test_search_covers_base_and_journal(tmp_path: Path) -> None:
+def test_search_covers_base_and_journal(tmp_path: Path, engine: Engine) -> None:
     info = MapInfo("ab" * 32, "int8", 16, (Band(1.0),))
     rows = np.eye(6, 16, dtype=np.float32)
     write_map(tmp_path / "m", info, [make_places(info, [rows[:4]])])
     append(tmp_path / "m", make_places(info, [rows[4:]]))
-    place_map = PlaceMap(tmp_path / "m")
+    place_map = PlaceMap(tmp_path / "m", engine=engine)
     for place in range(6):
         assert place_map.search(rows[place], 1.0).candidates[0].place == place
 
@@ -77,7 +89,7 @@ def test_a_journal_cut_at_any_byte_gives_whole_appends(grown: Path) -> None:
     journal = journal_path(grown)
     data = journal.read_bytes()
     ends = [64, 0, len(data)]
-    ends[1] = 64 + 8 + int.from_bytes(data[64:68], "little")
+    ends[1] = 64 + int.from_bytes(data[68:72], "little")
     for length in range(64, len(data)):
         journal.write_bytes(data[:length])
         expected = 3 if length < ends[1] else 5
@@ -98,15 +110,56 @@ def test_the_next_append_writes_over_a_torn_one(grown: Path, some: Some) -> None
     tags = [tag for tag, _, _ in content(grown)]
     assert tags == [*some(info, 3).tags, *some(info, 2, 1).tags, *some(info, 2, 9).tags]
     assert PlaceMap(grown).stored.torn_bytes == 0
+    first = 64 + int.from_bytes(data[68:72], "little")
+    assert torn_path(grown).read_bytes() == data[first:-5]  # kept aside, not thrown away
 
 
-def test_an_altered_record_before_a_whole_one_is_told(grown: Path) -> None:
+def test_any_flipped_bit_before_a_whole_record_is_told_and_destroys_nothing(
+    grown: Path, some: Some
+) -> None:
     journal = journal_path(grown)
-    data = bytearray(journal.read_bytes())
-    data[100] ^= 1
-    journal.write_bytes(data)
-    with pytest.raises(MapError, match="altered at byte 64"):
+    data = journal.read_bytes()
+    first = 64 + int.from_bytes(data[68:72], "little")
+    for at in range(64, first):
+        changed = bytearray(data)
+        changed[at] ^= 1 << at % 8
+        journal.write_bytes(changed)
+        with pytest.raises(MapError, match="altered at byte 64"):
+            read_map(grown)
+    for at in (68, first - 4):  # both lengths of the record
+        changed = bytearray(data)
+        changed[at] ^= 1
+        journal.write_bytes(changed)
+        with pytest.raises(MapError, match="altered at byte 64"):
+            compact(grown)
+        assert journal.read_bytes() == changed
+        append(grown, some(read_base(grown).info, 1, 4))  # goes behind the last whole record
+        assert journal.read_bytes()[: len(data)] == changed
+
+
+def test_records_that_are_missing_in_the_middle_are_told(grown: Path) -> None:
+    journal = journal_path(grown)
+    data = journal.read_bytes()
+    first = 64 + int.from_bytes(data[68:72], "little")
+    journal.write_bytes(data[:64] + data[first:])
+    with pytest.raises(MapError, match="lacks places"):
         read_map(grown)
+
+
+def test_an_append_reads_nothing_that_grows_with_the_map(
+    tmp_path: Path, some: Some, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = info_of("int8")
+    write_map(tmp_path / "m", info, [some(info, 3)])
+    append(tmp_path / "m", some(info, 1))
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("an append read the whole map")
+
+    monkeypatch.setattr(mapjournal, "read_base", never)
+    monkeypatch.setattr(mapjournal, "read_records", never)
+    numbers = [append(tmp_path / "m", some(info, 2)) for _ in range(3)]
+    assert numbers == [4, 6, 8]
 
 
 def test_an_altered_header_is_told(grown: Path) -> None:
@@ -204,8 +257,8 @@ def test_writers_and_readers_at_once_lose_nothing(tmp_path: Path) -> None:
     assert tags == list(range(16))
 
 
-def test_an_open_map_outlives_its_replacement(grown: Path) -> None:
-    place_map = PlaceMap(grown)
+def test_an_open_map_outlives_its_replacement(grown: Path, engine: Engine) -> None:
+    place_map = PlaceMap(grown, engine=engine)
     query = place_map.stored.base.rows[0].data[1].astype(np.float32)
     if place_map.info.kind == "binary":
         query = np.unpackbits(query.astype(np.uint8), bitorder="little").astype(np.float32) - 0.5
@@ -214,3 +267,76 @@ def test_an_open_map_outlives_its_replacement(grown: Path) -> None:
     os.unlink(grown)
     after = place_map.search(query, 1.0, count=3)
     assert repr(after) == repr(before)  # unknown poses are NaN, which equal nothing
+
+
+# ---- locks, modes, leftovers -----------------------------------------------------------------
+
+
+def test_a_private_map_stays_private(grown: Path, some: Some) -> None:
+    compact(grown)
+    grown.chmod(0o600)
+    append(grown, some(read_base(grown).info, 1))
+    assert journal_path(grown).stat().st_mode & 0o777 == 0o600
+    compact(grown)
+    assert grown.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_held_lock_is_waited_for_and_its_holder_named(
+    grown: Path, some: Some, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapfiles, "LOCK_WAIT_S", 0.05)
+    with mapfiles.writing(grown):
+        assert mapfiles.lock_path(grown).stat().st_mode & 0o777 == 0o600
+        with pytest.raises(MapError, match=rf"held by .+ \(process {os.getpid()}\)"):
+            append(grown, some(read_base(grown).info, 1))
+        assert len(read_map(grown)) == 6  # a reader waits for nobody
+    append(grown, some(read_base(grown).info, 1))
+    assert not mapfiles.lock_path(grown).exists()
+
+
+def test_another_users_lock_on_the_map_stops_nobody(grown: Path, some: Some) -> None:
+    with open(grown, "rb") as held:  # what any user who may read the map can do
+        fcntl.flock(held, fcntl.LOCK_EX)
+        append(grown, some(read_base(grown).info, 1))
+        assert len(read_map(grown)) == 7
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path, some: Some) -> None:
+    path = tmp_path / "m.placemap"
+    program = f"""
+import os, signal, numpy as np
+from tatvpr_edge.spec import mapfiles
+from pathlib import Path
+with mapfiles.replacing(Path({os.fspath(path)!r})) as sink:
+    sink.write(b"half a map")
+    sink.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    info = info_of("int8")
+    write_map(path, info, [some(info, 1)])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@given(data=st.data())
+def test_a_journal_that_was_harmed_gives_a_prefix_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    info = info_of("binary")
+    whole, ends = b"", []
+    for size in (1, 3, 2):
+        rows = np.eye(size, 16, dtype=np.float32)
+        record = mapjournal.encode_record(make_places(info, [rows, rows]), sum(ends))
+        whole, ends = whole + record, [*ends, size]
+    harmed = bytearray(bytes(64) + whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(64, len(harmed) - 1))
+        harmed[at] = data.draw(st.integers(0, 255))
+    del harmed[data.draw(st.integers(64, len(harmed))) :]
+    try:
+        places, end = mapjournal.read_records(bytes(harmed), info, "m.journal")
+    except MapError:
+        return
+    assert len(places) in (0, 1, 4, 6) and end <= len(harmed)

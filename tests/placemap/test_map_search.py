@@ -42,7 +42,8 @@ def test_int8_scores_are_the_formula(seed: int, dim: int, places: int) -> None:
     exact_q = quantise(query)[0][0].astype(int)
     for place in range(places):
         dot = int((exact_q * quantise(rows[place])[0].astype(int)).sum())
-        assert scores[place] == (np.float32(dot) * norm[0]) * norms[place]
+        score = (np.float32(dot) * norm[0]) * norms[place]
+        assert scores[place] == min(max(score, np.float32(-1)), np.float32(1))
     assert scores[-1] == pytest.approx(1, abs=1e-6)
 
 
@@ -51,6 +52,8 @@ def test_binary_scores_are_the_formula(seed: int, eighths: int, places: int) -> 
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((places, 8 * eighths)).astype(np.float32)
     scores = binary_scores(binary_rows(rows[:1])[0], binary_rows(rows), 8 * eighths)
+    mean = rng.standard_normal(8 * eighths).astype(np.float32)
+    np.testing.assert_array_equal(binary_rows(rows, mean), np.packbits(rows > mean, 1, "little"))
     for place in range(places):
         hamming = int(((rows[0] > 0) != (rows[place] > 0)).sum())
         wanted = np.float32(1) - (np.float32(2) * np.float32(hamming)) / np.float32(8 * eighths)
@@ -71,23 +74,27 @@ def test_the_extremes_of_int8_are_exact() -> None:
     ("k", "tokens", "wanted"),
     [
         (1.0, 1.0, 0),
-        (0.5, 1.0, 0),
-        (0.4, 1.0, 0),
-        (0.3, 1.0, 2),
+        (0.9, 1.0, 0),
+        (0.8, 1.0, 3),
+        (0.3, 1.0, 3),
         (0.2, 0.9, 2),
-        (0.2, 0.6, 1),
+        (0.2, 0.5, 1),
+        (0.2, 0.1, 1),
         (0.01, 1.0, 2),
+        (0.5, 0.1, 3),
     ],
 )
-def test_the_band_that_costs_least_is_searched(k: float, tokens: float, wanted: int) -> None:
-    assert nearest_band([(1.0, 1.0), (0.2, 0.5), (0.2, 1.0)], k, tokens) == wanted
+def test_the_band_of_the_nearest_higher_k_is_searched(k: float, tokens: float, wanted: int) -> None:
+    assert nearest_band([(1.0, 1.0), (0.2, 0.5), (0.2, 1.0), (0.8, 0.7)], k, tokens) == wanted
 
 
-def test_equally_near_bands_give_the_first() -> None:
-    assert nearest_band([(0.1, 1.0), (0.8, 1.0)], 0.2, 1.0) == 0
-    assert nearest_band([(0.8, 1.0), (0.1, 1.0)], 0.2, 1.0) == 0
+def test_without_a_higher_one_the_highest_is_searched() -> None:
+    assert nearest_band([(0.1, 1.0), (0.4, 1.0), (0.2, 1.0)], 0.9, 1.0) == 1
+    assert nearest_band([(0.4, 0.2), (0.4, 0.6), (0.4, 0.6)], 0.9, 1.0) == 1
 
 
-def test_a_zero_query_has_no_direction() -> None:
+def test_a_zero_descriptor_has_no_direction() -> None:
     with pytest.raises(MapError, match="zero"):
         int8_rows(np.zeros((1, 8), dtype=np.float32))
+    with pytest.raises(MapError, match="descriptor 1 is zero"):
+        binary_rows(np.eye(2, 8, dtype=np.float32) * np.float32([[1], [1e-9]]))

@@ -18,7 +18,7 @@ DESCRIBE, INIT, MAP, QUERY, INFO, NULLS = range(1, 7)
 HEADER_WORDS = 16
 FORMATS = {"rgb888": 1, "bgr888": 2, "gray8": 3, "rgb565": 4, "yuv422": 5, "nv12": 6}
 BYTES_PER_PIXEL = {"rgb888": 3, "bgr888": 3, "gray8": 1, "rgb565": 2, "yuv422": 2, "nv12": 1}
-MATCH = struct.Struct("<IIQfi7d")
+MATCH = struct.Struct("<IIQfi7d2f")
 
 
 def _bits(value: float) -> int:
@@ -170,7 +170,7 @@ def _answer(kind: int, records: Any) -> Answer:
         return answer
     found = next(records)
     for fields in MATCH.iter_unpack(found):
-        _, band, place, score, accepted, *pose = fields
+        _, band, place, score, accepted, *pose, _margin, _confidence = fields
         answer.places.append(Place(band, place, score, accepted, tuple(pose)))
     return answer
 

@@ -1,14 +1,58 @@
-/* Place maps: opening one checks every number before it is used. Layout: docs and
+/* Place maps: opening one checks every number before it is used. Layout: docs/placemap.md and
  * tatvpr_edge/spec/placemap.py; both readers give the same verdict on the same bytes. */
 #include "core.h"
 #include "map.h"
 
-#define HEADER 128u
-#define BAND 64u
+#define HEADER 192u
+#define BAND 128u
+#define START 12u /* magic and version */
+#define VERSION 2u
 #define MOST_BANDS 16u
 #define MOST_DIM 65536u
 #define MOST_PLACES 0x7FFFFFFFu
-#define NO_HEADER_CRC 4u /* the header's checksum, its last field, counts as zero */
+#define GEOGRAPHIC 2u
+#define UNIT_SLACK 1e-6 /* how far from 1 the square of an orientation may be */
+
+/* Fields of the header, by offset. */
+enum {
+    AT_VERSION = 8,
+    AT_HEADER_BYTES = 12,
+    AT_FILE_BYTES = 16,
+    AT_REQUIRED = 24,
+    AT_MODEL_HASH = 32,
+    AT_KIND = 64,
+    AT_DIM = 68,
+    AT_DESCRIPTOR_SIZE = 72,
+    AT_POSE_FRAME = 76,
+    AT_PLACES = 80,
+    AT_BANDS = 88,
+    AT_ZERO = 92,
+    AT_POSES = 96,
+    AT_MOMENTS = 104,
+    AT_TAGS = 112,
+    AT_TAGS_BYTES = 120,
+    AT_REST = 128, /* zeros */
+    AT_PAYLOAD_CRC = 184,
+    AT_HEADER_CRC = 188
+};
+
+/* Fields of a band, by offset. */
+enum {
+    BAND_TOKENS = 4,
+    BAND_ROWS = 8,
+    BAND_NORMS = 16,
+    BAND_MEAN = 24,
+    BAND_CALIBRATION = 32,
+    BAND_PRECISION = 36,
+    BAND_RECALL = 40,
+    BAND_THRESHOLD = 44,
+    BAND_WEIGHTS = 48,
+    BAND_ELSEWHERE_M = 60,
+    BAND_ELSEWHERE_PLACES = 64,
+    BAND_REST = 68 /* zeros */
+};
+
+typedef char moment_is_16_bytes[sizeof(tatvpr_moment) == 16 ? 1 : -1];
 
 static uint64_t round_up_64(uint64_t n) { return (n + 63u) / 64u * 64u; }
 
@@ -22,18 +66,24 @@ static int all_zero(const uint8_t *p, uint64_t begin, uint64_t end) {
 }
 
 static int fraction(float x) { return x > 0.0f && x <= 1.0f; }
+static int share(float x) { return x >= 0.0f && x <= 1.0f; }
+static int finite(float x) { return x - x == 0.0f; }
+
+static const uint8_t *band_at(const uint8_t *p, uint32_t index) {
+    return p + HEADER + (size_t)BAND * index;
+}
 
 static uint32_t header_crc(const uint8_t *p, uint32_t header_bytes) {
-    static const uint8_t zero[NO_HEADER_CRC] = {0};
-    uint32_t crc = tatvpr_crc32(0, p, HEADER - NO_HEADER_CRC);
-    crc = tatvpr_crc32(crc, zero, NO_HEADER_CRC);
+    static const uint8_t zero[4] = {0}; /* the header's checksum, its last field, counts as zero */
+    uint32_t crc = tatvpr_crc32(0, p, AT_HEADER_CRC);
+    crc = tatvpr_crc32(crc, zero, sizeof(zero));
     return tatvpr_crc32(crc, p + HEADER, header_bytes - HEADER);
 }
 
 /* Magic, version, sizes, header checksum, features. */
 static tatvpr_status check_header(const uint8_t *p, size_t size) {
     static const uint8_t magic[8] = {'T', 'V', 'P', 'R', 'M', 'A', 'P', '1'};
-    if (size < HEADER) {
+    if (size < START) {
         return TATVPR_ERR_MAP_TRUNCATED;
     }
     for (size_t i = 0; i < sizeof(magic); i++) {
@@ -41,24 +91,27 @@ static tatvpr_status check_header(const uint8_t *p, size_t size) {
             return TATVPR_ERR_MAP_MAGIC;
         }
     }
-    if (tatvpr_read_u32(p + 8) != 1) {
+    if (tatvpr_read_u32(p + AT_VERSION) != VERSION) {
         return TATVPR_ERR_MAP_VERSION;
     }
-    const uint32_t bands = tatvpr_read_u32(p + 88);
-    const uint32_t header_bytes = tatvpr_read_u32(p + 12);
+    if (size < HEADER) {
+        return TATVPR_ERR_MAP_TRUNCATED;
+    }
+    const uint32_t bands = tatvpr_read_u32(p + AT_BANDS);
+    const uint32_t header_bytes = tatvpr_read_u32(p + AT_HEADER_BYTES);
     if (bands < 1 || bands > MOST_BANDS || header_bytes != HEADER + BAND * bands) {
         return TATVPR_ERR_MAP_HEADER;
     }
     if (size < header_bytes) {
         return TATVPR_ERR_MAP_TRUNCATED;
     }
-    if (header_crc(p, header_bytes) != tatvpr_read_u32(p + 124)) {
+    if (header_crc(p, header_bytes) != tatvpr_read_u32(p + AT_HEADER_CRC)) {
         return TATVPR_ERR_MAP_CRC;
     }
-    if (tatvpr_read_u32(p + 24) != 0) {
+    if (tatvpr_read_u32(p + AT_REQUIRED) != 0) {
         return TATVPR_ERR_MAP_FEATURE;
     }
-    const uint64_t file_bytes = tatvpr_read_u64(p + 16);
+    const uint64_t file_bytes = tatvpr_read_u64(p + AT_FILE_BYTES);
     if (size < file_bytes) {
         return TATVPR_ERR_MAP_TRUNCATED;
     }
@@ -66,12 +119,48 @@ static tatvpr_status check_header(const uint8_t *p, size_t size) {
 }
 
 static int fields_valid(const uint8_t *p) {
-    const uint32_t kind = tatvpr_read_u32(p + 64);
-    const uint32_t dim = tatvpr_read_u32(p + 68);
-    return (kind == TATVPR_MAP_INT8 || kind == TATVPR_MAP_BINARY) && dim >= 1 && dim <= MOST_DIM &&
-           (kind == TATVPR_MAP_INT8 || dim % 8 == 0) && tatvpr_read_u32(p + 72) == kind &&
-           tatvpr_read_u32(p + 76) == (kind == TATVPR_MAP_INT8 ? 1u : 0u) &&
-           tatvpr_read_u64(p + 80) <= MOST_PLACES && tatvpr_read_u32(p + 92) <= 1;
+    const uint32_t kind = tatvpr_read_u32(p + AT_KIND);
+    const uint32_t dim = tatvpr_read_u32(p + AT_DIM);
+    const uint32_t descriptor_size = tatvpr_read_u32(p + AT_DESCRIPTOR_SIZE);
+    return (kind == TATVPR_MAP_INT8 || kind == TATVPR_MAP_BINARY) && dim >= 1 &&
+           dim <= descriptor_size && descriptor_size <= MOST_DIM &&
+           (kind == TATVPR_MAP_INT8 || dim % 8 == 0) &&
+           tatvpr_read_u32(p + AT_POSE_FRAME) <= GEOGRAPHIC &&
+           tatvpr_read_u64(p + AT_PLACES) <= MOST_PLACES && tatvpr_read_u32(p + AT_ZERO) == 0 &&
+           all_zero(p, AT_REST, AT_PAYLOAD_CRC);
+}
+
+static tatvpr_calibration read_calibration(const uint8_t *band) {
+    tatvpr_calibration c;
+    c.kind = tatvpr_read_u32(band + BAND_CALIBRATION);
+    c.precision = tatvpr_read_f32(band + BAND_PRECISION);
+    c.recall = tatvpr_read_f32(band + BAND_RECALL);
+    c.threshold = tatvpr_read_f32(band + BAND_THRESHOLD);
+    for (size_t i = 0; i < 3; i++) {
+        c.weights[i] = tatvpr_read_f32(band + BAND_WEIGHTS + 4 * i);
+    }
+    c.elsewhere_m = tatvpr_read_f32(band + BAND_ELSEWHERE_M);
+    c.elsewhere_places = tatvpr_read_u32(band + BAND_ELSEWHERE_PLACES);
+    return c;
+}
+
+static int calibration_valid(const tatvpr_calibration *c) {
+    const int weighted =
+        c->weights[0] != 0.0f || c->weights[1] != 0.0f || c->weights[2] != 0.0f;
+    const int apart = c->elsewhere_m != 0.0f || c->elsewhere_places != 0;
+    if (c->kind == TATVPR_CALIBRATION_NONE) {
+        return c->precision == 0.0f && c->recall == 0.0f && c->threshold == 0.0f && !weighted &&
+               !apart;
+    }
+    if (!share(c->precision) || !share(c->recall) || !finite(c->threshold) ||
+        !finite(c->weights[0]) || !finite(c->weights[1]) || !finite(c->weights[2]) ||
+        !finite(c->elsewhere_m) || c->elsewhere_m < 0.0f) {
+        return 0;
+    }
+    if (c->kind == TATVPR_CALIBRATION_SCORE) {
+        return c->threshold >= -1.0f && c->threshold <= 1.0f && !weighted && !apart;
+    }
+    return c->kind == TATVPR_CALIBRATION_LOGISTIC && apart;
 }
 
 /* The next section must begin exactly at the next multiple of 64 after `end`, padded with zeros.
@@ -85,6 +174,69 @@ static int section(const uint8_t *p, uint64_t *end, uint64_t offset, uint64_t by
     }
     *end = begin + bytes;
     return 1;
+}
+
+static int floats_finite(const uint8_t *p, uint64_t count) {
+    for (uint64_t i = 0; i < count; i++) {
+        if (!finite(tatvpr_read_f32(p + 4 * i))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int norms_valid(const uint8_t *p, uint64_t places) {
+    for (uint64_t i = 0; i < places; i++) {
+        if (!fraction(tatvpr_read_f32(p + 4 * i))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int band_valid(const uint8_t *p, const uint8_t *band, uint64_t *end) {
+    const uint64_t file_bytes = tatvpr_read_u64(p + AT_FILE_BYTES);
+    const uint64_t places = tatvpr_read_u64(p + AT_PLACES);
+    const uint32_t dim = tatvpr_read_u32(p + AT_DIM);
+    const int int8 = tatvpr_read_u32(p + AT_KIND) == TATVPR_MAP_INT8;
+    const uint64_t norms = tatvpr_read_u64(band + BAND_NORMS);
+    const uint64_t mean = tatvpr_read_u64(band + BAND_MEAN);
+    const tatvpr_calibration calibration = read_calibration(band);
+    if (!fraction(tatvpr_read_f32(band)) || !fraction(tatvpr_read_f32(band + BAND_TOKENS)) ||
+        !calibration_valid(&calibration) || !all_zero(band, BAND_REST, BAND) ||
+        !section(p, end, tatvpr_read_u64(band + BAND_ROWS), places * (int8 ? dim : dim / 8),
+                 file_bytes)) {
+        return 0;
+    }
+    if (int8) {
+        return mean == 0 && section(p, end, norms, places * 4, file_bytes) &&
+               norms_valid(p + norms, places);
+    }
+    return norms == 0 && (mean == 0 || (section(p, end, mean, (uint64_t)dim * 4, file_bytes) &&
+                                        floats_finite(p + mean, dim)));
+}
+
+/* One pose and its moment: every number finite, what is unknown zero, a turn whole and of length
+ * one. */
+static int place_valid(const uint8_t *pose, const uint8_t *moment, uint32_t frame) {
+    const uint32_t known = moment[15];
+    const uint32_t turned = known >> 3;
+    double v[7];
+    for (uint32_t i = 0; i < 7; i++) {
+        v[i] = tatvpr_read_f64(pose + 8 * i);
+        if (!(v[i] - v[i] == 0.0) || (!(known >> i & 1u) && v[i] != 0.0)) {
+            return 0;
+        }
+    }
+    if ((turned != 0 && turned != 15) || (moment[7] & 0x80u)) {
+        return 0; /* half a turn, or a time before 1970 */
+    }
+    const double square = ((v[3] * v[3] + v[4] * v[4]) + v[5] * v[5]) + v[6] * v[6];
+    if (turned == 15 && (square - 1.0 > UNIT_SLACK || 1.0 - square > UNIT_SLACK)) {
+        return 0;
+    }
+    return frame != GEOGRAPHIC ||
+           (v[0] >= -180.0 && v[0] <= 180.0 && v[1] >= -90.0 && v[1] <= 90.0);
 }
 
 static int tags_valid(const uint8_t *tags, uint64_t tags_bytes, uint64_t places) {
@@ -104,31 +256,40 @@ static int tags_valid(const uint8_t *tags, uint64_t tags_bytes, uint64_t places)
 }
 
 static int sections_valid(const uint8_t *p) {
-    const uint64_t file_bytes = tatvpr_read_u64(p + 16);
-    const uint32_t kind = tatvpr_read_u32(p + 64);
-    const uint32_t dim = tatvpr_read_u32(p + 68);
-    const uint64_t places = tatvpr_read_u64(p + 80);
-    const uint32_t bands = tatvpr_read_u32(p + 88);
-    const uint64_t row = kind == TATVPR_MAP_INT8 ? dim : dim / 8;
+    const uint64_t file_bytes = tatvpr_read_u64(p + AT_FILE_BYTES);
+    const uint64_t places = tatvpr_read_u64(p + AT_PLACES);
+    const uint32_t bands = tatvpr_read_u32(p + AT_BANDS);
+    const uint64_t poses = tatvpr_read_u64(p + AT_POSES);
+    const uint64_t moments = tatvpr_read_u64(p + AT_MOMENTS);
+    const uint64_t tags = tatvpr_read_u64(p + AT_TAGS);
+    const uint64_t tags_bytes = tatvpr_read_u64(p + AT_TAGS_BYTES);
     uint64_t end = HEADER + (uint64_t)BAND * bands;
     for (uint32_t b = 0; b < bands; b++) {
-        const uint8_t *band = p + HEADER + (size_t)BAND * b;
-        const uint64_t norms = tatvpr_read_u64(band + 24);
-        if (!fraction(tatvpr_read_f32(band)) || !fraction(tatvpr_read_f32(band + 4)) ||
-            tatvpr_read_u32(band + 12) != 0 || !all_zero(band, 32, BAND) ||
-            !section(p, &end, tatvpr_read_u64(band + 16), places * row, file_bytes)) {
-            return 0;
-        }
-        if (kind == TATVPR_MAP_INT8 ? !section(p, &end, norms, places * 4, file_bytes)
-                                    : norms != 0) {
+        if (!band_valid(p, band_at(p, b), &end)) {
             return 0;
         }
     }
-    const uint64_t tags_offset = tatvpr_read_u64(p + 104);
-    const uint64_t tags_bytes = tatvpr_read_u64(p + 112);
-    return section(p, &end, tatvpr_read_u64(p + 96), places * 56, file_bytes) &&
-           section(p, &end, tags_offset, tags_bytes, file_bytes) && end == file_bytes &&
-           tags_valid(p + tags_offset, tags_bytes, places);
+    if (!section(p, &end, poses, places * 56, file_bytes) ||
+        !section(p, &end, moments, places * sizeof(tatvpr_moment), file_bytes) ||
+        !section(p, &end, tags, tags_bytes, file_bytes) || end != file_bytes) {
+        return 0;
+    }
+    const uint32_t frame = tatvpr_read_u32(p + AT_POSE_FRAME);
+    for (uint64_t i = 0; i < places; i++) {
+        if (!place_valid(p + poses + 56 * i, p + moments + 16 * i, frame)) {
+            return 0;
+        }
+    }
+    return tags_valid(p + tags, tags_bytes, places);
+}
+
+static int of_model(const uint8_t *p, const tatvpr_program *program) {
+    for (size_t i = 0; i < sizeof(program->model_hash); i++) {
+        if (p[AT_MODEL_HASH + i] != program->model_hash[i]) {
+            return 0;
+        }
+    }
+    return tatvpr_read_u32(p + AT_DESCRIPTOR_SIZE) == (uint32_t)program->descriptor_size;
 }
 
 tatvpr_status tatvpr_map_open(tatvpr_map *map, const void *bytes, size_t size,
@@ -147,62 +308,56 @@ tatvpr_status tatvpr_map_open(tatvpr_map *map, const void *bytes, size_t size,
     if (status != TATVPR_OK) {
         return status;
     }
-    if (!fields_valid(p) || !sections_valid(p)) {
+    const uint32_t header_bytes = tatvpr_read_u32(p + AT_HEADER_BYTES);
+    if (!fields_valid(p)) {
         return TATVPR_ERR_MAP_HEADER;
     }
-    const uint32_t header_bytes = tatvpr_read_u32(p + 12);
-    if (tatvpr_crc32(0, p + header_bytes, size - header_bytes) != tatvpr_read_u32(p + 120)) {
+    if (tatvpr_crc32(0, p + header_bytes, size - header_bytes) !=
+        tatvpr_read_u32(p + AT_PAYLOAD_CRC)) {
         return TATVPR_ERR_MAP_CRC;
     }
-    if (model != NULL && model->program != NULL) {
-        for (size_t i = 0; i < sizeof(model->program->model_hash); i++) {
-            if (p[32 + i] != model->program->model_hash[i]) {
-                return TATVPR_ERR_MAP_MODEL;
-            }
-        }
+    if (!sections_valid(p)) {
+        return TATVPR_ERR_MAP_HEADER;
     }
-    map->kind = tatvpr_read_u32(p + 64);
-    map->dim = tatvpr_read_u32(p + 68);
-    map->bands = tatvpr_read_u32(p + 88);
-    map->places = tatvpr_read_u64(p + 80);
+    if (model != NULL && model->program != NULL && !of_model(p, model->program)) {
+        return TATVPR_ERR_MAP_MODEL;
+    }
+    map->kind = tatvpr_read_u32(p + AT_KIND);
+    map->dim = tatvpr_read_u32(p + AT_DIM);
+    map->bands = tatvpr_read_u32(p + AT_BANDS);
+    map->places = tatvpr_read_u64(p + AT_PLACES);
     map->base = p;
     map->bytes = size;
     return TATVPR_OK;
 }
 
-/* What a query at (k, tokens) loses in a band, as far as bands can be ordered by it: the ratio of
- * tokens, times the ratio of k, squared where the band was made at the lower k: places described
- * at a lower k than the query's lose more than those at a higher one. */
-static double band_cost(const uint8_t *band, float k, float tokens) {
-    const double bk = (double)tatvpr_read_f32(band);
-    const double bt = (double)tatvpr_read_f32(band + 4);
-    const double below = (double)k / bk;
-    const double of_k = bk >= (double)k ? bk / (double)k : below * below;
-    const double of_tokens = bt > (double)tokens ? bt / (double)tokens : (double)tokens / bt;
-    return of_k * of_tokens;
+void tatvpr_map_band(const tatvpr_map *map, uint32_t index, tatvpr_band *band, tatvpr_rows *rows) {
+    const uint8_t *p = band_at(map->base, index);
+    const uint64_t mean = tatvpr_read_u64(p + BAND_MEAN);
+    band->k = tatvpr_read_f32(p);
+    band->tokens = tatvpr_read_f32(p + BAND_TOKENS);
+    band->mean = mean == 0 ? NULL : (const float *)(const void *)(map->base + (size_t)mean);
+    band->calibration = read_calibration(p);
+    rows->data = map->base + (size_t)tatvpr_read_u64(p + BAND_ROWS);
+    rows->norms =
+        (const float *)(const void *)(map->base + (size_t)tatvpr_read_u64(p + BAND_NORMS));
 }
 
-tatvpr_map_band tatvpr_map_nearest(const tatvpr_map *map, float k, float tokens) {
-    tatvpr_map_band nearest = {0, 0.0f, NULL, NULL};
-    double least = 0.0;
-    for (uint32_t b = 0; b < map->bands; b++) {
-        const uint8_t *band = map->base + HEADER + (size_t)BAND * b;
-        const double cost = band_cost(band, k, tokens);
-        if (b == 0 || cost < least) {
-            least = cost;
-            nearest.index = b;
-            nearest.threshold = tatvpr_read_f32(band + 8);
-            nearest.rows = map->base + (size_t)tatvpr_read_u64(band + 16);
-            nearest.norms = (const float *)(const void *)(map->base +
-                                                          (size_t)tatvpr_read_u64(band + 24));
-        }
-    }
-    return nearest;
+tatvpr_part tatvpr_map_part(const tatvpr_map *map, const tatvpr_rows *rows) {
+    const uint8_t *p = map->base;
+    tatvpr_part part;
+    part.places = map->places;
+    part.rows = rows;
+    part.poses = (const double *)(const void *)(p + (size_t)tatvpr_read_u64(p + AT_POSES));
+    part.moments =
+        (const tatvpr_moment *)(const void *)(p + (size_t)tatvpr_read_u64(p + AT_MOMENTS));
+    return part;
 }
 
-void tatvpr_map_pose(const tatvpr_map *map, uint64_t place, double pose[7]) {
-    const uint8_t *p = map->base + (size_t)tatvpr_read_u64(map->base + 96) + (size_t)place * 56;
-    for (int i = 0; i < 7; i++) {
-        pose[i] = tatvpr_read_f64(p + 8 * i);
-    }
+uint32_t tatvpr_map_geographic(const tatvpr_map *map) {
+    return tatvpr_read_u32(map->base + AT_POSE_FRAME) == GEOGRAPHIC ? 1 : 0;
+}
+
+uint32_t tatvpr_map_descriptor_size(const tatvpr_map *map) {
+    return tatvpr_read_u32(map->base + AT_DESCRIPTOR_SIZE);
 }

@@ -6,15 +6,51 @@
 
 enum { TATVPR_MAP_INT8 = 1, TATVPR_MAP_BINARY = 2 };
 
-typedef struct tatvpr_map_band {
-    uint32_t index;
-    float threshold;     /* NaN: none */
-    const uint8_t *rows; /* int8 [places, dim] or bits [places, dim / 8] */
-    const float *norms;  /* [places]; meaningless for binary maps */
-} tatvpr_map_band;
+/* Reads band `index` of an opened map and where its descriptors lie. */
+void tatvpr_map_band(const tatvpr_map *map, uint32_t index, tatvpr_band *band, tatvpr_rows *rows);
+/* All places of an opened map as one part of the band `rows`. */
+tatvpr_part tatvpr_map_part(const tatvpr_map *map, const tatvpr_rows *rows);
+/* 1 where poses are longitude and latitude. */
+uint32_t tatvpr_map_geographic(const tatvpr_map *map);
+/* Elements in a descriptor of the map's model. */
+uint32_t tatvpr_map_descriptor_size(const tatvpr_map *map);
 
-/* The band that costs a query at this k and tokens least (docs/placemap.md); ties to the first. */
-tatvpr_map_band tatvpr_map_nearest(const tatvpr_map *map, float k, float tokens);
-void tatvpr_map_pose(const tatvpr_map *map, uint64_t place, double pose[7]);
+/* ---- map_query.c: one descriptor against rows of one band */
+
+enum {
+    TATVPR_MAP_BLOCK = 256,  /* rows compared at once */
+    TATVPR_MAP_CHUNK = 1024  /* elements compared at once */
+};
+
+/* A descriptor as a band stores them. Up to TATVPR_MAP_CHUNK elements (every descriptor in
+ * practice) it is quantised once. */
+typedef struct tatvpr_map_query {
+    const float *descriptor;
+    const float *mean; /* null: zero */
+    const struct tatvpr_kernels *kernels;
+    int32_t dim;
+    uint32_t kind;
+    float inverse; /* 1 / scale */
+    float norm;   /* int8: 1 / sqrt(sum q^2) */
+    int32_t held; /* first element of the chunk that `part` holds; -1: none */
+    int8_t part[TATVPR_MAP_CHUNK];
+} tatvpr_map_query;
+
+/* What a row of a block gives: first its dot product or distance, then its score. */
+typedef union tatvpr_likeness {
+    int32_t sum;
+    float score;
+} tatvpr_likeness;
+
+/* Refuses descriptors that are not finite (TATVPR_ERR_NOT_FINITE) or round to zeros only, so that
+ * they look like nothing (TATVPR_ERR_ARGUMENT). */
+tatvpr_status tatvpr_map_query_begin(tatvpr_map_query *q, uint32_t kind, uint32_t dim,
+                                     const float *mean, const struct tatvpr_kernels *kernels,
+                                     const float *descriptor);
+
+/* Scores of `count` rows from row `first` on. Scores below `worst` of a binary map may be left
+ * out: 0 says that the whole block was. */
+int tatvpr_map_query_block(tatvpr_map_query *q, const tatvpr_rows *rows, uint64_t first,
+                           int32_t count, float worst, tatvpr_likeness *block);
 
 #endif

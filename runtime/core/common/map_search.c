@@ -1,194 +1,348 @@
-/* The best places of a map for one descriptor.
- *
- * Rows are compared in blocks, elements in chunks, so that a query of any dimension needs about
- * 3 kB of stack; up to CHUNK elements (every descriptor in practice) it is quantised once. */
+/* The best places for one descriptor: which are looked at, which are best, and whether the best is
+ * right. A map's file is one part of one band here; a map in memory has as many as it likes. */
 #include "core.h"
 #include "floats.h"
 #include "map.h"
 
-enum { BLOCK = 256, CHUNK = 1024 };
+enum { BLOCK = TATVPR_MAP_BLOCK };
 
-typedef struct query {
-    const float *descriptor;
-    int32_t dim;
-    uint32_t kind;
-    float inverse; /* int8: 1 / scale */
-    float norm;   /* int8: 1 / sqrt(sum q^2) */
-    int32_t held; /* first element of the chunk that `part` holds; -1: none */
-    int8_t part[CHUNK];
-} query;
+#define LEFT_OUT (-__builtin_inff())
+#define UNKNOWN __builtin_nanf("")
+#define POSITION 3u /* x and y are known */
+#define METRES_A_DEGREE 111195.08023353292 /* of a circle around the earth, radius 6,371,008.8 m */
+#define RADIANS_A_DEGREE 0.017453292519943295
 
-static int8_t quantised(const query *q, int32_t i) {
-    return tatvpr_quantise_one(q->descriptor[i], q->inverse);
+/* One band of all parts, and what of it is looked at. */
+typedef struct scope {
+    const tatvpr_places *places;
+    uint32_t band;
+    uint64_t total;
+    const tatvpr_search *asked;
+    const double *near;          /* x y z; null: anywhere */
+    double radius;
+    const double *beyond;        /* x y z of a place: only what lies elsewhere; null: all */
+    const tatvpr_moment *beside; /* that place's moment */
+} scope;
+
+/* ---- bands ---- */
+
+/* 1 where `a` serves a query at `asked` better than `b`: the nearest that is not below it, else the
+ * highest. */
+static int better(float a, float b, float asked) {
+    if (a == b) {
+        return 0;
+    }
+    if (a >= asked && b >= asked) {
+        return a < b;
+    }
+    return a > b; /* one or both are below: the higher */
 }
 
-static tatvpr_status begin_query(query *q, const tatvpr_map *map, const float *descriptor) {
-    q->descriptor = descriptor;
-    q->dim = (int32_t)map->dim;
-    q->kind = map->kind;
-    q->held = -1;
-    float largest = TATVPR_MIN_ABS_MAX;
-    for (int32_t i = 0; i < q->dim; i++) {
-        const float a = descriptor[i] < 0.0f ? -descriptor[i] : descriptor[i];
-        if (!(a - a == 0.0f)) {
-            return TATVPR_ERR_NOT_FINITE;
-        }
-        largest = a > largest ? a : largest;
-    }
-    q->inverse = 1.0f / (largest / TATVPR_QUANT_MAX);
-    if (q->kind == TATVPR_MAP_BINARY) {
-        return TATVPR_OK;
-    }
-    int32_t squares = 0;
-    for (int32_t i = 0; i < q->dim; i++) {
-        const int32_t v = quantised(q, i);
-        squares += v * v;
-    }
-    if (squares == 0) {
-        return TATVPR_ERR_ARGUMENT; /* a descriptor of zeros looks like nothing */
-    }
-    q->norm = 1.0f / tatvpr_sqrt((float)squares);
-    return TATVPR_OK;
+static int band_better(const tatvpr_band *a, const tatvpr_band *b, float k, float tokens) {
+    return a->k == b->k ? better(a->tokens, b->tokens, tokens) : better(a->k, b->k, k);
 }
 
-/* Elements first .. first + count of the query, as the map stores them. */
-static void hold(query *q, int32_t first, int32_t count) {
-    if (q->held == first) {
-        return;
+/* ---- which places ---- */
+
+/* Cosine by its series: within 1e-9 for angles up to a quarter turn. */
+static double cosine(double degrees) {
+    const double x = degrees * RADIANS_A_DEGREE;
+    const double square = x * x;
+    double term = 1.0;
+    double sum = 1.0;
+    for (int i = 1; i <= 8; i++) {
+        term = -term * square / (double)((2 * i - 1) * (2 * i));
+        sum += term;
     }
-    q->held = first;
-    if (q->kind == TATVPR_MAP_INT8) {
-        for (int32_t i = 0; i < count; i++) {
-            q->part[i] = quantised(q, first + i);
-        }
-        return;
-    }
-    for (int32_t i = 0; i < count; i += 8) {
-        uint32_t bits = 0;
-        for (int32_t j = 0; j < 8; j++) {
-            bits |= (q->descriptor[first + i + j] > 0.0f ? 1u : 0u) << j;
-        }
-        q->part[i / 8] = (int8_t)bits;
-    }
+    return sum;
 }
 
-/* Dot products or distances of `count` rows, beginning at row `first`. */
-static void compare(query *q, const tatvpr_kernels *kernels, const uint8_t *rows, uint64_t first,
-                    int32_t count, int32_t *result /* [BLOCK] */) {
-    const int32_t per_byte = q->kind == TATVPR_MAP_INT8 ? 1 : 8;
-    const int32_t row_bytes = q->dim / per_byte;
-    for (int32_t at = 0; at < q->dim; at += CHUNK) {
-        const int32_t elements = tatvpr_min_i32(CHUNK, q->dim - at);
-        const uint8_t *from = rows + (size_t)first * (size_t)row_bytes + at / per_byte;
-        int32_t more[BLOCK];
-        int32_t *piece = at == 0 ? result : more;
-        hold(q, at, elements);
-        if (q->kind == TATVPR_MAP_INT8) {
-            kernels->dot_i8(q->part, (const int8_t *)from, elements, row_bytes, count, piece);
-        } else {
-            kernels->hamming((const uint8_t *)q->part, from, elements / 8, row_bytes, count,
-                             piece);
-        }
-        for (int32_t i = 0; at > 0 && i < count; i++) {
-            result[i] += more[i];
-        }
+static double absolute(double x) { return x < 0.0 ? -x : x; }
+
+/* Square of the metres between two positions; z counts where neither is NaN. */
+static double square_metres(const scope *s, const double *a, const double *b, int with_z) {
+    double dx = a[0] - b[0];
+    double dy = a[1] - b[1];
+    const double dz = a[2] - b[2];
+    if (s->places->geographic) {
+        dx = absolute(dx);
+        dx = dx > 180.0 ? 360.0 - dx : dx;
+        dx *= METRES_A_DEGREE * cosine((a[1] + b[1]) * 0.5);
+        dy *= METRES_A_DEGREE;
     }
+    return (dx * dx + dy * dy) + (with_z && dz == dz ? dz * dz : 0.0);
 }
 
-/* The least of `count` distances; plain enough for a compiler to vectorise. */
-static int32_t nearest(const int32_t *distance, int32_t count) {
-    int32_t least = INT32_MAX;
-    for (int32_t i = 0; i < count; i++) {
-        least = distance[i] < least ? distance[i] : least;
+/* 1 where the place lies elsewhere than the match that is judged (tatvpr_calibration). */
+static int elsewhere(const scope *s, const double *pose, const tatvpr_moment *moment) {
+    const tatvpr_calibration *c = &s->places->band[s->band].calibration;
+    const tatvpr_moment *from = s->beside;
+    if (c->elsewhere_m > 0.0f && (moment->known & from->known & POSITION) == POSITION) {
+        const double limit = (double)c->elsewhere_m;
+        return square_metres(s, pose, s->beyond, (moment->known & from->known & 4u) != 0) >
+               limit * limit;
     }
-    return least;
+    if (c->elsewhere_places == 0 || moment->drive != from->drive) {
+        return 1;
+    }
+    const uint32_t apart = moment->order > from->order ? moment->order - from->order
+                                                       : from->order - moment->order;
+    return apart > c->elsewhere_places;
 }
+
+static int counts(const scope *s, const tatvpr_part *part, uint64_t local, uint64_t place) {
+    const double *pose = part->poses + 7 * local;
+    const tatvpr_moment *moment = part->moments + local;
+    if (s->asked->without != NULL && s->asked->without[place] != 0) {
+        return 0;
+    }
+    if (s->near != NULL) {
+        if ((moment->known & POSITION) != POSITION ||
+            !(square_metres(s, pose, s->near, (moment->known & 4u) != 0) <=
+              s->radius * s->radius)) {
+            return 0;
+        }
+    }
+    return s->beyond == NULL || elsewhere(s, pose, moment);
+}
+
+/* Marks which of `rows` places count; answers whether one does. */
+static int mark(const scope *s, const tatvpr_part *part, uint64_t local, uint64_t place,
+                int32_t rows, uint8_t *wanted) {
+    int any = 0;
+    for (int32_t i = 0; i < rows; i++) {
+        wanted[i] = (uint8_t)counts(s, part, local + (uint64_t)i, place + (uint64_t)i);
+        any |= wanted[i];
+    }
+    return any;
+}
+
+/* ---- the best ---- */
 
 /* Matches may be larger than this library knows: they are `stride` bytes apart. */
 static tatvpr_match *match_at(tatvpr_match *matches, size_t stride, int32_t i) {
     return (tatvpr_match *)(void *)((uint8_t *)(void *)matches + stride * (size_t)i);
 }
 
-/* Puts (place, score) in its rank among the `*held` matches so far; equal scores stay behind. */
-static void insert(tatvpr_match *matches, size_t stride, int32_t count, int32_t *held,
-                   uint64_t place, float score) {
-    int32_t at = *held < count ? (*held)++ : count - 1;
-    for (; at > 0 && score > match_at(matches, stride, at - 1)->score; at--) {
-        match_at(matches, stride, at)->place = match_at(matches, stride, at - 1)->place;
-        match_at(matches, stride, at)->score = match_at(matches, stride, at - 1)->score;
+/* The best so far, best first. */
+typedef struct ranking {
+    tatvpr_match *matches;
+    size_t stride;
+    int32_t count; /* room */
+    int32_t held;
+    float worst;   /* what a place must exceed; below every score while there is room */
+} ranking;
+
+/* Puts (place, score) in its rank; equal scores stay behind. */
+static void insert(ranking *r, uint64_t place, float score) {
+    int32_t at = r->held < r->count ? r->held++ : r->count - 1;
+    for (; at > 0 && score > match_at(r->matches, r->stride, at - 1)->score; at--) {
+        match_at(r->matches, r->stride, at)->place = match_at(r->matches, r->stride, at - 1)->place;
+        match_at(r->matches, r->stride, at)->score = match_at(r->matches, r->stride, at - 1)->score;
     }
-    match_at(matches, stride, at)->place = place;
-    match_at(matches, stride, at)->score = score;
+    match_at(r->matches, r->stride, at)->place = place;
+    match_at(r->matches, r->stride, at)->score = score;
+    if (r->held == r->count) {
+        r->worst = match_at(r->matches, r->stride, r->held - 1)->score;
+    }
+}
+
+/* Ranks places of one part, of which `at` lie before it. */
+static void rank_part(const scope *s, tatvpr_map_query *q, const tatvpr_part *part, uint64_t at,
+                      ranking *r, float *scores) {
+    const uint64_t begin = s->asked->first > at ? s->asked->first - at : 0;
+    const uint64_t last = s->asked->end == 0 ? s->total : s->asked->end;
+    const uint64_t end = last <= at ? 0 : last - at < part->places ? last - at : part->places;
+    const int chosen = s->asked->without != NULL || s->near != NULL || s->beyond != NULL;
+    tatvpr_likeness block[BLOCK];
+    uint8_t wanted[BLOCK];
+    for (uint64_t first = begin; first < end; first += BLOCK) {
+        const int32_t rows = end - first < BLOCK ? (int32_t)(end - first) : BLOCK;
+        if (chosen && !mark(s, part, first, at + first, rows, wanted)) {
+            continue;
+        }
+        const float least = scores == NULL ? r->worst : LEFT_OUT;
+        if (!tatvpr_map_query_block(q, &part->rows[s->band], first, rows, least, block)) {
+            continue;
+        }
+        for (int32_t i = 0; chosen && i < rows; i++) {
+            block[i].score = wanted[i] ? block[i].score : LEFT_OUT;
+        }
+        for (int32_t i = 0; scores != NULL && i < rows; i++) {
+            scores[at + first + (uint64_t)i] = block[i].score;
+        }
+        for (int32_t i = 0; i < rows; i++) {
+            if (block[i].score > r->worst) {
+                insert(r, at + first + (uint64_t)i, block[i].score);
+            }
+        }
+    }
+}
+
+static void rank_all(const scope *s, tatvpr_map_query *q, ranking *r, float *scores) {
+    uint64_t at = 0;
+    r->held = 0;
+    r->worst = LEFT_OUT;
+    for (uint64_t i = 0; scores != NULL && i < s->total; i++) {
+        scores[i] = LEFT_OUT;
+    }
+    for (uint32_t p = 0; p < s->places->parts; p++) {
+        rank_part(s, q, &s->places->part[p], at, r, scores);
+        at += s->places->part[p].places;
+    }
+}
+
+/* ---- what is said of them ---- */
+
+static const tatvpr_part *part_of(const tatvpr_places *places, uint64_t *place) {
+    const tatvpr_part *part = places->part;
+    while (*place >= part->places) {
+        *place -= part->places;
+        part++;
+    }
+    return part;
+}
+
+/* Margin and confidence of the best match, where the band is calibrated by them. */
+static void judge(scope *s, tatvpr_map_query *q, tatvpr_match *best) {
+    const tatvpr_calibration *c = &s->places->band[s->band].calibration;
+    uint64_t local = best->place;
+    const tatvpr_part *part = part_of(s->places, &local);
+    tatvpr_match other;
+    other.size = sizeof(other);
+    ranking second = {&other, sizeof(other), 1, 0, 0.0f};
+    s->beyond = part->poses + 7 * local;
+    s->beside = part->moments + local;
+    rank_all(s, q, &second, NULL);
+    best->margin = best->score - (second.held > 0 ? other.score : -1.0f);
+    const float odds = (c->weights[0] + c->weights[1] * best->score) + c->weights[2] * best->margin;
+    best->confidence = 1.0f / (1.0f + tatvpr_exp(-odds));
+    best->accepted = odds >= c->threshold ? 1 : 0;
+}
+
+static void describe_match(const scope *s, tatvpr_match *match, size_t stride) {
+    const tatvpr_calibration *c = &s->places->band[s->band].calibration;
+    uint64_t local = match->place;
+    const tatvpr_part *part = part_of(s->places, &local);
+    match->size = (uint32_t)stride;
+    match->band = s->band;
+    match->accepted = -1;
+    if (c->kind == TATVPR_CALIBRATION_SCORE) {
+        match->accepted = match->score >= c->threshold ? 1 : 0;
+    }
+    match->margin = UNKNOWN;
+    match->confidence = UNKNOWN;
+    for (uint32_t i = 0; i < 7; i++) {
+        const int known = part->moments[local].known >> i & 1;
+        match->pose[i] = known ? part->poses[7 * local + i] : (double)UNKNOWN;
+    }
+}
+
+/* ---- the calls ---- */
+
+static tatvpr_status check(const tatvpr_places *places, const float *descriptor,
+                           const tatvpr_search *asked, const tatvpr_match *matches, int32_t count,
+                           const int32_t *found) {
+    if (places == NULL || places->band == NULL || (places->parts > 0 && places->part == NULL) ||
+        descriptor == NULL || asked == NULL || matches == NULL || found == NULL) {
+        return TATVPR_ERR_NULL;
+    }
+    if (places->size < sizeof(tatvpr_places) || asked->size < sizeof(tatvpr_search) ||
+        matches->size < sizeof(tatvpr_match)) {
+        return TATVPR_ERR_ABI;
+    }
+    if (count < 1 || !(asked->radius_m >= 0.0)) {
+        return TATVPR_ERR_ARGUMENT;
+    }
+    if (!(asked->k > 0.0f && asked->k <= 1.0f)) {
+        return TATVPR_ERR_K;
+    }
+    if (!(asked->tokens > 0.0f && asked->tokens <= 1.0f)) {
+        return TATVPR_ERR_TOKENS;
+    }
+    return TATVPR_OK;
+}
+
+tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_model *model,
+                                   const float *descriptor, const tatvpr_search *asked,
+                                   tatvpr_match *matches, int32_t count, int32_t *found) {
+    tatvpr_status status = check(places, descriptor, asked, matches, count, found);
+    if (status != TATVPR_OK) {
+        return status;
+    }
+    scope s = {places, 0, 0, asked, NULL, asked->radius_m, NULL, NULL};
+    s.near = asked->radius_m > 0.0 ? asked->near : NULL;
+    for (uint32_t p = 0; p < places->parts; p++) {
+        s.total += places->part[p].places;
+    }
+    for (uint32_t b = 1; b < places->bands; b++) {
+        if (band_better(&places->band[b], &places->band[s.band], asked->k, asked->tokens)) {
+            s.band = b;
+        }
+    }
+    if (s.total == 0) {
+        return TATVPR_ERR_MAP_EMPTY;
+    }
+    const tatvpr_kernels *kernels =
+        model != NULL && model->kernels != NULL ? model->kernels : &tatvpr_kernels_portable;
+    const tatvpr_band *band = &places->band[s.band];
+    tatvpr_map_query q;
+    status = tatvpr_map_query_begin(&q, places->kind, places->dim, band->mean, kernels, descriptor);
+    if (status != TATVPR_OK) {
+        return status;
+    }
+    ranking best = {matches, matches->size, count, 0, 0.0f};
+    rank_all(&s, &q, &best, asked->scores);
+    for (int32_t i = 0; i < best.held; i++) {
+        describe_match(&s, match_at(matches, best.stride, i), best.stride);
+    }
+    if (best.held > 0 && band->calibration.kind == TATVPR_CALIBRATION_LOGISTIC) {
+        judge(&s, &q, matches);
+    }
+    *found = best.held;
+    return TATVPR_OK;
 }
 
 tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model,
                                 const float *descriptor, float k, float tokens,
                                 tatvpr_match *matches, int32_t count, int32_t *found) {
-    if (map == NULL || map->base == NULL || descriptor == NULL || matches == NULL ||
-        found == NULL) {
+    if (map == NULL || map->base == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (count < 1) {
-        return TATVPR_ERR_ARGUMENT;
-    }
-    const size_t stride = matches->size;
-    if (map->size < sizeof(tatvpr_map) || stride < sizeof(tatvpr_match)) {
+    if (map->size < sizeof(tatvpr_map)) {
         return TATVPR_ERR_ABI;
     }
-    if (!(k > 0.0f && k <= 1.0f)) {
-        return TATVPR_ERR_K;
+    if (model != NULL && model->program != NULL &&
+        (uint32_t)model->program->descriptor_size != tatvpr_map_descriptor_size(map)) {
+        return TATVPR_ERR_MAP_MODEL;
     }
-    if (!(tokens > 0.0f && tokens <= 1.0f)) {
-        return TATVPR_ERR_TOKENS;
-    }
-    if (map->places == 0) {
-        return TATVPR_ERR_MAP_EMPTY;
-    }
-    query q;
-    const tatvpr_status status = begin_query(&q, map, descriptor);
-    if (status != TATVPR_OK) {
-        return status;
-    }
-    const tatvpr_kernels *kernels =
-        model != NULL && model->kernels != NULL ? model->kernels : &tatvpr_kernels_portable;
-    const tatvpr_map_band band = tatvpr_map_nearest(map, k, tokens);
-    int32_t held = 0;
-    float worst = 0.0f;
-    int32_t farthest = 0; /* of the matches held, in a binary map */
-    int32_t result[BLOCK] = {0};
-    for (uint64_t first = 0; first < map->places; first += BLOCK) {
-        const uint64_t left = map->places - first;
-        const int32_t rows = left < BLOCK ? (int32_t)left : BLOCK;
-        compare(&q, kernels, band.rows, first, rows, result);
-        if (q.kind == TATVPR_MAP_BINARY && held == count && nearest(result, rows) >= farthest) {
-            continue; /* scores order as distances do: most blocks hold nothing nearer */
-        }
-        for (int32_t i = 0; i < rows; i++) {
-            float score;
-            if (q.kind == TATVPR_MAP_BINARY && held == count && result[i] >= farthest) {
-                continue;
-            }
-            if (q.kind == TATVPR_MAP_INT8) {
-                score = ((float)result[i] * q.norm) * band.norms[first + (uint64_t)i];
-            } else {
-                score = 1.0f - (2.0f * (float)result[i]) / (float)q.dim;
-            }
-            if (held < count || score > worst) {
-                insert(matches, stride, count, &held, first + (uint64_t)i, score);
-                worst = match_at(matches, stride, held - 1)->score;
-                farthest = (int32_t)((1.0f - worst) * (float)q.dim * 0.5f + 0.5f);
-            }
+    /* One band is all that is asked of: the others need no room. */
+    tatvpr_band band;
+    tatvpr_rows rows;
+    uint32_t chosen = 0;
+    tatvpr_map_band(map, 0, &band, &rows);
+    for (uint32_t b = 1; b < map->bands; b++) {
+        tatvpr_band other;
+        tatvpr_rows others;
+        tatvpr_map_band(map, b, &other, &others);
+        if (band_better(&other, &band, k, tokens)) {
+            band = other;
+            rows = others;
+            chosen = b;
         }
     }
-    for (int32_t i = 0; i < held; i++) {
-        tatvpr_match *match = match_at(matches, stride, i);
-        match->size = (uint32_t)stride;
-        match->band = band.index;
-        match->accepted = band.threshold - band.threshold == 0.0f
-                              ? (match->score >= band.threshold ? 1 : 0)
-                              : -1;
-        tatvpr_map_pose(map, match->place, match->pose);
+    const tatvpr_part part = tatvpr_map_part(map, &rows);
+    const tatvpr_places places = {sizeof(places), map->kind, map->dim, tatvpr_map_geographic(map),
+                                  1, 1, &band, &part};
+    tatvpr_search asked;
+    tatvpr_zero(&asked, sizeof(asked));
+    asked.size = sizeof(asked);
+    asked.k = k;
+    asked.tokens = tokens;
+    const tatvpr_status status =
+        tatvpr_places_search(&places, model, descriptor, &asked, matches, count, found);
+    for (int32_t i = 0; status == TATVPR_OK && i < *found; i++) {
+        match_at(matches, matches->size, i)->band = chosen;
     }
-    *found = held;
-    return TATVPR_OK;
+    return status;
 }

@@ -133,6 +133,25 @@ tatvpr_status tatvpr_model_init(tatvpr_model *model, const tatvpr_program *progr
     return TATVPR_OK;
 }
 
+tatvpr_status tatvpr_model_searcher(tatvpr_model *model, const tatvpr_program *program,
+                                    const char *kernels_name) {
+    if (model == NULL || program == NULL) {
+        return TATVPR_ERR_NULL;
+    }
+    if (program->abi != TATVPR_ABI) {
+        return TATVPR_ERR_ABI;
+    }
+    tatvpr_status status = TATVPR_OK;
+    const tatvpr_kernels *kernels = choose_kernels(program, kernels_name, &status);
+    if (kernels == NULL) {
+        return status;
+    }
+    tatvpr_zero(model, sizeof(*model));
+    model->program = program;
+    model->kernels = kernels;
+    return TATVPR_OK;
+}
+
 tatvpr_status tatvpr_model_get_info(const tatvpr_program *program, tatvpr_model_info *info) {
     if (program == NULL || info == NULL) {
         return TATVPR_ERR_NULL;

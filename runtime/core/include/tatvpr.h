@@ -187,7 +187,7 @@ TATVPR_API tatvpr_status tatvpr_describe(const tatvpr_model *model, tatvpr_arena
 typedef struct tatvpr_map {
     uint32_t size;
     uint32_t kind;   /* 1 int8, 2 binary */
-    uint32_t dim;    /* descriptor elements */
+    uint32_t dim;    /* elements of a descriptor that are stored: its first ones */
     uint32_t bands;
     uint64_t places;
     const uint8_t *base;
@@ -199,21 +199,110 @@ typedef struct tatvpr_match {
     uint32_t band;
     uint64_t place;
     float score;      /* cosine (int8) or 1 - 2 * hamming / dim (binary), in [-1, 1] */
-    int32_t accepted; /* 1 yes, 0 no, -1 the map carries no threshold */
-    double pose[7];   /* x y z qx qy qz qw */
+    int32_t accepted; /* 1 yes, 0 no, -1 the map does not say */
+    double pose[7];   /* x y z qx qy qz qw; NaN: unknown */
+    float margin;     /* of the best match: its score less the best score elsewhere; else NaN */
+    float confidence; /* of the best match: how probable it is right, 0..1; else NaN */
 } tatvpr_match;
 
-/* Validates the header, the offsets and the checksum. `model` may be null: then the model hash is
- * not compared. */
+/* Validates the header, the offsets, the checksum and every number. `model` may be null: then
+ * neither the model hash nor the size of its descriptors is compared. */
 TATVPR_API tatvpr_status tatvpr_map_open(tatvpr_map *map, const void *bytes, size_t size,
                                          const tatvpr_model *model);
 
-/* The `count` best places for a descriptor, best first, ties to the lower place; the band that
- * costs a query at (k, tokens) least (docs/placemap.md) is searched. `matches` has room for
- * `count`; `found` receives how many. */
+/* The `count` best places for a descriptor, best first, ties to the lower place; the band for a
+ * query at (k, tokens) is searched (docs/placemap.md). `matches` has room for `count`; `found`
+ * receives how many. */
 TATVPR_API tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model,
                                            const float *descriptor, float k, float tokens,
                                            tatvpr_match *matches, int32_t count, int32_t *found);
+
+/* ---- places in memory: a map and what was added to it since, or any other table ------------ */
+
+/* A place in time, as a map stores it. */
+typedef struct tatvpr_moment {
+    int64_t time_us;   /* since 1970; 0: unknown */
+    uint32_t order;    /* its number along its drive */
+    uint16_t drive;
+    uint8_t confirmed; /* how often it was recognised; 255: or more */
+    uint8_t known;     /* bit i: number i of its pose is known */
+} tatvpr_moment;
+
+typedef enum tatvpr_calibration_kind {
+    TATVPR_CALIBRATION_NONE = 0,
+    TATVPR_CALIBRATION_SCORE = 1,   /* accepted from the score `threshold` up */
+    TATVPR_CALIBRATION_LOGISTIC = 2 /* log-odds w0 + w1 * score + w2 * margin; from `threshold` up */
+} tatvpr_calibration_kind;
+
+/* When a match is right; spec/maptypes.py Calibration says what each field means. */
+typedef struct tatvpr_calibration {
+    uint32_t kind;
+    float precision;
+    float recall;
+    float threshold;
+    float weights[3];
+    float elsewhere_m;
+    uint32_t elsewhere_places;
+} tatvpr_calibration;
+
+typedef struct tatvpr_band {
+    float k;
+    float tokens;
+    const float *mean; /* [dim] that binary signs are taken around; null: zero */
+    tatvpr_calibration calibration;
+} tatvpr_band;
+
+/* Descriptors of one band, place after place. */
+typedef struct tatvpr_rows {
+    const uint8_t *data; /* int8 [places, dim] or bits [places, dim / 8] */
+    const float *norms;  /* int8: [places] */
+} tatvpr_rows;
+
+/* Places that lie one after another in memory. */
+typedef struct tatvpr_part {
+    uint64_t places;
+    const tatvpr_rows *rows;      /* [bands] */
+    const double *poses;          /* [places, 7] */
+    const tatvpr_moment *moments; /* [places] */
+} tatvpr_part;
+
+/* All places of a map, part after part; they are numbered through. Nothing of it is checked: the
+ * caller answers for its pointers and counts. */
+typedef struct tatvpr_places {
+    uint32_t size; /* sizeof(tatvpr_places) */
+    uint32_t kind; /* 1 int8, 2 binary */
+    uint32_t dim;
+    uint32_t geographic; /* 1: x and y of poses are degrees of longitude and latitude */
+    uint32_t bands;
+    uint32_t parts;
+    const tatvpr_band *band; /* [bands] */
+    const tatvpr_part *part; /* [parts] */
+} tatvpr_places;
+
+/* What is looked for. */
+typedef struct tatvpr_search {
+    uint32_t size;          /* sizeof(tatvpr_search) */
+    float k;
+    float tokens;
+    uint32_t reserved;      /* zero */
+    uint64_t first;         /* only places first .. end - 1 are looked at */
+    uint64_t end;           /* 0: to the last */
+    const uint8_t *without; /* [places]: those that are not 0 are left out; null: none */
+    double near[3];         /* only places within radius_m of x, y (and z, unless it is NaN) ... */
+    double radius_m;        /* ... where this is above 0; places of unknown x or y are then out */
+    float *scores;          /* [places]: receives every score, -infinity for what is left out */
+} tatvpr_search;
+
+/* As tatvpr_map_search. `model` gives the kernels alone; null: the portable ones. `found` may be 0
+ * where places are left out. */
+TATVPR_API tatvpr_status tatvpr_places_search(const tatvpr_places *places,
+                                              const tatvpr_model *model, const float *descriptor,
+                                              const tatvpr_search *asked, tatvpr_match *matches,
+                                              int32_t count, int32_t *found);
+
+/* Binds a model to kernels alone, as tatvpr_model_init chooses them: enough to search with. */
+TATVPR_API tatvpr_status tatvpr_model_searcher(tatvpr_model *model, const tatvpr_program *program,
+                                               const char *kernels);
 
 /* describe and search in one call. */
 TATVPR_API tatvpr_status tatvpr_query(const tatvpr_model *model, tatvpr_arena arena,

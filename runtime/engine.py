@@ -1,0 +1,271 @@
+"""The compiled code of an artifact, loaded: what every binding of the C core stands on.
+
+:class:`Engine` loads a library, checks its interface, knows its kernel variants and turns its
+statuses into errors. :class:`tatvpr_edge.runtime.library.Library` adds the weights, and describes;
+:mod:`tatvpr_edge.runtime.search` searches maps, which needs no weights.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.errors import ArtifactError, FrameError, TatvprError, UsageError
+from tatvpr_edge.spec.sealed import Sealed, seal_file
+
+ABI = 2
+
+#: Name of a C function: (type of its result, types of its arguments).
+Signatures = Mapping[str, tuple[object, Sequence[object]]]
+
+_ERR_K, _ERR_TOKENS, _ERR_FRAME, _ERR_FORMAT = 5, 6, 7, 8
+ERR_FRAME_TOO_LARGE = 9
+_ERR_KERNELS, _ERR_NOT_FINITE, _ERR_THREADS, _ERR_ARGUMENT = 16, 25, 26, 27
+_ERRORS: dict[int, type[TatvprError]] = {
+    _ERR_K: UsageError,
+    _ERR_TOKENS: UsageError,
+    _ERR_FRAME: FrameError,
+    _ERR_FORMAT: FrameError,
+    _ERR_KERNELS: UsageError,
+    _ERR_THREADS: UsageError,
+    _ERR_ARGUMENT: UsageError,
+}
+
+
+class FrameTooLarge(FrameError):
+    """The arena has no room for the resize tables of a frame this large."""
+
+
+class Model(ctypes.Structure):
+    """tatvpr_model"""
+
+    _fields_ = [
+        ("program", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("segments", ctypes.c_void_p),
+        ("kernels", ctypes.c_void_p),
+        ("costs", ctypes.c_void_p),
+    ]
+
+
+class ModelInfo(ctypes.Structure):
+    """tatvpr_model_info"""
+
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("abi", ctypes.c_uint32),
+        ("name", ctypes.c_char_p),
+        ("model_hash", ctypes.POINTER(ctypes.c_uint8)),
+        ("image_size", ctypes.c_int32),
+        ("descriptor_size", ctypes.c_int32),
+        ("token_dim", ctypes.c_int32),
+        ("max_tokens", ctypes.c_int32),
+        ("arena_bytes", ctypes.c_size_t),
+        ("weight_bytes", ctypes.c_size_t),
+    ]
+
+
+_POINTER, _SIZE, _I32 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32
+_SIGNATURES: Signatures = {
+    "tatvpr_status_text": (ctypes.c_char_p, [ctypes.c_int]),
+    "tatvpr_program_get": (_POINTER, []),
+    "tatvpr_model_get_info": (ctypes.c_int, [_POINTER, _POINTER]),
+    "tatvpr_kernels_name": (ctypes.c_char_p, [_I32]),
+    "tatvpr_kernels_usable": (_I32, [ctypes.c_char_p]),
+    "tatvpr_model_searcher": (ctypes.c_int, [_POINTER, _POINTER, ctypes.c_char_p]),
+}
+
+
+def native_triple_matches(triple: str) -> bool:
+    """Whether code for ``triple`` can run on this processor and system."""
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
+        platform.machine().lower(), platform.machine().lower()
+    )
+    return triple.split("-")[0] == machine and "linux" in triple
+
+
+class Engine:
+    """Compiled code, without weights.
+
+    Args:
+        code: the shared library of a model, for this machine; it is loaded from a sealed copy.
+        kernels: a variant named in the manifest, or None for the fastest that runs here.
+
+    Raises:
+        ArtifactError: code that cannot be loaded here.
+        UsageError: unknown kernels.
+    """
+
+    def __init__(self, code: Path | Sealed, kernels: str | None = None) -> None:
+        self.code = code.name if isinstance(code, Sealed) else os.fspath(code)
+        self.c = _load(code if isinstance(code, Sealed) else seal_file(code), self.code)
+        self.declare(_SIGNATURES)
+        self.program = self.c.tatvpr_program_get()
+        self.info = ModelInfo(size=ctypes.sizeof(ModelInfo))
+        self.check(self.c.tatvpr_model_get_info(self.program, ctypes.byref(self.info)))
+        if self.info.abi != ABI:
+            raise ArtifactError(
+                f"{self.code} has another C interface than this runtime: build it again"
+            )
+        self.kernel_names = self._names()
+        self.kernels = self._choose(kernels)
+        self.searcher = Model()
+        self.check(
+            self.c.tatvpr_model_searcher(
+                ctypes.byref(self.searcher), self.program, self.kernels_argument
+            )
+        )
+
+    @classmethod
+    def of(cls, artifact: Artifact, kernels: str | None = None) -> Engine:
+        """The code of an artifact that ``read_artifact`` checked, without its weights.
+
+        Raises:
+            ArtifactError: also where it is for another machine, or the manifest names another
+                model than the code.
+        """
+        engine = Engine(code_for_this_machine(artifact), kernels)
+        engine.check_made_for(artifact)
+        return engine
+
+    def check_made_for(self, artifact: Artifact) -> None:
+        """Raise ArtifactError where the manifest names another model than the code's."""
+        model, info = artifact.manifest.model, self.info
+        made = (info.descriptor_size, info.image_size, info.token_dim, info.max_tokens)
+        named = (model.descriptor_size, model.image_size, model.token_dim, model.max_tokens)
+        if self.model_hash != model.hash or made != named:
+            raise ArtifactError(
+                f"{artifact.root}: the code was compiled for another model than the manifest "
+                "names: build the artifact again"
+            )
+
+    def declare(self, signatures: Signatures) -> None:
+        """Say what the library's functions take and give.
+
+        Raises:
+            ArtifactError: the library lacks one of them.
+        """
+        try:
+            for name, (result, arguments) in signatures.items():
+                function = getattr(self.c, name)
+                function.restype, function.argtypes = result, list(arguments)
+        except AttributeError as error:
+            raise ArtifactError(
+                f"{self.code} lacks part of our C interface ({error}): build it again"
+            ) from None
+
+    def _names(self) -> tuple[str, ...]:
+        names: list[str] = []
+        while (name := self.c.tatvpr_kernels_name(len(names))) is not None:
+            names.append(name.decode())
+        return tuple(names)
+
+    def _choose(self, kernels: str | None) -> str | None:
+        if kernels is None:
+            return None
+        if kernels not in self.kernel_names:
+            raise UsageError(
+                f"kernels {kernels!r} are not in this artifact: {', '.join(self.kernel_names)}"
+            )
+        if not self.c.tatvpr_kernels_usable(kernels.encode()):
+            raise UsageError(f"kernels {kernels!r} cannot run on this processor: leave them out")
+        return kernels
+
+    @property
+    def kernels_argument(self) -> bytes | None:
+        """The chosen kernels as C takes them; None for the best that run here."""
+        return None if self.kernels is None else self.kernels.encode()
+
+    def usable_kernels(self) -> tuple[str, ...]:
+        """Variants that this processor can run, best first."""
+        return tuple(
+            name for name in self.kernel_names if self.c.tatvpr_kernels_usable(name.encode())
+        )
+
+    @property
+    def model_hash(self) -> str:
+        """Hex SHA-256 of the canonical graph and weights that the code was made from."""
+        return bytes(self.info.model_hash[:32]).hex()
+
+    def check(self, status: int) -> None:
+        """Raise the error that a status stands for; 0 is none.
+
+        Raises:
+            FrameTooLarge, FrameError, UsageError, ArtifactError: as the C interface says.
+        """
+        if status == 0:
+            return
+        text = self.c.tatvpr_status_text(status).decode()
+        if status == ERR_FRAME_TOO_LARGE:
+            raise FrameTooLarge(text)
+        if status == _ERR_NOT_FINITE:
+            raise ArtifactError(
+                "the descriptor is not finite: the model's weights are unusable; verify the "
+                "artifact, or export and build the model again"
+            )
+        raise _ERRORS.get(status, ArtifactError)(text)
+
+
+def code_for_this_machine(artifact: Artifact) -> Sealed:
+    """A sealed copy of the shared library of an artifact.
+
+    Raises:
+        ArtifactError: it is for another machine.
+    """
+    code = artifact.manifest.code
+    if code.kind != "shared-library" or not native_triple_matches(code.triple):
+        raise ArtifactError(
+            f"{artifact.root} holds a {code.kind} for {code.triple}; this machine is "
+            f"{platform.machine()}: build it with --board host, or run it on its board"
+        )
+    return artifact.sealed(code.path)
+
+
+def in_int32(value: Any, name: str, error: type[TatvprError] = FrameError) -> int:
+    """``value`` as C's int32 holds it: ctypes would cut it off without a word.
+
+    Raises:
+        error: it does not fit.
+    """
+    number = int(value)
+    if not -(2**31) <= number < 2**31:
+        raise error(f"{name} is {number}: at most {2**31 - 1}")
+    return number
+
+
+#: Libraries of this process by the SHA-256 of their file. The loader knows a library by its name,
+#: and a descriptor's number is its name here: so a loaded one's descriptor stays open, and the same
+#: bytes are loaded once. (Libraries are never unloaded anyway.)
+_LOADED: dict[str, ctypes.CDLL] = {}
+_LOADED_LOCK = threading.Lock()
+
+
+def _load(sealed: Sealed, shown: str) -> ctypes.CDLL:
+    with _LOADED_LOCK:
+        if sealed.sha256 in _LOADED:
+            sealed.close()
+            return _LOADED[sealed.sha256]
+        try:
+            library = ctypes.CDLL(sealed.path)
+        except OSError as error:
+            sealed.close()
+            raise ArtifactError(
+                f"cannot load {shown}: {error}; build it again with --board host"
+            ) from None
+        _LOADED[sealed.sha256] = library
+    return library
+
+
+def _after_fork() -> None:
+    # Another thread of the parent may have held the lock, and holds it for ever here.
+    global _LOADED_LOCK
+    _LOADED_LOCK = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

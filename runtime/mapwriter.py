@@ -1,0 +1,167 @@
+"""``MapWriter``: places added to a map on the board, one durable append after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.runtime.localizer import Localizer
+from tatvpr_edge.runtime.placemap import PlaceMap
+from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.limits import check_fraction
+from tatvpr_edge.spec.mapjournal import append, create_map
+from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+F32 = NDArray[np.float32]
+
+
+class MapWriter:
+    """Adds places to a map, which is made where there is none.
+
+    Each :meth:`add` is on the disk before it returns, and costs the same whatever the map holds.
+    The places of one writer are one drive, in the order in which they were added. Several writers
+    and readers may use one map at once. Not to be shared between threads.
+
+    Args:
+        path: the ``.placemap``.
+        artifact: folder of the artifact that describes frames, or a ``Localizer`` that runs it
+            (and stays open).
+        kind, bands, pose_frame: of a map that is made: "int8" or "binary"; the (k, tokens) that
+            places are described at; "local", "utm" or "geographic". An existing map keeps its own.
+
+    Raises:
+        MapError, ArtifactError, SignatureError, UsageError: by name of the fault.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        artifact: str | Path | Artifact | Localizer,
+        *,
+        kind: str = "int8",
+        bands: Sequence[tuple[float, float]] = ((1.0, 1.0),),
+        pose_frame: str = "local",
+    ) -> None:
+        self.path = Path(path).expanduser()
+        self._own: Localizer | None = None
+        if isinstance(artifact, Localizer):
+            self._localizer = artifact
+        else:
+            root = artifact.root if isinstance(artifact, Artifact) else artifact
+            self._localizer = self._own = Localizer(root)
+        model = self._localizer.artifact.manifest.model
+        if not self.path.exists():
+            made = tuple(
+                Band(check_fraction(k, "k"), check_fraction(share, "tokens")) for k, share in bands
+            )
+            info = MapInfo(model.hash, kind, model.descriptor_size, made, pose_frame)
+            create_map(self.path, info)
+        opened = PlaceMap(self.path, model)
+        self.info = opened.info
+        self._drive = opened.drives
+        self._order = 0
+
+    def add(
+        self,
+        frame: NDArray[np.uint8] | CameraFrame | F32 | Sequence[F32],
+        pose: Sequence[float] | NDArray[np.float64] | None = None,
+        tag: str = "",
+        *,
+        time_s: float | None = None,
+        bgr: bool = False,
+    ) -> int:
+        """Add one place.
+
+        Args:
+            frame: a frame as ``Localizer.query`` takes it; or its descriptor float32
+                [descriptor_size], made at the map's one band; or one such descriptor a band.
+            pose: (x, y), (x, y, z) or (x, y, z, qx, qy, qz, qw) in the map's pose frame; None:
+                unknown.
+            tag: any text of at most 65535 bytes.
+            time_s: when it was seen, in seconds since 1970; None: now.
+            bgr: the channels of the frame are blue, green, red.
+
+        Returns:
+            Its number in the map.
+
+        Raises:
+            FrameError, MapError, UsageError: nothing was added; the text says why.
+        """
+        descriptors = self._descriptors(frame, bgr)
+        places = make_places(
+            self.info,
+            [row[None] for row in descriptors],
+            full_pose(pose)[None],
+            [tag],
+            times=[time.time() if time_s is None else time_s],
+            orders=[self._order],
+            drives=self._drive,
+        )
+        number = self.add_places(places)
+        self._order += 1
+        return number
+
+    def add_places(self, places: Places) -> int:
+        """Add places that ``spec.placemap.make_places`` made: all of them or none.
+
+        Returns:
+            The number of the first of them in the map.
+        """
+        return append(self.path, places)
+
+    def _descriptors(
+        self, frame: NDArray[np.uint8] | CameraFrame | F32 | Sequence[F32], bgr: bool
+    ) -> list[F32]:
+        if isinstance(frame, CameraFrame) or getattr(frame, "dtype", None) == np.uint8:
+            pixels = cast("NDArray[np.uint8] | CameraFrame", frame)
+            describe, bands = self._localizer.describe, self.info.bands
+            return [describe(pixels, bgr, k=b.k, tokens=b.tokens) for b in bands]
+        rows = [frame] if isinstance(frame, np.ndarray) and frame.ndim == 1 else list(frame)
+        if len(rows) != len(self.info.bands):
+            raise UsageError(
+                f"{len(rows)} descriptors for a map of {len(self.info.bands)} bands: give one a "
+                "band, or the frame"
+            )
+        return [np.asarray(row, np.float32) for row in rows]
+
+    def close(self) -> None:
+        """Give back what was opened to describe frames. Every place is on the disk already."""
+        if self._own is not None:
+            self._own.close()
+
+    def __enter__(self) -> MapWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """A pose as float64 [7], NaN where it does not say.
+
+    Raises:
+        MapError: it has another number of numbers than 2, 3 or 7.
+    """
+    numbers = np.full(7, np.nan)
+    if pose is None:
+        return numbers
+    given = np.asarray(pose, np.float64).reshape(-1)
+    if len(given) not in (2, 3, 7):
+        raise MapError(f"a pose of {len(given)} numbers: give x y, x y z, or x y z qx qy qz qw")
+    numbers[: len(given)] = given
+    return numbers

@@ -1,0 +1,320 @@
+"""Map search of the C core (``tatvpr_places_search``), through ctypes.
+
+:class:`Table` holds the places of a map as C reads them: pointers into the memory-mapped base file
+and into arrays of what was added since. A search runs in the calling thread, without a lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.engine import Engine, Signatures
+from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.maptypes import CALIBRATIONS, KINDS, MOMENT, Band, Calibration, MapInfo, Rows
+
+_POINTER = ctypes.c_void_p
+_SIGNATURES: Signatures = {
+    "tatvpr_places_search": (
+        ctypes.c_int,
+        [*[_POINTER] * 5, ctypes.c_int32, _POINTER],
+    )
+}
+_ERR_MAP_EMPTY, _ERR_NOT_FINITE, _ERR_ARGUMENT = 24, 25, 27
+
+
+class _Calibration(ctypes.Structure):
+    _fields_ = [
+        ("kind", ctypes.c_uint32),
+        ("precision", ctypes.c_float),
+        ("recall", ctypes.c_float),
+        ("threshold", ctypes.c_float),
+        ("weights", ctypes.c_float * 3),
+        ("elsewhere_m", ctypes.c_float),
+        ("elsewhere_places", ctypes.c_uint32),
+    ]
+
+
+class _Band(ctypes.Structure):
+    _fields_ = [
+        ("k", ctypes.c_float),
+        ("tokens", ctypes.c_float),
+        ("mean", _POINTER),
+        ("calibration", _Calibration),
+    ]
+
+
+class _Rows(ctypes.Structure):
+    _fields_ = [("data", _POINTER), ("norms", _POINTER)]
+
+
+class _Part(ctypes.Structure):
+    _fields_ = [
+        ("places", ctypes.c_uint64),
+        ("rows", _POINTER),
+        ("poses", _POINTER),
+        ("moments", _POINTER),
+    ]
+
+
+class _Places(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_uint32) for name in ("size", "kind", "dim", "geographic")),
+        ("bands", ctypes.c_uint32),
+        ("parts", ctypes.c_uint32),
+        ("band", _POINTER),
+        ("part", _POINTER),
+    ]
+
+
+class _Search(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("k", ctypes.c_float),
+        ("tokens", ctypes.c_float),
+        ("reserved", ctypes.c_uint32),
+        ("first", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+        ("without", _POINTER),
+        ("near", ctypes.c_double * 3),
+        ("radius_m", ctypes.c_double),
+        ("scores", _POINTER),
+    ]
+
+
+class _Match(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("band", ctypes.c_uint32),
+        ("place", ctypes.c_uint64),
+        ("score", ctypes.c_float),
+        ("accepted", ctypes.c_int32),
+        ("pose", ctypes.c_double * 7),
+        ("margin", ctypes.c_float),
+        ("confidence", ctypes.c_float),
+    ]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Places that lie one after another in memory, in arrays that C may read.
+
+    Attributes:
+        count: how many of the arrays' rows are places; the rest is room to grow.
+        rows: one :class:`Rows` a band.
+        poses: float64 [N, 7].
+        moments: MOMENT [N]; its ``known`` says which numbers of ``poses`` mean something.
+    """
+
+    count: int
+    rows: tuple[Rows, ...]
+    poses: NDArray[np.float64]
+    moments: NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One place of an answer, as C gave it; ``margin`` and ``confidence`` are NaN where unknown."""
+
+    place: int
+    score: float
+    accepted: bool | None
+    pose: tuple[float, float, float, float, float, float, float] | None
+    margin: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a search looks for, beside the descriptor; fields as in ``tatvpr_search``.
+
+    Attributes:
+        first, end: only places first .. end - 1 are looked at; end None: to the last.
+        without: bool [places]: those that are left out.
+        near: (x, y) or (x, y, z), in the map's pose frame.
+        radius_m: metres around ``near``.
+    """
+
+    k: float
+    tokens: float = 1.0
+    count: int = 1
+    first: int = 0
+    end: int | None = None
+    without: NDArray[np.bool_] | None = None
+    near: Sequence[float] | None = None
+    radius_m: float | None = None
+
+
+class Table:
+    """The places of a map as C reads them; never changed once made."""
+
+    def __init__(self, engine: Engine, info: MapInfo, parts: Sequence[Part]) -> None:
+        engine.declare(_SIGNATURES)
+        self._engine = engine
+        self._search = engine.c.tatvpr_places_search
+        self._info = info
+        self._size = sum(part.count for part in parts)
+        # Whatever C points into lives as long as this table.
+        self._held: list[Any] = [list(parts)]
+        bands = (_Band * len(info.bands))(*(self._band(band) for band in info.bands))
+        tables = (_Part * len(parts))(*(self._part(part) for part in parts))
+        self._held += [bands, tables]
+        self._places = _Places(
+            size=ctypes.sizeof(_Places),
+            kind=KINDS[info.kind],
+            dim=info.dim,
+            geographic=int(info.pose_frame == "geographic"),
+            bands=len(bands),
+            parts=len(tables),
+            band=ctypes.addressof(bands),
+            part=ctypes.addressof(tables),
+        )
+
+    def _band(self, band: Band) -> _Band:
+        made = _Band(k=band.k, tokens=band.tokens, calibration=_calibration(band.calibration))
+        if band.mean is not None:
+            mean = np.asarray(band.mean, np.float32)
+            self._held.append(mean)
+            made.mean = mean.ctypes.data
+        return made
+
+    def _part(self, part: Part) -> _Part:
+        rows = (_Rows * len(part.rows))()
+        for entry, stored in zip(rows, part.rows, strict=True):
+            entry.data = _address(stored.data, self._info.row_bytes, part.count)
+            if stored.norms is not None:
+                entry.norms = _address(stored.norms, 4, part.count)
+        self._held.append(rows)
+        return _Part(
+            places=part.count,
+            rows=ctypes.addressof(rows),
+            poses=_address(part.poses, 56, part.count),
+            moments=_address(part.moments, MOMENT.itemsize, part.count),
+        )
+
+    def search(
+        self, descriptor: NDArray[np.float32], asked: Asked, scores: NDArray[np.float32] | None
+    ) -> tuple[int, list[Hit]]:
+        """(index of the band that was searched, the best places, best first).
+
+        Args:
+            descriptor: float32 [descriptor_size].
+            scores: float32 [places] that receives every score, or None.
+
+        Raises:
+            MapError: the descriptor has another size, is zero or not finite; or no places at all.
+            UsageError: ``asked`` is out of range.
+        """
+        query = _checked(descriptor, self._info.descriptor_size)
+        found = ctypes.c_int32()
+        count = min(asked.count, self._size)
+        if count < 1:
+            raise MapError("this map holds no places yet: add frames with 'tatvpr-edge map add'")
+        matches = (_Match * count)()
+        matches[0].size = ctypes.sizeof(_Match)
+        request, held = self._request(asked, scores)
+        status = self._search(
+            ctypes.byref(self._places),
+            ctypes.byref(self._engine.searcher),
+            query.ctypes.data,
+            ctypes.byref(request),
+            matches,
+            count,
+            ctypes.byref(found),
+        )
+        del held
+        if status == _ERR_NOT_FINITE:
+            raise MapError("the descriptor is not finite: it looks like no place")
+        if status == _ERR_ARGUMENT:
+            raise MapError("the descriptor is zero: it looks like no place")
+        self._engine.check(status)
+        hits = [_hit(matches[index]) for index in range(found.value)]
+        return (matches[0].band if hits else 0), hits
+
+    def _request(
+        self, asked: Asked, scores: NDArray[np.float32] | None
+    ) -> tuple[_Search, list[Any]]:
+        size = self._size
+        end = size if asked.end is None else min(asked.end, size)
+        if asked.first < 0 or end < 0:
+            raise UsageError("places are numbered from 0 up")
+        request = _Search(size=ctypes.sizeof(_Search), k=asked.k, tokens=asked.tokens)
+        # C takes end = 0 for "to the last": an empty range is said with a first place behind it.
+        request.first, request.end = (asked.first, end) if end > 0 else (size, size)
+        held: list[Any] = []
+        if asked.without is not None:
+            mask = np.ascontiguousarray(asked.without, dtype=np.bool_)
+            if mask.shape != (size,):
+                raise UsageError(f"a mask of shape {mask.shape} for {size} places")
+            request.without = mask.ctypes.data
+            held.append(mask)
+        if asked.near is not None:
+            request.near[:], request.radius_m = _around(asked)
+        elif asked.radius_m is not None:
+            raise UsageError("a radius needs a pose: give near=(x, y) with it")
+        if scores is not None:
+            if (
+                scores.shape != (size,)
+                or scores.dtype != np.float32
+                or not scores.flags.c_contiguous
+            ):
+                raise UsageError(f"scores go into a float32 [{size}]")
+            request.scores = scores.ctypes.data
+        return request, held
+
+
+def _around(asked: Asked) -> tuple[tuple[float, float, float], float]:
+    assert asked.near is not None
+    numbers = [float(number) for number in asked.near]
+    if len(numbers) not in (2, 3, 7) or not all(map(math.isfinite, numbers[:2])):
+        raise UsageError("near is a position (x, y) or (x, y, z), or a pose, in the map's frame")
+    radius = asked.radius_m
+    if radius is None or not 0 < radius < math.inf:
+        raise UsageError("near needs radius: how many metres around it, above 0")
+    return (numbers[0], numbers[1], numbers[2] if len(numbers) > 2 else math.nan), float(radius)
+
+
+def _calibration(given: Calibration | None) -> _Calibration:
+    if given is None:
+        return _Calibration()
+    return _Calibration(
+        kind=CALIBRATIONS[given.kind],
+        precision=given.precision,
+        recall=given.recall,
+        threshold=given.threshold,
+        weights=given.weights,
+        elsewhere_m=given.elsewhere_m,
+        elsewhere_places=given.elsewhere_places,
+    )
+
+
+def _address(table: NDArray[Any], row_bytes: int, count: int) -> int:
+    """Where C finds ``count`` rows of ``row_bytes`` bytes."""
+    assert table.flags.c_contiguous and table.nbytes >= row_bytes * count
+    return table.ctypes.data
+
+
+def _checked(descriptor: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    query = np.ascontiguousarray(descriptor, dtype=np.float32)
+    if query.shape != (size,):
+        raise MapError(f"a descriptor of shape {query.shape}: this map's have [{size}]")
+    return query
+
+
+def _hit(match: _Match) -> Hit:
+    x, y, z, qx, qy, qz, qw = pose = tuple(match.pose)
+    known = any(number == number for number in pose)
+    return Hit(
+        place=match.place,
+        score=match.score,
+        accepted=None if match.accepted < 0 else bool(match.accepted),
+        pose=(x, y, z, qx, qy, qz, qw) if known else None,
+        margin=match.margin,
+        confidence=match.confidence,
+    )

@@ -1,0 +1,137 @@
+"""Files of place maps on disk: written beside their place and renamed, locked, swept.
+
+Writers hold ``flock`` on ``NAME.lock``, a file of mode 0600 beside the map: other users of the
+machine cannot stop them. Readers hold nothing and wait for nobody (``mapjournal.read_map`` says
+how). What a killed writer leaves beside a map (``.NAME.????????.tmp``) is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import glob
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from .errors import MapError
+
+#: How long a lock is waited for before the wait ends with an error that names its holder.
+LOCK_WAIT_S = 10.0
+_POLL_S = 0.002
+_TOKEN_BYTES = 4
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def explain(error: OSError) -> str:
+    """An operating system's error in words for one line."""
+    if error.errno == errno.ENOSPC:
+        return "the disk is full; free some space and try again"
+    return str(error.strerror or error)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
+    """A temporary file beside ``path`` that takes its place once it is on the disk.
+
+    It keeps the mode of the file that it replaces (a private map stays private), or of ``like``;
+    without either it gets what the process' umask gives to any new file. Its writer locks it: what
+    is not locked was left behind by a killed one and goes.
+    """
+    sweep(path)
+    name = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}.tmp")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(name, flags, 0o666), "w+b") as sink:
+        try:
+            fcntl.flock(sink.fileno(), fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(sink.fileno(), os.stat(like or path).st_mode & 0o777)
+            yield sink
+            sink.flush()
+            os.fsync(sink.fileno())
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    sync_folder(path.parent)
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed writers of ``path`` left beside it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 2 * _TOKEN_BYTES}.tmp"):
+        with contextlib.suppress(OSError), open(left, "rb") as held:
+            fcntl.flock(held.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's own entries on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock_path(path: str | Path) -> Path:
+    """The lock of the map at ``path``."""
+    return Path(f"{path}.lock")
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Hold the map at ``path`` alone.
+
+    Raises:
+        MapError: the lock cannot be made, or another process held it for LOCK_WAIT_S; the text
+            names that process.
+    """
+    try:
+        descriptor = _lock(path)
+    except OSError as error:
+        raise MapError(f"cannot lock the map {path} for writing: {explain(error)}") from None
+    try:
+        os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(lock_path(path))
+        os.close(descriptor)
+
+
+def _lock(path: str | Path) -> int:
+    """The locked file that stands at ``lock_path``; its last holder removes it."""
+    lock, end = lock_path(path), time.monotonic() + LOCK_WAIT_S
+    while True:
+        descriptor = os.open(lock, _LOCK_FLAGS, 0o600)
+        with contextlib.ExitStack() as closing:
+            closing.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+                    closing.pop_all()
+                    return descriptor
+            except FileNotFoundError:
+                continue  # its holder ended in between
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise MapError(
+                        f"the map {path} is held by {_holder(descriptor)} for more than "
+                        f"{LOCK_WAIT_S:g} s: end it, or try again"
+                    ) from None
+                time.sleep(_POLL_S)
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds the lock, as far as it said so and still runs."""
+    try:
+        number = int(os.pread(descriptor, 32, 0))
+        name = Path(f"/proc/{number}/comm").read_text(errors="replace").strip()
+    except (OSError, ValueError):
+        return "another process"
+    printable = "".join(c if c.isprintable() else "?" for c in name)
+    return f"{printable} (process {number})"

@@ -1,0 +1,87 @@
+"""``MapWriter`` on a board: what is added is found, durable, ordered."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from support.artifacts import scenes
+from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
+from tatvpr_edge.spec.errors import MapError, UsageError
+
+
+@pytest.fixture(scope="module")
+def frames() -> NDArray[np.uint8]:
+    return scenes(5)
+
+
+def moments(path: Path) -> NDArray[np.void]:
+    stored = PlaceMap(path).stored
+    return np.concatenate([stored.base.moments, stored.added.moments])
+
+
+def test_a_map_is_made_and_every_frame_is_found(
+    tiny_host: Path, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "m.placemap"
+    before = time.time()
+    with MapWriter(path, tiny_host, bands=[(1.0, 1.0), (0.2, 1.0)]) as writer:
+        for index, frame in enumerate(frames):
+            assert writer.add(frame, (index, 2.0), f"frame {index}") == index
+            assert len(PlaceMap(path)) == index + 1  # on the disk at once
+    with Localizer(tiny_host, path, k=0.2) as localizer:
+        for index, frame in enumerate(frames):
+            match = localizer.query(frame)
+            assert (match.place, match.tag) == (index, f"frame {index}")
+            assert match.score > 0.999 and match.pose is not None
+            assert match.pose[:2] == (index, 2.0) and np.isnan(match.pose[2:]).all()
+    kept = moments(path)
+    assert kept["order"].tolist() == [0, 1, 2, 3, 4] and not kept["drive"].any()
+    assert (kept["time_us"] >= before * 1e6 - 1).all()
+
+
+def test_each_writer_is_a_drive_of_its_own(
+    tiny_host: Path, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "m.placemap"
+    with Localizer(tiny_host) as localizer:
+        for _ in range(2):
+            with MapWriter(path, localizer) as writer:
+                writer.add(frames[0])
+                writer.add(localizer.describe(frames[1], k=1.0), time_s=12.5)
+        localizer.describe(frames[0])  # a writer does not close what it was lent
+    kept = moments(path)
+    assert kept["drive"].tolist() == [0, 0, 1, 1] and kept["order"].tolist() == [0, 1, 0, 1]
+    assert kept["time_us"][1::2].tolist() == [12_500_000] * 2
+
+
+def test_what_cannot_be_added_is_told_and_adds_nothing(
+    tiny_host: Path, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "m.placemap"
+    with MapWriter(path, tiny_host) as writer:
+        writer.add(frames[0])
+        size = writer.info.descriptor_size
+        good = np.ones(size, np.float32)
+        for arguments, words in (
+            ((frames[0], (1.0,)), "pose of 1 numbers"),
+            ((frames[0], (1, 2, 3, 0, 0, 0, 0)), "length 0"),
+            ((frames[0], (1, 2, 3, 0, 0, 0, np.nan)), "half known"),
+            ((frames[0], (1, np.inf)), "infinite"),
+            ((good[:-1],), "elements"),
+            ((good * np.nan,), "finite"),
+            ((good * 0,), "zero"),
+            ((good, None, "x" * 65536), "too long"),
+            ((good, None, "\udce9"), "UTF-8"),
+        ):
+            with pytest.raises(MapError, match=words):
+                writer.add(*arguments)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="2 descriptors for a map of 1 bands"):
+            writer.add([good, good])
+    assert len(PlaceMap(path)) == 1
+    with pytest.raises(MapError, match="one of int8, binary"):
+        MapWriter(tmp_path / "other", tiny_host, kind="float")

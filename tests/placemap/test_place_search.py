@@ -1,0 +1,251 @@
+"""Searching a map in C finds what a plain computation over the same stored numbers finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.spec import scores
+from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.floats import exp32
+from tatvpr_edge.spec.mapjournal import append
+from tatvpr_edge.spec.placemap import Band, Calibration, MapInfo, Places, make_places, write_map
+
+F32 = NDArray[np.float32]
+Some = Callable[..., Places]
+METRES_A_DEGREE = 6_371_008.8 * np.pi / 180
+
+
+def grown_map(folder: Path, info: MapInfo, rng: np.random.Generator, sizes: list[int]) -> Path:
+    """A base of ``sizes[0]`` places and one journal record for each other size."""
+    parts = []
+    for drive, size in enumerate(sizes):
+        rows = [rng.standard_normal((size, info.descriptor_size)).astype("f4") for _ in info.bands]
+        poses = np.full((size, 7), np.nan)
+        poses[:, :2] = rng.uniform(-20, 20, (size, 2))
+        poses[::3, 2] = rng.uniform(-20, 20, len(poses[::3]))
+        poses[1::4, :2] = np.nan
+        parts.append(make_places(info, rows, poses, drives=drive))
+    path = folder / "m.placemap"
+    write_map(path, info, parts[:1])
+    for part in parts[1:]:
+        append(path, part)
+    return path
+
+
+def plain_scores(place_map: PlaceMap, band: int, query: F32) -> F32:
+    """Scores of every place by the NumPy reference."""
+    info = place_map.info
+    query = query[None, : info.dim]
+    parts = [place_map.stored.base.rows[band], place_map.stored.added.rows[band]]
+    if info.kind == "int8":
+        q, norm = scores.int8_rows(query)
+        return np.concatenate(
+            [scores.int8_scores(q[0], norm[0], part.data, part.norms) for part in parts]
+        )
+    mean = info.bands[band].mean
+    bits = scores.binary_rows(query, None if mean is None else np.array(mean, np.float32))
+    return np.concatenate([scores.binary_scores(bits[0], part.data, info.dim) for part in parts])
+
+
+def metres(place_map: PlaceMap, place: int, other: NDArray[np.float64]) -> float:
+    """Distance of a place from a pose; NaN where x or y is unknown."""
+    delta = place_map.pose(place)[:3] - other[:3]
+    return float(np.sqrt((delta[:2] ** 2).sum() + np.nan_to_num(delta[2]) ** 2))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(("int8", "binary")),
+    eighths=st.sampled_from((1, 2, 8, 33)),
+    sizes=st.lists(st.integers(0, 300), min_size=1, max_size=4).filter(any),
+    count=st.integers(1, 9),
+    filters=st.sets(st.sampled_from(("range", "without", "near", "mean", "cut"))),
+    k=st.sampled_from((0.1, 0.2, 0.5, 1.0)),
+)
+def test_any_search_finds_what_numpy_finds(
+    engine: Engine,
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    kind: str,
+    eighths: int,
+    sizes: list[int],
+    count: int,
+    filters: set[str],
+    k: float,
+) -> None:
+    rng = np.random.default_rng(seed)
+    dim, size = eighths * 8, eighths * 8 + (5 if "cut" in filters else 0)
+    mean = None
+    if "mean" in filters and kind == "binary":
+        mean = tuple(rng.standard_normal(dim).astype(np.float32).tolist())
+    bands = (Band.accepting(0.2, 1.0, 0.1), Band(0.5, 1.0, None, mean))
+    info = MapInfo("ab" * 32, kind, dim, bands, "local", size)
+    path = grown_map(tmp_path_factory.mktemp("map"), info, rng, sizes)
+    place_map = PlaceMap(path, engine=engine)
+    query = rng.standard_normal(size).astype(np.float32)
+    band = scores.nearest_band([(b.k, b.tokens) for b in bands], k, 1.0)
+    wanted = plain_scores(place_map, band, query)
+    options: dict[str, Any] = {}
+    if "range" in filters:
+        first, end = sorted(rng.integers(0, len(wanted) + 1, 2).tolist())
+        options.update(first=first, end=end)
+        wanted[:first] = wanted[end:] = -np.inf
+    if "without" in filters:
+        options["without"] = rng.random(len(wanted)) < 0.5
+        wanted[options["without"]] = -np.inf
+    if "near" in filters:
+        options.update(near=(1.0, 2.0, 3.0), radius=15.0)
+        at = np.array(options["near"])
+        far = [not metres(place_map, place, at) <= 15 for place in range(len(wanted))]
+        wanted[far] = -np.inf
+    order = scores.best(wanted, count)
+    order = order[np.isfinite(wanted[order])]
+    found = place_map.search(query, k, count=count, scores=True, **options)
+    without_scores = place_map.search(query, k, count=count, **options)
+    assert [c.place for c in found.candidates] == order.tolist()
+    assert [c.score for c in found.candidates] == wanted[order].tolist()
+    assert found.scores is not None
+    np.testing.assert_array_equal(found.scores, wanted)
+    assert repr(without_scores.candidates) == repr(found.candidates)
+    if not len(order):
+        assert found.accepted is False
+        return
+    assert found.band == bands[band]
+    assert found.accepted == (bool(wanted[order[0]] >= np.float32(0.1)) if band == 0 else None)
+    for candidate in found.candidates:
+        pose = place_map.pose(candidate.place)
+        got = [np.nan] * 7 if candidate.pose is None else candidate.pose
+        np.testing.assert_array_equal(got, pose)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    elsewhere_m=st.sampled_from((0.0, 8.0)),
+    elsewhere_places=st.sampled_from((0, 2)),
+)
+def test_confidence_is_the_logistic_of_score_and_margin(
+    engine: Engine,
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    elsewhere_m: float,
+    elsewhere_places: int,
+) -> None:
+    if not elsewhere_m and not elsewhere_places:
+        elsewhere_places = 1
+    rng = np.random.default_rng(seed)
+    weights, apart = (-1.5, 4.0, 2.5), (elsewhere_m, elsewhere_places)
+    judged = Calibration("logistic", 0.3, weights, *apart, precision=0.95, recall=0.4)
+    info = MapInfo("ab" * 32, "int8", 16, (Band(1.0, 1.0, judged),))
+    path = grown_map(tmp_path_factory.mktemp("map"), info, rng, [30, 20])
+    place_map = PlaceMap(path, engine=engine)
+    assert place_map.info.bands[0].calibration == judged
+    query = rng.standard_normal(16).astype(np.float32)
+    wanted = plain_scores(place_map, 0, query)
+    best = int(np.argmax(wanted))
+    moments = np.concatenate([place_map.stored.base.moments, place_map.stored.added.moments])
+
+    def elsewhere(place: int) -> bool:
+        apart = metres(place_map, place, place_map.pose(best))
+        if elsewhere_m and not np.isnan(apart):
+            return apart > elsewhere_m
+        mine, theirs = moments[best], moments[place]
+        if not elsewhere_places or mine["drive"] != theirs["drive"]:
+            return True
+        return abs(int(mine["order"]) - int(theirs["order"])) > elsewhere_places
+
+    others = [wanted[place] for place in range(50) if elsewhere(place)]
+    margin = wanted[best] - (max(others) if others else np.float32(-1))
+    w0, w1, w2 = (np.float32(w) for w in judged.weights)
+    odds = (w0 + w1 * wanted[best]) + w2 * margin
+    found = place_map.search(query, 1.0, count=3)
+    assert found.margin == margin
+    assert found.confidence == np.float32(1) / (np.float32(1) + exp32(np.array([-odds]))[0])
+    assert found.accepted == bool(odds >= np.float32(0.3))
+
+
+def test_a_score_exactly_at_the_threshold_is_accepted(
+    engine: Engine, tmp_path: Path, some: Some
+) -> None:
+    plain = MapInfo("ab" * 32, "int8", 16, (Band(1.0),))
+    query = np.random.default_rng(3).standard_normal(16).astype(np.float32)
+    write_map(tmp_path / "m", plain, [some(plain, 5)])
+    found = PlaceMap(tmp_path / "m", engine=engine).search(query, 1.0)
+    score = np.float32(found.candidates[0].score)
+    above = np.nextafter(score, np.float32(2))
+    for limit, accepted in ((score, True), (above, False)):
+        info = MapInfo("ab" * 32, "int8", 16, (Band.accepting(1.0, 1.0, float(limit)),))
+        write_map(tmp_path / "m", info, [some(info, 5)])
+        assert PlaceMap(tmp_path / "m", engine=engine).search(query, 1.0).accepted is accepted
+
+
+def test_a_geographic_radius_is_in_metres(engine: Engine, tmp_path: Path) -> None:
+    info = MapInfo("ab" * 32, "int8", 8, (Band(1.0),), "geographic")
+    poses = np.full((4, 7), np.nan)
+    # Fifty metres east, north, and over the date line, at 60 degrees north.
+    east, north = 50 / (METRES_A_DEGREE * 0.5), 50 / METRES_A_DEGREE
+    poses[:, :2] = [(179.9999, 60), (179.9999 - east, 60), (179.9999, 60 - north), (-179.9996, 60)]
+    write_map(tmp_path / "m", info, [make_places(info, [np.eye(4, 8, dtype=np.float32)], poses)])
+    place_map = PlaceMap(tmp_path / "m", engine=engine)
+    for radius, places in ((49.9, {0, 3}), (50.1, {0, 1, 2, 3}), (20.0, {0})):
+        found = place_map.search(np.ones(8, np.float32), 1.0, 1.0, 9, near=poses[0], radius=radius)
+        assert {candidate.place for candidate in found.candidates} == places
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary"])
+def test_queries_that_look_like_nothing_are_told(
+    engine: Engine, tmp_path: Path, some: Some, kind: str
+) -> None:
+    info = MapInfo("ab" * 32, kind, 16, (Band(1.0),))
+    write_map(tmp_path / "m", info, [some(info, 3)])
+    place_map = PlaceMap(tmp_path / "m", engine=engine)
+    for value, words in ((0, "zero"), (1e-12, "zero"), (np.nan, "finite"), (np.inf, "finite")):
+        with pytest.raises(MapError, match=words):
+            place_map.search(np.full(16, value, np.float32), 1.0)
+    for shape in ((15,), (17,), (1, 16), (0,)):
+        with pytest.raises(MapError, match=r"have \[16\]"):
+            place_map.search(np.ones(shape, np.float32), 1.0)
+
+
+def test_what_cannot_be_asked_is_told(engine: Engine, tmp_path: Path, some: Some) -> None:
+    info = MapInfo("ab" * 32, "int8", 16, (Band(1.0),))
+    write_map(tmp_path / "m", info, [some(info, 3)])
+    query = np.ones(16, np.float32)
+    with pytest.raises(MapError, match="without an artifact's code"):
+        PlaceMap(tmp_path / "m").search(query, 1.0)
+    place_map = PlaceMap(tmp_path / "m", engine=engine)
+    for options, words in (
+        ({"near": (1.0, 2.0)}, "needs radius"),
+        ({"near": (1.0, 2.0), "radius": 0.0}, "needs radius"),
+        ({"near": (1.0,), "radius": 1.0}, "near is a position"),
+        ({"near": (1.0, np.nan), "radius": 1.0}, "near is a position"),
+        ({"radius": 1.0}, "near="),
+        ({"without": np.zeros(2, bool)}, "for 3 places"),
+        ({"first": -1}, "from 0 up"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            place_map.search(query, 1.0, **options)
+    for k in (0.0, 1.5, np.nan):
+        with pytest.raises(UsageError):
+            place_map.search(query, k)
+
+
+def test_scores_stay_within_their_range(engine: Engine, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    info = MapInfo("ab" * 32, "int8", 512, (Band(1.0),))
+    rows = rng.standard_normal((200, 512)).astype(np.float32)
+    write_map(tmp_path / "m", info, [make_places(info, [rows])])
+    place_map = PlaceMap(tmp_path / "m", engine=engine)
+    for row in rows:  # its own score rounds to either side of 1
+        for query in (row, -row):
+            found = place_map.search(query, 1.0, count=200).candidates
+            assert -1 <= found[-1].score <= found[0].score <= 1
