@@ -113,7 +113,7 @@ class OptimConfig:
         weight_decay: of every matrix; vectors are not decayed.
         warmup_steps: linear.
         clip: largest norm of the whole gradient.
-        momentum: of Muon.
+        momentum: of Muon (``torch.optim.Muon``).
     """
 
     lr: float = 1e-3

@@ -8,7 +8,7 @@ compute the loss that one would.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -61,17 +61,6 @@ class Crew:
         message /= self.size
         for grad, mean in zip(grads, message.split([grad.numel() for grad in grads]), strict=True):
             grad.copy_(mean.view_as(grad))
-
-    def divided(self, rows: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
-        """``work(rows)``, of the shape of ``rows``, every process doing a part of the rows."""
-        if self.size == 1:
-            return work(rows)
-        done = torch.zeros_like(rows)
-        mine = slice(self.rank, None, self.size)
-        if len(rows[mine]):
-            done[mine] = work(rows[mine])
-        dist.all_reduce(done)
-        return done
 
     def mean(self, value: float) -> float:
         """The mean of a number over all processes."""

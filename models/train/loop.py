@@ -117,7 +117,7 @@ def run_stage(
         ModelError: the checkpoint is of another stage or architecture.
     """
     parameters = stage.parameters()
-    optimiser = Optimiser(stage.modules(), parameters, stage.optim, crew)
+    optimiser = Optimiser(stage.modules(), parameters, stage.optim)
     path = folder / f"{stage.name}.state"
     start = _restore(path, stage, optimiser, random) if path.is_file() else 0
     curves = Curves(folder / "curves.csv", stage.name, start) if crew.first else None
