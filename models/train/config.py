@@ -71,15 +71,21 @@ class RefitConfig:
 
     Attributes:
         teacher: what descriptors are fitted to, named as ``metric.teacher``; empty: no refit.
+        whitened: the teacher's descriptors are partly whitened first, and the head's turned so
+            that the first numbers say most; false keeps them as the teacher says them, which needs
+            as many of them.
         ridge: penalty, as a fraction of the channels' mean variance.
+        plain: weight of the pass over the frames as they are.
         gray: passes over the frames in gray.
-        changed: passes over the frames changed as ``augment`` says, beside one as they are.
+        changed: passes over the frames changed as ``augment`` says, at a k as ``k`` says.
     """
 
     teacher: str = ""
-    ridge: float = 0.01
+    whitened: bool = True
+    ridge: float = 0.1
+    plain: float = 2.0
     gray: int = 1
-    changed: int = 2
+    changed: int = 1
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,9 @@ class MetricConfig:
         teacher: whose ranking of the batch's frames, as they are, is learned from changed ones;
             named as ``distil.teacher``; empty for none.
         teacher_weight, teacher_temperature: of that loss and its softmax over cosines.
+        anchor: a teacher with as many numbers, named so, whose descriptor of a frame as it is is
+            learned from the changed one; empty for none.
+        anchor_weight: of that loss.
         distil_weight: of stage 1's loss, computed on batches of its own (``distil.views``,
             ``batch``, ``visible_share``) beside each step; 0 for none.
     """
@@ -219,6 +228,8 @@ class MetricConfig:
     teacher: str = ""
     teacher_weight: float = 1.0
     teacher_temperature: float = 0.07
+    anchor: str = ""
+    anchor_weight: float = 1.0
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=5e-4, weight_decay=1e-4))
 
 
@@ -313,7 +324,8 @@ def _check(config: TrainConfig, path: Path) -> None:
     require(config.run.precision in ("fp32", "bf16"), 'run.precision is "fp32" or "bf16"')
     require(config.refit.ridge > 0, "refit.ridge must be positive")
     require(
-        config.refit.gray >= 0 and config.refit.changed >= 0, "refit passes must not be negative"
+        config.refit.plain > 0 and config.refit.gray >= 0 and config.refit.changed >= 0,
+        "refit.plain must be positive, refit.gray and refit.changed not negative",
     )
     require(not config.refit.teacher or bool(config.model.init), "refit needs weights: model.init")
     require(0 < config.k.lowest <= 1, "k.lowest must be in (0, 1]")
@@ -327,7 +339,8 @@ def _check(config: TrainConfig, path: Path) -> None:
     )
     require(config.metric.temperature > 0, "metric.temperature must be positive")
     require(config.metric.teacher_temperature > 0, "metric.teacher_temperature must be positive")
-    require(config.metric.teacher_weight >= 0, "metric.teacher_weight must not be negative")
+    for name in ("teacher_weight", "anchor_weight"):
+        require(getattr(config.metric, name) >= 0, f"metric.{name} must not be negative")
     for name in ("flip_share", "mirror_share", "tokens_share"):
         good = 0 <= getattr(config.metric, name) <= 1
         require(good, f"metric.{name} must be in [0, 1]")

@@ -95,6 +95,13 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     return config.lr * warm * (cosine * (1 - config.lr_end) + config.lr_end)
 
 
+def autocast(run: RunConfig) -> contextlib.AbstractContextManager[Any]:
+    """Mixed precision where the run asks for it."""
+    if run.precision != "bf16":
+        return contextlib.nullcontext()
+    return torch.autocast(run.device.partition(":")[0], dtype=torch.bfloat16)
+
+
 def run_stage(
     stage: Stage,
     run: RunConfig,
@@ -121,16 +128,11 @@ def run_stage(
     path = folder / f"{stage.name}.state"
     start = _restore(path, stage, optimiser, random) if path.is_file() else 0
     curves = Curves(folder / "curves.csv", stage.name, start) if crew.first else None
-    autocast: Any = (
-        torch.autocast(run.device.partition(":")[0], dtype=torch.bfloat16)
-        if run.precision == "bf16"
-        else contextlib.nullcontext()
-    )
     saved = time.monotonic()
     for step in range(start, stage.steps):
         began = time.monotonic()
         lr = learning_rate(step, stage.steps, stage.optim)
-        with autocast:
+        with autocast(run):
             parts = stage.loss(step, random)
         total = torch.stack(list(parts.values())).sum()
         value = crew.mean(float(total.detach()))

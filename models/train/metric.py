@@ -34,7 +34,9 @@ class Source:
         pixels: ``uint8 [N, side, side, 3]``, the frames of ``places``.
         share: of the places in a batch, relative to the other sources.
         rivals: places that look alike, drawn beside each.
-        taught: a teacher's descriptors of the frames as they are, ``[N, E]``; None for none.
+        taught: a teacher's descriptors of the frames as they are, ``[N, E]``, whose ranking is
+            learned; None for none.
+        anchor: descriptors of the frames as they are that are learned themselves, ``[N, D]``.
     """
 
     places: Places
@@ -42,6 +44,7 @@ class Source:
     share: float = 1.0
     rivals: int = 0
     taught: NDArray[np.float32] | None = None
+    anchor: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,13 @@ class Relations:
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames ``uint8 [N, S, S, 3]``, what they are to each other, and what a teacher said of each
-    ``[N, E]``: zeros where it was not asked, None where it was asked of no frame."""
+    """Frames ``uint8 [N, S, S, 3]``, what they are to each other, and what teachers said of each
+    ``[N, E]``: zeros where they were not asked, None where they were asked of no frame."""
 
     frames: Tensor
     relations: Relations
     taught: Tensor | None
+    anchor: Tensor | None
 
 
 class MetricStage:
@@ -139,8 +143,7 @@ class MetricStage:
         """``places`` x ``images`` frames, those of one place in a row."""
         frames: list[NDArray[np.uint8]] = []
         labels: list[int] = []
-        sizes = [source.taught.shape[1] for source in self.sources if source.taught is not None]
-        taught: list[NDArray[np.float32]] = []
+        rows: list[NDArray[np.int64]] = []
         same, apart = [], []
         rng, images = random.numpy, self.config.images
         for number, source in enumerate(self.sources):
@@ -158,16 +161,15 @@ class MetricStage:
             frames += [pixels[i] for i in chosen]
             same.append(torch.from_numpy(places.same(chosen)))
             apart.append(torch.from_numpy(~places.apart(chosen)))
-            if sizes:
-                unasked = np.zeros((len(chosen), sizes[0]), np.float32)
-                taught.append(unasked if source.taught is None else source.taught[chosen])
+            rows.append(chosen)
         relations = Relations(
             torch.tensor(labels), torch.block_diag(*same), ~torch.block_diag(*apart)
         )
         return Batch(
             torch.from_numpy(np.stack(frames)),
             relations,
-            torch.from_numpy(np.concatenate(taught)) if taught else None,
+            _said([source.taught for source in self.sources], rows),
+            _said([source.anchor for source in self.sources], rows),
         )
 
     @torch.no_grad()
@@ -243,14 +245,18 @@ class MetricStage:
         if config.binary_weight > 0:
             signs = self._similarity(binarized(descriptors), relations)
             parts["binary"] = config.binary_weight * signs
+        # Teachers take a mirrored frame for the frame itself: they are not asked.
+        plain = ~(flipped.repeat_interleave(config.images) ^ mirrored)
         if batch.taught is not None and config.teacher_weight > 0:
-            # Teachers take a mirrored frame for the frame itself: they are not asked.
-            plain = ~(flipped.repeat_interleave(config.images) ^ mirrored)
-            asked = (plain & batch.taught.any(1)).to(self.device)
+            asked, taught = plain & batch.taught.any(1), batch.taught.to(self.device)
             missed = ranking_apart(
-                descriptors, batch.taught.to(self.device), asked, config.teacher_temperature
+                descriptors, taught, asked.to(self.device), config.teacher_temperature
             )
             parts["teacher"] = config.teacher_weight * missed
+        if batch.anchor is not None and config.anchor_weight > 0:
+            asked, anchor = (plain & batch.anchor.any(1)), batch.anchor.to(self.device)
+            missed = 1 - (descriptors * anchor).sum(1)[asked.to(self.device)]
+            parts["anchor"] = config.anchor_weight * missed.sum() / asked.sum().clamp_min(1)
         if config.consistency_weight > 0:
             # Of the images at low k, some are computed again at k = 1, which they shall resemble.
             low = anchors[ks[anchors] < 1][: int(config.consistency_share * count)]
@@ -307,6 +313,20 @@ def binarized(descriptors: Tensor) -> Tensor:
     """
     signs = torch.where(descriptors > 0, 1.0, -1.0) / descriptors.shape[1] ** 0.5
     return descriptors + (signs - descriptors).detach()
+
+
+def _said(
+    answers: Sequence[NDArray[np.float32] | None], rows: Sequence[NDArray[np.int64]]
+) -> Tensor | None:
+    """The rows of every source's answers, zeros for sources without; None where none has any."""
+    sizes = [said.shape[1] for said in answers if said is not None]
+    if not sizes:
+        return None
+    parts = [
+        np.zeros((len(chosen), sizes[0]), np.float32) if said is None else said[chosen]
+        for said, chosen in zip(answers, rows, strict=True)
+    ]
+    return torch.from_numpy(np.concatenate(parts))
 
 
 def _shares(shares: Sequence[float], places: int) -> list[int]:

@@ -11,6 +11,7 @@ or 128 of a descriptor are a descriptor.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.train import augment
 from tatvpr_edge.models.train.augment import AugmentConfig
+from tatvpr_edge.models.train.config import KConfig, RefitConfig
+from tatvpr_edge.models.train.draws import draw_k
 from tatvpr_edge.spec.errors import ModelError
 
 _BATCH = 64
@@ -34,13 +37,22 @@ def with_head(model: PlaceModel, config: ModelConfig) -> PlaceModel:
     return made
 
 
+@dataclass(frozen=True)
+class View:
+    """One pass over the frames: how they are changed, at which k, and what it counts."""
+
+    change: AugmentConfig
+    k: KConfig | None = None
+    weight: float = 1.0
+
+
 @torch.no_grad()
 def refit_head(
     model: PlaceModel,
     frames: Sequence[NDArray[np.uint8]],
     taught: Sequence[NDArray[np.float32]],
-    views: Sequence[AugmentConfig],
-    ridge: float,
+    views: Sequence[View],
+    config: RefitConfig,
     seed: int,
 ) -> None:
     """Fit ``model.head`` to the training frames.
@@ -48,38 +60,49 @@ def refit_head(
     Args:
         frames: of each source, ``uint8 [N, S, S, 3]``.
         taught: a teacher's descriptors of them, ``[N, E]``.
-        views: how the frames of each view are changed; one pass over the frames for each.
-        ridge: penalty, as a fraction of the channels' mean variance.
+        views: the passes over them.
 
     Raises:
-        ModelError: the head is no projected GeM.
+        ModelError: the head is no projected GeM, or has another size than the teacher's
+            descriptors where they are taken as they are.
     """
     head = model.head
     if not isinstance(head, GeMHead) or head.proj is None:
         raise ModelError(f"{model.config.name}: only the head gem with a projection can be refit")
+    said = torch.from_numpy(np.concatenate(taught)).double()
+    if not config.whitened and said.shape[1] != head.size:
+        raise ModelError(
+            f"the teacher's descriptors have {said.shape[1]} numbers and the head {head.size}: "
+            "only refit.whitened = true brings them together"
+        )
     random = torch.Generator().manual_seed(seed)
-    seen, wanted = [], []
-    for change in views:
-        for pixels, said in zip(frames, taught, strict=True):
-            seen.append(_pooled(model, head, pixels, change, random))
-            wanted.append(torch.from_numpy(np.asarray(said, np.float64)))
-    x, y = torch.cat(seen), torch.cat(wanted)
-    mean = x.mean(0)
-    projection = projected_onto(x - mean, y - y.mean(0), head.size, ridge)
+    seen, weights = [], []
+    for view in views:
+        seen += [_pooled(model, head, pixels, view, random) for pixels in frames]
+        weights += [torch.full((len(said),), view.weight, dtype=torch.float64)]
+    x, weight = torch.cat(seen), torch.cat(weights)[:, None]
+    mean = (x * weight).sum(0) / weight.sum()
+    root = weight.sqrt()  # of weighted squares
+    y = (said - said.mean(0)).repeat(len(views), 1)
+    regression = ridge_regression((x - mean) * root, y * root, config.ridge)
+    projection = turned(regression, (x - mean) * root, head.size) if config.whitened else regression
     write_projection(head, projection.float(), (-projection @ mean).float())
 
 
-def projected_onto(x: Tensor, y: Tensor, size: int, ridge: float) -> Tensor:
-    """The ridge regression of ``y [N, E]`` on ``x [N, K]``, both centred, as ``[size, K]``.
-
-    Turned inside the space of answers, which changes no cosine, so that rows are the principal
-    components of what is predicted, the largest first.
-    """
+def ridge_regression(x: Tensor, y: Tensor, ridge: float) -> Tensor:
+    """Of ``y [N, E]`` on ``x [N, K]``, both centred: ``[E, K]``."""
     covariance = x.T @ x / len(x)
     penalty = ridge * covariance.diagonal().mean() * torch.eye(x.shape[1], dtype=x.dtype)
-    weights = torch.linalg.solve(covariance + penalty, x.T @ y / len(x))  # [K, E]
-    _, turn = torch.linalg.eigh(weights.T @ covariance @ weights)
-    return (weights @ turn.flip(1)).T[:size]
+    return torch.linalg.solve(covariance + penalty, x.T @ y / len(x)).T
+
+
+def turned(regression: Tensor, x: Tensor, size: int) -> Tensor:
+    """``regression [E, K]`` turned inside the space of answers, which changes no cosine, so that
+    its rows are the principal components of what is predicted of ``x``, the largest first:
+    ``[size, K]``."""
+    answers = x @ regression.T
+    _, axes = torch.linalg.eigh(answers.T @ answers / len(x))
+    return (axes.flip(1).T @ regression)[:size]
 
 
 def write_projection(head: GeMHead, projection: Tensor, bias: Tensor) -> None:
@@ -104,20 +127,21 @@ def _pooled(
     model: PlaceModel,
     head: GeMHead,
     pixels: NDArray[np.uint8],
-    change: AugmentConfig,
+    view: View,
     random: torch.Generator,
 ) -> Tensor:
-    """Pooled channels of changed frames at k = 1, ``float64 [N, K]``."""
-    side = model.config.backbone.image_px
+    """Pooled channels of changed frames, ``float64 [N, K]``."""
+    side, change = model.config.backbone.image_px, view.change
     model.train()  # training's arithmetic: three times as fast, and the same but for last bits
     parts = []
     for batch in _batches(pixels):
         shapes = augment.draw_geometric(len(batch), change, random)
         drawn = augment.draw_photometric(len(batch), change, random)
+        ks = torch.ones(len(batch)) if view.k is None else draw_k(len(batch), view.k, 1.0, random)
         x = augment.geometric(augment.to_float(batch), shapes, side)
         frames = augment.to_frames(augment.photometric(x, drawn))
-        tokens = model.tokens(frames, model.gate(len(frames), 1.0))
-        parts.append(head.pooled(tokens).double())
+        tokens = model.tokens(frames, model.gate(len(frames), ks))
+        parts.append(head.pooled(tokens.float()).double())
     return torch.cat(parts)
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
@@ -22,12 +24,12 @@ from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.teachers import create_teacher
 from tatvpr_edge.models.train.augment import AugmentConfig
-from tatvpr_edge.models.train.config import TrainConfig
+from tatvpr_edge.models.train.config import DataConfig, TrainConfig
 from tatvpr_edge.models.train.distil import DistilStage
 from tatvpr_edge.models.train.distributed import Crew
-from tatvpr_edge.models.train.loop import Progress, Randomness, Stage, run_stage
+from tatvpr_edge.models.train.loop import Progress, Randomness, Stage, autocast, run_stage
 from tatvpr_edge.models.train.metric import MetricStage, Source
-from tatvpr_edge.models.train.refit import refit_head, with_head
+from tatvpr_edge.models.train.refit import View, refit_head, with_head
 from tatvpr_edge.models.train.taught import answers, teachers_of
 from tatvpr_edge.models.train.views import read_views, write_views
 from tatvpr_edge.spec.errors import ModelError, UsageError
@@ -198,7 +200,7 @@ def _metric_stage(
 ) -> Stage | None:
     if not config.metric.steps:
         return None
-    sources = _sources(config, model.config, config.metric.teacher, report)
+    sources = _sources(config, model.config, report)
     beside = None
     if config.metric.distil_weight:
         # By the clock of stage 2, and quantised all the time.
@@ -211,36 +213,61 @@ def _metric_stage(
     )
 
 
-def _sources(
-    config: TrainConfig, model: ModelConfig, teacher: str, report: Report | None
-) -> list[Source]:
-    """The labelled data of a training file, with what ``teacher`` says of it if there is one."""
+def _sources(config: TrainConfig, model: ModelConfig, report: Report | None) -> list[Source]:
+    """The labelled data of a training file, with what teachers say of it if there are any."""
     side = round(model.backbone.image_px * _MARGIN)
     cache = Path(config.run.cache) if config.run.cache else None
-    teachers = teachers_of(teacher) if teacher else []
     sources = []
     for table in config.data:
-        if table.share:
-            places = open_source(table)
-            pixels = load_frames(places.paths, side, cache)
-            said = None
-            if teachers and table.taught:
-                said = answers(teachers, places.paths, cache, _of_views(report))
-            sources.append(Source(places, pixels, table.share, table.rivals, said))
+        if not table.share:
+            continue
+        places = open_source(table)
+        pixels = load_frames(places.paths, side, cache)
+        ranked = _answers(config.metric.teacher, table, places.paths, cache, report)
+        anchor = _answers(config.metric.anchor, table, places.paths, cache, report, whitened=False)
+        sources.append(Source(places, pixels, table.share, table.rivals, ranked, anchor))
     return sources
+
+
+def _answers(
+    teacher: str,
+    table: DataConfig,
+    paths: Sequence[Path],
+    cache: Path | None,
+    report: Report | None,
+    *,
+    whitened: bool = True,
+) -> NDArray[np.float32] | None:
+    """What ``teacher`` says of the frames of ``table``; None where there is none to ask."""
+    if not teacher or not table.taught:
+        return None
+    return answers(teachers_of(teacher), paths, cache, _of_views(report), whitened)
 
 
 def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> None:
     """The head in closed form, from the frames as they are, in gray, and changed."""
-    sources = _sources(config, model.config, config.refit.teacher, report)
+    refit = config.refit
+    side = round(model.config.backbone.image_px * _MARGIN)
+    cache = Path(config.run.cache) if config.run.cache else None
+    frames, taught = [], []
+    for table in config.data:
+        if table.taught and table.share:
+            paths = open_source(table).paths
+            said = _answers(refit.teacher, table, paths, cache, report, whitened=refit.whitened)
+            assert said is not None
+            taught.append(said)
+            frames.append(load_frames(paths, side, cache))
+    if not frames:
+        raise UsageError("refit needs a [[data]] table with a share and taught = true")
     plain = AugmentConfig.none()
     gray = dataclasses.replace(plain, gray_share=1.0)
-    views = [plain, *[gray] * config.refit.gray, *[config.augment] * config.refit.changed]
-    asked = [(s.pixels, s.taught) for s in sources if s.taught is not None]
-    if not asked:
-        raise UsageError("refit needs at least one [[data]] table with taught = true")
-    frames, taught = zip(*asked, strict=True)
-    refit_head(model, frames, taught, views, config.refit.ridge, config.run.seed)
+    views = [
+        View(plain, weight=refit.plain),
+        *[View(gray)] * refit.gray,
+        *[View(config.augment, config.k)] * refit.changed,
+    ]
+    with autocast(config.run):
+        refit_head(model, frames, taught, views, refit, config.run.seed)
 
 
 def with_changes(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:

@@ -47,10 +47,13 @@ def answers(
     paths: Sequence[Path],
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    whitened: bool = True,
 ) -> Floats:
     """Descriptors of the images in ``paths``, at unit length: ``[N, D]``.
 
     Args:
+        whitened: each teacher's reduced to ``KEPT`` numbers and partly whitened; false leaves them
+            as they are.
         cache: folder for decoded frames and for each teacher's answers; None for none.
         progress: told how many frames of all teachers are done.
     """
@@ -63,7 +66,7 @@ def answers(
                 progress(begun + done, total)
 
         said = _cached(teacher, paths, cache, report)
-        parts.append(partly_whitened(said, KEPT).numpy())
+        parts.append(partly_whitened(said, KEPT).numpy() if whitened else said)
     joined: Floats = np.concatenate(parts, axis=1)
     joined /= np.float32(len(parts) ** 0.5)  # unit length again
     return joined

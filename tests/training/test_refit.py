@@ -23,7 +23,7 @@ from tatvpr_edge.models.train.config import (
     MetricConfig,
     RefitConfig,
 )
-from tatvpr_edge.models.train.refit import projected_onto, write_projection
+from tatvpr_edge.models.train.refit import ridge_regression, turned, write_projection
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.models.train.taught import answers, ranking_apart, teachers_of
 from tatvpr_edge.spec.errors import ModelError, UsageError
@@ -64,7 +64,7 @@ def test_a_ridge_regression_finds_what_the_teacher_sees_and_not_what_views_diffe
     x = torch.cat([place, 3 * light], 1) @ mixing
     y = place @ torch.from_numpy(rng.normal(size=(3, 8)))
     x, y = x - x.mean(0), y - y.mean(0)
-    projection = projected_onto(x, y, 3, 1e-9)
+    projection = turned(ridge_regression(x, y, 1e-9), x, 3)
     assert projection.shape == (3, 5)
     described = x @ projection.T
     torch.testing.assert_close(described @ described.T, y @ y.T, rtol=1e-3, atol=1e-3)
