@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,52 +17,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import deployed, messages
+from tatvpr_edge.runtime.frame import CameraFrame, Frame, check_frame
 from tatvpr_edge.runtime.localizer import Match
 from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.spec import errors
-from tatvpr_edge.spec.errors import DeployError, FrameError
+from tatvpr_edge.spec.errors import DeployError
+
+_PAUSE_S = 0.05
 
 
 class Client:
     """A connection to the service; safe to share between threads (calls wait for each other).
 
+    It survives a restart of the service: where the connection ends, it connects again and asks
+    once more. A time-out is an error, and the next call begins with a new connection.
+
     Args:
         path: the service's socket; None: ``serve.sock`` in the install root.
         timeout_s: how long an answer may take.
+        restart_s: how long a service that went away may take to listen again; every deploy
+            restarts it.
 
     Raises:
         DeployError: no service answers there.
     """
 
-    def __init__(self, path: str | Path | None = None, timeout_s: float = 30.0) -> None:
-        self.path = os.fspath(path or deployed.install_root() / messages.SOCKET)
+    def __init__(
+        self, path: str | Path | None = None, timeout_s: float = 30.0, restart_s: float = 20.0
+    ) -> None:
+        named = deployed.install_root() / messages.SOCKET if path is None else path
+        self.path = os.path.expanduser(os.fspath(named))
+        self.timeout_s = timeout_s
+        self.restart_s = restart_s
         self._lock = threading.Lock()
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(timeout_s)
-        try:
-            with messages.short_path(self.path) as short:
-                self._socket.connect(short)
-        except OSError as error:
-            self._socket.close()
-            raise DeployError(
-                f"no service at {self.path} ({error.strerror}): start it with "
-                "`python -m tatvpr_edge.runtime serve`"
-            ) from None
+        self._closed = False
+        self._socket: socket.socket | None = self._connect(0.0)
 
-    def query(self, frame: NDArray[np.uint8], bgr: bool = False, top: int = 1) -> Match:
-        """As ``Localizer.query``; ``frame`` uint8 [H, W, 3] or [H, W].
+    def _connect(self, patience_s: float) -> socket.socket:
+        end = time.monotonic() + patience_s
+        while True:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(self.timeout_s)
+            try:
+                with messages.short_path(self.path) as short:
+                    connection.connect(short)
+                return connection
+            except OSError as error:
+                connection.close()
+                if time.monotonic() >= end:
+                    raise DeployError(
+                        f"no service at {self.path} ({error.strerror}): start it with "
+                        "`python -m tatvpr_edge.runtime serve`"
+                    ) from None
+            time.sleep(_PAUSE_S)
+
+    def query(self, frame: Frame, bgr: bool = False, top: int = 1) -> Match:
+        """As ``Localizer.query``, with the same frames.
 
         Raises:
             FrameError, MapError, UsageError: as ``Localizer.query``.
             DeployError: the service ended.
         """
-        match = self._ask({"op": "query", "bgr": bgr, "top": top}, frame)[0]["match"]
+        match = self._ask({"op": "query", "top": top}, check_frame(frame, bgr))[0]["match"]
         candidates = tuple(Candidate(**_plain(item)) for item in match.pop("candidates"))
         return Match(**_plain(match), candidates=candidates)
 
-    def describe(self, frame: NDArray[np.uint8], bgr: bool = False) -> NDArray[np.float32]:
+    def describe(self, frame: Frame, bgr: bool = False) -> NDArray[np.float32]:
         """As ``Localizer.describe``: float32 [D]."""
-        data = self._ask({"op": "describe", "bgr": bgr}, frame)[1]
+        data = self._ask({"op": "describe"}, check_frame(frame, bgr))[1]
         return np.frombuffer(data, "<f4").astype(np.float32)
 
     def set(self, **settings: Any) -> dict[str, Any]:
@@ -77,8 +100,9 @@ class Client:
         return self._ask({"op": "selftest"})[0]
 
     def close(self) -> None:
-        """End the connection."""
-        self._socket.close()
+        """End the connection; later calls are refused."""
+        self._closed = True
+        self._drop()
 
     def __enter__(self) -> Client:
         return self
@@ -86,30 +110,59 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _ask(
-        self, request: dict[str, Any], frame: NDArray[np.uint8] | None = None
+        self, request: dict[str, Any], frame: CameraFrame | None = None
     ) -> tuple[dict[str, Any], bytes]:
         blob = b""
         if frame is not None:
-            if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
-                raise FrameError("a frame is a NumPy array of uint8, [height, width, 3]")
-            request = {**request, "shape": list(frame.shape)}
-            blob = np.ascontiguousarray(frame).tobytes()
+            planes = [np.ascontiguousarray(plane) for plane in frame.planes]
+            blob = b"".join(plane.tobytes() for plane in planes)
+            request = {
+                **request,
+                "format": frame.pixel_format,
+                "width": int(frame.width),
+                "height": int(frame.height),
+                "planes": [list(plane.shape) for plane in planes],
+            }
+        message = messages.encode(request, blob)
         with self._lock:
-            try:
-                self._socket.sendall(messages.encode(request, blob))
-                reply = messages.decode(messages.receiver(self._socket))
-            except OSError as error:
-                # An answer that comes late would be taken for that of the next request.
-                self._socket.close()
-                raise DeployError(f"the service at {self.path} failed: {error}") from None
-        if reply is None:
-            raise DeployError(f"the service at {self.path} ended: connect again")
-        answer, tail = reply
+            answer, tail = self._exchange(message)
         if not answer.pop("ok", False):
             kind = getattr(errors, str(answer.get("kind")), errors.UsageError)
             raise kind(str(answer.get("error")))
         return answer, tail
+
+    def _exchange(self, message: bytes) -> tuple[dict[str, Any], bytes]:
+        """Send and receive; once more over a new connection where the old one ended."""
+        if self._closed:
+            raise DeployError(f"this connection to {self.path} was closed: make another Client")
+        for again in (False, True):
+            try:
+                if self._socket is None:
+                    self._socket = self._connect(0.0)
+                self._socket.sendall(message)
+                reply = messages.decode_answer(messages.receiver(self._socket, self.timeout_s))
+            except TimeoutError:
+                # An answer that comes late would be taken for that of the next request.
+                self._drop()
+                raise DeployError(
+                    f"the service at {self.path} did not answer within {self.timeout_s:g} s"
+                ) from None
+            except (OSError, ValueError) as error:
+                ended, reply = str(error), None
+            else:
+                ended = "it closed the connection"
+            if reply is not None:
+                return reply
+            self._drop()
+            if not again:
+                self._socket = self._connect(self.restart_s)
+        raise DeployError(f"the service at {self.path} failed: {ended}")
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

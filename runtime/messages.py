@@ -3,8 +3,9 @@ raw bytes. Standard library only, because the board's half of deploy asks the se
 
 A message is two big-endian u32 (bytes of JSON, bytes of the rest), the JSON, the rest. Requests::
 
-    {"op": "query", "shape": [H, W, 3], "bgr": false, "top": 1}   + the frame, uint8, rows packed
-    {"op": "describe", "shape": [H, W, 3], "bgr": false}          + the frame
+    {"op": "query", "format": "RGB888", "width": W, "height": H, "planes": [[rows, bytes]],
+     "top": 1}                                                  + the planes, rows packed
+    {"op": "describe", "format": ..., "width": W, "height": H, "planes": ...}   + the planes
     {"op": "set", "k": 0.2 | "auto", "tokens": 1.0}
     {"op": "info"}
     {"op": "selftest"}
@@ -20,14 +21,18 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 HEADER = struct.Struct(">II")
+#: Of a request; answers list as many candidates as were asked for.
 MAX_JSON = 1 << 16
 #: A frame of 32 megapixels, three channels.
 MAX_BLOB = 96 << 20
 SOCKET = "serve.sock"
+#: Memory for bytes that were announced grows with those that came.
+_PIECE = 1 << 20
 
 
 def encode(message: dict[str, Any], blob: bytes | memoryview = b"") -> bytes:
@@ -36,7 +41,9 @@ def encode(message: dict[str, Any], blob: bytes | memoryview = b"") -> bytes:
     return HEADER.pack(len(data), len(blob)) + data + bytes(blob)
 
 
-def decode(receive: Callable[[int], bytes]) -> tuple[dict[str, Any], bytes] | None:
+def decode(
+    receive: Callable[[int], bytes], max_json: int = MAX_JSON, max_blob: int = MAX_BLOB
+) -> tuple[dict[str, Any], bytes] | None:
     """The next message; None where the other end closed. ``receive(n)`` gives exactly n bytes, or
     fewer where it closed.
 
@@ -47,30 +54,41 @@ def decode(receive: Callable[[int], bytes]) -> tuple[dict[str, Any], bytes] | No
     if len(header) < HEADER.size:
         return None
     json_bytes, blob_bytes = HEADER.unpack(header)
-    if json_bytes > MAX_JSON or blob_bytes > MAX_BLOB:
+    if json_bytes > max_json or blob_bytes > max_blob:
         raise ValueError(f"a message of {json_bytes} + {blob_bytes} bytes is too long")
     data = receive(json_bytes)
     blob = receive(blob_bytes) if blob_bytes else b""
     if len(data) < json_bytes or len(blob) < blob_bytes:
         return None
-    message = json.loads(data)
+    try:
+        message = json.loads(data)
+    except RecursionError:
+        raise ValueError("the message's JSON nests too deeply") from None
     if not isinstance(message, dict):
         raise ValueError("a message is a JSON object")
     return message, blob
 
 
-def receiver(connection: socket.socket) -> Callable[[int], bytes]:
-    """``receive`` for :func:`decode` from a blocking socket."""
+def decode_answer(receive: Callable[[int], bytes]) -> tuple[dict[str, Any], bytes] | None:
+    """As :func:`decode`, for what a service answers: as long as what was asked for."""
+    return decode(receive, max_json=2**32 - 1, max_blob=2**32 - 1)
+
+
+def receiver(connection: socket.socket, within_s: float | None = None) -> Callable[[int], bytes]:
+    """``receive`` for :func:`decode` from a blocking socket; it raises TimeoutError where not
+    everything came ``within_s``."""
+    end = None if within_s is None else time.monotonic() + within_s
 
     def receive(count: int) -> bytes:
-        buffer = bytearray(count)
-        view, have = memoryview(buffer), 0
-        while have < count:
-            got = connection.recv_into(view[have:])
-            if not got:
+        buffer = bytearray()
+        while len(buffer) < count:
+            if end is not None:
+                connection.settimeout(max(1e-3, end - time.monotonic()))
+            piece = connection.recv(min(count - len(buffer), _PIECE))
+            if not piece:
                 break
-            have += got
-        return bytes(buffer[:have])
+            buffer += piece
+        return bytes(buffer)
 
     return receive
 

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from hypothesis import strategies as st
 from tatvpr_edge.deploy import service
 from tatvpr_edge.deploy.disk import Disk
 from tatvpr_edge.deploy.store import Store
-from tatvpr_edge.runtime import Localizer, messages
+from tatvpr_edge.runtime import CameraFrame, Localizer, messages
 from tatvpr_edge.runtime.client import Client
+from tatvpr_edge.runtime.server import MAX_CLIENTS
 from tatvpr_edge.spec.errors import DeployError, FrameError, MapError, UsageError
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
@@ -147,26 +149,133 @@ RUBBISH = [
     struct.pack(">II", 2, 0) + b"[]",
     struct.pack(">II", 4, 0) + b"\xff\xfe{}",
     struct.pack(">II", 100, 0) + b"{",
-    messages.encode({"op": "query", "shape": [2**31, 2**31, 3]}),
-    messages.encode({"op": "query", "shape": [-1, 3]}, b"xyz"),
-    messages.encode({"op": "query", "shape": "x"}),
+    struct.pack(">II", 60000, 0) + b"[" * 60000,
+    messages.encode({"op": "query", "planes": [[2**31, 2**31]]}),
+    messages.encode({"op": "query", "planes": [[-1, 3]]}, b"xyz"),
+    messages.encode({"op": "query", "planes": "x"}),
+    messages.encode({"op": "query", "planes": [[1, True]]}, b"x"),
+    messages.encode({"op": "query", "planes": [[1, 3]], "width": "1", "height": None}, b"xyz"),
+    messages.encode({"op": "query", "planes": [[1, 3]], "format": {}, "width": 1}, b"xyz"),
+    messages.encode({"op": "set", "k": [[]]}),
     messages.encode({"op": ["query"]}),
 ]
+#: Rubbish that is no whole message: the other end waits for more, or cannot know where one begins.
+NO_MESSAGE = {b"", b"\0", struct.pack(">II", 100, 0) + b"{"}
 
 
-@pytest.mark.parametrize("sent", RUBBISH)
-def test_rubbish_does_not_end_the_service(served: tuple[Path, Localizer], sent: bytes) -> None:
-    path, here = served
+def send(path: Path, data: bytes) -> dict[str, Any] | None:
+    """What the service answers to raw bytes, after which nothing comes; None: it hung up."""
     with socket.socket(socket.AF_UNIX) as connection:
         with messages.short_path(str(path)) as short:
             connection.connect(short)
-        connection.settimeout(20)
-        connection.sendall(sent)
+        connection.settimeout(60)
+        connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
-        reply = messages.decode(messages.receiver(connection))
-        assert reply is None or reply[0]["ok"] is False
+        reply = messages.decode_answer(messages.receiver(connection))
+        return None if reply is None else reply[0]
+
+
+@pytest.mark.parametrize("sent", RUBBISH)
+def test_rubbish_is_answered_with_what_is_wrong(
+    served: tuple[Path, Localizer], sent: bytes
+) -> None:
+    path, here = served
+    reply = send(path, sent)
+    if sent in NO_MESSAGE:
+        assert reply is None
+    else:
+        assert reply is not None and reply["ok"] is False and reply["error"]
+        assert "fault of tatvpr-edge" not in reply["error"]
     with Client(path) as client:
         assert client.describe(FRAME).tobytes() == here.describe(FRAME).tobytes()
+
+
+@pytest.mark.slow
+def test_no_amount_of_rubbish_takes_a_seat(served: tuple[Path, Localizer]) -> None:
+    path, here = served
+    for count in (MAX_CLIENTS, 100 * MAX_CLIENTS):
+        for index in range(count):
+            send(path, RUBBISH[index % len(RUBBISH)])
+        with Client(path, timeout_s=30) as client:
+            assert client.describe(FRAME).tobytes() == here.describe(FRAME).tobytes()
+
+
+def connected(path: Path) -> socket.socket:
+    """A client that has connected and says nothing."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        with messages.short_path(str(path)) as short:
+            connection.connect(short)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def test_one_client_too_many_is_told_and_a_free_seat_is_used(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.sock"
+    with serving(path, "--artifact", str(tiny_host)), contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(path)) for _ in range(MAX_CLIENTS)]
+        for client in clients:
+            client.info()  # each has its seat for certain
+        with Client(path) as extra, pytest.raises(DeployError, match="64 programs are connected"):
+            extra.describe(FRAME)
+        clients[0].close()
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with Client(path) as late:
+                    assert len(late.describe(FRAME))
+                break
+            except DeployError:  # the seat is freed by a thread of the service
+                assert time.monotonic() < deadline
+        assert clients[1].info()["model"], "a client that was idle meanwhile keeps its seat"
+
+
+def test_what_is_announced_and_never_sent_takes_no_memory(tiny_host: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    with serving(path, "--artifact", str(tiny_host)) as process, Client(path) as client:
+        before = client.self_test()["resident_bytes"]
+        liars = [connected(path) for _ in range(MAX_CLIENTS - 2)]
+        for liar in liars:
+            liar.sendall(struct.pack(">II", 2, messages.MAX_BLOB) + b"{}" + b"x" * 1000)
+        time.sleep(0.5)
+        assert client.self_test()["resident_bytes"] - before < 64 << 20
+        for liar in liars:
+            liar.close()
+        assert process.poll() is None
+
+
+def test_an_answer_is_as_long_as_what_was_asked_for(tiny_host: Path, tmp_path: Path) -> None:
+    with Localizer(tiny_host) as plain:
+        one = plain.describe(FRAME)
+        place_map = make_map(
+            tmp_path / "m.placemap", plain.artifact.manifest.model.hash, np.tile(one, (3000, 1))
+        )
+    path = tmp_path / "s.sock"
+    with (
+        serving(path, "--artifact", str(tiny_host), "--map", str(place_map)),
+        Client(path) as client,
+    ):
+        match = client.query(FRAME, top=3000)
+        assert len(match.candidates) == 3000 and match.candidates[2999].place == 2999
+
+
+def test_camera_frames_go_through_as_a_localizer_takes_them(
+    served: tuple[Path, Localizer],
+) -> None:
+    path, here = served
+    y = np.ascontiguousarray(FRAME[:, :, 0])
+    nv12 = CameraFrame((y, np.ascontiguousarray(y[:20])), "NV12", 56, 40)
+    padded = CameraFrame((np.hstack([y, y]),), "GRAY8", 56, 40)
+    with Client(path) as client:
+        for frame in (nv12, padded):
+            assert client.describe(frame).tobytes() == here.describe(frame).tobytes()
+            assert client.query(frame).place == here.query(frame).place
+        with pytest.raises(FrameError, match="unknown"):
+            client.describe(CameraFrame((y,), "JPEG", 56, 40))
 
 
 @given(st.binary(max_size=64))
@@ -228,11 +337,85 @@ def test_the_socket_is_its_owners_and_one_service_listens_there(
 
 def test_a_client_that_is_left_alone_says_so(tiny_host: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
-    with serving(path, "--artifact", str(tiny_host)) as process, Client(path) as client:
+    with (
+        serving(path, "--artifact", str(tiny_host)) as process,
+        Client(path, restart_s=0.2) as client,
+    ):
         process.kill()
         process.wait()
-        with pytest.raises(DeployError, match=r"ended|failed"):
+        with pytest.raises(DeployError, match="no service at"):
             client.info()
+
+
+def test_a_client_outlives_a_restart_of_the_service(tiny_host: Path, tmp_path: Path) -> None:
+    path, words = tmp_path / "s.sock", ["--artifact", str(tiny_host)]
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(serving(path, *words))
+        client = stack.enter_context(Client(path, restart_s=60))
+        wanted = client.describe(FRAME).tobytes()
+        again: list[bytes] = []
+        for end in ("terminate", "kill"):
+            getattr(first, end)()
+            first.wait()
+            # Asked while nothing listens: the answer comes once it does again.
+            asking = threading.Thread(target=lambda: again.append(client.describe(FRAME).tobytes()))
+            asking.start()
+            first = stack.enter_context(serving(path, *words))
+            asking.join(60)
+        assert again == [wanted, wanted]
+
+
+def test_a_late_answer_is_never_taken_for_the_next_one(tmp_path: Path) -> None:
+    """A service that answers too late, then at once: the second caller gets its own answer."""
+    path = tmp_path / "slow.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    hold = threading.Event()
+
+    def slow() -> None:
+        first, _ = listener.accept()
+        with first:
+            messages.decode(messages.receiver(first))
+            hold.wait(60)
+            with contextlib.suppress(OSError):
+                first.sendall(messages.encode({"ok": True, "who": "late"}))
+        second, _ = listener.accept()
+        with second:
+            messages.decode(messages.receiver(second))
+            second.sendall(messages.encode({"ok": True, "who": "second"}))
+
+    server = threading.Thread(target=slow)
+    server.start()
+    with listener, Client(path, timeout_s=0.3) as client:
+        with pytest.raises(DeployError, match=r"did not answer within 0\.3 s"):
+            client.info()
+        hold.set()
+        client.timeout_s = 60
+        assert client.info() == {"who": "second"}
+    server.join(60)
+
+
+def test_it_ends_without_a_traceback_while_clients_connect(tiny_host: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    stop = threading.Event()
+
+    def knock() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                connected(path).close()
+
+    knocking = [threading.Thread(target=knock) for _ in range(4)]
+    with serving(path, "--artifact", str(tiny_host)) as process:
+        for thread in knocking:
+            thread.start()
+        time.sleep(0.2)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+        stop.set()
+        assert process.returncode == 0 and errors == b""
+    for thread in knocking:
+        thread.join()
 
 
 def test_systemd_hears_of_readiness_and_of_life(tiny_host: Path, tmp_path: Path) -> None:

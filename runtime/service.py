@@ -1,0 +1,163 @@
+"""What the service answers: one shared ``Localizer``, one answer to each request.
+
+In: requests of :mod:`tatvpr_edge.runtime.messages`. Out: answers; every error is one. Called by
+:mod:`tatvpr_edge.runtime.server`, which owns the socket.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.runtime.localizer import Localizer
+from tatvpr_edge.runtime.verify import check_backend
+from tatvpr_edge.spec.errors import FrameError, TatvprError, UsageError
+
+Answer = tuple[dict[str, Any], bytes]
+
+
+class Service:
+    """Answers requests with one shared ``Localizer``; safe to call from many threads.
+
+    Args:
+        localizer: what answers; it stays the caller's to close.
+        resident_before: RAM of this process before the localizer was opened, for self-tests.
+    """
+
+    def __init__(self, localizer: Localizer, resident_before: int = 0) -> None:
+        self.localizer = localizer
+        self._resident_before = resident_before
+        self._started = time.monotonic()
+        self._answered = 0
+        self._count = threading.Lock()
+
+    def answer(self, request: dict[str, Any], blob: bytes) -> Answer:
+        """The answer to one request; every error becomes an answer."""
+        try:
+            operation = {
+                "query": self._query,
+                "describe": self._describe,
+                "set": self._set,
+                "info": self._info,
+                "selftest": self._self_test,
+            }.get(str(request.get("op")))
+            if operation is None:
+                raise UsageError("op is one of query, describe, set, info, selftest")
+            answer, tail = operation(request, blob)
+        except Exception as error:
+            return refusal(error), b""
+        with self._count:
+            self._answered += 1
+        return {"ok": True, **answer}, tail
+
+    def _query(self, request: dict[str, Any], blob: bytes) -> Answer:
+        match = self.localizer.query(_frame(request, blob), top=request.get("top", 1))
+        return {"match": asdict(match)}, b""
+
+    def _describe(self, request: dict[str, Any], blob: bytes) -> Answer:
+        descriptor = self.localizer.describe(_frame(request, blob))
+        return {"size": len(descriptor)}, descriptor.astype("<f4").tobytes()
+
+    def _set(self, request: dict[str, Any], blob: bytes) -> Answer:
+        if "k" in request:
+            self.localizer.k = request["k"]
+        if "tokens" in request:
+            self.localizer.tokens = request["tokens"]
+        return {"k": self.localizer.k, "tokens": self.localizer.tokens}, b""
+
+    def _info(self, request: dict[str, Any], blob: bytes) -> Answer:
+        manifest = self.localizer.artifact.manifest
+        return {
+            "artifact": str(self.localizer.artifact.root),
+            "model": manifest.model.name,
+            "model_hash": manifest.model.hash,
+            "board": manifest.board,
+            "backend": self.localizer.backend.name,
+            "k": self.localizer.k,
+            "tokens": self.localizer.tokens,
+            "map": self.localizer.map is not None,
+            "answered": self._answered,
+            "up_s": time.monotonic() - self._started,
+        }, b""
+
+    def _self_test(self, request: dict[str, Any], blob: bytes) -> Answer:
+        return self.self_test(), b""
+
+    def self_test(self) -> dict[str, Any]:
+        """Run the golden point nearest to the present k through the live backend, and say what
+        this process takes.
+
+        Raises:
+            ArtifactError: a descriptor differs from its golden vector.
+        """
+        artifact = self.localizer.artifact
+        points = artifact.manifest.golden.points
+        k = self.localizer.k if isinstance(self.localizer.k, float) else 0.2
+        nearest = sorted(points, key=lambda point: (abs(point.k - k), -point.tokens))[:1]
+        started = time.perf_counter()
+        results = check_backend(artifact, self.localizer.backend, nearest)
+        latency_ms = (time.perf_counter() - started) * 1e3
+        frames = max(1, len(artifact.manifest.golden.frames))
+        place_map = self.localizer.map
+        resident = resident_bytes()
+        promised = sum(artifact.manifest.memory.values())
+        if place_map is not None:
+            promised += place_map.path.stat().st_size
+        return {
+            "latency_ms": latency_ms / frames,
+            "golden": [asdict(result) for result in results],
+            "resident_bytes": resident,
+            "grown_bytes": resident - self._resident_before,
+            # What the manifest states is the CPU library's; a GPU's driver takes what it takes.
+            "promised_bytes": promised if self.localizer.backend.name == "cpu" else None,
+            "descriptors": len(os.listdir("/proc/self/fd")),
+        }
+
+
+def refusal(error: Exception) -> dict[str, Any]:
+    """The answer that an error is. What nobody raised on purpose is named as a fault of ours."""
+    kind = type(error).__name__
+    if isinstance(error, (TatvprError, ValueError, TypeError)):
+        return {"ok": False, "error": str(error), "kind": kind}
+    if isinstance(error, MemoryError):
+        return {"ok": False, "error": "the service is out of memory", "kind": kind}
+    text = f"{kind}: {error}: this is a fault of tatvpr-edge"
+    return {"ok": False, "error": text, "kind": "UsageError"}
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM."""
+    with open("/proc/self/statm", encoding="ascii") as source:
+        return int(source.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _frame(request: dict[str, Any], blob: bytes) -> CameraFrame:
+    """The frame of a request; its format and size are checked where every frame is."""
+    shapes = request.get("planes")
+    if not isinstance(shapes, list) or not all(
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(type(side) is int and 0 < side <= 1 << 20 for side in shape)
+        for shape in shapes
+    ):
+        raise FrameError("planes is a list of [rows, bytes in a row], one for each plane")
+    size = sum(rows * row_bytes for rows, row_bytes in shapes)
+    if size != len(blob):
+        raise FrameError(f"planes of {shapes} have {size} bytes, {len(blob)} came")
+    planes, begin = [], 0
+    for rows, row_bytes in shapes:
+        end = begin + rows * row_bytes
+        planes.append(np.frombuffer(blob[begin:end], np.uint8).reshape(rows, row_bytes))
+        begin = end
+    return CameraFrame(
+        tuple(planes),
+        str(request.get("format")),
+        request.get("width", 0),
+        request.get("height", 0),
+    )
