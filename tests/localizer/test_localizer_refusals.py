@@ -126,6 +126,22 @@ def test_query_without_a_map_points_to_describe(tiny_host: Path) -> None:
         localizer.query(GOOD)
 
 
+@pytest.mark.parametrize("stride", [2**31, 2**32 + 24, -(2**31) - 8, 2**40])
+def test_rows_further_apart_than_c_can_say_are_told(tiny_host: Path, stride: int) -> None:
+    """ctypes would cut the distance off: a wrong descriptor, or a crash."""
+    frame = np.lib.stride_tricks.as_strided(np.zeros((2, 8, 3), np.uint8), strides=(stride, 3, 1))
+    with Localizer(tiny_host) as localizer, pytest.raises(FrameError, match="from row to row"):
+        localizer.describe(frame)
+
+
+def test_a_map_with_another_number_of_elements_is_told(tiny_host: Path, tmp_path: Path) -> None:
+    model = read_artifact(tiny_host).manifest.model
+    info = MapInfo(model.hash, "int8", 1024, (Band(1.0),))
+    write_map(tmp_path / "m", info, [make_places(info, [np.eye(1, 1024, dtype=np.float32)])])
+    with pytest.raises(MapError, match="1024 numbers"):
+        Localizer(tiny_host, tmp_path / "m")
+
+
 def test_an_empty_map_is_told(tiny_host: Path, tmp_path: Path) -> None:
     model = read_artifact(tiny_host).manifest.model
     info = MapInfo(model.hash, "int8", model.descriptor_size, (Band(1.0),))

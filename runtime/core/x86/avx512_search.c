@@ -19,22 +19,17 @@ static int32_t surplus_of(const int8_t *query, int32_t dim) {
     return _mm512_reduce_add_epi32(sums);
 }
 
-/* Partial sums of four rows: every lane of the result those of the four. */
-static inline __m512i four_dots(const dots *by, const int8_t *const row[4]) {
+/* Partial sums of one row, in every lane. Rows are read one after the other, as they lie: four at a
+ * time are faster in a cache, and take twice as long from memory. */
+static inline __m512i row_dots(const dots *by, const int8_t *row) {
     const __m512i offset = _mm512_set1_epi8(-128);
-    __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
-#define STEP(sum, r) \
-    TATVPR_DP512(sum, _mm512_xor_si512(_mm512_maskz_loadu_epi8(there, row[r] + i), offset), q)
+    __m512i sum = _mm512_setzero_si512();
     for (int32_t i = 0; i < by->dim; i += 64) {
         const __mmask64 there = tatvpr_first_bytes(by->dim - i);
         const __m512i q = _mm512_maskz_loadu_epi8(there, by->query + i);
-        STEP(a, 0);
-        STEP(b, 1);
-        STEP(c, 2);
-        STEP(d, 3);
+        TATVPR_DP512(sum, _mm512_xor_si512(_mm512_maskz_loadu_epi8(there, row + i), offset), q);
     }
-#undef STEP
-    return tatvpr_add_elements(a, b, c, d);
+    return sum;
 }
 
 void tatvpr_avx512_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
@@ -44,11 +39,12 @@ void tatvpr_avx512_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, 
     for (int32_t n = 0; n < count; n += 16) {
         __m512i four[4];
         for (int32_t g = 0; g < 4; g++) {
-            const int8_t *row[4];
+            __m512i sum[4];
             for (int32_t j = 0; j < 4; j++) { /* beyond the end: the last row again */
-                row[j] = rows + (ptrdiff_t)tatvpr_min_i32(n + 4 * g + j, count - 1) * stride;
+                const int32_t at = tatvpr_min_i32(n + 4 * g + j, count - 1);
+                sum[j] = row_dots(&by, rows + (ptrdiff_t)at * stride);
             }
-            four[g] = four_dots(&by, row);
+            four[g] = tatvpr_add_elements(sum[0], sum[1], sum[2], sum[3]);
         }
         const __m512i sums = tatvpr_add_lanes(four[0], four[1], four[2], four[3]);
         _mm512_mask_storeu_epi32(dot + n, tatvpr_first_lanes(count - n),
