@@ -303,7 +303,7 @@ def test_teacher_views_appear_whole_and_say_how_they_were_made(tmp_path: Path) -
     with pytest.raises(DataError, match="exists"):
         write_views(folder, places.paths, [1] * 4, ColourTeacher(), side_px=32, channels=4)
     places.paths[0].write_bytes(b"no image")
-    with pytest.raises(DataError, match="not a readable image"):
+    with pytest.raises(DataError, match="no image that can be read"):
         write_views(tmp_path / "b", places.paths, [1] * 4, ColourTeacher(), side_px=32, channels=4)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set", "views"]
 

@@ -112,28 +112,48 @@ static inline float32x4_t tatvpr_exp_f32(float32x4_t x) {
 }
 
 /* y = (acc * s) * scale + bias [+ residual] of `columns` outputs, at most 64, from sums that still
- * carry the code's + 1. */
+ * carry the code's + 1. Pointers are read once and the kind of scale and residual decided once:
+ * inside a loop that stores, the compiler would have to load them again after every store. */
+static inline float32x4_t tatvpr_neon_scaled(const int32_t *acc, int32x4_t sum, float32x4_t s,
+                                             float32x4_t scale, const float *bias) {
+    const float32x4_t product = vmulq_f32(vcvtq_f32_s32(vsubq_s32(vld1q_s32(acc), sum)), s);
+    return vaddq_f32(vmulq_f32(product, scale), vld1q_f32(bias));
+}
+
 static inline void tatvpr_neon_write(const tatvpr_matmul *job, int32_t t, int32_t first,
                                      int32_t columns, const int32_t *acc) {
-    const float s = job->tile->s[t];
-    const int32_t sum = job->tile->sum[t];
     const ptrdiff_t at = (ptrdiff_t)t * job->y_stride + first;
     const int32_t fours = columns > 0 ? columns / 4 * 4 : 0;
-    for (int32_t i = 0; i < fours; i += 4) {
-        const float32x4_t scale = job->op->scale_per_row ? vld1q_f32(job->scale + first + i)
-                                                         : vdupq_n_f32(job->scale[0]);
-        const int32x4_t a = vsubq_s32(vld1q_s32(acc + i), vdupq_n_s32(sum));
-        float32x4_t v = vmulq_f32(vmulq_n_f32(vcvtq_f32_s32(a), s), scale);
-        v = vaddq_f32(v, vld1q_f32(job->bias + first + i));
-        if (job->residual != NULL) {
-            v = vaddq_f32(vld1q_f32(job->residual + at + i), v);
+    const int32_t per_row = job->op->scale_per_row != 0;
+    const float *bias = job->bias + first;
+    const float *scales = job->scale + (per_row ? first : 0);
+    const float *residual = job->residual != NULL ? job->residual + at : NULL;
+    float *y = job->y + at;
+    const float s = job->tile->s[t];
+    const int32_t sum = job->tile->sum[t];
+    const int32x4_t sums = vdupq_n_s32(sum);
+    const float32x4_t factor = vdupq_n_f32(s);
+    const float32x4_t one = vdupq_n_f32(scales[0]);
+    if (per_row) {
+        for (int32_t i = 0; i < fours; i += 4) {
+            const float32x4_t v =
+                tatvpr_neon_scaled(acc + i, sums, factor, vld1q_f32(scales + i), bias + i);
+            vst1q_f32(y + i, residual != NULL ? vaddq_f32(vld1q_f32(residual + i), v) : v);
         }
-        vst1q_f32(job->y + at + i, v);
+    } else if (residual != NULL) {
+        for (int32_t i = 0; i < fours; i += 4) {
+            const float32x4_t v = tatvpr_neon_scaled(acc + i, sums, factor, one, bias + i);
+            vst1q_f32(y + i, vaddq_f32(vld1q_f32(residual + i), v));
+        }
+    } else {
+        for (int32_t i = 0; i < fours; i += 4) {
+            vst1q_f32(y + i, tatvpr_neon_scaled(acc + i, sums, factor, one, bias + i));
+        }
     }
     for (int32_t i = fours; i < columns; i++) {
-        const float scale = job->scale[job->op->scale_per_row ? first + i : 0];
-        const float v = ((float)(acc[i] - sum) * s) * scale + job->bias[first + i];
-        job->y[at + i] = job->residual != NULL ? job->residual[at + i] + v : v;
+        const float scale = scales[per_row ? i : 0];
+        const float v = ((float)(acc[i] - sum) * s) * scale + bias[i];
+        y[i] = residual != NULL ? residual[i] + v : v;
     }
 }
 

@@ -68,11 +68,8 @@ static inline void quantise_four(const float *x, int32_t left, float inverse, in
     if (left >= 4) {
         const int32x4_t n = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x), inverse));
         const int16x4_t h = vmin_s16(vmax_s16(vqmovn_s32(n), vdup_n_s16(-127)), vdup_n_s16(127));
-        for (int i = 0; i < 4; i++) {
-            int16_t lanes[4];
-            vst1_s16(lanes, h);
-            q[i] = (int8_t)lanes[i];
-        }
+        const int8x8_t bytes = vmovn_s16(vcombine_s16(h, h));
+        vst1_lane_s32((int32_t *)(void *)q, vreinterpret_s32_s8(bytes), 0);
         return;
     }
     for (int32_t i = 0; i < 4; i++) {
@@ -125,7 +122,33 @@ static void two_logits(const head *h, const float *s_q, float root) {
     const int exact = tatvpr_is_power_of_two(root);
     const float s_k = exact ? h->s_k / root : h->s_k;
     const float32x4_t roots = vdupq_n_f32(root);
-    for (int32_t j = 0; j < h->padded; j += 4) {
+    int32_t j = 0;
+    for (; j + 16 <= h->padded; j += 16) { /* sixteen keys: eight sums, so that none waits */
+        int32x4_t d[2][4];
+        for (int b = 0; b < 4; b++) {
+            d[0][b] = vdupq_n_s32(0);
+            d[1][b] = vdupq_n_s32(0);
+        }
+        const int8_t *keys = h->keys + (ptrdiff_t)j * 4;
+        for (int32_t i = 0; i < h->width; i += 4, keys += 4 * (ptrdiff_t)h->padded) {
+            const int8x16_t q0 = four(h->query + i);
+            const int8x16_t q1 = four(h->query + h->width + i);
+            for (int b = 0; b < 4; b++) {
+                const int8x16_t k = vld1q_s8(keys + 16 * b);
+                d[0][b] = dot_lanes(d[0][b], k, q0);
+                d[1][b] = dot_lanes(d[1][b], k, q1);
+            }
+        }
+        for (int q = 0; q < 2; q++) {
+            float *logits = h->logits + (ptrdiff_t)q * h->padded + j;
+            for (int b = 0; b < 4; b++) {
+                const float32x4_t l =
+                    vmulq_n_f32(vmulq_n_f32(vcvtq_f32_s32(d[q][b]), s_q[q]), s_k);
+                vst1q_f32(logits + 4 * b, exact ? l : vdivq_f32(l, roots));
+            }
+        }
+    }
+    for (; j < h->padded; j += 4) {
         int32x4_t d0 = vdupq_n_s32(0);
         int32x4_t d1 = d0;
         const int8_t *keys = h->keys + (ptrdiff_t)j * 4;
@@ -182,7 +205,25 @@ static int32x4_t mix(const head *h, const int8_t *weights, int32_t element) {
 static void write_token(const head *h, const tatvpr_head_job *job, int32_t token,
                         const int8_t *weights, float share) {
     float *y = job->y + (ptrdiff_t)token * job->dim + (ptrdiff_t)job->head * job->head_dim;
-    for (int32_t i = 0; i < job->head_dim; i += 4) {
+    int32_t i = 0;
+    for (; i + 16 <= job->head_dim; i += 16) {
+        int32x4_t mixed[4];
+        for (int b = 0; b < 4; b++) {
+            mixed[b] = vdupq_n_s32(0);
+        }
+        const int8_t *values = h->values + (ptrdiff_t)i * 4;
+        for (int32_t j = 0; j < h->padded; j += 4, values += 4 * (ptrdiff_t)h->width) {
+            const int8x16_t w = four(weights + j);
+            for (int b = 0; b < 4; b++) {
+                mixed[b] = dot_lanes(mixed[b], vld1q_s8(values + 16 * b), w);
+            }
+        }
+        for (int b = 0; b < 4; b++) {
+            const float32x4_t v = vmulq_n_f32(vcvtq_f32_s32(mixed[b]), h->s_v);
+            vst1q_f32(y + i + 4 * b, vmulq_n_f32(v, share));
+        }
+    }
+    for (; i < job->head_dim; i += 4) {
         const float32x4_t v =
             vmulq_n_f32(vmulq_n_f32(vcvtq_f32_s32(mix(h, weights, i)), h->s_v), share);
         if (i + 4 <= job->head_dim) {
@@ -250,11 +291,9 @@ static void gather(const tatvpr_patch_job *job, int32_t row, int32_t padded, int
     }
 }
 
-static inline int8x16_t weights_16(const int8_t *w, int32_t left) {
-    if (left >= 16) {
-        return vld1q_s8(w);
-    }
-    int8_t tail[16] = {0}; /* the last row ends where the blob may end */
+/* The last weights of a row, fewer than 16: it may end where the blob ends. */
+static inline int8x16_t weights_tail(const int8_t *w, int32_t left) {
+    int8_t tail[16] = {0};
     for (int32_t i = 0; i < left; i++) {
         tail[i] = w[i];
     }
@@ -266,6 +305,7 @@ void TATVPR_NEON(patch_embed)(const tatvpr_patch_job *job) {
     const int32_t side = op->image_size / op->patch;
     const int32_t length = op->patch * op->patch * 3;
     const int32_t padded = (length + 15) / 16 * 16;
+    const int32_t whole = length / 16 * 16;
     int8_t *patches = (int8_t *)job->scratch;
     for (int32_t row = job->first_row; row < job->first_row + job->rows; row++) {
         gather(job, row, padded, patches);
@@ -278,10 +318,16 @@ void TATVPR_NEON(patch_embed)(const tatvpr_patch_job *job) {
                     p[j] = patches + (ptrdiff_t)tatvpr_min_i32(i + j, side - 1) * padded;
                     acc[j] = vdupq_n_s32(0);
                 }
-                for (int32_t c = 0; c < length; c += 16) {
-                    const int8x16_t x = weights_16(w + c, length - c);
+                for (int32_t c = 0; c < whole; c += 16) {
+                    const int8x16_t x = vld1q_s8(w + c);
                     for (int j = 0; j < 4; j++) {
                         acc[j] = dot_all(acc[j], vld1q_s8(p[j] + c), x);
+                    }
+                }
+                if (whole < length) {
+                    const int8x16_t x = weights_tail(w + whole, length - whole);
+                    for (int j = 0; j < 4; j++) {
+                        acc[j] = dot_all(acc[j], vld1q_s8(p[j] + whole), x);
                     }
                 }
                 for (int32_t j = 0; j < 4 && i + j < side; j++) {
