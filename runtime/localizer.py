@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -219,15 +220,34 @@ class Localizer:
         return self.backend.describe(check_frame(frame, bgr), at_k, at_tokens)
 
     def query(
-        self, frame: NDArray[np.uint8] | CameraFrame, bgr: bool = False, top: int = 1
+        self,
+        frame: NDArray[np.uint8] | CameraFrame,
+        bgr: bool = False,
+        top: int = 1,
+        *,
+        near: Sequence[float] | None = None,
+        radius: float | None = None,
+        exclude_last: int = 0,
     ) -> Match:
         """The place of the map where ``frame`` was taken; ``top`` candidates.
+
+        Args:
+            near, radius: only places within so many metres of a position or pose (x, y, ...) in
+                the map's frame; a place of unknown position is then left out.
+            exclude_last: so many of the map's last places are left out, so that a loop closure
+                does not find the frame just stored.
+
+        Returns:
+            Where every place was left out: place -1, score -1, ``accepted`` False and no
+            candidates.
 
         Raises:
             FrameError: as :meth:`describe`.
             MapError: there is no map, or it holds no places.
+            UsageError: another argument is out of range.
         """
         check_top(top)
+        check_excluded(exclude_last)
         if self.map is None:
             raise MapError(
                 "there is no map to search: give Localizer(map=PATH), made by 'tatvpr-edge map "
@@ -235,8 +255,9 @@ class Localizer:
             )
         start = time.perf_counter()
         descriptor, k, tokens = self._describe(frame, bgr)
-        found = self.map.search(descriptor, k, tokens, int(top))
-        best = found.candidates[0]
+        end = max(len(self.map) - exclude_last, 0)
+        found = self.map.search(descriptor, k, tokens, int(top), end=end, near=near, radius=radius)
+        best = found.candidates[0] if found.candidates else Candidate(-1, -1.0, "", None)
         return Match(
             place=best.place,
             score=best.score,
@@ -300,6 +321,12 @@ def check_top(top: Any) -> None:
     """Raise UsageError where ``top`` is no number of candidates."""
     if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
         raise UsageError(f"top is {top!r}: the number of candidates, from 1 up")
+
+
+def check_excluded(places: Any) -> None:
+    """Raise UsageError where ``places`` is no number of places to leave out."""
+    if isinstance(places, bool) or not isinstance(places, (int, np.integer)) or places < 0:
+        raise UsageError(f"exclude_last is {places!r}: a number of places, from 0 up")
 
 
 def _open_backend(

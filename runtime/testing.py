@@ -7,7 +7,7 @@ and no compiler: the test says what it answers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.frame import Frame, check_frame
-from tatvpr_edge.runtime.localizer import DEFAULT_K, Match, check_top
+from tatvpr_edge.runtime.localizer import DEFAULT_K, Match, check_excluded, check_top
 from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
@@ -109,7 +109,16 @@ class FakeLocalizer:
         unit: NDArray[np.float32] = vector / np.linalg.norm(vector)
         return unit
 
-    def query(self, frame: Frame, bgr: bool = False, top: int = 1) -> Match:
+    def query(
+        self,
+        frame: Frame,
+        bgr: bool = False,
+        top: int = 1,
+        *,
+        near: Sequence[float] | None = None,
+        radius: float | None = None,
+        exclude_last: int = 0,
+    ) -> Match:
         """What the test said.
 
         Raises:
@@ -117,6 +126,7 @@ class FakeLocalizer:
             MapError: no answer is left.
         """
         check_top(top)
+        check_excluded(exclude_last)
         self._take(frame, bgr)
         if self._answer is not None:
             return self._answer(frame)

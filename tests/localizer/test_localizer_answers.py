@@ -18,7 +18,7 @@ from tatvpr_edge.runtime import CameraFrame, Localizer
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.cache import host_artifact
-from tatvpr_edge.spec.errors import ArtifactError, MapError
+from tatvpr_edge.spec.errors import ArtifactError, MapError, UsageError
 from tatvpr_edge.spec.frames import to_rgb
 
 U8 = NDArray[np.uint8]
@@ -324,3 +324,20 @@ def test_code_of_another_model_is_told(tiny_host: Path, tmp_path: Path) -> None:
     write_artifact(tmp_path / "a", dataclasses.replace(good.manifest, model=model), dict(files))
     with pytest.raises(ArtifactError, match="another model"):
         Localizer(tmp_path / "a")
+
+
+def test_a_query_looks_where_it_is_told_to(localizer: Localizer, frames: NDArray[np.uint8]) -> None:
+    localizer.k = 1.0
+    assert localizer.query(frames[11]).place == 11
+    assert localizer.query(frames[11], exclude_last=1).place < 11
+    assert {c.place for c in localizer.query(frames[3], top=12, exclude_last=8).candidates} == {
+        *range(4)
+    }
+    nothing = localizer.query(frames[3], exclude_last=12)
+    assert (nothing.place, nothing.accepted, nothing.candidates) == (-1, False, ())
+    with pytest.raises(UsageError, match="needs radius"):
+        localizer.query(frames[3], near=(1.0, 2.0))
+    with pytest.raises(UsageError, match="exclude_last is -1"):
+        localizer.query(frames[3], exclude_last=-1)
+    # The scenes' y is unknown, so that none is near anything.
+    assert localizer.query(frames[3], near=(3.0, 0.0), radius=5.0).place == -1
