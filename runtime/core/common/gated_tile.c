@@ -28,7 +28,7 @@ void tatvpr_take_workspace(tatvpr_bump *b, tatvpr_workspace *w, int32_t k_most, 
     w->tile.count = (int32_t *)take(b, rows * sizeof(int32_t));
     w->tile.index = (uint16_t *)take(b, rows * list * sizeof(uint16_t));
     w->tile.value = (int8_t *)take(b, rows * list);
-    w->row = (float *)take(b, (size_t)k_most * sizeof(float));
+    w->rows = (float *)take(b, (size_t)k_most * TATVPR_ROWS_TOGETHER * sizeof(float));
     w->hidden = hidden > 0 ? (float *)take(b, rows * (size_t)hidden * sizeof(float)) : NULL;
     w->panel = (uint8_t *)take(b, TATVPR_PANEL_BYTES(k_most));
 }
@@ -70,20 +70,45 @@ tatvpr_plan tatvpr_make_plan(const tatvpr_context *c, const tatvpr_gated_linear 
     return p;
 }
 
-float tatvpr_quantise_token(const tatvpr_plan *p, const float *x, float *row, int8_t *q) {
-    const tatvpr_kernels *kernels = p->c->model->kernels;
+/* LayerNorm of up to TATVPR_ROWS_TOGETHER rows. */
+static void norm_rows(const tatvpr_plan *p, const float *x, int32_t count, float *y) {
+    const tatvpr_model *model = p->c->model;
     const tatvpr_norm *norm = p->op->norm;
     const int32_t k_in = p->op->linear.k_in;
-    if (p->op->gelu) {
-        kernels->gelu(x, k_in, row);
-        x = row;
+    const float *gamma = tatvpr_floats(model, norm->gamma);
+    const float *beta = tatvpr_floats(model, norm->beta);
+#if defined(TATVPR_WIDE)
+    if (count == TATVPR_ROWS_TOGETHER && model->kernels->layer_norm_rows != NULL) {
+        model->kernels->layer_norm_rows(x, gamma, beta, norm->eps, k_in, y);
+        return;
     }
-    if (norm != NULL) {
-        kernels->layer_norm(x, tatvpr_floats(p->c->model, norm->gamma),
-                            tatvpr_floats(p->c->model, norm->beta), norm->eps, k_in, row);
-        x = row;
+#endif
+    for (int32_t i = 0; i < count; i++) {
+        const ptrdiff_t at = (ptrdiff_t)i * k_in;
+        model->kernels->layer_norm(x + at, gamma, beta, norm->eps, k_in, y + at);
     }
-    return kernels->quantise(x, k_in, q);
+}
+
+void tatvpr_quantise_tokens(const tatvpr_plan *p, const float *x, int32_t tokens, float *rows,
+                            int8_t *q, float *s) {
+    const tatvpr_kernels *kernels = p->c->model->kernels;
+    const int32_t k_in = p->op->linear.k_in;
+    const int32_t stride = tatvpr_q_stride(k_in);
+    for (int32_t t = 0; t < tokens; t += TATVPR_ROWS_TOGETHER) {
+        const int32_t count = tatvpr_min_i32(TATVPR_ROWS_TOGETHER, tokens - t);
+        const float *from = x + (ptrdiff_t)t * k_in;
+        if (p->op->gelu) {
+            kernels->gelu(from, count * k_in, rows);
+            from = rows;
+        }
+        if (p->op->norm != NULL) {
+            norm_rows(p, from, count, rows);
+            from = rows;
+        }
+        for (int32_t i = t; i < t + count; i++, from += k_in) {
+            s[i] = kernels->quantise(from, k_in, q + (ptrdiff_t)i * stride);
+        }
+    }
 }
 
 static void size_tile(tatvpr_tile *tile, const tatvpr_plan *p, int32_t tokens) {
@@ -95,11 +120,9 @@ static void size_tile(tatvpr_tile *tile, const tatvpr_plan *p, int32_t tokens) {
 }
 
 void tatvpr_gate_tile(const tatvpr_plan *p, const float *x, int32_t tokens, tatvpr_workspace *w) {
-    const int32_t k_in = p->op->linear.k_in;
     size_tile(&w->tile, p, tokens);
+    tatvpr_quantise_tokens(p, x, tokens, w->rows, w->tile.q, w->tile.s);
     for (int32_t t = 0; t < tokens; t++) {
-        int8_t *q = w->tile.q + (ptrdiff_t)t * w->tile.q_stride;
-        w->tile.s[t] = tatvpr_quantise_token(p, x + (ptrdiff_t)t * k_in, w->row, q);
         p->c->model->kernels->select(&w->tile, t, p->keep, p->op->gate.group, p->list);
     }
 }

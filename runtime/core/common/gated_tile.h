@@ -17,7 +17,7 @@ typedef struct tatvpr_bump {
 /* What one worker needs for one tile. */
 typedef struct tatvpr_workspace {
     tatvpr_tile tile;
-    float *row;     /* [K]: GELU and LayerNorm of one token */
+    float *rows;    /* [TATVPR_ROWS_TOGETHER, K]: GELU and LayerNorm of some tokens */
     float *hidden;  /* [tile, N of fc1]; null outside an MLP */
     uint8_t *panel;
 } tatvpr_workspace;
@@ -45,9 +45,10 @@ typedef struct tatvpr_plan {
 
 tatvpr_plan tatvpr_make_plan(const tatvpr_context *c, const tatvpr_gated_linear *op);
 
-/* [GELU], [LayerNorm] and steps 1 and 2 of the gate, on one token: q padded, answers its scale.
- * `row` is room for K floats. */
-float tatvpr_quantise_token(const tatvpr_plan *p, const float *x, float *row, int8_t *q);
+/* [GELU], [LayerNorm] and steps 1 and 2 of the gate, on `tokens` rows of x: padded rows of q
+ * (tatvpr_q_stride) and their scales. `rows` is room for TATVPR_ROWS_TOGETHER * K floats. */
+void tatvpr_quantise_tokens(const tatvpr_plan *p, const float *x, int32_t tokens, float *rows,
+                            int8_t *q, float *s);
 /* The whole gate on `tokens` tokens, to w->tile. */
 void tatvpr_gate_tile(const tatvpr_plan *p, const float *x, int32_t tokens, tatvpr_workspace *w);
 void tatvpr_multiply_tile(const tatvpr_plan *p, const tatvpr_workspace *w, const tatvpr_tile *tile,

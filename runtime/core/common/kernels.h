@@ -29,7 +29,11 @@
 
 /* Tiles are made equal, then rounded up to a multiple of this: what the kernels take at once. */
 #ifndef TATVPR_TILE_ROUND
+#if defined(TATVPR_X86)
+#define TATVPR_TILE_ROUND 6
+#else
 #define TATVPR_TILE_ROUND 4
+#endif
 #endif
 
 /* Rows of int8 activations are padded with zeros to this many bytes and begin at a multiple of
@@ -48,6 +52,13 @@
  * that all files of a program agree. */
 #if defined(__x86_64__) || defined(__aarch64__)
 #define TATVPR_WIDE
+#endif
+
+/* Tokens that go through GELU, LayerNorm and quantisation together, where the CPU is wide. */
+#if defined(TATVPR_WIDE)
+#define TATVPR_ROWS_TOGETHER 4
+#else
+#define TATVPR_ROWS_TOGETHER 1
 #endif
 
 #define TATVPR_LAYOUT_BIT(layout) (1u << (unsigned)(layout))
@@ -194,6 +205,11 @@ typedef struct tatvpr_kernels {
     void (*select)(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
     void (*layer_norm)(const float *x, const float *gamma, const float *beta, float eps,
                        int32_t dim, float *y /* may be x */);
+#if defined(TATVPR_WIDE)
+    /* TATVPR_ROWS_TOGETHER rows without gaps, which hide each other's latencies; null: one by one. */
+    void (*layer_norm_rows)(const float *x, const float *gamma, const float *beta, float eps,
+                            int32_t dim, float *y /* may be x */);
+#endif
     void (*gelu)(const float *x, int32_t count, float *y /* may be x */);
 
     /* ---- one tile. `sparse` reads the lists, `dense` reads q; same result. `sparse` may be
@@ -304,8 +320,10 @@ void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t 
  * floats.h) takes it from here and the rest from the variant, which is much faster. */
 #if defined(TATVPR_PERMUTED)
 #define TATVPR_LAYER_NORM(fast) tatvpr_portable_layer_norm
+#define TATVPR_LAYER_NORM_ROWS(fast) NULL
 #else
 #define TATVPR_LAYER_NORM(fast) fast
+#define TATVPR_LAYER_NORM_ROWS(fast) fast
 #endif
 
 #endif

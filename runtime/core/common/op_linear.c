@@ -81,11 +81,10 @@ static void quantise_work(void *argument, int32_t item, int32_t worker) {
     const int32_t k_in = p->op->linear.k_in;
     int32_t first = 0;
     const int32_t tokens = tile_at(job, item, &first);
-    for (int32_t t = first; t < first + tokens; t++) {
-        job->first_gate.s[t] =
-            tatvpr_quantise_token(p, job->x + (ptrdiff_t)t * k_in, job->workers[worker].row,
-                                  job->first_gate.q + (ptrdiff_t)t * tatvpr_q_stride(k_in));
-    }
+    tatvpr_quantise_tokens(p, job->x + (ptrdiff_t)first * k_in, tokens,
+                           job->workers[worker].rows,
+                           job->first_gate.q + (ptrdiff_t)first * tatvpr_q_stride(k_in),
+                           job->first_gate.s + first);
 }
 
 /* Gates (or looks up) the tile of the first plan and multiplies it to `y`. */
@@ -119,11 +118,9 @@ static void mlp_work(void *argument, int32_t item, int32_t worker) {
     first_matmul(job, w, first, tokens, NULL, w->hidden);
     const int32_t k_in = job->second.op->linear.k_in;
     if (job->second_gate.q != NULL) { /* multiplied later, when all tokens are known */
-        for (int32_t t = 0; t < tokens; t++) {
-            int8_t *q = job->second_gate.q + (ptrdiff_t)(first + t) * tatvpr_q_stride(k_in);
-            job->second_gate.s[first + t] =
-                tatvpr_quantise_token(&job->second, w->hidden + (ptrdiff_t)t * k_in, w->row, q);
-        }
+        tatvpr_quantise_tokens(&job->second, w->hidden, tokens, w->rows,
+                               job->second_gate.q + (ptrdiff_t)first * tatvpr_q_stride(k_in),
+                               job->second_gate.s + first);
         return;
     }
     const ptrdiff_t at = (ptrdiff_t)first * job->second.op->linear.n_out;

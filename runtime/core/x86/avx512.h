@@ -45,6 +45,13 @@ void tatvpr_avx512_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t gr
 void tatvpr_avx512_dense(const tatvpr_matmul *job);
 void tatvpr_avx512_sparse(const tatvpr_matmul *job);
 void tatvpr_avx512_fours(const tatvpr_matmul *job);
+float tatvpr_avx512_quantise(const float *x, int32_t k_in, int8_t *q);
+void tatvpr_avx512_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
+                              int32_t dim, float *y);
+void tatvpr_avx512_layer_norm_rows(const float *x, const float *gamma, const float *beta,
+                                   float eps, int32_t dim, float *y);
+void tatvpr_avx512_gelu(const float *x, int32_t count, float *y);
+void tatvpr_avx512_attention(const tatvpr_head_job *job);
 void tatvpr_avx512_patch_embed(const tatvpr_patch_job *job);
 void tatvpr_avx512_squash_across(const tatvpr_squash_columns *c, const uint8_t *row,
                                  uint8_t *out);

@@ -185,6 +185,39 @@ static inline __mmask32 tatvpr_plain_cmpgt_epi16_mask(__m512i a, __m512i b) {
 }
 #define _mm512_cmpgt_epi16_mask tatvpr_plain_cmpgt_epi16_mask
 
+#define _mm512_extractf32x8_ps(v, half) \
+    _mm256_castsi256_ps(_mm512_extracti64x4_epi64(_mm512_castps_si512(v), half))
+
+static inline __mmask16 tatvpr_plain_cmplt_epu32_mask(__m512i a, __m512i b) {
+    const tatvpr_lanes x = tatvpr_lanes_of(a), y = tatvpr_lanes_of(b);
+    uint32_t mask = 0;
+    for (int i = 0; i < 16; i++) {
+        mask |= (uint32_t)(x.u32[i] < y.u32[i]) << i;
+    }
+    return (__mmask16)mask;
+}
+#define _mm512_cmplt_epu32_mask tatvpr_plain_cmplt_epu32_mask
+
+static inline int32_t tatvpr_plain_reduce_max_epi32(__m512i v) {
+    const tatvpr_lanes lanes = tatvpr_lanes_of(v);
+    int32_t most = lanes.i32[0];
+    for (int i = 1; i < 16; i++) {
+        most = tatvpr_max_i32(most, lanes.i32[i]);
+    }
+    return most;
+}
+#define _mm512_reduce_max_epi32 tatvpr_plain_reduce_max_epi32
+
+static inline float tatvpr_plain_reduce_max_ps(__m512 v) {
+    const tatvpr_lanes lanes = tatvpr_float_lanes(v);
+    float most = lanes.f32[0];
+    for (int i = 1; i < 16; i++) {
+        most = lanes.f32[i] > most ? lanes.f32[i] : most;
+    }
+    return most;
+}
+#define _mm512_reduce_max_ps tatvpr_plain_reduce_max_ps
+
 static inline int32_t tatvpr_plain_reduce_add_epi32(__m512i v) {
     const tatvpr_lanes lanes = tatvpr_lanes_of(v);
     int32_t sum = 0;

@@ -1,4 +1,4 @@
-/* The AVX-512 VNNI variant: rows of floats and attention as AVX2 has them, the rest of its own. */
+/* The AVX-512 VNNI variant, with every kernel of its own. */
 #include "avx2.h"
 #include "avx512.h"
 #include "cpu.h"
@@ -35,11 +35,16 @@ TATVPR_VARIANT(avx512, TATVPR_AVX2_TABLE,
     .usable = tatvpr_cpu_avx512_vnni,
     .prepared_bytes = tatvpr_avx512_prepared_bytes,
     .prepare = tatvpr_avx512_prepare,
+    .quantise = tatvpr_avx512_quantise,
     .select = tatvpr_avx512_select,
+    .layer_norm = TATVPR_LAYER_NORM(tatvpr_avx512_layer_norm),
+    .layer_norm_rows = TATVPR_LAYER_NORM_ROWS(tatvpr_avx512_layer_norm_rows),
+    .gelu = tatvpr_avx512_gelu,
     .dense = tatvpr_avx512_dense,
     .sparse = tatvpr_avx512_sparse,
     .fours = tatvpr_avx512_fours,
     .costs = avx512_costs,
+    .attention = tatvpr_avx512_attention,
     .patch_embed = tatvpr_avx512_patch_embed,
     .squash_across = tatvpr_avx512_squash_across,
     .squash_add = tatvpr_avx512_squash_add,
