@@ -9,6 +9,7 @@ if __name__ != "tatvpr_edge.runtime":
     )
 
 from tatvpr_edge.runtime.client import Client
+from tatvpr_edge.runtime.default import demo_map
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.governor import Budget, Governor
 from tatvpr_edge.runtime.localizer import Localizer, Match
@@ -47,5 +48,6 @@ __all__ = [
     "TatvprError",
     "TelemetryError",
     "UsageError",
+    "demo_map",
     "read_artifact",
 ]

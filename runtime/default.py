@@ -6,12 +6,27 @@ from pathlib import Path
 
 from tatvpr_edge.runtime.deployed import live_release
 from tatvpr_edge.spec.cache import host_artifact
-from tatvpr_edge.spec.errors import ArtifactError
+from tatvpr_edge.spec.errors import ArtifactError, MapError
 
 
 def embedded_folder() -> Path:
     """Where platform wheels carry a compiled ``artifact`` and a ``demo.placemap``."""
     return Path(__file__).parent / "embedded"
+
+
+def demo_map() -> Path:
+    """The map of the rendered places of ``tatvpr-edge demo``, which platform wheels carry. It is
+    taken on request only, ``Localizer(map=demo_map())``: its positions are those of a game.
+
+    Raises:
+        MapError: this installation carries none.
+    """
+    path = embedded_folder() / "demo.placemap"
+    if not path.is_file():
+        raise MapError(
+            "this installation carries no demo map: run 'tatvpr-edge demo', or give a map"
+        )
+    return path
 
 
 def default_artifact() -> tuple[Path, Path | None]:
@@ -26,10 +41,8 @@ def default_artifact() -> tuple[Path, Path | None]:
         return live.artifact, live.map
     if host_artifact().is_dir():
         return host_artifact(), None
-    inside = embedded_folder()
-    if (inside / "artifact").is_dir():
-        carried = inside / "demo.placemap"
-        return inside / "artifact", carried if carried.is_file() else None
+    if (embedded_folder() / "artifact").is_dir():
+        return embedded_folder() / "artifact", None
     raise ArtifactError(
         "there is no artifact on this machine: run 'tatvpr-edge build --board host', deploy one, "
         "or give artifact=PATH"

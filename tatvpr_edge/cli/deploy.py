@@ -45,6 +45,9 @@ from tatvpr_edge.cli.remote import (
 )
 @click.option("--wheel", type=click.Path(path_type=Path), help="Take the runtime from this wheel.")
 @click.option("--service", is_flag=True, help="Install a systemd unit that keeps Localizer warm.")
+@click.option(
+    "--no-map", is_flag=True, help="Without --map: leave the robot's map behind (default: keep it)."
+)
 @click.option("--allow-downgrade", is_flag=True, help="Accept an older signed artifact.")
 @limit_options
 @json_option
@@ -61,6 +64,7 @@ def command(
     runtime: str,
     wheel: Path | None,
     service: bool,
+    no_map: bool,
     allow_downgrade: bool,
     health_seconds: float,
     watch_seconds: float,
@@ -79,11 +83,14 @@ def command(
         runtime=runtime,
         wheel=wheel,
         service=service,
+        no_map=no_map,
         allow_older=allow_downgrade,
         health_s=health_seconds,
         settle_s=watch_seconds,
         golden_s=golden_seconds,
     )
+    if no_map and place_map is not None:
+        raise click.UsageError("--map and --no-map exclude each other")
     if inventory is not None:
         if len(names) > 1 or port is not None:
             raise click.UsageError("the boards and their ports stand in the inventory")

@@ -37,7 +37,7 @@ def command(
         click.echo("its health was not confirmed: the next deploy checks it")
     if releases:
         print_table(
-            ["release", "state", "MB", "note"],
+            ["release", "state", "MB", "map", "note"],
             [_row(release, check) for release in releases],
             right=("MB",),
         )
@@ -59,4 +59,4 @@ def _row(release: dict[str, Any], check: bool) -> list[str]:
     if release["failed"]:
         said.append(f"failed: {release['failed']}")
     size = f"{release['bytes'] / 1e6:.2f}" if "bytes" in release else "?"
-    return [release["name"], state, size, "; ".join(said)]
+    return [release["name"], state, size, release.get("map") or "none", "; ".join(said)]

@@ -38,6 +38,7 @@ from .assembly import Assembly, clear_staging
 from .channel import Channel, HostGone
 from .disk import Disk
 from .health import Health
+from .kept import carry_journal
 from .keyring import Keyring
 from .protocol import MAGIC, VERSION, ProtocolError
 from .store import Store
@@ -166,6 +167,7 @@ class Agent:
             "runtime": runtime,
             "free_bytes": shutil.disk_usage(existing).free,
             "user": os.geteuid(),
+            "live": installed.live(self.store, self.switch),
         }
 
     def begin(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -382,6 +384,7 @@ class Agent:
         self._step("switch")
         self.cancellable = False  # from here on the agent finishes, whoever listens
         if live != name:
+            self._carry_places(live, name)
             try:
                 self.switch.begin(name)
             except OSError:
@@ -420,6 +423,19 @@ class Agent:
             "removed": removed,
             "service": unit,
         }
+
+    def _carry_places(self, live: str | None, name: str) -> None:
+        """Places that the board added to its map go along, when the new release has that map."""
+        if live is None:
+            return
+        try:
+            added = carry_journal(self.store, live, name)
+        except OSError as error:
+            raise DeployError(
+                f"the places that the board added to its map cannot be copied: {error.strerror}"
+            ) from None
+        if added is not None:
+            self.store.warnings.append(added)
 
     def _health(self, name: str, message: dict[str, Any]) -> dict[str, Any]:
         health = Health(self.store.root, self.store.release(name), self.python, self._tick)

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tatvpr_edge.runtime import deployed, messages
+from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DeployError
 
 _SAID_BYTES = 4096
@@ -108,7 +109,22 @@ class Health:
                     self._sleep(child, min(0.5, settle_s / 2))
                     last = self._self_test(child, path, time.monotonic() + start_s)
                 self._check_promises(first, last)
+                if os.path.isfile(os.path.join(self.folder, deployed.MAP)):
+                    self._query(child, path, time.monotonic() + start_s)
                 return last
+
+    def _query(self, child: _Child, path: str, deadline: float) -> None:
+        """A release with a map answers a real question: where was its golden frame taken?"""
+        artifact = read_artifact(os.path.join(self.folder, deployed.ARTIFACT))
+        frame = artifact.manifest.golden.frames[0]
+        request = {"op": "query", "shape": [frame.height, frame.width, 3]}
+        try:
+            answer = self._ask(child, path, request, deadline, artifact.read(frame.path))
+        except ConnectionError:
+            raise DeployError(f"the release's service ended a query: {child.why()}") from None
+        if not answer.get("ok"):
+            why = str(answer.get("error"))[:300]
+            raise DeployError(f"the release does not answer a query of its map: {why}")
 
     def _check_promises(self, first: dict[str, Any], last: dict[str, Any]) -> None:
         promised = last.get("promised_bytes")
@@ -139,12 +155,17 @@ class Health:
             return answer
 
     def _ask(
-        self, child: _Child, path: str, request: dict[str, Any], deadline: float
+        self,
+        child: _Child,
+        path: str,
+        request: dict[str, Any],
+        deadline: float,
+        blob: bytes = b"",
     ) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             with messages.short_path(path) as short:
                 connection.connect(short)
-            connection.sendall(messages.encode(request))
+            connection.sendall(messages.encode(request, blob))
 
             def receive(count: int) -> bytes:
                 received = b""

@@ -10,11 +10,33 @@ import shutil
 from typing import Any
 
 from tatvpr_edge.runtime import deployed
+from tatvpr_edge.spec.artifact import read_manifest
+from tatvpr_edge.spec.errors import TatvprError
 
 from . import service
 from .keyring import Keyring
 from .store import Store
 from .switch import Switch
+
+
+def live(store: Store, switch: Switch) -> dict[str, Any] | None:
+    """The live release's name, model and map, for a deploy that keeps its map; None without one.
+
+    Never an error: a deploy says by itself what is wrong with a board.
+    """
+    try:
+        name = switch.live()
+        table = store.table(name) if name is not None else None
+        if name is None or table is None or table.map is None:
+            return None
+        artifact = os.path.join(store.release(name), deployed.ARTIFACT)
+        model = read_manifest(artifact).model.hash
+    except (TatvprError, OSError):
+        return None
+    finally:
+        store.warnings.clear()
+    row = [table.map.path, table.map.bytes, table.map.sha256]
+    return {"release": name, "model_hash": model, "map": row, "map_name": table.map_name}
 
 
 def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[str, Any]:
@@ -44,6 +66,9 @@ def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[
         if table is not None:
             release["bytes"] = table.total_bytes
             release["files"] = len(table.rows)
+            release["map"] = None
+            if table.map is not None:
+                release["map"] = table.map_name or deployed.MAP
         if check:
             release["fault"] = store.fault(name)
         releases.append(release)

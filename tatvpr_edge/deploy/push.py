@@ -18,12 +18,12 @@ from typing import Any
 
 import tatvpr_edge
 from tatvpr_edge.spec.artifact import Artifact
-from tatvpr_edge.spec.errors import DeployError, UsageError
+from tatvpr_edge.spec.errors import DeployError, MapError, UsageError
 
 from .protocol import CHUNK
-from .release import Release, Source, make_release, open_artifact, read_source
+from .release import KeptMap, Release, Source, make_release, open_artifact, read_source
 from .session import Session
-from .table import Row
+from .table import Row, make_table
 from .transport import Transport
 
 #: Called with events: {"event": "step", "name"}, {"event": "file", "path", "bytes", "total"},
@@ -49,6 +49,8 @@ class Options:
     allow_older: bool = False
     #: Install the systemd unit.
     service: bool = False
+    #: Without a map to send: the robot's stays behind, where it would else be kept.
+    no_map: bool = False
     golden_s: float = 300.0
     finish_s: float = 1800.0
     health_s: float = 60.0
@@ -93,6 +95,9 @@ def deploy(
 ) -> Result:
     """Bring an artifact (and its map) to a board and make it live, or leave the board as it was.
 
+    Without ``place_map`` the new release keeps the live one's map, with the places that the board
+    added to it, where the model is the same.
+
     Raises:
         ArtifactError, MapError: what is to be sent is not whole (nothing was sent).
         SignatureError: the board trusts keys, and none of them signed this.
@@ -114,7 +119,8 @@ def deploy(
         result.connect_s = time.monotonic() - started
         started = time.monotonic()
         travels = _runtime_travels(options, hello)
-        release = make_release(artifact, place_map, travels, options.wheel, session.python)
+        its_map = place_map or _kept_map(artifact, hello.get("live"), options)
+        release = make_release(artifact, its_map, travels, options.wheel, session.python)
         answer = session.ask(
             {
                 "op": "begin",
@@ -124,6 +130,7 @@ def deploy(
                     "files": [
                         [r.path, r.bytes, r.sha256, r.executable] for r in release.table.rows
                     ],
+                    "map_name": release.table.map_name,
                 },
                 **_settings(options),
             }
@@ -244,6 +251,29 @@ def _hello(session: Session, options: Options) -> dict[str, Any]:
             "python3-numpy there, or name another Python with --python"
         )
     return hello
+
+
+def _kept_map(artifact: Artifact, live: Any, options: Options) -> KeptMap | None:
+    """The map of the live release, if it has one that fits the new artifact.
+
+    Raises:
+        MapError: it has one that does not fit.
+    """
+    if options.no_map or not isinstance(live, dict) or not live.get("map"):
+        return None
+    try:
+        path, size, digest = live["map"]
+        name, model = str(live.get("map_name", "")), str(live["model_hash"])
+        table = make_table("map", [Row(path, size, digest)], name)
+    except (KeyError, TypeError, ValueError):
+        raise DeployError("the board does not say which map it has: update tatvpr-edge") from None
+    if model != artifact.manifest.model.hash or table.map is None:
+        raise MapError(
+            f"the robot's map {name or ''} was made with another model ({model[:12]}) than this "
+            f"artifact's ({artifact.manifest.model.hash[:12]}): give --map with one made with this "
+            "artifact, or --no-map to go without"
+        )
+    return KeptMap(table.map, name)
 
 
 def _who() -> str:

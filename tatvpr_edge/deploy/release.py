@@ -30,7 +30,8 @@ RUNTIME_ROOMS = ("spec", "boards", "runtime")
 _RUNTIME_SUFFIXES = (".py", ".toml", ".json")
 _NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_.\-]+")
 #: The bytes of a file of the release: a path, a member of a wheel, or the bytes themselves.
-Source = Path | tuple[Path, str] | bytes
+#: None: the board has it, and it is not sent.
+Source = Path | tuple[Path, str] | bytes | None
 
 _PYTHON = """#!/bin/sh
 # Runs Python with the runtime of this release: ./python your_program.py
@@ -41,6 +42,14 @@ if [ -d "$here/runtime" ]; then
 fi
 exec {python} "$@"
 """
+
+
+@dataclass(frozen=True)
+class KeptMap:
+    """The map of the release that is live on a board, kept by the new one."""
+
+    row: Row
+    name: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ def flash_tool(board: str) -> str:
 
 def make_release(
     artifact: Artifact,
-    place_map: str | Path | None,
+    place_map: str | Path | KeptMap | None,
     runtime: bool,
     wheel: Path | None,
     python: list[str],
@@ -97,6 +106,7 @@ def make_release(
     """List and hash every file of a release.
 
     Args:
+        place_map: the map to send, or the one that the board keeps.
         runtime: whether this package's runtime travels along.
         wheel: take the runtime from this wheel instead of from the package that is running.
         python: the board's Python, words of a command, for the release's own ``python`` script.
@@ -110,17 +120,25 @@ def make_release(
         members.append(SIGNATURE)
     for member in members:
         sources[f"{deployed.ARTIFACT}/{member}"] = artifact.root / member
-    if place_map is not None:
+    map_name = ""
+    if isinstance(place_map, KeptMap):
+        sources[deployed.MAP] = None
+        map_name = place_map.name
+    elif place_map is not None:
         sources[deployed.MAP] = Path(place_map)
+        map_name = _NOT_IN_LABEL.sub("-", Path(place_map).name)[:80]
     if runtime:
         found = _wheel_members(wheel) if wheel is not None else _package_members()
         sources.update({f"{deployed.RUNTIME}/{name}": source for name, source in found})
     words = " ".join(shlex.quote(word) for word in python)
     sources[deployed.PYTHON] = _PYTHON.format(python=words).encode("utf-8")
-    rows = [_row(path, source) for path, source in sources.items()]
+    rows = [
+        place_map.row if source is None and isinstance(place_map, KeptMap) else _row(path, source)
+        for path, source in sources.items()
+    ]
     manifest = artifact.manifest
     label = _NOT_IN_LABEL.sub("-", f"{manifest.model.name}-{manifest.board}")[:60].strip("-.")
-    table = make_table(label or "release", rows)
+    table = make_table(label or "release", rows, map_name)
     return Release(table, tuple(sources[row.path] for row in table.rows), artifact)
 
 
@@ -130,6 +148,10 @@ def read_source(source: Source, offset: int = 0) -> Iterator[bytes]:
     Raises:
         DeployError: it cannot be read.
     """
+    if source is None:
+        raise DeployError(
+            "the map of the robot's live release is damaged, and cannot be kept: give --map"
+        )
     try:
         if isinstance(source, bytes):
             if source[offset:]:

@@ -55,6 +55,7 @@ AGENT_MODULES = (
     "tatvpr_edge.deploy.table",
     "tatvpr_edge.deploy.store",
     "tatvpr_edge.deploy.assembly",
+    "tatvpr_edge.deploy.kept",
     "tatvpr_edge.deploy.switch",
     "tatvpr_edge.deploy.keyring",
     "tatvpr_edge.deploy.service",

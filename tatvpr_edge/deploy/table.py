@@ -40,17 +40,26 @@ class Table:
 
     label: str
     rows: tuple[Row, ...]
+    #: What the map was called on the machine that it came from; empty without a map.
+    map_name: str = ""
 
     def text(self) -> bytes:
         """``release.json``: canonical, so that equal releases are equal bytes."""
         rows = [[row.path, row.bytes, row.sha256, int(row.executable)] for row in self.rows]
-        document = {"format": 1, "label": self.label, "files": rows}
+        document: dict[str, Any] = {"format": 1, "label": self.label, "files": rows}
+        if self.map_name:
+            document["map_name"] = self.map_name
         return json.dumps(document, sort_keys=True, indent=0).encode("ascii") + b"\n"
 
     @property
     def name(self) -> str:
         """The release's folder: what it is, and a hash of all its content."""
         return self.label + "-" + hashlib.sha256(self.text()).hexdigest()[:16]
+
+    @property
+    def map(self) -> Row | None:
+        """The place map, if the release has one."""
+        return next((row for row in self.rows if row.path == deployed.MAP), None)
 
     @property
     def total_bytes(self) -> int:
@@ -69,7 +78,7 @@ def check_release_name(name: Any) -> str:
     return name
 
 
-def make_table(label: str, rows: list[Row]) -> Table:
+def make_table(label: str, rows: list[Row], map_name: str = "") -> Table:
     """A table, sorted and checked.
 
     Raises:
@@ -79,13 +88,15 @@ def make_table(label: str, rows: list[Row]) -> Table:
         raise DeployError(f"{str(label)[:80]!r} cannot be part of a release's name")
     if len(rows) > MAX_FILES:
         raise DeployError(f"a release of {len(rows)} files: at most {MAX_FILES} are supported")
+    if not isinstance(map_name, str) or len(map_name) > 200 or not map_name.isprintable():
+        raise DeployError("the name of the map is no line of text")
     for row in rows:
         _check_row(row)
     names = [row.path for row in rows]
     folders = {name[:i] for name in names for i, letter in enumerate(name) if letter == "/"}
     if len(set(names)) != len(names) or folders & set(names):
         raise DeployError("a file of the release is listed twice")
-    return Table(label, tuple(sorted(rows, key=lambda row: row.path)))
+    return Table(label, tuple(sorted(rows, key=lambda row: row.path)), map_name)
 
 
 def parse_table(document: Any) -> Table:
@@ -98,8 +109,8 @@ def parse_table(document: Any) -> Table:
         if document["format"] != 1:
             raise DeployError("the release's format is newer than this tool: update tatvpr-edge")
         rows = [Row(path, size, digest, bool(x)) for path, size, digest, x in document["files"]]
-        return make_table(document["label"], rows)
-    except (KeyError, TypeError, ValueError):
+        return make_table(document["label"], rows, document.get("map_name", ""))
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise DeployError("the list of the release's files is malformed") from None
 
 

@@ -25,13 +25,19 @@ pytestmark = pytest.mark.slow
 ASK = """
 import hashlib, json, platform, sys
 import numpy as np
-from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.runtime import Localizer, MapError, demo_map
 frame = np.random.default_rng(3).integers(0, 256, (90, 120, 3)).astype(np.uint8)
 with Localizer() as localizer:
+    try:
+        localizer.query(frame)
+    except MapError as error:
+        refused = str(error)
+with Localizer(map=demo_map()) as localizer:
     match = localizer.query(frame)
     descriptor = localizer.describe(frame)
 loaded = {name.split(".")[0] for name in sys.modules}
 print(json.dumps({"machine": platform.machine(), "tag": match.tag, "score": match.score,
+                  "refused": refused,
                   "descriptor": hashlib.sha256(descriptor.tobytes()).hexdigest(),
                   "heavy": sorted(loaded & {"torch", "onnx", "tvm", "onnxruntime", "click"})}))
 """
@@ -114,4 +120,6 @@ def test_one_file_answers_on_both_processors(wheels: dict[str, Path], tmp_path: 
         answers[machine] = json.loads(done.stdout)
         assert answers[machine].pop("machine") == machine
     assert answers["x86_64"] == answers["aarch64"]
+    # The demo's places are no answer to a robot that has no map.
+    assert "there is no map to search" in answers["x86_64"]["refused"]
     assert answers["x86_64"]["heavy"] == [] and answers["x86_64"]["tag"]

@@ -41,7 +41,7 @@ from tatvpr_edge.spec.artifact import (
 
 #: What ``python -m tatvpr_edge.runtime`` does in these tests. ``behaviour`` in the artifact holds
 #: words: golden-fails, golden-crashes, golden-hangs, no-service, service-hangs, service-wrong,
-#: service-dies, service-fat, service-leaks.
+#: service-dies, service-fat, service-leaks, query-fails.
 SMALL_RUNTIME = """
 import json, os, signal, socket, struct, sys, threading, time
 words = sys.argv[1:]
@@ -72,8 +72,9 @@ elif words[0] == "serve":
     leaked = []
     while True:
         connection, _ = listener.accept()
-        length, _ = struct.unpack(">II", connection.recv(8, socket.MSG_WAITALL))
-        connection.recv(length, socket.MSG_WAITALL)
+        length, blob = struct.unpack(">II", connection.recv(8, socket.MSG_WAITALL))
+        request = json.loads(connection.recv(length, socket.MSG_WAITALL))
+        connection.recv(blob, socket.MSG_WAITALL) if blob else b""
         asked += 1
         if "service-hangs" in how:
             time.sleep(600)
@@ -81,7 +82,8 @@ elif words[0] == "serve":
             os.kill(os.getpid(), signal.SIGKILL)
         if "service-leaks" in how:
             leaked += [os.dup(1) for _ in range(5)]
-        answer = {"ok": "service-wrong" not in how, "error": "descriptors differ",
+        wrong = "service-wrong" in how or (request["op"] == "query" and "query-fails" in how)
+        answer = {"ok": not wrong, "error": "descriptors differ",
                   "latency_ms": 1.0, "promised_bytes": 1000, "descriptors": 5 + len(leaked),
                   "grown_bytes": 2**33 if "service-fat" in how else 1000}
         data = json.dumps(answer).encode()

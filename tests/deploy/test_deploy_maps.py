@@ -1,0 +1,127 @@
+"""A deploy never takes the robot's map away without a word, nor the places that it added to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.board import DESCRIPTOR, local_transport, make_artifact, quick_options
+from tatvpr_edge.deploy.push import Options, deploy, rollback, status
+from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.errors import DeployError, MapError
+from tatvpr_edge.spec.mapjournal import append, read_map
+from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
+
+Board = tuple[Path, Options]
+
+
+def places(info: MapInfo, count: int) -> Places:
+    rows = np.random.default_rng(count).standard_normal((count, DESCRIPTOR)).astype(np.float32)
+    return make_places(info, [rows], None, [f"{count}-{index}" for index in range(count)])
+
+
+@pytest.fixture
+def hall(ram_path: Path) -> Callable[[Artifact], Path]:
+    """Makes a map of three places for an artifact's model."""
+
+    def make(artifact: Artifact) -> Path:
+        info = MapInfo(artifact.manifest.model.hash, "int8", DESCRIPTOR, (Band(1.0),))
+        write_map(ram_path / "hall.placemap", info, [places(info, 3)])
+        return ram_path / "hall.placemap"
+
+    return make
+
+
+@pytest.fixture
+def board(ram_path: Path, wheel: Path, hall: Any) -> Board:
+    """A board on which ``first`` is live with a map."""
+    options = quick_options(ram_path / "root", wheel)
+    first = make_artifact(ram_path / "first")
+    deploy(local_transport(), first, hall(first), options)
+    return ram_path / "root", options
+
+
+def live_map(root: Path) -> Path:
+    return root / "current" / "map.placemap"
+
+
+def same_model(ram_path: Path, name: str, behaviour: str = "") -> Artifact:
+    """Another build of the model that ``first`` holds."""
+    return make_artifact(ram_path / name, behaviour=behaviour, files={"more.bin": name.encode()})
+
+
+def add_on_board(root: Path, count: int) -> None:
+    """Places that the robot itself adds."""
+    info = read_map(live_map(root)).base.info
+    append(live_map(root).resolve(), places(info, count))
+
+
+def test_a_deploy_without_a_map_keeps_the_robots(ram_path: Path, board: Board) -> None:
+    root, options = board
+    before = live_map(root).read_bytes()
+    done = deploy(local_transport(), same_model(ram_path, "second"), None, options)
+    assert done.changed and live_map(root).read_bytes() == before
+    found = status(local_transport(), options)["releases"]
+    assert [release["map"] for release in found] == ["hall.placemap"] * 2
+    # The places that the board added go along; a rollback brings the newer ones back with it.
+    add_on_board(root, 5)
+    deploy(local_transport(), same_model(ram_path, "third"), None, options)
+    assert len(read_map(live_map(root))) == 8
+    add_on_board(root, 2)
+    rollback(local_transport(), None, options)
+    assert len(read_map(live_map(root))) == 10
+    # Both sides added since: neither is lost, and it is said.
+    add_on_board(root, 1)
+    third = next(
+        path
+        for path in (root / "releases").iterdir()
+        if path != (root / "current").resolve() and (path / "map.placemap.journal").exists()
+    )
+    append(third / "map.placemap", places(read_map(third / "map.placemap").base.info, 4))
+    said: list[dict[str, Any]] = []
+    rollback(local_transport(), third.name, options, said.append)
+    assert len(read_map(live_map(root))) == 14
+    assert any("keeps the places" in str(event.get("text")) for event in said)
+
+
+def test_a_map_that_does_not_fit_is_never_dropped_without_a_word(
+    ram_path: Path, board: Board
+) -> None:
+    root, options = board
+    other = make_artifact(ram_path / "other", b"another model")
+    live = (root / "current").resolve()
+    with pytest.raises(MapError, match=r"hall.placemap was made with another model .*--no-map"):
+        deploy(local_transport(), other, None, options)
+    assert (root / "current").resolve() == live
+    deploy(local_transport(), other, None, dataclasses.replace(options, no_map=True))
+    assert not live_map(root).exists()
+    assert status(local_transport(), options)["releases"][-1]["map"] is None
+    # From a release without a map nothing is kept.
+    deploy(local_transport(), same_model(ram_path, "again"), None, options)
+    assert not live_map(root).exists()
+
+
+def test_a_damaged_map_is_not_kept(ram_path: Path, board: Board) -> None:
+    root, options = board
+    path = live_map(root).resolve()
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    live = (root / "current").resolve()
+    with pytest.raises(DeployError, match="is damaged, and cannot be kept: give --map"):
+        deploy(local_transport(), same_model(ram_path, "second"), None, options)
+    assert (root / "current").resolve() == live
+
+
+def test_a_release_with_a_map_has_to_answer_a_query(ram_path: Path, board: Board) -> None:
+    root, options = board
+    live = (root / "current").resolve()
+    bad = same_model(ram_path, "bad", "query-fails")
+    with pytest.raises(DeployError, match=r"does not answer a query of its map.*went back"):
+        deploy(local_transport(), bad, None, options)
+    assert (root / "current").resolve() == live
+    # Without a map there is nothing to ask.
+    deploy(local_transport(), bad, None, dataclasses.replace(options, no_map=True))
