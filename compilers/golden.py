@@ -24,7 +24,7 @@ from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ModelError
-from tatvpr_edge.spec.manifest import Golden, GoldenFrame, GoldenPoint
+from tatvpr_edge.spec.manifest import Dials, Golden, GoldenFrame, GoldenPoint
 
 U8 = NDArray[np.uint8]
 #: (k, tokens) of golden vectors; those outside the artifact's k_range are left out.
@@ -148,6 +148,37 @@ def known_drift(
         if all(point in found for point in points):
             return [DriftPoint(k, t, found[k, t]) for k, t in points]
     return None
+
+
+@dataclass(frozen=True)
+class CardDials:
+    """What a model's card says of its dials."""
+
+    defaults: Dials | None = None
+    frontier: tuple[Dials, ...] = ()
+
+
+def known_dials(model_hash: bytes, onnx_file: Path) -> CardDials:
+    """``defaults`` and ``frontier`` of the card beside the ONNX file; nothing where its drift is of
+    another model.
+
+    Raises:
+        ModelError: the card's dials are malformed.
+    """
+    path = model_card(onnx_file)
+    if not _read(path, model_hash):
+        return CardDials()
+    card = json.loads(path.read_bytes())
+    try:
+        own = card.get("defaults")
+        defaults = None if own is None else Dials(float(own["k"]), float(own["tokens"]))
+        frontier = tuple(
+            Dials(float(s["k"]), float(s["tokens"]), float(s["recall"]))
+            for s in card.get("frontier", [])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: its defaults or frontier are malformed ({error!r})") from None
+    return CardDials(defaults, frontier)
 
 
 def _cached(model_hash: bytes) -> Path:

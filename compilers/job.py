@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,15 @@ from tatvpr_edge.compilers.linux import HOST, LIBRARY, WEIGHTS, compile_linux, o
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.errors import ToolError
-from tatvpr_edge.spec.manifest import Code, Manifest, ModelEntry
+from tatvpr_edge.spec.manifest import (
+    DEFAULTS,
+    RANDOM,
+    TRAINED,
+    Code,
+    Dials,
+    Manifest,
+    ModelEntry,
+)
 
 if TYPE_CHECKING:
     from tatvpr_edge.compilers.tvm.lower import Lowered
@@ -100,6 +108,7 @@ def make_manifest(
     matched = lowered.matched
     native = job.board.cpu.triple == NATIVE
     points = [(k, t) for k, t in COMPUTE_POINTS if t == 1.0 or matched.keeps_tokens]
+    card = golden.known_dials(lowered.model_hash, job.onnx_file)
     return Manifest(
         board=job.board.name,
         model=ModelEntry(
@@ -110,6 +119,12 @@ def make_manifest(
             image_size=matched.image_size,
             token_dim=matched.token_dim,
             max_tokens=matched.max_tokens,
+            weights=RANDOM if job.graph.metadata.get("tatvpr.weights") == RANDOM else TRAINED,
+            groups={
+                gated.name: gated.gate.group
+                for gated in ir.gated_linears(lowered.steps)
+                if gated.gate.group > 1
+            },
         ),
         code=Code(
             kind="shared-library",
@@ -121,6 +136,8 @@ def make_manifest(
         weights=WEIGHTS,
         golden=entry,
         k_range=job.k_range,
+        defaults=_within(DEFAULTS if card.defaults is None else card.defaults, job.k_range),
+        frontier=tuple(s for s in card.frontier if s == _within(s, job.k_range)),
         memory={
             "arena_bytes": int(core.info.arena_bytes),
             "planned_bytes": lowered.plan.arena_bytes,
@@ -129,6 +146,12 @@ def make_manifest(
         },
         compute=tuple(frame_cost(matched, k, t).to_dict() for k, t in points),
     )
+
+
+def _within(setting: Dials, k_range: tuple[float, float]) -> Dials:
+    """``setting`` with the nearest k that the artifact is built for."""
+    low, high = k_range
+    return replace(setting, k=min(max(setting.k, low), high))
 
 
 def head_kind(lowered: Lowered, graph: Graph) -> str:

@@ -23,6 +23,7 @@ from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.spec.errors import ModelError
 
 _CONFIG_KEY = "tatvpr.config"
+_WEIGHTS_KEY = "tatvpr.weights"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -45,7 +46,10 @@ def save_weights(model: PlaceModel, path: Path, *, half: bool = False) -> None:
         name: (value.half() if half else value).detach().cpu().contiguous()
         for name, value in model.state_dict().items()
     }
-    metadata = {_CONFIG_KEY: json.dumps(model.config.to_dict(), sort_keys=True)}
+    metadata = {
+        _CONFIG_KEY: json.dumps(model.config.to_dict(), sort_keys=True),
+        _WEIGHTS_KEY: "trained" if model.trained else "random",
+    }
     write_atomically(path, save(tensors, metadata))
 
 
@@ -81,6 +85,7 @@ def load_weights(
             f"({', '.join(differing)} differ)"
         )
     model = PlaceModel(wanted)
+    model.trained = metadata.get(_WEIGHTS_KEY) != "random"
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

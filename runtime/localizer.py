@@ -27,8 +27,6 @@ from tatvpr_edge.spec.limits import check_fraction
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.governor import Governor
 
-DEFAULT_K = 0.2
-
 
 @dataclass(frozen=True)
 class Match:
@@ -66,8 +64,9 @@ class Localizer:
         map: a ``.placemap``; None takes the deployed release's, where there is one. Without a map
             ``describe`` works and ``query`` does not.
         k: fraction of activations kept, in (0, 1], or "auto": the governor chooses it within
-            ``budget`` or ``preset``. May be set at any time.
-        tokens: fraction of patch tokens kept, in (0, 1]. May be set at any time.
+            ``budget`` or ``preset``. None: the artifact's default. May be set at any time.
+        tokens: fraction of patch tokens kept, in (0, 1]. None: the artifact's default. May be set
+            at any time.
         backend: "cpu", "tensorrt", or None for the best that runs here.
         budget: for "auto": "5W", "0.2J", "40ms", "70C", "battery:2h", or a governor ``Budget``.
         preset: for "auto": "turbo" or "battery-saver".
@@ -85,8 +84,8 @@ class Localizer:
         self,
         artifact: str | Path | None = None,
         map: str | Path | None = None,
-        k: float | str = DEFAULT_K,
-        tokens: float = 1.0,
+        k: float | str | None = None,
+        tokens: float | None = None,
         *,
         backend: str | None = None,
         budget: Any = None,
@@ -115,12 +114,13 @@ class Localizer:
         }
         self._governor: Governor | None = None
         self._governor_lock = threading.Lock()
-        self._fixed_k: float | None = DEFAULT_K
-        self._tokens = 1.0
+        defaults = self.artifact.manifest.defaults
+        self._fixed_k: float | None = defaults.k
+        self._tokens = defaults.tokens
         self.backend = _open_backend(self.artifact, backend, kernels=kernels, threads=threads)
         self.map = self._open_map(map) if map else None
-        self.k = k
-        self.tokens = tokens
+        self.k = defaults.k if k is None else k
+        self.tokens = defaults.tokens if tokens is None else tokens
 
     def _open_map(self, path: Path) -> PlaceMap:
         # Whatever describes, the artifact's code for this machine's CPU searches.

@@ -8,37 +8,55 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
+from tatvpr_edge.spec.artifact import read_manifest
 from tatvpr_edge.spec.errors import TatvprError, UsageError
 
-__all__ = ["main", "settings_from_text"]
+__all__ = ["DEFAULT_KS", "fractions_from_text", "main", "settings_for"]
+
+#: Measured where neither the caller nor the artifact says what.
+DEFAULT_KS = (1.0, 0.6, 0.4, 0.2)
 
 
-def settings_from_text(ks: str, tokens: str = "1") -> tuple[Setting, ...]:
-    """Every k with every tokens: ``"1,.6"`` and ``"1,.5"`` are four settings.
+def fractions_from_text(text: str | None) -> list[float] | None:
+    """``"1,.6"`` as numbers; `Plan` checks their range. None stays None.
 
     Raises:
-        UsageError: a word that is no number; `Plan` checks the ranges.
+        UsageError: a word that is no number.
     """
+    if text is None:
+        return None
     try:
-        return tuple(
-            Setting(float(k), float(part)) for part in tokens.split(",") for k in ks.split(",")
-        )
+        return [float(word) for word in text.split(",")]
     except ValueError:
-        raise UsageError(
-            f"k {ks!r} and tokens {tokens!r}: write fractions with commas, such as 1,.6,.4,.2"
-        ) from None
+        raise UsageError(f"{text!r}: write fractions with commas, such as 1,.6,.4,.2") from None
+
+
+def settings_for(
+    artifact: str | Path, ks: Sequence[float] | None, tokens: Sequence[float] | None
+) -> tuple[Setting, ...]:
+    """What is measured of ``artifact``: as told, else its own frontier, else ``DEFAULT_KS``.
+
+    Raises:
+        ArtifactError: no artifact there.
+    """
+    frontier = read_manifest(artifact).frontier
+    if ks is None and tokens is None and frontier:
+        return tuple(Setting(dials.k, dials.tokens) for dials in frontier)
+    return tuple(Setting(k, part) for part in tokens or (1.0,) for k in ks or DEFAULT_KS)
 
 
 def main(argv: list[str]) -> int:
     """Exit status 0, 1 (refused) or 2 (usage)."""
     parser = argparse.ArgumentParser(prog="python -m tatvpr_edge.runtime profile")
     parser.add_argument("artifact", nargs="?", help="folder (default: the deployed release's)")
-    parser.add_argument("--k", default="1,.6,.4,.2")
-    parser.add_argument("--tokens", default="1")
+    parser.add_argument("--k", help="default: the artifact's frontier, or four")
+    parser.add_argument("--tokens", help="default: as --k, else 1")
     parser.add_argument("--warmup", type=int, default=Plan.warmup)
     parser.add_argument("--repeats", type=int, default=Plan.repeats)
     parser.add_argument("--seconds", type=float, default=Plan.seconds)
@@ -46,13 +64,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--backend")
     arguments = parser.parse_args(argv)
     try:
+        artifact = arguments.artifact or default_artifact()[0]
         plan = Plan(
-            settings_from_text(arguments.k, arguments.tokens),
+            settings_for(
+                artifact, fractions_from_text(arguments.k), fractions_from_text(arguments.tokens)
+            ),
             warmup=arguments.warmup,
             repeats=arguments.repeats,
             seconds=arguments.seconds,
         )
-        artifact = arguments.artifact or default_artifact()[0]
         document: dict[str, Any] = profile_artifact(
             artifact,
             plan,

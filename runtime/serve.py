@@ -79,8 +79,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--artifact", help="serve this artifact instead of the live release")
     parser.add_argument("--map", help="with --artifact: the place map")
     parser.add_argument("--socket", help="where to listen (default: serve.sock in the root)")
-    parser.add_argument("--k", default="0.2", help="fraction kept, or auto (default: 0.2)")
-    parser.add_argument("--tokens", type=float, default=1.0, help="patch tokens kept (default: 1)")
+    parser.add_argument("--k", help="fraction kept, or auto (default: the artifact's)")
+    parser.add_argument("--tokens", type=float, help="patch tokens kept (default: the artifact's)")
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end when standard input is closed"
     )
@@ -104,7 +104,9 @@ def _run(arguments: argparse.Namespace) -> int:
             artifact, place_map = live.artifact, place_map or live.map
         elif arguments.root is not None:
             raise UsageError(f"nothing is deployed below {arguments.root}: tatvpr-edge deploy")
-    k: float | str = arguments.k if arguments.k == "auto" else float(arguments.k)
+    k: float | str | None = arguments.k
+    if arguments.k not in (None, "auto"):
+        k = float(arguments.k)
     with Localizer(artifact, place_map, k, arguments.tokens) as localizer:
         service = Service(localizer, before)
         service.self_test()

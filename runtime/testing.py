@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.frame import Frame, check_frame
-from tatvpr_edge.runtime.localizer import DEFAULT_K, Match, check_excluded, check_top
+from tatvpr_edge.runtime.localizer import Match, check_excluded, check_top
 from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
+from tatvpr_edge.spec.manifest import DEFAULTS
 
 __all__ = ["FakeLocalizer"]
 
@@ -41,7 +42,7 @@ class FakeLocalizer:
         answers: Callable[[Frame], Match] | Iterable[Match] = (),
         *,
         descriptor_size: int = 256,
-        k: float | str = DEFAULT_K,
+        k: float | str = DEFAULTS.k,
         tokens: float = 1.0,
     ) -> None:
         self._answer: Callable[[Frame], Match] | None = answers if callable(answers) else None
@@ -60,7 +61,7 @@ class FakeLocalizer:
             "tag": "",
             "pose": None,
             "accepted": None,
-            "k": DEFAULT_K,
+            "k": DEFAULTS.k,
             "tokens": 1.0,
             "latency_ms": 0.0,
             **fields,

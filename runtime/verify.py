@@ -23,6 +23,7 @@ from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.spec.artifact import Artifact, GoldenPoint, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, TatvprError
+from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Verified:
     board: str
     model: str
     model_hash: str
+    weights: str
     files: int
     signature: str
     golden: tuple[GoldenResult, ...]
@@ -75,6 +77,7 @@ def verify_artifact(path: str | Path, board: str | None = None) -> Verified:
         board=manifest.board,
         model=manifest.model.name,
         model_hash=manifest.model.hash,
+        weights=manifest.model.weights,
         files=len(manifest.files),
         signature=signature,
         golden=tuple(check_golden(artifact)) if note is None else (),
@@ -166,6 +169,8 @@ def report(verified: Verified) -> str:
         f"files: {verified.files}, all as the manifest says",
         f"signature: {verified.signature}",
     ]
+    if verified.weights == RANDOM:
+        lines.append(RANDOM_NOTE)
     if verified.golden_note is not None:
         lines.append(f"golden: {verified.golden_note}")
     else:

@@ -113,6 +113,7 @@ def build_proto(model: PlaceModel, *, tokens_out: bool = False) -> onnx.ModelPro
             "tatvpr.model": config.name,
             "tatvpr.head": config.head.kind,
             "tatvpr.version": str(VERSION),
+            "tatvpr.weights": "trained" if model.trained else "random",
             "tatvpr.groups": json.dumps(dataclasses.asdict(config.backbone.groups)),
             "tatvpr.scope": config.backbone.scope,
             "tatvpr.config": json.dumps(config.to_dict(), sort_keys=True),

@@ -53,7 +53,14 @@ class ViT(nn.Module):
 
 
 class PlaceModel(nn.Module):
-    """Backbone and head as one: what is trained, exported and evaluated."""
+    """Backbone and head as one: what is trained, exported and evaluated.
+
+    Attributes:
+        trained: False for the random weights that a new model has. Files, artifacts and boards say
+            so; ``tatvpr-edge train`` and weights files set it, a training loop of your own must.
+    """
+
+    trained: bool = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

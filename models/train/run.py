@@ -105,6 +105,7 @@ def _train(
     folder = Path(config.run.output)
     folder.mkdir(parents=True, exist_ok=True)
     model = starting_model(config)
+    model.trained = True
     started = any((folder / f"{name}.state").is_file() for name in ("distil", "metric"))
     if config.refit.teacher and not started:
         _refit(config, model, report)

@@ -10,6 +10,7 @@ import click
 from tatvpr_edge.cli.output import BuildProgress, json_option, print_json
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.limits import check_fraction
+from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
 
 
 class _Range(click.ParamType):
@@ -101,6 +102,8 @@ def command(
         f"{made}: {document['model']} for {document['board']}, {document['files']} files, "
         f"{document['bytes'] / 1024:.0f} kB, model {document['model_hash'][:12]}"
     )
+    if document["weights"] == RANDOM:
+        click.echo(RANDOM_NOTE)
     if document["signed"]:
         click.echo(f"signed with {sign}")
 
@@ -116,6 +119,7 @@ def summary(path: Path) -> dict[str, Any]:
         "board": manifest.board,
         "model": manifest.model.name,
         "model_hash": manifest.model.hash,
+        "weights": manifest.model.weights,
         "artifact_hash": artifact.hash,
         "files": len(manifest.files),
         "bytes": sum(entry.bytes for entry in manifest.files),

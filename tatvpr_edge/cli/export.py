@@ -8,6 +8,7 @@ import click
 
 from tatvpr_edge.cli.output import json_option, print_json
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.manifest import RANDOM_NOTE
 
 __all__ = ["command"]
 
@@ -67,8 +68,11 @@ def command(
                 "bytes": output.stat().st_size,
                 "model": network.config.name,
                 "descriptor_size": network.descriptor_size,
+                "weights": "trained" if network.trained else "random",
             }
         )
     else:
         size = output.stat().st_size / 1e6
-        click.echo(f"{output}: {network.config.name}, {size:.2f} MB, {network.descriptor_size}-d")
+        kind = "" if network.trained else f"; {RANDOM_NOTE}"
+        described = f"{network.config.name}, {size:.2f} MB, {network.descriptor_size}-d"
+        click.echo(f"{output}: {described}{kind}")

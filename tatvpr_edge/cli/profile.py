@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 @click.argument("artifact", type=click.Path())
 @click.option("--on", "target", metavar="USER@HOST", help="Measure on this board, over SSH.")
 @click.option(
-    "--k", "ks", type=KList(), default="1,.6,.4,.2", show_default=True, help="Each is measured."
-)
-@click.option(
-    "--tokens", type=KList(), default="1", show_default=True, help="Each is measured at each k."
-)
+    "--k", "ks", type=KList(),
+    help="Each is measured (default: the artifact's frontier, else 1,.6,.4,.2).",
+)  # fmt: skip
+@click.option("--tokens", type=KList(), help="Each is measured at each k (default: 1).")
 @click.option(
     "--repeats",
     type=click.IntRange(1, 100_000),
@@ -60,8 +59,8 @@ if TYPE_CHECKING:
 def command(
     artifact: str,
     target: str | None,
-    ks: list[float],
-    tokens: list[float],
+    ks: list[float] | None,
+    tokens: list[float] | None,
     repeats: int,
     warmup: int,
     seconds: float,
@@ -82,12 +81,13 @@ def command(
     """
     from tatvpr_edge.profile.document import add_recall, manifest_profile, read_recall
     from tatvpr_edge.profile.remote import profile_on
-    from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
+    from tatvpr_edge.runtime.profile import settings_for
+    from tatvpr_edge.runtime.profiling import Plan, profile_artifact
     from tatvpr_edge.spec.artifact import read_artifact, replace_profile
     from tatvpr_edge.spec.errors import ArtifactError, DataError, UsageError
     from tatvpr_edge.spec.zoo import ZOO
 
-    settings = tuple(Setting(k, fraction) for fraction in tokens for k in ks)
+    settings = settings_for(artifact, ks, tokens)
     plan = Plan(settings, warmup=warmup, repeats=repeats, seconds=seconds)
     opened = read_artifact(artifact)
     if opened.signed and not no_write:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 @click.option(
     "--map", "map_path", type=click.Path(), help="Place map (default: the deployed one's)."
 )
-@click.option("--k", type=K_OR_AUTO, default="0.2", show_default=True, help="Fraction kept.")
-@click.option("--tokens", type=TOKENS, default="1", show_default=True, help="Patch tokens kept.")
+@click.option("--k", type=K_OR_AUTO, help="Fraction kept (default: the artifact's).")
+@click.option("--tokens", type=TOKENS, help="Patch tokens kept (default: the artifact's).")
 @click.option("--budget", help="With --k auto: 5W, 0.2J, 40ms, 70C or battery:2h.")
 @click.option("--preset", help="With --k auto: turbo or battery-saver.")
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Candidates.")
@@ -40,8 +40,8 @@ def command(
     frames: tuple[str, ...],
     artifact: str | None,
     map_path: str | None,
-    k: float | str,
-    tokens: float,
+    k: float | str | None,
+    tokens: float | None,
     budget: str | None,
     preset: str | None,
     top: int,

@@ -8,6 +8,7 @@ import click
 
 from tatvpr_edge.cli.output import json_option, print_json, print_table
 from tatvpr_edge.cli.remote import board_options, enforcement, make_options, transport
+from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
 
 
 @click.command("status")
@@ -56,6 +57,8 @@ def _row(release: dict[str, Any], check: bool) -> list[str]:
     said = []
     if check:
         said.append(release["fault"] or "every byte as sent")
+    if release.get("weights") == RANDOM:
+        said.append(RANDOM_NOTE)
     if release["failed"]:
         said.append(f"failed: {release['failed']}")
     size = f"{release['bytes'] / 1e6:.2f}" if "bytes" in release else "?"

@@ -5,13 +5,14 @@ Runs on the board as part of the agent (standard library only).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from typing import Any
 
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.spec.artifact import read_manifest
-from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.errors import ArtifactError, TatvprError
 
 from . import service
 from .keyring import Keyring
@@ -69,6 +70,9 @@ def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[
             release["map"] = None
             if table.map is not None:
                 release["map"] = table.map_name or deployed.MAP
+        with contextlib.suppress(ArtifactError):
+            artifact = store.path(deployed.RELEASES, name, deployed.ARTIFACT)
+            release["weights"] = read_manifest(artifact).model.weights
         if check:
             release["fault"] = store.fault(name)
         releases.append(release)

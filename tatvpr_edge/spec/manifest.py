@@ -12,7 +12,13 @@ Keys, version 2 (an unknown key is ignored, an unknown name in ``required_featur
     serial             0                       set by signing: a board that trusts keys refuses an
                                                artifact with a lower one than the installed
     board              "host"
-    model              {name, hash, head, descriptor_size, image_size, token_dim, max_tokens}
+    model              {name, hash, head, descriptor_size, image_size, token_dim, max_tokens,
+                        weights, groups}
+                                               weights: trained | random (for benchmarks alone);
+                                               groups: {layer: group}, gates of groups above 1
+    defaults           {k, tokens}             the dials of a Localizer that is given none
+    frontier           [{k, tokens, recall}]   settings worth having, densest first, with the
+                                               percent found (Recall@1) by the model's evaluation
     input              {resize, formats}       frame preparation: see RESIZE and FORMATS
     k_range            [0.01, 1.0]             the k for which it was built and checked
     code               {kind, path, triple, kernels, abi}
@@ -57,6 +63,9 @@ KNOWN_FEATURES: frozenset[str] = frozenset()
 RESIZE = "pillow-bilinear-squash"
 FORMATS = ("RGB888", "BGR888", "GRAY8", "RGB565", "YUV422", "NV12")
 CODE_KINDS = ("shared-library", "static-library")
+TRAINED, RANDOM = "trained", "random"
+#: What people are told wherever a model of random weights is named.
+RANDOM_NOTE = "random weights: for benchmarks, finds no place"
 
 # A name that no shell, file system or log can misread. No component begins with a dot or a dash.
 _COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+\-]{0,99}")
@@ -107,6 +116,22 @@ class ModelEntry:
     image_size: int
     token_dim: int
     max_tokens: int
+    weights: str = TRAINED
+    groups: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dials:
+    """One setting of the two dials; ``recall`` in percent where it belongs to a frontier."""
+
+    k: float
+    tokens: float
+    recall: float | None = None
+
+    def to_dict(self) -> dict[str, float]:
+        """As the manifest holds it."""
+        own = {"k": self.k, "tokens": self.tokens}
+        return own if self.recall is None else {**own, "recall": self.recall}
 
 
 @dataclass(frozen=True)
@@ -118,6 +143,10 @@ class Code:
     triple: str
     kernels: tuple[str, ...] = ()
     abi: int = 1
+
+
+#: What a model without a card of its own is run at.
+DEFAULTS = Dials(0.2, 1.0)
 
 
 @dataclass(frozen=True)
@@ -162,6 +191,8 @@ class Manifest:
     weights: str = "weights.bin"
     golden: Golden = field(default_factory=Golden)
     k_range: tuple[float, float] = (0.01, 1.0)
+    defaults: Dials = DEFAULTS
+    frontier: tuple[Dials, ...] = ()
     memory: dict[str, int] = field(default_factory=dict)
     compute: tuple[dict[str, float], ...] = ()
     profile: dict[str, Any] = field(default_factory=lambda: {"device": {}, "points": []})
@@ -182,6 +213,8 @@ class Manifest:
             "model": dict(vars(self.model)),
             "input": {"resize": RESIZE, "formats": list(FORMATS)},
             "k_range": list(self.k_range),
+            "defaults": self.defaults.to_dict(),
+            "frontier": [setting.to_dict() for setting in self.frontier],
             "code": {**vars(self.code), "kernels": list(self.code.kernels)},
             "weights": self.weights,
             "memory": dict(self.memory),
@@ -372,6 +405,8 @@ def parse_manifest(data: bytes) -> Manifest:
         weights=check_member(top.text("weights")),
         golden=_golden(top.inner("golden")),
         k_range=_k_range(top.items("k_range", 2)),
+        defaults=_dials(top.inner("defaults")),
+        frontier=tuple(_dials(setting, recall=True) for setting in top.each("frontier", 100)),
         memory=_memory(top.mapping("memory")),
         compute=tuple(
             {"k": p.fraction("k"), "tokens": p.fraction("tokens"), "macs": p.number("macs")}
@@ -382,6 +417,7 @@ def parse_manifest(data: bytes) -> Manifest:
         files=files,
     )
     _input(top.inner("input"))
+    _check_dials(manifest)
     _check_references(manifest)
     return manifest
 
@@ -427,7 +463,21 @@ def _model(model: _Fields) -> ModelEntry:
         image_size=model.integer("image_size", 1, 65536),
         token_dim=model.integer("token_dim", 1, 65536),
         max_tokens=model.integer("max_tokens", 1, 2**24),
+        weights=model.text("weights", lambda kind: kind in (TRAINED, RANDOM)),
+        groups=_groups(model.mapping("groups")),
     )
+
+
+def _groups(values: dict[str, Any]) -> dict[str, int]:
+    fields = _Fields(values, "model.groups")
+    return {name: fields.integer(name, 2, 65536) for name in values}
+
+
+def _dials(setting: _Fields, recall: bool = False) -> Dials:
+    found = setting.number("recall") if recall else None
+    if found is not None and not 0 <= found <= 100:
+        raise ArtifactError(f"{MANIFEST}: frontier: a recall of {found:g} is no percentage")
+    return Dials(setting.fraction("k"), setting.fraction("tokens"), found)
 
 
 def _code(code: _Fields) -> Code:
@@ -489,6 +539,17 @@ def _profile(profile: _Fields) -> dict[str, Any]:
         point.fraction("tokens")
         points.append(point._values)
     return {"device": profile.mapping("device"), "points": points}
+
+
+def _check_dials(manifest: Manifest) -> None:
+    """Every k that a reader takes from here is one that it would accept from its caller."""
+    low, high = manifest.k_range
+    for setting in (manifest.defaults, *manifest.frontier):
+        if not low <= setting.k <= high:
+            raise ArtifactError(
+                f"{MANIFEST}: k {setting.k:g} of its defaults or frontier is outside its k_range "
+                f"{low:g}..{high:g}"
+            )
 
 
 def _check_references(manifest: Manifest) -> None:

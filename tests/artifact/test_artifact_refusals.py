@@ -29,7 +29,7 @@ from tatvpr_edge.spec.artifact import (
     write_artifact,
 )
 from tatvpr_edge.spec.errors import ArtifactError, SignatureError
-from tatvpr_edge.spec.manifest import check_member, parse_manifest, seal
+from tatvpr_edge.spec.manifest import Dials, check_member, parse_manifest, seal
 
 FILES: dict[str, bytes | str | Path] = {
     "lib/libtatvpr_model.so": b"code" * 5,
@@ -53,6 +53,7 @@ def manifest(**changes: Any) -> Manifest:
         ),
         "compute": ({"k": 1.0, "tokens": 1.0, "macs": 5.0},),
         "memory": {"arena_bytes": 4096},
+        "frontier": (Dials(1.0, 1.0, 41.7), Dials(0.2, 0.5, 38.0)),
     }
     return Manifest(**{**values, **changes})
 
@@ -205,6 +206,44 @@ def test_other_numerics_are_refused_with_the_command_that_builds_again(
     with pytest.raises(ArtifactError, match=fault) as caught:
         read_artifact(folder)
     assert "'tatvpr-edge build --board host --model micro'" in str(caught.value)
+
+
+def test_dials_groups_and_the_kind_of_weights_are_read_back(folder: Path) -> None:
+    first = read_artifact(folder).manifest
+    assert first.model.weights == "trained" and first.model.groups == {}
+    assert first.defaults == Dials(0.2, 1.0)
+    assert first.frontier == (Dials(1.0, 1.0, 41.7), Dials(0.2, 0.5, 38.0))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("defaults", {"k": 0.2}, "defaults.tokens is missing"),
+        ("defaults", {"k": 1.2, "tokens": 1.0}, r"defaults.k is not a number in \(0, 1\]"),
+        ("defaults", {"k": 0.001, "tokens": 1.0}, "k 0.001 of its defaults or frontier"),
+        ("frontier", [{"k": 0.2, "tokens": 1.0}], "recall is missing"),
+        ("frontier", [{"k": 0.2, "tokens": 1.0, "recall": 101}], "no percentage"),
+        ("frontier", "none", "frontier is not a list"),
+    ],
+)
+def test_malformed_dials_are_named(folder: Path, key: str, value: Any, fault: str) -> None:
+    edit(folder, lambda document: document.update({key: value}))
+    with pytest.raises(ArtifactError, match=fault):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("weights", "borrowed", "model.weights is not valid"),
+        ("groups", {"blocks.0.down": 1}, "blocks.0.down is not an integer in 2"),
+        ("groups", [4], "model.groups is not an object"),
+    ],
+)
+def test_a_malformed_model_entry_is_named(folder: Path, key: str, value: Any, fault: str) -> None:
+    edit(folder, lambda document: document["model"].update({key: value}))
+    with pytest.raises(ArtifactError, match=fault):
+        read_artifact(folder)
 
 
 def test_an_unknown_required_feature_is_named(folder: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from support.tools import require_tool
@@ -19,8 +21,10 @@ from tatvpr_edge.compilers.canonical import model_hash
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.elf import read_elf
 from tatvpr_edge.compilers.report import BuildPlan
+from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
+from tatvpr_edge.runtime.verify import report, verify_artifact
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.cache import host_artifact
 from tatvpr_edge.spec.errors import (
@@ -31,6 +35,7 @@ from tatvpr_edge.spec.errors import (
     ToolError,
     UsageError,
 )
+from tatvpr_edge.spec.manifest import Dials
 
 AARCH64 = [name for name in names() if load(name).cpu.architecture == "aarch64"]
 
@@ -90,6 +95,40 @@ class TestHostArtifact:
         ).manifest
         assert manifest.k_range == (0.3, 0.5)
         assert {p.k for p in manifest.golden.points} == {0.3, 0.4, 0.5}
+
+    def test_what_the_file_and_its_card_say_reaches_the_manifest_and_people(
+        self, tiny: Callable[..., onnx.ModelProto], tmp_path: Path
+    ) -> None:
+        """Random weights, groups, default dials and the frontier, inside the range of k."""
+        proto = tiny("gem", group={"qkv": 1, "out": 1, "up": 1, "down": 8})
+        onnx.helper.set_model_props(proto, {"tatvpr.weights": "random"})
+        file = tmp_path / "m.onnx"
+        onnx.save(proto, file)
+        (tmp_path / "m.json").write_text(
+            json.dumps(
+                {
+                    "defaults": {"k": 0.2, "tokens": 0.5},
+                    "frontier": [
+                        {"k": 1.0, "tokens": 1.0, "recall": 50.0},
+                        {"k": 0.4, "tokens": 0.5, "recall": 48.0},
+                        {"k": 0.1, "tokens": 0.5, "recall": 30.0},
+                    ],
+                }
+            )
+        )
+        points = golden.points_within((0.4, 1.0), keeps_tokens=True)
+        drift = [golden.DriftPoint(k, t, 0.999) for k, t in points]
+        golden.write_drift(tmp_path / "m.json", model_hash(checked_graph(file)), drift)
+        made = build_artifact("host", model=file, output=tmp_path / "A", k_range=(0.4, 1.0))
+        assert isinstance(made, Path)
+        manifest = read_artifact(made).manifest
+        assert manifest.model.weights == "random"
+        assert manifest.model.groups == {"blocks.0.down": 8, "blocks.1.down": 8}
+        assert manifest.defaults == Dials(0.4, 0.5)
+        assert manifest.frontier == (Dials(1.0, 1.0, 50.0), Dials(0.4, 0.5, 48.0))
+        assert "random weights" in report(verify_artifact(made))
+        with Localizer(made) as localizer:
+            assert (localizer.k, localizer.tokens) == (0.4, 0.5)
 
     def test_without_output_it_becomes_the_default_of_localizer(
         self, tiny_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

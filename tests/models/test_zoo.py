@@ -116,7 +116,13 @@ def test_the_export_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
     output = str(tmp_path / "m.onnx")
     assert main(["export", "micro", "--random", "1", "--output", output, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["descriptor_size"] == 512
+    said = json.loads(capsys.readouterr().out)
+    assert said["descriptor_size"] == 512 and said["weights"] == "random"
+    assert main(["export", "micro", "--random", "1", "--output", output]) == 0
+    assert "random weights" in capsys.readouterr().out
+    weights = str(zoo.path("micro", "safetensors"))
+    assert main(["export", weights, "--output", output]) == 0
+    assert "random" not in capsys.readouterr().out
     assert main(["export", "micro", "--output", output]) == 1
     assert "--weights FILE, or --random SEED" in capsys.readouterr().err
     assert main(["export", "mikro", "--random", "1", "--output", output]) == 1

@@ -28,8 +28,8 @@ from tatvpr_edge.deploy.transport import LocalTransport
 from tatvpr_edge.profile.document import check_document
 from tatvpr_edge.profile.remote import profile_on
 from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.runtime.profile import fractions_from_text, settings_for
 from tatvpr_edge.runtime.profile import main as board_main
-from tatvpr_edge.runtime.profile import settings_from_text
 from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.artifact import MANIFEST, read_artifact
@@ -259,12 +259,23 @@ def test_a_board_without_a_release_or_with_another(tiny_artifact: Path, tmp_path
         profile_on(LocalTransport(), other, plan, str(root), sys.executable)
 
 
-def test_settings_are_read_from_text() -> None:
-    assert settings_from_text("1,.2", "1,.5") == (
+def test_settings_are_those_told_else_the_artifacts_frontier(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    assert fractions_from_text("1,.2") == [1.0, 0.2] and fractions_from_text(None) is None
+    with pytest.raises(UsageError, match="fractions with commas"):
+        fractions_from_text("1;2")
+    assert settings_for(tiny_host, [1.0, 0.2], [1.0, 0.5]) == (
         Setting(1.0, 1.0), Setting(0.2, 1.0), Setting(1.0, 0.5), Setting(0.2, 0.5)
     )  # fmt: skip
-    with pytest.raises(UsageError, match="fractions with commas"):
-        settings_from_text("1;2")
+    assert [s.k for s in settings_for(tiny_host, None, None)] == [1.0, 0.6, 0.4, 0.2]
+    shutil.copytree(tiny_host, tmp_path / "A")
+    document = json.loads((tiny_host / MANIFEST).read_text())
+    document["frontier"] = [{"k": 1.0, "tokens": 1.0, "recall": 50.0},
+                            {"k": 0.4, "tokens": 0.5, "recall": 48.0}]  # fmt: skip
+    (tmp_path / "A" / MANIFEST).write_bytes(seal(document))
+    assert settings_for(tmp_path / "A", None, None) == (Setting(1.0, 1.0), Setting(0.4, 0.5))
+    assert settings_for(tmp_path / "A", [0.6], None) == (Setting(0.6, 1.0),)
 
 
 @pytest.mark.parametrize(
