@@ -217,7 +217,7 @@ def test_the_boards_own_command(tiny_artifact: Path, capsys: pytest.CaptureFixtu
         (1.0, 1.0), (0.2, 1.0), (1.0, 0.5), (0.2, 0.5)
     ]  # fmt: skip
     assert board_main([str(tiny_artifact), "--k", "fast"]) == 1
-    assert capsys.readouterr().err.startswith("error: k 'fast'")
+    assert capsys.readouterr().err.startswith("error: 'fast'")
 
 
 def deployed(root: Path, artifact: Path) -> None:
