@@ -44,7 +44,11 @@ from tatvpr_edge.cli.remote import (
     help="Send the runtime along: when the board's is missing or older, always, or never.",
 )
 @click.option("--wheel", type=click.Path(path_type=Path), help="Take the runtime from this wheel.")
-@click.option("--service", is_flag=True, help="Install a systemd unit that keeps Localizer warm.")
+@click.option(
+    "--service/--no-service",
+    default=None,
+    help="Install a systemd unit that keeps Localizer warm, or remove it.",
+)
 @click.option(
     "--no-map", is_flag=True, help="Without --map: leave the robot's map behind (default: keep it)."
 )
@@ -63,7 +67,7 @@ def command(
     keep: int,
     runtime: str,
     wheel: Path | None,
-    service: bool,
+    service: bool | None,
     no_map: bool,
     allow_downgrade: bool,
     health_seconds: float,

@@ -173,6 +173,7 @@ class Agent:
     def begin(self, message: dict[str, Any]) -> dict[str, Any]:
         """Lock, settle, plan."""
         table = parse_table(message.get("table"))
+        service.look(message.get("service"))
         self._open(message)
         self.table, self.installed = table, None
         for name in self.store.releases():

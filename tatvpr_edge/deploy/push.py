@@ -47,8 +47,8 @@ class Options:
     keep: int = 3
     #: Accept an artifact with a lower serial than the installed one.
     allow_older: bool = False
-    #: Install the systemd unit.
-    service: bool = False
+    #: Install the systemd unit (True), remove it (False), or restart it where it is (None).
+    service: bool | None = None
     #: Without a map to send: the robot's stays behind, where it would else be kept.
     no_map: bool = False
     golden_s: float = 300.0

@@ -7,6 +7,7 @@ restart is all that a switch needs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -66,24 +67,75 @@ def unit_path() -> str:
 
 
 def after_switch(store: Store, python: list[str], wanted: Any) -> str | None:
-    """Install the unit if it is wanted, and restart it if it is this root's. Returns its state.
+    """Restart the unit if it is this root's; ``wanted``: install it first (True), or remove it
+    (False). Returns its state. A unit that fails to install is taken out again.
 
     Raises:
         DeployError: systemd refuses it, or the service does not come up.
     """
+    if wanted is False:
+        _remove(store)
+        return None
+    if not wanted:
+        if not _ours(store.root):
+            return None
+        _systemctl("restart", UNIT)
+        return state(store.root)
     path = unit_path()
-    if wanted:
-        if shutil.which("systemctl") is None:
-            raise DeployError("the board has no systemd: deploy without --service")
-        folder = os.path.dirname(path)
-        os.makedirs(folder, exist_ok=True)
-        store.replace(path, unit_text(store.root, python).encode("utf-8"))
+    before = _text(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    store.replace(path, unit_text(store.root, python).encode("utf-8"))
+    try:
         _systemctl("daemon-reload")
         _systemctl("enable", UNIT)
-    if not _ours(store.root):
-        return None
-    _systemctl("restart", UNIT)
+        _systemctl("restart", UNIT)
+    except DeployError:
+        _put_back(store, before)
+        raise
     return state(store.root)
+
+
+def look(wanted: Any) -> None:
+    """Before anything is sent: a unit that is wanted can be installed here.
+
+    Raises:
+        DeployError: there is no systemd, or it does not run (as in most containers).
+    """
+    if wanted:
+        done = _run("show-environment")
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            why = f" ({said[-1][:200]})" if said else ""
+            raise DeployError(f"the board's systemd does not answer{why}: deploy without --service")
+
+
+def _put_back(store: Store, before: bytes | None) -> None:
+    """The unit as it was before a failed installation: no later deploy meets the new one."""
+    if before is None:
+        _remove(store)
+        return
+    store.replace(unit_path(), before)
+    with contextlib.suppress(DeployError):
+        _systemctl("daemon-reload")
+
+
+def _remove(store: Store) -> None:
+    """Stop and remove this root's unit; a systemd that is not there does not keep the file."""
+    if not _ours(store.root):
+        return
+    with contextlib.suppress(DeployError):
+        _systemctl("disable", "--now", UNIT)
+    store.discard(unit_path())
+    with contextlib.suppress(DeployError):
+        _systemctl("daemon-reload")
+
+
+def _text(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as source:
+            return source.read()
+    except FileNotFoundError:
+        return None
 
 
 def restart(root: str) -> None:

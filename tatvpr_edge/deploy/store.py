@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.runtime import deployed
+from tatvpr_edge.runtime.private import NotPrivate, check_folder
 from tatvpr_edge.spec.errors import DeployError
 
 from .disk import Disk
@@ -82,11 +83,10 @@ class Store:
             status = os.lstat(folder)
             if not stat.S_ISDIR(status.st_mode):
                 raise DeployError(f"{folder} on the board is not a folder: move it away")
-            if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o002:
-                raise DeployError(
-                    f"{folder} on the board belongs to or can be written by another user: "
-                    f"chown it, and chmod o-w it"
-                )
+            try:
+                check_folder(folder)
+            except NotPrivate as error:
+                raise DeployError(f"on the board, {error}") from None
         if not os.access(self.root, os.W_OK):
             raise DeployError(
                 f"{self.root} on the board is not writable by this user: chown it, log in as its "
@@ -102,7 +102,9 @@ class Store:
         """
         path = self.path(deployed.LOCK)
         try:
-            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            # Whoever can open it can hold it for ever; earlier versions let everybody.
+            os.fchmod(self._lock, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES) and self._lock is not None:

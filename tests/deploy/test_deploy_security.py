@@ -253,9 +253,19 @@ def test_links_planted_in_a_half_assembled_release_are_removed(ram_path: Path, w
 def test_a_root_that_others_may_write_is_refused(ram_path: Path, wheel: Path) -> None:
     root = ram_path / "root"
     root.mkdir()
-    root.chmod(0o777)
-    with pytest.raises(DeployError, match="can be written by another user"):
-        deploy(local_transport(), make_artifact(ram_path / "a"), None, quick_options(root, wheel))
+    artifact, options = make_artifact(ram_path / "a"), quick_options(root, wheel)
+    for mode in (0o777, 0o775, 0o757):
+        root.chmod(mode)
+        with pytest.raises(DeployError, match="can be written by other users"):
+            deploy(local_transport(), artifact, None, options)
+    root.chmod(0o755)
+    # Whoever may rename in the folder above may put another root there; a sticky one is fine.
+    ram_path.chmod(0o777)
+    with pytest.raises(DeployError, match="can be written by every user"):
+        deploy(local_transport(), artifact, None, options)
+    ram_path.chmod(0o1777)
+    deploy(local_transport(), artifact, None, options)
+    assert (root / "lock").stat().st_mode & 0o777 == 0o600
 
 
 # ---- altered content ---------------------------------------------------------------------------

@@ -494,7 +494,7 @@ def test_the_unit_is_installed_restarted_and_its_failure_is_told(
     unit = tmp_path / "units" / service.UNIT
     monkeypatch.setattr(service, "unit_path", lambda: str(unit))
     store = Store(str(tmp_path), Disk())
-    assert service.after_switch(store, ["python3"], False) is None and not log.exists()
+    assert service.after_switch(store, ["python3"], None) is None and not log.exists()
     if fails:
         with pytest.raises(DeployError, match=r"systemctl restart .* failed on the board: Job"):
             service.after_switch(store, ["python3"], True)
@@ -504,5 +504,28 @@ def test_the_unit_is_installed_restarted_and_its_failure_is_told(
         # Another root's service is not touched.
         log.unlink()
         other = Store(str(tmp_path / "other"), Disk())
-        assert service.after_switch(other, ["python3"], False) is None and not log.exists()
-    assert str(tmp_path) in unit.read_text()
+        assert service.after_switch(other, ["python3"], None) is None and not log.exists()
+        assert str(tmp_path) in unit.read_text()
+        assert service.after_switch(store, ["python3"], False) is None
+        assert "disable --now" in log.read_text()
+    # A unit that failed to install, or is no longer wanted, meets no later deploy.
+    assert not unit.exists()
+    assert service.after_switch(store, ["python3"], None) is None
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_systemd_is_looked_for_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    if not runs:
+        (programs / "systemctl").write_text(
+            "#!/bin/sh\necho System has not been booted with systemd >&2; exit 1\n"
+        )
+        (programs / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    service.look(None)
+    service.look(False)
+    with pytest.raises(DeployError, match=r"systemd.*: deploy without --service"):
+        service.look(True)
