@@ -36,6 +36,7 @@ from tatvpr_edge.compilers.linux import (
 )
 from tatvpr_edge.compilers.objects import made_anew
 from tatvpr_edge.compilers.report import BuildPlan, Tool, check_fit, step_kinds
+from tatvpr_edge.compilers.source import remember_model
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.spec.artifact import write_artifact
 from tatvpr_edge.spec.cache import host_artifact
@@ -62,12 +63,14 @@ def build_artifact(
     job = _job(board, model, k_range, backend, progress)
     place, replace = _output_folder(job, output)
     if sign is None:
-        return _build(job, place, replace)
-    from tatvpr_edge.runtime.signature import sign_artifact
-
-    with made_anew():  # what is signed comes from no cache
         made = _build(job, place, replace)
-    sign_artifact(made, os.fspath(sign))
+    else:
+        from tatvpr_edge.runtime.signature import sign_artifact
+
+        with made_anew():  # what is signed comes from no cache
+            made = _build(job, place, replace)
+        sign_artifact(made, os.fspath(sign))
+    remember_model(made, job.onnx_file)
     return made
 
 

@@ -90,6 +90,12 @@ def native_triple_matches(triple: str) -> bool:
     return triple.split("-")[0] == machine and "linux" in triple
 
 
+def runs_here(artifact: Artifact) -> bool:
+    """Whether this machine can run the artifact's code."""
+    code = artifact.manifest.code
+    return code.kind == "shared-library" and native_triple_matches(code.triple)
+
+
 class Engine:
     """Compiled code, without weights.
 
@@ -219,7 +225,7 @@ def code_for_this_machine(artifact: Artifact) -> Sealed:
         ArtifactError: it is for another machine.
     """
     code = artifact.manifest.code
-    if code.kind != "shared-library" or not native_triple_matches(code.triple):
+    if not runs_here(artifact):
         raise ArtifactError(
             f"{artifact.root} holds a {code.kind} for {code.triple}; this machine is "
             f"{platform.machine()}: build it with --board host, or run it on its board"

@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": "Check an artifact's signature, hashes and golden vectors.",
     "map": "Make, extend or describe a place map.",
     "query": "Where was this frame taken?",
+    "describe": "Descriptors of a folder of frames, for an index of your own.",
     "profile": "Measure latency and energy for each k.",
     "power": "Show the power sensors found, live.",
     "deploy": "Send an artifact to a board over SSH, atomically.",
@@ -30,8 +31,9 @@ COMMANDS = {
     "rollback": "Go back to the release before, on a board.",
     "keys": "Make, list and trust signing keys.",
     "train": "Train or distil a model.",
-    "evaluate": "Recall of a model on a data set, for each k.",
+    "evaluate": "Recall for each k, on two folders of yours or on a data set.",
     "export": "Export a checkpoint to ONNX.",
+    "completion": "Print what makes a shell complete commands, boards, models and maps.",
 }
 
 

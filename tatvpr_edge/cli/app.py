@@ -78,6 +78,10 @@ def run(arguments: Sequence[str]) -> int:
         result = group.main(args=arguments, prog_name="tatvpr-edge", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as bare:
+        # A group without a command, as a newcomer types it, is a question.
+        click.echo(bare.ctx.get_help() if bare.ctx else group.get_help(click.Context(group)))
+        return 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (click.Abort, KeyboardInterrupt):

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tatvpr_edge.boards.board import NATIVE, Board, MemoryRegion, Sensor
 from tatvpr_edge.boards.loader import load, names
+from tatvpr_edge.cli import words
 from tatvpr_edge.spec.operators import DOMAIN, OPERATORS, PLUGINS, VERSION
 
 __all__ = ["command"]
@@ -21,7 +22,7 @@ PIPE_WIDTH = 160
 
 
 @click.command("boards")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=words.boards)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def command(name: str | None, as_json: bool) -> None:
     """List the boards, or show one board's limits, sensors, operators and verification."""

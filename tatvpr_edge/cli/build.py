@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import BuildProgress, json_option, print_json
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.limits import check_fraction
@@ -33,9 +34,15 @@ class _Range(click.ParamType):
 
 
 @click.command("build")
-@click.option("--board", required=True, help="A name of 'tatvpr-edge boards'.")
 @click.option(
-    "--model", default="micro", show_default=True, help="A shipped model's name, or an ONNX file."
+    "--board", required=True, shell_complete=words.boards, help="A name of 'tatvpr-edge boards'."
+)
+@click.option(
+    "--model",
+    default="micro",
+    show_default=True,
+    shell_complete=words.models,
+    help="A shipped model's name, or an ONNX file.",
 )
 @click.option(
     "--backend",

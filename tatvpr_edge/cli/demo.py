@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import (
     BuildProgress,
     KList,
@@ -57,7 +58,13 @@ class Row:
 
 
 @click.command("demo")
-@click.option("--model", default="micro", show_default=True, help="A shipped model, or ONNX file.")
+@click.option(
+    "--model",
+    default="micro",
+    show_default=True,
+    shell_complete=words.models,
+    help="A shipped model, or ONNX file.",
+)
 @click.option(
     "--k",
     "ks",

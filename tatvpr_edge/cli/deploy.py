@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import json_option, note, print_json
 from tatvpr_edge.cli.remote import (
     Report,
@@ -20,8 +21,14 @@ from tatvpr_edge.cli.remote import (
 
 
 @click.command("deploy")
-@click.argument("names", nargs=-1, metavar="[ARTIFACT] [USER@HOST]")
-@click.option("--map", "place_map", type=click.Path(path_type=Path), help="Place map to deploy.")
+@click.argument("names", nargs=-1, metavar="[ARTIFACT] [USER@HOST]", shell_complete=words.artifacts)
+@click.option(
+    "--map",
+    "place_map",
+    type=click.Path(path_type=Path),
+    shell_complete=words.maps,
+    help="Place map to deploy.",
+)
 @click.option(
     "--inventory", type=click.Path(path_type=Path), help="TOML file of many boards; canaries first."
 )

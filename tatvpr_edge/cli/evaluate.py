@@ -1,13 +1,16 @@
-"""`tatvpr-edge evaluate`: recall for each k and kind of descriptor, with size and compute."""
+"""`tatvpr-edge evaluate`: recall for each k, on a prepared set or on two folders of anybody's."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import (
+    BuildProgress,
     KList,
     Metres,
     json_option,
@@ -20,26 +23,31 @@ from tatvpr_edge.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from tatvpr_edge.models.evaluate.describers import Describer
+    from tatvpr_edge.models.evaluate.folders import Comparison
 
 __all__ = ["command"]
 
+#: Where the page goes that stands for recall.
+ANSWERS = "tatvpr-answers.html"
 BASELINES = ("gray32", "hog", "efficientnet-lite0-gem")
 
 
 @click.command("evaluate")
+@click.argument("folders", nargs=-1, metavar="[MAP QUERIES]", type=click.Path(path_type=Path))
 @click.option(
     "--model", "models", multiple=True,
     help="A shipped name or a weights file (safetensors); repeatable.",
 )  # fmt: skip
 @click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="The data set's folder."
+    "--data", type=click.Path(path_type=Path), help="The data set's folder, for --protocol."
 )
 @click.option(
-    "--protocol", "protocols", multiple=True, required=True,
+    "--protocol", "protocols", multiple=True,
     help="tower-shift, tower-floor, rendered, utm (docs/evaluation.md); repeatable.",
 )  # fmt: skip
 @click.option(
     "--artifact", "artifacts", multiple=True, type=click.Path(path_type=Path),
+    shell_complete=words.artifacts,
     help="An artifact built for this machine, run by the runtime; repeatable.",
 )  # fmt: skip
 @click.option(
@@ -49,7 +57,27 @@ BASELINES = ("gray32", "hog", "efficientnet-lite0-gem")
     "--baseline", "baselines", multiple=True, type=click.Choice([*BASELINES, "all", "none"]),
     default=("all",), show_default=True, help="What stands beside the models; repeatable.",
 )  # fmt: skip
-@click.option("--within", type=Metres(), help="utm: an answer is right within this, as in 25m.")
+@click.option(
+    "--within", type=Metres(),
+    help="MAP QUERIES and utm: an answer is right within this [default: 25m].",
+)  # fmt: skip
+@click.option(
+    "--top", type=click.IntRange(1), default=5, show_default=True,
+    help="MAP QUERIES: answers shown and listed of each query.",
+)  # fmt: skip
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path),
+    help="MAP QUERIES: page of pictures (default, where there is no recall: tatvpr-answers.html).",
+)  # fmt: skip
+@click.option(
+    "--csv", "table", type=click.Path(dir_okay=False, path_type=Path),
+    help="MAP QUERIES: a table of all answers.",
+)  # fmt: skip
+@click.option(
+    "--descriptors", type=click.Path(file_okay=False, path_type=Path),
+    help="MAP QUERIES: a folder for descriptors as .npy.",
+)  # fmt: skip
+@click.option("--strict", is_flag=True, help="MAP QUERIES: stop at a frame that cannot be read.")
 @pose_frame_option
 @click.option("--floors", default="", help="tower: these training floors instead of validation.")
 @click.option(
@@ -60,8 +88,9 @@ BASELINES = ("gray32", "hog", "efficientnet-lite0-gem")
 @click.option("--no-time", is_flag=True, help="Leave out milliseconds, so that output repeats.")
 @json_option
 def command(
+    folders: tuple[Path, ...],
     models: tuple[str, ...],
-    data: Path,
+    data: Path | None,
     protocols: tuple[str, ...],
     artifacts: tuple[Path, ...],
     ks: list[float],
@@ -73,8 +102,27 @@ def command(
     plot: Path | None,
     no_time: bool,
     as_json: bool,
+    **written: Any,
 ) -> None:
-    """Judge models and baselines on the same maps and queries."""
+    """Judge models and baselines on a data set, or an artifact on two folders of your own.
+
+    MAP and QUERIES are folders of frames: for every query the best places of the map, and recall
+    where both say where they were taken (a poses.csv, or names). Without, a page of pictures shows
+    the answers.
+
+    --data and --protocol judge models (docs/evaluation.md).
+    """
+    if folders:
+        if len(folders) != 2 or data or protocols or models or len(artifacts) > 1:
+            raise click.UsageError(
+                "give two folders, MAP and QUERIES, and at most one --artifact; or --data and "
+                "--protocol without folders"
+            )
+        artifact = str(artifacts[0]) if artifacts else None
+        _two_folders(folders, artifact, ks, within, pose_frame, as_json, **written)
+        return
+    if data is None or not protocols:
+        raise click.UsageError("give two folders, MAP and QUERIES; or --data and --protocol")
     from tatvpr_edge.models.evaluate.protocols import protocol, trials_of
     from tatvpr_edge.models.evaluate.run import evaluate
 
@@ -104,6 +152,92 @@ def command(
             plot_pareto(values, target, name, published=True)
     if as_json:
         print_json(document)
+
+
+def _two_folders(
+    folders: tuple[Path, ...],
+    artifact: str | None,
+    ks: list[float],
+    within: float | None,
+    pose_frame: str | None,
+    as_json: bool,
+    *,
+    top: int,
+    html: Path | None,
+    table: Path | None,
+    descriptors: Path | None,
+    strict: bool,
+) -> None:
+    from tatvpr_edge.cli.answers import write_csv, write_descriptors, write_page
+    from tatvpr_edge.cli.hosting import open_localizer
+    from tatvpr_edge.models.evaluate.folders import compare_folders
+
+    with open_localizer(artifact, as_json) as localizer, BuildProgress(as_json) as progress:
+        for k in ks:
+            localizer.k = k  # refuses what the artifact was not built for
+        made = compare_folders(
+            localizer,
+            folders[0],
+            folders[1],
+            ks,
+            within_m=25.0 if within is None else within,
+            top=top,
+            pose_frame=pose_frame,
+            strict=strict,
+            progress=progress,
+        )
+        model_hash = localizer.artifact.manifest.model.hash
+    if html is None and made.counted is None and not as_json:
+        html = Path(ANSWERS)
+    if html is not None:
+        write_page(html, made, str(folders[0]), str(folders[1]))
+    if table is not None:
+        write_csv(table, made)
+    if descriptors is not None:
+        descriptors.mkdir(parents=True, exist_ok=True)
+        for name, side in (("map", made.map), ("queries", made.queries)):
+            names = [frame.name for frame in side.files]
+            for k, values in side.descriptors.items():
+                target = descriptors / f"{name}-k{k:g}.npy"
+                write_descriptors(target, values, names, model_hash, k)
+    if as_json:
+        print_json(_comparison(made, model_hash))
+        return
+    for frame in (*made.map.skipped, *made.queries.skipped):
+        note(f"left out: {frame.reason}")
+    if made.counted is None:
+        click.echo(f"no recall: {made.why_no_recall}")
+    else:
+        click.echo(
+            f"{len(made.map.files)} places; {made.counted} of {len(made.queries.files)} queries "
+            f"lie within {made.within_m:g} m of one and count"
+        )
+        rows = [[f"{a.k:g}", *(f"{a.recall(n):.1f} %" for n in (1, 5, 10))] for a in made.answers]
+        print_table(["k", "R@1", "R@5", "R@10"], rows, right=("R@1", "R@5", "R@10"))
+    for what, path in (("page", html), ("table", table), ("descriptors", descriptors)):
+        if path is not None:
+            click.echo(f"{what}: {path}")
+
+
+def _comparison(made: Comparison, model_hash: str) -> dict[str, Any]:
+    answers = made.answers
+    return {
+        "places": len(made.map.files),
+        "queries": len(made.queries.files),
+        "queries_counted": made.counted,
+        "within_m": made.within_m,
+        "why_no_recall": made.why_no_recall or None,
+        "model_hash": model_hash,
+        "recall": {f"{a.k:g}": {f"@{n}": a.recall(n) for n in (1, 5, 10)} for a in answers},
+        "best": {
+            f"{a.k:g}": {
+                frame.name: made.map.files[int(a.places[q, 0])].name
+                for q, frame in enumerate(made.queries.files)
+            }
+            for a in answers
+        },
+        "skipped": [asdict(frame) for frame in (*made.map.skipped, *made.queries.skipped)],
+    }
 
 
 def _models(names: tuple[str, ...], ks: list[float]) -> list[Describer]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tatvpr_edge.cli import words
+from tatvpr_edge.cli.hosting import open_localizer
 from tatvpr_edge.cli.output import (
     KList,
     Step,
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 DEFAULT_BANDS = "1"
 
 _artifact = click.option(
-    "--artifact", type=click.Path(), help="Artifact to describe with (default: this machine's)."
+    "--artifact",
+    type=click.Path(),
+    shell_complete=words.artifacts,
+    help="Artifact to describe with, of any board (default: this machine's).",
 )
 _poses = click.option(
     "--poses",
@@ -72,15 +77,14 @@ def command() -> None:
 def build(frames: str, output: str, artifact: str | None, as_json: bool, **options: Any) -> None:
     """Make a map from the frames below FRAMES."""
     from tatvpr_edge.mapping import build_map
-    from tatvpr_edge.runtime import Localizer
 
-    with Localizer(artifact=artifact) as localizer, _frames_progress(frames, as_json) as step:
+    with open_localizer(artifact, as_json) as localizer, _frames_progress(frames, as_json) as step:
         made = build_map(localizer, frames, output, progress=step, **options)
     _report(output, as_json, made)
 
 
 @command.command("add")
-@click.argument("map_path", metavar="MAP", type=click.Path())
+@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
 @click.argument("frames", type=click.Path())
 @_artifact
 @_poses
@@ -90,16 +94,16 @@ def build(frames: str, output: str, artifact: str | None, as_json: bool, **optio
 def add(map_path: str, frames: str, artifact: str | None, as_json: bool, **options: Any) -> None:
     """Add the frames below FRAMES to MAP: all that can be read or, on any failure, none."""
     from tatvpr_edge.mapping import extend_map
-    from tatvpr_edge.runtime import Localizer, PlaceMap
+    from tatvpr_edge.runtime import PlaceMap
 
     PlaceMap(map_path)  # a damaged map is told before anything else
-    with Localizer(artifact=artifact) as localizer, _frames_progress(frames, as_json) as step:
+    with open_localizer(artifact, as_json) as localizer, _frames_progress(frames, as_json) as step:
         made = extend_map(localizer, frames, map_path, progress=step, **options)
     _report(map_path, as_json, made)
 
 
 @command.command("info")
-@click.argument("map_path", metavar="MAP", type=click.Path())
+@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
 @json_option
 def info(map_path: str, as_json: bool) -> None:
     """What is in MAP."""
@@ -107,7 +111,7 @@ def info(map_path: str, as_json: bool) -> None:
 
 
 @command.command("compact")
-@click.argument("map_path", metavar="MAP", type=click.Path())
+@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
 @json_option
 def compact(map_path: str, as_json: bool) -> None:
     """Fold the places added to MAP into its file (C programs read the file alone)."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import console, json_option, print_json, print_table
 from tatvpr_edge.spec import zoo
 
@@ -16,7 +17,7 @@ _FACTS = ("summary", "licence", "data", "teacher", "schedule", "seeds", "hardwar
 
 
 @click.command("models")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=words.models)
 @click.option(
     "--architectures", is_flag=True, help="List what can be trained or exported (needs torch)."
 )

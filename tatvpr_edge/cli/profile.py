@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import BuildProgress, KList, json_option, note, print_json, print_table
 from tatvpr_edge.cli.remote import board_options, transport
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("profile")
-@click.argument("artifact", type=click.Path())
+@click.argument("artifact", type=click.Path(), shell_complete=words.artifacts)
 @click.option("--on", "target", metavar="USER@HOST", help="Measure on this board, over SSH.")
 @click.option(
     "--k", "ks", type=KList(),

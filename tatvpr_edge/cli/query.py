@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import (
     K_OR_AUTO,
     TOKENS,
@@ -24,10 +25,17 @@ if TYPE_CHECKING:
 @click.command("query")
 @click.argument("frames", nargs=-1, required=True, metavar="FRAME...", type=click.Path())
 @click.option(
-    "--artifact", type=click.Path(), help="Artifact to run (default: what this machine has)."
+    "--artifact",
+    type=click.Path(),
+    shell_complete=words.artifacts,
+    help="Artifact to run (default: what this machine has).",
 )
 @click.option(
-    "--map", "map_path", type=click.Path(), help="Place map (default: the deployed one's)."
+    "--map",
+    "map_path",
+    type=click.Path(),
+    shell_complete=words.maps,
+    help="Place map (default: the deployed one's).",
 )
 @click.option("--k", type=K_OR_AUTO, help="Fraction kept (default: the artifact's).")
 @click.option("--tokens", type=TOKENS, help="Patch tokens kept (default: the artifact's).")

@@ -6,12 +6,13 @@ from dataclasses import asdict
 
 import click
 
+from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import json_option, print_json
 
 
 @click.command("verify")
-@click.argument("artifact", type=click.Path())
-@click.option("--board", help="Refuse an artifact for another board.")
+@click.argument("artifact", type=click.Path(), shell_complete=words.artifacts)
+@click.option("--board", shell_complete=words.boards, help="Refuse an artifact for another board.")
 @json_option
 def command(artifact: str, board: str | None, as_json: bool) -> None:
     """Check an artifact's signature, hashes and golden vectors.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from support.tools import require_tool
+from support.browser import browse
 from tatvpr_edge.profile.plots import Mark, Series, line_plot, nice_ticks, stacked_bars
 from tatvpr_edge.profile.report import pareto_front, to_html
 
@@ -141,22 +140,6 @@ def test_pareto_front() -> None:
     assert pareto_front([]) == []
 
 
-def browse(chromium: str, page: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Debian's Chromium without a screen, network or sandbox (tests may run as root)."""
-    return subprocess.run(
-        [
-            *(chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-            *("--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND"),
-            *("--enable-logging=stderr", "--log-level=0", "--virtual-time-budget=3000"),
-            *(f"--user-data-dir={page.parent / 'browser'}", *arguments, page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=True,
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("energy", "size"), [(True, (1100, 2300)), (False, (1100, 2300)), (True, (400, 3800))]
@@ -164,13 +147,12 @@ def browse(chromium: str, page: Path, *arguments: str) -> subprocess.CompletedPr
 def test_a_browser_shows_every_plot_without_an_error(
     make_document: Make, tmp_path: Path, energy: bool, size: tuple[int, int]
 ) -> None:
-    chromium = require_tool("chromium", "chromium")
     page = to_html(make_document(energy=energy, invalid=(0.4,)))
     probed = tmp_path / "probed.html"
     probed.write_text(page.replace("</body>", PROBE), encoding="utf-8")
     shot = tmp_path / "report.png"
     window = f"--window-size={size[0]},{size[1]}"
-    dumped = browse(chromium, probed, window, "--dump-dom")
+    dumped = browse(probed, window, "--dump-dom")
     assert "CONSOLE" not in dumped.stderr  # neither errors nor warnings of the page
     match = re.search(r'id="answer"[^>]*>(.*?)</script>', dumped.stdout, re.DOTALL)
     assert match is not None
@@ -178,7 +160,7 @@ def test_a_browser_shows_every_plot_without_an_error(
     assert not answer["wide"]
     assert set(answer["seen"]) == set(PLOTS)
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
-    taken = browse(chromium, tmp_path / "report.html", window, f"--screenshot={shot}")
+    taken = browse(tmp_path / "report.html", window, f"--screenshot={shot}")
     assert "CONSOLE" not in taken.stderr
     with Image.open(shot) as image:
         assert image.size == size
@@ -193,7 +175,6 @@ def test_a_browser_shows_every_plot_without_an_error(
 
 @pytest.mark.slow
 def test_the_browser_check_can_fail(tmp_path: Path) -> None:
-    chromium = require_tool("chromium", "chromium")
     page = tmp_path / "broken.html"
     page.write_text("<script>undefined_name.call()</script>")
-    assert "CONSOLE" in browse(chromium, page, "--dump-dom").stderr
+    assert "CONSOLE" in browse(page, "--dump-dom").stderr

@@ -1,0 +1,41 @@
+"""Which ONNX file a model hash came from: a note in the cache that every build leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from tatvpr_edge.spec import zoo
+from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.spec.cache import cache_folder
+
+
+def remember_model(artifact: Path, onnx_file: Path) -> None:
+    """Note where the model of a fresh artifact came from; a read-only home costs the note only."""
+    model = read_artifact(artifact).manifest.model
+    note = _note(model.hash)
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False) as sink:
+            json.dump({"onnx": os.path.abspath(onnx_file)}, sink)
+        os.replace(sink.name, note)
+    except OSError:
+        return
+
+
+def find_source(artifact: Artifact) -> Path | None:
+    """The ONNX file of an artifact's model: as it was noted, else the shipped one of its name."""
+    model = artifact.manifest.model
+    try:
+        path = Path(json.loads(_note(model.hash).read_text())["onnx"])
+        if path.is_file():
+            return path
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # never noted, or the cache was cleared
+    return zoo.path(model.name) if model.name in zoo.names() else None
+
+
+def _note(model_hash: str) -> Path:
+    return cache_folder("models") / f"{model_hash}.json"

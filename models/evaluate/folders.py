@@ -1,0 +1,191 @@
+"""Two folders of any frames: the best places of one for each frame of the other, and recall where
+both say where they were taken. Needs an artifact for this machine; no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.mapping import FrameFile, Poses, Skipped, find_poses, frame_files
+from tatvpr_edge.mapping.coordinates import metres_apart
+from tatvpr_edge.mapping.describe import describe_frames
+from tatvpr_edge.models.evaluate.recall import RANKS, BestPlaces, recall, rows_of, scores_of
+from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.spec.errors import DataError
+
+Floats = NDArray[np.float32]
+
+#: Places scored at once.
+_PIECE = 1024
+
+
+@dataclass(frozen=True)
+class Side:
+    """The frames of one folder that could be read.
+
+    Attributes:
+        files: the frames.
+        poses: where they were taken; None where nothing says.
+        descriptors: float32 [N, D] for each k.
+        skipped: frames left out.
+    """
+
+    files: Sequence[FrameFile]
+    poses: Poses | None
+    descriptors: dict[float, Floats]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The best places at one k.
+
+    Attributes:
+        places: int64 [Q, n], numbers of the map's frames, best first; -1 beyond the map's end.
+        scores: float32 [Q, n], cosines.
+        metres: float64 [Q, n] from query to place; None without positions.
+        ranks: int64 [Q], of the first right answer (0 is best), -1 where the map holds none;
+            None without positions.
+    """
+
+    k: float
+    places: NDArray[np.int64]
+    scores: Floats
+    metres: NDArray[np.float64] | None
+    ranks: NDArray[np.int64] | None
+
+    def recall(self, at: int) -> float | None:
+        """Percent of the answerable queries; None without positions."""
+        return None if self.ranks is None else recall(self.ranks, at)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both folders, and the answers at every k.
+
+    Attributes:
+        why_no_recall: why ``answers`` know no right and wrong; empty where they do.
+        within_m: an answer is right within this distance.
+    """
+
+    map: Side
+    queries: Side
+    answers: tuple[Answers, ...]
+    within_m: float
+    why_no_recall: str
+
+    @property
+    def counted(self) -> int | None:
+        """Queries with a right answer in the map; None without positions."""
+        ranks = self.answers[0].ranks
+        return None if ranks is None else int((ranks >= 0).sum())
+
+
+def compare_folders(
+    localizer: Localizer,
+    map_frames: Path,
+    query_frames: Path,
+    ks: Sequence[float],
+    *,
+    within_m: float = 25.0,
+    top: int = 5,
+    pose_frame: str | None = None,
+    strict: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Comparison:
+    """Ask for every frame of ``query_frames`` in ``map_frames``, both described at the same k.
+
+    Args:
+        within_m: an answer is right within this distance.
+        top: how many answers are kept; recall looks at ten at least.
+        pose_frame, strict: as for maps.
+        progress: called as ``progress(what, done, of)``.
+
+    Raises:
+        DataError: frames or poses that cannot be used, or positions of which no query has a right
+            answer in the map.
+    """
+    files = [frame_files(folder) for folder in (map_frames, query_frames)]
+    found = [
+        find_poses(folder, part, pose_frame=pose_frame)
+        for folder, part in zip((map_frames, query_frames), files, strict=True)
+    ]
+    why = _why_no_recall(found, (map_frames, query_frames))
+    sides = [
+        _describe(localizer, what, part, None if why else poses, ks, strict, progress)
+        for what, part, poses in zip(("map", "queries"), files, found, strict=True)
+    ]
+    answers = tuple(_answers(sides[0], sides[1], k, within_m, top) for k in ks)
+    if answers[0].ranks is not None and not (answers[0].ranks >= 0).any():
+        raise DataError(
+            f"none of {len(sides[1].files)} queries lies within {within_m:g} m of a place of the "
+            "map, so there is no recall: are both of the same area and in the same pose frame? "
+            "--within says what counts"
+        )
+    return Comparison(sides[0], sides[1], answers, within_m, why)
+
+
+def _why_no_recall(found: Sequence[Poses], folders: Sequence[Path]) -> str:
+    for poses, folder in zip(found, folders, strict=True):
+        if poses.source == "none":
+            return f"{folder} does not say where its frames were taken"
+    if found[0].frame != found[1].frame:
+        return f"positions of the map are {found[0].frame}, those of the queries {found[1].frame}"
+    return ""
+
+
+def _describe(
+    localizer: Localizer,
+    what: str,
+    files: Sequence[FrameFile],
+    poses: Poses | None,
+    ks: Sequence[float],
+    strict: bool,
+    progress: Callable[[str, int, int], None] | None,
+) -> Side:
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(what, done, len(files))
+
+    made = describe_frames(localizer, files, [(k, 1.0) for k in ks], step, strict)
+    kept = None if poses is None else Poses(poses.values[made.kept], poses.frame, poses.source)
+    descriptors = dict(zip(ks, made.descriptors, strict=True))
+    return Side([files[i] for i in made.kept], kept, descriptors, made.skipped)
+
+
+def _answers(gallery: Side, queries: Side, k: float, within_m: float, top: int) -> Answers:
+    count = len(queries.files)
+    best = BestPlaces(count, max(top, *RANKS))
+    asked = rows_of(queries.descriptors[k], "float")
+    known = gallery.poses is not None and queries.poses is not None
+    for start in range(0, len(gallery.files), _PIECE):
+        part = slice(start, start + _PIECE)
+        scores = scores_of(asked, rows_of(gallery.descriptors[k][part], "float"), "float")
+        right = np.zeros(scores.shape, np.bool_)
+        if gallery.poses is not None and queries.poses is not None:
+            frame, where = gallery.poses.frame, gallery.poses.positions[part]
+            right = metres_apart(queries.poses.positions, where, frame) <= within_m
+        best.add(scores, right)
+    places, scores = best.places[:, :top], best.scores[:, :top]
+    metres = _metres(gallery, queries, places) if known else None
+    return Answers(k, places, scores, metres, best.ranks() if known else None)
+
+
+def _metres(gallery: Side, queries: Side, places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """From each query to each of its places, NaN where there is none."""
+    assert gallery.poses is not None and queries.poses is not None
+    metres = np.full(places.shape, np.nan)
+    for row, own in enumerate(queries.poses.positions):
+        there = places[row] >= 0
+        found = gallery.poses.positions[places[row][there]]
+        metres[row, there] = metres_apart(own[None], found, gallery.poses.frame)[0]
+    return metres

@@ -1,0 +1,74 @@
+"""``tatvpr-edge describe FRAMES``: descriptors for an index of your own."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from tatvpr_edge.cli import words
+from tatvpr_edge.cli.hosting import open_localizer
+from tatvpr_edge.cli.output import TOKENS, K, json_option, note, print_json, progress
+
+
+@click.command("describe")
+@click.argument("frames", type=click.Path())
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The .npy to write; a .json of the frames' names is written beside it.",
+)
+@click.option(
+    "--artifact",
+    type=click.Path(),
+    shell_complete=words.artifacts,
+    help="Artifact to run (default: this machine's).",
+)
+@click.option("--k", type=K, default="0.2", show_default=True, help="Fraction kept.")
+@click.option("--tokens", type=TOKENS, default="1", show_default=True, help="Patch tokens kept.")
+@click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read.")
+@json_option
+def command(
+    frames: str,
+    output: Path,
+    artifact: str | None,
+    k: float,
+    tokens: float,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Describe the frames below FRAMES (a folder or a picture): float32 [N, D], unit length."""
+    from tatvpr_edge.cli.answers import write_descriptors
+    from tatvpr_edge.mapping import frame_files
+    from tatvpr_edge.mapping.describe import describe_frames
+    from tatvpr_edge.spec.errors import UsageError
+
+    if output.suffix != ".npy":
+        raise UsageError(f"--output {output}: descriptors are written as .npy")
+    files = frame_files(frames)
+    with open_localizer(artifact, as_json) as localizer:
+        localizer.k, localizer.tokens = k, tokens  # refuses what the artifact was not built for
+        with progress("frames", len(files), as_json) as step:
+            made = describe_frames(localizer, files, [(k, tokens)], step, strict)
+        model = localizer.artifact.manifest.model
+    names = [files[index].name for index in made.kept]
+    write_descriptors(output, made.descriptors[0], names, model.hash, k)
+    if as_json:
+        print_json(
+            {
+                "output": str(output),
+                "frames": len(names),
+                "dim": model.descriptor_size,
+                "k": k,
+                "tokens": tokens,
+                "model_hash": model.hash,
+                "skipped": [asdict(frame) for frame in made.skipped],
+            }
+        )
+        return
+    for frame in made.skipped:
+        note(f"left out: {frame.reason}")
+    click.echo(f"{output}: float32 [{len(names)}, {model.descriptor_size}], names in .json")

@@ -1,0 +1,52 @@
+"""A map for a board is made on the host: with the same model, built on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.spec.cache import cache_folder
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, build_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that holds what the suite's builds noted, and no artifact for this machine."""
+    own = tmp_path / "cache"
+    shutil.copytree(build_cache / "tatvpr-edge", own / "tatvpr-edge", symlinks=True)
+    shutil.rmtree(own / "tatvpr-edge" / "artifacts", ignore_errors=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own))
+    return own
+
+
+def test_a_boards_artifact_makes_the_map_that_the_host_makes(
+    tatvpr: Run, folder: Path, tiny_arm64: Path, tiny_host: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    done = tatvpr("map", "build", folder, "--artifact", tiny_arm64, "-o", "board.placemap")
+    assert "is for jetson-orin-nano; this machine describes with its own build" in done.stderr
+    tatvpr("map", "build", folder, "--artifact", tiny_host, "-o", "host.placemap")
+    made = (tmp_path / "board.placemap").read_bytes()
+    assert made == (tmp_path / "host.placemap").read_bytes()
+    kept = list(cache_folder("artifacts").iterdir())
+    assert [path.name for path in kept] == [PlaceMap(tmp_path / "host.placemap").info.model_hash]
+    # The second time it is there.
+    stamp = kept[0].stat().st_mtime_ns
+    done = tatvpr("map", "add", "board.placemap", folder, "--artifact", tiny_arm64, "--json")
+    assert json.loads(done.stdout)["places"] == 20
+    assert next(cache_folder("artifacts").iterdir()).stat().st_mtime_ns == stamp
+
+
+def test_a_model_that_is_not_known_here_is_told(
+    tatvpr: Run, folder: Path, tiny_arm64: Path, own_cache: Path
+) -> None:
+    shutil.rmtree(own_cache / "tatvpr-edge" / "models")
+    done = tatvpr("map", "build", folder, "--artifact", tiny_arm64, "-o", "m", status=1)
+    assert "is for jetson-orin-nano" in done.stderr
+    assert "build --board host --model FILE.onnx" in done.stderr

@@ -1,0 +1,156 @@
+"""``evaluate MAP QUERIES`` and ``describe``: any two folders of anybody's frames."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support.artifacts import scenes
+from support.browser import browse
+from tatvpr_edge.mapping import read_frame
+from tatvpr_edge.runtime import Localizer
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+PROBE = """<script>
+document.body.append(Object.assign(document.createElement("script"), {
+  type: "application/json", id: "answer",
+  textContent: JSON.stringify({
+    broken: [...document.images].filter(i => !i.naturalWidth).length,
+    images: document.images.length,
+    rows: document.querySelectorAll(".query").length,
+    right: document.querySelectorAll(".right").length,
+    wide: document.documentElement.scrollWidth > innerWidth,
+  })}));
+</script></body>"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Six places 100 m apart, and a query 10 m from each of the first four; one far away."""
+    pictures = [Image.fromarray(scene) for scene in scenes(7)]
+    made = tmp_path / "map", tmp_path / "asked"
+    for folder in made:
+        folder.mkdir()
+    for place in range(6):
+        pictures[place].save(made[0] / f"p{place}.png")
+    for place in (0, 1, 2, 3, 6):
+        pictures[place].resize((120, 90)).save(made[1] / f"q{place}.jpg", quality=90)
+    table = ["name,x,y", *(f"p{i}.png,{100 * i},0" for i in range(6))]
+    (made[0] / "poses.csv").write_text("\n".join(table))
+    table = ["name;x;y", *(f"q{i}.jpg;{100 * i};10" for i in range(4)), "q6.jpg;5000;0"]
+    (made[1] / "poses.csv").write_text("\n".join(table))
+    return made
+
+
+def test_recall_where_both_say_where_they_were(
+    tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    arguments = ["evaluate", *folders, "--artifact", tiny_host, "--k", "1,.4"]
+    shown = tatvpr(*arguments).stdout
+    assert "6 places; 4 of 5 queries lie within 25 m of one and count" in shown
+    assert shown.splitlines()[-2].split() == ["1", "100.0", "%", "100.0", "%", "100.0", "%"]
+    document = json.loads(tatvpr(*arguments, "--json").stdout)
+    assert document["recall"]["0.4"] == {"@1": 100.0, "@5": 100.0, "@10": 100.0}
+    assert (document["queries"], document["queries_counted"]) == (5, 4)
+    assert document["best"]["1"]["q2.jpg"] == "p2.png"
+    # One that is far from its place is wrong, whatever it looks like.
+    shutil.move(folders[1] / "q0.jpg", tmp_path / "kept.jpg")
+    shutil.copy(folders[1] / "q3.jpg", folders[1] / "q0.jpg")
+    assert json.loads(tatvpr(*arguments, "--json").stdout)["recall"]["1"]["@1"] == 75.0
+    assert "none of 5 queries lies within 3 m" in tatvpr(*arguments, "--within=3m", status=1).stderr
+
+
+def test_tables_and_descriptors_are_written(
+    tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (folders[0] / "broken.png").write_bytes(b"no picture")
+    (folders[0] / "poses.csv").write_text(
+        (folders[0] / "poses.csv").read_text() + "\nbroken.png,1,1\n"
+    )
+    done = tatvpr(
+        *("evaluate", *folders, "--artifact", tiny_host, "--k", ".4", "--top", "2"),
+        *("--csv", "answers.csv", "--descriptors", "vectors"),
+    )
+    assert "left out: " in done.stderr and "broken.png" in done.stderr
+    with open(tmp_path / "answers.csv", newline="") as source:
+        rows = list(csv.DictReader(source))
+    assert len(rows) == 5 * 2
+    first = next(row for row in rows if row["query"] == "q1.jpg")
+    assert (first["rank"], first["place"], first["metres"], first["right"]) == (
+        *("1", "p1.png", "10.000", "true"),
+    )
+    assert {row["right"] for row in rows if row["query"] == "q6.jpg"} == {"false"}
+    vectors = np.load(tmp_path / "vectors" / "map-k0.4.npy")
+    names = json.loads((tmp_path / "vectors" / "map-k0.4.json").read_text())["frames"]
+    assert vectors.shape == (6, 48) and vectors.dtype == np.float32 and len(names) == 6
+    tatvpr("describe", folders[1], "--artifact", tiny_host, "--k", ".4", "-o", "own.npy")
+    own = np.load(tmp_path / "own.npy")
+    np.testing.assert_array_equal(own, np.load(tmp_path / "vectors" / "queries-k0.4.npy"))
+    with Localizer(tiny_host, k=0.4) as localizer:
+        frame = read_frame(folders[1] / "q0.jpg")
+        np.testing.assert_array_equal(own[0], localizer.describe(frame))
+
+
+def test_without_positions_a_page_shows_the_answers(
+    tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (folders[1] / "poses.csv").unlink()
+    done = tatvpr("evaluate", *folders, "--artifact", tiny_host, "--k", "1")
+    assert "no recall: " in done.stdout and "does not say where" in done.stdout
+    assert (tmp_path / "tatvpr-answers.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1100, 400])
+def test_a_browser_shows_the_page(
+    tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path], tmp_path: Path, width: int
+) -> None:
+    (folders[1] / "q0.jpg").rename(folders[1] / "<b>&q0.jpg")
+    table = (folders[1] / "poses.csv").read_text().replace("q0.jpg", "<b>&q0.jpg")
+    (folders[1] / "poses.csv").write_text(table)
+    options = ["--k", "1", "--top", "3", "--html", "page.html"]
+    tatvpr("evaluate", *folders, "--artifact", tiny_host, *options)
+    page = (tmp_path / "page.html").read_text()
+    assert "100.0" in page and "4 of 5 queries lie within 25 m" in page
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.replace("</body>", PROBE))
+    shown = browse(probed, f"--window-size={width},2000", "--dump-dom")
+    assert "CONSOLE" not in shown.stderr  # neither errors nor warnings of the page
+    found = re.search(r'id="answer"[^>]*>(.*?)</script>', shown.stdout, re.DOTALL)
+    assert found is not None
+    answer = json.loads(found[1])
+    assert answer == {"broken": 0, "images": 5 * 4, "rows": 5, "right": 4, "wide": False}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "status"),
+    [
+        (["map"], "two folders", 2),
+        (["map", "asked", "third"], "two folders", 2),
+        (["map", "asked", "--protocol", "utm"], "two folders", 2),
+        ([], "two folders", 2),
+        (["map", "nowhere"], "no such file or folder", 1),
+        (["map", "asked", "--k", "0.001"], "built for", 1),
+        (["map", "asked", "--csv", "no/where.csv"], "cannot write", 1),
+    ],
+)
+def test_wrong_usage_is_told(
+    tatvpr: Run,
+    tiny_host: Path,
+    folders: tuple[Path, Path],
+    arguments: list[str],
+    words: str,
+    status: int,
+) -> None:
+    options = ["--artifact", tiny_host] if arguments[1:] else []
+    assert words in tatvpr("evaluate", *arguments, *options, status=status).stderr
