@@ -18,7 +18,7 @@ from tatvpr_edge.spec.maptypes import POSE_FRAMES
 from tatvpr_edge.spec.placemap import MapInfo, Places, check_info, make_places, write_map
 
 #: (k, tokens) at which places are described by default.
-DEFAULT_BANDS: tuple[Band, ...] = ((1.0, 1.0), (0.2, 1.0))
+DEFAULT_BANDS: tuple[Band, ...] = ((1.0, 1.0),)
 
 PathLike = str | os.PathLike[str]
 
