@@ -278,3 +278,12 @@ def test_folders_of_an_artifact_that_others_may_write_are_refused(
         refused(signed, root, "can be written by other users")
         place.chmod(0o755)
     read(signed, root)
+
+
+def test_the_lowest_serial_is_exact(tmp_path: Path, enforce: Enforce, signed: Path) -> None:
+    root = enforce(tmp_path / "root")
+    for floor in (99, 100):
+        (root / "state.json").write_text(f'{{"floor": {floor}}}')
+        read(signed, root)
+    (root / "state.json").write_text('{"floor": 101}')
+    refused(signed, root, "serial 100, older than the installed 101")
