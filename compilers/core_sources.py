@@ -45,6 +45,11 @@ def core_include() -> Path:
     return core_folder() / "include"
 
 
+def governor_sources() -> list[Path]:
+    """The governor's C files, a part of every library; they need nothing of the rest of it."""
+    return sorted((core_folder() / "governor").glob("*.c"))
+
+
 def core_sources(arch: str, variant: str | None = None) -> list[Source]:
     """Sources of the C core for ``x86_64``, ``aarch64``, ``mcu`` or ``portable``: whole folders.
 
@@ -62,7 +67,8 @@ def core_sources(arch: str, variant: str | None = None) -> list[Source]:
     linux = LINUX_FLAGS if arch in ("x86_64", "aarch64") else ()
     defines = (_DEFINES[arch],) if arch in _DEFINES else ()
     flags = (*NUMERIC_FLAGS, *linux, *defines)
-    sources = [Source(path, flags) for path in sorted((folder / "common").glob("*.c"))]
+    everywhere = [*sorted((folder / "common").glob("*.c")), *governor_sources()]
+    sources = [Source(path, flags) for path in everywhere]
     if arch not in _ROOMS:
         return sources
     room = folder / _ROOMS[arch]

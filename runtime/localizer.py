@@ -122,11 +122,13 @@ class Localizer:
         self.k = defaults.k if k is None else k
         self.tokens = defaults.tokens if tokens is None else tokens
 
-    def _open_map(self, path: Path) -> PlaceMap:
-        # Whatever describes, the artifact's code for this machine's CPU searches.
+    def _engine(self) -> Engine:
+        """Whatever describes, the artifact's code for this machine's CPU searches and governs."""
         backend = self.backend
-        engine = backend.library if isinstance(backend, CpuBackend) else Engine.of(self.artifact)
-        return PlaceMap(path, self.artifact.manifest.model, engine)
+        return backend.library if isinstance(backend, CpuBackend) else Engine.of(self.artifact)
+
+    def _open_map(self, path: Path) -> PlaceMap:
+        return PlaceMap(path, self.artifact.manifest.model, self._engine())
 
     # ---- settings ----
 
@@ -171,11 +173,14 @@ class Localizer:
     def _start_governor(self) -> None:
         with self._governor_lock:
             if self._governor is None:
-                from tatvpr_edge.runtime.governor import Governor
+                from tatvpr_edge.runtime.governor import Governor, GovernorCore
 
                 manifest = self.artifact.manifest
                 self._governor = Governor(
-                    manifest.profile, k_range=manifest.k_range, **self._governing
+                    GovernorCore(self._engine().c),
+                    manifest.profile,
+                    k_range=manifest.k_range,
+                    **self._governing,
                 )
 
     def _setting(self) -> tuple[float, float]:
@@ -213,7 +218,9 @@ class Localizer:
             FrameError: another type or shape; the text says what to do.
         """
         if k is None and tokens is None:
-            return self._describe(frame, bgr)[0]
+            descriptor, set_k, set_tokens, describe_ms = self._describe(frame, bgr)
+            self._tell_governor(set_k, set_tokens, describe_ms)
+            return descriptor
         set_k, set_tokens = self._setting()
         at_k = set_k if k is None else self._check_k(k)
         at_tokens = set_tokens if tokens is None else check_fraction(tokens, "tokens")
@@ -254,10 +261,12 @@ class Localizer:
                 "build', or use describe(frame) with an index of your own"
             )
         start = time.perf_counter()
-        descriptor, k, tokens = self._describe(frame, bgr)
+        descriptor, k, tokens, describe_ms = self._describe(frame, bgr)
         end = max(len(self.map) - exclude_last, 0)
         found = self.map.search(descriptor, k, tokens, int(top), end=end, near=near, radius=radius)
         best = found.candidates[0] if found.candidates else Candidate(-1, -1.0, "", None)
+        latency_ms = (time.perf_counter() - start) * 1e3
+        self._tell_governor(k, tokens, describe_ms, latency_ms - describe_ms)
         return Match(
             place=best.place,
             score=best.score,
@@ -266,7 +275,7 @@ class Localizer:
             accepted=found.accepted,
             k=k,
             tokens=tokens,
-            latency_ms=(time.perf_counter() - start) * 1e3,
+            latency_ms=latency_ms,
             candidates=found.candidates,
             margin=found.margin,
             confidence=found.confidence,
@@ -274,15 +283,20 @@ class Localizer:
 
     def _describe(
         self, frame: NDArray[np.uint8] | CameraFrame, bgr: bool
-    ) -> tuple[NDArray[np.float32], float, float]:
+    ) -> tuple[NDArray[np.float32], float, float, float]:
+        """The descriptor, k and tokens that it was made with, and how many ms that took."""
         checked = check_frame(frame, bgr)
         k, tokens = self._setting()
         start = time.perf_counter()
         descriptor = self.backend.describe(checked, k, tokens)
+        return descriptor, k, tokens, (time.perf_counter() - start) * 1e3
+
+    def _tell_governor(
+        self, k: float, tokens: float, describe_ms: float, search_ms: float = 0.0
+    ) -> None:
         governor = self._governor
         if governor is not None and self._fixed_k is None:
-            governor.observe((time.perf_counter() - start) * 1e3, k, tokens)
-        return descriptor, k, tokens
+            governor.observe(describe_ms, k, tokens, search_ms)
 
     # ---- end ----
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from tatvpr_edge.compilers.governor import host_governor
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.governor import Governor
 from tatvpr_edge.runtime.telemetry import Sampler
@@ -71,7 +72,9 @@ def memory_bytes(root: str) -> int:
     before = tracemalloc.get_traced_memory()[0]
     now_s = 0.0
     sampler = Sampler(root=root, clock=lambda: now_s)
-    governor = Governor(PROFILE, budget="5W", telemetry=sampler, clock=lambda: now_s)
+    governor = Governor(
+        host_governor(), PROFILE, budget="5W", telemetry=sampler, clock=lambda: now_s
+    )
     for _ in range(4000):
         now_s += 0.05
         sampler.sample()
@@ -114,7 +117,7 @@ def main() -> int:
         query = query_ms(arguments.artifact, arguments.root, arguments.seconds)
         share, interval_s, pass_us = sampler_share(arguments.root, arguments.seconds / 2)
         with Sampler(root=arguments.root) as sampler:
-            governor = Governor(PROFILE, budget="5W", telemetry=sampler)
+            governor = Governor(host_governor(), PROFILE, budget="5W", telemetry=sampler)
             call_us, step_us = per_call_us(governor)
         used = memory_bytes(arguments.root)
     except (TatvprError, OSError) as error:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from tatvpr_edge.profile.compare import Outcome, compare
-from tatvpr_edge.profile.plant import STEP_S, Plant, Trace, power_rule, random_plant, simulate
+from tatvpr_edge.profile.plant import STEP_S, Plant, Trace, governor_for, random_plant, simulate
 from tatvpr_edge.runtime.governor import Budget, Kind, Reason
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.errors import DataError, TatvprError, TelemetryError, UsageError
@@ -93,14 +93,14 @@ def simulated(arguments: argparse.Namespace) -> tuple[Plant, float]:
 def simulate_one(arguments: argparse.Namespace) -> None:
     """One run, plotted."""
     plant, limit_mw = simulated(arguments)
-    rule = power_rule(plant, limit_mw)
-    trace = simulate(plant, rule)
+    governor = governor_for(plant, limit_mw)
+    trace = simulate(plant, governor)
     plot(plant, limit_mw, trace, arguments.output)
     worst = trace.worst_minute(limit_mw, plant.held_at_smallest(limit_mw))
     print(
         f"{arguments.output}: budget {limit_mw / 1000:.2f} W, worst minute "
         f"{100 * worst:.1f} % of it, {len(trace.switch_times_s())} switches in "
-        f"{trace.time_s[-1]:.0f} s, at the end: {rule.policy.reason.name.lower()} (simulated)"
+        f"{trace.time_s[-1]:.0f} s, at the end: {governor.reason.name.lower()} (simulated)"
     )
 
 

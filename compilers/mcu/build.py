@@ -20,7 +20,6 @@ from tatvpr_edge.compilers.mcu.compile import (
     Section,
     arena_sizes,
     build_static_library,
-    governor_sources,
     section_sizes,
 )
 from tatvpr_edge.compilers.mcu.fit import Fit, fit
@@ -147,7 +146,7 @@ def members(board: Board, made: Compiled) -> dict[str, bytes | str | Path]:
         files["src/kernels.c"] = lowered.kernels_source().encode()
         compiled.append("src/kernels.c")
     core = core_folder()
-    for path in [*(s.path for s in core_sources("mcu", variant.name)), *governor_sources()]:
+    for path in (source.path for source in core_sources("mcu", variant.name)):
         member = f"src/{path.relative_to(core).as_posix()}"
         files[member] = path
         compiled.append(member)

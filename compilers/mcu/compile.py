@@ -14,7 +14,6 @@ from tatvpr_edge.boards.loader import load as load_board
 from tatvpr_edge.compilers.core_sources import (
     NUMERIC_FLAGS,
     Source,
-    core_folder,
     core_include,
     core_sources,
 )
@@ -64,11 +63,6 @@ class Section:
     writable: int  # .data and .bss: none
 
 
-def governor_sources() -> list[Path]:
-    """The governor's C files, which every library carries."""
-    return sorted((core_folder() / "governor").glob("*.c"))
-
-
 def library_sources(lowered: Lowered, variant: Variant, folder: Path) -> list[Source]:
     """All sources of the library; generated ones are written to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +72,6 @@ def library_sources(lowered: Lowered, variant: Variant, folder: Path) -> list[So
     (folder / "weights.S").write_text(weights)
     sources = [
         *core_sources("mcu", variant.name),
-        *(Source(path, MODEL_FLAGS) for path in governor_sources()),
         Source(folder / "model.c", MODEL_FLAGS),
         Source(folder / "weights.S", ()),
     ]

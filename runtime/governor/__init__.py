@@ -1,20 +1,31 @@
-"""Chooses k (and tokens) at run time, so that a budget of power, time or heat is held."""
+"""Chooses k and tokens at run time, so that a budget of power, time or heat is held."""
 
+from tatvpr_edge.runtime.governor.binding import (
+    CGovernor,
+    Figures,
+    GovernorCore,
+    Inputs,
+    Preference,
+    Reason,
+)
 from tatvpr_edge.runtime.governor.budget import Budget, Kind
 from tatvpr_edge.runtime.governor.governor import PRESETS, Choice, Governor
-from tatvpr_edge.runtime.governor.ladder import Level, ladder_from_profile
-from tatvpr_edge.runtime.governor.policy import Inputs, Policy, Reason, Tuning
+from tatvpr_edge.runtime.governor.ladder import Ladder, ladder_from_profile
+from tatvpr_edge.runtime.governor.level import Level
 
 __all__ = [
     "PRESETS",
     "Budget",
+    "CGovernor",
     "Choice",
+    "Figures",
     "Governor",
+    "GovernorCore",
     "Inputs",
     "Kind",
+    "Ladder",
     "Level",
-    "Policy",
+    "Preference",
     "Reason",
-    "Tuning",
     "ladder_from_profile",
 ]

@@ -1,8 +1,8 @@
 """`Governor`: what `Localizer(k="auto", budget=...)` asks before every query.
 
 In: the artifact's measured profile, a budget or a preset, telemetry, and the latency of every
-query. Out: k and tokens, and one sentence that says why. The decisions are `Policy`'s; this joins
-them to sensors, to a clock and to the threads of a `Localizer`.
+query. Out: k and tokens, and one sentence that says why. C decides (`binding`); this joins it to
+sensors, to a clock and to the threads of a `Localizer`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,27 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from tatvpr_edge.runtime.governor.binding import (
+    CGovernor,
+    Figures,
+    GovernorCore,
+    Inputs,
+    Preference,
+    Reason,
+)
 from tatvpr_edge.runtime.governor.budget import Budget, Kind
-from tatvpr_edge.runtime.governor.ladder import Level, ladder_from_profile, nearest_level
-from tatvpr_edge.runtime.governor.policy import Inputs, Policy, Reason, Tuning
+from tatvpr_edge.runtime.governor.explain import Said, explain
+from tatvpr_edge.runtime.governor.ladder import ladder_from_profile
+from tatvpr_edge.runtime.governor.level import Level, nearest_level
 from tatvpr_edge.runtime.telemetry import Reading, Sampler
 from tatvpr_edge.spec.errors import UsageError
 
 __all__ = ["PRESETS", "Choice", "Governor"]
 
-PRESETS = ("turbo", "battery-saver")
+PRESETS = {"turbo": Preference.TURBO, "battery-saver": Preference.SAVER}
 STEP_S = 0.25
 _NEEDS_SENSORS = (Kind.POWER, Kind.TEMPERATURE, Kind.BATTERY)
 
@@ -43,6 +52,7 @@ class Governor:
     """Chooses k and tokens for the next query.
 
     Args:
+        core: the governor's part of the artifact's library.
         profile: the manifest's ``profile``, or None where there is none.
         budget: the limit to hold, as a `Budget` or in its written form ("5W").
         preset: "turbo" or "battery-saver". With a budget: use it to the last percent, or aim a
@@ -60,6 +70,7 @@ class Governor:
 
     def __init__(
         self,
+        core: GovernorCore,
         profile: Mapping[str, Any] | None = None,
         budget: Budget | str | None = None,
         preset: str | None = None,
@@ -79,16 +90,17 @@ class Governor:
             )
         self.budget = budget
         self.preset = preset
-        self.levels, self.measured = ladder_from_profile(profile, k_range)
-        safe = 0 if safe_k is None else nearest_level(self.levels, safe_k)
         kind = Kind.NONE if budget is None else budget.kind
-        self._policy = Policy(
+        self.ladder = ladder_from_profile(core, profile, k_range, kind)
+        self.levels = self.ladder.levels
+        self._core = core
+        self._c = CGovernor(
+            core,
             self.levels,
             kind,
             0.0 if budget is None else budget.limit,
-            safe=safe,
-            preset=len(self.levels) - 1 if preset == "turbo" else 0,
-            tuning=_tuning(preset),
+            safe=0 if safe_k is None else nearest_level(self.levels, safe_k),
+            preference=PRESETS.get(preset or "", Preference.BALANCED),
         )
         self._clock = clock
         self._lock = threading.Lock()
@@ -97,7 +109,7 @@ class Governor:
         if self._owned and self.telemetry is not None:
             self.telemetry.start()
         self._queries = 0
-        self._busy_ms = 0.0
+        self._busy_ms = self._search_ms = 0.0
         self._next_s = -math.inf
         self._last = Inputs(0.0)
         self._reading: Reading | None = None
@@ -118,12 +130,12 @@ class Governor:
     @property
     def safe(self) -> Level:
         """The setting without telemetry."""
-        return self.levels[self._policy.safe]
+        return self.levels[self._c.safe]
 
     @property
     def reason(self) -> Reason:
         """The rule that decided last."""
-        return self._policy.reason
+        return self._c.reason
 
     def choose(self, now_s: float | None = None) -> Choice:
         """The setting for the next query; decided anew four times a second, else the last one."""
@@ -135,26 +147,52 @@ class Governor:
                 return self._choice
             self._next_s = now_s + STEP_S
             self._last = self._inputs(now_s)
-            self._queries, self._busy_ms = 0, 0.0
-            self._policy.step(self._last)
+            self._queries = 0
+            self._busy_ms = self._search_ms = 0.0
+            self._c.step(self._last)
             self._choice = self._chosen()
             return self._choice
 
-    def observe(self, latency_ms: float, k: float, tokens: float = 1.0) -> None:
-        """Tells what a query took. Queries made at another setting count as demand only."""
-        if not (math.isfinite(latency_ms) and latency_ms >= 0):
-            raise UsageError(f"a latency of {latency_ms} ms: give a finite number from 0 up")
+    def observe(
+        self, latency_ms: float, k: float, tokens: float = 1.0, search_ms: float = 0.0
+    ) -> None:
+        """Tells what a query took, from frame to descriptor and in the search that followed.
+
+        What was made at another setting is taken as the profile says it would take at this one.
+        """
+        for what, value_ms in (("latency", latency_ms), ("search", search_ms)):
+            if not (math.isfinite(value_ms) and value_ms >= 0):
+                raise UsageError(f"a {what} of {value_ms} ms: give a finite number from 0 up")
         with self._lock:
-            level = self.levels[self._policy.level]
+            level = self.levels[self._c.level]
             if k != level.k or tokens != level.tokens:
                 latency_ms = self._as_at(level, latency_ms, k, tokens)
             self._queries += 1
             self._busy_ms += latency_ms
+            self._search_ms += search_ms
+
+    def figures(self) -> Figures:
+        """What was measured and predicted, as numbers; NaN where it is not known."""
+        with self._lock:
+            return self._c.look(self._last.now_s)
 
     def why(self) -> str:
-        """One paragraph: the choice, the budget, what was measured, what a higher k would need."""
+        """One paragraph: the choice, the budget, what was measured, what a higher level needs."""
         with self._lock:
-            return _explain(self)
+            now_s = self._last.now_s
+            figures = self._c.look(now_s)
+            return explain(
+                Said(
+                    sentence=self._core.why(self._c.reason),
+                    figures=figures,
+                    ladder=self.ladder,
+                    budget=self.budget,
+                    preset=self.preset,
+                    reading=self._reading,
+                    now_s=now_s,
+                    most_switches=self._core.max_switches,
+                )
+            )
 
     def _as_at(self, level: Level, latency_ms: float, k: float, tokens: float) -> float:
         """A latency seen at another setting, scaled to the present one by the profile."""
@@ -165,16 +203,21 @@ class Governor:
         return latency_ms
 
     def _chosen(self) -> Choice:
-        level = self.levels[self._policy.level]
-        return Choice(level.k, level.tokens, self._policy.reason.name.lower().replace("_", "-"))
+        level = self.levels[self._c.level]
+        return Choice(level.k, level.tokens, self._c.reason.name.lower().replace("_", "-"))
 
     def _inputs(self, now_s: float) -> Inputs:
-        inputs = Inputs(now_s, queries=float(self._queries), busy_ms=self._busy_ms)
+        inputs = Inputs(
+            now_s,
+            queries=float(self._queries),
+            busy_ms=self._busy_ms,
+            search_ms=self._search_ms,
+        )
         if self.telemetry is None:
             return inputs
         snapshot = self.telemetry.latest()
         total, hottest = snapshot.total, snapshot.hottest
-        self._reading = hottest if self._policy.kind is Kind.TEMPERATURE else total
+        self._reading = hottest if self._c.kind is Kind.TEMPERATURE else total
         if total.value is not None:
             inputs.power_mw, inputs.power_age_s = total.value, total.age_s(now_s)
         if hottest.value is not None:
@@ -209,102 +252,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def _tuning(preset: str | None) -> Tuning:
-    if preset == "turbo":
-        return replace(Tuning(), margin=0.01, up_wait_s=2.0)
-    if preset == "battery-saver":
-        return replace(Tuning(), margin=0.2, up_wait_s=15.0)
-    return Tuning()
-
-
-_SAID = {
-    Reason.START: "starting: not enough has been measured yet",
-    Reason.WITHIN: "within budget, and the next higher setting would not fit",
-    Reason.BEST: "within budget at the highest setting",
-    Reason.ROOM: "raised, because the budget has room",
-    Reason.OVER: "lowered, because the budget was exceeded",
-    Reason.IMPOSSIBLE: "the budget cannot be held: even the smallest setting exceeds it",
-    Reason.NO_TELEMETRY: "no telemetry: this is the stated safe setting",
-    Reason.SWITCH_LIMIT: "another setting would be better, but the last minute had its switches",
-    Reason.SETTLING: "just switched: waiting for the sensors to see it",
-    Reason.WAITING: "a higher setting would fit: waiting until that is sure",
-    Reason.PRESET: "by preset, without a budget",
-    Reason.NO_COST: "an energy budget needs measured energies, which the profile lacks: this is "
-    "the stated safe setting",
-}
-
-
-def _explain(governor: Governor) -> str:
-    policy = governor._policy
-    level = governor.levels[policy.level]
-    parts = [f"{level.text()}: {_SAID[policy.reason]}"]
-    if governor.budget is not None:
-        parts.append(f"budget {governor.budget}")
-    elif governor.preset is not None:
-        parts.append(f"preset {governor.preset}")
-    if policy.kind is Kind.BATTERY and policy.started and policy.reason is not Reason.NO_TELEMETRY:
-        parts.append(f"which leaves {policy.limit / 1000:.2f} W")
-    parts += _measured(governor)
-    higher = policy.level + 1
-    if policy.reason in (Reason.WITHIN, Reason.WAITING, Reason.SWITCH_LIMIT) and higher < policy.n:
-        parts += _next_level(governor, higher)
-    if policy.kind is not Kind.NONE:
-        count = policy.recent_switches(governor._last.now_s)
-        parts.append(f"{count} of at most 6 switches in the last minute")
-    if not governor.measured:
-        parts.append(
-            "the artifact carries no measured profile (run 'tatvpr-edge profile'): "
-            "settings are found by trial, one step at a time"
-        )
-    return "; ".join(parts)
-
-
-def _measured(governor: Governor) -> list[str]:
-    policy, last, reading = governor._policy, governor._last, governor._reading
-    if policy.kind is Kind.LATENCY:
-        if policy.sum_seen <= 0:
-            return ["no query seen yet"]
-        mean = f"measured {policy.sum_seen_ms / policy.sum_seen:.1f} ms a query"
-        if policy.latencies_known:
-            return [f"{mean}, {policy.ratio:.2f} times the profile"]
-        return [mean]
-    if policy.kind is Kind.ENERGY:
-        energy_mj = policy.cost_mj[policy.level] * policy.gain
-        return [f"{energy_mj:.0f} mJ a query by the profile"] if math.isfinite(energy_mj) else []
-    if policy.kind is Kind.NONE:
-        return []
-    if reading is None:
-        return ["no sensor"]
-    if reading.value is None:
-        return [f"{reading.source} {reading.name} is {reading.text()}"]
-    said = [
-        f"measured {reading.text()} ({reading.source} {reading.name}, {reading.covers or 'zone'}"
-        f", {reading.age_s(last.now_s):.1f} s old)"
-    ]
-    if policy.kind is not Kind.TEMPERATURE and policy.costs_known:
-        said.append(
-            f"of which queries {policy.query_mw(policy.level) / 1000:.2f} W "
-            f"at {policy.rate_hz():.1f} a second"
-        )
-    return said
-
-
-def _next_level(governor: Governor, higher: int) -> list[str]:
-    policy = governor._policy
-    text = governor.levels[higher].text()
-    if governor._last.now_s < policy.block_until_s and higher >= policy.block_level:
-        left_s = policy.block_until_s - governor._last.now_s
-        return [f"{text} was tried and failed, and is barred for {left_s:.0f} s"]
-    load = policy.peak()
-    if policy.kind is Kind.TEMPERATURE or not math.isfinite(load):
-        return []
-    value = policy.predicted(higher, load)
-    if not math.isfinite(value):
-        return []
-    if policy.kind is Kind.LATENCY:
-        return [f"{text} would need {value:.1f} ms"]
-    if policy.kind is Kind.ENERGY:
-        return [f"{text} would need {value:.0f} mJ"]
-    return [f"{text} would need {value / 1000:.2f} W"]

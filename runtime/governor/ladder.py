@@ -2,7 +2,8 @@
 
 In: ``manifest.json``'s ``profile``: ``{"device": {...}, "points": [{"k", "tokens", "latency_ms":
 {"p50", "p95", "p99"}, "energy_mj": number or null, "macs": int, "recall"?: number}, ...]}``.
-Out: levels in ascending cost, along which neither k nor tokens ever falls.
+Out: the frontier of what was measured, in ascending cost (`GovernorCore.frontier` says by which
+rules), and a line about a dial that does not pay on this board.
 """
 
 from __future__ import annotations
@@ -12,41 +13,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tatvpr_edge.spec.errors import ArtifactError, UsageError
+from tatvpr_edge.runtime.governor.binding import GovernorCore
+from tatvpr_edge.runtime.governor.budget import Kind
+from tatvpr_edge.runtime.governor.level import Level
+from tatvpr_edge.spec.errors import ArtifactError
 
-__all__ = ["DEFAULT_KS", "MAX_LEVELS", "Level", "ladder_from_profile", "nearest_level"]
+__all__ = ["DEFAULT_KS", "Ladder", "ladder_from_profile"]
 
-MAX_LEVELS = 16
 DEFAULT_KS = (0.2, 0.4, 0.6, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One setting of the model; what was not measured is NaN."""
+@dataclass(frozen=True)
+class Ladder:
+    """Levels in ascending cost; whether they were measured; what to say about the dials."""
 
-    k: float
-    tokens: float
-    p50_ms: float = math.nan
-    p95_ms: float = math.nan
-    energy_mj: float = math.nan
-    recall: float = math.nan
-
-    def text(self) -> str:
-        """The setting, for people."""
-        return f"k={self.k:g}" if self.tokens == 1.0 else f"k={self.k:g}, tokens={self.tokens:g}"
+    levels: tuple[Level, ...]
+    measured: bool
+    note: str = ""
 
 
 def ladder_from_profile(
-    profile: Mapping[str, Any] | None, k_range: tuple[float, float] = (0.0, 1.0)
-) -> tuple[list[Level], bool]:
-    """Levels in ascending cost, and whether they were measured.
+    core: GovernorCore,
+    profile: Mapping[str, Any] | None,
+    k_range: tuple[float, float] = (0.0, 1.0),
+    kind: Kind = Kind.NONE,
+) -> Ladder:
+    """The levels of a profile for a kind of budget.
 
     Runs that were not valid (throttled, disturbed) are left out where the others span the range.
     Without a profile, the default levels (k = .2, .4, .6, 1) with nothing known about them. Points
-    outside ``k_range``, for which the artifact was not checked, are left out in both cases. Points
-    that a costlier or equal setting dominates are left out; so are points off the chain (of two
-    that differ in both directions of k and tokens, the one with the better recall stays, or the
-    one with more tokens where recall was not measured).
+    outside ``k_range``, for which the artifact was not checked, are left out in both cases.
 
     Raises:
         ArtifactError: the profile does not have the form above.
@@ -64,24 +60,26 @@ def ladder_from_profile(
         measured += [Level(level.k, level.tokens) for level, valid in known if not valid]
     if not measured:
         inside = [k for k in DEFAULT_KS if low <= k <= high] or [high]
-        return [Level(k, 1.0) for k in inside], False
-    unique = {(level.k, level.tokens): level for level in measured}
-    chain = _chain(sorted(unique.values(), key=_quality, reverse=True))
-    return _thin(chain), True
+        return Ladder(tuple(Level(k, 1.0) for k in inside), False)
+    unique = list({(level.k, level.tokens): level for level in measured}.values())
+    levels = core.frontier(unique, kind)
+    return Ladder(tuple(levels), True, _idle_dials(unique, levels))
 
 
-def nearest_level(levels: Sequence[Level], k: float, tokens: float = 1.0) -> int:
-    """The level nearest to a setting that the user names.
-
-    Raises:
-        UsageError: k or tokens outside (0, 1].
-    """
-    for name, value in (("k", k), ("tokens", tokens)):
-        if not isinstance(value, (int, float)) or not 0.0 < value <= 1.0:
-            raise UsageError(f"{name} of {value!r}: give a fraction above 0 and at most 1")
-    return min(
-        range(len(levels)), key=lambda i: (abs(levels[i].k - k) + abs(levels[i].tokens - tokens), i)
-    )
+def _idle_dials(points: Sequence[Level], levels: Sequence[Level]) -> str:
+    """Which dial was measured and does not pay on this board; empty where both do or may."""
+    idle = []
+    for name in ("k", "tokens"):
+        ways = {getattr(point, name) for point in points}
+        if len(ways) > 1 and len({getattr(level, name) for level in levels}) == 1:
+            idle.append(f"{name} stays at {getattr(levels[0], name):g}")
+    if not idle:
+        return ""
+    moved = [n for n in ("k", "tokens") if len({getattr(level, n) for level in levels}) > 1]
+    if moved:
+        return f"{' and '.join(idle)}, because less does not pay on this board: {moved[0]} moves"
+    more = "" if len({point.tokens for point in points}) > 1 else " (profile with --tokens 1,.5)"
+    return f"{' and '.join(idle)}, because less does not pay on this board{more}"
 
 
 def _spans(some: Sequence[Level], every: Sequence[Level]) -> bool:
@@ -127,34 +125,3 @@ def _positive(value: object) -> float:
         return math.nan
     number = float(value)  # type: ignore[arg-type]
     return number if math.isfinite(number) and number > 0 else math.nan
-
-
-def _quality(level: Level) -> tuple[float, float, float]:
-    recall = 0.0 if math.isnan(level.recall) else level.recall
-    return (recall, level.tokens, level.k)
-
-
-def _cost(level: Level) -> float:
-    return level.p50_ms if math.isnan(level.energy_mj) else level.energy_mj
-
-
-def _chain(best_first: Sequence[Level]) -> list[Level]:
-    """Greedy from the best: each next level costs less and has neither more k nor more tokens."""
-    chain: list[Level] = []
-    for level in best_first:
-        if not chain:
-            chain.append(level)
-            continue
-        last = chain[-1]
-        cheaper = not _cost(level) >= _cost(last)  # an unknown cost is let through
-        if level.k <= last.k and level.tokens <= last.tokens and cheaper:
-            chain.append(level)
-    return chain[::-1]
-
-
-def _thin(chain: list[Level]) -> list[Level]:
-    """At most MAX_LEVELS, evenly taken, both ends kept."""
-    if len(chain) <= MAX_LEVELS:
-        return chain
-    step = (len(chain) - 1) / (MAX_LEVELS - 1)
-    return [chain[round(i * step)] for i in range(MAX_LEVELS)]

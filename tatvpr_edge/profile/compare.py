@@ -18,7 +18,7 @@ from tatvpr_edge.profile.plant import (
     Plant,
     ThresholdRule,
     Trace,
-    power_rule,
+    governor_for,
     random_plant,
     simulate,
 )
@@ -103,7 +103,7 @@ def compare(
         "always k = 1": lambda plant, limit: FixedRule(len(plant.levels) - 1),
         "always k = 0.2": lambda plant, limit: FixedRule(0),
         "threshold rule": lambda plant, limit: ThresholdRule(len(plant.levels), limit),
-        "governor": power_rule,
+        "governor": governor_for,
     }
     return [
         judge(

@@ -14,17 +14,15 @@ from typing import Protocol
 
 import numpy as np
 
-from tatvpr_edge.runtime.governor.budget import Kind
-from tatvpr_edge.runtime.governor.ladder import Level
-from tatvpr_edge.runtime.governor.policy import Inputs, Policy
+from tatvpr_edge.runtime.governor import CGovernor, Inputs, Kind, Level
 
 __all__ = [
     "Controller",
     "FixedRule",
     "Plant",
-    "PolicyRule",
     "ThresholdRule",
     "Trace",
+    "governor_for",
     "random_plant",
     "simulate",
 ]
@@ -80,17 +78,6 @@ class Controller(Protocol):
 
     def step(self, inputs: Inputs) -> int:
         """The level from now on."""
-
-
-@dataclass
-class PolicyRule:
-    """The governor itself."""
-
-    policy: Policy
-
-    def step(self, inputs: Inputs) -> int:
-        """The policy's own step."""
-        return self.policy.step(inputs)
 
 
 @dataclass(frozen=True)
@@ -221,7 +208,7 @@ def simulate(plant: Plant, controller: Controller) -> Trace:
                 busy_ms=done * latency_ms[level],
             )
         )
-        reasons.append(int(getattr(getattr(controller, "policy", None), "reason", -1)))
+        reasons.append(int(getattr(controller, "reason", -1)))
     table = np.array(rows)
     return Trace(
         time_s=table[:, 0],
@@ -293,6 +280,8 @@ def random_plant(seed: int, duration_s: float = 240.0, steady: bool = False) -> 
     return plant, limit_mw
 
 
-def power_rule(plant: Plant, limit_mw: float, safe: int = 0) -> PolicyRule:
-    """The governor on this plant's profile, with a power budget."""
-    return PolicyRule(Policy(plant.levels, Kind.POWER, limit_mw, safe=safe))
+def governor_for(plant: Plant, limit: float, kind: Kind = Kind.POWER, safe: int = 0) -> CGovernor:
+    """The governor on this plant's profile: the C that runs on devices, compiled for here."""
+    from tatvpr_edge.compilers.governor import host_governor
+
+    return CGovernor(host_governor(), plant.levels, kind, limit, safe=safe)

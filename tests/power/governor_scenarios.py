@@ -1,22 +1,25 @@
-"""Situations in which the governor's decisions are written down, for Python and C alike.
+"""Situations that are played through on the host and on an emulated microcontroller.
 
-`rows()` of a scenario are its inputs; ``governor_table.csv`` holds them with the level and reason
-that were decided. Run this file to write the table anew after a deliberate change of the policy,
-and read the difference before committing it.
+The worlds answer to what is decided, so that the host plays first: `table()` writes its inputs with
+the level and reason that were decided, and `governor_table.c` checks that another processor decides
+the same. Whether the decisions are right is not said here (`governor_rules` does).
 """
 
 from __future__ import annotations
 
-import csv
 import math
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass, fields
-from pathlib import Path
+from dataclasses import astuple, dataclass
 
-from tatvpr_edge.runtime.governor import Inputs, Kind, Level, Policy
+from tatvpr_edge.runtime.governor import (
+    CGovernor,
+    GovernorCore,
+    Inputs,
+    Kind,
+    Level,
+    Preference,
+)
 
-TABLE = Path(__file__).with_name("governor_table.csv")
 NAN = math.nan
 
 PROFILE = (
@@ -39,20 +42,14 @@ class Scenario:
     steps: int = 160
     levels: tuple[Level, ...] = PROFILE
     safe: int = 1
-    preset: int = 0
+    preference: Preference = Preference.BALANCED
 
-    def policy(self) -> Policy:
-        """A fresh governor."""
-        return Policy(self.levels, self.kind, self.limit, self.safe, self.preset)
-
-    def rows(self) -> Iterator[tuple[Inputs, int, int]]:
-        """Inputs, and the level and reason that Python decides."""
-        policy = self.policy()
-        level = policy.level
+    def rows(self, core: GovernorCore) -> Iterator[tuple[Inputs, int, int]]:
+        """Inputs, and the level and reason that are decided here."""
+        governor = CGovernor(core, self.levels, self.kind, self.limit, self.safe, self.preference)
         for i in range(self.steps):
-            inputs = self.world(level, i)
-            level = policy.step(inputs)
-            yield inputs, level, int(policy.reason)
+            inputs = self.world(governor.level, i)
+            yield inputs, governor.step(inputs), int(governor.reason)
 
 
 STEP_S = 0.5
@@ -76,6 +73,7 @@ def board(level: int, i: int, load_mw: float, slow: float = 1.0, gain: float = 1
         temperature_c=50.0,
         queries=queries,
         busy_ms=queries * at.p50_ms * slow,
+        search_ms=queries * 1.5,
     )
 
 
@@ -118,7 +116,7 @@ def slowing_down(level: int, i: int) -> Inputs:
 def few_queries(level: int, i: int) -> Inputs:
     inputs = board(level, i, 1000.0)
     if i % 20:
-        inputs.queries = inputs.busy_ms = 0.0
+        inputs.queries = inputs.busy_ms = inputs.search_ms = 0.0
     return inputs
 
 
@@ -173,7 +171,7 @@ SCENARIOS = (
     Scenario("temperature: heat", Kind.TEMPERATURE, 58.0, Heating(), 600),
     Scenario("battery: an hour", Kind.BATTERY, 3600.0, Battery(8_000_000.0), 240),
     Scenario("battery: the last seconds", Kind.BATTERY, 30.0, Battery(100_000.0), 120),
-    Scenario("preset: turbo", Kind.NONE, 0.0, steps_of_load, 10, preset=3),
+    Scenario("preset: turbo", Kind.NONE, 0.0, steps_of_load, 10, preference=Preference.TURBO),
 )
 
 
@@ -182,27 +180,13 @@ def cell(value: float) -> str:
     return "nan" if math.isnan(value) else repr(float(value)).removesuffix(".0")
 
 
-def lines() -> Iterator[list[str]]:
-    """The table: G a governor, L its levels, S a step with its decision."""
-    yield ["#", "G", "name", "kind", "limit", "safe", "preset", "levels"]
-    yield ["#", "L", "k", "tokens", "p50_ms", "p95_ms", "energy_mj"]
-    yield ["#", "S", *(field.name for field in fields(Inputs)), "level", "reason"]
+def table(core: GovernorCore) -> Iterator[str]:
+    """Lines: G a governor, L its levels, S a step with its decision."""
     for scenario in SCENARIOS:
-        name, kind, limit = scenario.name, int(scenario.kind), cell(scenario.limit)
-        safe, preset = scenario.safe, scenario.preset
-        yield ["G", name, str(kind), limit, str(safe), str(preset), str(len(scenario.levels))]
+        head = [scenario.name, int(scenario.kind), cell(scenario.limit), scenario.safe]
+        yield ",".join(map(str, ["G", *head, int(scenario.preference), len(scenario.levels)]))
         for level in scenario.levels:
-            yield ["L", *(cell(value) for value in astuple(level)[:5])]
-        for inputs, chosen, reason in scenario.rows():
-            yield ["S", *(cell(value) for value in astuple(inputs)), str(chosen), str(reason)]
-
-
-def write(path: Path = TABLE) -> None:
-    """Writes the table."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines())
-
-
-if __name__ == "__main__":
-    write()
-    sys.stdout.write(f"{TABLE.name}: {len(TABLE.read_text().splitlines())} lines\n")
+            yield ",".join(["L", *map(cell, astuple(level))])
+        for inputs, chosen, reason in scenario.rows(core):
+            values = [cell(getattr(inputs, name)) for name, _ in Inputs._fields_]
+            yield ",".join(["S", *values, str(chosen), str(reason)])

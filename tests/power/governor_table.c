@@ -1,4 +1,4 @@
-/* Runs the shared table through the C governor: usage: governor_table TABLE. Prints every
+/* Replays on this processor what another one decided: usage: governor_table TABLE. Prints every
  * difference, and at the end how many steps agreed; exit status 1 if any did not. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +31,7 @@ int main(int count, char **arguments)
     char name[128] = "";
     char *cells[CELLS];
     long steps = 0, wrong = 0, number = 0;
-    int kind = 0, safe = 0, preset = 0, have = 0, want = 0;
+    int kind = 0, safe = 0, preference = 0, have = 0, want = 0;
     double limit = 0.0;
     FILE *table = count > 1 ? fopen(arguments[1], "r") : NULL;
     if (table == NULL) {
@@ -46,33 +46,37 @@ int main(int count, char **arguments)
             kind = atoi(cells[2]);
             limit = atof(cells[3]);
             safe = atoi(cells[4]);
-            preset = atoi(cells[5]);
+            preference = atoi(cells[5]);
             want = atoi(cells[6]);
             have = 0;
-        } else if (n == 6 && strcmp(cells[0], "L") == 0 && have < want) {
-            double v[5];
-            for (int i = 0; i < 5; i++) {
+        } else if (n == 7 && strcmp(cells[0], "L") == 0 && have < want) {
+            double v[6];
+            for (int i = 0; i < 6; i++) {
                 v[i] = atof(cells[1 + i]);
             }
-            levels[have++] = (tatvpr_level){v[0], v[1], v[2], v[3], v[4]};
-            if (have == want &&
-                tatvpr_governor_init(&governor, levels, want, (tatvpr_budget_kind)kind, limit,
-                                     safe, preset, NULL) != 0) {
+            levels[have++] = (tatvpr_level){v[0], v[1], v[2], v[3], v[4], v[5]};
+            if (have < want) {
+                continue;
+            }
+            if (tatvpr_governor_init(&governor, levels, want, (tatvpr_budget_kind)kind, limit,
+                                     safe, 0, NULL) != 0) {
                 printf("line %ld: %s: init refused\n", number, name);
                 return 1;
             }
-        } else if (n == 12 && strcmp(cells[0], "S") == 0) {
-            double v[9];
-            for (int i = 0; i < 9; i++) {
+            tatvpr_governor_prefer(&governor, (tatvpr_governor_preference)preference);
+        } else if (n == 13 && strcmp(cells[0], "S") == 0) {
+            double v[10];
+            for (int i = 0; i < 10; i++) {
                 v[i] = strtod(cells[1 + i], NULL);
             }
-            tatvpr_governor_inputs x = {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8]};
+            tatvpr_governor_inputs x = {v[0], v[1], v[2], v[3], v[4],
+                                        v[5], v[6], v[7], v[8], v[9]};
             int32_t level = tatvpr_governor_step(&governor, &x);
             steps++;
-            if (level != atoi(cells[10]) || governor.reason != atoi(cells[11])) {
+            if (level != atoi(cells[11]) || governor.reason != atoi(cells[12])) {
                 wrong++;
                 printf("line %ld: %s: level %d (%s), table says %s, %s\n", number, name,
-                       (int)level, tatvpr_governor_why(governor.reason), cells[10], cells[11]);
+                       (int)level, tatvpr_governor_why(governor.reason), cells[11], cells[12]);
             }
         } else if (cells[0][0] != '#') {
             printf("line %ld: not understood\n", number);

@@ -15,12 +15,12 @@ from tatvpr_edge.profile.plant import (
     STEP_S,
     FixedRule,
     Plant,
-    PolicyRule,
     Trace,
+    governor_for,
     random_plant,
     simulate,
 )
-from tatvpr_edge.runtime.governor import Inputs, Kind, Level, Policy, Reason
+from tatvpr_edge.runtime.governor import CGovernor, GovernorCore, Inputs, Kind, Level, Reason
 
 LEVELS = (
     Level(0.2, 1.0, 20.0, 22.0, 120.0),
@@ -44,9 +44,9 @@ def plant(duration_s: float = 240.0, load_mw: float = 1000.0, rate_hz: float = 4
 
 def govern(
     plant: Plant, limit: float, kind: Kind = Kind.POWER, safe: int = 0
-) -> tuple[Trace, Policy]:
-    policy = Policy(plant.levels, kind, limit, safe=safe)
-    return simulate(plant, PolicyRule(policy)), policy
+) -> tuple[Trace, CGovernor]:
+    governor = governor_for(plant, limit, kind, safe)
+    return simulate(plant, governor), governor
 
 
 def check_random_plants(seeds: range) -> None:
@@ -124,16 +124,16 @@ def test_k_never_falls_as_the_budget_grows() -> None:
 
 
 def test_an_impossible_budget_gives_the_smallest_k_and_says_so() -> None:
-    trace, policy = govern(plant(), 900.0, safe=2)
+    trace, governor = govern(plant(), 900.0, safe=2)
     assert set(trace.level[20:]) == {0}
-    assert policy.reason is Reason.IMPOSSIBLE
+    assert governor.reason is Reason.IMPOSSIBLE
 
 
 def test_without_telemetry_k_is_the_safe_one() -> None:
     blind = replace(plant(), blind=np.ones(960, bool))
-    trace, policy = govern(blind, 9000.0, safe=1)
+    trace, governor = govern(blind, 9000.0, safe=1)
     assert set(trace.level) == {1}
-    assert policy.reason is Reason.NO_TELEMETRY
+    assert governor.reason is Reason.NO_TELEMETRY
 
 
 @pytest.mark.parametrize("lost_s", [3.0, 20.0, 60.0])
@@ -185,8 +185,8 @@ def test_a_wrong_profile_is_corrected(gain: float) -> None:
 def test_a_board_that_is_never_idle() -> None:
     """Back to back, a smaller k makes more queries, not less power; the governor knows it."""
     board = plant(rate_hz=500.0)
-    trace, policy = govern(board, 9000.0)
-    assert policy.rate_hz() > 10.0
+    trace, governor = govern(board, 9000.0)
+    assert governor.look(240.0).rate_hz > 10.0
     assert trace.level[-1] == 3
 
 
@@ -204,9 +204,9 @@ def test_temperature_is_held() -> None:
 
 
 def test_a_temperature_that_cannot_be_held() -> None:
-    trace, policy = govern(plant(load_mw=9000.0), 40.0, Kind.TEMPERATURE, safe=3)
+    trace, governor = govern(plant(load_mw=9000.0), 40.0, Kind.TEMPERATURE, safe=3)
     assert trace.level[-1] == 0
-    assert policy.reason is Reason.IMPOSSIBLE
+    assert governor.reason is Reason.IMPOSSIBLE
 
 
 def test_the_battery_lasts() -> None:
@@ -220,33 +220,33 @@ def test_the_battery_lasts() -> None:
     assert dead.battery_j[round(1700.0 / STEP_S) - 1] == 0.0
 
 
-def test_latency_is_held_when_the_board_slows_down() -> None:
-    policy = Policy(LEVELS, Kind.LATENCY, 60.0)
+def test_latency_is_held_when_the_board_slows_down(core: GovernorCore) -> None:
+    governor = CGovernor(core, LEVELS, Kind.LATENCY, 60.0)
     seen = []
     for i in range(800):
         slow = 1.6 if 200 <= i < 500 else 1.0
         queries = 1.0
-        level = policy.level
+        level = governor.level
         seen.append(LEVELS[level].p95_ms * slow)
-        policy.step(Inputs(i * STEP_S, queries=queries, busy_ms=LEVELS[level].p50_ms * slow))
-    assert policy.level == 2
+        governor.step(Inputs(i * STEP_S, queries=queries, busy_ms=LEVELS[level].p50_ms * slow))
+    assert governor.level == 2
     late = [ms for i, ms in enumerate(seen) if i > 40 and not 200 <= i < 240]
     assert max(late) <= 60.0
 
 
-def test_an_energy_budget_needs_no_telemetry() -> None:
+def test_an_energy_budget_needs_no_telemetry(core: GovernorCore) -> None:
     for limit_mj, level in ((100.0, 0), (200.0, 1), (300.0, 2), (500.0, 3)):
-        policy = Policy(LEVELS, Kind.ENERGY, limit_mj)
+        governor = CGovernor(core, LEVELS, Kind.ENERGY, limit_mj)
         for i in range(40):
-            policy.step(Inputs(i * STEP_S, queries=1.0, busy_ms=30.0))
-        assert policy.level == level
-        assert (policy.reason is Reason.IMPOSSIBLE) == (limit_mj == 100.0)
+            governor.step(Inputs(i * STEP_S, queries=1.0, busy_ms=30.0))
+        assert governor.level == level
+        assert (governor.reason is Reason.IMPOSSIBLE) == (limit_mj == 100.0)
 
 
-def test_power_without_a_profile_is_found_by_trial() -> None:
+def test_power_without_a_profile_is_found_by_trial(core: GovernorCore) -> None:
     board = plant(900.0)
-    policy = Policy([Level(level.k, 1.0) for level in LEVELS], Kind.POWER, 2300.0)
-    trace = simulate(board, PolicyRule(policy))
+    unmeasured = [Level(level.k, 1.0) for level in LEVELS]
+    trace = simulate(board, CGovernor(core, unmeasured, Kind.POWER, 2300.0))
     assert trace.level[-1] in (1, 2)
     assert trace.worst_minute(2300.0) <= 1.05
     assert np.sum(trace.switch_times_s() > 600.0) <= 2

@@ -9,6 +9,7 @@ from pathlib import Path
 import board_trees as boards
 import pytest
 
+from tatvpr_edge.compilers.governor import host_governor
 from tatvpr_edge.runtime.governor import Budget, Choice, Governor, Reason
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.errors import UsageError
@@ -63,7 +64,9 @@ def robot(tmp_path: Path) -> Robot:
 
 
 def governor_of(robot: Robot, **arguments: object) -> Governor:
-    return Governor(PROFILE, telemetry=robot.sampler, clock=lambda: robot.now_s, **arguments)
+    return Governor(
+        host_governor(), PROFILE, telemetry=robot.sampler, clock=lambda: robot.now_s, **arguments
+    )
 
 
 def test_a_power_budget_is_spent_and_held(robot: Robot) -> None:
@@ -148,7 +151,7 @@ def test_a_gauge_of_percent_needs_the_batterys_size(robot: Robot) -> None:
 
 def test_latency_needs_no_sensor() -> None:
     now_s = 0.0
-    governor = Governor(PROFILE, budget="50ms", clock=lambda: now_s)
+    governor = Governor(host_governor(), PROFILE, budget="50ms", clock=lambda: now_s)
     assert governor.telemetry is None
     for _ in range(200):
         now_s += 0.25
@@ -159,7 +162,7 @@ def test_latency_needs_no_sensor() -> None:
 
 def test_queries_at_another_k_do_not_mislead_the_latency() -> None:
     now_s = 0.0
-    governor = Governor(PROFILE, budget="50ms", clock=lambda: now_s)
+    governor = Governor(host_governor(), PROFILE, budget="50ms", clock=lambda: now_s)
     for _ in range(200):
         now_s += 0.25
         choice = governor.choose()
@@ -168,9 +171,11 @@ def test_queries_at_another_k_do_not_mislead_the_latency() -> None:
 
 
 def test_presets_without_a_budget() -> None:
-    assert Governor(PROFILE, preset="turbo").choose() == Choice(1.0, 1.0, "preset")
-    assert Governor(PROFILE, preset="battery-saver").choose() == Choice(0.2, 1.0, "preset")
-    assert "preset turbo" in Governor(PROFILE, preset="turbo").why()
+    turbo = Governor(host_governor(), PROFILE, preset="turbo")
+    saver = Governor(host_governor(), PROFILE, preset="battery-saver")
+    assert turbo.choose() == Choice(1.0, 1.0, "preset")
+    assert saver.choose() == Choice(0.2, 1.0, "preset")
+    assert "preset turbo" in turbo.why()
 
 
 def test_presets_shift_how_a_budget_is_used(robot: Robot) -> None:
@@ -184,18 +189,18 @@ def test_presets_shift_how_a_budget_is_used(robot: Robot) -> None:
 
 
 def test_without_a_profile_it_says_so_and_tries() -> None:
-    governor = Governor(None, budget="50ms", clock=lambda: 0.0)
-    assert not governor.measured
+    governor = Governor(host_governor(), None, budget="50ms", clock=lambda: 0.0)
+    assert not governor.ladder.measured
     assert "no measured profile" in governor.why()
 
 
 def test_arguments_are_checked() -> None:
     with pytest.raises(UsageError, match="needs a budget"):
-        Governor(PROFILE)
+        Governor(host_governor(), PROFILE)
     with pytest.raises(UsageError, match="unknown: choose turbo or battery-saver"):
-        Governor(PROFILE, preset="eco")
+        Governor(host_governor(), PROFILE, preset="eco")
     with pytest.raises(UsageError, match="latency of nan"):
-        Governor(PROFILE, preset="turbo").observe(float("nan"), 1.0)
+        Governor(host_governor(), PROFILE, preset="turbo").observe(float("nan"), 1.0)
 
 
 def test_many_threads_may_ask_at_once(robot: Robot) -> None:
@@ -221,7 +226,7 @@ def test_many_threads_may_ask_at_once(robot: Robot) -> None:
 
 
 def test_the_sampler_that_it_started_ends_with_it() -> None:
-    with Governor(PROFILE, budget="5W") as governor:
+    with Governor(host_governor(), PROFILE, budget="5W") as governor:
         assert governor.telemetry is not None
         assert governor.telemetry.running
     assert not governor.telemetry.running

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tatvpr_edge.runtime.governor import ladder_from_profile
-from tatvpr_edge.runtime.governor.ladder import DEFAULT_KS, MAX_LEVELS, nearest_level
+from tatvpr_edge.compilers.governor import host_governor
+from tatvpr_edge.runtime.governor import GovernorCore, Kind, Ladder, ladder_from_profile
+from tatvpr_edge.runtime.governor.ladder import DEFAULT_KS
+from tatvpr_edge.runtime.governor.level import nearest_level
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
 
 
@@ -24,31 +26,39 @@ def profile(*points: dict) -> dict:
     return {"device": {}, "points": list(points)}
 
 
-def settings(*points: dict) -> list[tuple[float, float]]:
-    return [(level.k, level.tokens) for level in ladder_from_profile(profile(*points))[0]]
+def ladder(
+    profile: dict | None, k_range: tuple[float, float] = (0.0, 1.0), kind: Kind = Kind.POWER
+) -> Ladder:
+    return ladder_from_profile(host_governor(), profile, k_range, kind)
+
+
+def settings(*points: dict, kind: Kind = Kind.POWER) -> list[tuple[float, float]]:
+    return [(level.k, level.tokens) for level in ladder(profile(*points), kind=kind).levels]
 
 
 def test_points_become_levels_in_ascending_cost() -> None:
-    levels, measured = ladder_from_profile(
-        profile(point(1.0, 60, 400), point(0.2, 20, 120), point(0.6, 40, 260))
-    )
-    assert measured
-    assert [(level.k, level.energy_mj) for level in levels] == [(0.2, 120), (0.6, 260), (1.0, 400)]
+    made = ladder(profile(point(1.0, 60, 400), point(0.2, 20, 120), point(0.6, 40, 260)))
+    assert made.measured
+    assert [(level.k, level.energy_mj) for level in made.levels] == [
+        (0.2, 120),
+        (0.6, 260),
+        (1.0, 400),
+    ]
 
 
 @pytest.mark.parametrize("nothing", [None, {}, {"device": {}, "points": []}])
 def test_without_points_the_default_levels_and_nothing_known(nothing: dict | None) -> None:
-    levels, measured = ladder_from_profile(nothing)
-    assert not measured
-    assert tuple(level.k for level in levels) == DEFAULT_KS
-    assert all(math.isnan(level.p50_ms) and math.isnan(level.energy_mj) for level in levels)
+    made = ladder(nothing)
+    assert not made.measured
+    assert tuple(level.k for level in made.levels) == DEFAULT_KS
+    assert all(math.isnan(level.p50_ms) and math.isnan(level.energy_mj) for level in made.levels)
 
 
 def test_levels_stay_inside_the_artifacts_range() -> None:
-    assert [level.k for level in ladder_from_profile(None, (0.3, 0.7))[0]] == [0.4, 0.6]
-    assert [level.k for level in ladder_from_profile(None, (0.21, 0.25))[0]] == [0.25]
+    assert [level.k for level in ladder(None, (0.3, 0.7)).levels] == [0.4, 0.6]
+    assert [level.k for level in ladder(None, (0.21, 0.25)).levels] == [0.25]
     points = profile(point(0.2, 20), point(0.6, 40))
-    assert [level.k for level in ladder_from_profile(points, (0.5, 1.0))[0]] == [0.6]
+    assert [level.k for level in ladder(points, (0.5, 1.0)).levels] == [0.6]
 
 
 def test_tokens_are_given_up_after_k_where_recall_is_not_known() -> None:
@@ -63,7 +73,7 @@ def test_measured_recall_decides_what_is_given_up() -> None:
         point(1.0, 35, tokens=0.5, recall=0.89),
         point(0.2, 20, recall=0.6),
         point(0.2, 12, tokens=0.5, recall=0.5),
-    ) == [(0.2, 0.5), (1.0, 0.5), (1.0, 1.0)]
+    ) == [(0.2, 0.5), (0.2, 1.0), (1.0, 0.5), (1.0, 1.0)]
 
 
 def test_a_costlier_setting_that_recalls_no_more_is_left_out() -> None:
@@ -79,18 +89,18 @@ def test_throttled_runs_are_not_used() -> None:
 
 
 def test_a_throttled_end_stays_as_a_level_of_unknown_cost() -> None:
-    levels, measured = ladder_from_profile(profile(point(1.0, 60), point(0.2, 300, valid=False)))
-    assert measured
-    assert [level.k for level in levels] == [0.2, 1.0]
-    assert math.isnan(levels[0].p50_ms)
-    assert levels[1].p50_ms == 60
+    made = ladder(profile(point(1.0, 60), point(0.2, 300, valid=False)))
+    assert made.measured
+    assert [level.k for level in made.levels] == [0.2, 1.0]
+    assert math.isnan(made.levels[0].p50_ms)
+    assert made.levels[1].p50_ms == 60
 
 
 def test_null_and_impossible_costs_are_unknown() -> None:
     for value in (None, 0, -5, math.nan, math.inf):
-        (level,), measured = ladder_from_profile(profile(point(1.0, 60, value)))
-        assert measured
-        assert math.isnan(level.energy_mj)
+        made = ladder(profile(point(1.0, 60, value)))
+        assert made.measured
+        assert math.isnan(made.levels[0].energy_mj)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +118,7 @@ def test_null_and_impossible_costs_are_unknown() -> None:
 )
 def test_malformed_profiles_are_refused(wrong: dict) -> None:
     with pytest.raises(ArtifactError, match="profile"):
-        ladder_from_profile(wrong)
+        ladder(wrong)
 
 
 numbers = st.floats(1.0, 1000.0)
@@ -128,17 +138,34 @@ points = st.lists(
 
 
 @given(points)
-def test_k_and_tokens_never_fall_along_the_ladder(measured: list[dict]) -> None:
-    levels, _ = ladder_from_profile(profile(*measured))
-    assert 1 <= len(levels) <= MAX_LEVELS
-    for low, high in itertools.pairwise(levels):
-        assert low.k <= high.k
-        assert low.tokens <= high.tokens
+def test_each_level_costs_less_and_finds_no_better_than_the_next(measured: list[dict]) -> None:
+    levels = ladder(profile(*measured)).levels
+    assert 1 <= len(levels) <= GovernorCore.max_levels
+    distinct = {(one["k"], one["tokens"]): one for one in measured}.values()
+    energies = all(one["energy_mj"] is not None for one in distinct)
+    costs = [level.energy_mj if energies else level.p50_ms for level in levels]
+    recalls = all(one["recall"] is not None for one in distinct)
+    for at, (low, high) in enumerate(itertools.pairwise(levels)):
         assert (low.k, low.tokens) != (high.k, high.tokens)
+        assert costs[at] <= 0.98 * costs[at + 1] * (1 + 1e-12)
+        if recalls:
+            assert low.recall <= high.recall
+        else:
+            assert low.k <= high.k and low.tokens <= high.tokens
+
+
+@given(points)
+def test_where_recall_is_known_nothing_left_out_is_cheaper_and_better(measured: list[dict]) -> None:
+    known = [one for one in measured if one["recall"] is not None]
+    levels = ladder(profile(*known), kind=Kind.LATENCY).levels if known else ()
+    distinct = {(one["k"], one["tokens"]): one for one in known}.values()
+    for one in distinct if len(levels) < GovernorCore.max_levels else ():
+        cost, found = one["latency_ms"]["p50"], one["recall"]
+        assert any(level.p50_ms * 0.98 <= cost and level.recall >= found for level in levels)
 
 
 def test_the_level_that_a_user_names() -> None:
-    levels = ladder_from_profile(None)[0]
+    levels = ladder(None).levels
     assert [levels[nearest_level(levels, k)].k for k in (0.01, 0.25, 0.5, 0.9)] == [
         0.2,
         0.2,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tatvpr_edge.compilers.governor import host_governor
 from tatvpr_edge.profile.document import (
     add_recall,
     check_document,
@@ -96,9 +97,9 @@ def test_csv_leaves_the_unknown_empty(make_document: Make) -> None:
 
 def test_the_governor_understands_the_manifests_part(make_document: Make) -> None:
     profile = json.loads(json.dumps(manifest_profile(make_document()), allow_nan=False))
-    levels, measured = ladder_from_profile(profile)
-    assert measured
-    assert levels[-1].k == 1.0 and levels[-1].energy_mj == 300.0
+    ladder = ladder_from_profile(host_governor(), profile)
+    assert ladder.measured
+    assert ladder.levels[-1].k == 1.0 and ladder.levels[-1].energy_mj == 300.0
     assert profile["device"]["recall_of"] == "made-up places"
     assert profile["device"]["idle_mw"] == 4200.0
 
@@ -107,7 +108,7 @@ def test_invalid_points_stay_in_the_manifest_and_out_of_the_ladder(make_document
     profile = manifest_profile(make_document(invalid=(0.6,)))
     assert [p["k"] for p in profile["points"] if not p["valid"]] == [0.6, 0.6]
     assert profile["points"][1]["invalid"].startswith("the clock fell")
-    assert 0.6 not in [level.k for level in ladder_from_profile(profile)[0]]
+    assert 0.6 not in [level.k for level in ladder_from_profile(host_governor(), profile).levels]
 
 
 def test_documents_are_read_back(make_document: Make, tmp_path: Path) -> None:

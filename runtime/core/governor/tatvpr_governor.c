@@ -1,11 +1,9 @@
-/* What the governor decides: policy.py in C99, as tatvpr_governor_observer.c is observer.py. Keep
- * the languages in step, or the shared table fails.
+/* What the governor decides; tatvpr_governor_observer.c holds what it knows.
  *
  * Compile with -ffp-contract=off, and without -ffast-math: NaN means "not known" here, and every
- * decision is to be the same as Python's to the last bit. */
+ * decision is to be the same on every processor. */
 #include "tatvpr_governor_observer.h"
 
-#define SWITCH_WINDOW_S 60.0
 #define URGENT_SWITCHES (MAX_SWITCHES - 1) /* the last one is kept for the safe level */
 #define UP_SWITCHES (MAX_SWITCHES - 2)
 
@@ -45,23 +43,12 @@ static void note_failure(governor *g, double now_s, double window_s)
 
 /* ---- switching ---- */
 
-static int32_t recent_switches(const governor *g, double now_s)
-{
-    int32_t count = 0;
-    for (int i = 0; i < MAX_SWITCHES; i++) {
-        if (now_s - g->switches[i] < SWITCH_WINDOW_S) {
-            count++;
-        }
-    }
-    return count;
-}
-
 static int switch_to(governor *g, int32_t level, double now_s, int32_t most)
 {
     if (level == g->level) {
         return 1;
     }
-    if (recent_switches(g, now_s) >= most) {
+    if (tatvpr_observer_switches(g, now_s) >= most) {
         return 0;
     }
     int calm = now_s - g->moved_s > g->t.slow_tau_s && g->slow_s > 2.0 * g->stretch;
@@ -79,7 +66,7 @@ static int switch_to(governor *g, int32_t level, double now_s, int32_t most)
     g->fast_sum = g->fast_s = g->slow_sum = g->slow_s = 0.0;
     g->moved_s = LONG_AGO;
     if (!g->latencies_known) { /* the old level's latencies say nothing about the new one */
-        g->sum_seen_ms = g->sum_seen = 0.0;
+        g->sum_seen_ms = g->sum_search_ms = g->sum_seen = 0.0;
     }
     return 1;
 }
@@ -88,7 +75,7 @@ static void go(governor *g, int32_t level, double now_s, int32_t reason, int urg
 {
     int rising = level > g->level;
     int32_t most = urgent ? URGENT_SWITCHES : UP_SWITCHES;
-    if (!rising && recent_switches(g, now_s) == most - 1) {
+    if (!rising && tatvpr_observer_switches(g, now_s) == most - 1) {
         level = 0; /* the last switch down that this minute allows has to be enough */
     }
     if (!switch_to(g, level, now_s, most)) {
@@ -231,12 +218,12 @@ static void hold_latency(governor *g, double now_s)
     }
     double target = g->budget * (1.0 - g->t.margin);
     if (!g->latencies_known) {
-        double mean_ms = g->sum_seen_ms / g->sum_seen;
+        double mean_ms = g->sum_seen_ms / g->sum_seen + tatvpr_observer_search_ms(g);
         step_by_step(g, now_s, mean_ms > g->budget, mean_ms < 0.6 * g->budget);
         return;
     }
     tatvpr_observer_note_peak(g, now_s, g->ratio);
-    int over = g->ratio * g->levels[g->level].p95_ms > g->budget;
+    int over = tatvpr_observer_predicted(g, g->level, g->ratio) > g->budget;
     choose(g, now_s, over, g->ratio, target, target, 1);
 }
 

@@ -1,28 +1,38 @@
-/* What the governor knows: its state, how measurements change it, and what they predict. This is
- * observer.py in C99; tatvpr_governor.c says how the two languages are kept in step. */
+/* What the governor knows: its state, how measurements change it, and what they predict. */
 #include "tatvpr_governor_observer.h"
 
-#include <stddef.h>
+#define SWITCH_WINDOW_S 60.0
 
 /* ---- predictions ---- */
 
-static double rate_hz(const governor *g)
+double tatvpr_observer_rate(const governor *g)
 {
     return g->sum_s > 0.0 ? g->sum_queries / g->sum_s : 0.0;
+}
+
+double tatvpr_observer_search_ms(const governor *g)
+{
+    return g->sum_seen > 0.0 ? g->sum_search_ms / g->sum_seen : 0.0;
+}
+
+/* A whole query at a level, as long as this machine lately took for the profile's times. */
+static double query_ms(const governor *g, int32_t level)
+{
+    return g->levels[level].p50_ms * g->ratio + tatvpr_observer_search_ms(g);
 }
 
 /* Queries a second if the level were another: a saturated board is limited by latency. */
 double tatvpr_observer_rate_at(const governor *g, int32_t level)
 {
-    double rate = rate_hz(g);
+    double rate = tatvpr_observer_rate(g);
     if (!g->latencies_known || g->sum_s <= 0.0) {
         return rate;
     }
     double busy = g->sum_busy_ms / (1000.0 * g->sum_s);
     if (busy > 0.9) {
-        return rate * g->levels[g->level].p50_ms / g->levels[level].p50_ms;
+        return rate * query_ms(g, g->level) / query_ms(g, level);
     }
-    double most = 1000.0 / (g->levels[level].p50_ms * g->ratio);
+    double most = 1000.0 / query_ms(g, level);
     return rate > most ? most : rate;
 }
 
@@ -34,7 +44,10 @@ double tatvpr_observer_query_mw(const governor *g, int32_t level)
 double tatvpr_observer_predicted(const governor *g, int32_t level, double load)
 {
     if (g->kind == TATVPR_BUDGET_LATENCY) {
-        return load * g->levels[level].p95_ms;
+        /* A search varies as the profile saw the rest vary. */
+        double search_ms = tatvpr_observer_search_ms(g);
+        return load * g->levels[level].p95_ms +
+               search_ms * g->levels[level].p95_ms / g->levels[level].p50_ms;
     }
     if (g->kind == TATVPR_BUDGET_ENERGY) {
         return load * g->levels[level].energy_mj;
@@ -90,6 +103,17 @@ double tatvpr_observer_peak(const governor *g)
         }
     }
     return most;
+}
+
+int32_t tatvpr_observer_switches(const governor *g, double now_s)
+{
+    int32_t count = 0;
+    for (int i = 0; i < MAX_SWITCHES; i++) {
+        if (now_s - g->switches[i] < SWITCH_WINDOW_S) {
+            count++;
+        }
+    }
+    return count;
 }
 
 /* The gain from a switch that nothing else disturbed: measured over expected change. */
@@ -153,12 +177,13 @@ static void take_demand(governor *g, const inputs *x, double dt)
 {
     double keep = g->t.rate_tau_s / (g->t.rate_tau_s + dt);
     g->sum_queries = g->sum_queries * keep + x->queries;
-    g->sum_busy_ms = g->sum_busy_ms * keep + x->busy_ms;
+    g->sum_busy_ms = g->sum_busy_ms * keep + x->busy_ms + x->search_ms;
     g->sum_s = g->sum_s * keep + dt;
     if (x->queries > 0.0) {
         /* Latency decays by queries, not by time: three queries are three queries. */
         keep = 1.0 / (1.0 + x->queries / 8.0);
         g->sum_seen_ms = g->sum_seen_ms * keep + x->busy_ms;
+        g->sum_search_ms = g->sum_search_ms * keep + x->search_ms;
         g->sum_seen = g->sum_seen * keep + x->queries;
         if (g->latencies_known) {
             g->sum_expected_ms =
@@ -186,7 +211,8 @@ static void take_battery(governor *g, const inputs *x)
 
 static void take_power(governor *g, const inputs *x, double dt)
 {
-    if (!known(x->power_mw) || x->power_mw < 0.0 || x->power_age_s > g->t.stale_s) {
+    /* A board that runs this code draws something: a sensor that says 0 has failed. */
+    if (!known(x->power_mw) || x->power_mw <= 0.0 || x->power_age_s > g->t.stale_s) {
         return;
     }
     if (governs_power(g)) {
@@ -204,7 +230,7 @@ static void take_power(governor *g, const inputs *x, double dt)
         return;
     }
     /* Where queries are rare, the filters have to be long enough to even them out. */
-    double rate = rate_hz(g);
+    double rate = tatvpr_observer_rate(g);
     double stretch = 1.0;
     if (rate > 0.0 && 2.0 / rate > g->t.power_tau_s) {
         stretch = 2.0 / (rate * g->t.power_tau_s);
@@ -336,4 +362,22 @@ int tatvpr_governor_init(governor *g, const tatvpr_level *levels, int32_t n,
     g->block_level = n;
     tatvpr_observer_forget(g, 0.0);
     return 0;
+}
+
+void tatvpr_governor_prefer(governor *g, tatvpr_governor_preference preference)
+{
+    if (preference == TATVPR_GOVERNOR_TURBO) {
+        g->t.margin = 0.01;
+        g->t.up_wait_s = 2.0;
+        g->preset = g->n - 1;
+    } else if (preference == TATVPR_GOVERNOR_SAVER) {
+        g->t.margin = 0.2;
+        g->t.up_wait_s = 15.0;
+        g->preset = 0;
+    }
+}
+
+size_t tatvpr_governor_bytes(uint32_t version)
+{
+    return version == TATVPR_GOVERNOR_VERSION ? sizeof(governor) : 0;
 }

@@ -1,4 +1,4 @@
-/* Between the two halves of the governor, what it knows and what it decides; not for callers. */
+/* Between the parts of the governor: what it knows and what it decides; not for callers. */
 #ifndef TATVPR_GOVERNOR_OBSERVER_H
 #define TATVPR_GOVERNOR_OBSERVER_H
 
@@ -24,8 +24,12 @@ static inline int governs_power(const governor *g)
     return g->kind == TATVPR_BUDGET_POWER || g->kind == TATVPR_BUDGET_BATTERY;
 }
 
-/* Queries a second if the level were another. */
+/* Queries a second; the same if the level were another. */
+double tatvpr_observer_rate(const governor *g);
 double tatvpr_observer_rate_at(const governor *g, int32_t level);
+
+/* Mean time of a query beyond frame to descriptor. */
+double tatvpr_observer_search_ms(const governor *g);
 
 /* What queries would add to the power at a level; what the budget would then see on top of a load
  * (mW, ms, mJ or their ratios, by kind); the highest level that keeps to a target. */
@@ -37,6 +41,9 @@ int32_t tatvpr_observer_highest(const governor *g, double load, double target);
 void tatvpr_observer_forget(governor *g, double now_s);
 void tatvpr_observer_note_peak(governor *g, double now_s, double load);
 double tatvpr_observer_peak(const governor *g);
+
+/* Switches in the last minute. */
+int32_t tatvpr_observer_switches(const governor *g, double now_s);
 
 /* Corrects the gain by what a switch did. */
 void tatvpr_observer_learn(governor *g);

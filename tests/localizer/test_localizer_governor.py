@@ -1,0 +1,104 @@
+"""``k="auto"`` with a budget: what queries take reaches the governor, its choice the queries."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime import Localizer, Match
+from tatvpr_edge.runtime.governor import Reason
+from tatvpr_edge.spec.artifact import replace_profile
+
+U8 = NDArray[np.uint8]
+
+
+@pytest.fixture
+def profiled(tiny_host: Path, tmp_path: Path) -> Path:
+    """A copy of the artifact with a made-up profile of three settings."""
+    shutil.copytree(tiny_host, tmp_path / "profiled")
+    points = [
+        {"k": k, "tokens": 1.0, "latency_ms": {"p50": 10 * k, "p95": 11 * k, "p99": 12 * k}}
+        for k in (0.2, 0.4, 1.0)
+    ]
+    replace_profile(tmp_path / "profiled", {"device": {}, "points": points})
+    return tmp_path / "profiled"
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Repeats until it holds; the governor decides four times a second."""
+    for _ in range(600):
+        if what():
+            return
+        time.sleep(0.02)
+    pytest.fail("it does not come to hold")
+
+
+def test_queries_within_the_budget_let_k_rise(profiled: Path, scene_map: Path, frames: U8) -> None:
+    with Localizer(profiled, scene_map, k="auto", budget="1000000ms") as localizer:
+        assert localizer.query(frames[0]).k == 0.2  # nothing is known yet
+        until(lambda: localizer.query(frames[1]).k == 1.0)
+        assert localizer.governor is not None
+        assert localizer.governor.reason in (Reason.ROOM, Reason.SETTLING, Reason.BEST)
+
+
+def test_descriptions_alone_let_k_rise_too(profiled: Path, frames: U8) -> None:
+    with Localizer(profiled, k="auto", budget="1000000ms") as localizer:
+        governor = localizer.governor
+        assert governor is not None
+
+        def risen() -> bool:
+            localizer.describe(frames[0])
+            return governor.choose().k == 1.0
+
+        until(risen)
+
+
+def test_queries_beyond_the_budget_are_seen(profiled: Path, scene_map: Path, frames: U8) -> None:
+    with Localizer(profiled, scene_map, k="auto", budget="0.001ms") as localizer:
+        governor = localizer.governor
+        assert governor is not None
+
+        def impossible() -> bool:
+            assert localizer.query(frames[0]).k == 0.2
+            return governor.reason is Reason.IMPOSSIBLE
+
+        until(impossible)
+        assert "cannot be held" in governor.why()
+
+
+def test_the_whole_query_counts_with_its_search(
+    profiled: Path, scene_map: Path, frames: U8
+) -> None:
+    with Localizer(profiled, scene_map, k="auto", budget="0.001ms") as localizer:
+        governor = localizer.governor
+        assert governor is not None
+        matches: list[Match] = []
+
+        def three_are_seen() -> bool:
+            matches.append(localizer.query(frames[len(matches) % 12]))
+            return governor.reason is Reason.IMPOSSIBLE
+
+        until(three_are_seen)
+        figures = governor.figures()
+        seen_ms = [match.latency_ms for match in matches]
+        assert min(seen_ms) <= figures.query_ms <= max(seen_ms)
+        assert 0.0 < figures.search_ms < figures.query_ms
+        assert "of which search" in governor.why()
+
+
+def test_queries_at_a_fixed_k_are_not_the_governors(
+    profiled: Path, scene_map: Path, frames: U8
+) -> None:
+    with Localizer(profiled, scene_map, k="auto", budget="1000000ms") as localizer:
+        assert localizer.governor is not None
+        localizer.k = 1.0
+        for frame in frames:
+            localizer.query(frame)
+        time.sleep(0.3)
+        assert localizer.governor.choose().reason == "start"
