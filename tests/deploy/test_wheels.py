@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from support.arm64 import arm64_command, arm64_root
+from support.interpreters import find_interpreter
 from support.tools import require_tool
 
 pytestmark = pytest.mark.slow
@@ -123,3 +124,39 @@ def test_one_file_answers_on_both_processors(wheels: dict[str, Path], tmp_path: 
     # The demo's places are no answer to a robot that has no map.
     assert "there is no map to search" in answers["x86_64"]["refused"]
     assert answers["x86_64"]["heavy"] == [] and answers["x86_64"]["tag"]
+
+
+#: Python, and the NumPy that its system brings (JetPack 6 has 1.21), which has to stay.
+PYTHONS = {"3.10": "1.21.6", "3.11": None, "3.12": None, "3.13": None}
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_pip_installs_the_wheel_on_every_python_of_a_board(
+    wheels: dict[str, Path], tmp_path: Path, version: str
+) -> None:
+    python = find_interpreter(version)
+    if python is None:
+        pytest.skip(f"no Python {version} on this machine: its wheel was not tried")
+    environment = tmp_path / "venv"
+    subprocess.run([python, "-m", "venv", environment], check=True)
+    program = environment / "bin" / "python"
+    pip = [program, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    numpy = PYTHONS[version]
+    if numpy is not None:
+        subprocess.run([*pip, f"numpy=={numpy}"], check=True, timeout=600)
+    subprocess.run([*pip, f"{wheels[os.uname().machine]}[cli]"], check=True, timeout=600)
+    ask = ASK + "assert np.__version__ == sys.argv[1] or sys.argv[1] == 'any', np.__version__\n"
+    done = subprocess.run(
+        [program, "-c", ask, numpy or "any"],
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tag"]
+    listed = subprocess.run(
+        [environment / "bin" / "tatvpr-edge", "boards"], capture_output=True, text=True
+    )
+    assert listed.returncode == 0 and "jetson-orin-nano" in listed.stdout, listed.stderr
