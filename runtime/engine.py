@@ -120,6 +120,14 @@ class Engine:
                 f"{self.code} has another C interface than this runtime: build it again"
             )
         self.kernel_names = self._names()
+        self.search_with(kernels)
+
+    def search_with(self, kernels: str | None) -> None:
+        """Take a kernel variant, or None for the first that runs here; not during a search.
+
+        Raises:
+            UsageError: a variant that is not there or cannot run here.
+        """
         self.kernels = self._choose(kernels)
         self.searcher = Model()
         self.check(

@@ -27,6 +27,7 @@ from tatvpr_edge.runtime.engine import (
     in_int32,
 )
 from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.runtime.variants import fastest_kernels
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
 from tatvpr_edge.spec.frames import FORMATS
@@ -106,7 +107,8 @@ class Library(Engine):
         code: the shared library of a model, for this machine. It is loaded from a sealed copy, so
             that nobody can put another file in its place between its hash and its first call.
         weights: the weight blob made with it, mapped from a sealed copy.
-        kernels: a variant named in the manifest, or None for the fastest that runs here.
+        kernels: a variant named in the manifest, or None for the first that runs here
+            (:meth:`of` takes the fastest).
         threads: threads of one describe call; 0 for the calling thread alone.
 
     Raises:
@@ -136,7 +138,8 @@ class Library(Engine):
 
     @classmethod
     def of(cls, artifact: Artifact, kernels: str | None = None, threads: int = 0) -> Library:
-        """The library of an artifact that ``read_artifact`` checked.
+        """The library of an artifact that ``read_artifact`` checked; without ``kernels``, with the
+        variant that was measured to be the fastest on this machine.
 
         Raises:
             ArtifactError: also where it is for another machine, or the manifest names another
@@ -150,10 +153,22 @@ class Library(Engine):
             raise
         library = cls(code, weights, kernels, threads)
         library.check_made_for(artifact)
+        if kernels is None:
+            library.use(fastest_kernels(library, artifact))
         return library
+
+    def use(self, kernels: str | None) -> None:
+        """Describe and search with another variant; not while another thread does either.
+
+        Raises:
+            UsageError: a variant that is not there or cannot run here.
+        """
+        self.search_with(kernels)
+        self._model = self._bind()
 
     def _bind(self) -> Model:
         name = self.kernels_argument
+        self._prepared: NDArray[np.uint8] | None = None  # room for the next one's
         needed = self.c.tatvpr_prepared_bytes(self.program, name)
         self._prepared = aligned_bytes(needed) if needed else None
         model = Model()

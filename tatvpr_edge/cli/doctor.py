@@ -82,6 +82,7 @@ def examine() -> Iterator[Check]:
     yield Check("run", "Python", sys.version_info >= (3, 10), version, "use Python 3.10 or newer")
     yield from _packages("run")
     yield _artifact()
+    yield from _kernels()
     yield from _packages("command line")
     yield from _packages("build")
     yield from _compilers()
@@ -117,6 +118,29 @@ def _artifact() -> Check:
     except TatvprError:
         return Check("run", thing, False, "none for this machine yet", remedy, optional=True)
     return Check("run", thing, True, f"{manifest.model.name} in {path}")
+
+
+def _kernels() -> Iterator[Check]:
+    """The kernel variant that this machine's artifact runs with; measured here where it is new."""
+    from tatvpr_edge.runtime.default import default_artifact
+    from tatvpr_edge.runtime.library import Library
+    from tatvpr_edge.runtime.signature import artifact_verifier
+    from tatvpr_edge.spec.artifact import read_artifact
+    from tatvpr_edge.spec.errors import TatvprError
+
+    try:
+        path, _ = default_artifact()
+    except TatvprError:
+        return
+    try:
+        artifact = read_artifact(path, verify_signature=artifact_verifier())
+        library = Library.of(artifact)
+    except (TatvprError, OSError) as error:
+        yield Check("run", "kernels", False, str(error), "tatvpr-edge build --board host")
+        return
+    others = [name for name in library.usable_kernels() if name != library.kernels]
+    detail = f"{library.kernels}, the fastest here; also usable: {', '.join(others) or 'none'}"
+    yield Check("run", "kernels", True, detail)
 
 
 def _compilers() -> Iterator[Check]:
