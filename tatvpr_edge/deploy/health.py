@@ -117,7 +117,13 @@ class Health:
         """A release with a map answers a real question: where was its golden frame taken?"""
         artifact = read_artifact(os.path.join(self.folder, deployed.ARTIFACT))
         frame = artifact.manifest.golden.frames[0]
-        request = {"op": "query", "shape": [frame.height, frame.width, 3]}
+        request = {
+            "op": "query",
+            "format": "RGB888",
+            "width": frame.width,
+            "height": frame.height,
+            "planes": [[frame.height, 3 * frame.width]],
+        }
         try:
             answer = self._ask(child, path, request, deadline, artifact.read(frame.path))
         except ConnectionError:

@@ -412,7 +412,11 @@ def test_the_commands_as_a_user_types_them(
     assert json.loads(capsys.readouterr().out)["changed"] is True
     assert main(["status", "127.0.0.1", *way, "--check"]) == 0
     said = capsys.readouterr()
-    assert "live" in said.out and "every byte as sent" in said.out and "none, unsigned" in said.out
+    assert (
+        "live" in said.out
+        and "every byte as sent" in said.out
+        and "unsigned artifacts are accepted" in said.out
+    )
     assert main(["status", "127.0.0.1", *way, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["releases"]) == 2
     assert main(["deploy", str(ram_path / "one")]) == 2

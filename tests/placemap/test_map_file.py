@@ -134,6 +134,8 @@ def test_a_hostile_header_with_right_checksums_is_refused(
     struct.pack_into("<I", data, 188, zlib.crc32(bytes(data[:448])))
     if (at, value) in ((76, 0), (76, 2)) or (at == 72 and 16 <= value <= 65536):
         return  # another pose frame is as good as this one, and so is a longer descriptor
+    if (at, value) == (224, 1):
+        return  # a band that accepts scores from 0 up
     with pytest.raises(MapError):
         parse_base(np.frombuffer(bytes(data), np.uint8))
 

@@ -48,9 +48,9 @@
 #endif
 
 /* CPUs with kernels of their own where microcontrollers do without: elsewhere these members of the
- * table are left out, and so is the code that asks for them. It hangs on the architecture alone, so
- * that all files of a program agree. */
-#if defined(__x86_64__) || defined(__aarch64__)
+ * table are left out, and so is the code that asks for them. It hangs on what all files of a program
+ * share (a microcontroller's library that is sized on this machine included). */
+#if (defined(__x86_64__) || defined(__aarch64__)) && !defined(TATVPR_MCU)
 #define TATVPR_WIDE
 #endif
 
