@@ -34,6 +34,7 @@ def record(arguments: argparse.Namespace) -> None:
         Sampler(interval_s=arguments.interval, root=arguments.root) as sampler,
         open(arguments.output, "w", newline="", encoding="utf-8") as file,
     ):
+        sampler.ready()
         if not sampler.discovery.sources:
             raise TelemetryError(sampler.latest().total.detail)
         rows = csv.writer(file, lineterminator="\n")

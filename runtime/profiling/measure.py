@@ -79,6 +79,7 @@ def profile_artifact(
             raise UsageError("the artifact carries no golden frame: name a folder of frames")
         own = Sampler(interval_s=0.1, root=root) if sampler is None else sampler
         own.start()
+        own.ready()
         try:
             return _Profiler(localizer, plan, own, pictures, progress, tree).document()
         finally:

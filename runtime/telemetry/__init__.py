@@ -5,6 +5,7 @@
 
 from tatvpr_edge.runtime.telemetry.conditions import Conditions, busy_core_s, read_conditions
 from tatvpr_edge.runtime.telemetry.discover import Discovery, Source, discover
+from tatvpr_edge.runtime.telemetry.fed import FedSource
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.sampler import Sampler, Snapshot, TimedPower, aged
 from tatvpr_edge.runtime.telemetry.tree import Tree
@@ -13,6 +14,7 @@ __all__ = [
     "Condition",
     "Conditions",
     "Discovery",
+    "FedSource",
     "Reading",
     "Role",
     "Sampler",

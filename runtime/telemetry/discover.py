@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tatvpr_edge.runtime.telemetry.battery import BatterySource
 from tatvpr_edge.runtime.telemetry.hwmon import HwmonSource
@@ -16,7 +16,7 @@ from tatvpr_edge.runtime.telemetry.tegrastats import TegrastatsSource
 from tatvpr_edge.runtime.telemetry.thermal import ThermalSource
 from tatvpr_edge.runtime.telemetry.tree import Tree
 
-__all__ = ["Discovery", "Source", "discover"]
+__all__ = ["FAMILIES", "Discovery", "Family", "Found", "Source", "discover"]
 
 
 class Source(Protocol):
@@ -49,32 +49,55 @@ class Discovery:
             source.close()
 
 
-_FINDERS: tuple[tuple[str, Callable[[Tree], Source | str]], ...] = (
-    ("ina", InaSource.find),
-    ("tegrastats", TegrastatsSource.find),
-    ("pmic", PmicSource.find),
-    ("battery", BatterySource.find),
-    ("rapl", RaplSource.find),
-    ("hwmon", HwmonSource.find),
-    ("thermal", ThermalSource.find),
+class Found(NamedTuple):
+    """A family's source, if there is one, and why what was looked for is not there."""
+
+    source: Source | None
+    missing: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Ways to read the same sensors, the best first; the first that is there is taken."""
+
+    name: str
+    finders: tuple[tuple[str, Callable[[Tree], Source | str]], ...]
+
+    def find(self, tree: Tree) -> Found:
+        """Looks for each way in turn."""
+        missing: dict[str, str] = {}
+        taken: Source | None = None
+        for name, find in self.finders:
+            if taken is not None:
+                missing[name] = "not needed: the same monitors are read from sysfs"
+                continue
+            result = find(tree)
+            if isinstance(result, str):
+                missing[name] = result
+            else:
+                taken = result
+        return Found(taken, missing)
+
+
+#: In order of trust in a total: monitors at the board's input, then what the battery gives, then a
+#: part of the machine (RAPL), then a single unlabelled sensor.
+FAMILIES = (
+    Family("ina", (("ina", InaSource.find), ("tegrastats", TegrastatsSource.find))),
+    Family("pmic", (("pmic", PmicSource.find),)),
+    Family("battery", (("battery", BatterySource.find),)),
+    Family("rapl", (("rapl", RaplSource.find),)),
+    Family("hwmon", (("hwmon", HwmonSource.find),)),
+    Family("thermal", (("thermal", ThermalSource.find),)),
 )
 
 
 def discover(tree: Tree | None = None) -> Discovery:
-    """Every source of the board under ``tree`` (this machine's own by default).
-
-    The order is that of trust in a total: monitors at the board's input, then what the battery
-    gives, then a part of the machine (RAPL), then a single unlabelled sensor.
-    """
+    """Every source of the board under ``tree`` (this machine's own by default)."""
     tree = Tree() if tree is None else tree
     found = Discovery()
-    for name, find in _FINDERS:
-        if name == "tegrastats" and any(source.name == "ina" for source in found.sources):
-            found.missing[name] = "not needed: the same monitors are read from sysfs"
-            continue
-        result = find(tree)
-        if isinstance(result, str):
-            found.missing[name] = result
-        else:
-            found.sources.append(result)
+    for family in FAMILIES:
+        source, missing = family.find(tree)
+        if source is not None:
+            found.sources.append(source)
+        found.missing.update(missing)
     return found

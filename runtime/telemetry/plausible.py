@@ -12,6 +12,7 @@ from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 
 __all__ = ["Plausibility"]
 
+_LEAST_BOARD_MW = 10.0  # whatever runs this draws more: the sensor has failed
 _JUMP_FACTOR = 10.0
 _JUMP_FLOOR_MW = 1000.0  # below a watt, a rail that wakes up may well draw ten times as much
 _CONFIRM_S = 1.0
@@ -48,6 +49,10 @@ class Plausibility:
         if value > reading.ceiling:
             return reading.without_value(
                 Condition.ABSURD, f"{value:.0f} {reading.unit} is above {reading.ceiling:.0f}"
+            )
+        if reading.role is Role.TOTAL and value < _LEAST_BOARD_MW:
+            return reading.without_value(
+                Condition.ABSURD, f"{value:.0f} {reading.unit} from a board that runs"
             )
         if reading.role not in (Role.TOTAL, Role.RAIL):
             return reading

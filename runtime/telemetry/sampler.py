@@ -1,7 +1,8 @@
-"""A thread that reads the sensors at a bounded cost and keeps the last two minutes.
+"""Threads that read the sensors at a bounded cost and keep the last two minutes.
 
-The cost of every pass is measured (CPU time of the thread, wall time of the commands it ran); the
-interval is stretched until a pass costs at most ``cpu_share`` of one core.
+The cost of every pass is measured (CPU time of the threads, wall time of the commands they ran);
+the interval is stretched until a pass costs at most ``cpu_share`` of one core. Every source has a
+thread of its own, because a driver may block: the others go on, and what it said grows old.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from tatvpr_edge.runtime.telemetry.discover import Discovery, Source, discover
+from tatvpr_edge.runtime.telemetry.discover import FAMILIES, Discovery, Source
 from tatvpr_edge.runtime.telemetry.plausible import Plausibility
+from tatvpr_edge.runtime.telemetry.reader import Reader
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import Tree
 from tatvpr_edge.spec.errors import UsageError
@@ -27,6 +30,8 @@ _MAX_POINTS = 2400
 _RESELECT_S = 5.0
 _COMMAND_SOURCES = ("pmic",)  # each reading starts a process, whose time is not this thread's
 _MAX_INTERVAL_S = 30.0
+_FIRST_S = 1.0  # so long a less trusted source waits for a better one's first answer
+_STOP_S = 1.0  # so long stop() waits for threads that are reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,10 @@ def _absent(name: str, role: Role, unit: str, now_s: float, why: str) -> Reading
 
 
 class Sampler:
-    """Reads every source of a board, in a thread or on demand.
+    """Reads every source of a board, each in a thread of its own, or on demand.
+
+    Neither the constructor nor `start`, `stop` and `latest` ever wait for a sensor: one that blocks
+    leaves its own readings to grow old, and nothing else. `ready` waits, for those who want to.
 
     Args:
         sources: what to read; found by itself under ``root`` when None.
@@ -86,8 +94,11 @@ class Sampler:
             )
         if not 0.0 < cpu_share <= 1.0:
             raise UsageError(f"sampling share of {cpu_share}: give a fraction of one core, 0 to 1")
-        self.discovery = (
-            discover(Tree(root)) if sources is None else Discovery(sources=list(sources))
+        tree = Tree(root)
+        self._readers = (
+            [Reader(family.name, partial(family.find, tree)) for family in FAMILIES]
+            if sources is None
+            else [Reader.of(source) for source in sources]
         )
         self.interval_s = interval_s
         self.effective_interval_s = interval_s
@@ -96,11 +107,12 @@ class Sampler:
         self._plausibility = Plausibility()
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        self._started_s: float | None = None
         self._history: deque[TimedPower] = deque(maxlen=_MAX_POINTS)
         self._primary: str | None = None
         self._primary_ok_s = -float("inf")
-        self._latest = self._snapshot(clock(), [])
+        self._latest = self._snapshot(clock())
         _LIVE.add(self)
 
     def __enter__(self) -> Sampler:
@@ -112,32 +124,75 @@ class Sampler:
 
     @property
     def running(self) -> bool:
-        """Whether the thread is alive (a forked child has none)."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether it was started, and not stopped since."""
+        return bool(self._threads) and not self._stop.is_set()
+
+    @property
+    def discovery(self) -> Discovery:
+        """The sources found, in order of preference for the total, and why others are not there.
+
+        Looks for them first, unless `start` has its threads looking.
+        """
+        if not self.running:
+            for reader in self._readers:
+                reader.look()
+        found = Discovery()
+        for reader in self._readers:
+            if reader.source is not None:
+                found.sources.append(reader.source)
+            found.missing.update(reader.missing)
+        return found
 
     def start(self) -> None:
-        """Starts the thread; the first pass is made before this returns."""
+        """Starts the threads; see `ready` for when there is something to read."""
         if self.running:
             return
-        self._stop.clear()
-        self.sample()
-        self._thread = threading.Thread(target=self._loop, name="tatvpr-telemetry", daemon=True)
-        self._thread.start()
+        self._stop = threading.Event()
+        self._started_s = self._clock()
+        with self._lock:
+            self._latest = self._snapshot(self._started_s)
+        self._threads = [
+            threading.Thread(
+                target=self._loop,
+                args=(reader, self._stop),
+                name=f"tatvpr-telemetry-{reader.name}",
+                daemon=True,
+            )
+            for reader in self._readers
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def ready(self, timeout_s: float = 1.0) -> bool:
+        """Waits until every source has answered once; whether all have, by then."""
+        end_s = time.monotonic() + timeout_s
+        return all(
+            reader.answered.wait(max(0.0, end_s - time.monotonic())) for reader in self._readers
+        )
 
     def stop(self) -> None:
-        """Ends the thread and closes the sources."""
+        """Ends the threads and closes the sources; one that blocks is left behind, unclosed."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self.discovery.close()
+        end_s = time.monotonic() + _STOP_S
+        threads: list[threading.Thread | None] = [*self._threads]
+        for thread, reader in zip(
+            threads or [None] * len(self._readers), self._readers, strict=True
+        ):
+            if thread is not None:
+                thread.join(max(0.0, end_s - time.monotonic()))
+            blocks = thread is not None and thread.is_alive()
+            if not blocks and reader.source is not None:
+                reader.source.close()
+        self._threads = []
 
     def _after_fork(self) -> None:
         """A child has no thread, and locks that a thread of the parent may hold for ever."""
-        was_running = self._thread is not None and not self._stop.is_set()
+        was_running = self.running
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = None
+        self._threads = []
+        for reader in self._readers:
+            reader.after_fork()
         if was_running:
             self.start()
 
@@ -146,54 +201,49 @@ class Sampler:
         return self._latest
 
     def sample(self) -> Snapshot:
-        """One pass over every source, now."""
-        readings: list[Reading] = []
-        now_s = self._clock()
-        for source in self.discovery.sources:
-            # A source must not raise; one that does must not end the telemetry of the others.
-            try:
-                fresh = source.read(self._clock())
-            except Exception as error:
-                fresh = [
-                    Reading(
-                        source.name,
-                        Role.TOTAL,
-                        "mW",
-                        source.name,
-                        now_s,
-                        None,
-                        Condition.IO_ERROR,
-                        f"{type(error).__name__}: {error}",
-                    )
-                ]
-            readings += [self._plausibility.judge(reading) for reading in fresh]
-        snapshot = self._snapshot(now_s, readings)
-        with self._lock:
-            self._latest = snapshot
-            total = snapshot.total
-            if not self._history or total.taken_s > self._history[-1].time_s:
-                self._history.append(TimedPower(total.taken_s, total.value))
-                while now_s - self._history[0].time_s > _HISTORY_S:
-                    self._history.popleft()
-        return snapshot
+        """One pass over every source, now, in the caller's thread."""
+        for reader in self._readers:
+            reader.look()
+            self._publish(reader, reader.read(self._clock()), self._clock())
+        return self._latest
 
     def history(self) -> list[TimedPower]:
         """The last two minutes of total power, oldest first."""
         with self._lock:
             return list(self._history)
 
-    def _loop(self) -> None:
-        while not self._stop.wait(self.effective_interval_s):
+    def _loop(self, reader: Reader, stop: threading.Event) -> None:
+        reader.look()
+        while reader.source is not None and not stop.is_set():
             cpu_s, wall_s = time.thread_time(), time.perf_counter()
-            self.sample()
-            cost_s = time.thread_time() - cpu_s
-            if any(source.name in _COMMAND_SOURCES for source in self.discovery.sources):
-                cost_s = max(cost_s, time.perf_counter() - wall_s)
+            fresh = reader.read(self._clock())
+            if stop.is_set():
+                return  # it blocked, and another thread may read the source by now
+            self._publish(reader, fresh, self._clock())
+            reader.cost_s = time.thread_time() - cpu_s
+            if reader.source.name in _COMMAND_SOURCES:
+                reader.cost_s = max(reader.cost_s, time.perf_counter() - wall_s)
+            cost_s = sum(one.cost_s for one in self._readers)
             wished_s = min(max(self.interval_s, cost_s / self._cpu_share), _MAX_INTERVAL_S)
             # Averaged, so that one pass that was preempted does not starve the governor.
             self.effective_interval_s += 0.2 * (wished_s - self.effective_interval_s)
+            stop.wait(self.effective_interval_s)
+        if reader.source is None:
+            self._publish(reader, [], self._clock())
 
-    def _snapshot(self, now_s: float, readings: list[Reading]) -> Snapshot:
+    def _publish(self, reader: Reader, fresh: list[Reading], now_s: float) -> None:
+        with self._lock:
+            reader.readings = [self._plausibility.judge(reading) for reading in fresh]
+            reader.answered.set()
+            snapshot = self._latest = self._snapshot(now_s)
+            total = snapshot.total
+            if not self._history or total.taken_s > self._history[-1].time_s:
+                self._history.append(TimedPower(total.taken_s, total.value))
+                while now_s - self._history[0].time_s > _HISTORY_S:
+                    self._history.popleft()
+
+    def _snapshot(self, now_s: float) -> Snapshot:
+        readings = [reading for reader in self._readers for reading in reader.readings]
         zones = [r for r in readings if r.role is Role.TEMPERATURE and r.value is not None]
         hottest = max(zones, key=lambda r: r.value or 0.0, default=None)
         energy = next((r for r in readings if r.role is Role.BATTERY_ENERGY), None)
@@ -216,23 +266,39 @@ class Sampler:
         five seconds is given up.
         """
         totals = {r.source: r for r in reversed(readings) if r.role is Role.TOTAL}
+        silent = [reader for reader in self._readers if not reader.answered.is_set()]
         if not totals:
-            why = "; ".join(self.discovery.missing.values()) or "no power sensor"
-            return _absent("total", Role.TOTAL, "mW", now_s, why)
-        ordered = [
-            totals[source.name] for source in self.discovery.sources if source.name in totals
-        ] or list(totals.values())
+            return _absent("total", Role.TOTAL, "mW", now_s, self._why_nothing(silent))
         primary = totals.get(self._primary or "")
-        if primary is not None and primary.ok:
+        if primary is not None and self._is_fresh(primary, now_s):
             self._primary_ok_s = now_s
             return primary
         if primary is not None and now_s - self._primary_ok_s < _RESELECT_S:
             return primary
-        candidate = next((reading for reading in ordered if reading.ok), None)
-        if candidate is not None:
-            self._primary, self._primary_ok_s = candidate.source, now_s
-            return candidate
-        return primary or ordered[0]
+        ordered = list(totals.values())[::-1]  # as the sources stand
+        candidate = next((reading for reading in ordered if self._is_fresh(reading, now_s)), None)
+        if candidate is None:
+            return primary or ordered[0]
+        waits = self._started_s is not None and now_s - self._started_s < _FIRST_S
+        for reader in self._readers if waits else ():
+            if reader.owns(candidate):
+                break
+            if reader in silent:  # a better one may answer yet
+                why = f"{reader.name} has not answered yet"
+                return _absent("total", Role.TOTAL, "mW", now_s, why)
+        self._primary, self._primary_ok_s = candidate.source, now_s
+        return candidate
+
+    def _is_fresh(self, reading: Reading, now_s: float) -> bool:
+        """Whether it has a value, and its source has not fallen silent since."""
+        return reading.ok and reading.age_s(now_s) < _RESELECT_S + 2.0 * self.effective_interval_s
+
+    def _why_nothing(self, silent: list[Reader]) -> str:
+        if self._started_s is None and len(silent) == len(self._readers) > 0:
+            return "the sampler was not started: call start(), or use it in a with statement"
+        waiting = [f"{reader.name} has not answered" for reader in silent]
+        missing = [why for reader in self._readers for why in reader.missing.values()]
+        return "; ".join(waiting + missing) or "no power sensor"
 
 
 _LIVE: weakref.WeakSet[Sampler] = weakref.WeakSet()

@@ -47,16 +47,17 @@ def command(interval_s: float, duration_s: float | None, root: str, as_json: boo
 
     shown = console()
     live = shown.is_terminal and not as_json
-    sampler = Sampler(interval_s=interval_s, root=root)
-    if not sampler.discovery.sources and not as_json:
-        reasons = "; ".join(sampler.discovery.missing.values())
-        raise TelemetryError(f"this machine tells neither power nor temperature: {reasons}")
-    with sampler:
+    with Sampler(interval_s=interval_s, root=root) as sampler:
+        sampler.ready()
+        if not sampler.discovery.sources and not as_json:
+            raise TelemetryError(
+                "this machine tells neither power nor temperature: " + sampler.latest().total.detail
+            )
         if live:
             _watch(sampler, duration_s)
             return
         time.sleep(1.0 if duration_s is None else duration_s)
-        snapshot = sampler.sample()
+        snapshot = sampler.latest()
         if as_json:
             print_json(_document(sampler, snapshot, root))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import board_trees as boards
 import pytest
 
-from tatvpr_edge.runtime.telemetry import Reading, Role, Sampler
+from tatvpr_edge.runtime.telemetry import FedSource, Reading, Role, Sampler
 from tatvpr_edge.spec.errors import UsageError
 
 
@@ -24,7 +25,8 @@ def wait_for(condition: object, patience_s: float = 20.0) -> None:
 def test_the_thread_reads_by_itself(tmp_path: Path) -> None:
     monitor = boards.orin_nano(tmp_path)
     with Sampler(interval_s=0.02, cpu_share=1.0, root=str(tmp_path)) as sampler:
-        assert sampler.latest().total.value == 4824  # the first pass is made before it returns
+        assert sampler.ready(20.0)
+        assert sampler.latest().total.value == 4824
         boards.put(monitor, "curr1_input", 1100)
         wait_for(lambda: sampler.latest().total.value == pytest.approx(4824 * 1.1))
         assert sampler.running
@@ -84,9 +86,9 @@ def test_starting_twice_is_one_thread(tmp_path: Path) -> None:
     boards.orin_nano(tmp_path)
     sampler = Sampler(root=str(tmp_path))
     sampler.start()
-    thread = sampler._thread
+    threads = sampler._threads
     sampler.start()
-    assert sampler._thread is thread
+    assert sampler._threads is threads
     sampler.stop()
     sampler.stop()
 
@@ -112,3 +114,110 @@ def test_a_forked_child_samples_by_itself(tmp_path: Path) -> None:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert sampler.running
+
+
+class Blocks:
+    """A source whose driver never answers, until the test lets it."""
+
+    name = "blocks"
+
+    def __init__(self, good_readings: int = 0) -> None:
+        self.good_readings = good_readings
+        self.let = threading.Event()
+        self.blocked = threading.Event()
+        self.closed = False
+
+    def describe(self) -> str:
+        return "never answers"
+
+    def read(self, now_s: float) -> list[Reading]:
+        if self.good_readings == 0:
+            self.blocked.set()
+            self.let.wait()
+        self.good_readings -= 1
+        return [Reading("x", Role.TOTAL, "mW", self.name, now_s, 1000.0)]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("good_readings", [0, 3])
+def test_a_sensor_that_blocks_hangs_nobody(good_readings: int) -> None:
+    """Waiting for ever would hang this test; what it waits for is bounded in `stop`."""
+    blocks = Blocks(good_readings)
+    sampler = Sampler(sources=[blocks], interval_s=0.02, cpu_share=1.0)
+    sampler.start()
+    assert blocks.blocked.wait(20.0)
+    assert sampler.ready(0.1) is (good_readings > 0)
+    sampler.stop()
+    assert not blocks.closed  # closing what a thread still reads would be worse
+    if not good_readings:
+        assert "blocks has not answered" in sampler.latest().total.detail
+    blocks.let.set()
+
+
+def test_a_sensor_that_blocks_leaves_the_others_going(tmp_path: Path) -> None:
+    monitor = boards.orin_nano(tmp_path)
+    fifo = tmp_path / "sys/devices/virtual/thermal/thermal_zone0/temp"
+    boards.zones(tmp_path, tj_thermal=50_000)
+    fifo.unlink()
+    os.mkfifo(fifo)  # reading it waits for a writer that never comes
+    with Sampler(interval_s=0.02, cpu_share=1.0, root=str(tmp_path)) as sampler:
+        wait_for(lambda: sampler.latest().total.value == 4824)
+        boards.put(monitor, "curr1_input", 1100)
+        wait_for(lambda: sampler.latest().total.value == pytest.approx(4824 * 1.1))
+        assert sampler.latest().hottest.value is None
+    os.close(os.open(fifo, os.O_RDWR | os.O_NONBLOCK))  # lets the reader go
+
+
+def test_a_better_source_that_is_slow_to_answer_is_waited_for() -> None:
+    now_s = 0.0
+    better = Blocks()
+    fast = Costly()
+    sampler = Sampler([better, fast], interval_s=0.02, cpu_share=1.0, clock=lambda: now_s)
+    sampler.start()
+    wait_for(lambda: len(sampler.latest().readings) == 1)
+    assert sampler.latest().total.detail == "blocks has not answered yet"
+    better.good_readings = -1
+    better.let.set()
+    wait_for(lambda: sampler.latest().total.source == "blocks")
+    sampler.stop()
+
+
+def test_a_sampler_that_was_not_started_says_so() -> None:
+    total = Sampler(sources=[Costly()]).latest().total
+    assert total.value is None
+    assert "was not started: call start()" in total.detail
+
+
+def test_a_program_feeds_what_it_measures() -> None:
+    now_s = 100.0
+    source = FedSource("mavlink", covers="the whole robot", clock=lambda: now_s)
+    sampler = Sampler([source], clock=lambda: now_s)
+    assert "has not fed a power yet" in sampler.sample().total.detail
+    source.feed(power_w=12.5, battery_percent=81, temperature_c=-4.0)
+    now_s = 101.5
+    snapshot = sampler.sample()
+    assert (snapshot.total.value, snapshot.total.covers) == (12_500.0, "the whole robot")
+    assert snapshot.total.age_s(now_s) == 1.5  # it is as old as it is
+    assert snapshot.hottest.value == -4.0
+    source.feed(battery_j=3600.0)
+    snapshot = sampler.sample()
+    assert snapshot.battery_energy.value == 3600.0
+    assert snapshot.total.age_s(now_s) == 1.5
+    for wrong in ({"power_w": -1.0}, {"power_w": float("nan")}, {"battery_j": float("inf")}):
+        with pytest.raises(UsageError, match="feed a finite number"):
+            source.feed(**wrong)
+
+
+def test_no_power_at_all_from_a_board_that_runs_is_not_believed(tmp_path: Path) -> None:
+    now_s = 0.0
+    monitor = boards.orin_nano(tmp_path)
+    sampler = Sampler(root=str(tmp_path), clock=lambda: now_s)
+    for _ in range(8):
+        now_s += 0.25
+        assert sampler.sample().total.ok
+    boards.put(monitor, "curr1_input", 0)
+    for _ in range(40):  # longer than any real step of load takes to be confirmed
+        now_s += 0.25
+        assert not sampler.sample().total.ok

@@ -244,6 +244,55 @@ def test_a_charging_battery_does_not_tell_what_the_board_draws(tmp_path: Path) -
     assert the_total(read_all(tmp_path)).condition is Condition.CHARGING
 
 
+def two_batteries(root: Path, first: dict, second: dict) -> list[Reading]:
+    for name, files in (("BAT0", first), ("BAT1", second)):
+        for file, value in {"type": "Battery", **files}.items():
+            boards.put(root, f"sys/class/power_supply/{name}/{file}", value)
+    return read_all(root)
+
+
+def test_two_batteries_are_one_supply(tmp_path: Path) -> None:
+    readings = two_batteries(
+        tmp_path,
+        {"status": "Discharging", "power_now": 5_000_000, "energy_now": 10_000_000,
+         "energy_full": 20_000_000, "capacity": 50},
+        {"status": "Discharging", "power_now": 4_000_000, "energy_now": 60_000_000,
+         "energy_full": 60_000_000, "capacity": 100},
+    )  # fmt: skip
+    assert the_total(readings).value == 9000
+    assert by_name(readings, Role.BATTERY_ENERGY) == {"energy left": 70 * 3600}
+    assert by_name(readings, Role.BATTERY_CHARGE) == {"charge": 87.5}
+
+
+@pytest.mark.parametrize("idle", ["Not charging", "Full", "Unknown"])
+def test_an_idle_first_bay_gives_nothing_and_hides_nothing(tmp_path: Path, idle: str) -> None:
+    readings = two_batteries(
+        tmp_path,
+        {"status": idle, "power_now": 0},
+        {"status": "Discharging", "power_now": 9_000_000},
+    )
+    assert the_total(readings).value == 9000
+
+
+def test_a_battery_that_another_one_fills_leaves_the_boards_power_unknown(tmp_path: Path) -> None:
+    readings = two_batteries(
+        tmp_path,
+        {"status": "Charging", "power_now": 5_000_000},
+        {"status": "Discharging", "power_now": 9_000_000},
+    )
+    assert the_total(readings).condition is Condition.CHARGING
+
+
+def test_an_empty_bay_is_no_battery(tmp_path: Path) -> None:
+    readings = two_batteries(
+        tmp_path,
+        {"present": 0, "status": "Unknown"},
+        {"present": 1, "status": "Discharging", "power_now": 9_000_000, "energy_now": 1_000_000},
+    )
+    assert the_total(readings).value == 9000
+    assert by_name(readings, Role.BATTERY_ENERGY) == {"energy left": 3600}
+
+
 def test_a_mouse_is_not_the_boards_battery(tmp_path: Path) -> None:
     boards.battery(tmp_path, power_now=1, scope="Device")
     assert "no battery" in discover(Tree(tmp_path)).missing["battery"]

@@ -1,0 +1,72 @@
+"""One source with what it last said: looked for and read in whichever thread asks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from tatvpr_edge.runtime.telemetry.discover import Found, Source
+from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """A source that may still have to be found.
+
+    Args:
+        name: of the family of sensors.
+        find: looks for it; may block as long as a driver does.
+    """
+
+    def __init__(self, name: str, find: Callable[[], Found]) -> None:
+        self.name = name
+        self.source: Source | None = None
+        self.missing: dict[str, str] = {}
+        self.readings: list[Reading] = []
+        self.answered = threading.Event()
+        self.cost_s = 0.0
+        self._find = find
+        self._looked = False
+
+    @classmethod
+    def of(cls, source: Source) -> Reader:
+        """A source that is at hand."""
+        return cls(source.name, lambda: Found(source, {}))
+
+    def look(self) -> None:
+        """Finds the source, or notes why there is none; once."""
+        if not self._looked:
+            self.source, self.missing = self._find()
+            self._looked = True
+
+    def read(self, now_s: float) -> list[Reading]:
+        """What the source says. It must not raise; one that does says so in its reading."""
+        if self.source is None:
+            return []
+        try:
+            return self.source.read(now_s)
+        except Exception as error:
+            return [
+                Reading(
+                    self.source.name,
+                    Role.TOTAL,
+                    "mW",
+                    self.source.name,
+                    now_s,
+                    None,
+                    Condition.IO_ERROR,
+                    f"{type(error).__name__}: {error}",
+                )
+            ]
+
+    def owns(self, reading: Reading) -> bool:
+        """Whether a reading is this source's."""
+        return self.source is not None and self.source.name == reading.source
+
+    def after_fork(self) -> None:
+        """A thread of the parent may have held the event's lock."""
+        was_set = self.answered.is_set()
+        self.answered = threading.Event()
+        if was_set:
+            self.answered.set()
