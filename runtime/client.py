@@ -88,7 +88,13 @@ class Client:
         return np.frombuffer(data, "<f4").astype(np.float32)
 
     def set(self, **settings: Any) -> dict[str, Any]:
-        """Set ``k`` or ``tokens`` for every client."""
+        """Set ``k``, ``tokens``, ``budget`` or ``preset`` for every client.
+
+        Returns what is set now; with ``k="auto"`` also ``why``.
+
+        Raises:
+            UsageError: a value out of range, or a budget beside a k that is a number.
+        """
         return self._ask({"op": "set", **settings})[0]
 
     def info(self) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from tatvpr_edge.spec.errors import MapError, TatvprError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
 
 if TYPE_CHECKING:
-    from tatvpr_edge.runtime.governor import Governor
+    from tatvpr_edge.runtime.governor import Budget, Governor
+    from tatvpr_edge.runtime.telemetry import Sampler
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,12 @@ class Localizer:
         tokens: fraction of patch tokens kept, in (0, 1]. None: the artifact's default. May be set
             at any time.
         backend: "cpu", "tensorrt", or None for the best that runs here.
-        budget: for "auto": "5W", "0.2J", "40ms", "70C", "battery:2h", or a governor ``Budget``.
-        preset: for "auto": "turbo" or "battery-saver".
+        budget: for "auto": "5W", "0.2J", "40ms", "70C", "battery:2h", or a ``Budget``. Refused
+            with a k that is a number, which would ignore it; :attr:`budget` sets it later.
+        preset: for "auto": "turbo" or "battery-saver"; likewise.
         safe_k: for "auto": k while telemetry is absent.
         telemetry: for "auto": a ``Sampler``; by default one is started where it is needed.
+        busy_profile: for "auto": take figures that were profiled beside the robot's other programs.
         kernels: a kernel variant to force; None takes the fastest.
         threads: threads of one call; 0 for the calling thread alone. Any number gives the same
             bytes.
@@ -88,26 +91,29 @@ class Localizer:
         tokens: float | None = None,
         *,
         backend: str | None = None,
-        budget: Any = None,
+        budget: Budget | str | None = None,
         preset: str | None = None,
         safe_k: float | None = None,
-        telemetry: Any = None,
+        telemetry: Sampler | None = None,
+        busy_profile: bool = False,
         kernels: str | None = None,
         threads: int = 0,
     ) -> None:
+        if k != "auto":
+            _refuse_ignored(k, budget=budget, preset=preset, safe_k=safe_k)
         if artifact is None:
             artifact, found_map = default_artifact()
             map = found_map if map is None else map
         artifact, map = Path(artifact).expanduser(), map and Path(map).expanduser()
         self.artifact: Artifact = read_artifact(artifact, verify_signature=artifact_verifier())
-        self._governing = {
+        self._governing: dict[str, Any] = {
             "budget": budget,
             "preset": preset,
             "safe_k": safe_k,
             "telemetry": telemetry,
+            "busy_profile": busy_profile,
         }
         self._arguments = {
-            **self._governing,
             "backend": backend,
             "kernels": kernels,
             "threads": threads,
@@ -156,6 +162,42 @@ class Localizer:
         self._tokens = check_fraction(value, "tokens")
 
     @property
+    def budget(self) -> Budget | None:
+        """What the governor holds while k is "auto"; None: a preset alone decides, or nothing.
+
+        May be set at any time, as a ``Budget`` or in its written form; k stays as it is.
+
+        Raises:
+            UsageError: it is not understood, or k is "auto" and neither budget nor preset is left.
+        """
+        from tatvpr_edge.runtime.governor import Budget
+
+        given = self._governing["budget"]
+        return Budget.parse(given) if isinstance(given, str) else given
+
+    @budget.setter
+    def budget(self, value: Budget | str | None) -> None:
+        from tatvpr_edge.runtime.governor import Budget
+
+        self._govern(budget=Budget.parse(value) if isinstance(value, str) else value)
+
+    @property
+    def preset(self) -> str | None:
+        """How a budget is used, or which end is taken without one; may be set at any time.
+
+        Raises:
+            UsageError: another word than "turbo" and "battery-saver".
+        """
+        preset: str | None = self._governing["preset"]
+        return preset
+
+    @preset.setter
+    def preset(self, value: str | None) -> None:
+        from tatvpr_edge.runtime.governor import check_preset
+
+        self._govern(preset=check_preset(value))
+
+    @property
     def governor(self) -> Governor | None:
         """What chooses k; None until k was "auto". ``governor.why()`` explains the choice."""
         return self._governor
@@ -173,23 +215,36 @@ class Localizer:
     def _start_governor(self) -> None:
         with self._governor_lock:
             if self._governor is None:
-                from tatvpr_edge.runtime.governor import Governor, GovernorCore
+                self._governor = self._made_governor(self._governing)
 
-                manifest = self.artifact.manifest
-                self._governor = Governor(
-                    GovernorCore(self._engine().c),
-                    manifest.profile,
-                    k_range=manifest.k_range,
-                    **self._governing,
-                )
+    def _made_governor(self, governing: dict[str, Any]) -> Governor:
+        from tatvpr_edge.runtime.governor import Governor, GovernorCore
+
+        manifest = self.artifact.manifest
+        core = GovernorCore(self._engine().c)
+        return Governor(core, manifest.profile, k_range=manifest.k_range, **governing)
+
+    def _govern(self, **changed: Any) -> None:
+        """Takes other terms: at once while k is "auto", else for when it will be."""
+        with self._governor_lock:
+            governing = {**self._governing, **changed}
+            before = self._governor
+            auto = self._fixed_k is None
+            self._governor = self._made_governor(governing) if auto else None
+            self._governing = governing
+        if before is not None:
+            before.close()
 
     def _setting(self) -> tuple[float, float]:
         """(k, tokens) of the next call."""
         fixed = self._fixed_k
         if fixed is not None:
             return fixed, self._tokens
-        assert self._governor is not None
-        choice = self._governor.choose()
+        governor = self._governor
+        if governor is None:  # its terms were changed while k was a number
+            self._start_governor()
+            return self._setting()
+        choice = governor.choose()
         return choice.k, choice.tokens
 
     # ---- use ----
@@ -310,6 +365,7 @@ class Localizer:
         """For processes that are spawned: the child opens the same artifact and map anew."""
         return {
             **self._arguments,
+            "governing": self._governing,
             "artifact": self.artifact.root,
             "map": None if self.map is None else self.map.path,
             "k": self.k,
@@ -317,7 +373,10 @@ class Localizer:
         }
 
     def __setstate__(self, arguments: dict[str, Any]) -> None:
-        self.__init__(**arguments)  # type: ignore[misc]
+        governing = arguments.pop("governing")
+        heeded = governing if arguments["k"] == "auto" else {}
+        self.__init__(**arguments, **heeded)  # type: ignore[misc]
+        self._governing = governing
 
     def __enter__(self) -> Localizer:
         return self
@@ -329,6 +388,17 @@ class Localizer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _refuse_ignored(k: float | str | None, **given: Any) -> None:
+    """Raise UsageError where an argument is given that only ``k="auto"`` heeds."""
+    for name, value in given.items():
+        if value is not None:
+            at = "the artifact's own" if k is None else f"{k!r}"
+            raise UsageError(
+                f'{name}={value!r} belongs to k="auto", and k is {at}: give k="auto", or leave '
+                f"{name} out"
+            )
 
 
 def check_top(top: Any) -> None:

@@ -6,7 +6,7 @@ A message is two big-endian u32 (bytes of JSON, bytes of the rest), the JSON, th
     {"op": "query", "format": "RGB888", "width": W, "height": H, "planes": [[rows, bytes]],
      "top": 1}                                                  + the planes, rows packed
     {"op": "describe", "format": ..., "width": W, "height": H, "planes": ...}   + the planes
-    {"op": "set", "k": 0.2 | "auto", "tokens": 1.0}
+    {"op": "set", "k": 0.2 | "auto", "tokens": 1.0, "budget": "5W", "preset": "turbo"}
     {"op": "info"}
     {"op": "selftest"}
 

@@ -81,6 +81,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--socket", help="where to listen (default: serve.sock in the root)")
     parser.add_argument("--k", help="fraction kept, or auto (default: the artifact's)")
     parser.add_argument("--tokens", type=float, help="patch tokens kept (default: the artifact's)")
+    parser.add_argument("--budget", help="with --k auto: 5W, 0.2J, 40ms, 70C or battery:2h")
+    parser.add_argument("--preset", help="with --k auto: turbo or battery-saver")
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end when standard input is closed"
     )
@@ -106,8 +108,12 @@ def _run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"nothing is deployed below {arguments.root}: tatvpr-edge deploy")
     k: float | str | None = arguments.k
     if arguments.k not in (None, "auto"):
-        k = float(arguments.k)
-    with Localizer(artifact, place_map, k, arguments.tokens) as localizer:
+        try:
+            k = float(arguments.k)
+        except ValueError:
+            raise UsageError(f"--k is {arguments.k!r}: a fraction such as 0.2, or auto") from None
+    governing = {"budget": arguments.budget, "preset": arguments.preset}
+    with Localizer(artifact, place_map, k, arguments.tokens, **governing) as localizer:
         service = Service(localizer, before)
         service.self_test()
         path = arguments.socket or os.path.join(deployed.install_root(), messages.SOCKET)

@@ -65,11 +65,28 @@ class Service:
         return {"size": len(descriptor)}, descriptor.astype("<f4").tobytes()
 
     def _set(self, request: dict[str, Any], blob: bytes) -> Answer:
+        k = request.get("k", self.localizer.k)
+        for name in ("budget", "preset"):
+            if request.get(name) is not None and k != "auto":
+                raise UsageError(f'{name} belongs to k="auto", and k is {k}: set both')
+        if "preset" in request:
+            self.localizer.preset = request["preset"]
+        if "budget" in request:
+            self.localizer.budget = request["budget"]
         if "k" in request:
             self.localizer.k = request["k"]
         if "tokens" in request:
             self.localizer.tokens = request["tokens"]
-        return {"k": self.localizer.k, "tokens": self.localizer.tokens}, b""
+        return self._dials(), b""
+
+    def _dials(self) -> dict[str, Any]:
+        """What is set, and what the governor says about it."""
+        localizer, governor = self.localizer, self.localizer.governor
+        dials: dict[str, Any] = {"k": localizer.k, "tokens": localizer.tokens}
+        if localizer.k == "auto" and governor is not None:
+            budget = None if governor.budget is None else str(governor.budget)
+            dials |= {"budget": budget, "preset": governor.preset, "why": governor.why()}
+        return dials
 
     def _info(self, request: dict[str, Any], blob: bytes) -> Answer:
         manifest = self.localizer.artifact.manifest

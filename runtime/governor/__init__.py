@@ -9,7 +9,7 @@ from tatvpr_edge.runtime.governor.binding import (
     Reason,
 )
 from tatvpr_edge.runtime.governor.budget import Budget, Kind
-from tatvpr_edge.runtime.governor.governor import PRESETS, Choice, Governor
+from tatvpr_edge.runtime.governor.governor import PRESETS, Choice, Governor, check_preset
 from tatvpr_edge.runtime.governor.ladder import Ladder, ladder_from_profile
 from tatvpr_edge.runtime.governor.level import Level
 
@@ -27,5 +27,6 @@ __all__ = [
     "Level",
     "Preference",
     "Reason",
+    "check_preset",
     "ladder_from_profile",
 ]

@@ -31,7 +31,7 @@ from tatvpr_edge.runtime.governor.level import Level, nearest_level
 from tatvpr_edge.runtime.telemetry import Reading, Sampler
 from tatvpr_edge.spec.errors import UsageError
 
-__all__ = ["PRESETS", "Choice", "Governor"]
+__all__ = ["PRESETS", "Choice", "Governor", "check_preset"]
 
 PRESETS = {"turbo": Preference.TURBO, "battery-saver": Preference.SAVER}
 STEP_S = 0.25
@@ -48,6 +48,13 @@ class Choice:
     """Name of the rule that decided; `Governor.why` says it in a sentence."""
 
 
+def check_preset(preset: str | None) -> str | None:
+    """The preset itself, where it is one or None; else UsageError."""
+    if preset is not None and preset not in PRESETS:
+        raise UsageError(f"preset {preset!r} is unknown: choose {' or '.join(PRESETS)}")
+    return preset
+
+
 class Governor:
     """Chooses k and tokens for the next query.
 
@@ -61,6 +68,7 @@ class Governor:
         telemetry: a sampler; where the budget needs one and none is given, one is started here
             and belongs to this object.
         k_range: the k for which the artifact was built; others are never chosen.
+        busy_profile: take figures that were measured beside other programs, which a profile marks.
         clock: monotonic seconds, the same as the sampler's.
 
     Raises:
@@ -77,10 +85,10 @@ class Governor:
         safe_k: float | None = None,
         telemetry: Sampler | None = None,
         k_range: tuple[float, float] = (0.0, 1.0),
+        busy_profile: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if preset is not None and preset not in PRESETS:
-            raise UsageError(f"preset {preset!r} is unknown: choose {' or '.join(PRESETS)}")
+        check_preset(preset)
         if isinstance(budget, str):
             budget = Budget.parse(budget)
         if budget is None and preset is None:
@@ -91,7 +99,7 @@ class Governor:
         self.budget = budget
         self.preset = preset
         kind = Kind.NONE if budget is None else budget.kind
-        self.ladder = ladder_from_profile(core, profile, k_range, kind)
+        self.ladder = ladder_from_profile(core, profile, k_range, kind, busy_profile)
         self.levels = self.ladder.levels
         self._core = core
         self._c = CGovernor(

@@ -37,10 +37,12 @@ def ladder_from_profile(
     profile: Mapping[str, Any] | None,
     k_range: tuple[float, float] = (0.0, 1.0),
     kind: Kind = Kind.NONE,
+    busy: bool = False,
 ) -> Ladder:
     """The levels of a profile for a kind of budget.
 
-    Runs that were not valid (throttled, disturbed) are left out where the others span the range.
+    Runs that were not valid (throttled, disturbed) are left out where the others span the range;
+    with ``busy``, those that merely shared the processor with the robot's other programs count.
     Without a profile, the default levels (k = .2, .4, .6, 1) with nothing known about them. Points
     outside ``k_range``, for which the artifact was not checked, are left out in both cases.
 
@@ -51,7 +53,7 @@ def ladder_from_profile(
     if not isinstance(points, Sequence) or isinstance(points, (str, bytes)):
         raise ArtifactError("the artifact's profile has no list of points: profile it again")
     low, high = k_range
-    known = [(_level(point), _is_valid(point)) for point in points]
+    known = [(_level(point), _counts(point, busy)) for point in points]
     known = [(level, valid) for level, valid in known if low - 1e-6 <= level.k <= high + 1e-6]
     measured = [level for level, valid in known if valid]
     if measured and not _spans(measured, [level for level, _ in known]):
@@ -91,9 +93,11 @@ def _spans(some: Sequence[Level], every: Sequence[Level]) -> bool:
     return (ends & profiled) <= have
 
 
-def _is_valid(point: object) -> bool:
+def _counts(point: object, busy: bool) -> bool:
     """Points of throttled runs are kept in the profile for people, not for control."""
-    return not (isinstance(point, Mapping) and point.get("valid") is False)
+    if not isinstance(point, Mapping) or point.get("valid") is not False:
+        return True
+    return busy and point.get("busy") is True
 
 
 def _level(point: Any) -> Level:

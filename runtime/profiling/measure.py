@@ -327,6 +327,7 @@ class _Profiler:
             "recall": None,
             "valid": not invalid,
             "invalid": invalid,
+            "busy": bool(invalid) and run.busy(),
             "attempts": attempts,
             "others_cores": run.others_cores,
             "clock_mhz": [list(run.before.clock_mhz), list(run.after.clock_mhz)],

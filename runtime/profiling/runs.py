@@ -89,8 +89,31 @@ class Run:
     others_cores: float | None
     """How many cores other programs kept busy meanwhile."""
 
+    def busy(self) -> bool:
+        """Whether other programs used the processor, and nothing worse happened."""
+        return bool(self._others()) and not self._spoilt()
+
     def invalid(self) -> str:
         """Why this run does not count; empty if it does."""
+        return "; ".join([*self._spoilt(), *self._others(), *self._drifted()])
+
+    def _others(self) -> list[str]:
+        cores = os.cpu_count() or 1
+        if self.others_cores is None or self.others_cores <= _MAX_OTHERS * cores:
+            return []
+        return [f"other programs used {self.others_cores:.1f} of {cores} cores"]
+
+    def _drifted(self) -> list[str]:
+        drift = drift_of(self.latencies_ms)
+        if drift <= _MAX_DRIFT:
+            return []
+        return [
+            f"latency rose by {100 * (drift - 1):.0f} % within the run "
+            "(throttled, or another program ran)"
+        ]
+
+    def _spoilt(self) -> list[str]:
+        """What makes the figures those of another machine: throttling, another mode or clock."""
         reasons = []
         counts = self.before.throttle_count, self.after.throttle_count
         if counts[0] is not None and counts[1] is not None and counts[1] > counts[0]:
@@ -104,13 +127,4 @@ class Run:
             reasons.append(
                 f"the power mode changed from {self.before.power_mode} to {self.after.power_mode}"
             )
-        cores = os.cpu_count() or 1
-        if self.others_cores is not None and self.others_cores > _MAX_OTHERS * cores:
-            reasons.append(f"other programs used {self.others_cores:.1f} of {cores} cores")
-        drift = drift_of(self.latencies_ms)
-        if drift > _MAX_DRIFT:
-            reasons.append(
-                f"latency rose by {100 * (drift - 1):.0f} % within the run "
-                "(throttled, or another program ran)"
-            )
-        return "; ".join(reasons)
+        return reasons

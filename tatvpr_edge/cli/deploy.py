@@ -56,6 +56,9 @@ from tatvpr_edge.cli.remote import (
     default=None,
     help="Install a systemd unit that keeps Localizer warm, or remove it.",
 )
+@click.option("--k", metavar="K|auto", help="With --service: what it serves with.")
+@click.option("--budget", help="With --service and --k auto: 5W, 0.2J, 40ms, 70C or battery:2h.")
+@click.option("--preset", help="With --service and --k auto: turbo or battery-saver.")
 @click.option(
     "--no-map", is_flag=True, help="Without --map: leave the robot's map behind (default: keep it)."
 )
@@ -75,6 +78,9 @@ def command(
     runtime: str,
     wheel: Path | None,
     service: bool | None,
+    k: str | None,
+    budget: str | None,
+    preset: str | None,
     no_map: bool,
     allow_downgrade: bool,
     health_seconds: float,
@@ -94,6 +100,7 @@ def command(
         runtime=runtime,
         wheel=wheel,
         service=service,
+        serve=_serve_words(service, k, budget, preset),
         no_map=no_map,
         allow_older=allow_downgrade,
         health_s=health_seconds,
@@ -119,6 +126,34 @@ def command(
     else:
         click.echo(result_line(result))
     return 0
+
+
+def _serve_words(
+    service: bool | None, k: str | None, budget: str | None, preset: str | None
+) -> tuple[str, ...]:
+    """What the unit gives to ``serve``, refused here rather than by a unit that cannot start."""
+    from tatvpr_edge.runtime.governor import Budget, check_preset
+    from tatvpr_edge.spec.limits import check_fraction
+
+    given = {"--k": k, "--budget": budget, "--preset": preset}
+    words = [word for name, value in given.items() if value for word in (name, value)]
+    if words and not service:
+        raise click.UsageError(f"{words[0]} belongs to --service")
+    if k == "auto":
+        if budget is not None:
+            Budget.parse(budget)
+        if check_preset(preset) is None and budget is None:
+            raise click.UsageError("--k auto needs a --budget such as 5W, or a --preset")
+        return tuple(words)
+    if budget or preset:
+        raise click.UsageError("--budget and --preset belong to --k auto")
+    if k is not None:
+        try:
+            number = float(k)
+        except ValueError:
+            raise click.UsageError(f"--k is {k!r}: a fraction such as 0.2, or auto") from None
+        check_fraction(number, "k")
+    return tuple(words)
 
 
 def _many(

@@ -398,7 +398,9 @@ class Agent:
         self._step("health")
         try:
             health = self._health(name, message)
-            unit = service.after_switch(self.store, self.python, message.get("service"))
+            unit = service.after_switch(
+                self.store, self.python, message.get("service"), message.get("serve", [])
+            )
         except (DeployError, OSError) as error:  # OSError: no room for a child's own files
             if live == name:
                 raise DeployError(f"{name} is live already, and fails: {error}") from None

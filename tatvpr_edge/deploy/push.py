@@ -49,6 +49,8 @@ class Options:
     allow_older: bool = False
     #: Install the systemd unit (True), remove it (False), or restart it where it is (None).
     service: bool | None = None
+    #: With service=True: further words of ``serve``, such as ("--k", "auto", "--budget", "5W").
+    serve: tuple[str, ...] = ()
     #: Without a map to send: the robot's stays behind, where it would else be kept.
     no_map: bool = False
     golden_s: float = 300.0
@@ -290,6 +292,7 @@ def _settings(options: Options) -> dict[str, Any]:
         "keep": options.keep,
         "allow_older": options.allow_older,
         "service": options.service,
+        "serve": list(options.serve),
         "golden_s": options.golden_s,
         "finish_s": options.finish_s,
         "health_s": options.health_s,

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 from tatvpr_edge.runtime import deployed
@@ -22,18 +23,21 @@ UNIT = "tatvpr-edge.service"
 _SECONDS = 60
 
 
-def unit_text(root: str, python: list[str]) -> str:
+def unit_text(root: str, python: list[str], settings: Sequence[str] = ()) -> str:
     """The unit: starts with the board, restarts after a crash, and is killed and restarted when it
     does not prove itself alive every 30 s (it queries its own golden frame before each sign).
+    ``settings`` are further words of ``serve``: its k, tokens, budget or preset.
 
     Raises:
-        DeployError: the root's path cannot be written in a unit.
+        DeployError: the root's path or a setting cannot be written in a unit.
     """
-    if any(ord(letter) < 32 for letter in root):
-        raise DeployError("a systemd unit cannot name a path with control characters: no --service")
+    if any(ord(letter) < 32 for text in (root, *settings) for letter in text):
+        raise DeployError(
+            "a systemd unit cannot hold a path or setting with control characters: no --service"
+        )
     current = os.path.join(root, deployed.CURRENT)
     run = [shutil.which(python[0]) or python[0], *python[1:], "-m", "tatvpr_edge.runtime", "serve"]
-    start = [_quoted(word).replace("$", "$$") for word in [*run, "--root", root]]
+    start = [_quoted(word).replace("$", "$$") for word in [*run, "--root", root, *settings]]
     lines = [
         "[Unit]",
         "Description=tatvpr-edge: answers place queries over a Unix socket",
@@ -66,9 +70,13 @@ def unit_path() -> str:
     return os.path.join(base, "systemd", "user", UNIT)
 
 
-def after_switch(store: Store, python: list[str], wanted: Any) -> str | None:
-    """Restart the unit if it is this root's; ``wanted``: install it first (True), or remove it
-    (False). Returns its state. A unit that fails to install is taken out again.
+def after_switch(
+    store: Store, python: list[str], wanted: Any, settings: Sequence[str] = ()
+) -> str | None:
+    """Restart the unit if it is this root's.
+
+    ``wanted``: install it first (True), with these words for ``serve``, or remove it (False).
+    Returns its state. A unit that fails to install is taken out again.
 
     Raises:
         DeployError: systemd refuses it, or the service does not come up.
@@ -84,7 +92,7 @@ def after_switch(store: Store, python: list[str], wanted: Any) -> str | None:
     path = unit_path()
     before = _text(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    store.replace(path, unit_text(store.root, python).encode("utf-8"))
+    store.replace(path, unit_text(store.root, python, settings).encode("utf-8"))
     try:
         _systemctl("daemon-reload")
         _systemctl("enable", UNIT)

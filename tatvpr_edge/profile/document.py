@@ -129,6 +129,9 @@ def manifest_profile(document: Mapping[str, Any]) -> dict[str, Any]:
             kept["recall"] = round(point["recall"], 5)
         if not point["valid"]:
             kept["invalid"] = point.get("invalid", "")
+            if point.get("busy"):
+                kept["busy"] = True
+                kept["others_cores"] = round(point["others_cores"], 2)
         points.append(kept)
     device = {key: value for key, value in document["device"].items() if value not in (None, "")}
     for key in ("backend", "kernels"):

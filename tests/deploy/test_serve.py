@@ -121,6 +121,40 @@ def test_k_can_be_set_and_bad_requests_are_errors_not_the_end(
         assert client.describe(FRAME).tobytes() == here.describe(FRAME).tobytes()
 
 
+def test_a_budget_is_served_and_set_for_all(tiny_host: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    words = ["--artifact", str(tiny_host), "--k", "auto", "--budget", "5000ms"]
+    with serving(path, *words), Client(path) as client:
+        now = client.set()
+        assert (now["k"], now["budget"], now["preset"]) == ("auto", "5000 ms", None)
+        now = client.set(budget="20ms", preset="battery-saver")
+        assert (now["budget"], now["preset"]) == ("20 ms", "battery-saver")
+        assert "budget 20 ms" in now["why"]
+        client.describe(FRAME)
+        with pytest.raises(UsageError, match="not understood"):
+            client.set(budget="much")
+        with pytest.raises(UsageError, match='budget belongs to k="auto"'):
+            client.set(k=0.2, budget="5W")
+        assert client.set(k=0.2) == {"k": 0.2, "tokens": 1.0}
+        with pytest.raises(UsageError, match='budget belongs to k="auto"'):
+            client.set(budget="5W")
+        assert client.set(k="auto", budget="30ms")["budget"] == "30 ms"
+
+
+@pytest.mark.parametrize("words", [["--budget", "5W"], ["--k", "auto"], ["--k", "fast"]])
+def test_a_budget_that_would_be_ignored_or_is_missing_is_not_served(
+    tiny_host: Path, tmp_path: Path, words: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tatvpr_edge.runtime", "serve", "--artifact", str(tiny_host),
+         "--socket", str(tmp_path / "s.sock"), *words],
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
 def test_many_programs_ask_at_once(served: tuple[Path, Localizer]) -> None:
     path, here = served
     expected = here.describe(FRAME).tobytes()
@@ -475,6 +509,34 @@ def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path, root: str) -> None
 def test_a_root_that_no_unit_can_name_is_refused() -> None:
     with pytest.raises(DeployError, match="no --service"):
         service.unit_text("/srv/a\nb", ["python3"])
+    with pytest.raises(DeployError, match="no --service"):
+        service.unit_text("/srv/a", ["python3"], ["--budget", "5W\nExecStartPre=x"])
+
+
+def test_the_unit_serves_with_what_deploy_was_told() -> None:
+    text = service.unit_text("/srv/a", ["python3"], ["--k", "auto", "--budget", "5W"])
+    (start,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+    assert start.endswith('"--root" "/srv/a" "--k" "auto" "--budget" "5W"'), start
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--budget", "5W"], "belongs to --service"),
+        (["--service", "--budget", "5W"], "belong to --k auto"),
+        (["--service", "--k", "auto"], "needs a --budget"),
+        (["--service", "--k", "auto", "--budget", "much"], "not understood"),
+        (["--service", "--k", "fast"], "a fraction such as 0.2, or auto"),
+        (["--service", "--k", "2"], "above 0 and at most 1"),
+    ],
+)
+def test_deploy_refuses_what_the_unit_could_not_serve(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    from tatvpr_edge.cli import main
+
+    assert main(["deploy", "nowhere", "local:", *words]) != 0
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fails", ["", "restart"])

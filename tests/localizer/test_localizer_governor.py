@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
 import time
 from collections.abc import Callable
@@ -12,8 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import Localizer, Match
-from tatvpr_edge.runtime.governor import Reason
+from tatvpr_edge.runtime.governor import Budget, Reason
+from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.artifact import replace_profile
+from tatvpr_edge.spec.errors import UsageError
 
 U8 = NDArray[np.uint8]
 
@@ -102,3 +106,75 @@ def test_queries_at_a_fixed_k_are_not_the_governors(
             localizer.query(frame)
         time.sleep(0.3)
         assert localizer.governor.choose().reason == "start"
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("budget", "5W"), ("preset", "turbo"), ("safe_k", 0.4)]
+)
+@pytest.mark.parametrize("k", [None, 0.2])
+def test_what_a_fixed_k_would_ignore_is_refused(
+    profiled: Path, argument: str, value: object, k: float | None
+) -> None:
+    with pytest.raises(UsageError, match=f'{argument}=.* belongs to k="auto"'):
+        Localizer(profiled, k=k, **{argument: value})
+
+
+def test_k_may_go_back_to_auto_and_a_budget_may_come_later(profiled: Path, frames: U8) -> None:
+    with Localizer(profiled, k=0.4) as localizer:
+        with pytest.raises(UsageError, match="needs a budget"):
+            localizer.k = "auto"
+        assert localizer.k == 0.4
+        localizer.budget = "1000000ms"
+        assert localizer.k == 0.4  # a budget waits until k is "auto"
+        localizer.k = "auto"
+        localizer.k = 0.2
+        localizer.k = "auto"
+        governor = localizer.governor
+        assert governor is not None and str(governor.budget) == "1e+06 ms"
+        localizer.budget = Budget(latency_ms=0.001)
+        assert localizer.governor is not governor
+        for wrong in ("5 bananas", None):
+            with pytest.raises(UsageError, match="budget"):
+                localizer.budget = wrong
+        assert localizer.budget == Budget(latency_ms=0.001)  # as it was
+        with pytest.raises(UsageError, match="choose turbo or battery-saver"):
+            localizer.preset = "eco"
+        localizer.preset = "turbo"
+        localizer.budget = None
+        assert localizer.governor is not None
+        localizer.describe(frames[0])
+        assert localizer.governor.choose().k == 1.0
+
+
+def test_the_terms_travel_to_a_process_that_is_spawned(profiled: Path) -> None:
+    with Localizer(profiled, k="auto", budget="1000000ms", preset="turbo") as localizer:
+        localizer.k = 0.4
+        with pickle.loads(pickle.dumps(localizer)) as again:
+            assert again.k == 0.4
+            again.k = "auto"
+            assert (again.budget, again.preset) == (Budget(latency_ms=1e6), "turbo")
+
+
+def test_a_sensor_that_blocks_at_the_start_leaves_the_safe_k(
+    profiled: Path, frames: U8, tmp_path: Path
+) -> None:
+    power = tmp_path / "board/sys/class/power_supply/BAT0"
+    power.mkdir(parents=True)
+    os.mkfifo(power / "type")  # looking what this is waits for ever
+    sampler = Sampler(root=str(tmp_path / "board"))
+    sampler.start()
+    with Localizer(profiled, k="auto", budget="5W", safe_k=0.4, telemetry=sampler) as localizer:
+        localizer.describe(frames[0])
+        assert localizer.governor is not None
+        choice = localizer.governor.choose()
+        assert (choice.k, choice.reason) == (0.4, "no-telemetry")
+        assert "has not answered" in localizer.governor.why()
+    sampler.stop()
+    os.close(os.open(power / "type", os.O_RDWR | os.O_NONBLOCK))  # lets the reader go
+
+
+def test_a_sampler_that_nobody_started_is_named(profiled: Path, frames: U8) -> None:
+    with Localizer(profiled, k="auto", budget="5W", telemetry=Sampler()) as localizer:
+        localizer.describe(frames[0])
+        assert localizer.governor is not None
+        assert "was not started: call start()" in localizer.governor.why()

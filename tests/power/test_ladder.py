@@ -96,6 +96,27 @@ def test_a_throttled_end_stays_as_a_level_of_unknown_cost() -> None:
     assert made.levels[1].p50_ms == 60
 
 
+def test_runs_beside_other_programs_count_on_request_and_throttled_ones_never() -> None:
+    measured = profile(
+        point(1.0, 60),
+        point(0.6, 70, valid=False, invalid="throttled"),
+        point(0.4, 30, valid=False, busy=True, others_cores=1.5),
+        point(0.2, 20),
+    )
+    assert [level.k for level in ladder(measured).levels] == [0.2, 1.0]
+    on_request = ladder_from_profile(host_governor(), measured, busy=True)
+    assert [level.k for level in on_request.levels] == [0.2, 0.4, 1.0]
+
+
+def test_a_dial_that_does_not_pay_is_named_and_not_moved() -> None:
+    k_is_dead = [point(1.0, 121.5), point(0.2, 125.0), point(1.0, 84.0, tokens=0.5)]
+    made = ladder(profile(*k_is_dead))
+    assert [(level.k, level.tokens) for level in made.levels] == [(1.0, 0.5), (1.0, 1.0)]
+    assert made.note == "k stays at 1, because less does not pay on this board: tokens moves"
+    assert "profile with --tokens" in ladder(profile(*k_is_dead[:2])).note
+    assert ladder(profile(point(1.0, 60), point(0.2, 20))).note == ""
+
+
 def test_null_and_impossible_costs_are_unknown() -> None:
     for value in (None, 0, -5, math.nan, math.inf):
         made = ladder(profile(point(1.0, 60, value)))
