@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.frame import Frame, check_frame
+from tatvpr_edge.runtime.governor import PRESETS, Budget
 from tatvpr_edge.runtime.localizer import Match, check_excluded, check_top
 from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.spec.errors import MapError, UsageError
@@ -50,6 +51,8 @@ class FakeLocalizer:
         self.descriptor_size = descriptor_size
         self.frames: list[Frame] = []
         self.closed = False
+        self._budget: Budget | None = None
+        self._preset: str | None = None
         self.k = k
         self.tokens = tokens
 
@@ -77,6 +80,26 @@ class FakeLocalizer:
     @k.setter
     def k(self, value: float | str) -> None:
         self._k = value if value == "auto" else check_fraction(value, "k")
+
+    @property
+    def budget(self) -> Budget | None:
+        """What a governor would hold, as a ``Budget`` or in its written form; None by default."""
+        return self._budget
+
+    @budget.setter
+    def budget(self, value: Budget | str | None) -> None:
+        self._budget = Budget.parse(value) if isinstance(value, str) else value
+
+    @property
+    def preset(self) -> str | None:
+        """How a budget would be used; None by default."""
+        return self._preset
+
+    @preset.setter
+    def preset(self, value: str | None) -> None:
+        if value is not None and value not in PRESETS:
+            raise UsageError(f"preset {value!r} is unknown: choose {' or '.join(PRESETS)}")
+        self._preset = value
 
     @property
     def tokens(self) -> float:

@@ -152,6 +152,10 @@ def test_the_stand_in_answers_what_it_was_told_and_refuses_what_a_localizer_refu
         fake.query(frame.astype(np.float32))
     with pytest.raises(UsageError, match="k is 2"):
         fake.k = 2
+    with pytest.raises(UsageError, match="preset 'slow' is unknown"):
+        fake.preset = "slow"
+    fake.budget, fake.preset = "5W", "turbo"
+    assert fake.budget == runtime.Budget.parse("5W")
     by_frame = FakeLocalizer(lambda frame: FakeLocalizer.match(int(frame[0, 0, 0])))
     assert by_frame.query(frame + 5).place == 5
     vector = fake.describe(frame)
