@@ -6,6 +6,7 @@ with one output, the descriptor. A file that passes needs no further checks down
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ import onnx
 from tatvpr_edge.compilers.graph import KEPT, STANDARD_DOMAINS, Graph, Type, attribute, label
 from tatvpr_edge.compilers.loading import EXPORT_AGAIN, load_model
 from tatvpr_edge.spec.errors import ModelError
-from tatvpr_edge.spec.operators import DOMAIN, OPERATORS, VERSION
+from tatvpr_edge.spec.operators import BODY_SHA256, DOMAIN, OPERATORS, VERSION
 from tatvpr_edge.spec.packing import unpack_ternary
 
 OPSETS = range(18, 23)
@@ -81,7 +82,11 @@ def check_versions(model: onnx.ModelProto) -> None:
 
 
 def check_bodies(model: onnx.ModelProto) -> None:
-    """Every operator of ours that the graph uses has its body in the file."""
+    """Every operator of ours that the graph uses has its body in the file, as we write it.
+
+    No other function is there: ONNX Runtime would compute it where we compute our operator or a
+    standard one, and the model hash does not see bodies.
+    """
     present = {(f.domain, f.name) for f in model.functions}
     for node in model.graph.node:
         if node.domain == DOMAIN and (DOMAIN, node.op_type) not in present:
@@ -90,6 +95,18 @@ def check_bodies(model: onnx.ModelProto) -> None:
             raise ModelError(
                 f"the ONNX file lacks the function body of {DOMAIN} {node.op_type}, "
                 f"so ONNX Runtime cannot run it as the reference: {EXPORT_AGAIN}"
+            )
+    for function in model.functions:
+        if function.domain != DOMAIN or function.name not in OPERATORS:
+            raise ModelError(
+                f"the ONNX file defines a function {function.name!r} of domain "
+                f"{function.domain!r}, which is not lowered: {EXPORT_AGAIN}"
+            )
+        digest = hashlib.sha256(function.SerializeToString(deterministic=True)).hexdigest()
+        if digest not in BODY_SHA256[function.name]:
+            raise ModelError(
+                f"the function body of {DOMAIN} {function.name} in the ONNX file is not the one "
+                f"of version {VERSION}: {EXPORT_AGAIN}"
             )
 
 

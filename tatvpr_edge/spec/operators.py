@@ -138,3 +138,16 @@ GATED_TERNARY_MAT_MUL = Operator(
 PLUGINS: dict[str, Operator] = {
     operator.name: operator for operator in (GATED_TERNARY_MAT_MUL, OPERATORS["QuantAttention"])
 }
+
+#: SHA-256 of each operator's ONNX function at VERSION as the exporter writes it (protobuf's
+#: deterministic bytes). Attention has two: sums in float32, and in float64 from 1,041 tokens on.
+BODY_SHA256: dict[str, tuple[str, ...]] = {
+    "PatchEmbed": ("a60564c3d0f0c200c7f7a49a78a5c30445333848d73c08a8f249c959aea745e1",),
+    "TopKGate": ("0872f1712330ce383c540769a5d8ea1e6fc900df048724e41e50cfed716fe91f",),
+    "TernaryMatMul": ("6dd28834aee6b7e4666dd81e9598c489b8130b84fca6739f1211edbcc48fdb77",),
+    "QuantAttention": (
+        "c7db855273631f21022cca5a41cd1543dbf14325f049c7ad53119b3f537a9bfa",
+        "d8e9ca056dbd56969a04ad6eb0676d07ff1d140be55b177797aa2e49f93b343d",
+    ),
+    "KeepTokens": ("f724a9ab906ba657021400360ad33cd4eb5c8082ab1b4ce3473e5d96e185657a",),
+}

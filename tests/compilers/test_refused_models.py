@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.checks import check_bodies, checked_graph
+from tatvpr_edge.models.export import bodies
 from tatvpr_edge.spec.errors import ModelError, TatvprError
-from tatvpr_edge.spec.operators import DOMAIN
+from tatvpr_edge.spec.operators import DOMAIN, OPERATORS
 
 Make = Callable[..., onnx.ModelProto]
 
@@ -378,3 +379,27 @@ class TestExternalData:
         self.relocate(external, **changes)
         with pytest.raises(ModelError, match="external data"):
             checked_graph(external)
+
+
+class TestBodies:
+    """ONNX Runtime runs the bodies in the file, so they are what we compute, or are refused."""
+
+    @pytest.mark.parametrize("name", OPERATORS)
+    def test_one_altered_number_or_operator(self, tiny: Make, tmp_path: Path, name: str) -> None:
+        model = tiny()
+        body = next(f for f in model.functions if f.name == name)
+        last = next(n for n in reversed(body.node) if n.op_type in ("Add", "Mul", "Sub", "Cast"))
+        last.op_type = "Identity"
+        refused(model, tmp_path, f"function body of {DOMAIN} {name}", "tatvpr-edge export")
+
+    def test_a_function_that_replaces_a_standard_operator(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        relu = helper.make_function(
+            "", "Relu", ["X"], ["Y"], [helper.make_node("Neg", ["X"], ["Y"])], model.opset_import
+        )
+        model.functions.append(relu)
+        refused(model, tmp_path, "'Relu'", "tatvpr-edge export")
+
+    @pytest.mark.parametrize("tokens", [17, 1040, 1041, 4000])
+    def test_what_the_exporter_writes_passes(self, tokens: int) -> None:
+        check_bodies(onnx.ModelProto(functions=bodies.bodies(tokens)))
