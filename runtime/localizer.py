@@ -18,8 +18,11 @@ from tatvpr_edge.runtime.backends.cpu import CpuBackend
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, check_frame
-from tatvpr_edge.runtime.placemap import Candidate, PlaceMap
+from tatvpr_edge.runtime.placemap import Candidate, Found, PlaceMap
+from tatvpr_edge.runtime.search import NoDescriptionError
 from tatvpr_edge.runtime.signature import artifact_verifier
+from tatvpr_edge.runtime.structure import without_structure
+from tatvpr_edge.runtime.verdict import reason_against, say_uncalibrated
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import MapError, TatvprError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
@@ -41,6 +44,7 @@ class Match:
         candidates: as many as were asked for, best first.
         margin: its score less the best score elsewhere; None where the map does not ask for it.
         confidence: how probable it is that the place is right, 0..1; None likewise.
+        reason: why ``accepted`` is False, in one line; otherwise None.
     """
 
     place: int
@@ -54,6 +58,7 @@ class Match:
     candidates: tuple[Candidate, ...]
     margin: float | None = None
     confidence: float | None = None
+    reason: str | None = None
 
 
 class Localizer:
@@ -124,6 +129,7 @@ class Localizer:
         self._fixed_k: float | None = defaults.k
         self._tokens = defaults.tokens
         self.backend = _open_backend(self.artifact, backend, kernels=kernels, threads=threads)
+        self._told_uncalibrated = False
         self.map = self._open_map(map) if map else None
         self.k = defaults.k if k is None else k
         self.tokens = defaults.tokens if tokens is None else tokens
@@ -300,8 +306,9 @@ class Localizer:
                 does not find the frame just stored.
 
         Returns:
-            Where every place was left out: place -1, score -1, ``accepted`` False and no
-            candidates.
+            Where every place was left out, or the descriptor is of nothing: place -1, score -1,
+            ``accepted`` False and no candidates. A frame that shows nothing (blank, black, a
+            covered lens) is never accepted, whatever the map; ``reason`` says so.
 
         Raises:
             FrameError: as :meth:`describe`.
@@ -316,9 +323,19 @@ class Localizer:
                 "build', or use describe(frame) with an index of your own"
             )
         start = time.perf_counter()
-        descriptor, k, tokens, describe_ms = self._describe(frame, bgr)
+        checked = check_frame(frame, bgr)
+        nothing = without_structure(checked)
+        descriptor, k, tokens, describe_ms = self._describe(checked)
         end = max(len(self.map) - exclude_last, 0)
-        found = self.map.search(descriptor, k, tokens, int(top), end=end, near=near, radius=radius)
+        try:
+            found = self.map.search(
+                descriptor, k, tokens, int(top), end=end, near=near, radius=radius
+            )
+        except NoDescriptionError as error:
+            found, nothing = Found((), self.map.info.bands[0], False), str(error)
+        if found.accepted is None and not self._told_uncalibrated:
+            self._told_uncalibrated = True
+            say_uncalibrated(self.map.path)
         best = found.candidates[0] if found.candidates else Candidate(-1, -1.0, "", None)
         latency_ms = (time.perf_counter() - start) * 1e3
         self._tell_governor(k, tokens, describe_ms, latency_ms - describe_ms)
@@ -327,17 +344,18 @@ class Localizer:
             score=best.score,
             tag=best.tag,
             pose=best.pose,
-            accepted=found.accepted,
+            accepted=found.accepted if nothing is None else False,
             k=k,
             tokens=tokens,
             latency_ms=latency_ms,
             candidates=found.candidates,
             margin=found.margin,
             confidence=found.confidence,
+            reason=reason_against(found, nothing),
         )
 
     def _describe(
-        self, frame: NDArray[np.uint8] | CameraFrame, bgr: bool
+        self, frame: NDArray[np.uint8] | CameraFrame, bgr: bool = False
     ) -> tuple[NDArray[np.float32], float, float, float]:
         """The descriptor, k and tokens that it was made with, and how many ms that took."""
         checked = check_frame(frame, bgr)

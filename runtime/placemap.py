@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from tatvpr_edge.runtime.search import Asked, Hit, Part, Table
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
 from tatvpr_edge.spec.mapjournal import StoredMap, read_map
-from tatvpr_edge.spec.maptypes import Band, MapInfo
+from tatvpr_edge.spec.maptypes import Band, Calibration, MapInfo, calibrated
 
 Pose = tuple[float, float, float, float, float, float, float]
 
@@ -82,7 +83,22 @@ class PlaceMap:
         self._stored: StoredMap = read_map(path)
         if model is not None:
             _check_model(self.path, self.info, model)
+        self._engine = engine
         self._table = None if engine is None else Table(engine, self.info, self._parts())
+
+    def judging(self, calibrations: Sequence[Calibration | None]) -> PlaceMap:
+        """The same places, in memory, judged by other calibrations: one for each band.
+
+        Raises:
+            MapError: a calibration cannot be stored.
+        """
+        base = replace(self._stored.base, info=calibrated(self.info, calibrations))
+        other = copy.copy(self)
+        other._stored = replace(self._stored, base=base)
+        other._table = None
+        if self._engine is not None:
+            other._table = Table(self._engine, other.info, other._parts())
+        return other
 
     @property
     def info(self) -> MapInfo:

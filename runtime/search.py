@@ -101,6 +101,10 @@ class _Match(ctypes.Structure):
     ]
 
 
+class NoDescriptionError(MapError):
+    """The descriptor is zero or not finite: there is nothing to look for."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Places that lie one after another in memory, in arrays that C may read.
@@ -230,9 +234,9 @@ class Table:
         )
         del held
         if status == _ERR_NOT_FINITE:
-            raise MapError("the descriptor is not finite: it looks like no place")
+            raise NoDescriptionError("the descriptor is not finite: it looks like no place")
         if status == _ERR_ARGUMENT:
-            raise MapError("the descriptor is zero: it looks like no place")
+            raise NoDescriptionError("the descriptor is zero: it looks like no place")
         self._engine.check(status)
         hits = [_hit(matches[index]) for index in range(found.value)]
         return (matches[0].band if hits else 0), hits

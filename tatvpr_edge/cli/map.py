@@ -1,4 +1,4 @@
-"""``tatvpr-edge map build|add|info|compact|upgrade``: place maps from folders of frames."""
+"""``tatvpr-edge map build|add|calibrate|info|compact|upgrade``: place maps from frames."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tatvpr_edge.cli import words
 from tatvpr_edge.cli.hosting import open_localizer
 from tatvpr_edge.cli.output import (
     KList,
+    Metres,
     Step,
     json_option,
     note,
@@ -102,6 +103,91 @@ def add(map_path: str, frames: str, artifact: str | None, as_json: bool, **optio
     _report(map_path, as_json, made)
 
 
+@command.command("calibrate")
+@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
+@click.argument("queries", required=False, type=click.Path())
+@click.option(
+    "--frames", type=click.Path(), help="The frames that MAP was made of, to describe them anew."
+)
+@_artifact
+@_poses
+@pose_frame_option
+@click.option(
+    "--precision",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Share of accepted answers that is to be right.",
+)
+@click.option(
+    "--within",
+    "within_m",
+    type=Metres(),
+    help="An answer is right within this (default: 5m; 25m in utm and geographic maps).",
+)
+@click.option(
+    "--within-places",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Where positions are unknown: right is so far along the order of a drive.",
+)
+@click.option(
+    "--k",
+    "ks",
+    type=KList(),
+    default="1,.4,.2",
+    show_default=True,
+    help="The k that frames are described at.",
+)
+@json_option
+def calibrate(
+    map_path: str, queries: str | None, artifact: str | None, as_json: bool, **options: Any
+) -> None:
+    """Learn when MAP's answers are right: Match.confidence, and accepted at --precision.
+
+    From QUERIES, frames with positions in MAP's pose frame; or from --frames, those that MAP was
+    made of; or from MAP's own descriptors, whose neighbours are right answers. Queries as the
+    robot makes them, taken on another day, are best.
+    """
+    from tatvpr_edge.mapping import calibrate_map, frame_files
+    from tatvpr_edge.runtime import PlaceMap
+
+    places = len(PlaceMap(map_path))  # a damaged map is told before anything else
+    folder = queries if queries is not None else options["frames"]
+    total = places if folder is None else len(frame_files(folder))
+    with (
+        open_localizer(artifact, as_json) as localizer,
+        progress("queries", total, as_json) as step,
+    ):
+        done = calibrate_map(localizer, map_path, queries, progress=step, **options)
+    if as_json:
+        document = describe_map(map_path)
+        document["learned_from"] = done.source
+        document["within_m"], document["within_places"] = done.within_m, done.within_places
+        for band, report in zip(document["bands"], done.bands, strict=True):
+            band["learned"] = {
+                "answers": report.answers,
+                "right": report.right,
+                "accepted": report.accepted,
+                "reached": report.reached,
+                **asdict(report.quality),
+            }
+        print_json(document)
+        return
+    for report in done.bands:
+        click.echo(
+            f"band k={report.k:g}: {report.answers} answers, {report.right} right; AUROC "
+            f"{report.quality.auroc:.3f}, calibration error {report.quality.ece:.3f}"
+        )
+        if not report.reached:
+            note(
+                f"band k={report.k:g}: no threshold gives {100 * options['precision']:g} %: "
+                "nothing will be accepted; give more queries or a lower --precision"
+            )
+    _report(map_path, as_json)
+
+
 @command.command("info")
 @click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
 @json_option
@@ -168,6 +254,7 @@ def describe_map(path: str) -> dict[str, Any]:
                 "tokens": band.tokens,
                 "threshold": _threshold(band),
                 "calibration": None if band.calibration is None else asdict(band.calibration),
+                "accepts": accepting(band),
                 "mean": band.mean is not None,
             }
             for band in details.bands
@@ -178,6 +265,21 @@ def describe_map(path: str) -> dict[str, Any]:
 def _threshold(band: Band) -> float | None:
     judged = band.calibration
     return judged.threshold if judged is not None and judged.kind == "score" else None
+
+
+def accepting(band: Band) -> str:
+    """What a band's matches are accepted by, in words."""
+    judged = band.calibration
+    if judged is None:
+        return "not calibrated"
+    if judged.kind == "score":
+        return f"accepted from score {judged.threshold:g}"
+    if not judged.recall:
+        return f"calibrated: nothing reaches precision {100 * judged.precision:g} %"
+    return (
+        f"calibrated: precision {100 * judged.precision:g} %, accepts {100 * judged.recall:.0f} % "
+        "of the queries whose place it holds"
+    )
 
 
 def _report(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
@@ -196,6 +298,9 @@ def _report(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
         f"{path}: {document['places']} places, {document['kind']} x {document['dim']}, "
         f"bands {bands}, {document['bytes'] / 1024:.0f} kB, model {document['model_hash'][:12]}"
     )
+    for band in document["bands"]:
+        if band["calibration"] is not None:
+            click.echo(f"band k={band['k']:g}: {band['accepts']}")
     if made is not None:
         click.echo(f"positions: {document['pose_frame']}, from {made.poses_from}")
         for frame in made.skipped:

@@ -13,6 +13,7 @@ from tatvpr_edge.cli.output import (
     K_OR_AUTO,
     TOKENS,
     json_option,
+    note,
     print_json,
     print_table,
     progress,
@@ -20,6 +21,7 @@ from tatvpr_edge.cli.output import (
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime import Localizer, Match
+    from tatvpr_edge.runtime.placemap import Candidate
 
 
 @click.command("query")
@@ -90,34 +92,56 @@ def _document(name: str, match: Match) -> dict[str, Any]:
 
 
 def _print(answers: list[tuple[str, Match]], localizer: Localizer) -> None:
+    from tatvpr_edge.runtime.placemap import Candidate
+
+    nowhere = Candidate(-1, -1.0, "", None)
     rows = []
     for name, match in answers:
-        for rank, candidate in enumerate(match.candidates):
+        for rank, candidate in enumerate(match.candidates or (nowhere,)):
             first = rank == 0
             rows.append(
                 [
                     name if first else "",
-                    candidate.tag or str(candidate.place),
+                    _place(candidate),
                     f"{candidate.score:.4f}",
                     _position(candidate.pose),
+                    _sureness(match) if first else "",
                     _verdict(match) if first else "",
                     f"{match.k:g}" if first else "",
                     f"{match.latency_ms:.1f}" if first else "",
                 ]
             )
-    columns = ["frame", "place", "score", "position", "accepted", "k", "ms"]
-    if all(match.accepted is None for _, match in answers):
-        columns.remove("accepted")
-        rows = [row[:4] + row[5:] for row in rows]
-    print_table(columns, rows, right=("score", "k", "ms"))
+    columns = ["frame", "place", "score", "position", "sure", "accepted", "k", "ms"]
+    # A map that is not calibrated has nothing to say in these.
+    empty = {
+        "sure": all(match.confidence is None for _, match in answers),
+        "accepted": all(match.accepted is None for _, match in answers),
+    }
+    shown = [index for index, column in enumerate(columns) if not empty.get(column, False)]
+    print_table(
+        [columns[index] for index in shown],
+        [[row[index] for index in shown] for row in rows],
+        right=("score", "sure", "k", "ms"),
+    )
+    for name, match in answers:
+        if match.reason is not None:
+            note(f"{name}: not accepted: {match.reason}")
     if localizer.k == "auto" and localizer.governor is not None:
         click.echo(localizer.governor.why())
+
+
+def _place(candidate: Candidate) -> str:
+    return candidate.tag or (str(candidate.place) if candidate.place >= 0 else "none")
 
 
 def _position(pose: tuple[float, ...] | None) -> str:
     if pose is None:
         return "unknown"
     return " ".join(f"{value:.2f}" for value in pose[:3] if not math.isnan(value))
+
+
+def _sureness(match: Match) -> str:
+    return "" if match.confidence is None else f"{100 * match.confidence:.0f} %"
 
 
 def _verdict(match: Match) -> str:

@@ -6,6 +6,7 @@ Pillow (``tatvpr-edge[cli]``); on a board ``runtime.MapWriter`` makes maps with 
 """
 
 from tatvpr_edge.mapping.build import BuiltMap, build_map, extend_map
+from tatvpr_edge.mapping.calibrate import Calibrated, calibrate_map
 from tatvpr_edge.mapping.describe import Skipped
 from tatvpr_edge.mapping.files import FrameFile, frame_files
 from tatvpr_edge.mapping.pictures import open_rgb, read_frame
@@ -13,10 +14,12 @@ from tatvpr_edge.mapping.poses import Poses, find_poses
 
 __all__ = [
     "BuiltMap",
+    "Calibrated",
     "FrameFile",
     "Poses",
     "Skipped",
     "build_map",
+    "calibrate_map",
     "extend_map",
     "find_poses",
     "frame_files",

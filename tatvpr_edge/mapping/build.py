@@ -78,7 +78,7 @@ def build_map(
         raise MapError(f"{target} exists already: remove it, or extend it with 'map add'")
     if not target.absolute().parent.is_dir():
         raise MapError(f"{target.parent} is not a folder: create it first")
-    files, found = _frames_and_poses(frames, poses, pose_frame)
+    files, found = frames_and_poses(frames, poses, pose_frame)
     model = localizer.artifact.manifest.model
     info = MapInfo(
         model_hash=model.hash,
@@ -114,7 +114,7 @@ def extend_map(
     target = Path(path).expanduser()
     place_map = PlaceMap(target, localizer.artifact.manifest.model)
     info = place_map.info
-    files, found = _frames_and_poses(frames, poses, pose_frame)
+    files, found = frames_and_poses(frames, poses, pose_frame)
     if found.source != "none" and found.frame != info.pose_frame:
         raise MapError(
             f"the map's positions are {info.pose_frame}, those of the frames are {found.frame}: "
@@ -126,7 +126,7 @@ def extend_map(
     return _built(target, described, found)
 
 
-def _frames_and_poses(
+def frames_and_poses(
     frames: PathLike | Sequence[FrameFile], table: PathLike | None, pose_frame: str | None
 ) -> tuple[list[FrameFile], Poses]:
     """Everything that can be wrong with names and tables is told before the first frame is read."""

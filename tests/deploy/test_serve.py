@@ -27,6 +27,8 @@ from tatvpr_edge.runtime import CameraFrame, Localizer, messages
 from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.server import MAX_CLIENTS
 from tatvpr_edge.spec.errors import DeployError, FrameError, MapError, UsageError
+from tatvpr_edge.spec.mapjournal import rewrite
+from tatvpr_edge.spec.maptypes import Calibration, calibrated
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 FRAME = np.random.default_rng(5).integers(0, 256, (40, 56, 3)).astype(np.uint8)
@@ -96,6 +98,23 @@ def test_answers_are_the_localizers_own(served: tuple[Path, Localizer]) -> None:
         assert info["model_hash"] == here.artifact.manifest.model.hash and info["map"] is True
         test = client.self_test()
         assert test["golden"][0]["identical"] and test["grown_bytes"] < 200 << 20
+
+
+def test_a_calibrated_map_s_verdict_is_served(tiny_host: Path, tmp_path: Path) -> None:
+    with Localizer(tiny_host, k=0.2) as plain:
+        rows = np.stack([plain.describe(np.roll(FRAME, 7 * i, 0)) for i in range(5)])
+        places = make_map(tmp_path / "m.placemap", plain.artifact.manifest.model.hash, rows)
+    judged = Calibration("logistic", 0.0, (0.5, 1.0, 2.0), elsewhere_places=1, precision=0.9)
+    rewrite(places, lambda old: (calibrated(old.base.info, [judged]), [old.base.places()]))
+    path = tmp_path / "s.sock"
+    words = ["--artifact", str(tiny_host), "--map", str(places)]
+    with serving(path, *words), Client(path) as client, Localizer(tiny_host, places) as here:
+        for frame in (FRAME, np.zeros_like(FRAME)):
+            there, expected = client.query(frame), here.query(frame)
+            for name in ("accepted", "confidence", "margin", "reason"):
+                assert getattr(there, name) == getattr(expected, name)
+        assert there.accepted is False and there.reason is not None
+        assert client.query(FRAME).accepted is True
 
 
 def test_k_can_be_set_and_bad_requests_are_errors_not_the_end(

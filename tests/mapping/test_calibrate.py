@@ -1,0 +1,215 @@
+"""What a map learns of its own answers: probabilities that hold, thresholds that keep precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from tatvpr_edge.mapping import build_map, calibrate_map
+from tatvpr_edge.mapping.calibrate import stored_descriptor
+from tatvpr_edge.mapping.logistic import (
+    auroc,
+    average_precision,
+    choose_threshold,
+    expected_calibration_error,
+    fit_weights,
+    log_odds,
+    recall_at_full_precision,
+)
+from tatvpr_edge.runtime import Localizer, PlaceMap
+from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.spec.errors import DataError, MapError, UsageError
+from tatvpr_edge.spec.mapjournal import append, journal_path
+from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
+
+RNG = np.random.default_rng
+
+
+def drawn(count: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:  # type: ignore[type-arg]
+    """Scores and margins whose truth follows known log-odds 1 + 2 score + 8 margin."""
+    rng = RNG(seed)
+    scores, margins = rng.uniform(-1, 1, count), rng.uniform(-0.3, 0.4, count)
+    odds = log_odds((-1.0, 2.0, 8.0), scores, margins)
+    return scores, margins, rng.random(count) < 1 / (1 + np.exp(-odds))
+
+
+# ---- the fit ---------------------------------------------------------------------------------
+
+
+def test_the_weights_that_made_the_answers_are_found() -> None:
+    scores, margins, right = drawn(40_000, 1)
+    assert fit_weights(scores, margins, right) == pytest.approx((-1, 2, 8), abs=0.25)
+
+
+def test_its_probabilities_hold_on_answers_that_it_never_saw() -> None:
+    weights = fit_weights(*drawn(20_000, 1))
+    scores, margins, right = drawn(20_000, 2)
+    confidence = 1 / (1 + np.exp(-log_odds(weights, scores, margins)))
+    assert expected_calibration_error(confidence, right) < 0.02
+
+
+def test_answers_that_part_cleanly_give_finite_weights_that_part_them() -> None:
+    scores = np.linspace(-1, 1, 100)
+    right = scores > 0
+    weights = fit_weights(scores, np.zeros(100), right)
+    assert np.isfinite(weights).all()
+    assert ((log_odds(weights, scores, np.zeros(100)) > 0) == right).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(30, 400), st.sampled_from((0.8, 0.95)))
+def test_a_threshold_keeps_the_precision_on_what_it_saw_or_says_it_cannot(
+    seed: int, count: int, precision: float
+) -> None:
+    rng = RNG(seed)
+    odds = np.round(rng.normal(0, 2, count), 1)
+    right = rng.random(count) < 1 / (1 + np.exp(-odds))
+    made = choose_threshold(odds, right, precision)
+    accepted = odds >= made.threshold
+    assert accepted.sum() == made.accepted
+    if made.reached:
+        assert (~right[accepted]).sum() + 1 <= (1 - precision) * accepted.sum() + 1e-9
+    else:
+        assert made.accepted == 0
+
+
+def test_a_threshold_keeps_the_precision_on_answers_that_it_never_saw() -> None:
+    kept = accepted = 0
+    for seed in range(40):
+        scores, margins, right = drawn(400, seed)
+        weights = fit_weights(scores, margins, right)
+        limit = choose_threshold(log_odds(weights, scores, margins), right, 0.9).threshold
+        scores, margins, right = drawn(400, seed + 1000)
+        taken = log_odds(weights, scores, margins) >= limit
+        accepted, kept = accepted + taken.sum(), kept + right[taken].sum()
+    assert accepted > 1000 and kept / accepted > 0.89
+
+
+def test_measures_are_those_worked_out_by_hand() -> None:
+    values, right = np.array([0.9, 0.8, 0.8, 0.1]), np.array([True, True, False, False])
+    assert auroc(values, right) == pytest.approx((1 + 1 + 0.5 + 1) / 4)
+    assert average_precision(values, right) == pytest.approx((1 + 2 / 3) / 2)
+    assert recall_at_full_precision(values, right) == 0.5
+    # bins .8 (two: one right), .9 and .1: |1.6 - 1| + |.9 - 1| + |.1 - 0| of 4
+    assert expected_calibration_error(values, right) == pytest.approx(0.8 / 4)
+    assert np.isnan(auroc(values, np.ones(4, bool)))
+
+
+# ---- maps ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary"])
+@pytest.mark.parametrize("with_mean", [False, True])
+def test_a_place_s_own_descriptor_finds_it_with_the_highest_score(
+    kind: str, with_mean: bool, tiny_host: Path, tmp_path: Path
+) -> None:
+    rng = RNG(3)
+    mean = tuple(rng.normal(size=40).astype("f4").tolist()) if with_mean else None
+    band = Band(1.0, mean=mean if kind == "binary" else None)
+    info = MapInfo("ab" * 32, kind, 40, (band,), descriptor_size=48)
+    path = tmp_path / "m"
+
+    def some(count: int) -> Places:
+        return make_places(info, [rng.normal(size=(count, 48)).astype("f4")])
+
+    write_map(path, info, [some(30)])
+    append(path, some(4))
+    place_map = PlaceMap(path, engine=Engine.of(read_artifact(tiny_host)))
+    for place in (0, 29, 30, 33):
+        best = place_map.search(stored_descriptor(place_map, 0, place), 1.0).candidates[0]
+        assert best.place == place and best.score == pytest.approx(1, abs=1e-6)
+
+
+def walk(count: int, seed: int) -> NDArray[np.uint8]:
+    """Frames uint8 [count, 64, 96, 3] along a wall of blobs: neighbours share most of it."""
+    rng = RNG(seed)
+    coarse = rng.integers(0, 256, (4, count + 8, 3), np.uint8)
+    wall = Image.fromarray(coarse).resize(((count + 8) * 16, 64), Image.Resampling.BILINEAR)
+    pixels = np.asarray(wall)
+    return np.stack([pixels[:, 16 * i : 16 * i + 96] for i in range(count)])
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty frames along a wall, half a metre apart."""
+    folder = tmp_path_factory.mktemp("walk")
+    for index, frame in enumerate(walk(60, 5)):
+        Image.fromarray(frame).save(folder / f"{index:03}.png")
+    rows = [f"{index:03}.png,{index / 2},0" for index in range(60)]
+    (folder / "poses.csv").write_text("\n".join(["name,x,y", *rows]))
+    return folder
+
+
+@pytest.fixture
+def walked(tiny_host: Path, frames: Path, tmp_path: Path) -> Path:
+    """A map of them, not calibrated."""
+    path = tmp_path / "m.placemap"
+    with Localizer(tiny_host) as localizer:
+        build_map(localizer, frames, path)
+    return path
+
+
+@pytest.mark.parametrize("source", ["itself", "frames", "queries"])
+def test_a_calibrated_map_says_how_sure_each_answer_is(
+    source: str, tiny_host: Path, frames: Path, walked: Path
+) -> None:
+    given = {"itself": {}, "frames": {"frames": frames}, "queries": {"queries": frames}}[source]
+    with Localizer(tiny_host) as localizer:
+        before = [PlaceMap(walked).tag(place) for place in range(60)]
+        done = calibrate_map(localizer, walked, within_m=1.2, precision=0.9, **given)
+    (band,) = done.bands
+    assert band.right >= 20 and band.answers - band.right >= 20
+    stored = PlaceMap(walked)
+    kept = stored.info.bands[0].calibration
+    assert kept is not None and kept.weights == pytest.approx(band.calibration.weights)
+    assert kept.threshold == pytest.approx(band.calibration.threshold)
+    assert kept.precision == pytest.approx(0.9) and kept.elsewhere_m == pytest.approx(4.8)
+    assert [stored.tag(place) for place in range(60)] == before
+    with Localizer(tiny_host, walked, k=1.0) as localizer:
+        match = localizer.query(walk(60, 5)[30])
+        assert match.place == 30 and match.margin is not None
+        w0, w1, w2 = band.calibration.weights
+        odds = w0 + w1 * match.score + w2 * match.margin
+        assert match.confidence == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-4)
+        assert match.accepted is (odds >= band.calibration.threshold)
+        assert (match.reason is None) == bool(match.accepted)
+
+
+def test_places_in_the_journal_are_kept_and_judged_too(
+    tiny_host: Path, walked: Path, tmp_path: Path
+) -> None:
+    size = PlaceMap(walked).info.descriptor_size
+    row = RNG(0).normal(size=(1, size)).astype("f4")
+    append(walked, make_places(PlaceMap(walked).info, [row], tags=["added"]))
+    with Localizer(tiny_host) as localizer:
+        calibrate_map(localizer, walked, within_m=1.2)
+    assert PlaceMap(walked).tag(60) == "added" and not journal_path(walked).exists()
+
+
+def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(
+    tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
+) -> None:
+    before = walked.read_bytes()
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    Image.fromarray(walk(1, 9)[0]).save(bare / "x.png")
+    with Localizer(tiny_host) as localizer:
+        with pytest.raises(DataError, match="right answers, 20 are needed"):
+            calibrate_map(localizer, walked, within_m=0.1)
+        with pytest.raises(DataError, match="have no positions: give --poses"):
+            calibrate_map(localizer, walked, bare)
+        with pytest.raises(DataError, match="named like a place of the map"):
+            calibrate_map(localizer, walked, frames=bare)
+        with pytest.raises(UsageError, match="not both"):
+            calibrate_map(localizer, walked, bare, frames=bare)
+        with pytest.raises(UsageError, match="precision is 1"):
+            calibrate_map(localizer, walked, precision=1.0)
+        with pytest.raises(MapError, match="cannot read the map"):
+            calibrate_map(localizer, tmp_path / "none")
+    assert walked.read_bytes() == before

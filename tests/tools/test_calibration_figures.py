@@ -1,0 +1,61 @@
+"""The table of calibrations: its truth is tower-shift's, and a floor is judged by the others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def tower(tmp_path: Path) -> Path:
+    """Three floors of one clip each, 100 frames along a wall of blobs of its own."""
+    root = tmp_path / "tower"
+    rows = ["path,split,floor,clip,frame"]
+    for floor in range(3):
+        coarse = np.random.default_rng(floor).integers(0, 256, (4, 36, 3), np.uint8)
+        wall = np.asarray(Image.fromarray(coarse).resize((36 * 16, 64), Image.Resampling.BILINEAR))
+        folder = root / f"floor{floor}"
+        folder.mkdir(parents=True)
+        for frame in range(100):
+            Image.fromarray(wall[:, 4 * frame : 4 * frame + 96]).save(folder / f"{frame}.png")
+            rows.append(f"floor{floor}/{frame}.png,val,f{floor},clip,{frame}")
+    (root / "frames.csv").write_text("\n".join(rows))
+    return root
+
+
+def test_floors_are_judged_by_what_the_others_taught(
+    tower: Path, tiny_host: Path, project_root: Path
+) -> None:
+    command = [sys.executable, project_root / "tools" / "calibration_figures.py"]
+    options = ["--data", tower, "--artifact", tiny_host, "--trials", "1", "--precision", "0.7"]
+    # Signs of an untrained model hardly differ: bytes alone.
+    options += ["--kinds", "int8"]
+    done = subprocess.run([*command, *options], check=True, capture_output=True, text=True)
+    document = json.loads(done.stdout)
+    assert set(document) == {"int8"}
+    for rows in document.values():
+        assert set(rows) == {"1.0", "0.4", "0.2"}
+        for row in rows.values():
+            # 3 floors x 75 queries, each asked of the map with its floor and without it.
+            assert row["answers"] == 450
+            assert 0 <= row["ece"] <= 1 and 0.5 < row["auroc"] <= 1
+    # The same queries, ranked by the protocol itself.
+    evaluated = subprocess.run(
+        [
+            *(sys.executable, "-m", "tatvpr_edge", "evaluate", "--data", tower),
+            *("--protocol", "tower-shift", "--artifact", tiny_host, "--k", "1"),
+            *("--baseline", "none", "--no-time", "--json"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    (model,) = json.loads(evaluated.stdout)["protocols"]["tower-shift"].values()
+    ours = 100 * document["int8"]["1.0"]["recall@1"]
+    assert ours == pytest.approx(model["int8"]["recall@1"]["1.0"], abs=6)  # one trial of five
