@@ -308,7 +308,7 @@ class Localizer:
         Returns:
             Where every place was left out, or the descriptor is of nothing: place -1, score -1,
             ``accepted`` False and no candidates. A frame that shows nothing (blank, black, a
-            covered lens) is never accepted, whatever the map; ``reason`` says so.
+            covered lens) is never accepted; where the map is calibrated, ``reason`` says so.
 
         Raises:
             FrameError: as :meth:`describe`.
@@ -324,7 +324,7 @@ class Localizer:
             )
         start = time.perf_counter()
         checked = check_frame(frame, bgr)
-        nothing = without_structure(checked)
+        nothing = None
         descriptor, k, tokens, describe_ms = self._describe(checked)
         end = max(len(self.map) - exclude_last, 0)
         try:
@@ -333,7 +333,9 @@ class Localizer:
             )
         except NoDescriptionError as error:
             found, nothing = Found((), self.map.info.bands[0], False), str(error)
-        if found.accepted is None and not self._told_uncalibrated:
+        if nothing is None and found.accepted is not None:
+            nothing = without_structure(checked)  # a map that accepts nothing need not pay for it
+        elif found.accepted is None and not self._told_uncalibrated:
             self._told_uncalibrated = True
             say_uncalibrated(self.map.path)
         best = found.candidates[0] if found.candidates else Candidate(-1, -1.0, "", None)

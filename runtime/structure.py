@@ -40,8 +40,10 @@ def structure(frame: CameraFrame) -> float:
     side = _CELLS * _SAMPLES
     rows = _spread(frame.height, side)
     columns = _spread(frame.width, side)
-    levels = _brightness(frame, rows, columns).reshape(_CELLS, _SAMPLES, _CELLS, _SAMPLES)
-    cells = levels.mean(axis=(1, 3)).reshape(-1)
+    levels = _brightness(frame, rows, columns).reshape(_CELLS, _SAMPLES, side)
+    across = levels.sum(axis=1, dtype=np.uint16).reshape(_CELLS, _CELLS, _SAMPLES)
+    cells = across.sum(axis=2, dtype=np.uint16).reshape(-1).astype(np.float32)
+    cells /= _SAMPLES * _SAMPLES
     left = cells - _SMOOTH @ (_SMOOTH.T @ cells)
     return float(np.sqrt(np.mean(left * left)))
 
@@ -53,18 +55,18 @@ def _spread(size: int, count: int) -> NDArray[np.intp]:
 
 def _brightness(
     frame: CameraFrame, rows: NDArray[np.intp], columns: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    """float32 [rows, columns], 0..255: luma where the format has it, else green."""
-    plane, pixel_format = frame.planes[0], frame.pixel_format
-    row = rows[:, None]
+) -> NDArray[np.uint8]:
+    """uint8 [rows, columns]: luma where the format has it, else green."""
+    lines: NDArray[np.uint8] = frame.planes[0][rows]
+    pixel_format = frame.pixel_format
     if pixel_format in ("RGB888", "BGR888"):
-        return plane[row, 3 * columns + 1].astype(np.float32)
+        return lines.take(3 * columns + 1, axis=1)
     if pixel_format == "YUV422":
-        return plane[row, 2 * columns].astype(np.float32)
+        return lines.take(2 * columns, axis=1)
     if pixel_format == "RGB565":
-        low, high = plane[row, 2 * columns], plane[row, 2 * columns + 1]
-        return (((high & 7) << 5) | ((low >> 5) << 2)).astype(np.float32)
-    return plane[row, columns].astype(np.float32)  # GRAY8, NV12
+        low, high = lines.take(2 * columns, axis=1), lines.take(2 * columns + 1, axis=1)
+        return (((high & 7) << 5) | ((low >> 5) << 2)).astype(np.uint8)
+    return lines.take(columns, axis=1)  # GRAY8, NV12
 
 
 def _smooth_surfaces() -> NDArray[np.float32]:
