@@ -133,6 +133,8 @@ class Client:
                 "format": frame.pixel_format,
                 "width": int(frame.width),
                 "height": int(frame.height),
+                "yuv_range": frame.yuv_range,
+                "yuv_matrix": frame.yuv_matrix,
                 "planes": [list(plane.shape) for plane in planes],
             }
         message = messages.encode(request, blob)

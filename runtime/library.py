@@ -30,7 +30,7 @@ from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.variants import fastest_kernels
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
-from tatvpr_edge.spec.frames import FORMATS
+from tatvpr_edge.spec.frames import FORMATS, yuv_code
 from tatvpr_edge.spec.sealed import Sealed, seal_file
 
 __all__ = ["Described", "FrameTooLarge", "Library", "Trace"]
@@ -51,7 +51,12 @@ class _Frame(ctypes.Structure):
         ("height", ctypes.c_int32),
         ("planes", ctypes.c_void_p * 3),
         ("strides", ctypes.c_int32 * 3),
+        ("reserved", ctypes.c_uint32),
+        ("yuv", ctypes.c_uint32),
     ]
+
+
+_FRAME_BYTES = ctypes.sizeof(_Frame)
 
 
 class _Options(ctypes.Structure):
@@ -133,6 +138,7 @@ class Library(Engine):
         if self._arena_bytes == 0:
             raise UsageError(f"{threads} threads: this code was not built for so many; use 0")
         self._arenas: list[NDArray[np.uint8]] = []
+        self._reads_yuv: bool | None = None  # whether the library knows tatvpr_frame.yuv
         self._lock = threading.Lock()
         _reset_after_fork(self)
 
@@ -219,19 +225,43 @@ class Library(Engine):
             options.tokens_out = last.ctypes.data
             options.tokens_out_floats = last.size
             options.token_count_out = ctypes.pointer(count)
+        given = _c_frame(frame)
+        if given.yuv:
+            self._check_yuv(options)
+        self.check(self._run(given, options, descriptor))
+        return Described(descriptor, None if last is None else last[: count.value])
+
+    def _run(self, frame: _Frame, options: _Options, descriptor: NDArray[np.float32]) -> int:
         arena = self._take_arena()
         try:
-            status = self.c.tatvpr_describe(
+            status: int = self.c.tatvpr_describe(
                 ctypes.byref(self._model),
                 _Arena(arena.ctypes.data, arena.nbytes),
-                ctypes.byref(_c_frame(frame)),
+                ctypes.byref(frame),
                 ctypes.byref(options),
                 descriptor.ctypes.data,
             )
         finally:
             self._give_back(arena)
-        self.check(status)
-        return Described(descriptor, None if last is None else last[: count.value])
+        return status
+
+    def _check_yuv(self, options: _Options) -> None:
+        """A library older than the field ``yuv`` takes what this one refuses: YUV of RGB pixels.
+
+        Raises:
+            ArtifactError: it would read the frame as BT.601 full range without a word.
+        """
+        if self._reads_yuv is None:
+            probe = _c_frame(CameraFrame((np.zeros((1, 3), np.uint8),), "RGB888", 1, 1))
+            probe.yuv = 1
+            plain = _Options(size=ctypes.sizeof(_Options), k=options.k, tokens=options.tokens)
+            descriptor = np.empty(self.info.descriptor_size, dtype=np.float32)
+            self._reads_yuv = self._run(probe, plain, descriptor) != 0
+        if not self._reads_yuv:
+            raise ArtifactError(
+                "this artifact's library reads YUV as BT.601 full range alone: build it again, or "
+                "leave yuv_range and yuv_matrix out"
+            )
 
     def _take_arena(self) -> NDArray[np.uint8]:
         with self._lock:
@@ -256,7 +286,8 @@ def _check_threads(threads: int) -> int:
 
 def _c_frame(frame: CameraFrame) -> _Frame:
     result = _Frame(
-        size=ctypes.sizeof(_Frame),
+        size=_FRAME_BYTES,
+        yuv=yuv_code(frame.pixel_format, frame.yuv_range, frame.yuv_matrix),
         format=FORMATS[frame.pixel_format],
         width=in_int32(frame.width, "the width of a frame"),
         height=in_int32(frame.height, "the height of a frame"),

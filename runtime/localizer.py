@@ -17,7 +17,7 @@ from tatvpr_edge.runtime.backends import Backend, open_backend
 from tatvpr_edge.runtime.backends.cpu import CpuBackend
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.engine import Engine
-from tatvpr_edge.runtime.frame import CameraFrame, check_frame
+from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
 from tatvpr_edge.runtime.placemap import Candidate, Found, PlaceMap
 from tatvpr_edge.runtime.search import NoDescriptionError
 from tatvpr_edge.runtime.signature import artifact_verifier
@@ -131,6 +131,7 @@ class Localizer:
         self.backend = _open_backend(self.artifact, backend, kernels=kernels, threads=threads)
         self._told_uncalibrated = False
         self.map = self._open_map(map) if map else None
+        self._note_gray = GrayNote()
         self.k = defaults.k if k is None else k
         self.tokens = defaults.tokens if tokens is None else tokens
 
@@ -361,6 +362,8 @@ class Localizer:
     ) -> tuple[NDArray[np.float32], float, float, float]:
         """The descriptor, k and tokens that it was made with, and how many ms that took."""
         checked = check_frame(frame, bgr)
+        if self.map is not None:
+            self._note_gray(checked)
         k, tokens = self._setting()
         start = time.perf_counter()
         descriptor = self.backend.describe(checked, k, tokens)

@@ -177,4 +177,6 @@ def _frame(request: dict[str, Any], blob: bytes) -> CameraFrame:
         str(request.get("format")),
         request.get("width", 0),
         request.get("height", 0),
+        str(request.get("yuv_range", "full")),
+        str(request.get("yuv_matrix", "bt601")),
     )

@@ -18,6 +18,21 @@ from tatvpr_edge.runtime.frame import CameraFrame
 #: Cells along each side, and samples of each along each side.
 _CELLS, _SAMPLES = 16, 8
 _DEGREE = 4
+#: Of a row of the first plane: bytes from pixel to pixel, and where in one its luma or green is.
+_BYTES = {
+    "RGB888": (3, 1),
+    "BGR888": (3, 1),
+    "RGBA": (4, 1),
+    "BGRA": (4, 1),
+    "YUV422": (2, 0),
+    "UYVY": (2, 1),
+    "GRAY8": (1, 0),
+    "NV12": (1, 0),
+    "NV21": (1, 0),
+    "I420": (1, 0),
+}
+#: Words of two bytes: how far down their upper eight bits lie.
+_WORDS = {"GRAY10": 2, "GRAY12": 4, "GRAY16": 8}
 #: Gray levels (root mean square over cells) below which nothing is seen. Of 574 frames of a
 #: tower's corridors and stairs one has 0.4, the next 5.4; of the rendered ones that are shipped the
 #: plainest has 3.8. A covered lens with noise of 16 levels and a glow of 60 has 2.5.
@@ -59,14 +74,15 @@ def _brightness(
     """uint8 [rows, columns]: luma where the format has it, else green."""
     lines: NDArray[np.uint8] = frame.planes[0][rows]
     pixel_format = frame.pixel_format
-    if pixel_format in ("RGB888", "BGR888"):
-        return lines.take(3 * columns + 1, axis=1)
-    if pixel_format == "YUV422":
-        return lines.take(2 * columns, axis=1)
+    if pixel_format in _WORDS:
+        low, high = lines.take(2 * columns, axis=1), lines.take(2 * columns + 1, axis=1)
+        word = low.astype(np.uint16) | (high.astype(np.uint16) << 8)
+        return ((word >> _WORDS[pixel_format]) & 255).astype(np.uint8)
     if pixel_format == "RGB565":
         low, high = lines.take(2 * columns, axis=1), lines.take(2 * columns + 1, axis=1)
         return (((high & 7) << 5) | ((low >> 5) << 2)).astype(np.uint8)
-    return lines.take(columns, axis=1)  # GRAY8, NV12
+    step, first = _BYTES[pixel_format]
+    return lines.take(step * columns + first, axis=1)
 
 
 def _smooth_surfaces() -> NDArray[np.float32]:

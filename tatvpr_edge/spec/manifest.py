@@ -19,7 +19,7 @@ Keys, version 2 (an unknown key is ignored, an unknown name in ``required_featur
     defaults           {k, tokens}             the dials of a Localizer that is given none
     frontier           [{k, tokens, recall}]   settings worth having, densest first, with the
                                                percent found (Recall@1) by the model's evaluation
-    input              {resize, formats}       frame preparation: see RESIZE and FORMATS
+    input              {resize, formats}       frame preparation: see RESIZE and spec/frames.py
     k_range            [0.01, 1.0]             the k for which it was built and checked
     code               {kind, path, triple, kernels, abi}
                                                kind: shared-library | static-library
@@ -47,6 +47,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .errors import ArtifactError
+from .frames import FORMATS
 from .operators import VERSION
 
 #: 2: operators version 2. Version 1 computes other bytes than this release and is not read.
@@ -61,7 +62,6 @@ MAX_FILES = 10_000
 KNOWN_FEATURES: frozenset[str] = frozenset()
 #: The only frame preparation of version 1: squash to the square as Pillow's BILINEAR does.
 RESIZE = "pillow-bilinear-squash"
-FORMATS = ("RGB888", "BGR888", "GRAY8", "RGB565", "YUV422", "NV12")
 CODE_KINDS = ("shared-library", "static-library")
 TRAINED, RANDOM = "trained", "random"
 #: What people are told wherever a model of random weights is named.

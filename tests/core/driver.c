@@ -343,10 +343,12 @@ static int32_t run_squash(request *r) {
     frame.format = (uint32_t)r->i[0];
     frame.width = r->i[1];
     frame.height = r->i[2];
-    for (int p = 0; p < 2; p++) { /* a negative stride begins at the last row of the buffer */
-        frame.strides[p] = r->i[4 + p];
+    frame.reserved = 0xA5A5A5A5u; /* may be an older caller's padding */
+    frame.yuv = (uint32_t)r->i[12];
+    for (int p = 0; p < 3; p++) { /* a negative stride begins at the last row of the buffer */
+        frame.strides[p] = r->i[p < 2 ? 4 + p : 10];
         if (p < r->count) {
-            const int64_t rows = r->i[6 + p];
+            const int64_t rows = r->i[p < 2 ? 6 + p : 11];
             frame.planes[p] = r->in[p].data;
             if (frame.strides[p] < 0) {
                 frame.planes[p] += (rows - 1) * -(int64_t)frame.strides[p];

@@ -10,23 +10,26 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_core_model import STATUS
 
-from tatvpr_edge.spec.frames import FORMATS, to_rgb
+from tatvpr_edge.spec.frames import FORMATS, YUV, YUV_FORMATS, plane_shapes, to_rgb, yuv_code
 from tatvpr_edge.spec.resize import squash
 
-ROW_BYTES = {"RGB888": 3, "BGR888": 3, "GRAY8": 1, "RGB565": 2, "YUV422": 2, "NV12": 1}
 U8 = NDArray[np.uint8]
 
 
 def c_squash(
     driver: Driver, planes: list[U8], pixel_format: str, width: int, height: int, side: int,
-    upside_down: bool = False, room: int = 0, kernels: str = "portable",
+    upside_down: bool = False, room: int = 0, kernels: str = "portable", yuv: int = 0,
+    size: int = 0,
 ) -> tuple[int, U8]:  # fmt: skip
     """tatvpr_frame_squash; ``upside_down`` hands the rows over with a negative stride."""
     strides = [plane.shape[1] * (-1 if upside_down else 1) for plane in planes]
     rows = [plane.shape[0] for plane in planes]
     data = [plane[::-1].tobytes() if upside_down else plane.tobytes() for plane in planes]
-    strides, rows = [*strides, 0][:2], [*rows, 0][:2]
-    numbers = (FORMATS[pixel_format], width, height, side, *strides, *rows, 0, room)
+    strides, rows = [*strides, 0, 0][:3], [*rows, 0, 0][:3]
+    numbers = (
+        FORMATS[pixel_format], width, height, side, *strides[:2], *rows[:2], size, room,
+        strides[2], rows[2], yuv,
+    )  # fmt: skip
     status, out = driver.call("squash", kernels, numbers, (), tuple(data))
     if status != OK:
         return status, np.zeros(0, np.uint8)
@@ -34,9 +37,7 @@ def c_squash(
 
 
 def planes_of(rng: np.random.Generator, pixel_format: str, w: int, h: int, pad: int) -> list[U8]:
-    shapes = [(h, w * ROW_BYTES[pixel_format] + pad)]
-    if pixel_format == "NV12":
-        shapes.append((h // 2, w + pad))
+    shapes = [(rows, columns + pad) for rows, columns in plane_shapes(pixel_format, w, h)]
     return [rng.integers(0, 256, shape).astype(np.uint8) for shape in shapes]
 
 
@@ -72,23 +73,57 @@ def test_equals_pillow_on_a_thousand_sizes(native: Driver) -> None:
     side=st.integers(1, 48),
     pad=st.integers(0, 5),
     upside_down=st.booleans(),
+    color=st.sampled_from(sorted(YUV)),
 )
 def test_every_format_and_stride(
     native: Driver, seed: int, pixel_format: str, width: int, height: int, side: int, pad: int,
-    upside_down: bool,
+    upside_down: bool, color: tuple[str, str],
 ) -> None:  # fmt: skip
-    if pixel_format in ("YUV422", "NV12"):
-        width *= 2
-    if pixel_format == "NV12":
-        height *= 2
+    if pixel_format in YUV_FORMATS:
+        width, height = width * 2, height * 2
+    else:
+        color = ("full", "bt601")
     planes = planes_of(np.random.default_rng(seed), pixel_format, width, height, pad)
-    expected = squash(to_rgb(tuple(planes), pixel_format, width, height), side)
+    expected = squash(to_rgb(tuple(planes), pixel_format, width, height, *color), side)
     for kernels in native.kernels:
         status, got = c_squash(
-            native, planes, pixel_format, width, height, side, upside_down, kernels=kernels
-        )
+            native, planes, pixel_format, width, height, side, upside_down, kernels=kernels,
+            yuv=yuv_code(pixel_format, *color),
+        )  # fmt: skip
         assert status == OK
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("color", sorted(YUV))
+def test_every_colour_of_yuv_is_the_reference(native: Driver, color: tuple[str, str]) -> None:
+    """4 x 4 of each (Y, U, V) on a grid that holds black, white and both ends of every range."""
+    steps = np.array([0, 1, 15, 16, 17, 90, 127, 128, 129, 200, 235, 236, 240, 241, 254, 255])
+    y, u, v = (part.reshape(16, 256).astype(np.uint8) for part in np.meshgrid(steps, steps, steps))
+    planes = [np.repeat(np.repeat(y, 2, axis=0), 2, axis=1), u, v]
+    expected = squash(to_rgb(tuple(planes), "I420", 512, 32, *color), 64)
+    yuv = yuv_code("I420", *color)
+    status, got = c_squash(native, planes, "I420", 512, 32, 64, yuv=yuv)
+    assert status == OK
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_padding_of_an_older_caller_is_no_colour_space(native: Driver) -> None:
+    """Before the field ``yuv`` the structure had 52 bytes and 4 of padding, here not zero."""
+    planes = planes_of(np.random.default_rng(8), "NV12", 32, 32, 0)
+    expected = squash(to_rgb(tuple(planes), "NV12", 32, 32), 16)
+    for size in (52, 56):
+        status, got = c_squash(native, planes, "NV12", 32, 32, 16, yuv=3, size=size)
+        assert status == OK
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_colour_space_is_refused_where_it_means_nothing(native: Driver) -> None:
+    for pixel_format in sorted(FORMATS):
+        planes = planes_of(np.random.default_rng(8), pixel_format, 8, 8, 0)
+        for yuv in (1, 2, 3, 4, 2**31 - 1):
+            meant = pixel_format in YUV_FORMATS and yuv < 4
+            status, _ = c_squash(native, planes, pixel_format, 8, 8, 4, yuv=yuv)
+            assert status == (OK if meant else STATUS["TATVPR_ERR_FORMAT"]), (pixel_format, yuv)
 
 
 def test_large_frames_of_a_camera(native: Driver) -> None:
@@ -116,10 +151,15 @@ def test_frames_that_cannot_be_read_are_refused(native: Driver) -> None:
         assert status(1, width, height, 24) == STATUS["TATVPR_ERR_FRAME"]
     for stride in (23, -23, 0):
         assert status(1, 8, 8, stride) == STATUS["TATVPR_ERR_FRAME"]
-    for unknown in (0, 7, -1):
+    for unknown in (0, len(FORMATS) + 1, -1):
         assert status(unknown, 8, 8, 24) == STATUS["TATVPR_ERR_FORMAT"]
     assert status(5, 7, 8, 24) == STATUS["TATVPR_ERR_FORMAT"]
     assert status(6, 8, 8, 24) == STATUS["TATVPR_ERR_FRAME"]  # NV12 without its second plane
+    for planar in (FORMATS["I420"], FORMATS["NV21"]):
+        assert status(planar, 8, 8, 24) == STATUS["TATVPR_ERR_FRAME"]
+        assert status(planar, 8, 7, 24) == STATUS["TATVPR_ERR_FORMAT"]
+    assert status(FORMATS["UYVY"], 7, 8, 24) == STATUS["TATVPR_ERR_FORMAT"]
+    assert status(FORMATS["RGBA"], 7, 8, 27) == STATUS["TATVPR_ERR_FRAME"]  # 28 bytes a row
     assert status(6, 8, 7, 24) == STATUS["TATVPR_ERR_FORMAT"]
     assert status(1, 8, 8, 24, size=20) == STATUS["TATVPR_ERR_ABI"]
     assert status(3, 40000, 1, 40000) == STATUS["TATVPR_ERR_FRAME_TOO_LARGE"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import socket
@@ -324,7 +325,9 @@ def test_camera_frames_go_through_as_a_localizer_takes_them(
     nv12 = CameraFrame((y, np.ascontiguousarray(y[:20])), "NV12", 56, 40)
     padded = CameraFrame((np.hstack([y, y]),), "GRAY8", 56, 40)
     with Client(path) as client:
-        for frame in (nv12, padded):
+        video = dataclasses.replace(nv12, yuv_range="limited", yuv_matrix="bt709")
+        assert here.describe(video).tobytes() != here.describe(nv12).tobytes()
+        for frame in (nv12, padded, video):
             assert client.describe(frame).tobytes() == here.describe(frame).tobytes()
             assert client.query(frame).place == here.query(frame).place
         with pytest.raises(FrameError, match="unknown"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from support.artifacts import scenes
 from tatvpr_edge.runtime import CameraFrame, FakeLocalizer, Localizer
+from tatvpr_edge.spec.frames import FORMATS
 from tatvpr_edge.spec.mapjournal import rewrite
 from tatvpr_edge.spec.maptypes import Calibration, calibrated
 
@@ -66,26 +67,37 @@ def test_a_frame_of_nothing_is_never_accepted(name: str, tiny_host: Path, sure: 
     assert match.reason is not None and "shows no structure" in match.reason
 
 
-@pytest.mark.parametrize("pixel_format", ["RGB888", "BGR888", "GRAY8", "RGB565", "YUV422", "NV12"])
+def in_format(luma: U8, pixel_format: str) -> tuple[U8, ...]:
+    """The planes of a gray picture of even sides, uint8 [H, W], as a camera would send it."""
+    height, width = luma.shape
+    chroma = np.full((height // 2, width), 128, np.uint8)
+    pairs = np.full((height, width, 2), 128, np.uint8)
+    if pixel_format in ("YUV422", "UYVY"):
+        pairs[:, :, pixel_format == "UYVY"] = luma
+        return (pairs.reshape(height, -1),)
+    words = {"RGB565": 0, "GRAY10": 2, "GRAY12": 4, "GRAY16": 8}
+    if pixel_format in words:
+        wide = luma.astype(np.uint16)
+        word = (wide >> 2) << 5 if pixel_format == "RGB565" else wide << words[pixel_format]
+        return (word.astype("<u2").view(np.uint8).reshape(height, -1),)
+    half = chroma[:, : width // 2]
+    planes = {"NV12": (luma, chroma), "NV21": (luma, chroma), "I420": (luma, half, half)}
+    if pixel_format in planes:
+        return planes[pixel_format]
+    channels = {"GRAY8": 1, "RGB888": 3, "BGR888": 3, "RGBA": 4, "BGRA": 4}[pixel_format]
+    return (np.repeat(luma, channels, axis=1),)
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
 def test_every_camera_format_is_looked_at(pixel_format: str, tiny_host: Path, sure: Path) -> None:
     luma = np.ascontiguousarray(scenes(1)[0][:, :, 1])
     height, width = luma.shape
-    color = np.repeat(luma[:, :, None], 3, axis=2).reshape(height, 3 * width)
-    words = (luma.astype(np.uint16) >> 2) << 5
-    yuyv = np.full((height, 2 * width), 128, np.uint8)
-    yuyv[:, ::2] = luma
-    planes = {
-        "RGB888": (color,),
-        "BGR888": (color,),
-        "GRAY8": (luma,),
-        "RGB565": (words.astype("<u2").view(np.uint8).reshape(height, 2 * width),),
-        "YUV422": (yuyv,),
-        "NV12": (luma, np.full((height // 2, width), 128, np.uint8)),
-    }[pixel_format]
+    flat = np.full_like(luma, 90)
     with Localizer(tiny_host, sure) as localizer:
-        seen = localizer.query(CameraFrame(planes, pixel_format, width, height))
-        flat = tuple(np.full_like(plane, 128) for plane in planes)
-        blank = localizer.query(CameraFrame(flat, pixel_format, width, height))
+        seen, blank = (
+            localizer.query(CameraFrame(in_format(one, pixel_format), pixel_format, width, height))
+            for one in (luma, flat)
+        )
     assert seen.accepted is True and seen.reason is None
     assert blank.accepted is False and blank.reason is not None
 

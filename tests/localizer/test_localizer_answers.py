@@ -19,7 +19,7 @@ from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.cache import host_artifact
 from tatvpr_edge.spec.errors import ArtifactError, MapError, UsageError
-from tatvpr_edge.spec.frames import to_rgb
+from tatvpr_edge.spec.frames import FORMATS, YUV, YUV_FORMATS, plane_shapes, to_rgb
 
 U8 = NDArray[np.uint8]
 
@@ -97,17 +97,54 @@ def test_gray_is_three_equal_channels(localizer: Localizer, frames: U8) -> None:
     assert localizer.describe(gray).tobytes() == wanted.tobytes()
 
 
-@pytest.mark.parametrize("pixel_format", ["RGB565", "YUV422", "NV12", "GRAY8", "BGR888"])
+@pytest.mark.parametrize("pixel_format", sorted(FORMATS))
 def test_camera_formats_are_the_reference(localizer: Localizer, pixel_format: str) -> None:
     rng = np.random.default_rng(5)
     width, height = 46, 34
-    columns = width * {"RGB565": 2, "YUV422": 2, "NV12": 1, "GRAY8": 1, "BGR888": 3}[pixel_format]
-    planes = (rng.integers(0, 256, (height, columns + 6)).astype(np.uint8),)
-    if pixel_format == "NV12":
-        planes += (rng.integers(0, 256, (height // 2, width + 2)).astype(np.uint8),)
-    frame = CameraFrame(planes, pixel_format, width, height)
-    wanted = localizer.describe(to_rgb(planes, pixel_format, width, height))
-    assert localizer.describe(frame).tobytes() == wanted.tobytes()
+    planes = tuple(
+        rng.integers(0, 256, (rows, columns + 6)).astype(np.uint8)
+        for rows, columns in plane_shapes(pixel_format, width, height)
+    )
+    for color in sorted(YUV) if pixel_format in YUV_FORMATS else [("full", "bt601")]:
+        frame = CameraFrame(planes, pixel_format, width, height, *color)
+        wanted = localizer.describe(to_rgb(planes, pixel_format, width, height, *color))
+        assert localizer.describe(frame).tobytes() == wanted.tobytes()
+
+
+def test_four_channels_are_read_in_the_order_that_is_said(localizer: Localizer, frames: U8) -> None:
+    rgb = np.ascontiguousarray(frames[2])
+    alpha = np.full((*rgb.shape[:2], 1), 7, np.uint8)
+    wanted = localizer.describe(rgb).tobytes()
+    for name, colours in (("RGBA", rgb), ("RGBx", rgb), ("bgra8", rgb[:, :, ::-1])):
+        frame = CameraFrame.of(np.concatenate([colours, alpha], axis=2), name)
+        assert localizer.describe(frame).tobytes() == wanted
+
+
+def test_sixteen_bit_gray_is_its_upper_byte_in_either_byte_order(
+    localizer: Localizer, frames: U8
+) -> None:
+    gray = np.ascontiguousarray(frames[2][:, :, 1])
+    wanted = localizer.describe(gray).tobytes()
+    for order in ("<u2", ">u2"):
+        deep = (gray.astype(np.uint16) * 256 + 99).astype(order)
+        assert localizer.describe(CameraFrame.of(deep, "mono16")).tobytes() == wanted
+
+
+def test_gray_frames_on_a_map_are_told_once(
+    tiny_host: Path, scene_map: Path, frames: U8, caplog: pytest.LogCaptureFixture
+) -> None:
+    gray = np.ascontiguousarray(frames[2][:, :, 1])
+    spread = np.repeat(gray[:, :, None], 3, axis=2)
+    for told, frame in ((1, gray), (1, spread), (0, frames[2])):
+        caplog.clear()
+        with Localizer(tiny_host, scene_map) as here:
+            for _ in range(3):
+                here.query(frame)
+        assert [r.message.count("fewer places") for r in caplog.records] == [1] * told
+    caplog.clear()
+    with Localizer(tiny_host) as alone:
+        alone.describe(gray)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 1), (3, 5), (4096, 4096)])

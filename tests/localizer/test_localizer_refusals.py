@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from tatvpr_edge.runtime import CameraFrame, Localizer
 from tatvpr_edge.spec.artifact import MANIFEST, read_artifact, write_artifact
@@ -23,6 +24,7 @@ from tatvpr_edge.spec.errors import (
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 U8 = NDArray[np.uint8]
+NV12 = (np.zeros((8, 8), np.uint8), np.zeros((4, 8), np.uint8))
 GOOD = np.zeros((8, 8, 3), np.uint8)
 
 
@@ -38,7 +40,10 @@ GOOD = np.zeros((8, 8, 3), np.uint8)
         (np.full((8, 8, 3), np.nan), "not float64"),
         (np.zeros((8, 8, 3), np.uint16), "not uint16"),
         (np.zeros((8, 8, 3), bool), "not bool"),
-        (np.zeros((8, 8, 4), np.uint8), r"drop the alpha channel with frame\[:, :, :3\]"),
+        (np.zeros((8, 8, 4), np.uint8), r"CameraFrame\.of\(frame, 'RGBA'\), or 'BGRA'"),
+        (np.zeros((8, 8), np.uint16), r"CameraFrame\.of\(frame, 'GRAY16'\)"),
+        (Image.new("P", (8, 8)), r"tatvpr_edge\.read_frame"),
+        (Image.new("CMYK", (8, 8)), r"tatvpr_edge\.read_frame"),
         (np.zeros((8, 8, 1), np.uint8), r"\[height, width\] for gray"),
         (np.zeros((3, 8, 8), np.uint8), r"expected \[height, width, 3\]"),
         (np.zeros((1, 8, 8, 3), np.uint8), r"expected \[height, width, 3\]"),
@@ -65,6 +70,12 @@ def test_a_bad_frame_is_told(localizer: Localizer, frame: Any, words: str) -> No
         ({"pixel_format": "NV12", "height": 7}, "even height"),
         ({"pixel_format": "YUV422", "width": 7}, "even width"),
         ({"pixel_format": "NV12"}, "needs 2 planes"),
+        ({"pixel_format": "yuv422", "width": 7}, "UYVY frames have an even width"),
+        ({"pixel_format": "I420"}, "needs 3 planes"),
+        ({"pixel_format": "RGBA"}, "needs 8 x 32"),
+        ({"yuv_range": "tv"}, "full or limited"),
+        ({"pixel_format": "NV12", "planes": NV12, "yuv_matrix": "bt2020"}, "bt601 or bt709"),
+        ({"yuv_range": "limited"}, "RGB888 is no YUV"),
         ({"planes": (np.zeros((8, 24), np.int8),)}, "uint8"),
         ({"planes": (np.zeros((24, 8), np.uint8).T,)}, "not neighbours"),
     ],
@@ -76,6 +87,29 @@ def test_a_bad_camera_frame_is_told(
     localizer.describe(good)
     with pytest.raises(FrameError, match=words):
         localizer.describe(dataclasses.replace(good, **change))
+
+
+def test_an_array_that_is_not_what_its_format_says_is_told() -> None:
+    for pixels, name, words in (
+        (GOOD, "RGBA", r"RGBA is uint8 \[H, W, 4\]"),
+        (GOOD, "mono16", r"GRAY16 is uint16 \[H, W\]"),
+        (np.zeros((8, 8), np.uint8), "GRAY16", "GRAY16 is uint16"),
+        (GOOD, "NV12", "no array of pixels"),
+        (np.zeros((0, 8, 4), np.uint8), "BGRA", "empty"),
+    ):
+        with pytest.raises(FrameError, match=words):
+            CameraFrame.of(pixels, name)
+
+
+def test_a_library_older_than_limited_range_is_told(
+    tiny_host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handed a structure that ends before ``yuv``, this one reads as an older one does."""
+    monkeypatch.setattr("tatvpr_edge.runtime.library._FRAME_BYTES", 56)
+    with Localizer(tiny_host) as localizer:
+        localizer.describe(CameraFrame(NV12, "NV12", 8, 8))
+        with pytest.raises(ArtifactError, match="build it again"):
+            localizer.describe(CameraFrame(NV12, "NV12", 8, 8, "limited"))
 
 
 @pytest.mark.parametrize(

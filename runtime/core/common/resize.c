@@ -72,7 +72,7 @@ typedef struct squash {
     int32_t *row_weights; /* [4, tall]: of the output rows in progress and the next */
     int32_t *sums;        /* [3, length]: of the output rows in progress */
     uint8_t *row;         /* [length]: an input row of the vertical pass, or an output row */
-    uint8_t *line;        /* [width * 3], for converted formats only */
+    uint8_t *line;        /* [width, channels], for converted formats only */
     uint8_t *pixels;      /* [side, side, 3] */
 } squash;
 
@@ -95,7 +95,7 @@ static void *take(room_left *room, size_t bytes) {
 static int take_tables(squash *s, room_left room) {
     const size_t side = (size_t)s->side * sizeof(int32_t);
     const size_t length = (size_t)s->length;
-    const size_t line = tatvpr_frame_converts(s->frame) ? (size_t)s->frame->width * 3 : 0;
+    const size_t line = tatvpr_frame_converts(s->frame) ? (size_t)(s->frame->width * s->channels) : 0;
     s->first = (int32_t *)take(&room, side);
     s->count = (int32_t *)take(&room, side);
     s->weights = (int32_t *)take(&room, side * (size_t)s->wide);
@@ -304,7 +304,7 @@ tatvpr_status tatvpr_frame_squash(const tatvpr_kernels *kernels, const tatvpr_fr
     const room_left all = {room, room_bytes};
     s.frame = frame;
     s.side = side;
-    s.channels = frame->format == TATVPR_GRAY8 ? 1 : 3;
+    s.channels = tatvpr_frame_channels(frame);
     s.pixels = pixels;
     if (frame->width == side && frame->height == side && !tatvpr_frame_converts(frame)) {
         for (int32_t y = 0; y < side; y++) { /* both passes would be the identity */

@@ -71,8 +71,20 @@ typedef enum tatvpr_format {
     TATVPR_GRAY8 = 3,
     TATVPR_RGB565 = 4, /* 16 bits, little endian, red in the top five */
     TATVPR_YUV422 = 5, /* Y0 U Y1 V bytes (YUYV), even width */
-    TATVPR_NV12 = 6    /* plane 0: Y; plane 1: U V at half size; even width and height */
+    TATVPR_NV12 = 6,   /* plane 0: Y; plane 1: U V at half size; even width and height */
+    TATVPR_RGBA = 7,   /* R G B and a byte that is not looked at (RGBx) */
+    TATVPR_BGRA = 8,   /* B G R and such a byte (BGRx) */
+    TATVPR_UYVY = 9,   /* U Y0 V Y1 bytes, even width */
+    TATVPR_I420 = 10,  /* planes Y, U, V, the latter at half size; even width and height */
+    TATVPR_NV21 = 11,  /* as NV12, but V U */
+    TATVPR_GRAY10 = 12, /* 16-bit words, little endian, values 0..1023 */
+    TATVPR_GRAY12 = 13, /* values 0..4095 */
+    TATVPR_GRAY16 = 14  /* values 0..65535; the upper byte counts */
 } tatvpr_format;
+
+/* Bits of tatvpr_frame.yuv, for formats with chroma alone. */
+#define TATVPR_YUV_LIMITED 1u /* Y is 16..235, U and V are 16..240; else all are 0..255 */
+#define TATVPR_YUV_BT709 2u   /* the matrix of ITU-R BT.709; else that of BT.601 */
 
 /* A camera frame of any size; it is squashed to the model's square exactly as in training. */
 typedef struct tatvpr_frame {
@@ -82,6 +94,8 @@ typedef struct tatvpr_frame {
     int32_t height;
     const uint8_t *planes[3];
     int32_t strides[3]; /* bytes from one row to the next; may be negative */
+    uint32_t reserved;  /* zero; may be padding of an older caller, so nothing looks at it */
+    uint32_t yuv;       /* TATVPR_YUV_ bits; 0: BT.601, full range */
 } tatvpr_frame;
 
 /* ---- options ------------------------------------------------------------------------------ */
