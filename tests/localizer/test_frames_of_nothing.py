@@ -73,7 +73,7 @@ def in_format(luma: U8, pixel_format: str) -> tuple[U8, ...]:
     chroma = np.full((height // 2, width), 128, np.uint8)
     pairs = np.full((height, width, 2), 128, np.uint8)
     if pixel_format in ("YUV422", "UYVY"):
-        pairs[:, :, pixel_format == "UYVY"] = luma
+        pairs[:, :, int(pixel_format == "UYVY")] = luma
         return (pairs.reshape(height, -1),)
     words = {"RGB565": 0, "GRAY10": 2, "GRAY12": 4, "GRAY16": 8}
     if pixel_format in words:
