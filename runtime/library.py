@@ -30,7 +30,8 @@ from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.variants import fastest_kernels
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
-from tatvpr_edge.spec.frames import FORMATS, yuv_code
+from tatvpr_edge.spec.formats import FORMATS
+from tatvpr_edge.spec.frames import yuv_code
 from tatvpr_edge.spec.sealed import Sealed, seal_file
 
 __all__ = ["Described", "FrameTooLarge", "Library", "Trace"]

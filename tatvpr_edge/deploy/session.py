@@ -41,6 +41,7 @@ from .transport import Link, Transport
 #: In the order in which they import each other.
 AGENT_MODULES = (
     "tatvpr_edge.spec.errors",
+    "tatvpr_edge.spec.formats",
     "tatvpr_edge.spec.operators",
     "tatvpr_edge.spec.manifest",
     "tatvpr_edge.spec.sealed",

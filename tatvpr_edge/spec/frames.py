@@ -26,28 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FrameError
+from .formats import FORMATS
 
 U8 = NDArray[np.uint8]
 
 #: Pixels a side; keeps every product of the C core within 32 bits.
 MAX_SIDE = 32768
-#: Formats by name, as in ``enum tatvpr_format`` of the C interface.
-FORMATS = {
-    "RGB888": 1,
-    "BGR888": 2,
-    "GRAY8": 3,
-    "RGB565": 4,
-    "YUV422": 5,
-    "NV12": 6,
-    "RGBA": 7,
-    "BGRA": 8,
-    "UYVY": 9,
-    "I420": 10,
-    "NV21": 11,
-    "GRAY10": 12,
-    "GRAY12": 13,
-    "GRAY16": 14,
-}
 _BYTES_PER_PIXEL = {"RGB888": 3, "BGR888": 3, "RGBA": 4, "BGRA": 4, "GRAY8": 1} | dict.fromkeys(
     ("RGB565", "YUV422", "UYVY", "GRAY10", "GRAY12", "GRAY16"), 2
 )

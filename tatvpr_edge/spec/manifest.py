@@ -47,7 +47,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .errors import ArtifactError
-from .frames import FORMATS
+from .formats import FORMATS
 from .operators import VERSION
 
 #: 2: operators version 2. Version 1 computes other bytes than this release and is not read.

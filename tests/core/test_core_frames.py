@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_core_model import STATUS
 
-from tatvpr_edge.spec.frames import FORMATS, YUV, YUV_FORMATS, plane_shapes, to_rgb, yuv_code
+from tatvpr_edge.spec.formats import FORMATS
+from tatvpr_edge.spec.frames import YUV, YUV_FORMATS, plane_shapes, to_rgb, yuv_code
 from tatvpr_edge.spec.resize import squash
 
 U8 = NDArray[np.uint8]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from support.artifacts import scenes
 from tatvpr_edge.runtime import CameraFrame, FakeLocalizer, Localizer
-from tatvpr_edge.spec.frames import FORMATS
+from tatvpr_edge.spec.formats import FORMATS
 from tatvpr_edge.spec.mapjournal import rewrite
 from tatvpr_edge.spec.maptypes import Calibration, calibrated
 
