@@ -35,7 +35,7 @@ from tatvpr_edge.compilers.linux import (
     open_library,
 )
 from tatvpr_edge.compilers.objects import made_anew
-from tatvpr_edge.compilers.report import BuildPlan, Tool, check_fit, step_kinds
+from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
 from tatvpr_edge.compilers.source import remember_model
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.spec.artifact import write_artifact
@@ -217,7 +217,6 @@ def _plan(job: Job, lowered: Lowered) -> BuildPlan:
         with tempfile.TemporaryDirectory(prefix="tatvpr-plan-") as scratch:
             library = compile_linux(lowered, host, Path(scratch) / "host")
             arena = int(open_library(library, lowered).info.arena_bytes)
-    needed = arena if arena is not None else lowered.plan.arena_bytes
     return BuildPlan(
         board=job.board.name,
         model=job.name,
@@ -230,7 +229,6 @@ def _plan(job: Job, lowered: Lowered) -> BuildPlan:
         planned_bytes=lowered.plan.arena_bytes,
         costs=tuple(frame_cost(lowered.matched, k) for k in (1.0, 0.6, 0.4, 0.2)),
         tools=tuple(tools),
-        regions=check_fit(job.board, job.name, len(lowered.blob), needed),
         board_steps=board_steps,
     )
 

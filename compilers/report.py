@@ -6,9 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from tatvpr_edge.boards.board import Board
 from tatvpr_edge.compilers.cost import Cost
-from tatvpr_edge.spec.errors import BoardError
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,8 @@ class BuildPlan:
     planned_bytes: int  # the part of the arena that TVM planned
     costs: tuple[Cost, ...]
     tools: tuple[Tool, ...]
-    regions: tuple[tuple[str, str, int, int], ...] = ()  # (what, region, bytes needed, bytes there)
+    # (what, region, bytes needed, bytes there); empty on Linux, which has virtual memory
+    regions: tuple[tuple[str, str, int, int], ...] = ()
     board_steps: tuple[str, ...] = ()  # what is left for the board
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,32 +86,6 @@ class BuildPlan:
 def step_kinds(steps: list[Any]) -> dict[str, int]:
     """How many steps of each kind, in order of first appearance."""
     return dict(Counter(type(step).__name__ for step in steps))
-
-
-def check_fit(
-    board: Board, model: str, weight_bytes: int, arena_bytes: int
-) -> tuple[tuple[str, str, int, int], ...]:
-    """Where weights and arena go on a microcontroller; empty for boards with virtual memory.
-
-    Raises:
-        BoardError: a region is too small; the text has both figures.
-    """
-    if board.placement is None:
-        return ()
-    needs = (
-        ("weights", board.placement.weights, weight_bytes),
-        ("arena", board.placement.arena, arena_bytes),
-    )
-    rows = []
-    for what, name, needed in needs:
-        region = board.region(name)
-        if needed > region.size:
-            raise BoardError(
-                f"{model} does not fit {board.name}: its {what} take {needed} bytes, "
-                f"region {name} has {region.size}: choose a smaller model"
-            )
-        rows.append((what, name, needed, region.size))
-    return tuple(rows)
 
 
 def _size(count: int) -> str:

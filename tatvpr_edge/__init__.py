@@ -38,7 +38,7 @@ def build(
     """Build the artifact of ``model`` for ``board``; the same as ``tatvpr-edge build``.
 
     Args:
-        board: a name of ``tatvpr-edge boards``.
+        board: a name of ``tatvpr-edge boards``, or a board's TOML file (docs/boards.md).
         model: a shipped model's name, or an ONNX file.
         output: a folder that does not exist yet. Without it ``./MODEL-BOARD``; for ``host`` the
             cached artifact that ``Localizer()`` takes, which is replaced.

@@ -64,8 +64,8 @@ def choose_layouts(
 ) -> Callable[[int, int], Layout] | None:
     """Layout of a matrix (K, N) for the k that the build is meant for; None: only one exists.
 
-    The cheaper mean over ``k_range`` wins. A head's projection is never gated: give it k = 1 by
-    its own rule in the caller, not here.
+    The cheaper mean over ``k_range`` wins, for a head's projection too: it is never gated, but it
+    multiplies one row a frame.
     """
     if not variant.columns:
         return None

@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from tatvpr_edge.boards.board import NATIVE, Board, MemoryRegion, Sensor
 from tatvpr_edge.boards.loader import load, names
 from tatvpr_edge.cli import words
+from tatvpr_edge.cli.output import console, json_option, print_json
 from tatvpr_edge.spec.operators import DOMAIN, OPERATORS, PLUGINS, VERSION
 
 __all__ = ["command"]
 
-#: Where output has no terminal to tell its width (a pipe, a file), lines are not broken at 80.
-PIPE_WIDTH = 160
-
 
 @click.command("boards")
 @click.argument("name", required=False, shell_complete=words.boards)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@json_option
 def command(name: str | None, as_json: bool) -> None:
     """List the boards, or show one board's limits, sensors, operators and verification."""
     boards = [load(name)] if name is not None else [load(each) for each in names()]
     if as_json:
         documents = [describe(board) for board in boards]
-        click.echo(json.dumps(documents[0] if name is not None else documents, indent=2))
+        print_json(documents[0] if name is not None else documents)
         return
-    # Board files are text, never markup: a note may hold square brackets.
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
-    console.print(_details(boards[0]) if name is not None else _list(boards))
+    console().print(_details(boards[0]) if name is not None else _list(boards))
 
 
 def describe(board: Board) -> dict[str, Any]:

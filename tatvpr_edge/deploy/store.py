@@ -157,9 +157,6 @@ class Store:
             "failed": failed if isinstance(failed, dict) else {},
         }
 
-    def _age(self, name: str) -> float:
-        return os.lstat(self.release(name)).st_mtime
-
     def write_state(self, state: dict[str, Any]) -> None:
         """Replace ``state.json`` atomically."""
         self.replace(self.path(deployed.STATE), json.dumps(state, indent=1).encode("ascii") + b"\n")

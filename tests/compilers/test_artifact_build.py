@@ -183,19 +183,6 @@ class TestPlan:
         plan_artifact("host", model=tiny_file)
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_model_that_does_not_fit_is_refused_with_figures(self, tiny_file: Path) -> None:
-        import dataclasses
-
-        from tatvpr_edge.compilers.report import check_fit
-
-        board = load("stm32h7")
-        assert board.placement is not None
-        arena = board.region(board.placement.arena)
-        check_fit(board, "m", 1000, arena.size)
-        with pytest.raises(BoardError, match=rf"{arena.size + 1} bytes.*{arena.size}"):
-            check_fit(board, "m", 1000, arena.size + 1)
-        assert check_fit(dataclasses.replace(board, placement=None), "m", 2**40, 2**40) == ()
-
 
 class TestRefusals:
     @pytest.mark.parametrize(

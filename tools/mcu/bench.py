@@ -17,7 +17,6 @@ from tatvpr_edge.spec.errors import ToolError
 
 OP_END, OP_MATMUL, OP_SELECT, OP_QUANTISE, OP_LAYER_NORM, OP_GELU = range(6)
 OP_PATCH_EMBED, OP_ATTENTION, OP_DOT, OP_HAMMING, OP_CMSIS = range(6, 11)
-ROW_ALIGN = 16
 HEADER_WORDS = 16
 
 # tokens of a tile when 65 tokens are described: TATVPR_TILE_TOKENS and _ROUND of mcu/config.h

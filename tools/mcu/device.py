@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from emulation import FIRMWARE, EmulatedBoard, RunResult, Workshop, run
-from numpy.typing import NDArray
 
 from tatvpr_edge.spec.errors import ToolError
 
@@ -216,8 +214,3 @@ def build_device(workshop: Workshop, board: EmulatedBoard, lowered: Any, name: s
 def _write(path: Path, data: bytes) -> None:
     if not path.exists() or path.read_bytes() != data:
         path.write_bytes(data)
-
-
-def frame_bytes(pixels: NDArray[np.uint8]) -> bytes:
-    """An RGB frame uint8 [H, W, 3] as its bytes."""
-    return np.ascontiguousarray(pixels).tobytes()

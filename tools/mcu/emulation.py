@@ -28,8 +28,6 @@ from tatvpr_edge.spec.errors import ToolError
 
 HERE = Path(__file__).resolve().parent
 FIRMWARE = HERE / "firmware"
-EXIT_FAULT = 90
-EXIT_STACK = 91
 
 
 @dataclass(frozen=True)
