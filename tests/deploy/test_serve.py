@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.tools import lacking
 from tatvpr_edge.deploy import service
 from tatvpr_edge.deploy.disk import Disk
 from tatvpr_edge.deploy.store import Store
@@ -518,7 +519,8 @@ def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path, root: str) -> None
     text = service.unit_text(root, [sys.executable])
     assert "WatchdogSec=30" in text and "Restart=always" in text
     if program is None:
-        pytest.skip("systemd-analyze is missing: apt-get install systemd")
+        lacking("systemd-analyze", "apt-get install systemd")
+    assert program is not None
     place = tmp_path / root.strip("/")
     (place / "current").mkdir(parents=True)
     unit = tmp_path / "tatvpr-edge.service"
