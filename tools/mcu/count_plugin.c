@@ -7,7 +7,9 @@
  *
  * Arguments: out=FILE, one line a region "region N COUNT", then "total COUNT";
  *            blocks=1 adds "block ADDRESS COUNT" lines: instructions executed inside regions by
- *            the translation block that begins at that address, for an account by function.
+ *            the translation block that begins at that address, for an account by function;
+ *            code=1 adds "code ADDRESS TIMES HEX" lines: how often a block ran inside regions, and
+ *            its instructions as they lie in memory, for a model of cycles.
  *
  * No header of QEMU's is used: the few functions of the plugin interface, version 1, that are
  * called here are declared below (QEMU, docs/devel/tcg-plugins).
@@ -52,15 +54,18 @@ __attribute__((visibility("default"))) int qemu_plugin_version = 1;
 typedef enum { ARCH_ARM, ARCH_AARCH64, ARCH_RISCV } arch_kind;
 typedef enum { MARK_NONE, MARK_BEGIN, MARK_END } mark_kind;
 
-#define BLOCK_SLOTS (1u << 16)
+#define SLOT_BITS 18
+#define BLOCK_SLOTS (1u << SLOT_BITS)
 typedef struct {
     uint64_t address, instructions, executed;
+    uint8_t *code; /* its bytes, where they are asked for */
+    size_t code_bytes;
 } block_slot;
 
 static arch_kind arch;
 static FILE *out;
 static uint64_t executed, region_start, region_number;
-static bool in_region, want_blocks;
+static bool in_region, want_blocks, want_code;
 static block_slot blocks[BLOCK_SLOTS];
 
 static void on_begin(unsigned cpu, void *user)
@@ -111,7 +116,7 @@ static mark_kind mark_of(const uint8_t *bytes, size_t size)
 /* The slot of a block; a block that is translated again with another length gets its own. */
 static block_slot *slot_of(uint64_t address, uint64_t instructions)
 {
-    uint64_t i = (address * 0x9E3779B97F4A7C15u) >> 48;
+    uint64_t i = (address * 0x9E3779B97F4A7C15u) >> (64 - SLOT_BITS);
     for (uint64_t tries = 0; tries < BLOCK_SLOTS; tries++, i++) {
         block_slot *slot = &blocks[i % BLOCK_SLOTS];
         if (slot->instructions == 0) {
@@ -126,13 +131,32 @@ static block_slot *slot_of(uint64_t address, uint64_t instructions)
     exit(1);
 }
 
+static void keep_code(block_slot *slot, const struct qemu_plugin_tb *tb, size_t count)
+{
+    if (!want_code || slot->code)
+        return;
+    slot->code = malloc(4 * count);
+    if (!slot->code) {
+        fprintf(stderr, "count_plugin: out of memory\n");
+        exit(1);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
+        const size_t size = qemu_plugin_insn_size(insn);
+        memcpy(slot->code + slot->code_bytes, qemu_plugin_insn_data(insn), size);
+        slot->code_bytes += size;
+    }
+}
+
 static void on_translate(plugin_id id, struct qemu_plugin_tb *tb)
 {
     (void)id;
     size_t count = qemu_plugin_tb_n_insns(tb);
-    if (want_blocks)
-        qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, CB_NO_REGS,
-                                             slot_of(qemu_plugin_tb_vaddr(tb), count));
+    if (want_blocks || want_code) {
+        block_slot *slot = slot_of(qemu_plugin_tb_vaddr(tb), count);
+        keep_code(slot, tb, count);
+        qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, CB_NO_REGS, slot);
+    }
     for (size_t i = 0; i < count; i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         qemu_plugin_register_vcpu_insn_exec_inline(insn, INLINE_ADD_U64, &executed, 1);
@@ -147,10 +171,21 @@ static void on_quit(plugin_id id, void *user)
 {
     (void)id;
     (void)user;
-    for (size_t i = 0; i < BLOCK_SLOTS; i++)
-        if (blocks[i].executed)
-            fprintf(out, "block %llx %llu\n", (unsigned long long)blocks[i].address,
-                    (unsigned long long)blocks[i].executed);
+    for (size_t i = 0; i < BLOCK_SLOTS; i++) {
+        const block_slot *slot = &blocks[i];
+        if (!slot->executed)
+            continue;
+        if (want_blocks)
+            fprintf(out, "block %llx %llu\n", (unsigned long long)slot->address,
+                    (unsigned long long)slot->executed);
+        if (slot->code) {
+            fprintf(out, "code %llx %llu ", (unsigned long long)slot->address,
+                    (unsigned long long)(slot->executed / slot->instructions));
+            for (size_t b = 0; b < slot->code_bytes; b++)
+                fprintf(out, "%02x", slot->code[b]);
+            fprintf(out, "\n");
+        }
+    }
     fprintf(out, "total %llu\n", (unsigned long long)executed);
     fclose(out);
 }
@@ -164,6 +199,8 @@ __attribute__((visibility("default"))) int qemu_plugin_install(plugin_id id,
             out = fopen(argv[i] + 4, "w");
         else if (!strncmp(argv[i], "blocks=", 7))
             want_blocks = argv[i][7] == '1';
+        else if (!strncmp(argv[i], "code=", 5))
+            want_code = argv[i][5] == '1';
         else {
             fprintf(stderr, "count_plugin: unknown argument %s\n", argv[i]);
             return 1;

@@ -1,0 +1,1 @@
+"""Arm programs on a machine of another kind: run, counted, and priced in cycles."""
