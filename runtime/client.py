@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import deployed, messages
 from tatvpr_edge.runtime.frame import CameraFrame, Frame, check_frame
+from tatvpr_edge.runtime.fresh import Watch
 from tatvpr_edge.runtime.localizer import Match
 from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.spec import errors
@@ -51,6 +53,8 @@ class Client:
         self.restart_s = restart_s
         self._lock = threading.Lock()
         self._closed = False
+        self._began_with: str | None = None
+        self._watches: list[Watch] = []
         self._socket: socket.socket | None = self._connect(0.0)
 
     def _connect(self, patience_s: float) -> socket.socket:
@@ -88,13 +92,17 @@ class Client:
         return np.frombuffer(data, "<f4").astype(np.float32)
 
     def set(self, **settings: Any) -> dict[str, Any]:
-        """Set ``k``, ``tokens``, ``budget`` or ``preset`` for every client.
+        """Set ``k``, ``tokens``, ``budget``, ``preset`` or ``map`` (a path) for every client.
 
         Returns what is set now; with ``k="auto"`` also ``why``.
 
         Raises:
             UsageError: a value out of range, or a budget beside a k that is a number.
+            MapError: the map is damaged or of another model; the one before stays.
         """
+        given = settings.get("map")
+        if given is not None:  # the service's working folder is another one
+            settings["map"] = os.path.abspath(os.path.expanduser(os.fspath(given)))
         return self._ask({"op": "set", **settings})[0]
 
     def info(self) -> dict[str, Any]:
@@ -105,9 +113,40 @@ class Client:
         """Run the artifact's own golden frame."""
         return self._ask({"op": "selftest"})[0]
 
+    @property
+    def stale(self) -> bool:
+        """Whether another release is live than the one whose answers this Client began with.
+
+        Either the service was started again with it, as every deploy does: answers are the new
+        release's already, and what the program keeps of the old one's (descriptors, numbers of
+        places) no longer fits. Or a service that nobody restarts still answers from the old one.
+        Make another Client to begin anew.
+
+        Raises:
+            DeployError: the service ended.
+        """
+        info = self.info()
+        return bool(info.get("stale")) or info.get("release") != self._began_with
+
+    def on_stale(self, callback: Callable[[Client], object], every_s: float = 1.0) -> None:
+        """Call ``callback(self)`` once, from a thread, when this becomes :attr:`stale`.
+
+        Args:
+            every_s: seconds between two looks, each one small message to the service.
+
+        Raises:
+            UsageError: ``every_s`` is no time.
+            DeployError: the service ended.
+        """
+        self.info()  # from this release on
+        self._watches.append(Watch(lambda: self.stale, lambda: callback(self), every_s))
+
     def close(self) -> None:
         """End the connection; later calls are refused."""
         self._closed = True
+        for watch in self._watches:
+            watch.close()
+        self._watches.clear()
         self._drop()
 
     def __enter__(self) -> Client:
@@ -143,6 +182,8 @@ class Client:
         if not answer.pop("ok", False):
             kind = getattr(errors, str(answer.get("kind")), errors.UsageError)
             raise kind(str(answer.get("error")))
+        if self._began_with is None:
+            self._began_with = answer.get("release")
         return answer, tail
 
     def _exchange(self, message: bytes) -> tuple[dict[str, Any], bytes]:

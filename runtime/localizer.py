@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from tatvpr_edge.runtime.backends.cpu import CpuBackend
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
+from tatvpr_edge.runtime.fresh import Origin, Watch
 from tatvpr_edge.runtime.placemap import Candidate, Found, PlaceMap
 from tatvpr_edge.runtime.search import NoDescriptionError
 from tatvpr_edge.runtime.signature import artifact_verifier
@@ -106,10 +107,12 @@ class Localizer:
     ) -> None:
         if k != "auto":
             _refuse_ignored(k, budget=budget, preset=preset, safe_k=safe_k)
+        self._origin = Origin.of(None if artifact is None else Path(artifact).expanduser())
+        self._watches: list[Watch] = []
         if artifact is None:
             artifact, found_map = default_artifact()
             map = found_map if map is None else map
-        artifact, map = Path(artifact).expanduser(), map and Path(map).expanduser()
+        artifact = Path(artifact).expanduser()
         self.artifact: Artifact = read_artifact(artifact, verify_signature=artifact_verifier())
         self._governing: dict[str, Any] = {
             "budget": budget,
@@ -129,9 +132,9 @@ class Localizer:
         self._fixed_k: float | None = defaults.k
         self._tokens = defaults.tokens
         self.backend = _open_backend(self.artifact, backend, kernels=kernels, threads=threads)
-        self._told_uncalibrated = False
-        self.map = self._open_map(map) if map else None
         self._note_gray = GrayNote()
+        self._told_uncalibrated: set[Path] = set()
+        self.map = map or None
         self.k = defaults.k if k is None else k
         self.tokens = defaults.tokens if tokens is None else tokens
 
@@ -140,8 +143,40 @@ class Localizer:
         backend = self.backend
         return backend.library if isinstance(backend, CpuBackend) else Engine.of(self.artifact)
 
-    def _open_map(self, path: Path) -> PlaceMap:
-        return PlaceMap(path, self.artifact.manifest.model, self._engine())
+    # ---- maps ----
+
+    @property
+    def map(self) -> PlaceMap | None:
+        """What queries search; None: there is no map.
+
+        May be set at any time, to a path (also the same one, to see the places that were added
+        since), to a map of :meth:`open_map`, or to None. A map that is refused changes nothing,
+        and a query that runs ends on the map that it began with.
+
+        Raises:
+            MapError: as :meth:`open_map`.
+        """
+        return self._map
+
+    @map.setter
+    def map(self, value: str | Path | PlaceMap | None) -> None:
+        self._map = None if value is None else self.open_map(value)
+
+    def open_map(self, source: str | Path | PlaceMap) -> PlaceMap:
+        """A map that is searched by this artifact's code: for ``query(map=...)``, or to be set.
+
+        Any number of maps share one model.
+
+        Args:
+            source: a ``.placemap``, or one that was opened otherwise.
+
+        Raises:
+            MapError: by name of the fault: truncated, altered, newer, of another model.
+        """
+        model, engine = self.artifact.manifest.model, self._engine()
+        if isinstance(source, PlaceMap):
+            return source.searched_by(model, engine)
+        return PlaceMap(Path(source).expanduser(), model, engine)
 
     # ---- settings ----
 
@@ -297,10 +332,12 @@ class Localizer:
         near: Sequence[float] | None = None,
         radius: float | None = None,
         exclude_last: int = 0,
+        map: PlaceMap | None = None,
     ) -> Match:
         """The place of the map where ``frame`` was taken; ``top`` candidates.
 
         Args:
+            map: one of :meth:`open_map`, for this call alone; None: as set.
             near, radius: only places within so many metres of a position or pose (x, y, ...) in
                 the map's frame; a place of unknown position is then left out.
             exclude_last: so many of the map's last places are left out, so that a loop closure
@@ -318,7 +355,8 @@ class Localizer:
         """
         check_top(top)
         check_excluded(exclude_last)
-        if self.map is None:
+        place_map = self._map if map is None else map
+        if place_map is None:
             raise MapError(
                 "there is no map to search: give Localizer(map=PATH), made by 'tatvpr-edge map "
                 "build', or use describe(frame) with an index of your own"
@@ -326,19 +364,21 @@ class Localizer:
         start = time.perf_counter()
         checked = check_frame(frame, bgr)
         nothing = None
+        if map is not None:
+            self._note_gray(checked)
         descriptor, k, tokens, describe_ms = self._describe(checked)
-        end = max(len(self.map) - exclude_last, 0)
+        end = max(len(place_map) - exclude_last, 0)
         try:
-            found = self.map.search(
+            found = place_map.search(
                 descriptor, k, tokens, int(top), end=end, near=near, radius=radius
             )
         except NoDescriptionError as error:
-            found, nothing = Found((), self.map.info.bands[0], False), str(error)
+            found, nothing = Found((), place_map.info.bands[0], False), str(error)
         if nothing is None and found.accepted is not None:
             nothing = without_structure(checked)  # a map that accepts nothing need not pay for it
-        elif found.accepted is None and not self._told_uncalibrated:
-            self._told_uncalibrated = True
-            say_uncalibrated(self.map.path)
+        elif found.accepted is None and place_map.path not in self._told_uncalibrated:
+            self._told_uncalibrated.add(place_map.path)
+            say_uncalibrated(place_map.path)
         best = found.candidates[0] if found.candidates else Candidate(-1, -1.0, "", None)
         latency_ms = (time.perf_counter() - start) * 1e3
         self._tell_governor(k, tokens, describe_ms, latency_ms - describe_ms)
@@ -362,7 +402,7 @@ class Localizer:
     ) -> tuple[NDArray[np.float32], float, float, float]:
         """The descriptor, k and tokens that it was made with, and how many ms that took."""
         checked = check_frame(frame, bgr)
-        if self.map is not None:
+        if self._map is not None:
             self._note_gray(checked)
         k, tokens = self._setting()
         start = time.perf_counter()
@@ -376,10 +416,35 @@ class Localizer:
         if governor is not None and self._fixed_k is None:
             governor.observe(describe_ms, k, tokens, search_ms)
 
+    # ---- new releases ----
+
+    @property
+    def stale(self) -> bool:
+        """Whether another artifact would be opened now than the one that this is: a deploy made
+        another release live, or the folder was built anew. Costs a few microseconds.
+
+        This object goes on with what it opened; open another to take the new one.
+        """
+        return self._origin.stale()
+
+    def on_stale(self, callback: Callable[[Localizer], object], every_s: float = 1.0) -> None:
+        """Call ``callback(self)`` once, from a thread, when this becomes :attr:`stale`.
+
+        Args:
+            every_s: seconds between two looks, of a microsecond each.
+
+        Raises:
+            UsageError: ``every_s`` is no time.
+        """
+        self._watches.append(Watch(self._origin.stale, lambda: callback(self), every_s))
+
     # ---- end ----
 
     def close(self) -> None:
         """Stop the governor's sensors and give back what the backend holds."""
+        for watch in self._watches:
+            watch.close()
+        self._watches.clear()
         if self._governor is not None:
             self._governor.close()
         self.backend.close()
@@ -389,6 +454,7 @@ class Localizer:
         return {
             **self._arguments,
             "governing": self._governing,
+            "origin": self._origin,
             "artifact": self.artifact.root,
             "map": None if self.map is None else self.map.path,
             "k": self.k,
@@ -396,10 +462,11 @@ class Localizer:
         }
 
     def __setstate__(self, arguments: dict[str, Any]) -> None:
-        governing = arguments.pop("governing")
+        governing, origin = arguments.pop("governing"), arguments.pop("origin")
         heeded = governing if arguments["k"] == "auto" else {}
         self.__init__(**arguments, **heeded)  # type: ignore[misc]
         self._governing = governing
+        self._origin = origin  # what is stale in the parent is stale here
 
     def __enter__(self) -> Localizer:
         return self

@@ -6,12 +6,14 @@ A message is two big-endian u32 (bytes of JSON, bytes of the rest), the JSON, th
     {"op": "query", "format": "RGB888", "width": W, "height": H, "planes": [[rows, bytes]],
      "top": 1}                                                  + the planes, rows packed
     {"op": "describe", "format": ..., "width": W, "height": H, "planes": ...}   + the planes
-    {"op": "set", "k": 0.2 | "auto", "tokens": 1.0, "budget": "5W", "preset": "turbo"}
+    {"op": "set", "k": 0.2 | "auto", "tokens": 1.0, "budget": "5W", "preset": "turbo",
+     "map": "/absolute/path.placemap"}
     {"op": "info"}
     {"op": "selftest"}
 
-Answers hold ``"ok": true`` and the result (a descriptor follows as float32, little endian), or
-``"ok": false``, ``"error"`` and ``"kind"``, the name of the error's class.
+Answers hold ``"ok": true``, ``"release"`` (what answers, one word) and the result (a descriptor
+follows as float32, little endian), or ``"ok": false``, ``"error"`` and ``"kind"``, the name of the
+error's class.
 """
 
 from __future__ import annotations

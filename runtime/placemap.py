@@ -100,6 +100,19 @@ class PlaceMap:
             other._table = Table(self._engine, other.info, other._parts())
         return other
 
+    def searched_by(self, model: ModelEntry, engine: Engine) -> PlaceMap:
+        """The same places, searched by an artifact's loaded code.
+
+        Raises:
+            MapError: the map is of another model.
+        """
+        _check_model(self.path, self.info, model)
+        if self._engine is engine:
+            return self
+        other = copy.copy(self)
+        other._engine, other._table = engine, Table(engine, self.info, self._parts())
+        return other
+
     @property
     def info(self) -> MapInfo:
         """Model, kind, dimension, bands and pose frame."""

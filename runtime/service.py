@@ -35,6 +35,7 @@ class Service:
         self._resident_before = resident_before
         self._started = time.monotonic()
         self._answered = 0
+        self._release = _release(localizer)
         self._count = threading.Lock()
 
     def answer(self, request: dict[str, Any], blob: bytes) -> Answer:
@@ -54,7 +55,7 @@ class Service:
             return refusal(error), b""
         with self._count:
             self._answered += 1
-        return {"ok": True, **answer}, tail
+        return {"ok": True, "release": self._release, **answer}, tail
 
     def _query(self, request: dict[str, Any], blob: bytes) -> Answer:
         match = self.localizer.query(_frame(request, blob), top=request.get("top", 1))
@@ -69,6 +70,8 @@ class Service:
         for name in ("budget", "preset"):
             if request.get(name) is not None and k != "auto":
                 raise UsageError(f'{name} belongs to k="auto", and k is {k}: set both')
+        if "map" in request:
+            self.localizer.map = _map_path(request["map"])
         if "preset" in request:
             self.localizer.preset = request["preset"]
         if "budget" in request:
@@ -83,6 +86,7 @@ class Service:
         """What is set, and what the governor says about it."""
         localizer, governor = self.localizer, self.localizer.governor
         dials: dict[str, Any] = {"k": localizer.k, "tokens": localizer.tokens}
+        dials["map_path"] = _shown(localizer)
         if localizer.k == "auto" and governor is not None:
             budget = None if governor.budget is None else str(governor.budget)
             dials |= {"budget": budget, "preset": governor.preset, "why": governor.why()}
@@ -99,6 +103,8 @@ class Service:
             "k": self.localizer.k,
             "tokens": self.localizer.tokens,
             "map": self.localizer.map is not None,
+            "map_path": _shown(self.localizer),
+            "stale": self.localizer.stale,
             "answered": self._answered,
             "up_s": time.monotonic() - self._started,
         }, b""
@@ -146,6 +152,25 @@ def refusal(error: Exception) -> dict[str, Any]:
         return {"ok": False, "error": "the service is out of memory", "kind": kind}
     text = f"{kind}: {error}: this is a fault of tatvpr-edge"
     return {"ok": False, "error": text, "kind": "UsageError"}
+
+
+def _release(localizer: Localizer) -> str:
+    """What answers, as one word that another artifact does not share: where it lies, and its
+    manifest's hash, because a folder can be built anew."""
+    return f"{localizer.artifact.root}#{localizer.artifact.hash[:16]}"
+
+
+def _shown(localizer: Localizer) -> str | None:
+    return None if localizer.map is None else str(localizer.map.path)
+
+
+def _map_path(given: Any) -> str | None:
+    """A map that a client names: a path of this machine, because folders differ."""
+    if given is None:
+        return None
+    if not isinstance(given, str) or not os.path.isabs(given) or "\0" in given:
+        raise UsageError(f"map is {str(given)[:200]!r}: the absolute path of a .placemap, or null")
+    return given
 
 
 def resident_bytes() -> int:

@@ -36,6 +36,8 @@ class FakeLocalizer:
 
     Attributes:
         frames: every frame that was queried or described, in order.
+        maps: the map of every query, in order: the one given with it, else :attr:`map`.
+        map: whatever is set; no map is needed, and none is looked into.
     """
 
     def __init__(
@@ -50,6 +52,10 @@ class FakeLocalizer:
         self._queue: Iterator[Match] = iter(() if callable(answers) else answers)
         self.descriptor_size = descriptor_size
         self.frames: list[Frame] = []
+        self.maps: list[Any] = []
+        self.map: Any = None
+        self._stale = False
+        self._on_stale: list[Callable[[FakeLocalizer], object]] = []
         self.closed = False
         self._budget: Budget | None = None
         self._preset: str | None = None
@@ -110,6 +116,26 @@ class FakeLocalizer:
     def tokens(self, value: float) -> None:
         self._tokens = check_fraction(value, "tokens")
 
+    def open_map(self, source: Any) -> Any:
+        """``source`` itself."""
+        return source
+
+    @property
+    def stale(self) -> bool:
+        """Whether a new release came: a test sets it, and the callbacks are called at once."""
+        return self._stale
+
+    @stale.setter
+    def stale(self, value: bool) -> None:
+        self._stale = value
+        callbacks, self._on_stale = (self._on_stale, []) if value else ([], self._on_stale)
+        for callback in callbacks:
+            callback(self)
+
+    def on_stale(self, callback: Callable[[FakeLocalizer], object], every_s: float = 1.0) -> None:
+        """As ``Localizer.on_stale``, when the test sets :attr:`stale`."""
+        self._on_stale.append(callback)
+
     def describe(
         self,
         frame: Frame,
@@ -142,6 +168,7 @@ class FakeLocalizer:
         near: Sequence[float] | None = None,
         radius: float | None = None,
         exclude_last: int = 0,
+        map: Any = None,
     ) -> Match:
         """What the test said.
 
@@ -152,6 +179,7 @@ class FakeLocalizer:
         check_top(top)
         check_excluded(exclude_last)
         self._take(frame, bgr)
+        self.maps.append(self.map if map is None else map)
         if self._answer is not None:
             return self._answer(frame)
         answer = next(self._queue, None)

@@ -24,6 +24,7 @@ _STEPS = {
     "install": "installing",
     "switch": "switching",
     "health": "checking health",
+    "restart": "restarting your units",
     "back": "going back",
     "confirm": "confirming",
 }
@@ -44,8 +45,15 @@ def board_options(command: Command) -> Command:
 
 
 def limit_options(command: Command) -> Command:
-    """Options of the health check."""
+    """Options of the health check, and what is restarted after it."""
     for option in (
+        click.option(
+            "--restart",
+            "restart",
+            metavar="UNIT",
+            multiple=True,
+            help="A systemd unit of yours to restart with the new release; again for more.",
+        ),
         click.option(
             "--health-seconds",
             type=click.FloatRange(1),
@@ -136,6 +144,8 @@ def result_line(result: Result) -> str:
     latency_ms = result.health.get("latency_ms")
     if isinstance(latency_ms, (int, float)):
         parts.append(f"answers in {latency_ms:.1f} ms")
+    if result.restarted:
+        parts.append(f"restarted {', '.join(result.restarted)}")
     if result.service:
         parts.append(f"service {result.service}")
     return "; ".join(parts)

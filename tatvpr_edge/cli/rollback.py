@@ -30,6 +30,7 @@ def command(
     ssh_config: str | None,
     root: str | None,
     python: str,
+    restart: tuple[str, ...],
     health_seconds: float,
     watch_seconds: float,
     golden_seconds: float,
@@ -41,6 +42,7 @@ def command(
     options = make_options(
         root,
         python,
+        restart=restart,
         health_s=health_seconds,
         settle_s=watch_seconds,
         golden_s=golden_seconds,

@@ -174,6 +174,7 @@ class Agent:
         """Lock, settle, plan."""
         table = parse_table(message.get("table"))
         service.look(message.get("service"))
+        service.look_for(message.get("restart", []))
         self._open(message)
         self.table, self.installed = table, None
         for name in self.store.releases():
@@ -239,6 +240,7 @@ class Agent:
 
     def rollback(self, message: dict[str, Any]) -> dict[str, Any]:
         """Make the previous release, or the one named, live."""
+        service.look_for(message.get("restart", []))
         self._open(message)
         live = self.switch.live()
         name = message.get("to") or self.switch.previous()
@@ -382,6 +384,7 @@ class Agent:
 
     def _make_live(self, name: str, message: dict[str, Any], floor: int | None) -> dict[str, Any]:
         live = self.switch.live()
+        units = service.check_units(message.get("restart", []))
         self._step("switch")
         self.cancellable = False  # from here on the agent finishes, whoever listens
         if live != name:
@@ -401,12 +404,16 @@ class Agent:
             unit = service.after_switch(
                 self.store, self.python, message.get("service"), message.get("serve", [])
             )
+            if units:
+                self._step("restart")
+                service.restart_units(units)
         except (DeployError, OSError) as error:  # OSError: no room for a child's own files
             if live == name:
                 raise DeployError(f"{name} is live already, and fails: {error}") from None
             self._step("back")
             self.switch.go_back(name, live, str(error))
             service.restart(self.store.root)
+            service.restart_after_return(units)
             raise DeployError(f"{error}: went back, {live or 'no release'} is live") from None
         self._step("confirm")
         removed: list[str] = []
@@ -425,6 +432,7 @@ class Agent:
             "health": health,
             "removed": removed,
             "service": unit,
+            "restarted": units,
         }
 
     def _carry_places(self, live: str | None, name: str) -> None:

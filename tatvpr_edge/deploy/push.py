@@ -51,6 +51,9 @@ class Options:
     service: bool | None = None
     #: With service=True: further words of ``serve``, such as ("--k", "auto", "--budget", "5W").
     serve: tuple[str, ...] = ()
+    #: Units of the robot's own programs, restarted once the release is live and healthy; the board
+    #: goes back where one does not start.
+    restart: tuple[str, ...] = ()
     #: Without a map to send: the robot's stays behind, where it would else be kept.
     no_map: bool = False
     golden_s: float = 300.0
@@ -85,6 +88,7 @@ class Result:
     health: dict[str, Any] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
     service: str | None = None
+    restarted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -144,8 +148,7 @@ def deploy(
         done = session.ask({"op": "commit", **_settings(options)})
         result.verify_s = time.monotonic() - started
         result.sent_bytes = session.sent_bytes
-    for name in ("release", "before", "changed", "signer", "health", "removed", "service"):
-        setattr(result, name, done[name])
+    _take(result, done)
     return result
 
 
@@ -167,8 +170,7 @@ def rollback(
         _hello(session, options)
         done = session.ask({"op": "rollback", "to": to, **_settings(options)})
     result.verify_s = time.monotonic() - started
-    for name in ("release", "before", "changed", "signer", "health", "removed", "service"):
-        setattr(result, name, done[name])
+    _take(result, done)
     return result
 
 
@@ -278,6 +280,13 @@ def _kept_map(artifact: Artifact, live: Any, options: Options) -> KeptMap | None
     return KeptMap(table.map, name)
 
 
+def _take(result: Result, done: dict[str, Any]) -> None:
+    """What the board says of a switch that is done."""
+    names = ("release", "before", "changed", "signer", "health", "removed", "service", "restarted")
+    for name in names:
+        setattr(result, name, done[name])
+
+
 def _who() -> str:
     try:
         user = getpass.getuser()
@@ -293,6 +302,7 @@ def _settings(options: Options) -> dict[str, Any]:
         "allow_older": options.allow_older,
         "service": options.service,
         "serve": list(options.serve),
+        "restart": list(options.restart),
         "golden_s": options.golden_s,
         "finish_s": options.finish_s,
         "health_s": options.health_s,

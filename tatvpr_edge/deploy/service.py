@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from .store import Store
 
 UNIT = "tatvpr-edge.service"
 _SECONDS = 60
+#: Names of units (systemd.unit(5)); none that systemctl could take for an option.
+_UNIT = re.compile(r"[A-Za-z0-9_@:][A-Za-z0-9_@:.\\\-]{0,200}")
 
 
 def unit_text(root: str, python: list[str], settings: Sequence[str] = ()) -> str:
@@ -117,6 +120,56 @@ def look(wanted: Any) -> None:
             raise DeployError(f"the board's systemd does not answer{why}: deploy without --service")
 
 
+def check_units(names: Any) -> list[str]:
+    """Units of the robot's own programs by name, ``.service`` where no kind is said.
+
+    Raises:
+        DeployError: a name that no unit has.
+    """
+    if not isinstance(names, (list, tuple)):
+        raise DeployError("the units to restart are no list of names")
+    for name in names:
+        if not isinstance(name, str) or _UNIT.fullmatch(name) is None:
+            raise DeployError(f"{str(name)[:80]!r} is no name of a systemd unit")
+    return [name if "." in name else name + ".service" for name in names]
+
+
+def look_for(names: Any) -> list[str]:
+    """Before anything is sent: the units that are to be restarted are known to this systemd.
+
+    Raises:
+        DeployError: there is no systemd, or it does not know one of them.
+    """
+    units = check_units(names)
+    for unit in units:
+        done = _run("show", "--property=LoadState", "--value", unit)
+        said = done.stdout.decode("utf-8", "replace").strip()
+        if done.returncode or said != "loaded":
+            whose = "the system's" if os.geteuid() == 0 else f"the systemd of user {os.geteuid()}"
+            raise DeployError(
+                f"{whose} unit {unit} cannot be restarted: it is {said or 'not answered for'}; "
+                "units of the system are root's, others their user's"
+            )
+    return units
+
+
+def restart_units(units: Sequence[str]) -> None:
+    """Restart the robot's own programs, so that they open the release that is live.
+
+    Raises:
+        DeployError: one of them does not start.
+    """
+    for unit in units:
+        _systemctl("restart", unit)
+
+
+def restart_after_return(units: Sequence[str]) -> None:
+    """As :func:`restart_units` after going back: nothing that fails now is worth more than that."""
+    for unit in units:
+        with contextlib.suppress(DeployError):
+            _systemctl("restart", unit)
+
+
 def _put_back(store: Store, before: bytes | None) -> None:
     """The unit as it was before a failed installation: no later deploy meets the new one."""
     if before is None:
@@ -186,7 +239,8 @@ def _systemctl(*arguments: str) -> None:
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         why = said[-1] if said else f"exit status {done.returncode}"
-        raise DeployError(f"systemctl {arguments[0]} {UNIT} failed on the board: {why}")
+        what = " ".join(arguments)
+        raise DeployError(f"systemctl {what} failed on the board: {why}")
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[bytes]:

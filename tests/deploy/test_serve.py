@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
+import shlex
 import shutil
 import socket
 import struct
@@ -21,6 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.board import hash_of, live_content
 from support.tools import lacking
 from tatvpr_edge.deploy import service
 from tatvpr_edge.deploy.disk import Disk
@@ -28,6 +31,7 @@ from tatvpr_edge.deploy.store import Store
 from tatvpr_edge.runtime import CameraFrame, Localizer, messages
 from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.server import MAX_CLIENTS
+from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError, FrameError, MapError, UsageError
 from tatvpr_edge.spec.mapjournal import rewrite
 from tatvpr_edge.spec.maptypes import Calibration, calibrated
@@ -422,6 +426,57 @@ def test_a_client_outlives_a_restart_of_the_service(tiny_host: Path, tmp_path: P
         assert again == [wanted, wanted]
 
 
+def test_a_client_learns_of_a_new_release(tiny_host: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("one", "two"):
+        shutil.copytree(tiny_host, root / "releases" / name / "artifact")
+    (root / "current").symlink_to("releases/one")
+    path, words = tmp_path / "s.sock", ["--root", str(root)]
+    heard = threading.Event()
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(serving(path, *words))
+        client = stack.enter_context(Client(path, restart_s=60))
+        client.describe(FRAME)
+        client.on_stale(lambda it: heard.set(), every_s=0.05)
+        assert client.stale is False and client.info()["stale"] is False
+        (root / "current").unlink()
+        (root / "current").symlink_to("releases/two")
+        # A service that nobody restarts says so itself; one that was restarted is another.
+        assert client.info()["stale"] is True and client.stale is True
+        first.terminate()
+        first.wait()
+        stack.enter_context(serving(path, *words))
+        assert client.info()["stale"] is False and client.stale is True
+        assert heard.wait(60)
+        with Client(path) as again:
+            assert again.describe(FRAME).size and again.stale is False
+
+
+def test_a_client_changes_the_map_for_all(tiny_host: Path, tmp_path: Path) -> None:
+    with Localizer(tiny_host, k=1.0) as plain:
+        frames = [np.roll(FRAME, 7 * i, 0) for i in range(4)]
+        rows = np.stack([plain.describe(frame) for frame in frames])
+        model = plain.artifact.manifest.model.hash
+    first = make_map(tmp_path / "first.placemap", model, rows[:2])
+    second = make_map(tmp_path / "second.placemap", model, rows[::-1])
+    bad = make_map(tmp_path / "bad.placemap", "ab" * 32, rows)
+    path = tmp_path / "s.sock"
+    words = ["--artifact", str(tiny_host), "--map", str(first), "--k", "1"]
+    with serving(path, *words), Client(path) as client, Client(path) as other:
+        assert client.query(frames[0]).tag == "place 0"
+        # Its path as the program writes it, whatever folder the service runs in.
+        set_now = client.set(map=os.path.relpath(second))
+        assert set_now["map_path"] == str(second) == other.info()["map_path"]
+        assert other.query(frames[0]).tag == "place 3"
+        for wrong in (bad, tmp_path / "missing.placemap"):
+            with pytest.raises(MapError, match=wrong.name):
+                client.set(map=wrong)
+        assert other.query(frames[0]).tag == "place 3"
+        client.set(map=None)
+        with pytest.raises(MapError, match="no map"):
+            other.query(frames[0])
+
+
 def test_a_late_answer_is_never_taken_for_the_next_one(tmp_path: Path) -> None:
     """A service that answers too late, then at once: the second caller gets its own answer."""
     path = tmp_path / "slow.sock"
@@ -615,3 +670,81 @@ def test_systemd_is_looked_for_before_anything_is_sent(
     service.look(False)
     with pytest.raises(DeployError, match=r"systemd.*: deploy without --service"):
         service.look(True)
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A systemctl that knows every unit but ``unknown``, starts all but ``broken``; its log."""
+    programs, log = tmp_path / "bin", tmp_path / "log"
+    programs.mkdir()
+    (programs / "systemctl").write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\n'
+        'case "$*" in\n'
+        "*show*unknown*) echo not-found;;\n"
+        "*show*) echo loaded;;\n"
+        "*restart*broken*) echo Job for broken.service failed >&2; exit 1;;\n"
+        "esac\n"
+    )
+    (programs / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return log
+
+
+def deploy_command(
+    root: Path, wheel: Path, artifact: Artifact, *words: str, command: str = "deploy"
+) -> int:
+    """The command line's exit status, for this machine as the board."""
+    from tatvpr_edge.cli import main
+
+    named = [str(artifact.root)] if command == "deploy" else []
+    given = ["--wheel", str(wheel), *words] if command == "deploy" else list(words)
+    where = ["--root", str(root), "--python", shlex.quote(sys.executable)]
+    return main([command, *named, "local:", *where, "--watch-seconds", "0.1", *given])
+
+
+def test_deploy_restarts_the_robot_s_own_units(
+    ram_path: Path,
+    wheel: Path,
+    pair: tuple[Artifact, Artifact],
+    systemd: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, (old, new) = ram_path / "root", pair
+    units = ["--restart", "robot", "--restart", "cam@1.service"]
+    assert deploy_command(root, wheel, old, *units) == 0
+    assert "restarted robot.service, cam@1.service" in capsys.readouterr().out
+    asked = [line.split()[-1] for line in systemd.read_text().splitlines() if "restart" in line]
+    assert asked == ["robot.service", "cam@1.service"]
+    assert deploy_command(root, wheel, new) == 0
+    systemd.write_text("")
+    assert deploy_command(root, wheel, old, "--restart", "robot", command="rollback") == 0
+    assert live_content(root) == hash_of(old) and "restart robot.service" in systemd.read_text()
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("broken", r"systemctl .*restart broken.service failed .*: Job.*: went back, .* is live"),
+        ("unknown", r"unit unknown.service cannot be restarted: it is not-found"),
+        ("--now", r"'--now' is no name of a systemd unit"),
+        ("a b", r"'a b' is no name of a systemd unit"),
+    ],
+)
+def test_a_unit_that_does_not_start_leaves_the_release_before(
+    ram_path: Path,
+    wheel: Path,
+    pair: tuple[Artifact, Artifact],
+    systemd: Path,
+    capsys: pytest.CaptureFixture[str],
+    unit: str,
+    said: str,
+) -> None:
+    root, (old, new) = ram_path / "root", pair
+    assert deploy_command(root, wheel, old) == 0
+    assert deploy_command(root, wheel, new, f"--restart={unit}", "--restart=robot") == 1
+    assert re.search(said, capsys.readouterr().err)
+    assert live_content(root) == hash_of(old)
+    if unit == "broken":  # the program that was asked for runs on the old release again
+        assert systemd.read_text().splitlines()[-1].endswith("restart robot.service")
+    else:
+        assert "restart" not in (systemd.read_text() if systemd.exists() else "")
