@@ -184,6 +184,8 @@ class Client:
             raise kind(str(answer.get("error")))
         if self._began_with is None:
             self._began_with = answer.get("release")
+        if request["op"] != "info":
+            answer.pop("release", None)
         return answer, tail
 
     def _exchange(self, message: bytes) -> tuple[dict[str, Any], bytes]:

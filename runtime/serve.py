@@ -100,9 +100,9 @@ def _run(arguments: argparse.Namespace) -> int:
         # Trust and the lowest serial are the root's too.
         os.environ[deployed.ROOT_VARIABLE] = arguments.root
     artifact, place_map = arguments.artifact, arguments.map
-    if artifact is None and arguments.root is not None:
-        if deployed.live_release(arguments.root) is None:
-            raise UsageError(f"nothing is deployed below {arguments.root}: tatvpr-edge deploy")
+    nothing = arguments.root is not None and deployed.live_release(arguments.root) is None
+    if artifact is None and nothing:
+        raise UsageError(f"nothing is deployed below {arguments.root}: tatvpr-edge deploy")
     k: float | str | None = arguments.k
     if arguments.k not in (None, "auto"):
         try:
