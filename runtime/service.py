@@ -80,13 +80,15 @@ class Service:
             self.localizer.k = request["k"]
         if "tokens" in request:
             self.localizer.tokens = request["tokens"]
-        return self._dials(), b""
+        dials = self._dials()
+        if "map" in request:
+            dials["map_path"] = _shown(self.localizer)
+        return dials, b""
 
     def _dials(self) -> dict[str, Any]:
         """What is set, and what the governor says about it."""
         localizer, governor = self.localizer, self.localizer.governor
         dials: dict[str, Any] = {"k": localizer.k, "tokens": localizer.tokens}
-        dials["map_path"] = _shown(localizer)
         if localizer.k == "auto" and governor is not None:
             budget = None if governor.budget is None else str(governor.budget)
             dials |= {"budget": budget, "preset": governor.preset, "why": governor.why()}
