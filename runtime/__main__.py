@@ -6,6 +6,9 @@ import importlib
 import sys
 
 _COMMANDS = {
+    "query": "where was a frame taken",
+    "map-add": "add frames to a place map",
+    "power": "the power sensors of this board",
     "serve": "keep a Localizer warm and answer queries over a Unix socket",
     "finish": "build the TensorRT engine of an artifact on its board",
     "verify": "check an artifact's signature, hashes and golden vectors",
@@ -26,7 +29,7 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in _COMMANDS:
         print(_usage(), file=sys.stderr)
         return 2
-    module = importlib.import_module(f"tatvpr_edge.runtime.{argv[0]}")
+    module = importlib.import_module(f"tatvpr_edge.runtime.{argv[0].replace('-', '_')}")
     status: int = module.main(argv[1:])
     return status
 

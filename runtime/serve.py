@@ -23,6 +23,7 @@ from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.server import Server
 from tatvpr_edge.runtime.service import Service, resident_bytes
 from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.text import printable
 
 # ---- systemd ---------------------------------------------------------------------------------
 
@@ -90,8 +91,22 @@ def main(argv: list[str]) -> int:
     try:
         return _run(arguments)
     except (TatvprError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 1
+
+
+def k_from_text(text: str | None) -> float | str | None:
+    """What ``--k`` says.
+
+    Raises:
+        UsageError: neither a number nor "auto".
+    """
+    if text is None or text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--k is {text!r}: a fraction such as 0.2, or auto") from None
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -103,12 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
     nothing = arguments.root is not None and deployed.live_release(arguments.root) is None
     if artifact is None and nothing:
         raise UsageError(f"nothing is deployed below {arguments.root}: tatvpr-edge deploy")
-    k: float | str | None = arguments.k
-    if arguments.k not in (None, "auto"):
-        try:
-            k = float(arguments.k)
-        except ValueError:
-            raise UsageError(f"--k is {arguments.k!r}: a fraction such as 0.2, or auto") from None
+    k = k_from_text(arguments.k)
     governing = {"budget": arguments.budget, "preset": arguments.preset}
     with Localizer(artifact, place_map, k, arguments.tokens, **governing) as localizer:
         service = Service(localizer, before)

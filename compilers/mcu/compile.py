@@ -23,6 +23,7 @@ from tatvpr_edge.compilers.objects import Compiler, compile_object, run_tool
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered
 from tatvpr_edge.spec.errors import ToolError
+from tatvpr_edge.spec.mounts import noexec_mount
 
 MODEL_FLAGS = (*NUMERIC_FLAGS, "-DTATVPR_MCU")
 #: The only files whose memory depends on the tokens of a tile.
@@ -163,6 +164,25 @@ def arena_sizes(board: Board, lowered: Lowered, of: Sequence[int]) -> dict[int, 
             program = folder / f"sizes{tile}"
             parts = [str(path) for path in objects.values()]
             run_tool([*compiler.command, *parts, "-lm", "-o", str(program)], "linking sizes.c")
-            said = subprocess.run([str(program)], capture_output=True, text=True, check=True)
-            sizes[tile] = int(said.stdout)
+            sizes[tile] = int(_said_by(program))
     return sizes
+
+
+def _said_by(program: Path) -> str:
+    """What a program that was just compiled prints.
+
+    Raises:
+        ToolError: it may not be started, or it fails.
+    """
+    try:
+        return subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    except OSError as error:
+        mount = noexec_mount(str(program.parent))
+        remedy = (
+            f"{mount} is mounted noexec: set TMPDIR to a folder elsewhere"
+            if mount is not None
+            else "set TMPDIR to another folder"
+        )
+        raise ToolError(f"{program} cannot be started ({error.strerror}): {remedy}") from None
+    except subprocess.CalledProcessError as error:
+        raise ToolError(f"{program} ended with exit status {error.returncode}") from None

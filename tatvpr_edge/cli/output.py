@@ -23,6 +23,7 @@ from rich.table import Table
 
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.limits import check_fraction
+from tatvpr_edge.spec.text import printable, without_nan
 
 #: Where output has no terminal to tell its width (a pipe, a file), lines are not broken at 80.
 PIPE_WIDTH = 160
@@ -49,17 +50,7 @@ def console(stderr: bool = False) -> Console:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output. NaN has no place in JSON and becomes null."""
-    click.echo(json.dumps(_plain(document), indent=2, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not (abs(value) < float("inf")):
-        return None
-    return value
+    click.echo(json.dumps(without_nan(document), indent=2, allow_nan=False))
 
 
 def print_table(columns: list[str], rows: list[list[str]], right: tuple[str, ...] = ()) -> None:
@@ -73,7 +64,7 @@ def print_table(columns: list[str], rows: list[list[str]], right: tuple[str, ...
         justify: Literal["left", "right"] = "right" if column in right else "left"
         table.add_column(column, justify=justify, no_wrap=not last, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     shown = console()
     if shown.is_terminal:
         shown.print(table)
@@ -117,10 +108,15 @@ def progress(label: str, total: int, quiet: bool = False) -> Iterator[Step]:
         yield lambda steps: bar.advance(task, steps)
 
 
+def say(text: str) -> None:
+    """One line on standard output; whatever stands in it, no terminal obeys it."""
+    click.echo(printable(text))
+
+
 def note(text: str, quiet: bool = False) -> None:
-    """One line on standard error."""
+    """One line on standard error, as :func:`say`."""
     if not quiet:
-        print(text, file=sys.stderr)
+        print(printable(text), file=sys.stderr)
 
 
 class _Fraction(click.ParamType):

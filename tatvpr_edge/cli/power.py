@@ -1,24 +1,29 @@
-"""``tatvpr-edge power``: the sensors of this board, live."""
+"""``tatvpr-edge power``: the sensors of this board, live, or of another one."""
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from tatvpr_edge.cli.output import console, json_option, print_json, print_table
+from tatvpr_edge.cli.output import console, json_option, print_json, print_table, say
+from tatvpr_edge.cli.remote import transport, way_options
+from tatvpr_edge.spec.errors import DeployError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tatvpr_edge.runtime.telemetry import Reading, Sampler, Snapshot
+    from tatvpr_edge.runtime.telemetry import Sampler, Snapshot
 
+#: How much longer than its sensors are watched another board may take, logging in included.
+PATIENCE_S = 120.0
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
 @click.command("power")
+@click.option("--on", "target", metavar="USER@HOST", help="Of this board, over SSH.")
 @click.option(
     "--interval",
     "interval_s",
@@ -36,83 +41,77 @@ _BARS = " ▁▂▃▄▅▆▇█"
 @click.option(
     "--root", default="/", show_default=True, help="Where the board's root is (containers)."
 )
+@way_options
+@click.option("--install-root", help="With --on: the install root there (default: its own).")
 @json_option
-def command(interval_s: float, duration_s: float | None, root: str, as_json: bool) -> None:
+def command(
+    target: str | None,
+    interval_s: float,
+    duration_s: float | None,
+    root: str,
+    port: int | None,
+    ssh_config: str | None,
+    python: str,
+    install_root: str | None,
+    as_json: bool,
+) -> None:
     """Show the power sensors found, live.
 
-    On a terminal the display runs until Ctrl-C; elsewhere, and with --json, it is printed once.
+    On a terminal the display runs until Ctrl-C; elsewhere, with --json and of another board, it is
+    printed once.
     """
+    if target is not None:
+        from tatvpr_edge.deploy.command import run_on_board
+
+        watched_s = 1.0 if duration_s is None else duration_s
+        asked = ["power", "--interval", f"{interval_s:g}", "--duration", f"{watched_s:g}"]
+        asked += ["--root", root, *(["--json"] if as_json else [])]
+        way = transport(target, port, ssh_config)
+        answer = run_on_board(way, asked, install_root, python, limit_s=PATIENCE_S + watched_s)
+        _print_answer(target, answer, as_json)
+        return
+    from tatvpr_edge.runtime import power
     from tatvpr_edge.runtime.telemetry import Sampler
-    from tatvpr_edge.spec.errors import TelemetryError
 
     shown = console()
     live = shown.is_terminal and not as_json
     with Sampler(interval_s=interval_s, root=root) as sampler:
         sampler.ready()
-        if not sampler.discovery.sources and not as_json:
-            raise TelemetryError(
-                "this machine tells neither power nor temperature: " + sampler.latest().total.detail
-            )
+        if not as_json:
+            power.refuse_without_sensors(sampler)
         if live:
             _watch(sampler, duration_s)
             return
         time.sleep(1.0 if duration_s is None else duration_s)
         snapshot = sampler.latest()
         if as_json:
-            print_json(_document(sampler, snapshot, root))
+            print_json(power.document(sampler, snapshot, root))
         else:
             _print(sampler, snapshot)
 
 
-def _document(sampler: Sampler, snapshot: Snapshot, root: str) -> dict[str, Any]:
-    from tatvpr_edge.runtime.telemetry import Tree, read_conditions
-
-    return {
-        "sources": {source.name: source.describe() for source in sampler.discovery.sources},
-        "missing": sampler.discovery.missing,
-        "interval_s": sampler.effective_interval_s,
-        "conditions": read_conditions(Tree(root)).as_json(),
-        "total": _reading(snapshot.total, snapshot.time_s),
-        "hottest": _reading(snapshot.hottest, snapshot.time_s),
-        "readings": [_reading(reading, snapshot.time_s) for reading in snapshot.readings],
-    }
-
-
-def _reading(reading: Reading, now_s: float) -> dict[str, Any]:
-    document = asdict(reading)
-    for name in ("taken_s", "ceiling", "repeat_limit_s"):
-        del document[name]
-    document["age_s"] = reading.age_s(now_s)
-    return document
-
-
-def _rows(snapshot: Snapshot, now_s: float) -> list[list[str]]:
-    return [
-        [
-            reading.source,
-            reading.name,
-            reading.text(),
-            f"{reading.age_s(now_s):.1f} s",
-            reading.covers,
-        ]
-        for reading in snapshot.readings
-    ]
-
-
-_COLUMNS = ["source", "sensor", "reading", "age", "covers"]
+def _print_answer(target: str, answer: str, as_json: bool) -> None:
+    """What a board's ``power`` printed; a login shell may have greeted us before a document."""
+    if not as_json:
+        for line in answer.splitlines():
+            say(line)
+        return
+    try:
+        found = json.loads(answer.strip().rpartition("\n")[2])
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("readings"), list):
+        raise DeployError(f"{target}: what the board says of its sensors cannot be read")
+    print_json(found)
 
 
 def _print(sampler: Sampler, snapshot: Snapshot) -> None:
-    print_table(_COLUMNS, _rows(snapshot, snapshot.time_s))
-    click.echo(f"total: {_total(snapshot)}")
+    from tatvpr_edge.runtime import power
+
+    print_table(power.COLUMNS, power.rows(snapshot, snapshot.time_s))
+    say(f"total: {power.total_text(snapshot)}")
     for name, why in sampler.discovery.missing.items():
-        click.echo(f"not used: {name}: {why}")
-
-
-def _total(snapshot: Snapshot) -> str:
-    total = snapshot.total
-    covers = f" ({total.covers})" if total.covers and total.ok else ""
-    return f"{total.text()} by {total.source}{covers}" if total.ok else total.text()
+        say(f"not used: {name}: {why}")
 
 
 def _watch(sampler: Sampler, duration_s: float | None) -> None:
@@ -133,14 +132,16 @@ def _frame(sampler: Sampler) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
+    from tatvpr_edge.runtime import power
+
     snapshot, now_s = sampler.latest(), time.monotonic()
     table = Table(box=None, pad_edge=False)
-    for column in _COLUMNS:
+    for column in power.COLUMNS:
         table.add_column(column, no_wrap=column != "reading")
-    for row in _rows(snapshot, now_s):
+    for row in power.rows(snapshot, now_s):
         table.add_row(*row)
     values = [point.power_mw for point in sampler.history()]
-    line = Text(f"total: {_total(snapshot)}   {sparkline(values)}")
+    line = Text(f"total: {power.total_text(snapshot)}   {sparkline(values)}")
     footer = Text(f"every {sampler.effective_interval_s:.2f} s; Ctrl-C ends", style="dim")
     return Group(table, line, footer)
 

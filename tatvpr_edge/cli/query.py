@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,11 @@ from tatvpr_edge.cli.output import (
     print_json,
     print_table,
     progress,
+    say,
 )
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime import Localizer, Match
-    from tatvpr_edge.runtime.placemap import Candidate
 
 
 @click.command("query")
@@ -91,58 +90,12 @@ def _document(name: str, match: Match) -> dict[str, Any]:
     return {"frame": name, **asdict(match)}
 
 
-def _print(answers: list[tuple[str, Match]], localizer: Localizer) -> None:
-    from tatvpr_edge.runtime.placemap import Candidate
+def _print(found: list[tuple[str, Match]], localizer: Localizer) -> None:
+    from tatvpr_edge.runtime import answers
 
-    nowhere = Candidate(-1, -1.0, "", None)
-    rows = []
-    for name, match in answers:
-        for rank, candidate in enumerate(match.candidates or (nowhere,)):
-            first = rank == 0
-            rows.append(
-                [
-                    name if first else "",
-                    _place(candidate),
-                    f"{candidate.score:.4f}",
-                    _position(candidate.pose),
-                    _sureness(match) if first else "",
-                    _verdict(match) if first else "",
-                    f"{match.k:g}" if first else "",
-                    f"{match.latency_ms:.1f}" if first else "",
-                ]
-            )
-    columns = ["frame", "place", "score", "position", "sure", "accepted", "k", "ms"]
-    # A map that is not calibrated has nothing to say in these.
-    empty = {
-        "sure": all(match.confidence is None for _, match in answers),
-        "accepted": all(match.accepted is None for _, match in answers),
-    }
-    shown = [index for index, column in enumerate(columns) if not empty.get(column, False)]
-    print_table(
-        [columns[index] for index in shown],
-        [[row[index] for index in shown] for row in rows],
-        right=("score", "sure", "k", "ms"),
-    )
-    for name, match in answers:
-        if match.reason is not None:
-            note(f"{name}: not accepted: {match.reason}")
+    columns, rows = answers.table(found)
+    print_table(columns, rows, right=answers.RIGHT)
+    for line in answers.reasons(found):
+        note(line)
     if localizer.k == "auto" and localizer.governor is not None:
-        click.echo(localizer.governor.why())
-
-
-def _place(candidate: Candidate) -> str:
-    return candidate.tag or (str(candidate.place) if candidate.place >= 0 else "none")
-
-
-def _position(pose: tuple[float, ...] | None) -> str:
-    if pose is None:
-        return "unknown"
-    return " ".join(f"{value:.2f}" for value in pose[:3] if not math.isnan(value))
-
-
-def _sureness(match: Match) -> str:
-    return "" if match.confidence is None else f"{100 * match.confidence:.0f} %"
-
-
-def _verdict(match: Match) -> str:
-    return "" if match.accepted is None else ("yes" if match.accepted else "no")
+        say(localizer.governor.why())

@@ -31,11 +31,16 @@ _STEPS = {
 
 
 def board_options(command: Command) -> Command:
+    """Options that say how to reach a board, and where our things are there."""
+    root = click.option("--root", help="Install root on the board (default: its own).")
+    return way_options(root(command))
+
+
+def way_options(command: Command) -> Command:
     """Options that say how to reach a board."""
     for option in (
         click.option("--port", "-p", type=click.IntRange(1, 65535), help="SSH port."),
         click.option("--ssh-config", type=click.Path(), help="Configuration file for ssh -F."),
-        click.option("--root", help="Install root on the board (default: its own)."),
         click.option(
             "--python", default="python3", show_default=True, help="The board's Python, a command."
         ),

@@ -32,6 +32,7 @@ from tatvpr_edge.runtime import deployed, signature, trust
 from tatvpr_edge.spec.artifact import SignedManifest, read_artifact, read_signed
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, TatvprError
 from tatvpr_edge.spec.manifest import Manifest
+from tatvpr_edge.spec.mounts import noexec_mount
 
 from . import installed, service
 from .assembly import Assembly, clear_staging
@@ -236,6 +237,7 @@ class Agent:
         self._step("install")
         name = self.installed or Assembly(self.store, self.table).install()
         self.installed = name
+        self._warn_of_noexec()
         return self._go_live(name, message, manifest, signer)
 
     def rollback(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -296,6 +298,16 @@ class Agent:
         warning = keyring.warning()
         if warning is not None:
             self.store.warnings.append(warning)
+
+    def _warn_of_noexec(self) -> None:
+        mount = noexec_mount(self.store.root)
+        if mount is not None:
+            script = self.store.path(deployed.CURRENT, deployed.PYTHON)
+            self.store.warnings.append(
+                f"{mount} on the board is mounted noexec: the service runs, but {script} does not "
+                f"start by itself: write `sh {script} PROGRAM`, remount it (`mount -o remount,exec "
+                f"{mount}`), or deploy with --root elsewhere"
+            )
 
     def _open(self, message: dict[str, Any]) -> None:
         self.store.prepare()

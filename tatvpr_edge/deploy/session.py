@@ -41,6 +41,7 @@ from .transport import Link, Transport
 #: In the order in which they import each other.
 AGENT_MODULES = (
     "tatvpr_edge.spec.errors",
+    "tatvpr_edge.spec.mounts",
     "tatvpr_edge.spec.formats",
     "tatvpr_edge.spec.operators",
     "tatvpr_edge.spec.manifest",
@@ -274,6 +275,12 @@ class Session:
         if explained is not None:
             return DeployError(explained)
         last = said.splitlines()[-1].strip()[:300] if said else ""
+        if status == 126 and not self._greeted.is_set():
+            return DeployError(
+                f"{name}: the board may not start {self.python[0]} ({last}): its file system is "
+                "mounted noexec (`findmnt -T` names it), or the file is not executable; name "
+                "another with --python"
+            )
         if not self._greeted.is_set():
             if status == 127 or "not found" in last:
                 return DeployError(

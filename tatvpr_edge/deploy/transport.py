@@ -8,23 +8,82 @@ user's own ``ssh`` does the rest: keys, agent, jump hosts, known hosts, multiple
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tatvpr_edge.spec.errors import DeployError, ToolError
+from tatvpr_edge.spec.text import printable
 
 _TAIL_BYTES = 16384
 # A user and a host, an alias or an address; nothing that ssh could take for an option, and nothing
-# that a shell or ssh's own percent expansion could take for more than a name.
-_TARGET = re.compile(
-    r"(?:[A-Za-z0-9_][A-Za-z0-9_.+\-]{0,63}@)?(?:[A-Za-z0-9_][A-Za-z0-9_.\-]{0,252}|[0-9A-Fa-f:.]+)"
-)
+# that a shell or ssh's own percent expansion could take for more than a name: a percent sign stands
+# in an address of IPv6 alone, before the name of an interface (RFC 4007).
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]{0,63}")
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,252}")
+_BRACKETED = re.compile(r"\[([^\[\]]+)\](?::([0-9]{1,5}))?")
+_ZONE = re.compile(r"[A-Za-z0-9_.\-]{1,15}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A board's address as ssh takes it: no brackets, the port by itself."""
+
+    user: str | None
+    host: str
+    port: int | None
+
+    @property
+    def words(self) -> str:
+        """``USER@HOST`` or ``HOST``."""
+        return self.host if self.user is None else f"{self.user}@{self.host}"
+
+
+def parse_target(text: str) -> Target:
+    """``[USER@]HOST``, where HOST is a name, a Host of the user's ssh configuration, or an address:
+    ``192.168.1.2``, ``fd00::2``, ``fe80::1%eth0``, ``[fe80::1%eth0]``, ``[::1]:2222``.
+
+    Raises:
+        DeployError: it is none of them; a link-local address without its interface.
+    """
+    refused = DeployError(
+        f"{printable(text)[:80]!r} is no board: write USER@HOST, or a Host of ~/.ssh/config"
+    )
+    before, at, host = text.rpartition("@")
+    user = before if at else None
+    if user is not None and _USER.fullmatch(user) is None:
+        raise refused
+    bracketed, port = _BRACKETED.fullmatch(host), None
+    if bracketed is not None:
+        host = bracketed[1]
+        port = None if bracketed[2] is None else int(bracketed[2])
+    if port is not None and not 1 <= port <= 65535:
+        raise refused
+    if ":" in host:
+        _check_ipv6(host, refused)
+    elif bracketed is not None or _HOST.fullmatch(host) is None:
+        raise refused
+    return Target(user, host, port)
+
+
+def _check_ipv6(host: str, refused: DeployError) -> None:
+    address, percent, zone = host.partition("%")
+    try:
+        known = ipaddress.IPv6Address(address)
+    except ValueError:
+        raise refused from None
+    if percent and _ZONE.fullmatch(zone) is None:
+        raise refused
+    if known.is_link_local and not percent:
+        raise DeployError(
+            f"{host} is a link-local address and needs its interface: {host}%eth0 (see `ip link`)"
+        )
 
 
 class Transport(Protocol):
@@ -116,10 +175,15 @@ class SshTransport:
     connect_s: int = 15
 
     def __post_init__(self) -> None:
-        if _TARGET.fullmatch(self.target) is None:
-            raise DeployError(
-                f"{self.target[:80]!r} is no board: write USER@HOST, or a Host of ~/.ssh/config"
-            )
+        named = parse_target(self.target)
+        if named.port is not None and self.port not in (None, named.port):
+            raise DeployError(f"{self.target} and --port {self.port} name two ports: give one")
+
+    @property
+    def _at(self) -> Target:
+        """Where ``target`` is, with the port that was given apart from it."""
+        named = parse_target(self.target)
+        return named if named.port is not None else replace(named, port=self.port)
 
     @property
     def name(self) -> str:
@@ -137,6 +201,8 @@ class SshTransport:
             "StrictHostKeyChecking=yes",
             "ClearAllForwardings=yes",
             "PermitLocalCommand=no",
+            # A Host of the user's configuration may be meant for logging in by hand.
+            "RemoteCommand=none",
             "RequestTTY=no",
             f"ConnectTimeout={self.connect_s}",
             "ServerAliveInterval=10",
@@ -147,22 +213,22 @@ class SshTransport:
             words += ["-o", option]
         if self.config is not None:
             words += ["-F", self.config]
-        if self.port is not None:
-            words += ["-p", str(self.port)]
-        return Link(_popen([*words, "--", self.target, command]), self)
+        if self._at.port is not None:
+            words += ["-p", str(self._at.port)]
+        return Link(_popen([*words, "--", self._at.words, command]), self)
 
     def explain(self, said: str) -> str | None:
         """What ssh's own words mean, with the command that helps; None where they mean nothing
         special."""
+        to = self._at
         at = " ".join(
             [
                 *(["-F", shlex.quote(self.config)] if self.config else []),
-                *(["-p", str(self.port)] if self.port else []),
-                shlex.quote(self.target),
+                *(["-p", str(to.port)] if to.port else []),
+                shlex.quote(to.words),
             ]
         )
-        host = self.target.rpartition("@")[2]
-        known = f"[{host}]:{self.port}" if self.port not in (None, 22) else host
+        known = f"[{to.host}]:{to.port}" if to.port not in (None, 22) else to.host
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in said or "host key has changed" in said:
             return (
                 f"{self.name}: the host key CHANGED since the last connection; somebody may be in "

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tatvpr_edge.deploy.command import run_on_board
 from tatvpr_edge.deploy.transport import Transport
 from tatvpr_edge.profile.document import check_document
 from tatvpr_edge.runtime.profiling import Plan
@@ -17,7 +18,8 @@ from tatvpr_edge.spec.errors import DataError, DeployError
 
 __all__ = ["profile_on"]
 
-_MAX_ANSWER_BYTES = 64 << 20
+#: One query of the largest model on the slowest board, and what a setting takes for its energy.
+_SLOWEST_S, _POWER_S = 3.0, 5.0
 
 
 def profile_on(
@@ -39,20 +41,11 @@ def profile_on(
         ArtifactError: ``artifact`` is not whole.
     """
     wanted = read_artifact(artifact)
-    link = transport.start(_command(plan, root, python))
-    answer = b""
-    try:
-        while len(answer) <= _MAX_ANSWER_BYTES and (piece := link.receive.read(65536)):
-            answer += piece
-    finally:
-        status = link.close(30)
-    said = link.said()
-    if status != 0:
-        raise DeployError(_why(transport, status, said))
-    for line in said.splitlines():
-        tell(line)
+    answer = run_on_board(
+        transport, _words(plan), root, python, on_artifact=True, limit_s=_limit_s(plan), tell=tell
+    )
     # A login shell may have greeted us before: the document is the last line.
-    last = answer.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    last = answer.strip().rpartition("\n")[2]
     try:
         document = check_document(json.loads(last), f"the answer of {transport.name}")
     except (ValueError, DataError) as error:
@@ -65,33 +58,15 @@ def profile_on(
     return document
 
 
-def _command(plan: Plan, root: str | None, python: str) -> str:
-    """One line for the board's shell: the release's own Python where it has one."""
-    where = '"${TATVPR_EDGE_ROOT:-$HOME/.local/share/tatvpr-edge}"'
-    if root is not None:
-        where = '"$HOME"/' + shlex.quote(root[2:]) if root.startswith("~/") else shlex.quote(root)
+def _words(plan: Plan) -> list[str]:
     ks = ",".join(f"{k:.9g}" for k in dict.fromkeys(setting.k for setting in plan.settings))
     tokens = ",".join(f"{t:.9g}" for t in dict.fromkeys(s.tokens for s in plan.settings))
-    arguments = (
-        f"-m tatvpr_edge.runtime profile --k {ks} --tokens {tokens} --warmup {plan.warmup} "
-        f"--repeats {plan.repeats} --seconds {plan.seconds:.9g}"
-    )
-    fallback = " ".join(shlex.quote(word) for word in shlex.split(python))
-    return (
-        f'r={where}; if [ ! -e "$r/current/artifact" ]; then '
-        'echo "error: nothing is deployed below $r" >&2; exit 1; fi; '
-        f'if [ -x "$r/current/python" ]; then p="$r/current/python"; else p=; fi; '
-        f'if [ -n "$p" ]; then "$p" {arguments} "$r/current/artifact"; '
-        f'else {fallback} {arguments} "$r/current/artifact"; fi'
-    )
+    words = ["profile", "--k", ks, "--tokens", tokens, "--warmup", str(plan.warmup)]
+    return [*words, "--repeats", str(plan.repeats), "--seconds", f"{plan.seconds:.9g}"]
 
 
-def _why(transport: Transport, status: int, said: str) -> str:
-    explained = transport.explain(said)
-    if explained is not None:
-        return explained
-    lines = [line for line in said.splitlines() if line.strip()]
-    last = lines[-1].removeprefix("error: ") if lines else "nothing said"
-    if "nothing is deployed" in last:
-        return f"{transport.name}: {last}: run 'tatvpr-edge deploy' first"
-    return f"{transport.name}: profiling failed with exit status {status}: {last}"
+def _limit_s(plan: Plan) -> float:
+    """Ten times as long as a slow board takes, so that one that never ends holds nobody."""
+    settings = len({s.k for s in plan.settings}) * len({s.tokens for s in plan.settings})
+    each_s = max(plan.seconds, _POWER_S) + _SLOWEST_S * (plan.warmup + plan.repeats)
+    return 600 + 10 * settings * each_s

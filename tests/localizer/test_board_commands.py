@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.__main__ import main
 
 
@@ -44,3 +49,77 @@ def test_verify_refuses_with_one_line(
         shown = capsys.readouterr()
         assert shown.out == "" and len(shown.err.splitlines()) == 1
         assert shown.err.startswith("error: ")
+
+
+def bare(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """A command of the board where neither click nor rich nor Pillow nor OpenCV is installed."""
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(('click', 'rich', 'PIL', 'cv2'), None)); "
+        "from tatvpr_edge.runtime.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    return subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
+
+
+def write_ppm(path: Path, pixels: NDArray[np.uint8]) -> Path:
+    """A picture that needs no library."""
+    height, width = pixels.shape[:2]
+    path.write_bytes(b"P6\n# a camera\n%d %d\n255\n" % (width, height) + pixels.tobytes())
+    return path
+
+
+def test_a_board_queries_and_adds_without_click(
+    tiny_host: Path, scene_map: Path, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    one, two = write_ppm(tmp_path / "3.ppm", frames[3]), tmp_path / "4.npy"
+    np.save(two, frames[4])
+    asked = ["--artifact", str(tiny_host), "--map", str(scene_map), "--k", "1"]
+    said = bare(["query", str(one), str(two), *asked])
+    assert said.returncode == 0, said.stderr
+    head, first, second = said.stdout.splitlines()
+    assert head.split() == ["frame", "place", "score", "position", "k", "ms"]
+    assert "scene 3" in first and "3.00" in first and "scene 4" in second
+    document = json.loads(bare(["query", str(one), *asked, "--json", "--top", "3"]).stdout)
+    with Localizer(tiny_host, scene_map, 1.0) as localizer:
+        expected = localizer.query(frames[3], top=3)
+    assert [c["tag"] for c in document[0]["candidates"]] == [c.tag for c in expected.candidates]
+
+    grown = tmp_path / "grown.placemap"
+    add = ["map-add", str(grown), str(one), "--artifact", str(tiny_host)]
+    assert bare([*add, "--pose", "1.5,2", "--tag", "the hall"]).returncode == 0
+    said = bare([*add[:2], str(one), str(two), *add[3:], "--json"])
+    assert json.loads(said.stdout)["added"] == [1, 2]
+    with Localizer(tiny_host, grown, 1.0) as localizer:
+        assert localizer.map is not None and localizer.map.tag(2) == "4.npy"
+        match = localizer.query(frames[3])
+        assert match.tag == "the hall" and match.pose is not None and match.pose[:2] == (1.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file"),
+        (b"", "without OpenCV a board reads .ppm, .pgm and .npy"),
+        (b"\xff\xd8\xff jpeg", "without OpenCV a board reads"),
+        (b"P6\n4 4\n255\n" + bytes(47), "cut short: 47 of 48 bytes"),
+        (b"P6\n4 4\n65535\n" + bytes(96), "no PPM or PGM of 8 bits"),
+        (b"P5 999999 999999 255\n", "cut short"),
+        (b"\x93NUMPY\x01\x00", "no array of pixels"),
+    ],
+)
+def test_a_frame_that_a_board_cannot_read_is_one_line(
+    tiny_host: Path, scene_map: Path, tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    frame = tmp_path / "frame"
+    if content is not None:
+        frame.write_bytes(content)
+    for command in (["query", str(frame), "--map", str(scene_map)],
+                    ["map-add", str(tmp_path / "new.placemap"), str(frame)]):  # fmt: skip
+        said = bare([*command, "--artifact", str(tiny_host)])
+        assert said.returncode == 1 and len(said.stderr.splitlines()) == 1, said.stderr
+        assert said.stderr.startswith("error: ") and says in said.stderr
+
+
+def test_power_is_shown_without_click() -> None:
+    document = json.loads(bare(["power", "--duration", "0", "--json"]).stdout)
+    assert {"readings", "missing", "total"} <= set(document)
+    assert bare(["power", "--duration", "-1"]).returncode == 1

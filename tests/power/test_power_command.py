@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,10 @@ from pathlib import Path
 import board_trees as boards
 import pytest
 
-from tatvpr_edge.cli import main
+from support.board import quick_options, running_sshd
+from tatvpr_edge.cli import main, power
 from tatvpr_edge.cli.power import sparkline
+from tatvpr_edge.deploy.push import deploy
 
 
 def test_a_board_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,3 +101,48 @@ def test_sparklines() -> None:
     assert sparkline([None, None]) == ""
     assert sparkline([0.0, 4.0, None, 8.0]) == "▁▄ █"
     assert len(sparkline([1.0] * 500)) == 48
+
+
+def test_another_board_s_sensors_are_read_over_ssh(
+    tiny_host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boards.orin_nano(tmp_path / "board")
+    root = tmp_path / "root"
+    with running_sshd(tmp_path / "etc") as sshd:
+        options = quick_options(root, runtime="always")
+        deploy(sshd.transport(), tiny_host, None, options)
+        words = ["power", "--on", "127.0.0.1", "--port", str(sshd.port), "--duration", "0.05"]
+        words += ["--ssh-config", str(sshd.config), "--python", shlex.quote(sys.executable)]
+        words += ["--root", str(tmp_path / "board"), "--install-root", str(root)]
+        assert main(words) == 0
+        assert "total: 4.824 W by ina (whole module)" in capsys.readouterr().out
+        assert main([*words, "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["total"]["value"] == pytest.approx(4824) and document["readings"]
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("exec sleep 600", "took more than 1 s"),
+        ("exec head -c 99000000 /dev/zero", "answers without end"),
+        ("echo Welcome; echo '[]'", "cannot be read"),
+        ("echo usage >&2; exit 2", "does not know 'power' .*: deploy again"),
+        ("echo 'no \\033[2Jtatvpr_edge' >&2; exit 1", r"exit status 1: no \\x1b\[2Jtatvpr_edge"),
+    ],
+)
+def test_a_board_that_answers_nonsense_or_never_is_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    says: str,
+    told: str,
+) -> None:
+    fake = tmp_path / "python"
+    fake.write_text(f"#!/bin/sh\n{says}\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(power, "PATIENCE_S", 1.0)
+    words = ["power", "--on", "local:", "--python", str(fake), "--install-root", str(tmp_path)]
+    assert main([*words, "--duration", "0", "--json"]) == 1
+    error = capsys.readouterr().err
+    assert re.search(told, error) and len(error.splitlines()) == 1 and "\x1b" not in error

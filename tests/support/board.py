@@ -175,10 +175,13 @@ class Sshd:
 
 
 @contextlib.contextmanager
-def running_sshd(folder: Path, command: str | None = None) -> Iterator[Sshd]:
+def running_sshd(
+    folder: Path, command: str | None = None, also: tuple[str, ...] = ()
+) -> Iterator[Sshd]:
     """Start an sshd of our own on loopback and end it by its pid.
 
     Args:
+        also: further addresses of this machine to listen at.
         folder: for its keys, configuration and log; a new one.
         command: a program that every login runs instead of what it asks for (ForceCommand).
     """
@@ -194,7 +197,7 @@ def running_sshd(folder: Path, command: str | None = None) -> Iterator[Sshd]:
     port = free_port()
     settings = [
         f"Port {port}",
-        "ListenAddress 127.0.0.1",
+        *(f"ListenAddress {address}" for address in ("127.0.0.1", *also)),
         f'HostKey "{folder}/host_key"',
         f'PidFile "{folder}/sshd.pid"',
         f'AuthorizedKeysFile "{folder}/authorized_keys"',

@@ -1,0 +1,61 @@
+"""``python -m tatvpr_edge.runtime map-add MAP FRAME...``: places added on a board, without click.
+
+Each frame is on the disk before the next is read. MAP is made where there is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from tatvpr_edge.runtime.default import default_artifact
+from tatvpr_edge.runtime.localizer import Localizer
+from tatvpr_edge.runtime.mapwriter import MapWriter
+from tatvpr_edge.runtime.pixels import read_pixels
+from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.text import printable
+
+
+def main(argv: list[str]) -> int:
+    """Exit status 0, 1 (refused) or 2 (usage)."""
+    parser = argparse.ArgumentParser(prog="python -m tatvpr_edge.runtime map-add")
+    parser.add_argument("map", metavar="MAP")
+    parser.add_argument("frames", nargs="+", metavar="FRAME")
+    parser.add_argument("--artifact", help="folder (default: the deployed release's)")
+    parser.add_argument("--pose", help="of one frame: x,y or x,y,z or x,y,z,qx,qy,qz,qw")
+    parser.add_argument("--tag", help="of one frame (default: the file's name)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    arguments = parser.parse_args(argv)
+    try:
+        added = _add(arguments)
+    except (TatvprError, OSError) as error:
+        print(f"error: {printable(error)}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps({"map": arguments.map, "added": added}))
+    else:
+        first, last = added[0], added[-1]
+        what = f"place {first}" if first == last else f"places {first} to {last}"
+        print(f"{printable(arguments.map)}: {what} added")
+    return 0
+
+
+def _add(arguments: argparse.Namespace) -> list[int]:
+    if len(arguments.frames) > 1 and (arguments.pose or arguments.tag):
+        raise UsageError("--pose and --tag are of one frame: add frames one by one with them")
+    pose = None if arguments.pose is None else _numbers(arguments.pose)
+    artifact = arguments.artifact or default_artifact()[0]
+    with Localizer(artifact) as localizer, MapWriter(arguments.map, localizer) as writer:
+        return [
+            writer.add(read_pixels(name), pose, arguments.tag or os.path.basename(name))
+            for name in arguments.frames
+        ]
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--pose is {text!r}: numbers with commas, such as 1.5,2") from None

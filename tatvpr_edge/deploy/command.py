@@ -1,0 +1,116 @@
+"""One command of the runtime on a board, over SSH: ``python -m tatvpr_edge.runtime WORDS``.
+
+In: a transport and the command. Out: what it printed. The live release's own Python and runtime run
+it where there is a release, else the board's. A board is believed for a limited time and a limited
+number of bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import time
+from collections.abc import Callable, Sequence
+
+from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.spec.text import printable
+
+from .session import python_words
+from .transport import Link, Transport
+
+_MAX_ANSWER_BYTES = 64 << 20
+
+
+def run_on_board(
+    transport: Transport,
+    words: Sequence[str],
+    root: str | None = None,
+    python: str = "python3",
+    *,
+    on_artifact: bool = False,
+    limit_s: float = 120.0,
+    tell: Callable[[str], None] = lambda line: None,
+) -> str:
+    """What the command printed on standard output.
+
+    Args:
+        words: the command and its options.
+        root: the install root on the board; its own rule when None.
+        python: the board's Python, for a board without a release that brings its own runtime.
+        on_artifact: the live release's artifact is the last word; a board without one is an error.
+        limit_s: how long it may take.
+        tell: is given the lines of its standard error once it ended well.
+
+    Raises:
+        DeployError: the board cannot be reached, the command failed, or it exceeds its limits.
+    """
+    link = transport.start(_line(words, root, python, on_artifact))
+    try:
+        answer = _answer(transport, link, time.monotonic() + limit_s, limit_s)
+    except BaseException:
+        link.close(0)
+        raise
+    status = link.close(30)
+    said = link.said()
+    if status != 0:
+        raise DeployError(_why(transport, words[0], status, said))
+    for line in said.splitlines():
+        tell(line)
+    return answer.decode("utf-8", "replace")
+
+
+def _answer(transport: Transport, link: Link, end: float, limit_s: float) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        left = end - time.monotonic()
+        if left <= 0 or not select.select([link.receive], [], [], left)[0]:
+            raise DeployError(f"{transport.name}: the board took more than {limit_s:.0f} s")
+        piece = os.read(link.receive.fileno(), 65536)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+        if size > _MAX_ANSWER_BYTES:
+            raise DeployError(f"{transport.name}: the board answers without end")
+
+
+def _line(words: Sequence[str], root: str | None, python: str, on_artifact: bool) -> str:
+    """One line for the board's shell. The release's ``python`` is a script that the shell reads: on
+    a file system that is mounted noexec it could not be started."""
+    where = '"${TATVPR_EDGE_ROOT:-$HOME/.local/share/tatvpr-edge}"'
+    if root is not None:
+        where = '"$HOME"/' + shlex.quote(root[2:]) if root.startswith("~/") else shlex.quote(root)
+    command = " ".join(["-m tatvpr_edge.runtime", *(shlex.quote(word) for word in words)])
+    needed = ""
+    if on_artifact:
+        command += ' "$r/current/artifact"'
+        needed = (
+            'if [ ! -e "$r/current/artifact" ]; then '
+            'echo "error: nothing is deployed below $r" >&2; exit 1; fi; '
+        )
+    fallback = " ".join(shlex.quote(word) for word in python_words(python))
+    return (
+        f'r={where}; {needed}cd /; if [ -f "$r/current/python" ]; then '
+        f'sh "$r/current/python" {command}; else {fallback} {command}; fi'
+    )
+
+
+def _why(transport: Transport, command: str, status: int, said: str) -> str:
+    explained = transport.explain(said)
+    if explained is not None:
+        return explained
+    lines = [line for line in said.splitlines() if line.strip()]
+    last = printable(lines[-1].removeprefix("error: ")[:400]) if lines else "nothing said"
+    name = transport.name
+    if "nothing is deployed" in last:
+        return f"{name}: {last}: run 'tatvpr-edge deploy' first"
+    if "No module named" in last and "tatvpr_edge" in last:
+        return f"{name}: the board has no tatvpr-edge: run 'tatvpr-edge deploy' first"
+    if status == 2:
+        return (
+            f"{name}: the board's runtime does not know {command!r} as this one does: deploy again "
+            "with --runtime always"
+        )
+    return f"{name}: {command} failed with exit status {status}: {last}"

@@ -1,0 +1,61 @@
+"""Text of others, before a person sees it.
+
+Tags of a map, names of files, and everything that a board says are somebody else's bytes: an escape
+sequence among them would move the terminal's cursor, rename its window or hide a line.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+#: Zl, Zp: line and paragraph separators; Cc, Cf: control and formatting characters, among them
+#: those that turn the direction of writing; Cs: halves of surrogate pairs, which no terminal takes.
+_NEVER = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def printable(text: object) -> str:
+    """``text`` on one line, every character that a terminal could obey written as its escape."""
+    given = str(text)
+    if given.isprintable():
+        return given
+    return "".join(
+        letter if unicodedata.category(letter) not in _NEVER else _escaped(letter)
+        for letter in given
+    )
+
+
+def _escaped(letter: str) -> str:
+    return (
+        letter.encode("ascii", "backslashreplace").decode("ascii")
+        if ord(letter) > 127
+        else ({"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(letter) or f"\\x{ord(letter):02x}")
+    )
+
+
+def aligned(rows: list[list[str]], right: frozenset[int] = frozenset()) -> list[str]:
+    """Lines of a plain table, columns two spaces apart, without a terminal's help.
+
+    Args:
+        right: indices of the columns that are set to the right.
+    """
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in shown
+    ]
+
+
+def without_nan(value: Any) -> Any:
+    """``value`` as JSON holds it: NaN and infinities have no place there and become null."""
+    if isinstance(value, dict):
+        return {str(key): without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    if isinstance(value, float) and not (abs(value) < float("inf")):
+        return None
+    return value
