@@ -57,31 +57,43 @@ def build_artifact(
     k_range: tuple[float, float] = (0.05, 1.0),
     backend: str = "tvm",
     sign: str | os.PathLike[str] | None = None,
+    prefix: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """What :func:`tatvpr_edge.build` does; the arguments and errors are described there."""
     job = _job(board, model, k_range, backend, progress)
+    if prefix is not None:
+        _check_prefix(job, prefix)
     place, replace = _output_folder(job, output)
     if sign is None:
-        made = _build(job, place, replace)
+        made = _build(job, place, replace, prefix)
     else:
         from tatvpr_edge.runtime.signature import sign_artifact
 
         with made_anew():  # what is signed comes from no cache
-            made = _build(job, place, replace)
+            made = _build(job, place, replace, prefix)
         sign_artifact(made, os.fspath(sign))
     remember_model(made, job.onnx_file)
     return made
 
 
-def _build(job: Job, place: Path, replace: bool) -> Path:
+def _build(job: Job, place: Path, replace: bool, prefix: str | None) -> Path:
     if job.board.kind != "microcontroller":
         return _build_linux(job, place, replace)
-    from tatvpr_edge.compilers.mcu.build import build_microcontroller
+    from tatvpr_edge.compilers.mcu.build import DEFAULT_PREFIX, build_microcontroller
 
-    return build_microcontroller(
-        job.board, job.graph, job.name, job.onnx_file, place, job.k_range, job.progress
-    )
+    return build_microcontroller(job, place, prefix or DEFAULT_PREFIX)
+
+
+def _check_prefix(job: Job, prefix: str) -> None:
+    if job.board.kind != "microcontroller":
+        raise UsageError(
+            f"--prefix is for firmware with several models: board {job.board.name} loads one "
+            "library a model"
+        )
+    from tatvpr_edge.compilers.mcu.generated import check_prefix
+
+    check_prefix(prefix)
 
 
 def plan_artifact(

@@ -40,6 +40,11 @@ def core_folder() -> Path:
     return Path(__file__).resolve().parent.parent / "runtime" / "core"
 
 
+def firmware_folder() -> Path:
+    """The example firmware: start-up code, self-test, what an emulated board needs."""
+    return core_folder() / "firmware"
+
+
 def core_include() -> Path:
     """Folder of ``tatvpr.h`` and ``tatvpr_ops.h``."""
     return core_folder() / "include"

@@ -33,6 +33,7 @@ def build(
     k_range: tuple[float, float] = (0.05, 1.0),
     backend: str = "tvm",
     sign: str | os.PathLike[str] | None = None,
+    prefix: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
     """Build the artifact of ``model`` for ``board``; the same as ``tatvpr-edge build``.
@@ -45,6 +46,7 @@ def build(
         k_range: smallest and largest k that the artifact is checked for.
         backend: "tvm", or "tensorrt" for the GPU's part of a Jetson.
         sign: a private SSH key (Ed25519) to sign the artifact with.
+        prefix: begins a microcontroller build's own names, so that two models fit one firmware.
         progress: called as ``progress(what, done, of)``.
 
     Returns:
@@ -63,6 +65,7 @@ def build(
         k_range=k_range,
         backend=backend,
         sign=sign,
+        prefix=prefix,
         progress=progress,
     )
 

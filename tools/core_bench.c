@@ -148,7 +148,8 @@ static void setup(bench *b, int32_t k_in, int32_t n_out, double fraction) {
 
 /* The same tiles as the operators use: results do not depend on it, caches do. */
 static void in_tiles(bench *b, void (*kernel)(const tatvpr_matmul *job)) {
-    const int32_t size = tatvpr_tile_tokens(b->tokens, 1);
+    static const tatvpr_program plain = {0}; /* the core's own tiles */
+    const int32_t size = tatvpr_tile_tokens(&plain, b->tokens, 1);
     for (int32_t first = 0; first < b->tokens; first += size) {
         tatvpr_tile tile = b->tile;
         tile.tokens = tatvpr_min_i32(size, b->tokens - first);

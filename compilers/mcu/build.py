@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,28 +15,34 @@ from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.mcu import folder as texts
 from tatvpr_edge.compilers.mcu.choose import choose_layouts
 from tatvpr_edge.compilers.mcu.compile import (
-    WEIGHTS_S,
     Section,
-    arena_sizes,
     build_static_library,
+    memory_needs,
     section_sizes,
 )
-from tatvpr_edge.compilers.mcu.fit import Fit, fit
-from tatvpr_edge.compilers.mcu.flags import OPTIMISATION, extra_flags
+from tatvpr_edge.compilers.mcu.fit import Fit, fit, tables_apart
+from tatvpr_edge.compilers.mcu.flags import HEADERS, OPTIMISATION, extra_flags, has_no_libc
+from tatvpr_edge.compilers.mcu.generated import (
+    DEFAULT_PREFIX,
+    Own,
+    core_mark,
+    kernels_source,
+    model_source,
+    weights_source,
+)
+from tatvpr_edge.compilers.mcu.project import MAP, example_files, example_map, selftest_files
 from tatvpr_edge.compilers.mcu.variants import variant_of
 from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
 from tatvpr_edge.compilers.toolchains import Compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.spec.artifact import write_artifact
-from tatvpr_edge.spec.manifest import Code
+from tatvpr_edge.spec.manifest import Code, Manifest
 
 if TYPE_CHECKING:
     from tatvpr_edge.compilers.job import Job
 
-LIBRARY = "lib/libtatvpr_model.a"
 #: What users include of the governor; its other header is between its own files.
 GOVERNOR_HEADER = "tatvpr_governor.h"
-Progress = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,29 +50,32 @@ class Compiled:
     """A library that fits its board."""
 
     lowered: Lowered
+    own: Own
     library: Path
     compiler: Compiler
     section: Section
     fit: Fit
 
 
-def compile_microcontroller(
-    board: Board, graph: Graph, name: str, k_range: tuple[float, float], folder: Path
-) -> Compiled:
+def compile_microcontroller(job: Job, folder: Path, prefix: str = DEFAULT_PREFIX) -> Compiled:
     """Lower, size and compile; the library lies in ``folder``.
 
     Raises:
         BoardError: the model does not fit; the text has both figures.
         ToolError: no compiler, or it failed.
     """
-    lowered = lower_for(board, graph, name, k_range)
-    arenas = arena_sizes(board, lowered, variant_of(board).tiles)
+    board, apart = job.board, tables_apart(job.board)
+    lowered = lower_for(board, job.graph, job.name, job.k_range)
+    weights = len(lowered.blob)
+    needs = memory_needs(board, lowered, variant_of(board).tiles, apart)
     # what needs no compiler is refused before it is asked for
-    tile = fit(board, name, len(lowered.blob), 0, arenas).tile
-    library, compiler = build_static_library(board, lowered, tile, folder)
-    section = section_sizes(board, library, len(lowered.blob))
-    chosen = fit(board, name, len(lowered.blob), section.code, {tile: arenas[tile]})
-    return Compiled(lowered, library, compiler, section, chosen)
+    tile = fit(board, job.name, weights, 0, needs.arenas, needs.tables).tile
+    own = Own(tile, apart, prefix)
+    library, compiler = build_static_library(board, lowered, own, folder)
+    section = section_sizes(board, library, weights)
+    arenas = {tile: needs.arenas[tile]}
+    chosen = fit(board, job.name, weights, section.code, arenas, needs.tables)
+    return Compiled(lowered, own, library, compiler, section, chosen)
 
 
 def lower_for(board: Board, graph: Graph, name: str, k_range: tuple[float, float]) -> Lowered:
@@ -76,15 +84,7 @@ def lower_for(board: Board, graph: Graph, name: str, k_range: tuple[float, float
     return lower(graph, name, variant.layout, choose_layouts(variant, k_range))
 
 
-def build_microcontroller(
-    board: Board,
-    graph: Graph,
-    name: str,
-    onnx_file: Path,
-    place: Path,
-    k_range: tuple[float, float],
-    progress: Progress,
-) -> Path:
+def build_microcontroller(job: Job, place: Path, prefix: str = DEFAULT_PREFIX) -> Path:
     """Write the artifact of a microcontroller to ``place``; returns its folder.
 
     Raises:
@@ -93,27 +93,29 @@ def build_microcontroller(
     """
     from tatvpr_edge.boards.loader import load as load_board
     from tatvpr_edge.compilers import linux
-    from tatvpr_edge.compilers.job import Job, is_exact, lower_job, make_manifest, model_drift
+    from tatvpr_edge.compilers.job import is_exact, lower_job, make_manifest, model_drift
 
-    job = Job(board, onnx_file, graph, name, k_range, "tvm", progress)
+    board, progress = job.board, job.progress
     with tempfile.TemporaryDirectory(prefix="tatvpr-mcu-") as scratch:
         folder = Path(scratch)
         progress(f"compiling for {board.name}", 0, 1)
-        made = compile_microcontroller(board, graph, name, k_range, folder / "board")
+        made = compile_microcontroller(job, folder / "board", prefix)
         progress("compiling for this machine", 0, 1)
         reference = lower_job(job, linux.LINUX_LAYOUT)
         host = linux.compile_linux(reference, load_board(linux.HOST), folder / "host")
         core = linux.open_library(host, reference)
         drift = model_drift(reference, job, core, folder)
         progress("golden vectors", 0, 1)
-        entry, files = golden.make_golden(
+        entry, vectors = golden.make_golden(
             core, reference.matched.image_size, drift, exact=is_exact(reference)
         )
+        files: dict[str, bytes | str | Path] = {**vectors}
         manifest = dataclasses.replace(
             make_manifest(job, reference, core, entry, made.library),
-            code=Code("static-library", LIBRARY, board.cpu.triple),
+            code=Code("static-library", made.own.library, board.cpu.triple),
             memory={
                 "arena_bytes": made.fit.arena_bytes,
+                "tables_bytes": made.fit.tables_bytes,
                 "planned_bytes": made.lowered.plan.arena_bytes,
                 "weight_bytes": len(made.lowered.blob),
                 "code_bytes": made.section.code,
@@ -123,53 +125,61 @@ def build_microcontroller(
         )
         progress("writing the artifact", 0, 1)
         place.parent.mkdir(parents=True, exist_ok=True)
-        return write_artifact(place, manifest, {**members(board, made), **files}).root
+        files |= members(board, made, manifest)
+        if board.emulator is not None:
+            files[MAP] = example_map(core, manifest.defaults)
+        return write_artifact(place, manifest, files).root
 
 
-def members(board: Board, made: Compiled) -> dict[str, bytes | str | Path]:
-    """Everything in the folder but the manifest and the golden vectors."""
-    lowered, variant = made.lowered, variant_of(board)
+def members(board: Board, made: Compiled, manifest: Manifest) -> dict[str, bytes | str | Path]:
+    """Everything in the folder but the manifest, the golden vectors and the example's map."""
+    lowered, own, variant = made.lowered, made.own, variant_of(board)
     flags = [
         *OPTIMISATION, *NUMERIC_FLAGS, "-DTATVPR_MCU", variant.define,
-        f"-DTATVPR_TILE_TOKENS={made.fit.tile}",
+        f"-DTATVPR_CORE_ID={core_mark(board)}",
     ]  # fmt: skip
+    header = texts.build_header(lowered, own, made.fit, manifest.defaults)
     files: dict[str, bytes | str | Path] = {
-        LIBRARY: made.library,
+        own.library: made.library,
         "weights.bin": lowered.blob,
-        "src/model.c": lowered.model_c.encode(),
-        "src/weights.S": WEIGHTS_S.format(path="weights.bin", size=len(lowered.blob)).encode(),
-        "include/tatvpr_build.h": texts.build_header(made.fit, len(lowered.blob)).encode(),
-        "example/main.c": texts.TEMPLATES / "main.c",
+        "src/model.c": model_source(lowered, own).encode(),
+        "src/weights.S": weights_source(lowered, own, "weights.bin").encode(),
+        f"include/{own.prefix}_build.h": header.encode(),
+        **example_files(board, own),
+        **selftest_files(manifest.golden, own),
     }
     compiled = ["src/model.c", "src/weights.S"]
     if lowered.compiled_operators:
-        files["src/kernels.c"] = lowered.kernels_source().encode()
+        files["src/kernels.c"] = kernels_source(lowered, own).encode()
         compiled.append("src/kernels.c")
+    if has_no_libc(board):
+        flags.append("-ffreestanding")
+        files["src/freestanding/math.h"] = HEADERS / "math.h"
     core = core_folder()
     for path in (source.path for source in core_sources("mcu", variant.name)):
         member = f"src/{path.relative_to(core).as_posix()}"
         files[member] = path
         compiled.append(member)
-    for header in sorted(core.rglob("*.h")):
-        room, *inner = header.relative_to(core).parts[:-1]
+    for path in sorted(core.rglob("*.h")):
+        room, *inner = path.relative_to(core).parts[:-1]
         if room == "common" or (room == "mcu" and inner in ([], [variant.name])):
-            files[f"src/{header.relative_to(core).as_posix()}"] = header
+            files[f"src/{path.relative_to(core).as_posix()}"] = path
         elif room == "include":
-            files[f"include/{header.name}"] = header
-            files[f"src/include/{header.name}"] = header
+            files[f"include/{path.name}"] = path
+            files[f"src/include/{path.name}"] = path
         elif room == "governor":
-            files[f"src/governor/{header.name}"] = header
-            if header.name == GOVERNOR_HEADER:
-                files[f"include/{header.name}"] = header
+            files[f"src/governor/{path.name}"] = path
+            if path.name == GOVERNOR_HEADER:
+                files[f"include/{path.name}"] = path
     command = [*board.toolchain.gcc_flags, *extra_flags(board), *flags]
     shown = [f for f in dict.fromkeys(command) if not f.startswith("-I")]
     report = texts.memory_report(
         board, lowered.name, made.fit, made.section, made.compiler.name, shown
     )
-    files["CMakeLists.txt"] = texts.cmake(compiled, flags).encode()
-    files["zephyr/CMakeLists.txt"] = texts.zephyr_cmake(compiled, flags).encode()
-    files["zephyr/Kconfig"] = texts.ZEPHYR_KCONFIG.encode()
-    files["zephyr/module.yml"] = texts.ZEPHYR_MODULE.encode()
+    files["CMakeLists.txt"] = texts.cmake(compiled, flags, own).encode()
+    files["zephyr/CMakeLists.txt"] = texts.zephyr_cmake(compiled, flags, own).encode()
+    files["zephyr/Kconfig"] = texts.zephyr_kconfig(board, own).encode()
+    files["zephyr/module.yml"] = texts.zephyr_module(own).encode()
     files["MEMORY.md"] = report.encode()
     return files
 
@@ -182,7 +192,7 @@ def plan_microcontroller(job: Job) -> BuildPlan:
         ToolError: no compiler.
     """
     with tempfile.TemporaryDirectory(prefix="tatvpr-plan-") as scratch:
-        made = compile_microcontroller(job.board, job.graph, job.name, job.k_range, Path(scratch))
+        made = compile_microcontroller(job, Path(scratch))
     lowered = made.lowered
     return BuildPlan(
         board=job.board.name,

@@ -30,6 +30,7 @@ class Fit:
     sizes: dict[str, int]
     tile: int
     arena_bytes: int
+    tables_bytes: int
 
     def rows(self) -> tuple[tuple[str, str, int, int], ...]:
         """(what, region, bytes needed, bytes there), for reports."""
@@ -48,13 +49,29 @@ def limits(board: Board) -> tuple[Board, Placement]:
     return real, real.placement
 
 
+def tables_apart(board: Board) -> bool:
+    """Whether the board keeps look-up tables in another memory than the arena.
+
+    Raises:
+        BoardError: no microcontroller.
+    """
+    placement = limits(board)[1]
+    return placement.tables != placement.arena
+
+
 def fit(
-    board: Board, model: str, weight_bytes: int, code_bytes: int, arenas: dict[int, int]
+    board: Board,
+    model: str,
+    weight_bytes: int,
+    code_bytes: int,
+    arenas: dict[int, int],
+    tables_bytes: int = 0,
 ) -> Fit:
     """The largest tile of tokens whose arena fits, and everything else in its region.
 
     Args:
         arenas: arena bytes by tokens of a tile.
+        tables_bytes: look-up tables in a region of their own; 0: the arena holds them.
 
     Raises:
         BoardError: something does not fit; the text has both figures.
@@ -62,11 +79,13 @@ def fit(
     real, placement = limits(board)
     sizes = {region.name: region.size for region in real.memory}
     room = sizes[placement.arena]
-    fixed = (
+    fixed: tuple[Need, ...] = (
         Need("weights", placement.weights, weight_bytes),
         Need("code and constants", placement.code, code_bytes),
         Need("stack", placement.stack, STACK_BYTES),
     )
+    if tables_bytes:
+        fixed += (Need("look-up tables", placement.tables, tables_bytes),)
     taken = sum(n.bytes for n in fixed if n.region == placement.arena)
     fitting = [tile for tile in arenas if arenas[tile] + taken <= room]
     if not fitting:
@@ -85,4 +104,4 @@ def fit(
                 f"{model} does not fit {board.name}: {what} take {total} bytes, "
                 f"region {region} of {real.name} has {sizes[region]}: choose a smaller model"
             )
-    return Fit(needs, sizes, tile, arenas[tile])
+    return Fit(needs, sizes, tile, arenas[tile], tables_bytes)

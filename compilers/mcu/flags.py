@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tatvpr_edge.boards.board import Board
@@ -19,12 +20,20 @@ OPTIMISATION = (
 )
 
 #: The library is clean under these.
-WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 
 
 def has_no_libc(board: Board) -> bool:
     """Whether the board's GCC comes without a C library (Debian's RISC-V package)."""
     return board.cpu.architecture.startswith("riscv")
+
+
+def has_fpu(board: Board) -> bool:
+    """Whether the board's compiler flags make floating-point instructions."""
+    if board.cpu.architecture.startswith("riscv"):
+        march = next((f for f in board.toolchain.gcc_flags if f.startswith("-march=rv32")), "")
+        return bool(re.search("[fdg]", march.removeprefix("-march=rv32").partition("_")[0]))
+    return "-mfloat-abi=hard" in board.toolchain.gcc_flags
 
 
 def extra_flags(board: Board) -> tuple[str, ...]:

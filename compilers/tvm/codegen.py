@@ -363,6 +363,11 @@ static const tatvpr_program program = {{
     .patch_embed = &{patch},
     .attention = &{attention},
     .run = run,
+    .tile_tokens = 0, /* the core's own choice */
+    .tables_apart = 0,
+#if defined(TATVPR_CORE_ID)
+    .core = &TATVPR_CORE_ID,
+#endif
 }};
 
 const tatvpr_program *tatvpr_program_get(void) {{ return &program; }}"""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,9 @@ class _Range(click.ParamType):
 )
 @click.option("--sign", metavar="KEY", help="Private SSH key (Ed25519) to sign it with.")
 @click.option(
+    "--prefix", metavar="NAME", help="Begins a firmware's own names: two models fit one firmware."
+)
+@click.option(
     "--output",
     "-o",
     type=click.Path(),
@@ -69,6 +74,7 @@ def command(
     backend: str,
     k_range: tuple[float, float],
     sign: str | None,
+    prefix: str | None,
     output: str | None,
     dry_run: bool,
     as_json: bool,
@@ -93,6 +99,7 @@ def command(
                 k_range=k_range,
                 backend=backend,
                 sign=sign,
+                prefix=prefix,
                 progress=progress,
             )
     if dry_run:
@@ -113,6 +120,8 @@ def command(
         click.echo(RANDOM_NOTE)
     if document["signed"]:
         click.echo(f"signed with {sign}")
+    if document["next"]:
+        click.echo("\n".join(["build and run its example in an emulator:", *document["next"]]))
 
 
 def summary(path: Path) -> dict[str, Any]:
@@ -132,4 +141,19 @@ def summary(path: Path) -> dict[str, Any]:
         "bytes": sum(entry.bytes for entry in manifest.files),
         "memory": manifest.memory,
         "signed": artifact.signed,
+        "next": list(example_commands(path)),
     }
+
+
+def example_commands(folder: Path) -> tuple[str, ...]:
+    """What builds and runs the example in an artifact; nothing where there is no emulator."""
+    try:
+        presets = json.loads((folder / "example" / "CMakePresets.json").read_bytes())
+    except FileNotFoundError:
+        return ()
+    name = presets["configurePresets"][0]["name"]
+    place = shlex.quote(str(folder))
+    return (
+        f"cmake --preset {name} -S {place}/example",
+        f"cmake --build {place}-build --target run",
+    )

@@ -13,6 +13,9 @@ from tatvpr_edge.compilers.build import find_model
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.mcu.build import lower_for
 from tatvpr_edge.compilers.mcu.flags import extra_flags
+from tatvpr_edge.compilers.mcu.generated import Own
+from tatvpr_edge.compilers.mcu.linker import fragment
+from tatvpr_edge.compilers.mcu.project import example_files
 from tatvpr_edge.spec.errors import BoardError
 
 #: A Cortex-M33.
@@ -46,10 +49,85 @@ def regions(path: Path) -> dict[str, str]:
 
 def test_the_arena_goes_where_the_file_says(own: Path) -> None:
     want = {"weights": "flash", "code and constants": "flash", "stack": "sram2"}
+    want["look-up tables"] = "sram1"
     assert regions(own) == {**want, "arena": "sram3"}
     change(own, "base = 0x2800_0000\nsize = 0x4000", "base = 0x2800_0000\nsize = 0x10_0000")
     change(own, 'arena = "sram3"', 'arena = "sram4"')
     assert regions(own) == {**want, "arena": "sram4"}
+
+
+FLASH2 = '\n[[memory]]\nname = "flash2"\nbase = 0x9000_0000\nsize = 0x20_0000\nkind = "flash"\n'
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "after", "what"),
+    [
+        ("code", "flash", "flash2", "code and constants"),
+        ("weights", "flash", "flash2", "weights"),
+        ("stack", "sram2", "sram1", "stack"),
+        ("tables", "sram1", "sram2", "look-up tables"),
+    ],
+)
+def test_everything_else_goes_where_the_file_says(
+    own: Path, key: str, before: str, after: str, what: str
+) -> None:
+    own.write_text(own.read_text() + FLASH2)
+    assert regions(own)[what] == before
+    script = fragment(loader.load(str(own)))
+    change(own, f'{key} = "{before}"', f'{key} = "{after}"')
+    assert regions(own)[what] == after
+    changed = fragment(loader.load(str(own)))
+    assert (changed != script) == (key in ("code", "weights", "tables"))
+    if key != "stack":
+        assert "TATVPR_" + ("FLASH" if key == "code" else after.upper()) in changed
+
+
+def test_tables_of_the_arenas_own_region_are_a_part_of_the_arena(own: Path) -> None:
+    apart = tatvpr_edge.plan(own)
+    change(own, 'tables = "sram1"', 'tables = "sram3"')
+    inside = tatvpr_edge.plan(own)
+    sizes = {what: needed for what, _, needed, _ in apart.regions}
+    assert "look-up tables" not in {what for what, *_ in inside.regions}
+    assert apart.arena_bytes is not None
+    assert inside.arena_bytes == apart.arena_bytes + sizes["look-up tables"]
+
+
+def test_tables_that_do_not_fit_their_region_are_refused(own: Path) -> None:
+    change(own, "base = 0x2800_0000\nsize = 0x4000", "base = 0x2800_0000\nsize = 0x8000")
+    change(own, 'tables = "sram1"', 'tables = "sram4"')
+    with pytest.raises(BoardError, match=r"look-up tables \(46080\) take .* sram4 .* has 32768"):
+        tatvpr_edge.plan(own)
+
+
+def test_the_linker_script_follows_base_and_size_of_the_regions(own: Path) -> None:
+    assert "ORIGIN = 0x20040000, LENGTH = 0x80000" in fragment(loader.load(str(own)))
+    change(own, "base = 0x2004_0000\nsize = 0x8_0000", "base = 0x2005_0000\nsize = 0x7_0000")
+    assert "ORIGIN = 0x20050000, LENGTH = 0x70000" in fragment(loader.load(str(own)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('arguments = ["-M", "mps2-an500"]', 'arguments = ["-M", "mps2-an505"]'),
+        ('program = "qemu-system-arm"', 'program = "qemu-system-armeb"'),
+        ("base = 0x2000_0000\nsize = 0x40_0000", "base = 0x2000_0000\nsize = 0x9_0000"),
+        ('limits_of = "stm32h7"\n', ""),
+        ('gcc = "arm-none-eabi-gcc"', 'gcc = "arm-none-eabi-c99"'),
+        ('"-mfpu=fpv5-d16"', '"-mfpu=fpv5-sp-d16"'),
+    ],
+)
+def test_the_example_of_an_emulated_board_follows_its_file(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    path = tmp_path / "my-m7.toml"
+    path.write_text((NEAREST.parent / "mps2-an500.toml").read_text())
+    before = example_files(loader.load(str(path)), Own())
+    after = example_files(loader.load(str(change(path, old, new))), Own())
+    changed = {name for name in before if before[name] != after[name]}
+    assert len(changed) == 1
+    assert changed <= {"example/CMakeLists.txt", "example/board.ld", "example/toolchain.cmake"} | (
+        {"example/CMakePresets.json"}
+    )
 
 
 def test_features_choose_kernels_and_the_layout_of_weights(own: Path) -> None:

@@ -15,9 +15,10 @@ from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.build import build_artifact, plan_artifact
 from tatvpr_edge.compilers.mcu.choose import choose_layouts, cost_at
-from tatvpr_edge.compilers.mcu.compile import arena_sizes, build_static_library
+from tatvpr_edge.compilers.mcu.compile import build_static_library, memory_needs
 from tatvpr_edge.compilers.mcu.fit import fit
 from tatvpr_edge.compilers.mcu.flags import WARNINGS
+from tatvpr_edge.compilers.mcu.generated import Own
 from tatvpr_edge.compilers.mcu.variants import variant_of
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.report import BuildPlan
@@ -79,7 +80,9 @@ def test_the_folder_is_complete_and_compiles_as_it_stands(
     options = re.search(r"COMPILE_LANGUAGE:C>:(.*)>\)", listing)
     assert options is not None
     flags = [*board.toolchain.gcc_flags, *options[1].split(";"), "-I", "include", "-O1"]
-    for name in [*sources, "example/main.c"]:
+    own = ["main.c", "emulated.c", "startup.c", "semihosting.c"]
+    assert "-Wshadow" in WARNINGS
+    for name in [*sources, *(f"example/{one}" for one in own)]:
         warnings = () if name == "src/kernels.c" else WARNINGS
         command = [compiler, *flags, *warnings, "-c", name, "-o", str(tmp_path / "one.o")]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
@@ -88,7 +91,7 @@ def test_the_folder_is_complete_and_compiles_as_it_stands(
     zephyr = (root / "zephyr" / "CMakeLists.txt").read_text()
     assert all(f"${{TATVPR_DIR}}/{name}" in zephyr for name in sources)
     report = (root / "MEMORY.md").read_text()
-    for figure in ("arena_bytes", "weight_bytes", "code_bytes"):
+    for figure in ("arena_bytes", "tables_bytes", "weight_bytes", "code_bytes"):
         assert str(artifact.manifest.memory[figure]) in report
 
 
@@ -140,8 +143,8 @@ def test_the_arena_asked_on_this_machine_shrinks_with_the_tile(
     require_tool("gcc", "gcc")
     for name in ("stm32h7", "stm32n6"):
         board = load(name)
-        sizes = arena_sizes(board, lowered(Layout.ROWS2), variant_of(board).tiles)
-        ordered = [sizes[tile] for tile in variant_of(board).tiles]
+        needs = memory_needs(board, lowered(Layout.ROWS2), variant_of(board).tiles, True)
+        ordered = [needs.arenas[tile] for tile in variant_of(board).tiles]
         assert ordered == sorted(ordered, reverse=True) and ordered[0] > ordered[-1]
 
 
@@ -154,7 +157,7 @@ def test_a_warning_of_the_compiler_is_an_error(
     model = lowered(Layout.LUT4)
     sloppy = dataclasses.replace(model, model_c=model.model_c + "\nstatic int unused(void);\n")
     with pytest.raises(ToolError, match="unused"):
-        build_static_library(load("stm32h7"), sloppy, 8, tmp_path)
+        build_static_library(load("stm32h7"), sloppy, Own(8), tmp_path)
 
 
 def test_layouts_follow_the_range_of_k() -> None:

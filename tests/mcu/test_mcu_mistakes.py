@@ -36,6 +36,17 @@ def test_the_arena_is_exactly_as_planned(device: Device, run_folder: Path) -> No
     assert (untouched == -7.0).all()
 
 
+def test_look_up_tables_beside_the_arena_are_exactly_as_planned(
+    m7: Device, run_folder: Path
+) -> None:
+    m7.info()
+    m7.describe(FRAME_BYTES, 64, 64, 0.1, 0.02)
+    m7.describe(FRAME_BYTES, 64, 64, 0.1, 0.02, tables_less=1)
+    (info, fits, smaller), _ = m7.run(run_folder)
+    assert info.words[8] > 0  # an STM32H7 keeps them in its DTCM
+    assert (fits.status, smaller.status) == (OK, ARENA)
+
+
 def test_the_stack_stays_within_what_builds_reserve(device: Device, run_folder: Path) -> None:
     for k in (1.0, 0.1):
         device.describe(FRAME_BYTES, 64, 64, k, 0.02)
@@ -55,8 +66,8 @@ def test_arguments_out_of_range(m7: Device, run_folder: Path) -> None:
     m7.describe(FRAME_BYTES, 64, -1, 0.5)
     m7.describe(FRAME_BYTES, 64, 64, 0.5, stride=191)
     m7.describe(FRAME_BYTES, 64, 64, 0.5, pixels="no such format")
-    m7.describe(FRAME_BYTES, 63, 64, 0.5, pixels="yuv422")
-    m7.describe(FRAME_BYTES, 64, 63, 0.5, pixels="nv12")
+    m7.describe(FRAME_BYTES, 63, 64, 0.5, pixels="YUV422")
+    m7.describe(FRAME_BYTES, 64, 63, 0.5, pixels="NV12")
     wanted += [FRAME, FRAME, FRAME, FORMAT, FORMAT, FORMAT]
     answers, _ = m7.run(run_folder)
     assert [a.status for a in answers] == wanted

@@ -13,7 +13,8 @@ from tatvpr_edge.compilers.golden import synthetic_frame
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.runtime.placemap import PlaceMap
-from tatvpr_edge.spec.frames import to_rgb
+from tatvpr_edge.spec.formats import FORMATS
+from tatvpr_edge.spec.frames import plane_shapes, to_rgb
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 from tatvpr_edge.spec.resize import squash
 
@@ -93,18 +94,16 @@ def camera_frames(rng: np.random.Generator) -> list[tuple[str, bytes, int, int, 
     """(format, bytes, width, height, stride, the RGB frame that it stands for)"""
     width, height = 36, 28
     made = []
-    for name, bytes_a_pixel in (("gray8", 1), ("rgb565", 2), ("yuv422", 2), ("rgb888", 3),
-                                ("bgr888", 3)):  # fmt: skip
-        stride = width * bytes_a_pixel + 12
-        plane = rng.integers(0, 256, (height, stride)).astype(np.uint8)
-        image = to_rgb([plane[:, : width * bytes_a_pixel]], name.upper(), width, height)
-        made.append((name, plane.tobytes(), width, height, stride, image))
-        if name == "gray8":  # bottom-up frames have a negative stride
-            made.append((name, plane[::-1].tobytes(), width, height, -stride, image))
-    luma = rng.integers(0, 256, (height, 48)).astype(np.uint8)
-    chroma = rng.integers(0, 256, (height // 2, 48)).astype(np.uint8)
-    image = to_rgb([luma[:, :width], chroma[:, :width]], "NV12", width, height)
-    made.append(("nv12", luma.tobytes() + chroma.tobytes(), width, height, 48, image))
+    for name in FORMATS:
+        shapes = plane_shapes(name, width, height)
+        stride = shapes[0][1] + 12
+        planes = [rng.integers(0, 256, (rows, stride)).astype(np.uint8) for rows, _ in shapes]
+        used = [plane[:, :columns] for plane, (_, columns) in zip(planes, shapes, strict=True)]
+        image = to_rgb(used, name, width, height)
+        raw = b"".join(plane.tobytes() for plane in planes)
+        made.append((name, raw, width, height, stride, image))
+        if name == "GRAY8":  # bottom-up frames have a negative stride
+            made.append((name, planes[0][::-1].tobytes(), width, height, -stride, image))
     return made
 
 

@@ -10,13 +10,25 @@ from typing import Any
 
 from emulation import FIRMWARE, EmulatedBoard, RunResult, Workshop, run
 
-from tatvpr_edge.spec.errors import ToolError
+from tatvpr_edge.boards.loader import load
+from tatvpr_edge.compilers.mcu.fit import tables_apart
+from tatvpr_edge.compilers.mcu.generated import Own, kernels_source, model_source, weights_source
+from tatvpr_edge.spec.errors import FrameError, ToolError
+from tatvpr_edge.spec.formats import FORMATS
+from tatvpr_edge.spec.frames import canonical_format, plane_shapes
 
 DESCRIBE, INIT, MAP, QUERY, INFO, NULLS = range(1, 7)
 HEADER_WORDS = 16
-FORMATS = {"rgb888": 1, "bgr888": 2, "gray8": 3, "rgb565": 4, "yuv422": 5, "nv12": 6}
-BYTES_PER_PIXEL = {"rgb888": 3, "bgr888": 3, "gray8": 1, "rgb565": 2, "yuv422": 2, "nv12": 1}
+UNKNOWN_FORMAT = 99
 MATCH = struct.Struct("<IIQfi7d2f")
+
+
+def _row_bytes(pixels: str, width: int) -> int:
+    """Bytes of a row of plane 0; of RGB where no frame can be such (the device is to say so)."""
+    try:
+        return plane_shapes(pixels, width, 2)[0][1]
+    except FrameError:
+        return 3 * width
 
 
 def _bits(value: float) -> int:
@@ -75,10 +87,9 @@ class Device:
         tokens: float,
         rest: list[int],
     ) -> None:
-        bytes_a_row = width * BYTES_PER_PIXEL.get(pixels, 3)
-        stride0 = bytes_a_row if stride is None else stride
+        stride0 = _row_bytes(pixels, width) if stride is None else stride
         plane1 = abs(stride0) * height
-        code = FORMATS.get(pixels, 99)
+        code = FORMATS.get(canonical_format(pixels), UNKNOWN_FORMAT)
         head = [code, width, height, stride0, abs(stride0), plane1, _bits(k), _bits(tokens)]
         self._add(kind, [*head, *rest], raw)
 
@@ -89,14 +100,15 @@ class Device:
         height: int,
         k: float,
         tokens: float = 1.0,
-        pixels: str = "rgb888",
+        pixels: str = "RGB888",
         stride: int | None = None,
         arena_less: int = 0,
         arena_shift: int = 0,
         want_tokens: bool = False,
+        tables_less: int = 0,
     ) -> None:
         """A frame of bytes ``raw`` to a descriptor."""
-        rest = [arena_less, arena_shift, int(want_tokens), 0]
+        rest = [arena_less, arena_shift, int(want_tokens), 0, tables_less]
         self._frame(DESCRIBE, raw, width, height, pixels, stride, k, tokens, rest)
 
     def query(
@@ -104,7 +116,7 @@ class Device:
     ) -> None:
         """A frame against the map that was opened last."""
         rest = [0, 0, 0, count]
-        self._frame(QUERY, raw, width, height, "rgb888", None, k, tokens, rest)
+        self._frame(QUERY, raw, width, height, "RGB888", None, k, tokens, rest)
 
     def init(self, blob: bytes, size: int | None = None, shift: int = 0) -> None:
         """Bind ``blob`` as weights, ``size`` bytes as stated, ``shift`` bytes off alignment."""
@@ -118,7 +130,9 @@ class Device:
         self._add(MAP, arguments, bytes(shift) + data)
 
     def info(self) -> None:
-        """Ask for sizes: words are arena, weights, image, descriptor, tokens, dim, bank, stack."""
+        """Ask for sizes: words are arena, weights, image, descriptor, tokens, dim, bank, stack,
+        tables.
+        """
         self._add(INFO, [])
 
     def nulls(self) -> None:
@@ -173,19 +187,6 @@ def _answer(kind: int, records: Any) -> Answer:
     return answer
 
 
-WEIGHTS_S = """\
-    .section .rodata.tatvpr_weights,"a"
-    .balign 64
-    .globl tatvpr_weights
-tatvpr_weights:
-    .incbin "{path}"
-    .balign 4
-    .globl tatvpr_weights_bytes
-tatvpr_weights_bytes:
-    .word {size}
-"""
-
-
 def build_device(workshop: Workshop, board: EmulatedBoard, lowered: Any, name: str) -> Device:
     """A device with ``lowered`` (compilers.tvm.lower) linked in.
 
@@ -196,14 +197,15 @@ def build_device(workshop: Workshop, board: EmulatedBoard, lowered: Any, name: s
     folder.mkdir(parents=True, exist_ok=True)
     blob, model = folder / "weights.bin", folder / "model.c"
     weights, kernels = folder / "weights.S", folder / "kernels.c"
+    own = Own(tables_apart=tables_apart(load(board.name)))
     _write(blob, lowered.blob)
-    _write(model, lowered.model_c.encode())
+    _write(model, model_source(lowered, own).encode())
     # The digest makes other weights another source: an object knows no file that it includes.
     digest = hashlib.sha256(lowered.blob).hexdigest()
-    assembly = f"/* {digest} */\n" + WEIGHTS_S.format(path=blob, size=len(lowered.blob))
+    assembly = f"/* {digest} */\n" + weights_source(lowered, own, str(blob))
     _write(weights, assembly.encode())
     sources = [FIRMWARE / "device.c", model, weights]
-    text = lowered.kernels_source()
+    text = kernels_source(lowered, own)
     if text:
         _write(kernels, text.encode())
         sources.append(kernels)

@@ -16,18 +16,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tatvpr_edge.boards.loader import load
-from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, core_include, core_sources
+from tatvpr_edge.compilers.core_sources import (
+    NUMERIC_FLAGS,
+    core_include,
+    core_sources,
+    firmware_folder,
+)
 from tatvpr_edge.compilers.mcu.flags import (
     OPTIMISATION,
     WARNINGS,
     extra_flags,
     has_no_libc,
 )
+from tatvpr_edge.compilers.mcu.linker import stretches, whole_script
 from tatvpr_edge.compilers.mcu.variants import Variant, variant_of
 from tatvpr_edge.spec.errors import ToolError
 
 HERE = Path(__file__).resolve().parent
 FIRMWARE = HERE / "firmware"
+#: Memory of test data alone, which nothing of the library needs: origin and bytes.
+_POOLS = {
+    "mps2-an500": (0x6000_0000, 16 << 20),  # PSRAM
+    "mps2-an386": (0x2100_0000, 16 << 20),
+    "mps3-an547": (0x2120_0000, 2 << 20),  # SRAM beyond the board's limits
+    "riscv32-virt": (0x8100_0000, 16 << 20),
+}
+_MOST_BANK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,8 @@ class EmulatedBoard:
     qemu_package: str
     machine: tuple[str, ...]
     libraries: tuple[str, ...]
+    script: str  # of the linker: what users of the board get
+    bank_bytes: int  # of the region that the arena goes to
     freestanding: bool = False  # the toolchain brings no memcpy
 
     @property
@@ -70,6 +86,8 @@ def _emulated(name: str) -> EmulatedBoard:
         qemu_package=board.emulator.package,
         machine=board.emulator.arguments,
         libraries=("-lgcc",) if has_no_libc(board) else ("-lc", "-lgcc"),
+        script=whole_script(board),
+        bank_bytes=min(_MOST_BANK, *(s.bytes for s in stretches(board) if "arena" in s.uses)),
         freestanding=has_no_libc(board),
     )
 
@@ -150,22 +168,38 @@ class Workshop:
         Raises:
             ToolError: compiling failed, or the image does not fit the board's regions.
         """
-        support = [FIRMWARE / "startup.c", *sources]
+        support = [firmware_folder() / "startup.c", firmware_folder() / "semihosting.c", *sources]
         if board.freestanding:
-            support.append(FIRMWARE / "freestanding.c")
-        flags = (*NUMERIC_FLAGS, "-DTATVPR_MCU", "-std=gnu99", *extra)
+            support.append(firmware_folder() / "freestanding.c")
+        flags = (
+            *NUMERIC_FLAGS, "-DTATVPR_MCU", "-std=gnu99", f"-I{firmware_folder()}",
+            f"-DBANK_BYTES={board.bank_bytes}u", f"-DPOOL_BYTES={_POOLS[board.name][1]}u", *extra,
+        )  # fmt: skip
         firmware = self.objects(board, [(s, flags) for s in support])
         image = self.folder / f"{board.name}-{name}.elf"
+        scripts = self._scripts(board)
         _call(
             [
                 tool(board.compiler, board.package), *board.flags, "-nostdlib", "-nostartfiles",
-                "-static", f"-L{HERE / 'linker'}", f"-Wl,-T,{board.name}.ld", "-Wl,--gc-sections",
+                "-static", *(f"-Wl,-T,{script}" for script in scripts), "-Wl,--gc-sections",
                 "-Wl,--no-warn-rwx-segments", "-Wl,--fatal-warnings",
                 *objects, *firmware, *libraries, *board.libraries, "-o", image,
             ],
             f"linking {image.name}",
         )  # fmt: skip
         return image
+
+    def _scripts(self, board: EmulatedBoard) -> tuple[Path, Path]:
+        """The pool of test data (an INSERT comes first), and the board's own linker script."""
+        own, pool = self.folder / f"{board.name}.ld", self.folder / f"{board.name}-pool.ld"
+        origin, size = _POOLS[board.name]
+        own.write_text(board.script)
+        pool.write_text(
+            f"MEMORY {{ POOL : ORIGIN = {origin:#x}, LENGTH = {size:#x} }}\n"
+            "SECTIONS { .pool (NOLOAD) : { . = ALIGN(64); *(.pool*) } > POOL }\n"
+            "INSERT AFTER .bss;\n"
+        )
+        return pool, own
 
     def plugin(self) -> Path:
         """The counting plugin, compiled for this machine."""

@@ -94,6 +94,8 @@ void tatvpr_pool_stop(tatvpr_context *c);
 /* ---- op_linear.c */
 size_t tatvpr_linear_scratch(const tatvpr_program *program, int32_t workers);
 /* Tokens of a tile: even tiles, at least one for each worker. */
-int32_t tatvpr_tile_tokens(int32_t tokens, int32_t workers);
+int32_t tatvpr_tile_tokens(const tatvpr_program *program, int32_t tokens, int32_t workers);
+/* Look-up tables of one worker, for the widest matrix. */
+size_t tatvpr_panel_bytes(const tatvpr_program *program);
 
 #endif

@@ -37,6 +37,29 @@ size_t tatvpr_arena_bytes(const tatvpr_model *model, int32_t threads) {
     return plan_arena(model->program, tatvpr_max_i32(threads, 1)).end;
 }
 
+size_t tatvpr_tables_bytes(const tatvpr_model *model, int32_t threads) {
+    if (model == NULL || model->program == NULL || !model->program->tables_apart ||
+        !tatvpr_threads_valid(threads)) {
+        return 0;
+    }
+    return tatvpr_panel_bytes(model->program) * (size_t)tatvpr_max_i32(threads, 1);
+}
+
+/* Whether what the caller gave for look-up tables does, where the program wants it. */
+static tatvpr_status check_tables(const tatvpr_model *model, const tatvpr_options *options) {
+    const size_t needed = tatvpr_tables_bytes(model, options->threads);
+    if (needed == 0) {
+        return TATVPR_OK;
+    }
+    if (options->tables == NULL) {
+        return TATVPR_ERR_NULL;
+    }
+    if (!tatvpr_aligned(options->tables)) {
+        return TATVPR_ERR_ALIGNMENT;
+    }
+    return options->tables_bytes < needed ? TATVPR_ERR_ARENA : TATVPR_OK;
+}
+
 /* The caller's options in today's structure: what an older caller does not know is zero; what a
  * newer one sets beyond it is refused, because it would be ignored. */
 static tatvpr_status read_options(const tatvpr_options *given, tatvpr_options *options) {
@@ -99,7 +122,10 @@ tatvpr_status tatvpr_describe(const tatvpr_model *model, tatvpr_arena arena,
     if (arena.bytes < plan.end) {
         return TATVPR_ERR_ARENA;
     }
-    status = tatvpr_frame_check(frame);
+    status = check_tables(model, &today);
+    if (status == TATVPR_OK) {
+        status = tatvpr_frame_check(frame);
+    }
     if (status != TATVPR_OK) {
         return status;
     }
@@ -115,6 +141,7 @@ tatvpr_status tatvpr_describe(const tatvpr_model *model, tatvpr_arena arena,
     context.k = today.k;
     context.tokens = today.tokens;
     context.descriptor = (float *)(void *)base;
+    context.tables = program->tables_apart ? (uint8_t *)today.tables : NULL;
     tatvpr_trace_layer(&context, "frame", 1);
     status = tatvpr_frame_squash(model->kernels, frame, program->image_size, base + plan.pixels,
                                  base + plan.planned, plan.pixels - plan.planned);

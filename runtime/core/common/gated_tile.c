@@ -19,8 +19,9 @@ static void *take(tatvpr_bump *b, size_t bytes) {
     return p;
 }
 
-void tatvpr_take_workspace(tatvpr_bump *b, tatvpr_workspace *w, int32_t k_most, int32_t hidden) {
-    const size_t rows = TATVPR_TILE_TOKENS;
+void tatvpr_take_workspace(tatvpr_bump *b, tatvpr_workspace *w, const tatvpr_program *program,
+                           int32_t k_most, int32_t hidden) {
+    const size_t rows = (size_t)tatvpr_most_tokens(program);
     const size_t list = (size_t)TATVPR_LIST_STRIDE(k_most);
     w->tile.q = (int8_t *)take(b, rows * (size_t)tatvpr_q_stride(k_most));
     w->tile.s = (float *)take(b, rows * sizeof(float));
@@ -30,7 +31,8 @@ void tatvpr_take_workspace(tatvpr_bump *b, tatvpr_workspace *w, int32_t k_most, 
     w->tile.value = (int8_t *)take(b, rows * list);
     w->rows = (float *)take(b, (size_t)k_most * TATVPR_ROWS_TOGETHER * sizeof(float));
     w->hidden = hidden > 0 ? (float *)take(b, rows * (size_t)hidden * sizeof(float)) : NULL;
-    w->panel = (uint8_t *)take(b, TATVPR_PANEL_BYTES(k_most));
+    w->panel =
+        program->tables_apart ? NULL : (uint8_t *)take(b, TATVPR_PANEL_BYTES(k_most));
 }
 
 void tatvpr_take_image_gate(tatvpr_bump *b, tatvpr_image_gate *g, const tatvpr_gated_linear *op,

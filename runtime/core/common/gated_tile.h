@@ -19,7 +19,7 @@ typedef struct tatvpr_workspace {
     tatvpr_tile tile;
     float *rows;    /* [TATVPR_ROWS_TOGETHER, K]: GELU and LayerNorm of some tokens */
     float *hidden;  /* [tile, N of fc1]; null outside an MLP */
-    uint8_t *panel;
+    uint8_t *panel; /* TATVPR_PANEL_BYTES of the widest: in the arena, or in options.tables */
 } tatvpr_workspace;
 
 /* What all workers share for gates over the image; unused (null) with scope 0. */
@@ -30,7 +30,9 @@ typedef struct tatvpr_image_gate {
     int32_t *scores; /* [K / group] */
 } tatvpr_image_gate;
 
-void tatvpr_take_workspace(tatvpr_bump *b, tatvpr_workspace *w, int32_t k_most, int32_t hidden);
+/* Where the program's tables lie apart, without `panel`: that is the caller's to set. */
+void tatvpr_take_workspace(tatvpr_bump *b, tatvpr_workspace *w, const tatvpr_program *program,
+                           int32_t k_most, int32_t hidden);
 void tatvpr_take_image_gate(tatvpr_bump *b, tatvpr_image_gate *g, const tatvpr_gated_linear *op,
                             int32_t t);
 
@@ -61,6 +63,11 @@ void tatvpr_gate_image(const tatvpr_plan *p, tatvpr_image_gate *g, int32_t t);
 /* A tile that looks into the image's gated tokens, with lists of its own. */
 void tatvpr_view_tile(const tatvpr_plan *p, const tatvpr_image_gate *g, int32_t first,
                       int32_t tokens, tatvpr_workspace *w, tatvpr_tile *tile);
+
+/* Tokens of a tile at most. */
+static inline int32_t tatvpr_most_tokens(const tatvpr_program *program) {
+    return program->tile_tokens > 0 ? program->tile_tokens : TATVPR_TILE_TOKENS;
+}
 
 /* Bytes from row to row of int8 activations. */
 static inline int32_t tatvpr_q_stride(int32_t k_in) {

@@ -4,6 +4,10 @@
 #define BLOB_HEADER 64u
 #define BLOB_VERSION 1u
 
+#if defined(TATVPR_CORE_ID)
+const uint8_t TATVPR_CORE_ID = 1;
+#endif
+
 static const tatvpr_kernels *kernels_named(const char *name) {
     for (int32_t i = 0; tatvpr_kernels_list[i] != NULL; i++) {
         if (tatvpr_same_text(tatvpr_kernels_list[i]->name, name)) {

@@ -22,8 +22,9 @@ typedef struct linear_job {
 /* ---- scratch */
 
 /* Lays out what a linear, or the two of an MLP (`second`, else null), works in; or counts it. */
-static void take_scratch(tatvpr_bump *b, linear_job *job, const tatvpr_gated_linear *first,
-                         const tatvpr_gated_linear *second, int32_t t, int32_t workers) {
+static void take_scratch(tatvpr_bump *b, linear_job *job, const tatvpr_program *program,
+                         const tatvpr_gated_linear *first, const tatvpr_gated_linear *second,
+                         int32_t t, int32_t workers) {
     int32_t k_most = first->linear.k_in;
     int32_t hidden = 0;
     tatvpr_take_image_gate(b, &job->first_gate, first, t);
@@ -33,39 +34,48 @@ static void take_scratch(tatvpr_bump *b, linear_job *job, const tatvpr_gated_lin
         hidden = second->linear.k_in;
     }
     for (int32_t i = 0; i < workers; i++) {
-        tatvpr_take_workspace(b, &job->workers[i], k_most, hidden);
+        tatvpr_take_workspace(b, &job->workers[i], program, k_most, hidden);
     }
 }
 
-static size_t scratch_bytes(const tatvpr_gated_linear *first, const tatvpr_gated_linear *second,
-                            int32_t t, int32_t workers) {
+static size_t scratch_bytes(const tatvpr_program *program, const tatvpr_gated_linear *first,
+                            const tatvpr_gated_linear *second, int32_t workers) {
     tatvpr_bump b = {NULL, 0, 1, 0};
     linear_job job;
-    take_scratch(&b, &job, first, second, t, workers);
+    take_scratch(&b, &job, program, first, second, program->max_tokens, workers);
     return b.taken;
 }
 
 size_t tatvpr_linear_scratch(const tatvpr_program *program, int32_t workers) {
     size_t most = 0;
     for (int32_t i = 0; i < program->linear_count; i++) {
-        const size_t bytes = scratch_bytes(program->linears[i], NULL, program->max_tokens, workers);
+        const size_t bytes = scratch_bytes(program, program->linears[i], NULL, workers);
         most = bytes > most ? bytes : most;
     }
     for (int32_t i = 0; i < program->mlp_count; i++) {
         const tatvpr_mlp *mlp = program->mlps[i];
-        const size_t bytes = scratch_bytes(&mlp->fc1, &mlp->fc2, program->max_tokens, workers);
+        const size_t bytes = scratch_bytes(program, &mlp->fc1, &mlp->fc2, workers);
         most = bytes > most ? bytes : most;
     }
     return most;
 }
 
-int32_t tatvpr_tile_tokens(int32_t tokens, int32_t workers) {
-    int32_t tiles = (tokens + TATVPR_TILE_TOKENS - 1) / TATVPR_TILE_TOKENS;
+size_t tatvpr_panel_bytes(const tatvpr_program *program) {
+    int32_t k_most = 0;
+    for (int32_t i = 0; i < program->ternary_count; i++) {
+        k_most = tatvpr_max_i32(k_most, program->ternaries[i]->k_in);
+    }
+    return tatvpr_round_up(TATVPR_PANEL_BYTES(k_most), TATVPR_ARENA_ALIGN);
+}
+
+int32_t tatvpr_tile_tokens(const tatvpr_program *program, int32_t tokens, int32_t workers) {
+    const int32_t most = tatvpr_most_tokens(program);
+    int32_t tiles = (tokens + most - 1) / most;
     tiles = (tiles + workers - 1) / workers * workers;
     const int32_t even = (tokens + tiles - 1) / tiles;
     const int32_t rounded =
         (even + TATVPR_TILE_ROUND - 1) / TATVPR_TILE_ROUND * TATVPR_TILE_ROUND;
-    return tatvpr_min_i32(rounded, TATVPR_TILE_TOKENS);
+    return tatvpr_min_i32(rounded, most);
 }
 
 /* ---- the operators: what a worker does with tile number `item` */
@@ -154,16 +164,19 @@ static tatvpr_status prepare_job(linear_job *job, const tatvpr_context *c,
                                  const tatvpr_gated_linear *second, int32_t t) {
     const int32_t workers = tatvpr_workers(c);
     tatvpr_bump b = {c->scratch, c->scratch_bytes, 0, 0};
-    take_scratch(&b, job, first, second, t, workers);
+    take_scratch(&b, job, c->model->program, first, second, t, workers);
     if (b.taken > c->scratch_bytes) {
         return TATVPR_ERR_ARENA;
+    }
+    for (int32_t i = 0; c->tables != NULL && i < workers; i++) {
+        job->workers[i].panel = c->tables + (size_t)i * tatvpr_panel_bytes(c->model->program);
     }
     job->first = tatvpr_make_plan(c, first);
     if (second != NULL) {
         job->second = tatvpr_make_plan(c, second);
     }
     job->t = t;
-    job->tile = tatvpr_tile_tokens(t, workers);
+    job->tile = tatvpr_tile_tokens(c->model->program, t, workers);
     job->tiles = (t + job->tile - 1) / job->tile;
     return TATVPR_OK;
 }

@@ -7,7 +7,7 @@ const char *tatvpr_status_text(tatvpr_status status) {
     case TATVPR_ERR_NULL: return "a required pointer is null";
     case TATVPR_ERR_ABI: return "a program or structure of another ABI: rebuild against this library";
     case TATVPR_ERR_ALIGNMENT: return "arena, weights or map do not begin at a multiple of 64 bytes";
-    case TATVPR_ERR_ARENA: return "the arena is smaller than tatvpr_arena_bytes() says";
+    case TATVPR_ERR_ARENA: return "the arena is smaller than tatvpr_arena_bytes() says, or the tables than tatvpr_tables_bytes()";
     case TATVPR_ERR_K: return "k is outside (0, 1]";
     case TATVPR_ERR_TOKENS: return "tokens is outside (0, 1]";
     case TATVPR_ERR_FRAME: return "the frame has no pixels or a stride shorter than a row";

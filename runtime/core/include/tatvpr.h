@@ -34,7 +34,8 @@ typedef enum tatvpr_status {
     TATVPR_ERR_NULL = 1,          /* a required pointer is null */
     TATVPR_ERR_ABI = 2,           /* the program or a structure is of another ABI */
     TATVPR_ERR_ALIGNMENT = 3,     /* arena, blob or map not at a multiple of TATVPR_ARENA_ALIGN */
-    TATVPR_ERR_ARENA = 4,         /* the arena is smaller than tatvpr_arena_bytes() */
+    TATVPR_ERR_ARENA = 4,         /* the arena is smaller than tatvpr_arena_bytes(), or options.tables
+                                   * than tatvpr_tables_bytes() */
     TATVPR_ERR_K = 5,             /* k is not in (0, 1] */
     TATVPR_ERR_TOKENS = 6,        /* tokens is not in (0, 1] */
     TATVPR_ERR_FRAME = 7,         /* frame without pixels, or a stride shorter than a row */
@@ -124,6 +125,8 @@ typedef struct tatvpr_options {
     float *tokens_out;            /* may be null: receives the last block's tokens [T, D] */
     size_t tokens_out_floats;     /* its room; too little is TATVPR_ERR_ARGUMENT */
     int32_t *token_count_out;     /* may be null: receives T */
+    void *tables;                 /* memory for look-up tables, aligned to TATVPR_ARENA_ALIGN; */
+    size_t tables_bytes;          /* needed where tatvpr_tables_bytes() is not 0 */
 } tatvpr_options;
 
 /* ---- model -------------------------------------------------------------------------------- */
@@ -188,6 +191,10 @@ typedef struct tatvpr_arena {
 
 /* Bytes of arena that describe and query need for this model. With `threads` > 1 more. */
 TATVPR_API size_t tatvpr_arena_bytes(const tatvpr_model *model, int32_t threads);
+
+/* Bytes that options.tables needs in each of these calls: the look-up tables of the kernels, which
+ * a microcontroller's build keeps in a faster memory than the arena. 0: the arena holds them. */
+TATVPR_API size_t tatvpr_tables_bytes(const tatvpr_model *model, int32_t threads);
 
 /* Frame to descriptor: `descriptor` receives info.descriptor_size floats of unit length. On any
  * status but TATVPR_OK it is left untouched. */

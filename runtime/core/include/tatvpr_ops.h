@@ -95,6 +95,7 @@ typedef struct tatvpr_context {
     float tokens;
     float *descriptor;     /* the output */
     struct tatvpr_pool *pool; /* the core's own: workers beside the calling thread; null: none */
+    uint8_t *tables;       /* options.tables, where the program's look-up tables lie apart */
 } tatvpr_context;
 
 /* One model's generated constants and code. */
@@ -118,7 +119,15 @@ struct tatvpr_program {
     const tatvpr_patch_embed *patch_embed;
     const tatvpr_attention *attention; /* the widest one */
     tatvpr_status (*run)(tatvpr_context *context);
+    int32_t tile_tokens;  /* tokens that share one unpacking of the weights; 0: the core's own choice */
+    int32_t tables_apart; /* 1: look-up tables lie in options.tables; 0: in the arena */
+    const uint8_t *core;  /* &TATVPR_CORE_ID: with another core than it was built with, it does not link */
 };
+
+/* A microcontroller's build names its core; a program asks for it by that name. */
+#if defined(TATVPR_CORE_ID)
+extern const uint8_t TATVPR_CORE_ID;
+#endif
 
 /* Bytes of scratch that all operators of this program need at most (computed from the tables above). */
 size_t tatvpr_scratch_bytes(const tatvpr_program *program, int32_t threads);

@@ -5,6 +5,7 @@
  * kernel's output for each. The Python side is tools/mcu/bench.py.
  */
 #include "../../../runtime/core/common/core.h"
+#include "count.h"
 #include "semihosting.h"
 
 #if defined(WITH_CMSIS_NN)
@@ -28,11 +29,6 @@ enum operation {
 
 enum { EXIT_JOB = 10, EXIT_ROOM = 11, EXIT_FILE = 12, WORDS = 16 };
 
-#if defined(__ARM_FEATURE_MVE)
-#define POOL_BYTES (2200u << 10)
-#else
-#define POOL_BYTES (8u << 20)
-#endif
 static uint8_t pool[POOL_BYTES] __attribute__((section(".pool"), aligned(64)));
 
 typedef struct bench {
@@ -288,7 +284,7 @@ static void run(bench *b, uint32_t operation, const int32_t *arguments, const ui
     }
 }
 
-int32_t firmware_main(void)
+int main(void)
 {
     static char line[512];
     if (sh_command_line(line, sizeof(line)) != 0)

@@ -2,13 +2,18 @@
  * that a firmware engineer can make. One model is linked in; nothing of the library is rebuilt.
  *
  * The command line is "JOBS RESULTS" as in bench.c. Every answer begins with the status that the
- * library gave. The arena lies in the board's BANK region between canaries; frames lie in DATA;
- * maps and second copies of the weights stand in POOL, as in another flash partition.
+ * library gave. The arena lies in the board's own bank between canaries; frames, maps and second
+ * copies of the weights stand in a pool beside it, as in another flash partition.
  */
 #include "../../../runtime/core/include/tatvpr.h"
+#include "count.h"
 #include "semihosting.h"
+#include "startup.h"
 
-extern uint8_t __bank_start[], __bank_end[], __pool_start[], __pool_end[];
+#define IN_POOL __attribute__((aligned(64), section(".pool")))
+
+/* BANK_BYTES and POOL_BYTES: sizes of the board's regions (tools/mcu/emulation.py) */
+static uint8_t bank[BANK_BYTES] __attribute__((aligned(64), section(".bss.tatvpr_arena")));
 extern const uint8_t tatvpr_weights[];
 extern const uint32_t tatvpr_weights_bytes;
 
@@ -19,7 +24,7 @@ enum { WORDS = 16, CANARY_BYTES = 64, CANARY = 0x5C, FRAME_BYTES = 320 * 240 * 3
 /* arguments of DESCRIBE and QUERY, in words; see tools/mcu/device.py */
 enum argument {
     FORMAT, WIDTH, HEIGHT, STRIDE0, STRIDE1, PLANE1, K_BITS, TOKENS_BITS, ARENA_LESS, ARENA_SHIFT,
-    WANT_TOKENS, COUNT
+    WANT_TOKENS, COUNT, TABLES_LESS
 };
 
 typedef struct device {
@@ -29,7 +34,11 @@ typedef struct device {
     tatvpr_model_info info;
 } device;
 
-static uint8_t frame_bytes[FRAME_BYTES] __attribute__((aligned(64)));
+enum { TABLES_BYTES = 48 << 10, TOKENS_FLOATS = 64 << 10 };
+static uint8_t frame_bytes[FRAME_BYTES] IN_POOL;
+static float tokens_out[TOKENS_FLOATS] IN_POOL;
+static uint8_t pool[POOL_BYTES - FRAME_BYTES - 4 * TOKENS_FLOATS - 256] IN_POOL;
+static uint8_t tables[TABLES_BYTES] __attribute__((aligned(64), section(".bss.tatvpr_tables")));
 static float descriptor[2048];
 
 static void answer(const device *d, const void *bytes, size_t count)
@@ -64,13 +73,13 @@ static float as_float(int32_t bits)
 /* Canaries below and above `bytes` of arena; the arena itself is filled with noise. */
 static uint8_t *set_arena(size_t bytes)
 {
-    uint8_t *base = __bank_start + CANARY_BYTES;
-    if (base + bytes + CANARY_BYTES > __bank_end) {
+    uint8_t *base = bank + CANARY_BYTES;
+    if (bytes + 2 * CANARY_BYTES > sizeof(bank)) {
         sh_text("device: the arena does not fit its region\n");
         sh_exit(EXIT_ROOM);
     }
     for (size_t i = 0; i < CANARY_BYTES; i++) {
-        __bank_start[i] = CANARY;
+        bank[i] = CANARY;
         base[bytes + i] = CANARY;
     }
     for (size_t i = 0; i < bytes; i++)
@@ -81,7 +90,7 @@ static uint8_t *set_arena(size_t bytes)
 static uint32_t canaries_whole(const uint8_t *base, size_t bytes)
 {
     for (size_t i = 0; i < CANARY_BYTES; i++)
-        if (__bank_start[i] != CANARY || base[bytes + i] != CANARY)
+        if (bank[i] != CANARY || base[bytes + i] != CANARY)
             return 0;
     return 1;
 }
@@ -98,14 +107,18 @@ static void run_frame(device *d, uint32_t command, const int32_t *a, uint32_t pa
                           ? frame_bytes + (ptrdiff_t)(a[HEIGHT] - 1) * -a[STRIDE0]
                           : frame_bytes;
     frame.planes[1] = frame_bytes + a[PLANE1];
+    frame.planes[2] = frame.planes[1] + (ptrdiff_t)a[STRIDE1] * (a[HEIGHT] / 2);
+    frame.strides[2] = a[STRIDE1];
     const size_t needed = tatvpr_arena_bytes(&d->model, 1);
     uint8_t *base = set_arena(needed);
     const tatvpr_arena arena = {base + a[ARENA_SHIFT], needed - (size_t)a[ARENA_LESS]};
     tatvpr_options options = {.size = sizeof(options), .k = as_float(a[K_BITS])};
     options.tokens = as_float(a[TOKENS_BITS]);
+    options.tables = tables;
+    options.tables_bytes = tatvpr_tables_bytes(&d->model, 1) - (size_t)a[TABLES_LESS];
     int32_t rows = 0;
     if (a[WANT_TOKENS]) {
-        options.tokens_out = (float *)(void *)__pool_end - d->info.max_tokens * d->info.token_dim;
+        options.tokens_out = tokens_out;
         options.tokens_out_floats = (size_t)(d->info.max_tokens * d->info.token_dim);
         options.token_count_out = &rows;
     }
@@ -136,18 +149,18 @@ static void run_frame(device *d, uint32_t command, const int32_t *a, uint32_t pa
 /* {bytes stated, shift}: binds the payload as weights; the bound model stays as it was */
 static void run_init(device *d, const int32_t *a, uint32_t payload)
 {
-    receive(d, __pool_start, (size_t)(__pool_end - __pool_start) - 64, payload);
+    receive(d, pool, sizeof(pool), payload);
     tatvpr_model model;
-    answer_word(d, tatvpr_model_init(&model, tatvpr_program_get(), __pool_start + a[1],
+    answer_word(d, tatvpr_model_init(&model, tatvpr_program_get(), pool + a[1],
                                      (size_t)a[0], NULL, NULL, 0));
 }
 
 /* {bytes stated, shift, compare the model}: opens the payload as a map and keeps it */
 static void run_map(device *d, const int32_t *a, uint32_t payload)
 {
-    receive(d, __pool_start, (size_t)(__pool_end - __pool_start) - 64, payload);
+    receive(d, pool, sizeof(pool), payload);
     d->map.size = sizeof(d->map);
-    answer_word(d, tatvpr_map_open(&d->map, __pool_start + a[1], (size_t)a[0],
+    answer_word(d, tatvpr_map_open(&d->map, pool + a[1], (size_t)a[0],
                                    a[2] ? &d->model : NULL));
 }
 
@@ -156,8 +169,9 @@ static void run_info(device *d)
     const uint32_t words[] = {(uint32_t)d->info.arena_bytes,     (uint32_t)d->info.weight_bytes,
                               (uint32_t)d->info.image_size,      (uint32_t)d->info.descriptor_size,
                               (uint32_t)d->info.max_tokens,      (uint32_t)d->info.token_dim,
-                              (uint32_t)(__bank_end - __bank_start),
-                              stack_used()};
+                              (uint32_t)sizeof(bank),
+                              stack_used(),
+                              (uint32_t)tatvpr_tables_bytes(&d->model, 1)};
     answer(d, words, sizeof(words));
     const char *name = tatvpr_kernels_name(0);
     size_t length = 0;
@@ -175,6 +189,8 @@ static void run_nulls(device *d)
     const tatvpr_arena none = {NULL, needed};
     tatvpr_frame frame = {.size = sizeof(frame), .format = TATVPR_RGB888, .width = 8, .height = 8};
     tatvpr_options options = {.size = sizeof(options), .k = 1.0f, .tokens = 1.0f};
+    options.tables = tables;
+    options.tables_bytes = sizeof(tables);
     frame.planes[0] = frame_bytes;
     frame.strides[0] = 24;
     tatvpr_model model = d->model;
@@ -189,7 +205,7 @@ static void run_nulls(device *d)
         tatvpr_describe(&d->model, arena, NULL, &options, descriptor),
         tatvpr_describe(&d->model, arena, &frame, NULL, descriptor),
         tatvpr_describe(&d->model, arena, &frame, &options, NULL),
-        tatvpr_map_open(NULL, __pool_start, 64, NULL),
+        tatvpr_map_open(NULL, pool, 64, NULL),
         tatvpr_map_open(&d->map, NULL, 64, NULL),
         tatvpr_query(&d->model, arena, &frame, &options, NULL, &match, 1, &found),
         tatvpr_query(&d->model, arena, &frame, &options, &d->map, NULL, 1, &found),
@@ -214,7 +230,7 @@ static void run(device *d, const uint32_t *header)
     }
 }
 
-int32_t firmware_main(void)
+int main(void)
 {
     static char line[512];
     static device d;

@@ -67,9 +67,9 @@ static uint32_t keep_ties(uint32_t word, int32_t least, int32_t *ties) {
 }
 
 /* The word in which the last tie that stays is found; `left` says how many stay there. */
-static int32_t last_tie(const uint32_t *words, int32_t count, limit limit, int32_t *left) {
-    const uint32_t least = (uint32_t)limit.least * 0x01010101u;
-    int32_t ties = limit.ties;
+static int32_t last_tie(const uint32_t *words, int32_t count, limit found, int32_t *left) {
+    const uint32_t least = (uint32_t)found.least * 0x01010101u;
+    int32_t ties = found.ties;
 #pragma GCC unroll 4
     for (int32_t i = 0; i < count; i++) {
         const uint32_t other = tatvpr_abs4(words[i]) ^ least; /* a byte 0 is a tie */
@@ -153,16 +153,16 @@ static list_end drop_and_list(uint32_t *words, int32_t first, int32_t end, uint3
     return to;
 }
 
-/* Keeps what `limit` says and lists it. */
-static list_end keep_limit(uint32_t *words, int32_t count, limit limit, list_end to,
+/* Keeps what `found` says and lists it. */
+static list_end keep_limit(uint32_t *words, int32_t count, limit found, list_end to,
                            int32_t list) {
-    const uint32_t least = (uint32_t)limit.least * 0x01010101u;
+    const uint32_t least = (uint32_t)found.least * 0x01010101u;
     const uint32_t greater = least + 0x01010101u;
     int32_t ties = 0;
-    const int32_t last = limit.all_ties ? count : last_tie(words, count, limit, &ties);
+    const int32_t last = found.all_ties ? count : last_tie(words, count, found, &ties);
     /* before the word of the last tie all ties stay; after it none do */
     if (last < count) {
-        words[last] = keep_ties(words[last], limit.least, &ties);
+        words[last] = keep_ties(words[last], found.least, &ties);
     }
     to = drop_and_list(words, 0, tatvpr_min_i32(last + 1, count), least, to, list);
     return drop_and_list(words, last + 1, count, greater, to, list);
