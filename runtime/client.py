@@ -180,7 +180,7 @@ class Client:
         with self._lock:
             answer, tail = self._exchange(message)
         if not answer.pop("ok", False):
-            kind = getattr(errors, str(answer.get("kind")), errors.UsageError)
+            kind = errors.by_name(answer.get("kind"), errors.UsageError)
             raise kind(str(answer.get("error")))
         if self._began_with is None:
             self._began_with = answer.get("release")

@@ -24,6 +24,7 @@ from tatvpr_edge.runtime.backends.tensorrt.watch import RESERVE_BYTES, available
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import TatvprError, ToolError
+from tatvpr_edge.spec.text import printable
 
 Say = Callable[[str], None]
 _CHILD = "tatvpr_edge.runtime.backends.tensorrt.child"
@@ -146,7 +147,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         finished = finish_artifact(arguments.artifact, memory_mb=arguments.memory_mb, say=say)
     except (TatvprError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 1
     print(json.dumps(asdict(finished)) if arguments.json else finished.line)
     return 1 if arguments.require_engine and finished.backend != BACKEND else 0

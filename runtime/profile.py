@@ -16,6 +16,7 @@ from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
 from tatvpr_edge.spec.artifact import read_manifest
 from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.text import printable
 
 __all__ = ["DEFAULT_KS", "fractions_from_text", "main", "settings_for"]
 
@@ -81,7 +82,7 @@ def main(argv: list[str]) -> int:
             threads=arguments.threads,
         )
     except (TatvprError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 1
     print(json.dumps(document, allow_nan=False))
     return 0

@@ -24,6 +24,7 @@ from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.spec.artifact import Artifact, GoldenPoint, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, TatvprError
 from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
+from tatvpr_edge.spec.text import printable
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def main(argv: list[str]) -> int:
     try:
         verified = verify_artifact(arguments.artifact, board=arguments.board)
     except (TatvprError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 1
     print(json.dumps(asdict(verified)) if arguments.json else report(verified))
     return 0

@@ -13,6 +13,7 @@ import click
 from tatvpr_edge import __version__
 from tatvpr_edge.cli import COMMANDS
 from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.text import printable
 
 #: What to install for a module that a command needs and that is not there.
 _EXTRAS = {
@@ -127,6 +128,6 @@ def _explain(error: Exception) -> int:
 
 
 def _fail(text: str, status: int) -> int:
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     print(f"error: {line}", file=sys.stderr)
     return status

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tatvpr_edge.cli import words
-from tatvpr_edge.cli.output import BuildProgress, json_option, print_json
+from tatvpr_edge.cli.output import BuildProgress, json_option, print_json, say
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
@@ -106,22 +106,25 @@ def command(
         if as_json:
             print_json(plan.to_dict())
         else:
-            click.echo("\n".join(plan.lines()))
+            for line in plan.lines():
+                say(line)
         return
     document = summary(made)
     if as_json:
         print_json(document)
         return
-    click.echo(
+    say(
         f"{made}: {document['model']} for {document['board']}, {document['files']} files, "
         f"{document['bytes'] / 1024:.0f} kB, model {document['model_hash'][:12]}"
     )
     if document["weights"] == RANDOM:
-        click.echo(RANDOM_NOTE)
+        say(RANDOM_NOTE)
     if document["signed"]:
-        click.echo(f"signed with {sign}")
+        say(f"signed with {sign}")
     if document["next"]:
-        click.echo("\n".join(["build and run its example in an emulator:", *document["next"]]))
+        say("build and run its example in an emulator:")
+        for line in document["next"]:
+            say(line)
 
 
 def summary(path: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tatvpr_edge.cli.output import (
     print_json,
     print_table,
     progress,
+    say,
 )
 from tatvpr_edge.spec.errors import DataError
 
@@ -119,8 +120,8 @@ def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
         print_json(_document(rows, answers, places, str(artifact), output))
         return
     _print(rows, places)
-    click.echo(f"picture (k = {smallest:g}): {output}")
-    click.echo(f"artifact: {artifact}; Localizer() now takes it")
+    say(f"picture (k = {smallest:g}): {output}")
+    say(f"artifact: {artifact}; Localizer() now takes it")
 
 
 def make_demo_map(
@@ -172,7 +173,7 @@ def _row(localizer: Localizer, k: float, answers: list[Answer]) -> Row:
 
 
 def _print(rows: list[Row], places: int) -> None:
-    click.echo(f"{places} places, {rows[0].queries} queries, one artifact")
+    say(f"{places} places, {rows[0].queries} queries, one artifact")
     print_table(
         ["k", "places found", "", "similarity", "ms a query", "million MACs"],
         [

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tatvpr_edge.cli import words
-from tatvpr_edge.cli.output import json_option, note, print_json
+from tatvpr_edge.cli.output import json_option, note, print_json, say
 from tatvpr_edge.cli.remote import (
     Report,
     board_options,
@@ -126,7 +126,7 @@ def command(
     if as_json:
         print_json(asdict(result))
     else:
-        click.echo(result_line(result))
+        say(result_line(result))
     return 0
 
 
@@ -184,13 +184,13 @@ def _many(
         if as_json:
             continue
         if outcome.result is not None:
-            click.echo(result_line(outcome.result))
+            say(result_line(outcome.result))
             for warning in outcome.result.warnings:
                 note(f"{outcome.board.host}: warning: {warning}")
         elif outcome.error is not None:
-            click.echo(f"{outcome.board.host}: FAILED: {outcome.error}")
+            say(f"{outcome.board.host}: FAILED: {outcome.error}")
         else:
-            click.echo(f"{outcome.board.host}: not begun, because another board failed")
+            say(f"{outcome.board.host}: not begun, because another board failed")
     done = sum(outcome.result is not None for outcome in outcomes)
     if as_json:
         print_json(

@@ -9,7 +9,7 @@ import click
 
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.hosting import open_localizer
-from tatvpr_edge.cli.output import TOKENS, K, json_option, note, print_json, progress
+from tatvpr_edge.cli.output import TOKENS, K, json_option, note, print_json, progress, say
 
 
 @click.command("describe")
@@ -71,4 +71,4 @@ def command(
         return
     for frame in made.skipped:
         note(f"left out: {frame.reason}")
-    click.echo(f"{output}: float32 [{len(names)}, {model.descriptor_size}], names in .json")
+    say(f"{output}: float32 [{len(names)}, {model.descriptor_size}], names in .json")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from tatvpr_edge.cli.output import json_option, print_json, print_table
+from tatvpr_edge.cli.output import json_option, print_json, print_table, say
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def command(as_json: bool) -> None:
     lacking = [check for check in checks if not check.present and not check.optional]
     if lacking:
         jobs = ", ".join(dict.fromkeys(check.job for check in lacking))
-        click.echo(f"not ready: {jobs}. The table has the remedies; everything else works.")
+        say(f"not ready: {jobs}. The table has the remedies; everything else works.")
     else:
-        click.echo("ready for every job ('-' is optional).")
+        say("ready for every job ('-' is optional).")
 
 
 def examine() -> Iterator[Check]:

@@ -18,6 +18,7 @@ from tatvpr_edge.cli.output import (
     pose_frame_option,
     print_json,
     print_table,
+    say,
 )
 from tatvpr_edge.spec.errors import UsageError
 
@@ -206,9 +207,9 @@ def _two_folders(
     for frame in (*made.map.skipped, *made.queries.skipped):
         note(f"left out: {frame.reason}")
     if made.counted is None:
-        click.echo(f"no recall: {made.why_no_recall}")
+        say(f"no recall: {made.why_no_recall}")
     else:
-        click.echo(
+        say(
             f"{len(made.map.files)} places; {made.counted} of {len(made.queries.files)} queries "
             f"lie within {made.within_m:g} m of one and count"
         )
@@ -216,7 +217,7 @@ def _two_folders(
         print_table(["k", "R@1", "R@5", "R@10"], rows, right=("R@1", "R@5", "R@10"))
     for what, path in (("page", html), ("table", table), ("descriptors", descriptors)):
         if path is not None:
-            click.echo(f"{what}: {path}")
+            say(f"{what}: {path}")
 
 
 def _comparison(made: Comparison, model_hash: str) -> dict[str, Any]:
@@ -308,7 +309,7 @@ def _print(protocol: str, values: dict[str, dict[str, Any]]) -> None:
                 ]
             )
     one = next(iter(values.values()))
-    click.echo(
+    say(
         f"{protocol}: recall in percent of the {one['queries_counted']} of {one['queries']} "
         "queries that have a right answer in the map"
     )
@@ -330,6 +331,6 @@ def _print_stress(protocol: str, values: dict[str, dict[str, Any]]) -> None:
         for model, v in values.items()
         for k in v["recall@1"]
     ]
-    click.echo(f"{protocol}, first trial under stress: recall@1 (mirrored: less is more)")
+    say(f"{protocol}, first trial under stress: recall@1 (mirrored: less is more)")
     columns = ["model", "k", "all trials", *names]
     print_table(columns, rows, right=tuple(columns[1:]))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tatvpr_edge.cli.output import json_option, print_json
+from tatvpr_edge.cli.output import json_option, print_json, say
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.manifest import RANDOM_NOTE
 
@@ -75,4 +75,4 @@ def command(
         size = output.stat().st_size / 1e6
         kind = "" if network.trained else f"; {RANDOM_NOTE}"
         described = f"{network.config.name}, {size:.2f} MB, {network.descriptor_size}-d"
-        click.echo(f"{output}: {described}{kind}")
+        say(f"{output}: {described}{kind}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tatvpr_edge.cli.output import json_option, note, print_json, print_table
+from tatvpr_edge.cli.output import json_option, note, print_json, print_table, say
 from tatvpr_edge.cli.remote import (
     Report,
     board_options,
@@ -61,7 +61,7 @@ def new(name: str, no_passphrase: bool, as_json: bool) -> None:
     if as_json:
         print_json({"name": name, "key": str(path), "public": str(path) + ".pub"})
         return
-    click.echo(str(path))
+    say(str(path))
     note(f"sign with: tatvpr-edge build --sign {path} ...")
     note(f"trust it:  tatvpr-edge keys trust {path}.pub USER@HOST")
 
@@ -94,7 +94,7 @@ def list_keys(
     if as_json:
         print_json(keys)
     elif not keys:
-        click.echo(none)
+        say(none)
     else:
         rows = [
             [key["name"], key["key"], "revoked" if key.get("revoked") else key.get("path", "")]
@@ -135,8 +135,8 @@ def trust(
     if as_json:
         print_json(found)
     else:
-        click.echo(f"{target} trusts: " + ", ".join(key["name"] for key in found["keys"]))
-        click.echo(enforcement(found))
+        say(f"{target} trusts: " + ", ".join(key["name"] for key in found["keys"]))
+        say(enforcement(found))
 
 
 @command.command("revoke")
@@ -172,7 +172,7 @@ def revoke(
     if as_json:
         print_json(found)
     else:
-        click.echo(f"{target} refuses artifacts signed with {key} from now on")
+        say(f"{target} refuses artifacts signed with {key} from now on")
 
 
 @command.command("accept-unsigned")
@@ -201,8 +201,8 @@ def accept_unsigned(
     if as_json:
         print_json(found)
     else:
-        click.echo(f"{target}: {found['was']} enforces signatures no longer")
-        click.echo(enforcement(found))
+        say(f"{target}: {found['was']} enforces signatures no longer")
+        say(enforcement(found))
 
 
 def _file_name(key: Path) -> str:

@@ -20,6 +20,7 @@ from tatvpr_edge.cli.output import (
     pose_frame_option,
     print_json,
     progress,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def calibrate(
         print_json(document)
         return
     for report in done.bands:
-        click.echo(
+        say(
             f"band k={report.k:g}: {report.answers} answers, {report.right} right; AUROC "
             f"{report.quality.auroc:.3f}, calibration error {report.quality.ece:.3f}"
         )
@@ -294,20 +295,20 @@ def _report(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
         f"k={band['k']:g}" + (f" tokens={band['tokens']:g}" if band["tokens"] != 1 else "")
         for band in document["bands"]
     )
-    click.echo(
+    say(
         f"{path}: {document['places']} places, {document['kind']} x {document['dim']}, "
         f"bands {bands}, {document['bytes'] / 1024:.0f} kB, model {document['model_hash'][:12]}"
     )
     for band in document["bands"]:
         if band["calibration"] is not None:
-            click.echo(f"band k={band['k']:g}: {band['accepts']}")
+            say(f"band k={band['k']:g}: {band['accepts']}")
     if made is not None:
-        click.echo(f"positions: {document['pose_frame']}, from {made.poses_from}")
+        say(f"positions: {document['pose_frame']}, from {made.poses_from}")
         for frame in made.skipped:
             note(f"left out: {frame.reason}")
         if made.skipped:
             note(f"left out: {len(made.skipped)} frames that cannot be read (--strict stops)")
     if document["places_in_journal"]:
-        click.echo(f"journal: {document['places_in_journal']} places ('map compact' folds them in)")
+        say(f"journal: {document['places_in_journal']} places ('map compact' folds them in)")
     if document["torn_journal_bytes"]:
         note(f"journal: {document['torn_journal_bytes']} bytes of an unfinished append ignored")

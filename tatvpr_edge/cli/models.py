@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tatvpr_edge.cli import words
-from tatvpr_edge.cli.output import console, json_option, print_json, print_table
+from tatvpr_edge.cli.output import console, json_option, print_json, print_table, say
 from tatvpr_edge.spec import zoo
 
 __all__ = ["command"]
@@ -70,7 +70,7 @@ def _details(card: dict[str, Any]) -> None:
     rows += [["note", str(text)] for text in card.get("notes", [])]
     width = max(len(row[0]) for row in rows)
     for title, text in rows:
-        click.echo(f"{title:<{width}}  {text}")
+        say(f"{title:<{width}}  {text}")
     for protocol, table in card.get("recall", {}).items():
         ks = list(next(iter(table.values())))
         console().print(f"\nrecall on {protocol}, percent")

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tatvpr_edge.cli import words
-from tatvpr_edge.cli.output import BuildProgress, KList, json_option, note, print_json, print_table
+from tatvpr_edge.cli.output import (
+    BuildProgress,
+    KList,
+    json_option,
+    note,
+    print_json,
+    print_table,
+    say,
+)
 from tatvpr_edge.cli.remote import board_options, transport
 
 if TYPE_CHECKING:
@@ -181,15 +189,15 @@ def _print(document: dict[str, Any], folder: Path, artifact: str, no_write: bool
     print_table(heads, rows, right=tuple(heads[:-1]))
     device = document["device"]
     if device["power_note"]:
-        click.echo(device["power_note"])
+        say(device["power_note"])
     else:
-        click.echo(f"power: {device['power_source']} ({device['power_covers']})")
+        say(f"power: {device['power_source']} ({device['power_covers']})")
     if device["idle_note"]:
-        click.echo(device["idle_note"])
+        say(device["idle_note"])
     if "recall" in document:
-        click.echo(f"R@1: {document['recall']['what']}")
-    click.echo(f"report: {folder / 'report.html'}")
-    click.echo(
+        say(f"R@1: {document['recall']['what']}")
+    say(f"report: {folder / 'report.html'}")
+    say(
         "the artifact's own profile was left as it is"
         if no_write
         else f"written into {artifact}: {_use(document)}"

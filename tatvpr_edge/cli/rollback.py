@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from tatvpr_edge.cli.output import json_option, print_json
+from tatvpr_edge.cli.output import json_option, print_json, say
 from tatvpr_edge.cli.remote import (
     Report,
     board_options,
@@ -51,4 +51,4 @@ def command(
     if as_json:
         print_json(asdict(result))
     else:
-        click.echo(result_line(result))
+        say(result_line(result))

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tatvpr_edge.cli.output import json_option, print_json, print_table
+from tatvpr_edge.cli.output import json_option, print_json, print_table, say
 from tatvpr_edge.cli.remote import board_options, enforcement, make_options, transport
 from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
 
@@ -33,9 +33,9 @@ def command(
         print_json(found)
         return
     releases = found["releases"]
-    click.echo(f"{target}: {found['live'] or 'nothing'} is live below {found['root']}")
+    say(f"{target}: {found['live'] or 'nothing'} is live below {found['root']}")
     if found.get("unconfirmed"):
-        click.echo("its health was not confirmed: the next deploy checks it")
+        say("its health was not confirmed: the next deploy checks it")
     if releases:
         print_table(
             ["release", "state", "MB", "map", "note"],
@@ -43,13 +43,11 @@ def command(
             right=("MB",),
         )
     keys = [key["name"] + (" (revoked)" if key["revoked"] else "") for key in found["keys"]]
-    click.echo("trusted keys: " + (", ".join(keys) or "none"))
-    click.echo(enforcement(found))
+    say("trusted keys: " + (", ".join(keys) or "none"))
+    say(enforcement(found))
     if found.get("service"):
-        click.echo(f"service: {found['service']}")
-    click.echo(
-        f"Python {found['python']}, {found['machine']}, {found['free_bytes'] / 1e6:.0f} MB free"
-    )
+        say(f"service: {found['service']}")
+    say(f"Python {found['python']}, {found['machine']}, {found['free_bytes'] / 1e6:.0f} MB free")
 
 
 def _row(release: dict[str, Any], check: bool) -> list[str]:

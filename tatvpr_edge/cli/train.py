@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tatvpr_edge.cli.output import json_option, note, print_json
+from tatvpr_edge.cli.output import json_option, note, print_json, say
 
 if TYPE_CHECKING:
     from tatvpr_edge.models.train.loop import Progress
@@ -62,9 +62,9 @@ def command(path: Path, changes: tuple[str, ...], stop_after: int | None, as_jso
             }
         )
     elif weights is None:
-        click.echo("stopped; the same command continues")
+        say("stopped; the same command continues")
     else:
-        click.echo(str(weights))
+        say(str(weights))
 
 
 class _Watch:

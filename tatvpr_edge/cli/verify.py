@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from tatvpr_edge.cli import words
-from tatvpr_edge.cli.output import json_option, print_json
+from tatvpr_edge.cli.output import json_option, print_json, say
 
 
 @click.command("verify")
@@ -25,4 +25,5 @@ def command(artifact: str, board: str | None, as_json: bool) -> None:
     if as_json:
         print_json(asdict(verified))
     else:
-        click.echo(report(verified))
+        for line in report(verified).splitlines():
+            say(line)

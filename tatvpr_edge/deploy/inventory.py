@@ -30,6 +30,7 @@ from typing import Any
 
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError, TatvprError
+from tatvpr_edge.spec.text import printable
 
 from .push import Options, Result, deploy
 from .release import open_artifact
@@ -156,7 +157,11 @@ def deploy_all(
             return Outcome(board, deploy(transport, whole, its_map, own))
         except (TatvprError, OSError) as error:
             stop.set()
-            return Outcome(board, error=str(error))
+            return Outcome(board, error=printable(error))
+        except Exception as error:  # one board's is not the end of the others' report
+            stop.set()
+            fault = f"{type(error).__name__}: {printable(error)[:300]}"
+            return Outcome(board, error=f"{fault}: this is a fault of tatvpr-edge")
 
     for job in jobs:
         if job[0].canary:

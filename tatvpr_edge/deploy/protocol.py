@@ -63,7 +63,7 @@ def read_frame(read: ReadExactly) -> tuple[bytes, Any]:
         return DATA, payload
     try:
         message = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ProtocolError("a message is not JSON") from None
     if not isinstance(message, dict):
         raise ProtocolError("a message is not an object")

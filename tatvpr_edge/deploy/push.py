@@ -22,13 +22,17 @@ from tatvpr_edge.spec.errors import DeployError, MapError, UsageError
 
 from .protocol import CHUNK
 from .release import KeptMap, Release, Source, make_release, open_artifact, read_source
-from .session import Session
+from .session import ANSWER_S, BYTES_PER_S, Session
 from .table import Row, make_table
 from .transport import Transport
 
 #: Called with events: {"event": "step", "name"}, {"event": "file", "path", "bytes", "total"},
 #: {"event": "warning", "text"}.
 OnEvent = Callable[[dict[str, Any]], None]
+
+
+#: Taken for the size of what a board has where that is not known here.
+_LARGEST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ def deploy(
         travels = _runtime_travels(options, hello)
         its_map = place_map or _kept_map(artifact, hello.get("live"), options)
         release = make_release(artifact, its_map, travels, options.wheel, session.python)
+        limit_s = _limit_s(options, release.table.total_bytes, bool(artifact.manifest.backends))
         answer = session.ask(
             {
                 "op": "begin",
@@ -139,13 +144,14 @@ def deploy(
                     "map_name": release.table.map_name,
                 },
                 **_settings(options),
-            }
+            },
+            limit_s,
         )
         sent = _send(session, release, answer["need"], event)
         result.reused_bytes = release.table.total_bytes - sent
         result.transfer_s = time.monotonic() - started
         started = time.monotonic()
-        done = session.ask({"op": "commit", **_settings(options)})
+        done = session.ask({"op": "commit", **_settings(options)}, limit_s)
         result.verify_s = time.monotonic() - started
         result.sent_bytes = session.sent_bytes
     _take(result, done)
@@ -168,7 +174,8 @@ def rollback(
     started = time.monotonic()
     with Session(transport, options.python, on_event, options.modules) as session:
         _hello(session, options)
-        done = session.ask({"op": "rollback", "to": to, **_settings(options)})
+        message = {"op": "rollback", "to": to, **_settings(options)}
+        done = session.ask(message, _limit_s(options))
     result.verify_s = time.monotonic() - started
     _take(result, done)
     return result
@@ -185,7 +192,8 @@ def status(
     options = options or Options()
     with Session(transport, options.python, modules=options.modules) as session:
         hello = session.hello(options.root)
-        return {**hello, **session.ask({"op": "status", "check": check})}
+        limit_s = _limit_s(options) if check else ANSWER_S
+        return {**hello, **session.ask({"op": "status", "check": check}, limit_s)}
 
 
 def trust(
@@ -244,7 +252,7 @@ def _keys(
     options = options or Options()
     with Session(transport, options.python, on_event, options.modules) as session:
         session.hello(options.root)
-        return session.ask({**message, **_settings(options)})
+        return session.ask({**message, **_settings(options)}, _limit_s(options))
 
 
 def _hello(session: Session, options: Options) -> dict[str, Any]:
@@ -308,6 +316,15 @@ def _settings(options: Options) -> dict[str, Any]:
         "health_s": options.health_s,
         "settle_s": options.settle_s,
     }
+
+
+def _limit_s(options: Options, release_bytes: int = _LARGEST_BYTES, finishes: bool = True) -> float:
+    """How long a board may take for its longest answer: all of its own limits, each of which can
+    come twice (an unfinished deploy is settled first), and its disk's time. ``finishes``: the
+    artifact has an engine that only its board can build."""
+    own_s = options.golden_s + 4 * options.health_s + options.settle_s
+    own_s += options.finish_s if finishes else 0
+    return ANSWER_S + 2 * own_s + 4 * release_bytes / BYTES_PER_S
 
 
 def _runtime_travels(options: Options, hello: dict[str, Any]) -> bool:

@@ -16,6 +16,7 @@ import queue
 import secrets
 import shlex
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -23,7 +24,9 @@ from typing import Any
 
 from tatvpr_edge.spec import errors
 from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.spec.text import printable
 
+from .answers import check_answer, check_event
 from .protocol import (
     CHUNK,
     DATA,
@@ -105,6 +108,15 @@ sys.exit(sys.modules["tatvpr_edge.deploy.agent"].main(NONCE))
 SILENCE_S = 120.0
 #: How long logging in may take; the user may have to type a passphrase.
 GREETING_S = 120.0
+#: How long an answer may take, whatever the board says meanwhile: beside what was asked for, a
+#: board hashes and syncs at least a megabyte in a second.
+ANSWER_S = 600.0
+BYTES_PER_S = 1e6
+#: A board that takes a file's bytes slower than this is gone.
+SLOWEST_BYTES_PER_S = 1e3
+_MAX_ERROR = 4000
+#: Steps and warnings of one conversation.
+MAX_EVENTS = 10_000
 
 
 def agent_modules() -> list[tuple[str, str]]:
@@ -163,7 +175,10 @@ class Session:
         self.transport = transport
         self.python = python_words(python)
         self._on_event = on_event
-        self._messages: queue.Queue[dict[str, Any] | str] = queue.Queue()
+        #: Bounded, so that a board that talks without end waits instead of filling our memory.
+        self._messages: queue.Queue[dict[str, Any] | str] = queue.Queue(1000)
+        self._events = 0
+        self._closed = False
         self._greeted = threading.Event()
         self._ahead = b""
         words = [*self.python, "-c", _FIRST]
@@ -190,31 +205,43 @@ class Session:
         Raises:
             DeployError: it cannot be reached, or its Python cannot run the agent.
         """
-        answer = self.ask({"op": "hello", "root": root, "python": self.python}, GREETING_S)
+        message = {"op": "hello", "root": root, "python": self.python}
+        answer = self.ask(message, GREETING_S, GREETING_S)
         if answer.get("version") != VERSION:
             raise DeployError(f"{self.transport.name}: the agent is of another version")
         return answer
 
-    def ask(self, message: dict[str, Any], silence_s: float = SILENCE_S) -> dict[str, Any]:
+    def ask(
+        self, message: dict[str, Any], limit_s: float = ANSWER_S, silence_s: float = SILENCE_S
+    ) -> dict[str, Any]:
         """Send a request and wait for its answer, passing events on.
+
+        Args:
+            limit_s: how long the answer may take, however alive the board says it is.
+            silence_s: how long it may say nothing at all.
 
         Raises:
             TatvprError: the board refused it, by the class that the board says.
-            DeployError: the connection ended or went silent.
+            DeployError: the connection ended, went silent or goes on for ever, or the answer is
+                not one of ours.
         """
         self.tell(message)
+        end = time.monotonic() + limit_s
         while True:
+            left = end - time.monotonic()
             try:
-                reply = self._messages.get(timeout=silence_s)
+                reply = self._messages.get(timeout=max(0.0, min(silence_s, left)))
             except queue.Empty:
+                silent = left > silence_s
                 raise DeployError(
                     f"{self.transport.name}: the board was silent for {silence_s:.0f} s: run again"
+                    if silent
+                    else f"{self.transport.name}: the board did not answer within {limit_s:.0f} s"
                 ) from None
             if isinstance(reply, str):
                 raise self._ended(reply)
             if "answer" in reply:
-                answer: dict[str, Any] = reply["answer"]
-                return answer
+                return check_answer(self.transport.name, str(message["op"]), reply["answer"])
             self._handle(reply)
 
     def tell(self, message: dict[str, Any]) -> None:
@@ -234,15 +261,21 @@ class Session:
 
     def close(self) -> None:
         """End the conversation; the agent finishes what must be finished."""
+        self._closed = True
         self._link.close()
         self._reader.join(timeout=2)
 
     def _handle(self, reply: dict[str, Any]) -> None:
+        name = self.transport.name
         if "error" in reply:
-            kind = getattr(errors, str(reply.get("kind")), DeployError)
-            known = isinstance(kind, type) and issubclass(kind, errors.TatvprError)
-            raise (kind if known else DeployError)(f"{self.transport.name}: {reply['error']}")
-        self._on_event(reply)
+            kind = errors.by_name(reply.get("kind"), DeployError)
+            raise kind(f"{name}: {printable(str(reply['error'])[:_MAX_ERROR])}")
+        event = check_event(name, reply)
+        if event["event"] != "alive":
+            self._events += 1
+            if self._events > MAX_EVENTS:
+                raise DeployError(f"{name}: the board reports steps without end")
+        self._on_event(event)
 
     def _send_agent(self, modules: list[tuple[str, str]]) -> None:
         bare = [(name, _bare(text)) for name, text in modules]
@@ -254,7 +287,11 @@ class Session:
 
     def _write(self, data: bytes) -> None:
         try:
-            self._link.write(data)
+            self._link.write(data, SILENCE_S + len(data) / SLOWEST_BYTES_PER_S)
+        except TimeoutError:
+            raise DeployError(
+                f"{self.transport.name}: the board takes nothing that is sent: run again"
+            ) from None
         except OSError:
             # The agent may have said why before it ended: that is the better error.
             while True:
@@ -274,7 +311,7 @@ class Session:
         explained = self.transport.explain(said)
         if explained is not None:
             return DeployError(explained)
-        last = said.splitlines()[-1].strip()[:300] if said else ""
+        last = printable(said.splitlines()[-1].strip()[:300]) if said else ""
         if status == 126 and not self._greeted.is_set():
             return DeployError(
                 f"{name}: the board may not start {self.python[0]} ({last}): its file system is "
@@ -301,14 +338,20 @@ class Session:
             while True:
                 kind, message = read_frame(self._exactly)
                 if kind == JSON:
-                    self._messages.put(message)
+                    self._pass_on(message)
                 elif kind == DATA:
                     raise ProtocolError("the board sent a file's bytes")
                 else:
-                    self._messages.put("the board ended the connection")
+                    self._pass_on("the board ended the connection")
                     return
         except (ProtocolError, OSError, ValueError) as error:
-            self._messages.put(str(error))
+            self._pass_on(str(error))
+
+    def _pass_on(self, message: dict[str, Any] | str) -> None:
+        while not self._closed:
+            with contextlib.suppress(queue.Full):
+                self._messages.put(message, timeout=0.2)
+                return
 
     def _skip_noise(self) -> None:
         """Read past whatever a login shell prints, up to the agent's greeting."""

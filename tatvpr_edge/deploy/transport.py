@@ -11,10 +11,12 @@ import contextlib
 import ipaddress
 import os
 import re
+import select
 import shlex
 import shutil
 import subprocess
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -121,17 +123,24 @@ class Link:
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | memoryview, within_s: float | None = None) -> None:
         """Send all of ``data``.
 
         Raises:
+            TimeoutError: the other end did not take it ``within_s``.
             OSError: the other end is gone.
         """
-        view = memoryview(data)
+        view, to = memoryview(data), self.send.fileno()
+        end = None if within_s is None else time.monotonic() + within_s
+        os.set_blocking(to, False)
         while view:
-            count = os.write(self.send.fileno(), view)
-            self.sent_bytes += count
-            view = view[count:]
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if not select.select([], [to], [], left)[1]:
+                raise TimeoutError
+            with contextlib.suppress(BlockingIOError):
+                count = os.write(to, view)
+                self.sent_bytes += count
+                view = view[count:]
 
     def said(self) -> str:
         """The last lines on its standard error; call it when the command has ended."""
@@ -281,4 +290,4 @@ def _popen(words: list[str], environment: dict[str, str] | None = None) -> subpr
 
 def _last(said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
-    return lines[-1].strip()[:200] if lines else "nothing said"
+    return printable(lines[-1].strip()[:200]) if lines else "nothing said"

@@ -32,6 +32,13 @@ __all__ = [
 ]
 
 
+def by_name(name: object, default: type[TatvprError]) -> type[TatvprError]:
+    """The class of this module called ``name``, which a service or a board says; ``default`` where
+    there is none."""
+    kind = globals().get(name) if isinstance(name, str) else None
+    return kind if isinstance(kind, type) and issubclass(kind, TatvprError) else default
+
+
 class TatvprError(Exception):
     """Base of all deliberate errors; its text is one line for the user."""
 

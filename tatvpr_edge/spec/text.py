@@ -6,23 +6,17 @@ sequence among them would move the terminal's cursor, rename its window or hide 
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any
-
-#: Zl, Zp: line and paragraph separators; Cc, Cf: control and formatting characters, among them
-#: those that turn the direction of writing; Cs: halves of surrogate pairs, which no terminal takes.
-_NEVER = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def printable(text: object) -> str:
-    """``text`` on one line, every character that a terminal could obey written as its escape."""
+    """``text`` on one line, every character that a terminal could obey written as its escape:
+    control and formatting characters (among them those that turn the direction of writing), line
+    separators, and halves of surrogate pairs, which no terminal takes."""
     given = str(text)
     if given.isprintable():
         return given
-    return "".join(
-        letter if unicodedata.category(letter) not in _NEVER else _escaped(letter)
-        for letter in given
-    )
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in given)
 
 
 def _escaped(letter: str) -> str:

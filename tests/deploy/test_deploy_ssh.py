@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import ipaddress
+import json
 import os
 import shlex
 import subprocess
@@ -24,11 +25,14 @@ from support.board import (
     running_sshd,
 )
 from support.tools import require_tool
+from tatvpr_edge.cli import main
 from tatvpr_edge.deploy import push
+from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
 from tatvpr_edge.deploy.push import Options, deploy, rollback, status
-from tatvpr_edge.deploy.session import agent_modules
+from tatvpr_edge.deploy.release import open_artifact
+from tatvpr_edge.deploy.session import Session, agent_modules
 from tatvpr_edge.deploy.transport import SshTransport
-from tatvpr_edge.spec.errors import DeployError, TatvprError, UsageError
+from tatvpr_edge.spec.errors import BoardError, DeployError, TatvprError, UsageError
 
 
 def test_deploy_again_rollback_and_status(ram_path: Path, sshd: Sshd, wheel: Path) -> None:
@@ -375,3 +379,210 @@ def test_a_python_that_may_not_be_started_is_named(ram_path: Path) -> None:
     )
     assert said.returncode == 1
     assert f"may not start {disk}/python3" in said.stderr and "mounted noexec" in said.stderr
+
+
+def test_boards_that_cannot_run_the_agent_are_named(ram_path: Path, sshd: Sshd) -> None:
+    artifact, board = make_artifact(ram_path / "a"), sshd.transport()
+    with pytest.raises(DeployError, match="no no-such-python on the board"):
+        deploy(board, artifact, None, quick_options(ram_path / "r", python="no-such-python"))
+    old = ram_path / "old-python"
+    old.write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c 'import sys; sys.version_info = (3, 8, 10); "
+        'exec(sys.argv[1])\' "$2"\n'
+    )
+    old.chmod(0o755)
+    with pytest.raises(DeployError, match=r"Python is 3.8: tatvpr-edge needs 3.10"):
+        deploy(board, artifact, None, quick_options(ram_path / "r", python=str(old)))
+    bare = f"{sys.executable} -I -S"
+    with pytest.raises(DeployError, match=r"has no NumPy: install python3-numpy"):
+        deploy(board, artifact, None, quick_options(ram_path / "r", python=bare))
+    assert not (ram_path / "r").exists()
+
+
+@pytest.mark.slow
+def test_a_noisy_login_does_not_matter_and_an_endless_one_is_an_error(
+    ram_path: Path, wheel: Path
+) -> None:
+    noisy = ram_path / "noisy"
+    noisy.write_text(
+        "#!/bin/sh\n"
+        "echo 'Welcome! $(touch pwned) {\"answer\": {}}'\n"
+        "printf '\\ntatvpr-edge agent fake\\nJ\\0'\n"
+        "head -c 100000 /dev/urandom\necho warning >&2\n"
+        'exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"\n'
+    )
+    noisy.chmod(0o755)
+    artifact = make_artifact(ram_path / "a")
+    options = quick_options(ram_path / "root", wheel)
+    with running_sshd(ram_path / "etc", str(noisy)) as sshd:
+        deploy(sshd.transport(), artifact, None, options)
+        assert live_content(ram_path / "root") == artifact.manifest.model.hash
+        assert status(sshd.transport(), options)["live"]
+        noisy.write_text("#!/bin/sh\nexec head -c 9000000 /dev/zero\n")
+        with pytest.raises(DeployError, match="login shell prints without end"):
+            status(sshd.transport(), options)
+        noisy.write_text("#!/bin/sh\necho This account is not available. >&2\nexit 1\n")
+        with pytest.raises(DeployError, match="did not start: This account is not available"):
+            status(sshd.transport(), options)
+
+
+def test_a_microcontroller_has_no_ssh(ram_path: Path) -> None:
+    make_artifact(ram_path / "a", board="stm32h7", kind="static-library")
+    with pytest.raises(BoardError, match=r"stm32h7, which has no SSH: .*STM32_Programmer_CLI"):
+        open_artifact(ram_path / "a", None)
+
+
+def test_an_artifact_for_another_processor_is_refused_by_the_board(
+    ram_path: Path, wheel: Path
+) -> None:
+    artifact = make_artifact(ram_path / "a", triple="riscv64-linux-gnu")
+    with pytest.raises(TatvprError, match=r"is for board host .riscv64., this board is"):
+        deploy(local_transport(), artifact, None, quick_options(ram_path / "root", wheel))
+    assert live_content(ram_path / "root") is None
+
+
+# ---- many boards -------------------------------------------------------------------------------
+
+
+def inventory(folder: Path, wheel: Path, bad: str = "") -> Path:
+    """Five boards on this machine, one of which may carry a bad artifact."""
+    make_artifact(folder / "good", b"good")
+    make_artifact(folder / "bad", b"bad", "service-wrong")
+    lines = ['artifact = "good"']
+    for name in ("one", "two", "three", "four", "five"):
+        lines += ["[[board]]", 'host = "local:"', f'root = "{folder}/{name}"']
+        if name == "two":
+            lines.append("canary = true")
+        if name == bad:
+            lines.append('artifact = "bad"')
+    path = folder / "boards.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.slow
+def test_an_inventory_is_deployed_canary_first(ram_path: Path, wheel: Path) -> None:
+    begun = []
+    options = quick_options(None or ram_path / "unused", wheel)
+    outcomes = list(
+        deploy_all(
+            read_inventory(inventory(ram_path, wheel)),
+            None,
+            None,
+            options,
+            None,
+            4,
+            lambda board: begun.append(Path(str(board.root)).name),
+        )
+    )
+    assert begun[0] == "two" and sorted(begun) == ["five", "four", "one", "three", "two"]
+    assert all(outcome.result is not None for outcome in outcomes)
+    assert all(live_content(ram_path / name) for name in begun)
+
+
+def test_a_canary_that_fails_keeps_all_others_as_they_were(ram_path: Path, wheel: Path) -> None:
+    options = quick_options(ram_path / "unused", wheel)
+    boards = read_inventory(inventory(ram_path, wheel, bad="two"))
+    outcomes = list(deploy_all(boards, None, None, options))
+    assert outcomes[0].error is not None and "went back" in outcomes[0].error
+    assert all(outcome.result is None and outcome.error is None for outcome in outcomes[1:])
+    assert [p.name for p in ram_path.iterdir() if (p / "releases").exists()] == ["two"]
+
+
+def test_no_new_board_is_begun_after_a_failure(ram_path: Path, wheel: Path) -> None:
+    options = quick_options(ram_path / "unused", wheel)
+    boards = read_inventory(inventory(ram_path, wheel, bad="three"))
+    outcomes = list(deploy_all(boards, None, None, options, parallel=1))
+    states = {
+        Path(str(o.board.root)).name: "done" if o.result else ("failed" if o.error else "not begun")
+        for o in outcomes
+    }
+    assert states == {
+        "two": "done",
+        "one": "done",
+        "three": "failed",
+        "four": "not begun",
+        "five": "not begun",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "lists no boards"),
+        ("[[board]]\n", "has no host"),
+        ('[[board]]\nhost = "a"\nports = 3', "'ports' is unknown"),
+        ('[[board]]\nhost = "a"\nport = "22"', "'port' is unknown or wrong"),
+        ('[[board]]\nhost = "a"\n[[board]]\nhost = "a"', "listed twice"),
+        ("artefact = 3\n[[board]]\nhost = 'a'", "unknown key 'artefact'"),
+        ("[[board]", "not valid TOML"),
+    ],
+)
+def test_a_wrong_inventory_is_refused_by_name(ram_path: Path, text: str, says: str) -> None:
+    path = ram_path / "boards.toml"
+    path.write_text(text)
+    with pytest.raises(DeployError, match=says):
+        read_inventory(path)
+
+
+# ---- the command line --------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_commands_as_a_user_types_them(
+    ram_path: Path, sshd: Sshd, wheel: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_artifact(ram_path / "one", b"one")
+    make_artifact(ram_path / "two", b"two")
+    way = ["--port", str(sshd.port), "--ssh-config", str(sshd.config)]
+    way += ["--root", str(ram_path / "root"), "--python", shlex.quote(sys.executable)]
+    quick = ["--wheel", str(wheel), "--watch-seconds", "0.1"]
+    for name in ("one", "two"):
+        assert main(["deploy", str(ram_path / name), "127.0.0.1", *way, *quick]) == 0
+        said = capsys.readouterr()
+        assert "is live" in said.out and "checking health" in said.err
+        assert len(said.out.splitlines()) == 1
+    assert main(["rollback", "127.0.0.1", *way, "--json", "--watch-seconds", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["changed"] is True
+    assert main(["status", "127.0.0.1", *way, "--check"]) == 0
+    said = capsys.readouterr()
+    assert (
+        "live" in said.out
+        and "every byte as sent" in said.out
+        and "unsigned artifacts are accepted" in said.out
+    )
+    assert main(["status", "127.0.0.1", *way, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["releases"]) == 2
+    assert main(["deploy", str(ram_path / "one")]) == 2
+    assert main(["deploy", str(ram_path / "none"), "127.0.0.1", *way]) == 1
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].startswith("error: ") and not said.out
+    assert (
+        main(
+            [
+                "deploy",
+                "--inventory",
+                str(inventory(ram_path, wheel, "two")),
+                *quick,
+                "--python",
+                shlex.quote(sys.executable),
+            ]
+        )
+        == 1
+    )
+    said = capsys.readouterr()
+    assert "FAILED" in said.out and said.out.count("not begun") == 4
+
+
+def test_the_agent_ends_when_its_host_does_and_leaves_nothing_behind(
+    ram_path: Path, wheel: Path
+) -> None:
+    artifact = make_artifact(ram_path / "a")
+    session = Session(local_transport(), shlex.quote(sys.executable))
+    session.hello(str(ram_path / "root"))
+    process = session._link.process
+    session.close()
+    assert process.poll() == 0
+    before = set(os.listdir(ram_path))
+    deploy(local_transport(), artifact, None, quick_options(ram_path / "root", wheel))
+    assert set(os.listdir(ram_path)) - before == {"root"}
