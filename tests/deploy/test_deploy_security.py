@@ -21,6 +21,7 @@ from tatvpr_edge.deploy.push import deploy, status
 from tatvpr_edge.deploy.session import Session, agent_modules
 from tatvpr_edge.deploy.table import Row, Table, make_table, parse_table
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError, TatvprError
+from tatvpr_edge.spec.text import printable
 
 HOSTILE = [
     "two words",
@@ -63,7 +64,7 @@ def test_strange_paths_on_both_ends_are_just_paths(
     options = quick_options(root, own)
     deploy(sshd.transport(), here / names[0], None, options)
     assert live_content(root) == artifact.manifest.model.hash
-    assert status(sshd.transport(), options)["root"] == str(root)
+    assert status(sshd.transport(), options)["root"] == printable(root)
 
 
 def test_strange_words_where_a_name_is_wanted_are_refused(ram_path: Path, wheel: Path) -> None:
