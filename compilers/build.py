@@ -35,6 +35,7 @@ from tatvpr_edge.compilers.linux import (
     open_library,
 )
 from tatvpr_edge.compilers.objects import made_anew
+from tatvpr_edge.compilers.proof import prove
 from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
 from tatvpr_edge.compilers.source import remember_model
 from tatvpr_edge.compilers.toolchains import find_compiler
@@ -182,6 +183,7 @@ def _build_linux(job: Job, place: Path, replace: bool) -> Path:
             library = compile_linux(lowered, job.board, folder / "board")
         core = open_library(host_library, lowered)
         drift = model_drift(lowered, job, core, folder)
+        prove(job, lowered.matched, core, drift)
         job.progress("golden vectors", 0, 1)
         entry, files = golden.make_golden(
             core, lowered.matched.image_size, drift, exact=is_exact(lowered)

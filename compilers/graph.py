@@ -53,6 +53,7 @@ class Graph:
     opset: int
     metadata: dict[str, str] = field(default_factory=dict)
     types: dict[str, Type] = field(default_factory=dict)
+    model: onnx.ModelProto | None = None  # what it was read from
 
     @classmethod
     def from_model(cls, model: onnx.ModelProto) -> Graph:
@@ -79,6 +80,7 @@ class Graph:
             outputs=[value.name for value in proto.output],
             opset=opset,
             metadata={entry.key: entry.value for entry in model.metadata_props},
+            model=model,
         )
 
     def producers(self) -> dict[str, onnx.NodeProto]:

@@ -94,6 +94,7 @@ def build_microcontroller(job: Job, place: Path, prefix: str = DEFAULT_PREFIX) -
     from tatvpr_edge.boards.loader import load as load_board
     from tatvpr_edge.compilers import linux
     from tatvpr_edge.compilers.job import is_exact, lower_job, make_manifest, model_drift
+    from tatvpr_edge.compilers.proof import prove
 
     board, progress = job.board, job.progress
     with tempfile.TemporaryDirectory(prefix="tatvpr-mcu-") as scratch:
@@ -105,6 +106,7 @@ def build_microcontroller(job: Job, place: Path, prefix: str = DEFAULT_PREFIX) -
         host = linux.compile_linux(reference, load_board(linux.HOST), folder / "host")
         core = linux.open_library(host, reference)
         drift = model_drift(reference, job, core, folder)
+        prove(job, reference.matched, core, drift)
         progress("golden vectors", 0, 1)
         entry, vectors = golden.make_golden(
             core, reference.matched.image_size, drift, exact=is_exact(reference)

@@ -7,21 +7,24 @@ steps never enter Relax.
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import onnx
 import tvm.relax.frontend.onnx.onnx_frontend as onnx_frontend
+from numpy.typing import NDArray
 from onnx import numpy_helper
-from tvm import IRModule, relax, te
+from tvm import IRModule, relax, te, tirx
 
 from tatvpr_edge.compilers import ir
-from tatvpr_edge.compilers.graph import type_proto
+from tatvpr_edge.compilers.graph import Type, label, type_proto
 from tatvpr_edge.compilers.ir import FIRST_ROW, FUSED, STEP
 from tatvpr_edge.compilers.match import Matched
+from tatvpr_edge.compilers.tvm.resize import without_resize
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.reference import L2_EPS
 
@@ -33,31 +36,88 @@ def import_graph(matched: Matched) -> IRModule:
     """The Relax module whose ``main`` takes the frame (and the carriers of kept token counts).
 
     Raises:
-        ModelError: an operator that TVM's ONNX front end does not know.
+        ModelError: an operator that TVM's ONNX front end does not know, or gives another shape.
     """
-    model = _to_proto(matched)
-    with _converters(matched.steps):
+    graph = matched.graph
+    nodes, constants, types = without_resize(graph)
+    outputs = {name: types[name] for name in graph.outputs}
+    module = import_nodes(nodes, graph.inputs, outputs, constants, graph.opset, matched.steps)
+    if result_shape(module) != (matched.descriptor_size,):
+        raise ModelError(_misshapen(nodes, types, constants, graph.opset, module))
+    return module
+
+
+def result_shape(module: IRModule) -> tuple[int, ...] | None:
+    """The shape of what ``main`` gives; None where it is not known before it runs."""
+    kind = module["main"].ret_ty
+    shape = getattr(kind, "shape", None)
+    dims = [] if shape is None else list(shape)
+    if shape is None or not all(isinstance(d, tirx.IntImm) for d in dims):
+        return None
+    return tuple(int(d) for d in dims)
+
+
+def _misshapen(
+    nodes: Sequence[onnx.NodeProto],
+    types: Mapping[str, Type],
+    constants: Mapping[str, NDArray[Any]],
+    opset: int,
+    module: IRModule,
+) -> str:
+    """Which operator TVM gives another shape than ONNX, each taken by itself."""
+    for node in nodes:
+        known = [types[name] for name in (*node.input, *node.output) if name]
+        if node.domain == FUSED or any(isinstance(d, str) for kind in known for d in kind.shape):
+            continue
+        fed = {n: types[n] for n in node.input if n and n not in constants}
+        own = {n: constants[n] for n in node.input if n in constants}
+        wanted = {node.output[0]: types[node.output[0]]}
+        found = result_shape(import_nodes([node], fed, wanted, own, opset))
+        if found is not None and found != types[node.output[0]].shape:
+            return (
+                f"TVM gives {label(node)} the shape {list(found)}, ONNX says "
+                f"{list(types[node.output[0]].shape)}: write it with other operators"
+            )
+    return (
+        f"TVM gives the descriptor the shape {result_shape(module)}: write the head with other "
+        "operators"
+    )
+
+
+def import_nodes(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Mapping[str, Type],
+    outputs: Mapping[str, Type],
+    constants: Mapping[str, NDArray[Any]],
+    opset: int,
+    steps: Mapping[str, ir.Step] | None = None,
+) -> IRModule:
+    """The Relax module of those nodes; those of ``FUSED`` are calls of ``steps``.
+
+    Raises:
+        ModelError: an operator that TVM's ONNX front end does not know, by node.
+    """
+    given, wanted = (
+        [onnx.helper.make_value_info(name, type_proto(kind)) for name, kind in values.items()]
+        for values in (inputs, outputs)
+    )
+    weights = [numpy_helper.from_array(v, name) for name, v in constants.items()]
+    proto = onnx.helper.make_graph(list(nodes), "model", given, wanted, weights)
+    opsets = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid(FUSED, 1)]
+    model = onnx.helper.make_model(proto, opset_imports=opsets, ir_version=10)
+    with _converters(steps or {}):
         try:
             return onnx_frontend.from_onnx(model, sanitize_input_names=False)
         except Exception as error:  # TVM raises its own kinds for unsupported operators
             line = " ".join(str(error).split())
-            raise ModelError(f"TVM cannot lower the rest of the model: {line[:300]}") from error
-
-
-def _to_proto(matched: Matched) -> onnx.ModelProto:
-    graph = matched.graph
-    inputs = [
-        onnx.helper.make_value_info(name, type_proto(kind)) for name, kind in graph.inputs.items()
-    ]
-    outputs = [onnx.helper.make_value_info(n, type_proto(graph.types[n])) for n in graph.outputs]
-    weights = [numpy_helper.from_array(v, name) for name, v in graph.constants.items()]
-    proto = onnx.helper.make_graph(graph.nodes, graph.name or "model", inputs, outputs, weights)
-    opsets = [onnx.helper.make_opsetid("", graph.opset), onnx.helper.make_opsetid(FUSED, 1)]
-    return onnx.helper.make_model(proto, opset_imports=opsets, ir_version=10)
+            named = next((label(n) for n in nodes if re.search(rf"\b{n.op_type}\b", line)), None)
+            raise ModelError(
+                f"TVM cannot lower {named or 'the rest of the model'}: {line[:300]}"
+            ) from error
 
 
 @contextmanager
-def _converters(steps: dict[str, ir.Step]) -> Iterator[None]:
+def _converters(steps: Mapping[str, ir.Step]) -> Iterator[None]:
     """TVM's converter map with one converter for each kind of step."""
 
     class Converter(onnx_frontend.OnnxOpConverter):  # type: ignore[misc]
@@ -123,4 +183,4 @@ def _call(bb: Any, key: str, step: ir.Step, inputs: list[Any], outputs: int) -> 
     return bb.emit(call)
 
 
-__all__ = ["CALL_PREFIX", "import_graph"]
+__all__ = ["CALL_PREFIX", "import_graph", "import_nodes"]

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from support.forcing import Reference, force
+from support.forcing import force, reference_of
 from support.stages import Stages
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
@@ -47,7 +47,7 @@ class TestTinyModels:
     def test_every_stage_agrees(self, tiny: Make, tmp_path: Path, variant: str) -> None:
         require_tool("gcc", "gcc")
         model = tiny(**VARIANTS[variant])
-        reference = Reference(model)
+        reference = reference_of(model)
         stages = Stages(lower(check_model(model), "tiny"), tmp_path)
         for seed, k in enumerate(KS):
             for tokens in (1.0, 0.5):
@@ -61,7 +61,7 @@ class TestTinyModels:
         """A last bit may flip a rounding in a frame or two; all others agree to the last floats,
         and then so does the head, TVM's compiled parts included."""
         model = tiny(**VARIANTS[variant])
-        reference, library = Reference(model), compiled(model, tmp_path)
+        reference, library = reference_of(model), compiled(model, tmp_path)
         unflipped = 0
         for seed, k in enumerate(KS):
             for tokens in (1.0, 0.5):
@@ -91,7 +91,7 @@ def test_real_models_agree_stage_by_stage_and_drift_is_reported(
     lowered = lower(graph, name)
     stages = Stages(lowered, tmp_path)
     library = open_library(compile_linux(lowered, load("host"), tmp_path / "host"), lowered)
-    reference = Reference(model)
+    reference = reference_of(model)
     side = lowered.matched.image_size
     rows = []
     for seed, k in enumerate(KS):
@@ -122,7 +122,7 @@ def test_shipped_models_stay_within_the_bound_of_their_card(name: str, tmp_path:
     drift = known_drift(lowered.model_hash, path, points)
     assert drift is not None, f"run: python tools/drift.py {path} --write"
     library = open_library(compile_linux(lowered, load("host"), tmp_path / "host"), lowered)
-    reference = Reference(onnx.load(path))
+    reference = reference_of(onnx.load(path))
     side = lowered.matched.image_size
     for point in drift:
         for seed in range(3):

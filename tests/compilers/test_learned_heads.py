@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from support.arm64 import run_arm64
-from support.forcing import Reference
+from support.forcing import reference_of
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.checks import check_model
@@ -106,7 +106,7 @@ def test_our_learned_heads_agree_with_onnx_runtime(kind: str, tmp_path: Path) ->
     model = head_model(kind)
     lowered = lower(check_model(model), kind)
     library = open_library(compile_linux(lowered, load("host"), tmp_path / "host"), lowered)
-    reference = Reference(model)
+    reference = reference_of(model)
     compared = 0
     for seed in range(6):
         frame = synthetic_frame(seed, 64, 64)

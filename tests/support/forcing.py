@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from support.stages import Stages
 from tatvpr_edge.compilers.checks import check_model
-from tatvpr_edge.compilers.graph import Graph, attribute, type_proto
+from tatvpr_edge.compilers.graph import attribute
+from tatvpr_edge.compilers.reference import Reference
 
 F32 = NDArray[np.float32]
 
@@ -30,37 +30,9 @@ class Difference:
     worst: float
 
 
-class Reference:
+def reference_of(model: onnx.ModelProto) -> Reference:
     """ONNX Runtime on a model with every intermediate value as an output."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph: Graph = check_model(model)
-        whole = onnx.ModelProto()
-        whole.CopyFrom(model)
-        named = {value.name for value in whole.graph.output}
-        for node in self.graph.nodes:
-            for name in node.output:
-                if name and name not in named:
-                    kind = type_proto(self.graph.types[name])
-                    whole.graph.output.append(onnx.helper.make_value_info(name, kind))
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            whole.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-
-    def run(self, frame: NDArray[np.uint8], k: float, tokens: float) -> dict[str, NDArray[Any]]:
-        """Every value by name, for a frame of the model's square."""
-        names = [output.name for output in self._session.get_outputs()]
-        feed = {
-            "frame": frame,
-            "k": np.array(k, np.float32),
-            "tokens": np.array(tokens, np.float32),
-        }
-        known = {i.name for i in self._session.get_inputs()}
-        values = self._session.run(names, {n: v for n, v in feed.items() if n in known})
-        return {**feed, **self.graph.constants, **dict(zip(names, values, strict=True))}
+    return Reference(model, check_model(model), every=True)
 
 
 def force(
@@ -117,4 +89,4 @@ def _float(name: str, node: onnx.NodeProto, got: F32, wanted: F32) -> Difference
     return Difference(name, node.op_type, float(np.abs(got - wanted).max()) / tolerance)
 
 
-__all__ = ["Difference", "Reference", "attribute", "force"]
+__all__ = ["Difference", "Reference", "attribute", "force", "reference_of"]

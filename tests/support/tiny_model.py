@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,12 @@ from tatvpr_edge.spec.packing import pack_ternary
 SIDE, PATCH, DIM, HEADS, HIDDEN = 32, 8, 48, 3, 96
 TOKENS = (SIDE // PATCH) ** 2 + 1
 OPSET = 20
+Head = Callable[["Writer", str], int]
 
 
-class _Writer:
+class Writer:
+    """Nodes and weights of a graph in the making."""
+
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.nodes: list[onnx.NodeProto] = []
@@ -65,7 +69,7 @@ class _Writer:
 
 
 def tiny_model(
-    head: str = "cls",
+    head: str | Head = "cls",
     *,
     seed: int = 0,
     keep_after: tuple[int, ...] = (1,),
@@ -76,9 +80,12 @@ def tiny_model(
 ) -> onnx.ModelProto:
     """The model; ``functions`` are the bodies of our operators (none: lowered, not run by ORT).
 
+    ``head`` is a name, or a function that writes one behind the tokens [17, 48] and gives the
+    descriptor's size.
+
     ``group`` is one number, or one for each of qkv, out, up and down.
     """
-    w = _Writer(seed)
+    w = Writer(seed)
     layers = ("qkv", "out", "up", "down")
     groups = dict.fromkeys(layers, group) if isinstance(group, int) else group
     patch_weights = w.rng.integers(-127, 128, (DIM, PATCH * PATCH * 3)).astype(np.int8)
@@ -111,7 +118,8 @@ def tiny_model(
         x = w.add("Add", [x, h], f"{b}.residual2")
         if i + 1 in keep_after:
             x = w.add("KeepTokens", [x, f"{b}.looked", "tokens"], f"{b}.keep", domain=DOMAIN)
-    size = _HEADS[head](w, w.norm(x, "norm", DIM))
+    write = _HEADS[head] if isinstance(head, str) else head
+    size = write(w, w.norm(x, "norm", DIM))
     graph = helper.make_graph(
         w.nodes,
         "tiny",
@@ -131,7 +139,7 @@ def tiny_model(
     )
 
 
-def _rows(w: _Writer, x: str, start: int, end: int) -> str:
+def _rows(w: Writer, x: str, start: int, end: int) -> str:
     bounds = [
         w.weight(f"rows.{n}", np.array([v], dtype=np.int64))
         for n, v in (("start", start), ("end", end), ("axis", 0))
@@ -139,19 +147,19 @@ def _rows(w: _Writer, x: str, start: int, end: int) -> str:
     return w.add("Slice", [x, *bounds], "head.rows")
 
 
-def _finish(w: _Writer, x: str) -> None:
+def _finish(w: Writer, x: str) -> None:
     flat = w.weight("head.flat.shape", np.array([-1], dtype=np.int64))
     x = w.add("Reshape", [x, flat], "head.flat")
     w.add("LpNormalization", [x], "descriptor", axis=-1, p=2)
 
 
-def _cls(w: _Writer, x: str) -> int:
+def _cls(w: Writer, x: str) -> int:
     w.weight("k.dense", np.array(1.0, dtype=np.float32))
     _finish(w, w.linear(_rows(w, x, 0, 1), "head.proj", DIM, 40, k="k.dense"))
     return 40
 
 
-def _gem(w: _Writer, x: str) -> int:
+def _gem(w: Writer, x: str) -> int:
     def number(name: str, value: float) -> str:
         return w.weight(name, np.array(value, dtype=np.float32))
 
@@ -164,7 +172,7 @@ def _gem(w: _Writer, x: str) -> int:
     return DIM
 
 
-def _learned(w: _Writer, x: str) -> int:
+def _learned(w: Writer, x: str) -> int:
     """Attention pooling with a small float MLP: softmax over the (run-time many) tokens."""
     score = w.add("MatMul", [x, w.random("head.query", DIM, 4, scale=0.2)], "head.score")
     weight = w.add("Softmax", [score], "head.softmax", axis=0)
@@ -176,4 +184,20 @@ def _learned(w: _Writer, x: str) -> int:
     return 4 * 24
 
 
-_HEADS = {"cls": _cls, "gem": _gem, "learned": _learned}
+def mapped(operators: Callable[[Writer, str], tuple[str, int]]) -> Head:
+    """A head that looks at patches as a map [1, 48, 4, 4]; ``operators`` turn it into a value of
+    so many numbers."""
+
+    def write(w: Writer, x: str) -> int:
+        side = SIDE // PATCH
+        patches = _rows(w, x, 1, TOKENS)
+        turned = w.add("Transpose", [patches], "head.turned", perm=[1, 0])
+        shape = w.weight("head.map.shape", np.array([1, DIM, side, side], dtype=np.int64))
+        value, size = operators(w, w.add("Reshape", [turned, shape], "head.map"))
+        _finish(w, value)
+        return size
+
+    return write
+
+
+_HEADS: dict[str, Head] = {"cls": _cls, "gem": _gem, "learned": _learned}
