@@ -33,7 +33,6 @@ class Cpu:
 
     name: str  # as its maker writes it, "Cortex-A78AE"
     triple: str  # of LLVM, "aarch64-linux-gnu"; "native" is the compiling machine
-    llvm_cpu: str  # LLVM's name of the processor
     features: tuple[str, ...]  # LLVM's names of what kernels may rely on: "dotprod", "dsp"
     cores: int  # of the smallest module sold under this name; 0 for "as many as there are"
     clock_mhz: int | None  # the highest nominal clock, where the board has one

@@ -141,7 +141,6 @@ def _cpu(table: Table) -> Cpu:
     cpu = Cpu(
         name=table.text("name"),
         triple=triple,
-        llvm_cpu=table.text("llvm_cpu", *_WORD),
         features=table.texts("features", r"[a-z0-9][a-z0-9.-]*", "LLVM's name, without '+'"),
         cores=table.integer("cores", 0 if triple == NATIVE else 1, 1024),
         clock_mhz=table.integer("clock_mhz", 1, 100_000) if table.has("clock_mhz") else None,

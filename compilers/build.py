@@ -15,7 +15,6 @@ from tatvpr_edge.boards.board import NATIVE, Board
 from tatvpr_edge.boards.loader import load as load_board
 from tatvpr_edge.compilers import golden
 from tatvpr_edge.compilers.checks import checked_graph
-from tatvpr_edge.compilers.core_sources import core_include
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.job import (
@@ -32,6 +31,7 @@ from tatvpr_edge.compilers.linux import (
     LINUX_LAYOUT,
     WEIGHTS,
     compile_linux,
+    interface_members,
     open_library,
 )
 from tatvpr_edge.compilers.objects import made_anew
@@ -192,7 +192,7 @@ def _build_linux(job: Job, place: Path, replace: bool) -> Path:
         members: dict[str, bytes | str | Path] = {
             LIBRARY: library,
             WEIGHTS: lowered.blob,
-            "include/tatvpr.h": core_include() / "tatvpr.h",
+            **interface_members(job.name),
             "src/model.c": lowered.model_c.encode(),
             **files,
         }

@@ -283,6 +283,21 @@ static int sections_valid(const uint8_t *p) {
     return tags_valid(p + tags, tags_bytes, places);
 }
 
+tatvpr_status tatvpr_map_tag(const tatvpr_map *map, uint64_t place, const char **tag,
+                             size_t *bytes) {
+    if (map == NULL || map->base == NULL || tag == NULL || bytes == NULL) {
+        return TATVPR_ERR_NULL;
+    }
+    if (place >= map->places) {
+        return TATVPR_ERR_ARGUMENT;
+    }
+    const uint8_t *ends = map->base + tatvpr_read_u64(map->base + AT_TAGS);
+    const uint64_t first = tatvpr_read_u64(ends + 8 * place);
+    *tag = (const char *)(ends + 8 * (map->places + 1) + first);
+    *bytes = (size_t)(tatvpr_read_u64(ends + 8 * (place + 1)) - first);
+    return TATVPR_OK;
+}
+
 static int of_model(const uint8_t *p, const tatvpr_program *program) {
     for (size_t i = 0; i < sizeof(program->model_hash); i++) {
         if (p[AT_MODEL_HASH + i] != program->model_hash[i]) {

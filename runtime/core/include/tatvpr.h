@@ -231,6 +231,11 @@ typedef struct tatvpr_match {
 TATVPR_API tatvpr_status tatvpr_map_open(tatvpr_map *map, const void *bytes, size_t size,
                                          const tatvpr_model *model);
 
+/* The tag of a place: `*tag` receives its UTF-8 text inside the map, which no zero ends, and `*bytes`
+ * its length; 0 where it has none. */
+TATVPR_API tatvpr_status tatvpr_map_tag(const tatvpr_map *map, uint64_t place, const char **tag,
+                                        size_t *bytes);
+
 /* The `count` best places for a descriptor, best first, ties to the lower place; the band for a
  * query at (k, tokens) is searched (docs/placemap.md). `matches` has room for `count`; `found`
  * receives how many. */

@@ -1,0 +1,100 @@
+/* What the Linux examples share: files, a model, a map, a line about a place. */
+#ifndef EXAMPLE_H
+#define EXAMPLE_H
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <tatvpr.h>
+
+static inline void fail(const char *what, const char *why) {
+    fprintf(stderr, "where: %s: %s\n", what, why);
+    exit(1);
+}
+
+static inline void check(const char *what, tatvpr_status status) {
+    if (status != TATVPR_OK) {
+        fail(what, tatvpr_status_text(status));
+    }
+}
+
+static inline void *aligned(size_t bytes) {
+    void *p = aligned_alloc(TATVPR_ARENA_ALIGN, (bytes / TATVPR_ARENA_ALIGN + 1) * TATVPR_ARENA_ALIGN);
+    if (p == NULL) {
+        fail("memory", strerror(ENOMEM));
+    }
+    return p;
+}
+
+static inline void *read_file(const char *path, size_t *bytes) {
+    FILE *file = fopen(path, "rb");
+    if (file == NULL || fseek(file, 0, SEEK_END) != 0) {
+        fail(path, strerror(errno));
+    }
+    const long size = ftell(file);
+    rewind(file);
+    void *data = aligned((size_t)(size < 0 ? 0 : size));
+    if (size < 0 || fread(data, 1, (size_t)size, file) != (size_t)size) {
+        fail(path, "cannot be read");
+    }
+    fclose(file);
+    *bytes = (size_t)size;
+    return data;
+}
+
+/* The linked model with the weights of a file. */
+static inline tatvpr_model load_model(const char *weights) {
+    size_t blob_bytes = 0;
+    void *blob = read_file(weights, &blob_bytes);
+    const tatvpr_program *program = tatvpr_program_get();
+    const size_t prepared_bytes = tatvpr_prepared_bytes(program, NULL);
+    void *prepared = prepared_bytes > 0 ? aligned(prepared_bytes) : NULL;
+    tatvpr_model model;
+    check(weights, tatvpr_model_init(&model, program, blob, blob_bytes, NULL, prepared,
+                                     prepared_bytes));
+    if (prepared != NULL) {
+        free(blob); /* the prepared copy is complete */
+    }
+    return model;
+}
+
+static inline tatvpr_arena make_arena(const tatvpr_model *model) {
+    tatvpr_arena arena = {NULL, tatvpr_arena_bytes(model, 1)};
+    arena.base = aligned(arena.bytes);
+    return arena;
+}
+
+/* The base file of a map: what was added since lies in its journal, which C does not read. */
+static inline tatvpr_map load_map(const char *path, const tatvpr_model *model) {
+    char journal[4096];
+    FILE *added = NULL;
+    if (snprintf(journal, sizeof(journal), "%s.journal", path) < (int)sizeof(journal)) {
+        added = fopen(journal, "rb");
+    }
+    if (added != NULL) {
+        fprintf(stderr, "where: %s is not read: tatvpr-edge map compact %s\n", journal, path);
+        fclose(added);
+    }
+    size_t bytes = 0;
+    const void *data = read_file(path, &bytes);
+    tatvpr_map map = {.size = sizeof(map)};
+    check(path, tatvpr_map_open(&map, data, bytes, model));
+    return map;
+}
+
+static inline void print_place(const tatvpr_map *map, const tatvpr_match *best) {
+    const char *tag = "";
+    size_t tag_bytes = 0;
+    check("map", tatvpr_map_tag(map, best->place, &tag, &tag_bytes));
+    printf("place %llu of %llu", (unsigned long long)best->place, (unsigned long long)map->places);
+    if (tag_bytes > 0) {
+        printf(" \"%.*s\"", (int)tag_bytes, tag);
+    }
+    printf(", score %.4f, at %.2f %.2f %.2f%s\n", (double)best->score, best->pose[0],
+           best->pose[1], best->pose[2],
+           best->accepted == 0 ? " (below the map's threshold)" : "");
+}
+
+#endif
