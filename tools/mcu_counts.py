@@ -30,7 +30,9 @@ from bench import OP_CMSIS, OP_SELECT, Bench, build_bench
 from device import build_device
 from emulation import BOARDS, EmulatedBoard, Workshop, account
 
+from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.mcu.flags import has_fpu
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.spec import zoo
@@ -189,7 +191,7 @@ def count_all(options: Any) -> dict[str, float]:
                 bench = build_bench(workshop, board, options.cmsis_nn_lib, options.cmsis_nn_include)
                 cmsis = options.cmsis_nn_lib is not None
                 counts |= count_layers(bench, workshop, cmsis, options.account)
-                if board.freestanding:
+                if not has_fpu(load(name)):
                     counts |= count_sums(workshop, board)
             for model in [] if options.no_frames else options.model or ["micro", DEPTH12]:
                 layout = board.variant.layout

@@ -31,6 +31,8 @@ SHIPPED = {
     "mps2-an386",
     "mps3-an547",
     "riscv32-virt",
+    "riscv32f-virt",
+    "esp32-p4",
 }
 KIB = 1024
 
@@ -75,7 +77,8 @@ def test_arena_of_a_microcontroller_lies_in_writable_memory(name: str) -> None:
 
 
 def test_emulated_boards_name_the_real_board_whose_limits_they_hold() -> None:
-    for name, real in (("mps2-an500", "stm32h7"), ("mps3-an547", "stm32n6")):
+    pairs = {"mps2-an500": "stm32h7", "mps3-an547": "stm32n6", "riscv32f-virt": "esp32-p4"}
+    for name, real in pairs.items():
         assert load(name).limits_of == real
         assert load(name).cpu.name == load(real).cpu.name
         assert load(name).toolchain.gcc_flags == load(real).toolchain.gcc_flags

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tatvpr_edge.boards.loader import load
+from tatvpr_edge.boards.board import Board
+from tatvpr_edge.boards.loader import load, names
 from tatvpr_edge.compilers.core_sources import (
     NUMERIC_FLAGS,
     core_include,
@@ -34,14 +35,9 @@ from tatvpr_edge.spec.errors import ToolError
 
 HERE = Path(__file__).resolve().parent
 FIRMWARE = HERE / "firmware"
-#: Memory of test data alone, which nothing of the library needs: origin and bytes.
-_POOLS = {
-    "mps2-an500": (0x6000_0000, 16 << 20),  # PSRAM
-    "mps2-an386": (0x2100_0000, 16 << 20),
-    "mps3-an547": (0x2120_0000, 2 << 20),  # SRAM beyond the board's limits
-    "riscv32-virt": (0x8100_0000, 16 << 20),
-}
+_POOL_BYTES = 16 << 20
 _MOST_BANK = 1 << 20
+_DATA_BYTES = 128 << 10
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,7 @@ class EmulatedBoard:
     libraries: tuple[str, ...]
     script: str  # of the linker: what users of the board get
     bank_bytes: int  # of the region that the arena goes to
+    pool: int  # address of 16 MB for test data alone, which nothing of the library needs
     freestanding: bool = False  # the toolchain brings no memcpy
 
     @property
@@ -87,14 +84,34 @@ def _emulated(name: str) -> EmulatedBoard:
         machine=board.emulator.arguments,
         libraries=("-lgcc",) if has_no_libc(board) else ("-lc", "-lgcc"),
         script=whole_script(board),
-        bank_bytes=min(_MOST_BANK, *(s.bytes for s in stretches(board) if "arena" in s.uses)),
+        bank_bytes=_bank_bytes(board),
+        pool=_pool(board),
         freestanding=has_no_libc(board),
     )
 
 
-BOARDS = {
-    name: _emulated(name) for name in ("mps2-an500", "mps2-an386", "mps3-an547", "riscv32-virt")
-}
+def _bank_bytes(board: Board) -> int:
+    """Of the arena's region, less what the firmware's stack and data take where they share it."""
+    (stretch,) = (s for s in stretches(board) if "arena" in s.uses)
+    return min(_MOST_BANK, stretch.bytes - (_DATA_BYTES if "stack" in stretch.uses else 0))
+
+
+def _pool(board: Board) -> int:
+    """External RAM where there is some, else far up in the arena's region."""
+    for region in board.memory:
+        if region.kind == "external-ram":
+            return region.base
+    assert board.placement is not None
+    # the emulator itself puts the device tree at the very end
+    return board.region(board.placement.arena).end - 4 * _POOL_BYTES
+
+
+def _is_emulated(board: Board) -> bool:
+    return board.kind == "microcontroller" and board.emulator is not None
+
+
+#: By name: every microcontroller whose file says how it is emulated.
+BOARDS = {name: _emulated(name) for name in names() if _is_emulated(load(name))}
 
 
 def tool(name: str, package: str) -> str:
@@ -173,7 +190,7 @@ class Workshop:
             support.append(firmware_folder() / "freestanding.c")
         flags = (
             *NUMERIC_FLAGS, "-DTATVPR_MCU", "-std=gnu99", f"-I{firmware_folder()}",
-            f"-DBANK_BYTES={board.bank_bytes}u", f"-DPOOL_BYTES={_POOLS[board.name][1]}u", *extra,
+            f"-DBANK_BYTES={board.bank_bytes}u", f"-DPOOL_BYTES={_POOL_BYTES}u", *extra,
         )  # fmt: skip
         firmware = self.objects(board, [(s, flags) for s in support])
         image = self.folder / f"{board.name}-{name}.elf"
@@ -192,10 +209,9 @@ class Workshop:
     def _scripts(self, board: EmulatedBoard) -> tuple[Path, Path]:
         """The pool of test data (an INSERT comes first), and the board's own linker script."""
         own, pool = self.folder / f"{board.name}.ld", self.folder / f"{board.name}-pool.ld"
-        origin, size = _POOLS[board.name]
         own.write_text(board.script)
         pool.write_text(
-            f"MEMORY {{ POOL : ORIGIN = {origin:#x}, LENGTH = {size:#x} }}\n"
+            f"MEMORY {{ POOL : ORIGIN = {board.pool:#x}, LENGTH = {_POOL_BYTES:#x} }}\n"
             "SECTIONS { .pool (NOLOAD) : { . = ALIGN(64); *(.pool*) } > POOL }\n"
             "INSERT AFTER .bss;\n"
         )
