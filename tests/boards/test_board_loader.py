@@ -49,9 +49,9 @@ def changed(name: str, change: Callable[[dict[str, Any]], object]) -> dict[str, 
     [
         ("jetson-orin-nan", "jetson-orin-nano"),
         ("raspberrypi5", "raspberry-pi-5"),
-        ("STM32H7", "known are host"),
+        ("STM32H7", "known are esp32-p4, host"),
         ("../boards/host", "unknown board"),
-        ("", "known are host"),
+        ("", "known are esp32-p4, host"),
     ],
 )
 def test_an_unknown_board_is_answered_with_near_matches(wrong: str, near: str) -> None:
