@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tatvpr_edge.compilers import ir
 from tatvpr_edge.compilers.graph import Dim
 from tatvpr_edge.compilers.match import Matched
 from tatvpr_edge.spec.limits import kept
@@ -31,37 +30,31 @@ class Cost:
 
 
 def frame_cost(matched: Matched, k: float, tokens: float = 1.0) -> Cost:
-    """Count one frame. A gated layer multiplies the kept channels only."""
+    """Count one frame, step by step; of what TVM compiles, matrix products count."""
     counts = {}
     after = matched.max_tokens
-    for step in matched.keeps:
-        after = counts[step.count] = 1 + kept(tokens, after - 1)
+    for symbol in matched.kept_counts:
+        after = counts[symbol] = 1 + kept(tokens, after - 1)
 
     def number(dim: Dim) -> int:
         if isinstance(dim, int):
             return dim
-        return counts.get(dim, after - 1)  # else a slice of the last ones without CLS
+        symbol, _, fewer = dim.partition(" - ")  # a slice of rows: see Graph
+        return counts.get(symbol, after) - int(fewer or 0)
 
     linear = attention = other = 0
     types = matched.graph.types
     for node in matched.graph.nodes:
-        own = matched.step_of(node)
         result = types[node.output[0]].shape
-        if isinstance(own, ir.PatchEmbed):
-            other += number(result[0]) * own.weights.size
-        elif isinstance(own, ir.Attention):
-            attention += 2 * number(result[0]) ** 2 * own.dim
-        elif isinstance(own, ir.GatedLinear | ir.Mlp):
-            rows = number(result[0])
-            linear += rows * sum(_row_macs(part, k) for part in ir.gated_linears([own]))
+        step = matched.step_of(node)
+        if step is not None:
+            own = step.macs(number(result[0]), k)
+            linear += own.linear
+            attention += own.attention
+            other += own.other
         elif node.op_type == "MatMul":
             count = number(types[node.input[0]].shape[-1])
             for dim in result:
                 count *= number(dim)
             other += count
     return Cost(k, tokens, linear, attention, other)
-
-
-def _row_macs(gated: ir.GatedLinear, k: float) -> int:
-    groups = gated.linear.k_in // gated.gate.group
-    return kept(gated.gate.fixed_k or k, groups) * gated.gate.group * gated.linear.n_out

@@ -189,10 +189,13 @@ class Graph:
             return found
         start, end, axis, *step = (int(b.reshape(-1)[0]) for b in bounds if b is not None)
         source = self.types[node.input[0]].shape[axis]
-        if isinstance(source, int) or not 0 <= start < end <= 2 or step not in ([], [1]):
+        if isinstance(source, int) or step not in ([], [1]) or not 0 <= start < end:
             return found
         shape = list(found.shape)
-        shape[axis] = end - start
+        if end <= 2:
+            shape[axis] = end - start
+        elif end >= 2**31 - 1 and start <= 2:
+            shape[axis] = f"{source} - {start}" if start else source
         return Type(found.dtype, tuple(shape))
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import tatvpr_edge
 from tatvpr_edge.boards.board import NATIVE, Board
 from tatvpr_edge.boards.loader import load as load_board
-from tatvpr_edge.compilers import golden, ir
+from tatvpr_edge.compilers import golden
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.linux import HOST, LIBRARY, WEIGHTS, compile_linux, open_library
 from tatvpr_edge.compilers.packing import Layout
+from tatvpr_edge.compilers.steps import gated_linears
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.manifest import (
@@ -38,10 +39,7 @@ COMPUTE_POINTS = (
     *((k, 0.5) for k in (1.0, 0.4, 0.2)),
 )
 #: Standard operators that give the same bits however a compiler treats them.
-_MOVING = (
-    *("Concat", "Reshape", "Slice", "Gather", "Transpose", "Squeeze", "Unsqueeze", "Flatten"),
-    ir.FIRST_ROW,
-)
+_MOVING = ("Concat", "Reshape", "Slice", "Gather", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 _ROUNDING_ONCE = ("Identity", "Add", "Sub", "Neg", "Max", "Min", "Relu", "Clip")
 EXACT_OPERATORS = frozenset((*_MOVING, *_ROUNDING_ONCE))
 Progress = Callable[[str, int, int], None]
@@ -79,10 +77,10 @@ def lower_job(job: Job, layout: Layout) -> Lowered:
 
 def is_exact(lowered: Lowered) -> bool:
     """Whether every CPU gives the same bytes: nothing that TVM compiles rounds twice."""
+    matched = lowered.matched
     return all(
-        node.op_type in EXACT_OPERATORS
-        for node in lowered.matched.graph.nodes
-        if lowered.matched.step_of(node) is None
+        node.op_type in EXACT_OPERATORS if (step := matched.step_of(node)) is None else step.exact
+        for node in matched.graph.nodes
     )
 
 
@@ -122,7 +120,7 @@ def make_manifest(
             weights=RANDOM if job.graph.metadata.get("tatvpr.weights") == RANDOM else TRAINED,
             groups={
                 gated.name: gated.gate.group
-                for gated in ir.gated_linears(lowered.steps)
+                for gated in gated_linears(lowered.steps)
                 if gated.gate.group > 1
             },
         ),
@@ -159,9 +157,8 @@ def head_kind(lowered: Lowered, graph: Graph) -> str:
     named = graph.metadata.get("tatvpr.head", "")
     if re.fullmatch(r"[a-z0-9_-]{1,40}", named):
         return named
-    if any(isinstance(step, ir.Gem) for step in lowered.steps):
-        return "gem"
-    return "cls" if is_exact(lowered) else "learned"
+    shown = next((step.head for step in lowered.steps if step.head is not None), None)
+    return shown or ("cls" if is_exact(lowered) else "learned")
 
 
 def _host_triple() -> str:

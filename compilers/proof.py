@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.compilers import golden, ir
+from tatvpr_edge.compilers import golden
 from tatvpr_edge.compilers.checks import DESCRIPTOR
 from tatvpr_edge.compilers.graph import label
 from tatvpr_edge.compilers.job import Job
@@ -49,7 +49,8 @@ def prove(job: Job, matched: Matched, core: Library, points: Sequence[golden.Dri
     assert job.graph.model is not None, "a graph that was read from a file"
     frame = golden.golden_frames(matched.image_size)[0]
     whole = Reference(job.graph.model, job.graph)
-    value = last_tokens(matched)
+    last = matched.last_block
+    value = None if last is None else last.output[0]
     cut = value is not None and nodes_behind(job.graph, value) is not None
     head = Reference(job.graph.model, job.graph, behind=value) if cut else None
     for number, point in enumerate(points):
@@ -68,16 +69,6 @@ def prove(job: Job, matched: Matched, core: Library, points: Sequence[golden.Dri
                 f"has cosine {found:.6f} to ONNX Runtime on the same file, and "
                 f"{point.min_cosine:.6f} is the least that rounding explains: {_REMEDY}"
             )
-
-
-def last_tokens(matched: Matched) -> str | None:
-    """The name of the last block's tokens, as the library gives them; None without blocks."""
-    found = None
-    for node in matched.graph.nodes:
-        step = matched.step_of(node)
-        if isinstance(step, ir.Mlp) or (isinstance(step, ir.GatedLinear) and step.residual):
-            found = node.output[0]
-    return found
 
 
 def distance(got: F32, wanted: F32) -> float:

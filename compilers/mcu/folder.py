@@ -9,7 +9,7 @@ from tatvpr_edge.compilers.mcu.compile import Section
 from tatvpr_edge.compilers.mcu.fit import Fit
 from tatvpr_edge.compilers.mcu.flags import has_fpu
 from tatvpr_edge.compilers.mcu.generated import Own, build_mark
-from tatvpr_edge.compilers.tvm.codegen import c_float
+from tatvpr_edge.compilers.steps.c_text import c_float
 from tatvpr_edge.compilers.tvm.lower import Lowered
 from tatvpr_edge.spec.manifest import Dials
 

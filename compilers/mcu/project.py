@@ -19,7 +19,7 @@ from tatvpr_edge.compilers.golden import describe, synthetic_frame
 from tatvpr_edge.compilers.mcu.flags import extra_flags, has_no_libc
 from tatvpr_edge.compilers.mcu.generated import DEFAULT_PREFIX, Own
 from tatvpr_edge.compilers.mcu.linker import fragment, whole_script
-from tatvpr_edge.compilers.tvm.codegen import c_float
+from tatvpr_edge.compilers.steps.c_text import c_float
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.manifest import Dials, Golden
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map

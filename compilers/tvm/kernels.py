@@ -67,10 +67,15 @@ class Kernel:
 def prepare_kernel(name: str, function: Any, bounds: dict[str, int]) -> Kernel:
     """Inline what is cheap, lift what remains; ``bounds`` are the largest run-time sizes.
 
+    TVM gives a function a size of its own where no buffer's dimension is just that size (a slice
+    of ``kept - 1`` rows); here every size follows the buffers, so such parameters are left out.
+
     Raises:
         ModelError: an element type that has no C counterpart here.
     """
     function, lifted = _lift(*scheduled(function))
+    given = [p.name for p in function.params if is_size(p)]
+    function = _without_sizes(function)
     spaces, offset = [], 0
     for buffer in lifted:
         spaces.append((str(buffer.ty.dtype), offset))
@@ -83,6 +88,8 @@ def prepare_kernel(name: str, function: Any, bounds: dict[str, int]) -> Kernel:
         if dtype not in C_TYPES:
             raise ModelError(f"kernel {name} has elements of type {dtype}, which is not lowered")
     symbols = [v.name for v in _free_sizes(buffers)]
+    if not set(given) <= set(symbols):
+        raise ModelError(f"kernel {name} has a size that is in no buffer's shape, not lowered")
     return Kernel(name, function, tuple(dtypes), tuple(spaces), offset, tuple(symbols))
 
 
@@ -133,6 +140,16 @@ def _lift(function: Any, tiles: set[str]) -> tuple[Any, list[Any]]:
     body = s_tir.SBlockRealize(function.body.iter_values, function.body.predicate, block)
     params = [*function.params, *lifted]
     return tirx.PrimFunc(params, body, function.ret_type, function.attrs), lifted
+
+
+def is_size(value: Any) -> bool:
+    """Whether a parameter or an argument of a kernel is an integer, not a buffer."""
+    return isinstance(value.ty, tvm.ir.PrimType)
+
+
+def _without_sizes(function: Any) -> Any:
+    params = [p for p in function.params if not is_size(p)]
+    return tirx.PrimFunc(params, function.body, function.ret_type, function.attrs)
 
 
 def _bytes(buffer: Any, bounds: dict[str, int]) -> int:

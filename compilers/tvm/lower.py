@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.compilers import ir
 from tatvpr_edge.compilers.canonical import model_hash
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.match import Matched, match
 from tatvpr_edge.compilers.packing import BlobWriter, Layout
+from tatvpr_edge.compilers.steps import FUSED, Step
 from tatvpr_edge.compilers.tvm.codegen import ModelSource
 from tatvpr_edge.compilers.tvm.kernels import build_object, build_source
 from tatvpr_edge.compilers.tvm.plan import KernelCall, Plan, plan_module
@@ -35,7 +35,7 @@ class Lowered:
     tensors: tuple[tuple[str, int, int], ...]  # (name, offset, bytes) in the blob
 
     @property
-    def steps(self) -> list[ir.Step]:
+    def steps(self) -> list[Step]:
         """The core's steps in execution order."""
         return list(self.matched.steps.values())
 
@@ -69,7 +69,7 @@ def lower(
         ModelError: a part of the model that neither the core nor TVM can lower.
     """
     matched = match(graph)
-    outputs = {n.name: len(n.output) for n in matched.graph.nodes if n.domain == ir.FUSED}
+    outputs = {n.name: len(n.output) for n in matched.graph.nodes if n.domain == FUSED}
     plan = plan_module(import_graph(matched), outputs, matched.max_tokens)
     digest = model_hash(graph)
     writer = BlobWriter(layout, choose)

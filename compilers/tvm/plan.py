@@ -17,7 +17,7 @@ from tvm.ir.transform import Sequential
 from tvm.relax import transform as rt
 
 from tatvpr_edge.compilers.graph import KEPT
-from tatvpr_edge.compilers.tvm.kernels import Kernel, prepare_kernel
+from tatvpr_edge.compilers.tvm.kernels import Kernel, is_size, prepare_kernel
 from tatvpr_edge.compilers.tvm.relax_import import CALL_PREFIX
 from tatvpr_edge.compilers.tvm.sizes import dimension
 from tatvpr_edge.spec.errors import ModelError
@@ -165,7 +165,7 @@ class _Walk:
         if name not in self.plan.kernels:
             bounds = dict.fromkeys(KEPT, self.max_tokens)
             self.plan.kernels[name] = prepare_kernel(name, self.module[target], bounds)
-        places = [self._place(arg) for arg in args]
+        places = [self._place(arg) for arg in args if not is_size(arg)]
         if len(places) != len(self.plan.kernels[name].dtypes):
             raise ModelError(f"TVM calls {name} with {len(places)} buffers, which is not lowered")
         self.plan.calls.append(KernelCall(name, tuple(places)))

@@ -18,12 +18,11 @@ import onnx
 import tvm.relax.frontend.onnx.onnx_frontend as onnx_frontend
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from tvm import IRModule, relax, te, tirx
+from tvm import IRModule, relax, tirx
 
-from tatvpr_edge.compilers import ir
 from tatvpr_edge.compilers.graph import Type, label, type_proto
-from tatvpr_edge.compilers.ir import FIRST_ROW, FUSED, STEP
 from tatvpr_edge.compilers.match import Matched
+from tatvpr_edge.compilers.steps import FUSED, STEP, Step
 from tatvpr_edge.compilers.tvm.resize import without_resize
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.reference import L2_EPS
@@ -90,7 +89,7 @@ def import_nodes(
     outputs: Mapping[str, Type],
     constants: Mapping[str, NDArray[Any]],
     opset: int,
-    steps: Mapping[str, ir.Step] | None = None,
+    steps: Mapping[str, Step] | None = None,
 ) -> IRModule:
     """The Relax module of those nodes; those of ``FUSED`` are calls of ``steps``.
 
@@ -117,7 +116,7 @@ def import_nodes(
 
 
 @contextmanager
-def _converters(steps: Mapping[str, ir.Step]) -> Iterator[None]:
+def _converters(steps: Mapping[str, Step]) -> Iterator[None]:
     """TVM's converter map with one converter for each kind of step."""
 
     class Converter(onnx_frontend.OnnxOpConverter):  # type: ignore[misc]
@@ -125,11 +124,6 @@ def _converters(steps: Mapping[str, ir.Step]) -> Iterator[None]:
         def _impl_v1(cls, bb: Any, inputs: Any, attr: dict[str, Any], params: Any) -> Any:
             key = attr[STEP].decode() if isinstance(attr[STEP], bytes) else attr[STEP]
             return _call(bb, key, steps[key], list(inputs), attr["tvm_custom"]["num_outputs"])
-
-    class FirstRow(onnx_frontend.OnnxOpConverter):  # type: ignore[misc]
-        @classmethod
-        def _impl_v1(cls, bb: Any, inputs: Any, attr: dict[str, Any], params: Any) -> Any:
-            return bb.emit_te(_first_row, inputs[0], primfunc_name_hint="first_row")
 
     class LpNormalization(onnx_frontend.OnnxOpConverter):  # type: ignore[misc]
         @classmethod
@@ -142,7 +136,7 @@ def _converters(steps: Mapping[str, ir.Step]) -> Iterator[None]:
             return bb.emit(relax.op.divide(x, relax.op.maximum(norm, floor)))
 
     ours: dict[str, Any] = {type(step).__name__: Converter for step in steps.values()}
-    ours |= {FIRST_ROW: FirstRow, "LpNormalization": LpNormalization}
+    ours["LpNormalization"] = LpNormalization
     with _patching:
         original = onnx_frontend._get_convert_map
         onnx_frontend._get_convert_map = lambda: {**original(), **ours}
@@ -152,33 +146,15 @@ def _converters(steps: Mapping[str, ir.Step]) -> Iterator[None]:
             onnx_frontend._get_convert_map = original
 
 
-def _first_row(x: Any) -> Any:
-    return te.compute((1, x.shape[1]), lambda i, j: x[i, j], name="first_row")
-
-
-def _call(bb: Any, key: str, step: ir.Step, inputs: list[Any], outputs: int) -> Any:
+def _call(bb: Any, key: str, step: Step, inputs: list[Any], outputs: int) -> Any:
     """The external call of one step; its result types follow docs/numerics.md."""
     args = [bb.normalize(value) for value in inputs if value is not None]
-    shape = list(args[0].ty.shape)
-    results: list[list[Any]]
-    if isinstance(step, ir.PatchEmbed):
-        side = step.image_size // step.patch
-        results = [[side * side, step.dim]]
-    elif isinstance(step, ir.GatedLinear):
-        rows = shape[0] - step.first_row if step.rows is None else step.rows
-        results = [[rows, step.linear.n_out]]
-    elif isinstance(step, ir.Attention):
-        results = [[shape[0], step.dim], [shape[0]]][:outputs]
-    elif isinstance(step, ir.KeepTokens):
-        results = [[args[2].ty.shape[0], step.dim]]
-        args = args[:2]
-    elif isinstance(step, ir.Gem):
-        results = [[1, shape[1]] if step.keep_dims else [shape[1]]]
-    else:
-        results = [shape]
-    types = [relax.TensorType(relax.ShapeExpr(s), "float32") for s in results]
+    results = step.results([list(arg.ty.shape) for arg in args], outputs)
+    types = [relax.TensorType(relax.ShapeExpr(shape), "float32") for shape in results]
     call = relax.op.call_dps_packed(
-        f"{CALL_PREFIX}{key}", relax.Tuple(args), types if len(types) > 1 else types[0]
+        f"{CALL_PREFIX}{key}",
+        relax.Tuple(args[: len(args) - step.carriers]),
+        types if len(types) > 1 else types[0],
     )
     return bb.emit(call)
 

@@ -13,9 +13,17 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
 
-from tatvpr_edge.models.nn.layers import NORM_EPS
+from tatvpr_edge.models.nn.config import SCOPES
+from tatvpr_edge.models.nn.layers import NORM_EPS, TernaryLayer
+from tatvpr_edge.models.nn.quant import ternarise
 from tatvpr_edge.spec.operators import DOMAIN
+from tatvpr_edge.spec.packing import pack_ternary
+
+#: Name of a model's output.
+DESCRIPTOR = "descriptor"
+_NORM_PARTS = ("weight", "bias")
 
 
 class Graph:
@@ -25,12 +33,13 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, onnx.TensorProto] = {}
 
-    def weight(self, name: str, values: NDArray[Any] | float) -> str:
-        """A named weight; asking for the same name twice is a mistake of the caller."""
+    def weight(self, name: str, values: NDArray[Any] | Tensor) -> str:
+        """A named weight (a tensor as float32); asking for a name twice is the caller's mistake."""
         if name in self.weights:
             raise ValueError(f"weight {name} is written twice")
-        array = np.ascontiguousarray(values) if np.ndim(values) else np.asarray(values)
-        self.weights[name] = numpy_helper.from_array(array, name)
+        given = array(values) if isinstance(values, Tensor) else values
+        whole = np.ascontiguousarray(given) if np.ndim(given) else np.asarray(given)
+        self.weights[name] = numpy_helper.from_array(whole, name)
         return name
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
@@ -65,21 +74,47 @@ class Graph:
         """One operator of ours."""
         return self.add(op, inputs, name, outputs=outputs, domain=DOMAIN, **attributes)
 
-    def layer_norm(
-        self, x: str, name: str, gamma: NDArray[np.float32], beta: NDArray[np.float32]
-    ) -> str:
-        """LayerNorm over the last axis."""
-        weights = [self.weight(f"{name}.weight", gamma), self.weight(f"{name}.bias", beta)]
+    def norm(self, x: str, name: str, layer: nn.Module) -> str:
+        """LayerNorm over the last axis; ``layer`` is torch's, or ours of the same parameters."""
+        weights = [self.weight(f"{name}.{part}", getattr(layer, part)) for part in _NORM_PARTS]
         return self.add("LayerNormalization", [x, *weights], name, axis=-1, epsilon=NORM_EPS)
 
-    def matmul(
-        self, x: str, name: str, weight: NDArray[np.float32], bias: NDArray[np.float32] | None
-    ) -> str:
-        """``x @ weight.T + bias`` in float32, ``weight [N, K]`` as torch keeps it."""
-        y = self.add("MatMul", [x, self.weight(f"{name}.weight", weight.T)], f"{name}.matmul")
-        if bias is None:
-            return y
-        return self.add("Add", [y, self.weight(f"{name}.bias", bias)], name)
+    def linear(self, x: str, name: str, layer: nn.Linear) -> str:
+        """A dense layer over the last axis, ``x @ weight.T + bias`` in float32."""
+        weight = self.weight(f"{name}.weight", array(layer.weight).T)
+        y = self.add("MatMul", [x, weight], f"{name}.matmul")
+        return self.add("Add", [y, self.weight(f"{name}.bias", layer.bias)], name)
+
+    def ternary(self, x: str, name: str, layer: TernaryLayer) -> str:
+        """Gate and ternary product; an ungated layer gates with a constant k of 1."""
+        k = "k" if layer.gated else self.constant("k.dense", np.array(1.0, dtype=np.float32))
+        q, s = f"{name}.q", f"{name}.s"
+        self.custom(
+            "TopKGate",
+            [x, k],
+            f"{name}.gate",
+            outputs=[q, s],
+            group=layer.group,
+            scope=SCOPES.index(layer.scope),
+        )
+        w, scale = ternarise(layer.weight.detach().float(), layer.row_scales)
+        outputs = layer.weight.shape[0]
+        bias = np.zeros(outputs, np.float32) if layer.bias is None else array(layer.bias)
+        return self.custom(
+            "TernaryMatMul",
+            [
+                q,
+                s,
+                self.weight(f"{name}.weight", pack_ternary(array(w).astype(np.int8))),
+                self.weight(f"{name}.scale", scale),
+                self.weight(f"{name}.bias", bias),
+            ],
+            name,
+        )
+
+    def descriptor(self, x: str) -> str:
+        """``x`` as one vector of unit length: the graph's output."""
+        return self.l2_normalize(self.reshape(x, "head.flat", [-1]), DESCRIPTOR)
 
     def reshape(self, x: str, name: str, shape: Sequence[int]) -> str:
         """``x`` in another shape; 0 keeps a dimension, -1 infers one."""
@@ -115,6 +150,12 @@ class Graph:
         return helper.make_graph(
             self.nodes, name, list(inputs), list(outputs), list(self.weights.values())
         )
+
+
+def array(tensor: Tensor) -> NDArray[np.float32]:
+    """The values of a parameter, as float32."""
+    values: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
+    return values
 
 
 def scalar_input(name: str) -> onnx.ValueInfoProto:

@@ -14,14 +14,12 @@ from typing import cast
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from torch import Tensor, nn
 
 import tatvpr_edge
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.export import bodies
-from tatvpr_edge.models.export.graph import Graph, scalar_input
-from tatvpr_edge.models.export.heads import write_head
-from tatvpr_edge.models.export.layers import array, write_ternary
+from tatvpr_edge.models.export.graph import DESCRIPTOR, Graph, array, scalar_input
+from tatvpr_edge.models.heads import Head
 from tatvpr_edge.models.nn.layers import Block
 from tatvpr_edge.models.nn.vit import PlaceModel, ViT
 from tatvpr_edge.spec.errors import ModelError
@@ -86,11 +84,11 @@ def build_proto(model: PlaceModel, *, tokens_out: bool = False) -> onnx.ModelPro
     tokens = write_backbone(graph, model.backbone)
     side, dim = config.backbone.image_px, config.backbone.dim
     outputs = [
-        helper.make_tensor_value_info("descriptor", TensorProto.FLOAT, [model.descriptor_size])
+        helper.make_tensor_value_info(DESCRIPTOR, TensorProto.FLOAT, [model.descriptor_size])
     ]
     if tokens_out:
         outputs.append(helper.make_tensor_value_info("tokens_out", TensorProto.FLOAT, [None, dim]))
-    write_head(graph, model.head, tokens, config.backbone)
+    cast(Head, model.head).write(graph, tokens)
     proto = helper.make_model(
         graph.proto(
             config.name,
@@ -131,26 +129,26 @@ def write_backbone(graph: Graph, vit: ViT) -> str:
         [
             "frame",
             graph.weight("patch_embed.weight", array(w).astype(np.int8)),
-            graph.weight("patch_embed.scale", array(scale)),
-            graph.weight("patch_embed.bias", array(bias)),
+            graph.weight("patch_embed.scale", scale),
+            graph.weight("patch_embed.bias", bias),
         ],
         "patch_embed",
     )
-    cls = graph.weight("cls_token", array(vit.cls_token))
+    cls = graph.weight("cls_token", vit.cls_token)
     x = graph.add("Concat", [cls, patches], "embed.concat", axis=0)
-    x = graph.add("Add", [x, graph.weight("pos_embed", array(vit.pos_embed))], "embed")
+    x = graph.add("Add", [x, graph.weight("pos_embed", vit.pos_embed)], "embed")
     for number, module in enumerate(vit.blocks):
         block = cast(Block, module)
         x, looked = _write_block(graph, block, x, f"blocks.{number}")
         if number + 1 in config.keep_after:
             x = graph.custom("KeepTokens", [x, looked, "tokens"], f"blocks.{number}.keep")
-    return _norm(graph, x, "tokens_out", vit.norm)
+    return graph.norm(x, "tokens_out", vit.norm)
 
 
 def _write_block(graph: Graph, block: Block, x: str, name: str) -> tuple[str, str]:
     """One block; the second name is that of A, which only blocks before a KeepTokens use."""
-    normed = _norm(graph, x, f"{name}.norm1", block.norm1)
-    qkv = write_ternary(graph, normed, f"{name}.qkv", block.attn.qkv)
+    normed = graph.norm(x, f"{name}.norm1", block.norm1)
+    qkv = graph.ternary(normed, f"{name}.qkv", block.attn.qkv)
     attention, looked = f"{name}.attn", f"{name}.attn.looked"
     graph.custom(
         "QuantAttention",
@@ -159,21 +157,15 @@ def _write_block(graph: Graph, block: Block, x: str, name: str) -> tuple[str, st
         outputs=[attention, looked],
         heads=block.attn.heads,
     )
-    out = write_ternary(graph, attention, f"{name}.out", block.attn.out)
+    out = graph.ternary(attention, f"{name}.out", block.attn.out)
     x = graph.add("Add", [x, out], f"{name}.residual1")
-    hidden = _norm(graph, x, f"{name}.norm2", block.norm2)
-    hidden = write_ternary(graph, hidden, f"{name}.up", block.mlp.up)
+    hidden = graph.norm(x, f"{name}.norm2", block.norm2)
+    hidden = graph.ternary(hidden, f"{name}.up", block.mlp.up)
     hidden = graph.add("Gelu", [hidden], f"{name}.gelu", approximate="none")
     if block.mlp.norm is not None:
-        hidden = _norm(graph, hidden, f"{name}.mlp_norm", block.mlp.norm)
-    down = write_ternary(graph, hidden, f"{name}.down", block.mlp.down)
+        hidden = graph.norm(hidden, f"{name}.mlp_norm", block.mlp.norm)
+    down = graph.ternary(hidden, f"{name}.down", block.mlp.down)
     return graph.add("Add", [x, down], f"{name}.residual2"), looked
-
-
-def _norm(graph: Graph, x: str, name: str, norm: nn.LayerNorm) -> str:
-    return graph.layer_norm(
-        x, name, array(cast(Tensor, norm.weight)), array(cast(Tensor, norm.bias))
-    )
 
 
 __all__ = ["build_proto", "export_onnx", "write_backbone"]

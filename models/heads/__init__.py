@@ -1,11 +1,12 @@
 """Heads: tokens ``[B, T, D]`` in, unit descriptors ``[B, size]`` out.
 
-``HEADS`` is the one list of them; ``build_head`` makes one from its configuration.
+A head is one file: the network, its cost and how it is written into ONNX. ``HEADS`` is the one list
+of them; ``build_head`` makes one from its configuration.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from torch import nn
 
@@ -16,9 +17,16 @@ from tatvpr_edge.models.heads.salad import SALADHead
 from tatvpr_edge.models.nn.config import HeadConfig, ViTConfig
 from tatvpr_edge.spec.errors import ModelError
 
+if TYPE_CHECKING:
+    from tatvpr_edge.models.export.graph import Graph
+
 
 class Head(Protocol):
-    """What every head offers beside being a module."""
+    """What every head offers beside being a module.
+
+    A head that ``needs_every_token`` stands on a backbone without KeepTokens, and its ONNX graph
+    has static shapes; one that does not say so takes however many tokens are left.
+    """
 
     size: int
 
@@ -29,6 +37,9 @@ class Head(Protocol):
     def readers(self) -> list[nn.Module]:
         """Layers whose input columns are the channels of the backbone's tokens."""
 
+    def write(self, graph: Graph, tokens: str) -> str:
+        """The head on ``tokens [T, D]`` in ONNX; returns "descriptor", ``[size]``."""
+
 
 HEADS: dict[str, Any] = {
     "cls": CLSHead,
@@ -38,9 +49,10 @@ HEADS: dict[str, Any] = {
     "mixvpr": MixVPRHead,
 }
 
-#: Heads that need every token: backbones with them have no KeepTokens, and their ONNX graphs have
-#: static shapes.
-LEARNED_HEADS = ("boq", "salad", "mixvpr")
+#: Heads that need every token.
+LEARNED_HEADS = tuple(
+    kind for kind, head in HEADS.items() if getattr(head, "needs_every_token", False)
+)
 
 __all__ = ["HEADS", "LEARNED_HEADS", "Head", "build_head"]
 

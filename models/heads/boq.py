@@ -6,8 +6,9 @@ our tokens are already mixed over the frame, and pre-norm encoder layers.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +16,9 @@ from torch.nn import functional as F
 from tatvpr_edge.models.nn.config import ViTConfig
 from tatvpr_edge.models.nn.layers import NORM_EPS, Gate
 from tatvpr_edge.spec.errors import ModelError
+
+if TYPE_CHECKING:
+    from tatvpr_edge.models.export.graph import Graph
 
 
 class Attention(nn.Module):
@@ -76,6 +80,8 @@ class BoQHead(nn.Module):
         rows: what the queries are mixed into; the descriptor has ``channels * rows`` numbers.
     """
 
+    needs_every_token = True
+
     def __init__(
         self,
         backbone: ViTConfig,
@@ -123,3 +129,48 @@ class BoQHead(nn.Module):
             answers.append(answer)
         mixed = self.mix(torch.cat(answers, dim=1).transpose(1, 2))
         return F.normalize(mixed.flatten(1), dim=-1)
+
+    def write(self, graph: Graph, tokens: str) -> str:
+        """The queries' own attention is a constant after training and is folded."""
+        x = graph.slice(tokens, "head.patches", 1, 0)
+        x = graph.norm(graph.linear(x, "head.proj", self.proj), "head.norm", self.norm)
+        answers = []
+        for number, module in enumerate(self.layers):
+            layer, name = cast(BoQLayer, module), f"head.layers.{number}"
+            normed = graph.norm(x, f"{name}.norm1", layer.norm1)
+            q = graph.linear(normed, f"{name}.attn.q", layer.attn.q)
+            attended = _attend(graph, q, normed, f"{name}.attn", layer.attn)
+            x = graph.add("Add", [x, attended], f"{name}.residual1")
+            hidden = graph.norm(x, f"{name}.norm2", layer.norm2)
+            hidden = graph.linear(hidden, f"{name}.up", layer.up)
+            hidden = graph.add("Gelu", [hidden], f"{name}.gelu", approximate="none")
+            hidden = graph.linear(hidden, f"{name}.down", layer.down)
+            x = graph.add("Add", [x, hidden], f"{name}.residual2")
+            asked = graph.weight(f"{name}.asked", layer.cross_attn.q(layer.asked())[0])
+            answer = _attend(graph, asked, x, f"{name}.cross", layer.cross_attn)
+            answers.append(graph.norm(answer, f"{name}.out_norm", layer.out_norm))
+        joined = graph.add("Concat", answers, "head.answers", axis=0)
+        turned = graph.add("Transpose", [joined], "head.turned", perm=[1, 0])
+        mixed = graph.linear(turned, "head.mix", self.mix)
+        return graph.descriptor(mixed)
+
+
+def _attend(graph: Graph, q: str, tokens: str, name: str, layer: Attention) -> str:
+    """Projected queries ``[Q, C]`` over ``tokens [T, C]``."""
+    heads, width = layer.heads, layer.q.out_features // layer.heads
+
+    def split(x: str, part: str, perm: list[int]) -> str:
+        x = graph.reshape(x, f"{name}.{part}.split", [-1, heads, width])
+        return graph.add("Transpose", [x], f"{name}.{part}.heads", perm=perm)
+
+    queries = split(q, "q", [1, 0, 2])
+    keys = split(graph.linear(tokens, f"{name}.k", layer.k), "k", [1, 2, 0])
+    values = split(graph.linear(tokens, f"{name}.v", layer.v), "v", [1, 0, 2])
+    scale = graph.weight(f"{name}.scale", np.array(width**-0.5, dtype=np.float32))
+    logits = graph.add("MatMul", [queries, keys], f"{name}.logits")
+    logits = graph.add("Mul", [logits, scale], f"{name}.scaled")
+    weights = graph.add("Softmax", [logits], f"{name}.weights", axis=-1)
+    y = graph.add("MatMul", [weights, values], f"{name}.mixed")
+    y = graph.add("Transpose", [y], f"{name}.joined", perm=[1, 0, 2])
+    y = graph.reshape(y, f"{name}.flat", [-1, heads * width])
+    return graph.linear(y, f"{name}.out", layer.out)

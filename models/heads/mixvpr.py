@@ -5,7 +5,7 @@ Mixing needs the whole grid of tokens: a backbone with this head drops none.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from tatvpr_edge.models.nn.config import ViTConfig
 from tatvpr_edge.models.nn.layers import NORM_EPS, Gate
 from tatvpr_edge.spec.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from tatvpr_edge.models.export.graph import Graph
 
 
 class Mixer(nn.Module):
@@ -38,6 +41,8 @@ class MixVPRHead(nn.Module):
         channels, rows: the descriptor has ``channels * rows`` numbers.
         layers: mixing layers.
     """
+
+    needs_every_token = True
 
     def __init__(
         self, backbone: ViTConfig, channels: int = 1024, rows: int = 4, layers: int = 4
@@ -72,3 +77,20 @@ class MixVPRHead(nn.Module):
             x = mixer(x)
         x = self.channels(x.transpose(1, 2)).transpose(1, 2)
         return F.normalize(self.rows(x).flatten(1), dim=-1)
+
+    def write(self, graph: Graph, tokens: str) -> str:
+        """Mixers, then the two projections."""
+        x = graph.slice(tokens, "head.patches", 1, 0)
+        x = graph.add("Transpose", [x], "head.maps", perm=[1, 0])
+        for number, module in enumerate(self.mixers):
+            mixer, name = cast(Mixer, module), f"head.mixers.{number}"
+            hidden = graph.norm(x, f"{name}.norm", mixer.norm)
+            hidden = graph.linear(hidden, f"{name}.up", mixer.up)
+            hidden = graph.add("Relu", [hidden], f"{name}.relu")
+            hidden = graph.linear(hidden, f"{name}.down", mixer.down)
+            x = graph.add("Add", [x, hidden], f"{name}.residual")
+        x = graph.add("Transpose", [x], "head.tokens", perm=[1, 0])
+        x = graph.linear(x, "head.channels", self.channels)
+        x = graph.add("Transpose", [x], "head.channels.turned", perm=[1, 0])
+        x = graph.linear(x, "head.rows", self.rows)
+        return graph.descriptor(x)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
 from torch import Tensor, nn
 
 from tatvpr_edge.models.nn.config import ViTConfig
@@ -10,11 +14,14 @@ from tatvpr_edge.models.nn.layers import Gate, TernaryLayer
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.reference import GEM_CLAMP
 
+if TYPE_CHECKING:
+    from tatvpr_edge.models.export.graph import Graph
+
 #: GeM clamps its input here, so that the cube root has a gradient.
 GEM_FLOOR = GEM_CLAMP
 
 
-def _projection(backbone: ViTConfig, project: int | None, row_scales: bool) -> TernaryLayer | None:
+def projection(backbone: ViTConfig, project: int | None, row_scales: bool) -> TernaryLayer | None:
     """The optional ternary projection; never gated: it is small and every channel counts here."""
     if project is None:
         return None
@@ -36,7 +43,7 @@ class CLSHead(nn.Module):
 
     def __init__(self, backbone: ViTConfig, project: int | None = None) -> None:
         super().__init__()
-        self.proj = _projection(backbone, project, backbone.row_scales)
+        self.proj = projection(backbone, project, backbone.row_scales)
         self.size = project or backbone.dim
 
     @staticmethod
@@ -57,6 +64,11 @@ class CLSHead(nn.Module):
             x = self.proj(x, gate)
         return unit_length(x[:, 0], self.training)
 
+    def write(self, graph: Graph, tokens: str) -> str:
+        """The same in ONNX."""
+        x = graph.slice(tokens, "head.cls", 0, 1)
+        return write_projected(graph, x, [] if self.proj is None else [self.proj])
+
 
 class GeMHead(nn.Module):
     """Generalised mean (p = 3) over the patch tokens, projected if asked, at unit length.
@@ -76,8 +88,8 @@ class GeMHead(nn.Module):
         super().__init__()
         if digits < 1 or (digits > 1 and project is None):
             raise ModelError(f"head gem: digits is {digits}: 1 or more, and needs project")
-        self.proj = _projection(backbone, project, row_scales=backbone.row_scales or digits > 1)
-        finer = [_projection(backbone, project, row_scales=True) for _ in range(1, digits)]
+        self.proj = projection(backbone, project, row_scales=backbone.row_scales or digits > 1)
+        finer = [projection(backbone, project, row_scales=True) for _ in range(1, digits)]
         self.finer = nn.ModuleList(layer for layer in finer if layer is not None)
         self.size = project or backbone.dim
 
@@ -103,3 +115,26 @@ class GeMHead(nn.Module):
         for layer in self.finer:
             x = layer(pooled, gate) + x
         return unit_length(x[:, 0], self.training)
+
+    def write(self, graph: Graph, tokens: str) -> str:
+        """The same in ONNX."""
+        x = graph.slice(tokens, "head.patches", 1, 0)
+        floor = graph.weight("head.gem.floor", np.array(GEM_FLOOR, dtype=np.float32))
+        power = graph.weight("head.gem.power", np.array(3.0, dtype=np.float32))
+        root = graph.weight("head.gem.root", np.array(1.0 / 3.0, dtype=np.float32))
+        x = graph.add("Clip", [x, floor], "head.gem.clip")
+        x = graph.add("Pow", [x, power], "head.gem.cube")
+        x = graph.add("ReduceMean", [x, graph.axes(0)], "head.gem.mean", keepdims=1)
+        x = graph.add("Pow", [x, root], "head.gem")
+        return write_projected(graph, x, [] if self.proj is None else [self.proj, *self.finer])
+
+
+def write_projected(graph: Graph, x: str, layers: Iterable[nn.Module]) -> str:
+    """``x [1, D]``, projected by the sum of ``layers`` if there are any, as one unit vector."""
+    projected = x
+    for number, layer in enumerate(layers):
+        assert isinstance(layer, TernaryLayer)
+        name = "head.proj" if number == 0 else f"head.finer.{number - 1}"
+        part = graph.ternary(x, name, layer)
+        projected = part if number == 0 else graph.add("Add", [part, projected], f"{name}.sum")
+    return graph.descriptor(projected)

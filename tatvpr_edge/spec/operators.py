@@ -1,7 +1,7 @@
 """One table of our operators; every name in every tool is made from it.
 
-"Plugin not found" is the most reported fault of this field: the ONNX domain, the TensorRT plugin
-name, version and namespace, the TVM converter name and the C symbol all come from here.
+"Plugin not found" is the most reported fault of this field: the ONNX domain and the TensorRT
+plugin's name, version and namespace all come from here.
 """
 
 from __future__ import annotations
@@ -28,11 +28,6 @@ class Operator:
     summary: str = ""
 
     @property
-    def onnx_key(self) -> tuple[str, str]:
-        """(domain, op_type) as ONNX names it."""
-        return DOMAIN, self.name
-
-    @property
     def tensorrt_name(self) -> str:
         """Plugin name: the ONNX op_type, which is how the TensorRT parser looks it up."""
         return self.name
@@ -51,21 +46,6 @@ class Operator:
     def snake_name(self) -> str:
         """``TernaryMatMul`` -> ``ternary_mat_mul``."""
         return "".join("_" + c.lower() if c.isupper() else c for c in self.name).lstrip("_")
-
-    @property
-    def tvm_name(self) -> str:
-        """Key in TVM's ONNX converter map, which knows no domains."""
-        return self.name
-
-    @property
-    def torch_name(self) -> str:
-        """Name under ``torch.ops``."""
-        return f"tatvpr::{self.snake_name}"
-
-    @property
-    def c_symbol(self) -> str:
-        """C function of the core that carries the operator out."""
-        return f"tatvpr_op_{self.snake_name}"
 
 
 _ALL = (

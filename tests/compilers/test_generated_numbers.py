@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tatvpr_edge
-from tatvpr_edge.compilers.tvm.codegen import c_float
+from tatvpr_edge.compilers.steps.c_text import c_float
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))

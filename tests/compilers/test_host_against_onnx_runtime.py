@@ -33,6 +33,11 @@ VARIANTS = {
     "two keeps, learned": {"head": "learned", "keep_after": (1, 2)},
     "image scope": {"head": "gem", "scope": 1},
     "all tokens": {"head": "cls", "keep_after": ()},
+    "digits": {"head": "digits"},
+    "patches": {"head": "maximum"},
+    "patches, all tokens": {"head": "maximum", "keep_after": ()},
+    "patches, two keeps": {"head": "maximum", "keep_after": (1, 2)},
+    "one row": {"head": "squared cls"},
 }
 
 

@@ -11,12 +11,12 @@ from onnx import helper
 
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
-from tatvpr_edge.compilers import ir
-from tatvpr_edge.compilers.blocks import unique
+from tatvpr_edge.compilers import steps as ir
 from tatvpr_edge.compilers.checks import check_model, checked_graph
 from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, core_include
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.match import Matched, match
+from tatvpr_edge.compilers.names import unique
 from tatvpr_edge.compilers.objects import compile_object
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.compilers.tvm.lower import lower

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.boards.loader import load
-from tatvpr_edge.compilers import ir
+from tatvpr_edge.compilers import steps as ir
 from tatvpr_edge.compilers.linux import llvm_target
 from tatvpr_edge.compilers.toolchains import build_library
 from tatvpr_edge.compilers.tvm.lower import Lowered

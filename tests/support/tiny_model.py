@@ -1,7 +1,7 @@
 """A tiny place model as ONNX, made with onnx.helper alone (no torch): two blocks and KeepTokens.
 
-32 px, patch 8, 17 tokens, D = 48, 3 heads. Weights are random but seeded. Heads: "cls" and "gem"
-(the core's own), "learned" (standard ONNX operators that the compiler has to lower).
+32 px, patch 8, 17 tokens, D = 48, 3 heads. Weights are random but seeded. Heads: "cls", "gem"
+and "digits" (the core's own), the others of standard ONNX operators that the compiler has to lower.
 """
 
 from __future__ import annotations
@@ -200,4 +200,38 @@ def mapped(operators: Callable[[Writer, str], tuple[str, int]]) -> Head:
     return write
 
 
-_HEADS: dict[str, Head] = {"cls": _cls, "gem": _gem, "learned": _learned}
+def _maximum(w: Writer, x: str) -> int:
+    """The largest of every channel over the patches: what TVM compiles, behind a slice of rows."""
+    axes = w.weight("rows", np.array([0], dtype=np.int64))
+    x = _rows(w, x, 1, np.iinfo(np.int64).max)
+    _finish(w, w.add("ReduceMax", [x, axes], "head.max", keepdims=0))
+    return DIM
+
+
+def _squared_cls(w: Writer, x: str) -> int:
+    """CLS times itself: a slice of one row that TVM's part reads."""
+    x = _rows(w, x, 0, 1)
+    _finish(w, w.add("Mul", [x, x], "head.square"))
+    return DIM
+
+
+def _digits(w: Writer, x: str) -> int:
+    """A projection as the sum of three ternary products of the same row."""
+    w.weight("k.dense", np.array(1.0, dtype=np.float32))
+    x = _rows(w, x, 0, 1)
+    total = w.linear(x, "head.proj", DIM, 40, k="k.dense")
+    for number in range(2):
+        part = w.linear(x, f"head.finer.{number}", DIM, 40, k="k.dense")
+        total = w.add("Add", [part, total], f"head.sum.{number}")
+    _finish(w, total)
+    return 40
+
+
+_HEADS: dict[str, Head] = {
+    "cls": _cls,
+    "gem": _gem,
+    "learned": _learned,
+    "maximum": _maximum,
+    "squared cls": _squared_cls,
+    "digits": _digits,
+}

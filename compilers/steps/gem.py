@@ -1,0 +1,75 @@
+"""GeM: the generalised mean with p = 3 over rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+
+from tatvpr_edge.compilers.graph import attribute
+from tatvpr_edge.compilers.steps.base import Arguments, Found, Step, advance
+from tatvpr_edge.compilers.steps.c_text import c_float
+from tatvpr_edge.compilers.steps.pattern import Pattern
+
+_POWER = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Gem(Step):
+    """Over the rows from ``first_row`` on: [T, D] -> [D], or [1, D]."""
+
+    clamp: float
+    first_row: int = 0
+    keep_dims: bool = False
+
+    anchors: ClassVar = ("Clip", "Max")
+    head: ClassVar = "gem"
+
+    @classmethod
+    def match(cls, pattern: Pattern, node: onnx.NodeProto) -> Found | None:
+        """Clip below -> Pow 3 -> mean over rows -> Pow 1/3, over rows from a slice on."""
+        cube = pattern.sole_consumer(node, "Pow")
+        mean = pattern.sole_consumer(cube, "ReduceMean")
+        root = pattern.sole_consumer(mean, "Pow")
+        if cube is None or mean is None or root is None:
+            return None
+        floor = _floor(pattern, node)
+        x = next(name for name in node.input if name and name not in pattern.graph.constants)
+        over_rows = pattern.reduced_axes(mean) == [0] and len(pattern.type(x).shape) == 2
+        powers = (pattern.scalar(cube.input[1]), pattern.scalar(root.input[1]))
+        third = np.float32(1.0 / _POWER)
+        if floor is None or not over_rows or powers != (_POWER, float(third)):
+            return None
+        parts, first_row = [node, cube, mean, root], 0
+        before = pattern.sole_producer(x)
+        span = pattern.row_slice(before)
+        if before is not None and span is not None and span[1] is None:
+            first_row, x = span[0], before.input[0]
+            parts.insert(0, before)
+        keep = bool(attribute(mean, "keepdims", 1))
+        step = cls(pattern.name(root), floor, first_row, keep)
+        return Found(step, tuple(parts), (x,), (root.output[0],))
+
+    def results(self, inputs: Sequence[Sequence[Any]], outputs: int) -> list[list[Any]]:
+        """One row."""
+        width = inputs[0][1]
+        return [[1, width] if self.keep_dims else [width]]
+
+    def call(self, key: str, args: Arguments) -> str:
+        """``tatvpr_op_gem``."""
+        x = advance(args.inputs[0], self.first_row * args.width)
+        rows = f"{args.rows} - {self.first_row}" if self.first_row else args.rows
+        clamp = c_float(self.clamp)
+        return f"tatvpr_op_gem(c, {x}, {rows}, {args.width}, {clamp}, {args.outputs[0]})"
+
+
+def _floor(pattern: Pattern, node: onnx.NodeProto) -> float | None:
+    """The lower bound of a Clip or Max that has nothing else."""
+    if node.op_type == "Max":
+        bounds = [pattern.scalar(n) for n in node.input if n in pattern.graph.constants]
+        return bounds[0] if len(node.input) == 2 and len(bounds) == 1 else None
+    upper = len(node.input) > 2 and bool(node.input[2])
+    return None if upper or len(node.input) < 2 else pattern.scalar(node.input[1])
