@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +39,7 @@ from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
 from tatvpr_edge.compilers.source import remember_model
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.spec.artifact import write_artifact
+from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
 from tatvpr_edge.spec.cache import host_artifact
 from tatvpr_edge.spec.errors import ArtifactError, ModelError, ToolError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
@@ -172,7 +172,7 @@ def _output_folder(job: Job, output: str | os.PathLike[str] | None) -> tuple[Pat
 
 def _build_linux(job: Job, place: Path, replace: bool) -> Path:
     lowered = lower_job(job, LINUX_LAYOUT)
-    with tempfile.TemporaryDirectory(prefix="tatvpr-build-") as scratch:
+    with temporary_folder("build") as scratch:
         folder = Path(scratch)
         host = load_board(HOST)
         job.progress("compiling for this machine", 0, 1)
@@ -205,11 +205,8 @@ def _build_linux(job: Job, place: Path, replace: bool) -> Path:
         if not replace:
             return write_artifact(place, manifest, members).root
         # The old artifact stays until the new one is whole.
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f"{place.name}.") as beside:
-            made = write_artifact(Path(beside) / "new", manifest, members).root
-            if place.exists():
-                place.rename(Path(beside) / "old")
-            made.rename(place)
+        with staging(place) as beside:
+            take_place(write_artifact(beside / "new", manifest, members).root, place)
         return place
 
 
@@ -228,7 +225,7 @@ def _plan(job: Job, lowered: Lowered) -> BuildPlan:
         board_steps = tensorrt.board_steps(job.board, job.graph)
         tools += tensorrt.tools(job.board)
     if can_compile:
-        with tempfile.TemporaryDirectory(prefix="tatvpr-plan-") as scratch:
+        with temporary_folder("plan") as scratch:
             library = compile_linux(lowered, host, Path(scratch) / "host")
             arena = int(open_library(library, lowered).info.arena_bytes)
     return BuildPlan(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.manifest import Dials, Golden, GoldenFrame, GoldenPoint
@@ -217,10 +217,8 @@ def write_drift(path: Path, model_hash: bytes, points: Sequence[DriftPoint]) -> 
         ],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as partial:
-        partial.write(json.dumps(card, indent=1) + "\n")
-    os.chmod(partial.name, 0o644)
-    os.replace(partial.name, path)
+    with replacing(path, mode=0o644) as sink:
+        sink.write(json.dumps(card, indent=1).encode("ascii") + b"\n")
 
 
 def cache_drift(model_hash: bytes, points: Sequence[DriftPoint]) -> None:

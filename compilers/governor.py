@@ -6,7 +6,6 @@ On a device it is part of the artifact's library. The C files and their flags ar
 from __future__ import annotations
 
 import ctypes
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, core_include, gove
 from tatvpr_edge.compilers.linux import HOST
 from tatvpr_edge.compilers.toolchains import OPTIMISATION, compile_object, find_compiler, run_tool
 from tatvpr_edge.runtime.governor import GovernorCore
+from tatvpr_edge.spec.atomic import temporary_folder
 
 __all__ = ["build_governor", "host_governor"]
 
@@ -26,7 +26,7 @@ def host_governor() -> GovernorCore:
     Raises:
         ToolError: no compiler, or it failed.
     """
-    with tempfile.TemporaryDirectory(prefix="tatvpr-") as scratch:
+    with temporary_folder("governor") as scratch:
         return GovernorCore(ctypes.CDLL(str(build_governor(governor_sources(), Path(scratch)))))
 
 

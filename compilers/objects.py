@@ -14,13 +14,13 @@ import hashlib
 import json
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tatvpr_edge.compilers.probe import first_line
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ToolError
 
@@ -160,8 +160,5 @@ def _read_kept(path: Path) -> bytes | None:
 
 def _write_whole(path: Path, data: bytes) -> None:
     """The old file or the new one, whole, even after a power cut."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
-        partial.write(data)
-        partial.flush()
-        os.fsync(partial.fileno())
-    os.replace(partial.name, path)
+    with replacing(path) as sink:
+        sink.write(data)

@@ -7,12 +7,12 @@ would fail in the middle of a build with "math.h: No such file".
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
 from tatvpr_edge.boards.board import Board
 from tatvpr_edge.compilers.mcu.flags import extra_flags, has_no_libc
+from tatvpr_edge.spec.atomic import temporary_folder
 
 _TIMEOUT_S = 600  # zig builds its C library for a target once
 #: What the core asks of a C library, and nothing else.
@@ -43,7 +43,7 @@ def compiler_fault(command: tuple[str, ...], flags: tuple[str, ...]) -> str | No
     """Why ``command`` cannot compile and link with ``flags``, in its own words; None: it can."""
     libraries = tuple(flag for flag in flags if flag.startswith("-l"))
     rest = tuple(flag for flag in flags if flag not in libraries)
-    with tempfile.TemporaryDirectory(prefix="tatvpr-probe-") as scratch:
+    with temporary_folder("probe") as scratch:
         source, output = Path(scratch) / "probe.c", Path(scratch) / "probe"
         source.write_text(_PROGRAM)
         words = [*command, "-O2", *rest, "-o", str(output), str(source), *libraries]

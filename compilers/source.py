@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 from tatvpr_edge.spec import zoo
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.cache import cache_folder
 
 
@@ -18,9 +18,8 @@ def remember_model(artifact: Path, onnx_file: Path) -> None:
     note = _note(model.hash)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False) as sink:
-            json.dump({"onnx": os.path.abspath(onnx_file)}, sink)
-        os.replace(sink.name, note)
+        with replacing(note) as sink:
+            sink.write(json.dumps({"onnx": os.path.abspath(onnx_file)}).encode("ascii"))
     except OSError:
         return
 

@@ -11,7 +11,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -28,6 +27,7 @@ from tatvpr_edge.compilers.core_sources import (
 from tatvpr_edge.compilers.elf import check_loadable
 from tatvpr_edge.compilers.objects import Compiler, compile_object, run_tool
 from tatvpr_edge.compilers.probe import compiler_fault, first_line, probe_flags
+from tatvpr_edge.spec.atomic import temporary_folder
 from tatvpr_edge.spec.errors import ToolError
 
 OPTIMISATION = ("-O3",)
@@ -104,7 +104,7 @@ def build_library(
     arch = core_architecture(board)
     linux_flags = () if arch == "portable" else LINUX_FLAGS
     sources = [*core_sources(arch), Source(model_c, (*NUMERIC_FLAGS, *linux_flags))]
-    with tempfile.TemporaryDirectory(prefix="tatvpr-") as scratch:
+    with temporary_folder("link") as scratch:
         folder = Path(scratch)
 
         def compiled(item: tuple[int, Source]) -> Path:

@@ -6,7 +6,6 @@ built for this machine, known by the model's hash.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from tatvpr_edge.compilers.build import build_artifact
@@ -15,6 +14,7 @@ from tatvpr_edge.compilers.linux import HOST
 from tatvpr_edge.compilers.source import find_source
 from tatvpr_edge.runtime.engine import runs_here
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.spec.atomic import staging, take_place
 from tatvpr_edge.spec.cache import cache_folder, host_artifact
 from tatvpr_edge.spec.errors import ArtifactError, ModelError
 
@@ -44,19 +44,15 @@ def host_twin(artifact: Artifact, progress: Progress | None = None) -> Path:
             f"{artifact.manifest.model.name!r} is not known here: {_REMEDY}"
         )
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=f"{wanted[:12]}.") as scratch:
-        made = build_artifact(
-            HOST, model=onnx_file, output=Path(scratch) / "new", progress=progress
-        )
+    with staging(kept) as scratch:
+        made = build_artifact(HOST, model=onnx_file, output=scratch / "new", progress=progress)
         found = read_artifact(made).manifest.model.hash
         if found != wanted:
             raise ModelError(
                 f"{onnx_file} is another model ({found[:12]}) than {artifact.root} holds "
                 f"({wanted[:12]}): {_REMEDY}"
             )
-        if kept.exists():  # damaged, or made by another process meanwhile
-            kept.rename(Path(scratch) / "old")
-        made.rename(kept)
+        take_place(made, kept)  # of one that is damaged, or made by another process meanwhile
     return kept
 
 

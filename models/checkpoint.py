@@ -20,6 +20,7 @@ from safetensors.torch import save
 
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ModelError
 
 _CONFIG_KEY = "tatvpr.config"
@@ -29,15 +30,8 @@ _WEIGHTS_KEY = "tatvpr.weights"
 def write_atomically(path: Path, data: bytes) -> None:
     """``data`` at ``path``, whole or not at all, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as sink:
+        sink.write(data)
 
 
 def save_weights(model: PlaceModel, path: Path, *, half: bool = False) -> None:

@@ -16,12 +16,12 @@ import contextlib
 import os
 import re
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tatvpr_edge.spec.artifact import SignedManifest
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ArtifactError, SignatureError, ToolError
 from tatvpr_edge.spec.manifest import MANIFEST, SIGNATURE, parse_manifest
 from tatvpr_edge.spec.sealed import sealed_bytes
@@ -275,20 +275,10 @@ def _replace(folder: Path, name: str, content: bytes) -> None:
     """Write a file of an artifact atomically; its temporary lies beside the folder, because the
     folder may hold listed files only."""
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{folder.name}.", dir=folder.parent)
+        with replacing(folder / name, mode=0o644, beside=folder) as sink:
+            sink.write(content)
     except OSError as error:
         raise ArtifactError(f"cannot write beside {folder}: {error.strerror}") from None
-    try:
-        with os.fdopen(descriptor, "wb") as sink:
-            sink.write(content)
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, folder / name)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
 
 
 __all__ = [

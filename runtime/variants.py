@@ -7,13 +7,10 @@ most :data:`LIMIT_S` and remembers the answer in the user's cache folder, by cod
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 import platform
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +20,7 @@ import numpy as np
 
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.cache import cache_folder
 
 if TYPE_CHECKING:
@@ -117,14 +115,8 @@ def _write(place: Path, name: str, times: dict[str, float]) -> None:
     text = json.dumps({"kernels": name, "cpu_seconds": seconds})
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=place.parent, delete=False) as partial:
-            partial.write(text)
-        try:
-            os.replace(partial.name, place)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(partial.name)
-            raise
+        with replacing(place) as sink:
+            sink.write(text.encode("ascii"))
     except OSError as error:
         logging.getLogger("tatvpr_edge").warning(
             f"{place.parent} cannot be written ({error.strerror}): the fastest kernels are "

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,7 +16,17 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from support.faults import Faults, summary  # noqa: E402 - after the path above
+
 pytest_plugins = ["support.artifacts"]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how many faults were injected, and that each left the old state or the new."""
+    line = summary(terminalreporter.getreports(""))
+    if line is not None:
+        terminalreporter.write_line(line)
+
 
 # Two slow cores share this suite with compilers and emulators: a deadline would assert wall time.
 # Developers' machines look for new examples in every run; CI says the same of a commit every time.
@@ -41,3 +55,22 @@ def shared_data() -> Path:
             "no real frames beside the project (../shared/data): optional data, not a package"
         )
     return path
+
+
+@pytest.fixture
+def faults(record_property: Callable[[str, Any], None]) -> Iterator[Faults]:
+    """Counts the faults that a test injects, for the line at the end of the run."""
+    count = Faults()
+    yield count
+    count.record(record_property)
+
+
+@pytest.fixture
+def ram_path(tmp_path: Path) -> Iterator[Path]:
+    """A new folder in memory where there is one: a thousand syncs cost nothing there."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    folder = Path(tempfile.mkdtemp(prefix="tatvpr-", dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +35,7 @@ from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
 from tatvpr_edge.compilers.toolchains import Compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.spec.artifact import write_artifact
+from tatvpr_edge.spec.atomic import temporary_folder
 from tatvpr_edge.spec.manifest import Code, Manifest
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def build_microcontroller(job: Job, place: Path, prefix: str = DEFAULT_PREFIX) -
     from tatvpr_edge.compilers.proof import prove
 
     board, progress = job.board, job.progress
-    with tempfile.TemporaryDirectory(prefix="tatvpr-mcu-") as scratch:
+    with temporary_folder("mcu") as scratch:
         folder = Path(scratch)
         progress(f"compiling for {board.name}", 0, 1)
         made = compile_microcontroller(job, folder / "board", prefix)
@@ -193,7 +193,7 @@ def plan_microcontroller(job: Job) -> BuildPlan:
         BoardError: the model does not fit; the text has both figures.
         ToolError: no compiler.
     """
-    with tempfile.TemporaryDirectory(prefix="tatvpr-plan-") as scratch:
+    with temporary_folder("plan") as scratch:
         made = compile_microcontroller(job, Path(scratch))
     lowered = made.lowered
     return BuildPlan(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from tatvpr_edge.compilers.mcu.variants import PLAIN, Variant, variant_of
 from tatvpr_edge.compilers.objects import Compiler, compile_object, run_tool
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered
+from tatvpr_edge.spec.atomic import temporary_folder
 from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.mounts import noexec_mount
 
@@ -158,7 +158,7 @@ def memory_needs(board: Board, lowered: Lowered, of: Sequence[int], tables_apart
     compiler = find_compiler(load_board("host"))
     # This machine has none of the board's instructions: plain C with the sizes of its variant.
     align = (PLAIN.define, f"-DTATVPR_ROW_ALIGN={variant_of(board).row_align}")
-    with tempfile.TemporaryDirectory(prefix="tatvpr-arena-") as scratch:
+    with temporary_folder("arena") as scratch:
         folder = Path(scratch)
         sources = library_sources(lowered, PLAIN, folder, Own(tables_apart=tables_apart))
         (folder / "sizes.c").write_text(_SIZES_C)

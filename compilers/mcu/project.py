@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from tatvpr_edge.compilers.mcu.generated import DEFAULT_PREFIX, Own
 from tatvpr_edge.compilers.mcu.linker import fragment, whole_script
 from tatvpr_edge.compilers.steps.c_text import c_float
 from tatvpr_edge.runtime.library import Library
+from tatvpr_edge.spec.atomic import temporary_folder
 from tatvpr_edge.spec.manifest import Dials, Golden
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
@@ -125,7 +125,7 @@ def example_map(core: Library, dials: Dials) -> bytes:
     poses = np.full((EXAMPLE_PLACES, 7), np.nan)
     poses[:, :3] = 0.0
     poses[:, 0] = np.arange(EXAMPLE_PLACES)
-    with tempfile.TemporaryDirectory(prefix="tatvpr-map-") as scratch:
+    with temporary_folder("map") as scratch:
         path = Path(scratch) / "places.placemap"
         write_map(path, info, [make_places(info, [rows], poses)])
         return path.read_bytes()

@@ -22,6 +22,7 @@ from tatvpr_edge.models.export.graph import DESCRIPTOR, Graph, array, scalar_inp
 from tatvpr_edge.models.heads import Head
 from tatvpr_edge.models.nn.layers import Block
 from tatvpr_edge.models.nn.vit import PlaceModel, ViT
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN, VERSION
 
@@ -61,9 +62,8 @@ def export_onnx(
     proto = build_proto(model, tokens_out=tokens_out)
     onnx.checker.check_model(proto, full_check=True)
     target = Path(path)
-    partial = target.with_name(target.name + ".partial")
-    onnx.save(proto, partial)
-    os.replace(partial, target)
+    with replacing(target) as sink:
+        onnx.save(proto, sink)
     return target
 
 

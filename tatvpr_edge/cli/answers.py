@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.mapping import FrameFile, open_rgb
 from tatvpr_edge.profile.page import html_page
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import DataError
-from tatvpr_edge.spec.placemap import replacing
 
 if TYPE_CHECKING:
     from tatvpr_edge.models.evaluate.folders import Answers, Comparison

@@ -7,7 +7,6 @@ of the same places, moved, turned and relit, were taken: at several k, with one 
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from tatvpr_edge.cli.output import (
     progress,
     say,
 )
+from tatvpr_edge.spec.atomic import temporary_folder
 from tatvpr_edge.spec.errors import DataError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
     note("1. build the model for this machine", as_json)
     with BuildProgress(quiet=as_json) as building:
         artifact = build_artifact("host", model=model, progress=building)
-    with tempfile.TemporaryDirectory(prefix="tatvpr-demo-") as scratch:
+    with temporary_folder("demo") as scratch:
         note("2. make a map: one frame of each place", as_json)
         place_map = Path(scratch) / "demo.placemap"
         make_demo_map(str(artifact), gallery, ks, place_map, as_json)

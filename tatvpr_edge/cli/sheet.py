@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw
 
 from tatvpr_edge.mapping import open_rgb
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import DataError
 
 if TYPE_CHECKING:
@@ -81,16 +80,8 @@ def _draw_pair(
 
 def _save(sheet: Image.Image, path: Path) -> None:
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.absolute().parent, suffix=".png.tmp", delete=False
-        ) as sink:
-            try:
-                # A palette: a third of the bytes, and the difference cannot be seen.
-                sheet.quantize(256).save(sink, format="PNG", optimize=True)
-                os.fchmod(sink.fileno(), 0o644)
-                os.replace(sink.name, path)
-            except BaseException:
-                os.unlink(sink.name)
-                raise
+        with replacing(path, mode=0o644) as sink:
+            # A palette: a third of the bytes, and the difference cannot be seen.
+            sheet.quantize(256).save(sink, format="PNG", optimize=True)
     except OSError as error:
         raise DataError(f"cannot write the picture {path}: {error.strerror or error}") from error

@@ -49,6 +49,7 @@ AGENT_MODULES = (
     "tatvpr_edge.spec.operators",
     "tatvpr_edge.spec.manifest",
     "tatvpr_edge.spec.sealed",
+    "tatvpr_edge.spec.atomic",
     "tatvpr_edge.spec.artifact",
     "tatvpr_edge.runtime.deployed",
     "tatvpr_edge.runtime.private",

@@ -12,14 +12,13 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .atomic import replacing, staging, sync_folder
 from .errors import ArtifactError
 from .manifest import (
     MANIFEST,
@@ -148,20 +147,16 @@ def write_artifact(
         raise ArtifactError(f"{output} exists already: remove it or name another --output")
     if not output.parent.is_dir():
         raise ArtifactError(f"{output.parent} is not a folder: create it first")
-    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent))
-    try:
-        entries = [_write_member(staging, name, files[name]) for name in sorted(files)]
+    with staging(output) as made:
+        entries = [_write_member(made, name, files[name]) for name in sorted(files)]
         data = dataclasses.replace(manifest, files=tuple(entries)).to_json()
         parse_manifest(data)
-        _write_synced(staging / MANIFEST, [data])
-        for folder, _, _ in os.walk(staging, topdown=False):
+        _write_synced(made / MANIFEST, [data])
+        for folder, _, _ in os.walk(made, topdown=False):
             os.chmod(folder, 0o755)
-            _sync_folder(Path(folder))
-        _rename_new(staging, output)
-        _sync_folder(output.parent)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+            sync_folder(Path(folder))
+        _rename_new(made, output)
+        sync_folder(output.parent)
     return read_artifact(output)
 
 
@@ -183,13 +178,9 @@ def replace_profile(path: str | Path, profile: Mapping[str, Any], unsign: bool =
     # The signature goes first: between the two steps the artifact is whole and unsigned.
     with contextlib.suppress(FileNotFoundError):
         (artifact.root / SIGNATURE).unlink()
-    temporary = artifact.root.parent / f".{artifact.root.name}.{MANIFEST}.tmp"
-    try:
-        _write_synced(temporary, [data])
-        os.replace(temporary, artifact.root / MANIFEST)
-        _sync_folder(artifact.root)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # The temporary lies beside the folder, which may hold listed files only.
+    with replacing(artifact.root / MANIFEST, mode=0o644, beside=artifact.root) as sink:
+        sink.write(data)
     return read_artifact(path)
 
 
@@ -227,20 +218,12 @@ def _write_synced(path: Path, chunks: Any) -> None:
     os.chmod(path, 0o644)
 
 
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _rename_new(staging: Path, output: Path) -> None:
+def _rename_new(made: Path, output: Path) -> None:
     """Rename, refusing a target that appeared meanwhile (rename(2) replaces an empty folder)."""
     if os.path.lexists(output):
         raise ArtifactError(f"{output} appeared while the artifact was written: try again")
     try:
-        os.rename(staging, output)
+        os.rename(made, output)
     except OSError as error:
         raise ArtifactError(f"cannot put the artifact at {output}: {error.strerror}") from error
 

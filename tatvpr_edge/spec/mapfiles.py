@@ -1,8 +1,8 @@
-"""Files of place maps on disk: written beside their place and renamed, locked, swept.
+"""Files of place maps on disk: who may write them, and what went wrong, in words.
 
 Writers hold ``flock`` on ``NAME.lock``, a file of mode 0600 beside the map: other users of the
 machine cannot stop them. Readers hold nothing and wait for nobody (``mapjournal.read_map`` says
-how). What a killed writer leaves beside a map (``.NAME.????????.tmp``) is removed by the next one.
+how); :mod:`tatvpr_edge.spec.atomic` writes.
 """
 
 from __future__ import annotations
@@ -10,20 +10,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import glob
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from .errors import MapError
 
 #: How long a lock is waited for before the wait ends with an error that names its holder.
 LOCK_WAIT_S = 10.0
 _POLL_S = 0.002
-_TOKEN_BYTES = 4
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -32,49 +28,6 @@ def explain(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         return "the disk is full; free some space and try again"
     return str(error.strerror or error)
-
-
-@contextlib.contextmanager
-def replacing(path: Path, like: Path | None = None) -> Iterator[BinaryIO]:
-    """A temporary file beside ``path`` that takes its place once it is on the disk.
-
-    It keeps the mode of the file that it replaces (a private map stays private), or of ``like``;
-    without either it gets what the process' umask gives to any new file. Its writer locks it: what
-    is not locked was left behind by a killed one and goes.
-    """
-    sweep(path)
-    name = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}.tmp")
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with open(os.open(name, flags, 0o666), "w+b") as sink:
-        try:
-            fcntl.flock(sink.fileno(), fcntl.LOCK_EX)
-            with contextlib.suppress(FileNotFoundError):
-                os.fchmod(sink.fileno(), os.stat(like or path).st_mode & 0o777)
-            yield sink
-            sink.flush()
-            os.fsync(sink.fileno())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    sync_folder(path.parent)
-
-
-def sweep(path: Path) -> None:
-    """Remove what killed writers of ``path`` left beside it."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 2 * _TOKEN_BYTES}.tmp"):
-        with contextlib.suppress(OSError), open(left, "rb") as held:
-            fcntl.flock(held.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            left.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Put a folder's own entries on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def lock_path(path: str | Path) -> Path:

@@ -31,8 +31,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .atomic import replacing, sync_folder
 from .errors import MapError
-from .mapfiles import explain, replacing, sync_folder, writing
+from .mapfiles import explain, writing
 from .maptypes import MAX_PLACES, MOMENT, MapInfo, Places, Rows, encode_tag, with_unknowns
 from .placemap import Base, Header, check_numbers, parse_header, read_base, stored_poses, write_map
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .atomic import sync_folder
 from .errors import MapError
-from .mapfiles import explain, sync_folder, writing
+from .mapfiles import explain, writing
 from .mapjournal import journal_path
 from .maptypes import (
     F64,

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .atomic import replacing
 from .errors import MapError
-from .mapfiles import explain, replacing
+from .mapfiles import explain
 from .maptypes import (
     CALIBRATIONS,
     F64,

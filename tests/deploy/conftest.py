@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,60 +19,28 @@ from support.board import (
     quick_options,
     running_sshd,
 )
+from support.faults import Faults
 from tatvpr_edge.deploy.push import Options, deploy
 from tatvpr_edge.spec.artifact import Artifact
 
-_FAULTS = "faults injected"
-_WHOLE = "boards left whole"
 
-
-class Faults:
+class BoardFaults(Faults):
     """Counts faults, and the boards that were whole after them."""
-
-    def __init__(self) -> None:
-        self.injected = 0
-        self.whole = 0
 
     def check(self, root: Path, allowed: set[str | None], what: object) -> str | None:
         """One fault was injected: the live release below ``root`` is whole and one of
         ``allowed``."""
-        self.injected += 1
         live = live_content(root)
-        assert live in allowed, what
-        self.whole += 1
+        self.count("deploy", live in allowed, what)
         return live
 
 
 @pytest.fixture
-def faults(record_property: Callable[[str, Any], None]) -> Iterator[Faults]:
+def faults(record_property: Callable[[str, Any], None]) -> Iterator[BoardFaults]:
     """Counts the test's faults for the summary."""
-    count = Faults()
+    count = BoardFaults()
     yield count
-    record_property(_FAULTS, count.injected)
-    record_property(_WHOLE, count.whole)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print how many faults were injected, and how many left the board whole."""
-    sums = {_FAULTS: 0, _WHOLE: 0}
-    for report in terminalreporter.getreports(""):
-        for name, value in getattr(report, "user_properties", ()):
-            # The teardown's report carries what the test recorded, once.
-            if name in sums and report.when == "teardown":
-                sums[name] += value
-    if sums[_FAULTS]:
-        terminalreporter.write_line("deploy: " + ", ".join(f"{v} {k}" for k, v in sums.items()))
-
-
-@pytest.fixture
-def ram_path(tmp_path: Path) -> Iterator[Path]:
-    """A new folder in memory where there is one: a thousand syncs cost nothing there."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield tmp_path
-        return
-    folder = Path(tempfile.mkdtemp(prefix="tatvpr-", dir="/dev/shm"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    count.record(record_property)
 
 
 @pytest.fixture(scope="module")

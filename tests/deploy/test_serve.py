@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.board import hash_of, live_content
+from support.faults import Faults
 from support.tools import lacking
 from tatvpr_edge.deploy import service
 from tatvpr_edge.deploy.disk import Disk
@@ -250,11 +251,14 @@ def test_rubbish_is_answered_with_what_is_wrong(
 
 
 @pytest.mark.slow
-def test_no_amount_of_rubbish_takes_a_seat(served: tuple[Path, Localizer]) -> None:
+def test_no_amount_of_rubbish_takes_a_seat(served: tuple[Path, Localizer], faults: Faults) -> None:
     path, here = served
     for count in (MAX_CLIENTS, 100 * MAX_CLIENTS):
         for index in range(count):
-            send(path, RUBBISH[index % len(RUBBISH)])
+            sent = RUBBISH[index % len(RUBBISH)]
+            reply = send(path, sent)
+            refused = reply is None if sent in NO_MESSAGE else reply is not None and not reply["ok"]
+            faults.count("service", refused, sent[:80])
         with Client(path, timeout_s=30) as client:
             assert client.describe(FRAME).tobytes() == here.describe(FRAME).tobytes()
 

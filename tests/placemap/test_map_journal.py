@@ -305,9 +305,9 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path, some: Some) -> None:
     path = tmp_path / "m.placemap"
     program = f"""
 import os, signal, numpy as np
-from tatvpr_edge.spec import mapfiles
+from tatvpr_edge.spec import atomic
 from pathlib import Path
-with mapfiles.replacing(Path({os.fspath(path)!r})) as sink:
+with atomic.replacing(Path({os.fspath(path)!r})) as sink:
     sink.write(b"half a map")
     sink.flush()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.faults import Faults
 from tatvpr_edge.runtime.telemetry import (
     Condition,
     Reading,
@@ -81,6 +82,49 @@ def test_what_a_file_may_say(board: Board, text: str, condition: Condition) -> N
     total = board.after(0.25, curr1_input=text).total
     assert (total.value, total.condition) == (None, condition)
     assert board.after(0.25, curr1_input=1000).total.value == 4824
+
+
+#: What a sensor's file may hold when its driver, bus or file system fails.
+BROKEN = [
+    *(
+        "",
+        "\n",
+        " ",
+        "nan",
+        "inf",
+        "-inf",
+        "-1",
+        "-2147483648",
+        "1e999",
+        "0x10",
+        "4824 mW",
+        "4,824",
+    ),
+    *("4824\n4824", "\x00", "error", "None", "9" * 400, "99999999999", "1.2.3", "--5", "\x1b[2J"),
+]
+
+
+def test_a_sensor_that_breaks_never_makes_power_up(tmp_path: Path, faults: Faults) -> None:
+    names = sorted(path.name for path in Board(tmp_path / "first").files.iterdir())
+    for name in names:
+        board = Board(tmp_path / name)
+        before, file = board.sampler.sample().total, board.files / name
+        if not before.ok or not file.is_file():
+            continue
+        kept = file.read_text()
+        for broken in BROKEN:
+            file.write_text(broken)
+            board.clock.now_s += 0.05  # all of it within the time that a quiet rail may rest
+            total = board.sampler.sample().total
+            what = (name, broken)
+            faults.count("telemetry", not total.ok or total.value == before.value, what)
+            file.write_text(kept)
+            for _ in range(4):  # a value that jumps back is believed once it repeats
+                board.clock.now_s += 0.05
+                total = board.sampler.sample().total
+                assert not total.ok or total.value == before.value, what
+            assert total.ok, what
+    assert faults.injected["telemetry"] > 200
 
 
 def test_bytes_that_are_no_text(board: Board) -> None:

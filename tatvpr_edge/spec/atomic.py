@@ -1,0 +1,144 @@
+"""Files and folders that appear whole or not at all, and what killed writers left of them.
+
+A temporary is made beside its place as ``.NAME.????????.tmp`` and its writer holds ``flock`` on it.
+What is called so and is not held was left behind by a writer that was killed (or by a power cut),
+and the next writer of NAME removes it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import glob
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_TOKEN_BYTES = 4
+_SUFFIX = ".tmp"
+_AT_FDCWD, _EXCHANGE = -100, 2
+#: No link is followed, and a planted pipe is not waited for.
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def replacing(
+    path: Path, like: Path | None = None, *, mode: int | None = None, beside: Path | None = None
+) -> Iterator[BinaryIO]:
+    """A temporary file that takes the place of ``path`` once it is on the disk.
+
+    It keeps the mode of the file that it replaces (a private map stays private), or of ``like``;
+    without either it gets what the process' umask gives to any new file. ``mode`` sets another.
+
+    Args:
+        beside: the temporary lies beside this and is named after it; None: beside ``path``.
+    """
+    near = path if beside is None else beside
+    sweep(near)
+    name = _temporary(near)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with open(os.open(name, flags, 0o666), "w+b") as sink:
+        try:
+            fcntl.flock(sink.fileno(), fcntl.LOCK_EX)
+            if mode is not None:
+                os.fchmod(sink.fileno(), mode)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.fchmod(sink.fileno(), os.stat(like or path).st_mode & 0o777)
+            yield sink
+            sink.flush()
+            os.fsync(sink.fileno())
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def staging(place: Path) -> Iterator[Path]:
+    """A new folder beside ``place``, its owner's only, to be renamed there; what is not goes."""
+    sweep(place)
+    while True:
+        folder = _temporary(place)
+        os.mkdir(folder, 0o700)
+        descriptor = os.open(folder, _LOOK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not folder.exists():
+                continue  # another writer swept it before it was held
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+        finally:
+            os.close(descriptor)
+
+
+def take_place(made: Path, place: Path) -> None:
+    """Put the folder ``made`` at ``place``, on the same disk; what was there is at ``made`` then.
+
+    One step where the file system can exchange two names (ext4, xfs, btrfs, tmpfs): whoever looks
+    or dies meanwhile has the old folder or the new one. Elsewhere there is a moment without either.
+    """
+    if not place.exists():
+        os.rename(made, place)
+    elif not _exchanged(made, place):
+        aside = made.with_name(made.name + ".old")
+        os.rename(place, aside)
+        os.rename(made, place)
+        os.rename(aside, made)
+    sync_folder(place.parent)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """renameat2(2) with RENAME_EXCHANGE; False where C library, kernel or disk do not have it."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE) == 0
+
+
+@contextlib.contextmanager
+def temporary_folder(what: str) -> Iterator[Path]:
+    """A folder for temporary files, gone in the end; those of killed processes go first."""
+    with staging(Path(tempfile.gettempdir()) / f"tatvpr-{what}") as folder:
+        yield folder
+
+
+def sweep(place: Path) -> None:
+    """Remove what killed writers of ``place`` left beside it, as far as it is ours."""
+    for left in place.parent.glob(f".{glob.escape(place.name)}.{'?' * 2 * _TOKEN_BYTES}{_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(left, _LOOK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_uid != os.geteuid():
+                    continue
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's own entries on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary(place: Path) -> Path:
+    return place.with_name(f".{place.name}.{secrets.token_hex(_TOKEN_BYTES)}{_SUFFIX}")

@@ -1,0 +1,84 @@
+"""A process that dies at a chosen change of the file system, as kill -9 or a power cut ends it.
+
+Python tells its audit hooks of every change before it is made; a fork installs one and ends itself
+there without any clean-up. Changes made by other programs (ssh-keygen) are not seen.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tatvpr_edge.spec.errors import TatvprError
+
+_CHANGES = frozenset(
+    {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.truncate", "os.link"}
+)
+_DIED, _FAILED = 77, 78
+
+
+def dies_at(change: int, work: Callable[[], object]) -> bool:
+    """Run ``work`` in a fork that dies before its change number ``change`` (from 0).
+
+    Returns:
+        Whether it died; False: it made fewer changes and ended well.
+
+    Raises:
+        AssertionError: it failed in another way.
+    """
+    child = os.fork()
+    if child == 0:
+        seen = 0
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal seen
+            changes = event in _CHANGES or (
+                event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_ACCMODE
+            )
+            if changes or event == "fcntl.flock":
+                if seen == change:
+                    os._exit(_DIED)
+                seen += 1
+
+        try:
+            sys.addaudithook(hook)
+            work()
+            os._exit(0)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(_FAILED)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, _DIED), f"the work ended with {status}"
+    return status == _DIED
+
+
+def fails_beyond(room: int, work: Callable[[], object]) -> bool:
+    """Run ``work`` in a fork whose files may not grow beyond ``room`` bytes: the kernel fails the
+    write in the middle of a file, as on a full disk.
+
+    Returns:
+        Whether it was refused by an error of ours or of the system; False: it ended well.
+
+    Raises:
+        AssertionError: it ended in another way.
+    """
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        try:
+            work()
+            os._exit(0)
+        except (OSError, TatvprError):
+            os._exit(_DIED)
+        except BaseException:
+            os._exit(_FAILED)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, _DIED), f"the work ended with {status}"
+    return status == _DIED
