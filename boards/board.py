@@ -11,18 +11,6 @@ MEMORY_KINDS = ("flash", "external-flash", "ram", "external-ram", "tcm", "itcm",
 READ_ONLY_KINDS = ("flash", "external-flash")
 #: How far a board has been verified, best first.
 VERIFIED = ("measured", "emulated", "compiled", "not run")
-#: Sources of telemetry: the readers of `tatvpr_edge.runtime.telemetry`, and "callback" for a
-#: microcontroller, whose firmware hands mV and mA to the C interface.
-SENSOR_SOURCES = (
-    "ina",
-    "tegrastats",
-    "pmic",
-    "battery",
-    "rapl",
-    "hwmon",
-    "thermal",
-    "callback",
-)
 #: The triple of `host`: whatever machine runs the compiler.
 NATIVE = "native"
 
@@ -33,7 +21,7 @@ class Cpu:
 
     name: str  # as its maker writes it, "Cortex-A78AE"
     triple: str  # of LLVM, "aarch64-linux-gnu"; "native" is the compiling machine
-    features: tuple[str, ...]  # LLVM's names of what kernels may rely on: "dotprod", "dsp"
+    features: tuple[str, ...]  # LLVM's names of what a microcontroller's kernels may use: "dsp"
     cores: int  # of the smallest module sold under this name; 0 for "as many as there are"
     clock_mhz: int | None  # the highest nominal clock, where the board has one
 
@@ -106,16 +94,6 @@ class Emulator:
 
 
 @dataclass(frozen=True)
-class Sensor:
-    """One source of power or temperature. An empty `total` means: no rail measures the whole."""
-
-    source: str  # of SENSOR_SOURCES
-    rails: tuple[str, ...]
-    total: str
-    note: str
-
-
-@dataclass(frozen=True)
 class Verification:
     """How far this project has tried the board itself."""
 
@@ -137,9 +115,6 @@ class Board:
     limits_of: str | None  # an emulated board holds the limits of this real one
     toolchain: Toolchain
     emulator: Emulator | None
-    sensors: tuple[Sensor, ...]
-    install_root: str | None  # Linux only: where `tatvpr-edge deploy` installs
-    python: str | None  # Linux only: the version that the system brings
     glibc: str | None  # Linux only: the oldest C library on which the build must load
     verification: Verification
     notes: tuple[str, ...]

@@ -15,7 +15,6 @@ from tatvpr_edge.boards.board import (
     KINDS,
     MEMORY_KINDS,
     NATIVE,
-    SENSOR_SOURCES,
     VERIFIED,
     Board,
     Cpu,
@@ -23,7 +22,6 @@ from tatvpr_edge.boards.board import (
     Gpu,
     MemoryRegion,
     Placement,
-    Sensor,
     Toolchain,
     Verification,
 )
@@ -45,9 +43,8 @@ _WORD = (r"[A-Za-z0-9][A-Za-z0-9._+-]*", "one word of letters, digits and . _ + 
 _TARGET = (rf"{NATIVE}|[a-z0-9._]+(-[a-z0-9._]+){{1,3}}", "a triple such as aarch64-linux-gnu")
 _ARGUMENT = (r"[A-Za-z0-9._+=,:/-]+", "one argument without spaces or quotes")
 _VERSION = (r"\d+\.\d+(\.\d+)?", "a version such as 10.3")
+_FEATURE = (r"[a-z0-9][a-z0-9.-]*", "LLVM's name, without '+'")
 _TEXT = (r"[^\x00-\x1f\x7f]+", "one line of text")
-_PATH = (r"(~|/[A-Za-z0-9._-]+)(/[A-Za-z0-9._-]+)*", "a path from / or ~")
-_RAIL = (r"[A-Za-z0-9][A-Za-z0-9_.]*", "a rail's label such as VDD_IN")
 
 _ADDRESS_MAX = 2**64 - 1
 _32_BIT = ("thumb", "arm", "riscv32")
@@ -108,7 +105,7 @@ def parse(name: str, values: dict[str, Any], file: str) -> Board:
     top = Table(values, file)
     kind = top.choice("kind", KINDS)
     linux = kind == "linux"
-    cpu = _cpu(top.table("cpu"))
+    cpu = _cpu(top.table("cpu"), linux)
     memory = _memory(top, cpu)
     placement = None if linux else _placement(top, memory)
     board = Board(
@@ -122,26 +119,23 @@ def parse(name: str, values: dict[str, Any], file: str) -> Board:
         limits_of=_limits_of(top, name),
         toolchain=_toolchain(top.table("toolchain")),
         emulator=_emulator(top.optional_table("emulator")),
-        sensors=tuple(_sensor(table) for table in top.tables("sensors")),
-        install_root=top.text("install_root", *_PATH) if linux else None,
-        python=top.optional_text("python", r"3\.\d+", "a version such as 3.10") if linux else None,
         glibc=top.optional_text("glibc", r"2\.\d+", "a version such as 2.35") if linux else None,
         verification=_verification(top.table("verification")),
         notes=top.texts("notes", *_TEXT) if top.has("notes") else (),
     )
     top.finish()
-    if linux and cpu.triple != NATIVE and (board.python is None or board.glibc is None):
-        key = "python" if board.python is None else "glibc"
-        raise top.fault(key, "missing: a Linux board states its versions of Python and glibc")
+    if linux and cpu.triple != NATIVE and board.glibc is None:
+        raise top.fault("glibc", "missing: a Linux board states the oldest glibc to load on")
     return board
 
 
-def _cpu(table: Table) -> Cpu:
+def _cpu(table: Table, linux: bool) -> Cpu:
     triple = table.text("triple", *_TARGET)
     cpu = Cpu(
         name=table.text("name"),
         triple=triple,
-        features=table.texts("features", r"[a-z0-9][a-z0-9.-]*", "LLVM's name, without '+'"),
+        # Libraries of Linux boards hold every variant of their architecture and ask the CPU.
+        features=() if linux else table.texts("features", *_FEATURE),
         cores=table.integer("cores", 0 if triple == NATIVE else 1, 1024),
         clock_mhz=table.integer("clock_mhz", 1, 100_000) if table.has("clock_mhz") else None,
     )
@@ -238,19 +232,6 @@ def _emulator(table: Table | None) -> Emulator | None:
     )
     table.finish()
     return emulator
-
-
-def _sensor(table: Table) -> Sensor:
-    sensor = Sensor(
-        source=table.choice("source", SENSOR_SOURCES),
-        rails=table.texts("rails", *_RAIL),
-        total=table.text("total", rf"({_RAIL[0]})?", _RAIL[1]),
-        note=table.text("note") if table.has("note") else "",
-    )
-    table.finish()
-    if sensor.total and sensor.total not in sensor.rails:
-        raise table.fault("total", f"{sensor.total!r} is not among its rails: add it to rails")
-    return sensor
 
 
 def _verification(table: Table) -> Verification:

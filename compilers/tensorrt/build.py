@@ -109,8 +109,8 @@ def board_steps(board: Board, graph: Graph) -> tuple[str, ...]:
     needed = build_memory_bytes(pipeline) >> 20
     names = " and ".join(f"'{stage.name}'" for stage in pipeline.stages)
     return (
-        f"on the board (JetPack {gpu.jetpack}, TensorRT {gpu.tensorrt}, CUDA {gpu.cuda}), "
-        "python -m tatvpr_edge.runtime finish:",
+        f"on the board (sm_{gpu.sm}, JetPack {gpu.jetpack}, TensorRT {gpu.tensorrt}, "
+        f"CUDA {gpu.cuda}), python -m tatvpr_edge.runtime finish:",
         "  compile the plugin from source with g++ and TensorRT's headers, else use the Python one",
         f"  build {names} in a child process: about {needed} MB of free RAM (estimated, measured "
         "on no board), and minutes",

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from tatvpr_edge.boards.board import NATIVE, Board, MemoryRegion, Sensor
+from tatvpr_edge.boards.board import NATIVE, Board, MemoryRegion
 from tatvpr_edge.boards.loader import load, names
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import console, json_option, print_json
@@ -21,7 +21,7 @@ __all__ = ["command"]
 @click.argument("name", required=False, shell_complete=words.boards)
 @json_option
 def command(name: str | None, as_json: bool) -> None:
-    """List the boards, or show one board's limits, sensors, operators and verification."""
+    """List the boards, or show one board's limits, operators and verification."""
     boards = [load(name)] if name is not None else [load(each) for each in names()]
     if as_json:
         documents = [describe(board) for board in boards]
@@ -44,7 +44,7 @@ def _operators(board: Board) -> dict[str, list[str]]:
 
 def _list(boards: list[Board]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in ("board", "processor", "memory", "GPU", "power", "verified"):
+    for column in ("board", "processor", "memory", "GPU", "verified"):
         table.add_column(column)
     for board in boards:
         gpu = f"sm_{board.gpu.sm}, TensorRT {board.gpu.tensorrt}" if board.gpu else "-"
@@ -53,7 +53,6 @@ def _list(boards: list[Board]) -> Table:
             _processor(board),
             _memory(board),
             gpu,
-            _power(board),
             board.verification.level,
         )
     return table
@@ -65,8 +64,10 @@ def _details(board: Board) -> Table:
     table.add_column()
     cpu = board.cpu
     table.add_row("board", f"{board.name}: {board.title}")
-    features = ", ".join(cpu.features) or "the architecture's baseline"
-    table.add_row("processor", f"{_processor(board)}; {cpu.triple}; {features}")
+    kernels = ", ".join(cpu.features) or "plain C"
+    if board.kind == "linux":
+        kernels = "kernels as the processor at hand allows"
+    table.add_row("processor", f"{_processor(board)}; {cpu.triple}; {kernels}")
     if board.gpu is not None:
         gpu = board.gpu
         table.add_row("GPU", f"{gpu.name}; sm_{gpu.sm}")
@@ -76,15 +77,12 @@ def _details(board: Board) -> Table:
     if board.limits_of is not None:
         table.add_row("limits", f"those of {board.limits_of} are held when it is emulated")
     if board.kind == "linux":
-        python = f"Python {board.python}" if board.python else "Python: this one"
         glibc = f"glibc {board.glibc} or newer" if board.glibc else "glibc: this machine's"
-        table.add_row("system", f"{python}, {glibc}; installs below {board.install_root}")
+        table.add_row("system", glibc)
     for way, operators in _operators(board).items():
         title = {"core": "C core", "tensorrt": "TensorRT plugins"}[way]
         table.add_row("operators" if way == "core" else "", f"{title}: {', '.join(operators)}")
     table.add_row("", f"ONNX domain {DOMAIN}, version {VERSION}")
-    for index, sensor in enumerate(board.sensors):
-        table.add_row("" if index else "sensors", _sensor(sensor))
     chain = board.toolchain
     flags = f" {' '.join(chain.gcc_flags)}" if chain.gcc_flags else ""
     table.add_row("compilers", f"{chain.gcc}{flags} (Debian: {' '.join(chain.gcc_packages)})")
@@ -122,18 +120,6 @@ def _region(board: Board, region: MemoryRegion) -> str:
 
 def _uses(board: Board) -> list[tuple[str, str]]:
     return list(dataclasses.asdict(board.placement).items()) if board.placement else []
-
-
-def _power(board: Board) -> str:
-    sources = [sensor.source for sensor in board.sensors if sensor.source != "thermal"]
-    return ", ".join(sources) or "none"
-
-
-def _sensor(sensor: Sensor) -> str:
-    rails = f": {', '.join(sensor.rails)}" if sensor.rails else ""
-    total = f"; total {sensor.total}" if sensor.total else ""
-    note = f" ({sensor.note})" if sensor.note else ""
-    return f"{sensor.source}{rails}{total}{note}"
 
 
 def _bytes(size: int) -> str:

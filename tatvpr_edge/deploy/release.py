@@ -92,7 +92,10 @@ def flash_tool(board: str) -> str:
     if board.startswith("stm32"):
         return "link it into your firmware and flash that with STM32_Programmer_CLI -c port=SWD -w"
     if emulator is not None:
-        return f"link it into your firmware and run that in {emulator.program}"
+        return (
+            f"link it into your firmware and run that in {emulator.program} "
+            f"(apt-get install {emulator.package})"
+        )
     return "link it into your firmware and flash that with the board's own tool (openocd, probe-rs)"
 
 

@@ -10,8 +10,6 @@ import pytest
 
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load, names
-from tatvpr_edge.runtime.telemetry import Reading, Role, Tree, discover
-from tatvpr_edge.runtime.telemetry.rails import total_of_rails
 
 SHIPPED = {
     "host",
@@ -43,17 +41,11 @@ def test_every_shipped_board_is_there_and_valid() -> None:
     assert [load(name).name for name in names()] == list(names())
 
 
-def test_only_boards_with_dot_products_are_compiled_with_them() -> None:
-    assert "dotprod" in load("raspberry-pi-5").cpu.features
-    assert "dotprod" not in load("raspberry-pi-4").cpu.features
-
-
 @pytest.mark.parametrize("name", [n for n in names() if n.startswith("jetson-") and "orin" in n])
 def test_orin_boards_are_jetpack_6(name: str) -> None:
     board = load(name)
     assert board.gpu is not None
     assert (board.gpu.sm, board.gpu.cuda, board.gpu.tensorrt) == (87, "12.6", "10.3")
-    assert (board.python, board.glibc) == ("3.10", "2.35")
     assert board.zig_triple == "aarch64-linux-gnu.2.35"
 
 
@@ -82,26 +74,6 @@ def test_emulated_boards_name_the_real_board_whose_limits_they_hold() -> None:
         assert load(name).limits_of == real
         assert load(name).cpu.name == load(real).cpu.name
         assert load(name).toolchain.gcc_flags == load(real).toolchain.gcc_flags
-
-
-def test_sensors_are_read_by_telemetry(tmp_path: Path) -> None:
-    readers = set(discover(Tree(tmp_path)).missing) | {"callback"}
-    for name in names():
-        assert {sensor.source for sensor in load(name).sensors} <= readers
-
-
-@pytest.mark.parametrize("name", [n for n in names() if n.startswith("jetson-")])
-def test_the_total_of_a_jetson_is_the_one_that_telemetry_picks(name: str) -> None:
-    [sensor] = [s for s in load(name).sensors if s.source == "ina"]
-    rails = [
-        Reading(rail, Role.RAIL, "mW", "ina", 0.0, 1000.0 + index)
-        for index, rail in enumerate(sensor.rails)
-    ]
-    total = total_of_rails(rails, "ina", 0.0)
-    if sensor.total:
-        assert total.value == 1000.0 + sensor.rails.index(sensor.total)
-    else:
-        assert total.value == sum(rail.value or 0.0 for rail in rails)
 
 
 @pytest.mark.parametrize("name", names())

@@ -25,9 +25,9 @@ def test_the_list_has_one_line_for_each_board() -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_one_board_shows_limits_sensors_operators_and_verification(name: str) -> None:
+def test_one_board_shows_limits_operators_and_verification(name: str) -> None:
     shown = run(name)
-    for word in (name, "operators", "TopKGate", "sensors", "compilers", "verified"):
+    for word in (name, "operators", "TopKGate", "compilers", "verified"):
         assert word in shown
 
 
