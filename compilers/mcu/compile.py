@@ -33,8 +33,6 @@ from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.mounts import noexec_mount
 
 MODEL_FLAGS = (*NUMERIC_FLAGS, "-DTATVPR_MCU")
-#: Kernels from TVM: -Wconversion is too strict for a generator that is not ours.
-_GENERATED = ("-Wno-conversion", "-Wno-unused-parameter", "-Wno-unused-but-set-variable")
 
 #: Prints the arena of every tile (its arguments), then the look-up tables where they lie apart.
 _SIZES_C = """\
@@ -97,7 +95,7 @@ def library_sources(
     kernels = kernels_source(lowered, own)
     if kernels:
         (folder / "kernels.c").write_text(kernels)
-        sources.append(Source(folder / "kernels.c", (*MODEL_FLAGS, *_GENERATED)))
+        sources.append(Source(folder / "kernels.c", MODEL_FLAGS))
     return sources
 
 

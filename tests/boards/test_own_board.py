@@ -16,7 +16,7 @@ from tatvpr_edge.compilers.mcu.flags import extra_flags
 from tatvpr_edge.compilers.mcu.generated import Own
 from tatvpr_edge.compilers.mcu.linker import fragment
 from tatvpr_edge.compilers.mcu.project import example_files
-from tatvpr_edge.spec.errors import BoardError
+from tatvpr_edge.spec.errors import BoardError, ToolError
 
 #: A Cortex-M33.
 NEAREST = Path(loader.__file__).parent / "nucleo-u575.toml"
@@ -114,6 +114,7 @@ def test_the_linker_script_follows_base_and_size_of_the_regions(own: Path) -> No
         ('limits_of = "stm32h7"\n', ""),
         ('gcc = "arm-none-eabi-gcc"', 'gcc = "arm-none-eabi-c99"'),
         ('"-mfpu=fpv5-d16"', '"-mfpu=fpv5-sp-d16"'),
+        ('triple = "thumbv7em-none-eabihf"', 'triple = "thumbv7m-none-eabihf"'),
     ],
 )
 def test_the_example_of_an_emulated_board_follows_its_file(
@@ -149,4 +150,12 @@ def test_features_choose_kernels_and_the_layout_of_weights(own: Path) -> None:
 def test_a_region_that_is_too_small_is_refused_with_both_figures(own: Path) -> None:
     change(own, "size = 0x8_0000 # 512 KiB", "size = 0x1_0000")
     with pytest.raises(BoardError, match=r"at least \d+ bytes, region sram3 of my-m33 has 65536"):
+        tatvpr_edge.plan(own)
+
+
+def test_a_compiler_that_is_missing_is_told_with_the_packages_of_the_file(own: Path) -> None:
+    change(own, 'gcc = "arm-none-eabi-gcc"', 'gcc = "my-own-gcc"')
+    change(own, '"gcc-arm-none-eabi"', '"my-compiler"')
+    change(own, 'zig_target = "thumb-freestanding-eabihf"', 'zig_target = "no-such-target"')
+    with pytest.raises(ToolError, match=r"apt-get install my-compiler libnewlib-arm-none-eabi"):
         tatvpr_edge.plan(own)

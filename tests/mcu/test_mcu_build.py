@@ -8,26 +8,34 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from support.emulator import Device, Workshop, require_board
+from support.tiny_model import TOKENS, tiny_model
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.build import build_artifact, plan_artifact
+from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.mcu.choose import choose_layouts, cost_at
 from tatvpr_edge.compilers.mcu.compile import build_static_library, memory_needs
 from tatvpr_edge.compilers.mcu.fit import fit
-from tatvpr_edge.compilers.mcu.flags import WARNINGS
+from tatvpr_edge.compilers.mcu.folder import zephyr_kconfig
 from tatvpr_edge.compilers.mcu.generated import Own
 from tatvpr_edge.compilers.mcu.variants import variant_of
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.report import BuildPlan
-from tatvpr_edge.compilers.tvm.lower import Lowered
+from tatvpr_edge.compilers.tvm.lower import Lowered, lower
+from tatvpr_edge.models.export import bodies
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import BoardError, ToolError
 
 #: What a compiler may call unasked, and its own run-time support: nothing else may be missing.
 ALLOWED = re.compile(r"mem(cpy|move|set|cmp)|__aeabi_\w+|__\w+(sf|df|di|si|ti)\w*|__gnu_\w+")
+
+
+#: What firmware teams compile with.
+STRICT = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +88,43 @@ def test_the_folder_is_complete_and_compiles_as_it_stands(
     options = re.search(r"COMPILE_LANGUAGE:C>:(.*)>\)", listing)
     assert options is not None
     flags = [*board.toolchain.gcc_flags, *options[1].split(";"), "-I", "include", "-O1"]
-    own = ["main.c", "emulated.c", "startup.c", "semihosting.c"]
-    assert "-Wshadow" in WARNINGS
-    for name in [*sources, *(f"example/{one}" for one in own)]:
-        warnings = () if name == "src/kernels.c" else WARNINGS
-        command = [compiler, *flags, *warnings, "-c", name, "-o", str(tmp_path / "one.o")]
+    others = [path.relative_to(root).as_posix() for path in root.rglob("*.c")]
+    assert {"example/main.c", "selftest/selftest.c", "selftest/golden.c"} <= set(others)
+    for name in {*sources, *others}:
+        command = [compiler, *flags, *STRICT, "-c", name, "-o", str(tmp_path / "one.o")]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    assert (root / "zephyr" / "module.yml").is_file()
-    zephyr = (root / "zephyr" / "CMakeLists.txt").read_text()
+
+
+def test_kernels_of_a_learned_head_compile_without_a_warning(tmp_path: Path) -> None:
+    gcc = require_tool("gcc", "gcc")
+    path = tmp_path / "learned.onnx"
+    onnx.save(tiny_model("learned", functions=bodies.bodies(TOKENS)), path)
+    source = lower(checked_graph(path), "learned").kernels_source()
+    assert source.count("kernel_") > 2
+    (tmp_path / "kernels.c").write_text(source)
+    command = [gcc, *STRICT, "-std=c99", "-fsyntax-only", str(tmp_path / "kernels.c")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_zephyr_module_selects_the_fpu_and_says_that_it_never_met_zephyr(
+    artifact: Artifact,
+) -> None:
+    root = artifact.root / "zephyr"
+    listing = (artifact.root / "CMakeLists.txt").read_text()
+    sources = re.findall(r"\$\{CMAKE_CURRENT_LIST_DIR\}/(src/\S+\.[cS])$", listing, re.MULTILINE)
+    assert (root / "module.yml").is_file()
+    zephyr = (root / "CMakeLists.txt").read_text()
     assert all(f"${{TATVPR_DIR}}/{name}" in zephyr for name in sources)
-    report = (root / "MEMORY.md").read_text()
+    kconfig = (root / "Kconfig").read_text()
+    assert "\n\tselect FPU\n" in kconfig and "has never been built within Zephyr" in kconfig
+    assert "FPU" not in zephyr_kconfig(load("riscv32-virt"), Own())  # a core without one
+    assert "select FPU" in zephyr_kconfig(load("esp32-p4"), Own())
+
+
+def test_the_report_states_every_figure(artifact: Artifact) -> None:
+    report = (artifact.root / "MEMORY.md").read_text()
     for figure in ("arena_bytes", "tables_bytes", "weight_bytes", "code_bytes"):
         assert str(artifact.manifest.memory[figure]) in report
 
@@ -175,8 +209,6 @@ def test_a_build_for_few_channels_gives_the_same_bytes(
     workshop: Workshop, lowered: Callable[[Layout], Lowered], run_folder: Path
 ) -> None:
     from support.emulator import build_device
-    from tatvpr_edge.compilers.checks import checked_graph
-    from tatvpr_edge.compilers.tvm.lower import lower
     from tatvpr_edge.spec import zoo
 
     board = require_board("mps2-an500")
