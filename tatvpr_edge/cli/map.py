@@ -1,10 +1,11 @@
-"""``tatvpr-edge map build|add|calibrate|info|compact|upgrade``: place maps from frames."""
+"""``tatvpr-edge map build|add|merge|calibrate|info|stats|compact|upgrade``: place maps."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +25,7 @@ from tatvpr_edge.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from tatvpr_edge.mapping import BuiltMap
+    from tatvpr_edge.mapping import BuiltMap, MapStats
     from tatvpr_edge.spec.placemap import Band
 
 DEFAULT_BANDS = "1"
@@ -197,6 +198,80 @@ def info(map_path: str, as_json: bool) -> None:
     _report(map_path, as_json)
 
 
+@command.command("merge")
+@click.argument(
+    "maps",
+    nargs=-1,
+    required=True,
+    metavar="MAP MAP...",
+    type=click.Path(),
+    shell_complete=words.maps,
+)
+@click.option("--output", "-o", required=True, type=click.Path(), help="The .placemap to write.")
+@click.option(
+    "--same-frame",
+    is_flag=True,
+    help="Local positions have the same origin and axes in all of them.",
+)
+@json_option
+def merge(maps: tuple[str, ...], output: str, same_frame: bool, as_json: bool) -> None:
+    """Make one map of two or more MAPs of one model; they stay as they are.
+
+    Tags, positions, times and confirmations are kept, and each map's drives stay apart.
+    """
+    from tatvpr_edge.mapping import merge_maps
+
+    done = merge_maps(maps, output, same_frame=same_frame)
+    if done.uncalibrated:
+        note(
+            "the maps are not calibrated alike, so that the new one is not calibrated: run "
+            f"'tatvpr-edge map calibrate {output}'"
+        )
+    _report(output, as_json)
+
+
+@command.command("stats")
+@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
+@json_option
+def stats(map_path: str, as_json: bool) -> None:
+    """How many drives MAP holds, how far apart its places are, how redundant."""
+    from tatvpr_edge.mapping import map_stats
+
+    found = map_stats(map_path)
+    if as_json:
+        print_json({"map": map_path, **asdict(found)})
+        return
+    for line in _figures(found):
+        say(line)
+
+
+def _figures(found: MapStats) -> Iterator[str]:
+    size = f"{found.bytes / 1024:.0f} kB"
+    if found.bytes_a_place is not None:
+        size += f", {found.bytes_a_place:.0f} bytes a place"
+    yield f"places     {found.places}, of {found.drives} drives; {size}"
+    yield f"confirmed  {found.confirmed}"
+    if found.width_m is None:
+        yield "positions  unknown"
+    else:
+        yield (
+            f"positions  {found.positions} known, within {found.width_m:.1f} m x "
+            f"{found.height_m:.1f} m"
+        )
+    if found.first_s is not None and found.last_s is not None:
+        first, last = (
+            datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+            for at in (found.first_s, found.last_s)
+        )
+        yield f"seen       from {first} to {last} UTC"
+    if found.step_score is not None and found.redundant is not None:
+        metres = "" if found.step_m is None else f"{found.step_m:.2f} m, "
+        yield (
+            f"next place {metres}score {found.step_score:.3f} (medians along a drive); "
+            f"{100 * found.redundant:.0f} % are redundant"
+        )
+
+
 @command.command("compact")
 @click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
 @json_option
@@ -234,17 +309,16 @@ def _frames_progress(frames: str, quiet: bool) -> Iterator[Step]:
 def describe_map(path: str) -> dict[str, Any]:
     """What ``--json`` prints of a map."""
     from tatvpr_edge.runtime import PlaceMap
-    from tatvpr_edge.spec.mapjournal import journal_path
+    from tatvpr_edge.spec.mapjournal import map_bytes
 
     place_map = PlaceMap(path)
     stored, details = place_map.stored, place_map.info
-    journal = journal_path(path)
     return {
         "map": path,
         "places": len(place_map),
         "places_in_journal": len(stored.added),
         "torn_journal_bytes": stored.torn_bytes,
-        "bytes": stored.base.file_bytes + (journal.stat().st_size if journal.exists() else 0),
+        "bytes": map_bytes(path),
         "kind": details.kind,
         "dim": details.dim,
         "model_hash": details.model_hash,

@@ -9,13 +9,17 @@ from tatvpr_edge.mapping.build import BuiltMap, build_map, extend_map
 from tatvpr_edge.mapping.calibrate import Calibrated, calibrate_map
 from tatvpr_edge.mapping.describe import Skipped
 from tatvpr_edge.mapping.files import FrameFile, frame_files
+from tatvpr_edge.mapping.merge import Merged, merge_maps
 from tatvpr_edge.mapping.pictures import open_rgb, read_frame
 from tatvpr_edge.mapping.poses import Poses, find_poses
+from tatvpr_edge.mapping.stats import MapStats, map_stats
 
 __all__ = [
     "BuiltMap",
     "Calibrated",
     "FrameFile",
+    "MapStats",
+    "Merged",
     "Poses",
     "Skipped",
     "build_map",
@@ -23,6 +27,8 @@ __all__ = [
     "extend_map",
     "find_poses",
     "frame_files",
+    "map_stats",
+    "merge_maps",
     "open_rgb",
     "read_frame",
 ]

@@ -72,6 +72,10 @@ class StoredMap:
     def __len__(self) -> int:
         return len(self.base) + len(self.added)
 
+    def places(self) -> Places:
+        """All of them, in memory."""
+        return Places.joined([self.base.places(), self.added])
+
 
 def read_map(path: str | Path) -> StoredMap:
     """Open a map and its journal.
@@ -407,6 +411,15 @@ def encode_record(places: Places, before: int) -> bytes:
         raise MapError(f"{len(places)} places are too many to add at once: add fewer")
     record = _HEAD.pack(_RECORD_MAGIC, length, before, len(places)) + b"".join(parts)
     return record + _TAIL.pack(zlib.crc32(record), length)
+
+
+def map_bytes(path: str | Path) -> int:
+    """Bytes of a map's file and of its journal."""
+    total = 0
+    for file in (Path(path), journal_path(path)):
+        with contextlib.suppress(FileNotFoundError):
+            total += os.stat(file).st_size
+    return total
 
 
 def _fixed_bytes(info: MapInfo) -> tuple[int, int]:

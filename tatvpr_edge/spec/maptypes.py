@@ -155,6 +155,21 @@ class Places:
     def __len__(self) -> int:
         return len(self.poses)
 
+    @staticmethod
+    def joined(parts: Sequence[Places]) -> Places:
+        """One after another; each of the same bands."""
+        rows = []
+        for of in zip(*(part.rows for part in parts), strict=True):
+            norms = [band.norms for band in of if band.norms is not None]
+            data = np.concatenate([band.data for band in of])
+            rows.append(Rows(data, np.concatenate(norms) if norms else None))
+        return Places(
+            tuple(rows),
+            np.concatenate([part.poses for part in parts]),
+            tuple(tag for part in parts for tag in part.tags),
+            np.concatenate([part.moments for part in parts]),
+        )
+
 
 # ---- making places ---------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ computes all this in C (``runtime/core/common/map_search.c``); tests compare it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,6 +110,38 @@ def binary_scores(query: U8, rows: U8, dim: int) -> F32:
         differing = rows[start : start + step] ^ query
         hamming[start : start + step] = _BITS_SET[differing].sum(axis=1, dtype=np.int64)
     return np.float32(1.0) - (np.float32(2.0) * hamming) / np.float32(dim)
+
+
+def pair_scores(
+    data: I8 | U8, norms: F32 | None, dim: int, mine: NDArray[np.integer], others: NDArray[Any]
+) -> F32:
+    """Score of each of the stored rows ``mine`` with that of ``others``: float32 [pairs].
+
+    Args:
+        data: int8 [N, D] with ``norms`` [N], or uint8 [N, D / 8] without.
+        dim: elements of a descriptor.
+        mine, others: numbers of rows, as many of the one as of the other.
+    """
+    step = max(_BLOCK_ELEMENTS // data.shape[1], 1)
+    found = np.empty(len(mine), dtype=np.float32)
+    for start in range(0, len(mine), step):
+        part = slice(start, start + step)
+        left, right = data[mine[part]], data[others[part]]
+        if norms is None:
+            hamming = _BITS_SET[left ^ right].sum(axis=1, dtype=np.int64).astype(np.float32)
+            found[part] = np.float32(1.0) - (np.float32(2.0) * hamming) / np.float32(dim)
+        else:
+            dots = np.einsum("nd,nd->n", left, right, dtype=np.int64).astype(np.float32)
+            found[part] = (dots * norms[mine[part]]) * norms[others[part]]
+    return np.clip(found, np.float32(-1), np.float32(1))
+
+
+def score_of_cosine(kind: str, cosine: float) -> float:
+    """The score that descriptors of this cosine have in a map of ``kind``: a sign differs as often
+    as the angle is wide."""
+    if kind == "int8":
+        return cosine
+    return 1 - 2 * math.acos(max(-1.0, min(1.0, cosine))) / math.pi
 
 
 def best(scores: F32, count: int) -> NDArray[np.int64]:

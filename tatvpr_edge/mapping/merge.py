@@ -1,0 +1,130 @@
+"""Several place maps become one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.mapjournal import StoredMap, read_map
+from tatvpr_edge.spec.maptypes import Band, MapInfo, Places
+from tatvpr_edge.spec.placemap import write_map
+
+PathLike = str | os.PathLike[str]
+_MAX_DRIVES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was made.
+
+    Attributes:
+        path: of the map.
+        places: how many it holds.
+        drives: how many drives they come from.
+        uncalibrated: whether a calibration was left behind, because the maps were not all judged
+            by the same one.
+    """
+
+    path: Path
+    places: int
+    drives: int
+    uncalibrated: bool
+
+
+def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool = False) -> Merged:
+    """Write the places of ``maps``, one map after another, as one map; they stay as they are.
+
+    Tags, poses, times and confirmations are kept; each map's drives get numbers of their own. A
+    calibration that all maps share is kept as well; otherwise the new map has none.
+
+    Args:
+        maps: two or more, of one model, kind, bands and pose frame; their journals are read too.
+        output: the ``.placemap`` to write; it must not exist.
+        same_frame: local positions have the same origin and axes in all of them. Without it,
+            local maps with positions are refused: one robot's (0, 0) is seldom another's.
+
+    Raises:
+        UsageError: fewer than two maps.
+        MapError: a map is damaged, or does not go with the first, or ``output`` stands.
+    """
+    target = Path(output).expanduser()
+    if len(maps) < 2:
+        raise UsageError("give two or more maps to merge")
+    if os.path.lexists(target):
+        raise MapError(f"{target} exists already: remove it, or give another --output")
+    paths = [Path(path).expanduser() for path in maps]
+    opened = [read_map(path) for path in paths]
+    first = opened[0].base.info
+    for path, stored in zip(paths[1:], opened[1:], strict=True):
+        _check_goes_with(paths[0], first, path, stored.base.info)
+    if first.pose_frame == "local" and not same_frame:
+        _refuse_other_origins(paths, opened)
+    info, uncalibrated = _shared(first, [stored.base.info for stored in opened])
+    parts, drives = [], 0
+    for path, stored in zip(paths, opened, strict=True):
+        places = stored.places()
+        moments = places.moments.copy()
+        highest = int(moments["drive"].max()) + 1 if len(moments) else 0
+        if drives + highest > _MAX_DRIVES:
+            raise MapError(f"map {path} brings more drives than a map may have ({_MAX_DRIVES})")
+        moments["drive"] += np.uint16(drives)
+        drives += highest
+        parts.append(Places(places.rows, places.poses, places.tags, moments))
+    write_map(target, info, parts)
+    return Merged(target, sum(map(len, parts)), drives, uncalibrated)
+
+
+def _check_goes_with(path: Path, info: MapInfo, other_path: Path, other: MapInfo) -> None:
+    remedy = "make one of them again"
+    for name, mine, theirs in (
+        ("model", info.model_hash[:12], other.model_hash[:12]),
+        ("kind", info.kind, other.kind),
+        ("descriptor size", (info.dim, info.descriptor_size), (other.dim, other.descriptor_size)),
+        ("bands", _bands(info), _bands(other)),
+        ("pose frame", info.pose_frame, other.pose_frame),
+    ):
+        if mine != theirs:
+            raise MapError(
+                f"maps {path} and {other_path} differ in their {name} ({_said(mine)} and "
+                f"{_said(theirs)}): {remedy}"
+            )
+    if [band.mean for band in info.bands] != [band.mean for band in other.bands]:
+        raise MapError(f"maps {path} and {other_path} have other means of their signs: {remedy}")
+
+
+def _bands(info: MapInfo) -> list[str]:
+    return [f"k={band.k:g} tokens={band.tokens:g}" for band in info.bands]
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _refuse_other_origins(paths: Sequence[Path], opened: Sequence[StoredMap]) -> None:
+    placed = [
+        path
+        for path, stored in zip(paths, opened, strict=True)
+        if not np.isnan(np.concatenate([stored.base.poses, stored.added.poses])[:, :2]).all()
+    ]
+    if len(placed) > 1:
+        raise MapError(
+            f"maps {placed[0]} and {placed[1]} have local positions: say --same-frame if these "
+            "have one origin, else bring them into one frame (utm, geographic) first"
+        )
+
+
+def _shared(first: MapInfo, every: Sequence[MapInfo]) -> tuple[MapInfo, bool]:
+    """The first map's head with the calibrations that all share, and whether one was lost."""
+    bands: list[Band] = []
+    lost = False
+    for number, band in enumerate(first.bands):
+        theirs = [info.bands[number].calibration for info in every]
+        same = all(found == band.calibration for found in theirs)
+        lost = lost or not same
+        bands.append(band if same else replace(band, calibration=None))
+    return replace(first, bands=tuple(bands)), lost

@@ -1,0 +1,171 @@
+"""``map merge`` and ``map stats``, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.spec import scores
+from tatvpr_edge.spec.mapjournal import append
+from tatvpr_edge.spec.placemap import (
+    Band,
+    Calibration,
+    MapInfo,
+    Places,
+    make_places,
+    write_map,
+)
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+INFO = MapInfo("ab" * 32, "int8", 16, (Band(1.0),), "utm")
+MODEL = "ab" * 32
+
+
+def drive(info: MapInfo, count: int, seed: int, **moments: Any) -> Places:
+    """Places a metre apart, eastwards."""
+    rng = np.random.default_rng(seed)
+    poses = np.full((count, 7), np.nan)
+    poses[:, 0], poses[:, 1] = 500_000 + np.arange(count), 4_000_000 + 10 * seed
+    if info.pose_frame == "local":
+        poses[:, :2] -= (500_000, 4_000_000)
+    rows = rng.standard_normal((count, info.descriptor_size)).astype(np.float32)
+    return make_places(
+        info, [rows] * len(info.bands), poses, [f"{seed}/{i}" for i in range(count)], **moments
+    )
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    """A map of two drives, one of them in its journal, and a map of one."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    write_map(first, INFO, [drive(INFO, 4, 1, times=[10.0, 11, 12, 13], confirmed=2)])
+    append(first, drive(INFO, 3, 2, drives=1))
+    write_map(second, INFO, [drive(INFO, 5, 3)])
+    return first, second
+
+
+def moments(path: Path) -> Any:
+    stored = PlaceMap(path).stored
+    return np.concatenate([stored.base.moments, stored.added.moments])
+
+
+def test_a_merged_map_holds_every_place_of_each_as_it_was(
+    tatvpr: Run, two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    before = [path.read_bytes() for path in two]
+    done = tatvpr("map", "merge", *two, "-o", "both", "--json")
+    document = json.loads(done.stdout)
+    assert document["places"] == 12 and document["places_in_journal"] == 0
+    assert done.stderr == ""
+    parts, both = [PlaceMap(path) for path in two], PlaceMap(tmp_path / "both")
+    sources = [(part, place) for part in parts for place in range(len(part))]
+    for number, (part, place) in enumerate(sources):
+        assert both.tag(number) == part.tag(place)
+        assert both.pose(number).tobytes() == part.pose(place).tobytes()
+    rows = [p.stored.places().rows[0].data for p in (*parts, both)]
+    assert np.array_equal(np.concatenate(rows[:2]), rows[2])
+    kept = moments(tmp_path / "both")
+    assert kept["drive"].tolist() == [0] * 4 + [1] * 3 + [2] * 5
+    assert kept["confirmed"].tolist() == [2] * 4 + [0] * 8
+    assert kept["time_us"][:4].tolist() == [10e6, 11e6, 12e6, 13e6]
+    assert [path.read_bytes() for path in two] == before
+
+
+def test_a_calibration_is_kept_where_all_share_it_and_else_told(
+    tatvpr: Run, tmp_path: Path
+) -> None:
+    judged = replace(INFO, bands=(Band(1.0, calibration=Calibration("score", 0.5)),))
+    for name, info, seed in (("a", judged, 1), ("b", judged, 2), ("c", INFO, 3)):
+        write_map(tmp_path / name, info, [drive(info, 3, seed)])
+    assert tatvpr("map", "merge", "a", "b", "-o", "ab").stderr == ""
+    assert PlaceMap(tmp_path / "ab").info == judged
+    told = tatvpr("map", "merge", "a", "c", "-o", "ac").stderr
+    assert "not calibrated alike" in told and "map calibrate ac" in told
+    assert PlaceMap(tmp_path / "ac").info == INFO
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (replace(INFO, model_hash="cd" * 32), "model (abababababab and cdcdcdcdcdcd)"),
+        (replace(INFO, kind="binary"), "kind (int8 and binary)"),
+        (replace(INFO, dim=8, descriptor_size=16), "descriptor size"),
+        (replace(INFO, bands=(Band(0.2),)), "bands (k=1 tokens=1 and k=0.2 tokens=1)"),
+        (replace(INFO, pose_frame="local"), "pose frame (utm and local)"),
+    ],
+)
+def test_maps_that_do_not_go_together_are_told_by_what_differs(
+    tatvpr: Run, tmp_path: Path, other: MapInfo, named: str
+) -> None:
+    write_map(tmp_path / "a", INFO, [drive(INFO, 2, 1)])
+    write_map(tmp_path / "b", other, [drive(other, 2, 2)])
+    assert named in tatvpr("map", "merge", "a", "b", "-o", "c", status=1).stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_local_maps_need_a_word_that_their_origin_is_one(tatvpr: Run, tmp_path: Path) -> None:
+    local = replace(INFO, pose_frame="local")
+    for seed, name in enumerate("ab"):
+        write_map(tmp_path / name, local, [drive(local, 3, seed)])
+    write_map(tmp_path / "bare", local, [make_places(local, [np.eye(3, 16, dtype=np.float32)])])
+    assert "--same-frame" in tatvpr("map", "merge", "a", "b", "-o", "c", status=1).stderr
+    tatvpr("map", "merge", "a", "b", "-o", "c", "--same-frame")
+    assert len(PlaceMap(tmp_path / "c")) == 6
+    tatvpr("map", "merge", "a", "bare", "-o", "d")  # one map's positions cannot disagree
+
+
+def test_what_stands_is_not_written_over_and_one_map_is_not_merged(
+    tatvpr: Run, two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert "exists already" in tatvpr("map", "merge", *two, "-o", two[0], status=1).stderr
+    assert "two or more" in tatvpr("map", "merge", two[0], "-o", "c", status=1).stderr
+    assert "cannot read" in tatvpr("map", "merge", two[0], "no", "-o", "c", status=1).stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("first", "first.journal", "second")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary"])
+def test_stats_say_what_the_places_say(tatvpr: Run, tmp_path: Path, kind: str) -> None:
+    info = replace(INFO, kind=kind)
+    places = drive(info, 4, 1, times=[100.0, 101, np.nan, 103.5], confirmed=[0, 1, 2, 0])
+    write_map(tmp_path / "m", info, [places])
+    append(tmp_path / "m", drive(info, 3, 2, drives=1))
+    found = json.loads(tatvpr("map", "stats", "m", "--json").stdout)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert (found["places"], found["drives"], found["confirmed"]) == (7, 2, 2)
+    assert found["bytes"] == size and found["bytes_a_place"] == pytest.approx(size / 7)
+    assert (found["first_s"], found["last_s"]) == (100.0, 103.5)
+    assert (found["width_m"], found["height_m"], found["step_m"]) == (3.0, 10.0, 1.0)
+    rows = [p.rows[0] for p in (places, drive(info, 3, 2))]
+    plain = [
+        scores.int8_scores(r.data[i], r.norms[i], r.data[i + 1 : i + 2], r.norms[i + 1 : i + 2])[0]
+        if r.norms is not None
+        else scores.binary_scores(r.data[i], r.data[i + 1 : i + 2], 16)[0]
+        for r in rows
+        for i in range(len(r) - 1)
+    ]
+    assert found["step_score"] == pytest.approx(float(np.median(plain)), abs=1e-6)
+    assert found["redundant"] == 0
+    shown = tatvpr("map", "stats", "m").stdout
+    assert "7, of 2 drives" in shown and "3.0 m x 10.0 m" in shown and "1970-01-01" in shown
+
+
+def test_stats_of_places_that_say_little(tatvpr: Run, tmp_path: Path) -> None:
+    write_map(tmp_path / "empty", INFO, [])
+    found = json.loads(tatvpr("map", "stats", "empty", "--json").stdout)
+    assert found["places"] == 0
+    assert all(found[name] is None for name in ("step_m", "step_score", "width_m", "first_s"))
+    same = np.ones((3, 16), np.float32)
+    write_map(tmp_path / "bare", INFO, [make_places(INFO, [same])])
+    found = json.loads(tatvpr("map", "stats", "bare", "--json").stdout)
+    assert found["positions"] == 0 and found["redundant"] == 1.0 and found["step_m"] is None
+    assert "positions  unknown" in tatvpr("map", "stats", "bare").stdout
