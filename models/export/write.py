@@ -63,7 +63,7 @@ def export_onnx(
     onnx.checker.check_model(proto, full_check=True)
     target = Path(path)
     with replacing(target) as sink:
-        onnx.save(proto, sink)
+        sink.write(proto.SerializeToString())
     return target
 
 
