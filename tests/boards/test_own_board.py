@@ -12,6 +12,7 @@ from tatvpr_edge.boards import loader
 from tatvpr_edge.compilers.build import find_model
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.mcu.build import lower_for
+from tatvpr_edge.compilers.mcu.fit import STACK_BYTES, fit
 from tatvpr_edge.compilers.mcu.flags import extra_flags
 from tatvpr_edge.compilers.mcu.generated import Own
 from tatvpr_edge.compilers.mcu.linker import fragment
@@ -54,6 +55,18 @@ def test_the_arena_goes_where_the_file_says(own: Path) -> None:
     change(own, "base = 0x2800_0000\nsize = 0x4000", "base = 0x2800_0000\nsize = 0x10_0000")
     change(own, 'arena = "sram3"', 'arena = "sram4"')
     assert regions(own) == {**want, "arena": "sram4"}
+
+
+def test_a_stack_in_the_arenas_region_leaves_the_arena_less(own: Path) -> None:
+    """The tile is the largest whose arena fits beside the stack, to the byte."""
+    change(own, 'stack = "sram2"', 'stack = "sram3"')
+    board = loader.load(str(own))
+    room = board.region("sram3").size - STACK_BYTES
+    arenas = {40: room + 1, 32: room, 8: 1000}
+    chosen = fit(board, "model", 1000, 1000, arenas)
+    assert (chosen.tile, chosen.arena_bytes) == (32, room)
+    with pytest.raises(BoardError, match=f"at least {room + 1} bytes, region sram3 .* has {room}"):
+        fit(board, "model", 1000, 1000, {40: room + 1})
 
 
 FLASH2 = '\n[[memory]]\nname = "flash2"\nbase = 0x9000_0000\nsize = 0x20_0000\nkind = "flash"\n'

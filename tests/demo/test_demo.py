@@ -69,9 +69,8 @@ def test_the_shipped_model_finds_its_places(demo: Run, tmp_path: Path) -> None:
     document = json.loads(done.stdout)
     assert [row["k"] for row in document["rows"]] == [1.0, 0.6, 0.4, 0.2]
     assert document["places"] >= 30
-    dense = document["rows"][0]
-    assert dense["right"] >= 0.9 * dense["queries"]
     for row in document["rows"]:
+        assert row["right"] >= 0.9 * row["queries"], f"at k = {row['k']}"  # 95 or 96 of 98 at each
         assert row["queries"] >= 60 and row["macs"] > 0 and row["median_ms"] > 0
         answers = document["answers"][f"{row['k']:g}"]
         assert sum(answer["right"] for answer in answers) == row["right"]

@@ -237,6 +237,56 @@ print(statuses.count(0))
     assert done.stdout == "30\n", done.stderr
 
 
+def test_a_child_waits_for_no_lock_that_a_thread_of_its_parent_held(
+    tiny_host: Path, scene_map: Path, project_root: Path
+) -> None:
+    """Threads hold locks for so short a time that chance seldom finds one: here a thread holds
+    every lock of the runtime at the moment of the fork."""
+    program = """
+import os, signal, sys, threading, warnings, numpy as np
+warnings.simplefilter("ignore")
+real, made = threading.Lock, []
+def lock():
+    one = real()
+    if str(sys._getframe(1).f_globals.get("__name__")).startswith("tatvpr_edge."):
+        made.append(one)
+    return one
+threading.Lock = lock
+from tatvpr_edge.runtime import Localizer
+localizer = Localizer(sys.argv[1], sys.argv[2])
+frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+wanted = localizer.query(frame).score
+held, go_on = threading.Event(), threading.Event()
+def hold():
+    for one in made: one.acquire()
+    held.set()
+    go_on.wait()
+    for one in made: one.release()
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    same = localizer.query(frame).score == wanted
+    with Localizer(sys.argv[1], sys.argv[2]) as another:
+        same = same and another.query(frame).score == wanted
+    os._exit(0 if same else 1)
+status = os.waitpid(child, 0)[1]
+go_on.set()
+holder.join()
+print(len(made) > 1, status)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tiny_host), str(scene_map)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=project_root,
+    )
+    assert done.stdout == "True 0\n", done.stderr
+
+
 def test_memory_does_not_grow(localizer: Localizer, frames: U8) -> None:
     def resident_kb() -> int:
         for line in Path("/proc/self/status").read_text().splitlines():

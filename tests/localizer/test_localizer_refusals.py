@@ -133,6 +133,32 @@ def test_a_k_that_the_artifact_was_not_built_for_is_told(localizer: Localizer) -
         localizer.k = 0.01
 
 
+@pytest.mark.parametrize("k", [0.2, 0.29, 0.51, 1.0])
+def test_a_k_on_either_side_of_a_narrow_range_is_told(
+    tiny_host: Path, tmp_path: Path, k: float
+) -> None:
+    artifact = read_artifact(tiny_host)
+    manifest = artifact.manifest
+    points = tuple(point for point in manifest.golden.points if 0.3 <= point.k <= 0.5)
+    narrow = dataclasses.replace(
+        manifest,
+        k_range=(0.3, 0.5),
+        defaults=dataclasses.replace(manifest.defaults, k=0.4),
+        frontier=(),
+        golden=dataclasses.replace(manifest.golden, points=points),
+    )
+    files: dict[str, bytes | str | Path] = {f.path: artifact.read(f.path) for f in manifest.files}
+    made = write_artifact(tmp_path / "narrow", narrow, files).root
+    with Localizer(made) as localizer:
+        for refused in (lambda: setattr(localizer, "k", k), lambda: localizer.describe(GOOD, k=k)):
+            with pytest.raises(UsageError, match=r"built for 0\.3 to 0\.5"):
+                refused()
+        localizer.k = 0.5
+        localizer.describe(GOOD, k=0.3)
+    with pytest.raises(UsageError, match=r"built for 0\.3 to 0\.5"):
+        Localizer(made, k=k)
+
+
 @pytest.mark.parametrize("top", [0, -1, 1.5, "2", True])
 def test_a_bad_number_of_candidates_is_told(localizer: Localizer, top: Any) -> None:
     with pytest.raises(UsageError, match="from 1 up"):

@@ -55,9 +55,10 @@ def test_forward_and_backward(head: str, changes: dict[str, object]) -> None:
         model.zero_grad()
         (descriptors * torch.randn_like(descriptors)).sum().backward()
         for name, parameter in model.named_parameters():
-            if parameter.grad is not None:
-                assert bool(parameter.grad.isfinite().all()), name
-        assert any(float(p.grad.abs().sum()) > 0 for p in model.parameters() if p.grad is not None)
+            assert parameter.grad is not None, f"{name} takes no part"
+            assert bool(parameter.grad.isfinite().all()), name
+            if name != "head.dustbin":  # tokens far from it leave it no share at all
+                assert float(parameter.grad.abs().sum()) > 0, f"{name} would never be trained"
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.placemap import Found
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.floats import exp32
@@ -186,6 +187,27 @@ def test_a_score_exactly_at_the_threshold_is_accepted(
         info = MapInfo("ab" * 32, "int8", 16, (Band.accepting(1.0, 1.0, float(limit)),))
         write_map(tmp_path / "m", info, [some(info, 5)])
         assert PlaceMap(tmp_path / "m", engine=engine).search(query, 1.0).accepted is accepted
+
+
+def test_odds_exactly_at_the_threshold_are_accepted(
+    engine: Engine, tmp_path: Path, some: Some
+) -> None:
+    query = np.random.default_rng(3).standard_normal(16).astype(np.float32)
+    w0, w1, w2 = (np.float32(w) for w in (-1.5, 4.0, 2.5))
+
+    def found(limit: float) -> Found:
+        judged = Calibration(
+            "logistic", limit, (-1.5, 4.0, 2.5), 0.0, 1, precision=0.95, recall=0.4
+        )
+        info = MapInfo("ab" * 32, "int8", 16, (Band(1.0, 1.0, judged),))
+        write_map(tmp_path / "m", info, [some(info, 5)])
+        return PlaceMap(tmp_path / "m", engine=engine).search(query, 1.0)
+
+    first = found(0.0)
+    assert first.margin is not None
+    odds = (w0 + w1 * np.float32(first.candidates[0].score)) + w2 * np.float32(first.margin)
+    for limit, accepted in ((odds, True), (np.nextafter(odds, np.float32(9)), False)):
+        assert found(float(limit)).accepted is accepted
 
 
 def test_a_geographic_radius_is_in_metres(engine: Engine, tmp_path: Path) -> None:
