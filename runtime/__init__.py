@@ -12,6 +12,7 @@ from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.default import demo_map
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.governor import Budget, Governor
+from tatvpr_edge.runtime.growth import Addition
 from tatvpr_edge.runtime.localizer import Localizer, Match
 from tatvpr_edge.runtime.mapwriter import MapWriter
 from tatvpr_edge.runtime.placemap import Candidate, PlaceMap
@@ -29,6 +30,7 @@ from tatvpr_edge.spec.errors import (
 )
 
 __all__ = [
+    "Addition",
     "Artifact",
     "ArtifactError",
     "Budget",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from tatvpr_edge.spec.limits import check_fraction
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.governor import Budget, Governor
+    from tatvpr_edge.runtime.growth import Addition
     from tatvpr_edge.runtime.telemetry import Sampler
 
 
@@ -46,6 +48,7 @@ class Match:
         margin: its score less the best score elsewhere; None where the map does not ask for it.
         confidence: how probable it is that the place is right, 0..1; None likewise.
         reason: why ``accepted`` is False, in one line; otherwise None.
+        descriptor: float32 [D] of the frame, for :meth:`Localizer.add`; None from a service.
     """
 
     place: int
@@ -60,6 +63,7 @@ class Match:
     margin: float | None = None
     confidence: float | None = None
     reason: str | None = None
+    descriptor: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
 class Localizer:
@@ -331,7 +335,7 @@ class Localizer:
         *,
         near: Sequence[float] | None = None,
         radius: float | None = None,
-        exclude_last: int = 0,
+        exclude_last: int | str = 0,
         map: PlaceMap | None = None,
     ) -> Match:
         """The place of the map where ``frame`` was taken; ``top`` candidates.
@@ -341,7 +345,8 @@ class Localizer:
             near, radius: only places within so many metres of a position or pose (x, y, ...) in
                 the map's frame; a place of unknown position is then left out.
             exclude_last: so many of the map's last places are left out, so that a loop closure
-                does not find the frame just stored.
+                does not find the frame just stored; "30s": those seen within so many seconds
+                before the newest one.
 
         Returns:
             Where every place was left out, or the descriptor is of nothing: place -1, score -1,
@@ -354,7 +359,7 @@ class Localizer:
             UsageError: another argument is out of range.
         """
         check_top(top)
-        check_excluded(exclude_last)
+        excluded = check_excluded(exclude_last)
         place_map = self._map if map is None else map
         if place_map is None:
             raise MapError(
@@ -367,7 +372,8 @@ class Localizer:
         if map is not None:
             self._note_gray(checked)
         descriptor, k, tokens, describe_ms = self._describe(checked)
-        end = max(len(place_map) - exclude_last, 0)
+        last = place_map.within_last(excluded) if isinstance(excluded, float) else excluded
+        end = max(len(place_map) - last, 0)
         try:
             found = place_map.search(
                 descriptor, k, tokens, int(top), end=end, near=near, radius=radius
@@ -380,6 +386,8 @@ class Localizer:
             self._told_uncalibrated.add(place_map.path)
             say_uncalibrated(place_map.path)
         best = found.candidates[0] if found.candidates else Candidate(-1, -1.0, "", None)
+        if found.accepted and nothing is None:
+            place_map.recognised(best.place)
         latency_ms = (time.perf_counter() - start) * 1e3
         self._tell_governor(k, tokens, describe_ms, latency_ms - describe_ms)
         return Match(
@@ -395,6 +403,7 @@ class Localizer:
             margin=found.margin,
             confidence=found.confidence,
             reason=reason_against(found, nothing),
+            descriptor=descriptor,
         )
 
     def _describe(
@@ -415,6 +424,72 @@ class Localizer:
         governor = self._governor
         if governor is not None and self._fixed_k is None:
             governor.observe(describe_ms, k, tokens, search_ms)
+
+    # ---- maps that grow ----
+
+    def add(
+        self,
+        frame: NDArray[np.uint8] | CameraFrame | NDArray[np.float32] | Sequence[Any],
+        pose: Sequence[float] | NDArray[np.float64] | None = None,
+        tag: str = "",
+        *,
+        match: Match | None = None,
+        novelty: float | None = None,
+        max_places: int | None = None,
+        max_bytes: int | None = None,
+        time_s: float | None = None,
+        bgr: bool = False,
+        map: PlaceMap | None = None,
+    ) -> Addition:
+        """Add a place to the map: on the disk when this returns, and found by the next query of
+        any thread. ``MapWriter(path, localizer)`` makes a map where there is none.
+
+        Args:
+            frame: as :meth:`query` takes it; or a descriptor a band of the map.
+            pose: (x, y), (x, y, z) or (x, y, z, qx, qy, qz, qw) in the map's pose frame.
+            match: what :meth:`query` just said of this frame: its descriptor is taken where it
+                was made at the k and tokens of the map's one band.
+            novelty: a frame that some place is as like as this score is not added.
+            max_places, max_bytes: the map is thinned out to nine tenths when it grows larger:
+                the places most like their neighbours along a drive go, never confirmed ones
+                (:meth:`confirm`, and places that an accepted match named).
+            time_s: when it was seen, in seconds since 1970; None: now.
+            map: one of :meth:`open_map`; None: as set.
+
+        Raises:
+            FrameError, MapError, UsageError: nothing was added; the text says why.
+        """
+        from tatvpr_edge.runtime.growth import offer
+
+        place_map = self._map if map is None else map
+        if place_map is None:
+            raise MapError(
+                "there is no map to add to: make one with runtime.MapWriter(PATH, localizer) and "
+                "set localizer.map = PATH"
+            )
+        return offer(
+            self,
+            place_map,
+            frame,
+            pose,
+            tag,
+            match=match,
+            novelty=novelty,
+            time_s=time_s,
+            bgr=bgr,
+            max_places=max_places,
+            max_bytes=max_bytes,
+        )
+
+    def confirm(self, match: Match | int) -> None:
+        """Say that a match was right (found by geometry, say), so that pruning keeps its place.
+
+        Raises:
+            MapError: there is no map, or no such place.
+        """
+        if self._map is None:
+            raise MapError("there is no map whose place could be confirmed")
+        self._map.confirm(match if isinstance(match, int) else match.place)
 
     # ---- new releases ----
 
@@ -497,10 +572,21 @@ def check_top(top: Any) -> None:
         raise UsageError(f"top is {top!r}: the number of candidates, from 1 up")
 
 
-def check_excluded(places: Any) -> None:
-    """Raise UsageError where ``places`` is no number of places to leave out."""
-    if isinstance(places, bool) or not isinstance(places, (int, np.integer)) or places < 0:
-        raise UsageError(f"exclude_last is {places!r}: a number of places, from 0 up")
+def check_excluded(last: Any) -> int | float:
+    """How many places, or seconds (a float), ``exclude_last`` leaves out.
+
+    Raises:
+        UsageError: it is neither a number of places nor seconds as in "30s".
+    """
+    if isinstance(last, str):
+        seconds = re.fullmatch(r"(\d+(?:\.\d+)?) *s", last.strip())
+        if seconds:
+            return float(seconds[1])
+    elif not isinstance(last, bool) and isinstance(last, (int, np.integer)) and last >= 0:
+        return int(last)
+    raise UsageError(
+        f'exclude_last is {last!r}: a number of places from 0 up, or seconds as in "30s"'
+    )
 
 
 def _open_backend(

@@ -97,7 +97,7 @@ class MapWriter:
         Raises:
             FrameError, MapError, UsageError: nothing was added; the text says why.
         """
-        descriptors = self._descriptors(frame, bgr)
+        descriptors = described(self._localizer, self.info, frame, bgr)
         places = make_places(
             self.info,
             [row[None] for row in descriptors],
@@ -119,21 +119,6 @@ class MapWriter:
         """
         return append(self.path, places)
 
-    def _descriptors(
-        self, frame: NDArray[np.uint8] | CameraFrame | F32 | Sequence[F32], bgr: bool
-    ) -> list[F32]:
-        if isinstance(frame, CameraFrame) or getattr(frame, "dtype", None) == np.uint8:
-            pixels = cast("NDArray[np.uint8] | CameraFrame", frame)
-            describe, bands = self._localizer.describe, self.info.bands
-            return [describe(pixels, bgr, k=b.k, tokens=b.tokens) for b in bands]
-        rows = [frame] if isinstance(frame, np.ndarray) and frame.ndim == 1 else list(frame)
-        if len(rows) != len(self.info.bands):
-            raise UsageError(
-                f"{len(rows)} descriptors for a map of {len(self.info.bands)} bands: give one a "
-                "band, or the frame"
-            )
-        return [np.asarray(row, np.float32) for row in rows]
-
     def close(self) -> None:
         """Give back what was opened to describe frames. Every place is on the disk already."""
         if self._own is not None:
@@ -149,6 +134,29 @@ class MapWriter:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def described(
+    localizer: Localizer,
+    info: MapInfo,
+    frame: NDArray[np.uint8] | CameraFrame | F32 | Sequence[F32],
+    bgr: bool = False,
+) -> list[F32]:
+    """One descriptor a band of a map: of a frame, or those that were given.
+
+    Raises:
+        FrameError, UsageError: it is neither a frame nor a descriptor a band.
+    """
+    if isinstance(frame, CameraFrame) or getattr(frame, "dtype", None) == np.uint8:
+        pixels = cast("NDArray[np.uint8] | CameraFrame", frame)
+        return [localizer.describe(pixels, bgr, k=b.k, tokens=b.tokens) for b in info.bands]
+    rows = [frame] if isinstance(frame, np.ndarray) and frame.ndim == 1 else list(frame)
+    if len(rows) != len(info.bands):
+        raise UsageError(
+            f"{len(rows)} descriptors for a map of {len(info.bands)} bands: give one a "
+            "band, or the frame"
+        )
+    return [np.asarray(row, np.float32) for row in rows]
 
 
 def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.float64]:

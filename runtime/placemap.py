@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine
-from tatvpr_edge.runtime.search import Asked, Hit, Part, Table
+from tatvpr_edge.runtime.growing import Added, taken
+from tatvpr_edge.runtime.pruning import Pruned, prune
+from tatvpr_edge.runtime.search import Asked, Part, Table
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
-from tatvpr_edge.spec.mapjournal import StoredMap, read_map
-from tatvpr_edge.spec.maptypes import Band, Calibration, MapInfo, calibrated
+from tatvpr_edge.spec.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
+from tatvpr_edge.spec.maptypes import Band, Calibration, MapInfo, Places, calibrated, make_places
+from tatvpr_edge.spec.placemap import Base
 
 Pose = tuple[float, float, float, float, float, float, float]
 
@@ -63,8 +68,39 @@ class Found:
     scores: NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True)
+class _Now:
+    """A map at one moment: what a search reads while others add and prune."""
+
+    base: Base
+    added: Added
+    table: Table | None
+
+    @classmethod
+    def of(cls, base: Base, added: Added, engine: Engine | None) -> _Now:
+        if engine is None:
+            return cls(base, added, None)
+        parts = [Part(len(base), base.rows, base.stored_poses, base.moments)]
+        if len(added):
+            parts.append(added.part())
+        return cls(base, added, Table(engine, base.info, parts))
+
+    def __len__(self) -> int:
+        return len(self.base) + len(self.added)
+
+    def tag(self, place: int) -> str:
+        base = self.base
+        return base.tag(place) if place < len(base) else self.added.tags[place - len(base)]
+
+    def moments(self) -> tuple[NDArray[np.void], NDArray[np.void]]:
+        return self.base.moments, self.added.moments[: len(self.added)]
+
+
 class PlaceMap:
-    """A map as it stood when it was opened; what others add later is seen by opening it again.
+    """A map as it stood when it was opened, and what was added through this object since.
+
+    What other processes add is seen by opening it again. Safe to share between threads: a search
+    that runs ends on the places that it began with.
 
     Args:
         path: a ``.placemap``.
@@ -80,11 +116,19 @@ class PlaceMap:
         self, path: str | Path, model: ModelEntry | None = None, engine: Engine | None = None
     ) -> None:
         self.path = Path(path)
-        self._stored: StoredMap = read_map(path)
+        stored = read_map(path)
         if model is not None:
-            _check_model(self.path, self.info, model)
+            _check_model(self.path, stored.base.info, model)
         self._engine = engine
-        self._table = None if engine is None else Table(engine, self.info, self._parts())
+        self._growing, self._counting = threading.Lock(), threading.Lock()
+        self._confirmed: dict[int, int] = {}
+        self._take(stored)
+        self._drive, self._order = self.drives, 0
+
+    def _take(self, stored: StoredMap) -> None:
+        """Search these places from now on."""
+        self._torn, self._journalled = stored.torn_bytes, stored.journalled
+        self._now = _Now.of(stored.base, Added(stored.added), self._engine)
 
     def judging(self, calibrations: Sequence[Calibration | None]) -> PlaceMap:
         """The same places, in memory, judged by other calibrations: one for each band.
@@ -92,12 +136,16 @@ class PlaceMap:
         Raises:
             MapError: a calibration cannot be stored.
         """
-        base = replace(self._stored.base, info=calibrated(self.info, calibrations))
+        base = replace(self._now.base, info=calibrated(self.info, calibrations))
+        return self._copy(base, self._engine)
+
+    def _copy(self, base: Base, engine: Engine | None) -> PlaceMap:
+        """The same places, added ones as well, under another head or engine."""
         other = copy.copy(self)
-        other._stored = replace(self._stored, base=base)
-        other._table = None
-        if self._engine is not None:
-            other._table = Table(self._engine, other.info, other._parts())
+        other._growing, other._counting = threading.Lock(), threading.Lock()
+        other._confirmed = dict(self._confirmed)
+        other._engine = engine
+        other._now = _Now.of(base, self._now.added, engine)
         return other
 
     def searched_by(self, model: ModelEntry, engine: Engine) -> PlaceMap:
@@ -109,40 +157,43 @@ class PlaceMap:
         _check_model(self.path, self.info, model)
         if self._engine is engine:
             return self
-        other = copy.copy(self)
-        other._engine, other._table = engine, Table(engine, self.info, self._parts())
-        return other
+        return self._copy(self._now.base, engine)
 
     @property
     def info(self) -> MapInfo:
         """Model, kind, dimension, bands and pose frame."""
-        return self._stored.base.info
+        return self._now.base.info
 
     @property
     def stored(self) -> StoredMap:
-        """Base file and journal."""
-        return self._stored
+        """Base file and journal, with what was added through this object."""
+        now = self._now
+        return StoredMap(now.base, now.added.places(), self._torn, self._journalled)
 
     def __len__(self) -> int:
-        return len(self._stored)
+        return len(self._now)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of its base file and journal."""
+        return map_bytes(self.path)
 
     @property
     def drives(self) -> int:
         """Drives that its places come from: one more than the highest number of one."""
-        both = (self._stored.base.moments, self._stored.added.moments)
+        both = self._now.moments()
         return max((int(part["drive"].max()) + 1 for part in both if len(part)), default=0)
 
     def tag(self, place: int) -> str:
         """The text stored with ``place``."""
-        base = self._stored.base
-        return base.tag(place) if place < len(base) else self._stored.added.tags[place - len(base)]
+        return self._now.tag(place)
 
     def pose(self, place: int) -> NDArray[np.float64]:
         """Pose float64 [7] of ``place``, NaN where unknown."""
-        base = self._stored.base
+        base, added = self._now.base, self._now.added
         if place < len(base):
             return base.pose(place)
-        pose: NDArray[np.float64] = self._stored.added.poses[place - len(base)]
+        pose: NDArray[np.float64] = added.poses[place - len(base)]
         return pose
 
     def search(
@@ -176,33 +227,130 @@ class PlaceMap:
                 size, is zero or not finite.
             UsageError: an argument is out of range.
         """
-        if self._table is None:
+        now = self._now
+        table = now.table
+        if table is None:
             raise MapError(
                 f"map {self.path} was opened without an artifact's code, which searches: give "
                 "PlaceMap(path, engine=...), or use Localizer(artifact, map)"
             )
-        every = np.empty(len(self), np.float32) if scores else None
+        every = np.empty(table.size, np.float32) if scores else None
         asked = Asked(k, tokens, count, first, end, without, near, radius)
-        band, hits = self._table.search(descriptor, asked, every)
+        band, hits = table.search(descriptor, asked, every)
         best = hits[0] if hits else None
         return Found(
-            candidates=tuple(self._candidate(hit) for hit in hits),
-            band=self.info.bands[band],
+            candidates=tuple(Candidate(h.place, h.score, now.tag(h.place), h.pose) for h in hits),
+            band=now.base.info.bands[band],
             accepted=False if best is None else best.accepted,
             margin=None if best is None else _known(best.margin),
             confidence=None if best is None else _known(best.confidence),
             scores=every,
         )
 
-    def _candidate(self, hit: Hit) -> Candidate:
-        return Candidate(hit.place, hit.score, self.tag(hit.place), hit.pose)
+    # ---- growing ----
 
-    def _parts(self) -> list[Part]:
-        base, added = self._stored.base, self._stored.added
-        parts = [Part(len(base), base.rows, base.stored_poses, base.moments)]
-        if len(added):
-            parts.append(Part(len(added), added.rows, added.poses, added.moments))
-        return parts
+    def add(
+        self,
+        descriptors: Sequence[NDArray[np.float32]],
+        pose: NDArray[np.float64],
+        tag: str = "",
+        time_s: float | None = None,
+    ) -> int:
+        """Add one place, on the disk and to the next search; gives its number.
+
+        What is added through this object is one drive, in the order of its calls.
+
+        Args:
+            descriptors: float32 [descriptor_size], one a band.
+            pose: float64 [7], NaN where unknown.
+            time_s: seconds since 1970; None: now.
+
+        Raises:
+            MapError: nothing was added; the text says why.
+        """
+        with self._growing:
+            places = make_places(
+                self.info,
+                [np.asarray(row, np.float32)[None] for row in descriptors],
+                pose[None],
+                [tag],
+                times=[time.time() if time_s is None else time_s],
+                orders=[self._order],
+                drives=self._drive,
+            )
+            number = append(self.path, places)
+            self._order += 1
+            now = self._now
+            if number == len(now):
+                self._now = _Now.of(now.base, now.added.plus(places), self._engine)
+            else:  # another process added as well
+                self._take(read_map(self.path))
+            return number
+
+    def confirm(self, place: int) -> None:
+        """Count that ``place`` was recognised: pruning keeps it. On the disk when pruned.
+
+        Raises:
+            MapError: there is no such place.
+        """
+        if not 0 <= place < len(self):
+            raise MapError(f"map {self.path} has no place {place}: it holds {len(self)}")
+        self.recognised(place)
+
+    def recognised(self, place: int) -> None:
+        """Like :meth:`confirm`, of a place that a search just gave."""
+        with self._counting:  # not the lock of add, which waits for the disk
+            self._confirmed[place] = self._confirmed.get(place, 0) + 1
+
+    def prune(self, most: int) -> Pruned:
+        """Drop the most redundant places until ``most`` are left; those that stay keep their order
+        and get new numbers (see :mod:`tatvpr_edge.runtime.pruning`).
+
+        Raises:
+            MapError: nothing was dropped; the text says why.
+        """
+        with self._growing:
+            done: list[Pruned] = []
+
+            def change(stored: StoredMap) -> tuple[MapInfo, Sequence[Places]]:
+                places = stored.base.places()
+                moments = places.moments.copy()
+                with self._counting:
+                    confirmed = dict(self._confirmed)
+                for place, times in confirmed.items():
+                    if place < len(moments):
+                        seen = int(moments["confirmed"][place]) + times
+                        moments["confirmed"][place] = min(seen, 255)
+                places = replace(places, moments=moments)
+                done.append(prune(self.info, places, most))
+                return stored.base.info, [taken(places, done[0].keep)]
+
+            rewrite(self.path, change)
+            with self._counting:
+                self._confirmed.clear()
+            self._take(read_map(self.path))
+            return done[0]
+
+    def within_last(self, seconds: float) -> int:
+        """How many places at the end were seen within ``seconds`` before the newest one.
+
+        Raises:
+            MapError: the newest place has no time.
+        """
+        if not len(self):
+            return 0
+        both = self._now.moments()
+        newest = next(int(part["time_us"][-1]) for part in reversed(both) if len(part))
+        if newest == 0:
+            raise MapError(f"places of map {self.path} have no times: leave out a number of places")
+        since, found = newest - round(seconds * 1e6), 0
+        for part in reversed(both):
+            older = np.flatnonzero(part["time_us"] < since)
+            recent = len(part) if not len(older) else len(part) - 1 - int(older[-1])
+            found += recent
+            if len(older):
+                break
+        return found
 
 
 def _known(value: float) -> float | None:

@@ -180,6 +180,11 @@ class Table:
             part=ctypes.addressof(tables),
         )
 
+    @property
+    def size(self) -> int:
+        """How many places it holds."""
+        return self._size
+
     def _band(self, band: Band) -> _Band:
         made = _Band(k=band.k, tokens=band.tokens, calibration=_calibration(band.calibration))
         if band.mean is not None:

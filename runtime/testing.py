@@ -167,7 +167,7 @@ class FakeLocalizer:
         *,
         near: Sequence[float] | None = None,
         radius: float | None = None,
-        exclude_last: int = 0,
+        exclude_last: int | str = 0,
         map: Any = None,
     ) -> Match:
         """What the test said.

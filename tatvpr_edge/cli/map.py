@@ -1,4 +1,4 @@
-"""``tatvpr-edge map build|add|merge|calibrate|info|stats|compact|upgrade``: place maps."""
+"""``tatvpr-edge map build|add|merge|prune|calibrate|info|stats|compact|upgrade``: place maps."""
 
 from __future__ import annotations
 
@@ -270,6 +270,29 @@ def _figures(found: MapStats) -> Iterator[str]:
             f"next place {metres}score {found.step_score:.3f} (medians along a drive); "
             f"{100 * found.redundant:.0f} % are redundant"
         )
+
+
+@command.command("prune")
+@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
+@click.option(
+    "--max-places", required=True, type=click.IntRange(min=1), help="How many places shall stay."
+)
+@json_option
+def prune(map_path: str, max_places: int, as_json: bool) -> None:
+    """Drop the places of MAP that are most like their neighbours; confirmed ones stay.
+
+    Those that stay keep their order and get new numbers. MAP is replaced as a whole, or not at all.
+    """
+    from tatvpr_edge.runtime import PlaceMap
+
+    pruned = PlaceMap(map_path).prune(max_places)
+    if not as_json:
+        least = pruned.least_covered
+        say(
+            f"dropped {pruned.dropped} places"
+            + (f"; each scores {least:.3f} or more to one that stayed" if least is not None else "")
+        )
+    _report(map_path, as_json)
 
 
 @command.command("compact")

@@ -1,0 +1,86 @@
+"""Places that were added to an open map, in memory, as its search reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.search import Part
+from tatvpr_edge.spec.maptypes import Places, Rows
+
+_LEAST_ROOM = 64
+
+
+class Added:
+    """The first ``count`` places of arrays that have room behind them. Never changed once made.
+
+    One that is longer shares the arrays while there is room and nobody else took it, so that what
+    a search reads stays where it is, and adding costs the same whatever was added before.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self.count = len(places)
+        self.rows = places.rows
+        self.poses = places.poses
+        self.moments = places.moments
+        self.tags = list(places.tags)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def plus(self, places: Places) -> Added:
+        """These places and ``places`` behind them."""
+        total = self.count + len(places)
+        other = object.__new__(Added)
+        other.count = total
+        # Another copy of this map may have added behind the same places: its own then stay its own.
+        fits = total <= len(self.poses) and len(self.tags) == self.count
+        room = len(self.poses) if fits else max(2 * total, _LEAST_ROOM)
+
+        def extended(mine: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
+            into = mine
+            if not fits:
+                into = np.zeros((room, *mine.shape[1:]), mine.dtype)
+                into[: self.count] = mine[: self.count]
+            into[self.count : total] = more
+            return into
+
+        rows = []
+        for mine, more in zip(self.rows, places.rows, strict=True):
+            norms = None
+            if mine.norms is not None and more.norms is not None:
+                norms = extended(mine.norms, more.norms)
+            rows.append(Rows(extended(mine.data, more.data), norms))
+        other.rows = tuple(rows)
+        other.poses = extended(self.poses, places.poses)
+        other.moments = extended(self.moments, places.moments)
+        other.tags = self.tags if fits else self.tags[: self.count]
+        other.tags.extend(places.tags)
+        return other
+
+    def part(self) -> Part:
+        """What a search reads."""
+        return Part(self.count, self.rows, self.poses, self.moments)
+
+    def places(self) -> Places:
+        """The same without the room."""
+        return taken(
+            Places(self.rows, self.poses, tuple(self.tags[: self.count]), self.moments),
+            slice(0, self.count),
+        )
+
+
+def taken(places: Places, which: slice | NDArray[np.int64]) -> Places:
+    """Some of ``places``."""
+    chosen: Sequence[str]
+    if isinstance(which, slice):
+        chosen = places.tags[which]
+    else:
+        chosen = [places.tags[int(index)] for index in which]
+    rows = tuple(
+        Rows(r.data[which], None if r.norms is None else r.norms[which]) for r in places.rows
+    )
+    return Places(rows, places.poses[which], tuple(chosen), places.moments[which])

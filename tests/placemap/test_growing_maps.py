@@ -1,0 +1,277 @@
+"""A robot's map grows while it drives: what is added is found, kept, and thinned out fairly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from support.artifacts import scenes
+from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
+from tatvpr_edge.runtime.growing import Added
+from tatvpr_edge.runtime.pruning import along_drives, neighbour_scores, prune
+from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.maptypes import Band, MapInfo, Places, make_places
+
+F32 = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def frames() -> NDArray[np.uint8]:
+    return scenes(8)
+
+
+@pytest.fixture
+def robot(tiny_host: Path, tmp_path: Path) -> Localizer:
+    """A localizer at k = 1 whose map has no places yet."""
+    localizer = Localizer(tiny_host, k=1.0, tokens=1.0)
+    MapWriter(tmp_path / "drive.placemap", localizer).close()
+    localizer.map = tmp_path / "drive.placemap"
+    return localizer
+
+
+def directions(count: int, size: int, seed: int = 0) -> F32:
+    rows = np.random.default_rng(seed).standard_normal((count, size)).astype(np.float32)
+    unit: F32 = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+def test_what_is_added_is_found_by_the_next_query_and_by_the_next_program(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    for index, frame in enumerate(frames):
+        added = robot.add(frame, (index, 1.0), f"frame {index}")
+        assert added.place == index and added.reason is None
+        match = robot.query(frame)
+        assert (match.place, match.tag) == (index, f"frame {index}") and match.score > 0.999
+    assert robot.map is not None
+    again = PlaceMap(robot.map.path)
+    assert len(again) == len(frames) and again.tag(3) == "frame 3"
+    moments = again.stored.added.moments
+    assert moments["order"].tolist() == list(range(8)) and set(moments["drive"]) == {0}
+
+
+def test_what_the_map_knows_is_not_added_again(robot: Localizer, frames: NDArray[np.uint8]) -> None:
+    assert robot.add(frames[0], novelty=0.9).place == 0
+    refused = robot.add(frames[0], novelty=0.9)
+    assert refused.place is None and refused.reason == "place 0 looks like it (1.000)"
+    assert refused.score is not None and refused.score > 0.999
+    assert robot.add(frames[0]).place == 1  # without the rule it is
+    assert robot.map is not None and len(PlaceMap(robot.map.path)) == 2
+
+
+def test_the_description_of_a_query_is_used_where_it_is_the_maps_own(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    robot.add(frames[0])
+    match = robot.query(frames[1])
+    # Another frame beside the match shows whose descriptor was stored.
+    robot.add(frames[2], match=match)
+    assert robot.query(frames[1]).score > 0.999
+    robot.k = 0.4
+    low = robot.query(frames[3])
+    robot.add(frames[4], match=low)  # made at another k than the map's band: described anew
+    robot.k = 1.0
+    assert robot.query(frames[4]).place == 2 and robot.query(frames[4]).score > 0.999
+
+
+def test_eight_threads_query_while_one_adds_and_prunes(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    size = robot.descriptor_size
+    for index, frame in enumerate(frames):
+        robot.add(frame, tag=f"frame {index}")
+        robot.confirm(index)
+    faults: list[str] = []
+    done = threading.Event()
+
+    def ask(own: int) -> None:
+        while not done.is_set():
+            match = robot.query(frames[own])
+            if match.tag != f"frame {own}" or match.score < 0.999:
+                faults.append(f"{own}: {match.tag} {match.score}")
+
+    threads = [threading.Thread(target=ask, args=(own,)) for own in range(8)]
+    for thread in threads:
+        thread.start()
+    dropped = 0
+    for row in directions(120, size):
+        dropped += robot.add(row, tag="other", max_places=40).dropped
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not faults and dropped > 0
+    assert robot.map is not None and len(robot.map) <= 40
+
+
+PROGRAM = """
+import sys
+import numpy as np
+from tatvpr_edge.runtime import Localizer
+robot = Localizer(sys.argv[1], sys.argv[2], k=1.0)
+rows = np.random.default_rng(0).standard_normal((100000, robot.descriptor_size))
+for row in rows.astype(np.float32):
+    print(robot.add(row, tag="x" * 40, max_places=200).place, len(robot.map), flush=True)
+"""
+
+
+def test_a_killed_program_loses_nothing_that_was_acknowledged(
+    robot: Localizer, tiny_host: Path
+) -> None:
+    assert robot.map is not None
+    path = robot.map.path
+    known = 0
+    for lines in (3, 60, 150, 230):
+        command = [sys.executable, "-c", PROGRAM, str(tiny_host), str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            said = [child.stdout.readline() for _ in range(lines)]
+            os.kill(child.pid, signal.SIGKILL)
+            said += child.stdout.readlines()
+        whole = [line for line in said if line.endswith(b"\n")]
+        acknowledged = int(whole[-1].split()[1])
+        found = len(PlaceMap(path))
+        # One more may be on the disk than was said; a prune may follow the last word.
+        assert found in (acknowledged, acknowledged + 1) or found == 180
+        known = max(known, found)
+    assert known >= 180
+
+
+def test_a_full_map_keeps_what_was_confirmed_and_says_how_well_the_rest_is_covered(
+    robot: Localizer,
+) -> None:
+    size = robot.descriptor_size
+    corners = directions(6, size, seed=1)
+    for corner in range(5):  # a drive: ten steps from each corner to the next
+        for step in range(10):
+            mixed = corners[corner] * (10 - step) + corners[corner + 1] * step
+            robot.add(mixed / np.linalg.norm(mixed), (10 * corner + step, 0.0), f"{corner}.{step}")
+    assert robot.map is not None
+    robot.confirm(23)
+    pruned = robot.map.prune(20)
+    assert pruned.dropped == 30 and len(robot.map) == 20
+    tags = [robot.map.tag(place) for place in range(20)]
+    assert "2.3" in tags and tags == sorted(tags)
+    # The drive is even: so is what is left of it.
+    assert pruned.least_covered is not None and pruned.least_covered > 0.8
+    gaps = np.diff([robot.map.pose(place)[0] for place in range(20)])
+    assert gaps.max() <= 5
+    again = PlaceMap(robot.map.path)
+    assert int(again.stored.base.moments["confirmed"][tags.index("2.3")]) == 1
+
+
+def test_more_confirmed_places_than_may_stay_are_an_error_that_drops_nothing(
+    robot: Localizer,
+) -> None:
+    for row in directions(5, robot.descriptor_size):
+        robot.add(row)
+    assert robot.map is not None
+    for place in range(5):
+        robot.confirm(place)
+    with pytest.raises(MapError, match="5 of 5 places were confirmed"):
+        robot.map.prune(4)
+    assert len(robot.map) == len(PlaceMap(robot.map.path)) == 5
+    with pytest.raises(MapError, match="has no place 5"):
+        robot.confirm(5)
+
+
+def test_a_limit_in_bytes_holds_for_the_files(robot: Localizer) -> None:
+    assert robot.map is not None
+    most = 1 << 16
+    for row in directions(500, robot.descriptor_size):
+        robot.add(row, tag="some name of a frame.jpg", max_bytes=most)
+        assert robot.map.file_bytes <= most
+    sizes = [p.stat().st_size for p in robot.map.path.parent.glob("drive.placemap*")]
+    assert sum(sizes) <= most + 4096  # and a lock beside them
+    assert len(robot.map) > 200
+
+
+def test_places_that_another_program_added_are_seen_with_the_next_of_ours(
+    robot: Localizer, tiny_host: Path, frames: NDArray[np.uint8]
+) -> None:
+    assert robot.map is not None
+    with Localizer(tiny_host, robot.map.path, k=1.0) as other:
+        other.add(frames[0], tag="theirs")
+        assert robot.add(frames[1], tag="ours").place == 1
+        assert robot.query(frames[0]).tag == "theirs"
+
+
+def test_the_last_seconds_are_left_out(robot: Localizer, frames: NDArray[np.uint8]) -> None:
+    for index, frame in enumerate(frames):
+        robot.add(frame, time_s=1000.0 + 10 * index)
+    assert robot.query(frames[7]).place == 7
+    assert robot.query(frames[7], exclude_last="25s").place < 5
+    assert robot.query(frames[4], exclude_last="25 s").place == 4
+    assert robot.query(frames[4], exclude_last="1000s").place == -1
+    for wrong in ("25", "25m", "-1s", 2.5):
+        with pytest.raises(UsageError, match="exclude_last is"):
+            robot.query(frames[0], exclude_last=wrong)  # type: ignore[arg-type]
+
+
+def test_wrong_terms_are_told_by_name(robot: Localizer, frames: NDArray[np.uint8]) -> None:
+    for terms, named in (
+        ({"novelty": 2.0}, "novelty is 2.0"),
+        ({"max_places": 1}, "max_places is 1"),
+        ({"max_bytes": 10}, "max_bytes is 10"),
+    ):
+        with pytest.raises(UsageError, match=named):
+            robot.add(frames[0], **terms)  # type: ignore[arg-type]
+    robot.map = None
+    with pytest.raises(MapError, match=r"make one with runtime\.MapWriter"):
+        robot.add(frames[0])
+
+
+def _places(count: int, seed: int = 0, kind: str = "int8") -> tuple[MapInfo, Places]:
+    info = MapInfo("ab" * 32, kind, 16, (Band(1.0),))
+    rng = np.random.default_rng(seed)
+    return info, make_places(
+        info,
+        [directions(count, 16, seed)],
+        tags=[f"{seed}.{index}" for index in range(count)],
+        drives=np.sort(rng.integers(0, 3, count)),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.booleans())
+def test_added_places_are_those_in_their_order_whoever_else_adds(
+    counts: list[int], forked: bool
+) -> None:
+    added, tags = Added(_places(3)[1]), [f"0.{index}" for index in range(3)]
+    for seed, count in enumerate(counts, 1):
+        before, kept = added, added.places()
+        added = added.plus(_places(count, seed)[1])
+        tags += [f"{seed}.{index}" for index in range(count)]
+        if forked:  # another copy of the map adds behind the same places
+            other = before.plus(_places(5, 99)[1])
+            assert other.places().tags[len(before) :] == tuple(f"99.{i}" for i in range(5))
+        assert before.places().tags == kept.tags
+        assert np.array_equal(before.places().rows[0].data, kept.rows[0].data)
+    assert added.places().tags == tuple(tags)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 60), st.integers(0, 5), st.sampled_from(["int8", "binary"]), st.data())
+def test_pruning_drops_as_many_as_asked_and_never_a_confirmed_one(
+    count: int, seed: int, kind: str, data: st.DataObject
+) -> None:
+    info, places = _places(count, seed, kind)
+    confirmed = data.draw(st.sets(st.integers(0, count - 1), max_size=count // 2))
+    places.moments["confirmed"][sorted(confirmed)] = 1
+    most = data.draw(st.integers(max(len(confirmed), 1), count))
+    pruned = prune(info, places, most)
+    assert len(pruned.keep) == most and pruned.dropped == count - most
+    assert confirmed <= set(pruned.keep.tolist())
+    assert np.all(np.diff(pruned.keep) > 0)
+    order = along_drives(places)
+    likeness = neighbour_scores(info, places, order[:-1], order[1:])
+    assert np.all(likeness <= 1 + 1e-6)
