@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tatvpr_edge.runtime.deployed import live_release
+from tatvpr_edge.runtime.signature import artifact_verifier
+from tatvpr_edge.runtime.start import open_live
+from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.cache import host_artifact
 from tatvpr_edge.spec.errors import ArtifactError, MapError
 
@@ -27,6 +30,20 @@ def demo_map() -> Path:
             "this installation carries no demo map: run 'tatvpr-edge demo', or give a map"
         )
     return path
+
+
+def open_default() -> tuple[Artifact, Path | None]:
+    """:func:`default_artifact`, checked and read; of a deployed release everything is checked, and
+    where it is damaged the one before it is taken.
+
+    Raises:
+        ArtifactError, SignatureError: by name of the fault.
+    """
+    started = open_live()
+    if started is not None:
+        return started.artifact, started.map
+    path, place_map = default_artifact()
+    return read_artifact(path, verify_signature=artifact_verifier()), place_map
 
 
 def default_artifact() -> tuple[Path, Path | None]:

@@ -16,12 +16,14 @@ In: the install root. Out: paths. Called by ``Localizer``, by the service and by
     ROOT/trust/revoked_keys           keys that are refused (OpenSSH's format)
     ROOT/state.json                   order of releases, unconfirmed switch, lowest serial accepted
     ROOT/lock                         held (flock) while a deploy runs
+    ROOT/fallback.json                the live release is damaged, and which one was started instead
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ ALLOWED_SIGNERS = "allowed_signers"
 REVOKED_KEYS = "revoked_keys"
 STATE = "state.json"
 LOCK = "lock"
+FALLBACK = "fallback.json"
 RELEASE = "release.json"
 ARTIFACT = "artifact"
 MAP = "map.placemap"
@@ -78,19 +81,61 @@ def live_release(root: str | Path | None = None) -> Deployed | None:
         folder = (install_root(root) / CURRENT).resolve(strict=True)
     except (OSError, RuntimeError):  # no such link, a dangling one, or a loop
         return None
+    return _release(folder)
+
+
+def _release(folder: Path) -> Deployed | None:
     if not (folder / ARTIFACT).is_dir():
         return None
     place_map = folder / MAP
     return Deployed(folder, folder / ARTIFACT, place_map if place_map.is_file() else None)
 
 
+def before(state: dict[str, Any], live: str | None, installed: Collection[str]) -> str | None:
+    """The release that was live before ``live`` and is still installed, by ``state``'s order."""
+    history = state.get("history")
+    for name in reversed(history if isinstance(history, list) else []):
+        if isinstance(name, str) and name != live and name in installed:
+            return name
+    return None
+
+
+def fallback(root: Path, live: Deployed) -> Deployed | None:
+    """What is started where ``live`` is damaged: the release recorded as previous. None while a
+    deploy has not confirmed ``live``, which is to show by itself whether it works."""
+    state = read_state(root)
+    if state.get("pending") or live.folder.parent != (root / RELEASES).resolve():
+        return None
+    try:
+        installed = os.listdir(root / RELEASES)
+    except OSError:
+        return None
+    name = before(state, live.folder.name, installed)
+    return None if name is None else _release(live.folder.parent / name)
+
+
+def stays(root: Path) -> set[Path]:
+    """Folders of artifacts that no serial judges: of the live release and of the one before it,
+    which were judged when they were installed (a rollback is meant)."""
+    live = live_release(root)
+    if live is None:
+        return set()
+    previous = fallback(root, live)
+    return {live.artifact} if previous is None else {live.artifact, previous.artifact}
+
+
 def read_state(root: Path) -> dict[str, Any]:
     """``state.json`` as it is; ``{}`` where it is missing or damaged."""
+    return read_json(root / STATE)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file's JSON object; ``{}`` where it is missing or damaged."""
     try:
-        state = json.loads((root / STATE).read_bytes())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return state if isinstance(state, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def lowest_serial(root: Path) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.backends import Backend, open_backend
 from tatvpr_edge.runtime.backends.cpu import CpuBackend
-from tatvpr_edge.runtime.default import default_artifact
+from tatvpr_edge.runtime.default import open_default
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
 from tatvpr_edge.runtime.fresh import Origin, Watch
@@ -109,15 +109,17 @@ class Localizer:
         kernels: str | None = None,
         threads: int = 0,
     ) -> None:
+        self.artifact: Artifact
         if k != "auto":
             _refuse_ignored(k, budget=budget, preset=preset, safe_k=safe_k)
         self._origin = Origin.of(None if artifact is None else Path(artifact).expanduser())
         self._watches: list[Watch] = []
         if artifact is None:
-            artifact, found_map = default_artifact()
+            self.artifact, found_map = open_default()
             map = found_map if map is None else map
-        artifact = Path(artifact).expanduser()
-        self.artifact: Artifact = read_artifact(artifact, verify_signature=artifact_verifier())
+        else:
+            path = Path(artifact).expanduser()
+            self.artifact = read_artifact(path, verify_signature=artifact_verifier())
         self._governing: dict[str, Any] = {
             "budget": budget,
             "preset": preset,

@@ -114,13 +114,13 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.root is not None:
         # Trust and the lowest serial are the root's too.
         os.environ[deployed.ROOT_VARIABLE] = arguments.root
-    artifact, place_map = arguments.artifact, arguments.map
-    nothing = arguments.root is not None and deployed.live_release(arguments.root) is None
-    if artifact is None and nothing:
-        raise UsageError(f"nothing is deployed below {arguments.root}: tatvpr-edge deploy")
+    if arguments.artifact is None and arguments.root is not None:
+        if deployed.live_release(arguments.root) is None:
+            raise UsageError(f"nothing is deployed below {arguments.root}: tatvpr-edge deploy")
     k = k_from_text(arguments.k)
     governing = {"budget": arguments.budget, "preset": arguments.preset}
-    with Localizer(artifact, place_map, k, arguments.tokens, **governing) as localizer:
+    given = (arguments.artifact, arguments.map, k, arguments.tokens)
+    with Localizer(*given, **governing) as localizer:
         service = Service(localizer, before)
         service.self_test()
         path = arguments.socket or os.path.join(deployed.install_root(), messages.SOCKET)

@@ -85,7 +85,8 @@ def artifact_verifier(
 
     def verify(signed: SignedManifest) -> None:
         check_private(signed.folder)
-        check_trust(signed, trusted, deployed.lowest_serial(place))
+        installed = signed.folder in deployed.stays(place)
+        check_trust(signed, trusted, 0 if installed else deployed.lowest_serial(place))
 
     return verify
 

@@ -36,6 +36,9 @@ def command(
     say(f"{target}: {found['live'] or 'nothing'} is live below {found['root']}")
     if found.get("unconfirmed"):
         say("its health was not confirmed: the next deploy checks it")
+    if found.get("fallback"):
+        fallback = found["fallback"]
+        say(f"{fallback['runs']} was started instead, because {fallback['why']}: deploy again")
     if releases:
         print_table(
             ["release", "state", "MB", "map", "note"],

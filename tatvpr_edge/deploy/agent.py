@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.runtime import deployed, signature, trust
+from tatvpr_edge.runtime.table import Table, parse_table
 from tatvpr_edge.spec.artifact import SignedManifest, read_artifact, read_signed
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, TatvprError
 from tatvpr_edge.spec.manifest import Manifest
@@ -44,7 +45,6 @@ from .keyring import Keyring
 from .protocol import MAGIC, VERSION, ProtocolError
 from .store import Store
 from .switch import Switch
-from .table import Table, parse_table
 
 #: Names of the same processor family in compilers' triples and in uname(2).
 _SAME = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
@@ -314,6 +314,7 @@ class Agent:
         self.store.unlock()
         self.store.lock(str(message.get("who", "unknown")))
         self.switch.empty_trash()
+        self.store.drop_bytecode()
         unfinished = self.switch.unfinished()
         if unfinished is not None:
             self._settle(*unfinished, message)

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from tatvpr_edge.runtime import deployed
+from tatvpr_edge.runtime.table import Row, Table, check_release_name
+from tatvpr_edge.runtime.whole import CHUNK, check_file, check_tree, hash_file, plain, walk
 from tatvpr_edge.spec.errors import DeployError
 
-from .protocol import CHUNK
-from .store import Store, hash_file, plain, walk
-from .table import Row, Table, check_release_name
+from .store import Store
 
 _TREE = "tree"
 _PARTS = "parts"
@@ -114,14 +114,14 @@ class Assembly:
                 next deploy sends it again.
         """
         self.store.discard(os.path.join(self.tree, deployed.RELEASE))
-        self.store.check_tree(self.tree, self.table)
+        check_tree(self.tree, self.table)
         for row in self.table.rows:
             path = self._place(row)
             # Synced before it is read back, so that a fault of the medium shows here.
             if os.path.lexists(path):
                 self.disk.sync_file(path)
             try:
-                self.store.check_file(path, row)
+                check_file(path, row, self.store.tick)
             except DeployError:
                 self.store.discard(path)
                 raise
@@ -179,7 +179,7 @@ class Assembly:
         if not os.path.lexists(path):
             return False
         try:
-            self.store.check_file(path, row)
+            check_file(path, row, self.store.tick)
         except DeployError:
             self.store.discard(path)
             return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.runtime import deployed
@@ -40,6 +41,14 @@ def live(store: Store, switch: Switch) -> dict[str, Any] | None:
     return {"release": name, "model_hash": model, "map": row, "map_name": table.map_name}
 
 
+def _fallback(store: Store, live: str | None) -> dict[str, str] | None:
+    """What a program that was to start the live release started instead, and why."""
+    said = deployed.read_json(Path(store.root) / deployed.FALLBACK)
+    if live is None or said.get("live") != live:
+        return None
+    return {name: str(said.get(name))[:500] for name in ("live", "runs", "why")}
+
+
 def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[str, Any]:
     """Releases in the order in which they went live, keys, and what is left of the disk.
 
@@ -51,6 +60,7 @@ def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[
             "live": None,
             "previous": None,
             "releases": [],
+            "fallback": None,
         }
         return {**nothing, **keyring.report()}
     state, live, previous = store.state(), switch.live(), switch.previous()
@@ -82,6 +92,7 @@ def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[
         "previous": previous,
         "unconfirmed": live is not None and (state["pending"] or {}).get("release") == live,
         "releases": releases,
+        "fallback": _fallback(store, live),
         "lowest_serial": state["floor"],
         "free_bytes": shutil.disk_usage(store.root).free,
         **keyring.report(),

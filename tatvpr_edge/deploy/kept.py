@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 
 from tatvpr_edge.runtime import deployed
+from tatvpr_edge.runtime.whole import CHUNK, plain
 
-from .protocol import CHUNK
-from .store import Store, plain
+from .store import Store
 
 JOURNAL = deployed.MAP + ".journal"
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import tatvpr_edge
+from tatvpr_edge.runtime.table import Row, make_table
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError, MapError, UsageError
 
 from .protocol import CHUNK
 from .release import KeptMap, Release, Source, make_release, open_artifact, read_source
 from .session import ANSWER_S, BYTES_PER_S, Session
-from .table import Row, make_table
 from .transport import Transport
 
 #: Called with events: {"event": "step", "name"}, {"event": "file", "path", "bytes", "total"},

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import tatvpr_edge
 from tatvpr_edge.runtime import deployed
+from tatvpr_edge.runtime.table import Row, Table, make_table
 from tatvpr_edge.spec.artifact import MANIFEST, SIGNATURE, Artifact, read_artifact
 from tatvpr_edge.spec.errors import BoardError, DeployError, MapError
 from tatvpr_edge.spec.manifest import ModelEntry
 
 from .protocol import CHUNK
-from .table import Row, Table, make_table
 
 #: The rooms that a board needs; the compilers, models and the command line stay here.
 RUNTIME_ROOMS = ("spec", "boards", "runtime")
@@ -40,6 +40,8 @@ if [ -d "$here/runtime" ]; then
     PYTHONPATH="$here/runtime${{PYTHONPATH:+:$PYTHONPATH}}"
     export PYTHONPATH
 fi
+PYTHONDONTWRITEBYTECODE=1 # a release holds what was sent and nothing else
+export PYTHONDONTWRITEBYTECODE
 exec {python} "$@"
 """
 

@@ -24,6 +24,7 @@ UNIT = "tatvpr-edge.service"
 _SECONDS = 60
 #: Names of units (systemd.unit(5)); none that systemctl could take for an option.
 _UNIT = re.compile(r"[A-Za-z0-9_@:][A-Za-z0-9_@:.\\\-]{0,200}")
+_NOWHERE = "/dev/null/tatvpr-edge"
 
 
 def unit_text(root: str, python: list[str], settings: Sequence[str] = ()) -> str:
@@ -53,6 +54,8 @@ def unit_text(root: str, python: list[str], settings: Sequence[str] = ()) -> str
         "Environment=" + _quoted(f"{deployed.ROOT_VARIABLE}={root}"),
         "Environment=" + _quoted(f"PYTHONPATH={os.path.join(current, deployed.RUNTIME)}"),
         "Environment=PYTHONDONTWRITEBYTECODE=1",
+        # Compiled files beside the release's modules are not looked at.
+        f"Environment=PYTHONPYCACHEPREFIX={_NOWHERE}",
         "Restart=always",
         "RestartSec=2",
         "WatchdogSec=30",

@@ -10,27 +10,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.runtime.private import NotPrivate, check_folder
+from tatvpr_edge.runtime.table import Table, check_release_name
+from tatvpr_edge.runtime.whole import BYTECODE, check_files, read_table, walk
 from tatvpr_edge.spec.errors import DeployError
 
 from .disk import Disk
-from .protocol import CHUNK
-from .table import Row, Table, check_release_name, parse_table
 
 _FOLDERS = (deployed.RELEASES, deployed.STAGING, deployed.TRASH, deployed.TRUST)
-#: What may lie in an installed release beside its files: places appended on the board, and what
-#: Python itself writes.
-_ADDED = (deployed.MAP + ".",)
 
 
 def boot_id() -> str:
@@ -208,89 +204,29 @@ class Store:
     def table(self, name: str) -> Table | None:
         """The files of an installed release; None where its list is missing or damaged."""
         try:
-            with open(os.path.join(self.release(name), deployed.RELEASE), "rb") as source:
-                table = parse_table(json.loads(source.read()))
-        except (OSError, ValueError, DeployError):
+            return read_table(self.release(name))
+        except DeployError:
             return None
-        # The name holds the list's hash; ".2" and so on is a repaired copy of the same release.
-        return table if name == table.name or name.startswith(table.name + ".") else None
+
+    def drop_bytecode(self) -> None:
+        """Remove from all releases what Python compiled there: nobody sent it, and it would run in
+        place of what was sent."""
+        for name in self.releases():
+            folder = self.release(name)
+            found = [inside for inside, is_folder in walk(folder, strict=False) if is_folder]
+            found = [inside for inside in found if os.path.basename(inside) == BYTECODE]
+            for inside in found:
+                self.discard(os.path.join(folder, inside))
+            if found:
+                self.warnings.append(f"release {name} held compiled Python, which was removed")
 
     def fault(self, name: str) -> str | None:
         """What is wrong with an installed release; None where every byte is as it was sent."""
-        table = self.table(name)
-        if table is None:
-            return f"{deployed.RELEASE} is missing or damaged"
         try:
-            self.check_tree(self.release(name), table, added=True)
-            for row in table.rows:
-                self.check_file(os.path.join(self.release(name), row.path), row)
+            check_files(self.release(name), read_table(self.release(name)), self.tick)
         except DeployError as error:
             return str(error)
         return None
 
-    def check_tree(self, folder: str, table: Table, added: bool = False) -> None:
-        files = {row.path for row in table.rows} | {deployed.RELEASE}
-        folders = {path[:i] for path in files for i, letter in enumerate(path) if letter == "/"}
-        for name, is_folder in walk(folder):
-            if name in (folders if is_folder else files):
-                continue
-            if added and ("__pycache__" in name.split("/") or name.startswith(_ADDED)):
-                continue
-            raise DeployError(f"{name!r} is in the release and not in its list")
-
-    def check_file(self, path: str, row: Row) -> None:
-        size, digest = hash_file(path, self.tick, row.path)
-        if size != row.bytes or digest != row.sha256:
-            raise DeployError(f"{row.path} is not what was sent: its SHA-256 or size differs")
-
     def _why(self, error: OSError, doing: str) -> str:
         return f"cannot {doing} on the board: {error.strerror}"
-
-
-def walk(folder: str, inside: str = "", strict: bool = True) -> Iterator[tuple[str, bool]]:
-    """(relative path, whether a folder) of everything below ``folder``, parents first.
-
-    ``strict``: links, devices and files with a second name are refused.
-    """
-    for name in sorted(os.listdir(os.path.join(folder, inside) if inside else folder)):
-        relative = inside + "/" + name if inside else name
-        status = os.lstat(os.path.join(folder, relative))
-        if stat.S_ISDIR(status.st_mode):
-            yield relative, True
-            yield from walk(folder, relative, strict)
-        elif not strict or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1):
-            yield relative, False
-        else:
-            raise DeployError(f"{relative!r} is a link or not a plain file: refused")
-
-
-@contextlib.contextmanager
-def plain(path: str, name: str = "") -> Iterator[int]:
-    """A descriptor of a plain file with one name; ``name`` is what errors call it."""
-    name = name or os.path.basename(path)
-    try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(path, flags)
-    except OSError as error:
-        why = "is missing" if error.errno == errno.ENOENT else "is a link or cannot be read"
-        raise DeployError(f"{name} {why}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise DeployError(f"{name} is not a plain file with one name")
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def hash_file(path: str, tick: Callable[[], None], name: str = "") -> tuple[int, str]:
-    """(size, lower-case hex SHA-256) of a plain file, called ``name`` in errors."""
-    size, digest = 0, hashlib.sha256()
-    with plain(path, name) as descriptor:
-        while True:
-            chunk = os.read(descriptor, CHUNK)
-            if not chunk:
-                return size, digest.hexdigest()
-            size += len(chunk)
-            digest.update(chunk)
-            tick()

@@ -147,11 +147,7 @@ class Switch:
 
     def previous(self) -> str | None:
         """The release that was live before the live one and is still installed."""
-        live, installed = self.live(), set(self.store.releases())
-        for name in reversed(self.store.state()["history"]):
-            if name != live and name in installed:
-                return str(name)
-        return None
+        return deployed.before(self.store.state(), self.live(), self.store.releases())
 
     def collect(self, keep: int) -> list[str]:
         """Remove all releases but the newest ``keep``, never the live one or the one before it.

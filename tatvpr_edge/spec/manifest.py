@@ -57,6 +57,8 @@ SIGNATURE = "manifest.sig"
 #: Nothing larger is parsed: a manifest of every file that we write is below a hundredth of this.
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILES = 10_000
+#: A golden point whose bound is below this would accept descriptors of another place as right.
+LOWEST_COSINE = 0.5
 
 #: Optional abilities of readers that an artifact may require. None exists yet.
 KNOWN_FEATURES: frozenset[str] = frozenset()
@@ -511,11 +513,21 @@ def _golden(golden: _Fields) -> Golden:
                 point.fraction("k"),
                 point.fraction("tokens"),
                 check_member(point.text("path")),
-                point.number("min_cosine"),
+                _min_cosine(point),
             )
             for point in golden.each("points", 1000)
         ),
     )
+
+
+def _min_cosine(point: _Fields) -> float:
+    bound = point.number("min_cosine")
+    if not LOWEST_COSINE <= bound <= 1.0 + 1e-9:  # two equal vectors may round to more than 1
+        raise ArtifactError(
+            f"{MANIFEST}: min_cosine {bound:g} of a golden point is outside {LOWEST_COSINE:g}..1: "
+            "it would tell no right answer from a wrong one"
+        )
+    return bound
 
 
 def _k_range(values: list[Any]) -> tuple[float, float]:
@@ -557,6 +569,11 @@ def _check_references(manifest: Manifest) -> None:
     manifest.file(manifest.code.path)
     manifest.file(manifest.weights)
     golden, model = manifest.golden, manifest.model
+    if not golden.frames or not golden.points:
+        raise ArtifactError(
+            f"{MANIFEST} has no golden point, so that nobody could tell a right answer from a "
+            "wrong one: build the artifact again"
+        )
     for frame in golden.frames:
         if manifest.file(frame.path).bytes != frame.width * frame.height * 3:
             raise ArtifactError(f"golden frame {frame.path} does not have its size in bytes")

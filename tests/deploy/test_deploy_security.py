@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from support.board import Sshd, live_content, local_transport, make_artifact, quick_options
 from tatvpr_edge.deploy.push import deploy, status
 from tatvpr_edge.deploy.session import Session, agent_modules
-from tatvpr_edge.deploy.table import Row, Table, make_table, parse_table
+from tatvpr_edge.runtime.table import Row, Table, make_table, parse_table
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError, TatvprError
 from tatvpr_edge.spec.text import printable
 

@@ -1,7 +1,7 @@
 """The list of a release's files: what the host announces and the board holds it to.
 
 In: rows from JSON. Out: checked rows, the release's name, the text of ``release.json``. Used by
-both ends (it travels with the agent), standard library only.
+both ends of a deploy and by whoever starts a release; standard library only.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tatvpr_edge.runtime import deployed
 from tatvpr_edge.spec.errors import ArtifactError, DeployError
 from tatvpr_edge.spec.manifest import check_member
+
+from . import deployed
 
 MAX_FILES = 20_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -1,0 +1,106 @@
+"""Starting a deployed release: checked as a whole, and the one before it where it is damaged.
+
+In: an install root. Out: the artifact as read, its map, or one error. Called by ``Localizer()``,
+and so by ``serve``. One flipped bit on a board's disk does not end the robot while a whole release
+lies beside the damaged one: the release recorded as previous is started instead, even below the
+lowest serial (it was installed here), never one that trust refuses, and never while a deploy still
+watches the new one. Each is tried once; ``status`` shows what came of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.spec.errors import ArtifactError, DeployError, TatvprError
+
+from . import deployed, whole
+from .deployed import Deployed
+from .signature import artifact_verifier
+
+_log = logging.getLogger("tatvpr_edge")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A release that was checked. ``instead_of``: the damaged live release's name, or None."""
+
+    artifact: Artifact
+    map: Path | None
+    instead_of: str | None = None
+
+
+def open_live(root: str | Path | None = None) -> Started | None:
+    """The live release below ``root``, or the one before it; None where nothing is deployed.
+
+    Raises:
+        ArtifactError, SignatureError: it is damaged or not trusted, and so is the one before it.
+    """
+    place = deployed.install_root(root)
+    live = deployed.live_release(place)
+    if live is None:
+        return None
+    try:
+        started = _open(live, place)
+    except TatvprError as error:
+        fault = error
+    else:
+        _record(place, None)
+        return started
+    before = deployed.fallback(place, live)
+    if before is None:
+        raise fault
+    try:
+        started = _open(before, place)
+    except TatvprError as error:
+        raise type(fault)(f"{fault}; nor does the release before it start: {error}") from None
+    _log.warning("%s; %s is started instead", fault, before.folder.name)
+    _record(place, {"live": live.folder.name, "runs": before.folder.name, "why": str(fault)})
+    return Started(started.artifact, started.map, live.folder.name)
+
+
+def _open(release: Deployed, root: Path) -> Started:
+    """Every byte of ``release``: the artifact's by its reader, the others by the release's list."""
+    folder = os.fspath(release.folder)
+    verify = artifact_verifier(root)
+    try:
+        try:
+            table = whole.read_table(folder)
+        except DeployError:
+            # Where nothing is enforced, the artifact is whole without its release's list.
+            if verify is not None:
+                raise
+        else:
+            whole.check_files(
+                folder,
+                table,
+                skip=lambda path: path.startswith(deployed.ARTIFACT + "/"),
+                bytecode=verify is None,
+            )
+    except DeployError as error:
+        raise ArtifactError(f"release {release.folder.name} is damaged: {error}") from None
+    except OSError as error:
+        raise ArtifactError(f"release {folder} cannot be read: {error.strerror}") from None
+    return Started(read_artifact(release.artifact, verify_signature=verify), release.map)
+
+
+def _record(root: Path, entry: dict[str, str] | None) -> None:
+    """Say (or no longer say) on the disk that another release than the live one was started. Best
+    effort: a program may run as a user who may not write there."""
+    path = root / deployed.FALLBACK
+    with contextlib.suppress(OSError):
+        if entry is None:
+            path.unlink()
+        elif deployed.read_json(path) != entry:
+            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+            try:
+                temporary.write_text(json.dumps(entry) + "\n", encoding="ascii")
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)

@@ -1,0 +1,205 @@
+"""A damaged release does not end the robot: the one before it starts, and ``status`` says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.board import local_transport, quick_options
+from support.keys import Keys
+from tatvpr_edge.cli import main
+from tatvpr_edge.deploy.push import Options, deploy, revoke, status, trust
+from tatvpr_edge.runtime import Localizer, deployed
+from tatvpr_edge.runtime.client import Client
+from tatvpr_edge.runtime.signature import sign_artifact
+from tatvpr_edge.spec.artifact import replace_profile
+from tatvpr_edge.spec.errors import ArtifactError, TatvprError
+from tatvpr_edge.spec.manifest import seal
+from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
+
+FRAME = np.random.default_rng(3).integers(0, 256, (40, 56, 3)).astype(np.uint8)
+Board = tuple[Path, Options, str, str]
+
+
+def profiled(source: Path, target: Path, name: str) -> Path:
+    """A whole artifact like ``source``, and yet another one."""
+    shutil.copytree(source, target)
+    replace_profile(target, {"device": {"name": name}, "points": []})
+    return target
+
+
+def places_of(artifact: Path, path: Path) -> Path:
+    """A small map that this artifact made."""
+    with Localizer(artifact, k=0.2) as localizer:
+        rows = np.stack([localizer.describe(np.roll(FRAME, 7 * i, 0)) for i in range(5)])
+        info = MapInfo(
+            localizer.artifact.manifest.model.hash, "int8", rows.shape[1], (Band(0.2),), "local"
+        )
+    poses = np.full((5, 7), np.nan)
+    write_map(path, info, [make_places(info, [rows], poses, [f"place {i}" for i in range(5)])])
+    return path
+
+
+@pytest.fixture(scope="module")
+def template(tiny_host: Path, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Board:
+    """A board with two signed releases: what is live, and the one before it."""
+    folder = tmp_path_factory.mktemp("template")
+    options = quick_options(folder / "root", runtime="always", health_s=120.0)
+    names = []
+    for serial, name, key in ((100, "first", "second"), (200, "second", "ours")):
+        artifact = profiled(tiny_host, folder / name, name)
+        sign_artifact(artifact, keys.private(key), serial)
+        places = places_of(artifact, folder / f"{name}.placemap")
+        names.append(deploy(local_transport(), artifact, places, options).release)
+    return folder / "root", options, names[0], names[1]
+
+
+@pytest.fixture
+def board(template: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
+    """A copy of that board, which ``Localizer()`` looks at."""
+    root = tmp_path / "root"
+    shutil.copytree(template[0], root, symlinks=True)
+    monkeypatch.setenv(deployed.ROOT_VARIABLE, str(root))
+    return root, quick_options(root), template[2], template[3]
+
+
+def flip(path: Path) -> None:
+    """One bit of a file rots."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def running() -> str:
+    """The release that ``Localizer()`` opens and answers with."""
+    with Localizer() as localizer:
+        assert localizer.query(FRAME).tag == "place 0"
+        return localizer.artifact.root.parent.name
+
+
+ROTTEN = (
+    "artifact/weights.bin",
+    "artifact/manifest.json",
+    "map.placemap",
+    "runtime/tatvpr_edge/runtime/search.py",
+)
+
+
+@pytest.mark.parametrize("rotten", ROTTEN)
+def test_one_rotten_bit_starts_the_release_before_it(board: Board, rotten: str) -> None:
+    root, options, first, second = board
+    assert running() == second and status(local_transport(), options)["fallback"] is None
+    path = root / "releases" / second / rotten
+    whole = path.read_bytes()
+    flip(path)
+    for _ in range(2):  # and again at each start
+        assert running() == first
+    said = status(local_transport(), options)
+    assert said["live"] == second, "a start changes nothing on the disk"
+    assert said["fallback"]["runs"] == first and said["fallback"]["live"] == second
+    path.write_bytes(whole)
+    assert running() == second
+    assert status(local_transport(), options)["fallback"] is None
+
+
+def test_the_service_starts_the_release_before_and_status_says_so(
+    board: Board, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, _, first, second = board
+    flip(root / "releases" / second / "artifact" / "weights.bin")
+    words = [sys.executable, "-m", "tatvpr_edge.runtime", "serve", "--root", str(root)]
+    words += ["--until-stdin-closes"]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        line = process.stdout.readline().decode()
+        assert f"/{first}/artifact" in line, process.stderr.read()
+        with Client(root / "serve.sock") as client:
+            assert client.query(FRAME).tag == "place 0"
+        _, errors = process.communicate(b"", timeout=60)
+    assert f"{first} is started instead" in errors.decode()
+    assert main(["status", "local:", "--root", str(root), "--python", sys.executable]) == 0
+    assert f"{first} was started instead, because" in capsys.readouterr().out
+
+
+def test_two_damaged_releases_are_one_error_and_nothing_is_tried_for_ever(board: Board) -> None:
+    root, _, first, second = board
+    before = (root / "state.json").read_bytes()
+    for name in (first, second):
+        flip(root / "releases" / name / "artifact" / "weights.bin")
+    for _ in range(3):
+        with pytest.raises(ArtifactError, match=r"nor does the release before it start: .*weights"):
+            Localizer()
+    assert os.readlink(root / "current") == f"releases/{second}"
+    assert (root / "state.json").read_bytes() == before
+    shutil.rmtree(root / "releases" / first)
+    with pytest.raises(ArtifactError, match="was altered"):
+        Localizer()
+
+
+def test_a_release_that_a_deploy_still_watches_is_not_replaced(board: Board) -> None:
+    root, _, first, second = board
+    state = json.loads((root / "state.json").read_text())
+    state["pending"] = {"release": second, "before": first}
+    (root / "state.json").write_text(json.dumps(state))
+    flip(root / "releases" / second / "artifact" / "weights.bin")
+    with pytest.raises(ArtifactError, match="was altered"):
+        Localizer()
+
+
+def test_where_signatures_are_enforced_the_release_before_has_to_be_good_too(
+    board: Board, keys: Keys
+) -> None:
+    root, options, first, second = board
+    for name in ("ours", "second"):
+        trust(local_transport(), name, keys.public(name), options=options)
+    assert status(local_transport(), options)["lowest_serial"] == 200
+    flip(root / "releases" / second / "artifact" / "weights.bin")
+    assert running() == first, "below the lowest serial, and installed here"
+    revoke(local_transport(), keys.public("second"), options)
+    with pytest.raises(TatvprError, match=r"nor does the release before it start: .*revoked"):
+        Localizer()
+
+
+def test_a_root_that_cannot_be_written_starts_all_the_same(board: Board) -> None:
+    root, options, first, second = board
+    flip(root / "releases" / second / "artifact" / "weights.bin")
+    (root / deployed.FALLBACK).mkdir()  # nothing can be written there, not even by root
+    assert running() == first
+    assert status(local_transport(), options)["fallback"] is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"points": []},
+        {"frames": [], "points": []},
+        {"min_cosine": -1.0},
+        {"min_cosine": 0.4},
+        {"min_cosine": 1.5},
+    ],
+)
+def test_an_artifact_that_cannot_tell_right_answers_is_none(
+    tiny_host: Path, tmp_path: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "artifact"
+    shutil.copytree(tiny_host, folder)
+    document = json.loads((folder / "manifest.json").read_text())
+    if "min_cosine" in change:
+        document["golden"]["points"][0].update(change)
+    else:
+        document["golden"].update(change)
+    (folder / "manifest.json").write_bytes(seal(document))
+    with pytest.raises(ArtifactError, match=r"no golden point|min_cosine"):
+        Localizer(folder)
+    assert main(["verify", str(folder)]) == 1
+    assert "golden point" in capsys.readouterr().err
