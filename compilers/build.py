@@ -69,11 +69,12 @@ def build_artifact(
     if sign is None:
         made = _build(job, place, replace, prefix)
     else:
-        from tatvpr_edge.runtime.signature import sign_artifact
+        from tatvpr_edge.runtime.signature import new_serial, sign_artifact
 
+        serial = new_serial()  # a wrong SOURCE_DATE_EPOCH is told now, not after the build
         with made_anew():  # what is signed comes from no cache
             made = _build(job, place, replace, prefix)
-        sign_artifact(made, os.fspath(sign))
+        sign_artifact(made, os.fspath(sign), serial)
     remember_model(made, job.onnx_file)
     return made
 

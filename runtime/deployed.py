@@ -16,17 +16,21 @@ In: the install root. Out: paths. Called by ``Localizer``, by the service and by
     ROOT/trust/revoked_keys           keys that are refused (OpenSSH's format)
     ROOT/state.json                   order of releases, unconfirmed switch, lowest serial accepted
     ROOT/lock                         held (flock) while a deploy runs
+    ROOT/spare                        room on the disk, for a rollback on a full one
     ROOT/fallback.json                the live release is damaged, and which one was started instead
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tatvpr_edge.spec.manifest import MANIFEST, SIGNATURE
 
 CURRENT = "current"
 RELEASES = "releases"
@@ -38,6 +42,7 @@ ALLOWED_SIGNERS = "allowed_signers"
 REVOKED_KEYS = "revoked_keys"
 STATE = "state.json"
 LOCK = "lock"
+SPARE = "spare"
 FALLBACK = "fallback.json"
 RELEASE = "release.json"
 ARTIFACT = "artifact"
@@ -139,6 +144,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def lowest_serial(root: Path) -> int:
-    """The lowest serial of a signed artifact that this machine still accepts."""
-    floor = read_state(root).get("floor", 0)
-    return floor if isinstance(floor, int) and not isinstance(floor, bool) else 0
+    """The lowest serial that this machine still accepts: the largest of what ``state.json`` says
+    and of what is installed and was confirmed, so that a lost state lets nothing older in."""
+    state = read_state(root)
+    found, failed, pending = [state.get("floor")], state.get("failed"), state.get("pending")
+    with contextlib.suppress(OSError):
+        for name in os.listdir(root / RELEASES):
+            if isinstance(failed, dict) and name in failed:
+                continue
+            if isinstance(pending, dict) and name == pending.get("release"):
+                continue
+            artifact = root / RELEASES / name / ARTIFACT
+            if (artifact / SIGNATURE).is_file():
+                found.append(read_json(artifact / MANIFEST).get("serial"))
+    return max([0, *(serial for serial in found if type(serial) is int)])

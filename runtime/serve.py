@@ -114,9 +114,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.root is not None:
         # Trust and the lowest serial are the root's too.
         os.environ[deployed.ROOT_VARIABLE] = arguments.root
-    if arguments.artifact is None and arguments.root is not None:
-        if deployed.live_release(arguments.root) is None:
-            raise UsageError(f"nothing is deployed below {arguments.root}: tatvpr-edge deploy")
+    nothing = arguments.root is not None and deployed.live_release(arguments.root) is None
+    if arguments.artifact is None and nothing:
+        raise UsageError(f"nothing is deployed below {arguments.root}: tatvpr-edge deploy")
     k = k_from_text(arguments.k)
     governing = {"budget": arguments.budget, "preset": arguments.preset}
     given = (arguments.artifact, arguments.map, k, arguments.tokens)

@@ -30,6 +30,10 @@ from . import deployed, trust
 
 NAMESPACE = "tatvpr-artifact"
 _SECONDS = 60
+#: 2026-01-01: no right clock is earlier than this file.
+_WRITTEN = 1_767_225_600
+#: How far the signer's clock may be ahead of ours.
+_AHEAD_S = 86_400
 #: Folders that only root can write, on Debian, macOS and NixOS.
 _PLACES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/current-system/sw/bin")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+\-]{0,99}")
@@ -85,8 +89,11 @@ def artifact_verifier(
 
     def verify(signed: SignedManifest) -> None:
         check_private(signed.folder)
-        installed = signed.folder in deployed.stays(place)
-        check_trust(signed, trusted, 0 if installed else deployed.lowest_serial(place))
+        check_trust(signed, trusted)
+        if signed.folder not in deployed.stays(place):
+            check_serial(
+                manifest_serial(signed.manifest), deployed.lowest_serial(place), signed.folder
+            )
 
     return verify
 
@@ -103,16 +110,15 @@ def check_private(folder: Path) -> None:
             raise SignatureError(f"{place} can be written by other users: chmod go-w it")
 
 
-def check_trust(signed: SignedManifest, trusted: trust.Trust, floor: int = 0) -> str:
+def check_trust(signed: SignedManifest, trusted: trust.Trust) -> str:
     """The signer's name.
 
     Args:
         signed: the manifest and its signature, as they were read.
         trusted: the keys that decide.
-        floor: the lowest serial accepted.
 
     Raises:
-        SignatureError: unsigned, signed by an unknown or revoked key, altered, or below ``floor``.
+        SignatureError: unsigned, signed by an unknown or revoked key, or altered.
     """
     folder = signed.folder
     if signed.signature is None:
@@ -120,14 +126,32 @@ def check_trust(signed: SignedManifest, trusted: trust.Trust, floor: int = 0) ->
             f"{folder} is unsigned, and this machine accepts signed artifacts only: sign it with "
             "`tatvpr-edge build --sign KEY`"
         )
-    signer = check_signature(signed.signature, signed.manifest, trusted, NAMESPACE, str(folder))
-    serial = manifest_serial(signed.manifest)
-    if serial < floor:
+    return check_signature(signed.signature, signed.manifest, trusted, NAMESPACE, str(folder))
+
+
+def check_serial(serial: int, floor: int, what: str | Path, older: bool = False) -> None:
+    """``serial`` is neither older than what is installed nor far in the future.
+
+    Args:
+        floor: the lowest serial accepted.
+        what: named in errors.
+        older: an older one is meant, and the board permits it.
+
+    Raises:
+        SignatureError: it is; one from the future would keep every later release out.
+    """
+    if serial < floor and not older:
         raise SignatureError(
-            f"{folder} has serial {serial}, older than the installed {floor}: to go back on "
+            f"{what} has serial {serial}, older than the installed {floor}: to go back on "
             "purpose, use `tatvpr-edge rollback` or `deploy --allow-downgrade`"
         )
-    return signer
+    now = int(time.time())
+    # A clock that is behind what is installed, or behind this program, is not set: it judges none.
+    if now >= max(floor, _WRITTEN) and serial > now + _AHEAD_S:
+        raise SignatureError(
+            f"{what} has serial {serial}, which lies {(serial - now) / 86400:.0f} days in the "
+            "future: sign it again on a machine with the right time"
+        )
 
 
 def manifest_serial(manifest: bytes) -> int:
@@ -286,6 +310,7 @@ __all__ = [
     "NAMESPACE",
     "artifact_verifier",
     "check_public_key",
+    "check_serial",
     "check_signature",
     "check_signer_name",
     "check_trust",

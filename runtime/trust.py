@@ -45,12 +45,14 @@ class Trust:
         signers: bytes of ``allowed_signers``; may be empty: then nothing is trusted.
         revoked: public keys (``TYPE BASE64``) that are refused.
         board: the board that releases must be for; None: any that runs here.
+        downgrades: whether ``deploy --allow-downgrade`` may install something older.
     """
 
     base: Path
     signers: bytes
     revoked: tuple[str, ...]
     board: str | None = None
+    downgrades: bool = False
 
     def lines(self) -> list[str]:
         """The lines of the list of signers, without comments."""
@@ -125,7 +127,7 @@ def read(base: Path, renew: bool = False, new_list: bool = False) -> Trust:
 
     Args:
         renew: they are about to be written anew: a lost list of signers is empty, a damaged mark
-            names no board.
+            says nothing.
         new_list: neither is the old list of revoked keys wanted.
 
     Raises:
@@ -140,16 +142,16 @@ def read(base: Path, renew: bool = False, new_list: bool = False) -> Trust:
         lost = renew and not os.path.lexists(signers)
         names = b"" if lost else read_private(signers, allowed)
         revoked = sealed_list(()) if new_list else read_private(revoked_path(base), allowed)
-        board = None
-        if os.path.lexists(mark) and not renew:
-            board = _board(read_private(mark, allowed), mark)
+        said: dict[str, Any] = {}
+        if os.path.lexists(mark):
+            said = _mark(read_private(mark, allowed), mark, renew)
     except NotPrivate as error:
         raise SignatureError(f"{error}: until then nothing is trusted") from None
     except FileNotFoundError as error:
         raise SignatureError(_lost(Path(error.filename))) from None
     except OSError as error:
         raise SignatureError(f"{error.filename} cannot be read: {error.strerror}") from None
-    return Trust(base, names, _revoked(revoked, revoked_path(base)), board)
+    return Trust(base, names, _revoked(revoked, revoked_path(base)), **said)
 
 
 def _lost(path: Path) -> str:
@@ -178,17 +180,21 @@ def _revoked(data: bytes, path: Path) -> tuple[str, ...]:
     return keys
 
 
-def mark_text(board: str | None) -> bytes:
+def mark_text(board: str | None, downgrades: bool = False) -> bytes:
     """The content of a mark."""
-    return json.dumps({"format": 1, "board": board}, sort_keys=True).encode("ascii") + b"\n"
+    document = {"format": 1, "board": board, "downgrades": downgrades}
+    return json.dumps(document, sort_keys=True).encode("ascii") + b"\n"
 
 
-def _board(mark: bytes, path: Path) -> str | None:
+def _mark(mark: bytes, path: Path, renew: bool) -> dict[str, Any]:
+    """What a mark says beside being there: ``board`` and ``downgrades``."""
     try:
         document: Any = json.loads(mark)
-        board = document.get("board")
-        if board is None or isinstance(board, str):
-            return board
+        board, downgrades = document.get("board"), document.get("downgrades", False)
+        if (board is None or isinstance(board, str)) and isinstance(downgrades, bool):
+            return {"board": board, "downgrades": downgrades}
     except (ValueError, AttributeError, RecursionError):
         pass
+    if renew:
+        return {}
     raise SignatureError(f"{path} is damaged: trust a key again with `tatvpr-edge keys trust`")

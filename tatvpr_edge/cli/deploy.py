@@ -62,7 +62,11 @@ from tatvpr_edge.cli.remote import (
 @click.option(
     "--no-map", is_flag=True, help="Without --map: leave the robot's map behind (default: keep it)."
 )
-@click.option("--allow-downgrade", is_flag=True, help="Accept an older signed artifact.")
+@click.option(
+    "--allow-downgrade",
+    is_flag=True,
+    help="Accept an older signed artifact, where the board permits it.",
+)
 @limit_options
 @json_option
 def command(

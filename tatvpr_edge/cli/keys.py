@@ -1,4 +1,4 @@
-"""``tatvpr-edge keys new|list|trust|revoke``: keys that sign artifacts, and boards that ask."""
+"""``tatvpr-edge keys ...``: keys that sign artifacts, and boards that insist on them."""
 
 from __future__ import annotations
 
@@ -203,6 +203,39 @@ def accept_unsigned(
     else:
         say(f"{target}: {found['was']} enforces signatures no longer")
         say(enforcement(found))
+
+
+@command.command("downgrades")
+@click.argument("target", metavar="USER@HOST")
+@click.option("--permit/--refuse", "permitted", required=True, help="From now on.")
+@board_options
+@json_option
+def downgrades(
+    target: str,
+    permitted: bool,
+    port: int | None,
+    ssh_config: str | None,
+    root: str | None,
+    python: str,
+    as_json: bool,
+) -> None:
+    """Make the board permit 'deploy --allow-downgrade', or refuse it.
+
+    Whoever sends cannot waive the protection against older releases: the board has to permit it,
+    where its keys are listed. Refuse it again when it is done.
+    """
+    from tatvpr_edge.deploy.push import downgrades as downgrades_on
+
+    found = downgrades_on(
+        transport(target, port, ssh_config), permitted, make_options(root, python)
+    )
+    if as_json:
+        print_json(found)
+    else:
+        does = (
+            "accepts older releases with --allow-downgrade" if permitted else "refuses older ones"
+        )
+        say(f"{target} {does} from now on")
 
 
 def _file_name(key: Path) -> str:

@@ -48,6 +48,8 @@ def command(
     keys = [key["name"] + (" (revoked)" if key["revoked"] else "") for key in found["keys"]]
     say("trusted keys: " + (", ".join(keys) or "none"))
     say(enforcement(found))
+    if found.get("downgrades"):
+        say("older releases are accepted with --allow-downgrade: end it with `keys downgrades`")
     if found.get("service"):
         say(f"service: {found['service']}")
     say(f"Python {found['python']}, {found['machine']}, {found['free_bytes'] / 1e6:.0f} MB free")

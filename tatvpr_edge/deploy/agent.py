@@ -9,7 +9,7 @@ on the board. Standard library only, Python 3.10. One process serves one connect
     commit   sync, hash, check the signature, run the golden vectors, install, switch, check health,
              and confirm or go back
     rollback make an earlier release live, with the same checks
-    status   what is installed; trust, revoke and accept_unsigned change who is believed
+    status   what is installed; trust, revoke, downgrades and accept_unsigned change who is believed
 
 From the switch on, the agent finishes or goes back by itself, whether the host is there or not.
 """
@@ -31,7 +31,7 @@ from typing import Any
 from tatvpr_edge.runtime import deployed, signature, trust
 from tatvpr_edge.runtime.table import Table, parse_table
 from tatvpr_edge.spec.artifact import SignedManifest, read_artifact, read_signed
-from tatvpr_edge.spec.errors import ArtifactError, DeployError, TatvprError
+from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError, TatvprError
 from tatvpr_edge.spec.manifest import Manifest
 from tatvpr_edge.spec.mounts import noexec_mount
 
@@ -104,6 +104,7 @@ class Agent:
             "trust": self.trust,
             "revoke": self.revoke,
             "accept_unsigned": self.accept_unsigned,
+            "downgrades": self.downgrades,
         }
         operation = operations.get(str(message.get("op")))
         if operation is None:
@@ -229,7 +230,7 @@ class Agent:
         else:
             folder = self.store.release(self.installed)
         try:
-            manifest, signer = self._check(folder, message, bool(message.get("allow_older")))
+            manifest, signer = self._check(folder, message)
         except TatvprError:
             if self.installed is None:
                 clear_staging(self.store)
@@ -252,12 +253,14 @@ class Agent:
             raise DeployError(f"{str(name)[:80]!r} is not installed: see `tatvpr-edge status`")
         if name == live:
             raise DeployError(f"{name} is live already")
+        self._make_room(name)
         self._step("hash")
         fault = self.store.fault(name)
         if fault is not None:
             raise DeployError(f"release {name} is damaged: {fault}: deploy it again instead")
-        manifest, signer = self._check(self.store.release(name), message, allow_older=True)
-        return self._go_live(name, {**message, "allow_older": True}, manifest, signer)
+        # It was judged when it was installed.
+        manifest, signer = self._check(self.store.release(name), message, judged=True)
+        return self._go_live(name, message, manifest, signer)
 
     def status(self, message: dict[str, Any]) -> dict[str, Any]:
         """What is installed. Takes no lock and changes nothing."""
@@ -289,6 +292,13 @@ class Agent:
         keyring = self._keyring()
         return {"was": keyring.off(), **keyring.report()}
 
+    def downgrades(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Permit ``deploy --allow-downgrade``, or no longer."""
+        self._open(message)
+        keyring = self._keyring()
+        keyring.downgrades(bool(message.get("permitted")))
+        return keyring.report()
+
     # ---- parts -------------------------------------------------------------------------------
 
     def _keyring(self) -> Keyring:
@@ -315,9 +325,20 @@ class Agent:
         self.store.lock(str(message.get("who", "unknown")))
         self.switch.empty_trash()
         self.store.drop_bytecode()
+        if message.get("op") != "begin" and self.store.is_short():
+            self.store.drop_spare()
         unfinished = self.switch.unfinished()
         if unfinished is not None:
             self._settle(*unfinished, message)
+
+    def _make_room(self, name: str) -> None:
+        """Going back to ``name`` has to work on a full disk: what nobody needs goes first."""
+        if not self.store.is_short():
+            return
+        clear_staging(self.store)
+        if self.store.is_short():
+            for removed in self.switch.collect(keep=2, also=name):
+                self.store.warnings.append(f"the disk is full: {removed} was removed")
 
     def _settle(self, live: str, before: str | None, message: dict[str, Any]) -> None:
         """An earlier deploy died after the switch: confirm its release, or go back."""
@@ -338,24 +359,28 @@ class Agent:
                 f"{before or 'no release'} is live again: {error}"
             )
         else:
-            self.switch.confirm(live, serial if signer is not None else None)
+            self.switch.confirm(live, serial if signer is not None else 0)
             self.store.warnings.append(
                 f"an earlier deploy ended after its switch; {live} is healthy and was confirmed"
             )
 
     def _check(
-        self, folder: str, message: dict[str, Any], allow_older: bool
+        self, folder: str, message: dict[str, Any], judged: bool = False
     ) -> tuple[Manifest, str | None]:
         """Signature, every hash, the processor, the golden vectors."""
         self._step("signature")
         signers: list[str] = []
         keyring = self._keyring()
         trusted = keyring.trusted()
-        floor = 0 if allow_older else deployed.lowest_serial(Path(self.store.root))
+
+        judged = judged or Path(folder, deployed.ARTIFACT) in deployed.stays(Path(self.store.root))
 
         def verify(signed: SignedManifest) -> None:
-            if trusted is not None:
-                signers.append(signature.check_trust(signed, trusted, floor))
+            if trusted is None:
+                return
+            signers.append(signature.check_trust(signed, trusted))
+            if not judged:
+                self._check_serial(signature.manifest_serial(signed.manifest), trusted, message)
 
         artifact = read_artifact(os.path.join(folder, deployed.ARTIFACT), None, verify)
         self._check_processor(artifact.manifest)
@@ -370,6 +395,19 @@ class Agent:
         self._warn(keyring)
         return artifact.manifest, signers[0] if signers else None
 
+    def _check_serial(self, serial: int, trusted: trust.Trust, message: dict[str, Any]) -> None:
+        """Nothing older than what is installed, unless the sender means it and the board permits
+        it."""
+        floor = deployed.lowest_serial(Path(self.store.root))
+        older = bool(message.get("allow_older"))
+        if serial < floor and older and not trusted.downgrades:
+            raise SignatureError(
+                f"serial {serial} is older than the installed {floor}, and this board permits no "
+                "downgrade: use `tatvpr-edge rollback`, or permit it on the board with "
+                "`tatvpr-edge keys downgrades --permit`"
+            )
+        signature.check_serial(serial, floor, "the artifact", older)
+
     def _check_processor(self, manifest: Manifest) -> None:
         wanted = manifest.code.triple.split("-")[0]
         have = platform.machine()
@@ -382,26 +420,17 @@ class Agent:
     def _go_live(
         self, name: str, message: dict[str, Any], manifest: Manifest, signer: str | None
     ) -> dict[str, Any]:
-        """Make ``name`` live. Where an older one is meant, the guard against older ones is lowered
-        first, because ``Localizer`` obeys it too, and raised again if the release does not stay."""
-        guard = deployed.lowest_serial(Path(self.store.root))
-        floor = manifest.serial if signer is not None else None
-        if floor is not None and message.get("allow_older"):
-            self.switch.set_floor(floor)
-        try:
-            answer = self._make_live(name, message, floor)
-        except BaseException:
-            self.switch.raise_floor(guard)
-            raise
-        return {**answer, "signer": signer}
+        """Make ``name`` live. The lowest serial never sinks: none judges what is live here."""
+        floor = manifest.serial if signer is not None else 0
+        return {**self._make_live(name, message, floor), "signer": signer}
 
-    def _make_live(self, name: str, message: dict[str, Any], floor: int | None) -> dict[str, Any]:
+    def _make_live(self, name: str, message: dict[str, Any], floor: int) -> dict[str, Any]:
         live = self.switch.live()
         units = service.check_units(message.get("restart", []))
         self._step("switch")
         self.cancellable = False  # from here on the agent finishes, whoever listens
         if live != name:
-            self._carry_places(live, name)
+            self._carry_places(live, name, message)
             try:
                 self.switch.begin(name)
             except OSError:
@@ -433,6 +462,7 @@ class Agent:
         try:
             self.switch.confirm(name, floor)
             removed = self.switch.collect(max(2, int(message.get("keep", 3))))
+            self.store.keep_spare()
         except OSError as error:
             self.store.warnings.append(
                 f"{name} is live and healthy, but this could not be recorded ({error.strerror}): "
@@ -448,13 +478,19 @@ class Agent:
             "restarted": units,
         }
 
-    def _carry_places(self, live: str | None, name: str) -> None:
-        """Places that the board added to its map go along, when the new release has that map."""
+    def _carry_places(self, live: str | None, name: str, message: dict[str, Any]) -> None:
+        """Places that the board added to its map go along, when the new release has that map. On a
+        full disk going back matters more: they stay where they are."""
         if live is None:
             return
         try:
             added = carry_journal(self.store, live, name)
         except OSError as error:
+            if message.get("op") == "rollback" and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self.store.warnings.append(
+                    f"the disk is full: the places that the board added to its map stay in {live}"
+                )
+                return
             raise DeployError(
                 f"the places that the board added to its map cannot be copied: {error.strerror}"
             ) from None

@@ -93,7 +93,7 @@ def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[
         "unconfirmed": live is not None and (state["pending"] or {}).get("release") == live,
         "releases": releases,
         "fallback": _fallback(store, live),
-        "lowest_serial": state["floor"],
+        "lowest_serial": deployed.lowest_serial(Path(store.root)),
         "free_bytes": shutil.disk_usage(store.root).free,
         **keyring.report(),
         "service": service.state(store.root),

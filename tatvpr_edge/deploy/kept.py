@@ -37,16 +37,20 @@ def carry_journal(store: Store, live: str, name: str) -> str | None:
             return None
     temporary = target + ".new"
     store.discard(temporary)
-    with plain(source) as descriptor:
-        sink = store.disk.create(temporary)
-        try:
-            while chunk := os.read(descriptor, CHUNK):
-                store.disk.write(sink, chunk)
-                store.tick()
-            store.disk.sync(sink)
-        finally:
-            store.disk.close(sink)
-    store.disk.rename(temporary, target)
+    try:
+        with plain(source) as descriptor:
+            sink = store.disk.create(temporary)
+            try:
+                while chunk := os.read(descriptor, CHUNK):
+                    store.disk.write(sink, chunk)
+                    store.tick()
+                store.disk.sync(sink)
+            finally:
+                store.disk.close(sink)
+        store.disk.rename(temporary, target)
+    except OSError:
+        store.discard(temporary)  # half of it is worth less than its room
+        raise
     store.disk.sync_folder(store.release(name))
     return None
 

@@ -47,6 +47,7 @@ class Keyring:
             "trust": None,
             "trust_fault": None,
             "board": None,
+            "downgrades": False,
         }
         try:
             found = self.trusted()
@@ -64,6 +65,7 @@ class Keyring:
             "trust": os.fspath(found.base),
             "trust_fault": None,
             "board": found.board,
+            "downgrades": found.downgrades,
         }
 
     def warning(self) -> str | None:
@@ -134,6 +136,17 @@ class Keyring:
             )
         self._write(after, insist=trust.enforced(base))
 
+    def downgrades(self, permitted: bool) -> None:
+        """Whether ``deploy --allow-downgrade`` may install something older from now on.
+
+        Raises:
+            SignatureError: nothing is enforced, or this user may not change it.
+        """
+        base = self._target()
+        if not trust.enforced(base):
+            raise SignatureError("this board enforces no signatures: it accepts older ones anyway")
+        self._write(replace(self._known(base), downgrades=permitted))
+
     def off(self) -> str:
         """Accept unsigned artifacts again; returns the place that no longer enforces. Revoked keys
         stay revoked.
@@ -184,7 +197,7 @@ class Keyring:
             self.store.replace(os.fspath(trust.revoked_path(base)), lists.revoked_list)
             if insist:
                 self.store.replace(os.fspath(trust.signers_path(base)), lists.signers)
-                mark = trust.mark_text(lists.board)
+                mark = trust.mark_text(lists.board, lists.downgrades)
                 self.store.replace(os.fspath(trust.mark_path(base)), mark)
 
 

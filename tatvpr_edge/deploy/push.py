@@ -49,7 +49,7 @@ class Options:
     wheel: Path | None = None
     #: How many releases stay installed.
     keep: int = 3
-    #: Accept an artifact with a lower serial than the installed one.
+    #: Accept an artifact with a lower serial than the installed one, where the board permits it.
     allow_older: bool = False
     #: Install the systemd unit (True), remove it (False), or restart it where it is (None).
     service: bool | None = None
@@ -241,6 +241,17 @@ def accept_unsigned(transport: Transport, options: Options | None = None) -> dic
         SignatureError: it enforces nothing, or the user there may not change it.
     """
     return _keys(transport, {"op": "accept_unsigned"}, options)
+
+
+def downgrades(
+    transport: Transport, permitted: bool, options: Options | None = None
+) -> dict[str, Any]:
+    """Make a board permit ``allow_older``, or no longer; what it says of its keys afterwards.
+
+    Raises:
+        SignatureError: it enforces nothing, or the user there may not change it.
+    """
+    return _keys(transport, {"op": "downgrades", "permitted": permitted}, options)
 
 
 def _keys(

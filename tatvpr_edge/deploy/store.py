@@ -26,6 +26,8 @@ from tatvpr_edge.spec.errors import DeployError
 
 from .disk import Disk
 
+#: More than a switch, its health check and a list of keys write together.
+SPARE_BYTES = 256 << 10
 _FOLDERS = (deployed.RELEASES, deployed.STAGING, deployed.TRASH, deployed.TRUST)
 
 
@@ -145,11 +147,12 @@ class Store:
                 self.releases(), key=lambda name: os.lstat(self.release(name)).st_mtime
             )
         pending = raw.get("pending")
-        failed = raw.get("failed")
+        failed, floor = raw.get("failed"), raw.get("floor")
         return {
             "history": history,
             "pending": pending if isinstance(pending, dict) else None,
-            "floor": deployed.lowest_serial(Path(self.root)),
+            # Of confirmed releases only, unless it was lost.
+            "floor": floor if type(floor) is int else deployed.lowest_serial(Path(self.root)),
             "failed": failed if isinstance(failed, dict) else {},
         }
 
@@ -186,6 +189,26 @@ class Store:
         for name in os.listdir(path):
             self.discard(os.path.join(path, name))
         self.disk.rmdir(path)
+
+    # ---- room ---------------------------------------------------------------------------------
+
+    def keep_spare(self) -> None:
+        """Hold some room on the disk for the time when it is full; best effort."""
+        path = self.path(deployed.SPARE)
+        with contextlib.suppress(OSError):
+            if not os.path.isfile(path) or os.path.getsize(path) < SPARE_BYTES:
+                # Random, because a disk may compress.
+                self.replace(path, os.urandom(SPARE_BYTES))
+
+    def is_short(self) -> bool:
+        """Whether a switch may find no room for what it has to write."""
+        disk = os.statvfs(self.root)
+        return disk.f_bavail * disk.f_frsize < SPARE_BYTES
+
+    def drop_spare(self) -> None:
+        """Give the held room up."""
+        for name in (deployed.SPARE, deployed.SPARE + ".new"):
+            self.discard(self.path(name))
 
     # ---- releases ----------------------------------------------------------------------------
 

@@ -83,15 +83,14 @@ class Switch:
         self.disk.sync_folder(self.store.root)
         return before
 
-    def confirm(self, name: str, floor: int | None) -> None:
-        """Step 5, good: ``name`` stays live; ``floor`` is the lowest serial accepted from now on
-        (None: as before)."""
+    def confirm(self, name: str, serial: int) -> None:
+        """Step 5, good: ``name`` stays live, and nothing below its ``serial`` is accepted from now
+        on (0: unsigned)."""
         state = self.store.state()
         if not state["history"] or state["history"][-1] != name:
             state["history"] = [*state["history"], name][-100:]
         state["pending"] = None
-        if floor is not None:
-            state["floor"] = floor
+        state["floor"] = max(state["floor"], serial)
         self.store.write_state(state)
         self._drop_links()
 
@@ -130,16 +129,8 @@ class Switch:
         self._drop_links()
         return None
 
-    def set_floor(self, serial: int) -> None:
-        """Accept artifacts from ``serial`` on (an explicit downgrade), before the switch, because
-        ``Localizer`` on the older release obeys it too."""
-        state = self.store.state()
-        if serial < state["floor"]:
-            state["floor"] = serial
-            self.store.write_state(state)
-
     def raise_floor(self, serial: int) -> None:
-        """Take an explicit downgrade back, because it did not come to pass."""
+        """Accept nothing below ``serial`` from now on."""
         state = self.store.state()
         if serial > state["floor"]:
             state["floor"] = serial
@@ -149,11 +140,11 @@ class Switch:
         """The release that was live before the live one and is still installed."""
         return deployed.before(self.store.state(), self.live(), self.store.releases())
 
-    def collect(self, keep: int) -> list[str]:
-        """Remove all releases but the newest ``keep``, never the live one or the one before it.
-        Returns what was removed. A release leaves ``releases`` by one rename, whole."""
+    def collect(self, keep: int, also: str | None = None) -> list[str]:
+        """Remove all releases but the newest ``keep``, never the live one, the one before it, or
+        ``also``. Returns what was removed. A release leaves ``releases`` by one rename, whole."""
         state, live = self.store.state(), self.live()
-        kept = [name for name in (live, self.previous()) if name]
+        kept = [name for name in (live, self.previous(), also) if name]
         if state["pending"] is not None:
             kept += [name for name in state["pending"].values() if name]
         installed = os.listdir(self.store.path(deployed.RELEASES))

@@ -328,6 +328,51 @@ def test_small_disk_fills(tmp_path: Path, sshd: Sshd, wheel: Path, faults: Any) 
         assert live_content(disk / "root") == hash_of(fits)
 
 
+def fill(path: Path) -> None:
+    """Take the last byte of the disk."""
+    with contextlib.suppress(OSError), open(path, "ab", 0) as sink:
+        for size in (65536, 4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    sink.write(bytes(size))
+
+
+@pytest.mark.parametrize("spare", ["kept", "lost"])
+def test_rollback_works_on_a_full_disk(
+    tmp_path: Path, sshd: Sshd, wheel: Path, faults: Any, spare: str
+) -> None:
+    names = ("oldest", "old", "new")
+    made = [
+        make_artifact(tmp_path / name, name.encode(), files={"data.bin": os.urandom(300_000)})
+        for name in names
+    ]
+    with mounted(tmp_path / "disk", "size=4m", "mode=755") as disk:
+        options = quick_options(disk / "root", wheel)
+        for artifact in made:
+            deploy(sshd.transport(), artifact, None, options)
+        (disk / "root" / "staging" / "left").mkdir()
+        if spare == "lost":  # then the oldest release has to go
+            (disk / "root" / "spare").unlink()
+        fill(disk / "filler")
+        assert os.statvfs(disk).f_bavail == 0
+        if spare == "kept":  # a deploy that finds no room leaves it for a rollback
+            more = make_artifact(tmp_path / "more", b"more", files={"x": os.urandom(900_000)})
+            with pytest.raises(DeployError, match=r"too full|is full"):
+                deploy(sshd.transport(), more, None, options)
+            faults.check(disk / "root", {hash_of(made[2])}, "full before")
+            fill(disk / "filler")
+        done = rollback(sshd.transport(), None, options)
+        faults.check(disk / "root", {hash_of(made[1])}, f"full, spare {spare}")
+        assert done.changed and status(sshd.transport(), options)["unconfirmed"] is False
+        # And forward again, still full.
+        fill(disk / "filler")
+        rollback(sshd.transport(), None, options)
+        faults.check(disk / "root", {hash_of(made[2])}, f"full again, spare {spare}")
+        (disk / "filler").unlink()
+        deploy(sshd.transport(), made[1], None, options)
+        assert (disk / "root" / "spare").stat().st_size > 0
+
+
 @pytest.mark.slow
 def test_board_mounted_read_only(
     tmp_path: Path, sshd: Sshd, wheel: Path, pair: Any, faults: Any

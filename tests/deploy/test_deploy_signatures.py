@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.board import board_modules, live_content, local_transport, make_artifact, quick_options
-from tatvpr_edge.deploy.push import deploy, revoke, rollback, status, trust
+from tatvpr_edge.deploy.push import deploy, downgrades, revoke, rollback, status, trust
 from tatvpr_edge.runtime.signature import artifact_verifier, check_trust, sign_artifact
 from tatvpr_edge.runtime.trust import find as trust_in
 from tatvpr_edge.spec.artifact import Artifact, read_artifact, read_signed
@@ -168,9 +168,22 @@ def test_an_older_release_is_refused_unless_it_is_meant(
     assert verifier is not None
     read_artifact(root / "current" / "artifact", verify_signature=verifier)
     deploy(local_transport(), ram_path / "newer", None, options)
-    deploy(local_transport(), ram_path / "older", None, replace(options, allow_older=True))
+    # Whoever sends cannot waive it: the board has to permit it.
+    meant = replace(options, allow_older=True)
+    with pytest.raises(SignatureError, match="this board permits no downgrade"):
+        deploy(local_transport(), ram_path / "older", None, meant)
+    downgrades(local_transport(), True, options)
+    refused(root, options, ram_path / "older", "serial 120, older than the installed 150")
+    deploy(local_transport(), ram_path / "older", None, meant)
     assert live_content(root) == older.manifest.model.hash
-    assert status(local_transport(), options)["lowest_serial"] == 120
+    # What is live is judged by no serial; whatever else comes is, as before.
+    read_artifact(root / "current" / "artifact", verify_signature=artifact_verifier(root))
+    found = status(local_transport(), options)
+    assert found["lowest_serial"] == 150 and found["downgrades"] is True
+    downgrades(local_transport(), False, options)
+    signed(ram_path / "between", keys["ours"], 130, b"between")
+    with pytest.raises(SignatureError, match="this board permits no downgrade"):
+        deploy(local_transport(), ram_path / "between", None, meant)
 
 
 def test_a_downgrade_that_fails_does_not_lower_the_guard(
@@ -180,6 +193,7 @@ def test_a_downgrade_that_fails_does_not_lower_the_guard(
     signed(ram_path / "newer", keys["ours"], 150, b"newer")
     deploy(local_transport(), ram_path / "newer", None, options)
     live = live_content(root)
+    downgrades(local_transport(), True, options)
     make_artifact(ram_path / "bad", b"bad", "service-wrong")
     sign_artifact(ram_path / "bad", keys["ours"], 110)
     with pytest.raises(DeployError, match="went back"):
