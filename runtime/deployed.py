@@ -5,6 +5,7 @@ In: the install root. Out: paths. Called by ``Localizer``, by the service and by
 
     ROOT/current -> releases/ID       the live release; switched by one atomic rename
     ROOT/releases/ID/release.json     every file of the release with size and SHA-256
+    ROOT/releases/ID/release.sig      signature of release.json, where it was signed
     ROOT/releases/ID/artifact/        the artifact: manifest.json, manifest.sig, code, weights
     ROOT/releases/ID/map.placemap     the place map, if one was deployed
     ROOT/releases/ID/runtime/         the package tatvpr_edge (runtime part), if it travelled along
@@ -45,6 +46,7 @@ LOCK = "lock"
 SPARE = "spare"
 FALLBACK = "fallback.json"
 RELEASE = "release.json"
+SIGNED = "release.sig"
 ARTIFACT = "artifact"
 MAP = "map.placemap"
 RUNTIME = "runtime"
@@ -146,15 +148,23 @@ def read_json(path: Path) -> dict[str, Any]:
 def lowest_serial(root: Path) -> int:
     """The lowest serial that this machine still accepts: the largest of what ``state.json`` says
     and of what is installed and was confirmed, so that a lost state lets nothing older in."""
+    return _lowest(root, "floor", f"{ARTIFACT}/{MANIFEST}", f"{ARTIFACT}/{SIGNATURE}")
+
+
+def lowest_release(root: Path) -> int:
+    """:func:`lowest_serial` of the lists of releases, which have serials of their own."""
+    return _lowest(root, "release_floor", RELEASE, SIGNED)
+
+
+def _lowest(root: Path, key: str, document: str, signature: str) -> int:
     state = read_state(root)
-    found, failed, pending = [state.get("floor")], state.get("failed"), state.get("pending")
+    found, failed, pending = [state.get(key)], state.get("failed"), state.get("pending")
     with contextlib.suppress(OSError):
         for name in os.listdir(root / RELEASES):
             if isinstance(failed, dict) and name in failed:
                 continue
             if isinstance(pending, dict) and name == pending.get("release"):
                 continue
-            artifact = root / RELEASES / name / ARTIFACT
-            if (artifact / SIGNATURE).is_file():
-                found.append(read_json(artifact / MANIFEST).get("serial"))
+            if (root / RELEASES / name / signature).is_file():
+                found.append(read_json(root / RELEASES / name / document).get("serial"))
     return max([0, *(serial for serial in found if type(serial) is int)])

@@ -29,6 +29,7 @@ from tatvpr_edge.spec.sealed import sealed_bytes
 from . import deployed, trust
 
 NAMESPACE = "tatvpr-artifact"
+RELEASE_NAMESPACE = "tatvpr-release"
 _SECONDS = 60
 #: 2026-01-01: no right clock is earlier than this file.
 _WRITTEN = 1_767_225_600
@@ -66,8 +67,9 @@ def check_public_key(text: str) -> str:
 
 
 def signer_line(name: str, public_key: str) -> str:
-    """A line of ``allowed_signers`` that trusts ``public_key`` for artifacts only."""
-    return f'{check_signer_name(name)} namespaces="{NAMESPACE}" {check_public_key(public_key)}\n'
+    """A line of ``allowed_signers`` that trusts ``public_key`` for artifacts and releases only."""
+    spaces = f"{NAMESPACE},{RELEASE_NAMESPACE}"
+    return f'{check_signer_name(name)} namespaces="{spaces}" {check_public_key(public_key)}\n'
 
 
 def artifact_verifier(
@@ -250,6 +252,8 @@ def check_signature(
             # ssh-keygen does not say which: good without the list means revoked by the list.
             if trusted.revoked and ask(*command).returncode == 0:
                 why = "its key is revoked on this machine"
+            elif b"namespace" in done.stderr:
+                why = "its key is not trusted for this; trust it again with `keys trust`"
             raise SignatureError(f"{what}: signature refused: {why} ({_last_line(done)})")
         return name
 
@@ -308,6 +312,7 @@ def _replace(folder: Path, name: str, content: bytes) -> None:
 
 __all__ = [
     "NAMESPACE",
+    "RELEASE_NAMESPACE",
     "artifact_verifier",
     "check_public_key",
     "check_serial",

@@ -20,9 +20,11 @@ from pathlib import Path
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, TatvprError
 
-from . import deployed, whole
+from . import deployed, signed_release, trust, whole
 from .deployed import Deployed
 from .signature import artifact_verifier
+from .table import Table
+from .trust import Trust
 
 _log = logging.getLogger("tatvpr_edge")
 
@@ -67,16 +69,11 @@ def open_live(root: str | Path | None = None) -> Started | None:
 
 def _open(release: Deployed, root: Path) -> Started:
     """Every byte of ``release``: the artifact's by its reader, the others by the release's list."""
-    folder = os.fspath(release.folder)
+    folder, trusted = os.fspath(release.folder), trust.find(root)
     verify = artifact_verifier(root)
     try:
-        try:
-            table = whole.read_table(folder)
-        except DeployError:
-            # Where nothing is enforced, the artifact is whole without its release's list.
-            if verify is not None:
-                raise
-        else:
+        table = _table(folder, trusted)
+        if table is not None:
             whole.check_files(
                 folder,
                 table,
@@ -88,6 +85,19 @@ def _open(release: Deployed, root: Path) -> Started:
     except OSError as error:
         raise ArtifactError(f"release {folder} cannot be read: {error.strerror}") from None
     return Started(read_artifact(release.artifact, verify_signature=verify), release.map)
+
+
+def _table(folder: str, trusted: Trust | None) -> Table | None:
+    """The list of the release in ``folder``, read once, and signed where that is enforced. Where it
+    is not, the artifact is whole without its release's list, which is None if it is damaged."""
+    name = os.path.basename(folder)
+    if trusted is not None:
+        data, made = whole.read_list(folder), signed_release.read_signature(folder)
+        return signed_release.check_list(data, made, trusted, name)[1]
+    try:
+        return whole.read_table(folder)
+    except DeployError:
+        return None
 
 
 def _record(root: Path, entry: dict[str, str] | None) -> None:

@@ -6,6 +6,7 @@ both ends of a deploy and by whoever starts a release; standard library only.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -36,6 +37,21 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """What a list that is signed says of itself.
+
+    Attributes:
+        serial: a board that has seen a larger one refuses this list.
+        board: the board that the release is for.
+        expires: seconds since 1970 after which it is no longer installed; None: never.
+    """
+
+    serial: int
+    board: str
+    expires: int | None = None
+
+
+@dataclass(frozen=True)
 class Table:
     """All files of a release and what it is, for people."""
 
@@ -43,6 +59,8 @@ class Table:
     rows: tuple[Row, ...]
     #: What the map was called on the machine that it came from; empty without a map.
     map_name: str = ""
+    #: None: the list is not signed.
+    stamp: Stamp | None = None
 
     def text(self) -> bytes:
         """``release.json``: canonical, so that equal releases are equal bytes."""
@@ -50,12 +68,20 @@ class Table:
         document: dict[str, Any] = {"format": 1, "label": self.label, "files": rows}
         if self.map_name:
             document["map_name"] = self.map_name
+        if self.stamp is not None:
+            # What every reader has to know beyond this format stands in "requires".
+            document.update(dataclasses.asdict(self.stamp), format=2, requires=[])
         return json.dumps(document, sort_keys=True, indent=0).encode("ascii") + b"\n"
 
     @property
     def name(self) -> str:
         """The release's folder: what it is, and a hash of all its content."""
         return self.label + "-" + hashlib.sha256(self.text()).hexdigest()[:16]
+
+    @property
+    def content(self) -> str:
+        """A hash of all its content, whether and whenever it was signed."""
+        return hashlib.sha256(dataclasses.replace(self, stamp=None).text()).hexdigest()
 
     @property
     def map(self) -> Row | None:
@@ -79,7 +105,9 @@ def check_release_name(name: Any) -> str:
     return name
 
 
-def make_table(label: str, rows: list[Row], map_name: str = "") -> Table:
+def make_table(
+    label: str, rows: list[Row], map_name: str = "", stamp: Stamp | None = None
+) -> Table:
     """A table, sorted and checked.
 
     Raises:
@@ -97,7 +125,7 @@ def make_table(label: str, rows: list[Row], map_name: str = "") -> Table:
     folders = {name[:i] for name in names for i, letter in enumerate(name) if letter == "/"}
     if len(set(names)) != len(names) or folders & set(names):
         raise DeployError("a file of the release is listed twice")
-    return Table(label, tuple(sorted(rows, key=lambda row: row.path)), map_name)
+    return Table(label, tuple(sorted(rows, key=lambda row: row.path)), map_name, stamp)
 
 
 def parse_table(document: Any) -> Table:
@@ -107,12 +135,28 @@ def parse_table(document: Any) -> Table:
         DeployError: it is malformed.
     """
     try:
-        if document["format"] != 1:
+        if document["format"] not in (1, 2):
             raise DeployError("the release's format is newer than this tool: update tatvpr-edge")
+        stamp = _stamp(document) if document["format"] == 2 else None
         rows = [Row(path, size, digest, bool(x)) for path, size, digest, x in document["files"]]
-        return make_table(document["label"], rows, document.get("map_name", ""))
+        return make_table(document["label"], rows, document.get("map_name", ""), stamp)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise DeployError("the list of the release's files is malformed") from None
+
+
+def _stamp(document: dict[str, Any]) -> Stamp:
+    if document["requires"] != []:
+        raise DeployError(
+            f"the release requires {str(document['requires'])[:80]}, which this tool does not "
+            "know: update tatvpr-edge"
+        )
+    stamp = Stamp(document["serial"], document["board"], document["expires"])
+    for number in (stamp.serial, 1 if stamp.expires is None else stamp.expires):
+        if type(number) is not int or not 0 < number < 2**53:
+            raise DeployError("the serial or the expiry of the release is no time")
+    if not isinstance(stamp.board, str) or _LABEL.fullmatch(stamp.board) is None:
+        raise DeployError("the release names no board")
+    return stamp
 
 
 def _check_row(row: Row) -> None:

@@ -44,8 +44,7 @@ def read_list(folder: str) -> bytes:
     Raises:
         DeployError: it is missing, no plain file, or too large to be ours.
     """
-    with plain(os.path.join(folder, deployed.RELEASE)) as descriptor:
-        return _all(descriptor, deployed.RELEASE, _MAX_LIST_BYTES)
+    return read_plain(os.path.join(folder, deployed.RELEASE), deployed.RELEASE, _MAX_LIST_BYTES)
 
 
 def table_of(data: bytes, name: str) -> Table:
@@ -94,7 +93,7 @@ def check_tree(folder: str, table: Table, added: bool = False, bytecode: bool = 
     Raises:
         DeployError: by name of what does.
     """
-    files = {row.path for row in table.rows} | {deployed.RELEASE}
+    files = {row.path for row in table.rows} | {deployed.RELEASE, deployed.SIGNED}
     folders = {path[:i] for path in files for i, letter in enumerate(path) if letter == "/"}
     for name, is_folder in walk(folder):
         if name in (folders if is_folder else files):
@@ -168,10 +167,16 @@ def hash_file(
             tick()
 
 
-def _all(descriptor: int, name: str, most: int) -> bytes:
+def read_plain(path: str, name: str, most: int) -> bytes:
+    """The bytes of a plain file of at most ``most`` bytes, called ``name`` in errors, opened once.
+
+    Raises:
+        DeployError: it is missing, no plain file with one name, or larger.
+    """
     data = bytearray()
-    while chunk := os.read(descriptor, CHUNK):
-        data += chunk
-        if len(data) > most:
-            raise DeployError(f"{name} is larger than {most} bytes: it is not ours")
+    with plain(path, name) as descriptor:
+        while chunk := os.read(descriptor, CHUNK):
+            data += chunk
+            if len(data) > most:
+                raise DeployError(f"{name} is larger than {most} bytes: it is not ours")
     return bytes(data)

@@ -63,6 +63,17 @@ from tatvpr_edge.cli.remote import (
     "--no-map", is_flag=True, help="Without --map: leave the robot's map behind (default: keep it)."
 )
 @click.option(
+    "--sign",
+    metavar="KEY",
+    type=click.Path(path_type=Path),
+    help="Sign all that runs (artifact, runtime, map) with this private SSH key.",
+)
+@click.option(
+    "--expires-days",
+    type=click.FloatRange(0, 36500, min_open=True),
+    help="With --sign: no board installs it after so many days.",
+)
+@click.option(
     "--allow-downgrade",
     is_flag=True,
     help="Accept an older signed artifact, where the board permits it.",
@@ -86,6 +97,8 @@ def command(
     budget: str | None,
     preset: str | None,
     no_map: bool,
+    sign: Path | None,
+    expires_days: float | None,
     allow_downgrade: bool,
     restart: tuple[str, ...],
     health_seconds: float,
@@ -107,6 +120,8 @@ def command(
         service=service,
         serve=_serve_words(service, k, budget, preset),
         no_map=no_map,
+        sign=sign,
+        expires_days=expires_days,
         allow_older=allow_downgrade,
         restart=restart,
         health_s=health_seconds,

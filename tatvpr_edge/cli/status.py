@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
@@ -55,11 +56,28 @@ def command(
     say(f"Python {found['python']}, {found['machine']}, {found['free_bytes'] / 1e6:.0f} MB free")
 
 
+def _signed(signed: dict[str, Any]) -> str:
+    """Who signed what of a release."""
+    if signed.get("fault"):
+        return f"NOT ACCEPTED: {signed['fault']}"
+    by, artifact_by = signed.get("by"), signed.get("artifact_by")
+    if by is None:
+        return "signed, by whom is not asked here" if signed.get("present") else "unsigned"
+    text = (
+        f"signed by {by}" if by == artifact_by else f"signed by {by}, its artifact by {artifact_by}"
+    )
+    expires = signed.get("expires")
+    if expires is not None:
+        text += time.strftime(", expires %Y-%m-%d", time.gmtime(expires))
+    return text
+
+
 def _row(release: dict[str, Any], check: bool) -> list[str]:
     state = "live" if release["live"] else ("previous" if release["previous"] else "")
     said = []
     if check:
         said.append(release["fault"] or "every byte as sent")
+    said.append(_signed(release.get("signed", {})))
     if release.get("weights") == RANDOM:
         said.append(RANDOM_NOTE)
     if release["failed"]:

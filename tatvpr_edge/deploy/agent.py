@@ -28,14 +28,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.runtime import deployed, signature, trust
+from tatvpr_edge.runtime import deployed, signed_release, trust, whole
 from tatvpr_edge.runtime.table import Table, parse_table
-from tatvpr_edge.spec.artifact import SignedManifest, read_artifact, read_signed
+from tatvpr_edge.spec.artifact import read_artifact, read_signed
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError, TatvprError
 from tatvpr_edge.spec.manifest import Manifest
 from tatvpr_edge.spec.mounts import noexec_mount
 
 from . import installed, service
+from .admission import Admission
 from .assembly import Assembly, clear_staging
 from .channel import Channel, HostGone
 from .disk import Disk
@@ -63,6 +64,7 @@ class Agent:
         self.switch = Switch(self.store)
         self.table: Table | None = None
         self.installed: str | None = None
+        self.signature: bytes | None = None
         self.cancellable = True
 
     # ---- the conversation --------------------------------------------------------------------
@@ -170,6 +172,7 @@ class Agent:
             "free_bytes": shutil.disk_usage(existing).free,
             "user": os.geteuid(),
             "live": installed.live(self.store, self.switch),
+            "stamp": installed.stamp(self.store, self.switch),
         }
 
     def begin(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -179,6 +182,9 @@ class Agent:
         service.look_for(message.get("restart", []))
         self._open(message)
         self.table, self.installed = table, None
+        self.signature = _signature(message)
+        admission = self._admission(table.name, message)
+        admission.check_list(table.text(), self.signature, table.name)  # before anything is sent
         for name in self.store.releases():
             if name == table.name or name.startswith(table.name + "."):
                 fault = self.store.fault(name)
@@ -226,11 +232,11 @@ class Agent:
             raise DeployError("nothing was announced to commit")
         if self.installed is None:
             self._step("hash")
-            folder = Assembly(self.store, self.table).seal()
+            folder = Assembly(self.store, self.table).seal(self.signature)
         else:
             folder = self.store.release(self.installed)
         try:
-            manifest, signer = self._check(folder, message)
+            admission = self._check(folder, self.installed or self.table.name, message)
         except TatvprError:
             if self.installed is None:
                 clear_staging(self.store)
@@ -238,8 +244,9 @@ class Agent:
         self._step("install")
         name = self.installed or Assembly(self.store, self.table).install()
         self.installed = name
+        self._renew_signature(name)
         self._warn_of_noexec()
-        return self._go_live(name, message, manifest, signer)
+        return self._make_live(name, message, admission)
 
     def rollback(self, message: dict[str, Any]) -> dict[str, Any]:
         """Make the previous release, or the one named, live."""
@@ -259,8 +266,9 @@ class Agent:
         if fault is not None:
             raise DeployError(f"release {name} is damaged: {fault}: deploy it again instead")
         # It was judged when it was installed.
-        manifest, signer = self._check(self.store.release(name), message, judged=True)
-        return self._go_live(name, message, manifest, signer)
+        self.signature = None
+        admission = self._check(self.store.release(name), name, message, judged=True)
+        return self._make_live(name, message, admission)
 
     def status(self, message: dict[str, Any]) -> dict[str, Any]:
         """What is installed. Takes no lock and changes nothing."""
@@ -273,8 +281,7 @@ class Agent:
         name, key = str(message.get("name")), str(message.get("key"))
         live, keyring = self._live_artifact(), self._keyring()
         keyring.trust(name, key, live, bool(message.get("force")))
-        if live is not None:  # nothing older than what is installed from now on
-            self.switch.raise_floor(signature.manifest_serial(read_signed(live).manifest))
+        self.switch.raise_floors()  # nothing older than what is installed from now on
         self._warn(keyring)
         return keyring.report()
 
@@ -347,10 +354,11 @@ class Agent:
             fault = self.store.fault(live)
             if fault is not None:
                 raise DeployError(fault)
-            signed = read_signed(Path(self.store.release(live)) / deployed.ARTIFACT)
-            trusted = self._keyring().trusted()
-            signer = None if trusted is None else signature.check_trust(signed, trusted)
-            serial = signature.manifest_serial(signed.manifest)
+            folder = self.store.release(live)
+            admission = self._admission(live, message, judged=True)
+            made = signed_release.read_signature(folder)
+            admission.check_list(whole.read_list(folder), made, live)
+            admission.check_artifact(read_signed(os.path.join(folder, deployed.ARTIFACT)))
             self._health(live, message)
         except (TatvprError, OSError) as error:
             self.switch.go_back(live, before, str(error))
@@ -359,30 +367,32 @@ class Agent:
                 f"{before or 'no release'} is live again: {error}"
             )
         else:
-            self.switch.confirm(live, serial if signer is not None else 0)
+            self.switch.confirm(live, admission.serial, admission.list_serial)
             self.store.warnings.append(
                 f"an earlier deploy ended after its switch; {live} is healthy and was confirmed"
             )
 
+    def _admission(self, name: str, message: dict[str, Any], judged: bool = False) -> Admission:
+        """How the release ``name`` is judged."""
+        trusted, older = self._keyring().trusted(), bool(message.get("allow_older"))
+        return Admission(self.store.root, trusted, older, name, judged)
+
     def _check(
-        self, folder: str, message: dict[str, Any], judged: bool = False
-    ) -> tuple[Manifest, str | None]:
-        """Signature, every hash, the processor, the golden vectors."""
+        self, folder: str, name: str, message: dict[str, Any], judged: bool = False
+    ) -> Admission:
+        """Signatures, every hash, the processor, the golden vectors."""
         self._step("signature")
-        signers: list[str] = []
-        keyring = self._keyring()
-        trusted = keyring.trusted()
-
-        judged = judged or Path(folder, deployed.ARTIFACT) in deployed.stays(Path(self.store.root))
-
-        def verify(signed: SignedManifest) -> None:
-            if trusted is None:
-                return
-            signers.append(signature.check_trust(signed, trusted))
-            if not judged:
-                self._check_serial(signature.manifest_serial(signed.manifest), trusted, message)
-
-        artifact = read_artifact(os.path.join(folder, deployed.ARTIFACT), None, verify)
+        admission = self._admission(name, message, judged)
+        made = self.signature or signed_release.read_signature(folder)
+        table = admission.check_list(whole.read_list(folder), made, name)
+        artifact = read_artifact(
+            os.path.join(folder, deployed.ARTIFACT), None, admission.check_artifact
+        )
+        if table.stamp is not None and table.stamp.board != artifact.manifest.board:
+            raise SignatureError(
+                f"the release was signed for board {table.stamp.board}, and its artifact is for "
+                f"{artifact.manifest.board}: sign it again"
+            )
         self._check_processor(artifact.manifest)
         self._step("golden")
         Health(self.store.root, folder, self.python, self._tick).golden(
@@ -392,21 +402,8 @@ class Agent:
             self._step("finish")
             health = Health(self.store.root, folder, self.python, self._tick)
             self.store.warnings.append(health.finish(float(message.get("finish_s", 1800))))
-        self._warn(keyring)
-        return artifact.manifest, signers[0] if signers else None
-
-    def _check_serial(self, serial: int, trusted: trust.Trust, message: dict[str, Any]) -> None:
-        """Nothing older than what is installed, unless the sender means it and the board permits
-        it."""
-        floor = deployed.lowest_serial(Path(self.store.root))
-        older = bool(message.get("allow_older"))
-        if serial < floor and older and not trusted.downgrades:
-            raise SignatureError(
-                f"serial {serial} is older than the installed {floor}, and this board permits no "
-                "downgrade: use `tatvpr-edge rollback`, or permit it on the board with "
-                "`tatvpr-edge keys downgrades --permit`"
-            )
-        signature.check_serial(serial, floor, "the artifact", older)
+        self._warn(self._keyring())
+        return admission
 
     def _check_processor(self, manifest: Manifest) -> None:
         wanted = manifest.code.triple.split("-")[0]
@@ -417,14 +414,17 @@ class Agent:
                 "build it with --board for this one"
             )
 
-    def _go_live(
-        self, name: str, message: dict[str, Any], manifest: Manifest, signer: str | None
+    def _renew_signature(self, name: str) -> None:
+        """A release that was here already has perhaps been signed by another key."""
+        place = os.path.join(self.store.release(name), deployed.SIGNED)
+        made = self.signature
+        if made is not None and made != signed_release.read_signature(os.path.dirname(place)):
+            self.store.replace(place, made)
+
+    def _make_live(
+        self, name: str, message: dict[str, Any], admission: Admission
     ) -> dict[str, Any]:
         """Make ``name`` live. The lowest serial never sinks: none judges what is live here."""
-        floor = manifest.serial if signer is not None else 0
-        return {**self._make_live(name, message, floor), "signer": signer}
-
-    def _make_live(self, name: str, message: dict[str, Any], floor: int) -> dict[str, Any]:
         live = self.switch.live()
         units = service.check_units(message.get("restart", []))
         self._step("switch")
@@ -460,7 +460,7 @@ class Agent:
         self._step("confirm")
         removed: list[str] = []
         try:
-            self.switch.confirm(name, floor)
+            self.switch.confirm(name, admission.serial, admission.list_serial)
             removed = self.switch.collect(max(2, int(message.get("keep", 3))))
             self.store.keep_spare()
         except OSError as error:
@@ -475,6 +475,7 @@ class Agent:
             "health": health,
             "removed": removed,
             "service": unit,
+            "signer": admission.signer,
             "restarted": units,
         }
 
@@ -504,6 +505,12 @@ class Agent:
     def _live_artifact(self) -> Path | None:
         live = deployed.live_release(self.store.root)
         return live.artifact if live is not None else None
+
+
+def _signature(message: dict[str, Any]) -> bytes | None:
+    """The signature of the list that is announced; None: it is not signed."""
+    made = message.get("signature")
+    return None if made is None else str(made).encode("ascii")
 
 
 def main(nonce: str, disk: Disk | None = None, system: Path | None = None) -> int:

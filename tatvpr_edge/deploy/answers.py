@@ -120,6 +120,16 @@ _RELEASE = record(
         "map": optional(text),
         "weights": optional(text),
         "fault": optional(text),
+        "signed": record(
+            {
+                "by": optional(text),
+                "artifact_by": optional(text),
+                "fault": optional(text),
+                "serial": optional(count),
+                "expires": optional(count),
+                "present": flag,
+            }
+        ),
     },
 )
 #: By the request that is answered.
@@ -135,7 +145,14 @@ ANSWERS: dict[str, Kind] = {
             "free_bytes": count,
             "user": count,
             "live": optional(record({})),
-        }
+        },
+        {
+            "stamp": optional(
+                record(
+                    {"content": text, "serial": count, "board": text, "expires": optional(count)}
+                )
+            )
+        },
     ),
     "begin": record(
         {
@@ -157,6 +174,8 @@ ANSWERS: dict[str, Kind] = {
         },
         {
             "unconfirmed": flag,
+            "fallback": optional(record({"live": text, "runs": text, "why": text})),
+            "downgrades": flag,
             "lowest_serial": count,
             "free_bytes": count,
             "service": optional(text),
@@ -164,6 +183,7 @@ ANSWERS: dict[str, Kind] = {
     ),
     "trust": record(_KEYS),
     "revoke": record(_KEYS),
+    "downgrades": record(_KEYS),
     "accept_unsigned": record({"was": optional(text), **_KEYS}),
 }
 EVENTS: dict[str, Kind] = {

@@ -106,14 +106,16 @@ class Assembly:
         self.store.discard(self._part(index))
         self.store.discard(self._place(self.table.rows[index]))
 
-    def seal(self) -> str:
-        """Sync and hash the assembled release, write its list, and return its folder.
+    def seal(self, signature: bytes | None = None) -> str:
+        """Sync and hash the assembled release, write its list (and the list's signature), and
+        return its folder.
 
         Raises:
             DeployError: a file is missing or not what was announced; it is removed, so that the
                 next deploy sends it again.
         """
-        self.store.discard(os.path.join(self.tree, deployed.RELEASE))
+        for name in (deployed.RELEASE, deployed.SIGNED):
+            self.store.discard(os.path.join(self.tree, name))
         check_tree(self.tree, self.table)
         for row in self.table.rows:
             path = self._place(row)
@@ -126,6 +128,8 @@ class Assembly:
                 self.store.discard(path)
                 raise
         self.store.write_file(os.path.join(self.tree, deployed.RELEASE), self.table.text())
+        if signature is not None:
+            self.store.write_file(os.path.join(self.tree, deployed.SIGNED), signature)
         folders = [name for name, is_folder in walk(self.tree) if is_folder]
         for name in reversed(folders):
             self.disk.sync_folder(os.path.join(self.tree, name))

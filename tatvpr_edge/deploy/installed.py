@@ -6,14 +6,16 @@ Runs on the board as part of the agent (standard library only).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.runtime import deployed
-from tatvpr_edge.spec.artifact import read_manifest
-from tatvpr_edge.spec.errors import ArtifactError, TatvprError
+from tatvpr_edge.runtime import deployed, signature, signed_release, whole
+from tatvpr_edge.runtime.trust import Trust
+from tatvpr_edge.spec.artifact import read_manifest, read_signed
+from tatvpr_edge.spec.errors import ArtifactError, SignatureError, TatvprError
 
 from . import service
 from .keyring import Keyring
@@ -41,6 +43,46 @@ def live(store: Store, switch: Switch) -> dict[str, Any] | None:
     return {"release": name, "model_hash": model, "map": row, "map_name": table.map_name}
 
 
+def stamp(store: Store, switch: Switch) -> dict[str, Any] | None:
+    """What the live release's list says of its content and of its signing, so that a deploy that
+    signs the same again is the same release; None without such a list. Never an error."""
+    try:
+        name = switch.live()
+        table = store.table(name) if name is not None else None
+    except (TatvprError, OSError):
+        return None
+    finally:
+        store.warnings.clear()
+    if table is None or table.stamp is None:
+        return None
+    return {"content": table.content, **dataclasses.asdict(table.stamp)}
+
+
+def _signed(folder: str, trusted: Trust | None) -> dict[str, Any]:
+    """Who signed a release: ``{by, artifact_by, fault, serial, expires, present}``. ``fault``: why
+    it is not accepted; None where it is, or where nothing is enforced."""
+    said: dict[str, Any] = {
+        "by": None,
+        "artifact_by": None,
+        "fault": None,
+        "serial": None,
+        "expires": None,
+        "present": False,
+    }
+    try:
+        table, made = whole.read_table(folder), signed_release.read_signature(folder)
+        said["present"] = made is not None
+        if table.stamp is not None:
+            said.update(serial=table.stamp.serial, expires=table.stamp.expires)
+        if trusted is not None:
+            said["by"] = signed_release.check_installed(folder, trusted)
+            artifact = read_signed(os.path.join(folder, deployed.ARTIFACT))
+            said["artifact_by"] = signature.check_trust(artifact, trusted)
+    except (TatvprError, OSError) as error:
+        said["fault"] = None if trusted is None else str(error)
+    return said
+
+
 def _fallback(store: Store, live: str | None) -> dict[str, str] | None:
     """What a program that was to start the live release started instead, and why."""
     said = deployed.read_json(Path(store.root) / deployed.FALLBACK)
@@ -64,6 +106,10 @@ def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[
         }
         return {**nothing, **keyring.report()}
     state, live, previous = store.state(), switch.live(), switch.previous()
+    try:
+        trusted = keyring.trusted()
+    except SignatureError:  # the report of the keys says why
+        trusted = None
     order = {name: place for place, name in enumerate(state["history"])}
     releases = []
     for name in sorted(store.releases(), key=lambda name: order.get(name, -1)):
@@ -83,6 +129,7 @@ def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[
         with contextlib.suppress(ArtifactError):
             artifact = store.path(deployed.RELEASES, name, deployed.ARTIFACT)
             release["weights"] = read_manifest(artifact).model.weights
+        release["signed"] = _signed(store.release(name), trusted)
         if check:
             release["fault"] = store.fault(name)
         releases.append(release)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.runtime import deployed, signature, trust
+from tatvpr_edge.runtime import deployed, signature, signed_release, trust
 from tatvpr_edge.runtime.private import NotPrivate, check_folder, owners
 from tatvpr_edge.runtime.trust import Trust
 from tatvpr_edge.spec.artifact import read_signed
@@ -102,15 +102,16 @@ class Keyring:
         entries = _entries(known)
         if any(other == name and its != public for other, its in entries):
             raise SignatureError(f"the board trusts another key named {name}: choose another name")
-        if all(its != public for _, its in entries):
-            known = replace(known, signers=_appended(known.signers, line))
+        if line.strip() not in known.lines():
+            # Also where an earlier version trusted the same key for artifacts only.
+            known = replace(known, signers=_appended(_without(known.signers, public), line))
         if live is not None and not force:
             try:
-                signature.check_trust(read_signed(live), known)
+                _check(known, live)
             except SignatureError as error:
                 raise SignatureError(
-                    f"the live release would be refused from now on ({error}): deploy it signed "
-                    "with this key first, or use --force"
+                    f"the live release would be refused from now on ({error}): build and deploy it "
+                    "with --sign and this key first, or use --force"
                 ) from None
         self._write(known)
 
@@ -201,9 +202,15 @@ class Keyring:
                 self.store.replace(os.fspath(trust.mark_path(base)), mark)
 
 
+def _check(lists: Trust, live: Path) -> None:
+    """The live artifact and its release's list are signed by keys of ``lists``."""
+    signature.check_trust(read_signed(live), lists)
+    signed_release.check_installed(live.parent, lists)
+
+
 def _accepts(lists: Trust, live: Path) -> bool:
     try:
-        signature.check_trust(read_signed(live), lists)
+        _check(lists, live)
     except SignatureError:
         return False
     return True
@@ -229,6 +236,12 @@ def _entries(lists: Trust) -> list[tuple[str, str]]:
         kind = next((i for i, w in enumerate(words) if w.startswith(("ssh-", "ecdsa-", "sk-"))), -1)
         entries.append((words[0], " ".join(words[kind : kind + 2]) if kind > 0 else ""))
     return entries
+
+
+def _without(text: bytes, public: str) -> bytes:
+    """A list of signers without the lines of a key."""
+    lines = text.splitlines(keepends=True)
+    return b"".join(line for line in lines if f" {public}".encode("ascii") not in line)
 
 
 def _appended(text: bytes, line: str) -> bytes:

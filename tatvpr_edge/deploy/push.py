@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import json
 import os
 import socket
 import time
@@ -22,7 +23,15 @@ from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError, MapError, UsageError
 
 from .protocol import CHUNK
-from .release import KeptMap, Release, Source, make_release, open_artifact, read_source
+from .release import (
+    KeptMap,
+    Release,
+    Source,
+    make_release,
+    open_artifact,
+    read_source,
+    sign_release,
+)
 from .session import ANSWER_S, BYTES_PER_S, Session
 from .transport import Transport
 
@@ -51,6 +60,10 @@ class Options:
     keep: int = 3
     #: Accept an artifact with a lower serial than the installed one, where the board permits it.
     allow_older: bool = False
+    #: Sign the release with this key: all that runs, for a board that accepts signed releases only.
+    sign: Path | None = None
+    #: With ``sign``: no board installs the release after so many days. None: it never expires.
+    expires_days: float | None = None
     #: Install the systemd unit (True), remove it (False), or restart it where it is (None).
     service: bool | None = None
     #: With service=True: further words of ``serve``, such as ("--k", "auto", "--budget", "5W").
@@ -73,6 +86,8 @@ class Options:
             raise UsageError(f"runtime is {self.runtime!r}: auto, always or never")
         if not 2 <= self.keep <= 100:
             raise UsageError(f"keep is {self.keep}: 2 to 100 releases")
+        if self.expires_days is not None and (self.sign is None or not 0 < self.expires_days < 1e5):
+            raise UsageError("expires_days is a number of days above 0, and belongs to sign")
 
 
 @dataclass
@@ -131,18 +146,17 @@ def deploy(
         travels = _runtime_travels(options, hello)
         its_map = place_map or _kept_map(artifact, hello.get("live"), options)
         release = make_release(artifact, its_map, travels, options.wheel, session.python)
+        made = None
+        if options.sign is not None:
+            release, made = sign_release(
+                release, options.sign, options.expires_days, hello.get("stamp")
+            )
         limit_s = _limit_s(options, release.table.total_bytes, bool(artifact.manifest.backends))
         answer = session.ask(
             {
                 "op": "begin",
-                "table": {
-                    "format": 1,
-                    "label": release.table.label,
-                    "files": [
-                        [r.path, r.bytes, r.sha256, r.executable] for r in release.table.rows
-                    ],
-                    "map_name": release.table.map_name,
-                },
+                "table": json.loads(release.table.text()),
+                "signature": None if made is None else made.decode("ascii"),
                 **_settings(options),
             },
             limit_s,

@@ -7,6 +7,7 @@ sending is noticed by :mod:`tatvpr_edge.deploy.push`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -15,10 +16,11 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tatvpr_edge
-from tatvpr_edge.runtime import deployed
-from tatvpr_edge.runtime.table import Row, Table, make_table
+from tatvpr_edge.runtime import deployed, signature
+from tatvpr_edge.runtime.table import Row, Stamp, Table, make_table
 from tatvpr_edge.spec.artifact import MANIFEST, SIGNATURE, Artifact, read_artifact
 from tatvpr_edge.spec.errors import BoardError, DeployError, MapError
 from tatvpr_edge.spec.manifest import ModelEntry
@@ -145,6 +147,32 @@ def make_release(
     label = _NOT_IN_LABEL.sub("-", f"{manifest.model.name}-{manifest.board}")[:60].strip("-.")
     table = make_table(label or "release", rows, map_name)
     return Release(table, tuple(sources[row.path] for row in table.rows), artifact)
+
+
+def sign_release(
+    release: Release, key: str | Path, expires_days: float | None, live: dict[str, Any] | None
+) -> tuple[Release, bytes]:
+    """The release with a list that can be signed, and the signature of that list.
+
+    Args:
+        key: an OpenSSH private key, or the public key of one that ssh-agent holds.
+        expires_days: after so many days no board installs it any more; None: it never expires.
+        live: the board's live list, as its agent says; the same content is signed as the same
+            release, unless an expiry is wanted.
+
+    Raises:
+        SignatureError: the key is missing, or ssh-keygen refuses it.
+    """
+    now = signature.new_serial()
+    board = release.artifact.manifest.board
+    serial = now
+    same = live is not None and live["content"] == release.table.content
+    if live is not None and same and live["board"] == board and 0 < live["serial"] <= now:
+        serial = live["serial"] if expires_days is None and live["expires"] is None else now
+    expires = None if expires_days is None else now + round(86400 * expires_days)
+    table = dataclasses.replace(release.table, stamp=Stamp(serial, board, expires))
+    made = signature.sign_bytes(table.text(), key, signature.RELEASE_NAMESPACE)
+    return dataclasses.replace(release, table=table), made
 
 
 def read_source(source: Source, offset: int = 0) -> Iterator[bytes]:

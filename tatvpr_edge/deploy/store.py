@@ -147,11 +147,14 @@ class Store:
                 self.releases(), key=lambda name: os.lstat(self.release(name)).st_mtime
             )
         pending = raw.get("pending")
-        failed, floor = raw.get("failed"), raw.get("floor")
+        failed, floor, of_lists = (raw.get(key) for key in ("failed", "floor", "release_floor"))
         return {
             "history": history,
             "pending": pending if isinstance(pending, dict) else None,
             # Of confirmed releases only, unless it was lost.
+            "release_floor": (
+                of_lists if type(of_lists) is int else deployed.lowest_release(Path(self.root))
+            ),
             "floor": floor if type(floor) is int else deployed.lowest_serial(Path(self.root)),
             "failed": failed if isinstance(failed, dict) else {},
         }

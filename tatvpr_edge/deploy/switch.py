@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.runtime import deployed
@@ -83,14 +84,15 @@ class Switch:
         self.disk.sync_folder(self.store.root)
         return before
 
-    def confirm(self, name: str, serial: int) -> None:
-        """Step 5, good: ``name`` stays live, and nothing below its ``serial`` is accepted from now
-        on (0: unsigned)."""
+    def confirm(self, name: str, serial: int, of_list: int) -> None:
+        """Step 5, good: ``name`` stays live, and nothing below the serials of its artifact and of
+        its list is accepted from now on (0: unsigned)."""
         state = self.store.state()
         if not state["history"] or state["history"][-1] != name:
             state["history"] = [*state["history"], name][-100:]
         state["pending"] = None
         state["floor"] = max(state["floor"], serial)
+        state["release_floor"] = max(state["release_floor"], of_list)
         self.store.write_state(state)
         self._drop_links()
 
@@ -129,12 +131,15 @@ class Switch:
         self._drop_links()
         return None
 
-    def raise_floor(self, serial: int) -> None:
-        """Accept nothing below ``serial`` from now on."""
-        state = self.store.state()
-        if serial > state["floor"]:
-            state["floor"] = serial
-            self.store.write_state(state)
+    def raise_floors(self) -> None:
+        """Accept nothing older than what is installed from now on."""
+        state, root = self.store.state(), Path(self.store.root)
+        floors = {
+            "floor": deployed.lowest_serial(root),
+            "release_floor": deployed.lowest_release(root),
+        }
+        if any(state[key] < floor for key, floor in floors.items()):
+            self.store.write_state({**state, **floors})
 
     def previous(self) -> str | None:
         """The release that was live before the live one and is still installed."""

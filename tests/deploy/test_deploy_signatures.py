@@ -43,7 +43,7 @@ def public(key: Path) -> str:
 def trusting(ram_path: Path, wheel: Path, keys: dict[str, Path]) -> tuple[Path, Any]:
     """A board that runs a signed release and trusts our key."""
     root = ram_path / "root"
-    options = quick_options(root, wheel)
+    options = quick_options(root, wheel, sign=keys["ours"])
     make_artifact(ram_path / "first", b"first")
     sign_artifact(ram_path / "first", keys["ours"], serial=100)
     deploy(local_transport(), ram_path / "first", None, options)
@@ -239,6 +239,7 @@ def test_trusting_a_key_does_not_cut_the_live_release_off(
         trust(local_transport(), "ours", public(keys["stranger"]), True, options)
     assert [key["name"] for key in status(local_transport(), options)["keys"]] == ["ours", "second"]
     signed(ram_path / "b", keys["second"], 5)
+    options = replace(options, sign=keys["second"])
     assert deploy(local_transport(), ram_path / "b", None, options).signer == "second"
 
 

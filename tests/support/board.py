@@ -300,7 +300,7 @@ def live_content(root: Path) -> str | None:
         p.relative_to(release).as_posix()
         for p in release.rglob("*")
         if p.is_file() and "__pycache__" not in p.parts
-    }
+    } - {"release.sig"}
     assert found == names | {"release.json"}, found ^ (names | {"release.json"})
     model: str = manifest["model"]["hash"]
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_from_the_first_trusted_key_on_the_board_insists(
     assert accepts(board, unsigned, tmp_path / "another") == (not machine)
     said = [str(event["text"]) for event in warnings if event["event"] == "warning"]
     assert bool(said) == (not machine) and all("only programs that use" in text for text in said)
-    done = deploy(local_transport(), signed, None, options)
+    done = deploy(local_transport(), signed, None, replace(options, sign=keys.private("ours")))
     assert done.signer == "ours" and bool(done.warnings) == (not machine)
     for path in (lists.mark_path, lists.signers_path, lists.revoked_path):
         assert path(place(board)).stat().st_mode & 0o777 == 0o644

@@ -46,7 +46,8 @@ def sign(tmp_path: Path, keys: Keys) -> Sign:
 @pytest.fixture
 def board(tmp_path: Path, keys: Keys, sign: Sign) -> tuple[Path, Options]:
     """A board that trusts our key and runs a release of serial 150; one of 100 lies beside it."""
-    options = quick_options(tmp_path / "root", make_wheel(tmp_path))
+    key = keys.private("ours")
+    options = quick_options(tmp_path / "root", make_wheel(tmp_path), sign=key)
     deploy(local_transport(), sign("first", 100), None, options)
     trust(local_transport(), "ours", keys.public("ours"), options=options)
     deploy(local_transport(), sign("second", 150), None, options)
@@ -86,7 +87,8 @@ def test_downgrades_are_permitted_where_the_keys_are_listed(
 ) -> None:
     root = tmp_path / "root"
     wheel = make_wheel(tmp_path)
-    as_root = quick_options(root, wheel, modules=board_modules(root, machine=True))
+    modules = board_modules(root, machine=True)
+    as_root = quick_options(root, wheel, modules=modules, sign=keys.private("ours"))
     with pytest.raises(SignatureError, match="enforces no signatures"):
         downgrades(local_transport(), True, as_root)
     deploy(local_transport(), sign("first", 100), None, as_root)

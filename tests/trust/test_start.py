@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def template(tiny_host: Path, keys: Keys, tmp_path_factory: pytest.TempPathFacto
         artifact = profiled(tiny_host, folder / name, name)
         sign_artifact(artifact, keys.private(key), serial)
         places = places_of(artifact, folder / f"{name}.placemap")
-        names.append(deploy(local_transport(), artifact, places, options).release)
+        signing = replace(options, sign=keys.private(key))
+        names.append(deploy(local_transport(), artifact, places, signing).release)
     return folder / "root", options, names[0], names[1]
 
 
