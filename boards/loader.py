@@ -7,7 +7,6 @@ compilers, the command line and the tests; `docs/boards.md` says how to add a bo
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,8 @@ from tatvpr_edge.boards.board import (
     Verification,
 )
 from tatvpr_edge.boards.table import Table, did_you_mean
+from tatvpr_edge.spec.documents import read_toml
 from tatvpr_edge.spec.errors import BoardError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["load", "names", "read"]
 
@@ -87,16 +82,7 @@ def read(path: Path) -> Board:
     file = path.name
     if not re.fullmatch(_NAME[0], path.stem) or path.suffix != ".toml":
         raise BoardError(f"{file}: a board's file is NAME.toml, NAME of {_NAME[1]}")
-    try:
-        values = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise BoardError(f"{file} cannot be read: {error.strerror}: check {path}") from error
-    except UnicodeDecodeError as error:
-        raise BoardError(f"{file}: byte {error.start} is not UTF-8: save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise BoardError(f"{file} is not valid TOML: {error}") from error
-    except RecursionError as error:
-        raise BoardError(f"{file} is not valid TOML: it nests too deeply") from error
+    values = read_toml(path, BoardError, file)
     return parse(path.stem, values, file)
 
 

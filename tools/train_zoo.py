@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.models.train.config import config_from, read_toml
+from tatvpr_edge.models.train.config import config_from
 from tatvpr_edge.models.train.loop import Progress
 from tatvpr_edge.models.train.run import train
-from tatvpr_edge.spec.errors import TatvprError, ToolError
+from tatvpr_edge.spec.documents import read_toml
+from tatvpr_edge.spec.errors import TatvprError, ToolError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ROOT / "models" / "train" / "recipes"
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         path = Path(given.name) if given.name.endswith(".toml") else RECIPES / f"{given.name}.toml"
-        values = read_toml(path)
+        values = read_toml(path, UsageError)
         config = config_from(values, path)
         make_data(values.get("zoo", {}))
         weights = train(config, Watch(), given.stop_after)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import types
 import typing
 from dataclasses import dataclass, field
@@ -14,12 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tatvpr_edge.models.train.augment import AugmentConfig
+from tatvpr_edge.spec.documents import read_toml
 from tatvpr_edge.spec.errors import UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 T = TypeVar("T")
 
@@ -287,21 +282,7 @@ def read_config(path: Path) -> TrainConfig:
     Raises:
         UsageError: no such file, not TOML, an unknown key, or a value of the wrong type or range.
     """
-    return config_from(read_toml(path), path)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
-
-    Raises:
-        UsageError: no such file, or not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not TOML: {error}") from error
+    return config_from(read_toml(path, UsageError), path)
 
 
 def config_from(values: dict[str, Any], path: Path) -> TrainConfig:

@@ -32,6 +32,7 @@ from tatvpr_edge.models.train.metric import MetricStage, Source
 from tatvpr_edge.models.train.refit import View, refit_head, with_head
 from tatvpr_edge.models.train.taught import answers, teachers_of
 from tatvpr_edge.models.train.views import read_views, write_views
+from tatvpr_edge.spec.documents import parse_toml
 from tatvpr_edge.spec.errors import ModelError, UsageError
 
 #: Stored frames are this much larger than the model's, so that crops keep their sharpness.
@@ -277,8 +278,6 @@ def with_changes(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:
     Raises:
         UsageError: not of that form, or no such key.
     """
-    import tomllib
-
     for change in changes:
         name, equals, text = change.partition("=")
         section, dot, key = name.strip().partition(".")
@@ -288,8 +287,8 @@ def with_changes(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:
         if not dataclasses.is_dataclass(record) or not hasattr(record, key):
             raise UsageError(f"--set {change}: [{section}] has no key {key!r}")
         try:
-            value = tomllib.loads(f"v = {text.strip()}")["v"]
-        except tomllib.TOMLDecodeError:
+            value = parse_toml(f"v = {text.strip()}")["v"]
+        except ValueError:
             value = text.strip()
         current = getattr(record, key)
         if isinstance(current, float) and isinstance(value, int):

@@ -20,7 +20,6 @@ Also per board or for all: root, python. Without any canary the first board is i
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -29,17 +28,13 @@ from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.documents import read_toml
 from tatvpr_edge.spec.errors import DeployError, TatvprError
 from tatvpr_edge.spec.text import printable
 
 from .push import Options, Result, deploy
 from .release import open_artifact
 from .transport import LocalTransport, SshTransport, Transport
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _KEYS = {"host": str, "port": int, "artifact": str, "map": str, "root": str, "python": str}
 _SHARED = ("port", "artifact", "map", "root", "python")
@@ -73,12 +68,7 @@ def read_inventory(path: Path) -> list[Board]:
     Raises:
         DeployError: the file cannot be read or a key is wrong; the text names it.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DeployError(f"cannot read the inventory {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DeployError(f"{path} is not valid TOML: {error}") from None
+    document = read_toml(path, DeployError)
     shared = {key: document.pop(key) for key in _SHARED if key in document}
     entries = document.pop("board", [])
     if document:

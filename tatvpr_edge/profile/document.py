@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.runtime.profiling.measure import DOCUMENT_FORMAT
+from tatvpr_edge.spec.documents import read_json
 from tatvpr_edge.spec.errors import DataError
 
 __all__ = [
@@ -59,14 +60,9 @@ def read_document(path: str | Path) -> dict[str, Any]:
     """A profile.json.
 
     Raises:
-        DataError: as `check_document`, or the file is not JSON.
-        OSError: it cannot be read.
+        DataError: as `check_document`, or the file cannot be read or is not JSON.
     """
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, ValueError) as error:
-        raise DataError(f"{path} is not JSON ({error}): profile again") from None
-    return check_document(document, str(path))
+    return check_document(read_json(Path(path), DataError), str(path))
 
 
 def add_recall(

@@ -345,6 +345,17 @@ def test_a_linked_folder_or_manifest_is_refused(folder: Path, tmp_path: Path) ->
         read_artifact(folder)
 
 
+@pytest.mark.parametrize("path", ["weights.bin/x", "Weights.BIN/x", "weights.bin/a/b"])
+def test_a_file_listed_inside_another_is_refused_before_any_is_read(
+    folder: Path, path: str
+) -> None:
+    """By the manifest alone: who unpacks an artifact as it is listed asks no file system."""
+    document = json.loads((folder / MANIFEST).read_bytes())
+    document["files"].append({**document["files"][0], "path": path})
+    with pytest.raises(ArtifactError, match=f"{path} lies inside another listed file"):
+        parse_manifest(seal(document))
+
+
 def test_a_pipe_does_not_hang_the_reader(folder: Path) -> None:
     (folder / "weights.bin").unlink()
     os.mkfifo(folder / "weights.bin")

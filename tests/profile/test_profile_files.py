@@ -136,7 +136,7 @@ def test_what_is_no_profile_is_refused(wrong: Any) -> None:
 
 def test_a_file_that_is_not_json(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
-    with pytest.raises(DataError, match="is not JSON"):
+    with pytest.raises(DataError, match="is not valid JSON"):
         read_document(tmp_path / "x.json")
 
 

@@ -392,7 +392,7 @@ def test_shipped_recipes_are_valid(recipe: Path) -> None:
         ("[run]\nsed = 1\n", "unknown key 'sed'"),
         ("[run]\nseed = 'one'\n", "seed is 'one': expected int"),
         ("[run]\nseed = true\n", "expected int"),
-        ("[run\n", "not TOML"),
+        ("[run\n", "not valid TOML"),
         ("run = 3\n", "must be a table"),
         ("[k]\nlowest = 0\n", "k.lowest"),
         ("[metric]\nsteps = 3\n", r"at least one \[\[data\]\]"),

@@ -1,0 +1,69 @@
+"""Files that people write and tools leave, TOML and JSON: read in one place, refused in one way.
+
+Whatever is wrong with the file is one line that names it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tatvpr_edge.spec.errors import TatvprError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["parse_toml", "read_json", "read_toml"]
+
+
+def read_toml(path: Path, error: type[TatvprError], shown: str | None = None) -> dict[str, Any]:
+    """The tables of the TOML file at ``path``.
+
+    Args:
+        error: what is raised.
+        shown: what the file is called in errors; its path without.
+
+    Raises:
+        TatvprError: of the kind ``error``: no such file, not UTF-8, not TOML.
+    """
+    values: dict[str, Any] = _read(path, tomllib.loads, "TOML", error, shown)
+    return values
+
+
+def read_json(path: Path, error: type[TatvprError], shown: str | None = None) -> Any:
+    """The value in the JSON file at ``path``; arguments and errors as of :func:`read_toml`."""
+    return _read(path, json.loads, "JSON", error, shown)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of TOML ``text``.
+
+    Raises:
+        ValueError: it is no TOML.
+    """
+    return tomllib.loads(text)
+
+
+def _read(
+    path: Path,
+    parse: Callable[[str], Any],
+    language: str,
+    error: type[TatvprError],
+    shown: str | None,
+) -> Any:
+    name = str(path) if shown is None else shown
+    try:
+        return parse(path.read_bytes().decode("utf-8"))
+    except OSError as fault:
+        raise error(f"{name}: cannot be read: {fault.strerror}: check {path}") from fault
+    except UnicodeDecodeError as fault:
+        raise error(f"{name}: byte {fault.start} is not UTF-8: save it as UTF-8") from fault
+    except RecursionError as fault:
+        raise error(f"{name} is not valid {language}: it nests too deeply") from fault
+    except ValueError as fault:  # both languages' errors are ValueErrors
+        raise error(f"{name} is not valid {language}: {fault}") from fault
