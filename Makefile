@@ -1,6 +1,7 @@
 # make demo   build for this machine, map the shipped places, query them at four budgets
 # make test   run every test this machine can; what was skipped is listed with its package
-# make check  ruff, mypy, import-linter
+# make check  ruff, mypy, import-linter, the API pages
+# make docs   API pages from the docstrings, in build/api
 # make plugin the TensorRT plugin library, given TENSORRT_INCLUDE=DIR
 # make wheels platform wheels that carry the compiled default model
 #
@@ -12,7 +13,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: demo test check plugin wheels clean
+.PHONY: demo test check docs plugin wheels clean
+
+# Modules whose public names have a page; pdoc takes a name with ! and all below it out.
+API := tatvpr_edge !tatvpr_edge\..* tatvpr_edge.runtime tatvpr_edge.mapping tatvpr_edge.spec.errors
 
 demo: $(VENV)/.ready-build
 	$(BIN)/tatvpr-edge demo
@@ -25,6 +29,10 @@ check: $(VENV)/.ready-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(MAKE) --no-print-directory docs
+
+docs: $(VENV)/.ready-test
+	$(BIN)/python -m pdoc --docformat google -o build/api $(foreach m,$(API),'$(m)')
 
 plugin: $(VENV)/.ready-build
 	$(PIP) install --editable '.[gpu]'
