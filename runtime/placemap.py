@@ -17,6 +17,7 @@ from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.growing import Added, taken
 from tatvpr_edge.runtime.pruning import Pruned, prune
 from tatvpr_edge.runtime.search import Asked, Part, Table
+from tatvpr_edge.runtime.start import refuse_rewriting
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
 from tatvpr_edge.spec.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
@@ -309,6 +310,7 @@ class PlaceMap:
         Raises:
             MapError: nothing was dropped; the text says why.
         """
+        refuse_rewriting(self.path)
         with self._growing:
             done: list[Pruned] = []
 

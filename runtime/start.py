@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
-from tatvpr_edge.spec.errors import ArtifactError, DeployError, TatvprError
+from tatvpr_edge.spec.errors import ArtifactError, DeployError, MapError, TatvprError
+from tatvpr_edge.spec.mapjournal import read_map
 
 from . import deployed, signed_release, trust, whole
 from .deployed import Deployed
@@ -67,8 +68,27 @@ def open_live(root: str | Path | None = None) -> Started | None:
     return Started(started.artifact, started.map, live.folder.name)
 
 
+def refuse_rewriting(place_map: Path) -> None:
+    """A map of a signed release is not rewritten where signatures are enforced: that release would
+    not start again. (Places are added beside it, in its journal.)
+
+    Raises:
+        MapError: ``place_map`` is one.
+    """
+    release = Path(os.path.realpath(place_map)).parent
+    if release.parent.name != deployed.RELEASES or not (release / deployed.RELEASE).is_file():
+        return
+    if trust.find(release.parent.parent) is not None:
+        raise MapError(
+            f"{place_map} is part of a signed release, which would not start again if its map were "
+            "rewritten: copy it elsewhere and give that as the map, or deploy a new one"
+        )
+
+
 def _open(release: Deployed, root: Path) -> Started:
-    """Every byte of ``release``: the artifact's by its reader, the others by the release's list."""
+    """Every byte of ``release``: the artifact's by its reader, the others by the release's list.
+    Where nothing is enforced a board may have rewritten its own map (pruned, folded, calibrated):
+    that is whole if its reader says so."""
     folder, trusted = os.fspath(release.folder), trust.find(root)
     verify = artifact_verifier(root)
     try:
@@ -77,10 +97,15 @@ def _open(release: Deployed, root: Path) -> Started:
             whole.check_files(
                 folder,
                 table,
-                skip=lambda path: path.startswith(deployed.ARTIFACT + "/"),
+                skip=lambda path: (
+                    path.startswith(deployed.ARTIFACT + "/")
+                    or (path == deployed.MAP and verify is None)
+                ),
                 bytecode=verify is None,
             )
-    except DeployError as error:
+        if release.map is not None and verify is None:
+            read_map(release.map)
+    except (DeployError, MapError) as error:
         raise ArtifactError(f"release {release.folder.name} is damaged: {error}") from None
     except OSError as error:
         raise ArtifactError(f"release {folder} cannot be read: {error.strerror}") from None

@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -116,15 +117,26 @@ class _Process:
     connection: socket.socket
 
     def __post_init__(self) -> None:
-        self.stdin = self.connection.makefile("wb", buffering=0)
+        # A pipe of its own, because a Link makes what it writes to non-blocking, and a socket's two
+        # directions share that.
+        taken, given = os.pipe()
+        self.stdin = open(given, "wb", 0)  # noqa: SIM115
+        self.pump = threading.Thread(target=self._forward, args=(taken,), daemon=True)
+        self.pump.start()
         self.stdout = self.connection.makefile("rb", buffering=0)
         self.stderr = open(os.devnull, "rb", 0)  # noqa: SIM115
 
+    def _forward(self, taken: int) -> None:
+        with open(taken, "rb", 0) as source, contextlib.suppress(OSError):
+            while data := source.read(1 << 16):
+                self.connection.sendall(data)
+            self.connection.shutdown(socket.SHUT_WR)
+
     def wait(self, seconds: float | None = None) -> int:
         """Wait until the agent's end is closed."""
+        self.pump.join(seconds)
         with contextlib.suppress(OSError):
             self.connection.settimeout(seconds)
-            self.connection.shutdown(socket.SHUT_WR)
             while self.connection.recv(65536):
                 pass
         self.connection.close()

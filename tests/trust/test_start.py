@@ -22,7 +22,7 @@ from tatvpr_edge.runtime import Localizer, deployed
 from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.signature import sign_artifact
 from tatvpr_edge.spec.artifact import replace_profile
-from tatvpr_edge.spec.errors import ArtifactError, TatvprError
+from tatvpr_edge.spec.errors import ArtifactError, MapError, TatvprError
 from tatvpr_edge.spec.manifest import seal
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
@@ -170,6 +170,26 @@ def test_where_signatures_are_enforced_the_release_before_has_to_be_good_too(
     revoke(local_transport(), keys.public("second"), options)
     with pytest.raises(TatvprError, match=r"nor does the release before it start: .*revoked"):
         Localizer()
+
+
+def test_a_map_that_the_board_itself_rewrote_is_no_damage(board: Board) -> None:
+    _, options, _, second = board
+    with Localizer() as localizer:
+        assert localizer.map is not None
+        localizer.map.prune(4)
+    assert running() == second and status(local_transport(), options)["fallback"] is None
+
+
+def test_a_map_of_a_signed_release_is_not_rewritten(board: Board, keys: Keys) -> None:
+    root, options, _, second = board
+    for name in ("ours", "second"):
+        trust(local_transport(), name, keys.public(name), options=options)
+    before = (root / "current" / "map.placemap").read_bytes()
+    with Localizer() as localizer:
+        assert localizer.map is not None
+        with pytest.raises(MapError, match="part of a signed release"):
+            localizer.map.prune(4)
+    assert (root / "current" / "map.placemap").read_bytes() == before and running() == second
 
 
 def test_a_root_that_cannot_be_written_starts_all_the_same(board: Board) -> None:
