@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,12 @@ class Match:
     confidence: float | None = None
     reason: str | None = None
     descriptor: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON: everything but the descriptor."""
+        said = asdict(self)
+        del said["descriptor"]
+        return said
 
 
 class Localizer:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 
 from tatvpr_edge.runtime import answers
 from tatvpr_edge.runtime.localizer import Localizer
@@ -46,7 +45,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {printable(error)}", file=sys.stderr)
         return 1
     if arguments.json:
-        made = [{"frame": name, **asdict(match)} for name, match in found]
+        made = [{"frame": name, **match.plain()} for name, match in found]
         print(json.dumps(without_nan(made), allow_nan=False))
         return 0
     columns, rows = answers.table(found)

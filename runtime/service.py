@@ -59,7 +59,7 @@ class Service:
 
     def _query(self, request: dict[str, Any], blob: bytes) -> Answer:
         match = self.localizer.query(_frame(request, blob), top=request.get("top", 1))
-        return {"match": asdict(match)}, b""
+        return {"match": match.plain()}, b""
 
     def _describe(self, request: dict[str, Any], blob: bytes) -> Answer:
         descriptor = self.localizer.describe(_frame(request, blob))

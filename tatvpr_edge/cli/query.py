@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -87,7 +86,7 @@ def command(
 
 
 def _document(name: str, match: Match) -> dict[str, Any]:
-    return {"frame": name, **asdict(match)}
+    return {"frame": name, **match.plain()}
 
 
 def _print(found: list[tuple[str, Match]], localizer: Localizer) -> None:
