@@ -12,17 +12,14 @@ from typing import TYPE_CHECKING
 
 from tatvpr_edge.boards.board import NATIVE, Board
 from tatvpr_edge.boards.loader import load as load_board
-from tatvpr_edge.compilers import golden
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
+from tatvpr_edge.compilers.here import built_here
 from tatvpr_edge.compilers.job import (
     Job,
     Progress,
-    is_exact,
     lower_job,
-    make_manifest,
-    model_drift,
 )
 from tatvpr_edge.compilers.linux import (
     HOST,
@@ -34,7 +31,6 @@ from tatvpr_edge.compilers.linux import (
     open_library,
 )
 from tatvpr_edge.compilers.objects import made_anew
-from tatvpr_edge.compilers.proof import prove
 from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
 from tatvpr_edge.compilers.source import remember_model
 from tatvpr_edge.compilers.toolchains import find_compiler
@@ -175,27 +171,19 @@ def _build_linux(job: Job, place: Path, replace: bool) -> Path:
     lowered = lower_job(job, LINUX_LAYOUT)
     with temporary_folder("build") as scratch:
         folder = Path(scratch)
-        host = load_board(HOST)
-        job.progress("compiling for this machine", 0, 1)
-        host_library = compile_linux(lowered, host, folder / "host")
-        library = host_library
+        library = None
         if job.board.cpu.triple != NATIVE:
             job.progress(f"compiling for {job.board.name}", 0, 1)
             library = compile_linux(lowered, job.board, folder / "board")
-        core = open_library(host_library, lowered)
-        drift = model_drift(lowered, job, core, folder)
-        prove(job, lowered.matched, core, drift)
-        job.progress("golden vectors", 0, 1)
-        entry, files = golden.make_golden(
-            core, lowered.matched.image_size, drift, exact=is_exact(lowered)
-        )
-        manifest = make_manifest(job, lowered, core, entry, library)
+        here = built_here(job, lowered, folder)
+        library = library or here.library
+        manifest = here.manifest(job, library)
         members: dict[str, bytes | str | Path] = {
             LIBRARY: library,
             WEIGHTS: lowered.blob,
             **interface_members(job.name),
             "src/model.c": lowered.model_c.encode(),
-            **files,
+            **here.vectors,
         }
         if job.backend == "tensorrt":
             from tatvpr_edge.compilers.tensorrt.build import add_tensorrt

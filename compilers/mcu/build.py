@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tatvpr_edge.boards.board import Board
-from tatvpr_edge.compilers import golden
 from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, core_folder, core_sources
 from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
@@ -91,29 +90,19 @@ def build_microcontroller(job: Job, place: Path, prefix: str = DEFAULT_PREFIX) -
         BoardError: the model does not fit; the text has both figures.
         ToolError: no compiler, or it failed.
     """
-    from tatvpr_edge.boards.loader import load as load_board
-    from tatvpr_edge.compilers import linux
-    from tatvpr_edge.compilers.job import is_exact, lower_job, make_manifest, model_drift
-    from tatvpr_edge.compilers.proof import prove
+    from tatvpr_edge.compilers.here import built_here
+    from tatvpr_edge.compilers.job import lower_job
+    from tatvpr_edge.compilers.linux import LINUX_LAYOUT
 
     board, progress = job.board, job.progress
     with temporary_folder("mcu") as scratch:
         folder = Path(scratch)
         progress(f"compiling for {board.name}", 0, 1)
         made = compile_microcontroller(job, folder / "board", prefix)
-        progress("compiling for this machine", 0, 1)
-        reference = lower_job(job, linux.LINUX_LAYOUT)
-        host = linux.compile_linux(reference, load_board(linux.HOST), folder / "host")
-        core = linux.open_library(host, reference)
-        drift = model_drift(reference, job, core, folder)
-        prove(job, reference.matched, core, drift)
-        progress("golden vectors", 0, 1)
-        entry, vectors = golden.make_golden(
-            core, reference.matched.image_size, drift, exact=is_exact(reference)
-        )
-        files: dict[str, bytes | str | Path] = {**vectors}
+        here = built_here(job, lower_job(job, LINUX_LAYOUT), folder)
+        files: dict[str, bytes | str | Path] = {**here.vectors}
         manifest = dataclasses.replace(
-            make_manifest(job, reference, core, entry, made.library),
+            here.manifest(job, made.library),
             code=Code("static-library", made.own.library, board.cpu.triple),
             memory={
                 "arena_bytes": made.fit.arena_bytes,
@@ -129,7 +118,7 @@ def build_microcontroller(job: Job, place: Path, prefix: str = DEFAULT_PREFIX) -
         place.parent.mkdir(parents=True, exist_ok=True)
         files |= members(board, made, manifest)
         if board.emulator is not None:
-            files[MAP] = example_map(core, manifest.defaults)
+            files[MAP] = example_map(here.core, manifest.defaults)
         return write_artifact(place, manifest, files).root
 
 
