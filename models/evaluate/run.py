@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.models.evaluate.confidence import confidence
 from tatvpr_edge.models.evaluate.describers import Describer, Floats, Frames, frames_for
 from tatvpr_edge.models.evaluate.protocols import Trial
 from tatvpr_edge.models.evaluate.recall import (
@@ -43,10 +44,14 @@ class Judged:
     Attributes:
         ranks: for each trial the rank of the first right answer of each query.
         wide: the same under the trial's lenient rule.
+        scores: for each trial the best score of each query.
+        unknown: the same of the map without what is right for the query by either rule.
     """
 
     ranks: list[Ranks] = field(default_factory=list)
     wide: list[Ranks] = field(default_factory=list)
+    scores: list[Floats] = field(default_factory=list)
+    unknown: list[Floats] = field(default_factory=list)
 
     def recall(self, at: int) -> float:
         """Mean over trials, in percent."""
@@ -120,6 +125,10 @@ class Result:
             _key(k): _rounded(asdict(paired_bootstrap(j.hits()[0], hits, blocks=blocks)))
             for k, j in floats.items()
             if k != top
+        }
+        values["confidence"] = {
+            kind: {_key(k): confidence(j.ranks, j.scores, j.unknown) for k, j in of_kind.items()}
+            for kind, of_kind in self.matched.items()
         }
         values["queries"], values["queries_counted"] = self.queries, self.counted
         values["model_mb"] = round(self.size_mb, 4)
@@ -289,18 +298,28 @@ def _judge(result: Result, trial: Trial, gallery: _Gallery, queries: ByK) -> Non
     # Several columns of the table rank by the same scores, so they share what was found.
     found = {s.scores: [BestPlaces(len(trial.queries)) for _ in range(truths)] for s in settings}
     asked = {(kind, k): rows_of(queries[k], kind) for k in queries for kind in KINDS}
+    # The same queries of a map that lacks their places: by matched k alone.
+    unknown = {key: BestPlaces(len(trial.queries), 1) for key in found if key[1] == key[2]}
     for which, places in gallery.pieces():
         allowed = None if trial.allowed is None else trial.allowed[:, which]
         right = [trial.right_in(which, wide=bool(wide)) for wide in range(truths)]
+        elsewhere = ~np.logical_or.reduce(right)
+        if allowed is not None:
+            elsewhere &= allowed
         stored = {(kind, k): rows_of(places[k], kind) for k in places for kind in KINDS}
         for (kind, query_k, map_k), best in found.items():
             scores = scores_of(asked[kind, query_k], stored[kind, map_k], kind)
             for own, truth in zip(best, right, strict=True):
                 own.add(scores, truth, allowed)
+            if query_k == map_k:
+                unknown[kind, query_k, map_k].add(scores, right[0], elsewhere)
     for setting in settings:
         strict, *wide = found[setting.scores]
         setting.judged.ranks.append(strict.ranks())
         setting.judged.wide += [best.ranks() for best in wide]
+        if setting.scores in unknown:
+            setting.judged.scores.append(strict.scores[:, 0])
+            setting.judged.unknown.append(unknown[setting.scores].scores[:, 0])
 
 
 def _milliseconds(describer: Describer, frames: Frames, k: float) -> float:

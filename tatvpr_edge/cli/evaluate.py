@@ -318,7 +318,31 @@ def _print(protocol: str, values: dict[str, dict[str, Any]]) -> None:
         "two bands", "against k=1 [95 %]", "MB", "R@1/MB", "MACs", "ms",
     ]  # fmt: skip
     print_table(columns, rows, right=tuple(columns[1:]))
+    _print_confidence(protocol, values)
     _print_stress(protocol, values)
+
+
+def _print_confidence(protocol: str, values: dict[str, dict[str, Any]]) -> None:
+    """How well a score tells whether its answer is right."""
+    names = ("auroc", "average_precision", "recall_at_full_precision", "ece")
+    rows = []
+    for model, v in values.items():
+        for k in v["recall@1"]:
+            for kind in ("int8", "binary"):
+                measured = v["confidence"][kind][k]
+                cells = [
+                    "-" if of[name] is None else f"{of[name]:.3f}"
+                    for of in (measured["held"], measured["with_unknown"])
+                    for name in names
+                ]
+                rows.append([model, k, kind, *cells])
+    say(
+        f"{protocol}: whether the best answer is right, told by its score; on queries whose place "
+        "is in the map, and (+) with every query asked once more of the map without its place"
+    )
+    columns = ["AUROC", "AP", "R@P100", "ECE"]
+    columns = ["model", "k", "map", *columns, *(f"{column} +" for column in columns)]
+    print_table(columns, rows, right=tuple(columns[1:]))
 
 
 def _print_stress(protocol: str, values: dict[str, dict[str, Any]]) -> None:

@@ -21,6 +21,7 @@ from tatvpr_edge.models.checkpoint import save_weights
 from tatvpr_edge.models.data.formats import Positioned
 from tatvpr_edge.models.evaluate import protocols
 from tatvpr_edge.models.evaluate.compute import count_macs
+from tatvpr_edge.models.evaluate.confidence import confidence
 from tatvpr_edge.models.evaluate.describers import (
     HOG,
     Gray32,
@@ -257,6 +258,9 @@ def test_the_table_and_its_json(tmp_path: Path) -> None:
     assert ours["one_map"]["recall@1"]["1.0"] == ours["recall@1"]["1.0"]
     assert ours["two_bands"] == {"recall@1": ours["recall@1"]}  # these bands are all k there are
     assert ours["macs"]["0.4"] < ours["macs"]["1.0"]
+    assert set(ours["confidence"]) == {"float", "int8", "binary"}
+    assert set(ours["confidence"]["int8"]["0.4"]) == {"held", "with_unknown"}
+    assert 0 <= ours["confidence"]["binary"]["1.0"]["with_unknown"]["auroc"] <= 1
     assert ours["recall_per_mb"]["1.0"] == pytest.approx(
         ours["recall@1"]["1.0"] / (deployed_bytes(model) / 1e6), abs=0.02
     )
@@ -281,6 +285,56 @@ def test_maps_of_another_k_against_numpy(tmp_path: Path) -> None:
     for k, band in ((1.0, 1.0), (0.6, 1.0), (0.4, 1.0), (0.2, 0.2)):
         assert ours["one_map"]["recall@1"][str(k)] == pytest.approx(found(k, 1.0), abs=1e-3)
         assert ours["two_bands"]["recall@1"][str(k)] == pytest.approx(found(k, band), abs=1e-3)
+
+
+def test_confidence_agrees_with_scikit_learn_and_knows_places_that_the_map_lacks() -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    rng = np.random.default_rng(0)
+    ranks = [rng.integers(-1, 3, 400) for _ in range(2)]
+    scores = [(0.3 * (r == 0) + rng.normal(0.5, 0.1, 400)).astype(np.float32) for r in ranks]
+    unknown = [rng.normal(0.4, 0.1, 400).astype(np.float32) for _ in ranks]
+    unknown[0][:7] = -np.inf  # nothing else was in the map
+    made = confidence(ranks, scores, unknown)
+
+    rank, score, other = (np.concatenate(part) for part in (ranks, scores, unknown))
+    held = rank >= 0
+    assert made["held"]["answers"] == held.sum()
+    again = held & np.isfinite(other)
+    assert made["with_unknown"]["answers"] == len(rank) + again.sum()
+    every, right = np.r_[score, other[again]], np.r_[rank == 0, np.zeros(again.sum(), bool)]
+    for name, values, truth in (
+        ("held", score[held], rank[held] == 0),
+        ("with_unknown", every, right),
+    ):
+        # Two halves have a curve each: the order across them may differ a little.
+        assert made[name]["auroc"] == pytest.approx(roc_auc_score(truth, values), abs=0.01)
+        wanted = average_precision_score(truth, values)
+        assert made[name]["average_precision"] == pytest.approx(wanted, abs=0.02)
+        assert 0 <= made[name]["ece"] < 0.06  # a logistic curve is right for normal scores
+    blind = [np.full(400, 0.5, np.float32) for _ in ranks]
+    assert confidence(ranks, blind, blind)["held"]["auroc"] == pytest.approx(0.5, abs=0.06)
+    never = confidence([np.ones(4, np.int64)], [np.ones(4, np.float32)], [np.ones(4, np.float32)])
+    assert never["held"] == {
+        "answers": 0, "auroc": None, "average_precision": None,
+        "recall_at_full_precision": None, "ece": None,
+    }  # fmt: skip
+
+
+def test_frames_of_places_that_the_map_lacks_against_numpy(tmp_path: Path) -> None:
+    trials = list(protocols.tower_shift(tower_set(tmp_path, frames=9)))
+    describer = Gray32()
+    (judged,) = evaluate([describer], iter(trials), timed=False)["gray32"].matched["int8"].values()
+    for trial, best, unknown in zip(trials, judged.scores, judged.unknown, strict=True):
+        queries, places = (
+            describer.describe(frames_for(describer, images), 1.0)
+            for images in (trial.queries, trial.gallery)
+        )
+        table = similarity(queries, places, "int8")
+        np.testing.assert_allclose(best, table.max(1), atol=1e-6)
+        assert trial.right_wide is not None
+        lacking = np.where(trial.right_wide[:], -np.inf, table).max(1)
+        np.testing.assert_allclose(unknown, lacking, atol=1e-6)
 
 
 def test_compute_is_counted_from_what_the_gate_keeps() -> None:
@@ -335,7 +389,9 @@ def test_the_command_prints_the_table_and_the_same_json_twice(
     assert set(values) == {"1.0", "0.4"}
     plot = tmp_path / "plot.png"
     assert main([*arguments, "--plot", str(plot)]) == 0
-    assert "tower-floor: recall in percent" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "tower-floor: recall in percent" in printed
+    assert "whether the best answer is right" in printed and "AUROC +" in printed
     assert plot.read_bytes()[:4] == b"\x89PNG"
 
 
