@@ -36,7 +36,8 @@ def confidence(
         ``held``: queries whose place is in the map; ``with_unknown``: all queries, and each of
         them once more of the map without its place, where whatever answers is wrong.
     """
-    rank, score, lacking = (np.concatenate(parts) for parts in (ranks, scores, unknown))
+    rank = np.concatenate(ranks)
+    score, lacking = np.concatenate(scores), np.concatenate(unknown)
     first = np.concatenate([np.arange(len(part)) < len(part) / 2 for part in ranks])
     held, again = rank >= 0, np.isfinite(lacking) & (rank >= 0)
     return {
