@@ -25,6 +25,7 @@ from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.manifest import Dials, Golden, GoldenFrame, GoldenPoint
+from tatvpr_edge.spec.text import parse_json
 
 U8 = NDArray[np.uint8]
 #: (k, tokens) of golden vectors; those outside the artifact's k_range are left out.
@@ -168,7 +169,7 @@ def known_dials(model_hash: bytes, onnx_file: Path) -> CardDials:
     path = model_card(onnx_file)
     if not _read(path, model_hash):
         return CardDials()
-    card = json.loads(path.read_bytes())
+    card = parse_json(path.read_bytes())
     try:
         own = card.get("defaults")
         defaults = None if own is None else Dials(float(own["k"]), float(own["tokens"]))
@@ -188,7 +189,7 @@ def _cached(model_hash: bytes) -> Path:
 def _read(path: Path, model_hash: bytes) -> dict[tuple[float, float], float]:
     """Points of a card; empty where they are missing, damaged or of another model."""
     try:
-        card = json.loads(path.read_bytes())["drift"]
+        card = parse_json(path.read_bytes())["drift"]
         if card["model_hash"] != model_hash.hex() or card["frames"] < DRIFT_FRAMES:
             return {}
         return {(p["k"], p["tokens"]): float(p["smallest_cosine"]) for p in card["points"]}
@@ -201,7 +202,7 @@ def write_drift(path: Path, model_hash: bytes, points: Sequence[DriftPoint]) -> 
     known = _read(path, model_hash)
     known.update({(p.k, p.tokens): p.smallest_cosine for p in points})
     try:
-        card = json.loads(path.read_bytes())
+        card = parse_json(path.read_bytes())
     except OSError:
         card = {}
     except ValueError:

@@ -23,6 +23,7 @@ from tatvpr_edge.compilers.probe import first_line
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ToolError
+from tatvpr_edge.spec.text import parse_json
 
 _TIMEOUT_S = 600
 _DIGEST_BYTES = 32
@@ -141,7 +142,7 @@ def _files_of(rule: str, source: Path) -> list[str]:
 
 def _read_names(path: Path) -> list[str] | None:
     try:
-        names = json.loads(path.read_bytes())
+        names = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     whole = isinstance(names, list) and all(isinstance(name, str) for name in names)

@@ -10,6 +10,7 @@ from tatvpr_edge.spec import zoo
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.cache import cache_folder
+from tatvpr_edge.spec.text import parse_json
 
 
 def remember_model(artifact: Path, onnx_file: Path) -> None:
@@ -28,7 +29,7 @@ def find_source(artifact: Artifact) -> Path | None:
     """The ONNX file of an artifact's model: as it was noted, else the shipped one of its name."""
     model = artifact.manifest.model
     try:
-        path = Path(json.loads(_note(model.hash).read_text())["onnx"])
+        path = Path(parse_json(_note(model.hash).read_text())["onnx"])
         if path.is_file():
             return path
     except (OSError, ValueError, KeyError, TypeError):

@@ -22,6 +22,7 @@ from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.text import parse_json
 
 _CONFIG_KEY = "tatvpr.config"
 _WEIGHTS_KEY = "tatvpr.weights"
@@ -68,8 +69,8 @@ def load_weights(
     if _CONFIG_KEY not in metadata:
         raise ModelError(f"{path}: has no {_CONFIG_KEY} metadata: not written by tatvpr-edge train")
     try:
-        stored = ModelConfig.from_dict(json.loads(metadata[_CONFIG_KEY]))
-    except (json.JSONDecodeError, TypeError) as error:
+        stored = ModelConfig.from_dict(parse_json(metadata[_CONFIG_KEY]))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path}: its configuration is damaged ({error})") from error
     wanted = expected or stored
     differing = wanted.same_weights(stored)

@@ -24,7 +24,6 @@ In: the install root. Out: paths. Called by ``Localizer``, by the service and by
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.spec.manifest import MANIFEST, SIGNATURE
+from tatvpr_edge.spec.text import parse_json
 
 CURRENT = "current"
 RELEASES = "releases"
@@ -139,8 +139,8 @@ def read_state(root: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """A file's JSON object; ``{}`` where it is missing or damaged."""
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -27,6 +27,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tatvpr_edge.spec.text import parse_json
+
 HEADER = struct.Struct(">II")
 #: Of a request; answers list as many candidates as were asked for.
 MAX_JSON = 1 << 16
@@ -62,10 +64,7 @@ def decode(
     blob = receive(blob_bytes) if blob_bytes else b""
     if len(data) < json_bytes or len(blob) < blob_bytes:
         return None
-    try:
-        message = json.loads(data)
-    except RecursionError:
-        raise ValueError("the message's JSON nests too deeply") from None
+    message = parse_json(data)
     if not isinstance(message, dict):
         raise ValueError("a message is a JSON object")
     return message, blob

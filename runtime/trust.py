@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.spec.errors import SignatureError
+from tatvpr_edge.spec.text import parse_json
 
 from . import deployed
 from .private import NotPrivate, check_folder, owners, read_private
@@ -189,11 +190,11 @@ def mark_text(board: str | None, downgrades: bool = False) -> bytes:
 def _mark(mark: bytes, path: Path, renew: bool) -> dict[str, Any]:
     """What a mark says beside being there: ``board`` and ``downgrades``."""
     try:
-        document: Any = json.loads(mark)
+        document: Any = parse_json(mark)
         board, downgrades = document.get("board"), document.get("downgrades", False)
         if (board is None or isinstance(board, str)) and isinstance(downgrades, bool):
             return {"board": board, "downgrades": downgrades}
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError):
         pass
     if renew:
         return {}

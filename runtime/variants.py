@@ -22,6 +22,7 @@ from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.cache import cache_folder
+from tatvpr_edge.spec.text import parse_json
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.library import Library
@@ -103,8 +104,8 @@ def measure(
 
 def _read(place: Path, usable: Sequence[str]) -> str | None:
     try:
-        document = json.loads(place.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = parse_json(place.read_bytes())
+    except (OSError, ValueError):
         return None
     name = document.get("kernels") if isinstance(document, dict) else None
     return name if name in usable else None

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Callable, Iterator
 
 from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.spec.text import parse_json
 
 from . import deployed
 from .table import Row, Table, parse_table
@@ -54,7 +54,7 @@ def table_of(data: bytes, name: str) -> Table:
         DeployError: it is damaged, or another release's.
     """
     try:
-        table = parse_table(json.loads(data))
+        table = parse_table(parse_json(data))
     except (ValueError, RecursionError):
         raise DeployError(f"{deployed.RELEASE} is damaged") from None
     # The name holds the list's hash; ".2" and so on is a repaired copy of the same release.

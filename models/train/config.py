@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -293,15 +295,18 @@ def config_from(values: dict[str, Any], path: Path) -> TrainConfig:
     """
     training = {name: table for name, table in values.items() if name != "zoo"}
     config = _record(TrainConfig, training, str(path))
-    _check(config, path)
+    check_config(config, path)
     return config
 
 
-def _check(config: TrainConfig, path: Path) -> None:
+def check_config(config: TrainConfig, path: Path | str) -> None:
+    """Raise UsageError where a value means nothing; ``path`` is named as where it stands."""
+
     def require(good: bool, what: str) -> None:
         if not good:
             raise UsageError(f"{path}: {what}")
 
+    _check_ranges(config, path)
     require(config.run.precision in ("fp32", "bf16"), 'run.precision is "fp32" or "bf16"')
     require(config.refit.ridge > 0, "refit.ridge must be positive")
     require(
@@ -359,6 +364,56 @@ def _check(config: TrainConfig, path: Path) -> None:
     )
 
 
+#: Of the sections of a training file: (section.key, lowest, highest), both allowed.
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("run.seed", 0, 2**63 - 1),
+    ("run.threads", 0, 4096),
+    ("run.checkpoint_every_s", 0, math.inf),
+    ("k.opening", 0, 1),
+    ("distil.channels", 1, 1 << 16),
+    ("distil.batch", 1, 1 << 20),
+    ("distil.quantise_from", 0, 1),
+    ("distil.quantise_until", 0, 1),
+    ("metric.places", 2, 1 << 20),
+    ("metric.images", 2, 1 << 20),
+    ("metric.last_blocks", -1, 1 << 16),
+    ("metric.alpha", 1e-9, math.inf),
+    ("metric.beta", 1e-9, math.inf),
+    ("metric.base", -1, 1),
+    ("metric.miner_epsilon", 0, 2),
+    ("metric.consistency_weight", 0, math.inf),
+    ("metric.consistency_share", 0, 1),
+)
+#: Of [distil.optim] and [metric.optim].
+_OPTIM_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("lr", 1e-12, 1e3),
+    ("lr_end", 0, 1),
+    ("weight_decay", 0, 1e3),
+    ("warmup_steps", 0, math.inf),
+    ("clip", 1e-12, math.inf),
+)
+
+
+def _check_ranges(config: TrainConfig, path: Path | str) -> None:
+    """What no run can mean is said before it begins, not by torch in the middle of it."""
+    ranges: list[tuple[str, float, float]] = list(_RANGES)
+    for stage in ("distil", "metric"):
+        ranges += [(f"{stage}.optim.{key}", low, high) for key, low, high in _OPTIM_RANGES]
+    for change in dataclasses.fields(AugmentConfig):
+        ranges.append(
+            (f"augment.{change.name}", 0, 1 if change.name.endswith("_share") else math.inf)
+        )
+    for name, low, high in ranges:
+        value: Any = config
+        for key in name.split("."):
+            value = getattr(value, key)
+        if not (low <= value <= high and value < math.inf):
+            upper = f" and at most {high:g}" if high < math.inf else ""
+            raise UsageError(f"{path}: {name} is {value:g}: at least {low:g}{upper}")
+    if config.run.device != "cpu" and not re.fullmatch(r"cuda(:\d{1,3})?", config.run.device):
+        raise UsageError(f'{path}: run.device is {config.run.device!r}: "cpu" or "cuda"')
+
+
 def _record(kind: type[T], values: dict[str, Any], where: str) -> T:
     """``values`` as the dataclass ``kind``."""
     hints = typing.get_type_hints(kind)
@@ -382,7 +437,11 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if typing.get_origin(kind) is dict:
         kind = dict
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < 2**63 else math.inf
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where} is {value}: a finite number is needed")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UsageError(f"{where} is a number of absurd size")
     if (
         isinstance(kind, types.UnionType)
         or not isinstance(value, kind)

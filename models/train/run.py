@@ -24,7 +24,7 @@ from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.teachers import create_teacher
 from tatvpr_edge.models.train.augment import AugmentConfig
-from tatvpr_edge.models.train.config import DataConfig, TrainConfig
+from tatvpr_edge.models.train.config import DataConfig, TrainConfig, check_config
 from tatvpr_edge.models.train.distil import DistilStage
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.loop import Progress, Randomness, Stage, autocast, run_stage
@@ -291,10 +291,11 @@ def with_changes(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:
         except ValueError:
             value = text.strip()
         current = getattr(record, key)
-        if isinstance(current, float) and isinstance(value, int):
+        if isinstance(current, float) and isinstance(value, int) and abs(value) < 2**63:
             value = float(value)
         if not isinstance(value, type(current)):
             raise UsageError(f"--set {change}: expected {type(current).__name__}")
         changed: Any = dataclasses.replace(record, **{key: value})  # type: ignore[type-var]
         config = dataclasses.replace(config, **{section: changed})
+    check_config(config, "--set")
     return config

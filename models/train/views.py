@@ -22,6 +22,7 @@ from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.models.data.frames import squash
 from tatvpr_edge.models.teachers.base import Teacher
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.text import parse_json
 
 _BATCH = 16
 #: Frames from which the principal components are computed.
@@ -163,7 +164,7 @@ def read_views(folder: Path) -> TeacherViews:
             pixels=np.load(folder / "pixels.npy", mmap_mode="r"),
             features=np.load(folder / "features.npy", mmap_mode="r"),
             descriptors=np.load(folder / "descriptors.npy", mmap_mode="r"),
-            card=json.loads((folder / "card.json").read_text()),
+            card=parse_json((folder / "card.json").read_text()),
         )
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: no complete set of teacher views ({error})") from error

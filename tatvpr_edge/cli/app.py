@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -75,6 +76,9 @@ def group(debug: bool) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line ``arguments``; the exit status."""
     arguments, debug = _take_debug(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal of ASCII alone shows escapes
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = group.main(args=arguments, prog_name="tatvpr-edge", standalone_mode=False)
         sys.stdout.flush()
@@ -117,6 +121,8 @@ def _explain(error: Exception) -> int:
         extra = _EXTRAS.get(package)
         remedy = f"pip install 'tatvpr-edge[{extra}]'" if extra else f"pip install {package}"
         return _fail(f"this command needs the Python package {package}: {remedy}", 1)
+    if isinstance(error, MemoryError):
+        return _fail("there is not enough memory for this: close programs, or give it less", 1)
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(f"{name}{error.strerror}", 1)

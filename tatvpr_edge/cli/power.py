@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 from tatvpr_edge.cli.output import console, json_option, print_json, print_table, say
 from tatvpr_edge.cli.remote import transport, way_options
 from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.spec.text import parse_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -97,8 +97,8 @@ def _print_answer(target: str, answer: str, as_json: bool) -> None:
             say(line)
         return
     try:
-        found = json.loads(answer.strip().rpartition("\n")[2])
-    except (ValueError, RecursionError):
+        found = parse_json(answer.strip().rpartition("\n")[2])
+    except ValueError:
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("readings"), list):
         raise DeployError(f"{target}: what the board says of its sensors cannot be read")

@@ -8,7 +8,6 @@ deploy; this module starts them, times them, and reads one line of JSON from the
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -22,6 +21,7 @@ from typing import Any
 from tatvpr_edge.runtime import deployed, messages
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.spec.text import parse_json
 
 _SAID_BYTES = 4096
 _PAUSE_S = 0.02
@@ -67,7 +67,7 @@ class Health:
             self._wait(child, seconds, "the golden vectors")
             said = child.said()
             try:
-                document = json.loads(said)
+                document = parse_json(said)
             except ValueError:
                 document = None
             if child.process.returncode or not isinstance(document, dict):
@@ -84,7 +84,7 @@ class Health:
         with self._child(["finish", artifact, "--json"], root=self.folder) as child:
             try:
                 self._wait(child, seconds, "finishing the GPU engine")
-                line = json.loads(child.said())["line"]
+                line = parse_json(child.said())["line"]
             except (DeployError, ValueError, KeyError, TypeError) as error:
                 return f"the GPU engine was not finished ({error}); the CPU library answers"
         return str(line)

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from tatvpr_edge.spec.text import parse_json
+
 MAGIC = b"\ntatvpr-edge agent "
 VERSION = 1
 JSON = b"J"
@@ -62,8 +64,8 @@ def read_frame(read: ReadExactly) -> tuple[bytes, Any]:
     if kind == DATA:
         return DATA, payload
     try:
-        message = json.loads(payload)
-    except (ValueError, RecursionError):
+        message = parse_json(payload)
+    except ValueError:
         raise ProtocolError("a message is not JSON") from None
     if not isinstance(message, dict):
         raise ProtocolError("a message is not an object")

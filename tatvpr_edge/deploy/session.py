@@ -44,6 +44,7 @@ from .transport import Link, Transport
 #: In the order in which they import each other.
 AGENT_MODULES = (
     "tatvpr_edge.spec.errors",
+    "tatvpr_edge.spec.text",
     "tatvpr_edge.spec.mounts",
     "tatvpr_edge.spec.formats",
     "tatvpr_edge.spec.operators",

@@ -23,6 +23,7 @@ from tatvpr_edge.runtime.private import NotPrivate, check_folder
 from tatvpr_edge.runtime.table import Table, check_release_name
 from tatvpr_edge.runtime.whole import BYTECODE, check_files, read_table, walk
 from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.spec.text import parse_json
 
 from .disk import Disk
 
@@ -122,12 +123,12 @@ class Store:
     def _locked(self) -> str:
         assert self._lock is not None
         try:
-            holder = json.loads(os.pread(self._lock, 4096, 0))
+            holder = parse_json(os.pread(self._lock, 4096, 0))
             seconds = time.monotonic() - holder["since"]
             who, pid = str(holder["who"])[:80], int(holder["pid"])
             said = f"{who!r} (process {pid} on the board, for {seconds:.0f} s)"
             remedy = f"wait, or end it with `kill {pid}` on the board"
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             said, remedy = "another process", "wait for it"
         os.close(self._lock)
         self._lock = None

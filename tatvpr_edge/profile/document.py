@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from tatvpr_edge.runtime.profiling.measure import DOCUMENT_FORMAT
 from tatvpr_edge.spec.documents import read_json
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.text import parse_json
 
 __all__ = [
     "add_recall",
@@ -88,7 +88,7 @@ def read_recall(path: str | Path) -> tuple[dict[tuple[float, float], float], str
     """
     wrong = DataError(f"{path} holds no recall: give what 'tatvpr-edge evaluate --json' prints")
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = parse_json(Path(path).read_text(encoding="utf-8"))
         if "points" in document:
             found = {
                 (float(p["k"]), float(p.get("tokens", 1.0))): float(p["recall"])
@@ -101,7 +101,7 @@ def read_recall(path: str | Path) -> tuple[dict[tuple[float, float], float], str
             model, values = next(iter(models.items()))
             found = {(float(k), 1.0): float(v) / 100.0 for k, v in values["recall@1"].items()}
             what = f"{model}, protocol {protocol}, {values.get('queries', '?')} queries"
-    except (KeyError, TypeError, ValueError, StopIteration, AttributeError):
+    except (KeyError, TypeError, ValueError, StopIteration, AttributeError, OverflowError):
         raise wrong from None
     if not found or not all(0.0 <= value <= 1.0 for value in found.values()):
         raise wrong

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from tatvpr_edge.runtime.profiling import Plan
 from tatvpr_edge.runtime.profiling.measure import files_hash
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DataError, DeployError
+from tatvpr_edge.spec.text import parse_json
 
 __all__ = ["profile_on"]
 
@@ -47,7 +47,7 @@ def profile_on(
     # A login shell may have greeted us before: the document is the last line.
     last = answer.strip().rpartition("\n")[2]
     try:
-        document = check_document(json.loads(last), f"the answer of {transport.name}")
+        document = check_document(parse_json(last), f"the answer of {transport.name}")
     except (ValueError, DataError) as error:
         raise DeployError(f"{transport.name}: its profile cannot be read ({error})") from None
     if document["artifact"].get("files_hash") != files_hash(wanted):

@@ -5,13 +5,13 @@ Whatever is wrong with the file is one line that names it. Standard library only
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.text import parse_json
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,13 +31,13 @@ def read_toml(path: Path, error: type[TatvprError], shown: str | None = None) ->
     Raises:
         TatvprError: of the kind ``error``: no such file, not UTF-8, not TOML.
     """
-    values: dict[str, Any] = _read(path, tomllib.loads, "TOML", error, shown)
+    values: dict[str, Any] = _read(path, parse_toml, "TOML", error, shown)
     return values
 
 
 def read_json(path: Path, error: type[TatvprError], shown: str | None = None) -> Any:
     """The value in the JSON file at ``path``; arguments and errors as of :func:`read_toml`."""
-    return _read(path, json.loads, "JSON", error, shown)
+    return _read(path, parse_json, "JSON", error, shown)
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -46,7 +46,10 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: it is no TOML.
     """
-    return tomllib.loads(text)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
 
 
 def _read(
@@ -63,7 +66,5 @@ def _read(
         raise error(f"{name}: cannot be read: {fault.strerror}: check {path}") from fault
     except UnicodeDecodeError as fault:
         raise error(f"{name}: byte {fault.start} is not UTF-8: save it as UTF-8") from fault
-    except RecursionError as fault:
-        raise error(f"{name} is not valid {language}: it nests too deeply") from fault
-    except ValueError as fault:  # both languages' errors are ValueErrors
+    except ValueError as fault:
         raise error(f"{name} is not valid {language}: {fault}") from fault

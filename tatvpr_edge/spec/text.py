@@ -1,4 +1,4 @@
-"""Text of others, before a person sees it.
+"""Text of others, before a person or a program of ours believes it.
 
 Tags of a map, names of files, and everything that a board says are somebody else's bytes: an escape
 sequence among them would move the terminal's cursor, rename its window or hide a line.
@@ -6,6 +6,7 @@ sequence among them would move the terminal's cursor, rename its window or hide 
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 
@@ -25,6 +26,29 @@ def _escaped(letter: str) -> str:
         if ord(letter) > 127
         else ({"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(letter) or f"\\x{ord(letter):02x}")
     )
+
+
+#: Digits of the largest whole number that any of our files holds; a longer one would overflow
+#: wherever it is used.
+_MAX_DIGITS = 20
+
+
+def parse_json(data: str | bytes) -> Any:
+    """What JSON of others says.
+
+    Raises:
+        ValueError: it is none, nests too deeply, or holds a whole number of absurd size.
+    """
+    try:
+        return json.loads(data, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def aligned(rows: list[list[str]], right: frozenset[int] = frozenset()) -> list[str]:

@@ -7,11 +7,11 @@ The compilers read models through this; they know nothing of how a model was tra
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 from .errors import ModelError
+from .text import parse_json
 
 #: Two folders up is the package; ``models`` is linked into it.
 ZOO = Path(__file__).resolve().parent.parent / "models" / "zoo"
@@ -33,7 +33,7 @@ def card(name: str, zoo: Path = ZOO) -> dict[str, Any]:
         raise ModelError(f"unknown model {name!r}: shipped are {known}; or give an ONNX file")
     path = zoo / f"{name}.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(values["files"], dict):
             raise TypeError("files is not a table")
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:

@@ -24,6 +24,7 @@ from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.sealed import Sealed, seal
+from tatvpr_edge.spec.text import parse_json
 
 MARK = "verified.json"
 PLUGIN = "libtatvpr_plugin.so"
@@ -107,7 +108,7 @@ def find(key: str) -> Entry | None:
     """
     folder = _root() / key
     try:
-        mark = json.loads((folder / MARK).read_bytes())
+        mark = parse_json((folder / MARK).read_bytes())
         if mark["format"] != _FORMAT or mark["key"] != key:
             return None
         entry = Entry(folder, {str(n): str(h) for n, h in mark["hashes"].items()})
@@ -187,7 +188,7 @@ def _drop_older(key: str, content: str, machine: Machine) -> None:
     """Engines of this content and GPU for another TensorRT or driver: disks of boards are small."""
     for path in _root().glob(f"*/{MARK}"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            mark = json.loads(path.read_bytes())
+            mark = parse_json(path.read_bytes())
             same = mark["content"] == content and mark["machine"]["gpu"] == machine.gpu
             if same and path.parent.name != key:
                 shutil.rmtree(path.parent)

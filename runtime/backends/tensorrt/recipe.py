@@ -12,6 +12,7 @@ from typing import Any
 
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError
+from tatvpr_edge.spec.text import parse_json
 
 RECIPE = "tensorrt/recipe.json"
 BACKEND = "tensorrt"
@@ -105,7 +106,7 @@ def read_recipe(artifact: Artifact) -> Recipe:
             f"{artifact.root} was not built for TensorRT: build it with --backend tensorrt"
         )
     try:
-        values = json.loads(artifact.read(entry["recipe"]))
+        values = parse_json(artifact.read(entry["recipe"]))
         version = values.pop("recipe_version")
         if version > RECIPE_VERSION:
             raise ArtifactError(

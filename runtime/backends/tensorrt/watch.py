@@ -7,7 +7,6 @@ set. So the watch reads both the child's resident set and what the whole board h
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.spec.errors import ToolError
+from tatvpr_edge.spec.text import parse_json
 
 #: Never taken by the builder: what the robot's other programs may still ask for.
 RESERVE_BYTES = 256 << 20
@@ -70,7 +70,7 @@ def run_watched(
     if child.returncode:
         raise ToolError(f"{doing}: {error.removeprefix('error: ') or 'failed without a reason'}")
     try:
-        document = json.loads(said)
+        document = parse_json(said)
     except ValueError:
         raise ToolError(f"{doing}: the child process did not answer") from None
     if not isinstance(document, dict):

@@ -1,0 +1,174 @@
+"""Whatever a file holds that a user names, the answer is one line on what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tatvpr_edge.cli import main
+from tatvpr_edge.spec.text import parse_json
+
+#: What a file may hold by mistake, by damage or by malice.
+CONTENTS = {
+    "empty": b"",
+    "zeros": bytes(1000),
+    "no text": b"\xff\xfe\x00caf\xe9",
+    "deep list": b"[" * 200_000,
+    "deep table": b'{"a":' * 100_000,
+    "deep TOML": b"a = " + b"[" * 5_000,
+    "a long number": b'{"format": ' + b"9" * 5_000 + b"}",
+    "a long TOML number": b"a = " + b"9" * 5_000,
+    "infinite": b'{"format": 1e999, "points": [{"k": 1e999, "recall": NaN}]}',
+    "half a pair": b'{"format": 1, "board": "\\ud800"}',
+    "a list": b"[]",
+    "a number": b"3",
+    "nothing": b"null",
+    "a long table": b"name,x,y\n" + b"x" * 200_000 + b",1,2\n",
+    "an open quote": b'name,x,y\n"a.jpg,1,2\n' * 3,
+    "a long header": (2**60).to_bytes(8, "little") + b"{}",
+    "a deep header": (200_000).to_bytes(8, "little") + b"[" * 200_000,
+    "a bad wire": b"\x08\x0a\x3a\xff\xff\xff\xff\x0f",
+}
+
+
+@pytest.fixture(params=CONTENTS, ids=lambda name: name.replace(" ", "-"))
+def bad_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file of each kind, under a name that every command takes."""
+    path = tmp_path / "given.toml"
+    path.write_bytes(CONTENTS[request.param])
+    return path
+
+
+def refused_in_one_line(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    """The command says what is wrong, and that it is not a fault of its own."""
+    assert main(words) in (1, 2)
+    said = capfd.readouterr()
+    lines = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and len(lines[0]) < 700, said.err[-2000:]
+    assert "fault of tatvpr-edge" not in said.err and "Traceback" not in said.err, said.err[-2000:]
+    assert lines[0].isprintable()
+
+
+def test_every_file_that_a_command_takes(
+    bad_file: Path, tiny_host: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name, artifact, out = str(bad_file), str(tiny_host), str(tmp_path / "out")
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    (frames / "a.ppm").write_bytes(b"P6\n8 8\n255\n" + bytes(192))
+    for words in (
+        ["train", "--config", name],
+        ["deploy", "--inventory", name],
+        ["deploy", artifact, "local:", "--map", name, "--root", out],
+        ["deploy", artifact, "local:", "--wheel", name, "--root", out],
+        ["keys", "trust", name, "local:", "--root", out],
+        ["map", "info", name],
+        ["map", "compact", name],
+        ["map", "upgrade", name],
+        ["map", "build", str(frames), "--artifact", artifact, "--poses", name, "-o", out],
+        ["query", name, "--artifact", artifact],
+        ["query", str(frames), "--artifact", artifact, "--map", name],
+        ["describe", name, "--artifact", artifact, "--output", out],
+        ["profile", artifact, "--recall", name, "--no-write", "--output", out],
+        ["export", "--model", "micro", "--weights", name, "--output", out],
+        ["verify", name],
+    ):
+        if bad_file.read_bytes() == b"" and words[0] == "train":
+            continue  # an empty training file is a good one: everything as it is by default
+        refused_in_one_line(words, capfd)
+
+
+def test_a_board_file_and_a_model(
+    bad_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    refused_in_one_line(["build", "--board", str(bad_file), "--output", out], capfd)
+    shutil.copy(bad_file, tmp_path / "model.onnx")
+    words = ["build", "--board", "host", "--model", str(tmp_path / "model.onnx"), "--output", out]
+    refused_in_one_line(words, capfd)
+
+
+@pytest.mark.parametrize("member", ["manifest.json", "manifest.sig"])
+def test_a_member_of_an_artifact(
+    bad_file: Path,
+    member: str,
+    tiny_host: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    artifact = tmp_path / "artifact"
+    shutil.copytree(tiny_host, artifact)
+    shutil.copy(bad_file, artifact / member)
+    if member == "manifest.sig":  # nobody insists on signatures here: it is only said
+        assert main(["verify", str(artifact)]) in (0, 1)
+        assert "fault of tatvpr-edge" not in capfd.readouterr().err
+    else:
+        refused_in_one_line(["verify", str(artifact)], capfd)
+        refused_in_one_line(["query", str(bad_file), "--artifact", str(artifact)], capfd)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[distil.optim]\nlr = nan", "lr is nan: a finite number"),
+        ("[metric.optim]\nlr = inf", "lr is inf: a finite number"),
+        ("[metric.optim]\nlr = -1.0", "metric.optim.lr is -1: at least 1e-12 and at most 1000"),
+        ("[metric]\nplaces = 0", "metric.places is 0: at least 2"),
+        ("[metric]\nimages = 0", "metric.images is 0: at least 2"),
+        ("[distil]\nbatch = 0", "distil.batch is 0: at least 1"),
+        ("[distil]\nbatch = 99999999999999999999", "absurd size"),
+        ("[run]\nseed = -1", "run.seed is -1: at least 0"),
+        ('[run]\ndevice = "tpu"', "run.device is 'tpu'"),
+        ("[k]\nopening = 7", "k.opening is 7: at least 0 and at most 1"),
+        ("[augment]\nblur_share = 2.0", "augment.blur_share is 2: at least 0 and at most 1"),
+        ("[refit]\nridge = nan", "ridge is nan"),
+    ],
+)
+def test_what_no_training_can_mean_is_said_at_its_start(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str, says: str
+) -> None:
+    path = tmp_path / "train.toml"
+    path.write_text(text)
+    assert main(["train", "--config", str(path)]) == 1
+    assert says in capfd.readouterr().err
+    section, _, key = text.partition("\n")
+    if "." not in section:
+        path.write_text("")
+        change = f"{section.strip('[]')}.{key.replace(' = ', '=')}"
+        assert main(["train", "--config", str(path), "--set", change]) == 1
+        assert "error: --set" in capfd.readouterr().err
+
+
+def test_a_terminal_of_ascii_shows_escapes(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tatvpr_edge", "map", "info", str(tmp_path / "Küche ☃.placemap")],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )
+    assert done.returncode == 1
+    assert rb"K\xfcche \u2603.placemap" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_no_memory_is_said_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def exhausted(*_: object, **__: object) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr("tatvpr_edge.models.train.config.read_toml", exhausted)
+    assert main(["train", "--config", str(tmp_path / "x.toml")]) == 1
+    assert "not enough memory" in capfd.readouterr().err
+
+
+def test_json_of_others_is_parsed_or_a_value_error() -> None:
+    assert parse_json(b'{"a": [1, -2.5, null]}') == {"a": [1, -2.5, None]}
+    for content in CONTENTS.values():
+        try:
+            parse_json(content)
+        except ValueError:
+            continue
