@@ -62,6 +62,7 @@ def build_artifact(
     if prefix is not None:
         _check_prefix(job, prefix)
     place, replace = _output_folder(job, output)
+    _check_writable(place)
     if sign is None:
         made = _build(job, place, replace, prefix)
     else:
@@ -154,6 +155,23 @@ def _model_name(graph: Graph, onnx_file: Path) -> str:
     """A short name that fits C text, file names and errors."""
     name = graph.metadata.get("tatvpr.model", "") or onnx_file.stem
     return re.sub(r"[^0-9A-Za-z._-]+", "-", name)[:60].strip("-.") or "model"
+
+
+def _check_writable(place: Path) -> None:
+    """Before minutes of compiling: the artifact can be put there.
+
+    Raises:
+        ArtifactError: it cannot (a home that is read-only, a full disk).
+    """
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with staging(place):
+            pass
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write the artifact at {place} ({error.strerror}): name another place with "
+            "--output"
+        ) from None
 
 
 def _output_folder(job: Job, output: str | os.PathLike[str] | None) -> tuple[Path, bool]:

@@ -154,6 +154,23 @@ def test_a_terminal_of_ascii_shows_escapes(tmp_path: Path) -> None:
     assert rb"K\xfcche \u2603.placemap" in done.stderr and b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("home", ["a file", "a folder of the kernel"])
+def test_a_home_that_cannot_be_written_is_said_before_anything_is_compiled(
+    home: str,
+    tiny_onnx: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("")
+    cache = tmp_path / "file" if home == "a file" else Path("/proc/self/nowhere")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    assert main(["build", "--board", "host", "--model", str(tiny_onnx)]) == 1
+    said = capfd.readouterr().err
+    assert "cannot write the artifact at" in said and "--output" in said
+    assert "lowering" not in said and "compiling" not in said
+
+
 def test_no_memory_is_said_so(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
