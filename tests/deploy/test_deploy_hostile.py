@@ -161,6 +161,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "status": {"root": "/r", "live": "a-1", "previous": None, "releases": [_RELEASE], **_KEYS},
     "trust": _KEYS,
     "revoke": _KEYS,
+    "downgrades": _KEYS,
     "accept_unsigned": {"was": "/r", **_KEYS},
 }
 VALUES = st.recursive(
