@@ -6,6 +6,7 @@ an :class:`Addition`. The map itself is :class:`tatvpr_edge.runtime.placemap.Pla
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.mapwriter import described, full_pose
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.mapjournal import append_bytes
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.localizer import Localizer, Match
@@ -34,7 +36,7 @@ class Addition:
         place: its number in the map; None where it was not added.
         reason: why not, in one line; otherwise None.
         score: of the place most like it before; None where none was asked for.
-        dropped: places that went to keep the map within its limit (numbers have changed then).
+        dropped: places that went to make room for it (numbers have changed then).
         least_covered: how alike each of those is, at least, to a place that stayed; None where
             none went.
     """
@@ -55,13 +57,14 @@ def offer(
     *,
     match: Match | None,
     novelty: float | None,
+    novelty_m: float | None,
     time_s: float | None,
     bgr: bool,
     max_places: int | None,
     max_bytes: int | None,
 ) -> Addition:
     """As :meth:`Localizer.add`, whose text says what each argument is."""
-    _check_terms(novelty, max_places, max_bytes)
+    _check_terms(novelty, novelty_m, max_places, max_bytes)
     info, score = place_map.info, None
     reuse = (
         match is not None
@@ -74,41 +77,51 @@ def offer(
         known = [match.descriptor]
     descriptors = known or described(localizer, info, frame, bgr)
     if novelty is not None and len(place_map):
-        best = place_map.search(descriptors[0], info.bands[0].k, info.bands[0].tokens)
-        score = best.candidates[0].score
-        if score >= novelty:
-            said = f"place {best.candidates[0].place} looks like it ({score:.3f})"
-            return Addition(None, said, score)
+        k, tokens = info.bands[0].k, info.bands[0].tokens
+        near: list[float] | None = None
+        if novelty_m is not None:
+            position = full_pose(pose)[:3]
+            if np.isnan(position[:2]).any():
+                raise UsageError("novelty_m needs a position: give pose=(x, y) with it")
+            near = position[: 2 if np.isnan(position[2]) else 3].tolist()
+        found = place_map.search(descriptors[0], k, tokens, near=near, radius=novelty_m)
+        if found.candidates:
+            best = found.candidates[0]
+            score = best.score
+            if score >= novelty:
+                return Addition(None, f"place {best.place} looks like it ({score:.3f})", score)
+    most = _most(place_map, tag, max_places, max_bytes)
+    pruned = None
+    if most is not None:
+        # What was confirmed stays, so that a map may be full for good; a robot drives on then.
+        most = max(most, place_map.confirmed, 1)
+        if most >= len(place_map):
+            return Addition(None, "the map is full, and what was confirmed stays", score)
+        pruned = place_map.prune(most)
     place = place_map.add(descriptors, full_pose(pose), tag, time_s)
-    most = _most(place_map, max_places, max_bytes)
-    if most is None:
+    if pruned is None:
         return Addition(place, None, score)
-    pruned = place_map.prune(most)
-    kept = np.flatnonzero(pruned.keep == place)
-    number = int(kept[0]) if len(kept) else None
-    return Addition(
-        number,
-        None if number is not None else "it was the most redundant when the map was pruned",
-        score,
-        pruned.dropped,
-        pruned.least_covered,
-    )
+    return Addition(place, None, score, pruned.dropped, pruned.least_covered)
 
 
-def _most(place_map: PlaceMap, max_places: int | None, max_bytes: int | None) -> int | None:
-    """How many places shall stay; None while the map is within its limits."""
+def _most(
+    place_map: PlaceMap, tag: str, max_places: int | None, max_bytes: int | None
+) -> int | None:
+    """To how many places the map is pruned before one more is added; None where there is room."""
     count, size = len(place_map), place_map.file_bytes
     limits = []
-    if max_places is not None and count > max_places:
-        limits.append(int(max_places * PRUNED_TO))
-    if max_bytes is not None and size > max_bytes:
+    if max_places is not None and count + 1 > max_places:
+        limits.append(min(int(max_places * PRUNED_TO), max_places - 1))
+    if max_bytes is not None and size + append_bytes(place_map.info, tag) > max_bytes:
         limits.append(int(count * PRUNED_TO * max_bytes / size))
-    return max(min(limits), 1) if limits else None
+    return min(limits) if limits else None
 
 
-def _check_terms(novelty: Any, max_places: Any, max_bytes: Any) -> None:
+def _check_terms(novelty: Any, novelty_m: Any, max_places: Any, max_bytes: Any) -> None:
     if novelty is not None and not -1 <= novelty <= 1:
         raise UsageError(f"novelty is {novelty!r}: a score from -1 to 1")
+    if novelty_m is not None and (novelty is None or not 0 < novelty_m < math.inf):
+        raise UsageError(f"novelty_m is {novelty_m!r}: metres above 0, beside novelty")
     if max_places is not None and (isinstance(max_places, bool) or not max_places >= 2):
         raise UsageError(f"max_places is {max_places!r}: at least 2")
     if max_bytes is not None and not max_bytes >= 1 << 16:

@@ -344,6 +344,7 @@ class Localizer:
         near: Sequence[float] | None = None,
         radius: float | None = None,
         exclude_last: int | str = 0,
+        time_s: float | None = None,
         map: PlaceMap | None = None,
     ) -> Match:
         """The place of the map where ``frame`` was taken; ``top`` candidates.
@@ -353,8 +354,9 @@ class Localizer:
             near, radius: only places within so many metres of a position or pose (x, y, ...) in
                 the map's frame; a place of unknown position is then left out.
             exclude_last: so many of the map's last places are left out, so that a loop closure
-                does not find the frame just stored; "30s": those seen within so many seconds
-                before the newest one.
+                does not find the frame just stored; "30s": those seen in so many seconds before
+                the frame (a place of unknown time stays).
+            time_s: when the frame was taken, in seconds since 1970; None: now.
 
         Returns:
             Where every place was left out, or the descriptor is of nothing: place -1, score -1,
@@ -368,6 +370,7 @@ class Localizer:
         """
         check_top(top)
         excluded = check_excluded(exclude_last)
+        taken_s = check_time(time_s)
         place_map = self._map if map is None else map
         if place_map is None:
             raise MapError(
@@ -380,11 +383,12 @@ class Localizer:
         if map is not None:
             self._note_gray(checked)
         descriptor, k, tokens, describe_ms = self._describe(checked)
-        last = place_map.within_last(excluded) if isinstance(excluded, float) else excluded
-        end = max(len(place_map) - last, 0)
+        recent = (
+            {"before_s": taken_s - excluded} if isinstance(excluded, float) else {"last": excluded}
+        )
         try:
             found = place_map.search(
-                descriptor, k, tokens, int(top), end=end, near=near, radius=radius
+                descriptor, k, tokens, int(top), near=near, radius=radius, **recent
             )
         except NoDescriptionError as error:
             found, nothing = Found((), place_map.info.bands[0], False), str(error)
@@ -395,7 +399,7 @@ class Localizer:
             say_uncalibrated(place_map.path)
         best = found.candidates[0] if found.candidates else Candidate(-1, -1.0, "", None)
         if found.accepted and nothing is None:
-            place_map.recognised(best.place)
+            place_map.recognised(best.place, taken_s)
         latency_ms = (time.perf_counter() - start) * 1e3
         self._tell_governor(k, tokens, describe_ms, latency_ms - describe_ms)
         return Match(
@@ -443,6 +447,7 @@ class Localizer:
         *,
         match: Match | None = None,
         novelty: float | None = None,
+        novelty_m: float | None = None,
         max_places: int | None = None,
         max_bytes: int | None = None,
         time_s: float | None = None,
@@ -458,9 +463,12 @@ class Localizer:
             match: what :meth:`query` just said of this frame: its descriptor is taken where it
                 was made at the k and tokens of the map's one band.
             novelty: a frame that some place is as like as this score is not added.
-            max_places, max_bytes: the map is thinned out to nine tenths when it grows larger:
-                the places most like their neighbours along a drive go, never confirmed ones
-                (:meth:`confirm`, and places that an accepted match named).
+            novelty_m: only places within so many metres of ``pose`` count for ``novelty``, so that
+                what looks alike elsewhere is no reason to leave a new place out.
+            max_places, max_bytes: where one more place would make the map larger, it is first
+                thinned out to nine tenths: the places most like their neighbours along a drive
+                go, never confirmed ones (:meth:`confirm`, and places at least a minute old that
+                an accepted match named). Where those alone fill it, nothing is added.
             time_s: when it was seen, in seconds since 1970; None: now.
             map: one of :meth:`open_map`; None: as set.
 
@@ -483,6 +491,7 @@ class Localizer:
             tag,
             match=match,
             novelty=novelty,
+            novelty_m=novelty_m,
             time_s=time_s,
             bgr=bgr,
             max_places=max_places,
@@ -578,6 +587,19 @@ def check_top(top: Any) -> None:
     """Raise UsageError where ``top`` is no number of candidates."""
     if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
         raise UsageError(f"top is {top!r}: the number of candidates, from 1 up")
+
+
+def check_time(time_s: Any) -> float:
+    """When a frame was taken, in seconds since 1970: now, where it is None.
+
+    Raises:
+        UsageError: it is no such number.
+    """
+    if time_s is None:
+        return time.time()
+    if isinstance(time_s, (bool, str)) or not 0 <= float(time_s) < 2**43:
+        raise UsageError(f"time_s is {time_s!r}: seconds since 1970")
+    return float(time_s)
 
 
 def check_excluded(last: Any) -> int | float:

@@ -24,6 +24,8 @@ from tatvpr_edge.spec.mapjournal import StoredMap, append, map_bytes, read_map, 
 from tatvpr_edge.spec.maptypes import Band, Calibration, MapInfo, Places, calibrated, make_places
 from tatvpr_edge.spec.placemap import Base
 
+#: An accepted match confirms its place where that is older than the frame by so many seconds.
+RECOGNISED_AFTER_S = 60.0
 Pose = tuple[float, float, float, float, float, float, float]
 
 
@@ -210,6 +212,8 @@ class PlaceMap:
         near: Sequence[float] | None = None,
         radius: float | None = None,
         scores: bool = False,
+        last: int = 0,
+        before_s: float | None = None,
     ) -> Found:
         """The ``count`` places most like ``descriptor``, best first; ties go to the lower place.
 
@@ -222,6 +226,9 @@ class PlaceMap:
             near, radius: only places within so many metres of a position or pose (x, y, ...); a
                 place of unknown position is then left out.
             scores: give the score of every place as well.
+            last: so many places at the end are left out.
+            before_s: places that were seen after this, in seconds since 1970, are left out; those
+                of unknown time are not.
 
         Raises:
             MapError: the map is empty or opened without an engine, or the descriptor has another
@@ -235,6 +242,11 @@ class PlaceMap:
                 f"map {self.path} was opened without an artifact's code, which searches: give "
                 "PlaceMap(path, engine=...), or use Localizer(artifact, map)"
             )
+        if last:
+            end = max(min(len(now), len(now) if end is None else end) - last, 0)
+        if before_s is not None:
+            later = np.concatenate([part["time_us"] > before_s * 1e6 for part in now.moments()])
+            without = later if without is None else later | without
         every = np.empty(table.size, np.float32) if scores else None
         asked = Asked(k, tokens, count, first, end, without, near, radius)
         band, hits = table.search(descriptor, asked, every)
@@ -296,12 +308,27 @@ class PlaceMap:
         """
         if not 0 <= place < len(self):
             raise MapError(f"map {self.path} has no place {place}: it holds {len(self)}")
-        self.recognised(place)
-
-    def recognised(self, place: int) -> None:
-        """Like :meth:`confirm`, of a place that a search just gave."""
-        with self._counting:  # not the lock of add, which waits for the disk
+        with self._counting:
             self._confirmed[place] = self._confirmed.get(place, 0) + 1
+
+    def recognised(self, place: int, time_s: float) -> None:
+        """Like :meth:`confirm`, of a place that a search just gave for a frame of ``time_s``.
+
+        Not counted where the place itself is of the last minute: that a robot still knows where it
+        just was says nothing about the place.
+        """
+        with self._counting:  # not the lock of add, which waits for the disk
+            moments = self._now.moments()
+            base = len(moments[0])
+            if place >= base + len(moments[1]):
+                return  # the map was pruned meanwhile
+            seen_us = int(
+                moments[0]["time_us"][place]
+                if place < base
+                else moments[1]["time_us"][place - base]
+            )
+            if seen_us == 0 or abs(time_s - seen_us / 1e6) >= RECOGNISED_AFTER_S:
+                self._confirmed[place] = self._confirmed.get(place, 0) + 1
 
     def prune(self, most: int) -> Pruned:
         """Drop the most redundant places until ``most`` are left; those that stay keep their order
@@ -328,31 +355,20 @@ class PlaceMap:
                 return stored.base.info, [taken(places, done[0].keep)]
 
             rewrite(self.path, change)
-            with self._counting:
+            stored = read_map(self.path)
+            with self._counting:  # counts and the numbers that they are of change together
                 self._confirmed.clear()
-            self._take(read_map(self.path))
+                self._take(stored)
             return done[0]
 
-    def within_last(self, seconds: float) -> int:
-        """How many places at the end were seen within ``seconds`` before the newest one.
-
-        Raises:
-            MapError: the newest place has no time.
-        """
-        if not len(self):
-            return 0
-        both = self._now.moments()
-        newest = next(int(part["time_us"][-1]) for part in reversed(both) if len(part))
-        if newest == 0:
-            raise MapError(f"places of map {self.path} have no times: leave out a number of places")
-        since, found = newest - round(seconds * 1e6), 0
-        for part in reversed(both):
-            older = np.flatnonzero(part["time_us"] < since)
-            recent = len(part) if not len(older) else len(part) - 1 - int(older[-1])
-            found += recent
-            if len(older):
-                break
-        return found
+    @property
+    def confirmed(self) -> int:
+        """How many places were confirmed, and stay when the map is pruned."""
+        kept = np.concatenate(self._now.moments())["confirmed"] > 0
+        with self._counting:
+            counted = [place for place in self._confirmed if place < len(kept)]
+        kept[counted] = True
+        return int(kept.sum())
 
 
 def _known(value: float) -> float | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.frame import Frame, check_frame
 from tatvpr_edge.runtime.governor import PRESETS, Budget
-from tatvpr_edge.runtime.localizer import Match, check_excluded, check_top
+from tatvpr_edge.runtime.localizer import Match, check_excluded, check_time, check_top
 from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
@@ -168,6 +168,7 @@ class FakeLocalizer:
         near: Sequence[float] | None = None,
         radius: float | None = None,
         exclude_last: int | str = 0,
+        time_s: float | None = None,
         map: Any = None,
     ) -> Match:
         """What the test said.
@@ -178,6 +179,7 @@ class FakeLocalizer:
         """
         check_top(top)
         check_excluded(exclude_last)
+        check_time(time_s)
         self._take(frame, bgr)
         self.maps.append(self.map if map is None else map)
         if self._answer is not None:

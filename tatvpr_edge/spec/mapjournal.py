@@ -413,6 +413,12 @@ def encode_record(places: Places, before: int) -> bytes:
     return record + _TAIL.pack(zlib.crc32(record), length)
 
 
+def append_bytes(info: MapInfo, tag: str) -> int:
+    """By how many bytes one more place lets the files of a map grow, at the most."""
+    record = _HEAD.size + _fixed_bytes(info)[1] + _U32.size + len(encode_tag(tag)) + _TAIL.size
+    return _HEADER.size + record
+
+
 def map_bytes(path: str | Path) -> int:
     """Bytes of a map's file and of its journal."""
     total = 0

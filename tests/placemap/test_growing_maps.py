@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from tatvpr_edge.runtime.growing import Added
 from tatvpr_edge.runtime.pruning import along_drives, neighbour_scores, prune
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.maptypes import Band, MapInfo, Places, make_places
+from tatvpr_edge.spec.placemap import write_map
 
 F32 = NDArray[np.float32]
 
@@ -67,6 +69,18 @@ def test_what_the_map_knows_is_not_added_again(robot: Localizer, frames: NDArray
     assert refused.score is not None and refused.score > 0.999
     assert robot.add(frames[0]).place == 1  # without the rule it is
     assert robot.map is not None and len(PlaceMap(robot.map.path)) == 2
+
+
+def test_what_looks_alike_elsewhere_is_no_reason_to_leave_a_place_out(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    rule = {"novelty": 0.9, "novelty_m": 2.0}
+    assert robot.add(frames[0], (0.0, 0.0), **rule).place == 0
+    assert robot.add(frames[0], (1.5, 0.0, 7.0), **rule).reason == "place 0 looks like it (1.000)"
+    twin = robot.add(frames[0], (50.0, 0.0), **rule)
+    assert (twin.place, twin.reason, twin.score) == (1, None, None)
+    with pytest.raises(UsageError, match="novelty_m needs a position"):
+        robot.add(frames[0], **rule)
 
 
 def test_the_description_of_a_query_is_used_where_it_is_the_maps_own(
@@ -208,18 +222,72 @@ def test_places_that_another_program_added_are_seen_with_the_next_of_ours(
 def test_the_last_seconds_are_left_out(robot: Localizer, frames: NDArray[np.uint8]) -> None:
     for index, frame in enumerate(frames):
         robot.add(frame, time_s=1000.0 + 10 * index)
-    assert robot.query(frames[7]).place == 7
-    assert robot.query(frames[7], exclude_last="25s").place < 5
-    assert robot.query(frames[4], exclude_last="25 s").place == 4
-    assert robot.query(frames[4], exclude_last="1000s").place == -1
+    ask = partial(robot.query, time_s=1070.0)
+    assert ask(frames[7]).place == 7
+    assert ask(frames[7], exclude_last="25s").place < 5
+    assert ask(frames[4], exclude_last="25 s").place == 4
+    assert ask(frames[4], exclude_last="1000s").place == -1
+    # Seconds are those before the frame, not before the newest place: a robot that adds nothing,
+    # because it knows where it is, finds in time what it stored.
+    assert robot.query(frames[7], exclude_last="25s", time_s=1100.0).place == 7
+    assert robot.query(frames[7], exclude_last="25s").place == 7  # now, years later
+    robot.add(frames[0])
+    assert robot.query(frames[0], exclude_last="600s").place == 0
     for wrong in ("25", "25m", "-1s", 2.5):
         with pytest.raises(UsageError, match="exclude_last is"):
             robot.query(frames[0], exclude_last=wrong)  # type: ignore[arg-type]
+    for when in (-1.0, float("nan"), "12"):
+        with pytest.raises(UsageError, match="time_s is"):
+            robot.query(frames[0], time_s=when)  # type: ignore[arg-type]
+
+
+def test_places_of_unknown_time_are_no_recent_ones(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    robot.add(frames[0], time_s=float("nan"))
+    robot.add(frames[1])
+    assert robot.query(frames[0], exclude_last="600s").place == 0
+    assert robot.query(frames[1], exclude_last="600s").place == 0
+
+
+def test_a_map_full_of_confirmed_places_takes_no_more_and_says_so(robot: Localizer) -> None:
+    rows = directions(60, robot.descriptor_size)
+    for row in rows[:20]:
+        robot.confirm(robot.add(row, max_places=20).place or 0)
+    assert robot.map is not None
+    before = robot.map.file_bytes
+    for row in rows[20:]:
+        refused = robot.add(row, max_places=20)
+        assert refused.place is None and refused.reason is not None
+        assert "full" in refused.reason and refused.dropped == 0
+    assert len(robot.map) == len(PlaceMap(robot.map.path)) == 20
+    assert robot.map.file_bytes == before
+    assert robot.add(rows[20], max_places=21).place == 20  # another limit, more room
+
+
+def test_where_the_robot_just_was_is_not_confirmed_by_its_next_frame(
+    robot: Localizer, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    assert robot.map is not None
+    model = robot.artifact.manifest.model
+    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band.accepting(1.0, 1.0, 0.9),))
+    write_map(tmp_path / "judged", info, [])
+    robot.map = tmp_path / "judged"  # type: ignore[assignment]
+    for index, frame in enumerate(frames):
+        robot.add(frame, time_s=1000.0 + index)
+        assert robot.query(frame, time_s=1001.0 + index).accepted
+    assert robot.map.confirmed == 0
+    assert robot.query(frames[3], time_s=1100.0).accepted
+    assert robot.map.confirmed == 1
+    robot.map.prune(1)
+    assert robot.map.stored.places().moments["order"].tolist() == [3]
 
 
 def test_wrong_terms_are_told_by_name(robot: Localizer, frames: NDArray[np.uint8]) -> None:
     for terms, named in (
         ({"novelty": 2.0}, "novelty is 2.0"),
+        ({"novelty_m": 2.0}, "novelty_m is 2.0: metres above 0, beside novelty"),
+        ({"novelty": 0.9, "novelty_m": 0}, "novelty_m is 0"),
         ({"max_places": 1}, "max_places is 1"),
         ({"max_bytes": 10}, "max_bytes is 10"),
     ):
