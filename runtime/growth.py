@@ -64,7 +64,7 @@ def offer(
     max_bytes: int | None,
 ) -> Addition:
     """As :meth:`Localizer.add`, whose text says what each argument is."""
-    _check_terms(novelty, novelty_m, max_places, max_bytes)
+    check_terms(novelty, novelty_m, max_places, max_bytes)
     info, score = place_map.info, None
     reuse = (
         match is not None
@@ -117,7 +117,8 @@ def _most(
     return min(limits) if limits else None
 
 
-def _check_terms(novelty: Any, novelty_m: Any, max_places: Any, max_bytes: Any) -> None:
+def check_terms(novelty: Any, novelty_m: Any, max_places: Any, max_bytes: Any) -> None:
+    """Raise UsageError where a term of ``Localizer.add`` is out of range; None stands for none."""
     if novelty is not None and not -1 <= novelty <= 1:
         raise UsageError(f"novelty is {novelty!r}: a score from -1 to 1")
     if novelty_m is not None and (novelty is None or not 0 < novelty_m < math.inf):

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.frame import Frame, check_frame
 from tatvpr_edge.runtime.governor import PRESETS, Budget
+from tatvpr_edge.runtime.growth import Addition, check_terms
 from tatvpr_edge.runtime.localizer import Match, check_excluded, check_time, check_top
+from tatvpr_edge.runtime.mapwriter import full_pose
 from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
@@ -37,6 +39,8 @@ class FakeLocalizer:
     Attributes:
         frames: every frame that was queried or described, in order.
         maps: the map of every query, in order: the one given with it, else :attr:`map`.
+        added: (frame, pose, tag) of every place that was added, in order.
+        confirmed: the places that were confirmed, in order.
         map: whatever is set; no map is needed, and none is looked into.
     """
 
@@ -53,6 +57,8 @@ class FakeLocalizer:
         self.descriptor_size = descriptor_size
         self.frames: list[Frame] = []
         self.maps: list[Any] = []
+        self.added: list[tuple[Any, Any, str]] = []
+        self.confirmed: list[int] = []
         self.map: Any = None
         self._stale = False
         self._on_stale: list[Callable[[FakeLocalizer], object]] = []
@@ -188,6 +194,37 @@ class FakeLocalizer:
         if answer is None:
             raise MapError("this FakeLocalizer has no answer left: give it more matches")
         return answer
+
+    def add(
+        self,
+        frame: Any,
+        pose: Sequence[float] | NDArray[np.float64] | None = None,
+        tag: str = "",
+        *,
+        match: Match | None = None,
+        novelty: float | None = None,
+        novelty_m: float | None = None,
+        max_places: int | None = None,
+        max_bytes: int | None = None,
+        time_s: float | None = None,
+        bgr: bool = False,
+        map: Any = None,
+    ) -> Addition:
+        """Every place is new: it is kept in :attr:`added`, and its number there is given.
+
+        Raises:
+            UsageError, MapError: as ``Localizer.add``, for its terms and the pose.
+        """
+        check_terms(novelty, novelty_m, max_places, max_bytes)
+        if self.closed:
+            raise UsageError("this Localizer is closed: open another")
+        full_pose(pose)
+        self.added.append((frame, pose, tag))
+        return Addition(len(self.added) - 1)
+
+    def confirm(self, match: Match | int) -> None:
+        """The place is kept in :attr:`confirmed`."""
+        self.confirmed.append(match if isinstance(match, int) else match.place)
 
     def _take(self, frame: Frame, bgr: bool) -> tuple[NDArray[np.uint8], ...]:
         if self.closed:

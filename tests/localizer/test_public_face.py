@@ -152,6 +152,13 @@ def test_the_stand_in_answers_what_it_was_told_and_refuses_what_a_localizer_refu
         fake.query(frame.astype(np.float32))
     with pytest.raises(UsageError, match="k is 2"):
         fake.k = 2
+    assert fake.add(frame, (1.0, 2.0), "dock", match=match, novelty=0.9).place == 0
+    fake.confirm(match)
+    assert (fake.added[0][1:], fake.confirmed) == (((1.0, 2.0), "dock"), [7])
+    with pytest.raises(UsageError, match="novelty is 2"):
+        fake.add(frame, novelty=2)
+    with pytest.raises(MapError, match="pose of 1 numbers"):
+        fake.add(frame, (1.0,))
     with pytest.raises(UsageError, match="preset 'slow' is unknown"):
         fake.preset = "slow"
     fake.budget, fake.preset = "5W", "turbo"
