@@ -20,6 +20,7 @@ from safetensors.torch import save
 
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
+from tatvpr_edge.spec import zoo
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.text import parse_json
@@ -46,6 +47,26 @@ def save_weights(model: PlaceModel, path: Path, *, half: bool = False) -> None:
         _WEIGHTS_KEY: "trained" if model.trained else "random",
     }
     write_atomically(path, save(tensors, metadata))
+
+
+def weights_file(name: str | os.PathLike[str]) -> Path:
+    """The weights that ``name`` means: a ``.safetensors`` file, or a shipped model's name.
+
+    Raises:
+        ModelError: neither, or a shipped file that is not what its card says.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".safetensors":
+        return path
+    try:
+        return zoo.path(str(name), "safetensors")
+    except ModelError as error:
+        if str(name) in zoo.names():
+            raise
+        known = ", ".join(zoo.names())
+        raise ModelError(
+            f"{name}: no weights: give a .safetensors file or a shipped model's name ({known})"
+        ) from error
 
 
 def load_weights(

@@ -12,7 +12,7 @@ __all__ = ["Teacher", "create_teacher"]
 
 def create_teacher(name: str) -> Teacher:
     """The teacher called ``name``: "efficientnet-lite0-gem" (also "...@PX" for frames of another
-    size, a multiple of 32), "dinov2-boq:FILE" or "model:FILE".
+    size, a multiple of 32), "dinov2-boq:FILE" or "model:FILE" (a shipped name too).
 
     Raises:
         UsageError: unknown name.
@@ -34,9 +34,10 @@ def create_teacher(name: str) -> Teacher:
 
         return DinoV2BoQ(Path(file))
     if kind == "model" and file:
+        from tatvpr_edge.models.checkpoint import weights_file
         from tatvpr_edge.models.teachers.own import OwnModel
 
-        return OwnModel(Path(file))
+        return OwnModel(weights_file(file))
     raise UsageError(
         f"unknown teacher {name!r}: known are efficientnet-lite0-gem, dinov2-boq:FILE, model:FILE"
     )

@@ -52,8 +52,8 @@ class ModelSection:
         name: registered name.
         backbone: fields of its backbone to change (group, scope, mlp_norm, ternary ...).
         head: options of its head to change (project, digits).
-        init: weights to start from (safetensors); empty for random ones. Where their head has
-            other options, it is fitted anew (``refit``).
+        init: weights to start from: a file (safetensors), or "micro" for the shipped ones; empty
+            for random ones. Where their head has other options, it is fitted anew (``refit``).
     """
 
     name: str = "micro"
@@ -135,7 +135,7 @@ class DistilConfig:
     Attributes:
         views: folder of the teacher's answers; made from ``data`` if it does not exist.
         teacher: "efficientnet-lite0-gem"; "dinov2-boq:FILE" with a user's checkpoint; "model:FILE"
-            with weights of ours, which teach what they say at k = 1.
+            with weights of ours (or "model:micro"), which teach what they say at k = 1.
         channels: principal components of the teacher's map.
         steps, batch: length and size.
         tokens_weight: of the tokens' part of the loss; 0 for none.

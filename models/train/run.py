@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from tatvpr_edge.models import registry
-from tatvpr_edge.models.checkpoint import load_weights, save_weights
+from tatvpr_edge.models.checkpoint import load_weights, save_weights, weights_file
 from tatvpr_edge.models.data.formats import open_source
 from tatvpr_edge.models.data.frames import load_frames
+from tatvpr_edge.models.data.places import Places
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.teachers import create_teacher
@@ -55,20 +57,22 @@ def starting_model(config: TrainConfig) -> PlaceModel:
     wanted = wanted_model(config)
     if not config.model.init:
         return registry.create(wanted, seed=config.run.seed)
+    init = weights_file(config.model.init)
     if not config.refit.teacher:
-        return load_weights(config.model.init, expected=wanted)
-    stored = load_weights(config.model.init)
+        return load_weights(init, expected=wanted)
+    stored = load_weights(init)
     with_wanted_head = dataclasses.replace(stored.config, head=wanted.head)
     differing = wanted.same_weights(with_wanted_head)
     if differing:
-        raise ModelError(
-            f"{config.model.init}: another backbone than {wanted.name} ({', '.join(differing)})"
-        )
+        raise ModelError(f"{init}: another backbone than {wanted.name} ({', '.join(differing)})")
     return with_head(stored, wanted)
 
 
 def train(
-    config: TrainConfig, report: Report | None = None, stop_after: int | None = None
+    config: TrainConfig,
+    report: Report | None = None,
+    stop_after: int | None = None,
+    places: Sequence[Places] | None = None,
 ) -> Path | None:
     """Run both stages, or continue where a killed run stopped.
 
@@ -76,6 +80,8 @@ def train(
         report: called after every step.
         stop_after: leave after this many steps of a stage, with a checkpoint (for tests and for
             machines that are lent for a while).
+        places: what stage 2 learns from, one for each ``[[data]]`` table; None reads the tables'
+            folders.
 
     Returns:
         The weights file; None when ``stop_after`` ended the run before.
@@ -95,13 +101,17 @@ def train(
         ):
             if count % crew.size:
                 raise UsageError(f"{what} = {count} is not a multiple of {crew.size} processes")
-        return _train(config, crew, report, stop_after)
+        return _train(config, crew, report, stop_after, places)
     finally:
         crew.leave()
 
 
 def _train(
-    config: TrainConfig, crew: Crew, report: Report | None, stop_after: int | None
+    config: TrainConfig,
+    crew: Crew,
+    report: Report | None,
+    stop_after: int | None,
+    places: Sequence[Places] | None,
 ) -> Path | None:
     folder = Path(config.run.output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,8 +123,8 @@ def _train(
         if crew.first:
             save_weights(model, folder / "refit.safetensors")
     model = model.to(config.run.device)
-    for build in (_distil_stage, _metric_stage):
-        stage = build(config, model, crew, report)
+    for build in (_distil_stage, functools.partial(_metric_stage, places=places)):
+        stage: Stage | None = build(config, model, crew, report)
         if stage is None:
             continue
         # A stage's randomness starts from the seed, so that stage 2 does not depend on whether
@@ -198,11 +208,15 @@ def crops_of_each(frames: int, views: float) -> list[int]:
 
 
 def _metric_stage(
-    config: TrainConfig, model: PlaceModel, crew: Crew, report: Report | None
+    config: TrainConfig,
+    model: PlaceModel,
+    crew: Crew,
+    report: Report | None,
+    places: Sequence[Places] | None = None,
 ) -> Stage | None:
     if not config.metric.steps:
         return None
-    sources = _sources(config, model.config, report)
+    sources = _sources(config, model.config, report, places)
     beside = None
     if config.metric.distil_weight:
         # By the clock of stage 2, and quantised all the time.
@@ -215,15 +229,20 @@ def _metric_stage(
     )
 
 
-def _sources(config: TrainConfig, model: ModelConfig, report: Report | None) -> list[Source]:
+def _sources(
+    config: TrainConfig,
+    model: ModelConfig,
+    report: Report | None,
+    opened: Sequence[Places] | None,
+) -> list[Source]:
     """The labelled data of a training file, with what teachers say of it if there are any."""
     side = round(model.backbone.image_px * _MARGIN)
     cache = Path(config.run.cache) if config.run.cache else None
     sources = []
-    for table in config.data:
+    for number, table in enumerate(config.data):
         if not table.share:
             continue
-        places = open_source(table)
+        places = open_source(table) if opened is None else opened[number]
         pixels = load_frames(places.paths, side, cache)
         ranked = _answers(config.metric.teacher, table, places.paths, cache, report)
         anchor = _answers(config.metric.anchor, table, places.paths, cache, report, whitened=False)

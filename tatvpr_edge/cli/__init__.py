@@ -32,6 +32,7 @@ COMMANDS = {
     "keys": "Make, list and trust signing keys.",
     "train": "Train or distil a model.",
     "evaluate": "Recall for each k, on two folders of yours or on a data set.",
+    "finetune": "Train the shipped model on frames of your own; a report before and after.",
     "export": "Export a checkpoint to ONNX.",
     "completion": "Print what makes a shell complete commands, boards, models and maps.",
 }

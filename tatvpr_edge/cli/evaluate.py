@@ -242,13 +242,12 @@ def _comparison(made: Comparison, model_hash: str) -> dict[str, Any]:
 
 
 def _models(names: tuple[str, ...], ks: list[float]) -> list[Describer]:
-    from tatvpr_edge.models.checkpoint import load_weights
+    from tatvpr_edge.models.checkpoint import load_weights, weights_file
     from tatvpr_edge.models.evaluate.describers import ModelDescriber
-    from tatvpr_edge.spec import zoo
 
     made: list[Describer] = []
     for name in names:
-        path = Path(name) if name.endswith(".safetensors") else zoo.path(name, "safetensors")
+        path = weights_file(name)
         label = path.stem if name.endswith(".safetensors") else name
         if any(d.name == label for d in made):
             label = str(path)

@@ -48,7 +48,7 @@ def command(path: Path, changes: tuple[str, ...], stop_after: int | None, as_jso
     from tatvpr_edge.models.train.run import train, with_changes
 
     config = with_changes(read_config(path), changes)
-    watch = _Watch()
+    watch = Watch()
     weights = train(config, None if as_json else watch.step, stop_after)
     curves = Path(config.run.output) / "curves.csv"
     picture = plot_curves(curves) if curves.is_file() else None
@@ -67,7 +67,7 @@ def command(path: Path, changes: tuple[str, ...], stop_after: int | None, as_jso
         say(str(weights))
 
 
-class _Watch:
+class Watch:
     """One line every few seconds: stage, step, loss, speed, time left."""
 
     def __init__(self) -> None:

@@ -23,6 +23,13 @@ def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return _starting(zoo.names(), incomplete) + _files(incomplete, ".onnx")
 
 
+def weights(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of shipped models, and weights files."""
+    from tatvpr_edge.spec import zoo
+
+    return _starting(zoo.names(), incomplete) + _files(incomplete, ".safetensors")
+
+
 def maps(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Map files."""
     return _files(incomplete, ".placemap")

@@ -8,29 +8,9 @@ from html import escape
 from typing import Any
 
 from tatvpr_edge.profile.page import html_page
-from tatvpr_edge.profile.plots import Mark, Series, line_plot, stacked_bars
+from tatvpr_edge.profile.plots import PLOT_STYLE, Mark, Series, line_plot, stacked_bars
 
 __all__ = ["pareto_front", "to_html"]
-
-_STYLE = """
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr));
-  gap: 16px; }
-.plots figure { margin: 0; padding: 12px 12px 8px; background: var(--card); border-radius: 8px; }
-figcaption { color: var(--soft); font-size: 13px; padding: 2px 6px 4px; }
-svg.plot { width: 100%; height: auto; display: block; }
-svg text { fill: var(--ink); font: 12px system-ui, "DejaVu Sans", sans-serif; }
-svg .title { font-size: 14px; font-weight: 600; } svg .tick, svg .note { font-size: 11px; }
-svg .tick, svg .label { fill: var(--soft); } .middle { text-anchor: middle; }
-.end { text-anchor: end; } .grid { stroke: var(--grid); } .axis { stroke: var(--soft); }
-.void { fill: none; stroke: var(--grid); stroke-dasharray: 5 5; }
-.line { fill: none; stroke-width: 2; } .spread { stroke-width: 1.5; opacity: .55; }
-.s0 { --own: var(--c0); } .s1 { --own: var(--c1); } .s2 { --own: var(--c2); }
-.s3 { --own: var(--c3); } .s4 { --own: var(--c4); } .s5 { --own: var(--c5); }
-.s6 { --own: var(--c6); }
-.line, .spread { stroke: var(--own); } .bar { fill: var(--own); }
-.mark.solid { fill: var(--own); stroke: var(--card); }
-.mark.hollow { fill: var(--card); stroke: var(--own); stroke-width: 2; stroke-dasharray: 2 2; }
-"""
 
 Point = Mapping[str, Any]
 
@@ -61,7 +41,7 @@ def to_html(document: Mapping[str, Any]) -> str:
             "<h2>Conditions</h2>",
             _conditions(document),
         ],
-        _STYLE,
+        PLOT_STYLE,
     )
 
 

@@ -1,0 +1,271 @@
+"""``tatvpr-edge finetune``: frames of one's own in; a model out only where it finds more."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from tiny_sets import TINY_BACKBONE, labelled_set, picture, write_rows
+
+from support.browser import browse
+from tatvpr_edge.cli import main
+from tatvpr_edge.models import registry
+from tatvpr_edge.models.checkpoint import load_weights, save_weights
+from tatvpr_edge.models.data.own import Division, read_own
+from tatvpr_edge.models.train.finetune import held_trials
+from tatvpr_edge.spec import zoo
+from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.spec.errors import DataError
+
+Run = Callable[..., str]
+
+PROBE = """<script>
+document.body.append(Object.assign(document.createElement("script"), {
+  type: "application/json", id: "answer",
+  textContent: JSON.stringify({
+    plots: document.querySelectorAll("svg.plot").length,
+    rows: document.querySelectorAll("td:first-child").length,
+    flat: [...document.querySelectorAll("svg.plot")].filter(p => p.clientHeight < 50).length,
+    wide: document.documentElement.scrollWidth > innerWidth,
+  })}));
+</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a network that trains in a moment."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    model = registry.create(registry.config("micro", **TINY_BACKBONE), seed=4)
+    model.trained = True
+    save_weights(model, path)
+    return path
+
+
+@pytest.fixture
+def finetune(
+    tiny_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Runs the command in an empty folder from the tiny weights; what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path, status: int = 0) -> str:
+        words = ["finetune", *map(str, arguments), "--from", str(tiny_weights)]
+        code = main(words)
+        shown = capsys.readouterr()
+        assert code == status, shown.err + shown.out
+        return shown.err if status else shown.out
+
+    return run
+
+
+def drive(root: Path, frames: int = 96, digits: int = 0) -> Path:
+    """One drive: a new place every third frame; names as cameras count them."""
+    root.mkdir(parents=True)
+    for number in range(frames):
+        picture(500 + number // 3, number).save(root / f"f{number:0{digits}d}.jpg", quality=95)
+    return root
+
+
+QUICK = ("--steps", "3", "--no-build")
+
+
+def test_frames_in_time_order_give_a_model_and_a_report(finetune: Run, tmp_path: Path) -> None:
+    drive(tmp_path / "frames")
+    shown = finetune("frames", *QUICK, "--keep-anyway")
+    assert "frames held out" in shown and "report: finetuned/report.html" in shown
+    made = tmp_path / "finetuned"
+    assert load_weights(made / "weights.safetensors").trained
+    assert (made / "model.onnx").is_file() and (made / "report.html").is_file()
+    # Nothing of the run lies about half-written.
+    assert not [path for path in made.rglob("*") if path.suffix in (".partial", ".tmp")]
+
+
+def test_the_model_is_built_for_a_board(finetune: Run, build_cache: Path, tmp_path: Path) -> None:
+    labelled_set(tmp_path / "frames", places=10)
+    arguments = ("frames", "--steps", "2", "--keep-anyway", "--json")
+    made = json.loads(finetune(*arguments))
+    assert made["by"] == "labels" and made["kept"]
+    artifact = read_artifact(Path(made["artifact"]))
+    assert artifact.manifest.board == "host" and artifact.manifest.model.weights == "trained"
+    # The same command again has nothing left to do, and says the same.
+    again = json.loads(finetune(*arguments))
+    assert made.pop("seconds") > 0 and again.pop("seconds") > 0
+    assert made == again
+
+
+def test_the_old_weights_stay_where_the_new_ones_find_no_more(
+    finetune: Run, tmp_path: Path
+) -> None:
+    # Two places of one colour each are held out, and found before: nothing can be better.
+    root = tmp_path / "frames"
+    root.mkdir()
+    rows = []
+    for place in range(8):
+        shade = Image.new("RGB", (48, 36), (10, 10, 10) if place % 2 else (250, 250, 250))
+        for view in range(2):
+            name = f"p{place}-{view}.png"
+            shade.save(root / name)
+            rows.append({"name": name, "place": place})
+    write_rows(root / "poses.csv", rows)
+    arguments = ("frames", "--steps", "1", "--no-build")
+    shown = finetune(*arguments)
+    made = tmp_path / "finetuned"
+    assert "are not found better" in shown
+    assert "stays, nothing is exported (--keep-anyway" in shown
+    assert not (made / "model.onnx").exists() and not (made / "weights.safetensors").exists()
+    assert "nothing was exported" in (made / "report.html").read_text()
+    assert "exported all the same" in finetune(*arguments, "--keep-anyway")
+    assert (made / "model.onnx").is_file()
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(
+    finetune: Run, tiny_weights: Path, tmp_path: Path
+) -> None:
+    drive(tmp_path / "frames")
+    finetune("frames", *QUICK, "-o", "whole", "--keep-anyway")
+    code = (
+        "import os, signal, sys\n"
+        "from tatvpr_edge.models.train import metric\n"
+        "from tatvpr_edge.cli import main\n"
+        "from tatvpr_edge.models.train import finetune\n"
+        "plain = metric.MetricStage.loss\n"
+        "def loss(self, step, random):\n"
+        "    if step == 2: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return plain(self, step, random)\n"
+        "metric.MetricStage.loss = loss\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = ["finetune", "frames", *QUICK, "-o", "broken", "--keep-anyway"]
+    words += ["--from", str(tiny_weights)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 130 and "error: interrupted" in done.stderr, done.stderr
+    left = sorted(path.name for path in (tmp_path / "broken").iterdir())
+    assert left == ["run"] and not [*tmp_path.rglob("*partial*"), *tmp_path.rglob("*.tmp")]
+    finetune("frames", *QUICK, "-o", "broken", "--keep-anyway")
+    whole, broken = (
+        load_weights(tmp_path / name / "weights.safetensors").state_dict()
+        for name in ("whole", "broken")
+    )
+    assert all(bool((whole[name] == broken[name]).all()) for name in whole)
+
+
+def test_an_output_of_other_frames_or_options_is_refused(finetune: Run, tmp_path: Path) -> None:
+    drive(tmp_path / "frames")
+    finetune("frames", *QUICK)
+    assert "give another --output" in finetune("frames", "--steps", "2", status=1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("")
+    assert "no run of finetune" in finetune("frames", *QUICK, "-o", "mine", status=1)
+
+
+def test_what_is_held_out_is_never_learned(tmp_path: Path) -> None:
+    own = read_own(drive(tmp_path / "frames"), Division())
+    learned = {own.places.paths[i] for clip in own.places.places for i in clip}
+    held = {frame.path for frame in (*own.held.gallery, *own.held.queries)}
+    assert learned and held and not learned & held
+    # f9 comes before f10, and frames between both parts belong to neither.
+    numbers = [int(path.stem[1:]) for path in learned]
+    assert numbers and max(numbers) + 7 < min(int(path.stem[1:]) for path in held)
+    for trial in held_trials(own.held):
+        assert trial.answerable().all()
+
+
+def test_drives_in_folders_are_held_out_whole(tmp_path: Path) -> None:
+    for name in "abcdef":
+        drive(tmp_path / "frames" / name, 30)
+    own = read_own(tmp_path / "frames", Division())
+    assert {frame.path.parent.name for frame in own.held.gallery} == {"e", "f"}
+    assert own.trained_frames == 120
+
+
+def test_positions_say_which_frames_show_one_place(tmp_path: Path) -> None:
+    labelled_set(tmp_path / "frames", places=12)
+    table = (tmp_path / "frames" / "poses.csv").read_text().replace(",place,", ",room,")
+    (tmp_path / "frames" / "poses.csv").write_text(table)
+    own = read_own(tmp_path / "frames", Division())
+    assert own.by == "poses" and own.trained == 9 and own.held.places == 3
+
+
+def spoil(folder: Path) -> None:
+    (folder / "f5.jpg").write_bytes(b"no picture")
+
+
+def only(count: int) -> Callable[[Path], None]:
+    def leave(folder: Path) -> None:
+        for path in sorted(folder.iterdir())[count:]:
+            path.unlink()
+
+    return leave
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        (only(0), (), "holds no frame"),
+        (only(20), (), "20 frames in time order are too few"),
+        (spoil, ("--strict",), "f5.jpg"),
+        (spoil, ("--by", "poses"), "does not say where its frames were taken"),
+        (spoil, ("--from", "none.safetensors"), "none.safetensors"),
+        (spoil, ("--from", "macro"), "shipped model's name (micro)"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_told_in_one_line(
+    finetune: Run, tmp_path: Path, change: Any, options: tuple[str, ...], words: str,
+    tiny_weights: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    change(drive(tmp_path / "frames"))
+    # The last --from wins.
+    code = main(["finetune", "frames", *QUICK, "--from", str(tiny_weights), *options])
+    shown = capsys.readouterr()
+    assert code == 1 and shown.err.count("error: ") == 1 and words in shown.err, shown.err
+    assert not (tmp_path / "finetuned").exists()
+
+
+def test_one_place_is_not_enough(tmp_path: Path) -> None:
+    labelled_set(tmp_path / "frames", places=1, views=40)
+    with pytest.raises(DataError, match="1 place with two frames or more by labels"):
+        read_own(tmp_path / "frames", Division())
+
+
+def test_a_damaged_frame_is_named_and_left_out(tmp_path: Path) -> None:
+    folder = drive(tmp_path / "frames")
+    spoil(folder)
+    own = read_own(folder, Division())
+    assert [frame.name for frame in own.skipped] == ["f5.jpg"]
+    assert folder / "f5.jpg" not in own.places.paths
+
+
+def test_init_by_name_means_the_shipped_weights(tmp_path: Path) -> None:
+    from tatvpr_edge.models.train.config import ModelSection, TrainConfig
+    from tatvpr_edge.models.train.run import starting_model
+
+    model = starting_model(TrainConfig(model=ModelSection(init="micro")))
+    shipped = load_weights(zoo.path("micro", "safetensors")).state_dict()
+    assert all(bool((shipped[name] == value).all()) for name, value in model.state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1100, 400])
+def test_a_browser_shows_the_report(finetune: Run, tmp_path: Path, width: int) -> None:
+    drive(tmp_path / "<b>&frames")
+    finetune("<b>&frames", "--steps", "10", "--no-build")
+    page = (tmp_path / "finetuned" / "report.html").read_text()
+    probed = tmp_path / "probed.html"
+    probed.write_text(page.replace("</body>", PROBE))
+    shown = browse(probed, f"--window-size={width},2400", "--dump-dom")
+    assert "CONSOLE" not in shown.stderr
+    found = re.search(r'id="answer"[^>]*>(.*?)</script>', shown.stdout, re.DOTALL)
+    assert found is not None
+    assert json.loads(found[1]) == {"plots": 3, "rows": 8, "flat": 0, "wide": False}
