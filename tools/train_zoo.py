@@ -3,7 +3,7 @@
 In: the name of a recipe, `models/train/recipes/NAME.toml`: a training file with one table more,
 `[zoo]`, that says how its data are made. Out: `runs/NAME/weights.safetensors`.
 
-    python tools/train_zoo.py micro                 # runs, or continues a run that was stopped
+    python tools/train_zoo.py micro-views           # runs, or continues a run that was stopped
 
 Each part is skipped where its result exists, so that the command may be killed at any time and
 given again. Data are read from where the recipe says; nothing of them is copied into the project.

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from tatvpr_edge.mapping import FrameFile, Poses, Skipped, find_poses, frame_files
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.describe import describe_frames
-from tatvpr_edge.models.evaluate.recall import RANKS, BestPlaces, recall, rows_of, scores_of
+from tatvpr_edge.models.evaluate.recall import (
+    RANKS,
+    WITHIN_M,
+    BestPlaces,
+    recall,
+    rows_of,
+    scores_of,
+)
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.errors import DataError
 
@@ -92,7 +99,7 @@ def compare_folders(
     query_frames: Path,
     ks: Sequence[float],
     *,
-    within_m: float = 25.0,
+    within_m: float = WITHIN_M,
     top: int = 5,
     pose_frame: str | None = None,
     strict: bool = False,

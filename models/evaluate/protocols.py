@@ -20,6 +20,7 @@ from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.models.data.formats import Positioned, gallery_and_queries
+from tatvpr_edge.models.evaluate.recall import WITHIN_M
 from tatvpr_edge.spec.errors import DataError, UsageError
 
 Bools = NDArray[np.bool_]
@@ -30,8 +31,6 @@ GALLERY_EVERY = 4
 WITHIN_FRAMES, WITHIN_FRAMES_WIDE = 3, 6
 #: tower-shift: how many times the queries are changed.
 PERTURBATION_SEEDS = 5
-#: utm: an answer is right within this distance, metres.
-WITHIN_M = 25.0
 #: Columns of a truth looked at together when its answerable queries are counted.
 _COLUMNS = 1024
 #: Distances computed together.

@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.spec.errors import DataError, UsageError
+from tatvpr_edge.spec.reference import quantise
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 KINDS = ("float", "int8", "binary")
 RANKS = (1, 5, 10)
+#: Where positions say what is right, and nobody says how near: metres, as the field has it.
+WITHIN_M = 25.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def rows_of(descriptors: Floats, kind: str) -> Rows:
     if kind == "float":
         return Rows(descriptors, None)
     if kind == "int8":
-        values = _int8(descriptors)
+        values = quantise(descriptors)[0].astype(np.float32)
         return Rows(values, np.sqrt((values * values).sum(1)))
     if kind == "binary":
         values = np.where(descriptors > 0, np.float32(1), np.float32(-1))
@@ -64,11 +67,6 @@ def similarity(queries: Floats, gallery: Floats, kind: str = "float") -> Floats:
         UsageError: unknown kind.
     """
     return scores_of(rows_of(queries, kind), rows_of(gallery, kind), kind)
-
-
-def _int8(x: Floats) -> Floats:
-    scale = np.maximum(np.abs(x).max(axis=1, keepdims=True), np.float32(1e-5)) / np.float32(127)
-    return np.clip(np.rint(x / scale), -127, 127).astype(np.float32)
 
 
 class BestPlaces:

@@ -172,6 +172,7 @@ def _two_folders(
     from tatvpr_edge.cli.answers import write_csv, write_descriptors, write_page
     from tatvpr_edge.cli.hosting import open_localizer
     from tatvpr_edge.models.evaluate.folders import compare_folders
+    from tatvpr_edge.models.evaluate.recall import WITHIN_M
 
     with open_localizer(artifact, as_json) as localizer, BuildProgress(as_json) as progress:
         for k in ks:
@@ -181,7 +182,7 @@ def _two_folders(
             folders[0],
             folders[1],
             ks,
-            within_m=25.0 if within is None else within,
+            within_m=WITHIN_M if within is None else within,
             top=top,
             pose_frame=pose_frame,
             strict=strict,

@@ -23,12 +23,14 @@ from tatvpr_edge.cli.output import (
     progress,
     say,
 )
+from tatvpr_edge.mapping.build import DEFAULT_BANDS as BANDS
+from tatvpr_edge.mapping.calibrate import KS, PRECISION, WITHIN_M, WITHIN_PLACES
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import BuiltMap, MapStats
     from tatvpr_edge.spec.placemap import Band
 
-DEFAULT_BANDS = "1"
+DEFAULT_BANDS = ",".join(f"{k:g}" if tokens == 1 else f"{k:g}:{tokens:g}" for k, tokens in BANDS)
 
 _artifact = click.option(
     "--artifact",
@@ -117,7 +119,7 @@ def add(map_path: str, frames: str, artifact: str | None, as_json: bool, **optio
 @click.option(
     "--precision",
     type=click.FloatRange(0.5, 1, max_open=True),
-    default=0.95,
+    default=PRECISION,
     show_default=True,
     help="Share of accepted answers that is to be right.",
 )
@@ -125,12 +127,13 @@ def add(map_path: str, frames: str, artifact: str | None, as_json: bool, **optio
     "--within",
     "within_m",
     type=Metres(),
-    help="An answer is right within this (default: 5m; 25m in utm and geographic maps).",
+    help=f"An answer is right within this (default: {WITHIN_M['local']:g}m; {WITHIN_M['utm']:g}m "
+    "in utm and geographic maps).",
 )
 @click.option(
     "--within-places",
     type=click.IntRange(1),
-    default=3,
+    default=WITHIN_PLACES,
     show_default=True,
     help="Where positions are unknown: right is so far along the order of a drive.",
 )
@@ -138,7 +141,7 @@ def add(map_path: str, frames: str, artifact: str | None, as_json: bool, **optio
     "--k",
     "ks",
     type=KList(),
-    default="1,.4,.2",
+    default=",".join(f"{k:g}" for k in KS),
     show_default=True,
     help="The k that frames are described at.",
 )

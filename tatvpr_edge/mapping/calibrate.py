@@ -41,6 +41,8 @@ Bools = NDArray[np.bool_]
 #: An answer is right within so many metres, by pose frame, or places along the order of a drive.
 WITHIN_M = {"local": 5.0, "utm": 25.0, "geographic": 25.0}
 WITHIN_PLACES = 3
+#: Share of accepted answers that is to be right.
+PRECISION = 0.95
 #: The k that frames are described at.
 KS = (1.0, 0.4, 0.2)
 #: Places asked for by the map's own descriptors, spread evenly over it.
@@ -147,7 +149,7 @@ def calibrate_map(
     poses: PathLike | None = None,
     pose_frame: str | None = None,
     frames: PathLike | None = None,
-    precision: float = 0.95,
+    precision: float = PRECISION,
     within_m: float | None = None,
     within_places: int = WITHIN_PLACES,
     ks: Sequence[float] = KS,
