@@ -34,6 +34,7 @@ from tatvpr_edge.compilers.objects import made_anew
 from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
 from tatvpr_edge.compilers.source import remember_model
 from tatvpr_edge.compilers.toolchains import find_compiler
+from tatvpr_edge.spec import zoo
 from tatvpr_edge.spec.artifact import write_artifact
 from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
 from tatvpr_edge.spec.cache import host_artifact
@@ -142,12 +143,11 @@ def find_model(model: str | os.PathLike[str]) -> Path:
         ModelError: neither a shipped model nor a file.
     """
     text = os.path.expanduser(os.fspath(model))
-    if text.endswith(".onnx") or os.sep in text:
-        if not Path(text).is_file():
+    named = text in zoo.names()
+    if text.endswith(".onnx") or os.sep in text or (not named and Path(text).is_file()):
+        if not Path(text).exists():
             raise ModelError(f"{text}: no such ONNX file; 'tatvpr-edge models' lists shipped ones")
         return Path(text)
-    from tatvpr_edge.spec import zoo
-
     return zoo.path(text)
 
 

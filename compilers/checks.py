@@ -61,6 +61,13 @@ def check_versions(model: onnx.ModelProto) -> None:
             "install a newer onnx package or export with an older one"
         )
     versions = {o.domain if o.domain != "ai.onnx" else "": o.version for o in model.opset_import}
+    if "" not in versions or DOMAIN not in versions:
+        maker = " ".join(f"{model.producer_name} {model.producer_version}".split())[:60]
+        wrote = f" that {maker!r} wrote" if maker else ""
+        raise ModelError(
+            f"the ONNX file uses no operators of {DOMAIN}: it is not a ternary place model, but "
+            f"another network{wrote}; train one of ours with it as a teacher (docs/training.md)"
+        )
     for domain, version in versions.items():
         if domain == "":
             if version not in OPSETS:
@@ -74,11 +81,6 @@ def check_versions(model: onnx.ModelProto) -> None:
                 f"version {VERSION}: "
                 + (EXPORT_AGAIN if version < VERSION else "update tatvpr-edge")
             )
-    if "" not in versions or DOMAIN not in versions:
-        raise ModelError(
-            f"the ONNX file uses no operators of {DOMAIN}: it is not a ternary place model; "
-            f"{EXPORT_AGAIN}"
-        )
 
 
 def check_bodies(model: onnx.ModelProto) -> None:

@@ -16,6 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.modelfiles import refuse_foreign
 
 EXPORT_AGAIN = "export the model again with 'tatvpr-edge export'"
 
@@ -24,11 +25,13 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """The model at ``path`` with its external tensors read into it.
 
     Raises:
-        ModelError: no such file, not ONNX, or external data that is unsafe, missing or short.
+        ModelError: no such file, not ONNX (the text says what it is), or external data that is
+            unsafe, missing or short.
     """
     file = Path(path)
-    if not file.is_file():
+    if not file.exists():
         raise ModelError(f"{file}: no such ONNX file; 'tatvpr-edge models' lists the shipped ones")
+    refuse_foreign(file, "an ONNX file")
     try:
         model = onnx.load(str(file), load_external_data=False, format="protobuf")
     except (DecodeError, ValueError) as error:

@@ -23,9 +23,9 @@ from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.spec import zoo
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.modelfiles import CONFIG_KEY, refuse_foreign
 from tatvpr_edge.spec.text import parse_json
 
-_CONFIG_KEY = "tatvpr.config"
 _WEIGHTS_KEY = "tatvpr.weights"
 
 
@@ -43,7 +43,7 @@ def save_weights(model: PlaceModel, path: Path, *, half: bool = False) -> None:
         for name, value in model.state_dict().items()
     }
     metadata = {
-        _CONFIG_KEY: json.dumps(model.config.to_dict(), sort_keys=True),
+        CONFIG_KEY: json.dumps(model.config.to_dict(), sort_keys=True),
         _WEIGHTS_KEY: "trained" if model.trained else "random",
     }
     write_atomically(path, save(tensors, metadata))
@@ -79,18 +79,20 @@ def load_weights(
             Gate settings (group, scope) may differ: they have no weights.
 
     Raises:
-        ModelError: missing or damaged file, no configuration in it, or another architecture.
+        ModelError: missing or damaged file, a file of another project (the text says what it is),
+            or another architecture.
     """
+    refuse_foreign(path, "a weights file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: not a safetensors file that can be read ({error})") from error
-    if _CONFIG_KEY not in metadata:
-        raise ModelError(f"{path}: has no {_CONFIG_KEY} metadata: not written by tatvpr-edge train")
+    if CONFIG_KEY not in metadata:
+        raise ModelError(f"{path}: has no {CONFIG_KEY} metadata: not written by tatvpr-edge train")
     try:
-        stored = ModelConfig.from_dict(parse_json(metadata[_CONFIG_KEY]))
+        stored = ModelConfig.from_dict(parse_json(metadata[CONFIG_KEY]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path}: its configuration is damaged ({error})") from error
     wanted = expected or stored

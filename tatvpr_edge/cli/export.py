@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -45,7 +46,7 @@ def command(
     from tatvpr_edge.models.checkpoint import load_weights
     from tatvpr_edge.models.export import export_onnx
 
-    if model.endswith(".safetensors"):
+    if _is_file(model):
         if weights is not None or seed is not None:
             raise UsageError(
                 "a weights file is exported as it is: leave --weights and --random out"
@@ -76,3 +77,12 @@ def command(
         kind = "" if network.trained else f"; {RANDOM_NOTE}"
         described = f"{network.config.name}, {size:.2f} MB, {network.descriptor_size}-d"
         say(f"{output}: {described}{kind}")
+
+
+def _is_file(model: str) -> bool:
+    """Whether MODEL means a file: names of architectures have no dots, and come first."""
+    from tatvpr_edge.models import registry
+
+    if model in registry.names():
+        return False
+    return "." in model or os.sep in model or Path(model).exists()
