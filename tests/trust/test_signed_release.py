@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -88,6 +90,24 @@ def test_an_unsigned_runtime_or_map_is_refused_before_it_is_sent(
     assert capsys.readouterr().out.count("signed by ours") == 2
     rollback(sshd.transport(), None, options)
     assert live_content(root) == live
+
+
+def test_the_commands_as_a_user_types_them(
+    board: Board, artifact: Signed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, options = board
+    there = ["local:", "--root", str(root)]
+    words = ["deploy", str(artifact("next")), *there, "--wheel", str(options.wheel)]
+    words += ["--watch-seconds", "0", "--python", shlex.quote(sys.executable)]
+    assert main(words) == 1
+    assert "deploy it with `tatvpr-edge deploy --sign KEY`" in capsys.readouterr().err
+    assert main([*words, "--expires-days", "30"]) != 0, "an expiry that nobody signs"
+    capsys.readouterr()
+    assert main([*words, "--sign", str(options.sign), "--expires-days", "30"]) == 0
+    said = capsys.readouterr()
+    assert "signed by ours" in said.out and "only programs that use" in said.err
+    assert main(["status", *there]) == 0
+    assert "signed by ours, expires 2" in capsys.readouterr().out
 
 
 def test_the_same_again_is_the_same_release_also_signed_by_another_key(
