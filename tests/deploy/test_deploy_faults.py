@@ -290,7 +290,7 @@ def test_small_disk_fills(tmp_path: Path, sshd: Sshd, wheel: Path, faults: Any) 
     old = make_artifact(tmp_path / "old", b"old")
     big = make_artifact(tmp_path / "big", b"big", files={"data.bin": os.urandom(3_000_000)})
     fits = make_artifact(tmp_path / "fits", b"fits", files={"data.bin": os.urandom(500_000)})
-    with mounted(tmp_path / "disk", "size=4m", "mode=755") as disk:
+    with mounted(tmp_path / "disk", "size=4600k", "mode=755") as disk:
         options = quick_options(disk / "root", wheel)
         deploy(sshd.transport(), old, None, options)
         filler = disk / "filler"
