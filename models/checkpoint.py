@@ -65,7 +65,8 @@ def weights_file(name: str | os.PathLike[str]) -> Path:
             raise
         known = ", ".join(zoo.names())
         raise ModelError(
-            f"{name}: no weights: give a .safetensors file or a shipped model's name ({known})"
+            f"unknown model {str(name)!r}: give a .safetensors file or a shipped model's name "
+            f"({known})"
         ) from error
 
 
