@@ -19,7 +19,7 @@ import tatvpr_edge
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.export import bodies
 from tatvpr_edge.models.export.graph import DESCRIPTOR, Graph, array, scalar_input
-from tatvpr_edge.models.heads import Head
+from tatvpr_edge.models.heads import HEADS, Head
 from tatvpr_edge.models.nn.layers import Block
 from tatvpr_edge.models.nn.vit import PlaceModel, ViT
 from tatvpr_edge.spec.atomic import replacing
@@ -109,7 +109,7 @@ def build_proto(model: PlaceModel, *, tokens_out: bool = False) -> onnx.ModelPro
         proto,
         {
             "tatvpr.model": config.name,
-            "tatvpr.head": config.head.kind,
+            "tatvpr.head": _head_name(model),
             "tatvpr.version": str(VERSION),
             "tatvpr.weights": "trained" if model.trained else "random",
             "tatvpr.groups": json.dumps(dataclasses.asdict(config.backbone.groups)),
@@ -118,6 +118,12 @@ def build_proto(model: PlaceModel, *, tokens_out: bool = False) -> onnx.ModelPro
         },
     )
     return proto
+
+
+def _head_name(model: PlaceModel) -> str:
+    """The registered kind, or the class of a head of the user's own."""
+    kind, own = model.config.head.kind, type(model.head)
+    return kind if own is HEADS[kind] else own.__name__.lower()
 
 
 def write_backbone(graph: Graph, vit: ViT) -> str:

@@ -1,0 +1,61 @@
+"""examples/own_head.py: a torch network of our layers with a head of its user's own."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from support.tools import require_tool
+from tatvpr_edge.cli import main
+from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.golden import cosine, synthetic_frame
+from tatvpr_edge.compilers.reference import Reference
+from tatvpr_edge.models.export import export_onnx
+from tatvpr_edge.spec.artifact import read_artifact
+
+
+def test_the_example_runs_as_it_stands_and_says_random(project_root: Path, tmp_path: Path) -> None:
+    made = tmp_path / "mine.onnx"
+    script = project_root / "examples" / "own_head.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(made)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(made)
+    graph = checked_graph(made)
+    assert graph.metadata["tatvpr.weights"] == "random"
+    assert graph.metadata["tatvpr.head"] == "meanhead"
+
+
+def test_what_is_exported_is_what_torch_computes(project_root: Path, tmp_path: Path) -> None:
+    model = runpy.run_path(str(project_root / "examples" / "own_head.py"))["network"]()
+    model.trained = True
+    path = export_onnx(model, tmp_path / "mine.onnx")
+    graph = checked_graph(path)
+    assert graph.metadata["tatvpr.weights"] == "trained"
+    frame = synthetic_frame(0, 64, 64)
+    wanted = Reference(onnx.load(path), graph).run(frame, 1.0, 1.0)["descriptor"]
+    with torch.no_grad():
+        got = model(torch.from_numpy(frame)[None], 1.0)[0].numpy()
+    assert got.shape == wanted.shape == (128,)
+    assert cosine(got, wanted) > 0.999
+    assert np.abs(np.linalg.norm(wanted) - 1) < 1e-5
+
+
+@pytest.mark.slow
+def test_it_builds(project_root: Path, tmp_path: Path) -> None:
+    require_tool("gcc", "gcc")
+    model = runpy.run_path(str(project_root / "examples" / "own_head.py"))["network"]()
+    path = export_onnx(model, tmp_path / "mine.onnx")
+    made = tmp_path / "made"
+    command = ["build", "--board", "host", "--model", str(path), "--output", str(made)]
+    assert main([*command, "--k-range", "1:1"]) == 0
+    entry = read_artifact(made).manifest.model
+    assert (entry.head, entry.descriptor_size, entry.weights) == ("meanhead", 128, "random")
