@@ -198,8 +198,11 @@ class Metres(click.ParamType):
 class BuildProgress:
     """Progress of a build: what it does now and, in long steps, how far it is.
 
-    A context manager to call with ``(what, done, of)``; on a terminal a bar, else one line a step.
+    A context manager to call with ``(what, done, of)``; on a terminal a bar, else one line a step
+    and one for each tenth of a step of ``_MANY`` parts or more, which may take many minutes.
     """
+
+    _MANY = 50
 
     def __init__(self, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -227,4 +230,6 @@ class BuildProgress:
             self._bar.update(self._task, description=what, completed=done, total=total)
         elif what != self._what:
             note(what, self._quiet)
+        elif of >= self._MANY and done * 10 // of > (done - 1) * 10 // of:
+            note(f"{what}: {done} of {of}", self._quiet)
         self._what = what
