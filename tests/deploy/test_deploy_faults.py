@@ -288,7 +288,7 @@ def mounted(folder: Path, *options: str) -> Iterator[Path]:
 @pytest.mark.slow
 def test_small_disk_fills(tmp_path: Path, sshd: Sshd, wheel: Path, faults: Any) -> None:
     old = make_artifact(tmp_path / "old", b"old")
-    big = make_artifact(tmp_path / "big", b"big", files={"data.bin": os.urandom(3_000_000)})
+    big = make_artifact(tmp_path / "big", b"big", files={"data.bin": os.urandom(2_600_000)})
     fits = make_artifact(tmp_path / "fits", b"fits", files={"data.bin": os.urandom(500_000)})
     with mounted(tmp_path / "disk", "size=4600k", "mode=755") as disk:
         options = quick_options(disk / "root", wheel)
