@@ -24,7 +24,7 @@ from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ModelError
-from tatvpr_edge.spec.manifest import Dials, Golden, GoldenFrame, GoldenPoint
+from tatvpr_edge.spec.manifest import LOWEST_COSINE, Dials, Golden, GoldenFrame, GoldenPoint
 from tatvpr_edge.spec.text import parse_json
 
 U8 = NDArray[np.uint8]
@@ -80,7 +80,22 @@ def points_within(k_range: tuple[float, float], keeps_tokens: bool) -> list[tupl
 def make_golden(
     library: Library, image_size: int, drift: Sequence[DriftPoint], exact: bool
 ) -> tuple[Golden, dict[str, bytes]]:
-    """The manifest's entry and the files it names."""
+    """The manifest's entry and the files it names.
+
+    Settings at which two correct builds are further apart than ``LOWEST_COSINE`` (random weights
+    at small k) have no golden vectors: they would tell no right answer from a wrong one.
+
+    Raises:
+        ModelError: that is so at every setting.
+    """
+    telling = [point for point in drift if point.min_cosine >= LOWEST_COSINE]
+    if not telling:
+        best = max(point.smallest_cosine for point in drift)
+        raise ModelError(
+            f"two correct builds of this model have a cosine of {best:.3f} at best, at any k: "
+            "no golden vector could tell a damaged one: train it, or build with a --k-range nearer "
+            "to 1"
+        )
     frames = golden_frames(image_size)
     files: dict[str, bytes] = {}
     entries = []
@@ -89,7 +104,7 @@ def make_golden(
         files[name] = frame.tobytes()
         entries.append(GoldenFrame(name, frame.shape[1], frame.shape[0]))
     points = []
-    for point in drift:
+    for point in telling:
         rows = np.stack([describe(library, frame, point.k, point.tokens) for frame in frames])
         name = f"golden/k{_text(point.k)}-t{_text(point.tokens)}.f32"
         files[name] = rows.astype("<f4").tobytes()

@@ -231,6 +231,34 @@ class TestDriftCards:
         assert golden.known_drift(b"c" * 32, tmp_path / "m.onnx", [(1.0, 1.0)]) is None
 
 
+class TestModelsThatDrift:
+    """Random weights at small k: two correct builds may give nearly unrelated descriptors."""
+
+    def drifting(self, model: Path, folder: Path, lowest: float) -> Path:
+        """A copy of ``model`` whose card says how far it drifts at each k."""
+        copy = folder / "own.onnx"
+        copy.write_bytes(model.read_bytes())
+        points = golden.points_within((0.05, 1.0), True)
+        found = [golden.DriftPoint(k, t, lowest if k < 0.5 else 0.999) for k, t in points]
+        digest = model_hash(checked_graph(copy))
+        golden.write_drift(golden.model_card(copy), digest, found)
+        return copy
+
+    def test_settings_that_tell_nothing_have_no_golden_vectors(
+        self, tiny_file: Path, tmp_path: Path
+    ) -> None:
+        require_tool("gcc", "gcc")
+        model = self.drifting(tiny_file, tmp_path, lowest=0.4)
+        made = build_artifact("host", model=model, output=tmp_path / "out")
+        points = read_artifact(made).manifest.golden.points
+        assert sorted(point.k for point in points) == [0.6, 1.0]
+
+    def test_a_model_that_tells_nothing_anywhere_is_refused(self) -> None:
+        lost = [golden.DriftPoint(k, 1.0, 0.3) for k in (1.0, 0.2)]
+        with pytest.raises(ModelError, match="no golden vector could tell a damaged one"):
+            golden.make_golden(None, 32, lost, exact=True)  # type: ignore[arg-type]
+
+
 def test_importing_the_builder_is_light() -> None:
     """TVM takes seconds to import: a wrong argument is refused before that."""
     program = (
