@@ -14,11 +14,12 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import subprocess
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from tatvpr_edge.spec.errors import DeployError, ToolError
 from tatvpr_edge.spec.text import printable
@@ -270,15 +271,33 @@ class LocalTransport:
     def start(self, command: str) -> Link:
         """Run ``command`` by ``/bin/sh``."""
         environment = {**os.environ, **dict(self.environment)}
-        return Link(_popen(["/bin/sh", "-c", command], environment), self)
+        return Link(_popen(["/bin/sh", "-c", command], environment, kind=_Shell), self)
 
     def explain(self, said: str) -> str | None:
         """Nothing special can be said of this machine's own shell."""
         return None
 
 
-def _popen(words: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+class _Shell(subprocess.Popen[bytes]):
+    """A shell in a session of its own: what it started ends with it, as sshd sees to on a board.
+
+    Not so for ssh itself, which asks its terminal for passwords.
+    """
+
+    def __init__(self, words: list[str], **options: Any) -> None:
+        super().__init__(words, start_new_session=True, **options)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def _popen(
+    words: list[str],
+    environment: dict[str, str] | None = None,
+    kind: type[subprocess.Popen[bytes]] = subprocess.Popen,
+) -> subprocess.Popen[bytes]:
+    return kind(
         words,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shlex
@@ -246,6 +247,20 @@ def test_a_board_that_is_alive_for_ever_holds_nobody(
     with pytest.raises(DeployError, match=says):
         status(local_transport(), options)
     assert not [t for t in threading.enumerate() if t.name.startswith("tatvpr-session")]
+    # Nor does a board's program go on here.
+    assert not _agents_of(os.environ["PYTEST_CURRENT_TEST"])
+
+
+def _agents_of(mark: str) -> list[str]:
+    """Agents that a test started and that still run, by what their environment says."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_bytes()
+                if b"exec(open(0" in words and mark.encode() in (process / "environ").read_bytes():
+                    found.append(process.name)
+    return found
 
 
 def test_a_board_that_takes_no_bytes_holds_nobody(
