@@ -65,7 +65,9 @@ _FORGOTTEN = 2.0
 @click.option(
     "--steps", type=click.IntRange(1), default=None, help="Length of the training [default: 120]."
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of all that is drawn at random."
+)
 @click.option("--board", default="host", show_default=True, shell_complete=words.boards,
     help="Board to build for.")  # fmt: skip
 @click.option("--no-build", is_flag=True, help="Stop at the ONNX file.")

@@ -135,6 +135,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     finetune("frames", *QUICK, "-o", "whole", "--keep-anyway")
     code = (
         "import os, signal, sys\n"
+        # A shell that starts tests in the background has it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from tatvpr_edge.models.train import metric\n"
         "from tatvpr_edge.cli import main\n"
         "from tatvpr_edge.models.train import finetune\n"
