@@ -2,14 +2,15 @@
 
 Frames are synthetic and seeded. ``min_cosine`` is the bound of docs/numerics.md, level (c):
 ``1 - 2 * (1 - m)`` where m is the smallest cosine over 200 frames between the core and itself with
-permuted reductions. It depends on the model alone, so it is computed once per model hash: read from
-the card beside the ONNX file (key "drift" of ``MODEL.json``) where the hash fits, else from the
-user's cache.
+permuted reductions; of large models fewer are measured, and what 200 would show is reckoned. It
+depends on the model alone, so it is computed once per model hash: read from the card beside the
+ONNX file (key "drift" of ``MODEL.json``) where the hash fits, else from the user's cache.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,9 @@ U8 = NDArray[np.uint8]
 #: (k, tokens) of golden vectors; those outside the artifact's k_range are left out.
 POINTS = ((1.0, 1.0), (0.6, 1.0), (0.4, 1.0), (0.2, 1.0), (0.05, 1.0), (0.4, 0.5))
 DRIFT_FRAMES = 200
+#: Multiply-accumulates that measuring may take, and the frames of the largest models: 20 to 40 s.
+DRIFT_MACS = 1_500_000_000_000
+LEAST_DRIFT_FRAMES = 24
 _SEED = 20_250
 Progress = Callable[[str, int, int], None]  # (what, done, of)
 
@@ -116,6 +120,14 @@ def _text(value: float) -> str:
     return f"{value:g}"
 
 
+def drift_frames(macs: int) -> int:
+    """How many frames are measured where one frame, at all settings, takes ``macs``.
+
+    A function of the model alone, so that its artifact has the same bytes wherever it is built.
+    """
+    return max(LEAST_DRIFT_FRAMES, min(DRIFT_FRAMES, DRIFT_MACS // max(macs, 1)))
+
+
 def measure_drift(
     core: Library,
     permuted: Library,
@@ -124,7 +136,12 @@ def measure_drift(
     frames: int = DRIFT_FRAMES,
     progress: Progress | None = None,
 ) -> list[DriftPoint]:
-    """The smallest cosine of each point over ``frames`` seeded frames."""
+    """The smallest cosine of each point over ``DRIFT_FRAMES`` seeded frames.
+
+    Of fewer ``frames`` the largest distance is taken ``ln 200 / ln frames`` times: so much further
+    the largest of 200 lies where distances have an exponential tail (Gumbel's law of the maximum).
+    """
+    beyond = max(1.0, math.log(DRIFT_FRAMES) / math.log(max(frames, 2)))
 
     def one(seed: int) -> list[float]:
         frame = synthetic_frame(seed, image_size, image_size)
@@ -136,7 +153,8 @@ def measure_drift(
             smallest = np.minimum(smallest, values)
             if progress is not None:
                 progress("drift of this model (once per model)", done, frames)
-    return [DriftPoint(k, t, float(s)) for (k, t), s in zip(points, smallest, strict=True)]
+    stated = np.maximum(1.0 - beyond * (1.0 - smallest), -1.0)
+    return [DriftPoint(k, t, float(s)) for (k, t), s in zip(points, stated, strict=True)]
 
 
 def describe(library: Library, frame: U8, k: float, tokens: float) -> NDArray[np.float32]:
@@ -205,14 +223,16 @@ def _read(path: Path, model_hash: bytes) -> dict[tuple[float, float], float]:
     """Points of a card; empty where they are missing, damaged or of another model."""
     try:
         card = parse_json(path.read_bytes())["drift"]
-        if card["model_hash"] != model_hash.hex() or card["frames"] < DRIFT_FRAMES:
+        if card["model_hash"] != model_hash.hex() or card["frames"] < LEAST_DRIFT_FRAMES:
             return {}
         return {(p["k"], p["tokens"]): float(p["smallest_cosine"]) for p in card["points"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def write_drift(path: Path, model_hash: bytes, points: Sequence[DriftPoint]) -> None:
+def write_drift(
+    path: Path, model_hash: bytes, points: Sequence[DriftPoint], frames: int = DRIFT_FRAMES
+) -> None:
     """Write into a card, all else of which stays as it is, known points of this model included."""
     known = _read(path, model_hash)
     known.update({(p.k, p.tokens): p.smallest_cosine for p in points})
@@ -226,7 +246,7 @@ def write_drift(path: Path, model_hash: bytes, points: Sequence[DriftPoint]) -> 
         raise ModelError(f"{path} is no model card: move it away")
     card["drift"] = {
         "model_hash": model_hash.hex(),
-        "frames": DRIFT_FRAMES,
+        "frames": frames,
         "points": [
             {"k": k, "tokens": t, "smallest_cosine": value}
             for (k, t), value in sorted(known.items(), reverse=True)
@@ -237,6 +257,8 @@ def write_drift(path: Path, model_hash: bytes, points: Sequence[DriftPoint]) -> 
         sink.write(json.dumps(card, indent=1).encode("ascii") + b"\n")
 
 
-def cache_drift(model_hash: bytes, points: Sequence[DriftPoint]) -> None:
+def cache_drift(
+    model_hash: bytes, points: Sequence[DriftPoint], frames: int = DRIFT_FRAMES
+) -> None:
     """Remember a measurement for the next build of the same model."""
-    write_drift(_cached(model_hash), model_hash, points)
+    write_drift(_cached(model_hash), model_hash, points, frames)

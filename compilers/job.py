@@ -92,10 +92,11 @@ def model_drift(lowered: Lowered, job: Job, core: Library, folder: Path) -> list
         return known
     library = compile_linux(lowered, load_board(HOST), folder / "permuted", ("-DTATVPR_PERMUTED",))
     permuted = open_library(library, lowered)
+    frames = golden.drift_frames(sum(frame_cost(lowered.matched, *at).macs for at in points))
     drift = golden.measure_drift(
-        core, permuted, lowered.matched.image_size, points, progress=job.progress
+        core, permuted, lowered.matched.image_size, points, frames, job.progress
     )
-    golden.cache_drift(lowered.model_hash, drift)
+    golden.cache_drift(lowered.model_hash, drift, frames)
     return drift
 
 

@@ -46,7 +46,7 @@ def measure(onnx_file: Path, frames: int, write: bool) -> list[dict[str, Any]]:
         permuted = open_library(permuted_so, lowered)
         drift = golden.measure_drift(core, permuted, size, points, frames, _progress)
         if write:
-            golden.write_drift(golden.model_card(onnx_file), lowered.model_hash, drift)
+            golden.write_drift(golden.model_card(onnx_file), lowered.model_hash, drift, frames)
         rows = []
         for point in drift:
             seen = []

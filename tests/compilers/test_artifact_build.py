@@ -20,7 +20,9 @@ from tatvpr_edge.compilers.build import build_artifact, plan_artifact
 from tatvpr_edge.compilers.canonical import model_hash
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.elf import read_elf
+from tatvpr_edge.compilers.linux import compile_linux, open_library
 from tatvpr_edge.compilers.report import BuildPlan
+from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
@@ -229,6 +231,38 @@ class TestDriftCards:
     def test_a_damaged_card_is_measured_again(self, tmp_path: Path, text: str) -> None:
         golden.model_card(tmp_path / "m.onnx").write_text(text)
         assert golden.known_drift(b"c" * 32, tmp_path / "m.onnx", [(1.0, 1.0)]) is None
+
+
+class TestDriftOfLargeModels:
+    """A large model is measured on fewer frames, and allowed what 200 of them would show."""
+
+    def test_frames_follow_from_the_model_alone(self) -> None:
+        assert golden.drift_frames(600_000_000) == golden.DRIFT_FRAMES  # ``micro``
+        assert golden.drift_frames(8_000_000_000) > 150  # ``small``
+        assert golden.drift_frames(50_000_000_000) == 30  # ``base``
+        assert golden.drift_frames(10**13) == golden.LEAST_DRIFT_FRAMES
+
+    def test_the_largest_distance_is_taken_further(self, tiny_file: Path, tmp_path: Path) -> None:
+        require_tool("gcc", "gcc")
+        lowered = lower(checked_graph(tiny_file), "tiny")
+        libraries = [
+            open_library(compile_linux(lowered, load("host"), tmp_path / name, flags), lowered)
+            for name, flags in (("core", ()), ("permuted", ("-DTATVPR_PERMUTED",)))
+        ]
+        size = lowered.matched.image_size
+        frames = [golden.synthetic_frame(seed, size, size) for seed in range(30)]
+        one, other = ([golden.describe(x, f, 0.2, 1.0) for f in frames] for x in libraries)
+        largest = max(1 - golden.cosine(a, b) for a, b in zip(one, other, strict=True))
+        point = golden.measure_drift(*libraries, size, [(0.2, 1.0)], frames=30)[0]
+        assert largest > 0
+        stated = largest * np.log(200) / np.log(30)
+        assert 1 - point.smallest_cosine == pytest.approx(stated, rel=1e-9)
+
+    def test_a_card_of_too_few_frames_is_measured_again(self, tmp_path: Path) -> None:
+        card, found = golden.model_card(tmp_path / "m.onnx"), [golden.DriftPoint(1.0, 1.0, 0.99)]
+        for frames, known in ((golden.LEAST_DRIFT_FRAMES - 1, None), (30, found)):
+            golden.write_drift(card, b"a" * 32, found, frames)
+            assert golden.known_drift(b"a" * 32, tmp_path / "m.onnx", [(1.0, 1.0)]) == known
 
 
 class TestModelsThatDrift:
