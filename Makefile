@@ -2,6 +2,7 @@
 # make test   run every test this machine can; what was skipped is listed with its package
 # make check  ruff, mypy, import-linter, the API pages
 # make docs   API pages from the docstrings, in build/api
+# make fuzz   every reader of others' bytes under libFuzzer and atheris, FUZZ_SECONDS each
 # make plugin the TensorRT plugin library, given TENSORRT_INCLUDE=DIR
 # make wheels platform wheels that carry the compiled default model
 #
@@ -12,8 +13,10 @@ BIN := $(VENV)/bin
 # Repeated runs must not write into a shared pip cache that CI does not have.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?= -n 2 --dist loadfile
+FUZZ_SECONDS ?= 3600
+FUZZ_LANES ?= 1
 
-.PHONY: demo test check docs plugin wheels clean
+.PHONY: demo test check docs fuzz plugin wheels clean
 
 # Modules whose public names have a page; pdoc takes a name with ! and all below it out.
 API := tatvpr_edge !tatvpr_edge\..* tatvpr_edge.runtime tatvpr_edge.mapping tatvpr_edge.spec.errors
@@ -33,6 +36,10 @@ check: $(VENV)/.ready-test
 
 docs: $(VENV)/.ready-test
 	$(BIN)/python -m pdoc --docformat google -o build/api $(foreach m,$(API),'$(m)')
+
+# A first run of CI gives each target half a minute; what was found stays in build/fuzz/corpus.
+fuzz: $(VENV)/.ready-test
+	$(BIN)/python -m fuzz.run --seconds $(FUZZ_SECONDS) --lanes $(FUZZ_LANES) $(FUZZ_TARGETS)
 
 plugin: $(VENV)/.ready-build
 	$(PIP) install --editable '.[gpu]'
@@ -58,7 +65,7 @@ $(VENV)/.ready-build: pyproject.toml | $(BIN)/python
 $(VENV)/.ready-test: pyproject.toml | $(BIN)/python
 	@echo "installing the test and training tools: about 2 GB, some minutes"
 	$(PIP) install torch==2.13.0
-	$(PIP) install --editable '.[build,train,teacher,render,plot,zig,gpu,test,check]'
+	$(PIP) install --editable '.[build,train,teacher,render,plot,zig,gpu,test,fuzz,check]'
 	@touch $@ $(VENV)/.ready-build
 
 clean:

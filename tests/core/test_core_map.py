@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_core_model import STATUS
 
+from support.maps import reseal
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.placemap import Band, Base, MapInfo, make_places, parse_base, write_map
@@ -117,16 +117,6 @@ def test_finds_what_the_python_search_finds(
         np.testing.assert_array_equal(got_poses, base.poses[order])
 
 
-def reseal(data: bytearray) -> bytes:
-    """Both checksums made right again, so that the checks behind them are reached."""
-    if len(data) >= 192:
-        header_bytes = min(struct.unpack_from("<I", data, 12)[0], len(data))
-        data[184:188] = struct.pack("<I", zlib.crc32(bytes(data[header_bytes:])))
-        data[188:192] = bytes(4)
-        data[188:192] = struct.pack("<I", zlib.crc32(bytes(data[:header_bytes])))
-    return bytes(data)
-
-
 @pytest.mark.parametrize("kind", ["int8", "binary"])
 def test_verdict_equals_pythons_on_damaged_maps(native: Driver, tmp_path: Path, kind: str) -> None:
     good = make_map(tmp_path, kind, 16, 5, (Band(0.2), Band.accepting(1.0, 0.5, 0.3)))
@@ -136,7 +126,7 @@ def test_verdict_equals_pythons_on_damaged_maps(native: Driver, tmp_path: Path, 
         for value in {good[at] ^ 1, 0, 255, int(rng.integers(256))}:
             bad = bytearray(good)
             bad[at] = value
-            corpus += [bytes(bad), reseal(bytearray(bad))]
+            corpus += [bytes(bad), reseal(bad)]
     for _ in range(300):  # numbers that overflow, in any 8-byte field
         bad = bytearray(good)
         at = int(rng.integers(2, 56)) * 8

@@ -1,0 +1,1 @@
+"""Fuzzing: every reader of bytes that others wrote, C and Python. ``python -m fuzz.run``."""

@@ -1,0 +1,65 @@
+/* What the targets share. Each is one LLVMFuzzerTestOneInput; a broken property aborts, and
+ * sanitizers say the rest. Memory is of exactly the size that the caller of the interface owes, so
+ * that one byte beyond it is found. */
+#ifndef FUZZ_H
+#define FUZZ_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../runtime/core/common/core.h"
+
+#define MUST(what)                                          \
+    do {                                                    \
+        if (!(what)) {                                      \
+            fprintf(stderr, "broken property: %s\n", #what); \
+            abort();                                        \
+        }                                                   \
+    } while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static inline uint8_t *fuzz_memory(size_t bytes) {
+    void *p = NULL;
+    MUST(posix_memalign(&p, TATVPR_ARENA_ALIGN, bytes == 0 ? 1 : bytes) == 0);
+    return (uint8_t *)p;
+}
+
+static inline uint8_t *fuzz_copy(const uint8_t *data, size_t bytes) {
+    uint8_t *copy = fuzz_memory(bytes);
+    if (bytes > 0) {
+        memcpy(copy, data, bytes);
+    }
+    return copy;
+}
+
+static inline void fuzz_put_u32(uint8_t *at, uint32_t value) {
+    for (int i = 0; i < 4; i++) {
+        at[i] = (uint8_t)(value >> 8 * i);
+    }
+}
+
+/* `bytes` of memory that the input fills over and over; zeros where it is empty. */
+static inline uint8_t *fuzz_pattern(const uint8_t *data, size_t size, size_t bytes) {
+    uint8_t *memory = fuzz_memory(bytes);
+    for (size_t i = 0; i < bytes; i++) {
+        memory[i] = size == 0 ? 0 : data[i % size];
+    }
+    return memory;
+}
+
+/* The kernels that this CPU runs, by a byte of the input. */
+static inline const tatvpr_kernels *fuzz_kernels(uint8_t choice) {
+    const tatvpr_kernels *usable[16];
+    size_t count = 0;
+    for (int32_t i = 0; tatvpr_kernels_list[i] != NULL && count < 16; i++) {
+        if (tatvpr_kernels_list[i]->usable()) {
+            usable[count++] = tatvpr_kernels_list[i];
+        }
+    }
+    MUST(count > 0);
+    return usable[choice % count];
+}
+
+#endif

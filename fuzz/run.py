@@ -1,0 +1,125 @@
+"""Runs fuzz targets: ``python -m fuzz.run [--seconds 30] [--lanes 1] [TARGET ...]``.
+
+In: nothing but the repository, clang and atheris (the extra ``fuzz``). C targets are built, seeds
+are made, each target runs for so long, and what it found on its way is kept in
+``build/fuzz/corpus``, so that the next run goes on from there. Out: a table of executions; exit
+status 1 and the input's path where a target failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzz import clang, seeds
+
+ROOT = seeds.ROOT
+PLACE = ROOT / "build" / "fuzz"
+C_TARGETS = {f"core-{name}": name for name in clang.TARGETS}
+#: Longest inputs, in bytes: beyond these nothing new is read.
+MOST_BYTES = {"core-blob": 36_000, "core-frame": 512, "training": 16_384, "onnx": 65_536}
+_USUAL_BYTES = 8192
+_EXECUTED = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
+_PROGRESS = re.compile(r"^#(\d+)\s", re.MULTILINE)
+_WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_.-]{2,30}")
+_MOST_WORDS = 400
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of one target."""
+
+    name: str
+    executions: int
+    seconds: float
+    failed: Path | None
+    log: Path
+
+
+def write_dictionary(name: str) -> Path:
+    """The words of a target's seeds, for libFuzzer to put together anew."""
+    words = {word for data in seeds.seeds_of(name).values() for word in _WORD.findall(data)}
+    path = PLACE / f"{name}.dict"
+    lines = [f'"{word.decode()}"' for word in sorted(words)[:_MOST_WORDS]]
+    path.write_text("\n".join(["# words of the seeds", *lines, ""]))
+    return path
+
+
+def run_target(name: str, command: list[str], seconds: int) -> Ran:
+    """Run one target for so long."""
+    corpus, failures = PLACE / "corpus" / name, PLACE / "failures" / name
+    for folder in (corpus, failures):
+        folder.mkdir(parents=True, exist_ok=True)
+    log = PLACE / f"{name}.log"
+    options = [
+        f"-max_total_time={seconds}",
+        f"-max_len={MOST_BYTES.get(name, _USUAL_BYTES)}",
+        f"-artifact_prefix={failures}/",
+        "-timeout=25",  # seconds for one input: also a parser that never ends is a fault
+        "-rss_limit_mb=3000",
+        "-print_final_stats=1",
+        "-use_value_profile=1",
+        "-reload=0",
+        f"-dict={write_dictionary(name)}",
+    ]
+    if "CI" in os.environ:  # says the same of a commit every time, as far as a clock lets it
+        options.append("-seed=1")
+    places = [str(corpus), str(seeds.write_seeds(name, PLACE / "seeds"))]
+    before, started = set(failures.iterdir()), time.monotonic()
+    with log.open("wb") as sink:
+        done = subprocess.run(
+            [*command, *options, *places],
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, "ASAN_OPTIONS": "detect_leaks=1", "PYTHONPATH": str(ROOT)},
+        )
+    text = log.read_text(errors="replace")
+    counts = [int(n) for n in (_EXECUTED.findall(text) or _PROGRESS.findall(text))]
+    new = sorted(set(failures.iterdir()) - before)
+    failed = new[0] if new else (log if done.returncode != 0 else None)
+    return Ran(name, counts[-1] if counts else 0, time.monotonic() - started, failed, log)
+
+
+def main() -> int:
+    """Run the targets; exit status 1 where one failed."""
+    from fuzz.targets import TARGETS
+
+    names = [*C_TARGETS, *TARGETS]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=int, default=30, help="for each target")
+    parser.add_argument("--lanes", type=int, default=1, help="targets that run at the same time")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(names))
+    arguments = parser.parse_args()
+    chosen = arguments.targets or names
+    if unknown := set(chosen) - set(names):
+        parser.error(f"no target {', '.join(sorted(unknown))}: there are {', '.join(names)}")
+    programs = clang.build([C_TARGETS[n] for n in chosen if n in C_TARGETS], PLACE / "bin")
+
+    def work(name: str) -> Ran:
+        python = [sys.executable, "-m", "fuzz.target", name]
+        command = [str(programs[C_TARGETS[name]])] if name in C_TARGETS else python
+        ran = run_target(name, command, arguments.seconds)
+        said = "ok" if ran.failed is None else f"FAILED on {ran.failed.relative_to(ROOT)}"
+        print(f"{name}: {ran.executions} executions in {ran.seconds:.0f} s, {said}", flush=True)
+        return ran
+
+    with ThreadPoolExecutor(arguments.lanes) as pool:
+        results = list(pool.map(work, chosen))
+    failed = [ran for ran in results if ran.failed is not None]
+    print(f"{sum(ran.executions for ran in results)} executions, {len(failed)} targets failed")
+    for ran in failed:
+        tail = ran.log.read_text(errors="replace").splitlines()[-40:]
+        print("\n".join(["", f"{ran.name}:", *(f"  {line[:200]}" for line in tail)]))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""What fuzzing looks for holds on every seed and on every input that failed once, and a reader that
+broke it would be noticed. ``make fuzz`` searches on from there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+
+from fuzz import seeds
+from fuzz.targets import TARGETS, BrokenProperty
+from tatvpr_edge.spec import placemap
+from tatvpr_edge.spec.errors import MapError
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_seed_and_what_failed_once(name: str, build_cache: Path) -> None:
+    found = seeds.seeds_of(name)
+    assert len(found) >= 3
+    for seed, data in found.items():
+        try:
+            TARGETS[name].run(data)
+        except Exception as error:
+            raise AssertionError(f"seed {seed} of {name}: {error!r}") from error
+
+
+def test_the_seeds_of_maps_are_whole_maps() -> None:
+    for data in seeds.map_seeds().values():
+        placemap.parse_base(np.frombuffer(data, np.uint8))
+
+
+def test_two_readers_that_disagree_are_noticed(
+    monkeypatch: pytest.MonkeyPatch, build_cache: Path
+) -> None:
+    data = seeds.small_map("int8")
+
+    def refuses(data: object) -> None:
+        raise MapError("this reader is stricter")
+
+    monkeypatch.setattr(placemap, "parse_base", refuses)
+    with pytest.raises(BrokenProperty, match="Python reads None places, C 3"):
+        TARGETS["map"].run(data)
+
+
+def test_an_error_that_is_not_ours_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tatvpr_edge.spec import manifest
+
+    def fails(data: bytes) -> None:
+        raise KeyError("board")
+
+    monkeypatch.setattr(manifest, "parse_manifest", fails)
+    with pytest.raises(KeyError):
+        TARGETS["manifest"].run(b"{}")
+
+
+def test_an_error_of_two_lines_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tatvpr_edge.boards import loader
+    from tatvpr_edge.spec.errors import BoardError
+
+    def fails(name: str) -> None:
+        raise BoardError("one line\nand another")
+
+    monkeypatch.setattr(loader, "load", fails)
+    with pytest.raises(BrokenProperty, match="other than one line"):
+        TARGETS["board"].run(b"")
