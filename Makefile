@@ -4,6 +4,7 @@
 # make docs   API pages from the docstrings, in build/api
 # make fuzz   every reader of others' bytes under libFuzzer and atheris, FUZZ_SECONDS each
 # make plugin the TensorRT plugin library, given TENSORRT_INCLUDE=DIR
+# make sbom   the software bill of materials (CycloneDX) in build/sbom.json
 # make wheels platform wheels that carry the compiled default model
 #
 # Each target sets itself up in .venv: Python 3.11 or 3.12 and a C compiler are enough.
@@ -16,7 +17,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 FUZZ_SECONDS ?= 3600
 FUZZ_LANES ?= 1
 
-.PHONY: demo test check docs fuzz plugin wheels clean
+.PHONY: demo test check docs fuzz plugin sbom wheels clean
 
 # Modules whose public names have a page; pdoc takes a name with ! and all below it out.
 API := tatvpr_edge !tatvpr_edge\..* tatvpr_edge.runtime tatvpr_edge.mapping tatvpr_edge.spec.errors
@@ -45,6 +46,10 @@ plugin: $(VENV)/.ready-build
 	$(PIP) install --editable '.[gpu]'
 	$(BIN)/python tools/build_plugin.py
 
+sbom: $(VENV)/.ready-build
+	$(PIP) install --editable '.[sbom]'
+	$(BIN)/python tools/sbom.py
+
 wheels: $(VENV)/.ready-build
 	$(BIN)/python tools/make_wheels.py
 
@@ -65,7 +70,7 @@ $(VENV)/.ready-build: pyproject.toml | $(BIN)/python
 $(VENV)/.ready-test: pyproject.toml | $(BIN)/python
 	@echo "installing the test and training tools: about 2 GB, some minutes"
 	$(PIP) install torch==2.13.0
-	$(PIP) install --editable '.[build,train,teacher,render,plot,zig,gpu,test,fuzz,check]'
+	$(PIP) install --editable '.[build,train,teacher,render,plot,zig,gpu,test,fuzz,sbom,check]'
 	@touch $@ $(VENV)/.ready-build
 
 clean:
