@@ -25,6 +25,8 @@ def reason_against(found: Found, nothing: str | None) -> str | None:
     precision = found.band.calibration.precision if found.band.calibration else 0.0
     if not precision:
         return "its score is below the map's threshold"
+    if found.margin is None:
+        return "the map holds too few places elsewhere to compare it with"
     return f"too unsure for the map's precision of {100 * precision:.0f} %"
 
 

@@ -386,9 +386,8 @@ def ask(
             if left_out is query.around and not query.near.any():
                 continue
             found = judging.search(query.descriptor, query.k, query.tokens, without=left_out)
-            if found.candidates:
+            if found.candidates and found.margin is not None:
                 best = found.candidates[0]
-                assert found.margin is not None
                 band = next(i for i, one in enumerate(bands) if one is found.band)
                 right = bool(query.near[best.place]) and left_out is without
                 answerable = left_out is without and bool(query.near.any())

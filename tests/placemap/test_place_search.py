@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.placemap import Found
+from tatvpr_edge.runtime.verdict import reason_against
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.floats import exp32
@@ -23,6 +24,8 @@ from tatvpr_edge.spec.placemap import Band, Calibration, MapInfo, Places, make_p
 
 F32 = NDArray[np.float32]
 Some = Callable[..., Places]
+#: Places elsewhere without which a margin says nothing (runtime/core/common/map_search.c).
+FEWEST_RIVALS = 8
 METRES_A_DEGREE = 6_371_008.8 * np.pi / 180
 
 
@@ -165,13 +168,49 @@ def test_confidence_is_the_logistic_of_score_and_margin(
         return abs(int(mine["order"]) - int(theirs["order"])) > elsewhere_places
 
     others = [wanted[place] for place in range(50) if elsewhere(place)]
-    margin = wanted[best] - (max(others) if others else np.float32(-1))
+    found = place_map.search(query, 1.0, count=3)
+    if len(others) < FEWEST_RIVALS:
+        assert (found.margin, found.confidence, found.accepted) == (None, None, False)
+        return
+    margin = wanted[best] - max(others)
     w0, w1, w2 = (np.float32(w) for w in judged.weights)
     odds = (w0 + w1 * wanted[best]) + w2 * margin
-    found = place_map.search(query, 1.0, count=3)
     assert found.margin == margin
     assert found.confidence == np.float32(1) / (np.float32(1) + exp32(np.array([-odds]))[0])
     assert found.accepted == bool(odds >= np.float32(0.3))
+
+
+def along_a_line(engine: Engine, path: Path, places: int) -> PlaceMap:
+    """Places ten metres apart, calibrated so that any answer with a positive margin is accepted;
+    elsewhere is what lies further than five metres."""
+    judged = Calibration("logistic", 0.0, (0.0, 0.0, 9.0), 5.0, 0, precision=0.95, recall=0.4)
+    info = MapInfo("ab" * 32, "int8", 16, (Band(1.0, 1.0, judged),))
+    poses = np.full((places, 7), np.nan)
+    poses[:, :2] = np.arange(places)[:, None] * (10.0, 0.0)
+    rows = np.random.default_rng(1).standard_normal((places, 16)).astype("f4")
+    write_map(path, info, [make_places(info, [rows], poses)])
+    return PlaceMap(path, engine=engine)
+
+
+def test_an_answer_without_rivals_is_not_accepted(engine: Engine, tmp_path: Path) -> None:
+    """The first minute of a map that grows: nothing else is known that might look the same."""
+    query = np.random.default_rng(1).standard_normal((1, 16)).astype("f4")[0]
+    few = along_a_line(engine, tmp_path / "few", FEWEST_RIVALS).search(query, 1.0)
+    assert (few.candidates[0].place, few.margin, few.confidence) == (0, None, None)
+    assert few.accepted is False
+    assert "too few places elsewhere" in str(reason_against(few, None))
+    enough = along_a_line(engine, tmp_path / "enough", FEWEST_RIVALS + 1).search(query, 1.0)
+    assert enough.accepted and enough.margin is not None and enough.margin > 0
+
+
+def test_a_radius_limits_the_answer_and_not_its_rivals(engine: Engine, tmp_path: Path) -> None:
+    place_map = along_a_line(engine, tmp_path / "m", 20)
+    query = np.random.default_rng(1).standard_normal((20, 16)).astype("f4")[15]
+    found = place_map.search(query, 1.0, near=(30.0, 0.0), radius=4.0)
+    everywhere = place_map.search(query, 1.0, scores=True).scores
+    assert found.candidates[0].place == 3 and everywhere is not None
+    assert found.margin == everywhere[3] - everywhere[15]  # another place looks more like it
+    assert found.accepted is False
 
 
 def test_a_score_exactly_at_the_threshold_is_accepted(
@@ -200,7 +239,7 @@ def test_odds_exactly_at_the_threshold_are_accepted(
             "logistic", limit, (-1.5, 4.0, 2.5), 0.0, 1, precision=0.95, recall=0.4
         )
         info = MapInfo("ab" * 32, "int8", 16, (Band(1.0, 1.0, judged),))
-        write_map(tmp_path / "m", info, [some(info, 5)])
+        write_map(tmp_path / "m", info, [some(info, 15)])
         return PlaceMap(tmp_path / "m", engine=engine).search(query, 1.0)
 
     first = found(0.0)

@@ -9,6 +9,7 @@ enum { BLOCK = TATVPR_MAP_BLOCK };
 #define LEFT_OUT (-__builtin_inff())
 #define UNKNOWN __builtin_nanf("")
 #define POSITION 3u /* x and y are known */
+#define FEWEST_RIVALS 8u /* places elsewhere without which a margin says nothing */
 #define METRES_A_DEGREE 111195.08023353292 /* of a circle around the earth, radius 6,371,008.8 m */
 #define RADIANS_A_DEGREE 0.017453292519943295
 
@@ -131,6 +132,7 @@ typedef struct ranking {
     int32_t count; /* room */
     int32_t held;
     float worst;   /* what a place must exceed; below every score while there is room */
+    uint64_t seen; /* places that were looked at */
 } ranking;
 
 /* Puts (place, score) in its rank; equal scores stay behind. */
@@ -161,6 +163,9 @@ static void rank_part(const scope *s, tatvpr_map_query *q, const tatvpr_part *pa
         if (chosen && !mark(s, part, first, at + first, rows, wanted)) {
             continue;
         }
+        for (int32_t i = 0; i < rows; i++) {
+            r->seen += chosen ? wanted[i] : 1u;
+        }
         const float least = scores == NULL ? r->worst : LEFT_OUT;
         if (!tatvpr_map_query_block(q, &part->rows[s->band], first, rows, least, block)) {
             continue;
@@ -183,6 +188,7 @@ static void rank_all(const scope *s, tatvpr_map_query *q, ranking *r, float *sco
     uint64_t at = 0;
     r->held = 0;
     r->worst = LEFT_OUT;
+    r->seen = 0;
     for (uint64_t i = 0; scores != NULL && i < s->total; i++) {
         scores[i] = LEFT_OUT;
     }
@@ -203,18 +209,25 @@ static const tatvpr_part *part_of(const tatvpr_places *places, uint64_t *place) 
     return part;
 }
 
-/* Margin and confidence of the best match, where the band is calibrated by them. */
+/* Margin and confidence of the best match, where the band is calibrated by them. Its rivals are the
+ * places elsewhere, whatever `near` says of the answer; where there are hardly any, as in the first
+ * minute of a map that grows, nothing can be said of it and it is not accepted. */
 static void judge(scope *s, tatvpr_map_query *q, tatvpr_match *best) {
     const tatvpr_calibration *c = &s->places->band[s->band].calibration;
     uint64_t local = best->place;
     const tatvpr_part *part = part_of(s->places, &local);
     tatvpr_match other;
     other.size = sizeof(other);
-    ranking second = {&other, sizeof(other), 1, 0, 0.0f};
+    ranking second = {&other, sizeof(other), 1, 0, 0.0f, 0};
     s->beyond = part->poses + 7 * local;
     s->beside = part->moments + local;
+    s->near = NULL;
     rank_all(s, q, &second, NULL);
-    best->margin = best->score - (second.held > 0 ? other.score : -1.0f);
+    if (second.seen < FEWEST_RIVALS) {
+        best->accepted = 0;
+        return;
+    }
+    best->margin = best->score - other.score;
     const float odds = (c->weights[0] + c->weights[1] * best->score) + c->weights[2] * best->margin;
     best->confidence = 1.0f / (1.0f + tatvpr_exp(-odds));
     best->accepted = odds >= c->threshold ? 1 : 0;
@@ -291,7 +304,7 @@ tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_mod
     if (status != TATVPR_OK) {
         return status;
     }
-    ranking best = {matches, matches->size, count, 0, 0.0f};
+    ranking best = {matches, matches->size, count, 0, 0.0f, 0};
     rank_all(&s, &q, &best, asked->scores);
     for (int32_t i = 0; i < best.held; i++) {
         describe_match(&s, match_at(matches, best.stride, i), best.stride);
