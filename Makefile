@@ -1,4 +1,4 @@
-# make demo   build for this machine, map the shipped places, query them at four budgets
+# make demo   build for this machine, map the shipped places, query them at four budgets, drive a loop
 # make test   run every test this machine can; what was skipped is listed with its package
 # make check  ruff, mypy, import-linter, the API pages
 # make docs   API pages from the docstrings, in build/api
@@ -70,7 +70,7 @@ $(VENV)/.ready-build: pyproject.toml | $(BIN)/python
 $(VENV)/.ready-test: pyproject.toml | $(BIN)/python
 	@echo "installing the test and training tools: about 2 GB, some minutes"
 	$(PIP) install torch==2.13.0
-	$(PIP) install --editable '.[build,train,teacher,render,plot,zig,gpu,test,fuzz,sbom,check]'
+	$(PIP) install --editable '.[build,train,teacher,render,plot,slam,zig,gpu,test,fuzz,sbom,check]'
 	@touch $@ $(VENV)/.ready-build
 
 clean:

@@ -9,6 +9,7 @@ if __name__ != "tatvpr_edge.runtime":
     )
 
 from tatvpr_edge.runtime.client import Client
+from tatvpr_edge.runtime.closures import Closure, LoopCloser
 from tatvpr_edge.runtime.default import demo_map
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.governor import Budget, Governor
@@ -37,11 +38,13 @@ __all__ = [
     "CameraFrame",
     "Candidate",
     "Client",
+    "Closure",
     "DeployError",
     "FakeLocalizer",
     "FrameError",
     "Governor",
     "Localizer",
+    "LoopCloser",
     "MapError",
     "MapWriter",
     "Match",

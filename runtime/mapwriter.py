@@ -38,6 +38,9 @@ class MapWriter:
             (and stays open).
         kind, bands, pose_frame: of a map that is made: "int8" or "binary"; the (k, tokens) that
             places are described at; "local", "utm" or "geographic". An existing map keeps its own.
+        like: another map of the model: a map that is made takes its kind, bands, calibration and
+            the rest, and only its places not. So a robot that begins with nothing knows from its
+            first minutes which of its answers are right.
 
     Raises:
         MapError, ArtifactError, SignatureError, UsageError: by name of the fault.
@@ -51,6 +54,7 @@ class MapWriter:
         kind: str = "int8",
         bands: Sequence[tuple[float, float]] = ((1.0, 1.0),),
         pose_frame: str = "local",
+        like: str | Path | None = None,
     ) -> None:
         self.path = Path(path).expanduser()
         self._own: Localizer | None = None
@@ -61,10 +65,14 @@ class MapWriter:
             self._localizer = self._own = Localizer(root)
         model = self._localizer.artifact.manifest.model
         if not self.path.exists():
-            made = tuple(
-                Band(check_fraction(k, "k"), check_fraction(share, "tokens")) for k, share in bands
-            )
-            info = MapInfo(model.hash, kind, model.descriptor_size, made, pose_frame)
+            if like is not None:
+                info = PlaceMap(Path(like).expanduser(), model).info
+            else:
+                made = tuple(
+                    Band(check_fraction(k, "k"), check_fraction(share, "tokens"))
+                    for k, share in bands
+                )
+                info = MapInfo(model.hash, kind, model.descriptor_size, made, pose_frame)
             create_map(self.path, info)
         opened = PlaceMap(self.path, model)
         self.info = opened.info

@@ -254,13 +254,17 @@ class Writer:
         Image.fromarray(view.frame).save(folder / view.name, quality=self._quality)
         self._rows.setdefault(folder, []).append(view.row())
 
+    def table(self, path: Path, rows: list[list[str]]) -> None:
+        """Write a table of poses, below the folder that is made."""
+        with open(self._root / path, "w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(POSE_FIELDS)
+            table.writerows(rows)
+
     def finish(self, settings: dict[str, Any]) -> None:
         """Write the poses of each folder, and what they were rendered with."""
         for folder, rows in self._rows.items():
-            with open(folder / "poses.csv", "w", newline="", encoding="utf-8") as stream:
-                table = csv.writer(stream, lineterminator="\n")
-                table.writerow(POSE_FIELDS)
-                table.writerows(rows)
+            self.table(folder / "poses.csv", rows)
         text = json.dumps(settings, indent=2, sort_keys=True)
         (self._root / "render.json").write_text(text + "\n", encoding="utf-8")
 

@@ -1,7 +1,8 @@
 """``tatvpr-edge demo``: the whole job on this machine, with the shipped model and places.
 
 Builds the model for this machine, makes a map from one frame of each place, and asks where frames
-of the same places, moved, turned and relit, were taken: at several k, with one artifact.
+of the same places, moved, turned and relit, were taken: at several k, with one artifact. Then it
+drives: a lap and a half with a map that grows, and the loops that are found.
 """
 
 from __future__ import annotations
@@ -84,13 +85,15 @@ class Row:
 )
 @json_option
 def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
-    """Build, map and query with the shipped model and frames; a table and a picture."""
+    """Build, map, query and drive with the shipped model and frames; a table and two pictures."""
     picture = Path(output)
     if not picture.absolute().parent.is_dir():
         raise DataError(f"{picture.parent} is not a folder: create it, or name another --output")
 
+    from tatvpr_edge.cli.drive import drive, write_drive
     from tatvpr_edge.cli.sheet import write_sheet
     from tatvpr_edge.compilers.build import build_artifact
+    from tatvpr_edge.mapping import frame_files
     from tatvpr_edge.mapping.labels import labelled_frames
     from tatvpr_edge.runtime import Localizer
     from tatvpr_edge.spec.zoo import ZOO
@@ -114,13 +117,23 @@ def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
             answers = {k: _ask(localizer, files, k, labels, as_json) for k in ks}
             rows = [_row(localizer, k, answers[k]) for k in ks]
             places = len(localizer.map) if localizer.map is not None else 0
+        note(
+            "4. drive a lap and a half with an empty map: where has the robot been before?", as_json
+        )
+        road = ZOO / "drive"
+        with progress("frames", len(frame_files(road)), as_json) as step:
+            driven = drive(str(artifact), ZOO / "places", road, Path(scratch), step)
     smallest = min(ks)
     write_sheet(picture, gallery, queries, answers[smallest], f"k = {smallest:g}")
+    way = picture.with_name(f"{picture.stem}-drive{picture.suffix}")
+    write_drive(way, driven)
     if as_json:
-        print_json(_document(rows, answers, places, str(artifact), output))
+        found = _document(rows, answers, places, str(artifact), output)
+        print_json({**found, "drive": {**driven.document(), "picture": str(way)}})
         return
     _print(rows, places)
-    say(f"picture (k = {smallest:g}): {output}")
+    say(f"drive: {driven.line()}")
+    say(f"pictures: {output} (k = {smallest:g}), {way}")
     say(f"artifact: {artifact}; Localizer() now takes it")
 
 

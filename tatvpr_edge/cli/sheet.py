@@ -54,7 +54,7 @@ def write_sheet(
         line, column = divmod(index, columns)
         corner = (GAP + column * (cell[0] + GAP), TITLE + GAP + line * (cell[1] + GAP))
         _draw_pair(sheet, draw, corner, cell, gallery, queries, answer)
-    _save(sheet, path)
+    save_picture(sheet, path)
 
 
 def _draw_pair(
@@ -78,7 +78,12 @@ def _draw_pair(
     draw.text((x, y + THUMB[1] + 2 * FRAME + 1), caption, fill=colour, font_size=10)
 
 
-def _save(sheet: Image.Image, path: Path) -> None:
+def save_picture(sheet: Image.Image, path: Path) -> None:
+    """Write a PNG of few colours, whole or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
     try:
         with replacing(path, mode=0o644) as sink:
             # A palette: a third of the bytes, and the difference cannot be seen.

@@ -1,4 +1,4 @@
-"""``tatvpr-edge demo``: the whole job, with whatever model is given; a table and a picture."""
+"""``tatvpr-edge demo``: the whole job, with whatever model is given; a table and pictures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_demo_prints_a_line_for_every_k_and_draws_the_sheet(
     with Image.open(tmp_path / "sheet.png") as sheet:
         sheet.load()
         assert sheet.format == "PNG" and sheet.width > 1000 and sheet.height > 1000
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["sheet.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["sheet-drive.png", "sheet.png"]
 
 
 @pytest.mark.slow
@@ -74,8 +74,11 @@ def test_the_shipped_model_finds_its_places(demo: Run, tmp_path: Path) -> None:
         assert row["queries"] >= 60 and row["macs"] > 0 and row["median_ms"] > 0
         answers = document["answers"][f"{row['k']:g}"]
         assert sum(answer["right"] for answer in answers) == row["right"]
-    with Image.open(tmp_path / "tatvpr-demo.png") as sheet:
-        assert sheet.format == "PNG"
+    drive = document["drive"]
+    assert drive["frames"] > 150 and drive["right"] == len(drive["loops"]) >= 30
+    for name in ("tatvpr-demo.png", drive["picture"]):
+        with Image.open(tmp_path / name) as sheet:
+            assert sheet.format == "PNG"
 
 
 def test_a_picture_that_cannot_be_written_is_told_at_once(demo: Run) -> None:

@@ -133,18 +133,19 @@ class Scene:
             self._light = light.visibility
         x, y = round(spot.x), round(spot.y)  # the engine's warp takes whole units
         self._game.send_game_command(f"warp {x} {y}")
-        for _ in range(self._TURN_TICS):
+        for tic in range(self._TURN_TICS):
             turn = wrap(spot.heading - self._read("CAMERA_ANGLE"))
             tilt = spot.pitch - self._read("CAMERA_PITCH")
             settled = abs(self._read("CAMERA_POSITION_Z") - self._floor() - EYE_HEIGHT) < 0.5
-            if settled and abs(turn) < 0.5 and abs(tilt) < 0.5:
+            # the engine jumps with its next tic: before it, this is where the camera was
+            if tic and settled and abs(turn) < 0.5 and abs(tilt) < 0.5:
                 break
             self._game.make_action([-turn, -tilt])
             if self._game.is_episode_finished():
                 raise DataError("the engine ended the map: a spot lies on its exit")
         else:
             return None
-        px, py = self._read("CAMERA_POSITION_X"), self._read("CAMERA_POSITION_Y")
+        px, py = self.where()
         if math.hypot(px - x, py - y) > 2.0:
             return None
         pose = Pose(
@@ -155,6 +156,10 @@ class Scene:
             self._read("CAMERA_PITCH"),
         )
         return pose, fit(self._game.get_state().screen_buffer, self._size)
+
+    def where(self) -> tuple[float, float]:
+        """Where the camera is, in map units."""
+        return self._read("CAMERA_POSITION_X"), self._read("CAMERA_POSITION_Y")
 
     def _floor(self) -> float:
         return self._read("POSITION_Z")

@@ -1,0 +1,209 @@
+"""``LoopCloser``: places seen before, found again while the map of the drive grows.
+
+One frame that looks like an old place is no proof: long walls and halls look alike. A loop is
+closed where several answers in a row, over some metres of driving, say that the robot moves along
+its old way as its odometry says it moves now. Answers that stand still while the robot drives, or
+jump, agree with nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from tatvpr_edge.runtime.growth import Addition
+    from tatvpr_edge.runtime.localizer import Localizer, Match
+
+
+@dataclass(frozen=True)
+class Closure:
+    """The robot is where it was before.
+
+    Attributes:
+        tag, place: of the place that was found again, as it was added.
+        then: its pose (x, y, heading) by the odometry of that time, in metres and radians.
+        now: the pose of the frame that found it, by odometry now. How far the two are apart is
+            what odometry has drifted, give or take the distance between places.
+        answers: how many answers agree.
+    """
+
+    tag: str
+    place: int
+    then: tuple[float, float, float]
+    now: tuple[float, float, float]
+    answers: int
+
+    @property
+    def drift_m(self) -> float:
+        """How far apart odometry believes the two are."""
+        return math.dist(self.then[:2], self.now[:2])
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one frame gave. ``match`` is None while the map holds no places."""
+
+    match: Match | None
+    addition: Addition
+    closure: Closure | None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    now: tuple[float, float, float]
+    then: tuple[float, float, float]
+    travelled_m: float
+
+
+class LoopCloser:
+    """Asks the localizer's map about every frame, closes loops, and adds the frame to the map.
+
+    The map has to be calibrated (a new one: ``MapWriter(PATH, localizer, like=CALIBRATED)``):
+    nothing else says which answers count. Not to be shared between threads.
+
+    Args:
+        localizer: with the map that grows set as its map.
+        exclude_last: as :meth:`Localizer.query`: the way just driven closes no loop.
+        agree: so many answers have to agree, this one included ...
+        baseline_m: ... over at least so many metres of driving ...
+        window_m: ... and at most so many.
+        tolerance_m, tolerance_share: movements agree that differ by no more than this, plus this
+            share of the way between them.
+        novelty, novelty_m, max_places, max_bytes: as :meth:`Localizer.add`.
+
+    Raises:
+        UsageError: an argument is out of range, or the map is not calibrated.
+        MapError: the localizer has no map.
+    """
+
+    def __init__(
+        self,
+        localizer: Localizer,
+        *,
+        exclude_last: int | str = "30s",
+        agree: int = 5,
+        baseline_m: float = 4.0,
+        window_m: float = 8.0,
+        tolerance_m: float = 0.8,
+        tolerance_share: float = 0.15,
+        novelty: float | None = None,
+        novelty_m: float | None = None,
+        max_places: int | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        if agree < 2 or not 0 < baseline_m < window_m < math.inf:
+            raise UsageError("agree is at least 2, and window_m above baseline_m above 0")
+        if not (0 <= tolerance_m < math.inf and 0 <= tolerance_share < 1):
+            raise UsageError("tolerance_m is 0 or more, tolerance_share from 0 to below 1")
+        place_map = localizer.map
+        if place_map is None or any(b.calibration is None for b in place_map.info.bands):
+            raise UsageError(
+                "a loop is closed by answers that a calibrated map accepts: make the map with "
+                "MapWriter(PATH, localizer, like=CALIBRATED), or run 'tatvpr-edge map calibrate'"
+            )
+        self._localizer = localizer
+        self._exclude_last = exclude_last
+        self._agree, self._baseline_m, self._window_m = agree, baseline_m, window_m
+        self._tolerance = tolerance_m, tolerance_share
+        self._novelty, self._novelty_m = novelty, novelty_m
+        self._max_places, self._max_bytes = max_places, max_bytes
+        self._answers: deque[_Answer] = deque()
+        self._before: tuple[float, float] | None = None
+        self._travelled_m = 0.0
+
+    def step(
+        self,
+        frame: NDArray[np.uint8] | CameraFrame,
+        pose: Sequence[float] | NDArray[np.float64],
+        tag: str = "",
+        *,
+        time_s: float | None = None,
+        bgr: bool = False,
+    ) -> Step:
+        """One frame of the drive.
+
+        Args:
+            pose: (x, y, z, qx, qy, qz, qw) by odometry, in metres: what the map keeps.
+            tag: of the place; a closure names it.
+            time_s: when it was taken, in seconds since 1970; None: now.
+
+        Raises:
+            FrameError, MapError, UsageError: as ``Localizer.query`` and ``add``; nothing was added.
+        """
+        now = planar(pose)
+        place_map = self._localizer.map
+        match = closure = None
+        if place_map is not None and len(place_map):
+            match = self._localizer.query(
+                frame, bgr, exclude_last=self._exclude_last, time_s=time_s
+            )
+        if self._before is not None:
+            self._travelled_m += math.dist(self._before, now[:2])
+        self._before = now[:2]
+        if match is not None and match.accepted and match.pose is not None:
+            closure = self._judge(match, now)
+        addition = self._localizer.add(
+            frame,
+            pose,
+            tag,
+            match=match,
+            novelty=self._novelty,
+            novelty_m=self._novelty_m,
+            max_places=self._max_places,
+            max_bytes=self._max_bytes,
+            time_s=time_s,
+            bgr=bgr,
+        )
+        return Step(match, addition, closure)
+
+    def _judge(self, match: Match, now: tuple[float, float, float]) -> Closure | None:
+        assert match.pose is not None
+        answer = _Answer(now, planar(match.pose), self._travelled_m)
+        while self._answers and answer.travelled_m - self._answers[0].travelled_m > self._window_m:
+            self._answers.popleft()
+        alike = [other for other in self._answers if self._agrees(other, answer)]
+        self._answers.append(answer)
+        if len(alike) + 1 < self._agree:
+            return None
+        if answer.travelled_m - alike[0].travelled_m < self._baseline_m:
+            return None
+        return Closure(match.tag, match.place, answer.then, now, len(alike) + 1)
+
+    def _agrees(self, one: _Answer, other: _Answer) -> bool:
+        """Whether the robot moved between two answers as the places they name lie to each other."""
+        moved, along = _seen_from(one.now, other.now), _seen_from(one.then, other.then)
+        limit_m, share = self._tolerance
+        return math.dist(moved, along) <= limit_m + share * math.hypot(*moved)
+
+
+def planar(pose: Sequence[float] | NDArray[np.float64]) -> tuple[float, float, float]:
+    """(x, y, heading) of a pose (x, y, z, qx, qy, qz, qw); the heading in radians, about z.
+
+    Raises:
+        UsageError: it is no whole pose, or not finite.
+    """
+    numbers = [float(number) for number in pose]
+    if len(numbers) != 7 or not all(math.isfinite(n) for n in (*numbers[:2], *numbers[3:])):
+        raise UsageError("pose is (x, y, z, qx, qy, qz, qw): a loop closes along a heading")
+    x, y, _, qx, qy, qz, qw = numbers
+    heading = math.atan2(2 * (qw * qz + qx * qy), 1 - 2 * (qy * qy + qz * qz))
+    return x, y, heading
+
+
+def _seen_from(
+    origin: tuple[float, float, float], other: tuple[float, float, float]
+) -> tuple[float, float]:
+    """Metres ahead and to the left of ``origin``."""
+    dx, dy = other[0] - origin[0], other[1] - origin[1]
+    c, s = math.cos(origin[2]), math.sin(origin[2])
+    return c * dx + s * dy, c * dy - s * dx

@@ -1,0 +1,222 @@
+"""A robot notices that it has been here before: by answers that agree with how it moves."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import tatvpr_edge
+from support.artifacts import scenes
+from support.tools import lacking
+from tatvpr_edge.mapping import build_map, calibrate_map, find_poses, frame_files, read_frame
+from tatvpr_edge.runtime import Closure, Localizer, LoopCloser, MapWriter, PlaceMap
+from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.maptypes import Calibration
+from tatvpr_edge.spec.placemap import Band, MapInfo, write_map
+from tatvpr_edge.spec.zoo import ZOO
+
+F64 = NDArray[np.float64]
+DRIVE = ZOO / "drive"
+RIGHT_M = 3.0
+FRAME_S = 0.8
+
+
+@pytest.fixture(scope="module")
+def micro(build_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tatvpr_edge.build("host", output=tmp_path_factory.mktemp("micro") / "host")
+
+
+@pytest.fixture(scope="module")
+def judged(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A calibrated map of other places."""
+    path = tmp_path_factory.mktemp("judged") / "places.placemap"
+    with Localizer(micro, k=1.0) as localizer:
+        build_map(localizer, ZOO / "places" / "gallery", path, bands=[(1.0, 1.0)])
+        calibrate_map(localizer, path, ZOO / "places" / "queries")
+    return path
+
+
+@dataclass(frozen=True)
+class Drive:
+    """The shipped drive: where odometry believes the robot is, and where it is."""
+
+    odometry: F64
+    truth: F64
+
+    @classmethod
+    def shipped(cls) -> Drive:
+        files = frame_files(DRIVE)
+        return cls(
+            find_poses(DRIVE, files, DRIVE / "odometry.csv").values,
+            find_poses(DRIVE, files).positions,
+        )
+
+    def loops(
+        self,
+        micro: Path,
+        judged: Path,
+        grown: Path,
+        shown: list[int],
+        odometry: F64,
+    ) -> list[tuple[int, Closure]]:
+        """Drive from an empty map, seeing frame ``shown[i]`` at stop i."""
+        files, found = frame_files(DRIVE), []
+        with Localizer(micro, k=1.0) as localizer:
+            MapWriter(grown, localizer, like=judged).close()
+            localizer.map = grown  # type: ignore[assignment]
+            closer = LoopCloser(localizer)
+            for now, seen in enumerate(shown):
+                step = closer.step(
+                    read_frame(files[seen].path), odometry[now], str(now), time_s=FRAME_S * now
+                )
+                if step.closure is not None:
+                    found.append((now, step.closure))
+        return found
+
+
+@pytest.mark.slow
+class TestTheShippedDrive:
+    """A lap and a half through a rendered map that training never saw."""
+
+    def test_its_loop_is_found_and_no_other(
+        self, micro: Path, judged: Path, tmp_path: Path
+    ) -> None:
+        drive = Drive.shipped()
+        count = len(drive.truth)
+        odometry = drive.odometry
+        found = drive.loops(micro, judged, tmp_path / "m.placemap", list(range(count)), odometry)
+        apart = [math.dist(drive.truth[now], drive.truth[int(c.tag)]) for now, c in found]
+        assert max(apart) <= RIGHT_M
+        again = [
+            now
+            for now in range(60, count)
+            if np.hypot(*(drive.truth[: now - 40] - drive.truth[now]).T).min() < RIGHT_M
+        ]
+        assert len({now for now, _ in found} & set(again)) >= 0.6 * len(again)
+        drifts = [abs(c.drift_m - math.dist(c.then[:2], c.now[:2])) for _, c in found]
+        assert max(drifts) < 1e-9 and max(c.drift_m for _, c in found) > 5
+
+    def test_a_robot_that_sees_one_view_for_ever_closes_nothing(
+        self, micro: Path, judged: Path, tmp_path: Path
+    ) -> None:
+        """Every answer is sure and names the same place, while the wheels turn."""
+        drive = Drive.shipped()
+        still = [4] * 80
+        assert not drive.loops(micro, judged, tmp_path / "m.placemap", still, drive.odometry)
+
+    def test_answers_that_move_another_way_than_the_robot_close_nothing(
+        self, micro: Path, judged: Path, tmp_path: Path
+    ) -> None:
+        """The second lap is seen as it was, while odometry says that the robot drives straight."""
+        drive = Drive.shipped()
+        odometry = drive.odometry.copy()
+        odometry[120:] = odometry[120]
+        odometry[120:, 0] += 3.0 * np.arange(len(odometry) - 120)
+        order = list(range(len(odometry)))
+        assert not drive.loops(micro, judged, tmp_path / "m.placemap", order, odometry)
+
+    def test_the_example_with_gtsam_corrects_the_path(
+        self, micro: Path, project_root: Path, tmp_path: Path
+    ) -> None:
+        try:
+            import gtsam  # noqa: F401
+        except ImportError:
+            lacking("gtsam", "pip install 'tatvpr-edge[slam]'")
+        out = tmp_path / "loops"
+        script = project_root / "examples" / "close_loops.py"
+        done = subprocess.run(
+            [sys.executable, str(script), str(micro), str(out)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "MPLCONFIGDIR": str(tmp_path / "mpl")},
+        )
+        assert done.returncode == 0, done.stderr
+        paths = {
+            name: np.loadtxt(out / f"{name}.tum") for name in ("truth", "odometry", "corrected")
+        }
+        assert {path.shape for path in paths.values()} == {(len(frame_files(DRIVE)), 8)}
+
+        def rms(name: str) -> float:
+            off = paths[name][:, 1:3] - paths["truth"][:, 1:3]
+            return float(np.sqrt((off**2).sum(1).mean()))
+
+        assert rms("odometry") > 5 and rms("corrected") < 0.25 * rms("odometry")
+        assert f"{rms('corrected'):.2f} m with loops" in done.stdout
+        assert (out / "loops.png").read_bytes().startswith(b"\x89PNG")
+
+
+class TestAMapLikeAnother:
+    """A robot that begins with nothing takes the calibration of another map."""
+
+    def calibrated(self, artifact: Path, path: Path) -> MapInfo:
+        with Localizer(artifact) as localizer:
+            model = localizer.artifact.manifest.model
+        how = Calibration("logistic", 0.5, (-9.0, 9.0, 9.0), 20.0, 12, precision=0.95, recall=0.5)
+        info = MapInfo(model.hash, "binary", model.descriptor_size, (Band(0.4, 1.0, how),))
+        write_map(path, info, [])
+        return info
+
+    def test_it_takes_everything_but_the_places(self, tiny_host: Path, tmp_path: Path) -> None:
+        info = self.calibrated(tiny_host, tmp_path / "a.placemap")
+        with MapWriter(tmp_path / "b.placemap", tiny_host, like=tmp_path / "a.placemap") as writer:
+            writer.add(scenes(1)[0])
+        made = PlaceMap(tmp_path / "b.placemap")
+        assert made.info == info and len(made) == 1
+
+    def test_of_another_model_it_is_refused_and_nothing_is_made(
+        self, tiny_host: Path, tmp_path: Path
+    ) -> None:
+        info = MapInfo("ab" * 32, "int8", 64, (Band(1.0),))
+        write_map(tmp_path / "a.placemap", info, [])
+        with pytest.raises(MapError, match="model"):
+            MapWriter(tmp_path / "b.placemap", tiny_host, like=tmp_path / "a.placemap")
+        assert not (tmp_path / "b.placemap").exists()
+
+
+class TestWhatIsRefused:
+    def test_a_map_that_is_not_calibrated(self, tiny_host: Path, tmp_path: Path) -> None:
+        with Localizer(tiny_host) as localizer:
+            with pytest.raises(UsageError, match="calibrated"):
+                LoopCloser(localizer)
+            MapWriter(tmp_path / "m.placemap", localizer).close()
+            localizer.map = tmp_path / "m.placemap"  # type: ignore[assignment]
+            with pytest.raises(UsageError, match="like=CALIBRATED"):
+                LoopCloser(localizer)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"agree": 1},
+            {"baseline_m": 9.0},
+            {"window_m": math.inf},
+            {"tolerance_m": -1.0},
+            {"tolerance_share": 1.0},
+        ],
+    )
+    def test_settings_that_mean_nothing(
+        self, tiny_host: Path, tmp_path: Path, options: dict[str, float]
+    ) -> None:
+        TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")
+        with Localizer(tiny_host, tmp_path / "m.placemap") as localizer:
+            LoopCloser(localizer)
+            with pytest.raises(UsageError):
+                LoopCloser(localizer, **options)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("pose", [(1.0, 2.0), (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, math.nan)])
+    def test_a_pose_without_a_heading(
+        self, tiny_host: Path, tmp_path: Path, pose: tuple[float, ...]
+    ) -> None:
+        TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")
+        with Localizer(tiny_host, tmp_path / "m.placemap") as localizer:
+            with pytest.raises(UsageError, match="heading"):
+                LoopCloser(localizer).step(scenes(1)[0], pose)
+            assert localizer.map is not None and len(localizer.map) == 0
