@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 Frame = NDArray[np.uint8]
 
 
-def read_frame(source: str | os.PathLike[str] | Image) -> Frame:
-    """Pixels uint8 [H, W, 3] of an image file or a Pillow image, in RGB, upright as its EXIF says.
+def read_frame(source: str | os.PathLike[str] | Image | BytesIO) -> Frame:
+    """Pixels uint8 [H, W, 3] of an image file, of its bytes or of a Pillow image, in RGB, upright
+    as its EXIF says.
 
     Gray becomes three equal channels, palettes are looked up, CMYK is converted, transparency is
     dropped, and 16-bit gray keeps its upper byte.
@@ -30,7 +32,7 @@ def read_frame(source: str | os.PathLike[str] | Image) -> Frame:
     return np.asarray(open_rgb(source))
 
 
-def open_rgb(source: str | os.PathLike[str] | Image) -> Image:
+def open_rgb(source: str | os.PathLike[str] | Image | BytesIO) -> Image:
     """As :func:`read_frame`, but a Pillow image of mode RGB, decoded.
 
     Raises:
@@ -40,11 +42,15 @@ def open_rgb(source: str | os.PathLike[str] | Image) -> Image:
 
     if isinstance(source, Image.Image):
         return _decoded(source, "the image")
-    path = Path(source).expanduser()
+    if isinstance(source, BytesIO):
+        path: object = "the image"
+        file: Path | BytesIO = source
+    else:
+        path = file = Path(source).expanduser()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(path)
+            opened = Image.open(file)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

@@ -1,0 +1,1 @@
+"""rclpy around ``tatvpr_edge.ros``; built by colcon."""

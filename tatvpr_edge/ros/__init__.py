@@ -1,0 +1,12 @@
+"""Place recognition as a ROS 2 node: images come in on a topic, places go out.
+
+:class:`PlaceNode` knows no middleware. It is carried by ``tatvpr_edge.ros.dds``, which speaks ROS
+2's wire protocol without ROS (``python -m tatvpr_edge.ros``, needs NumPy and cyclonedds), or by
+rclpy (the colcon package ``ros2/tatvpr_edge_ros``). Topics, parameters and services: docs/ros2.md.
+"""
+
+from tatvpr_edge.ros.node import PlaceNode, State
+from tatvpr_edge.ros.parameters import Parameters
+from tatvpr_edge.ros.transport import Transport
+
+__all__ = ["Parameters", "PlaceNode", "State", "Transport"]

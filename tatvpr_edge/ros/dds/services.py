@@ -1,0 +1,143 @@
+"""Services over DDS, as ``rmw_cyclonedds_cpp`` carries them: a request and a reply topic, whose
+samples begin with the number of the client and of its request.
+
+:class:`ServiceServer` answers for a node; :class:`ServiceClient` asks (``python -m tatvpr_edge.ros
+call``, and tests). Other middleware of ROS 2 carries both numbers elsewhere, and cannot call.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cyclonedds.core import GuardCondition, WaitSet
+from cyclonedds.domain import DomainParticipant
+from cyclonedds.pub import DataWriter
+from cyclonedds.sub import DataReader
+from cyclonedds.topic import Topic
+from cyclonedds.util import duration
+
+from tatvpr_edge.ros import names
+from tatvpr_edge.ros.dds.transport import RELIABLE, unread, whole
+from tatvpr_edge.ros.dds.types import SERVICES
+from tatvpr_edge.spec.errors import DeployError
+
+_LOG = logging.getLogger("tatvpr_edge")
+#: How long a reply waits for its client's reader, which DDS may find after its writer.
+_MATCH_S = 1.0
+_PAUSE_S = 0.01
+Answer = Callable[[Any, Any], Any]
+
+
+class ServiceServer:
+    """Answers requests, one after the other, in a thread of its own.
+
+    Args:
+        participant: of the domain that the node is in.
+        node: its name; services stand below it.
+        answers: by the service's name, what fills a reply: ``answer(request, reply)``.
+    """
+
+    def __init__(
+        self, participant: DomainParticipant, node: str, answers: dict[str, Answer]
+    ) -> None:
+        self._ended = GuardCondition(participant)
+        self._waiting = WaitSet(participant)
+        self._waiting.attach(self._ended)
+        self._ends: list[tuple[Any, Any, type, Answer]] = []
+        for name, answer in answers.items():
+            request, reply = SERVICES[name]
+            asked, said = names.dds_service(f"/{node}/{name}")
+            reader = DataReader(
+                participant, Topic(participant, asked, request, qos=RELIABLE), qos=RELIABLE
+            )
+            writer = DataWriter(
+                participant, Topic(participant, said, reply, qos=RELIABLE), qos=RELIABLE
+            )
+            self._ends.append((reader, writer, reply, answer))
+            self._waiting.attach(unread(reader))
+        self._thread = threading.Thread(target=self._run, name="tatvpr-services", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._waiting.wait(duration(seconds=60))
+            if self._ended.read():
+                return
+            for reader, writer, reply, answer in self._ends:
+                for request in whole(reader.take(10)):
+                    said = answer(request, reply())
+                    said.client_guid = request.client_guid
+                    said.sequence_number = request.sequence_number
+                    _wait_matched(writer)
+                    try:
+                        writer.write(said)
+                    except Exception:  # the next request is answered whatever this one did
+                        _LOG.exception("a reply could not be sent")
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._ended.set(True)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)
+
+
+class ServiceClient:
+    """Asks one service of a node; one call at a time.
+
+    Args:
+        participant: of the domain that the node is in.
+        node, service: as ``place_node`` and ``set_k``.
+    """
+
+    def __init__(self, participant: DomainParticipant, node: str, service: str) -> None:
+        self.request_type, reply = SERVICES[service]
+        asked, said = names.dds_service(f"/{node}/{service}")
+        self._name = f"/{node}/{service}"
+        self._reader: Any = DataReader(
+            participant, Topic(participant, said, reply, qos=RELIABLE), qos=RELIABLE
+        )
+        self._writer: Any = DataWriter(
+            participant, Topic(participant, asked, self.request_type, qos=RELIABLE), qos=RELIABLE
+        )
+        self._waiting = WaitSet(participant)
+        self._waiting.attach(unread(self._reader))
+        self._guid = secrets.randbits(64)
+        self._numbers = itertools.count(1)
+
+    def call(self, timeout_s: float = 10.0, **fields: Any) -> Any:
+        """The reply to a request of these fields.
+
+        Raises:
+            DeployError: no such service is there, or it does not answer in time.
+        """
+        end = time.monotonic() + timeout_s
+        while not (
+            self._writer.get_matched_subscriptions() and self._reader.get_matched_publications()
+        ):
+            if time.monotonic() > end:
+                raise DeployError(
+                    f"no service {self._name}: is the node running, with this ROS_DOMAIN_ID?"
+                )
+            time.sleep(_PAUSE_S)
+        number = next(self._numbers)
+        self._writer.write(
+            self.request_type(client_guid=self._guid, sequence_number=number, **fields)
+        )
+        while time.monotonic() < end:
+            self._waiting.wait(duration(seconds=0.1))
+            for reply in whole(self._reader.take(10)):
+                if (reply.client_guid, reply.sequence_number) == (self._guid, number):
+                    return reply
+        raise DeployError(f"service {self._name} did not answer within {timeout_s:g} s")
+
+
+def _wait_matched(writer: Any) -> None:
+    end = time.monotonic() + _MATCH_S
+    while not writer.get_matched_subscriptions() and time.monotonic() < end:
+        time.sleep(_PAUSE_S)

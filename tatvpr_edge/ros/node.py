@@ -1,0 +1,279 @@
+"""``PlaceNode``: the node itself, with its states, its thread and its services.
+
+In: image messages of a :class:`~tatvpr_edge.ros.transport.Transport`, the newest one whenever the
+last is answered. Out: ``PlaceMatch``, ``PoseWithCovarianceStamped`` and ``DiagnosticArray``
+messages through the same. No middleware is known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tatvpr_edge.ros import images, names, outgoing
+from tatvpr_edge.ros.diagnostics import diagnostics
+from tatvpr_edge.ros.figures import Figures
+from tatvpr_edge.ros.parameters import Parameters
+from tatvpr_edge.ros.saving import saved
+from tatvpr_edge.ros.transport import Transport
+from tatvpr_edge.runtime import Addition, Localizer, Match
+from tatvpr_edge.runtime.serve import k_from_text
+from tatvpr_edge.spec.errors import MapError, TatvprError, UsageError
+
+_LOG = logging.getLogger("tatvpr_edge")
+#: How long the worker waits for an image before it looks whether it should end.
+_WAIT_S = 0.1
+
+
+class State(enum.IntEnum):
+    """Primary states of a ROS 2 lifecycle node, by their numbers in ``lifecycle_msgs/State``."""
+
+    UNCONFIGURED = 1
+    INACTIVE = 2
+    ACTIVE = 3
+    FINALIZED = 4
+
+
+#: Transition: (number in ``lifecycle_msgs/Transition``, states it starts from, state it ends in).
+TRANSITIONS = {
+    "configure": (1, (State.UNCONFIGURED,), State.INACTIVE),
+    "cleanup": (2, (State.INACTIVE,), State.UNCONFIGURED),
+    "activate": (3, (State.INACTIVE,), State.ACTIVE),
+    "deactivate": (4, (State.ACTIVE,), State.INACTIVE),
+    "shutdown": (5, (State.UNCONFIGURED, State.INACTIVE, State.ACTIVE), State.FINALIZED),
+}
+
+
+class PlaceNode:
+    """Answers the newest image, one after the other, while it is active.
+
+    Args:
+        parameters: what is set.
+        transport: what carries images in and answers out.
+        name: the node's.
+        open_localizer: gives the ``Localizer`` from its keywords, when the node is configured.
+
+    Raises:
+        UsageError: ROS allows no such name.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        transport: Transport,
+        name: str = "place_node",
+        open_localizer: Callable[..., Localizer] = Localizer,
+    ) -> None:
+        self.parameters = parameters
+        self.name = names.check_node(name)
+        self.figures = Figures(time.monotonic)
+        self.state = State.UNCONFIGURED
+        self._transport = transport
+        self._open_localizer = open_localizer
+        self._localizer: Localizer | None = None
+        self._changing = threading.RLock()
+        self._seen = threading.Lock()
+        self._newest: tuple[Any, Match, float | None] | None = None
+        self._pause = threading.Event()
+        self._worker: threading.Thread | None = None
+        self._end = threading.Event()
+        self._teller = threading.Thread(target=self._tell, name="tatvpr-diagnostics", daemon=True)
+        self._teller.start()
+
+    @property
+    def localizer(self) -> Localizer | None:
+        """What answers; None before it is configured."""
+        return self._localizer
+
+    # ---- lifecycle ----
+
+    def change(self, transition: str) -> State:
+        """Make a transition of :data:`TRANSITIONS`; the new state.
+
+        Raises:
+            UsageError: no such transition from here.
+            TatvprError: it failed, as :class:`Localizer` says; the state stays.
+        """
+        with self._changing:
+            known = TRANSITIONS.get(transition)
+            if known is None:
+                raise UsageError(f"transition {transition!r}: one of {', '.join(TRANSITIONS)}")
+            _, starts, end = known
+            if self.state not in starts:
+                raise UsageError(
+                    f"the node is {self.state.name.lower()}: {transition} starts from "
+                    f"{' or '.join(state.name.lower() for state in starts)}"
+                )
+            if transition == "configure":
+                self._configure()
+            elif transition == "activate":
+                self._start()
+            if transition in ("deactivate", "shutdown"):
+                self._stop()
+            if transition in ("cleanup", "shutdown"):
+                self._close()
+            self.state = end
+        if end is State.FINALIZED:
+            self._end.set()
+        return end
+
+    def start(self) -> None:
+        """Configure and activate.
+
+        Raises:
+            TatvprError: as :meth:`change`.
+        """
+        self.change("configure")
+        self.change("activate")
+
+    def shutdown(self) -> None:
+        """End in whatever state; may be called again."""
+        with self._changing:
+            if self.state is not State.FINALIZED:
+                self.change("shutdown")
+        if threading.current_thread() is not self._teller:
+            self._teller.join(timeout=5)
+
+    def _configure(self) -> None:
+        localizer = self._open_localizer(**self.parameters.localizer_arguments())
+        if localizer.map is None:
+            localizer.close()
+            raise MapError("there is no map to search: set the parameter map to a .placemap")
+        self._localizer = localizer
+
+    def _start(self) -> None:
+        self._pause.clear()
+        self.figures.started()
+        self._worker = threading.Thread(target=self._work, name="tatvpr-place", daemon=True)
+        self._worker.start()
+
+    def _stop(self) -> None:
+        self._pause.set()
+        worker, self._worker = self._worker, None
+        if worker is not None and worker is not threading.current_thread():
+            worker.join()
+        self.figures.stopped()
+
+    def _close(self) -> None:
+        with self._seen:
+            self._newest = None
+            localizer, self._localizer = self._localizer, None
+        if localizer is not None:
+            localizer.close()
+
+    # ---- images ----
+
+    def _work(self) -> None:
+        while not self._pause.is_set():
+            try:
+                message = self._transport.next_image(_WAIT_S)
+                if message is not None:
+                    self._answer(message)
+            except TatvprError as error:  # told once, not thirty times a second
+                if self.figures.failed(str(error)):
+                    _LOG.warning("%s: an image was not answered: %s", self.name, error)
+            except Exception as error:  # the robot drives on whatever one image does
+                if self.figures.failed(f"{type(error).__name__}: {error}"):
+                    _LOG.exception("%s: an image was not answered", self.name)
+                self._pause.wait(_WAIT_S)
+
+    def _answer(self, message: Any) -> None:
+        localizer, arrived = self._localizer, time.perf_counter()
+        assert localizer is not None and localizer.map is not None
+        frame, taken_s = images.frame_of(message), images.stamp_s(message) or None
+        match = localizer.query(frame, exclude_last=self.parameters.excluded, time_s=taken_s)
+        place_map, types = localizer.map, self._transport.types
+        with self._seen:
+            self._newest = (frame, match, taken_s)
+        pose = outgoing.pose_of(types, match, place_map, message.header.stamp, self.parameters)
+        latency_ms = (time.perf_counter() - arrived) * 1e3
+        header = types.Header(stamp=message.header.stamp, frame_id=message.header.frame_id)
+        self._transport.publish(
+            "match",
+            outgoing.place_match(types, match, header, place_map.info.pose_frame, latency_ms),
+        )
+        if pose is not None:
+            self._transport.publish("pose", pose)
+        self.figures.answered((time.perf_counter() - arrived) * 1e3, match.accepted is True)
+
+    # ---- diagnostics ----
+
+    def _tell(self) -> None:
+        while not self._end.wait(1 / self.parameters.diagnostics_hz):
+            with contextlib.suppress(Exception):  # a transport that is being closed
+                self._transport.publish("diagnostics", diagnostics(self, self._transport))
+
+    # ---- services ----
+
+    @contextlib.contextmanager
+    def _configured(self) -> Iterator[Localizer]:
+        with self._changing:
+            if self._localizer is None:
+                raise UsageError("the node is not configured")
+            yield self._localizer
+
+    def add_place(
+        self, pose: list[float] | None = None, tag: str = "", novelty: float | None = None
+    ) -> Addition:
+        """Add the newest image to the map, as :meth:`Localizer.add` does; its descriptor is reused.
+
+        Args:
+            pose: (x, y, z, qx, qy, qz, qw) in the map's frame; None: unknown.
+            novelty: not added where some place is as like as this score; None: always added.
+
+        Raises:
+            UsageError, MapError: nothing was added; the text says why.
+        """
+        with self._configured() as localizer:
+            with self._seen:
+                newest = self._newest
+            if newest is None:
+                raise UsageError("no image came yet: there is nothing to add")
+            frame, match, taken_s = newest
+            return localizer.add(
+                frame,
+                pose,
+                tag,
+                match=match,
+                novelty=novelty,
+                time_s=taken_s,
+                max_bytes=int(self.parameters.max_map_mb * 2**20),
+            )
+
+    def save_map(self, name: str = "") -> Path:
+        """Write the map with all that was added; the file. (What is added is on the disk already,
+        in the map's journal.)
+
+        Args:
+            name: of a new file beside the map: whoever is on the network may ask for this, and
+                must not choose what is written over. Empty: the journal is folded into the map.
+
+        Raises:
+            MapError, UsageError: it cannot be written there.
+        """
+        with self._configured() as localizer:
+            assert localizer.map is not None
+            return saved(localizer.map, name)
+
+    def set_k(self, k: str, budget: str = "") -> str:
+        """Set k, a number or "auto" with a budget; what is set now, in words.
+
+        Raises:
+            UsageError: out of range, or a budget beside a number.
+        """
+        wanted = k_from_text(k)
+        if wanted is None or not k:
+            raise UsageError("k is empty: a fraction such as 0.2, or auto")
+        with self._configured() as localizer:
+            if budget and wanted != "auto":
+                raise UsageError(f"budget {budget!r} belongs to k auto, and k is {k}")
+            if budget:
+                localizer.budget = budget
+            localizer.k = wanted
+            return localizer.governor.why() if wanted == "auto" and localizer.governor else f"k {k}"

@@ -1,0 +1,404 @@
+"""The node as a robot meets it, without any middleware: states, answers, services, health."""
+
+from __future__ import annotations
+
+import math
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from support.ros import APART_M, InMemory, image
+from tatvpr_edge.ros import Parameters, PlaceNode, State, handlers
+from tatvpr_edge.ros.covariance import UNKNOWN
+from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.spec.errors import ArtifactError, MapError, UsageError
+
+Frames = NDArray[np.uint8]
+WAIT_S = 30.0
+
+
+@pytest.fixture
+def own_map(scene_map: Path, tmp_path: Path) -> Path:
+    """A copy of the map that a test may change."""
+    return Path(shutil.copy(scene_map, tmp_path / "own.placemap"))
+
+
+@pytest.fixture
+def made(tiny_host: Path, own_map: Path, memory: InMemory) -> Iterator[Callable[..., PlaceNode]]:
+    """Makes nodes over the map; they end with the test."""
+    nodes = []
+
+    def make(**values: Any) -> PlaceNode:
+        settings = {"artifact": str(tiny_host), "map": str(own_map), "k": "1.0", **values}
+        nodes.append(PlaceNode(Parameters.of(settings), memory))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.shutdown()
+
+
+def ask(node: PlaceNode, service: str, **request: Any) -> Any:
+    """A service of the node, as both transports call it."""
+    handler = {**handlers.CHANGES, **handlers.LIFECYCLE}[service]
+    reply = SimpleNamespace(success=False, message="", current_state=SimpleNamespace())
+    return handlers.answered(handler, node, SimpleNamespace(**request), reply)
+
+
+def pose_at(x: float) -> Any:
+    """``geometry_msgs/Pose``."""
+    return SimpleNamespace(
+        position=SimpleNamespace(x=x, y=1.0, z=0.0),
+        orientation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0),
+    )
+
+
+def wait_diagnostics(memory: InMemory, wanted: Callable[[Any], bool]) -> Any:
+    """The first status that is as wanted."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        status = memory.sent["diagnostics"].get(timeout=WAIT_S).status[0]
+        if wanted(status):
+            return status
+    raise AssertionError(f"the last diagnostics were {status}")
+
+
+# ---- answers ----
+
+
+def test_an_image_is_answered_as_localizer_answers_it(
+    made: Callable[..., PlaceNode],
+    memory: InMemory,
+    frames: Frames,
+    tiny_host: Path,
+    scene_map: Path,
+) -> None:
+    made().start()
+    memory.images.put(image(frames[3], seconds=12.5))
+    said = memory.sent["match"].get(timeout=WAIT_S)
+    with Localizer(tiny_host, scene_map, k=1.0) as localizer:
+        match = localizer.query(frames[3])
+    assert (said.place, said.tag) == (3, "scene 3")
+    assert said.score == pytest.approx(match.score)
+    assert said.judged and said.accepted and said.reason == ""
+    assert (said.header.stamp.sec, said.header.stamp.nanosec) == (12, 500_000_000)
+    assert said.header.frame_id == "camera"
+    assert said.has_pose and said.pose.position.x == 3 * APART_M
+    assert (said.k, said.tokens, said.pose_frame) == (1.0, 1.0, "local")
+    assert said.latency_ms > 0
+
+
+def test_an_accepted_match_has_a_pose_as_wide_as_the_map_is_sparse(
+    made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
+) -> None:
+    made(frame_id="floor").start()
+    memory.images.put(image(frames[3]))
+    pose = memory.sent["pose"].get(timeout=WAIT_S)
+    assert pose.header.frame_id == "floor" and pose.header.stamp.sec == 5
+    covariance = np.array(pose.pose.covariance).reshape(6, 6)
+    assert np.isfinite(covariance).all()
+    assert covariance[0, 0] == covariance[1, 1] == APART_M**2
+    # The map knows neither height nor heading: numbers that a filter may read, and gives no weight.
+    assert pose.pose.pose.position.z == 0.0 and pose.pose.pose.orientation.w == 1.0
+    assert (np.diag(covariance)[2:] == UNKNOWN).all()
+
+
+def test_a_place_of_unknown_position_has_no_pose(
+    made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
+) -> None:
+    made().start()
+    memory.images.put(image(frames[-1]))
+    said = memory.sent["match"].get(timeout=WAIT_S)
+    assert said.accepted and not said.has_pose
+    assert not math.isnan(said.pose.position.x)
+    memory.images.put(image(frames[0]))
+    assert memory.sent["pose"].get(timeout=WAIT_S).pose.pose.position.x == 0.0
+
+
+def test_what_is_not_accepted_has_no_pose(
+    made: Callable[..., PlaceNode], memory: InMemory, frames: Frames, strangers: Frames
+) -> None:
+    made().start()
+    for frame, reason in ((strangers[0], "threshold"), (np.zeros_like(frames[0]), "")):
+        memory.images.put(image(frame))
+        said = memory.sent["match"].get(timeout=WAIT_S)
+        assert said.judged and not said.accepted and said.reason and reason in said.reason
+    assert memory.sent["pose"].empty()
+
+
+def test_while_one_image_is_answered_only_the_newest_of_the_others_stays(
+    made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
+) -> None:
+    node = made()
+    node.change("configure")
+    localizer = node.localizer
+    assert localizer is not None
+    began, go, query = threading.Event(), threading.Event(), localizer.query
+
+    def slow(*arguments: Any, **settings: Any) -> Any:
+        began.set()
+        assert go.wait(WAIT_S)
+        return query(*arguments, **settings)
+
+    localizer.query = slow  # type: ignore[method-assign]
+    node.change("activate")
+    memory.images.put(image(frames[0], seconds=1))
+    assert began.wait(WAIT_S)
+    for index in (1, 2, 3, 4):
+        memory.images.put(image(frames[index], seconds=1 + index))
+    go.set()
+    said = [memory.sent["match"].get(timeout=WAIT_S) for _ in range(2)]
+    assert [each.header.stamp.sec for each in said] == [1, 5]
+    with pytest.raises(queue.Empty):
+        memory.sent["match"].get(timeout=0.3)
+
+
+def test_images_that_are_none_do_not_end_the_node(
+    made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
+) -> None:
+    node = made(diagnostics_hz=50)
+    node.start()
+    broken = image(frames[0])
+    broken.encoding = "bayer_rggb8"
+    memory.images.put(broken)
+    status = wait_diagnostics(memory, lambda status: status.level == status.ERROR)
+    assert "bayer_rggb8" in status.message
+    memory.images.put(SimpleNamespace())  # no message at all
+    wait_diagnostics(memory, lambda status: "AttributeError" in status.message)
+    memory.images.put(image(frames[2]))
+    assert memory.sent["match"].get(timeout=WAIT_S).place == 2
+    wait_diagnostics(memory, lambda status: status.level == status.OK and "p95" in status.message)
+    assert node.figures.summary().failed == 2
+
+
+# ---- states ----
+
+
+def test_the_states_are_those_of_a_lifecycle_node(
+    made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
+) -> None:
+    node = made(autostart=False)
+    assert node.state is State.UNCONFIGURED and node.localizer is None
+    memory.images.put(image(frames[1]))
+    assert node.change("configure") is State.INACTIVE
+    with pytest.raises(queue.Empty):  # not active: nothing is answered
+        memory.sent["match"].get(timeout=0.3)
+    assert node.change("activate") is State.ACTIVE
+    assert memory.sent["match"].get(timeout=WAIT_S).place == 1
+    assert node.change("deactivate") is State.INACTIVE
+    assert node.change("cleanup") is State.UNCONFIGURED and node.localizer is None
+    node.start()
+    memory.images.put(image(frames[4]))
+    assert memory.sent["match"].get(timeout=WAIT_S).place == 4
+    node.shutdown()
+    node.shutdown()
+    assert node.state is State.FINALIZED
+
+
+@pytest.mark.parametrize(
+    ("before", "wrong"),
+    [((), "activate"), (("configure",), "configure"), (("configure",), "deactivate")],
+)
+def test_a_transition_from_the_wrong_state_changes_nothing(
+    made: Callable[..., PlaceNode], before: tuple[str, ...], wrong: str
+) -> None:
+    node = made()
+    for transition in before:
+        node.change(transition)
+    state = node.state
+    with pytest.raises(UsageError, match=f"the node is {state.name.lower()}: {wrong} starts from"):
+        node.change(wrong)
+    assert node.state is state
+
+
+def test_a_node_that_cannot_be_configured_may_be_configured_later(
+    made: Callable[..., PlaceNode], own_map: Path
+) -> None:
+    node = made()
+    away = own_map.with_suffix(".away")
+    own_map.rename(away)
+    with pytest.raises(MapError, match=r"own\.placemap"):
+        node.change("configure")
+    assert node.state is State.UNCONFIGURED
+    away.rename(own_map)
+    assert node.change("configure") is State.INACTIVE
+
+
+def test_without_an_artifact_or_a_map_it_says_what_to_set(
+    made: Callable[..., PlaceNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TATVPR_EDGE_ROOT", str(tmp_path / "nothing"))
+    with pytest.raises(MapError, match="set the parameter map"):
+        made(map="").change("configure")
+    with pytest.raises(ArtifactError):
+        made(artifact=str(tmp_path)).change("configure")
+
+
+# ---- services ----
+
+
+def test_a_place_is_added_from_the_newest_image_and_found_by_the_next(
+    made: Callable[..., PlaceNode], memory: InMemory, strangers: Frames, own_map: Path
+) -> None:
+    node = made()
+    node.start()
+    request = {"has_pose": True, "pose": pose_at(40.0), "tag": "door"}
+    refused = ask(node, "add_place", **request, only_if_new=False, novelty=0.0)
+    assert not refused.success and "no image came yet" in refused.message
+    memory.images.put(image(strangers[0]))
+    memory.sent["match"].get(timeout=WAIT_S)
+    reply = ask(node, "add_place", **request, only_if_new=True, novelty=0.999)
+    assert reply.success and reply.place == 8
+    again = ask(node, "add_place", **request, only_if_new=True, novelty=0.9)
+    assert not again.success and again.place == -1 and "looks like it" in again.message
+    memory.images.put(image(strangers[0]))
+    said = memory.sent["match"].get(timeout=WAIT_S)
+    assert (said.place, said.tag, said.pose.position.x) == (8, "door", 40.0)
+    saved = ask(node, "save_map", name="grown.placemap")
+    assert saved.success and saved.path == str(own_map.with_name("grown.placemap"))
+    with Localizer(node.localizer.artifact.root, saved.path) as localizer:  # type: ignore[union-attr]
+        assert localizer.map is not None and len(localizer.map) == 9
+
+
+@pytest.mark.parametrize("name", ["../escape.placemap", "/etc/x.placemap", "map.txt", ".placemap"])
+def test_whoever_is_on_the_network_cannot_choose_what_is_written_over(
+    made: Callable[..., PlaceNode], name: str, own_map: Path
+) -> None:
+    node = made()
+    node.change("configure")
+    before = sorted(path.name for path in own_map.parent.iterdir())
+    reply = ask(node, "save_map", name=name)
+    assert not reply.success and "no name for a map" in reply.message
+    assert not ask(node, "save_map", name=own_map.name).success
+    assert sorted(path.name for path in own_map.parent.iterdir()) == before
+
+
+def test_the_journal_is_folded_into_the_map(
+    made: Callable[..., PlaceNode], memory: InMemory, strangers: Frames, own_map: Path
+) -> None:
+    node = made()
+    node.start()
+    for stranger in strangers:
+        memory.images.put(image(stranger))
+        memory.sent["match"].get(timeout=WAIT_S)
+        assert node.add_place().place is not None
+        assert ask(node, "save_map", name="").path == str(own_map)
+        assert not own_map.with_name(f"{own_map.name}.journal").exists()
+    memory.images.put(image(strangers[1]))
+    assert memory.sent["match"].get(timeout=WAIT_S).place == 9
+
+
+def test_a_map_stays_within_its_limit_whoever_adds(
+    made: Callable[..., PlaceNode], memory: InMemory, strangers: Frames, own_map: Path
+) -> None:
+    node = made(max_map_mb=1 / 16)
+    node.start()
+    memory.images.put(image(strangers[0]))
+    memory.sent["match"].get(timeout=WAIT_S)
+    for index in range(30):
+        node.add_place(tag=f"{index:04}" * 1000)
+    assert node.localizer is not None and node.localizer.map is not None
+    assert node.localizer.map.file_bytes <= 2**16
+
+
+def test_k_is_set_and_refused(made: Callable[..., PlaceNode]) -> None:
+    node = made()
+    assert not ask(node, "set_k", k="0.5", budget="").success  # not configured
+    node.change("configure")
+    assert ask(node, "set_k", k="0.5", budget="").success
+    assert node.localizer is not None and node.localizer.k == 0.5
+    for wrong in (
+        {"k": "", "budget": ""},
+        {"k": "7", "budget": ""},
+        {"k": "much", "budget": ""},
+        {"k": "0.2", "budget": "5W"},
+    ):
+        reply = ask(node, "set_k", **wrong)
+        assert not reply.success and reply.message, wrong
+        assert node.localizer.k == 0.5
+
+
+def test_lifecycle_services_take_numbers_and_words(made: Callable[..., PlaceNode]) -> None:
+    node = made()
+    for number, label, state in (
+        (1, "", "inactive"),
+        (0, "activate", "active"),
+        (7, "", "finalized"),
+    ):
+        transition = SimpleNamespace(id=number, label=label)
+        assert ask(node, "change_state", transition=transition).success
+        assert ask(node, "get_state").current_state.label == state
+    assert not ask(node, "change_state", transition=SimpleNamespace(id=77, label="")).success
+
+
+# ---- health ----
+
+
+def test_diagnostics_say_who_is_silent(
+    made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
+) -> None:
+    memory.publishers = 0
+    node = made(diagnostics_hz=50, stale_s=0.2)
+    assert wait_diagnostics(memory, lambda s: True).message == "unconfigured"
+    node.start()
+    status = wait_diagnostics(memory, lambda status: status.level == status.STALE)
+    assert "/camera/image_raw" in status.message and "nobody publishes it" in status.message
+    memory.publishers = 2
+    wait_diagnostics(memory, lambda status: "2 publish it, and are silent" in status.message)
+    memory.images.put(image(frames[0]))
+    status = wait_diagnostics(memory, lambda status: ("answered", "1") in values(status))
+    shown = dict(values(status))
+    assert shown["state"] == "active" and shown["k"] == "1.0" and shown["places"] == "8"
+    assert status.name == "place_node: place recognition" and status.hardware_id == "host"
+
+
+def values(status: Any) -> list[tuple[str, str]]:
+    """(key, value) of a status."""
+    return [(each.key, each.value) for each in status.values]
+
+
+# ---- parameters ----
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("k", "lots"),
+        ("exclude_last", "ever"),
+        ("image_topic", "/camera/image raw"),
+        ("image_topic", "/camera//image"),
+        ("image_topic", "/1camera"),
+        ("image_transport", "theora"),
+        ("stale_s", 0.0),
+        ("diagnostics_hz", math.inf),
+        ("max_map_mb", math.nan),
+        ("autostart", "yes"),
+        ("frame_id", ""),
+        ("colour", "red"),
+    ],
+)
+def test_a_wrong_parameter_is_named(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=name.split("_")[0]):
+        Parameters.of({name: value})
+
+
+def test_numbers_stand_for_texts_as_a_yaml_file_has_them() -> None:
+    parameters = Parameters.of({"k": 0.2, "exclude_last": 30, "tokens": 1})
+    assert parameters.localizer_arguments()["k"] == 0.2
+    assert parameters.excluded == 30 and parameters.tokens == 1.0
+    assert Parameters.of({"exclude_last": "30s"}).excluded == "30s"
+
+
+@pytest.mark.parametrize("name", ["", "place-node", "7up", "a/b", "é"])
+def test_a_node_has_a_name_that_ros_allows(name: str, memory: InMemory) -> None:
+    with pytest.raises(UsageError, match="node name"):
+        PlaceNode(Parameters(), memory, name)

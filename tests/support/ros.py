@@ -1,0 +1,68 @@
+"""Images as ROS messages, and a transport for the node, both without middleware."""
+
+from __future__ import annotations
+
+import queue
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Metres between two scenes of the tests' map.
+APART_M = 2.0
+
+
+def image(frame: NDArray[np.uint8], seconds: float = 5.0, frame_id: str = "camera") -> Any:
+    """A ``sensor_msgs/Image`` by the names of its fields."""
+    height, width = frame.shape[:2]
+    stamp = SimpleNamespace(sec=int(seconds), nanosec=round((seconds - int(seconds)) * 1e9))
+    return SimpleNamespace(
+        header=SimpleNamespace(stamp=stamp, frame_id=frame_id),
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=3 * width,
+        data=frame.tobytes(),
+    )
+
+
+class _Status(SimpleNamespace):
+    OK, WARN, ERROR, STALE = range(4)
+
+
+class InMemory:
+    """A transport without middleware: images are put into :attr:`images`, answers collected."""
+
+    def __init__(self) -> None:
+        names = (
+            "Time Header Point Quaternion Pose PoseWithCovariance PoseWithCovarianceStamped "
+            "KeyValue DiagnosticArray PlaceMatch"
+        )
+        self.types: Any = SimpleNamespace(
+            DiagnosticStatus=_Status, **dict.fromkeys(names.split(), SimpleNamespace)
+        )
+        self.images: queue.Queue[Any] = queue.Queue()
+        self.sent: dict[str, queue.Queue[Any]] = {
+            name: queue.Queue() for name in ("match", "pose", "diagnostics")
+        }
+        self.publishers = 1
+
+    def next_image(self, timeout_s: float) -> Any | None:
+        try:
+            message = self.images.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        while not self.images.empty():
+            message = self.images.get()
+        return message
+
+    def publish(self, output: str, message: Any) -> None:
+        self.sent[output].put(message)
+
+    def cameras(self) -> int:
+        return self.publishers
+
+    def now_ns(self) -> int:
+        return 7_000_000_001
