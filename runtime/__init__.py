@@ -17,6 +17,7 @@ from tatvpr_edge.runtime.growth import Addition
 from tatvpr_edge.runtime.localizer import Localizer, Match
 from tatvpr_edge.runtime.mapwriter import MapWriter
 from tatvpr_edge.runtime.placemap import Candidate, PlaceMap
+from tatvpr_edge.runtime.streams import Stream, StreamFrame, stream
 from tatvpr_edge.runtime.testing import FakeLocalizer
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import (
@@ -50,9 +51,12 @@ __all__ = [
     "Match",
     "PlaceMap",
     "SignatureError",
+    "Stream",
+    "StreamFrame",
     "TatvprError",
     "TelemetryError",
     "UsageError",
     "demo_map",
     "read_artifact",
+    "stream",
 ]

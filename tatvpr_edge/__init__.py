@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from tatvpr_edge.compilers.report import BuildPlan
     from tatvpr_edge.mapping import BuiltMap, FrameFile
-    from tatvpr_edge.runtime import Localizer
+    from tatvpr_edge.runtime import Localizer, Stream
 
-__all__ = ["__version__", "build", "build_map", "plan", "read_frame"]
+__all__ = ["__version__", "build", "build_map", "plan", "read_frame", "stream"]
 
 __version__ = "0.1.0"
 
@@ -157,6 +157,35 @@ def read_frame(source: str | os.PathLike[str] | Image) -> NDArray[np.uint8]:
     from tatvpr_edge.mapping.pictures import read_frame as read
 
     return read(source)
+
+
+def stream(
+    source: int | str | os.PathLike[str], *, realtime: bool = False, backend: str | None = None
+) -> Stream:
+    """Frames of a camera, a video or a folder, read in a thread: ``for frame in stream(0): ...``.
+
+    As ``tatvpr_edge.runtime.stream``, which says more; a folder's pictures are read by Pillow
+    where it is installed, as everywhere on a host.
+
+    Args:
+        source: ``0`` or ``/dev/video0``; a GStreamer pipeline (``... ! appsink``); an address such
+            as ``rtsp://HOST/PATH``; a FIFO; a video file; or a folder of frames, taken by name.
+        realtime: a file or folder plays at its own speed, newest frame first, as a camera would.
+        backend: "opencv" or "av" (PyAV); None: OpenCV where it is installed, else PyAV.
+
+    Raises:
+        TatvprError: no such source, or what reads it is not installed.
+    """
+    from importlib.util import find_spec
+
+    from tatvpr_edge.runtime import stream as open_stream
+
+    return open_stream(
+        source,
+        realtime=realtime,
+        backend=backend,
+        read_picture=None if find_spec("PIL") is None else read_frame,
+    )
 
 
 def _need_build_extra() -> None:

@@ -1,0 +1,107 @@
+"""Video files and addresses through PyAV, which carries its own FFmpeg."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime.streams.frames import DamagedFrameError, Grabbed, NotThereError
+
+#: Seconds after which an address that does not answer counts as dead.
+_PATIENCE_S = 5.0
+#: Of live sources: a short look at the format. (FFmpeg's "nobuffer" would throw away what it has
+#: looked at; here what is old by then is dropped anyway.)
+_LIVE = {"probesize": "500000", "analyzeduration": "500000"}
+
+
+class AvSource:
+    """What ``av.open`` reads; its pixels are converted to red, green, blue."""
+
+    def __init__(self, target: str, live: bool) -> None:
+        self.name = target
+        self.live = live
+        self._container: Any = None
+        self._grabbed: Iterator[Grabbed | DamagedFrameError] = iter(())
+
+    def input(self) -> Any:
+        """What ``av.open`` opens."""
+        return self.name
+
+    def open(self) -> None:
+        """Begin, or begin again.
+
+        Raises:
+            NotThereError: it cannot be opened, or holds no video.
+        """
+        import av
+
+        options = dict(_LIVE) if self.live else {}
+        if self.name.startswith("rtsp"):
+            options["rtsp_transport"] = "tcp"
+        limit = (_PATIENCE_S, _PATIENCE_S) if self.live else None
+        try:
+            self._container = av.open(self.input(), options=options, timeout=limit)
+        except (av.FFmpegError, OSError) as error:
+            raise NotThereError(f"{self.name}: {_said(error)}") from None
+        videos = self._container.streams.video
+        if not videos:
+            raise NotThereError(f"{self.name}: it holds no video")
+        # Threads by frame would keep as many frames alive as there are threads.
+        videos[0].thread_type = "SLICE"
+        self._grabbed = self._decoded(videos[0])
+
+    def _decoded(self, video: Any) -> Iterator[Grabbed | DamagedFrameError]:
+        import av
+
+        for packet in self._container.demux(video):
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError as error:
+                yield DamagedFrameError(f"{self.name}: a frame is damaged ({_said(error)})")
+                continue
+            for frame in frames:
+                pixels = frame.to_ndarray(format="rgb24")
+                # As a phone's video says that it is to be turned; OpenCV does so by itself.
+                quarters = round(getattr(frame, "rotation", 0) / 90) % 4
+                if quarters:
+                    pixels = np.ascontiguousarray(np.rot90(pixels, quarters))
+                yield Grabbed(check_frame(pixels), frame.time)
+
+    def read(self) -> Grabbed | None:
+        """The next frame; None at the end.
+
+        Raises:
+            DamagedFrameError: this one cannot be decoded.
+            NotThereError: the source died.
+        """
+        import av
+
+        try:
+            grabbed = next(self._grabbed, None)
+        except (av.FFmpegError, OSError) as error:
+            if self.live:
+                raise NotThereError(f"{self.name}: {_said(error)}") from None
+            self._grabbed = iter(())
+            raise DamagedFrameError(
+                f"{self.name}: it breaks off before its end ({_said(error)})"
+            ) from None
+        if isinstance(grabbed, DamagedFrameError):
+            raise grabbed
+        return grabbed
+
+    def close(self) -> None:
+        """Give the file or connection back."""
+        self._grabbed = iter(())
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def interrupt(self) -> None:
+        """Its time limits end a call."""
+
+
+def _said(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,135 @@
+"""Which reader a source needs, told by how it is written."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.streams.frames import Source
+from tatvpr_edge.spec.errors import DataError, ToolError, UsageError
+
+ReadPicture = Callable[[Path], NDArray[np.uint8]]
+
+BACKENDS = ("opencv", "av")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_OPENCV = (
+    "OpenCV (apt-get install python3-opencv; JetPack has its own: make virtual environments with "
+    "--system-site-packages)"
+)
+_PYAV = "PyAV (pip install 'tatvpr-edge[video]')"
+#: Endings of recordings, which hold more than a video.
+_RECORDINGS = (".bag", ".mcap", ".db3")
+
+
+def choose(
+    source: int | str | os.PathLike[str],
+    *,
+    backend: str | None,
+    rate_hz: float,
+    read_picture: ReadPicture | None,
+) -> Source:
+    """The reader of ``source``; nothing is opened yet.
+
+    Raises:
+        DataError: no such source.
+        ToolError: its reader is not installed, or cannot do this; the text names the remedy.
+        UsageError: an unknown ``backend``, or one that cannot read such a source.
+    """
+    if backend not in (None, *BACKENDS):
+        raise UsageError(f"backend {backend!r} is unknown: it is one of {', '.join(BACKENDS)}")
+    if isinstance(source, bool) or not isinstance(source, (int, str, os.PathLike)):
+        raise UsageError(f"a source is a path, an address or a device's number, not {source!r}")
+    text = str(source) if isinstance(source, int) else os.fspath(source)
+    path = Path(text).expanduser()
+    if isinstance(source, int) or (text.isdecimal() and not path.exists()):
+        return _device(int(text), f"camera {text}", backend)
+    if re.search(r"\s!\s", text):
+        if backend == "av":
+            raise UsageError("a GStreamer pipeline is read by OpenCV, not by PyAV")
+        _need("cv2", "a GStreamer pipeline", _OPENCV)
+        from tatvpr_edge.runtime.streams.opencv import OpenCvSource
+
+        return OpenCvSource.pipeline(text)
+    if _ADDRESS.match(text):
+        return _film(text, text, True, backend)
+    kind = _kind(path)
+    if text.startswith("/dev/") and (kind == 0 or stat.S_ISCHR(kind)):
+        return _device(text, text, backend)
+    if stat.S_ISDIR(kind):
+        if (path / "metadata.yaml").is_file():
+            raise _recording(path)
+        from tatvpr_edge.runtime.streams.folder import FolderSource
+
+        return FolderSource(path, rate_hz, read_picture)
+    if stat.S_ISFIFO(kind):
+        if backend == "opencv":
+            raise UsageError(f"{path}: a FIFO is read by PyAV, not by OpenCV")
+        _need("av", f"{path}, a FIFO,", _PYAV)
+        from tatvpr_edge.runtime.streams.fifo import FifoSource
+
+        return FifoSource(path)
+    if kind == 0:
+        raise DataError(
+            f"{path}: no such file, folder or device; cameras are /dev/video0 or 0, addresses "
+            "rtsp://HOST/PATH"
+        )
+    if path.suffix.lower() in _RECORDINGS:
+        raise _recording(path)
+    return _film(str(path), str(path), False, backend)
+
+
+def _kind(path: Path) -> int:
+    """The mode of what is at ``path``; 0 where there is nothing."""
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0
+
+
+def _recording(path: Path) -> DataError:
+    return DataError(
+        f"{path} is a recording, not a stream: 'tatvpr-edge query {path}' asks of its frames"
+    )
+
+
+def _device(target: int | str, name: str, backend: str | None) -> Source:
+    if backend == "av":
+        raise UsageError(f"{name}: a camera is read by OpenCV, not by PyAV")
+    _need("cv2", f"{name}, a camera,", _OPENCV)
+    from tatvpr_edge.runtime.streams.opencv import OpenCvSource
+
+    return OpenCvSource.device(target, name)
+
+
+def _film(target: str, name: str, live: bool, backend: str | None) -> Source:
+    """A video file or an address: both readers take them."""
+    if backend is None:
+        backend = "opencv" if _installed("cv2") or not _installed("av") else "av"
+    if backend == "opencv":
+        _need("cv2", name, f"{_PYAV} or {_OPENCV}")
+        from tatvpr_edge.runtime.streams.opencv import OpenCvSource
+
+        return OpenCvSource.film(target, live)
+    _need("av", name, _PYAV)
+    from tatvpr_edge.runtime.streams.pyav import AvSource
+
+    return AvSource(target, live)
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # a module that was blocked on purpose
+        return False
+
+
+def _need(module: str, what: str, remedy: str) -> None:
+    if not _installed(module):
+        raise ToolError(f"{what} needs {remedy}, which this Python lacks")

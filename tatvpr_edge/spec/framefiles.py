@@ -1,0 +1,53 @@
+"""Which files of a folder are frames: one rule for maps, training and streams."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tatvpr_edge.spec.errors import DataError
+
+#: Endings of picture files, in any case.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+#: Folders that file managers, storage boxes and notebooks leave beside pictures; those whose name
+#: begins with a dot (.Trash-1000, .ipynb_checkpoints) are passed over as well.
+_LITTER = frozenset({"@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN"})
+
+
+def picture_files(path: str | Path) -> list[tuple[Path, str]]:
+    """The pictures below a folder and their names (the paths below it), sorted by name; or one
+    file.
+
+    Raises:
+        DataError: no such path, no frame in it, or a name that is not UTF-8 (a map could not
+            hold it).
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return _readable([(path, path.name)])
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder of frames")
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _LITTER)
+        for name in names:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                file = Path(folder) / name
+                found.append((file, file.relative_to(path).as_posix()))
+    if not found:
+        endings = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+        raise DataError(f"{path} holds no frame: expected files named {endings}")
+    return _readable(sorted(found, key=lambda frame: frame[1]))
+
+
+def _readable(frames: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    """``frames``, of which every name is text. Python marks bytes that are not as surrogates."""
+    bad = [name for _, name in frames if any("\ud800" <= c <= "\udfff" for c in name)]
+    if bad:
+        shown = bad[0].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise DataError(
+            f"the file name {shown}{more} is not UTF-8, so a map cannot hold it: rename it "
+            "(convmv -f latin1 -t utf8 does a whole folder)"
+        )
+    return frames

@@ -1,0 +1,341 @@
+"""``stream(source)`` as a robot uses it: nothing swapped, nothing kept, nothing stuck."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tatvpr_edge
+from support.recordings import U8, number_of, plain_frames, write_video
+from tatvpr_edge import runtime
+from tatvpr_edge.runtime import Localizer, Stream, StreamFrame, UsageError
+from tatvpr_edge.spec.errors import DataError, ToolError
+from tatvpr_edge.spec.frames import to_rgb
+
+BACKENDS = ("opencv", "av")
+#: Seconds after which a test gives up on what must come.
+PATIENCE_S = 60.0
+
+#: Serves a video as Motion JPEG over TCP to one client, then dies.
+SERVER = """\
+import socket, sys
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listening", flush=True)
+client, _ = server.accept()
+client.sendall(open(sys.argv[2], "rb").read())
+"""
+
+
+def rgb(frame: StreamFrame) -> U8:
+    image = frame.image
+    return to_rgb(image.planes, image.pixel_format, image.width, image.height)
+
+
+def until(true: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end_s, "it did not come"
+        time.sleep(0.01)
+
+
+def next_frame(frames: Stream) -> StreamFrame:
+    found = frames.read(timeout_s=PATIENCE_S)
+    assert found is not None, frames.trouble
+    return found
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "drive.mkv"
+    write_video(path, plain_frames(12))
+    return path
+
+
+@pytest.fixture(scope="module")
+def motion_jpeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("mjpeg") / "camera.mjpeg"
+    write_video(path, plain_frames(12), codec="mjpeg", pixels="yuvj444p", kind="mjpeg")
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "frames").mkdir()
+    for index, frame in enumerate(plain_frames(12)):
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{index:03d}.png")
+    return tmp_path / "frames"
+
+
+# ---- colours ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_frame_goes_into_the_localizer_with_its_own_colours(
+    video: Path, backend: str, tiny_host: Path
+) -> None:
+    drawn = plain_frames(1)[0]
+    with tatvpr_edge.stream(video, backend=backend) as frames, Localizer(tiny_host) as localizer:
+        frame = next_frame(frames)
+        assert frame.image.pixel_format == {"opencv": "BGR888", "av": "RGB888"}[backend]
+        assert np.array_equal(rgb(frame), drawn)
+        described = localizer.describe(frame.image)
+        assert np.array_equal(described, localizer.describe(drawn))
+        assert not np.array_equal(described, localizer.describe(drawn, bgr=True))
+
+
+def test_a_folders_frames_keep_their_colours_with_and_without_pillow(folder: Path) -> None:
+    for opened in (tatvpr_edge.stream(folder), runtime.stream(folder)):
+        with opened as frames:
+            assert np.array_equal(rgb(next_frame(frames)), plain_frames(1)[0])
+
+
+# ---- files and folders -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_file_gives_every_frame_however_slow_the_program_is(video: Path, backend: str) -> None:
+    seen = []
+    with runtime.stream(str(video), backend=backend) as frames:
+        for frame in frames:
+            time.sleep(0.005)
+            seen.append(frame)
+        assert frames.ended and (frames.frames, frames.dropped, frames.opened) == (12, 0, 1)
+    assert [number_of(rgb(frame)) for frame in seen] == list(range(12))
+    assert [frame.index for frame in seen] == list(range(12))
+    assert [round(frame.pts_s or 0.0, 3) for frame in seen] == [n / 10 for n in range(12)]
+    assert seen == sorted(seen, key=lambda frame: frame.time_s)
+
+
+def test_a_folder_goes_by_name_and_a_damaged_frame_is_named_and_counted(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = folder / "005.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    with tatvpr_edge.stream(folder) as frames:
+        names = [frame.name for frame in frames]
+        assert frames.damaged == 1
+    assert names == [f"{n:03d}.png" for n in range(12) if n != 5]
+    assert "005.png is damaged" in caplog.text
+    for path in folder.iterdir():
+        path.write_bytes(b"")
+    with tatvpr_edge.stream(folder) as frames, pytest.raises(DataError, match=r"0\d\d\.png"):
+        frames.read()
+
+
+def test_a_file_cut_short_ends_where_it_breaks_off(video: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.mkv"
+    data = video.read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
+    with runtime.stream(cut, backend="av") as frames:
+        count = len(list(frames))
+    assert 0 < count < 12
+    cut.write_bytes(data[:40])
+    for backend in BACKENDS:
+        with runtime.stream(cut, backend=backend) as frames, pytest.raises(DataError, match="cut"):
+            frames.read()
+
+
+def test_in_real_time_the_newest_frame_wins_and_the_others_are_counted(folder: Path) -> None:
+    with runtime.stream(folder, realtime=True, rate_hz=400) as frames:
+        first = next_frame(frames)
+        until(lambda: frames.frames == 12)
+        last = next_frame(frames)
+        assert frames.read() is None and frames.ended
+    assert (first.dropped, last.index, number_of(rgb(last))) == (first.index, 11, 11)
+    assert last.dropped == last.index - first.index - 1
+    assert first.dropped + last.dropped == frames.dropped == 10
+
+
+def test_no_more_than_three_frames_are_alive(folder: Path) -> None:
+    def alive() -> int:
+        gc.collect()
+        return sum(type(thing) is runtime.CameraFrame for thing in gc.get_objects())
+
+    before = alive()
+    for realtime in (False, True):
+        with runtime.stream(folder, realtime=realtime, rate_hz=400) as frames:
+            held = next_frame(frames)
+            counts = [alive() - before for _ in range(2)]
+            assert max(counts) <= 3, counts
+            del held
+
+
+# ---- live sources ----------------------------------------------------------------------------
+
+
+def feed(fifo: Path, motion_jpeg: Path) -> subprocess.Popen[bytes]:
+    """A program that writes a camera's frames to a FIFO and dies."""
+    return subprocess.Popen(["cp", str(motion_jpeg), str(fifo)])
+
+
+def test_a_source_that_is_not_there_yet_dies_and_returns(
+    tmp_path: Path, motion_jpeg: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fifo = tmp_path / "camera"
+    os.mkfifo(fifo)
+    with runtime.stream(fifo) as frames:
+        assert frames.read(timeout_s=0.3) is None and not frames.ended
+        for life in (1, 2):
+            with feed(fifo, motion_jpeg):
+                frame = next_frame(frames)
+                until(lambda count=12 * life: frames.frames == count)  # type: ignore[misc]
+            until(lambda: frames.trouble is not None)
+            taken = [frame, next_frame(frames)]
+            assert number_of(rgb(taken[-1])) == 11
+            assert frames.opened >= life
+        assert frames.frames == 24 and not frames.ended
+    assert frames.ended and "trying again" in caplog.text
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_address_dies_and_returns(
+    motion_jpeg: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", SERVER, str(port), str(motion_jpeg)]
+    with runtime.stream(f"tcp://127.0.0.1:{port}", backend=backend) as frames:
+        until(lambda: frames.trouble is not None)  # nobody listens yet
+        for _ in range(2):
+            seen = frames.frames
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL):
+                assert next_frame(frames).index >= seen
+            until(lambda: frames.trouble is not None)
+            frames.read(timeout_s=0.1)
+        assert frames.opened == 2
+
+
+def test_closing_ends_a_source_that_blocks(tmp_path: Path) -> None:
+    fifo = tmp_path / "camera"
+    os.mkfifo(fifo)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        for source in (fifo, address):
+            frames = runtime.stream(source, backend="av")
+            waiting = threading.Thread(target=frames.read)
+            waiting.start()
+            time.sleep(0.2)
+            frames.close()
+            waiting.join(PATIENCE_S)
+            assert not waiting.is_alive() and frames.ended and frames.read() is None
+            frames.close()
+        until(lambda: not any(t.name.startswith("stream") for t in threading.enumerate()))
+
+
+def test_a_camera_that_is_not_plugged_in_is_waited_for() -> None:
+    with runtime.stream("/dev/video97") as frames:
+        until(lambda: frames.trouble is not None)
+        assert frames.live and not frames.ended and "/dev/video97: not there" in str(frames.trouble)
+        assert frames.read(timeout_s=0) is None
+
+
+def test_a_stream_that_is_forgotten_stops(video: Path) -> None:
+    frames = runtime.stream(video)
+    next_frame(frames)
+    del frames
+    gc.collect()
+    until(lambda: not any(t.name.startswith("stream") for t in threading.enumerate()))
+
+
+# ---- processes -------------------------------------------------------------------------------
+
+
+def test_a_stream_stays_with_its_process(folder: Path) -> None:
+    with runtime.stream(folder) as frames:
+        next_frame(frames)
+        with pytest.raises(UsageError, match="open one in each"):
+            pickle.dumps(frames)
+        context = multiprocessing.get_context("fork")
+        said = context.SimpleQueue()
+
+        def child() -> None:
+            try:
+                frames.read()
+            except UsageError as error:
+                frames.close()
+                said.put(str(error))
+
+        process = context.Process(target=child)
+        process.start()
+        process.join(PATIENCE_S)
+        assert "open another one in the child" in said.get()
+        assert next_frame(frames).index == 1
+
+
+# ---- what cannot be read ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "text"),
+    [
+        ("nowhere.mp4", DataError, "no such file, folder or device"),
+        (True, UsageError, "a source is a path"),
+        ("v4l2src ! videoconvert", DataError, "end it in '! videoconvert"),
+        ("v4l2src ! video/x-raw,format=NV12 ! appsink", DataError, "gives NV12"),
+    ],
+)
+def test_a_source_that_cannot_be_is_one_clear_error(
+    source: str, kind: type[Exception], text: str
+) -> None:
+    with pytest.raises(kind, match=text):
+        runtime.stream(source)
+
+
+def test_a_pipeline_needs_an_opencv_with_gstreamer() -> None:
+    import cv2
+
+    pipeline = "videotestsrc num-buffers=3 ! video/x-raw,format=BGR ! appsink"
+    if "GStreamer:                   YES" in cv2.getBuildInformation():
+        with runtime.stream(pipeline) as frames:
+            assert next_frame(frames).image.pixel_format == "BGR888"
+        return
+    with pytest.raises(ToolError, match=r"built without GStreamer.*apt-get install python3-opencv"):
+        runtime.stream(pipeline)
+
+
+@pytest.fixture
+def without() -> Iterator[Callable[..., str]]:
+    """Runs a line of a program in a Python that lacks some packages."""
+
+    def run(line: str, *packages: str) -> str:
+        program = (
+            "import sys\n"
+            f"sys.modules.update(dict.fromkeys({packages!r}))\n"
+            "from tatvpr_edge import runtime\n"
+            "try:\n"
+            f"    print({line})\n"
+            "except runtime.TatvprError as error:\n"
+            "    print(f'{type(error).__name__}: {error}')\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+    yield run
+
+
+def test_what_is_not_installed_is_named_with_its_remedy(
+    without: Callable[..., str], video: Path, folder: Path
+) -> None:
+    both = ("cv2", "av", "PIL")
+    file = f"len(list(runtime.stream({str(video)!r})))"
+    assert "pip install 'tatvpr-edge[video]'" in without(file, *both)
+    assert without(file, "cv2").strip() == "12"
+    assert "python3-opencv" in without("runtime.stream(0)", *both)
+    assert "videoconvert" not in without("runtime.stream('a ! appsink')", *both)
+    assert "DataError" in without(f"list(runtime.stream({str(folder)!r}))", *both)
+    assert without("'cv2' in sys.modules or 'av' in sys.modules").strip() == "False"
