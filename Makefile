@@ -3,6 +3,7 @@
 # make check  ruff, mypy, import-linter, the API pages
 # make docs   API pages from the docstrings, in build/api
 # make fuzz   every reader of others' bytes under libFuzzer and atheris, FUZZ_SECONDS each
+# make soak   everything at once under injected faults, for SOAK_MINUTES
 # make plugin the TensorRT plugin library, given TENSORRT_INCLUDE=DIR
 # make sbom   the software bill of materials (CycloneDX) in build/sbom.json
 # make wheels platform wheels that carry the compiled default model
@@ -16,8 +17,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?= -n 2 --dist loadfile
 FUZZ_SECONDS ?= 3600
 FUZZ_LANES ?= 1
+SOAK_MINUTES ?= 60
 
-.PHONY: demo test check docs fuzz plugin sbom wheels clean
+.PHONY: demo test check docs fuzz soak plugin sbom wheels clean
 
 # Modules whose public names have a page; pdoc takes a name with ! and all below it out.
 API := tatvpr_edge !tatvpr_edge\..* tatvpr_edge.runtime tatvpr_edge.mapping tatvpr_edge.spec.errors
@@ -41,6 +43,9 @@ docs: $(VENV)/.ready-test
 # A first run of CI gives each target half a minute; what was found stays in build/fuzz/corpus.
 fuzz: $(VENV)/.ready-test
 	$(BIN)/python -m fuzz.run --seconds $(FUZZ_SECONDS) --lanes $(FUZZ_LANES) $(FUZZ_TARGETS)
+
+soak: $(VENV)/.ready-build
+	$(BIN)/python tools/soak.py --minutes $(SOAK_MINUTES)
 
 plugin: $(VENV)/.ready-build
 	$(PIP) install --editable '.[gpu]'

@@ -26,13 +26,15 @@ from tatvpr_edge.spec import errors
 from tatvpr_edge.spec.errors import DeployError
 
 _PAUSE_S = 0.05
+#: How often a request is sent: a service that is killed may yet take a connection, and drop it.
+_TRIES = 3
 
 
 class Client:
     """A connection to the service; safe to share between threads (calls wait for each other).
 
     It survives a restart of the service: where the connection ends, it connects again and asks
-    once more. A time-out is an error, and the next call begins with a new connection.
+    once more, or twice. A time-out is an error, and the next call begins with a new connection.
 
     Args:
         path: the service's socket; None: ``serve.sock`` in the install root.
@@ -53,6 +55,7 @@ class Client:
         self.restart_s = restart_s
         self._lock = threading.Lock()
         self._closed = False
+        self._lost_s: float | None = None  # when the service went away; None: it answers
         self._began_with: str | None = None
         self._watches: list[Watch] = []
         self._socket: socket.socket | None = self._connect(0.0)
@@ -189,13 +192,14 @@ class Client:
         return answer, tail
 
     def _exchange(self, message: bytes) -> tuple[dict[str, Any], bytes]:
-        """Send and receive; once more over a new connection where the old one ended."""
+        """Send and receive; again over a new connection where the old one ended."""
         if self._closed:
             raise DeployError(f"this connection to {self.path} was closed: make another Client")
-        for again in (False, True):
+        ended = ""
+        for _ in range(_TRIES):
             try:
                 if self._socket is None:
-                    self._socket = self._connect(0.0)
+                    self._socket = self._connect(self._patience_s())
                 self._socket.sendall(message)
                 reply = messages.decode_answer(messages.receiver(self._socket, self.timeout_s))
             except TimeoutError:
@@ -209,11 +213,18 @@ class Client:
             else:
                 ended = "it closed the connection"
             if reply is not None:
+                self._lost_s = None
                 return reply
             self._drop()
-            if not again:
-                self._socket = self._connect(self.restart_s)
+            if self._lost_s is None:
+                self._lost_s = time.monotonic()
         raise DeployError(f"the service at {self.path} failed: {ended}")
+
+    def _patience_s(self) -> float:
+        """How long a service that is away may yet take; nothing where it never was."""
+        if self._lost_s is None:
+            return 0.0
+        return max(0.0, self._lost_s + self.restart_s - time.monotonic())
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

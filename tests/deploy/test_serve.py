@@ -430,6 +430,68 @@ def test_a_client_outlives_a_restart_of_the_service(tiny_host: Path, tmp_path: P
         assert again == [wanted, wanted]
 
 
+class Dying:
+    """A service that takes and drops ``drops`` connections, as one that is killed does, and then
+    answers; or that drops all of them until it is told to be ``away_s``, and then answers."""
+
+    def __init__(self, path: Path, drops: int = 10_000, away_s: float = 0.0) -> None:
+        self.path, self.drops, self.away_s = path, drops, away_s
+        self.leave, self.left = threading.Event(), threading.Event()
+        self._listen()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _listen(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(str(self.path))
+        self.listening.listen()
+        self.listening.settimeout(0.02)
+
+    def _accept(self) -> socket.socket | None:
+        try:
+            return self.listening.accept()[0]
+        except TimeoutError:
+            return None
+
+    def _serve(self) -> None:
+        while self.drops and not self.leave.is_set():
+            connection = self._accept()
+            if connection is not None:
+                self.drops -= 1
+                connection.recv(1)
+                connection.close()
+        if self.leave.is_set():
+            self.listening.close()
+            self.left.set()
+            time.sleep(self.away_s)
+            self._listen()
+        while (connection := self._accept()) is None:
+            pass
+        with connection:
+            while messages.decode(messages.receiver(connection)) is not None:
+                connection.sendall(messages.encode({"ok": True, "release": "r"}))
+        self.listening.close()
+
+
+def test_a_client_outlives_a_service_that_takes_it_and_dies(tmp_path: Path) -> None:
+    service = Dying(tmp_path / "s.sock", drops=2)
+    with Client(service.path, restart_s=60) as client:
+        assert client.info() == {"release": "r"}
+    service.thread.join(60)
+
+
+def test_a_call_after_one_that_failed_still_waits_for_the_restart(tmp_path: Path) -> None:
+    service = Dying(tmp_path / "s.sock", away_s=0.3)
+    with Client(service.path, restart_s=60) as client:
+        with pytest.raises(DeployError, match="failed"):
+            client.info()
+        service.leave.set()
+        assert service.left.wait(60)
+        assert client.info() == {"release": "r"}
+    service.thread.join(60)
+
+
 def test_a_client_learns_of_a_new_release(tiny_host: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     for name in ("one", "two"):

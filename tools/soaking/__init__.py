@@ -1,0 +1,1 @@
+"""What ``tools/soak.py`` runs, does to it, and looks at."""
