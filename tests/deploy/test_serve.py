@@ -109,7 +109,7 @@ def test_answers_are_the_localizers_own(served: tuple[Path, Localizer]) -> None:
 
 def test_a_calibrated_map_s_verdict_is_served(tiny_host: Path, tmp_path: Path) -> None:
     with Localizer(tiny_host, k=0.2) as plain:
-        rows = np.stack([plain.describe(np.roll(FRAME, 7 * i, 0)) for i in range(5)])
+        rows = np.stack([plain.describe(np.roll(FRAME, 7 * i, 0)) for i in range(12)])
         places = make_map(tmp_path / "m.placemap", plain.artifact.manifest.model.hash, rows)
     judged = Calibration("logistic", 0.0, (0.5, 1.0, 2.0), elsewhere_places=1, precision=0.9)
     rewrite(places, lambda old: (calibrated(old.base.info, [judged]), [old.base.places()]))
