@@ -1,7 +1,6 @@
 """What a shared library demands of the system that loads it, read from its ELF tables.
 
 No external tool is needed, so a missing ``readelf`` never hides a library that a board cannot load.
-Layout: System V ABI, "Object Files", and the GNU symbol versioning extension.
 """
 
 from __future__ import annotations
@@ -11,15 +10,26 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+from elftools.elf.sections import SymbolTableSection
+
 from tatvpr_edge.spec.errors import ToolError
 
-MACHINES = {62: "x86_64", 183: "aarch64", 243: "riscv", 40: "arm"}
-_SHT_DYNAMIC, _SHT_DYNSYM, _SHT_VERNEED = 6, 11, 0x6FFFFFFE
-_DT_NEEDED = 1
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
-_VERNEED = struct.Struct("<HHIII")
-_VERNAUX = struct.Struct("<IHHII")
+MACHINES = {
+    "EM_X86_64": "x86_64",
+    "EM_AARCH64": "aarch64",
+    "EM_RISCV": "riscv",
+    "EM_ARM": "arm",
+}
+#: What pyelftools raises on tables that make no sense.
+_DAMAGED = (
+    *(ELFError, ConstructError, struct.error, IndexError, KeyError, ValueError, TypeError),
+    *(AttributeError, OverflowError, AssertionError, MemoryError),
+)
 
 
 @dataclass(frozen=True)
@@ -48,10 +58,10 @@ def read_elf(path: Path) -> Elf:
     Raises:
         ToolError: it is no 64-bit little-endian ELF file, or its tables are damaged.
     """
-    data = path.read_bytes()
     try:
-        return _parse(data)
-    except (struct.error, IndexError, ValueError, OverflowError) as error:
+        with path.open("rb") as stream:
+            return _parse(ELFFile(stream))
+    except _DAMAGED as error:
         raise ToolError(f"{path.name}: the compiler wrote no usable ELF library") from error
 
 
@@ -75,68 +85,30 @@ def check_loadable(path: Path, machine: str, glibc: str | None) -> Elf:
     return elf
 
 
-def _parse(data: bytes) -> Elf:
-    if data[:6] != b"\x7fELF\x02\x01":
+def _parse(file: ELFFile) -> Elf:
+    if file.elfclass != 64 or not file.little_endian:
         raise ValueError("not a 64-bit little-endian ELF file")
-    machine = struct.unpack_from("<H", data, 18)[0]
-    (offset,) = struct.unpack_from("<Q", data, 40)
-    size, count = struct.unpack_from("<HH", data, 58)
-    if size != _SECTION.size:
-        raise ValueError("unknown section header size")
-    sections = [_SECTION.unpack_from(data, offset + i * size) for i in range(count)]
     needed: list[str] = []
     versions: list[tuple[str, str]] = []
     exported: list[str] = []
-    for section in sections:
-        kind, start, length, link, info = (
-            section[1],
-            section[4],
-            section[5],
-            section[6],
-            section[7],
-        )
-        if kind not in (_SHT_DYNAMIC, _SHT_DYNSYM, _SHT_VERNEED):
-            continue
-        names = _Names(data, sections[link][4], sections[link][5])
-        if kind == _SHT_DYNAMIC:
-            for at in range(start, start + length, 16):
-                tag, value = struct.unpack_from("<qQ", data, at)
-                if tag == _DT_NEEDED:
-                    needed.append(names[value])
-        elif kind == _SHT_DYNSYM:
-            for at in range(start, start + length, _SYMBOL.size):
-                name, bits, _, index, _, _ = _SYMBOL.unpack_from(data, at)
-                if index != 0 and bits >> 4 in (1, 2):
-                    exported.append(names[name])
-        else:
-            versions += _needed_versions(data, start, info, names)
+    for section in file.iter_sections():
+        if isinstance(section, DynamicSection):
+            # pyelftools gives each tag the member of its own name, which its types do not say
+            needed += [tag.needed for tag in section.iter_tags("DT_NEEDED")]  # type: ignore[attr-defined]
+        elif isinstance(section, GNUVerNeedSection):
+            for library, entries in section.iter_versions():
+                versions += [(str(library.name), str(entry.name)) for entry in entries]
+        elif isinstance(section, SymbolTableSection) and section["sh_type"] == "SHT_DYNSYM":
+            exported += [
+                symbol.name
+                for symbol in section.iter_symbols()
+                if symbol["st_shndx"] != "SHN_UNDEF"
+                and symbol["st_info"]["bind"] in ("STB_GLOBAL", "STB_WEAK")
+            ]
+    machine = file["e_machine"]
     return Elf(
         MACHINES.get(machine, f"machine {machine}"),
         tuple(needed),
         tuple(versions),
         tuple(exported),
     )
-
-
-class _Names:
-    """A string table."""
-
-    def __init__(self, data: bytes, start: int, length: int) -> None:
-        self._table = data[start : start + length]
-
-    def __getitem__(self, offset: int) -> str:
-        return self._table[offset : self._table.index(b"\0", offset)].decode("ascii")
-
-
-def _needed_versions(data: bytes, start: int, count: int, names: _Names) -> list[tuple[str, str]]:
-    found = []
-    at = start
-    for _ in range(count):
-        _, entries, library, first, following = _VERNEED.unpack_from(data, at)
-        entry = at + first
-        for _ in range(entries):
-            _, _, _, name, next_entry = _VERNAUX.unpack_from(data, entry)
-            found.append((names[library], names[name]))
-            entry += next_entry
-        at += following
-    return found
