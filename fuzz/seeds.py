@@ -110,6 +110,15 @@ def journal_seeds() -> Seeds:
     }
 
 
+def core_journal_seeds() -> Seeds:
+    """A small map and a journal of it: the map's length, the map, the journal."""
+    found = {}
+    base = small_map("int8")
+    for name, journal in journal_seeds().items():
+        found[name] = struct.pack("<I", len(base)) + base + journal
+    return found
+
+
 def _artifact(folder: Path) -> Path:
     from support.board import make_artifact
 
@@ -246,6 +255,7 @@ SEEDS: dict[str, Callable[[], Seeds]] = {
     "core-map": map_seeds,
     "core-blob": blob_seeds,
     "core-frame": frame_seeds,
+    "core-journal": core_journal_seeds,
     "map": map_seeds,
     "journal": journal_seeds,
     "manifest": manifest_seeds,

@@ -101,28 +101,12 @@ def core() -> Any:
     return ctypes.CDLL(str(path))
 
 
-class _Map(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("kind", ctypes.c_uint32),
-        ("dim", ctypes.c_uint32),
-        ("bands", ctypes.c_uint32),
-        ("places", ctypes.c_uint64),
-        ("base", ctypes.c_void_p),
-        ("bytes", ctypes.c_size_t),
-    ]
-
-
 def c_places(data: bytes) -> int | None:
     """Places of a map as the C reader counts them; None where it refuses it."""
-    room = ctypes.create_string_buffer(len(data) + 64)
-    at = -(-ctypes.addressof(room) // 64) * 64
-    ctypes.memmove(at, data, len(data))
-    opened = _Map(size=ctypes.sizeof(_Map))
-    status = core().tatvpr_map_open(
-        ctypes.byref(opened), ctypes.c_void_p(at), ctypes.c_size_t(len(data)), None
-    )
-    return opened.places if status == 0 else None
+    from support.journals import open_map_in_c
+
+    opened = open_map_in_c(core(), data)
+    return None if isinstance(opened, int) else opened.places
 
 
 @target("map", "tatvpr_edge.spec.placemap", "tatvpr_edge.spec.maptypes")
@@ -181,20 +165,27 @@ def sealed_journal(data: bytes) -> bytes:
 
 @target("journal", "tatvpr_edge.spec.mapjournal", "tatvpr_edge.spec.maptypes")
 def read_journal(data: bytes) -> None:
-    """A journal as it is, or records with right checksums; what is read can be folded in."""
+    """A journal as it is, or records with right checksums: one verdict in Python and in C, and what
+    is read can be folded in."""
+    from support.journals import OpenedInC, open_in_c
     from tatvpr_edge.spec.mapjournal import journal_path, read_map
     from tatvpr_edge.spec.placemap import parse_base, write_map
 
     path = journalled_map()
     for journal in (data, sealed_journal(data)):
         journal_path(path).write_bytes(journal)
+        added: tuple[str, ...] | None = None
         with refusal():
             stored = read_map(path)
+            added = stored.added.tags
             places = stored.places()
             folded = scratch() / "folded.placemap"
             write_map(folded, stored.base.info, [places])
             again = parse_base(np.frombuffer(folded.read_bytes(), np.uint8))
             must(len(again) == len(stored), "folding a journal changes how many places there are")
+        opened = open_in_c(core(), path.read_bytes(), journal)
+        found = tuple(t.decode() for t in opened.tags()) if isinstance(opened, OpenedInC) else None
+        must(found == added, f"Python adds {added}, C {found}")
 
 
 # ---- artifacts and releases ------------------------------------------------------------------

@@ -40,6 +40,20 @@ static inline void fuzz_put_u32(uint8_t *at, uint32_t value) {
     }
 }
 
+/* Makes both checksums of a map right. */
+static inline void fuzz_reseal_map(uint8_t *map, size_t size) {
+    enum { HEADER = 192, AT_HEADER_BYTES = 12, AT_PAYLOAD_CRC = 184, AT_HEADER_CRC = 188 };
+    if (size < HEADER) {
+        return;
+    }
+    const uint32_t stated = tatvpr_read_u32(map + AT_HEADER_BYTES);
+    const size_t header_bytes = stated < size ? stated : size;
+    fuzz_put_u32(map + AT_PAYLOAD_CRC,
+                 tatvpr_crc32(0, map + header_bytes, size - header_bytes));
+    fuzz_put_u32(map + AT_HEADER_CRC, 0);
+    fuzz_put_u32(map + AT_HEADER_CRC, tatvpr_crc32(0, map, header_bytes));
+}
+
 /* `bytes` of memory that the input fills over and over; zeros where it is empty. */
 static inline uint8_t *fuzz_pattern(const uint8_t *data, size_t size, size_t bytes) {
     uint8_t *memory = fuzz_memory(bytes);

@@ -2,20 +2,7 @@
  * searched and read to its last byte. */
 #include "fuzz.h"
 
-enum { HEADER = 192, AT_HEADER_BYTES = 12, AT_HASH = 32, AT_DESCRIPTOR = 72, AT_PAYLOAD_CRC = 184 };
-enum { AT_HEADER_CRC = 188, MOST = 5 };
-
-static void reseal(uint8_t *map, size_t size) {
-    if (size < HEADER) {
-        return;
-    }
-    const uint32_t stated = tatvpr_read_u32(map + AT_HEADER_BYTES);
-    const size_t header_bytes = stated < size ? stated : size;
-    fuzz_put_u32(map + AT_PAYLOAD_CRC,
-                 tatvpr_crc32(0, map + header_bytes, size - header_bytes));
-    fuzz_put_u32(map + AT_HEADER_CRC, 0);
-    fuzz_put_u32(map + AT_HEADER_CRC, tatvpr_crc32(0, map, header_bytes));
-}
+enum { AT_HASH = 32, AT_DESCRIPTOR = 72, MOST = 5 };
 
 static void read_tags(const tatvpr_map *map) {
     volatile char last = 0;
@@ -82,7 +69,7 @@ static void open(const uint8_t *data, size_t size) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *map = fuzz_copy(data, size);
     open(map, size);
-    reseal(map, size);
+    fuzz_reseal_map(map, size);
     open(map, size);
     free(map);
     return 0;

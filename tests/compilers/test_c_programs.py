@@ -18,7 +18,7 @@ from tatvpr_edge.compilers.core_sources import core_folder
 from tatvpr_edge.runtime import Localizer, MapWriter
 from tatvpr_edge.spec.formats import FORMATS
 from tatvpr_edge.spec.frames import plane_shapes, to_rgb
-from tatvpr_edge.spec.mapjournal import compact
+from tatvpr_edge.spec.mapjournal import compact, journal_path
 
 WIDTH, HEIGHT, FRAMES = 48, 32, 4
 #: V4L2's names of our formats, as linux/videodev2.h defines them.
@@ -108,19 +108,34 @@ def test_the_camera_example_finds_frames_of_every_format(
     assert done.stdout.splitlines() == wanted
 
 
-def test_a_journal_that_c_does_not_read_is_told(
+def test_what_was_added_is_found_before_and_after_it_is_folded_in(
     camera: Path, artifact: Path, tmp_path: Path
 ) -> None:
     raw, images = raw_frames("RGB888")
     (tmp_path / "frames").write_bytes(raw)
     path = place_map(artifact, images, tmp_path)
     words = (artifact / "weights.bin", path, tmp_path / "frames", WIDTH, HEIGHT, "RGB3")
-    done = run(camera, *words)
-    assert done.returncode == 1  # its base file has no place yet
-    assert "m.placemap.journal is not read: tatvpr-edge map compact" in done.stderr
+    added = run(camera, *words)
+    assert (added.returncode, added.stderr) == (0, "")
+    assert len(added.stdout.splitlines()) == len(images)
     compact(path)
-    done = run(camera, *words)
-    assert (done.returncode, done.stderr) == (0, "")
+    folded = run(camera, *words)
+    assert (folded.returncode, folded.stderr) == (0, "")
+    assert folded.stdout == added.stdout
+
+
+def test_a_journal_of_another_map_is_one_line(camera: Path, artifact: Path, tmp_path: Path) -> None:
+    raw, images = raw_frames("RGB888")
+    (tmp_path / "frames").write_bytes(raw)
+    path = place_map(artifact, images, tmp_path)
+    journal = journal_path(path)
+    altered = bytearray(journal.read_bytes())
+    altered[20] ^= 1
+    journal.write_bytes(altered)
+    done = run(camera, artifact / "weights.bin", path, tmp_path / "frames", WIDTH, HEIGHT, "RGB3")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "m.placemap.journal" in line and "altered" in line
 
 
 def test_what_the_camera_example_cannot_use_is_one_line(
@@ -166,7 +181,8 @@ TAGS = f"""\
 #include "{core_folder()}/example/example.h"
 int main(int argc, char **argv) {{
     const tatvpr_model model = load_model(argv[1]);
-    const tatvpr_map map = load_map(argv[2], &model), none = {{.size = sizeof(none)}};
+    const place_map opened = load_map(argv[2], &model);
+    const tatvpr_map map = opened.base, none = {{.size = sizeof(none)}};
     const char *tag = NULL;
     size_t bytes = 0;
     printf("%d %d %d %d %d %d\\n", argc, (int)tatvpr_map_tag(NULL, 0, &tag, &bytes),

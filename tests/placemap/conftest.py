@@ -19,7 +19,7 @@ def engine(tiny_host: Path) -> Engine:
     return Engine.of(read_artifact(tiny_host))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def some() -> Callable[..., Places]:
     """Makes random places: ``some(info, count, seed)``."""
 

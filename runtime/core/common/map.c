@@ -218,7 +218,7 @@ static int band_valid(const uint8_t *p, const uint8_t *band, uint64_t *end) {
 
 /* One pose and its moment: every number finite, what is unknown zero, a turn whole and of length
  * one. */
-static int place_valid(const uint8_t *pose, const uint8_t *moment, uint32_t frame) {
+int tatvpr_map_place_valid(const uint8_t *pose, const uint8_t *moment, uint32_t geographic) {
     const uint32_t known = moment[15];
     const uint32_t turned = known >> 3;
     double v[7];
@@ -235,7 +235,7 @@ static int place_valid(const uint8_t *pose, const uint8_t *moment, uint32_t fram
     if (turned == 15 && (square - 1.0 > UNIT_SLACK || 1.0 - square > UNIT_SLACK)) {
         return 0;
     }
-    return frame != GEOGRAPHIC ||
+    return !geographic ||
            (v[0] >= -180.0 && v[0] <= 180.0 && v[1] >= -90.0 && v[1] <= 90.0);
 }
 
@@ -274,9 +274,9 @@ static int sections_valid(const uint8_t *p) {
         !section(p, &end, tags, tags_bytes, file_bytes) || end != file_bytes) {
         return 0;
     }
-    const uint32_t frame = tatvpr_read_u32(p + AT_POSE_FRAME);
+    const uint32_t geographic = tatvpr_read_u32(p + AT_POSE_FRAME) == GEOGRAPHIC;
     for (uint64_t i = 0; i < places; i++) {
-        if (!place_valid(p + poses + 56 * i, p + moments + 16 * i, frame)) {
+        if (!tatvpr_map_place_valid(p + poses + 56 * i, p + moments + 16 * i, geographic)) {
             return 0;
         }
     }
@@ -375,4 +375,11 @@ uint32_t tatvpr_map_geographic(const tatvpr_map *map) {
 
 uint32_t tatvpr_map_descriptor_size(const tatvpr_map *map) {
     return tatvpr_read_u32(map->base + AT_DESCRIPTOR_SIZE);
+}
+
+void tatvpr_map_binding(const tatvpr_map *map, uint8_t *binding) {
+    tatvpr_zero(binding, 48);
+    tatvpr_copy(binding, map->base + AT_PAYLOAD_CRC, 4);
+    tatvpr_copy(binding + 8, map->base + AT_FILE_BYTES, 8);
+    tatvpr_copy(binding + 16, map->base + AT_MODEL_HASH, 32);
 }

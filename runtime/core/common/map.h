@@ -10,6 +10,13 @@ enum { TATVPR_MAP_INT8 = 1, TATVPR_MAP_BINARY = 2 };
 void tatvpr_map_band(const tatvpr_map *map, uint32_t index, tatvpr_band *band, tatvpr_rows *rows);
 /* All places of an opened map as one part of the band `rows`. */
 tatvpr_part tatvpr_map_part(const tatvpr_map *map, const tatvpr_rows *rows);
+/* What binds a journal to an opened map: 48 bytes, as its header has them. */
+void tatvpr_map_binding(const tatvpr_map *map, uint8_t *binding);
+/* 1 where a stored pose (56 bytes) and its moment (16) obey the rules of every number. */
+int tatvpr_map_place_valid(const uint8_t *pose, const uint8_t *moment, uint32_t geographic);
+/* The places of an opened journal as one part of band `band`, whose rows `rows` receives. */
+tatvpr_part tatvpr_journal_part(const tatvpr_map *map, const tatvpr_journal *journal, uint32_t band,
+                                tatvpr_rows *rows);
 /* 1 where poses are longitude and latitude. */
 uint32_t tatvpr_map_geographic(const tatvpr_map *map);
 /* Elements in a descriptor of the map's model. */

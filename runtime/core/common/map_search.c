@@ -319,11 +319,22 @@ tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_mod
 tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model,
                                 const float *descriptor, float k, float tokens,
                                 tatvpr_match *matches, int32_t count, int32_t *found) {
-    if (map == NULL || map->base == NULL) {
+    return tatvpr_journal_search(map, NULL, model, descriptor, k, tokens, matches, count, found);
+}
+
+tatvpr_status tatvpr_journal_search(const tatvpr_map *map, const tatvpr_journal *journal,
+                                    const tatvpr_model *model, const float *descriptor, float k,
+                                    float tokens, tatvpr_match *matches, int32_t count,
+                                    int32_t *found) {
+    if (map == NULL || map->base == NULL || (journal != NULL && journal->tables == NULL)) {
         return TATVPR_ERR_NULL;
     }
-    if (map->size < sizeof(tatvpr_map)) {
+    if (map->size < sizeof(tatvpr_map) ||
+        (journal != NULL && journal->size < sizeof(tatvpr_journal))) {
         return TATVPR_ERR_ABI;
+    }
+    if (journal != NULL && (journal->first != map->places || journal->bands != map->bands)) {
+        return TATVPR_ERR_MAP_JOURNAL;
     }
     if (model != NULL && model->program != NULL &&
         (uint32_t)model->program->descriptor_size != tatvpr_map_descriptor_size(map)) {
@@ -344,9 +355,14 @@ tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model
             chosen = b;
         }
     }
-    const tatvpr_part part = tatvpr_map_part(map, &rows);
+    tatvpr_rows added;
+    tatvpr_part part[2];
+    part[0] = tatvpr_map_part(map, &rows);
+    if (journal != NULL) {
+        part[1] = tatvpr_journal_part(map, journal, chosen, &added);
+    }
     const tatvpr_places places = {sizeof(places), map->kind, map->dim, tatvpr_map_geographic(map),
-                                  1, 1, &band, &part};
+                                  1, journal == NULL ? 1 : 2, &band, part};
     tatvpr_search asked;
     tatvpr_zero(&asked, sizeof(asked));
     asked.size = sizeof(asked);

@@ -92,14 +92,17 @@ static size_t frame_bytes(const format *f, int32_t stride, int32_t height) {
 typedef struct finder {
     tatvpr_model model;
     tatvpr_arena arena;
-    tatvpr_map map;
+    float *descriptor;
+    place_map map;
     tatvpr_options options;
 } finder;
 
 static void find(const finder *f, const tatvpr_frame *frame) {
     tatvpr_match best = {.size = sizeof(best)};
     int32_t found = 0;
-    check("frame", tatvpr_query(&f->model, f->arena, frame, &f->options, &f->map, &best, 1, &found));
+    check("frame", tatvpr_describe(&f->model, f->arena, frame, &f->options, f->descriptor));
+    check("map", tatvpr_journal_search(&f->map.base, added_to(&f->map), &f->model, f->descriptor,
+                                       f->options.k, f->options.tokens, &best, 1, &found));
     if (found == 1) {
         print_place(&f->map, &best);
         fflush(stdout);
@@ -240,6 +243,9 @@ int main(int argc, char **argv) {
     finder to = {.model = load_model(argv[1])};
     to.arena = make_arena(&to.model);
     to.map = load_map(argv[2], &to.model);
+    tatvpr_model_info info = {.size = sizeof(info)};
+    check("model", tatvpr_model_get_info(to.model.program, &info));
+    to.descriptor = aligned((size_t)info.descriptor_size * sizeof(float));
     to.options.size = sizeof(to.options);
     to.options.k = 0.2f;
     to.options.tokens = 1.0f;

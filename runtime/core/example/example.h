@@ -66,29 +66,47 @@ static inline tatvpr_arena make_arena(const tatvpr_model *model) {
     return arena;
 }
 
-/* The base file of a map: what was added since lies in its journal, which C does not read. */
-static inline tatvpr_map load_map(const char *path, const tatvpr_model *model) {
-    char journal[4096];
-    FILE *added = NULL;
-    if (snprintf(journal, sizeof(journal), "%s.journal", path) < (int)sizeof(journal)) {
-        added = fopen(journal, "rb");
+/* A map: its base file, and the journal of what was added since, where there is one. */
+typedef struct place_map {
+    tatvpr_map base;
+    tatvpr_journal journal; /* without tables where there is none */
+} place_map;
+
+static inline place_map load_map(const char *path, const tatvpr_model *model) {
+    place_map map = {.base = {.size = sizeof(map.base)}, .journal = {.size = sizeof(map.journal)}};
+    char name[4096];
+    size_t bytes = 0, room_bytes = 0;
+    const void *base = read_file(path, &bytes);
+    check(path, tatvpr_map_open(&map.base, base, bytes, model));
+    if (snprintf(name, sizeof(name), "%s.journal", path) >= (int)sizeof(name)) {
+        fail(path, strerror(ENAMETOOLONG));
     }
-    if (added != NULL) {
-        fprintf(stderr, "where: %s is not read: tatvpr-edge map compact %s\n", journal, path);
-        fclose(added);
+    FILE *file = fopen(name, "rb");
+    if (file != NULL) {
+        fclose(file);
+        void *journal = read_file(name, &bytes);
+        check(name, tatvpr_journal_bytes(&map.base, journal, bytes, &room_bytes));
+        check(name, tatvpr_journal_open(&map.journal, &map.base, journal, bytes,
+                                        aligned(room_bytes), room_bytes));
+        free(journal); /* the places are copied */
     }
-    size_t bytes = 0;
-    const void *data = read_file(path, &bytes);
-    tatvpr_map map = {.size = sizeof(map)};
-    check(path, tatvpr_map_open(&map, data, bytes, model));
     return map;
 }
 
-static inline void print_place(const tatvpr_map *map, const tatvpr_match *best) {
+static inline const tatvpr_journal *added_to(const place_map *map) {
+    return map->journal.tables == NULL ? NULL : &map->journal;
+}
+
+static inline void print_place(const place_map *map, const tatvpr_match *best) {
     const char *tag = "";
     size_t tag_bytes = 0;
-    check("map", tatvpr_map_tag(map, best->place, &tag, &tag_bytes));
-    printf("place %llu of %llu", (unsigned long long)best->place, (unsigned long long)map->places);
+    const unsigned long long places = map->base.places + map->journal.places;
+    if (best->place < map->base.places) {
+        check("map", tatvpr_map_tag(&map->base, best->place, &tag, &tag_bytes));
+    } else {
+        check("map", tatvpr_journal_tag(&map->journal, best->place, &tag, &tag_bytes));
+    }
+    printf("place %llu of %llu", (unsigned long long)best->place, places);
     if (tag_bytes > 0) {
         printf(" \"%.*s\"", (int)tag_bytes, tag);
     }

@@ -50,11 +50,11 @@ int main(int argc, char **argv) {
            info.descriptor_size, (double)options.k, (double)descriptor[0], (double)descriptor[1],
            (double)descriptor[2]);
     if (argc > 3) {
-        const tatvpr_map map = load_map(argv[3], &model);
+        const place_map map = load_map(argv[3], &model);
         tatvpr_match best = {.size = sizeof(best)};
         int32_t found = 0;
-        check(argv[3], tatvpr_map_search(&map, &model, descriptor, options.k, options.tokens,
-                                         &best, 1, &found));
+        check(argv[3], tatvpr_journal_search(&map.base, added_to(&map), &model, descriptor,
+                                             options.k, options.tokens, &best, 1, &found));
         print_place(&map, &best);
     }
     return 0;

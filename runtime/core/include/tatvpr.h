@@ -58,7 +58,8 @@ typedef enum tatvpr_status {
     TATVPR_ERR_MAP_EMPTY = 24,    /* a query over a map without places */
     TATVPR_ERR_NOT_FINITE = 25,   /* the descriptor has a NaN or an infinity: nothing is returned */
     TATVPR_ERR_THREADS = 26,      /* threads asked of a build without them, or out of range */
-    TATVPR_ERR_ARGUMENT = 27      /* any other argument out of range */
+    TATVPR_ERR_ARGUMENT = 27,     /* any other argument out of range */
+    TATVPR_ERR_MAP_JOURNAL = 28   /* a journal of another base file */
 } tatvpr_status;
 
 /* One line of English for a status; never null. */
@@ -242,6 +243,43 @@ TATVPR_API tatvpr_status tatvpr_map_tag(const tatvpr_map *map, uint64_t place, c
 TATVPR_API tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model,
                                            const float *descriptor, float k, float tokens,
                                            tatvpr_match *matches, int32_t count, int32_t *found);
+
+/* ---- journal: places that were added to a map since its base file was written --------------- */
+
+/* A validated copy of a .placemap.journal, in the caller's room. Its places are numbered on from
+ * those of the map. */
+typedef struct tatvpr_journal {
+    uint32_t size;
+    uint32_t bands;
+    uint64_t first;       /* the number of its first place: as many as the map holds */
+    uint64_t places;      /* 0 where the map has absorbed them */
+    uint64_t torn_bytes;  /* at its end, of an append that never finished: no part of it */
+    uint64_t count;       /* of the tables */
+    uint64_t tag_bytes;
+    const void *tables;
+    const void *tag_ends;
+} tatvpr_journal;
+
+/* How much room tatvpr_journal_open needs for the journal in `bytes`, which it validates. */
+TATVPR_API tatvpr_status tatvpr_journal_bytes(const tatvpr_map *map, const void *bytes, size_t size,
+                                              size_t *room_bytes);
+
+/* Copies the places of a journal into `room` (a multiple of TATVPR_ARENA_ALIGN); `bytes` is not
+ * needed afterwards. Refuses a journal of another base (TATVPR_ERR_MAP_JOURNAL), one that was
+ * altered, and room that is too small (TATVPR_ERR_ARENA). */
+TATVPR_API tatvpr_status tatvpr_journal_open(tatvpr_journal *journal, const tatvpr_map *map,
+                                             const void *bytes, size_t size, void *room,
+                                             size_t room_bytes);
+
+/* As tatvpr_map_tag, for the places of a journal. */
+TATVPR_API tatvpr_status tatvpr_journal_tag(const tatvpr_journal *journal, uint64_t place,
+                                            const char **tag, size_t *bytes);
+
+/* tatvpr_map_search over a map and its journal; `journal` may be null. */
+TATVPR_API tatvpr_status tatvpr_journal_search(const tatvpr_map *map, const tatvpr_journal *journal,
+                                               const tatvpr_model *model, const float *descriptor,
+                                               float k, float tokens, tatvpr_match *matches,
+                                               int32_t count, int32_t *found);
 
 /* ---- places in memory: a map and what was added to it since, or any other table ------------ */
 

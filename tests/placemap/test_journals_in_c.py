@@ -1,0 +1,188 @@
+"""C programs see what was added to a map since it was written, and refuse what Python refuses."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.journals import OpenedInC, open_in_c
+from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.mapjournal import append, compact, journal_path, read_map
+from tatvpr_edge.spec.placemap import Band, MapInfo, Places, write_map
+
+Some = Callable[..., Places]
+HASH = "ab" * 32
+HEADER = 64
+MODEL, CRC, JOURNAL = 23, 22, 28  # TATVPR_ERR_MAP_...
+
+
+def grown(folder: Path, some: Some, kind: str, appends: list[int], frame: str = "local") -> Path:
+    """A map of four places and a journal of so many places an append."""
+    info = MapInfo(HASH, kind, 32, (Band(1.0), Band(0.4)), frame)
+    path = folder / f"{kind}.placemap"
+    write_map(path, info, [some(info, 4)])
+    for number, count in enumerate(appends):
+        append(path, some(info, count, seed=number + 1))
+    return path
+
+
+def in_c(engine: Engine, path: Path) -> OpenedInC | int:
+    return open_in_c(engine.c, path.read_bytes(), journal_path(path).read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary"])
+@pytest.mark.parametrize("appends", [[], [1], [3, 1, 5]])
+def test_c_finds_added_places_as_python_does(
+    engine: Engine, some: Some, tmp_path: Path, kind: str, appends: list[int]
+) -> None:
+    path = grown(tmp_path, some, kind, appends or [1])
+    if not appends:  # a journal without a record
+        journal_path(path).write_bytes(journal_path(path).read_bytes()[:HEADER])
+    opened = in_c(engine, path)
+    assert isinstance(opened, OpenedInC)
+    stored = read_map(path)
+    assert opened.places == sum(appends) and opened.torn_bytes == 0
+    assert [tag.decode() for tag in opened.tags()] == list(stored.added.tags)
+    place_map = PlaceMap(path, engine=engine)
+    rng = np.random.default_rng(1)
+    for k in (1.0, 0.4):
+        query = rng.standard_normal(32).astype(np.float32)
+        found = place_map.search(query, k, count=8).candidates
+        answers = opened.search(query, k)
+        assert [(place, score) for place, score, _ in answers] == [
+            (c.place, c.score) for c in found
+        ]
+        for (_, _, pose), candidate in zip(answers, found, strict=True):
+            known = candidate.pose or (np.nan,) * 7
+            assert np.array_equal(pose, known, equal_nan=True)
+
+
+def test_what_a_cut_append_left_is_no_part_of_it(
+    engine: Engine, some: Some, tmp_path: Path
+) -> None:
+    path = grown(tmp_path, some, "int8", [2, 2])
+    whole = journal_path(path).read_bytes()
+    for cut in (1, 9, 40):
+        journal_path(path).write_bytes(whole[:-cut])
+        opened, stored = in_c(engine, path), read_map(path)
+        assert isinstance(opened, OpenedInC)
+        assert opened.places == len(stored.added) == 2
+        assert opened.torn_bytes == stored.torn_bytes > 0
+
+
+def test_an_altered_record_is_refused_where_a_whole_one_follows(
+    engine: Engine, some: Some, tmp_path: Path
+) -> None:
+    path = grown(tmp_path, some, "int8", [1, 1])
+    altered = bytearray(journal_path(path).read_bytes())
+    altered[HEADER + 30] ^= 1
+    journal_path(path).write_bytes(altered)
+    assert in_c(engine, path) == CRC
+    with pytest.raises(MapError, match="altered"):
+        read_map(path)
+
+
+def test_a_journal_of_another_base_is_refused(engine: Engine, some: Some, tmp_path: Path) -> None:
+    path = grown(tmp_path, some, "int8", [2])
+    journal = journal_path(path).read_bytes()
+    info = PlaceMap(path).info
+    write_map(path, info, [some(info, 5, seed=9)])
+    assert open_in_c(engine.c, path.read_bytes(), journal) == JOURNAL
+
+
+def test_a_journal_that_compaction_absorbed_adds_nothing(
+    engine: Engine, some: Some, tmp_path: Path
+) -> None:
+    path = grown(tmp_path, some, "binary", [2, 1])
+    journal = journal_path(path).read_bytes()
+    compact(path)
+    opened = open_in_c(engine.c, path.read_bytes(), journal)
+    assert isinstance(opened, OpenedInC) and opened.places == 0 and opened.torn_bytes == 0
+    assert len(PlaceMap(path)) == 7
+
+
+def sealed(journal: bytes) -> bytes:
+    """The journal with every checksum that can be found made right again."""
+    made, at = bytearray(journal), HEADER
+    if len(made) >= HEADER:
+        struct.pack_into("<I", made, 12, zlib.crc32(bytes(made[16:HEADER])))
+    while at + 24 <= len(made):
+        (length,) = struct.unpack_from("<I", made, at + 4)
+        if length < 24 or at + length > len(made):
+            break
+        struct.pack_into("<I", made, at + length - 8, zlib.crc32(bytes(made[at : at + length - 8])))
+        at += length
+    return bytes(made)
+
+
+@given(data=st.data())
+def test_both_readers_give_one_verdict(
+    engine: Engine, some: Some, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Any bytes may be changed, cut, doubled; checksums are made right again, or left."""
+    kind = data.draw(st.sampled_from(("int8", "binary")))
+    frame = data.draw(st.sampled_from(("local", "geographic")))
+    path = grown(tmp_path_factory.mktemp("map"), some, kind, [1, 2], frame)
+    journal = bytearray(journal_path(path).read_bytes())
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(journal) - 1))
+        journal[at] = data.draw(st.sampled_from((0, 1, 0x7F, 0x80, 0xC3, 0xED, 0xF8, 0xFF)))
+    cut = data.draw(st.sampled_from((0, 0, 1, 8, 60)))
+    journal = journal[: len(journal) - cut]
+    if data.draw(st.booleans()):
+        journal += journal[HEADER:]
+    given_bytes = sealed(bytes(journal)) if data.draw(st.booleans()) else bytes(journal)
+    journal_path(path).write_bytes(given_bytes)
+    opened = in_c(engine, path)
+    try:
+        stored = read_map(path)
+    except MapError:
+        assert isinstance(opened, int)
+        return
+    assert isinstance(opened, OpenedInC), opened
+    assert (opened.places, opened.torn_bytes) == (len(stored.added), stored.torn_bytes)
+    assert [tag.decode() for tag in opened.tags()] == list(stored.added.tags)
+
+
+@pytest.mark.parametrize(
+    ("tag", "right"),
+    [
+        (b"", True),
+        ("plaça €𝄞".encode(), True),
+        (b"\xc0\xaf", False),
+        (b"\xe0\x80\x80", False),
+        (b"\xed\xa0\x80", False),
+        (b"\xf4\x90\x80\x80", False),
+        (b"\xf0\x8f\xbf\xbf", False),
+        (b"\xe2\x82", False),
+        (b"\x80", False),
+        (b"\xf5\x80\x80\x80", False),
+        ("\U0010ffff\ud7ff\ue000".encode(), True),
+    ],
+)
+def test_tags_are_utf_8(
+    engine: Engine, some: Some, tmp_path: Path, tag: bytes, right: bool
+) -> None:
+    path = grown(tmp_path, some, "int8", [1])
+    journal = journal_path(path).read_bytes()
+    fixed = HEADER + 16 + 2 * (32 + 4) + 56 + 16
+    body = journal[HEADER + 16 : fixed] + struct.pack("<I", len(tag)) + tag
+    record = struct.pack("<4sIII", b"PLCS", 24 + len(body), 0, 1) + body
+    record += struct.pack("<II", zlib.crc32(record), 24 + len(body))
+    journal_path(path).write_bytes(journal[:HEADER] + record)
+    opened = in_c(engine, path)
+    assert isinstance(opened, OpenedInC) == right
+    if isinstance(opened, OpenedInC):
+        assert opened.tags() == [tag] and read_map(path).added.tags == (tag.decode(),)
+    else:
+        with pytest.raises(MapError):
+            read_map(path)
