@@ -8,7 +8,7 @@
 # make sbom   the software bill of materials (CycloneDX) in build/sbom.json
 # make wheels platform wheels that carry the compiled default model
 #
-# Each target sets itself up in .venv: Python 3.11 or 3.12 and a C compiler are enough.
+# Each target sets itself up in .venv: Python 3.11 to 3.13 and a C compiler are enough.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -59,12 +59,12 @@ wheels: $(VENV)/.ready-build
 	$(BIN)/python tools/make_wheels.py
 
 $(BIN)/python:
-	@for p in python3.11 python3.12 python3; do \
-	  if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
+	@for p in python3.11 python3.12 python3.13 python3; do \
+	  if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
 	    echo "setting up $(VENV) with $$($$p --version)"; exec $$p -m venv $(VENV); \
 	  fi; \
 	done; \
-	echo "error: no Python 3.11 or 3.12 on the PATH: install one (Debian: apt-get install python3 python3-venv)" >&2; exit 1
+	echo "error: no Python 3.11 to 3.13 on the PATH: install one (Debian: apt-get install python3 python3-venv)" >&2; exit 1
 
 $(VENV)/.ready-build: pyproject.toml | $(BIN)/python
 	@echo "installing the build tools (TVM, ONNX Runtime): about 700 MB, some minutes"

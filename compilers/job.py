@@ -70,7 +70,7 @@ def lower_job(job: Job, layout: Layout) -> Lowered:
     except ImportError as error:
         raise ToolError(
             f"TVM is not usable here ({error}): pip install 'tatvpr-edge[build]' on Python 3.11 "
-            "or 3.12"
+            "to 3.13"
         ) from error
     return lower(job.graph, job.name, layout)
 

@@ -192,7 +192,7 @@ def _need_build_extra() -> None:
     _need(
         ("onnx", "onnxruntime", "tvm"),
         "building needs {}, which this Python lacks: pip install 'tatvpr-edge[build]' "
-        "(Python 3.11 or 3.12)",
+        "(Python 3.11 to 3.13)",
     )
 
 
