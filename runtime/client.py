@@ -6,11 +6,12 @@ keeps the model warm (``python -m tatvpr_edge.runtime serve``). Needs NumPy.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime import deployed, messages
 from tatvpr_edge.runtime.frame import CameraFrame, Frame, check_frame
 from tatvpr_edge.runtime.fresh import Watch
+from tatvpr_edge.runtime.growth import Addition
 from tatvpr_edge.runtime.localizer import Match
 from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.spec import errors
@@ -78,16 +80,67 @@ class Client:
                     ) from None
             time.sleep(_PAUSE_S)
 
-    def query(self, frame: Frame, bgr: bool = False, top: int = 1) -> Match:
-        """As ``Localizer.query``, with the same frames.
+    def query(
+        self,
+        frame: Frame,
+        bgr: bool = False,
+        top: int = 1,
+        *,
+        near: Sequence[float] | None = None,
+        radius: float | None = None,
+        exclude_last: int | str = 0,
+        time_s: float | None = None,
+    ) -> Match:
+        """As ``Localizer.query``, with the same frames and options.
 
         Raises:
             FrameError, MapError, UsageError: as ``Localizer.query``.
             DeployError: the service ended.
         """
-        match = self._ask({"op": "query", "top": top}, check_frame(frame, bgr))[0]["match"]
+        asked: dict[str, Any] = {"top": top, "exclude_last": exclude_last}
+        asked |= _given(near=_numbers(near, "near"), radius=radius, time_s=time_s)
+        match = self._ask({"op": "query", **asked}, check_frame(frame, bgr))[0]["match"]
         candidates = tuple(Candidate(**_plain(item)) for item in match.pop("candidates"))
         return Match(**_plain(match), candidates=candidates)
+
+    def add(
+        self,
+        frame: Frame,
+        pose: Sequence[float] | NDArray[np.float64] | None = None,
+        tag: str = "",
+        *,
+        novelty: float | None = None,
+        novelty_m: float | None = None,
+        max_places: int | None = None,
+        max_bytes: int | None = None,
+        time_s: float | None = None,
+        bgr: bool = False,
+    ) -> Addition:
+        """As ``Localizer.add``: a place of the service's map, on its disk when this returns, and
+        found by the next query of every client. The service describes the frame.
+
+        Never sent twice: where the service goes away before it answers, it is not known whether
+        the place was added, and that is an error.
+
+        Raises:
+            FrameError, MapError, UsageError: as ``Localizer.add``; nothing was added.
+            DeployError: the service ended, or did not answer.
+        """
+        terms = _given(
+            pose=_numbers(pose, "pose"),
+            novelty=novelty,
+            novelty_m=novelty_m,
+            max_places=max_places,
+            max_bytes=max_bytes,
+            time_s=time.time() if time_s is None else time_s,
+        )
+        frame = check_frame(frame, bgr)
+        request = {"op": "add", "tag": tag, **terms}
+        return Addition(**self._ask(request, frame, again=False)[0]["addition"])
+
+    def confirm(self, match: Match | int) -> None:
+        """As ``Localizer.confirm``: this match was right, so that pruning keeps its place."""
+        self._ask({"op": "confirm", "place": match if isinstance(match, int) else match.place})
 
     def describe(self, frame: Frame, bgr: bool = False) -> NDArray[np.float32]:
         """As ``Localizer.describe``: float32 [D]."""
@@ -164,7 +217,7 @@ class Client:
             self._socket = None
 
     def _ask(
-        self, request: dict[str, Any], frame: CameraFrame | None = None
+        self, request: dict[str, Any], frame: CameraFrame | None = None, again: bool = True
     ) -> tuple[dict[str, Any], bytes]:
         blob = b""
         if frame is not None:
@@ -181,7 +234,7 @@ class Client:
             }
         message = messages.encode(request, blob)
         with self._lock:
-            answer, tail = self._exchange(message)
+            answer, tail = self._exchange(message, again)
         if not answer.pop("ok", False):
             kind = errors.by_name(answer.get("kind"), errors.UsageError)
             raise kind(str(answer.get("error")))
@@ -191,16 +244,19 @@ class Client:
             answer.pop("release", None)
         return answer, tail
 
-    def _exchange(self, message: bytes) -> tuple[dict[str, Any], bytes]:
-        """Send and receive; again over a new connection where the old one ended."""
+    def _exchange(self, message: bytes, again: bool) -> tuple[dict[str, Any], bytes]:
+        """Send and receive; again over a new connection where the old one ended. What may not
+        happen ``again`` is sent again only where it cannot have arrived."""
         if self._closed:
             raise DeployError(f"this connection to {self.path} was closed: make another Client")
         ended = ""
         for _ in range(_TRIES):
+            sent = False
             try:
                 if self._socket is None:
                     self._socket = self._connect(self._patience_s())
                 self._socket.sendall(message)
+                sent = True
                 reply = messages.decode_answer(messages.receiver(self._socket, self.timeout_s))
             except TimeoutError:
                 # An answer that comes late would be taken for that of the next request.
@@ -218,6 +274,11 @@ class Client:
             self._drop()
             if self._lost_s is None:
                 self._lost_s = time.monotonic()
+            if sent and not again:
+                raise DeployError(
+                    f"the service at {self.path} ended before it answered ({ended}): whether "
+                    "it did what was asked is not known"
+                )
         raise DeployError(f"the service at {self.path} failed: {ended}")
 
     def _patience_s(self) -> float:
@@ -225,6 +286,26 @@ class Client:
         if self._lost_s is None:
             return 0.0
         return max(0.0, self._lost_s + self.restart_s - time.monotonic())
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _numbers(values: Sequence[float] | NDArray[np.float64] | None, name: str) -> Any:
+    """A list that JSON holds; NaN, which it does not, is unknown as it is to ``Localizer``."""
+    if values is None:
+        return None
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        raise errors.UsageError(f"{name} is a sequence of numbers") from None
+    while len(numbers) > 2 and math.isnan(numbers[-1]):  # (x, y, NaN ...) is (x, y)
+        numbers.pop()
+    if not all(map(math.isfinite, numbers)):
+        raise errors.UsageError(f"{name} is not finite")
+    return numbers
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,11 @@ raw bytes. Standard library only, because the board's half of deploy asks the se
 A message is two big-endian u32 (bytes of JSON, bytes of the rest), the JSON, the rest. Requests::
 
     {"op": "query", "format": "RGB888", "width": W, "height": H, "planes": [[rows, bytes]],
-     "top": 1}                                                  + the planes, rows packed
+     "top": 1, "near": [x, y], "radius": metres, "exclude_last": 20 | "30s", "time_s": seconds}
+                                                                + the planes, rows packed
+    {"op": "add", "format": ..., "planes": ..., "pose": [x, y], "tag": "", "novelty": 0.9,
+     "novelty_m": metres, "max_places": N, "max_bytes": N, "time_s": seconds}   + the planes
+    {"op": "confirm", "place": N}
     {"op": "describe", "format": ..., "width": W, "height": H, "planes": ...}   + the planes
     {"op": "set", "k": 0.2 | "auto", "tokens": 1.0, "budget": "5W", "preset": "turbo",
      "map": "/absolute/path.placemap"}

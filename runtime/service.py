@@ -20,6 +20,9 @@ from tatvpr_edge.runtime.verify import check_backend
 from tatvpr_edge.spec.errors import FrameError, TatvprError, UsageError
 
 Answer = tuple[dict[str, Any], bytes]
+#: What of a request goes to ``Localizer.query``, and to ``Localizer.add``, which check it.
+_ASKED = ("top", "near", "radius", "exclude_last", "time_s")
+_TERMS = ("pose", "tag", "novelty", "novelty_m", "max_places", "max_bytes", "time_s")
 
 
 class Service:
@@ -43,13 +46,15 @@ class Service:
         try:
             operation = {
                 "query": self._query,
+                "add": self._add,
+                "confirm": self._confirm,
                 "describe": self._describe,
                 "set": self._set,
                 "info": self._info,
                 "selftest": self._self_test,
             }.get(str(request.get("op")))
             if operation is None:
-                raise UsageError("op is one of query, describe, set, info, selftest")
+                raise UsageError("op is one of query, add, confirm, describe, set, info, selftest")
             answer, tail = operation(request, blob)
         except Exception as error:
             return refusal(error), b""
@@ -58,8 +63,20 @@ class Service:
         return {"ok": True, "release": self._release, **answer}, tail
 
     def _query(self, request: dict[str, Any], blob: bytes) -> Answer:
-        match = self.localizer.query(_frame(request, blob), top=request.get("top", 1))
-        return {"match": match.plain()}, b""
+        asked = {name: request[name] for name in _ASKED if name in request}
+        return {"match": self.localizer.query(_frame(request, blob), **asked).plain()}, b""
+
+    def _add(self, request: dict[str, Any], blob: bytes) -> Answer:
+        terms = {name: request[name] for name in _TERMS if name in request}
+        addition = self.localizer.add(_frame(request, blob), **terms)
+        return {"addition": asdict(addition)}, b""
+
+    def _confirm(self, request: dict[str, Any], blob: bytes) -> Answer:
+        place = request.get("place")
+        if type(place) is not int:
+            raise UsageError("place is the number of a place")
+        self.localizer.confirm(place)
+        return {}, b""
 
     def _describe(self, request: dict[str, Any], blob: bytes) -> Answer:
         descriptor = self.localizer.describe(_frame(request, blob))
