@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping import FrameFile, Poses, Skipped, find_poses, frame_files
+from tatvpr_edge.mapping import (
+    FrameFile,
+    Picking,
+    Poses,
+    Skipped,
+    find_poses,
+    frames_of,
+    is_recording,
+)
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.describe import describe_frames
 from tatvpr_edge.models.evaluate.recall import (
@@ -23,7 +31,7 @@ from tatvpr_edge.models.evaluate.recall import (
     scores_of,
 )
 from tatvpr_edge.runtime import Localizer
-from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.errors import DataError, UsageError
 
 Floats = NDArray[np.float32]
 
@@ -103,6 +111,7 @@ def compare_folders(
     top: int = 5,
     pose_frame: str | None = None,
     strict: bool = False,
+    picking: Picking | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
     """Ask for every frame of ``query_frames`` in ``map_frames``, both described at the same k.
@@ -110,14 +119,17 @@ def compare_folders(
     Args:
         within_m: an answer is right within this distance.
         top: how many answers are kept; recall looks at ten at least.
-        pose_frame, strict: as for maps.
+        pose_frame, strict, picking: as for maps; ``picking`` is that of every recording.
         progress: called as ``progress(what, done, of)``.
 
     Raises:
         DataError: frames or poses that cannot be used, or positions of which no query has a right
             answer in the map.
     """
-    files = [frame_files(folder) for folder in (map_frames, query_frames)]
+    folders = (map_frames, query_frames)
+    if picking is not None and not any(map(is_recording, folders)):
+        raise UsageError(f"{picking.said()} belong to recordings, and these are folders")
+    files = [frames_of(folder, picking if is_recording(folder) else None) for folder in folders]
     found = [
         find_poses(folder, part, pose_frame=pose_frame)
         for folder, part in zip((map_frames, query_frames), files, strict=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.streams.frames import DamagedFrameError, Grabbed, NotThereError
@@ -63,12 +64,7 @@ class AvSource:
                 yield DamagedFrameError(f"{self.name}: a frame is damaged ({_said(error)})")
                 continue
             for frame in frames:
-                pixels = frame.to_ndarray(format="rgb24")
-                # As a phone's video says that it is to be turned; OpenCV does so by itself.
-                quarters = round(getattr(frame, "rotation", 0) / 90) % 4
-                if quarters:
-                    pixels = np.ascontiguousarray(np.rot90(pixels, quarters))
-                yield Grabbed(check_frame(pixels), frame.time)
+                yield Grabbed(check_frame(pixels_of(frame)), frame.time)
 
     def read(self) -> Grabbed | None:
         """The next frame; None at the end.
@@ -101,6 +97,14 @@ class AvSource:
 
     def interrupt(self) -> None:
         """Its time limits end a call."""
+
+
+def pixels_of(frame: Any) -> NDArray[np.uint8]:
+    """Pixels uint8 [H, W, 3], RGB, of PyAV's frame; turned as a phone's video says that it is to
+    be shown, which OpenCV does by itself."""
+    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    quarters = round(getattr(frame, "rotation", 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, quarters)) if quarters else pixels
 
 
 def _said(error: Exception) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping import FrameFile, open_rgb
+from tatvpr_edge.mapping import FrameFile
 from tatvpr_edge.profile.page import html_page
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import DataError
@@ -110,7 +110,7 @@ def _query_row(made: Comparison, answers: Answers, query: int) -> str:
 
 
 def _figure(frame: FrameFile, text: str, verdict: str) -> str:
-    image = open_rgb(frame.path)
+    image = frame.picture()
     image.thumbnail((2 * _SIDE_PX, 2 * _SIDE_PX))
     image.thumbnail((_SIDE_PX, _SIDE_PX))
     sink = io.BytesIO()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.hosting import open_localizer
 from tatvpr_edge.cli.output import TOKENS, K, json_option, note, print_json, progress, say
+from tatvpr_edge.cli.recordings import recording_options
+
+if TYPE_CHECKING:
+    from tatvpr_edge.mapping import Picking
 
 
 @click.command("describe")
@@ -30,6 +35,7 @@ from tatvpr_edge.cli.output import TOKENS, K, json_option, note, print_json, pro
 @click.option("--k", type=K, default="0.2", show_default=True, help="Fraction kept.")
 @click.option("--tokens", type=TOKENS, default="1", show_default=True, help="Patch tokens kept.")
 @click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read.")
+@recording_options
 @json_option
 def command(
     frames: str,
@@ -38,17 +44,19 @@ def command(
     k: float,
     tokens: float,
     strict: bool,
+    picking: Picking | None,
     as_json: bool,
 ) -> None:
-    """Describe the frames below FRAMES (a folder or a picture): float32 [N, D], unit length."""
+    """Describe the frames of FRAMES (a folder, a picture, a ROS bag or a video): float32 [N, D],
+    unit length."""
     from tatvpr_edge.cli.answers import write_descriptors
-    from tatvpr_edge.mapping import frame_files
+    from tatvpr_edge.mapping import frames_of
     from tatvpr_edge.mapping.describe import describe_frames
     from tatvpr_edge.spec.errors import UsageError
 
     if output.suffix != ".npy":
         raise UsageError(f"--output {output}: descriptors are written as .npy")
-    files = frame_files(frames)
+    files = frames_of(frames, picking)
     with open_localizer(artifact, as_json) as localizer:
         localizer.k, localizer.tokens = k, tokens  # refuses what the artifact was not built for
         with progress("frames", len(files), as_json) as step:

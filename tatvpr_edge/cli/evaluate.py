@@ -20,9 +20,11 @@ from tatvpr_edge.cli.output import (
     print_table,
     say,
 )
+from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.spec.errors import UsageError
 
 if TYPE_CHECKING:
+    from tatvpr_edge.mapping import Picking
     from tatvpr_edge.models.evaluate.describers import Describer
     from tatvpr_edge.models.evaluate.folders import Comparison
 
@@ -80,6 +82,7 @@ BASELINES = ("gray32", "hog", "efficientnet-lite0-gem")
 )  # fmt: skip
 @click.option("--strict", is_flag=True, help="MAP QUERIES: stop at a frame that cannot be read.")
 @pose_frame_option
+@recording_options
 @click.option("--floors", default="", help="tower: these training floors instead of validation.")
 @click.option(
     "--stress", is_flag=True,
@@ -103,13 +106,14 @@ def command(
     plot: Path | None,
     no_time: bool,
     as_json: bool,
+    picking: Picking | None,
     **written: Any,
 ) -> None:
     """Judge models and baselines on a data set, or an artifact on two folders of your own.
 
-    MAP and QUERIES are folders of frames: for every query the best places of the map, and recall
-    where both say where they were taken (a poses.csv, or names). Without, a page of pictures shows
-    the answers.
+    MAP and QUERIES are folders of frames, or recordings (ROS bags, videos): for every query the
+    best places of the map, and recall where both say where they were taken (a poses.csv, names, a
+    bag's --poses-topic). Without, a page of pictures shows the answers.
 
     --data and --protocol judge models (docs/evaluation.md).
     """
@@ -120,7 +124,7 @@ def command(
                 "--protocol without folders"
             )
         artifact = str(artifacts[0]) if artifacts else None
-        _two_folders(folders, artifact, ks, within, pose_frame, as_json, **written)
+        _two_folders(folders, artifact, ks, within, pose_frame, as_json, picking, **written)
         return
     if data is None or not protocols:
         raise click.UsageError("give two folders, MAP and QUERIES; or --data and --protocol")
@@ -162,6 +166,7 @@ def _two_folders(
     within: float | None,
     pose_frame: str | None,
     as_json: bool,
+    picking: Picking | None,
     *,
     top: int,
     html: Path | None,
@@ -186,6 +191,7 @@ def _two_folders(
             top=top,
             pose_frame=pose_frame,
             strict=strict,
+            picking=picking,
             progress=progress,
         )
         model_hash = localizer.artifact.manifest.model.hash

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -15,7 +14,6 @@ from tatvpr_edge.cli.hosting import open_localizer
 from tatvpr_edge.cli.output import (
     KList,
     Metres,
-    Step,
     json_option,
     note,
     pose_frame_option,
@@ -23,11 +21,12 @@ from tatvpr_edge.cli.output import (
     progress,
     say,
 )
+from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.build import DEFAULT_BANDS as BANDS
 from tatvpr_edge.mapping.calibrate import KS, PRECISION, WITHIN_M, WITHIN_PLACES
 
 if TYPE_CHECKING:
-    from tatvpr_edge.mapping import BuiltMap, MapStats
+    from tatvpr_edge.mapping import BuiltMap, FrameFile, MapStats
     from tatvpr_edge.spec.placemap import Band
 
 DEFAULT_BANDS = ",".join(f"{k:g}" if tokens == 1 else f"{k:g}:{tokens:g}" for k, tokens in BANDS)
@@ -50,9 +49,10 @@ _strict = click.option("--strict", is_flag=True, help="Stop at a frame that cann
 def command() -> None:
     """Make, extend or describe a place map.
 
-    Frames are pictures (JPEG, PNG, WebP, BMP, TIFF) of any size below a folder. Positions come
-    from --poses, from a poses.csv in the folder, or from names like @utm_e@utm_n@...jpg. A frame
-    that cannot be read is named and left out.
+    Frames are pictures (JPEG, PNG, WebP, BMP, TIFF) of any size below a folder, or are picked from
+    a ROS bag (.bag, .mcap, .db3, a ROS 2 bag's folder) or a video. Positions come from --poses,
+    from a poses.csv in the folder, from a bag's --poses-topic, or from names like
+    @utm_e@utm_n@...jpg. A frame that cannot be read is named and left out.
     """
 
 
@@ -78,13 +78,15 @@ def command() -> None:
 )
 @click.option("--threshold", type=float, help="Score from which a match is accepted.")
 @_strict
+@recording_options
 @json_option
 def build(frames: str, output: str, artifact: str | None, as_json: bool, **options: Any) -> None:
-    """Make a map from the frames below FRAMES."""
+    """Make a map from the frames of FRAMES: a folder, a ROS bag or a video."""
     from tatvpr_edge.mapping import build_map
 
-    with open_localizer(artifact, as_json) as localizer, _frames_progress(frames, as_json) as step:
-        made = build_map(localizer, frames, output, progress=step, **options)
+    given, total = _given(frames, options)
+    with open_localizer(artifact, as_json) as localizer, progress("frames", total, as_json) as step:
+        made = build_map(localizer, given, output, progress=step, **options)
     _report(output, as_json, made)
 
 
@@ -95,15 +97,17 @@ def build(frames: str, output: str, artifact: str | None, as_json: bool, **optio
 @_poses
 @pose_frame_option
 @_strict
+@recording_options
 @json_option
 def add(map_path: str, frames: str, artifact: str | None, as_json: bool, **options: Any) -> None:
-    """Add the frames below FRAMES to MAP: all that can be read or, on any failure, none."""
+    """Add the frames of FRAMES to MAP: all that can be read or, on any failure, none."""
     from tatvpr_edge.mapping import extend_map
     from tatvpr_edge.runtime import PlaceMap
 
     PlaceMap(map_path)  # a damaged map is told before anything else
-    with open_localizer(artifact, as_json) as localizer, _frames_progress(frames, as_json) as step:
-        made = extend_map(localizer, frames, map_path, progress=step, **options)
+    given, total = _given(frames, options)
+    with open_localizer(artifact, as_json) as localizer, progress("frames", total, as_json) as step:
+        made = extend_map(localizer, given, map_path, progress=step, **options)
     _report(map_path, as_json, made)
 
 
@@ -145,6 +149,7 @@ def add(map_path: str, frames: str, artifact: str | None, as_json: bool, **optio
     show_default=True,
     help="The k that frames are described at.",
 )
+@recording_options
 @json_option
 def calibrate(
     map_path: str, queries: str | None, artifact: str | None, as_json: bool, **options: Any
@@ -155,17 +160,21 @@ def calibrate(
     made of; or from MAP's own descriptors, whose neighbours are right answers. Queries as the
     robot makes them, taken on another day, are best.
     """
-    from tatvpr_edge.mapping import calibrate_map, frame_files
+    from tatvpr_edge.mapping import calibrate_map
     from tatvpr_edge.runtime import PlaceMap
 
     places = len(PlaceMap(map_path))  # a damaged map is told before anything else
-    folder = queries if queries is not None else options["frames"]
-    total = places if folder is None else len(frame_files(folder))
+    folder = queries if queries is not None else options.pop("frames")
+    if folder is None and options["picking"] is not None:
+        raise click.UsageError(f"{options['picking'].said()} belong to QUERIES or --frames")
+    given, total = (None, places) if folder is None else _given(folder, options)
+    options.pop("picking", None)
+    asking: dict[str, Any] = {"frames" if queries is None else "queries": given}
     with (
         open_localizer(artifact, as_json) as localizer,
         progress("queries", total, as_json) as step,
     ):
-        done = calibrate_map(localizer, map_path, queries, progress=step, **options)
+        done = calibrate_map(localizer, map_path, progress=step, **asking, **options)
     if as_json:
         document = describe_map(map_path)
         document["learned_from"] = done.source
@@ -324,12 +333,19 @@ def upgrade(map_path: str, as_json: bool) -> None:
     _report(map_path, as_json)
 
 
-@contextlib.contextmanager
-def _frames_progress(frames: str, quiet: bool) -> Iterator[Step]:
-    from tatvpr_edge.mapping import frame_files
+def _given(frames: str, options: dict[str, Any]) -> tuple[str | list[FrameFile], int]:
+    """What is described, and how many frames that is. A recording is read through but once."""
+    from tatvpr_edge.mapping import frames_of, is_recording
+    from tatvpr_edge.spec.errors import UsageError
 
-    with progress("frames", len(frame_files(frames)), quiet) as step:
-        yield step
+    picking = options["picking"]
+    found = frames_of(frames, picking)
+    if not is_recording(frames):
+        return frames, len(found)
+    if options.get("poses") is not None and picking is not None and picking.poses_topic is not None:
+        raise UsageError("poses come from --poses or from --poses-topic: give one of the two")
+    del options["picking"]
+    return found, len(found)
 
 
 def describe_map(path: str) -> dict[str, Any]:
@@ -387,6 +403,7 @@ def _report(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
     document = describe_map(path)
     if made is not None:
         document["poses_from"] = made.poses_from
+        document["unplaced"] = made.unplaced
         document["skipped"] = [asdict(frame) for frame in made.skipped]
     if as_json:
         print_json(document)
@@ -404,6 +421,8 @@ def _report(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
             say(f"band k={band['k']:g}: {band['accepts']}")
     if made is not None:
         say(f"positions: {document['pose_frame']}, from {made.poses_from}")
+        if made.unplaced:
+            note(f"{made.unplaced} of {made.places} frames have no position")
         for frame in made.skipped:
             note(f"left out: {frame.reason}")
         if made.skipped:

@@ -17,8 +17,10 @@ from tatvpr_edge.cli.output import (
     progress,
     say,
 )
+from tatvpr_edge.cli.recordings import recording_options
 
 if TYPE_CHECKING:
+    from tatvpr_edge.mapping import Picking
     from tatvpr_edge.runtime import Localizer, Match
 
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--preset", help="With --k auto: turbo or battery-saver.")
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Candidates.")
 @click.option("--backend", help="cpu or tensorrt (default: the best that runs here).")
+@recording_options
 @json_option
 def command(
     frames: tuple[str, ...],
@@ -54,16 +57,18 @@ def command(
     preset: str | None,
     top: int,
     backend: str | None,
+    picking: Picking | None,
     as_json: bool,
 ) -> None:
-    """Where was each FRAME taken? A FRAME is an image file or a folder of them."""
-    from tatvpr_edge.mapping import frame_files, read_frame
+    """Where was each FRAME taken? A FRAME is an image file, a folder of them, a ROS bag or a
+    video."""
+    from tatvpr_edge.mapping import frames_of
     from tatvpr_edge.runtime import Localizer
     from tatvpr_edge.spec.errors import DataError, FrameError, MapError
 
     if k != "auto" and (budget or preset):
         raise click.UsageError("--budget and --preset belong to --k auto")
-    files = [file for name in frames for file in frame_files(name)]
+    files = [file for name in frames for file in frames_of(name, picking)]
     localizer = Localizer(
         artifact, map_path, k, tokens, backend=backend, budget=budget, preset=preset
     )
@@ -74,7 +79,7 @@ def command(
         with progress("queries", len(files), quiet=as_json or len(files) < 10) as step:
             for file in files:
                 try:
-                    match = localizer.query(read_frame(file.path), top=top)
+                    match = localizer.query(file.read(), top=top)
                 except FrameError as error:
                     raise DataError(f"{file.path}: {error}") from None
                 answers.append((str(file.path), match))

@@ -12,6 +12,7 @@ from tatvpr_edge.mapping.files import FrameFile, frame_files
 from tatvpr_edge.mapping.merge import Merged, merge_maps
 from tatvpr_edge.mapping.pictures import open_rgb, read_frame
 from tatvpr_edge.mapping.poses import Poses, find_poses
+from tatvpr_edge.mapping.recordings import Picking, frames_of, is_recording
 from tatvpr_edge.mapping.stats import MapStats, map_stats
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FrameFile",
     "MapStats",
     "Merged",
+    "Picking",
     "Poses",
     "Skipped",
     "build_map",
@@ -27,6 +29,8 @@ __all__ = [
     "extend_map",
     "find_poses",
     "frame_files",
+    "frames_of",
+    "is_recording",
     "map_stats",
     "merge_maps",
     "open_rgb",

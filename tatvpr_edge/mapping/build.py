@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from tatvpr_edge.mapping.describe import Band, Described, Skipped, Step, describe_frames
-from tatvpr_edge.mapping.files import FrameFile, frame_files
+from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.mapping.poses import Poses, find_poses
+from tatvpr_edge.mapping.recordings import Picking, RecordedFrame, frames_of
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
@@ -31,8 +35,9 @@ class BuiltMap:
         path: of the map.
         places: how many were written in this call.
         pose_frame: "local", "utm" or "geographic".
-        poses_from: the table's path, "names" or "none".
+        poses_from: the table's path, a recording's topic, "names" or "none".
         skipped: frames that could not be read, with the reason.
+        unplaced: places of unknown position, where others of this call have one.
     """
 
     path: Path
@@ -40,6 +45,7 @@ class BuiltMap:
     pose_frame: str
     poses_from: str
     skipped: tuple[Skipped, ...]
+    unplaced: int = 0
 
 
 def build_map(
@@ -53,13 +59,15 @@ def build_map(
     bands: Sequence[Band] = DEFAULT_BANDS,
     threshold: float | None = None,
     strict: bool = False,
+    picking: Picking | None = None,
     progress: Step | None = None,
 ) -> BuiltMap:
-    """Make a map of a folder of frames; its places are tagged with the frames' names.
+    """Make a map of a folder of frames, or of a recording; its places are tagged with the frames'
+    names.
 
     Args:
         localizer: describes the frames; its model is the map's.
-        frames: a folder, or files of one.
+        frames: a folder, or files of one; a ROS bag or a video.
         output: the ``.placemap`` to write; it must not exist.
         poses: a CSV with name, x, y; None: ``poses.csv`` in the folder, else the frames' names.
         pose_frame: "local", "utm" or "geographic", where names or columns do not say it.
@@ -67,6 +75,7 @@ def build_map(
         bands: (k, tokens) to describe at; a query searches one of them.
         threshold: score from which a match is accepted.
         strict: a damaged frame is an error; otherwise it is left out and listed.
+        picking: which frames of a recording, and the topic of their poses.
         progress: told after every frame, with 1.
 
     Raises:
@@ -78,7 +87,7 @@ def build_map(
         raise MapError(f"{target} exists already: remove it, or extend it with 'map add'")
     if not target.absolute().parent.is_dir():
         raise MapError(f"{target.parent} is not a folder: create it first")
-    files, found = frames_and_poses(frames, poses, pose_frame)
+    files, found = frames_and_poses(frames, poses, pose_frame, picking)
     model = localizer.artifact.manifest.model
     info = MapInfo(
         model_hash=model.hash,
@@ -101,6 +110,7 @@ def extend_map(
     poses: PathLike | None = None,
     pose_frame: str | None = None,
     strict: bool = False,
+    picking: Picking | None = None,
     progress: Step | None = None,
 ) -> BuiltMap:
     """Add a folder of frames to a map: all that can be read or, on any failure, none.
@@ -114,7 +124,7 @@ def extend_map(
     target = Path(path).expanduser()
     place_map = PlaceMap(target, localizer.artifact.manifest.model)
     info = place_map.info
-    files, found = frames_and_poses(frames, poses, pose_frame)
+    files, found = frames_and_poses(frames, poses, pose_frame, picking)
     if found.source != "none" and found.frame != info.pose_frame:
         raise MapError(
             f"the map's positions are {info.pose_frame}, those of the frames are {found.frame}: "
@@ -127,30 +137,46 @@ def extend_map(
 
 
 def frames_and_poses(
-    frames: PathLike | Sequence[FrameFile], table: PathLike | None, pose_frame: str | None
+    frames: PathLike | Sequence[FrameFile],
+    table: PathLike | None,
+    pose_frame: str | None,
+    picking: Picking | None = None,
 ) -> tuple[list[FrameFile], Poses]:
     """Everything that can be wrong with names and tables is told before the first frame is read."""
     if pose_frame is not None and pose_frame not in POSE_FRAMES:
         known = ", ".join(POSE_FRAMES)
         raise UsageError(f"pose frame {pose_frame!r} is unknown: it is one of {known}")
     if isinstance(frames, str | os.PathLike):
-        files = frame_files(os.fspath(frames))
+        if table is not None and picking is not None and picking.poses_topic is not None:
+            raise UsageError("poses come from a table or from a topic: give one of the two")
+        files = frames_of(os.fspath(frames), picking)
         folder = Path(frames).expanduser()
     else:
         files = list(frames)
         if not files:
             raise DataError("there are no frames to describe: an empty list was given")
-        folder = files[0].path.parents[len(Path(files[0].name).parts) - 1]
+        folder = folder_of(files)
     return files, find_poses(folder, files, None if table is None else Path(table), pose_frame)
+
+
+def folder_of(files: Sequence[FrameFile]) -> Path:
+    """The folder, or the recording, that ``files`` were found in."""
+    return files[0].path.parents[len(Path(files[0].name).parts) - 1]
 
 
 def _places(
     info: MapInfo, described: Described, files: Sequence[FrameFile], found: Poses, drive: int = 0
 ) -> Places:
-    tags = [files[index].name for index in described.kept]
+    kept = [files[index] for index in described.kept]
     poses = found.values[described.kept]
-    return make_places(info, described.descriptors, poses, tags, drives=drive)
+    seen_s = [frame.time_s if isinstance(frame, RecordedFrame) else None for frame in kept]
+    times = [math.nan if seen is None else seen for seen in seen_s]
+    tags = [frame.name for frame in kept]
+    return make_places(info, described.descriptors, poses, tags, times=times, drives=drive)
 
 
 def _built(path: Path, described: Described, found: Poses) -> BuiltMap:
-    return BuiltMap(path, len(described.kept), found.frame, found.source, described.skipped)
+    places = len(described.kept)
+    unknown = int(np.isnan(found.values[described.kept, 0]).sum())
+    unplaced = 0 if found.source == "none" else unknown
+    return BuiltMap(path, places, found.frame, found.source, described.skipped, unplaced)

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.build import PathLike, frames_and_poses
+from tatvpr_edge.mapping.build import PathLike, folder_of, frames_and_poses
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.describe import describe_frames
-from tatvpr_edge.mapping.files import FrameFile, frame_files
+from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.mapping.logistic import (
     Quality,
     choose_threshold,
@@ -35,6 +35,8 @@ from tatvpr_edge.spec.mapjournal import StoredMap, rewrite
 from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
 
 Step = Callable[[int], None]
+#: A folder or recording, or the frames of one.
+Given = PathLike | Sequence[FrameFile]
 F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -144,11 +146,11 @@ class Calibrated:
 def calibrate_map(
     localizer: Localizer,
     path: PathLike,
-    queries: PathLike | None = None,
+    queries: Given | None = None,
     *,
     poses: PathLike | None = None,
     pose_frame: str | None = None,
-    frames: PathLike | None = None,
+    frames: Given | None = None,
     precision: float = PRECISION,
     within_m: float | None = None,
     within_places: int = WITHIN_PLACES,
@@ -159,7 +161,8 @@ def calibrate_map(
 
     Args:
         localizer: of the map's model; it describes and its code searches.
-        queries: frames with poses, in the map's pose frame. Neither these nor ``frames``: the
+        queries: frames with poses (a folder, or what ``frames_of`` found), in the map's pose frame.
+            Neither these nor ``frames``: the
             map's own descriptors ask.
         poses, pose_frame: of ``queries``, as :func:`build_map`.
         frames: the frames that the map was made of (their names are its tags), described anew.
@@ -188,10 +191,10 @@ def calibrate_map(
     truth = Truth(place_map, limit, within_places)
     if queries is not None:
         asked = _labelled(localizer, place_map, truth, queries, poses, pose_frame, ks, progress)
-        source = os.fspath(queries)
+        source = _called(queries)
     elif frames is not None:
         asked = _own_frames(localizer, place_map, truth, frames, ks, progress)
-        source = os.fspath(frames)
+        source = _called(frames)
     else:
         asked, source = _own_descriptors(place_map, truth), "the map itself"
     # Frames take their time while they are described; searching is quick beside it.
@@ -265,6 +268,13 @@ class Truth:
         return np.asarray(np.hypot(flat, np.where(np.isnan(up), 0.0, up)))
 
 
+def _called(given: Given) -> str:
+    """How a message calls frames."""
+    if isinstance(given, str | os.PathLike):
+        return os.fspath(given)
+    return str(folder_of(given)) if given else "an empty list"
+
+
 # ---- queries ---------------------------------------------------------------------------------
 
 
@@ -272,7 +282,7 @@ def _labelled(
     localizer: Localizer,
     place_map: PlaceMap,
     truth: Truth,
-    queries: PathLike,
+    queries: Given,
     table: PathLike | None,
     pose_frame: str | None,
     ks: Sequence[float],
@@ -280,7 +290,7 @@ def _labelled(
 ) -> list[Asked]:
     files, found = frames_and_poses(queries, table, pose_frame)
     if found.source == "none":
-        raise DataError(f"{queries}: its frames have no positions: give --poses FILE")
+        raise DataError(f"{_called(queries)}: its frames have no positions: give --poses FILE")
     if found.frame != place_map.info.pose_frame:
         raise MapError(
             f"the map's positions are {place_map.info.pose_frame}, those of the queries are "
@@ -288,7 +298,7 @@ def _labelled(
         )
     known = [i for i in range(len(files)) if not np.isnan(found.values[i, :2]).any()]
     if not known:
-        raise DataError(f"{queries}: not one frame has a position: fill in {found.source}")
+        raise DataError(f"{_called(queries)}: not one frame has a position: fill in {found.source}")
     settings = _settings(localizer, place_map, ks)
     described = describe_frames(localizer, [files[i] for i in known], settings, progress)
     asked = []
@@ -303,18 +313,18 @@ def _own_frames(
     localizer: Localizer,
     place_map: PlaceMap,
     truth: Truth,
-    frames: PathLike,
+    frames: Given,
     ks: Sequence[float],
     progress: Step | None,
 ) -> list[Asked]:
     places = {place_map.tag(place): place for place in range(len(place_map))}
     files: list[FrameFile] = [
-        file for file in frame_files(os.fspath(frames)) if file.name in places
+        file for file in frames_and_poses(frames, None, None)[0] if file.name in places
     ]
     if not files:
         raise DataError(
-            f"{frames}: not one frame is named like a place of the map: give the folder that the "
-            "map was made of, or labelled queries"
+            f"{_called(frames)}: not one frame is named like a place of the map: give the folder "
+            "that the map was made of, or labelled queries"
         )
     settings = _settings(localizer, place_map, ks)
     described = describe_frames(localizer, files, settings, progress)

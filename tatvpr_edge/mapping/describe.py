@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.files import FrameFile
-from tatvpr_edge.mapping.pictures import read_frame
 from tatvpr_edge.runtime import Localizer
-from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime.frame import Frame, check_frame
 from tatvpr_edge.spec.errors import DataError, FrameError
 
 Band = tuple[float, float]
@@ -85,21 +85,40 @@ def _each(
     """For each frame, in order, its descriptors or what is wrong with it."""
     backend = localizer.backend
 
-    def one(frame: FrameFile) -> _Rows | DataError:
+    def one(frame: FrameFile, decode: Callable[[], Frame]) -> _Rows | DataError:
         try:
-            checked = check_frame(read_frame(frame.path))
+            checked = check_frame(decode())
         except DataError as error:
             return error
         except FrameError as error:
             return DataError(f"{frame.path}: {error}")
         return [backend.describe(checked, k, tokens) for k, tokens in bands]
 
-    # Decoding and describing both leave the interpreter's lock, so that threads are enough.
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        pending: list[Future[_Rows | DataError]] = [pool.submit(one, frame) for frame in frames]
+    # Decoding and describing both leave the interpreter's lock, so that threads are enough. What is
+    # fetched of a recording lies in memory: no more than the threads need.
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        pending: deque[Future[_Rows | DataError]] = deque()
         try:
-            for made in pending:
-                yield made.result()
+            for frame in frames:
+                pending.append(pool.submit(one, frame, _fetched(frame)))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _fetched(frame: FrameFile) -> Callable[[], Frame]:
+    """What decodes ``frame``; where it cannot be fetched, that fails in its turn."""
+    try:
+        return frame.fetch()
+    except DataError as error:
+        fault = error
+
+    def fail() -> Frame:
+        raise fault
+
+    return fail

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tatvpr_edge.mapping.pictures import open_rgb, read_frame
+from tatvpr_edge.runtime.frame import Frame
 from tatvpr_edge.spec.framefiles import SUFFIXES, picture_files
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["SUFFIXES", "FrameFile", "frame_files"]
 
@@ -16,6 +24,31 @@ class FrameFile:
 
     path: Path
     name: str
+
+    def fetch(self) -> Callable[[], Frame]:
+        """What decodes the frame, in any thread. Frames of a recording are fetched fastest in
+        their order.
+
+        Raises:
+            DataError: as what it gives: damaged, missing or no picture.
+        """
+        return partial(read_frame, self.path)
+
+    def read(self) -> Frame:
+        """The frame, as ``Localizer.query`` takes it.
+
+        Raises:
+            DataError: as :meth:`fetch`.
+        """
+        return self.fetch()()
+
+    def picture(self) -> Image:
+        """The frame as a Pillow image, for pages and sheets.
+
+        Raises:
+            DataError: as :meth:`fetch`.
+        """
+        return open_rgb(self.path)
 
 
 def frame_files(path: str | Path) -> list[FrameFile]:

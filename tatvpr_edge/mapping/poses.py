@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.coordinates import check_positions, guess_frame
 from tatvpr_edge.mapping.files import FrameFile
+from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.rotation import quaternions
 from tatvpr_edge.mapping.table import Table, read_table
 from tatvpr_edge.spec.errors import DataError
@@ -40,7 +41,7 @@ class Poses:
     """Poses float64 [N, 7] (x y z qx qy qz qw, NaN unknown), their frame, and their source.
 
     ``frame`` is "local", "utm" or "geographic" (``mapping.coordinates``); ``source`` is the
-    table's path, "names" or "none".
+    table's path, a recording's topic, "names" or "none".
     """
 
     values: NDArray[np.float64]
@@ -59,7 +60,8 @@ def find_poses(
     table: str | Path | None = None,
     pose_frame: str | None = None,
 ) -> Poses:
-    """The poses of ``frames``: from ``table``, else ``poses.csv`` in their folder, else their
+    """The poses of ``frames``: from ``table``, else ``poses.csv`` in their folder, else the topic
+    of poses that their recording was read with (frames outside its times have none), else their
     names ``@utm_e@utm_n@...`` or ``@latitude@longitude@...``, else unknown.
 
     Args:
@@ -75,7 +77,21 @@ def find_poses(
         table = inside
     if table is not None:
         return _from_table(read_poses(table), frames, pose_frame)
+    recorded = [frame for frame in frames if isinstance(frame, RecordedFrame)]
+    if recorded and recorded[0].poses_from:
+        return _from_recording(recorded, pose_frame)
     return _from_names(frames, pose_frame)
+
+
+def _from_recording(frames: Sequence[RecordedFrame], pose_frame: str | None) -> Poses:
+    said, topic = frames[0].pose_frame, frames[0].poses_from
+    if pose_frame not in (None, said) and said != "local":
+        raise DataError(f"{topic} says {said}, --pose-frame says {pose_frame}")
+    frame = pose_frame or said
+    values = np.array([(np.nan,) * 7 if f.pose is None else f.pose for f in frames])
+    known = np.flatnonzero(~np.isnan(values[:, 0]))
+    check_positions(values[known, :2], frame, [frames[int(index)].name for index in known])
+    return Poses(values, frame, topic)
 
 
 # ---- names -----------------------------------------------------------------------------------

@@ -102,3 +102,17 @@ def _quaternion_of(roll: Floats, pitch: Floats, yaw: Floats) -> Floats:
         ],
         axis=1,
     )
+
+
+def slerp(before: Floats, after: Floats, part: float) -> Floats:
+    """The quaternion ``part`` (0..1) of the shortest turn from ``before`` to ``after``
+    (Shoemake, 1985); float64 [4] each, of unit length, or NaN where one is unknown."""
+    cosine = float(before @ after)
+    if cosine < 0:  # q and -q are the same orientation; this is the nearer one
+        after, cosine = -after, -cosine
+    angle = float(np.arccos(min(cosine, 1.0)))
+    if angle < 1e-6:
+        mixed = (1 - part) * before + part * after
+    else:
+        mixed = (np.sin((1 - part) * angle) * before + np.sin(part * angle) * after) / np.sin(angle)
+    return np.asarray(mixed / np.linalg.norm(mixed))

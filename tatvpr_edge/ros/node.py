@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.ros import images, names, outgoing
+from tatvpr_edge.mapping import messages
+from tatvpr_edge.ros import names, outgoing
 from tatvpr_edge.ros.diagnostics import diagnostics
 from tatvpr_edge.ros.figures import Figures
 from tatvpr_edge.ros.parameters import Parameters
@@ -186,7 +187,7 @@ class PlaceNode:
     def _answer(self, message: Any) -> None:
         localizer, arrived = self._localizer, time.perf_counter()
         assert localizer is not None and localizer.map is not None
-        frame, taken_s = images.frame_of(message), images.stamp_s(message) or None
+        frame, taken_s = messages.frame_of(message), messages.stamp_s(message) or None
         match = localizer.query(frame, exclude_last=self.parameters.excluded, time_s=taken_s)
         place_map, types = localizer.map, self._transport.types
         with self._seen:

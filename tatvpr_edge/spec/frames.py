@@ -57,7 +57,7 @@ _NAMES = {
     "NV21": "NM21",
     "GRAY10": "Y10 GRAY10LE GRAY10_LE16",
     "GRAY12": "Y12 GRAY12LE GRAY12_LE16",
-    "GRAY16": "Y16 MONO16 GRAY16LE GRAY16_LE",
+    "GRAY16": "Y16 MONO16 16UC1 GRAY16LE GRAY16_LE",
 }
 ALIASES = {alias: name for name, aliases in _NAMES.items() for alias in aliases.split()}
 # Names that mean another format in the other case, so they hold in their own case alone: ROS's

@@ -39,6 +39,12 @@ def stamp_s(message: Any) -> float:
     return float(stamp.sec) + float(stamp.nanosec) * 1e-9
 
 
+def stamp_ns(message: Any) -> int:
+    """As :func:`stamp_s`, in nanoseconds and exact."""
+    stamp = message.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
 def _bytes(data: Any) -> U8:
     """The bytes of ``uint8[]``: bytes, array.array (rclpy), NumPy (bags) or a list."""
     if isinstance(data, list):
@@ -49,6 +55,11 @@ def _bytes(data: Any) -> U8:
 def _raw(message: Any) -> CameraFrame:
     width, height, step = int(message.width), int(message.height), int(message.step)
     name = canonical_format(message.encoding)
+    if str(message.encoding).startswith("bayer_"):
+        raise FrameError(
+            f"the image is {message.encoding}, a mosaic that is no picture yet: take the topic "
+            "that image_proc or the camera's driver makes of it (image_color, image_rect_color)"
+        )
     shapes = plane_shapes(name, width, height)
     data, planes, begin = _bytes(message.data), [], 0
     for index, (rows, columns) in enumerate(shapes):
@@ -79,6 +90,11 @@ def _raw(message: Any) -> CameraFrame:
 
 
 def _compressed(message: Any) -> U8:
+    if "compressedDepth" in message.format:
+        raise FrameError(
+            f"the image is compressed depth ({message.format}), no picture: take a topic of colour "
+            "or gray"
+        )
     from tatvpr_edge.mapping.pictures import read_frame
 
     return read_frame(io.BytesIO(bytes(message.data)))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from support.ros import image
-from tatvpr_edge.ros.images import frame_of, stamp_s
+from tatvpr_edge.mapping.messages import frame_of, stamp_s
 from tatvpr_edge.runtime import CameraFrame
 from tatvpr_edge.spec.errors import DataError, FrameError
 from tatvpr_edge.spec.frames import plane_shapes, to_rgb

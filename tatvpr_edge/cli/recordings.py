@@ -1,0 +1,73 @@
+"""Options of commands that take recordings: which frames, and where their poses are."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from tatvpr_edge.cli.output import Metres
+
+
+class Seconds(click.ParamType):
+    """A time such as ``0.5s`` or ``2``, in seconds; 0 too."""
+
+    name = "TIME"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = float(str(value).strip().removesuffix("s"))
+        except ValueError:
+            seconds = float("nan")
+        if not 0 <= seconds < float("inf"):
+            self.fail(f"{value!r} is no time in seconds, such as 0.5s", param, ctx)
+        return seconds
+
+
+_OPTIONS = (
+    click.option("--topic", help="Of a bag: the images' topic (default: the only one)."),
+    click.option(
+        "--poses-topic",
+        help="Of a bag: Odometry, PoseStamped, PoseWithCovarianceStamped or NavSatFix.",
+    ),
+    click.option(
+        "--distance",
+        "distance_m",
+        type=Metres(),
+        help="Of a bag: a frame each so many metres (default with --poses-topic: 1m).",
+    ),
+    click.option(
+        "--every",
+        "every_s",
+        type=Seconds(),
+        help="Of a bag or video: a frame each so many seconds; 0: all (default: 0.5s).",
+    ),
+)
+
+
+def recording_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command these options; it gets ``picking``, None where none was given."""
+
+    @functools.wraps(function)
+    def picked(
+        *arguments: Any,
+        topic: str | None,
+        poses_topic: str | None,
+        distance_m: float | None,
+        every_s: float | None,
+        **options: Any,
+    ) -> Any:
+        from tatvpr_edge.mapping import Picking
+
+        given = (topic, poses_topic, distance_m, every_s)
+        picking = None if given == (None,) * 4 else Picking(*given)
+        return function(*arguments, picking=picking, **options)
+
+    made: Callable[..., Any] = picked
+    for option in reversed(_OPTIONS):
+        made = option(made)
+    return made

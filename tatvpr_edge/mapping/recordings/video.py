@@ -1,0 +1,118 @@
+"""Frames of videos, through PyAV: their times first, then the pixels of those that are taken."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from array import array
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tatvpr_edge.mapping.recordings.frames import RecordedFrame, broken
+from tatvpr_edge.mapping.recordings.picking import Picker, Picking
+from tatvpr_edge.runtime.frame import Frame
+from tatvpr_edge.runtime.streams.pyav import pixels_of
+from tatvpr_edge.spec.errors import DataError
+
+
+def video_frames(path: Path, picking: Picking) -> list[RecordedFrame]:
+    """The frames of the video at ``path`` that ``picking`` takes, in the order of showing. Their
+    names are the video's and their seconds from its beginning.
+
+    Raises:
+        DataError: no such file, no video in it, or no frame.
+    """
+    video = Video(path)
+    times, fault = video.times()
+    picker = Picker(picking)
+    found = [
+        _frame(path, seconds, partial(video.frame, pts))
+        for pts in sorted(times)
+        if picker.takes(round((seconds := video.seconds(pts)) * 1e9), None)
+    ]
+    if not found:
+        raise DataError(fault or f"{path} holds no frames")
+    if fault is not None:
+        found.append(_frame(path, video.seconds(max(times)), broken(fault), " (end)"))
+    return found
+
+
+def _frame(
+    path: Path, seconds: float, load: Callable[[], Callable[[], Frame]], mark: str = ""
+) -> RecordedFrame:
+    name = f"{path.stem} {seconds:.3f}s{mark}"
+    return RecordedFrame(path / name, name, load)
+
+
+class Video:
+    """A video that is open until nobody knows it any more."""
+
+    def __init__(self, path: Path) -> None:
+        import av
+
+        self.path = path
+        self._lock = threading.Lock()
+        self._frames: Iterator[Any] | None = None
+        self._passed: int | None = None
+        try:
+            self._container = av.open(str(path))
+        except (av.FFmpegError, OSError) as error:
+            said = str(error.strerror or error)
+            raise DataError(f"{path} is no video that can be read ({said})") from None
+        weakref.finalize(self, self._container.close)
+        if not self._container.streams.video:
+            raise DataError(f"{path} holds no video")
+        self._stream: Any = self._container.streams.video[0]
+        self._stream.thread_type = "SLICE"
+        self._base: Any = self._stream.time_base
+
+    def seconds(self, pts: int) -> float:
+        """From the beginning of the video to ``pts``."""
+        return float((pts - (self._stream.start_time or 0)) * self._base)
+
+    def times(self) -> tuple[array[int], str | None]:
+        """When each frame is shown, in the video's own units, without decoding any; and why this
+        breaks off before the end, where it does."""
+        import av
+
+        times = array("q")
+        fault = None
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.pts is not None:
+                    times.append(packet.pts)
+        except (av.FFmpegError, OSError) as error:
+            fault = f"{self.path} breaks off before its end ({error})"
+        return times, fault
+
+    def frame(self, pts: int) -> Callable[[], Frame]:
+        """What converts the frame shown at ``pts``. Going forward decodes each frame once.
+
+        Raises:
+            DataError: it cannot be decoded.
+        """
+        with self._lock:
+            if self._frames is None or self._passed is None or pts <= self._passed:
+                self._container.seek(pts, backward=True, stream=self._stream)
+                self._frames = self._decoded()
+            for frame in self._frames:
+                if frame.pts is None:
+                    continue
+                self._passed = frame.pts
+                if frame.pts == pts:
+                    return partial(pixels_of, frame)
+                if frame.pts > pts:
+                    break
+        raise DataError(f"{self.path}: its frame at {self.seconds(pts):.3f} s is damaged")
+
+    def _decoded(self) -> Iterator[Any]:
+        """Every frame from here on that can be decoded."""
+        import av
+
+        with contextlib.suppress(av.FFmpegError, OSError):  # it breaks off: times() has said so
+            for packet in self._container.demux(self._stream):
+                with contextlib.suppress(av.InvalidDataError):
+                    yield from packet.decode()
