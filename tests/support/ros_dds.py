@@ -30,20 +30,13 @@ from tatvpr_edge.ros.dds import types
 from tatvpr_edge.ros.dds.transport import SENSOR, unread, whole
 
 DOMAIN = 67
-#: No network is needed, and the tag keeps test runs beside this one out.
-URI = f"""<CycloneDDS><Domain>
-  <General>
-    <Interfaces><NetworkInterface name="lo" multicast="false"/></Interfaces>
-    <AllowMulticast>false</AllowMulticast>
-    <MaxMessageSize>65500B</MaxMessageSize><FragmentSize>60000B</FragmentSize>
-  </General>
-  <Discovery>
-    <Tag>{secrets.token_hex(8)}</Tag>
-    <ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>60</MaxAutoParticipantIndex>
-    <Peers><Peer Address="127.0.0.1"/></Peers>
-    <LeaseDuration>1500ms</LeaseDuration><SPDPInterval>300ms</SPDPInterval>
-  </Discovery>
-</Domain></CycloneDDS>"""
+_LOOPBACK = Path(__file__).resolve().parent.parent.parent / "ros2" / "loopback.xml"
+#: No network is needed; the tag keeps test runs beside this one out, and a camera's death is
+#: noticed soon.
+URI = f"""file://{_LOOPBACK},<Domain><Discovery>
+  <Tag>{secrets.token_hex(8)}</Tag>
+  <LeaseDuration>1500ms</LeaseDuration><SPDPInterval>300ms</SPDPInterval>
+</Discovery></Domain>"""
 WAIT_S = 60.0
 
 
