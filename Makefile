@@ -75,7 +75,7 @@ $(VENV)/.ready-build: pyproject.toml | $(BIN)/python
 $(VENV)/.ready-test: pyproject.toml | $(BIN)/python
 	@echo "installing the test and training tools: about 2 GB, some minutes"
 	$(PIP) install torch==2.13.0
-	$(PIP) install --editable '.[build,train,teacher,render,plot,slam,zig,gpu,dds,bags,video,test,fuzz,sbom,check]'
+	$(PIP) install --editable '.[build,train,teacher,render,plot,slam,zig,gpu,bags,video,test,fuzz,sbom,check]'
 	@touch $@ $(VENV)/.ready-build
 
 clean:

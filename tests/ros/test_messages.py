@@ -15,42 +15,18 @@ from support.ros_tools import require_bags, require_dds
 require_dds()
 require_bags()
 
-from rosbags.typesys import (  # noqa: E402 - after it is known to be there
-    Stores,
-    get_types_from_msg,
-    get_typestore,
-)
-
+from support.ros_types import typestore  # noqa: E402 - after they are known to be there
 from tatvpr_edge.ros.dds import types  # noqa: E402
 
 #: Fields that the middleware puts before a request or reply.
 HEADER = ("client_guid", "sequence_number")
 HEADER_BYTES = 16
-#: ROS 2's own texts of services and a message that type stores leave out (rcl_interfaces).
-LIFECYCLE = {
-    "lifecycle_msgs/srv/ChangeState_Request": "lifecycle_msgs/Transition transition",
-    "lifecycle_msgs/srv/ChangeState_Response": "bool success",
-    "lifecycle_msgs/srv/GetState_Request": "uint8 structure_needs_at_least_one_member",
-    "lifecycle_msgs/srv/GetState_Response": "lifecycle_msgs/State current_state",
-}
 
 
 @pytest.fixture(scope="module", params=["ROS2_HUMBLE", "ROS2_JAZZY"])
 def store(request: pytest.FixtureRequest, project_root: Path) -> Any:
     """A distribution's messages, with ours from their files."""
-    made = get_typestore(Stores[request.param])
-    folder = project_root / "ros2" / "tatvpr_edge_msgs"
-    texts = dict(LIFECYCLE)
-    for file in sorted(folder.glob("msg/*.msg")):
-        texts[f"tatvpr_edge_msgs/msg/{file.stem}"] = file.read_text()
-    for file in sorted(folder.glob("srv/*.srv")):
-        request_text, reply_text = re.split(r"^---$", file.read_text(), flags=re.M)
-        texts[f"tatvpr_edge_msgs/srv/{file.stem}_Request"] = request_text
-        texts[f"tatvpr_edge_msgs/srv/{file.stem}_Response"] = reply_text
-    assert len(texts) == len(LIFECYCLE) + 1 + 2 * 3
-    for name, text in texts.items():
-        made.register(get_types_from_msg(text, name))
-    return made
+    return typestore(request.param, project_root)
 
 
 def classes() -> list[Any]:
