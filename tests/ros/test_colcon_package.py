@@ -143,7 +143,8 @@ def test_the_page_holds_every_parameter(project_root: Path) -> None:
     page = (project_root / "docs" / "ros2.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", page, re.M))
     for name, default, _ in Parameters.table():
-        assert rows.get(name, "").strip() == (f"`{default}`" if default != "" else ""), name
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+        assert rows.get(name, "").strip() == (f"`{shown}`" if shown else ""), name
 
 
 def test_what_is_imported_is_asked_for(package: Path) -> None:

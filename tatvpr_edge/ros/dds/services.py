@@ -18,16 +18,23 @@ from typing import Any
 from cyclonedds.core import GuardCondition, WaitSet
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.pub import DataWriter
+from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 from cyclonedds.util import duration
 
 from tatvpr_edge.ros import names
-from tatvpr_edge.ros.dds.transport import RELIABLE, unread, whole
+from tatvpr_edge.ros.dds.transport import unread, whole
 from tatvpr_edge.ros.dds.types import SERVICES
 from tatvpr_edge.spec.errors import DeployError
 
 _LOG = logging.getLogger("tatvpr_edge")
+#: Every client reads the replies to all, and may be late for a thousand of them.
+_SERVICE = Qos(
+    Policy.Reliability.Reliable(duration(seconds=1)),
+    Policy.Durability.Volatile,
+    Policy.History.KeepLast(1000),
+)
 #: How long a reply waits for its client's reader, which DDS may find after its writer.
 _MATCH_S = 1.0
 _PAUSE_S = 0.01
@@ -54,10 +61,10 @@ class ServiceServer:
             request, reply = SERVICES[name]
             asked, said = names.dds_service(f"/{node}/{name}")
             reader = DataReader(
-                participant, Topic(participant, asked, request, qos=RELIABLE), qos=RELIABLE
+                participant, Topic(participant, asked, request, qos=_SERVICE), qos=_SERVICE
             )
             writer = DataWriter(
-                participant, Topic(participant, said, reply, qos=RELIABLE), qos=RELIABLE
+                participant, Topic(participant, said, reply, qos=_SERVICE), qos=_SERVICE
             )
             self._ends.append((reader, writer, reply, answer))
             self._waiting.attach(unread(reader))
@@ -74,7 +81,7 @@ class ServiceServer:
                     said = answer(request, reply())
                     said.client_guid = request.client_guid
                     said.sequence_number = request.sequence_number
-                    _wait_matched(writer)
+                    _wait_matched(reader, writer)
                     try:
                         writer.write(said)
                     except Exception:  # the next request is answered whatever this one did
@@ -100,10 +107,10 @@ class ServiceClient:
         asked, said = names.dds_service(f"/{node}/{service}")
         self._name = f"/{node}/{service}"
         self._reader: Any = DataReader(
-            participant, Topic(participant, said, reply, qos=RELIABLE), qos=RELIABLE
+            participant, Topic(participant, said, reply, qos=_SERVICE), qos=_SERVICE
         )
         self._writer: Any = DataWriter(
-            participant, Topic(participant, asked, self.request_type, qos=RELIABLE), qos=RELIABLE
+            participant, Topic(participant, asked, self.request_type, qos=_SERVICE), qos=_SERVICE
         )
         self._waiting = WaitSet(participant)
         self._waiting.attach(unread(self._reader))
@@ -137,7 +144,11 @@ class ServiceClient:
         raise DeployError(f"service {self._name} did not answer within {timeout_s:g} s")
 
 
-def _wait_matched(writer: Any) -> None:
+def _wait_matched(reader: Any, writer: Any) -> None:
+    """Until as many clients can be told as can ask: a reply to one that cannot is lost."""
     end = time.monotonic() + _MATCH_S
-    while not writer.get_matched_subscriptions() and time.monotonic() < end:
+    while (
+        len(writer.get_matched_subscriptions()) < len(reader.get_matched_publications())
+        and time.monotonic() < end
+    ):
         time.sleep(_PAUSE_S)
