@@ -50,15 +50,28 @@ class Listener:
         self._waiting = WaitSet(participant)
         self._waiting.attach(unread(self.reader))
 
-    def next(self, wanted: Callable[[Any], bool] = lambda message: True) -> Any:
-        """The next message that is as wanted."""
-        end, seen = time.monotonic() + WAIT_S, None
+    def next(
+        self,
+        wanted: Callable[[Any], bool] = lambda message: True,
+        asking: Callable[[], object] = lambda: None,
+    ) -> Any:
+        """The next message that is as wanted; ``asking`` is called now and each second."""
+        end, again, seen = time.monotonic() + WAIT_S, 0.0, None
         while time.monotonic() < end:
+            if time.monotonic() >= again:
+                again = time.monotonic() + 1
+                asking()
             self._waiting.wait(duration(seconds=0.2))
             for seen in whole(self.reader.take(1)):
                 if wanted(seen):
                     return seen
         raise AssertionError(f"nothing as wanted within {WAIT_S:g} s; the last was {seen}")
+
+    def answer(self, writer: Any, message: Any) -> Any:
+        """What the node says to an image; shown again while it is not heard, as best effort may
+        lose one, and what is sent before the node knows the camera."""
+        stamp = message.header.stamp
+        return self.next(lambda said: said.header.stamp == stamp, lambda: writer.write(message))
 
     def silence(self, seconds: float) -> None:
         """Nothing comes in so many seconds."""
@@ -90,10 +103,12 @@ def wait_for(condition: Callable[[], Any]) -> None:
 
 
 @contextlib.contextmanager
-def running_node(*words: str) -> Iterator[subprocess.Popen[str]]:
-    """``python -m tatvpr_edge.ros`` in a process of its own, once it says what it is."""
+def running_node(*words: str, code: str = "") -> Iterator[subprocess.Popen[str]]:
+    """``python -m tatvpr_edge.ros``, or ``code`` that runs it, in a process of its own, once it
+    says what it is."""
+    program = ["-c", code] if code else ["-m", "tatvpr_edge.ros"]
     with subprocess.Popen(
-        [sys.executable, "-m", "tatvpr_edge.ros", *words],
+        [sys.executable, *program, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
