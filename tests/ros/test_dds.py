@@ -32,10 +32,11 @@ from cyclonedds.qos import Policy  # noqa: E402
 from support import ros_dds  # noqa: E402
 from support.ros import APART_M  # noqa: E402
 from support.ros_dds import Listener  # noqa: E402
+from tatvpr_edge.ros import Parameters  # noqa: E402
 from tatvpr_edge.ros.__main__ import main  # noqa: E402
 from tatvpr_edge.ros.dds import types  # noqa: E402
 from tatvpr_edge.ros.dds.services import ServiceClient  # noqa: E402
-from tatvpr_edge.ros.dds.transport import LATCHED, RELIABLE  # noqa: E402
+from tatvpr_edge.ros.dds.transport import LATCHED, RELIABLE, DdsTransport  # noqa: E402
 
 Frames = NDArray[np.uint8]
 RAW = "/camera/image_raw"
@@ -138,6 +139,21 @@ def test_the_newest_image_wins_while_the_node_is_slow(
             stamps = [stamp for stamp in stamps if stamp > 1]  # the first image, shown again
             assert stamps == sorted(set(stamps))
             said.silence(0.1)
+
+
+def test_images_that_nobody_had_time_for_are_never_given(participant: Any, frames: Frames) -> None:
+    transport = DdsTransport(participant, Parameters(image_topic="/busy"), "busy_node")
+    writer = ros_dds.publisher(participant, "/busy", types.Image)
+    ros_dds.wait_for(transport.cameras)
+    assert transport.next_image(0.1) is None
+    for last in (20, 40):
+        for second in range(last - 19, last + 1):  # within a process they are there on return
+            writer.write(ros_dds.image(frames[0], second))
+        assert transport.next_image(ros_dds.WAIT_S).header.stamp.sec == last
+        assert transport.next_image(0.1) is None
+    del writer
+    ros_dds.wait_for(lambda: not transport.cameras())
+    assert transport.next_image(0.1) is None  # that it went away is no image
 
 
 def test_topics_types_and_qos_are_as_ros_programs_expect(
