@@ -63,6 +63,7 @@ Libs: -L${{libdir}} -Wl,-rpath,${{libdir}} -ltatvpr_model
     governor = core_folder() / "governor" / "tatvpr_governor.h"
     return {
         "include/tatvpr.h": core_include() / "tatvpr.h",
+        "include/tatvpr_track.h": core_include() / "tatvpr_track.h",
         "include/tatvpr_governor.h": governor,
         PKG_CONFIG: pkg_config.encode(),
     }

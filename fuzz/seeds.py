@@ -28,15 +28,28 @@ HASH = bytes(range(32)).hex()
 
 def small_map(kind: str, places: int = 3, bands: int = 1, rich: bool = False) -> bytes:
     """A map's bytes; ``rich`` ones are calibrated, with means where they may have them."""
-    from tatvpr_edge.spec.maptypes import Band, Calibration, MapInfo, make_places
+    from tatvpr_edge.spec.maptypes import (
+        Band,
+        Calibration,
+        MapInfo,
+        SequenceCalibration,
+        make_places,
+    )
     from tatvpr_edge.spec.placemap import write_map
 
     rng = np.random.default_rng(places)
     dim = 16 if kind == "int8" else 32
     mean = tuple(rng.standard_normal(dim).tolist()) if rich and kind == "binary" else None
-    judged = Calibration("score", 0.25, precision=0.9, recall=0.5) if rich else None
+    following = SequenceCalibration(5, 1.5, (-3.0, 1.0, 2.0, 3.0, 4.0, 0.5), 0.9, 0.5)
+    judging = (
+        Calibration("score", 0.25, precision=0.9, recall=0.5),
+        Calibration("logistic", 0.5, (-1.0, 2.0, 3.0), 20.0, 3, 0.9, 0.25),
+        Calibration("logistic", 0.5, (-1.0, 2.0, 3.0), 20.0, 3, 0.9, 0.25, following),
+    )
     ks = (0.2, 0.4, 0.8)[:bands]
-    info = MapInfo(HASH, kind, dim, tuple(Band(k, 1.0, judged, mean) for k in ks), "local", dim)
+    judged = judging[: len(ks)] if rich else (None,) * len(ks)
+    made = tuple(Band(k, 1.0, one, mean) for k, one in zip(ks, judged, strict=True))
+    info = MapInfo(HASH, kind, dim, made, "local", dim)
     rows = [rng.standard_normal((places, dim)).astype(np.float32) for _ in ks]
     poses = rng.standard_normal((places, 7))
     poses[:, 3:] /= np.linalg.norm(poses[:, 3:], axis=1, keepdims=True)

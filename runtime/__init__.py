@@ -14,11 +14,13 @@ from tatvpr_edge.runtime.default import demo_map
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.governor import Budget, Governor
 from tatvpr_edge.runtime.growth import Addition
-from tatvpr_edge.runtime.localizer import Localizer, Match
+from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapwriter import MapWriter
+from tatvpr_edge.runtime.match import Match
 from tatvpr_edge.runtime.placemap import Candidate, PlaceMap
 from tatvpr_edge.runtime.streams import Stream, StreamFrame, stream
 from tatvpr_edge.runtime.testing import FakeLocalizer
+from tatvpr_edge.runtime.tracking import Tracker
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import (
     ArtifactError,
@@ -55,6 +57,7 @@ __all__ = [
     "StreamFrame",
     "TatvprError",
     "TelemetryError",
+    "Tracker",
     "UsageError",
     "demo_map",
     "read_artifact",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tatvpr_edge.runtime.localizer import Match
+from tatvpr_edge.runtime.match import Match
 from tatvpr_edge.runtime.placemap import Candidate
 
 COLUMNS = ["frame", "place", "score", "position", "sure", "accepted", "k", "ms"]

@@ -22,7 +22,7 @@ from tatvpr_edge.runtime import deployed, messages
 from tatvpr_edge.runtime.frame import CameraFrame, Frame, check_frame
 from tatvpr_edge.runtime.fresh import Watch
 from tatvpr_edge.runtime.growth import Addition
-from tatvpr_edge.runtime.localizer import Match
+from tatvpr_edge.runtime.match import Match
 from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.spec import errors
 from tatvpr_edge.spec.errors import DeployError

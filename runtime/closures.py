@@ -22,7 +22,8 @@ from tatvpr_edge.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.growth import Addition
-    from tatvpr_edge.runtime.localizer import Localizer, Match
+    from tatvpr_edge.runtime.localizer import Localizer
+    from tatvpr_edge.runtime.match import Match
 
 
 @dataclass(frozen=True)

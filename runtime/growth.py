@@ -20,7 +20,8 @@ from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.mapjournal import append_bytes
 
 if TYPE_CHECKING:
-    from tatvpr_edge.runtime.localizer import Localizer, Match
+    from tatvpr_edge.runtime.localizer import Localizer
+    from tatvpr_edge.runtime.match import Match
     from tatvpr_edge.runtime.placemap import PlaceMap
 
 F32 = NDArray[np.float32]

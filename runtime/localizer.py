@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,16 +12,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top, refuse_ignored
 from tatvpr_edge.runtime.backends import Backend, open_backend
 from tatvpr_edge.runtime.backends.cpu import CpuBackend
 from tatvpr_edge.runtime.default import open_default
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
 from tatvpr_edge.runtime.fresh import Origin, Watch
+from tatvpr_edge.runtime.match import Match
 from tatvpr_edge.runtime.placemap import Candidate, Found, PlaceMap
 from tatvpr_edge.runtime.search import NoDescriptionError
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.runtime.structure import without_structure
+from tatvpr_edge.runtime.tracking import (
+    FRAMES,
+    Tracker,
+    calibrated_frames,
+    check_odometry,
+    check_sequence,
+)
 from tatvpr_edge.runtime.verdict import reason_against, say_uncalibrated
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import MapError, TatvprError, UsageError
@@ -33,43 +40,6 @@ if TYPE_CHECKING:
     from tatvpr_edge.runtime.governor import Budget, Governor
     from tatvpr_edge.runtime.growth import Addition
     from tatvpr_edge.runtime.telemetry import Sampler
-
-
-@dataclass(frozen=True)
-class Match:
-    """Where a frame was taken.
-
-    Attributes:
-        place, score, tag, pose: of the best candidate; see :class:`Candidate`.
-        accepted: whether it is taken for right; None where the map is not calibrated.
-        k, tokens: what the descriptor was made with.
-        latency_ms: from the call to this answer.
-        candidates: as many as were asked for, best first.
-        margin: its score less the best score elsewhere; None where the map does not ask for it.
-        confidence: how probable it is that the place is right, 0..1; None likewise.
-        reason: why ``accepted`` is False, in one line; otherwise None.
-        descriptor: float32 [D] of the frame, for :meth:`Localizer.add`; None from a service.
-    """
-
-    place: int
-    score: float
-    tag: str
-    pose: tuple[float, float, float, float, float, float, float] | None
-    accepted: bool | None
-    k: float
-    tokens: float
-    latency_ms: float
-    candidates: tuple[Candidate, ...]
-    margin: float | None = None
-    confidence: float | None = None
-    reason: str | None = None
-    descriptor: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-
-    def plain(self) -> dict[str, Any]:
-        """For JSON: everything but the descriptor."""
-        said = asdict(self)
-        del said["descriptor"]
-        return said
 
 
 class Localizer:
@@ -94,6 +64,8 @@ class Localizer:
         kernels: a kernel variant to force; None takes the fastest.
         threads: threads of one call; 0 for the calling thread alone. Any number gives the same
             bytes.
+        sequence: over how many consecutive frames of one camera :meth:`query` gathers evidence; 1:
+            each frame by itself. Several cameras: :meth:`track`.
 
     Raises:
         ArtifactError, SignatureError, MapError, UsageError: by name of the fault.
@@ -114,10 +86,12 @@ class Localizer:
         busy_profile: bool = False,
         kernels: str | None = None,
         threads: int = 0,
+        sequence: int = 1,
     ) -> None:
         self.artifact: Artifact
+        self._sequence = check_sequence(sequence)
         if k != "auto":
-            _refuse_ignored(k, budget=budget, preset=preset, safe_k=safe_k)
+            refuse_ignored(k, budget=budget, preset=preset, safe_k=safe_k)
         self._origin = Origin.of(None if artifact is None else Path(artifact).expanduser())
         self._watches: list[Watch] = []
         if artifact is None:
@@ -137,6 +111,7 @@ class Localizer:
             "backend": backend,
             "kernels": kernels,
             "threads": threads,
+            "sequence": self._sequence,
         }
         self._governor: Governor | None = None
         self._governor_lock = threading.Lock()
@@ -145,7 +120,8 @@ class Localizer:
         self._tokens = defaults.tokens
         self.backend = _open_backend(self.artifact, backend, kernels=kernels, threads=threads)
         self._note_gray = GrayNote()
-        self._told_uncalibrated: set[Path] = set()
+        self._told_uncalibrated: set[tuple[Path, int]] = set()
+        self._tracker = None if self._sequence == 1 else self.track(self._sequence)
         self.map = map or None
         self.k = defaults.k if k is None else k
         self.tokens = defaults.tokens if tokens is None else tokens
@@ -341,16 +317,21 @@ class Localizer:
         bgr: bool = False,
         top: int = 1,
         *,
+        odometry: float | None = None,
         near: Sequence[float] | None = None,
         radius: float | None = None,
         exclude_last: int | str = 0,
         time_s: float | None = None,
         map: PlaceMap | None = None,
+        tracker: Tracker | None = None,
     ) -> Match:
         """The place of the map where ``frame`` was taken; ``top`` candidates.
 
         Args:
             map: one of :meth:`open_map`, for this call alone; None: as set.
+            odometry: with a sequence: metres that the camera moved since the last frame, forwards
+                or backwards; None: not known. Heeded where the map has positions.
+            tracker: one of :meth:`track`, whose sequence the frame belongs to.
             near, radius: only places within so many metres of a position or pose (x, y, ...) in
                 the map's frame; a place of unknown position is then left out.
             exclude_last: so many of the map's last places are left out, so that a loop closure
@@ -371,6 +352,13 @@ class Localizer:
         check_top(top)
         excluded = check_excluded(exclude_last)
         taken_s = check_time(time_s)
+        tracker = self._tracker if tracker is None else tracker
+        moved_m = check_odometry(odometry)
+        if moved_m is not None and tracker is None:
+            raise UsageError(
+                "odometry belongs to a sequence of frames: give Localizer(sequence=5), or use "
+                "localizer.track()"
+            )
         place_map = self._map if map is None else map
         if place_map is None:
             raise MapError(
@@ -379,24 +367,24 @@ class Localizer:
             )
         start = time.perf_counter()
         checked = check_frame(frame, bgr)
-        nothing = None
         if map is not None:
             self._note_gray(checked)
         descriptor, k, tokens, describe_ms = self._describe(checked)
-        recent = (
-            {"before_s": taken_s - excluded} if isinstance(excluded, float) else {"last": excluded}
-        )
-        try:
-            found = place_map.search(
-                descriptor, k, tokens, int(top), near=near, radius=radius, **recent
-            )
-        except NoDescriptionError as error:
-            found, nothing = Found((), place_map.info.bands[0], False), str(error)
-        if nothing is None and found.accepted is not None:
-            nothing = without_structure(checked)  # a map that accepts nothing need not pay for it
-        elif found.accepted is None and place_map.path not in self._told_uncalibrated:
-            self._told_uncalibrated.add(place_map.path)
-            say_uncalibrated(place_map.path)
+        looked: dict[str, Any] = {"near": near, "radius": radius}
+        if isinstance(excluded, float):
+            looked["before_s"] = taken_s - excluded
+        else:
+            looked["last"] = excluded
+        if tracker is None:
+            found, nothing = self._look(place_map, checked, descriptor, k, tokens, int(top), looked)
+        else:
+            nothing = without_structure(checked)
+            looked |= {"shown": nothing is None, "moved_m": moved_m}
+            found = place_map.follow(tracker.follow, descriptor, k, tokens, int(top), **looked)
+        frames = 1 if tracker is None else tracker.frames
+        if found.accepted is None and (place_map.path, frames) not in self._told_uncalibrated:
+            self._told_uncalibrated.add((place_map.path, frames))
+            say_uncalibrated(place_map.path, frames, calibrated_frames(found.band))
         best = found.candidates[0] if found.candidates else Candidate(-1, -1.0, "", None)
         if found.accepted and nothing is None:
             place_map.recognised(best.place, taken_s)
@@ -415,8 +403,46 @@ class Localizer:
             margin=found.margin,
             confidence=found.confidence,
             reason=reason_against(found, nothing),
+            state=None if found.tracked is None else found.tracked.state,
+            frames=1 if found.tracked is None else found.tracked.frames,
             descriptor=descriptor,
         )
+
+    def _look(
+        self,
+        place_map: PlaceMap,
+        frame: CameraFrame,
+        descriptor: NDArray[np.float32],
+        k: float,
+        tokens: float,
+        top: int,
+        looked: dict[str, Any],
+    ) -> tuple[Found, str | None]:
+        """What one frame by itself finds, and why it shows nothing, if it does."""
+        try:
+            found = place_map.search(descriptor, k, tokens, top, **looked)
+        except NoDescriptionError as error:
+            return Found((), place_map.info.bands[0], False), str(error)
+        # A map that accepts nothing need not pay for it.
+        return found, None if found.accepted is None else without_structure(frame)
+
+    def track(self, sequence: int | None = None) -> Tracker:
+        """A tracker of one robot or camera, where this object serves several: its ``query`` is
+        this one's, of its own sequence of frames.
+
+        Args:
+            sequence: over how many frames evidence is gathered; None: as this object was made
+                with, else as the map is calibrated for, else 5.
+
+        Raises:
+            UsageError: that is no number of frames.
+        """
+        if sequence is None and self._sequence > 1:
+            sequence = self._sequence
+        elif sequence is None:
+            bands = () if self._map is None else self._map.info.bands
+            sequence = next(filter(None, map(calibrated_frames, bands)), FRAMES)
+        return Tracker(self, self._engine(), sequence)
 
     def _describe(
         self, frame: NDArray[np.uint8] | CameraFrame, bgr: bool = False
@@ -570,53 +596,6 @@ class Localizer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _refuse_ignored(k: float | str | None, **given: Any) -> None:
-    """Raise UsageError where an argument is given that only ``k="auto"`` heeds."""
-    for name, value in given.items():
-        if value is not None:
-            at = "the artifact's own" if k is None else f"{k!r}"
-            raise UsageError(
-                f'{name}={value!r} belongs to k="auto", and k is {at}: give k="auto", or leave '
-                f"{name} out"
-            )
-
-
-def check_top(top: Any) -> None:
-    """Raise UsageError where ``top`` is no number of candidates."""
-    if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
-        raise UsageError(f"top is {top!r}: the number of candidates, from 1 up")
-
-
-def check_time(time_s: Any) -> float:
-    """When a frame was taken, in seconds since 1970: now, where it is None.
-
-    Raises:
-        UsageError: it is no such number.
-    """
-    if time_s is None:
-        return time.time()
-    if isinstance(time_s, (bool, str)) or not 0 <= float(time_s) < 2**43:
-        raise UsageError(f"time_s is {time_s!r}: seconds since 1970")
-    return float(time_s)
-
-
-def check_excluded(last: Any) -> int | float:
-    """How many places, or seconds (a float), ``exclude_last`` leaves out.
-
-    Raises:
-        UsageError: it is neither a number of places nor seconds as in "30s".
-    """
-    if isinstance(last, str):
-        seconds = re.fullmatch(r"(\d+(?:\.\d+)?) *s", last.strip())
-        if seconds:
-            return float(seconds[1])
-    elif not isinstance(last, bool) and isinstance(last, (int, np.integer)) and last >= 0:
-        return int(last)
-    raise UsageError(
-        f'exclude_last is {last!r}: a number of places from 0 up, or seconds as in "30s"'
-    )
 
 
 def _open_backend(

@@ -6,7 +6,7 @@ import copy
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.growing import Added, taken
 from tatvpr_edge.runtime.pruning import Pruned, prune
-from tatvpr_edge.runtime.search import Asked, Part, Table
+from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, Part, Table, around
 from tatvpr_edge.runtime.start import refuse_rewriting
+from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
 from tatvpr_edge.spec.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
 from tatvpr_edge.spec.maptypes import Band, Calibration, MapInfo, Places, calibrated, make_places
 from tatvpr_edge.spec.placemap import Base
+from tatvpr_edge.spec.scores import nearest_band
 
 #: An accepted match confirms its place where that is older than the frame by so many seconds.
 RECOGNISED_AFTER_S = 60.0
@@ -61,6 +63,8 @@ class Found:
             not ask for it.
         confidence: how probable it is that the best is right, 0..1; None likewise.
         scores: float32 [places] where asked for: every score, -infinity for what was left out.
+        tracked: of :meth:`PlaceMap.follow`: what the last frames say; ``accepted``, ``margin`` and
+            ``confidence`` are then its.
     """
 
     candidates: tuple[Candidate, ...]
@@ -69,6 +73,7 @@ class Found:
     margin: float | None = None
     confidence: float | None = None
     scores: NDArray[np.float32] | None = None
+    tracked: Tracked | None = None
 
 
 @dataclass(frozen=True)
@@ -91,12 +96,43 @@ class _Now:
     def __len__(self) -> int:
         return len(self.base) + len(self.added)
 
+    def searchable(self, path: Path) -> Table:
+        if self.table is None:
+            raise MapError(
+                f"map {path} was opened without an artifact's code, which searches: give "
+                "PlaceMap(path, engine=...), or use Localizer(artifact, map)"
+            )
+        return self.table
+
+    def candidate(self, place: int, score: float) -> Candidate:
+        base, added = self.base, self.added
+        known = base.pose(place) if place < len(base) else added.poses[place - len(base)]
+        x, y, z, qx, qy, qz, qw = known.tolist()
+        pose = None if np.isnan(known).all() else (x, y, z, qx, qy, qz, qw)
+        return Candidate(place, score, self.tag(place), pose)
+
     def tag(self, place: int) -> str:
         base = self.base
         return base.tag(place) if place < len(base) else self.added.tags[place - len(base)]
 
     def moments(self) -> tuple[NDArray[np.void], NDArray[np.void]]:
         return self.base.moments, self.added.moments[: len(self.added)]
+
+    def left_out(
+        self,
+        first: int,
+        end: int | None,
+        without: NDArray[np.bool_] | None,
+        last: int,
+        before_s: float | None,
+    ) -> tuple[int, int | None, NDArray[np.bool_] | None]:
+        """(first, end, without) of a search that leaves the last places out, too."""
+        if last:
+            end = max(min(len(self), len(self) if end is None else end) - last, 0)
+        if before_s is not None:
+            later = np.concatenate([part["time_us"] > before_s * 1e6 for part in self.moments()])
+            without = later if without is None else later | without
+        return first, end, without
 
 
 class PlaceMap:
@@ -236,20 +272,10 @@ class PlaceMap:
             UsageError: an argument is out of range.
         """
         now = self._now
-        table = now.table
-        if table is None:
-            raise MapError(
-                f"map {self.path} was opened without an artifact's code, which searches: give "
-                "PlaceMap(path, engine=...), or use Localizer(artifact, map)"
-            )
-        if last:
-            end = max(min(len(now), len(now) if end is None else end) - last, 0)
-        if before_s is not None:
-            later = np.concatenate([part["time_us"] > before_s * 1e6 for part in now.moments()])
-            without = later if without is None else later | without
+        table = now.searchable(self.path)
         every = np.empty(table.size, np.float32) if scores else None
-        asked = Asked(k, tokens, count, first, end, without, near, radius)
-        band, hits = table.search(descriptor, asked, every)
+        looked = now.left_out(first, end, without, last, before_s)
+        band, hits = table.search(descriptor, Asked(k, tokens, count, *looked, near, radius), every)
         best = hits[0] if hits else None
         return Found(
             candidates=tuple(Candidate(h.place, h.score, now.tag(h.place), h.pose) for h in hits),
@@ -258,6 +284,64 @@ class PlaceMap:
             margin=None if best is None else _known(best.margin),
             confidence=None if best is None else _known(best.confidence),
             scores=every,
+        )
+
+    def follow(
+        self,
+        follow: Callable[..., Tracked],
+        descriptor: NDArray[np.float32],
+        k: float,
+        tokens: float = 1.0,
+        count: int = 1,
+        *,
+        shown: bool = True,
+        moved_m: float | None = None,
+        without: NDArray[np.bool_] | None = None,
+        near: Sequence[float] | None = None,
+        radius: float | None = None,
+        last: int = 0,
+        before_s: float | None = None,
+    ) -> Found:
+        """As :meth:`search`, of a path: the place that its last frames speak for
+        comes first, with this frame's score; then the places most like this frame.
+
+        Args:
+            follow: ``Tracker.follow`` or ``Path.step`` of that path.
+            shown: False: the frame shows nothing, so that the path goes on by ``moved_m`` alone
+                (as it does for a descriptor of nothing).
+            moved_m: metres that the camera moved since the last frame; None: not known.
+        """
+        now = self._now
+        table = now.searchable(self.path)
+        bands = now.base.info.bands
+        looked = now.left_out(0, None, without, last, before_s)
+        every = np.full(table.size, -np.inf, np.float32)
+        circle = None if near is None else around(near, radius)
+        band = nearest_band([(one.k, one.tokens) for one in bands], k, tokens)
+        hits: list[Hit] = []
+        try:
+            # Evidence is gathered everywhere, wherever the answer is looked for.
+            asked = Asked(k, tokens, count, *looked, near, radius)
+            hits = table.search(descriptor, asked, every if circle is None else None)[1]
+            if circle is not None:
+                table.search(descriptor, Asked(k, tokens, 1, *looked), every)
+        except NoDescriptionError:
+            shown = False
+        tracked = follow(now.base, table, bands, band, every if shown else None, moved_m, circle)
+        answer = []
+        if tracked.place >= 0:
+            score = float(every[tracked.place])
+            answer.append(now.candidate(tracked.place, max(score, -1.0)))
+        others = [h for h in hits if h.place != tracked.place]
+        answer += [Candidate(h.place, h.score, now.tag(h.place), h.pose) for h in others]
+        return Found(
+            candidates=tuple(answer[:count]) if tracked.place >= 0 else (),
+            band=bands[band],
+            accepted=tracked.accepted,
+            margin=_known(tracked.margin),
+            confidence=_known(tracked.confidence),
+            scores=every,
+            tracked=tracked,
         )
 
     # ---- growing ----

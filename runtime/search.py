@@ -156,7 +156,11 @@ class Asked:
 
 
 class Table:
-    """The places of a map as C reads them; never changed once made."""
+    """The places of a map as C reads them; never changed once made.
+
+    Attributes:
+        places: the C structure, alive as long as this object.
+    """
 
     def __init__(self, engine: Engine, info: MapInfo, parts: Sequence[Part]) -> None:
         engine.declare(_SIGNATURES)
@@ -169,7 +173,7 @@ class Table:
         bands = (_Band * len(info.bands))(*(self._band(band) for band in info.bands))
         tables = (_Part * len(parts))(*(self._part(part) for part in parts))
         self._held += [bands, tables]
-        self._places = _Places(
+        self.places = _Places(
             size=ctypes.sizeof(_Places),
             kind=KINDS[info.kind],
             dim=info.dim,
@@ -229,7 +233,7 @@ class Table:
         matches[0].size = ctypes.sizeof(_Match)
         request, held = self._request(asked, scores)
         status = self._search(
-            ctypes.byref(self._places),
+            ctypes.byref(self.places),
             ctypes.byref(self._engine.searcher),
             query.ctypes.data,
             ctypes.byref(request),
@@ -264,7 +268,7 @@ class Table:
             request.without = mask.ctypes.data
             held.append(mask)
         if asked.near is not None:
-            request.near[:], request.radius_m = _around(asked)
+            request.near[:], request.radius_m = around(asked.near, asked.radius_m)
         elif asked.radius_m is not None:
             raise UsageError("a radius needs a pose: give near=(x, y) with it")
         if scores is not None:
@@ -278,15 +282,20 @@ class Table:
         return request, held
 
 
-def _around(asked: Asked) -> tuple[tuple[float, float, float], float]:
-    assert asked.near is not None
-    numbers = [float(number) for number in asked.near]
+def around(
+    near: Sequence[float], radius_m: float | None
+) -> tuple[tuple[float, float, float], float]:
+    """(x, y, z) and radius as C takes them; z is NaN where it does not count.
+
+    Raises:
+        UsageError: they are no position and no distance.
+    """
+    numbers = [float(number) for number in near]
     if len(numbers) not in (2, 3, 7) or not all(map(math.isfinite, numbers[:2])):
         raise UsageError("near is a position (x, y) or (x, y, z), or a pose, in the map's frame")
-    radius = asked.radius_m
-    if radius is None or not 0 < radius < math.inf:
+    if radius_m is None or not 0 < radius_m < math.inf:
         raise UsageError("near needs radius: how many metres around it, above 0")
-    return (numbers[0], numbers[1], numbers[2] if len(numbers) > 2 else math.nan), float(radius)
+    return (numbers[0], numbers[1], numbers[2] if len(numbers) > 2 else math.nan), float(radius_m)
 
 
 def _calibration(given: Calibration | None) -> _Calibration:

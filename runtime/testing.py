@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top
 from tatvpr_edge.runtime.frame import Frame, check_frame
 from tatvpr_edge.runtime.governor import PRESETS, Budget
 from tatvpr_edge.runtime.growth import Addition, check_terms
-from tatvpr_edge.runtime.localizer import Match, check_excluded, check_time, check_top
 from tatvpr_edge.runtime.mapwriter import full_pose
+from tatvpr_edge.runtime.match import Match
 from tatvpr_edge.runtime.placemap import Candidate
+from tatvpr_edge.runtime.tracking import check_odometry, check_sequence
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.manifest import DEFAULTS
@@ -126,6 +128,15 @@ class FakeLocalizer:
         """``source`` itself."""
         return source
 
+    def track(self, sequence: int | None = None) -> FakeLocalizer:
+        """Itself: a test says what each frame of a sequence is answered."""
+        if sequence is not None:
+            check_sequence(sequence)
+        return self
+
+    def restart(self) -> None:
+        """As ``Tracker.restart``: there is nothing to forget."""
+
     @property
     def stale(self) -> bool:
         """Whether a new release came: a test sets it, and the callbacks are called at once."""
@@ -171,11 +182,13 @@ class FakeLocalizer:
         bgr: bool = False,
         top: int = 1,
         *,
+        odometry: float | None = None,
         near: Sequence[float] | None = None,
         radius: float | None = None,
         exclude_last: int | str = 0,
         time_s: float | None = None,
         map: Any = None,
+        tracker: Any = None,
     ) -> Match:
         """What the test said.
 
@@ -186,6 +199,7 @@ class FakeLocalizer:
         check_top(top)
         check_excluded(exclude_last)
         check_time(time_s)
+        check_odometry(odometry)
         self._take(frame, bgr)
         self.maps.append(self.map if map is None else map)
         if self._answer is not None:

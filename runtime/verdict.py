@@ -22,7 +22,10 @@ def reason_against(found: Found, nothing: str | None) -> str | None:
         return "every place was left out"
     if found.accepted is not False:
         return None
-    precision = found.band.calibration.precision if found.band.calibration else 0.0
+    judged = found.band.calibration
+    precision = judged.precision if judged else 0.0
+    if judged and judged.sequence and found.tracked is not None:
+        precision = judged.sequence.precision
     if not precision:
         return "its score is below the map's threshold"
     if found.margin is None:
@@ -30,10 +33,27 @@ def reason_against(found: Found, nothing: str | None) -> str | None:
     return f"too unsure for the map's precision of {100 * precision:.0f} %"
 
 
-def say_uncalibrated(path: Path) -> None:
-    """Logs how ``accepted`` and ``confidence`` are had."""
+def say_uncalibrated(path: Path, frames: int = 1, calibrated_frames: int = 0) -> None:
+    """Logs how ``accepted`` and ``confidence`` are had.
+
+    Args:
+        frames: of the sequence that was asked with.
+        calibrated_frames: of the sequences that the map judges; 0: none.
+    """
+    if frames == 1:
+        _log.warning(
+            "map %s is not calibrated, so that accepted is None: run 'tatvpr-edge map calibrate "
+            "%s'",
+            path,
+            path,
+        )
+        return
     _log.warning(
-        "map %s is not calibrated, so that accepted is None: run 'tatvpr-edge map calibrate %s'",
+        "map %s is not calibrated for sequences of %d frames%s, so that accepted is None: run "
+        "'tatvpr-edge map calibrate %s --sequence %d'",
         path,
+        frames,
+        f" (it is for {calibrated_frames})" if calibrated_frames else "",
         path,
+        frames,
     )

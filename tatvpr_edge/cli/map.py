@@ -24,9 +24,13 @@ from tatvpr_edge.cli.output import (
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.build import DEFAULT_BANDS as BANDS
 from tatvpr_edge.mapping.calibrate import KS, PRECISION, WITHIN_M, WITHIN_PLACES
+from tatvpr_edge.runtime.tracking import FRAMES
+from tatvpr_edge.spec.maptypes import MAX_FRAMES
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import BuiltMap, FrameFile, MapStats
+    from tatvpr_edge.mapping.calibrate import BandReport
+    from tatvpr_edge.mapping.calibrate_sequences import SequenceReport
     from tatvpr_edge.spec.placemap import Band
 
 DEFAULT_BANDS = ",".join(f"{k:g}" if tokens == 1 else f"{k:g}:{tokens:g}" for k, tokens in BANDS)
@@ -149,6 +153,14 @@ def add(map_path: str, frames: str, artifact: str | None, as_json: bool, **optio
     show_default=True,
     help="The k that frames are described at.",
 )
+@click.option(
+    "--sequence",
+    type=click.IntRange(1, MAX_FRAMES),
+    default=FRAMES,
+    show_default=True,
+    help="Also learn when sequences of so many frames are right, as Localizer(sequence=N) finds "
+    "them; the queries are then drives, in the order of their names. 1: single frames alone.",
+)
 @recording_options
 @json_option
 def calibrate(
@@ -186,6 +198,7 @@ def calibrate(
                 "accepted": report.accepted,
                 "reached": report.reached,
                 **asdict(report.quality),
+                "sequence": _learned(report.sequence),
             }
         print_json(document)
         return
@@ -199,7 +212,34 @@ def calibrate(
                 f"band k={report.k:g}: no threshold gives {100 * options['precision']:g} %: "
                 "nothing will be accepted; give more queries or a lower --precision"
             )
+        if options["sequence"] > 1:
+            _say_sequence(report, options["sequence"], options["precision"])
     _report(map_path, as_json)
+
+
+def _learned(of: SequenceReport | None) -> dict[str, Any] | None:
+    if of is None:
+        return None
+    return {
+        "answers": of.answers,
+        "right": of.right,
+        "accepted": of.accepted,
+        "reached": of.reached,
+        **asdict(of.quality),
+    }
+
+
+def _say_sequence(report: BandReport, frames: int, precision: float) -> None:
+    of, band = report.sequence, f"band k={report.k:g}, sequences of {frames}"
+    if of is None:
+        note(f"{band}: too few answers to learn from: give more queries, in the order of a drive")
+        return
+    say(
+        f"{band}: {of.answers} answers, {of.right} right; AUROC {of.quality.auroc:.3f}, "
+        f"calibration error {of.quality.ece:.3f}"
+    )
+    if not of.reached:
+        note(f"{band}: no threshold gives {100 * precision:g} %: nothing will be accepted")
 
 
 @command.command("info")
@@ -391,12 +431,18 @@ def accepting(band: Band) -> str:
         return "not calibrated"
     if judged.kind == "score":
         return f"accepted from score {judged.threshold:g}"
-    if not judged.recall:
+    if not judged.recall and (judged.sequence is None or not judged.sequence.recall):
         return f"calibrated: nothing reaches precision {100 * judged.precision:g} %"
-    return (
+    said = (
         f"calibrated: precision {100 * judged.precision:g} %, accepts {100 * judged.recall:.0f} % "
         "of the queries whose place it holds"
     )
+    if judged.sequence is not None:
+        said += (
+            f", and {100 * judged.sequence.recall:.0f} % with sequences of "
+            f"{judged.sequence.frames} frames"
+        )
+    return said
 
 
 def _report(path: str, as_json: bool, made: BuiltMap | None = None) -> None:

@@ -11,13 +11,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.build import PathLike, folder_of, frames_and_poses
+from tatvpr_edge.mapping.calibrate_sequences import (
+    FEWEST,
+    SequenceReport,
+    ask_sequences,
+    fit_sequences,
+)
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.describe import describe_frames
 from tatvpr_edge.mapping.files import FrameFile
@@ -30,6 +36,7 @@ from tatvpr_edge.mapping.logistic import (
 )
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.tracking import FRAMES, check_sequence
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.mapjournal import StoredMap, rewrite
 from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
@@ -49,8 +56,8 @@ PRECISION = 0.95
 KS = (1.0, 0.4, 0.2)
 #: Places asked for by the map's own descriptors, spread evenly over it.
 MOST_PLACES = 2000
-#: Right and wrong answers that a band needs at least.
-FEWEST = 20
+#: Places of it that are asked for one after another.
+_DRIVE = 40
 #: What is elsewhere lies further than this many times what counts as right. Two right places may
 #: stand on either side of the query, so 2 at least; places just beyond look much alike, and more
 #: than 4 tells no more (tools/calibration_figures.py).
@@ -67,6 +74,7 @@ class Asked:
         near: bool [places]: right answers.
         around: bool [places]: the query's surroundings, right answers included.
         own: the place that the query itself is in the map; -1: none.
+        drive: queries of one number that follow each other are one camera's, in its order.
     """
 
     descriptor: NDArray[np.float32]
@@ -75,6 +83,12 @@ class Asked:
     near: Bools
     around: Bools
     own: int = -1
+    drive: int = 0
+
+    @property
+    def setting(self) -> tuple[float, float]:
+        """(k, tokens)."""
+        return self.k, self.tokens
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,7 @@ class BandReport:
         accepted: how many of them the threshold accepts.
         reached: whether the precision can be had; where not, nothing is accepted.
         quality: of the confidence, on the answers that it was learned from.
+        sequence: the same of sequences of frames; None: not asked for, or too few answers.
     """
 
     k: float
@@ -130,6 +145,7 @@ class BandReport:
     accepted: int
     reached: bool
     quality: Quality
+    sequence: SequenceReport | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +171,7 @@ def calibrate_map(
     within_m: float | None = None,
     within_places: int = WITHIN_PLACES,
     ks: Sequence[float] = KS,
+    sequence: int = FRAMES,
     progress: Step | None = None,
 ) -> Calibrated:
     """Learn when the answers of the map at ``path`` are right, and store it there, atomically.
@@ -171,6 +188,8 @@ def calibrate_map(
             geographic maps.
         within_places: where positions are unknown, right is so far along the order of a drive.
         ks: k that frames are described at.
+        sequence: also learn when sequences of so many frames are right (the queries are then taken
+            for drives, in the order of their names); 1: single frames alone.
         progress: told after every frame described, or place asked, with 1.
 
     Raises:
@@ -185,8 +204,10 @@ def calibrate_map(
         raise UsageError(f"precision is {precision!r}: from 0.5 to below 1, as in 0.95")
     if within_places < 1 or (within_m is not None and not 0 < within_m < np.inf):
         raise UsageError("an answer is right within more than 0 metres and from 1 place up")
+    frames_each = check_sequence(sequence)
     artifact = localizer.artifact
-    place_map = PlaceMap(target, artifact.manifest.model, Engine.of(artifact))
+    engine = Engine.of(artifact)
+    place_map = PlaceMap(target, artifact.manifest.model, engine)
     limit = WITHIN_M[place_map.info.pose_frame] if within_m is None else within_m
     truth = Truth(place_map, limit, within_places)
     if queries is not None:
@@ -200,8 +221,14 @@ def calibrate_map(
     # Frames take their time while they are described; searching is quick beside it.
     from_frames = queries is not None or frames is not None
     answers = ask(place_map, truth, asked, None if from_frames else progress)
+    followed = None
+    if frames_each > 1:
+        followed = ask_sequences(truth.judging(place_map), engine, asked, frames_each)
     reports = tuple(
-        fit_band(place_map, truth, answers, band, precision)
+        with_sequence(
+            fit_band(place_map, truth, answers, band, precision),
+            None if followed is None else fit_sequences(followed, band, frames_each, precision),
+        )
         for band in range(len(place_map.info.bands))
     )
     calibrations = [report.calibration for report in reports]
@@ -242,6 +269,10 @@ class Truth:
             elsewhere_places=_ELSEWHERE * self.within_places,
         )
 
+    def judging(self, place_map: PlaceMap) -> PlaceMap:
+        """The map, under calibrations that say nothing but what "elsewhere" is."""
+        return place_map.judging([self.elsewhere()] * len(place_map.info.bands))
+
     def of_position(self, pose: F64) -> tuple[Bools, Bools]:
         """(right, around) bool [places] for a pose float64 [7]."""
         apart = self._metres(pose)
@@ -261,6 +292,27 @@ class Truth:
         right[place] = False
         around[place] = True
         return right, around
+
+    def drive_of(self, place: int) -> int:
+        """Which drive a place comes from."""
+        return int(self._moments["drive"][place])
+
+    def drives(self, names: Sequence[str], poses: F64) -> list[int]:
+        """A number for each of the queries in their order: another one where the folder changes,
+        or the position jumps to elsewhere.
+
+        Args:
+            names: paths below the queries' folder.
+            poses: float64 [N, 7].
+        """
+        numbers: list[int] = []
+        for row, name in enumerate(names):
+            on = row > 0 and os.path.dirname(name) == os.path.dirname(names[row - 1])
+            if on:
+                apart = metres_apart(poses[row, None, :2], poses[row - 1, None, :2], self._frame)
+                on = bool(apart[0, 0] <= _ELSEWHERE * self.within_m)
+            numbers.append((numbers[-1] if numbers else -1) + (not on))
+        return numbers
 
     def _metres(self, pose: F64) -> F64:
         flat = metres_apart(pose[None, :2], self._poses[:, :2], self._frame)[0]
@@ -301,11 +353,13 @@ def _labelled(
         raise DataError(f"{_called(queries)}: not one frame has a position: fill in {found.source}")
     settings = _settings(localizer, place_map, ks)
     described = describe_frames(localizer, [files[i] for i in known], settings, progress)
+    chosen = [known[kept] for kept in described.kept]
+    drives = truth.drives([files[i].name for i in chosen], found.values[chosen])
     asked = []
-    for row, kept in enumerate(described.kept):
-        near, around = truth.of_position(found.values[known[kept]])
+    for row, index in enumerate(chosen):
+        near, around = truth.of_position(found.values[index])
         for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
-            asked.append(Asked(descriptors[row], k, tokens, near, around))
+            asked.append(Asked(descriptors[row], k, tokens, near, around, drive=drives[row]))
     return asked
 
 
@@ -333,20 +387,28 @@ def _own_frames(
         own = places[files[kept].name]
         near, around = truth.of_place(own)
         for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
-            asked.append(Asked(descriptors[row], k, tokens, near, around, own))
+            asked.append(Asked(descriptors[row], k, tokens, near, around, own, truth.drive_of(own)))
     return asked
 
 
 def _own_descriptors(place_map: PlaceMap, truth: Truth) -> list[Asked]:
-    count = min(len(place_map), MOST_PLACES)
-    chosen = np.linspace(0, len(place_map) - 1, count).round().astype(int)
     asked = []
-    for place in chosen.tolist():
+    for place in _spread_places(len(place_map)):
         near, around = truth.of_place(place)
         for index, band in enumerate(place_map.info.bands):
             descriptor = stored_descriptor(place_map, index, place)
-            asked.append(Asked(descriptor, band.k, band.tokens, near, around, place))
+            asked.append(
+                Asked(descriptor, band.k, band.tokens, near, around, place, truth.drive_of(place))
+            )
     return asked
+
+
+def _spread_places(places: int) -> list[int]:
+    """At most MOST_PLACES of them: short drives, evenly over the map."""
+    if places <= MOST_PLACES:
+        return list(range(places))
+    firsts = np.linspace(0, places - _DRIVE, MOST_PLACES // _DRIVE).round().astype(int)
+    return sorted({place for first in firsts.tolist() for place in range(first, first + _DRIVE)})
 
 
 def stored_descriptor(place_map: PlaceMap, band: int, place: int) -> NDArray[np.float32]:
@@ -385,7 +447,7 @@ def ask(
 ) -> Answers:
     """What the map answers to each query: first the whole map, then the map without the query's
     surroundings. A query without a right answer in the map is asked once."""
-    judging = place_map.judging([truth.elsewhere()] * len(place_map.info.bands))
+    judging = truth.judging(place_map)
     bands = list(judging.info.bands)
     rows = []
     for query in asked:
@@ -413,6 +475,14 @@ def ask(
         np.array(rights, np.bool_),
         np.array(answerables, np.bool_),
     )
+
+
+def with_sequence(report: BandReport, of: SequenceReport | None) -> BandReport:
+    """The same, of sequences as well."""
+    if of is None:
+        return report
+    made = replace(report.calibration, sequence=of.calibration)
+    return replace(report, calibration=made, sequence=of)
 
 
 def fit_band(

@@ -6,6 +6,7 @@ from which answers are right as often as was asked. Plain NumPy; ``calibrate`` c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,22 +22,32 @@ _BINS = 10
 
 
 def fit_weights(scores: F64, margins: F64, right: Bools) -> tuple[float, float, float]:
-    """(w0, w1, w2) of log-odds ``w0 + w1 * score + w2 * margin``, by Newton's method.
+    """(w0, w1, w2) of log-odds ``w0 + w1 * score + w2 * margin``."""
+    w0, w1, w2 = fit_columns(np.stack([scores, margins], axis=1), right)
+    return w0, w1, w2
+
+
+def fit_columns(columns: F64, right: Bools) -> tuple[float, ...]:
+    """(w0, w1 ... wM) of log-odds ``w0 + sum of w * column``, by Newton's method.
 
     Both kinds of answers must be there; the numbers are rounded to float32, as a map stores them.
+
+    Args:
+        columns: float64 [N, M].
+        right: bool [N].
     """
-    columns = np.stack([scores, margins], axis=1)
+    count = columns.shape[1]
     middle = columns.mean(axis=0)
     spread = np.maximum(columns.std(axis=0), 1e-9)
     design = np.column_stack([np.ones(len(right)), (columns - middle) / spread])
-    penalty = np.diag([0.0, _RIDGE, _RIDGE])
-    weights = np.zeros(3)
+    penalty = np.diag([0.0, *[_RIDGE] * count])
+    weights = np.zeros(count + 1)
     loss = _loss(design, right, weights, penalty)
     for _ in range(_STEPS):
         chance = 1 / (1 + np.exp(-np.clip(design @ weights, -500, 500)))
         slope = design.T @ (chance - right) + penalty @ weights
         curve = (design * (chance * (1 - chance))[:, None]).T @ design + penalty
-        step = np.linalg.solve(curve + 1e-9 * np.eye(3), slope)
+        step = np.linalg.solve(curve + 1e-9 * np.eye(count + 1), slope)
         # Newton's step may overshoot where classes part cleanly: halved until it is one down.
         size = 1.0
         while _loss(design, right, weights - size * step, penalty) > loss and size > 1e-6:
@@ -45,10 +56,9 @@ def fit_weights(scores: F64, margins: F64, right: Bools) -> tuple[float, float, 
         before, loss = loss, _loss(design, right, weights, penalty)
         if before - loss < 1e-10 * max(1.0, abs(loss)):
             break
-    w1, w2 = weights[1:] / spread
-    w0 = weights[0] - (weights[1:] * middle / spread).sum()
-    a, b, c = np.array([w0, w1, w2], np.float32).tolist()
-    return a, b, c
+    slopes = weights[1:] / spread
+    bias = weights[0] - (weights[1:] * middle / spread).sum()
+    return tuple(np.array([bias, *slopes], np.float32).tolist())
 
 
 def _loss(design: F64, right: Bools, weights: F64, penalty: F64) -> float:
@@ -60,6 +70,12 @@ def _loss(design: F64, right: Bools, weights: F64, penalty: F64) -> float:
 def log_odds(weights: tuple[float, float, float], scores: F64, margins: F64) -> F64:
     """``w0 + w1 * score + w2 * margin``."""
     return weights[0] + weights[1] * scores + weights[2] * margins
+
+
+def log_odds_of(weights: Sequence[float], columns: F64) -> F64:
+    """``w0 + sum of w * column`` float64 [N], of columns [N, M]."""
+    odds: F64 = weights[0] + columns @ np.asarray(weights[1:], np.float64)
+    return odds
 
 
 @dataclass(frozen=True)
@@ -78,15 +94,15 @@ class Setting:
     accepted: int
 
 
-def choose_threshold(odds: F64, right: Bools, precision: float) -> Setting:
+def choose_threshold(odds: F64, right: Bools, precision: float, spare: int = 1) -> Setting:
     """The lowest log-odds from which ``precision`` of the answers is right.
 
-    One more wrong answer is counted than was seen, because a threshold chosen among few answers
-    is chosen at their luckiest.
+    ``spare`` more wrong answers are counted than were seen, because a threshold chosen among few
+    answers is chosen at their luckiest.
     """
     order = np.argsort(-odds, kind="stable")
     ranked = odds[order]
-    wrong = np.cumsum(~right[order]) + 1
+    wrong = np.cumsum(~right[order]) + spare
     count = np.arange(1, len(ranked) + 1)
     # Equal odds are accepted together.
     last = np.append(ranked[1:] != ranked[:-1], True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tatvpr_edge.ros import names
-from tatvpr_edge.runtime.localizer import check_excluded
+from tatvpr_edge.runtime.arguments import check_excluded
 from tatvpr_edge.runtime.serve import k_from_text
 from tatvpr_edge.spec.errors import UsageError
 

@@ -27,6 +27,8 @@ CALIBRATIONS = {"score": 1, "logistic": 2}
 MAX_DIM = 65536
 MAX_BANDS = 16
 MAX_PLACES = 2**31 - 1
+#: Longest sequence of frames, and weights of its calibration.
+MAX_FRAMES, SEQUENCE_WEIGHTS = 1000, 6
 MAX_TAG_BYTES = 65535
 #: How far from 1 the length of an orientation may be when places are made (it is then made 1).
 QUATERNION_SLACK = 0.01
@@ -51,6 +53,25 @@ _BITS = (1 << np.arange(7)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
+class SequenceCalibration:
+    """When the place is right that consecutive frames give (``runtime/tracking.py``).
+
+    Attributes:
+        frames: length of sequence that it was learned with, and is good for.
+        threshold: of the log-odds, from which an answer is accepted.
+        weights: w0 .. w5 of the log-odds ``w0 + w1 * evidence + w2 * its margin + w3 * still
+            + w4 * its margin + w5 * steady``.
+        precision, recall: as in :class:`Calibration`.
+    """
+
+    frames: int
+    threshold: float
+    weights: tuple[float, ...]
+    precision: float = 0.0
+    recall: float = 0.0
+
+
+@dataclass(frozen=True)
 class Calibration:
     """When a match is right, as far as it was measured.
 
@@ -65,6 +86,7 @@ class Calibration:
             this far along the order; 0: order says nothing.
         precision: share of accepted matches that are right, as chosen; 0: not known.
         recall: share of queries that are then accepted, as expected; 0: not known.
+        sequence: the same for sequences of frames, beside "logistic" alone; None: not known.
     """
 
     kind: str
@@ -74,6 +96,7 @@ class Calibration:
     elsewhere_places: int = 0
     precision: float = 0.0
     recall: float = 0.0
+    sequence: SequenceCalibration | None = None
 
 
 @dataclass(frozen=True)
@@ -365,8 +388,25 @@ def check_calibration(given: Calibration) -> None:
             raise MapError(f"a band's threshold is {given.threshold!r}: scores are in -1..1")
         if any(given.weights) or given.elsewhere_m or given.elsewhere_places:
             raise MapError("a calibration by score has no weights and no distances")
+        if given.sequence is not None:
+            raise MapError("a calibration by score says nothing of sequences")
     elif not (given.elsewhere_m or given.elsewhere_places):
         raise MapError("a logistic calibration says how far away 'elsewhere' is")
+    if given.sequence is not None:
+        _check_sequence(given.sequence)
+
+
+def _check_sequence(given: SequenceCalibration) -> None:
+    if not 1 <= given.frames <= MAX_FRAMES or len(given.weights) != SEQUENCE_WEIGHTS:
+        raise MapError(
+            f"a calibration of sequences is of 1 to {MAX_FRAMES} frames, with {SEQUENCE_WEIGHTS} "
+            "weights"
+        )
+    numbers = (given.threshold, *given.weights, given.precision, given.recall)
+    if not all(math.isfinite(np.float32(number)) for number in numbers):
+        raise MapError("a band's calibration of sequences is not finite")
+    if not (0 <= given.precision <= 1 and 0 <= given.recall <= 1):
+        raise MapError("a calibration's precision and recall are in 0..1")
 
 
 def calibrated(info: MapInfo, calibrations: Sequence[Calibration | None]) -> MapInfo:

@@ -29,12 +29,14 @@ from .maptypes import (
     MAX_PLACES,
     MOMENT,
     POSE_FRAMES,
+    SEQUENCE_WEIGHTS,
     UNIT_SLACK,
     Band,
     Calibration,
     MapInfo,
     Places,
     Rows,
+    SequenceCalibration,
     check_calibration,
     check_info,
     encode_tag,
@@ -63,7 +65,11 @@ ALIGN = 64
 #: What stands in a header before its version is known.
 _START = struct.Struct("<8sI")
 _HEADER = struct.Struct("<8sIIQII32sIIIIQIIQQQQ56sII")
-_BAND = struct.Struct("<ffQQQI3f3ffI60s")
+#: A band's calibration of sequences stands apart, because zero bytes mean that there is none.
+_BAND = struct.Struct("<ffQQQI3f3ffI40s20s")
+_SEQUENCE = struct.Struct(f"<I3f{SEQUENCE_WEIGHTS}f")
+#: Required feature: a band is calibrated for sequences of frames.
+SEQUENCES = 1
 HEADER_BYTES, BAND_BYTES = 192, 128
 assert _HEADER.size == HEADER_BYTES and _BAND.size == BAND_BYTES
 
@@ -177,8 +183,10 @@ def stored_poses(poses: F64) -> bytes:
 def _encode_header(
     info: MapInfo, places: int, tags_bytes: int, layout: _Layout, payload_crc: int
 ) -> bytes:
+    required = SEQUENCES if any(_has_sequence(band) for band in info.bands) else 0
     fields = (
-        *(MAGIC, VERSION, HEADER_BYTES + BAND_BYTES * len(info.bands), layout.file_bytes, 0, 0),
+        *(MAGIC, VERSION, HEADER_BYTES + BAND_BYTES * len(info.bands), layout.file_bytes),
+        *(required, 0),
         *(bytes.fromhex(info.model_hash), KINDS[info.kind], info.dim, info.descriptor_size),
         *(POSE_FRAMES.index(info.pose_frame), places, len(info.bands), 0),
         *(layout.poses, layout.moments, layout.tags, tags_bytes, bytes(56), payload_crc),
@@ -187,7 +195,8 @@ def _encode_header(
         _BAND.pack(
             *(band.k, band.tokens, offsets.descriptors, offsets.norms, offsets.mean),
             *_calibration_fields(band.calibration),
-            bytes(60),
+            _sequence_bytes(band.calibration),
+            bytes(20),
         )
         for band, offsets in zip(info.bands, layout.bands, strict=True)
     )
@@ -203,6 +212,17 @@ def _calibration_fields(given: Calibration | None) -> tuple[float, ...]:
         *given.weights,
         *(given.elsewhere_m, given.elsewhere_places),
     )
+
+
+def _has_sequence(band: Band) -> bool:
+    return band.calibration is not None and band.calibration.sequence is not None
+
+
+def _sequence_bytes(given: Calibration | None) -> bytes:
+    if given is None or given.sequence is None:
+        return bytes(_SEQUENCE.size)
+    of = given.sequence
+    return _SEQUENCE.pack(of.frames, of.precision, of.recall, of.threshold, *of.weights)
 
 
 def _encode_tags(tags: Sequence[str]) -> bytes:
@@ -310,7 +330,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
     header_bytes, size, required, _optional, model_hash = fields[2:7]
     kind_code, dim, descriptor_size, frame, places, bands, zero = fields[7:14]
     poses, moments, tags, tags_bytes, rest, payload_crc, _ = fields[14:]
-    if required:
+    if required & ~SEQUENCES:
         raise MapError(f"it requires unknown features (bits {required:#x}): update tatvpr-edge")
     kind = {code: name for name, code in KINDS.items()}.get(kind_code)
     if kind is None:
@@ -322,7 +342,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
     bare = MapInfo(model_hash.hex(), kind, dim, (), POSE_FRAMES[frame], descriptor_size)
     layout = _layout(bare, [entry[4] != 0 for entry in table], places, tags_bytes)
     stored = [(*entry[2:5], entry[-1]) for entry in table]
-    wanted = [(band.descriptors, band.norms, band.mean, bytes(60)) for band in layout.bands]
+    wanted = [(band.descriptors, band.norms, band.mean, bytes(20)) for band in layout.bands]
     if stored != wanted or (poses, moments, tags, size) != (
         *(layout.poses, layout.moments, layout.tags, layout.file_bytes),
     ):
@@ -332,10 +352,15 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
         raise MapError(f"{what}: {file_size} of {size} bytes; make it again")
     found = tuple(
         Band(
-            _short(entry[0]), _short(entry[1]), _read_calibration(entry[5:-1]), _mean(at, dim, data)
+            _short(entry[0]),
+            _short(entry[1]),
+            _read_calibration(entry[5:-2], entry[-2]),
+            _mean(at, dim, data),
         )
         for entry, at in zip(table, layout.bands, strict=True)
     )
+    if (required == SEQUENCES) != any(map(_has_sequence, found)):
+        raise MapError("its header contradicts its calibrations of sequences: damaged")
     info = MapInfo(bare.model_hash, kind, dim, found, bare.pose_frame, descriptor_size)
     if descriptor_size == 0:
         raise MapError("its header contradicts itself (no elements in a descriptor)")
@@ -373,10 +398,10 @@ def _checked_fields(data: NDArray[np.uint8]) -> tuple[tuple, list[tuple]]:  # ty
     return fields, [_BAND.unpack(data[at : at + BAND_BYTES].tobytes()) for at in starts]
 
 
-def _read_calibration(fields: tuple) -> Calibration | None:  # type: ignore[type-arg]
+def _read_calibration(fields: tuple, sequence: bytes) -> Calibration | None:  # type: ignore[type-arg]
     code, precision, recall, threshold, *weights, elsewhere_m, elsewhere_places = fields
     if code == 0:
-        if any(value != 0 for value in fields):
+        if any(value != 0 for value in fields) or any(sequence):
             raise MapError("a band without a calibration has numbers of one: damaged")
         return None
     kind = {number: name for name, number in CALIBRATIONS.items()}.get(code)
@@ -384,9 +409,26 @@ def _read_calibration(fields: tuple) -> Calibration | None:  # type: ignore[type
         raise MapError(f"calibration kind {code} is unknown here: update tatvpr-edge")
     numbers = (_short(value) for value in (threshold, *weights, elsewhere_m, precision, recall))
     limit, w0, w1, w2, metres, right, answered = numbers
-    found = Calibration(kind, limit, (w0, w1, w2), metres, elsewhere_places, right, answered)
+    found = Calibration(
+        kind,
+        limit,
+        (w0, w1, w2),
+        metres,
+        elsewhere_places,
+        right,
+        answered,
+        _read_sequence(sequence),
+    )
     check_calibration(found)
     return found
+
+
+def _read_sequence(stored: bytes) -> SequenceCalibration | None:
+    if not any(stored):
+        return None
+    frames, *numbers = _SEQUENCE.unpack(stored)
+    precision, recall, threshold, *weights = map(_short, numbers)
+    return SequenceCalibration(frames, threshold, tuple(weights), precision, recall)
 
 
 def _mean(at: _BandLayout, dim: int, data: NDArray[np.uint8]) -> tuple[float, ...] | None:

@@ -42,6 +42,7 @@ OPS = {
             "kernels",
             "model",
             "sparse_below",
+            "track",
         ),
         start=1,
     )

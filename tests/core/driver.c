@@ -14,6 +14,7 @@
 #include "../../runtime/core/common/core.h"
 #include "../../runtime/core/common/floats.h"
 #include "../../runtime/core/common/map.h"
+#include "../../runtime/core/include/tatvpr_track.h"
 
 #define MOST_BUFFERS 16
 
@@ -49,7 +50,8 @@ enum {
     OP_GATE,
     OP_KERNELS,
     OP_MODEL,
-    OP_SPARSE_BELOW
+    OP_SPARSE_BELOW,
+    OP_TRACK
 };
 
 static void must(int ok, const char *what) {
@@ -408,6 +410,46 @@ static int32_t run_map(request *r) {
     return (int32_t)status;
 }
 
+/* integers: places, frames, steps, odometry; floats: elsewhere in metres, threshold, weights [6];
+ * buffers: scores [steps, places], which frames show something [steps], metres moved [steps],
+ * moments, poses. Memory for the path is allocated to the byte. */
+static int32_t run_track(request *r) {
+    const uint64_t places = (uint64_t)r->i[0];
+    const int32_t steps = r->i[2];
+    tatvpr_band band;
+    memset(&band, 0, sizeof(band));
+    band.calibration.kind = TATVPR_CALIBRATION_LOGISTIC;
+    band.calibration.elsewhere_m = r->f[0];
+    tatvpr_sequence sequence;
+    memset(&sequence, 0, sizeof(sequence));
+    sequence.frames = (uint32_t)r->i[1];
+    sequence.threshold = r->f[1];
+    memcpy(sequence.weights, r->f + 2, sizeof(sequence.weights));
+    const tatvpr_part part = {places, NULL, (const double *)(void *)r->in[4].data,
+                              (const tatvpr_moment *)(void *)r->in[3].data};
+    const tatvpr_places table = {sizeof(table), 1, 1, 0, 1, 1, &band, &part};
+    const size_t bytes = tatvpr_track_bytes(places, r->i[3]);
+    uint8_t *memory = aligned(bytes);
+    tatvpr_track track;
+    track.size = sizeof(track);
+    tatvpr_status status =
+        tatvpr_track_init(&track, sequence.frames, places, r->i[3], memory, bytes);
+    tatvpr_tracked *found = (tatvpr_tracked *)(void *)output(r, (size_t)steps * sizeof(*found));
+    for (int32_t t = 0; t < steps && status == TATVPR_OK; t++) {
+        tatvpr_step step;
+        memset(&step, 0, sizeof(step));
+        step.size = sizeof(step);
+        step.scores = r->in[1].data[t] ? (const float *)(void *)r->in[0].data + (size_t)t * places
+                                       : NULL;
+        step.sequence = &sequence;
+        step.moved_m = ((const float *)(void *)r->in[2].data)[t];
+        found[t].size = sizeof(*found);
+        status = tatvpr_track_step(&track, &table, &step, &found[t]);
+    }
+    free(memory);
+    return (int32_t)status;
+}
+
 static int32_t list_kernels(request *r) {
     char *names = (char *)output(r, 1024);
     memset(names, 0, 1024);
@@ -469,6 +511,7 @@ int main(void) {
         case OP_KERNELS: status = list_kernels(&r); break;
         case OP_MODEL: status = run_whole(&r); break;
         case OP_SPARSE_BELOW: status = run_sparse_below(&r); break;
+        case OP_TRACK: status = run_track(&r); break;
         default: must(0, "unknown request");
         }
         write_response(&r, status);

@@ -12,6 +12,7 @@ import test_core_frames
 import test_core_map
 import test_core_model
 import test_core_operators
+import test_core_track
 from core_driver import Driver, build, native_compiler, run_quietly
 from hypothesis import settings
 
@@ -28,6 +29,8 @@ PROPERTIES = (
     test_core_operators.test_float_operators_equal_the_reference,
     test_core_operators.test_keep_tokens_equals_the_reference,
     test_core_frames.test_every_format_and_stride,
+    test_core_track.test_follows_as_the_reference,
+    test_core_track.test_odometry_and_dark_frames_give_the_same_bytes_everywhere,
 )
 
 
@@ -73,7 +76,10 @@ def test_faults_under_sanitizers(sanitized: Driver, tmp_path: Path) -> None:
     test_core_frames.test_tables_that_do_not_fit_are_refused_to_the_byte(sanitized)
     test_core_frames.test_large_frames_of_a_camera(sanitized)
     for kind in ("int8", "binary"):
-        test_core_map.test_verdict_equals_pythons_on_damaged_maps(sanitized, tmp_path, kind)
+        test_core_map.test_verdict_equals_pythons_on_damaged_maps(
+            sanitized, tmp_path, kind, test_core_map.SEQUENCES
+        )
+    test_core_track.test_faults_have_their_status(sanitized)
     test_core_map.test_each_fault_of_a_map_has_its_status(sanitized, tmp_path)
     sanitized.close()
 

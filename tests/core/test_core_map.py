@@ -16,6 +16,7 @@ from test_core_model import STATUS
 from support.maps import reseal
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.maptypes import Calibration, SequenceCalibration
 from tatvpr_edge.spec.placemap import Band, Base, MapInfo, make_places, parse_base, write_map
 
 HASH = bytes(range(32))
@@ -117,9 +118,22 @@ def test_finds_what_the_python_search_finds(
         np.testing.assert_array_equal(got_poses, base.poses[order])
 
 
+SEQUENCES = Calibration(
+    *("logistic", 0.5, (-1.0, 2.0, 3.0), 20.0, 3, 0.95, 0.25),
+    SequenceCalibration(5, 1.5, (-3.0, 1.0, 2.0, 3.0, 4.0, 0.5), 0.95, 0.5),
+)
+
+
 @pytest.mark.parametrize("kind", ["int8", "binary"])
-def test_verdict_equals_pythons_on_damaged_maps(native: Driver, tmp_path: Path, kind: str) -> None:
-    good = make_map(tmp_path, kind, 16, 5, (Band(0.2), Band.accepting(1.0, 0.5, 0.3)))
+@pytest.mark.parametrize(
+    "judged", [Calibration("score", 0.3), SEQUENCES], ids=["score", "sequence"]
+)
+def test_verdict_equals_pythons_on_damaged_maps(
+    native: Driver, tmp_path: Path, kind: str, judged: Calibration
+) -> None:
+    good = make_map(tmp_path, kind, 16, 5, (Band(0.2), Band(1.0, 0.5, judged)))
+    base = python_base(good)
+    assert base is not None and base.info.bands[1].calibration == judged
     rng = np.random.default_rng(1)
     corpus = [good[:cut] for cut in range(len(good))] + [good + b"\0", good + bytes(64)]
     for at in range(len(good)):  # every byte, as it is and with the checksums made right
@@ -151,6 +165,11 @@ def test_each_fault_of_a_map_has_its_status(native: Driver, tmp_path: Path) -> N
         bad[at] ^= 2
         data = reseal(bad) if name != "MAGIC" else bytes(bad)
         assert c_map(native, "portable", data)[0] == STATUS[f"TATVPR_ERR_MAP_{name}"], at
+    for sequences, band in ((1, (Band(0.2),)), (0, (Band(0.2, 1.0, SEQUENCES),))):
+        bad = bytearray(make_map(tmp_path, "int8", 16, 5, band))
+        bad[24] = sequences  # announced without one, and one that is not announced
+        status, _ = c_map(native, "portable", reseal(bad))
+        assert status == STATUS["TATVPR_ERR_MAP_HEADER"] and python_base(reseal(bad)) is None
     bad = bytearray(good)
     bad[-1] ^= 1
     assert c_map(native, "portable", bytes(bad))[0] == STATUS["TATVPR_ERR_MAP_CRC"]

@@ -11,6 +11,7 @@ from tatvpr_edge.compilers.core_sources import core_folder
 
 HEADERS = (
     "include/tatvpr.h",
+    "include/tatvpr_track.h",
     "governor/tatvpr_governor.h",
     "firmware/tatvpr_selftest.h",
 )

@@ -11,6 +11,8 @@
 #define MOST_DIM 65536u
 #define MOST_PLACES 0x7FFFFFFFu
 #define GEOGRAPHIC 2u
+#define SEQUENCES 1u /* required feature: a band is calibrated for sequences of frames */
+#define MOST_FRAMES 1000u
 #define UNIT_SLACK 1e-6 /* how far from 1 the square of an orientation may be */
 
 /* Fields of the header, by offset. */
@@ -49,7 +51,12 @@ enum {
     BAND_WEIGHTS = 48,
     BAND_ELSEWHERE_M = 60,
     BAND_ELSEWHERE_PLACES = 64,
-    BAND_REST = 68 /* zeros */
+    BAND_SEQUENCE = 68,
+    BAND_SEQUENCE_PRECISION = 72,
+    BAND_SEQUENCE_RECALL = 76,
+    BAND_SEQUENCE_THRESHOLD = 80,
+    BAND_SEQUENCE_WEIGHTS = 84,
+    BAND_REST = 108 /* zeros */
 };
 
 typedef char moment_is_16_bytes[sizeof(tatvpr_moment) == 16 ? 1 : -1];
@@ -108,7 +115,7 @@ static tatvpr_status check_header(const uint8_t *p, size_t size) {
     if (header_crc(p, header_bytes) != tatvpr_read_u32(p + AT_HEADER_CRC)) {
         return TATVPR_ERR_MAP_CRC;
     }
-    if (tatvpr_read_u32(p + AT_REQUIRED) != 0) {
+    if ((tatvpr_read_u32(p + AT_REQUIRED) & ~SEQUENCES) != 0) {
         return TATVPR_ERR_MAP_FEATURE;
     }
     const uint64_t file_bytes = tatvpr_read_u64(p + AT_FILE_BYTES);
@@ -163,6 +170,42 @@ static int calibration_valid(const tatvpr_calibration *c) {
     return c->kind == TATVPR_CALIBRATION_LOGISTIC && apart;
 }
 
+static tatvpr_sequence read_sequence(const uint8_t *band) {
+    tatvpr_sequence s;
+    s.frames = tatvpr_read_u32(band + BAND_SEQUENCE);
+    s.precision = tatvpr_read_f32(band + BAND_SEQUENCE_PRECISION);
+    s.recall = tatvpr_read_f32(band + BAND_SEQUENCE_RECALL);
+    s.threshold = tatvpr_read_f32(band + BAND_SEQUENCE_THRESHOLD);
+    for (size_t i = 0; i < 6; i++) {
+        s.weights[i] = tatvpr_read_f32(band + BAND_SEQUENCE_WEIGHTS + 4 * i);
+    }
+    return s;
+}
+
+static int sequence_valid(const uint8_t *band) {
+    const tatvpr_sequence s = read_sequence(band);
+    if (s.frames == 0) {
+        return all_zero(band, BAND_SEQUENCE, BAND_REST);
+    }
+    for (size_t i = 0; i < 6; i++) {
+        if (!finite(s.weights[i])) {
+            return 0;
+        }
+    }
+    return s.frames <= MOST_FRAMES && share(s.precision) && share(s.recall) &&
+           finite(s.threshold) &&
+           tatvpr_read_u32(band + BAND_CALIBRATION) == TATVPR_CALIBRATION_LOGISTIC;
+}
+
+/* 1 where the header asks for sequences exactly if a band has one. */
+static int sequences_announced(const uint8_t *p, uint32_t bands) {
+    uint32_t any = 0;
+    for (uint32_t b = 0; b < bands; b++) {
+        any |= tatvpr_read_u32(band_at(p, b) + BAND_SEQUENCE);
+    }
+    return (any != 0) == (tatvpr_read_u32(p + AT_REQUIRED) == SEQUENCES);
+}
+
 /* The next section must begin exactly at the next multiple of 64 after `end`, padded with zeros.
  * Nothing can overflow: 2^31 places x 2^16 bytes x 16 bands is below 2^52. */
 static int section(const uint8_t *p, uint64_t *end, uint64_t offset, uint64_t bytes,
@@ -203,7 +246,8 @@ static int band_valid(const uint8_t *p, const uint8_t *band, uint64_t *end) {
     const uint64_t mean = tatvpr_read_u64(band + BAND_MEAN);
     const tatvpr_calibration calibration = read_calibration(band);
     if (!fraction(tatvpr_read_f32(band)) || !fraction(tatvpr_read_f32(band + BAND_TOKENS)) ||
-        !calibration_valid(&calibration) || !all_zero(band, BAND_REST, BAND) ||
+        !calibration_valid(&calibration) || !sequence_valid(band) ||
+        !all_zero(band, BAND_REST, BAND) ||
         !section(p, end, tatvpr_read_u64(band + BAND_ROWS), places * (int8 ? dim : dim / 8),
                  file_bytes)) {
         return 0;
@@ -264,6 +308,9 @@ static int sections_valid(const uint8_t *p) {
     const uint64_t tags = tatvpr_read_u64(p + AT_TAGS);
     const uint64_t tags_bytes = tatvpr_read_u64(p + AT_TAGS_BYTES);
     uint64_t end = HEADER + (uint64_t)BAND * bands;
+    if (!sequences_announced(p, bands)) {
+        return 0;
+    }
     for (uint32_t b = 0; b < bands; b++) {
         if (!band_valid(p, band_at(p, b), &end)) {
             return 0;
@@ -356,6 +403,10 @@ void tatvpr_map_band(const tatvpr_map *map, uint32_t index, tatvpr_band *band, t
     rows->data = map->base + (size_t)tatvpr_read_u64(p + BAND_ROWS);
     rows->norms =
         (const float *)(const void *)(map->base + (size_t)tatvpr_read_u64(p + BAND_NORMS));
+}
+
+tatvpr_sequence tatvpr_map_sequence(const tatvpr_map *map, uint32_t index) {
+    return read_sequence(band_at(map->base, index));
 }
 
 tatvpr_part tatvpr_map_part(const tatvpr_map *map, const tatvpr_rows *rows) {

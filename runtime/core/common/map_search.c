@@ -3,15 +3,12 @@
 #include "core.h"
 #include "floats.h"
 #include "map.h"
+#include "where.h"
 
 enum { BLOCK = TATVPR_MAP_BLOCK };
 
 #define LEFT_OUT (-__builtin_inff())
 #define UNKNOWN __builtin_nanf("")
-#define POSITION 3u /* x and y are known */
-#define FEWEST_RIVALS 8u /* places elsewhere without which a margin says nothing */
-#define METRES_A_DEGREE 111195.08023353292 /* of a circle around the earth, radius 6,371,008.8 m */
-#define RADIANS_A_DEGREE 0.017453292519943295
 
 /* One band of all parts, and what of it is looked at. */
 typedef struct scope {
@@ -21,8 +18,7 @@ typedef struct scope {
     const tatvpr_search *asked;
     const double *near;          /* x y z; null: anywhere */
     double radius;
-    const double *beyond;        /* x y z of a place: only what lies elsewhere; null: all */
-    const tatvpr_moment *beside; /* that place's moment */
+    const tatvpr_spot *beyond;   /* only what lies elsewhere than this place; null: all */
 } scope;
 
 /* ---- bands ---- */
@@ -45,66 +41,17 @@ static int band_better(const tatvpr_band *a, const tatvpr_band *b, float k, floa
 
 /* ---- which places ---- */
 
-/* Cosine by its series: within 1e-9 for angles up to a quarter turn. */
-static double cosine(double degrees) {
-    const double x = degrees * RADIANS_A_DEGREE;
-    const double square = x * x;
-    double term = 1.0;
-    double sum = 1.0;
-    for (int i = 1; i <= 8; i++) {
-        term = -term * square / (double)((2 * i - 1) * (2 * i));
-        sum += term;
-    }
-    return sum;
-}
-
-static double absolute(double x) { return x < 0.0 ? -x : x; }
-
-/* Square of the metres between two positions; z counts where neither is NaN. */
-static double square_metres(const scope *s, const double *a, const double *b, int with_z) {
-    double dx = a[0] - b[0];
-    double dy = a[1] - b[1];
-    const double dz = a[2] - b[2];
-    if (s->places->geographic) {
-        dx = absolute(dx);
-        dx = dx > 180.0 ? 360.0 - dx : dx;
-        dx *= METRES_A_DEGREE * cosine((a[1] + b[1]) * 0.5);
-        dy *= METRES_A_DEGREE;
-    }
-    return (dx * dx + dy * dy) + (with_z && dz == dz ? dz * dz : 0.0);
-}
-
-/* 1 where the place lies elsewhere than the match that is judged (tatvpr_calibration). */
-static int elsewhere(const scope *s, const double *pose, const tatvpr_moment *moment) {
-    const tatvpr_calibration *c = &s->places->band[s->band].calibration;
-    const tatvpr_moment *from = s->beside;
-    if (c->elsewhere_m > 0.0f && (moment->known & from->known & POSITION) == POSITION) {
-        const double limit = (double)c->elsewhere_m;
-        return square_metres(s, pose, s->beyond, (moment->known & from->known & 4u) != 0) >
-               limit * limit;
-    }
-    if (c->elsewhere_places == 0 || moment->drive != from->drive) {
-        return 1;
-    }
-    const uint32_t apart = moment->order > from->order ? moment->order - from->order
-                                                       : from->order - moment->order;
-    return apart > c->elsewhere_places;
-}
-
 static int counts(const scope *s, const tatvpr_part *part, uint64_t local, uint64_t place) {
-    const double *pose = part->poses + 7 * local;
-    const tatvpr_moment *moment = part->moments + local;
+    const tatvpr_spot spot = tatvpr_spot_of(part, local);
+    const uint32_t geographic = s->places->geographic;
     if (s->asked->without != NULL && s->asked->without[place] != 0) {
         return 0;
     }
-    if (s->near != NULL) {
-        if ((moment->known & POSITION) != POSITION ||
-            !(square_metres(s, pose, s->near, (moment->known & 4u) != 0) <=
-              s->radius * s->radius)) {
-            return 0;
-        }
+    if (s->near != NULL && !tatvpr_within(geographic, spot, s->near, s->radius)) {
+        return 0;
     }
-    return s->beyond == NULL || elsewhere(s, pose, moment);
+    return s->beyond == NULL || tatvpr_elsewhere(&s->places->band[s->band].calibration, geographic,
+                                                 spot, *s->beyond);
 }
 
 /* Marks which of `rows` places count; answers whether one does. */
@@ -200,30 +147,21 @@ static void rank_all(const scope *s, tatvpr_map_query *q, ranking *r, float *sco
 
 /* ---- what is said of them ---- */
 
-static const tatvpr_part *part_of(const tatvpr_places *places, uint64_t *place) {
-    const tatvpr_part *part = places->part;
-    while (*place >= part->places) {
-        *place -= part->places;
-        part++;
-    }
-    return part;
-}
-
 /* Margin and confidence of the best match, where the band is calibrated by them. Its rivals are the
  * places elsewhere, whatever `near` says of the answer; where there are hardly any, as in the first
  * minute of a map that grows, nothing can be said of it and it is not accepted. */
 static void judge(scope *s, tatvpr_map_query *q, tatvpr_match *best) {
     const tatvpr_calibration *c = &s->places->band[s->band].calibration;
     uint64_t local = best->place;
-    const tatvpr_part *part = part_of(s->places, &local);
+    const tatvpr_part *part = tatvpr_part_of(s->places, &local);
     tatvpr_match other;
     other.size = sizeof(other);
     ranking second = {&other, sizeof(other), 1, 0, 0.0f, 0};
-    s->beyond = part->poses + 7 * local;
-    s->beside = part->moments + local;
+    const tatvpr_spot best_spot = tatvpr_spot_of(part, local);
+    s->beyond = &best_spot;
     s->near = NULL;
     rank_all(s, q, &second, NULL);
-    if (second.seen < FEWEST_RIVALS) {
+    if (second.seen < TATVPR_FEWEST_RIVALS) {
         best->accepted = 0;
         return;
     }
@@ -236,7 +174,7 @@ static void judge(scope *s, tatvpr_map_query *q, tatvpr_match *best) {
 static void describe_match(const scope *s, tatvpr_match *match, size_t stride) {
     const tatvpr_calibration *c = &s->places->band[s->band].calibration;
     uint64_t local = match->place;
-    const tatvpr_part *part = part_of(s->places, &local);
+    const tatvpr_part *part = tatvpr_part_of(s->places, &local);
     match->size = (uint32_t)stride;
     match->band = s->band;
     match->accepted = -1;
@@ -283,7 +221,7 @@ tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_mod
     if (status != TATVPR_OK) {
         return status;
     }
-    scope s = {places, 0, 0, asked, NULL, asked->radius_m, NULL, NULL};
+    scope s = {places, 0, 0, asked, NULL, asked->radius_m, NULL};
     s.near = asked->radius_m > 0.0 ? asked->near : NULL;
     for (uint32_t p = 0; p < places->parts; p++) {
         s.total += places->part[p].places;
@@ -316,6 +254,43 @@ tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_mod
     return TATVPR_OK;
 }
 
+tatvpr_status tatvpr_map_look(const tatvpr_map *map, const tatvpr_journal *journal, float k,
+                              float tokens, tatvpr_map_view *view) {
+    if (map == NULL || map->base == NULL || view == NULL ||
+        (journal != NULL && journal->tables == NULL)) {
+        return TATVPR_ERR_NULL;
+    }
+    if (map->size < sizeof(tatvpr_map) || view->size < sizeof(tatvpr_map_view) ||
+        (journal != NULL && journal->size < sizeof(tatvpr_journal))) {
+        return TATVPR_ERR_ABI;
+    }
+    if (journal != NULL && (journal->first != map->places || journal->bands != map->bands)) {
+        return TATVPR_ERR_MAP_JOURNAL;
+    }
+    /* One band is all that is asked of: the others need no room. */
+    view->band_index = 0;
+    tatvpr_map_band(map, 0, &view->band, &view->rows);
+    for (uint32_t b = 1; b < map->bands; b++) {
+        tatvpr_band other;
+        tatvpr_rows others;
+        tatvpr_map_band(map, b, &other, &others);
+        if (band_better(&other, &view->band, k, tokens)) {
+            view->band = other;
+            view->rows = others;
+            view->band_index = b;
+        }
+    }
+    view->sequence = tatvpr_map_sequence(map, view->band_index);
+    view->part[0] = tatvpr_map_part(map, &view->rows);
+    if (journal != NULL) {
+        view->part[1] = tatvpr_journal_part(map, journal, view->band_index, &view->added);
+    }
+    const tatvpr_places places = {sizeof(places), map->kind, map->dim, tatvpr_map_geographic(map),
+                                  1, journal == NULL ? 1 : 2, &view->band, view->part};
+    view->places = places;
+    return TATVPR_OK;
+}
+
 tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model,
                                 const float *descriptor, float k, float tokens,
                                 tatvpr_match *matches, int32_t count, int32_t *found) {
@@ -326,52 +301,25 @@ tatvpr_status tatvpr_journal_search(const tatvpr_map *map, const tatvpr_journal 
                                     const tatvpr_model *model, const float *descriptor, float k,
                                     float tokens, tatvpr_match *matches, int32_t count,
                                     int32_t *found) {
-    if (map == NULL || map->base == NULL || (journal != NULL && journal->tables == NULL)) {
-        return TATVPR_ERR_NULL;
-    }
-    if (map->size < sizeof(tatvpr_map) ||
-        (journal != NULL && journal->size < sizeof(tatvpr_journal))) {
-        return TATVPR_ERR_ABI;
-    }
-    if (journal != NULL && (journal->first != map->places || journal->bands != map->bands)) {
-        return TATVPR_ERR_MAP_JOURNAL;
+    tatvpr_map_view view;
+    view.size = sizeof(view);
+    const tatvpr_status seen = tatvpr_map_look(map, journal, k, tokens, &view);
+    if (seen != TATVPR_OK) {
+        return seen;
     }
     if (model != NULL && model->program != NULL &&
         (uint32_t)model->program->descriptor_size != tatvpr_map_descriptor_size(map)) {
         return TATVPR_ERR_MAP_MODEL;
     }
-    /* One band is all that is asked of: the others need no room. */
-    tatvpr_band band;
-    tatvpr_rows rows;
-    uint32_t chosen = 0;
-    tatvpr_map_band(map, 0, &band, &rows);
-    for (uint32_t b = 1; b < map->bands; b++) {
-        tatvpr_band other;
-        tatvpr_rows others;
-        tatvpr_map_band(map, b, &other, &others);
-        if (band_better(&other, &band, k, tokens)) {
-            band = other;
-            rows = others;
-            chosen = b;
-        }
-    }
-    tatvpr_rows added;
-    tatvpr_part part[2];
-    part[0] = tatvpr_map_part(map, &rows);
-    if (journal != NULL) {
-        part[1] = tatvpr_journal_part(map, journal, chosen, &added);
-    }
-    const tatvpr_places places = {sizeof(places), map->kind, map->dim, tatvpr_map_geographic(map),
-                                  1, journal == NULL ? 1 : 2, &band, part};
     tatvpr_search asked;
     tatvpr_zero(&asked, sizeof(asked));
     asked.size = sizeof(asked);
     asked.k = k;
     asked.tokens = tokens;
     const tatvpr_status status =
-        tatvpr_places_search(&places, model, descriptor, &asked, matches, count, found);
+        tatvpr_places_search(&view.places, model, descriptor, &asked, matches, count, found);
     for (int32_t i = 0; status == TATVPR_OK && i < *found; i++) {
-        match_at(matches, matches->size, i)->band = chosen;
+        match_at(matches, matches->size, i)->band = view.band_index;
     }
     return status;
 }

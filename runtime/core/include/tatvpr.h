@@ -309,6 +309,17 @@ typedef struct tatvpr_calibration {
     uint32_t elsewhere_places;
 } tatvpr_calibration;
 
+/* When a place is right that consecutive frames give (tatvpr_track.h): where the log-odds
+ * w0 + w1 * evidence + w2 * margin + w3 * still + w4 * still_margin + w5 * steady reach
+ * `threshold`. Only beside a logistic calibration, whose distances it shares. */
+typedef struct tatvpr_sequence {
+    uint32_t frames; /* that it was learned with; 0: not calibrated, and all of it is zero */
+    float precision;
+    float recall;
+    float threshold;
+    float weights[6];
+} tatvpr_sequence;
+
 typedef struct tatvpr_band {
     float k;
     float tokens;
@@ -363,6 +374,23 @@ TATVPR_API tatvpr_status tatvpr_places_search(const tatvpr_places *places,
                                               const tatvpr_model *model, const float *descriptor,
                                               const tatvpr_search *asked, tatvpr_match *matches,
                                               int32_t count, int32_t *found);
+
+/* The band of an opened map that serves (k, tokens), as a table for tatvpr_places_search, with the
+ * places of its journal, which may be null. It points into itself, the map and the journal: look
+ * again instead of copying it. */
+typedef struct tatvpr_map_view {
+    uint32_t size;       /* sizeof(tatvpr_map_view) */
+    uint32_t band_index; /* in the map; in `places` it is the only one, 0 */
+    tatvpr_places places;
+    tatvpr_band band;
+    tatvpr_rows rows;
+    tatvpr_rows added;
+    tatvpr_part part[2];
+    tatvpr_sequence sequence;
+} tatvpr_map_view;
+
+TATVPR_API tatvpr_status tatvpr_map_look(const tatvpr_map *map, const tatvpr_journal *journal,
+                                         float k, float tokens, tatvpr_map_view *view);
 
 /* Binds a model to kernels alone, as tatvpr_model_init chooses them: enough to search with. */
 TATVPR_API tatvpr_status tatvpr_model_searcher(tatvpr_model *model, const tatvpr_program *program,

@@ -1,0 +1,119 @@
+/* tatvpr-edge: where a moving camera is, from the scores of consecutive frames.
+ *
+ * A filter over the places of a map in the order that they were driven. Its evidence for a place is
+ * the mean score, over about the last `frames` frames, along the best path that ends there. From
+ * frame to frame a path stays or goes one place on or back along its drive at a small price, or
+ * jumps anywhere at a high one; where odometry says how far the camera moved, and all positions of
+ * a drive are known, it goes that far along the drive in either direction, and every metre off has
+ * its price (max-plus filtering with forgetting; no exponentials). Beside it runs `still`, the mean score
+ * without motion: a path that is right moves with the camera and gains on it, which a wrong one
+ * rarely does. Evidence, still, the margin of each over what lies elsewhere, and for how many frames
+ * the answer went on from the one before tell right from wrong, by the map's calibration.
+ *
+ * Nothing is allocated, nothing is global: the caller owns a tatvpr_track and its memory, 8 bytes a
+ * place and 16 with odometry. One stream of frames a track, one thread at a time. Sums are of float32
+ * in one order, so that the bytes are the same on every machine.
+ *
+ *     tatvpr_map_view view = {.size = sizeof(view)};
+ *     tatvpr_track track = {.size = sizeof(track)};
+ *     tatvpr_map_look(&map, NULL, k, tokens, &view);
+ *     tatvpr_track_init(&track, 5, map.places, 1, memory, tatvpr_track_bytes(map.places, 1));
+ *     for each frame: tatvpr_places_search(&view.places, ... asked.scores ...);
+ *                     tatvpr_track_step(&track, &view.places, &step, &found);
+ */
+#ifndef TATVPR_TRACK_H
+#define TATVPR_TRACK_H
+
+#include "tatvpr.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Prices, in leads: how far a frame's best score exceeds its mean one, which differs from model to
+ * model and between kinds of map. */
+#define TATVPR_TRACK_STEP 0.03f  /* one place along the order */
+#define TATVPR_TRACK_METRE 0.05f /* a metre between a path and the odometry */
+#define TATVPR_TRACK_JUMP 1.0f   /* a jump to anywhere */
+#define TATVPR_TRACK_STEADY 20u  /* longer than this an answer that goes on grows no surer */
+#define TATVPR_TRACK_MOST_FRAMES 1000u
+
+typedef enum tatvpr_track_state {
+    TATVPR_TRACK_UNJUDGED = 0, /* the map does not say when an answer is right */
+    TATVPR_TRACK_LOST = 1,     /* nothing was accepted in the last `frames` frames, or the path broke */
+    TATVPR_TRACK_FOUND = 2,    /* accepted, after being lost */
+    TATVPR_TRACK_MOVED = 3,    /* going on from an accepted answer, at another place */
+    TATVPR_TRACK_HERE = 4      /* going on, at the same place */
+} tatvpr_track_state;
+
+typedef struct tatvpr_track {
+    uint32_t size;   /* sizeof(tatvpr_track) */
+    uint32_t frames; /* over how many frames evidence is gathered, from 1: a frame by itself */
+    uint64_t room;   /* places that the tables have room for */
+    float *evidence; /* [room] */
+    float *still;    /* [room] */
+    float *along;    /* [room] metres along the drive; null: without odometry */
+    float *spread;   /* [room]; null likewise */
+    uint64_t known;  /* places that the tables hold */
+    uint64_t place;  /* the last answer */
+    uint32_t seen;   /* frames that evidence rests on, at most `frames`; 0: none yet */
+    uint32_t steady; /* frames that the answer has gone on for, at most TATVPR_TRACK_STEADY */
+    uint32_t since;  /* frames since one was accepted */
+    uint32_t held;   /* 1: not lost */
+    float lead;      /* of the last frame that showed something */
+    uint32_t reserved;
+} tatvpr_track;
+
+/* What a frame says. */
+typedef struct tatvpr_step {
+    uint32_t size;       /* sizeof(tatvpr_step) */
+    uint32_t band;       /* that was searched; its calibration says what is elsewhere */
+    const float *scores; /* [all places] (tatvpr_search.scores; -infinity: left out), searched
+                          * without `near`; null: the frame shows nothing */
+    const tatvpr_sequence *sequence; /* of the band; null: nothing is judged */
+    float moved_m;       /* metres since the last frame, forwards or backwards; NaN: not known */
+    uint32_t reserved;   /* zero */
+    double near[3];      /* where radius_m is above 0: answers lie within so many metres of it */
+    double radius_m;
+} tatvpr_step;
+
+/* What a step found. */
+typedef struct tatvpr_tracked {
+    uint32_t size;      /* sizeof(tatvpr_tracked) */
+    uint32_t state;     /* tatvpr_track_state */
+    uint64_t place;     /* means something where seen is not 0 */
+    uint32_t seen;      /* frames that it rests on; 0: there is no answer */
+    uint32_t steady;
+    float evidence;     /* of the place */
+    float margin;       /* evidence less the most elsewhere; NaN where that is not known */
+    float still;        /* its mean score without motion */
+    float still_margin; /* likewise */
+    float confidence;   /* how probable it is that the place is right, 0..1; else NaN */
+    int32_t accepted;   /* 1 yes, 0 no, -1 the map does not say */
+} tatvpr_tracked;
+
+/* Memory for a track of so many places, with odometry or without. */
+TATVPR_API size_t tatvpr_track_bytes(uint64_t places, int32_t odometry);
+
+/* Takes `memory`, at a multiple of 4, for the tables, and begins anew. TATVPR_ERR_ARENA: it is less
+ * than tatvpr_track_bytes(places, odometry). */
+TATVPR_API tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t places,
+                                           int32_t odometry, void *memory, size_t bytes);
+
+/* Forgets what was seen: where the camera was moved by other means, or places got new numbers. */
+TATVPR_API tatvpr_status tatvpr_track_start(tatvpr_track *track);
+
+/* Takes one frame. One that shows nothing, or for which every place was left out, moves the path by
+ * the odometry alone, is never accepted, and takes one frame of evidence away.
+ *
+ * `places` may have grown at its end since the last step, as far as there is room
+ * (TATVPR_ERR_ARENA). Places follow each other where they are neighbours of one drive. Fewer than 8
+ * places elsewhere are no rivals, and nothing is accepted. On any status but TATVPR_OK nothing
+ * changes. TATVPR_ERR_NOT_FINITE: a score is NaN or +infinity. */
+TATVPR_API tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places,
+                                           const tatvpr_step *step, tatvpr_tracked *found);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

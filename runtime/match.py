@@ -1,0 +1,55 @@
+"""``Match``: what a query answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.placemap import Candidate
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where a frame was taken.
+
+    Attributes:
+        place, score, tag, pose: of the best candidate; see :class:`Candidate`.
+        accepted: whether it is taken for right; None where the map is not calibrated.
+        k, tokens: what the descriptor was made with.
+        latency_ms: from the call to this answer.
+        candidates: as many as were asked for, best first.
+        margin: its score less the best score elsewhere; None where the map does not ask for it.
+        confidence: how probable it is that the place is right, 0..1; None likewise.
+        reason: why ``accepted`` is False, in one line; otherwise None.
+        state: with a sequence, "found" (accepted, after being lost), "moved" or "here" (going on
+            from an accepted answer, at another place or the same), "lost"; None where the map does
+            not judge sequences, and for single frames. ``place``, ``accepted``, ``margin`` and
+            ``confidence`` are then the sequence's, ``score`` is this frame's of that place.
+        frames: how many frames the answer rests on.
+        descriptor: float32 [D] of the frame, for :meth:`Localizer.add`; None from a service.
+    """
+
+    place: int
+    score: float
+    tag: str
+    pose: tuple[float, float, float, float, float, float, float] | None
+    accepted: bool | None
+    k: float
+    tokens: float
+    latency_ms: float
+    candidates: tuple[Candidate, ...]
+    margin: float | None = None
+    confidence: float | None = None
+    reason: str | None = None
+    state: str | None = None
+    frames: int = 1
+    descriptor: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON: everything but the descriptor."""
+        said = asdict(self)
+        del said["descriptor"]
+        return said

@@ -1,0 +1,344 @@
+"""Where a moving camera is: evidence over consecutive frames (``tatvpr_track.h`` in the C core).
+
+In: the scores of every place for one frame, and how far the camera moved. Out: the place that the
+last frames speak for, how sure that is, and whether the camera moved, is lost or was found again.
+:class:`Path` binds the filter; :class:`Tracker` is a robot's own seat at a shared ``Localizer``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.engine import Engine, Signatures
+from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.maptypes import MAX_FRAMES, Band, SequenceCalibration
+
+if TYPE_CHECKING:
+    from tatvpr_edge.runtime.frame import CameraFrame
+    from tatvpr_edge.runtime.localizer import Localizer
+    from tatvpr_edge.runtime.match import Match
+    from tatvpr_edge.runtime.placemap import PlaceMap
+    from tatvpr_edge.runtime.search import Table
+
+#: Frames of a sequence where neither the user nor the map says how many.
+FRAMES = 5
+#: What a track's state is called; tatvpr_track_state. None: the map does not judge sequences.
+STATES = (None, "lost", "found", "moved", "here")
+#: Places that a track has room for at first.
+_ROOM = 1024
+
+_POINTER = ctypes.c_void_p
+_SIGNATURES: Signatures = {
+    "tatvpr_track_bytes": (ctypes.c_size_t, [ctypes.c_uint64, ctypes.c_int32]),
+    "tatvpr_track_init": (
+        ctypes.c_int,
+        [_POINTER, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32, _POINTER, ctypes.c_size_t],
+    ),
+    "tatvpr_track_start": (ctypes.c_int, [_POINTER]),
+    "tatvpr_track_step": (ctypes.c_int, [_POINTER] * 4),
+}
+
+
+class _Track(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("frames", ctypes.c_uint32),
+        ("room", ctypes.c_uint64),
+        *((name, _POINTER) for name in ("evidence", "still", "along", "spread")),
+        ("known", ctypes.c_uint64),
+        ("place", ctypes.c_uint64),
+        *((name, ctypes.c_uint32) for name in ("seen", "steady", "since", "held")),
+        ("lead", ctypes.c_float),
+        ("reserved", ctypes.c_uint32),
+    ]
+
+
+class _Sequence(ctypes.Structure):
+    _fields_ = [
+        ("frames", ctypes.c_uint32),
+        ("precision", ctypes.c_float),
+        ("recall", ctypes.c_float),
+        ("threshold", ctypes.c_float),
+        ("weights", ctypes.c_float * 6),
+    ]
+
+
+class _Step(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("band", ctypes.c_uint32),
+        ("scores", _POINTER),
+        ("sequence", _POINTER),
+        ("moved_m", ctypes.c_float),
+        ("reserved", ctypes.c_uint32),
+        ("near", ctypes.c_double * 3),
+        ("radius_m", ctypes.c_double),
+    ]
+
+
+class _Tracked(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("state", ctypes.c_uint32),
+        ("place", ctypes.c_uint64),
+        ("seen", ctypes.c_uint32),
+        ("steady", ctypes.c_uint32),
+        *(
+            (name, ctypes.c_float)
+            for name in ("evidence", "margin", "still", "still_margin", "confidence")
+        ),
+        ("accepted", ctypes.c_int32),
+    ]
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """Where the camera is by the last frames; floats are NaN where unknown.
+
+    Attributes:
+        place: its number in the map; -1: there is no answer yet, or no longer.
+        frames: how many frames it rests on.
+        state: "lost", "found" (again), "moved", "here"; None where the map does not judge.
+        accepted: whether it is taken for right; None likewise.
+        evidence: mean score along the path that ends there.
+        margin: evidence less the most elsewhere.
+        still, still_margin: the same without motion.
+        steady: frames that the answer has gone on for.
+        confidence: how probable it is that the place is right, 0..1.
+    """
+
+    place: int
+    frames: int
+    state: str | None
+    accepted: bool | None
+    evidence: float
+    margin: float
+    still: float
+    still_margin: float
+    steady: int
+    confidence: float
+
+
+class Path:
+    """The path of one camera through a map, bounded in memory: 16 bytes a place. One thread at a
+    time.
+
+    Args:
+        engine: an artifact's loaded code.
+        frames: over how many frames evidence is gathered.
+
+    Raises:
+        UsageError: that is no length of a sequence.
+        ArtifactError: the code was built before there were sequences.
+    """
+
+    def __init__(self, engine: Engine, frames: int) -> None:
+        engine.declare(_SIGNATURES)
+        self._engine = engine
+        self.frames = check_sequence(frames)
+        self._held: object = None
+        self._track = _Track(size=ctypes.sizeof(_Track))
+        self._make_room(_ROOM)
+
+    def _make_room(self, places: int) -> None:
+        """Tables for so many places, with what they hold now."""
+        before, old = self._track, getattr(self, "_memory", None)
+        c = self._engine.c
+        size = c.tatvpr_track_bytes(places, 1)
+        memory = np.empty((4, places), np.float32)
+        assert memory.nbytes == size
+        track = _Track(size=ctypes.sizeof(_Track))
+        self._engine.check(
+            c.tatvpr_track_init(
+                ctypes.byref(track), self.frames, places, 1, memory.ctypes.data, size
+            )
+        )
+        if old is not None:
+            memory[:, : before.known] = old[:, : before.known]
+            for name in ("known", "place", "seen", "steady", "since", "held", "lead"):
+                setattr(track, name, getattr(before, name))
+        self._track, self._memory = track, memory
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of its tables."""
+        return self._memory.nbytes
+
+    def restart(self) -> None:
+        """Forget what was seen: the camera was carried elsewhere."""
+        self._engine.check(self._engine.c.tatvpr_track_start(ctypes.byref(self._track)))
+
+    def step(
+        self,
+        held: object,
+        table: Table,
+        bands: Sequence[Band],
+        band: int,
+        scores: NDArray[np.float32] | None,
+        moved_m: float | None = None,
+        near: tuple[tuple[float, float, float], float] | None = None,
+    ) -> Tracked:
+        """Take in one frame.
+
+        Args:
+            held: what keeps its numbers of places; another one begins the path anew.
+            table: the places.
+            band: number of the one of ``bands`` that was searched.
+            scores: float32 [places], -infinity for what is left out; None: it shows nothing.
+            moved_m: since the last frame; None: not known.
+            near: a position and metres around it, where the answer lies.
+
+        Raises:
+            UsageError: ``moved_m`` is no distance.
+        """
+        if held is not self._held:
+            self.restart()
+            self._held = held
+        if table.size > self._track.room:
+            self._make_room(max(table.size, 2 * self._track.room))
+        judged = calibrated_for(bands[band], self.frames)
+        sequence = None if judged is None else _sequence(judged)
+        step = _Step(
+            size=ctypes.sizeof(_Step),
+            band=band,
+            scores=None if scores is None else scores.ctypes.data,
+            sequence=None if sequence is None else ctypes.addressof(sequence),
+            moved_m=math.nan if moved_m is None else moved_m,
+        )
+        if near is not None:
+            step.near[:], step.radius_m = near
+        found = _Tracked(size=ctypes.sizeof(_Tracked))
+        self._engine.check(
+            self._engine.c.tatvpr_track_step(
+                ctypes.byref(self._track),
+                ctypes.byref(table.places),
+                ctypes.byref(step),
+                ctypes.byref(found),
+            )
+        )
+        return Tracked(
+            place=found.place if found.seen else -1,
+            frames=found.seen,
+            state=STATES[found.state],
+            accepted=None if found.accepted < 0 else bool(found.accepted),
+            evidence=found.evidence,
+            margin=found.margin,
+            still=found.still,
+            still_margin=found.still_margin,
+            steady=found.steady,
+            confidence=found.confidence,
+        )
+
+
+def calibrated_for(band: Band, frames: int) -> SequenceCalibration | None:
+    """What the band says of sequences of so many frames; None: nothing."""
+    made = None if band.calibration is None else band.calibration.sequence
+    return made if made is not None and made.frames == frames else None
+
+
+def calibrated_frames(band: Band) -> int:
+    """Length of the sequences that the band judges; 0: none."""
+    made = None if band.calibration is None else band.calibration.sequence
+    return 0 if made is None else made.frames
+
+
+def _sequence(given: SequenceCalibration) -> _Sequence:
+    return _Sequence(
+        frames=given.frames,
+        precision=given.precision,
+        recall=given.recall,
+        threshold=given.threshold,
+        weights=given.weights,
+    )
+
+
+def check_sequence(frames: Any) -> int:
+    """``frames`` as a length of sequences.
+
+    Raises:
+        UsageError: it is none.
+    """
+    whole = isinstance(frames, (int, np.integer)) and not isinstance(frames, bool)
+    if not whole or not 1 <= frames <= MAX_FRAMES:
+        raise UsageError(
+            f"sequence is {frames!r}: over how many frames evidence is gathered, 1 to {MAX_FRAMES}"
+        )
+    return int(frames)
+
+
+def check_odometry(moved_m: Any) -> float | None:
+    """Metres that the camera moved since the last frame, as float32 holds them.
+
+    Raises:
+        UsageError: that is no distance.
+    """
+    if moved_m is None:
+        return None
+    if isinstance(moved_m, (bool, str)) or not abs(float(moved_m)) < 1e9:
+        raise UsageError(
+            f"odometry is {moved_m!r}: metres that the camera moved since the last frame"
+        )
+    return float(moved_m)
+
+
+class Tracker:
+    """One robot's, or one stream's, seat at a shared ``Localizer``: ``localizer.track()``.
+
+    Safe to share between threads (calls wait for each other), but frames of two cameras in one
+    tracker are no path.
+    """
+
+    def __init__(self, localizer: Localizer, engine: Engine, frames: int) -> None:
+        self._localizer = localizer
+        self._path = Path(engine, frames)
+        self._lock = threading.Lock()
+
+    @property
+    def frames(self) -> int:
+        """Over how many frames evidence is gathered."""
+        return self._path.frames
+
+    def query(
+        self,
+        frame: NDArray[np.uint8] | CameraFrame,
+        bgr: bool = False,
+        top: int = 1,
+        *,
+        odometry: float | None = None,
+        near: Sequence[float] | None = None,
+        radius: float | None = None,
+        exclude_last: int | str = 0,
+        time_s: float | None = None,
+        map: PlaceMap | None = None,
+    ) -> Match:
+        """As ``Localizer(sequence=n).query``, of this robot's frames alone."""
+        return self._localizer.query(
+            frame,
+            bgr,
+            top,
+            odometry=odometry,
+            near=near,
+            radius=radius,
+            exclude_last=exclude_last,
+            time_s=time_s,
+            map=map,
+            tracker=self,
+        )
+
+    def restart(self) -> None:
+        """Forget what was seen: the robot was carried elsewhere, or a recording begins anew."""
+        with self._lock:
+            self._path.restart()
+
+    def follow(self, *step: Any) -> Tracked:
+        """One :meth:`Path.step`, while no other thread takes one."""
+        with self._lock:
+            return self._path.step(*step)

@@ -1,0 +1,192 @@
+"""``map calibrate``, of sequences: when the place is right that consecutive frames give.
+
+In: queries of known truth in the order that they were driven. Out: the weights and the threshold
+that the C core judges a path by. A drive is cut into stretches of a few times the sequence's
+length; each is followed through the whole map, and through the map without its surroundings, where
+no answer is right. The C core follows, so that what is learned from is what a robot gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.mapping.logistic import (
+    Quality,
+    choose_threshold,
+    fit_columns,
+    log_odds_of,
+    quality,
+)
+from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.tracking import Path, Tracked
+from tatvpr_edge.spec.maptypes import SequenceCalibration
+
+if TYPE_CHECKING:
+    from tatvpr_edge.mapping.calibrate import Asked
+
+F64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+#: A stretch is so many times as long as the sequence.
+_STRETCH = 4
+#: Right and wrong answers that are needed at least.
+FEWEST = 20
+
+
+@dataclass(frozen=True)
+class PathAnswers:
+    """What a map answered to known sequences.
+
+    Attributes:
+        band: int [N]: which band was searched.
+        k: float64 [N]: of the query.
+        columns: float64 [N, 5]: evidence, its margin, still, its margin, steady.
+        right: bool [N].
+        answerable: bool [N]: whether a right answer was in the map.
+    """
+
+    band: NDArray[np.int64]
+    k: F64
+    columns: F64
+    right: Bools
+    answerable: Bools
+
+    def __len__(self) -> int:
+        return len(self.right)
+
+    def where(self, chosen: Bools) -> PathAnswers:
+        """Some of them."""
+        return PathAnswers(
+            self.band[chosen],
+            self.k[chosen],
+            self.columns[chosen],
+            self.right[chosen],
+            self.answerable[chosen],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[PathAnswers]) -> PathAnswers:
+        """All answers of several."""
+        names = ("band", "k", "columns", "right", "answerable")
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+@dataclass(frozen=True)
+class SequenceReport:
+    """Sequences of one band after calibration; counts as in ``BandReport``."""
+
+    calibration: SequenceCalibration
+    answers: int
+    right: int
+    accepted: int
+    reached: bool
+    quality: Quality
+
+
+def columns_of(tracked: Tracked) -> tuple[float, ...]:
+    """What a path is judged by, in the order of the weights."""
+    return (
+        tracked.evidence,
+        tracked.margin,
+        tracked.still,
+        tracked.still_margin,
+        float(tracked.steady),
+    )
+
+
+def stretches(asked: Sequence[Asked], frames: int) -> Iterator[list[Asked]]:
+    """Queries that one camera made one after another at one k, a few sequences long."""
+    settings = {query.setting: None for query in asked}
+    for setting in settings:
+        of = [query for query in asked if query.setting == setting]
+        for _, drive in groupby(of, key=lambda query: query.drive):
+            members = list(drive)
+            for first in range(0, len(members), _STRETCH * frames):
+                yield members[first : first + _STRETCH * frames]
+
+
+def ask_sequences(
+    judging: PlaceMap,
+    engine: Engine,
+    asked: Sequence[Asked],
+    frames: int,
+    progress: Callable[[int], None] | None = None,
+) -> PathAnswers:
+    """What the map answers along each stretch.
+
+    Args:
+        judging: the map, under calibrations that say what is elsewhere.
+    """
+    bands = list(judging.info.bands)
+    path = Path(engine, frames)
+    rows = []
+    for stretch in stretches(asked, frames):
+        around = np.logical_or.reduce([query.around for query in stretch])
+        # Where no query of a stretch has a right answer, asking again tells nothing new.
+        held = any(query.near.any() for query in stretch)
+        for lacking in (False, True) if held else (False,):
+            path.restart()
+            for query in stretch:
+                without = around if lacking else np.zeros(len(judging), np.bool_)
+                if query.own >= 0 and not lacking:
+                    without[query.own] = True
+                found = judging.follow(
+                    path.step, query.descriptor, query.k, query.tokens, without=without
+                )
+                if found.tracked is None or found.margin is None:
+                    continue  # hardly any place elsewhere is left to compare with
+                band = next(i for i, one in enumerate(bands) if one is found.band)
+                right = bool(query.near[found.tracked.place]) and not lacking
+                answerable = not lacking and bool(query.near.any())
+                rows.append((band, query.k, columns_of(found.tracked), right, answerable))
+        if progress is not None:
+            progress(len(stretch))
+    band_of, k, columns, rights, answerables = zip(*rows, strict=True) if rows else [()] * 5
+    return PathAnswers(
+        np.array(band_of, np.int64),
+        np.array(k, np.float64),
+        np.array(columns, np.float64).reshape(len(rows), 5),
+        np.array(rights, np.bool_),
+        np.array(answerables, np.bool_),
+    )
+
+
+def fit_sequences(
+    answers: PathAnswers, band: int, frames: int, precision: float
+) -> SequenceReport | None:
+    """The calibration of one band's sequences; None: too few right or wrong answers."""
+    mine = answers.where(answers.band == band)
+    right = int(mine.right.sum())
+    if right < FEWEST or len(mine) - right < FEWEST:
+        return None
+    weights = fit_columns(mine.columns, mine.right)
+    odds = log_odds_of(weights, mine.columns)
+    # A wrong path lasts about as long as the sequence: what one more would cost is so many answers.
+    setting = choose_threshold(odds, mine.right, precision, spare=frames)
+    # Where truth parts cleanly, precision would be kept by answers that are likelier wrong.
+    threshold = max(setting.threshold, 0.0)
+    answerable = mine.answerable
+    recall = float((odds[answerable] >= threshold).mean()) if answerable.any() else 0.0
+    made = SequenceCalibration(
+        frames,
+        threshold,
+        weights,
+        float(np.float32(precision)),
+        float(np.float32(recall)),
+    )
+    confidence = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
+    return SequenceReport(
+        made,
+        len(mine),
+        right,
+        int((odds >= threshold).sum()),
+        setting.reached,
+        quality(confidence, mine.right),
+    )

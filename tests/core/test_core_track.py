@@ -1,0 +1,125 @@
+"""A path through a map is followed as the slow filter in NumPy follows it, on every CPU."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import astuple
+
+import numpy as np
+from core_driver import OK, Driver
+from hypothesis import given
+from hypothesis import strategies as st
+from test_core_model import STATUS
+
+from support.path_reference import Reference
+from tatvpr_edge.spec.maptypes import MOMENT
+
+TRACKED = np.dtype(
+    [
+        ("size", "<u4"),
+        ("state", "<u4"),
+        ("place", "<u8"),
+        ("seen", "<u4"),
+        ("steady", "<u4"),
+        ("evidence", "<f4"),
+        ("margin", "<f4"),
+        ("still", "<f4"),
+        ("still_margin", "<f4"),
+        ("confidence", "<f4"),
+        ("accepted", "<i4"),
+    ]
+)
+CRC = 649423347
+WEIGHTS = (-2.0, 1.5, 6.0, 0.5, 3.0, 0.1)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    frames=st.integers(1, 8),
+)
+def test_follows_as_the_reference(
+    native: Driver, seed: int, lengths: list[int], frames: int
+) -> None:
+    rng, steps = np.random.default_rng(seed), 10
+    drives = np.repeat(np.arange(len(lengths)), lengths)
+    count = len(drives)
+    # Steps of whole metres along x: every distance, and so every sum of them, is exact.
+    xy = np.zeros((count, 2))
+    xy[:, 0] = np.cumsum(rng.integers(1, 4, count))
+    moments, poses = np.zeros(count, MOMENT), np.zeros((count, 7))
+    moments["drive"], moments["known"], poses[:, :2] = drives, 3, xy
+    scores = rng.uniform(-1, 1, (steps, count)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.1] = -np.inf
+    shown = (rng.random(steps) < 0.85).astype(np.uint8)
+    moved = np.full(steps, np.nan, np.float32)
+    status, (raw,) = native.call(
+        "track",
+        "",
+        (count, frames, steps, 1),
+        (3.0, 0.0, *WEIGHTS),
+        tuple(a.tobytes() for a in (scores, shown, moved, moments, poses)),
+    )
+    assert status == OK
+    slow = Reference(frames, drives, xy, 3.0)
+    for t, told in enumerate(raw.view(TRACKED)):
+        expected = slow.step(scores[t] if shown[t] else None)
+        place = int(told["place"]) if told["seen"] else -1
+        names = ("evidence", "margin", "still", "still_margin", "steady")
+        np.testing.assert_array_equal(
+            (place, told["seen"], *(told[name] for name in names)), astuple(expected)
+        )
+        assert told["accepted"] == int(odds_of(told) >= 0) or abs(odds_of(told)) < 1e-5
+
+
+def odds_of(told: np.void) -> float:
+    """Log-odds, worked out again; -infinity where nothing is judged."""
+    if np.isnan(told["margin"]):
+        return float("-inf")
+    names = ("evidence", "margin", "still", "still_margin", "steady")
+    return float(np.dot(WEIGHTS, [1.0, *(told[name] for name in names)]))
+
+
+def test_odometry_and_dark_frames_give_the_same_bytes_everywhere(native: Driver) -> None:
+    """Fixed by the bytes that x86-64 gave; foreign builds run this as well."""
+    rng, steps, count = np.random.default_rng(3), 40, 300
+    moments, poses = np.zeros(count, MOMENT), np.zeros((count, 7))
+    moments["drive"], moments["known"] = np.arange(count) // 120, 3
+    poses[:, :2] = np.cumsum(rng.uniform(-2, 2, (count, 2)), axis=0)
+    scores = rng.uniform(-1, 1, (steps, count)).astype(np.float32)
+    shown = (rng.random(steps) < 0.9).astype(np.uint8)
+    moved = rng.uniform(-5, 5, steps).astype(np.float32)
+    status, (raw,) = native.call(
+        "track",
+        "",
+        (count, 5, steps, 1),
+        (3.0, 0.0, *WEIGHTS),
+        tuple(a.tobytes() for a in (scores, shown, moved, moments, poses)),
+    )
+    assert status == OK
+    told = raw.view(TRACKED)
+    names = ("place", "evidence", "margin", "still", "still_margin", "confidence", "accepted")
+    fields = b"".join(np.nan_to_num(told[name]).tobytes() for name in names)
+    assert zlib.crc32(fields) == CRC
+
+
+def test_faults_have_their_status(native: Driver) -> None:
+    moments, poses = np.zeros(9, MOMENT), np.zeros((9, 7))
+    one = np.ones(1, np.uint8)
+
+    def status(score: float, moved: float = np.nan, odometry: int = 1, frames: int = 5) -> int:
+        scores = np.full(9, score, np.float32)
+        given_arrays = (scores, one, np.float32([moved]), moments, poses)
+        return native.call(
+            "track",
+            "",
+            (9, frames, 1, odometry),
+            (3.0, 0.0, *WEIGHTS),
+            tuple(a.tobytes() for a in given_arrays),
+        )[0]
+
+    assert status(0.5) == status(0.5, 1.0) == status(-np.inf) == OK
+    assert status(np.nan) == status(np.inf) == STATUS["TATVPR_ERR_NOT_FINITE"]
+    assert status(0.5, np.inf) == STATUS["TATVPR_ERR_ARGUMENT"]
+    assert status(0.5, 1.0, odometry=0) == STATUS["TATVPR_ERR_ARGUMENT"]
+    assert status(0.5, frames=0) == status(0.5, frames=1001) == STATUS["TATVPR_ERR_ARGUMENT"]

@@ -1,0 +1,243 @@
+"""A robot that drives through a map: followed, lost, found again; two robots; maps that grow."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tatvpr_edge.mapping import build_map, calibrate_map
+from tatvpr_edge.runtime import Localizer, MapWriter, Match, PlaceMap, UsageError
+
+METRES, STEP_PX, WIDTH, HEIGHT = 120, 8, 96, 72
+WITHIN_M = 2.0
+
+
+def wall(seed: int) -> NDArray[np.float32]:
+    """A long wall of blobs, float32 [HEIGHT, metres, 3]."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (6, METRES // 2 + 14, 3), np.uint8)
+    size = ((METRES + 28) * STEP_PX, HEIGHT)
+    return np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BILINEAR), np.float32)
+
+
+def seen(pixels: NDArray[np.float32], metre: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """What a camera sees there on a day of its own: light, noise, a little off."""
+    left = int(metre * STEP_PX) + int(rng.integers(0, 4))
+    frame = pixels[:, left : left + WIDTH] * rng.uniform(0.8, 1.0)
+    frame = frame + rng.normal(0, 6, frame.shape)
+    return np.clip(np.rint(frame), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def place_wall() -> NDArray[np.float32]:
+    return wall(3)
+
+
+def folder_of(path: Path, pixels: NDArray[np.float32], seed: int, step: float) -> Path:
+    """A drive along the wall as files with positions."""
+    rng = np.random.default_rng(seed)
+    path.mkdir()
+    rows = ["name,x,y"]
+    for index, metre in enumerate(np.arange(0, METRES, step)):
+        name = f"{index:04}.png"
+        Image.fromarray(seen(pixels, metre, rng)).save(path / name)
+        rows.append(f"{name},{metre},0")
+    (path / "poses.csv").write_text("\n".join(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def driven(
+    tiny_host: Path, place_wall: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A map of the wall, a metre a place, calibrated by two drives of other days."""
+    folder = tmp_path_factory.mktemp("wall")
+    path = folder / "wall.placemap"
+    days = folder / "days"
+    days.mkdir()
+    with Localizer(tiny_host) as localizer:
+        build_map(localizer, folder_of(folder / "map", place_wall, 1, 1.0), path)
+        rows = ["name,x,y"]
+        for day in ("a", "b"):
+            made = folder_of(days / day, place_wall, ord(day), 0.7)
+            table = (made / "poses.csv").read_text().splitlines()[1:]
+            rows += [f"{day}/{row}" for row in table]
+            (made / "poses.csv").unlink()
+        (days / "poses.csv").write_text("\n".join(rows))
+        done = calibrate_map(
+            localizer, path, days, within_m=WITHIN_M, precision=0.9, ks=(1.0,), sequence=5
+        )
+    assert done.bands[0].sequence is not None and done.bands[0].sequence.reached
+    return path
+
+
+def drive(
+    localizer: Localizer, pixels: NDArray[np.float32], metres: NDArray[np.float64], seed: int
+) -> list[Match]:
+    rng = np.random.default_rng(seed)
+    return [localizer.query(seen(pixels, metre, rng)) for metre in metres]
+
+
+def right(match: Match, metre: float, within_m: float = WITHIN_M) -> bool:
+    return match.pose is not None and abs(match.pose[0] - metre) <= within_m
+
+
+def test_a_drive_is_followed_better_than_frame_by_frame(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
+) -> None:
+    metres = np.arange(5, 100, 0.9)
+    shares = {}
+    for frames in (1, 5):
+        with Localizer(tiny_host, driven, k=1.0, sequence=frames) as localizer:
+            matches = drive(localizer, place_wall, metres, 9)
+        accepted = [m.accepted for m in matches]
+        good = [right(m, at) for m, at in zip(matches, metres, strict=True)]
+        taken = [g for g, a in zip(good, accepted, strict=True) if a]
+        shares[frames] = (np.mean(good), np.mean(accepted))
+        assert not taken or np.mean(taken) >= 0.85
+    assert shares[5][0] >= shares[1][0] and shares[5][1] > shares[1][1]
+    assert {m.state for m in matches} <= {"found", "moved", "here", "lost"}
+    assert matches[-1].frames == 5 and matches[-1].confidence is not None
+
+
+def test_a_robot_that_is_carried_away_is_lost_and_then_found(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
+) -> None:
+    with Localizer(tiny_host, driven, k=1.0, sequence=5) as localizer:
+        before = drive(localizer, place_wall, np.arange(10, 40, 1.0), 5)
+        strange = drive(localizer, wall(99), np.arange(10, 30, 1.0), 6)
+        again = drive(localizer, place_wall, np.arange(80, 110, 1.0), 7)
+    assert any(m.accepted for m in before) and before[-1].state in ("moved", "here")
+    assert strange[-1].state == "lost" and strange[-1].accepted is False
+    assert "found" in {m.state for m in again}
+    assert right(again[-1], 109.0, 4.0) and again[-1].state in ("moved", "here")
+    assert sum(bool(m.accepted) for m in again) > 15
+
+
+def test_blank_black_and_covered_frames_are_never_accepted_nor_move_the_path(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
+) -> None:
+    across = np.linspace(-1, 1, WIDTH)
+    glow = 60 * np.exp(-(across[None] ** 2) - np.linspace(-1, 1, HEIGHT)[:, None] ** 2)
+    noise = np.random.default_rng(0).normal(0, 8, (HEIGHT, WIDTH))
+    dark = [
+        np.zeros((HEIGHT, WIDTH, 3), np.uint8),
+        np.full((HEIGHT, WIDTH, 3), 255, np.uint8),
+        np.repeat(np.clip(glow + noise, 0, 255)[:, :, None], 3, axis=2).astype(np.uint8),
+    ]
+    with Localizer(tiny_host, driven, k=1.0, sequence=5) as localizer:
+        assert [localizer.query(frame).place for frame in dark] == [-1, -1, -1]
+        last = drive(localizer, place_wall, np.arange(10, 30, 1.0), 5)[-1]
+        hidden = [localizer.query(frame) for frame in dark]
+        assert {m.place for m in hidden} == {last.place}
+        assert not any(m.accepted for m in hidden)
+        assert all("no structure" in (m.reason or "") for m in hidden)
+        after = drive(localizer, place_wall, np.arange(33, 40, 1.0), 8)
+    assert right(after[-1], 39.0, 4.0)
+
+
+def test_two_robots_have_a_path_each(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
+) -> None:
+    ways = {"a": np.arange(10, 40, 1.0), "b": np.arange(100, 70, -1.0)}
+    with Localizer(tiny_host, driven, k=1.0) as localizer:
+        trackers = {name: localizer.track() for name in ways}
+        assert {t.frames for t in trackers.values()} == {5}  # as the map is calibrated for
+        answers: dict[str, list[Match]] = {name: [] for name in ways}
+
+        def follow(name: str) -> None:
+            rng = np.random.default_rng(ord(name))
+            for metre in ways[name]:
+                frame = seen(place_wall, metre, rng)
+                answers[name].append(trackers[name].query(frame, odometry=1.0))
+
+        threads = [threading.Thread(target=follow, args=(name,)) for name in ways]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for name, metres in ways.items():
+            good = [right(m, at) for m, at in zip(answers[name], metres, strict=True)]
+            assert np.mean(good[5:]) > 0.8
+        trackers["a"].restart()
+        assert trackers["a"].query(seen(place_wall, 60, np.random.default_rng(1))).frames == 1
+
+
+def test_single_frames_of_the_same_localizer_stay_what_they_were(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
+) -> None:
+    frame = seen(place_wall, 50, np.random.default_rng(4))
+    with Localizer(tiny_host, driven, k=1.0) as localizer:
+        alone = localizer.query(frame)
+        localizer.track().query(frame)
+        again = localizer.query(frame)
+    assert (again.place, again.score, again.accepted) == (alone.place, alone.score, alone.accepted)
+    assert alone.state is None and alone.frames == 1
+
+
+def test_a_map_that_grows_is_followed_and_is_not_judged_until_calibrated(
+    tiny_host: Path,
+    place_wall: NDArray[np.float32],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path, rng = tmp_path / "grown.placemap", np.random.default_rng(2)
+    with Localizer(tiny_host, k=1.0, sequence=4) as localizer:
+        MapWriter(path, localizer).close()
+        localizer.map = path  # type: ignore[assignment]
+        for metre in range(60):
+            localizer.add(seen(place_wall, metre, rng), (metre, 0.0))
+        with caplog.at_level(logging.WARNING, "tatvpr_edge"):
+            first = [localizer.query(seen(place_wall, metre, rng)) for metre in range(20, 30)]
+        assert {(m.accepted, m.state, m.confidence) for m in first} == {(None, None, None)}
+        said = [r.getMessage() for r in caplog.records if "sequences of 4 frames" in r.getMessage()]
+        assert len(said) == 1 and "--sequence 4" in said[0]
+        for metre in range(60, 110):
+            localizer.add(seen(place_wall, metre, rng), (metre, 0.0))
+            if metre >= 90:
+                last = localizer.query(seen(place_wall, metre, rng))
+        assert right(last, 109.0) and last.frames == 4
+        near = localizer.query(seen(place_wall, 109, rng), near=(20.0, 0.0), radius=5.0)
+        assert near.pose is not None and abs(near.pose[0] - 20) <= 5
+        old = localizer.query(seen(place_wall, 109, rng), exclude_last=30)
+        assert old.place < 80
+        localizer.query(seen(place_wall, 109, rng))
+        localizer.map.prune(60)  # type: ignore[union-attr]
+        assert localizer.query(seen(place_wall, 50, rng)).frames == 1  # other numbers of places
+
+
+def test_what_belongs_to_a_sequence_is_refused_without_one(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
+) -> None:
+    frame = seen(place_wall, 50, np.random.default_rng(4))
+    with Localizer(tiny_host, driven) as localizer:
+        with pytest.raises(UsageError, match="odometry belongs to a sequence"):
+            localizer.query(frame, odometry=1.0)
+        with pytest.raises(UsageError, match="sequence is 0"):
+            localizer.track(0)
+        for wrong in ("1m", float("nan"), float("inf"), True):
+            with pytest.raises(UsageError, match="metres that the camera moved"):
+                localizer.track().query(frame, odometry=wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"sequence is 2\.5"):
+        Localizer(tiny_host, sequence=2.5)  # type: ignore[arg-type]
+
+
+def test_a_localizer_that_travels_keeps_its_sequence(tiny_host: Path, driven: Path) -> None:
+    with Localizer(tiny_host, driven, sequence=3) as localizer:
+        copy = pickle.loads(pickle.dumps(localizer))
+    with copy:
+        assert copy.track().frames == 3
+
+
+def test_the_calibration_of_sequences_is_stored_beside_the_single_frame_s(driven: Path) -> None:
+    judged = PlaceMap(driven).info.bands[0].calibration
+    assert judged is not None and judged.sequence is not None
+    assert judged.sequence.frames == 5 and judged.sequence.recall > judged.recall
+    assert driven.read_bytes()[24] == 1  # a reader that knows nothing of sequences refuses

@@ -1,0 +1,126 @@
+"""The filter of ``tatvpr_track.h`` once more, slowly, in NumPy: float32, rounded at every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = np.float32
+STEP, METRE, JUMP, STEADY, LANES = F32(0.03), F32(0.05), F32(1.0), 20, 8
+FEWEST = 8  # rivals
+Floats = NDArray[np.float32]
+
+
+@dataclass
+class Told:
+    """What a frame says of a path."""
+
+    place: int
+    frames: int
+    evidence: float
+    margin: float
+    still: float
+    still_margin: float
+    steady: int
+
+
+def lead_of(scores: Floats) -> np.float32:
+    """The best score less the mean one, summed in eight lanes."""
+    looked = np.isfinite(scores)
+    padded = np.zeros(-(-len(scores) // LANES) * LANES, np.float32)
+    padded[: len(scores)] = np.where(looked, scores, 0)
+    lanes = np.cumsum(padded.reshape(-1, LANES), axis=0, dtype=np.float32)[-1]
+    total = np.cumsum(lanes, dtype=np.float32)[-1]
+    return np.maximum(scores.max() - total / F32(looked.sum()), F32(0))
+
+
+@dataclass
+class Reference:
+    """One path.
+
+    Args:
+        frames: over how many frames evidence is gathered.
+        drives: int [places].
+        xy: float64 [places, 2], NaN where unknown.
+        elsewhere_m: what is elsewhere lies further; all positions known.
+    """
+
+    frames: int
+    drives: NDArray[np.int64]
+    xy: NDArray[np.float64]
+    elsewhere_m: float
+    evidence: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    still: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    seen: int = 0
+    steady: int = 0
+    place: int = 0
+    lead: np.float32 = field(default_factory=lambda: F32(0))
+
+    def step(self, scores: Floats | None, moved: float | None = None) -> Told:
+        """Take in a frame."""
+        jump = F32(-np.inf)
+        if scores is not None and np.isfinite(scores).any():
+            self.lead = lead_of(scores)
+        if self.seen:
+            jump = self.evidence.max() - JUMP * self.lead
+            self.evidence = self._moved_on(jump, moved)
+        if scores is None or not np.isfinite(scores).any():
+            self.seen = max(self.seen - 1, 0)
+            self.steady = 0
+            nan = float("nan")
+            return Told(self.place if self.seen else -1, self.seen, nan, nan, nan, nan, 0)
+        first = not self.seen
+        self.seen = min(self.seen + 1, self.frames)
+        share = F32(1) / F32(self.seen)
+        if first:
+            self.evidence, self.still = scores.copy(), scores.copy()
+        else:
+            mean = np.maximum(self.still, jump)
+            out = np.isinf(scores)
+            with np.errstate(invalid="ignore"):
+                self.evidence = self.evidence + share * (scores - self.evidence)
+                self.still = mean + share * (scores - mean)
+            self.evidence[out] = self.still[out] = -np.inf
+        before, self.place = self.place, int(self.evidence.argmax())
+        away = self._elsewhere(self.place)
+        on = not first and not away[before]
+        self.steady = min(self.steady + 1, STEADY) if on else 0
+        rivals = away & np.isfinite(self.evidence)
+        told = Told(
+            self.place,
+            self.seen,
+            float(self.evidence[self.place]),
+            float("nan"),
+            float(self.still[self.place]),
+            float("nan"),
+            self.steady,
+        )
+        if rivals.sum() >= FEWEST:
+            told.margin = float(self.evidence[self.place] - self.evidence[rivals].max())
+            told.still_margin = float(self.still[self.place] - self.still[rivals].max())
+        return told
+
+    def _elsewhere(self, place: int) -> NDArray[np.bool_]:
+        apart = np.hypot(*(self.xy - self.xy[place]).T)
+        return np.asarray(apart > self.elsewhere_m)
+
+    def _moved_on(self, jump: np.float32, moved: float | None) -> Floats:
+        made = np.maximum(self.evidence, jump)
+        for drive in dict.fromkeys(self.drives.tolist()):
+            own = np.flatnonzero(self.drives == drive)
+            values = self.evidence[own]
+            if moved is None:
+                best = values.copy()
+                best[1:] = np.maximum(best[1:], values[:-1] - STEP * self.lead)
+                best[:-1] = np.maximum(best[:-1], values[1:] - STEP * self.lead)
+            else:
+                steps = np.hypot(*np.diff(self.xy[own], axis=0).T)
+                along = np.concatenate([[0.0], np.cumsum(steps)])
+                off = np.abs(np.abs(along[:, None] - along[None]) - abs(moved))
+                best = (
+                    (values[None] - float(METRE * self.lead) * off).max(axis=1).astype(np.float32)
+                )
+            made[own] = np.maximum(best, jump)
+        return made

@@ -1,0 +1,219 @@
+"""The C filter says what the slow one in NumPy says: any map, any frames, any odometry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.path_reference import Reference
+from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.search import Table
+from tatvpr_edge.runtime.tracking import Path, Tracked
+from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.maptypes import Band, Calibration, SequenceCalibration
+
+Tables = Callable[..., Table]
+
+HELD = object()
+WEIGHTS = (-2.0, 1.5, 6.0, 0.5, 3.0, 0.1)
+
+
+def judging(elsewhere_m: float, frames: int, threshold: float = 0.0) -> Calibration:
+    """A calibration whose weights are all used."""
+    sequence = SequenceCalibration(frames, threshold, WEIGHTS, 0.95, 0.3)
+    return Calibration("logistic", 0.0, (0.0, 1.0, 1.0), elsewhere_m, 0, 0.95, 0.1, sequence)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    frames=st.integers(1, 8),
+    parts=st.integers(1, 3),
+    odometry=st.booleans(),
+)
+def test_equals_the_reference(
+    engine: Engine,
+    tables: Tables,
+    seed: int,
+    lengths: list[int],
+    frames: int,
+    parts: int,
+    odometry: bool,
+) -> None:
+    rng = np.random.default_rng(seed)
+    drives = np.repeat(np.arange(len(lengths)), lengths)
+    xy = np.cumsum(rng.uniform(-2, 2, (len(drives), 2)), axis=0)
+    calibration = judging(3.0, frames)
+    table = tables(drives, xy, calibration, parts)
+    path, slow = Path(engine, frames), Reference(frames, drives, xy, 3.0)
+    bands = [Band(1.0, 1.0, calibration)]
+    for _ in range(12):
+        scores = rng.uniform(-1, 1, len(drives)).astype(np.float32)
+        scores[rng.random(len(drives)) < 0.1] = -np.inf
+        given_scores = None if rng.random() < 0.15 else scores
+        moved = float(np.float32(rng.uniform(-3, 3))) if odometry and rng.random() < 0.7 else None
+        mine = path.step(HELD, table, bands, 0, given_scores, moved)
+        theirs = slow.step(given_scores, moved)
+        numbers = (mine.place, mine.frames, mine.evidence, mine.margin, mine.still)
+        numbers += (mine.still_margin, mine.steady)
+        if odometry:  # sums of metres in another order
+            np.testing.assert_allclose(numbers, astuple(theirs), atol=2e-5)
+        else:
+            np.testing.assert_array_equal(numbers, astuple(theirs))
+        if not np.isnan(mine.margin):
+            parts_of = (1.0, mine.evidence, mine.margin, mine.still, mine.still_margin, mine.steady)
+            odds = float(np.dot(WEIGHTS, parts_of))
+            assert mine.confidence == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-5)
+            assert mine.accepted is (odds >= 0) or abs(odds) < 1e-5
+
+
+def line(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(drives, xy) of one drive along x, a metre a place."""
+    return np.zeros(count, int), np.stack([np.arange(count), np.zeros(count)], axis=1).astype(float)
+
+
+def seen_at(place: float, count: int, alike: float = 0.3) -> np.ndarray:
+    """Scores of a frame taken at ``place``: high there, falling off within three places."""
+    near = 1 - np.abs(np.arange(count) - place) / 3
+    return np.maximum(alike, 0.9 * near).astype(np.float32)
+
+
+def test_odometry_tells_places_apart_that_look_alike(engine: Engine, tables: Tables) -> None:
+    """Places 14 and 20 show the same; only how far the robot came tells which it is."""
+    calibration = judging(3.0, 5)
+    table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
+    twins = np.maximum(seen_at(14, 40), seen_at(20, 40))
+    answers = []
+    for moved in (4.0, 10.0, -4.0):
+        path = Path(engine, 5)
+        for _ in range(3):
+            path.step(HELD, table, bands, 0, seen_at(10, 40), 0.0)
+        answers.append(path.step(HELD, table, bands, 0, twins, moved).place)
+    assert answers == [14, 20, 14]
+
+
+def test_odometry_of_a_drive_without_positions_does_no_harm(engine: Engine, tables: Tables) -> None:
+    drives, xy = line(40)
+    calibration = Calibration(
+        "logistic",
+        0.0,
+        elsewhere_places=3,
+        sequence=SequenceCalibration(5, 0.0, WEIGHTS),
+    )
+    table = tables(drives, np.full_like(xy, np.nan), calibration)
+    bands = [Band(1.0, 1.0, calibration)]
+    with_it, without = Path(engine, 5), Path(engine, 5)
+    for place in range(5, 15):
+        scores = seen_at(place, 40)
+        told = with_it.step(HELD, table, bands, 0, scores, 7.0)
+        assert told == without.step(HELD, table, bands, 0, scores)
+        assert told.place == place
+
+
+def test_states_of_a_drive_that_is_carried_away(engine: Engine, tables: Tables) -> None:
+    """Found, moves, stands, sees nothing, is carried elsewhere (lost), and found again there."""
+    calibration = judging(3.0, 5, threshold=1.0)
+    table, bands = tables(*line(60), calibration), [Band(1.0, 1.0, calibration)]
+    path = Path(engine, 5)
+
+    def step(scores: np.ndarray | None) -> Tracked:
+        return path.step(HELD, table, bands, 0, scores)
+
+    told = [step(seen_at(place, 60)) for place in range(10, 16)]
+    assert [t.place for t in told] == list(range(10, 16))
+    assert told[0].state == "found" and {t.state for t in told[1:]} == {"moved"}
+    assert all(t.accepted for t in told)
+    assert step(seen_at(15, 60)).state == "here"
+    dark = step(None)
+    assert (dark.place, dark.accepted, dark.state) == (15, False, "here")
+    assert step(seen_at(15, 60)).accepted
+    nowhere = [step(np.full(60, 0.3, np.float32)) for _ in range(12)]
+    assert nowhere[-1].state == "lost" and not nowhere[-1].accepted
+    again = [step(seen_at(place, 60)) for place in range(40, 50)]
+    assert "found" in {t.state for t in again}
+    assert again[-1].state == "moved" and again[-1].place == 49
+
+
+def test_nothing_but_dark_frames_is_forgotten(engine: Engine, tables: Tables) -> None:
+    calibration = judging(3.0, 3)
+    table, bands = tables(*line(30), calibration), [Band(1.0, 1.0, calibration)]
+    path = Path(engine, 3)
+    assert path.step(HELD, table, bands, 0, None).place == -1
+    for place in (4, 5, 6):
+        path.step(HELD, table, bands, 0, seen_at(place, 30))
+    dark = [path.step(HELD, table, bands, 0, None) for _ in range(4)]
+    assert [t.place for t in dark] == [6, 6, -1, -1]
+    assert [t.frames for t in dark] == [2, 1, 0, 0]
+    assert not any(t.accepted for t in dark) and dark[-1].state == "lost"
+    assert path.step(HELD, table, bands, 0, seen_at(20, 30)).place == 20
+
+
+def test_a_place_near_is_asked_for(engine: Engine, tables: Tables) -> None:
+    """Evidence is gathered everywhere; the answer lies near, or there is none."""
+    calibration = judging(3.0, 5)
+    table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
+    twins = np.maximum(seen_at(10, 40), seen_at(30, 40))
+    near = Path(engine, 5).step(HELD, table, bands, 0, twins, None, ((31.0, 0.0, np.nan), 4.0))
+    assert near.place == 30 and not np.isnan(near.margin)
+    far = Path(engine, 5).step(HELD, table, bands, 0, twins, None, ((500.0, 0.0, np.nan), 4.0))
+    assert (far.place, far.accepted) == (-1, False)
+
+
+def test_a_map_that_grows_is_followed_into_its_new_places(engine: Engine, tables: Tables) -> None:
+    calibration = judging(3.0, 5)
+    bands = [Band(1.0, 1.0, calibration)]
+    path = Path(engine, 5)
+    for count in range(1200, 1215):  # beyond the room that a path begins with
+        told = path.step(
+            HELD, tables(*line(count), calibration), bands, 0, seen_at(count - 1, count)
+        )
+    assert told.place == 1213 and told.frames == 5 and told.steady == 14
+
+
+def test_other_places_begin_a_path_anew(engine: Engine, tables: Tables) -> None:
+    calibration = judging(3.0, 5)
+    table, bands = tables(*line(30), calibration), [Band(1.0, 1.0, calibration)]
+    path = Path(engine, 5)
+    for place in (4, 5, 6):
+        assert path.step(HELD, table, bands, 0, seen_at(place, 30)).place == place
+    told = path.step(object(), table, bands, 0, seen_at(20, 30))
+    assert (told.place, told.frames) == (20, 1)
+    path.restart()
+    assert path.step(HELD, table, bands, 0, seen_at(9, 30)).frames == 1
+
+
+def test_memory_is_bounded(engine: Engine, tables: Tables) -> None:
+    calibration = judging(3.0, 5)
+    table, bands = tables(*line(500), calibration), [Band(1.0, 1.0, calibration)]
+    path = Path(engine, 5)
+    before = path.memory_bytes
+    for place in range(400):
+        path.step(HELD, table, bands, 0, seen_at(place, 500), 1.0)
+    assert path.memory_bytes == before == 16 * 1024
+
+
+def test_few_places_elsewhere_are_no_rivals(engine: Engine, tables: Tables) -> None:
+    for count, accepted in ((10, False), (40, True)):
+        calibration = judging(3.0, 5, threshold=-100.0)
+        table, bands = tables(*line(count), calibration), [Band(1.0, 1.0, calibration)]
+        told = Path(engine, 5).step(HELD, table, bands, 0, seen_at(4, count))
+        assert told.accepted is accepted
+
+
+@pytest.mark.parametrize("frames", [0, -1, 1001, 2.5, True, "5", None])
+def test_lengths_that_are_none_are_refused(engine: Engine, frames: object) -> None:
+    with pytest.raises(UsageError, match="sequence is"):
+        Path(engine, frames)  # type: ignore[arg-type]
+
+
+def test_a_sequence_of_another_length_is_not_judged(engine: Engine, tables: Tables) -> None:
+    calibration = judging(3.0, 5, threshold=-100.0)
+    table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
+    told = Path(engine, 4).step(HELD, table, bands, 0, seen_at(4, 40))
+    assert (told.accepted, told.state) == (None, None) and np.isnan(told.confidence)
