@@ -10,6 +10,7 @@ In: the install root. Out: paths. Called by ``Localizer``, by the service and by
     ROOT/releases/ID/map.placemap     the place map, if one was deployed
     ROOT/releases/ID/runtime/         the package tatvpr_edge (runtime part), if it travelled along
     ROOT/releases/ID/python           runs Python with that package
+    ROOT/releases/ID/start            says whether that package is whole, or which one is
     ROOT/staging/ID/                  a release being assembled
     ROOT/trash/                       releases being removed
     ROOT/enforced                     the mark that this root accepts signed artifacts only
@@ -51,6 +52,7 @@ ARTIFACT = "artifact"
 MAP = "map.placemap"
 RUNTIME = "runtime"
 PYTHON = "python"
+START = "start"
 
 #: Names the install root where it is neither given nor found from the running package.
 ROOT_VARIABLE = "TATVPR_EDGE_ROOT"

@@ -21,8 +21,9 @@ from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, MapError, TatvprError
 from tatvpr_edge.spec.mapjournal import read_map
 
-from . import deployed, signed_release, trust, whole
+from . import deployed, trust, whole
 from .deployed import Deployed
+from .launch import listed
 from .signature import artifact_verifier
 from .table import Table
 from .trust import Trust
@@ -115,13 +116,11 @@ def _open(release: Deployed, root: Path) -> Started:
 def _table(folder: str, trusted: Trust | None) -> Table | None:
     """The list of the release in ``folder``, read once, and signed where that is enforced. Where it
     is not, the artifact is whole without its release's list, which is None if it is damaged."""
-    name = os.path.basename(folder)
-    if trusted is not None:
-        data, made = whole.read_list(folder), signed_release.read_signature(folder)
-        return signed_release.check_list(data, made, trusted, name)[1]
     try:
-        return whole.read_table(folder)
+        return listed(folder, trusted)
     except DeployError:
+        if trusted is not None:
+            raise
         return None
 
 

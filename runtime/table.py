@@ -22,7 +22,7 @@ MAX_FILES = 20_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,79}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,120}")
-_SINGLE = (deployed.MAP, deployed.PYTHON)
+_SINGLE = (deployed.MAP, deployed.PYTHON, deployed.START)
 _FOLDERS = (deployed.ARTIFACT + "/", deployed.RUNTIME + "/")
 
 

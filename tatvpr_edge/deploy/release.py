@@ -20,11 +20,13 @@ from typing import Any
 
 import tatvpr_edge
 from tatvpr_edge.runtime import deployed, signature
+from tatvpr_edge.runtime.launch import REFUSED
 from tatvpr_edge.runtime.table import Row, Stamp, Table, make_table
 from tatvpr_edge.spec.artifact import MANIFEST, SIGNATURE, Artifact, read_artifact
 from tatvpr_edge.spec.errors import BoardError, DeployError, MapError
 from tatvpr_edge.spec.manifest import ModelEntry
 
+from .packed import start_file
 from .protocol import CHUNK
 
 #: The rooms that a board needs; the compilers, models and the command line stay here.
@@ -38,8 +40,14 @@ Source = Path | tuple[Path, str] | bytes | None
 _PYTHON = """#!/bin/sh
 # Runs Python with the runtime of this release: ./python your_program.py
 here=$(CDPATH= cd -P -- "$(dirname -- "$0")" && pwd -P) || exit 1
-if [ -d "$here/runtime" ]; then
-    PYTHONPATH="$here/runtime${{PYTHONPATH:+:$PYTHONPATH}}"
+runtime=$here/runtime
+whole=$({python} -I -S "$here/start" "$here")
+case $? in
+    0) runtime=$whole ;;
+    {refused}) exit 1 ;; # none is trusted; any other fault is one of `start` itself: as without it
+esac
+if [ -d "$runtime" ]; then
+    PYTHONPATH="$runtime${{PYTHONPATH:+:$PYTHONPATH}}"
     export PYTHONPATH
 fi
 PYTHONDONTWRITEBYTECODE=1 # a release holds what was sent and nothing else
@@ -138,7 +146,8 @@ def make_release(
         found = _wheel_members(wheel) if wheel is not None else _package_members()
         sources.update({f"{deployed.RUNTIME}/{name}": source for name, source in found})
     words = " ".join(shlex.quote(word) for word in python)
-    sources[deployed.PYTHON] = _PYTHON.format(python=words).encode("utf-8")
+    sources[deployed.PYTHON] = _PYTHON.format(python=words, refused=REFUSED).encode("utf-8")
+    sources[deployed.START] = start_file()
     rows = [
         place_map.row if source is None and isinstance(place_map, KeptMap) else _row(path, source)
         for path, source in sources.items()

@@ -24,6 +24,7 @@ UNIT = "tatvpr-edge.service"
 _SECONDS = 60
 #: Names of units (systemd.unit(5)); none that systemctl could take for an option.
 _UNIT = re.compile(r"[A-Za-z0-9_@:][A-Za-z0-9_@:.\\\-]{0,200}")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOWHERE = "/dev/null/tatvpr-edge"
 
 
@@ -40,8 +41,13 @@ def unit_text(root: str, python: list[str], settings: Sequence[str] = ()) -> str
             "a systemd unit cannot hold a path or setting with control characters: no --service"
         )
     current = os.path.join(root, deployed.CURRENT)
-    run = [shutil.which(python[0]) or python[0], *python[1:], "-m", "tatvpr_edge.runtime", "serve"]
-    start = [_quoted(word).replace("$", "$$") for word in [*run, "--root", root, *settings]]
+    # The release's own script looks first whether its runtime is whole. It may lie on a file system
+    # that is mounted noexec, and names Python as this login finds it.
+    run = [shutil.which("sh") or "/bin/sh", os.path.join(current, deployed.PYTHON)]
+    run += ["-m", "tatvpr_edge.runtime", "serve", "--root", root]
+    start = [_quoted(word).replace("$", "$$") for word in [*run, *settings]]
+    found = shutil.which(python[0])
+    path = os.pathsep.join([*([os.path.dirname(found)] if found else []), _PATH])
     lines = [
         "[Unit]",
         "Description=tatvpr-edge: answers place queries over a Unix socket",
@@ -52,7 +58,7 @@ def unit_text(root: str, python: list[str], settings: Sequence[str] = ()) -> str
         "ExecStart=" + " ".join(start),
         "WorkingDirectory=" + current.replace("%", "%%"),
         "Environment=" + _quoted(f"{deployed.ROOT_VARIABLE}={root}"),
-        "Environment=" + _quoted(f"PYTHONPATH={os.path.join(current, deployed.RUNTIME)}"),
+        "Environment=" + _quoted(f"PATH={path}"),
         "Environment=PYTHONDONTWRITEBYTECODE=1",
         # Compiled files beside the release's modules are not looked at.
         f"Environment=PYTHONPYCACHEPREFIX={_NOWHERE}",

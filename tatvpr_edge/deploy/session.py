@@ -7,10 +7,7 @@ come, and one clear error when the conversation ends early.
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import functools
-import json
 import os
 import queue
 import secrets
@@ -19,13 +16,13 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from importlib import resources
 from typing import Any
 
 from tatvpr_edge.spec import errors
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.text import printable
 
+from . import packed
 from .answers import check_answer, check_event
 from .protocol import (
     CHUNK,
@@ -92,21 +89,7 @@ def take(count):
         data += piece
     return data
 modules = json.loads(zlib.decompress(take(int(take(10)))))
-for name, text in modules:
-    parent = ""
-    for part in name.split("."):
-        full = parent + "." + part if parent else part
-        if full not in sys.modules:
-            module = types.ModuleType(full)
-            if full == name:
-                module.__package__ = parent
-            else:
-                module.__path__ = []
-            sys.modules[full] = module
-            if parent:
-                setattr(sys.modules[parent], part, module)
-        parent = full
-    exec(compile(text, name, "exec"), sys.modules[name].__dict__)
+LOAD
 sys.exit(sys.modules["tatvpr_edge.deploy.agent"].main(NONCE))
 """
 #: A board that says nothing at all for so long is gone; the agent says "alive" every second.
@@ -126,12 +109,7 @@ MAX_EVENTS = 10_000
 
 def agent_modules() -> list[tuple[str, str]]:
     """(name, source) of what is sent to a board."""
-    modules = []
-    for name in AGENT_MODULES:
-        package, _, leaf = name.rpartition(".")
-        source = resources.files(package).joinpath(leaf + ".py").read_text(encoding="utf-8")
-        modules.append((name, source))
-    return modules
+    return packed.sources(AGENT_MODULES)
 
 
 def python_words(python: str) -> list[str]:
@@ -147,18 +125,6 @@ def python_words(python: str) -> list[str]:
     if not words:
         raise DeployError("--python is empty: name the board's Python, such as python3")
     return words
-
-
-@functools.lru_cache(maxsize=64)
-def _bare(text: str) -> str:
-    """A module without comments and docstrings: a second deploy sends little but the agent."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
-            node, clean=False
-        ):
-            node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
-    return ast.unparse(tree)
 
 
 class Session:
@@ -283,12 +249,12 @@ class Session:
         self._on_event(event)
 
     def _send_agent(self, modules: list[tuple[str, str]]) -> None:
-        bare = [(name, _bare(text)) for name, text in modules]
-        packed = zlib.compress(json.dumps(bare).encode("ascii"), 9)
-        second = f"exec({_SECOND.replace('NONCE', repr(self._nonce))!r})\n"
+        data = zlib.compress(packed.packed(modules).encode("ascii"), 9)
+        program = _SECOND.replace("LOAD", packed.LOAD).replace("NONCE", repr(self._nonce))
+        second = f"exec({program!r})\n"
         with contextlib.suppress(OSError):  # the first request will say why
-            self._link.write(second.encode("ascii") + f"{len(packed):010d}".encode("ascii"))
-            self._link.write(packed)
+            self._link.write(second.encode("ascii") + f"{len(data):010d}".encode("ascii"))
+            self._link.write(data)
 
     def _write(self, data: bytes) -> None:
         try:

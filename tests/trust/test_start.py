@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from support.board import local_transport, quick_options
 from support.keys import Keys
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.push import Options, deploy, revoke, status, trust
+from tatvpr_edge.deploy.service import unit_text
 from tatvpr_edge.runtime import Localizer, deployed
 from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.signature import sign_artifact
@@ -131,6 +134,86 @@ def test_the_service_starts_the_release_before_and_status_says_so(
     assert f"{first} is started instead" in errors.decode()
     assert main(["status", "local:", "--root", str(root), "--python", sys.executable]) == 0
     assert f"{first} was started instead, because" in capsys.readouterr().out
+
+
+def rotten_runtime(release: Path, how: str) -> Path:
+    """Damages the runtime of a release so that Python cannot import it; gives the file."""
+    inside = release / "runtime" / "tatvpr_edge"
+    path = inside / ("spec/errors.py" if how == "gone" else "runtime/__init__.py")
+    data = path.read_bytes()
+    path.write_bytes(
+        {"zeros": bytes(len(data)), "cut": data[:-40], "bit": b"\xff" + data[1:]}.get(how, b"")
+    )
+    if how == "gone":
+        path.unlink()
+    return path
+
+
+SAYS = "import sys; from tatvpr_edge.runtime import Localizer; print(Localizer().artifact.root)"
+
+
+def by_its_python(root: Path) -> subprocess.CompletedProcess[str]:
+    """A robot's program, run as the manual says."""
+    words = ["sh", str(root / "current" / "python"), "-c", SAYS]
+    return subprocess.run(words, capture_output=True, text=True, cwd=root)
+
+
+@pytest.mark.parametrize("how", ["zeros", "cut", "bit", "gone"])
+def test_a_runtime_that_python_cannot_import_gives_way_to_the_one_before(
+    board: Board, how: str
+) -> None:
+    root, options, first, second = board
+    assert f"/{second}/" in by_its_python(root).stdout
+    path = rotten_runtime(root / "releases" / second, how)
+    done = by_its_python(root)
+    assert done.returncode == 0 and f"/{first}/" in done.stdout, done.stderr
+    assert f"the runtime of {first} runs instead" in done.stderr and path.name in done.stderr
+    said = status(local_transport(), options)
+    assert said["live"] == second and said["fallback"]["runs"] == first
+    assert path.name in said["fallback"]["why"]
+
+
+def test_the_unit_starts_beside_a_runtime_that_python_cannot_import(board: Board) -> None:
+    root, options, first, second = board
+    rotten_runtime(root / "releases" / second, "zeros")
+    lines = unit_text(str(root), [sys.executable]).splitlines()
+    said = [line.removeprefix("Environment=") for line in lines if line.startswith("Environment=")]
+    environment = dict(shlex.split(line)[0].split("=", 1) for line in said)
+    (start,) = [line for line in lines if line.startswith("ExecStart=")]
+    words = [*shlex.split(start.removeprefix("ExecStart=")), "--until-stdin-closes"]
+    with subprocess.Popen(
+        words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert f"/{first}/artifact" in process.stdout.readline().decode()
+        with Client(root / "serve.sock") as client:
+            assert client.query(FRAME).tag == "place 0"
+        process.communicate(b"", timeout=60)
+    assert status(local_transport(), options)["fallback"]["runs"] == first
+
+
+def test_a_start_file_that_rotted_itself_ends_nothing(board: Board) -> None:
+    root, _, _, second = board
+    path = root / "releases" / second / "start"
+    data = path.read_bytes()
+    for rotten in (data.replace(b"def ", b"dex ", 1), bytes(len(data)), data[: len(data) // 2]):
+        path.write_bytes(rotten)
+        done = by_its_python(root)
+        # Its list names the file: the release is damaged, and its own runtime says so.
+        assert done.returncode == 0 and done.stdout, done.stderr
+
+
+def test_no_runtime_runs_that_trust_refuses(board: Board, keys: Keys, tmp_path: Path) -> None:
+    root, options, first, second = board
+    for name in ("ours", "second"):
+        trust(local_transport(), name, keys.public(name), options=options)
+    rotten_runtime(root / "releases" / second, "zeros")
+    assert f"/{first}/" in by_its_python(root).stdout
+    revoke(local_transport(), keys.public("second"), options)
+    done = by_its_python(root)
+    assert done.returncode == 1 and not done.stdout
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"nor is the release before it whole: .*revoked", line), line
 
 
 def test_two_damaged_releases_are_one_error_and_nothing_is_tried_for_ever(board: Board) -> None:
