@@ -108,6 +108,7 @@ class Board:
     name: str
     title: str
     kind: str  # of KINDS
+    model: str  # the shipped model made for boards of its class: what `build` takes by itself
     cpu: Cpu
     gpu: Gpu | None
     memory: tuple[MemoryRegion, ...]

@@ -31,6 +31,8 @@ from tatvpr_edge.spec.errors import BoardError
 __all__ = ["load", "names", "read"]
 
 FOLDER = Path(__file__).resolve().parent
+#: Of boards whose file names no model.
+USUAL_MODEL = "micro"
 
 # Patterns with what to write instead, for error messages.
 _NAME = (r"[a-z0-9][a-z0-9-]{0,63}", "lower-case letters, digits and '-'")
@@ -98,6 +100,7 @@ def parse(name: str, values: dict[str, Any], file: str) -> Board:
         name=name,
         title=top.text("title"),
         kind=kind,
+        model=top.text("model", *_WORD) if top.has("model") else USUAL_MODEL,
         cpu=cpu,
         gpu=_gpu(top) if linux else None,
         memory=memory,

@@ -50,7 +50,7 @@ BACKENDS = ("tvm", "tensorrt")
 def build_artifact(
     board: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] = "micro",
+    model: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     k_range: tuple[float, float] = (0.05, 1.0),
     backend: str = "tvm",
@@ -99,7 +99,7 @@ def _check_prefix(job: Job, prefix: str) -> None:
 def plan_artifact(
     board: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] = "micro",
+    model: str | os.PathLike[str] | None = None,
     k_range: tuple[float, float] = (0.05, 1.0),
     backend: str = "tvm",
     progress: Progress | None = None,
@@ -115,7 +115,7 @@ def plan_artifact(
 
 def _job(
     board: str | os.PathLike[str],
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None,
     k_range: tuple[float, float],
     backend: str,
     progress: Progress | None,
@@ -128,7 +128,7 @@ def _job(
     low, high = (check_fraction(value, "k-range") for value in k_range)
     if low > high:
         raise UsageError(f"k-range is {low:g}:{high:g}: write the smaller k first")
-    onnx_file = find_model(model)
+    onnx_file = find_model(target.model if model is None else model)
     say("checking the model", 0, 1)
     graph = checked_graph(onnx_file)
     if backend == "tensorrt" and target.gpu is None:

@@ -1,4 +1,4 @@
-"""Every model by name: ``micro``, ``small``, ``base``, benchmark shapes, and each with each head.
+"""Every model by name: ``nano`` to ``base``, benchmark shapes, and each with each head.
 
 A name is a backbone, or a backbone and a head: ``small`` (its default head) or ``small-boq``.
 """
@@ -18,6 +18,7 @@ from tatvpr_edge.spec.errors import ModelError
 #: Backbones. ``base`` is the paper's; the s14/b14 shapes are those of DINOv2 students, for
 #: comparison with published latencies.
 BACKBONES: dict[str, ViTConfig] = {
+    "nano": ViTConfig(image_px=96, patch=16, dim=128, depth=4, heads=4, keep_after=(1,)),
     "micro": ViTConfig(image_px=128, patch=16, dim=192, depth=6, heads=3, keep_after=(2,)),
     "small": ViTConfig(image_px=224, patch=16, dim=384, depth=12, heads=6),
     "base": ViTConfig(image_px=224, patch=16, dim=768, depth=12, heads=12),
@@ -28,6 +29,7 @@ BACKBONES: dict[str, ViTConfig] = {
 
 #: The head that a bare backbone name means.
 DEFAULT_HEADS: dict[str, HeadConfig] = {
+    "nano": HeadConfig("gem", {"project": 256}),
     "micro": HeadConfig("gem", {"project": 512}),
 }
 

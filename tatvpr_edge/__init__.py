@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 def build(
     board: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] = "micro",
+    model: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     k_range: tuple[float, float] = (0.05, 1.0),
     backend: str = "tvm",
@@ -40,7 +40,8 @@ def build(
 
     Args:
         board: a name of ``tatvpr-edge boards``, or a board's TOML file (docs/boards.md).
-        model: a shipped model's name, or an ONNX file.
+        model: a shipped model's name, or an ONNX file; None takes the shipped model that is made
+            for boards of this class, as the board's file names it.
         output: a folder that does not exist yet. Without it ``./MODEL-BOARD``; for ``host`` the
             cached artifact that ``Localizer()`` takes, which is replaced.
         k_range: smallest and largest k that the artifact is checked for.
@@ -73,7 +74,7 @@ def build(
 def plan(
     board: str | os.PathLike[str],
     *,
-    model: str | os.PathLike[str] = "micro",
+    model: str | os.PathLike[str] | None = None,
     k_range: tuple[float, float] = (0.05, 1.0),
     backend: str = "tvm",
     progress: Callable[[str, int, int], None] | None = None,

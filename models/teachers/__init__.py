@@ -7,18 +7,36 @@ from pathlib import Path
 from tatvpr_edge.models.teachers.base import Teacher
 from tatvpr_edge.spec.errors import UsageError
 
-__all__ = ["Teacher", "create_teacher"]
+__all__ = ["Teacher", "create_teacher", "members_of"]
+
+_JOINT = "joint:"
+
+
+def members_of(name: str) -> list[Teacher]:
+    """The teachers of ``name``: one, or those of ``joint:A+B``.
+
+    Raises:
+        UsageError: one of them is unknown.
+    """
+    if not name.startswith(_JOINT):
+        return [create_teacher(name)]
+    return [create_teacher(each) for each in name.removeprefix(_JOINT).split("+")]
 
 
 def create_teacher(name: str) -> Teacher:
     """The teacher called ``name``: "efficientnet-lite0-gem" (also "...@PX" for frames of another
-    size, a multiple of 32), "dinov2-boq:FILE" or "model:FILE" (a shipped name too).
+    size, a multiple of 32), "dinov2-boq:FILE", "model:FILE" (a shipped name too), or several of
+    them as one, "joint:A+B".
 
     Raises:
         UsageError: unknown name.
         ToolError: its package is not installed.
         ModelError: its checkpoint is not usable.
     """
+    if name.startswith(_JOINT):
+        from tatvpr_edge.models.teachers.joint import JointTeacher
+
+        return JointTeacher(members_of(name))
     base, at, px = name.partition("@")
     if base == "efficientnet-lite0-gem":
         from tatvpr_edge.models.teachers.efficientnet import EfficientNetLite0
@@ -39,5 +57,6 @@ def create_teacher(name: str) -> Teacher:
 
         return OwnModel(weights_file(file))
     raise UsageError(
-        f"unknown teacher {name!r}: known are efficientnet-lite0-gem, dinov2-boq:FILE, model:FILE"
+        f"unknown teacher {name!r}: known are efficientnet-lite0-gem, dinov2-boq:FILE, model:FILE, "
+        "joint:A+B"
     )

@@ -135,7 +135,8 @@ class DistilConfig:
     Attributes:
         views: folder of the teacher's answers; made from ``data`` if it does not exist.
         teacher: "efficientnet-lite0-gem"; "dinov2-boq:FILE" with a user's checkpoint; "model:FILE"
-            with weights of ours (or "model:micro"), which teach what they say at k = 1.
+            with weights of ours (or "model:micro"), which teach what they say at k = 1; several of
+            them as one, "joint:A+B".
         channels: principal components of the teacher's map.
         steps, batch: length and size.
         tokens_weight: of the tokens' part of the loss; 0 for none.

@@ -24,7 +24,7 @@ from tatvpr_edge.models.data.frames import load_frames
 from tatvpr_edge.models.data.places import Places
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
-from tatvpr_edge.models.teachers import create_teacher
+from tatvpr_edge.models.teachers import create_teacher, members_of
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DataConfig, TrainConfig, check_config
 from tatvpr_edge.models.train.distil import DistilStage
@@ -32,7 +32,7 @@ from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.loop import Progress, Randomness, Stage, autocast, run_stage
 from tatvpr_edge.models.train.metric import MetricStage, Source
 from tatvpr_edge.models.train.refit import View, refit_head, with_head
-from tatvpr_edge.models.train.taught import answers, teachers_of
+from tatvpr_edge.models.train.taught import answers
 from tatvpr_edge.models.train.views import read_views, write_views
 from tatvpr_edge.spec.documents import parse_toml
 from tatvpr_edge.spec.errors import ModelError, UsageError
@@ -197,6 +197,7 @@ def make_views(
         channels=config.distil.channels,
         smallest=config.augment.smallest_crop,
         seed=config.run.seed,
+        asking=lambda: autocast(config.run),
         progress=progress,
     )
 
@@ -262,7 +263,7 @@ def _answers(
     """What ``teacher`` says of the frames of ``table``; None where there is none to ask."""
     if not teacher or not table.taught:
         return None
-    return answers(teachers_of(teacher), paths, cache, _of_views(report), whitened)
+    return answers(members_of(teacher), paths, cache, _of_views(report), whitened)
 
 
 def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> None:

@@ -21,25 +21,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tatvpr_edge.models.data.frames import load_frames
-from tatvpr_edge.models.teachers import Teacher, create_teacher
+from tatvpr_edge.models.teachers import Teacher
 from tatvpr_edge.models.train.distil import partly_whitened
 
 #: Numbers kept of each teacher's descriptor.
 KEPT = 256
 _BATCH = 32
-_JOINT = "joint:"
 
 Floats = NDArray[np.float32]
-
-
-def teachers_of(name: str) -> list[Teacher]:
-    """The teachers of ``name``: one, or those of ``joint:A+B``.
-
-    Raises:
-        UsageError: one of them is unknown.
-    """
-    names = name.removeprefix(_JOINT).split("+") if name.startswith(_JOINT) else [name]
-    return [create_teacher(each) for each in names]
 
 
 def answers(

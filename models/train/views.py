@@ -11,8 +11,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,6 +69,7 @@ def write_views(
     channels: int,
     smallest: float = 0.6,
     seed: int = 0,
+    asking: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Make the folder; it appears whole or not at all.
@@ -76,6 +79,7 @@ def write_views(
         side_px: side of the student's frames.
         channels: principal components kept of the teacher's map.
         smallest: smallest area that a crop keeps.
+        asking: entered while the teacher looks: mixed precision; its maps are kept in full.
     """
     if folder.exists():
         raise DataError(f"{folder} exists: remove it to compute the teacher's answers again")
@@ -85,7 +89,7 @@ def write_views(
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
-        _compute(partial, jobs, teacher, side_px, channels, smallest, rng, progress)
+        _compute(partial, jobs, teacher, side_px, channels, smallest, rng, asking, progress)
         card = {
             "teacher": teacher.card(),
             "views": len(jobs),
@@ -109,6 +113,7 @@ def _compute(
     channels: int,
     smallest: float,
     rng: np.random.Generator,
+    asking: Callable[[], AbstractContextManager[Any]],
     progress: Callable[[int, int], None] | None,
 ) -> None:
     def answers(batch: list[Path]) -> tuple[NDArray[np.uint8], torch.Tensor]:
@@ -118,7 +123,9 @@ def _compute(
             box = random_box(image.width, image.height, smallest, rng)
             small.append(squash(image, side_px, box))
             large.append(squash(image, teacher.image_px, box))
-        return np.stack(small), teacher.features(torch.from_numpy(np.stack(large)))
+        with asking():
+            maps = teacher.features(torch.from_numpy(np.stack(large)))
+        return np.stack(small), maps.float()
 
     first = [
         answers(jobs[i : i + _BATCH]) for i in range(0, min(len(jobs), _COMPONENT_FRAMES), _BATCH)

@@ -79,6 +79,7 @@ def _details(board: Board) -> Table:
     if board.kind == "linux":
         glibc = f"glibc {board.glibc} or newer" if board.glibc else "glibc: this machine's"
         table.add_row("system", glibc)
+    table.add_row("model", f"{board.model}, where build is given no --model")
     for way, operators in _operators(board).items():
         title = {"core": "C core", "tensorrt": "TensorRT plugins"}[way]
         table.add_row("operators" if way == "core" else "", f"{title}: {', '.join(operators)}")

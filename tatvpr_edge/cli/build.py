@@ -41,10 +41,8 @@ class _Range(click.ParamType):
 )
 @click.option(
     "--model",
-    default="micro",
-    show_default=True,
     shell_complete=words.models,
-    help="A shipped model's name, or an ONNX file.",
+    help="A shipped model's name, or an ONNX file (default: the one made for such boards).",
 )
 @click.option(
     "--backend",
@@ -70,7 +68,7 @@ class _Range(click.ParamType):
 @json_option
 def command(
     board: str,
-    model: str,
+    model: str | None,
     backend: str,
     k_range: tuple[float, float],
     sign: str | None,
@@ -85,7 +83,12 @@ def command(
     'tatvpr-edge deploy' sends it.
     """
     import tatvpr_edge
+    from tatvpr_edge.boards.loader import load
 
+    if model is None:
+        model = load(board).model
+        if not as_json:
+            say(f"model: {model}, the shipped one for boards like {board}; --model names another")
     with BuildProgress(quiet=as_json) as progress:
         if dry_run:
             plan = tatvpr_edge.plan(

@@ -120,11 +120,17 @@ def flashed(board: Board, path: Path, monkeypatch: pytest.MonkeyPatch) -> object
     return flash_tool("mps2-an500")
 
 
+def planned_model(board: Board, path: Path, **_: Any) -> object:
+    """The model of a plan that is asked for none."""
+    return tatvpr_edge.plan(path).model
+
+
 AXI = 'name = "axi"\nbase = 0x2400_0000\nsize = 0x8_0000 # 512 KiB\nkind = "ram"'
 #: key -> (what sees it, board, text, its change). A name is a file's: see the test below.
 ROWS: dict[str, tuple[Callable[..., object], str, str, str]] = {
     "title": (told, "stm32h7", 'title = "STM', 'title = "My STM'),
     "kind": (read, "stm32h7", 'kind = "microcontroller"', 'kind = "linux"'),
+    "model": (planned_model, "host", 'kind = "linux"', 'kind = "linux"\nmodel = "none-such"'),
     "cpu.name": (told, "stm32h7", '"Cortex-M7"', '"Cortex-M7F"'),
     "cpu.triple": (
         target,

@@ -17,6 +17,7 @@ from tatvpr_edge.models.data.formats import labelled
 from tatvpr_edge.models.heads.pooling import GeMHead
 from tatvpr_edge.models.nn.config import HeadConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
+from tatvpr_edge.models.teachers import members_of
 from tatvpr_edge.models.train.config import (
     DataConfig,
     DistilConfig,
@@ -25,7 +26,7 @@ from tatvpr_edge.models.train.config import (
 )
 from tatvpr_edge.models.train.refit import ridge_regression, turned, write_projection
 from tatvpr_edge.models.train.run import train
-from tatvpr_edge.models.train.taught import answers, ranking_apart, teachers_of
+from tatvpr_edge.models.train.taught import answers, ranking_apart
 from tatvpr_edge.spec.errors import ModelError, UsageError
 
 
@@ -87,7 +88,7 @@ def test_joined_teachers_weigh_alike(tmp_path: Path) -> None:
 
 def test_an_unknown_teacher_is_named_also_among_several() -> None:
     with pytest.raises(UsageError, match="unknown teacher 'nobody'"):
-        teachers_of("joint:nobody+efficientnet-lite0-gem")
+        members_of("joint:nobody+efficientnet-lite0-gem")
 
 
 def test_ranking_apart_asks_and_finds_only_frames_that_count() -> None:

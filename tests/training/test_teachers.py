@@ -178,6 +178,30 @@ def test_a_model_of_ours_teaches_what_it_says_at_k_1(tmp_path: Path) -> None:
     assert len(str(teacher.card()["sha256"])) == 64
 
 
+def test_teachers_joined_see_as_each_does_and_neither_outweighs(tmp_path: Path) -> None:
+    """Two sizes of frame and grid, two widths: one map, and descriptors side by side."""
+    members = []
+    for name, px in (("small", 32), ("large", 48)):
+        config = registry.config("micro", **{**TINY_BACKBONE, "image_px": px})
+        save_weights(registry.create(config, seed=px), tmp_path / f"{name}.safetensors")
+        members.append(f"model:{tmp_path / name}.safetensors")
+    joint = create_teacher("joint:" + "+".join(members))
+    assert (joint.image_px, joint.channels) == (48, 48)
+    frames = torch.randint(0, 256, (3, 48, 48, 3), dtype=torch.uint8)
+    maps = joint.features(frames)
+    assert maps.shape == (3, 6, 6, 48)
+    for part in maps.split(24, dim=-1):
+        assert 0.4 < float(part.square().sum(-1).mean()) < 1.01  # a finer grid smooths
+    large = create_teacher(members[1])
+    alone = large.descriptors(large.features(frames))
+    said = joint.descriptors(maps)
+    assert said.shape == (3, 2 * alone.shape[1])
+    assert torch.allclose(said.norm(dim=1), torch.ones(3))
+    own = torch.nn.functional.normalize(said[:, alone.shape[1] :], dim=1)
+    assert float((own * alone).sum(1).min()) > 0.999
+    assert [card["name"] for card in joint.card()["members"]] == ["micro at k = 1"] * 2
+
+
 def test_a_model_whose_head_needs_its_class_token_is_no_teacher(tmp_path: Path) -> None:
     model = registry.create(registry.config("micro-cls", **TINY_BACKBONE), seed=4)
     save_weights(model, tmp_path / "w.safetensors")
