@@ -34,6 +34,8 @@ def place_match(types: Any, match: Match, header: Any, pose_frame: str, latency_
         confidence=float(match.confidence or 0.0),
         margin=float(match.margin or 0.0),
         reason=match.reason or "",
+        state=match.state or "",
+        frames=int(match.frames),
         has_pose=numbers is not None,
         pose=_pose(types, numbers),
         pose_frame=pose_frame,

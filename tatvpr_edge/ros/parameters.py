@@ -13,6 +13,7 @@ from typing import Any
 from tatvpr_edge.ros import names
 from tatvpr_edge.runtime.arguments import check_excluded
 from tatvpr_edge.runtime.serve import k_from_text
+from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec.errors import UsageError
 
 TRANSPORTS = ("raw", "compressed")
@@ -52,6 +53,7 @@ class Parameters:
     exclude_last: str = _set(
         "0", "so many of the map's last places are left out, or 30s: those seen that shortly before"
     )
+    sequence: int = _set(1, "frames that an answer rests on; 1: each image by itself")
     position_sigma_m: float = _set(0.5, "least standard deviation of a published position, metres")
     heading_sigma_rad: float = _set(0.35, "standard deviation of a published orientation, radians")
     max_map_mb: float = _set(16.0, "add_place thins the map out where it would become larger, MB")
@@ -67,8 +69,8 @@ class Parameters:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if number and kind in (float, str):  # a YAML file says k: 0.2, and tokens: 1
                 object.__setattr__(self, each.name, float(value) if kind is float else f"{value:g}")
-            elif not isinstance(value, kind):
-                raise UsageError(f"parameter {each.name} is {value!r}: a {kind.__name__}")
+            elif not isinstance(value, kind) or (kind is int and not number):
+                raise UsageError(f"parameter {each.name} is {value!r}, and no {kind.__name__}")
         self._check_numbers()
         if self.image_transport not in TRANSPORTS:
             raise UsageError(
@@ -78,6 +80,7 @@ class Parameters:
             "image_topic": lambda: names.resolved(self.image_topic, "node"),
             "k": lambda: k_from_text(self.k or None),
             "exclude_last": lambda: check_excluded(self.excluded),
+            "sequence": lambda: check_sequence(self.sequence),
         }
         for name, check in checks.items():
             try:
@@ -127,4 +130,5 @@ class Parameters:
             "budget": self.budget or None,
             "preset": self.preset or None,
             "backend": self.backend or None,
+            "sequence": self.sequence,
         }

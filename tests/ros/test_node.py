@@ -112,6 +112,18 @@ def test_an_accepted_match_has_a_pose_as_wide_as_the_map_is_sparse(
     assert (np.diag(covariance)[2:] == UNKNOWN).all()
 
 
+def test_answers_rest_on_a_sequence_where_that_is_set(
+    made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
+) -> None:
+    made(sequence=3).start()
+    said = []
+    for index in range(5):
+        memory.images.put(image(frames[index], seconds=1 + index))
+        said.append(memory.sent["match"].get(timeout=WAIT_S))
+    assert [match.frames for match in said] == [1, 2, 3, 3, 3]
+    assert said[-1].place == 4
+
+
 def test_a_place_of_unknown_position_has_no_pose(
     made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
 ) -> None:
@@ -373,6 +385,9 @@ def values(status: Any) -> list[tuple[str, str]]:
     ("name", "value"),
     [
         ("k", "lots"),
+        ("sequence", 0),
+        ("sequence", True),
+        ("sequence", 2.5),
         ("exclude_last", "ever"),
         ("image_topic", "/camera/image raw"),
         ("image_topic", "/camera//image"),

@@ -165,6 +165,8 @@ class PlaceMatch(IdlStruct, typename="tatvpr_edge_msgs.msg.dds_.PlaceMatch_"):
     confidence: float32 = 0.0
     margin: float32 = 0.0
     reason: str = ""
+    state: str = ""
+    frames: uint32 = 0
     has_pose: bool = False
     pose: Pose = field(default_factory=Pose)
     pose_frame: str = ""
