@@ -23,16 +23,16 @@ import math
 import sys
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from render_places import APART, APART_DEG, OPEN_VIEW, View, Writer, is_distinct, parse_size
 from rendering.arena import EYE, FEET, ArenaView, draw, packed_maps
 from rendering.bsp import Bsp, Point
+from rendering.command import check_limits, make_parser, run
 from rendering.light import Light
 from rendering.scene import UNITS_PER_METRE, Pose, fit, wrap
 
-from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
+from tatvpr_edge.spec.errors import DataError, UsageError
 
 #: Kinds of things that stand where a player can get.
 REACHABLE = ("info_player", "item_", "weapon_", "ammo_", "holdable_", "team_")
@@ -159,11 +159,8 @@ def parse_maps(text: str, installed: dict[str, bytes]) -> list[str]:
 def render(options: argparse.Namespace) -> str:
     """Render what the options say and return the line to print."""
     size = parse_size(options.size)
-    for name, low, high in (("places", 1, 200), ("views", 1, 9), ("quality", 1, 95)):
-        if not low <= getattr(options, name) <= high:
-            raise UsageError(f"--{name}: {getattr(options, name)} is not from {low} to {high}")
-    if not 0 <= options.light <= 1:
-        raise UsageError(f"--light: {options.light} is not from 0 to 1")
+    limits = {"places": (1, 200), "views": (1, 9), "quality": (1, 95), "light": (0, 1)}
+    check_limits(options, {**limits, "seed": (0, 2**31 - 1)})
     installed = packed_maps()
     counts: dict[str, int] = {}
     with Writer(options.output, options.quality, options.split) as writer:
@@ -182,30 +179,20 @@ def render(options: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    summary = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(description=summary, allow_abbrev=False)
+    parser = make_parser(__doc__, "192x144", 88)
     add = parser.add_argument
     add("--maps", required=True, help="all, or names such as oa_dm1,oa_dm2")
     add("--places", type=int, default=60, help="places of each map, at most (60)")
     add("--views", type=int, default=5, help="frames of each place (5)")
-    add("--seed", type=int, default=0, help="the same seed gives the same places (0)")
-    add("--size", default="192x144", help="WIDTHxHEIGHT of the frames (192x144)")
     add("--light", type=float, default=1.0, help="how much cameras differ, 0 to 1 (1)")
-    add("--quality", type=int, default=88, help="of the JPEG files (88)")
     add("--sky", action="store_true", help="places under open sky alone")
     add("--split", action="store_true", help="view 0 into gallery/, the others into queries/")
-    add("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0, or 1 after one line on standard error."""
-    try:
-        print(render(_parser().parse_args(arguments)))
-    except TatvprError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(render, _parser(), arguments)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from render_places import View, Writer, parse_maps, parse_size
+from rendering.command import check_limits, make_parser, run
 from rendering.light import Light
 from rendering.paths import Ground, smooth
 from rendering.scene import UNITS_PER_METRE, Pose, Scene, Spot, wrap
 
-from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
+from tatvpr_edge.spec.errors import DataError
 
 #: A step that a wheel climbs, in metres.
 STEP_M = 0.75
@@ -118,9 +119,8 @@ def dead_reckoning(
 def render(options: argparse.Namespace) -> str:
     """Render what the options say and return the line to print."""
     (map_name,), size = parse_maps(options.map), parse_size(options.size)
-    for name, low, high in (("spacing", 0.1, 5.0), ("laps", 1.05, 3.0), ("light", 0.0, 1.0)):
-        if not low <= getattr(options, name) <= high:
-            raise UsageError(f"--{name}: {getattr(options, name)} is not from {low} to {high}")
+    limits = {"spacing": (0.1, 5), "laps": (1.05, 3), "light": (0, 1), "quality": (1, 95)}
+    check_limits(options, {**limits, "seed": (0, 2**31 - 1)})
     shots = list(drive(map_name, size, options.spacing, options.laps, options.light, options.seed))
     poses = [pose for pose, _ in shots]
     rng = np.random.default_rng([options.seed, 1])
@@ -141,30 +141,20 @@ def render(options: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    summary = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(description=summary, allow_abbrev=False)
+    parser = make_parser(__doc__, "160x120", 75)
     add = parser.add_argument
     add("--map", required=True, help="map01 (Freedoom 2) or e1m1 (Freedoom 1)")
     add("--spacing", type=float, default=0.8, help="metres between frames (0.8)")
     add("--laps", type=float, default=1.45, help="how far to drive, in laps (1.45)")
-    add("--seed", type=int, default=0, help="the same seed gives the same frames (0)")
-    add("--size", default="160x120", help="WIDTHxHEIGHT of the frames (160x120)")
     add("--light", type=float, default=0.5, help="how much the second lap's light differs (0.5)")
     add("--scale", type=float, default=1.03, help="odometry's steps, of the true ones (1.03)")
     add("--turn", type=float, default=0.3, help="odometry's unnoticed turn, degrees a metre (0.3)")
-    add("--quality", type=int, default=75, help="of the JPEG files (75)")
-    add("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0, or 1 after one line on standard error."""
-    try:
-        print(render(_parser().parse_args(arguments)))
-    except TatvprError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(render, _parser(), arguments)
 
 
 if __name__ == "__main__":

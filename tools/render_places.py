@@ -40,10 +40,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rendering.command import check_limits, make_parser, run
 from rendering.light import Light
 from rendering.scene import UNITS_PER_METRE, Pose, Scene, Spot, wrap
 
-from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
+from tatvpr_edge.spec.errors import DataError, UsageError
 
 POSE_FIELDS = ("name", "place", "map", "x", "y", "z", "qx", "qy", "qz", "qw")
 
@@ -270,33 +271,24 @@ class Writer:
 
 
 def _parser() -> argparse.ArgumentParser:
-    summary = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(description=summary, allow_abbrev=False)
+    parser = make_parser(__doc__, "192x144", 88)
     add = parser.add_argument
     add("--maps", required=True, help="map01-map24,map30 (Freedoom 2) or e1m1,e1m2 (Freedoom 1)")
     add("--places", type=int, default=80, help="places of each map, at most (80)")
     add("--views", type=int, default=5, help="frames of each place (5)")
-    add("--seed", type=int, default=0, help="the same seed gives the same frames (0)")
-    add("--size", default="192x144", help="WIDTHxHEIGHT of the frames (192x144)")
     add("--light", type=float, default=1.0, help="how much the light varies, 0 to 1 (1)")
     add("--radius", type=float, default=32.0, help="how far views lie apart, map units (32)")
     add("--turn", type=float, default=12.0, help="how far views turn, degrees (12)")
-    add("--quality", type=int, default=88, help="of the JPEG files (88)")
     add("--split", action="store_true", help="view 0 into gallery/, the others into queries/")
     add("--only", type=Path, metavar="FILE", help="keep the places that FILE lists")
-    add("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     return parser
 
 
 def render(options: argparse.Namespace) -> str:
     """Render what the options say and return the line to print."""
     maps, size = parse_maps(options.maps), parse_size(options.size)
-    for name, low, high in (("places", 1, 999), ("views", 1, 99), ("quality", 1, 95)):
-        if not low <= getattr(options, name) <= high:
-            raise UsageError(f"--{name}: {getattr(options, name)} is not from {low} to {high}")
-    for name, most in (("light", 1.0), ("radius", 128.0), ("turn", 90.0), ("seed", 2**31 - 1)):
-        if not 0 <= getattr(options, name) <= most:
-            raise UsageError(f"--{name}: {getattr(options, name)} is not from 0 to {most:g}")
+    limits = {"places": (1, 999), "views": (1, 99), "quality": (1, 95), "light": (0, 1)}
+    check_limits(options, {**limits, "radius": (0, 128), "turn": (0, 90), "seed": (0, 2**31 - 1)})
     only = read_only(options.only) if options.only else None
     jitter = Jitter(radius=options.radius, heading=options.turn)
     counts: dict[str, int] = {}
@@ -325,12 +317,7 @@ def render(options: argparse.Namespace) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; 0, or 1 after one line on standard error."""
-    try:
-        print(render(_parser().parse_args(arguments)))
-    except TatvprError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(render, _parser(), arguments)
 
 
 if __name__ == "__main__":

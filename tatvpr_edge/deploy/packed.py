@@ -13,8 +13,8 @@ import json
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
-#: What ``runtime.launch`` needs, in the order in which they import each other.
-LAUNCH_MODULES = (
+#: What reads releases and judges whom to trust, in the order in which they import each other.
+TRUST_MODULES = (
     "tatvpr_edge.spec.errors",
     "tatvpr_edge.spec.text",
     "tatvpr_edge.spec.mounts",
@@ -31,8 +31,9 @@ LAUNCH_MODULES = (
     "tatvpr_edge.runtime.trust",
     "tatvpr_edge.runtime.signature",
     "tatvpr_edge.runtime.signed_release",
-    "tatvpr_edge.runtime.launch",
 )
+#: What ``runtime.launch`` needs.
+LAUNCH_MODULES = (*TRUST_MODULES, "tatvpr_edge.runtime.launch")
 #: Runs (name, text) of modules one after the other, as if they had been imported.
 LOAD = """
 for name, text in modules:

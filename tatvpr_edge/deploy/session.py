@@ -40,22 +40,7 @@ from .transport import Link, Transport
 
 #: In the order in which they import each other.
 AGENT_MODULES = (
-    "tatvpr_edge.spec.errors",
-    "tatvpr_edge.spec.text",
-    "tatvpr_edge.spec.mounts",
-    "tatvpr_edge.spec.formats",
-    "tatvpr_edge.spec.operators",
-    "tatvpr_edge.spec.manifest",
-    "tatvpr_edge.spec.sealed",
-    "tatvpr_edge.spec.atomic",
-    "tatvpr_edge.spec.artifact",
-    "tatvpr_edge.runtime.deployed",
-    "tatvpr_edge.runtime.private",
-    "tatvpr_edge.runtime.table",
-    "tatvpr_edge.runtime.whole",
-    "tatvpr_edge.runtime.trust",
-    "tatvpr_edge.runtime.signature",
-    "tatvpr_edge.runtime.signed_release",
+    *packed.TRUST_MODULES,
     "tatvpr_edge.runtime.messages",
     "tatvpr_edge.deploy.disk",
     "tatvpr_edge.deploy.protocol",

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.search import _Match
+
 ALIGN = 64
 MOST = 8
 
@@ -36,19 +38,6 @@ class _Journal(ctypes.Structure):
         ("tag_bytes", ctypes.c_uint64),
         ("tables", ctypes.c_void_p),
         ("tag_ends", ctypes.c_void_p),
-    ]
-
-
-class _Match(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("band", ctypes.c_uint32),
-        ("place", ctypes.c_uint64),
-        ("score", ctypes.c_float),
-        ("accepted", ctypes.c_int32),
-        ("pose", ctypes.c_double * 7),
-        ("margin", ctypes.c_float),
-        ("confidence", ctypes.c_float),
     ]
 
 

@@ -1,0 +1,43 @@
+"""What the command lines of the rendering tools share: options, limits, one line of error."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tatvpr_edge.spec.errors import TatvprError, UsageError
+
+
+def make_parser(doc: str | None, size: str, quality: int) -> argparse.ArgumentParser:
+    """A parser with --seed, --size, --quality and --output, summarised by a page's first line."""
+    summary = (doc or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(description=summary, allow_abbrev=False)
+    add = parser.add_argument
+    add("--seed", type=int, default=0, help="the same seed gives the same frames (0)")
+    add("--size", default=size, help=f"WIDTHxHEIGHT of the frames ({size})")
+    add("--quality", type=int, default=quality, help=f"of the JPEG files ({quality})")
+    add("--output", type=Path, required=True, metavar="DIR", help="a new folder")
+    return parser
+
+
+def check_limits(options: argparse.Namespace, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Raise UsageError where an option lies outside its limits, by name."""
+    for name, (low, high) in limits.items():
+        if not low <= getattr(options, name) <= high:
+            raise UsageError(f"--{name}: {getattr(options, name)} is not from {low:g} to {high:g}")
+
+
+def run(
+    render: Callable[[argparse.Namespace], str],
+    parser: argparse.ArgumentParser,
+    arguments: list[str] | None,
+) -> int:
+    """Print what ``render`` says; 0, or 1 after one line on standard error."""
+    try:
+        print(render(parser.parse_args(arguments)))
+    except TatvprError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
