@@ -22,7 +22,7 @@ SOAK_MINUTES ?= 60
 .PHONY: demo test check docs fuzz soak plugin sbom wheels clean
 
 # Modules whose public names have a page; pdoc takes a name with ! and all below it out.
-API := tatvpr_edge !tatvpr_edge\..* tatvpr_edge.runtime tatvpr_edge.mapping tatvpr_edge.spec.errors
+API := tatvpr_edge !tatvpr_edge\..* tatvpr_edge.runtime tatvpr_edge.mapping tatvpr_edge.ros tatvpr_edge.spec.errors
 
 demo: $(VENV)/.ready-build
 	$(BIN)/tatvpr-edge demo

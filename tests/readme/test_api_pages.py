@@ -13,7 +13,13 @@ import pytest
 
 from support.tools import lacking
 
-MODULES = ("tatvpr_edge", "tatvpr_edge.runtime", "tatvpr_edge.mapping", "tatvpr_edge.spec.errors")
+MODULES = (
+    "tatvpr_edge",
+    "tatvpr_edge.runtime",
+    "tatvpr_edge.mapping",
+    "tatvpr_edge.ros",
+    "tatvpr_edge.spec.errors",
+)
 
 
 @pytest.fixture(scope="module")
