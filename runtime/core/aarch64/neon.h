@@ -2,8 +2,10 @@
  *
  * Prepared weights: blocks of 64 outputs; inside a block, rows by input channel: 16 bytes with four
  * 2-bit codes w + 1 each, so that the kernels, which read whole rows, touch only the kept channels.
- * Output n of a block is field n / 16 (bits 2f, 2f + 1) of byte n % 16. Rows are padded to a
- * multiple of 4, missing outputs are code 1 (weight zero).
+ * Output n of a block is field n / 16 (bits 2f, 2f + 1) of byte n % 16. The top field is w itself,
+ * as a signed number of two bits: a whole byte, read as signed, is then 64 w + the fields below, so
+ * that the sparse kernel multiplies it as it lies. Rows are padded to a multiple of 4, missing
+ * outputs are weight zero.
  *
  * Files are compiled for plain ARMv8-A (Cortex-A57, A72), neon_dotprod.c and neon_dot_dotprod.c
  * for CPUs with sdot (Cortex-A76, A78AE).
@@ -111,50 +113,71 @@ static inline float32x4_t tatvpr_exp_f32(float32x4_t x) {
     return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(y), inside));
 }
 
-/* y = (acc * s) * scale + bias [+ residual] of `columns` outputs, at most 64, from sums that still
- * carry the code's + 1. Pointers are read once and the kind of scale and residual decided once:
- * inside a loop that stores, the compiler would have to load them again after every store. */
-static inline float32x4_t tatvpr_neon_scaled(const int32_t *acc, int32x4_t sum, float32x4_t s,
-                                             float32x4_t scale, const float *bias) {
-    const float32x4_t product = vmulq_f32(vcvtq_f32_s32(vsubq_s32(vld1q_s32(acc), sum)), s);
-    return vaddq_f32(vmulq_f32(product, scale), vld1q_f32(bias));
+/* (acc * factor) * scale + bias of four outputs, from sums of q * w (in which no + 1 of a code is
+ * left). `factor` is the token's scale, or that over a power of two where sums are that much larger:
+ * the same bits. */
+static inline float32x4_t tatvpr_neon_scaled(const int32_t *acc, float32x4_t factor,
+                                             float32x4_t scale, float32x4_t bias) {
+    const float32x4_t product = vmulq_f32(vcvtq_f32_s32(vld1q_s32(acc)), factor);
+    return vaddq_f32(vmulq_f32(product, scale), bias);
 }
 
+/* y = that [+ residual] of 16 outputs. `scales` is null where all have `scale`, `residual` for none.
+ * Nothing that is the same for all is read here: after every store the compiler would have to read
+ * it again. */
+static inline void tatvpr_neon_write_16(const int32_t *acc, float32x4_t factor, float32x4_t scale,
+                                        const float *scales, const float *bias,
+                                        const float *residual, float *y) {
+    for (int i = 0; i < 16; i += 4) {
+        const float32x4_t by = scales != NULL ? vld1q_f32(scales + i) : scale;
+        const float32x4_t v = tatvpr_neon_scaled(acc + i, factor, by, vld1q_f32(bias + i));
+        vst1q_f32(y + i, residual != NULL ? vaddq_f32(vld1q_f32(residual + i), v) : v);
+    }
+}
+
+/* That for `columns` outputs, with a factor for each 16. The kind of scale and residual is decided
+ * once a row. */
 static inline void tatvpr_neon_write(const tatvpr_matmul *job, int32_t t, int32_t first,
-                                     int32_t columns, const int32_t *acc) {
+                                     int32_t columns, const int32_t *acc, const float *factors) {
     const ptrdiff_t at = (ptrdiff_t)t * job->y_stride + first;
-    const int32_t fours = columns > 0 ? columns / 4 * 4 : 0;
     const int32_t per_row = job->op->scale_per_row != 0;
     const float *bias = job->bias + first;
     const float *scales = job->scale + (per_row ? first : 0);
     const float *residual = job->residual != NULL ? job->residual + at : NULL;
     float *y = job->y + at;
-    const float s = job->tile->s[t];
-    const int32_t sum = job->tile->sum[t];
-    const int32x4_t sums = vdupq_n_s32(sum);
-    const float32x4_t factor = vdupq_n_f32(s);
     const float32x4_t one = vdupq_n_f32(scales[0]);
-    if (per_row) {
-        for (int32_t i = 0; i < fours; i += 4) {
-            const float32x4_t v =
-                tatvpr_neon_scaled(acc + i, sums, factor, vld1q_f32(scales + i), bias + i);
-            vst1q_f32(y + i, residual != NULL ? vaddq_f32(vld1q_f32(residual + i), v) : v);
+    int32_t i = 0;
+    if (!per_row && residual == NULL) {
+        for (; i + 16 <= columns; i += 16) {
+            tatvpr_neon_write_16(acc + i, vld1q_dup_f32(factors + i / 16), one, NULL, bias + i,
+                                 NULL, y + i);
         }
-    } else if (residual != NULL) {
-        for (int32_t i = 0; i < fours; i += 4) {
-            const float32x4_t v = tatvpr_neon_scaled(acc + i, sums, factor, one, bias + i);
-            vst1q_f32(y + i, vaddq_f32(vld1q_f32(residual + i), v));
+    } else if (!per_row) {
+        for (; i + 16 <= columns; i += 16) {
+            tatvpr_neon_write_16(acc + i, vld1q_dup_f32(factors + i / 16), one, NULL, bias + i,
+                                 residual + i, y + i);
         }
     } else {
-        for (int32_t i = 0; i < fours; i += 4) {
-            vst1q_f32(y + i, tatvpr_neon_scaled(acc + i, sums, factor, one, bias + i));
+        for (; i + 16 <= columns; i += 16) {
+            tatvpr_neon_write_16(acc + i, vld1q_dup_f32(factors + i / 16), one, scales + i, bias + i,
+                                 residual != NULL ? residual + i : NULL, y + i);
         }
     }
-    for (int32_t i = fours; i < columns; i++) {
+    for (; i < columns; i++) {
         const float scale = scales[per_row ? i : 0];
-        const float v = ((float)(acc[i] - sum) * s) * scale + bias[i];
+        const float v = ((float)acc[i] * factors[i / 16]) * scale + bias[i];
         y[i] = residual != NULL ? residual[i] + v : v;
     }
+}
+
+/* The token's scale for each of four times 16 outputs. */
+typedef struct tatvpr_neon_factors {
+    float of_field[4];
+} tatvpr_neon_factors;
+
+static inline tatvpr_neon_factors tatvpr_neon_one_factor(float s) {
+    const tatvpr_neon_factors f = {{s, s, s, s}};
+    return f;
 }
 
 #endif

@@ -20,6 +20,7 @@ static ptrdiff_t panel_bytes(int32_t k_rows) { return ((ptrdiff_t)k_rows + 15) /
 /* 64 outputs to four panels of 16 outputs: [4][rows / 16 rounded up][4 quads][4][16 bytes]. */
 static void unpack(const uint8_t *rows, int32_t k_rows, uint8_t *panel) {
     const uint8x16_t mask = vdupq_n_u8(3);
+    const uint8x16_t one = vdupq_n_u8(1 << 6); /* of the top field */
     const ptrdiff_t field_bytes = panel_bytes(k_rows);
     for (int32_t k = 0; k < k_rows; k += 4, rows += 64, panel += 64) {
         const uint8x16_t r0 = vld1q_u8(rows);
@@ -38,7 +39,7 @@ static void unpack(const uint8_t *rows, int32_t k_rows, uint8_t *panel) {
             vst1q_u8(to, vandq_u8(u[i], mask));
             vst1q_u8(to + field_bytes, vandq_u8(vshrq_n_u8(u[i], 2), mask));
             vst1q_u8(to + 2 * field_bytes, vandq_u8(vshrq_n_u8(u[i], 4), mask));
-            vst1q_u8(to + 3 * field_bytes, vshrq_n_u8(u[i], 6));
+            vst1q_u8(to + 3 * field_bytes, vshrq_n_u8(vaddq_u8(u[i], one), 6)); /* w to w + 1 */
         }
     }
 }
@@ -58,8 +59,10 @@ static void unpack(const uint8_t *rows, int32_t k_rows, uint8_t *panel) {
         DOT(0, quad) DOT(1, quad) DOT(2, quad) DOT(3, quad)              \
     }
 
-#define CLEAR(t) \
-    int32x4_t a##t##0 = vdupq_n_s32(0), a##t##1 = a##t##0, a##t##2 = a##t##0, a##t##3 = a##t##0;
+/* What the + 1 of all codes adds is taken off beforehand. */
+#define BEGIN(t)                               \
+    int32x4_t a##t##0 = vdupq_n_s32(-sum[t]);  \
+    int32x4_t a##t##1 = a##t##0, a##t##2 = a##t##0, a##t##3 = a##t##0;
 
 #define STORE(t)                        \
     vst1q_s32(acc + 16 * (t), a##t##0);      \
@@ -67,10 +70,10 @@ static void unpack(const uint8_t *rows, int32_t k_rows, uint8_t *panel) {
     vst1q_s32(acc + 16 * (t) + 8, a##t##2);  \
     vst1q_s32(acc + 16 * (t) + 12, a##t##3);
 
-/* Four rows of q by sixteen outputs; `sixteens` steps of 16 channels. */
-static void four_tokens(const int8_t *const q[4], const int8_t *w, int32_t sixteens,
-                        int32_t *acc /* [4][16] */) {
-    CLEAR(0) CLEAR(1) CLEAR(2) CLEAR(3)
+/* Four rows of q, of those sums, by sixteen outputs; `sixteens` steps of 16 channels. */
+static void four_tokens(const int8_t *const q[4], const int32_t sum[4], const int8_t *w,
+                        int32_t sixteens, int32_t *acc /* [4][16] */) {
+    BEGIN(0) BEGIN(1) BEGIN(2) BEGIN(3)
     for (int32_t i = 0; i < sixteens; i++, w += 256) {
         const int8x16_t q0 = vld1q_s8(q[0] + 16 * i);
         const int8x16_t q1 = vld1q_s8(q[1] + 16 * i);
@@ -79,6 +82,42 @@ static void four_tokens(const int8_t *const q[4], const int8_t *w, int32_t sixte
         QUAD(0) QUAD(1) QUAD(2) QUAD(3)
     }
     STORE(0) STORE(1) STORE(2) STORE(3)
+}
+
+/* Sixteen outputs of four tokens at once, unless some of them are missing: the constants are read
+ * once. */
+static void write_four(const tatvpr_matmul *job, int32_t t, int32_t first, const int32_t *acc) {
+    const tatvpr_tile *tile = job->tile;
+    const int32_t columns = tatvpr_min_i32(16, job->op->n_out - first);
+    const ptrdiff_t stride = job->y_stride;
+    const float *residual = job->residual;
+    const ptrdiff_t at = (ptrdiff_t)t * stride + first;
+    if (columns < 16 || t + 4 > tile->tokens || job->op->scale_per_row) {
+        for (int32_t i = 0; i < 4 && t + i < tile->tokens; i++) {
+            tatvpr_neon_write(job, t + i, first, columns, acc + 16 * i, tile->s + t + i);
+        }
+        return;
+    }
+    const float32x4_t one = vld1q_dup_f32(job->scale);
+    const float32x4_t factors = vld1q_f32(tile->s + t);
+    const float *bias = job->bias + first;
+    float *y = job->y + at;
+    float32x4_t v[4][4];
+    for (int i = 0; i < 4; i++) {
+        const float32x4_t b = vld1q_f32(bias + 4 * i);
+        v[0][i] = tatvpr_neon_scaled(acc + 4 * i, vdupq_laneq_f32(factors, 0), one, b);
+        v[1][i] = tatvpr_neon_scaled(acc + 16 + 4 * i, vdupq_laneq_f32(factors, 1), one, b);
+        v[2][i] = tatvpr_neon_scaled(acc + 32 + 4 * i, vdupq_laneq_f32(factors, 2), one, b);
+        v[3][i] = tatvpr_neon_scaled(acc + 48 + 4 * i, vdupq_laneq_f32(factors, 3), one, b);
+    }
+    for (int j = 0; j < 4; j++) {
+        for (int i = 0; i < 4; i++) {
+            const ptrdiff_t to = j * stride + 4 * i;
+            vst1q_f32(y + to, residual == NULL
+                                  ? v[j][i]
+                                  : vaddq_f32(vld1q_f32(residual + at + to), v[j][i]));
+        }
+    }
 }
 
 void tatvpr_dotprod_dense(const tatvpr_matmul *job) {
@@ -93,62 +132,79 @@ void tatvpr_dotprod_dense(const tatvpr_matmul *job) {
             const int8_t *w = (const int8_t *)job->panel + (ptrdiff_t)(part - first) * padded;
             for (int32_t t = 0; t < tile->tokens; t += 4) {
                 const int8_t *q[4];
+                int32_t sum[4];
                 for (int32_t i = 0; i < 4; i++) { /* a short last round repeats its last token */
-                    q[i] = tile->q +
-                           (ptrdiff_t)tatvpr_min_i32(t + i, tile->tokens - 1) * tile->q_stride;
+                    const int32_t token = tatvpr_min_i32(t + i, tile->tokens - 1);
+                    q[i] = tile->q + (ptrdiff_t)token * tile->q_stride;
+                    sum[i] = tile->sum[token];
                 }
                 int32_t acc[64];
-                four_tokens(q, w, sixteens, acc);
-                for (int32_t i = 0; i < 4 && t + i < tile->tokens; i++) {
-                    tatvpr_neon_write(job, t + i, part, tatvpr_min_i32(16, n_out - part),
-                                      acc + 16 * i);
-                }
+                four_tokens(q, sum, w, sixteens, acc);
+                write_four(job, t, part, acc);
             }
         }
     }
 }
 
-/* ---- sparse: four kept channels at a time; fields 1 and 2 are multiplied where they lie, with
- * factors 4 and 16 that are taken off at the end */
+/* ---- sparse: four kept channels at a time. Fields are multiplied where they lie, with factors 4, 16
+ * and 64 that go into the token's scale; for the top one the whole byte is taken, and what the fields
+ * below add to it is taken off at the end. */
 
+typedef struct sums_64 {
+    int32x4_t of[4][4]; /* [field][16 outputs] */
+} sums_64;
+
+/* The rows of four channels, transposed so that an output's four lie side by side. */
+typedef struct quad {
+    uint8x16_t u[4];
+} quad;
+
+static inline quad read_quad(const uint8_t *rows, const uint16_t *index) {
+    const uint8x16_t r0 = vld1q_u8(rows + (ptrdiff_t)index[0] * 16);
+    const uint8x16_t r1 = vld1q_u8(rows + (ptrdiff_t)index[1] * 16);
+    const uint8x16_t r2 = vld1q_u8(rows + (ptrdiff_t)index[2] * 16);
+    const uint8x16_t r3 = vld1q_u8(rows + (ptrdiff_t)index[3] * 16);
+    const uint16x8_t t0 = vreinterpretq_u16_u8(vzip1q_u8(r0, r1));
+    const uint16x8_t t1 = vreinterpretq_u16_u8(vzip2q_u8(r0, r1));
+    const uint16x8_t t2 = vreinterpretq_u16_u8(vzip1q_u8(r2, r3));
+    const uint16x8_t t3 = vreinterpretq_u16_u8(vzip2q_u8(r2, r3));
+    const quad four = {
+        {vreinterpretq_u8_u16(vzip1q_u16(t0, t2)), vreinterpretq_u8_u16(vzip2q_u16(t0, t2)),
+         vreinterpretq_u8_u16(vzip1q_u16(t1, t3)), vreinterpretq_u8_u16(vzip2q_u16(t1, t3))}};
+    return four;
+}
+
+/* Sums of 64 outputs for a token whose row of q adds up to `sum`; those of field f are 4^f times
+ * too large. */
 static void token_64(const uint8_t *rows, const uint16_t *index, const int8_t *value,
-                     int32_t quads, int32_t *acc /* [64] */) {
-    const uint8x16_t m0 = vdupq_n_u8(0x03);
-    const uint8x16_t m1 = vdupq_n_u8(0x0C);
-    const uint8x16_t m2 = vdupq_n_u8(0x30);
-    int32x4_t a[4][4];
-    for (int f = 0; f < 4; f++) {
-        for (int i = 0; i < 4; i++) {
-            a[f][i] = vdupq_n_s32(0);
-        }
+                     int32_t quads, int32_t sum, int32_t *acc /* [64] */) {
+    sums_64 a;
+    for (int i = 0; i < 4; i++) { /* what the + 1 of all codes adds, in each field and in all three */
+        a.of[0][i] = vdupq_n_s32(-sum);
+        a.of[1][i] = vdupq_n_s32(-4 * sum);
+        a.of[2][i] = vdupq_n_s32(-16 * sum);
+        a.of[3][i] = vdupq_n_s32(-21 * sum);
     }
     for (int32_t k = 0; k < quads; k++, index += 4, value += 4) {
-        const uint8x16_t r0 = vld1q_u8(rows + (ptrdiff_t)index[0] * 16);
-        const uint8x16_t r1 = vld1q_u8(rows + (ptrdiff_t)index[1] * 16);
-        const uint8x16_t r2 = vld1q_u8(rows + (ptrdiff_t)index[2] * 16);
-        const uint8x16_t r3 = vld1q_u8(rows + (ptrdiff_t)index[3] * 16);
-        const uint16x8_t t0 = vreinterpretq_u16_u8(vzip1q_u8(r0, r1));
-        const uint16x8_t t1 = vreinterpretq_u16_u8(vzip2q_u8(r0, r1));
-        const uint16x8_t t2 = vreinterpretq_u16_u8(vzip1q_u8(r2, r3));
-        const uint16x8_t t3 = vreinterpretq_u16_u8(vzip2q_u8(r2, r3));
-        const uint8x16_t u[4] = {
-            vreinterpretq_u8_u16(vzip1q_u16(t0, t2)), vreinterpretq_u8_u16(vzip2q_u16(t0, t2)),
-            vreinterpretq_u8_u16(vzip1q_u16(t1, t3)), vreinterpretq_u8_u16(vzip2q_u16(t1, t3))};
-        int32_t four;
-        __builtin_memcpy(&four, value, sizeof(four));
-        const int8x16_t q = vreinterpretq_s8_s32(vdupq_n_s32(four));
+        const quad four = read_quad(rows, index);
+        const int8x8_t q = vld1_s8(value); /* lane 0 is taken: a load alone, where a broadcast costs
+                                              an operation; lists have room beyond their end */
         for (int i = 0; i < 4; i++) {
-            a[0][i] = vdotq_s32(a[0][i], vreinterpretq_s8_u8(vandq_u8(u[i], m0)), q);
-            a[1][i] = vdotq_s32(a[1][i], vreinterpretq_s8_u8(vandq_u8(u[i], m1)), q);
-            a[2][i] = vdotq_s32(a[2][i], vreinterpretq_s8_u8(vandq_u8(u[i], m2)), q);
-            a[3][i] = vdotq_s32(a[3][i], vreinterpretq_s8_u8(vshrq_n_u8(u[i], 6)), q);
+            const int8x16_t f0 = vreinterpretq_s8_u8(vandq_u8(four.u[i], vdupq_n_u8(0x03)));
+            const int8x16_t f1 = vreinterpretq_s8_u8(vandq_u8(four.u[i], vdupq_n_u8(0x0C)));
+            const int8x16_t f2 = vreinterpretq_s8_u8(vandq_u8(four.u[i], vdupq_n_u8(0x30)));
+            a.of[0][i] = vdotq_lane_s32(a.of[0][i], f0, q, 0);
+            a.of[1][i] = vdotq_lane_s32(a.of[1][i], f1, q, 0);
+            a.of[2][i] = vdotq_lane_s32(a.of[2][i], f2, q, 0);
+            a.of[3][i] = vdotq_lane_s32(a.of[3][i], vreinterpretq_s8_u8(four.u[i]), q, 0);
         }
     }
     for (int i = 0; i < 4; i++) {
-        vst1q_s32(acc + 4 * i, a[0][i]);
-        vst1q_s32(acc + 16 + 4 * i, vshrq_n_s32(a[1][i], 2));
-        vst1q_s32(acc + 32 + 4 * i, vshrq_n_s32(a[2][i], 4));
-        vst1q_s32(acc + 48 + 4 * i, a[3][i]);
+        const int32x4_t below = vaddq_s32(vaddq_s32(a.of[0][i], a.of[1][i]), a.of[2][i]);
+        vst1q_s32(acc + 4 * i, a.of[0][i]);
+        vst1q_s32(acc + 16 + 4 * i, a.of[1][i]);
+        vst1q_s32(acc + 32 + 4 * i, a.of[2][i]);
+        vst1q_s32(acc + 48 + 4 * i, vsubq_s32(a.of[3][i], below));
     }
 }
 
@@ -160,9 +216,12 @@ void tatvpr_dotprod_sparse(const tatvpr_matmul *job) {
         const uint8_t *rows = job->weight + (ptrdiff_t)(first / 64) * k_rows * 16;
         for (int32_t t = 0; t < tile->tokens; t++) {
             const ptrdiff_t at = (ptrdiff_t)t * tile->list_stride;
+            const float s = tile->s[t];
+            const tatvpr_neon_factors f = {{s, s / 4.0f, s / 16.0f, s / 64.0f}};
             int32_t acc[64];
-            token_64(rows, tile->index + at, tile->value + at, (tile->count[t] + 3) / 4, acc);
-            tatvpr_neon_write(job, t, first, tatvpr_min_i32(64, n_out - first), acc);
+            token_64(rows, tile->index + at, tile->value + at, (tile->count[t] + 3) / 4,
+                     tile->sum[t], acc);
+            tatvpr_neon_write(job, t, first, tatvpr_min_i32(64, n_out - first), acc, f.of_field);
         }
     }
 }
@@ -214,13 +273,15 @@ void tatvpr_dotprod_fours(const tatvpr_matmul *job) {
                 const int32_t from = tatvpr_part_begin(&p, part, t);
                 const ptrdiff_t list = (ptrdiff_t)t * tile->list_stride;
                 for (int32_t i = 0; i < 64 && part == 0; i++) {
-                    sums[t][i] = 0;
+                    sums[t][i] = -tile->sum[t];
                 }
                 add_fours(w, panel_bytes(channels), tile->index + list + from,
                           tile->value + list + 4 * (ptrdiff_t)from, p.end[part][t] - from,
                           sums[t]);
                 if (part == p.count - 1) {
-                    tatvpr_neon_write(job, t, first, tatvpr_min_i32(64, n_out - first), sums[t]);
+                    const tatvpr_neon_factors f = tatvpr_neon_one_factor(tile->s[t]);
+                    tatvpr_neon_write(job, t, first, tatvpr_min_i32(64, n_out - first), sums[t],
+                                      f.of_field);
                 }
             }
         }

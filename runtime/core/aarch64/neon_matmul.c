@@ -17,11 +17,12 @@ static inline sums no_sums(void) {
     return z;
 }
 
-/* One channel: 64 codes, four a byte, times its activation. */
+/* One channel: 64 weights, four a byte, times its activation. */
 static inline sums add_channel(sums a, uint8x16_t codes, int8x16_t q) {
     const uint8x16_t mask = vdupq_n_u8(3);
     const uint8x16_t fields[4] = {vandq_u8(codes, mask), vandq_u8(vshrq_n_u8(codes, 2), mask),
-                                  vandq_u8(vshrq_n_u8(codes, 4), mask), vshrq_n_u8(codes, 6)};
+                                  vandq_u8(vshrq_n_u8(codes, 4), mask),
+                                  vreinterpretq_u8_s8(vshrq_n_s8(vreinterpretq_s8_u8(codes), 6))};
     for (int f = 0; f < 4; f++) {
         const int8x16_t w = vreinterpretq_s8_u8(fields[f]);
         a.s[2 * f] = vmlal_s8(a.s[2 * f], vget_low_s8(w), vget_low_s8(q));
@@ -37,16 +38,23 @@ static inline void widen(sums a, int32_t *acc /* [64] */) {
     }
 }
 
-static inline void clear(int32_t *acc, int32_t count) {
-    for (int32_t i = 0; i < count; i += 4) {
-        vst1q_s32(acc + i, vdupq_n_s32(0));
+/* 64 sums before the first channel: what the + 1 of all codes adds is taken off beforehand; the top
+ * field has none. */
+static inline void begin(int32_t *acc, int32_t sum) {
+    for (int32_t i = 0; i < 64; i += 4) {
+        vst1q_s32(acc + i, vdupq_n_s32(i < 48 ? -sum : 0));
     }
+}
+
+static inline void write_64(const tatvpr_matmul *job, int32_t t, int32_t first,
+                            const int32_t *acc) {
+    const tatvpr_neon_factors f = tatvpr_neon_one_factor(job->tile->s[t]);
+    tatvpr_neon_write(job, t, first, tatvpr_min_i32(64, job->op->n_out - first), acc, f.of_field);
 }
 
 /* Two tokens share the unpacking of a channel's codes. */
 static void two_tokens(const uint8_t *rows, const int8_t *q0, const int8_t *q1, int32_t channels,
-                       int32_t *acc /* [2][64] */) {
-    clear(acc, 128);
+                       int32_t *acc /* [2][64], begun */) {
     for (int32_t first = 0; first < channels; first += CHANNELS) {
         const int32_t end = tatvpr_min_i32(first + CHANNELS, channels);
         sums a = no_sums();
@@ -70,11 +78,12 @@ void tatvpr_neon_dense(const tatvpr_matmul *job) {
         for (int32_t t = 0; t < tile->tokens; t += 2) {
             const int32_t other = tatvpr_min_i32(t + 1, tile->tokens - 1);
             int32_t acc[128];
+            begin(acc, tile->sum[t]);
+            begin(acc + 64, tile->sum[other]);
             two_tokens(rows, tile->q + (ptrdiff_t)t * tile->q_stride,
                        tile->q + (ptrdiff_t)other * tile->q_stride, job->op->k_in, acc);
             for (int32_t i = 0; i < 2 && t + i < tile->tokens; i++) {
-                tatvpr_neon_write(job, t + i, first, tatvpr_min_i32(64, n_out - first),
-                                  acc + 64 * i);
+                write_64(job, t + i, first, acc + 64 * i);
             }
         }
     }
@@ -90,7 +99,7 @@ void tatvpr_neon_sparse(const tatvpr_matmul *job) {
             const uint16_t *index = tile->index + (ptrdiff_t)t * tile->list_stride;
             const int8_t *value = tile->value + (ptrdiff_t)t * tile->list_stride;
             int32_t acc[64];
-            clear(acc, 64);
+            begin(acc, tile->sum[t]);
             for (int32_t i = 0; i < tile->count[t]; i += CHANNELS) {
                 const int32_t end = tatvpr_min_i32(i + CHANNELS, tile->count[t]);
                 sums a = no_sums();
@@ -100,7 +109,7 @@ void tatvpr_neon_sparse(const tatvpr_matmul *job) {
                 }
                 widen(a, acc);
             }
-            tatvpr_neon_write(job, t, first, tatvpr_min_i32(64, n_out - first), acc);
+            write_64(job, t, first, acc);
         }
     }
 }

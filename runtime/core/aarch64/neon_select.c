@@ -1,53 +1,129 @@
-/* NEON: the gate's choice. A threshold is found bit by bit with compare-and-count over the whole
- * row; ties at the threshold go to the lower index; kept channels are compressed by table. Groups of
- * 2, 4, 8 and 16 are ranked by sums of 16 bits; others are left to the portable code. */
+/* NEON: the gate's choice. The cut of a row is looked for around that of the row before: a pass
+ * counts the magnitudes that reach a bound and those that pass it, which says on which side the cut
+ * lies and about how far. Of the ties at the cut the last ones go; kept channels are compressed by
+ * table. Groups of 2, 4, 8 and 16 are ranked by sums of 16 bits; others are left to the portable
+ * code.
+ *
+ * Rows are padded with zeros to TATVPR_ROW_ALIGN, which is worked off a turn, and no bound is below
+ * 1: padding is never counted. */
 #include "neon.h"
 #include "../common/compress_table.h"
 
-enum { MOST_CHANNELS = 4096 }; /* rows up to this are ranked from the stack; longer: portable */
+enum {
+    VECTOR = 16,
+    TURN = TATVPR_ROW_ALIGN / VECTOR, /* vectors */
+    MOST_CHANNELS = 4032, /* rows up to this are ranked from the stack (252 vectors: what a counter
+                             of a byte holds); longer: portable */
+    FIRST_BOUND = 24      /* where no row went before: near the cut of a Gaussian at k = .5 */
+};
 
-/* How many magnitudes are above `bound`; byte counters reach at most 255 before they are added. */
-static int32_t count_above(const uint8_t *a, int32_t padded, int32_t bound) {
+typedef struct counts {
+    int32_t reach; /* magnitudes that are at least the bound */
+    int32_t above; /* and those above it */
+} counts;
+
+/* All lanes of four vectors of bytes; no lane's sum is above 255. */
+static inline int32_t sum_of_lanes(const uint8x16_t v[TURN]) {
+    return (int32_t)vaddlvq_u8(vaddq_u8(vaddq_u8(v[0], v[1]), vaddq_u8(v[2], v[3])));
+}
+
+/* Magnitudes of a row at one bound, 1..127. With `q`, they are taken from there and written
+ * first. */
+static inline counts count_at(const int8_t *q, uint8_t *magnitude, int32_t padded, int32_t bound) {
     const uint8x16_t limit = vdupq_n_u8((uint8_t)bound);
-    int32_t total = 0;
-    for (int32_t first = 0; first < padded; first += 16 * 255) {
-        const int32_t end = tatvpr_min_i32(first + 16 * 255, padded);
-        uint8x16_t counts = vdupq_n_u8(0);
-        for (int32_t i = first; i < end; i += 16) {
-            counts = vsubq_u8(counts, vcgtq_u8(vld1q_u8(a + i), limit));
-        }
-        total += (int32_t)vaddlvq_u8(counts);
+    uint8x16_t reach[TURN], above[TURN];
+    for (int32_t j = 0; j < TURN; j++) {
+        reach[j] = vdupq_n_u8(0);
+        above[j] = vdupq_n_u8(0);
     }
-    return total;
-}
-
-/* Of the lanes in `equal`, the first `*ties` ones; takes them off *ties. */
-static uint8x16_t first_ties(uint8x16_t equal, int32_t *ties) {
-    const int32_t count = (int32_t)vaddvq_u8(vshrq_n_u8(equal, 7));
-    if (count <= *ties) {
-        *ties -= count;
-        return equal;
-    }
-    uint8_t lanes[16];
-    vst1q_u8(lanes, equal);
-    for (int i = 0; i < 16; i++) { /* once a row at most */
-        if (lanes[i] != 0 && (*ties)-- <= 0) {
-            lanes[i] = 0;
-            *ties = 0;
+    for (int32_t i = 0; i < padded; i += TURN * VECTOR) {
+        for (int32_t j = 0; j < TURN; j++) {
+            uint8_t *at = magnitude + i + VECTOR * j;
+            uint8x16_t m;
+            if (q != NULL) {
+                m = vreinterpretq_u8_s8(vabsq_s8(vld1q_s8(q + i + VECTOR * j)));
+                vst1q_u8(at, m);
+            } else {
+                m = vld1q_u8(at);
+            }
+            reach[j] = vsubq_u8(reach[j], vcgeq_u8(m, limit));
+            above[j] = vsubq_u8(above[j], vcgtq_u8(m, limit));
         }
     }
-    return vld1q_u8(lanes);
+    const counts c = {sum_of_lanes(reach), sum_of_lanes(above)};
+    return c;
 }
 
-/* Appends the eight channels from `first` on whose lane of `kept` is set. */
-static int32_t append_8(const int8_t *q, int32_t first, uint8x8_t kept, uint16_t *index,
-                        int8_t *value, int32_t n) {
-    static const uint8_t bits[8] = {1, 2, 4, 8, 16, 32, 64, 128};
-    const uint32_t mask = vaddv_u8(vand_u8(kept, vld1_u8(bits)));
-    const uint8x8_t shuffle = vcreate_u8(tatvpr_compress_table[mask]);
-    vst1_s8(value + n, vtbl1_s8(vld1_s8(q + first), vreinterpret_s8_u8(shuffle)));
-    vst1q_u16(index + n, vaddw_u8(vdupq_n_u16((uint16_t)first), shuffle));
-    return n + (int32_t)vaddv_u8(vshr_n_u8(kept, 7));
+/* What is asked of a row. */
+typedef struct wanted {
+    int32_t keep;
+    int32_t guess; /* where the cut is looked for first */
+    float slope;   /* magnitudes a channel, near the cut */
+} wanted;
+
+/* The next bound to try, within low < bound < high: as far from the last one as its surplus of
+ * channels is; in the middle once that took too many passes. */
+static int32_t next_bound(int32_t bound, counts c, const wanted *w, int32_t low, int32_t high,
+                          int32_t pass) {
+    if (pass > 4) {
+        return (low + high) / 2;
+    }
+    const int32_t next =
+        c.reach < w->keep ? bound - 1 - (int32_t)((float)(w->keep - c.reach) * w->slope)
+                          : bound + 1 + (int32_t)((float)(c.above - w->keep) * w->slope);
+    return tatvpr_max_i32(low + 1, tatvpr_min_i32(next, high - 1));
+}
+
+/* The largest bound that at least `keep` magnitudes reach, 0 where fewer are not zero, and how many
+ * reach it; writes the magnitudes of q. */
+static int32_t find_cut(const int8_t *q, uint8_t *magnitude, int32_t padded, const wanted *w,
+                        int32_t *reach) {
+    int32_t low = 0; /* reached by enough; high is not */
+    int32_t high = 128;
+    int32_t bound = w->guess;
+    counts c = count_at(q, magnitude, padded, bound);
+    for (int32_t pass = 1;; pass++) {
+        if (c.reach < w->keep) {
+            high = bound;
+        } else if (c.above >= w->keep) {
+            low = bound + 1; /* by c.above */
+            *reach = c.above;
+        } else {
+            *reach = c.reach;
+            return bound;
+        }
+        if (high - low <= 1) {
+            return low;
+        }
+        bound = next_bound(bound, c, w, low == 0 ? 0 : low - 1, high, pass);
+        c = count_at(NULL, magnitude, padded, bound);
+    }
+}
+
+/* Of the channels at the cut, the last `surplus` ones go: answers the channel from which on all of
+ * them do, and takes the magnitude from those before it that go too. */
+static int32_t drop_ties(uint8_t *magnitude, int32_t padded, int32_t cut, int32_t surplus) {
+    const uint8x16_t bound = vdupq_n_u8((uint8_t)cut);
+    int32_t end = padded;
+    for (; surplus > 0; end -= TURN * VECTOR) {
+        uint8x16_t ties[TURN];
+        for (int32_t j = 0; j < TURN; j++) { /* one bit a lane */
+            ties[j] = vceqq_u8(vld1q_u8(magnitude + end - TURN * VECTOR + VECTOR * j), bound);
+            ties[j] = vshrq_n_u8(ties[j], 7);
+        }
+        const int32_t here = sum_of_lanes(ties);
+        if (here > surplus) {
+            break;
+        }
+        surplus -= here;
+    }
+    for (int32_t i = end - 1; surplus > 0; i--) {
+        if (magnitude[i] == cut) {
+            magnitude[i] = 0;
+            surplus--;
+        }
+    }
+    return end;
 }
 
 /* ---- groups */
@@ -86,14 +162,13 @@ static int32_t group_scores(const uint8_t *magnitude, int32_t k_in, int32_t grou
     return padded;
 }
 
-/* mask[i] = 255 for channels of the `keep` best groups, 0 for others. */
-static void keep_groups(const uint8_t *magnitude, int32_t k_in, int32_t group, int32_t keep,
-                        uint8_t *mask) {
+/* Channels of groups that are not among the `keep` best lose their magnitude. */
+static void drop_groups(uint8_t *magnitude, int32_t k_in, int32_t group, int32_t keep) {
     uint16_t scores[MOST_CHANNELS / 2 + 8];
     const int32_t groups = k_in / group;
     const int32_t padded = group_scores(magnitude, k_in, group, scores);
     int32_t least = 0;
-    for (int32_t bit = 1024; bit > 0 && keep < groups; bit /= 2) { /* sums are at most 16 * 127 */
+    for (int32_t bit = 1024; bit > 0; bit /= 2) { /* sums are at most 16 * 127 */
         least += scores_above(scores, padded, least + bit - 1) >= keep ? bit : 0;
     }
     int32_t ties = keep - scores_above(scores, padded, least);
@@ -102,82 +177,138 @@ static void keep_groups(const uint8_t *magnitude, int32_t k_in, int32_t group, i
         const int32_t stays = score > least || (score == least && ties-- > 0);
         const uint8_t byte = (uint8_t)-stays;
         for (int32_t i = 0; i < group; i++) {
-            mask[g * group + i] = byte;
+            magnitude[g * group + i] &= byte;
         }
     }
 }
 
-/* ---- one row */
+/* ---- what stays. A row has at most 252 vectors, which go to two sums by turns; a lane of 16 bits
+ * grows by at most 254 a vector. */
 
-/* Zeroes what the mask drops, and writes the row's sum and its list. */
-static void take(tatvpr_tile *tile, int32_t t, const uint8_t *mask, int32_t list) {
-    const int32_t padded = (tile->k_in + 15) / 16 * 16;
-    int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
-    uint16_t *index = list ? tile->index + (ptrdiff_t)t * tile->list_stride : NULL;
-    int8_t *value = list ? tile->value + (ptrdiff_t)t * tile->list_stride : NULL;
-    int32x4_t sums = vdupq_n_s32(0);
+/* Sum of channels that all stay. */
+static int32_t sum_row(const int8_t *q, int32_t padded) {
+    int16x8_t sums[2] = {vdupq_n_s16(0), vdupq_n_s16(0)};
+    for (int32_t i = 0; i < padded; i += TURN * VECTOR) {
+        for (int32_t j = 0; j < TURN; j++) {
+            sums[j % 2] = vpadalq_s8(sums[j % 2], vld1q_s8(q + i + VECTOR * j));
+        }
+    }
+    return vaddvq_s32(vpadalq_s16(vpaddlq_s16(sums[0]), sums[1]));
+}
+
+/* Of some channels, those whose magnitude is below the cut become zero. Answers the sum of the
+ * others. */
+static int32_t keep_row(int8_t *q, const uint8_t *magnitude, int32_t padded, int32_t cut) {
+    const uint8x16_t bound = vdupq_n_u8((uint8_t)cut);
+    int16x8_t sums[2] = {vdupq_n_s16(0), vdupq_n_s16(0)};
+    for (int32_t i = 0; i < padded; i += TURN * VECTOR) {
+        for (int32_t j = 0; j < TURN; j++) {
+            const int32_t at = i + VECTOR * j;
+            const uint8x16_t stays = vcgeq_u8(vld1q_u8(magnitude + at), bound);
+            const int8x16_t kept = vandq_s8(vld1q_s8(q + at), vreinterpretq_s8_u8(stays));
+            vst1q_s8(q + at, kept);
+            sums[j % 2] = vpadalq_s8(sums[j % 2], kept);
+        }
+    }
+    return vaddvq_s32(vpadalq_s16(vpaddlq_s16(sums[0]), sums[1]));
+}
+
+/* ---- lists */
+
+/* One bit for each of 64 channels that is not zero. */
+static inline uint64_t not_zero(const int8_t *q) {
+    static const uint8_t bits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    const uint8x16_t bit = vld1q_u8(bits);
+    uint8x16_t m[TURN];
+    for (int32_t j = 0; j < TURN; j++) {
+        const int8x16_t v = vld1q_s8(q + VECTOR * j);
+        m[j] = vandq_u8(vtstq_s8(v, v), bit);
+    }
+    const uint8x16_t sums = vpaddq_u8(vpaddq_u8(m[0], m[1]), vpaddq_u8(m[2], m[3]));
+    return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(sums, sums)), 0);
+}
+
+/* How many bits each byte of `mask` has. */
+static inline uint64_t bits_of_bytes(uint64_t mask) {
+    mask -= mask >> 1 & 0x5555555555555555u;
+    mask = (mask & 0x3333333333333333u) + (mask >> 2 & 0x3333333333333333u);
+    return (mask + (mask >> 4)) & 0x0F0F0F0F0F0F0F0Fu;
+}
+
+/* Lists the channels that are not zero: eight at a time, each eight at a place that is known from
+ * the counts of those before it, so that none waits. */
+static void list_row(tatvpr_tile *tile, int32_t t, int32_t padded) {
+    const int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
+    uint16_t *index = tile->index + (ptrdiff_t)t * tile->list_stride;
+    int8_t *value = tile->value + (ptrdiff_t)t * tile->list_stride;
     int32_t n = 0;
-    for (int32_t i = 0; i < padded; i += 16) {
-        const int8x16_t kept = vandq_s8(vld1q_s8(q + i), vreinterpretq_s8_u8(vld1q_u8(mask + i)));
-        vst1q_s8(q + i, kept);
-        sums = vpadalq_s16(sums, vpaddlq_s8(kept));
-        if (list) {
-            const uint8x16_t some = vtstq_s8(kept, kept);
-            n = append_8(q, i, vget_low_u8(some), index, value, n);
-            n = append_8(q, i + 8, vget_high_u8(some), index, value, n);
+    for (int32_t i = 0; i < padded; i += TURN * VECTOR) {
+        const uint64_t mask = not_zero(q + i);
+        const uint64_t upto = bits_of_bytes(mask) * 0x0101010101010101u; /* sums so far, by bytes */
+        const uint64_t before = upto << 8;
+        for (int32_t j = 0; j < 8; j++) {
+            const uint8x8_t shuffle = vcreate_u8(tatvpr_compress_table[mask >> 8 * j & 255u]);
+            const int32_t at = n + (int32_t)(before >> 8 * j & 255u);
+            const int32_t first = i + 8 * j;
+            vst1_s8(value + at, vtbl1_s8(vld1_s8(q + first), vreinterpret_s8_u8(shuffle)));
+            vst1q_u16(index + at, vaddw_u8(vdupq_n_u16((uint16_t)first), shuffle));
         }
+        n += (int32_t)(upto >> 56);
     }
-    tile->sum[t] = vaddvq_s32(sums);
-    if (list) {
-        tile->count[t] = n;
-        for (; n % 4 != 0; n++) {
-            index[n] = 0;
-            value[n] = 0;
-        }
+    tile->count[t] = n;
+    for (; n % 4 != 0; n++) {
+        index[n] = 0;
+        value[n] = 0;
     }
 }
 
-/* mask of the `keep` largest single channels. */
-static void keep_channels(const uint8_t *magnitude, int32_t padded, int32_t k_in, int32_t keep,
-                          uint8_t *mask) {
-    int32_t least = 0; /* the largest threshold that at least `keep` channels reach */
-    for (int32_t bit = 64; bit > 0 && keep < k_in; bit /= 2) {
-        const int32_t reached = count_above(magnitude, padded, least + bit - 1);
-        least += reached >= keep ? bit : 0;
+/* ---- one row, all of it */
+
+/* Where the cut of row `t` is looked for first: near those of the rows before. */
+static int32_t first_bound(const tatvpr_tile *tile, int32_t t) {
+    const float guess = tile->hint / tile->s[t];
+    return guess >= 1.0f && guess < 127.0f ? (int32_t)(guess + 0.5f) : FIRST_BOUND;
+}
+
+/* Keeps `keep` of row `t`, fewer than all of its groups. Answers the sum of what stays. */
+static int32_t choose(tatvpr_tile *tile, int32_t t, int32_t padded, int32_t keep, int32_t group) {
+    uint8_t magnitude[MOST_CHANNELS];
+    int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
+    if (group != 1) {
+        (void)count_at(q, magnitude, padded, 1);
+        drop_groups(magnitude, tile->k_in, group, keep);
+        return keep_row(q, magnitude, padded, 1);
     }
-    int32_t ties = keep - count_above(magnitude, padded, least);
-    const uint8x16_t bound = vdupq_n_u8((uint8_t)least);
-    for (int32_t i = 0; i < padded; i += 16) {
-        const uint8x16_t a = vld1q_u8(magnitude + i);
-        vst1q_u8(mask + i, vorrq_u8(vcgtq_u8(a, bound), first_ties(vceqq_u8(a, bound), &ties)));
+    /* In rows of a bell's shape, channels at the cut times its distance from zero are about those
+     * that go, and no more than 7 in 16 of all. */
+    const float mass = tatvpr_clip((float)(tile->k_in - keep), 1.0f, 0.4375f * (float)tile->k_in);
+    const int32_t guess = first_bound(tile, t);
+    const wanted w = {keep, guess, (float)guess / mass};
+    int32_t reach = keep;
+    const int32_t cut = find_cut(q, magnitude, padded, &w, &reach);
+    if (cut == 0) { /* fewer than `keep` are not zero */
+        return sum_row(q, padded);
     }
+    const float cut_at = (float)cut * tile->s[t];
+    tile->hint = tile->hint > 0.0f ? 0.75f * tile->hint + 0.25f * cut_at : cut_at;
+    const int32_t end = drop_ties(magnitude, padded, cut, reach - keep);
+    const int32_t sum = keep_row(q, magnitude, end, cut);
+    return sum + keep_row(q + end, magnitude + end, padded - end, cut + 1);
 }
 
 void tatvpr_neon_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list) {
-    if (list == TATVPR_LIST_FOURS) {
-        tatvpr_neon_select(tile, t, keep, group, TATVPR_LIST_NOTHING);
-        tatvpr_list_fours(tile, t);
-        return;
-    }
     const int32_t known = group == 1 || group == 2 || group == 4 || group == 8 || group == 16;
-    if (!known || tile->k_in > MOST_CHANNELS) {
-        tatvpr_portable_select(tile, t, keep, group, list);
-        return;
-    }
-    uint8_t magnitude[MOST_CHANNELS];
-    uint8_t mask[MOST_CHANNELS];
-    const int32_t padded = (tile->k_in + 15) / 16 * 16;
-    const int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
-    for (int32_t i = 0; i < padded; i += 16) {
-        vst1q_u8(magnitude + i, vreinterpretq_u8_s8(vabsq_s8(vld1q_s8(q + i))));
-    }
-    if (group == 1) {
-        keep_channels(magnitude, padded, tile->k_in, keep, mask);
+    const int32_t padded = (int32_t)tatvpr_round_up((size_t)tile->k_in, TATVPR_ROW_ALIGN);
+    if (!known || padded > MOST_CHANNELS) {
+        tatvpr_portable_select(tile, t, keep, group, list == TATVPR_LIST_CHANNELS ? list : 0);
+    } else if (group == 1 ? keep < tile->k_in : keep < tile->k_in / group) {
+        tile->sum[t] = choose(tile, t, padded, keep, group);
     } else {
-        keep_groups(magnitude, tile->k_in, group, keep, mask);
-        for (int32_t i = tile->k_in; i < padded; i++) {
-            mask[i] = 0;
-        }
+        tile->sum[t] = sum_row(tile->q + (ptrdiff_t)t * tile->q_stride, padded);
     }
-    take(tile, t, mask, list);
+    if (list == TATVPR_LIST_FOURS) {
+        tatvpr_list_fours(tile, t);
+    } else if (list != 0 && known && padded <= MOST_CHANNELS) {
+        list_row(tile, t, padded);
+    }
 }

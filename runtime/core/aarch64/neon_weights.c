@@ -9,7 +9,7 @@ void tatvpr_neon_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_
     enum { CHUNK = 4000 }; /* a multiple of 20: whole stored bytes */
     const size_t bytes = tatvpr_neon_prepared_bytes(op);
     for (size_t i = 0; i < bytes; i++) {
-        prepared[i] = 0x55; /* code 1 everywhere */
+        prepared[i] = 0x15; /* weight zero everywhere */
     }
     uint8_t codes[CHUNK];
     for (int32_t first = 0; first < op->k_in; first += CHUNK) {
@@ -18,9 +18,11 @@ void tatvpr_neon_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_
             tatvpr_read_codes(op, stored, n, first, count, codes);
             uint8_t *to = prepared + (ptrdiff_t)(n / 64) * tatvpr_neon_rows(op->k_in) * 16 +
                           (ptrdiff_t)first * 16 + n % 16;
-            const int32_t shift = 2 * (n / 16 % 4);
+            const int32_t field = n / 16 % 4;
+            const uint32_t zero = field < 3 ? 1u : 0u;
             for (int32_t i = 0; i < count; i++, to += 16) {
-                *to = (uint8_t)(*to ^ (uint32_t)(codes[i] ^ 1u) << shift);
+                const uint32_t bits = (codes[i] + 3u + zero) & 3u; /* w + zero */
+                *to = (uint8_t)(*to ^ (bits ^ zero) << (2 * field));
             }
         }
     }
