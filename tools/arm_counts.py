@@ -34,7 +34,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
-from arm.cycles import Block, estimated_cycles
+from arm.cycles import Block, estimated_cycles, instructions
 from arm.root import guest_command, made_once, root_folder, unpack_wheel
 from benchmark.peers import plain_models
 from emulation import Workshop
@@ -160,9 +160,8 @@ def read_blocks(counts: Path) -> Iterator[Block]:
     for line in counts.read_text().splitlines():
         kind, *rest = line.split()
         if kind == "code":
-            code = bytes.fromhex(rest[2])
-            words = [code[i : i + 4] for i in range(0, len(code), 4)]
-            yield Block(tuple(int.from_bytes(w, "little") for w in words), int(rest[1]))
+            code = instructions(bytes.fromhex(rest[2]), "aarch64")
+            yield Block(code, int(rest[1]))
 
 
 def artifact_of(model: str, board: str, folder: Path) -> Path:

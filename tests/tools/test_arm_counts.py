@@ -22,7 +22,10 @@ cycles = importlib.import_module("arm.cycles")
 
 ADD = 0x8B010000  # add x0, x0, x1: each waits for the one before it
 #: core -> k -> million instructions of a frame of `micro`
-BUDGETS = {"n1": {1.0: 39.0, 0.2: 31.0}, "a72": {1.0: 69.5, 0.2: 40.5}}
+BUDGETS = {
+    "n1": {1.0: 35.1, 0.8: 36.2, 0.2: 27.2},
+    "a72": {1.0: 67.5, 0.2: 37.3},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +36,21 @@ def _llvm() -> None:
         lacking("llvm-mca 19", "apt-get install llvm-19")
 
 
+def word(instruction: int) -> bytes:
+    return instruction.to_bytes(4, "little")
+
+
+def test_code_is_cut_where_instructions_of_two_and_of_four_bytes_end() -> None:
+    thumb = bytes.fromhex("00bf 00f0 01f8 00bf".replace(" ", ""))  # nop, bl, nop
+    assert [len(i) for i in cycles.instructions(thumb, "thumbv7em")] == [2, 4, 2]
+    risc_v = bytes.fromhex("0100 33852100 0100".replace(" ", ""))  # c.nop, add, c.nop
+    assert [len(i) for i in cycles.instructions(risc_v, "riscv32")] == [2, 4, 2]
+    assert [len(i) for i in cycles.instructions(word(ADD) * 2, "aarch64")] == [4, 4]
+
+
 def test_instructions_that_wait_for_each_other_cost_a_cycle_each() -> None:
-    chain = (ADD,) * 8
-    apart = tuple(ADD & ~0x3FF | n << 5 | n for n in range(2, 10))  # add xN, xN, x1
+    chain = (word(ADD),) * 8
+    apart = tuple(word(ADD & ~0x3FF | n << 5 | n) for n in range(2, 10))  # add xN, xN, x1
     blocks = [cycles.Block(chain, 1000)]
     total, chained = cycles.estimated_cycles(blocks, ["neoverse-n1"])
     assert total == 8000 and 7900 < chained["neoverse-n1"] < 8300
@@ -44,8 +59,8 @@ def test_instructions_that_wait_for_each_other_cost_a_cycle_each() -> None:
 
 
 def test_rare_blocks_are_taken_to_run_as_fast_as_the_rest() -> None:
-    often = cycles.Block((ADD,) * 8, 10_000)
-    rare = cycles.Block((ADD,), 1)
+    often = cycles.Block((word(ADD),) * 8, 10_000)
+    rare = cycles.Block((word(ADD),), 1)
     total, alone = cycles.estimated_cycles([often], ["neoverse-n1"])
     both_total, both = cycles.estimated_cycles([often, rare], ["neoverse-n1"])
     assert both_total == total + 1
@@ -69,3 +84,5 @@ def test_a_frame_stays_within_its_budget_and_a_lower_k_costs_less(
         assert budget * 0.8 < counted <= budget
         spent[k] = priced[core.model]
     assert spent[0.2] < 0.82 * spent[1.0]
+    # the gate before a dense product, which saves nothing there: 5.4 % once
+    assert spent.get(0.8, 0.0) < 1.035 * spent[1.0]

@@ -1,4 +1,4 @@
-"""Estimated cycles of executed blocks of AArch64 code: LLVM's machine code analyser.
+"""Estimated cycles of executed blocks of Arm and RISC-V code: LLVM's machine code analyser.
 
 Every block is taken as a loop of its own with perfect caches and branches (``llvm-mca``), and its
 cycles a turn are multiplied by how often it ran. That is a model, good to about a tenth; the ratio
@@ -19,6 +19,13 @@ from tatvpr_edge.spec.errors import ToolError
 
 VERSIONS = range(24, 18, -1)  # of LLVM: the first that has models of all cores below
 ITERATIONS = 100
+#: What is disassembled and priced, by LLVM's name of the architecture.
+ATTRIBUTES = {
+    "aarch64": "+all",
+    "thumbv7em": "+mve.fp,+fp-armv8d16sp,+dsp",
+    "thumbv8.1m.main": "+mve.fp,+fp-armv8d16sp,+dsp",
+    "riscv32": "+m,+a,+f,+c",
+}
 #: What is priced, by instructions; what is left is taken to run as fast as the rest.
 SHARE = 0.998
 
@@ -28,11 +35,28 @@ class Block:
     """``times`` executions of instructions that follow one another.
 
     Attributes:
-        code: 32-bit instructions.
+        code: instructions as they lie in memory.
     """
 
-    code: tuple[int, ...]
+    code: tuple[bytes, ...]
     times: int
+
+
+def instructions(code: bytes, triple: str) -> tuple[bytes, ...]:
+    """``code`` cut into instructions, which Thumb and RISC-V have of two bytes and of four."""
+    found = []
+    at = 0
+    while at < len(code):
+        half = int.from_bytes(code[at : at + 2], "little")
+        if triple.startswith("thumb"):
+            size = 4 if half >> 11 in (0b11101, 0b11110, 0b11111) else 2
+        elif triple.startswith("riscv"):
+            size = 4 if half & 3 == 3 else 2
+        else:
+            size = 4
+        found.append(code[at : at + size])
+        at += size
+    return tuple(found)
 
 
 def tool(name: str) -> str:
@@ -48,11 +72,12 @@ def tool(name: str) -> str:
     raise ToolError(f"{name} of LLVM 19 or later is missing: apt-get install llvm-19")
 
 
-def _disassembled(words: Iterable[int]) -> dict[int, str]:
+def _disassembled(words: Iterable[bytes], triple: str) -> dict[bytes, str]:
     """Assembler text of instructions; those that LLVM does not know are left out."""
     distinct = sorted(set(words))
-    text = "\n".join(" ".join(f"{b:#04x}" for b in word.to_bytes(4, "little")) for word in distinct)
-    command = [tool("llvm-mc"), "--disassemble", "--triple=aarch64", "--mattr=+all"]
+    text = "\n".join(" ".join(f"{b:#04x}" for b in word) for word in distinct)
+    command = [tool("llvm-mc"), "--disassemble", f"--triple={triple}",
+               f"--mattr={ATTRIBUTES[triple]}"]  # fmt: skip
     done = subprocess.run(command, input=text + "\n", capture_output=True, text=True, check=False)
     unknown = {int(line) for line in re.findall(r"^<stdin>:(\d+):\d+: warning", done.stderr, re.M)}
     known = [word for number, word in enumerate(distinct, 1) if number not in unknown]
@@ -65,7 +90,9 @@ def _disassembled(words: Iterable[int]) -> dict[int, str]:
     return dict(zip(known, lines, strict=True))
 
 
-def _priced(blocks: Sequence[tuple[int, ...]], texts: dict[int, str], core: str) -> list[float]:
+def _priced(
+    blocks: Sequence[tuple[bytes, ...]], texts: dict[bytes, str], core: str, triple: str
+) -> list[float]:
     """Cycles of one turn of each block."""
     source = []
     for number, code in enumerate(blocks):
@@ -73,7 +100,7 @@ def _priced(blocks: Sequence[tuple[int, ...]], texts: dict[int, str], core: str)
         source += [texts[word] for word in code if word in texts]
         source.append(f"# LLVM-MCA-END block{number}")
     command = [
-        tool("llvm-mca"), "-mtriple=aarch64", f"-mcpu={core}", "-mattr=+all",
+        tool("llvm-mca"), f"-mtriple={triple}", f"-mcpu={core}", f"-mattr={ATTRIBUTES[triple]}",
         f"-iterations={ITERATIONS}", "-json", "-skip-unsupported-instructions=any",
     ]  # fmt: skip
     text = "\n".join(source) + "\n"
@@ -85,30 +112,33 @@ def _priced(blocks: Sequence[tuple[int, ...]], texts: dict[int, str], core: str)
     return [cycles.get(f"block{number}", 0.0) for number in range(len(blocks))]
 
 
-def estimated_cycles(blocks: Iterable[Block], cores: Sequence[str]) -> tuple[int, dict[str, float]]:
+def estimated_cycles(
+    blocks: Iterable[Block], cores: Sequence[str], triple: str = "aarch64"
+) -> tuple[int, dict[str, float]]:
     """(instructions executed, cycles by core) of ``blocks``.
 
     Args:
         cores: names that ``llvm-mca -mcpu=`` takes.
+        triple: whose instructions they are: a key of ``ATTRIBUTES``.
 
     Raises:
         ToolError: LLVM is missing or refuses the code.
     """
-    times: Counter[tuple[int, ...]] = Counter()
+    times: Counter[tuple[bytes, ...]] = Counter()
     for block in blocks:
         times[block.code] += block.times
     total = sum(len(code) * count for code, count in times.items())
-    chosen: list[tuple[int, ...]] = []
+    chosen: list[tuple[bytes, ...]] = []
     covered = 0
     for code, count in sorted(times.items(), key=lambda item: -len(item[0]) * item[1]):
         if covered >= SHARE * total:
             break
         chosen.append(code)
         covered += len(code) * count
-    texts = _disassembled(word for code in chosen for word in code)
+    texts = _disassembled((word for code in chosen for word in code), triple)
     priced = {}
     for core in cores:
-        each = _priced(chosen, texts, core)
+        each = _priced(chosen, texts, core, triple)
         spent = sum(c * times[code] for c, code in zip(each, chosen, strict=True))
         priced[core] = spent * total / covered
     return total, priced

@@ -56,5 +56,11 @@ void tatvpr_helium_attention(const tatvpr_head_job *job);
 void tatvpr_tables_dense(const tatvpr_matmul *job);
 void tatvpr_tables_sparse(const tatvpr_matmul *job);
 float tatvpr_tables_sparse_below(const tatvpr_ternary *op, int32_t group);
+float tatvpr_tables_quantise(const float *x, int32_t k_in, int8_t *q);
+void tatvpr_tables_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
+void tatvpr_tables_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
+                              int32_t dim, float *y);
+void tatvpr_tables_patch_embed(const tatvpr_patch_job *job);
+void tatvpr_tables_attention(const tatvpr_head_job *job);
 
 #endif

@@ -1,6 +1,6 @@
 /* Exact sparse ternary matmul on cores without vectors or packed arithmetic (RV32IMAC).
  *
- * Eight outputs at a time: their weights (TATVPR_LAYOUT_LUT4) are unpacked once for all tokens of
+ * Sixteen outputs at a time: their weights (TATVPR_LAYOUT_LUT4) are unpacked once for all tokens of
  * the tile to words low + high * 65536, so that one multiplication serves two outputs. Safe for
  * 258 channels of |q| <= 127: lists are taken 256 entries at a time.
  */
@@ -11,11 +11,11 @@
 #include "../mcu.h"
 #include "tables_epilogue.h"
 
-#define OUTPUTS 8
+#define OUTPUTS 16
 #define PAIRS (OUTPUTS / 2)
 #define LIST_PART 256
 
-/* Rows n0 .. n0 + 7 to unpacked[K rounded up to 4][PAIRS]; missing rows repeat the last one. */
+/* Rows n0 .. n0 + 15 to unpacked[K rounded up to 4][PAIRS]; missing rows repeat the last one. */
 static void unpack(const tatvpr_ternary *op, const uint8_t *stored, int32_t n0,
                    uint32_t *unpacked) {
     const int32_t row_bytes = 4 * tatvpr_lut4_row_words(op->k_in);
@@ -46,7 +46,7 @@ static void visit_list(const uint16_t *index, const int8_t *value, int32_t count
     }
     for (int32_t first = 0; first < count; first += LIST_PART) {
         const int32_t end = tatvpr_min_i32(count, first + LIST_PART);
-        uint32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0;
+        uint32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0, c4 = 0, c5 = 0, c6 = 0, c7 = 0;
         for (int32_t i = first; i < end; i++) {
             const uint32_t *w = unpacked + (int32_t)index[i] * PAIRS;
             const uint32_t a = (uint32_t)(int32_t)value[i];
@@ -54,8 +54,12 @@ static void visit_list(const uint16_t *index, const int8_t *value, int32_t count
             c1 += a * w[1];
             c2 += a * w[2];
             c3 += a * w[3];
+            c4 += a * w[4];
+            c5 += a * w[5];
+            c6 += a * w[6];
+            c7 += a * w[7];
         }
-        const uint32_t pairs[PAIRS] = {c0, c1, c2, c3};
+        const uint32_t pairs[PAIRS] = {c0, c1, c2, c3, c4, c5, c6, c7};
         for (int32_t i = 0; i < PAIRS; i++) {
             sums[2 * i] += (int16_t)pairs[i];
             sums[2 * i + 1] += (int32_t)(pairs[i] + 0x8000u) >> 16;
@@ -82,7 +86,7 @@ void tatvpr_tables_sparse(const tatvpr_matmul *job) {
 float tatvpr_tables_sparse_below(const tatvpr_ternary *op, int32_t group) {
     (void)op;
     (void)group;
-    return 0.3f;
+    return 0.18f;
 }
 
 #endif
