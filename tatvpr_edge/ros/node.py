@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from tatvpr_edge.ros.saving import saved
 from tatvpr_edge.ros.transport import Transport
 from tatvpr_edge.runtime import Addition, Localizer, Match
 from tatvpr_edge.runtime.serve import k_from_text
+from tatvpr_edge.runtime.tracking import Tracker
 from tatvpr_edge.spec.errors import MapError, TatvprError, UsageError
 
 _LOG = logging.getLogger("tatvpr_edge")
@@ -78,6 +80,8 @@ class PlaceNode:
         self._transport = transport
         self._open_localizer = open_localizer
         self._localizer: Localizer | None = None
+        self._tracker: Tracker | None = None
+        self._asked_s = 0.0
         self._changing = threading.RLock()
         self._seen = threading.Lock()
         self._newest: tuple[Any, Match, float | None] | None = None
@@ -146,10 +150,13 @@ class PlaceNode:
         if localizer.map is None:
             localizer.close()
             raise MapError("there is no map to search: set the parameter map to a .placemap")
+        frames = self.parameters.sequence
+        self._tracker = localizer.track(frames) if frames > 1 else None
         self._localizer = localizer
 
     def _start(self) -> None:
         self._pause.clear()
+        self._asked_s = -math.inf
         self.figures.started()
         self._worker = threading.Thread(target=self._work, name="tatvpr-place", daemon=True)
         self._worker.start()
@@ -165,6 +172,7 @@ class PlaceNode:
         with self._seen:
             self._newest = None
             localizer, self._localizer = self._localizer, None
+            self._tracker = None
         if localizer is not None:
             localizer.close()
 
@@ -188,7 +196,9 @@ class PlaceNode:
         localizer, arrived = self._localizer, time.perf_counter()
         assert localizer is not None and localizer.map is not None
         frame, taken_s = messages.frame_of(message), messages.stamp_s(message) or None
-        match = localizer.query(frame, exclude_last=self.parameters.excluded, time_s=taken_s)
+        match = self._asker(localizer).query(
+            frame, exclude_last=self.parameters.excluded, time_s=taken_s
+        )
         place_map, types = localizer.map, self._transport.types
         with self._seen:
             self._newest = (frame, match, taken_s)
@@ -202,6 +212,16 @@ class PlaceNode:
         if pose is not None:
             self._transport.publish("pose", pose)
         self.figures.answered((time.perf_counter() - arrived) * 1e3, match.accepted is True)
+
+    def _asker(self, localizer: Localizer) -> Localizer | Tracker:
+        """What is asked; a sequence that was interrupted begins anew, for the robot may have been
+        carried elsewhere meanwhile."""
+        before_s, self._asked_s = self._asked_s, time.monotonic()
+        if self._tracker is None:
+            return localizer
+        if self._asked_s - before_s > self.parameters.stale_s:
+            self._tracker.restart()
+        return self._tracker
 
     # ---- diagnostics ----
 

@@ -130,5 +130,4 @@ class Parameters:
             "budget": self.budget or None,
             "preset": self.preset or None,
             "backend": self.backend or None,
-            "sequence": self.sequence,
         }

@@ -115,13 +115,33 @@ def test_an_accepted_match_has_a_pose_as_wide_as_the_map_is_sparse(
 def test_answers_rest_on_a_sequence_where_that_is_set(
     made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
 ) -> None:
-    made(sequence=3).start()
-    said = []
-    for index in range(5):
-        memory.images.put(image(frames[index], seconds=1 + index))
-        said.append(memory.sent["match"].get(timeout=WAIT_S))
+    node = made(sequence=3, stale_s=WAIT_S)
+    node.start()
+
+    def drive() -> list[Any]:
+        said = []
+        for index in range(5):
+            memory.images.put(image(frames[index], seconds=1 + index))
+            said.append(memory.sent["match"].get(timeout=WAIT_S))
+        return said
+
+    said = drive()
     assert [match.frames for match in said] == [1, 2, 3, 3, 3]
     assert said[-1].place == 4
+    # Wherever the robot was brought meanwhile: what it saw before speaks for nothing.
+    node.change("deactivate")
+    node.change("activate")
+    assert [match.frames for match in drive()] == [1, 2, 3, 3, 3]
+
+
+def test_a_sequence_ends_with_a_camera_that_was_silent(
+    made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
+) -> None:
+    made(sequence=3, stale_s=0.05).start()
+    for second in (1, 2):
+        time.sleep(0.1)
+        memory.images.put(image(frames[second], seconds=second))
+        assert memory.sent["match"].get(timeout=WAIT_S).frames == 1
 
 
 def test_a_place_of_unknown_position_has_no_pose(
