@@ -48,5 +48,7 @@ def stream(
     """
     if not 0 < rate_hz < float("inf"):
         raise UsageError(f"rate_hz is {rate_hz!r}: frames a second, above 0")
-    chosen = choose(source, backend=backend, rate_hz=rate_hz, read_picture=read_picture)
+    # Pictures have no times of their own but those that playing gives them.
+    played_hz = rate_hz if realtime else None
+    chosen = choose(source, backend=backend, rate_hz=played_hz, read_picture=read_picture)
     return Stream(chosen, realtime=realtime)

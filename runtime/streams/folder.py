@@ -20,7 +20,7 @@ class FolderSource:
 
     live = False
 
-    def __init__(self, path: Path, rate_hz: float, read_picture: ReadPicture | None) -> None:
+    def __init__(self, path: Path, rate_hz: float | None, read_picture: ReadPicture | None) -> None:
         self.name = str(path)
         self._files = picture_files(path)
         self._rate_hz = rate_hz
@@ -48,7 +48,8 @@ class FolderSource:
         except FrameError as error:
             text = str(error)
             raise DamagedFrameError(text if str(path) in text else f"{path}: {text}") from None
-        return Grabbed(image, number / self._rate_hz, name)
+        pts_s = None if self._rate_hz is None else number / self._rate_hz
+        return Grabbed(image, pts_s, name)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -24,6 +24,7 @@ from tatvpr_edge.runtime.streams.frames import (
     StreamFrame,
 )
 from tatvpr_edge.spec.errors import DataError, UsageError
+from tatvpr_edge.spec.text import printable
 
 _LOG = logging.getLogger("tatvpr_edge")
 
@@ -229,7 +230,7 @@ class _Reader(threading.Thread):
             if self.frames > frames_before:
                 pause_s = FIRST_PAUSE_S
             if why != self.trouble:  # said once, however often it is tried
-                _LOG.warning("%s; trying again", why)
+                _LOG.warning("%s; trying again", printable(why))
             self.trouble = why
             self._stopping.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -237,7 +238,7 @@ class _Reader(threading.Thread):
     def _pass_over(self, error: DamagedFrameError) -> None:
         self.damaged += 1
         self.trouble = str(error)
-        _LOG.warning("left out: %s", error)
+        _LOG.warning("left out: %s", printable(error))
 
     def _offer(self, grabbed: Grabbed) -> None:
         if self._realtime:

@@ -32,7 +32,7 @@ def choose(
     source: int | str | os.PathLike[str],
     *,
     backend: str | None,
-    rate_hz: float,
+    rate_hz: float | None,
     read_picture: ReadPicture | None,
 ) -> Source:
     """The reader of ``source``; nothing is opened yet.

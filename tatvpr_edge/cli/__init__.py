@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": "Check an artifact's signature, hashes and golden vectors.",
     "map": "Make, extend or describe a place map.",
     "query": "Where was this frame taken?",
+    "watch": "Where is this camera? Live, from a device, an address, a video or a folder.",
     "describe": "Descriptors of a folder of frames, for an index of your own.",
     "profile": "Measure latency and energy for each k.",
     "power": "Show the power sensors found, live.",

@@ -25,6 +25,9 @@ _EXTRAS = {
     "PIL": "cli",
     "rich": "cli",
     "matplotlib": "plot",
+    "rosbags": "bags",
+    "av": "video",
+    "rerun": "rerun",
     "tensorrt": "jetson",
     "pycuda": "jetson",
 }

@@ -53,6 +53,11 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(without_nan(document), indent=2, allow_nan=False))
 
 
+def json_line(document: Any) -> str:
+    """``document`` as one line of JSON, for output that goes on. NaN becomes null."""
+    return json.dumps(without_nan(document), allow_nan=False)
+
+
 def print_table(columns: list[str], rows: list[list[str]], right: tuple[str, ...] = ()) -> None:
     """A plain table on standard output; columns named in ``right`` are set to the right.
 

@@ -127,6 +127,7 @@ def test_a_folder_goes_by_name_and_a_damaged_frame_is_named_and_counted(
     with tatvpr_edge.stream(folder) as frames:
         names = [frame.name for frame in frames]
         assert frames.damaged == 1
+        assert frames.read() is None
     assert names == [f"{n:03d}.png" for n in range(12) if n != 5]
     assert "005.png is damaged" in caplog.text
     for path in folder.iterdir():

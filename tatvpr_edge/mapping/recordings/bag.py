@@ -21,6 +21,7 @@ from tatvpr_edge.mapping.recordings.picking import Picker, Picking
 from tatvpr_edge.mapping.recordings.track import POSE_TYPES, Track, need_poses
 from tatvpr_edge.runtime.frame import Frame
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.text import printable
 
 _LOG = logging.getLogger("tatvpr_edge")
 
@@ -62,9 +63,9 @@ def _track(bag: Bag, connections: Sequence[Any]) -> Track:
                 continue
             track.add(messages.stamp_ns(message) or key[0], message)
     except DataError as error:
-        _LOG.warning("%s; its poses end there", error)
+        _LOG.warning("%s; its poses end there", printable(error))
     if damaged:
-        _LOG.warning("%s: %d poses are left out", first, damaged)
+        _LOG.warning("%s: %d poses are left out", printable(first), damaged)
     need_poses(track, bag.path)
     return track
 
@@ -108,10 +109,10 @@ class _Scan:
             assert self._track is not None
             _LOG.warning(
                 "%s: %d of %d images lie outside the times of %s, so they have no position%s",
-                self._bag.path,
+                printable(self._bag.path),
                 self._unplaced,
                 self._seen,
-                self._track.topic,
+                printable(self._track.topic),
                 " and are left out" if self._picker.needs_poses else "",
             )
         return found

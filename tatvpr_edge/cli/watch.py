@@ -1,0 +1,160 @@
+"""``tatvpr-edge watch SOURCE``: where is this camera, live."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from tatvpr_edge.cli import words
+from tatvpr_edge.cli.output import K_OR_AUTO, TOKENS, console, json_line, note, say
+from tatvpr_edge.cli.recordings import Seconds
+
+if TYPE_CHECKING:
+    from tatvpr_edge.cli.watched import Answer, Sink
+
+
+@click.command("watch")
+@click.argument("source")
+@click.option(
+    "--map",
+    "map_path",
+    type=click.Path(),
+    shell_complete=words.maps,
+    help="Place map (default: the deployed one's).",
+)
+@click.option(
+    "--artifact",
+    type=click.Path(),
+    shell_complete=words.artifacts,
+    help="Artifact to run (default: what this machine has).",
+)
+@click.option("--k", type=K_OR_AUTO, help="Fraction kept (default: the artifact's).")
+@click.option("--tokens", type=TOKENS, help="Patch tokens kept (default: the artifact's).")
+@click.option("--budget", help="With --k auto: 5W, 0.2J, 40ms, 70C or battery:2h.")
+@click.option("--preset", help="With --k auto: turbo or battery-saver.")
+@click.option("--realtime", is_flag=True, help="Play a file or folder at its own speed.")
+@click.option(
+    "--every", "every_s", type=Seconds(), default="0", help="Ask once in so many seconds."
+)
+@click.option("--limit", type=click.IntRange(1), help="End after so many answers.")
+@click.option(
+    "--record", type=click.Path(dir_okay=False, path_type=Path),
+    help="Append a JSON line for each answer to this file.",
+)  # fmt: skip
+@click.option(
+    "--rerun", type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a Rerun recording (.rrd): frames, places, figures.",
+)  # fmt: skip
+@click.option(
+    "--json", "as_json", is_flag=True,
+    help="Print a JSON line for each answer (also where output is no terminal).",
+)  # fmt: skip
+def command(
+    source: str,
+    map_path: str | None,
+    artifact: str | None,
+    k: float | str | None,
+    tokens: float | None,
+    budget: str | None,
+    preset: str | None,
+    every_s: float,
+    limit: int | None,
+    realtime: bool,
+    record: Path | None,
+    rerun: Path | None,
+    as_json: bool,
+) -> None:
+    """Where is this camera? SOURCE is a device (0, /dev/video0), an address (rtsp://...), a
+    GStreamer pipeline, a FIFO, a video, or a folder of frames.
+
+    Of a camera the newest frame is asked for; of a file every one. Ctrl-C ends.
+    """
+    import tatvpr_edge
+    from tatvpr_edge.cli.watched import watch
+    from tatvpr_edge.runtime import Localizer
+    from tatvpr_edge.spec.errors import MapError
+
+    if k != "auto" and (budget or preset):
+        raise click.UsageError("--budget and --preset belong to --k auto")
+    # What OpenCV and FFmpeg say of a camera that is not there yet, the stream says once.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    shown = console()
+    live = shown.is_terminal and not as_json
+    localizer = Localizer(artifact, map_path, k, tokens, budget=budget, preset=preset)
+    with localizer, contextlib.ExitStack() as stack:
+        if localizer.map is None:
+            raise MapError("there is no map to search: give --map, made by 'tatvpr-edge map build'")
+        sinks: list[Sink] = []
+        if rerun is not None:
+            from tatvpr_edge.cli.watch_rerun import RerunLog
+
+            sinks.append(stack.enter_context(RerunLog(rerun)))
+        if record is not None:
+            sinks.append(_lines(stack.enter_context(_appended(record))))
+        if not live:
+            sinks.append(lambda answer: click.echo(json_line(answer.document())))
+        ended = stack.enter_context(_signals())
+        frames = stack.enter_context(tatvpr_edge.stream(source, realtime=realtime))
+        if live:
+            from tatvpr_edge.cli.watch_live import View
+
+            view = stack.enter_context(View(shown, frames))
+            sinks.append(view)
+        asked = watch(localizer, frames, ended, every_s, limit, sinks)
+        taken = (frames.frames, frames.dropped, frames.damaged, frames.opened)
+    (say if live else note)(_summary(asked, *taken))
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Set by Ctrl-C and SIGTERM, so that the command ends in order; a second Ctrl-C ends it at
+    once."""
+    ended = threading.Event()
+
+    def end(number: int, _: Any) -> None:
+        if ended.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        ended.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _appended(path: Path) -> IO[str]:
+    from tatvpr_edge.spec.errors import DataError
+
+    try:
+        return path.expanduser().open("a", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _lines(file: IO[str]) -> Sink:
+    """A line an answer, in the file when it was given."""
+
+    def write(answer: Answer) -> None:
+        file.write(json_line(answer.document()) + "\n")
+        file.flush()
+
+    return write
+
+
+def _summary(asked: tuple[int, int | None], frames: int, dropped: int, damaged: int, opened: int) -> str:
+    answers, accepted = asked
+    verdict = "none judged" if accepted is None else f"{accepted} accepted"
+    text = f"{answers} answers, {verdict}; {frames} frames, {dropped} dropped"
+    if damaged:
+        text += f", {damaged} damaged"
+    return text + (f"; opened {opened} times" if opened > 1 else "")
