@@ -151,7 +151,9 @@ def _lines(file: IO[str]) -> Sink:
     return write
 
 
-def _summary(asked: tuple[int, int | None], frames: int, dropped: int, damaged: int, opened: int) -> str:
+def _summary(
+    asked: tuple[int, int | None], frames: int, dropped: int, damaged: int, opened: int
+) -> str:
     answers, accepted = asked
     verdict = "none judged" if accepted is None else f"{accepted} accepted"
     text = f"{answers} answers, {verdict}; {frames} frames, {dropped} dropped"
