@@ -201,6 +201,15 @@ def test_a_source_that_is_not_there_yet_dies_and_returns(
     assert frames.ended and "trying again" in caplog.text
 
 
+def test_a_writer_that_follows_at_once_loses_nothing(tmp_path: Path, motion_jpeg: Path) -> None:
+    fifo = tmp_path / "camera"
+    os.mkfifo(fifo)
+    with runtime.stream(fifo) as frames:
+        for _ in range(5):  # each may begin before the end of the last was seen
+            subprocess.run(["cp", str(motion_jpeg), str(fifo)], check=True, timeout=PATIENCE_S)
+        until(lambda: frames.frames == 60)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_address_dies_and_returns(
     motion_jpeg: Path, backend: str, monkeypatch: pytest.MonkeyPatch
