@@ -21,6 +21,7 @@ from tatvpr_edge.cli.output import (
     say,
 )
 from tatvpr_edge.cli.recordings import recording_options
+from tatvpr_edge.mapping.calibrate import PRECISION
 from tatvpr_edge.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,6 +89,10 @@ BASELINES = ("gray32", "hog", "efficientnet-lite0-gem")
     "--stress", is_flag=True,
     help="Also queries that are gray, dark, occluded, turned ... (docs/evaluation.md).",
 )  # fmt: skip
+@click.option(
+    "--sequence", type=click.IntRange(2, 1000),
+    help="tower-shift, --artifact: also so many frames in order, calibrated, beside single ones.",
+)  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), help="Write recall against compute (PNG).")
 @click.option("--no-time", is_flag=True, help="Leave out milliseconds, so that output repeats.")
 @json_option
@@ -103,6 +108,7 @@ def command(
     pose_frame: str | None,
     floors: str,
     stress: bool,
+    sequence: int | None,
     plot: Path | None,
     no_time: bool,
     as_json: bool,
@@ -133,6 +139,11 @@ def command(
 
     for name in protocols:
         protocol(name)
+    if sequence is not None and ("tower-shift" not in protocols or not artifacts):
+        raise click.UsageError(
+            "--sequence needs frames in an order and code that follows: --protocol tower-shift "
+            "and --artifact"
+        )
     describers = _models(models, ks) + _artifacts(artifacts, ks) + _baselines(baselines)
     if not describers:
         raise UsageError("nothing to evaluate: give --model or --baseline")
@@ -155,8 +166,74 @@ def command(
 
             target = plot if len(protocols) == 1 else plot.with_stem(f"{plot.stem}-{name}")
             plot_pareto(values, target, name, published=True)
+    if sequence is not None:
+        followed = {
+            str(path): _followed(path, data, ks, sequence, chosen, as_json) for path in artifacts
+        }
+        document["sequences"] = {"frames": sequence, "artifacts": followed}
     if as_json:
         print_json(document)
+
+
+def _followed(
+    artifact: Path, data: Path, ks: list[float], frames: int, floors: tuple[str, ...], quiet: bool
+) -> dict[str, Any]:
+    """Calibrated answers of single frames and of sequences; by kind of map, "single" or
+    "sequence", and k."""
+    from tatvpr_edge.models.evaluate.calibrated import (
+        Tower,
+        describe,
+        judge,
+        judge_sequences,
+        on_a_line,
+    )
+    from tatvpr_edge.models.evaluate.protocols import PERTURBATION_SEEDS
+    from tatvpr_edge.runtime import Localizer
+
+    gallery, queries = on_a_line(data, floors or None)
+    made: dict[str, Any] = {}
+    with Localizer(artifact) as localizer:
+        if not quiet:
+            note(f"sequences: {artifact}")
+        described = describe(localizer, data, ks, PERTURBATION_SEEDS, floors or None)
+        for kind in ("int8", "binary"):
+            tower = Tower(localizer, kind, gallery, queries, described)
+            ways = {
+                "single": judge(tower, PRECISION),
+                "sequence": judge_sequences(tower, frames, PRECISION),
+            }
+            made[kind] = {
+                way: {f"{k:g}": row for k, row in rows.items()} for way, rows in ways.items()
+            }
+    if not quiet:
+        _print_followed(artifact, frames, made)
+    return made
+
+
+def _print_followed(artifact: Path, frames: int, made: dict[str, Any]) -> None:
+    rows = []
+    for kind, ways in made.items():
+        for way, by_k in ways.items():
+            for k, of in by_k.items():
+                rows.append(
+                    [
+                        kind,
+                        k,
+                        "1" if way == "single" else str(frames),
+                        f"{100 * of['recall@1']:.1f}",
+                        f"{of['auroc']:.3f}",
+                        f"{of['ece']:.3f}",
+                        f"{100 * of['accepted_of_answerable']:.1f} %",
+                        f"{100 * of['precision']:.0f} %" if of["accepted"] else "-",
+                        f"{100 * of['accepted_of_unknown']:.1f} %",
+                    ]
+                )
+    say(
+        f"{artifact}: clips played in order, each floor judged by a calibration of the others; "
+        f"accepted at {100 * PRECISION:g} %, and how much of it is right"
+    )
+    columns = ["map", "k", "frames", "R@1", "AUROC", "ECE", "accepted", "right", "of lacking"]
+    print_table(columns, rows, right=tuple(columns[1:]))
 
 
 def _two_folders(

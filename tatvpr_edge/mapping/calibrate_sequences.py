@@ -101,15 +101,15 @@ def columns_of(tracked: Tracked) -> tuple[float, ...]:
     )
 
 
-def stretches(asked: Sequence[Asked], frames: int) -> Iterator[list[Asked]]:
-    """Queries that one camera made one after another at one k, a few sequences long."""
+def stretches(asked: Sequence[Asked], longest: int) -> Iterator[list[Asked]]:
+    """At most ``longest`` queries that one camera made one after another at one k."""
     settings = {query.setting: None for query in asked}
     for setting in settings:
         of = [query for query in asked if query.setting == setting]
         for _, drive in groupby(of, key=lambda query: query.drive):
             members = list(drive)
-            for first in range(0, len(members), _STRETCH * frames):
-                yield members[first : first + _STRETCH * frames]
+            for first in range(0, len(members), longest):
+                yield members[first : first + longest]
 
 
 def ask_sequences(
@@ -118,16 +118,18 @@ def ask_sequences(
     asked: Sequence[Asked],
     frames: int,
     progress: Callable[[int], None] | None = None,
+    whole: bool = False,
 ) -> PathAnswers:
     """What the map answers along each stretch.
 
     Args:
         judging: the map, under calibrations that say what is elsewhere.
+        whole: follow every drive from end to end.
     """
     bands = list(judging.info.bands)
     path = Path(engine, frames)
     rows = []
-    for stretch in stretches(asked, frames):
+    for stretch in stretches(asked, len(asked) if whole else _STRETCH * frames):
         around = np.logical_or.reduce([query.around for query in stretch])
         # Where no query of a stretch has a right answer, asking again tells nothing new.
         held = any(query.near.any() for query in stretch)

@@ -116,24 +116,47 @@ static void measure(tatvpr_track *track, const tatvpr_places *places, uint64_t t
 
 /* ---- where paths may go ---- */
 
+enum { LANES = 8 }; /* maxima and sums that a processor may keep side by side */
+
 static float highest(const float *values, uint64_t count) {
-    float best = values[0];
-    for (uint64_t i = 1; i < count; i++) {
-        best = larger(best, values[i]);
+    float best[LANES];
+    uint64_t i = 0;
+    for (int lane = 0; lane < LANES; lane++) {
+        best[lane] = LEFT_OUT;
     }
-    return best;
+    for (; i + LANES <= count; i += LANES) {
+        for (int lane = 0; lane < LANES; lane++) {
+            best[lane] = larger(values[i + (uint64_t)lane], best[lane]);
+        }
+    }
+    for (; i < count; i++) {
+        best[0] = larger(values[i], best[0]);
+    }
+    for (int lane = 1; lane < LANES; lane++) {
+        best[0] = larger(best[0], best[lane]);
+    }
+    return best[0];
 }
+
+enum { BLOCK = 64 }; /* places moved on at once */
 
 /* The places first .. last of one drive: paths stay, go one place on or back, or jump. */
 static void by_steps(float *evidence, uint64_t first, uint64_t last, float price, float jump) {
-    float before = LEFT_OUT;
-    for (uint64_t i = first; i < last; i++) {
-        const float own = evidence[i];
-        const float beside = larger(before, evidence[i + 1]) - price;
-        evidence[i] = larger(larger(own, jump), beside);
-        before = own;
+    float held[BLOCK + 2]; /* a block as it was, between its neighbours */
+    held[0] = LEFT_OUT;
+    for (uint64_t at = first; at <= last; at += BLOCK) {
+        const uint64_t left = last - at + 1;
+        const uint64_t count = left < BLOCK ? left : BLOCK;
+        float *own = evidence + at;
+        for (uint64_t i = 0; i < count; i++) {
+            held[i + 1] = own[i];
+        }
+        held[count + 1] = left > count ? own[count] : LEFT_OUT;
+        for (uint64_t i = 0; i < count; i++) {
+            own[i] = larger(larger(held[i + 1], jump), larger(held[i], held[i + 2]) - price);
+        }
+        held[0] = held[count];
     }
-    evidence[last] = larger(larger(evidence[last], jump), before - price);
 }
 
 /* Evidence at `metres` along a stretch, between its places `p` and `p + 1` or at its ends. */
@@ -179,61 +202,86 @@ static void along_stretch(tatvpr_track *track, uint64_t first, uint64_t last, fl
     }
 }
 
+/* A run of places of one drive. */
+typedef struct run {
+    uint64_t first;
+    uint32_t drive;
+    uint32_t known; /* of every place's pose */
+} run;
+
+static void end_run(tatvpr_track *track, const run *r, uint64_t last, float moved_m, float jump) {
+    if (moved_m == moved_m && (r->known & TATVPR_POSITION) == TATVPR_POSITION) {
+        along_stretch(track, r->first, last, moved_m < 0.0f ? -moved_m : moved_m,
+                      TATVPR_TRACK_METRE * track->lead, jump);
+    } else {
+        by_steps(track->evidence, r->first, last, TATVPR_TRACK_STEP * track->lead, jump);
+    }
+}
+
 /* Drive by drive. Where a position is unknown, so is how far it is to the next place. */
 static void along_drives(tatvpr_track *track, const tatvpr_places *places, uint64_t total,
                          float moved_m, float jump) {
-    const int measured = moved_m == moved_m;
-    const float step = TATVPR_TRACK_STEP * track->lead;
-    const float metre = TATVPR_TRACK_METRE * track->lead;
-    const float moved = moved_m < 0.0f ? -moved_m : moved_m;
-    walk w = {places, 0, 0};
-    tatvpr_spot spot = next_spot(&w);
-    uint32_t drive = spot.moment->drive;
-    uint32_t known = spot.moment->known;
-    uint64_t first = 0;
-    for (uint64_t i = 1; i <= total; i++) {
-        if (i < total) {
-            spot = next_spot(&w);
-            if (spot.moment->drive == drive) {
-                known &= spot.moment->known;
+    run r = {0, 0, 0};
+    uint64_t at = 0;
+    for (uint32_t p = 0; p < places->parts; p++) {
+        const tatvpr_part *part = &places->part[p];
+        for (uint64_t i = 0; i < part->places; i++) {
+            const tatvpr_moment *moment = &part->moments[i];
+            if (at + i > 0 && moment->drive == r.drive) {
+                r.known &= moment->known;
                 continue;
             }
+            if (at + i > 0) {
+                end_run(track, &r, at + i - 1, moved_m, jump);
+            }
+            r.first = at + i;
+            r.drive = moment->drive;
+            r.known = moment->known;
         }
-        if (measured && (known & TATVPR_POSITION) == TATVPR_POSITION) {
-            along_stretch(track, first, i - 1, moved, metre, jump);
-        } else {
-            by_steps(track->evidence, first, i - 1, step, jump);
-        }
-        first = i;
-        drive = spot.moment->drive;
-        known = spot.moment->known;
+        at += part->places;
     }
+    end_run(track, &r, total - 1, moved_m, jump);
 }
 
 /* ---- what a frame says ---- */
 
 /* Takes in the scores. */
-static void fold(tatvpr_track *track, const float *scores, uint64_t total, int first, float jump) {
+static void fold(tatvpr_track *track, const float *restrict scores, uint64_t total, int first,
+                 float jump) {
     const float share = 1.0f / (float)track->seen;
+    /* The first frame is taken as it is, and so is what a place that is left out has: nothing. */
+    const float least = first ? __builtin_inff() : LOWEST;
+    float *restrict evidence = track->evidence;
+    float *restrict still = track->still;
     for (uint64_t i = 0; i < total; i++) {
-        const float prior = track->evidence[i];
+        const float score = scores[i], prior = evidence[i];
         /* A place that was left out before begins where a jump to it would. */
-        const float mean = larger(track->still[i], jump);
-        const int taken = first || scores[i] < LOWEST;
-        track->evidence[i] = taken ? scores[i] : prior + share * (scores[i] - prior);
-        track->still[i] = taken ? scores[i] : mean + share * (scores[i] - mean);
+        const float mean = larger(still[i], jump);
+        const float moved = prior + share * (score - prior);
+        const float stayed = mean + share * (score - mean);
+        evidence[i] = score < least ? score : moved;
+        still[i] = score < least ? score : stayed;
     }
 }
 
 /* The place with most evidence, ties to the lower one; `total` where none may answer. */
 static uint64_t best_place(const tatvpr_track *track, const tatvpr_places *places, uint64_t total,
                            const tatvpr_step *step) {
-    uint64_t best = total;
+    uint64_t best = 0;
+    if (!(step->radius_m > 0.0)) {
+        const float most = highest(track->evidence, total);
+        while (track->evidence[best] < most) {
+            best++;
+        }
+        return best;
+    }
     float most = LEFT_OUT;
+    walk w = {places, 0, 0};
+    best = total;
     for (uint64_t i = 0; i < total; i++) {
+        const tatvpr_spot spot = next_spot(&w);
         if (track->evidence[i] > most &&
-            (!(step->radius_m > 0.0) || tatvpr_within(places->geographic, spot_at(places, i),
-                                                      step->near, step->radius_m))) {
+            tatvpr_within(places->geographic, spot, step->near, step->radius_m)) {
             most = track->evidence[i];
             best = i;
         }
@@ -248,34 +296,38 @@ typedef struct rivals {
     uint64_t count;
 } rivals;
 
-static rivals rivals_of(const tatvpr_track *track, const tatvpr_places *places, uint64_t total,
+static rivals rivals_of(const tatvpr_track *track, const tatvpr_places *places,
                         const tatvpr_calibration *c, tatvpr_spot from) {
     rivals found = {LEFT_OUT, LEFT_OUT, 0};
-    walk w = {places, 0, 0};
-    for (uint64_t i = 0; i < total; i++) {
-        const tatvpr_spot spot = next_spot(&w);
-        const float evidence = track->evidence[i], still = track->still[i];
-        /* Once there are enough, only what would change the answer is looked at. */
-        if ((evidence > found.evidence || still > found.still ||
-             (found.count < TATVPR_FEWEST_RIVALS && evidence > LOWEST)) &&
-            tatvpr_elsewhere(c, places->geographic, spot, from)) {
-            found.evidence = larger(found.evidence, evidence);
-            found.still = larger(found.still, still);
-            found.count += evidence > LOWEST;
+    const float *evidence = track->evidence, *still = track->still;
+    for (uint32_t p = 0; p < places->parts; p++) {
+        const tatvpr_part *part = &places->part[p];
+        for (uint64_t i = 0; i < part->places; i++) {
+            /* Once there are enough, only what would change the answer is looked at. */
+            const int enough = found.count >= TATVPR_FEWEST_RIVALS;
+            if ((evidence[i] > found.evidence || still[i] > found.still ||
+                 (!enough && evidence[i] > LOWEST)) &&
+                tatvpr_elsewhere(c, places->geographic, tatvpr_spot_of(part, i), from)) {
+                found.evidence = larger(evidence[i], found.evidence);
+                found.still = larger(still[i], found.still);
+                found.count += evidence[i] > LOWEST;
+            }
         }
+        evidence += part->places;
+        still += part->places;
     }
     return found;
 }
 
 /* Margins, confidence, acceptance. */
-static void judge(const tatvpr_track *track, const tatvpr_places *places, uint64_t total,
+static void judge(const tatvpr_track *track, const tatvpr_places *places,
                   const tatvpr_step *step, tatvpr_tracked *found) {
     const tatvpr_calibration *c = &places->band[step->band].calibration;
     const tatvpr_sequence *s = step->sequence;
     if (c->kind != TATVPR_CALIBRATION_LOGISTIC) {
         return;
     }
-    const rivals others = rivals_of(track, places, total, c, spot_at(places, track->place));
+    const rivals others = rivals_of(track, places, c, spot_at(places, track->place));
     if (others.count < TATVPR_FEWEST_RIVALS) {
         return;
     }
@@ -319,33 +371,36 @@ typedef struct outline {
     float lead; /* the best score less the mean one */
 } outline;
 
-enum { LANES = 8 }; /* sums that a processor may keep side by side: the order of adding is fixed */
-
+/* The order of adding is fixed: place i goes into sum i % LANES. */
 static outline outline_of(const float *scores, uint64_t total) {
-    float sums[LANES] = {0.0f}, best[LANES];
-    uint64_t counts[LANES] = {0};
+    float sums[LANES] = {0.0f};
+    uint32_t counts[LANES] = {0}, bad[LANES] = {0};
+    uint64_t i = 0;
     outline o = {1, 0, 0.0f};
-    for (int lane = 0; lane < LANES; lane++) {
-        best[lane] = LEFT_OUT;
+    for (; i + LANES <= total; i += LANES) {
+        for (int lane = 0; lane < LANES; lane++) {
+            const float score = scores[i + (uint64_t)lane];
+            const int looked = score >= LOWEST;
+            sums[lane] += looked ? score : 0.0f;
+            counts[lane] += (uint32_t)looked;
+            bad[lane] |= !(score <= -LOWEST);
+        }
     }
-    for (uint64_t i = 0; i < total; i++) {
-        const int lane = (int)(i % LANES);
+    for (int lane = 0; i < total; i++, lane++) {
         const int looked = scores[i] >= LOWEST;
-        o.usable &= scores[i] <= -LOWEST;
         sums[lane] += looked ? scores[i] : 0.0f;
-        counts[lane] += (uint64_t)looked;
-        best[lane] = larger(scores[i], best[lane]);
+        counts[lane] += (uint32_t)looked;
+        bad[lane] |= !(scores[i] <= -LOWEST);
     }
-    float sum = sums[0], most = best[0];
-    uint64_t count = counts[0];
     for (int lane = 1; lane < LANES; lane++) {
-        sum += sums[lane];
-        count += counts[lane];
-        most = larger(most, best[lane]);
+        sums[0] += sums[lane];
+        counts[0] += counts[lane];
+        bad[0] |= bad[lane];
     }
-    if (o.usable && count > 0) {
+    o.usable = bad[0] == 0;
+    if (o.usable && counts[0] > 0) {
         o.any = 1;
-        o.lead = larger(most - sum / (float)count, 0.0f);
+        o.lead = larger(highest(scores, total) - sums[0] / (float)counts[0], 0.0f);
     }
     return o;
 }
@@ -446,7 +501,7 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
         found->steady = track->steady;
         found->evidence = track->evidence[best];
         found->still = track->still[best];
-        judge(track, places, total, step, found);
+        judge(track, places, step, found);
     } else {
         track->steady = 0;
     }
