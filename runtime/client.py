@@ -24,6 +24,7 @@ from tatvpr_edge.runtime.fresh import Watch
 from tatvpr_edge.runtime.growth import Addition
 from tatvpr_edge.runtime.match import Match
 from tatvpr_edge.runtime.placemap import Candidate
+from tatvpr_edge.runtime.tracking import check_odometry, check_sequence
 from tatvpr_edge.spec import errors
 from tatvpr_edge.spec.errors import DeployError
 
@@ -43,14 +44,22 @@ class Client:
         timeout_s: how long an answer may take.
         restart_s: how long a service that went away may take to listen again; every deploy
             restarts it.
+        sequence: over how many consecutive frames of one camera ``query`` gathers evidence, as
+            ``Localizer(sequence=n)``; each connection is a path of its own. A service that was
+            restarted begins the path anew.
 
     Raises:
         DeployError: no service answers there.
     """
 
     def __init__(
-        self, path: str | Path | None = None, timeout_s: float = 30.0, restart_s: float = 20.0
+        self,
+        path: str | Path | None = None,
+        timeout_s: float = 30.0,
+        restart_s: float = 20.0,
+        sequence: int = 1,
     ) -> None:
+        self.sequence = check_sequence(sequence)
         named = deployed.install_root() / messages.SOCKET if path is None else path
         self.path = os.path.expanduser(os.fspath(named))
         self.timeout_s = timeout_s
@@ -86,6 +95,7 @@ class Client:
         bgr: bool = False,
         top: int = 1,
         *,
+        odometry: float | None = None,
         near: Sequence[float] | None = None,
         radius: float | None = None,
         exclude_last: int | str = 0,
@@ -99,9 +109,16 @@ class Client:
         """
         asked: dict[str, Any] = {"top": top, "exclude_last": exclude_last}
         asked |= _given(near=_numbers(near, "near"), radius=radius, time_s=time_s)
+        asked |= _given(odometry=check_odometry(odometry))
+        if self.sequence > 1:
+            asked["sequence"] = self.sequence
         match = self._ask({"op": "query", **asked}, check_frame(frame, bgr))[0]["match"]
         candidates = tuple(Candidate(**_plain(item)) for item in match.pop("candidates"))
         return Match(**_plain(match), candidates=candidates)
+
+    def restart(self) -> None:
+        """Forget the path: the camera was carried elsewhere, or a recording begins anew."""
+        self._ask({"op": "restart"})
 
     def add(
         self,

@@ -17,7 +17,7 @@ import threading
 from typing import Any
 
 from tatvpr_edge.runtime import messages
-from tatvpr_edge.runtime.service import Service, refusal
+from tatvpr_edge.runtime.service import Seat, Service, refusal
 from tatvpr_edge.spec.errors import DeployError, UsageError
 
 MAX_CLIENTS = 64
@@ -99,6 +99,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 def _converse(connection: socket.socket, service: Service) -> None:
+    seat = Seat()
     while True:
         connection.settimeout(None)  # idle between messages is no fault; half a message is
         if not connection.recv(1, socket.MSG_PEEK):
@@ -111,7 +112,7 @@ def _converse(connection: socket.socket, service: Service) -> None:
         if request is None:
             return
         connection.settimeout(MESSAGE_S)
-        connection.sendall(messages.encode(*service.answer(*request)))
+        connection.sendall(messages.encode(*service.answer(*request, seat)))
 
 
 def _refuse(connection: socket.socket) -> None:

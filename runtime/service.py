@@ -9,20 +9,41 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.localizer import Localizer
+from tatvpr_edge.runtime.tracking import Tracker, check_sequence
 from tatvpr_edge.runtime.verify import check_backend
 from tatvpr_edge.spec.errors import FrameError, TatvprError, UsageError
 
 Answer = tuple[dict[str, Any], bytes]
 #: What of a request goes to ``Localizer.query``, and to ``Localizer.add``, which check it.
-_ASKED = ("top", "near", "radius", "exclude_last", "time_s")
+_ASKED = ("top", "odometry", "near", "radius", "exclude_last", "time_s")
 _TERMS = ("pose", "tag", "novelty", "novelty_m", "max_places", "max_bytes", "time_s")
+
+
+class Seat:
+    """What one connection has of its own: the path of its camera, where it asks for sequences."""
+
+    def __init__(self) -> None:
+        self._tracker: Tracker | None = None
+
+    def tracker(self, localizer: Localizer, frames: Any) -> Tracker:
+        """The tracker of sequences of so many frames; another number begins a path anew."""
+        if self._tracker is None or self._tracker.frames != check_sequence(frames):
+            self._tracker = localizer.track(frames)
+        return self._tracker
+
+    def restart(self) -> None:
+        """Forget the path."""
+        if self._tracker is not None:
+            self._tracker.restart()
 
 
 class Service:
@@ -41,20 +62,24 @@ class Service:
         self._release = _release(localizer)
         self._count = threading.Lock()
 
-    def answer(self, request: dict[str, Any], blob: bytes) -> Answer:
-        """The answer to one request; every error becomes an answer."""
+    def answer(self, request: dict[str, Any], blob: bytes, seat: Seat) -> Answer:
+        """The answer to one request of a connection; every error becomes an answer."""
         try:
-            operation = {
-                "query": self._query,
+            operations: dict[str, Callable[[dict[str, Any], bytes], Answer]] = {
+                "query": partial(self._query, seat=seat),
+                "restart": partial(self._restart, seat=seat),
                 "add": self._add,
                 "confirm": self._confirm,
                 "describe": self._describe,
                 "set": self._set,
                 "info": self._info,
                 "selftest": self._self_test,
-            }.get(str(request.get("op")))
+            }
+            operation = operations.get(str(request.get("op")))
             if operation is None:
-                raise UsageError("op is one of query, add, confirm, describe, set, info, selftest")
+                raise UsageError(
+                    "op is one of query, restart, add, confirm, describe, set, info, selftest"
+                )
             answer, tail = operation(request, blob)
         except Exception as error:
             return refusal(error), b""
@@ -62,9 +87,16 @@ class Service:
             self._answered += 1
         return {"ok": True, "release": self._release, **answer}, tail
 
-    def _query(self, request: dict[str, Any], blob: bytes) -> Answer:
+    def _query(self, request: dict[str, Any], blob: bytes, seat: Seat) -> Answer:
         asked = {name: request[name] for name in _ASKED if name in request}
+        frames = request.get("sequence", 1)
+        if check_sequence(frames) > 1:
+            asked["tracker"] = seat.tracker(self.localizer, frames)
         return {"match": self.localizer.query(_frame(request, blob), **asked).plain()}, b""
+
+    def _restart(self, request: dict[str, Any], blob: bytes, seat: Seat) -> Answer:
+        seat.restart()
+        return {}, b""
 
     def _add(self, request: dict[str, Any], blob: bytes) -> Answer:
         terms = {name: request[name] for name in _TERMS if name in request}

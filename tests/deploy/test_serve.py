@@ -124,6 +124,34 @@ def test_a_calibrated_map_s_verdict_is_served(tiny_host: Path, tmp_path: Path) -
         assert client.query(FRAME).accepted is True
 
 
+def test_each_connection_is_a_path_of_its_own(tiny_host: Path, tmp_path: Path) -> None:
+    with Localizer(tiny_host, k=0.2) as plain:
+        rows = np.stack([plain.describe(np.roll(FRAME, 7 * i, 0)) for i in range(12)])
+        places = make_map(tmp_path / "m.placemap", plain.artifact.manifest.model.hash, rows)
+    path = tmp_path / "s.sock"
+    words = ["--artifact", str(tiny_host), "--map", str(places), "--k", "0.2"]
+    with (
+        serving(path, *words),
+        Client(path, sequence=3) as one,
+        Client(path, sequence=3) as two,
+        Client(path) as single,
+        Localizer(tiny_host, places, k=0.2, sequence=3) as here,
+    ):
+        for index in range(4):
+            frame = np.roll(FRAME, 7 * index, 0)
+            there, expected = one.query(frame, odometry=0.5), here.query(frame, odometry=0.5)
+            assert (there.place, there.frames) == (expected.place, min(index + 1, 3))
+        assert two.query(FRAME).frames == 1 and single.query(FRAME).frames == 1
+        one.restart()
+        assert one.query(FRAME).frames == 1
+        with pytest.raises(UsageError, match="odometry belongs to a sequence"):
+            single.query(FRAME, odometry=1.0)
+        with pytest.raises(UsageError, match="metres that the camera moved"):
+            one.query(FRAME, odometry=float("nan"))
+        with pytest.raises(UsageError, match="sequence is"):
+            single._ask({"op": "query", "sequence": -1})
+
+
 def test_k_can_be_set_and_bad_requests_are_errors_not_the_end(
     served: tuple[Path, Localizer],
 ) -> None:

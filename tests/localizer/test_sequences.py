@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -241,3 +243,21 @@ def test_the_calibration_of_sequences_is_stored_beside_the_single_frame_s(driven
     assert judged is not None and judged.sequence is not None
     assert judged.sequence.frames == 5 and judged.sequence.recall > judged.recall
     assert driven.read_bytes()[24] == 1  # a reader that knows nothing of sequences refuses
+
+
+def test_the_example_follows_a_drive(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32], project_root: Path
+) -> None:
+    frames = driven.parent / "another day"
+    folder_of(frames, place_wall, 77, 1.0)
+    done = subprocess.run(
+        [sys.executable, project_root / "examples" / "follow.py", tiny_host, driven, frames, "1.0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == METRES
+    said = {state for state in ("found", "moved", "here", "lost") if f"({state}," in done.stdout}
+    assert {"found", "moved"} <= said and any(line.endswith(", accepted)") for line in lines)
