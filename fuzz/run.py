@@ -62,7 +62,9 @@ def run_target(name: str, command: list[str], seconds: int) -> Ran:
         f"-max_total_time={seconds}",
         f"-max_len={MOST_BYTES.get(name, _USUAL_BYTES)}",
         f"-artifact_prefix={failures}/",
-        "-timeout=25",  # seconds for one input: also a parser that never ends is a fault
+        # Seconds for one input: a parser that never ends is a fault, a machine that stalls is none.
+        "-timeout=60",
+        "-report_slow_units=60",
         "-rss_limit_mb=3000",
         "-print_final_stats=1",
         "-use_value_profile=1",
@@ -84,7 +86,7 @@ def run_target(name: str, command: list[str], seconds: int) -> Ran:
     text = log.read_text(errors="replace")
     counts = [int(n) for n in (_EXECUTED.findall(text) or _PROGRESS.findall(text))]
     new = sorted(set(failures.iterdir()) - before)
-    failed = new[0] if new else (log if done.returncode != 0 else None)
+    failed = None if done.returncode == 0 else new[0] if new else log
     return Ran(name, counts[-1] if counts else 0, time.monotonic() - started, failed, log)
 
 

@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -375,20 +376,33 @@ def _send(
 ) -> int:
     """Send what is needed; how many bytes of files that were."""
     sent = 0
-    for need in needed:
-        try:
-            index, have, part = int(need["index"]), int(need["have"]), str(need["sha256"])
-            row, source = release.table.rows[index], release.sources[index]
-        except (KeyError, TypeError, ValueError, IndexError):
-            raise DeployError("the board asks for a file that nobody announced") from None
-        offset, digest = _resume_at(source, have, part)
-        session.tell({"op": "file", "index": index, "offset": offset})
-        session.send_file(_watched(row, read_source(source, offset), offset, digest, on_event))
-        if digest.hexdigest() != row.sha256:
-            session.ask({"op": "drop", "index": index})
-            raise DeployError(f"{row.path} changed while it was sent: run again")
-        sent += row.bytes - offset
+    with ThreadPoolExecutor(1) as hashing:
+        for need in needed:
+            sent += _send_one(session, release, need, hashing, on_event)
     return sent
+
+
+def _send_one(
+    session: Session,
+    release: Release,
+    need: dict[str, Any],
+    hashing: ThreadPoolExecutor,
+    on_event: OnEvent,
+) -> int:
+    """Send one file; how many bytes of it that were."""
+    try:
+        index, have, part = int(need["index"]), int(need["have"]), str(need["sha256"])
+        row, source = release.table.rows[index], release.sources[index]
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise DeployError("the board asks for a file that nobody announced") from None
+    offset, digest = _resume_at(source, have, part)
+    session.tell({"op": "file", "index": index, "offset": offset})
+    chunks = read_source(source, offset)
+    session.send_file(_watched(row, chunks, offset, digest, hashing, on_event))
+    if digest.hexdigest() != row.sha256:
+        session.ask({"op": "drop", "index": index})
+        raise DeployError(f"{row.path} changed while it was sent: run again")
+    return row.bytes - offset
 
 
 def _resume_at(source: Source, have: int, sha256: str) -> tuple[int, Any]:
@@ -406,17 +420,23 @@ def _resume_at(source: Source, have: int, sha256: str) -> tuple[int, Any]:
 
 
 def _watched(
-    row: Row, chunks: Iterator[bytes], offset: int, digest: Any, on_event: OnEvent
+    row: Row,
+    chunks: Iterator[bytes],
+    offset: int,
+    digest: Any,
+    hashing: ThreadPoolExecutor,
+    on_event: OnEvent,
 ) -> Iterator[bytes]:
-    """The chunks, hashed and reported; exactly as many bytes as were announced, so that the two
-    ends stay in step even when the file changed."""
+    """The chunks, hashed (by a thread, while they are sent) and reported; exactly as many bytes as
+    were announced, so that the two ends stay in step even when the file changed."""
     done = offset
     for chunk in chunks:
-        digest.update(chunk)
+        hashed = hashing.submit(digest.update, chunk)
         piece = chunk[: row.bytes - done]
         done += len(piece)
         if piece:
             yield piece
+        hashed.result()
         on_event({"event": "file", "path": row.path, "bytes": done, "total": row.bytes})
     while done < row.bytes:
         piece = bytes(min(CHUNK, row.bytes - done))

@@ -148,11 +148,11 @@ def make_release(
     words = " ".join(shlex.quote(word) for word in python)
     sources[deployed.PYTHON] = _PYTHON.format(python=words, refused=REFUSED).encode("utf-8")
     sources[deployed.START] = start_file()
-    rows = [
-        place_map.row if source is None and isinstance(place_map, KeptMap) else _row(path, source)
-        for path, source in sources.items()
-    ]
     manifest = artifact.manifest
+    known = _known_rows(artifact)
+    if isinstance(place_map, KeptMap):
+        known[deployed.MAP] = place_map.row
+    rows = [known.get(path) or _row(path, source) for path, source in sources.items()]
     label = _NOT_IN_LABEL.sub("-", f"{manifest.model.name}-{manifest.board}")[:60].strip("-.")
     table = make_table(label or "release", rows, map_name)
     return Release(table, tuple(sources[row.path] for row in table.rows), artifact)
@@ -211,6 +211,16 @@ def read_source(source: Source, offset: int = 0) -> Iterator[bytes]:
     except (OSError, zipfile.BadZipFile, KeyError) as error:
         name = source[0] if isinstance(source, tuple) else source
         raise DeployError(f"cannot read {name!s}: {error}") from None
+
+
+def _known_rows(artifact: Artifact) -> dict[str, Row]:
+    """Rows of an artifact's files, by path: opening it checked each against the manifest, and one
+    that changes before it is sent is noticed then."""
+    inside = deployed.ARTIFACT + "/"
+    return {
+        inside + entry.path: Row(inside + entry.path, entry.bytes, entry.sha256)
+        for entry in artifact.manifest.files
+    }
 
 
 def _row(path: str, source: Source) -> Row:
