@@ -126,7 +126,8 @@ def compare(
     allowed = FACTOR * scp + SPARE_S
     print(
         f"{arguments.megabytes} MB over loopback, median of {arguments.rounds}: scp {scp:.2f} s, "
-        f"deploy {sent:.2f} s = {sent / scp:.2f} x scp (limit {allowed:.2f} s = {FACTOR} x scp + {SPARE_S:g} s), "
+        f"deploy {sent:.2f} s = {sent / scp:.2f} x scp "
+        f"(limit {allowed:.2f} s = {FACTOR} x scp + {SPARE_S:g} s), "
         f"verification apart {statistics.median(verify_s):.2f} s, "
         f"second deploy {max(again_bytes)} bytes (limit {AGAIN_BYTES})"
     )
