@@ -44,8 +44,12 @@ class AvSource:
             options["rtsp_transport"] = "tcp"
         limit = (_PATIENCE_S, _PATIENCE_S) if self.live else None
         try:
-            self._container = av.open(self.input(), options=options, timeout=limit)
-        except (av.FFmpegError, OSError) as error:
+            self._container = av.open(
+                self.input(), options=options, timeout=limit, metadata_errors="replace"
+            )
+        except NotThereError:
+            raise
+        except Exception as error:  # PyAV raises a dozen classes at bytes that are no video
             raise NotThereError(f"{self.name}: {_said(error)}") from None
         videos = self._container.streams.video
         if not videos:
@@ -73,11 +77,9 @@ class AvSource:
             DamagedFrameError: this one cannot be decoded.
             NotThereError: the source died.
         """
-        import av
-
         try:
             grabbed = next(self._grabbed, None)
-        except (av.FFmpegError, OSError) as error:
+        except Exception as error:
             if self.live:
                 raise NotThereError(f"{self.name}: {_said(error)}") from None
             self._grabbed = iter(())
@@ -108,4 +110,4 @@ def pixels_of(frame: Any) -> NDArray[np.uint8]:
 
 
 def _said(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__

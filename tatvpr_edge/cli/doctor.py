@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -92,6 +93,7 @@ def examine() -> Iterator[Check]:
         yield Check(
             job, program, path is not None, path or "", f"apt-get install {package}", optional
         )
+    yield from _eyes()
     yield from _sensors()
     yield _gpu()
 
@@ -163,6 +165,18 @@ def _compilers() -> Iterator[Check]:
             yield Check("build", thing, False, str(error).rpartition(": ")[0], remedy)
         else:
             yield Check("build", thing, True, detail)
+
+
+def _eyes() -> Iterator[Check]:
+    """What reads cameras, videos and bags; nothing of it is imported."""
+    for thing, module, remedy in (
+        ("OpenCV (cameras, videos)", "cv2", "apt-get install python3-opencv; JetPack has its own"),
+        ("PyAV (videos, addresses)", "av", "pip install 'tatvpr-edge[video]'"),
+        ("rosbags (ROS bags)", "rosbags", "pip install 'tatvpr-edge[bags]'"),
+    ):
+        found = importlib.util.find_spec(module)
+        where = "" if found is None or found.origin is None else os.path.dirname(found.origin)
+        yield Check("streams and bags", thing, found is not None, where, remedy, optional=True)
 
 
 def _sensors() -> Iterator[Check]:

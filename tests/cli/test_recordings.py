@@ -23,7 +23,7 @@ from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.rotation import slerp
 from tatvpr_edge.runtime import CameraFrame, Localizer, PlaceMap
 from tatvpr_edge.runtime.frame import check_frame
-from tatvpr_edge.spec.errors import DataError, UsageError
+from tatvpr_edge.spec.errors import DataError, FrameError, UsageError
 from tatvpr_edge.spec.frames import to_rgb
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -395,6 +395,45 @@ def test_a_video_that_is_none_or_was_cut_short(tatvpr: Run, tmp_path: Path, a_ma
     assert "no video" in done.stderr
     path.write_bytes(b"")
     assert "no video" in tatvpr("query", path, "--map", a_map, status=1).stderr
+
+
+# ---- any bytes ----
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "mkv"])
+def test_any_damage_is_one_of_our_errors_or_another_picture(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"x.{kind}"
+    if kind == "mkv":
+        write_video(path, plain_frames(4, 16, 12))
+    else:
+        with BagWriter(path, kind) as bag:
+            for index, frame in enumerate(plain_frames(4, 16, 12)):
+                at_s = START_S + index
+                bag.add(IMAGES, bag.rgb(frame, at_s), at_s)
+                bag.add(ODOM, bag.placed("Odometry", at_s, at_s, 0.0, 0.0), at_s)
+    picking = Picking(poses_topic=None if kind == "mkv" else ODOM, every_s=0)
+    file = storage(path)
+    good = file.read_bytes()
+    draw = np.random.default_rng(KINDS.index(kind) if kind in KINDS else 9)
+    outcomes = set()
+    for _ in range(60):
+        bytes_ = bytearray(good)
+        for at in draw.integers(0, len(good), draw.integers(1, 6)):
+            bytes_[at] = draw.integers(0, 256)
+        cut = draw.integers(0, len(good)) if draw.random() < 0.2 else len(good)
+        file.write_bytes(bytes_[:cut])
+        try:
+            frames = frames_of(path, picking)
+        except DataError as error:
+            assert "\n" not in str(error)
+            outcomes.add("refused")
+            continue
+        for frame in frames:
+            try:
+                outcomes.add(rgb(frame.read()).ndim)
+            except (DataError, FrameError):
+                outcomes.add("left out")
+    assert {"refused", 3} <= outcomes
 
 
 # ---- turning ---------------------------------------------------------------------------------

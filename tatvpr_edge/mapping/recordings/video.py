@@ -1,4 +1,7 @@
-"""Frames of videos, through PyAV: their times first, then the pixels of those that are taken."""
+"""Frames of videos, through PyAV: their times first, then the pixels of those that are taken.
+
+Videos are others' bytes: whatever PyAV raises at them means that they are damaged.
+"""
 
 from __future__ import annotations
 
@@ -58,10 +61,10 @@ class Video:
         self._frames: Iterator[Any] | None = None
         self._passed: int | None = None
         try:
-            self._container = av.open(str(path))
-        except (av.FFmpegError, OSError) as error:
-            said = str(error.strerror or error)
-            raise DataError(f"{path} is no video that can be read ({said})") from None
+            # What a damaged file calls its title is of no interest, but must not end the reading.
+            self._container = av.open(str(path), metadata_errors="replace")
+        except Exception as error:
+            raise DataError(f"{path} is no video that can be read ({_said(error)})") from None
         weakref.finalize(self, self._container.close)
         if not self._container.streams.video:
             raise DataError(f"{path} holds no video")
@@ -76,16 +79,14 @@ class Video:
     def times(self) -> tuple[array[int], str | None]:
         """When each frame is shown, in the video's own units, without decoding any; and why this
         breaks off before the end, where it does."""
-        import av
-
         times = array("q")
         fault = None
         try:
             for packet in self._container.demux(self._stream):
                 if packet.pts is not None:
                     times.append(packet.pts)
-        except (av.FFmpegError, OSError) as error:
-            fault = f"{self.path} breaks off before its end ({error})"
+        except Exception as error:
+            fault = f"{self.path} breaks off before its end ({_said(error)})"
         return times, fault
 
     def frame(self, pts: int) -> Callable[[], Frame]:
@@ -96,7 +97,9 @@ class Video:
         """
         with self._lock:
             if self._frames is None or self._passed is None or pts <= self._passed:
-                self._container.seek(pts, backward=True, stream=self._stream)
+                # Where it cannot be sought, nothing is found below.
+                with contextlib.suppress(Exception):
+                    self._container.seek(pts, backward=True, stream=self._stream)
                 self._frames = self._decoded()
             for frame in self._frames:
                 if frame.pts is None:
@@ -112,7 +115,11 @@ class Video:
         """Every frame from here on that can be decoded."""
         import av
 
-        with contextlib.suppress(av.FFmpegError, OSError):  # it breaks off: times() has said so
+        with contextlib.suppress(Exception):  # it breaks off: times() has said so
             for packet in self._container.demux(self._stream):
                 with contextlib.suppress(av.InvalidDataError):
                     yield from packet.decode()
+
+
+def _said(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
