@@ -175,7 +175,7 @@ def _eyes() -> Iterator[Check]:
         ("rosbags (ROS bags)", "rosbags", "pip install 'tatvpr-edge[bags]'"),
     ):
         found = importlib.util.find_spec(module)
-        where = "" if found is None or found.origin is None else os.path.dirname(found.origin)
+        where = "" if found is None else next(iter(found.submodule_search_locations or ()), "")
         yield Check("streams and bags", thing, found is not None, where, remedy, optional=True)
 
 
