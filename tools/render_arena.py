@@ -41,7 +41,7 @@ CLEARANCE = 28.0
 DROP = 160.0  # a spot's floor lies at most so far below
 RADIUS, TURN_DEG = 32.0, 12.0
 #: So many places are drawn for each that is kept: dark and blank ones go.
-SPARE = 2.5
+SPARE = 1.6
 
 
 def find_spot(bsp: Bsp, rng: np.random.Generator, starts: list[Point]) -> Point | None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import render_arena  # noqa: E402
-from rendering.arena import GAME, PACKS  # noqa: E402
+from rendering.arena import EYE, GAME, PACKS, ArenaView, draw, packed_maps  # noqa: E402
 from rendering.bsp import Bsp  # noqa: E402
 
 from tatvpr_edge.spec.errors import DataError  # noqa: E402
@@ -138,10 +138,36 @@ def test_without_the_game_the_package_is_named(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
-def test_frames_of_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def need_the_game() -> None:
     if not (GAME.exists() and PACKS.is_dir()):
         pytest.skip("OpenArena is not installed (optional data for training: openarena xvfb)")
+
+
+@pytest.mark.slow
+def test_every_frame_is_of_its_own_view() -> None:
+    """Drawn in another order, a view gives the same picture, but for what moves in the map."""
+    need_the_game()
+    bsp = Bsp(packed_maps()["aggressor"])
+    views = {
+        f"v{number}": ArenaView(x, y, z - EYE, heading)
+        for number, ((x, y, z), heading) in enumerate(
+            render_arena.find_places(bsp, np.random.default_rng(1), 4, sky=False)
+        )
+    }
+    assert len(views) == 4
+    first = draw("aggressor", views, (160, 120))
+    again = draw("aggressor", dict(reversed(views.items())), (160, 120))
+    for name in views:
+        off = {
+            other: float(np.abs(first[name].astype(int) - frame).mean())
+            for other, frame in again.items()
+        }
+        assert min(off, key=off.__getitem__) == name and off[name] < 15, off
+
+
+@pytest.mark.slow
+def test_frames_of_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    need_the_game()
     words = ["--maps", "islanddm", "--places", "2", "--views", "2", "--split"]
     assert render_arena.main([*words, "--output", str(tmp_path / "out")]) == 0
     assert "2 places, 2 views of each" in capsys.readouterr().out
