@@ -107,23 +107,26 @@ def count_sums(workshop: Workshop, board: EmulatedBoard) -> dict[str, float]:
 def count_frames(
     workshop: Workshop, board: EmulatedBoard, lowered: Lowered, name: str, show_account: bool
 ) -> dict[str, float]:
-    """Instructions of one frame at k = 1, 0.5 and 0.2."""
+    """Instructions of one frame at k = 1, 0.5 and 0.2, and at k = 1 with half of its tokens."""
     device = build_device(workshop, board, lowered, name)
     side = lowered.matched.image_size
     frame = np.random.default_rng(1).integers(0, 256, (side, side, 3)).astype(np.uint8)
-    points = (1.0, *FRACTIONS)
-    for k in points:
-        device.describe(frame.tobytes(), side, side, k)
+    points = [(k, 1.0, f".k{k:g}" if k < 1 else "") for k in (1.0, *FRACTIONS)]
+    if lowered.matched.keeps_tokens:
+        points.append((1.0, 0.5, ".tokens0.5"))
+    for k, tokens, _ in points:
+        device.describe(frame.tobytes(), side, side, k, tokens)
     folder = workshop.folder / f"run-{board.name}"
     answers, result = device.run(folder, workshop.plugin(), blocks=show_account)
-    for k, answer in zip(points, answers, strict=True):
+    for (k, tokens, _), answer in zip(points, answers, strict=True):
         if answer.status != 0:
-            raise UsageError(f"{name} on {board.name} at k {k:g}: status {answer.status}")
+            at = f"k {k:g}, tokens {tokens:g}"
+            raise UsageError(f"{name} on {board.name} at {at}: status {answer.status}")
     if show_account:
         say_account(f"{board.name}: {name}, all k", account(board, device.image, result))
-    ends = ["", *(f".k{k:g}" for k in FRACTIONS)]
     prefix = f"{board.name}.frame.{name}"
-    return {f"{prefix}{end}": float(n) for end, n in zip(ends, result.regions, strict=True)}
+    counted = zip(points, result.regions, strict=True)
+    return {f"{prefix}{end}": float(n) for (_, _, end), n in counted}
 
 
 def say_account(title: str, by_function: dict[str, int]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load, names
+from tatvpr_edge.spec import zoo
 
 SHIPPED = {
     "host",
@@ -74,6 +75,12 @@ def test_emulated_boards_name_the_real_board_whose_limits_they_hold() -> None:
         assert load(name).limits_of == real
         assert load(name).cpu.name == load(real).cpu.name
         assert load(name).toolchain.gcc_flags == load(real).toolchain.gcc_flags
+
+
+def test_every_board_names_a_shipped_model_and_slow_microcontrollers_the_small_one() -> None:
+    assert {load(name).model for name in names()} <= set(zoo.names())
+    small = {name for name in names() if load(name).model == "nano"}
+    assert small == {"stm32h7", "nucleo-u575", "rp2350", "esp32-p4"}
 
 
 @pytest.mark.parametrize("name", names())

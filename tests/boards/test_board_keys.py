@@ -130,7 +130,7 @@ AXI = 'name = "axi"\nbase = 0x2400_0000\nsize = 0x8_0000 # 512 KiB\nkind = "ram"
 ROWS: dict[str, tuple[Callable[..., object], str, str, str]] = {
     "title": (told, "stm32h7", 'title = "STM', 'title = "My STM'),
     "kind": (read, "stm32h7", 'kind = "microcontroller"', 'kind = "linux"'),
-    "model": (planned_model, "host", 'kind = "linux"', 'kind = "linux"\nmodel = "none-such"'),
+    "model": (planned_model, "host", 'kind = "linux"', 'kind = "linux"\nmodel = "nano"'),
     "cpu.name": (told, "stm32h7", '"Cortex-M7"', '"Cortex-M7F"'),
     "cpu.triple": (
         target,

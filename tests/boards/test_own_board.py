@@ -30,6 +30,7 @@ def own(tmp_path: Path) -> Path:
     require_tool(chain.gcc, *chain.gcc_packages)
     path = tmp_path / "my-m33.toml"
     path.write_bytes(NEAREST.read_bytes())
+    change(path, 'model = "nano"\n', "")  # micro, which fills such a board
     return path
 
 

@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 from support.emulator import ROOT, require_board
+from tatvpr_edge.boards.loader import load
 
 LAYERS = ("192x192", "192x576", "192x768", "768x192")
 
@@ -99,6 +100,19 @@ def test_frames_of_depth_12(mcu_counts: ModuleType, capsys: pytest.CaptureFixtur
     assert figures["mps2-an500.frame.depth12"] <= 250e6
     # the target is 70 million; docs/microcontrollers.md accounts for what is above it
     assert figures["mps3-an547.frame.depth12"] <= 77e6
+
+
+@pytest.mark.slow
+def test_a_frame_of_nano_is_a_tenth_of_a_second_of_an_stm32h7(
+    mcu_counts: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At one instruction a cycle, which is an assumption: the emulator knows no cycles."""
+    require_board("mps2-an500")
+    frame = "mps2-an500.frame.nano"
+    figures = counted(mcu_counts, capsys, "--board", "mps2-an500", "--no-layers", "--model", "nano")
+    clock_mhz = load("stm32h7").cpu.clock_mhz
+    assert clock_mhz is not None and figures[frame] <= 0.1 * clock_mhz * 1e6
+    assert figures[f"{frame}.tokens0.5"] <= 0.75 * figures[frame]
 
 
 def test_a_wrong_call_says_what_is_wrong(
