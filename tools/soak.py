@@ -5,9 +5,10 @@
 A service with clients is killed, restarted and sent bad messages; a second one is never killed,
 takes maps live and is measured; a robot's program queries, adds places within a limit and lets the
 governor choose k by telemetry that goes silent, lies and hangs; a map's writer is killed, its
-journal torn, its disk full. Printed: what was done and how slow the slowest was, the faults,
-memory, open files and threads of every process that lives throughout. Exit status 1 where an
-answer was missed, something acknowledged was lost, or a process grew.
+journal torn, its disk full; a stream plays pictures of which some are damaged. Printed: what was
+done and how slow the slowest was, the faults, memory, open files and threads of every process that
+lives throughout. Exit status 1 where an answer was missed, something acknowledged was lost, or a
+process grew.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from soaking import maps, robot
+from soaking import maps, robot, streams
 from soaking.growth import Trend
 from soaking.ledger import Ledger
 from soaking.service import Known, Supervised, ask, end_again_and_again, molest
@@ -45,7 +46,7 @@ class Soak:
     def __init__(self, folder: Path, artifact: Path, minutes: float) -> None:
         self.folder, self.artifact, self.minutes = folder, artifact, minutes
         self.ledger, self.over = Ledger(), threading.Event()
-        gallery = folder / "gallery"
+        self.gallery = gallery = folder / "gallery"
         gallery.mkdir()
         for file in frame_files(ZOO / "places" / "gallery")[:PLACES]:
             shutil.copy(file.path, gallery / Path(file.name).name)
@@ -57,7 +58,7 @@ class Soak:
         self.ended = False
 
     def threads(self, mortal: Supervised, steady: Supervised) -> list[threading.Thread]:
-        """Whoever asks, and whoever does harm. A further part (a stream) is one more row here."""
+        """Whoever asks, and whoever does harm. A further part is one more row here."""
         info = read_base(self.map).info
         work: dict[str, Callable[[], None]] = {
             "client of a mortal service": lambda: ask(
@@ -69,6 +70,9 @@ class Soak:
             "ends": lambda: end_again_and_again(mortal, self.ledger, self.over, 8.0),
             "bad messages": lambda: molest(mortal, self.known, self.ledger, self.over),
             "more of them": lambda: molest(steady, self.known, self.ledger, self.over),
+            streams.PART: lambda: streams.play(
+                self.gallery, self.folder / "played", steady.path, self.ledger, self.over
+            ),
             "maps": lambda: maps.tear(
                 self.folder / "written.placemap", info, steady.path, self.ledger, self.over
             ),
@@ -162,7 +166,12 @@ class Soak:
         failed = [fault for trend in self.trends for fault in trend.faults()]
         failed += [f"missed: {what} ({times})" for what, times in ledger.missed.items()]
         needed = ("client of a mortal service", "client of a steady service", "robot's query")
-        needed += ("place added", "acknowledged place", "good query after bad messages")
+        needed += (
+            "place added",
+            "acknowledged place",
+            "good query after bad messages",
+            streams.PART,
+        )
         failed += [f"nothing of {what!r} happened" for what in needed if not ledger.done[what]]
         return failed
 
