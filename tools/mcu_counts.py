@@ -1,15 +1,19 @@
 """Instructions of the microcontroller kernels and of whole frames, counted in an emulator.
 
-    python tools/mcu_counts.py [--board mps2-an500 ...] [--json] [--account]
+    python tools/mcu_counts.py [--board mps2-an500 ...] [--json] [--account] [--no-cycles]
         [--model micro --model depth12 ...] [--cmsis-nn-lib FILE --cmsis-nn-include DIR]
 
 Layers are counted at 65 tokens, in tiles as the model runs them, in instructions per dense
 multiply-accumulate, everything included: tables or unpacking, sums, and the float epilogue. k0.5
 and k0.2 are the sparse kernel on lists that the gate wrote; `select` is that gate, in instructions
-per channel. A frame is one call of tatvpr_describe() on a 128 x 128 RGB frame, in instructions.
-On a core without an FPU `sums` is `dense` less what the compiler's soft-float functions take.
+per channel. A frame is one call of tatvpr_describe() on a 128 x 128 RGB frame, in million
+instructions, and in million cycles as LLVM's models of the cores and documented tables estimate
+them (mcu/cycles.py; needs LLVM 19, `--no-cycles` does without): BOARD.frame.MODEL.WHAT and
+BOARD.frame.MODEL.cycles.WHAT, with WHAT one of k1, k0.5, k0.2, two with half the tokens, and
+`cheapest`. On a core without an FPU `sums` is `dense` less what the compiler's soft-float
+functions take.
 
-Counts are exact and repeatable. They are not cycles and say nothing about frames per second.
+Counts are exact and repeatable. Neither they nor estimates say anything about frames per second.
 A prebuilt CMSIS-NN, where one is given, is linked into the same image and counted in the same run.
 """
 
@@ -24,11 +28,14 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
+from arm.cycles import Block, estimated_cycles, instructions
 from bench import OP_CMSIS, OP_SELECT, Bench, build_bench
-from device import build_device
-from emulation import BOARDS, EmulatedBoard, Workshop, account
+from cycles import MODELS
+from device import Device, build_device
+from emulation import BOARDS, EmulatedBoard, RunResult, Workshop, account
 
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.checks import checked_graph
@@ -43,6 +50,14 @@ from tatvpr_edge.spec.reference import top_k_gate
 TOKENS = 65
 LAYERS = ((192, 192), (192, 576), (192, 768), (768, 192))
 FRACTIONS = (0.5, 0.2)
+#: of a frame: (k, fraction of tokens) by key
+SETTINGS = {
+    "k1": (1.0, 1.0),
+    "k0.5": (0.5, 1.0),
+    "k0.2": (0.2, 1.0),
+    "k1.tokens0.5": (1.0, 0.5),
+    "k0.2.tokens0.5": (0.2, 0.5),
+}
 DEPTH12 = "depth12"  # dim 192, 65 tokens, twelve blocks, random weights: a stated yardstick
 
 
@@ -104,29 +119,54 @@ def count_sums(workshop: Workshop, board: EmulatedBoard) -> dict[str, float]:
     return figures
 
 
-def count_frames(
-    workshop: Workshop, board: EmulatedBoard, lowered: Lowered, name: str, show_account: bool
-) -> dict[str, float]:
-    """Instructions of one frame at k = 1, 0.5 and 0.2, and at k = 1 with half of its tokens."""
-    device = build_device(workshop, board, lowered, name)
-    side = lowered.matched.image_size
+def run_frame(device: Device, workshop: Workshop, side: int, what: str, detail: str) -> RunResult:
+    """One frame at a setting; ``detail`` is of ``blocks`` or ``code`` and may be neither."""
+    k, tokens = SETTINGS[what]
     frame = np.random.default_rng(1).integers(0, 256, (side, side, 3)).astype(np.uint8)
-    points = [(k, 1.0, f".k{k:g}" if k < 1 else "") for k in (1.0, *FRACTIONS)]
-    if lowered.matched.keeps_tokens:
-        points.append((1.0, 0.5, ".tokens0.5"))
-    for k, tokens, _ in points:
-        device.describe(frame.tobytes(), side, side, k, tokens)
-    folder = workshop.folder / f"run-{board.name}"
-    answers, result = device.run(folder, workshop.plugin(), blocks=show_account)
-    for (k, tokens, _), answer in zip(points, answers, strict=True):
-        if answer.status != 0:
-            at = f"k {k:g}, tokens {tokens:g}"
-            raise UsageError(f"{name} on {board.name} at {at}: status {answer.status}")
-    if show_account:
-        say_account(f"{board.name}: {name}, all k", account(board, device.image, result))
-    prefix = f"{board.name}.frame.{name}"
-    counted = zip(points, result.regions, strict=True)
-    return {f"{prefix}{end}": float(n) for (_, _, end), n in counted}
+    once = Device(device.board, device.image)
+    once.describe(frame.tobytes(), side, side, k, tokens)
+    folder = workshop.folder / f"run-{device.board.name}"
+    answers, result = once.run(
+        folder, workshop.plugin(), blocks=detail == "blocks", code=detail == "code"
+    )
+    if answers[0].status != 0:
+        raise UsageError(f"{device.board.name} at {what}: status {answers[0].status}")
+    return result
+
+
+def million_cycles(board: EmulatedBoard, result: RunResult) -> float:
+    """An estimate (mcu/cycles.py)."""
+    model = MODELS[board.name]
+    blocks = [Block(instructions(code, model.triple), times) for code, times in result.code]
+    _, cycles = estimated_cycles(blocks, [model.core], model.triple, model.extra())
+    return cycles[model.core] / 1e6
+
+
+def count_frames(
+    workshop: Workshop, board: EmulatedBoard, lowered: Lowered, name: str, options: Any
+) -> dict[str, float]:
+    """Million instructions, and estimated cycles, of one frame at every setting."""
+    device = build_device(workshop, board, lowered, name)
+    counts: dict[str, float] = {}
+    cycles: dict[str, float] = {}
+    side = lowered.matched.image_size
+    for what, (_, tokens) in SETTINGS.items():
+        if tokens < 1.0 and not lowered.matched.keeps_tokens:
+            continue
+        result = run_frame(device, workshop, side, what, "" if options.no_cycles else "code")
+        counts[what] = result.regions[0] / 1e6
+        if not options.no_cycles:
+            cycles[what] = round(million_cycles(board, result), 2)
+        if options.account:
+            detailed = run_frame(device, workshop, side, what, "blocks")
+            say_account(f"{board.name}: {name}, {what}", account(board, device.image, detailed))
+    stem = f"{board.name}.frame.{name}"
+    figures = {f"{stem}.{what}": value for what, value in counts.items()}
+    figures[f"{stem}.cheapest"] = min(counts.values())
+    figures |= {f"{stem}.cycles.{what}": value for what, value in cycles.items()}
+    if cycles:
+        figures[f"{stem}.cycles.cheapest"] = min(cycles.values())
+    return figures
 
 
 def say_account(title: str, by_function: dict[str, int]) -> None:
@@ -162,6 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cmsis-nn-lib", type=Path, help="libcmsis-nn.a built for the board")
     parser.add_argument("--cmsis-nn-include", type=Path, help="its Include folder")
     parser.add_argument("--account", action="store_true", help="instructions by function, too")
+    parser.add_argument("--no-cycles", action="store_true", help="instructions alone")
     parser.add_argument("--json", action="store_true", help="one JSON document and nothing else")
     options = parser.parse_args(arguments)
     if (options.cmsis_nn_lib is None) != (options.cmsis_nn_include is None):
@@ -178,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
         print()
     else:
         for key, value in counts.items():
-            print(f"{key:40} {value:14,.4g}" if value < 100 else f"{key:40} {value:14,.0f}")
+            print(f"{key:40} {value:14,.4g}" if value < 10 else f"{key:40} {value:14,.1f}")
     return 0
 
 
@@ -202,7 +243,7 @@ def count_all(options: Any) -> dict[str, float]:
                 if (key, layout) not in lowered:
                     graph = checked_graph(find_onnx(model, Path(scratch)))
                     lowered[key, layout] = lower(graph, key, layout)
-                counts |= count_frames(workshop, board, lowered[key, layout], key, options.account)
+                counts |= count_frames(workshop, board, lowered[key, layout], key, options)
     return counts
 
 

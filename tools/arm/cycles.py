@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tatvpr_edge.spec.errors import ToolError
@@ -22,7 +22,7 @@ ITERATIONS = 100
 #: What is disassembled and priced, by LLVM's name of the architecture.
 ATTRIBUTES = {
     "aarch64": "+all",
-    "thumbv7em": "+mve.fp,+fp-armv8d16sp,+dsp",
+    "thumbv7em": "+fp-armv8d16sp,+dsp",
     "thumbv8.1m.main": "+mve.fp,+fp-armv8d16sp,+dsp",
     "riscv32": "+m,+a,+f,+c",
 }
@@ -72,10 +72,16 @@ def tool(name: str) -> str:
     raise ToolError(f"{name} of LLVM 19 or later is missing: apt-get install llvm-19")
 
 
+def _is_it(word: bytes, triple: str) -> bool:
+    """Thumb's IT, which would make the disassembler take what follows it for conditional."""
+    return triple.startswith("thumb") and len(word) == 2 and word[1] == 0xBF and word[0] & 15 != 0
+
+
 def _disassembled(words: Iterable[bytes], triple: str) -> dict[bytes, str]:
     """Assembler text of instructions; those that LLVM does not know are left out."""
-    distinct = sorted(set(words))
-    text = "\n".join(" ".join(f"{b:#04x}" for b in word) for word in distinct)
+    distinct = sorted(word for word in set(words) if not _is_it(word, triple))
+    # In brackets, so that one which LLVM does not know does not run into the next.
+    text = "\n".join("[" + " ".join(f"{b:#04x}" for b in word) + "]" for word in distinct)
     command = [tool("llvm-mc"), "--disassemble", f"--triple={triple}",
                f"--mattr={ATTRIBUTES[triple]}"]  # fmt: skip
     done = subprocess.run(command, input=text + "\n", capture_output=True, text=True, check=False)
@@ -113,13 +119,17 @@ def _priced(
 
 
 def estimated_cycles(
-    blocks: Iterable[Block], cores: Sequence[str], triple: str = "aarch64"
+    blocks: Iterable[Block],
+    cores: Sequence[str],
+    triple: str = "aarch64",
+    extra: Callable[[str], float] | None = None,
 ) -> tuple[int, dict[str, float]]:
     """(instructions executed, cycles by core) of ``blocks``.
 
     Args:
         cores: names that ``llvm-mca -mcpu=`` takes.
         triple: whose instructions they are: a key of ``ATTRIBUTES``.
+        extra: cycles of an instruction beyond LLVM's, by its text.
 
     Raises:
         ToolError: LLVM is missing or refuses the code.
@@ -140,5 +150,9 @@ def estimated_cycles(
     for core in cores:
         each = _priced(chosen, texts, core, triple)
         spent = sum(c * times[code] for c, code in zip(each, chosen, strict=True))
+        if extra is not None:
+            for code in chosen:
+                beyond = sum(extra(texts[word]) for word in code if word in texts)
+                spent += beyond * times[code]
         priced[core] = spent * total / covered
     return total, priced

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -106,6 +107,22 @@ class Bench:
         return answers, counts, done
 
 
+def _call_of(include: Path) -> tuple[str, ...]:
+    """What says how that version's arm_nn_mat_mult_nt_t_s8() is called: since 6.0 with the distance
+    of output rows, before the last argument.
+
+    Raises:
+        ToolError: the folder has no header of CMSIS-NN's.
+    """
+    header = include / "arm_nnsupportfunctions.h"
+    if not header.is_file():
+        raise ToolError(f"{header} is missing: --cmsis-nn-include names CMSIS-NN's Include folder")
+    found = re.search(r"arm_nn_mat_mult_nt_t_s8\(([^)]*)\)", header.read_text())
+    if found is None:
+        raise ToolError(f"{header} does not declare arm_nn_mat_mult_nt_t_s8()")
+    return ("-DCMSIS_NN_ROW_OFFSET",) if "row_address_offset" in found[1] else ()
+
+
 def build_bench(
     workshop: Workshop,
     board: EmulatedBoard,
@@ -117,7 +134,7 @@ def build_bench(
     libraries: tuple[Path, ...] = ()
     name = "bench"
     if cmsis_library is not None and cmsis_include is not None:
-        extra = ("-DWITH_CMSIS_NN", "-isystem", str(cmsis_include))
+        extra = ("-DWITH_CMSIS_NN", *_call_of(cmsis_include), "-isystem", str(cmsis_include))
         libraries = (cmsis_library,)
         name = "bench-cmsis"
     image = workshop.link(

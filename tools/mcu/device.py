@@ -140,7 +140,11 @@ class Device:
         self._add(NULLS, [])
 
     def run(
-        self, folder: Path, plugin: Path | None = None, blocks: bool = False
+        self,
+        folder: Path,
+        plugin: Path | None = None,
+        blocks: bool = False,
+        code: bool = False,
     ) -> tuple[list[Answer], RunResult]:
         """Answers to all jobs, in order.
 
@@ -152,7 +156,7 @@ class Device:
         results = folder / "results.bin"
         end = struct.pack(f"<{HEADER_WORDS}i", *([0] * HEADER_WORDS))
         jobs.write_bytes(b"".join(self.jobs) + end)
-        done = run(self.board, self.image, f"{jobs} {results}", plugin, blocks)
+        done = run(self.board, self.image, f"{jobs} {results}", plugin, blocks, code=code)
         if done.status != 0:
             raise ToolError(f"device on {self.board.name} ended with {done.status}: {done.text}")
         records = _records(results.read_bytes())

@@ -237,6 +237,7 @@ class RunResult:
     regions: list[int] = field(default_factory=list)  # instructions between the marks
     total: int = 0
     blocks: dict[int, int] = field(default_factory=dict)  # address -> instructions in regions
+    code: list[tuple[bytes, int]] = field(default_factory=list)  # of a block, and how often it ran
 
 
 def run(
@@ -247,6 +248,7 @@ def run(
     blocks: bool = False,
     loads: Sequence[tuple[Path, int]] = (),
     timeout_s: float = 1500.0,
+    code: bool = False,
 ) -> RunResult:
     """Run ``image``; ``loads`` places raw files at addresses before the first instruction.
 
@@ -262,7 +264,7 @@ def run(
             "-kernel", str(image),
         ]  # fmt: skip
         if plugin is not None:
-            command += ["-plugin", f"{plugin},out={counts},blocks={int(blocks)}"]
+            command += ["-plugin", f"{plugin},out={counts},blocks={int(blocks)},code={int(code)}"]
         for path, address in loads:
             command += ["-device", f"loader,file={path},addr={address:#x},force-raw=on"]
         try:
@@ -280,6 +282,8 @@ def run(
                 elif kind == "block":
                     address, count = int(numbers[0], 16), int(numbers[1])
                     result.blocks[address] = result.blocks.get(address, 0) + count
+                elif kind == "code":
+                    result.code.append((bytes.fromhex(numbers[2]), int(numbers[1])))
                 elif kind == "total":
                     result.total = int(numbers[0])
         return result

@@ -258,8 +258,13 @@ static void run_cmsis(bench *b, const int32_t *a, const uint8_t *payload)
         shift[n] = -6;
     }
     COUNT_BEGIN();
+#if defined(CMSIS_NN_ROW_OFFSET) /* since 6.0: from output row to output row */
+    (void)arm_nn_mat_mult_nt_t_s8(q, weights, bias, y, multiplier, shift, a[2], a[1], a[0], 0, 0,
+                                  -128, 127, a[1], a[0]);
+#else
     (void)arm_nn_mat_mult_nt_t_s8(q, weights, bias, y, multiplier, shift, a[2], a[1], a[0], 0, 0,
                                   -128, 127, a[0]);
+#endif
     COUNT_END();
     answer(b, y, n_out * tokens);
 }
