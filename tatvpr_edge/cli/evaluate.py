@@ -22,7 +22,7 @@ from tatvpr_edge.cli.output import (
 )
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.calibrate import PRECISION
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import Picking
@@ -179,7 +179,7 @@ def _followed(
     artifact: Path, data: Path, ks: list[float], frames: int, floors: tuple[str, ...], quiet: bool
 ) -> dict[str, Any]:
     """Calibrated answers of single frames and of sequences; by kind of map, "single" or
-    "sequence", and k."""
+    "sequence", and k; None for a kind whose answers are too few to learn from."""
     from tatvpr_edge.models.evaluate.calibrated import (
         Tower,
         describe,
@@ -198,10 +198,15 @@ def _followed(
         described = describe(localizer, data, ks, PERTURBATION_SEEDS, floors or None)
         for kind in ("int8", "binary"):
             tower = Tower(localizer, kind, gallery, queries, described)
-            ways = {
-                "single": judge(tower, PRECISION),
-                "sequence": judge_sequences(tower, frames, PRECISION),
-            }
+            try:
+                ways = {
+                    "single": judge(tower, PRECISION),
+                    "sequence": judge_sequences(tower, frames, PRECISION),
+                }
+            except DataError as error:  # a model that finds too little to learn from
+                note(f"{artifact}, {kind} map: not judged: {error}")
+                made[kind] = None
+                continue
             made[kind] = {
                 way: {f"{k:g}": row for k, row in rows.items()} for way, rows in ways.items()
             }
@@ -213,7 +218,7 @@ def _followed(
 def _print_followed(artifact: Path, frames: int, made: dict[str, Any]) -> None:
     rows = []
     for kind, ways in made.items():
-        for way, by_k in ways.items():
+        for way, by_k in (ways or {}).items():
             for k, of in by_k.items():
                 rows.append(
                     [

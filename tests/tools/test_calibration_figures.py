@@ -45,17 +45,25 @@ def test_floors_are_judged_by_what_the_others_taught(
             # 3 floors x 75 queries, each asked of the map with its floor and without it.
             assert row["answers"] == 450
             assert 0 <= row["ece"] <= 1 and 0.5 < row["auroc"] <= 1
-    # The same queries, ranked by the protocol itself.
+    # The same queries, followed, and ranked by the protocol itself.
     evaluated = subprocess.run(
         [
             *(sys.executable, "-m", "tatvpr_edge", "evaluate", "--data", tower),
             *("--protocol", "tower-shift", "--artifact", tiny_host, "--k", "1"),
-            *("--baseline", "none", "--no-time", "--json"),
+            *("--baseline", "none", "--no-time", "--json", "--sequence", "4"),
         ],
         capture_output=True,
         text=True,
     )
     assert evaluated.returncode == 0, evaluated.stderr
-    (model,) = json.loads(evaluated.stdout)["protocols"]["tower-shift"].values()
+    answered = json.loads(evaluated.stdout)
+    (followed,) = answered["sequences"]["artifacts"].values()
+    assert followed["binary"] is None and "binary map: not judged" in evaluated.stderr
+    for way in ("single", "sequence"):
+        row = followed["int8"][way]["1"]
+        assert row["answers"] == 5 * 150 * 3 and 0 <= row["ece"] <= 1
+    int8 = followed["int8"]
+    assert int8["sequence"]["1"]["recall@1"] > int8["single"]["1"]["recall@1"]
+    (model,) = answered["protocols"]["tower-shift"].values()
     ours = 100 * document["int8"]["1.0"]["recall@1"]
     assert ours == pytest.approx(model["int8"]["recall@1"]["1.0"], abs=6)  # one trial of five
