@@ -38,7 +38,7 @@ def test_a_process_that_stays_as_it_is_passes() -> None:
     assert abs(trend(rss_mb=0.5).slope_mb_per_hour - 1800) < 20
 
 
-@pytest.mark.parametrize("name, by", [("rss_mb", 0.5), ("descriptors", 0.2), ("threads", 0.2)])
+@pytest.mark.parametrize("name, by", [("rss_mb", 0.5), ("descriptors", 0.4), ("threads", 0.4)])
 def test_a_process_that_grows_fails(name: str, by: float) -> None:
     faults = trend(**{name: by}).faults()
     assert len(faults) == 1 and "it grew by" in faults[0]

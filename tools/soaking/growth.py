@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-#: What half a soak may grow by: allocators keep pages that they were once given.
+#: What a third of a soak may grow by: allocators keep pages that they were once given, and a look
+#: may fall between a file that is opened and its end.
 MAX_GROWN_MB = 6.0
-MAX_NEW_DESCRIPTORS = 2
-MAX_NEW_THREADS = 2
+MAX_NEW_DESCRIPTORS = 4
+MAX_NEW_THREADS = 4
 
 
 @dataclass(frozen=True)
