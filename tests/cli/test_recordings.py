@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -247,7 +248,8 @@ def test_a_long_drive_takes_little_memory(tmp_path: Path, tiny_host: Path) -> No
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert made.places == 60
-    assert peak < 25 * frame.nbytes, peak / frame.nbytes
+    # Twice as many as there are cores are on their way, and some are being converted.
+    assert peak < (2 * (os.cpu_count() or 1) + 20) * frame.nbytes, peak / frame.nbytes
 
 
 # ---- damage and mistakes ---------------------------------------------------------------------

@@ -263,6 +263,8 @@ def test_a_stream_that_is_forgotten_stops(video: Path) -> None:
 # ---- processes -------------------------------------------------------------------------------
 
 
+# Python 3.12 and later warn of what is tried here on purpose.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_stream_stays_with_its_process(folder: Path) -> None:
     with runtime.stream(folder) as frames:
         next_frame(frames)
