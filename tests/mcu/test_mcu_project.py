@@ -319,7 +319,7 @@ void board_report(const tatvpr_match *match, tatvpr_status status) { (void)match
 def test_the_fragment_puts_arena_and_tables_into_their_banks(empty: Path) -> None:
     board = load("stm32h7")
     gcc = require_tool(board.toolchain.gcc, *board.toolchain.gcc_packages)
-    made = tatvpr_edge.build("stm32h7", output=empty / "h7")
+    made = tatvpr_edge.build("stm32h7", model="micro", output=empty / "h7")
     where = empty / "own"
     where.mkdir()
     (where / "theirs.ld").write_text(THEIRS)
