@@ -237,7 +237,7 @@ def count_all(options: Any) -> dict[str, float]:
                 counts |= count_layers(bench, workshop, cmsis, options.account)
                 if not has_fpu(load(name)):
                     counts |= count_sums(workshop, board)
-            for model in [] if options.no_frames else options.model or ["micro", DEPTH12]:
+            for model in [] if options.no_frames else options.model or ["micro", "nano", DEPTH12]:
                 layout = board.variant.layout
                 key = Path(model).stem
                 if (key, layout) not in lowered:
