@@ -44,9 +44,7 @@ class AvSource:
             options["rtsp_transport"] = "tcp"
         limit = (_PATIENCE_S, _PATIENCE_S) if self.live else None
         try:
-            self._container = av.open(
-                self.input(), options=options, timeout=limit, metadata_errors="replace"
-            )
+            self._container = av.open(self.input(), options=options, timeout=limit)
         except NotThereError:
             raise
         except Exception as error:  # PyAV raises a dozen classes at bytes that are no video

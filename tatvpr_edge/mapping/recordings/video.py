@@ -61,8 +61,7 @@ class Video:
         self._frames: Iterator[Any] | None = None
         self._passed: int | None = None
         try:
-            # What a damaged file calls its title is of no interest, but must not end the reading.
-            self._container = av.open(str(path), metadata_errors="replace")
+            self._container = av.open(str(path))
         except Exception as error:
             raise DataError(f"{path} is no video that can be read ({_said(error)})") from None
         weakref.finalize(self, self._container.close)
