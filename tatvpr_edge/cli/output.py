@@ -40,9 +40,15 @@ pose_frame_option = click.option(
 )
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the command line, which ends with status 0; rich's own way is status 1."""
+        raise
+
+
 def console(stderr: bool = False) -> Console:
     """A console that never reads markup out of users' names."""
-    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    made = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = PIPE_WIDTH
     return made
