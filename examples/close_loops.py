@@ -139,14 +139,14 @@ def main(arguments: list[str]) -> int:
     artifact, output = map(Path, arguments)
     drive = ZOO / "drive"
     try:
-        if output.exists():
+        if output.exists() and not (output.is_dir() and not any(output.iterdir())):
             raise UsageError(f"{output} exists: name a new folder")
-        output.mkdir(parents=True)
+        output.mkdir(parents=True, exist_ok=True)
         files = frame_files(drive)
         odometry = find_poses(drive, files, drive / "odometry.csv").values
         truth = find_poses(drive, files).values
         loops = close_loops(artifact, drive, odometry, output)
-    except TatvprError as error:
+    except (TatvprError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     paths = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,28 +155,43 @@ def described(
     Raises:
         FrameError, UsageError: it is neither a frame nor a descriptor a band.
     """
-    if isinstance(frame, CameraFrame) or getattr(frame, "dtype", None) == np.uint8:
+    rows = None
+    if not isinstance(frame, CameraFrame) and getattr(frame, "dtype", None) != np.uint8:
+        rows = _descriptors(frame)
+    if rows is None:  # whatever else it is, describe says why it is no frame
         pixels = cast("NDArray[np.uint8] | CameraFrame", frame)
         return [localizer.describe(pixels, bgr, k=b.k, tokens=b.tokens) for b in info.bands]
-    rows = [frame] if isinstance(frame, np.ndarray) and frame.ndim == 1 else list(frame)
     if len(rows) != len(info.bands):
         raise UsageError(
             f"{len(rows)} descriptors for a map of {len(info.bands)} bands: give one a "
             "band, or the frame"
         )
-    return [np.asarray(row, np.float32) for row in rows]
+    return rows
+
+
+def _descriptors(given: Any) -> list[F32] | None:
+    """One descriptor, or several; None where it is something else."""
+    one = isinstance(given, np.ndarray) and given.ndim == 1
+    try:
+        rows = [np.asarray(row, np.float32) for row in ([given] if one else given)]
+    except (TypeError, ValueError):
+        return None
+    return rows if all(row.ndim == 1 for row in rows) else None
 
 
 def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.float64]:
     """A pose as float64 [7], NaN where it does not say.
 
     Raises:
-        MapError: it has another number of numbers than 2, 3 or 7.
+        MapError: it is no numbers, or another number of them than 2, 3 or 7.
     """
     numbers = np.full(7, np.nan)
     if pose is None:
         return numbers
-    given = np.asarray(pose, np.float64).reshape(-1)
+    try:
+        given = np.asarray(pose, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise MapError(f"a pose is numbers, not {pose!r}: give x y, or x y z ...") from None
     if len(given) not in (2, 3, 7):
         raise MapError(f"a pose of {len(given)} numbers: give x y, x y z, or x y z qx qy qz qw")
     numbers[: len(given)] = given

@@ -47,6 +47,9 @@ def choose(
     if isinstance(source, bool) or not isinstance(source, (int, str, os.PathLike)):
         raise UsageError(f"a source is a path, an address or a device's number, not {source!r}")
     text = str(source) if isinstance(source, int) else os.fspath(source)
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        # An empty name would be the working folder.
+        raise UsageError(f"a source is a path, an address or a device's number, not {source!r}")
     path = Path(text).expanduser()
     if isinstance(source, int) or (text.isdecimal() and not path.exists()):
         return _device(int(text), f"camera {text}", backend)

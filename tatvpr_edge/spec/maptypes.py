@@ -259,8 +259,10 @@ def encode_tag(tag: str) -> bytes:
     """A tag as it is stored.
 
     Raises:
-        MapError: it is longer than MAX_TAG_BYTES, or no UTF-8.
+        MapError: it is longer than MAX_TAG_BYTES, no UTF-8, or no text at all.
     """
+    if not isinstance(tag, str):
+        raise MapError(f"a tag is text, and {tag!r} is none: give str(...) of it")
     try:
         text = tag.encode("utf-8")
     except UnicodeEncodeError:

@@ -123,6 +123,31 @@ class TestTheShippedDrive:
         order = list(range(len(odometry)))
         assert not drive.loops(micro, judged, tmp_path / "m.placemap", order, odometry)
 
+    def test_the_example_refuses_in_one_line_and_can_be_run_again(
+        self, project_root: Path, tmp_path: Path
+    ) -> None:
+        try:
+            import gtsam  # noqa: F401
+        except ImportError:
+            lacking("gtsam", "pip install 'tatvpr-edge[slam]'")
+        script = project_root / "examples" / "close_loops.py"
+        (tmp_path / "file").write_text("")
+        for output, words in (
+            (tmp_path / "loops", "is not an artifact"),
+            (tmp_path / "loops", "is not an artifact"),  # what the first run made is in no way
+            (tmp_path / "file", "name a new folder"),
+            (tmp_path / "file" / "loops", "Not a directory"),
+        ):
+            done = subprocess.run(
+                [sys.executable, str(script), str(tmp_path / "nowhere"), str(output)],
+                capture_output=True,
+                text=True,
+                check=False,
+                env={**os.environ, "MPLCONFIGDIR": str(tmp_path / "mpl")},
+            )
+            assert done.returncode == 1 and words in done.stderr
+            assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
     def test_the_example_with_gtsam_corrects_the_path(
         self, micro: Path, project_root: Path, tmp_path: Path
     ) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from support.artifacts import scenes
 from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
-from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +77,16 @@ def test_what_cannot_be_added_is_told_and_adds_nothing(
             ((good * 0,), "zero"),
             ((good, None, "x" * 65536), "too long"),
             ((good, None, "\udce9"), "UTF-8"),
+            ((good, None, 5), "a tag is text"),
+            ((good, "door"), "a pose is numbers"),
         ):
             with pytest.raises(MapError, match=words):
                 writer.add(*arguments)  # type: ignore[arg-type]
         with pytest.raises(UsageError, match="2 descriptors for a map of 1 bands"):
             writer.add([good, good])
+        for no_frame, words in ((None, "NoneType"), ("a.jpg", "str"), (frames[0] / 2, "float64")):
+            with pytest.raises(FrameError, match=f"not {words}"):
+                writer.add(no_frame)  # type: ignore[arg-type]
     assert len(PlaceMap(path)) == 1
     with pytest.raises(MapError, match="one of int8, binary"):
         MapWriter(tmp_path / "other", tiny_host, kind="float")

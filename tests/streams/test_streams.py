@@ -295,6 +295,8 @@ def test_a_stream_stays_with_its_process(folder: Path) -> None:
     [
         ("nowhere.mp4", DataError, "no such file, folder or device"),
         (True, UsageError, "a source is a path"),
+        ("", UsageError, "a source is a path"),
+        ("frames\0", UsageError, "a source is a path"),
         ("v4l2src ! videoconvert", DataError, "end it in '! videoconvert"),
         ("v4l2src ! video/x-raw,format=NV12 ! appsink", DataError, "gives NV12"),
     ],
