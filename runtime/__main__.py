@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 _COMMANDS = {
@@ -22,7 +23,21 @@ def _usage() -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run a command of the board; the exit status."""
+    """Run a command of the board; the exit status (130: interrupted)."""
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (head, less): not an error, and nothing to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(argv: list[str]) -> int:
     if argv and argv[0] in ("-h", "--help"):
         print(_usage())
         return 0

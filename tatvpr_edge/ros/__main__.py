@@ -23,7 +23,7 @@ _PROG = "python -m tatvpr_edge.ros"
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 0, 1 (refused) or 2 (usage)."""
+    """Exit status 0, 1 (refused), 2 (usage) or 130 (interrupted)."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
     try:
         if argv and argv[0] == "call":
@@ -32,6 +32,9 @@ def main(argv: list[str]) -> int:
     except (TatvprError, OSError) as error:
         print(f"error: {printable(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # while a call waits; a node ends in order
+        print("error: interrupted", file=sys.stderr)
+        return 130
 
 
 def _parsed(argv: list[str]) -> argparse.Namespace:

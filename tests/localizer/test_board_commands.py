@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +33,39 @@ def test_wrong_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture
     assert main(words) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.startswith("usage: python -m tatvpr_edge.runtime")
+
+
+def test_a_reader_that_went_away_is_no_error(tiny_host: Path) -> None:
+    for words in (["--help"], ["verify", str(tiny_host)]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with open(writer, "wb") as gone:
+            done = subprocess.run(
+                [sys.executable, "-m", "tatvpr_edge.runtime", *words],
+                stdout=gone,
+                stderr=subprocess.PIPE,
+            )
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_ctrl_c_is_one_line(tiny_host: Path, scene_map: Path, tmp_path: Path) -> None:
+    """While it waits for the pixels of a frame."""
+    frame = tmp_path / "frame.ppm"
+    os.mkfifo(frame)
+    words = ["query", str(frame), "--artifact", str(tiny_host), "--map", str(scene_map)]
+    program = [sys.executable, "-m", "tatvpr_edge.runtime", *words]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as running:
+        writer = None
+        while writer is None:  # until the command reads
+            assert running.poll() is None
+            time.sleep(0.01)
+            with contextlib.suppress(OSError):
+                writer = os.open(frame, os.O_WRONLY | os.O_NONBLOCK)
+        running.send_signal(signal.SIGINT)
+        said = running.communicate()[1]
+        os.close(writer)
+    assert said.splitlines()[-1] == "error: interrupted" and "Traceback" not in said
+    assert running.returncode == 130
 
 
 def test_verify_prints_lines_or_one_document(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -254,6 +255,12 @@ def test_services_that_change_things_can_be_left_out(participant: Any, words: li
         assert ServiceClient(participant, "place_node", "get_state").call()
         with pytest.raises(DeployError, match="no service /place_node/set_k"):
             ServiceClient(participant, "place_node", "set_k").call(0.5, k="0.2")
+
+
+def test_ctrl_c_ends_a_call_that_waits_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    threading.Timer(1.0, signal.raise_signal, [signal.SIGINT]).start()
+    assert main(["call", "get_state", "--node", "nobody", "--timeout", "60"]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_a_compressed_camera(participant: Any, frames: Frames, words: list[str]) -> None:
