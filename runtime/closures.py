@@ -193,7 +193,10 @@ def planar(pose: Sequence[float] | NDArray[np.float64]) -> tuple[float, float, f
     Raises:
         UsageError: it is no whole pose, or not finite.
     """
-    numbers = [float(number) for number in pose]
+    try:
+        numbers = [float(number) for number in pose]
+    except (TypeError, ValueError):
+        numbers = []
     if len(numbers) != 7 or not all(math.isfinite(n) for n in (*numbers[:2], *numbers[3:])):
         raise UsageError("pose is (x, y, z, qx, qy, qz, qw): a loop closes along a heading")
     x, y, _, qx, qy, qz, qw = numbers

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from tatvpr_edge.compilers.report import BuildPlan
-    from tatvpr_edge.mapping import BuiltMap, FrameFile
+    from tatvpr_edge.mapping import BuiltMap, FrameFile, Picking
     from tatvpr_edge.runtime import Localizer, Stream
 
 __all__ = ["__version__", "build", "build_map", "plan", "read_frame", "stream"]
@@ -107,13 +107,14 @@ def build_map(
     bands: Sequence[tuple[float, float]] | None = None,
     threshold: float | None = None,
     strict: bool = False,
+    picking: Picking | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> BuiltMap:
-    """Make a place map of a folder of pictures; the same as ``tatvpr-edge map build``.
+    """Make a place map of pictures, a bag or a video; the same as ``tatvpr-edge map build``.
 
     Args:
         localizer: describes the frames; its model is the map's.
-        frames: a folder, or files of one (``tatvpr_edge.mapping.frame_files``).
+        frames: a folder, or files of one (``tatvpr_edge.mapping.frame_files``); a bag or video.
         output: the ``.placemap`` to write; it must not exist.
         poses: a CSV with name, x, y; None: ``poses.csv`` in the folder, else the frames' names.
         pose_frame: "local", "utm" or "geographic", where names or columns do not say it.
@@ -121,6 +122,7 @@ def build_map(
         bands: (k, tokens) to describe at; None: those of ``tatvpr-edge map build``.
         threshold: score from which a match is accepted.
         strict: a damaged frame is an error; otherwise it is left out and listed.
+        picking: topics of a bag, and which frames of a recording.
         progress: told after every frame, with 1.
 
     Returns:
@@ -142,6 +144,7 @@ def build_map(
         bands=room.DEFAULT_BANDS if bands is None else bands,
         threshold=threshold,
         strict=strict,
+        picking=picking,
         progress=progress,
     )
 

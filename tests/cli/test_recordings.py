@@ -19,7 +19,8 @@ from PIL import Image
 
 from support.artifacts import scenes
 from support.recordings import U8, BagWriter, plain_frames, write_video
-from tatvpr_edge.mapping import Picking, build_map, frames_of
+from tatvpr_edge import build_map
+from tatvpr_edge.mapping import Picking, frames_of
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.rotation import slerp
 from tatvpr_edge.runtime import CameraFrame, Localizer, PlaceMap

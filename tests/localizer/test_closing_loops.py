@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,10 +237,8 @@ class TestWhatIsRefused:
             with pytest.raises(UsageError):
                 LoopCloser(localizer, **options)  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("pose", [(1.0, 2.0), (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, math.nan)])
-    def test_a_pose_without_a_heading(
-        self, tiny_host: Path, tmp_path: Path, pose: tuple[float, ...]
-    ) -> None:
+    @pytest.mark.parametrize("pose", [(1.0, 2.0), (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, math.nan), None])
+    def test_a_pose_without_a_heading(self, tiny_host: Path, tmp_path: Path, pose: Any) -> None:
         TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")
         with Localizer(tiny_host, tmp_path / "m.placemap") as localizer:
             with pytest.raises(UsageError, match="heading"):
