@@ -311,18 +311,17 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 def _numbers(values: Sequence[float] | NDArray[np.float64] | None, name: str) -> Any:
-    """A list that JSON holds; NaN, which it does not, is unknown as it is to ``Localizer``."""
+    """A list that JSON holds: NaN, which it does not and which is unknown to ``Localizer``, is
+    null."""
     if values is None:
         return None
     try:
         numbers = [float(value) for value in values]
     except (TypeError, ValueError):
         raise errors.UsageError(f"{name} is a sequence of numbers") from None
-    while len(numbers) > 2 and math.isnan(numbers[-1]):  # (x, y, NaN ...) is (x, y)
-        numbers.pop()
-    if not all(map(math.isfinite, numbers)):
+    if any(map(math.isinf, numbers)):
         raise errors.UsageError(f"{name} is not finite")
-    return numbers
+    return [None if math.isnan(number) else number for number in numbers]
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

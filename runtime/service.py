@@ -6,6 +6,7 @@ In: requests of :mod:`tatvpr_edge.runtime.messages`. Out: answers; every error i
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -89,6 +90,8 @@ class Service:
 
     def _query(self, request: dict[str, Any], blob: bytes, seat: Seat) -> Answer:
         asked = {name: request[name] for name in _ASKED if name in request}
+        if isinstance(asked.get("near"), list):
+            asked["near"] = [math.nan if n is None else n for n in asked["near"]]
         frames = request.get("sequence", 1)
         if check_sequence(frames) > 1:
             asked["tracker"] = seat.tracker(self.localizer, frames)

@@ -19,8 +19,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
+try:
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+except ImportError:
+    sys.exit("error: cyclonedx is missing: pip install 'tatvpr-edge[sbom]', or run make sbom")
 from packaging.requirements import Requirement
 
 from tatvpr_edge import __version__

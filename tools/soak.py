@@ -179,9 +179,11 @@ class Soak:
 def main() -> int:
     """Soak; exit status 1 where something was missed or grew."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long (60)")
     parser.add_argument("--artifact", type=Path, help="default: micro, built for this machine")
     arguments = parser.parse_args()
+    if not 0 < arguments.minutes < 1e5:
+        parser.error(f"--minutes {arguments.minutes:g}: above 0")
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
         artifact = arguments.artifact or build("host", output=folder / "micro")

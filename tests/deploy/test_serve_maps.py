@@ -70,6 +70,18 @@ def test_a_client_asks_as_a_localizer_does(grown: tuple[Path, Path], tiny_host: 
         assert client.query(FRAMES[5], exclude_last="2.5s", time_s=106.0).place < 4
 
 
+def test_what_is_unknown_of_a_pose_stays_unknown(grown: tuple[Path, Path]) -> None:
+    path, places = grown
+    nan = math.nan
+    poses = [(1.0, 2.0, nan, 0.0, 0.0, 0.0, 1.0), (nan,) * 7, (1.0, 2.0, nan), np.full(7, nan)]
+    with Client(path) as client:
+        for frame, pose in zip(FRAMES, poses, strict=False):
+            assert client.add(frame, pose).place is not None
+    kept = PlaceMap(places).stored.places().poses
+    for stored, pose in zip(kept, poses, strict=True):
+        assert np.array_equal(stored[: len(pose)], pose, equal_nan=True)
+
+
 def test_a_map_stays_within_its_limit_and_keeps_what_was_confirmed(
     grown: tuple[Path, Path],
 ) -> None:
