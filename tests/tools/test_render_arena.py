@@ -162,7 +162,8 @@ def test_every_frame_is_of_its_own_view() -> None:
             other: float(np.abs(first[name].astype(int) - frame).mean())
             for other, frame in again.items()
         }
-        assert min(off, key=off.__getitem__) == name and off[name] < 15, off
+        others = [value for other, value in off.items() if other != name]
+        assert 2 * off[name] < min(others), off  # items turn, light flickers
 
 
 @pytest.mark.slow

@@ -220,7 +220,7 @@ def only(count: int) -> Callable[[Path], None]:
         (spoil, ("--strict",), "f5.jpg"),
         (spoil, ("--by", "poses"), "does not say where its frames were taken"),
         (spoil, ("--from", "none.safetensors"), "none.safetensors"),
-        (spoil, ("--from", "macro"), "shipped model's name (micro)"),
+        (spoil, ("--from", "macro"), "shipped model's name (micro, "),
     ],
 )
 def test_what_cannot_be_learned_from_is_told_in_one_line(
