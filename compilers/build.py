@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tatvpr_edge import zoo
 from tatvpr_edge.boards.board import NATIVE, Board
 from tatvpr_edge.boards.loader import load as load_board
 from tatvpr_edge.compilers.checks import checked_graph
@@ -34,10 +35,9 @@ from tatvpr_edge.compilers.objects import made_anew
 from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
 from tatvpr_edge.compilers.source import remember_model
 from tatvpr_edge.compilers.toolchains import find_compiler
-from tatvpr_edge.spec import zoo
+from tatvpr_edge.runtime.cache import host_artifact
 from tatvpr_edge.spec.artifact import write_artifact
 from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
-from tatvpr_edge.spec.cache import host_artifact
 from tatvpr_edge.spec.errors import ArtifactError, ModelError, ToolError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.cache import cache_folder
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.atomic import replacing
-from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.manifest import LOWEST_COSINE, Dials, Golden, GoldenFrame, GoldenPoint
 from tatvpr_edge.spec.text import parse_json

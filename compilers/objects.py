@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tatvpr_edge.compilers.probe import first_line
+from tatvpr_edge.runtime.cache import cache_folder
 from tatvpr_edge.spec.atomic import replacing
-from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.text import parse_json
 

@@ -6,10 +6,10 @@ import json
 import os
 from pathlib import Path
 
-from tatvpr_edge.spec import zoo
+from tatvpr_edge import zoo
+from tatvpr_edge.runtime.cache import cache_folder
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.atomic import replacing
-from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.text import parse_json
 
 

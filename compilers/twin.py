@@ -12,10 +12,10 @@ from tatvpr_edge.compilers.build import build_artifact
 from tatvpr_edge.compilers.job import Progress
 from tatvpr_edge.compilers.linux import HOST
 from tatvpr_edge.compilers.source import find_source
+from tatvpr_edge.runtime.cache import cache_folder, host_artifact
 from tatvpr_edge.runtime.engine import runs_here
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.atomic import staging, take_place
-from tatvpr_edge.spec.cache import cache_folder, host_artifact
 from tatvpr_edge.spec.errors import ArtifactError, ModelError
 
 _REMEDY = (

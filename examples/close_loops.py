@@ -26,7 +26,7 @@ from tatvpr_edge import build_map
 from tatvpr_edge.mapping import calibrate_map, find_poses, frame_files, read_frame
 from tatvpr_edge.runtime import Closure, Localizer, LoopCloser, MapWriter
 from tatvpr_edge.spec.errors import TatvprError, UsageError
-from tatvpr_edge.spec.zoo import ZOO
+from tatvpr_edge.zoo import ZOO
 
 #: The robot drives at a metre a second.
 FRAME_S = 0.8

@@ -97,7 +97,7 @@ def frame_seeds() -> Seeds:
 
 def journal_seeds() -> Seeds:
     """A journal as appends leave it, torn, and the bodies of its records for the sealed ones."""
-    from tatvpr_edge.spec.mapjournal import append, journal_path
+    from tatvpr_edge.runtime.mapjournal import append, journal_path
     from tatvpr_edge.spec.maptypes import make_places
     from tatvpr_edge.spec.placemap import read_base
 

@@ -145,7 +145,7 @@ _RECORDS = struct.Struct("<II")
 def sealed_journal(data: bytes) -> bytes:
     """A journal of this map with right lengths and checksums, its records from ``data``: for each,
     8 bytes (places before it, bytes of its body and places in it) and the body."""
-    from tatvpr_edge.spec.mapjournal import journal_path
+    from tatvpr_edge.runtime.mapjournal import journal_path
     from tatvpr_edge.spec.placemap import read_base
 
     base = read_base(journalled_map())
@@ -163,12 +163,12 @@ def sealed_journal(data: bytes) -> bytes:
     return made
 
 
-@target("journal", "tatvpr_edge.spec.mapjournal", "tatvpr_edge.spec.maptypes")
+@target("journal", "tatvpr_edge.runtime.mapjournal", "tatvpr_edge.spec.maptypes")
 def read_journal(data: bytes) -> None:
     """A journal as it is, or records with right checksums: one verdict in Python and in C, and what
     is read can be folded in."""
     from support.journals import OpenedInC, open_in_c
-    from tatvpr_edge.spec.mapjournal import journal_path, read_map
+    from tatvpr_edge.runtime.mapjournal import journal_path, read_map
     from tatvpr_edge.spec.placemap import parse_base, write_map
 
     path = journalled_map()

@@ -18,9 +18,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from tatvpr_edge import zoo
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
-from tatvpr_edge.spec import zoo
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.modelfiles import CONFIG_KEY, refuse_foreign

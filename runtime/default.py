@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tatvpr_edge.runtime.cache import host_artifact
 from tatvpr_edge.runtime.deployed import live_release
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.runtime.start import open_live
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
-from tatvpr_edge.spec.cache import host_artifact
 from tatvpr_edge.spec.errors import ArtifactError, MapError
 
 

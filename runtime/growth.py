@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.runtime.mapjournal import append_bytes
 from tatvpr_edge.runtime.mapwriter import described, full_pose
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.mapjournal import append_bytes
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.localizer import Localizer

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.localizer import Localizer
+from tatvpr_edge.runtime.mapjournal import append, create_map
 from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
-from tatvpr_edge.spec.mapjournal import append, create_map
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.growing import Added, taken
+from tatvpr_edge.runtime.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
 from tatvpr_edge.runtime.pruning import Pruned, prune
 from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, Part, Table, around
 from tatvpr_edge.runtime.start import refuse_rewriting
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
-from tatvpr_edge.spec.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
 from tatvpr_edge.spec.maptypes import Band, Calibration, MapInfo, Places, calibrated, make_places
 from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import nearest_band

@@ -17,9 +17,9 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from tatvpr_edge.runtime.mapjournal import read_map
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, MapError, TatvprError
-from tatvpr_edge.spec.mapjournal import read_map
 
 from . import deployed, trust, whole
 from .deployed import Deployed

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tatvpr_edge.runtime.cache import cache_folder
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.atomic import replacing
-from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.text import parse_json
 
 if TYPE_CHECKING:

@@ -36,12 +36,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
 from arm.cycles import Block, estimated_cycles, instructions
 from arm.root import guest_command, made_once, root_folder, unpack_wheel
-from benchmark.peers import plain_models
 from emulation import Workshop
 
 import tatvpr_edge
-from tatvpr_edge.spec import zoo
-from tatvpr_edge.spec.cache import cache_folder
+from benchmark.peers import plain_models
+from tatvpr_edge import zoo
+from tatvpr_edge.runtime.cache import cache_folder
 from tatvpr_edge.spec.errors import TatvprError, ToolError
 
 HERE = Path(__file__).resolve().parent

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from benchmark.kernels import KernelBench
 from numpy.typing import NDArray
 from scipy.optimize import nnls
+
+from benchmark.kernels import KernelBench
 
 F64 = NDArray[np.float64]
 

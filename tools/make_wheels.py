@@ -27,7 +27,7 @@ from tatvpr_edge.cli.demo import DEFAULT_KS, make_demo_map
 from tatvpr_edge.compilers.elf import read_elf
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import TatvprError, ToolError
-from tatvpr_edge.spec.zoo import ZOO
+from tatvpr_edge.zoo import ZOO
 
 PROJECT = Path(__file__).resolve().parent.parent
 #: The board whose library runs on every processor of the machine: its kernels choose by themselves.

@@ -37,13 +37,13 @@ from cycles import MODELS
 from device import Device, build_device
 from emulation import BOARDS, EmulatedBoard, RunResult, Workshop, account
 
+from tatvpr_edge import zoo
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.mcu.flags import has_fpu
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
-from tatvpr_edge.spec import zoo
-from tatvpr_edge.spec.cache import cache_folder
+from tatvpr_edge.runtime.cache import cache_folder
 from tatvpr_edge.spec.errors import TatvprError, UsageError
 from tatvpr_edge.spec.reference import top_k_gate
 

@@ -29,12 +29,11 @@ from soaking import maps, robot, streams
 from soaking.growth import Trend
 from soaking.ledger import Ledger
 from soaking.service import Known, Supervised, ask, end_again_and_again, molest
-
 from tatvpr_edge import build
 from tatvpr_edge.cli.demo import make_demo_map
 from tatvpr_edge.mapping import frame_files, read_frame
 from tatvpr_edge.spec.placemap import read_base
-from tatvpr_edge.spec.zoo import ZOO
+from tatvpr_edge.zoo import ZOO
 
 SAMPLE_S = 0.5
 PLACES = 24

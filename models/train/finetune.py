@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tatvpr_edge import zoo
 from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.models.checkpoint import load_weights
 from tatvpr_edge.models.data.own import Held, small_images
@@ -31,7 +32,6 @@ from tatvpr_edge.models.train.config import (
     RunConfig,
     TrainConfig,
 )
-from tatvpr_edge.spec import zoo
 
 #: Steps of a fine-tuning where nobody says another number.
 STEPS = 120

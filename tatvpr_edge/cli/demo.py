@@ -96,7 +96,7 @@ def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
     from tatvpr_edge.mapping import frame_files
     from tatvpr_edge.mapping.labels import labelled_frames
     from tatvpr_edge.runtime import Localizer
-    from tatvpr_edge.spec.zoo import ZOO
+    from tatvpr_edge.zoo import ZOO
 
     gallery, queries = ZOO / "places" / "gallery", ZOO / "places" / "queries"
     note("1. build the model for this machine", as_json)

@@ -352,7 +352,7 @@ def prune(map_path: str, max_places: int, as_json: bool) -> None:
 @json_option
 def compact(map_path: str, as_json: bool) -> None:
     """Fold the places added to MAP into its file (C programs read the file alone)."""
-    from tatvpr_edge.spec.mapjournal import compact as fold
+    from tatvpr_edge.runtime.mapjournal import compact as fold
 
     fold(map_path)
     _report(map_path, as_json)
@@ -363,7 +363,7 @@ def compact(map_path: str, as_json: bool) -> None:
 @json_option
 def upgrade(map_path: str, as_json: bool) -> None:
     """Bring MAP from format version 1 up to date, in its place; its places stay as they are."""
-    from tatvpr_edge.spec.mapv1 import upgrade as renew
+    from tatvpr_edge.mapping.upgrade import upgrade as renew
 
     done = renew(map_path)
     if done is None:
@@ -391,7 +391,7 @@ def _given(frames: str, options: dict[str, Any]) -> tuple[str | list[FrameFile],
 def describe_map(path: str) -> dict[str, Any]:
     """What ``--json`` prints of a map."""
     from tatvpr_edge.runtime import PlaceMap
-    from tatvpr_edge.spec.mapjournal import map_bytes
+    from tatvpr_edge.runtime.mapjournal import map_bytes
 
     place_map = PlaceMap(path)
     stored, details = place_map.stored, place_map.info

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
+from tatvpr_edge import zoo
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import console, json_option, print_json, print_table, say
-from tatvpr_edge.spec import zoo
 
 __all__ = ["command"]
 

@@ -94,7 +94,7 @@ def command(
     from tatvpr_edge.runtime.profiling import Plan, profile_artifact
     from tatvpr_edge.spec.artifact import read_artifact, replace_profile
     from tatvpr_edge.spec.errors import ArtifactError, DataError, UsageError
-    from tatvpr_edge.spec.zoo import ZOO
+    from tatvpr_edge.zoo import ZOO
 
     settings = settings_for(artifact, ks, tokens)
     plan = Plan(settings, warmup=warmup, repeats=repeats, seconds=seconds)

@@ -18,14 +18,14 @@ def boards(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 
 def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of shipped models, and ONNX files."""
-    from tatvpr_edge.spec import zoo
+    from tatvpr_edge import zoo
 
     return _starting(zoo.names(), incomplete) + _files(incomplete, ".onnx")
 
 
 def weights(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of shipped models, and weights files."""
-    from tatvpr_edge.spec import zoo
+    from tatvpr_edge import zoo
 
     return _starting(zoo.names(), incomplete) + _files(incomplete, ".safetensors")
 

@@ -15,9 +15,9 @@ from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.mapping.poses import Poses, find_poses
 from tatvpr_edge.mapping.recordings import Picking, RecordedFrame, frames_of
 from tatvpr_edge.runtime import Localizer, PlaceMap
+from tatvpr_edge.runtime.mapjournal import append
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
-from tatvpr_edge.spec.mapjournal import append
 from tatvpr_edge.spec.maptypes import POSE_FRAMES
 from tatvpr_edge.spec.placemap import MapInfo, Places, check_info, make_places, write_map
 

@@ -36,9 +36,9 @@ from tatvpr_edge.mapping.logistic import (
 )
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite
 from tatvpr_edge.runtime.tracking import FRAMES, check_sequence
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
-from tatvpr_edge.spec.mapjournal import StoredMap, rewrite
 from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
 
 Step = Callable[[int], None]

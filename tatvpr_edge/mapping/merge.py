@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tatvpr_edge.runtime.mapjournal import StoredMap, read_map
 from tatvpr_edge.spec.errors import MapError, UsageError
-from tatvpr_edge.spec.mapjournal import StoredMap, read_map
 from tatvpr_edge.spec.maptypes import Band, MapInfo, Places
 from tatvpr_edge.spec.placemap import write_map
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tatvpr_edge.mapping.coordinates import to_metres
+from tatvpr_edge.runtime.mapjournal import map_bytes, read_map
 from tatvpr_edge.spec import scores
-from tatvpr_edge.spec.mapjournal import map_bytes, read_map
 from tatvpr_edge.spec.maptypes import F64, MapInfo, Places
 
 #: Neighbours along a drive that are more alike than this (a cosine) are counted as redundant.

@@ -16,7 +16,7 @@ from tatvpr_edge.mapping import read_frame
 from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.profiling import Setting
-from tatvpr_edge.spec.zoo import ZOO
+from tatvpr_edge.zoo import ZOO
 
 __all__ = ["places_recall"]
 

@@ -1,6 +1,6 @@
 """What a place map holds: bands with their calibration, stored descriptors, poses, moments, tags.
 
-:mod:`tatvpr_edge.spec.placemap` is the file of them, :mod:`tatvpr_edge.spec.mapjournal` what is
+:mod:`tatvpr_edge.spec.placemap` is the file of them, :mod:`tatvpr_edge.runtime.mapjournal` what is
 added later. docs/placemap.md explains each field to users.
 """
 

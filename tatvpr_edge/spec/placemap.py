@@ -2,8 +2,8 @@
 
 The byte layout is in docs/placemap.md; ``runtime/core/common/map.c`` reads the same bytes with the
 same verdict. A base file never changes once it stands: it is written beside its place, synced and
-renamed. Places added later go into a journal beside it (:mod:`tatvpr_edge.spec.mapjournal`) until
-``compact`` folds them in. Queries read the base through a memory map.
+renamed. Places added later go into a journal beside it (:mod:`tatvpr_edge.runtime.mapjournal`)
+until ``compact`` folds them in. Queries read the base through a memory map.
 """
 
 from __future__ import annotations

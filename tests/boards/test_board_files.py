@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from support.tools import require_tool
+from tatvpr_edge import zoo
 from tatvpr_edge.boards.loader import load, names
-from tatvpr_edge.spec import zoo
 
 SHIPPED = {
     "host",

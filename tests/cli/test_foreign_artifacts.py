@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tatvpr_edge.runtime import PlaceMap
-from tatvpr_edge.spec.cache import cache_folder
+from tatvpr_edge.runtime.cache import cache_folder
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.runtime.mapjournal import append
 from tatvpr_edge.spec import scores
-from tatvpr_edge.spec.mapjournal import append
 from tatvpr_edge.spec.placemap import (
     Band,
     Calibration,

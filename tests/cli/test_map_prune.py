@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tatvpr_edge.runtime import PlaceMap
-from tatvpr_edge.spec.mapjournal import append
+from tatvpr_edge.runtime.mapjournal import append
 from tatvpr_edge.spec.maptypes import Band, MapInfo, Places, make_places
 from tatvpr_edge.spec.placemap import write_map
 

@@ -24,11 +24,11 @@ from tatvpr_edge.compilers.linux import compile_linux, open_library
 from tatvpr_edge.compilers.report import BuildPlan
 from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.runtime.cache import host_artifact
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.runtime.verify import report, verify_artifact
 from tatvpr_edge.spec.artifact import read_artifact
-from tatvpr_edge.spec.cache import host_artifact
 from tatvpr_edge.spec.errors import (
     ArtifactError,
     BoardError,

@@ -16,9 +16,9 @@ import tatvpr_edge
 from support.tools import require_tool
 from tatvpr_edge.compilers.core_sources import core_folder
 from tatvpr_edge.runtime import Localizer, MapWriter
+from tatvpr_edge.runtime.mapjournal import compact, journal_path
 from tatvpr_edge.spec.formats import FORMATS
 from tatvpr_edge.spec.frames import plane_shapes, to_rgb
-from tatvpr_edge.spec.mapjournal import compact, journal_path
 
 WIDTH, HEIGHT, FRAMES = 48, 32, 4
 #: V4L2's names of our formats, as linux/videodev2.h defines them.

@@ -12,6 +12,7 @@ import pytest
 from support.forcing import force, reference_of
 from support.stages import Stages
 from support.tools import require_tool
+from tatvpr_edge import zoo
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.checks import check_model, checked_graph
 from tatvpr_edge.compilers.golden import cosine, known_drift, synthetic_frame
@@ -20,7 +21,6 @@ from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.models.export import export_onnx
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
-from tatvpr_edge.spec import zoo
 
 Make = Callable[..., onnx.ModelProto]
 KS = (1.0, 0.6, 0.4, 0.2, 0.05)

@@ -10,6 +10,7 @@ import pytest
 from onnx import helper
 
 from support.tools import require_tool
+from tatvpr_edge import zoo
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers import steps as ir
 from tatvpr_edge.compilers.checks import check_model, checked_graph
@@ -20,7 +21,6 @@ from tatvpr_edge.compilers.names import unique
 from tatvpr_edge.compilers.objects import compile_object
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.compilers.tvm.lower import lower
-from tatvpr_edge.spec import zoo
 
 Make = Callable[..., onnx.ModelProto]
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from support.tools import require_tool
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from benchmark.kernels import KernelBench
+from support.tools import require_tool
 
 #: (what, tokens, K, N, k, group) -> instructions of one run
 BUDGETS = {

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tatvpr_edge import zoo
 from tatvpr_edge.cli import main
 from tatvpr_edge.mapping.labels import labelled_frames
-from tatvpr_edge.spec import zoo
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -12,9 +12,9 @@ import pytest
 
 from support.board import DESCRIPTOR, local_transport, make_artifact, quick_options
 from tatvpr_edge.deploy.push import Options, deploy, rollback, status
+from tatvpr_edge.runtime.mapjournal import append, read_map
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError, MapError
-from tatvpr_edge.spec.mapjournal import append, read_map
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
 
 Board = tuple[Path, Options]

@@ -31,10 +31,10 @@ from tatvpr_edge.deploy.disk import Disk
 from tatvpr_edge.deploy.store import Store
 from tatvpr_edge.runtime import CameraFrame, Localizer, messages
 from tatvpr_edge.runtime.client import Client
+from tatvpr_edge.runtime.mapjournal import rewrite
 from tatvpr_edge.runtime.server import MAX_CLIENTS
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError, FrameError, MapError, UsageError
-from tatvpr_edge.spec.mapjournal import rewrite
 from tatvpr_edge.spec.maptypes import Calibration, calibrated
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 

@@ -17,9 +17,9 @@ from support.board import make_artifact
 from support.deaths import dies_at, fails_beyond
 from support.faults import Faults
 from tatvpr_edge.models.checkpoint import write_atomically
+from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, rewrite
 from tatvpr_edge.spec.artifact import read_artifact, replace_profile
 from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
-from tatvpr_edge.spec.mapjournal import append, compact, journal_path, read_map, rewrite
 from tatvpr_edge.spec.maptypes import Calibration, calibrated
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
 

@@ -22,7 +22,7 @@ from tatvpr_edge.runtime import Closure, Localizer, LoopCloser, MapWriter, Place
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.maptypes import Calibration
 from tatvpr_edge.spec.placemap import Band, MapInfo, write_map
-from tatvpr_edge.spec.zoo import ZOO
+from tatvpr_edge.zoo import ZOO
 
 F64 = NDArray[np.float64]
 DRIVE = ZOO / "drive"

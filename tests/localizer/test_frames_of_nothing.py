@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from support.artifacts import scenes
 from tatvpr_edge.runtime import CameraFrame, FakeLocalizer, Localizer
+from tatvpr_edge.runtime.mapjournal import rewrite
 from tatvpr_edge.spec.formats import FORMATS
-from tatvpr_edge.spec.mapjournal import rewrite
 from tatvpr_edge.spec.maptypes import Calibration, calibrated
 
 U8 = NDArray[np.uint8]

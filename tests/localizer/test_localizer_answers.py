@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import CameraFrame, Localizer
+from tatvpr_edge.runtime.cache import host_artifact
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.artifact import read_artifact
-from tatvpr_edge.spec.cache import host_artifact
 from tatvpr_edge.spec.errors import ArtifactError, MapError, UsageError
 from tatvpr_edge.spec.formats import FORMATS
 from tatvpr_edge.spec.frames import YUV, YUV_FORMATS, plane_shapes, to_rgb

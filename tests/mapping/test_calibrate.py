@@ -24,9 +24,9 @@ from tatvpr_edge.mapping.logistic import (
 )
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.mapjournal import append, journal_path
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
-from tatvpr_edge.spec.mapjournal import append, journal_path
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
 
 RNG = np.random.default_rng

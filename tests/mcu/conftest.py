@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from support.emulator import BOARDS, Device, EmulatedBoard, Workshop, build_device, require_board
+from tatvpr_edge import zoo
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.build import compile_linux, open_library
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
+from tatvpr_edge.runtime.cache import cache_folder
 from tatvpr_edge.runtime.library import Library
-from tatvpr_edge.spec import zoo
-from tatvpr_edge.spec.cache import cache_folder
 
 
 @pytest.fixture(scope="session")

@@ -209,7 +209,7 @@ def test_a_build_for_few_channels_gives_the_same_bytes(
     workshop: Workshop, lowered: Callable[[Layout], Lowered], run_folder: Path
 ) -> None:
     from support.emulator import build_device
-    from tatvpr_edge.spec import zoo
+    from tatvpr_edge import zoo
 
     board = require_board("mps2-an500")
     columns = lower(

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.tools import require_tool
+from tatvpr_edge import zoo
 from tatvpr_edge.models.checkpoint import load_weights
 from tatvpr_edge.models.nn import exact
-from tatvpr_edge.spec import floats, reference, zoo
+from tatvpr_edge.spec import floats, reference
 
 
 def same_bits(got: torch.Tensor, wanted: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tatvpr_edge import zoo
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights
 from tatvpr_edge.models.data.frames import squash
@@ -23,7 +24,6 @@ from tatvpr_edge.models.order import (
     neighbours,
     order_channels,
 )
-from tatvpr_edge.spec import zoo
 from tatvpr_edge.spec.errors import ModelError
 
 SMALL = ViTConfig(image_px=32, patch=8, dim=48, depth=2, heads=3, mlp_ratio=2, keep_after=(1,))

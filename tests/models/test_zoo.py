@@ -10,11 +10,11 @@ import onnxruntime
 import pytest
 import torch
 
+from tatvpr_edge import zoo
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights
 from tatvpr_edge.models.export import build_proto
 from tatvpr_edge.models.ship import ship
-from tatvpr_edge.spec import zoo
 from tatvpr_edge.spec.errors import ModelError
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from support.journals import OpenedInC, open_in_c
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.mapjournal import append, compact, journal_path, read_map
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, write_map
 
 Some = Callable[..., Places]

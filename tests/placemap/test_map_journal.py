@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.runtime import PlaceMap, mapjournal
 from tatvpr_edge.runtime.engine import Engine
-from tatvpr_edge.spec import mapfiles, mapjournal
+from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, torn_path
+from tatvpr_edge.spec import mapfiles
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.mapjournal import append, compact, journal_path, read_map, torn_path
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, read_base, write_map
 
 Some = Callable[..., Places]

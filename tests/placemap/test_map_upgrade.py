@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tatvpr_edge.mapping.upgrade import Upgraded, upgrade
 from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.runtime.mapjournal import append, journal_path
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.mapjournal import append, journal_path
-from tatvpr_edge.spec.mapv1 import Upgraded, upgrade
 from tatvpr_edge.spec.placemap import Band
 from tatvpr_edge.spec.scores import binary_rows, int8_rows
 

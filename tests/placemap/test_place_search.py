@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.mapjournal import append
 from tatvpr_edge.runtime.placemap import Found
 from tatvpr_edge.runtime.verdict import reason_against
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.floats import exp32
-from tatvpr_edge.spec.mapjournal import append
 from tatvpr_edge.spec.placemap import Band, Calibration, MapInfo, Places, make_places, write_map
 
 F32 = NDArray[np.float32]

@@ -13,7 +13,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tatvpr_edge.profile.plant import STEP_S, Plant, governor_for, simulate
+from governing.plant import STEP_S, Plant, governor_for, simulate
 from tatvpr_edge.runtime.governor import GovernorCore, Kind, Level
 
 # Cost of (k, tokens), in million instructions (M7) or cycles; a frame at k = 1 takes FULL_MS.

@@ -1,6 +1,6 @@
 """The governor holds its budget on simulated boards: random ones, hot ones, empty batteries.
 
-Everything here is simulation (tatvpr_edge.profile.plant), and the clock is the simulation's.
+Everything here is simulation (governing.plant), and the clock is the simulation's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tatvpr_edge.profile.plant import (
+from governing.plant import (
     STEP_S,
     FixedRule,
     Plant,

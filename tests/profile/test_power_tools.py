@@ -14,7 +14,7 @@ import board_trees as boards
 import pytest
 from PIL import Image
 
-from tatvpr_edge.profile.compare import compare, published_recall
+from governing.compare import compare, published_recall
 
 
 def tool(project_root: Path, name: str, *words: object) -> subprocess.CompletedProcess[str]:
@@ -50,7 +50,7 @@ def test_published_recall_passes_through_the_published_points() -> None:
 
 def test_a_simulated_run_is_plotted(project_root: Path, tmp_path: Path) -> None:
     picture = tmp_path / "run.png"
-    ran = tool(project_root, "power_profile.py", "simulate", "--seed", 7, "--output", picture)
+    ran = tool(project_root, "governor_trials.py", "simulate", "--seed", 7, "--output", picture)
     assert ran.returncode == 0, ran.stderr
     assert "(simulated)" in ran.stdout
     assert is_drawn(picture)
@@ -59,14 +59,14 @@ def test_a_simulated_run_is_plotted(project_root: Path, tmp_path: Path) -> None:
 def test_a_recording_is_replayed(project_root: Path, tmp_path: Path) -> None:
     boards.orin_nano(tmp_path / "board")
     trace, picture = tmp_path / "power.csv", tmp_path / "run.png"
-    ran = tool(project_root, "power_profile.py", "record", "--seconds", 2, "--interval", 0.05,
+    ran = tool(project_root, "governor_trials.py", "record", "--seconds", 2, "--interval", 0.05,
                "--root", tmp_path / "board", "--output", trace)  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     rows = trace.read_text().splitlines()
     assert rows[0] == "time_s,power_mw,condition,source,hottest_c"
     assert len(rows) > 10
     assert rows[1].split(",")[1:4] == ["4824.0", "ok", "ina"]
-    ran = tool(project_root, "power_profile.py", "simulate", "--trace", trace, "--budget", "9W",
+    ran = tool(project_root, "governor_trials.py", "simulate", "--trace", trace, "--budget", "9W",
                "--output", picture)  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert "budget 9.00 W" in ran.stdout
@@ -77,7 +77,7 @@ def test_a_recording_is_replayed(project_root: Path, tmp_path: Path) -> None:
 def test_what_is_no_recording_is_refused(project_root: Path, tmp_path: Path, text: str) -> None:
     trace = tmp_path / "x.csv"
     trace.write_text(text)
-    ran = tool(project_root, "power_profile.py", "simulate", "--trace", trace)
+    ran = tool(project_root, "governor_trials.py", "simulate", "--trace", trace)
     assert ran.returncode == 1
     assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1
 

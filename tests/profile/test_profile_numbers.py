@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tatvpr_edge.profile.plant import STEP_S, FixedRule, Plant, random_plant, simulate
+from governing.plant import STEP_S, FixedRule, Plant, random_plant, simulate
 from tatvpr_edge.runtime.governor import Level
 from tatvpr_edge.runtime.profiling import drift_of, energy_of_run, integrate_mj, latency_of
 from tatvpr_edge.runtime.telemetry import TimedPower

@@ -7,7 +7,6 @@ that takes more instructions shows here without a clock, at the widths that user
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from support.arm64 import arm64_root
 from support.tools import lacking, require_tool
 from tatvpr_edge.spec.errors import ToolError
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 tool = importlib.import_module("arm_counts")
 cycles = importlib.import_module("arm.cycles")
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 tool = importlib.import_module("bench_peers")
 
 

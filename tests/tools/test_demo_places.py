@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib
-import sys
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +17,6 @@ PROJECT = Path(__file__).resolve().parents[2]
 PLACES = PROJECT / "models" / "zoo" / "places"
 TRAINING_MAPS = {f"map{number:02d}" for number in range(1, 25)}
 
-sys.path.insert(0, str(PROJECT / "tools"))
 tool = importlib.import_module("render_places")
 
 

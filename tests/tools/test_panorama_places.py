@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from PIL import Image
 
 from tatvpr_edge.models.data.formats import labelled
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 tool = importlib.import_module("panorama_places")
 
 

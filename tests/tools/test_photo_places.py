@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from PIL import Image, ImageDraw
 from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.models.data.formats import labelled
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 tool = importlib.import_module("photo_places")
 
 FOV = math.radians(65.0)

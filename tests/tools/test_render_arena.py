@@ -6,14 +6,12 @@ from __future__ import annotations
 import csv
 import math
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
 
 import render_arena  # noqa: E402
 from rendering.arena import EYE, GAME, PACKS, ArenaView, draw, packed_maps  # noqa: E402

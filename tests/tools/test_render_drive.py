@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,9 +11,7 @@ import numpy as np
 import pytest
 
 from support.tools import lacking
-from tatvpr_edge.spec.zoo import ZOO
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+from tatvpr_edge.zoo import ZOO
 
 tool = importlib.import_module("render_drive")
 paths = importlib.import_module("rendering.paths")

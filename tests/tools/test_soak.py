@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tools"))
-
 from soaking import maps
 from soaking.growth import Sample, Trend
 from soaking.ledger import Ledger
-
 from tatvpr_edge.spec.maptypes import Band, MapInfo, make_places
 from tatvpr_edge.spec.placemap import write_map
 

@@ -15,12 +15,12 @@ from PIL import Image
 from tiny_sets import TINY_BACKBONE, labelled_set, picture, write_rows
 
 from support.browser import browse
+from tatvpr_edge import zoo
 from tatvpr_edge.cli import main
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.data.own import Division, read_own
 from tatvpr_edge.models.train.finetune import held_trials
-from tatvpr_edge.spec import zoo
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DataError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,6 @@ def keys(record: Any, where: str = "") -> Iterator[tuple[str, Any, str]]:
 
 
 def test_every_key_is_explained(project_root: Path) -> None:
-    sys.path.insert(0, str(project_root / "tools"))
     from training_keys import explained, page
 
     written = (project_root / "docs" / "training-keys.md").read_text()

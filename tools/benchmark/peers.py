@@ -200,9 +200,9 @@ def our_localizer(name: str, kernels: str | None, folder: Path) -> Any:
     A shipped model brings its weights; of the others the shape alone is ours, the weights random.
     """
     import tatvpr_edge
+    from tatvpr_edge import zoo
     from tatvpr_edge.models.export import export_onnx
     from tatvpr_edge.runtime import Localizer
-    from tatvpr_edge.spec import zoo
 
     model: str | Path = name
     if name not in zoo.names():

@@ -17,8 +17,8 @@ import numpy as np
 
 from soaking.ledger import Ledger
 from tatvpr_edge.runtime.client import Client
+from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, torn_path
 from tatvpr_edge.spec.errors import MapError, TatvprError
-from tatvpr_edge.spec.mapjournal import append, compact, journal_path, read_map, torn_path
 from tatvpr_edge.spec.placemap import MapInfo, make_places, write_map
 
 #: The map begins anew beyond so many places, so that a soak of hours ends as large as one of

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tatvpr_edge.runtime.backends.tensorrt.machine import Machine
+from tatvpr_edge.runtime.cache import cache_folder
 from tatvpr_edge.runtime.private import NotPrivate, check_folder
 from tatvpr_edge.spec.artifact import Artifact
-from tatvpr_edge.spec.cache import cache_folder
 from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.sealed import Sealed, seal
 from tatvpr_edge.spec.text import parse_json

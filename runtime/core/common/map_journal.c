@@ -1,5 +1,5 @@
 /* The journal of a map: places added since its base was written. Layout, and the rules of what is
- * torn and what was altered: tatvpr_edge/spec/mapjournal.py; both readers give the same verdict on
+ * torn and what was altered: tatvpr_edge/runtime/mapjournal.py; both readers give the same verdict on
  * the same bytes. Places lie in records there; they are copied into tables, as a search reads them. */
 #include "core.h"
 #include "map.h"

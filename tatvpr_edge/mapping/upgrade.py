@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .atomic import sync_folder
-from .errors import MapError
-from .mapfiles import explain, writing
-from .mapjournal import journal_path
-from .maptypes import (
+from tatvpr_edge.runtime.mapjournal import journal_path
+from tatvpr_edge.spec.atomic import sync_folder
+from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.mapfiles import explain, writing
+from tatvpr_edge.spec.maptypes import (
     F64,
     KINDS,
     MOMENT,
@@ -31,7 +31,7 @@ from .maptypes import (
     check_info,
     known_poses,
 )
-from .placemap import MAGIC, write_map
+from tatvpr_edge.spec.placemap import MAGIC, write_map
 
 _HEADER = struct.Struct("<8sIIQII32sIIIIQIIQQQII")
 _BAND = struct.Struct("<fffIQQ32s")

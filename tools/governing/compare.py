@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tatvpr_edge.profile.plant import (
+from governing.plant import (
     Controller,
     FixedRule,
     Plant,

@@ -31,11 +31,27 @@ from pathlib import Path
 
 import numpy as np
 
-from .atomic import replacing, sync_folder
-from .errors import MapError
-from .mapfiles import explain, writing
-from .maptypes import MAX_PLACES, MOMENT, MapInfo, Places, Rows, encode_tag, with_unknowns
-from .placemap import Base, Header, check_numbers, parse_header, read_base, stored_poses, write_map
+from tatvpr_edge.spec.atomic import replacing, sync_folder
+from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.mapfiles import explain, writing
+from tatvpr_edge.spec.maptypes import (
+    MAX_PLACES,
+    MOMENT,
+    MapInfo,
+    Places,
+    Rows,
+    encode_tag,
+    with_unknowns,
+)
+from tatvpr_edge.spec.placemap import (
+    Base,
+    Header,
+    check_numbers,
+    parse_header,
+    read_base,
+    stored_poses,
+    write_map,
+)
 
 MAGIC = b"TVPRJRN1"
 VERSION = 2

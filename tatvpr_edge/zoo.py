@@ -10,11 +10,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from .errors import ModelError
-from .text import parse_json
+from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.text import parse_json
 
-#: Two folders up is the package; ``models`` is linked into it.
-ZOO = Path(__file__).resolve().parent.parent / "models" / "zoo"
+#: The package is this folder; ``models`` is linked into it.
+ZOO = Path(__file__).resolve().parent / "models" / "zoo"
 
 
 def names(zoo: Path = ZOO) -> list[str]:

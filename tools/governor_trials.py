@@ -1,11 +1,11 @@
 """Record a board's power, replay it or random boards under the governor, and plot what happened.
 
-    python tools/power_profile.py record --seconds 60 --output trace.csv
-    python tools/power_profile.py simulate --seed 7 --output governor.png
-    python tools/power_profile.py simulate --trace trace.csv --budget 5W --output governor.png
-    python tools/power_profile.py compare --plants 1000
+    python tools/governor_trials.py record --seconds 60 --output trace.csv
+    python tools/governor_trials.py simulate --seed 7 --output governor.png
+    python tools/governor_trials.py simulate --trace trace.csv --budget 5W --output governor.png
+    python tools/governor_trials.py compare --plants 1000
 
-``simulate`` and ``compare`` are simulation (tatvpr_edge.profile.plant): no board is measured.
+``simulate`` and ``compare`` are simulation (governing.plant): no board is measured.
 ``simulate --trace`` takes the recorded power as the load beside which invented queries run.
 """
 
@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tatvpr_edge.profile.compare import Outcome, compare
-from tatvpr_edge.profile.plant import STEP_S, Plant, Trace, governor_for, random_plant, simulate
+from governing.compare import Outcome, compare
+from governing.plant import STEP_S, Plant, Trace, governor_for, random_plant, simulate
 from tatvpr_edge.runtime.governor import Budget, Kind, Reason
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.errors import DataError, TatvprError, TelemetryError, UsageError

@@ -1,0 +1,1 @@
+"""Parts of ``tools/governor_trials.py``: simulated boards, and the governor beside plain rules."""
