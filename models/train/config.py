@@ -149,6 +149,9 @@ class DistilConfig:
             differ more); false for a teacher whose space is the student's.
         visible_share: share of its patches that an image shows (patch dropout: cheaper steps);
             the last fifth of the stage sees all. 1 for none.
+        mirror_share: share of the images that are mirrored, with the teacher's features mirrored
+            too and its descriptor as it was: more to learn from, and a descriptor that takes a
+            mirrored place for the place itself; 0 where it shall not.
         quantise_from, quantise_until: steps between which full precision blends into quantised
             values, as fractions of the stage; both 0 quantises from the start.
     """
@@ -165,6 +168,7 @@ class DistilConfig:
     ranking_views: int = 16384
     whitened: bool = True
     visible_share: float = 1.0
+    mirror_share: float = 0.5
     quantise_from: float = 0.0
     quantise_until: float = 0.0
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -373,6 +377,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("k.opening", 0, 1),
     ("distil.channels", 1, 1 << 16),
     ("distil.batch", 1, 1 << 20),
+    ("distil.mirror_share", 0, 1),
     ("distil.quantise_from", 0, 1),
     ("distil.quantise_until", 0, 1),
     ("metric.places", 2, 1 << 20),

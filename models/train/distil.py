@@ -83,7 +83,7 @@ class DistilStage:
         batch = self.config.batch
         chosen = np.sort(random.numpy.choice(len(self.views.pixels), batch, replace=False))
         drawn = augment.draw_photometric(batch, self.change, random.torch)
-        mirrored = torch.rand(batch, generator=random.torch) < 0.5
+        mirrored = torch.rand(batch, generator=random.torch) < self.config.mirror_share
         ks = draw_k(batch, self.k, step / self.steps, random.torch)
         tokens = draw_tokens(self.k, random.torch)
         if self._targets is None:
