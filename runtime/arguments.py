@@ -6,26 +6,28 @@ import re
 import time
 from typing import Any
 
-import numpy as np
-
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.values import number, shown, whole, wrong
 
 
 def refuse_ignored(k: float | str | None, **given: Any) -> None:
     """Raise UsageError where an argument is given that only ``k="auto"`` heeds."""
     for name, value in given.items():
         if value is not None:
-            at = "the artifact's own" if k is None else f"{k!r}"
+            at = "the artifact's own" if k is None else shown(k)
             raise UsageError(
-                f'{name}={value!r} belongs to k="auto", and k is {at}: give k="auto", or leave '
-                f"{name} out"
+                f'{name}={shown(value)} belongs to k="auto", and k is {at}: give k="auto", or '
+                f"leave {name} out"
             )
 
 
-def check_top(top: Any) -> None:
-    """Raise UsageError where ``top`` is no number of candidates."""
-    if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
-        raise UsageError(f"top is {top!r}: the number of candidates, from 1 up")
+def check_top(top: Any) -> int:
+    """``top`` as a number of candidates.
+
+    Raises:
+        UsageError: it is none.
+    """
+    return whole(top, 1, "top", "the number of candidates, from 1 up")
 
 
 def check_time(time_s: Any) -> float:
@@ -36,9 +38,10 @@ def check_time(time_s: Any) -> float:
     """
     if time_s is None:
         return time.time()
-    if isinstance(time_s, (bool, str)) or not 0 <= float(time_s) < 2**43:
-        raise UsageError(f"time_s is {time_s!r}: seconds since 1970")
-    return float(time_s)
+    given = number(time_s, "time_s", "seconds since 1970")
+    if not 0 <= given < 2**43:
+        raise wrong(time_s, "time_s", "seconds since 1970")
+    return given
 
 
 def check_excluded(last: Any) -> int | float:
@@ -47,12 +50,10 @@ def check_excluded(last: Any) -> int | float:
     Raises:
         UsageError: it is neither a number of places nor seconds as in "30s".
     """
+    meaning = 'a number of places from 0 up, or seconds as in "30s"'
     if isinstance(last, str):
         seconds = re.fullmatch(r"(\d+(?:\.\d+)?) *s", last.strip())
         if seconds:
             return float(seconds[1])
-    elif not isinstance(last, bool) and isinstance(last, (int, np.integer)) and last >= 0:
-        return int(last)
-    raise UsageError(
-        f'exclude_last is {last!r}: a number of places from 0 up, or seconds as in "30s"'
-    )
+        raise wrong(last, "exclude_last", meaning)
+    return whole(last, 0, "exclude_last", meaning)

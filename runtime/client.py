@@ -19,14 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import deployed, messages
+from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top
 from tatvpr_edge.runtime.frame import CameraFrame, Frame, check_frame
-from tatvpr_edge.runtime.fresh import Watch
-from tatvpr_edge.runtime.growth import Addition
-from tatvpr_edge.runtime.match import Match
+from tatvpr_edge.runtime.fresh import LONGEST_S, Watch
+from tatvpr_edge.runtime.growth import Addition, check_terms
+from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.placemap import Candidate
+from tatvpr_edge.runtime.search import check_radius
 from tatvpr_edge.runtime.tracking import check_odometry, check_sequence
 from tatvpr_edge.spec import errors
 from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.spec.maptypes import encode_tag
+from tatvpr_edge.spec.values import between, numbers, wrong
+from tatvpr_edge.spec.values import path as check_path
 
 _PAUSE_S = 0.05
 #: How often a request is sent: a service that is killed may yet take a connection, and drop it.
@@ -60,10 +65,12 @@ class Client:
         sequence: int = 1,
     ) -> None:
         self.sequence = check_sequence(sequence)
-        named = deployed.install_root() / messages.SOCKET if path is None else path
-        self.path = os.path.expanduser(os.fspath(named))
-        self.timeout_s = timeout_s
-        self.restart_s = restart_s
+        named = deployed.install_root() / messages.SOCKET
+        if path is not None:
+            named = check_path(path, "path", "the socket of a service")
+        self.path = str(named)
+        self.timeout_s = between(timeout_s, 1e-3, LONGEST_S, "timeout_s", "seconds, above 0")
+        self.restart_s = between(restart_s, 0, LONGEST_S, "restart_s", "seconds")
         self._lock = threading.Lock()
         self._closed = False
         self._lost_s: float | None = None  # when the service went away; None: it answers
@@ -107,8 +114,11 @@ class Client:
             FrameError, MapError, UsageError: as ``Localizer.query``.
             DeployError: the service ended.
         """
-        asked: dict[str, Any] = {"top": top, "exclude_last": exclude_last}
-        asked |= _given(near=_numbers(near, "near"), radius=radius, time_s=time_s)
+        check_excluded(exclude_last)
+        asked: dict[str, Any] = {"top": check_top(top), "exclude_last": exclude_last}
+        asked |= _given(near=_numbers(near, "near"))
+        asked |= _given(radius=None if radius is None else check_radius(radius))
+        asked |= _given(time_s=None if time_s is None else check_time(time_s))
         asked |= _given(odometry=check_odometry(odometry))
         if self.sequence > 1:
             asked["sequence"] = self.sequence
@@ -149,15 +159,17 @@ class Client:
             novelty_m=novelty_m,
             max_places=max_places,
             max_bytes=max_bytes,
-            time_s=time.time() if time_s is None else time_s,
+            time_s=check_time(time_s),
         )
+        check_terms(novelty, novelty_m, max_places, max_bytes)
+        encode_tag(tag)
         frame = check_frame(frame, bgr)
         request = {"op": "add", "tag": tag, **terms}
         return Addition(**self._ask(request, frame, again=False)[0]["addition"])
 
     def confirm(self, match: Match | int) -> None:
         """As ``Localizer.confirm``: this match was right, so that pruning keeps its place."""
-        self._ask({"op": "confirm", "place": match if isinstance(match, int) else match.place})
+        self._ask({"op": "confirm", "place": place_of(match)})
 
     def describe(self, frame: Frame, bgr: bool = False) -> NDArray[np.float32]:
         """As ``Localizer.describe``: float32 [D]."""
@@ -175,7 +187,7 @@ class Client:
         """
         given = settings.get("map")
         if given is not None:  # the service's working folder is another one
-            settings["map"] = os.path.abspath(os.path.expanduser(os.fspath(given)))
+            settings["map"] = os.path.abspath(check_path(given, "map", "a .placemap"))
         return self._ask({"op": "set", **settings})[0]
 
     def info(self) -> dict[str, Any]:
@@ -315,13 +327,10 @@ def _numbers(values: Sequence[float] | NDArray[np.float64] | None, name: str) ->
     null."""
     if values is None:
         return None
-    try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
-        raise errors.UsageError(f"{name} is a sequence of numbers") from None
-    if any(map(math.isinf, numbers)):
-        raise errors.UsageError(f"{name} is not finite")
-    return [None if math.isnan(number) else number for number in numbers]
+    given = numbers(values, name, "a sequence of numbers")
+    if any(map(math.isinf, given)):
+        raise wrong(values, name, "a sequence of finite numbers")
+    return [None if math.isnan(number) else number for number in given]
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

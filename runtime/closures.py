@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.arguments import check_excluded
 from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.runtime.growth import check_terms
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.values import above, between, numbers, whole, wrong
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.growth import Addition
@@ -102,10 +105,16 @@ class LoopCloser:
         max_places: int | None = None,
         max_bytes: int | None = None,
     ) -> None:
-        if agree < 2 or not 0 < baseline_m < window_m < math.inf:
-            raise UsageError("agree is at least 2, and window_m above baseline_m above 0")
-        if not (0 <= tolerance_m < math.inf and 0 <= tolerance_share < 1):
-            raise UsageError("tolerance_m is 0 or more, tolerance_share from 0 to below 1")
+        whole(agree, 2, "agree", "how many answers have to agree, at least 2")
+        above(baseline_m, 0, "baseline_m", "metres of driving, above 0")
+        above(window_m, baseline_m, "window_m", "metres of driving, above baseline_m")
+        between(tolerance_m, 0, 1e9, "tolerance_m", "metres, 0 or more")
+        if between(tolerance_share, 0, 1, "tolerance_share", "from 0 to below 1") == 1:
+            raise wrong(tolerance_share, "tolerance_share", "from 0 to below 1")
+        check_excluded(exclude_last)
+        check_terms(novelty, novelty_m, max_places, max_bytes)
+        if not hasattr(localizer, "map"):
+            raise wrong(localizer, "localizer", "a Localizer with the map that grows")
         place_map = localizer.map
         if place_map is None or any(b.calibration is None for b in place_map.info.bands):
             raise UsageError(
@@ -193,13 +202,11 @@ def planar(pose: Sequence[float] | NDArray[np.float64]) -> tuple[float, float, f
     Raises:
         UsageError: it is no whole pose, or not finite.
     """
-    try:
-        numbers = [float(number) for number in pose]
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) != 7 or not all(math.isfinite(n) for n in (*numbers[:2], *numbers[3:])):
-        raise UsageError("pose is (x, y, z, qx, qy, qz, qw): a loop closes along a heading")
-    x, y, _, qx, qy, qz, qw = numbers
+    meaning = "(x, y, z, qx, qy, qz, qw): a loop closes along a heading"
+    given = numbers(pose, "pose", meaning)
+    if len(given) != 7 or not all(math.isfinite(n) for n in (*given[:2], *given[3:])):
+        raise wrong(pose, "pose", meaning)
+    x, y, _, qx, qy, qz, qw = given
     heading = math.atan2(2 * (qw * qz + qx * qy), 1 - 2 * (qy * qy + qz * qz))
     return x, y, heading
 

@@ -18,6 +18,7 @@ from typing import Any
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, FrameError, TatvprError, UsageError
 from tatvpr_edge.spec.sealed import Sealed, seal_file
+from tatvpr_edge.spec.values import shown
 
 ABI = 2
 
@@ -183,9 +184,9 @@ class Engine:
     def _choose(self, kernels: str | None) -> str | None:
         if kernels is None:
             return None
-        if kernels not in self.kernel_names:
+        if not isinstance(kernels, str) or kernels not in self.kernel_names:
             raise UsageError(
-                f"kernels {kernels!r} are not in this artifact: {', '.join(self.kernel_names)}"
+                f"kernels {shown(kernels)} are not in this artifact: {', '.join(self.kernel_names)}"
             )
         if not self.c.tatvpr_kernels_usable(kernels.encode()):
             raise UsageError(f"kernels {kernels!r} cannot run on this processor: leave them out")

@@ -19,6 +19,7 @@ from tatvpr_edge.spec.frames import (
     yuv_code,
 )
 from tatvpr_edge.spec.resize import squash
+from tatvpr_edge.spec.values import flag, shown
 
 U8 = NDArray[np.uint8]
 _LOG = logging.getLogger(__name__)
@@ -60,9 +61,13 @@ class CameraFrame:
             FrameError: the pixels have another shape or type than that format.
         """
         name = canonical_format(pixel_format)
-        kind, channels = _ARRAYS.get(name, (None, 0))
+        if not isinstance(pixels, np.ndarray):
+            raise FrameError(f"pixels are a NumPy array, not {shown(pixels)}")
+        kind, channels = _ARRAYS.get(name, (None, 0)) if isinstance(name, str) else (None, 0)
         if kind is None:
-            raise FrameError(f"{pixel_format} is no array of pixels: one of {', '.join(_ARRAYS)}")
+            raise FrameError(
+                f"{shown(pixel_format)} is no array of pixels: one of {', '.join(_ARRAYS)}"
+            )
         shaped = pixels.ndim == 2 if channels == 1 else pixels.shape[2:] == (channels,)
         if not shaped or pixels.dtype.newbyteorder("=") != kind:  # cameras send either order
             expected = "[H, W]" if channels == 1 else f"[H, W, {channels}]"
@@ -99,6 +104,7 @@ def check_frame(frame: Any, bgr: bool = False) -> CameraFrame:
     Raises:
         FrameError: another type, shape or size; the text says what to do.
     """
+    flag(bgr, "bgr")
     if isinstance(frame, CameraFrame):
         _check_planes(frame)
         return frame

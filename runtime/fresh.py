@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.spec.artifact import MANIFEST
-from tatvpr_edge.spec.errors import ArtifactError, TatvprError, UsageError
+from tatvpr_edge.spec.errors import ArtifactError, TatvprError
+from tatvpr_edge.spec.values import between, wrong
 
 #: (device, inode, time of the last change in ns, bytes) of a manifest.
 Identity = tuple[int, int, int, int]
@@ -55,6 +56,10 @@ def _identity(named: Path | None) -> Identity | None:
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
+#: What threads can wait for, with room to spare: 30 years.
+LONGEST_S = 1e9
+
+
 class Watch:
     """Calls ``callback`` once, from a thread of its own, when ``stale`` says yes.
 
@@ -68,11 +73,12 @@ class Watch:
     def __init__(
         self, stale: Callable[[], bool], callback: Callable[[], object], every_s: float
     ) -> None:
-        if not 0 < every_s < float("inf"):
-            raise UsageError(f"every_s is {every_s!r}: seconds between two looks, above 0")
+        every_s = between(every_s, 1e-3, LONGEST_S, "every_s", "seconds between two looks, above 0")
+        if not callable(callback):
+            raise wrong(callback, "callback", "a function")
         self._stale = stale
         self._callback = callback
-        self._every_s = float(every_s)
+        self._every_s = every_s
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tatvpr-stale", daemon=True)
         self._thread.start()

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.mapjournal import append_bytes
-from tatvpr_edge.runtime.mapwriter import described, full_pose
+from tatvpr_edge.runtime.mapwriter import added_at, described, full_pose
+from tatvpr_edge.runtime.match import Match
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.maptypes import encode_tag
+from tatvpr_edge.spec.values import above, between, instance, wrong
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.localizer import Localizer
-    from tatvpr_edge.runtime.match import Match
     from tatvpr_edge.runtime.placemap import PlaceMap
 
 F32 = NDArray[np.float32]
@@ -66,6 +68,10 @@ def offer(
 ) -> Addition:
     """As :meth:`Localizer.add`, whose text says what each argument is."""
     check_terms(novelty, novelty_m, max_places, max_bytes)
+    encode_tag(tag)
+    whole_pose, seen_s = full_pose(pose), added_at(time_s)
+    if match is not None:
+        instance(match, Match, "match", "what query() answered for this frame")
     info, score = place_map.info, None
     reuse = (
         match is not None
@@ -81,7 +87,7 @@ def offer(
         k, tokens = info.bands[0].k, info.bands[0].tokens
         near: list[float] | None = None
         if novelty_m is not None:
-            position = full_pose(pose)[:3]
+            position = whole_pose[:3]
             if np.isnan(position[:2]).any():
                 raise UsageError("novelty_m needs a position: give pose=(x, y) with it")
             near = position[: 2 if np.isnan(position[2]) else 3].tolist()
@@ -99,7 +105,7 @@ def offer(
         if most >= len(place_map):
             return Addition(None, "the map is full, and what was confirmed stays", score)
         pruned = place_map.prune(most)
-    place = place_map.add(descriptors, full_pose(pose), tag, time_s)
+    place = place_map.add(descriptors, whole_pose, tag, seen_s)
     if pruned is None:
         return Addition(place, None, score)
     return Addition(place, None, score, pruned.dropped, pruned.least_covered)
@@ -120,11 +126,14 @@ def _most(
 
 def check_terms(novelty: Any, novelty_m: Any, max_places: Any, max_bytes: Any) -> None:
     """Raise UsageError where a term of ``Localizer.add`` is out of range; None stands for none."""
-    if novelty is not None and not -1 <= novelty <= 1:
-        raise UsageError(f"novelty is {novelty!r}: a score from -1 to 1")
-    if novelty_m is not None and (novelty is None or not 0 < novelty_m < math.inf):
-        raise UsageError(f"novelty_m is {novelty_m!r}: metres above 0, beside novelty")
-    if max_places is not None and (isinstance(max_places, bool) or not max_places >= 2):
-        raise UsageError(f"max_places is {max_places!r}: at least 2")
-    if max_bytes is not None and not max_bytes >= 1 << 16:
-        raise UsageError(f"max_bytes is {max_bytes!r}: at least 65536 bytes")
+    if novelty is not None:
+        between(novelty, -1, 1, "novelty", "a score from -1 to 1")
+    if novelty_m is not None:
+        meaning = "metres above 0, beside novelty"
+        above(novelty_m, 0, "novelty_m", meaning)
+        if novelty is None:
+            raise wrong(novelty_m, "novelty_m", meaning)
+    if max_places is not None:
+        between(max_places, 2, math.inf, "max_places", "a number of places, at least 2")
+    if max_bytes is not None:
+        between(max_bytes, 1 << 16, math.inf, "max_bytes", "at least 65536 bytes")

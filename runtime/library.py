@@ -33,6 +33,7 @@ from tatvpr_edge.spec.errors import ArtifactError, UsageError
 from tatvpr_edge.spec.formats import FORMATS
 from tatvpr_edge.spec.frames import yuv_code
 from tatvpr_edge.spec.sealed import Sealed, seal_file
+from tatvpr_edge.spec.values import whole
 
 __all__ = ["Described", "FrameTooLarge", "Library", "Trace"]
 
@@ -280,9 +281,7 @@ class Library(Engine):
 
 
 def _check_threads(threads: int) -> int:
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= 1024:
-        raise UsageError(f"threads is {threads!r}: a whole number from 0 up")
-    return threads
+    return whole(threads, 0, "threads", "a whole number from 0 to 1024", 1024)
 
 
 def _c_frame(frame: CameraFrame) -> _Frame:

@@ -19,7 +19,7 @@ from tatvpr_edge.runtime.default import open_default
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
 from tatvpr_edge.runtime.fresh import Origin, Watch
-from tatvpr_edge.runtime.match import Match
+from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.placemap import Candidate, Found, PlaceMap
 from tatvpr_edge.runtime.search import NoDescriptionError
 from tatvpr_edge.runtime.signature import artifact_verifier
@@ -35,6 +35,8 @@ from tatvpr_edge.runtime.verdict import reason_against, say_uncalibrated
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import MapError, TatvprError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
+from tatvpr_edge.spec.values import instance
+from tatvpr_edge.spec.values import path as check_path
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.governor import Budget, Governor
@@ -90,15 +92,17 @@ class Localizer:
     ) -> None:
         self.artifact: Artifact
         self._sequence = check_sequence(sequence)
-        if k != "auto":
+        if not _is_auto(k):
             refuse_ignored(k, budget=budget, preset=preset, safe_k=safe_k)
-        self._origin = Origin.of(None if artifact is None else Path(artifact).expanduser())
+        path = None
+        if artifact is not None:
+            path = check_path(artifact, "artifact", "the folder of an artifact")
+        self._origin = Origin.of(path)
         self._watches: list[Watch] = []
-        if artifact is None:
+        if path is None:
             self.artifact, found_map = open_default()
             map = found_map if map is None else map
         else:
-            path = Path(artifact).expanduser()
             self.artifact = read_artifact(path, verify_signature=artifact_verifier())
         self._governing: dict[str, Any] = {
             "budget": budget,
@@ -122,7 +126,7 @@ class Localizer:
         self._note_gray = GrayNote()
         self._told_uncalibrated: set[tuple[Path, int]] = set()
         self._tracker = None if self._sequence == 1 else self.track(self._sequence)
-        self.map = map or None
+        self.map = map
         self.k = defaults.k if k is None else k
         self.tokens = defaults.tokens if tokens is None else tokens
 
@@ -164,7 +168,7 @@ class Localizer:
         model, engine = self.artifact.manifest.model, self._engine()
         if isinstance(source, PlaceMap):
             return source.searched_by(model, engine)
-        return PlaceMap(Path(source).expanduser(), model, engine)
+        return PlaceMap(source, model, engine)
 
     # ---- settings ----
 
@@ -176,7 +180,7 @@ class Localizer:
 
     @k.setter
     def k(self, value: float | str) -> None:
-        if isinstance(value, str) and value == "auto":
+        if _is_auto(value):
             self._start_governor()
             self._fixed_k = None
         else:
@@ -202,14 +206,13 @@ class Localizer:
         """
         from tatvpr_edge.runtime.governor import Budget
 
-        given = self._governing["budget"]
-        return Budget.parse(given) if isinstance(given, str) else given
+        return Budget.of(self._governing["budget"])
 
     @budget.setter
     def budget(self, value: Budget | str | None) -> None:
         from tatvpr_edge.runtime.governor import Budget
 
-        self._govern(budget=Budget.parse(value) if isinstance(value, str) else value)
+        self._govern(budget=Budget.of(value))
 
     @property
     def preset(self) -> str | None:
@@ -349,7 +352,7 @@ class Localizer:
             MapError: there is no map, or it holds no places.
             UsageError: another argument is out of range.
         """
-        check_top(top)
+        top = check_top(top)
         excluded = check_excluded(exclude_last)
         taken_s = check_time(time_s)
         tracker = self._tracker if tracker is None else tracker
@@ -359,7 +362,9 @@ class Localizer:
                 "odometry belongs to a sequence of frames: give Localizer(sequence=5), or use "
                 "localizer.track()"
             )
-        place_map = self._map if map is None else map
+        if tracker is not None:
+            instance(tracker, Tracker, "tracker", "what localizer.track() gave")
+        place_map = self._map if map is None else _opened(map)
         if place_map is None:
             raise MapError(
                 "there is no map to search: give Localizer(map=PATH), made by 'tatvpr-edge map "
@@ -376,11 +381,11 @@ class Localizer:
         else:
             looked["last"] = excluded
         if tracker is None:
-            found, nothing = self._look(place_map, checked, descriptor, k, tokens, int(top), looked)
+            found, nothing = self._look(place_map, checked, descriptor, k, tokens, top, looked)
         else:
             nothing = without_structure(checked)
             looked |= {"shown": nothing is None, "moved_m": moved_m}
-            found = place_map.follow(tracker.follow, descriptor, k, tokens, int(top), **looked)
+            found = place_map.follow(tracker.follow, descriptor, k, tokens, top, **looked)
         frames = 1 if tracker is None else tracker.frames
         if found.accepted is None and (place_map.path, frames) not in self._told_uncalibrated:
             self._told_uncalibrated.add((place_map.path, frames))
@@ -503,7 +508,7 @@ class Localizer:
         """
         from tatvpr_edge.runtime.growth import offer
 
-        place_map = self._map if map is None else map
+        place_map = self._map if map is None else _opened(map)
         if place_map is None:
             raise MapError(
                 "there is no map to add to: make one with runtime.MapWriter(PATH, localizer) and "
@@ -532,7 +537,7 @@ class Localizer:
         """
         if self._map is None:
             raise MapError("there is no map whose place could be confirmed")
-        self._map.confirm(match if isinstance(match, int) else match.place)
+        self._map.confirm(place_of(match))
 
     # ---- new releases ----
 
@@ -608,12 +613,20 @@ def _open_backend(
                 return open_backend(other, artifact)
             except TatvprError as error:
                 _tell(f"{other} cannot run here ({error}); using the CPU library")
-    if name in (None, "cpu"):
+    if name is None or (isinstance(name, str) and name == "cpu"):
         return open_backend("cpu", artifact, kernels=kernels, threads=threads)
     if kernels is not None:
         raise UsageError(f"kernels can be forced on the CPU alone, not on {name}")
     assert name is not None
     return open_backend(name, artifact)
+
+
+def _is_auto(k: Any) -> bool:
+    return isinstance(k, str) and k == "auto"
+
+
+def _opened(given: Any) -> PlaceMap:
+    return instance(given, PlaceMap, "map", "what localizer.open_map(PATH) gave")
 
 
 def _tell(line: str) -> None:

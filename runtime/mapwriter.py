@@ -16,8 +16,10 @@ from tatvpr_edge.runtime.mapjournal import append, create_map
 from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import MapError, UsageError
-from tatvpr_edge.spec.limits import check_fraction
+from tatvpr_edge.spec.limits import check_bands
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places
+from tatvpr_edge.spec.values import number, shown
+from tatvpr_edge.spec.values import path as check_path
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -56,7 +58,7 @@ class MapWriter:
         pose_frame: str = "local",
         like: str | Path | None = None,
     ) -> None:
-        self.path = Path(path).expanduser()
+        self.path = check_path(path, "path", "a .placemap")
         self._own: Localizer | None = None
         if isinstance(artifact, Localizer):
             self._localizer = artifact
@@ -66,12 +68,9 @@ class MapWriter:
         model = self._localizer.artifact.manifest.model
         if not self.path.exists():
             if like is not None:
-                info = PlaceMap(Path(like).expanduser(), model).info
+                info = PlaceMap(like, model).info
             else:
-                made = tuple(
-                    Band(check_fraction(k, "k"), check_fraction(share, "tokens"))
-                    for k, share in bands
-                )
+                made = tuple(Band(k, tokens) for k, tokens in check_bands(bands))
                 info = MapInfo(model.hash, kind, model.descriptor_size, made, pose_frame)
             create_map(self.path, info)
         opened = PlaceMap(self.path, model)
@@ -111,7 +110,7 @@ class MapWriter:
             [row[None] for row in descriptors],
             full_pose(pose)[None],
             [tag],
-            times=[time.time() if time_s is None else time_s],
+            times=[added_at(time_s)],
             orders=[self._order],
             drives=self._drive,
         )
@@ -179,6 +178,17 @@ def _descriptors(given: Any) -> list[F32] | None:
     return rows if all(row.ndim == 1 for row in rows) else None
 
 
+def added_at(time_s: Any) -> float:
+    """When a place was seen, in seconds since 1970: now, where it is None; NaN: unknown.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    if time_s is None:
+        return time.time()
+    return number(time_s, "time_s", "seconds since 1970, or None for now")
+
+
 def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.float64]:
     """A pose as float64 [7], NaN where it does not say.
 
@@ -190,8 +200,8 @@ def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.
         return numbers
     try:
         given = np.asarray(pose, np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        raise MapError(f"a pose is numbers, not {pose!r}: give x y, or x y z ...") from None
+    except (TypeError, ValueError, OverflowError):
+        raise MapError(f"a pose is numbers, not {shown(pose)}: give x y, or x y z ...") from None
     if len(given) not in (2, 3, 7):
         raise MapError(f"a pose of {len(given)} numbers: give x y, x y z, or x y z qx qy qz qw")
     numbers[: len(given)] = given

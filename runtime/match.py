@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.placemap import Candidate
+from tatvpr_edge.spec.values import whole
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,13 @@ class Match:
         said = asdict(self)
         del said["descriptor"]
         return said
+
+
+def place_of(match: Any) -> int:
+    """The place that a match, or a place's number, names.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    place = match.place if isinstance(match, Match) else match
+    return whole(place, -1, "match", "what query() answered, or the number of a place")

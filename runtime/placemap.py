@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from tatvpr_edge.spec.manifest import ModelEntry
 from tatvpr_edge.spec.maptypes import Band, Calibration, MapInfo, Places, calibrated, make_places
 from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import nearest_band
+from tatvpr_edge.spec.values import number, whole
+from tatvpr_edge.spec.values import path as check_path
 
 #: An accepted match confirms its place where that is older than the frame by so many seconds.
 RECOGNISED_AFTER_S = 60.0
@@ -154,8 +157,8 @@ class PlaceMap:
     def __init__(
         self, path: str | Path, model: ModelEntry | None = None, engine: Engine | None = None
     ) -> None:
-        self.path = Path(path)
-        stored = read_map(path)
+        self.path = check_path(path, "map", "a .placemap")
+        stored = read_map(self.path)
         if model is not None:
             _check_model(self.path, stored.base.info, model)
         self._engine = engine
@@ -224,11 +227,20 @@ class PlaceMap:
         return max((int(part["drive"].max()) + 1 for part in both if len(part)), default=0)
 
     def tag(self, place: int) -> str:
-        """The text stored with ``place``."""
-        return self._now.tag(place)
+        """The text stored with ``place``.
+
+        Raises:
+            MapError: there is no such place.
+        """
+        return self._now.tag(self._place(place))
 
     def pose(self, place: int) -> NDArray[np.float64]:
-        """Pose float64 [7] of ``place``, NaN where unknown."""
+        """Pose float64 [7] of ``place``, NaN where unknown.
+
+        Raises:
+            MapError: there is no such place.
+        """
+        place = self._place(place)
         base, added = self._now.base, self._now.added
         if place < len(base):
             return base.pose(place)
@@ -271,6 +283,9 @@ class PlaceMap:
                 size, is zero or not finite.
             UsageError: an argument is out of range.
         """
+        last = whole(last, 0, "last", "how many places at the end are left out")
+        if before_s is not None:
+            before_s = number(before_s, "before_s", "seconds since 1970")
         now = self._now
         table = now.searchable(self.path)
         every = np.empty(table.size, np.float32) if scores else None
@@ -390,10 +405,14 @@ class PlaceMap:
         Raises:
             MapError: there is no such place.
         """
-        if not 0 <= place < len(self):
-            raise MapError(f"map {self.path} has no place {place}: it holds {len(self)}")
+        place = self._place(place)
         with self._counting:
             self._confirmed[place] = self._confirmed.get(place, 0) + 1
+
+    def _place(self, place: Any) -> int:
+        if not 0 <= whole(place, -1, "place", "the number of a place") < len(self):
+            raise MapError(f"map {self.path} has no place {place}: it holds {len(self)}")
+        return int(place)
 
     def recognised(self, place: int, time_s: float) -> None:
         """Like :meth:`confirm`, of a place that a search just gave for a frame of ``time_s``.
@@ -421,6 +440,7 @@ class PlaceMap:
         Raises:
             MapError: nothing was dropped; the text says why.
         """
+        most = whole(most, 1, "most", "how many places stay, from 1 up")
         refuse_rewriting(self.path)
         with self._growing:
             done: list[Pruned] = []

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine, Signatures
 from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.maptypes import CALIBRATIONS, KINDS, MOMENT, Band, Calibration, MapInfo, Rows
+from tatvpr_edge.spec.values import above, numbers, whole, wrong
 
 _POINTER = ctypes.c_void_p
 _SIGNATURES: Signatures = {
@@ -226,7 +228,7 @@ class Table:
         """
         query = _checked(descriptor, self._info.descriptor_size)
         found = ctypes.c_int32()
-        count = min(asked.count, self._size)
+        count = min(whole(asked.count, 1, "count", "how many places, from 1 up"), self._size)
         if count < 1:
             raise MapError("this map holds no places yet: add frames with 'tatvpr-edge map add'")
         matches = (_Match * count)()
@@ -254,17 +256,19 @@ class Table:
         self, asked: Asked, scores: NDArray[np.float32] | None
     ) -> tuple[_Search, list[Any]]:
         size = self._size
-        end = size if asked.end is None else min(asked.end, size)
-        if asked.first < 0 or end < 0:
-            raise UsageError("places are numbered from 0 up")
-        request = _Search(size=ctypes.sizeof(_Search), k=asked.k, tokens=asked.tokens)
+        numbered = "the number of a place, from 0 up"
+        first = whole(asked.first, 0, "first", numbered)
+        end = size if asked.end is None else min(whole(asked.end, 0, "end", numbered), size)
+        k, tokens = check_fraction(asked.k, "k"), check_fraction(asked.tokens, "tokens")
+        request = _Search(size=ctypes.sizeof(_Search), k=k, tokens=tokens)
         # C takes end = 0 for "to the last": an empty range is said with a first place behind it.
-        request.first, request.end = (asked.first, end) if end > 0 else (size, size)
+        request.first, request.end = (first, end) if end > 0 else (size, size)
         held: list[Any] = []
         if asked.without is not None:
-            mask = np.ascontiguousarray(asked.without, dtype=np.bool_)
-            if mask.shape != (size,):
-                raise UsageError(f"a mask of shape {mask.shape} for {size} places")
+            mask = asked.without
+            if getattr(mask, "dtype", None) != np.bool_ or mask.shape != (size,):
+                raise wrong(mask, "without", f"a mask, bool [{size}]: one for each place")
+            mask = np.ascontiguousarray(mask)
             request.without = mask.ctypes.data
             held.append(mask)
         if asked.near is not None:
@@ -290,12 +294,23 @@ def around(
     Raises:
         UsageError: they are no position and no distance.
     """
-    numbers = [float(number) for number in near]
-    if len(numbers) not in (2, 3, 7) or not all(map(math.isfinite, numbers[:2])):
-        raise UsageError("near is a position (x, y) or (x, y, z), or a pose, in the map's frame")
-    if radius_m is None or not 0 < radius_m < math.inf:
+    meaning = "a position (x, y) or (x, y, z), or a pose, in the map's frame"
+    given = numbers(near, "near", meaning)
+    if len(given) not in (2, 3, 7) or not all(map(math.isfinite, given[:2])):
+        raise wrong(near, "near", meaning)
+    if radius_m is None:
         raise UsageError("near needs radius: how many metres around it, above 0")
-    return (numbers[0], numbers[1], numbers[2] if len(numbers) > 2 else math.nan), float(radius_m)
+    x, y, z = (*given[:3], math.nan)[:3]
+    return (x, y, z), check_radius(radius_m)
+
+
+def check_radius(radius_m: Any) -> float:
+    """Metres around a position.
+
+    Raises:
+        UsageError: that is no distance.
+    """
+    return above(radius_m, 0, "radius", "how many metres around near, above 0")
 
 
 def _calibration(given: Calibration | None) -> _Calibration:
@@ -319,7 +334,10 @@ def _address(table: NDArray[Any], row_bytes: int, count: int) -> int:
 
 
 def _checked(descriptor: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    query = np.ascontiguousarray(descriptor, dtype=np.float32)
+    try:
+        query = np.ascontiguousarray(descriptor, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise wrong(descriptor, "descriptor", f"float32 [{size}]") from None
     if query.shape != (size,):
         raise MapError(f"a descriptor of shape {query.shape}: this map's have [{size}]")
     return query

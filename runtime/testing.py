@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top
 from tatvpr_edge.runtime.frame import Frame, check_frame
-from tatvpr_edge.runtime.governor import PRESETS, Budget
+from tatvpr_edge.runtime.governor import Budget, check_preset
 from tatvpr_edge.runtime.growth import Addition, check_terms
 from tatvpr_edge.runtime.mapwriter import full_pose
-from tatvpr_edge.runtime.match import Match
+from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.placemap import Candidate
+from tatvpr_edge.runtime.search import around, check_radius
 from tatvpr_edge.runtime.tracking import check_odometry, check_sequence
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.manifest import DEFAULTS
+from tatvpr_edge.spec.maptypes import encode_tag
+from tatvpr_edge.spec.values import whole, wrong
 
 __all__ = ["FakeLocalizer"]
 
@@ -55,8 +58,11 @@ class FakeLocalizer:
         tokens: float = 1.0,
     ) -> None:
         self._answer: Callable[[Frame], Match] | None = answers if callable(answers) else None
-        self._queue: Iterator[Match] = iter(() if callable(answers) else answers)
-        self.descriptor_size = descriptor_size
+        try:
+            self._queue: Iterator[Match] = iter(() if callable(answers) else answers)
+        except TypeError:
+            raise wrong(answers, "answers", "matches, or a function that gives one") from None
+        self.descriptor_size = whole(descriptor_size, 1, "descriptor_size", "floats, from 1 up")
         self.frames: list[Frame] = []
         self.maps: list[Any] = []
         self.added: list[tuple[Any, Any, str]] = []
@@ -93,7 +99,8 @@ class FakeLocalizer:
 
     @k.setter
     def k(self, value: float | str) -> None:
-        self._k = value if value == "auto" else check_fraction(value, "k")
+        auto = isinstance(value, str) and value == "auto"
+        self._k = value if auto else check_fraction(value, "k")
 
     @property
     def budget(self) -> Budget | None:
@@ -102,7 +109,7 @@ class FakeLocalizer:
 
     @budget.setter
     def budget(self, value: Budget | str | None) -> None:
-        self._budget = Budget.parse(value) if isinstance(value, str) else value
+        self._budget = Budget.of(value)
 
     @property
     def preset(self) -> str | None:
@@ -111,9 +118,7 @@ class FakeLocalizer:
 
     @preset.setter
     def preset(self, value: str | None) -> None:
-        if value is not None and value not in PRESETS:
-            raise UsageError(f"preset {value!r} is unknown: choose {' or '.join(PRESETS)}")
-        self._preset = value
+        self._preset = check_preset(value)
 
     @property
     def tokens(self) -> float:
@@ -151,6 +156,8 @@ class FakeLocalizer:
 
     def on_stale(self, callback: Callable[[FakeLocalizer], object], every_s: float = 1.0) -> None:
         """As ``Localizer.on_stale``, when the test sets :attr:`stale`."""
+        if not callable(callback):
+            raise wrong(callback, "callback", "a function")
         self._on_stale.append(callback)
 
     def describe(
@@ -200,6 +207,10 @@ class FakeLocalizer:
         check_excluded(exclude_last)
         check_time(time_s)
         check_odometry(odometry)
+        if near is not None:
+            around(near, radius)
+        elif radius is not None:
+            check_radius(radius)
         self._take(frame, bgr)
         self.maps.append(self.map if map is None else map)
         if self._answer is not None:
@@ -233,12 +244,14 @@ class FakeLocalizer:
         if self.closed:
             raise UsageError("this Localizer is closed: open another")
         full_pose(pose)
+        encode_tag(tag)
+        check_time(time_s)
         self.added.append((frame, pose, tag))
         return Addition(len(self.added) - 1)
 
     def confirm(self, match: Match | int) -> None:
         """The place is kept in :attr:`confirmed`."""
-        self.confirmed.append(match if isinstance(match, int) else match.place)
+        self.confirmed.append(place_of(match))
 
     def _take(self, frame: Frame, bgr: bool) -> tuple[NDArray[np.uint8], ...]:
         if self.closed:

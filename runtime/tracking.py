@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine, Signatures
-from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.maptypes import MAX_FRAMES, Band, SequenceCalibration
+from tatvpr_edge.spec.values import between, whole
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.frame import CameraFrame
@@ -266,12 +266,8 @@ def check_sequence(frames: Any) -> int:
     Raises:
         UsageError: it is none.
     """
-    whole = isinstance(frames, (int, np.integer)) and not isinstance(frames, bool)
-    if not whole or not 1 <= frames <= MAX_FRAMES:
-        raise UsageError(
-            f"sequence is {frames!r}: over how many frames evidence is gathered, 1 to {MAX_FRAMES}"
-        )
-    return int(frames)
+    meaning = f"over how many frames evidence is gathered, 1 to {MAX_FRAMES}"
+    return whole(frames, 1, "sequence", meaning, MAX_FRAMES)
 
 
 def check_odometry(moved_m: Any) -> float | None:
@@ -282,11 +278,8 @@ def check_odometry(moved_m: Any) -> float | None:
     """
     if moved_m is None:
         return None
-    if isinstance(moved_m, (bool, str)) or not abs(float(moved_m)) < 1e9:
-        raise UsageError(
-            f"odometry is {moved_m!r}: metres that the camera moved since the last frame"
-        )
-    return float(moved_m)
+    meaning = "metres that the camera moved since the last frame"
+    return between(moved_m, -1e9, 1e9, "odometry", meaning)
 
 
 class Tracker:

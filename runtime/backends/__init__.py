@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.values import choice
 
 NAMES = ("cpu", "tensorrt")
 
@@ -39,8 +40,7 @@ def open_backend(name: str, artifact: Artifact, **options: Any) -> Backend:
         ToolError: the backend cannot run on this machine.
         ArtifactError: the artifact does not fit the machine.
     """
-    if name not in NAMES:
-        raise UsageError(f"backend {name!r} is unknown: {', '.join(NAMES)}")
+    choice(name, NAMES, "backend")
     if name != "cpu" and name not in artifact.manifest.backends:
         raise UsageError(
             f"{artifact.root} was not built for the backend {name}: build it with --backend {name}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from enum import IntEnum
 
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.values import shown
 
 __all__ = ["Budget", "Kind"]
 
@@ -54,7 +55,7 @@ class Budget:
         }
         for name, value in given.items():
             if not isinstance(value, (int, float)) or isinstance(value, bool):
-                raise UsageError(f"budget {name} is {value!r}: give a number")
+                raise UsageError(f"budget {name} is {shown(value)}: give a number")
             if not math.isfinite(value) or value <= 0:
                 raise UsageError(f"budget {name} is {value}: give a finite number above 0")
         limits = [name for name in given if name != "battery_wh"]
@@ -103,13 +104,24 @@ class Budget:
         return f"battery for {self.battery_until_s:g} s"
 
     @classmethod
+    def of(cls, given: Budget | str | None) -> Budget | None:
+        """A budget that may be given in its written form; None: none.
+
+        Raises:
+            UsageError: it is neither, or not understood.
+        """
+        return given if given is None or isinstance(given, Budget) else cls.parse(given)
+
+    @classmethod
     def parse(cls, text: str) -> Budget:
         """Reads ``5W``, ``800mW``, ``0.2J``, ``50mJ``, ``40ms``, ``70C`` or ``battery:2h30min``.
 
         Raises:
             UsageError: the text has none of these forms.
         """
-        wrong = UsageError(f"budget {text!r} is not understood: write {_FORMS}")
+        wrong = UsageError(f"budget {shown(text)} is not understood: write {_FORMS}")
+        if not isinstance(text, str):
+            raise wrong
         head, colon, rest = text.strip().partition(":")
         if colon:
             if head.strip().lower() != "battery":

@@ -30,6 +30,7 @@ from tatvpr_edge.runtime.governor.ladder import ladder_from_profile
 from tatvpr_edge.runtime.governor.level import Level, nearest_level
 from tatvpr_edge.runtime.telemetry import Reading, Sampler
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.values import choice, instance
 
 __all__ = ["PRESETS", "Choice", "Governor", "check_preset"]
 
@@ -50,9 +51,7 @@ class Choice:
 
 def check_preset(preset: str | None) -> str | None:
     """The preset itself, where it is one or None; else UsageError."""
-    if preset is not None and preset not in PRESETS:
-        raise UsageError(f"preset {preset!r} is unknown: choose {' or '.join(PRESETS)}")
-    return preset
+    return None if preset is None else choice(preset, PRESETS, "preset")
 
 
 class Governor:
@@ -89,8 +88,7 @@ class Governor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_preset(preset)
-        if isinstance(budget, str):
-            budget = Budget.parse(budget)
+        budget = Budget.of(budget)
         if budget is None and preset is None:
             raise UsageError(
                 'k="auto" needs a budget such as "5W", "0.2J", "40ms", "70C" or "battery:2h", '
@@ -110,6 +108,8 @@ class Governor:
             safe=0 if safe_k is None else nearest_level(self.levels, safe_k),
             preference=PRESETS.get(preset or "", Preference.BALANCED),
         )
+        if telemetry is not None:
+            instance(telemetry, Sampler, "telemetry", "a Sampler, or None")
         self._clock = clock
         self._lock = threading.Lock()
         self._owned = telemetry is None and kind in _NEEDS_SENSORS

@@ -13,7 +13,7 @@ import os
 from tatvpr_edge.runtime.streams.frames import StreamFrame
 from tatvpr_edge.runtime.streams.newest import Stream
 from tatvpr_edge.runtime.streams.sources import ReadPicture, choose
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.values import above
 
 __all__ = ["Stream", "StreamFrame", "stream"]
 
@@ -46,8 +46,7 @@ def stream(
         ToolError: what reads it is not installed; the text names the remedy.
         UsageError: another argument is out of range.
     """
-    if not 0 < rate_hz < float("inf"):
-        raise UsageError(f"rate_hz is {rate_hz!r}: frames a second, above 0")
+    rate_hz = above(rate_hz, 0, "rate_hz", "frames a second, above 0")
     # Pictures have no times of their own but those that playing gives them.
     played_hz = rate_hz if realtime else None
     chosen = choose(source, backend=backend, rate_hz=played_hz, read_picture=read_picture)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.streams.frames import Source
 from tatvpr_edge.spec.errors import DataError, ToolError, UsageError
+from tatvpr_edge.spec.values import choice, shown
 
 ReadPicture = Callable[[Path], NDArray[np.uint8]]
 
@@ -42,14 +43,18 @@ def choose(
         ToolError: its reader is not installed, or cannot do this; the text names the remedy.
         UsageError: an unknown ``backend``, or one that cannot read such a source.
     """
-    if backend not in (None, *BACKENDS):
-        raise UsageError(f"backend {backend!r} is unknown: it is one of {', '.join(BACKENDS)}")
+    if backend is not None:
+        choice(backend, BACKENDS, "backend")
     if isinstance(source, bool) or not isinstance(source, (int, str, os.PathLike)):
-        raise UsageError(f"a source is a path, an address or a device's number, not {source!r}")
+        raise UsageError(
+            f"a source is a path, an address or a device's number, not {shown(source)}"
+        )
     text = str(source) if isinstance(source, int) else os.fspath(source)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         # An empty name would be the working folder.
-        raise UsageError(f"a source is a path, an address or a device's number, not {source!r}")
+        raise UsageError(
+            f"a source is a path, an address or a device's number, not {shown(source)}"
+        )
     path = Path(text).expanduser()
     if isinstance(source, int) or (text.isdecimal() and not path.exists()):
         return _device(int(text), f"camera {text}", backend)

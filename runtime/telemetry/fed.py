@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.values import number, wrong
 
 __all__ = ["FedSource"]
 
@@ -75,9 +75,11 @@ class FedSource:
         for field, value in given.items():
             if value is None:
                 continue
-            if not math.isfinite(value) or (value < 0.0 and field != "temperature_c"):
-                raise UsageError(f"{field} of {value}: feed a finite number, or leave it out")
-            fresh[field] = (float(value), now_s)
+            meaning = "feed a finite number, or leave it out"
+            given_value = number(value, field, meaning)
+            if not math.isfinite(given_value) or (given_value < 0.0 and field != "temperature_c"):
+                raise wrong(value, field, meaning)
+            fresh[field] = (given_value, now_s)
         self._fed = {**self._fed, **fresh}
 
     def describe(self) -> str:

@@ -15,13 +15,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from tatvpr_edge.runtime.telemetry.discover import FAMILIES, Discovery, Source
 from tatvpr_edge.runtime.telemetry.plausible import Plausibility
 from tatvpr_edge.runtime.telemetry.reader import Reader
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import Tree
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.values import between, wrong
 
 __all__ = ["Sampler", "Snapshot", "TimedPower", "aged"]
 
@@ -63,6 +64,13 @@ def _absent(name: str, role: Role, unit: str, now_s: float, why: str) -> Reading
     return Reading(name, role, unit, "none", now_s, None, Condition.ABSENT, why)
 
 
+def _listed(sources: Any) -> list[Any]:
+    try:
+        return list(sources)
+    except TypeError:
+        raise wrong(sources, "sources", "a list of what is read, such as FedSource()") from None
+
+
 class Sampler:
     """Reads every source of a board, each in a thread of its own, or on demand.
 
@@ -88,12 +96,12 @@ class Sampler:
         root: str = "/",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not 0.02 <= interval_s <= _MAX_INTERVAL_S:
-            raise UsageError(
-                f"sampling interval of {interval_s} s: give 0.02 to {_MAX_INTERVAL_S:g} s"
-            )
-        if not 0.0 < cpu_share <= 1.0:
-            raise UsageError(f"sampling share of {cpu_share}: give a fraction of one core, 0 to 1")
+        meaning = f"seconds between passes, 0.02 to {_MAX_INTERVAL_S:g}"
+        interval_s = between(interval_s, 0.02, _MAX_INTERVAL_S, "interval_s", meaning)
+        if between(cpu_share, 0, 1, "cpu_share", "a fraction of one core, above 0") == 0:
+            raise wrong(cpu_share, "cpu_share", "a fraction of one core, above 0")
+        if sources is not None and not all(hasattr(one, "read") for one in _listed(sources)):
+            raise wrong(sources, "sources", "a list of what is read, such as FedSource()")
         tree = Tree(root)
         self._readers = (
             [Reader(family.name, partial(family.find, tree)) for family in FAMILIES]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.mapjournal import append
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
+from tatvpr_edge.spec.limits import check_bands
 from tatvpr_edge.spec.maptypes import POSE_FRAMES
 from tatvpr_edge.spec.placemap import MapInfo, Places, check_info, make_places, write_map
+from tatvpr_edge.spec.values import between, choice, instance, wrong
+from tatvpr_edge.spec.values import path as check_path
 
 #: (k, tokens) at which places are described by default.
 DEFAULT_BANDS: tuple[Band, ...] = ((1.0, 1.0),)
@@ -82,7 +86,11 @@ def build_map(
         DataError: frames, names or poses that cannot be used.
         MapError: ``output`` exists or cannot be written.
     """
-    target = Path(output).expanduser()
+    instance(localizer, Localizer, "localizer", "a Localizer, which describes the frames")
+    target = check_path(output, "output", "the .placemap to write")
+    pairs = check_bands(bands)
+    if threshold is not None:
+        between(threshold, -1, 1, "threshold", "a score from -1 to 1")
     if os.path.lexists(target):
         raise MapError(f"{target} exists already: remove it, or extend it with 'map add'")
     if not target.absolute().parent.is_dir():
@@ -93,11 +101,11 @@ def build_map(
         model_hash=model.hash,
         kind=kind,
         dim=model.descriptor_size,
-        bands=tuple(placemap.Band.accepting(k, tokens, threshold) for k, tokens in bands),
+        bands=tuple(placemap.Band.accepting(k, tokens, threshold) for k, tokens in pairs),
         pose_frame=found.frame,
     )
     check_info(info)
-    described = describe_frames(localizer, files, bands, progress, strict)
+    described = describe_frames(localizer, files, pairs, progress, strict)
     write_map(target, info, [_places(info, described, files, found)])
     return _built(target, described, found)
 
@@ -121,7 +129,8 @@ def extend_map(
         DataError: frames, names or poses that cannot be used.
         MapError: the map is damaged, of another model, of another pose frame, or not writable.
     """
-    target = Path(path).expanduser()
+    instance(localizer, Localizer, "localizer", "a Localizer, which describes the frames")
+    target = check_path(path, "map", "a .placemap")
     place_map = PlaceMap(target, localizer.artifact.manifest.model)
     info = place_map.info
     files, found = frames_and_poses(frames, poses, pose_frame, picking)
@@ -143,20 +152,30 @@ def frames_and_poses(
     picking: Picking | None = None,
 ) -> tuple[list[FrameFile], Poses]:
     """Everything that can be wrong with names and tables is told before the first frame is read."""
-    if pose_frame is not None and pose_frame not in POSE_FRAMES:
-        known = ", ".join(POSE_FRAMES)
-        raise UsageError(f"pose frame {pose_frame!r} is unknown: it is one of {known}")
+    if pose_frame is not None:
+        choice(pose_frame, POSE_FRAMES, "pose frame")
+    if picking is not None:
+        instance(picking, Picking, "picking", "tatvpr_edge.mapping.Picking(...), or None")
     if isinstance(frames, str | os.PathLike):
         if table is not None and picking is not None and picking.poses_topic is not None:
             raise UsageError("poses come from a table or from a topic: give one of the two")
         files = frames_of(os.fspath(frames), picking)
         folder = Path(frames).expanduser()
     else:
-        files = list(frames)
+        files = _frame_list(frames)
         if not files:
             raise DataError("there are no frames to describe: an empty list was given")
         folder = folder_of(files)
-    return files, find_poses(folder, files, None if table is None else Path(table), pose_frame)
+    given = None if table is None else check_path(table, "poses", "a CSV file")
+    return files, find_poses(folder, files, given, pose_frame)
+
+
+def _frame_list(frames: Any) -> list[FrameFile]:
+    meaning = "a folder, a recording, or frames of tatvpr_edge.mapping.frame_files"
+    try:
+        return [instance(frame, FrameFile, "frames", meaning) for frame in frames]
+    except TypeError:
+        raise wrong(frames, "frames", meaning) from None
 
 
 def folder_of(files: Sequence[FrameFile]) -> Path:

@@ -13,6 +13,7 @@ from tatvpr_edge.runtime.mapjournal import StoredMap, read_map
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.maptypes import Band, MapInfo, Places
 from tatvpr_edge.spec.placemap import write_map
+from tatvpr_edge.spec.values import path as check_path
 
 PathLike = str | os.PathLike[str]
 _MAX_DRIVES = 1 << 16
@@ -52,12 +53,12 @@ def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool =
         UsageError: fewer than two maps.
         MapError: a map is damaged, or does not go with the first, or ``output`` stands.
     """
-    target = Path(output).expanduser()
-    if len(maps) < 2:
+    target = check_path(output, "output", "the .placemap to write")
+    if not isinstance(maps, (list, tuple)) or len(maps) < 2:
         raise UsageError("give two or more maps to merge")
     if os.path.lexists(target):
         raise MapError(f"{target} exists already: remove it, or give another --output")
-    paths = [Path(path).expanduser() for path in maps]
+    paths = [check_path(path, "map", "a .placemap") for path in maps]
     opened = [read_map(path) for path in paths]
     first = opened[0].base.info
     for path, stored in zip(paths[1:], opened[1:], strict=True):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.values import path as check_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,7 +47,7 @@ def open_rgb(source: str | os.PathLike[str] | Image | BytesIO) -> Image:
         path: object = "the image"
         file: Path | BytesIO = source
     else:
-        path = file = Path(source).expanduser()
+        path = file = check_path(source, "the picture", "a file, its bytes, or a Pillow image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

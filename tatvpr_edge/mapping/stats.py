@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from tatvpr_edge.mapping.coordinates import to_metres
 from tatvpr_edge.runtime.mapjournal import map_bytes, read_map
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.maptypes import F64, MapInfo, Places
+from tatvpr_edge.spec.values import path as check_path
 
 #: Neighbours along a drive that are more alike than this (a cosine) are counted as redundant.
 REDUNDANT_COSINE = 0.9
@@ -53,7 +53,7 @@ def map_stats(path: str | os.PathLike[str]) -> MapStats:
     Raises:
         MapError: it is damaged.
     """
-    path = Path(path).expanduser()
+    path = check_path(path, "map", "a .placemap")
     stored = read_map(path)
     info, places = stored.base.info, stored.places()
     count, size = len(places), map_bytes(path)

@@ -35,6 +35,7 @@ from .manifest import (
     parse_manifest,
 )
 from .sealed import Sealed, seal
+from .text import printable
 
 __all__ = [
     "MANIFEST",
@@ -284,7 +285,13 @@ def read_signed(path: str | Path) -> SignedManifest:
     Raises:
         ArtifactError: there is no manifest, or one of them is a link, no plain file, or too large.
     """
-    root = Path(os.path.realpath(path))
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        shown = printable(repr(path))[:80]
+        raise ArtifactError(f"an artifact is a folder, and {shown} names none")
+    try:
+        root = Path(os.path.realpath(path))
+    except ValueError:  # a NUL in the middle
+        raise ArtifactError(f"{path!r} is not an artifact: no such folder") from None
     if not root.is_dir():
         raise ArtifactError(f"{path} is not an artifact: no such folder")
     if not os.path.lexists(root / MANIFEST):

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from .errors import FrameError
 from .formats import FORMATS
+from .values import shown
 
 U8 = NDArray[np.uint8]
 
@@ -110,10 +111,12 @@ def yuv_code(pixel_format: str, yuv_range: str, yuv_matrix: str) -> int:
     Raises:
         FrameError: an unknown range or matrix, or one for a format that has no chroma.
     """
-    if yuv_range not in RANGES:
-        raise FrameError(f"yuv_range is {yuv_range!r}: {' or '.join(RANGES)}")
-    if yuv_matrix not in MATRICES:
-        raise FrameError(f"yuv_matrix is {yuv_matrix!r}: {' or '.join(MATRICES)}")
+    for name, value, known in (
+        ("yuv_range", yuv_range, RANGES),
+        ("yuv_matrix", yuv_matrix, MATRICES),
+    ):
+        if not isinstance(value, str) or value not in known:
+            raise FrameError(f"{name} is {shown(value)}: {' or '.join(known)}")
     code = RANGES.index(yuv_range) + 2 * MATRICES.index(yuv_matrix)
     if code and canonical_format(pixel_format) not in YUV_FORMATS:
         raise FrameError(f"{pixel_format} is no YUV: leave yuv_range and yuv_matrix out")
@@ -141,11 +144,11 @@ def plane_shapes(pixel_format: str, width: int, height: int) -> list[tuple[int, 
         FrameError: unknown format, no or too many pixels, or an odd size where chroma is shared.
     """
     pixel_format = canonical_format(pixel_format)
-    if pixel_format not in FORMATS:
-        raise FrameError(f"pixel format {pixel_format!r} is unknown: {', '.join(FORMATS)}")
+    if not isinstance(pixel_format, str) or pixel_format not in FORMATS:
+        raise FrameError(f"pixel format {shown(pixel_format)} is unknown: {', '.join(FORMATS)}")
     for name, value in (("width", width), ("height", height)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise FrameError(f"the frame's {name} is {value!r}: give a whole number of pixels")
+            raise FrameError(f"the frame's {name} is {shown(value)}: give a whole number of pixels")
         if value < 1:
             raise FrameError(f"a frame of {width} x {height} pixels is empty: no camera made it")
         if value > MAX_SIDE:
@@ -171,6 +174,8 @@ def check_planes(planes: Sequence[U8], pixel_format: str, width: int, height: in
         FrameError: as :func:`plane_shapes`, or a plane is missing, short or of another type.
     """
     needed = plane_shapes(pixel_format, width, height)
+    if not isinstance(planes, (tuple, list)):
+        raise FrameError(f"planes are a tuple of NumPy arrays, not {shown(planes)}")
     if len(planes) < len(needed):
         raise FrameError(f"{pixel_format} needs {len(needed)} planes, not {len(planes)}")
     parts = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .errors import UsageError
+from .values import number, wrong
 
 
 def check_fraction(value: Any, name: str) -> float:
@@ -15,15 +15,24 @@ def check_fraction(value: Any, name: str) -> float:
         UsageError: it is not a number, NaN, or outside (0, 1]; the text says the range.
     """
     remedy = f"{name} is the fraction kept: a number above 0 and at most 1, such as 0.2"
-    if isinstance(value, (str, bytes, bool)):
-        raise UsageError(f"{name} is {value!r}: {remedy}")
+    given = number(value, name, remedy)
+    if not 0.0 < given <= 1.0:
+        raise wrong(value, name, remedy)
+    return given
+
+
+def check_bands(bands: Any) -> tuple[tuple[float, float], ...]:
+    """Pairs of (k, tokens), each in (0, 1].
+
+    Raises:
+        UsageError: they are none.
+    """
+    meaning = "(k, tokens) of each band, such as ((1.0, 1.0), (0.2, 1.0))"
     try:
-        number = float(value)
+        pairs = [(k, tokens) for k, tokens in bands]
     except (TypeError, ValueError):
-        raise UsageError(f"{name} is {value!r}: {remedy}") from None
-    if math.isnan(number) or not 0.0 < number <= 1.0:
-        raise UsageError(f"{name} is {number:g}: {remedy}")
-    return number
+        raise wrong(bands, "bands", meaning) from None
+    return tuple((check_fraction(k, "k"), check_fraction(tokens, "tokens")) for k, tokens in pairs)
 
 
 def kept(fraction: float, total: int) -> int:

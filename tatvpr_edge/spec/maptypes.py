@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .errors import MapError
 from .floats import F32
 from .scores import binary_rows, check_descriptors, int8_rows
+from .values import shown
 
 #: Kinds of stored descriptors and their numbers in a file. 3 is kept for binary rows that are
 #: searched first with int8 rows behind them for the best few: per band, bits and mean, then int8
@@ -262,7 +263,7 @@ def encode_tag(tag: str) -> bytes:
         MapError: it is longer than MAX_TAG_BYTES, no UTF-8, or no text at all.
     """
     if not isinstance(tag, str):
-        raise MapError(f"a tag is text, and {tag!r} is none: give str(...) of it")
+        raise MapError(f"a tag is text, and {shown(tag)} is none: give str(...) of it")
     try:
         text = tag.encode("utf-8")
     except UnicodeEncodeError:
@@ -342,10 +343,12 @@ def with_unknowns(poses: F64, known: NDArray[np.uint8]) -> F64:
 
 def check_info(info: MapInfo) -> None:
     """Raise MapError where ``info`` cannot be written."""
-    if info.kind not in KINDS:
-        raise MapError(f"descriptor kind {info.kind!r} is not one of {', '.join(KINDS)}")
-    if info.pose_frame not in POSE_FRAMES:
-        raise MapError(f"pose frame {info.pose_frame!r} is not one of {', '.join(POSE_FRAMES)}")
+    for what, named, known in (
+        ("descriptor kind", info.kind, KINDS),
+        ("pose frame", info.pose_frame, POSE_FRAMES),
+    ):
+        if not isinstance(named, str) or named not in known:
+            raise MapError(f"{what} {shown(named)} is not one of {', '.join(known)}")
     if not 1 <= info.dim <= MAX_DIM or (info.kind == "binary" and info.dim % 8):
         raise MapError(f"{info.dim} elements do not fit a {info.kind} map")
     if not info.dim <= info.descriptor_size <= MAX_DIM:

@@ -286,11 +286,11 @@ def test_what_cannot_be_asked_is_told(engine: Engine, tmp_path: Path, some: Some
     place_map = PlaceMap(tmp_path / "m", engine=engine)
     for options, words in (
         ({"near": (1.0, 2.0)}, "needs radius"),
-        ({"near": (1.0, 2.0), "radius": 0.0}, "needs radius"),
-        ({"near": (1.0,), "radius": 1.0}, "near is a position"),
-        ({"near": (1.0, np.nan), "radius": 1.0}, "near is a position"),
+        ({"near": (1.0, 2.0), "radius": 0.0}, "radius is 0.0: how many metres"),
+        ({"near": (1.0,), "radius": 1.0}, "near is .*: a position"),
+        ({"near": (1.0, np.nan), "radius": 1.0}, "near is .*: a position"),
         ({"radius": 1.0}, "near="),
-        ({"without": np.zeros(2, bool)}, "for 3 places"),
+        ({"without": np.zeros(2, bool)}, r"without is .*: a mask, bool \[3\]"),
         ({"first": -1}, "from 0 up"),
     ):
         with pytest.raises(UsageError, match=words):

@@ -73,12 +73,12 @@ def test_history_is_two_minutes_long(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("interval_s", [0.0, 0.001, 31.0, float("nan")])
 def test_intervals_are_checked(interval_s: float) -> None:
-    with pytest.raises(UsageError, match="sampling interval"):
+    with pytest.raises(UsageError, match="interval_s is "):
         Sampler(sources=[], interval_s=interval_s)
 
 
 def test_shares_are_checked() -> None:
-    with pytest.raises(UsageError, match="sampling share"):
+    with pytest.raises(UsageError, match="cpu_share is "):
         Sampler(sources=[], cpu_share=0.0)
 
 
