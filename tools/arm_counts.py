@@ -26,7 +26,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +93,8 @@ class Counter:
         compile_marks = ["aarch64-linux-gnu-gcc", "-O1", "-shared", "-fPIC", "-nostdlib"]
         called([*compile_marks, str(HERE / "arm" / "mark.c"), "-o", str(self.marks)])
 
-    def frame(self, core: Core, *arguments: str) -> tuple[float, dict[str, float]]:
-        """(million instructions, million cycles by core) of one frame."""
+    def frames(self, core: Core, *arguments: str) -> list[tuple[float, dict[str, float]]]:
+        """(million instructions, million cycles by core) of each frame that the guest counts."""
         counts = self.scratch / "counts"
         options = ("-plugin", f"{self.plugin},out={counts},code=1")
         paths = [CHECKOUT, self.root / "opt" / "site"]
@@ -115,8 +114,11 @@ class Counter:
                 PYTHONDONTWRITEBYTECODE="1",
             )
         alike = [other.model for other in CORES.values() if other.emulated == core.emulated]
-        total, cycles = estimated_cycles(read_blocks(counts), alike)
-        return total / 1e6, {model: found / 1e6 for model, found in cycles.items()}
+        priced = (estimated_cycles(blocks, alike) for blocks in read_blocks(counts))
+        return [
+            (total / 1e6, {model: found / 1e6 for model, found in cycles.items()})
+            for total, cycles in priced
+        ]
 
 
 def unpack_peer(folder: Path) -> None:
@@ -155,13 +157,17 @@ def called(command: list[str], **environment: str) -> None:
         raise ToolError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()[-1500:]}")
 
 
-def read_blocks(counts: Path) -> Iterator[Block]:
-    """What the plugin wrote."""
+def read_blocks(counts: Path) -> list[list[Block]]:
+    """What the plugin wrote, by region."""
+    regions: list[list[Block]] = []
     for line in counts.read_text().splitlines():
         kind, *rest = line.split()
-        if kind == "code":
+        if kind == "region":
+            regions.append([])
+        elif kind == "code":
             code = instructions(bytes.fromhex(rest[2]), "aarch64")
-            yield Block(code, int(rest[1]))
+            regions[-1].append(Block(code, int(rest[1])))
+    return regions
 
 
 def artifact_of(model: str, board: str, folder: Path) -> Path:
@@ -184,7 +190,7 @@ def count_all(options: Any) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="tatvpr-arm-") as name:
         scratch = Path(name)
         counter = Counter(scratch)
-        done: dict[tuple[str, ...], tuple[float, dict[str, float]]] = {}
+        done: dict[tuple[str, ...], list[tuple[float, dict[str, float]]]] = {}
         for core_name in options.core or CORES:
             core = CORES[core_name]
             for model in options.model or ["micro", "small"]:
@@ -192,25 +198,24 @@ def count_all(options: Any) -> dict[str, float]:
                 config = registry.config(options.shape or shape).backbone
                 plain, quantised = plain_models(config, scratch / f"plain-{shape}")
                 artifact = artifact_of(model, core.board, scratch)
-                runs: dict[str, tuple[str, ...]] = {
-                    f"ours_k{k:g}": ("ours", str(artifact), core.variant, str(k), options.tokens)
-                    for k in options.k
-                }
+                dial = tuple(f"{k:g}" for k in options.k)
+                ours = ("ours", str(artifact), core.variant, options.tokens, *dial)
+                runs = {ours: [f"ours_k{k}" for k in dial]}
                 if not options.no_peers:
                     side = str(config.image_px)
-                    runs["ort_int8"] = ("onnxruntime", str(quantised), side)
-                    runs["ort_fp32"] = ("onnxruntime", str(plain), side)
-                for what, arguments in runs.items():
+                    runs["onnxruntime", str(quantised), side] = ["ort_int8"]
+                    runs["onnxruntime", str(plain), side] = ["ort_fp32"]
+                for arguments, names in runs.items():
                     key = (core.emulated, *arguments)
                     if key not in done:
-                        done[key] = counter.frame(core, *arguments)
-                    instructions, cycles = done[key]
-                    stem = f"{core_name}.{Path(model).stem}"
-                    figures[f"{stem}.{what}"] = round(cycles[core.model], 2)
-                    figures[f"{stem}.instructions.{what}"] = round(instructions, 2)
-                    if not options.json:
-                        print(f"{stem}.{what}: {cycles[core.model]:.1f} M cycles (estimated), "
-                              f"{instructions:.1f} M instructions", flush=True)  # fmt: skip
+                        done[key] = counter.frames(core, *arguments)
+                    for what, (instructions, cycles) in zip(names, done[key], strict=True):
+                        stem = f"{core_name}.{Path(model).stem}"
+                        figures[f"{stem}.{what}"] = round(cycles[core.model], 2)
+                        figures[f"{stem}.instructions.{what}"] = round(instructions, 2)
+                        if not options.json:
+                            print(f"{stem}.{what}: {cycles[core.model]:.1f} M cycles (estimated), "
+                                  f"{instructions:.1f} M instructions", flush=True)  # fmt: skip
     return figures
 
 

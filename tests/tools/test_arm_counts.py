@@ -22,7 +22,7 @@ ADD = 0x8B010000  # add x0, x0, x1: each waits for the one before it
 #: core -> k -> million instructions of a frame of `micro`
 BUDGETS = {
     "n1": {1.0: 35.1, 0.8: 36.2, 0.2: 27.2},
-    "a72": {1.0: 67.5, 0.2: 37.3},
+    "a72": {1.0: 67.5, 0.8: 76.4, 0.2: 37.3},
 }
 
 
@@ -75,12 +75,13 @@ def test_a_frame_stays_within_its_budget_and_a_lower_k_costs_less(
     arm64_root()
     core = tool.CORES[name]
     artifact = tool.artifact_of("micro", core.board, tmp_path)
-    counter = tool.Counter(tmp_path)
+    budgets = BUDGETS[name]
+    ours = ("ours", str(artifact), core.variant, "1", *map(str, budgets))
     spent = {}
-    for k, budget in BUDGETS[name].items():
-        counted, priced = counter.frame(core, "ours", str(artifact), core.variant, str(k))
+    frames = tool.Counter(tmp_path).frames(core, *ours)
+    for (k, budget), (counted, priced) in zip(budgets.items(), frames, strict=True):
         assert budget * 0.8 < counted <= budget
         spent[k] = priced[core.model]
     assert spent[0.2] < 0.82 * spent[1.0]
-    # the gate before a dense product, which saves nothing there: 5.4 % once
-    assert spent.get(0.8, 0.0) < 1.035 * spent[1.0]
+    # on n1 the gate before a dense product, which saves nothing there: 5.4 % once
+    assert spent[0.8] < {"n1": 1.035, "a72": 0.97}[name] * spent[1.0]

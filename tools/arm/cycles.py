@@ -26,6 +26,8 @@ ATTRIBUTES = {
     "thumbv8.1m.main": "+mve.fp,+fp-armv8d16sp,+dsp",
     "riscv32": "+m,+a,+f,+c",
 }
+#: Cycles of one turn, by (block, core, triple): frames share most of their blocks.
+_prices: dict[tuple[tuple[bytes, ...], str, str], float] = {}
 #: What is priced, by instructions; what is left is taken to run as fast as the rest.
 SHARE = 0.998
 
@@ -100,6 +102,8 @@ def _priced(
     blocks: Sequence[tuple[bytes, ...]], texts: dict[bytes, str], core: str, triple: str
 ) -> list[float]:
     """Cycles of one turn of each block."""
+    if not blocks:
+        return []
     source = []
     for number, code in enumerate(blocks):
         source.append(f"# LLVM-MCA-BEGIN block{number}")
@@ -148,8 +152,10 @@ def estimated_cycles(
     texts = _disassembled((word for code in chosen for word in code), triple)
     priced = {}
     for core in cores:
-        each = _priced(chosen, texts, core, triple)
-        spent = sum(c * times[code] for c, code in zip(each, chosen, strict=True))
+        new = [code for code in chosen if (code, core, triple) not in _prices]
+        for code, price in zip(new, _priced(new, texts, core, triple), strict=True):
+            _prices[code, core, triple] = price
+        spent = sum(_prices[code, core, triple] * times[code] for code in chosen)
         if extra is not None:
             for code in chosen:
                 beyond = sum(extra(texts[word]) for word in code if word in texts)

@@ -8,8 +8,8 @@
  * Arguments: out=FILE, one line a region "region N COUNT", then "total COUNT";
  *            blocks=1 adds "block ADDRESS COUNT" lines: instructions executed inside regions by
  *            the translation block that begins at that address, for an account by function;
- *            code=1 adds "code ADDRESS TIMES HEX" lines: how often a block ran inside regions, and
- *            its instructions as they lie in memory, for a model of cycles.
+ *            code=1 adds "code ADDRESS TIMES HEX" lines after each region's own: how often a block
+ *            ran inside it, and its instructions as they lie in memory, for a model of cycles.
  *
  * No header of QEMU's is used: the few functions of the plugin interface, version 1, that are
  * called here are declared below (QEMU, docs/devel/tcg-plugins).
@@ -58,6 +58,7 @@ typedef enum { MARK_NONE, MARK_BEGIN, MARK_END } mark_kind;
 #define BLOCK_SLOTS (1u << SLOT_BITS)
 typedef struct {
     uint64_t address, instructions, executed;
+    uint64_t here; /* times in this region */
     uint8_t *code; /* its bytes, where they are asked for */
     size_t code_bytes;
 } block_slot;
@@ -76,6 +77,16 @@ static void on_begin(unsigned cpu, void *user)
     region_start = executed;
 }
 
+static void write_code(block_slot *slot)
+{
+    fprintf(out, "code %llx %llu ", (unsigned long long)slot->address,
+            (unsigned long long)slot->here);
+    for (size_t b = 0; b < slot->code_bytes; b++)
+        fprintf(out, "%02x", slot->code[b]);
+    fprintf(out, "\n");
+    slot->here = 0;
+}
+
 static void on_end(unsigned cpu, void *user)
 {
     (void)cpu;
@@ -84,6 +95,9 @@ static void on_end(unsigned cpu, void *user)
     /* the mark itself has been counted: take it off */
     fprintf(out, "region %llu %llu\n", (unsigned long long)region_number++,
             (unsigned long long)(executed - region_start - 1));
+    for (size_t i = 0; want_code && i < BLOCK_SLOTS; i++)
+        if (blocks[i].here)
+            write_code(&blocks[i]);
     fflush(out);
 }
 
@@ -91,8 +105,10 @@ static void on_block(unsigned cpu, void *user)
 {
     (void)cpu;
     block_slot *slot = user;
-    if (in_region)
+    if (in_region) {
         slot->executed += slot->instructions;
+        slot->here++;
+    }
 }
 
 static mark_kind mark_of(const uint8_t *bytes, size_t size)
@@ -173,18 +189,9 @@ static void on_quit(plugin_id id, void *user)
     (void)user;
     for (size_t i = 0; i < BLOCK_SLOTS; i++) {
         const block_slot *slot = &blocks[i];
-        if (!slot->executed)
-            continue;
-        if (want_blocks)
+        if (want_blocks && slot->executed)
             fprintf(out, "block %llx %llu\n", (unsigned long long)slot->address,
                     (unsigned long long)slot->executed);
-        if (slot->code) {
-            fprintf(out, "code %llx %llu ", (unsigned long long)slot->address,
-                    (unsigned long long)(slot->executed / slot->instructions));
-            for (size_t b = 0; b < slot->code_bytes; b++)
-                fprintf(out, "%02x", slot->code[b]);
-            fprintf(out, "\n");
-        }
     }
     fprintf(out, "total %llu\n", (unsigned long long)executed);
     fclose(out);

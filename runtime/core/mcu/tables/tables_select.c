@@ -12,7 +12,7 @@ typedef struct limit {
     int32_t ties;  /* how many of that magnitude stay, the first ones; the greater ones all do */
 } limit;
 
-/* `count` is a multiple of four: past the last channel q is 0. */
+/* `count` is a multiple of four: past the last channel q is 0. `keep` is less. */
 static limit find_limit(const uint8_t *q, int32_t count, int32_t keep) {
     union {
         uint32_t pairs[128];
@@ -29,28 +29,40 @@ static limit find_limit(const uint8_t *q, int32_t count, int32_t keep) {
         h.bins[q[i + 2]]++;
         h.bins[q[i + 3]]++;
     }
-    limit found = {127, keep};
-    for (; found.least > 0; found.least--) {
-        const int32_t here = h.bins[found.least] + h.bins[256 - found.least];
-        if (here >= found.ties) {
-            break;
-        }
-        found.ties -= here;
+    /* Upwards, what goes: in rows of a bell's shape the limit is nearer to 0 than to 127. */
+    int32_t goes = count - keep;
+    int32_t here = h.bins[0];
+    limit found = {0, 0};
+    while (here <= goes) { /* ends: all of them together are more than `goes` */
+        goes -= here;
+        found.least++;
+        here = h.bins[found.least] + h.bins[256 - found.least];
     }
+    found.ties = here - goes;
     return found;
 }
 
 /* Keeps what `found` says, whose magnitude is not 0. */
 static void drop(int8_t *q, int32_t count, limit found) {
-    /* |v| < least is one comparison: v + (least - 1) is in 0 .. 2 * (least - 1) */
-    const uint32_t shift = (uint32_t)found.least - 1u;
+    /* |v| <= least is one comparison: v + least is in 0 .. 2 * least, at both ends for ties */
+    const uint32_t least = (uint32_t)found.least;
+    const uint32_t whole = 2u * least;
     int32_t ties = found.ties;
+    int32_t i = 0;
 #pragma GCC unroll 4
-    for (int32_t i = 0; i < count; i++) {
-        const int32_t v = q[i];
-        if ((uint32_t)v + shift <= 2u * shift) {
-            q[i] = 0;
-        } else if ((v == found.least || v == -found.least) && ties-- <= 0) {
+    for (; i < count; i++) { /* to the last tie that stays */
+        const uint32_t above = (uint32_t)(int32_t)q[i] + least;
+        if (above <= whole) {
+            if (above != 0u && above != whole) {
+                q[i] = 0;
+            } else if (--ties == 0) {
+                break;
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (i++; i < count; i++) {
+        if ((uint32_t)(int32_t)q[i] + least <= whole) {
             q[i] = 0;
         }
     }
