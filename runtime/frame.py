@@ -98,16 +98,22 @@ def check_frame(frame: Any, bgr: bool = False) -> CameraFrame:
     """``frame`` as a :class:`CameraFrame`.
 
     Args:
-        frame: uint8 [H, W, 3], uint8 [H, W] (gray), or a CameraFrame.
+        frame: uint8 [H, W, 3], uint8 [H, W] (gray), or a CameraFrame; on the GPU as well, by
+            ``__cuda_array_interface__``.
         bgr: the three channels are blue, green, red (OpenCV's order).
 
     Raises:
         FrameError: another type, shape or size; the text says what to do.
+        ToolError: the frame lies on a GPU that cannot be reached.
     """
     flag(bgr, "bgr")
     if isinstance(frame, CameraFrame):
         _check_planes(frame)
         return frame
+    if hasattr(frame, "__cuda_array_interface__"):
+        from tatvpr_edge.runtime.cuda.arrays import host_copy
+
+        frame = host_copy(frame)
     if not isinstance(frame, np.ndarray):
         raise FrameError(
             f"a frame is a NumPy array uint8 [height, width, 3], not {type(frame).__name__}: use "

@@ -68,6 +68,9 @@ class Localizer:
             bytes.
         sequence: over how many consecutive frames of one camera :meth:`query` gathers evidence; 1:
             each frame by itself. Several cameras: :meth:`track`.
+        cuda_context, cuda_stream: for "tensorrt": a caller's, of pycuda or by their handles, that
+            the model's work is done in. None: what is current on this thread, else the GPU's
+            primary context; a stream of our own. A copy in another process has its own.
 
     Raises:
         ArtifactError, SignatureError, MapError, UsageError: by name of the fault.
@@ -89,6 +92,8 @@ class Localizer:
         kernels: str | None = None,
         threads: int = 0,
         sequence: int = 1,
+        cuda_context: Any = None,
+        cuda_stream: Any = None,
     ) -> None:
         self.artifact: Artifact
         self._sequence = check_sequence(sequence)
@@ -122,7 +127,10 @@ class Localizer:
         defaults = self.artifact.manifest.defaults
         self._fixed_k: float | None = defaults.k
         self._tokens = defaults.tokens
-        self.backend = _open_backend(self.artifact, backend, kernels=kernels, threads=threads)
+        cuda = {"cuda_context": cuda_context, "cuda_stream": cuda_stream}
+        self.backend = _open_backend(
+            self.artifact, backend, kernels=kernels, threads=threads, cuda=cuda
+        )
         self._note_gray = GrayNote()
         self._told_uncalibrated: set[tuple[Path, int]] = set()
         self._tracker = None if self._sequence == 1 else self.track(self._sequence)
@@ -298,7 +306,8 @@ class Localizer:
         """Descriptor float32 [D] of unit length, for systems that keep their own index.
 
         Args:
-            frame: uint8 [H, W, 3] of any size, uint8 [H, W] for gray, or a CameraFrame.
+            frame: uint8 [H, W, 3] of any size, uint8 [H, W] for gray, or a CameraFrame. An array
+                on the GPU (``__cuda_array_interface__``: pycuda, CuPy, torch) is taken too.
             bgr: the channels are blue, green, red (OpenCV's order).
             k, tokens: for this call alone; None: as set.
 
@@ -604,13 +613,20 @@ class Localizer:
 
 
 def _open_backend(
-    artifact: Artifact, name: str | None, kernels: str | None, threads: int
+    artifact: Artifact, name: str | None, kernels: str | None, threads: int, cuda: dict[str, Any]
 ) -> Backend:
     """The backend asked for; without a name, one of the artifact's own, else the CPU."""
+    if any(value is not None for value in cuda.values()) and (
+        name == "cpu" or not artifact.manifest.backends
+    ):
+        raise UsageError(
+            "cuda_context and cuda_stream are for the backend tensorrt: build the artifact with "
+            "--backend tensorrt, or leave them out"
+        )
     if name is None and kernels is None:
         for other in artifact.manifest.backends:
             try:
-                return open_backend(other, artifact)
+                return open_backend(other, artifact, **cuda)
             except TatvprError as error:
                 _tell(f"{other} cannot run here ({error}); using the CPU library")
     if name is None or (isinstance(name, str) and name == "cpu"):
@@ -618,7 +634,7 @@ def _open_backend(
     if kernels is not None:
         raise UsageError(f"kernels can be forced on the CPU alone, not on {name}")
     assert name is not None
-    return open_backend(name, artifact)
+    return open_backend(name, artifact, **cuda)
 
 
 def _is_auto(k: Any) -> bool:

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from tatvpr_edge.compilers.tensorrt.cubins import compile_all
-from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
 from tatvpr_edge.runtime.backends.tensorrt.kernel_check import check_kernels
 from tatvpr_edge.runtime.backends.tensorrt.kernels import Kernels
+from tatvpr_edge.runtime.cuda.driver import Driver, open_driver
 from tatvpr_edge.spec.errors import TatvprError
 from tatvpr_edge.spec.packing import pack_ternary
 
@@ -39,31 +39,33 @@ def main() -> int:
     """Print a table, or one JSON document."""
     arguments = _arguments()
     try:
-        driver = Driver()
-        compiled = compile_all(driver.architecture(), min(13, int(driver.version().split(".")[0])))
-        kernels = Kernels(driver, {cubin.source: cubin.code for cubin in compiled})
-        cases = check_kernels(driver, kernels)
-        rows = [
+        with open_driver() as driver:
+            document = _measured(driver, arguments)
+    except TatvprError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(document, indent=1) if arguments.json else _table(document))
+    return 0
+
+
+def _measured(driver: Driver, arguments: argparse.Namespace) -> dict[str, Any]:
+    compiled = compile_all(driver.architecture(), min(13, int(driver.version().split(".")[0])))
+    kernels = Kernels(driver, {cubin.source: cubin.code for cubin in compiled})
+    return {
+        "gpu": driver.device_name(),
+        "architecture": driver.architecture(),
+        "cuda": driver.version(),
+        "through": driver.through,
+        "date": date.today().isoformat(),
+        "kernel_cases_bit_exact": check_kernels(driver, kernels),
+        "matmul": [
             row
             for tokens in arguments.tokens
             for channels, outputs in arguments.shapes
             for row in _matmul(driver, kernels, arguments, tokens, channels, outputs)
-        ]
-        frames = _frames(arguments) if arguments.artifact else []
-    except TatvprError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    document = {
-        "gpu": driver.device_name(),
-        "architecture": driver.architecture(),
-        "cuda": driver.version(),
-        "date": date.today().isoformat(),
-        "kernel_cases_bit_exact": cases,
-        "matmul": rows,
-        "frames": frames,
+        ],
+        "frames": _frames(arguments) if arguments.artifact else [],
     }
-    print(json.dumps(document, indent=1) if arguments.json else _table(document))
-    return 0
 
 
 def _arguments() -> argparse.Namespace:

@@ -38,7 +38,7 @@ EXTRAS = {
     "cyclonedds": "dds",
     "rerun": "rerun",
     "tensorrt": "jetson",
-    "pycuda": "jetson",
+    "cuda": "cuda",
 }
 
 

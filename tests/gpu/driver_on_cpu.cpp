@@ -3,6 +3,8 @@
  * found by name; everything is synchronous. */
 #include "cuda_on_cpu.h"
 
+#include <dlfcn.h>
+
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -84,22 +86,42 @@ static const std::map<std::string, Launch> &kernels() {
 
 /* What a stream does: at once, or when the graph that it is recorded into is launched. */
 static std::vector<Work> *recording;
-static void queue(Work work) {
+static std::map<void *, long> queued; /* how much each stream was given */
+static void queue(void *stream, Work work) {
+    ++queued[stream];
     if (recording)
         recording->push_back(std::move(work));
     else
         work();
 }
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
+/* Contexts of this thread, the current one last; a context is a name and no more. */
+static thread_local std::vector<void *> contexts;
+static void *const PRIMARY = (void *)0x1000;
+
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
 
 extern "C" {
 int cuInit(unsigned) { return SUCCESS; }
 int cuDeviceGet(int *device, int) { return *device = 0, SUCCESS; }
-int cuDevicePrimaryCtxRetain(void **context, int) { return *context = nullptr, SUCCESS; }
-int cuCtxSetCurrent(void *) { return SUCCESS; }
-int cuStreamCreate(void **stream, unsigned) { return *stream = nullptr, SUCCESS; }
-int cuStreamSynchronize(void *) { return SUCCESS; }
+int cuDevicePrimaryCtxRetain(void **context, int) { return *context = PRIMARY, SUCCESS; }
+int cuCtxPushCurrent_v2(void *context) { return contexts.push_back(context), SUCCESS; }
+int cuCtxPopCurrent_v2(void **context) {
+    if (contexts.empty()) return INVALID_CONTEXT;
+    *context = contexts.back();
+    return contexts.pop_back(), SUCCESS;
+}
+int cuCtxGetCurrent(void **context) {
+    return *context = contexts.empty() ? nullptr : contexts.back(), SUCCESS;
+}
+int cuCtxGetDevice(int *device) {
+    return *device = 0, contexts.empty() ? INVALID_CONTEXT : SUCCESS;
+}
+int cuStreamCreate(void **stream, unsigned) {
+    static uintptr_t made = 0x2000;
+    return *stream = (void *)++made, contexts.empty() ? INVALID_CONTEXT : SUCCESS;
+}
+int cuStreamSynchronize(void *stream) { return ++queued[stream], SUCCESS; }
 int cuDeviceGetName(char *name, int size, int) {
     return snprintf(name, (size_t)size, "CUDA on CPU"), SUCCESS;
 }
@@ -108,28 +130,32 @@ int cuDeviceGetAttribute(int *value, int attribute, int) {
 }
 int cuDriverGetVersion(int *version) { return *version = 12060, SUCCESS; }
 int cuGetErrorName(int error, const char **text) {
-    *text = error == NOT_FOUND       ? "CUDA_ERROR_NOT_FOUND"
-            : error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY"
-                                     : "CUDA_ERROR_INVALID_VALUE";
+    *text = error == NOT_FOUND         ? "CUDA_ERROR_NOT_FOUND"
+            : error == OUT_OF_MEMORY   ? "CUDA_ERROR_OUT_OF_MEMORY"
+            : error == INVALID_CONTEXT ? "CUDA_ERROR_INVALID_CONTEXT"
+                                       : "CUDA_ERROR_INVALID_VALUE";
     return SUCCESS;
 }
 int cuMemAlloc_v2(uint64_t *pointer, size_t bytes) {
+    if (contexts.empty()) return INVALID_CONTEXT;
     *pointer = (uint64_t)(uintptr_t)malloc(bytes);
     return *pointer ? SUCCESS : OUT_OF_MEMORY;
 }
 int cuMemFree_v2(uint64_t pointer) { return free((void *)(uintptr_t)pointer), SUCCESS; }
-int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *) {
-    return memcpy((void *)(uintptr_t)to, from, bytes), SUCCESS;
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
+    return ++queued[stream], memcpy((void *)(uintptr_t)to, from, bytes), SUCCESS;
 }
-int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *) {
-    return memcpy(to, (void *)(uintptr_t)from, bytes), SUCCESS;
+int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t bytes, void *stream) {
+    return ++queued[stream], memcpy(to, (void *)(uintptr_t)from, bytes), SUCCESS;
 }
-int cuMemsetD8Async(uint64_t at, unsigned char value, size_t bytes, void *) {
-    return queue([=] { memset((void *)(uintptr_t)at, value, bytes); }), SUCCESS;
+int cuMemsetD8Async(uint64_t at, unsigned char value, size_t bytes, void *stream) {
+    return queue(stream, [=] { memset((void *)(uintptr_t)at, value, bytes); }), SUCCESS;
 }
-int cuLaunchHostFunc(void *, void (*function)(void *), void *data) {
-    return queue([=] { function(data); }), SUCCESS;
+int cuLaunchHostFunc(void *stream, void (*function)(void *), void *data) {
+    return queue(stream, [=] { function(data); }), SUCCESS;
 }
+/* Of the tests: how much a stream was given so far. */
+long queued_on(void *stream) { return queued[stream]; }
 int cuStreamBeginCapture_v2(void *, int) {
     if (recording) return INVALID_VALUE;
     return recording = new std::vector<Work>, SUCCESS;
@@ -144,7 +170,8 @@ int cuGraphInstantiateWithFlags(void **executable, void *graph, unsigned long lo
 }
 int cuGraphDestroy(void *graph) { return delete (std::vector<Work> *)graph, SUCCESS; }
 int cuGraphExecDestroy(void *graph) { return delete (std::vector<Work> *)graph, SUCCESS; }
-int cuGraphLaunch(void *graph, void *) {
+int cuGraphLaunch(void *graph, void *stream) {
+    ++queued[stream];
     for (Work const &work : *(std::vector<Work> *)graph) work();
     return SUCCESS;
 }
@@ -158,10 +185,23 @@ int cuModuleGetFunction(const void **function, void *, const char *name) {
     return *function = &found->second, SUCCESS;
 }
 int cuLaunchKernel(const void *function, unsigned x, unsigned y, unsigned, unsigned threads,
-                   unsigned, unsigned, unsigned shared, void *, void **arguments, void **) {
+                   unsigned, unsigned, unsigned shared, void *stream, void **arguments,
+                   void **) {
     if (!x || !y || threads > emu::MAX_THREADS || shared > sizeof emu::dynamic_shared)
         return INVALID_VALUE;
-    queue((*(const Launch *)function)((int)x, (int)y, (int)threads, arguments));
+    queue(stream, (*(const Launch *)function)((int)x, (int)y, (int)threads, arguments));
     return SUCCESS;
+}
+/* cuda-bindings asks for every function by its plain name; the newest form is meant. */
+int cuGetProcAddress_v2(const char *name, void **found, int, uint64_t, int *) {
+    std::string const plain = name;
+    if (plain == "cuGetProcAddress")
+        *found = (void *)cuGetProcAddress_v2;
+    else if (plain == "cuGraphInstantiate")
+        *found = (void *)cuGraphInstantiateWithFlags;
+    else
+        *found = dlsym(RTLD_DEFAULT, (plain + "_v2").c_str());
+    if (!*found) *found = dlsym(RTLD_DEFAULT, name);
+    return *found ? SUCCESS : NOT_FOUND;
 }
 }

@@ -13,10 +13,10 @@ import numpy as np
 import tensorrt as trt
 
 from support.cuda import kernel_sources
-from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
 from tatvpr_edge.runtime.backends.tensorrt.engine import _logger, tensorrt_module
 from tatvpr_edge.runtime.backends.tensorrt.kernels import Kernels
 from tatvpr_edge.runtime.backends.tensorrt.plugins import creators
+from tatvpr_edge.runtime.cuda.driver import Driver, open_driver
 from tatvpr_edge.spec import golden, reference
 from tatvpr_edge.spec.operators import DOMAIN
 from tatvpr_edge.spec.packing import pack_ternary
@@ -24,7 +24,12 @@ from tatvpr_edge.spec.packing import pack_ternary
 #: What engine.py and plugins.py call, beyond the classes that are derived from here.
 USED = {
     "Builder": ("create_network", "create_builder_config", "create_optimization_profile"),
-    "IBuilderConfig": ("set_memory_pool_limit", "clear_flag", "add_optimization_profile"),
+    "IBuilderConfig": (
+        "set_memory_pool_limit",
+        "clear_flag",
+        "add_optimization_profile",
+        "max_aux_streams",
+    ),
     "IOptimizationProfile": ("set_shape",),
     "OnnxParser": ("parse", "num_errors", "get_error"),
     "Runtime": ("deserialize_cuda_engine",),
@@ -110,7 +115,8 @@ def drive(
     return outputs
 
 
-def main() -> None:
+def seen(driver: Driver) -> dict[str, Any]:
+    """What was seen, after every assertion."""
     assert tensorrt_module() is trt
     missing = [
         f"{name}.{member}"
@@ -123,7 +129,6 @@ def main() -> None:
     logger.log(trt.ILogger.Severity.ERROR, "a  fault")
     assert isinstance(logger, trt.ILogger) and logger.last == "a fault"
 
-    driver = Driver()
     kernels = Kernels(driver, {source.stem: b"\x7fELF" for source in kernel_sources()})
     matmul, attention = creators(trt, kernels)
     for creator in (matmul, attention):
@@ -152,9 +157,10 @@ def main() -> None:
         made = drive(driver, attention, case.attributes, [case.inputs["QKV"]], shapes)
         assert all(np.array_equal(a, b) for a, b in zip(made, expected, strict=True)), case.name
         runs += 1
-    print(json.dumps({"version": trt.__version__, "runs": runs}), flush=True)
-    os._exit(0)
+    return {"version": trt.__version__, "runs": runs}
 
 
 if __name__ == "__main__":
-    main()
+    with open_driver() as gpu:
+        print(json.dumps(seen(gpu)), flush=True)
+    os._exit(0)

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import pytest
 
-from support.cuda import ON_CPU, with_tensorrt
+from support.cuda import FAKE_PYCUDA, ON_CPU, ROBOT, with_tensorrt
 from support.tiny_model import TOKENS, tiny_model
 from support.tools import require_tool
 from tatvpr_edge.models.export import bodies
@@ -216,6 +216,27 @@ def test_a_new_tensorrt_makes_the_engine_stale_until_it_is_finished_again(board:
     (new,) = board.entries()
     assert new.name != old.name, "the old one went"
     assert board.answers_rightly()["backend"] == "tensorrt"
+
+
+@pytest.mark.parametrize("package", ["pycuda", "cuda-bindings"])
+def test_a_robots_context_stream_and_arrays_are_used(board: Board, package: str) -> None:
+    """The model's work goes to the caller's stream, and his thread keeps the context it had."""
+    board.finish("--require-engine")
+    if package == "pycuda":
+        path = board.environment()["PYTHONPATH"]
+        board.variables["PYTHONPATH"] = os.pathsep.join([FAKE_PYCUDA, path])
+    done = subprocess.run(
+        [sys.executable, "-c", ROBOT, str(board.artifact), package, "tensorrt"],
+        capture_output=True,
+        text=True,
+        env=board.environment(),
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["same"] and seen["by"] == "tensorrt" and seen["through"] == package
+    assert seen["on_their_stream"] > 3 * 10 and seen["their_context"]
 
 
 @pytest.mark.parametrize("how", ["flipped", "unmarked"])

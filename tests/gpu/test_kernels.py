@@ -7,14 +7,14 @@ layer as on a board. It proves indexing, selection and ties; it says nothing abo
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from support.cuda import Array, build_driver_on_cpu, has_gpu, kernel_sources
-from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
+from tatvpr_edge.runtime.cuda.driver import Driver, open_driver
 from tatvpr_edge.spec import golden, reference
 from tatvpr_edge.spec.limits import kept
 from tatvpr_edge.spec.packing import pack_ternary
@@ -57,19 +57,28 @@ class Device:
 
 
 @pytest.fixture(scope="module", params=["cpu", "gpu"])
-def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Device:
-    if request.param == "gpu":
-        if not has_gpu():
-            pytest.skip("no CUDA GPU on this machine: the kernels ran on the CPU only")
-        from tatvpr_edge.compilers.tensorrt.cubins import compile_all
+def device(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Device]:
+    gpu = request.param == "gpu"
+    if gpu and not has_gpu():
+        pytest.skip("no CUDA GPU on this machine: the kernels ran on the CPU only")
+    if not gpu and has_gpu():  # a process has one CUDA driver
+        pytest.skip("the machine's GPU runs the kernels")
+    if not gpu:
+        library = build_driver_on_cpu(tmp_path_factory.mktemp("cuda_on_cpu"))
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    with open_driver() as driver:
+        if gpu:
+            from tatvpr_edge.compilers.tensorrt.cubins import compile_all
 
-        driver = Driver()
-        major = int(driver.version().split(".")[0])
-        compiled = compile_all(driver.architecture(), min(major, 13))
-        return Device(driver, {c.source: c.code for c in compiled})
-    library = build_driver_on_cpu(tmp_path_factory.mktemp("cuda_on_cpu"))
-    # the CPU driver finds kernels by name; the bytes only have to look like a cubin
-    return Device(Driver(str(library)), {s.stem: b"\x7fELF" for s in kernel_sources()})
+            major = int(driver.version().split(".")[0])
+            compiled = compile_all(driver.architecture(), min(major, 13))
+            cubins = {c.source: c.code for c in compiled}
+        else:
+            # the CPU driver finds kernels by name; the bytes only have to look like a cubin
+            cubins = {s.stem: b"\x7fELF" for s in kernel_sources()}
+        yield Device(driver, cubins)
 
 
 def _ceil(a: int, b: int) -> int:

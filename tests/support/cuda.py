@@ -2,19 +2,86 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from support.tools import require_tool
-from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
 
 GPU_TESTS = Path(__file__).parent.parent / "gpu"
 ON_CPU = "CUDA on CPU"  # what the stand-in calls itself
 Array = np.ndarray[Any, np.dtype[Any]]
+#: For PYTHONPATH: ``pycuda`` over the driver that the process finds.
+FAKE_PYCUDA = str(Path(__file__).with_name("fake_pycuda"))
+#: A robot's program on the stand-in: ARTIFACT PACKAGE BACKEND. Prints one JSON document.
+ROBOT = """
+import ctypes, json, sys
+import numpy as np
+from tatvpr_edge.runtime import FrameError, Localizer
+from tatvpr_edge.runtime.cuda.driver import open_driver
+
+artifact, package, backend = sys.argv[1:]
+cuda = ctypes.CDLL("libcuda.so.1")
+cuda.queued_on.restype, cuda.queued_on.argtypes = ctypes.c_long, [ctypes.c_void_p]
+if package == "pycuda":
+    import pycuda.driver as theirs
+    theirs.init()
+    context = theirs.Device(0).retain_primary_context()
+    context.push()
+    stream = theirs.Stream()
+    handle = stream.handle
+else:
+    from cuda.bindings import driver as theirs
+    theirs.cuInit(0)
+    context = int(theirs.cuDevicePrimaryCtxRetain(0)[1])
+    theirs.cuCtxPushCurrent(context)
+    stream = theirs.cuStreamCreate(0)[1]
+    handle = int(stream)
+
+def current():
+    found = ctypes.c_void_p()
+    cuda.cuCtxGetCurrent(ctypes.byref(found))
+    return found.value
+
+class OnGpu:
+    def __init__(self, array, **more):
+        self.held = np.ascontiguousarray(array)
+        self.memory = mine.to_device(self.held)
+        self.__cuda_array_interface__ = {
+            "shape": array.shape, "typestr": array.dtype.str, "data": (self.memory, False),
+            "version": 3, "stream": handle, **more,
+        }
+
+frame = np.random.default_rng(5).integers(0, 256, (40, 56, 3)).astype(np.uint8)
+before = current()
+given = {} if backend == "cpu" else {"cuda_context": context, "cuda_stream": stream}
+with open_driver() as mine, Localizer(artifact, backend=backend, **given) as localizer:
+    right = [localizer.describe(f) for f in (frame, frame[:, :30], frame[..., 0])]
+    started = cuda.queued_on(handle)
+    crop = OnGpu(frame)
+    crop.__cuda_array_interface__ |= {"shape": (40, 30, 3), "strides": (168, 3, 1)}
+    made = [localizer.describe(f) for f in (OnGpu(frame), crop, OnGpu(frame[..., 0]))]
+    refused = []
+    for wrong in (
+        OnGpu(frame.astype(np.float32)),
+        OnGpu(frame, mask=1),
+        OnGpu(frame, shape=(1 << 20, 1 << 20, 3)),
+    ):
+        try:
+            localizer.describe(wrong)
+        except FrameError as error:
+            refused.append(str(error))
+    print(json.dumps({
+        "same": all(np.array_equal(a, b) for a, b in zip(right, made)),
+        "by": localizer.backend.name, "through": mine.through, "refused": refused,
+        "on_their_stream": cuda.queued_on(handle) - started, "their_context": current() == before,
+    }))
+"""
 
 
 def kernel_sources() -> list[Path]:
@@ -35,8 +102,8 @@ def _adapt(source: str) -> str:
 def build_driver_on_cpu(folder: Path) -> Path:
     """Compile the stand-in for libcuda into ``folder``; it runs our kernels on the CPU.
 
-    A child process finds it by its name with ``folder`` in LD_LIBRARY_PATH. It has no SONAME, so
-    that this process, which opens it by its path, never takes it for the machine's own driver.
+    A child process finds it by its name with ``folder`` in LD_LIBRARY_PATH. A process that has
+    opened it by its path takes it for the machine's own driver from then on.
     """
     compiler = require_tool("g++", "g++")
     for source in kernel_sources():
@@ -45,7 +112,7 @@ def build_driver_on_cpu(folder: Path) -> Path:
     subprocess.run(
         [
             *(compiler, "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-w"),
-            *("-I", str(folder), "-I", str(GPU_TESTS)),
+            *("-I", str(folder), "-I", str(GPU_TESTS), "-Wl,-soname,libcuda.so.1"),
             *(str(GPU_TESTS / "driver_on_cpu.cpp"), "-o", str(library)),
         ],
         check=True,
@@ -53,16 +120,19 @@ def build_driver_on_cpu(folder: Path) -> Path:
     return library
 
 
-def has_gpu() -> bool:
-    """Whether a CUDA GPU answers on this machine."""
-    from tatvpr_edge.spec.errors import ToolError
+_NAME = (
+    "from tatvpr_edge.runtime.cuda.driver import open_driver; print(open_driver().device_name())"
+)
 
-    try:
-        driver = Driver()
-    except ToolError:
-        return False
-    assert driver.device_name() != ON_CPU
-    return True
+
+@functools.cache
+def has_gpu() -> bool:
+    """Whether a CUDA GPU answers on this machine: asked in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", _NAME], capture_output=True, text=True, check=False
+    )
+    assert ON_CPU not in done.stdout
+    return done.returncode == 0
 
 
 def with_tensorrt(model: Path, folder: Path) -> Path:

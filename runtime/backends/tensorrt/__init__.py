@@ -6,14 +6,16 @@ nothing else. Nothing here is imported before it is asked for; ``tensorrt`` only
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.backends.tensorrt.backend import TensorRtBackend
     from tatvpr_edge.spec.artifact import Artifact
 
 
-def open_backend(artifact: Artifact) -> TensorRtBackend:
+def open_backend(
+    artifact: Artifact, cuda_context: Any = None, cuda_stream: Any = None
+) -> TensorRtBackend:
     """The GPU backend over ``artifact``.
 
     Raises:
@@ -22,4 +24,4 @@ def open_backend(artifact: Artifact) -> TensorRtBackend:
     """
     from tatvpr_edge.runtime.backends.tensorrt.backend import TensorRtBackend
 
-    return TensorRtBackend(artifact)
+    return TensorRtBackend(artifact, cuda_context, cuda_stream)

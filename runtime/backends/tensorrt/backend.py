@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,19 +28,25 @@ class TensorRtBackend:
     If the GPU fails later, or after a fork (a CUDA context does not survive one), the CPU library
     of the same artifact answers from then on, and one line says so.
 
+    Args:
+        cuda_context, cuda_stream: a caller's; see ``runtime.cuda.driver.open_driver``. A caller's
+            stream is not recorded as a graph, because he may queue work on it himself.
+
     Raises:
         ToolError: no CUDA driver, no TensorRT, or no finished engine for this machine.
         ArtifactError: the artifact is for another GPU.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(
+        self, artifact: Artifact, cuda_context: Any = None, cuda_stream: Any = None
+    ) -> None:
         self.name = "tensorrt"
         self._artifact = artifact
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._cpu: CpuBackend | None = None
         self._size = artifact.manifest.model.image_size
-        self._device = open_device(artifact)
+        self._device = open_device(artifact, cuda_context, cuda_stream)
         machine = this_machine(self._device.driver)
         entry = cache.find(cache.entry_key(artifact, machine))
         if entry is None:
@@ -47,9 +54,10 @@ class TensorRtBackend:
                 f"no finished engine for {machine.gpu} with TensorRT {machine.tensorrt}: run "
                 f"python -m tatvpr_edge.runtime finish {artifact.root}"
             )
-        self._pipeline: Pipeline | None = load_pipeline(
-            artifact, self._device, entry.plugin(), entry.read
-        )
+        with self._device.driver:
+            self._pipeline: Pipeline | None = load_pipeline(
+                artifact, self._device, entry.plugin(), entry.read
+            )
         os.register_at_fork(after_in_child=self._after_fork)
 
     def describe(self, frame: CameraFrame, k: float, tokens: float) -> NDArray[np.float32]:
@@ -69,8 +77,8 @@ class TensorRtBackend:
         if self._pipeline is None:
             raise ToolError("the backend is closed")
         pixels = squashed(frame, self._size).planes[0]
-        self._device.driver.make_current()
-        descriptor = self._pipeline.run(pixels, k, tokens)
+        with self._device.driver:
+            descriptor = self._pipeline.run(pixels, k, tokens)
         if not np.isfinite(descriptor).all():
             raise ToolError("the descriptor is not finite")
         return descriptor
@@ -89,5 +97,6 @@ class TensorRtBackend:
         with self._lock:
             # In a forked child the engines stay: ending them would call CUDA, which is not there.
             if self._pipeline is not None and self._process == os.getpid():
-                self._pipeline.close()
+                with self._device.driver:
+                    self._pipeline.close()
                 self._pipeline = None

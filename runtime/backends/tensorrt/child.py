@@ -41,18 +41,16 @@ from tatvpr_edge.spec.errors import ArtifactError, TatvprError, ToolError
 from tatvpr_edge.spec.sealed import seal
 
 
-def identify(artifact: Artifact) -> dict[str, Any]:
+def identify(device: Device) -> dict[str, Any]:
     """The machine, and how much memory the builder wants."""
-    device = open_device(artifact)
     return {
         "machine": this_machine(device.driver).to_dict(),
         "build_memory_bytes": device.recipe.build_memory_bytes,
     }
 
 
-def build(artifact: Artifact, folder: Path) -> dict[str, Any]:
+def build(artifact: Artifact, device: Device, folder: Path) -> dict[str, Any]:
     """Plugin and engines into ``folder``."""
-    device = open_device(artifact)
     plugin, note = _plugin(artifact, device, folder)
     trt = TensorRt(device.driver, device.kernels, plugin)
     sizes = {}
@@ -90,13 +88,12 @@ def _remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def check(artifact: Artifact, folder: Path) -> dict[str, Any]:
+def check(artifact: Artifact, device: Device, folder: Path) -> dict[str, Any]:
     """Load what :func:`build` made; kernels at level (a), descriptors at level (c).
 
     Raises:
         ArtifactError, ToolError: a result is wrong; it is named.
     """
-    device = open_device(artifact)
     cases = check_kernels(device.driver, device.kernels)
     hashes: dict[str, str] = {}
 
@@ -153,10 +150,14 @@ def main(argv: list[str]) -> int:
         artifact = read_artifact(argv[1])
         if artifact.hash != argv[2]:
             raise ArtifactError(f"{argv[1]} was exchanged after its signature was checked")
-        if argv[0] == "identify":
-            document = identify(artifact)
-        else:
-            document = {"build": build, "check": check}[argv[0]](artifact, Path(argv[3]))
+        device = open_device(artifact)
+        with device.driver:
+            if argv[0] == "identify":
+                document = identify(device)
+            else:
+                document = {"build": build, "check": check}[argv[0]](
+                    artifact, device, Path(argv[3])
+                )
     except (TatvprError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
 from tatvpr_edge.runtime.backends.tensorrt.engine import TensorRt
 from tatvpr_edge.runtime.backends.tensorrt.kernels import Kernels
 from tatvpr_edge.runtime.backends.tensorrt.pipeline import Pipeline
 from tatvpr_edge.runtime.backends.tensorrt.recipe import Recipe, read_recipe
+from tatvpr_edge.runtime.cuda.driver import Driver, open_driver
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, ToolError
 from tatvpr_edge.spec.sealed import Sealed
@@ -30,15 +31,18 @@ class Device:
     recipe: Recipe
 
 
-def open_device(artifact: Artifact, driver: Driver | None = None) -> Device:
+def open_device(artifact: Artifact, context: Any = None, stream: Any = None) -> Device:
     """The machine's GPU with the artifact's kernels.
+
+    Args:
+        context, stream: a caller's; see :func:`tatvpr_edge.runtime.cuda.driver.open_driver`.
 
     Raises:
         ToolError: no CUDA driver or GPU.
         ArtifactError: the artifact was not built for TensorRT, or for another GPU.
     """
     recipe = read_recipe(artifact)
-    driver = Driver() if driver is None else driver
+    driver = open_driver(context=context, stream=stream)
     architecture = driver.architecture()
     if architecture != recipe.architecture:
         raise ArtifactError(
@@ -46,7 +50,8 @@ def open_device(artifact: Artifact, driver: Driver | None = None) -> Device:
             f"({driver.device_name()}) is {architecture}: build it for this board"
         )
     members = recipe.cubins_for(driver.version())
-    kernels = Kernels(driver, {name: artifact.read(path) for name, path in members.items()})
+    with driver:
+        kernels = Kernels(driver, {name: artifact.read(path) for name, path in members.items()})
     return Device(driver, kernels, recipe)
 
 
@@ -54,6 +59,8 @@ def load_pipeline(
     artifact: Artifact, device: Device, plugin: Sealed | None, plan: Callable[[str], bytes | None]
 ) -> Pipeline:
     """The artifact's pipeline; ``plan(file name)`` gives the engines' bytes.
+
+    The device's context has to be current on this thread, as for whatever the pipeline does.
 
     Raises:
         ToolError: TensorRT does not load an engine, or one is missing.

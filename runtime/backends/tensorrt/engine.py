@@ -6,12 +6,12 @@ strongly typed networks and IPluginV3 only, no FP16 or INT8 builder flags (11 ha
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
 from tatvpr_edge.runtime.backends.tensorrt.kernels import Kernels
 from tatvpr_edge.runtime.backends.tensorrt.recipe import (
     NEWEST_MAJOR,
@@ -19,6 +19,7 @@ from tatvpr_edge.runtime.backends.tensorrt.recipe import (
     Recipe,
     StageRecipe,
 )
+from tatvpr_edge.runtime.cuda.driver import Driver
 from tatvpr_edge.spec.errors import ToolError
 
 _LOG = logging.getLogger("tatvpr_edge.tensorrt")
@@ -87,8 +88,11 @@ class TensorRt:
             from tatvpr_edge.runtime.backends.tensorrt.plugins import register
 
             register(self._trt, kernels)
-        elif registry.load_library(str(plugin)) is None:
-            raise ToolError(f"TensorRT does not load the plugin library {plugin}")
+        else:
+            # The plugin library leaves the driver's symbols to whoever loads it.
+            ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
+            if registry.load_library(str(plugin)) is None:
+                raise ToolError(f"TensorRT does not load the plugin library {plugin}")
 
     def build(self, onnx: bytes, stage: StageRecipe, recipe: Recipe, dim: int) -> bytes:
         """The serialized engine of one stage.
@@ -111,6 +115,7 @@ class TensorRt:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace_bytes)
         # TF32 rounds float32 products to 10 bits: the golden vectors were made without it.
         config.clear_flag(trt.BuilderFlag.TF32)
+        config.max_aux_streams = 0  # plugins see our stream alone, whoever made it
         if stage.rows is not None:
             profile = builder.create_optimization_profile()
             most = (recipe.max_tokens, dim)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
 from tatvpr_edge.runtime.backends.tensorrt.kernels import Kernels
+from tatvpr_edge.runtime.cuda.driver import Driver
 from tatvpr_edge.spec import golden, reference
 from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.packing import pack_ternary

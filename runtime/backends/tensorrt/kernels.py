@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
+from tatvpr_edge.runtime.cuda.driver import Driver
 
 _THREADS, _SELECT_THREADS = 128, 256
 # Below this many tokens a 64-token tensor-core tile would be mostly padding.

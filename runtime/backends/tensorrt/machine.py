@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tatvpr_edge.runtime.backends.tensorrt.driver import Driver
 from tatvpr_edge.runtime.backends.tensorrt.engine import tensorrt_module
+from tatvpr_edge.runtime.cuda.driver import Driver
 
 #: One of these names the kernel driver's release.
 _RELEASE_FILES = ("/etc/nv_tegra_release", "/proc/driver/nvidia/version")

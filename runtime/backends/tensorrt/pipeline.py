@@ -15,10 +15,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.backends.tensorrt.driver import Driver, Graph
 from tatvpr_edge.runtime.backends.tensorrt.engine import Engine
 from tatvpr_edge.runtime.backends.tensorrt.kernels import Kernels
 from tatvpr_edge.runtime.backends.tensorrt.recipe import Recipe
+from tatvpr_edge.runtime.cuda.driver import Driver, Graph
 from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.limits import kept
 
@@ -51,7 +51,7 @@ class Pipeline:
         self._engines = engines
         self._graph: Graph | None = None
         self._recorded_rows: list[int] = []  # that the graph, or the next one, is for
-        self._may_record = graphs
+        self._may_record = graphs and driver.can_record
         embed = recipe.patch_embed
         self._allocated: list[int] = []
         self._pixels = self._buffer(embed.side * embed.side * 3)
