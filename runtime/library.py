@@ -35,7 +35,7 @@ from tatvpr_edge.spec.frames import yuv_code
 from tatvpr_edge.spec.sealed import Sealed, seal_file
 from tatvpr_edge.spec.values import whole
 
-__all__ = ["Described", "FrameTooLarge", "Library", "Trace"]
+__all__ = ["Described", "FrameTooLarge", "Library", "Trace", "c_frame"]
 
 ALIGN = 64
 
@@ -227,7 +227,7 @@ class Library(Engine):
             options.tokens_out = last.ctypes.data
             options.tokens_out_floats = last.size
             options.token_count_out = ctypes.pointer(count)
-        given = _c_frame(frame)
+        given = c_frame(frame)
         if given.yuv:
             self._check_yuv(options)
         self.check(self._run(given, options, descriptor))
@@ -254,7 +254,7 @@ class Library(Engine):
             ArtifactError: it would read the frame as BT.601 full range without a word.
         """
         if self._reads_yuv is None:
-            probe = _c_frame(CameraFrame((np.zeros((1, 3), np.uint8),), "RGB888", 1, 1))
+            probe = c_frame(CameraFrame((np.zeros((1, 3), np.uint8),), "RGB888", 1, 1))
             probe.yuv = 1
             plain = _Options(size=ctypes.sizeof(_Options), k=options.k, tokens=options.tokens)
             descriptor = np.empty(self.info.descriptor_size, dtype=np.float32)
@@ -284,7 +284,8 @@ def _check_threads(threads: int) -> int:
     return whole(threads, 0, "threads", "a whole number from 0 to 1024", 1024)
 
 
-def _c_frame(frame: CameraFrame) -> _Frame:
+def c_frame(frame: CameraFrame) -> _Frame:
+    """A tatvpr_frame that points into the planes of ``frame``, which has to outlive it."""
     result = _Frame(
         size=_FRAME_BYTES,
         yuv=yuv_code(frame.pixel_format, frame.yuv_range, frame.yuv_matrix),

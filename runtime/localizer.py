@@ -392,7 +392,7 @@ class Localizer:
         if tracker is None:
             found, nothing = self._look(place_map, checked, descriptor, k, tokens, top, looked)
         else:
-            nothing = without_structure(checked)
+            nothing = without_structure(place_map.engine, checked)
             looked |= {"shown": nothing is None, "moved_m": moved_m}
             found = place_map.follow(tracker.follow, descriptor, k, tokens, top, **looked)
         frames = 1 if tracker is None else tracker.frames
@@ -438,7 +438,9 @@ class Localizer:
         except NoDescriptionError as error:
             return Found((), place_map.info.bands[0], False), str(error)
         # A map that accepts nothing need not pay for it.
-        return found, None if found.accepted is None else without_structure(frame)
+        if found.accepted is None:
+            return found, None
+        return found, without_structure(place_map.engine, frame)
 
     def track(self, sequence: int | None = None) -> Tracker:
         """A tracker of one robot or camera, where this object serves several: its ``query`` is

@@ -202,6 +202,15 @@ class PlaceMap:
         return self._copy(self._now.base, engine)
 
     @property
+    def engine(self) -> Engine:
+        """The code that searches it.
+
+        Raises:
+            MapError: it was opened without.
+        """
+        return self._now.searchable(self.path).engine
+
+    @property
     def info(self) -> MapInfo:
         """Model, kind, dimension, bands and pose frame."""
         return self._now.base.info
@@ -288,7 +297,10 @@ class PlaceMap:
             before_s = number(before_s, "before_s", "seconds since 1970")
         now = self._now
         table = now.searchable(self.path)
-        every = np.empty(table.size, np.float32) if scores else None
+        # What a margin is made of is then looked up, not searched for once more.
+        made = [one.calibration for one in now.base.info.bands]
+        judged = any(one is not None and one.kind == "logistic" for one in made)
+        every = np.empty(table.size, np.float32) if scores or judged else None
         looked = now.left_out(first, end, without, last, before_s)
         band, hits = table.search(descriptor, Asked(k, tokens, count, *looked, near, radius), every)
         best = hits[0] if hits else None
@@ -298,7 +310,7 @@ class PlaceMap:
             accepted=False if best is None else best.accepted,
             margin=None if best is None else _known(best.margin),
             confidence=None if best is None else _known(best.confidence),
-            scores=every,
+            scores=every if scores else None,
         )
 
     def follow(
@@ -330,18 +342,20 @@ class PlaceMap:
         table = now.searchable(self.path)
         bands = now.base.info.bands
         looked = now.left_out(0, None, without, last, before_s)
-        every = np.full(table.size, -np.inf, np.float32)
+        every = np.empty(table.size, np.float32)
         circle = None if near is None else around(near, radius)
-        band = nearest_band([(one.k, one.tokens) for one in bands], k, tokens)
-        hits: list[Hit] = []
+        band, hits = 0, list[Hit]()
         try:
             # Evidence is gathered everywhere, wherever the answer is looked for.
             asked = Asked(k, tokens, count, *looked, near, radius)
-            hits = table.search(descriptor, asked, every if circle is None else None)[1]
+            band, hits = table.search(descriptor, asked, every if circle is None else None)
             if circle is not None:
                 table.search(descriptor, Asked(k, tokens, 1, *looked), every)
         except NoDescriptionError:
             shown = False
+            every.fill(-np.inf)
+        if not hits:
+            band = nearest_band([(one.k, one.tokens) for one in bands], k, tokens)
         tracked = follow(now.base, table, bands, band, every if shown else None, moved_m, circle)
         answer = []
         if tracked.place >= 0:

@@ -161,12 +161,13 @@ class Table:
     """The places of a map as C reads them; never changed once made.
 
     Attributes:
+        engine: the code that searches.
         places: the C structure, alive as long as this object.
     """
 
     def __init__(self, engine: Engine, info: MapInfo, parts: Sequence[Part]) -> None:
         engine.declare(_SIGNATURES)
-        self._engine = engine
+        self.engine = engine
         self._search = engine.c.tatvpr_places_search
         self._info = info
         self._size = sum(part.count for part in parts)
@@ -236,7 +237,7 @@ class Table:
         request, held = self._request(asked, scores)
         status = self._search(
             ctypes.byref(self.places),
-            ctypes.byref(self._engine.searcher),
+            ctypes.byref(self.engine.searcher),
             query.ctypes.data,
             ctypes.byref(request),
             matches,
@@ -248,7 +249,7 @@ class Table:
             raise NoDescriptionError("the descriptor is not finite: it looks like no place")
         if status == _ERR_ARGUMENT:
             raise NoDescriptionError("the descriptor is zero: it looks like no place")
-        self._engine.check(status)
+        self.engine.check(status)
         hits = [_hit(matches[index]) for index in range(found.value)]
         return (matches[0].band if hits else 0), hits
 

@@ -34,6 +34,8 @@ FRAMES = 5
 STATES = (None, "lost", "found", "moved", "here")
 #: Places that a track has room for at first.
 _ROOM = 1024
+#: A position, and a radius of 0 metres: the answer may lie anywhere.
+_ANYWHERE = ((0.0, 0.0, 0.0), 0.0)
 
 _POINTER = ctypes.c_void_p
 _SIGNATURES: Signatures = {
@@ -42,6 +44,7 @@ _SIGNATURES: Signatures = {
         ctypes.c_int,
         [_POINTER, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32, _POINTER, ctypes.c_size_t],
     ),
+    "tatvpr_track_move": (ctypes.c_int, [_POINTER, ctypes.c_uint64, _POINTER, ctypes.c_size_t]),
     "tatvpr_track_start": (ctypes.c_int, [_POINTER]),
     "tatvpr_track_step": (ctypes.c_int, [_POINTER] * 4),
 }
@@ -52,12 +55,12 @@ class _Track(ctypes.Structure):
         ("size", ctypes.c_uint32),
         ("frames", ctypes.c_uint32),
         ("room", ctypes.c_uint64),
-        *((name, _POINTER) for name in ("evidence", "still", "along", "spread")),
+        *((name, _POINTER) for name in ("evidence", "still", "along", "spread", "begins")),
         ("known", ctypes.c_uint64),
         ("place", ctypes.c_uint64),
         *((name, ctypes.c_uint32) for name in ("seen", "steady", "since", "held")),
         ("lead", ctypes.c_float),
-        ("reserved", ctypes.c_uint32),
+        ("most", ctypes.c_float),
     ]
 
 
@@ -128,8 +131,8 @@ class Tracked:
 
 
 class Path:
-    """The path of one camera through a map, bounded in memory: 16 bytes a place. One thread at a
-    time.
+    """The path of one camera through a map, bounded in memory: 16 bytes and a bit a place. One
+    thread at a time.
 
     Args:
         engine: an artifact's loaded code.
@@ -146,26 +149,23 @@ class Path:
         self.frames = check_sequence(frames)
         self._held: object = None
         self._track = _Track(size=ctypes.sizeof(_Track))
+        # What C is asked and answers with, made once.
+        self._step = _Step(size=ctypes.sizeof(_Step))
+        self._found = _Tracked(size=ctypes.sizeof(_Tracked))
+        self._judged: SequenceCalibration | None = None
         self._make_room(_ROOM)
 
     def _make_room(self, places: int) -> None:
         """Tables for so many places, with what they hold now."""
-        before, old = self._track, getattr(self, "_memory", None)
-        c = self._engine.c
+        c, track = self._engine.c, ctypes.byref(self._track)
         size = c.tatvpr_track_bytes(places, 1)
-        memory = np.empty((4, places), np.float32)
-        assert memory.nbytes == size
-        track = _Track(size=ctypes.sizeof(_Track))
-        self._engine.check(
-            c.tatvpr_track_init(
-                ctypes.byref(track), self.frames, places, 1, memory.ctypes.data, size
-            )
-        )
-        if old is not None:
-            memory[:, : before.known] = old[:, : before.known]
-            for name in ("known", "place", "seen", "steady", "since", "held", "lead"):
-                setattr(track, name, getattr(before, name))
-        self._track, self._memory = track, memory
+        memory = np.empty(size, np.uint8)
+        if self._track.room:
+            status = c.tatvpr_track_move(track, places, memory.ctypes.data, size)
+        else:
+            status = c.tatvpr_track_init(track, self.frames, places, 1, memory.ctypes.data, size)
+        self._engine.check(status)
+        self._memory = memory
 
     @property
     def memory_bytes(self) -> int:
@@ -205,17 +205,14 @@ class Path:
         if table.size > self._track.room:
             self._make_room(max(table.size, 2 * self._track.room))
         judged = calibrated_for(bands[band], self.frames)
-        sequence = None if judged is None else _sequence(judged)
-        step = _Step(
-            size=ctypes.sizeof(_Step),
-            band=band,
-            scores=None if scores is None else scores.ctypes.data,
-            sequence=None if sequence is None else ctypes.addressof(sequence),
-            moved_m=math.nan if moved_m is None else moved_m,
-        )
-        if near is not None:
-            step.near[:], step.radius_m = near
-        found = _Tracked(size=ctypes.sizeof(_Tracked))
+        step, found = self._step, self._found
+        step.band = band
+        step.scores = None if scores is None else scores.ctypes.data
+        if judged is not self._judged:
+            self._sequence, self._judged = _sequence(judged), judged
+            step.sequence = None if judged is None else ctypes.addressof(self._sequence)
+        step.moved_m = math.nan if moved_m is None else moved_m
+        step.near[:], step.radius_m = _ANYWHERE if near is None else near
         self._engine.check(
             self._engine.c.tatvpr_track_step(
                 ctypes.byref(self._track),
@@ -250,7 +247,9 @@ def calibrated_frames(band: Band) -> int:
     return 0 if made is None else made.frames
 
 
-def _sequence(given: SequenceCalibration) -> _Sequence:
+def _sequence(given: SequenceCalibration | None) -> _Sequence:
+    if given is None:
+        return _Sequence()
     return _Sequence(
         frames=given.frames,
         precision=given.precision,

@@ -4,7 +4,8 @@
     python tools/bench_sequences.py [--places 10000] [--rounds 200]
 
 Through the public API: ``micro`` built for this machine, a map of random places a metre apart along
-one drive, one thread. Prints medians of thread CPU time, taking turns, without and with odometry.
+one drive, one thread; first as it is built, then calibrated, where single frames are judged, too.
+Prints medians of thread CPU time, taking turns, without and with odometry.
 """
 
 from __future__ import annotations
@@ -21,15 +22,25 @@ from bench_search import timed
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.spec.maptypes import Calibration, SequenceCalibration
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 K = 0.2
+FRAMES = 5
+#: Any weights cost the same.
+JUDGED = Calibration(
+    "logistic",
+    0.0,
+    (0.0, 1.0, 1.0),
+    elsewhere_m=12.0,
+    sequence=SequenceCalibration(FRAMES, 0.0, (0.0, 1.0, 1.0, 1.0, 1.0, 0.1)),
+)
 
 
-def make_drive(path: Path, artifact: Path, places: int) -> Path:
+def make_drive(path: Path, artifact: Path, places: int, judged: Calibration | None) -> Path:
     """A map of one drive along a line."""
     model = read_artifact(artifact).manifest.model
-    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band(1.0),))
+    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band(1.0, 1.0, judged),))
     rows = np.random.default_rng(0).standard_normal((places, model.descriptor_size))
     poses = np.full((places, 7), np.nan)
     poses[:, :2] = np.arange(places)[:, None] * (1.0, 0.0)
@@ -38,38 +49,42 @@ def make_drive(path: Path, artifact: Path, places: int) -> Path:
     return path
 
 
+def measure(artifact: Path, drive: Path, rounds: int) -> dict[str, float]:
+    """Milliseconds of one query, by what it is asked with, taking turns."""
+    frame = np.random.default_rng(1).integers(0, 256, (96, 128, 3)).astype(np.uint8)
+    with (
+        Localizer(artifact, drive, k=K) as single,
+        Localizer(artifact, drive, k=K, sequence=FRAMES) as path,
+        Localizer(artifact, drive, k=K, sequence=FRAMES) as driven,
+    ):
+        calls = {
+            "single": lambda: single.query(frame),
+            "sequence": lambda: path.query(frame),
+            "odometry": lambda: driven.query(frame, odometry=1.0),
+        }
+        seen: dict[str, list[float]] = {label: [] for label in calls}
+        for turn in range(rounds + 10):
+            for label, call in calls.items():
+                cpu_ms = timed(call)[0]
+                if turn >= 10:
+                    seen[label].append(cpu_ms)
+    return {label: statistics.median(values) for label, values in seen.items()}
+
+
 def main() -> int:
-    """Time the three, taking turns."""
+    """Time both maps."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--places", type=int, default=10_000, help="of the map (10000)")
     parser.add_argument("--rounds", type=int, default=200, help="queries of each (200)")
     options = parser.parse_args()
-    frame = np.random.default_rng(1).integers(0, 256, (96, 128, 3)).astype(np.uint8)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         artifact = tatvpr_edge.build("host", output=Path(name) / "artifact")
-        drive = make_drive(Path(name) / "m.placemap", artifact, options.places)
-        with (
-            Localizer(artifact, drive, k=K) as single,
-            Localizer(artifact, drive, k=K, sequence=5) as path,
-            Localizer(artifact, drive, k=K, sequence=5) as driven,
-        ):
-            calls = {
-                "single": lambda: single.query(frame),
-                "sequence": lambda: path.query(frame),
-                "odometry": lambda: driven.query(frame, odometry=1.0),
-            }
-            seen: dict[str, list[float]] = {label: [] for label in calls}
-            for turn in range(options.rounds + 10):
-                for label, call in calls.items():
-                    cpu_ms = timed(call)[0]
-                    if turn >= 10:
-                        seen[label].append(cpu_ms)
-    median = {label: statistics.median(values) for label, values in seen.items()}
-    print(
-        f"{options.places} places: a query {median['single']:.3f} ms of thread CPU time; its path"
-    )
-    for label in ("sequence", "odometry"):
-        print(f"{label}: {median[label] - median['single']:.3f} ms more")
+        for label, judged in (("not calibrated", None), ("calibrated", JUDGED)):
+            drive = make_drive(Path(name) / "m.placemap", artifact, options.places, judged)
+            cost = measure(artifact, drive, options.rounds)
+            print(f"{options.places} places, {label}: {cost['single']:.3f} ms a single query")
+            for what in ("sequence", "odometry"):
+                print(f"  {what}: {cost[what] - cost['single']:+.3f} ms")
     return 0
 
 

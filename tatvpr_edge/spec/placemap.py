@@ -258,9 +258,9 @@ class Base:
 
     def pose(self, place: int) -> F64:
         """Pose float64 [7] of ``place``, NaN where unknown."""
-        part = slice(place, place + 1)
-        pose: F64 = with_unknowns(self.stored_poses[part], self.moments["known"][part])[0]
-        return pose
+        known = int(self.moments[place]["known"])
+        stored = enumerate(self.stored_poses[place].tolist())
+        return np.array([number if known >> i & 1 else np.nan for i, number in stored])
 
     def tag(self, place: int) -> str:
         """The tag of ``place``."""

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from support.artifacts import scenes
+from support.frame_formats import in_format
 from tatvpr_edge.runtime import CameraFrame, FakeLocalizer, Localizer
 from tatvpr_edge.runtime.mapjournal import rewrite
 from tatvpr_edge.spec.formats import FORMATS
@@ -65,27 +66,6 @@ def test_a_frame_of_nothing_is_never_accepted(name: str, tiny_host: Path, sure: 
         match = localizer.query(NOTHING[name])
     assert match.accepted is False
     assert match.reason is not None and "shows no structure" in match.reason
-
-
-def in_format(luma: U8, pixel_format: str) -> tuple[U8, ...]:
-    """The planes of a gray picture of even sides, uint8 [H, W], as a camera would send it."""
-    height, width = luma.shape
-    chroma = np.full((height // 2, width), 128, np.uint8)
-    pairs = np.full((height, width, 2), 128, np.uint8)
-    if pixel_format in ("YUV422", "UYVY"):
-        pairs[:, :, int(pixel_format == "UYVY")] = luma
-        return (pairs.reshape(height, -1),)
-    words = {"RGB565": 0, "GRAY10": 2, "GRAY12": 4, "GRAY16": 8}
-    if pixel_format in words:
-        wide = luma.astype(np.uint16)
-        word = (wide >> 2) << 5 if pixel_format == "RGB565" else wide << words[pixel_format]
-        return (word.astype("<u2").view(np.uint8).reshape(height, -1),)
-    half = chroma[:, : width // 2]
-    planes = {"NV12": (luma, chroma), "NV21": (luma, chroma), "I420": (luma, half, half)}
-    if pixel_format in planes:
-        return planes[pixel_format]
-    channels = {"GRAY8": 1, "RGB888": 3, "BGR888": 3, "RGBA": 4, "BGRA": 4}[pixel_format]
-    return (np.repeat(luma, channels, axis=1),)
 
 
 @pytest.mark.parametrize("pixel_format", FORMATS)

@@ -147,25 +147,35 @@ static void rank_all(const scope *s, tatvpr_map_query *q, ranking *r, float *sco
 
 /* ---- what is said of them ---- */
 
-/* Margin and confidence of the best match, where the band is calibrated by them. Its rivals are the
- * places elsewhere, whatever `near` says of the answer; where there are hardly any, as in the first
- * minute of a map that grows, nothing can be said of it and it is not accepted. */
+/* The best score elsewhere than `from`, whatever `near` says of the answer. */
+static tatvpr_rivals rivals(scope *s, tatvpr_map_query *q, tatvpr_spot from) {
+    if (s->asked->scores != NULL && s->near == NULL) { /* every score is there already */
+        const float *scores = s->asked->scores;
+        return tatvpr_rivals_of(s->places, &s->places->band[s->band].calibration, from, scores,
+                                scores);
+    }
+    tatvpr_match other;
+    other.size = sizeof(other);
+    ranking second = {&other, sizeof(other), 1, 0, 0.0f, 0};
+    s->beyond = &from;
+    s->near = NULL;
+    rank_all(s, q, &second, NULL);
+    return (tatvpr_rivals){second.held > 0 ? other.score : LEFT_OUT, LEFT_OUT, second.seen};
+}
+
+/* Margin and confidence of the best match, where the band is calibrated by them. Where there is
+ * hardly any rival, as in the first minute of a map that grows, nothing can be said of it and it is
+ * not accepted. */
 static void judge(scope *s, tatvpr_map_query *q, tatvpr_match *best) {
     const tatvpr_calibration *c = &s->places->band[s->band].calibration;
     uint64_t local = best->place;
     const tatvpr_part *part = tatvpr_part_of(s->places, &local);
-    tatvpr_match other;
-    other.size = sizeof(other);
-    ranking second = {&other, sizeof(other), 1, 0, 0.0f, 0};
-    const tatvpr_spot best_spot = tatvpr_spot_of(part, local);
-    s->beyond = &best_spot;
-    s->near = NULL;
-    rank_all(s, q, &second, NULL);
-    if (second.seen < TATVPR_FEWEST_RIVALS) {
+    const tatvpr_rivals others = rivals(s, q, tatvpr_spot_of(part, local));
+    if (others.count < TATVPR_FEWEST_RIVALS) {
         best->accepted = 0;
         return;
     }
-    best->margin = best->score - other.score;
+    best->margin = best->score - others.first;
     const float odds = (c->weights[0] + c->weights[1] * best->score) + c->weights[2] * best->margin;
     best->confidence = 1.0f / (1.0f + tatvpr_exp(-odds));
     best->accepted = odds >= c->threshold ? 1 : 0;

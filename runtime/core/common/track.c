@@ -11,12 +11,18 @@
 
 static float larger(float a, float b) { return a > b ? a : b; }
 
+static float distance(float a, float b) { return __builtin_fabsf(a - b); }
+
 /* ---- memory ---- */
+
+enum { WORD = 32 }; /* places whose beginnings one word says */
 
 static size_t tables(int32_t odometry) { return odometry ? 4 : 2; }
 
+static size_t words(uint64_t places) { return (size_t)((places + WORD - 1) / WORD); }
+
 size_t tatvpr_track_bytes(uint64_t places, int32_t odometry) {
-    return (size_t)places * tables(odometry) * sizeof(float);
+    return (size_t)places * tables(odometry) * sizeof(float) + words(places) * sizeof(uint32_t);
 }
 
 tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t places,
@@ -33,7 +39,7 @@ tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t p
     if ((uintptr_t)memory % sizeof(float) != 0) {
         return TATVPR_ERR_ALIGNMENT;
     }
-    if (places > SIZE_MAX / (tables(1) * sizeof(float)) ||
+    if (places > SIZE_MAX / ((tables(1) + 1) * sizeof(float)) ||
         bytes < tatvpr_track_bytes(places, odometry)) {
         return TATVPR_ERR_ARENA;
     }
@@ -44,7 +50,39 @@ tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t p
     track->still = table + places;
     track->along = odometry ? table + 2 * places : NULL;
     track->spread = odometry ? table + 3 * places : NULL;
+    track->begins = (uint32_t *)(void *)(table + tables(odometry) * (size_t)places);
     return tatvpr_track_start(track);
+}
+
+tatvpr_status tatvpr_track_move(tatvpr_track *track, uint64_t places, void *memory, size_t bytes) {
+    if (track == NULL) {
+        return TATVPR_ERR_NULL;
+    }
+    const tatvpr_track old = *track;
+    if (places < old.known) {
+        return TATVPR_ERR_ARGUMENT;
+    }
+    const tatvpr_status status =
+        tatvpr_track_init(track, old.frames, places, old.along != NULL, memory, bytes);
+    if (status != TATVPR_OK) {
+        return status;
+    }
+    const size_t known = (size_t)old.known;
+    tatvpr_copy(track->evidence, old.evidence, known * sizeof(float));
+    tatvpr_copy(track->still, old.still, known * sizeof(float));
+    if (old.along != NULL) {
+        tatvpr_copy(track->along, old.along, known * sizeof(float));
+    }
+    tatvpr_copy(track->begins, old.begins, words(old.known) * sizeof(uint32_t));
+    track->known = old.known;
+    track->place = old.place;
+    track->seen = old.seen;
+    track->steady = old.steady;
+    track->since = old.since;
+    track->held = old.held;
+    track->lead = old.lead;
+    track->most = old.most;
+    return TATVPR_OK;
 }
 
 tatvpr_status tatvpr_track_start(tatvpr_track *track) {
@@ -61,12 +99,13 @@ tatvpr_status tatvpr_track_start(tatvpr_track *track) {
     track->since = 0;
     track->held = 0;
     track->lead = 0.0f;
+    track->most = LEFT_OUT;
     return TATVPR_OK;
 }
 
 /* ---- places one after another ---- */
 
-/* Goes through the places of all parts. */
+/* Goes through the places of all parts; `local` may begin beyond a part. */
 typedef struct walk {
     const tatvpr_places *places;
     uint32_t part;
@@ -75,8 +114,8 @@ typedef struct walk {
 
 static tatvpr_spot next_spot(walk *w) {
     while (w->local >= w->places->part[w->part].places) {
+        w->local -= w->places->part[w->part].places;
         w->part++;
-        w->local = 0;
     }
     return tatvpr_spot_of(&w->places->part[w->part], w->local++);
 }
@@ -87,58 +126,68 @@ static tatvpr_spot spot_at(const tatvpr_places *places, uint64_t place) {
     return tatvpr_spot_of(part, local);
 }
 
-/* Metres along the drive of places that came since; 0 where a drive begins. */
-static void measure(tatvpr_track *track, const tatvpr_places *places, uint64_t total) {
-    if (track->along == NULL || track->known == total) {
+/* ---- drives ---- */
+
+#define UNMEASURED (-1.0f) /* `along` of a drive's first place, where the position of one is unknown */
+
+/* The first place of the drive that `place` belongs to. */
+static uint64_t beginning(const tatvpr_track *track, uint64_t place) {
+    uint64_t word = place / WORD;
+    uint32_t bits = track->begins[word] & 0xFFFFFFFFu >> (WORD - 1 - place % WORD);
+    while (bits == 0) {
+        bits = track->begins[--word];
+    }
+    uint64_t bit = WORD - 1;
+    while (bits >> bit == 0) {
+        bit--;
+    }
+    return word * WORD + bit;
+}
+
+/* The first place from `place` on that begins a drive; `total` where none does. */
+static uint64_t next_beginning(const tatvpr_track *track, uint64_t place, uint64_t total) {
+    while (place < total) {
+        const uint32_t bits = track->begins[place / WORD] >> place % WORD;
+        if (bits & 1u) {
+            return place;
+        }
+        place += bits != 0 ? 1 : WORD - place % WORD;
+    }
+    return total;
+}
+
+/* Places that came since: nothing speaks for them yet; which begin a drive, and, with odometry,
+ * metres along their drive. */
+static void meet(tatvpr_track *track, const tatvpr_places *places, uint64_t total) {
+    if (track->known == total) {
         return;
     }
-    uint64_t i = track->known > 0 ? track->known - 1 : 0;
-    walk w = {places, 0, i};
-    while (w.local >= places->part[w.part].places) {
-        w.local -= places->part[w.part].places;
-        w.part++;
-    }
-    tatvpr_spot before = next_spot(&w);
-    if (i == 0) {
-        track->along[0] = 0.0f;
-    }
-    for (i++; i < total; i++) {
+    const uint64_t last = track->known > 0 ? track->known - 1 : 0;
+    walk w = {places, 0, track->known};
+    tatvpr_spot before = spot_at(places, last);
+    for (uint64_t i = track->known; i < total; i++) {
         const tatvpr_spot spot = next_spot(&w);
-        float metres = 0.0f;
-        if (spot.moment->drive == before.moment->drive && tatvpr_both_known(spot, before)) {
-            metres = track->along[i - 1] + tatvpr_sqrt((float)tatvpr_spots_apart(
-                                               places->geographic, spot, before));
+        const int begins = i == 0 || spot.moment->drive != before.moment->drive;
+        const uint32_t kept = i % WORD == 0 ? 0u : track->begins[i / WORD];
+        track->begins[i / WORD] = kept | (uint32_t)begins << i % WORD;
+        track->evidence[i] = track->still[i] = LEFT_OUT;
+        if (track->along != NULL) {
+            track->along[i] = 0.0f;
+            if ((spot.moment->known & TATVPR_POSITION) != TATVPR_POSITION) {
+                track->along[beginning(track, i)] = UNMEASURED;
+            } else if (!begins && tatvpr_both_known(spot, before)) {
+                track->along[i] = track->along[i - 1] + tatvpr_sqrt((float)tatvpr_spots_apart(
+                                                           places->geographic, spot, before));
+            }
         }
-        track->along[i] = metres;
         before = spot;
     }
+    track->known = total;
 }
 
 /* ---- where paths may go ---- */
 
-enum { LANES = 8 }; /* maxima and sums that a processor may keep side by side */
-
-static float highest(const float *values, uint64_t count) {
-    float best[LANES];
-    uint64_t i = 0;
-    for (int lane = 0; lane < LANES; lane++) {
-        best[lane] = LEFT_OUT;
-    }
-    for (; i + LANES <= count; i += LANES) {
-        for (int lane = 0; lane < LANES; lane++) {
-            best[lane] = larger(values[i + (uint64_t)lane], best[lane]);
-        }
-    }
-    for (; i < count; i++) {
-        best[0] = larger(values[i], best[0]);
-    }
-    for (int lane = 1; lane < LANES; lane++) {
-        best[0] = larger(best[0], best[lane]);
-    }
-    return best[0];
-}
-
-enum { BLOCK = 64 }; /* places moved on at once */
+enum { BLOCK = 256 }; /* places looked at at once */
 
 /* The places first .. last of one drive: paths stay, go one place on or back, or jump. */
 static void by_steps(float *evidence, uint64_t first, uint64_t last, float price, float jump) {
@@ -160,33 +209,58 @@ static void by_steps(float *evidence, uint64_t first, uint64_t last, float price
 }
 
 /* Evidence at `metres` along a stretch, between its places `p` and `p + 1` or at its ends. */
-static float between(const float *along, const float *spread, uint64_t p, uint64_t last,
-                     float metres, float price) {
-    const float off = metres - along[p];
-    float best = spread[p] - price * (off < 0.0f ? -off : off);
-    if (p < last) {
-        const float rest = along[p + 1] - metres;
-        best = larger(best, spread[p + 1] - price * (rest < 0.0f ? -rest : rest));
-    }
-    return best;
+static inline float between(const float *along, const float *spread, uint64_t p, uint64_t last,
+                            float metres, float price) {
+    const uint64_t q = p + (p < last);
+    return larger(spread[p] - price * distance(metres, along[p]),
+                  spread[q] - price * distance(metres, along[q]));
 }
 
-/* The places first .. last of one drive, of known positions: paths go `moved` metres along it, either way. What a
- * path ending at s pays is price * | |s - from| - moved |: the evidence is spread by that price a metre
- * in two passes, and read `moved` metres before and behind every place. */
+/* A sweep's step: what `place` has, or what it is worth to come from its neighbour `from`. */
+static inline float reached(const float *along, const float *spread, uint64_t from, float value,
+                            uint64_t place, float price) {
+    return larger(spread[place], value - price * distance(along[place], along[from]));
+}
+
+/* Spreads evidence by `price` a metre over the places first .. last, both ways. A sweep waits for
+ * its own last step: so two run at once, from both ends to the middle, and on to the other ends. */
+static void spread_out(const float *restrict along, float *restrict spread, uint64_t first,
+                       uint64_t last, float price) {
+    const uint64_t half = (last - first) / 2;
+    const uint64_t low = first + half, high = last - half; /* one place, or neighbours */
+    float up = spread[first], down = spread[last];
+    for (uint64_t i = 0; i < half; i++) {
+        up = reached(along, spread, first + i, up, first + i + 1, price);
+        spread[first + i + 1] = up;
+        down = reached(along, spread, last - i, down, last - i - 1, price);
+        spread[last - i - 1] = down;
+    }
+    up = reached(along, spread, low, spread[low], high, price);
+    down = reached(along, spread, high, spread[high], low, price);
+    spread[high] = larger(spread[high], up);
+    spread[low] = larger(spread[low], down);
+    up = spread[high];
+    down = spread[low];
+    for (uint64_t i = 0; i < half; i++) {
+        up = reached(along, spread, high + i, up, high + i + 1, price);
+        spread[high + i + 1] = up;
+        down = reached(along, spread, low - i, down, low - i - 1, price);
+        spread[low - i - 1] = down;
+    }
+}
+
+/* The places first .. last of one drive, of known positions: paths go `moved` metres along it,
+ * either way. What a path ending at s pays is price * | |s - from| - moved |: the evidence is spread
+ * by that price a metre, and read `moved` metres before and behind every place. */
 static void along_stretch(tatvpr_track *track, uint64_t first, uint64_t last, float moved,
                           float price, float jump) {
-    const float *along = track->along;
-    float *spread = track->spread;
-    spread[first] = track->evidence[first];
-    for (uint64_t i = first + 1; i <= last; i++) {
-        spread[i] = larger(track->evidence[i],
-                           spread[i - 1] - price * (along[i] - along[i - 1]));
+    const float *restrict along = track->along;
+    float *restrict spread = track->spread;
+    float *restrict evidence = track->evidence;
+    for (uint64_t i = first; i <= last; i++) {
+        spread[i] = evidence[i];
     }
-    for (uint64_t i = last; i > first; i--) {
-        spread[i - 1] =
-            larger(spread[i - 1], spread[i] - price * (along[i] - along[i - 1]));
-    }
+    spread_out(along, spread, first, last, price);
     uint64_t behind = first, ahead = first;
     for (uint64_t i = first; i <= last; i++) {
         const float from = along[i] - moved, to = along[i] + moved;
@@ -198,86 +272,79 @@ static void along_stretch(tatvpr_track *track, uint64_t first, uint64_t last, fl
         }
         const float best = larger(between(along, spread, behind, last, from, price),
                                   between(along, spread, ahead, last, to, price));
-        track->evidence[i] = larger(best, jump);
-    }
-}
-
-/* A run of places of one drive. */
-typedef struct run {
-    uint64_t first;
-    uint32_t drive;
-    uint32_t known; /* of every place's pose */
-} run;
-
-static void end_run(tatvpr_track *track, const run *r, uint64_t last, float moved_m, float jump) {
-    if (moved_m == moved_m && (r->known & TATVPR_POSITION) == TATVPR_POSITION) {
-        along_stretch(track, r->first, last, moved_m < 0.0f ? -moved_m : moved_m,
-                      TATVPR_TRACK_METRE * track->lead, jump);
-    } else {
-        by_steps(track->evidence, r->first, last, TATVPR_TRACK_STEP * track->lead, jump);
+        evidence[i] = larger(best, jump);
     }
 }
 
 /* Drive by drive. Where a position is unknown, so is how far it is to the next place. */
-static void along_drives(tatvpr_track *track, const tatvpr_places *places, uint64_t total,
-                         float moved_m, float jump) {
-    run r = {0, 0, 0};
-    uint64_t at = 0;
-    for (uint32_t p = 0; p < places->parts; p++) {
-        const tatvpr_part *part = &places->part[p];
-        for (uint64_t i = 0; i < part->places; i++) {
-            const tatvpr_moment *moment = &part->moments[i];
-            if (at + i > 0 && moment->drive == r.drive) {
-                r.known &= moment->known;
-                continue;
-            }
-            if (at + i > 0) {
-                end_run(track, &r, at + i - 1, moved_m, jump);
-            }
-            r.first = at + i;
-            r.drive = moment->drive;
-            r.known = moment->known;
+static void along_drives(tatvpr_track *track, uint64_t total, float moved_m, float jump) {
+    for (uint64_t first = 0, next; first < total; first = next) {
+        next = next_beginning(track, first + 1, total);
+        if (moved_m == moved_m && track->along[first] != UNMEASURED) {
+            along_stretch(track, first, next - 1, moved_m < 0.0f ? -moved_m : moved_m,
+                          TATVPR_TRACK_METRE * track->lead, jump);
+        } else {
+            by_steps(track->evidence, first, next - 1, TATVPR_TRACK_STEP * track->lead, jump);
         }
-        at += part->places;
     }
-    end_run(track, &r, total - 1, moved_m, jump);
 }
 
 /* ---- what a frame says ---- */
 
-/* Takes in the scores. */
-static void fold(tatvpr_track *track, const float *restrict scores, uint64_t total, int first,
-                 float jump) {
+/* The first frame is taken as it is. */
+static void begin(tatvpr_track *track, const float *scores, uint64_t total) {
+    tatvpr_copy(track->evidence, scores, (size_t)total * sizeof(float));
+    tatvpr_copy(track->still, scores, (size_t)total * sizeof(float));
+}
+
+/* Takes in the scores of places `at` .. `at + count - 1`. A place that is left out has none, and then
+ * nothing speaks for it: prior and mean are finite, as a jump's worth is. */
+static inline void fold(tatvpr_track *track, const float *all, uint64_t at, uint64_t count,
+                        float jump) {
     const float share = 1.0f / (float)track->seen;
-    /* The first frame is taken as it is, and so is what a place that is left out has: nothing. */
-    const float least = first ? __builtin_inff() : LOWEST;
-    float *restrict evidence = track->evidence;
-    float *restrict still = track->still;
-    for (uint64_t i = 0; i < total; i++) {
+    const float *restrict scores = all + at;
+    float *restrict evidence = track->evidence + at;
+    float *restrict still = track->still + at;
+    for (uint64_t i = 0; i < count; i++) {
         const float score = scores[i], prior = evidence[i];
         /* A place that was left out before begins where a jump to it would. */
         const float mean = larger(still[i], jump);
-        const float moved = prior + share * (score - prior);
-        const float stayed = mean + share * (score - mean);
-        evidence[i] = score < least ? score : moved;
-        still[i] = score < least ? score : stayed;
+        evidence[i] = prior + share * (score - prior);
+        still[i] = mean + share * (score - mean);
     }
 }
 
-/* The place with most evidence, ties to the lower one; `total` where none may answer. */
-static uint64_t best_place(const tatvpr_track *track, const tatvpr_places *places, uint64_t total,
-                           const tatvpr_step *step) {
+/* Takes in a frame's scores. Answers the place with most evidence, ties to the lower one. */
+static uint64_t take_in(tatvpr_track *track, const float *scores, uint64_t total, int first,
+                        float jump) {
     uint64_t best = 0;
-    if (!(step->radius_m > 0.0)) {
-        const float most = highest(track->evidence, total);
-        while (track->evidence[best] < most) {
-            best++;
-        }
-        return best;
+    track->most = LEFT_OUT;
+    if (first) {
+        begin(track, scores, total);
     }
+    for (uint64_t at = 0; at < total; at += BLOCK) {
+        const uint64_t count = total - at < BLOCK ? total - at : BLOCK;
+        if (!first) {
+            fold(track, scores, at, count, jump);
+        }
+        const float most = tatvpr_highest(track->evidence + at, count);
+        if (most > track->most) {
+            track->most = most;
+            best = at;
+        }
+    }
+    while (track->evidence[best] < track->most) {
+        best++;
+    }
+    return best;
+}
+
+/* The place near `step->near` with most evidence, ties to the lower one; `total`: none is near. */
+static uint64_t best_near(const tatvpr_track *track, const tatvpr_places *places, uint64_t total,
+                          const tatvpr_step *step) {
+    uint64_t best = total;
     float most = LEFT_OUT;
     walk w = {places, 0, 0};
-    best = total;
     for (uint64_t i = 0; i < total; i++) {
         const tatvpr_spot spot = next_spot(&w);
         if (track->evidence[i] > most &&
@@ -289,36 +356,6 @@ static uint64_t best_place(const tatvpr_track *track, const tatvpr_places *place
     return best;
 }
 
-/* What lies elsewhere than the answer. */
-typedef struct rivals {
-    float evidence; /* the most of them */
-    float still;
-    uint64_t count;
-} rivals;
-
-static rivals rivals_of(const tatvpr_track *track, const tatvpr_places *places,
-                        const tatvpr_calibration *c, tatvpr_spot from) {
-    rivals found = {LEFT_OUT, LEFT_OUT, 0};
-    const float *evidence = track->evidence, *still = track->still;
-    for (uint32_t p = 0; p < places->parts; p++) {
-        const tatvpr_part *part = &places->part[p];
-        for (uint64_t i = 0; i < part->places; i++) {
-            /* Once there are enough, only what would change the answer is looked at. */
-            const int enough = found.count >= TATVPR_FEWEST_RIVALS;
-            if ((evidence[i] > found.evidence || still[i] > found.still ||
-                 (!enough && evidence[i] > LOWEST)) &&
-                tatvpr_elsewhere(c, places->geographic, tatvpr_spot_of(part, i), from)) {
-                found.evidence = larger(evidence[i], found.evidence);
-                found.still = larger(still[i], found.still);
-                found.count += evidence[i] > LOWEST;
-            }
-        }
-        evidence += part->places;
-        still += part->places;
-    }
-    return found;
-}
-
 /* Margins, confidence, acceptance. */
 static void judge(const tatvpr_track *track, const tatvpr_places *places,
                   const tatvpr_step *step, tatvpr_tracked *found) {
@@ -327,12 +364,13 @@ static void judge(const tatvpr_track *track, const tatvpr_places *places,
     if (c->kind != TATVPR_CALIBRATION_LOGISTIC) {
         return;
     }
-    const rivals others = rivals_of(track, places, c, spot_at(places, track->place));
+    const tatvpr_rivals others = tatvpr_rivals_of(places, c, spot_at(places, track->place),
+                                                  track->evidence, track->still);
     if (others.count < TATVPR_FEWEST_RIVALS) {
         return;
     }
-    found->margin = found->evidence - others.evidence;
-    found->still_margin = found->still - others.still;
+    found->margin = found->evidence - others.first;
+    found->still_margin = found->still - others.second;
     if (s == NULL || s->frames == 0) {
         return;
     }
@@ -371,6 +409,8 @@ typedef struct outline {
     float lead; /* the best score less the mean one */
 } outline;
 
+enum { LANES = 8 };
+
 /* The order of adding is fixed: place i goes into sum i % LANES. */
 static outline outline_of(const float *scores, uint64_t total) {
     float sums[LANES] = {0.0f};
@@ -400,7 +440,7 @@ static outline outline_of(const float *scores, uint64_t total) {
     o.usable = bad[0] == 0;
     if (o.usable && counts[0] > 0) {
         o.any = 1;
-        o.lead = larger(highest(scores, total) - sums[0] / (float)counts[0], 0.0f);
+        o.lead = larger(tatvpr_highest(scores, total) - sums[0] / (float)counts[0], 0.0f);
     }
     return o;
 }
@@ -441,16 +481,12 @@ static float move_on(tatvpr_track *track, const tatvpr_places *places, uint64_t 
     if (track->known > total) { /* not the places that it knew */
         (void)tatvpr_track_start(track);
     }
-    for (uint64_t i = track->known; i < total; i++) {
-        track->evidence[i] = track->still[i] = LEFT_OUT;
-    }
-    measure(track, places, total);
-    track->known = total;
+    meet(track, places, total);
     if (track->seen == 0) {
         return LEFT_OUT;
     }
-    const float jump = highest(track->evidence, total) - TATVPR_TRACK_JUMP * track->lead;
-    along_drives(track, places, total, moved_m, jump);
+    const float jump = track->most - TATVPR_TRACK_JUMP * track->lead;
+    along_drives(track, total, moved_m, jump);
     return jump;
 }
 
@@ -480,10 +516,11 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
     uint64_t best = total;
     if (seen.any) {
         track->seen += track->seen < track->frames;
-        fold(track, step->scores, total, first, jump);
-        best = best_place(track, places, total, step);
+        best = take_in(track, step->scores, total, first, jump);
+        best = step->radius_m > 0.0 ? best_near(track, places, total, step) : best;
     } else { /* the path goes on by itself, and is forgotten in the end */
         track->seen -= track->seen > 0;
+        track->most = tatvpr_highest(track->evidence, total);
     }
     found->margin = found->still_margin = found->confidence = UNKNOWN;
     found->evidence = found->still = UNKNOWN;

@@ -91,4 +91,17 @@ static inline tatvpr_spot tatvpr_spot_of(const tatvpr_part *part, uint64_t local
     return spot;
 }
 
+/* What lies elsewhere than an answer. */
+typedef struct tatvpr_rivals {
+    float first, second; /* the most of two tables; -infinity: none */
+    uint64_t count;      /* of places whose `first` is above -infinity; exact up to TATVPR_FEWEST_RIVALS */
+} tatvpr_rivals;
+
+/* The rivals of an answer at `from`, by two tables [all places] (which may be one). */
+tatvpr_rivals tatvpr_rivals_of(const tatvpr_places *places, const tatvpr_calibration *c,
+                               tatvpr_spot from, const float *first, const float *second);
+
+/* The most of `values`; -infinity of none. */
+float tatvpr_highest(const float *values, uint64_t count);
+
 #endif

@@ -10,8 +10,8 @@
  * rarely does. Evidence, still, the margin of each over what lies elsewhere, and for how many frames
  * the answer went on from the one before tell right from wrong, by the map's calibration.
  *
- * Nothing is allocated, nothing is global: the caller owns a tatvpr_track and its memory, 8 bytes a
- * place and 16 with odometry. One stream of frames a track, one thread at a time. Sums are of float32
+ * Nothing is allocated, nothing is global: the caller owns a tatvpr_track and its memory, 8 bytes
+ * and a bit a place, and 16 with odometry. One stream of frames a track, one thread at a time. Sums are of float32
  * in one order, so that the bytes are the same on every machine.
  *
  *     tatvpr_map_view view = {.size = sizeof(view)};
@@ -54,6 +54,7 @@ typedef struct tatvpr_track {
     float *still;    /* [room] */
     float *along;    /* [room] metres along the drive; null: without odometry */
     float *spread;   /* [room]; null likewise */
+    uint32_t *begins; /* [room / 32]: bit i of word w: place 32 w + i begins a drive */
     uint64_t known;  /* places that the tables hold */
     uint64_t place;  /* the last answer */
     uint32_t seen;   /* frames that evidence rests on, at most `frames`; 0: none yet */
@@ -61,7 +62,7 @@ typedef struct tatvpr_track {
     uint32_t since;  /* frames since one was accepted */
     uint32_t held;   /* 1: not lost */
     float lead;      /* of the last frame that showed something */
-    uint32_t reserved;
+    float most;      /* of the evidence */
 } tatvpr_track;
 
 /* What a frame says. */
@@ -99,6 +100,11 @@ TATVPR_API size_t tatvpr_track_bytes(uint64_t places, int32_t odometry);
  * than tatvpr_track_bytes(places, odometry). */
 TATVPR_API tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t places,
                                            int32_t odometry, void *memory, size_t bytes);
+
+/* Goes on in `memory` that has room for `places`, which may not overlap what it has; that is then
+ * the caller's again. TATVPR_ERR_ARGUMENT: it holds more places. */
+TATVPR_API tatvpr_status tatvpr_track_move(tatvpr_track *track, uint64_t places, void *memory,
+                                           size_t bytes);
 
 /* Forgets what was seen: where the camera was moved by other means, or places got new numbers. */
 TATVPR_API tatvpr_status tatvpr_track_start(tatvpr_track *track);
