@@ -2,11 +2,12 @@
 
     python tools/bench_deploy.py [--megabytes 64] [--rounds 3] [--check]
 
-Builds ``micro`` for this machine, adds random bytes to its artifact, starts an sshd of its own, and
-times by turns ``scp -r`` of the artifact and a first deploy to an empty install root. Printed for
-each: seconds until all bytes are sent (the login included), and apart from it what deploy does
-then (sync, hash, golden vectors, switch, health). ``--check`` fails beyond 1.2 x scp + 1 s, or when
-a second deploy of the same artifact sends 64 kB or more.
+Builds ``micro`` for this machine, adds random bytes to its artifact, starts an sshd of its own with
+the sftp-server that Debian configures, and times by turns ``scp -r`` of the artifact and a first
+deploy to an empty install root. Printed for each: seconds until all bytes are sent (the login
+included), and apart from it what deploy does then (sync, hash, golden vectors, switch, health).
+``--check`` fails beyond 1.3 x scp, or when a second deploy of the same artifact sends 64 kB or
+more.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from tatvpr_edge.deploy.push import Options, deploy
 from tatvpr_edge.deploy.transport import SshTransport
 from tatvpr_edge.spec.artifact import read_artifact, write_artifact
 
-FACTOR, SPARE_S, AGAIN_BYTES = 1.2, 1.0, 64_000
+FACTOR, AGAIN_BYTES = 1.3, 64_000
+#: Where distributions put it; boards run it, through the user's shell, for each scp.
+SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server")
 
 
 @contextlib.contextmanager
@@ -44,10 +47,15 @@ def loopback_sshd(folder: Path) -> Iterator[tuple[int, Path]]:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     shutil.copy(folder / "user.pub", folder / "authorized")
+    sftp = next((path for path in SFTP_SERVERS if os.path.exists(path)), None)
+    if sftp is None:
+        sys.exit("error: sftp-server is missing: apt-get install openssh-sftp-server")
+    home = folder / "home"  # empty: what a login shell reads here would be timed, twice
+    home.mkdir()
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/authorized\nUsePAM no\nStrictModes no\n"
-        "PasswordAuthentication no\nSubsystem sftp internal-sftp\n"
+        f"PasswordAuthentication no\nSubsystem sftp {sftp}\nSetEnv HOME={home}\n"
     )
     key = (folder / "host.pub").read_text()
     (folder / "known").write_text(f"bench {key}")
@@ -106,12 +114,14 @@ def compare(
     copy = ["scp", "-q", "-r", "-F", str(config), "-P", str(port), str(artifact)]
     scp_s, sent_s, verify_s, again_bytes = [], [], [], []
     for number in range(arguments.rounds):
+        os.sync()  # neither pays for what the other has left to be written
         started = time.monotonic()
         subprocess.run([*copy, f"127.0.0.1:{folder}/copy{number}"], check=True)
         scp_s.append(time.monotonic() - started)
         options = Options(
             root=str(folder / f"root{number}"), python=shlex.quote(sys.executable), settle_s=0.5
         )
+        os.sync()
         done = deploy(transport, artifact, None, options)
         sent_s.append(done.connect_s + done.transfer_s)
         verify_s.append(done.verify_s)
@@ -123,11 +133,11 @@ def compare(
             flush=True,
         )
     scp, sent = statistics.median(scp_s), statistics.median(sent_s)
-    allowed = FACTOR * scp + SPARE_S
+    allowed = FACTOR * scp
     print(
         f"{arguments.megabytes} MB over loopback, median of {arguments.rounds}: scp {scp:.2f} s, "
         f"deploy {sent:.2f} s = {sent / scp:.2f} x scp "
-        f"(limit {allowed:.2f} s = {FACTOR} x scp + {SPARE_S:g} s), "
+        f"(limit {allowed:.2f} s = {FACTOR} x scp), "
         f"verification apart {statistics.median(verify_s):.2f} s, "
         f"second deploy {max(again_bytes)} bytes (limit {AGAIN_BYTES})"
     )

@@ -57,8 +57,16 @@ static inline void fuzz_reseal_map(uint8_t *map, size_t size) {
 /* `bytes` of memory that the input fills over and over; zeros where it is empty. */
 static inline uint8_t *fuzz_pattern(const uint8_t *data, size_t size, size_t bytes) {
     uint8_t *memory = fuzz_memory(bytes);
-    for (size_t i = 0; i < bytes; i++) {
-        memory[i] = size == 0 ? 0 : data[i % size];
+    if (size == 0) {
+        memset(memory, 0, bytes);
+        return memory;
+    }
+    size_t filled = size < bytes ? size : bytes;
+    memcpy(memory, data, filled);
+    while (filled < bytes) { /* what is there, once more: as fast as memcpy */
+        const size_t more = filled < bytes - filled ? filled : bytes - filled;
+        memcpy(memory + filled, memory, more);
+        filled += more;
     }
     return memory;
 }

@@ -18,10 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.metadata
-import importlib.util
 import os
-import platform
 import shutil
 import signal
 import sys
@@ -158,17 +155,13 @@ class Agent:
         existing = root
         while not os.path.exists(existing):
             existing = os.path.dirname(existing)
-        try:
-            runtime: str | None = importlib.metadata.version("tatvpr-edge")
-        except importlib.metadata.PackageNotFoundError:
-            runtime = None
         return {
             "version": VERSION,
             "root": root,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "numpy": importlib.util.find_spec("numpy") is not None,
-            "runtime": runtime,
+            "python": "{}.{}.{}".format(*sys.version_info),
+            "machine": os.uname().machine,
+            "numpy": installed.has("numpy"),
+            "runtime": installed.version_here(),
             "free_bytes": shutil.disk_usage(existing).free,
             "user": os.geteuid(),
             "live": installed.live(self.store, self.switch),
@@ -407,7 +400,7 @@ class Agent:
 
     def _check_processor(self, manifest: Manifest) -> None:
         wanted = manifest.code.triple.split("-")[0]
-        have = platform.machine()
+        have = os.uname().machine
         if _SAME.get(wanted, wanted) != _SAME.get(have, have):
             raise ArtifactError(
                 f"the artifact is for board {manifest.board} ({wanted}), this board is {have}: "

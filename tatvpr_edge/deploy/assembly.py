@@ -80,7 +80,7 @@ class Assembly:
                 needed.append({"index": index, "have": have, "sha256": digest})
         return needed
 
-    def receive(self, index: int, offset: int, chunks: Iterator[bytes]) -> None:
+    def receive(self, index: int, offset: int, chunks: Iterator[memoryview]) -> None:
         """Take a file's bytes from ``offset`` on; when they are complete it has its place."""
         row, part = self.table.rows[index], self._part(index)
         if offset and os.path.isfile(part) and os.path.getsize(part) >= offset:

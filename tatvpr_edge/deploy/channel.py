@@ -14,7 +14,7 @@ from typing import Any
 
 from tatvpr_edge.spec.errors import DeployError
 
-from .protocol import DATA, JSON, json_frame, read_frame
+from .protocol import CHUNK, DATA, JSON, json_frame, read_frame, read_header
 
 _ALIVE_S = 1.0
 
@@ -41,20 +41,27 @@ class Channel:
             raise DeployError("the host sent a file's bytes where a message was due")
         return message if kind == JSON else None
 
-    def chunks(self, total: int) -> Iterator[bytes]:
-        """The next data frames, ``total`` bytes together.
+    def chunks(self, total: int) -> Iterator[memoryview]:
+        """The next data frames, ``total`` bytes together; each piece holds until the next is asked
+        for, because all of them use the same memory.
 
         Raises:
             HostGone: the host ended before them.
         """
+        room = memoryview(bytearray(min(total, CHUNK)))
         while total > 0:
-            kind, payload = read_frame(self._read)
+            kind, length = read_header(self._read)
             if not kind:
                 raise HostGone
-            if kind != DATA or not payload or len(payload) > total:
+            if kind != DATA or not 0 < length <= total:
                 raise DeployError("the host sent something else where a file's bytes were due")
-            total -= len(payload)
-            yield payload
+            total -= length
+            while length:
+                piece = room[:length]
+                if not self._fill(piece):
+                    raise HostGone
+                length -= len(piece)
+                yield piece
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message; a host that is gone does not matter here."""
@@ -80,19 +87,21 @@ class Channel:
 
     def _read(self, count: int) -> bytes:
         """Exactly ``count`` bytes, or b"" when the host ended (also in the middle)."""
-        if self._ended:
-            return b""
         buffer = bytearray(count)
-        view, have = memoryview(buffer), 0
+        return bytes(buffer) if self._fill(memoryview(buffer)) else b""
+
+    def _fill(self, view: memoryview) -> bool:
+        """Read until ``view`` is full; False when the host ended before."""
+        if self._ended:
+            return False
         if self._ahead:
-            view[0:1], self._ahead, have = self._ahead, b"", 1
-        while have < count:
-            if not select.select([self._receive], [], [], self._idle_s)[0]:
-                self._ended = True
-                return b""
-            got = os.readv(self._receive, [view[have:]])
+            view[0:1], self._ahead = self._ahead, b""
+            view = view[1:]
+        while view:
+            ready = select.select([self._receive], [], [], self._idle_s)[0]
+            got = os.readv(self._receive, [view]) if ready else 0
             if not got:
                 self._ended = True
-                return b""
-            have += got
-        return bytes(buffer)
+                return False
+            view = view[got:]
+        return True

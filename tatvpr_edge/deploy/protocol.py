@@ -46,18 +46,30 @@ def data_header(length: int) -> bytes:
     return _HEADER.pack(DATA, length)
 
 
+def read_header(read: ReadExactly) -> tuple[bytes, int]:
+    """Kind of the next frame and bytes of its payload; (b"", 0) where the other end is gone.
+
+    Raises:
+        ProtocolError: unknown kind, or too long.
+    """
+    header = read(_HEADER.size)
+    if not header:
+        return b"", 0
+    kind, length = _HEADER.unpack(header)
+    if kind not in (JSON, DATA) or length > MAX_FRAME:
+        raise ProtocolError("unexpected bytes on the connection: " + repr(header))
+    return kind, length
+
+
 def read_frame(read: ReadExactly) -> tuple[bytes, Any]:
     """The next frame: (JSON, object) or (DATA, bytes); (b"", None) where the other end is gone.
 
     Raises:
         ProtocolError: unknown kind, too long, or not JSON.
     """
-    header = read(_HEADER.size)
-    if not header:
+    kind, length = read_header(read)
+    if not kind:
         return b"", None
-    kind, length = _HEADER.unpack(header)
-    if kind not in (JSON, DATA) or length > MAX_FRAME:
-        raise ProtocolError("unexpected bytes on the connection: " + repr(header))
     payload = read(length) if length else b""
     if length and not payload:
         return b"", None

@@ -30,6 +30,7 @@ from .release import (
     Source,
     make_release,
     open_artifact,
+    read_runtime,
     read_source,
     sign_release,
 )
@@ -133,20 +134,26 @@ def deploy(
     if not isinstance(artifact, Artifact):
         artifact = open_artifact(artifact, place_map)
     result = Result(board=transport.name)
+    sent: int | None = None
+    arrived: list[float] = []  # when the board began to check what it was sent, all of it
 
     def event(message: dict[str, Any]) -> None:
         if message.get("event") == "warning":
             result.warnings.append(str(message.get("text")))
+        if message.get("event") == "step" and sent is not None:
+            arrived.append(time.monotonic())
         on_event(message)
 
     started = time.monotonic()
     with Session(transport, options.python, event, options.modules) as session:
+        # Read while the board logs in and starts: it may turn out that it need not travel.
+        own = None if options.runtime == "never" else read_runtime(options.wheel)
         hello = _hello(session, options)
         result.connect_s = time.monotonic() - started
         started = time.monotonic()
-        travels = _runtime_travels(options, hello)
+        runtime = own if _runtime_travels(options, hello) else None
         its_map = place_map or _kept_map(artifact, hello.get("live"), options)
-        release = make_release(artifact, its_map, travels, options.wheel, session.python)
+        release = make_release(artifact, its_map, runtime, session.python)
         made = None
         if options.sign is not None:
             release, made = sign_release(
@@ -164,10 +171,10 @@ def deploy(
         )
         sent = _send(session, release, answer["need"], event)
         result.reused_bytes = release.table.total_bytes - sent
-        result.transfer_s = time.monotonic() - started
-        started = time.monotonic()
         done = session.ask({"op": "commit", **_settings(options)}, limit_s)
-        result.verify_s = time.monotonic() - started
+        ended = time.monotonic()
+        result.transfer_s = min([*arrived, ended]) - started
+        result.verify_s = ended - started - result.transfer_s
         result.sent_bytes = session.sent_bytes
     _take(result, done)
     return result

@@ -111,19 +111,36 @@ def flash_tool(board: str) -> str:
     return "link it into your firmware and flash that with the board's own tool (openocd, probe-rs)"
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """The runtime's files as a release holds them, hashed."""
+
+    sources: dict[str, Source]
+    rows: dict[str, Row]
+
+
+def read_runtime(wheel: Path | None) -> Runtime:
+    """The runtime of ``wheel``, or of the package that is running.
+
+    Raises:
+        DeployError: it cannot be read, or is none.
+    """
+    found = _wheel_members(wheel) if wheel is not None else _package_members()
+    sources = {f"{deployed.RUNTIME}/{name}": source for name, source in found}
+    return Runtime(sources, {path: _row(path, source) for path, source in sources.items()})
+
+
 def make_release(
     artifact: Artifact,
     place_map: str | Path | KeptMap | None,
-    runtime: bool,
-    wheel: Path | None,
+    runtime: Runtime | None,
     python: list[str],
 ) -> Release:
     """List and hash every file of a release.
 
     Args:
         place_map: the map to send, or the one that the board keeps.
-        runtime: whether this package's runtime travels along.
-        wheel: take the runtime from this wheel instead of from the package that is running.
+        runtime: what travels along; None: the board has one.
         python: the board's Python, words of a command, for the release's own ``python`` script.
 
     Raises:
@@ -142,14 +159,13 @@ def make_release(
     elif place_map is not None:
         sources[deployed.MAP] = Path(place_map)
         map_name = _NOT_IN_LABEL.sub("-", Path(place_map).name)[:80]
-    if runtime:
-        found = _wheel_members(wheel) if wheel is not None else _package_members()
-        sources.update({f"{deployed.RUNTIME}/{name}": source for name, source in found})
+    if runtime is not None:
+        sources.update(runtime.sources)
     words = " ".join(shlex.quote(word) for word in python)
     sources[deployed.PYTHON] = _PYTHON.format(python=words, refused=REFUSED).encode("utf-8")
     sources[deployed.START] = start_file()
     manifest = artifact.manifest
-    known = _known_rows(artifact)
+    known = _known_rows(artifact) | ({} if runtime is None else runtime.rows)
     if isinstance(place_map, KeptMap):
         known[deployed.MAP] = place_map.row
     rows = [known.get(path) or _row(path, source) for path, source in sources.items()]

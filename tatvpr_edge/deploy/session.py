@@ -88,6 +88,8 @@ BYTES_PER_S = 1e6
 #: A board that takes a file's bytes slower than this is gone.
 SLOWEST_BYTES_PER_S = 1e3
 _MAX_ERROR = 4000
+#: What is copied rather than written in two pieces, each of which wakes ssh.
+_SMALL_BYTES = 1 << 16
 #: Steps and warnings of one conversation.
 MAX_EVENTS = 10_000
 
@@ -207,8 +209,12 @@ class Session:
     def send_file(self, chunks: Iterator[bytes]) -> None:
         """Send a file's bytes."""
         for chunk in chunks:
-            self._write(data_header(len(chunk)))
-            self._write(chunk)
+            header = data_header(len(chunk))
+            if len(chunk) <= _SMALL_BYTES:
+                self._write(header + chunk)
+            else:
+                self._write(header)
+                self._write(chunk)
             while not self._messages.empty():  # an error ends the transfer at once
                 reply = self._messages.get()
                 if isinstance(reply, str):

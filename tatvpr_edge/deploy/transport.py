@@ -8,6 +8,7 @@ user's own ``ssh`` does the rest: keys, agent, jump hosts, known hosts, multiple
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import ipaddress
 import os
 import re
@@ -25,6 +26,8 @@ from tatvpr_edge.spec.errors import DeployError, ToolError
 from tatvpr_edge.spec.text import printable
 
 _TAIL_BYTES = 16384
+#: Room between us and ssh, so that neither waits for the other after every 64 kB.
+_PIPE_BYTES = 1 << 20
 # A user and a host, an alias or an address; nothing that ssh could take for an option, and nothing
 # that a shell or ssh's own percent expansion could take for more than a name: a percent sign stands
 # in an address of IPv6 alone, before the name of an interface (RFC 4007).
@@ -120,6 +123,8 @@ class Link:
         self.send = process.stdin
         self.receive = process.stdout
         self.sent_bytes = 0
+        with contextlib.suppress(OSError):  # a user's pipes together have a limit
+            fcntl.fcntl(self.send, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._said = bytearray()
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()

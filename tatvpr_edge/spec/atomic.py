@@ -8,7 +8,6 @@ and the next writer of NAME removes it. Standard library only.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import glob
 import os
@@ -101,6 +100,8 @@ def take_place(made: Path, place: Path) -> None:
 def _exchanged(one: Path, other: Path) -> bool:
     """renameat2(2) with RENAME_EXCHANGE; False where C library, kernel or disk do not have it."""
     try:
+        import ctypes  # here, because few who write files need it
+
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):
         return False

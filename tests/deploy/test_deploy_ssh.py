@@ -31,7 +31,7 @@ from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
 from tatvpr_edge.deploy.push import Options, deploy, rollback, status
 from tatvpr_edge.deploy.release import open_artifact
 from tatvpr_edge.deploy.session import Session, agent_modules
-from tatvpr_edge.deploy.transport import SshTransport
+from tatvpr_edge.deploy.transport import LocalTransport, SshTransport
 from tatvpr_edge.spec.errors import BoardError, DeployError, TatvprError, UsageError
 
 
@@ -68,6 +68,28 @@ def test_deploy_again_rollback_and_status(ram_path: Path, sshd: Sshd, wheel: Pat
         rollback(board, done.release, options)
     rollback(board, third.release, options)
     assert live_content(root) == second.manifest.model.hash
+
+
+@pytest.mark.parametrize(
+    ("left", "version"),
+    [
+        ("tatvpr_edge-0.9.1.dist-info", "0.9.1"),
+        ("Tatvpr_Edge-0.9.1-py3.11.egg-info", "0.9.1"),
+        ("tatvpr_edge_other-2.0.dist-info", None),
+    ],
+)
+def test_a_board_says_which_packages_its_python_has(
+    ram_path: Path, left: str, version: str | None
+) -> None:
+    (ram_path / "there" / left).mkdir(parents=True)
+    board = LocalTransport(environment=(("PYTHONPATH", str(ram_path / "there")),))
+    with Session(board, f"{shlex.quote(sys.executable)} -S") as session:  # without this machine's
+        hello = session.hello(str(ram_path / "root"))
+        assert (hello["runtime"], hello["numpy"]) == (version, False)
+        (ram_path / "there" / "numpy").mkdir()
+        (ram_path / "there" / "numpy" / "__init__.py").write_text("raise SystemExit('imported')\n")
+    with Session(board, f"{shlex.quote(sys.executable)} -S") as session:
+        assert session.hello(str(ram_path / "root"))["numpy"] is True
 
 
 def test_the_oldest_releases_go_the_live_one_and_the_one_before_stay(
