@@ -76,7 +76,7 @@ CORES = {
     "n1": Core("raspberry-pi-5", "neon-dotprod", "cortex-a76", "neoverse-n1", "0xd0b", _DOT),
     "n2": Core("jetson-orin-nano", "neon-dotprod", "cortex-a76", "neoverse-n2", "0xd0b", _DOT),
     "v2": Core(
-        "jetson-thor", "neon-dotprod", "max,sve=off,sme=off", "neoverse-v2", "0xd4f",
+        "jetson-thor", "neon-i8mm", "max,sve=off,sme=off", "neoverse-v2", "0xd4f",
         f"{_DOT} i8mm bf16",
     ),
 }  # fmt: skip

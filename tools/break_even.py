@@ -34,6 +34,7 @@ BLOCKS = {
     "avx512-vnni": (256, 128, 64),
     "avx-vnni": (128, 64),
     "avx2": (128, 64),
+    "neon-i8mm": (64,),
     "neon-dotprod": (64,),
     "neon": (64,),
 }

@@ -98,8 +98,8 @@ def test_aarch64_under_emulation(
 ) -> None:
     emulator = require_tool("qemu-aarch64", "qemu-user")
     driver = Driver([emulator, "-cpu", cpu, str(aarch64)])
-    older = ["neon", "portable"]
-    assert driver.kernels == (older if cpu == "cortex-a72" else ["neon-dotprod", *older])
+    own = {"max": ["neon-i8mm", "neon-dotprod"], "cortex-a76": ["neon-dotprod"], "cortex-a72": []}
+    assert driver.kernels == [*own[cpu], "neon", "portable"]
     run_all(driver, 12, tmp_path_factory)
     test_core_frames.test_large_frames_of_a_camera(driver)
     driver.close()

@@ -37,7 +37,7 @@ def activations(rng: np.random.Generator, t: int, k: int, kind: str) -> F32:
 
 
 #: Variants with a matmul of aligned fours of channels.
-HAVE_FOURS = ("avx512-vnni", "avx-vnni", "avx2", "neon-dotprod")
+HAVE_FOURS = ("avx512-vnni", "avx-vnni", "avx2", "neon-i8mm", "neon-dotprod")
 KINDS = ("normal", "ties", "zeros", "huge", "tiny")
 
 

@@ -23,7 +23,11 @@ ADD = 0x8B010000  # add x0, x0, x1: each waits for the one before it
 BUDGETS = {
     "n1": {1.0: 35.1, 0.8: 36.2, 0.2: 27.2},
     "a72": {1.0: 67.5, 0.8: 76.4, 0.2: 37.3},
+    "v2": {1.0: 29.9, 0.2: 27.2},
 }
+#: core -> k -> cycles of it over those of k = 1. On n1 the gate before a dense product, which saves
+#: nothing at k = .8, cost .054 once.
+RATIOS = {"n1": {0.8: 1.035, 0.2: 0.82}, "a72": {0.8: 0.97, 0.2: 0.65}, "v2": {0.2: 0.98}}
 
 
 @pytest.fixture(autouse=True)
@@ -65,16 +69,22 @@ def test_rare_blocks_are_taken_to_run_as_fast_as_the_rest() -> None:
     assert both["neoverse-n1"] == pytest.approx(alone["neoverse-n1"] * both_total / total)
 
 
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`micro` for aarch64: one library for all of its processors."""
+    require_tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross")
+    built: Path = tool.artifact_of("micro", "raspberry-pi-4", tmp_path_factory.mktemp("arm"))
+    return built
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUDGETS)
 def test_a_frame_stays_within_its_budget_and_a_lower_k_costs_less(
-    name: str, tmp_path: Path
+    name: str, artifact: Path, tmp_path: Path
 ) -> None:
-    require_tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross")
     require_tool("gcc", "gcc")
     arm64_root()
     core = tool.CORES[name]
-    artifact = tool.artifact_of("micro", core.board, tmp_path)
     budgets = BUDGETS[name]
     ours = ("ours", str(artifact), core.variant, "1", *map(str, budgets))
     spent = {}
@@ -82,6 +92,5 @@ def test_a_frame_stays_within_its_budget_and_a_lower_k_costs_less(
     for (k, budget), (counted, priced) in zip(budgets.items(), frames, strict=True):
         assert budget * 0.8 < counted <= budget
         spent[k] = priced[core.model]
-    assert spent[0.2] < 0.82 * spent[1.0]
-    # on n1 the gate before a dense product, which saves nothing there: 5.4 % once
-    assert spent[0.8] < {"n1": 1.035, "a72": 0.97}[name] * spent[1.0]
+    for k, ratio in RATIOS[name].items():
+        assert spent[k] < ratio * spent[1.0], k

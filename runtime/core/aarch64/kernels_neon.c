@@ -1,4 +1,4 @@
-/* The two aarch64 variants: with sdot, and plain. */
+/* Two of the aarch64 variants: with sdot, and plain. The third has its table in neon_i8mm.c. */
 #include "neon.h"
 
 #if defined(__linux__)
@@ -18,16 +18,6 @@ int32_t tatvpr_dotprod_usable(void) {
 #endif
 }
 
-TATVPR_VARIANT(dotprod, TATVPR_NEON_TABLE,
-    .name = "neon-dotprod",
-    .usable = tatvpr_dotprod_usable,
-    .dense = tatvpr_dotprod_dense,
-    .sparse = tatvpr_dotprod_sparse,
-    .fours = tatvpr_dotprod_fours,
-    .sparse_below = tatvpr_dotprod_sparse_below,
-    .patch_embed = tatvpr_dotprod_patch_embed,
-    .attention = tatvpr_dotprod_attention,
-    .dot_i8 = tatvpr_dotprod_dot_i8
-)
+TATVPR_VARIANT(dotprod, TATVPR_DOTPROD_TABLE, .name = "neon-dotprod")
 
 TATVPR_VARIANT(neon, TATVPR_NEON_TABLE, .name = "neon")

@@ -8,7 +8,7 @@
  * outputs are weight zero.
  *
  * Files are compiled for plain ARMv8-A (Cortex-A57, A72), neon_dotprod.c and neon_dot_dotprod.c
- * for CPUs with sdot (Cortex-A76, A78AE).
+ * for CPUs with sdot (Cortex-A76, A78AE), neon_i8mm.c for those with smmla (Neoverse V1 and later).
  */
 #ifndef TATVPR_NEON_H
 #define TATVPR_NEON_H
@@ -23,6 +23,11 @@
 #else
 #define TATVPR_NEON(name) tatvpr_neon_##name
 #endif
+
+/* Bytes of 16 outputs' weights, unpacked for the dense products. */
+static inline ptrdiff_t tatvpr_neon_panel_bytes(int32_t k_rows) {
+    return ((ptrdiff_t)k_rows + 15) / 16 * 256;
+}
 
 static inline int32_t tatvpr_neon_rows(int32_t k_in) { return (k_in + 3) / 4 * 4; }
 
@@ -78,6 +83,16 @@ void tatvpr_neon_squash_bytes(const int32_t *sums, int32_t count, uint8_t *bytes
     .squash_bytes = tatvpr_neon_squash_bytes,                   \
     .dot_i8 = tatvpr_neon_dot_i8,                               \
     .hamming = tatvpr_neon_hamming
+#define TATVPR_DOTPROD_TABLE                                    \
+    TATVPR_NEON_TABLE,                                          \
+    .usable = tatvpr_dotprod_usable,                            \
+    .dense = tatvpr_dotprod_dense,                              \
+    .sparse = tatvpr_dotprod_sparse,                            \
+    .fours = tatvpr_dotprod_fours,                              \
+    .sparse_below = tatvpr_dotprod_sparse_below,                \
+    .patch_embed = tatvpr_dotprod_patch_embed,                  \
+    .attention = tatvpr_dotprod_attention,                      \
+    .dot_i8 = tatvpr_dotprod_dot_i8
 
 /* Multiply, then add, each rounded: never vfma. */
 static inline float32x4_t tatvpr_mul_add(float32x4_t a, float32x4_t b, float32x4_t c) {
@@ -167,6 +182,43 @@ static inline void tatvpr_neon_write(const tatvpr_matmul *job, int32_t t, int32_
         const float scale = scales[per_row ? i : 0];
         const float v = ((float)acc[i] * factors[i / 16]) * scale + bias[i];
         y[i] = residual != NULL ? residual[i] + v : v;
+    }
+}
+
+/* Sixteen outputs of four tokens at once, unless some of them are missing: the constants are read
+ * once. */
+static inline void tatvpr_neon_write_four(const tatvpr_matmul *job, int32_t t, int32_t first,
+                                          const int32_t *acc /* [4][16] */) {
+    const tatvpr_tile *tile = job->tile;
+    const int32_t columns = tatvpr_min_i32(16, job->op->n_out - first);
+    const ptrdiff_t stride = job->y_stride;
+    const float *residual = job->residual;
+    const ptrdiff_t at = (ptrdiff_t)t * stride + first;
+    if (columns < 16 || t + 4 > tile->tokens || job->op->scale_per_row) {
+        for (int32_t i = 0; i < 4 && t + i < tile->tokens; i++) {
+            tatvpr_neon_write(job, t + i, first, columns, acc + 16 * i, tile->s + t + i);
+        }
+        return;
+    }
+    const float32x4_t one = vld1q_dup_f32(job->scale);
+    const float32x4_t factors = vld1q_f32(tile->s + t);
+    const float *bias = job->bias + first;
+    float *y = job->y + at;
+    float32x4_t v[4][4];
+    for (int i = 0; i < 4; i++) {
+        const float32x4_t b = vld1q_f32(bias + 4 * i);
+        v[0][i] = tatvpr_neon_scaled(acc + 4 * i, vdupq_laneq_f32(factors, 0), one, b);
+        v[1][i] = tatvpr_neon_scaled(acc + 16 + 4 * i, vdupq_laneq_f32(factors, 1), one, b);
+        v[2][i] = tatvpr_neon_scaled(acc + 32 + 4 * i, vdupq_laneq_f32(factors, 2), one, b);
+        v[3][i] = tatvpr_neon_scaled(acc + 48 + 4 * i, vdupq_laneq_f32(factors, 3), one, b);
+    }
+    for (int j = 0; j < 4; j++) {
+        for (int i = 0; i < 4; i++) {
+            const ptrdiff_t to = j * stride + 4 * i;
+            vst1q_f32(y + to, residual == NULL
+                                  ? v[j][i]
+                                  : vaddq_f32(vld1q_f32(residual + at + to), v[j][i]));
+        }
     }
 }
 

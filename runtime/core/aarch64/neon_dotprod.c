@@ -14,14 +14,11 @@
 
 enum { PART_FOURS = 192 }; /* 48 kB of unpacked weights: most of a first-level cache */
 
-/* Bytes of an unpacked panel of 16 outputs. */
-static ptrdiff_t panel_bytes(int32_t k_rows) { return ((ptrdiff_t)k_rows + 15) / 16 * 256; }
-
 /* 64 outputs to four panels of 16 outputs: [4][rows / 16 rounded up][4 quads][4][16 bytes]. */
 static void unpack(const uint8_t *rows, int32_t k_rows, uint8_t *panel) {
     const uint8x16_t mask = vdupq_n_u8(3);
     const uint8x16_t one = vdupq_n_u8(1 << 6); /* of the top field */
-    const ptrdiff_t field_bytes = panel_bytes(k_rows);
+    const ptrdiff_t field_bytes = tatvpr_neon_panel_bytes(k_rows);
     for (int32_t k = 0; k < k_rows; k += 4, rows += 64, panel += 64) {
         const uint8x16_t r0 = vld1q_u8(rows);
         const uint8x16_t r1 = vld1q_u8(rows + 16);
@@ -84,42 +81,6 @@ static void four_tokens(const int8_t *const q[4], const int32_t sum[4], const in
     STORE(0) STORE(1) STORE(2) STORE(3)
 }
 
-/* Sixteen outputs of four tokens at once, unless some of them are missing: the constants are read
- * once. */
-static void write_four(const tatvpr_matmul *job, int32_t t, int32_t first, const int32_t *acc) {
-    const tatvpr_tile *tile = job->tile;
-    const int32_t columns = tatvpr_min_i32(16, job->op->n_out - first);
-    const ptrdiff_t stride = job->y_stride;
-    const float *residual = job->residual;
-    const ptrdiff_t at = (ptrdiff_t)t * stride + first;
-    if (columns < 16 || t + 4 > tile->tokens || job->op->scale_per_row) {
-        for (int32_t i = 0; i < 4 && t + i < tile->tokens; i++) {
-            tatvpr_neon_write(job, t + i, first, columns, acc + 16 * i, tile->s + t + i);
-        }
-        return;
-    }
-    const float32x4_t one = vld1q_dup_f32(job->scale);
-    const float32x4_t factors = vld1q_f32(tile->s + t);
-    const float *bias = job->bias + first;
-    float *y = job->y + at;
-    float32x4_t v[4][4];
-    for (int i = 0; i < 4; i++) {
-        const float32x4_t b = vld1q_f32(bias + 4 * i);
-        v[0][i] = tatvpr_neon_scaled(acc + 4 * i, vdupq_laneq_f32(factors, 0), one, b);
-        v[1][i] = tatvpr_neon_scaled(acc + 16 + 4 * i, vdupq_laneq_f32(factors, 1), one, b);
-        v[2][i] = tatvpr_neon_scaled(acc + 32 + 4 * i, vdupq_laneq_f32(factors, 2), one, b);
-        v[3][i] = tatvpr_neon_scaled(acc + 48 + 4 * i, vdupq_laneq_f32(factors, 3), one, b);
-    }
-    for (int j = 0; j < 4; j++) {
-        for (int i = 0; i < 4; i++) {
-            const ptrdiff_t to = j * stride + 4 * i;
-            vst1q_f32(y + to, residual == NULL
-                                  ? v[j][i]
-                                  : vaddq_f32(vld1q_f32(residual + at + to), v[j][i]));
-        }
-    }
-}
-
 void tatvpr_dotprod_dense(const tatvpr_matmul *job) {
     const tatvpr_tile *tile = job->tile;
     const int32_t n_out = job->op->n_out;
@@ -140,7 +101,7 @@ void tatvpr_dotprod_dense(const tatvpr_matmul *job) {
                 }
                 int32_t acc[64];
                 four_tokens(q, sum, w, sixteens, acc);
-                write_four(job, t, part, acc);
+                tatvpr_neon_write_four(job, t, part, acc);
             }
         }
     }
@@ -275,7 +236,7 @@ void tatvpr_dotprod_fours(const tatvpr_matmul *job) {
                 for (int32_t i = 0; i < 64 && part == 0; i++) {
                     sums[t][i] = -tile->sum[t];
                 }
-                add_fours(w, panel_bytes(channels), tile->index + list + from,
+                add_fours(w, tatvpr_neon_panel_bytes(channels), tile->index + list + from,
                           tile->value + list + 4 * (ptrdiff_t)from, p.end[part][t] - from,
                           sums[t]);
                 if (part == p.count - 1) {
