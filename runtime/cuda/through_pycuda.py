@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, Module, no_driver
@@ -121,12 +122,13 @@ class PycudaDriver(Driver):
         arguments: Sequence[Argument],
         stream: int | None = None,
     ) -> None:
-        kinds, values = zip(*(_argument(a) for a in arguments), strict=True)
-        x, y = (*grid, 1)[:2]
         with self._refusals("cuLaunchKernel"):
-            function.prepare("".join(kinds))
-            function.prepared_async_call(
-                (x, y), (block, 1, 1), self._on(stream), *values, shared_size=shared_bytes
+            function(
+                *map(_argument, arguments),
+                grid=(*grid, 1)[:2],
+                block=(block, 1, 1),
+                shared=shared_bytes,
+                stream=self._on(stream),
             )
 
     def _on(self, stream: int | None) -> Any:
@@ -157,12 +159,11 @@ class _Module(Module):
             return self._module.get_function(name)
 
 
-def _argument(value: Argument) -> tuple[str, int | float]:
-    """A kernel's argument: its type in ``struct``'s letters, and its value."""
+def _argument(value: Argument) -> np.generic:
     if value is None:
-        return "P", 0
+        return np.uint64(0)
     if isinstance(value, int):
-        return "i", value
+        return np.int32(value)
     if isinstance(value, float):
-        return "f", value
-    return "P", value.value
+        return np.float32(value)
+    return np.uint64(value.value)

@@ -51,14 +51,25 @@ namespace keep_tokens {
 }
 
 using Work = std::function<void()>;
-using Launch = std::function<Work(int, int, int, void **)>;
+struct Launch {
+    std::function<Work(int, int, int, void **)> make;
+    std::vector<std::size_t> offsets; /* of the arguments, where they come in one buffer */
+};
 
+template <class... A> static std::vector<std::size_t> offsets() {
+    std::vector<std::size_t> made;
+    std::size_t end = 0;
+    ((made.push_back((end + alignof(A) - 1) / alignof(A) * alignof(A)),
+      end = made.back() + sizeof(A)), ...);
+    return made;
+}
 template <class... A, std::size_t... I>
 static Launch launcher(void (*kernel)(A...), std::index_sequence<I...>) {
-    return [kernel](int x, int y, int threads, void **arguments) {
-        auto copy = std::make_tuple(*static_cast<A *>(arguments[I])...);
-        return [=] { emu::launch(x, y, threads, [&] { std::apply(kernel, copy); }); };
-    };
+    return {[kernel](int x, int y, int threads, void **arguments) -> Work {
+                auto copy = std::make_tuple(*static_cast<A *>(arguments[I])...);
+                return [=] { emu::launch(x, y, threads, [&] { std::apply(kernel, copy); }); };
+            },
+            offsets<A...>()};
 }
 template <class... A> static Launch launcher(void (*kernel)(A...)) {
     return launcher(kernel, std::index_sequence_for<A...>{});
@@ -186,10 +197,16 @@ int cuModuleGetFunction(const void **function, void *, const char *name) {
 }
 int cuLaunchKernel(const void *function, unsigned x, unsigned y, unsigned, unsigned threads,
                    unsigned, unsigned, unsigned shared, void *stream, void **arguments,
-                   void **) {
+                   void **extra) {
+    Launch const &launch = *(const Launch *)function;
     if (!x || !y || threads > emu::MAX_THREADS || shared > sizeof emu::dynamic_shared)
         return INVALID_VALUE;
-    queue(stream, (*(const Launch *)function)((int)x, (int)y, (int)threads, arguments));
+    std::vector<void *> apart; /* pycuda packs the arguments: {1, their buffer, ..., 0} */
+    for (; !arguments && extra && *extra; extra += 2)
+        if ((uintptr_t)extra[0] == 1)
+            for (std::size_t offset : launch.offsets) apart.push_back((char *)extra[1] + offset);
+    if (!arguments) arguments = apart.data();
+    queue(stream, launch.make((int)x, (int)y, (int)threads, arguments));
     return SUCCESS;
 }
 /* cuda-bindings asks for every function by its plain name; the newest form is meant. */

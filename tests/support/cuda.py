@@ -81,6 +81,9 @@ with open_driver() as mine, Localizer(artifact, backend=backend, **given) as loc
         "by": localizer.backend.name, "through": mine.through, "refused": refused,
         "on_their_stream": cuda.queued_on(handle) - started, "their_context": current() == before,
     }))
+if package == "pycuda":
+    del stream
+    context.pop()
 """
 
 

@@ -1,8 +1,8 @@
 """A stand-in for ``pycuda.driver`` over whatever ``libcuda.so.1`` the process finds.
 
 What of pycuda 2026.1 we call, with its names, its argument orders and its strictness: contexts and
-streams are objects that only it makes, an allocation lives as long as its object, and a function is
-prepared by the types of its arguments.
+streams are objects that only it makes, an allocation lives as long as its object, and a function
+takes NumPy's numbers alone.
 """
 
 from __future__ import annotations
@@ -157,29 +157,27 @@ def memset_d8_async(dest: int, data: int, size: int, stream: Stream | None = Non
 class Function:
     def __init__(self, handle: int) -> None:
         self._handle = handle
-        self._kinds = ""
 
-    def prepare(self, arg_types: str) -> None:
-        self._kinds = arg_types
-
-    def prepared_async_call(
+    def __call__(
         self,
-        grid: tuple[int, int],
+        *args: np.generic,
+        grid: tuple[int, int] = (1, 1),
         block: tuple[int, int, int],
-        stream: Stream | None,
-        *args: int | float,
-        shared_size: int = 0,
+        shared: int = 0,
+        stream: Stream | None = None,
     ) -> None:
-        held = [
-            ctypes.create_string_buffer(struct.pack(kind, value))
-            for kind, value in zip(self._kinds, args, strict=True)
-        ]
-        pointers = (ctypes.c_void_p * len(held))(*map(ctypes.addressof, held))
+        assert all(isinstance(value, np.number) for value in args), "invalid type on parameter"
+        packed = struct.pack("".join(value.dtype.char for value in args), *args)
+        size = ctypes.c_size_t(len(packed))
+        extra = (ctypes.c_void_p * 5)(
+            *(1, ctypes.cast(packed, ctypes.c_void_p).value),
+            *(2, ctypes.addressof(size), 0),
+        )
         _call(
             "cuLaunchKernel",
             ctypes.c_void_p(self._handle),
-            *(*grid, 1, *block, shared_size),
-            *(_stream(stream), pointers, None),
+            *(*grid, 1, *block, shared),
+            *(_stream(stream), None, extra),
         )
 
 
