@@ -20,6 +20,7 @@ TRUST_MODULES = (
     "tatvpr_edge.spec.mounts",
     "tatvpr_edge.spec.formats",
     "tatvpr_edge.spec.operators",
+    "tatvpr_edge.spec.fields",
     "tatvpr_edge.spec.manifest",
     "tatvpr_edge.spec.sealed",
     "tatvpr_edge.spec.atomic",

@@ -39,14 +39,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from .errors import ArtifactError
+from .fields import Fields, is_number, parse_strictly
 from .formats import FORMATS
 from .operators import VERSION
 
@@ -56,7 +55,6 @@ MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 #: Nothing larger is parsed: a manifest of every file that we write is below a hundredth of this.
 MAX_MANIFEST_BYTES = 4 << 20
-MAX_FILES = 10_000
 #: A golden point whose bound is below this would accept descriptors of another place as right.
 LOWEST_COSINE = 0.5
 
@@ -259,101 +257,6 @@ def _canonical(document: dict[str, Any]) -> bytes:
     return text.encode("ascii") + b"\n"
 
 
-class _Fields:
-    """Typed access to a JSON object; every fault names the key."""
-
-    def __init__(self, values: Any, where: str) -> None:
-        if not isinstance(values, dict):
-            raise ArtifactError(f"{MANIFEST}: {where or 'the document'} is not an object")
-        self._values = values
-        self._where = where + "." if where else ""
-
-    def _take(self, key: str) -> Any:
-        if key not in self._values:
-            raise ArtifactError(f"{MANIFEST}: {self._where}{key} is missing")
-        return self._values[key]
-
-    def _wrong(self, key: str, wanted: str) -> ArtifactError:
-        return ArtifactError(f"{MANIFEST}: {self._where}{key} is not {wanted}")
-
-    def text(self, key: str, valid: Callable[[str], Any] = lambda text: True) -> str:
-        value = self._take(key)
-        if not isinstance(value, str) or len(value) > 500 or not value.isprintable():
-            raise self._wrong(key, "a line of text")
-        if not valid(value):
-            raise self._wrong(key, f"valid: {value[:80]!r}")
-        return value
-
-    def integer(self, key: str, low: int, high: int = 2**53) -> int:
-        value = self._take(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self._wrong(key, f"an integer in {low}..{high}")
-        return value
-
-    def fraction(self, key: str) -> float:
-        value = self._take(key)
-        if not _is_number(value) or not 0 < value <= 1:
-            raise self._wrong(key, "a number in (0, 1]")
-        return float(value)
-
-    def number(self, key: str) -> float:
-        value = self._take(key)
-        if not _is_number(value):
-            raise self._wrong(key, "a finite number")
-        return float(value)
-
-    def flag(self, key: str) -> bool:
-        value = self._take(key)
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false")
-        return value
-
-    def items(self, key: str, most: int = MAX_FILES) -> list[Any]:
-        value = self._take(key)
-        if not isinstance(value, list) or len(value) > most:
-            raise self._wrong(key, f"a list of at most {most}")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self.items(key)
-        if not all(isinstance(item, str) and item.isprintable() for item in value):
-            raise self._wrong(key, "a list of names")
-        return tuple(value)
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        value = self._take(key)
-        if not isinstance(value, dict):
-            raise self._wrong(key, "an object")
-        return value
-
-    def inner(self, key: str) -> _Fields:
-        return _Fields(self._take(key), self._where + key)
-
-    def each(self, key: str, most: int = MAX_FILES) -> Iterable[_Fields]:
-        for index, item in enumerate(self.items(key, most)):
-            yield _Fields(item, f"{self._where}{key}[{index}]")
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ArtifactError(f"{MANIFEST}: a key is given twice")
-    return result
-
-
-def _no_constant(name: str) -> Any:
-    raise ArtifactError(f"{MANIFEST}: {name} is not a number")
-
-
 def parse_manifest(data: bytes) -> Manifest:
     """The manifest in ``data``.
 
@@ -363,14 +266,12 @@ def parse_manifest(data: bytes) -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         raise ArtifactError(f"{MANIFEST} has {len(data)} bytes: no manifest of ours is so large")
     try:
-        document = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
-        )
+        document = parse_strictly(data.decode("utf-8"), MANIFEST)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ArtifactError(
             f"{MANIFEST} is truncated or not JSON ({str(error)[:100]}): build or copy it again"
         ) from None
-    top = _Fields(document, "")
+    top = Fields(document, MANIFEST)
     version = top.integer("format_version", 1)
     if version > FORMAT_VERSION:
         raise ArtifactError(
@@ -436,7 +337,7 @@ def _again(document: dict[str, Any]) -> str:
     return f"build it again with 'tatvpr-edge build{''.join(options)}'"
 
 
-def _files(top: _Fields) -> tuple[FileEntry, ...]:
+def _files(top: Fields) -> tuple[FileEntry, ...]:
     files = tuple(
         FileEntry(
             path=check_member(entry.text("path")),
@@ -456,7 +357,7 @@ def _files(top: _Fields) -> tuple[FileEntry, ...]:
     return files
 
 
-def _model(model: _Fields) -> ModelEntry:
+def _model(model: Fields) -> ModelEntry:
     return ModelEntry(
         name=model.text("name"),
         hash=model.text("hash", _SHA256.fullmatch),
@@ -471,18 +372,18 @@ def _model(model: _Fields) -> ModelEntry:
 
 
 def _groups(values: dict[str, Any]) -> dict[str, int]:
-    fields = _Fields(values, "model.groups")
+    fields = Fields(values, "model.groups")
     return {name: fields.integer(name, 2, 65536) for name in values}
 
 
-def _dials(setting: _Fields, recall: bool = False) -> Dials:
+def _dials(setting: Fields, recall: bool = False) -> Dials:
     found = setting.number("recall") if recall else None
     if found is not None and not 0 <= found <= 100:
         raise ArtifactError(f"{MANIFEST}: frontier: a recall of {found:g} is no percentage")
     return Dials(setting.fraction("k"), setting.fraction("tokens"), found)
 
 
-def _code(code: _Fields) -> Code:
+def _code(code: Fields) -> Code:
     return Code(
         kind=code.text("kind", lambda kind: kind in CODE_KINDS),
         path=check_member(code.text("path")),
@@ -492,12 +393,12 @@ def _code(code: _Fields) -> Code:
     )
 
 
-def _input(contract: _Fields) -> None:
+def _input(contract: Fields) -> None:
     contract.text("resize", lambda name: name == RESIZE)
     contract.texts("formats")
 
 
-def _golden(golden: _Fields) -> Golden:
+def _golden(golden: Fields) -> Golden:
     return Golden(
         exact=golden.flag("exact"),
         frames=tuple(
@@ -520,7 +421,7 @@ def _golden(golden: _Fields) -> Golden:
     )
 
 
-def _min_cosine(point: _Fields) -> float:
+def _min_cosine(point: Fields) -> float:
     bound = point.number("min_cosine")
     if not LOWEST_COSINE <= bound <= 1.0 + 1e-9:  # two equal vectors may round to more than 1
         raise ArtifactError(
@@ -531,7 +432,7 @@ def _min_cosine(point: _Fields) -> float:
 
 
 def _k_range(values: list[Any]) -> tuple[float, float]:
-    if len(values) != 2 or not all(_is_number(value) for value in values):
+    if len(values) != 2 or not all(is_number(value) for value in values):
         raise ArtifactError(f"{MANIFEST}: k_range is not two numbers")
     low, high = float(values[0]), float(values[1])
     if not 0 < low <= high <= 1:
@@ -540,11 +441,11 @@ def _k_range(values: list[Any]) -> tuple[float, float]:
 
 
 def _memory(values: dict[str, Any]) -> dict[str, int]:
-    fields = _Fields(values, "memory")
+    fields = Fields(values, "memory")
     return {name: fields.integer(name, 0) for name in values}
 
 
-def _profile(profile: _Fields) -> dict[str, Any]:
+def _profile(profile: Fields) -> dict[str, Any]:
     points = []
     for point in profile.each("points", 10_000):
         point.fraction("k")

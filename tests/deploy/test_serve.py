@@ -581,17 +581,17 @@ def test_a_late_answer_is_never_taken_for_the_next_one(tmp_path: Path) -> None:
 
     def slow() -> None:
         first, _ = listener.accept()
-        with first:
+        with first:  # it stays open: only the client may leave it
             messages.decode(messages.receiver(first))
             hold.wait(60)
             with contextlib.suppress(OSError):
                 first.sendall(messages.encode({"ok": True, "who": "late"}))
-        second, _ = listener.accept()
-        with second:
-            messages.decode(messages.receiver(second))
-            second.sendall(messages.encode({"ok": True, "who": "second"}))
+            second, _ = listener.accept()
+            with second:
+                messages.decode(messages.receiver(second))
+                second.sendall(messages.encode({"ok": True, "who": "second"}))
 
-    server = threading.Thread(target=slow)
+    server = threading.Thread(target=slow, daemon=True)
     server.start()
     with listener, Client(path, timeout_s=0.3) as client:
         with pytest.raises(DeployError, match=r"did not answer within 0\.3 s"):

@@ -236,7 +236,7 @@ def test_a_robots_context_stream_and_arrays_are_used(board: Board, package: str)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["same"] and seen["by"] == "tensorrt" and seen["through"] == package
-    assert seen["on_their_stream"] > 3 * 10 and seen["their_context"]
+    assert seen["on_their_stream"] >= 3 * 8 and seen["their_context"]
 
 
 @pytest.mark.parametrize("how", ["flipped", "unmarked"])

@@ -59,11 +59,6 @@ class EmulatedBoard:
     freestanding: bool = False  # the toolchain brings no memcpy
 
     @property
-    def readelf(self) -> str:
-        """Name of the toolchain's readelf."""
-        return self.compiler.removesuffix("gcc") + "readelf"
-
-    @property
     def nm(self) -> str:
         """Name of the toolchain's nm."""
         return self.compiler.removesuffix("gcc") + "nm"
