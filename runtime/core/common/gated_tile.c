@@ -72,44 +72,42 @@ tatvpr_plan tatvpr_make_plan(const tatvpr_context *c, const tatvpr_gated_linear 
     return p;
 }
 
-/* LayerNorm of up to TATVPR_ROWS_TOGETHER rows. */
-static void norm_rows(const tatvpr_plan *p, const float *x, int32_t count, float *y) {
+/* [LayerNorm] and quantisation of up to TATVPR_ROWS_TOGETHER rows. */
+static void quantise_rows(const tatvpr_plan *p, const float *x, int32_t count, float *rows,
+                          int8_t *q, float *s) {
     const tatvpr_model *model = p->c->model;
+    const tatvpr_kernels *kernels = model->kernels;
     const tatvpr_norm *norm = p->op->norm;
     const int32_t k_in = p->op->linear.k_in;
-    const float *gamma = tatvpr_floats(model, norm->gamma);
-    const float *beta = tatvpr_floats(model, norm->beta);
+    const int32_t stride = tatvpr_q_stride(k_in);
+    const float *gamma = norm == NULL ? NULL : tatvpr_floats(model, norm->gamma);
+    const float *beta = norm == NULL ? NULL : tatvpr_floats(model, norm->beta);
 #if defined(TATVPR_WIDE)
-    if (count == TATVPR_ROWS_TOGETHER && model->kernels->layer_norm_rows != NULL) {
-        model->kernels->layer_norm_rows(x, gamma, beta, norm->eps, k_in, y);
+    if (norm != NULL && count == TATVPR_ROWS_TOGETHER && kernels->norm_quantise != NULL) {
+        kernels->norm_quantise(x, gamma, beta, norm->eps, k_in, rows, q, stride, s);
         return;
     }
 #endif
-    for (int32_t i = 0; i < count; i++) {
-        const ptrdiff_t at = (ptrdiff_t)i * k_in;
-        model->kernels->layer_norm(x + at, gamma, beta, norm->eps, k_in, y + at);
+    for (int32_t i = 0; i < count; i++, x += k_in, q += stride) {
+        if (norm != NULL) {
+            kernels->layer_norm(x, gamma, beta, norm->eps, k_in, rows);
+        }
+        s[i] = kernels->quantise(norm == NULL ? x : rows, k_in, q);
     }
 }
 
 void tatvpr_quantise_tokens(const tatvpr_plan *p, const float *x, int32_t tokens, float *rows,
                             int8_t *q, float *s) {
-    const tatvpr_kernels *kernels = p->c->model->kernels;
     const int32_t k_in = p->op->linear.k_in;
     const int32_t stride = tatvpr_q_stride(k_in);
     for (int32_t t = 0; t < tokens; t += TATVPR_ROWS_TOGETHER) {
         const int32_t count = tatvpr_min_i32(TATVPR_ROWS_TOGETHER, tokens - t);
         const float *from = x + (ptrdiff_t)t * k_in;
         if (p->op->gelu) {
-            kernels->gelu(from, count * k_in, rows);
+            p->c->model->kernels->gelu(from, count * k_in, rows);
             from = rows;
         }
-        if (p->op->norm != NULL) {
-            norm_rows(p, from, count, rows);
-            from = rows;
-        }
-        for (int32_t i = t; i < t + count; i++, from += k_in) {
-            s[i] = kernels->quantise(from, k_in, q + (ptrdiff_t)i * stride);
-        }
+        quantise_rows(p, from, count, rows, q + (ptrdiff_t)t * stride, s + t);
     }
 }
 

@@ -206,9 +206,12 @@ typedef struct tatvpr_kernels {
     void (*layer_norm)(const float *x, const float *gamma, const float *beta, float eps,
                        int32_t dim, float *y /* may be x */);
 #if defined(TATVPR_WIDE)
-    /* TATVPR_ROWS_TOGETHER rows without gaps, which hide each other's latencies; null: one by one. */
-    void (*layer_norm_rows)(const float *x, const float *gamma, const float *beta, float eps,
-                            int32_t dim, float *y /* may be x */);
+    /* layer_norm and quantise of TATVPR_ROWS_TOGETHER rows without gaps, which hide each other's
+     * latencies; null: one by one. */
+    void (*norm_quantise)(const float *x, const float *gamma, const float *beta, float eps,
+                          int32_t dim, float *y /* room for the rows; may be x */,
+                          int8_t *q /* rows q_stride bytes apart */, int32_t q_stride,
+                          float *s /* [TATVPR_ROWS_TOGETHER] */);
 #endif
     void (*gelu)(const float *x, int32_t count, float *y /* may be x */);
 
@@ -320,10 +323,10 @@ void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t 
  * floats.h) takes it from here and the rest from the variant, which is much faster. */
 #if defined(TATVPR_PERMUTED)
 #define TATVPR_LAYER_NORM(fast) tatvpr_portable_layer_norm
-#define TATVPR_LAYER_NORM_ROWS(fast) NULL
+#define TATVPR_NORM_QUANTISE(fast) NULL
 #else
 #define TATVPR_LAYER_NORM(fast) fast
-#define TATVPR_LAYER_NORM_ROWS(fast) fast
+#define TATVPR_NORM_QUANTISE(fast) fast
 #endif
 
 #endif

@@ -48,8 +48,8 @@ void tatvpr_avx512_fours(const tatvpr_matmul *job);
 float tatvpr_avx512_quantise(const float *x, int32_t k_in, int8_t *q);
 void tatvpr_avx512_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
                               int32_t dim, float *y);
-void tatvpr_avx512_layer_norm_rows(const float *x, const float *gamma, const float *beta,
-                                   float eps, int32_t dim, float *y);
+void tatvpr_avx512_norm_quantise(const float *x, const float *gamma, const float *beta, float eps,
+                                 int32_t dim, float *y, int8_t *q, int32_t q_stride, float *s);
 void tatvpr_avx512_gelu(const float *x, int32_t count, float *y);
 void tatvpr_avx512_attention(const tatvpr_head_job *job);
 void tatvpr_avx512_patch_embed(const tatvpr_patch_job *job);

@@ -32,7 +32,7 @@ static inline __m512i tatvpr_pack_64(__m512i a, __m512i b, __m512i c, __m512i d)
 
 /* clip(rint(x * inverse), -127, 127) of `count` floats, zeros up to 64. Conversion rounds to even
  * by itself; -128 only comes from what is not finite. */
-static inline __m512i tatvpr_quantise_64(const float *x, int32_t count, __m512 inverse) {
+static inline __attribute__((always_inline)) __m512i tatvpr_quantise_64(const float *x, int32_t count, __m512 inverse) {
     __m512 v[4];
     if (count >= 64) {
         TATVPR_EACH(i, 4) v[i] = _mm512_loadu_ps(x + 16 * i);
@@ -44,6 +44,17 @@ static inline __m512i tatvpr_quantise_64(const float *x, int32_t count, __m512 i
     __m512i n[4];
     TATVPR_EACH(i, 4) n[i] = _mm512_cvtps_epi32(_mm512_mul_ps(v[i], inverse));
     return _mm512_max_epi8(tatvpr_pack_64(n[0], n[1], n[2], n[3]), _mm512_set1_epi8(-127));
+}
+
+/* A row, with zeros up to its padding: a multiple of 64. */
+static inline void tatvpr_quantise_row(const float *x, int32_t k_in, __m512 inverse, int8_t *q) {
+    int32_t i = 0;
+    for (; i + 64 <= k_in; i += 64) {
+        _mm512_storeu_si512(q + i, tatvpr_quantise_64(x + i, 64, inverse));
+    }
+    if (i < k_in) {
+        _mm512_storeu_si512(q + i, tatvpr_quantise_64(x + i, k_in - i, inverse));
+    }
 }
 
 /* The larger magnitude of each lane, without a sign; what is not a number gives way. */
