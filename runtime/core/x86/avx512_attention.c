@@ -419,17 +419,22 @@ static void mix_all(const head *h, float *y, ptrdiff_t dim, int32_t count, const
 
 /* ---- one head */
 
-/* The next head's rows lie a whole row of Q, K and V apart: no stream that a CPU would see. They come
- * to the second level while this head is worked on. */
-static void prefetch_next_head(const tatvpr_head_job *job, int32_t first, int32_t count) {
-    const int32_t next = (job->head + 1) * job->head_dim;
-    if (next >= job->dim) {
-        return;
-    }
+/* A head's rows lie a whole row of Q, K and V apart: no stream that a CPU would see. While four
+ * queries are worked on, the next four come to the first level and four rows of the next head to the
+ * second. */
+static void prefetch_next(const tatvpr_head_job *job, int32_t first, int32_t count) {
+    const int32_t column = job->head * job->head_dim;
+    const int32_t next = column + job->head_dim;
     for (int32_t i = first; i < first + count; i++) {
-        const float *row = job->qkv + (ptrdiff_t)i * 3 * job->dim + next;
-        for (int32_t part = 0; part < 3; part++, row += job->dim) {
+        const float *row = job->qkv + (ptrdiff_t)i * 3 * job->dim;
+        if (i + 4 < job->tokens) {
+            const float *query = row + (ptrdiff_t)12 * job->dim + column;
             for (int32_t c = 0; c < job->head_dim; c += 16) {
+                __builtin_prefetch(query + c, 0, 3);
+            }
+        }
+        for (int32_t part = 0; part < 3 && next < job->dim; part++, row += job->dim) {
+            for (int32_t c = next; c < next + job->head_dim; c += 16) {
                 __builtin_prefetch(row + c, 0, 2);
             }
         }
@@ -453,8 +458,8 @@ void tatvpr_avx512_attention(const tatvpr_head_job *job) {
         int32_t largest[4];
         scaling by[4];
         float shares[4];
-        prefetch_next_head(job, first, count);
         pack_queries(&h, queries, first, stride);
+        prefetch_next(job, first, count);
         four_by_all(&h, largest);
         TATVPR_EACH(i, 4) by[i] = scaling_by(h.s_q[i], h.s_k, root, largest[i]);
         weigh(&h, by, shares);
