@@ -53,6 +53,9 @@ MAP = "map.placemap"
 RUNTIME = "runtime"
 PYTHON = "python"
 START = "start"
+#: What ``start`` ends with where no runtime may run: not to be taken for one of Python's own exit
+#: statuses, where it rotted itself.
+REFUSED = 3
 
 #: Names the install root where it is neither given nor found from the running package.
 ROOT_VARIABLE = "TATVPR_EDGE_ROOT"

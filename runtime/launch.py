@@ -20,9 +20,6 @@ from .deployed import Deployed
 from .table import Table
 from .trust import Trust
 
-#: Exit status of the packed file: not to be taken for one of Python's own, where it rotted itself.
-REFUSED = 3
-
 
 def listed(folder: str, trusted: Trust | None) -> Table:
     """The list of the release in ``folder``, read once, and signed where that is enforced.
@@ -87,12 +84,12 @@ def runtime_of(release: Path) -> tuple[Path, str | None]:
 
 def main(words: list[str]) -> int:
     """Print the runtime's folder for programs that were to have that of the release in ``words``;
-    exit status :data:`REFUSED` where no runtime may run."""
+    exit status ``deployed.REFUSED`` where no runtime may run."""
     try:
         runtime, why = runtime_of(Path(words[0]))
     except (TatvprError, OSError) as error:
         print(f"error: {printable(error)}", file=sys.stderr)
-        return REFUSED
+        return deployed.REFUSED
     if why is not None:
         print(f"warning: {printable(why)}", file=sys.stderr)
     print(runtime)

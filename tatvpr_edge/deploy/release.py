@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import os
 import re
-import shlex
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from typing import Any
 
 import tatvpr_edge
 from tatvpr_edge.runtime import deployed, signature
-from tatvpr_edge.runtime.launch import REFUSED
 from tatvpr_edge.runtime.table import Row, Stamp, Table, make_table
 from tatvpr_edge.spec.artifact import MANIFEST, SIGNATURE, Artifact, read_artifact
 from tatvpr_edge.spec.errors import BoardError, DeployError, MapError
@@ -28,6 +26,7 @@ from tatvpr_edge.spec.manifest import ModelEntry
 
 from .packed import start_file
 from .protocol import CHUNK
+from .script import release_script
 
 #: The rooms that a board needs; the compilers, models and the command line stay here.
 RUNTIME_ROOMS = ("spec", "boards", "runtime")
@@ -36,24 +35,6 @@ _NOT_IN_LABEL = re.compile(r"[^A-Za-z0-9_.\-]+")
 #: The bytes of a file of the release: a path, a member of a wheel, or the bytes themselves.
 #: None: the board has it, and it is not sent.
 Source = Path | tuple[Path, str] | bytes | None
-
-_PYTHON = """#!/bin/sh
-# Runs Python with the runtime of this release: ./python your_program.py
-here=$(CDPATH= cd -P -- "$(dirname -- "$0")" && pwd -P) || exit 1
-runtime=$here/runtime
-whole=$({python} -I -S "$here/start" "$here")
-case $? in
-    0) runtime=$whole ;;
-    {refused}) exit 1 ;; # none is trusted; any other fault is one of `start` itself: as without it
-esac
-if [ -d "$runtime" ]; then
-    PYTHONPATH="$runtime${{PYTHONPATH:+:$PYTHONPATH}}"
-    export PYTHONPATH
-fi
-PYTHONDONTWRITEBYTECODE=1 # a release holds what was sent and nothing else
-export PYTHONDONTWRITEBYTECODE
-exec {python} "$@"
-"""
 
 
 @dataclass(frozen=True)
@@ -161,8 +142,7 @@ def make_release(
         map_name = _NOT_IN_LABEL.sub("-", Path(place_map).name)[:80]
     if runtime is not None:
         sources.update(runtime.sources)
-    words = " ".join(shlex.quote(word) for word in python)
-    sources[deployed.PYTHON] = _PYTHON.format(python=words, refused=REFUSED).encode("utf-8")
+    sources[deployed.PYTHON] = release_script(python).encode("utf-8")
     sources[deployed.START] = start_file()
     manifest = artifact.manifest
     known = _known_rows(artifact) | ({} if runtime is None else runtime.rows)

@@ -18,6 +18,7 @@ from typing import Any
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.spec.errors import DeployError
 
+from .script import inline
 from .store import Store
 
 UNIT = "tatvpr-edge.service"
@@ -41,9 +42,9 @@ def unit_text(root: str, python: list[str], settings: Sequence[str] = ()) -> str
             "a systemd unit cannot hold a path or setting with control characters: no --service"
         )
     current = os.path.join(root, deployed.CURRENT)
-    # The release's own script looks first whether its runtime is whole. It may lie on a file system
-    # that is mounted noexec, and names Python as this login finds it.
-    run = [shutil.which("sh") or "/bin/sh", os.path.join(current, deployed.PYTHON)]
+    # What the release's own script does, by a copy that does not rot with the release. It looks
+    # first whether the runtime is whole, and names Python as this login finds it.
+    run = [shutil.which("sh") or "/bin/sh", "-c", inline(python), current]
     run += ["-m", "tatvpr_edge.runtime", "serve", "--root", root]
     start = [_quoted(word).replace("$", "$$") for word in [*run, *settings]]
     found = shutil.which(python[0])
@@ -239,7 +240,7 @@ def _ours(root: str) -> bool:
 
 def _quoted(word: str) -> str:
     """A word as systemd reads it: C-style quotes, ``%`` doubled."""
-    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
     return f'"{word}"'
 
 

@@ -50,6 +50,7 @@ AGENT_MODULES = (
     "tatvpr_edge.deploy.kept",
     "tatvpr_edge.deploy.switch",
     "tatvpr_edge.deploy.keyring",
+    "tatvpr_edge.deploy.script",
     "tatvpr_edge.deploy.service",
     "tatvpr_edge.deploy.installed",
     "tatvpr_edge.deploy.channel",

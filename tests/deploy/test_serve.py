@@ -287,8 +287,11 @@ def test_no_amount_of_rubbish_takes_a_seat(served: tuple[Path, Localizer], fault
             reply = send(path, sent)
             refused = reply is None if sent in NO_MESSAGE else reply is not None and not reply["ok"]
             faults.count("service", refused, sent[:80])
+        expected, began = here.describe(FRAME).tobytes(), time.monotonic()
         with Client(path, timeout_s=30) as client:
-            assert client.describe(FRAME).tobytes() == here.describe(FRAME).tobytes()
+            assert client.describe(FRAME).tobytes() == expected
+        took_s = time.monotonic() - began
+        print(f"\nafter {count} bad messages the next good one was answered in {took_s:.3f} s")
 
 
 def connected(path: Path) -> socket.socket:

@@ -306,6 +306,17 @@ def live_content(root: Path) -> str | None:
     return model
 
 
+def unit_of(text: str) -> tuple[dict[str, str], list[str]]:
+    """What systemd starts: the environment, and the words of the command."""
+    said: dict[str, list[list[str]]] = {"Environment": [], "ExecStart": []}
+    for line in text.splitlines():
+        key, _, value = line.partition("=")
+        if key in said:
+            said[key].append([word.replace("\\n", "\n") for word in shlex.split(value)])
+    environment = dict(word.split("=", 1) for (word,) in said["Environment"])
+    return environment, [word.replace("$$", "$") for word in said["ExecStart"][0]]
+
+
 def local_transport() -> LocalTransport:
     """This machine without SSH: for what has nothing to do with the network."""
     return LocalTransport()

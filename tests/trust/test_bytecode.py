@@ -6,15 +6,13 @@ import importlib.util
 import marshal
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support.board import local_transport, make_artifact, make_wheel, quick_options
+from support.board import local_transport, make_artifact, make_wheel, quick_options, unit_of
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.push import Options, deploy, rollback, status
 from tatvpr_edge.deploy.service import unit_text
@@ -73,14 +71,7 @@ def test_the_unit_runs_what_was_sent(board: tuple[Path, Options], tmp_path: Path
     root, _ = board
     tell = tmp_path / "PWNED"
     plant((root / "current").resolve(), tell)
-    lines = unit_text(str(root), [sys.executable]).splitlines()
-    said = dict(
-        shlex.split(line.removeprefix("Environment="))[0].split("=", 1)
-        for line in lines
-        if line.startswith("Environment=")
-    )
-    start = next(line for line in lines if line.startswith("ExecStart="))
-    words: list[Any] = shlex.split(start.removeprefix("ExecStart="))
+    said, words = unit_of(unit_text(str(root), [sys.executable]))
     words += ["--socket", str(tmp_path / "s")]
     done = subprocess.run(
         words, env={**os.environ, **said}, cwd=root / "current", stdin=subprocess.DEVNULL

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.board import local_transport, quick_options
+from support.board import local_transport, quick_options, unit_of
 from support.keys import Keys
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.push import Options, deploy, revoke, status, trust
@@ -173,16 +172,23 @@ def test_a_runtime_that_python_cannot_import_gives_way_to_the_one_before(
     assert path.name in said["fallback"]["why"]
 
 
-def test_the_unit_starts_beside_a_runtime_that_python_cannot_import(board: Board) -> None:
+@pytest.mark.parametrize("rots", ["runtime", "script", "script and start"])
+def test_the_unit_starts_beside_a_release_that_rotted(board: Board, rots: str) -> None:
     root, options, first, second = board
-    rotten_runtime(root / "releases" / second, "zeros")
-    lines = unit_text(str(root), [sys.executable]).splitlines()
-    said = [line.removeprefix("Environment=") for line in lines if line.startswith("Environment=")]
-    environment = dict(shlex.split(line)[0].split("=", 1) for line in said)
-    (start,) = [line for line in lines if line.startswith("ExecStart=")]
-    words = [*shlex.split(start.removeprefix("ExecStart=")), "--until-stdin-closes"]
+    if rots == "runtime":
+        rotten_runtime(root / "releases" / second, "zeros")
+    else:
+        script = root / "releases" / second / "python"
+        script.write_bytes(script.read_bytes().replace(b"exec ", b"eyec "))
+        assert by_its_python(root).returncode != 0, "the script is of no use any more"
+    if rots.endswith("start"):
+        (root / "releases" / second / "start").write_bytes(bytes(1000))
+    environment, words = unit_of(unit_text(str(root), [sys.executable]))
     with subprocess.Popen(
-        words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [*words, "--until-stdin-closes"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert f"/{first}/artifact" in process.stdout.readline().decode()
