@@ -6,6 +6,8 @@ import importlib
 import os
 import sys
 
+from tatvpr_edge.spec.text import printable
+
 _COMMANDS = {
     "query": "where was a frame taken",
     "map-add": "add frames to a place map",
@@ -41,8 +43,12 @@ def _run(argv: list[str]) -> int:
     if argv and argv[0] in ("-h", "--help"):
         print(_usage())
         return 0
-    if not argv or argv[0] not in _COMMANDS:
+    if not argv:
         print(_usage(), file=sys.stderr)
+        return 2
+    if argv[0] not in _COMMANDS:
+        known = ", ".join(_COMMANDS)
+        print(f"error: there is no command {printable(argv[0])}: {known}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"tatvpr_edge.runtime.{argv[0].replace('-', '_')}")
     status: int = module.main(argv[1:])

@@ -9,7 +9,6 @@ or with its CPU library, and one line says which and why.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from tatvpr_edge.runtime.backends.tensorrt import cache
 from tatvpr_edge.runtime.backends.tensorrt.machine import Machine
 from tatvpr_edge.runtime.backends.tensorrt.recipe import BACKEND
 from tatvpr_edge.runtime.backends.tensorrt.watch import RESERVE_BYTES, available_bytes, run_watched
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import TatvprError, ToolError
@@ -130,7 +130,7 @@ def _silent(line: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Exit status 0: the artifact answers. 1: it does not, or no engine though one is required."""
-    parser = argparse.ArgumentParser(prog="python -m tatvpr_edge.runtime finish")
+    parser = Parser("python -m tatvpr_edge.runtime finish")
     parser.add_argument("artifact")
     parser.add_argument("--memory-mb", type=int, help="cap on the builder's memory")
     parser.add_argument("--json", action="store_true", help="print one JSON document")

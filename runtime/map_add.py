@@ -10,6 +10,7 @@ import json
 import os
 import sys
 
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapwriter import MapWriter
@@ -20,7 +21,7 @@ from tatvpr_edge.spec.text import printable
 
 def main(argv: list[str]) -> int:
     """Exit status 0, 1 (refused) or 2 (usage)."""
-    parser = argparse.ArgumentParser(prog="python -m tatvpr_edge.runtime map-add")
+    parser = Parser("python -m tatvpr_edge.runtime map-add")
     parser.add_argument("map", metavar="MAP")
     parser.add_argument("frames", nargs="+", metavar="FRAME")
     parser.add_argument("--artifact", help="folder (default: the deployed release's)")

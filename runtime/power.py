@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from dataclasses import asdict
 from typing import Any
 
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.telemetry import Reading, Sampler, Snapshot, Tree, read_conditions
 from tatvpr_edge.spec.errors import TatvprError, TelemetryError, UsageError
 from tatvpr_edge.spec.text import aligned, printable, without_nan
@@ -72,7 +72,7 @@ def refuse_without_sensors(sampler: Sampler) -> None:
 
 def main(argv: list[str]) -> int:
     """Exit status 0, 1 (refused) or 2 (usage)."""
-    parser = argparse.ArgumentParser(prog="python -m tatvpr_edge.runtime power")
+    parser = Parser("python -m tatvpr_edge.runtime power")
     parser.add_argument("--duration", type=float, default=1.0, help="seconds to watch (default: 1)")
     parser.add_argument("--interval", type=float, default=0.25, help="seconds between readings")
     parser.add_argument("--root", default="/", help="where the board's root is (containers)")

@@ -5,13 +5,13 @@ Without an artifact, the deployed one. ``tatvpr-edge profile --on`` runs this ov
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
 from tatvpr_edge.spec.artifact import read_manifest
@@ -54,7 +54,7 @@ def settings_for(
 
 def main(argv: list[str]) -> int:
     """Exit status 0, 1 (refused) or 2 (usage)."""
-    parser = argparse.ArgumentParser(prog="python -m tatvpr_edge.runtime profile")
+    parser = Parser("python -m tatvpr_edge.runtime profile")
     parser.add_argument("artifact", nargs="?", help="folder (default: the deployed release's)")
     parser.add_argument("--k", help="default: the artifact's frontier, or four")
     parser.add_argument("--tokens", help="default: as --k, else 1")

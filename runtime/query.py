@@ -6,11 +6,11 @@ on a host.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 
 from tatvpr_edge.runtime import answers
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.pixels import read_pixels
 from tatvpr_edge.runtime.serve import k_from_text
@@ -20,7 +20,7 @@ from tatvpr_edge.spec.text import aligned, printable, without_nan
 
 def main(argv: list[str]) -> int:
     """Exit status 0, 1 (refused) or 2 (usage)."""
-    parser = argparse.ArgumentParser(prog="python -m tatvpr_edge.runtime query")
+    parser = Parser("python -m tatvpr_edge.runtime query")
     parser.add_argument("frames", nargs="+", metavar="FRAME")
     parser.add_argument("--artifact", help="folder (default: the deployed release's)")
     parser.add_argument("--map", help="place map (default: the deployed release's)")

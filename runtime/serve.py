@@ -19,6 +19,7 @@ import threading
 import time
 
 from tatvpr_edge.runtime import deployed, messages
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.server import Server
 from tatvpr_edge.runtime.service import Service, resident_bytes
@@ -75,7 +76,7 @@ def _fault(path: str, within_s: float) -> str | None:
 
 def main(argv: list[str]) -> int:
     """``python -m tatvpr_edge.runtime serve``: exit status 0, 1 (refused) or 2 (usage)."""
-    parser = argparse.ArgumentParser(prog="python -m tatvpr_edge.runtime serve")
+    parser = Parser("python -m tatvpr_edge.runtime serve")
     parser.add_argument("--root", help="install root whose live release is served")
     parser.add_argument("--artifact", help="serve this artifact instead of the live release")
     parser.add_argument("--map", help="with --artifact: the place map")

@@ -6,7 +6,6 @@ that a board runs the same check as the host (``tatvpr-edge verify``).
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.backends import Backend
 from tatvpr_edge.runtime.backends.cpu import CpuBackend
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.engine import native_triple_matches
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.signature import artifact_verifier
@@ -187,7 +187,7 @@ def report(verified: Verified) -> str:
 
 def main(argv: list[str]) -> int:
     """``python -m tatvpr_edge.runtime verify``: exit status 0, 1 (refused) or 2 (usage)."""
-    parser = argparse.ArgumentParser(prog="python -m tatvpr_edge.runtime verify")
+    parser = Parser("python -m tatvpr_edge.runtime verify")
     parser.add_argument("artifact")
     parser.add_argument("--board", help="refuse an artifact for another board")
     parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -15,7 +15,7 @@ import click
 from tatvpr_edge import __version__
 from tatvpr_edge.cli import COMMANDS
 from tatvpr_edge.spec.errors import TatvprError
-from tatvpr_edge.spec.text import printable
+from tatvpr_edge.spec.text import empty_argument, printable
 
 #: What to install for a module that a command needs and that is not there.
 EXTRAS = {
@@ -126,6 +126,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _main(arguments: list[str]) -> int:
+    empty = empty_argument(arguments)
+    if empty is not None:
+        raise click.UsageError(empty)
     try:
         result = group.main(args=arguments, prog_name="tatvpr-edge", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as bare:

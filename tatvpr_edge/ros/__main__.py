@@ -16,6 +16,7 @@ import threading
 from typing import Any
 
 from tatvpr_edge.ros.parameters import Parameters
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.spec.errors import TatvprError, ToolError, UsageError
 from tatvpr_edge.spec.text import printable
 
@@ -38,8 +39,11 @@ def main(argv: list[str]) -> int:
 
 
 def _parsed(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog=_PROG, description="Place recognition as a ROS 2 node, over DDS without ROS."
+    parser = Parser(
+        _PROG,
+        usage=f"{_PROG} [OPTION VALUE ...]\n       {_PROG} call SERVICE [FIELD=VALUE ...]",
+        description="Place recognition as a ROS 2 node, over DDS without ROS. 'call' asks a "
+        "running node.",
     )
     parser.add_argument("--node", default="place_node", help="the node's name")
     for name, default, text in Parameters.table():
@@ -105,9 +109,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _call(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog=f"{_PROG} call")
-    parser.add_argument("service", help="add_place, save_map, set_k, change_state or get_state")
-    parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE", help="as k=0.2 or tag=door")
+    parser = Parser(f"{_PROG} call", description="Ask a running node one of its services.")
+    parser.add_argument(
+        "service", help="add_place, save_map, set_k, change_state or get_state", metavar="SERVICE"
+    )
+    parser.add_argument(
+        "fields", nargs="*", metavar="FIELD=VALUE", default=[], help="as k=0.2 or tag=door"
+    )
     parser.add_argument("--node", default="place_node", help="the node's name")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds (default: 10)")
     arguments = parser.parse_args(argv)

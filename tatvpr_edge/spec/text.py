@@ -7,6 +7,7 @@ sequence among them would move the terminal's cursor, rename its window or hide 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -66,6 +67,27 @@ def aligned(rows: list[list[str]], right: frozenset[int] = frozenset()) -> list[
         ).rstrip()
         for row in shown
     ]
+
+
+def empty_argument(arguments: Sequence[str]) -> str | None:
+    """What to say where one of the words that a user typed is empty; None where none is.
+
+    An empty path would be the working folder, and an empty value is seldom meant.
+    """
+    before = ""
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if not word.strip():
+            return _empty(before)
+        if name.startswith("--") and equals and not value.strip():
+            return _empty(name)
+        before = word
+    return None
+
+
+def _empty(before: str) -> str:
+    after = f" (after {before})" if before else ""
+    return f"an argument is empty{after}: is a variable of the shell not set?"
 
 
 def without_nan(value: Any) -> Any:

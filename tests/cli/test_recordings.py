@@ -326,7 +326,7 @@ def test_options_of_recordings_are_refused_elsewhere(
     write_video(tmp_path / "v.mkv", plain_frames(2))
     asked = ("--artifact", tiny_host, "--map", a_map)
     done = tatvpr("query", folder, "--every", "1s", *asked, status=1)
-    assert "--every belong to recordings" in done.stderr
+    assert "--every: for recordings alone" in done.stderr
     done = tatvpr("query", tmp_path / "v.mkv", "--topic", "/a", *asked, status=1)
     assert "is a video, which has no topics" in done.stderr
     tatvpr("query", folder, "--every", "soon", *asked, status=2)

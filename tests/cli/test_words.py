@@ -22,6 +22,28 @@ def test_a_group_without_a_command_prints_its_help(tatvpr: Run, words: list[str]
     assert done.stdout == tatvpr(*words, "--help").stdout
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["map", "build", "", "-o", "m.placemap"],
+        ["query", ""],
+        ["query", "frame.png", "--map", ""],
+        ["query", "frame.png", "--map="],
+        ["evaluate", "", "asked"],
+        ["finetune", " "],
+        ["build", "--board", "host", "--output", ""],
+        ["deploy", "", "user@board"],
+    ],
+)
+def test_an_empty_word_is_never_the_working_folder(
+    tatvpr: Run, tmp_path: Path, words: list[str]
+) -> None:
+    """``map build "$FRAMES"`` with FRAMES unset mapped whatever lay in the working folder."""
+    (tmp_path / "frame.png").touch()
+    assert "an argument is empty" in tatvpr(*words, status=2).stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["frame.png"]
+
+
 def complete(folder: Path, *words: str) -> list[str]:
     """What bash would offer for the last of ``words``, asked as the script asks."""
     environment = {

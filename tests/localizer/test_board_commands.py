@@ -28,11 +28,36 @@ def test_help_lists_every_command_and_each_is_there(capsys: pytest.CaptureFixtur
         assert importlib.util.find_spec(f"tatvpr_edge.runtime.{name}") is not None
 
 
-@pytest.mark.parametrize("words", [[], ["fly"], ["--json"]])
-def test_wrong_usage_is_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
+def test_no_command_is_a_question(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.startswith("usage: python -m tatvpr_edge.runtime")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fly"], "no command fly: query, "),
+        (["--json"], "no command --json: query, "),
+        (["query"], "required: FRAME (see python -m tatvpr_edge.runtime query --help)"),
+        (["query", "--fly", "x"], "unrecognized arguments: --fly"),
+        (["query", "--map", "", "x.ppm"], "an argument is empty (after --map)"),
+        (["query", "--map=", "x.ppm"], "an argument is empty (after --map)"),
+        (["map-add", ""], "an argument is empty"),
+        (["serve", "--k"], "expected one argument"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(words)
+    except SystemExit as stop:  # argparse ends the program itself
+        status = int(str(stop.code))
+    shown = capsys.readouterr()
+    assert status == 2 and shown.out == ""
+    assert len(shown.err.splitlines()) == 1
+    assert shown.err.startswith("error: ") and said in shown.err
 
 
 def test_a_reader_that_went_away_is_no_error(tiny_host: Path) -> None:

@@ -55,8 +55,8 @@ def frames_of(path: str | Path, picking: Picking | None = None) -> list[FrameFil
     if not is_recording(path):
         if picking is not None:
             raise UsageError(
-                f"{path}: {picking.said()} belong to recordings (.bag, .mcap, .db3, a ROS 2 bag's "
-                "folder, videos), and this is none"
+                f"{path}: {picking.said()}: for recordings alone (.bag, .mcap, .db3, a ROS 2 bag's "
+                "folder, videos), which this is not"
             )
         return frame_files(path)
     picking = picking or Picking()

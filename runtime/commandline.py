@@ -1,0 +1,31 @@
+"""Arguments of the commands without click: what is wrong with them is one line, as everywhere."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from tatvpr_edge.spec.text import empty_argument
+
+
+class Parser(argparse.ArgumentParser):
+    """As argparse's, without abbreviations and with errors of one line."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog=prog, allow_abbrev=False, **options)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str]
+    ) -> argparse.Namespace:
+        """As argparse does; an empty word is refused."""
+        empty = empty_argument(args)
+        if empty is not None:
+            self.error(empty)
+        return super().parse_args(args)
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        print(f"error: {' '.join(message.split())} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
