@@ -7,8 +7,10 @@ drives: a lap and a half with a map that grows, and the loops that are found.
 
 from __future__ import annotations
 
+import logging
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +115,7 @@ def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
             for folder in (gallery, queries)
             for file, place in zip(*labelled_frames(folder), strict=True)
         }
-        with Localizer(str(artifact), place_map) as localizer:
+        with Localizer(str(artifact), place_map) as localizer, _without_advice():
             answers = {k: _ask(localizer, files, k, labels, as_json) for k in ks}
             rows = [_row(localizer, k, answers[k]) for k in ks]
             places = len(localizer.map) if localizer.map is not None else 0
@@ -135,6 +137,18 @@ def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
     say(f"drive: {driven.line()}")
     say(f"pictures: {output} (k = {smallest:g}), {way}")
     say(f"artifact: {artifact}; Localizer() now takes it")
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """What a user should do about a map is no advice for one that is gone a minute later."""
+    log = logging.getLogger("tatvpr_edge")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def make_demo_map(

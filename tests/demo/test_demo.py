@@ -50,6 +50,7 @@ def test_the_demo_prints_a_line_for_every_k_and_draws_the_sheet(
     options = ["--model", str(tiny_onnx), "--k", "1,.2", "-o", "sheet.png"]
     done = demo(*options)
     assert done.returncode == 0, done.stderr
+    assert "calibrate" not in done.stderr  # no advice about a map that is gone afterwards
     lines = done.stdout.splitlines()
     rows = [line.split() for line in lines if line.strip().startswith(("1 ", "0.2 "))]
     assert [row[0] for row in rows] == ["1", "0.2"]
