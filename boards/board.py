@@ -128,6 +128,16 @@ class Board:
         raise KeyError(name)
 
     @property
+    def processor(self) -> str:
+        """For people: cores, name and clock, "4 x Cortex-A76, 2400 MHz"."""
+        cpu = self.cpu
+        if cpu.triple == NATIVE:
+            return cpu.name
+        cores = f"{cpu.cores} x " if cpu.cores > 1 else ""
+        clock = f", {cpu.clock_mhz} MHz" if cpu.clock_mhz else ""
+        return f"{cores}{cpu.name}{clock}"
+
+    @property
     def zig_triple(self) -> str:
         """Target of `zig cc`, with the floor of glibc where there is one."""
         if self.glibc is None or self.cpu.triple == NATIVE:

@@ -14,7 +14,6 @@ from tatvpr_edge import zoo
 from tatvpr_edge.boards.board import NATIVE, Board
 from tatvpr_edge.boards.loader import load as load_board
 from tatvpr_edge.compilers.checks import checked_graph
-from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.here import built_here
 from tatvpr_edge.compilers.job import (
@@ -32,7 +31,7 @@ from tatvpr_edge.compilers.linux import (
     open_library,
 )
 from tatvpr_edge.compilers.objects import made_anew
-from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
+from tatvpr_edge.compilers.report import BuildPlan, Tool, build_plan
 from tatvpr_edge.compilers.source import remember_model
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.runtime.cache import host_artifact
@@ -235,20 +234,7 @@ def _plan(job: Job, lowered: Lowered) -> BuildPlan:
         with temporary_folder("plan") as scratch:
             library = compile_linux(lowered, host, Path(scratch) / "host")
             arena = int(open_library(library, lowered).info.arena_bytes)
-    return BuildPlan(
-        board=job.board.name,
-        model=job.name,
-        model_hash=lowered.model_hash.hex(),
-        backend=job.backend,
-        core_steps=step_kinds(lowered.steps),
-        compiled_operators=tuple(lowered.compiled_operators),
-        weight_bytes=len(lowered.blob),
-        arena_bytes=arena,
-        planned_bytes=lowered.plan.arena_bytes,
-        costs=tuple(frame_cost(lowered.matched, k) for k in (1.0, 0.6, 0.4, 0.2)),
-        tools=tuple(tools),
-        board_steps=board_steps,
-    )
+    return build_plan(job, lowered, arena, tools, board_steps=board_steps)
 
 
 def _tool(board: Board) -> Tool:

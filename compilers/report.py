@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tatvpr_edge.compilers.cost import Cost
+from tatvpr_edge.compilers.cost import Cost, frame_cost
+
+if TYPE_CHECKING:
+    from tatvpr_edge.compilers.job import Job
+    from tatvpr_edge.compilers.tvm.lower import Lowered
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,10 @@ class BuildPlan:
     """Operators, bytes, multiply-accumulates and tools of one build."""
 
     board: str
+    title: str  # of the board
+    processor: str
+    verified: str  # how far this project has tried the board
+    notes: tuple[str, ...]  # what to know of it
     model: str
     model_hash: str
     backend: str
@@ -41,6 +50,10 @@ class BuildPlan:
         """For ``--json``."""
         return {
             "board": self.board,
+            "title": self.title,
+            "processor": self.processor,
+            "verified": self.verified,
+            "notes": list(self.notes),
             "model": self.model,
             "model_hash": self.model_hash,
             "backend": self.backend,
@@ -66,6 +79,8 @@ class BuildPlan:
         )
         lines = [
             f"{self.model} ({self.model_hash[:12]}) for {self.board}, backend {self.backend}",
+            f"  {self.title}: {self.processor}",
+            f"  the board itself: {self.verified}",
             f"  C core: {steps}",
             f"  TVM: {', '.join(self.compiled_operators) or 'nothing'}",
             f"  weights {_size(self.weight_bytes)}, arena {arena}"
@@ -80,12 +95,39 @@ class BuildPlan:
         for tool in self.tools:
             lines.append(f"  {tool.what}: {tool.found or 'missing, ' + tool.remedy}")
         lines += [f"  {step}" for step in self.board_steps]
+        lines += [f"  note: {note}" for note in self.notes]
         return lines
 
 
-def step_kinds(steps: list[Any]) -> dict[str, int]:
-    """How many steps of each kind, in order of first appearance."""
-    return dict(Counter(type(step).__name__ for step in steps))
+def build_plan(
+    job: Job,
+    lowered: Lowered,
+    arena_bytes: int | None,
+    tools: Sequence[Tool],
+    regions: tuple[tuple[str, str, int, int], ...] = (),
+    board_steps: tuple[str, ...] = (),
+) -> BuildPlan:
+    """The plan of ``job``, whose model was ``lowered``."""
+    board = job.board
+    return BuildPlan(
+        board=board.name,
+        title=board.title,
+        processor=board.processor + (f", {board.gpu.name}" if board.gpu else ""),
+        verified=f"{board.verification.level}: {board.verification.note}",
+        notes=board.notes,
+        model=job.name,
+        model_hash=lowered.model_hash.hex(),
+        backend=job.backend,
+        core_steps=dict(Counter(type(step).__name__ for step in lowered.steps)),
+        compiled_operators=tuple(lowered.compiled_operators),
+        weight_bytes=len(lowered.blob),
+        arena_bytes=arena_bytes,
+        planned_bytes=lowered.plan.arena_bytes,
+        costs=tuple(frame_cost(lowered.matched, k) for k in (1.0, 0.6, 0.4, 0.2)),
+        tools=tuple(tools),
+        regions=regions,
+        board_steps=board_steps,
+    )
 
 
 def _size(count: int) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top,
 from tatvpr_edge.runtime.backends import Backend, open_backend
 from tatvpr_edge.runtime.backends.cpu import CpuBackend
 from tatvpr_edge.runtime.default import open_default
+from tatvpr_edge.runtime.dials import Dials, is_auto
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
 from tatvpr_edge.runtime.fresh import Origin, Watch
@@ -97,7 +98,7 @@ class Localizer:
     ) -> None:
         self.artifact: Artifact
         self._sequence = check_sequence(sequence)
-        if not _is_auto(k):
+        if not is_auto(k):
             refuse_ignored(k, budget=budget, preset=preset, safe_k=safe_k)
         path = None
         if artifact is not None:
@@ -109,7 +110,7 @@ class Localizer:
             map = found_map if map is None else map
         else:
             self.artifact = read_artifact(path, verify_signature=artifact_verifier())
-        self._governing: dict[str, Any] = {
+        governing = {
             "budget": budget,
             "preset": preset,
             "safe_k": safe_k,
@@ -122,26 +123,20 @@ class Localizer:
             "threads": threads,
             "sequence": self._sequence,
         }
-        self._governor: Governor | None = None
-        self._governor_lock = threading.Lock()
         defaults = self.artifact.manifest.defaults
-        self._fixed_k: float | None = defaults.k
-        self._tokens = defaults.tokens
         cuda = {"cuda_context": cuda_context, "cuda_stream": cuda_stream}
         self.backend = _open_backend(
             self.artifact, backend, kernels=kernels, threads=threads, cuda=cuda
         )
+        # No method of this object: it would be freed by the garbage collector alone.
+        self._engine = partial(_engine, self.backend, self.artifact)
+        self._dials = Dials(self.artifact.manifest, self._engine, governing)
         self._note_gray = GrayNote()
         self._told_uncalibrated: set[tuple[Path, int]] = set()
         self._tracker = None if self._sequence == 1 else self.track(self._sequence)
         self.map = map
         self.k = defaults.k if k is None else k
         self.tokens = defaults.tokens if tokens is None else tokens
-
-    def _engine(self) -> Engine:
-        """Whatever describes, the artifact's code for this machine's CPU searches and governs."""
-        backend = self.backend
-        return backend.library if isinstance(backend, CpuBackend) else Engine.of(self.artifact)
 
     # ---- maps ----
 
@@ -183,25 +178,20 @@ class Localizer:
     @property
     def k(self) -> float | str:
         """Fraction kept, or "auto"."""
-        fixed = self._fixed_k
-        return "auto" if fixed is None else fixed
+        return self._dials.k
 
     @k.setter
     def k(self, value: float | str) -> None:
-        if _is_auto(value):
-            self._start_governor()
-            self._fixed_k = None
-        else:
-            self._fixed_k = self._check_k(value)
+        self._dials.k = value
 
     @property
     def tokens(self) -> float:
         """Fraction of patch tokens kept while k is a number; "auto" chooses its own."""
-        return self._tokens
+        return self._dials.tokens
 
     @tokens.setter
     def tokens(self, value: float) -> None:
-        self._tokens = check_fraction(value, "tokens")
+        self._dials.tokens = value
 
     @property
     def budget(self) -> Budget | None:
@@ -212,15 +202,11 @@ class Localizer:
         Raises:
             UsageError: it is not understood, or k is "auto" and neither budget nor preset is left.
         """
-        from tatvpr_edge.runtime.governor import Budget
-
-        return Budget.of(self._governing["budget"])
+        return self._dials.budget
 
     @budget.setter
     def budget(self, value: Budget | str | None) -> None:
-        from tatvpr_edge.runtime.governor import Budget
-
-        self._govern(budget=Budget.of(value))
+        self._dials.budget = value
 
     @property
     def preset(self) -> str | None:
@@ -229,64 +215,16 @@ class Localizer:
         Raises:
             UsageError: another word than "turbo" and "battery-saver".
         """
-        preset: str | None = self._governing["preset"]
-        return preset
+        return self._dials.preset
 
     @preset.setter
     def preset(self, value: str | None) -> None:
-        from tatvpr_edge.runtime.governor import check_preset
-
-        self._govern(preset=check_preset(value))
+        self._dials.preset = value
 
     @property
     def governor(self) -> Governor | None:
         """What chooses k; None until k was "auto". ``governor.why()`` explains the choice."""
-        return self._governor
-
-    def _check_k(self, value: Any) -> float:
-        k = check_fraction(value, "k")
-        low, high = self.artifact.manifest.k_range
-        if not np.float32(low) <= np.float32(k) <= np.float32(high):
-            raise UsageError(
-                f"k is {k:g}: this artifact was built for {low:g} to {high:g}; "
-                "build it with a wider --k-range"
-            )
-        return k
-
-    def _start_governor(self) -> None:
-        with self._governor_lock:
-            if self._governor is None:
-                self._governor = self._made_governor(self._governing)
-
-    def _made_governor(self, governing: dict[str, Any]) -> Governor:
-        from tatvpr_edge.runtime.governor import Governor, GovernorCore
-
-        manifest = self.artifact.manifest
-        core = GovernorCore(self._engine().c)
-        return Governor(core, manifest.profile, k_range=manifest.k_range, **governing)
-
-    def _govern(self, **changed: Any) -> None:
-        """Takes other terms: at once while k is "auto", else for when it will be."""
-        with self._governor_lock:
-            governing = {**self._governing, **changed}
-            before = self._governor
-            auto = self._fixed_k is None
-            self._governor = self._made_governor(governing) if auto else None
-            self._governing = governing
-        if before is not None:
-            before.close()
-
-    def _setting(self) -> tuple[float, float]:
-        """(k, tokens) of the next call."""
-        fixed = self._fixed_k
-        if fixed is not None:
-            return fixed, self._tokens
-        governor = self._governor
-        if governor is None:  # its terms were changed while k was a number
-            self._start_governor()
-            return self._setting()
-        choice = governor.choose()
-        return choice.k, choice.tokens
+        return self._dials.governor
 
     # ---- use ----
 
@@ -315,11 +253,12 @@ class Localizer:
             FrameError: another type or shape; the text says what to do.
         """
         if k is None and tokens is None:
-            descriptor, set_k, set_tokens, describe_ms = self._describe(frame, bgr)
-            self._tell_governor(set_k, set_tokens, describe_ms)
+            checked = check_frame(frame, bgr)
+            descriptor, set_k, set_tokens, describe_ms = self._describe(checked)
+            self._dials.observe(set_k, set_tokens, describe_ms)
             return descriptor
-        set_k, set_tokens = self._setting()
-        at_k = set_k if k is None else self._check_k(k)
+        set_k, set_tokens = self._dials.setting()
+        at_k = set_k if k is None else self._dials.check_k(k)
         at_tokens = set_tokens if tokens is None else check_fraction(tokens, "tokens")
         return self.backend.describe(check_frame(frame, bgr), at_k, at_tokens)
 
@@ -403,7 +342,7 @@ class Localizer:
         if found.accepted and nothing is None:
             place_map.recognised(best.place, taken_s)
         latency_ms = (time.perf_counter() - start) * 1e3
-        self._tell_governor(k, tokens, describe_ms, latency_ms - describe_ms)
+        self._dials.observe(k, tokens, describe_ms, latency_ms - describe_ms)
         return Match(
             place=best.place,
             score=best.score,
@@ -460,24 +399,14 @@ class Localizer:
             sequence = next(filter(None, map(calibrated_frames, bands)), FRAMES)
         return Tracker(self, self._engine(), sequence)
 
-    def _describe(
-        self, frame: NDArray[np.uint8] | CameraFrame, bgr: bool = False
-    ) -> tuple[NDArray[np.float32], float, float, float]:
+    def _describe(self, checked: CameraFrame) -> tuple[NDArray[np.float32], float, float, float]:
         """The descriptor, k and tokens that it was made with, and how many ms that took."""
-        checked = check_frame(frame, bgr)
         if self._map is not None:
             self._note_gray(checked)
-        k, tokens = self._setting()
+        k, tokens = self._dials.setting()
         start = time.perf_counter()
         descriptor = self.backend.describe(checked, k, tokens)
         return descriptor, k, tokens, (time.perf_counter() - start) * 1e3
-
-    def _tell_governor(
-        self, k: float, tokens: float, describe_ms: float, search_ms: float = 0.0
-    ) -> None:
-        governor = self._governor
-        if governor is not None and self._fixed_k is None:
-            governor.observe(describe_ms, k, tokens, search_ms)
 
     # ---- maps that grow ----
 
@@ -579,15 +508,14 @@ class Localizer:
         for watch in self._watches:
             watch.close()
         self._watches.clear()
-        if self._governor is not None:
-            self._governor.close()
+        self._dials.close()
         self.backend.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """For processes that are spawned: the child opens the same artifact and map anew."""
         return {
             **self._arguments,
-            "governing": self._governing,
+            "governing": self._dials.governing,
             "origin": self._origin,
             "artifact": self.artifact.root,
             "map": None if self.map is None else self.map.path,
@@ -599,7 +527,7 @@ class Localizer:
         governing, origin = arguments.pop("governing"), arguments.pop("origin")
         heeded = governing if arguments["k"] == "auto" else {}
         self.__init__(**arguments, **heeded)  # type: ignore[misc]
-        self._governing = governing
+        self._dials.governing = governing
         self._origin = origin  # what is stale in the parent is stale here
 
     def __enter__(self) -> Localizer:
@@ -612,6 +540,11 @@ class Localizer:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _engine(backend: Backend, artifact: Artifact) -> Engine:
+    """Whatever describes, the artifact's code for this machine's CPU searches and governs."""
+    return backend.library if isinstance(backend, CpuBackend) else Engine.of(artifact)
 
 
 def _open_backend(
@@ -637,10 +570,6 @@ def _open_backend(
         raise UsageError(f"kernels can be forced on the CPU alone, not on {name}")
     assert name is not None
     return open_backend(name, artifact, **cuda)
-
-
-def _is_auto(k: Any) -> bool:
-    return isinstance(k, str) and k == "auto"
 
 
 def _opened(given: Any) -> PlaceMap:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from tatvpr_edge.boards.board import Board
 from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, core_folder, core_sources
-from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.mcu import folder as texts
 from tatvpr_edge.compilers.mcu.choose import choose_layouts
@@ -30,7 +29,7 @@ from tatvpr_edge.compilers.mcu.generated import (
 )
 from tatvpr_edge.compilers.mcu.project import MAP, example_files, example_map, selftest_files
 from tatvpr_edge.compilers.mcu.variants import variant_of
-from tatvpr_edge.compilers.report import BuildPlan, Tool, step_kinds
+from tatvpr_edge.compilers.report import BuildPlan, Tool, build_plan
 from tatvpr_edge.compilers.toolchains import Compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.spec.artifact import write_artifact
@@ -184,18 +183,5 @@ def plan_microcontroller(job: Job) -> BuildPlan:
     """
     with temporary_folder("plan") as scratch:
         made = compile_microcontroller(job, Path(scratch))
-    lowered = made.lowered
-    return BuildPlan(
-        board=job.board.name,
-        model=job.name,
-        model_hash=lowered.model_hash.hex(),
-        backend=job.backend,
-        core_steps=step_kinds(lowered.steps),
-        compiled_operators=tuple(lowered.compiled_operators),
-        weight_bytes=len(lowered.blob),
-        arena_bytes=made.fit.arena_bytes,
-        planned_bytes=lowered.plan.arena_bytes,
-        costs=tuple(frame_cost(lowered.matched, k) for k in (1.0, 0.6, 0.4, 0.2)),
-        tools=(Tool(f"C compiler for {job.board.name}", made.compiler.name, ""),),
-        regions=made.fit.rows(),
-    )
+    tool = Tool(f"C compiler for {job.board.name}", made.compiler.name, "")
+    return build_plan(job, made.lowered, made.fit.arena_bytes, [tool], regions=made.fit.rows())

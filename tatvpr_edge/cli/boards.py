@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from tatvpr_edge.boards.board import NATIVE, Board, MemoryRegion
+from tatvpr_edge.boards.board import Board, MemoryRegion
 from tatvpr_edge.boards.loader import load, names
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import console, json_option, print_json
@@ -50,7 +50,7 @@ def _list(boards: list[Board]) -> Table:
         gpu = f"sm_{board.gpu.sm}, TensorRT {board.gpu.tensorrt}" if board.gpu else "-"
         table.add_row(
             board.name,
-            _processor(board),
+            board.processor,
             _memory(board),
             gpu,
             board.verification.level,
@@ -67,7 +67,7 @@ def _details(board: Board) -> Table:
     kernels = ", ".join(cpu.features) or "plain C"
     if board.kind == "linux":
         kernels = "kernels as the processor at hand allows"
-    table.add_row("processor", f"{_processor(board)}; {cpu.triple}; {kernels}")
+    table.add_row("processor", f"{board.processor}; {cpu.triple}; {kernels}")
     if board.gpu is not None:
         gpu = board.gpu
         table.add_row("GPU", f"{gpu.name}; sm_{gpu.sm}")
@@ -95,14 +95,6 @@ def _details(board: Board) -> Table:
     for index, note in enumerate(board.notes):
         table.add_row("" if index else "notes", note)
     return table
-
-
-def _processor(board: Board) -> str:
-    cpu = board.cpu
-    if cpu.triple == NATIVE:
-        return cpu.name
-    cores = f"{cpu.cores} x " if cpu.cores > 1 else ""
-    return f"{cores}{cpu.name}" + (f", {cpu.clock_mhz} MHz" if cpu.clock_mhz else "")
 
 
 def _memory(board: Board) -> str:

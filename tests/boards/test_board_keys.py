@@ -4,6 +4,7 @@ refusal. A key that nothing reads has no row here, and the first test says so.""
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 import sysconfig
 import typing
@@ -21,15 +22,20 @@ from tatvpr_edge.boards import loader
 from tatvpr_edge.boards.board import Board
 from tatvpr_edge.cli.boards import command as boards_command
 from tatvpr_edge.compilers import toolchains
+from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.elf import check_loadable, read_elf
+from tatvpr_edge.compilers.job import Job, lower_job
 from tatvpr_edge.compilers.linux import llvm_target
 from tatvpr_edge.compilers.mcu.fit import fit
 from tatvpr_edge.compilers.mcu.flags import extra_flags
 from tatvpr_edge.compilers.mcu.generated import Own
 from tatvpr_edge.compilers.mcu.linker import fragment
 from tatvpr_edge.compilers.mcu.project import example_files
+from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.probe import compiler_fault
+from tatvpr_edge.compilers.report import build_plan
 from tatvpr_edge.compilers.toolchains import find_compiler
+from tatvpr_edge.compilers.tvm.lower import Lowered
 from tatvpr_edge.deploy.release import flash_tool
 from tatvpr_edge.models.export import bodies
 from tatvpr_edge.spec.errors import TatvprError
@@ -65,7 +71,7 @@ def read(board: Board, **_: Any) -> object:
     return "taken"
 
 
-def compiler(board: Board, path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+def compiler(board: Board, path: Path, monkeypatch: pytest.MonkeyPatch, **_: Any) -> object:
     """The compiler of a machine that has GCC for Arm, or the refusal with what to install."""
     tools = path.parent / "bin"
     tools.mkdir(exist_ok=True)
@@ -81,7 +87,7 @@ def compiler(board: Board, path: Path, monkeypatch: pytest.MonkeyPatch) -> objec
     return find_compiler(board).command
 
 
-def zig(board: Board, path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+def zig(board: Board, path: Path, monkeypatch: pytest.MonkeyPatch, **_: Any) -> object:
     """The command on a machine that has zig alone."""
     monkeypatch.setenv("PATH", str(path.parent))
     monkeypatch.setattr(toolchains.importlib.util, "find_spec", lambda name: object())
@@ -98,20 +104,35 @@ def loadable(board: Board, **_: Any) -> object:
     return "loads"
 
 
-def board_steps(board: Board, path: Path, **_: Any) -> object:
+def board_steps(board: Board, path: Path, models: Path, **_: Any) -> object:
     """The GPU's part of a plan."""
-    model = path.parent / "tiny.onnx"
-    if not model.exists():
-        onnx.save(tiny_model(functions=bodies.bodies(TOKENS)), model)
+    model = tiny_lowered(models)[0].onnx_file
     return tatvpr_edge.plan(path, model=model, backend="tensorrt").board_steps
 
 
+@functools.cache
+def tiny_lowered(folder: Path) -> tuple[Job, Lowered]:
+    """A tiny model, lowered once for all plans."""
+    file = folder / "tiny.onnx"
+    onnx.save(tiny_model(functions=bodies.bodies(TOKENS)), file)
+    job = Job(
+        loader.load("host"), file, checked_graph(file), "tiny", (0.1, 1.0), "tvm", lambda *_: None
+    )
+    return job, lower_job(job, Layout.ROWS2)
+
+
+def planned(board: Board, models: Path, **_: Any) -> object:
+    """What ``build --dry-run`` says of the board itself: such keys are for people who choose."""
+    job, lowered = tiny_lowered(models)
+    return build_plan(dataclasses.replace(job, board=board), lowered, None, []).lines()
+
+
 def told(board: Board, path: Path, **_: Any) -> object:
-    """What ``tatvpr-edge boards FILE`` shows: such keys are for people."""
+    """What ``tatvpr-edge boards FILE`` shows."""
     return CliRunner().invoke(boards_command, [str(path)], catch_exceptions=False).output
 
 
-def flashed(board: Board, path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+def flashed(board: Board, path: Path, monkeypatch: pytest.MonkeyPatch, **_: Any) -> object:
     """What deploy says of a microcontroller's artifact, were this file the shipped one."""
     folder = path.parent / "shipped"
     shutil.copytree(BOARDS, folder, ignore=shutil.ignore_patterns("*.py*"), dirs_exist_ok=True)
@@ -128,10 +149,10 @@ def planned_model(board: Board, path: Path, **_: Any) -> object:
 AXI = 'name = "axi"\nbase = 0x2400_0000\nsize = 0x8_0000 # 512 KiB\nkind = "ram"'
 #: key -> (what sees it, board, text, its change). A name is a file's: see the test below.
 ROWS: dict[str, tuple[Callable[..., object], str, str, str]] = {
-    "title": (told, "stm32h7", 'title = "STM', 'title = "My STM'),
+    "title": (planned, "stm32h7", 'title = "STM', 'title = "My STM'),
     "kind": (read, "stm32h7", 'kind = "microcontroller"', 'kind = "linux"'),
     "model": (planned_model, "host", 'kind = "linux"', 'kind = "linux"\nmodel = "nano"'),
-    "cpu.name": (told, "stm32h7", '"Cortex-M7"', '"Cortex-M7F"'),
+    "cpu.name": (planned, "stm32h7", '"Cortex-M7"', '"Cortex-M7F"'),
     "cpu.triple": (
         target,
         "raspberry-pi-4",
@@ -139,9 +160,9 @@ ROWS: dict[str, tuple[Callable[..., object], str, str, str]] = {
         '"x86_64-linux-gnu"\ncores',
     ),
     "cpu.features": (kernels, "stm32h7", 'features = ["dsp"]', "features = []"),
-    "cpu.cores": (told, "raspberry-pi-4", "cores = 4", "cores = 2"),
-    "cpu.clock_mhz": (told, "stm32h7", "clock_mhz = 480", "clock_mhz = 400"),
-    "gpu.name": (told, "jetson-thor", 'name = "Blackwell', 'name = "Not Blackwell'),
+    "cpu.cores": (planned, "raspberry-pi-4", "cores = 4", "cores = 2"),
+    "cpu.clock_mhz": (planned, "stm32h7", "clock_mhz = 480", "clock_mhz = 400"),
+    "gpu.name": (planned, "jetson-thor", 'name = "Blackwell', 'name = "Not Blackwell'),
     "gpu.sm": (board_steps, "jetson-thor", "sm = 110", "sm = 87"),
     "gpu.cuda": (board_steps, "jetson-thor", 'cuda = "13', 'cuda = "12'),
     "gpu.tensorrt": (board_steps, "jetson-thor", 'tensorrt = "10', 'tensorrt = "11'),
@@ -180,9 +201,9 @@ ROWS: dict[str, tuple[Callable[..., object], str, str, str]] = {
     ),
     "emulator.arguments": (example, "mps2-an500", '"mps2-an500"]', '"mps2-an505"]'),
     "glibc": (loadable, "raspberry-pi-4", 'glibc = "2.3', 'glibc = "2.1" # '),
-    "verification.level": (told, "stm32h7", 'level = "compiled"', 'level = "not run"'),
-    "verification.note": (told, "stm32h7", 'note = "its memory', 'note = "her memory'),
-    "notes": (told, "stm32h7", '  "RAM is split', '  "Memory is split'),
+    "verification.level": (planned, "stm32h7", 'level = "compiled"', 'level = "not run"'),
+    "verification.note": (planned, "stm32h7", 'note = "its memory', 'note = "her memory'),
+    "notes": (planned, "stm32h7", '  "RAM is split', '  "Memory is split'),
 }
 
 
@@ -198,12 +219,19 @@ def keys(kind: Any, prefix: str = "") -> set[str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
 def test_every_key_has_something_that_sees_it() -> None:
     assert keys(Board) - {"name"} == set(ROWS)
 
 
 @pytest.mark.parametrize("key", ROWS)
-def test_another_value_is_seen(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_value_is_seen(
+    key: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     see, name, old, new = ROWS[key]
     path = tmp_path / "mine.toml"
     text = (BOARDS / f"{name}.toml").read_text()
@@ -215,7 +243,9 @@ def test_another_value_is_seen(key: str, tmp_path: Path, monkeypatch: pytest.Mon
         toolchains._version.cache_clear()
         with monkeypatch.context() as patch:
             try:
-                seen.append(see(loader.load(str(path)), path=path, monkeypatch=patch))
+                seen.append(
+                    see(loader.load(str(path)), path=path, models=models, monkeypatch=patch)
+                )
             except TatvprError as error:
                 seen.append(str(error))
     assert seen[0] != seen[1]

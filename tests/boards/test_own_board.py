@@ -70,6 +70,15 @@ def test_a_stack_in_the_arenas_region_leaves_the_arena_less(own: Path) -> None:
         fit(board, "model", 1000, 1000, {40: room + 1})
 
 
+def test_a_stack_beside_look_up_tables_has_to_fit_as_well(own: Path) -> None:
+    change(own, 'stack = "sram2"', 'stack = "sram1"')
+    board = loader.load(str(own))
+    room = board.region("sram1").size - STACK_BYTES
+    assert fit(board, "model", 1000, 1000, {8: 1000}, tables_bytes=room).tile == 8
+    with pytest.raises(BoardError, match=rf"stack \({STACK_BYTES}\) and look-up tables .*sram1"):
+        fit(board, "model", 1000, 1000, {8: 1000}, tables_bytes=room + 1)
+
+
 FLASH2 = '\n[[memory]]\nname = "flash2"\nbase = 0x9000_0000\nsize = 0x20_0000\nkind = "flash"\n'
 
 

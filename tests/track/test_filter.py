@@ -206,6 +206,16 @@ def test_few_places_elsewhere_are_no_rivals(engine: Engine, tables: Tables) -> N
         assert told.accepted is accepted
 
 
+def test_odds_exactly_at_the_threshold_are_accepted(engine: Engine, tables: Tables) -> None:
+    above = float(np.nextafter(np.float32(1.5), np.float32(2)))
+    for threshold, accepted in ((1.5, True), (above, False)):
+        always = SequenceCalibration(5, threshold, (1.5, 0.0, 0.0, 0.0, 0.0, 0.0), 0.95, 0.3)
+        calibration = Calibration("logistic", 0.0, (0.0, 1.0, 1.0), 3.0, 0, 0.95, 0.1, always)
+        table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
+        told = Path(engine, 5).step(HELD, table, bands, 0, seen_at(4, 40))
+        assert told.accepted is accepted
+
+
 @pytest.mark.parametrize("frames", [0, -1, 1001, 2.5, True, "5", None])
 def test_lengths_that_are_none_are_refused(engine: Engine, frames: object) -> None:
     with pytest.raises(UsageError, match="sequence is"):
