@@ -7,7 +7,7 @@ import math
 from tatvpr_edge.runtime.match import Match
 from tatvpr_edge.runtime.placemap import Candidate
 
-COLUMNS = ["frame", "place", "score", "position", "sure", "accepted", "k", "ms"]
+COLUMNS = ["frame", "place", "score", "position", "sure", "accepted", "state", "k", "ms"]
 #: Those that are set to the right.
 RIGHT = ("score", "sure", "k", "ms")
 
@@ -28,6 +28,7 @@ def table(answers: list[tuple[str, Match]]) -> tuple[list[str], list[list[str]]]
                     _position(candidate.pose),
                     _sureness(match) if first else "",
                     _verdict(match) if first else "",
+                    (match.state or "") if first else "",
                     f"{match.k:g}" if first else "",
                     f"{match.latency_ms:.1f}" if first else "",
                 ]
@@ -36,6 +37,7 @@ def table(answers: list[tuple[str, Match]]) -> tuple[list[str], list[list[str]]]
     empty = {
         "sure": all(match.confidence is None for _, match in answers),
         "accepted": all(match.accepted is None for _, match in answers),
+        "state": all(match.state is None for _, match in answers),
     }
     shown = [index for index, column in enumerate(COLUMNS) if not empty.get(column, False)]
     return [COLUMNS[index] for index in shown], [[row[index] for index in shown] for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 F32 = NDArray[np.float32]
+_log = logging.getLogger("tatvpr_edge")
 
 
 class MapWriter:
@@ -42,7 +44,8 @@ class MapWriter:
             places are described at; "local", "utm" or "geographic". An existing map keeps its own.
         like: another map of the model: a map that is made takes its kind, bands, calibration and
             the rest, and only its places not. So a robot that begins with nothing knows from its
-            first minutes which of its answers are right.
+            first minutes which of its answers are right; where the other one is not calibrated,
+            logging says that it will not.
 
     Raises:
         MapError, ArtifactError, SignatureError, UsageError: by name of the fault.
@@ -69,6 +72,14 @@ class MapWriter:
         if not self.path.exists():
             if like is not None:
                 info = PlaceMap(like, model).info
+                if all(band.calibration is None for band in info.bands):
+                    _log.warning(
+                        "map %s is not calibrated, so that %s does not know which of its answers "
+                        "are right: run 'tatvpr-edge map calibrate %s' before",
+                        like,
+                        self.path,
+                        like,
+                    )
             else:
                 made = tuple(Band(k, tokens) for k, tokens in check_bands(bands))
                 info = MapInfo(model.hash, kind, model.descriptor_size, made, pose_frame)

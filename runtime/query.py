@@ -29,13 +29,20 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--budget", help="with --k auto: 5W, 0.2J, 40ms, 70C or battery:2h")
     parser.add_argument("--preset", help="with --k auto: turbo or battery-saver")
     parser.add_argument("--top", type=int, default=1, help="candidates (default: 1)")
+    parser.add_argument(
+        "--sequence",
+        type=int,
+        default=1,
+        help="frames that an answer rests on; the FRAMEs are then one camera's, in order",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args(argv)
     governing = {"budget": arguments.budget, "preset": arguments.preset}
+    sequence = arguments.sequence
     try:
         k = k_from_text(arguments.k)
         with Localizer(
-            arguments.artifact, arguments.map, k, arguments.tokens, **governing
+            arguments.artifact, arguments.map, k, arguments.tokens, sequence=sequence, **governing
         ) as localizer:
             found = [
                 (name, localizer.query(read_pixels(name), top=arguments.top))

@@ -44,6 +44,14 @@ if TYPE_CHECKING:
 @click.option("--budget", help="With --k auto: 5W, 0.2J, 40ms, 70C or battery:2h.")
 @click.option("--preset", help="With --k auto: turbo or battery-saver.")
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Candidates.")
+@click.option(
+    "--sequence",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Frames that an answer rests on: the FRAMEs are then one camera's, in order, and each "
+    "folder, bag or video begins anew.",
+)
 @click.option("--backend", help="cpu or tensorrt (default: the best that runs here).")
 @recording_options
 @json_option
@@ -56,6 +64,7 @@ def command(
     budget: str | None,
     preset: str | None,
     top: int,
+    sequence: int,
     backend: str | None,
     picking: Picking | None,
     as_json: bool,
@@ -68,22 +77,34 @@ def command(
 
     if k != "auto" and (budget or preset):
         raise click.UsageError("--budget and --preset belong to --k auto")
-    files = [file for name in frames for file in frames_of(name, picking)]
+    given = [frames_of(name, picking) for name in frames]
+    count = sum(map(len, given))
     localizer = Localizer(
-        artifact, map_path, k, tokens, backend=backend, budget=budget, preset=preset
+        artifact,
+        map_path,
+        k,
+        tokens,
+        backend=backend,
+        budget=budget,
+        preset=preset,
+        sequence=sequence,
     )
     with localizer:
         if localizer.map is None:
             raise MapError("there is no map to search: give --map, made by 'tatvpr-edge map build'")
         answers = []
-        with progress("queries", len(files), quiet=as_json or len(files) < 10) as step:
-            for file in files:
-                try:
-                    match = localizer.query(file.read(), top=top)
-                except FrameError as error:
-                    raise DataError(f"{file.path}: {error}") from None
-                answers.append((str(file.path), match))
-                step(1)
+        tracker = localizer.track() if sequence > 1 else None
+        with progress("queries", count, quiet=as_json or count < 10) as step:
+            for files, before in zip(given, [[], *given], strict=False):
+                if tracker is not None and max(len(files), len(before)) > 1:
+                    tracker.restart()
+                for file in files:
+                    try:
+                        match = localizer.query(file.read(), top=top, tracker=tracker)
+                    except FrameError as error:
+                        raise DataError(f"{file.path}: {error}") from None
+                    answers.append((str(file.path), match))
+                    step(1)
         if as_json:
             print_json([_document(name, match) for name, match in answers])
             return

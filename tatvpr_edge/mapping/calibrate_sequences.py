@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-#: A stretch is so many times as long as the sequence.
-_STRETCH = 4
+#: A stretch is so many times as long as the sequence: a robot is on its way for most of its frames,
+#: and of how long an answer has gone on short stretches teach little.
+_STRETCH = 8
 #: Right and wrong answers that are needed at least.
 FEWEST = 20
 
@@ -172,13 +173,11 @@ def fit_sequences(
     odds = log_odds_of(weights, mine.columns)
     # A wrong path lasts about as long as the sequence: what one more would cost is so many answers.
     setting = choose_threshold(odds, mine.right, precision, spare=frames)
-    # Where truth parts cleanly, precision would be kept by answers that are likelier wrong.
-    threshold = max(setting.threshold, 0.0)
     answerable = mine.answerable
-    recall = float((odds[answerable] >= threshold).mean()) if answerable.any() else 0.0
+    recall = float((odds[answerable] >= setting.threshold).mean()) if answerable.any() else 0.0
     made = SequenceCalibration(
         frames,
-        threshold,
+        setting.threshold,
         weights,
         float(np.float32(precision)),
         float(np.float32(recall)),
@@ -188,7 +187,7 @@ def fit_sequences(
         made,
         len(mine),
         right,
-        int((odds >= threshold).sum()),
+        setting.accepted,
         setting.reached,
         quality(confidence, mine.right),
     )

@@ -95,7 +95,8 @@ class Setting:
 
 
 def choose_threshold(odds: F64, right: Bools, precision: float, spare: int = 1) -> Setting:
-    """The lowest log-odds from which ``precision`` of the answers is right.
+    """The lowest log-odds from which ``precision`` of the answers is right; never below 0: where
+    truth parts cleanly, the precision would be kept by answers that are likelier wrong than right.
 
     ``spare`` more wrong answers are counted than were seen, because a threshold chosen among few
     answers is chosen at their luckiest.
@@ -106,12 +107,13 @@ def choose_threshold(odds: F64, right: Bools, precision: float, spare: int = 1) 
     count = np.arange(1, len(ranked) + 1)
     # Equal odds are accepted together.
     last = np.append(ranked[1:] != ranked[:-1], True)
-    good = np.flatnonzero(last & (wrong <= (1 - precision) * count + 1e-9))
+    good = np.flatnonzero(last & (ranked >= 0) & (wrong <= (1 - precision) * count + 1e-9))
     if not len(good):
-        return Setting(float(np.nextafter(np.float32(ranked[0]) + 1, np.float32(np.inf))), False, 0)
+        beyond = np.nextafter(np.float32(max(ranked[0], 0.0)) + 1, np.float32(np.inf))
+        return Setting(float(beyond), False, 0)
     at = int(good[-1])
     below = ranked[at + 1] if at + 1 < len(ranked) else ranked[at] - 1
-    return Setting(float(np.float32((ranked[at] + below) / 2)), True, at + 1)
+    return Setting(max(float(np.float32((ranked[at] + below) / 2)), 0.0), True, at + 1)
 
 
 # ---- how good a confidence is ----------------------------------------------------------------

@@ -57,6 +57,16 @@ def test_people_get_a_table(tatvpr: Run, folder: Path, a_map: Path, tiny_host: P
     assert done.stderr == ""
 
 
+def test_frames_of_one_camera_are_followed_and_each_folder_begins_anew(
+    tatvpr: Run, folder: Path, a_map: Path, tiny_host: Path
+) -> None:
+    frames = [folder / "rgb.png", folder / "deep.png"]
+    options = ["--artifact", tiny_host, "--map", a_map, "--sequence", "3", "--json"]
+    done = tatvpr("query", *frames, folder, *frames, *options)
+    seen = [answer["frames"] for answer in json.loads(done.stdout)]
+    assert seen == [1, 2, 1, 2, *[3] * 8, 1, 2]
+
+
 def test_binary_maps_bands_and_thresholds(
     tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
 ) -> None:

@@ -198,6 +198,17 @@ class TestAMapLikeAnother:
         made = PlaceMap(tmp_path / "b.placemap")
         assert made.info == info and len(made) == 1
 
+    def test_that_the_other_knows_nothing_either_is_said_once(
+        self, tiny_host: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bare, made = tmp_path / "a.placemap", tmp_path / "b.placemap"
+        with Localizer(tiny_host) as localizer:
+            MapWriter(bare, localizer).close()
+            for _ in range(2):
+                MapWriter(made, localizer, like=bare).close()
+        said = [record.getMessage() for record in caplog.records]
+        assert len(said) == 1 and f"map calibrate {bare}" in said[0]
+
     def test_of_another_model_it_is_refused_and_nothing_is_made(
         self, tiny_host: Path, tmp_path: Path
     ) -> None:

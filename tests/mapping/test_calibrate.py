@@ -79,6 +79,15 @@ def test_a_threshold_keeps_the_precision_on_what_it_saw_or_says_it_cannot(
         assert made.accepted == 0
 
 
+def test_answers_that_are_likelier_wrong_than_right_are_never_accepted() -> None:
+    """Where hardly any answer is wrong, any threshold would keep the precision."""
+    odds = np.linspace(-3, 3, 601)
+    surely = choose_threshold(odds, odds > -2.9, 0.9)
+    assert surely.reached and surely.threshold == 0 and surely.accepted == (odds >= 0).sum()
+    never = choose_threshold(odds - 10, np.ones(601, bool), 0.5)
+    assert not never.reached and never.threshold > 0 and never.accepted == 0
+
+
 def test_a_threshold_keeps_the_precision_on_answers_that_it_never_saw() -> None:
     kept = accepted = 0
     for seed in range(40):

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from support import path_drive
 from support.emulator import Bench, EmulatedBoard, Workshop, build_bench
+from support.structure_reference import structure_of
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.spec import reference
 from tatvpr_edge.spec.limits import kept
@@ -161,3 +163,20 @@ def test_attention_and_patches_and_map_search(bench: Bench, run_folder: Path) ->
 
 def attention_input(rng: np.random.Generator, tokens: int, dim: int) -> F32:
     return rng.standard_normal((tokens, 3 * dim)).astype(np.float32)
+
+
+def test_paths_and_what_a_frame_shows_are_a_host_s(bench: Bench, run_folder: Path) -> None:
+    judged = np.array([path_drive.ELSEWHERE_M, path_drive.THRESHOLD, *path_drive.WEIGHTS], "<f4")
+    arguments = [path_drive.PLACES, path_drive.FRAMES, path_drive.STEPS, 1]
+    bench.add(11, arguments, [*path_drive.drive(), judged], answers=2)  # OP_TRACK
+    rng = np.random.default_rng(7)
+    frames = [rng.integers(0, 256, (60, 80)).astype(np.uint8), np.full((60, 80), 90, np.uint8)]
+    for luma in frames:
+        bench.add(12, [3, 80, 60, 80], [luma], answers=2)  # OP_STRUCTURE, GRAY8
+    (status, told), *shown = bench.run(run_folder)[0]
+    assert status == bytes(4)
+    assert path_drive.sum_of(told) == path_drive.CRC
+    for (status, levels), luma in zip(shown, frames, strict=True):
+        assert status == bytes(4)
+        found = np.frombuffer(levels, np.float32)[0]
+        assert found == pytest.approx(structure_of(luma), rel=1e-5, abs=1e-6)

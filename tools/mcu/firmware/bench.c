@@ -5,6 +5,7 @@
  * kernel's output for each. The Python side is tools/mcu/bench.py.
  */
 #include "../../../runtime/core/common/core.h"
+#include "../../../runtime/core/include/tatvpr_track.h"
 #include "count.h"
 #include "semihosting.h"
 
@@ -24,7 +25,9 @@ enum operation {
     OP_ATTENTION = 7,
     OP_DOT = 8,
     OP_HAMMING = 9,
-    OP_CMSIS = 10
+    OP_CMSIS = 10,
+    OP_TRACK = 11,
+    OP_STRUCTURE = 12
 };
 
 enum { EXIT_JOB = 10, EXIT_ROOM = 11, EXIT_FILE = 12, WORDS = 16 };
@@ -242,6 +245,70 @@ static void run_search(bench *b, uint32_t operation, const int32_t *a, const uin
     answer(b, result, (size_t)a[1] * sizeof(int32_t));
 }
 
+/* {places, frames, steps, odometry}: a path through places, judged */
+static void run_track(bench *b, const int32_t *a, const uint8_t *payload)
+{
+    const size_t places = (size_t)a[0], steps = (size_t)a[2];
+    const float *scores = part(&payload, steps * places * sizeof(float));
+    const uint8_t *shown = part(&payload, steps);
+    const float *moved = part(&payload, steps * sizeof(float));
+    const tatvpr_moment *moments = part(&payload, places * sizeof(tatvpr_moment));
+    const double *poses = part(&payload, places * 7 * sizeof(double));
+    const float *judged = part(&payload, 8 * sizeof(float)); /* elsewhere, threshold, weights */
+    tatvpr_band band;
+    tatvpr_sequence sequence;
+    tatvpr_zero(&band, sizeof(band));
+    tatvpr_zero(&sequence, sizeof(sequence));
+    band.calibration.kind = TATVPR_CALIBRATION_LOGISTIC;
+    band.calibration.elsewhere_m = judged[0];
+    sequence.frames = (uint32_t)a[1];
+    sequence.threshold = judged[1];
+    tatvpr_copy(sequence.weights, judged + 2, sizeof(sequence.weights));
+    const tatvpr_part of = {places, NULL, poses, moments};
+    const tatvpr_places table = {sizeof(table), 1, 1, 0, 1, 1, &band, &of};
+    const size_t bytes = tatvpr_track_bytes(places, a[3]);
+    tatvpr_track track;
+    track.size = sizeof(track);
+    tatvpr_status status =
+        tatvpr_track_init(&track, sequence.frames, places, a[3], take(b, bytes), bytes);
+    tatvpr_tracked *found = take(b, steps * sizeof(*found));
+    COUNT_BEGIN();
+    for (size_t t = 0; t < steps && status == TATVPR_OK; t++) {
+        tatvpr_step step;
+        tatvpr_zero(&step, sizeof(step));
+        step.size = sizeof(step);
+        step.scores = shown[t] ? scores + t * places : NULL;
+        step.sequence = &sequence;
+        step.moved_m = moved[t];
+        found[t].size = sizeof(*found);
+        status = tatvpr_track_step(&track, &table, &step, &found[t]);
+    }
+    COUNT_END();
+    const int32_t said = (int32_t)status; /* an enum may be one byte here */
+    answer(b, &said, sizeof(said));
+    answer(b, found, steps * sizeof(*found));
+}
+
+/* {format, width, height, stride}: what a frame of one plane shows */
+static void run_structure(bench *b, const int32_t *a, const uint8_t *payload)
+{
+    tatvpr_frame frame;
+    float levels = -1.0f;
+    tatvpr_zero(&frame, sizeof(frame));
+    frame.size = sizeof(frame);
+    frame.format = (uint32_t)a[0];
+    frame.width = a[1];
+    frame.height = a[2];
+    frame.planes[0] = payload;
+    frame.strides[0] = a[3];
+    COUNT_BEGIN();
+    const tatvpr_status status = tatvpr_frame_structure(&frame, &levels);
+    COUNT_END();
+    const int32_t said = (int32_t)status; /* an enum may be one byte here */
+    answer(b, &said, sizeof(said));
+    answer(b, &levels, sizeof(levels));
+}
+
 #if defined(WITH_CMSIS_NN)
 /* {K, N, T}: int8 weights and activations, requantised to int8 as that library does */
 static void run_cmsis(bench *b, const int32_t *a, const uint8_t *payload)
@@ -282,6 +349,8 @@ static void run(bench *b, uint32_t operation, const int32_t *arguments, const ui
     case OP_ATTENTION: run_attention(b, arguments, payload); break;
     case OP_DOT:
     case OP_HAMMING: run_search(b, operation, arguments, payload); break;
+    case OP_TRACK: run_track(b, arguments, payload); break;
+    case OP_STRUCTURE: run_structure(b, arguments, payload); break;
 #if defined(WITH_CMSIS_NN)
     case OP_CMSIS: run_cmsis(b, arguments, payload); break;
 #endif
