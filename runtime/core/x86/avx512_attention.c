@@ -293,7 +293,8 @@ static inline void weigh_64(const head *h, const scaling *by, int slow, int32_t 
         x[i] = logits_at(dots + 16 * i, by);
         x[4 + i] = logits_at(dots + row + 16 * i, by + 1);
     }
-    tatvpr_exp_127(x, 8, e, &nearest);
+    tatvpr_exp_127(x, e, &nearest);
+    tatvpr_exp_127(x + 4, e + 4, &nearest);
     if (__builtin_expect(slow || !tatvpr_exp_clear(nearest), 0)) {
         weigh_exactly(dots, by, 4, e);
         weigh_exactly(dots + row, by + 1, 4, e + 4);
@@ -322,7 +323,7 @@ static inline void weigh_16(const head *h, const scaling *by, int slow, int32_t 
     __m512i e[4];
     __m512i nearest = _mm512_set1_epi32(-1);
     TATVPR_EACH(q, 4) x[q] = logits_at(dots + q * row, by + q);
-    tatvpr_exp_127(x, 4, e, &nearest);
+    tatvpr_exp_127(x, e, &nearest);
     if (__builtin_expect(slow || !tatvpr_exp_clear(nearest), 0)) {
         TATVPR_EACH(q, 4) weigh_exactly(dots + q * row, by + q, 1, e + q);
     }

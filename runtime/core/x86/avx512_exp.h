@@ -28,8 +28,8 @@ static inline __m512i tatvpr_exact_exp_127(__m512 x) {
 
 enum { TATVPR_EXP_CLOSE = 10 }; /* 65536ths: more than the error of the short way */
 
-/* The short way: 65536 * 127 exp(x) and a half as integers, for four or eight registers of x from
- * -20 to 0. Byte 2 of a lane is 127 exp(x), rounded, unless *nearest, the smallest distance to a half
+/* The short way: 65536 * 127 exp(x) and a half as integers, for four registers of x from -20 to 0:
+ * more of them leave none to the constants. Byte 2 of a lane is 127 exp(x), rounded, unless *nearest, the smallest distance to a half
  * so far, is below 2 * TATVPR_EXP_CLOSE; then only the exact order of operations tells.
  *
  * x = n ln 2 / 16 + r. 127 * 2^((n mod 16) / 16) comes from a table of 16 (vpermd looks at the low
@@ -37,8 +37,8 @@ enum { TATVPR_EXP_CLOSE = 10 }; /* 65536ths: more than the error of the short wa
  * nothing is masked. e^r is a polynomial of degree 2, error 4.3e-7; fused multiply-adds are allowed,
  * because only rounding to one of 128 integers remains of it. Fixed point, because the distance to
  * a half is then found by integer operations, which any of four ports takes. */
-static inline __attribute__((always_inline)) void tatvpr_exp_127(const __m512 *x, const int n,
-                                                                 __m512i *e, __m512i *nearest) {
+static inline __attribute__((always_inline)) void tatvpr_exp_127(const __m512 *x, __m512i *e,
+                                                                 __m512i *nearest) {
     static const uint32_t powers[16] __attribute__((aligned(64))) = {
         0x4AFE0000U, 0x4AFC9F6EU, 0x4AFA7E96U, 0x4AF8A04CU, 0x4AF70780U, 0x4AF5B748U,
         0x4AF4B2D9U, 0x4AF3FD8EU, 0x4AF39AE9U, 0x4AF38E92U, 0x4AF3DC5CU, 0x4AF48843U,
@@ -51,21 +51,23 @@ static inline __attribute__((always_inline)) void tatvpr_exp_127(const __m512 *x
     const __m512 step = _mm512_set1_ps(0.043321698904037476f); /* ln 2 / 16 */
     const __m512i half = _mm512_set1_epi32(32768 + TATVPR_EXP_CLOSE);
     const __m512i high = _mm512_set1_epi32((int32_t)0xFFFF0000u);
-    __m512 r[8], y[8], shifted[8];
-    TATVPR_EACH(i, n) shifted[i] = _mm512_fmadd_ps(x[i], sixteenths, magic); /* low bits: n */
-    TATVPR_EACH(i, n) y[i] = _mm512_sub_ps(shifted[i], magic);
-    TATVPR_EACH(i, n) r[i] = _mm512_fnmadd_ps(y[i], step, x[i]);
-    TATVPR_EACH(i, n) y[i] = _mm512_fmadd_ps(r[i], c2, c1);
-    TATVPR_STEP(y, n);
-    TATVPR_EACH(i, n) {
+    __m512 r[4], y[4], shifted[4];
+    TATVPR_EACH(i, 4) shifted[i] = _mm512_fmadd_ps(x[i], sixteenths, magic); /* low bits: n */
+    TATVPR_STEP(shifted, 4);
+    TATVPR_EACH(i, 4) {
+        r[i] = _mm512_fnmadd_ps(_mm512_sub_ps(shifted[i], magic), step, x[i]);
         const __m512i at = _mm512_castps_si512(shifted[i]);
         e[i] = _mm512_add_epi32(_mm512_permutexvar_epi32(at, table), _mm512_slli_epi32(at, 19));
     }
-    TATVPR_EACH(i, n) y[i] = _mm512_fmadd_ps(y[i], r[i], c0);
-    TATVPR_STEP(y, n);
-    TATVPR_EACH(i, n) y[i] = _mm512_mul_ps(y[i], _mm512_castsi512_ps(e[i]));
-    TATVPR_STEP(y, n);
-    TATVPR_EACH(i, n) {
+    TATVPR_STEP(r, 4);
+    TATVPR_STEP(e, 4);
+    TATVPR_EACH(i, 4) y[i] = _mm512_fmadd_ps(r[i], c2, c1);
+    TATVPR_STEP(y, 4);
+    TATVPR_EACH(i, 4) y[i] = _mm512_fmadd_ps(y[i], r[i], c0);
+    TATVPR_STEP(y, 4);
+    TATVPR_EACH(i, 4) y[i] = _mm512_mul_ps(y[i], _mm512_castsi512_ps(e[i]));
+    TATVPR_STEP(y, 4);
+    TATVPR_EACH(i, 4) {
         e[i] = _mm512_add_epi32(_mm512_cvtps_epi32(y[i]), half);
         *nearest = _mm512_min_epu32(*nearest, _mm512_or_si512(e[i], high));
     }
