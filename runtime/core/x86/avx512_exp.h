@@ -28,9 +28,10 @@ static inline __m512i tatvpr_exact_exp_127(__m512 x) {
 
 enum { TATVPR_EXP_CLOSE = 10 }; /* 65536ths: more than the error of the short way */
 
-/* The short way: 65536 * 127 exp(x) and a half as integers, for four registers of x from -20 to 0:
- * more of them leave none to the constants. Byte 2 of a lane is 127 exp(x), rounded, unless *nearest, the smallest distance to a half
- * so far, is below 2 * TATVPR_EXP_CLOSE; then only the exact order of operations tells.
+/* The short way: 65536 * 127 exp(x) and a half as integers, for four registers of x from -20 to 0
+ * (more of them leave none to the constants). Byte 2 of a lane is 127 exp(x), rounded, unless
+ * *nearest, the smallest distance to a half so far, is below 2 * TATVPR_EXP_CLOSE; then only the
+ * exact order of operations tells.
  *
  * x = n ln 2 / 16 + r. 127 * 2^((n mod 16) / 16) comes from a table of 16 (vpermd looks at the low
  * four bits of n alone), whose bits are made so that adding n << 19 leaves the exponent n / 16:
