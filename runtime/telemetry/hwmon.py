@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tatvpr_edge.runtime.telemetry.rails import rail_reading
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
 
@@ -70,25 +71,9 @@ class HwmonSource:
         """Nothing is held open between readings."""
 
     def _rail(self, name: str, path: Path, now_s: float) -> Reading:
-        def reading(value: float | None, condition: Condition, detail: str) -> Reading:
-            return Reading(
-                name,
-                Role.RAIL,
-                "mW",
-                self.name,
-                now_s,
-                value,
-                condition,
-                detail,
-                covers="one sensor",
-                ceiling=_MAX_MW,
-                repeat_limit_s=300.0,
-            )
-
+        power: float | ReadFault
         try:
-            milliwatts = self._tree.number(path) / 1000.0
+            power = self._tree.number(path) / 1000.0
         except ReadFault as fault:
-            return reading(None, fault.condition, fault.detail)
-        if milliwatts < 0:
-            return reading(None, Condition.NEGATIVE, f"{milliwatts:.0f} mW")
-        return reading(milliwatts, Condition.OK, "")
+            power = fault
+        return rail_reading(name, self.name, now_s, power, covers="one sensor", ceiling_mw=_MAX_MW)

@@ -17,8 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tatvpr_edge.runtime.telemetry.rails import MAX_BOARD_MW, is_not_connected, total_of_rails
-from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
+from tatvpr_edge.runtime.telemetry.rails import (
+    MAX_BOARD_MW,
+    is_not_connected,
+    rail_reading,
+    total_of_rails,
+)
+from tatvpr_edge.runtime.telemetry.reading import Condition, Reading
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
 
 __all__ = ["InaSource"]
@@ -77,28 +82,12 @@ class InaSource:
         """Nothing is held open between readings."""
 
     def _read_channel(self, channel: _Channel, now_s: float) -> Reading:
-        def reading(value: float | None, condition: Condition, detail: str) -> Reading:
-            return Reading(
-                channel.label,
-                Role.RAIL,
-                "mW",
-                self.name,
-                now_s,
-                value,
-                condition,
-                detail,
-                covers="one rail",
-                ceiling=channel.ceiling_mw,
-                repeat_limit_s=300.0,  # an unused rail may rest on one step of its converter
-            )
-
+        power: float | ReadFault
         try:
-            milliwatts = self._milliwatts(channel)
+            power = self._milliwatts(channel)
         except ReadFault as fault:
-            return reading(None, fault.condition, fault.detail)
-        if milliwatts < 0:
-            return reading(None, Condition.NEGATIVE, f"{milliwatts:.0f} mW")
-        return reading(milliwatts, Condition.OK, "")
+            power = fault
+        return rail_reading(channel.label, self.name, now_s, power, ceiling_mw=channel.ceiling_mw)
 
     def _milliwatts(self, channel: _Channel) -> float:
         if channel.volts is not None and channel.amperes is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tatvpr_edge.runtime.telemetry.rails import rail_reading
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
 
@@ -33,23 +34,8 @@ def parse_pmic(text: str, now_s: float, source: str = "pmic") -> list[Reading]:
     for name, pair in pairs.items():
         if "A" not in pair or "V" not in pair:
             continue
-        milliwatts = pair["A"] * pair["V"] * 1000.0
-        negative = milliwatts < 0
-        rails.append(
-            Reading(
-                name,
-                Role.RAIL,
-                "mW",
-                source,
-                now_s,
-                None if negative else milliwatts,
-                Condition.NEGATIVE if negative else Condition.OK,
-                f"{milliwatts:.0f} mW" if negative else "",
-                covers="one rail",
-                ceiling=_MAX_BOARD_MW,
-                repeat_limit_s=300.0,
-            )
-        )
+        power = pair["A"] * pair["V"] * 1000.0
+        rails.append(rail_reading(name, source, now_s, power, ceiling_mw=_MAX_BOARD_MW))
     bad = [rail.name for rail in rails if rail.value is None]
     alone = [
         name for name, pair in pairs.items() if "A" in pair and "V" not in pair

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
+from tatvpr_edge.runtime.telemetry.tree import ReadFault
 
 __all__ = ["MAX_BOARD_MW", "is_not_connected", "total_of_rails"]
 
@@ -27,6 +28,38 @@ _COMPLETE_SETS = (
 def is_not_connected(label: str) -> bool:
     """Whether a channel's label says that nothing is soldered to it ("NC", "NC_1")."""
     return "NC" in label.upper().replace("-", "_").split("_") or label.upper() == "NC"
+
+
+def rail_reading(
+    name: str,
+    source: str,
+    now_s: float,
+    power: float | ReadFault,
+    *,
+    covers: str = "one rail",
+    ceiling_mw: float = MAX_BOARD_MW,
+) -> Reading:
+    """One rail's power in mW, or why it is not known; less than nothing is no power."""
+    value, condition, detail = None, Condition.OK, ""
+    if isinstance(power, ReadFault):
+        condition, detail = power.condition, power.detail
+    elif power < 0:
+        condition, detail = Condition.NEGATIVE, f"{power:.0f} mW"
+    else:
+        value = power
+    return Reading(
+        name,
+        Role.RAIL,
+        "mW",
+        source,
+        now_s,
+        value,
+        condition,
+        detail,
+        covers=covers,
+        ceiling=ceiling_mw,
+        repeat_limit_s=300.0,  # an unused rail may rest on one step of its converter
+    )
 
 
 def total_of_rails(rails: Sequence[Reading], source: str, now_s: float) -> Reading:

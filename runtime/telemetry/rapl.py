@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tatvpr_edge.runtime.telemetry.rails import rail_reading
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
 
@@ -94,19 +95,11 @@ class RaplSource:
         )
 
     def _power(self, zone: _Zone, now_s: float) -> Reading:
-        def reading(value: float | None, condition: Condition, detail: str) -> Reading:
-            return Reading(
-                zone.name,
-                Role.RAIL,
-                "mW",
-                self.name,
-                now_s,
-                value,
-                condition,
-                detail,
+        def reading(power: float | ReadFault) -> Reading:
+            return rail_reading(
+                *(zone.name, self.name, now_s, power),
                 covers="one RAPL zone",
-                ceiling=_MAX_PACKAGE_MW,
-                repeat_limit_s=300.0,
+                ceiling_mw=_MAX_PACKAGE_MW,
             )
 
         if zone.power is not None and 0 <= now_s - zone.last_s < _MIN_STEP_S:
@@ -116,7 +109,7 @@ class RaplSource:
             last_uj, step_s = zone.last_uj, now_s - zone.last_s
             zone.last_uj, zone.last_s = energy_uj, now_s
             if last_uj is None:
-                return reading(None, Condition.PENDING, "the first of two readings")
+                return reading(ReadFault(Condition.PENDING, "the first of two readings"))
             used_uj = energy_uj - last_uj
             if used_uj < 0:
                 range_uj = self._tree.number(zone.folder / "max_energy_range_uj")
@@ -128,11 +121,11 @@ class RaplSource:
                 if fault.condition is (Condition.DENIED)
                 else ""
             )
-            return reading(None, fault.condition, fault.detail + hint)
+            return reading(ReadFault(fault.condition, fault.detail + hint))
         if step_s <= 0:
-            return reading(None, Condition.PENDING, "the clock stood still")
+            return reading(ReadFault(Condition.PENDING, "the clock stood still"))
         milliwatts = used_uj / step_s / 1000.0
         if milliwatts < 0 or milliwatts > _MAX_PACKAGE_MW:
-            return reading(None, Condition.ABSURD, f"{used_uj:.0f} uJ in {step_s:.3f} s")
-        zone.power = reading(milliwatts, Condition.OK, "")
+            return reading(ReadFault(Condition.ABSURD, f"{used_uj:.0f} uJ in {step_s:.3f} s"))
+        zone.power = reading(milliwatts)
         return zone.power

@@ -11,7 +11,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tatvpr_edge.runtime.telemetry.rails import MAX_BOARD_MW, is_not_connected, total_of_rails
+from tatvpr_edge.runtime.telemetry.rails import is_not_connected, rail_reading, total_of_rails
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.thermal import temperature_reading
 from tatvpr_edge.runtime.telemetry.tree import Tree
@@ -31,23 +31,7 @@ def parse_tegrastats(line: str, now_s: float, source: str = "tegrastats") -> lis
     for label, now_mw, *_ in _RAIL.findall(line):
         if is_not_connected(label):
             continue
-        value = float(now_mw)
-        negative = value < 0
-        rails.append(
-            Reading(
-                label,
-                Role.RAIL,
-                "mW",
-                source,
-                now_s,
-                None if negative else value,
-                Condition.NEGATIVE if negative else Condition.OK,
-                f"{value:.0f} mW" if negative else "",
-                covers="one rail",
-                ceiling=MAX_BOARD_MW,
-                repeat_limit_s=300.0,
-            )
-        )
+        rails.append(rail_reading(label, source, now_s, float(now_mw)))
     zones = [
         temperature_reading(zone, float(degrees_c), source, now_s)
         for zone, degrees_c in _ZONE.findall(line)

@@ -22,6 +22,7 @@ from tatvpr_edge.runtime.backends.tensorrt.machine import Machine
 from tatvpr_edge.runtime.cache import cache_folder
 from tatvpr_edge.runtime.private import NotPrivate, check_folder
 from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.atomic import sync_folder
 from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.sealed import Sealed, seal
 from tatvpr_edge.spec.text import parse_json
@@ -179,7 +180,7 @@ def publish(
     place = _root() / key
     shutil.rmtree(place, ignore_errors=True)  # damaged, or find() had returned it
     os.rename(folder, place)
-    _sync(_root())
+    sync_folder(_root())
     _drop_older(key, content, machine)
     return Entry(place, hashes)
 
@@ -192,11 +193,3 @@ def _drop_older(key: str, content: str, machine: Machine) -> None:
             same = mark["content"] == content and mark["machine"]["gpu"] == machine.gpu
             if same and path.parent.name != key:
                 shutil.rmtree(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
