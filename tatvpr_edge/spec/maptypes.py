@@ -20,7 +20,7 @@ from .values import shown
 
 #: Kinds of stored descriptors and their numbers in a file. 3 is kept for binary rows that are
 #: searched first with int8 rows behind them for the best few: per band, bits and mean, then int8
-#: and norms (``placemap._band_sections`` lists what a kind stores).
+#: and norms (``maplayout._band_sections`` lists what a kind stores).
 KINDS = {"int8": 1, "binary": 2}
 POSE_FRAMES = ("local", "utm", "geographic")
 #: Kinds of calibration and their numbers in a file.

@@ -9,7 +9,6 @@ until ``compact`` folds them in. Queries read the base through a memory map.
 from __future__ import annotations
 
 import os
-import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,20 @@ from numpy.typing import NDArray
 from .atomic import replacing
 from .errors import MapError
 from .mapfiles import explain
+from .maplayout import (
+    BAND,
+    BAND_BYTES,
+    HEADER,
+    HEADER_BYTES,
+    MAGIC,
+    SEQUENCE,
+    SEQUENCES,
+    START,
+    VERSION,
+    BandLayout,
+    Layout,
+    layout_of,
+)
 from .maptypes import (
     CALIBRATIONS,
     F64,
@@ -29,7 +42,6 @@ from .maptypes import (
     MAX_PLACES,
     MOMENT,
     POSE_FRAMES,
-    SEQUENCE_WEIGHTS,
     UNIT_SLACK,
     Band,
     Calibration,
@@ -59,73 +71,6 @@ __all__ = [
     "write_map",
 ]
 
-MAGIC = b"TVPRMAP1"
-VERSION = 2
-ALIGN = 64
-#: What stands in a header before its version is known.
-_START = struct.Struct("<8sI")
-_HEADER = struct.Struct("<8sIIQII32sIIIIQIIQQQQ56sII")
-#: A band's calibration of sequences stands apart, because zero bytes mean that there is none.
-_BAND = struct.Struct("<ffQQQI3f3ffI40s20s")
-_SEQUENCE = struct.Struct(f"<I3f{SEQUENCE_WEIGHTS}f")
-#: Required feature: a band is calibrated for sequences of frames.
-SEQUENCES = 1
-HEADER_BYTES, BAND_BYTES = 192, 128
-assert _HEADER.size == HEADER_BYTES and _BAND.size == BAND_BYTES
-
-
-@dataclass(frozen=True)
-class _BandLayout:
-    """Offsets of one band's sections; 0 where its kind has none."""
-
-    descriptors: int
-    norms: int = 0
-    mean: int = 0
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Offsets of a base file; they follow from its counts alone, so a reader compares them."""
-
-    bands: tuple[_BandLayout, ...]
-    poses: int
-    moments: int
-    tags: int
-    file_bytes: int
-    gaps: tuple[tuple[int, int], ...]
-
-
-def _band_sections(info: MapInfo, has_mean: bool, places: int) -> list[tuple[str, int]]:
-    """(field of _BandLayout, bytes) of one band's sections, in the order of the file."""
-    sections = [("descriptors", places * info.row_bytes)]
-    if info.kind == "int8":
-        sections.append(("norms", 4 * places))
-    if has_mean:
-        sections.append(("mean", 4 * info.dim))
-    return sections
-
-
-def _layout(info: MapInfo, means: Sequence[bool], places: int, tags_bytes: int) -> _Layout:
-    end = HEADER_BYTES + BAND_BYTES * len(means)
-    gaps = []
-
-    def section(size: int) -> int:
-        nonlocal end
-        begin = -(-end // ALIGN) * ALIGN
-        gaps.append((end, begin))
-        end = begin + size
-        return begin
-
-    bands = tuple(
-        _BandLayout(**{name: section(n) for name, n in _band_sections(info, mean, places)})
-        for mean in means
-    )
-    poses = section(56 * places)
-    moments = section(MOMENT.itemsize * places)
-    tags = section(tags_bytes)
-    return _Layout(bands, poses, moments, tags, end, tuple(gaps))
-
-
 # ---- writing ---------------------------------------------------------------------------------
 
 
@@ -152,7 +97,7 @@ def _encode(info: MapInfo, parts: Sequence[Places]) -> tuple[bytes, list[bytes]]
     if places > MAX_PLACES:
         raise MapError(f"{places} places: a map holds at most {MAX_PLACES}")
     tags = _encode_tags([tag for part in parts for tag in part.tags])
-    layout = _layout(info, [band.mean is not None for band in info.bands], places, len(tags))
+    layout = layout_of(info, [band.mean is not None for band in info.bands], places, len(tags))
     pieces: list[tuple[int, list[bytes]]] = []
     for index, (band, offsets) in enumerate(zip(info.bands, layout.bands, strict=True)):
         rows = [part.rows[index] for part in parts]
@@ -181,7 +126,7 @@ def stored_poses(poses: F64) -> bytes:
 
 
 def _encode_header(
-    info: MapInfo, places: int, tags_bytes: int, layout: _Layout, payload_crc: int
+    info: MapInfo, places: int, tags_bytes: int, layout: Layout, payload_crc: int
 ) -> bytes:
     required = SEQUENCES if any(_has_sequence(band) for band in info.bands) else 0
     fields = (
@@ -192,7 +137,7 @@ def _encode_header(
         *(layout.poses, layout.moments, layout.tags, tags_bytes, bytes(56), payload_crc),
     )
     table = b"".join(
-        _BAND.pack(
+        BAND.pack(
             *(band.k, band.tokens, offsets.descriptors, offsets.norms, offsets.mean),
             *_calibration_fields(band.calibration),
             _sequence_bytes(band.calibration),
@@ -200,8 +145,8 @@ def _encode_header(
         )
         for band, offsets in zip(info.bands, layout.bands, strict=True)
     )
-    crc = zlib.crc32(_HEADER.pack(*fields, 0) + table)
-    return _HEADER.pack(*fields, crc) + table
+    crc = zlib.crc32(HEADER.pack(*fields, 0) + table)
+    return HEADER.pack(*fields, crc) + table
 
 
 def _calibration_fields(given: Calibration | None) -> tuple[float, ...]:
@@ -220,9 +165,9 @@ def _has_sequence(band: Band) -> bool:
 
 def _sequence_bytes(given: Calibration | None) -> bytes:
     if given is None or given.sequence is None:
-        return bytes(_SEQUENCE.size)
+        return bytes(SEQUENCE.size)
     of = given.sequence
-    return _SEQUENCE.pack(of.frames, of.precision, of.recall, of.threshold, *of.weights)
+    return SEQUENCE.pack(of.frames, of.precision, of.recall, of.threshold, *of.weights)
 
 
 def _encode_tags(tags: Sequence[str]) -> bytes:
@@ -281,7 +226,7 @@ def read_base(path: str | Path) -> Base:
     """
     try:
         size = os.stat(path).st_size
-        if size < _START.size:
+        if size < START.size:
             raise MapError(f"{path} is truncated or no map: {size} bytes; make it again")
         data = np.memmap(path, dtype=np.uint8, mode="r")
     except OSError as error:
@@ -297,7 +242,7 @@ class Header:
     """What a base file says of itself before its places are looked at."""
 
     info: MapInfo
-    layout: _Layout
+    layout: Layout
     places: int
     tags_bytes: int
     payload_crc: int
@@ -340,7 +285,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
     if tags_bytes < 8 * (places + 1):
         raise MapError("its offsets contradict its counts: the header is damaged")
     bare = MapInfo(model_hash.hex(), kind, dim, (), POSE_FRAMES[frame], descriptor_size)
-    layout = _layout(bare, [entry[4] != 0 for entry in table], places, tags_bytes)
+    layout = layout_of(bare, [entry[4] != 0 for entry in table], places, tags_bytes)
     stored = [(*entry[2:5], entry[-1]) for entry in table]
     wanted = [(band.descriptors, band.norms, band.mean, bytes(20)) for band in layout.bands]
     if stored != wanted or (poses, moments, tags, size) != (
@@ -371,9 +316,9 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
 
 def _checked_fields(data: NDArray[np.uint8]) -> tuple[tuple, list[tuple]]:  # type: ignore[type-arg]
     """Fields of the header and of each band, once magic, version and checksum are right."""
-    if len(data) < _START.size:
+    if len(data) < START.size:
         raise MapError("truncated: shorter than a header")
-    magic, version = _START.unpack(data[: _START.size].tobytes())
+    magic, version = START.unpack(data[: START.size].tobytes())
     if magic != MAGIC:
         raise MapError("this is no place map: wrong first bytes")
     if version == 1:
@@ -384,7 +329,7 @@ def _checked_fields(data: NDArray[np.uint8]) -> tuple[tuple, list[tuple]]:  # ty
         raise MapError(f"format version {version} is not {VERSION}: update tatvpr-edge")
     if len(data) < HEADER_BYTES:
         raise MapError("truncated: shorter than a header")
-    fields = _HEADER.unpack(data[:HEADER_BYTES].tobytes())
+    fields = HEADER.unpack(data[:HEADER_BYTES].tobytes())
     header_bytes, bands = fields[2], fields[12]
     if not 1 <= bands <= MAX_BANDS or header_bytes != HEADER_BYTES + BAND_BYTES * bands:
         raise MapError(f"its header contradicts itself ({bands} bands, {header_bytes} bytes)")
@@ -395,7 +340,7 @@ def _checked_fields(data: NDArray[np.uint8]) -> tuple[tuple, list[tuple]]:  # ty
     if zlib.crc32(bytes(header)) != fields[-1]:
         raise MapError("its header was altered (checksum): make it again")
     starts = range(HEADER_BYTES, header_bytes, BAND_BYTES)
-    return fields, [_BAND.unpack(data[at : at + BAND_BYTES].tobytes()) for at in starts]
+    return fields, [BAND.unpack(data[at : at + BAND_BYTES].tobytes()) for at in starts]
 
 
 def _read_calibration(fields: tuple, sequence: bytes) -> Calibration | None:  # type: ignore[type-arg]
@@ -426,12 +371,12 @@ def _read_calibration(fields: tuple, sequence: bytes) -> Calibration | None:  # 
 def _read_sequence(stored: bytes) -> SequenceCalibration | None:
     if not any(stored):
         return None
-    frames, *numbers = _SEQUENCE.unpack(stored)
+    frames, *numbers = SEQUENCE.unpack(stored)
     precision, recall, threshold, *weights = map(_short, numbers)
     return SequenceCalibration(frames, threshold, tuple(weights), precision, recall)
 
 
-def _mean(at: _BandLayout, dim: int, data: NDArray[np.uint8]) -> tuple[float, ...] | None:
+def _mean(at: BandLayout, dim: int, data: NDArray[np.uint8]) -> tuple[float, ...] | None:
     if not at.mean:
         return None
     return tuple(data[at.mean : at.mean + 4 * dim].view("<f4").tolist())
