@@ -33,7 +33,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
-from arm.cycles import Block, estimated_cycles, instructions
+from arm.cycles import Block, estimated_cycles, joined
 from arm.root import guest_command, made_once, root_folder, unpack_wheel
 from emulation import Workshop
 
@@ -159,15 +159,14 @@ def called(command: list[str], **environment: str) -> None:
 
 def read_blocks(counts: Path) -> list[list[Block]]:
     """What the plugin wrote, by region."""
-    regions: list[list[Block]] = []
+    regions: list[list[tuple[int, bytes, int]]] = []
     for line in counts.read_text().splitlines():
         kind, *rest = line.split()
         if kind == "region":
             regions.append([])
         elif kind == "code":
-            code = instructions(bytes.fromhex(rest[2]), "aarch64")
-            regions[-1].append(Block(code, int(rest[1])))
-    return regions
+            regions[-1].append((int(rest[0], 16), bytes.fromhex(rest[2]), int(rest[1])))
+    return [joined(blocks) for blocks in regions]
 
 
 def artifact_of(model: str, board: str, folder: Path) -> Path:

@@ -19,6 +19,7 @@ tool = importlib.import_module("arm_counts")
 cycles = importlib.import_module("arm.cycles")
 
 ADD = 0x8B010000  # add x0, x0, x1: each waits for the one before it
+BACK = 0x54FFFF01  # b.ne
 #: core -> k -> million instructions of a frame of `micro`
 BUDGETS = {
     "n1": {1.0: 35.1, 0.8: 36.2, 0.2: 27.2},
@@ -67,6 +68,16 @@ def test_rare_blocks_are_taken_to_run_as_fast_as_the_rest() -> None:
     both_total, both = cycles.estimated_cycles([often, rare], ["neoverse-n1"])
     assert both_total == total + 1
     assert both["neoverse-n1"] == pytest.approx(alone["neoverse-n1"] * both_total / total)
+
+
+def test_a_loop_that_a_page_cuts_is_one_loop() -> None:
+    """The emulator's blocks end where pages do; no instruction is lost or counted twice."""
+    first, rest = word(ADD) * 3, word(ADD) * 4 + word(BACK)
+    entry = word(ADD) * 2 + first
+    begin = 0x1FF4
+    blocks = [(begin - 8, entry, 1), (begin, first, 99), (begin + 12, rest, 100)]
+    whole = cycles.joined([*blocks, (0x4000, word(BACK), 7)])
+    assert {(len(block.code), block.times) for block in whole} == {(10, 1), (8, 99), (1, 7)}
 
 
 @pytest.fixture(scope="module")

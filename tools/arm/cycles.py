@@ -61,6 +61,38 @@ def instructions(code: bytes, triple: str) -> tuple[bytes, ...]:
     return tuple(found)
 
 
+def joined(blocks: Iterable[tuple[int, bytes, int]]) -> list[Block]:
+    """Blocks (address, code, times) of AArch64 with those put together that run into one another.
+
+    The emulator ends a block where a page of memory ends, in the middle of a loop too; taken for
+    two loops, its halves would cost more than the whole.
+    """
+    found = []
+    left: dict[int, tuple[bytes, int]] = {}
+    for address, code, times in sorted(blocks):
+        if address in left:  # cut in two ways: what runs into it may be either
+            found.append(Block(instructions(code, "aarch64"), times))
+        else:
+            left[address] = (code, times)
+    for address in list(left):
+        code, times = left[address]
+        while times and not _branches(code[-4:]) and address + len(code) in left:
+            following = address + len(code)
+            more, reached = left[following]
+            if reached < times:
+                break  # another one of that address took its part
+            left[following] = (more, reached - times)
+            code += more
+        if times:
+            found.append(Block(instructions(code, "aarch64"), times))
+    return found
+
+
+def _branches(word: bytes) -> bool:
+    """Whether an AArch64 instruction is of the group of branches and calls of the system."""
+    return int.from_bytes(word, "little") >> 26 & 0b111 == 0b101
+
+
 def tool(name: str) -> str:
     """Path of an LLVM program of the newest version.
 

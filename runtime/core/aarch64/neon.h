@@ -131,9 +131,9 @@ static inline float32x4_t tatvpr_exp_f32(float32x4_t x) {
 /* (acc * factor) * scale + bias of four outputs, from sums of q * w (in which no + 1 of a code is
  * left). `factor` is the token's scale, or that over a power of two where sums are that much larger:
  * the same bits. */
-static inline float32x4_t tatvpr_neon_scaled(const int32_t *acc, float32x4_t factor,
+static inline float32x4_t tatvpr_neon_scaled(int32x4_t acc, float32x4_t factor,
                                              float32x4_t scale, float32x4_t bias) {
-    const float32x4_t product = vmulq_f32(vcvtq_f32_s32(vld1q_s32(acc)), factor);
+    const float32x4_t product = vmulq_f32(vcvtq_f32_s32(acc), factor);
     return vaddq_f32(vmulq_f32(product, scale), bias);
 }
 
@@ -145,7 +145,8 @@ static inline void tatvpr_neon_write_16(const int32_t *acc, float32x4_t factor, 
                                         const float *residual, float *y) {
     for (int i = 0; i < 16; i += 4) {
         const float32x4_t by = scales != NULL ? vld1q_f32(scales + i) : scale;
-        const float32x4_t v = tatvpr_neon_scaled(acc + i, factor, by, vld1q_f32(bias + i));
+        const float32x4_t v =
+            tatvpr_neon_scaled(vld1q_s32(acc + i), factor, by, vld1q_f32(bias + i));
         vst1q_f32(y + i, residual != NULL ? vaddq_f32(vld1q_f32(residual + i), v) : v);
     }
 }
@@ -185,43 +186,6 @@ static inline void tatvpr_neon_write(const tatvpr_matmul *job, int32_t t, int32_
     }
 }
 
-/* Sixteen outputs of four tokens at once, unless some of them are missing: the constants are read
- * once. */
-static inline void tatvpr_neon_write_four(const tatvpr_matmul *job, int32_t t, int32_t first,
-                                          const int32_t *acc /* [4][16] */) {
-    const tatvpr_tile *tile = job->tile;
-    const int32_t columns = tatvpr_min_i32(16, job->op->n_out - first);
-    const ptrdiff_t stride = job->y_stride;
-    const float *residual = job->residual;
-    const ptrdiff_t at = (ptrdiff_t)t * stride + first;
-    if (columns < 16 || t + 4 > tile->tokens || job->op->scale_per_row) {
-        for (int32_t i = 0; i < 4 && t + i < tile->tokens; i++) {
-            tatvpr_neon_write(job, t + i, first, columns, acc + 16 * i, tile->s + t + i);
-        }
-        return;
-    }
-    const float32x4_t one = vld1q_dup_f32(job->scale);
-    const float32x4_t factors = vld1q_f32(tile->s + t);
-    const float *bias = job->bias + first;
-    float *y = job->y + at;
-    float32x4_t v[4][4];
-    for (int i = 0; i < 4; i++) {
-        const float32x4_t b = vld1q_f32(bias + 4 * i);
-        v[0][i] = tatvpr_neon_scaled(acc + 4 * i, vdupq_laneq_f32(factors, 0), one, b);
-        v[1][i] = tatvpr_neon_scaled(acc + 16 + 4 * i, vdupq_laneq_f32(factors, 1), one, b);
-        v[2][i] = tatvpr_neon_scaled(acc + 32 + 4 * i, vdupq_laneq_f32(factors, 2), one, b);
-        v[3][i] = tatvpr_neon_scaled(acc + 48 + 4 * i, vdupq_laneq_f32(factors, 3), one, b);
-    }
-    for (int j = 0; j < 4; j++) {
-        for (int i = 0; i < 4; i++) {
-            const ptrdiff_t to = j * stride + 4 * i;
-            vst1q_f32(y + to, residual == NULL
-                                  ? v[j][i]
-                                  : vaddq_f32(vld1q_f32(residual + at + to), v[j][i]));
-        }
-    }
-}
-
 /* The token's scale for each of four times 16 outputs. */
 typedef struct tatvpr_neon_factors {
     float of_field[4];
@@ -230,6 +194,67 @@ typedef struct tatvpr_neon_factors {
 static inline tatvpr_neon_factors tatvpr_neon_one_factor(float s) {
     const tatvpr_neon_factors f = {{s, s, s, s}};
     return f;
+}
+
+/* Four times 16 sums: of four tokens, or of a token's four fields. They stay in registers as long as
+ * nobody asks for their address. */
+typedef struct tatvpr_neon_sums {
+    int32x4_t of[4][4];
+} tatvpr_neon_sums;
+
+static inline void tatvpr_neon_store_sums(const tatvpr_neon_sums *sums, int32_t *acc /* [64] */) {
+    for (int j = 0; j < 4; j++) {
+        for (int i = 0; i < 4; i++) {
+            vst1q_s32(acc + 16 * j + 4 * i, sums->of[j][i]);
+        }
+    }
+}
+
+/* 64 outputs with one scale in the whole matrix: a row of 16 for each factor, `bias_step` and `stride`
+ * apart. */
+static inline void tatvpr_neon_write_64(const tatvpr_neon_sums *sums, float32x4_t factors,
+                                        const float *scale, const float *bias, int32_t bias_step,
+                                        const float *residual, float *y, ptrdiff_t stride) {
+    const float32x4_t one = vld1q_dup_f32(scale);
+    float lanes[4];
+    vst1q_f32(lanes, factors);
+    for (int j = 0; j < 4; j++) {
+        const float32x4_t factor = vdupq_n_f32(lanes[j]);
+        float32x4_t v[4];
+        for (int i = 0; i < 4; i++) {
+            v[i] = tatvpr_neon_scaled(sums->of[j][i], factor, one, vld1q_f32(bias + 4 * i));
+        }
+        if (residual != NULL) {
+            for (int i = 0; i < 4; i++) {
+                v[i] = vaddq_f32(vld1q_f32(residual + 4 * i), v[i]);
+            }
+            residual += stride;
+        }
+        for (int i = 0; i < 4; i++) {
+            vst1q_f32(y + 4 * i, v[i]);
+        }
+        y += stride;
+        bias += bias_step;
+    }
+}
+
+/* Sixteen outputs of four tokens, at once unless some of them are missing. */
+static inline void tatvpr_neon_write_four(const tatvpr_matmul *job, int32_t t, int32_t first,
+                                          const tatvpr_neon_sums *sums) {
+    const tatvpr_tile *tile = job->tile;
+    const int32_t columns = tatvpr_min_i32(16, job->op->n_out - first);
+    const ptrdiff_t at = (ptrdiff_t)t * job->y_stride + first;
+    if (columns == 16 && t + 4 <= tile->tokens && !job->op->scale_per_row) {
+        const float *residual = job->residual != NULL ? job->residual + at : NULL;
+        tatvpr_neon_write_64(sums, vld1q_f32(tile->s + t), job->scale, job->bias + first, 0,
+                             residual, job->y + at, job->y_stride);
+        return;
+    }
+    int32_t acc[64];
+    tatvpr_neon_store_sums(sums, acc);
+    for (int32_t i = 0; i < 4 && t + i < tile->tokens; i++) {
+        tatvpr_neon_write(job, t + i, first, columns, acc + 16 * i, tile->s + t + i);
+    }
 }
 
 #endif

@@ -61,15 +61,11 @@ static void unpack(const uint8_t *rows, int32_t k_rows, uint8_t *panel) {
     int32x4_t a##t##0 = vdupq_n_s32(-sum[t]);  \
     int32x4_t a##t##1 = a##t##0, a##t##2 = a##t##0, a##t##3 = a##t##0;
 
-#define STORE(t)                        \
-    vst1q_s32(acc + 16 * (t), a##t##0);      \
-    vst1q_s32(acc + 16 * (t) + 4, a##t##1);  \
-    vst1q_s32(acc + 16 * (t) + 8, a##t##2);  \
-    vst1q_s32(acc + 16 * (t) + 12, a##t##3);
+#define SUMS(t) {a##t##0, a##t##1, a##t##2, a##t##3}
 
 /* Four rows of q, of those sums, by sixteen outputs; `sixteens` steps of 16 channels. */
-static void four_tokens(const int8_t *const q[4], const int32_t sum[4], const int8_t *w,
-                        int32_t sixteens, int32_t *acc /* [4][16] */) {
+static inline tatvpr_neon_sums four_tokens(const int8_t *const q[4], const int32_t sum[4],
+                                           const int8_t *w, int32_t sixteens) {
     BEGIN(0) BEGIN(1) BEGIN(2) BEGIN(3)
     for (int32_t i = 0; i < sixteens; i++, w += 256) {
         const int8x16_t q0 = vld1q_s8(q[0] + 16 * i);
@@ -78,7 +74,8 @@ static void four_tokens(const int8_t *const q[4], const int32_t sum[4], const in
         const int8x16_t q3 = vld1q_s8(q[3] + 16 * i);
         QUAD(0) QUAD(1) QUAD(2) QUAD(3)
     }
-    STORE(0) STORE(1) STORE(2) STORE(3)
+    const tatvpr_neon_sums sums = {{SUMS(0), SUMS(1), SUMS(2), SUMS(3)}};
+    return sums;
 }
 
 void tatvpr_dotprod_dense(const tatvpr_matmul *job) {
@@ -99,9 +96,8 @@ void tatvpr_dotprod_dense(const tatvpr_matmul *job) {
                     q[i] = tile->q + (ptrdiff_t)token * tile->q_stride;
                     sum[i] = tile->sum[token];
                 }
-                int32_t acc[64];
-                four_tokens(q, sum, w, sixteens, acc);
-                tatvpr_neon_write_four(job, t, part, acc);
+                const tatvpr_neon_sums sums = four_tokens(q, sum, w, sixteens);
+                tatvpr_neon_write_four(job, t, part, &sums);
             }
         }
     }
@@ -110,10 +106,6 @@ void tatvpr_dotprod_dense(const tatvpr_matmul *job) {
 /* ---- sparse: four kept channels at a time. Fields are multiplied where they lie, with factors 4, 16
  * and 64 that go into the token's scale; for the top one the whole byte is taken, and what the fields
  * below add to it is taken off at the end. */
-
-typedef struct sums_64 {
-    int32x4_t of[4][4]; /* [field][16 outputs] */
-} sums_64;
 
 /* The rows of four channels, transposed so that an output's four lie side by side. */
 typedef struct quad {
@@ -137,9 +129,9 @@ static inline quad read_quad(const uint8_t *rows, const uint16_t *index) {
 
 /* Sums of 64 outputs for a token whose row of q adds up to `sum`; those of field f are 4^f times
  * too large. */
-static void token_64(const uint8_t *rows, const uint16_t *index, const int8_t *value,
-                     int32_t quads, int32_t sum, int32_t *acc /* [64] */) {
-    sums_64 a;
+static inline tatvpr_neon_sums token_64(const uint8_t *rows, const uint16_t *index,
+                                        const int8_t *value, int32_t quads, int32_t sum) {
+    tatvpr_neon_sums a;
     for (int i = 0; i < 4; i++) { /* what the + 1 of all codes adds, in each field and in all three */
         a.of[0][i] = vdupq_n_s32(-sum);
         a.of[1][i] = vdupq_n_s32(-4 * sum);
@@ -162,11 +154,27 @@ static void token_64(const uint8_t *rows, const uint16_t *index, const int8_t *v
     }
     for (int i = 0; i < 4; i++) {
         const int32x4_t below = vaddq_s32(vaddq_s32(a.of[0][i], a.of[1][i]), a.of[2][i]);
-        vst1q_s32(acc + 4 * i, a.of[0][i]);
-        vst1q_s32(acc + 16 + 4 * i, a.of[1][i]);
-        vst1q_s32(acc + 32 + 4 * i, a.of[2][i]);
-        vst1q_s32(acc + 48 + 4 * i, vsubq_s32(a.of[3][i], below));
+        a.of[3][i] = vsubq_s32(a.of[3][i], below);
     }
+    return a;
+}
+
+/* 64 outputs of a token, at once unless some of them are missing. */
+static inline void write_token(const tatvpr_matmul *job, int32_t t, int32_t first,
+                               const tatvpr_neon_sums *sums) {
+    const int32_t columns = tatvpr_min_i32(64, job->op->n_out - first);
+    const float s = job->tile->s[t];
+    const tatvpr_neon_factors f = {{s, s / 4.0f, s / 16.0f, s / 64.0f}};
+    const ptrdiff_t at = (ptrdiff_t)t * job->y_stride + first;
+    if (columns == 64 && !job->op->scale_per_row) {
+        const float *residual = job->residual != NULL ? job->residual + at : NULL;
+        tatvpr_neon_write_64(sums, vld1q_f32(f.of_field), job->scale, job->bias + first, 16,
+                             residual, job->y + at, 16);
+        return;
+    }
+    int32_t acc[64];
+    tatvpr_neon_store_sums(sums, acc);
+    tatvpr_neon_write(job, t, first, columns, acc, f.of_field);
 }
 
 void tatvpr_dotprod_sparse(const tatvpr_matmul *job) {
@@ -177,12 +185,9 @@ void tatvpr_dotprod_sparse(const tatvpr_matmul *job) {
         const uint8_t *rows = job->weight + (ptrdiff_t)(first / 64) * k_rows * 16;
         for (int32_t t = 0; t < tile->tokens; t++) {
             const ptrdiff_t at = (ptrdiff_t)t * tile->list_stride;
-            const float s = tile->s[t];
-            const tatvpr_neon_factors f = {{s, s / 4.0f, s / 16.0f, s / 64.0f}};
-            int32_t acc[64];
-            token_64(rows, tile->index + at, tile->value + at, (tile->count[t] + 3) / 4,
-                     tile->sum[t], acc);
-            tatvpr_neon_write(job, t, first, tatvpr_min_i32(64, n_out - first), acc, f.of_field);
+            const tatvpr_neon_sums sums = token_64(rows, tile->index + at, tile->value + at,
+                                                   (tile->count[t] + 3) / 4, tile->sum[t]);
+            write_token(job, t, first, &sums);
         }
     }
 }
@@ -249,10 +254,11 @@ void tatvpr_dotprod_fours(const tatvpr_matmul *job) {
     }
 }
 
-/* Estimated from the instruction counts of the loops (docs/performance.md), not measured. */
+/* Where both cost the same on Neoverse N1's model, lists included, in the layers of the shipped models:
+ * .47 to .49 where they are wider than long, .44 to .47 elsewhere (docs/performance.md). Fours:
+ * estimated from the loops. Not measured on a board. */
 float tatvpr_dotprod_sparse_below(const tatvpr_ternary *op, int32_t group) {
-    (void)op;
-    return group % 4 == 0 ? 0.75f : 0.45f;
+    return group % 4 == 0 ? 0.75f : op->n_out > op->k_in ? 0.48f : 0.45f;
 }
 
 #if defined(__clang__)

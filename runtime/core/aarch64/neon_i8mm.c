@@ -66,8 +66,9 @@ static inline int8x16_t token_pair(int8x16_t a, int8x16_t b, int high) {
 }
 
 /* Four rows of q, of those sums, by sixteen outputs; `sixteens` steps of 16 channels. */
-static void four_tokens(const int8_t *const q[TOKENS], const int32_t sum[TOKENS], const int8_t *w,
-                        int32_t sixteens, int32_t *acc /* [4][16] */) {
+static inline tatvpr_neon_sums four_tokens(const int8_t *const q[TOKENS],
+                                           const int32_t sum[TOKENS], const int8_t *w,
+                                           int32_t sixteens) {
     int32x4_t a[2][PAIRS]; /* [two tokens][two outputs] */
     for (int t = 0; t < 2; t++) { /* what the + 1 of all codes adds is taken off beforehand */
         const int32x4_t begin = vcombine_s32(vdup_n_s32(-sum[2 * t]), vdup_n_s32(-sum[2 * t + 1]));
@@ -90,15 +91,16 @@ static void four_tokens(const int8_t *const q[TOKENS], const int32_t sum[TOKENS]
             }
         }
     }
+    tatvpr_neon_sums sums;
     for (int t = 0; t < 2; t++) {
         for (int i = 0; i < PAIRS; i += 2) {
             const int64x2_t x = vreinterpretq_s64_s32(a[t][i]);
             const int64x2_t y = vreinterpretq_s64_s32(a[t][i + 1]);
-            int32_t *to = acc + 32 * t + 2 * i;
-            vst1q_s32(to, vreinterpretq_s32_s64(vzip1q_s64(x, y)));
-            vst1q_s32(to + 16, vreinterpretq_s32_s64(vzip2q_s64(x, y)));
+            sums.of[2 * t][i / 2] = vreinterpretq_s32_s64(vzip1q_s64(x, y));
+            sums.of[2 * t + 1][i / 2] = vreinterpretq_s32_s64(vzip2q_s64(x, y));
         }
     }
+    return sums;
 }
 
 static void dense(const tatvpr_matmul *job) {
@@ -119,9 +121,8 @@ static void dense(const tatvpr_matmul *job) {
                     q[i] = tile->q + (ptrdiff_t)token * tile->q_stride;
                     sum[i] = tile->sum[token];
                 }
-                int32_t acc[64];
-                four_tokens(q, sum, w, sixteens, acc);
-                tatvpr_neon_write_four(job, t, part, acc);
+                const tatvpr_neon_sums sums = four_tokens(q, sum, w, sixteens);
+                tatvpr_neon_write_four(job, t, part, &sums);
             }
         }
     }
@@ -136,11 +137,9 @@ static int32_t usable(void) {
 #endif
 }
 
-/* Where both cost the same on Neoverse V2's model, lists included, in the layers of the shipped models:
- * .25 to .30 (docs/performance.md); that of fours is sdot's in proportion. Not measured. */
+/* As for sdot, on Neoverse V2's model: .30 and .27 to .29; that of fours in proportion. */
 static float sparse_below(const tatvpr_ternary *op, int32_t group) {
-    (void)op;
-    return group % 4 == 0 ? 0.44f : 0.27f;
+    return group % 4 == 0 ? 0.44f : op->n_out > op->k_in ? 0.30f : 0.28f;
 }
 
 TATVPR_VARIANT(i8mm, TATVPR_DOTPROD_TABLE,

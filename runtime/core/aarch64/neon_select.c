@@ -58,7 +58,7 @@ static inline counts count_at(const int8_t *q, uint8_t *magnitude, int32_t padde
 typedef struct wanted {
     int32_t keep;
     int32_t guess; /* where the cut is looked for first */
-    float slope;   /* magnitudes a channel, near the cut */
+    int32_t slope; /* magnitudes a channel, near the cut, times 4096 */
 } wanted;
 
 /* The next bound to try, within low < bound < high: as far from the last one as its surplus of
@@ -69,8 +69,8 @@ static int32_t next_bound(int32_t bound, counts c, const wanted *w, int32_t low,
         return (low + high) / 2;
     }
     const int32_t next =
-        c.reach < w->keep ? bound - 1 - (int32_t)((float)(w->keep - c.reach) * w->slope)
-                          : bound + 1 + (int32_t)((float)(c.above - w->keep) * w->slope);
+        c.reach < w->keep ? bound - 1 - ((w->keep - c.reach) * w->slope >> 12)
+                          : bound + 1 + ((c.above - w->keep) * w->slope >> 12);
     return tatvpr_max_i32(low + 1, tatvpr_min_i32(next, high - 1));
 }
 
@@ -266,7 +266,7 @@ static void list_row(tatvpr_tile *tile, int32_t t, int32_t padded) {
 
 /* Where the cut of row `t` is looked for first: near those of the rows before. */
 static int32_t first_bound(const tatvpr_tile *tile, int32_t t) {
-    const float guess = tile->hint / tile->s[t];
+    const float guess = tile->hint * vrecpes_f32(tile->s[t]); /* to one in 256: time alone */
     return guess >= 1.0f && guess < 127.0f ? (int32_t)(guess + 0.5f) : FIRST_BOUND;
 }
 
@@ -281,9 +281,10 @@ static int32_t choose(tatvpr_tile *tile, int32_t t, int32_t padded, int32_t keep
     }
     /* In rows of a bell's shape, channels at the cut times its distance from zero are about those
      * that go, and no more than 7 in 16 of all. */
-    const float mass = tatvpr_clip((float)(tile->k_in - keep), 1.0f, 0.4375f * (float)tile->k_in);
+    const int32_t most = tile->k_in * 7 / 16;
+    const int32_t mass = tatvpr_max_i32(tatvpr_min_i32(tile->k_in - keep, most), 16);
     const int32_t guess = first_bound(tile, t);
-    const wanted w = {keep, guess, (float)guess / mass};
+    const wanted w = {keep, guess, guess * 4096 / mass};
     int32_t reach = keep;
     const int32_t cut = find_cut(q, magnitude, padded, &w, &reach);
     if (cut == 0) { /* fewer than `keep` are not zero */
