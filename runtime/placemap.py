@@ -107,13 +107,6 @@ class _Now:
             )
         return self.table
 
-    def candidate(self, place: int, score: float) -> Candidate:
-        base, added = self.base, self.added
-        known = base.pose(place) if place < len(base) else added.poses[place - len(base)]
-        x, y, z, qx, qy, qz, qw = known.tolist()
-        pose = None if np.isnan(known).all() else (x, y, z, qx, qy, qz, qw)
-        return Candidate(place, score, self.tag(place), pose)
-
     def tag(self, place: int) -> str:
         base = self.base
         return base.tag(place) if place < len(base) else self.added.tags[place - len(base)]
@@ -359,8 +352,9 @@ class PlaceMap:
         tracked = follow(now.base, table, bands, band, every if shown else None, moved_m, circle)
         answer = []
         if tracked.place >= 0:
-            score = float(every[tracked.place])
-            answer.append(now.candidate(tracked.place, max(score, -1.0)))
+            score = max(float(every[tracked.place]), -1.0)
+            tag = now.tag(tracked.place)
+            answer.append(Candidate(tracked.place, score, tag, tracked.pose))
         others = [h for h in hits if h.place != tracked.place]
         answer += [Candidate(h.place, h.score, now.tag(h.place), h.pose) for h in others]
         return Found(

@@ -21,6 +21,9 @@ from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.maptypes import CALIBRATIONS, KINDS, MOMENT, Band, Calibration, MapInfo, Rows
 from tatvpr_edge.spec.values import above, numbers, whole, wrong
 
+#: x y z qx qy qz qw.
+Pose = tuple[float, float, float, float, float, float, float]
+
 _POINTER = ctypes.c_void_p
 _SIGNATURES: Signatures = {
     "tatvpr_places_search": (
@@ -131,7 +134,7 @@ class Hit:
     place: int
     score: float
     accepted: bool | None
-    pose: tuple[float, float, float, float, float, float, float] | None
+    pose: Pose | None
     margin: float
     confidence: float
 
@@ -344,14 +347,21 @@ def _checked(descriptor: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     return query
 
 
+def told_pose(numbers: Sequence[float]) -> Pose | None:
+    """A pose as C tells it; None where nothing of it is known."""
+    # One NaN for all, so that equal poses compare equal.
+    pose = [number if number == number else math.nan for number in numbers]
+    x, y, z, qx, qy, qz, qw = pose
+    known = any(number is not math.nan for number in pose)
+    return (x, y, z, qx, qy, qz, qw) if known else None
+
+
 def _hit(match: _Match) -> Hit:
-    x, y, z, qx, qy, qz, qw = pose = tuple(match.pose)
-    known = any(number == number for number in pose)
     return Hit(
         place=match.place,
         score=match.score,
         accepted=None if match.accepted < 0 else bool(match.accepted),
-        pose=(x, y, z, qx, qy, qz, qw) if known else None,
+        pose=told_pose(match.pose),
         margin=match.margin,
         confidence=match.confidence,
     )

@@ -11,13 +11,13 @@ import ctypes
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine, Signatures
+from tatvpr_edge.runtime.search import Pose, told_pose
 from tatvpr_edge.spec.maptypes import MAX_FRAMES, Band, SequenceCalibration
 from tatvpr_edge.spec.values import between, whole
 
@@ -99,11 +99,11 @@ class _Tracked(ctypes.Structure):
             for name in ("evidence", "margin", "still", "still_margin", "confidence")
         ),
         ("accepted", ctypes.c_int32),
+        ("pose", ctypes.c_double * 7),
     ]
 
 
-@dataclass(frozen=True)
-class Tracked:
+class Tracked(NamedTuple):
     """Where the camera is by the last frames; floats are NaN where unknown.
 
     Attributes:
@@ -116,6 +116,7 @@ class Tracked:
         still, still_margin: the same without motion.
         steady: frames that the answer has gone on for.
         confidence: how probable it is that the place is right, 0..1.
+        pose: of the place, NaN where unknown; None: all of it.
     """
 
     place: int
@@ -128,6 +129,7 @@ class Tracked:
     still_margin: float
     steady: int
     confidence: float
+    pose: Pose | None
 
 
 class Path:
@@ -232,6 +234,7 @@ class Path:
             still_margin=found.still_margin,
             steady=found.steady,
             confidence=found.confidence,
+            pose=told_pose(found.pose),
         )
 
 

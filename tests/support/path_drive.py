@@ -26,6 +26,7 @@ TRACKED = np.dtype(
         ("still_margin", "<f4"),
         ("confidence", "<f4"),
         ("accepted", "<i4"),
+        ("pose", "<f8", 7),
     ]
 )
 #: :func:`sum_of` what x86-64 said.

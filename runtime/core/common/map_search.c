@@ -193,10 +193,7 @@ static void describe_match(const scope *s, tatvpr_match *match, size_t stride) {
     }
     match->margin = UNKNOWN;
     match->confidence = UNKNOWN;
-    for (uint32_t i = 0; i < 7; i++) {
-        const int known = part->moments[local].known >> i & 1;
-        match->pose[i] = known ? part->poses[7 * local + i] : (double)UNKNOWN;
-    }
+    tatvpr_tell_pose(tatvpr_spot_of(part, local), match->pose);
 }
 
 /* ---- the calls ---- */

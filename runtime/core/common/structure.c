@@ -46,30 +46,24 @@ static uint32_t of_word(const uint8_t *p, uint32_t bits) {
     return (word > most ? most : word) >> (bits - 8u);
 }
 
-static void add_row(const uint8_t *row, const int32_t *at, uint32_t bits, uint16_t *sums) {
-    if (bits == 0) {
-        for (int32_t x = 0; x < SIDE; x++) {
-            sums[x] = (uint16_t)(sums[x] + row[at[x]]);
-        }
-        return;
-    }
-    for (int32_t x = 0; x < SIDE; x++) {
-        sums[x] = (uint16_t)(sums[x] + of_word(row + at[x], bits));
-    }
-}
-
-/* One row of cells: the sums of SAMPLES x SAMPLES samples each. */
+/* One row of cells: the sums of SAMPLES x SAMPLES samples each; `at`: bytes from the begin of a row to
+ * each sample of it. */
 static void cells_of(const tatvpr_frame *frame, int32_t row, const int32_t *at, int32_t *cells) {
-    uint16_t sums[SIDE] = {0};
-    for (int32_t y = row * SAMPLES; y < (row + 1) * SAMPLES; y++) {
-        const ptrdiff_t line = sample(y, frame->height);
-        add_row(frame->planes[0] + line * frame->strides[0], at, lights[frame->format].bits, sums);
+    const uint32_t bits = lights[frame->format].bits;
+    const uint8_t *lines[SAMPLES];
+    for (int32_t i = 0; i < SAMPLES; i++) {
+        const ptrdiff_t line = sample(row * SAMPLES + i, frame->height);
+        lines[i] = frame->planes[0] + line * frame->strides[0];
     }
     for (int32_t c = 0; c < CELLS; c++) {
-        cells[c] = 0;
-        for (int32_t i = 0; i < SAMPLES; i++) {
-            cells[c] += sums[c * SAMPLES + i];
+        uint32_t sum = 0;
+        for (int32_t x = c * SAMPLES; x < (c + 1) * SAMPLES; x++) {
+            for (int32_t i = 0; i < SAMPLES; i++) {
+                const uint8_t *p = lines[i] + at[x];
+                sum += bits == 0 ? *p : of_word(p, bits);
+            }
         }
+        cells[c] = (int32_t)sum;
     }
 }
 

@@ -543,6 +543,7 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
         track->steady = 0;
     }
     found->steady = track->steady;
+    tatvpr_tell_pose(spot_at(places, found->place), found->pose);
     found->state = state_of(track, found->accepted, on, best < total && best != before);
     return TATVPR_OK;
 }

@@ -91,6 +91,14 @@ static inline tatvpr_spot tatvpr_spot_of(const tatvpr_part *part, uint64_t local
     return spot;
 }
 
+/* The pose of a place as it is told: x y z qx qy qz qw, NaN where unknown. */
+static inline void tatvpr_tell_pose(tatvpr_spot spot, double *pose) {
+    for (uint32_t i = 0; i < 7; i++) {
+        const int known = spot.moment->known >> i & 1;
+        pose[i] = known ? spot.pose[i] : (double)__builtin_nanf("");
+    }
+}
+
 /* What lies elsewhere than an answer. */
 typedef struct tatvpr_rivals {
     float first, second; /* the most of two tables; -infinity: none */

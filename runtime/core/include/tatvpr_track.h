@@ -91,6 +91,7 @@ typedef struct tatvpr_tracked {
     float still_margin; /* likewise */
     float confidence;   /* how probable it is that the place is right, 0..1; else NaN */
     int32_t accepted;   /* 1 yes, 0 no, -1 the map does not say */
+    double pose[7];     /* of the place: x y z qx qy qz qw; NaN: unknown */
 } tatvpr_tracked;
 
 /* Memory for a track of so many places, with odometry or without. */
