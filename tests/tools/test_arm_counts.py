@@ -101,7 +101,7 @@ def test_a_frame_stays_within_its_budget_and_a_lower_k_costs_less(
     spent = {}
     frames = tool.Counter(tmp_path).frames(core, *ours)
     for (k, budget), (counted, priced) in zip(budgets.items(), frames, strict=True):
-        assert budget * 0.8 < counted <= budget
+        assert budget * 0.65 < counted <= budget
         spent[k] = priced[core.model]
     for k, ratio in RATIOS[name].items():
         assert spent[k] < ratio * spent[1.0], k
