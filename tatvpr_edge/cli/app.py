@@ -39,6 +39,7 @@ EXTRAS = {
     "rerun": "rerun",
     "tensorrt": "jetson",
     "cuda": "cuda",
+    "pycuda": "cuda",  # a board's own; cuda-bindings does the same work
 }
 
 
