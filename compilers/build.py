@@ -39,6 +39,8 @@ from tatvpr_edge.spec.artifact import write_artifact
 from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
 from tatvpr_edge.spec.errors import ArtifactError, ModelError, ToolError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
+from tatvpr_edge.spec.values import nameable, shown
+from tatvpr_edge.spec.values import path as check_path
 
 if TYPE_CHECKING:
     from tatvpr_edge.compilers.tvm.lower import Lowered
@@ -142,6 +144,8 @@ def find_model(model: str | os.PathLike[str]) -> Path:
         ModelError: neither a shipped model nor a file.
     """
     text = os.path.expanduser(os.fspath(model))
+    if not nameable(text):
+        raise ModelError(f"{shown(text)}: no file can be called so")
     named = text in zoo.names()
     if text.endswith(".onnx") or os.sep in text or (not named and Path(text).is_file()):
         if not Path(text).exists():
@@ -178,7 +182,7 @@ def _output_folder(job: Job, output: str | os.PathLike[str] | None) -> tuple[Pat
     if output is None and job.board.name == HOST:
         return host_artifact(), True
     named = f"{job.name}-{job.board.name}" if output is None else output
-    place = Path(named).expanduser()
+    place = check_path(named, "output", "the folder to write")
     if place.exists() or place.is_symlink():
         raise ArtifactError(f"{place} exists: choose another --output, or remove it first")
     return place, False

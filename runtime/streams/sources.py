@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.streams.frames import Source
 from tatvpr_edge.spec.errors import DataError, ToolError, UsageError
-from tatvpr_edge.spec.values import choice, shown
+from tatvpr_edge.spec.values import choice, nameable, shown
 
 ReadPicture = Callable[[Path], NDArray[np.uint8]]
 
@@ -50,7 +50,7 @@ def choose(
             f"a source is a path, an address or a device's number, not {shown(source)}"
         )
     text = str(source) if isinstance(source, int) else os.fspath(source)
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
+    if not isinstance(text, str) or not text.strip() or _unheard_of(text):
         # An empty name would be the working folder.
         raise UsageError(
             f"a source is a path, an address or a device's number, not {shown(source)}"
@@ -91,6 +91,11 @@ def choose(
     if path.suffix.lower() in _RECORDINGS:
         raise _recording(path)
     return _film(str(path), str(path), False, backend)
+
+
+def _unheard_of(text: str) -> bool:
+    """Whether neither a file nor an address can be called so."""
+    return "\0" in text or not (nameable(text) or _ADDRESS.match(text) or "!" in text)
 
 
 def _kind(path: Path) -> int:

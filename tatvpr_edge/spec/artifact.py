@@ -290,9 +290,11 @@ def read_signed(path: str | Path) -> SignedManifest:
         raise ArtifactError(f"an artifact is a folder, and {shown} names none")
     try:
         root = Path(os.path.realpath(path))
-    except ValueError:  # a NUL in the middle
-        raise ArtifactError(f"{path!r} is not an artifact: no such folder") from None
-    if not root.is_dir():
+        is_folder = root.is_dir()
+    except (ValueError, OSError):  # a NUL or half a character in it, or longer than any name
+        shown = printable(repr(path))[:80]
+        raise ArtifactError(f"{shown} is not an artifact: no such folder") from None
+    if not is_folder:
         raise ArtifactError(f"{path} is not an artifact: no such folder")
     if not os.path.lexists(root / MANIFEST):
         raise ArtifactError(f"{path} is not an artifact: it has no {MANIFEST}")

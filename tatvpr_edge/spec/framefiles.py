@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.values import path as check_path
 
 #: Endings of picture files, in any case.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -22,7 +23,7 @@ def picture_files(path: str | Path) -> list[tuple[Path, str]]:
         DataError: no such path, no frame in it, or a name that is not UTF-8 (a map could not
             hold it).
     """
-    path = Path(path).expanduser()
+    path = check_path(path, "frames", "a folder of frames, or one")
     if path.is_file():
         return _readable([(path, path.name)])
     if not path.is_dir():

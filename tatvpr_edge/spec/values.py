@@ -18,6 +18,8 @@ from .text import printable
 
 _Kind = TypeVar("_Kind")
 _LONGEST = 80
+#: What Linux takes for one name, and for a path with its end.
+_NAME_BYTES, _PATH_BYTES = 255, 4096
 
 
 def shown(value: Any) -> str:
@@ -124,6 +126,16 @@ def flag(value: Any, name: str) -> bool:
     raise wrong(value, name, "True or False")
 
 
+def nameable(text: str) -> bool:
+    """Whether a file can be called ``text`` at all: no NUL, no half character, no endless name."""
+    try:
+        data = os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    longest = max(map(len, data.split(b"/")))
+    return b"\0" not in data and longest <= _NAME_BYTES and len(data) < _PATH_BYTES
+
+
 def path(value: Any, name: str, meaning: str = "a path") -> Path:
     """``value`` as a path, ``~`` expanded.
 
@@ -131,7 +143,7 @@ def path(value: Any, name: str, meaning: str = "a path") -> Path:
         UsageError: it is no path. An empty one is none: it would mean the working folder.
     """
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
+    if not isinstance(text, str) or not text.strip() or not nameable(text):
         raise wrong(value, name, meaning)
     try:
         return Path(text).expanduser()

@@ -6,11 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tatvpr_edge import build, stream
 from tatvpr_edge.cli import main
+from tatvpr_edge.mapping import frame_files, read_frame
+from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.runtime.__main__ import main as on_board
+from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 from tatvpr_edge.spec.text import parse_json
 
 #: What a file may hold by mistake, by damage or by malice.
@@ -189,3 +198,39 @@ def test_json_of_others_is_parsed_or_a_value_error() -> None:
             parse_json(content)
         except ValueError:
             continue
+
+
+@pytest.mark.parametrize("named", ["a\0b", "\ud800", "9" * 400, "d/" * 3000])
+def test_what_no_file_can_be_called_is_told(tmp_path: Path, named: str) -> None:
+    asks: list[Callable[[], object]] = [
+        lambda: Localizer(named),
+        lambda: Localizer(tmp_path, named),
+        lambda: read_artifact(named),
+        lambda: stream(named),
+        lambda: frame_files(named),
+        lambda: read_frame(named),
+        lambda: build("host", model=named),
+        lambda: build("host", output=named),
+    ]
+    for ask in asks:
+        with pytest.raises(TatvprError) as told:
+            ask()
+        assert str(told.value).isprintable() and len(str(told.value)) < 7000
+
+
+def test_tags_of_others_are_printed_escaped(
+    tiny_host: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = read_artifact(tiny_host).manifest.model
+    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band(1.0),))
+    tag = "door\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp.exe"
+    rows = np.eye(1, model.descriptor_size, dtype=np.float32)
+    write_map(tmp_path / "m.placemap", info, [make_places(info, [rows], None, [tag])])
+    frame = tmp_path / "f.ppm"
+    frame.write_bytes(b"P6 40 30 255\n" + np.random.default_rng(0).bytes(40 * 30 * 3))
+    words = [str(frame), "--map", str(tmp_path / "m.placemap"), "--artifact", str(tiny_host)]
+    for command in (main, on_board):
+        assert command(["query", *words]) == 0
+        said = capfd.readouterr().out
+        assert "door" in said and r"\x1b[2J" in said
+        assert said.replace("\n", "").isprintable()
