@@ -1,6 +1,6 @@
 """Everything at once, for as long as one likes, under injected faults.
 
-    python tools/soak.py [--minutes 60] [--artifact DIR]
+    python tools/soak.py [--minutes 60] [--artifact DIR] [--patience 5]
 
 A service with clients is killed, restarted and sent bad messages; a second one is never killed,
 takes maps live and is measured; a robot's program queries, adds places within a limit and lets the
@@ -28,7 +28,7 @@ from typing import Any
 from soaking import maps, robot, streams
 from soaking.growth import Trend
 from soaking.ledger import Ledger
-from soaking.service import Known, Supervised, ask, end_again_and_again, molest
+from soaking.service import LIMITS, Known, Supervised, ask, end_again_and_again, molest
 from tatvpr_edge import build
 from tatvpr_edge.cli.demo import make_demo_map
 from tatvpr_edge.mapping import frame_files, read_frame
@@ -180,9 +180,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=60.0, help="how long (60)")
     parser.add_argument("--artifact", type=Path, help="default: micro, built for this machine")
+    parser.add_argument(
+        "--patience", type=float, default=1.0, help="times longer that the slowest may take (1)"
+    )
     arguments = parser.parse_args()
     if not 0 < arguments.minutes < 1e5:
         parser.error(f"--minutes {arguments.minutes:g}: above 0")
+    if not 1 <= arguments.patience <= 100:
+        parser.error(f"--patience {arguments.patience:g}: 1 to 100")
+    LIMITS.stretch(arguments.patience)
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
         artifact = arguments.artifact or build("host", output=folder / "micro")

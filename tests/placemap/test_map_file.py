@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.maps import reseal
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import MapError
@@ -232,3 +233,35 @@ except MapError as error:
     )
     assert "cannot write the map" in done.stdout and done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("pose", "words"),
+    [
+        ((1, 2, 3, 5, 5, 5, 5), "orientation"),
+        ((1, 2, 3, 0, 0, 0, 0), "orientation"),
+        ((1, 2, np.inf, 0, 0, 0, 1), "infinite"),
+        ((-np.inf, 2, 3, 0, 0, 0, 1), "infinite"),
+    ],
+)
+def test_a_pose_is_a_place_and_an_orientation_or_unknown(
+    tmp_path: Path, pose: tuple[float, ...], words: str
+) -> None:
+    info, row = info_of("int8"), np.eye(1, 16, dtype=np.float32)
+    with pytest.raises(MapError, match=words):
+        make_places(info, [row, row], np.array([pose], np.float64))
+    # And a reader, of a file whose writer did not ask.
+    good = np.array([[1.25, 2.5, 3.75, 0, 0, 0, 1]])
+    write_map(tmp_path / "m", info, [make_places(info, [row, row], good)])
+    data = (tmp_path / "m").read_bytes()
+    assert data.count(good.tobytes()) == 1
+    bad = data.replace(good.tobytes(), np.array(pose, np.float64).tobytes())
+    with pytest.raises(MapError, match=r"pose|orientation"):
+        parse_base(np.frombuffer(reseal(bad), np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary"])
+def test_a_descriptor_of_nothing_is_no_place(kind: str) -> None:
+    row = np.zeros((1, 16), np.float32)
+    with pytest.raises(MapError, match="is zero"):
+        make_places(info_of(kind), [row, row])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tatvpr_edge
 from soaking.ledger import Ledger
-from soaking.service import OTHER_MAP, RESTART_S
+from soaking.service import LIMITS, OTHER_MAP
 from tatvpr_edge.runtime.client import Client
 
 PART = "frame of a stream"
@@ -24,7 +24,7 @@ def play(gallery: Path, folder: Path, service: Path, ledger: Ledger, over: threa
     chance = random.Random(17)
     shutil.copytree(gallery, folder)
     names = sorted(path.name for path in folder.iterdir())
-    with Client(service, timeout_s=RESTART_S, restart_s=RESTART_S) as client:
+    with Client(service, timeout_s=LIMITS.restart_s, restart_s=LIMITS.restart_s) as client:
         while not over.is_set():
             damaged = chance.choice(names) if chance.random() < 0.5 else None
             if damaged is not None:
