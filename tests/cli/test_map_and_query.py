@@ -278,7 +278,7 @@ def test_adding_nothing_good_changes_nothing(
     assert not (tmp_path / "m.journal").exists()
 
 
-@pytest.mark.parametrize("k", ["0", "1.5", "nan", "fast", "-1", ""])
+@pytest.mark.parametrize("k", ["0", "1.5", "nan", "fast", "-1"])
 def test_a_bad_k_is_wrong_usage_with_its_range(
     tatvpr: Run, folder: Path, a_map: Path, tiny_host: Path, k: str
 ) -> None:

@@ -29,6 +29,7 @@ def test_a_group_without_a_command_prints_its_help(tatvpr: Run, words: list[str]
         ["query", ""],
         ["query", "frame.png", "--map", ""],
         ["query", "frame.png", "--map="],
+        ["query", "frame.png", "--map", "m", "--k="],
         ["evaluate", "", "asked"],
         ["finetune", " "],
         ["build", "--board", "host", "--output", ""],
