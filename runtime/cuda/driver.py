@@ -68,6 +68,17 @@ def _has(package: str) -> bool:
         return False
 
 
+def packed(value: Argument) -> np.generic:
+    """A kernel's argument as wide as kernels declare it: 32 bits for numbers, else a pointer."""
+    if value is None:
+        return np.uint64(0)
+    if isinstance(value, int):
+        return np.int32(value)
+    if isinstance(value, float):
+        return np.float32(value)
+    return np.uint64(value.value)
+
+
 def no_driver(error: Exception) -> ToolError:
     """That a package is there and the driver is not."""
     reason = " ".join(str(error).split())

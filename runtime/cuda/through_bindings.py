@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, Module, no_driver
+from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, Module, no_driver, packed
 from tatvpr_edge.spec.errors import ToolError, UsageError
 
 __all__ = ["BindingsDriver"]
@@ -135,8 +136,8 @@ class BindingsDriver(Driver):
         arguments: Sequence[Argument],
         stream: int | None = None,
     ) -> None:
-        held = [_argument(a) for a in arguments]
-        pointers = (ctypes.c_void_p * len(held))(*(ctypes.addressof(h) for h in held))
+        held = [np.array(packed(a)) for a in arguments]
+        pointers = (ctypes.c_void_p * len(held))(*(h.ctypes.data for h in held))
         x, y = (*grid, 1)[:2]
         self.call(
             self._cuda.cuLaunchKernel,
@@ -199,13 +200,3 @@ def _handle(given: Any, what: str) -> int:
     if hasattr(given, "__cuda_stream__"):
         return int(given.__cuda_stream__()[1])
     raise UsageError(f"{type(given).__name__} is no CUDA {what}: give its handle, an int")
-
-
-def _argument(value: Argument) -> Any:
-    if value is None:
-        return ctypes.c_uint64(0)
-    if isinstance(value, int):
-        return ctypes.c_int32(value)
-    if isinstance(value, float):
-        return ctypes.c_float(value)
-    return value

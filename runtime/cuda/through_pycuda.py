@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, Module, no_driver
+from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, Module, no_driver, packed
 from tatvpr_edge.spec.errors import ToolError
 
 __all__ = ["PycudaDriver"]
@@ -124,7 +123,7 @@ class PycudaDriver(Driver):
     ) -> None:
         with self._refusals("cuLaunchKernel"):
             function(
-                *map(_argument, arguments),
+                *map(packed, arguments),
                 grid=(*grid, 1)[:2],
                 block=(block, 1, 1),
                 shared=shared_bytes,
@@ -157,13 +156,3 @@ class _Module(Module):
     def function(self, name: str) -> Any:
         with self._driver._refusals("cuModuleGetFunction"):
             return self._module.get_function(name)
-
-
-def _argument(value: Argument) -> np.generic:
-    if value is None:
-        return np.uint64(0)
-    if isinstance(value, int):
-        return np.int32(value)
-    if isinstance(value, float):
-        return np.float32(value)
-    return np.uint64(value.value)
