@@ -23,7 +23,19 @@ SMALL_MODEL = HERE.parent / "tests" / "core" / "small_vit.c"
 #: Newest first; Debian names them so.
 COMPILERS = ("clang-19", "clang-18", "clang-17", "clang-16", "clang-15", "clang", "clang-14")
 SANITIZERS = "address,undefined"
-FLAGS = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+FLAGS = ("-O2", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+#: Files of the core whose branches steer a target. All others run under the same sanitizers, but
+#: what they count and compare says nothing of the input and would cost most of the time.
+STEERING = {
+    "map": ("map", "map_query", "map_search"),
+    "journal": ("map", "map_journal", "map_search"),
+    "frame": ("frame", "resize"),
+    "blob": ("model", "weights", "describe", "small_vit"),
+}
+_BRANCHES = "-fsanitize-coverage=inline-8bit-counters,pc-table"
+_COMPARED = f"{_BRANCHES},indirect-calls,trace-cmp"
+#: What numbers are compared with steers where a file has fields; pixels and weights have none.
+COVERAGE = {"map": _COMPARED, "journal": _COMPARED, "frame": _BRANCHES, "blob": _BRANCHES}
 TARGETS = tuple(sorted(path.stem for path in (HERE / "core").glob("*.c")))
 
 
@@ -61,6 +73,13 @@ def _version(command: str) -> str:
     return first_line(done.stdout)
 
 
+def _with_fast_crc32(source: Source) -> Source:
+    """A file of the core; the one that holds the CRC-32 leaves its name to ``crc32.c``."""
+    if source.path.stem != "bytes":
+        return source
+    return Source(source.path, (*source.flags, "-Dtatvpr_crc32=fuzz_core_crc32"))
+
+
 def build(targets: Sequence[str], folder: Path) -> dict[str, Path]:
     """The programs of these targets below ``folder``, by name."""
     compiler = find_clang()
@@ -69,26 +88,33 @@ def build(targets: Sequence[str], folder: Path) -> dict[str, Path]:
     own = (*NUMERIC_FLAGS, "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror")
     mains = {name: Source(HERE / "core" / f"{name}.c", own) for name in targets}
     small = Source(SMALL_MODEL, (*NUMERIC_FLAGS, "-D_POSIX_C_SOURCE=200809L"))
-    sources = [*core_sources(arch), small, *mains.values()]
-    flags = (*FLAGS, f"-fsanitize=fuzzer-no-link,{SANITIZERS}")
+    crc32 = Source(HERE / "core" / "shared" / "crc32.c", own)
+    shared = [*map(_with_fast_crc32, core_sources(arch)), small, crc32]
+    # Each file with how its coverage is taken: no way, or its target's.
+    wanted = {
+        name: [(s, COVERAGE[name] if s.path.stem in STEERING[name] else "") for s in shared]
+        + [(main, _COMPARED)]
+        for name, main in mains.items()
+    }
+    each = sorted({pair for pairs in wanted.values() for pair in pairs}, key=str)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
 
-        def compiled(item: tuple[int, Source]) -> Path:
-            index, source = item
-            output = Path(name) / f"{index}.o"
+        def compiled(index: int) -> Path:
+            source, coverage = each[index]
             # Optimisation of single files (-O3) would cost more of the build than it gives.
-            given = [flag for flag in source.flags if flag != "-O3"]
-            return compile_object(compiler, source.path, [*given, *flags], output)
+            flags = [*(flag for flag in source.flags if flag != "-O3"), *FLAGS]
+            if source != crc32:  # which asks AddressSanitizer itself
+                flags += [f"-fsanitize={SANITIZERS}", *([coverage] if coverage else [])]
+            return compile_object(compiler, source.path, flags, Path(name) / f"{index}.o")
 
         with ThreadPoolExecutor(2) as pool:
-            objects = dict(zip(sources, pool.map(compiled, enumerate(sources)), strict=True))
-        shared = [str(made) for source, made in objects.items() if source not in mains.values()]
-        programs = {}
-        for target, source in mains.items():
-            programs[target] = folder / target
-            link = [*compiler.command, f"-fsanitize=fuzzer,{SANITIZERS}", str(objects[source])]
+            objects = dict(zip(each, pool.map(compiled, range(len(each))), strict=True))
+        programs = {target: folder / target for target in mains}
+        for target, program in programs.items():
+            given = [str(objects[pair]) for pair in wanted[target]]
+            link = [*compiler.command, f"-fsanitize=fuzzer,{SANITIZERS}", *given]
             run_tool(
-                [*link, *shared, "-o", str(programs[target]), "-pthread", "-lm"],
+                [*link, "-o", str(program), "-pthread", "-lm"],
                 f"linking the fuzz target {target}",
             )
     return programs

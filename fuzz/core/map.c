@@ -44,6 +44,17 @@ static void search(const tatvpr_map *map, const tatvpr_model *model, uint32_t el
     free(descriptor);
 }
 
+/* A searcher of these kernels, made once: making one asks the CPU. */
+static tatvpr_model searcher(const tatvpr_program *program, uint8_t choice) {
+    static tatvpr_model made[256];
+    tatvpr_model *model = &made[choice];
+    if (model->program == NULL) {
+        MUST(tatvpr_model_searcher(model, program, fuzz_kernels(choice)->name) == TATVPR_OK);
+    }
+    model->program = program;
+    return *model;
+}
+
 static void open(const uint8_t *data, size_t size) {
     tatvpr_map map;
     memset(&map, 0, sizeof(map));
@@ -57,9 +68,7 @@ static void open(const uint8_t *data, size_t size) {
     program.abi = TATVPR_ABI;
     program.descriptor_size = (int32_t)tatvpr_read_u32(data + AT_DESCRIPTOR);
     memcpy(program.model_hash, data + AT_HASH, sizeof(program.model_hash));
-    tatvpr_model model;
-    const char *kernels = fuzz_kernels(data[AT_HASH])->name;
-    MUST(tatvpr_model_searcher(&model, &program, kernels) == TATVPR_OK);
+    const tatvpr_model model = searcher(&program, data[AT_HASH]);
     MUST(tatvpr_map_open(&map, data, size, &model) == TATVPR_OK);
     search(&map, &model, (uint32_t)program.descriptor_size, data, size);
     program.descriptor_size++; /* another model's descriptor: refused before it is read */

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tatvpr_edge.runtime.backends.tensorrt.machine import Machine
 from tatvpr_edge.runtime.cache import cache_folder
-from tatvpr_edge.runtime.private import NotPrivate, check_folder
+from tatvpr_edge.runtime.private import NotPrivate, check_folder, read_private
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.atomic import sync_folder
 from tatvpr_edge.spec.errors import ToolError
@@ -30,6 +30,7 @@ from tatvpr_edge.spec.text import parse_json
 MARK = "verified.json"
 PLUGIN = "libtatvpr_plugin.so"
 _FORMAT = 1
+_MOST_BYTES = 1 << 32  # of one engine: what a board's memory holds is far less
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ class Entry:
     hashes: dict[str, str]
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of one file; None where they are missing or not those that were verified."""
+        """The bytes of one file, opened once and hashed as they came; None where they are missing,
+        others may write them, or they are not those that were verified."""
         try:
-            data = (self.folder / name).read_bytes()
-        except OSError:
+            data = read_private(self.folder / name, most=_MOST_BYTES)
+        except (OSError, NotPrivate):
             return None
         return data if hashlib.sha256(data).hexdigest() == self.hashes.get(name) else None
 
@@ -102,18 +104,20 @@ def _root() -> Path:
 
 
 def find(key: str) -> Entry | None:
-    """The finished engine of that name, whole and as verified; None where there is none.
+    """The finished engine of that name, whole and as verified; None where there is none, or one
+    that somebody else could have written: it is finished again.
 
     Raises:
         ToolError: somebody else can write to the cache.
     """
     folder = _root() / key
     try:
-        mark = parse_json((folder / MARK).read_bytes())
+        check_folder(folder)
+        mark = parse_json(read_private(folder / MARK))
         if mark["format"] != _FORMAT or mark["key"] != key:
             return None
         entry = Entry(folder, {str(n): str(h) for n, h in mark["hashes"].items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, NotPrivate, ValueError, KeyError, TypeError, AttributeError):
         return None
     if not entry.hashes or any(entry.read(name) is None for name in entry.hashes):
         return None
@@ -128,7 +132,8 @@ def locked(key: str, on_wait: Callable[[], None]) -> Iterator[None]:
         OSError: the cache cannot be written.
     """
     _root().mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(_root() / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(_root() / f"{key}.lock", flags, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,16 +178,24 @@ def publish(
         "content": content,
         "hashes": hashes,
     }
-    with open(folder / MARK, "w") as sink:
+    for path in folder.iterdir():  # a builder under umask 002 lets its group write them
+        path.chmod(0o600)
+    with open(folder / MARK, "w", opener=_own) as sink:
         sink.write(json.dumps(mark, sort_keys=True, indent=1) + "\n")
         sink.flush()
         os.fsync(sink.fileno())
     place = _root() / key
+    with contextlib.suppress(OSError):  # not a folder, but a link to one or a file
+        place.unlink()
     shutil.rmtree(place, ignore_errors=True)  # damaged, or find() had returned it
     os.rename(folder, place)
     sync_folder(_root())
     _drop_older(key, content, machine)
     return Entry(place, hashes)
+
+
+def _own(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _drop_older(key: str, content: str, machine: Machine) -> None:
