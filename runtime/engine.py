@@ -112,6 +112,7 @@ class Engine:
     def __init__(self, code: Path | Sealed, kernels: str | None = None) -> None:
         self.code = code.name if isinstance(code, Sealed) else os.fspath(code)
         self.c = _load(code if isinstance(code, Sealed) else seal_file(code), self.code)
+        self._declared: dict[int, Signatures] = {}
         self.declare(_SIGNATURES)
         self.program = self.c.tatvpr_program_get()
         self.info = ModelInfo(size=ctypes.sizeof(ModelInfo))
@@ -166,6 +167,8 @@ class Engine:
         Raises:
             ArtifactError: the library lacks one of them.
         """
+        if id(signatures) in self._declared:
+            return
         try:
             for name, (result, arguments) in signatures.items():
                 function = getattr(self.c, name)
@@ -174,6 +177,7 @@ class Engine:
             raise ArtifactError(
                 f"{self.code} lacks part of our C interface ({error}): build it again"
             ) from None
+        self._declared[id(signatures)] = signatures
 
     def _names(self) -> tuple[str, ...]:
         names: list[str] = []

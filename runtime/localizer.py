@@ -322,6 +322,8 @@ class Localizer:
         checked = check_frame(frame, bgr)
         if map is not None:
             self._note_gray(checked)
+        # A path always looks at the frame; before describing, which then finds its pixels in cache.
+        nothing = None if tracker is None else without_structure(place_map.engine, checked)
         descriptor, k, tokens, describe_ms = self._describe(checked)
         looked: dict[str, Any] = {"near": near, "radius": radius}
         if isinstance(excluded, float):
@@ -331,7 +333,6 @@ class Localizer:
         if tracker is None:
             found, nothing = self._look(place_map, checked, descriptor, k, tokens, top, looked)
         else:
-            nothing = without_structure(place_map.engine, checked)
             looked |= {"shown": nothing is None, "moved_m": moved_m}
             found = place_map.follow(tracker.follow, descriptor, k, tokens, top, **looked)
         frames = 1 if tracker is None else tracker.frames

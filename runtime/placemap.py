@@ -355,15 +355,14 @@ class PlaceMap:
             score = max(float(every[tracked.place]), -1.0)
             tag = now.tag(tracked.place)
             answer.append(Candidate(tracked.place, score, tag, tracked.pose))
-        others = [h for h in hits if h.place != tracked.place]
-        answer += [Candidate(h.place, h.score, now.tag(h.place), h.pose) for h in others]
+            others = [h for h in hits if h.place != tracked.place][: count - 1]
+            answer += [Candidate(h.place, h.score, now.tag(h.place), h.pose) for h in others]
         return Found(
-            candidates=tuple(answer[:count]) if tracked.place >= 0 else (),
+            candidates=tuple(answer),
             band=bands[band],
             accepted=tracked.accepted,
             margin=_known(tracked.margin),
             confidence=_known(tracked.confidence),
-            scores=every,
             tracked=tracked,
         )
 

@@ -32,10 +32,11 @@ def judging(elsewhere_m: float, frames: int, threshold: float = 0.0) -> Calibrat
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    lengths=st.lists(st.integers(1, 90), min_size=1, max_size=4),
     frames=st.integers(1, 8),
     parts=st.integers(1, 3),
     odometry=st.booleans(),
+    uneven_m=st.sampled_from([None, 0.0, 0.1, 0.6]),
 )
 def test_equals_the_reference(
     engine: Engine,
@@ -45,10 +46,15 @@ def test_equals_the_reference(
     frames: int,
     parts: int,
     odometry: bool,
+    uneven_m: float | None,
 ) -> None:
+    """``uneven_m``: places are a metre apart, give or take so much; None: anywhere."""
     rng = np.random.default_rng(seed)
     drives = np.repeat(np.arange(len(lengths)), lengths)
-    xy = np.cumsum(rng.uniform(-2, 2, (len(drives), 2)), axis=0)
+    apart = rng.uniform(-2, 2, (len(drives), 2))
+    if uneven_m is not None:
+        apart = np.outer(1 + uneven_m * rng.uniform(-1, 1, len(drives)), (0.6, 0.8))
+    xy = np.cumsum(apart, axis=0)
     calibration = judging(3.0, frames)
     table = tables(drives, xy, calibration, parts)
     path, slow = Path(engine, frames), Reference(frames, drives, xy, 3.0)

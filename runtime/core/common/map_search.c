@@ -96,7 +96,14 @@ static void insert(ranking *r, uint64_t place, float score) {
     }
 }
 
-/* Ranks places of one part, of which `at` lie before it. */
+/* Says of the places first .. end - 1 that they were left out; `scores` may be null. */
+static void leave_out(float *scores, uint64_t first, uint64_t end) {
+    for (uint64_t i = first; scores != NULL && i < end; i++) {
+        scores[i] = LEFT_OUT;
+    }
+}
+
+/* Ranks places of one part, of which `at` lie before it; every score of it is written once. */
 static void rank_part(const scope *s, tatvpr_map_query *q, const tatvpr_part *part, uint64_t at,
                       ranking *r, float *scores) {
     const uint64_t begin = s->asked->first > at ? s->asked->first - at : 0;
@@ -105,9 +112,12 @@ static void rank_part(const scope *s, tatvpr_map_query *q, const tatvpr_part *pa
     const int chosen = s->asked->without != NULL || s->near != NULL || s->beyond != NULL;
     tatvpr_likeness block[BLOCK];
     uint8_t wanted[BLOCK];
+    leave_out(scores, at, at + (begin < part->places ? begin : part->places));
+    leave_out(scores, at + (end > begin ? end : begin), at + part->places);
     for (uint64_t first = begin; first < end; first += BLOCK) {
         const int32_t rows = end - first < BLOCK ? (int32_t)(end - first) : BLOCK;
         if (chosen && !mark(s, part, first, at + first, rows, wanted)) {
+            leave_out(scores, at + first, at + first + (uint64_t)rows);
             continue;
         }
         for (int32_t i = 0; i < rows; i++) {
@@ -136,9 +146,6 @@ static void rank_all(const scope *s, tatvpr_map_query *q, ranking *r, float *sco
     r->held = 0;
     r->worst = LEFT_OUT;
     r->seen = 0;
-    for (uint64_t i = 0; scores != NULL && i < s->total; i++) {
-        scores[i] = LEFT_OUT;
-    }
     for (uint32_t p = 0; p < s->places->parts; p++) {
         rank_part(s, q, &s->places->part[p], at, r, scores);
         at += s->places->part[p].places;

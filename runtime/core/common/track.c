@@ -208,44 +208,149 @@ static void by_steps(float *evidence, uint64_t first, uint64_t last, float price
     }
 }
 
-/* Evidence at `metres` along a stretch, between its places `p` and `p + 1` or at its ends. */
-static inline float between(const float *along, const float *spread, uint64_t p, uint64_t last,
-                            float metres, float price) {
-    const uint64_t q = p + (p < last);
-    return larger(spread[p] - price * distance(metres, along[p]),
-                  spread[q] - price * distance(metres, along[q]));
-}
-
 /* A sweep's step: what `place` has, or what it is worth to come from its neighbour `from`. */
 static inline float reached(const float *along, const float *spread, uint64_t from, float value,
                             uint64_t place, float price) {
     return larger(spread[place], value - price * distance(along[place], along[from]));
 }
 
-/* Spreads evidence by `price` a metre over the places first .. last, both ways. A sweep waits for
- * its own last step: so two run at once, from both ends to the middle, and on to the other ends. */
-static void spread_out(const float *restrict along, float *restrict spread, uint64_t first,
-                       uint64_t last, float price) {
-    const uint64_t half = (last - first) / 2;
-    const uint64_t low = first + half, high = last - half; /* one place, or neighbours */
-    float up = spread[first], down = spread[last];
-    for (uint64_t i = 0; i < half; i++) {
-        up = reached(along, spread, first + i, up, first + i + 1, price);
-        spread[first + i + 1] = up;
-        down = reached(along, spread, last - i, down, last - i - 1, price);
-        spread[last - i - 1] = down;
+/* Sweeps four strips of `count` places each, the first and third from `up` and `up + 2 * count` on,
+ * the others from `down` and `down + 2 * count` back: a sweep waits for its own last step, so four
+ * run at once. */
+static void sweep_strips(const float *restrict along, float *restrict spread, uint64_t up,
+                         uint64_t down, uint64_t count, float price) {
+    const uint64_t up2 = up + 2 * count, down2 = down + 2 * count;
+    float a = spread[up], b = spread[down], c = spread[up2], d = spread[down2];
+    for (uint64_t i = 1; i < count; i++) {
+        a = reached(along, spread, up + i - 1, a, up + i, price);
+        b = reached(along, spread, down - i + 1, b, down - i, price);
+        c = reached(along, spread, up2 + i - 1, c, up2 + i, price);
+        d = reached(along, spread, down2 - i + 1, d, down2 - i, price);
+        spread[up + i] = a;
+        spread[down - i] = b;
+        spread[up2 + i] = c;
+        spread[down2 - i] = d;
     }
-    up = reached(along, spread, low, spread[low], high, price);
-    down = reached(along, spread, high, spread[high], low, price);
-    spread[high] = larger(spread[high], up);
-    spread[low] = larger(spread[low], down);
-    up = spread[high];
-    down = spread[low];
-    for (uint64_t i = 0; i < half; i++) {
-        up = reached(along, spread, high + i, up, high + i + 1, price);
-        spread[high + i + 1] = up;
-        down = reached(along, spread, low - i, down, low - i - 1, price);
-        spread[low - i - 1] = down;
+}
+
+/* Carries a sweep on from `from` over the places up to `last` (or down to it), until one has as
+ * much: those behind it have what it is worth already. */
+static void carry_on(const float *along, float *spread, uint64_t from, uint64_t last,
+                     float price) {
+    float value = spread[from];
+    while (from != last) {
+        const uint64_t next = from < last ? from + 1 : from - 1;
+        value = value - price * distance(along[next], along[from]);
+        if (!(value > spread[next])) {
+            return;
+        }
+        spread[next] = value;
+        from = next;
+    }
+}
+
+/* Spreads evidence by `price` a metre over the places first .. last, both ways: strip by strip, then
+ * over their ends. What a place has in the end is the most of what comes from either side, whatever
+ * the order. */
+static void spread_out(const float *along, float *spread, uint64_t first, uint64_t last,
+                       float price) {
+    const uint64_t most = (last - first + 1) / 4, count = most > 1 ? most : 0;
+    const uint64_t rest = first + 4 * count; /* places that belong to no strip follow */
+    if (count > 0) {
+        sweep_strips(along, spread, first, first + 2 * count - 1, count, price);
+        sweep_strips(along, spread, first + count, first + count - 1, count, price);
+    }
+    for (uint64_t end = first + count; count > 0 && end < rest; end += count) {
+        carry_on(along, spread, end - 1, last, price);
+    }
+    for (uint64_t place = count > 0 ? rest - 1 : first; place < last; place++) {
+        carry_on(along, spread, place, last, price);
+    }
+    for (uint64_t place = last; place >= rest && place > first; place--) {
+        carry_on(along, spread, place, first, price);
+    }
+    for (uint64_t begin = rest - count; count > 0 && begin > first; begin -= count) {
+        carry_on(along, spread, begin, first, price);
+    }
+}
+
+enum { RUN = 16 }; /* places whose points are looked for at once */
+
+/* A stretch as it is read: what is spread over its places first .. last. */
+typedef struct reading {
+    const float *along, *spread;
+    uint64_t first, last;
+    float price;
+} reading;
+
+/* What is spread at place `p` is worth so at a point `metres` along. */
+static inline float worth(const float *along, const float *spread, uint64_t p, float metres,
+                          float price) {
+    return spread[p] - price * distance(metres, along[p]);
+}
+
+/* Evidence `metres` before each of RUN places (behind, below 0), whose points all lie as many places
+ * on as the place `guess` does from the first of them; answers 0 where one does not. A point's two
+ * neighbours are then those that looking for it one by one finds. */
+static inline int read_evenly(const reading *r, uint64_t at, uint64_t guess, float metres,
+                              float *restrict found) {
+    const float *restrict own = r->along + at;
+    const float *restrict along = r->along + guess, *restrict spread = r->spread + guess;
+    int32_t off = 0;
+    for (uint64_t i = 0; i < RUN; i++) {
+        const float point = own[i] + metres;
+        found[i] = larger(worth(along, spread, i, point, r->price),
+                          worth(along, spread, i + 1, point, r->price));
+        off |= !(along[i] <= point) | !(point < along[i + 1]);
+    }
+    return !off;
+}
+
+/* The same where points may lie one place more or less on. */
+static inline int read_nearly(const reading *r, uint64_t at, uint64_t guess, float metres,
+                              float *restrict found) {
+    const float *restrict own = r->along + at;
+    const float *restrict along = r->along + guess - 1, *restrict spread = r->spread + guess - 1;
+    int32_t off = 0;
+    for (uint64_t i = 0; i < RUN; i++) {
+        const float point = own[i] + metres;
+        const float a = worth(along, spread, i, point, r->price);
+        const float b = worth(along, spread, i + 1, point, r->price);
+        const float c = worth(along, spread, i + 2, point, r->price);
+        const float d = worth(along, spread, i + 3, point, r->price);
+        /* All of it is computed, so that it stays a loop over vectors. */
+        const float less = larger(a, b), same = larger(b, c), more = larger(c, d);
+        const float most = along[i + 1] <= point ? same : less;
+        found[i] = along[i + 2] <= point ? more : most;
+        off |= !(along[i] <= point) | !(point < along[i + 3]);
+    }
+    return !off;
+}
+
+/* Evidence `metres` before each of the places at .. at + count - 1 (behind, below 0). `*p` is the last
+ * place at or before the point that was looked for last. */
+static void read_off(const reading *r, uint64_t at, uint64_t count, float metres, uint64_t *p,
+                     float *restrict found) {
+    const float *restrict along = r->along, *restrict spread = r->spread;
+    const uint64_t guess = *p + 1; /* places of a drive are about as far apart */
+    uint64_t begin = 0;
+    if (count == RUN && guess + RUN + 1 <= r->last) {
+        if (read_evenly(r, at, guess, metres, found)) {
+            *p = guess + RUN - 1;
+            return;
+        }
+        if (read_nearly(r, at, guess, metres, found)) {
+            *p = guess + RUN - 2; /* of the last point, or at most two before it */
+            begin = RUN - 1;
+        }
+    }
+    for (uint64_t i = begin; i < count; i++) {
+        const float point = along[at + i] + metres;
+        while (*p < r->last && along[*p + 1] <= point) {
+            (*p)++;
+        }
+        found[i] = larger(worth(along, spread, *p, point, r->price),
+                          worth(along, spread, *p + (*p < r->last), point, r->price));
     }
 }
 
@@ -254,25 +359,22 @@ static void spread_out(const float *restrict along, float *restrict spread, uint
  * by that price a metre, and read `moved` metres before and behind every place. */
 static void along_stretch(tatvpr_track *track, uint64_t first, uint64_t last, float moved,
                           float price, float jump) {
-    const float *restrict along = track->along;
     float *restrict spread = track->spread;
     float *restrict evidence = track->evidence;
     for (uint64_t i = first; i <= last; i++) {
         spread[i] = evidence[i];
     }
-    spread_out(along, spread, first, last, price);
-    uint64_t behind = first, ahead = first;
-    for (uint64_t i = first; i <= last; i++) {
-        const float from = along[i] - moved, to = along[i] + moved;
-        while (behind < last && along[behind + 1] <= from) {
-            behind++;
+    spread_out(track->along, spread, first, last, price);
+    const reading r = {track->along, spread, first, last, price};
+    uint64_t p = first, q = first;
+    for (uint64_t at = first; at <= last; at += RUN) {
+        const uint64_t left = last - at + 1, count = left < RUN ? left : RUN;
+        float behind[RUN], ahead[RUN];
+        read_off(&r, at, count, -moved, &p, behind);
+        read_off(&r, at, count, moved, &q, ahead);
+        for (uint64_t i = 0; i < count; i++) {
+            evidence[at + i] = larger(larger(behind[i], ahead[i]), jump);
         }
-        while (ahead < last && along[ahead + 1] <= to) {
-            ahead++;
-        }
-        const float best = larger(between(along, spread, behind, last, from, price),
-                                  between(along, spread, ahead, last, to, price));
-        evidence[i] = larger(best, jump);
     }
 }
 
