@@ -1,8 +1,8 @@
-/* NEON: the gate's choice. The cut of a row is looked for around that of the row before: a pass
- * counts the magnitudes that reach a bound and those that pass it, which says on which side the cut
- * lies and about how far. Of the ties at the cut the last ones go; kept channels are compressed by
- * table. Groups of 2, 4, 8 and 16 are ranked by sums of 16 bits; others are left to the portable
- * code.
+/* NEON: the gate's choice. The cut of a row is looked for around that of the row before: a first pass
+ * counts the magnitudes that reach it, which says on which side the cut lies and about how far; the
+ * passes after it count at two bounds. Of the ties at the cut the last ones go; kept channels are
+ * compressed by table. Groups of 2, 4, 8 and 16 are ranked by sums of 16 bits; others are left to the
+ * portable code.
  *
  * Rows are padded with zeros to TATVPR_ROW_ALIGN, which is worked off a turn, and no bound is below
  * 1: padding is never counted. */
@@ -12,42 +12,45 @@
 enum {
     VECTOR = 16,
     TURN = TATVPR_ROW_ALIGN / VECTOR, /* vectors */
-    MOST_CHANNELS = 4032, /* rows up to this are ranked from the stack (252 vectors: what a counter
-                             of a byte holds); longer: portable */
+    SUMS = 2,                         /* that vectors go to by turns */
+    MOST_CHANNELS = 4032, /* rows up to this are ranked from the stack (252 vectors: what counters of
+                             a byte hold); longer: portable */
     FIRST_BOUND = 24      /* where no row went before: near the cut of a Gaussian at k = .5 */
 };
+
+/* All lanes of counters; no lane's sum is above 255. */
+static inline int32_t sum_of_lanes(const uint8x16_t v[SUMS]) {
+    return (int32_t)vaddlvq_u8(vaddq_u8(v[0], v[1]));
+}
+
+/* Magnitudes of q, which are written, that are at least `bound`, 1..127. */
+static int32_t count_first(const int8_t *q, uint8_t *magnitude, int32_t padded, int32_t bound) {
+    const uint8x16_t limit = vdupq_n_u8((uint8_t)bound);
+    uint8x16_t reach[SUMS] = {vdupq_n_u8(0), vdupq_n_u8(0)};
+    for (int32_t i = 0; i < padded; i += TURN * VECTOR) {
+        for (int32_t j = 0; j < TURN; j++) {
+            const uint8x16_t m = vreinterpretq_u8_s8(vabsq_s8(vld1q_s8(q + i + VECTOR * j)));
+            vst1q_u8(magnitude + i + VECTOR * j, m);
+            reach[j % SUMS] = vsubq_u8(reach[j % SUMS], vcgeq_u8(m, limit));
+        }
+    }
+    return sum_of_lanes(reach);
+}
 
 typedef struct counts {
     int32_t reach; /* magnitudes that are at least the bound */
     int32_t above; /* and those above it */
 } counts;
 
-/* All lanes of four vectors of bytes; no lane's sum is above 255. */
-static inline int32_t sum_of_lanes(const uint8x16_t v[TURN]) {
-    return (int32_t)vaddlvq_u8(vaddq_u8(vaddq_u8(v[0], v[1]), vaddq_u8(v[2], v[3])));
-}
-
-/* Magnitudes of a row at one bound, 1..127. With `q`, they are taken from there and written
- * first. */
-static inline counts count_at(const int8_t *q, uint8_t *magnitude, int32_t padded, int32_t bound) {
+static counts count_two(const uint8_t *magnitude, int32_t padded, int32_t bound) {
     const uint8x16_t limit = vdupq_n_u8((uint8_t)bound);
-    uint8x16_t reach[TURN], above[TURN];
-    for (int32_t j = 0; j < TURN; j++) {
-        reach[j] = vdupq_n_u8(0);
-        above[j] = vdupq_n_u8(0);
-    }
+    uint8x16_t reach[SUMS] = {vdupq_n_u8(0), vdupq_n_u8(0)};
+    uint8x16_t above[SUMS] = {vdupq_n_u8(0), vdupq_n_u8(0)};
     for (int32_t i = 0; i < padded; i += TURN * VECTOR) {
         for (int32_t j = 0; j < TURN; j++) {
-            uint8_t *at = magnitude + i + VECTOR * j;
-            uint8x16_t m;
-            if (q != NULL) {
-                m = vreinterpretq_u8_s8(vabsq_s8(vld1q_s8(q + i + VECTOR * j)));
-                vst1q_u8(at, m);
-            } else {
-                m = vld1q_u8(at);
-            }
-            reach[j] = vsubq_u8(reach[j], vcgeq_u8(m, limit));
-            above[j] = vsubq_u8(above[j], vcgtq_u8(m, limit));
+            const uint8x16_t m = vld1q_u8(magnitude + i + VECTOR * j);
+            reach[j % SUMS] = vsubq_u8(reach[j % SUMS], vcgeq_u8(m, limit));
+            above[j % SUMS] = vsubq_u8(above[j % SUMS], vcgtq_u8(m, limit));
         }
     }
     const counts c = {sum_of_lanes(reach), sum_of_lanes(above)};
@@ -61,17 +64,10 @@ typedef struct wanted {
     int32_t slope; /* magnitudes a channel, near the cut, times 4096 */
 } wanted;
 
-/* The next bound to try, within low < bound < high: as far from the last one as its surplus of
- * channels is; in the middle once that took too many passes. */
-static int32_t next_bound(int32_t bound, counts c, const wanted *w, int32_t low, int32_t high,
-                          int32_t pass) {
-    if (pass > 4) {
-        return (low + high) / 2;
-    }
-    const int32_t next =
-        c.reach < w->keep ? bound - 1 - ((w->keep - c.reach) * w->slope >> 12)
-                          : bound + 1 + ((c.above - w->keep) * w->slope >> 12);
-    return tatvpr_max_i32(low + 1, tatvpr_min_i32(next, high - 1));
+/* Where the cut is expected by a count at `bound`: as far from it as its surplus of channels is. */
+static int32_t expected(int32_t bound, int32_t reach, const wanted *w) {
+    return reach < w->keep ? bound - 1 - ((w->keep - reach) * w->slope >> 12)
+                           : bound + ((reach - w->keep) * w->slope >> 12);
 }
 
 /* The largest bound that at least `keep` magnitudes reach, 0 where fewer are not zero, and how many
@@ -80,24 +76,35 @@ static int32_t find_cut(const int8_t *q, uint8_t *magnitude, int32_t padded, con
                         int32_t *reach) {
     int32_t low = 0; /* reached by enough; high is not */
     int32_t high = 128;
-    int32_t bound = w->guess;
-    counts c = count_at(q, magnitude, padded, bound);
-    for (int32_t pass = 1;; pass++) {
-        if (c.reach < w->keep) {
-            high = bound;
-        } else if (c.above >= w->keep) {
-            low = bound + 1; /* by c.above */
-            *reach = c.above;
-        } else {
-            *reach = c.reach;
-            return bound;
-        }
-        if (high - low <= 1) {
-            return low;
-        }
-        bound = next_bound(bound, c, w, low == 0 ? 0 : low - 1, high, pass);
-        c = count_at(NULL, magnitude, padded, bound);
+    const int32_t first = count_first(q, magnitude, padded, w->guess);
+    if (first >= w->keep) {
+        low = w->guess;
+        *reach = first;
+    } else {
+        high = w->guess;
     }
+    int32_t next = expected(w->guess, first, w);
+    for (int32_t pass = 1; high - low > 1; pass++) {
+        if (pass > 4) { /* rows of another shape */
+            next = (low + high) / 2;
+        }
+        /* Beside a bound that is known, two more decide two places. */
+        next = tatvpr_max_i32(low + 1, tatvpr_min_i32(next, high - 2));
+        const counts c = count_two(magnitude, padded, next);
+        if (c.reach < w->keep) {
+            high = next;
+            next = expected(next, c.reach, w);
+        } else if (c.above < w->keep) {
+            low = next;
+            *reach = c.reach;
+            high = next + 1;
+        } else {
+            low = next + 1;
+            *reach = c.above;
+            next = expected(low, c.above, w);
+        }
+    }
+    return low;
 }
 
 /* Of the channels at the cut, the last `surplus` ones go: answers the channel from which on all of
@@ -106,10 +113,10 @@ static int32_t drop_ties(uint8_t *magnitude, int32_t padded, int32_t cut, int32_
     const uint8x16_t bound = vdupq_n_u8((uint8_t)cut);
     int32_t end = padded;
     for (; surplus > 0; end -= TURN * VECTOR) {
-        uint8x16_t ties[TURN];
-        for (int32_t j = 0; j < TURN; j++) { /* one bit a lane */
-            ties[j] = vceqq_u8(vld1q_u8(magnitude + end - TURN * VECTOR + VECTOR * j), bound);
-            ties[j] = vshrq_n_u8(ties[j], 7);
+        uint8x16_t ties[SUMS] = {vdupq_n_u8(0), vdupq_n_u8(0)};
+        for (int32_t j = 0; j < TURN; j++) {
+            const uint8x16_t m = vld1q_u8(magnitude + end - TURN * VECTOR + VECTOR * j);
+            ties[j % SUMS] = vsubq_u8(ties[j % SUMS], vceqq_u8(m, bound));
         }
         const int32_t here = sum_of_lanes(ties);
         if (here > surplus) {
@@ -187,10 +194,10 @@ static void drop_groups(uint8_t *magnitude, int32_t k_in, int32_t group, int32_t
 
 /* Sum of channels that all stay. */
 static int32_t sum_row(const int8_t *q, int32_t padded) {
-    int16x8_t sums[2] = {vdupq_n_s16(0), vdupq_n_s16(0)};
+    int16x8_t sums[SUMS] = {vdupq_n_s16(0), vdupq_n_s16(0)};
     for (int32_t i = 0; i < padded; i += TURN * VECTOR) {
         for (int32_t j = 0; j < TURN; j++) {
-            sums[j % 2] = vpadalq_s8(sums[j % 2], vld1q_s8(q + i + VECTOR * j));
+            sums[j % SUMS] = vpadalq_s8(sums[j % SUMS], vld1q_s8(q + i + VECTOR * j));
         }
     }
     return vaddvq_s32(vpadalq_s16(vpaddlq_s16(sums[0]), sums[1]));
@@ -200,14 +207,14 @@ static int32_t sum_row(const int8_t *q, int32_t padded) {
  * others. */
 static int32_t keep_row(int8_t *q, const uint8_t *magnitude, int32_t padded, int32_t cut) {
     const uint8x16_t bound = vdupq_n_u8((uint8_t)cut);
-    int16x8_t sums[2] = {vdupq_n_s16(0), vdupq_n_s16(0)};
+    int16x8_t sums[SUMS] = {vdupq_n_s16(0), vdupq_n_s16(0)};
     for (int32_t i = 0; i < padded; i += TURN * VECTOR) {
         for (int32_t j = 0; j < TURN; j++) {
             const int32_t at = i + VECTOR * j;
             const uint8x16_t stays = vcgeq_u8(vld1q_u8(magnitude + at), bound);
             const int8x16_t kept = vandq_s8(vld1q_s8(q + at), vreinterpretq_s8_u8(stays));
             vst1q_s8(q + at, kept);
-            sums[j % 2] = vpadalq_s8(sums[j % 2], kept);
+            sums[j % SUMS] = vpadalq_s8(sums[j % SUMS], kept);
         }
     }
     return vaddvq_s32(vpadalq_s16(vpaddlq_s16(sums[0]), sums[1]));
@@ -275,7 +282,7 @@ static int32_t choose(tatvpr_tile *tile, int32_t t, int32_t padded, int32_t keep
     uint8_t magnitude[MOST_CHANNELS];
     int8_t *q = tile->q + (ptrdiff_t)t * tile->q_stride;
     if (group != 1) {
-        (void)count_at(q, magnitude, padded, 1);
+        (void)count_first(q, magnitude, padded, 1);
         drop_groups(magnitude, tile->k_in, group, keep);
         return keep_row(q, magnitude, padded, 1);
     }
