@@ -74,16 +74,16 @@ def test_cortex_m55_targets(mcu_counts: ModuleType, capsys: pytest.CaptureFixtur
 
 
 def test_rv32f_frames(mcu_counts: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    """The plain variant on a core with the F extension: 324 million at k = 1 once, and a third more
-    at lower k."""
+    """The plain variant on a core with the F extension: 324 million at k = 1 once, then 219, and a
+    third more at lower k."""
     require_board("riscv32f-virt")
     board = ("--board", "riscv32f-virt")
     figures = counted(mcu_counts, capsys, *board, "--no-layers", "--model", "micro", "--no-cycles")
     frame = "riscv32f-virt.frame.micro"
     first = figures[f"{frame}.k1"]
-    assert 180 < first <= 230
+    assert 160 < first <= 208
     for k in ("k0.5", "k0.2"):
-        assert figures[f"{frame}.{k}"] <= 1.04 * first, k
+        assert figures[f"{frame}.{k}"] <= 1.045 * first, k
     assert figures[f"{frame}.cheapest"] == min(v for k, v in figures.items() if ".k" in k)
     assert not any(".cycles." in key for key in figures)
 
