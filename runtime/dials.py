@@ -136,10 +136,16 @@ class Dials:
 
     def _made_governor(self, governing: dict[str, Any]) -> Governor:
         from tatvpr_edge.runtime.governor import Governor, GovernorCore
+        from tatvpr_edge.runtime.library import Library
 
-        core = GovernorCore(self._engine().c)
-        manifest = self._manifest
-        return Governor(core, manifest.profile, k_range=manifest.k_range, **governing)
+        engine, manifest = self._engine(), self._manifest
+        return Governor(
+            GovernorCore(engine.c),
+            manifest.profile,
+            k_range=manifest.k_range,
+            pays_below=engine.pays_below if isinstance(engine, Library) else 1.0,
+            **governing,
+        )
 
     def _govern(self, **changed: Any) -> None:
         """Takes other terms: at once while k is "auto", else for when it will be."""

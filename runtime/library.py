@@ -195,6 +195,17 @@ class Library(Engine):
     # ---- use ----
 
     @property
+    def pays_below(self) -> float:
+        """The k from which on, up to 1, less k saves nothing on this processor; 1 where a library
+        of an older build does not say."""
+        try:
+            ask = self.c.tatvpr_k_pays_below
+        except AttributeError:
+            return 1.0
+        ask.restype, ask.argtypes = ctypes.c_float, [_POINTER]
+        return float(ask(ctypes.byref(self._model)))
+
+    @property
     def resident_bytes(self) -> int:
         """RAM for weights prepared at start and one arena a concurrent call."""
         prepared = 0 if self._prepared is None else self._prepared.nbytes

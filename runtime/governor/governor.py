@@ -67,6 +67,8 @@ class Governor:
         telemetry: a sampler; where the budget needs one and none is given, one is started here
             and belongs to this object.
         k_range: the k for which the artifact was built; others are never chosen.
+        pays_below: the k from which on, up to 1, less k saves nothing on this processor
+            (`Library.pays_below`).
         busy_profile: take figures that were measured beside other programs, which a profile marks.
         clock: monotonic seconds, the same as the sampler's.
 
@@ -85,6 +87,7 @@ class Governor:
         telemetry: Sampler | None = None,
         k_range: tuple[float, float] = (0.0, 1.0),
         busy_profile: bool = False,
+        pays_below: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_preset(preset)
@@ -97,7 +100,7 @@ class Governor:
         self.budget = budget
         self.preset = preset
         kind = Kind.NONE if budget is None else budget.kind
-        self.ladder = ladder_from_profile(core, profile, k_range, kind, busy_profile)
+        self.ladder = ladder_from_profile(core, profile, k_range, kind, busy_profile, pays_below)
         self.levels = self.ladder.levels
         self._core = core
         self._c = CGovernor(

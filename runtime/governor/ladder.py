@@ -38,12 +38,14 @@ def ladder_from_profile(
     k_range: tuple[float, float] = (0.0, 1.0),
     kind: Kind = Kind.NONE,
     busy: bool = False,
+    pays_below: float = 1.0,
 ) -> Ladder:
     """The levels of a profile for a kind of budget.
 
     Runs that were not valid (throttled, disturbed) are left out where the others span the range;
     with ``busy``, those that merely shared the processor with the robot's other programs count.
-    Without a profile, the default levels (k = .2, .4, .6, 1) with nothing known about them. Points
+    Without a profile, the default levels (k = .2, .4, .6, 1) with nothing known about them but that
+    those from ``pays_below`` on cost no less than the largest, which alone stays of them. Points
     outside ``k_range``, for which the artifact was not checked, are left out in both cases.
 
     Raises:
@@ -62,7 +64,8 @@ def ladder_from_profile(
         measured += [Level(level.k, level.tokens) for level, valid in known if not valid]
     if not measured:
         inside = [k for k in DEFAULT_KS if low <= k <= high] or [high]
-        return Ladder(tuple(Level(k, 1.0) for k in inside), False)
+        worth = [k for k in inside if k < pays_below or k == inside[-1]]
+        return Ladder(tuple(Level(k, 1.0) for k in worth), False)
     unique = list({(level.k, level.tokens): level for level in measured}.values())
     levels = core.frontier(unique, kind)
     return Ladder(tuple(levels), True, _idle_dials(unique, levels))

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import Localizer, Match
+from tatvpr_edge.runtime.backends.cpu import CpuBackend
 from tatvpr_edge.runtime.governor import Budget, Reason
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.artifact import replace_profile
@@ -49,6 +50,19 @@ def test_queries_within_the_budget_let_k_rise(profiled: Path, scene_map: Path, f
         until(lambda: localizer.query(frames[1]).k == 1.0)
         assert localizer.governor is not None
         assert localizer.governor.reason in (Reason.ROOM, Reason.SETTLING, Reason.BEST)
+
+
+@pytest.mark.parametrize("kernels", ["portable", None])
+def test_without_a_profile_no_level_saves_nothing_on_this_processor(
+    tiny_host: Path, kernels: str | None
+) -> None:
+    """From the k on at which every product runs dense, the largest k alone is a level."""
+    with Localizer(tiny_host, k="auto", preset="turbo", kernels=kernels) as localizer:
+        assert isinstance(localizer.backend, CpuBackend) and localizer.governor is not None
+        below = localizer.backend.library.pays_below
+        assert 0.1 < below <= 1.0
+        levels = [level.k for level in localizer.governor.levels]
+    assert levels == [*(k for k in (0.2, 0.4, 0.6) if k < below), 1.0]
 
 
 def test_descriptions_alone_let_k_rise_too(profiled: Path, frames: U8) -> None:

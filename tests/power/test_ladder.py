@@ -61,6 +61,19 @@ def test_levels_stay_inside_the_artifacts_range() -> None:
     assert [level.k for level in ladder(points, (0.5, 1.0)).levels] == [0.6]
 
 
+def test_without_points_no_level_that_saves_nothing_here() -> None:
+    """A core whose dense product runs from k = .45 on takes no less for .6 than for 1."""
+
+    def ks(below: float, k_range: tuple[float, float] = (0.0, 1.0)) -> list[float]:
+        made = ladder_from_profile(host_governor(), None, k_range, pays_below=below)
+        return [level.k for level in made.levels]
+
+    assert ks(0.45) == [0.2, 0.4, 1.0]
+    assert ks(0.3) == [0.2, 1.0]
+    assert ks(0.0) == [1.0]
+    assert ks(0.45, (0.3, 0.7)) == [0.4, 0.6]
+
+
 def test_tokens_are_given_up_after_k_where_recall_is_not_known() -> None:
     assert settings(
         point(1.0, 60), point(1.0, 35, tokens=0.5), point(0.2, 20), point(0.2, 12, tokens=0.5)
@@ -94,6 +107,19 @@ def test_a_throttled_end_stays_as_a_level_of_unknown_cost() -> None:
     assert [level.k for level in made.levels] == [0.2, 1.0]
     assert math.isnan(made.levels[0].p50_ms)
     assert made.levels[1].p50_ms == 60
+
+
+def test_a_level_of_unknown_cost_hides_no_costlier_ones_below_it() -> None:
+    """Where a lower k costs more than a larger one, as on cores whose dense product runs at both,
+    it is no level, whatever was throttled between them."""
+    made = settings(
+        point(1.0, 60),
+        point(0.9, 300, valid=False),
+        point(0.8, 61),
+        point(0.6, 59.5),
+        point(0.2, 300, valid=False),
+    )
+    assert made == [(0.2, 1.0), (0.9, 1.0), (1.0, 1.0)]
 
 
 def test_runs_beside_other_programs_count_on_request_and_throttled_ones_never() -> None:

@@ -37,3 +37,28 @@ float tatvpr_sparse_below(const tatvpr_model *model, const tatvpr_ternary *op, i
                                              : model->kernels->sparse_below(op, group);
     return below < TATVPR_SPARSE_MOST ? below : TATVPR_SPARSE_MOST;
 }
+
+static float pays_below(const tatvpr_model *model, const tatvpr_gated_linear *op, float most) {
+    if (op->gate.fixed_k > 0.0f) { /* k of the call does not reach it */
+        return most;
+    }
+    const float below = tatvpr_sparse_below(model, &op->linear, op->gate.group);
+    return below > most ? below : most;
+}
+
+float tatvpr_k_pays_below(const tatvpr_model *model) {
+    if (model == NULL || model->program == NULL || model->kernels == NULL ||
+        model->kernels->sparse == NULL) {
+        return 0.0f;
+    }
+    const tatvpr_program *program = model->program;
+    float most = 0.0f;
+    for (int32_t i = 0; i < program->linear_count; i++) {
+        most = pays_below(model, program->linears[i], most);
+    }
+    for (int32_t i = 0; i < program->mlp_count; i++) {
+        most = pays_below(model, &program->mlps[i]->fc1, most);
+        most = pays_below(model, &program->mlps[i]->fc2, most);
+    }
+    return most;
+}

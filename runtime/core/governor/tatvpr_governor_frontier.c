@@ -63,8 +63,10 @@ static void sort_best_first(tatvpr_level *points, int32_t n, int by_recall, cost
     }
 }
 
-/* Whether a point is worth having below the last one that was kept. */
-static int stays(const tatvpr_level *p, const tatvpr_level *last, int by_recall, cost_kind kind)
+/* Whether a point is worth having below those that were kept: `last` is the worst of them, `above` the
+ * least that one of them is known to cost. */
+static int stays(const tatvpr_level *p, const tatvpr_level *last, double above, int by_recall,
+                 cost_kind kind)
 {
     if (p->k == last->k && p->tokens == last->tokens) {
         return 0;
@@ -73,7 +75,6 @@ static int stays(const tatvpr_level *p, const tatvpr_level *last, int by_recall,
         return 0;
     }
     double cost = cost_of(p, kind);
-    double above = cost_of(last, kind);
     return !known(cost) || !known(above) || cost <= STEP * above;
 }
 
@@ -105,8 +106,11 @@ int32_t tatvpr_governor_frontier(tatvpr_level *points, int32_t n, tatvpr_budget_
     int by_recall = recall_known(points, n) && cost != COST_NOTHING;
     sort_best_first(points, n, by_recall, cost);
     int32_t kept = 1;
+    double above = cost_of(&points[0], cost);
     for (int32_t i = 1; i < n; i++) {
-        if (stays(&points[i], &points[kept - 1], by_recall, cost)) {
+        if (stays(&points[i], &points[kept - 1], above, by_recall, cost)) {
+            double own = cost_of(&points[i], cost);
+            above = known(own) ? own : above;
             points[kept++] = points[i];
         }
     }

@@ -207,6 +207,11 @@ TATVPR_API size_t tatvpr_arena_bytes(const tatvpr_model *model, int32_t threads)
  * a microcontroller's build keeps in a faster memory than the arena. 0: the arena holds them. */
 TATVPR_API size_t tatvpr_tables_bytes(const tatvpr_model *model, int32_t threads);
 
+/* The k from which on, up to 1, every matmul of this model runs dense on this processor: a lower k there
+ * saves nothing and costs the choice of channels. 1: less k pays from there on; 0: at no k, or null. Bytes
+ * do not depend on it. */
+TATVPR_API float tatvpr_k_pays_below(const tatvpr_model *model);
+
 /* Frame to descriptor: `descriptor` receives info.descriptor_size floats of unit length. On any
  * status but TATVPR_OK it is left untouched. */
 TATVPR_API tatvpr_status tatvpr_describe(const tatvpr_model *model, tatvpr_arena arena,
