@@ -13,6 +13,7 @@
 
 #include "../../runtime/core/common/core.h"
 #include "../../runtime/core/common/floats.h"
+#include "../../runtime/core/common/gated_tile.h"
 #include "../../runtime/core/common/map.h"
 #include "../../runtime/core/include/tatvpr_track.h"
 
@@ -324,6 +325,7 @@ static int32_t run_gate(request *r) {
     tile.k_in = k_in;
     tile.q_stride = (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
     tile.list_stride = TATVPR_LIST_STRIDE(k_in);
+    tile.hint = 0.0f;
     tile.q = (int8_t *)output(r, (size_t)t * (size_t)tile.q_stride);
     tile.s = (float *)(void *)output(r, (size_t)t * 4);
     tile.sum = (int32_t *)(void *)output(r, (size_t)t * 4);
@@ -333,8 +335,8 @@ static int32_t run_gate(request *r) {
     for (int32_t j = 0; j < t; j++) {
         const float *x = (const float *)(void *)r->in[0].data + (ptrdiff_t)j * k_in;
         tile.s[j] = kernels->quantise(x, k_in, tile.q + (ptrdiff_t)j * tile.q_stride);
-        kernels->select(&tile, j, r->i[2], r->i[3], list);
     }
+    tatvpr_select_tile(kernels, &tile, r->i[2], r->i[3], list);
     return 0;
 }
 

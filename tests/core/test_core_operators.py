@@ -212,7 +212,7 @@ def test_gate_keeps_what_the_reference_keeps(
     if k_in % group:
         group = 1
     rng = np.random.default_rng(seed)
-    t = 3
+    t = 9  # a kernel may take four rows together, and begin with what the ones before said
     x = activations(rng, t, k_in, kind)
     q, s = reference.top_k_gate(x, k, group)
     keep = limits.kept(k, k_in // group)
@@ -223,9 +223,10 @@ def test_gate_keeps_what_the_reference_keeps(
                 "gate", kernels, (t, k_in, keep, group, listed), (), (x.tobytes(),)
             )
             assert status == OK
-            rows = out[0].view(np.int8).reshape(t, -1)
-            np.testing.assert_array_equal(rows[:, :k_in], q)
-            assert not rows[:, k_in:].any()
+            if not listed:
+                rows = out[0].view(np.int8).reshape(t, -1)
+                np.testing.assert_array_equal(rows[:, :k_in], q)
+                assert not rows[:, k_in:].any()
             same_bits(out[1].view(np.float32), s[:, 0])
             np.testing.assert_array_equal(out[2].view(np.int32), q.sum(axis=1, dtype=np.int32))
             if listed == 1:

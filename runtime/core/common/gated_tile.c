@@ -119,12 +119,23 @@ static void size_tile(tatvpr_tile *tile, const tatvpr_plan *p, int32_t tokens) {
     tile->hint = 0.0f;
 }
 
+void tatvpr_select_tile(const tatvpr_kernels *kernels, tatvpr_tile *tile, int32_t keep,
+                        int32_t group, int32_t list) {
+#if defined(TATVPR_WIDE)
+    if (kernels->select_rows != NULL) {
+        kernels->select_rows(tile, keep, group, list);
+        return;
+    }
+#endif
+    for (int32_t t = 0; t < tile->tokens; t++) {
+        kernels->select(tile, t, keep, group, list);
+    }
+}
+
 void tatvpr_gate_tile(const tatvpr_plan *p, const float *x, int32_t tokens, tatvpr_workspace *w) {
     size_tile(&w->tile, p, tokens);
     tatvpr_quantise_tokens(p, x, tokens, w->rows, w->tile.q, w->tile.s);
-    for (int32_t t = 0; t < tokens; t++) {
-        p->c->model->kernels->select(&w->tile, t, p->keep, p->op->gate.group, p->list);
-    }
+    tatvpr_select_tile(p->c->model->kernels, &w->tile, p->keep, p->op->gate.group, p->list);
 }
 
 void tatvpr_multiply_tile(const tatvpr_plan *p, const tatvpr_workspace *w, const tatvpr_tile *tile,

@@ -51,6 +51,9 @@ tatvpr_plan tatvpr_make_plan(const tatvpr_context *c, const tatvpr_gated_linear 
  * (tatvpr_q_stride) and their scales. `rows` is room for TATVPR_ROWS_TOGETHER * K floats. */
 void tatvpr_quantise_tokens(const tatvpr_plan *p, const float *x, int32_t tokens, float *rows,
                             int8_t *q, float *s);
+/* The gate's choice on all rows of a tile, as select() describes it. */
+void tatvpr_select_tile(const tatvpr_kernels *kernels, tatvpr_tile *tile, int32_t keep,
+                        int32_t group, int32_t list);
 /* The whole gate on `tokens` tokens, to w->tile. */
 void tatvpr_gate_tile(const tatvpr_plan *p, const float *x, int32_t tokens, tatvpr_workspace *w);
 void tatvpr_multiply_tile(const tatvpr_plan *p, const tatvpr_workspace *w, const tatvpr_tile *tile,

@@ -200,9 +200,13 @@ typedef struct tatvpr_kernels {
      * Zeros up to the padding. */
     float (*quantise)(const float *x /* [K] */, int32_t k_in, int8_t *q /* [q_stride] */);
     /* Keeps the `keep` groups of row `t` with the largest sum of |q| (ties to the lower index),
-     * zeroes the others, writes sum[t] and, unless `list` is TATVPR_LIST_NOTHING, index, value and
-     * count. TATVPR_LIST_FOURS is only asked of variants with `fours`. */
+     * writes sum[t] and, unless `list` is TATVPR_LIST_NOTHING, index, value and count. Without a
+     * list the others are zeroed in q; with one, what q then holds is not said: nothing reads it. TATVPR_LIST_FOURS is only asked of variants with `fours`. */
     void (*select)(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
+#if defined(TATVPR_WIDE)
+    /* The same for all rows of the tile, which hide each other's latencies; null: one by one. */
+    void (*select_rows)(tatvpr_tile *tile, int32_t keep, int32_t group, int32_t list);
+#endif
     void (*layer_norm)(const float *x, const float *gamma, const float *beta, float eps,
                        int32_t dim, float *y /* may be x */);
 #if defined(TATVPR_WIDE)

@@ -42,6 +42,7 @@ static inline void tatvpr_avx512_blocks(int32_t n_out, tatvpr_block_kind kinds[3
 size_t tatvpr_avx512_prepared_bytes(const tatvpr_ternary *op);
 void tatvpr_avx512_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
 void tatvpr_avx512_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
+void tatvpr_avx512_select_rows(tatvpr_tile *tile, int32_t keep, int32_t group, int32_t list);
 void tatvpr_avx512_dense(const tatvpr_matmul *job);
 void tatvpr_avx512_sparse(const tatvpr_matmul *job);
 void tatvpr_avx512_fours(const tatvpr_matmul *job);

@@ -144,6 +144,19 @@ static inline __m512i tatvpr_plain_maskz_compress_epi8(__mmask64 there, __m512i 
 }
 #define _mm512_maskz_compress_epi8 tatvpr_plain_maskz_compress_epi8
 
+static inline __m512i tatvpr_plain_maskz_compress_epi16(__mmask32 there, __m512i v) {
+    const tatvpr_lanes from = tatvpr_lanes_of(v);
+    tatvpr_lanes to = {{0}};
+    int n = 0;
+    for (int i = 0; i < 32; i++) {
+        if (there >> i & 1) {
+            to.u16[n++] = from.u16[i];
+        }
+    }
+    return tatvpr_register(to);
+}
+#define _mm512_maskz_compress_epi16 tatvpr_plain_maskz_compress_epi16
+
 static inline __m128i tatvpr_plain_cvtusepi32_epi8(__m512i v) {
     const tatvpr_lanes lanes = tatvpr_lanes_of(v);
     uint8_t bytes[16];
