@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -128,6 +129,8 @@ def check_structure(model: onnx.ModelProto) -> None:
                 f"{label(node)} is of the unknown operator domain {node.domain!r}: "
                 f"only standard ONNX and {DOMAIN} are lowered"
             )
+        if node.op_type == "Einsum":
+            _check_equation(node)
         if node.domain == DOMAIN and node.op_type not in OPERATORS:
             raise ModelError(
                 f"{label(node)}: {DOMAIN} has no operator of that name; "
@@ -138,6 +141,17 @@ def check_structure(model: onnx.ModelProto) -> None:
     except onnx.checker.ValidationError as error:
         line = " ".join(str(error).split())
         raise ModelError(f"the ONNX file is not valid: {line[:300]}") from error
+
+
+#: Letters and at most one ellipsis for each operand; ONNX's shape inference never ends on others.
+_TERM = rb"[A-Za-z ]*(?:\.\.\.)?[A-Za-z ]*"
+_EQUATION = re.compile(rb"%s(?:,%s)*(?:->%s)?" % (_TERM, _TERM, _TERM))
+
+
+def _check_equation(node: onnx.NodeProto) -> None:
+    for entry in node.attribute:
+        if entry.name == "equation" and not _EQUATION.fullmatch(entry.s):
+            raise ModelError(f"{label(node)} has the equation {entry.s[:80]!r}, which is none")
 
 
 def check_operators(graph: Graph) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tatvpr_edge.runtime.cache import host_artifact
 from tatvpr_edge.runtime.deployed import live_release
+from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.runtime.start import open_live
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
@@ -32,7 +33,7 @@ def demo_map() -> Path:
     return path
 
 
-def open_default() -> tuple[Artifact, Path | None]:
+def open_default() -> tuple[Artifact, Path | PlaceMap | None]:
     """:func:`default_artifact`, checked and read; of a deployed release everything is checked, and
     where it is damaged the one before it is taken.
 

@@ -105,9 +105,10 @@ class Localizer:
             path = check_path(artifact, "artifact", "the folder of an artifact")
         self._origin = Origin.of(path)
         self._watches: list[Watch] = []
+        place_map: str | Path | PlaceMap | None = map
         if path is None:
             self.artifact, found_map = open_default()
-            map = found_map if map is None else map
+            place_map = found_map if map is None else map
         else:
             self.artifact = read_artifact(path, verify_signature=artifact_verifier())
         governing = {
@@ -134,7 +135,7 @@ class Localizer:
         self._note_gray = GrayNote()
         self._told_uncalibrated: set[tuple[Path, int]] = set()
         self._tracker = None if self._sequence == 1 else self.track(self._sequence)
-        self.map = map
+        self.map = place_map
         self.k = defaults.k if k is None else k
         self.tokens = defaults.tokens if tokens is None else tokens
 

@@ -93,8 +93,8 @@ class StoredMap:
         return Places.joined([self.base.places(), self.added])
 
 
-def read_map(path: str | Path) -> StoredMap:
-    """Open a map and its journal.
+def read_map(path: str | Path, sha256: str | None = None) -> StoredMap:
+    """Open a map and its journal; ``sha256``: of the base file, as :func:`read_base` takes it.
 
     Raises:
         MapError: either is damaged, or the journal belongs to another base file.
@@ -102,7 +102,7 @@ def read_map(path: str | Path) -> StoredMap:
     for _ in range(_MOST_READS):
         before = _state(path)
         try:
-            found = _read(path)[0]
+            found = _read(path, sha256)[0]
         except MapError:
             if _state(path) == before:
                 raise
@@ -283,9 +283,9 @@ def _write_all(descriptor: int, data: bytes) -> None:
 # ---- reading ---------------------------------------------------------------------------------
 
 
-def _read(path: str | Path) -> tuple[StoredMap, int]:
+def _read(path: str | Path, sha256: str | None = None) -> tuple[StoredMap, int]:
     """The map, and where in its journal the next record goes."""
-    base = read_base(path)
+    base = read_base(path, sha256)
     nothing = no_places(base.info)
     journal = journal_path(path)
     try:

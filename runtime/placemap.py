@@ -19,7 +19,7 @@ from tatvpr_edge.runtime.growing import Added, taken
 from tatvpr_edge.runtime.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
 from tatvpr_edge.runtime.pruning import Pruned, prune
 from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, Part, Table, around
-from tatvpr_edge.runtime.start import refuse_rewriting
+from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
@@ -142,16 +142,22 @@ class PlaceMap:
         model: the model of an artifact; a map of another one is refused.
         engine: that artifact's loaded code, which searches. Without it the map can be looked at,
             not searched.
+        sha256: of the file, where it was signed: it is then read once into memory.
 
     Raises:
         MapError: by name of the fault: truncated, altered, newer, of another model.
     """
 
     def __init__(
-        self, path: str | Path, model: ModelEntry | None = None, engine: Engine | None = None
+        self,
+        path: str | Path,
+        model: ModelEntry | None = None,
+        engine: Engine | None = None,
+        *,
+        sha256: str | None = None,
     ) -> None:
         self.path = check_path(path, "map", "a .placemap")
-        stored = read_map(self.path)
+        stored = read_map(self.path, sha256)
         if model is not None:
             _check_model(self.path, stored.base.info, model)
         self._engine = engine

@@ -14,9 +14,9 @@ import os
 import time
 from pathlib import Path
 
-from tatvpr_edge.spec.errors import DeployError, SignatureError
+from tatvpr_edge.spec.errors import DeployError, MapError, SignatureError
 
-from . import deployed, signature, whole
+from . import deployed, signature, trust, whole
 from .table import Table
 from .trust import Trust
 
@@ -86,4 +86,21 @@ def check_expiry(table: Table) -> None:
         raise SignatureError(
             f"the release expired {(now - expires) / 86400:.1f} days ago by this board's clock: "
             "sign it again"
+        )
+
+
+def refuse_rewriting(place_map: Path) -> None:
+    """A map of a signed release is not rewritten where signatures are enforced: that release would
+    not start again. (Places are added beside it, in its journal.)
+
+    Raises:
+        MapError: ``place_map`` is one.
+    """
+    release = Path(os.path.realpath(place_map)).parent
+    if release.parent.name != deployed.RELEASES or not (release / deployed.RELEASE).is_file():
+        return
+    if trust.find(release.parent.parent) is not None:
+        raise MapError(
+            f"{place_map} is part of a signed release, which would not start again if its map were "
+            "rewritten: copy it elsewhere and give that as the map, or deploy a new one"
         )

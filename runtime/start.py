@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tatvpr_edge.runtime.mapjournal import read_map
+from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, MapError, TatvprError
 
@@ -33,10 +34,11 @@ _log = logging.getLogger("tatvpr_edge")
 
 @dataclass(frozen=True)
 class Started:
-    """A release that was checked. ``instead_of``: the damaged live release's name, or None."""
+    """A release that was checked. ``instead_of``: the damaged live release's name, or None.
+    ``map``: where signatures are enforced, the very bytes that were signed."""
 
     artifact: Artifact
-    map: Path | None
+    map: Path | PlaceMap | None
     instead_of: str | None = None
 
 
@@ -69,23 +71,6 @@ def open_live(root: str | Path | None = None) -> Started | None:
     return Started(started.artifact, started.map, live.folder.name)
 
 
-def refuse_rewriting(place_map: Path) -> None:
-    """A map of a signed release is not rewritten where signatures are enforced: that release would
-    not start again. (Places are added beside it, in its journal.)
-
-    Raises:
-        MapError: ``place_map`` is one.
-    """
-    release = Path(os.path.realpath(place_map)).parent
-    if release.parent.name != deployed.RELEASES or not (release / deployed.RELEASE).is_file():
-        return
-    if trust.find(release.parent.parent) is not None:
-        raise MapError(
-            f"{place_map} is part of a signed release, which would not start again if its map were "
-            "rewritten: copy it elsewhere and give that as the map, or deploy a new one"
-        )
-
-
 def _open(release: Deployed, root: Path) -> Started:
     """Every byte of ``release``: the artifact's by its reader, the others by the release's list.
     Where nothing is enforced a board may have rewritten its own map (pruned, folded, calibrated):
@@ -98,19 +83,32 @@ def _open(release: Deployed, root: Path) -> Started:
             whole.check_files(
                 folder,
                 table,
-                skip=lambda path: (
-                    path.startswith(deployed.ARTIFACT + "/")
-                    or (path == deployed.MAP and verify is None)
-                ),
+                skip=lambda path: path.startswith(deployed.ARTIFACT + "/") or path == deployed.MAP,
                 bytecode=verify is None,
             )
-        if release.map is not None and verify is None:
-            read_map(release.map)
+        place_map = _map(release.map, None if verify is None else table)
     except (DeployError, MapError) as error:
         raise ArtifactError(f"release {release.folder.name} is damaged: {error}") from None
     except OSError as error:
         raise ArtifactError(f"release {folder} cannot be read: {error.strerror}") from None
-    return Started(read_artifact(release.artifact, verify_signature=verify), release.map)
+    return Started(read_artifact(release.artifact, verify_signature=verify), place_map)
+
+
+def _map(path: Path | None, table: Table | None) -> Path | PlaceMap | None:
+    """The map at ``path``, which is whole; where ``table`` is the list that was signed, as it says.
+
+    Raises:
+        MapError: it is damaged, or not what was signed.
+    """
+    listed_as = [row for row in table.rows if row.path == deployed.MAP] if table else []
+    if path is None:
+        if listed_as:
+            raise MapError(f"{deployed.MAP} is missing")
+        return None
+    if listed_as:
+        return PlaceMap(path, sha256=listed_as[0].sha256)
+    read_map(path)
+    return path
 
 
 def _table(folder: str, trusted: Trust | None) -> Table | None:

@@ -86,9 +86,13 @@ def find(root: str | Path, system: Path | None = None) -> Trust | None:
     enforces, else the root's if the root does, else None (unsigned artifacts are accepted).
 
     Raises:
-        SignatureError: a place enforces, and its lists cannot be believed.
+        SignatureError: a place enforces, and its lists cannot be believed; or the machine's is no
+            folder (a root that is none enforces nothing: a HOME may be a file).
     """
-    for base in (SYSTEM if system is None else system, Path(root)):
+    machine = SYSTEM if system is None else system
+    if os.path.lexists(machine) and not os.path.isdir(machine):
+        raise SignatureError(f"{machine} is not a folder: nothing is trusted until it is")
+    for base in (machine, Path(root)):
         if enforced(base):
             return read(base)
     return None

@@ -19,6 +19,7 @@ from tatvpr_edge.compilers.steps import FUSED, Step
 from tatvpr_edge.compilers.tvm.codegen import ModelSource
 from tatvpr_edge.compilers.tvm.kernels import build_object, build_source
 from tatvpr_edge.compilers.tvm.plan import KernelCall, Plan, plan_module
+from tatvpr_edge.compilers.tvm.refusals import tvm_lowers
 from tatvpr_edge.compilers.tvm.relax_import import import_graph
 
 
@@ -47,13 +48,15 @@ class Lowered:
     def kernels_source(self) -> str:
         """TVM's kernels as C; empty where the model needs none."""
         kernels = list(self.plan.kernels.values())
-        return build_source(kernels) if kernels else ""
+        with tvm_lowers(lambda _: f"the rest of {self.name}"):
+            return build_source(kernels) if kernels else ""
 
     def kernels_object(self, target: dict[str, Any], path: Path) -> bool:
         """TVM's kernels as an object file for an LLVM target; False where there are none."""
         kernels = list(self.plan.kernels.values())
         if kernels:
-            build_object(kernels, target, str(path))
+            with tvm_lowers(lambda _: f"the rest of {self.name}"):
+                build_object(kernels, target, str(path))
         return bool(kernels)
 
 
@@ -70,7 +73,9 @@ def lower(
     """
     matched = match(graph)
     outputs = {n.name: len(n.output) for n in matched.graph.nodes if n.domain == FUSED}
-    plan = plan_module(import_graph(matched), outputs, matched.max_tokens)
+    module = import_graph(matched)
+    with tvm_lowers(lambda _: f"the rest of {name}"):
+        plan = plan_module(module, outputs, matched.max_tokens)
     digest = model_hash(graph)
     writer = BlobWriter(layout, choose)
     source = ModelSource(name, matched, plan, writer)

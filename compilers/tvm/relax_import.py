@@ -1,8 +1,8 @@
 """A matched graph to Relax: our steps become external calls, the rest TVM's own operators.
 
 TVM's ONNX front end knows neither domains nor registration of converters, so for the time of one
-import its converter map is wrapped. An external call is named ``tatvpr.<step>``; weights of heavy
-steps never enter Relax.
+import its converter map is wrapped; what it prints of operators that it refuses is left out. An
+external call is named ``tatvpr.<step>``; weights of heavy steps never enter Relax.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tvm import IRModule, relax, tirx
 from tatvpr_edge.compilers.graph import Type, label, type_proto
 from tatvpr_edge.compilers.match import Matched
 from tatvpr_edge.compilers.steps import FUSED, STEP, Step
+from tatvpr_edge.compilers.tvm.refusals import tvm_lowers
 from tatvpr_edge.compilers.tvm.resize import without_resize
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.reference import L2_EPS
@@ -104,15 +105,13 @@ def import_nodes(
     proto = onnx.helper.make_graph(list(nodes), "model", given, wanted, weights)
     opsets = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid(FUSED, 1)]
     model = onnx.helper.make_model(proto, opset_imports=opsets, ir_version=10)
-    with _converters(steps or {}):
-        try:
-            return onnx_frontend.from_onnx(model, sanitize_input_names=False)
-        except Exception as error:  # TVM raises its own kinds for unsupported operators
-            line = " ".join(str(error).split())
-            named = next((label(n) for n in nodes if re.search(rf"\b{n.op_type}\b", line)), None)
-            raise ModelError(
-                f"TVM cannot lower {named or 'the rest of the model'}: {line[:300]}"
-            ) from error
+
+    def named(line: str) -> str:
+        found = (label(n) for n in nodes if re.search(rf"\b{re.escape(n.op_type)}\b", line))
+        return next(found, "the rest of the model")
+
+    with _converters(steps or {}), tvm_lowers(named):
+        return onnx_frontend.from_onnx(model, sanitize_input_names=False)
 
 
 @contextmanager
@@ -140,10 +139,12 @@ def _converters(steps: Mapping[str, Step]) -> Iterator[None]:
     with _patching:
         original = onnx_frontend._get_convert_map
         onnx_frontend._get_convert_map = lambda: {**original(), **ours}
+        onnx_frontend.print = lambda *_: None  # its own name, before the built-in one
         try:
             yield
         finally:
             onnx_frontend._get_convert_map = original
+            del onnx_frontend.print
 
 
 def _call(bb: Any, key: str, step: Step, inputs: list[Any], outputs: int) -> Any:

@@ -183,7 +183,7 @@ def _describe(
 
 def _answers(gallery: Side, queries: Side, k: float, within_m: float, top: int) -> Answers:
     count = len(queries.files)
-    best = BestPlaces(count, max(top, *RANKS))
+    best = BestPlaces(count, min(max(top, *RANKS), max(len(gallery.files), *RANKS)))
     asked = rows_of(queries.descriptors[k], "float")
     known = gallery.poses is not None and queries.poses is not None
     for start in range(0, len(gallery.files), _PIECE):

@@ -31,6 +31,7 @@ from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.documents import read_toml
 from tatvpr_edge.spec.errors import DeployError, TatvprError
 from tatvpr_edge.spec.text import printable
+from tatvpr_edge.spec.values import nameable
 
 from .push import Options, Result, deploy
 from .release import open_artifact
@@ -75,7 +76,7 @@ def read_inventory(path: Path) -> list[Board]:
         raise DeployError(f"{path}: unknown key {sorted(document)[0]!r}")
     if not isinstance(entries, list) or not entries:
         raise DeployError(f'{path} lists no boards: add [[board]] with host = "USER@HOST"')
-    boards = [_board(path, {**shared, **entry}) for entry in entries]
+    boards = [_board(path, shared, entry) for entry in entries]
     places = [(board.host, board.port, board.root) for board in boards]
     for place in places:
         if places.count(place) > 1:
@@ -85,16 +86,21 @@ def read_inventory(path: Path) -> list[Board]:
     return boards
 
 
-def _board(path: Path, entry: dict[str, Any]) -> Board:
-    if not isinstance(entry, dict) or not isinstance(entry.get("host"), str):
+def _board(path: Path, shared: dict[str, Any], own: Any) -> Board:
+    if not isinstance(own, dict) or not isinstance(own.get("host"), str):
         raise DeployError(f'{path}: a [[board]] has no host = "USER@HOST"')
+    entry = {**shared, **own}
     canary = entry.pop("canary", False)
     for key, value in entry.items():
         kind = _KEYS.get(key)
         if kind is None or not isinstance(value, kind) or isinstance(value, bool):
             raise DeployError(f"{path}: board {entry['host']}: {key!r} is unknown or wrong")
+        if isinstance(value, str) and key != "host" and not (value and nameable(value)):
+            raise DeployError(f"{path}: board {entry['host']}: no {key} can be called so")
     if not isinstance(canary, bool):
         raise DeployError(f"{path}: board {entry['host']}: canary is true or false")
+    if not 1 <= entry.get("port", 22) <= 65535:
+        raise DeployError(f"{path}: board {entry['host']}: port is {entry['port']}: 1 to 65535")
     for key in ("artifact", "map"):
         if key in entry:
             entry[key] = path.parent / entry[key]

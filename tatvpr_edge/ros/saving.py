@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.mapjournal import compact, read_map
-from tatvpr_edge.runtime.start import refuse_rewriting
+from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.placemap import write_map
 

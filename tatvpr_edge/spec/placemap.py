@@ -8,6 +8,8 @@ until ``compact`` folds them in. Queries read the base through a memory map.
 
 from __future__ import annotations
 
+import hashlib
+import mmap
 import os
 import zlib
 from collections.abc import Sequence
@@ -218,8 +220,12 @@ class Base:
         return Places(self.rows, self.poses, tags, self.moments)
 
 
-def read_base(path: str | Path) -> Base:
+def read_base(path: str | Path, sha256: str | None = None) -> Base:
     """Open and check a base file.
+
+    Args:
+        sha256: what was signed: the file is read once into memory of this process, hashed there and
+            searched there. None: it is mapped, and whoever may write the file changes the map.
 
     Raises:
         MapError: by name of the fault.
@@ -228,13 +234,31 @@ def read_base(path: str | Path) -> Base:
         size = os.stat(path).st_size
         if size < START.size:
             raise MapError(f"{path} is truncated or no map: {size} bytes; make it again")
-        data = np.memmap(path, dtype=np.uint8, mode="r")
+        if sha256 is None:
+            data: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
+        else:
+            data = _copied(path)
     except OSError as error:
         raise MapError(f"cannot read the map {path}: {explain(error)}") from None
+    if sha256 is not None and hashlib.sha256(data.data).hexdigest() != sha256:
+        raise MapError(f"the map {path} is not what was signed: its SHA-256 differs")
     try:
         return parse_base(data)
     except MapError as error:
         raise MapError(f"map {path}: {error}") from None
+
+
+def _copied(path: str | Path) -> NDArray[np.uint8]:
+    """The bytes of a file, read once, at the start of a page as a mapped file's are."""
+    with open(path, "rb", buffering=0) as source:
+        size = os.fstat(source.fileno()).st_size
+        memory = memoryview(mmap.mmap(-1, max(size, 1)))[:size]
+        done = 0
+        while done < size and (count := source.readinto(memory[done:])):
+            done += count
+    data = np.frombuffer(memory[:done], np.uint8)
+    data.flags.writeable = False
+    return data
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,17 @@ def test_tables_and_descriptors_are_written(
         np.testing.assert_array_equal(own[0], localizer.describe(frame))
 
 
+@pytest.mark.parametrize("top", [2**63 - 1, 10**20])
+def test_more_answers_than_there_are_places_are_all_of_them(
+    tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path], tmp_path: Path, top: int
+) -> None:
+    options = ["--k", ".4", "--top", str(top), "--csv", "answers.csv"]
+    tatvpr("evaluate", *folders, "--artifact", tiny_host, *options)
+    with open(tmp_path / "answers.csv", newline="") as source:
+        rows = list(csv.DictReader(source))
+    assert len({row["place"] for row in rows if row["query"] == "q1.jpg"}) == 6
+
+
 def test_without_positions_a_page_shows_the_answers(
     tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:

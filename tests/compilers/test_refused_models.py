@@ -119,6 +119,16 @@ class TestOperators:
         node(model, "Gelu").op_type = "Gelooo"
         refused(model, tmp_path, "Gelooo")
 
+    @pytest.mark.parametrize("equation", ["[i->", "..i->", "....i->", "\x1b[2J...->", "ij->i;"])
+    def test_an_equation_that_is_none(self, tiny: Make, tmp_path: Path, equation: str) -> None:
+        """ONNX's own shape inference never ends on most of these."""
+        model = tiny()
+        last = model.graph.node[-1]
+        made = helper.make_node("Einsum", [last.input[0]], ["odd"], "odd", equation=equation)
+        last.input[0] = "odd"
+        model.graph.node.insert(len(model.graph.node) - 1, made)
+        refused(model, tmp_path, "Einsum 'odd'", "which is none")
+
     def test_an_unknown_domain(self, tiny: Make, tmp_path: Path) -> None:
         model = tiny()
         node(model, "Gelu").domain = "com.example"

@@ -538,6 +538,17 @@ def test_no_new_board_is_begun_after_a_failure(ram_path: Path, wheel: Path) -> N
         ('[[board]]\nhost = "a"\n[[board]]\nhost = "a"', "listed twice"),
         ("artefact = 3\n[[board]]\nhost = 'a'", "unknown key 'artefact'"),
         ("[[board]", "not valid TOML"),
+        ("board = [1, 2]", "has no host"),
+        ('board = ["robot@jetson-1"]', "has no host"),
+        ("board = [[]]", "has no host"),
+        ('[[board]]\nhost = "a"\nport = 0', "port is 0: 1 to 65535"),
+        ('[[board]]\nhost = "a"\nport = 99999999999999999999', "1 to 65535"),
+        ('port = 70000\n[[board]]\nhost = "a"', "1 to 65535"),
+        ('[[board]]\nhost = "a"\nroot = "/a\\u0000b"', "no root can be called so"),
+        ('[[board]]\nhost = "a"\nroot = ""', "no root can be called so"),
+        ('[[board]]\nhost = "a"\npython = "a\\u0000b"', "no python can be called so"),
+        ('[[board]]\nhost = "a"\nartifact = "a\\u0000b"', "no artifact can be called so"),
+        ('map = "a\\u0000b"\n[[board]]\nhost = "a"', "no map can be called so"),
     ],
 )
 def test_a_wrong_inventory_is_refused_by_name(ram_path: Path, text: str, says: str) -> None:

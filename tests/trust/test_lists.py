@@ -172,6 +172,17 @@ DAMAGE = [
 ]
 
 
+@pytest.mark.parametrize("damage", [emptied, dangling, loop, pipe])
+def test_a_machine_s_place_that_is_no_folder_trusts_nothing(
+    tmp_path: Path, enforce: Enforce, signed: Path, damage: Callable[[Path], None]
+) -> None:
+    system = enforce(tmp_path / "etc")
+    system.rename(tmp_path / "away")
+    system.touch()
+    damage(system)
+    refused(signed, tmp_path / "own-root", "is not a folder: nothing is trusted", system)
+
+
 @pytest.mark.parametrize("scope", ["root", "machine"])
 @pytest.mark.parametrize("name", ["allowed_signers", "revoked_keys"])
 @pytest.mark.parametrize("damage", DAMAGE)

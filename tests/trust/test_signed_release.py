@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from support.board import (
@@ -27,11 +28,13 @@ from support.board import (
 from support.keys import Keys
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.push import Options, deploy, revoke, rollback, status, trust
-from tatvpr_edge.runtime import Localizer, deployed
+from tatvpr_edge.runtime import Localizer, deployed, whole
 from tatvpr_edge.runtime.signature import sign_artifact, sign_bytes
 from tatvpr_edge.runtime.table import parse_table
 from tatvpr_edge.runtime.trust import mark_path, mark_text, signers_path
+from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DeployError, SignatureError, TatvprError
+from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 DAY_S = 86_400
 Signed = Callable[..., Path]
@@ -248,16 +251,27 @@ def test_a_list_that_this_reader_does_not_understand_is_refused(change: dict[str
 
 @pytest.fixture(scope="module")
 def template(tiny_host: Path, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A board that insists, with one real release: artifact, runtime and (any bytes as) a map."""
+    """A board that insists, with one real release: artifact, runtime and a map."""
     folder = tmp_path_factory.mktemp("template")
     shutil.copytree(tiny_host, folder / "artifact")
     sign_artifact(folder / "artifact", keys.private("ours"), serial=100)
+    place_map = write_places(folder / "m.placemap", tiny_host, seed=1)
     options = quick_options(
         folder / "root", runtime="always", health_s=120.0, sign=keys.private("ours")
     )
-    deploy(local_transport(), folder / "artifact", None, options)
+    deploy(local_transport(), folder / "artifact", place_map, options)
     trust(local_transport(), "ours", keys.public("ours"), options=options)
     return folder / "root"
+
+
+def write_places(path: Path, artifact: Path, seed: int) -> Path:
+    """A map of an artifact's model: three places, drawn by ``seed``."""
+    model = read_artifact(artifact).manifest.model
+    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band(1.0),))
+    rows = np.random.default_rng(seed).standard_normal((3, model.descriptor_size))
+    places = make_places(info, [rows.astype(np.float32)], None, [f"{seed}.{i}" for i in range(3)])
+    write_map(path, info, [places])
+    return path
 
 
 @pytest.mark.parametrize(
@@ -269,7 +283,9 @@ def template(tiny_host: Path, keys: Keys, tmp_path_factory: pytest.TempPathFacto
         ("release.json", "does not trust|signature refused"),
         ("release.sig", "does not trust|signature refused"),
         ("no signature", "is unsigned"),
-        ("a map", "'map.placemap' is in the release and not in its list"),
+        ("a map", "map.placemap is not what was signed: its SHA-256 differs"),
+        ("no map", "map.placemap is missing"),
+        ("a file", "'notes.txt' is in the release and not in its list"),
         ("a module", "'runtime/numpy.py' is in the release and not in its list"),
         ("compiled", "'runtime/tatvpr_edge/__pycache__' is in the release and not in its list"),
     ],
@@ -285,8 +301,12 @@ def test_localizer_starts_nothing_that_is_not_in_the_signed_list(
         assert localizer.artifact.root == release / "artifact"
     if what == "no signature":
         (release / "release.sig").unlink()
-    elif what == "a map":
-        (release / "map.placemap").write_bytes(b"unsigned")
+    elif what == "a map":  # a good one that nobody signed
+        write_places(release / "map.placemap", release / "artifact", seed=2)
+    elif what == "no map":
+        (release / "map.placemap").unlink()
+    elif what == "a file":
+        (release / "notes.txt").write_bytes(b"unsigned")
     elif what == "a module":
         (release / "runtime" / "numpy.py").write_text("print('unsigned')\n")
     elif what == "compiled":
@@ -298,6 +318,35 @@ def test_localizer_starts_nothing_that_is_not_in_the_signed_list(
     with pytest.raises(TatvprError, match=says):
         Localizer()
     assert main_serves(root) == 1
+
+
+def test_a_signed_map_that_is_exchanged_while_or_after_it_is_opened_is_not_searched(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(template, root, symlinks=True)
+    monkeypatch.setenv(deployed.ROOT_VARIABLE, str(root))
+    release = (root / "current").resolve()
+    path, other = release / "map.placemap", tmp_path / "other.placemap"
+    write_places(other, release / "artifact", seed=2)
+    frame = np.random.default_rng(0).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+    with Localizer() as localizer:
+        assert localizer.map is not None
+        before = localizer.query(frame)
+        path.write_bytes(other.read_bytes())  # the same file, other bytes
+        after = localizer.query(frame)
+        assert before.tag.startswith("1.")
+        assert (before.tag, before.score) == (after.tag, after.score)
+    shutil.copy(template / "releases" / release.name / "map.placemap", path)
+    checked = whole.check_files
+
+    def and_then_exchanged(*given: Any, **options: Any) -> None:
+        checked(*given, **options)
+        shutil.copy(other, path)
+
+    monkeypatch.setattr(whole, "check_files", and_then_exchanged)
+    with pytest.raises(TatvprError, match=r"map\.placemap is not what was signed"):
+        Localizer()
 
 
 def main_serves(root: Path) -> int:
