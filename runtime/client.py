@@ -24,9 +24,10 @@ from tatvpr_edge.runtime.frame import CameraFrame, Frame, check_frame
 from tatvpr_edge.runtime.fresh import LONGEST_S, Watch
 from tatvpr_edge.runtime.growth import Addition, check_terms
 from tatvpr_edge.runtime.match import Match, place_of
+from tatvpr_edge.runtime.motion import Odometry, check_odometry
 from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.runtime.search import check_radius
-from tatvpr_edge.runtime.tracking import check_odometry, check_sequence
+from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec import errors
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.maptypes import encode_tag
@@ -102,7 +103,7 @@ class Client:
         bgr: bool = False,
         top: int = 1,
         *,
-        odometry: float | None = None,
+        odometry: Odometry | None = None,
         near: Sequence[float] | None = None,
         radius: float | None = None,
         exclude_last: int | str = 0,
@@ -119,7 +120,8 @@ class Client:
         asked |= _given(near=_numbers(near, "near"))
         asked |= _given(radius=None if radius is None else check_radius(radius))
         asked |= _given(time_s=None if time_s is None else check_time(time_s))
-        asked |= _given(odometry=check_odometry(odometry))
+        moved = check_odometry(odometry)
+        asked |= _given(odometry=None if moved is None else moved.plain())
         if self.sequence > 1:
             asked["sequence"] = self.sequence
         match = self._ask({"op": "query", **asked}, check_frame(frame, bgr))[0]["match"]

@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.arguments import check_excluded
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.growth import check_terms
+from tatvpr_edge.runtime.motion import planar, seen_from
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.values import above, between, numbers, whole, wrong
+from tatvpr_edge.spec.values import above, between, whole, wrong
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.growth import Addition
     from tatvpr_edge.runtime.localizer import Localizer
     from tatvpr_edge.runtime.match import Match
+
+_POSE = "(x, y, z, qx, qy, qz, qw): a loop closes along a heading"
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class LoopCloser:
         Raises:
             FrameError, MapError, UsageError: as ``Localizer.query`` and ``add``; nothing was added.
         """
-        now = planar(pose)
+        now = planar(pose, _POSE)
         place_map = self._localizer.map
         match = closure = None
         if place_map is not None and len(place_map):
@@ -178,7 +181,7 @@ class LoopCloser:
 
     def _judge(self, match: Match, now: tuple[float, float, float]) -> Closure | None:
         assert match.pose is not None
-        answer = _Answer(now, planar(match.pose), self._travelled_m)
+        answer = _Answer(now, planar(match.pose, _POSE), self._travelled_m)
         while self._answers and answer.travelled_m - self._answers[0].travelled_m > self._window_m:
             self._answers.popleft()
         alike = [other for other in self._answers if self._agrees(other, answer)]
@@ -191,30 +194,6 @@ class LoopCloser:
 
     def _agrees(self, one: _Answer, other: _Answer) -> bool:
         """Whether the robot moved between two answers as the places they name lie to each other."""
-        moved, along = _seen_from(one.now, other.now), _seen_from(one.then, other.then)
+        moved, along = seen_from(one.now, other.now), seen_from(one.then, other.then)
         limit_m, share = self._tolerance
         return math.dist(moved, along) <= limit_m + share * math.hypot(*moved)
-
-
-def planar(pose: Sequence[float] | NDArray[np.float64]) -> tuple[float, float, float]:
-    """(x, y, heading) of a pose (x, y, z, qx, qy, qz, qw); the heading in radians, about z.
-
-    Raises:
-        UsageError: it is no whole pose, or not finite.
-    """
-    meaning = "(x, y, z, qx, qy, qz, qw): a loop closes along a heading"
-    given = numbers(pose, "pose", meaning)
-    if len(given) != 7 or not all(math.isfinite(n) for n in (*given[:2], *given[3:])):
-        raise wrong(pose, "pose", meaning)
-    x, y, _, qx, qy, qz, qw = given
-    heading = math.atan2(2 * (qw * qz + qx * qy), 1 - 2 * (qy * qy + qz * qz))
-    return x, y, heading
-
-
-def _seen_from(
-    origin: tuple[float, float, float], other: tuple[float, float, float]
-) -> tuple[float, float]:
-    """Metres ahead and to the left of ``origin``."""
-    dx, dy = other[0] - origin[0], other[1] - origin[1]
-    c, s = math.cos(origin[2]), math.sin(origin[2])
-    return c * dx + s * dy, c * dy - s * dx

@@ -21,6 +21,7 @@ from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
 from tatvpr_edge.runtime.fresh import Origin, Watch
 from tatvpr_edge.runtime.match import Match, place_of
+from tatvpr_edge.runtime.motion import Odometry, check_odometry
 from tatvpr_edge.runtime.placemap import Candidate, Found, PlaceMap
 from tatvpr_edge.runtime.search import NoDescriptionError
 from tatvpr_edge.runtime.signature import artifact_verifier
@@ -29,7 +30,6 @@ from tatvpr_edge.runtime.tracking import (
     FRAMES,
     Tracker,
     calibrated_frames,
-    check_odometry,
     check_sequence,
 )
 from tatvpr_edge.runtime.verdict import reason_against, say_uncalibrated
@@ -269,7 +269,7 @@ class Localizer:
         bgr: bool = False,
         top: int = 1,
         *,
-        odometry: float | None = None,
+        odometry: Odometry | None = None,
         near: Sequence[float] | None = None,
         radius: float | None = None,
         exclude_last: int | str = 0,
@@ -281,8 +281,11 @@ class Localizer:
 
         Args:
             map: one of :meth:`open_map`, for this call alone; None: as set.
-            odometry: with a sequence: metres that the camera moved since the last frame, forwards
-                or backwards; None: not known. Heeded where the map has positions.
+            odometry: with a sequence: how the camera moved since the last frame; None: not known.
+                Metres, forwards or backwards, heeded where the map has positions; or (ahead, left,
+                turn) in the robot's own frame, in metres and radians counter-clockwise; or two
+                poses (x, y, z, qx, qy, qz, qw) of odometry, (before, now). Turns are heeded where
+                the map has orientations, too.
             tracker: one of :meth:`track`, whose sequence the frame belongs to.
             near, radius: only places within so many metres of a position or pose (x, y, ...) in
                 the map's frame; a place of unknown position is then left out.
@@ -305,8 +308,8 @@ class Localizer:
         excluded = check_excluded(exclude_last)
         taken_s = check_time(time_s)
         tracker = self._tracker if tracker is None else tracker
-        moved_m = check_odometry(odometry)
-        if moved_m is not None and tracker is None:
+        moved = check_odometry(odometry)
+        if moved is not None and tracker is None:
             raise UsageError(
                 "odometry belongs to a sequence of frames: give Localizer(sequence=5), or use "
                 "localizer.track()"
@@ -334,7 +337,7 @@ class Localizer:
         if tracker is None:
             found, nothing = self._look(place_map, checked, descriptor, k, tokens, top, looked)
         else:
-            looked |= {"shown": nothing is None, "moved_m": moved_m}
+            looked |= {"shown": nothing is None, "moved": moved}
             found = place_map.follow(tracker.follow, descriptor, k, tokens, top, **looked)
         frames = 1 if tracker is None else tracker.frames
         if found.accepted is None and (place_map.path, frames) not in self._told_uncalibrated:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.growing import Added, taken
 from tatvpr_edge.runtime.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
+from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.pruning import Pruned, prune
 from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, Part, Table, around
 from tatvpr_edge.runtime.signed_release import refuse_rewriting
@@ -321,7 +322,7 @@ class PlaceMap:
         count: int = 1,
         *,
         shown: bool = True,
-        moved_m: float | None = None,
+        moved: Moved | None = None,
         without: NDArray[np.bool_] | None = None,
         near: Sequence[float] | None = None,
         radius: float | None = None,
@@ -333,9 +334,9 @@ class PlaceMap:
 
         Args:
             follow: ``Tracker.follow`` or ``Path.step`` of that path.
-            shown: False: the frame shows nothing, so that the path goes on by ``moved_m`` alone
+            shown: False: the frame shows nothing, so that the path goes on by ``moved`` alone
                 (as it does for a descriptor of nothing).
-            moved_m: metres that the camera moved since the last frame; None: not known.
+            moved: how the camera moved since the last frame; None: not known.
         """
         now = self._now
         table = now.searchable(self.path)
@@ -355,7 +356,9 @@ class PlaceMap:
             every.fill(-np.inf)
         if not hits:
             band = nearest_band([(one.k, one.tokens) for one in bands], k, tokens)
-        tracked = follow(now.base, table, bands, band, every if shown else None, moved_m, circle)
+        metres, turned_rad = (None, None) if moved is None else moved
+        seen = every if shown else None
+        tracked = follow(now.base, table, bands, band, seen, metres, circle, turned_rad)
         answer = []
         if tracked.place >= 0:
             score = max(float(every[tracked.place]), -1.0)

@@ -20,9 +20,10 @@ from tatvpr_edge.runtime.governor import Budget, check_preset
 from tatvpr_edge.runtime.growth import Addition, check_terms
 from tatvpr_edge.runtime.mapwriter import full_pose
 from tatvpr_edge.runtime.match import Match, place_of
+from tatvpr_edge.runtime.motion import Odometry, check_odometry
 from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.runtime.search import around, check_radius
-from tatvpr_edge.runtime.tracking import check_odometry, check_sequence
+from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.manifest import DEFAULTS
@@ -189,7 +190,7 @@ class FakeLocalizer:
         bgr: bool = False,
         top: int = 1,
         *,
-        odometry: float | None = None,
+        odometry: Odometry | None = None,
         near: Sequence[float] | None = None,
         radius: float | None = None,
         exclude_last: int | str = 0,

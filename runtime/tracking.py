@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine, Signatures
+from tatvpr_edge.runtime.motion import Odometry
 from tatvpr_edge.runtime.search import Pose, told_pose
+from tatvpr_edge.spec.errors import ArtifactError
 from tatvpr_edge.spec.maptypes import MAX_FRAMES, Band, SequenceCalibration
-from tatvpr_edge.spec.values import between, whole
+from tatvpr_edge.spec.values import whole
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.frame import CameraFrame
@@ -34,6 +36,8 @@ FRAMES = 5
 STATES = (None, "lost", "found", "moved", "here")
 #: Places that a track has room for at first.
 _ROOM = 1024
+#: What a track takes of odometry: TATVPR_TRACK_METRES and _TURNS.
+_METRES, _TURNS = 1, 2
 #: A position, and a radius of 0 metres: the answer may lie anywhere.
 _ANYWHERE = ((0.0, 0.0, 0.0), 0.0)
 
@@ -61,6 +65,7 @@ class _Track(ctypes.Structure):
         *((name, ctypes.c_uint32) for name in ("seen", "steady", "since", "held")),
         ("lead", ctypes.c_float),
         ("most", ctypes.c_float),
+        ("turned", _POINTER),
     ]
 
 
@@ -84,6 +89,8 @@ class _Step(ctypes.Structure):
         ("reserved", ctypes.c_uint32),
         ("near", ctypes.c_double * 3),
         ("radius_m", ctypes.c_double),
+        ("turned_rad", ctypes.c_float),
+        ("reserved2", ctypes.c_uint32),
     ]
 
 
@@ -133,7 +140,7 @@ class Tracked(NamedTuple):
 
 
 class Path:
-    """The path of one camera through a map, bounded in memory: 16 bytes and a bit a place. One
+    """The path of one camera through a map, bounded in memory: 20 bytes and a bit a place. One
     thread at a time.
 
     Args:
@@ -155,17 +162,22 @@ class Path:
         self._step = _Step(size=ctypes.sizeof(_Step))
         self._found = _Tracked(size=ctypes.sizeof(_Tracked))
         self._judged: SequenceCalibration | None = None
+        # Code that was built before there were turns needs no room for them, and has none.
+        needed = [engine.c.tatvpr_track_bytes(_ROOM, kind) for kind in (_METRES, _TURNS)]
+        self._odometry = _METRES if needed[0] == needed[1] else _TURNS
         self._make_room(_ROOM)
 
     def _make_room(self, places: int) -> None:
         """Tables for so many places, with what they hold now."""
         c, track = self._engine.c, ctypes.byref(self._track)
-        size = c.tatvpr_track_bytes(places, 1)
+        size = c.tatvpr_track_bytes(places, self._odometry)
         memory = np.empty(size, np.uint8)
         if self._track.room:
             status = c.tatvpr_track_move(track, places, memory.ctypes.data, size)
         else:
-            status = c.tatvpr_track_init(track, self.frames, places, 1, memory.ctypes.data, size)
+            status = c.tatvpr_track_init(
+                track, self.frames, places, self._odometry, memory.ctypes.data, size
+            )
         self._engine.check(status)
         self._memory = memory
 
@@ -187,6 +199,7 @@ class Path:
         scores: NDArray[np.float32] | None,
         moved_m: float | None = None,
         near: tuple[tuple[float, float, float], float] | None = None,
+        turned_rad: float | None = None,
     ) -> Tracked:
         """Take in one frame.
 
@@ -197,10 +210,17 @@ class Path:
             scores: float32 [places], -infinity for what is left out; None: it shows nothing.
             moved_m: since the last frame; None: not known.
             near: a position and metres around it, where the answer lies.
+            turned_rad: since the last frame, counter-clockwise; None: not known.
 
         Raises:
-            UsageError: ``moved_m`` is no distance.
+            UsageError: ``moved_m`` or ``turned_rad`` is not finite.
+            ArtifactError: ``turned_rad`` is given, and the code was built before there were turns.
         """
+        if turned_rad is not None and self._odometry != _TURNS:
+            raise ArtifactError(
+                f"{self._engine.code} follows metres alone, not turns: build it again, or give "
+                "odometry in metres"
+            )
         if held is not self._held:
             self.restart()
             self._held = held
@@ -214,6 +234,7 @@ class Path:
             self._sequence, self._judged = _sequence(judged), judged
             step.sequence = None if judged is None else ctypes.addressof(self._sequence)
         step.moved_m = math.nan if moved_m is None else moved_m
+        step.turned_rad = math.nan if turned_rad is None else turned_rad
         step.near[:], step.radius_m = _ANYWHERE if near is None else near
         self._engine.check(
             self._engine.c.tatvpr_track_step(
@@ -272,18 +293,6 @@ def check_sequence(frames: Any) -> int:
     return whole(frames, 1, "sequence", meaning, MAX_FRAMES)
 
 
-def check_odometry(moved_m: Any) -> float | None:
-    """Metres that the camera moved since the last frame, as float32 holds them.
-
-    Raises:
-        UsageError: that is no distance.
-    """
-    if moved_m is None:
-        return None
-    meaning = "metres that the camera moved since the last frame"
-    return between(moved_m, -1e9, 1e9, "odometry", meaning)
-
-
 class Tracker:
     """One robot's, or one stream's, seat at a shared ``Localizer``: ``localizer.track()``.
 
@@ -307,7 +316,7 @@ class Tracker:
         bgr: bool = False,
         top: int = 1,
         *,
-        odometry: float | None = None,
+        odometry: Odometry | None = None,
         near: Sequence[float] | None = None,
         radius: float | None = None,
         exclude_last: int | str = 0,

@@ -414,7 +414,8 @@ static int32_t run_map(request *r) {
 
 /* integers: places, frames, steps, odometry; floats: elsewhere in metres, threshold, weights [6];
  * buffers: scores [steps, places], which frames show something [steps], metres moved [steps],
- * moments, poses. Memory for the path is allocated to the byte. */
+ * moments, poses; where odometry is TATVPR_TRACK_TURNS, radians turned [steps]. Memory for the path is
+ * allocated to the byte. */
 static int32_t run_track(request *r) {
     const uint64_t places = (uint64_t)r->i[0];
     const int32_t steps = r->i[2];
@@ -445,6 +446,9 @@ static int32_t run_track(request *r) {
                                        : NULL;
         step.sequence = &sequence;
         step.moved_m = ((const float *)(void *)r->in[2].data)[t];
+        step.turned_rad = r->i[3] == TATVPR_TRACK_TURNS
+                              ? ((const float *)(void *)r->in[5].data)[t]
+                              : __builtin_nanf("");
         found[t].size = sizeof(*found);
         status = tatvpr_track_step(&track, &table, &step, &found[t]);
     }

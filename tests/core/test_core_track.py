@@ -12,15 +12,18 @@ from test_core_model import STATUS
 
 from support.path_drive import (
     CRC,
+    CRC_OF_TURNS,
     ELSEWHERE_M,
     FRAMES,
     PLACES,
     STEPS,
     THRESHOLD,
     TRACKED,
+    TURNS,
     WEIGHTS,
     drive,
     sum_of,
+    turned,
 )
 from support.path_reference import Reference
 from tatvpr_edge.spec.maptypes import MOMENT
@@ -84,6 +87,18 @@ def test_odometry_and_dark_frames_give_the_same_bytes_everywhere(native: Driver)
     )
     assert status == OK
     assert sum_of(raw.tobytes()) == CRC
+
+
+def test_turns_give_the_same_bytes_everywhere(native: Driver) -> None:
+    status, (raw,) = native.call(
+        "track",
+        "",
+        (PLACES, FRAMES, STEPS, TURNS),
+        (ELSEWHERE_M, THRESHOLD, *WEIGHTS),
+        tuple(part.tobytes() for part in (*drive(turning=True), turned())),
+    )
+    assert status == OK
+    assert sum_of(raw.tobytes()) == CRC_OF_TURNS
 
 
 def test_faults_have_their_status(native: Driver) -> None:

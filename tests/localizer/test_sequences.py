@@ -215,6 +215,42 @@ def test_a_map_that_grows_is_followed_and_is_not_judged_until_calibrated(
         assert localizer.query(seen(place_wall, 50, rng)).frames == 1  # other numbers of places
 
 
+def test_turns_tell_two_ways_apart_that_look_alike_and_are_as_long(
+    tiny_host: Path, place_wall: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """The same wall along a way that winds left and along one that winds right; the same frames are
+    driven past twice, as (ahead, left, turn) and as two poses say it."""
+    path, bend_rad, drives = tmp_path / "twins.placemap", 0.15, []
+    with Localizer(tiny_host, k=1.0) as localizer:
+        MapWriter(path, localizer).close()
+        for side in (1, -1):
+            yaw = side * bend_rad * np.arange(60)
+            steps = np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
+            poses = np.zeros((60, 7))
+            poses[:, :2] = np.cumsum(steps, axis=0) + np.array([0, 100 * side])
+            poses[:, 5], poses[:, 6] = np.sin(yaw / 2), np.cos(yaw / 2)
+            localizer.map = path  # type: ignore[assignment]  # a drive of its own
+            rng = np.random.default_rng(11 + side)
+            for metre, pose in enumerate(poses):
+                localizer.add(seen(place_wall, metre, rng), pose, f"{side}")
+            drives.append(poses)
+        frames = [seen(place_wall, metre, np.random.default_rng(metre)) for metre in range(10, 30)]
+
+        def answers(told: list[object]) -> list[str]:
+            tracker = localizer.track(5)
+            said = zip(frames, told, strict=True)
+            return [tracker.query(frame, odometry=moved).tag for frame, moved in said]
+
+        by_turns = {}
+        for side, poses in zip((1, -1), drives, strict=True):
+            moved = [(1.0, 0.0, side * bend_rad)] * len(frames)
+            by_turns[side] = answers(list(moved))
+            assert by_turns[side][5:] == [f"{side}"] * (len(frames) - 5)
+            steps = [(poses[metre - 1], poses[metre]) for metre in range(10, 30)]
+            assert answers(list(steps)) == by_turns[side]
+        assert by_turns[1] != by_turns[-1]
+
+
 def test_what_belongs_to_a_sequence_is_refused_without_one(
     tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
 ) -> None:
@@ -224,7 +260,9 @@ def test_what_belongs_to_a_sequence_is_refused_without_one(
             localizer.query(frame, odometry=1.0)
         with pytest.raises(UsageError, match="sequence is 0"):
             localizer.track(0)
-        for wrong in ("1m", float("nan"), float("inf"), True):
+        wrongs: list[object] = ["1m", float("nan"), float("inf"), True, (), (1.0,), (1.0, 2.0)]
+        wrongs += [(1.0, 0.0, float("nan")), (1.0, 0.0, 0.1, 0.0), ((0.0,) * 7, (0.0, 1.0))]
+        for wrong in wrongs:
             with pytest.raises(UsageError, match="metres that the camera moved"):
                 localizer.track().query(frame, odometry=wrong)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"sequence is 2\.5"):

@@ -29,13 +29,15 @@ TRACKED = np.dtype(
         ("pose", "<f8", 7),
     ]
 )
-#: :func:`sum_of` what x86-64 said.
-CRC = 649423347
+#: TATVPR_TRACK_TURNS.
+TURNS = 2
+#: :func:`sum_of` what x86-64 said, with metres, and with turns.
+CRC, CRC_OF_TURNS = 649423347, 3021290089
 
 
-def drive() -> tuple[NDArray[np.generic], ...]:
+def drive(turning: bool = False) -> tuple[NDArray[np.generic], ...]:
     """(scores [steps, places], which frames show something [steps], metres moved [steps],
-    moments [places], poses [places, 7])."""
+    moments [places], poses [places, 7]); ``turning``: of which orientations are known."""
     rng = np.random.default_rng(3)
     moments, poses = np.zeros(PLACES, MOMENT), np.zeros((PLACES, 7))
     moments["drive"], moments["known"] = np.arange(PLACES) // 120, 3
@@ -43,7 +45,19 @@ def drive() -> tuple[NDArray[np.generic], ...]:
     scores = rng.uniform(-1, 1, (STEPS, PLACES)).astype(np.float32)
     shown = (rng.random(STEPS) < 0.9).astype(np.uint8)
     moved = rng.uniform(-5, 5, STEPS).astype(np.float32)
+    if turning:
+        moments["known"] = 0x7B
+        poses[:, 3:] = rng.normal(0, 1, (PLACES, 4))
+        poses[:, 3:] /= np.linalg.norm(poses[:, 3:], axis=1, keepdims=True)
     return scores, shown, moved, moments, poses
+
+
+def turned() -> NDArray[np.float32]:
+    """Radians turned [steps]; NaN: not known."""
+    rng = np.random.default_rng(8)
+    turns = rng.normal(0, 1.5, STEPS).astype(np.float32)
+    turns[rng.random(STEPS) < 0.2] = np.nan
+    return turns
 
 
 def sum_of(raw: bytes) -> int:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 F32 = np.float32
-STEP, METRE, JUMP, STEADY, LANES = F32(0.03), F32(0.05), F32(1.0), 20, 8
+STEP, METRE, RADIAN, JUMP = F32(0.03), F32(0.05), F32(0.2), F32(1.0)
+STEADY, LANES = 20, 8
 FEWEST = 8  # rivals
 Floats = NDArray[np.float32]
 
@@ -45,12 +46,14 @@ class Reference:
         drives: int [places].
         xy: float64 [places, 2], NaN where unknown.
         elsewhere_m: what is elsewhere lies further; all positions known.
+        yaw: float64 [places], radians; None: not known.
     """
 
     frames: int
     drives: NDArray[np.int64]
     xy: NDArray[np.float64]
     elsewhere_m: float
+    yaw: NDArray[np.float64] | None = None
     evidence: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     still: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     seen: int = 0
@@ -58,14 +61,16 @@ class Reference:
     place: int = 0
     lead: np.float32 = field(default_factory=lambda: F32(0))
 
-    def step(self, scores: Floats | None, moved: float | None = None) -> Told:
+    def step(
+        self, scores: Floats | None, moved: float | None = None, turned: float | None = None
+    ) -> Told:
         """Take in a frame."""
         jump = F32(-np.inf)
         if scores is not None and np.isfinite(scores).any():
             self.lead = lead_of(scores)
         if self.seen:
             jump = self.evidence.max() - JUMP * self.lead
-            self.evidence = self._moved_on(jump, moved)
+            self.evidence = self._moved_on(jump, moved, turned)
         if scores is None or not np.isfinite(scores).any():
             self.seen = max(self.seen - 1, 0)
             self.steady = 0
@@ -106,7 +111,7 @@ class Reference:
         apart = np.hypot(*(self.xy - self.xy[place]).T)
         return np.asarray(apart > self.elsewhere_m)
 
-    def _moved_on(self, jump: np.float32, moved: float | None) -> Floats:
+    def _moved_on(self, jump: np.float32, moved: float | None, turned: float | None) -> Floats:
         made = np.maximum(self.evidence, jump)
         for drive in dict.fromkeys(self.drives.tolist()):
             own = np.flatnonzero(self.drives == drive)
@@ -116,11 +121,28 @@ class Reference:
                 best[1:] = np.maximum(best[1:], values[:-1] - STEP * self.lead)
                 best[:-1] = np.maximum(best[:-1], values[1:] - STEP * self.lead)
             else:
-                steps = np.hypot(*np.diff(self.xy[own], axis=0).T)
-                along = np.concatenate([[0.0], np.cumsum(steps)])
-                off = np.abs(np.abs(along[:, None] - along[None]) - abs(moved))
-                best = (
-                    (values[None] - float(METRE * self.lead) * off).max(axis=1).astype(np.float32)
-                )
+                best = self._along(own, values, abs(moved), turned)
             made[own] = np.maximum(best, jump)
         return made
+
+    def _along(
+        self, own: NDArray[np.int64], values: Floats, metres: float, turned: float | None
+    ) -> Floats:
+        steps = np.hypot(*np.diff(self.xy[own], axis=0).T).astype(np.float32)
+        along = np.concatenate([[F32(0)], np.cumsum(steps, dtype=np.float32)])
+        a_metre, a_radian = float(METRE * self.lead), float(RADIAN * self.lead)
+        if turned is None or self.yaw is None:
+            off = np.abs(np.abs(along[:, None] - along[None]) - metres)
+            return (values[None] - a_metre * off).max(axis=1).astype(np.float32)
+        spread = (values[None] - a_metre * np.abs(along[:, None] - along[None])).max(axis=1)
+        bends = (np.diff(self.yaw[own]) + np.pi) % (2 * np.pi) - np.pi
+        bent = np.concatenate([[0.0], np.cumsum(bends)])
+        best = np.full(len(own), -np.inf)
+        for sign in (F32(-1), F32(1)):
+            point = along + sign * F32(metres)
+            low = np.clip(np.searchsorted(along, point, side="right") - 1, 0, len(own) - 1)
+            for at in (low, np.minimum(low + 1, len(own) - 1)):
+                worth = spread[at] - a_metre * np.abs(point - along[at])
+                worth = worth - a_radian * np.abs(bent - turned - bent[at])
+                best = np.maximum(best, worth)
+        return best.astype(np.float32)

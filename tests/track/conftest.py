@@ -26,12 +26,21 @@ Tables = Callable[..., Table]
 
 @pytest.fixture(scope="session")
 def tables(engine: Engine) -> Tables:
-    """Makes a table of places: ``tables(drives, xy, calibration, parts=1)``."""
+    """Makes a table of places: ``tables(drives, xy, calibration, parts=1, yaw=None)``."""
 
-    def make(drives: np.ndarray, xy: np.ndarray, calibration: Calibration, parts: int = 1) -> Table:
+    def make(
+        drives: np.ndarray,
+        xy: np.ndarray,
+        calibration: Calibration,
+        parts: int = 1,
+        yaw: np.ndarray | None = None,
+    ) -> Table:
         info = MapInfo("ab" * 32, "binary", 8, (Band(1.0, 1.0, calibration),))
         poses = np.full((len(drives), 7), np.nan)
         poses[:, :2] = xy
+        if yaw is not None:
+            half = np.asarray(yaw) / 2
+            poses[:, 3:] = np.stack([0 * half, 0 * half, np.sin(half), np.cos(half)], axis=1)
         cuts = np.linspace(0, len(drives), parts + 1).astype(int)
         made = []
         for first, end in itertools.pairwise(cuts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import astuple
 
@@ -13,13 +14,14 @@ from hypothesis import strategies as st
 from support.path_reference import Reference
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
-from tatvpr_edge.runtime.tracking import Path, Tracked
+from tatvpr_edge.runtime.tracking import Path, Tracked, _Step, _Track, _Tracked
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.maptypes import Band, Calibration, SequenceCalibration
 
 Tables = Callable[..., Table]
 
 HELD = object()
+ERR_ABI = 2
 WEIGHTS = (-2.0, 1.5, 6.0, 0.5, 3.0, 0.1)
 
 
@@ -37,6 +39,7 @@ def judging(elsewhere_m: float, frames: int, threshold: float = 0.0) -> Calibrat
     parts=st.integers(1, 3),
     odometry=st.booleans(),
     uneven_m=st.sampled_from([None, 0.0, 0.1, 0.6]),
+    turns=st.booleans(),
 )
 def test_equals_the_reference(
     engine: Engine,
@@ -47,6 +50,7 @@ def test_equals_the_reference(
     parts: int,
     odometry: bool,
     uneven_m: float | None,
+    turns: bool,
 ) -> None:
     """``uneven_m``: places are a metre apart, give or take so much; None: anywhere."""
     rng = np.random.default_rng(seed)
@@ -55,17 +59,19 @@ def test_equals_the_reference(
     if uneven_m is not None:
         apart = np.outer(1 + uneven_m * rng.uniform(-1, 1, len(drives)), (0.6, 0.8))
     xy = np.cumsum(apart, axis=0)
+    yaw = np.cumsum(rng.normal(0, 1.2, len(drives))) if turns else None
     calibration = judging(3.0, frames)
-    table = tables(drives, xy, calibration, parts)
-    path, slow = Path(engine, frames), Reference(frames, drives, xy, 3.0)
+    table = tables(drives, xy, calibration, parts, yaw)
+    path, slow = Path(engine, frames), Reference(frames, drives, xy, 3.0, yaw)
     bands = [Band(1.0, 1.0, calibration)]
     for _ in range(12):
         scores = rng.uniform(-1, 1, len(drives)).astype(np.float32)
         scores[rng.random(len(drives)) < 0.1] = -np.inf
         given_scores = None if rng.random() < 0.15 else scores
         moved = float(np.float32(rng.uniform(-3, 3))) if odometry and rng.random() < 0.7 else None
-        mine = path.step(HELD, table, bands, 0, given_scores, moved)
-        theirs = slow.step(given_scores, moved)
+        turned = float(np.float32(rng.normal(0, 1))) if rng.random() < 0.7 else None
+        mine = path.step(HELD, table, bands, 0, given_scores, moved, None, turned)
+        theirs = slow.step(given_scores, moved, turned)
         numbers = (mine.place, mine.frames, mine.evidence, mine.margin, mine.still)
         numbers += (mine.still_margin, mine.steady)
         if odometry:  # sums of metres in another order
@@ -102,6 +108,89 @@ def test_odometry_tells_places_apart_that_look_alike(engine: Engine, tables: Tab
             path.step(HELD, table, bands, 0, seen_at(10, 40), 0.0)
         answers.append(path.step(HELD, table, bands, 0, twins, moved).place)
     assert answers == [14, 20, 14]
+
+
+def winding(bend_rad: float, count: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(drives, xy, yaw) of two corridors a metre a place: one winds left, its twin winds right."""
+    yaw = np.concatenate([bend_rad * np.arange(count), -bend_rad * np.arange(count)])
+    steps = np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
+    xy = np.concatenate([np.cumsum(steps[:count], axis=0), 200 + np.cumsum(steps[count:], axis=0)])
+    return np.repeat([0, 1], count), xy, yaw
+
+
+def along_twins(
+    engine: Engine, tables: Tables, bend_rad: float, known: bool = True, turn_rad: float = 0.0
+) -> list[int]:
+    """In which corridor the last of twelve frames was taken, which show the same in both: driven
+    with the left one's turns, with the right one's, and without any. ``turn_rad``: of the camera
+    that comes again, from how the one that made the map looked."""
+    drives, xy, yaw = winding(bend_rad)
+    calibration = judging(3.0, 5)
+    table = tables(drives, xy, calibration, 1, yaw + turn_rad if known else None)
+    bands = [Band(1.0, 1.0, calibration)]
+    answers = []
+    for turned in (bend_rad, -bend_rad, None):
+        path = Path(engine, 5)
+        for place in range(10, 22):
+            scores = np.tile(seen_at(place, 40), 2)
+            told = path.step(HELD, table, bands, 0, scores, 1.0, None, turned)
+        assert told.place % 40 == 21
+        answers.append(told.place // 40)
+    return answers
+
+
+def test_turns_tell_corridors_apart_that_look_alike_and_are_as_long(
+    engine: Engine, tables: Tables
+) -> None:
+    """By metres alone it is the first one, whichever is driven."""
+    assert along_twins(engine, tables, 0.15) == [0, 1, 0]
+    assert along_twins(engine, tables, 0.15, turn_rad=2.0) == [0, 1, 0]
+    assert along_twins(engine, tables, 3.0) == [0, 1, 0]  # through more than a whole turn
+    assert along_twins(engine, tables, 0.15, known=False) == [0, 0, 0]
+
+
+def test_callers_compiled_before_turns_are_answered_as_before(
+    engine: Engine, tables: Tables
+) -> None:
+    """Their structures end before the new members, which are neither read nor written."""
+    calibration = judging(3.0, 5)
+    drives, xy, yaw = winding(0.15)
+    table, bands = tables(drives, xy, calibration, 1, yaw), [Band(1.0, 1.0, calibration)]
+    path, c = Path(engine, 5), engine.c
+    size = c.tatvpr_track_bytes(80, 1)
+    memory = np.empty(size, np.uint8)
+    track = _Track(size=_Track.turned.offset, turned=77)
+    step = _Step(size=_Step.turned_rad.offset, moved_m=1.0, turned_rad=-0.15)
+    found = _Tracked(size=ctypes.sizeof(_Tracked))
+    init = (ctypes.byref(track), 5, 80)
+    assert c.tatvpr_track_init(*init, 2, memory.ctypes.data, size + 80 * 4) == ERR_ABI
+    assert c.tatvpr_track_init(*init, 1, memory.ctypes.data, size) == 0
+    for place in range(10, 22):
+        scores = np.tile(seen_at(place, 40), 2)
+        told = path.step(HELD, table, bands, 0, scores, 1.0)
+        step.scores = scores.ctypes.data
+        given_table = ctypes.byref(table.places)
+        made = (ctypes.byref(track), given_table, ctypes.byref(step), ctypes.byref(found))
+        assert c.tatvpr_track_step(*made) == 0
+        assert (found.place, found.evidence, found.margin) == (
+            told.place,
+            told.evidence,
+            told.margin,
+        )
+    other = np.empty(2 * size, np.uint8)
+    moved = c.tatvpr_track_move(ctypes.byref(track), 90, other.ctypes.data, other.nbytes)
+    assert moved == 0 and track.turned == 77
+
+
+def test_a_bend_driven_backwards_turns_the_other_way(engine: Engine, tables: Tables) -> None:
+    drives, xy, yaw = winding(0.15)
+    calibration = judging(3.0, 5)
+    table, bands = tables(drives, xy, calibration, 1, yaw), [Band(1.0, 1.0, calibration)]
+    path = Path(engine, 5)
+    for place in range(30, 18, -1):
+        scores = np.tile(seen_at(place, 40), 2)
+        told = path.step(HELD, table, bands, 0, scores, -1.0, None, 0.15)
+    assert told.place == 40 + 19
 
 
 def test_odometry_of_a_drive_without_positions_does_no_harm(engine: Engine, tables: Tables) -> None:
@@ -201,7 +290,7 @@ def test_memory_is_bounded(engine: Engine, tables: Tables) -> None:
     before = path.memory_bytes
     for place in range(400):
         path.step(HELD, table, bands, 0, seen_at(place, 500), 1.0)
-    assert path.memory_bytes == before == 16 * 1024 + 1024 // 8
+    assert path.memory_bytes == before == 20 * 1024 + 1024 // 8
 
 
 def test_few_places_elsewhere_are_no_rivals(engine: Engine, tables: Tables) -> None:
@@ -241,6 +330,7 @@ def test_larger_memory_holds_the_same_path(engine: Engine, tables: Tables) -> No
     drives = np.repeat(np.arange(len(lengths)), lengths)
     xy = np.cumsum(np.random.default_rng(5).uniform(-2, 2, (len(drives), 2)), axis=0)
     xy[drives == 2] = np.nan
+    yaw = np.cumsum(np.random.default_rng(7).normal(0, 0.3, len(drives)))
     calibration = judging(3.0, 5)
     bands = [Band(1.0, 1.0, calibration)]
     grown, whole = Path(engine, 5), Path(engine, 5)
@@ -248,7 +338,7 @@ def test_larger_memory_holds_the_same_path(engine: Engine, tables: Tables) -> No
     for turn, count in enumerate((1000, 1000, 1016, 1040, 1764, 1764)):
         scores = np.full(len(drives), -np.inf, np.float32)
         scores[:count] = rng.uniform(-1, 1, count)
-        known = tables(drives[:count], xy[:count], calibration)
-        mine = grown.step(HELD, known, bands, 0, scores[:count].copy(), 1.5)
-        every = tables(drives, xy, calibration)
-        assert mine == whole.step(HELD, every, bands, 0, scores, 1.5), turn
+        known = tables(drives[:count], xy[:count], calibration, 1, yaw[:count])
+        mine = grown.step(HELD, known, bands, 0, scores[:count].copy(), 1.5, None, 0.2)
+        every = tables(drives, xy, calibration, 1, yaw)
+        assert mine == whole.step(HELD, every, bands, 0, scores, 1.5, None, 0.2), turn

@@ -17,7 +17,22 @@ static float distance(float a, float b) { return __builtin_fabsf(a - b); }
 
 enum { WORD = 32 }; /* places whose beginnings one word says */
 
-static size_t tables(int32_t odometry) { return odometry ? 4 : 2; }
+/* Any number but those that mean something else stood for metres before there were turns. */
+static size_t tables(int32_t odometry) {
+    return odometry == TATVPR_TRACK_TURNS ? 5 : odometry ? 4 : 2;
+}
+
+/* Callers that were compiled before there were turns have smaller structures, which end before them. */
+#define LEAST_TRACK offsetof(tatvpr_track, turned)
+#define LEAST_STEP offsetof(tatvpr_step, turned_rad)
+
+static float *turned_of(const tatvpr_track *track) {
+    return track->size >= sizeof(tatvpr_track) ? track->turned : NULL;
+}
+
+static float turned_rad_of(const tatvpr_step *step) {
+    return step->size >= sizeof(tatvpr_step) ? step->turned_rad : UNKNOWN;
+}
 
 static size_t words(uint64_t places) { return (size_t)((places + WORD - 1) / WORD); }
 
@@ -30,7 +45,8 @@ tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t p
     if (track == NULL || memory == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (track->size < sizeof(tatvpr_track)) {
+    const int turns = odometry == TATVPR_TRACK_TURNS;
+    if (track->size < (turns ? sizeof(tatvpr_track) : LEAST_TRACK)) {
         return TATVPR_ERR_ABI;
     }
     if (frames < 1 || frames > TATVPR_TRACK_MOST_FRAMES || places < 1) {
@@ -39,7 +55,7 @@ tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t p
     if ((uintptr_t)memory % sizeof(float) != 0) {
         return TATVPR_ERR_ALIGNMENT;
     }
-    if (places > SIZE_MAX / ((tables(1) + 1) * sizeof(float)) ||
+    if (places > SIZE_MAX / ((tables(TATVPR_TRACK_TURNS) + 1) * sizeof(float)) ||
         bytes < tatvpr_track_bytes(places, odometry)) {
         return TATVPR_ERR_ARENA;
     }
@@ -50,6 +66,9 @@ tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t p
     track->still = table + places;
     track->along = odometry ? table + 2 * places : NULL;
     track->spread = odometry ? table + 3 * places : NULL;
+    if (track->size >= sizeof(tatvpr_track)) {
+        track->turned = turns ? table + 4 * places : NULL;
+    }
     track->begins = (uint32_t *)(void *)(table + tables(odometry) * (size_t)places);
     return tatvpr_track_start(track);
 }
@@ -58,12 +77,20 @@ tatvpr_status tatvpr_track_move(tatvpr_track *track, uint64_t places, void *memo
     if (track == NULL) {
         return TATVPR_ERR_NULL;
     }
-    const tatvpr_track old = *track;
+    if (track->size < LEAST_TRACK) {
+        return TATVPR_ERR_ABI;
+    }
+    tatvpr_track old;
+    tatvpr_zero(&old, sizeof(old));
+    tatvpr_copy(&old, track, track->size < sizeof(old) ? LEAST_TRACK : sizeof(old));
     if (places < old.known) {
         return TATVPR_ERR_ARGUMENT;
     }
+    const int32_t odometry = old.turned != NULL  ? TATVPR_TRACK_TURNS
+                             : old.along != NULL ? TATVPR_TRACK_METRES
+                                                 : TATVPR_TRACK_WITHOUT;
     const tatvpr_status status =
-        tatvpr_track_init(track, old.frames, places, old.along != NULL, memory, bytes);
+        tatvpr_track_init(track, old.frames, places, odometry, memory, bytes);
     if (status != TATVPR_OK) {
         return status;
     }
@@ -72,6 +99,9 @@ tatvpr_status tatvpr_track_move(tatvpr_track *track, uint64_t places, void *memo
     tatvpr_copy(track->still, old.still, known * sizeof(float));
     if (old.along != NULL) {
         tatvpr_copy(track->along, old.along, known * sizeof(float));
+    }
+    if (old.turned != NULL) {
+        tatvpr_copy(track->turned, old.turned, known * sizeof(float));
     }
     tatvpr_copy(track->begins, old.begins, words(old.known) * sizeof(uint32_t));
     track->known = old.known;
@@ -89,7 +119,7 @@ tatvpr_status tatvpr_track_start(tatvpr_track *track) {
     if (track == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (track->size < sizeof(tatvpr_track)) {
+    if (track->size < LEAST_TRACK) {
         return TATVPR_ERR_ABI;
     }
     track->known = 0;
@@ -129,6 +159,48 @@ static tatvpr_spot spot_at(const tatvpr_places *places, uint64_t place) {
 /* ---- drives ---- */
 
 #define UNMEASURED (-1.0f) /* `along` of a drive's first place, where the position of one is unknown */
+#define UNTURNED UNKNOWN   /* `turned` likewise, where an orientation is */
+#define ORIENTATION 0x78u  /* of tatvpr_moment.known: qx qy qz qw */
+#define HALF_TURN 3.14159265f
+
+/* Arc tangent of t in 0..1: within 2e-6 (Abramowitz and Stegun, 4.4.49). */
+static float arc_tangent(float t) {
+    static const float c[8] = {0.0028662257f, -0.0161657367f, 0.0429096138f, -0.0752896400f,
+                               0.1065626393f, -0.1420889944f, 0.1999355085f, -0.3333314528f};
+    const float square = t * t;
+    float sum = c[0];
+    for (int i = 1; i < 8; i++) {
+        sum = sum * square + c[i];
+    }
+    return t + t * (sum * square);
+}
+
+/* The angle of a point from the x axis, counter-clockwise, in -pi..pi; 0 of none. */
+static float angle_of(float x, float y) {
+    const float wide = x < 0.0f ? -x : x, high = y < 0.0f ? -y : y;
+    const float most = larger(wide, high);
+    if (!(most > 0.0f)) {
+        return 0.0f;
+    }
+    float angle = arc_tangent((wide < high ? wide : high) / most);
+    angle = high > wide ? 0.5f * HALF_TURN - angle : angle;
+    angle = x < 0.0f ? HALF_TURN - angle : angle;
+    return y < 0.0f ? -angle : angle;
+}
+
+/* Radians about z from one orientation to the next, in -pi..pi: of where their x axes point, seen
+ * from above. */
+static float turn_between(tatvpr_spot from, tatvpr_spot to) {
+    float ahead[2], left[2];
+    const double *both[2] = {from.pose + 3, to.pose + 3};
+    for (int i = 0; i < 2; i++) {
+        const double *q = both[i];
+        ahead[i] = (float)(1.0 - 2.0 * (q[1] * q[1] + q[2] * q[2]));
+        left[i] = (float)(2.0 * (q[0] * q[1] + q[3] * q[2]));
+    }
+    return angle_of(ahead[0] * ahead[1] + left[0] * left[1],
+                    ahead[0] * left[1] - left[0] * ahead[1]);
+}
 
 /* The first place of the drive that `place` belongs to. */
 static uint64_t beginning(const tatvpr_track *track, uint64_t place) {
@@ -156,8 +228,21 @@ static uint64_t next_beginning(const tatvpr_track *track, uint64_t place, uint64
     return total;
 }
 
+/* How far the drive has turned at place `i`, which comes after `before`. */
+static void meet_turn(tatvpr_track *track, float *turned, uint64_t i, int begins, tatvpr_spot spot,
+                      tatvpr_spot before) {
+    turned[i] = 0.0f;
+    if ((spot.moment->known & ORIENTATION) != ORIENTATION) {
+        turned[beginning(track, i)] = UNTURNED;
+    } else if (!begins && (before.moment->known & ORIENTATION) == ORIENTATION) {
+        /* The first place's says whether the drive's are known: its own is 0. */
+        const float so_far = i - 1 == beginning(track, i) ? 0.0f : turned[i - 1];
+        turned[i] = so_far + turn_between(before, spot);
+    }
+}
+
 /* Places that came since: nothing speaks for them yet; which begin a drive, and, with odometry,
- * metres along their drive. */
+ * metres along their drive and how far it has turned. */
 static void meet(tatvpr_track *track, const tatvpr_places *places, uint64_t total) {
     if (track->known == total) {
         return;
@@ -179,6 +264,9 @@ static void meet(tatvpr_track *track, const tatvpr_places *places, uint64_t tota
                 track->along[i] = track->along[i - 1] + tatvpr_sqrt((float)tatvpr_spots_apart(
                                                            places->geographic, spot, before));
             }
+        }
+        if (turned_of(track) != NULL) {
+            meet_turn(track, turned_of(track), i, begins, spot, before);
         }
         before = spot;
     }
@@ -279,8 +367,11 @@ enum { RUN = 16 }; /* places whose points are looked for at once */
 /* A stretch as it is read: what is spread over its places first .. last. */
 typedef struct reading {
     const float *along, *spread;
+    const float *turned; /* null: turns are not known */
     uint64_t first, last;
-    float price;
+    float price;         /* of a metre */
+    float turn_price;    /* of a radian */
+    float turned_rad;    /* since the last frame */
 } reading;
 
 /* What is spread at place `p` is worth so at a point `metres` along. */
@@ -289,102 +380,126 @@ static inline float worth(const float *along, const float *spread, uint64_t p, f
     return spread[p] - price * distance(metres, along[p]);
 }
 
+/* The same less the price of the turn that leads on from there, where turns are known; `turned`: of
+ * the place that is reached, less what odometry says. */
+static inline float worth_at(const reading *r, int turns, uint64_t p, float metres, float turned) {
+    const float value = worth(r->along, r->spread, p, metres, r->price);
+    return turns ? value - r->turn_price * distance(turned, r->turned[p]) : value;
+}
+
 /* Evidence `metres` before each of RUN places (behind, below 0), whose points all lie as many places
  * on as the place `guess` does from the first of them; answers 0 where one does not. A point's two
  * neighbours are then those that looking for it one by one finds. */
-static inline int read_evenly(const reading *r, uint64_t at, uint64_t guess, float metres,
-                              float *restrict found) {
-    const float *restrict own = r->along + at;
-    const float *restrict along = r->along + guess, *restrict spread = r->spread + guess;
+static inline int read_evenly(const reading *of, int turns, uint64_t at, uint64_t guess,
+                              float metres, float *restrict found) {
+    const reading r = *of;
     int32_t off = 0;
     for (uint64_t i = 0; i < RUN; i++) {
-        const float point = own[i] + metres;
-        found[i] = larger(worth(along, spread, i, point, r->price),
-                          worth(along, spread, i + 1, point, r->price));
-        off |= !(along[i] <= point) | !(point < along[i + 1]);
+        const float point = r.along[at + i] + metres;
+        const float turned = turns ? r.turned[at + i] - r.turned_rad : 0.0f;
+        found[i] = larger(worth_at(&r, turns, guess + i, point, turned),
+                          worth_at(&r, turns, guess + i + 1, point, turned));
+        off |= !(r.along[guess + i] <= point) | !(point < r.along[guess + i + 1]);
     }
     return !off;
 }
 
 /* The same where points may lie one place more or less on. */
-static inline int read_nearly(const reading *r, uint64_t at, uint64_t guess, float metres,
-                              float *restrict found) {
-    const float *restrict own = r->along + at;
-    const float *restrict along = r->along + guess - 1, *restrict spread = r->spread + guess - 1;
+static inline int read_nearly(const reading *of, int turns, uint64_t at, uint64_t guess,
+                              float metres, float *restrict found) {
+    const reading r = *of;
+    const uint64_t before = guess - 1;
     int32_t off = 0;
     for (uint64_t i = 0; i < RUN; i++) {
-        const float point = own[i] + metres;
-        const float a = worth(along, spread, i, point, r->price);
-        const float b = worth(along, spread, i + 1, point, r->price);
-        const float c = worth(along, spread, i + 2, point, r->price);
-        const float d = worth(along, spread, i + 3, point, r->price);
+        const float point = r.along[at + i] + metres;
+        const float turned = turns ? r.turned[at + i] - r.turned_rad : 0.0f;
+        const float a = worth_at(&r, turns, before + i, point, turned);
+        const float b = worth_at(&r, turns, before + i + 1, point, turned);
+        const float c = worth_at(&r, turns, before + i + 2, point, turned);
+        const float d = worth_at(&r, turns, before + i + 3, point, turned);
         /* All of it is computed, so that it stays a loop over vectors. */
         const float less = larger(a, b), same = larger(b, c), more = larger(c, d);
-        const float most = along[i + 1] <= point ? same : less;
-        found[i] = along[i + 2] <= point ? more : most;
-        off |= !(along[i] <= point) | !(point < along[i + 3]);
+        const float most = r.along[before + i + 1] <= point ? same : less;
+        found[i] = r.along[before + i + 2] <= point ? more : most;
+        off |= !(r.along[before + i] <= point) | !(point < r.along[before + i + 3]);
     }
     return !off;
 }
 
 /* Evidence `metres` before each of the places at .. at + count - 1 (behind, below 0). `*p` is the last
  * place at or before the point that was looked for last. */
-static void read_off(const reading *r, uint64_t at, uint64_t count, float metres, uint64_t *p,
-                     float *restrict found) {
-    const float *restrict along = r->along, *restrict spread = r->spread;
+static inline void read_off(const reading *r, int turns, uint64_t at, uint64_t count, float metres,
+                            uint64_t *p, float *restrict found) {
+    const float *along = r->along;
     const uint64_t guess = *p + 1; /* places of a drive are about as far apart */
     uint64_t begin = 0;
     if (count == RUN && guess + RUN + 1 <= r->last) {
-        if (read_evenly(r, at, guess, metres, found)) {
+        if (read_evenly(r, turns, at, guess, metres, found)) {
             *p = guess + RUN - 1;
             return;
         }
-        if (read_nearly(r, at, guess, metres, found)) {
+        if (read_nearly(r, turns, at, guess, metres, found)) {
             *p = guess + RUN - 2; /* of the last point, or at most two before it */
             begin = RUN - 1;
         }
     }
     for (uint64_t i = begin; i < count; i++) {
         const float point = along[at + i] + metres;
+        const float turned = turns ? r->turned[at + i] - r->turned_rad : 0.0f;
         while (*p < r->last && along[*p + 1] <= point) {
             (*p)++;
         }
-        found[i] = larger(worth(along, spread, *p, point, r->price),
-                          worth(along, spread, *p + (*p < r->last), point, r->price));
+        found[i] = larger(worth_at(r, turns, *p, point, turned),
+                          worth_at(r, turns, *p + (*p < r->last), point, turned));
     }
 }
 
-/* The places first .. last of one drive, of known positions: paths go `moved` metres along it,
- * either way. What a path ending at s pays is price * | |s - from| - moved |: the evidence is spread
- * by that price a metre, and read `moved` metres before and behind every place. */
-static void along_stretch(tatvpr_track *track, uint64_t first, uint64_t last, float moved,
-                          float price, float jump) {
-    float *restrict spread = track->spread;
-    float *restrict evidence = track->evidence;
-    for (uint64_t i = first; i <= last; i++) {
-        spread[i] = evidence[i];
-    }
-    spread_out(track->along, spread, first, last, price);
-    const reading r = {track->along, spread, first, last, price};
-    uint64_t p = first, q = first;
-    for (uint64_t at = first; at <= last; at += RUN) {
-        const uint64_t left = last - at + 1, count = left < RUN ? left : RUN;
+/* Reads the stretch `moved` metres before and behind every place. */
+static inline void read_all(const reading *r, int turns, float *restrict evidence, float moved,
+                            float jump) {
+    uint64_t p = r->first, q = r->first;
+    for (uint64_t at = r->first; at <= r->last; at += RUN) {
+        const uint64_t left = r->last - at + 1, count = left < RUN ? left : RUN;
         float behind[RUN], ahead[RUN];
-        read_off(&r, at, count, -moved, &p, behind);
-        read_off(&r, at, count, moved, &q, ahead);
+        read_off(r, turns, at, count, -moved, &p, behind);
+        read_off(r, turns, at, count, moved, &q, ahead);
         for (uint64_t i = 0; i < count; i++) {
             evidence[at + i] = larger(larger(behind[i], ahead[i]), jump);
         }
     }
 }
 
+/* The places first .. last of one drive, of known positions: paths go `moved` metres along it,
+ * either way. What a path ending at s pays is price * | |s - from| - moved |: the evidence is spread
+ * by that price a metre, and read `moved` metres before and behind every place. Where orientations
+ * and turn are known, it is read less the price of every radian that the drive turns more or less
+ * from there to here. */
+static void along_stretch(tatvpr_track *track, uint64_t first, uint64_t last, float moved,
+                          float turned_rad, float jump) {
+    float *restrict spread = track->spread;
+    for (uint64_t i = first; i <= last; i++) {
+        spread[i] = track->evidence[i];
+    }
+    reading r = {track->along, spread, turned_of(track), first, last,
+                 TATVPR_TRACK_METRE * track->lead, TATVPR_TRACK_RADIAN * track->lead, turned_rad};
+    spread_out(track->along, spread, first, last, r.price);
+    const int turns = r.turned != NULL && turned_rad == turned_rad &&
+                      r.turned[first] == r.turned[first];
+    if (turns) {
+        read_all(&r, 1, track->evidence, moved, jump);
+    } else {
+        read_all(&r, 0, track->evidence, moved, jump);
+    }
+}
+
 /* Drive by drive. Where a position is unknown, so is how far it is to the next place. */
-static void along_drives(tatvpr_track *track, uint64_t total, float moved_m, float jump) {
+static void along_drives(tatvpr_track *track, uint64_t total, float moved_m, float turned_rad,
+                         float jump) {
     for (uint64_t first = 0, next; first < total; first = next) {
         next = next_beginning(track, first + 1, total);
         if (moved_m == moved_m && track->along[first] != UNMEASURED) {
-            along_stretch(track, first, next - 1, moved_m < 0.0f ? -moved_m : moved_m,
-                          TATVPR_TRACK_METRE * track->lead, jump);
+            along_stretch(track, first, next - 1, moved_m < 0.0f ? -moved_m : moved_m, turned_rad,
+                          jump);
         } else {
             by_steps(track->evidence, first, next - 1, TATVPR_TRACK_STEP * track->lead, jump);
         }
@@ -561,13 +676,15 @@ static tatvpr_status check(const tatvpr_track *track, const tatvpr_places *place
         step == NULL || found == NULL || track->evidence == NULL || track->still == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (track->size < sizeof(tatvpr_track) || places->size < sizeof(tatvpr_places) ||
-        step->size < sizeof(tatvpr_step) || found->size < sizeof(tatvpr_tracked)) {
+    if (track->size < LEAST_TRACK || places->size < sizeof(tatvpr_places) ||
+        step->size < LEAST_STEP || found->size < sizeof(tatvpr_tracked)) {
         return TATVPR_ERR_ABI;
     }
     const int moved = step->moved_m == step->moved_m;
+    const float turned_rad = turned_rad_of(step);
     if (step->band >= places->bands || track->frames < 1 || !(step->radius_m >= 0.0) ||
-        (moved && (step->moved_m - step->moved_m != 0.0f || track->along == NULL))) {
+        (moved && (step->moved_m - step->moved_m != 0.0f || track->along == NULL)) ||
+        (turned_rad == turned_rad && turned_rad - turned_rad != 0.0f)) {
         return TATVPR_ERR_ARGUMENT;
     }
     const uint64_t total = total_of(places);
@@ -579,7 +696,7 @@ static tatvpr_status check(const tatvpr_track *track, const tatvpr_places *place
 
 /* Moves every path on, before the frame is looked at; answers what a jump anywhere is worth. */
 static float move_on(tatvpr_track *track, const tatvpr_places *places, uint64_t total,
-                     float moved_m) {
+                     float moved_m, float turned_rad) {
     if (track->known > total) { /* not the places that it knew */
         (void)tatvpr_track_start(track);
     }
@@ -588,7 +705,7 @@ static float move_on(tatvpr_track *track, const tatvpr_places *places, uint64_t 
         return LEFT_OUT;
     }
     const float jump = track->most - TATVPR_TRACK_JUMP * track->lead;
-    along_drives(track, total, moved_m, jump);
+    along_drives(track, total, moved_m, turned_rad, jump);
     return jump;
 }
 
@@ -612,7 +729,7 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
     const tatvpr_calibration *c = &places->band[step->band].calibration;
     const int judged = step->sequence != NULL && step->sequence->frames != 0 &&
                        c->kind == TATVPR_CALIBRATION_LOGISTIC;
-    const float jump = move_on(track, places, total, step->moved_m);
+    const float jump = move_on(track, places, total, step->moved_m, turned_rad_of(step));
     const int first = track->seen == 0;
     const uint64_t before = track->place;
     uint64_t best = total;

@@ -5,13 +5,17 @@
  * frame to frame a path stays or goes one place on or back along its drive at a small price, or
  * jumps anywhere at a high one; where odometry says how far the camera moved, and all positions of
  * a drive are known, it goes that far along the drive in either direction, and every metre off has
- * its price (max-plus filtering with forgetting; no exponentials). Beside it runs `still`, the mean score
+ * its price (max-plus filtering with forgetting; no exponentials). Where odometry says how far it
+ * turned as well, and all orientations of the drive are known, so has every radian between that and
+ * how far the drive turns there: corridors that look alike are told apart by their bends. It is turns
+ * that are compared, so that a camera may look elsewhere than the one that made the map, and a compass
+ * is not needed. Beside it runs `still`, the mean score
  * without motion: a path that is right moves with the camera and gains on it, which a wrong one
  * rarely does. Evidence, still, the margin of each over what lies elsewhere, and for how many frames
  * the answer went on from the one before tell right from wrong, by the map's calibration.
  *
  * Nothing is allocated, nothing is global: the caller owns a tatvpr_track and its memory, 8 bytes
- * and a bit a place, and 16 with odometry. One stream of frames a track, one thread at a time. Sums are of float32
+ * and a bit a place, 16 with metres and 20 with turns. One stream of frames a track, one thread at a time. Sums are of float32
  * in one order, so that the bytes are the same on every machine.
  *
  *     tatvpr_map_view view = {.size = sizeof(view)};
@@ -34,9 +38,15 @@ extern "C" {
  * model and between kinds of map. */
 #define TATVPR_TRACK_STEP 0.03f  /* one place along the order */
 #define TATVPR_TRACK_METRE 0.05f /* a metre between a path and the odometry */
+#define TATVPR_TRACK_RADIAN 0.2f /* a radian between them */
 #define TATVPR_TRACK_JUMP 1.0f   /* a jump to anywhere */
 #define TATVPR_TRACK_STEADY 20u  /* longer than this an answer that goes on grows no surer */
 #define TATVPR_TRACK_MOST_FRAMES 1000u
+
+/* What a track takes of odometry. */
+#define TATVPR_TRACK_WITHOUT 0
+#define TATVPR_TRACK_METRES 1
+#define TATVPR_TRACK_TURNS 2 /* metres and turns */
 
 typedef enum tatvpr_track_state {
     TATVPR_TRACK_UNJUDGED = 0, /* the map does not say when an answer is right */
@@ -63,6 +73,8 @@ typedef struct tatvpr_track {
     uint32_t held;   /* 1: not lost */
     float lead;      /* of the last frame that showed something */
     float most;      /* of the evidence */
+    float *turned;   /* [room] radians that the drive has turned since its first place; null: without
+                      * turns. Last, because older callers' structures end before it: these have none */
 } tatvpr_track;
 
 /* What a frame says. */
@@ -76,6 +88,9 @@ typedef struct tatvpr_step {
     uint32_t reserved;   /* zero */
     double near[3];      /* where radius_m is above 0: answers lie within so many metres of it */
     double radius_m;
+    float turned_rad;    /* counter-clockwise since the last frame; NaN: not known. Heeded beside
+                          * moved_m by a track with turns; older callers' structures end before it */
+    uint32_t reserved2;  /* zero */
 } tatvpr_step;
 
 /* What a step found. */
@@ -94,11 +109,12 @@ typedef struct tatvpr_tracked {
     double pose[7];     /* of the place: x y z qx qy qz qw; NaN: unknown */
 } tatvpr_tracked;
 
-/* Memory for a track of so many places, with odometry or without. */
+/* Memory for a track of so many places; `odometry`: TATVPR_TRACK_WITHOUT, _METRES or _TURNS. */
 TATVPR_API size_t tatvpr_track_bytes(uint64_t places, int32_t odometry);
 
 /* Takes `memory`, at a multiple of 4, for the tables, and begins anew. TATVPR_ERR_ARENA: it is less
- * than tatvpr_track_bytes(places, odometry). */
+ * than tatvpr_track_bytes(places, odometry). TATVPR_ERR_ABI: the caller's structure is older than what
+ * is asked for. */
 TATVPR_API tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t places,
                                            int32_t odometry, void *memory, size_t bytes);
 

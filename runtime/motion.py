@@ -1,0 +1,100 @@
+"""How a robot moved between two frames, as its odometry says: metres, and turns where known.
+
+In: what a program gives ``query(odometry=...)``. Out: :class:`Moved`, which the filter of
+``tatvpr_track.h`` takes. Also poses as seen from above, for loops.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.values import between, numbers, wrong
+
+#: (x, y, heading): metres, and radians counter-clockwise about z.
+Planar = tuple[float, float, float]
+#: Metres; (ahead, left, turn) in metres and radians; or two poses of odometry, before and now.
+Odometry = float | Sequence[float] | Sequence[Sequence[float]]
+
+_MEANING = (
+    "metres that the camera moved since the last frame; or (ahead, left, turn) in metres and "
+    "radians; or two poses of odometry, (before, now)"
+)
+#: Metres, and radians: further is no motion between two frames.
+_FURTHEST, _MOST_TURNED = 1e9, 1e3
+
+
+class Moved(NamedTuple):
+    """How the camera moved since the last frame.
+
+    Attributes:
+        metres: forwards, or backwards where it is below 0.
+        turned_rad: counter-clockwise; None: not known.
+    """
+
+    metres: float
+    turned_rad: float | None = None
+
+    def plain(self) -> float | list[float]:
+        """For JSON, as :func:`check_odometry` takes it."""
+        return self.metres if self.turned_rad is None else [self.metres, 0.0, self.turned_rad]
+
+
+def check_odometry(odometry: Any) -> Moved | None:
+    """What a program says of the motion since the last frame; None: it is not known.
+
+    Raises:
+        UsageError: it is no motion.
+    """
+    if odometry is None:
+        return None
+    try:
+        count = 0 if isinstance(odometry, (str, bytes)) else len(odometry)
+    except TypeError:  # one number
+        count = 0
+    if count == 0:
+        return Moved(between(odometry, -_FURTHEST, _FURTHEST, "odometry", _MEANING))
+    if count == 2:
+        return _between_poses(odometry)
+    given = numbers(odometry, "odometry", _MEANING)
+    if len(given) != 3:
+        raise wrong(odometry, "odometry", _MEANING)
+    ahead, left = (between(n, -_FURTHEST, _FURTHEST, "odometry", _MEANING) for n in given[:2])
+    turned = between(given[2], -_MOST_TURNED, _MOST_TURNED, "odometry", _MEANING)
+    return Moved(math.hypot(ahead, left), turned)
+
+
+def _between_poses(odometry: Any) -> Moved:
+    try:
+        before, now = odometry
+        one, other = planar(before, _MEANING), planar(now, _MEANING)
+    except (TypeError, ValueError, UsageError):
+        raise wrong(odometry, "odometry", f"{_MEANING}, each x, y, z, qx, qy, qz, qw") from None
+    metres = between(math.dist(one[:2], other[:2]), 0, _FURTHEST, "odometry", _MEANING)
+    return Moved(metres, math.remainder(other[2] - one[2], math.tau))
+
+
+def planar(pose: Any, meaning: str) -> Planar:
+    """(x, y, heading) of a pose (x, y, z, qx, qy, qz, qw); the heading in radians, about z.
+
+    Args:
+        meaning: what a wrong one should be.
+
+    Raises:
+        UsageError: it is no whole pose, or not finite.
+    """
+    given = numbers(pose, "pose", meaning)
+    if len(given) != 7 or not all(math.isfinite(n) for n in (*given[:2], *given[3:])):
+        raise wrong(pose, "pose", meaning)
+    x, y, _, qx, qy, qz, qw = given
+    heading = math.atan2(2 * (qw * qz + qx * qy), 1 - 2 * (qy * qy + qz * qz))
+    return x, y, heading
+
+
+def seen_from(origin: Planar, other: Planar) -> tuple[float, float]:
+    """Metres ahead and to the left of ``origin``."""
+    dx, dy = other[0] - origin[0], other[1] - origin[1]
+    c, s = math.cos(origin[2]), math.sin(origin[2])
+    return c * dx + s * dy, c * dy - s * dx
