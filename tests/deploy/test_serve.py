@@ -139,7 +139,8 @@ def test_each_connection_is_a_path_of_its_own(tiny_host: Path, tmp_path: Path) -
     ):
         for index in range(4):
             frame = np.roll(FRAME, 7 * index, 0)
-            there, expected = one.query(frame, odometry=0.5), here.query(frame, odometry=0.5)
+            moved: Any = 0.5 if index % 2 else (0.5, 0.0, 0.1)
+            there, expected = one.query(frame, odometry=moved), here.query(frame, odometry=moved)
             assert (there.place, there.frames) == (expected.place, min(index + 1, 3))
         assert two.query(FRAME).frames == 1 and single.query(FRAME).frames == 1
         one.restart()
