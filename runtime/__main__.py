@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 
+from tatvpr_edge.spec.standard_streams import open_missing
 from tatvpr_edge.spec.text import printable
 
 _COMMANDS = {
@@ -26,6 +27,7 @@ def _usage() -> str:
 
 def main(argv: list[str]) -> int:
     """Run a command of the board; the exit status (130: interrupted)."""
+    open_missing()
     try:
         status = _run(argv)
         sys.stdout.flush()

@@ -13,6 +13,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from tatvpr_edge.spec.standard_streams import open_missing
+
 #: Every command and its one line, in the order in which a newcomer meets them.
 COMMANDS = {
     "demo": "Build, map and query with the shipped model and frames; a table and a picture.",
@@ -42,6 +44,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status (0, 1 for an error, 2 for wrong usage, 130 interrupted)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    open_missing()
     try:
         from tatvpr_edge.cli.app import run
     except ModuleNotFoundError as error:
@@ -51,4 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    except KeyboardInterrupt:  # importing takes a second on a board
+        print("error: interrupted", file=sys.stderr)
+        return 130
     return run(arguments)

@@ -142,6 +142,43 @@ def test_a_reader_that_went_away_is_no_error(words: list[str]) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("module", ["tatvpr_edge", "tatvpr_edge.runtime"])
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_is_nothing_to_stumble_over(
+    module: str, closed: str, tmp_path: Path
+) -> None:
+    """cron and service managers close them; the next file opened would be printed into."""
+    program = f"""
+import os, runpy, sys
+sys.argv = ["command", "--help"]
+try:
+    runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
+except SystemExit as ended:
+    with open({str(tmp_path / "after")!r}, "w") as after:
+        number = after.fileno()
+        os.system("echo what a compiler says; echo and complains >&2")
+        print(ended.code, number > 2, sys.stdin.isatty(), file=after)
+"""
+    start = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", program]
+    done = subprocess.run(start, capture_output=True, stdin=subprocess.DEVNULL, check=True)
+    assert (tmp_path / "after").read_text() == "0 True False\n"
+    assert b"Traceback" not in done.stderr and b"error" not in done.stderr
+
+
+def test_an_interrupt_while_a_slow_disk_still_loads_the_command_is_no_traceback(
+    tmp_path: Path,
+) -> None:
+    slow = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    (tmp_path / "click.py").write_text(slow)
+    done = subprocess.run(
+        [sys.executable, "-m", "tatvpr_edge", "boards"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+
+
 def test_doctor_names_a_remedy_for_all_that_it_misses(tatvpr: Run, tmp_path: Path) -> None:
     checks = json.loads(tatvpr("doctor", "--json").stdout)
     jobs = {check["job"] for check in checks}
