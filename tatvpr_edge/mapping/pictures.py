@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -49,9 +50,13 @@ def open_rgb(source: str | os.PathLike[str] | Image | BytesIO) -> Image:
     else:
         path = file = check_path(source, "the picture", "a file, its bytes, or a Pillow image")
     try:
+        if isinstance(file, Path) and not stat.S_ISREG(os.stat(file).st_mode):
+            raise DataError(f"{path} is no file but a folder, a pipe or a device: remove it")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(file)
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

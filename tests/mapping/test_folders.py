@@ -47,6 +47,18 @@ def test_every_kind_of_picture_counts(tmp_path: Path) -> None:
     assert [frame.name for frame in frame_files(tmp_path)] == names
 
 
+def test_a_pipe_among_pictures_is_named_and_not_waited_for(
+    frames: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(frames / "b" / "camera.jpg")
+    with Localizer(tiny_host) as localizer:
+        made = tatvpr_edge.build_map(localizer, frames, tmp_path / "m")
+    assert [(left.name, "a pipe" in left.reason) for left in made.skipped] == [
+        ("b/camera.jpg", True)
+    ]
+    assert made.places == 3
+
+
 def test_a_name_that_is_no_text_is_told_before_the_work(
     frames: Path, tiny_host: Path, tmp_path: Path
 ) -> None:
