@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.cli.output import write_file
 from tatvpr_edge.mapping import FrameFile
 from tatvpr_edge.profile.page import html_page
-from tatvpr_edge.spec.atomic import replacing
-from tatvpr_edge.spec.errors import DataError
 
 if TYPE_CHECKING:
     from tatvpr_edge.models.evaluate.folders import Answers, Comparison
@@ -57,7 +56,7 @@ def write_page(path: Path, made: Comparison, map_name: str, query_name: str) -> 
         f'<p class="soft">{_legend(made, len(shown))}</p>',
         *(_query_row(made, answers, query) for query in shown),
     ]
-    _write(path, html_page(f"{query_name} in {map_name}", body, _STYLE).encode())
+    write_file(path, html_page(f"{query_name} in {map_name}", body, _STYLE))
 
 
 def _is_right(answers: Answers, query: int) -> int:
@@ -150,7 +149,7 @@ def write_csv(path: Path, made: Comparison) -> None:
                         else "",
                     ]
                 )
-    _write(path, sink.getvalue().encode())
+    write_file(path, sink.getvalue())
 
 
 def write_descriptors(
@@ -163,14 +162,6 @@ def write_descriptors(
     """
     sink = io.BytesIO()
     np.save(sink, descriptors)
-    _write(path, sink.getvalue())
+    write_file(path, sink.getvalue())
     about = {"frames": list(names), "model_hash": model_hash, "k": k}
-    _write(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        with replacing(path) as sink:
-            sink.write(data)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from None
+    write_file(path.with_suffix(".json"), json.dumps(about, indent=1) + "\n")

@@ -20,9 +20,9 @@ from tatvpr_edge.cli.output import (
     pose_frame_option,
     print_json,
     print_table,
+    write_file,
 )
-from tatvpr_edge.spec.atomic import replacing
-from tatvpr_edge.spec.errors import DataError, UsageError
+from tatvpr_edge.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from tatvpr_edge.models.data.own import OwnFrames
@@ -215,11 +215,7 @@ def _write_page(
     from tatvpr_edge.cli.finetune_page import page
 
     text = page(str(frames), start, _said(own), judged, kept, own.skipped, curves)
-    try:
-        with replacing(path) as sink:
-            sink.write(text.encode())
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from None
+    write_file(path, text)
 
 
 def _print(judged: tuple[Judgement, Judgement]) -> None:

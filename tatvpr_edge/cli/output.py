@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -21,7 +22,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.atomic import replacing
+from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.text import printable, without_nan
 
@@ -128,6 +130,19 @@ def note(text: str, quiet: bool = False) -> None:
     """One line on standard error, as :func:`say`."""
     if not quiet:
         print(printable(text), file=sys.stderr)
+
+
+def write_file(path: Path, data: str | bytes) -> None:
+    """``data`` at ``path``, whole or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        with replacing(path) as sink:
+            sink.write(data.encode() if isinstance(data, str) else data)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 class _Fraction(click.ParamType):

@@ -17,6 +17,7 @@ from tatvpr_edge.cli.output import (
     print_json,
     print_table,
     say,
+    write_file,
 )
 from tatvpr_edge.cli.remote import board_options, transport
 
@@ -157,8 +158,12 @@ def _write_files(document: dict[str, Any], folder: Path) -> None:
     from tatvpr_edge.profile.document import to_csv
     from tatvpr_edge.profile.report import to_html
     from tatvpr_edge.profile.trace import to_trace
+    from tatvpr_edge.spec.errors import DataError
 
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {folder}: {error.strerror or error}") from None
     files = {
         "profile.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
         "profile.csv": to_csv(document),
@@ -166,7 +171,7 @@ def _write_files(document: dict[str, Any], folder: Path) -> None:
         "report.html": to_html(document),
     }
     for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_file(folder / name, text)
 
 
 def _print(document: dict[str, Any], folder: Path, artifact: str, no_write: bool) -> None:

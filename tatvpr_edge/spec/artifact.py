@@ -141,23 +141,28 @@ def write_artifact(
 
     Raises:
         ArtifactError: ``output`` exists, a name is unsafe, or a field of the manifest is wrong.
-        OSError: the disk is full or not writable; nothing is left behind.
+        OSError: the disk is full or not writable; nothing is left behind. It names ``output``.
     """
     output = Path(output)
     if os.path.lexists(output):
         raise ArtifactError(f"{output} exists already: remove it or name another --output")
     if not output.parent.is_dir():
         raise ArtifactError(f"{output.parent} is not a folder: create it first")
-    with staging(output) as made:
-        entries = [_write_member(made, name, files[name]) for name in sorted(files)]
-        data = dataclasses.replace(manifest, files=tuple(entries)).to_json()
-        parse_manifest(data)
-        _write_synced(made / MANIFEST, [data])
-        for folder, _, _ in os.walk(made, topdown=False):
-            os.chmod(folder, 0o755)
-            sync_folder(Path(folder))
-        _rename_new(made, output)
-        sync_folder(output.parent)
+    try:
+        with staging(output) as made:
+            entries = [_write_member(made, name, files[name]) for name in sorted(files)]
+            data = dataclasses.replace(manifest, files=tuple(entries)).to_json()
+            parse_manifest(data)
+            _write_synced(made / MANIFEST, [data])
+            for folder, _, _ in os.walk(made, topdown=False):
+                os.chmod(folder, 0o755)
+                sync_folder(Path(folder))
+            _rename_new(made, output)
+            sync_folder(output.parent)
+    except OSError as error:
+        if error.filename is None:  # write(2) does not say which file
+            error.filename = str(output)
+        raise
     return read_artifact(output)
 
 

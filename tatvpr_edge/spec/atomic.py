@@ -53,9 +53,11 @@ def replacing(
             sink.flush()
             os.fsync(sink.fileno())
             os.replace(name, path)
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(path)  # write(2) does not say which file
             raise
     sync_folder(path.parent)
 

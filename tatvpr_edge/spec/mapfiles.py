@@ -48,7 +48,8 @@ def writing(path: str | Path) -> Iterator[None]:
     except OSError as error:
         raise MapError(f"cannot lock the map {path} for writing: {explain(error)}") from None
     try:
-        os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk it is held all the same, unnamed
+            os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
         yield
     finally:
         with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -420,6 +421,25 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError):
         write_artifact(target, manifest(k_range=(0.0, 2.0)), FILES)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_with_the_place(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_artifact(folder).hash
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError) as made:
+        write_artifact(tmp_path / "new", manifest(), FILES)
+    assert made.value.filename == str(tmp_path / "new")
+    with pytest.raises(OSError) as replaced:
+        replace_profile(folder, {"device": {}, "points": []})
+    assert replaced.value.filename == str(folder / MANIFEST)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert read_artifact(folder).hash == before
 
 
 def test_a_file_changed_after_reading_is_noticed(folder: Path) -> None:

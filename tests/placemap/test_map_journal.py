@@ -218,6 +218,29 @@ def test_a_failed_append_adds_nothing(
     assert len(content(grown)) == len(before) + 2
 
 
+@pytest.mark.parametrize("change", ["append", "compact", "prune"])
+def test_a_disk_without_room_for_the_lock_s_note_is_told_as_any_full_disk(
+    grown: Path, some: Some, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    before = content(grown)
+    info = read_base(grown).info
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mapjournal.os, "pwrite", full)
+        patch.setattr(mapjournal.os, "fsync", full)
+        with pytest.raises(MapError, match="disk is full"):
+            if change == "append":
+                append(grown, some(info, 2, 3))
+            elif change == "compact":
+                compact(grown)
+            else:
+                PlaceMap(grown).prune(2)
+    assert content(grown) == before
+
+
 def test_places_of_another_shape_are_refused(grown: Path, some: Some) -> None:
     kind = read_base(grown).info.kind
     other = "binary" if kind == "int8" else "int8"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import sys
 import threading
@@ -198,6 +200,24 @@ def test_wrong_arguments_are_one_line(
     error = capfd.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert said in error
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_of_a_file(
+    tiny_artifact: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = tmp_path / "figures"
+    words = ["profile", str(tiny_artifact), "--repeats", "1", "--recall", "none", "--no-write"]
+    monkeypatch.setattr(os, "fsync", full)
+    assert main([*words, "-o", str(folder)]) == 1
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last == f"error: cannot write {folder / 'profile.json'}: No space left on device"
+    assert list(folder.iterdir()) == []
 
 
 def test_a_signed_artifact_is_refused_before_it_is_measured(
