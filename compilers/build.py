@@ -68,9 +68,11 @@ def build_artifact(
     if sign is None:
         made = _build(job, place, replace, prefix)
     else:
-        from tatvpr_edge.runtime.signature import new_serial, sign_artifact
+        from tatvpr_edge.runtime.signature import check_key, new_serial, sign_artifact
 
-        serial = new_serial()  # a wrong SOURCE_DATE_EPOCH is told now, not after the build
+        # A missing key and a wrong SOURCE_DATE_EPOCH are told now, not after the build.
+        check_key(os.fspath(sign))
+        serial = new_serial()
         with made_anew():  # what is signed comes from no cache
             made = _build(job, place, replace, prefix)
         sign_artifact(made, os.fspath(sign), serial)
@@ -235,6 +237,7 @@ def _plan(job: Job, lowered: Lowered) -> BuildPlan:
         board_steps = tensorrt.board_steps(job.board, job.graph)
         tools += tensorrt.tools(job.board)
     if can_compile:
+        job.progress("compiling for this machine", 0, 1)
         with temporary_folder("plan") as scratch:
             library = compile_linux(lowered, host, Path(scratch) / "host")
             arena = int(open_library(library, lowered).info.arena_bytes)

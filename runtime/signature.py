@@ -175,6 +175,16 @@ def new_serial() -> int:
     return int(text)
 
 
+def check_key(key: str | Path) -> None:
+    """There is a file to sign with.
+
+    Raises:
+        SignatureError: there is none.
+    """
+    if not Path(key).is_file():
+        raise SignatureError(f"no key at {key}: make one with `tatvpr-edge keys new NAME`")
+
+
 def sign_bytes(data: bytes, key: str | Path, namespace: str) -> bytes:
     """An OpenSSH signature of ``data``.
 
@@ -182,8 +192,7 @@ def sign_bytes(data: bytes, key: str | Path, namespace: str) -> bytes:
         SignatureError: the key is missing, or ssh-keygen refuses it.
         ToolError: ssh-keygen is not installed.
     """
-    if not Path(key).is_file():
-        raise SignatureError(f"no key at {key}: make one with `tatvpr-edge keys new NAME`")
+    check_key(key)
     # The key is opened by ssh-keygen, which may ask for its passphrase on the terminal.
     done = _ssh_keygen(["-Y", "sign", "-f", os.fspath(key), "-n", namespace], data, person=True)
     if done.returncode or b"BEGIN SSH SIGNATURE" not in done.stdout:

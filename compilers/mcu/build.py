@@ -181,6 +181,7 @@ def plan_microcontroller(job: Job) -> BuildPlan:
         BoardError: the model does not fit; the text has both figures.
         ToolError: no compiler.
     """
+    job.progress(f"compiling for {job.board.name}", 0, 1)
     with temporary_folder("plan") as scratch:
         made = compile_microcontroller(job, Path(scratch))
     tool = Tool(f"C compiler for {job.board.name}", made.compiler.name, "")

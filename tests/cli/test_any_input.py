@@ -163,6 +163,17 @@ def test_a_terminal_of_ascii_shows_escapes(tmp_path: Path) -> None:
     assert rb"K\xfcche \u2603.placemap" in done.stderr and b"Traceback" not in done.stderr
 
 
+def test_a_key_that_is_not_there_is_said_before_anything_is_compiled(
+    tiny_onnx: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["build", "--board", "host", "--model", str(tiny_onnx), "-o", str(tmp_path / "A")]
+    assert main([*words, "--sign", str(tmp_path / "nowhere")]) == 1
+    said = capfd.readouterr().err
+    assert "no key at" in said and "keys new" in said
+    assert "lowering" not in said and "compiling" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("home", ["a file", "a folder of the kernel"])
 def test_a_home_that_cannot_be_written_is_said_before_anything_is_compiled(
     home: str,
