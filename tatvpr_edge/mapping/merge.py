@@ -50,7 +50,7 @@ def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool =
             local maps with positions are refused: one robot's (0, 0) is seldom another's.
 
     Raises:
-        UsageError: fewer than two maps.
+        UsageError: fewer than two maps, or one of them twice.
         MapError: a map is damaged, or does not go with the first, or ``output`` stands.
     """
     target = check_path(output, "output", "the .placemap to write")
@@ -59,6 +59,9 @@ def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool =
     if os.path.lexists(target):
         raise MapError(f"{target} exists already: remove it, or give another --output")
     paths = [check_path(path, "map", "a .placemap") for path in maps]
+    for number, path in enumerate(paths):
+        if any(_same_file(path, other) for other in paths[:number]):
+            raise UsageError(f"map {path} is given twice: its places would be, too")
     opened = [read_map(path) for path in paths]
     first = opened[0].base.info
     for path, stored in zip(paths[1:], opened[1:], strict=True):
@@ -96,6 +99,13 @@ def _check_goes_with(path: Path, info: MapInfo, other_path: Path, other: MapInfo
             )
     if [band.mean for band in info.bands] != [band.mean for band in other.bands]:
         raise MapError(f"maps {path} and {other_path} have other means of their signs: {remedy}")
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # what cannot be read is told when it is read
+        return False
 
 
 def _bands(info: MapInfo) -> list[str]:

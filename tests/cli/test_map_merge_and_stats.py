@@ -128,6 +128,8 @@ def test_what_stands_is_not_written_over_and_one_map_is_not_merged(
     assert "exists already" in tatvpr("map", "merge", *two, "-o", two[0], status=1).stderr
     assert "two or more" in tatvpr("map", "merge", two[0], "-o", "c", status=1).stderr
     assert "cannot read" in tatvpr("map", "merge", two[0], "no", "-o", "c", status=1).stderr
+    again = ("map", "merge", *two, tmp_path / "." / "first", "-o", "c")
+    assert "is given twice" in tatvpr(*again, status=1).stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("first", "first.journal", "second")
     ]

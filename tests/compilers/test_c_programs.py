@@ -124,6 +124,21 @@ def test_what_was_added_is_found_before_and_after_it_is_folded_in(
     assert folded.stdout == added.stdout
 
 
+def test_a_place_of_unknown_position_is_not_at_nan(
+    camera: Path, artifact: Path, tmp_path: Path
+) -> None:
+    raw, images = raw_frames("RGB888")
+    (tmp_path / "frames").write_bytes(raw)
+    with Localizer(artifact, k=0.2) as localizer:
+        writer = MapWriter(tmp_path / "m", localizer, bands=((0.2, 1.0),))
+        for image in images:
+            writer.add(image)
+    words = (artifact / "weights.bin", tmp_path / "m", tmp_path / "frames", WIDTH, HEIGHT, "RGB3")
+    assert run(camera, *words).stdout.splitlines() == [
+        f"place {i} of {FRAMES}, score 1.0000, position unknown" for i in range(FRAMES)
+    ]
+
+
 def test_a_journal_of_another_map_is_one_line(camera: Path, artifact: Path, tmp_path: Path) -> None:
     raw, images = raw_frames("RGB888")
     (tmp_path / "frames").write_bytes(raw)

@@ -110,9 +110,13 @@ static inline void print_place(const place_map *map, const tatvpr_match *best) {
     if (tag_bytes > 0) {
         printf(" \"%.*s\"", (int)tag_bytes, tag);
     }
-    printf(", score %.4f, at %.2f %.2f %.2f%s\n", (double)best->score, best->pose[0],
-           best->pose[1], best->pose[2],
-           best->accepted == 0 ? " (below the map's threshold)" : "");
+    printf(", score %.4f, ", (double)best->score);
+    if (best->pose[0] == best->pose[0]) {
+        printf("at %.2f %.2f %.2f", best->pose[0], best->pose[1], best->pose[2]);
+    } else { /* NaN: nobody said where this place is */
+        printf("position unknown");
+    }
+    printf("%s\n", best->accepted == 0 ? " (below the map's threshold)" : "");
 }
 
 #endif
