@@ -172,7 +172,10 @@ def revoke(
     if as_json:
         print_json(found)
     else:
-        say(f"{target} refuses artifacts signed with {key} from now on")
+        when = "from now on" if found["enforced"] else "as soon as it insists on signatures"
+        say(f"{target} refuses artifacts signed with {key} {when}")
+        if not found["enforced"]:
+            note(f"warning: {target} accepts unsigned artifacts, and so this key's: see keys trust")
 
 
 @command.command("accept-unsigned")

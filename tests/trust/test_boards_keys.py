@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from support.board import (
     system_folder,
 )
 from support.keys import Keys
+from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.push import Options, accept_unsigned, deploy, revoke, status, trust
 from tatvpr_edge.runtime import trust as lists
 from tatvpr_edge.runtime.signature import artifact_verifier, sign_artifact
@@ -170,3 +173,31 @@ def test_becoming_root_carries_the_lists_of_the_root_over(
     assert accepts(board, signed, tmp_path / "another")
     sign_artifact(signed, keys.private("stranger"), serial=101)
     assert not accepts(board, signed)
+
+
+def test_revoking_a_key_on_a_board_that_insists_on_nothing_says_so(
+    tmp_path: Path,
+    keys: Keys,
+    signed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = tmp_path / "root"
+    modules = board_modules(root, machine=False)
+    monkeypatch.setattr("tatvpr_edge.deploy.session.agent_modules", lambda: modules)
+    public = tmp_path / "ours.pub"
+    public.write_text(keys.public("ours"))
+    words = [str(public), "local:", "--root", str(root), "--python", shlex.quote(sys.executable)]
+    board = root, Options()
+    assert main(["keys", "revoke", *words]) == 0
+    said = capsys.readouterr()
+    assert "as soon as it insists on signatures" in said.out
+    assert "accepts unsigned artifacts, and so this key's" in said.err and accepts(board, signed)
+    public.write_text(keys.public("second"))
+    assert main(["keys", "trust", *words, "--name", "second"]) == 0
+    assert not accepts(board, signed)
+    public.write_text(keys.public("stranger"))
+    capsys.readouterr()
+    assert main(["keys", "revoke", *words]) == 0
+    said = capsys.readouterr()
+    assert "from now on" in said.out and "warning" not in said.err
