@@ -62,6 +62,25 @@ def write_dictionary(name: str) -> Path:
     return path
 
 
+def most_bytes(name: str) -> int:
+    """The longest input of a target."""
+    return MOST_BYTES.get(name, _USUAL_BYTES)
+
+
+def python_targets() -> list[str]:
+    """Names of the targets that atheris runs."""
+    from fuzz.targets import TARGETS
+
+    return list(TARGETS)
+
+
+def command_of(name: str) -> list[str]:
+    """What runs a target; a C target was built by then."""
+    if name in C_TARGETS:
+        return [str(PLACE / "bin" / C_TARGETS[name])]
+    return [sys.executable, "-m", "fuzz.target", name]
+
+
 def run_target(name: str, command: list[str], seconds: int) -> Ran:
     """Run one target for so long."""
     corpus, failures = PLACE / "corpus" / name, PLACE / "failures" / name
@@ -70,7 +89,7 @@ def run_target(name: str, command: list[str], seconds: int) -> Ran:
     log = PLACE / f"{name}.log"
     options = [
         f"-max_total_time={seconds}",
-        f"-max_len={MOST_BYTES.get(name, _USUAL_BYTES)}",
+        f"-max_len={most_bytes(name)}",
         f"-artifact_prefix={failures}/",
         # Seconds for one input: a parser that never ends is a fault, a machine that stalls is none.
         "-timeout=60",
@@ -103,9 +122,7 @@ def run_target(name: str, command: list[str], seconds: int) -> Ran:
 
 def main() -> int:
     """Run the targets; exit status 1 where one failed."""
-    from fuzz.targets import TARGETS
-
-    names = [*C_TARGETS, *TARGETS]
+    names = [*C_TARGETS, *python_targets()]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=int, default=30, help="for each target")
     parser.add_argument("--lanes", type=int, default=1, help="targets that run at the same time")
@@ -114,12 +131,10 @@ def main() -> int:
     chosen = arguments.targets or names
     if unknown := set(chosen) - set(names):
         parser.error(f"no target {', '.join(sorted(unknown))}: there are {', '.join(names)}")
-    programs = clang.build([C_TARGETS[n] for n in chosen if n in C_TARGETS], PLACE / "bin")
+    clang.build([C_TARGETS[n] for n in chosen if n in C_TARGETS], PLACE / "bin")
 
     def work(name: str) -> Ran:
-        python = [sys.executable, "-m", "fuzz.target", name]
-        command = [str(programs[C_TARGETS[name]])] if name in C_TARGETS else python
-        ran = run_target(name, command, arguments.seconds)
+        ran = run_target(name, command_of(name), arguments.seconds)
         said = "ok" if ran.failed is None else f"FAILED on {ran.failed.relative_to(ROOT)}"
         print(f"{name}: {ran.executions} executions in {ran.seconds:.0f} s, {said}", flush=True)
         return ran

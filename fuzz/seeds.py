@@ -1,6 +1,7 @@
 """Where fuzzing begins: small real files, made by the code that users run.
 
 Inputs that failed once lie in ``fuzz/regressions/TARGET/``; they are seeds as well, and unit tests.
+What earlier runs found lies in ``fuzz/corpora``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fuzz.corpus import corpus_of
 
 ROOT = Path(__file__).resolve().parent.parent
 REGRESSIONS = Path(__file__).resolve().parent / "regressions"
@@ -290,9 +293,9 @@ def seeds_of(name: str) -> Seeds:
 
 
 def write_seeds(name: str, folder: Path) -> Path:
-    """The seeds of a target as files; gives their folder."""
+    """The seeds of a target, and what earlier runs found, as files; gives their folder."""
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
-    for seed, data in seeds_of(name).items():
+    for seed, data in {**corpus_of(name), **seeds_of(name)}.items():
         (place / seed).write_bytes(data)
     return place

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from fuzz import seeds
+from fuzz import corpus, run, seeds
 from fuzz.targets import TARGETS, BrokenProperty
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import MapError
@@ -31,6 +31,25 @@ def test_every_seed_and_what_failed_once(name: str, build_cache: Path) -> None:
 def test_the_seeds_of_maps_are_whole_maps() -> None:
     for data in seeds.map_seeds().values():
         placemap.parse_base(np.frombuffer(data, np.uint8))
+
+
+def test_what_earlier_runs_found_is_kept_and_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = sorted(corpus.CORPORA.glob("*"))
+    assert {path.name for path in kept} >= {f"{name}.zip" for name in run.C_TARGETS}
+    for path in kept:
+        assert path.stem in {*run.C_TARGETS, *TARGETS}
+        inputs = corpus.corpus_of(path.stem)
+        assert inputs and path.stat().st_size <= corpus.MOST_BYTES + 2000
+        assert max(map(len, inputs.values())) <= run.most_bytes(path.stem)
+    monkeypatch.setattr(corpus, "CORPORA", tmp_path)
+    inputs = {"b": bytes(9), "a": b"x", "c": bytes(range(256))}
+    first = corpus.pack("core-map", inputs).read_bytes()
+    again = corpus.pack("core-map", dict(reversed(inputs.items()))).read_bytes()
+    assert first == again and corpus.corpus_of("core-map") == inputs
+    written = seeds.write_seeds("core-map", tmp_path / "seeds")
+    assert {"a", "b", "c", *seeds.map_seeds()} == {path.name for path in written.iterdir()}
 
 
 def test_two_readers_that_disagree_are_noticed(

@@ -1,0 +1,84 @@
+"""What earlier runs found, kept in the repository: ``fuzz/corpora/TARGET.zip``, one small input for
+each branch. A run begins with them, beside the seeds.
+
+``python -m fuzz.corpus [TARGET ...]`` makes them anew of ``build/fuzz/corpus`` and of what is kept:
+of a C target libFuzzer leaves out what shows nothing that a shorter input does not show (atheris
+cannot); then the shortest are taken.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+CORPORA = Path(__file__).resolve().parent / "corpora"
+#: Of one target, packed: a corpus is cloned by everybody.
+MOST_BYTES, MOST_BYTES_OF_PYTHON = 150_000, 40_000
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def corpus_of(name: str) -> dict[str, bytes]:
+    """The inputs that are kept of a target, by name; none where it has no archive."""
+    path = CORPORA / f"{name}.zip"
+    if not path.is_file():
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        return {entry: archive.read(entry) for entry in archive.namelist()}
+
+
+def pack(name: str, inputs: Mapping[str, bytes], most_bytes: int = MOST_BYTES) -> Path:
+    """Write a target's archive, the shortest inputs first, up to ``most_bytes``: the same inputs
+    give the same bytes."""
+    CORPORA.mkdir(exist_ok=True)
+    path = CORPORA / f"{name}.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        packed = 0
+        for key in sorted(inputs, key=lambda key: (len(inputs[key]), key)):
+            archive.writestr(zipfile.ZipInfo(key, _EPOCH), inputs[key], zipfile.ZIP_DEFLATED)
+            packed += archive.infolist()[-1].compress_size + 2 * (46 + len(key))
+            if packed > most_bytes:
+                break
+    return path
+
+
+def minimal(command: list[str], options: list[str], places: list[Path]) -> dict[str, bytes]:
+    """The inputs below ``places`` that libFuzzer keeps of a target that is run by ``command``."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        given = [str(place) for place in places]
+        subprocess.run(
+            [*command, "-merge=1", *options, name, *given],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        )
+        return {path.name: path.read_bytes() for path in Path(name).iterdir()}
+
+
+def main() -> int:
+    """Make the archives of the targets named, or of all that have run here."""
+    from fuzz import run, seeds
+
+    for name in sys.argv[1:] or [*run.C_TARGETS, *run.python_targets()]:
+        found = run.PLACE / "corpus" / name
+        if not found.is_dir():
+            continue
+        places = [seeds.write_seeds(name, run.PLACE / "seeds"), found]
+        if name in run.C_TARGETS:
+            options = [f"-max_len={run.most_bytes(name)}"]
+            path = pack(name, minimal(run.command_of(name), options, places))
+        else:
+            inputs = {p.name: p.read_bytes() for place in places for p in place.iterdir()}
+            short = {k: v for k, v in inputs.items() if len(v) <= run.most_bytes(name)}
+            path = pack(name, short, MOST_BYTES_OF_PYTHON)
+        print(f"{path.name}: {len(corpus_of(name))} inputs, {path.stat().st_size} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
