@@ -22,6 +22,8 @@
 #ifndef TATVPR_TILE_TOKENS
 #if defined(TATVPR_X86)
 #define TATVPR_TILE_TOKENS 96 /* 1 MB of second-level cache and more: weights unpacked less often */
+#elif defined(TATVPR_AARCH64)
+#define TATVPR_TILE_TOKENS 68 /* a grid of eight by eight patches with its CLS token is one tile */
 #else
 #define TATVPR_TILE_TOKENS 64
 #endif
