@@ -22,9 +22,9 @@ ADD = 0x8B010000  # add x0, x0, x1: each waits for the one before it
 BACK = 0x54FFFF01  # b.ne
 #: core -> k -> million instructions of a frame of `micro`
 BUDGETS = {
-    "n1": {1.0: 35.1, 0.8: 36.2, 0.2: 27.2},
+    "n1": {1.0: 33.9, 0.8: 34.9, 0.2: 26.8},
     "a72": {1.0: 67.5, 0.8: 76.4, 0.2: 37.3},
-    "v2": {1.0: 29.9, 0.2: 27.2},
+    "v2": {1.0: 28.6, 0.2: 26.8},
 }
 #: core -> k -> cycles of it over those of k = 1. On n1 the gate before a dense product, which saves
 #: nothing at k = .8, cost .054 once.
