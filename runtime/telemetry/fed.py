@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
+from tatvpr_edge.runtime.telemetry.thermal import MAX_C, MIN_C
 from tatvpr_edge.spec.values import number, wrong
 
 __all__ = ["FedSource"]
@@ -29,6 +30,8 @@ _FIELDS = (
     ("battery_j", "energy left", Role.BATTERY_ENERGY, "J", 1.0),
     ("battery_percent", "charge", Role.BATTERY_CHARGE, "%", 1.0),
 )
+#: What a field may be, where that is less than any finite number from 0 up.
+_RANGES = {"temperature_c": (MIN_C, MAX_C), "battery_percent": (0.0, 100.0)}
 
 
 class FedSource:
@@ -62,7 +65,8 @@ class FedSource:
         """Tells what was measured just now; what is left out keeps its last value and its age.
 
         Raises:
-            UsageError: a number that is not finite, or negative where only heat may be.
+            UsageError: a number that is not finite, negative where only heat may be, or one that
+                no sensor means: a charge above 100 %, heat outside of what thermal zones tell.
         """
         given = {
             "power_w": power_w,
@@ -77,7 +81,10 @@ class FedSource:
                 continue
             meaning = "feed a finite number, or leave it out"
             given_value = number(value, field, meaning)
-            if not math.isfinite(given_value) or (given_value < 0.0 and field != "temperature_c"):
+            low, high = _RANGES.get(field, (0.0, math.inf))
+            if not math.isfinite(given_value) or given_value < low or given_value > high:
+                if high < math.inf:
+                    meaning = f"feed a number from {low:g} to {high:g}, or leave it out"
                 raise wrong(value, field, meaning)
             fresh[field] = (given_value, now_s)
         self._fed = {**self._fed, **fresh}

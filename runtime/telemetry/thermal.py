@@ -9,8 +9,8 @@ from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
 
 __all__ = ["ThermalSource", "temperature_reading"]
 
-_MAX_C = 150.0  # silicon is no longer working above
-_MIN_C = -55.0
+MAX_C = 150.0  # silicon is no longer working above
+MIN_C = -55.0
 _OFFLINE_C = -256.0  # what NVIDIA's driver answers for a powered-down zone, in degrees or raw
 
 
@@ -19,7 +19,7 @@ def temperature_reading(name: str, degrees_c: float, source: str, now_s: float) 
 
     def reading(value: float | None, condition: Condition, detail: str) -> Reading:
         return Reading(
-            name, Role.TEMPERATURE, "C", source, now_s, value, condition, detail, ceiling=_MAX_C
+            name, Role.TEMPERATURE, "C", source, now_s, value, condition, detail, ceiling=MAX_C
         )
 
     if degrees_c in (_OFFLINE_C, _OFFLINE_C / 1000.0):
@@ -27,7 +27,7 @@ def temperature_reading(name: str, degrees_c: float, source: str, now_s: float) 
     if name.upper().startswith("PMIC"):
         # Tegra's PMIC zone is a constant (50 or 100 degrees), made up by its driver.
         return reading(None, Condition.STUCK, "the driver's constant, not a measurement")
-    if not _MIN_C <= degrees_c <= _MAX_C:
+    if not MIN_C <= degrees_c <= MAX_C:
         return reading(None, Condition.ABSURD, f"{degrees_c:g} C")
     return reading(degrees_c, Condition.OK, "")
 

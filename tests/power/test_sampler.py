@@ -208,6 +208,11 @@ def test_a_program_feeds_what_it_measures() -> None:
     for wrong in ({"power_w": -1.0}, {"power_w": float("nan")}, {"battery_j": float("inf")}):
         with pytest.raises(UsageError, match="feed a finite number"):
             source.feed(**wrong)
+    absurd = ({"battery_percent": 300.0}, {"battery_percent": -1}, {"temperature_c": -500.0})
+    for wrong in absurd:
+        with pytest.raises(UsageError, match="feed a number from"):
+            source.feed(power_w=1.0, **wrong)
+    assert sampler.sample().total.value == 12_500.0
 
 
 def test_no_power_at_all_from_a_board_that_runs_is_not_believed(tmp_path: Path) -> None:
