@@ -14,7 +14,29 @@ from tatvpr_edge.runtime.table import Table
 from tatvpr_edge.runtime.trust import Trust
 from tatvpr_edge.runtime.whole import table_of
 from tatvpr_edge.spec.artifact import SignedManifest
-from tatvpr_edge.spec.errors import SignatureError
+from tatvpr_edge.spec.errors import ArtifactError, SignatureError
+from tatvpr_edge.spec.manifest import Manifest
+
+#: Names of the same processor family in compilers' triples and in uname(2).
+_SAME = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
+
+
+def check_processor(manifest: Manifest, machine: str) -> None:
+    """The artifact's code is for this processor. Asked by the host before anything is sent, and by
+    the board, which believes no host.
+
+    Args:
+        machine: what uname(2) says on the board.
+
+    Raises:
+        ArtifactError: it is for another.
+    """
+    wanted = manifest.code.triple.split("-")[0]
+    if _SAME.get(wanted, wanted) != _SAME.get(machine, machine):
+        raise ArtifactError(
+            f"the artifact is for board {manifest.board} ({wanted}), this board is {machine}: "
+            "build it with --board for this one"
+        )
 
 
 class Admission:

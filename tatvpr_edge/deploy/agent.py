@@ -28,12 +28,11 @@ from typing import Any
 from tatvpr_edge.runtime import deployed, signed_release, trust, whole
 from tatvpr_edge.runtime.table import Table, parse_table
 from tatvpr_edge.spec.artifact import read_artifact, read_signed
-from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError, TatvprError
-from tatvpr_edge.spec.manifest import Manifest
+from tatvpr_edge.spec.errors import DeployError, SignatureError, TatvprError
 from tatvpr_edge.spec.mounts import noexec_mount
 
 from . import installed, service
-from .admission import Admission
+from .admission import Admission, check_processor
 from .assembly import Assembly, clear_staging
 from .channel import Channel, HostGone
 from .disk import Disk
@@ -43,9 +42,6 @@ from .keyring import Keyring
 from .protocol import MAGIC, VERSION, ProtocolError
 from .store import Store
 from .switch import Switch
-
-#: Names of the same processor family in compilers' triples and in uname(2).
-_SAME = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
 
 class Agent:
@@ -386,7 +382,7 @@ class Agent:
                 f"the release was signed for board {table.stamp.board}, and its artifact is for "
                 f"{artifact.manifest.board}: sign it again"
             )
-        self._check_processor(artifact.manifest)
+        check_processor(artifact.manifest, os.uname().machine)
         self._step("golden")
         Health(self.store.root, folder, self.python, self._tick).golden(
             float(message.get("golden_s", 300))
@@ -397,15 +393,6 @@ class Agent:
             self.store.warnings.append(health.finish(float(message.get("finish_s", 1800))))
         self._warn(self._keyring())
         return admission
-
-    def _check_processor(self, manifest: Manifest) -> None:
-        wanted = manifest.code.triple.split("-")[0]
-        have = os.uname().machine
-        if _SAME.get(wanted, wanted) != _SAME.get(have, have):
-            raise ArtifactError(
-                f"the artifact is for board {manifest.board} ({wanted}), this board is {have}: "
-                "build it with --board for this one"
-            )
 
     def _renew_signature(self, name: str) -> None:
         """A release that was here already has perhaps been signed by another key."""

@@ -21,8 +21,9 @@ from typing import Any
 import tatvpr_edge
 from tatvpr_edge.runtime.table import Row, make_table
 from tatvpr_edge.spec.artifact import Artifact
-from tatvpr_edge.spec.errors import DeployError, MapError, UsageError
+from tatvpr_edge.spec.errors import ArtifactError, DeployError, MapError, UsageError
 
+from .admission import check_processor
 from .protocol import CHUNK
 from .release import (
     KeptMap,
@@ -149,6 +150,7 @@ def deploy(
         # Read while the board logs in and starts: it may turn out that it need not travel.
         own = None if options.runtime == "never" else read_runtime(options.wheel)
         hello = _hello(session, options)
+        _check_processor(artifact, transport, str(hello["machine"]))
         result.connect_s = time.monotonic() - started
         started = time.monotonic()
         runtime = own if _runtime_travels(options, hello) else None
@@ -296,6 +298,14 @@ def _hello(session: Session, options: Options) -> dict[str, Any]:
             "python3-numpy there, or name another Python with --python"
         )
     return hello
+
+
+def _check_processor(artifact: Artifact, transport: Transport, machine: str) -> None:
+    """Before anything is sent; the board looks for itself again."""
+    try:
+        check_processor(artifact.manifest, machine)
+    except ArtifactError as error:
+        raise ArtifactError(f"{transport.name}: {error}") from None
 
 
 def _kept_map(artifact: Artifact, live: Any, options: Options) -> KeptMap | None:

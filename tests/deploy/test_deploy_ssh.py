@@ -454,10 +454,21 @@ def test_a_microcontroller_has_no_ssh(ram_path: Path) -> None:
         open_artifact(ram_path / "a", None)
 
 
-def test_an_artifact_for_another_processor_is_refused_by_the_board(
+def test_an_artifact_for_another_processor_is_refused_before_it_is_sent(
     ram_path: Path, wheel: Path
 ) -> None:
     artifact = make_artifact(ram_path / "a", triple="riscv64-linux-gnu")
+    with pytest.raises(TatvprError, match=r": the artifact is for board host .riscv64., this"):
+        deploy(local_transport(), artifact, None, quick_options(ram_path / "root", wheel))
+    assert not (ram_path / "root").exists()
+
+
+def test_a_board_looks_at_the_processor_itself(
+    ram_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = make_artifact(ram_path / "a", triple="riscv64-linux-gnu")
+    # A host that does not ask.
+    monkeypatch.setattr("tatvpr_edge.deploy.push.check_processor", lambda manifest, machine: None)
     with pytest.raises(TatvprError, match=r"is for board host .riscv64., this board is"):
         deploy(local_transport(), artifact, None, quick_options(ram_path / "root", wheel))
     assert live_content(ram_path / "root") is None
