@@ -67,10 +67,13 @@ class RefitConfig:
     """The head of starting weights in closed form (``models/train/refit.py``).
 
     Attributes:
-        teacher: what descriptors are fitted to, named as ``metric.teacher``; empty: no refit.
+        teacher: what descriptors are fitted to, named as ``metric.teacher``, or "own": the pooled
+            channels of the frames as they are, partly whitened; empty: no refit.
         whitened: the teacher's descriptors are partly whitened first, and the head's turned so
             that the first numbers say most; false keeps them as the teacher says them, which needs
             as many of them.
+        even: descriptors are turned so that all numbers say equally much, as binary maps need,
+            instead of the first ones most.
         ridge: penalty, as a fraction of the channels' mean variance.
         plain: weight of the pass over the frames as they are.
         gray: passes over the frames in gray.
@@ -79,6 +82,7 @@ class RefitConfig:
 
     teacher: str = ""
     whitened: bool = True
+    even: bool = False
     ridge: float = 0.1
     plain: float = 2.0
     gray: int = 1

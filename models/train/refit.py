@@ -4,8 +4,10 @@ The pooled channels of every frame are taken from several views of it (as it is,
 light, augmented) and mapped linearly onto what a teacher says of the frame itself, by ridge
 regression. Directions in which the views of a place differ are thereby suppressed and those in
 which places differ are kept: the learned whitening of Radenovic et al. (2018, section 3.3) with a
-teacher for the matching pairs. The map is turned so that its first numbers say most: the first 64
-or 128 of a descriptor are a descriptor.
+teacher for the matching pairs. The teacher may be the model itself, whose pooled channels, partly
+whitened, are what every view shall say (``refit.teacher = "own"``). The map is turned so that its
+first numbers say most: the first 64 or 128 of a descriptor are a descriptor; or so that all say
+equally much, as their signs must in a binary map (``refit.even``).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.train import augment
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import KConfig, RefitConfig
+from tatvpr_edge.models.train.distil import partly_whitened
 from tatvpr_edge.models.train.draws import draw_k
 from tatvpr_edge.spec.errors import ModelError
 
@@ -50,7 +53,7 @@ class View:
 def refit_head(
     model: PlaceModel,
     frames: Sequence[NDArray[np.uint8]],
-    taught: Sequence[NDArray[np.float32]],
+    taught: Sequence[NDArray[np.float32]] | None,
     views: Sequence[View],
     config: RefitConfig,
     seed: int,
@@ -59,7 +62,8 @@ def refit_head(
 
     Args:
         frames: of each source, ``uint8 [N, S, S, 3]``.
-        taught: a teacher's descriptors of them, ``[N, E]``.
+        taught: a teacher's descriptors of them, ``[N, E]``; None for the model's own pooled
+            channels in the first of ``views``, partly whitened.
         views: the passes over them.
 
     Raises:
@@ -69,23 +73,30 @@ def refit_head(
     head = model.head
     if not isinstance(head, GeMHead) or head.proj is None:
         raise ModelError(f"{model.config.name}: only the head gem with a projection can be refit")
-    said = torch.from_numpy(np.concatenate(taught)).double()
-    if not config.whitened and said.shape[1] != head.size:
+    if taught is not None and not config.whitened and taught[0].shape[1] != head.size:
         raise ModelError(
-            f"the teacher's descriptors have {said.shape[1]} numbers and the head {head.size}: "
-            "only refit.whitened = true brings them together"
+            f"the teacher's descriptors have {taught[0].shape[1]} numbers and the head "
+            f"{head.size}: only refit.whitened = true brings them together"
         )
     random = torch.Generator().manual_seed(seed)
     seen, weights = [], []
+    count = sum(len(pixels) for pixels in frames)
     for view in views:
         seen += [_pooled(model, head, pixels, view, random) for pixels in frames]
-        weights += [torch.full((len(said),), view.weight, dtype=torch.float64)]
+        weights += [torch.full((count,), view.weight, dtype=torch.float64)]
     x, weight = torch.cat(seen), torch.cat(weights)[:, None]
+    if taught is None:
+        said = partly_whitened(x[:count].float().numpy(), x.shape[1]).double()
+    else:
+        said = torch.from_numpy(np.concatenate(taught)).double()
     mean = (x * weight).sum(0) / weight.sum()
     root = weight.sqrt()  # of weighted squares
     y = (said - said.mean(0)).repeat(len(views), 1)
-    regression = ridge_regression((x - mean) * root, y * root, config.ridge)
-    projection = turned(regression, (x - mean) * root, head.size) if config.whitened else regression
+    projection = ridge_regression((x - mean) * root, y * root, config.ridge)
+    if config.even:
+        projection = spread(projection, head.size)
+    elif config.whitened or taught is None:
+        projection = turned(projection, (x - mean) * root, head.size)
     write_projection(head, projection.float(), (-projection @ mean).float())
 
 
@@ -103,6 +114,18 @@ def turned(regression: Tensor, x: Tensor, size: int) -> Tensor:
     answers = x @ regression.T
     _, axes = torch.linalg.eigh(answers.T @ answers / len(x))
     return (axes.flip(1).T @ regression)[:size]
+
+
+def spread(regression: Tensor, size: int) -> Tensor:
+    """``regression [E, K]`` turned by a fixed random rotation into ``size`` numbers that say
+    equally much: ``[size, K]``. No cosine changes where ``size`` is E or more, and signs of such
+    numbers keep angles (Charikar, 2002), which signs of principal components do not.
+    """
+    answers = regression.shape[0]
+    random = torch.Generator().manual_seed(0)
+    drawn = torch.randn(max(size, answers), min(size, answers), generator=random).double()
+    rotation = torch.linalg.qr(drawn).Q
+    return (rotation if size >= answers else rotation.T) @ regression
 
 
 def write_projection(head: GeMHead, projection: Tensor, bias: Tensor) -> None:

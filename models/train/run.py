@@ -40,6 +40,8 @@ from tatvpr_edge.spec.errors import ModelError, UsageError
 #: Stored frames are this much larger than the model's, so that crops keep their sharpness.
 _MARGIN = 1.125
 WEIGHTS = "weights.safetensors"
+#: As ``refit.teacher``: the model itself.
+OWN = "own"
 
 Report = Callable[[Progress], None]
 
@@ -271,13 +273,17 @@ def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> Non
     refit = config.refit
     side = round(model.config.backbone.image_px * _MARGIN)
     cache = Path(config.run.cache) if config.run.cache else None
+    own = refit.teacher == OWN
     frames, taught = [], []
     for table in config.data:
         if table.taught and table.share:
             paths = open_source(table).paths
-            said = _answers(refit.teacher, table, paths, cache, report, whitened=refit.whitened)
-            assert said is not None
-            taught.append(said)
+            if not own:
+                said = _answers(
+                    refit.teacher, table, paths, cache, report, whitened=refit.whitened
+                )
+                assert said is not None
+                taught.append(said)
             frames.append(load_frames(paths, side, cache))
     if not frames:
         raise UsageError("refit needs a [[data]] table with a share and taught = true")
@@ -289,7 +295,7 @@ def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> Non
         *[View(config.augment, config.k)] * refit.changed,
     ]
     with autocast(config.run):
-        refit_head(model, frames, taught, views, refit, config.run.seed)
+        refit_head(model, frames, None if own else taught, views, refit, config.run.seed)
 
 
 def with_changes(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:

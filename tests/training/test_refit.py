@@ -14,6 +14,7 @@ from tiny_sets import TINY_BACKBONE, ColourTeacher, labelled_set
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.data.formats import labelled
+from tatvpr_edge.models.data.frames import load_frames
 from tatvpr_edge.models.heads.pooling import GeMHead
 from tatvpr_edge.models.nn.config import HeadConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
@@ -24,7 +25,7 @@ from tatvpr_edge.models.train.config import (
     MetricConfig,
     RefitConfig,
 )
-from tatvpr_edge.models.train.refit import ridge_regression, turned, write_projection
+from tatvpr_edge.models.train.refit import ridge_regression, spread, turned, write_projection
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.models.train.taught import answers, ranking_apart
 from tatvpr_edge.spec.errors import ModelError, UsageError
@@ -71,6 +72,23 @@ def test_a_ridge_regression_finds_what_the_teacher_sees_and_not_what_views_diffe
     torch.testing.assert_close(described @ described.T, y @ y.T, rtol=1e-3, atol=1e-3)
     spread = described.var(0)
     assert spread[0] >= spread[1] >= spread[2]  # the first numbers say most
+
+
+def test_numbers_that_say_equally_much_keep_angles_in_their_signs() -> None:
+    rng = np.random.default_rng(4)
+    answers = torch.from_numpy(rng.normal(size=(60, 12)) * np.geomspace(1, 0.02, 12))
+    even = answers @ spread(torch.eye(12, dtype=torch.float64), 2048).T
+    torch.testing.assert_close(even @ even.T, answers @ answers.T)  # no cosine changes
+    unit = answers / answers.norm(dim=1, keepdim=True)
+    angle = torch.arccos((unit @ unit.T).clamp(-1, 1))
+
+    def signs_miss(x: torch.Tensor) -> float:
+        agree = (torch.sign(x) @ torch.sign(x).T) / x.shape[1]
+        return float((torch.pi * (1 - agree) / 2 - angle).abs().mean())
+
+    assert signs_miss(even) < 0.03 < 0.3 < signs_miss(answers)
+    fewer = spread(torch.eye(12, dtype=torch.float64), 5)
+    torch.testing.assert_close(fewer @ fewer.T, torch.eye(5, dtype=torch.float64))
 
 
 def test_joined_teachers_weigh_alike(tmp_path: Path) -> None:
@@ -144,3 +162,37 @@ def test_a_run_refits_its_head_learns_mirrored_views_and_continues(tmp_path: Pat
     assert again is not None
     for name, value in load_weights(again).state_dict().items():
         assert torch.equal(value, trained.state_dict()[name]), name
+
+
+def test_a_head_fitted_to_its_own_channels_takes_gray_frames_for_the_frames(tmp_path: Path) -> None:
+    labelled_set(tmp_path / "set")
+    start = tmp_path / "start.safetensors"
+    save_weights(tiny(project=40), start)
+    whole = tiny_run(tmp_path)
+    config = dataclasses.replace(
+        whole,
+        model=dataclasses.replace(
+            whole.model, init=str(start), head={"project": 32, "digits": 3}
+        ),
+        refit=RefitConfig(teacher="own", even=True, ridge=0.01, gray=2, changed=0),
+        distil=DistilConfig(),
+        metric=MetricConfig(),
+        data=(DataConfig(format="labelled", root=str(tmp_path / "set")),),
+    )  # fmt: skip
+    weights = train(config)
+    assert weights is not None
+    before, after = load_weights(start).eval(), load_weights(weights).eval()
+    assert after.descriptor_size == 32
+    for name, value in after.backbone.state_dict().items():
+        assert torch.equal(value, before.backbone.state_dict()[name]), name
+    side = before.config.backbone.image_px
+    frames = load_frames(labelled(tmp_path / "set").paths, side)
+    gray = np.repeat(frames.mean(-1, keepdims=True).round().astype(np.uint8), 3, -1)
+    seen = [torch.from_numpy(np.array(x)) for x in (frames, gray)]
+    with torch.no_grad():
+        apart = [
+            float((model(seen[0]) * model(seen[1])).sum(1).mean())
+            - float((model(seen[0]) @ model(seen[0]).T).mean())
+            for model in (before, after)
+        ]
+    assert apart[1] > apart[0] + 0.05
