@@ -67,8 +67,9 @@ class RefitConfig:
     """The head of starting weights in closed form (``models/train/refit.py``).
 
     Attributes:
-        teacher: what descriptors are fitted to, named as ``metric.teacher``, or "own": the pooled
-            channels of the frames as they are, partly whitened; empty: no refit.
+        teacher: what descriptors are fitted to, named as ``metric.teacher``; empty: none.
+        own: share of the pooled channels of the frames as they are, partly whitened, in what
+            descriptors are fitted to; 1 needs no teacher. 0 and no teacher: no refit.
         whitened: the teacher's descriptors are partly whitened first, and the head's turned so
             that the first numbers say most; false keeps them as the teacher says them, which needs
             as many of them.
@@ -81,6 +82,7 @@ class RefitConfig:
     """
 
     teacher: str = ""
+    own: float = 0.0
     whitened: bool = True
     even: bool = False
     ridge: float = 0.1
@@ -322,7 +324,12 @@ def check_config(config: TrainConfig, path: Path | str) -> None:
         config.refit.plain > 0 and config.refit.gray >= 0 and config.refit.changed >= 0,
         "refit.plain must be positive, refit.gray and refit.changed not negative",
     )
-    require(not config.refit.teacher or bool(config.model.init), "refit needs weights: model.init")
+    refit = bool(config.refit.teacher) or config.refit.own > 0
+    require(not refit or bool(config.model.init), "refit needs weights: model.init")
+    require(
+        bool(config.refit.teacher) or config.refit.own in (0.0, 1.0),
+        "refit.own below 1 needs a refit.teacher for the rest",
+    )
     require(0 < config.k.lowest <= 1, "k.lowest must be in (0, 1]")
     require(0 < config.k.tokens_lowest <= 1, "k.tokens_lowest must be in (0, 1]")
     require(config.k.power > 0, "k.power must be positive")
@@ -378,6 +385,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("run.seed", 0, 2**63 - 1),
     ("run.threads", 0, 4096),
     ("run.checkpoint_every_s", 0, math.inf),
+    ("refit.own", 0, 1),
     ("k.opening", 0, 1),
     ("distil.channels", 1, 1 << 16),
     ("distil.batch", 1, 1 << 20),

@@ -4,10 +4,11 @@ The pooled channels of every frame are taken from several views of it (as it is,
 light, augmented) and mapped linearly onto what a teacher says of the frame itself, by ridge
 regression. Directions in which the views of a place differ are thereby suppressed and those in
 which places differ are kept: the learned whitening of Radenovic et al. (2018, section 3.3) with a
-teacher for the matching pairs. The teacher may be the model itself, whose pooled channels, partly
-whitened, are what every view shall say (``refit.teacher = "own"``). The map is turned so that its
-first numbers say most: the first 64 or 128 of a descriptor are a descriptor; or so that all say
-equally much, as their signs must in a binary map (``refit.even``).
+teacher for the matching pairs. Beside the teacher or in its place, what every view shall say may be
+the pooled channels of the frame itself, partly whitened (``refit.own``): a whitening knows nothing
+of places, and carries over to others. The map is turned so that its first numbers say most: the
+first 64 or 128 of a descriptor are a descriptor; or so that all say equally much, as their signs
+must in a binary map (``refit.even``).
 """
 
 from __future__ import annotations
@@ -62,8 +63,7 @@ def refit_head(
 
     Args:
         frames: of each source, ``uint8 [N, S, S, 3]``.
-        taught: a teacher's descriptors of them, ``[N, E]``; None for the model's own pooled
-            channels in the first of ``views``, partly whitened.
+        taught: a teacher's descriptors of them, ``[N, E]``; None for ``config.own`` alone.
         views: the passes over them.
 
     Raises:
@@ -73,7 +73,8 @@ def refit_head(
     head = model.head
     if not isinstance(head, GeMHead) or head.proj is None:
         raise ModelError(f"{model.config.name}: only the head gem with a projection can be refit")
-    if taught is not None and not config.whitened and taught[0].shape[1] != head.size:
+    turn = config.even or config.whitened or taught is None or config.own > 0
+    if taught is not None and not turn and taught[0].shape[1] != head.size:
         raise ModelError(
             f"the teacher's descriptors have {taught[0].shape[1]} numbers and the head "
             f"{head.size}: only refit.whitened = true brings them together"
@@ -85,19 +86,29 @@ def refit_head(
         seen += [_pooled(model, head, pixels, view, random) for pixels in frames]
         weights += [torch.full((count,), view.weight, dtype=torch.float64)]
     x, weight = torch.cat(seen), torch.cat(weights)[:, None]
-    if taught is None:
-        said = partly_whitened(x[:count].float().numpy(), x.shape[1]).double()
-    else:
-        said = torch.from_numpy(np.concatenate(taught)).double()
+    said = _wanted(x[:count], taught, config.own)
     mean = (x * weight).sum(0) / weight.sum()
     root = weight.sqrt()  # of weighted squares
     y = (said - said.mean(0)).repeat(len(views), 1)
     projection = ridge_regression((x - mean) * root, y * root, config.ridge)
     if config.even:
         projection = spread(projection, head.size)
-    elif config.whitened or taught is None:
+    elif turn:
         projection = turned(projection, (x - mean) * root, head.size)
     write_projection(head, projection.float(), (-projection @ mean).float())
+
+
+def _wanted(pooled: Tensor, taught: Sequence[NDArray[np.float32]] | None, own: float) -> Tensor:
+    """What all views of a frame shall say, ``[N, E]``: the teacher's descriptor and the frame's own
+    ``pooled`` channels, side by side."""
+    parts = []
+    if taught is not None and own < 1:
+        said = torch.from_numpy(np.concatenate(taught)).double()
+        parts.append((1 - own) ** 0.5 * said)
+    if own > 0:
+        whitened = partly_whitened(pooled.float().numpy(), pooled.shape[1]).double()
+        parts.append(own**0.5 * whitened)
+    return torch.cat(parts, dim=1)
 
 
 def ridge_regression(x: Tensor, y: Tensor, ridge: float) -> Tensor:

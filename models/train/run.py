@@ -40,8 +40,6 @@ from tatvpr_edge.spec.errors import ModelError, UsageError
 #: Stored frames are this much larger than the model's, so that crops keep their sharpness.
 _MARGIN = 1.125
 WEIGHTS = "weights.safetensors"
-#: As ``refit.teacher``: the model itself.
-OWN = "own"
 
 Report = Callable[[Progress], None]
 
@@ -53,6 +51,11 @@ def wanted_model(config: TrainConfig) -> ModelConfig:
     return dataclasses.replace(made, head=head)
 
 
+def refits(config: TrainConfig) -> bool:
+    """Whether the head of the starting weights is fitted anew."""
+    return bool(config.refit.teacher) or config.refit.own > 0
+
+
 def starting_model(config: TrainConfig) -> PlaceModel:
     """Random weights from the seed, or those of ``model.init``, with a random head where theirs is
     another and will be refit."""
@@ -60,7 +63,7 @@ def starting_model(config: TrainConfig) -> PlaceModel:
     if not config.model.init:
         return registry.create(wanted, seed=config.run.seed)
     init = weights_file(config.model.init)
-    if not config.refit.teacher:
+    if not refits(config):
         return load_weights(init, expected=wanted)
     stored = load_weights(init)
     with_wanted_head = dataclasses.replace(stored.config, head=wanted.head)
@@ -120,7 +123,7 @@ def _train(
     model = starting_model(config)
     model.trained = True
     started = any((folder / f"{name}.state").is_file() for name in ("distil", "metric"))
-    if config.refit.teacher and not started:
+    if refits(config) and not started:
         _refit(config, model, report)
         if crew.first:
             save_weights(model, folder / "refit.safetensors")
@@ -273,15 +276,12 @@ def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> Non
     refit = config.refit
     side = round(model.config.backbone.image_px * _MARGIN)
     cache = Path(config.run.cache) if config.run.cache else None
-    own = refit.teacher == OWN
     frames, taught = [], []
     for table in config.data:
         if table.taught and table.share:
             paths = open_source(table).paths
-            if not own:
-                said = _answers(
-                    refit.teacher, table, paths, cache, report, whitened=refit.whitened
-                )
+            if refit.teacher:
+                said = _answers(refit.teacher, table, paths, cache, report, whitened=refit.whitened)
                 assert said is not None
                 taught.append(said)
             frames.append(load_frames(paths, side, cache))
@@ -295,7 +295,7 @@ def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> Non
         *[View(config.augment, config.k)] * refit.changed,
     ]
     with autocast(config.run):
-        refit_head(model, frames, None if own else taught, views, refit, config.run.seed)
+        refit_head(model, frames, taught or None, views, refit, config.run.seed)
 
 
 def with_changes(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:

@@ -174,7 +174,7 @@ def test_a_head_fitted_to_its_own_channels_takes_gray_frames_for_the_frames(tmp_
         model=dataclasses.replace(
             whole.model, init=str(start), head={"project": 32, "digits": 3}
         ),
-        refit=RefitConfig(teacher="own", even=True, ridge=0.01, gray=2, changed=0),
+        refit=RefitConfig(own=1.0, even=True, ridge=0.01, gray=2, changed=0),
         distil=DistilConfig(),
         metric=MetricConfig(),
         data=(DataConfig(format="labelled", root=str(tmp_path / "set")),),
