@@ -82,7 +82,10 @@ tatvpr_status tatvpr_track_move(tatvpr_track *track, uint64_t places, void *memo
     }
     tatvpr_track old;
     tatvpr_zero(&old, sizeof(old));
-    tatvpr_copy(&old, track, track->size < sizeof(old) ? LEAST_TRACK : sizeof(old));
+    tatvpr_copy(&old, track, LEAST_TRACK);
+    if (track->size >= sizeof(old)) {
+        old.turned = track->turned;
+    }
     if (places < old.known) {
         return TATVPR_ERR_ARGUMENT;
     }
