@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from tatvpr_edge.models.nn.config import ViTConfig
@@ -97,6 +98,17 @@ class GeMHead(nn.Module):
     def macs(backbone: ViTConfig, tokens: int, project: int | None = None, digits: int = 1) -> int:
         """Multiply-accumulates of one frame."""
         return backbone.dim * (project or 0) * digits
+
+    @torch.no_grad()
+    def shares(self, tokens: Tensor) -> Tensor:
+        """What each patch brings to the descriptor: ``[B, T, D] -> [B, T - 1]``, sums of 1.
+
+        A channel's patches share its mean of cubes; channels count as much as they say.
+        """
+        cubes = tokens[:, 1:].float().clamp_min(GEM_FLOOR) ** 3
+        said = cubes.mean(1, keepdim=True) ** (1 / 3)
+        brought = (cubes / cubes.sum(1, keepdim=True) * said).sum(2)
+        return brought / brought.sum(1, keepdim=True)
 
     def pooled(self, tokens: Tensor) -> Tensor:
         """What is projected: ``[B, T, D] -> [B, D]``."""

@@ -203,7 +203,7 @@ def quant_attention(qkv: Tensor, heads: int, exact: bool) -> tuple[Tensor, Tenso
     total = weights.sum(-1, keepdim=True)
     share = inverse(total)
     y = torch.matmul(weights.to(qkv.dtype), value.to(qkv.dtype)).float() * s_v * share
-    seen = (weights[:, :, 0] * share[:, :, 0]).detach()
+    seen = weights[:, :, 0] * share[:, :, 0]
     looked = seen[:, 0]
     for head in range(1, heads):  # in order, so that the float sum is that of the reference
         looked = looked + seen[:, head]

@@ -33,12 +33,20 @@ class ViT(nn.Module):
         nn.init.normal_(self.cls_token, std=0.02)
         nn.init.normal_(self.pos_embed, std=0.02)
 
-    def forward(self, frames: Tensor, gate: Gate, visible: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        frames: Tensor,
+        gate: Gate,
+        visible: Tensor | None = None,
+        looks: list[Tensor] | None = None,
+    ) -> Tensor:
         """``uint8 [B, H, W, 3] -> [B, tokens, D]``, after the last norm.
 
         Args:
             visible: numbers of the patches that the network sees, ``[B, n]`` (patch dropout, in
                 training only); None for all.
+            looks: what the CLS token looks at where tokens would be dropped is appended to it, a
+                ``[B, patches]`` for each KeepTokens, while all tokens stand.
         """
         patches = self.patch_embed(frames)
         x = torch.cat([self.cls_token.expand(len(frames), 1, -1), patches], dim=1) + self.pos_embed
@@ -47,8 +55,12 @@ class ViT(nn.Module):
             x = x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
         for number, block in enumerate(self.blocks, start=1):
             x, looked = block(x, gate)
-            if number in self.config.keep_after and gate.tokens < 1:
+            if number not in self.config.keep_after:
+                continue
+            if gate.tokens < 1:
                 x = keep_tokens(x, looked, gate.tokens)
+            elif looks is not None:
+                looks.append(looked[:, 1:])
         return cast(Tensor, self.norm(x))
 
 
@@ -91,7 +103,13 @@ class PlaceModel(nn.Module):
             raise UsageError(f"tokens is {tokens}: it must be in (0, 1]")
         return Gate(ks, float(tokens), q_factor)
 
-    def tokens(self, frames: Tensor, gate: Gate, visible: Tensor | None = None) -> Tensor:
+    def tokens(
+        self,
+        frames: Tensor,
+        gate: Gate,
+        visible: Tensor | None = None,
+        looks: list[Tensor] | None = None,
+    ) -> Tensor:
         """``uint8 [B, H, W, 3] -> [B, tokens, D]``; see :meth:`ViT.forward`.
 
         Raises:
@@ -103,7 +121,7 @@ class PlaceModel(nn.Module):
                 f"frames are {frames.dtype} {tuple(frames.shape)}: "
                 f"{self.config.name} takes uint8 (B, {side}, {side}, 3)"
             )
-        return cast(Tensor, self.backbone(frames, gate, visible))
+        return cast(Tensor, self.backbone(frames, gate, visible, looks))
 
     def forward(
         self,

@@ -203,6 +203,8 @@ class MetricConfig:
             another place: the hardest negatives there are.
         tokens_share: share of the images of a batch that keep fewer tokens (``k.tokens_lowest``);
             the others keep all, so that both find each other.
+        heed_weight: of the loss that has the CLS token look, before each KeepTokens, at the patches
+            that the descriptor is made of, so that those are kept; 0 for none.
         visible_share: as in stage 1.
         teacher: whose ranking of the batch's frames, as they are, is learned from changed ones;
             named as ``distil.teacher``; empty for none.
@@ -231,6 +233,7 @@ class MetricConfig:
     flip_share: float = 0.5
     mirror_share: float = 0.0
     tokens_share: float = 1.0
+    heed_weight: float = 0.0
     visible_share: float = 1.0
     distil_weight: float = 0.0
     teacher: str = ""

@@ -23,7 +23,7 @@ from tatvpr_edge.models.train.draws import draw_k, draw_tokens, draw_visible
 from tatvpr_edge.models.train.loop import Randomness
 from tatvpr_edge.models.train.rivals import Rivals, draw_cliques
 from tatvpr_edge.models.train.taught import ranking_apart
-from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,11 @@ class MetricStage:
         self._counts = _shares([source.share for source in sources], config.places)
         self._rivals = Rivals([source.places for source in sources])
         self.beside = beside
+        if config.heed_weight > 0 and not hasattr(model.head, "shares"):
+            raise UsageError(
+                f"metric.heed_weight: a head {model.config.head.kind!r} pools no patches that the "
+                "CLS token could look at"
+            )
 
     def parameters(self) -> list[nn.Parameter]:
         """The last blocks, last norm and head; everything for ``last_blocks = -1``."""
@@ -185,25 +190,41 @@ class MetricStage:
         return torch.cat(found)
 
     def _describe(
-        self, frames: Tensor, ks: Tensor, tokens: float, visible: Tensor | None
+        self,
+        frames: Tensor,
+        ks: Tensor,
+        tokens: float,
+        visible: Tensor | None,
+        heed: list[Tensor] | None = None,
     ) -> Tensor:
         gate = self.model.gate(len(frames), ks.to(self.device), tokens)
-        described: Tensor = self.model.head(self.model.tokens(frames, gate, visible), gate)
+        looks: list[Tensor] = []
+        seen = self.model.tokens(frames, gate, visible, looks)
+        if heed is not None:
+            head: Any = self.model.head
+            heed += [heeded(look, head.shares(seen)) for look in looks]
+        described: Tensor = self.model.head(seen, gate)
         return described
 
     def _describe_mixed(
-        self, frames: Tensor, ks: Tensor, tokens: float, fewer: Tensor, visible: Tensor | None
+        self,
+        frames: Tensor,
+        ks: Tensor,
+        tokens: float,
+        fewer: Tensor,
+        visible: Tensor | None,
+        heed: list[Tensor] | None = None,
     ) -> Tensor:
         """As :meth:`_describe`, but only the images ``fewer`` keep fewer tokens."""
         if tokens >= 1 or bool(fewer.all()):
-            return self._describe(frames, ks, tokens, visible)
+            return self._describe(frames, ks, tokens, visible, heed)
         described: list[Tensor] = []
         order = torch.cat([fewer.nonzero()[:, 0], (~fewer).nonzero()[:, 0]])
         few = int(fewer.sum())
         for rows, kept in ((order[:few], tokens), (order[few:], 1.0)):
             if len(rows):
                 shown = None if visible is None else visible[rows]
-                described.append(self._describe(frames[rows], ks[rows], kept, shown))
+                described.append(self._describe(frames[rows], ks[rows], kept, shown, heed))
         return torch.cat(described)[order.argsort()]
 
     def loss(self, step: int, random: Randomness) -> dict[str, Tensor]:
@@ -238,13 +259,16 @@ class MetricStage:
 
         self.model.train()
         visible = None if patches is None else patches[part].to(self.device)
-        mine = self._describe_mixed(frames, ks[part], tokens, fewer[part], visible)
+        heed: list[Tensor] | None = [] if config.heed_weight > 0 else None
+        mine = self._describe_mixed(frames, ks[part], tokens, fewer[part], visible, heed)
         descriptors = self.crew.gather(mine)
         relations = batch.relations.with_mirrored(mirrored).to(self.device)
         parts = {"similarity": self._similarity(descriptors, relations)}
         if config.binary_weight > 0:
             signs = self._similarity(binarized(descriptors), relations)
             parts["binary"] = config.binary_weight * signs
+        if heed:
+            parts["heed"] = config.heed_weight * torch.stack(heed).mean()
         # Teachers take a mirrored frame for the frame itself: they are not asked.
         plain = ~(flipped.repeat_interleave(config.images) ^ mirrored)
         if batch.taught is not None and config.teacher_weight > 0:
@@ -303,6 +327,18 @@ def similarity_loss(config: MetricConfig) -> Callable[[Tensor, Relations], Tenso
         return loss
 
     return mined
+
+
+def heeded(looked: Tensor, shares: Tensor) -> Tensor:
+    """How far what the CLS token looks at, ``[B, P]``, is from what each patch brings to the
+    descriptor, ``[B, P]``: the mean divergence of Kullback and Leibler.
+
+    Which tokens KeepTokens keeps has no gradient, and a head that pools patches gives the CLS
+    token no reason to look at those that it pools: this does.
+    """
+    looked = looked.float() + 1e-3  # attention is rounded to 8 bits: it may be 0
+    log = (looked / looked.sum(1, keepdim=True)).log()
+    return F.kl_div(log, shares.float(), reduction="batchmean")
 
 
 def binarized(descriptors: Tensor) -> Tensor:

@@ -1,0 +1,95 @@
+"""The tokens that are kept are those that the descriptor is made of: ``metric.heed_weight``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from test_training import tiny_run
+
+from tatvpr_edge.models import registry
+from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
+from tatvpr_edge.models.nn.vit import PlaceModel
+from tatvpr_edge.models.train.config import DistilConfig, MetricConfig
+from tatvpr_edge.models.train.metric import heeded
+from tatvpr_edge.models.train.run import train
+from tatvpr_edge.spec.errors import UsageError
+
+BACKBONE = ViTConfig(image_px=64, patch=16, dim=32, depth=3, heads=2, keep_after=(2,))
+
+
+def model(kind: str = "gem") -> PlaceModel:
+    options = {"project": 16} if kind == "gem" else {}
+    return registry.create(ModelConfig("tiny", BACKBONE, HeadConfig(kind, options)), seed=3)
+
+
+def frames(count: int = 8) -> torch.Tensor:
+    random = torch.Generator().manual_seed(5)
+    return torch.randint(0, 256, (count, 64, 64, 3), dtype=torch.uint8, generator=random)
+
+
+def looks_and_shares(net: PlaceModel) -> tuple[torch.Tensor, torch.Tensor]:
+    looks: list[torch.Tensor] = []
+    seen = net.tokens(frames(), net.gate(8, 1.0), looks=looks)
+    return looks[0], net.head.shares(seen)
+
+
+def kept_share(net: PlaceModel, keep: int = 4) -> float:
+    """How much of the descriptor the patches bring that KeepTokens would keep."""
+    looked, shares = looks_and_shares(net)
+    best = looked.argsort(dim=1, descending=True, stable=True)[:, :keep]
+    return float(shares.gather(1, best).sum(1).mean())
+
+
+def test_learning_it_keeps_what_the_descriptor_is_made_of() -> None:
+    net = model().train()
+    before = kept_share(net)
+    optim = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for _ in range(60):
+        optim.zero_grad()
+        heeded(*looks_and_shares(net)).backward()  # type: ignore[no-untyped-call]
+        optim.step()
+    assert kept_share(net) > before + 0.02
+
+
+def test_the_share_of_a_patch_is_what_the_pooled_channels_lose_without_it() -> None:
+    head = model().head
+    tokens = torch.rand(1, 17, 32, generator=torch.Generator().manual_seed(1))
+    tokens[0, 5] = 0  # brings nothing
+    tokens[0, 9] *= 3  # brings most
+    shares = head.shares(tokens)[0]
+    assert float(shares.sum()) == pytest.approx(1, abs=1e-6)
+    assert int(shares.argmin()) == 4
+    assert int(shares.argmax()) == 8
+
+
+def test_nothing_is_said_of_tokens_that_were_dropped() -> None:
+    net = model()
+    looks: list[torch.Tensor] = []
+    net.tokens(frames(), net.gate(8, 1.0, tokens=0.5), looks=looks)
+    assert looks == []
+
+
+def test_a_run_says_how_far_it_is(tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        tiny_run(tmp_path),
+        distil=DistilConfig(),
+        metric=MetricConfig(steps=2, places=4, images=3, tokens_share=0.5, heed_weight=2.0),
+    )
+    parts: set[str] = set()
+    train(config, lambda done: parts.update(done.parts))
+    assert "heed" in parts
+
+
+def test_a_head_that_pools_no_patches_is_refused(tmp_path: Path) -> None:
+    whole = tiny_run(tmp_path)
+    config = dataclasses.replace(
+        whole,
+        model=dataclasses.replace(whole.model, name="micro-cls", head={}),
+        distil=DistilConfig(),
+        metric=MetricConfig(steps=2, places=4, images=3, heed_weight=2.0),
+    )
+    with pytest.raises(UsageError, match="head 'cls' pools no patches"):
+        train(config)
