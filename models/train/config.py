@@ -79,6 +79,9 @@ class RefitConfig:
         plain: weight of the pass over the frames as they are.
         gray: passes over the frames in gray.
         changed: passes over the frames changed as ``augment`` says, at a k as ``k`` says.
+        dials: weight of a pass over the frames as they are at a k, and with a share of the tokens,
+            as ``k`` says: what lowers a dial shifts the pooled channels, of all frames alike, and
+            the head leaves that out; 0 for none.
     """
 
     teacher: str = ""
@@ -89,6 +92,7 @@ class RefitConfig:
     plain: float = 2.0
     gray: int = 1
     changed: int = 1
+    dials: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -324,7 +328,7 @@ def check_config(config: TrainConfig, path: Path | str) -> None:
     require(config.run.precision in ("fp32", "bf16"), 'run.precision is "fp32" or "bf16"')
     require(config.refit.ridge > 0, "refit.ridge must be positive")
     require(
-        config.refit.plain > 0 and config.refit.gray >= 0 and config.refit.changed >= 0,
+        config.refit.plain > 0 and min(config.refit.gray, config.refit.changed) >= 0,
         "refit.plain must be positive, refit.gray and refit.changed not negative",
     )
     refit = bool(config.refit.teacher) or config.refit.own > 0
@@ -389,6 +393,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("run.threads", 0, 4096),
     ("run.checkpoint_every_s", 0, math.inf),
     ("refit.own", 0, 1),
+    ("refit.dials", 0, math.inf),
     ("k.opening", 0, 1),
     ("distil.channels", 1, 1 << 16),
     ("distil.batch", 1, 1 << 20),
@@ -404,6 +409,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("metric.miner_epsilon", 0, 2),
     ("metric.consistency_weight", 0, math.inf),
     ("metric.consistency_share", 0, 1),
+    ("metric.heed_weight", 0, math.inf),
 )
 #: Of [distil.optim] and [metric.optim].
 _OPTIM_RANGES: tuple[tuple[str, float, float], ...] = (

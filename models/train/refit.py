@@ -28,7 +28,7 @@ from tatvpr_edge.models.train import augment
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import KConfig, RefitConfig
 from tatvpr_edge.models.train.distil import partly_whitened
-from tatvpr_edge.models.train.draws import draw_k
+from tatvpr_edge.models.train.draws import draw_k, draw_tokens
 from tatvpr_edge.spec.errors import ModelError
 
 _BATCH = 64
@@ -43,11 +43,13 @@ def with_head(model: PlaceModel, config: ModelConfig) -> PlaceModel:
 
 @dataclass(frozen=True)
 class View:
-    """One pass over the frames: how they are changed, at which k, and what it counts."""
+    """One pass over the frames: how they are changed, at which k (None: 1), whether at fewer
+    tokens too, and what it counts."""
 
     change: AugmentConfig
     k: KConfig | None = None
     weight: float = 1.0
+    fewer: bool = False
 
 
 @torch.no_grad()
@@ -174,7 +176,8 @@ def _pooled(
         ks = torch.ones(len(batch)) if view.k is None else draw_k(len(batch), view.k, 1.0, random)
         x = augment.geometric(augment.to_float(batch), shapes, side)
         frames = augment.to_frames(augment.photometric(x, drawn))
-        tokens = model.tokens(frames, model.gate(len(frames), ks))
+        share = draw_tokens(view.k, random) if view.k is not None and view.fewer else 1.0
+        tokens = model.tokens(frames, model.gate(len(frames), ks, share))
         parts.append(head.pooled(tokens.float()).double())
     return torch.cat(parts)
 

@@ -294,6 +294,8 @@ def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> Non
         *[View(gray)] * refit.gray,
         *[View(config.augment, config.k)] * refit.changed,
     ]
+    if refit.dials > 0:
+        views.append(View(plain, config.k, refit.dials, fewer=True))
     with autocast(config.run):
         refit_head(model, frames, taught or None, views, refit, config.run.seed)
 

@@ -22,6 +22,7 @@ from tatvpr_edge.models.teachers import members_of
 from tatvpr_edge.models.train.config import (
     DataConfig,
     DistilConfig,
+    KConfig,
     MetricConfig,
     RefitConfig,
 )
@@ -162,6 +163,38 @@ def test_a_run_refits_its_head_learns_mirrored_views_and_continues(tmp_path: Pat
     assert again is not None
     for name, value in load_weights(again).state_dict().items():
         assert torch.equal(value, trained.state_dict()[name]), name
+
+
+def test_a_head_leaves_out_what_lower_dials_shift(tmp_path: Path) -> None:
+    """A map made at k = 1 with all tokens is asked at lower dials."""
+    labelled_set(tmp_path / "set", places=12)
+    start = tmp_path / "start.safetensors"
+    save_weights(tiny(project=40), start)
+    whole = tiny_run(tmp_path)
+    places = labelled(tmp_path / "set")
+    frames = torch.from_numpy(load_frames(places.paths, 32, None))
+
+    def kept(dials: float) -> float:
+        """Mean cosine of a frame's descriptors, low dials against k = 1 with all tokens."""
+        config = dataclasses.replace(
+            whole,
+            run=dataclasses.replace(whole.run, output=str(tmp_path / f"run{dials}")),
+            model=dataclasses.replace(
+                whole.model, init=str(start), head={"project": 32, "digits": 3}
+            ),
+            k=KConfig(lowest=0.2, opening=0.0, dense_share=0.0, tokens_lowest=0.3),
+            refit=RefitConfig(own=1.0, even=True, ridge=1e-3, gray=0, changed=0, dials=dials),
+            distil=DistilConfig(),
+            metric=MetricConfig(),
+            data=(DataConfig(format="labelled", root=str(tmp_path / "set")),),
+        )
+        weights = train(config)
+        assert weights is not None
+        model = load_weights(weights).eval()
+        with torch.no_grad():
+            return float((model(frames, 0.2, 0.4) * model(frames, 1.0)).sum(1).mean())
+
+    assert kept(2.0) > kept(0.0) + 0.05
 
 
 def test_a_head_fitted_to_its_own_channels_takes_gray_frames_for_the_frames(tmp_path: Path) -> None:
