@@ -96,6 +96,20 @@ class RefitConfig:
 
 
 @dataclass(frozen=True)
+class OrderConfig:
+    """Channels of starting weights become neighbours where they fire together, so that gates of
+    groups (``model.backbone = { groups = 4 }``) keep more (``models/order.py``).
+
+    Attributes:
+        k: for which k the order is made; 0 leaves channels where they are.
+        frames: taken evenly from the sources, as they are.
+    """
+
+    k: float = 0.0
+    frames: int = 256
+
+
+@dataclass(frozen=True)
 class KConfig:
     """How k is drawn, for each image by itself.
 
@@ -288,6 +302,7 @@ class TrainConfig:
 
     run: RunConfig = field(default_factory=RunConfig)
     model: ModelSection = field(default_factory=ModelSection)
+    order: OrderConfig = field(default_factory=OrderConfig)
     refit: RefitConfig = field(default_factory=RefitConfig)
     k: KConfig = field(default_factory=KConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -336,6 +351,11 @@ def check_config(config: TrainConfig, path: Path | str) -> None:
     require(
         bool(config.refit.teacher) or config.refit.own in (0.0, 1.0),
         "refit.own below 1 needs a refit.teacher for the rest",
+    )
+    require(config.order.k == 0 or bool(config.model.init), "order needs weights: model.init")
+    require(
+        config.order.k == 0 or "groups" in config.model.backbone,
+        "order.k orders channels for gates of groups: model.backbone = { groups = 4 }",
     )
     require(0 < config.k.lowest <= 1, "k.lowest must be in (0, 1]")
     require(0 < config.k.tokens_lowest <= 1, "k.tokens_lowest must be in (0, 1]")
@@ -392,6 +412,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("run.seed", 0, 2**63 - 1),
     ("run.threads", 0, 4096),
     ("run.checkpoint_every_s", 0, math.inf),
+    ("order.k", 0, 1),
+    ("order.frames", 1, 1 << 20),
     ("refit.own", 0, 1),
     ("refit.dials", 0, math.inf),
     ("k.opening", 0, 1),

@@ -24,6 +24,7 @@ from tatvpr_edge.models.data.frames import load_frames
 from tatvpr_edge.models.data.places import Places
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
+from tatvpr_edge.models.order import order_channels
 from tatvpr_edge.models.teachers import create_teacher, members_of
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DataConfig, TrainConfig, check_config
@@ -123,6 +124,8 @@ def _train(
     model = starting_model(config)
     model.trained = True
     started = any((folder / f"{name}.state").is_file() for name in ("distil", "metric"))
+    if config.order.k > 0 and not started:
+        order_channels(model, _frames_to_order_by(config), config.order.k)
     if refits(config) and not started:
         _refit(config, model, report)
         if crew.first:
@@ -269,6 +272,16 @@ def _answers(
     if not teacher or not table.taught:
         return None
     return answers(members_of(teacher), paths, cache, _of_views(report), whitened)
+
+
+def _frames_to_order_by(config: TrainConfig) -> NDArray[np.uint8]:
+    """Frames of all sources as they are, ``uint8 [n, S, S, 3]``."""
+    paths = [path for table in config.data for path in open_source(table).paths]
+    if not paths:
+        raise UsageError("order needs frames: a [[data]] table")
+    chosen = np.unique(np.linspace(0, len(paths) - 1, config.order.frames).round().astype(int))
+    side_px = wanted_model(config).backbone.image_px
+    return load_frames([paths[i] for i in chosen], side_px)
 
 
 def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> None:
