@@ -13,13 +13,13 @@ has::
 Everything fails closed. The mark or a list of signers, in whatever state, means that the place
 enforces; a list that is empty, missing, damaged, a link, a pipe, or that others may write, means
 that nothing is accepted. The list of revoked keys ends with a line that counts and hashes the rest,
-because a list that lost its lines would let revoked keys in again.
+because a list that lost its lines would let revoked keys in again; the mark is sealed for the same
+reason.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.spec.errors import SignatureError
+from tatvpr_edge.spec.manifest import seal
 from tatvpr_edge.spec.text import parse_json
 
 from . import deployed
@@ -186,19 +187,24 @@ def _revoked(data: bytes, path: Path) -> tuple[str, ...]:
 
 
 def mark_text(board: str | None, downgrades: bool = False) -> bytes:
-    """The content of a mark."""
-    document = {"format": 1, "board": board, "downgrades": downgrades}
-    return json.dumps(document, sort_keys=True).encode("ascii") + b"\n"
+    """The content of a mark. It is sealed: one that lost the board that it insists on, or a letter
+    of that word, would let every board's releases in."""
+    return seal({"format": 1, "board": board, "downgrades": downgrades})
 
 
 def _mark(mark: bytes, path: Path, renew: bool) -> dict[str, Any]:
     """What a mark says beside being there: ``board`` and ``downgrades``."""
     try:
         document: Any = parse_json(mark)
-        board, downgrades = document.get("board"), document.get("downgrades", False)
-        if (board is None or isinstance(board, str)) and isinstance(downgrades, bool):
+        if "sha256" in document:
+            whole = mark == seal(document)
+        else:  # boards that insisted before marks were sealed go on
+            whole = {*document} - {"downgrades"} == {"format", "board"}
+        board, downgrades = document["board"], document.get("downgrades", False)
+        typed = (board is None or isinstance(board, str)) and isinstance(downgrades, bool)
+        if whole and typed and document["format"] == 1:
             return {"board": board, "downgrades": downgrades}
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, KeyError):
         pass
     if renew:
         return {}

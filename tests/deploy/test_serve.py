@@ -643,6 +643,33 @@ def test_systemd_hears_of_readiness_and_of_life(tiny_host: Path, tmp_path: Path)
         assert b"READY=1" in heard and heard.count(b"WATCHDOG=1") >= 2
 
 
+def test_the_watchdog_asks_through_the_socket(tiny_host: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    words = ["--artifact", str(tiny_host)]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, contextlib.ExitStack() as all:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        said = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        process = all.enter_context(serving(path, *words, **said))
+        assert process.stderr is not None
+        for _ in range(MAX_CLIENTS):  # whoever is full is alive
+            all.enter_context(Client(path)).info()
+        while systemd.recv(100) != b"READY=1":
+            pass
+        for _ in range(4):
+            assert systemd.recv(100) == b"WATCHDOG=1"
+        path.unlink()  # whoever answers nobody any more is not, whatever else of it runs
+        assert b"self-test: " in process.stderr.readline()
+        systemd.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                systemd.recv(100)
+        for _ in range(3):
+            assert b"self-test: " in process.stderr.readline()
+        with pytest.raises(BlockingIOError):
+            systemd.recv(100)
+
+
 def test_it_ends_with_its_parent(tiny_host: Path, tmp_path: Path) -> None:
     words = ["--artifact", str(tiny_host), "--until-stdin-closes"]
     with serving(tmp_path / "s.sock", *words) as process:

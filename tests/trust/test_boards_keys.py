@@ -102,6 +102,30 @@ def test_turning_it_off_is_a_command_and_keeps_revoked_keys(
     assert not accepts(board, unsigned)
 
 
+def test_the_command_that_turns_it_off_warns_and_asks(
+    tmp_path: Path,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = tmp_path / "root"
+    modules = board_modules(root, machine=False)
+    monkeypatch.setattr("tatvpr_edge.deploy.session.agent_modules", lambda: modules)
+    trust(local_transport(), "ours", keys.public("ours"), options=Options(root=str(root)))
+    unsigned = make_artifact(tmp_path / "unsigned").root
+    words = ["keys", "accept-unsigned", "local:", "--root", str(root)]
+    words += ["--python", shlex.quote(sys.executable)]
+    board = root, Options()
+    assert main(words) == 1, "nobody was asked"
+    said = capsys.readouterr().err
+    assert "warning: local: will run artifacts that nobody signed" in said and "--yes" in said
+    assert not accepts(board, unsigned)
+    assert main([*words, "--yes"]) == 0
+    said = capsys.readouterr()
+    assert "warning: " in said.err and "enforces signatures no longer" in said.out
+    assert accepts(board, unsigned)
+
+
 def test_lost_and_damaged_lists_are_told_and_can_be_renewed(
     board: Board, tmp_path: Path, keys: Keys, signed: Path
 ) -> None:

@@ -206,17 +206,48 @@ def test_a_damaged_list_trusts_nothing(
     refused(signed, root, None, system)
 
 
-@pytest.mark.parametrize("damage", [emptied, rotten, zeros, link, pipe, folder, others_may_write])
+@pytest.mark.parametrize("scope", ["root", "machine"])
+@pytest.mark.parametrize("damage", [one for one in DAMAGE if one is not removed])
 def test_a_damaged_mark_still_insists(
-    tmp_path: Path, enforce: Enforce, signed: Path, damage: Callable[[Path], None]
+    tmp_path: Path,
+    enforce: Enforce,
+    signed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None],
+    scope: str,
 ) -> None:
-    root = enforce(tmp_path / "place")
-    damage(trust.mark_path(root))
-    refused(make_artifact(tmp_path / "unsigned").root, root, None)
+    base = enforce(tmp_path / "place")
+    root, system = (base, NOWHERE) if scope == "root" else (tmp_path / "other", base)
+    monkeypatch.chdir(tmp_path)
+    damage(trust.mark_path(base))
+    refused(make_artifact(tmp_path / "unsigned").root, root, None, system)
+    refused(signed, root, None, system)
     # With both lists gone too, the mark alone is enough.
-    for path in (trust.signers_path(root), trust.revoked_path(root)):
+    for path in (trust.signers_path(base), trust.revoked_path(base)):
         path.unlink()
-    refused(signed, root, None)
+    refused(signed, root, None, system)
+
+
+def test_every_bit_of_a_mark_matters(tmp_path: Path, enforce: Enforce, signed: Path) -> None:
+    root = enforce(tmp_path / "place")
+    path = trust.mark_path(root)
+    for downgrades in (True, False):
+        whole = trust.mark_text("raspberry-pi-5", downgrades)
+        path.write_bytes(whole)
+        assert trust.read(root).board == "raspberry-pi-5"
+        for bit in range(8 * len(whole)):
+            rotten = bytearray(whole)
+            rotten[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(rotten)
+            with pytest.raises(SignatureError, match="is damaged: trust a key again"):
+                trust.read(root)
+    # A key trusted again says what the board insists on anew, and old marks are still read.
+    assert trust.read(root, renew=True).board is None
+    path.write_bytes(b'{"board": "raspberry-pi-5", "format": 1}\n')
+    assert (trust.read(root).board, trust.read(root).downgrades) == ("raspberry-pi-5", False)
+    for other in (b'{"boaRd": "x", "format": 1}', b'{"format": 1}', b"{}", b"[]", b"1"):
+        path.write_bytes(other)
+        refused(signed, root, "is damaged")
 
 
 def test_lists_without_their_mark_still_insist(
@@ -228,24 +259,32 @@ def test_lists_without_their_mark_still_insist(
     refused(make_artifact(tmp_path / "unsigned").root, root, "is unsigned")
 
 
-@pytest.mark.parametrize("what", ["gone", "a file", "a link", "writable", "empty"])
+@pytest.mark.parametrize("scope", ["root", "machine"])
+@pytest.mark.parametrize(
+    "damage", [None, *(one for one in DAMAGE if one not in (removed, second_name))]
+)
 def test_the_folder_of_the_lists_lost_or_exchanged_trusts_nothing(
-    tmp_path: Path, enforce: Enforce, signed: Path, what: str
+    tmp_path: Path,
+    enforce: Enforce,
+    signed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None] | None,
+    scope: str,
 ) -> None:
-    root = enforce(tmp_path / "place")
-    place = root / "trust"
-    if what == "writable":
-        place.chmod(0o777)
+    base = enforce(tmp_path / "place")
+    root, system = (base, NOWHERE) if scope == "root" else (tmp_path / "other", base)
+    monkeypatch.chdir(tmp_path)
+    place = base / "trust"
+    if damage in (link, others_may_write, group_may_write):
+        damage(place)  # whole, and not to be believed all the same
+        place.chmod(place.stat().st_mode | 0o111)
     else:
         place.rename(tmp_path / "away")
-    if what == "a file":
-        place.write_text("x")
-    elif what == "a link":
-        place.symlink_to(tmp_path / "away")
-    elif what == "empty":
-        place.mkdir()
-    refused(signed, root, None)
-    refused(make_artifact(tmp_path / "unsigned").root, root, None)
+        if damage is not None:
+            place.write_bytes(b"x" * 100)
+            damage(place)
+    refused(signed, root, None, system)
+    refused(make_artifact(tmp_path / "unsigned").root, root, None, system)
 
 
 @pytest.mark.parametrize(("mode", "says"), [(0o777, "other users"), (0o775, "other users")])

@@ -54,7 +54,10 @@ def board(tmp_path: Path, keys: Keys, sign: Sign) -> tuple[Path, Options]:
     return tmp_path / "root", options
 
 
-@pytest.mark.parametrize("state", [None, b"", b'{"floor": "x"}', b'{"floor": -5, "history": 7}'])
+@pytest.mark.parametrize(
+    "state",
+    [None, b"", b'{"floor": "x"}', b'{"floor": -5, "history": 7}', b'{"floor": 1}'],
+)
 def test_a_lost_state_lets_nothing_older_in(
     board: tuple[Path, Options], sign: Sign, state: bytes | None
 ) -> None:
