@@ -33,18 +33,28 @@ class Describer(Protocol):
         image_px: side of its frames.
         ks: the fractions at which it is evaluated.
         size_mb: megabytes (10^6 bytes) of weights as deployed; 0 for hand-made descriptors.
+        tokens: the share of its tokens that it keeps.
     """
 
     name: str
     image_px: int
     ks: Sequence[float]
     size_mb: float
+    tokens: float
 
-    def describe(self, frames: Frames, k: float) -> Floats:
-        """``uint8 [N, image_px, image_px, 3] -> float32 [N, D]``, rows of unit length."""
+    def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:
+        """``uint8 [N, image_px, image_px, 3] -> float32 [N, D]``, rows of unit length.
+
+        Args:
+            tokens: another share of the tokens than the describer's own.
+        """
 
     def macs(self, k: float) -> int:
         """Multiply-accumulates of one frame at ``k``."""
+
+
+def _named(name: str, tokens: float) -> str:
+    return name if tokens >= 1 else f"{name}, tokens {tokens:g}"
 
 
 def frames_for(describer: Describer, images: Sequence[Image.Image]) -> Frames:
@@ -63,15 +73,16 @@ class ModelDescriber:
 
     def __post_init__(self) -> None:
         self.model.eval()
-        self.name = self.name or self.model.config.name
+        self.name = _named(self.name or self.model.config.name, self.tokens)
         self.image_px = self.model.config.backbone.image_px
         self.size_mb = deployed_bytes(self.model) / 1e6
 
     @torch.no_grad()
-    def describe(self, frames: Frames, k: float) -> Floats:
+    def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:
         """See :class:`Describer`."""
+        share = self.tokens if tokens is None else tokens
         parts = [
-            self.model(torch.from_numpy(frames[i : i + _BATCH]), k, self.tokens).numpy()
+            self.model(torch.from_numpy(frames[i : i + _BATCH]), k, share).numpy()
             for i in range(0, len(frames), _BATCH)
         ]
         return np.concatenate(parts)
@@ -90,24 +101,29 @@ class ArtifactDescriber:
         path: artifact folder for this machine.
         ks: fractions to evaluate.
         name: in tables; None for the model's name and the board's.
+        tokens: share of the tokens kept.
     """
 
-    def __init__(self, path: Path, ks: Sequence[float], name: str | None = None) -> None:
+    def __init__(
+        self, path: Path, ks: Sequence[float], name: str | None = None, tokens: float = 1.0
+    ) -> None:
         from tatvpr_edge.runtime import Localizer
 
         self._localizer = Localizer(path, threads=1)
         manifest = self._localizer.artifact.manifest
         self.ks = ks
-        self.name = name or f"{manifest.model.name} on {manifest.board}"
+        self.tokens = tokens
+        self.name = _named(name or f"{manifest.model.name} on {manifest.board}", tokens)
         self.image_px = manifest.model.image_size
         self.size_mb = manifest.memory["weight_bytes"] / 1e6
         self._macs = {
-            row["k"]: int(row["macs"]) for row in manifest.compute if row["tokens"] == 1.0
+            row["k"]: int(row["macs"]) for row in manifest.compute if row["tokens"] == tokens
         }
 
-    def describe(self, frames: Frames, k: float) -> Floats:
+    def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:
         """See :class:`Describer`."""
         self._localizer.k = k
+        self._localizer.tokens = self.tokens if tokens is None else tokens
         return np.stack([self._localizer.describe(frame) for frame in frames])
 
     def macs(self, k: float) -> int:
@@ -123,12 +139,13 @@ class TeacherDescriber:
     size_mb: float
     macs_per_frame: int
     ks: Sequence[float] = (1.0,)
+    tokens: float = 1.0
 
     def __post_init__(self) -> None:
         self.name, self.image_px = self.teacher.name, self.teacher.image_px
 
     @torch.no_grad()
-    def describe(self, frames: Frames, k: float) -> Floats:
+    def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:
         """See :class:`Describer`."""
         parts = [
             self.teacher.descriptors(
@@ -148,8 +165,9 @@ class Gray32:
 
     name, image_px, size_mb = "gray32", 32, 0.0
     ks: Sequence[float] = (1.0,)
+    tokens: float = 1.0
 
-    def describe(self, frames: Frames, k: float) -> Floats:
+    def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:
         """See :class:`Describer`."""
         gray = _gray(frames).reshape(len(frames), -1)
         return _unit(gray - gray.mean(1, keepdims=True))
@@ -166,9 +184,10 @@ class HOG:
 
     name, image_px, size_mb = "hog", 64, 0.0
     ks: Sequence[float] = (1.0,)
+    tokens: float = 1.0
     _cell, _bins = 8, 9
 
-    def describe(self, frames: Frames, k: float) -> Floats:
+    def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:
         """See :class:`Describer`."""
         gray = _gray(frames)
         dx = np.zeros_like(gray)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,8 @@ _TIMED_FRAMES = 5
 _CHUNK = 256
 #: Descriptors by k.
 ByK = dict[float, Floats]
+#: In place of a k: a map at the largest k with all tokens, which fewer tokens are asked of.
+WHOLE = math.inf
 
 
 @dataclass
@@ -75,7 +78,7 @@ class Result:
 
     Attributes:
         matched: map and query at the same k; by descriptor kind, then k.
-        one_map: map at k = 1, query at k, float descriptors.
+        one_map: map at k = 1 with all tokens, query at k, float descriptors.
         two_bands: map at the largest and the smallest k, of which a query at k searches the band
             that a place map would choose; float descriptors.
         queries: how many were asked.
@@ -225,6 +228,11 @@ class _Gallery:
         self._describer = describer
         self._kept: list[ByK] | None = [] if isinstance(images, list) else None
 
+    @property
+    def whole(self) -> bool:
+        """Whether its places, and the queries, are described with all tokens."""
+        return self._describer.tokens >= 1
+
     def pieces(self) -> Iterator[tuple[slice, ByK]]:
         """(which places, their descriptors by k), in order."""
         for index, start in enumerate(range(0, len(self.images), _CHUNK)):
@@ -234,6 +242,8 @@ class _Gallery:
                 continue
             frames = frames_for(self._describer, self.images[which])
             made = {k: self._describer.describe(frames, k) for k in self._describer.ks}
+            if self._describer.tokens < 1:
+                made[WHOLE] = self._describer.describe(frames, max(self._describer.ks), 1.0)
             if self._kept is not None:
                 self._kept.append(made)
             yield which, made
@@ -280,8 +290,9 @@ class _Setting:
     scores: tuple[str, float, float]
 
 
-def _settings(result: Result, ks: Sequence[float]) -> list[_Setting]:
-    dense, bands = max(ks), (max(ks), min(ks))
+def _settings(result: Result, ks: Sequence[float], whole: bool) -> list[_Setting]:
+    """``whole``: queries keep all tokens, as the one map for all of them does."""
+    dense, bands = max(ks) if whole else WHOLE, (max(ks), min(ks))
     made = []
     for k in ks:
         made += [_Setting(result.matched[kind][k], (kind, k, k)) for kind in KINDS]
@@ -293,7 +304,7 @@ def _settings(result: Result, ks: Sequence[float]) -> list[_Setting]:
 
 
 def _judge(result: Result, trial: Trial, gallery: _Gallery, queries: ByK) -> None:
-    settings = _settings(result, list(queries))
+    settings = _settings(result, list(queries), gallery.whole)
     truths = 1 if trial.right_wide is None else 2
     # Several columns of the table rank by the same scores, so they share what was found.
     found = {s.scores: [BestPlaces(len(trial.queries)) for _ in range(truths)] for s in settings}

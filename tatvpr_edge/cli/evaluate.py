@@ -58,6 +58,10 @@ BASELINES = ("gray32", "hog", "efficientnet-lite0-gem")
     "--k", "ks", type=KList(), default="1,.6,.4,.2", show_default=True, help="Each is evaluated."
 )
 @click.option(
+    "--tokens", "shares", type=KList(what="tokens"), default="1", show_default=True,
+    help="Shares of the tokens kept; models and artifacts are evaluated at each.",
+)  # fmt: skip
+@click.option(
     "--baseline", "baselines", multiple=True, type=click.Choice([*BASELINES, "all", "none"]),
     default=("all",), show_default=True, help="What stands beside the models; repeatable.",
 )  # fmt: skip
@@ -103,6 +107,7 @@ def command(
     protocols: tuple[str, ...],
     artifacts: tuple[Path, ...],
     ks: list[float],
+    shares: list[float],
     baselines: tuple[str, ...],
     within: float | None,
     pose_frame: str | None,
@@ -129,6 +134,11 @@ def command(
                 "give two folders, MAP and QUERIES, and at most one --artifact; or --data and "
                 "--protocol without folders"
             )
+        if shares != [1.0] or stress or sequence is not None or plot is not None:
+            raise click.UsageError(
+                "--tokens, --stress, --sequence and --plot belong to --protocol, not to folders of "
+                "your own"
+            )
         artifact = str(artifacts[0]) if artifacts else None
         _two_folders(folders, artifact, ks, within, pose_frame, as_json, picking, **written)
         return
@@ -144,7 +154,8 @@ def command(
             "--sequence needs frames in an order and code that follows: --protocol tower-shift "
             "and --artifact"
         )
-    describers = _models(models, ks) + _artifacts(artifacts, ks) + _baselines(baselines)
+    describers = _models(models, ks, shares) + _artifacts(artifacts, ks, shares)
+    describers += _baselines(baselines)
     if not describers:
         raise UsageError("nothing to evaluate: give --model or --baseline")
     chosen = tuple(f for f in floors.split(",") if f)
@@ -330,7 +341,7 @@ def _comparison(made: Comparison, model_hash: str) -> dict[str, Any]:
     }
 
 
-def _models(names: tuple[str, ...], ks: list[float]) -> list[Describer]:
+def _models(names: tuple[str, ...], ks: list[float], shares: list[float]) -> list[Describer]:
     from tatvpr_edge.models.checkpoint import load_weights, weights_file
     from tatvpr_edge.models.evaluate.describers import ModelDescriber
 
@@ -342,14 +353,14 @@ def _models(names: tuple[str, ...], ks: list[float]) -> list[Describer]:
             label = str(path)
         model = load_weights(path)
         fractions = ks if model.config.backbone.ternary else [1.0]
-        made.append(ModelDescriber(model, fractions, name=label))
+        made += [ModelDescriber(model, fractions, label, tokens) for tokens in shares]
     return made
 
 
-def _artifacts(paths: tuple[Path, ...], ks: list[float]) -> list[Describer]:
+def _artifacts(paths: tuple[Path, ...], ks: list[float], shares: list[float]) -> list[Describer]:
     from tatvpr_edge.models.evaluate.describers import ArtifactDescriber
 
-    return [ArtifactDescriber(path, ks) for path in paths]
+    return [ArtifactDescriber(path, ks, tokens=tokens) for path in paths for tokens in shares]
 
 
 def _baselines(names: tuple[str, ...]) -> list[Describer]:

@@ -173,8 +173,8 @@ class KList(click.ParamType):
 
     name = "list"
 
-    def __init__(self, bands: bool = False) -> None:
-        self._bands = bands
+    def __init__(self, bands: bool = False, what: str = "k") -> None:
+        self._bands, self._what = bands, what
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -186,7 +186,7 @@ class KList(click.ParamType):
             for part in value.split(","):
                 k, _, tokens = part.partition(":")
                 if not self._bands:
-                    made.append(_number(part, "k"))
+                    made.append(_number(part, self._what))
                 else:
                     made.append((_number(k, "k"), _number(tokens or "1", "tokens")))
         except UsageError as error:

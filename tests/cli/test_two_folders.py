@@ -150,6 +150,8 @@ def test_a_browser_shows_the_page(
         (["map", "asked", "third"], "two folders", 2),
         (["map", "asked", "--protocol", "utm"], "two folders", 2),
         ([], "two folders", 2),
+        (["map", "asked", "--stress"], "belong to --protocol", 2),
+        (["map", "asked", "--tokens", ".5"], "belong to --protocol", 2),
         (["map", "nowhere"], "no such file or folder", 1),
         (["map", "asked", "--k", "0.001"], "built for", 1),
         (["map", "asked", "--csv", "no/where.csv"], "cannot write", 1),

@@ -19,6 +19,7 @@ from tiny_sets import TINY_BACKBONE, labelled_set, picture, tower_set, utm_set
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import save_weights
 from tatvpr_edge.models.data.formats import Positioned
+from tatvpr_edge.models.data.frames import squash
 from tatvpr_edge.models.evaluate import protocols
 from tatvpr_edge.models.evaluate.compute import count_macs
 from tatvpr_edge.models.evaluate.confidence import confidence
@@ -195,9 +196,11 @@ def test_a_large_test_set_is_judged_in_little_memory() -> None:
     asked = Positioned((), where_q, "utm")
 
     class Numbers:
-        name, image_px, size_mb, ks = "numbers", 1, 0.0, (1.0, 0.2)
+        name, image_px, size_mb, ks, tokens = "numbers", 1, 0.0, (1.0, 0.2), 1.0
 
-        def describe(self, frames: Any, k: float) -> NDArray[np.float32]:
+        def describe(
+            self, frames: Any, k: float, tokens: float | None = None
+        ) -> NDArray[np.float32]:
             return unit(np.random.default_rng(len(frames)), len(frames), dim)
 
         def macs(self, k: float) -> int:
@@ -237,6 +240,29 @@ def test_baselines_find_easy_places_and_hog_ignores_brightness(tmp_path: Path) -
     frames = np.random.default_rng(0).integers(0, 120, (2, 64, 64, 3)).astype(np.uint8)
     a, b = HOG().describe(frames, 1.0), HOG().describe(2 * frames, 1.0)
     np.testing.assert_allclose((a * b).sum(1), 1, atol=1e-3)
+
+
+def test_fewer_tokens_are_asked_of_their_own_map_and_of_one_with_all(tmp_path: Path) -> None:
+    model = registry.create(registry.config("micro", **TINY_BACKBONE), seed=0)
+    describer = ModelDescriber(model, (1.0, 0.4), "micro", tokens=0.25)
+    (trial,) = protocols.rendered(labelled_set(tmp_path))
+    values = evaluate([describer], iter([trial]), timed=False)["micro, tokens 0.25"].to_json()
+    whole = ModelDescriber(model, (1.0, 0.4))
+    places, queries = (
+        np.stack([squash(image, describer.image_px) for image in images])
+        for images in (trial.gallery, trial.queries)
+    )
+
+    def found(k: float, of: np.ndarray) -> float:
+        best = (describer.describe(queries, k) @ of.T).argmax(1)
+        return 100 * float(np.asarray(trial.right)[np.arange(len(best)), best].mean())
+
+    for k in (1.0, 0.4):
+        own = found(k, describer.describe(places, k))
+        assert values["recall@1"][str(k)] == pytest.approx(own, abs=1e-3)
+        of_whole = found(k, whole.describe(places, 1.0))
+        assert values["one_map"]["recall@1"][str(k)] == pytest.approx(of_whole, abs=1e-3)
+    assert values["macs"]["1.0"] < whole.macs(1.0)
 
 
 def test_the_table_and_its_json(tmp_path: Path) -> None:
@@ -387,6 +413,10 @@ def test_the_command_prints_the_table_and_the_same_json_twice(
     assert capsys.readouterr().out == first
     values = json.loads(first)["protocols"]["tower-floor"]["tiny"]["recall@1"]
     assert set(values) == {"1.0", "0.4"}
+    assert main([*arguments, "--json", "--tokens", "1,.5"]) == 0
+    dropping = json.loads(capsys.readouterr().out)["protocols"]["tower-floor"]
+    assert {"tiny", "tiny, tokens 0.5"} <= set(dropping)
+    assert dropping["tiny"]["recall@1"] == values
     plot = tmp_path / "plot.png"
     assert main([*arguments, "--plot", str(plot)]) == 0
     printed = capsys.readouterr().out
