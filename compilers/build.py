@@ -5,8 +5,10 @@ Reads top to bottom as the pipeline: check, lower, compile, measure, assemble.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +37,7 @@ from tatvpr_edge.compilers.report import BuildPlan, Tool, build_plan
 from tatvpr_edge.compilers.source import remember_model
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.runtime.cache import host_artifact
-from tatvpr_edge.spec.artifact import write_artifact
+from tatvpr_edge.spec.artifact import take_new, write_artifact
 from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
 from tatvpr_edge.spec.errors import ArtifactError, ModelError, ToolError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
@@ -66,26 +68,47 @@ def build_artifact(
     place, replace = _output_folder(job, output)
     _check_writable(place)
     if sign is None:
-        made = _build(job, place, replace, prefix)
+        with _taking(place, replace) as made:
+            _build(job, made, prefix)
     else:
         from tatvpr_edge.runtime.signature import check_key, new_serial, sign_artifact
 
         # A missing key and a wrong SOURCE_DATE_EPOCH are told now, not after the build.
         check_key(os.fspath(sign))
         serial = new_serial()
-        with made_anew():  # what is signed comes from no cache
-            made = _build(job, place, replace, prefix)
-        sign_artifact(made, os.fspath(sign), serial)
-    remember_model(made, job.onnx_file)
-    return made
+        with _taking(place, replace) as made:
+            with made_anew():  # what is signed comes from no cache
+                _build(job, made, prefix)
+            sign_artifact(made, os.fspath(sign), serial)
+    remember_model(place, job.onnx_file)
+    return place
 
 
-def _build(job: Job, place: Path, replace: bool, prefix: str | None) -> Path:
+@contextlib.contextmanager
+def _taking(place: Path, replace: bool) -> Iterator[Path]:
+    """A folder to make, which goes to ``place`` once it is whole, signed and all; what was there
+    stays until then, and where anything fails."""
+    with staging(place) as beside:
+        made = beside / "new"
+        try:
+            yield made
+        except OSError as error:
+            if str(error.filename).startswith(str(beside)):
+                error.filename = str(place)  # what a user knows of
+            raise
+        if replace:
+            take_place(made, place)
+        else:
+            take_new(made, place)
+
+
+def _build(job: Job, made: Path, prefix: str | None) -> None:
     if job.board.kind != "microcontroller":
-        return _build_linux(job, place, replace)
+        _build_linux(job, made)
+        return
     from tatvpr_edge.compilers.mcu.build import DEFAULT_PREFIX, build_microcontroller
 
-    return build_microcontroller(job, place, prefix or DEFAULT_PREFIX)
+    build_microcontroller(job, made, prefix or DEFAULT_PREFIX)
 
 
 def _check_prefix(job: Job, prefix: str) -> None:
@@ -190,7 +213,7 @@ def _output_folder(job: Job, output: str | os.PathLike[str] | None) -> tuple[Pat
     return place, False
 
 
-def _build_linux(job: Job, place: Path, replace: bool) -> Path:
+def _build_linux(job: Job, made: Path) -> None:
     lowered = lower_job(job, LINUX_LAYOUT)
     with temporary_folder("build") as scratch:
         folder = Path(scratch)
@@ -213,13 +236,7 @@ def _build_linux(job: Job, place: Path, replace: bool) -> Path:
 
             manifest, members = add_tensorrt(job.board, job.onnx_file, manifest, members)
         job.progress("writing the artifact", 0, 1)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if not replace:
-            return write_artifact(place, manifest, members).root
-        # The old artifact stays until the new one is whole.
-        with staging(place) as beside:
-            take_place(write_artifact(beside / "new", manifest, members).root, place)
-        return place
+        write_artifact(made, manifest, members)
 
 
 def _plan(job: Job, lowered: Lowered) -> BuildPlan:

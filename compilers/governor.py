@@ -12,7 +12,7 @@ from pathlib import Path
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, core_include, governor_sources
 from tatvpr_edge.compilers.linux import HOST
-from tatvpr_edge.compilers.toolchains import OPTIMISATION, compile_object, find_compiler, run_tool
+from tatvpr_edge.compilers.toolchains import OPTIMISATION, compile_object, find_compiler
 from tatvpr_edge.runtime.governor import GovernorCore
 from tatvpr_edge.spec.atomic import temporary_folder
 
@@ -44,8 +44,5 @@ def build_governor(sources: list[Path], folder: Path) -> Path:
         for source in sources
     ]
     library = folder / "libtatvpr_governor.so"
-    run_tool(
-        [*compiler.command, "-shared", "-o", str(library), *map(str, objects)],
-        "linking the governor",
-    )
+    compiler.run(["-shared", "-o", str(library), *map(str, objects)], "linking the governor")
     return library

@@ -3,8 +3,8 @@
 An object is found again by what the compiler read for it: its command, and every file that it
 opened (asked of the compiler itself, ``-MD``; a C file that another one includes is among them).
 A kept object carries its SHA-256; one that does not match is made again. Nothing of this defends
-against somebody who may write to the folder: builds that are signed compile everything
-(:func:`made_anew`).
+against somebody who may write to the folder: builds that are signed take nothing that an earlier
+run left, of ours or of a compiler (:func:`made_anew`).
 """
 
 from __future__ import annotations
@@ -14,30 +14,38 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tatvpr_edge.compilers.probe import first_line
 from tatvpr_edge.runtime.cache import cache_folder
-from tatvpr_edge.spec.atomic import replacing
+from tatvpr_edge.spec.atomic import replacing, temporary_folder
 from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.text import parse_json
 
 _TIMEOUT_S = 600
 _DIGEST_BYTES = 32
-_REMEMBERS: ContextVar[bool] = ContextVar("remembers", default=True)
+#: Where compilers keep what they made while nothing of earlier runs is taken; else None.
+_APART: ContextVar[Path | None] = ContextVar("apart", default=None)
 
 
 @contextlib.contextmanager
 def made_anew() -> Iterator[None]:
-    """Compilers that are found inside take no object from an earlier build."""
-    token = _REMEMBERS.set(False)
-    try:
-        yield
-    finally:
-        _REMEMBERS.reset(token)
+    """Inside, nothing is taken from a cache: not what a model's drift was found to be, and for
+    compilers that are found inside, no object of an earlier build."""
+    with temporary_folder("anew") as folder:
+        token = _APART.set(folder)
+        try:
+            yield
+        finally:
+            _APART.reset(token)
+
+
+def is_made_anew() -> bool:
+    """Whether this is inside of :func:`made_anew`."""
+    return _APART.get() is not None
 
 
 @dataclass(frozen=True)
@@ -46,12 +54,20 @@ class Compiler:
 
     command: tuple[str, ...]  # with the flags that choose the board's CPU
     version: str  # first line of --version: part of the cache's key
-    remembers: bool = field(default_factory=lambda: _REMEMBERS.get())
+    apart: Path | None = field(default_factory=_APART.get)  # None: objects are remembered
 
     @property
     def name(self) -> str:
         """For reports."""
         return self.version
+
+    def run(self, arguments: Sequence[str], what: str) -> None:
+        """Compile or link; see :func:`run_tool`."""
+        environment = None
+        if self.apart is not None:  # zig keeps objects by itself, and gcc may be ccache's link
+            caches = ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR", "CCACHE_DIR")
+            environment = {**os.environ, **{name: str(self.apart) for name in caches}}
+        run_tool([*self.command, *arguments], what, environment)
 
 
 def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], output: Path) -> Path:
@@ -60,7 +76,7 @@ def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], outpu
     Raises:
         ToolError: the compiler refused the file.
     """
-    if not compiler.remembers or source.suffix == ".S":  # .incbin: files that no compiler names
+    if compiler.apart is not None or source.suffix == ".S":  # .incbin: files that no compiler names
         _compile(compiler, source, flags, output)
         return output
     folder = cache_folder("objects")
@@ -85,14 +101,18 @@ def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], outpu
     return output
 
 
-def run_tool(command: Sequence[str], what: str) -> None:
-    """Run a compiler.
+def run_tool(
+    command: Sequence[str], what: str, environment: Mapping[str, str] | None = None
+) -> None:
+    """Run a program of a toolchain, in this process's environment or another.
 
     Raises:
         ToolError: it cannot be started, takes too long, or fails; with its first error line.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolError(f"{what} failed: {error}") from error
     if done.returncode != 0:
@@ -100,8 +120,7 @@ def run_tool(command: Sequence[str], what: str) -> None:
 
 
 def _compile(compiler: Compiler, source: Path, flags: Sequence[str], output: Path) -> None:
-    command = [*compiler.command, *flags, "-c", str(source), "-o", str(output)]
-    run_tool(command, f"compiling {source.name}")
+    compiler.run([*flags, "-c", str(source), "-o", str(output)], f"compiling {source.name}")
 
 
 def _command_key(compiler: Compiler, source: Path, flags: Sequence[str]) -> str:

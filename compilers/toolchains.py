@@ -25,7 +25,7 @@ from tatvpr_edge.compilers.core_sources import (
     core_sources,
 )
 from tatvpr_edge.compilers.elf import check_loadable
-from tatvpr_edge.compilers.objects import Compiler, compile_object, run_tool
+from tatvpr_edge.compilers.objects import Compiler, compile_object
 from tatvpr_edge.compilers.probe import compiler_fault, first_line, probe_flags
 from tatvpr_edge.spec.atomic import temporary_folder
 from tatvpr_edge.spec.errors import ToolError
@@ -114,7 +114,7 @@ def build_library(
 
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
             made = list(pool.map(compiled, enumerate(sources)))
-        link = [*compiler.command, "-shared", "-o", str(output), *map(str, [*made, *objects])]
+        link = ["-shared", "-o", str(output), *map(str, [*made, *objects])]
         if sys.platform != "darwin" or board.cpu.triple != NATIVE:
             exports = folder / "exports.map"
             exports.write_text(_EXPORTS)
@@ -125,7 +125,7 @@ def build_library(
                 "-Wl,--as-needed",
                 "-Wl,-z,noexecstack",
             ]
-        run_tool([*link, "-pthread", "-lm"], "linking the model's library")
+        compiler.run([*link, "-pthread", "-lm"], "linking the model's library")
     if sys.platform != "darwin" or board.cpu.triple != NATIVE:
         machine = platform.machine() if board.cpu.triple == NATIVE else board.cpu.architecture
         check_loadable(output, machine, board.glibc)

@@ -82,8 +82,8 @@ def lower_for(board: Board, graph: Graph, name: str, k_range: tuple[float, float
     return lower(graph, name, variant.layout, choose_layouts(variant, k_range))
 
 
-def build_microcontroller(job: Job, place: Path, prefix: str = DEFAULT_PREFIX) -> Path:
-    """Write the artifact of a microcontroller to ``place``; returns its folder.
+def build_microcontroller(job: Job, output: Path, prefix: str = DEFAULT_PREFIX) -> None:
+    """Write the artifact of a microcontroller to ``output``, a folder that is not there yet.
 
     Raises:
         BoardError: the model does not fit; the text has both figures.
@@ -114,11 +114,10 @@ def build_microcontroller(job: Job, place: Path, prefix: str = DEFAULT_PREFIX) -
             },
         )
         progress("writing the artifact", 0, 1)
-        place.parent.mkdir(parents=True, exist_ok=True)
         files |= members(board, made, manifest)
         if board.emulator is not None:
             files[MAP] = example_map(here.core, manifest.defaults)
-        return write_artifact(place, manifest, files).root
+        write_artifact(output, manifest, files)
 
 
 def members(board: Board, made: Compiled, manifest: Manifest) -> dict[str, bytes | str | Path]:

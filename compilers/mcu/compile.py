@@ -167,7 +167,7 @@ def memory_needs(board: Board, lowered: Lowered, of: Sequence[int], tables_apart
             objects.append(compile_object(compiler, source.path, flags, folder / f"{index}.o"))
         program = folder / "sizes"
         parts = [str(path) for path in objects]
-        run_tool([*compiler.command, *parts, "-lm", "-o", str(program)], "linking sizes.c")
+        compiler.run([*parts, "-lm", "-o", str(program)], "linking sizes.c")
         said = _said_by(program, *(str(tile) for tile in of))
         *arenas, tables = (int(word) for word in said.split())
     return Needs(dict(zip(of, arenas, strict=True)), tables)

@@ -157,8 +157,7 @@ def write_artifact(
             for folder, _, _ in os.walk(made, topdown=False):
                 os.chmod(folder, 0o755)
                 sync_folder(Path(folder))
-            _rename_new(made, output)
-            sync_folder(output.parent)
+            take_new(made, output)
     except OSError as error:
         if error.filename is None:  # write(2) does not say which file
             error.filename = str(output)
@@ -224,14 +223,19 @@ def _write_synced(path: Path, chunks: Any) -> None:
     os.chmod(path, 0o644)
 
 
-def _rename_new(made: Path, output: Path) -> None:
-    """Rename, refusing a target that appeared meanwhile (rename(2) replaces an empty folder)."""
+def take_new(made: Path, output: Path) -> None:
+    """Put a whole artifact at ``output``, where nothing lies (rename(2) replaces an empty folder).
+
+    Raises:
+        ArtifactError: something appeared there meanwhile, or it cannot be written.
+    """
     if os.path.lexists(output):
         raise ArtifactError(f"{output} appeared while the artifact was written: try again")
     try:
         os.rename(made, output)
     except OSError as error:
         raise ArtifactError(f"cannot put the artifact at {output}: {error.strerror}") from error
+    sync_folder(output.parent)
 
 
 # ---- reading ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from tatvpr_edge.compilers.canonical import model_hash
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.elf import read_elf
 from tatvpr_edge.compilers.linux import compile_linux, open_library
+from tatvpr_edge.compilers.objects import made_anew
 from tatvpr_edge.compilers.report import BuildPlan
 from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.runtime import Localizer
@@ -216,6 +217,20 @@ class TestRefusals:
 
 
 class TestDriftCards:
+    def test_of_what_will_be_signed_no_cache_says_how_far_answers_may_lie(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        onnx_file, points = tmp_path / "m.onnx", [(1.0, 1.0)]
+        planted = [golden.DriftPoint(1.0, 1.0, 0.76)]
+        golden.cache_drift(b"a" * 32, planted)
+        assert golden.known_drift(b"a" * 32, onnx_file, points) == planted
+        with made_anew():
+            assert golden.known_drift(b"a" * 32, onnx_file, points) is None
+            said = [golden.DriftPoint(1.0, 1.0, 0.99)]
+            golden.write_drift(golden.model_card(onnx_file), b"a" * 32, said)
+            assert golden.known_drift(b"a" * 32, onnx_file, points) == said
+
     def test_a_card_is_used_only_for_its_model(self, tmp_path: Path) -> None:
         onnx_file, points = tmp_path / "m.onnx", [(1.0, 1.0), (0.2, 1.0)]
         found = [golden.DriftPoint(k, t, 0.99) for k, t in points]

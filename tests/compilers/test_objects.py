@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -121,6 +122,37 @@ def test_what_will_be_signed_comes_from_no_cache(home: Path, tmp_path: Path) -> 
     with made_anew():
         compiler = find_compiler(load("host"))
     assert answer(compile_object(compiler, source, [], tmp_path / "f.o"), tmp_path) == 5
+
+
+def test_what_will_be_signed_comes_from_no_cache_of_a_compiler(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """zig keeps objects by itself, and so does a gcc that is a link to ccache."""
+    log, compiler, source = tmp_path / "log", tmp_path / "bin" / "gcc", tmp_path / "f.c"
+    source.write_text("int f(void) { return 5; }\n")
+    compiler.parent.mkdir()
+    caches = "$ZIG_GLOBAL_CACHE_DIR|$ZIG_LOCAL_CACHE_DIR|$CCACHE_DIR"
+    real = find_compiler(load("host")).command[0]
+    compiler.write_text(f'#!/bin/sh\necho "{caches}|$*" >> "{log}"\nexec "{real}" "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{compiler.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("CCACHE_DIR", "/the/users")
+    folders = []
+    for _ in range(2):
+        with made_anew():
+            found = find_compiler(load("host"))
+            log.write_text("")
+            made = compile_object(found, source, [], tmp_path / "f.o")
+            found.run(["-shared", "-o", str(tmp_path / "f.so"), str(made)], "linking")
+            *places, words = log.read_text().replace("\n", "|").rstrip("|").split("|")
+            places = [place for place in places if " " not in place]
+            assert len(places) == 6 and len(set(places)) == 1 and "-shared" in words
+            assert os.path.isdir(places[0])
+            folders.append(places[0])
+    assert len(set(folders)) == 2 and not any(map(os.path.exists, folders))
+    log.write_text("")
+    compile_object(find_compiler(load("host")), source, [], tmp_path / "f.o")
+    assert log.read_text().startswith("||/the/users|")
 
 
 def test_a_home_that_cannot_be_written_costs_only_time(

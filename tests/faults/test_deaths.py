@@ -16,9 +16,12 @@ import pytest
 from support.board import make_artifact
 from support.deaths import dies_at, fails_beyond
 from support.faults import Faults
+from support.keys import make_keys
 from tatvpr_edge.models.checkpoint import write_atomically
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, rewrite
-from tatvpr_edge.spec.artifact import read_artifact, replace_profile
+from tatvpr_edge.runtime.signature import check_trust, sign_artifact, signer_line
+from tatvpr_edge.runtime.trust import Trust
+from tatvpr_edge.spec.artifact import read_artifact, read_signed, replace_profile
 from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
 from tatvpr_edge.spec.maptypes import Calibration, calibrated
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
@@ -149,6 +152,35 @@ def test_whoever_dies_while_writing_leaves_old_or_new(
         shutil.rmtree(folder)
         change += 1
     assert change >= 2
+
+
+def test_whoever_dies_while_signing_leaves_no_wrong_signature_and_nothing_to_the_next(
+    ram_path: Path,
+) -> None:
+    keys = make_keys(ram_path)
+    trusted = Trust(ram_path, signer_line("ours", keys.public("ours")).encode(), ())
+    for name, signed_before in (("unsigned", False), ("signed", True)):
+        template = ram_path / name
+        template.mkdir()
+        make_artifact(template / "place", b"old")
+        if signed_before:
+            sign_artifact(template / "place", keys.private("ours"), serial=1)
+
+        def sign(place: Path) -> None:
+            sign_artifact(place, keys.private("ours"), serial=2)
+
+        change = 0
+        while True:
+            folder = Path(shutil.copytree(template, ram_path / f"{name}{change}"))
+            if not dies_at(change, lambda place=folder / "place": sign(place)):  # type: ignore[misc]
+                break
+            found = read_artifact(folder / "place")  # every byte of it
+            assert not found.signed or check_trust(read_signed(found.root), trusted) == "ours"
+            sign(folder / "place")
+            assert os.listdir(folder) == ["place"], f"after change {change}"
+            assert check_trust(read_signed(folder / "place"), trusted) == "ours"
+            change += 1
+        assert change >= 4
 
 
 @pytest.mark.parametrize(
