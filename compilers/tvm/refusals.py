@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.errors import ModelError, TatvprError
 from tatvpr_edge.spec.text import printable
 
 _MOST_LETTERS = 300
@@ -24,6 +24,8 @@ def tvm_lowers(what: Callable[[str], str]) -> Iterator[None]:
     """
     try:
         yield
+    except TatvprError:
+        raise  # says already what it is about: a plan or its kernels, no node of the model
     except Exception as error:
         line = printable(" ".join(str(error).split())) or type(error).__name__
         if isinstance(error, MemoryError) or "std::bad_alloc" in line:

@@ -128,7 +128,8 @@ def _converters(steps: Mapping[str, Step]) -> Iterator[None]:
         @classmethod
         def _impl_v1(cls, bb: Any, inputs: Any, attr: dict[str, Any], params: Any) -> Any:
             if attr.get("p", 2) != 2:
-                raise ModelError("LpNormalization with p other than 2 is not lowered")
+                # Told with the node's name, as what TVM raises is.
+                raise ValueError("LpNormalization with p other than 2 is not lowered")
             x, axis = inputs[0], attr.get("axis", -1)
             norm = relax.op.sqrt(relax.op.sum(relax.op.multiply(x, x), axis, keepdims=True))
             floor = relax.const(np.float32(L2_EPS))

@@ -13,8 +13,9 @@ import pytest
 from support.tiny_model import DIM, Head, Writer, tiny_model
 from tatvpr_edge import plan
 from tatvpr_edge.cli import main
+from tatvpr_edge.compilers.tvm.refusals import tvm_lowers
 from tatvpr_edge.models.export import bodies
-from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.errors import ArtifactError, ModelError, TatvprError
 
 TOKENS = 17
 
@@ -69,3 +70,10 @@ def test_what_tvm_cannot_lower_is_one_line(
     lines = [line for line in said.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "fault of tatvpr-edge" not in lines[0]
     assert "metadata[" not in said.err and "R.shape" not in said.err.replace(lines[0], "")
+
+
+def test_what_a_plan_refuses_itself_is_not_told_as_tvms() -> None:
+    own = ArtifactError("the plan has another fault")
+    with pytest.raises(TatvprError) as told, tvm_lowers(lambda _: "the rest"):
+        raise own
+    assert told.value is own
