@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from tatvpr_edge import zoo
+from tatvpr_edge.models.heads import whole_options
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.spec.atomic import replacing
@@ -26,6 +27,8 @@ from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.modelfiles import CONFIG_KEY, refuse_foreign
 from tatvpr_edge.spec.text import parse_json
 
+#: The gate has no weights: a checkpoint may be run with another gate or precision.
+_WITHOUT_WEIGHTS = ("backbone.groups", "backbone.scope", "backbone.ternary", "backbone.keep_after")
 _WEIGHTS_KEY = "tatvpr.weights"
 
 
@@ -70,6 +73,24 @@ def weights_file(name: str | os.PathLike[str]) -> Path:
         ) from error
 
 
+def needing_other_weights(wanted: ModelConfig, stored: ModelConfig) -> list[str]:
+    """Names of the settings in which ``wanted`` needs other weights than ``stored`` has; empty
+    where they fit. An option that one of them leaves to its head's default is said with it.
+
+    Raises:
+        ModelError: a head is unknown.
+    """
+    mine, theirs = wanted.to_dict(), stored.to_dict()
+    for values, config in ((mine, wanted), (theirs, stored)):
+        values["head"]["options"] = whole_options(config.head)
+    return [
+        f"{part}.{key}"
+        for part in ("backbone", "head")
+        for key in sorted(mine[part])
+        if f"{part}.{key}" not in _WITHOUT_WEIGHTS and mine[part][key] != theirs[part][key]
+    ]
+
+
 def load_weights(
     path: str | os.PathLike[str], *, expected: ModelConfig | None = None
 ) -> PlaceModel:
@@ -97,7 +118,7 @@ def load_weights(
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path}: its configuration is damaged ({error})") from error
     wanted = expected or stored
-    differing = wanted.same_weights(stored)
+    differing = needing_other_weights(wanted, stored)
     if differing:
         raise ModelError(
             f"{path}: holds a {stored.name} of another architecture than {wanted.name} "

@@ -6,6 +6,7 @@ of them; ``build_head`` makes one from its configuration.
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from torch import nn
@@ -54,7 +55,23 @@ LEARNED_HEADS = tuple(
     kind for kind, head in HEADS.items() if getattr(head, "needs_every_token", False)
 )
 
-__all__ = ["HEADS", "LEARNED_HEADS", "Head", "build_head"]
+__all__ = ["HEADS", "LEARNED_HEADS", "Head", "build_head", "whole_options"]
+
+
+def whole_options(config: HeadConfig) -> dict[str, Any]:
+    """The options of a head with those that ``config`` leaves to their defaults.
+
+    Weights that were stored before a head had an option say nothing of it and mean its default.
+
+    Raises:
+        ModelError: unknown head.
+    """
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(_head_class(config.kind)).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    return {**defaults, **config.options}
 
 
 def build_head(config: HeadConfig, backbone: ViTConfig) -> nn.Module:
@@ -63,9 +80,14 @@ def build_head(config: HeadConfig, backbone: ViTConfig) -> nn.Module:
     Raises:
         ModelError: unknown head or option.
     """
-    if config.kind not in HEADS:
-        raise ModelError(f"unknown head {config.kind!r}: known are {', '.join(HEADS)}")
+    made = _head_class(config.kind)
     try:
-        return cast(nn.Module, HEADS[config.kind](backbone, **config.options))
+        return cast(nn.Module, made(backbone, **config.options))
     except TypeError as error:
         raise ModelError(f"head {config.kind!r}: {error}") from error
+
+
+def _head_class(kind: str) -> Any:
+    if kind not in HEADS:
+        raise ModelError(f"unknown head {kind!r}: known are {', '.join(HEADS)}")
+    return HEADS[kind]

@@ -180,6 +180,10 @@ class HeadConfig:
     kind: str = "cls"
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, str) or not isinstance(self.options, dict):
+            raise ModelError(f"head {self.kind!r}: it takes a name, and options by name")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -208,19 +212,6 @@ class ModelConfig:
             )
         except (KeyError, TypeError) as error:
             raise ModelError(f"not a model configuration: {error}") from error
-
-    def same_weights(self, other: ModelConfig) -> list[str]:
-        """Names of the settings in which ``other`` needs other weights; empty where it fits."""
-        mine, theirs = self.to_dict(), other.to_dict()
-        differing = []
-        for part in ("backbone", "head"):
-            for key in sorted(set(mine[part]) | set(theirs[part])):
-                # The gate has no weights: a checkpoint may be run with another gate or precision.
-                if part == "backbone" and key in ("groups", "scope", "ternary", "keep_after"):
-                    continue
-                if mine[part].get(key) != theirs[part].get(key):
-                    differing.append(f"{part}.{key}")
-        return differing
 
 
 def _current(backbone: Mapping[str, Any]) -> dict[str, Any]:

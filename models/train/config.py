@@ -94,6 +94,11 @@ class RefitConfig:
     changed: int = 1
     dials: float = 0.0
 
+    @property
+    def asked(self) -> bool:
+        """Whether the head of the starting weights is fitted anew."""
+        return bool(self.teacher) or self.own > 0
+
 
 @dataclass(frozen=True)
 class OrderConfig:
@@ -346,11 +351,14 @@ def check_config(config: TrainConfig, path: Path | str) -> None:
         config.refit.plain > 0 and min(config.refit.gray, config.refit.changed) >= 0,
         "refit.plain must be positive, refit.gray and refit.changed not negative",
     )
-    refit = bool(config.refit.teacher) or config.refit.own > 0
-    require(not refit or bool(config.model.init), "refit needs weights: model.init")
+    require(not config.refit.asked or bool(config.model.init), "refit needs weights: model.init")
     require(
         bool(config.refit.teacher) or config.refit.own in (0.0, 1.0),
         "refit.own below 1 needs a refit.teacher for the rest",
+    )
+    require(
+        not config.refit.teacher or config.refit.own < 1,
+        "refit.own = 1 leaves nothing to ask refit.teacher for: leave one of them out",
     )
     require(config.order.k == 0 or bool(config.model.init), "order needs weights: model.init")
     require(

@@ -22,6 +22,7 @@ from tatvpr_edge.models.evaluate.describers import ModelDescriber
 from tatvpr_edge.models.evaluate.protocols import Trial, changed
 from tatvpr_edge.models.evaluate.recall import Interval, paired_bootstrap
 from tatvpr_edge.models.evaluate.run import Judged, evaluate
+from tatvpr_edge.models.heads import whole_options
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import (
     DataConfig,
@@ -92,7 +93,7 @@ def finetune_config(
             checkpoint_every_s=20.0,
             cache=str(output / "cache"),
         ),
-        model=ModelSection(stored.name, backbone, dict(stored.head.options), str(start)),
+        model=ModelSection(stored.name, backbone, whole_options(stored.head), str(start)),
         k=KConfig(lowest=0.15, dense_share=0.3, opening=0.0, power=1.5),
         augment=_AUGMENT,
         metric=MetricConfig(

@@ -18,7 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from tatvpr_edge.models import registry
-from tatvpr_edge.models.checkpoint import load_weights, save_weights, weights_file
+from tatvpr_edge.models.checkpoint import (
+    load_weights,
+    needing_other_weights,
+    save_weights,
+    weights_file,
+)
 from tatvpr_edge.models.data.formats import open_source
 from tatvpr_edge.models.data.frames import load_frames
 from tatvpr_edge.models.data.places import Places
@@ -52,11 +57,6 @@ def wanted_model(config: TrainConfig) -> ModelConfig:
     return dataclasses.replace(made, head=head)
 
 
-def refits(config: TrainConfig) -> bool:
-    """Whether the head of the starting weights is fitted anew."""
-    return bool(config.refit.teacher) or config.refit.own > 0
-
-
 def starting_model(config: TrainConfig) -> PlaceModel:
     """Random weights from the seed, or those of ``model.init``, with a random head where theirs is
     another and will be refit."""
@@ -64,11 +64,11 @@ def starting_model(config: TrainConfig) -> PlaceModel:
     if not config.model.init:
         return registry.create(wanted, seed=config.run.seed)
     init = weights_file(config.model.init)
-    if not refits(config):
+    if not config.refit.asked:
         return load_weights(init, expected=wanted)
     stored = load_weights(init)
     with_wanted_head = dataclasses.replace(stored.config, head=wanted.head)
-    differing = wanted.same_weights(with_wanted_head)
+    differing = needing_other_weights(wanted, with_wanted_head)
     if differing:
         raise ModelError(f"{init}: another backbone than {wanted.name} ({', '.join(differing)})")
     return with_head(stored, wanted)
@@ -126,7 +126,7 @@ def _train(
     started = any((folder / f"{name}.state").is_file() for name in ("distil", "metric"))
     if config.order.k > 0 and not started:
         order_channels(model, _frames_to_order_by(config), config.order.k)
-    if refits(config) and not started:
+    if config.refit.asked and not started:
         _refit(config, model, report)
         if crew.first:
             save_weights(model, folder / "refit.safetensors")

@@ -31,7 +31,7 @@ from tatvpr_edge.models.train.config import (
     read_config,
 )
 from tatvpr_edge.models.train.loop import Progress, TrainingError
-from tatvpr_edge.models.train.run import refits, train, with_changes
+from tatvpr_edge.models.train.run import train, with_changes
 from tatvpr_edge.models.train.views import read_views, write_views
 from tatvpr_edge.spec.errors import DataError, ModelError, UsageError
 
@@ -383,7 +383,7 @@ def test_too_few_places_for_a_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
 def test_shipped_recipes_are_valid(recipe: Path) -> None:
     config = read_config(recipe)
-    assert config.data and (config.distil.steps + config.metric.steps > 0 or refits(config))
+    assert config.data and (config.distil.steps + config.metric.steps > 0 or config.refit.asked)
 
 
 @pytest.mark.parametrize(
@@ -408,6 +408,8 @@ def test_shipped_recipes_are_valid(recipe: Path) -> None:
         ("[run]\nprecision = 'fp8'\n", "precision"),
         ("[[data]]\nshare = -1\n", "share must not be negative"),
         ("[metric]\nsteps = 3\n[[data]]\nshare = 0\n", "a share above 0"),
+        ("[model]\ninit = 'micro'\n[refit]\nown = 0.5\n", "needs a refit.teacher"),
+        ("[model]\ninit = 'micro'\n[refit]\nown = 1\nteacher = 'model:micro'\n", "leave one"),
     ],
 )
 def test_a_wrong_training_file(tmp_path: Path, text: str, said: str) -> None:
