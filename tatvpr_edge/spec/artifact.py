@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .atomic import replacing, staging, sync_folder
+from .atomic import naming, replacing, staging, sync_folder
 from .errors import ArtifactError
 from .manifest import (
     MANIFEST,
@@ -148,20 +148,15 @@ def write_artifact(
         raise ArtifactError(f"{output} exists already: remove it or name another --output")
     if not output.parent.is_dir():
         raise ArtifactError(f"{output.parent} is not a folder: create it first")
-    try:
-        with staging(output) as made:
-            entries = [_write_member(made, name, files[name]) for name in sorted(files)]
-            data = dataclasses.replace(manifest, files=tuple(entries)).to_json()
-            parse_manifest(data)
-            _write_synced(made / MANIFEST, [data])
-            for folder, _, _ in os.walk(made, topdown=False):
-                os.chmod(folder, 0o755)
-                sync_folder(Path(folder))
-            take_new(made, output)
-    except OSError as error:
-        if error.filename is None:  # write(2) does not say which file
-            error.filename = str(output)
-        raise
+    with naming(output), staging(output) as made:
+        entries = [_write_member(made, name, files[name]) for name in sorted(files)]
+        data = dataclasses.replace(manifest, files=tuple(entries)).to_json()
+        parse_manifest(data)
+        _write_synced(made / MANIFEST, [data])
+        for folder, _, _ in os.walk(made, topdown=False):
+            os.chmod(folder, 0o755)
+            sync_folder(Path(folder))
+        take_new(made, output)
     return read_artifact(output)
 
 

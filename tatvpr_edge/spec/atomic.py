@@ -26,6 +26,17 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError that names no file, as that of write(2) on a full disk, names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(
     path: Path, like: Path | None = None, *, mode: int | None = None, beside: Path | None = None
 ) -> Iterator[BinaryIO]:
@@ -41,7 +52,7 @@ def replacing(
     sweep(near)
     name = _temporary(near)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with open(os.open(name, flags, 0o666), "w+b") as sink:
+    with naming(path), open(os.open(name, flags, 0o666), "w+b") as sink:
         try:
             fcntl.flock(sink.fileno(), fcntl.LOCK_EX)
             if mode is not None:
@@ -53,11 +64,9 @@ def replacing(
             sink.flush()
             os.fsync(sink.fileno())
             os.replace(name, path)
-        except BaseException as error:
+        except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
-            if isinstance(error, OSError) and error.filename is None:
-                error.filename = str(path)  # write(2) does not say which file
             raise
     sync_folder(path.parent)
 
