@@ -1,10 +1,11 @@
 /* The table of kernels that one kind of CPU fills in, and the structures that they share.
  *
  * Operators (op_*.c) own the order of work, tiles of tokens and scratch memory; kernels own the
- * arithmetic. A variant is one file (a table begun from another variant's, TATVPR_VARIANT below, and
- * the kernels of its own) and one row in the variants.h of its architecture. Every variant gives the same bits as common/portable_*.c, which is the
- * reference in C: integers are exact, float reductions are 16 strided partial sums and one tree
- * (floats.h), no fused multiply-add, no approximate reciprocal.
+ * arithmetic. A variant is one file (a table begun from another variant's, TATVPR_VARIANT below,
+ * and the kernels of its own) and one row in the variants.h of its architecture. Every variant gives
+ * the same bits as common/portable_*.c, which is the reference in C: integers are exact, float
+ * reductions are 16 strided partial sums and one tree (floats.h), no fused multiply-add, no
+ * approximate reciprocal.
  *
  * Kernels allocate nothing, keep no state and never fail: operators have checked the arguments.
  */
@@ -203,7 +204,8 @@ typedef struct tatvpr_kernels {
     float (*quantise)(const float *x /* [K] */, int32_t k_in, int8_t *q /* [q_stride] */);
     /* Keeps the `keep` groups of row `t` with the largest sum of |q| (ties to the lower index),
      * writes sum[t] and, unless `list` is TATVPR_LIST_NOTHING, index, value and count. Without a
-     * list the others are zeroed in q; with one, what q then holds is not said: nothing reads it. TATVPR_LIST_FOURS is only asked of variants with `fours`. */
+     * list the others are zeroed in q; with one, what q then holds is not said: nothing reads it.
+     * TATVPR_LIST_FOURS is only asked of variants with `fours`. */
     void (*select)(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
 #if defined(TATVPR_WIDE)
     /* The same for all rows of the tile, which hide each other's latencies; null: one by one. */
