@@ -137,6 +137,29 @@ def test_frames_of_depth_12(mcu_counts: ModuleType, capsys: pytest.CaptureFixtur
     assert figures["mps3-an547.frame.depth12.k1"] <= 77
 
 
+@pytest.mark.parametrize("board", ["mps2-an500", "riscv32f-virt"])
+def test_code_is_kept_as_it_lies_in_memory_where_pages_end_too(board: str, tmp_path: Path) -> None:
+    """There the emulator hands out Thumb instructions with two bytes of the next one."""
+    emulation = importlib.import_module("emulation")
+    emulated = require_board(board)
+    firmware = tmp_path / "pages.c"
+    firmware.write_text(
+        '#include "count.h"\n'
+        "int main(void) {\n    COUNT_BEGIN();\n"
+        '    __asm__ volatile(".rept 6000\\n\\tnop\\n\\t.endr");\n'
+        "    COUNT_END();\n    return 0;\n}\n"
+    )
+    workshop = emulation.Workshop(tmp_path)
+    flags = (f"-I{emulation.FIRMWARE}",)
+    image = workshop.link(emulated, "pages", [], [firmware], flags)
+    result = emulation.run(emulated, image, "", workshop.plugin(), blocks=True, code=True)
+    assert result.status == 0 and result.regions == [6000], result.text
+    triple = importlib.import_module("cycles").MODELS[board].triple
+    cut = importlib.import_module("arm.cycles").instructions
+    kept = [(cut(code, triple), times) for code, times in result.code]
+    assert sum(len(found) * times for found, times in kept) == sum(result.blocks.values()) > 5000
+
+
 @pytest.mark.parametrize("offsets", ["", "const int32_t row_address_offset, "])
 def test_the_call_of_cmsis_nn_is_that_of_the_headers_given(offsets: str, tmp_path: Path) -> None:
     """Version 6 has one argument more than version 5; both are compiled and run against a library

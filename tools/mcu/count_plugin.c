@@ -40,7 +40,6 @@ extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 extern uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
 extern struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
 extern const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
-extern size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
 extern void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *,
                                                    void (*)(unsigned, void *), int, void *);
 extern void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *,
@@ -111,15 +110,26 @@ static void on_block(unsigned cpu, void *user)
     }
 }
 
-static mark_kind mark_of(const uint8_t *bytes, size_t size)
+/* Of an instruction, from how it begins. At a page's end QEMU reports a Thumb instruction with two
+ * bytes of the next one, which it looked at. */
+static size_t size_of(const uint8_t *bytes)
 {
-    /* a 16-bit Thumb instruction at the end of a page may be reported with size 4 */
-    if (arch == ARCH_ARM && size >= 2) {
+    if (arch == ARCH_ARM) { /* Thumb alone: the marks are of it */
+        uint16_t half;
+        memcpy(&half, bytes, 2);
+        return (half & 0xE000) == 0xE000 && (half & 0x1800) ? 4 : 2;
+    }
+    return arch == ARCH_RISCV && (bytes[0] & 3) != 3 ? 2 : 4;
+}
+
+static mark_kind mark_of(const uint8_t *bytes)
+{
+    if (arch == ARCH_ARM) {
         uint16_t half;
         memcpy(&half, bytes, 2);
         return half == 0x46C9 ? MARK_BEGIN : half == 0x46D2 ? MARK_END : MARK_NONE;
     }
-    if (arch != ARCH_ARM && size == 4) {
+    if (size_of(bytes) == 4) {
         uint32_t word;
         memcpy(&word, bytes, 4);
         if (arch == ARCH_AARCH64)
@@ -157,9 +167,9 @@ static void keep_code(block_slot *slot, const struct qemu_plugin_tb *tb, size_t 
         exit(1);
     }
     for (size_t i = 0; i < count; i++) {
-        const struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-        const size_t size = qemu_plugin_insn_size(insn);
-        memcpy(slot->code + slot->code_bytes, qemu_plugin_insn_data(insn), size);
+        const uint8_t *bytes = qemu_plugin_insn_data(qemu_plugin_tb_get_insn(tb, i));
+        const size_t size = size_of(bytes); /* at most 4, as there is room for */
+        memcpy(slot->code + slot->code_bytes, bytes, size);
         slot->code_bytes += size;
     }
 }
@@ -176,7 +186,7 @@ static void on_translate(plugin_id id, struct qemu_plugin_tb *tb)
     for (size_t i = 0; i < count; i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         qemu_plugin_register_vcpu_insn_exec_inline(insn, INLINE_ADD_U64, &executed, 1);
-        mark_kind mark = mark_of(qemu_plugin_insn_data(insn), qemu_plugin_insn_size(insn));
+        mark_kind mark = mark_of(qemu_plugin_insn_data(insn));
         if (mark != MARK_NONE)
             qemu_plugin_register_vcpu_insn_exec_cb(insn, mark == MARK_BEGIN ? on_begin : on_end,
                                                    CB_NO_REGS, NULL);
