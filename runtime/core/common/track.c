@@ -1,17 +1,13 @@
 /* The filter of tatvpr_track.h: a few passes over the places, in place. */
 #include "core.h"
 #include "floats.h"
+#include "track_paths.h"
 #include "where.h"
 
 #include "../include/tatvpr_track.h"
 
-#define LEFT_OUT (-__builtin_inff())
 #define UNKNOWN __builtin_nanf("")
 #define LOWEST (-3.0e38f) /* below: a place that was left out */
-
-static float larger(float a, float b) { return a > b ? a : b; }
-
-static float distance(float a, float b) { return __builtin_fabsf(a - b); }
 
 /* ---- memory ---- */
 
@@ -132,7 +128,7 @@ tatvpr_status tatvpr_track_start(tatvpr_track *track) {
     track->since = 0;
     track->held = 0;
     track->lead = 0.0f;
-    track->most = LEFT_OUT;
+    track->most = TATVPR_LEFT_OUT;
     return TATVPR_OK;
 }
 
@@ -181,7 +177,7 @@ static float arc_tangent(float t) {
 /* The angle of a point from the x axis, counter-clockwise, in -pi..pi; 0 of none. */
 static float angle_of(float x, float y) {
     const float wide = x < 0.0f ? -x : x, high = y < 0.0f ? -y : y;
-    const float most = larger(wide, high);
+    const float most = tatvpr_larger(wide, high);
     if (!(most > 0.0f)) {
         return 0.0f;
     }
@@ -258,7 +254,7 @@ static void meet(tatvpr_track *track, const tatvpr_places *places, uint64_t tota
         const int begins = i == 0 || spot.moment->drive != before.moment->drive;
         const uint32_t kept = i % WORD == 0 ? 0u : track->begins[i / WORD];
         track->begins[i / WORD] = kept | (uint32_t)begins << i % WORD;
-        track->evidence[i] = track->still[i] = LEFT_OUT;
+        track->evidence[i] = track->still[i] = TATVPR_LEFT_OUT;
         if (track->along != NULL) {
             track->along[i] = 0.0f;
             if ((spot.moment->known & TATVPR_POSITION) != TATVPR_POSITION) {
@@ -276,223 +272,24 @@ static void meet(tatvpr_track *track, const tatvpr_places *places, uint64_t tota
     track->known = total;
 }
 
-/* ---- where paths may go ---- */
-
 enum { BLOCK = 256 }; /* places looked at at once */
 
-/* The places first .. last of one drive: paths stay, go one place on or back, or jump. */
-static void by_steps(float *evidence, uint64_t first, uint64_t last, float price, float jump) {
-    float held[BLOCK + 2]; /* a block as it was, between its neighbours */
-    held[0] = LEFT_OUT;
-    for (uint64_t at = first; at <= last; at += BLOCK) {
-        const uint64_t left = last - at + 1;
-        const uint64_t count = left < BLOCK ? left : BLOCK;
-        float *own = evidence + at;
-        for (uint64_t i = 0; i < count; i++) {
-            held[i + 1] = own[i];
-        }
-        held[count + 1] = left > count ? own[count] : LEFT_OUT;
-        for (uint64_t i = 0; i < count; i++) {
-            own[i] = larger(larger(held[i + 1], jump), larger(held[i], held[i + 2]) - price);
-        }
-        held[0] = held[count];
-    }
-}
+/* ---- where paths go ---- */
 
-/* A sweep's step: what `place` has, or what it is worth to come from its neighbour `from`. */
-static inline float reached(const float *along, const float *spread, uint64_t from, float value,
-                            uint64_t place, float price) {
-    return larger(spread[place], value - price * distance(along[place], along[from]));
-}
-
-/* Sweeps four strips of `count` places each, the first and third from `up` and `up + 2 * count` on,
- * the others from `down` and `down + 2 * count` back: a sweep waits for its own last step, so four
- * run at once. */
-static void sweep_strips(const float *restrict along, float *restrict spread, uint64_t up,
-                         uint64_t down, uint64_t count, float price) {
-    const uint64_t up2 = up + 2 * count, down2 = down + 2 * count;
-    float a = spread[up], b = spread[down], c = spread[up2], d = spread[down2];
-    for (uint64_t i = 1; i < count; i++) {
-        a = reached(along, spread, up + i - 1, a, up + i, price);
-        b = reached(along, spread, down - i + 1, b, down - i, price);
-        c = reached(along, spread, up2 + i - 1, c, up2 + i, price);
-        d = reached(along, spread, down2 - i + 1, d, down2 - i, price);
-        spread[up + i] = a;
-        spread[down - i] = b;
-        spread[up2 + i] = c;
-        spread[down2 - i] = d;
-    }
-}
-
-/* Carries a sweep on from `from` over the places up to `last` (or down to it), until one has as
- * much: those behind it have what it is worth already. */
-static void carry_on(const float *along, float *spread, uint64_t from, uint64_t last,
-                     float price) {
-    float value = spread[from];
-    while (from != last) {
-        const uint64_t next = from < last ? from + 1 : from - 1;
-        value = value - price * distance(along[next], along[from]);
-        if (!(value > spread[next])) {
-            return;
-        }
-        spread[next] = value;
-        from = next;
-    }
-}
-
-/* Spreads evidence by `price` a metre over the places first .. last, both ways: strip by strip, then
- * over their ends. What a place has in the end is the most of what comes from either side, whatever
- * the order. */
-static void spread_out(const float *along, float *spread, uint64_t first, uint64_t last,
-                       float price) {
-    const uint64_t most = (last - first + 1) / 4, count = most > 1 ? most : 0;
-    const uint64_t rest = first + 4 * count; /* places that belong to no strip follow */
-    if (count > 0) {
-        sweep_strips(along, spread, first, first + 2 * count - 1, count, price);
-        sweep_strips(along, spread, first + count, first + count - 1, count, price);
-    }
-    for (uint64_t end = first + count; count > 0 && end < rest; end += count) {
-        carry_on(along, spread, end - 1, last, price);
-    }
-    for (uint64_t place = count > 0 ? rest - 1 : first; place < last; place++) {
-        carry_on(along, spread, place, last, price);
-    }
-    for (uint64_t place = last; place >= rest && place > first; place--) {
-        carry_on(along, spread, place, first, price);
-    }
-    for (uint64_t begin = rest - count; count > 0 && begin > first; begin -= count) {
-        carry_on(along, spread, begin, first, price);
-    }
-}
-
-enum { RUN = 16 }; /* places whose points are looked for at once */
-
-/* A stretch as it is read: what is spread over its places first .. last. */
-typedef struct reading {
-    const float *along, *spread;
-    const float *turned; /* null: turns are not known */
-    uint64_t first, last;
-    float price;         /* of a metre */
-    float turn_price;    /* of a radian */
-    float turned_rad;    /* since the last frame */
-} reading;
-
-/* What is spread at place `p` is worth so at a point `metres` along. */
-static inline float worth(const float *along, const float *spread, uint64_t p, float metres,
-                          float price) {
-    return spread[p] - price * distance(metres, along[p]);
-}
-
-/* The same less the price of the turn that leads on from there, where turns are known; `turned`: of
- * the place that is reached, less what odometry says. */
-static inline float worth_at(const reading *r, int turns, uint64_t p, float metres, float turned) {
-    const float value = worth(r->along, r->spread, p, metres, r->price);
-    return turns ? value - r->turn_price * distance(turned, r->turned[p]) : value;
-}
-
-/* Evidence `metres` before each of RUN places (behind, below 0), whose points all lie as many places
- * on as the place `guess` does from the first of them; answers 0 where one does not. A point's two
- * neighbours are then those that looking for it one by one finds. */
-static inline int read_evenly(const reading *of, int turns, uint64_t at, uint64_t guess,
-                              float metres, float *restrict found) {
-    const reading r = *of;
-    int32_t off = 0;
-    for (uint64_t i = 0; i < RUN; i++) {
-        const float point = r.along[at + i] + metres;
-        const float turned = turns ? r.turned[at + i] - r.turned_rad : 0.0f;
-        found[i] = larger(worth_at(&r, turns, guess + i, point, turned),
-                          worth_at(&r, turns, guess + i + 1, point, turned));
-        off |= !(r.along[guess + i] <= point) | !(point < r.along[guess + i + 1]);
-    }
-    return !off;
-}
-
-/* The same where points may lie one place more or less on. */
-static inline int read_nearly(const reading *of, int turns, uint64_t at, uint64_t guess,
-                              float metres, float *restrict found) {
-    const reading r = *of;
-    const uint64_t before = guess - 1;
-    int32_t off = 0;
-    for (uint64_t i = 0; i < RUN; i++) {
-        const float point = r.along[at + i] + metres;
-        const float turned = turns ? r.turned[at + i] - r.turned_rad : 0.0f;
-        const float a = worth_at(&r, turns, before + i, point, turned);
-        const float b = worth_at(&r, turns, before + i + 1, point, turned);
-        const float c = worth_at(&r, turns, before + i + 2, point, turned);
-        const float d = worth_at(&r, turns, before + i + 3, point, turned);
-        /* All of it is computed, so that it stays a loop over vectors. */
-        const float less = larger(a, b), same = larger(b, c), more = larger(c, d);
-        const float most = r.along[before + i + 1] <= point ? same : less;
-        found[i] = r.along[before + i + 2] <= point ? more : most;
-        off |= !(r.along[before + i] <= point) | !(point < r.along[before + i + 3]);
-    }
-    return !off;
-}
-
-/* Evidence `metres` before each of the places at .. at + count - 1 (behind, below 0). `*p` is the last
- * place at or before the point that was looked for last. */
-static inline void read_off(const reading *r, int turns, uint64_t at, uint64_t count, float metres,
-                            uint64_t *p, float *restrict found) {
-    const float *along = r->along;
-    const uint64_t guess = *p + 1; /* places of a drive are about as far apart */
-    uint64_t begin = 0;
-    if (count == RUN && guess + RUN + 1 <= r->last) {
-        if (read_evenly(r, turns, at, guess, metres, found)) {
-            *p = guess + RUN - 1;
-            return;
-        }
-        if (read_nearly(r, turns, at, guess, metres, found)) {
-            *p = guess + RUN - 2; /* of the last point, or at most two before it */
-            begin = RUN - 1;
-        }
-    }
-    for (uint64_t i = begin; i < count; i++) {
-        const float point = along[at + i] + metres;
-        const float turned = turns ? r->turned[at + i] - r->turned_rad : 0.0f;
-        while (*p < r->last && along[*p + 1] <= point) {
-            (*p)++;
-        }
-        found[i] = larger(worth_at(r, turns, *p, point, turned),
-                          worth_at(r, turns, *p + (*p < r->last), point, turned));
-    }
-}
-
-/* Reads the stretch `moved` metres before and behind every place. */
-static inline void read_all(const reading *r, int turns, float *restrict evidence, float moved,
-                            float jump) {
-    uint64_t p = r->first, q = r->first;
-    for (uint64_t at = r->first; at <= r->last; at += RUN) {
-        const uint64_t left = r->last - at + 1, count = left < RUN ? left : RUN;
-        float behind[RUN], ahead[RUN];
-        read_off(r, turns, at, count, -moved, &p, behind);
-        read_off(r, turns, at, count, moved, &q, ahead);
-        for (uint64_t i = 0; i < count; i++) {
-            evidence[at + i] = larger(larger(behind[i], ahead[i]), jump);
-        }
-    }
-}
-
-/* The places first .. last of one drive, of known positions: paths go `moved` metres along it,
- * either way. What a path ending at s pays is price * | |s - from| - moved |: the evidence is spread
- * by that price a metre, and read `moved` metres before and behind every place. Where orientations
- * and turn are known, it is read less the price of every radian that the drive turns more or less
- * from there to here. */
+/* The places first .. last of one drive, of known positions: paths go `moved` metres along it. */
 static void along_stretch(tatvpr_track *track, uint64_t first, uint64_t last, float moved,
                           float turned_rad, float jump) {
-    float *restrict spread = track->spread;
-    for (uint64_t i = first; i <= last; i++) {
-        spread[i] = track->evidence[i];
-    }
-    reading r = {track->along, spread, turned_of(track), first, last,
-                 TATVPR_TRACK_METRE * track->lead, TATVPR_TRACK_RADIAN * track->lead, turned_rad};
-    spread_out(track->along, spread, first, last, r.price);
-    const int turns = r.turned != NULL && turned_rad == turned_rad &&
-                      r.turned[first] == r.turned[first];
-    if (turns) {
-        read_all(&r, 1, track->evidence, moved, jump);
-    } else {
-        read_all(&r, 0, track->evidence, moved, jump);
-    }
+    const float *turned = turned_of(track);
+    const int turns = turned != NULL && turned_rad == turned_rad && turned[first] == turned[first];
+    const tatvpr_stretch stretch = {track->along,
+                                    track->spread,
+                                    turns ? turned : NULL,
+                                    first,
+                                    last,
+                                    TATVPR_TRACK_METRE * track->lead,
+                                    TATVPR_TRACK_RADIAN * track->lead,
+                                    turned_rad};
+    tatvpr_go_by_metres(&stretch, track->evidence, moved, jump);
 }
 
 /* Drive by drive. Where a position is unknown, so is how far it is to the next place. */
@@ -504,7 +301,8 @@ static void along_drives(tatvpr_track *track, uint64_t total, float moved_m, flo
             along_stretch(track, first, next - 1, moved_m < 0.0f ? -moved_m : moved_m, turned_rad,
                           jump);
         } else {
-            by_steps(track->evidence, first, next - 1, TATVPR_TRACK_STEP * track->lead, jump);
+            tatvpr_go_by_steps(track->evidence, first, next - 1, TATVPR_TRACK_STEP * track->lead,
+                               jump);
         }
     }
 }
@@ -528,7 +326,7 @@ static inline void fold(tatvpr_track *track, const float *all, uint64_t at, uint
     for (uint64_t i = 0; i < count; i++) {
         const float score = scores[i], prior = evidence[i];
         /* A place that was left out before begins where a jump to it would. */
-        const float mean = larger(still[i], jump);
+        const float mean = tatvpr_larger(still[i], jump);
         evidence[i] = prior + share * (score - prior);
         still[i] = mean + share * (score - mean);
     }
@@ -538,7 +336,7 @@ static inline void fold(tatvpr_track *track, const float *all, uint64_t at, uint
 static uint64_t take_in(tatvpr_track *track, const float *scores, uint64_t total, int first,
                         float jump) {
     uint64_t best = 0;
-    track->most = LEFT_OUT;
+    track->most = TATVPR_LEFT_OUT;
     if (first) {
         begin(track, scores, total);
     }
@@ -563,7 +361,7 @@ static uint64_t take_in(tatvpr_track *track, const float *scores, uint64_t total
 static uint64_t best_near(const tatvpr_track *track, const tatvpr_places *places, uint64_t total,
                           const tatvpr_step *step) {
     uint64_t best = total;
-    float most = LEFT_OUT;
+    float most = TATVPR_LEFT_OUT;
     walk w = {places, 0, 0};
     for (uint64_t i = 0; i < total; i++) {
         const tatvpr_spot spot = next_spot(&w);
@@ -660,7 +458,7 @@ static outline outline_of(const float *scores, uint64_t total) {
     o.usable = bad[0] == 0;
     if (o.usable && counts[0] > 0) {
         o.any = 1;
-        o.lead = larger(tatvpr_highest(scores, total) - sums[0] / (float)counts[0], 0.0f);
+        o.lead = tatvpr_larger(tatvpr_highest(scores, total) - sums[0] / (float)counts[0], 0.0f);
     }
     return o;
 }
@@ -705,7 +503,7 @@ static float move_on(tatvpr_track *track, const tatvpr_places *places, uint64_t 
     }
     meet(track, places, total);
     if (track->seen == 0) {
-        return LEFT_OUT;
+        return TATVPR_LEFT_OUT;
     }
     const float jump = track->most - TATVPR_TRACK_JUMP * track->lead;
     along_drives(track, total, moved_m, turned_rad, jump);
