@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from support import interrupts
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.__main__ import main
 
@@ -79,7 +80,9 @@ def test_ctrl_c_is_one_line(tiny_host: Path, scene_map: Path, tmp_path: Path) ->
     os.mkfifo(frame)
     words = ["query", str(frame), "--artifact", str(tiny_host), "--map", str(scene_map)]
     program = [sys.executable, "-m", "tatvpr_edge.runtime", *words]
-    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        program, stderr=subprocess.PIPE, text=True, preexec_fn=interrupts.heed
+    ) as running:
         writer = None
         while writer is None:  # until the command reads
             assert running.poll() is None

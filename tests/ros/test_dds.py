@@ -30,7 +30,7 @@ from cyclonedds.builtin import (  # noqa: E402 - after it is known to be there
 from cyclonedds.domain import DomainParticipant  # noqa: E402
 from cyclonedds.qos import Policy  # noqa: E402
 
-from support import ros_dds  # noqa: E402
+from support import interrupts, ros_dds  # noqa: E402
 from support.ros import APART_M  # noqa: E402
 from support.ros_dds import Listener  # noqa: E402
 from tatvpr_edge.ros import Parameters  # noqa: E402
@@ -258,8 +258,9 @@ def test_services_that_change_things_can_be_left_out(participant: Any, words: li
 
 
 def test_ctrl_c_ends_a_call_that_waits_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    threading.Timer(1.0, signal.raise_signal, [signal.SIGINT]).start()
-    assert main(["call", "get_state", "--node", "nobody", "--timeout", "60"]) == 130
+    with interrupts.heeded():
+        threading.Timer(1.0, signal.raise_signal, [signal.SIGINT]).start()
+        assert main(["call", "get_state", "--node", "nobody", "--timeout", "60"]) == 130
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
