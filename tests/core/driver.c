@@ -373,7 +373,8 @@ static int32_t run_squash(request *r) {
     return result;
 }
 
-/* A map's verdict, then the best `count` places of a descriptor. */
+/* A map's verdict, then the best `count` places of a descriptor. integers: count, numbers in the
+ * model's descriptor, whether the map is opened without the model. */
 static int32_t run_map(request *r) {
     tatvpr_program program;
     tatvpr_model model;
@@ -386,7 +387,8 @@ static int32_t run_map(request *r) {
     tatvpr_map map;
     memset(&map, 0, sizeof(map));
     map.size = sizeof(map);
-    tatvpr_status status = tatvpr_map_open(&map, r->in[0].data, (size_t)r->in[0].bytes, &model);
+    tatvpr_status status = tatvpr_map_open(&map, r->in[0].data, (size_t)r->in[0].bytes,
+                                           r->i[2] != 0 ? NULL : &model);
     if (status != TATVPR_OK || r->i[0] == 0) {
         return (int32_t)status;
     }

@@ -51,11 +51,12 @@ def c_map(
     tokens: float = 1.0,
     model_hash: bytes = HASH,
     descriptor_size: int | None = None,
+    opened_without: bool = False,
 ) -> tuple[int, list[NDArray[np.uint8]]]:
     query = b"" if descriptor is None else descriptor.tobytes()
     if descriptor_size is None:
         descriptor_size = int.from_bytes(data[72:76], "little", signed=True)
-    numbers = (count, descriptor_size)
+    numbers = (count, descriptor_size, int(opened_without))
     return driver.call("map", kernels, numbers, (k, tokens), (data, query, model_hash))
 
 
@@ -179,6 +180,12 @@ def test_each_fault_of_a_map_has_its_status(native: Driver, tmp_path: Path) -> N
     longer = c_map(native, "portable", good, descriptor_size=17)[0]
     assert longer == STATUS["TATVPR_ERR_MAP_MODEL"]
     query = np.ones(16, np.float32)
+    # Whoever opened it without its model is told at the search, before a descriptor is read.
+    for size, name in ((16, "OK"), (15, "ERR_MAP_MODEL"), (17, "ERR_MAP_MODEL")):
+        status = c_map(
+            native, "portable", good, query, 1, descriptor_size=size, opened_without=True
+        )[0]
+        assert status == STATUS[f"TATVPR_{name}"], size
     empty = make_map(tmp_path, "int8", 16, 0, (Band(0.2),))
     assert c_map(native, "portable", empty, query, 1)[0] == STATUS["TATVPR_ERR_MAP_EMPTY"]
     assert c_map(native, "portable", good, query, 1, k=0.0)[0] == STATUS["TATVPR_ERR_K"]

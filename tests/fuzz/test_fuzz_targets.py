@@ -37,9 +37,8 @@ def test_what_earlier_runs_found_is_kept_and_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = sorted(corpus.CORPORA.glob("*"))
-    assert {path.name for path in kept} >= {f"{name}.zip" for name in run.C_TARGETS}
+    assert {path.stem for path in kept} == {*run.C_TARGETS, *TARGETS}
     for path in kept:
-        assert path.stem in {*run.C_TARGETS, *TARGETS}
         inputs = corpus.corpus_of(path.stem)
         assert inputs and path.stat().st_size <= corpus.MOST_BYTES + 2000
         assert max(map(len, inputs.values())) <= run.most_bytes(path.stem)
@@ -50,6 +49,21 @@ def test_what_earlier_runs_found_is_kept_and_small(
     assert first == again and corpus.corpus_of("core-map") == inputs
     written = seeds.write_seeds("core-map", tmp_path / "seeds")
     assert {"a", "b", "c", *seeds.map_seeds()} == {path.name for path in written.iterdir()}
+
+
+def test_ci_searches_on_in_every_reader_before_it_tests(project_root: Path) -> None:
+    """As ``docs/threats.md`` says: half a minute each, and the soak three minutes."""
+    assert set(run.C_TARGETS.values()) == {"map", "blob", "frame", "journal"}
+    assert {"manifest", "map", "journal", "onnx", "release-list", "telemetry"} <= set(TARGETS)
+    stages = [
+        line.partition("#")[0].split()
+        for line in (project_root / ".ci" / "run").read_text().splitlines()
+        if line.startswith("make ")
+    ]
+    assert stages[-1] == ["make", "test"]
+    assert ["make", "soak", "SOAK_MINUTES=3"] in stages
+    assert any(stage[1:3] == ["fuzz", "FUZZ_SECONDS=30"] for stage in stages)
+    assert not any("FUZZ_TARGETS" in word for stage in stages for word in stage)
 
 
 def test_two_readers_that_disagree_are_noticed(
