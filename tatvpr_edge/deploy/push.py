@@ -157,6 +157,12 @@ def deploy(
         its_map = place_map or _kept_map(artifact, hello.get("live"), options)
         release = make_release(artifact, its_map, runtime, session.python)
         made = None
+        if options.sign is not None and not artifact.signed:
+            text = (
+                f"the release is signed, but {artifact.root} itself is not: a board that insists "
+                "on signatures refuses it; sign it as it is built: 'tatvpr-edge build --sign KEY'"
+            )
+            event({"event": "warning", "text": text})
         if options.sign is not None:
             release, made = sign_release(
                 release, options.sign, options.expires_days, hello.get("stamp")

@@ -260,3 +260,16 @@ def test_signing_needs_a_key_and_an_artifact(ram_path: Path, keys: dict[str, Pat
     assert after.pop("sha256") != before.pop("sha256")
     assert after == {**before, "serial": 7}
     assert {p.name for p in ram_path.iterdir()} == {"a", "rubbish"}
+
+
+def test_an_artifact_that_nobody_signed_is_told_beside_the_release_that_is(
+    ram_path: Path, wheel: Path, keys: dict[str, Path]
+) -> None:
+    options = quick_options(ram_path / "root", wheel, sign=keys["ours"])
+    make_artifact(ram_path / "bare", b"bare")
+    done = deploy(local_transport(), ram_path / "bare", None, options)
+    [said] = [text for text in done.warnings if "signed" in text]
+    assert str(ram_path / "bare") in said and "build --sign" in said
+    sign_artifact(ram_path / "bare", keys["ours"], serial=100)
+    done = deploy(local_transport(), ram_path / "bare", None, options)
+    assert not [text for text in done.warnings if "signed" in text]
