@@ -104,6 +104,7 @@ class Localizer:
         if artifact is not None:
             path = check_path(artifact, "artifact", "the folder of an artifact")
         self._origin = Origin.of(path)
+        self._closed = False
         self._watches: list[Watch] = []
         place_map: str | Path | PlaceMap | None = map
         if path is None:
@@ -253,6 +254,7 @@ class Localizer:
         Raises:
             FrameError: another type or shape; the text says what to do.
         """
+        self._check_open()
         if k is None and tokens is None:
             checked = check_frame(frame, bgr)
             descriptor, set_k, set_tokens, describe_ms = self._describe(checked)
@@ -304,6 +306,7 @@ class Localizer:
             MapError: there is no map, or it holds no places.
             UsageError: another argument is out of range.
         """
+        self._check_open()
         top = check_top(top)
         excluded = check_excluded(exclude_last)
         taken_s = check_time(time_s)
@@ -453,6 +456,7 @@ class Localizer:
         """
         from tatvpr_edge.runtime.growth import offer
 
+        self._check_open()
         place_map = self._map if map is None else _opened(map)
         if place_map is None:
             raise MapError(
@@ -509,12 +513,18 @@ class Localizer:
     # ---- end ----
 
     def close(self) -> None:
-        """Stop the governor's sensors and give back what the backend holds."""
+        """Stop the governor's sensors and give back what the backend holds. Frames are refused from
+        then on."""
+        self._closed = True
         for watch in self._watches:
             watch.close()
         self._watches.clear()
         self._dials.close()
         self.backend.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this Localizer is closed: make another, or close it later")
 
     def __getstate__(self) -> dict[str, Any]:
         """For processes that are spawned: the child opens the same artifact and map anew."""

@@ -182,6 +182,22 @@ def test_a_bad_option_is_told(tiny_host: Path, options: dict[str, Any], words: s
         Localizer(tiny_host, **options)
 
 
+def test_a_closed_localizer_takes_no_frames(tiny_host: Path, scene_map: Path) -> None:
+    localizer = Localizer(tiny_host, scene_map)
+    tracker = localizer.track(3)
+    localizer.query(GOOD)
+    for _ in range(2):  # closing twice is as closing once
+        localizer.close()
+    for asked in (
+        lambda: localizer.query(GOOD),
+        lambda: tracker.query(GOOD),
+        lambda: localizer.describe(GOOD),
+        lambda: localizer.add(GOOD),
+    ):
+        with pytest.raises(UsageError, match="this Localizer is closed"):
+            asked()
+
+
 def test_query_without_a_map_points_to_describe(tiny_host: Path) -> None:
     with Localizer(tiny_host) as localizer, pytest.raises(MapError, match="use describe"):
         localizer.query(GOOD)
