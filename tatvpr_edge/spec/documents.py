@@ -1,11 +1,13 @@
 """Files that people write and tools leave, TOML and JSON: read in one place, refused in one way.
 
-Whatever is wrong with the file is one line that names it. Standard library only.
+Whatever is wrong with the file is one line that names it. The mark that some editors put before
+UTF-8 is passed over. Standard library only.
 """
 
 from __future__ import annotations
 
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,7 @@ def _read(
 ) -> Any:
     name = str(path) if shown is None else shown
     try:
-        return parse(path.read_bytes().decode("utf-8"))
+        return parse(path.read_bytes().removeprefix(BOM_UTF8).decode("utf-8"))
     except OSError as fault:
         raise error(f"{name}: cannot be read: {fault.strerror}: check {path}") from fault
     except UnicodeDecodeError as fault:

@@ -20,6 +20,11 @@ READERS: dict[str, tuple[Callable[[Path], object], type[TatvprError], str]] = {
     "recipe.toml": (read_config, UsageError, "TOML"),
     "profile.json": (read_document, DataError, "JSON"),
 }
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = {
+    "board.toml": ROOT / "boards" / "host.toml",
+    "recipe.toml": ROOT / "models" / "train" / "recipes" / "nano.toml",
+}
 DEEP = b"a = " + b"[" * 100_000
 FAULTS: dict[str, tuple[bytes | None, str]] = {
     "missing": (None, "cannot be read: No such file"),
@@ -51,3 +56,14 @@ def test_a_change_of_a_recipe_is_read_as_toml() -> None:
     """On every Python that is supported: 3.10 has no reader of its own."""
     config = TrainConfig()
     assert with_changes(config, ["run.seed=7"]).run.seed == 7
+
+
+@pytest.mark.parametrize("name", ["board.toml", "recipe.toml"])
+def test_the_mark_of_an_editor_before_utf8_is_no_fault(name: str, tmp_path: Path) -> None:
+    read, _, _ = READERS[name]
+    content = SHIPPED[name].read_bytes()
+    plain, marked = tmp_path / "plain" / name, tmp_path / "marked" / name
+    for path, data in ((plain, content), (marked, b"\xef\xbb\xbf" + content)):
+        path.parent.mkdir()
+        path.write_bytes(data)
+    assert read(marked) == read(plain)
