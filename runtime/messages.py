@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import struct
@@ -81,18 +82,23 @@ def decode_answer(receive: Callable[[int], bytes]) -> tuple[dict[str, Any], byte
 
 def receiver(connection: socket.socket, within_s: float | None = None) -> Callable[[int], bytes]:
     """``receive`` for :func:`decode` from a blocking socket; it raises TimeoutError where not
-    everything came ``within_s``."""
+    everything came ``within_s``, be it that something comes all the time. What lies there whole
+    when that is over is still taken: this program may have been held up itself."""
     end = None if within_s is None else time.monotonic() + within_s
 
     def receive(count: int) -> bytes:
         buffer = bytearray()
         while len(buffer) < count:
+            left_s = math.inf if end is None else end - time.monotonic()
             if end is not None:
-                connection.settimeout(max(1e-3, end - time.monotonic()))
-            piece = connection.recv(min(count - len(buffer), _PIECE))
+                connection.settimeout(max(1e-3, left_s))
+            wanted = min(count - len(buffer), _PIECE)
+            piece = connection.recv(wanted)
             if not piece:
                 break
             buffer += piece
+            if left_s <= 0 and len(piece) < wanted:
+                raise TimeoutError(f"a message did not end within {within_s:g} s")
         return bytes(buffer)
 
     return receive

@@ -32,7 +32,8 @@ from tatvpr_edge.deploy.store import Store
 from tatvpr_edge.runtime import CameraFrame, Localizer, messages
 from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.mapjournal import rewrite
-from tatvpr_edge.runtime.server import MAX_CLIENTS
+from tatvpr_edge.runtime.server import MAX_CLIENTS, Server
+from tatvpr_edge.runtime.service import Service
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError, FrameError, MapError, UsageError
 from tatvpr_edge.spec.maptypes import Calibration, calibrated
@@ -341,6 +342,52 @@ def test_what_is_announced_and_never_sent_takes_no_memory(tiny_host: Path, tmp_p
         for liar in liars:
             liar.close()
         assert process.poll() is None
+
+
+class Dripping(socket.socket):
+    """A connection whose other end has one more byte at any time."""
+
+    sent = 0
+
+    def recv(self, count: int, flags: int = 0) -> bytes:
+        self.sent += 1
+        return b"x"
+
+
+def test_what_comes_byte_by_byte_for_ever_is_no_message() -> None:
+    with Dripping(socket.AF_UNIX) as connection:
+        receive = messages.receiver(connection, 0.05)
+        with pytest.raises(TimeoutError, match=r"within 0\.05 s"):
+            receive(1 << 22)
+        assert connection.sent > 10
+    ours, theirs = socket.socketpair()
+    with ours, theirs:  # what lies there whole is taken, however late one looks
+        whole = messages.encode({"op": "info"}, b"x" * 1000)
+        theirs.sendall(whole)
+        assert messages.decode(messages.receiver(ours, 0.0)) == ({"op": "info"}, b"x" * 1000)
+
+
+def test_half_a_message_gives_its_seat_back(
+    tiny_host: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tatvpr_edge.runtime.server.MESSAGE_S", 0.5)
+    path = tmp_path / "s.sock"
+    with Localizer(tiny_host) as localizer, Server(str(path), Service(localizer)) as server:
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            halves = [connected(path) for _ in range(MAX_CLIENTS)]
+            for half in halves:
+                half.sendall(messages.encode({"op": "info"})[:-1])
+            for half in halves:
+                half.settimeout(60)
+                assert half.recv(1) == b""  # it lost its connection, and nothing else did
+                half.close()
+            with Client(path) as client:
+                assert len(client.describe(FRAME))
+        finally:
+            server.stop()
+            thread.join(30)
 
 
 def test_an_answer_is_as_long_as_what_was_asked_for(tiny_host: Path, tmp_path: Path) -> None:
