@@ -189,7 +189,9 @@ class Session:
         while True:
             left = end - time.monotonic()
             try:
-                reply = self._messages.get(timeout=max(0.0, min(silence_s, left)))
+                if left <= 0:  # also where something lies there at any time
+                    raise queue.Empty
+                reply = self._messages.get(timeout=min(silence_s, left))
             except queue.Empty:
                 silent = left > silence_s
                 raise DeployError(
@@ -216,7 +218,7 @@ class Session:
             else:
                 self._write(header)
                 self._write(chunk)
-            while not self._messages.empty():  # an error ends the transfer at once
+            for _ in range(self._messages.qsize()):  # an error ends the transfer at once
                 reply = self._messages.get()
                 if isinstance(reply, str):
                     raise self._ended(reply)
