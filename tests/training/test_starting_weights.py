@@ -26,6 +26,7 @@ BEGINNING = [path for path in RECIPES if read_config(path).model.init]
 OTHERS = {
     "runs/previous.safetensors": {"project": 512},
     "runs/micro-mean.safetensors": {"project": 512},
+    "runs/micro-mix.safetensors": {"project": 512},
     "runs/micro-across-k-mean.safetensors": {"project": 512},
 }
 
