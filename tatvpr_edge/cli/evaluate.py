@@ -346,12 +346,16 @@ def _models(names: tuple[str, ...], ks: list[float], shares: list[float]) -> lis
     from tatvpr_edge.models.evaluate.describers import ModelDescriber
 
     made: list[Describer] = []
+    labels: set[str] = set()
     for name in names:
         path = weights_file(name)
         label = path.stem if name.endswith(".safetensors") else name
-        if any(d.name == label for d in made):
+        if label in labels:
             label = str(path)
+        labels.add(label)
         model = load_weights(path)
+        if min(shares) < 1 and not model.config.backbone.keep_after:
+            raise UsageError(f"{name} has no KeepTokens: it keeps all tokens, --tokens says fewer")
         fractions = ks if model.config.backbone.ternary else [1.0]
         made += [ModelDescriber(model, fractions, label, tokens) for tokens in shares]
     return made

@@ -417,6 +417,18 @@ def test_the_command_prints_the_table_and_the_same_json_twice(
     dropping = json.loads(capsys.readouterr().out)["protocols"]["tower-floor"]
     assert {"tiny", "tiny, tokens 0.5"} <= set(dropping)
     assert dropping["tiny"]["recall@1"] == values
+    other = tmp_path / "other" / "tiny.safetensors"
+    other.parent.mkdir()
+    save_weights(registry.create(registry.config("micro", **TINY_BACKBONE), seed=1), other)
+    assert main([*arguments, "--model", str(other), "--json", "--tokens", ".5"]) == 0
+    dropping = json.loads(capsys.readouterr().out)["protocols"]["tower-floor"]
+    assert {"tiny, tokens 0.5", f"{other}, tokens 0.5"} <= set(dropping)
+    save_weights(
+        registry.create(registry.config("micro", **{**TINY_BACKBONE, "keep_after": 0}), seed=0),
+        other,
+    )
+    assert main([*arguments, "--model", str(other), "--tokens", ".5"]) != 0
+    assert "has no KeepTokens" in capsys.readouterr().err
     plot = tmp_path / "plot.png"
     assert main([*arguments, "--plot", str(plot)]) == 0
     printed = capsys.readouterr().out
