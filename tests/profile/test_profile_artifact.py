@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -92,6 +93,11 @@ def test_energy_is_measured_with_the_idle_board_subtracted(
 
     def progress(what: str, done: int, of: int) -> None:
         draw["mw"] = 3500.0 if what.startswith("k=") else 1000.0
+        # What is measured begins when the monitor says so: on a busy machine its thread lags.
+        deadline = time.monotonic() + 20
+        while abs((sampler.latest().total.value or 0.0) / draw["mw"] - 1) > 0.05:
+            assert time.monotonic() < deadline, "the monitor never showed the new draw"
+            time.sleep(0.01)
 
     with board_that_draws(tmp_path / "board", draw) as sampler:
         document = profile_artifact(tiny_artifact, QUICK, sampler=sampler, progress=progress)
