@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from support.artifacts import build_cache, tiny_arm64, tiny_host, tiny_onnx  # noqa: F401
 from support.board import (
     Sshd,
     live_content,
@@ -20,7 +20,9 @@ from support.board import (
     running_sshd,
 )
 from support.faults import Faults
+from support.serving import FRAME, make_map, serving
 from tatvpr_edge.deploy.push import Options, deploy
+from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.artifact import Artifact
 
 
@@ -54,6 +56,23 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel with the small runtime of :mod:`support.board`."""
     return make_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def served(
+    tiny_host: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, Localizer]]:
+    """A socket that is served, and the same Localizer in this process."""
+    # A socket address holds 108 bytes; install roots can be longer.
+    folder = tmp_path_factory.mktemp("long") / ("deep" * 20) / ("er" * 40)
+    folder.mkdir(parents=True)
+    with Localizer(tiny_host) as plain:
+        descriptors = np.stack([plain.describe(np.roll(FRAME, 7 * i, 0)) for i in range(5)])
+        model = plain.artifact.manifest.model
+        places = make_map(folder / "places.placemap", model.hash, descriptors)
+    words = ["--artifact", str(tiny_host), "--map", str(places)]
+    with serving(folder / "s.sock", *words), Localizer(tiny_host, places) as localizer:
+        yield folder / "s.sock", localizer
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_deploy_ssh import inventory
 
-from support.board import live_content, local_transport, make_artifact, quick_options
+from support.board import inventory, live_content, local_transport, make_artifact, quick_options
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy import push, session
 from tatvpr_edge.deploy.answers import ANSWERS, check_answer, check_event

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_serve import serving
 
 from support.artifacts import scenes
+from support.serving import serving
 from tatvpr_edge.runtime import Client, Localizer, MapWriter, PlaceMap, messages
 from tatvpr_edge.spec.errors import DeployError, MapError, TatvprError, UsageError
 

@@ -135,6 +135,22 @@ def make_artifact(
     return write_artifact(folder, manifest, members)
 
 
+def inventory(folder: Path, wheel: Path, bad: str = "") -> Path:
+    """Five boards on this machine, one of which may carry a bad artifact."""
+    make_artifact(folder / "good", b"good")
+    make_artifact(folder / "bad", b"bad", "service-wrong")
+    lines = ['artifact = "good"']
+    for name in ("one", "two", "three", "four", "five"):
+        lines += ["[[board]]", 'host = "local:"', f'root = "{folder}/{name}"']
+        if name == "two":
+            lines.append("canary = true")
+        if name == bad:
+            lines.append('artifact = "bad"')
+    path = folder / "boards.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
 def make_wheel(folder: Path, version: str = "0.1.0", runtime: str = SMALL_RUNTIME) -> Path:
     """A wheel with the small runtime."""
     path = folder / f"tatvpr_edge-{version}-py3-none-any.whl"

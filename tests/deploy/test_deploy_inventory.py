@@ -1,0 +1,91 @@
+"""Many boards from one file: the canary first, and none is begun after a failure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.board import (
+    inventory,
+    live_content,
+    quick_options,
+)
+from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
+from tatvpr_edge.spec.errors import DeployError
+
+
+@pytest.mark.slow
+def test_an_inventory_is_deployed_canary_first(ram_path: Path, wheel: Path) -> None:
+    begun = []
+    options = quick_options(None or ram_path / "unused", wheel)
+    outcomes = list(
+        deploy_all(
+            read_inventory(inventory(ram_path, wheel)),
+            None,
+            None,
+            options,
+            None,
+            4,
+            lambda board: begun.append(Path(str(board.root)).name),
+        )
+    )
+    assert begun[0] == "two" and sorted(begun) == ["five", "four", "one", "three", "two"]
+    assert all(outcome.result is not None for outcome in outcomes)
+    assert all(live_content(ram_path / name) for name in begun)
+
+
+def test_a_canary_that_fails_keeps_all_others_as_they_were(ram_path: Path, wheel: Path) -> None:
+    options = quick_options(ram_path / "unused", wheel)
+    boards = read_inventory(inventory(ram_path, wheel, bad="two"))
+    outcomes = list(deploy_all(boards, None, None, options))
+    assert outcomes[0].error is not None and "went back" in outcomes[0].error
+    assert all(outcome.result is None and outcome.error is None for outcome in outcomes[1:])
+    assert [p.name for p in ram_path.iterdir() if (p / "releases").exists()] == ["two"]
+
+
+def test_no_new_board_is_begun_after_a_failure(ram_path: Path, wheel: Path) -> None:
+    options = quick_options(ram_path / "unused", wheel)
+    boards = read_inventory(inventory(ram_path, wheel, bad="three"))
+    outcomes = list(deploy_all(boards, None, None, options, parallel=1))
+    states = {
+        Path(str(o.board.root)).name: "done" if o.result else ("failed" if o.error else "not begun")
+        for o in outcomes
+    }
+    assert states == {
+        "two": "done",
+        "one": "done",
+        "three": "failed",
+        "four": "not begun",
+        "five": "not begun",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "lists no boards"),
+        ("[[board]]\n", "has no host"),
+        ('[[board]]\nhost = "a"\nports = 3', "'ports' is unknown"),
+        ('[[board]]\nhost = "a"\nport = "22"', "'port' is unknown or wrong"),
+        ('[[board]]\nhost = "a"\n[[board]]\nhost = "a"', "listed twice"),
+        ("artefact = 3\n[[board]]\nhost = 'a'", "unknown key 'artefact'"),
+        ("[[board]", "not valid TOML"),
+        ("board = [1, 2]", "has no host"),
+        ('board = ["robot@jetson-1"]', "has no host"),
+        ("board = [[]]", "has no host"),
+        ('[[board]]\nhost = "a"\nport = 0', "port is 0: 1 to 65535"),
+        ('[[board]]\nhost = "a"\nport = 99999999999999999999', "1 to 65535"),
+        ('port = 70000\n[[board]]\nhost = "a"', "1 to 65535"),
+        ('[[board]]\nhost = "a"\nroot = "/a\\u0000b"', "no root can be called so"),
+        ('[[board]]\nhost = "a"\nroot = ""', "no root can be called so"),
+        ('[[board]]\nhost = "a"\npython = "a\\u0000b"', "no python can be called so"),
+        ('[[board]]\nhost = "a"\nartifact = "a\\u0000b"', "no artifact can be called so"),
+        ('map = "a\\u0000b"\n[[board]]\nhost = "a"', "no map can be called so"),
+    ],
+)
+def test_a_wrong_inventory_is_refused_by_name(ram_path: Path, text: str, says: str) -> None:
+    path = ram_path / "boards.toml"
+    path.write_text(text)
+    with pytest.raises(DeployError, match=says):
+        read_inventory(path)

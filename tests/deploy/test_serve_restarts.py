@@ -1,0 +1,286 @@
+"""A service that begins, ends, dies and comes back: its clients outlive it, systemd hears of it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from support.serving import FRAME, connected, serving
+from tatvpr_edge.runtime import messages
+from tatvpr_edge.runtime.client import Client
+from tatvpr_edge.runtime.server import MAX_CLIENTS
+from tatvpr_edge.spec.errors import DeployError, MapError
+
+
+def test_the_socket_is_its_owners_and_one_service_listens_there(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.sock"
+    words = ["--artifact", str(tiny_host)]
+    with serving(path, *words) as process:
+        assert path.stat().st_mode & 0o777 == 0o600
+        second = subprocess.run(
+            [sys.executable, "-m", "tatvpr_edge.runtime", "serve", "--socket", str(path), *words],
+            capture_output=True,
+            text=True,
+        )
+        assert second.returncode == 1 and "another service answers" in second.stderr
+        with Client(path) as client, pytest.raises(MapError, match="no map"):
+            client.query(FRAME)
+        process.kill()
+        process.wait()
+    assert path.exists(), "a killed process cannot tidy up"
+    with serving(path, *words), Client(path) as client:
+        assert len(client.describe(FRAME))
+    assert not path.exists()
+    with pytest.raises(DeployError, match="no service at"):
+        Client(path)
+    path.write_text("a file of the user")
+    third = subprocess.run(
+        [sys.executable, "-m", "tatvpr_edge.runtime", "serve", "--socket", str(path), *words],
+        capture_output=True,
+        text=True,
+    )
+    assert third.returncode == 1 and "no socket" in third.stderr
+    assert path.read_text() == "a file of the user"
+
+
+def test_a_client_that_is_left_alone_says_so(tiny_host: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    with (
+        serving(path, "--artifact", str(tiny_host)) as process,
+        Client(path, restart_s=0.2) as client,
+    ):
+        process.kill()
+        process.wait()
+        with pytest.raises(DeployError, match="no service at"):
+            client.info()
+
+
+def test_a_client_outlives_a_restart_of_the_service(tiny_host: Path, tmp_path: Path) -> None:
+    path, words = tmp_path / "s.sock", ["--artifact", str(tiny_host)]
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(serving(path, *words))
+        client = stack.enter_context(Client(path, restart_s=60))
+        wanted = client.describe(FRAME).tobytes()
+        again: list[bytes] = []
+        for end in ("terminate", "kill"):
+            getattr(first, end)()
+            first.wait()
+            # Asked while nothing listens: the answer comes once it does again.
+            asking = threading.Thread(target=lambda: again.append(client.describe(FRAME).tobytes()))
+            asking.start()
+            first = stack.enter_context(serving(path, *words))
+            asking.join(60)
+        assert again == [wanted, wanted]
+
+
+class Dying:
+    """A service that takes and drops ``drops`` connections, as one that is killed does, and then
+    answers; or that drops all of them until it is told to be ``away_s``, and then answers."""
+
+    def __init__(self, path: Path, drops: int = 10_000, away_s: float = 0.0) -> None:
+        self.path, self.drops, self.away_s = path, drops, away_s
+        self.leave, self.left = threading.Event(), threading.Event()
+        self._listen()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _listen(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(str(self.path))
+        self.listening.listen()
+        self.listening.settimeout(0.02)
+
+    def _accept(self) -> socket.socket | None:
+        try:
+            return self.listening.accept()[0]
+        except TimeoutError:
+            return None
+
+    def _serve(self) -> None:
+        while self.drops and not self.leave.is_set():
+            connection = self._accept()
+            if connection is not None:
+                self.drops -= 1
+                connection.recv(1)
+                connection.close()
+        if self.leave.is_set():
+            self.listening.close()
+            self.left.set()
+            time.sleep(self.away_s)
+            self._listen()
+        while (connection := self._accept()) is None:
+            pass
+        with connection:
+            while messages.decode(messages.receiver(connection)) is not None:
+                connection.sendall(messages.encode({"ok": True, "release": "r"}))
+        self.listening.close()
+
+
+def test_a_client_outlives_a_service_that_takes_it_and_dies(tmp_path: Path) -> None:
+    service = Dying(tmp_path / "s.sock", drops=2)
+    with Client(service.path, restart_s=60) as client:
+        assert client.info() == {"release": "r"}
+    service.thread.join(60)
+
+
+def test_a_call_after_one_that_failed_still_waits_for_the_restart(tmp_path: Path) -> None:
+    service = Dying(tmp_path / "s.sock", away_s=0.3)
+    with Client(service.path, restart_s=60) as client:
+        with pytest.raises(DeployError, match="failed"):
+            client.info()
+        service.leave.set()
+        assert service.left.wait(60)
+        assert client.info() == {"release": "r"}
+    service.thread.join(60)
+
+
+def test_a_client_learns_of_a_new_release(tiny_host: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("one", "two"):
+        shutil.copytree(tiny_host, root / "releases" / name / "artifact")
+    (root / "current").symlink_to("releases/one")
+    path, words = tmp_path / "s.sock", ["--root", str(root)]
+    heard = threading.Event()
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(serving(path, *words))
+        client = stack.enter_context(Client(path, restart_s=60))
+        client.describe(FRAME)
+        client.on_stale(lambda it: heard.set(), every_s=0.05)
+        assert client.stale is False and client.info()["stale"] is False
+        (root / "current").unlink()
+        (root / "current").symlink_to("releases/two")
+        # A service that nobody restarts says so itself; one that was restarted is another.
+        assert client.info()["stale"] is True and client.stale is True
+        first.terminate()
+        first.wait()
+        stack.enter_context(serving(path, *words))
+        assert client.info()["stale"] is False and client.stale is True
+        assert heard.wait(60)
+        with Client(path) as again:
+            assert again.describe(FRAME).size and again.stale is False
+
+
+def test_a_late_answer_is_never_taken_for_the_next_one(tmp_path: Path) -> None:
+    """A service that answers too late, then at once: the second caller gets its own answer."""
+    path = tmp_path / "slow.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    hold = threading.Event()
+
+    def slow() -> None:
+        first, _ = listener.accept()
+        with first:  # it stays open: only the client may leave it
+            messages.decode(messages.receiver(first))
+            hold.wait(60)
+            with contextlib.suppress(OSError):
+                first.sendall(messages.encode({"ok": True, "who": "late"}))
+            second, _ = listener.accept()
+            with second:
+                messages.decode(messages.receiver(second))
+                second.sendall(messages.encode({"ok": True, "who": "second"}))
+
+    server = threading.Thread(target=slow, daemon=True)
+    server.start()
+    with listener, Client(path, timeout_s=0.3) as client:
+        with pytest.raises(DeployError, match=r"did not answer within 0\.3 s"):
+            client.info()
+        hold.set()
+        client.timeout_s = 60
+        assert client.info() == {"who": "second"}
+    server.join(60)
+
+
+def test_it_ends_without_a_traceback_while_clients_connect(tiny_host: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    stop = threading.Event()
+
+    def knock() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                connected(path).close()
+
+    knocking = [threading.Thread(target=knock) for _ in range(4)]
+    with serving(path, "--artifact", str(tiny_host)) as process:
+        for thread in knocking:
+            thread.start()
+        time.sleep(0.2)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+        stop.set()
+        assert process.returncode == 0 and errors == b""
+    for thread in knocking:
+        thread.join()
+
+
+def test_systemd_hears_of_readiness_and_of_life(tiny_host: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        with serving(
+            tmp_path / "s.sock",
+            "--artifact",
+            str(tiny_host),
+            NOTIFY_SOCKET=str(tmp_path / "notify"),
+            WATCHDOG_USEC="200000",
+        ):
+            heard = [systemd.recv(100) for _ in range(4)]
+        assert b"READY=1" in heard and heard.count(b"WATCHDOG=1") >= 2
+
+
+def test_the_watchdog_asks_through_the_socket(tiny_host: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    words = ["--artifact", str(tiny_host)]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, contextlib.ExitStack() as all:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        said = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        process = all.enter_context(serving(path, *words, **said))
+        assert process.stderr is not None
+        for _ in range(MAX_CLIENTS):  # whoever is full is alive
+            all.enter_context(Client(path)).info()
+        while systemd.recv(100) != b"READY=1":
+            pass
+        for _ in range(4):
+            assert systemd.recv(100) == b"WATCHDOG=1"
+        path.unlink()  # whoever answers nobody any more is not, whatever else of it runs
+        assert b"self-test: " in process.stderr.readline()
+        systemd.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                systemd.recv(100)
+        for _ in range(3):
+            assert b"self-test: " in process.stderr.readline()
+        with pytest.raises(BlockingIOError):
+            systemd.recv(100)
+
+
+def test_it_ends_with_its_parent(tiny_host: Path, tmp_path: Path) -> None:
+    words = ["--artifact", str(tiny_host), "--until-stdin-closes"]
+    with serving(tmp_path / "s.sock", *words) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+        assert process.wait(30) == 0
+    assert not (tmp_path / "s.sock").exists()
+
+
+def test_what_cannot_be_served_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tatvpr_edge.runtime", "serve", "--root", str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "nothing is deployed below" in done.stderr

@@ -1,0 +1,203 @@
+"""Units of systemd: the service's own, which deploy writes, and the robot's, which it restarts."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.board import hash_of, live_content
+from support.tools import lacking
+from tatvpr_edge.deploy import service
+from tatvpr_edge.deploy.disk import Disk
+from tatvpr_edge.deploy.store import Store
+from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.errors import DeployError
+
+
+@pytest.mark.parametrize("root", ["/srv/tatvpr", '/srv/a b/100%/$HOME/"q"/back\\slash'])
+def test_the_unit_is_one_that_systemd_accepts(tmp_path: Path, root: str) -> None:
+    program = shutil.which("systemd-analyze")
+    text = service.unit_text(root, [sys.executable])
+    assert "WatchdogSec=30" in text and "Restart=always" in text
+    if program is None:
+        lacking("systemd-analyze", "apt-get install systemd")
+    assert program is not None
+    place = tmp_path / root.strip("/")
+    (place / "current").mkdir(parents=True)
+    unit = tmp_path / "tatvpr-edge.service"
+    unit.write_text(service.unit_text(str(place), [sys.executable]))
+    done = subprocess.run([program, "verify", "--man=no", unit], capture_output=True, text=True)
+    about_us = [line for line in done.stderr.splitlines() if "tatvpr-edge.service" in line]
+    assert done.returncode == 0 and not about_us, done.stderr
+
+
+def test_a_root_that_no_unit_can_name_is_refused() -> None:
+    with pytest.raises(DeployError, match="no --service"):
+        service.unit_text("/srv/a\nb", ["python3"])
+    with pytest.raises(DeployError, match="no --service"):
+        service.unit_text("/srv/a", ["python3"], ["--budget", "5W\nExecStartPre=x"])
+
+
+def test_the_unit_serves_with_what_deploy_was_told() -> None:
+    text = service.unit_text("/srv/a", ["python3"], ["--k", "auto", "--budget", "5W"])
+    (start,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+    assert start.endswith('"--root" "/srv/a" "--k" "auto" "--budget" "5W"'), start
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--budget", "5W"], "belongs to --service"),
+        (["--service", "--budget", "5W"], "belong to --k auto"),
+        (["--service", "--k", "auto"], "needs a --budget"),
+        (["--service", "--k", "auto", "--budget", "much"], "not understood"),
+        (["--service", "--k", "fast"], "a fraction such as 0.2, or auto"),
+        (["--service", "--k", "2"], "above 0 and at most 1"),
+    ],
+)
+def test_deploy_refuses_what_the_unit_could_not_serve(
+    capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    from tatvpr_edge.cli import main
+
+    assert main(["deploy", "nowhere", "local:", *words]) != 0
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fails", ["", "restart"])
+def test_the_unit_is_installed_restarted_and_its_failure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    log = tmp_path / "log"
+    (programs / "systemctl").write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\n'
+        f'case "$*" in *{fails or "no-such-word"}*) echo Job failed >&2; exit 1;; esac\n'
+        "echo active\n"
+    )
+    (programs / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    unit = tmp_path / "units" / service.UNIT
+    monkeypatch.setattr(service, "unit_path", lambda: str(unit))
+    store = Store(str(tmp_path), Disk())
+    assert service.after_switch(store, ["python3"], None) is None and not log.exists()
+    if fails:
+        with pytest.raises(DeployError, match=r"systemctl restart .* failed on the board: Job"):
+            service.after_switch(store, ["python3"], True)
+    else:
+        assert service.after_switch(store, ["python3"], True) == "active"
+        assert "daemon-reload" in log.read_text() and "enable" in log.read_text()
+        # Another root's service is not touched.
+        log.unlink()
+        other = Store(str(tmp_path / "other"), Disk())
+        assert service.after_switch(other, ["python3"], None) is None and not log.exists()
+        assert str(tmp_path) in unit.read_text()
+        assert service.after_switch(store, ["python3"], False) is None
+        assert "disable --now" in log.read_text()
+    # A unit that failed to install, or is no longer wanted, meets no later deploy.
+    assert not unit.exists()
+    assert service.after_switch(store, ["python3"], None) is None
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_systemd_is_looked_for_before_anything_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: bool
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    if not runs:
+        (programs / "systemctl").write_text(
+            "#!/bin/sh\necho System has not been booted with systemd >&2; exit 1\n"
+        )
+        (programs / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    service.look(None)
+    service.look(False)
+    with pytest.raises(DeployError, match=r"systemd.*: deploy without --service"):
+        service.look(True)
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A systemctl that knows every unit but ``unknown``, starts all but ``broken``; its log."""
+    programs, log = tmp_path / "bin", tmp_path / "log"
+    programs.mkdir()
+    (programs / "systemctl").write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\n'
+        'case "$*" in\n'
+        "*show*unknown*) echo not-found;;\n"
+        "*show*) echo loaded;;\n"
+        "*restart*broken*) echo Job for broken.service failed >&2; exit 1;;\n"
+        "esac\n"
+    )
+    (programs / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return log
+
+
+def deploy_command(
+    root: Path, wheel: Path, artifact: Artifact, *words: str, command: str = "deploy"
+) -> int:
+    """The command line's exit status, for this machine as the board."""
+    from tatvpr_edge.cli import main
+
+    named = [str(artifact.root)] if command == "deploy" else []
+    given = ["--wheel", str(wheel), *words] if command == "deploy" else list(words)
+    where = ["--root", str(root), "--python", shlex.quote(sys.executable)]
+    return main([command, *named, "local:", *where, "--watch-seconds", "0.1", *given])
+
+
+def test_deploy_restarts_the_robot_s_own_units(
+    ram_path: Path,
+    wheel: Path,
+    pair: tuple[Artifact, Artifact],
+    systemd: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, (old, new) = ram_path / "root", pair
+    units = ["--restart", "robot", "--restart", "cam@1.service"]
+    assert deploy_command(root, wheel, old, *units) == 0
+    assert "restarted robot.service, cam@1.service" in capsys.readouterr().out
+    asked = [line.split()[-1] for line in systemd.read_text().splitlines() if "restart" in line]
+    assert asked == ["robot.service", "cam@1.service"]
+    assert deploy_command(root, wheel, new) == 0
+    systemd.write_text("")
+    assert deploy_command(root, wheel, old, "--restart", "robot", command="rollback") == 0
+    assert live_content(root) == hash_of(old) and "restart robot.service" in systemd.read_text()
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("broken", r"systemctl .*restart broken.service failed .*: Job.*: went back, .* is live"),
+        ("unknown", r"unit unknown.service cannot be restarted: it is not-found"),
+        ("--now", r"'--now' is no name of a systemd unit"),
+        ("a b", r"'a b' is no name of a systemd unit"),
+    ],
+)
+def test_a_unit_that_does_not_start_leaves_the_release_before(
+    ram_path: Path,
+    wheel: Path,
+    pair: tuple[Artifact, Artifact],
+    systemd: Path,
+    capsys: pytest.CaptureFixture[str],
+    unit: str,
+    said: str,
+) -> None:
+    root, (old, new) = ram_path / "root", pair
+    assert deploy_command(root, wheel, old) == 0
+    assert deploy_command(root, wheel, new, f"--restart={unit}", "--restart=robot") == 1
+    assert re.search(said, capsys.readouterr().err)
+    assert live_content(root) == hash_of(old)
+    if unit == "broken":  # the program that was asked for runs on the old release again
+        assert systemd.read_text().splitlines()[-1].endswith("restart robot.service")
+    else:
+        assert "restart" not in (systemd.read_text() if systemd.exists() else "")
