@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.calibrate import Answers, Asked, Truth, ask, fit_band
+from tatvpr_edge.mapping.calibrate import Answers, ask, fit_band
+from tatvpr_edge.mapping.calibrate_queries import Asked, Truth
 from tatvpr_edge.mapping.calibrate_sequences import PathAnswers, ask_sequences, fit_sequences
 from tatvpr_edge.mapping.logistic import log_odds, log_odds_of, quality
 from tatvpr_edge.mapping.table import read_table

@@ -9,24 +9,32 @@ a band, stored in the map.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.build import PathLike, folder_of, frames_and_poses
+from tatvpr_edge.mapping.build import PathLike
+from tatvpr_edge.mapping.calibrate_queries import (
+    F64,
+    Asked,
+    Bools,
+    Given,
+    Step,
+    Truth,
+    called,
+    labelled,
+    own_descriptors,
+    own_frames,
+)
 from tatvpr_edge.mapping.calibrate_sequences import (
     FEWEST,
     SequenceReport,
     ask_sequences,
     fit_sequences,
 )
-from tatvpr_edge.mapping.coordinates import metres_apart
-from tatvpr_edge.mapping.describe import describe_frames
-from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.mapping.logistic import (
     Quality,
     choose_threshold,
@@ -41,12 +49,6 @@ from tatvpr_edge.runtime.tracking import FRAMES, check_sequence
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
 
-Step = Callable[[int], None]
-#: A folder or recording, or the frames of one.
-Given = PathLike | Sequence[FrameFile]
-F64 = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-
 #: An answer is right within so many metres, by pose frame, or places along the order of a drive.
 WITHIN_M = {"local": 5.0, "utm": 25.0, "geographic": 25.0}
 WITHIN_PLACES = 3
@@ -54,41 +56,6 @@ WITHIN_PLACES = 3
 PRECISION = 0.95
 #: The k that frames are described at.
 KS = (1.0, 0.4, 0.2)
-#: Places asked for by the map's own descriptors, spread evenly over it.
-MOST_PLACES = 2000
-#: Places of it that are asked for one after another.
-_DRIVE = 40
-#: What is elsewhere lies further than this many times what counts as right. Two right places may
-#: stand on either side of the query, so 2 at least; places just beyond look much alike, and more
-#: than 4 tells no more (tools/calibration_figures.py).
-_ELSEWHERE = 4
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A query whose truth is known.
-
-    Attributes:
-        descriptor: float32 [descriptor_size].
-        k, tokens: what it was made with.
-        near: bool [places]: right answers.
-        around: bool [places]: the query's surroundings, right answers included.
-        own: the place that the query itself is in the map; -1: none.
-        drive: queries of one number that follow each other are one camera's, in its order.
-    """
-
-    descriptor: NDArray[np.float32]
-    k: float
-    tokens: float
-    near: Bools
-    around: Bools
-    own: int = -1
-    drive: int = 0
-
-    @property
-    def setting(self) -> tuple[float, float]:
-        """(k, tokens)."""
-        return self.k, self.tokens
 
 
 @dataclass(frozen=True)
@@ -211,13 +178,13 @@ def calibrate_map(
     limit = WITHIN_M[place_map.info.pose_frame] if within_m is None else within_m
     truth = Truth(place_map, limit, within_places)
     if queries is not None:
-        asked = _labelled(localizer, place_map, truth, queries, poses, pose_frame, ks, progress)
-        source = _called(queries)
+        asked = labelled(localizer, place_map, truth, queries, poses, pose_frame, ks, progress)
+        source = called(queries)
     elif frames is not None:
-        asked = _own_frames(localizer, place_map, truth, frames, ks, progress)
-        source = _called(frames)
+        asked = own_frames(localizer, place_map, truth, frames, ks, progress)
+        source = called(frames)
     else:
-        asked, source = _own_descriptors(place_map, truth), "the map itself"
+        asked, source = own_descriptors(place_map, truth), "the map itself"
     # Frames take their time while they are described; searching is quick beside it.
     from_frames = queries is not None or frames is not None
     answers = ask(place_map, truth, asked, None if from_frames else progress)
@@ -240,206 +207,6 @@ def calibrate_map(
 
     rewrite(target, judged)
     return Calibrated(target, source, limit, within_places, reports)
-
-
-# ---- truth -----------------------------------------------------------------------------------
-
-
-class Truth:
-    """Which places of a map are right for a query, and which are around it.
-
-    Args:
-        within_m: right is within so many metres, where both positions are known.
-        within_places: otherwise so far along the order of the same drive.
-    """
-
-    def __init__(self, place_map: PlaceMap, within_m: float, within_places: int) -> None:
-        stored = place_map.stored
-        self.within_m, self.within_places = within_m, within_places
-        self._frame = place_map.info.pose_frame
-        self._poses = np.concatenate([stored.base.poses, stored.added.poses])
-        self._moments = np.concatenate([stored.base.moments, stored.added.moments])
-
-    def elsewhere(self) -> Calibration:
-        """A calibration that says nothing but what "elsewhere" is, so that margins are given."""
-        return Calibration(
-            "logistic",
-            0.0,
-            elsewhere_m=float(np.float32(_ELSEWHERE * self.within_m)),
-            elsewhere_places=_ELSEWHERE * self.within_places,
-        )
-
-    def judging(self, place_map: PlaceMap) -> PlaceMap:
-        """The map, under calibrations that say nothing but what "elsewhere" is."""
-        return place_map.judging([self.elsewhere()] * len(place_map.info.bands))
-
-    def of_position(self, pose: F64) -> tuple[Bools, Bools]:
-        """(right, around) bool [places] for a pose float64 [7]."""
-        apart = self._metres(pose)
-        return apart <= self.within_m, apart <= _ELSEWHERE * self.within_m
-
-    def of_place(self, place: int) -> tuple[Bools, Bools]:
-        """(right, around) bool [places] for the frame of a place, which is none of its answers."""
-        apart = self._metres(self._poses[place])
-        known = ~np.isnan(apart)
-        own = self._moments[place]
-        steps = np.abs(self._moments["order"].astype(np.int64) - int(own["order"]))
-        along = np.where(self._moments["drive"] == own["drive"], steps, np.iinfo(np.int64).max)
-        right = np.where(known, apart <= self.within_m, along <= self.within_places)
-        around = np.where(
-            known, apart <= _ELSEWHERE * self.within_m, along <= _ELSEWHERE * self.within_places
-        )
-        right[place] = False
-        around[place] = True
-        return right, around
-
-    def drive_of(self, place: int) -> int:
-        """Which drive a place comes from."""
-        return int(self._moments["drive"][place])
-
-    def drives(self, names: Sequence[str], poses: F64) -> list[int]:
-        """A number for each of the queries in their order: another one where the folder changes,
-        or the position jumps to elsewhere.
-
-        Args:
-            names: paths below the queries' folder.
-            poses: float64 [N, 7].
-        """
-        numbers: list[int] = []
-        for row, name in enumerate(names):
-            on = row > 0 and os.path.dirname(name) == os.path.dirname(names[row - 1])
-            if on:
-                apart = metres_apart(poses[row, None, :2], poses[row - 1, None, :2], self._frame)
-                on = bool(apart[0, 0] <= _ELSEWHERE * self.within_m)
-            numbers.append((numbers[-1] if numbers else -1) + (not on))
-        return numbers
-
-    def _metres(self, pose: F64) -> F64:
-        flat = metres_apart(pose[None, :2], self._poses[:, :2], self._frame)[0]
-        up = self._poses[:, 2] - pose[2]
-        return np.asarray(np.hypot(flat, np.where(np.isnan(up), 0.0, up)))
-
-
-def _called(given: Given) -> str:
-    """How a message calls frames."""
-    if isinstance(given, str | os.PathLike):
-        return os.fspath(given)
-    return str(folder_of(given)) if given else "an empty list"
-
-
-# ---- queries ---------------------------------------------------------------------------------
-
-
-def _labelled(
-    localizer: Localizer,
-    place_map: PlaceMap,
-    truth: Truth,
-    queries: Given,
-    table: PathLike | None,
-    pose_frame: str | None,
-    ks: Sequence[float],
-    progress: Step | None,
-) -> list[Asked]:
-    files, found = frames_and_poses(queries, table, pose_frame)
-    if found.source == "none":
-        raise DataError(f"{_called(queries)}: its frames have no positions: give --poses FILE")
-    if found.frame != place_map.info.pose_frame:
-        raise MapError(
-            f"the map's positions are {place_map.info.pose_frame}, those of the queries are "
-            f"{found.frame}: they cannot be compared"
-        )
-    known = [i for i in range(len(files)) if not np.isnan(found.values[i, :2]).any()]
-    if not known:
-        raise DataError(f"{_called(queries)}: not one frame has a position: fill in {found.source}")
-    settings = _settings(localizer, place_map, ks)
-    described = describe_frames(localizer, [files[i] for i in known], settings, progress)
-    chosen = [known[kept] for kept in described.kept]
-    drives = truth.drives([files[i].name for i in chosen], found.values[chosen])
-    asked = []
-    for row, index in enumerate(chosen):
-        near, around = truth.of_position(found.values[index])
-        for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
-            asked.append(Asked(descriptors[row], k, tokens, near, around, drive=drives[row]))
-    return asked
-
-
-def _own_frames(
-    localizer: Localizer,
-    place_map: PlaceMap,
-    truth: Truth,
-    frames: Given,
-    ks: Sequence[float],
-    progress: Step | None,
-) -> list[Asked]:
-    places = {place_map.tag(place): place for place in range(len(place_map))}
-    files: list[FrameFile] = [
-        file for file in frames_and_poses(frames, None, None)[0] if file.name in places
-    ]
-    if not files:
-        raise DataError(
-            f"{_called(frames)}: not one frame is named like a place of the map: give the folder "
-            "that the map was made of, or labelled queries"
-        )
-    settings = _settings(localizer, place_map, ks)
-    described = describe_frames(localizer, files, settings, progress)
-    asked = []
-    for row, kept in enumerate(described.kept):
-        own = places[files[kept].name]
-        near, around = truth.of_place(own)
-        for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
-            asked.append(Asked(descriptors[row], k, tokens, near, around, own, truth.drive_of(own)))
-    return asked
-
-
-def _own_descriptors(place_map: PlaceMap, truth: Truth) -> list[Asked]:
-    asked = []
-    for place in _spread_places(len(place_map)):
-        near, around = truth.of_place(place)
-        for index, band in enumerate(place_map.info.bands):
-            descriptor = stored_descriptor(place_map, index, place)
-            asked.append(
-                Asked(descriptor, band.k, band.tokens, near, around, place, truth.drive_of(place))
-            )
-    return asked
-
-
-def _spread_places(places: int) -> list[int]:
-    """At most MOST_PLACES of them: short drives, evenly over the map."""
-    if places <= MOST_PLACES:
-        return list(range(places))
-    firsts = np.linspace(0, places - _DRIVE, MOST_PLACES // _DRIVE).round().astype(int)
-    return sorted({place for first in firsts.tolist() for place in range(first, first + _DRIVE)})
-
-
-def stored_descriptor(place_map: PlaceMap, band: int, place: int) -> NDArray[np.float32]:
-    """A descriptor float32 [descriptor_size] that is stored as ``place`` is, in that band."""
-    info, base = place_map.info, place_map.stored.base
-    part, row = (base.rows, place) if place < len(base) else (
-        place_map.stored.added.rows, place - len(base)
-    )  # fmt: skip
-    stored = part[band].data[row]
-    made = np.zeros(info.descriptor_size, np.float32)
-    if info.kind == "int8":
-        made[: info.dim] = stored
-        return made
-    mean = info.bands[band].mean
-    signs = np.unpackbits(stored.view(np.uint8), bitorder="little").astype(np.float32) * 2 - 1
-    made[: info.dim] = signs if mean is None else np.asarray(mean, np.float32) + signs
-    return made
-
-
-def _settings(
-    localizer: Localizer, place_map: PlaceMap, ks: Sequence[float]
-) -> list[tuple[float, float]]:
-    """(k, tokens) that frames are described at: ``ks``, as far as the artifact has them, and each
-    band's own, so that every band is asked."""
-    low, high = localizer.artifact.manifest.k_range
-    made = [(k, 1.0) for k in ks if low <= k <= high]
-    made += [(band.k, band.tokens) for band in place_map.info.bands]
-    return list(dict.fromkeys(made))
-
-
-# ---- asking and fitting ----------------------------------------------------------------------
 
 
 def ask(

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.mapping.calibrate_queries import F64, Asked, Bools
 from tatvpr_edge.mapping.logistic import (
     Quality,
     choose_threshold,
@@ -27,12 +27,6 @@ from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.tracking import Path, Tracked
 from tatvpr_edge.spec.maptypes import SequenceCalibration
-
-if TYPE_CHECKING:
-    from tatvpr_edge.mapping.calibrate import Asked
-
-F64 = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 #: A stretch is so many times as long as the sequence: a robot is on its way for most of its frames,
 #: and of how long an answer has gone on short stretches teach little.

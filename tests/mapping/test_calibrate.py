@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tatvpr_edge.mapping import build_map, calibrate_map
-from tatvpr_edge.mapping.calibrate import stored_descriptor
+from tatvpr_edge.mapping.calibrate_queries import stored_descriptor
 from tatvpr_edge.mapping.logistic import (
     auroc,
     average_precision,

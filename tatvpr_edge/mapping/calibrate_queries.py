@@ -1,0 +1,267 @@
+"""Queries whose truth is known, for ``map calibrate`` to ask: what is right for each of them.
+
+In: a map, and labelled frames, the frames that it was made of, or its own descriptors. Out: each
+query's descriptors, with the places of the map that are right for it and those around it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.mapping.build import PathLike, folder_of, frames_and_poses
+from tatvpr_edge.mapping.coordinates import metres_apart
+from tatvpr_edge.mapping.describe import describe_frames
+from tatvpr_edge.mapping.files import FrameFile
+from tatvpr_edge.runtime import Localizer, PlaceMap
+from tatvpr_edge.spec.errors import DataError, MapError
+from tatvpr_edge.spec.maptypes import Calibration
+
+Step = Callable[[int], None]
+#: A folder or recording, or the frames of one.
+Given = PathLike | Sequence[FrameFile]
+F64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+#: Places asked for by the map's own descriptors, spread evenly over it.
+MOST_PLACES = 2000
+#: Places of it that are asked for one after another.
+_DRIVE = 40
+#: What is elsewhere lies further than this many times what counts as right. Two right places may
+#: stand on either side of the query, so 2 at least; places just beyond look much alike, and more
+#: than 4 tells no more (tools/calibration_figures.py).
+_ELSEWHERE = 4
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query whose truth is known.
+
+    Attributes:
+        descriptor: float32 [descriptor_size].
+        k, tokens: what it was made with.
+        near: bool [places]: right answers.
+        around: bool [places]: the query's surroundings, right answers included.
+        own: the place that the query itself is in the map; -1: none.
+        drive: queries of one number that follow each other are one camera's, in its order.
+    """
+
+    descriptor: NDArray[np.float32]
+    k: float
+    tokens: float
+    near: Bools
+    around: Bools
+    own: int = -1
+    drive: int = 0
+
+    @property
+    def setting(self) -> tuple[float, float]:
+        """(k, tokens)."""
+        return self.k, self.tokens
+
+
+class Truth:
+    """Which places of a map are right for a query, and which are around it.
+
+    Args:
+        within_m: right is within so many metres, where both positions are known.
+        within_places: otherwise so far along the order of the same drive.
+    """
+
+    def __init__(self, place_map: PlaceMap, within_m: float, within_places: int) -> None:
+        stored = place_map.stored
+        self.within_m, self.within_places = within_m, within_places
+        self._frame = place_map.info.pose_frame
+        self._poses = np.concatenate([stored.base.poses, stored.added.poses])
+        self._moments = np.concatenate([stored.base.moments, stored.added.moments])
+
+    def elsewhere(self) -> Calibration:
+        """A calibration that says nothing but what "elsewhere" is, so that margins are given."""
+        return Calibration(
+            "logistic",
+            0.0,
+            elsewhere_m=float(np.float32(_ELSEWHERE * self.within_m)),
+            elsewhere_places=_ELSEWHERE * self.within_places,
+        )
+
+    def judging(self, place_map: PlaceMap) -> PlaceMap:
+        """The map, under calibrations that say nothing but what "elsewhere" is."""
+        return place_map.judging([self.elsewhere()] * len(place_map.info.bands))
+
+    def of_position(self, pose: F64) -> tuple[Bools, Bools]:
+        """(right, around) bool [places] for a pose float64 [7]."""
+        apart = self._metres(pose)
+        return apart <= self.within_m, apart <= _ELSEWHERE * self.within_m
+
+    def of_place(self, place: int) -> tuple[Bools, Bools]:
+        """(right, around) bool [places] for the frame of a place, which is none of its answers."""
+        apart = self._metres(self._poses[place])
+        known = ~np.isnan(apart)
+        own = self._moments[place]
+        steps = np.abs(self._moments["order"].astype(np.int64) - int(own["order"]))
+        along = np.where(self._moments["drive"] == own["drive"], steps, np.iinfo(np.int64).max)
+        right = np.where(known, apart <= self.within_m, along <= self.within_places)
+        around = np.where(
+            known, apart <= _ELSEWHERE * self.within_m, along <= _ELSEWHERE * self.within_places
+        )
+        right[place] = False
+        around[place] = True
+        return right, around
+
+    def drive_of(self, place: int) -> int:
+        """Which drive a place comes from."""
+        return int(self._moments["drive"][place])
+
+    def drives(self, names: Sequence[str], poses: F64) -> list[int]:
+        """A number for each of the queries in their order: another one where the folder changes,
+        or the position jumps to elsewhere.
+
+        Args:
+            names: paths below the queries' folder.
+            poses: float64 [N, 7].
+        """
+        numbers: list[int] = []
+        for row, name in enumerate(names):
+            on = row > 0 and os.path.dirname(name) == os.path.dirname(names[row - 1])
+            if on:
+                apart = metres_apart(poses[row, None, :2], poses[row - 1, None, :2], self._frame)
+                on = bool(apart[0, 0] <= _ELSEWHERE * self.within_m)
+            numbers.append((numbers[-1] if numbers else -1) + (not on))
+        return numbers
+
+    def _metres(self, pose: F64) -> F64:
+        flat = metres_apart(pose[None, :2], self._poses[:, :2], self._frame)[0]
+        up = self._poses[:, 2] - pose[2]
+        return np.asarray(np.hypot(flat, np.where(np.isnan(up), 0.0, up)))
+
+
+def labelled(
+    localizer: Localizer,
+    place_map: PlaceMap,
+    truth: Truth,
+    queries: Given,
+    table: PathLike | None,
+    pose_frame: str | None,
+    ks: Sequence[float],
+    progress: Step | None,
+) -> list[Asked]:
+    """Frames with positions, each asked at every k of ``ks`` and every band's own.
+
+    Raises:
+        DataError: no frame has a position.
+        MapError: their positions are in another pose frame than the map's.
+    """
+    files, found = frames_and_poses(queries, table, pose_frame)
+    if found.source == "none":
+        raise DataError(f"{called(queries)}: its frames have no positions: give --poses FILE")
+    if found.frame != place_map.info.pose_frame:
+        raise MapError(
+            f"the map's positions are {place_map.info.pose_frame}, those of the queries are "
+            f"{found.frame}: they cannot be compared"
+        )
+    known = [i for i in range(len(files)) if not np.isnan(found.values[i, :2]).any()]
+    if not known:
+        raise DataError(f"{called(queries)}: not one frame has a position: fill in {found.source}")
+    settings = _settings(localizer, place_map, ks)
+    described = describe_frames(localizer, [files[i] for i in known], settings, progress)
+    chosen = [known[kept] for kept in described.kept]
+    drives = truth.drives([files[i].name for i in chosen], found.values[chosen])
+    asked = []
+    for row, index in enumerate(chosen):
+        near, around = truth.of_position(found.values[index])
+        for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
+            asked.append(Asked(descriptors[row], k, tokens, near, around, drive=drives[row]))
+    return asked
+
+
+def own_frames(
+    localizer: Localizer,
+    place_map: PlaceMap,
+    truth: Truth,
+    frames: Given,
+    ks: Sequence[float],
+    progress: Step | None,
+) -> list[Asked]:
+    """The frames that the map was made of, described anew; each is left out of its own answers.
+
+    Raises:
+        DataError: none is named like a place of the map.
+    """
+    places = {place_map.tag(place): place for place in range(len(place_map))}
+    files: list[FrameFile] = [
+        file for file in frames_and_poses(frames, None, None)[0] if file.name in places
+    ]
+    if not files:
+        raise DataError(
+            f"{called(frames)}: not one frame is named like a place of the map: give the folder "
+            "that the map was made of, or labelled queries"
+        )
+    settings = _settings(localizer, place_map, ks)
+    described = describe_frames(localizer, files, settings, progress)
+    asked = []
+    for row, kept in enumerate(described.kept):
+        own = places[files[kept].name]
+        near, around = truth.of_place(own)
+        for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
+            asked.append(Asked(descriptors[row], k, tokens, near, around, own, truth.drive_of(own)))
+    return asked
+
+
+def own_descriptors(place_map: PlaceMap, truth: Truth) -> list[Asked]:
+    """The map's own descriptors, of at most MOST_PLACES places; each is none of its own answers."""
+    asked = []
+    for place in _spread_places(len(place_map)):
+        near, around = truth.of_place(place)
+        for index, band in enumerate(place_map.info.bands):
+            descriptor = stored_descriptor(place_map, index, place)
+            asked.append(
+                Asked(descriptor, band.k, band.tokens, near, around, place, truth.drive_of(place))
+            )
+    return asked
+
+
+def _spread_places(places: int) -> list[int]:
+    """At most MOST_PLACES of them: short drives, evenly over the map."""
+    if places <= MOST_PLACES:
+        return list(range(places))
+    firsts = np.linspace(0, places - _DRIVE, MOST_PLACES // _DRIVE).round().astype(int)
+    return sorted({place for first in firsts.tolist() for place in range(first, first + _DRIVE)})
+
+
+def stored_descriptor(place_map: PlaceMap, band: int, place: int) -> NDArray[np.float32]:
+    """A descriptor float32 [descriptor_size] that is stored as ``place`` is, in that band."""
+    info, base = place_map.info, place_map.stored.base
+    part, row = (base.rows, place) if place < len(base) else (
+        place_map.stored.added.rows, place - len(base)
+    )  # fmt: skip
+    stored = part[band].data[row]
+    made = np.zeros(info.descriptor_size, np.float32)
+    if info.kind == "int8":
+        made[: info.dim] = stored
+        return made
+    mean = info.bands[band].mean
+    signs = np.unpackbits(stored.view(np.uint8), bitorder="little").astype(np.float32) * 2 - 1
+    made[: info.dim] = signs if mean is None else np.asarray(mean, np.float32) + signs
+    return made
+
+
+def _settings(
+    localizer: Localizer, place_map: PlaceMap, ks: Sequence[float]
+) -> list[tuple[float, float]]:
+    """(k, tokens) that frames are described at: ``ks``, as far as the artifact has them, and each
+    band's own, so that every band is asked."""
+    low, high = localizer.artifact.manifest.k_range
+    made = [(k, 1.0) for k in ks if low <= k <= high]
+    made += [(band.k, band.tokens) for band in place_map.info.bands]
+    return list(dict.fromkeys(made))
+
+
+def called(given: Given) -> str:
+    """How a message calls frames."""
+    if isinstance(given, str | os.PathLike):
+        return os.fspath(given)
+    return str(folder_of(given)) if given else "an empty list"
