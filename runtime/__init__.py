@@ -11,13 +11,14 @@ if __name__ != "tatvpr_edge.runtime":
 from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.closures import Closure, LoopCloser
 from tatvpr_edge.runtime.default import demo_map
+from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.governor import Budget, Governor
 from tatvpr_edge.runtime.growth import Addition
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapwriter import MapWriter
 from tatvpr_edge.runtime.match import Match
-from tatvpr_edge.runtime.placemap import Candidate, PlaceMap
+from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.runtime.streams import Stream, StreamFrame, stream
 from tatvpr_edge.runtime.testing import FakeLocalizer
 from tatvpr_edge.runtime.tracking import Tracker

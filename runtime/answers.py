@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.match import Match
-from tatvpr_edge.runtime.placemap import Candidate
 
 COLUMNS = ["frame", "place", "score", "position", "sure", "accepted", "state", "k", "ms"]
 #: Those that are set to the right.

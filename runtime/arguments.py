@@ -57,3 +57,16 @@ def check_excluded(last: Any) -> int | float:
             return float(seconds[1])
         raise wrong(last, "exclude_last", meaning)
     return whole(last, 0, "exclude_last", meaning)
+
+
+def left_out(last: Any, taken_s: float) -> dict[str, int | float]:
+    """What ``exclude_last`` leaves out of a search for a frame of ``taken_s``, as
+    :meth:`PlaceMap.search` takes it.
+
+    Raises:
+        UsageError: as :func:`check_excluded`.
+    """
+    excluded = check_excluded(last)
+    if isinstance(excluded, float):
+        return {"before_s": taken_s - excluded}
+    return {"last": excluded}

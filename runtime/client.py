@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import deployed, messages
 from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top
+from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import CameraFrame, Frame, check_frame
 from tatvpr_edge.runtime.fresh import LONGEST_S, Watch
 from tatvpr_edge.runtime.growth import Addition, check_terms
 from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.motion import Odometry, check_odometry
-from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.runtime.search import check_radius
 from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec import errors

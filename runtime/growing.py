@@ -1,15 +1,20 @@
-"""Places that were added to an open map, in memory, as its search reads them."""
+"""An open map at one moment, as a search reads it, and the places that were added to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.search import Part
+from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.search import Part, Table
+from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.maptypes import Places, Rows
+from tatvpr_edge.spec.placemap import Base
 
 _LEAST_ROOM = 64
 
@@ -84,3 +89,63 @@ def taken(places: Places, which: slice | NDArray[np.int64]) -> Places:
         Rows(r.data[which], None if r.norms is None else r.norms[which]) for r in places.rows
     )
     return Places(rows, places.poses[which], tuple(chosen), places.moments[which])
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A map as one search reads it, whatever others add and prune meanwhile."""
+
+    base: Base
+    added: Added
+    table: Table | None
+
+    @classmethod
+    def of(cls, base: Base, added: Added, engine: Engine | None) -> Moment:
+        """The places of a file and those added since; without an engine they are not searched."""
+        if engine is None:
+            return cls(base, added, None)
+        parts = [Part(len(base), base.rows, base.stored_poses, base.moments)]
+        if len(added):
+            parts.append(added.part())
+        return cls(base, added, Table(engine, base.info, parts))
+
+    def __len__(self) -> int:
+        return len(self.base) + len(self.added)
+
+    def searchable(self, path: Path) -> Table:
+        """What is searched.
+
+        Raises:
+            MapError: the map at ``path`` was opened without an engine.
+        """
+        if self.table is None:
+            raise MapError(
+                f"map {path} was opened without an artifact's code, which searches: give "
+                "PlaceMap(path, engine=...), or use Localizer(artifact, map)"
+            )
+        return self.table
+
+    def tag(self, place: int) -> str:
+        """The text stored with ``place``."""
+        base = self.base
+        return base.tag(place) if place < len(base) else self.added.tags[place - len(base)]
+
+    def moments(self) -> tuple[NDArray[np.void], NDArray[np.void]]:
+        """Times, orders and drives: of the file's places, and of those added since."""
+        return self.base.moments, self.added.moments[: len(self.added)]
+
+    def left_out(
+        self,
+        first: int,
+        end: int | None,
+        without: NDArray[np.bool_] | None,
+        last: int,
+        before_s: float | None,
+    ) -> tuple[int, int | None, NDArray[np.bool_] | None]:
+        """(first, end, without) of a search that leaves the last places out, too."""
+        if last:
+            end = max(min(len(self), len(self) if end is None else end) - last, 0)
+        if before_s is not None:
+            later = np.concatenate([part["time_us"] > before_s * 1e6 for part in self.moments()])
+            without = later if without is None else later | without
+        return first, end, without

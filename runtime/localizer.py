@@ -12,29 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top, refuse_ignored
-from tatvpr_edge.runtime.backends import Backend, open_backend
-from tatvpr_edge.runtime.backends.cpu import CpuBackend
+from tatvpr_edge.runtime.arguments import check_time, check_top, left_out, refuse_ignored
+from tatvpr_edge.runtime.backends.chosen import choose_backend, engine_of
 from tatvpr_edge.runtime.default import open_default
 from tatvpr_edge.runtime.dials import Dials, is_auto
-from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
 from tatvpr_edge.runtime.fresh import Origin, Watch
-from tatvpr_edge.runtime.match import Match, place_of
-from tatvpr_edge.runtime.motion import Odometry, check_odometry
-from tatvpr_edge.runtime.placemap import Candidate, Found, PlaceMap
-from tatvpr_edge.runtime.search import NoDescriptionError
+from tatvpr_edge.runtime.match import Match, match_of, place_of
+from tatvpr_edge.runtime.motion import Odometry
+from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.runtime.structure import without_structure
-from tatvpr_edge.runtime.tracking import (
-    FRAMES,
-    Tracker,
-    calibrated_frames,
-    check_sequence,
-)
-from tatvpr_edge.runtime.verdict import reason_against, say_uncalibrated
+from tatvpr_edge.runtime.tracking import Tracker, check_moved, check_sequence, usual_frames
+from tatvpr_edge.runtime.verdict import UncalibratedNote, look
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
-from tatvpr_edge.spec.errors import MapError, TatvprError, UsageError
+from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.values import instance
 from tatvpr_edge.spec.values import path as check_path
@@ -127,14 +119,14 @@ class Localizer:
         }
         defaults = self.artifact.manifest.defaults
         cuda = {"cuda_context": cuda_context, "cuda_stream": cuda_stream}
-        self.backend = _open_backend(
+        self.backend = choose_backend(
             self.artifact, backend, kernels=kernels, threads=threads, cuda=cuda
         )
         # No method of this object: it would be freed by the garbage collector alone.
-        self._engine = partial(_engine, self.backend, self.artifact)
+        self._engine = partial(engine_of, self.backend, self.artifact)
         self._dials = Dials(self.artifact.manifest, self._engine, governing)
         self._note_gray = GrayNote()
-        self._told_uncalibrated: set[tuple[Path, int]] = set()
+        self._note_uncalibrated = UncalibratedNote()
         self._tracker = None if self._sequence == 1 else self.track(self._sequence)
         self.map = place_map
         self.k = defaults.k if k is None else k
@@ -308,17 +300,10 @@ class Localizer:
         """
         self._check_open()
         top = check_top(top)
-        excluded = check_excluded(exclude_last)
         taken_s = check_time(time_s)
+        looked: dict[str, Any] = {"near": near, "radius": radius, **left_out(exclude_last, taken_s)}
         tracker = self._tracker if tracker is None else tracker
-        moved = check_odometry(odometry)
-        if moved is not None and tracker is None:
-            raise UsageError(
-                "odometry belongs to a sequence of frames: give Localizer(sequence=5), or use "
-                "localizer.track()"
-            )
-        if tracker is not None:
-            instance(tracker, Tracker, "tracker", "what localizer.track() gave")
+        moved = check_moved(tracker, odometry)
         place_map = self._map if map is None else _opened(map)
         if place_map is None:
             raise MapError(
@@ -332,62 +317,17 @@ class Localizer:
         # A path always looks at the frame; before describing, which then finds its pixels in cache.
         nothing = None if tracker is None else without_structure(place_map.engine, checked)
         descriptor, k, tokens, describe_ms = self._describe(checked)
-        looked: dict[str, Any] = {"near": near, "radius": radius}
-        if isinstance(excluded, float):
-            looked["before_s"] = taken_s - excluded
-        else:
-            looked["last"] = excluded
         if tracker is None:
-            found, nothing = self._look(place_map, checked, descriptor, k, tokens, top, looked)
+            found, nothing = look(place_map, checked, descriptor, k, tokens, top, looked)
         else:
             looked |= {"shown": nothing is None, "moved": moved}
             found = place_map.follow(tracker.follow, descriptor, k, tokens, top, **looked)
-        frames = 1 if tracker is None else tracker.frames
-        if found.accepted is None and (place_map.path, frames) not in self._told_uncalibrated:
-            self._told_uncalibrated.add((place_map.path, frames))
-            say_uncalibrated(place_map.path, frames, calibrated_frames(found.band))
-        best = found.candidates[0] if found.candidates else Candidate(-1, -1.0, "", None)
+        self._note_uncalibrated(place_map.path, 1 if tracker is None else tracker.frames, found)
         if found.accepted and nothing is None:
-            place_map.recognised(best.place, taken_s)
+            place_map.recognised(found.candidates[0].place, taken_s)
         latency_ms = (time.perf_counter() - start) * 1e3
         self._dials.observe(k, tokens, describe_ms, latency_ms - describe_ms)
-        return Match(
-            place=best.place,
-            score=best.score,
-            tag=best.tag,
-            pose=best.pose,
-            accepted=found.accepted if nothing is None else False,
-            k=k,
-            tokens=tokens,
-            latency_ms=latency_ms,
-            candidates=found.candidates,
-            margin=found.margin,
-            confidence=found.confidence,
-            reason=reason_against(found, nothing),
-            state=None if found.tracked is None else found.tracked.state,
-            frames=1 if found.tracked is None else found.tracked.frames,
-            descriptor=descriptor,
-        )
-
-    def _look(
-        self,
-        place_map: PlaceMap,
-        frame: CameraFrame,
-        descriptor: NDArray[np.float32],
-        k: float,
-        tokens: float,
-        top: int,
-        looked: dict[str, Any],
-    ) -> tuple[Found, str | None]:
-        """What one frame by itself finds, and why it shows nothing, if it does."""
-        try:
-            found = place_map.search(descriptor, k, tokens, top, **looked)
-        except NoDescriptionError as error:
-            return Found((), place_map.info.bands[0], False), str(error)
-        # A map that accepts nothing need not pay for it.
-        if found.accepted is None:
-            return found, None
-        return found, without_structure(place_map.engine, frame)
+        return match_of(found, nothing, descriptor, k, tokens, latency_ms)
 
     def track(self, sequence: int | None = None) -> Tracker:
         """A tracker of one robot or camera, where this object serves several: its ``query`` is
@@ -400,11 +340,9 @@ class Localizer:
         Raises:
             UsageError: that is no number of frames.
         """
-        if sequence is None and self._sequence > 1:
-            sequence = self._sequence
-        elif sequence is None:
+        if sequence is None:
             bands = () if self._map is None else self._map.info.bands
-            sequence = next(filter(None, map(calibrated_frames, bands)), FRAMES)
+            sequence = self._sequence if self._sequence > 1 else usual_frames(bands)
         return Tracker(self, self._engine(), sequence)
 
     def _describe(self, checked: CameraFrame) -> tuple[NDArray[np.float32], float, float, float]:
@@ -557,41 +495,5 @@ class Localizer:
         self.close()
 
 
-def _engine(backend: Backend, artifact: Artifact) -> Engine:
-    """Whatever describes, the artifact's code for this machine's CPU searches and governs."""
-    return backend.library if isinstance(backend, CpuBackend) else Engine.of(artifact)
-
-
-def _open_backend(
-    artifact: Artifact, name: str | None, kernels: str | None, threads: int, cuda: dict[str, Any]
-) -> Backend:
-    """The backend asked for; without a name, one of the artifact's own, else the CPU."""
-    if any(value is not None for value in cuda.values()) and (
-        name == "cpu" or not artifact.manifest.backends
-    ):
-        raise UsageError(
-            "cuda_context and cuda_stream are for the backend tensorrt: build the artifact with "
-            "--backend tensorrt, or leave them out"
-        )
-    if name is None and kernels is None:
-        for other in artifact.manifest.backends:
-            try:
-                return open_backend(other, artifact, **cuda)
-            except TatvprError as error:
-                _tell(f"{other} cannot run here ({error}); using the CPU library")
-    if name is None or (isinstance(name, str) and name == "cpu"):
-        return open_backend("cpu", artifact, kernels=kernels, threads=threads)
-    if kernels is not None:
-        raise UsageError(f"kernels can be forced on the CPU alone, not on {name}")
-    assert name is not None
-    return open_backend(name, artifact, **cuda)
-
-
 def _opened(given: Any) -> PlaceMap:
     return instance(given, PlaceMap, "map", "what localizer.open_map(PATH) gave")
-
-
-def _tell(line: str) -> None:
-    import logging
-
-    logging.getLogger("tatvpr_edge").warning(line)

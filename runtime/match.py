@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.placemap import Candidate
+from tatvpr_edge.runtime.found import Candidate, Found
+from tatvpr_edge.runtime.search import Pose
+from tatvpr_edge.runtime.verdict import reason_against
 from tatvpr_edge.spec.values import whole
 
 
@@ -36,7 +38,7 @@ class Match:
     place: int
     score: float
     tag: str
-    pose: tuple[float, float, float, float, float, float, float] | None
+    pose: Pose | None
     accepted: bool | None
     k: float
     tokens: float
@@ -54,6 +56,39 @@ class Match:
         said = asdict(self)
         del said["descriptor"]
         return said
+
+
+def match_of(
+    found: Found,
+    nothing: str | None,
+    descriptor: NDArray[np.float32],
+    k: float,
+    tokens: float,
+    latency_ms: float,
+) -> Match:
+    """What a search found for a frame.
+
+    Args:
+        nothing: why the frame shows nothing, and is not accepted; None: it may be a place.
+    """
+    best = found.candidates[0] if found.candidates else Candidate(-1, -1.0, "", None)
+    return Match(
+        place=best.place,
+        score=best.score,
+        tag=best.tag,
+        pose=best.pose,
+        accepted=found.accepted if nothing is None else False,
+        k=k,
+        tokens=tokens,
+        latency_ms=latency_ms,
+        candidates=found.candidates,
+        margin=found.margin,
+        confidence=found.confidence,
+        reason=reason_against(found, nothing),
+        state=None if found.tracked is None else found.tracked.state,
+        frames=1 if found.tracked is None else found.tracked.frames,
+        descriptor=descriptor,
+    )
 
 
 def place_of(match: Any) -> int:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine
-from tatvpr_edge.runtime.growing import Added, taken
+from tatvpr_edge.runtime.found import Candidate, Found, known
+from tatvpr_edge.runtime.growing import Added, Moment, taken
 from tatvpr_edge.runtime.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
 from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.pruning import Pruned, prune
-from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, Part, Table, around
+from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, around
 from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
-from tatvpr_edge.spec.maptypes import Band, Calibration, MapInfo, Places, calibrated, make_places
+from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated, make_places
 from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import nearest_band
 from tatvpr_edge.spec.values import number, whole
@@ -32,104 +32,6 @@ from tatvpr_edge.spec.values import path as check_path
 
 #: An accepted match confirms its place where that is older than the frame by so many seconds.
 RECOGNISED_AFTER_S = 60.0
-Pose = tuple[float, float, float, float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One place of an answer.
-
-    Attributes:
-        place: its number in the map, from 0.
-        score: cosine (int8 maps) or ``1 - 2 * hamming / dim`` (binary maps), in [-1, 1].
-        tag: the text stored with it, as a rule the name of its frame.
-        pose: (x, y, z, qx, qy, qz, qw) in metres, in the map's pose frame (degrees of longitude
-            and latitude for x and y where that is geographic); None where unknown. Single unknown
-            numbers are NaN.
-    """
-
-    place: int
-    score: float
-    tag: str
-    pose: Pose | None
-
-
-@dataclass(frozen=True)
-class Found:
-    """Answer of a search.
-
-    Attributes:
-        candidates: best first; none where every place was left out.
-        band: the band that was searched.
-        accepted: whether the best is taken for right; None where the map is not calibrated, False
-            where there is no candidate.
-        margin: score of the best less the best score elsewhere; None where the calibration does
-            not ask for it.
-        confidence: how probable it is that the best is right, 0..1; None likewise.
-        scores: float32 [places] where asked for: every score, -infinity for what was left out.
-        tracked: of :meth:`PlaceMap.follow`: what the last frames say; ``accepted``, ``margin`` and
-            ``confidence`` are then its.
-    """
-
-    candidates: tuple[Candidate, ...]
-    band: Band
-    accepted: bool | None
-    margin: float | None = None
-    confidence: float | None = None
-    scores: NDArray[np.float32] | None = None
-    tracked: Tracked | None = None
-
-
-@dataclass(frozen=True)
-class _Now:
-    """A map at one moment: what a search reads while others add and prune."""
-
-    base: Base
-    added: Added
-    table: Table | None
-
-    @classmethod
-    def of(cls, base: Base, added: Added, engine: Engine | None) -> _Now:
-        if engine is None:
-            return cls(base, added, None)
-        parts = [Part(len(base), base.rows, base.stored_poses, base.moments)]
-        if len(added):
-            parts.append(added.part())
-        return cls(base, added, Table(engine, base.info, parts))
-
-    def __len__(self) -> int:
-        return len(self.base) + len(self.added)
-
-    def searchable(self, path: Path) -> Table:
-        if self.table is None:
-            raise MapError(
-                f"map {path} was opened without an artifact's code, which searches: give "
-                "PlaceMap(path, engine=...), or use Localizer(artifact, map)"
-            )
-        return self.table
-
-    def tag(self, place: int) -> str:
-        base = self.base
-        return base.tag(place) if place < len(base) else self.added.tags[place - len(base)]
-
-    def moments(self) -> tuple[NDArray[np.void], NDArray[np.void]]:
-        return self.base.moments, self.added.moments[: len(self.added)]
-
-    def left_out(
-        self,
-        first: int,
-        end: int | None,
-        without: NDArray[np.bool_] | None,
-        last: int,
-        before_s: float | None,
-    ) -> tuple[int, int | None, NDArray[np.bool_] | None]:
-        """(first, end, without) of a search that leaves the last places out, too."""
-        if last:
-            end = max(min(len(self), len(self) if end is None else end) - last, 0)
-        if before_s is not None:
-            later = np.concatenate([part["time_us"] > before_s * 1e6 for part in self.moments()])
-            without = later if without is None else later | without
-        return first, end, without
 
 
 class PlaceMap:
@@ -170,7 +72,7 @@ class PlaceMap:
     def _take(self, stored: StoredMap) -> None:
         """Search these places from now on."""
         self._torn, self._journalled = stored.torn_bytes, stored.journalled
-        self._now = _Now.of(stored.base, Added(stored.added), self._engine)
+        self._now = Moment.of(stored.base, Added(stored.added), self._engine)
 
     def judging(self, calibrations: Sequence[Calibration | None]) -> PlaceMap:
         """The same places, in memory, judged by other calibrations: one for each band.
@@ -187,7 +89,7 @@ class PlaceMap:
         other._growing, other._counting = threading.Lock(), threading.Lock()
         other._confirmed = dict(self._confirmed)
         other._engine = engine
-        other._now = _Now.of(base, self._now.added, engine)
+        other._now = Moment.of(base, self._now.added, engine)
         return other
 
     def searched_by(self, model: ModelEntry, engine: Engine) -> PlaceMap:
@@ -308,8 +210,8 @@ class PlaceMap:
             candidates=tuple(Candidate(h.place, h.score, now.tag(h.place), h.pose) for h in hits),
             band=now.base.info.bands[band],
             accepted=False if best is None else best.accepted,
-            margin=None if best is None else _known(best.margin),
-            confidence=None if best is None else _known(best.confidence),
+            margin=None if best is None else known(best.margin),
+            confidence=None if best is None else known(best.confidence),
             scores=every if scores else None,
         )
 
@@ -370,8 +272,8 @@ class PlaceMap:
             candidates=tuple(answer),
             band=bands[band],
             accepted=tracked.accepted,
-            margin=_known(tracked.margin),
-            confidence=_known(tracked.confidence),
+            margin=known(tracked.margin),
+            confidence=known(tracked.confidence),
             tracked=tracked,
         )
 
@@ -410,7 +312,7 @@ class PlaceMap:
             self._order += 1
             now = self._now
             if number == len(now):
-                self._now = _Now.of(now.base, now.added.plus(places), self._engine)
+                self._now = Moment.of(now.base, now.added.plus(places), self._engine)
             else:  # another process added as well
                 self._take(read_map(self.path))
             return number
@@ -489,10 +391,6 @@ class PlaceMap:
             counted = [place for place in self._confirmed if place < len(kept)]
         kept[counted] = True
         return int(kept.sum())
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _check_model(path: Path, info: MapInfo, model: ModelEntry) -> None:

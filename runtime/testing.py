@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top
+from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import Frame, check_frame
 from tatvpr_edge.runtime.governor import Budget, check_preset
 from tatvpr_edge.runtime.growth import Addition, check_terms
 from tatvpr_edge.runtime.mapwriter import full_pose
 from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.motion import Odometry, check_odometry
-from tatvpr_edge.runtime.placemap import Candidate
 from tatvpr_edge.runtime.search import around, check_radius
 from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec.errors import MapError, UsageError

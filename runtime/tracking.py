@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine, Signatures
-from tatvpr_edge.runtime.motion import Odometry
+from tatvpr_edge.runtime.motion import Moved, Odometry, check_odometry
 from tatvpr_edge.runtime.search import Pose, told_pose
-from tatvpr_edge.spec.errors import ArtifactError
+from tatvpr_edge.spec.errors import ArtifactError, UsageError
 from tatvpr_edge.spec.maptypes import MAX_FRAMES, Band, SequenceCalibration
-from tatvpr_edge.spec.values import whole
+from tatvpr_edge.spec.values import instance, whole
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.frame import CameraFrame
@@ -271,6 +271,11 @@ def calibrated_frames(band: Band) -> int:
     return 0 if made is None else made.frames
 
 
+def usual_frames(bands: Sequence[Band]) -> int:
+    """The length of sequences that a map with these bands is followed with by itself."""
+    return next(filter(None, map(calibrated_frames, bands)), FRAMES)
+
+
 def _sequence(given: SequenceCalibration | None) -> _Sequence:
     if given is None:
         return _Sequence()
@@ -281,6 +286,26 @@ def _sequence(given: SequenceCalibration | None) -> _Sequence:
         threshold=given.threshold,
         weights=given.weights,
     )
+
+
+def check_moved(tracker: Any, odometry: Odometry | None) -> Moved | None:
+    """How the camera moved since the last frame of a path; None: not known.
+
+    Args:
+        tracker: whose path it is; None: a single frame.
+
+    Raises:
+        UsageError: it is no motion, or a single frame's, or ``tracker`` is none.
+    """
+    moved = check_odometry(odometry)
+    if tracker is not None:
+        instance(tracker, Tracker, "tracker", "what localizer.track() gave")
+    elif moved is not None:
+        raise UsageError(
+            "odometry belongs to a sequence of frames: give Localizer(sequence=5), or use "
+            "localizer.track()"
+        )
+    return moved
 
 
 def check_sequence(frames: Any) -> int:

@@ -1,13 +1,42 @@
-"""Why a match is not accepted, in words; and, once, how a map comes to be calibrated."""
+"""Whether a frame's answer may be taken for right, why not, and how a map comes to judge it."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
-from tatvpr_edge.runtime.placemap import Found
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.found import Found
+from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.runtime.placemap import PlaceMap
+from tatvpr_edge.runtime.search import NoDescriptionError
+from tatvpr_edge.runtime.structure import without_structure
+from tatvpr_edge.runtime.tracking import calibrated_frames
 
 _log = logging.getLogger("tatvpr_edge")
+
+
+def look(
+    place_map: PlaceMap,
+    frame: CameraFrame,
+    descriptor: NDArray[np.float32],
+    k: float,
+    tokens: float,
+    top: int,
+    looked: dict[str, Any],
+) -> tuple[Found, str | None]:
+    """What one frame by itself finds, and why it shows nothing, if it does."""
+    try:
+        found = place_map.search(descriptor, k, tokens, top, **looked)
+    except NoDescriptionError as error:
+        return Found((), place_map.info.bands[0], False), str(error)
+    # A map that accepts nothing need not pay for it.
+    if found.accepted is None:
+        return found, None
+    return found, without_structure(place_map.engine, frame)
 
 
 def reason_against(found: Found, nothing: str | None) -> str | None:
@@ -57,3 +86,16 @@ def say_uncalibrated(path: Path, frames: int = 1, calibrated_frames: int = 0) ->
         path,
         frames,
     )
+
+
+class UncalibratedNote:
+    """Tells, once a map and length of sequence, that nothing was judged."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[Path, int]] = set()
+
+    def __call__(self, path: Path, frames: int, found: Found) -> None:
+        """Look at what the map at ``path`` answered to a sequence of ``frames``."""
+        if found.accepted is None and (path, frames) not in self._told:
+            self._told.add((path, frames))
+            say_uncalibrated(path, frames, calibrated_frames(found.band))

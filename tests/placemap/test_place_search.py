@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.found import Found
 from tatvpr_edge.runtime.mapjournal import append
-from tatvpr_edge.runtime.placemap import Found
 from tatvpr_edge.runtime.verdict import reason_against
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError, UsageError
