@@ -22,6 +22,9 @@ HERE = Path(__file__).resolve().parent
 SMALL_MODEL = HERE.parent / "tests" / "core" / "small_vit.c"
 #: Newest first; Debian names them so.
 COMPILERS = ("clang-19", "clang-18", "clang-17", "clang-16", "clang-15", "clang", "clang-14")
+#: Its sizes here: an execution is a few microseconds, and every kernel still has whole vectors and
+#: a rest. The macros' names are those of the arguments of small_vit.SmallVit.
+SMALL_SIZES = {"side": 8, "patch_side": 4, "dim": 32, "hidden": 128}
 SANITIZERS = "address,undefined"
 FLAGS = ("-O2", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 #: Files of the core whose branches steer a target. All others run under the same sanitizers, but
@@ -31,6 +34,11 @@ STEERING = {
     "journal": ("map", "map_journal", "map_search"),
     "frame": ("frame", "resize"),
     "blob": ("model", "weights", "describe", "small_vit"),
+}
+#: Functions of the core that ``fuzz/core/shared`` has quicker ones for, by file.
+QUICKER = {
+    "common/bytes": ("crc32",),
+    "x86/cpu": ("cpu_avx2", "cpu_avx_vnni", "cpu_avx512_vnni", "cpu_costs"),
 }
 _BRANCHES = "-fsanitize-coverage=inline-8bit-counters,pc-table"
 _COMPARED = f"{_BRANCHES},indirect-calls,trace-cmp"
@@ -73,11 +81,11 @@ def _version(command: str) -> str:
     return first_line(done.stdout)
 
 
-def _with_fast_crc32(source: Source) -> Source:
-    """A file of the core; the one that holds the CRC-32 leaves its name to ``crc32.c``."""
-    if source.path.stem != "bytes":
-        return source
-    return Source(source.path, (*source.flags, "-Dtatvpr_crc32=fuzz_core_crc32"))
+def _left_to_shared(source: Source) -> Source:
+    """A file of the core, which leaves the names that ``fuzz/core/shared`` takes to it."""
+    names = QUICKER.get(f"{source.path.parent.name}/{source.path.stem}", ())
+    renamed = [f"-Dtatvpr_{name}=fuzz_core_{name}" for name in names]
+    return Source(source.path, (*source.flags, *renamed))
 
 
 def build(targets: Sequence[str], folder: Path) -> dict[str, Path]:
@@ -87,9 +95,10 @@ def build(targets: Sequence[str], folder: Path) -> dict[str, Path]:
     arch = core_architecture(load("host"))
     own = (*NUMERIC_FLAGS, "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror")
     mains = {name: Source(HERE / "core" / f"{name}.c", own) for name in targets}
-    small = Source(SMALL_MODEL, (*NUMERIC_FLAGS, "-D_POSIX_C_SOURCE=200809L"))
-    crc32 = Source(HERE / "core" / "shared" / "crc32.c", own)
-    shared = [*map(_with_fast_crc32, core_sources(arch)), small, crc32]
+    sizes = [f"-DSMALL_VIT_{name.upper()}={size}" for name, size in SMALL_SIZES.items()]
+    small = Source(SMALL_MODEL, (*NUMERIC_FLAGS, "-D_POSIX_C_SOURCE=200809L", *sizes))
+    quicker = [Source(path, own) for path in sorted((HERE / "core" / "shared").glob("*.c"))]
+    shared = [*map(_left_to_shared, core_sources(arch)), small, *quicker]
     # Each file with how its coverage is taken: no way, or its target's.
     wanted = {
         name: [(s, COVERAGE[name] if s.path.stem in STEERING[name] else "") for s in shared]
@@ -103,7 +112,7 @@ def build(targets: Sequence[str], folder: Path) -> dict[str, Path]:
             source, coverage = each[index]
             # Optimisation of single files (-O3) would cost more of the build than it gives.
             flags = [*(flag for flag in source.flags if flag != "-O3"), *FLAGS]
-            if source != crc32:  # which asks AddressSanitizer itself
+            if source.path.stem != "crc32":  # which asks AddressSanitizer itself
                 flags += [f"-fsanitize={SANITIZERS}", *([coverage] if coverage else [])]
             return compile_object(compiler, source.path, flags, Path(name) / f"{index}.o")
 

@@ -27,7 +27,7 @@ C_TARGETS = {f"core-{name}": name for name in clang.TARGETS}
 MOST_BYTES = {
     "core-map": 2048,
     "core-journal": 2048,
-    "core-blob": 36_000,
+    "core-blob": 8_192,
     "core-frame": 512,
     "training": 16_384,
     "onnx": 65_536,

@@ -77,7 +77,9 @@ def blob_seeds() -> Seeds:
     """Patterns of weights, and a small model's file, whole and cut."""
     from small_vit import SmallVit
 
-    whole = bytes(SmallVit().blob())
+    from fuzz.clang import SMALL_SIZES
+
+    whole = bytes(SmallVit(**SMALL_SIZES).blob())
     return {
         "zeros": bytes([1, 0, 0x7F, 0]),
         "ones": bytes([1, 1, 0xFF, 255, 255, 127, 63]),

@@ -1,14 +1,14 @@
-/* A weights file for a small model (tests/core/small_vit.c). The first byte says which: 0, the rest
+/* A weights file for a small model (tests/core/small_vit.c, at its smallest). The first byte says which: 0, the rest
  * is the file; else, the rest fills a file with a right header over and over, so that every tensor
  * holds what no training gives, and a frame is described with it. */
 #include "fuzz.h"
 
-enum { HEADER = 64, VERSION = 1, WIDTH = 40, HEIGHT = 24 };
+enum { HEADER = 64, VERSION = 1, WIDTH = 12, HEIGHT = 10 };
 
 static void describe(const tatvpr_model *model, const tatvpr_program *program, uint8_t setting) {
     float *descriptor = (float *)(void *)fuzz_memory(4 * (size_t)program->descriptor_size);
     const size_t arena_bytes = tatvpr_arena_bytes(model, 1);
-    tatvpr_arena arena = {fuzz_memory(arena_bytes), arena_bytes};
+    tatvpr_arena arena = {fuzz_large(arena_bytes), arena_bytes};
     uint8_t *pixels = fuzz_pattern(model->weights, 64, (size_t)WIDTH * HEIGHT);
     tatvpr_frame frame;
     memset(&frame, 0, sizeof(frame));
@@ -26,7 +26,7 @@ static void describe(const tatvpr_model *model, const tatvpr_program *program, u
     options.threads = 1;
     (void)tatvpr_describe(model, arena, &frame, &options, descriptor);
     free(pixels);
-    free(arena.base);
+    fuzz_large_free((uint8_t *)arena.base, arena_bytes);
     free(descriptor);
 }
 

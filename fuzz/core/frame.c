@@ -2,7 +2,8 @@
  * frame states: refused by name, or squashed to the same bytes by every variant of the kernels. */
 #include "fuzz.h"
 
-enum { NUMBERS = 22, MOST_BYTES = 1 << 14 };
+/* Planes and sides as small as every loop of the kernels allows: whole vectors, several, a rest. */
+enum { NUMBERS = 22, MOST_BYTES = 1 << 13, MOST_SIDE = 40 };
 
 static int32_t word(const uint8_t *p) { return (int32_t)(p[0] | (uint32_t)p[1] << 8); }
 
@@ -25,17 +26,43 @@ static int planes_of(const tatvpr_frame *f) {
                                                                   : 1;
 }
 
+/* Whether an earlier variant squashes by the same functions. */
+static int seen_before(size_t index) {
+#if defined(TATVPR_WIDE)
+    const tatvpr_kernels *this = fuzz_usable(index);
+    for (size_t i = 0; i < index; i++) {
+        const tatvpr_kernels *other = fuzz_usable(i);
+        if (this->squash_across == other->squash_across && this->squash_add == other->squash_add &&
+            this->squash_bytes == other->squash_bytes) {
+            return 1;
+        }
+    }
+    return 0;
+#else
+    return index > 0;
+#endif
+}
+
+/* Free memory of a squash: up to 1 MB, seldom more than 120 kB, which is enough for most frames:
+ * telling AddressSanitizer of more takes longer than the squash. */
+static size_t room_of(int32_t number) {
+    return (size_t)(number < 0xF000 ? number % 0x1E00 : number) * 16;
+}
+
 static void squash(const tatvpr_frame *frame, int32_t side, size_t room_bytes) {
     const size_t pixel_bytes = (size_t)side * (size_t)side * 3;
     uint8_t *first = NULL;
     for (size_t i = 0; fuzz_usable(i) != NULL; i++) {
+        if (seen_before(i)) {
+            continue;
+        }
         uint8_t *pixels = fuzz_memory(pixel_bytes);
-        uint8_t *room = fuzz_memory(room_bytes);
+        uint8_t *room = fuzz_large(room_bytes);
         memset(pixels, 0, pixel_bytes);
         const tatvpr_status status =
             tatvpr_frame_squash(fuzz_usable(i), frame, side, pixels, room, room_bytes);
         MUST(status == TATVPR_OK || status == TATVPR_ERR_FRAME_TOO_LARGE);
-        free(room);
+        fuzz_large_free(room, room_bytes);
         if (first == NULL) {
             first = pixels;
         } else {
@@ -57,8 +84,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     frame.yuv = data[1] % 6u;
     frame.width = word(data + 2);
     frame.height = word(data + 4);
-    const int32_t side = 1 + data[6] % 96;
-    const size_t room_bytes = (size_t)word(data + 7) * 16;
+    const int32_t side = 1 + data[6] % MOST_SIDE;
+    const size_t room_bytes = room_of(word(data + 7));
     const uint8_t turned = data[9], missing = data[10];
     uint8_t *planes[3] = {NULL, NULL, NULL};
     const int known = frame.format >= TATVPR_RGB888 && frame.format <= TATVPR_GRAY16;

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sanitizer/asan_interface.h>
+
 #include "../../runtime/core/common/core.h"
 
 #define MUST(what)                                          \
@@ -20,13 +22,37 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The core's own tatvpr_crc32, under another name: see shared/crc32.c. */
+/* The core's own, under other names: see shared/. */
 uint32_t fuzz_core_crc32(uint32_t crc, const uint8_t *bytes, size_t count);
+int32_t fuzz_core_cpu_avx2(void);
+int32_t fuzz_core_cpu_avx_vnni(void);
+int32_t fuzz_core_cpu_avx512_vnni(void);
+const tatvpr_costs *fuzz_core_cpu_costs(const tatvpr_costs *rows, int32_t count);
 
 static inline uint8_t *fuzz_memory(size_t bytes) {
     void *p = NULL;
     MUST(posix_memalign(&p, TATVPR_ARENA_ALIGN, bytes == 0 ? 1 : bytes) == 0);
     return (uint8_t *)p;
+}
+
+/* The same for what is large, one at a time and returned with fuzz_large_free(): a sanitizer's
+ * allocator would ask the operating system for it and give it back in each execution, which takes
+ * longer than the execution. */
+enum { FUZZ_LARGE = 1 << 20 };
+
+static inline uint8_t *fuzz_large(size_t bytes) {
+    static uint8_t *area;
+    if (area == NULL) {
+        area = fuzz_memory(FUZZ_LARGE);
+        ASAN_POISON_MEMORY_REGION(area, FUZZ_LARGE);
+    }
+    MUST(bytes <= FUZZ_LARGE && __asan_address_is_poisoned(area));
+    ASAN_UNPOISON_MEMORY_REGION(area, bytes == 0 ? 1 : bytes);
+    return area;
+}
+
+static inline void fuzz_large_free(uint8_t *area, size_t bytes) {
+    ASAN_POISON_MEMORY_REGION(area, bytes == 0 ? 1 : bytes);
 }
 
 static inline uint8_t *fuzz_copy(const uint8_t *data, size_t bytes) {

@@ -1,30 +1,80 @@
 /* A whole small model for the tests of the public interface, written as generated code is: 32 px,
- * patch 8 (17 tokens with CLS), dim 64, 2 heads, one block, KeepTokens, CLS head. Offsets must
- * agree with small_vit.py. */
+ * patch 8 (17 tokens with CLS), dim 64, 2 heads, one block, KeepTokens, CLS head; fuzzing makes it
+ * smaller. Tensors lie in the order of small_vit.py, each at a multiple of 64 bytes. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../runtime/core/common/core.h"
 
-enum { SIDE = 32, PATCH = 8, DIM = 64, HIDDEN = 256, HEADS = 2, TOKENS = 17, BLOB_BYTES = 34048 };
+#if !defined(SMALL_VIT_SIDE)
+#define SMALL_VIT_SIDE 32
+#define SMALL_VIT_PATCH_SIDE 8
+#define SMALL_VIT_DIM 64
+#define SMALL_VIT_HIDDEN 256
+#endif
 
-static const tatvpr_patch_embed PATCH_EMBED = {"patch_embed", SIDE, PATCH, DIM, 64, 12352, 12608};
-static const tatvpr_norm NORM1 = {17472, 17728, 1e-6f};
-static const tatvpr_norm NORM2 = {17984, 18240, 1e-6f};
-static const tatvpr_norm NORM3 = {18496, 18752, 1e-6f};
+enum {
+    SIDE = SMALL_VIT_SIDE,
+    PATCH = SMALL_VIT_PATCH_SIDE,
+    DIM = SMALL_VIT_DIM,
+    HIDDEN = SMALL_VIT_HIDDEN,
+    HEADS = 2,
+    TOKENS = (SIDE / PATCH) * (SIDE / PATCH) + 1
+};
+
+#define PADDED(bytes) (((bytes) + 63) / 64 * 64)
+enum { ONE = PADDED(4), ROW = PADDED(4 * DIM), PACKED_DIM = DIM / 4, PACKED_HIDDEN = HIDDEN / 4 };
+
+enum {
+    PATCH_WEIGHT = 64,
+    PATCH_SCALE = PATCH_WEIGHT + PADDED(DIM * PATCH * PATCH * 3),
+    PATCH_BIAS = PATCH_SCALE + ROW,
+    CLS_TOKEN = PATCH_BIAS + ROW,
+    POSITIONS = CLS_TOKEN + ROW,
+    NORMS = POSITIONS + PADDED(TOKENS * DIM * 4), /* three times gamma, beta */
+    QKV_WEIGHT = NORMS + 6 * ROW,
+    QKV_SCALE = QKV_WEIGHT + PADDED(3 * DIM * PACKED_DIM),
+    QKV_BIAS = QKV_SCALE + ONE,
+    OUT_WEIGHT = QKV_BIAS + 3 * ROW,
+    OUT_SCALE = OUT_WEIGHT + PADDED(DIM * PACKED_DIM),
+    OUT_BIAS = OUT_SCALE + ROW,
+    UP_WEIGHT = OUT_BIAS + ROW,
+    UP_SCALE = UP_WEIGHT + PADDED(HIDDEN * PACKED_DIM),
+    UP_BIAS = UP_SCALE + ONE,
+    DOWN_WEIGHT = UP_BIAS + PADDED(4 * HIDDEN),
+    DOWN_SCALE = DOWN_WEIGHT + PADDED(DIM * PACKED_HIDDEN),
+    DOWN_BIAS = DOWN_SCALE + ONE,
+    BLOB_BYTES = DOWN_BIAS + ROW
+};
+
+static const tatvpr_patch_embed PATCH_EMBED = {
+    "patch_embed", SIDE, PATCH, DIM, PATCH_WEIGHT, PATCH_SCALE, PATCH_BIAS};
+static const tatvpr_norm NORM1 = {NORMS, NORMS + ROW, 1e-6f};
+static const tatvpr_norm NORM2 = {NORMS + 2 * ROW, NORMS + 3 * ROW, 1e-6f};
+static const tatvpr_norm NORM3 = {NORMS + 4 * ROW, NORMS + 5 * ROW, 1e-6f};
 static const tatvpr_gated_linear QKV = {
-    "qkv", 0, &NORM1, {1, 0, 0.0f}, {DIM, 3 * DIM, 19008, 22080, 22144, 0, TATVPR_LAYOUT_ROWS2}};
+    "qkv", 0, &NORM1, {1, 0, 0.0f},
+    {DIM, 3 * DIM, QKV_WEIGHT, QKV_SCALE, QKV_BIAS, 0, TATVPR_LAYOUT_ROWS2}};
 static const tatvpr_gated_linear OUT = {
-    "out", 0, NULL, {1, 0, 0.0f}, {DIM, DIM, 22912, 23936, 24192, 1, TATVPR_LAYOUT_ROWS2}};
+    "out", 0, NULL, {1, 0, 0.0f},
+    {DIM, DIM, OUT_WEIGHT, OUT_SCALE, OUT_BIAS, 1, TATVPR_LAYOUT_ROWS2}};
 static const tatvpr_mlp MLP = {
     "mlp",
-    {"up", 0, &NORM2, {1, 0, 0.0f}, {DIM, HIDDEN, 24448, 28544, 28608, 0, TATVPR_LAYOUT_ROWS2}},
-    {"down", 1, NULL, {4, 0, 0.0f}, {HIDDEN, DIM, 29632, 33728, 33792, 0, TATVPR_LAYOUT_ROWS2}}};
+    {"up", 0, &NORM2, {1, 0, 0.0f},
+     {DIM, HIDDEN, UP_WEIGHT, UP_SCALE, UP_BIAS, 0, TATVPR_LAYOUT_ROWS2}},
+    {"down", 1, NULL, {4, 0, 0.0f},
+     {HIDDEN, DIM, DOWN_WEIGHT, DOWN_SCALE, DOWN_BIAS, 0, TATVPR_LAYOUT_ROWS2}}};
 static const tatvpr_attention ATTENTION = {"attention", HEADS, DIM};
-enum { CLS_TOKEN = 12864, POSITIONS = 13120 };
 
 /* Planned buffers: x | y | qkv | a | kept. */
-enum { X = 0, Y = 4352, QKV_AT = 8704, A = 21760, KEPT = 21888, PLANNED = 26240 };
+enum {
+    X = 0,
+    Y = TOKENS * DIM * 4,
+    QKV_AT = 2 * Y,
+    A = 5 * Y,
+    KEPT = A + PADDED(TOKENS * 4),
+    PLANNED = KEPT + Y
+};
 
 static tatvpr_status run(tatvpr_context *c) {
     float *x = (float *)(void *)(c->arena + X);

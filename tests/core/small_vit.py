@@ -15,31 +15,37 @@ from tatvpr_edge.spec import reference
 from tatvpr_edge.spec.packing import pack_ternary
 from tatvpr_edge.spec.resize import squash
 
-SIDE, PATCH, DIM, HIDDEN, HEADS, TOKENS = 32, 8, 64, 256, 2, 17
+SIDE, PATCH, DIM, HIDDEN, HEADS = 32, 8, 64, 256, 2
 MODEL_HASH = bytes([7] * 32)
 F32 = NDArray[np.float32]
 
 
 @dataclass
 class SmallVit:
-    """Seeded random weights."""
+    """Seeded random weights; the sizes are macros of small_vit.c."""
 
     seed: int = 0
+    side: int = SIDE
+    patch_side: int = PATCH
+    dim: int = DIM
+    hidden: int = HIDDEN
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
         f = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
         ternary = lambda n, k: rng.integers(-1, 2, (n, k)).astype(np.int8)  # noqa: E731
-        self.patch = rng.integers(-127, 128, (DIM, PATCH * PATCH * 3)).astype(np.int8)
-        self.patch_scale = np.full(DIM, 1e-4, np.float32)
-        self.patch_bias, self.cls, self.positions = f(DIM), f(DIM), f(TOKENS, DIM)
-        self.norms = [(f(DIM), f(DIM)) for _ in range(3)]
+        dim, hidden = self.dim, self.hidden
+        patch_pixels, tokens = self.patch_side**2, (self.side // self.patch_side) ** 2 + 1
+        self.patch = rng.integers(-127, 128, (dim, patch_pixels * 3)).astype(np.int8)
+        self.patch_scale = np.full(dim, 1e-4, np.float32)
+        self.patch_bias, self.cls, self.positions = f(dim), f(dim), f(tokens, dim)
+        self.norms = [(f(dim), f(dim)) for _ in range(3)]
         one = np.full(1, 0.1, np.float32)
         self.linears: list[tuple[NDArray[np.int8], F32, F32]] = [
-            (ternary(3 * DIM, DIM), one, f(3 * DIM)),
-            (ternary(DIM, DIM), np.abs(f(DIM)), f(DIM)),
-            (ternary(HIDDEN, DIM), one, f(HIDDEN)),
-            (ternary(DIM, HIDDEN), one, f(DIM)),
+            (ternary(3 * dim, dim), one, f(3 * dim)),
+            (ternary(dim, dim), np.abs(f(dim)), f(dim)),
+            (ternary(hidden, dim), one, f(hidden)),
+            (ternary(dim, hidden), one, f(dim)),
         ]
 
     def blob(self) -> bytearray:
@@ -54,8 +60,8 @@ class SmallVit:
         return seal(weights.data)
 
     def describe(self, frame: NDArray[np.uint8], k: float, tokens: float) -> tuple[F32, F32]:
-        """(descriptor [64], last tokens [T, 64]) by the reference."""
-        pixels = squash(frame, SIDE)
+        """(descriptor [D], last tokens [T, D]) by the reference."""
+        pixels = squash(frame, self.side)
         x = reference.patch_embed(pixels, self.patch, self.patch_scale, self.patch_bias)
         x = np.concatenate([self.cls[None], x]) + self.positions
 
