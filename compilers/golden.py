@@ -9,6 +9,8 @@ ONNX file (key "drift" of ``MODEL.json``) where the hash fits, else from the use
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
 import os
@@ -16,6 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,9 +185,9 @@ def known_drift(
     It says how far from its golden vectors a board may answer: of what will be signed the model's
     card may say it, and no cache.
     """
-    cached = () if is_made_anew() else (_cached(model_hash),)
-    for path in (model_card(onnx_file), *cached):
-        found = _read(path, model_hash)
+    cached = () if is_made_anew() else (_read_cached,)
+    for read in (lambda wanted: _read(model_card(onnx_file), wanted), *cached):
+        found = read(model_hash)
         if all(point in found for point in points):
             return [DriftPoint(k, t, found[k, t]) for k, t in points]
     return None
@@ -222,26 +225,56 @@ def known_dials(model_hash: bytes, onnx_file: Path) -> CardDials:
 
 
 def _cached(model_hash: bytes) -> Path:
-    return cache_folder("drift") / f"{model_hash.hex()}.json"
+    return cache_folder("drift") / f"{model_hash.hex()}.points"
 
 
-def _read(path: Path, model_hash: bytes) -> dict[tuple[float, float], float]:
+_Known = dict[tuple[float, float], float]  # the smallest cosine by (k, tokens)
+
+
+def _read(path: Path, model_hash: bytes) -> _Known:
     """Points of a card; empty where they are missing, damaged or of another model."""
     try:
-        card = parse_json(path.read_bytes())["drift"]
-        if card["model_hash"] != model_hash.hex() or card["frames"] < LEAST_DRIFT_FRAMES:
-            return {}
-        return {(p["k"], p["tokens"]): float(p["smallest_cosine"]) for p in card["points"]}
+        return _points(parse_json(path.read_bytes())["drift"], model_hash)
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _read_cached(model_hash: bytes) -> _Known:
+    """Points that a build remembered, whose SHA-256 stands before them."""
+    try:
+        digest, _, body = _cached(model_hash).read_bytes().partition(b"\n")
+        if hashlib.sha256(body).hexdigest().encode() != digest:
+            return {}
+        return _points(parse_json(body), model_hash)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _points(drift: dict[str, Any], model_hash: bytes) -> _Known:
+    if drift["model_hash"] != model_hash.hex() or drift["frames"] < LEAST_DRIFT_FRAMES:
+        return {}
+    return {(p["k"], p["tokens"]): float(p["smallest_cosine"]) for p in drift["points"]}
+
+
+def _document(
+    known: _Known, model_hash: bytes, points: Sequence[DriftPoint], frames: int
+) -> dict[str, Any]:
+    """What is known and what was measured now."""
+    both = {**known, **{(p.k, p.tokens): p.smallest_cosine for p in points}}
+    return {
+        "model_hash": model_hash.hex(),
+        "frames": frames,
+        "points": [
+            {"k": k, "tokens": t, "smallest_cosine": value}
+            for (k, t), value in sorted(both.items(), reverse=True)
+        ],
+    }
 
 
 def write_drift(
     path: Path, model_hash: bytes, points: Sequence[DriftPoint], frames: int = DRIFT_FRAMES
 ) -> None:
     """Write into a card, all else of which stays as it is, known points of this model included."""
-    known = _read(path, model_hash)
-    known.update({(p.k, p.tokens): p.smallest_cosine for p in points})
     try:
         card = parse_json(path.read_bytes())
     except OSError:
@@ -250,15 +283,7 @@ def write_drift(
         card = None
     if not isinstance(card, dict):
         raise ModelError(f"{path} is no model card: move it away")
-    card["drift"] = {
-        "model_hash": model_hash.hex(),
-        "frames": frames,
-        "points": [
-            {"k": k, "tokens": t, "smallest_cosine": value}
-            for (k, t), value in sorted(known.items(), reverse=True)
-        ],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    card["drift"] = _document(_read(path, model_hash), model_hash, points, frames)
     with replacing(path, mode=0o644) as sink:
         sink.write(json.dumps(card, indent=1).encode("ascii") + b"\n")
 
@@ -266,5 +291,12 @@ def write_drift(
 def cache_drift(
     model_hash: bytes, points: Sequence[DriftPoint], frames: int = DRIFT_FRAMES
 ) -> None:
-    """Remember a measurement for the next build of the same model."""
-    write_drift(_cached(model_hash), model_hash, points, frames)
+    """Remember a measurement for the next build of the same model, which believes it only whole;
+    a home that cannot be written, or is damaged, costs that build its time alone."""
+    drift = _document(_read_cached(model_hash), model_hash, points, frames)
+    body = json.dumps(drift).encode("ascii")
+    path = _cached(model_hash)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, mode=0o644) as sink:
+            sink.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)

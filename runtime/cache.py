@@ -6,6 +6,7 @@ Standard library only. Everything in it may be deleted at any time.
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -14,6 +15,17 @@ def cache_folder(what: str) -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
     root = Path(base) if base else Path.home() / ".cache"
     return root / "tatvpr-edge" / what
+
+
+def unwritable() -> OSError | None:
+    """Why nothing can be kept there; None where it can."""
+    folder = cache_folder("")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error
 
 
 def host_artifact() -> Path:

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from tatvpr_edge.cli import words
-from tatvpr_edge.cli.output import BuildProgress, json_option, print_json, say
+from tatvpr_edge.cli.output import BuildProgress, json_option, note, print_json, say
+from tatvpr_edge.runtime.cache import cache_folder, unwritable
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
@@ -89,6 +90,9 @@ def command(
         model = load(board).model
         if not as_json:
             say(f"model: {model}, the shipped one for boards like {board}; --model names another")
+    if output is not None and not dry_run and (fault := unwritable()) is not None:
+        why = f"{cache_folder('')} cannot be written ({fault.strerror})"
+        note(f"warning: {why}: each build starts from nothing")
     with BuildProgress(quiet=as_json) as progress:
         if dry_run:
             plan = tatvpr_edge.plan(

@@ -231,6 +231,33 @@ class TestDriftCards:
             golden.write_drift(golden.model_card(onnx_file), b"a" * 32, said)
             assert golden.known_drift(b"a" * 32, onnx_file, points) == said
 
+    @pytest.mark.parametrize("damage", ["empty", "half", "a list", "deep", "altered", "another's"])
+    def test_what_is_remembered_is_believed_only_whole(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        onnx_file, points = tmp_path / "m.onnx", [(1.0, 1.0)]
+        found = [golden.DriftPoint(1.0, 1.0, 0.96)]
+        golden.cache_drift(b"b" * 32, found)
+        (other,) = (tmp_path / "cache" / "tatvpr-edge" / "drift").iterdir()
+        strange = other.read_bytes()
+        golden.cache_drift(b"a" * 32, found)
+        (kept,) = set(other.parent.iterdir()) - {other}
+        whole = kept.read_bytes()
+        kept.write_bytes(
+            {
+                "empty": b"",
+                "half": whole[: len(whole) // 2],
+                "a list": b"[]",
+                "deep": b"[" * 100_000,
+                "altered": whole.replace(b"0.96", b"0.76"),
+                "another's": strange,
+            }[damage]
+        )
+        assert golden.known_drift(b"a" * 32, onnx_file, points) is None
+        golden.cache_drift(b"a" * 32, found)
+        assert golden.known_drift(b"a" * 32, onnx_file, points) == found
+
     def test_a_card_is_used_only_for_its_model(self, tmp_path: Path) -> None:
         onnx_file, points = tmp_path / "m.onnx", [(1.0, 1.0), (0.2, 1.0)]
         found = [golden.DriftPoint(k, t, 0.99) for k, t in points]
