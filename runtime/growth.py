@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.mapjournal import append_bytes
-from tatvpr_edge.runtime.mapwriter import added_at, described, full_pose
+from tatvpr_edge.runtime.mapwriter import added_at, described, full_pose, given_frame
 from tatvpr_edge.runtime.match import Match
+from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.maptypes import encode_tag
 from tatvpr_edge.spec.values import above, between, instance, wrong
@@ -72,6 +73,11 @@ def offer(
     whole_pose, seen_s = full_pose(pose), added_at(time_s)
     if match is not None:
         instance(match, Match, "match", "what query() answered for this frame")
+    given = given_frame(frame, bgr)
+    if isinstance(given, CameraFrame):
+        nothing = without_structure(place_map.engine, given)
+        if nothing is not None:
+            return Addition(None, nothing)
     info, score = place_map.info, None
     reuse = (
         match is not None
@@ -82,7 +88,7 @@ def offer(
     known: list[F32] | None = None
     if reuse and match is not None and match.descriptor is not None:
         known = [match.descriptor]
-    descriptors = known or described(localizer, info, frame, bgr)
+    descriptors = known or described(localizer, info, given)
     if novelty is not None and len(place_map):
         k, tokens = info.bands[0].k, info.bands[0].tokens
         near: list[float] | None = None

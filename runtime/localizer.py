@@ -227,6 +227,13 @@ class Localizer:
         """Floats in a descriptor."""
         return self.artifact.manifest.model.descriptor_size
 
+    @property
+    def engine(self) -> Engine:
+        """The artifact's code for this machine's CPU, which searches, governs and looks whether a
+        frame shows anything, whatever backend describes. Opened anew by each call where that is
+        not the CPU's."""
+        return self._engine()
+
     def describe(
         self,
         frame: NDArray[np.uint8] | CameraFrame,
@@ -388,6 +395,10 @@ class Localizer:
                 an accepted match named). Where those alone fill it, nothing is added.
             time_s: when it was seen, in seconds since 1970; None: now.
             map: one of :meth:`open_map`; None: as set.
+
+        Returns:
+            Its number, or why it was not added: not new, the map is full, or the frame shows
+            nothing (blank, black, a covered lens) by the rule of :meth:`query`.
 
         Raises:
             FrameError, MapError, UsageError: nothing was added; the text says why.

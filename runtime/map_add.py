@@ -1,6 +1,7 @@
 """``python -m tatvpr_edge.runtime map-add MAP FRAME...``: places added on a board, without click.
 
-Each frame is on the disk before the next is read. MAP is made where there is none.
+Each frame is on the disk before the next is read. MAP is made where there is none. What is read and
+is no frame of a place (black, blank, a covered lens) is named and left out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapwriter import MapWriter
 from tatvpr_edge.runtime.pixels import read_pixels
-from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.errors import FrameError, TatvprError, UsageError
 from tatvpr_edge.spec.text import printable
 
 
@@ -30,29 +31,38 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args(argv)
     try:
-        added = _add(arguments)
+        added, skipped = _add(arguments)
     except (TatvprError, OSError) as error:
         print(f"error: {printable(error)}", file=sys.stderr)
         return 1
     if arguments.json:
-        print(json.dumps({"map": arguments.map, "added": added}))
+        print(json.dumps({"map": arguments.map, "added": added, "skipped": skipped}))
     else:
+        for left in skipped:
+            print(f"left out: {printable(left['reason'])}", file=sys.stderr)
         first, last = added[0], added[-1]
         what = f"place {first}" if first == last else f"places {first} to {last}"
         print(f"{printable(arguments.map)}: {what} added")
     return 0
 
 
-def _add(arguments: argparse.Namespace) -> list[int]:
+def _add(arguments: argparse.Namespace) -> tuple[list[int], list[dict[str, str]]]:
+    """The places' numbers; the frames left out, each with its name and the reason."""
     if len(arguments.frames) > 1 and (arguments.pose or arguments.tag):
         raise UsageError("--pose and --tag are of one frame: add frames one by one with them")
     pose = None if arguments.pose is None else _numbers(arguments.pose)
     artifact = arguments.artifact or default_artifact()[0]
     with Localizer(artifact) as localizer, MapWriter(arguments.map, localizer) as writer:
-        return [
-            writer.add(read_pixels(name), pose, arguments.tag or os.path.basename(name))
-            for name in arguments.frames
-        ]
+        added, skipped = [], []
+        for name in arguments.frames:
+            pixels, tag = read_pixels(name), arguments.tag or os.path.basename(name)
+            try:
+                added.append(writer.add(pixels, pose, tag))
+            except FrameError as error:
+                skipped.append({"name": name, "reason": f"{name}: {error}"})
+    if not added:
+        raise FrameError(f"nothing was added: {skipped[0]['reason']}")
+    return added, skipped
 
 
 def _numbers(text: str) -> list[float]:

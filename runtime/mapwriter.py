@@ -6,17 +6,18 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.frame import CameraFrame
+from tatvpr_edge.runtime.frame import CameraFrame, check_frame
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapjournal import append, create_map
 from tatvpr_edge.runtime.placemap import PlaceMap
+from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.spec.artifact import Artifact
-from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places
 from tatvpr_edge.spec.values import number, shown
@@ -68,6 +69,7 @@ class MapWriter:
         else:
             root = artifact.root if isinstance(artifact, Artifact) else artifact
             self._localizer = self._own = Localizer(root)
+        self._engine = self._localizer.engine
         model = self._localizer.artifact.manifest.model
         if not self.path.exists():
             if like is not None:
@@ -113,9 +115,15 @@ class MapWriter:
             Its number in the map.
 
         Raises:
-            FrameError, MapError, UsageError: nothing was added; the text says why.
+            FrameError, MapError, UsageError: nothing was added; the text says why. FrameError
+                also where the frame shows nothing (blank, black, a covered lens).
         """
-        descriptors = described(self._localizer, self.info, frame, bgr)
+        given = given_frame(frame, bgr)
+        if isinstance(given, CameraFrame):
+            nothing = without_structure(self._engine, given)
+            if nothing is not None:
+                raise FrameError(nothing)
+        descriptors = described(self._localizer, self.info, given)
         places = make_places(
             self.info,
             [row[None] for row in descriptors],
@@ -154,29 +162,36 @@ class MapWriter:
         self.close()
 
 
-def described(
-    localizer: Localizer,
-    info: MapInfo,
-    frame: NDArray[np.uint8] | CameraFrame | F32 | Sequence[F32],
-    bgr: bool = False,
-) -> list[F32]:
-    """One descriptor a band of a map: of a frame, or those that were given.
+def given_frame(
+    frame: NDArray[np.uint8] | CameraFrame | F32 | Sequence[F32], bgr: bool = False
+) -> CameraFrame | list[F32]:
+    """What was given as a place: a frame, checked, or descriptors.
 
     Raises:
-        FrameError, UsageError: it is neither a frame nor a descriptor a band.
+        FrameError: it is neither.
     """
     rows = None
     if not isinstance(frame, CameraFrame) and getattr(frame, "dtype", None) != np.uint8:
         rows = _descriptors(frame)
-    if rows is None:  # whatever else it is, describe says why it is no frame
-        pixels = cast("NDArray[np.uint8] | CameraFrame", frame)
-        return [localizer.describe(pixels, bgr, k=b.k, tokens=b.tokens) for b in info.bands]
-    if len(rows) != len(info.bands):
+    # Whatever else it is, the check says why it is no frame.
+    return check_frame(frame, bgr) if rows is None else rows
+
+
+def described(localizer: Localizer, info: MapInfo, given: CameraFrame | list[F32]) -> list[F32]:
+    """One descriptor a band of a map: of a frame, or those that were given.
+
+    Raises:
+        FrameError: the frame is too large.
+        UsageError: not as many descriptors as bands.
+    """
+    if isinstance(given, CameraFrame):
+        return [localizer.describe(given, k=b.k, tokens=b.tokens) for b in info.bands]
+    if len(given) != len(info.bands):
         raise UsageError(
-            f"{len(rows)} descriptors for a map of {len(info.bands)} bands: give one a "
+            f"{len(given)} descriptors for a map of {len(info.bands)} bands: give one a "
             "band, or the frame"
         )
-    return rows
+    return given
 
 
 def _descriptors(given: Any) -> list[F32] | None:

@@ -121,7 +121,8 @@ def build_map(
         kind: "int8" or "binary": a byte or a bit for each element of a descriptor.
         bands: (k, tokens) to describe at; None: those of ``tatvpr-edge map build``.
         threshold: score from which a match is accepted.
-        strict: a damaged frame is an error; otherwise it is left out and listed.
+        strict: a frame that cannot be read, or that shows nothing (black, blank, a covered lens),
+            is an error; otherwise it is left out and listed.
         picking: topics of a bag, and which frames of a recording.
         progress: told after every frame, with 1.
 

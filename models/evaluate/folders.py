@@ -175,7 +175,9 @@ def _describe(
         if progress is not None:
             progress(what, done, len(files))
 
-    made = describe_frames(localizer, files, [(k, 1.0) for k in ks], step, strict)
+    bands = [(k, 1.0) for k in ks]
+    # What is no place of a map is none here; a query of nothing is asked, as a robot asks it.
+    made = describe_frames(localizer, files, bands, step, strict, without_blank=what == "map")
     kept = None if poses is None else Poses(poses.values[made.kept], poses.frame, poses.source)
     descriptors = dict(zip(ks, made.descriptors, strict=True))
     return Side([files[i] for i in made.kept], kept, descriptors, made.skipped)

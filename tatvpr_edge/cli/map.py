@@ -46,7 +46,7 @@ _poses = click.option(
     type=click.Path(),
     help="CSV with name, x, y and optionally z, qx, qy, qz, qw or yaw_deg.",
 )
-_strict = click.option("--strict", is_flag=True, help="Stop at a frame that cannot be read.")
+_strict = click.option("--strict", is_flag=True, help="Stop at a frame that would be left out.")
 
 
 @click.group("map", context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,7 +56,8 @@ def command() -> None:
     Frames are pictures (JPEG, PNG, WebP, BMP, TIFF) of any size below a folder, or are picked from
     a ROS bag (.bag, .mcap, .db3, a ROS 2 bag's folder) or a video. Positions come from --poses,
     from a poses.csv in the folder, from a bag's --poses-topic, or from names like
-    @utm_e@utm_n@...jpg. A frame that cannot be read is named and left out.
+    @utm_e@utm_n@...jpg. A frame that cannot be read, or shows nothing (black, blank, a covered
+    lens), is named and left out.
     """
 
 
@@ -104,7 +105,7 @@ def build(frames: str, output: str, artifact: str | None, as_json: bool, **optio
 @recording_options
 @json_option
 def add(map_path: str, frames: str, artifact: str | None, as_json: bool, **options: Any) -> None:
-    """Add the frames of FRAMES to MAP: all that can be read or, on any failure, none."""
+    """Add the frames of FRAMES to MAP: all that can be used or, on any failure, none."""
     from tatvpr_edge.mapping import extend_map
     from tatvpr_edge.runtime import PlaceMap
 
@@ -472,7 +473,8 @@ def _report(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
         for frame in made.skipped:
             note(f"left out: {frame.reason}")
         if made.skipped:
-            note(f"left out: {len(made.skipped)} frames that cannot be read (--strict stops)")
+            given = made.places + len(made.skipped)
+            note(f"left out: {len(made.skipped)} of {given} frames (--strict stops)")
     if document["places_in_journal"]:
         say(f"journal: {document['places_in_journal']} places ('map compact' folds them in)")
     if document["torn_journal_bytes"]:

@@ -40,7 +40,7 @@ class BuiltMap:
         places: how many were written in this call.
         pose_frame: "local", "utm" or "geographic".
         poses_from: the table's path, a recording's topic, "names" or "none".
-        skipped: frames that could not be read, with the reason.
+        skipped: frames that could not be read or show nothing, with the reason.
         unplaced: places of unknown position, where others of this call have one.
     """
 
@@ -78,7 +78,8 @@ def build_map(
         kind: "int8" or "binary": a byte or a bit for each element of a descriptor.
         bands: (k, tokens) to describe at; a query searches one of them.
         threshold: score from which a match is accepted.
-        strict: a damaged frame is an error; otherwise it is left out and listed.
+        strict: a frame that cannot be read, or that shows nothing (black, blank, a covered lens),
+            is an error; otherwise it is left out and listed.
         picking: which frames of a recording, and the topic of their poses.
         progress: told after every frame, with 1.
 
@@ -105,7 +106,7 @@ def build_map(
         pose_frame=found.frame,
     )
     check_info(info)
-    described = describe_frames(localizer, files, pairs, progress, strict)
+    described = describe_frames(localizer, files, pairs, progress, strict, without_blank=True)
     write_map(target, info, [_places(info, described, files, found)])
     return _built(target, described, found)
 
@@ -121,7 +122,7 @@ def extend_map(
     picking: Picking | None = None,
     progress: Step | None = None,
 ) -> BuiltMap:
-    """Add a folder of frames to a map: all that can be read or, on any failure, none.
+    """Add a folder of frames to a map: all that can be used or, on any failure, none.
 
     Args: as :func:`build_map`.
 
@@ -140,7 +141,7 @@ def extend_map(
             "they cannot be in one map"
         )
     bands = [(band.k, band.tokens) for band in info.bands]
-    described = describe_frames(localizer, files, bands, progress, strict)
+    described = describe_frames(localizer, files, bands, progress, strict, without_blank=True)
     append(target, _places(info, described, files, found, place_map.drives))
     return _built(target, described, found)
 

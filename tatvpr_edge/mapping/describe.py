@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.frame import Frame, check_frame
+from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.spec.errors import DataError, FrameError
 
 Band = tuple[float, float]
@@ -31,7 +32,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Described:
-    """Descriptors of the frames that could be read.
+    """Descriptors of the frames that could be used.
 
     Attributes:
         descriptors: float32 [N, D], one array for each band.
@@ -50,20 +51,24 @@ def describe_frames(
     bands: Sequence[Band],
     step: Step | None = None,
     strict: bool = False,
+    *,
+    without_blank: bool = False,
 ) -> Described:
     """Descriptors of ``frames`` at each of ``bands`` (k, tokens).
 
     Args:
         step: told after every frame, with 1.
-        strict: a frame that cannot be read or described is an error.
+        strict: a frame that is left out otherwise is an error.
+        without_blank: for frames that become places: one that shows nothing (black, blank, a
+            covered lens, by the rule of ``Localizer.query``) is left out as a damaged one is.
 
     Raises:
-        DataError: ``strict`` and a damaged frame, or every frame is damaged; the text names it.
+        DataError: ``strict`` and a frame to leave out, or none is left; the text names it.
     """
     rows: list[_Rows] = []
     kept: list[int] = []
     skipped: list[Skipped] = []
-    for index, made in enumerate(_each(localizer, frames, bands)):
+    for index, made in enumerate(_each(localizer, frames, bands, without_blank)):
         if isinstance(made, DataError):
             if strict:
                 raise made
@@ -74,16 +79,16 @@ def describe_frames(
         if step is not None:
             step(1)
     if not rows:
-        raise DataError(f"not one of {len(frames)} frames can be read: {skipped[0].reason}")
+        raise DataError(f"not one of {len(frames)} frames can be used: {skipped[0].reason}")
     descriptors = [np.stack([row[index] for row in rows]) for index in range(len(bands))]
     return Described(descriptors, kept, tuple(skipped))
 
 
 def _each(
-    localizer: Localizer, frames: Sequence[FrameFile], bands: Sequence[Band]
+    localizer: Localizer, frames: Sequence[FrameFile], bands: Sequence[Band], without_blank: bool
 ) -> Iterator[_Rows | DataError]:
     """For each frame, in order, its descriptors or what is wrong with it."""
-    backend = localizer.backend
+    backend, engine = localizer.backend, localizer.engine
 
     def one(frame: FrameFile, decode: Callable[[], Frame]) -> _Rows | DataError:
         try:
@@ -92,6 +97,9 @@ def _each(
             return error
         except FrameError as error:
             return DataError(f"{frame.path}: {error}")
+        nothing = without_structure(engine, checked) if without_blank else None
+        if nothing is not None:
+            return DataError(f"{frame.path}: {nothing}")
         return [backend.describe(checked, k, tokens) for k, tokens in bands]
 
     # Decoding and describing both leave the interpreter's lock, so that threads are enough. What is

@@ -185,6 +185,35 @@ def test_damaged_frames_are_listed_and_the_rest_is_mapped(
     assert again.stderr.count("left out: ") == 3 and "photo.JPG is damaged" in again.stderr
 
 
+def test_frames_of_nothing_are_listed_and_the_rest_is_mapped(
+    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    shutil.copy(folder / "rgb.png", frames)
+    Image.new("RGB", (320, 240)).save(frames / "black.png")
+    Image.new("L", (640, 480), 200).save(frames / "cap.jpg")
+    make = ("map", "build", "frames", "--artifact", tiny_host, "-o", "m")
+    stopped = tatvpr(*make, "--strict", status=1).stderr.splitlines()[-1]
+    assert "frames/black.png: the frame shows no structure (0.0 gray levels" in stopped
+    done = tatvpr(*make)
+    assert "m: 1 places" in done.stdout
+    left = [line for line in done.stderr.splitlines() if line.startswith("left out: ")]
+    assert len(left) == 3 and "black.png: the frame shows no" in left[0] and "cap.jpg" in left[1]
+    assert left[2] == "left out: 2 of 3 frames (--strict stops)"
+    document = json.loads(
+        tatvpr("map", "add", "m", "frames", "--artifact", tiny_host, "--json").stdout
+    )
+    assert document["places"] == 2
+    assert [frame["name"] for frame in document["skipped"]] == ["black.png", "cap.jpg"]
+    (frames / "rgb.png").unlink()
+    assert "not one of 2 frames can be used: " in tatvpr(*make[:-1], "n", status=1).stderr
+    # Somebody else's descriptors are of every frame, and a robot may ask with any.
+    described = tatvpr("describe", "frames", "--artifact", tiny_host, "-o", "d.npy")
+    assert "float32 [2, 48]" in described.stdout
+    assert tatvpr("query", "frames/black.png", "--artifact", tiny_host, "--map", "m").stdout
+
+
 def test_a_picture_of_too_many_pixels_is_told(build: Callable[..., str], tmp_path: Path) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()

@@ -238,7 +238,7 @@ def test_compressed_images_and_what_is_no_picture(tmp_path: Path, tiny_host: Pat
 
 def test_a_long_drive_takes_little_memory(tmp_path: Path, tiny_host: Path) -> None:
     path = tmp_path / "long.bag"
-    frame = np.zeros((480, 640, 3), np.uint8)
+    frame = plain_frames(1, 640, 480)[0]
     with BagWriter(path, "bag") as bag:
         for index in range(60):
             frame[:, :, index % 3] += 3

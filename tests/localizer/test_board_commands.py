@@ -159,6 +159,21 @@ def test_a_board_queries_and_adds_without_click(
         assert match.tag == "the hall" and match.pose is not None and match.pose[:2] == (1.5, 2.0)
 
 
+def test_a_board_leaves_out_a_frame_of_nothing(
+    tiny_host: Path, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    black = write_ppm(tmp_path / "black.ppm", np.zeros((60, 80, 3), np.uint8))
+    hall, door = (write_ppm(tmp_path / f"{i}.ppm", frames[i]) for i in (3, 4))
+    add = ["map-add", str(tmp_path / "m.placemap"), "--artifact", str(tiny_host)]
+    said = bare([*add, str(hall), str(black), str(door)])
+    assert said.returncode == 0 and "places 0 to 1 added" in said.stdout
+    assert said.stderr.startswith(f"left out: {black}: the frame shows no structure")
+    document = json.loads(bare([*add, str(black), str(hall), "--json"]).stdout)
+    assert document["added"] == [2] and document["skipped"][0]["name"] == str(black)
+    said = bare([*add, str(black)])
+    assert said.returncode == 1 and said.stderr.startswith("error: nothing was added: ")
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from support.artifacts import scenes
 from support.frame_formats import in_format
-from tatvpr_edge.runtime import CameraFrame, FakeLocalizer, Localizer
+from tatvpr_edge.runtime import CameraFrame, FakeLocalizer, Localizer, MapWriter, PlaceMap
 from tatvpr_edge.runtime.mapjournal import rewrite
+from tatvpr_edge.spec.errors import FrameError
 from tatvpr_edge.spec.formats import FORMATS
 from tatvpr_edge.spec.maptypes import Calibration, calibrated
 
@@ -86,6 +87,24 @@ def test_places_are_frames_of_something(tiny_host: Path, sure: Path, frames: U8)
     with Localizer(tiny_host, sure) as localizer:
         matches = [localizer.query(frame) for frame in frames]
     assert all(match.accepted and match.reason is None for match in matches)
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_frame_of_nothing_becomes_no_place(name: str, tiny_host: Path, tmp_path: Path) -> None:
+    path = tmp_path / "drive.placemap"
+    with Localizer(tiny_host, k=1.0) as robot, MapWriter(path, robot) as writer:
+        with pytest.raises(FrameError, match="shows no structure"):
+            writer.add(NOTHING[name])
+        robot.map = path
+        refused = robot.add(NOTHING[name])
+        assert refused.place is None and "shows no structure" in str(refused.reason)
+        writer.add(scenes(1)[0])
+        robot.map = path
+        # Its description is at hand, and it is no place all the same.
+        again = robot.add(NOTHING[name], match=robot.query(NOTHING[name]))
+        assert again.place is None and again.reason == refused.reason
+        assert robot.add(robot.describe(NOTHING[name])).place == 1  # a descriptor shows no pixels
+    assert len(PlaceMap(path)) == 2
 
 
 def test_what_is_too_unsure_says_so(tiny_host: Path, scene_map: Path, tmp_path: Path) -> None:
