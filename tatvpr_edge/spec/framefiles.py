@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from pathlib import Path
 
 from tatvpr_edge.spec.errors import DataError
@@ -10,14 +12,25 @@ from tatvpr_edge.spec.values import path as check_path
 
 #: Endings of picture files, in any case.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+_READ = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+#: Endings of pictures that are not read: phones and web pages write them, so that a folder may be
+#: full of them.
+_UNREAD = (
+    ".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".hif", ".j2k",
+    ".jfif", ".jp2", ".jpe", ".jxl", ".nef", ".orf", ".pbm", ".pnm", ".psd", ".raf", ".rw2", ".svg",
+    ".tga",
+)  # fmt: skip
 #: Folders that file managers, storage boxes and notebooks leave beside pictures; those whose name
 #: begins with a dot (.Trash-1000, .ipynb_checkpoints) are passed over as well.
 _LITTER = frozenset({"@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN"})
+_LOG = logging.getLogger("tatvpr_edge")
+#: What was logged: a command may list a folder more than once.
+_told: set[str] = set()
 
 
 def picture_files(path: str | Path) -> list[tuple[Path, str]]:
     """The pictures below a folder and their names (the paths below it), sorted by name; or one
-    file.
+    file. Logging says, once a process, how many pictures of other kinds were passed over.
 
     Raises:
         DataError: no such path, no frame in it, or a name that is not UTF-8 (a map could not
@@ -29,16 +42,34 @@ def picture_files(path: str | Path) -> list[tuple[Path, str]]:
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder of frames")
     found = []
+    unread: Counter[str] = Counter()
     for folder, folders, names in os.walk(path):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _LITTER)
         for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+            if name.startswith("."):
+                continue
+            ending = os.path.splitext(name)[1].lower()
+            if ending in SUFFIXES:
                 file = Path(folder) / name
                 found.append((file, file.relative_to(path).as_posix()))
+            elif ending in _UNREAD:
+                unread[ending] += 1
     if not found:
-        endings = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
-        raise DataError(f"{path} holds no frame: expected files named {endings}")
+        others = f", and the {_counted(unread)} in it are of no such kind" if unread else ""
+        raise DataError(f"{path} holds no frame: expected files named {_READ}{others}")
+    if unread:
+        line = f"{path}: {_counted(unread)} passed over: frames are files named {_READ}"
+        if line not in _told:
+            _told.add(line)
+            _LOG.warning("%s", line)
     return _readable(sorted(found, key=lambda frame: frame[1]))
+
+
+def _counted(unread: Counter[str]) -> str:
+    """How many pictures, of which kinds."""
+    count = unread.total()
+    kinds = ", ".join(f"*{ending}" for ending in sorted(unread))
+    return f"{count} picture{'s' if count > 1 else ''} ({kinds})"
 
 
 def _readable(frames: list[tuple[Path, str]]) -> list[tuple[Path, str]]:

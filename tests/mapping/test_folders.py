@@ -47,6 +47,22 @@ def test_every_kind_of_picture_counts(tmp_path: Path) -> None:
     assert [frame.name for frame in frame_files(tmp_path)] == names
 
 
+def test_pictures_that_are_not_read_are_counted_once(
+    frames: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("b/IMG_1.HEIC", "b/IMG_2.HEIC", "old.gif", "._x.gif", "notes.txt", "poses.csv"):
+        (frames / name).write_bytes(b"x")
+    assert [frame.name for frame in frame_files(frames)] == ["a.jpg", "b/a.jpg", "b/c.png"]
+    assert len(frame_files(frames)) == 3
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{frames}: 3 pictures (*.gif, *.heic) passed over: ")
+    assert "*.jpg" in said and "*.pgm" in said and "\n" not in said
+    for path in frames.rglob("*.*g"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"holds no frame: .*3 pictures \(\*.gif, \*.heic\) in it"):
+        frame_files(frames)
+
+
 def test_a_pipe_among_pictures_is_named_and_not_waited_for(
     frames: Path, tiny_host: Path, tmp_path: Path
 ) -> None:
@@ -74,10 +90,11 @@ def test_a_name_that_is_no_text_is_told_before_the_work(
 
 def test_a_map_is_made_through_the_package(frames: Path, tiny_host: Path, tmp_path: Path) -> None:
     (frames / "b" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    Image.new("RGB", (640, 480)).save(frames / "dark.png")
     with Localizer(tiny_host) as localizer:
         made = tatvpr_edge.build_map(localizer, frames, tmp_path / "m.placemap", kind="binary")
         assert (made.places, made.pose_frame, made.poses_from) == (3, "local", "none")
-        assert [frame.name for frame in made.skipped] == ["b/broken.jpg"]
+        assert [frame.name for frame in made.skipped] == ["b/broken.jpg", "dark.png"]
         with pytest.raises(DataError, match="broken"):
             tatvpr_edge.build_map(localizer, frames, tmp_path / "n", strict=True)
         with pytest.raises(MapError, match="exists already"):
