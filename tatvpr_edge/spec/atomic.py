@@ -8,6 +8,7 @@ and the next writer of NAME removes it. Standard library only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
@@ -21,6 +22,7 @@ from typing import BinaryIO
 _TOKEN_BYTES = 4
 _SUFFIX = ".tmp"
 _AT_FDCWD, _EXCHANGE = -100, 2
+_TRIES = 100
 #: No link is followed, and a planted pipe is not waited for.
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -50,11 +52,9 @@ def replacing(
     """
     near = path if beside is None else beside
     sweep(near)
-    name = _temporary(near)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with naming(path), open(os.open(name, flags, 0o666), "w+b") as sink:
+    name, descriptor = _held_file(near, path)
+    with naming(path), open(descriptor, "w+b") as sink:
         try:
-            fcntl.flock(sink.fileno(), fcntl.LOCK_EX)
             if mode is not None:
                 os.fchmod(sink.fileno(), mode)
             else:
@@ -71,6 +71,23 @@ def replacing(
     sync_folder(path.parent)
 
 
+def _held_file(near: Path, path: Path) -> tuple[Path, int]:
+    """A new temporary beside ``near``, and its descriptor, which holds the lock."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    while True:
+        name = _temporary(near)
+        with naming(path):
+            descriptor = os.open(name, flags, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.fstat(descriptor).st_nlink:
+                    return name, descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # another writer swept it before it was held
+
+
 @contextlib.contextmanager
 def staging(place: Path) -> Iterator[Path]:
     """A new folder beside ``place``, its owner's only, to be renamed there; what is not goes."""
@@ -78,7 +95,10 @@ def staging(place: Path) -> Iterator[Path]:
     while True:
         folder = _temporary(place)
         os.mkdir(folder, 0o700)
-        descriptor = os.open(folder, _LOOK)
+        try:
+            descriptor = os.open(folder, _LOOK)
+        except FileNotFoundError:
+            continue  # another writer swept it before it was opened
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if not folder.exists():
@@ -97,15 +117,28 @@ def take_place(made: Path, place: Path) -> None:
 
     One step where the file system can exchange two names (ext4, xfs, btrfs, tmpfs): whoever looks
     or dies meanwhile has the old folder or the new one. Elsewhere there is a moment without either.
+    Of several writers at once the last one's stays.
     """
+    for left in reversed(range(_TRIES)):
+        try:
+            _put(made, place)
+            break
+        except OSError as error:
+            # Another writer came between the look and the step: its folder is there, or just not.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT) or not left:
+                raise
+    sync_folder(place.parent)
+
+
+def _put(made: Path, place: Path) -> None:
     if not place.exists():
         os.rename(made, place)
     elif not _exchanged(made, place):
         aside = made.with_name(made.name + ".old")
+        shutil.rmtree(aside, ignore_errors=True)  # of a try before
         os.rename(place, aside)
         os.rename(made, place)
         os.rename(aside, made)
-    sync_folder(place.parent)
 
 
 def _exchanged(one: Path, other: Path) -> bool:
