@@ -16,6 +16,7 @@ from tatvpr_edge.runtime.arguments import check_time, check_top, left_out, refus
 from tatvpr_edge.runtime.backends.chosen import choose_backend, engine_of
 from tatvpr_edge.runtime.default import open_default
 from tatvpr_edge.runtime.dials import Dials, is_auto
+from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
 from tatvpr_edge.runtime.fresh import Origin, Watch
 from tatvpr_edge.runtime.match import Match, match_of, place_of
