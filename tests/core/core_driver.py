@@ -64,7 +64,7 @@ def build(
     """
     sources = [adapt(source) for source in core_sources(arch)]
     extra = (*NUMERIC_FLAGS, "-D_POSIX_C_SOURCE=200809L")
-    drivers = [Source(HERE / name, extra) for name in ("driver.c", "small_vit.c")]
+    drivers = [Source(path, extra) for path in sorted(HERE.glob("*.c"))]
 
     def compile_one(item: tuple[int, Source]) -> str:
         number, source = item

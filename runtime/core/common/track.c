@@ -1,17 +1,12 @@
 /* The filter of tatvpr_track.h: a few passes over the places, in place. */
 #include "core.h"
 #include "floats.h"
+#include "track_drives.h"
 #include "track_paths.h"
-#include "where.h"
 
-#include "../include/tatvpr_track.h"
-
-#define UNKNOWN __builtin_nanf("")
 #define LOWEST (-3.0e38f) /* below: a place that was left out */
 
 /* ---- memory ---- */
-
-enum { WORD = 32 }; /* places whose beginnings one word says */
 
 /* Any number but those that mean something else stood for metres before there were turns. */
 static size_t tables(int32_t odometry) {
@@ -22,18 +17,13 @@ static size_t tables(int32_t odometry) {
 #define LEAST_TRACK offsetof(tatvpr_track, turned)
 #define LEAST_STEP offsetof(tatvpr_step, turned_rad)
 
-static float *turned_of(const tatvpr_track *track) {
-    return track->size >= sizeof(tatvpr_track) ? track->turned : NULL;
-}
-
 static float turned_rad_of(const tatvpr_step *step) {
-    return step->size >= sizeof(tatvpr_step) ? step->turned_rad : UNKNOWN;
+    return step->size >= sizeof(tatvpr_step) ? step->turned_rad : TATVPR_UNKNOWN;
 }
-
-static size_t words(uint64_t places) { return (size_t)((places + WORD - 1) / WORD); }
 
 size_t tatvpr_track_bytes(uint64_t places, int32_t odometry) {
-    return (size_t)places * tables(odometry) * sizeof(float) + words(places) * sizeof(uint32_t);
+    return (size_t)places * tables(odometry) * sizeof(float) +
+           tatvpr_begin_words(places) * sizeof(uint32_t);
 }
 
 tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t places,
@@ -102,7 +92,7 @@ tatvpr_status tatvpr_track_move(tatvpr_track *track, uint64_t places, void *memo
     if (old.turned != NULL) {
         tatvpr_copy(track->turned, old.turned, known * sizeof(float));
     }
-    tatvpr_copy(track->begins, old.begins, words(old.known) * sizeof(uint32_t));
+    tatvpr_copy(track->begins, old.begins, tatvpr_begin_words(old.known) * sizeof(uint32_t));
     track->known = old.known;
     track->place = old.place;
     track->seen = old.seen;
@@ -132,180 +122,7 @@ tatvpr_status tatvpr_track_start(tatvpr_track *track) {
     return TATVPR_OK;
 }
 
-/* ---- places one after another ---- */
-
-/* Goes through the places of all parts; `local` may begin beyond a part. */
-typedef struct walk {
-    const tatvpr_places *places;
-    uint32_t part;
-    uint64_t local;
-} walk;
-
-static tatvpr_spot next_spot(walk *w) {
-    while (w->local >= w->places->part[w->part].places) {
-        w->local -= w->places->part[w->part].places;
-        w->part++;
-    }
-    return tatvpr_spot_of(&w->places->part[w->part], w->local++);
-}
-
-static tatvpr_spot spot_at(const tatvpr_places *places, uint64_t place) {
-    uint64_t local = place;
-    const tatvpr_part *part = tatvpr_part_of(places, &local);
-    return tatvpr_spot_of(part, local);
-}
-
-/* ---- drives ---- */
-
-#define UNMEASURED (-1.0f) /* `along` of a drive's first place, where the position of one is unknown */
-#define UNTURNED UNKNOWN   /* `turned` likewise, where an orientation is */
-#define ORIENTATION 0x78u  /* of tatvpr_moment.known: qx qy qz qw */
-#define HALF_TURN 3.14159265f
-
-/* Arc tangent of t in 0..1: within 2e-6 (Abramowitz and Stegun, 4.4.49). */
-static float arc_tangent(float t) {
-    static const float c[8] = {0.0028662257f, -0.0161657367f, 0.0429096138f, -0.0752896400f,
-                               0.1065626393f, -0.1420889944f, 0.1999355085f, -0.3333314528f};
-    const float square = t * t;
-    float sum = c[0];
-    for (int i = 1; i < 8; i++) {
-        sum = sum * square + c[i];
-    }
-    return t + t * (sum * square);
-}
-
-/* The angle of a point from the x axis, counter-clockwise, in -pi..pi; 0 of none. */
-static float angle_of(float x, float y) {
-    const float wide = x < 0.0f ? -x : x, high = y < 0.0f ? -y : y;
-    const float most = tatvpr_larger(wide, high);
-    if (!(most > 0.0f)) {
-        return 0.0f;
-    }
-    float angle = arc_tangent((wide < high ? wide : high) / most);
-    angle = high > wide ? 0.5f * HALF_TURN - angle : angle;
-    angle = x < 0.0f ? HALF_TURN - angle : angle;
-    return y < 0.0f ? -angle : angle;
-}
-
-/* Radians about z from one orientation to the next, in -pi..pi: of where their x axes point, seen
- * from above. */
-static float turn_between(tatvpr_spot from, tatvpr_spot to) {
-    float ahead[2], left[2];
-    const double *both[2] = {from.pose + 3, to.pose + 3};
-    for (int i = 0; i < 2; i++) {
-        const double *q = both[i];
-        ahead[i] = (float)(1.0 - 2.0 * (q[1] * q[1] + q[2] * q[2]));
-        left[i] = (float)(2.0 * (q[0] * q[1] + q[3] * q[2]));
-    }
-    return angle_of(ahead[0] * ahead[1] + left[0] * left[1],
-                    ahead[0] * left[1] - left[0] * ahead[1]);
-}
-
-/* The first place of the drive that `place` belongs to. */
-static uint64_t beginning(const tatvpr_track *track, uint64_t place) {
-    uint64_t word = place / WORD;
-    uint32_t bits = track->begins[word] & 0xFFFFFFFFu >> (WORD - 1 - place % WORD);
-    while (bits == 0) {
-        bits = track->begins[--word];
-    }
-    uint64_t bit = WORD - 1;
-    while (bits >> bit == 0) {
-        bit--;
-    }
-    return word * WORD + bit;
-}
-
-/* The first place from `place` on that begins a drive; `total` where none does. */
-static uint64_t next_beginning(const tatvpr_track *track, uint64_t place, uint64_t total) {
-    while (place < total) {
-        const uint32_t bits = track->begins[place / WORD] >> place % WORD;
-        if (bits & 1u) {
-            return place;
-        }
-        place += bits != 0 ? 1 : WORD - place % WORD;
-    }
-    return total;
-}
-
-/* How far the drive has turned at place `i`, which comes after `before`. */
-static void meet_turn(tatvpr_track *track, float *turned, uint64_t i, int begins, tatvpr_spot spot,
-                      tatvpr_spot before) {
-    turned[i] = 0.0f;
-    if ((spot.moment->known & ORIENTATION) != ORIENTATION) {
-        turned[beginning(track, i)] = UNTURNED;
-    } else if (!begins && (before.moment->known & ORIENTATION) == ORIENTATION) {
-        /* The first place's says whether the drive's are known: its own is 0. */
-        const float so_far = i - 1 == beginning(track, i) ? 0.0f : turned[i - 1];
-        turned[i] = so_far + turn_between(before, spot);
-    }
-}
-
-/* Places that came since: nothing speaks for them yet; which begin a drive, and, with odometry,
- * metres along their drive and how far it has turned. */
-static void meet(tatvpr_track *track, const tatvpr_places *places, uint64_t total) {
-    if (track->known == total) {
-        return;
-    }
-    const uint64_t last = track->known > 0 ? track->known - 1 : 0;
-    walk w = {places, 0, track->known};
-    tatvpr_spot before = spot_at(places, last);
-    for (uint64_t i = track->known; i < total; i++) {
-        const tatvpr_spot spot = next_spot(&w);
-        const int begins = i == 0 || spot.moment->drive != before.moment->drive;
-        const uint32_t kept = i % WORD == 0 ? 0u : track->begins[i / WORD];
-        track->begins[i / WORD] = kept | (uint32_t)begins << i % WORD;
-        track->evidence[i] = track->still[i] = TATVPR_LEFT_OUT;
-        if (track->along != NULL) {
-            track->along[i] = 0.0f;
-            if ((spot.moment->known & TATVPR_POSITION) != TATVPR_POSITION) {
-                track->along[beginning(track, i)] = UNMEASURED;
-            } else if (!begins && tatvpr_both_known(spot, before)) {
-                track->along[i] = track->along[i - 1] + tatvpr_sqrt((float)tatvpr_spots_apart(
-                                                           places->geographic, spot, before));
-            }
-        }
-        if (turned_of(track) != NULL) {
-            meet_turn(track, turned_of(track), i, begins, spot, before);
-        }
-        before = spot;
-    }
-    track->known = total;
-}
-
 enum { BLOCK = 256 }; /* places looked at at once */
-
-/* ---- where paths go ---- */
-
-/* The places first .. last of one drive, of known positions: paths go `moved` metres along it. */
-static void along_stretch(tatvpr_track *track, uint64_t first, uint64_t last, float moved,
-                          float turned_rad, float jump) {
-    const float *turned = turned_of(track);
-    const int turns = turned != NULL && turned_rad == turned_rad && turned[first] == turned[first];
-    const tatvpr_stretch stretch = {track->along,
-                                    track->spread,
-                                    turns ? turned : NULL,
-                                    first,
-                                    last,
-                                    TATVPR_TRACK_METRE * track->lead,
-                                    TATVPR_TRACK_RADIAN * track->lead,
-                                    turned_rad};
-    tatvpr_go_by_metres(&stretch, track->evidence, moved, jump);
-}
-
-/* Drive by drive. Where a position is unknown, so is how far it is to the next place. */
-static void along_drives(tatvpr_track *track, uint64_t total, float moved_m, float turned_rad,
-                         float jump) {
-    for (uint64_t first = 0, next; first < total; first = next) {
-        next = next_beginning(track, first + 1, total);
-        if (moved_m == moved_m && track->along[first] != UNMEASURED) {
-            along_stretch(track, first, next - 1, moved_m < 0.0f ? -moved_m : moved_m, turned_rad,
-                          jump);
-        } else {
-            tatvpr_go_by_steps(track->evidence, first, next - 1, TATVPR_TRACK_STEP * track->lead,
-                               jump);
-        }
-    }
-}
 
 /* ---- what a frame says ---- */
 
@@ -362,9 +179,9 @@ static uint64_t best_near(const tatvpr_track *track, const tatvpr_places *places
                           const tatvpr_step *step) {
     uint64_t best = total;
     float most = TATVPR_LEFT_OUT;
-    walk w = {places, 0, 0};
+    tatvpr_walk w = {places, 0, 0};
     for (uint64_t i = 0; i < total; i++) {
-        const tatvpr_spot spot = next_spot(&w);
+        const tatvpr_spot spot = tatvpr_next_spot(&w);
         if (track->evidence[i] > most &&
             tatvpr_within(places->geographic, spot, step->near, step->radius_m)) {
             most = track->evidence[i];
@@ -382,7 +199,7 @@ static void judge(const tatvpr_track *track, const tatvpr_places *places,
     if (c->kind != TATVPR_CALIBRATION_LOGISTIC) {
         return;
     }
-    const tatvpr_rivals others = tatvpr_rivals_of(places, c, spot_at(places, track->place),
+    const tatvpr_rivals others = tatvpr_rivals_of(places, c, tatvpr_spot_at(places, track->place),
                                                   track->evidence, track->still);
     if (others.count < TATVPR_FEWEST_RIVALS) {
         return;
@@ -501,12 +318,12 @@ static float move_on(tatvpr_track *track, const tatvpr_places *places, uint64_t 
     if (track->known > total) { /* not the places that it knew */
         (void)tatvpr_track_start(track);
     }
-    meet(track, places, total);
+    tatvpr_meet_places(track, places, total);
     if (track->seen == 0) {
         return TATVPR_LEFT_OUT;
     }
     const float jump = track->most - TATVPR_TRACK_JUMP * track->lead;
-    along_drives(track, total, moved_m, turned_rad, jump);
+    tatvpr_go_along_drives(track, total, moved_m, turned_rad, jump);
     return jump;
 }
 
@@ -542,16 +359,16 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
         track->seen -= track->seen > 0;
         track->most = tatvpr_highest(track->evidence, total);
     }
-    found->margin = found->still_margin = found->confidence = UNKNOWN;
-    found->evidence = found->still = UNKNOWN;
+    found->margin = found->still_margin = found->confidence = TATVPR_UNKNOWN;
+    found->evidence = found->still = TATVPR_UNKNOWN;
     found->accepted = judged ? 0 : -1;
     found->seen = seen.any ? 0 : track->seen; /* a dark frame leaves the answer; no place near has none */
     found->place = before;
     int on = track->seen > 0;
     if (best < total) {
         track->place = best;
-        on = !first && !tatvpr_elsewhere(c, places->geographic, spot_at(places, best),
-                                         spot_at(places, before));
+        on = !first && !tatvpr_elsewhere(c, places->geographic, tatvpr_spot_at(places, best),
+                                         tatvpr_spot_at(places, before));
         track->steady = on ? track->steady + (track->steady < TATVPR_TRACK_STEADY) : 0;
         found->place = best;
         found->seen = track->seen;
@@ -563,7 +380,7 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
         track->steady = 0;
     }
     found->steady = track->steady;
-    tatvpr_tell_pose(spot_at(places, found->place), found->pose);
+    tatvpr_tell_pose(tatvpr_spot_at(places, found->place), found->pose);
     found->state = state_of(track, found->accepted, on, best < total && best != before);
     return TATVPR_OK;
 }
