@@ -7,7 +7,9 @@ import re
 import shutil
 from pathlib import Path
 
-import governor_rules as rules
+import governor_bench as bench
+import governor_rules  # noqa: F401, its rules join bench.RULES
+import governor_rules_switching  # noqa: F401
 import pytest
 
 from tatvpr_edge.compilers.core_sources import governor_sources
@@ -15,8 +17,8 @@ from tatvpr_edge.compilers.governor import build_governor
 from tatvpr_edge.runtime.governor import CGovernor, GovernorCore
 
 
-@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
-def test_rule(core: GovernorCore, rule: rules.Rule) -> None:
+@pytest.mark.parametrize("rule", bench.RULES, ids=lambda rule: rule.__name__)
+def test_rule(core: GovernorCore, rule: bench.Rule) -> None:
     rule(core)
 
 
@@ -28,7 +30,7 @@ CONSTANTS = re.findall(
 
 def fails(core: GovernorCore) -> bool:
     """Whether any rule fails."""
-    for rule in rules.RULES:
+    for rule in bench.RULES:
         try:
             rule(core)
         except (AssertionError, IndexError, StopIteration):
@@ -55,7 +57,7 @@ def test_no_constant_changes_unseen(
         assert slot in (1, 6) or governor._state[slot] == float(value)  # two are a preference's
         governor._state[slot] *= factor
 
-    monkeypatch.setattr(rules, "TAMPER", tamper)
+    monkeypatch.setattr(bench, "TAMPER", tamper)
     assert fails(core), "the constant was changed, and every rule is kept all the same"
 
 
