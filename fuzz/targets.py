@@ -365,10 +365,12 @@ def read_poses(data: bytes) -> None:
             must(bool(np.allclose(length, 1.0, atol=1e-6)), "a turn that is none")
 
 
-@target("training", "tatvpr_edge.models.train.config", "tatvpr_edge.spec.documents", "tomllib")
+@target(
+    "training", "tatvpr_edge.models.train.training_file", "tatvpr_edge.spec.documents", "tomllib"
+)
 def read_training(data: bytes) -> None:
     """A training file."""
-    from tatvpr_edge.models.train.config import read_config
+    from tatvpr_edge.models.train.training_file import read_config
 
     with refusal():
         read_config(written("run.toml", data))

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.models.train.config import config_from
 from tatvpr_edge.models.train.loop import Progress
 from tatvpr_edge.models.train.run import train
+from tatvpr_edge.models.train.training_file import config_from
 from tatvpr_edge.spec.documents import read_toml
 from tatvpr_edge.spec.errors import TatvprError, ToolError, UsageError
 

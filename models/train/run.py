@@ -32,13 +32,14 @@ from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.order import order_channels
 from tatvpr_edge.models.teachers import create_teacher, members_of
 from tatvpr_edge.models.train.augment import AugmentConfig
-from tatvpr_edge.models.train.config import DataConfig, TrainConfig, check_config
+from tatvpr_edge.models.train.config import DataConfig, TrainConfig
 from tatvpr_edge.models.train.distil import DistilStage
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.loop import Progress, Randomness, Stage, autocast, run_stage
 from tatvpr_edge.models.train.metric import MetricStage, Source
 from tatvpr_edge.models.train.refit import View, refit_head, with_head
 from tatvpr_edge.models.train.taught import answers
+from tatvpr_edge.models.train.training_file import check_config
 from tatvpr_edge.models.train.views import read_views, write_views
 from tatvpr_edge.spec.documents import parse_toml
 from tatvpr_edge.spec.errors import ModelError, UsageError

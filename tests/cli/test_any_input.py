@@ -197,7 +197,7 @@ def test_no_memory_is_said_so(
     def exhausted(*_: object, **__: object) -> bytes:
         raise MemoryError
 
-    monkeypatch.setattr("tatvpr_edge.models.train.config.read_toml", exhausted)
+    monkeypatch.setattr("tatvpr_edge.models.train.training_file.read_toml", exhausted)
     assert main(["train", "--config", str(tmp_path / "x.toml")]) == 1
     assert "not enough memory" in capfd.readouterr().err
 

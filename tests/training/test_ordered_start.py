@@ -20,9 +20,9 @@ from tatvpr_edge.models.train.config import (
     MetricConfig,
     OrderConfig,
     TrainConfig,
-    check_config,
 )
 from tatvpr_edge.models.train.run import train, wanted_model
+from tatvpr_edge.models.train.training_file import check_config
 from tatvpr_edge.spec.errors import UsageError
 
 

@@ -10,17 +10,17 @@ import torch
 from tiny_sets import TINY_BACKBONE
 
 from tatvpr_edge import zoo
-from tatvpr_edge.models import registry
+from tatvpr_edge.models import registry, train
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.heads import HEADS, whole_options
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig
-from tatvpr_edge.models.train import config as training_file
-from tatvpr_edge.models.train.config import TrainConfig, read_config
+from tatvpr_edge.models.train.config import TrainConfig
 from tatvpr_edge.models.train.finetune import finetune_config
 from tatvpr_edge.models.train.run import starting_model, wanted_model
+from tatvpr_edge.models.train.training_file import read_config
 from tatvpr_edge.spec.errors import ModelError
 
-RECIPES = sorted((Path(training_file.__file__).parent / "recipes").glob("*.toml"))
+RECIPES = sorted((Path(train.__file__).parent / "recipes").glob("*.toml"))
 BEGINNING = [path for path in RECIPES if read_config(path).model.init]
 #: Heads of starting weights that no recipe makes: shipped once, and means of several runs.
 OTHERS = {

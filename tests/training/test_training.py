@@ -28,10 +28,10 @@ from tatvpr_edge.models.train.config import (
     OptimConfig,
     RunConfig,
     TrainConfig,
-    read_config,
 )
 from tatvpr_edge.models.train.loop import Progress, TrainingError
 from tatvpr_edge.models.train.run import train, with_changes
+from tatvpr_edge.models.train.training_file import read_config
 from tatvpr_edge.models.train.views import read_views, write_views
 from tatvpr_edge.spec.errors import DataError, ModelError, UsageError
 
