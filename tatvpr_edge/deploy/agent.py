@@ -36,8 +36,8 @@ from .admission import Admission, check_processor
 from .assembly import Assembly, clear_staging
 from .channel import Channel, HostGone
 from .disk import Disk
+from .going_live import GoingLive, alive
 from .health import Health
-from .kept import carry_journal
 from .keyring import Keyring
 from .protocol import MAGIC, VERSION, ProtocolError
 from .store import Store
@@ -348,7 +348,7 @@ class Agent:
             made = signed_release.read_signature(folder)
             admission.check_list(whole.read_list(folder), made, live)
             admission.check_artifact(read_signed(os.path.join(folder, deployed.ARTIFACT)))
-            self._health(live, message)
+            alive(self._health_of(folder), message)
         except (TatvprError, OSError) as error:
             self.switch.go_back(live, before, str(error))
             self.store.warnings.append(
@@ -384,12 +384,10 @@ class Agent:
             )
         check_processor(artifact.manifest, os.uname().machine)
         self._step("golden")
-        Health(self.store.root, folder, self.python, self._tick).golden(
-            float(message.get("golden_s", 300))
-        )
+        health = self._health_of(folder)
+        health.golden(float(message.get("golden_s", 300)))
         if artifact.manifest.backends:
             self._step("finish")
-            health = Health(self.store.root, folder, self.python, self._tick)
             self.store.warnings.append(health.finish(float(message.get("finish_s", 1800))))
         self._warn(self._keyring())
         return admission
@@ -405,82 +403,14 @@ class Agent:
         self, name: str, message: dict[str, Any], admission: Admission
     ) -> dict[str, Any]:
         """Make ``name`` live. The lowest serial never sinks: none judges what is live here."""
-        live = self.switch.live()
         units = service.check_units(message.get("restart", []))
         self._step("switch")
         self.cancellable = False  # from here on the agent finishes, whoever listens
-        if live != name:
-            self._carry_places(live, name, message)
-            try:
-                self.switch.begin(name)
-            except OSError:
-                with contextlib.suppress(OSError, DeployError):
-                    if self.switch.live() == name:
-                        self.switch.go_back(name, live, "the file system refused the switch")
-                    else:
-                        self.switch.unfinished()  # forgets the announcement
-                raise
-        self._step("health")
-        try:
-            health = self._health(name, message)
-            unit = service.after_switch(
-                self.store, self.python, message.get("service"), message.get("serve", [])
-            )
-            if units:
-                self._step("restart")
-                service.restart_units(units)
-        except (DeployError, OSError) as error:  # OSError: no room for a child's own files
-            if live == name:
-                raise DeployError(f"{name} is live already, and fails: {error}") from None
-            self._step("back")
-            self.switch.go_back(name, live, str(error))
-            service.restart(self.store.root)
-            service.restart_after_return(units)
-            raise DeployError(f"{error}: went back, {live or 'no release'} is live") from None
-        self._step("confirm")
-        removed: list[str] = []
-        try:
-            self.switch.confirm(name, admission.serial, admission.list_serial)
-            removed = self.switch.collect(max(2, int(message.get("keep", 3))))
-            self.store.keep_spare()
-        except OSError as error:
-            self.store.warnings.append(
-                f"{name} is live and healthy, but this could not be recorded ({error.strerror}): "
-                "the next deploy checks it again"
-            )
-        return {
-            "release": name,
-            "before": live,
-            "changed": live != name,
-            "health": health,
-            "removed": removed,
-            "service": unit,
-            "signer": admission.signer,
-            "restarted": units,
-        }
+        going = GoingLive(self.store, self.switch, self._health_of, self._step, self.python)
+        return going.make(name, units, message, admission)
 
-    def _carry_places(self, live: str | None, name: str, message: dict[str, Any]) -> None:
-        """Places that the board added to its map go along, when the new release has that map. On a
-        full disk going back matters more: they stay where they are."""
-        if live is None:
-            return
-        try:
-            added = carry_journal(self.store, live, name)
-        except OSError as error:
-            if message.get("op") == "rollback" and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self.store.warnings.append(
-                    f"the disk is full: the places that the board added to its map stay in {live}"
-                )
-                return
-            raise DeployError(
-                f"the places that the board added to its map cannot be copied: {error.strerror}"
-            ) from None
-        if added is not None:
-            self.store.warnings.append(added)
-
-    def _health(self, name: str, message: dict[str, Any]) -> dict[str, Any]:
-        health = Health(self.store.root, self.store.release(name), self.python, self._tick)
-        return health.alive(float(message.get("health_s", 60)), float(message.get("settle_s", 3)))
+    def _health_of(self, folder: str) -> Health:
+        return Health(self.store.root, folder, self.python, self._tick)
 
     def _live_artifact(self) -> Path | None:
         live = deployed.live_release(self.store.root)

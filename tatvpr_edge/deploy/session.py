@@ -55,6 +55,7 @@ AGENT_MODULES = (
     "tatvpr_edge.deploy.installed",
     "tatvpr_edge.deploy.channel",
     "tatvpr_edge.deploy.health",
+    "tatvpr_edge.deploy.going_live",
     "tatvpr_edge.deploy.agent",
 )
 #: One line, no character that any login shell could read twice. It runs the line that follows.

@@ -209,7 +209,7 @@ def test_a_release_confirmed_by_the_next_deploy_raises_the_guard_too(
     artifact = signed(ram_path / "next", keys["ours"], 170)
     modules = board_modules(root)
     killing = (
-        "\ndef _die(self, *_):\n    os.kill(os.getpid(), signal.SIGKILL)\nAgent._health = _die\n"
+        "\ndef _die(self, *_):\n    os.kill(os.getpid(), signal.SIGKILL)\nHealth.alive = _die\n"
     )
     modules[-1] = (modules[-1][0], modules[-1][1] + killing)
     with pytest.raises(DeployError, match="ended early"):

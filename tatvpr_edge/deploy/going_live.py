@@ -1,0 +1,126 @@
+"""From the switch on: a release is made live and confirmed, or the one before it returns.
+
+Whoever listens, this goes on to one end or the other; called by the agent with the lock held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tatvpr_edge.spec.errors import DeployError
+
+from . import service
+from .admission import Admission
+from .health import Health
+from .kept import carry_journal
+from .store import Store
+from .switch import Switch
+
+
+def alive(health: Health, message: dict[str, Any]) -> dict[str, Any]:
+    """What a release says of itself, within the times that the host asks for.
+
+    Raises:
+        DeployError: it fails.
+    """
+    return health.alive(float(message.get("health_s", 60)), float(message.get("settle_s", 3)))
+
+
+@dataclass(frozen=True)
+class GoingLive:
+    """Makes releases of ``store`` live.
+
+    Attributes:
+        health_of: judges the release in a folder.
+        step: told what begins.
+        python: the board's Python, as words of a command.
+    """
+
+    store: Store
+    switch: Switch
+    health_of: Callable[[str], Health]
+    step: Callable[[str], None]
+    python: list[str]
+
+    def make(
+        self, name: str, units: list[str], message: dict[str, Any], admission: Admission
+    ) -> dict[str, Any]:
+        """Make the release ``name`` live, and restart ``units``; what the host is answered.
+
+        Raises:
+            DeployError: it failed, and what was live before is again.
+            OSError: the file system refused the switch, which did not happen.
+        """
+        live = self.switch.live()
+        if live != name:
+            self._carry_places(live, name, message)
+            try:
+                self.switch.begin(name)
+            except OSError:
+                with contextlib.suppress(OSError, DeployError):
+                    if self.switch.live() == name:
+                        self.switch.go_back(name, live, "the file system refused the switch")
+                    else:
+                        self.switch.unfinished()  # forgets the announcement
+                raise
+        self.step("health")
+        try:
+            health = alive(self.health_of(self.store.release(name)), message)
+            unit = service.after_switch(
+                self.store, self.python, message.get("service"), message.get("serve", [])
+            )
+            if units:
+                self.step("restart")
+                service.restart_units(units)
+        except (DeployError, OSError) as error:  # OSError: no room for a child's own files
+            if live == name:
+                raise DeployError(f"{name} is live already, and fails: {error}") from None
+            self.step("back")
+            self.switch.go_back(name, live, str(error))
+            service.restart(self.store.root)
+            service.restart_after_return(units)
+            raise DeployError(f"{error}: went back, {live or 'no release'} is live") from None
+        self.step("confirm")
+        removed: list[str] = []
+        try:
+            self.switch.confirm(name, admission.serial, admission.list_serial)
+            removed = self.switch.collect(max(2, int(message.get("keep", 3))))
+            self.store.keep_spare()
+        except OSError as error:
+            self.store.warnings.append(
+                f"{name} is live and healthy, but this could not be recorded ({error.strerror}): "
+                "the next deploy checks it again"
+            )
+        return {
+            "release": name,
+            "before": live,
+            "changed": live != name,
+            "health": health,
+            "removed": removed,
+            "service": unit,
+            "signer": admission.signer,
+            "restarted": units,
+        }
+
+    def _carry_places(self, live: str | None, name: str, message: dict[str, Any]) -> None:
+        """Places that the board added to its map go along, when the new release has that map. On a
+        full disk going back matters more: they stay where they are."""
+        if live is None:
+            return
+        try:
+            added = carry_journal(self.store, live, name)
+        except OSError as error:
+            if message.get("op") == "rollback" and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self.store.warnings.append(
+                    f"the disk is full: the places that the board added to its map stay in {live}"
+                )
+                return
+            raise DeployError(
+                f"the places that the board added to its map cannot be copied: {error.strerror}"
+            ) from None
+        if added is not None:
+            self.store.warnings.append(added)
