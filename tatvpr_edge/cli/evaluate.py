@@ -364,7 +364,29 @@ def _models(names: tuple[str, ...], ks: list[float], shares: list[float]) -> lis
 def _artifacts(paths: tuple[Path, ...], ks: list[float], shares: list[float]) -> list[Describer]:
     from tatvpr_edge.models.evaluate.describers import ArtifactDescriber
 
-    return [ArtifactDescriber(path, ks, tokens=tokens) for path in paths for tokens in shares]
+    made: list[Describer] = []
+    for path, name in _artifact_names(paths).items():
+        made += [ArtifactDescriber(path, ks, name, tokens) for tokens in shares]
+    return made
+
+
+def _artifact_names(paths: tuple[Path, ...]) -> dict[Path, str]:
+    """Each artifact once, and its name in tables: model and board, the folder's name where those
+    are another's too, and the whole path where that is."""
+    from tatvpr_edge.spec.artifact import read_artifact
+
+    said: dict[Path, list[str]] = {}
+    for path in dict.fromkeys(paths):
+        manifest = read_artifact(path).manifest
+        made = f"{manifest.model.name} on {manifest.board}"
+        said[path] = [made, f"{made} ({path.absolute().name})", f"{made} ({path})"]
+    names: dict[Path, str] = {}
+    for path, own in said.items():
+        others = [other for key, other in said.items() if key != path]
+        names[path] = next(
+            (name for at, name in enumerate(own) if name not in (o[at] for o in others)), own[-1]
+        )
+    return names
 
 
 def _baselines(names: tuple[str, ...]) -> list[Describer]:

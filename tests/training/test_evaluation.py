@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -435,6 +436,39 @@ def test_the_command_prints_the_table_and_the_same_json_twice(
     assert "tower-floor: recall in percent" in printed
     assert "whether the best answer is right" in printed and "AUROC +" in printed
     assert plot.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_artifacts_of_one_model_and_board_have_rows_of_their_own(
+    tiny_host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tatvpr_edge.cli import main
+
+    root = tower_set(tmp_path / "tower", frames=5)
+    folders = [tmp_path / "before", tmp_path / "after", tmp_path / "again" / "after"]
+    for folder in folders:
+        shutil.copytree(tiny_host, folder)
+    base = ["evaluate", "--data", str(root), "--protocol", "tower-floor", "--baseline", "none"]
+    base += ["--no-time", "--k", "1", "--artifact", str(folders[0])]
+
+    def rows(*artifacts: Path, tokens: str = "1") -> list[str]:
+        given = [word for path in artifacts for word in ("--artifact", str(path))]
+        assert main([*base, *given, "--tokens", tokens, "--json"]) == 0
+        return list(json.loads(capsys.readouterr().out)["protocols"]["tower-floor"])
+
+    (alone,) = rows()
+    assert "(" not in alone
+    assert rows(folders[0]) == [alone]  # given twice: one row
+    assert rows(folders[1], tokens="1,.5") == [
+        f"{alone} ({name}){tokens}"
+        for name in ("before", "after")
+        for tokens in ("", ", tokens 0.5")
+    ]
+    assert rows(*folders[1:]) == [
+        f"{alone} ({name})" for name in ("before", folders[1], folders[2])
+    ]
+    assert main([*base, "--artifact", str(folders[1]), "--plot", str(tmp_path / "p.png")]) == 0
+    table = capsys.readouterr().out
+    assert f"{alone} (before)" in table and f"{alone} (after)" in table
 
 
 @pytest.mark.parametrize(
