@@ -37,7 +37,7 @@ from tatvpr_edge.compilers.report import BuildPlan, Tool, build_plan
 from tatvpr_edge.compilers.source import remember_model
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.runtime.cache import host_artifact
-from tatvpr_edge.spec.artifact import take_new, write_artifact
+from tatvpr_edge.spec.artifact import read_artifact, take_new, write_artifact
 from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
 from tatvpr_edge.spec.errors import ArtifactError, ModelError, ToolError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
@@ -81,6 +81,19 @@ def build_artifact(
                 _build(job, made, prefix)
             sign_artifact(made, os.fspath(sign), serial)
     remember_model(place, job.onnx_file)
+    return place
+
+
+def keep_host(made: Path) -> Path:
+    """Leave a copy of the host artifact ``made`` where ``Localizer()`` without arguments finds it.
+
+    Raises:
+        OSError: it cannot be written there (a home that is read-only, a full disk).
+    """
+    place, manifest = host_artifact(), read_artifact(made).manifest
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _taking(place, replace=True) as copy:
+        write_artifact(copy, manifest, {entry.path: made / entry.path for entry in manifest.files})
     return place
 
 

@@ -94,19 +94,26 @@ def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
 
     from tatvpr_edge.cli.drive import drive, write_drive
     from tatvpr_edge.cli.sheet import write_sheet
-    from tatvpr_edge.compilers.build import build_artifact
+    from tatvpr_edge.compilers.build import build_artifact, keep_host
     from tatvpr_edge.mapping import frame_files
     from tatvpr_edge.mapping.labels import labelled_frames
     from tatvpr_edge.runtime import Localizer
     from tatvpr_edge.zoo import ZOO
 
     gallery, queries = ZOO / "places" / "gallery", ZOO / "places" / "queries"
-    note("1. build the model for this machine", as_json)
-    with BuildProgress(quiet=as_json) as building:
-        artifact = build_artifact("host", model=model, progress=building)
     with temporary_folder("demo") as scratch:
+        note("1. build the model for this machine", as_json)
+        # The demo runs an artifact of its own: another build may replace the one that is kept.
+        artifact = scratch / "artifact"
+        with BuildProgress(quiet=as_json) as building:
+            build_artifact("host", model=model, output=artifact, progress=building)
+        kept: Path | None = None
+        try:
+            kept = keep_host(artifact)
+        except OSError as error:
+            note(f"the artifact is not kept for Localizer(): {error.filename}: {error.strerror}")
         note("2. make a map: one frame of each place", as_json)
-        place_map = Path(scratch) / "demo.placemap"
+        place_map = scratch / "demo.placemap"
         make_demo_map(str(artifact), gallery, ks, place_map, as_json)
         note("3. where were these taken? the same places, moved, turned and relit", as_json)
         files, _ = labelled_frames(queries)
@@ -124,19 +131,20 @@ def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
         )
         road = ZOO / "drive"
         with progress("frames", len(frame_files(road)), as_json) as step:
-            driven = drive(str(artifact), ZOO / "places", road, Path(scratch), step)
+            driven = drive(str(artifact), ZOO / "places", road, scratch, step)
     smallest = min(ks)
     write_sheet(picture, gallery, queries, answers[smallest], f"k = {smallest:g}")
     way = picture.with_name(f"{picture.stem}-drive{picture.suffix}")
     write_drive(way, driven)
     if as_json:
-        found = _document(rows, answers, places, str(artifact), output)
+        found = _document(rows, answers, places, kept, output)
         print_json({**found, "drive": {**driven.document(), "picture": str(way)}})
         return
     _print(rows, places)
     say(f"drive: {driven.line()}")
     say(f"pictures: {output} (k = {smallest:g}), {way}")
-    say(f"artifact: {artifact}; Localizer() now takes it")
+    if kept is not None:
+        say(f"artifact: {kept}; Localizer() now takes it")
 
 
 @contextmanager
@@ -222,12 +230,12 @@ def _document(
     rows: list[Row],
     answers: dict[float, list[Answer]],
     places: int,
-    artifact: str,
+    kept: Path | None,
     picture: str,
 ) -> dict[str, Any]:
     return {
         "places": places,
-        "artifact": artifact,
+        "artifact": None if kept is None else str(kept),
         "picture": picture,
         "rows": [asdict(row) for row in rows],
         "answers": {f"{k:g}": [asdict(answer) for answer in made] for k, made in answers.items()},

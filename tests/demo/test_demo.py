@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import tatvpr_edge
 from tatvpr_edge import zoo
 from tatvpr_edge.cli import main
+from tatvpr_edge.compilers.build import keep_host
 from tatvpr_edge.mapping.labels import labelled_frames
+from tatvpr_edge.runtime.cache import host_artifact
+from tatvpr_edge.spec.artifact import read_artifact
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -80,6 +85,50 @@ def test_the_shipped_model_finds_its_places(demo: Run, tmp_path: Path) -> None:
     for name in ("tatvpr-demo.png", drive["picture"]):
         with Image.open(tmp_path / name) as sheet:
             assert sheet.format == "PNG"
+
+
+@pytest.mark.slow
+def test_what_others_build_meanwhile_is_not_the_demos(
+    demo: Run, tiny_host: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Two demos on one machine keep their artifact at one place: the last one's stays."""
+    folder = tmp_path_factory.mktemp("other") / "nano"
+    others = [tatvpr_edge.build("host", model="nano", output=folder), tiny_host]
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(0.05):
+            others.reverse()
+            keep_host(others[0])
+
+    building = threading.Thread(target=keep)
+    building.start()
+    try:
+        ended = demo("--model", str(tiny_onnx), "--k", "1", "--json")
+    finally:
+        done.set()
+        building.join()
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["artifact"] == str(host_artifact())
+    read_artifact(host_artifact())  # whole, whosever it is
+
+
+@pytest.mark.slow
+def test_a_home_that_cannot_be_written_costs_a_note(
+    demo: Run,
+    tiny_onnx: Path,
+    build_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = tmp_path / "cache" / "tatvpr-edge"
+    cache.mkdir(parents=True)
+    (cache / "objects").symlink_to(build_cache / "tatvpr-edge" / "objects")  # compiled already
+    (cache / "artifacts").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = demo("--model", str(tiny_onnx), "--k", "1")
+    assert done.returncode == 0 and "artifact:" not in done.stdout
+    assert "the artifact is not kept for Localizer(): " in done.stderr
 
 
 def test_a_picture_that_cannot_be_written_is_told_at_once(demo: Run) -> None:
