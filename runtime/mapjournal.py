@@ -33,7 +33,7 @@ import numpy as np
 
 from tatvpr_edge.spec.atomic import replacing, sync_folder
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.mapfiles import explain, writing
+from tatvpr_edge.spec.mapfiles import explain, plain, writing
 from tatvpr_edge.spec.maptypes import (
     MAX_PLACES,
     MOMENT,
@@ -223,7 +223,7 @@ def _open_end(path: Path, head: Header) -> tuple[int, int]:
 def _last_record(journal: Path, binding: bytes) -> tuple[int, int] | None:
     """(end, places) of a journal of this base that ends with a whole record, from that alone."""
     try:
-        with open(journal, "rb", buffering=0) as source:
+        with plain(journal) as source:
             size = os.fstat(source.fileno()).st_size
             start = source.read(_HEADER.size)
             if size < _HEADER.size or start != _HEADER.pack(
@@ -249,21 +249,18 @@ def _last_record(journal: Path, binding: bytes) -> tuple[int, int] | None:
 def _keep_torn(path: Path, end: int) -> None:
     """Move what an unfinished append left behind ``end`` out of the way, not away."""
     journal = journal_path(path)
-    with open(journal, "rb") as source:
+    with plain(journal) as source:
         source.seek(end)
         torn = source.read()
+        mode = os.fstat(source.fileno()).st_mode & 0o777
     if torn:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        aside = os.open(torn_path(path), flags, journal.stat().st_mode & 0o777)
-        try:
-            _write_all(aside, torn)
-            os.fsync(aside)
-        finally:
-            os.close(aside)
+        with plain(torn_path(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode) as aside:
+            _write_all(aside.fileno(), torn)
+            os.fsync(aside.fileno())
 
 
 def _write_record(journal: Path, end: int, record: bytes) -> None:
-    with open(journal, "r+b", buffering=0) as sink:
+    with plain(journal, os.O_RDWR) as sink:
         sink.truncate(end)
         sink.seek(end)
         try:
@@ -289,7 +286,8 @@ def _read(path: str | Path, sha256: str | None = None) -> tuple[StoredMap, int]:
     nothing = no_places(base.info)
     journal = journal_path(path)
     try:
-        data = journal.read_bytes()
+        with plain(journal) as source:
+            data = source.read()
     except FileNotFoundError:
         return StoredMap(base, nothing), 0
     except OSError as error:

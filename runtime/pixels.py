@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,8 @@ def read_pixels(path: str | Path) -> NDArray[np.uint8]:
     """
     path = Path(path).expanduser()
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        status = path.stat()
+        if status.st_size > _MOST_BYTES or stat.S_ISCHR(status.st_mode):
             raise FrameError(f"{path}: too large to be a camera's frame")
         data = path.read_bytes()
     except OSError as error:

@@ -15,8 +15,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tatvpr_edge.spec.documents import read_bytes
 from tatvpr_edge.spec.errors import DataError
 
+_MOST_BYTES = 1 << 30
 _DELIMITERS = ",;\t|"
 
 
@@ -73,7 +75,7 @@ def read_table(path: str | Path, required: Collection[str] = ()) -> Table:
     """
     path = Path(path).expanduser()
     try:
-        text = _text(path.read_bytes())
+        text = _text(read_bytes(path, _MOST_BYTES))
         header, delimiter, body = _header(text)
         columns = tuple(name.strip().lower() for name in header)
         lacking = sorted(set(required) - set(columns))

@@ -18,7 +18,7 @@ import numpy as np
 from tatvpr_edge.runtime.mapjournal import journal_path
 from tatvpr_edge.spec.atomic import sync_folder
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.mapfiles import explain, writing
+from tatvpr_edge.spec.mapfiles import explain, plain, writing
 from tatvpr_edge.spec.maptypes import (
     F64,
     KINDS,
@@ -73,7 +73,8 @@ def upgrade(path: str | Path) -> Upgraded | None:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        with plain(path.resolve()) as source:
+            data = source.read()
     except OSError as error:
         raise MapError(f"cannot read the map {path}: {explain(error)}") from None
     journal = journal_path(path)
@@ -85,10 +86,13 @@ def upgrade(path: str | Path) -> Upgraded | None:
         try:
             info, old = _read_base(data)
             if journal.exists():
-                old = _joined(old, _read_journal(journal.read_bytes(), data, info))
+                with plain(journal) as source:
+                    old = _joined(old, _read_journal(source.read(), data, info))
             places, dropped = _renewed(old)
         except (struct.error, ValueError, IndexError, OverflowError):
             raise MapError(f"map {path} is damaged and cannot be upgraded: make it again") from None
+        except OSError as error:
+            raise MapError(f"cannot read {journal}: {explain(error)}") from None
         except MapError as error:
             raise MapError(f"map {path}: {error}") from None
         write_map(path, info, [places])
@@ -99,7 +103,7 @@ def upgrade(path: str | Path) -> Upgraded | None:
 
 def _first(path: Path, count: int) -> bytes:
     try:
-        with open(path, "rb") as source:
+        with plain(path) as source:
             return source.read(count)
     except OSError:
         return b""

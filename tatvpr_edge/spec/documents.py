@@ -6,6 +6,8 @@ UTF-8 is passed over. Standard library only.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Callable
@@ -20,7 +22,25 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["parse_toml", "read_json", "read_toml"]
+__all__ = ["parse_toml", "read_bytes", "read_json", "read_toml"]
+
+_MOST_BYTES = 16 << 20
+_CHUNK_BYTES = 1 << 20
+
+
+def read_bytes(path: Path, most_bytes: int = _MOST_BYTES) -> bytes:
+    """All bytes of a file or a pipe, which may be a device without an end.
+
+    Raises:
+        OSError: it cannot be read, or is larger.
+    """
+    data = bytearray()
+    with open(path, "rb", buffering=0) as source:
+        while chunk := source.read(_CHUNK_BYTES):
+            data += chunk
+            if len(data) > most_bytes:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return bytes(data)
 
 
 def read_toml(path: Path, error: type[TatvprError], shown: str | None = None) -> dict[str, Any]:
@@ -63,7 +83,7 @@ def _read(
 ) -> Any:
     name = str(path) if shown is None else shown
     try:
-        return parse(path.read_bytes().removeprefix(BOM_UTF8).decode("utf-8"))
+        return parse(read_bytes(path).removeprefix(BOM_UTF8).decode("utf-8"))
     except OSError as fault:
         raise error(f"{name}: cannot be read: {fault.strerror}: check {path}") from fault
     except UnicodeDecodeError as fault:

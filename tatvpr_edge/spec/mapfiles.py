@@ -11,15 +11,18 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from .errors import MapError
 
 #: How long a lock is waited for before the wait ends with an error that names its holder.
 LOCK_WAIT_S = 10.0
 _POLL_S = 0.002
+_MODES = {os.O_RDONLY: "rb", os.O_WRONLY: "wb", os.O_RDWR: "r+b"}
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -28,6 +31,27 @@ def explain(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         return "the disk is full; free some space and try again"
     return str(error.strerror or error)
+
+
+@contextlib.contextmanager
+def plain(path: str | Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """A file beside a map, unbuffered. Whoever may write to the folder can put something else under
+    its name: a pipe, which would be waited for, a device without an end, a link to another file.
+
+    Raises:
+        OSError: it cannot be opened, or is no plain file.
+    """
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, mode)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "it is a symbolic link: remove it", str(path)) from None
+    with open(descriptor, _MODES[flags & os.O_ACCMODE], buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device: remove it", str(path))
+        yield file
 
 
 def lock_path(path: str | Path) -> Path:

@@ -51,6 +51,8 @@ def refuse_foreign(path: str | os.PathLike[str], wanted: str) -> None:
         raise ModelError(f"{file}: no such file; 'tatvpr-edge models' lists the shipped models")
     if file.is_dir():
         raise ModelError(f"{file} is a folder, not {wanted}: give a file in it")
+    if not file.is_file():  # a pipe would be waited for, a device may have no end
+        raise ModelError(f"{file} is a pipe or a device, not {wanted}: give a file")
     try:
         found = _kind(file)
     except OSError as error:
