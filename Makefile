@@ -21,9 +21,6 @@ SOAK_MINUTES ?= 60
 
 .PHONY: demo test check docs fuzz soak plugin sbom wheels clean
 
-# Modules whose public names have a page; pdoc takes a name with ! and all below it out.
-API := tatvpr_edge !tatvpr_edge\..* tatvpr_edge.runtime tatvpr_edge.mapping tatvpr_edge.ros tatvpr_edge.spec.errors
-
 demo: $(VENV)/.ready-build
 	$(BIN)/tatvpr-edge demo
 
@@ -38,7 +35,7 @@ check: $(VENV)/.ready-test
 	$(MAKE) --no-print-directory docs
 
 docs: $(VENV)/.ready-test
-	$(BIN)/python -m pdoc --docformat google -o build/api $(foreach m,$(API),'$(m)')
+	$(BIN)/python tools/api_pages.py build/api
 
 # A first run of CI gives each target half a minute; what was found stays in build/fuzz/corpus.
 fuzz: $(VENV)/.ready-test

@@ -1,13 +1,14 @@
 """tatvpr-edge: ternary, top-k gated visual place recognition on boards.
 
 Nothing is imported eagerly, so that ``from tatvpr_edge import runtime`` stays light on a board.
+Names of ``tatvpr_edge.runtime`` are exported here as well: ``from tatvpr_edge import Localizer``.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,11 +19,88 @@ if TYPE_CHECKING:
 
     from tatvpr_edge.compilers.report import BuildPlan
     from tatvpr_edge.mapping import BuiltMap, FrameFile, Picking
-    from tatvpr_edge.runtime import Localizer, Stream
+    from tatvpr_edge.runtime import (
+        Addition,
+        Artifact,
+        ArtifactError,
+        Budget,
+        CameraFrame,
+        Candidate,
+        Client,
+        Closure,
+        DeployError,
+        FakeLocalizer,
+        FrameError,
+        Governor,
+        Localizer,
+        LoopCloser,
+        MapError,
+        MapWriter,
+        Match,
+        PlaceMap,
+        SignatureError,
+        Stream,
+        StreamFrame,
+        TatvprError,
+        TelemetryError,
+        Tracker,
+        UsageError,
+        demo_map,
+        read_artifact,
+    )
 
-__all__ = ["__version__", "build", "build_map", "plan", "read_frame", "stream"]
+#: The names of ``tatvpr_edge.runtime`` are ours as well.
+__all__ = [
+    "Addition",
+    "Artifact",
+    "ArtifactError",
+    "Budget",
+    "CameraFrame",
+    "Candidate",
+    "Client",
+    "Closure",
+    "DeployError",
+    "FakeLocalizer",
+    "FrameError",
+    "Governor",
+    "Localizer",
+    "LoopCloser",
+    "MapError",
+    "MapWriter",
+    "Match",
+    "PlaceMap",
+    "SignatureError",
+    "Stream",
+    "StreamFrame",
+    "TatvprError",
+    "TelemetryError",
+    "Tracker",
+    "UsageError",
+    "__version__",
+    "build",
+    "build_map",
+    "demo_map",
+    "plan",
+    "read_artifact",
+    "read_frame",
+    "stream",
+]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Names of the runtime, which is imported when the first of them is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tatvpr_edge import runtime
+
+    globals()[name] = value = getattr(runtime, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def build(

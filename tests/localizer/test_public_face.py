@@ -31,7 +31,8 @@ from tatvpr_edge import runtime
 def where(folder: Path, frame: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> str:
     with runtime.Localizer(folder, map="office.placemap", k=0.2) as localizer:
         match: runtime.Match = localizer.query(frame)
-        return f"{match.tag} {match.score:.2f}"
+        same: tatvpr_edge.Match = match
+        return f"{match.tag} {same.score:.2f}"
 
 artifact: Path = tatvpr_edge.build("host", model="micro")
 needed: int | None = tatvpr_edge.plan("stm32h7").arena_bytes
@@ -79,6 +80,15 @@ def test_every_error_that_a_device_raises_is_exported_with_the_rest() -> None:
     ours = {name for name in errors.__all__ if name in runtime.__all__}
     host_only = {"BoardError", "DataError", "ModelError", "ToolError"}
     assert ours == set(errors.__all__) - host_only
+
+
+def test_the_package_exports_what_the_runtime_does() -> None:
+    missing = set(runtime.__all__) - set(tatvpr_edge.__all__)
+    assert not missing and set(tatvpr_edge.__all__) <= set(dir(tatvpr_edge))
+    for name in set(runtime.__all__) - {"stream"}:  # the package's own reads pictures by Pillow
+        assert getattr(tatvpr_edge, name) is getattr(runtime, name), name
+    with pytest.raises(AttributeError, match="no attribute 'Localiser'"):
+        tatvpr_edge.Localiser  # noqa: B018
 
 
 def test_importing_the_package_loads_nothing() -> None:

@@ -1,0 +1,35 @@
+"""Pages of the public API, from the docstrings: `make docs`.
+
+python tools/api_pages.py build/api
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pdoc
+
+import tatvpr_edge
+
+#: Modules whose public names have a page; pdoc takes a name with ! and all below it out.
+MODULES = (
+    "tatvpr_edge",
+    r"!tatvpr_edge\..*",
+    "tatvpr_edge.runtime",
+    "tatvpr_edge.mapping",
+    "tatvpr_edge.ros",
+    "tatvpr_edge.spec.errors",
+)
+
+
+def main(folder: Path) -> None:
+    """Write the pages to ``folder``."""
+    for name in tatvpr_edge.__all__:
+        getattr(tatvpr_edge, name)  # pdoc sees what was asked for once
+    pdoc.render.configure(docformat="google")
+    pdoc.pdoc(*MODULES, output_directory=folder)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
