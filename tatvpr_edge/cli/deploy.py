@@ -12,11 +12,10 @@ from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import json_option, note, print_json, say
 from tatvpr_edge.cli.remote import (
     Report,
+    Way,
     board_options,
     limit_options,
-    make_options,
     result_line,
-    transport,
 )
 
 
@@ -85,10 +84,7 @@ def command(
     place_map: Path | None,
     inventory: Path | None,
     parallel: int,
-    port: int | None,
-    ssh_config: str | None,
-    root: str | None,
-    python: str,
+    way: Way,
     keep: int,
     runtime: str,
     wheel: Path | None,
@@ -100,10 +96,7 @@ def command(
     sign: Path | None,
     expires_days: float | None,
     allow_downgrade: bool,
-    restart: tuple[str, ...],
-    health_seconds: float,
-    watch_seconds: float,
-    golden_seconds: float,
+    limits: dict[str, Any],
     as_json: bool,
 ) -> int:
     """Send ARTIFACT to the board USER@HOST and make it live, or leave the board as it was.
@@ -111,9 +104,7 @@ def command(
     Uses your own ssh: keys, agent, jump hosts, ~/.ssh/config. USER@HOST may be 'local:', this
     machine. With --inventory, to every board of a file.
     """
-    options = make_options(
-        root,
-        python,
+    options = way.options(
         keep=keep,
         runtime=runtime,
         wheel=wheel,
@@ -123,25 +114,20 @@ def command(
         sign=sign,
         expires_days=expires_days,
         allow_older=allow_downgrade,
-        restart=restart,
-        health_s=health_seconds,
-        settle_s=watch_seconds,
-        golden_s=golden_seconds,
+        **limits,
     )
     if no_map and place_map is not None:
         raise click.UsageError("--map and --no-map exclude each other")
     if inventory is not None:
-        if len(names) > 1 or port is not None:
+        if len(names) > 1 or way.port is not None:
             raise click.UsageError("the boards and their ports stand in the inventory")
         artifact = Path(names[0]) if names else None
-        return _many(inventory, artifact, place_map, options, ssh_config, parallel, as_json)
+        return _many(inventory, artifact, place_map, options, way.ssh_config, parallel, as_json)
     if len(names) != 2:
         raise click.UsageError("give ARTIFACT and USER@HOST, or --inventory FILE")
     from tatvpr_edge.deploy.push import deploy
 
-    result = deploy(
-        transport(names[1], port, ssh_config), names[0], place_map, options, Report(as_json)
-    )
+    result = deploy(way.to(names[1]), names[0], place_map, options, Report(as_json))
     if as_json:
         print_json(asdict(result))
     else:

@@ -13,10 +13,9 @@ import click
 from tatvpr_edge.cli.output import json_option, note, print_json, print_table, say
 from tatvpr_edge.cli.remote import (
     Report,
+    Way,
     board_options,
     enforcement,
-    make_options,
-    transport,
 )
 from tatvpr_edge.spec.errors import SignatureError
 
@@ -72,10 +71,7 @@ def new(name: str, no_passphrase: bool, as_json: bool) -> None:
 @json_option
 def list_keys(
     target: str | None,
-    port: int | None,
-    ssh_config: str | None,
-    root: str | None,
-    python: str,
+    way: Way,
     as_json: bool,
 ) -> None:
     """List the keys made here, or those that a board trusts."""
@@ -88,7 +84,7 @@ def list_keys(
     else:
         from tatvpr_edge.deploy.push import status
 
-        found = status(transport(target, port, ssh_config), make_options(root, python))
+        found = status(way.to(target), way.options())
         keys = found["keys"]
         none = enforcement(found)
     if as_json:
@@ -115,21 +111,18 @@ def trust(
     target: str,
     name: str | None,
     force: bool,
-    port: int | None,
-    ssh_config: str | None,
-    root: str | None,
-    python: str,
+    way: Way,
     as_json: bool,
 ) -> None:
     """Make the board trust the public KEY; it refuses unsigned artifacts from then on."""
     from tatvpr_edge.deploy.push import trust as trust_on
 
     found = trust_on(
-        transport(target, port, ssh_config),
+        way.to(target),
         name or _file_name(key),
         _public(key),
         force,
-        make_options(root, python),
+        way.options(),
         Report(as_json),
     )
     if as_json:
@@ -153,19 +146,16 @@ def revoke(
     target: str,
     force: bool,
     new_list: bool,
-    port: int | None,
-    ssh_config: str | None,
-    root: str | None,
-    python: str,
+    way: Way,
     as_json: bool,
 ) -> None:
     """Make the board refuse the public KEY for ever."""
     from tatvpr_edge.deploy.push import revoke as revoke_on
 
     found = revoke_on(
-        transport(target, port, ssh_config),
+        way.to(target),
         _public(key),
-        make_options(root, python),
+        way.options(),
         force,
         new_list,
     )
@@ -186,10 +176,7 @@ def revoke(
 def accept_unsigned(
     target: str,
     yes: bool,
-    port: int | None,
-    ssh_config: str | None,
-    root: str | None,
-    python: str,
+    way: Way,
     as_json: bool,
 ) -> None:
     """Make the board accept unsigned artifacts again: whoever reaches it may run code on it."""
@@ -200,7 +187,7 @@ def accept_unsigned(
         if not sys.stdin.isatty():
             raise SignatureError("this needs a terminal to ask on, or --yes")
         click.confirm("Accept unsigned artifacts?", abort=True, err=True)
-    found = accept_on(transport(target, port, ssh_config), make_options(root, python))
+    found = accept_on(way.to(target), way.options())
     if as_json:
         print_json(found)
     else:
@@ -216,10 +203,7 @@ def accept_unsigned(
 def downgrades(
     target: str,
     permitted: bool,
-    port: int | None,
-    ssh_config: str | None,
-    root: str | None,
-    python: str,
+    way: Way,
     as_json: bool,
 ) -> None:
     """Make the board permit 'deploy --allow-downgrade', or refuse it.
@@ -229,9 +213,7 @@ def downgrades(
     """
     from tatvpr_edge.deploy.push import downgrades as downgrades_on
 
-    found = downgrades_on(
-        transport(target, port, ssh_config), permitted, make_options(root, python)
-    )
+    found = downgrades_on(way.to(target), permitted, way.options())
     if as_json:
         print_json(found)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tatvpr_edge.cli.output import console, json_option, print_json, print_table, say
-from tatvpr_edge.cli.remote import transport, way_options
+from tatvpr_edge.cli.remote import Way, way_options
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.text import parse_json
 
@@ -49,9 +49,7 @@ def command(
     interval_s: float,
     duration_s: float | None,
     root: str,
-    port: int | None,
-    ssh_config: str | None,
-    python: str,
+    way: Way,
     install_root: str | None,
     as_json: bool,
 ) -> None:
@@ -66,8 +64,8 @@ def command(
         watched_s = 1.0 if duration_s is None else duration_s
         asked = ["power", "--interval", f"{interval_s:g}", "--duration", f"{watched_s:g}"]
         asked += ["--root", root, *(["--json"] if as_json else [])]
-        way = transport(target, port, ssh_config)
-        answer = run_on_board(way, asked, install_root, python, limit_s=PATIENCE_S + watched_s)
+        limit_s = PATIENCE_S + watched_s
+        answer = run_on_board(way.to(target), asked, install_root, way.python, limit_s=limit_s)
         _print_answer(target, answer, as_json)
         return
     from tatvpr_edge.runtime import power

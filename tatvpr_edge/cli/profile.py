@@ -19,7 +19,7 @@ from tatvpr_edge.cli.output import (
     say,
     write_file,
 )
-from tatvpr_edge.cli.remote import board_options, transport
+from tatvpr_edge.cli.remote import Way, board_options
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.profiling import Setting
@@ -78,10 +78,7 @@ def command(
     threads: int,
     output: str | None,
     no_write: bool,
-    port: int | None,
-    ssh_config: str | None,
-    root: str | None,
-    python: str,
+    way: Way,
     as_json: bool,
 ) -> None:
     """Measure latency and energy of ARTIFACT for each k.
@@ -118,11 +115,11 @@ def command(
             raise UsageError("--threads belongs to this machine: a board's service has its own")
         note(f"measuring on {target} ...", as_json)
         document = profile_on(
-            transport(target, port, ssh_config),
+            way.to(target),
             artifact,
             plan,
-            root,
-            python,
+            way.root,
+            way.python,
             tell=lambda line: note(line, as_json),
         )
     else:

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tatvpr_edge.cli import words
+from tatvpr_edge.cli.asking import Asking, asking_options
 from tatvpr_edge.cli.output import (
-    K_OR_AUTO,
-    TOKENS,
     json_option,
     note,
     print_json,
@@ -26,23 +24,7 @@ if TYPE_CHECKING:
 
 @click.command("query")
 @click.argument("frames", nargs=-1, required=True, metavar="FRAME...", type=click.Path())
-@click.option(
-    "--artifact",
-    type=click.Path(),
-    shell_complete=words.artifacts,
-    help="Artifact to run (default: what this machine has).",
-)
-@click.option(
-    "--map",
-    "map_path",
-    type=click.Path(),
-    shell_complete=words.maps,
-    help="Place map (default: the deployed one's).",
-)
-@click.option("--k", type=K_OR_AUTO, help="Fraction kept (default: the artifact's).")
-@click.option("--tokens", type=TOKENS, help="Patch tokens kept (default: the artifact's).")
-@click.option("--budget", help="With --k auto: 5W, 0.2J, 40ms, 70C or battery:2h.")
-@click.option("--preset", help="With --k auto: turbo or battery-saver.")
+@asking_options
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Candidates.")
 @click.option(
     "--sequence",
@@ -57,12 +39,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     frames: tuple[str, ...],
-    artifact: str | None,
-    map_path: str | None,
-    k: float | str | None,
-    tokens: float | None,
-    budget: str | None,
-    preset: str | None,
+    asking: Asking,
     top: int,
     sequence: int,
     backend: str | None,
@@ -72,26 +49,11 @@ def command(
     """Where was each FRAME taken? A FRAME is an image file, a folder of them, a ROS bag or a
     video."""
     from tatvpr_edge.mapping import frames_of
-    from tatvpr_edge.runtime import Localizer
-    from tatvpr_edge.spec.errors import DataError, FrameError, MapError
+    from tatvpr_edge.spec.errors import DataError, FrameError
 
-    if k != "auto" and (budget or preset):
-        raise click.UsageError("--budget and --preset belong to --k auto")
     given = [frames_of(name, picking) for name in frames]
     count = sum(map(len, given))
-    localizer = Localizer(
-        artifact,
-        map_path,
-        k,
-        tokens,
-        backend=backend,
-        budget=budget,
-        preset=preset,
-        sequence=sequence,
-    )
-    with localizer:
-        if localizer.map is None:
-            raise MapError("there is no map to search: give --map, made by 'tatvpr-edge map build'")
+    with asking.opened(backend=backend, sequence=sequence) as localizer:
         answers = []
         tracker = localizer.track() if sequence > 1 else None
         with progress("queries", count, quiet=as_json or count < 10) as step:

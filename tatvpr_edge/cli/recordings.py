@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from tatvpr_edge.cli.gathered import Command, gathered
 from tatvpr_edge.cli.output import Metres
+
+if TYPE_CHECKING:
+    from tatvpr_edge.mapping import Picking
 
 
 class Seconds(click.ParamType):
@@ -49,25 +51,14 @@ _OPTIONS = (
 )
 
 
-def recording_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def recording_options(command: Command) -> Command:
     """Gives a command these options; it gets ``picking``, None where none was given."""
+    return gathered(
+        command, _OPTIONS, "picking", ("topic", "poses_topic", "distance_m", "every_s"), _picking
+    )
 
-    @functools.wraps(function)
-    def picked(
-        *arguments: Any,
-        topic: str | None,
-        poses_topic: str | None,
-        distance_m: float | None,
-        every_s: float | None,
-        **options: Any,
-    ) -> Any:
-        from tatvpr_edge.mapping import Picking
 
-        given = (topic, poses_topic, distance_m, every_s)
-        picking = None if given == (None,) * 4 else Picking(*given)
-        return function(*arguments, picking=picking, **options)
+def _picking(**given: Any) -> Picking | None:
+    from tatvpr_edge.mapping import Picking
 
-    made: Callable[..., Any] = picked
-    for option in reversed(_OPTIONS):
-        made = option(made)
-    return made
+    return None if all(value is None for value in given.values()) else Picking(**given)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from tatvpr_edge.cli.gathered import Command, gathered
 from tatvpr_edge.cli.output import console, note
 
 if TYPE_CHECKING:
     from tatvpr_edge.deploy.push import Options, Result
     from tatvpr_edge.deploy.transport import Transport
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _STEPS = {
     "settle": "settling what an earlier deploy left",
@@ -30,68 +29,94 @@ _STEPS = {
 }
 
 
+@dataclass(frozen=True)
+class Way:
+    """How to reach a board, and where our things are there, as a command's options say.
+
+    Attributes:
+        python: the board's Python, a command.
+        root: install root on the board; None: its own.
+    """
+
+    port: int | None
+    ssh_config: str | None
+    python: str
+    root: str | None = None
+
+    def to(self, target: str) -> Transport:
+        """The way to ``target``; ``local:`` is this machine."""
+        from tatvpr_edge.deploy.transport import LocalTransport, SshTransport
+
+        if target == "local:":
+            return LocalTransport()
+        return SshTransport(target, self.port, self.ssh_config, batch=not sys.stdin.isatty())
+
+    def options(self, **others: Any) -> Options:
+        """Options of the deploy package."""
+        from tatvpr_edge.deploy.push import Options
+
+        return Options(root=self.root, python=self.python, **others)
+
+
+_WAY = (
+    click.option(
+        "--python", default="python3", show_default=True, help="The board's Python, a command."
+    ),
+    click.option("--ssh-config", type=click.Path(), help="Configuration file for ssh -F."),
+    click.option("--port", "-p", type=click.IntRange(1, 65535), help="SSH port."),
+)
+_ROOT = click.option("--root", help="Install root on the board (default: its own).")
+_LIMITS = (
+    click.option(
+        "--golden-seconds",
+        "golden_s",
+        type=click.FloatRange(1),
+        default=300.0,
+        show_default=True,
+        help="How long its golden vectors may take.",
+    ),
+    click.option(
+        "--watch-seconds",
+        "settle_s",
+        type=click.FloatRange(0),
+        default=3.0,
+        show_default=True,
+        help="How long it is watched before it is confirmed.",
+    ),
+    click.option(
+        "--health-seconds",
+        "health_s",
+        type=click.FloatRange(1),
+        default=60.0,
+        show_default=True,
+        help="How long the release may take to answer.",
+    ),
+    click.option(
+        "--restart",
+        "restart",
+        metavar="UNIT",
+        multiple=True,
+        help="A systemd unit of yours to restart with the new release; again for more.",
+    ),
+)
+
+
 def board_options(command: Command) -> Command:
-    """Options that say how to reach a board, and where our things are there."""
-    root = click.option("--root", help="Install root on the board (default: its own).")
-    return way_options(root(command))
+    """Options that say how to reach a board, and where our things are there: the command gets
+    ``way``."""
+    return gathered(command, (*_WAY, _ROOT), "way", ("port", "ssh_config", "python", "root"), Way)
 
 
 def way_options(command: Command) -> Command:
-    """Options that say how to reach a board."""
-    for option in (
-        click.option("--port", "-p", type=click.IntRange(1, 65535), help="SSH port."),
-        click.option("--ssh-config", type=click.Path(), help="Configuration file for ssh -F."),
-        click.option(
-            "--python", default="python3", show_default=True, help="The board's Python, a command."
-        ),
-    ):
-        command = option(command)
-    return command
+    """Options that say how to reach a board: the command gets ``way``."""
+    return gathered(command, _WAY, "way", ("port", "ssh_config", "python"), Way)
 
 
 def limit_options(command: Command) -> Command:
-    """Options of the health check, and what is restarted after it."""
-    for option in (
-        click.option(
-            "--restart",
-            "restart",
-            metavar="UNIT",
-            multiple=True,
-            help="A systemd unit of yours to restart with the new release; again for more.",
-        ),
-        click.option(
-            "--health-seconds",
-            type=click.FloatRange(1),
-            default=60.0,
-            show_default=True,
-            help="How long the release may take to answer.",
-        ),
-        click.option(
-            "--watch-seconds",
-            type=click.FloatRange(0),
-            default=3.0,
-            show_default=True,
-            help="How long it is watched before it is confirmed.",
-        ),
-        click.option(
-            "--golden-seconds",
-            type=click.FloatRange(1),
-            default=300.0,
-            show_default=True,
-            help="How long its golden vectors may take.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def transport(target: str, port: int | None, ssh_config: str | None) -> Transport:
-    """The way to ``target``; ``local:`` is this machine."""
-    from tatvpr_edge.deploy.transport import LocalTransport, SshTransport
-
-    if target == "local:":
-        return LocalTransport()
-    return SshTransport(target, port, ssh_config, batch=not sys.stdin.isatty())
+    """Options of the health check, and what is restarted after it: the command gets ``limits``,
+    for :meth:`Way.options`."""
+    names = ("restart", "health_s", "settle_s", "golden_s")
+    return gathered(command, _LIMITS, "limits", names, dict)
 
 
 class Report:
@@ -166,10 +191,3 @@ def enforcement(found: dict[str, Any]) -> str:
     if found.get("enforced") == "root":
         return f"signatures: enforced for programs that use {where}, not for the whole machine"
     return "signatures: not enforced, unsigned artifacts are accepted"
-
-
-def make_options(root: str | None, python: str, **others: Any) -> Options:
-    """Options of the deploy package."""
-    from tatvpr_edge.deploy.push import Options
-
-    return Options(root=root, python=python, **others)

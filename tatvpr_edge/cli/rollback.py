@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import click
 
 from tatvpr_edge.cli.output import json_option, print_json, say
 from tatvpr_edge.cli.remote import (
     Report,
+    Way,
     board_options,
     limit_options,
-    make_options,
     result_line,
-    transport,
 )
 
 
@@ -26,28 +26,17 @@ from tatvpr_edge.cli.remote import (
 def command(
     target: str,
     to: str | None,
-    port: int | None,
-    ssh_config: str | None,
-    root: str | None,
-    python: str,
-    restart: tuple[str, ...],
-    health_seconds: float,
-    watch_seconds: float,
-    golden_seconds: float,
+    way: Way,
+    limits: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Make the release before the live one live again, checked as in a deploy."""
     from tatvpr_edge.deploy.push import rollback
 
-    options = make_options(
-        root,
-        python,
-        restart=restart,
-        health_s=health_seconds,
-        settle_s=watch_seconds,
-        golden_s=golden_seconds,
+    options = way.options(
+        **limits,
     )
-    result = rollback(transport(target, port, ssh_config), to, options, Report(as_json))
+    result = rollback(way.to(target), to, options, Report(as_json))
     if as_json:
         print_json(asdict(result))
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tatvpr_edge.cli.output import json_option, print_json, print_table, say
-from tatvpr_edge.cli.remote import board_options, enforcement, make_options, transport
+from tatvpr_edge.cli.remote import Way, board_options, enforcement
 from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
 
 
@@ -19,17 +19,14 @@ from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
 @json_option
 def command(
     target: str,
-    port: int | None,
-    ssh_config: str | None,
-    root: str | None,
-    python: str,
+    way: Way,
     check: bool,
     as_json: bool,
 ) -> None:
     """Show the releases installed on a board; changes nothing there."""
     from tatvpr_edge.deploy.push import status
 
-    found = status(transport(target, port, ssh_config), make_options(root, python), check)
+    found = status(way.to(target), way.options(), check)
     if as_json:
         print_json(found)
         return

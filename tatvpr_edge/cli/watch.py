@@ -12,8 +12,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from tatvpr_edge.cli import words
-from tatvpr_edge.cli.output import K_OR_AUTO, TOKENS, console, json_line, note, say
+from tatvpr_edge.cli.asking import Asking, asking_options
+from tatvpr_edge.cli.output import console, json_line, note, say
 from tatvpr_edge.cli.recordings import Seconds
 
 if TYPE_CHECKING:
@@ -22,23 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("watch")
 @click.argument("source")
-@click.option(
-    "--map",
-    "map_path",
-    type=click.Path(),
-    shell_complete=words.maps,
-    help="Place map (default: the deployed one's).",
-)
-@click.option(
-    "--artifact",
-    type=click.Path(),
-    shell_complete=words.artifacts,
-    help="Artifact to run (default: what this machine has).",
-)
-@click.option("--k", type=K_OR_AUTO, help="Fraction kept (default: the artifact's).")
-@click.option("--tokens", type=TOKENS, help="Patch tokens kept (default: the artifact's).")
-@click.option("--budget", help="With --k auto: 5W, 0.2J, 40ms, 70C or battery:2h.")
-@click.option("--preset", help="With --k auto: turbo or battery-saver.")
+@asking_options
 @click.option("--realtime", is_flag=True, help="Play a file or folder at its own speed.")
 @click.option(
     "--every", "every_s", type=Seconds(), default="0", help="Ask once in so many seconds."
@@ -58,12 +42,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 def command(
     source: str,
-    map_path: str | None,
-    artifact: str | None,
-    k: float | str | None,
-    tokens: float | None,
-    budget: str | None,
-    preset: str | None,
+    asking: Asking,
     every_s: float,
     limit: int | None,
     realtime: bool,
@@ -78,20 +57,13 @@ def command(
     """
     import tatvpr_edge
     from tatvpr_edge.cli.watched import watch
-    from tatvpr_edge.runtime import Localizer
-    from tatvpr_edge.spec.errors import MapError
 
-    if k != "auto" and (budget or preset):
-        raise click.UsageError("--budget and --preset belong to --k auto")
     # What OpenCV and FFmpeg say of a camera that is not there yet, the stream says once.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     shown = console()
     live = shown.is_terminal and not as_json
-    localizer = Localizer(artifact, map_path, k, tokens, budget=budget, preset=preset)
-    with localizer, contextlib.ExitStack() as stack:
-        if localizer.map is None:
-            raise MapError("there is no map to search: give --map, made by 'tatvpr-edge map build'")
+    with asking.opened() as localizer, contextlib.ExitStack() as stack:
         sinks: list[Sink] = []
         if rerun is not None:
             from tatvpr_edge.cli.watch_rerun import RerunLog
