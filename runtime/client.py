@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import deployed, messages
 from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top
+from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import CameraFrame, Frame, check_frame
 from tatvpr_edge.runtime.fresh import LONGEST_S, Watch
@@ -39,7 +40,7 @@ _PAUSE_S = 0.05
 _TRIES = 3
 
 
-class Client:
+class Client(Closing):
     """A connection to the service; safe to share between threads (calls wait for each other).
 
     It survives a restart of the service: where the connection ends, it connects again and asks
@@ -235,12 +236,6 @@ class Client:
             watch.close()
         self._watches.clear()
         self._drop()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _drop(self) -> None:
         if self._socket is not None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.arguments import check_time, check_top, left_out, refuse_ignored
 from tatvpr_edge.runtime.backends.chosen import choose_backend, engine_of
+from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.default import open_default
 from tatvpr_edge.runtime.dials import Dials, is_auto
 from tatvpr_edge.runtime.engine import Engine
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tatvpr_edge.runtime.telemetry import Sampler
 
 
-class Localizer:
+class Localizer(Closing):
     """Describes frames and finds their places. Safe to share between threads and across fork.
 
     Args:
@@ -494,17 +494,6 @@ class Localizer:
         self.__init__(**arguments, **heeded)  # type: ignore[misc]
         self._dials.governing = governing
         self._origin = origin  # what is stale in the parent is stale here
-
-    def __enter__(self) -> Localizer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _opened(given: Any) -> PlaceMap:

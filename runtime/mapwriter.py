@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.frame import CameraFrame, check_frame
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapjournal import append, create_map
@@ -24,13 +25,13 @@ from tatvpr_edge.spec.values import number, shown
 from tatvpr_edge.spec.values import path as check_path
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 F32 = NDArray[np.float32]
 _log = logging.getLogger("tatvpr_edge")
 
 
-class MapWriter:
+class MapWriter(Closing):
     """Adds places to a map, which is made where there is none.
 
     Each :meth:`add` is on the disk before it returns, and costs the same whatever the map holds.
@@ -149,17 +150,6 @@ class MapWriter:
         """Give back what was opened to describe frames. Every place is on the disk already."""
         if self._own is not None:
             self._own.close()
-
-    def __enter__(self) -> MapWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def given_frame(

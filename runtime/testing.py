@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top
+from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import Frame, check_frame
 from tatvpr_edge.runtime.governor import Budget, check_preset
@@ -33,7 +33,7 @@ from tatvpr_edge.spec.values import whole, wrong
 __all__ = ["FakeLocalizer"]
 
 
-class FakeLocalizer:
+class FakeLocalizer(Closing):
     """Answers ``query`` as it was told; ``describe`` gives a vector that only the pixels decide.
 
     Args:
@@ -264,14 +264,3 @@ class FakeLocalizer:
     def close(self) -> None:
         """Further calls are refused."""
         self.closed = True
-
-    def __enter__(self) -> FakeLocalizer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

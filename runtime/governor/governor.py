@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.governor.binding import (
     CGovernor,
     Figures,
@@ -54,7 +55,7 @@ def check_preset(preset: str | None) -> str | None:
     return None if preset is None else choice(preset, PRESETS, "preset")
 
 
-class Governor:
+class Governor(Closing):
     """Chooses k and tokens for the next query.
 
     Args:
@@ -126,12 +127,6 @@ class Governor:
         self._reading: Reading | None = None
         self._choice = self._chosen()
         _LIVE.add(self)
-
-    def __enter__(self) -> Governor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stops the sampler that this object started."""

@@ -13,9 +13,9 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
+from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.streams.frames import (
     DamagedFrameError,
     Grabbed,
@@ -34,7 +34,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 CLOSE_S = 2.0
 
 
-class Stream:
+class Stream(Closing):
     """Frames of a source: ``with stream(source) as frames: for frame in frames: ...``.
 
     Any number of threads may take frames; each goes to one of them. The thread that reads does not
@@ -107,17 +107,6 @@ class Stream:
         """End the stream: within two seconds, also where the source blocks for longer (its thread
         then gives it back as soon as it returns, and keeps no program alive)."""
         self._finish()
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> Any:
         raise UsageError("a stream belongs to the process that opened it: open one in each")

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.spec import errors
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.text import printable
@@ -116,7 +117,7 @@ def python_words(python: str) -> list[str]:
     return words
 
 
-class Session:
+class Session(Closing):
     """A conversation with the agent on ``transport``'s board.
 
     Args:
@@ -147,12 +148,6 @@ class Session:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._send_agent(modules if modules is not None else agent_modules())
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def sent_bytes(self) -> int:

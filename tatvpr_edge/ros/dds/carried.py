@@ -11,9 +11,10 @@ from tatvpr_edge.ros.dds.services import ServiceServer
 from tatvpr_edge.ros.dds.transport import DdsTransport
 from tatvpr_edge.ros.node import PlaceNode, State
 from tatvpr_edge.ros.parameters import Parameters
+from tatvpr_edge.runtime.closing import Closing
 
 
-class CarriedNode:
+class CarriedNode(Closing):
     """The node on the network from here to :meth:`close`; ``node.start()`` makes it active.
 
     Args:
@@ -48,9 +49,3 @@ class CarriedNode:
         """Shut the node down and leave the network."""
         self._server.close()
         self.node.shutdown()
-
-    def __enter__(self) -> CarriedNode:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
