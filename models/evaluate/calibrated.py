@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.calibrate import Answers, ask, fit_band
+from tatvpr_edge.mapping.calibrate import ask, fit_band
+from tatvpr_edge.mapping.calibrate_answers import Answers
 from tatvpr_edge.mapping.calibrate_queries import Asked, Truth
-from tatvpr_edge.mapping.calibrate_sequences import PathAnswers, ask_sequences, fit_sequences
+from tatvpr_edge.mapping.calibrate_sequences import ask_sequences, fit_sequences
 from tatvpr_edge.mapping.logistic import log_odds, log_odds_of, quality
 from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.models.evaluate.protocols import GALLERY_EVERY, WITHIN_FRAMES, tower_shift
@@ -102,12 +103,6 @@ def describe(
     return Described(places, made)
 
 
-def joined(parts: Sequence[Answers]) -> Answers:
-    """All answers of several."""
-    names = ("band", "k", "scores", "margins", "right", "answerable")
-    return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
 class Tower:
     """A map of tower-shift, and its queries floor by floor.
 
@@ -156,11 +151,13 @@ def judge(tower: Tower, precision: float) -> dict[float, dict[str, float]]:
     by_floor = {floor: ask(tower.map, tower.truth, tower.asked(floor)) for floor in tower.floors}
     odds, limits = [], []
     for floor, own in by_floor.items():
-        rest = joined([answers for name, answers in by_floor.items() if name != floor])
+        rest = Answers.joined([answers for name, answers in by_floor.items() if name != floor])
         made = fit_band(tower.map, tower.truth, rest, 0, precision).calibration
-        odds.append(log_odds(made.weights, own.scores, own.margins))
+        odds.append(log_odds(made.weights, *own.columns.T))
         limits.append(np.full(len(own), made.threshold))
-    return figures(joined(list(by_floor.values())), np.concatenate(odds), np.concatenate(limits))
+    return figures(
+        Answers.joined(list(by_floor.values())), np.concatenate(odds), np.concatenate(limits)
+    )
 
 
 def judge_sequences(tower: Tower, frames: int, precision: float) -> dict[float, dict[str, float]]:
@@ -174,18 +171,18 @@ def judge_sequences(tower: Tower, frames: int, precision: float) -> dict[float, 
         own[floor] = ask_sequences(judging, tower.engine, asked, frames, whole=True)
     odds, limits = [], []
     for floor in tower.floors:
-        rest = PathAnswers.joined([taught[name] for name in tower.floors if name != floor])
+        rest = Answers.joined([taught[name] for name in tower.floors if name != floor])
         report = fit_sequences(rest, 0, frames, precision)
         if report is None:
             raise DataError(f"the floors beside {floor} give too few answers to learn from")
         odds.append(log_odds_of(report.calibration.weights, own[floor].columns))
         limits.append(np.full(len(own[floor]), report.calibration.threshold))
-    answers = PathAnswers.joined([own[floor] for floor in tower.floors])
+    answers = Answers.joined([own[floor] for floor in tower.floors])
     return figures(answers, np.concatenate(odds), np.concatenate(limits))
 
 
 def figures(
-    answers: Answers | PathAnswers, odds: NDArray[np.float64], limits: NDArray[np.float64]
+    answers: Answers, odds: NDArray[np.float64], limits: NDArray[np.float64]
 ) -> dict[float, dict[str, float]]:
     """The row of each k."""
     confidence, taken = 1 / (1 + np.exp(-np.clip(odds, -500, 500))), odds >= limits

@@ -14,13 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.build import PathLike
+from tatvpr_edge.mapping.calibrate_answers import FEWEST, Answers, Row
 from tatvpr_edge.mapping.calibrate_queries import (
-    F64,
     Asked,
-    Bools,
     Given,
     Step,
     Truth,
@@ -30,7 +28,6 @@ from tatvpr_edge.mapping.calibrate_queries import (
     own_frames,
 )
 from tatvpr_edge.mapping.calibrate_sequences import (
-    FEWEST,
     SequenceReport,
     ask_sequences,
     fit_sequences,
@@ -56,40 +53,6 @@ WITHIN_PLACES = 3
 PRECISION = 0.95
 #: The k that frames are described at.
 KS = (1.0, 0.4, 0.2)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a map answered to known queries.
-
-    Attributes:
-        band: int [N]: which band was searched.
-        k: float64 [N]: of the query.
-        scores, margins: float64 [N].
-        right: bool [N].
-        answerable: bool [N]: whether a right answer was in the map.
-    """
-
-    band: NDArray[np.int64]
-    k: F64
-    scores: F64
-    margins: F64
-    right: Bools
-    answerable: Bools
-
-    def __len__(self) -> int:
-        return len(self.right)
-
-    def where(self, chosen: Bools) -> Answers:
-        """Some of them."""
-        return Answers(
-            self.band[chosen],
-            self.k[chosen],
-            self.scores[chosen],
-            self.margins[chosen],
-            self.right[chosen],
-            self.answerable[chosen],
-        )
 
 
 @dataclass(frozen=True)
@@ -216,7 +179,7 @@ def ask(
     surroundings. A query without a right answer in the map is asked once."""
     judging = truth.judging(place_map)
     bands = list(judging.info.bands)
-    rows = []
+    rows: list[Row] = []
     for query in asked:
         without = np.zeros(len(judging), np.bool_)
         if query.own >= 0:
@@ -230,18 +193,10 @@ def ask(
                 band = next(i for i, one in enumerate(bands) if one is found.band)
                 right = bool(query.near[best.place]) and left_out is without
                 answerable = left_out is without and bool(query.near.any())
-                rows.append((band, query.k, best.score, found.margin, right, answerable))
+                rows.append((band, query.k, (best.score, found.margin), right, answerable))
         if progress is not None:
             progress(1)
-    band_of, k, scores, margins, rights, answerables = zip(*rows, strict=True) if rows else [()] * 6
-    return Answers(
-        np.array(band_of, np.int64),
-        np.array(k, np.float64),
-        np.array(scores, np.float64),
-        np.array(margins, np.float64),
-        np.array(rights, np.bool_),
-        np.array(answerables, np.bool_),
-    )
+    return Answers.of(rows, 2)
 
 
 def with_sequence(report: BandReport, of: SequenceReport | None) -> BandReport:
@@ -272,8 +227,9 @@ def fit_band(
                 f"band k={of.k:g}: {count} {what} answers, {FEWEST} are needed to learn from: "
                 f"{remedy}"
             )
-    weights = fit_weights(mine.scores, mine.margins, mine.right)
-    odds = log_odds(weights, mine.scores, mine.margins)
+    scores, margins = mine.columns.T
+    weights = fit_weights(scores, margins, mine.right)
+    odds = log_odds(weights, scores, margins)
     setting = choose_threshold(odds, mine.right, precision)
     answerable = mine.answerable
     recall = float((odds[answerable] >= setting.threshold).mean()) if answerable.any() else 0.0

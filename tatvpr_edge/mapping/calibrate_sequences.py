@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.calibrate_queries import F64, Asked, Bools
+from tatvpr_edge.mapping.calibrate_answers import FEWEST, Answers, Row
+from tatvpr_edge.mapping.calibrate_queries import Asked
 from tatvpr_edge.mapping.logistic import (
     Quality,
     choose_threshold,
@@ -31,46 +31,6 @@ from tatvpr_edge.spec.maptypes import SequenceCalibration
 #: A stretch is so many times as long as the sequence: a robot is on its way for most of its frames,
 #: and of how long an answer has gone on short stretches teach little.
 _STRETCH = 8
-#: Right and wrong answers that are needed at least.
-FEWEST = 20
-
-
-@dataclass(frozen=True)
-class PathAnswers:
-    """What a map answered to known sequences.
-
-    Attributes:
-        band: int [N]: which band was searched.
-        k: float64 [N]: of the query.
-        columns: float64 [N, 5]: evidence, its margin, still, its margin, steady.
-        right: bool [N].
-        answerable: bool [N]: whether a right answer was in the map.
-    """
-
-    band: NDArray[np.int64]
-    k: F64
-    columns: F64
-    right: Bools
-    answerable: Bools
-
-    def __len__(self) -> int:
-        return len(self.right)
-
-    def where(self, chosen: Bools) -> PathAnswers:
-        """Some of them."""
-        return PathAnswers(
-            self.band[chosen],
-            self.k[chosen],
-            self.columns[chosen],
-            self.right[chosen],
-            self.answerable[chosen],
-        )
-
-    @classmethod
-    def joined(cls, parts: Sequence[PathAnswers]) -> PathAnswers:
-        """All answers of several."""
-        names = ("band", "k", "columns", "right", "answerable")
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass(frozen=True)
@@ -114,7 +74,7 @@ def ask_sequences(
     frames: int,
     progress: Callable[[int], None] | None = None,
     whole: bool = False,
-) -> PathAnswers:
+) -> Answers:
     """What the map answers along each stretch.
 
     Args:
@@ -123,7 +83,7 @@ def ask_sequences(
     """
     bands = list(judging.info.bands)
     path = Path(engine, frames)
-    rows = []
+    rows: list[Row] = []
     for stretch in stretches(asked, len(asked) if whole else _STRETCH * frames):
         around = np.logical_or.reduce([query.around for query in stretch])
         # Where no query of a stretch has a right answer, asking again tells nothing new.
@@ -145,18 +105,11 @@ def ask_sequences(
                 rows.append((band, query.k, columns_of(found.tracked), right, answerable))
         if progress is not None:
             progress(len(stretch))
-    band_of, k, columns, rights, answerables = zip(*rows, strict=True) if rows else [()] * 5
-    return PathAnswers(
-        np.array(band_of, np.int64),
-        np.array(k, np.float64),
-        np.array(columns, np.float64).reshape(len(rows), 5),
-        np.array(rights, np.bool_),
-        np.array(answerables, np.bool_),
-    )
+    return Answers.of(rows, 5)
 
 
 def fit_sequences(
-    answers: PathAnswers, band: int, frames: int, precision: float
+    answers: Answers, band: int, frames: int, precision: float
 ) -> SequenceReport | None:
     """The calibration of one band's sequences; None: too few right or wrong answers."""
     mine = answers.where(answers.band == band)
