@@ -63,5 +63,5 @@ def default_artifact() -> tuple[Path, Path | None]:
         return embedded_folder() / "artifact", None
     raise ArtifactError(
         "there is no artifact on this machine: run 'tatvpr-edge build --board host', deploy one, "
-        "or give artifact=PATH"
+        "or give --artifact PATH (in Python: artifact=PATH)"
     )

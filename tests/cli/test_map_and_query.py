@@ -214,6 +214,16 @@ def test_frames_of_nothing_are_listed_and_the_rest_is_mapped(
     assert tatvpr("query", "frames/black.png", "--artifact", tiny_host, "--map", "m").stdout
 
 
+def test_without_an_artifact_a_command_names_its_own_option(
+    tatvpr: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was built for another board is not looked for."""
+    for name in ("HOME", "XDG_CACHE_HOME", "TATVPR_EDGE_ROOT"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    said = tatvpr("map", "build", folder, "-o", "m", status=1).stderr
+    assert "run 'tatvpr-edge build --board host'" in said and "give --artifact PATH" in said
+
+
 def test_a_picture_of_too_many_pixels_is_told(build: Callable[..., str], tmp_path: Path) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
