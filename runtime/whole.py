@@ -21,6 +21,8 @@ from . import deployed
 from .table import Row, Table, parse_table
 
 CHUNK = 1 << 20
+#: Letters of a path inside a release beyond which no list names anything.
+MOST_NAME = 512
 _MAX_LIST_BYTES = 16 << 20
 #: Where Python keeps what it compiled: it runs in place of a module's text.
 BYTECODE = "__pycache__"
@@ -119,8 +121,13 @@ def check_file(path: str, row: Row, tick: Callable[[], None] = lambda: None) -> 
 def walk(folder: str, inside: str = "", strict: bool = True) -> Iterator[tuple[str, bool]]:
     """(relative path, whether a folder) of everything below ``folder``, parents first.
 
-    ``strict``: links, devices and files with a second name are refused.
+    ``strict``: links, devices, files with a second name and folders deeper than any list names are
+    refused; else what lies in such a folder is left out.
     """
+    if len(inside) > MOST_NAME:
+        if strict:
+            raise DeployError(f"{inside[:40]!r}... nests too deeply: refused")
+        return
     for name in sorted(os.listdir(os.path.join(folder, inside) if inside else folder)):
         relative = inside + "/" + name if inside else name
         status = os.lstat(os.path.join(folder, relative))

@@ -21,7 +21,7 @@ from typing import Any
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.runtime.private import NotPrivate, check_folder
 from tatvpr_edge.runtime.table import Table, check_release_name
-from tatvpr_edge.runtime.whole import BYTECODE, check_files, read_table, walk
+from tatvpr_edge.runtime.whole import BYTECODE, MOST_NAME, check_files, read_table, walk
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.text import parse_json
 
@@ -190,9 +190,23 @@ class Store:
         if not stat.S_ISDIR(status.st_mode):
             self.disk.unlink(path)
             return
+        while (deep := self._remove(path, path)) is not None:
+            # Nearer, because further down its name would be longer than a system call takes.
+            self.disk.rename(deep, os.path.join(path, os.urandom(8).hex()))
+
+    def _remove(self, path: str, top: str) -> str | None:
+        """Remove the folder ``path``; a folder so deep below ``top`` that it has to be moved first
+        is given back instead."""
+        if len(path) - len(top) > MOST_NAME:
+            return path
         for name in os.listdir(path):
-            self.discard(os.path.join(path, name))
+            inside = os.path.join(path, name)
+            if not stat.S_ISDIR(os.lstat(inside).st_mode):
+                self.disk.unlink(inside)
+            elif (deep := self._remove(inside, top)) is not None:
+                return deep
         self.disk.rmdir(path)
+        return None
 
     # ---- room ---------------------------------------------------------------------------------
 

@@ -89,6 +89,34 @@ def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
     assert result.changed == (damage != "state")
 
 
+def nest(folder: Path, name: str, times: int) -> None:
+    """Folders in folders, deeper than a path may be long."""
+    inside = os.open(folder, os.O_DIRECTORY)
+    for _ in range(times):
+        os.mkdir(name, dir_fd=inside)
+        below = os.open(name, os.O_DIRECTORY, dir_fd=inside)
+        os.close(inside)
+        inside = below
+    os.close(inside)
+
+
+@pytest.mark.parametrize(("name", "times"), [("d", 3000), ("d" * 250, 40)])
+def test_folders_deeper_than_a_path_may_be_long_stop_no_deploy(
+    pair: Any, fresh: Any, faults: Any, name: str, times: int
+) -> None:
+    root, options = fresh()
+    live = (root / "current").resolve()
+    nest(live / "artifact", name, times)
+    nest(root / "staging", name, times)
+    result = deploy(local_transport(), pair[0], None, options)
+    faults.check(root, {hash_of(pair[0])}, "deep")
+    assert any("damaged" in text for text in result.warnings)
+    deploy(local_transport(), pair[1], None, replace(options, keep=2))
+    assert not live.exists() and os.listdir(root / "trash") == os.listdir(root / "staging") == []
+    rollback(local_transport(), None, options)
+    assert live_content(root) == hash_of(pair[0])
+
+
 # ---- health ------------------------------------------------------------------------------------
 
 
