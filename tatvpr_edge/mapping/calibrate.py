@@ -32,6 +32,7 @@ from tatvpr_edge.mapping.calibrate_sequences import (
     ask_sequences,
     fit_sequences,
 )
+from tatvpr_edge.mapping.describe import Skipped
 from tatvpr_edge.mapping.logistic import (
     Quality,
     choose_threshold,
@@ -80,13 +81,21 @@ class BandReport:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What ``calibrate_map`` did: its sources, and each band of the map."""
+    """What ``calibrate_map`` did: its sources, and each band of the map.
+
+    Attributes:
+        source, within_m, within_places: what was asked, and what was right.
+        bands: in the map's order.
+        skipped: frames that could not be read or show nothing, with the reason: nothing was learned
+            of them.
+    """
 
     path: Path
     source: str
     within_m: float
     within_places: int
     bands: tuple[BandReport, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
 def calibrate_map(
@@ -109,8 +118,8 @@ def calibrate_map(
     Args:
         localizer: of the map's model; it describes and its code searches.
         queries: frames with poses (a folder, or what ``frames_of`` found), in the map's pose frame.
-            Neither these nor ``frames``: the
-            map's own descriptors ask.
+            Neither these nor ``frames``: the map's own descriptors ask. What cannot be read or
+            shows nothing (black, blank, a covered lens) is left out and listed, of both.
         poses, pose_frame: of ``queries``, as :func:`build_map`.
         frames: the frames that the map was made of (their names are its tags), described anew.
         precision: share of accepted answers that is to be right, in [0.5, 1).
@@ -141,13 +150,15 @@ def calibrate_map(
     limit = WITHIN_M[place_map.info.pose_frame] if within_m is None else within_m
     truth = Truth(place_map, limit, within_places)
     if queries is not None:
-        asked = labelled(localizer, place_map, truth, queries, poses, pose_frame, ks, progress)
+        asked, skipped = labelled(
+            localizer, place_map, truth, queries, poses, pose_frame, ks, progress
+        )
         source = called(queries)
     elif frames is not None:
-        asked = own_frames(localizer, place_map, truth, frames, ks, progress)
+        asked, skipped = own_frames(localizer, place_map, truth, frames, ks, progress)
         source = called(frames)
     else:
-        asked, source = own_descriptors(place_map, truth), "the map itself"
+        asked, skipped, source = own_descriptors(place_map, truth), (), "the map itself"
     # Frames take their time while they are described; searching is quick beside it.
     from_frames = queries is not None or frames is not None
     answers = ask(place_map, truth, asked, None if from_frames else progress)
@@ -169,7 +180,7 @@ def calibrate_map(
         return calibrated(stored.base.info, calibrations), [stored.base.places()]
 
     rewrite(target, judged)
-    return Calibrated(target, source, limit, within_places, reports)
+    return Calibrated(target, source, limit, within_places, reports, skipped)
 
 
 def ask(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.build import PathLike, folder_of, frames_and_poses
 from tatvpr_edge.mapping.coordinates import metres_apart
-from tatvpr_edge.mapping.describe import describe_frames
+from tatvpr_edge.mapping.describe import Skipped, describe_frames
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.spec.errors import DataError, MapError
@@ -148,11 +148,12 @@ def labelled(
     pose_frame: str | None,
     ks: Sequence[float],
     progress: Step | None,
-) -> list[Asked]:
-    """Frames with positions, each asked at every k of ``ks`` and every band's own.
+) -> tuple[list[Asked], tuple[Skipped, ...]]:
+    """Frames with positions, each asked at every k of ``ks`` and every band's own; and those left
+    out, which cannot be read or show nothing.
 
     Raises:
-        DataError: no frame has a position.
+        DataError: no frame has a position, or not one can be used.
         MapError: their positions are in another pose frame than the map's.
     """
     files, found = frames_and_poses(queries, table, pose_frame)
@@ -167,7 +168,8 @@ def labelled(
     if not known:
         raise DataError(f"{called(queries)}: not one frame has a position: fill in {found.source}")
     settings = _settings(localizer, place_map, ks)
-    described = describe_frames(localizer, [files[i] for i in known], settings, progress)
+    queried = [files[i] for i in known]
+    described = describe_frames(localizer, queried, settings, progress, without_blank=True)
     chosen = [known[kept] for kept in described.kept]
     drives = truth.drives([files[i].name for i in chosen], found.values[chosen])
     asked = []
@@ -175,7 +177,7 @@ def labelled(
         near, around = truth.of_position(found.values[index])
         for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
             asked.append(Asked(descriptors[row], k, tokens, near, around, drive=drives[row]))
-    return asked
+    return asked, described.skipped
 
 
 def own_frames(
@@ -185,11 +187,12 @@ def own_frames(
     frames: Given,
     ks: Sequence[float],
     progress: Step | None,
-) -> list[Asked]:
-    """The frames that the map was made of, described anew; each is left out of its own answers.
+) -> tuple[list[Asked], tuple[Skipped, ...]]:
+    """The frames that the map was made of, described anew; each is left out of its own answers. And
+    those that cannot be read, or show nothing and became places before a map refused such.
 
     Raises:
-        DataError: none is named like a place of the map.
+        DataError: none is named like a place of the map, or not one can be used.
     """
     places = {place_map.tag(place): place for place in range(len(place_map))}
     files: list[FrameFile] = [
@@ -201,14 +204,14 @@ def own_frames(
             "that the map was made of, or labelled queries"
         )
     settings = _settings(localizer, place_map, ks)
-    described = describe_frames(localizer, files, settings, progress)
+    described = describe_frames(localizer, files, settings, progress, without_blank=True)
     asked = []
     for row, kept in enumerate(described.kept):
         own = places[files[kept].name]
         near, around = truth.of_place(own)
         for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
             asked.append(Asked(descriptors[row], k, tokens, near, around, own, truth.drive_of(own)))
-    return asked
+    return asked, described.skipped
 
 
 def own_descriptors(place_map: PlaceMap, truth: Truth) -> list[Asked]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,32 @@ def test_places_in_the_journal_are_kept_and_judged_too(
     with Localizer(tiny_host) as localizer:
         calibrate_map(localizer, walked, within_m=1.2)
     assert PlaceMap(walked).tag(60) == "added" and not journal_path(walked).exists()
+
+
+@pytest.mark.parametrize("source", ["frames", "queries"])
+def test_frames_that_are_damaged_or_show_nothing_teach_nothing(
+    source: str, tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
+) -> None:
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(frames, spoilt)
+    for index in range(50, 58):
+        Image.new("L", (96, 64), 255 * (index % 2)).save(spoilt / f"{index:03}.png")
+    (spoilt / "058.png").write_bytes(b"no picture")
+    rest = tmp_path / "rest"
+    shutil.copytree(frames, rest)
+    rows = [f"{index:03}.png,{index / 2},0" for index in range(60) if not 50 <= index < 59]
+    (rest / "poses.csv").write_text("\n".join(["name,x,y", *rows]))
+    for index in range(50, 59):
+        (rest / f"{index:03}.png").unlink()
+    again = tmp_path / "again.placemap"
+    shutil.copy(walked, again)
+    with Localizer(tiny_host) as localizer:
+        done = calibrate_map(localizer, walked, within_m=1.2, **{source: spoilt})
+        wanted = calibrate_map(localizer, again, within_m=1.2, **{source: rest})
+    assert [frame.name for frame in done.skipped] == [f"{index:03}.png" for index in range(50, 59)]
+    assert all("no structure" in frame.reason for frame in done.skipped[:8])
+    assert "058.png is no image" in done.skipped[8].reason
+    assert done.bands == wanted.bands and wanted.skipped == ()
 
 
 def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(
