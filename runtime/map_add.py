@@ -17,7 +17,7 @@ from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapwriter import MapWriter
 from tatvpr_edge.runtime.pixels import read_pixels
 from tatvpr_edge.spec.errors import FrameError, TatvprError, UsageError
-from tatvpr_edge.spec.text import printable
+from tatvpr_edge.spec.text import left_out, printable
 
 
 def main(argv: list[str]) -> int:
@@ -38,8 +38,8 @@ def main(argv: list[str]) -> int:
     if arguments.json:
         print(json.dumps({"map": arguments.map, "added": added, "skipped": skipped}))
     else:
-        for left in skipped:
-            print(f"left out: {printable(left['reason'])}", file=sys.stderr)
+        for line in left_out([left["reason"] for left in skipped], len(arguments.frames)):
+            print(printable(line), file=sys.stderr)
         first, last = added[0], added[-1]
         what = f"place {first}" if first == last else f"places {first} to {last}"
         print(f"{printable(arguments.map)}: {what} added")

@@ -10,7 +10,7 @@ import click
 
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.hosting import open_localizer
-from tatvpr_edge.cli.output import TOKENS, K, json_option, note, print_json, progress, say
+from tatvpr_edge.cli.output import TOKENS, K, json_option, note_left_out, print_json, progress, say
 from tatvpr_edge.cli.recordings import recording_options
 
 if TYPE_CHECKING:
@@ -77,6 +77,5 @@ def command(
             }
         )
         return
-    for frame in made.skipped:
-        note(f"left out: {frame.reason}")
+    note_left_out(made.skipped, len(files), strict=True)
     say(f"{output}: float32 [{len(names)}, {model.descriptor_size}], names in .json")

@@ -15,6 +15,7 @@ from tatvpr_edge.cli.output import (
     Metres,
     json_option,
     note,
+    note_left_out,
     pose_frame_option,
     print_json,
     print_table,
@@ -304,8 +305,9 @@ def _two_folders(
     if as_json:
         print_json(_comparison(made, model_hash))
         return
-    for frame in (*made.map.skipped, *made.queries.skipped):
-        note(f"left out: {frame.reason}")
+    skipped = (*made.map.skipped, *made.queries.skipped)
+    kept = len(made.map.files) + len(made.queries.files)
+    note_left_out(skipped, kept + len(skipped), strict=True)
     if made.counted is None:
         say(f"no recall: {made.why_no_recall}")
     else:

@@ -17,6 +17,7 @@ from tatvpr_edge.cli.output import (
     Metres,
     json_option,
     note,
+    note_left_out,
     pose_frame_option,
     print_json,
     print_table,
@@ -107,8 +108,7 @@ def command(
     )
     weights = weights_file(start)
     own = read_own(frames, division)
-    for frame in own.skipped:
-        note(f"left out: {frame.reason}", as_json)
+    note_left_out(own.skipped, quiet=as_json)
     note(_said(own), as_json)
     run = output / "run"
     config = finetune_config(weights, run, own.trained, steps, seed)

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from tatvpr_edge.profile.page import html_page
 from tatvpr_edge.profile.plots import PLOT_STYLE, Mark, Series, line_plot
+from tatvpr_edge.spec.text import MOST_NAMED
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import Skipped
     from tatvpr_edge.models.train.finetune import Judgement
-
-#: Frames left out that the page lists by name.
-_LISTED = 20
 
 
 def page(
@@ -52,7 +50,7 @@ def page(
     body += [*(f"<figure>{plot}</figure>" for plot in plots), "</div>"]
     if skipped:
         body.append(f"<h2>Frames left out: {len(skipped)}</h2><ul>")
-        body += [f"<li>{escape(frame.reason)}</li>" for frame in skipped[:_LISTED]]
+        body += [f"<li>{escape(frame.reason)}</li>" for frame in skipped[:MOST_NAMED]]
         body.append("</ul>")
     return html_page(title, body, PLOT_STYLE)
 

@@ -16,6 +16,7 @@ from tatvpr_edge.cli.output import (
     Metres,
     json_option,
     note,
+    note_left_out,
     pose_frame_option,
     print_json,
     progress,
@@ -171,7 +172,8 @@ def calibrate(
 
     From QUERIES, frames with positions in MAP's pose frame; or from --frames, those that MAP was
     made of; or from MAP's own descriptors, whose neighbours are right answers. Queries as the
-    robot makes them, taken on another day, are best.
+    robot makes them, taken on another day, are best. A frame that cannot be read, or shows
+    nothing, is named and left out.
     """
     from tatvpr_edge.mapping import calibrate_map
     from tatvpr_edge.runtime import PlaceMap
@@ -201,8 +203,10 @@ def calibrate(
                 **asdict(report.quality),
                 "sequence": _learned(report.sequence),
             }
+        document["skipped"] = [asdict(frame) for frame in done.skipped]
         print_json(document)
         return
+    note_left_out(done.skipped, total)
     for report in done.bands:
         say(
             f"band k={report.k:g}: {report.answers} answers, {report.right} right; AUROC "
@@ -470,11 +474,7 @@ def _report(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
         say(f"positions: {document['pose_frame']}, from {made.poses_from}")
         if made.unplaced:
             note(f"{made.unplaced} of {made.places} frames have no position")
-        for frame in made.skipped:
-            note(f"left out: {frame.reason}")
-        if made.skipped:
-            given = made.places + len(made.skipped)
-            note(f"left out: {len(made.skipped)} of {given} frames (--strict stops)")
+        note_left_out(made.skipped, made.places + len(made.skipped), strict=True)
     if document["places_in_journal"]:
         say(f"journal: {document['places_in_journal']} places ('map compact' folds them in)")
     if document["torn_journal_bytes"]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich.console import Console
@@ -25,7 +25,10 @@ from rich.table import Table
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
-from tatvpr_edge.spec.text import printable, without_nan
+from tatvpr_edge.spec.text import left_out, printable, without_nan
+
+if TYPE_CHECKING:
+    from tatvpr_edge.mapping.describe import Skipped
 
 #: Where output has no terminal to tell its width (a pipe, a file), lines are not broken at 80.
 PIPE_WIDTH = 160
@@ -130,6 +133,20 @@ def note(text: str, quiet: bool = False) -> None:
     """One line on standard error, as :func:`say`."""
     if not quiet:
         print(printable(text), file=sys.stderr)
+
+
+def note_left_out(
+    skipped: Sequence[Skipped], given: int | None = None, strict: bool = False, quiet: bool = False
+) -> None:
+    """Frames left out, on standard error: the first by name, the rest as a number.
+
+    Args:
+        given: how many frames there were; None: unknown.
+        strict: the command has ``--strict``.
+    """
+    stops = " (--strict stops)" if strict else ""
+    for line in left_out([frame.reason for frame in skipped], given, stops):
+        note(line, quiet)
 
 
 def write_file(path: Path, data: str | bytes) -> None:

@@ -52,6 +52,26 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
+#: Frames left out that people read of by name: a screen holds them, and what matters above.
+MOST_NAMED = 20
+
+
+def left_out(reasons: Sequence[str], given: int | None = None, after: str = "") -> list[str]:
+    """Lines about frames left out: the first ones' reasons, how many more, and of how many in all.
+
+    Args:
+        reasons: of each frame, with its name.
+        given: how many frames there were; None: unknown, and the last line is not said.
+        after: what ends the last line.
+    """
+    lines = [f"left out: {reason}" for reason in reasons[:MOST_NAMED]]
+    if len(reasons) > MOST_NAMED:
+        lines.append(f"left out: {len(reasons) - MOST_NAMED} more (--json names all)")
+    if reasons and given is not None:
+        lines.append(f"left out: {len(reasons)} of {given} frames{after}")
+    return lines
+
+
 def aligned(rows: list[list[str]], right: frozenset[int] = frozenset()) -> list[str]:
     """Lines of a plain table, columns two spaces apart, without a terminal's help.
 

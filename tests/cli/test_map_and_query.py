@@ -214,6 +214,31 @@ def test_frames_of_nothing_are_listed_and_the_rest_is_mapped(
     assert tatvpr("query", "frames/black.png", "--artifact", tiny_host, "--map", "m").stdout
 
 
+@pytest.mark.parametrize("command", ["map", "describe"])
+def test_of_many_frames_left_out_the_first_are_named_and_the_rest_counted(
+    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path, command: str
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    shutil.copy(folder / "rgb.png", frames)
+    for index in range(45):
+        (frames / f"{index:03}.png").write_bytes(b"no picture")
+    make = {"map": ("map", "build", "frames", "-o"), "describe": ("describe", "frames", "-o")}
+    given = (*make[command], "out.npy", "--artifact", tiny_host)
+    said = tatvpr(*given).stderr.splitlines()
+    left = [line for line in said if line.startswith("left out: ")]
+    assert [f"{index:03}.png is no image" in line for index, line in enumerate(left)] == (
+        [True] * 20 + [False] * 2
+    )
+    assert left[20:] == [
+        "left out: 25 more (--json names all)",
+        "left out: 45 of 46 frames (--strict stops)",
+    ]
+    (tmp_path / "out.npy").unlink()
+    document = json.loads(tatvpr(*given, "--json").stdout)
+    assert len(document["skipped"]) == 45 and document["skipped"][44]["name"] == "044.png"
+
+
 def test_without_an_artifact_a_command_names_its_own_option(
     tatvpr: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -426,6 +451,7 @@ def test_a_map_is_calibrated_and_answers_say_how_sure_they_are(
     assert "calibrated: " in tatvpr("map", "info", "m").stdout
     document = json.loads(tatvpr("map", "calibrate", "m", corridor, *options, "--json").stdout)
     assert document["learned_from"] == str(corridor) and document["within_m"] == 1.2
+    assert document["skipped"] == []
     (band,) = document["bands"]
     assert band["calibration"]["precision"] == 0.9 and band["learned"]["right"] >= 20
     assert 0 <= band["learned"]["ece"] <= 1
@@ -437,6 +463,20 @@ def test_a_map_is_calibrated_and_answers_say_how_sure_they_are(
     seen, blank = json.loads(tatvpr(*query, "--map", "m", "--k", "1", "--json").stdout)
     assert 0 <= seen["confidence"] <= 1 and seen["margin"] > 0 and seen["tag"] == "30.png"
     assert blank["accepted"] is False and "no structure" in blank["reason"]
+
+
+def test_frames_that_a_calibration_leaves_out_are_listed(
+    tatvpr: Run, tiny_host: Path, corridor: Path, tmp_path: Path
+) -> None:
+    tatvpr("map", "build", corridor, "--artifact", tiny_host, "-o", "m")
+    Image.new("RGB", (96, 64)).save(corridor / "20.png")
+    (corridor / "40.png").write_bytes(b"no picture")
+    asked = ("map", "calibrate", "m", corridor, "--artifact", tiny_host, "--within", "1.2m")
+    left = [line for line in tatvpr(*asked).stderr.splitlines() if line.startswith("left out: ")]
+    assert "20.png: the frame shows no structure" in left[0] and "40.png is no image" in left[1]
+    assert left[2:] == ["left out: 2 of 60 frames"]
+    skipped = json.loads(tatvpr(*asked, "--json").stdout)["skipped"]
+    assert [frame["name"] for frame in skipped] == ["20.png", "40.png"]
 
 
 def test_a_calibration_that_cannot_be_is_one_line(

@@ -168,6 +168,7 @@ def test_a_board_leaves_out_a_frame_of_nothing(
     said = bare([*add, str(hall), str(black), str(door)])
     assert said.returncode == 0 and "places 0 to 1 added" in said.stdout
     assert said.stderr.startswith(f"left out: {black}: the frame shows no structure")
+    assert said.stderr.splitlines()[1:] == ["left out: 1 of 3 frames"]
     document = json.loads(bare([*add, str(black), str(hall), "--json"]).stdout)
     assert document["added"] == [2] and document["skipped"][0]["name"] == str(black)
     said = bare([*add, str(black)])
