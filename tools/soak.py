@@ -28,7 +28,7 @@ from typing import Any
 from soaking import maps, robot, streams
 from soaking.growth import Trend
 from soaking.ledger import Ledger
-from soaking.service import LIMITS, Known, Supervised, ask, end_again_and_again, molest
+from soaking.service import GOOD, LIMITS, Known, Supervised, ask, end_again_and_again, molest
 from tatvpr_edge import build
 from tatvpr_edge.cli.demo import make_demo_map
 from tatvpr_edge.mapping import frame_files, read_frame
@@ -67,8 +67,12 @@ class Soak:
                 steady.path, self.known, self.ledger, self.over, "client of a steady service"
             ),
             "ends": lambda: end_again_and_again(mortal, self.ledger, self.over, 8.0),
-            "bad messages": lambda: molest(mortal, self.known, self.ledger, self.over),
-            "more of them": lambda: molest(steady, self.known, self.ledger, self.over),
+            "bad messages": lambda: molest(
+                mortal, self.known, self.ledger, self.over, LIMITS.restart_s
+            ),
+            "more of them": lambda: molest(
+                steady, self.known, self.ledger, self.over, LIMITS.answer_s
+            ),
             streams.PART: lambda: streams.play(
                 self.gallery, self.folder / "played", steady.path, self.ledger, self.over
             ),
@@ -168,7 +172,7 @@ class Soak:
         needed += (
             "place added",
             "acknowledged place",
-            "good query after bad messages",
+            *(f"{GOOD}, {service} service" for service in ("mortal", "steady")),
             streams.PART,
         )
         failed += [f"nothing of {what!r} happened" for what in needed if not ledger.done[what]]
