@@ -17,6 +17,7 @@ from tatvpr_edge.cli.remote import (
     limit_options,
     result_line,
 )
+from tatvpr_edge.deploy.naming import lead
 
 
 @click.command("deploy")
@@ -183,7 +184,7 @@ def _many(
         options,
         ssh_config,
         parallel,
-        on_begin=lambda board: note(f"{board.host}: begun", as_json),
+        on_begin=lambda board: note(f"{lead(board.host)} begun", as_json),
     ):
         outcomes.append(outcome)
         if as_json:
@@ -191,11 +192,11 @@ def _many(
         if outcome.result is not None:
             say(result_line(outcome.result))
             for warning in outcome.result.warnings:
-                note(f"{outcome.board.host}: warning: {warning}")
+                note(f"{lead(outcome.board.host)} warning: {warning}")
         elif outcome.error is not None:
-            say(f"{outcome.board.host}: FAILED: {outcome.error}")
+            say(f"{lead(outcome.board.host)} FAILED: {outcome.error}")
         else:
-            say(f"{outcome.board.host}: not begun, because another board failed")
+            say(f"{lead(outcome.board.host)} not begun, because another board failed")
     done = sum(outcome.result is not None for outcome in outcomes)
     if as_json:
         print_json(

@@ -17,6 +17,7 @@ from tatvpr_edge.cli.remote import (
     board_options,
     enforcement,
 )
+from tatvpr_edge.deploy.naming import lead
 from tatvpr_edge.spec.errors import SignatureError
 
 
@@ -191,7 +192,7 @@ def accept_unsigned(
     if as_json:
         print_json(found)
     else:
-        say(f"{target}: {found['was']} enforces signatures no longer")
+        say(f"{lead(target)} {found['was']} enforces signatures no longer")
         say(enforcement(found))
 
 

@@ -9,6 +9,7 @@ import click
 
 from tatvpr_edge.cli.output import console, json_option, print_json, print_table, say
 from tatvpr_edge.cli.remote import Way, way_options
+from tatvpr_edge.deploy.naming import lead
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.text import parse_json
 
@@ -99,7 +100,7 @@ def _print_answer(target: str, answer: str, as_json: bool) -> None:
     except ValueError:
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("readings"), list):
-        raise DeployError(f"{target}: what the board says of its sensors cannot be read")
+        raise DeployError(f"{lead(target)} what the board says of its sensors cannot be read")
     print_json(found)
 
 

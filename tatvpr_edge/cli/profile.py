@@ -20,6 +20,7 @@ from tatvpr_edge.cli.output import (
     write_file,
 )
 from tatvpr_edge.cli.remote import Way, board_options
+from tatvpr_edge.deploy.naming import LOCAL
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.profiling import Setting
@@ -144,7 +145,7 @@ def _recall_here(
     """Recall of what runs here; a board's code does not, and recall is the same on every CPU."""
     from tatvpr_edge.profile.recall import places_recall
 
-    if target is not None and target != "local:":
+    if target is not None and target != LOCAL:
         note("recall: not measured over SSH; give --recall FILE", quiet)
         return None
     with BuildProgress(quiet=quiet) as progress:

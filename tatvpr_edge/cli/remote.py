@@ -10,6 +10,7 @@ import click
 
 from tatvpr_edge.cli.gathered import Command, gathered
 from tatvpr_edge.cli.output import console, note
+from tatvpr_edge.deploy.naming import LOCAL, lead
 
 if TYPE_CHECKING:
     from tatvpr_edge.deploy.push import Options, Result
@@ -47,7 +48,7 @@ class Way:
         """The way to ``target``; ``local:`` is this machine."""
         from tatvpr_edge.deploy.transport import LocalTransport, SshTransport
 
-        if target == "local:":
+        if target == LOCAL:
             return LocalTransport()
         return SshTransport(target, self.port, self.ssh_config, batch=not sys.stdin.isatty())
 
@@ -160,7 +161,7 @@ class Report:
 def result_line(result: Result) -> str:
     """One line about a finished deploy or rollback."""
     what = f"{result.release} is live" if result.changed else f"{result.release} was live already"
-    parts = [f"{result.board}: {what}"]
+    parts = [f"{lead(result.board)} {what}"]
     if result.changed and result.before:
         parts.append(f"before: {result.before}")
     if result.signer:

@@ -9,6 +9,7 @@ import click
 
 from tatvpr_edge.cli.output import json_option, print_json, print_table, say
 from tatvpr_edge.cli.remote import Way, board_options, enforcement
+from tatvpr_edge.deploy.naming import lead
 from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
 
 
@@ -31,7 +32,7 @@ def command(
         print_json(found)
         return
     releases = found["releases"]
-    say(f"{target}: {found['live'] or 'nothing'} is live below {found['root']}")
+    say(f"{lead(target)} {found['live'] or 'nothing'} is live below {found['root']}")
     if found.get("unconfirmed"):
         say("its health was not confirmed: the next deploy checks it")
     if found.get("fallback"):

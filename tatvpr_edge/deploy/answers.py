@@ -13,6 +13,8 @@ from typing import Any
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.text import printable
 
+from .naming import lead
+
 #: Checks a value and gives it back; ValueError says what was due instead.
 Kind = Callable[[Any], Any]
 
@@ -204,8 +206,8 @@ def check_answer(board: str, operation: str, answer: Any) -> dict[str, Any]:
         made: dict[str, Any] = kind(answer)
     except ValueError as error:
         raise DeployError(
-            f"{board}: the board's answer to {operation!r} is malformed ({error}): something there "
-            "does not speak as our agent does"
+            f"{lead(board)} the board's answer to {operation!r} is malformed ({error}): something "
+            "there does not speak as our agent does"
         ) from None
     return made
 
@@ -222,5 +224,5 @@ def check_event(board: str, event: dict[str, Any]) -> dict[str, Any]:
             raise ValueError("no event of ours")
         made: dict[str, Any] = kind(event)
     except ValueError as error:
-        raise DeployError(f"{board}: the board sent a malformed event ({error})") from None
+        raise DeployError(f"{lead(board)} the board sent a malformed event ({error})") from None
     return made

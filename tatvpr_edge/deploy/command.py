@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.text import printable
 
+from .naming import lead
 from .session import python_words
 from .transport import Link, Transport
 
@@ -66,14 +67,14 @@ def _answer(transport: Transport, link: Link, end: float, limit_s: float) -> byt
     while True:
         left = end - time.monotonic()
         if left <= 0 or not select.select([link.receive], [], [], left)[0]:
-            raise DeployError(f"{transport.name}: the board took more than {limit_s:.0f} s")
+            raise DeployError(f"{lead(transport.name)} the board took more than {limit_s:.0f} s")
         piece = os.read(link.receive.fileno(), 65536)
         if not piece:
             return b"".join(pieces)
         pieces.append(piece)
         size += len(piece)
         if size > _MAX_ANSWER_BYTES:
-            raise DeployError(f"{transport.name}: the board answers without end")
+            raise DeployError(f"{lead(transport.name)} the board answers without end")
 
 
 def _line(words: Sequence[str], root: str | None, python: str, on_artifact: bool) -> str:
@@ -105,12 +106,12 @@ def _why(transport: Transport, command: str, status: int, said: str) -> str:
     last = printable(lines[-1].removeprefix("error: ")[:400]) if lines else "nothing said"
     name = transport.name
     if "nothing is deployed" in last:
-        return f"{name}: {last}: run 'tatvpr-edge deploy' first"
+        return f"{lead(name)} {last}: run 'tatvpr-edge deploy' first"
     if "No module named" in last and "tatvpr_edge" in last:
-        return f"{name}: the board has no tatvpr-edge: run 'tatvpr-edge deploy' first"
+        return f"{lead(name)} the board has no tatvpr-edge: run 'tatvpr-edge deploy' first"
     if status == 2:
         return (
-            f"{name}: the board's runtime does not know {command!r} as this one does: deploy again "
-            "with --runtime always"
+            f"{lead(name)} the board's runtime does not know {command!r} as this one does: deploy "
+            "again with --runtime always"
         )
-    return f"{name}: {command} failed with exit status {status}: {last}"
+    return f"{lead(name)} {command} failed with exit status {status}: {last}"

@@ -33,6 +33,7 @@ from tatvpr_edge.spec.errors import DeployError, TatvprError
 from tatvpr_edge.spec.text import printable
 from tatvpr_edge.spec.values import nameable
 
+from .naming import LOCAL, lead
 from .push import Options, Result, deploy
 from .release import open_artifact
 from .transport import LocalTransport, SshTransport, Transport
@@ -94,13 +95,15 @@ def _board(path: Path, shared: dict[str, Any], own: Any) -> Board:
     for key, value in entry.items():
         kind = _KEYS.get(key)
         if kind is None or not isinstance(value, kind) or isinstance(value, bool):
-            raise DeployError(f"{path}: board {entry['host']}: {key!r} is unknown or wrong")
+            raise DeployError(f"{path}: board {lead(entry['host'])} {key!r} is unknown or wrong")
         if isinstance(value, str) and key != "host" and not (value and nameable(value)):
-            raise DeployError(f"{path}: board {entry['host']}: no {key} can be called so")
+            raise DeployError(f"{path}: board {lead(entry['host'])} no {key} can be called so")
     if not isinstance(canary, bool):
-        raise DeployError(f"{path}: board {entry['host']}: canary is true or false")
+        raise DeployError(f"{path}: board {lead(entry['host'])} canary is true or false")
     if not 1 <= entry.get("port", 22) <= 65535:
-        raise DeployError(f"{path}: board {entry['host']}: port is {entry['port']}: 1 to 65535")
+        raise DeployError(
+            f"{path}: board {lead(entry['host'])} port is {entry['port']}: 1 to 65535"
+        )
     for key in ("artifact", "map"):
         if key in entry:
             entry[key] = path.parent / entry[key]
@@ -109,7 +112,7 @@ def _board(path: Path, shared: dict[str, Any], own: Any) -> Board:
 
 def open_transport(board: Board, config: str | None = None, batch: bool = True) -> Transport:
     """The way to a board of an inventory, or of the command line."""
-    if board.host == "local:":
+    if board.host == LOCAL:
         return LocalTransport()
     return SshTransport(board.host, board.port, config, batch)
 
@@ -135,7 +138,7 @@ def deploy_all(
     for board in boards:
         source, its_map = board.artifact or artifact, board.map or place_map
         if source is None:
-            raise DeployError(f"no artifact for {board.host}: name one in the inventory")
+            raise DeployError(f"no artifact for {lead(board.host)} name one in the inventory")
         if (source, its_map) not in opened:
             opened[source, its_map] = open_artifact(source, its_map)
         jobs.append((board, opened[source, its_map], its_map, open_transport(board, config)))

@@ -24,6 +24,7 @@ from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, MapError, UsageError
 
 from .admission import check_processor
+from .naming import lead
 from .protocol import CHUNK
 from .release import (
     KeptMap,
@@ -300,8 +301,8 @@ def _hello(session: Session, options: Options) -> dict[str, Any]:
     hello = session.hello(options.root)
     if not hello["numpy"]:
         raise DeployError(
-            f"{session.transport.name}: the board's Python {hello['python']} has no NumPy: install "
-            "python3-numpy there, or name another Python with --python"
+            f"{lead(session.transport.name)} the board's Python {hello['python']} has no NumPy: "
+            "install python3-numpy there, or name another Python with --python"
         )
     return hello
 
@@ -311,7 +312,7 @@ def _check_processor(artifact: Artifact, transport: Transport, machine: str) -> 
     try:
         check_processor(artifact.manifest, machine)
     except ArtifactError as error:
-        raise ArtifactError(f"{transport.name}: {error}") from None
+        raise ArtifactError(f"{lead(transport.name)} {error}") from None
 
 
 def _kept_map(artifact: Artifact, live: Any, options: Options) -> KeptMap | None:

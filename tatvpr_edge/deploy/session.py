@@ -25,6 +25,7 @@ from tatvpr_edge.spec.text import printable
 
 from . import packed
 from .answers import check_answer, check_event
+from .naming import lead
 from .protocol import (
     CHUNK,
     DATA,
@@ -163,7 +164,7 @@ class Session(Closing):
         message = {"op": "hello", "root": root, "python": self.python}
         answer = self.ask(message, GREETING_S, GREETING_S)
         if answer.get("version") != VERSION:
-            raise DeployError(f"{self.transport.name}: the agent is of another version")
+            raise DeployError(f"{lead(self.transport.name)} the agent is of another version")
         return answer
 
     def ask(
@@ -191,9 +192,11 @@ class Session(Closing):
             except queue.Empty:
                 silent = left > silence_s
                 raise DeployError(
-                    f"{self.transport.name}: the board was silent for {silence_s:.0f} s: run again"
+                    f"{lead(self.transport.name)} the board was silent for {silence_s:.0f} s: run "
+                    "again"
                     if silent
-                    else f"{self.transport.name}: the board did not answer within {limit_s:.0f} s"
+                    else f"{lead(self.transport.name)} the board did not answer within "
+                    f"{limit_s:.0f} s"
                 ) from None
             if isinstance(reply, str):
                 raise self._ended(reply)
@@ -230,12 +233,12 @@ class Session(Closing):
         name = self.transport.name
         if "error" in reply:
             kind = errors.by_name(reply.get("kind"), DeployError)
-            raise kind(f"{name}: {printable(str(reply['error'])[:_MAX_ERROR])}")
+            raise kind(f"{lead(name)} {printable(str(reply['error'])[:_MAX_ERROR])}")
         event = check_event(name, reply)
         if event["event"] != "alive":
             self._events += 1
             if self._events > MAX_EVENTS:
-                raise DeployError(f"{name}: the board reports steps without end")
+                raise DeployError(f"{lead(name)} the board reports steps without end")
         self._on_event(event)
 
     def _send_agent(self, modules: list[tuple[str, str]]) -> None:
@@ -251,7 +254,7 @@ class Session(Closing):
             self._link.write(data, SILENCE_S + len(data) / SLOWEST_BYTES_PER_S)
         except TimeoutError:
             raise DeployError(
-                f"{self.transport.name}: the board takes nothing that is sent: run again"
+                f"{lead(self.transport.name)} the board takes nothing that is sent: run again"
             ) from None
         except OSError:
             # The agent may have said why before it ended: that is the better error.
@@ -275,19 +278,20 @@ class Session(Closing):
         last = printable(said.splitlines()[-1].strip()[:300]) if said else ""
         if status == 126 and not self._greeted.is_set():
             return DeployError(
-                f"{name}: the board may not start {self.python[0]} ({last}): its file system is "
-                "mounted noexec (`findmnt -T` names it), or the file is not executable; name "
+                f"{lead(name)} the board may not start {self.python[0]} ({last}): its file system "
+                "is mounted noexec (`findmnt -T` names it), or the file is not executable; name "
                 "another with --python"
             )
         if not self._greeted.is_set():
             if status == 127 or "not found" in last:
                 return DeployError(
-                    f"{name}: no {self.python[0]} on the board ({last}): install Python 3.10 or "
-                    "newer there, or name it with --python"
+                    f"{lead(name)} no {self.python[0]} on the board ({last}): install Python "
+                    "3.10 or newer there, or name it with --python"
                 )
-            return DeployError(f"{name}: the board's agent did not start: {last or why}")
+            return DeployError(f"{lead(name)} the board's agent did not start: {last or why}")
         return DeployError(
-            f"{name}: the connection ended early ({last or why}): run again, what was sent is kept"
+            f"{lead(name)} the connection ended early ({last or why}): run again, what was sent "
+            "is kept"
         )
 
     # ---- the reading thread ------------------------------------------------------------------

@@ -25,6 +25,8 @@ from typing import Any, Protocol
 from tatvpr_edge.spec.errors import DeployError, ToolError
 from tatvpr_edge.spec.text import printable
 
+from .naming import LOCAL
+
 _TAIL_BYTES = 16384
 #: Room between us and ssh, so that neither waits for the other after every 64 kB.
 _PIPE_BYTES = 1 << 20
@@ -270,7 +272,7 @@ class SshTransport:
 class LocalTransport:
     """This machine, through ``/bin/sh``; ``environment`` is added to its own."""
 
-    name: str = "local:"
+    name: str = LOCAL
     environment: tuple[tuple[str, str], ...] = ()
 
     def start(self, command: str) -> Link:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.deploy.command import run_on_board
+from tatvpr_edge.deploy.naming import lead
 from tatvpr_edge.deploy.transport import Transport
 from tatvpr_edge.profile.document import check_document
 from tatvpr_edge.runtime.profiling import Plan
@@ -49,7 +50,7 @@ def profile_on(
     try:
         document = check_document(parse_json(last), f"the answer of {transport.name}")
     except (ValueError, DataError) as error:
-        raise DeployError(f"{transport.name}: its profile cannot be read ({error})") from None
+        raise DeployError(f"{lead(transport.name)} its profile cannot be read ({error})") from None
     if document["artifact"].get("files_hash") != files_hash(wanted):
         raise DeployError(
             f"{transport.name} runs another artifact than {artifact}: deploy it first "

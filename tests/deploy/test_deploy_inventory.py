@@ -11,7 +11,10 @@ from support.board import (
     live_content,
     quick_options,
 )
+from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
+from tatvpr_edge.deploy.naming import lead
+from tatvpr_edge.deploy.push import Options
 from tatvpr_edge.spec.errors import DeployError
 
 
@@ -89,3 +92,25 @@ def test_a_wrong_inventory_is_refused_by_name(ram_path: Path, text: str, says: s
     path.write_text(text)
     with pytest.raises(DeployError, match=says):
         read_inventory(path)
+
+
+def test_a_line_about_a_board_begins_with_its_name_and_one_colon(
+    ram_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [lead(name) for name in ("local:", "robot@jetson-1", "fd00::")] == [
+        *("local:", "robot@jetson-1:", "fd00:::")
+    ]
+    there = ["local:", "--root", str(ram_path / "root")]
+    assert main(["status", *there]) == 0
+    assert capsys.readouterr().out.startswith("local: nothing is live below ")
+    assert main(["rollback", *there]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: local: ")
+    assert main(["status", *there, "--python", "no-such-python"]) == 1
+    assert "error: local: no no-such-python on the board" in capsys.readouterr().err
+    path = ram_path / "boards.toml"
+    path.write_text('[[board]]\nhost = "local:"\ncolour = "red"\n')
+    with pytest.raises(DeployError, match="board local: 'colour' is unknown or wrong"):
+        read_inventory(path)
+    path.write_text('[[board]]\nhost = "local:"\n')
+    with pytest.raises(DeployError, match="no artifact for local: name one"):
+        list(deploy_all(read_inventory(path), None, None, Options()))
