@@ -200,15 +200,17 @@ def _print(document: dict[str, Any], folder: Path, artifact: str, no_write: bool
     if "recall" in document:
         say(f"R@1: {document['recall']['what']}")
     say(f"report: {folder / 'report.html'}")
-    say(
-        "the artifact's own profile was left as it is"
-        if no_write
-        else f"written into {artifact}: {_use(document)}"
+    say("the artifact's own profile was left as it is" if no_write else _use(document, artifact))
+
+
+def _use(document: dict[str, Any], artifact: str) -> str:
+    points = document["points"]
+    valid = sum(bool(point["valid"]) for point in points)
+    if valid:
+        return (
+            f"written into {artifact}: the governor uses the {valid} valid of {len(points)} points"
+        )
+    return (
+        f"no point is valid: the profile of {artifact} holds them marked so, and the governor has "
+        "nothing to go by; profile a quiet machine"
     )
-
-
-def _use(document: dict[str, Any]) -> str:
-    valid = sum(bool(point["valid"]) for point in document["points"])
-    if valid == 0:
-        return "no point is valid, so the governor has nothing to go by; profile a quiet machine"
-    return f"the governor uses the {valid} valid of {len(document['points'])} points"

@@ -170,6 +170,32 @@ def test_the_command_writes_every_file_and_the_artifacts_profile(
         assert localizer.governor.choose().k == 1.0
 
 
+@pytest.mark.parametrize("valid", [0, 1])
+def test_where_no_point_is_valid_the_command_says_so(
+    tiny_artifact: Path, tmp_path: Path, valid: int
+) -> None:
+    """The board is a program that prints what was measured here, throttled but for ``valid``."""
+    document = profile_artifact(tiny_artifact, QUICK, root=str(tmp_path / "bare"))
+    for index, point in enumerate(document["points"]):
+        point["valid"] = index < valid
+        point["invalid"] = "" if index < valid else "7 thermal throttle events"
+    (tmp_path / "said").write_text(json.dumps(document))
+    board = tmp_path / "board"
+    board.write_text(f"#!/bin/sh\ncat '{tmp_path}/said'\n")
+    board.chmod(0o755)
+    deployed(tmp_path / "root", tiny_artifact)
+    ran = run(tiny_artifact, "--on", "local:", "--python", board, "--root", tmp_path / "root",
+              "--k", "1,.2", "-o", tmp_path / "out", "--recall", "none")  # fmt: skip
+    assert ran.exit_code == 0, ran.output
+    last = ran.stdout.splitlines()[-1]
+    kept = read_artifact(tiny_artifact).manifest.profile["points"]
+    assert [point["valid"] for point in kept] == [index < valid for index in range(2)]
+    if valid:
+        assert last == f"written into {tiny_artifact}: the governor uses the 1 valid of 2 points"
+    else:
+        assert last.startswith("no point is valid: ") and "nothing to go by" in last
+
+
 def test_no_write_leaves_the_artifact_as_it_was(tiny_artifact: Path, tmp_path: Path) -> None:
     before = (tiny_artifact / "manifest.json").read_bytes()
     ran = run(tiny_artifact, "--k", "1", "--repeats", "3", "-o", tmp_path / "out", "--no-write",
