@@ -8,19 +8,15 @@ opened now, and a thread that calls back where one was asked for. Called by ``Lo
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tatvpr_edge.runtime.default import default_artifact
-from tatvpr_edge.spec.artifact import MANIFEST
+from tatvpr_edge.spec.artifact import Identity, identity
 from tatvpr_edge.spec.errors import ArtifactError, TatvprError
 from tatvpr_edge.spec.values import between, wrong
-
-#: (device, inode, time of the last change in ns, bytes) of a manifest.
-Identity = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -50,10 +46,9 @@ class Origin:
 
 def _identity(named: Path | None) -> Identity | None:
     try:
-        status = os.stat((default_artifact()[0] if named is None else named) / MANIFEST)
-    except (ArtifactError, OSError):
+        return identity(default_artifact()[0] if named is None else named)
+    except ArtifactError:
         return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 #: What threads can wait for, with room to spare: 30 years.

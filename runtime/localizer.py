@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.arguments import check_time, check_top, left_out, refuse_ignored
 from tatvpr_edge.runtime.backends.chosen import choose_backend, engine_of
 from tatvpr_edge.runtime.closing import Closing
-from tatvpr_edge.runtime.default import open_default
 from tatvpr_edge.runtime.dials import Dials, is_auto
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
-from tatvpr_edge.runtime.fresh import Origin, Watch
+from tatvpr_edge.runtime.fresh import Watch
 from tatvpr_edge.runtime.match import Match, match_of, place_of
 from tatvpr_edge.runtime.motion import Odometry
+from tatvpr_edge.runtime.opening import open_to_run
 from tatvpr_edge.runtime.placemap import PlaceMap
-from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.runtime.tracking import Tracker, check_moved, check_sequence, usual_frames
 from tatvpr_edge.runtime.verdict import UncalibratedNote, look
-from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.values import instance
@@ -89,22 +88,14 @@ class Localizer(Closing):
         cuda_context: Any = None,
         cuda_stream: Any = None,
     ) -> None:
-        self.artifact: Artifact
         self._sequence = check_sequence(sequence)
         if not is_auto(k):
             refuse_ignored(k, budget=budget, preset=preset, safe_k=safe_k)
         path = None
         if artifact is not None:
             path = check_path(artifact, "artifact", "the folder of an artifact")
-        self._origin = Origin.of(path)
         self._closed = False
         self._watches: list[Watch] = []
-        place_map: str | Path | PlaceMap | None = map
-        if path is None:
-            self.artifact, found_map = open_default()
-            place_map = found_map if map is None else map
-        else:
-            self.artifact = read_artifact(path, verify_signature=artifact_verifier())
         governing = {
             "budget": budget,
             "preset": preset,
@@ -118,18 +109,21 @@ class Localizer(Closing):
             "threads": threads,
             "sequence": self._sequence,
         }
-        defaults = self.artifact.manifest.defaults
         cuda = {"cuda_context": cuda_context, "cuda_stream": cuda_stream}
-        self.backend = choose_backend(
-            self.artifact, backend, kernels=kernels, threads=threads, cuda=cuda
+        opened = open_to_run(
+            path,
+            partial(choose_backend, name=backend, kernels=kernels, threads=threads, cuda=cuda),
         )
+        self._origin, self.backend = opened.origin, opened.backend
+        self.artifact: Artifact = opened.artifact
+        defaults = self.artifact.manifest.defaults
         # No method of this object: it would be freed by the garbage collector alone.
         self._engine = partial(engine_of, self.backend, self.artifact)
         self._dials = Dials(self.artifact.manifest, self._engine, governing)
         self._note_gray = GrayNote()
         self._note_uncalibrated = UncalibratedNote()
         self._tracker = None if self._sequence == 1 else self.track(self._sequence)
-        self.map = place_map
+        self.map = opened.map if map is None else map
         self.k = defaults.k if k is None else k
         self.tokens = defaults.tokens if tokens is None else tokens
 

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .atomic import naming, replacing, staging, sync_folder
 from .errors import ArtifactError
@@ -46,9 +46,12 @@ __all__ = [
     "Golden",
     "GoldenFrame",
     "GoldenPoint",
+    "Identity",
     "Manifest",
     "ModelEntry",
     "SignedManifest",
+    "identity",
+    "once_more",
     "read_artifact",
     "read_manifest",
     "read_signed",
@@ -235,13 +238,40 @@ def take_new(made: Path, output: Path) -> None:
 
 # ---- reading ---------------------------------------------------------------------------------
 
+#: (device, inode, time of the last change in ns, bytes) of a manifest.
+Identity = tuple[int, int, int, int]
+
+_Given = TypeVar("_Given")
+
+
+def identity(path: str | Path) -> Identity | None:
+    """What tells the manifest in the folder ``path`` from another; None: there is none."""
+    try:
+        status = os.stat(os.path.join(path, MANIFEST))
+    except (OSError, TypeError, ValueError):  # whoever reads it says what is wrong
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def once_more(look: Callable[[], object], read: Callable[[], _Given]) -> _Given:
+    """What ``read`` gives. Where it fails and ``look`` finds another artifact than before, some
+    files were of one and some of the other, which is no damage: then it is called again, once."""
+    before = look()
+    try:
+        return read()
+    except (ArtifactError, OSError):
+        if look() == before:
+            raise
+    return read()
+
 
 def read_artifact(
     path: str | Path,
     board: str | None = None,
     verify_signature: VerifySignature | None = None,
 ) -> Artifact:
-    """Check an artifact wholly and return it.
+    """Check an artifact wholly and return it. One that is refused is read once more where another
+    artifact took its place meanwhile.
 
     Args:
         path: its folder; a link to it (as ``current`` on a board) is followed once.
@@ -254,6 +284,12 @@ def read_artifact(
             file, unsafe name or link, newer format, unknown required feature, another board.
         SignatureError: from ``verify_signature``.
     """
+    return once_more(lambda: identity(path), lambda: _read(path, board, verify_signature))
+
+
+def _read(
+    path: str | Path, board: str | None, verify_signature: VerifySignature | None
+) -> Artifact:
     signed = read_signed(path)
     manifest = _parse(path, signed.manifest)
     root = signed.folder

@@ -29,6 +29,7 @@ from tatvpr_edge.spec.artifact import (
     replace_profile,
     write_artifact,
 )
+from tatvpr_edge.spec.atomic import take_place
 from tatvpr_edge.spec.errors import ArtifactError, SignatureError
 from tatvpr_edge.spec.manifest import Dials, check_member, parse_manifest, seal
 
@@ -271,6 +272,46 @@ def test_the_signature_hook_sees_what_was_read_and_may_refuse(folder: Path, tmp_
 
     with pytest.raises(SignatureError):
         read_artifact(folder, verify_signature=refuse)
+
+
+# ---- another artifact takes the folder's place -------------------------------------------------
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """Another good artifact, on the same disk, of other files by the same names."""
+    files = {name: b"other " + bytes(data) for name, data in FILES.items()}  # type: ignore[arg-type]
+    files["golden/frame0.rgb"], files["golden/k1.f32"] = bytes(48), bytes(range(16))
+    return write_artifact(tmp_path / "other", manifest(), files).root
+
+
+def test_a_folder_that_is_replaced_while_it_is_read_is_read_once_more(
+    folder: Path, other: Path
+) -> None:
+    wanted, calls = read_artifact(other).hash, []
+
+    def replaced(signed: SignedManifest) -> None:
+        calls.append(signed.manifest)
+        if len(calls) == 1:  # the manifest is of one, all that follows of the other
+            take_place(other, folder)
+
+    assert read_artifact(folder, verify_signature=replaced).hash == wanted and len(calls) == 2
+
+    def always(signed: SignedManifest) -> None:
+        calls.append(signed.manifest)
+        take_place(other, folder)
+
+    with pytest.raises(ArtifactError, match=r"was altered|truncated"):
+        read_artifact(folder, verify_signature=always)
+    assert len(calls) == 4, "once more, and not for ever"
+
+
+def test_what_is_damaged_and_not_replaced_is_read_once(folder: Path) -> None:
+    (folder / "weights.bin").write_bytes(b"WEIGHTS")
+    calls: list[SignedManifest] = []
+    with pytest.raises(ArtifactError, match=r"weights\.bin was altered"):
+        read_artifact(folder, verify_signature=calls.append)
+    assert len(calls) == 1
 
 
 # ---- attacks ---------------------------------------------------------------------------------

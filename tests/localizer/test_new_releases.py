@@ -10,12 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
 from support.artifacts import scenes
+from support.tiny_model import TOKENS, tiny_model
+from tatvpr_edge import build
+from tatvpr_edge.models.export.bodies import bodies
 from tatvpr_edge.runtime import FakeLocalizer, Localizer, MapError, MapWriter, PlaceMap, UsageError
-from tatvpr_edge.spec.artifact import replace_profile
+from tatvpr_edge.runtime.cache import host_artifact
+from tatvpr_edge.spec.artifact import read_artifact, replace_profile
+from tatvpr_edge.spec.atomic import take_place
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 Frames = NDArray[np.uint8]
@@ -74,6 +80,36 @@ def test_an_artifact_that_is_built_anew_in_its_place_is_another(
         assert localizer.stale
         shutil.rmtree(folder)
         assert not localizer.stale, "there is nothing newer to open"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_an_artifact_that_is_replaced_between_its_files_is_opened_once_more(
+    named: bool,
+    tiny_host: Path,
+    build_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another model's build takes its place once the weights are read, before the code is."""
+    onnx.save(tiny_model("gem", seed=1, functions=bodies(TOKENS)), tmp_path / "other.onnx")
+    other = build("host", model=tmp_path / "other.onnx", output=tmp_path / "other")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TATVPR_EDGE_ROOT", str(tmp_path / "nothing is deployed"))
+    folder = host_artifact()
+    folder.parent.mkdir(parents=True)
+    shutil.copytree(tiny_host, folder)
+    wanted, seal, sealed = read_artifact(other).manifest.model.hash, os.memfd_create, []
+
+    def replacing(*arguments: int | str) -> int:
+        sealed.append(arguments)
+        if len(sealed) == 1:
+            take_place(other, folder)
+        return seal(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "memfd_create", replacing)
+    with Localizer(folder if named else None) as localizer:
+        assert localizer.artifact.manifest.model.hash == wanted == localizer.engine.model_hash
+        assert not localizer.stale and len(sealed) >= 3
 
 
 def test_a_callback_that_fails_ends_no_program_and_closing_ends_the_watch(
