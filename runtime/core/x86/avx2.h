@@ -46,7 +46,6 @@ void tatvpr_avx_vnni_dense(const tatvpr_matmul *job); /* avx2_dense.c, compiled 
 void tatvpr_avx2_fours(const tatvpr_matmul *job);
 void tatvpr_avx_vnni_fours(const tatvpr_matmul *job); /* avx2_fours.c, compiled once more */
 void tatvpr_avx_vnni_attention(const tatvpr_head_job *job);
-float tatvpr_avx_vnni_sparse_below(const tatvpr_ternary *op, int32_t group);
 void tatvpr_avx2_patch_embed(const tatvpr_patch_job *job);
 void tatvpr_avx2_attention(const tatvpr_head_job *job);
 void tatvpr_avx2_squash_across(const tatvpr_squash_columns *c, const uint8_t *row, uint8_t *out);

@@ -258,10 +258,3 @@ void tatvpr_avx2_sparse(const tatvpr_matmul *job) {
         }
     }
 }
-
-/* Estimated, not measured: dense needs 12 instructions where AVX2 needs 24, on the same two ports;
- * fours save as much, but not in what they load. */
-float tatvpr_avx_vnni_sparse_below(const tatvpr_ternary *op, int32_t group) {
-    (void)op;
-    return group % 4 == 0 ? 0.7f : 0.5f;
-}

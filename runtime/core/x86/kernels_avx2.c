@@ -11,6 +11,13 @@ static const tatvpr_costs costs[] = {
             {64, 16.29f, 1.44f, 27.35f, 2.74f, 13.68f, 1.74f},
         },
     },
+    {
+        .family = "zen5", /* mean of 65, 66 and 90 tokens */
+        .blocks = {
+            {128, 8.60f, 2.27f, 14.59f, 3.72f, 12.79f, 2.68f},
+            {64, 10.51f, 1.11f, 15.15f, 2.16f, 11.82f, 1.31f},
+        },
+    },
 };
 
 static const tatvpr_costs *avx2_costs(void) {
