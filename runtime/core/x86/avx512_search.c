@@ -62,7 +62,7 @@ static inline __m512i add_neighbours(__m512i a, __m512i b) {
     return _mm512_add_epi64(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD));
 }
 
-/* Rows of 256 bits without gaps, the usual descriptor: two a register, sixteen at a time. */
+/* Rows of 256 bits without gaps: two a register, sixteen at a time. */
 static void distances_256(const uint8_t *query, const uint8_t *rows, int32_t sixteens,
                           int32_t *distance) {
     const __m512i q = _mm512_broadcast_i64x4(
@@ -80,12 +80,39 @@ static void distances_256(const uint8_t *query, const uint8_t *rows, int32_t six
     }
 }
 
+/* The distances of eight rows of 512 bits without gaps, one a lane. */
+static inline __m512i eight_of_512(__m512i q, const uint8_t *rows) {
+    __m512i v[8];
+    for (int i = 0; i < 8; i++) {
+        v[i] = _mm512_popcnt_epi64(_mm512_xor_si512(_mm512_loadu_si512(rows + 64 * i), q));
+    }
+    return add_neighbours(add_neighbours(add_words(v[0], v[1]), add_words(v[2], v[3])),
+                          add_neighbours(add_words(v[4], v[5]), add_words(v[6], v[7])));
+}
+
+/* Rows of 512 bits without gaps, those of the shipped models: what a row differs in is added up
+ * together with its neighbours'. A sum of lanes for each row took three times as long on Zen 5. */
+static void distances_512(const uint8_t *query, const uint8_t *rows, int32_t sixteens,
+                          int32_t *distance) {
+    const __m512i q = _mm512_loadu_si512(query);
+    const __m512i order =
+        _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    for (; sixteens > 0; sixteens--, rows += 1024, distance += 16) {
+        const __m512i first = eight_of_512(q, rows);
+        const __m512i second = eight_of_512(q, rows + 512);
+        _mm512_storeu_si512(distance, _mm512_permutex2var_epi32(first, order, second));
+    }
+}
+
 void tatvpr_avx512_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes,
                            int32_t stride, int32_t count, int32_t *distance) {
     int32_t n = 0;
     if (bytes == 32 && stride == 32) {
         n = count / 16 * 16;
         distances_256(query, rows, n / 16, distance);
+    } else if (bytes == 64 && stride == 64) {
+        n = count / 16 * 16;
+        distances_512(query, rows, n / 16, distance);
     }
     for (; n < count; n++) {
         const uint8_t *row = rows + (ptrdiff_t)n * stride;
