@@ -49,7 +49,7 @@ def plot_pareto(
     except ImportError as error:
         raise ToolError("plots need matplotlib: pip install 'tatvpr-edge[plot]'") from error
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(
         1, 2 if published else 1, figsize=(10 if published else 6, 4), squeeze=False
@@ -80,6 +80,11 @@ def plot_pareto(
         other.set_title("Pitts30k: as published")
         other.set_xscale("log")
     for panel in axes[0]:
+        # Where an axis spans little more than a decade, matplotlib names so many steps of it that
+        # they overlap.
+        panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        panel.xaxis.set_minor_formatter(ticker.NullFormatter())
         panel.set_xlabel("GFLOP a frame")
         panel.set_ylabel("Recall@1, percent")
         panel.legend(fontsize=7)
