@@ -280,7 +280,7 @@ def test_two_processes_give_the_loss_and_weights_of_one(tmp_path: Path) -> None:
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
             str(program), str(tmp_path / "config.bin"), str(tmp_path / "losses.json"),
         ],
-        check=True, timeout=300, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     together = json.loads((tmp_path / "losses.json").read_text())
     assert together[0] == pytest.approx(alone[0], rel=1e-5)
