@@ -5,8 +5,9 @@ Used by the rules of `governor_rules` and `governor_rules_switching`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
+
+from governor_scenarios import NAN, PROFILE, UNMEASURED
 
 from tatvpr_edge.runtime.governor import (
     CGovernor,
@@ -18,15 +19,8 @@ from tatvpr_edge.runtime.governor import (
     Reason,
 )
 
-NAN = math.nan
+LEVELS = PROFILE  # what the scenarios are played with
 STEP_S = 0.25
-LEVELS = (
-    Level(0.2, 1.0, 20.0, 22.0, 120.0),
-    Level(0.4, 1.0, 30.0, 33.0, 190.0),
-    Level(0.6, 1.0, 40.0, 44.0, 260.0),
-    Level(1.0, 1.0, 60.0, 66.0, 400.0),
-)
-UNMEASURED = tuple(Level(level.k, 1.0) for level in LEVELS)
 TEN = tuple(Level((i + 1) / 10.0, 1.0) for i in range(10))
 World = Callable[[int], dict[str, float]]
 Rule = Callable[[GovernorCore], None]
