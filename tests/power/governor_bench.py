@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from governor_scenarios import NAN, PROFILE, UNMEASURED
+from governor_scenarios import NAN, PROFILE
 
 from tatvpr_edge.runtime.governor import (
     CGovernor,

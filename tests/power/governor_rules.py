@@ -14,7 +14,6 @@ import math
 from governor_bench import (
     LEVELS,
     STEP_S,
-    UNMEASURED,
     Bench,
     World,
     blind,
@@ -24,6 +23,7 @@ from governor_bench import (
     rule,
     switches,
 )
+from governor_scenarios import UNMEASURED
 
 from tatvpr_edge.runtime.governor import (
     GovernorCore,

@@ -12,7 +12,6 @@ from governor_bench import (
     LEVELS,
     STEP_S,
     TEN,
-    UNMEASURED,
     Bench,
     World,
     blind,
@@ -23,6 +22,7 @@ from governor_bench import (
     rule,
     switches,
 )
+from governor_scenarios import UNMEASURED
 
 from tatvpr_edge.runtime.governor import (
     GovernorCore,
