@@ -17,6 +17,7 @@ from onnx import numpy_helper
 
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN, OPERATORS
+from tatvpr_edge.spec.shortage import refuse_shortage
 
 #: Symbols of the token count after the first KeepTokens and after a second one: 1 + n, known at
 #: run time only.
@@ -168,6 +169,7 @@ class Graph:
                 opset_imports=[onnx.helper.make_opsetid("", self.opset)],
             )
         except Exception as error:  # onnx raises RuntimeError subclasses of its own
+            refuse_shortage(error, f"the shapes of {label(node)}")
             line = " ".join(str(error).split())
             raise ModelError(f"{label(node)}: its shapes do not fit: {line}") from error
         result = {}
@@ -216,6 +218,7 @@ def _array(tensor: onnx.TensorProto) -> NDArray[Any]:
     try:
         return numpy_helper.to_array(tensor)
     except Exception as error:  # numpy and protobuf both raise here, on damaged tensors
+        refuse_shortage(error, f"tensor {tensor.name!r}")
         raise ModelError(f"tensor {tensor.name!r} is damaged: {error}") from error
 
 

@@ -29,6 +29,7 @@ from tatvpr_edge.spec.manifest import (
     Manifest,
     ModelEntry,
 )
+from tatvpr_edge.spec.shortage import check_room
 
 if TYPE_CHECKING:
     from tatvpr_edge.compilers.tvm.lower import Lowered
@@ -42,6 +43,8 @@ COMPUTE_POINTS = (
 _MOVING = ("Concat", "Reshape", "Slice", "Gather", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 _ROUNDING_ONCE = ("Identity", "Add", "Sub", "Neg", "Max", "Min", "Relu", "Clip")
 EXACT_OPERATORS = frozenset((*_MOVING, *_ROUNDING_ONCE))
+#: Address space that TVM and ONNX Runtime take once they are loaded; half loaded, they break.
+_TVM_MB = 1000
 Progress = Callable[[str, int, int], None]
 
 
@@ -65,6 +68,7 @@ def lower_job(job: Job, layout: Layout) -> Lowered:
         ToolError: TVM is not installed.
     """
     job.progress("lowering with TVM", 0, 1)
+    check_room(_TVM_MB, "lowering with TVM")
     try:
         from tatvpr_edge.compilers.tvm.lower import lower  # takes seconds: not before it is needed
     except ImportError as error:

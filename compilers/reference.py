@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.compilers.checks import DESCRIPTOR, FRAME, TOKENS, K
 from tatvpr_edge.compilers.graph import Graph, type_proto
 from tatvpr_edge.spec.errors import ToolError
+from tatvpr_edge.spec.shortage import memory_for, ran_out, shortage
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -62,7 +63,8 @@ class Reference:
 
     def _run(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         given = {name: value for name, value in feed.items() if name in self._inputs}
-        values = self._session.run(self.outputs, given)
+        with memory_for("the model's values in ONNX Runtime"):
+            values = self._session.run(self.outputs, given)
         return {**feed, **self.graph.constants, **dict(zip(self.outputs, values, strict=True))}
 
 
@@ -132,6 +134,8 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     try:
         import onnxruntime
     except ImportError as error:
+        if ran_out(error):
+            raise ToolError(shortage("ONNX Runtime")) from error
         raise ToolError(
             f"ONNX Runtime is not usable here ({error}), and every build is held to it: "
             "pip install 'tatvpr-edge[build]'"
@@ -139,11 +143,13 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it raises says the same in one line
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime raises kinds of its own
+        if ran_out(error):
+            raise ToolError(shortage("the model in ONNX Runtime")) from error
         line = " ".join(str(error).split())
         raise ToolError(f"ONNX Runtime refuses the model: {line[:300]}") from error

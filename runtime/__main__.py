@@ -6,6 +6,8 @@ import importlib
 import os
 import sys
 
+from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.shortage import ran_out, room_to_start, shortage
 from tatvpr_edge.spec.standard_streams import open_missing
 from tatvpr_edge.spec.text import printable
 
@@ -39,6 +41,15 @@ def main(argv: list[str]) -> int:
         # The reader of our output went away (head, less): not an error, and nothing to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if not ran_out(error):
+            raise
+        print(f"error: {shortage(_shown(argv[0]))}", file=sys.stderr)
+        return 1
+
+
+def _shown(command: str) -> str:
+    return f"'python -m tatvpr_edge.runtime {command}'"
 
 
 def _run(argv: list[str]) -> int:
@@ -52,6 +63,11 @@ def _run(argv: list[str]) -> int:
         known = ", ".join(_COMMANDS)
         print(f"error: there is no command {printable(argv[0])}: {known}", file=sys.stderr)
         return 2
+    try:
+        room_to_start(_shown(argv[0]))
+    except TatvprError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     module = importlib.import_module(f"tatvpr_edge.runtime.{argv[0].replace('-', '_')}")
     status: int = module.main(argv[1:])
     return status

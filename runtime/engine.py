@@ -18,6 +18,7 @@ from typing import Any
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, FrameError, TatvprError, UsageError
 from tatvpr_edge.spec.sealed import Sealed, seal_file
+from tatvpr_edge.spec.shortage import ran_out, shortage
 from tatvpr_edge.spec.values import shown
 
 ABI = 2
@@ -274,6 +275,8 @@ def _load(sealed: Sealed, shown: str) -> ctypes.CDLL:
             library = ctypes.CDLL(sealed.path)
         except OSError as error:
             sealed.close()
+            if ran_out(error):
+                raise ArtifactError(shortage(f"the code of {shown}")) from None
             raise ArtifactError(
                 f"cannot load {shown}: {error}; build it again with --board host"
             ) from None

@@ -22,6 +22,7 @@ from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.tracking import Tracker, check_sequence
 from tatvpr_edge.runtime.verify import check_backend
 from tatvpr_edge.spec.errors import FrameError, TatvprError, UsageError
+from tatvpr_edge.spec.shortage import ran_out
 
 Answer = tuple[dict[str, Any], bytes]
 #: What of a request goes to ``Localizer.query``, and to ``Localizer.add``, which check it.
@@ -202,7 +203,7 @@ def refusal(error: Exception) -> dict[str, Any]:
     kind = type(error).__name__
     if isinstance(error, (TatvprError, ValueError, TypeError)):
         return {"ok": False, "error": str(error), "kind": kind}
-    if isinstance(error, MemoryError):
+    if ran_out(error):
         return {"ok": False, "error": "the service is out of memory", "kind": kind}
     text = f"{kind}: {error}: this is a fault of tatvpr-edge"
     return {"ok": False, "error": text, "kind": "UsageError"}

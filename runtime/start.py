@@ -21,6 +21,7 @@ from tatvpr_edge.runtime.mapjournal import read_map
 from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, MapError, TatvprError
+from tatvpr_edge.spec.shortage import is_passing
 
 from . import deployed, trust, whole
 from .deployed import Deployed
@@ -55,6 +56,8 @@ def open_live(root: str | Path | None = None) -> Started | None:
     try:
         started = _open(live, place)
     except TatvprError as error:
+        if is_passing(error):
+            raise  # nothing is damaged: what lies beside it would start no better, or be older
         fault = error
     else:
         _record(place, None)

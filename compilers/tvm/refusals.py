@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tatvpr_edge.spec.errors import ModelError, TatvprError
+from tatvpr_edge.spec.shortage import ran_out, shortage
 from tatvpr_edge.spec.text import printable
 
 _MOST_LETTERS = 300
@@ -28,6 +29,6 @@ def tvm_lowers(what: Callable[[str], str]) -> Iterator[None]:
         raise  # says already what it is about: a plan or its kernels, no node of the model
     except Exception as error:
         line = printable(" ".join(str(error).split())) or type(error).__name__
-        if isinstance(error, MemoryError) or "std::bad_alloc" in line:
-            line = "there is not enough memory for its values"
+        if ran_out(error):
+            line = shortage("its values")
         raise ModelError(f"TVM cannot lower {what(line)}: {line[:_MOST_LETTERS]}") from error

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.reference import quantise
+from tatvpr_edge.spec.shortage import check_room
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -17,6 +18,8 @@ KINDS = ("float", "int8", "binary")
 RANKS = (1, 5, 10)
 #: Where positions say what is right, and nobody says how near: metres, as the field has it.
 WITHIN_M = 25.0
+#: What OpenBLAS takes for a thread's first product; without it, it ends the process.
+_PRODUCT_MB = 40
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def rows_of(descriptors: Floats, kind: str) -> Rows:
 def scores_of(queries: Rows, gallery: Rows, kind: str) -> Floats:
     """Scores ``[Q, G]``: cosine of floats, cosine of 8-bit values with one scale a row, or
     agreement of signs."""
+    check_room(_PRODUCT_MB, "comparing descriptors")
     products = queries.values @ gallery.values.T
     if kind == "binary":
         return products / np.float32(queries.values.shape[1])

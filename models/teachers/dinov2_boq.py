@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from tatvpr_edge.models.nn.config import IMAGENET_MEAN, IMAGENET_STD
 from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.shortage import refuse_shortage
 
 PATCH_PX = 14
 #: Side in patches of the position embeddings of the public DINOv2 weights (518 px).
@@ -248,6 +249,7 @@ def _load(net: nn.Module, path: Path) -> None:
             f"{path}: refused: holds more than data (a pickle can run code)"
         ) from error
     except Exception as error:  # safetensors and torch raise many kinds for a damaged file
+        refuse_shortage(error, f"{path}")
         raise ModelError(f"{path}: not a checkpoint that can be read ({error})") from error
     if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
         tensors = tensors["state_dict"]

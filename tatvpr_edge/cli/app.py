@@ -15,6 +15,7 @@ import click
 from tatvpr_edge import __version__
 from tatvpr_edge.cli import COMMANDS
 from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.shortage import TORCH_MB, ran_out, room_to_start, shortage
 from tatvpr_edge.spec.text import empty_argument, printable
 
 #: What to install for a module that a command needs and that is not there.
@@ -43,6 +44,10 @@ EXTRAS = {
 }
 
 
+#: Commands that cannot do without PyTorch.
+_TORCH = ("train", "finetune", "export")
+
+
 class _ReaderGoneError(Exception):
     """A broken pipe, by a name that click does not make an exit status 1 of."""
 
@@ -58,6 +63,7 @@ class LazyGroup(click.Group):
         """Import the command's file."""
         if cmd_name not in COMMANDS:
             return None
+        room_to_start(_shown(cmd_name), *([TORCH_MB] if cmd_name in _TORCH else []))
         module = importlib.import_module(f"tatvpr_edge.cli.{cmd_name}")
         command: click.Command = module.command
         return command
@@ -123,7 +129,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        return _explain(error)
+        return _explain(error, arguments)
 
 
 def _main(arguments: list[str]) -> int:
@@ -148,7 +154,11 @@ def _take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
     return [*kept, *arguments[end:]], "--debug" in arguments[:end]
 
 
-def _explain(error: Exception) -> int:
+def _shown(command: str) -> str:
+    return f"'tatvpr-edge {command}'"
+
+
+def _explain(error: Exception, arguments: list[str]) -> int:
     if isinstance(error, click.UsageError):
         usage = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         return _fail(error.format_message() + usage, 2)
@@ -156,13 +166,13 @@ def _explain(error: Exception) -> int:
         return _fail(error.format_message(), error.exit_code)
     if isinstance(error, TatvprError):
         return _fail(str(error), 1)
+    if ran_out(error):
+        return _fail(shortage(_shown(next((a for a in arguments if a in COMMANDS), "..."))), 1)
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]
         extra = EXTRAS.get(package)
         remedy = f"pip install 'tatvpr-edge[{extra}]'" if extra else f"pip install {package}"
         return _fail(f"this command needs the Python package {package}: {remedy}", 1)
-    if isinstance(error, MemoryError):
-        return _fail("there is not enough memory for this: close programs, or give it less", 1)
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(f"{name}{error.strerror}", 1)

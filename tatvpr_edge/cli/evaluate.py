@@ -24,6 +24,7 @@ from tatvpr_edge.cli.output import (
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.calibrate import PRECISION
 from tatvpr_edge.spec.errors import DataError, UsageError
+from tatvpr_edge.spec.shortage import TORCH_MB, check_room
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import Picking
@@ -344,6 +345,8 @@ def _comparison(made: Comparison, model_hash: str) -> dict[str, Any]:
 
 
 def _models(names: tuple[str, ...], ks: list[float], shares: list[float]) -> list[Describer]:
+    if names:
+        check_room(TORCH_MB, "PyTorch")
     from tatvpr_edge.models.checkpoint import load_weights, weights_file
     from tatvpr_edge.models.evaluate.describers import ModelDescriber
 

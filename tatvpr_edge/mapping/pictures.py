@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.shortage import refuse_shortage
 from tatvpr_edge.spec.values import path as check_path
 
 if TYPE_CHECKING:
@@ -88,4 +89,5 @@ def _decoded(image: Image, name: object) -> Image:
 
 
 def _damaged(name: object, error: Exception) -> DataError:
+    refuse_shortage(error, f"{name}")
     return DataError(f"{name} is damaged ({error}): replace it or remove it")

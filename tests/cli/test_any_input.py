@@ -191,17 +191,6 @@ def test_a_home_that_cannot_be_written_is_said_before_anything_is_compiled(
     assert "lowering" not in said and "compiling" not in said
 
 
-def test_no_memory_is_said_so(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    def exhausted(*_: object, **__: object) -> bytes:
-        raise MemoryError
-
-    monkeypatch.setattr("tatvpr_edge.models.train.training_file.read_toml", exhausted)
-    assert main(["train", "--config", str(tmp_path / "x.toml")]) == 1
-    assert "not enough memory" in capfd.readouterr().err
-
-
 def test_json_of_others_is_parsed_or_a_value_error() -> None:
     assert parse_json(b'{"a": [1, -2.5, null]}') == {"a": [1, -2.5, None]}
     for content in CONTENTS.values():

@@ -314,3 +314,33 @@ def test_an_artifact_that_cannot_tell_right_answers_is_none(
         Localizer(folder)
     assert main(["verify", str(folder)]) == 1
     assert "golden point" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_no_damage(board: Board) -> None:
+    """Where the live release's map is too large for a process's memory, that is told: an older
+    release with a smaller one does not start in its place."""
+    root, options, first, second = board
+    path = root / "releases" / second / "map.placemap"
+    with Localizer(root / "releases" / second / "artifact") as localizer:
+        size = localizer.artifact.manifest.model.descriptor_size
+        info = MapInfo(localizer.artifact.manifest.model.hash, "int8", size, (Band(0.2),), "local")
+    rows = np.ones((400_000, size), np.float32)
+    write_map(path, info, [make_places(info, [rows], np.full((len(rows), 7), np.nan))])
+    ask = (
+        "import resource, sys\nfrom tatvpr_edge.runtime import Localizer\n"
+        "Localizer(sys.argv[2]).close()\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "most = used + int(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
+        "try:\n    print(Localizer().artifact.root.parent.name)\n"
+        "except Exception as error:\n    print('refused', error)\n"
+    )
+    seen = set()
+    for megabytes in (10, 15, 20, 30, 400):
+        words = [str(megabytes << 20), str(root / "releases" / first / "artifact")]
+        done = subprocess.run(
+            [sys.executable, "-c", ask, *words], capture_output=True, text=True, check=True
+        )
+        seen.add(done.stdout.split()[0])
+    assert seen == {"refused", second}
+    assert status(local_transport(), options)["fallback"] is None

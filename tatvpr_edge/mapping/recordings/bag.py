@@ -21,6 +21,7 @@ from tatvpr_edge.mapping.recordings.picking import Picker, Picking
 from tatvpr_edge.mapping.recordings.track import POSE_TYPES, Track, need_poses
 from tatvpr_edge.runtime.frame import Frame
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.shortage import refuse_shortage
 from tatvpr_edge.spec.text import printable
 
 _LOG = logging.getLogger("tatvpr_edge")
@@ -220,6 +221,7 @@ class Bag:
         try:
             return self._reader.deserialize(raw, connection.msgtype)
         except Exception as error:
+            refuse_shortage(error, f"a message of {self.path}")
             said = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
                 f"{self.path}: a message of {connection.topic} is damaged ({said})"
@@ -260,6 +262,7 @@ def _messages(
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
+    refuse_shortage(error, f"{path}")
     said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     remedy = _REMEDIES.get(path.suffix.lower(), "ros2 bag reindex")
     return DataError(f"{path} is damaged, or was not closed ({said}): '{remedy}' may mend it")

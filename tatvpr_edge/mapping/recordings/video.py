@@ -19,6 +19,7 @@ from tatvpr_edge.mapping.recordings.picking import Picker, Picking
 from tatvpr_edge.runtime.frame import Frame
 from tatvpr_edge.runtime.streams.pyav import pixels_of
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.shortage import refuse_shortage
 
 
 def video_frames(path: Path, picking: Picking) -> list[RecordedFrame]:
@@ -63,6 +64,7 @@ class Video:
         try:
             self._container = av.open(str(path))
         except Exception as error:
+            refuse_shortage(error, f"{path}")
             raise DataError(f"{path} is no video that can be read ({_said(error)})") from None
         weakref.finalize(self, self._container.close)
         if not self._container.streams.video:
@@ -85,6 +87,7 @@ class Video:
                 if packet.pts is not None:
                     times.append(packet.pts)
         except Exception as error:
+            refuse_shortage(error, f"{self.path}")
             fault = f"{self.path} breaks off before its end ({_said(error)})"
         return times, fault
 
