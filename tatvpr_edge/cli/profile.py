@@ -87,7 +87,7 @@ def command(
     Writes profile.json, profile.csv, trace.json (open it in ui.perfetto.dev) and report.html, and
     puts the measured points into the artifact, where the governor finds them.
     """
-    from tatvpr_edge.profile.document import add_recall, manifest_profile, read_recall
+    from tatvpr_edge.profile.document import add_recall, has_valid, manifest_profile, read_recall
     from tatvpr_edge.profile.remote import profile_on
     from tatvpr_edge.runtime.profile import settings_for
     from tatvpr_edge.runtime.profiling import Plan, profile_artifact
@@ -131,12 +131,22 @@ def command(
     if known is not None:
         add_recall(document, *known)
     _write_files(document, folder)
-    if not no_write:
-        replace_profile(artifact, manifest_profile(document))
+    made = manifest_profile(document)
+    before = read_artifact(artifact).manifest.profile
+    # A disturbed run says less than what the governor goes by already.
+    worse = has_valid(before) and not has_valid(made)
+    if not (no_write or worse):
+        replace_profile(artifact, made)
+    if worse and not no_write:
+        note(
+            f"no point is valid: {artifact} keeps the profile that it had, which has valid ones; "
+            "profile a quiet machine",
+            as_json,
+        )
     if as_json:
-        print_json({**document, "files": str(folder)})
+        print_json({**document, "files": str(folder), "written": not (no_write or worse)})
         return
-    _print(document, folder, artifact, no_write)
+    _print(document, folder, artifact, no_write or worse)
 
 
 def _recall_here(

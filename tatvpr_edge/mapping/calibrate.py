@@ -86,8 +86,8 @@ class Calibrated:
     Attributes:
         source, within_m, within_places: what was asked, and what was right.
         bands: in the map's order.
-        skipped: frames that could not be read or show nothing, with the reason: nothing was learned
-            of them.
+        skipped: frames without a position (or, of ``frames``, that are no place of the map), that
+            could not be read or show nothing, with the reason: nothing was learned of them.
     """
 
     path: Path
@@ -118,8 +118,8 @@ def calibrate_map(
     Args:
         localizer: of the map's model; it describes and its code searches.
         queries: frames with poses (a folder, or what ``frames_of`` found), in the map's pose frame.
-            Neither these nor ``frames``: the map's own descriptors ask. What cannot be read or
-            shows nothing (black, blank, a covered lens) is left out and listed, of both.
+            Neither these nor ``frames``: the map's own descriptors ask. What has no position,
+            cannot be read or shows nothing (black, blank, a covered lens) is left out and listed.
         poses, pose_frame: of ``queries``, as :func:`build_map`.
         frames: the frames that the map was made of (their names are its tags), described anew.
         precision: share of accepted answers that is to be right, in [0.5, 1).

@@ -150,7 +150,7 @@ def labelled(
     progress: Step | None,
 ) -> tuple[list[Asked], tuple[Skipped, ...]]:
     """Frames with positions, each asked at every k of ``ks`` and every band's own; and those left
-    out, which cannot be read or show nothing.
+    out, which have no position, cannot be read or show nothing.
 
     Raises:
         DataError: no frame has a position, or not one can be used.
@@ -177,7 +177,11 @@ def labelled(
         near, around = truth.of_position(found.values[index])
         for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
             asked.append(Asked(descriptors[row], k, tokens, near, around, drive=drives[row]))
-    return asked, described.skipped
+    lost = sorted(set(range(len(files))) - set(known))
+    return asked, (
+        *(_passed(files[i], f"no position in {found.source}") for i in lost),
+        *described.skipped,
+    )
 
 
 def own_frames(
@@ -189,15 +193,15 @@ def own_frames(
     progress: Step | None,
 ) -> tuple[list[Asked], tuple[Skipped, ...]]:
     """The frames that the map was made of, described anew; each is left out of its own answers. And
-    those that cannot be read, or show nothing and became places before a map refused such.
+    those that are no place of the map, cannot be read, or show nothing and became places before a
+    map refused such.
 
     Raises:
         DataError: none is named like a place of the map, or not one can be used.
     """
     places = {place_map.tag(place): place for place in range(len(place_map))}
-    files: list[FrameFile] = [
-        file for file in frames_and_poses(frames, None, None)[0] if file.name in places
-    ]
+    every: Sequence[FrameFile] = frames_and_poses(frames, None, None)[0]
+    files = [file for file in every if file.name in places]
     if not files:
         raise DataError(
             f"{called(frames)}: not one frame is named like a place of the map: give the folder "
@@ -211,7 +215,12 @@ def own_frames(
         near, around = truth.of_place(own)
         for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
             asked.append(Asked(descriptors[row], k, tokens, near, around, own, truth.drive_of(own)))
-    return asked, described.skipped
+    strange = [file for file in every if file.name not in places]
+    return asked, (*(_passed(file, "no place of the map") for file in strange), *described.skipped)
+
+
+def _passed(file: FrameFile, why: str) -> Skipped:
+    return Skipped(file.name, f"{file.name}: {why}")
 
 
 def own_descriptors(place_map: PlaceMap, truth: Truth) -> list[Asked]:

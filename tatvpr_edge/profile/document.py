@@ -21,6 +21,7 @@ from tatvpr_edge.spec.text import parse_json
 __all__ = [
     "add_recall",
     "check_document",
+    "has_valid",
     "manifest_profile",
     "read_document",
     "read_recall",
@@ -106,6 +107,12 @@ def read_recall(path: str | Path) -> tuple[dict[tuple[float, float], float], str
     if not found or not all(0.0 <= value <= 1.0 for value in found.values()):
         raise wrong
     return found, what
+
+
+def has_valid(profile: Mapping[str, Any] | None) -> bool:
+    """Whether a manifest's profile holds a point that a governor goes by."""
+    points = [] if profile is None else profile.get("points", [])
+    return any(isinstance(point, Mapping) and point.get("valid") is not False for point in points)
 
 
 def manifest_profile(document: Mapping[str, Any]) -> dict[str, Any]:

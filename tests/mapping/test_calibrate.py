@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from tatvpr_edge.mapping import build_map, calibrate_map
+from support.recordings import BagWriter
+from tatvpr_edge.mapping import Picking, build_map, calibrate_map, frames_of
 from tatvpr_edge.mapping.calibrate_queries import stored_descriptor
 from tatvpr_edge.mapping.logistic import (
     auroc,
@@ -226,6 +227,45 @@ def test_frames_that_are_damaged_or_show_nothing_teach_nothing(
     assert all("no structure" in frame.reason for frame in done.skipped[:8])
     assert "058.png is no image" in done.skipped[8].reason
     assert done.bands == wanted.bands and wanted.skipped == ()
+
+
+def test_frames_that_are_no_place_of_the_map_are_named(
+    tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
+) -> None:
+    more = tmp_path / "more"
+    shutil.copytree(frames, more)
+    (more / "poses.csv").unlink()
+    strange = ["strange0.png", "strange1.png"]
+    for name in strange:
+        shutil.copy(frames / "007.png", more / name)
+    again = tmp_path / "again.placemap"
+    shutil.copy(walked, again)
+    with Localizer(tiny_host) as localizer:
+        done = calibrate_map(localizer, walked, within_m=1.2, frames=more)
+        wanted = calibrate_map(localizer, again, within_m=1.2, frames=frames)
+    assert [frame.name for frame in done.skipped] == strange and wanted.skipped == ()
+    assert all("no place of the map" in frame.reason for frame in done.skipped)
+    assert done.bands == wanted.bands
+
+
+def test_queries_without_a_position_are_named(
+    tiny_host: Path, walked: Path, tmp_path: Path
+) -> None:
+    """A bag whose odometry ends before its images do."""
+    with BagWriter(tmp_path / "drive.bag", "bag") as bag:
+        for index, frame in enumerate(walk(60, 5)):
+            bag.add("/images", bag.rgb(frame, 10.0 + index), 10.0 + index)
+            if index < 51:
+                placed = bag.placed("Odometry", 10.0 + index, index / 2, 0.0, 0.0)
+                bag.add("/odom", placed, 10.0 + index)
+    picking = Picking("/images", "/odom", every_s=0)
+    queries = frames_of(tmp_path / "drive.bag", picking)
+    with Localizer(tiny_host) as localizer:
+        done = calibrate_map(localizer, walked, queries, within_m=1.2)
+        assert len(done.skipped) == len(queries) - 51 == 9
+        assert all("no position in /odom" in frame.reason for frame in done.skipped)
+        with pytest.raises(DataError, match="not one frame has a position"):
+            calibrate_map(localizer, walked, queries[51:], within_m=1.2)
 
 
 def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(

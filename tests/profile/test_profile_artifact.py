@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -35,7 +36,7 @@ from tatvpr_edge.runtime.profile import fractions_from_text, settings_for
 from tatvpr_edge.runtime.profile import main as board_main
 from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
 from tatvpr_edge.runtime.telemetry import Sampler
-from tatvpr_edge.spec.artifact import MANIFEST, read_artifact
+from tatvpr_edge.spec.artifact import MANIFEST, read_artifact, replace_profile
 from tatvpr_edge.spec.errors import DeployError, UsageError
 from tatvpr_edge.spec.manifest import seal
 
@@ -258,6 +259,39 @@ def test_a_signed_artifact_is_refused_before_it_is_measured(
     (tiny_artifact / "manifest.sig").write_text("a signature\n")
     assert main(["profile", str(tiny_artifact)]) == 1
     assert "is signed" in capfd.readouterr().err
+
+
+def test_a_profile_without_a_valid_point_does_not_replace_a_good_one(
+    tiny_artifact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Other programs use the processor while it is profiled: such points are for people alone."""
+    good = [
+        {"k": 0.2, "tokens": 1.0, "latency_ms": 2.5},
+        {"k": 1.0, "tokens": 1.0, "latency_ms": 9},
+    ]
+    words = ["profile", str(tiny_artifact), "--k", "1,.2", "--recall", "none"]
+    words += ["--repeats", "5", "--seconds", "1"]
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(2 * (os.cpu_count() or 1))
+    ]
+    try:
+        for before, kept in (([], False), (good, True)):
+            replace_profile(tiny_artifact, {"device": {"cpu": "x"}, "points": before})
+            assert main([*words, "-o", str(tmp_path / "figures")]) == 0
+            said = capfd.readouterr()
+            points = read_artifact(tiny_artifact).manifest.profile["points"]
+            measured = json.loads((tmp_path / "figures" / "profile.json").read_text())["points"]
+            assert [point["valid"] for point in measured] == [False, False]
+            assert (points == good) is kept
+            assert ("keeps the profile that it had" in said.err) is kept
+            assert ("left as it is" in said.out) is kept
+        assert main([*words, "-o", str(tmp_path / "figures"), "--json"]) == 0
+        assert json.loads(capfd.readouterr().out)["written"] is False
+    finally:
+        for program in busy:
+            program.kill()
+            program.wait()
 
 
 def test_the_boards_own_command(tiny_artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,83 @@
+"""Another artifact takes the folder's place while it is read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.small_artifact import FILES, manifest
+from tatvpr_edge.runtime.verify import verify_artifact
+from tatvpr_edge.spec.artifact import (
+    MANIFEST,
+    SignedManifest,
+    read_artifact,
+    write_artifact,
+)
+from tatvpr_edge.spec.atomic import take_place
+from tatvpr_edge.spec.errors import ArtifactError
+from tatvpr_edge.spec.manifest import seal
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """Another good artifact, on the same disk, of other files by the same names."""
+    files = {name: b"other " + bytes(data) for name, data in FILES.items()}  # type: ignore[arg-type]
+    files["golden/frame0.rgb"], files["golden/k1.f32"] = bytes(48), bytes(range(16))
+    return write_artifact(tmp_path / "other", manifest(), files).root
+
+
+def test_a_folder_that_is_replaced_while_it_is_read_is_read_once_more(
+    folder: Path, other: Path
+) -> None:
+    wanted, calls = read_artifact(other).hash, []
+
+    def replaced(signed: SignedManifest) -> None:
+        calls.append(signed.manifest)
+        if len(calls) == 1:  # the manifest is of one, all that follows of the other
+            take_place(other, folder)
+
+    assert read_artifact(folder, verify_signature=replaced).hash == wanted and len(calls) == 2
+
+    def always(signed: SignedManifest) -> None:
+        calls.append(signed.manifest)
+        take_place(other, folder)
+
+    with pytest.raises(ArtifactError, match=r"was altered|truncated"):
+        read_artifact(folder, verify_signature=always)
+    assert len(calls) == 4, "once more, and not for ever"
+
+
+def test_what_is_damaged_and_not_replaced_is_read_once(folder: Path) -> None:
+    (folder / "weights.bin").write_bytes(b"WEIGHTS")
+    calls: list[SignedManifest] = []
+    with pytest.raises(ArtifactError, match=r"weights\.bin was altered"):
+        read_artifact(folder, verify_signature=calls.append)
+    assert len(calls) == 1
+
+
+def test_one_that_is_replaced_while_it_is_verified_is_verified_once_more(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    """Golden vectors are read after the files were checked, and the other's have other names."""
+    folder, other = tmp_path / "artifact", tmp_path / "other"
+    shutil.copytree(tiny_host, folder)
+    shutil.copytree(tiny_host, other)
+    (other / "golden").rename(other / "vectors")
+    text = (other / MANIFEST).read_text().replace("golden/", "vectors/")
+    (other / MANIFEST).write_bytes(seal(json.loads(text)))
+    started = time.perf_counter()
+    wanted = len(verify_artifact(folder).golden)
+    assert len(verify_artifact(other).golden) == wanted > 0
+    whole_s = (time.perf_counter() - started) / 2
+    random = np.random.default_rng(4)
+    for _ in range(30):
+        swap = threading.Timer(random.uniform(0, whole_s), take_place, (other, folder))
+        swap.start()
+        assert len(verify_artifact(folder).golden) == wanted
+        swap.join()
