@@ -158,7 +158,7 @@ def test_the_command_writes_every_file_and_the_artifacts_profile(
     assert ran.exit_code == 0, ran.output
     printed = json.loads(ran.stdout)
     document = json.loads((out / "profile.json").read_text())
-    assert printed == {**document, "files": str(out)}
+    assert printed == {**document, "files": str(out), "written": True}
     assert len(list(csv.DictReader((out / "profile.csv").read_text().splitlines()))) == 2
     check_trace(json.loads((out / "trace.json").read_text()))
     assert "plot-latency" in (out / "report.html").read_text()
