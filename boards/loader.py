@@ -24,7 +24,8 @@ from tatvpr_edge.boards.board import (
     Toolchain,
     Verification,
 )
-from tatvpr_edge.boards.table import Table, did_you_mean
+from tatvpr_edge.boards.nearest import nearest
+from tatvpr_edge.boards.table import Table
 from tatvpr_edge.spec.documents import read_toml
 from tatvpr_edge.spec.errors import BoardError
 
@@ -70,8 +71,21 @@ def load(name: str) -> Board:
             )
         return read(path)
     if name not in names():
-        raise BoardError(f"unknown board {name!r}{did_you_mean(str(name), names())}")
+        raise BoardError(f"unknown board {name!r}{_meant(str(name))}")
     return read(FOLDER / f"{name}.toml")
+
+
+def _meant(word: str) -> str:
+    """ ": did you mean ...?" of a word that is no board's name, or else all names."""
+    if re.fullmatch(_NAME[0], word) and Path(f"{word}.toml").is_file():
+        return f": for the file here, write {word}.toml"
+    # Titles by a pattern: an error must not fail by a board file that is being written.
+    texts = {name: (FOLDER / f"{name}.toml").read_text("utf-8") for name in names()}
+    found = {name: re.search(r'^title = "(.*)"', text, re.M) for name, text in texts.items()}
+    titles = {name: "" if title is None else title[1] for name, title in found.items()}
+    if near := nearest(word[:100], titles):
+        return f": did you mean {' or '.join(near)}?"
+    return f": known are {', '.join(names())}"
 
 
 def read(path: Path) -> Board:

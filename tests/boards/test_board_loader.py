@@ -49,9 +49,9 @@ def changed(name: str, change: Callable[[dict[str, Any]], object]) -> dict[str, 
     [
         ("jetson-orin-nan", "jetson-orin-nano"),
         ("raspberrypi5", "raspberry-pi-5"),
-        ("STM32H7", "known are esp32-p4, host"),
+        ("STM32H7", "did you mean stm32h7?"),
         ("../boards/host", "unknown board"),
-        ("", "known are esp32-p4, host"),
+        ("", "known are host, esp32-p4"),
     ],
 )
 def test_an_unknown_board_is_answered_with_near_matches(wrong: str, near: str) -> None:
