@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from tatvpr_edge.cli.groups import Group
 from tatvpr_edge.cli.output import json_option, note, print_json, print_table, say
 from tatvpr_edge.cli.remote import (
     Report,
@@ -27,7 +28,7 @@ def key_folder() -> Path:
     return Path(base) / "tatvpr-edge" / "keys"
 
 
-@click.group("keys")
+@click.group("keys", cls=Group)
 def command() -> None:
     """Make, list and trust keys that sign artifacts.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,15 @@ def test_a_group_without_a_command_prints_its_help(tatvpr: Run, words: list[str]
     assert done.stdout.startswith("Usage: tatvpr-edge " + "".join(words))
     assert "Commands:" in done.stdout and done.stderr == ""
     assert done.stdout == tatvpr(*words, "--help").stdout
+
+
+@pytest.mark.parametrize("words", [["map"], ["keys"]])
+def test_the_help_of_a_group_has_whole_sentences(tatvpr: Run, words: list[str]) -> None:
+    """click cut them: "Add the frames of FRAMES to MAP: all that can be used or, on..."."""
+    commands = tatvpr(*words, "--help").stdout.split("Commands:\n")[1]
+    told = re.split(r"\n(?=  \w)", commands.rstrip())
+    assert len(told) > 5 and all(line.endswith(".") for line in told)
+    assert "..." not in commands
 
 
 @pytest.mark.parametrize(
