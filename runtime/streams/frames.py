@@ -24,6 +24,8 @@ class Grabbed:
         image: the pixels, with their format.
         pts_s: the source's own time of it in seconds; None where it has none.
         name: of the file it comes from; "" elsewhere.
+        opened: how often the source had been opened when it came, from 1: where that has grown, a
+            camera was away, and may have been carried elsewhere.
     """
 
     image: CameraFrame
@@ -50,6 +52,7 @@ class StreamFrame:
     index: int
     dropped: int
     name: str
+    opened: int = 1
 
 
 class Source(Protocol):

@@ -243,7 +243,13 @@ class _Reader(threading.Thread):
             if self._stopping.is_set():
                 return
             self._waiting = StreamFrame(
-                grabbed.image, time.monotonic(), grabbed.pts_s, self.frames, 0, grabbed.name
+                grabbed.image,
+                time.monotonic(),
+                grabbed.pts_s,
+                self.frames,
+                0,
+                grabbed.name,
+                self.opened,
             )
             self.frames += 1
             self.trouble = None

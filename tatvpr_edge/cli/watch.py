@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 @click.command("watch")
 @click.argument("source")
 @asking_options
+@click.option(
+    "--sequence", type=click.IntRange(1), default=1, show_default=True,
+    help="Frames that an answer rests on: a camera that moves is followed.",
+)  # fmt: skip
 @click.option("--realtime", is_flag=True, help="Play a file or folder at its own speed.")
 @click.option(
     "--every", "every_s", type=Seconds(), default="0", help="Ask once in so many seconds."
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
 def command(
     source: str,
     asking: Asking,
+    sequence: int,
     every_s: float,
     limit: int | None,
     realtime: bool,
@@ -63,7 +68,7 @@ def command(
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     shown = console()
     live = shown.is_terminal and not as_json
-    with asking.opened() as localizer, contextlib.ExitStack() as stack:
+    with asking.opened(sequence=sequence) as localizer, contextlib.ExitStack() as stack:
         sinks: list[Sink] = []
         if rerun is not None:
             from tatvpr_edge.cli.watch_rerun import RerunLog
@@ -80,7 +85,8 @@ def command(
 
             view = stack.enter_context(View(shown, frames))
             sinks.append(view)
-        asked = watch(localizer, frames, ended, every_s, limit, sinks)
+        tracker = localizer.track() if sequence > 1 else None
+        asked = watch(localizer, frames, ended, every_s, limit, sinks, tracker)
         taken = (frames.frames, frames.dropped, frames.damaged, frames.opened)
     (say if live else note)(_summary(asked, *taken))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tatvpr_edge.runtime import Localizer, Match, Stream, StreamFrame
+    from tatvpr_edge.runtime import Localizer, Match, Stream, StreamFrame, Tracker
 
 #: Seconds between two looks whether the command is to end.
 _LOOK_S = 0.2
@@ -77,18 +77,21 @@ def watch(
     every_s: float,
     limit: int | None,
     sinks: list[Sink],
+    tracker: Tracker | None = None,
 ) -> tuple[int, int | None]:
     """Ask for frame after frame until the source or ``limit`` ends it, or ``ended`` is set.
 
     Args:
         every_s: frames sooner than this after the one asked for last are passed over.
         sinks: told every answer.
+        tracker: follows the camera; None: each frame is asked about by itself.
 
     Returns:
         How many answers, and how many of them accepted; None where the map is not calibrated.
     """
     asked, accepted, judged, due_s = 0, 0, False, -float("inf")
     rate = Rate()
+    opened = 1
     while not ended.is_set() and (limit is None or asked < limit):
         frame = frames.read(timeout_s=_LOOK_S)
         if frame is None:
@@ -101,7 +104,10 @@ def watch(
             continue
         due_s = at_s + every_s
         taken_s = time.time() - (time.monotonic() - frame.time_s)
-        match = localizer.query(frame.image, time_s=taken_s)
+        if tracker is not None and frame.opened != opened:
+            tracker.restart()  # nobody knows where the camera went while it was away
+        opened = frame.opened
+        match = localizer.query(frame.image, time_s=taken_s, tracker=tracker)
         asked += 1
         accepted += match.accepted is True
         judged |= match.accepted is not None

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tatvpr_edge
 from support.artifacts import scenes
 from support.recordings import write_video
 from tatvpr_edge import runtime
@@ -82,6 +83,14 @@ def test_a_folder_becomes_json_lines_and_a_summary(
     assert last["rate_hz"] > 0 and last["power_w"] is None and last["dropped"] == 0
     assert abs(last["time_s"] - time.time()) < 600
     assert done.stderr == "10 answers, 10 accepted; 10 frames, 0 dropped\n"
+
+
+def test_a_camera_that_moves_is_followed(
+    tatvpr: Run, pictures: Path, sure_map: Path, tiny_host: Path
+) -> None:
+    line = ("watch", pictures, "--map", sure_map, "--artifact", tiny_host, "--sequence", "3")
+    assert [answer["frames"] for answer in lines(tatvpr(*line).stdout)] == [1, 2, *[3] * 8]
+    assert "--sequence" in tatvpr(*line, "--sequence", "0", status=2).stderr
 
 
 def test_every_limit_and_record(
@@ -176,6 +185,40 @@ def test_a_camera_comes_late_dies_and_returns_until_it_is_told_to_end(
     text = said.decode()
     assert 1 <= text.count("it ended; trying again") <= 2 and "Traceback" not in text
     assert "20 frames" in text.splitlines()[-1]
+
+
+def test_a_camera_that_was_away_is_followed_from_the_beginning(
+    tmp_path: Path, sure_map: Path, tiny_host: Path
+) -> None:
+    fifo, film = tmp_path / "camera", tmp_path / "film.mjpeg"
+    os.mkfifo(fifo)
+    write_video(film, list(scenes(10)), codec="mjpeg", pixels="yuvj444p", kind="mjpeg")
+    ended = threading.Event()
+    cameras = [subprocess.Popen(["cp", film, fifo])]
+    answers: list[Answer] = []
+
+    def told(answer: Answer) -> None:
+        answers.append(answer)
+        if answer.frame.index == 9:
+            cameras.append(subprocess.Popen(["cp", film, fifo]))
+        if answer.frame.index == 19:
+            ended.set()
+
+    patience = threading.Timer(PATIENCE_S, ended.set)
+    patience.start()
+    with (
+        Localizer(tiny_host, sure_map, sequence=50) as localizer,
+        tatvpr_edge.stream(fifo) as frames,
+    ):
+        watch(localizer, frames, ended, 0, None, [told], localizer.track())
+    patience.cancel()
+    for camera in cameras:
+        camera.kill()
+        camera.wait()
+    assert answers[-1].frame.index == 19
+    for answer in answers:
+        first = 0 if answer.frame.index < 10 else 10
+        assert answer.match.frames <= answer.frame.index + 1 - first
 
 
 def test_on_a_terminal_the_answer_is_drawn_and_nothing_foreign_is_obeyed(
