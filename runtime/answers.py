@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.match import Match
@@ -10,6 +11,8 @@ from tatvpr_edge.runtime.match import Match
 COLUMNS = ["frame", "place", "score", "position", "sure", "accepted", "state", "k", "ms"]
 #: Those that are set to the right.
 RIGHT = ("score", "sure", "k", "ms")
+#: Frames that one reason is said of by their names.
+MOST_NAMED = 3
 
 
 def table(answers: list[tuple[str, Match]]) -> tuple[list[str], list[list[str]]]:
@@ -44,12 +47,20 @@ def table(answers: list[tuple[str, Match]]) -> tuple[list[str], list[list[str]]]
 
 
 def reasons(answers: list[tuple[str, Match]]) -> list[str]:
-    """A line for each answer that says why it is not accepted."""
-    return [
-        f"{name}: not accepted: {match.reason}"
-        for name, match in answers
-        if match.reason is not None
-    ]
+    """Lines that say why answers are not accepted: one a frame, and one for all frames of a reason
+    that more than ``MOST_NAMED`` share (the table says which are accepted)."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for name, match in answers:
+        if match.reason is not None:
+            # What was measured of one frame stands in brackets.
+            kind = re.sub(r" \([^)]*\)", "", match.reason)
+            kinds.setdefault(kind, []).append((name, match.reason))
+    lines = []
+    for kind, frames in kinds.items():
+        if len(frames) > MOST_NAMED:
+            frames = [(f"{len(frames)} frames from {frames[0][0]} on", kind)]
+        lines += [f"{name}: not accepted: {reason}" for name, reason in frames]
+    return lines
 
 
 def _place(candidate: Candidate) -> str:

@@ -38,7 +38,10 @@ class _Range(click.ParamType):
 
 @click.command("build")
 @click.option(
-    "--board", required=True, shell_complete=words.boards, help="A name of 'tatvpr-edge boards'."
+    "--board",
+    required=True,
+    shell_complete=words.boards,
+    help="A name of 'tatvpr-edge boards', or a board's .toml file.",
 )
 @click.option(
     "--model",
@@ -84,12 +87,16 @@ def command(
     'tatvpr-edge deploy' sends it.
     """
     import tatvpr_edge
+    from tatvpr_edge.boards.board import NATIVE
     from tatvpr_edge.boards.loader import load
 
     if model is None:
-        model = load(board).model
+        described = load(board)
+        model = described.model
         if not as_json:
-            say(f"model: {model}, the shipped one for boards like {board}; --model names another")
+            here = described.cpu.triple == NATIVE
+            whose = "this machine" if here else f"boards like {board}"
+            say(f"model: {model}, the shipped one for {whose}; --model names another")
     if output is not None and not dry_run and (fault := unwritable()) is not None:
         why = f"{cache_folder('')} cannot be written ({fault.strerror})"
         note(f"warning: {why}: each build starts from nothing")

@@ -78,4 +78,5 @@ def command(
         )
         return
     note_left_out(made.skipped, len(files), strict=True)
-    say(f"{output}: float32 [{len(names)}, {model.descriptor_size}], names in .json")
+    shape = f"[{len(names)}, {model.descriptor_size}]"
+    say(f"{output}: float32 {shape}, names in {output.with_suffix('.json')}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tatvpr_edge.cli import words
+from tatvpr_edge.cli.groups import Group
 from tatvpr_edge.cli.hosting import open_localizer
 from tatvpr_edge.cli.output import (
     KList,
@@ -50,7 +51,7 @@ _poses = click.option(
 _strict = click.option("--strict", is_flag=True, help="Stop at a frame that would be left out.")
 
 
-@click.group("map", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("map", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
     """Make, extend or describe a place map.
 
@@ -89,7 +90,9 @@ def command() -> None:
 def build(frames: str, output: str, artifact: str | None, as_json: bool, **options: Any) -> None:
     """Make a map from the frames of FRAMES: a folder, a ROS bag or a video."""
     from tatvpr_edge.mapping import build_map
+    from tatvpr_edge.mapping.build import check_new
 
+    check_new(output)  # before a recording of hours is read for its times
     given, total = _given(frames, options)
     with open_localizer(artifact, as_json) as localizer, progress("frames", total, as_json) as step:
         made = build_map(localizer, given, output, progress=step, **options)
@@ -200,6 +203,7 @@ def calibrate(
                 "right": report.right,
                 "accepted": report.accepted,
                 "reached": report.reached,
+                "recall_by_k": dict(report.recall_by_k),
                 **asdict(report.quality),
                 "sequence": _learned(report.sequence),
             }
@@ -211,6 +215,7 @@ def calibrate(
         say(
             f"band k={report.k:g}: {report.answers} answers, {report.right} right; AUROC "
             f"{report.quality.auroc:.3f}, calibration error {report.quality.ece:.3f}"
+            + _at_each_k(report)
         )
         if not report.reached:
             note(
@@ -222,6 +227,14 @@ def calibrate(
     _report(map_path, as_json)
 
 
+def _at_each_k(of: BandReport | SequenceReport) -> str:
+    """What queries at each k get of one calibration for all of them; at low k it may be nothing."""
+    if not of.reached or len(of.recall_by_k) < 2:
+        return ""
+    shares = ", ".join(f"{100 * share:.0f} % at k={k:g}" for k, share in of.recall_by_k)
+    return f"; accepts {shares}"
+
+
 def _learned(of: SequenceReport | None) -> dict[str, Any] | None:
     if of is None:
         return None
@@ -230,6 +243,7 @@ def _learned(of: SequenceReport | None) -> dict[str, Any] | None:
         "right": of.right,
         "accepted": of.accepted,
         "reached": of.reached,
+        "recall_by_k": dict(of.recall_by_k),
         **asdict(of.quality),
     }
 
@@ -241,7 +255,7 @@ def _say_sequence(report: BandReport, frames: int, precision: float) -> None:
         return
     say(
         f"{band}: {of.answers} answers, {of.right} right; AUROC {of.quality.auroc:.3f}, "
-        f"calibration error {of.quality.ece:.3f}"
+        f"calibration error {of.quality.ece:.3f}" + _at_each_k(of)
     )
     if not of.reached:
         note(f"{band}: no threshold gives {100 * precision:g} %: nothing will be accepted")
@@ -306,7 +320,8 @@ def _figures(found: MapStats) -> Iterator[str]:
     size = f"{found.bytes / 1024:.0f} kB"
     if found.bytes_a_place is not None:
         size += f", {found.bytes_a_place:.0f} bytes a place"
-    yield f"places     {found.places}, of {found.drives} drives; {size}"
+    drives = "1 drive" if found.drives == 1 else f"{found.drives} drives"
+    yield f"places     {found.places}, of {drives}; {size}"
     yield f"confirmed  {found.confirmed}"
     if found.width_m is None:
         yield "positions  unknown"
@@ -356,7 +371,7 @@ def prune(map_path: str, max_places: int, as_json: bool) -> None:
 @click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
 @json_option
 def compact(map_path: str, as_json: bool) -> None:
-    """Fold the places added to MAP into its file (C programs read the file alone)."""
+    """Fold the places added to MAP into its file (firmware reads the file alone)."""
     from tatvpr_edge.runtime.mapjournal import compact as fold
 
     fold(map_path)
@@ -471,7 +486,10 @@ def _report(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
         if band["calibration"] is not None:
             say(f"band k={band['k']:g}: {band['accepts']}")
     if made is not None:
-        say(f"positions: {document['pose_frame']}, from {made.poses_from}")
+        if made.poses_from == "none":
+            say("positions: none; a poses.csv in the folder, --poses or --poses-topic gives them")
+        else:
+            say(f"positions: {document['pose_frame']}, from {made.poses_from}")
         if made.unplaced:
             note(f"{made.unplaced} of {made.places} frames have no position")
         note_left_out(made.skipped, made.places + len(made.skipped), strict=True)

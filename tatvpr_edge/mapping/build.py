@@ -88,14 +88,10 @@ def build_map(
         MapError: ``output`` exists or cannot be written.
     """
     instance(localizer, Localizer, "localizer", "a Localizer, which describes the frames")
-    target = check_path(output, "output", "the .placemap to write")
+    target = check_new(output)
     pairs = check_bands(bands)
     if threshold is not None:
         between(threshold, -1, 1, "threshold", "a score from -1 to 1")
-    if os.path.lexists(target):
-        raise MapError(f"{target} exists already: remove it, or extend it with 'map add'")
-    if not target.absolute().parent.is_dir():
-        raise MapError(f"{target.parent} is not a folder: create it first")
     files, found = frames_and_poses(frames, poses, pose_frame, picking)
     model = localizer.artifact.manifest.model
     info = MapInfo(
@@ -109,6 +105,20 @@ def build_map(
     described = describe_frames(localizer, files, pairs, progress, strict, without_blank=True)
     write_map(target, info, [_places(info, described, files, found)])
     return _built(target, described, found)
+
+
+def check_new(output: PathLike) -> Path:
+    """``output`` as the path of a map that can be written.
+
+    Raises:
+        MapError: it exists, or its folder does not.
+    """
+    target = check_path(output, "output", "the .placemap to write")
+    if os.path.lexists(target):
+        raise MapError(f"{target} exists already: remove it, or extend it with 'map add'")
+    if not target.absolute().parent.is_dir():
+        raise MapError(f"{target.parent} is not a folder: create it first")
+    return target
 
 
 def extend_map(

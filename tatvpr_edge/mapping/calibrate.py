@@ -65,6 +65,8 @@ class BandReport:
         accepted: how many of them the threshold accepts.
         reached: whether the precision can be had; where not, nothing is accepted.
         quality: of the confidence, on the answers that it was learned from.
+        recall_by_k: (k, share accepted of the queries at that k whose place the map holds), from
+            the largest k down: one threshold serves them all, and at low k it may accept few.
         sequence: the same of sequences of frames; None: not asked for, or too few answers.
     """
 
@@ -76,6 +78,7 @@ class BandReport:
     accepted: int
     reached: bool
     quality: Quality
+    recall_by_k: tuple[tuple[float, float], ...]
     sequence: SequenceReport | None = None
 
 
@@ -264,4 +267,5 @@ def fit_band(
         setting.accepted,
         setting.reached,
         quality(confidence, mine.right),
+        mine.recall_by_k(odds >= setting.threshold),
     )

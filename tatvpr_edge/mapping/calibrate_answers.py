@@ -56,6 +56,16 @@ class Answers:
     def __len__(self) -> int:
         return len(self.right)
 
+    def recall_by_k(self, accepted: Bools) -> tuple[tuple[float, float], ...]:
+        """(k, share of the queries at k whose place the map holds that are accepted), from the
+        largest k down."""
+        shares = []
+        for k in sorted(set(self.k.tolist()), reverse=True):
+            asked = self.answerable & (self.k == k)
+            if asked.any():
+                shares.append((k, float(accepted[asked].mean())))
+        return tuple(shares)
+
     def where(self, chosen: Bools) -> Answers:
         """Some of them."""
         return Answers(*(getattr(self, name)[chosen] for name in _NAMES))

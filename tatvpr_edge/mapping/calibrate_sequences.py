@@ -43,6 +43,7 @@ class SequenceReport:
     accepted: int
     reached: bool
     quality: Quality
+    recall_by_k: tuple[tuple[float, float], ...]
 
 
 def columns_of(tracked: Tracked) -> tuple[float, ...]:
@@ -137,4 +138,5 @@ def fit_sequences(
         setting.accepted,
         setting.reached,
         quality(confidence, mine.right),
+        mine.recall_by_k(odds >= setting.threshold),
     )

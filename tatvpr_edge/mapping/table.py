@@ -85,7 +85,9 @@ def read_table(path: str | Path, required: Collection[str] = ()) -> Table:
         if twice:
             raise DataError(f"{path}: two columns are called {twice[0]!r}: rename or remove one")
         cells = list(_rows(body, delimiter))
-    except (OSError, UnicodeError, csv.Error) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error})") from None
     if not cells:
         raise DataError(f"{path}: has no rows: expected a header and a row for each frame")

@@ -103,7 +103,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 
 def test_a_build_without_a_model_takes_the_boards_own_and_says_so(tatvpr: Run) -> None:
     told = tatvpr("build", "--board", "host", "--dry-run").stdout.splitlines()
-    assert told[0] == "model: micro, the shipped one for boards like host; --model names another"
+    assert told[0] == "model: micro, the shipped one for this machine; --model names another"
     assert told[1].startswith("micro (") and " for host" in told[1]
 
 

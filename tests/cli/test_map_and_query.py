@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -423,6 +424,30 @@ def test_three_hundred_frames_with_progress(
     assert len(done.stdout.splitlines()) == 301
 
 
+def test_one_reason_of_many_frames_is_one_line(
+    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    tatvpr("map", "build", folder, "--artifact", tiny_host, "--threshold", "0.9", "-o", "m")
+    (tmp_path / "blank").mkdir()
+    for index in range(5):  # the last one shows a little, and still nothing
+        frame = Image.new("RGB", (64, 48), (90, 90, 90))
+        frame.putpixel((20, 20), (90 + index // 4, 90, 90))
+        frame.save(tmp_path / "blank" / f"{index}.png")
+    told = tatvpr("query", "blank", "--map", "m", "--artifact", tiny_host).stderr
+    assert [line for line in told.splitlines() if "not accepted" in line] == [
+        "5 frames from blank/0.png on: not accepted: the frame shows no structure: blank, "
+        "black or a covered lens"
+    ]
+
+
+def test_a_map_without_positions_says_what_gives_them(
+    tatvpr: Run, folder: Path, tiny_host: Path
+) -> None:
+    said = tatvpr("map", "build", folder, "--artifact", tiny_host, "-o", "m").stdout
+    assert "positions: none; a poses.csv in the folder, --poses or --poses-topic" in said
+    assert ", of 1 drive; " in tatvpr("map", "stats", "m").stdout
+
+
 # ---- calibration -----------------------------------------------------------------------------
 
 
@@ -458,6 +483,12 @@ def test_a_map_is_calibrated_and_answers_say_how_sure_they_are(
     (band,) = document["bands"]
     assert band["calibration"]["precision"] == 0.9 and band["learned"]["right"] >= 20
     assert 0 <= band["learned"]["ece"] <= 1
+    # One calibration serves every k, and each gets its own share of it.
+    said = tatvpr("map", "calibrate", "m", corridor, *options).stdout
+    assert re.search(r"; accepts \d+ % at k=1, \d+ % at k=0.4, \d+ % at k=0.2$", said, re.M)
+    by_k = band["learned"]["recall_by_k"]
+    assert list(by_k) == ["1.0", "0.4", "0.2"]
+    assert sum(by_k.values()) / 3 == pytest.approx(band["calibration"]["recall"], abs=1e-6)
     Image.new("RGB", (64, 48), (90, 90, 90)).save(tmp_path / "blank.png")
     query = ("query", corridor / "30.png", tmp_path / "blank.png", "--artifact", tiny_host)
     asked = tatvpr(*query, "--map", "m", "--k", "1")

@@ -92,6 +92,16 @@ def test_a_bag_becomes_a_map_with_poses_and_times_and_is_found_again(
     ]
 
 
+def test_an_output_that_exists_is_told_before_a_recording_is_read(
+    tatvpr: Run, tiny_host: Path, tmp_path: Path
+) -> None:
+    """A drive of an hour was read for its times first."""
+    (tmp_path / "long.mcap").write_bytes(b"would be read for minutes")
+    (tmp_path / "m").touch()
+    line = ("map", "build", "long.mcap", "--artifact", tiny_host, "-o", "m")
+    assert "m exists already" in tatvpr(*line, status=1).stderr
+
+
 def test_frames_are_taken_by_distance_or_by_time(drives: dict[str, Path]) -> None:
     def taken(**options: float | str) -> list[int]:
         frames = frames_of(drives["mcap"], Picking(**options))  # type: ignore[arg-type]

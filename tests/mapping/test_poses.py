@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tatvpr_edge.mapping import FrameFile, find_poses
 from tatvpr_edge.mapping.coordinates import metres_apart, to_metres
+from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.models.data import formats
 from tatvpr_edge.models.train.config import DataConfig
 from tatvpr_edge.spec.errors import DataError
@@ -94,6 +95,11 @@ def test_a_table_that_could_mislead_is_told(tmp_path: Path, text: str | bytes, w
     with pytest.raises(DataError, match=words) as told:
         poses_of(tmp_path, text)
     assert str(tmp_path / "poses.csv") in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_table_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.csv: cannot be read: No such file or directory$"):
+        read_table(tmp_path / "none.csv")
 
 
 def test_a_bare_name_must_fit_one_folder(tmp_path: Path) -> None:
