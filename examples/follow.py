@@ -3,23 +3,30 @@
     python examples/follow.py ARTIFACT MAP FRAMES [METRES]
 
 MAP was made by ``tatvpr-edge map build`` and calibrated by ``map calibrate``; FRAMES are pictures
-of a drive in the order of their names, METRES apart where that is given (odometry).
+of a drive in the order of their names, a ROS bag or a video, METRES apart where that is given
+(odometry).
 """
 
 from __future__ import annotations
 
 import sys
 
-from tatvpr_edge.mapping import frame_files, read_frame
+from tatvpr_edge.mapping import frames_of
 from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.spec.errors import DataError, TatvprError
 
 
 def main(artifact: str, place_map: str, frames: str, metres: str | None = None) -> None:
     """Print a line a frame."""
     moved = None if metres is None else float(metres)
     with Localizer(artifact, place_map, sequence=5) as localizer:
-        for file in frame_files(frames):
-            match = localizer.query(read_frame(file.path), odometry=moved)
+        for file in frames_of(frames):
+            try:
+                frame = file.read()
+            except DataError as error:  # it is passed over, as a robot would
+                print(f"left out: {error}", file=sys.stderr)
+                continue
+            match = localizer.query(frame, odometry=moved)
             sure = "" if match.confidence is None else f", {100 * match.confidence:.0f} % sure"
             taken = "accepted" if match.accepted else "not accepted"
             print(f"{file.name}: {match.tag} ({match.state}{sure}, {taken})")
@@ -28,4 +35,7 @@ def main(artifact: str, place_map: str, frames: str, metres: str | None = None) 
 if __name__ == "__main__":
     if not 4 <= len(sys.argv) <= 5:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except TatvprError as error:
+        sys.exit(f"error: {error}")

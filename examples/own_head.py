@@ -44,4 +44,6 @@ def network() -> PlaceModel:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     print(export_onnx(network(), sys.argv[1]))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -288,13 +289,13 @@ def test_the_example_follows_a_drive(
 ) -> None:
     frames = driven.parent / "another day"
     folder_of(frames, place_wall, 77, 1.0)
-    done = subprocess.run(
-        [sys.executable, project_root / "examples" / "follow.py", tiny_host, driven, frames, "1.0"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    example = [sys.executable, project_root / "examples" / "follow.py", tiny_host]
+    spoken: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
+    (frames / "0000a.jpg").write_bytes(b"no picture")
+    done = subprocess.run([*example, driven, frames, "1.0"], **spoken)
+    assert done.returncode == 0 and done.stderr.startswith("left out: ")
+    missing = subprocess.run([*example, "nowhere.placemap", frames], **spoken)
+    assert missing.returncode == 1 and missing.stderr.startswith("error: cannot read the map")
     lines = done.stdout.splitlines()
     assert len(lines) == METRES
     said = {state for state in ("found", "moved", "here", "lost") if f"({state}," in done.stdout}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from support.tools import require_tool
 from tatvpr_edge.compilers.core_sources import core_folder
 
 HEADERS = (
@@ -50,3 +52,19 @@ def test_declarations_are_all_found() -> None:
     """The reader above misses no function of the longest header."""
     text = (core_folder() / "include/tatvpr.h").read_text()
     assert len(declared("include/tatvpr.h")) == len(re.findall(r"^TATVPR_API ", text, re.MULTILINE))
+
+
+def test_the_pages_program_compiles_as_it_stands(page: str, tmp_path: Path) -> None:
+    """Around it stands what its first words say that a program has: files and memory."""
+    compiler = require_tool("cc", "gcc")
+    (body,) = re.findall(r"^```c\n(.*?)^```$", page, re.M | re.S)
+    given = (
+        "const void *weights, size_t bytes, void *prepared, void *memory, const void *map_file, "
+        "size_t map_bytes, const uint8_t *y, const uint8_t *uv"
+    )
+    program = tmp_path / "page.c"
+    program.write_text(
+        f'#include "tatvpr.h"\nint run({given});\nint run({given}) {{\n{body}return found;\n}}\n'
+    )
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{core_folder() / 'include'}"]
+    subprocess.run([compiler, *strict, "-c", program, "-o", tmp_path / "page.o"], check=True)
