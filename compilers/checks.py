@@ -328,7 +328,13 @@ def _check_keep_tokens(graph: Graph, node: onnx.NodeProto) -> None:
         raise ModelError(f"{label(node)}: X and A must be of the same, known number of tokens")
     if node.input[2] != TOKENS:
         raise ModelError(f"{label(node)}: its fraction must be the input 'tokens'")
-    taken = {t.shape[0] for t in graph.types.values() if t.shape}
+    drops = [n for n in graph.nodes if n.op_type == "KeepTokens" and n.output[0] in graph.types]
+    if graph.kept_constant(node.input[0]) is not None:
+        # A constant with a row for each token loses those of the tokens that the same A drops.
+        if not any(n.input[1] == node.input[1] for n in drops):
+            raise ModelError(f"{label(node)}: no KeepTokens of tokens stands before it with its A")
+        return
+    taken = {graph.types[n.output[0]].shape[0] for n in drops}
     if count == KEPT[1] or KEPT[count == KEPT[0]] in taken:
         raise ModelError(f"{label(node)}: KeepTokens may stand twice, one after the other, no more")
 

@@ -97,6 +97,15 @@ class Graph:
                     table.setdefault(name, []).append(node)
         return table
 
+    def kept_constant(self, name: str) -> str | None:
+        """The constant whose rows ``name`` is, all of them or what KeepTokens left; else None."""
+        producers = self.producers()
+        while (node := producers.get(name)) is not None:
+            if node.domain != DOMAIN or node.op_type != "KeepTokens":
+                return None
+            name = node.input[0]
+        return name if name in self.constants else None
+
     def keep_only(self, outputs: Iterable[str]) -> None:
         """Drop other outputs and every node and constant that no output needs."""
         self.outputs = list(outputs)

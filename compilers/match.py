@@ -40,7 +40,8 @@ class Matched:
     @property
     def kept_counts(self) -> list[str]:
         """Symbols of the token counts that stand after each KeepTokens, in order."""
-        return [s.kept_count for s in self.steps.values() if s.kept_count is not None]
+        counts = (s.kept_count for s in self.steps.values() if s.kept_count is not None)
+        return list(dict.fromkeys(counts))  # once, though a table may leave with the tokens
 
     @property
     def keeps_tokens(self) -> bool:

@@ -19,20 +19,26 @@ _POWER = 3.0
 
 @dataclass(frozen=True, eq=False)
 class Gem(Step):
-    """Over the rows from ``first_row`` on: [T, D] -> [D], or [1, D]."""
+    """Over the rows from ``first_row`` on: [T, D] -> [D], or [1, D].
+
+    A second input [T, 1] holds the weights of the rows' cubes, where ``weighted``.
+    """
 
     clamp: float
     first_row: int = 0
     keep_dims: bool = False
+    weighted: bool = False
 
     anchors: ClassVar = ("Clip", "Max")
     head: ClassVar = "gem"
 
     @classmethod
     def match(cls, pattern: Pattern, node: onnx.NodeProto) -> Found | None:
-        """Clip below -> Pow 3 -> mean over rows -> Pow 1/3, over rows from a slice on."""
+        """Clip below -> Pow 3 [-> Mul with weights] -> mean over rows -> Pow 1/3, over rows from a
+        slice on."""
         cube = pattern.sole_consumer(node, "Pow")
-        mean = pattern.sole_consumer(cube, "ReduceMean")
+        times = pattern.sole_consumer(cube, "Mul")
+        mean = pattern.sole_consumer(cube if times is None else times, "ReduceMean")
         root = pattern.sole_consumer(mean, "Pow")
         if cube is None or mean is None or root is None:
             return None
@@ -43,15 +49,21 @@ class Gem(Step):
         third = np.float32(1.0 / _POWER)
         if floor is None or not over_rows or powers != (_POWER, float(third)):
             return None
-        parts, first_row = [node, cube, mean, root], 0
+        parts, inputs, first_row = [node, cube, mean, root], [x], 0
         before = pattern.sole_producer(x)
         span = pattern.row_slice(before)
         if before is not None and span is not None and span[1] is None:
-            first_row, x = span[0], before.input[0]
+            first_row, inputs[0] = span[0], before.input[0]
             parts.insert(0, before)
+        if times is not None:
+            weights = _weights(pattern, times, cube, first_row)
+            if weights is None:
+                return None
+            inputs.append(weights[0])
+            parts[-2:-2] = [*weights[1], times]
         keep = bool(attribute(mean, "keepdims", 1))
-        step = cls(pattern.name(root), floor, first_row, keep)
-        return Found(step, tuple(parts), (x,), (root.output[0],))
+        step = cls(pattern.name(root), floor, first_row, keep, times is not None)
+        return Found(step, tuple(parts), tuple(inputs), (root.output[0],))
 
     def results(self, inputs: Sequence[Sequence[Any]], outputs: int) -> list[list[Any]]:
         """One row."""
@@ -61,9 +73,30 @@ class Gem(Step):
     def call(self, key: str, args: Arguments) -> str:
         """``tatvpr_op_gem``."""
         x = advance(args.inputs[0], self.first_row * args.width)
+        weights = advance(args.inputs[1], self.first_row) if self.weighted else "NULL"
         rows = f"{args.rows} - {self.first_row}" if self.first_row else args.rows
         clamp = c_float(self.clamp)
-        return f"tatvpr_op_gem(c, {x}, {rows}, {args.width}, {clamp}, {args.outputs[0]})"
+        return f"tatvpr_op_gem(c, {x}, {weights}, {rows}, {args.width}, {clamp}, {args.outputs[0]})"
+
+
+def _weights(
+    pattern: Pattern, times: onnx.NodeProto, cube: onnx.NodeProto, first_row: int
+) -> tuple[str, list[onnx.NodeProto]] | None:
+    """What the rows' cubes are multiplied by, [T, 1], and the slice of the same rows before it;
+    None where it is no column of numbers above 0."""
+    name = next((n for n in times.input if n != cube.output[0]), "")
+    sliced: list[onnx.NodeProto] = []
+    before = pattern.sole_producer(name)
+    if first_row and before is not None and pattern.row_slice(before) == (first_row, None):
+        sliced, name = [before], before.input[0]
+    elif first_row:
+        return None
+    origin = pattern.graph.kept_constant(name)
+    if origin is None:
+        return None
+    table = pattern.graph.constants[origin]
+    column = table.ndim == 2 and table.shape[1] == 1 and table.dtype == np.float32
+    return (name, sliced) if column and bool((table > 0).all()) else None
 
 
 def _floor(pattern: Pattern, node: onnx.NodeProto) -> float | None:

@@ -71,7 +71,9 @@ def add_tensorrt(
     for stage in pipeline.stages:
         path = f"tensorrt/{stage.name}.onnx"
         added[path] = stage.model.SerializeToString(deterministic=True)
-        stages.append(StageRecipe(stage.name, path, stage.inputs, stage.outputs, stage.dynamic))
+        stages.append(
+            StageRecipe(stage.name, path, stage.inputs, stage.outputs, stage.dynamic, stage.table)
+        )
     sources = []
     for name in PLUGIN_SOURCES:
         sources.append(f"tensorrt/plugin/{name}")
@@ -82,6 +84,10 @@ def add_tensorrt(
         added[f"tensorrt/kernels/{source.name}"] = source
     embed, constants = _patch_embed(pipeline)
     added[embed.path] = constants
+    beside = None
+    if pipeline.table is not None:
+        beside = "tensorrt/table.bin"
+        added[beside] = pipeline.table.astype("<f4").tobytes()
     recipe = Recipe(
         architecture=architecture,
         stages=tuple(stages),
@@ -91,6 +97,7 @@ def add_tensorrt(
         cubins=cubins,
         workspace_bytes=WORKSPACE_BYTES,
         build_memory_bytes=build_memory_bytes(pipeline),
+        table=beside,
     )
     added[RECIPE] = recipe.to_json()
     backends = {**manifest.backends, BACKEND: {"recipe": RECIPE}}

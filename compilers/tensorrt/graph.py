@@ -6,7 +6,8 @@ uint8 frame never enters TensorRT, and the number of kept tokens, which the host
 dial, becomes an ordinary dynamic dimension instead of a data-dependent shape.
 
 ``patches`` -> stage "front" -> tokens, attention -> KeepTokens -> ``kept`` -> stage "back"
--> descriptor; a second KeepTokens adds a stage "middle", from ``kept`` to ``kept``.
+-> descriptor; a second KeepTokens adds a stage "middle", from ``kept`` to ``kept``. A constant
+table whose rows leave with the tokens goes beside them, as ``kept_table``.
 """
 
 from __future__ import annotations
@@ -27,24 +28,30 @@ from tatvpr_edge.spec.operators import DOMAIN, GATED_TERNARY_MAT_MUL, PLUGINS, V
 
 PATCHES = "patches"
 KEPT_TOKENS = "kept"
+KEPT_TABLE = "kept_table"
 # TensorRT 10.3 reads IR 10 and opsets up to 20.
 IR_VERSION = 10
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One engine's graph; ``dynamic`` names the input whose first axis is a token count."""
+    """One engine's graph; ``dynamic`` names the input whose first axis is a token count, ``table``
+    the one that holds what is left of the pipeline's table."""
 
     name: str
     model: onnx.ModelProto
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     dynamic: str | None = None
+    table: str | None = None
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The stages and the constants of the launches between them."""
+    """The stages and the constants of the launches between them.
+
+    ``table``: float32 [max_tokens, 1], whose rows leave with the tokens; None without one.
+    """
 
     stages: tuple[Stage, ...]
     patch_weight: NDArray[np.int8]
@@ -53,6 +60,7 @@ class Pipeline:
     image_size: int
     token_dim: int
     max_tokens: int
+    table: NDArray[np.float32] | None = None
 
     @property
     def patch(self) -> int:
@@ -67,7 +75,9 @@ def build_pipeline(graph: Graph) -> Pipeline:
         ModelError: the graph is not of the form that the TensorRT route lowers; the node is named.
     """
     embeds = [n for n in graph.nodes if n.op_type == "PatchEmbed" and n.domain == DOMAIN]
-    keeps = [n for n in graph.nodes if n.op_type == "KeepTokens" and n.domain == DOMAIN]
+    every = [n for n in graph.nodes if n.op_type == "KeepTokens" and n.domain == DOMAIN]
+    tables = _of_a_table(graph, every)
+    keeps = [n for n in every if n.output[0] not in tables]
     if len(embeds) != 1:
         raise ModelError(f"the TensorRT route lowers one PatchEmbed, this model has {len(embeds)}")
     embed = embeds[0]
@@ -93,8 +103,33 @@ def build_pipeline(graph: Graph) -> Pipeline:
         name = STAGES[len(keeps)][number]
         stages.append(_stage(name, graph, nodes, source, list(keep.input[:2])))
         source = {keep.output[0]: (KEPT_TOKENS, list(graph.types[keep.output[0]].shape))}
+        for beside in every:
+            if beside.output[0] in tables and beside.input[1] == keep.input[1]:
+                kept = list(graph.types[beside.output[0]].shape)
+                source[beside.output[0]] = (KEPT_TABLE, kept)
     stages.append(_stage(STAGES[len(keeps)][-1], graph, nodes, source, list(graph.outputs[:1])))
-    return Pipeline(tuple(stages), weight, scale, bias, side, dim, max_tokens)
+    table = next((graph.constants[name] for name in tables.values()), None)
+    return Pipeline(tuple(stages), weight, scale, bias, side, dim, max_tokens, table)
+
+
+def _of_a_table(graph: Graph, keeps: list[onnx.NodeProto]) -> dict[str, str]:
+    """What KeepTokens leave of a constant, by value: the constant's name.
+
+    Raises:
+        ModelError: rows of more than one constant, or of several columns, leave with the tokens.
+    """
+    found: dict[str, str] = {}
+    for node in keeps:
+        origin = graph.kept_constant(node.output[0])
+        if origin is None:
+            continue
+        found[node.output[0]] = origin
+        if len(set(found.values())) > 1 or graph.types[origin].width != 1:
+            raise ModelError(
+                f"{label(node)}: the TensorRT route takes one constant of one column along through "
+                "KeepTokens: build with --backend tvm"
+            )
+    return found
 
 
 def _fuse(graph: Graph) -> list[onnx.NodeProto]:
@@ -218,7 +253,9 @@ def _stage(
         for value, (entry, shape) in source.items()
         if entry in used
     ]
-    dynamic = next((entry for entry, shape in source.values() if shape[0] in KEPT), None)
+    rows = [entry for entry, shape in source.values() if shape[0] in KEPT]
+    dynamic = KEPT_TOKENS if KEPT_TOKENS in rows else None
+    table = KEPT_TABLE if KEPT_TABLE in rows and KEPT_TABLE in used else None
     if K in used:
         inputs.append(helper.make_tensor_value_info(K, TensorProto.FLOAT, []))
     results = [
@@ -235,4 +272,4 @@ def _stage(
         ir_version=IR_VERSION,
         producer_name="tatvpr-edge",
     )
-    return Stage(name, model, tuple(i.name for i in inputs), tuple(outputs), dynamic)
+    return Stage(name, model, tuple(i.name for i in inputs), tuple(outputs), dynamic, table)

@@ -229,7 +229,7 @@ def _unit(x: Floats) -> Floats:
 
 def deployed_bytes(model: PlaceModel) -> int:
     """Bytes of weights in the exported file: two bits for a ternary weight, one byte for a patch
-    weight, four for everything else.
+    weight, four for everything else. Zeros in place of biases are stored once for each size.
     """
     from tatvpr_edge.models.nn.layers import PatchEmbed, TernaryLayer
 
@@ -237,13 +237,18 @@ def deployed_bytes(model: PlaceModel) -> int:
         return sum(p.numel() * 4 for p in model.parameters())
     total = 0
     seen: set[int] = set()
+    unbiased: set[int] = set()
     for module in model.modules():
         if isinstance(module, (TernaryLayer, PatchEmbed)):
             rows, columns = module.weight.shape
             packed = isinstance(module, TernaryLayer)
             total += rows * (-(-columns // 4) if packed else columns)
-            total += 4 * rows  # bias, written also where the layer has none
+            if isinstance(module, TernaryLayer) and module.bias is None:
+                unbiased.add(rows)
+            else:
+                total += 4 * rows
             per_row = not packed or (isinstance(module, TernaryLayer) and module.row_scales)
             total += 4 * (rows if per_row else 1)
             seen.update(id(p) for p in module.parameters())
+    total += 4 * sum(unbiased)
     return total + sum(4 * p.numel() for p in model.parameters() if id(p) not in seen)

@@ -99,7 +99,10 @@ class Graph:
         )
         w, scale = ternarise(layer.weight.detach().float(), layer.row_scales)
         outputs = layer.weight.shape[0]
-        bias = np.zeros(outputs, np.float32) if layer.bias is None else array(layer.bias)
+        if layer.bias is None:
+            bias = self.constant(f"bias.none.{outputs}", np.zeros(outputs, np.float32))
+        else:
+            bias = self.weight(f"{name}.bias", layer.bias)
         return self.custom(
             "TernaryMatMul",
             [
@@ -107,7 +110,7 @@ class Graph:
                 s,
                 self.weight(f"{name}.weight", pack_ternary(array(w).astype(np.int8))),
                 self.weight(f"{name}.scale", scale),
-                self.weight(f"{name}.bias", bias),
+                bias,
             ],
             name,
         )

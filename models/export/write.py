@@ -9,10 +9,11 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 import tatvpr_edge
@@ -81,14 +82,19 @@ def build_proto(model: PlaceModel, *, tokens_out: bool = False) -> onnx.ModelPro
             raise ModelError(f"{config.name}: {name} is not finite: the training went wrong")
 
     graph = Graph()
-    tokens = write_backbone(graph, model.backbone)
+    head = cast(Any, model.head)
+    table = head.table() if hasattr(head, "table") else None
+    tokens, beside = write_backbone(graph, model.backbone, table)
     side, dim = config.backbone.image_px, config.backbone.dim
     outputs = [
         helper.make_tensor_value_info(DESCRIPTOR, TensorProto.FLOAT, [model.descriptor_size])
     ]
     if tokens_out:
         outputs.append(helper.make_tensor_value_info("tokens_out", TensorProto.FLOAT, [None, dim]))
-    cast(Head, model.head).write(graph, tokens)
+    if beside is None:
+        cast(Head, head).write(graph, tokens)
+    else:
+        head.write(graph, tokens, beside)
     proto = helper.make_model(
         graph.proto(
             config.name,
@@ -126,9 +132,17 @@ def _head_name(model: PlaceModel) -> str:
     return kind if own is HEADS[kind] else own.__name__.lower()
 
 
-def write_backbone(graph: Graph, vit: ViT) -> str:
-    """The backbone; returns the name of its tokens ``[T, D]`` after the last norm."""
+def write_backbone(
+    graph: Graph, vit: ViT, table: NDArray[np.float32] | None = None
+) -> tuple[str, str | None]:
+    """The backbone; returns the name of its tokens ``[T, D]`` after the last norm.
+
+    Args:
+        table: float32 ``[tokens, n]``, a row for each token, CLS included; its rows leave with
+            their tokens, and the second name is that of what is left of it.
+    """
     config = vit.config
+    beside = None if table is None else graph.weight("tokens.table", table)
     w, scale, bias = vit.patch_embed.quantised()
     patches = graph.custom(
         "PatchEmbed",
@@ -147,8 +161,11 @@ def write_backbone(graph: Graph, vit: ViT) -> str:
         block = cast(Block, module)
         x, looked = _write_block(graph, block, x, f"blocks.{number}")
         if number + 1 in config.keep_after:
-            x = graph.custom("KeepTokens", [x, looked, "tokens"], f"blocks.{number}.keep")
-    return graph.norm(x, "tokens_out", vit.norm)
+            keep = f"blocks.{number}.keep"
+            x = graph.custom("KeepTokens", [x, looked, "tokens"], keep)
+            if beside is not None:
+                beside = graph.custom("KeepTokens", [beside, looked, "tokens"], f"{keep}.table")
+    return graph.norm(x, "tokens_out", vit.norm), beside
 
 
 def _write_block(graph: Graph, block: Block, x: str, name: str) -> tuple[str, str]:

@@ -99,12 +99,14 @@ def gelu(x: Tensor, training: bool) -> Tensor:
     return (0.5 * x) * (1.0 + erf32(x * _HALF_SQRT))
 
 
-def gem(x: Tensor, training: bool) -> Tensor:
+def gem(x: Tensor, training: bool, weight: Tensor | None = None) -> Tensor:
     """Generalised mean, p = 3, over tokens: ``[B, T, D] -> [B, D]``; in evaluation as
-    :func:`spec.reference.gem`.
+    :func:`spec.reference.gem`. ``weight [B, T]`` is that of each token's cubes.
     """
     clipped = x.clamp_min(reference.GEM_CLAMP)
     cubes = (clipped * clipped) * clipped
+    if weight is not None:
+        cubes = cubes * weight[..., None]
     if training:
         return torch.pow(cubes.mean(1), 1.0 / 3.0)
     mean = sum32(cubes.transpose(1, 2)) / float(x.shape[1])

@@ -210,22 +210,32 @@ def quant_attention(qkv: Tensor, heads: int, exact: bool) -> tuple[Tensor, Tenso
     return y.transpose(1, 2).reshape(frames, tokens, width // 3), looked
 
 
-def keep_tokens(x: Tensor, looked: Tensor, tokens: float) -> Tensor:
-    """The CLS token and the patch tokens that it looks at most, in their original order.
+def kept_tokens(looked: Tensor, tokens: float) -> Tensor | None:
+    """Numbers of the tokens that stay: CLS and the patch tokens that it looks at most, in order.
 
     Args:
-        x: ``[B, T, D]``.
         looked: ``[B, T]``, from :func:`quant_attention`.
         tokens: fraction of patch tokens kept, in (0, 1].
 
     Returns:
-        ``[B, 1 + n, D]`` with ``n = clip(floor(tokens * (T - 1) + 0.5), 1, T - 1)``.
+        int64 ``[B, 1 + n]`` with ``n = clip(floor(tokens * (T - 1) + 0.5), 1, T - 1)``; None where
+        all stay.
     """
-    patches = x.shape[1] - 1
+    patches = looked.shape[1] - 1
     n = int(kept_groups(torch.tensor(tokens, dtype=torch.float32), patches))
     if n == patches:
-        return x
+        return None
     # A stable sort breaks ties by the lower index.
     best = torch.argsort(looked[:, 1:], dim=-1, descending=True, stable=True)[:, :n]
-    index = torch.cat([torch.zeros_like(best[:, :1]), 1 + best.sort(-1).values], dim=1)
+    return torch.cat([torch.zeros_like(best[:, :1]), 1 + best.sort(-1).values], dim=1)
+
+
+def take_tokens(x: Tensor, index: Tensor) -> Tensor:
+    """Those tokens of each frame: ``[B, T, D], [B, n] -> [B, n, D]``."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def keep_tokens(x: Tensor, looked: Tensor, tokens: float) -> Tensor:
+    """The operator: ``x [B, T, D]`` without the tokens that :func:`kept_tokens` leaves out."""
+    index = kept_tokens(looked, tokens)
+    return x if index is None else take_tokens(x, index)

@@ -6,7 +6,7 @@ descriptors = model(frames, k=0.4)        # uint8 [B, H, W, 3] -> float32 [B, D]
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,20 @@ from tatvpr_edge.models.heads import build_head
 from tatvpr_edge.models.nn.config import ModelConfig, ViTConfig
 from tatvpr_edge.models.nn.exact import LayerNorm
 from tatvpr_edge.models.nn.layers import NORM_EPS, Block, Gate, PatchEmbed
-from tatvpr_edge.models.nn.quant import keep_tokens
+from tatvpr_edge.models.nn.quant import kept_tokens, take_tokens
 from tatvpr_edge.spec.errors import FrameError, UsageError
+
+
+class Seen(NamedTuple):
+    """What the backbone makes of frames.
+
+    Attributes:
+        tokens: ``[B, T, D]``, CLS first, after the last norm.
+        patches: which patch each token behind CLS is, int64 ``[B, T - 1]``; None: all, in order.
+    """
+
+    tokens: Tensor
+    patches: Tensor | None
 
 
 class ViT(nn.Module):
@@ -39,8 +51,8 @@ class ViT(nn.Module):
         gate: Gate,
         visible: Tensor | None = None,
         looks: list[Tensor] | None = None,
-    ) -> Tensor:
-        """``uint8 [B, H, W, 3] -> [B, tokens, D]``, after the last norm.
+    ) -> Seen:
+        """``uint8 [B, H, W, 3]`` to tokens ``[B, tokens, D]``.
 
         Args:
             visible: numbers of the patches that the network sees, ``[B, n]`` (patch dropout, in
@@ -52,16 +64,22 @@ class ViT(nn.Module):
         x = torch.cat([self.cls_token.expand(len(frames), 1, -1), patches], dim=1) + self.pos_embed
         if visible is not None:
             index = torch.cat([torch.zeros_like(visible[:, :1]), visible + 1], dim=1)
-            x = x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+            x = take_tokens(x, index)
+        standing = visible
         for number, block in enumerate(self.blocks, start=1):
             x, looked = block(x, gate)
             if number not in self.config.keep_after:
                 continue
             if gate.tokens < 1:
-                x = keep_tokens(x, looked, gate.tokens)
+                kept = kept_tokens(looked, gate.tokens)
+                if kept is not None:
+                    x, patches_kept = take_tokens(x, kept), kept[:, 1:] - 1
+                    standing = (
+                        patches_kept if standing is None else standing.gather(1, patches_kept)
+                    )
             elif looks is not None:
                 looks.append(looked[:, 1:])
-        return cast(Tensor, self.norm(x))
+        return Seen(cast(Tensor, self.norm(x)), standing)
 
 
 class PlaceModel(nn.Module):
@@ -103,14 +121,14 @@ class PlaceModel(nn.Module):
             raise UsageError(f"tokens is {tokens}: it must be in (0, 1]")
         return Gate(ks, float(tokens), q_factor)
 
-    def tokens(
+    def see(
         self,
         frames: Tensor,
         gate: Gate,
         visible: Tensor | None = None,
         looks: list[Tensor] | None = None,
-    ) -> Tensor:
-        """``uint8 [B, H, W, 3] -> [B, tokens, D]``; see :meth:`ViT.forward`.
+    ) -> Seen:
+        """``uint8 [B, H, W, 3]`` to tokens; see :meth:`ViT.forward`.
 
         Raises:
             FrameError: frames of another type or size than the model's.
@@ -121,7 +139,13 @@ class PlaceModel(nn.Module):
                 f"frames are {frames.dtype} {tuple(frames.shape)}: "
                 f"{self.config.name} takes uint8 (B, {side}, {side}, 3)"
             )
-        return cast(Tensor, self.backbone(frames, gate, visible, looks))
+        return cast(Seen, self.backbone(frames, gate, visible, looks))
+
+    def describe(self, seen: Seen, gate: Gate) -> Tensor:
+        """Descriptors ``[B, descriptor_size]`` of what :meth:`see` saw."""
+        if getattr(self.head, "sides", 0.0):
+            return cast(Tensor, self.head(seen.tokens, gate, seen.patches))
+        return cast(Tensor, self.head(seen.tokens, gate))
 
     def forward(
         self,
@@ -138,4 +162,4 @@ class PlaceModel(nn.Module):
             q_factor: see :class:`Gate`.
         """
         gate = self.gate(len(frames), k, tokens, q_factor)
-        return cast(Tensor, self.head(self.tokens(frames, gate), gate))
+        return self.describe(self.see(frames, gate), gate)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tatvpr_edge.models.checkpoint import load_weights
+from tatvpr_edge.models.nn.vit import Seen
 from tatvpr_edge.spec.errors import ModelError
 
 _PATCH_HEADS = ("gem", "boq", "mixvpr")
@@ -43,7 +44,7 @@ class OwnModel:
     @torch.no_grad()
     def features(self, frames: Tensor) -> Tensor:
         """``uint8 [B, image_px, image_px, 3] -> float32 [B, rows, columns, dim]``."""
-        tokens = self.model.tokens(frames, self.model.gate(len(frames), 1.0, 1.0))
+        tokens = self.model.see(frames, self.model.gate(len(frames), 1.0, 1.0)).tokens
         side = self.image_px // self.model.config.backbone.patch
         return tokens[:, 1:].unflatten(1, (side, side))
 
@@ -52,8 +53,7 @@ class OwnModel:
         """The model's own descriptors, unit length."""
         patches = features.flatten(1, 2)
         tokens = torch.cat([patches[:, :1], patches], 1)  # the head never looks at the first
-        described: Tensor = self.model.head(tokens, self.model.gate(len(tokens), 1.0, 1.0))
-        return described
+        return self.model.describe(Seen(tokens, None), self.model.gate(len(tokens), 1.0, 1.0))
 
     def card(self) -> dict[str, Any]:
         """Which weights these are."""

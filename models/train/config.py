@@ -44,7 +44,7 @@ class ModelSection:
     Attributes:
         name: registered name.
         backbone: fields of its backbone to change (group, scope, mlp_norm, ternary ...).
-        head: options of its head to change (project, digits).
+        head: options of its head to change (project, digits, sides).
         init: weights to start from: a file (safetensors), or "micro" for the shipped ones; empty
             for random ones. Where their head has other options, it is fitted anew (``refit``).
     """
@@ -63,6 +63,8 @@ class RefitConfig:
         teacher: what descriptors are fitted to, named as ``metric.teacher``; empty: none.
         own: share of the pooled channels of the frames as they are, partly whitened, in what
             descriptors are fitted to; 1 needs no teacher. 0 and no teacher: no refit.
+        sides: weight of what tells left from right beside them, of a head with ``sides``: how far
+            a descriptor depends on where in the frame things are.
         whitened: the teacher's descriptors are partly whitened first, and the head's turned so
             that the first numbers say most; false keeps them as the teacher says them, which needs
             as many of them.
@@ -79,6 +81,7 @@ class RefitConfig:
 
     teacher: str = ""
     own: float = 0.0
+    sides: float = 0.45
     whitened: bool = True
     even: bool = False
     ridge: float = 0.1

@@ -107,16 +107,16 @@ class DistilStage:
         gate = self.model.gate(len(own), ks[part].to(self.device), tokens, self.q_factor(step))
         if seen_patches is not None:
             visible = seen_patches[part].to(self.device)
-            seen = self.model.tokens(frames, gate, visible)
+            seen = self.model.see(frames, gate, visible)
             wanted = wanted.gather(1, visible[..., None].expand(-1, -1, wanted.shape[-1]))
         else:
-            seen = self.model.tokens(frames, gate)
+            seen = self.model.see(frames, gate)
         parts: dict[str, Tensor] = {}
-        if self.config.tokens_weight > 0 and seen.shape[1] == wanted.shape[1] + 1:
-            missed = F.mse_loss(self.proj(seen[:, 1:]), wanted) / self._variance
+        if self.config.tokens_weight > 0 and seen.tokens.shape[1] == wanted.shape[1] + 1:
+            missed = F.mse_loss(self.proj(seen.tokens[:, 1:]), wanted) / self._variance
             parts["tokens"] = self.config.tokens_weight * missed
         if self._targets is not None:
-            descriptors = self.model.head(seen, gate)
+            descriptors = self.model.describe(seen, gate)
             target = self._targets[torch.from_numpy(own)].to(self.device)
             apart = 1 - (descriptors * target).sum(1)
             parts["descriptor"] = self.config.descriptor_weight * apart.mean()

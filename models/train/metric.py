@@ -199,12 +199,11 @@ class MetricStage:
     ) -> Tensor:
         gate = self.model.gate(len(frames), ks.to(self.device), tokens)
         looks: list[Tensor] = []
-        seen = self.model.tokens(frames, gate, visible, looks)
+        seen = self.model.see(frames, gate, visible, looks)
         if heed is not None:
             head: Any = self.model.head
-            heed += [heeded(look, head.shares(seen)) for look in looks]
-        described: Tensor = self.model.head(seen, gate)
-        return described
+            heed += [heeded(look, head.shares(seen.tokens)) for look in looks]
+        return self.model.describe(seen, gate)
 
     def _describe_mixed(
         self,

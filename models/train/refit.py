@@ -6,15 +6,17 @@ regression. Directions in which the views of a place differ are thereby suppress
 which places differ are kept: the learned whitening of Radenovic et al. (2018, section 3.3) with a
 teacher for the matching pairs. Beside the teacher or in its place, what every view shall say may be
 the pooled channels of the frame itself, partly whitened (``refit.own``): a whitening knows nothing
-of places, and carries over to others. The map is turned so that its first numbers say most: the
-first 64 or 128 of a descriptor are a descriptor; or so that all say equally much, as their signs
-must in a binary map (``refit.even``).
+of places, and carries over to others. A head with ``sides`` has what tells left from right beside
+them, whitened by itself and weighted by ``refit.sides``. The map is turned so that its first
+numbers say most: the first 64 or 128 of a descriptor are a descriptor; or so that all say equally
+much, as their signs must in a binary map (``refit.even``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,11 +90,12 @@ def refit_head(
         seen += [_pooled(model, head, pixels, view, random) for pixels in frames]
         weights += [torch.full((count,), view.weight, dtype=torch.float64)]
     x, weight = torch.cat(seen), torch.cat(weights)[:, None]
-    said = _wanted(x[:count], taught, config.own)
+    channels = model.config.backbone.dim  # what is behind them tells left from right
+    said = _wanted(x[:count].split(channels, 1), taught, config)
     mean = (x * weight).sum(0) / weight.sum()
     root = weight.sqrt()  # of weighted squares
     y = (said - said.mean(0)).repeat(len(views), 1)
-    projection = ridge_regression((x - mean) * root, y * root, config.ridge)
+    projection = ridge_regression((x - mean) * root, y * root, config.ridge, channels)
     if config.even:
         projection = spread(projection, head.size)
     elif turn:
@@ -100,24 +103,29 @@ def refit_head(
     write_projection(head, projection.float(), (-projection @ mean).float())
 
 
-def _wanted(pooled: Tensor, taught: Sequence[NDArray[np.float32]] | None, own: float) -> Tensor:
+def _wanted(
+    seen: Sequence[Tensor], taught: Sequence[NDArray[np.float32]] | None, config: RefitConfig
+) -> Tensor:
     """What all views of a frame shall say, ``[N, E]``: the teacher's descriptor and the frame's own
-    ``pooled`` channels, side by side."""
+    pooled channels ``seen[0]``, side by side, and what tells left from right, ``seen[1]``."""
     parts = []
-    if taught is not None and own < 1:
+    if taught is not None and config.own < 1:
         said = torch.from_numpy(np.concatenate(taught)).double()
-        parts.append((1 - own) ** 0.5 * said)
-    if own > 0:
-        whitened = partly_whitened(pooled.float().numpy(), pooled.shape[1]).double()
-        parts.append(own**0.5 * whitened)
+        parts.append((1 - config.own) ** 0.5 * said)
+    if config.own > 0:
+        for own, weight in zip(seen, (1.0, config.sides), strict=False):
+            whitened = partly_whitened(own.float().numpy(), own.shape[1]).double()
+            parts.append(config.own**0.5 * weight * whitened)
     return torch.cat(parts, dim=1)
 
 
-def ridge_regression(x: Tensor, y: Tensor, ridge: float) -> Tensor:
-    """Of ``y [N, E]`` on ``x [N, K]``, both centred: ``[E, K]``."""
+def ridge_regression(x: Tensor, y: Tensor, ridge: float, part: int | None = None) -> Tensor:
+    """Of ``y [N, E]`` on ``x [N, K]``, both centred: ``[E, K]``. The penalty is a fraction of the
+    mean variance of each ``part`` columns of ``x``; None: of all."""
     covariance = x.T @ x / len(x)
-    penalty = ridge * covariance.diagonal().mean() * torch.eye(x.shape[1], dtype=x.dtype)
-    return torch.linalg.solve(covariance + penalty, x.T @ y / len(x)).T
+    parts = covariance.diagonal().split(part or x.shape[1])
+    penalty = torch.cat([ridge * variances.mean().expand(len(variances)) for variances in parts])
+    return torch.linalg.solve(covariance + penalty.diag(), x.T @ y / len(x)).T
 
 
 def turned(regression: Tensor, x: Tensor, size: int) -> Tensor:
@@ -142,10 +150,20 @@ def spread(regression: Tensor, size: int) -> Tensor:
 
 
 def write_projection(head: GeMHead, projection: Tensor, bias: Tensor) -> None:
-    """``projection [size, K]`` and ``bias [size]`` as the head's ternary matrices: the digits in
-    base 3, the largest first, of whole numbers with one scale a row."""
+    """``projection [size, K]`` and ``bias [size]`` as the head's ternary matrices; columns behind
+    the pooled channels are those of what tells left from right."""
     assert head.proj is not None and head.proj.bias is not None
     layers = [head.proj, *head.finer]
+    pooled = projection[:, : head.proj.weight.shape[1]]
+    _write_digits(layers, pooled)
+    if head.sides:
+        _write_digits(list(head.aside), projection[:, pooled.shape[1] :])
+    head.proj.bias.copy_(bias)
+
+
+def _write_digits(layers: Sequence[Any], projection: Tensor) -> None:
+    """The digits of ``projection [size, K]`` in base 3, the largest first, of whole numbers with
+    one scale a row."""
     largest = (3 ** len(layers) - 1) // 2
     scale = (projection.abs().amax(1, keepdim=True) / largest).clamp_min(1e-12)
     left = torch.round(projection / scale)
@@ -156,7 +174,6 @@ def write_projection(head: GeMHead, projection: Tensor, bias: Tensor) -> None:
         # Masters whose mean size is the scale wanted, which ternarise() then finds.
         share = digit.abs().mean(1, keepdim=True).clamp_min(1e-12)
         layer.weight.copy_(digit * (scale * 3**power) / share)
-    head.proj.bias.copy_(bias)
 
 
 def _pooled(
@@ -166,7 +183,8 @@ def _pooled(
     view: View,
     random: torch.Generator,
 ) -> Tensor:
-    """Pooled channels of changed frames, ``float64 [N, K]``."""
+    """Pooled channels of changed frames, ``float64 [N, K]``, and behind them what tells left from
+    right where the head has it."""
     side, change = model.config.backbone.image_px, view.change
     model.train()  # training's arithmetic: three times as fast, and the same but for last bits
     parts = []
@@ -177,8 +195,11 @@ def _pooled(
         x = augment.geometric(augment.to_float(batch), shapes, side)
         frames = augment.to_frames(augment.photometric(x, drawn))
         share = draw_tokens(view.k, random) if view.k is not None and view.fewer else 1.0
-        tokens = model.tokens(frames, model.gate(len(frames), ks, share))
-        parts.append(head.pooled(tokens.float()).double())
+        seen = model.see(frames, model.gate(len(frames), ks, share))
+        tokens = seen.tokens.float()
+        pooled = head.pooled(tokens)
+        beside = [head.beside(tokens, pooled, seen.patches)] if head.sides else []
+        parts.append(torch.cat([pooled, *beside], dim=1).double())
     return torch.cat(parts)
 
 

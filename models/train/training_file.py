@@ -128,6 +128,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("order.k", 0, 1),
     ("order.frames", 1, 1 << 20),
     ("refit.own", 0, 1),
+    ("refit.sides", 0, math.inf),
     ("refit.dials", 0, math.inf),
     ("k.opening", 0, 1),
     ("distil.channels", 1, 1 << 16),

@@ -143,13 +143,16 @@ def gelu(x: F32) -> F32:
     return (_f(0.5) * x) * (_f(1.0) + erf32(x * _f(0.70710678)))
 
 
-def gem(x: F32, clamp: float = GEM_CLAMP) -> F32:
+def gem(x: F32, weight: F32 | None = None, clamp: float = GEM_CLAMP) -> F32:
     """Generalised mean, p = 3, over rows: x [T, D] -> [D] (Radenovic et al., 2018).
 
-    The cube root is ``exp(log(m) / 3)``. Rows are added like the elements of :func:`sum32`.
+    The cube root is ``exp(log(m) / 3)``. Rows are added like the elements of :func:`sum32`, their
+    cubes times ``weight [T]``, all above 0, where it is given.
     """
     clipped = np.maximum(x, _f(clamp))
     cubes = (clipped * clipped) * clipped
+    if weight is not None:
+        cubes = cubes * weight[:, None]
     mean = sum32(np.ascontiguousarray(cubes.T)) / _f(x.shape[0])
     thirds: F32 = log32(mean) / _f(3.0)
     return exp32(thirds)

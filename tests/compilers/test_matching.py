@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -66,7 +67,33 @@ class TestPatterns:
         assert isinstance(projection, ir.GatedLinear)
         assert (projection.first_row, projection.rows) == (0, 1)
         gem = matched(tiny("gem")).steps["head_gem"]
-        assert isinstance(gem, ir.Gem) and gem.first_row == 1
+        assert isinstance(gem, ir.Gem) and gem.first_row == 1 and not gem.weighted
+
+    @pytest.mark.parametrize("keep_after", [(), (1,), (1, 2)])
+    def test_what_tells_left_from_right_is_the_cores(
+        self, tiny: Make, keep_after: tuple[int, ...]
+    ) -> None:
+        found = matched(tiny("sides", keep_after=keep_after))
+        assert [s.weighted for s in found.steps.values() if isinstance(s, ir.Gem)] == [False, True]
+        assert left_over(found) == ["Concat", "Add", "Sub", "Reshape"]
+        assert found.kept_counts == ["kept_tokens", "kept_again"][: len(keep_after)]
+
+    @pytest.mark.parametrize("wrong", ["a weight of 0", "two columns", "other rows"])
+    def test_other_weights_are_left_to_tvm(self, tiny: Make, wrong: str) -> None:
+        model = tiny("sides", keep_after=())
+        table = next(t for t in model.graph.initializer if t.name == "tokens.table")
+        values = onnx.numpy_helper.to_array(table).copy()
+        if wrong == "a weight of 0":
+            values[3] = 0
+        elif wrong == "two columns":
+            values = np.repeat(values, 48, axis=1)
+        else:
+            rows = next(n for n in model.graph.node if n.name == "head.left.weights")
+            rows.input[1], rows.input[2] = "index.axis", "rows.end"
+            last = np.array([16], np.int64)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(last, "rows.end"))
+        table.CopyFrom(onnx.numpy_helper.from_array(values, "tokens.table"))
+        assert "Mul" in left_over(matched(model))
 
     def test_a_learned_head_is_left_to_tvm(self, tiny: Make) -> None:
         assert left_over(matched(tiny("learned")))[2:] == [

@@ -214,6 +214,17 @@ class TestOperators:
         model.graph.node.extend(nodes)
         refused(model, tmp_path, "'again'", "twice, one after the other")
 
+    def test_a_table_that_leaves_with_other_tokens(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny("sides")
+        keep = next(n for n in model.graph.node if n.name == "blocks.0.keep.table")
+        keep.input[1] = "blocks.0.mine"
+        turned = onnx.helper.make_node("Neg", ["blocks.0.looked"], ["blocks.0.mine"])
+        nodes = list(model.graph.node)
+        nodes.insert(nodes.index(keep), turned)
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        refused(model, tmp_path, "blocks.0.keep.table", "with its A")
+
     def test_a_third_keep_tokens(self, tiny: Make, tmp_path: Path) -> None:
         model = tiny(keep_after=(1, 2))
         second = node(model, "KeepTokens", 1)

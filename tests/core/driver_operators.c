@@ -170,7 +170,8 @@ int32_t run_float(request *r) {
         status = (int32_t)tatvpr_op_gelu(&s.context, x, dim, y);
     } else if (r->op == OP_GEM) {
         float *y = (float *)(void *)output(r, (size_t)dim * 4);
-        status = (int32_t)tatvpr_op_gem(&s.context, x, t, dim, r->f[2], y);
+        const float *weight = r->i[2] != 0 ? x + (size_t)t * (size_t)dim : NULL; /* behind x */
+        status = (int32_t)tatvpr_op_gem(&s.context, x, weight, t, dim, r->f[2], y);
     } else if (r->op == OP_L2) {
         float *y = (float *)(void *)output(r, (size_t)dim * 4);
         status = (int32_t)tatvpr_op_l2_normalize(&s.context, x, dim, r->f[2], y);

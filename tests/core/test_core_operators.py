@@ -285,6 +285,7 @@ def test_float_operators_equal_the_reference(
     rng = np.random.default_rng(seed)
     x = (rng.standard_normal((t, dim)) * scale).astype(np.float32)
     gamma, beta = rng.standard_normal((2, dim)).astype(np.float32)
+    share = rng.uniform(0.01, 2.0, t).astype(np.float32)
     weights = Weights()
     weights.add(gamma)
     where = weights.add(beta)
@@ -297,6 +298,9 @@ def test_float_operators_equal_the_reference(
         same_bits(y.view(np.float32).reshape(t, dim), reference.gelu(x))
         _, (y,) = native.call("gem", kernels, (t, dim), (1, 1, 1e-6), data)
         same_bits(y.view(np.float32), reference.gem(x))
+        weighted = (weights.data, x.tobytes() + share.tobytes())
+        _, (y,) = native.call("gem", kernels, (t, dim, 1), (1, 1, 1e-6), weighted)
+        same_bits(y.view(np.float32), reference.gem(x, share))
         _, (y,) = native.call("l2", kernels, (1, dim), (1, 1, 1e-12), data)
         same_bits(y.view(np.float32), reference.l2_normalize(x[0]))
 

@@ -158,15 +158,19 @@ def test_an_engine_is_built_once_verified_and_chosen_by_itself(board: Board) -> 
     assert board.builds == 2, "a finished engine is not built again"
 
 
-def test_tokens_dropped_twice_take_an_engine_more(board: Board, own_cache: None) -> None:
-    model = board.folder / "twice.onnx"
+@pytest.mark.parametrize("head", ["gem", "sides"])
+@pytest.mark.parametrize("keep_after", [(), (1,), (1, 2)], ids=["never", "once", "twice"])
+def test_tokens_dropped_more_often_take_an_engine_more(
+    board: Board, own_cache: None, head: str, keep_after: tuple[int, ...]
+) -> None:
+    model = board.folder / "model.onnx"
     bodies_of_all = bodies.bodies(TOKENS)
-    onnx.save(tiny_model("gem", keep_after=(1, 2), functions=bodies_of_all), model)
+    onnx.save(tiny_model(head, keep_after=keep_after, functions=bodies_of_all), model)
     board.artifact = with_tensorrt(model, board.folder)
     board.script["bodies"] = str(model)
     made = board.finish("--require-engine")
     assert made["backend"] == "tensorrt", made
-    assert board.builds == 3
+    assert board.builds == 1 + len(keep_after)
     assert board.answers_rightly()["backend"] == "tensorrt"
 
 

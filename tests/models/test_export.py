@@ -54,7 +54,12 @@ def f32(value: float) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("head", "options"),
-    [*((h, {}) for h in HEADS), ("cls", {"project": 40}), ("gem", {"project": 40})],
+    [
+        *((h, {}) for h in HEADS),
+        ("cls", {"project": 40}),
+        ("gem", {"project": 40}),
+        ("gem", {"project": 40, "digits": 2, "sides": 0.9}),
+    ],
 )
 def test_onnx_runtime_equals_torch(head: str, options: dict[str, object]) -> None:
     """Rounding may flip where two libraries' LayerNorms differ in the last bit, and everything
@@ -69,13 +74,14 @@ def test_onnx_runtime_equals_torch(head: str, options: dict[str, object]) -> Non
         got, seen = run.run(None, {"frame": frame, "k": f32(k), "tokens": f32(tokens)})
         with torch.no_grad():
             gate = network.gate(1, float(np.float32(k)), float(tokens))
-            wanted_tokens = network.tokens(torch.from_numpy(frame[None]), gate)
-            wanted = network.head(wanted_tokens, gate)[0].numpy()
-        assert seen.shape == tuple(wanted_tokens.shape[1:])
+            wanted_seen = network.see(torch.from_numpy(frame[None]), gate)
+            wanted = network.describe(wanted_seen, gate)[0].numpy()
+        assert seen.shape == tuple(wanted_seen.tokens.shape[1:])
         assert got.shape == (network.descriptor_size,)
         close += bool(np.abs(got - wanted).max() < 2e-6)
         # The head alone, on the same tokens, has little room to differ.
-        head_alone = network.head(torch.from_numpy(seen[None]), gate)[0].detach().numpy()
+        same = wanted_seen._replace(tokens=torch.from_numpy(seen[None]))
+        head_alone = network.describe(same, gate)[0].detach().numpy()
         np.testing.assert_allclose(got, head_alone, atol=1e-5)
     assert close >= 8
 
@@ -145,7 +151,7 @@ def test_weights_keep_their_names_and_values() -> None:
     wanted = torch.round(layer.weight.detach() / delta).clamp(-1, 1).numpy()
     np.testing.assert_array_equal(unpack_ternary(packed, 24), wanted)
     assert weights["blocks.1.up.scale"] == pytest.approx(float(delta))
-    assert weights["blocks.0.qkv.bias"].tolist() == [0.0] * 72
+    assert weights["bias.none.72"].tolist() == [0.0] * 72
 
 
 def test_a_float_twin_and_broken_weights_are_refused(tmp_path: Path) -> None:

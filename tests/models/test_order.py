@@ -30,6 +30,7 @@ SMALL = ViTConfig(image_px=32, patch=8, dim=48, depth=2, heads=3, mlp_ratio=2, k
 OPTIONS = {
     "cls": {"project": 20},
     "gem": {"project": 20},
+    "sides": {"project": 20, "digits": 2, "sides": 1.0},
     "boq": {"queries": 6, "rows": 4},
     "salad": {"clusters": 5, "channels": 8, "summary": 8, "hidden": 16},
     "mixvpr": {"channels": 12, "rows": 3, "layers": 2},
@@ -40,7 +41,8 @@ def network(head: str = "gem", **changes: object) -> PlaceModel:
     if head in LEARNED_HEADS:
         changes = {"keep_after": 0, **changes}
     backbone = dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
-    model = registry.create(ModelConfig("t", backbone, HeadConfig(head, OPTIONS[head])), seed=1)
+    kind = "gem" if head == "sides" else head
+    model = registry.create(ModelConfig("t", backbone, HeadConfig(kind, OPTIONS[head])), seed=1)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():  # fresh norms and biases are the same in every channel
         for parameter in model.parameters():
@@ -73,7 +75,7 @@ def run(model: PlaceModel, k: float = 1.0, tokens: float = 1.0) -> np.ndarray:
         return model(torch.from_numpy(frames()), k, tokens).numpy()
 
 
-@pytest.mark.parametrize("head", list(HEADS))
+@pytest.mark.parametrize("head", [*HEADS, "sides"])
 @pytest.mark.parametrize("tokens", [1.0, 0.5])
 def test_in_full_precision_only_the_order_of_sums_changes(head: str, tokens: float) -> None:
     model = network(head, ternary=False)

@@ -69,8 +69,15 @@ def force(
             found.append(_float(name, node, stages.l2_normalize(x, 1e-12), y))
         elif node.op_type == "Clip" and producers[node.input[0]].op_type == "Slice":
             clamp = float(values[node.input[1]])
-            root = [n for n in reference.graph.nodes if n.op_type == "Pow"][-1]
-            pooled = stages.gem(np.ascontiguousarray(x), clamp)
+            readers = reference.graph.consumers()
+            weight, root = None, node
+            while root is node or root.op_type != "Pow":
+                (root,) = readers[(node if root is node else root).output[0]]
+                if root.op_type == "Pow" and values[root.input[1]] == 3.0:
+                    (root,) = readers[root.output[0]]
+                if root.op_type == "Mul":
+                    weight = values[root.input[1]]
+            pooled = stages.gem(np.ascontiguousarray(x), clamp, weight)
             found.append(_float(root.name, root, pooled, values[root.output[0]].reshape(-1)))
     return found
 

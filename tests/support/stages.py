@@ -85,8 +85,9 @@ TATVPR_API int tatvpr_stage_keep(float tokens, const float *x, const float *a, i
     return tatvpr_op_keep_tokens(&stage_context, x, a, t, dim, y, kept);
 }}
 
-TATVPR_API int tatvpr_stage_gem(const float *x, int t, int dim, float clamp, float *y) {{
-    return tatvpr_op_gem(&stage_context, x, t, dim, clamp, y);
+TATVPR_API int tatvpr_stage_gem(const float *x, const float *weight, int t, int dim, float clamp,
+                                float *y) {{
+    return tatvpr_op_gem(&stage_context, x, weight, t, dim, clamp, y);
 }}
 
 TATVPR_API int tatvpr_stage_l2(const float *x, int dim, float eps, float *y) {{
@@ -184,10 +185,11 @@ class Stages:
         self._call("keep", float(tokens), x, a, *x.shape, y, kept)
         return y[: kept[0]]
 
-    def gem(self, x: F32, clamp: float) -> F32:
-        """[T, D] to [D]."""
+    def gem(self, x: F32, clamp: float, weight: F32 | None = None) -> F32:
+        """[T, D], with weights [T, 1] if there are any, to [D]."""
         y = np.empty(x.shape[1], np.float32)
-        self._call("gem", np.ascontiguousarray(x), *x.shape, float(clamp), y)
+        shares = None if weight is None else np.ascontiguousarray(weight)
+        self._call("gem", np.ascontiguousarray(x), shares, *x.shape, float(clamp), y)
         return y
 
     def l2_normalize(self, x: F32, eps: float) -> F32:

@@ -30,6 +30,7 @@ class Writer:
         self.rng = np.random.default_rng(seed)
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, NDArray[Any]] = {}
+        self.table = "tokens.table"  # what is left of it: a row for each token
 
     def weight(self, name: str, values: NDArray[Any]) -> str:
         self.weights[name] = values
@@ -86,6 +87,8 @@ def tiny_model(
     ``group`` is one number, or one for each of qkv, out, up and down.
     """
     w = Writer(seed)
+    if head == "sides":
+        w.weight(w.table, w.rng.uniform(0.1, 1.9, (TOKENS, 1)).astype(np.float32))
     layers = ("qkv", "out", "up", "down")
     groups = dict.fromkeys(layers, group) if isinstance(group, int) else group
     patch_weights = w.rng.integers(-127, 128, (DIM, PATCH * PATCH * 3)).astype(np.int8)
@@ -118,6 +121,9 @@ def tiny_model(
         x = w.add("Add", [x, h], f"{b}.residual2")
         if i + 1 in keep_after:
             x = w.add("KeepTokens", [x, f"{b}.looked", "tokens"], f"{b}.keep", domain=DOMAIN)
+            if head == "sides":
+                beside = [w.table, f"{b}.looked", "tokens"]
+                w.table = w.add("KeepTokens", beside, f"{b}.keep.table", domain=DOMAIN)
     write = _HEADS[head] if isinstance(head, str) else head
     size = write(w, w.norm(x, "norm", DIM))
     graph = helper.make_graph(
@@ -170,6 +176,34 @@ def _gem(w: Writer, x: str) -> int:
     x = w.add("ReduceMean", [x, axes], "head.mean", keepdims=1)
     _finish(w, w.add("Pow", [x, number("third", 1 / 3)], "head.gem"))
     return DIM
+
+
+def _sides(w: Writer, x: str) -> int:
+    """The mean, and beside it how a mean of weighted patches differs from it."""
+    bounds = [
+        w.weight(f"index.{n}", np.array([v], dtype=np.int64))
+        for n, v in (("start", 1), ("end", np.iinfo(np.int64).max), ("axis", 0))
+    ]
+    axes = w.weight("rows", np.array([0], dtype=np.int64))
+    one, three, third = (
+        w.weight(f"number.{n}", np.array(v, dtype=np.float32))
+        for n, v in (("floor", 1e-6), ("three", 3.0), ("third", 1 / 3))
+    )
+    found = []
+    for name in ("head.whole", "head.left"):
+        y = w.add("Slice", [x, *bounds], f"{name}.rows")
+        y = w.add("Pow", [w.add("Clip", [y, one], f"{name}.clip"), three], f"{name}.cube")
+        if name == "head.left":
+            weights = w.add("Slice", [w.table, *bounds], f"{name}.weights")
+            y = w.add("Mul", [y, weights], f"{name}.weighted")
+        y = w.add("ReduceMean", [y, axes], f"{name}.mean", keepdims=1)
+        found.append(w.add("Pow", [y, third], name))
+    w.weight("k.dense", np.array(1.0, dtype=np.float32))
+    beside = w.add("Sub", found[::-1], "head.beside")
+    total = w.linear(found[0], "head.proj", DIM, 40, k="k.dense")
+    part = w.linear(beside, "head.aside", DIM, 40, k="k.dense")
+    _finish(w, w.add("Add", [part, total], "head.sum"))
+    return 40
 
 
 def _learned(w: Writer, x: str) -> int:
@@ -230,6 +264,7 @@ def _digits(w: Writer, x: str) -> int:
 _HEADS: dict[str, Head] = {
     "cls": _cls,
     "gem": _gem,
+    "sides": _sides,
     "learned": _learned,
     "maximum": _maximum,
     "squared cls": _squared_cls,

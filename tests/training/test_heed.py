@@ -32,8 +32,8 @@ def frames(count: int = 8) -> torch.Tensor:
 
 def looks_and_shares(net: PlaceModel) -> tuple[torch.Tensor, torch.Tensor]:
     looks: list[torch.Tensor] = []
-    seen = net.tokens(frames(), net.gate(8, 1.0), looks=looks)
-    return looks[0], net.head.shares(seen)
+    seen = net.see(frames(), net.gate(8, 1.0), looks=looks)
+    return looks[0], net.head.shares(seen.tokens)
 
 
 def kept_share(net: PlaceModel, keep: int = 4) -> float:
@@ -68,7 +68,7 @@ def test_the_share_of_a_patch_is_what_the_pooled_channels_lose_without_it() -> N
 def test_nothing_is_said_of_tokens_that_were_dropped() -> None:
     net = model()
     looks: list[torch.Tensor] = []
-    net.tokens(frames(), net.gate(8, 1.0, tokens=0.5), looks=looks)
+    net.see(frames(), net.gate(8, 1.0, tokens=0.5), looks=looks)
     assert looks == []
 
 

@@ -19,6 +19,7 @@ from tatvpr_edge.models.heads.pooling import GeMHead
 from tatvpr_edge.models.nn.config import HeadConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.teachers import members_of
+from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import (
     DataConfig,
     DistilConfig,
@@ -26,13 +27,20 @@ from tatvpr_edge.models.train.config import (
     MetricConfig,
     RefitConfig,
 )
-from tatvpr_edge.models.train.refit import ridge_regression, spread, turned, write_projection
+from tatvpr_edge.models.train.refit import (
+    View,
+    refit_head,
+    ridge_regression,
+    spread,
+    turned,
+    write_projection,
+)
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.models.train.taught import answers, ranking_apart
 from tatvpr_edge.spec.errors import ModelError, UsageError
 
 
-def tiny(**head: int) -> PlaceModel:
+def tiny(**head: float) -> PlaceModel:
     config = registry.config("micro", **TINY_BACKBONE)
     return registry.create(dataclasses.replace(config, head=HeadConfig("gem", dict(head))), seed=0)
 
@@ -52,6 +60,42 @@ def test_digits_hold_a_projection(digits: int, error: float) -> None:
         exact = head.pooled(tokens) @ wanted.T + bias
     exact = exact / exact.norm(dim=1, keepdim=True)
     assert float((found - exact).norm(dim=1).max()) < error
+
+
+def test_digits_hold_what_tells_left_from_right() -> None:
+    model = tiny(project=16, digits=3, sides=1.0).eval()
+    head = model.head
+    assert isinstance(head, GeMHead)
+    generator = torch.Generator().manual_seed(1)
+    wanted = torch.randn(16, 48, generator=generator)
+    wanted[:, 24:] *= 8  # the difference of two means is small
+    bias = torch.randn(16, generator=generator)
+    tokens = torch.rand(5, 17, 24, generator=generator) + 0.1
+    with torch.no_grad():
+        write_projection(head, wanted, bias)
+        found = head(tokens, model.gate(5, 1.0))
+        pooled = head.pooled(tokens)
+        x = torch.cat([pooled, head.beside(tokens, pooled, None)], dim=1)
+        exact = x @ wanted.T + bias
+    exact = exact / exact.norm(dim=1, keepdim=True)
+    assert float((found - exact).norm(dim=1).max()) < 0.08
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.6])
+def test_a_fitted_head_tells_left_from_right_as_much_as_it_is_asked_to(weight: float) -> None:
+    model = tiny(project=48, digits=3, sides=1.0)
+    drawn = np.random.default_rng(0).integers(0, 256, (240, 8, 8, 3)).astype(np.uint8)
+    frames = drawn.repeat(4, axis=1).repeat(4, axis=2)
+    asked = RefitConfig(own=1.0, sides=weight, even=True, ridge=1e-3)
+    refit_head(model, [frames], None, [View(AugmentConfig.none())], asked, seed=0)
+    model.eval()
+    gate = model.gate(40, 1.0)
+    with torch.no_grad():
+        seen = model.see(torch.from_numpy(frames[:40]), gate)
+        rows = seen.tokens[:, 1:].unflatten(1, (4, 4)).flip(2).flatten(1, 2)
+        over = seen._replace(tokens=torch.cat([seen.tokens[:, :1], rows], dim=1))
+        alike = float((model.describe(seen, gate) * model.describe(over, gate)).sum(1).mean())
+    assert alike > 0.97 if weight == 0 else alike < 0.8
 
 
 def test_more_digits_than_one_need_a_projection() -> None:

@@ -80,4 +80,5 @@ def load_pipeline(
         engines,
         artifact.read(device.recipe.patch_embed.path),
         artifact.manifest.model.descriptor_size,
+        table=None if device.recipe.table is None else artifact.read(device.recipe.table),
     )

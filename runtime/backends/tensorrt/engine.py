@@ -32,7 +32,7 @@ class Engine(Protocol):
         """Where an input is read or an output is written."""
 
     def set_rows(self, rows: int) -> None:
-        """Length of the dynamic input's first axis; holds until changed."""
+        """Length of the dynamic inputs' first axis; holds until changed."""
 
     def enqueue(self, stream: int) -> None:
         """Queue one run.
@@ -120,6 +120,9 @@ class TensorRt:
             profile = builder.create_optimization_profile()
             most = (recipe.max_tokens, dim)
             profile.set_shape(stage.rows, (2, dim), most, most)
+            if stage.table is not None:
+                every = (recipe.max_tokens, 1)
+                profile.set_shape(stage.table, (2, 1), every, every)
             config.add_optimization_profile(profile)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
@@ -160,8 +163,10 @@ class _LoadedEngine:
             raise ToolError(f"stage {self._stage.name} has no tensor {name!r}")
 
     def set_rows(self, rows: int) -> None:
-        shape = (rows, self._dim)
-        if not self._context.set_input_shape(self._stage.rows, shape):
+        taken = self._context.set_input_shape(self._stage.rows, (rows, self._dim))
+        if self._stage.table is not None:
+            taken = self._context.set_input_shape(self._stage.table, (rows, 1)) and taken
+        if not taken:
             raise ToolError(f"stage {self._stage.name} does not take {rows} tokens")
 
     def enqueue(self, stream: int) -> None:

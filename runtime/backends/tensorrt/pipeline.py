@@ -32,6 +32,7 @@ class Pipeline:
         constants: bytes of the recipe's ``patch_embed.path``.
         descriptor_size: floats in the last stage's output.
         graphs: record CUDA graphs.
+        table: bytes of the recipe's ``table``, where it has one.
 
     Raises:
         ToolError: an engine lacks a tensor, or the GPU has no memory.
@@ -46,6 +47,7 @@ class Pipeline:
         constants: bytes,
         descriptor_size: int,
         graphs: bool = True,
+        table: bytes | None = None,
     ) -> None:
         self._driver, self._kernels, self._recipe = driver, kernels, recipe
         self._engines = engines
@@ -59,11 +61,11 @@ class Pipeline:
         self._patches = self._buffer(4 * embed.count * embed.dim)
         self._descriptor = self._buffer(4 * descriptor_size)
         self._result = np.empty(descriptor_size, np.float32)
-        table = np.frombuffer(constants, np.uint8)
+        stored = np.frombuffer(constants, np.uint8)
         weights = embed.dim * embed.row_bytes
-        if table.size != weights + 8 * embed.dim:
+        if stored.size != weights + 8 * embed.dim:
             raise ToolError("the patch embedding's constants do not have their size")
-        parts = (table[:weights], table[weights : -4 * embed.dim], table[-4 * embed.dim :])
+        parts = (stored[:weights], stored[weights : -4 * embed.dim], stored[-4 * embed.dim :])
         self._weights, self._scale, self._bias = (self._constant(part) for part in parts)
         if len(recipe.stages) > 1:
             tokens = recipe.max_tokens
@@ -71,6 +73,13 @@ class Pipeline:
             self._looked = self._buffer(4 * tokens)
             self._source = self._buffer(4 * tokens)
             self._kept = self._buffer(4 * tokens * embed.dim)
+        #: The table, and what each KeepTokens leaves of it.
+        self._tables: list[int] = []
+        if table is not None and len(recipe.stages) > 1:
+            if len(table) != 4 * recipe.max_tokens:
+                raise ToolError("the table of the tokens does not have its size")
+            self._tables.append(self._constant(np.frombuffer(table, np.uint8)))
+            self._tables += [self._buffer(len(table)) for _ in recipe.stages[1:]]
         self._bind()
 
     def _buffer(self, size_bytes: int) -> int:
@@ -85,12 +94,14 @@ class Pipeline:
 
     def _bind(self) -> None:
         stages = self._recipe.stages
-        for stage in stages:
+        for number, stage in enumerate(stages):
             last = stage is stages[-1]
             outputs = [self._descriptor] if last else [self._tokens, self._looked]
             for name in stage.inputs:
                 if name == _K:
                     address = self._k
+                elif name == stage.table:
+                    address = self._tables[number]
                 else:
                     address = self._kept if name == stage.rows else self._patches
                 self._engines[stage.name].bind(name, address)
@@ -140,12 +151,17 @@ class Pipeline:
         for number, stage in enumerate(self._recipe.stages, start=1):
             self._engines[stage.name].enqueue(stream)
             if number < len(rows):
+                counts = {"tokens": rows[number - 1], "kept": rows[number] - 1}
                 self._kernels.keep_tokens(
                     *(self._tokens, self._looked, self._source, self._kept),
-                    tokens=rows[number - 1],
-                    kept=rows[number] - 1,
+                    **counts,
                     dim=embed.dim,
                 )
+                if self._tables:  # its rows leave with the tokens
+                    before, left = self._tables[number - 1 : number + 1]
+                    self._kernels.keep_tokens(
+                        *(before, self._looked, self._source, left), **counts, dim=1
+                    )
 
     def _record(self, rows: list[int]) -> bool:
         """Record the work and run it once; False, for good, where the GPU cannot record it."""

@@ -25,13 +25,15 @@ OLDEST_TENSORRT, NEWEST_MAJOR = (10, 3), 11
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """One engine. ``rows``: the input whose first axis is 2..max_tokens, or None."""
+    """One engine. ``rows``: the input whose first axis is 2..max_tokens, or None; ``table``: the
+    one that takes what is left of the recipe's table, or None."""
 
     name: str
     path: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     rows: str | None = None
+    table: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Recipe:
 
     ``cubins``: CUDA major version ("12") -> source name -> member. ``build_memory_bytes`` is an
     estimate of what the builder needs free; ``workspace_bytes`` caps TensorRT's workspace pool.
+    ``table``: float32 [max_tokens, 1], little endian, whose rows leave with the tokens; a model
+    without one has none.
     """
 
     architecture: str
@@ -71,6 +75,7 @@ class Recipe:
     cubins: dict[str, dict[str, str]]
     workspace_bytes: int
     build_memory_bytes: int
+    table: str | None = None
 
     def to_json(self) -> bytes:
         """Canonical bytes of ``recipe.json``."""
@@ -131,6 +136,7 @@ def _from_values(values: dict[str, Any]) -> Recipe:
             inputs=tuple(map(str, stage["inputs"])),
             outputs=tuple(map(str, stage["outputs"])),
             rows=stage["rows"],
+            table=stage.get("table"),
         )
         for stage in values["stages"]
     )
@@ -149,6 +155,7 @@ def _from_values(values: dict[str, Any]) -> Recipe:
         },
         workspace_bytes=int(values["workspace_bytes"]),
         build_memory_bytes=int(values["build_memory_bytes"]),
+        table=None if values.get("table") is None else str(values["table"]),
     )
     names = tuple(stage.name for stage in stages)
     if names not in STAGES or not recipe.cubins:
@@ -160,6 +167,7 @@ def _members(recipe: Recipe) -> list[str]:
     return [
         *(stage.path for stage in recipe.stages),
         recipe.patch_embed.path,
+        *([] if recipe.table is None else [recipe.table]),
         *recipe.plugin_sources,
         *(path for table in recipe.cubins.values() for path in table.values()),
     ]

@@ -26,8 +26,8 @@ tatvpr_status tatvpr_op_gelu(tatvpr_context *c, const float *x, int32_t count, f
 
 /* Rows are added like the elements of a sum: row i to partial sum i % 16. Sixteen columns at a
  * time, so that the partial sums of a column fit the stack. */
-tatvpr_status tatvpr_op_gem(tatvpr_context *c, const float *x, int32_t t, int32_t dim, float clamp,
-                            float *y) {
+tatvpr_status tatvpr_op_gem(tatvpr_context *c, const float *x, const float *weight, int32_t t,
+                            int32_t dim, float clamp, float *y) {
     enum { COLUMNS = 16 };
     (void)c;
     if (t < 1 || dim < 1) {
@@ -38,10 +38,11 @@ tatvpr_status tatvpr_op_gem(tatvpr_context *c, const float *x, int32_t t, int32_
         const int32_t columns = tatvpr_min_i32(COLUMNS, dim - first);
         for (int32_t i = 0; i < t; i++) {
             const float *row = x + (ptrdiff_t)i * dim + first;
+            const float share = weight != NULL ? weight[i] : 1.0f; /* times 1 changes no bit */
             const int32_t p = tatvpr_partial_of(i);
             for (int32_t d = 0; d < columns; d++) {
                 const float clipped = row[d] > clamp ? row[d] : clamp;
-                partial[d][p] += (clipped * clipped) * clipped;
+                partial[d][p] += ((clipped * clipped) * clipped) * share;
             }
         }
         for (int32_t d = 0; d < columns; d++) {

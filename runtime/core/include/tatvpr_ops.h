@@ -151,9 +151,10 @@ tatvpr_status tatvpr_op_keep_tokens(tatvpr_context *c, const float *x /* [T, D] 
 tatvpr_status tatvpr_op_layer_norm(tatvpr_context *c, const tatvpr_norm *op,
                                    const float *x /* [T, D] */, int32_t t, int32_t dim, float *y);
 tatvpr_status tatvpr_op_gelu(tatvpr_context *c, const float *x, int32_t count, float *y);
-/* Generalised mean over rows: y[d] = (mean_t max(x[t, d], clamp)^3)^(1/3) */
-tatvpr_status tatvpr_op_gem(tatvpr_context *c, const float *x /* [T, D] */, int32_t t, int32_t dim,
-                            float clamp, float *y /* [D] */);
+/* Generalised mean over rows: y[d] = (mean_t(max(x[t, d], clamp)^3 * weight[t]))^(1/3) */
+tatvpr_status tatvpr_op_gem(tatvpr_context *c, const float *x /* [T, D] */,
+                            const float *weight /* [T], above 0, or null for ones */, int32_t t,
+                            int32_t dim, float clamp, float *y /* [D] */);
 /* y = x / max(sqrt(sum x^2), eps) */
 tatvpr_status tatvpr_op_l2_normalize(tatvpr_context *c, const float *x, int32_t dim, float eps,
                                      float *y);
