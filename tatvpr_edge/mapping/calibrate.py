@@ -46,6 +46,7 @@ from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite
 from tatvpr_edge.runtime.tracking import FRAMES, check_sequence
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
+from tatvpr_edge.spec.values import path as check_path
 
 #: An answer is right within so many metres, by pose frame, or places along the order of a drive.
 WITHIN_M = {"local": 5.0, "utm": 25.0, "geographic": 25.0}
@@ -139,7 +140,7 @@ def calibrate_map(
         DataError: too few right or wrong answers to learn from, or frames that cannot be used.
         MapError: the map is damaged, of another model, or cannot be written.
     """
-    target = Path(path).expanduser()
+    target = check_path(path, "map", "a .placemap")
     if queries is not None and frames is not None:
         raise UsageError("give labelled queries or the map's own frames, not both")
     if not 0.5 <= precision < 1:

@@ -18,6 +18,7 @@ from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.rotation import quaternions
 from tatvpr_edge.mapping.table import Table, read_table
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.values import path as check_path
 
 POSES = "poses.csv"
 #: Columns that name a frame, the first of them that a table has.
@@ -71,8 +72,9 @@ def find_poses(
     Raises:
         DataError: a table that cannot be used or that lacks a frame, or names whose meaning
             cannot be told.
+        UsageError: ``folder`` is no path.
     """
-    inside = Path(folder).expanduser() / POSES
+    inside = check_path(folder, "folder", "where the frames were found") / POSES
     if table is None and inside.is_file():
         table = inside
     if table is not None:

@@ -8,17 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tatvpr_edge import build, stream
 from tatvpr_edge.cli import main
-from tatvpr_edge.mapping import frame_files, read_frame
+from tatvpr_edge.mapping import calibrate_map, find_poses, frame_files, frames_of, read_frame
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.__main__ import main as on_board
 from tatvpr_edge.spec.artifact import read_artifact
-from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.errors import TatvprError, UsageError
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 from tatvpr_edge.spec.text import parse_json
 
@@ -201,7 +202,11 @@ def test_json_of_others_is_parsed_or_a_value_error() -> None:
 
 
 @pytest.mark.parametrize("named", ["a\0b", "\ud800", "9" * 400, "d/" * 3000])
-def test_what_no_file_can_be_called_is_told(tmp_path: Path, named: str) -> None:
+def test_what_no_file_can_be_called_is_told(tiny_host: Path, tmp_path: Path, named: str) -> None:
+    def calibrate() -> object:
+        with Localizer(tiny_host) as localizer:
+            return calibrate_map(localizer, named)
+
     asks: list[Callable[[], object]] = [
         lambda: Localizer(named),
         lambda: Localizer(tmp_path, named),
@@ -209,6 +214,8 @@ def test_what_no_file_can_be_called_is_told(tmp_path: Path, named: str) -> None:
         lambda: stream(named),
         lambda: frame_files(named),
         lambda: read_frame(named),
+        lambda: find_poses(named, []),
+        calibrate,
         lambda: build("host", model=named),
         lambda: build("host", output=named),
     ]
@@ -216,6 +223,16 @@ def test_what_no_file_can_be_called_is_told(tmp_path: Path, named: str) -> None:
         with pytest.raises(TatvprError) as told:
             ask()
         assert str(told.value).isprintable() and len(str(told.value)) < 7000
+
+
+@pytest.mark.parametrize("odd", [7, [], b"m.placemap", np.zeros(3)])
+def test_what_is_no_path_and_no_picking_is_told(tiny_host: Path, odd: Any) -> None:
+    with Localizer(tiny_host) as localizer, pytest.raises(UsageError, match="map is"):
+        calibrate_map(localizer, odd)
+    with pytest.raises(UsageError, match="folder is"):
+        find_poses(odd, [])
+    with pytest.raises(UsageError, match="picking is"):
+        frames_of(".", odd)
 
 
 def test_tags_of_others_are_printed_escaped(

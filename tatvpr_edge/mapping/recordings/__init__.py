@@ -14,6 +14,7 @@ from tatvpr_edge.mapping.files import FrameFile, frame_files
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.recordings.picking import Picking
 from tatvpr_edge.spec.errors import ToolError, UsageError
+from tatvpr_edge.spec.values import instance
 from tatvpr_edge.spec.values import path as check_path
 
 __all__ = ["Picking", "RecordedFrame", "frames_of", "is_recording"]
@@ -52,6 +53,8 @@ def frames_of(path: str | Path, picking: Picking | None = None) -> list[FrameFil
         UsageError: ``picking`` for what is no recording.
     """
     path = check_path(path, "frames", "a folder, a picture or a recording")
+    if picking is not None:
+        instance(picking, Picking, "picking", "tatvpr_edge.mapping.Picking(...), or None")
     if not is_recording(path):
         if picking is not None:
             raise UsageError(
