@@ -31,21 +31,25 @@ _LITTLE_MB = 1000
 
 def ran_out(error: BaseException) -> bool:
     """Whether memory ran out: ``error`` says so, or what it was raised from, or while handling."""
-    for at in _chain(error):
-        if isinstance(at, MemoryError) or (isinstance(at, OSError) and at.errno == errno.ENOMEM):
-            return True
-        if not isinstance(at, TatvprError) and _SAID.search(str(at)):
-            return True
-    return False
+    return any(_lacks(at, errno.ENOMEM) or _says_so(at) for at in _chain(error))
 
 
 def is_passing(error: BaseException) -> bool:
     """Whether what a process may have ran out, memory or open files: a file that could not be read
     for it may be whole."""
-    scarce = (errno.EMFILE, errno.ENFILE)
-    return ran_out(error) or any(
-        isinstance(at, OSError) and at.errno in scarce for at in _chain(error)
-    )
+    return any(_lacks(at, errno.ENOMEM, errno.EMFILE, errno.ENFILE) for at in _chain(error))
+
+
+def _lacks(error: BaseException, *scarce: int) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in scarce)
+
+
+def _says_so(error: BaseException) -> bool:
+    """By its words: of libraries that have no number for it. With a number, the words may be those
+    of a file's name; an error of ours may quote anything."""
+    numbered = isinstance(error, OSError) and error.errno is not None
+    ours = isinstance(error, TatvprError)
+    return not (numbered or ours) and _SAID.search(str(error)) is not None
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -3,6 +3,7 @@ memory for and what helps, and never a whole file that is called damaged."""
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from support.artifacts import scenes
 from support.tiny_model import DIM, Writer, tiny_model
 from tatvpr_edge.cli import main
 from tatvpr_edge.models.export import bodies
+from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.shortage import ran_out
 
 MB = 1_000_000
 #: A command line under a limit of the whole process's address space.
@@ -155,6 +158,13 @@ def test_a_frame_that_there_is_no_memory_for_is_not_called_damaged(tmp_path: Pat
     assert (enough.stdout, enough.stderr) == ("", "")
     done = limited(LEFT.format(load=load, left=20 * MB, ask=ask), [])
     assert done.stdout.startswith(f"ToolError there is not enough memory for {path}"), done
+
+
+def test_a_name_is_no_shortage() -> None:
+    assert not ran_out(FileNotFoundError(errno.ENOENT, "No such file", "out of memory"))
+    assert not ran_out(DataError("failed to allocate.png is damaged"))
+    assert ran_out(OSError(errno.ENOMEM, "Cannot allocate memory", "a file"))
+    assert ran_out(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
 
 
 def test_numpy_gets_one_thread_where_there_is_little(tiny_host: Path) -> None:
