@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from tatvpr_edge.runtime.fresh import LONGEST_S, Watch
 from tatvpr_edge.runtime.growth import Addition, check_terms
 from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.motion import Odometry, check_odometry
+from tatvpr_edge.runtime.private import owners
 from tatvpr_edge.runtime.search import check_radius
 from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec import errors
@@ -38,6 +40,18 @@ from tatvpr_edge.spec.values import path as check_path
 _PAUSE_S = 0.05
 #: How often a request is sent: a service that is killed may yet take a connection, and drop it.
 _TRIES = 3
+
+
+def _check_peer(connection: socket.socket, path: str, short: str) -> None:
+    """Whoever listens is root, this user, or the owner of the socket's folder."""
+    credentials = struct.Struct("3i")  # struct ucred: process, user, group
+    said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+    _, user, _ = credentials.unpack(said)
+    if user not in owners(os.stat(os.path.dirname(short).st_uid):
+        raise DeployError(
+            f"another user's program (id {user}) answers at {path}: have the service make its "
+            "socket in a folder of its own user's"
+        )
 
 
 class Client(Closing):
@@ -56,7 +70,8 @@ class Client(Closing):
             restarted begins the path anew.
 
     Raises:
-        DeployError: no service answers there.
+        DeployError: no service answers there, or one of another user's does: who may write to the
+            socket's folder could otherwise answer in the place of a service that is away.
     """
 
     def __init__(
@@ -88,7 +103,11 @@ class Client(Closing):
             try:
                 with messages.short_path(self.path) as short:
                     connection.connect(short)
+                    _check_peer(connection, self.path, short)
                 return connection
+            except DeployError:
+                connection.close()
+                raise
             except OSError as error:
                 connection.close()
                 if time.monotonic() >= end:

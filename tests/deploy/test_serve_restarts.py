@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -51,6 +54,38 @@ def test_the_socket_is_its_owners_and_one_service_listens_there(
     )
     assert third.returncode == 1 and "no socket" in third.stderr
     assert path.read_text() == "a file of the user"
+
+
+def test_a_service_of_another_user_is_not_believed() -> None:
+    """Where everybody may make files, anybody can answer in the place of a service that is away."""
+    if os.geteuid():
+        pytest.skip("only root can be two users")
+    with tempfile.TemporaryDirectory(prefix="tatvpr-") as name:
+        path = Path(name) / "s.sock"
+        os.chmod(name, 0o1777)
+        ready, stop = multiprocessing.Event(), multiprocessing.Event()
+
+        def listen() -> None:
+            os.setgid(65534)
+            os.setuid(65534)
+            with socket.socket(socket.AF_UNIX) as planted:
+                planted.bind(str(path))
+                os.chmod(path, 0o777)
+                planted.listen()
+                ready.set()
+                stop.wait(60)
+
+        stranger = multiprocessing.get_context("fork").Process(target=listen)
+        stranger.start()
+        try:
+            assert ready.wait(60)
+            with pytest.raises(DeployError, match=r"another user's program \(id 65534\) answers"):
+                Client(path)
+            os.chown(name, 65534, 65534)  # a service in its own user's folder
+            Client(path).close()
+        finally:
+            stop.set()
+            stranger.join()
 
 
 def test_a_client_that_is_left_alone_says_so(tiny_host: Path, tmp_path: Path) -> None:
