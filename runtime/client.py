@@ -47,7 +47,7 @@ def _check_peer(connection: socket.socket, path: str, short: str) -> None:
     credentials = struct.Struct("3i")  # struct ucred: process, user, group
     said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
     _, user, _ = credentials.unpack(said)
-    if user not in owners(os.stat(os.path.dirname(short).st_uid):
+    if user not in owners(os.stat(os.path.dirname(short)).st_uid):
         raise DeployError(
             f"another user's program (id {user}) answers at {path}: have the service make its "
             "socket in a folder of its own user's"
