@@ -11,7 +11,7 @@ from rich.table import Table
 from tatvpr_edge.boards.board import Board, MemoryRegion
 from tatvpr_edge.boards.loader import load, names
 from tatvpr_edge.cli import words
-from tatvpr_edge.cli.output import console, json_option, print_json
+from tatvpr_edge.cli.output import json_option, print_grid, print_json
 from tatvpr_edge.spec.operators import DOMAIN, OPERATORS, PLUGINS, VERSION
 
 __all__ = ["command"]
@@ -27,7 +27,7 @@ def command(name: str | None, as_json: bool) -> None:
         documents = [describe(board) for board in boards]
         print_json(documents[0] if name is not None else documents)
         return
-    console().print(_details(boards[0]) if name is not None else _list(boards))
+    print_grid(_details(boards[0]) if name is not None else _list(boards))
 
 
 def describe(board: Board) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def command(
 
     The file carries the operators' bodies, so that a stock ONNX Runtime runs it.
     """
+    from tatvpr_edge import zoo
     from tatvpr_edge.models import registry
     from tatvpr_edge.models.checkpoint import load_weights
     from tatvpr_edge.models.export import export_onnx
@@ -58,8 +59,10 @@ def command(
         network = registry.create(model, seed=seed)
     else:
         registry.config(model)
+        shipped = f"; the shipped weights are exported already: {zoo.path(model)}"
         raise UsageError(
             f"{model} is an architecture: give --weights FILE, or --random SEED for a benchmark"
+            + (shipped if model in zoo.names() else "")
         )
     export_onnx(network, output, tokens_out=tokens_out)
     if as_json:

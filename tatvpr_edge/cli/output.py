@@ -81,6 +81,11 @@ def print_table(columns: list[str], rows: list[list[str]], right: tuple[str, ...
         table.add_column(column, justify=justify, no_wrap=not last, overflow="fold")
     for row in rows:
         table.add_row(*map(printable, row))
+    print_grid(table)
+
+
+def print_grid(table: Table) -> None:
+    """``table`` on standard output; in a pipe every row is one line, without blanks at its end."""
     shown = console()
     if shown.is_terminal:
         shown.print(table)

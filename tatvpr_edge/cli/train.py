@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+import tatvpr_edge
 from tatvpr_edge.cli.output import json_option, note, print_json, say
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ __all__ = ["command"]
 
 #: Seconds between two lines of progress.
 _EVERY_S = 5.0
+#: Training files that are shipped, in a clone and in an installed package.
+RECIPES = Path(tatvpr_edge.__file__).parent / "models" / "train" / "recipes"
 
 
 @click.command("train")
@@ -25,7 +28,7 @@ _EVERY_S = 5.0
     "path",
     required=True,
     type=click.Path(path_type=Path),
-    help="Training file (TOML); docs/training.md explains every key.",
+    help="Training file (TOML); docs/training-keys.md explains every key.",
 )
 @click.option(
     "--set",
@@ -46,7 +49,10 @@ def command(path: Path, changes: tuple[str, ...], stop_after: int | None, as_jso
     from tatvpr_edge.models.train.plot import plot_curves
     from tatvpr_edge.models.train.run import train, with_changes
     from tatvpr_edge.models.train.training_file import read_config
+    from tatvpr_edge.spec.errors import DataError
 
+    if not path.expanduser().exists():
+        raise DataError(f"{path}: no such file; the shipped ones lie in {RECIPES}")
     config = with_changes(read_config(path), changes)
     watch = Watch()
     weights = train(config, None if as_json else watch.step, stop_after)

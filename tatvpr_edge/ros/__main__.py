@@ -21,6 +21,10 @@ from tatvpr_edge.spec.errors import TatvprError, ToolError, UsageError
 from tatvpr_edge.spec.text import printable
 
 _PROG = "python -m tatvpr_edge.ros"
+#: Fields of requests and replies that say who asks, which the transport fills in.
+_CARRIED = ("client_guid", "sequence_number")
+#: What ROS puts into a message without fields.
+_EMPTY = "structure_needs_at_least_one_member"
 
 
 def main(argv: list[str]) -> int:
@@ -45,13 +49,15 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
         description="Place recognition as a ROS 2 node, over DDS without ROS. 'call' asks a "
         "running node.",
     )
-    parser.add_argument("--node", default="place_node", help="the node's name")
+    parser.add_argument(
+        "--node", default="place_node", help="the node's name (default: %(default)s)"
+    )
     for name, default, text in Parameters.table():
         option = f"--{name.replace('_', '-')}"
         about = f"{text} (default: {default})" if default != "" else text
         if isinstance(default, bool):
             action = argparse.BooleanOptionalAction
-            parser.add_argument(option, action=action, default=default, help=text)
+            parser.add_argument(option, action=action, default=default, help=about)
         else:
             parser.add_argument(option, type=type(default), default=default, help=about)
     return parser.parse_args(argv)
@@ -116,7 +122,9 @@ def _call(argv: list[str]) -> int:
     parser.add_argument(
         "fields", nargs="*", metavar="FIELD=VALUE", default=[], help="as k=0.2 or tag=door"
     )
-    parser.add_argument("--node", default="place_node", help="the node's name")
+    parser.add_argument(
+        "--node", default="place_node", help="the node's name (default: %(default)s)"
+    )
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds (default: 10)")
     arguments = parser.parse_args(argv)
     participant = _participant()
@@ -130,7 +138,7 @@ def _call(argv: list[str]) -> int:
     fields = _fields(client.request_type, arguments.fields)
     reply = client.call(arguments.timeout, **fields)
     for each in dataclasses.fields(reply):
-        if each.name not in ("client_guid", "sequence_number"):
+        if each.name not in _CARRIED:
             print(f"{each.name}: {printable(getattr(reply, each.name))}")
     return 0 if getattr(reply, "success", True) else 1
 
@@ -148,8 +156,15 @@ def _fields(request: type, words: list[str]) -> dict[str, Any]:
     for word in words:
         name, equals, text = word.partition("=")
         known = getattr(blank, name, None)
-        if not equals or known is None or name in ("client_guid", "sequence_number"):
-            raise UsageError(f"{word!r} is no FIELD=VALUE of {request.__name__}")
+        if not equals or known is None or name in (*_CARRIED, _EMPTY):
+            takes = [
+                f.name for f in dataclasses.fields(request) if f.name not in (*_CARRIED, _EMPTY)
+            ]
+            raise UsageError(
+                f"{word!r} is no field of it: write {', '.join(f'{each}=...' for each in takes)}"
+                if takes
+                else f"{word!r}: it takes no fields"
+            )
         try:
             fields[name] = _value(types, known, text)
         except (ValueError, TypeError):

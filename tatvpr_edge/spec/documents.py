@@ -85,7 +85,8 @@ def _read(
     try:
         return parse(read_bytes(path).removeprefix(BOM_UTF8).decode("utf-8"))
     except OSError as fault:
-        raise error(f"{name}: cannot be read: {fault.strerror}: check {path}") from fault
+        where = "" if name == str(path) else f": check {path}"
+        raise error(f"{name}: cannot be read: {fault.strerror}{where}") from fault
     except UnicodeDecodeError as fault:
         raise error(f"{name}: byte {fault.start} is not UTF-8: save it as UTF-8") from fault
     except ValueError as fault:

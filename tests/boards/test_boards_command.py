@@ -32,6 +32,12 @@ def test_one_board_shows_limits_operators_and_verification(name: str) -> None:
         assert word in shown
 
 
+def test_no_line_ends_in_blanks() -> None:
+    """A pipe, a file or a forum gets what is said, not the table's padding."""
+    for line in (run() + run("stm32h7")).splitlines():
+        assert line == line.rstrip()
+
+
 def test_json_is_one_document() -> None:
     boards = json.loads(run("--json"))
     assert [board["name"] for board in boards] == list(names())

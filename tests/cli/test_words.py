@@ -55,6 +55,14 @@ def test_an_empty_word_is_never_the_working_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["frame.png"]
 
 
+def test_what_is_shipped_is_pointed_at(tatvpr: Run) -> None:
+    """docs/training.md names files of a clone; who has installed a wheel has them elsewhere."""
+    none = tatvpr("train", "--config", "models/train/recipes/micro.toml", status=1).stderr
+    assert (Path(none.strip().rpartition("lie in ")[2]) / "micro.toml").is_file()
+    asked = tatvpr("export", "micro", "--output", "m.onnx", status=1).stderr
+    assert Path(asked.strip().rpartition("already: ")[2]).is_file()
+
+
 def complete(folder: Path, *words: str) -> list[str]:
     """What bash would offer for the last of ``words``, asked as the script asks."""
     environment = {

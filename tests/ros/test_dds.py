@@ -406,4 +406,7 @@ def test_a_node_is_asked_from_the_shell(run: Run, words: list[str]) -> None:
         assert "no image came yet" in refused
         for wrong in (["set_k", "speed=9"], ["set_k", "k"], ["add_place", "pose=1,2"], ["fly"]):
             assert run("call", *wrong, status=1).startswith("error: ")
+        misspelt = run("call", "set_k", "speed=9", status=1)
+        assert misspelt == "error: 'speed=9' is no field of it: write k=..., budget=..."
+        assert "it takes no fields" in run("call", "get_state", "k=1", status=1)
     assert "is the node running" in run("call", "get_state", "--timeout", "0.5", status=1)
