@@ -30,9 +30,10 @@ def without_structure(engine: Engine, frame: CameraFrame) -> str | None:
     found = structure(engine, frame)
     if found >= LEAST_STRUCTURE:
         return None
+    # Cut, not rounded: 2.96 of 3 are not enough, and must not read as 3.0.
     return (
-        f"the frame shows no structure ({found:.1f} gray levels, {LEAST_STRUCTURE:g} are needed): "
-        "blank, black or a covered lens"
+        f"the frame shows no structure ({int(10 * found) / 10} gray levels, {LEAST_STRUCTURE:g} "
+        "are needed): blank, black or a covered lens"
     )
 
 

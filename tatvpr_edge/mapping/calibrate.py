@@ -233,9 +233,10 @@ def fit_band(
     of = place_map.info.bands[band]
     mine = answers.where(answers.band == band)
     right = int(mine.right.sum())
+    wider = "--within" if truth.by_metres else "--within-places"
     for count, what, remedy in (
-        (right, "right", "give more queries (QUERIES --poses FILE), or a wider --within"),
-        (len(mine) - right, "wrong", "the map needs more places further apart than --within"),
+        (right, "right", f"give more queries (QUERIES --poses FILE), or a wider {wider}"),
+        (len(mine) - right, "wrong", f"the map needs more places further apart than {wider}"),
     ):
         if count < FEWEST:
             raise DataError(

@@ -79,6 +79,11 @@ class Truth:
         self._poses = np.concatenate([stored.base.poses, stored.added.poses])
         self._moments = np.concatenate([stored.base.moments, stored.added.moments])
 
+    @property
+    def by_metres(self) -> bool:
+        """Whether any place has a position, so that ``within_m`` says what is right."""
+        return bool(np.isfinite(self._poses[:, :2]).any())
+
     def elsewhere(self) -> Calibration:
         """A calibration that says nothing but what "elsewhere" is, so that margins are given."""
         return Calibration(

@@ -30,6 +30,9 @@ _POSITIONS = (
     ("utm_east", "utm_north", "utm"),
     ("longitude", "latitude", "geographic"),
     ("lon", "lat", "geographic"),
+    ("lng", "lat", "geographic"),
+    ("longitude_deg", "latitude_deg", "geographic"),
+    ("lon_deg", "lat_deg", "geographic"),
 )
 _HEADER = (
     "a header with name, x, y (or easting, northing; or latitude, longitude) and optionally z and "

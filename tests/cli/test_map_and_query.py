@@ -519,6 +519,7 @@ def test_a_calibration_that_cannot_be_is_one_line(
     before = a_map.read_bytes()
     said = tatvpr("map", "calibrate", a_map, "--artifact", tiny_host, status=1).stderr
     assert "20 are needed to learn from" in said.splitlines()[-1]
+    assert said.rstrip().endswith("--within-places")  # the map has no positions to be within
     said = tatvpr("map", "calibrate", a_map, folder, "--artifact", tiny_host, status=1).stderr
     assert "have no positions: give --poses FILE" in said.splitlines()[-1]
     said = tatvpr("map", "calibrate", a_map, "--precision", "1.5", status=2).stderr

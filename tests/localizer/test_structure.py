@@ -14,7 +14,7 @@ from support.structure_reference import structure_of
 from tatvpr_edge.runtime import CameraFrame
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import check_frame
-from tatvpr_edge.runtime.structure import LEAST_STRUCTURE, structure
+from tatvpr_edge.runtime.structure import LEAST_STRUCTURE, structure, without_structure
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.formats import FORMATS
 
@@ -58,3 +58,12 @@ def test_rows_may_lie_anywhere(engine: Engine) -> None:
 def test_the_limit_is_the_one_of_the_header() -> None:
     header = Path(__file__).parents[2] / "runtime" / "core" / "include" / "tatvpr.h"
     assert f"#define TATVPR_LEAST_STRUCTURE {LEAST_STRUCTURE}f" in header.read_text()
+
+
+def test_a_frame_just_below_the_limit_is_not_said_to_reach_it(engine: Engine) -> None:
+    """It read "3.0 gray levels, 3 are needed"."""
+    coarse = np.random.default_rng(6).random((12, 16)).repeat(10, 0).repeat(10, 1)
+    frames = (check_frame((coarse * peak).astype(np.uint8)) for peak in np.arange(5, 30, 0.05))
+    below = next(f for f in frames if 2.95 <= structure(engine, f) < LEAST_STRUCTURE)
+    said = without_structure(engine, below)
+    assert said is not None and "(2.9 gray levels, 3 are needed)" in said

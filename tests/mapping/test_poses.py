@@ -158,6 +158,12 @@ def named(
     return found.positions.tolist(), found.frame
 
 
+@pytest.mark.parametrize("columns", ["lat,lng", "latitude_deg,longitude_deg", "lat_deg,lon_deg"])
+def test_degrees_are_known_by_any_usual_name(tmp_path: Path, columns: str) -> None:
+    (tmp_path / "poses.csv").write_text(f"name,{columns}\nf.jpg,48.1,11.6\n")
+    assert named(tmp_path, "f.jpg") == ([[11.6, 48.1]], "geographic")
+
+
 def test_names_in_utm_and_in_degrees(tmp_path: Path) -> None:
     assert named(tmp_path, "@0543210.5@4170000@.jpg", "@543211@4170001@N@.jpg") == (
         [[543210.5, 4170000], [543211, 4170001]],
