@@ -37,7 +37,7 @@ from .assembly import Assembly, clear_staging
 from .channel import Channel, HostGone
 from .disk import Disk
 from .going_live import GoingLive, alive
-from .health import Health
+from .health import Health, seconds
 from .keyring import Keyring
 from .protocol import MAGIC, VERSION, ProtocolError
 from .store import Store
@@ -385,10 +385,10 @@ class Agent:
         check_processor(artifact.manifest, os.uname().machine)
         self._step("golden")
         health = self._health_of(folder)
-        health.golden(float(message.get("golden_s", 300)))
+        health.golden(seconds(message, "golden_s", 300.0))
         if artifact.manifest.backends:
             self._step("finish")
-            self.store.warnings.append(health.finish(float(message.get("finish_s", 1800))))
+            self.store.warnings.append(health.finish(seconds(message, "finish_s", 1800.0)))
         self._warn(self._keyring())
         return admission
 

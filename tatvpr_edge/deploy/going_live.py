@@ -15,7 +15,7 @@ from tatvpr_edge.spec.errors import DeployError
 
 from . import service
 from .admission import Admission
-from .health import Health
+from .health import Health, seconds
 from .kept import carry_journal
 from .store import Store
 from .switch import Switch
@@ -27,7 +27,8 @@ def alive(health: Health, message: dict[str, Any]) -> dict[str, Any]:
     Raises:
         DeployError: it fails.
     """
-    return health.alive(float(message.get("health_s", 60)), float(message.get("settle_s", 3)))
+    start_s, settle_s = seconds(message, "health_s", 60.0), seconds(message, "settle_s", 3.0)
+    return health.alive(start_s, settle_s)
 
 
 @dataclass(frozen=True)

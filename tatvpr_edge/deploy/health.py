@@ -28,6 +28,22 @@ _PAUSE_S = 0.02
 _SOCKET = "health.sock"
 #: A process may grow by what the artifact states, its map, and this much of interpreter and pages.
 _SLACK_BYTES = 24 << 20
+#: A step of a deploy that takes longer would hold the board's lock for ever: in seconds, a day.
+LONGEST_STEP_S = 86_400.0
+
+
+def seconds(message: dict[str, Any], name: str, usual: float) -> float:
+    """How long the host lets a step take.
+
+    Raises:
+        DeployError: that is no number of seconds from 0 to a day.
+    """
+    given = message.get(name, usual)
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise DeployError(f"{name} is {str(given)[:80]!r}: seconds, 0 to {LONGEST_STEP_S:.0f}")
+    if not 0 <= given <= LONGEST_STEP_S:
+        raise DeployError(f"{name} is {str(given)[:80]}: seconds, 0 to {LONGEST_STEP_S:.0f}")
+    return float(given)
 
 
 class Health:

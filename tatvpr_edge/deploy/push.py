@@ -22,8 +22,10 @@ import tatvpr_edge
 from tatvpr_edge.runtime.table import Row, make_table
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, MapError, UsageError
+from tatvpr_edge.spec.values import between
 
 from .admission import check_processor
+from .health import LONGEST_STEP_S
 from .naming import lead
 from .protocol import CHUNK
 from .release import (
@@ -92,6 +94,9 @@ class Options:
             raise UsageError(f"keep is {self.keep}: 2 to 100 releases")
         if self.expires_days is not None and (self.sign is None or not 0 < self.expires_days < 1e5):
             raise UsageError("expires_days is a number of days above 0, and belongs to sign")
+        for name in ("golden_s", "finish_s", "health_s", "settle_s"):
+            meaning = f"seconds, 0 to {LONGEST_STEP_S:.0f}"
+            between(getattr(self, name), 0, LONGEST_STEP_S, name, meaning)
 
 
 @dataclass

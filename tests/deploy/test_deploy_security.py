@@ -17,10 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.board import Sshd, live_content, local_transport, make_artifact, quick_options
-from tatvpr_edge.deploy.push import deploy, status
+from tatvpr_edge.cli import main
+from tatvpr_edge.deploy.health import seconds
+from tatvpr_edge.deploy.push import Options, deploy, status
 from tatvpr_edge.deploy.session import Session, agent_modules
 from tatvpr_edge.runtime.table import Row, Table, make_table, parse_table
-from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError, TatvprError
+from tatvpr_edge.spec.errors import (
+    ArtifactError,
+    DeployError,
+    SignatureError,
+    TatvprError,
+    UsageError,
+)
 from tatvpr_edge.spec.text import printable
 
 HOSTILE = [
@@ -173,6 +181,27 @@ def test_malformed_requests_are_refused_and_the_agent_lives(ram_path: Path) -> N
         session.tell({"op": "file", "index": 0, "offset": 6})
         with pytest.raises(DeployError):
             session.ask({"op": "status"})
+
+
+@pytest.mark.parametrize("odd", [float("inf"), float("nan"), -1.0, 1e6, 2**70, "3", None, True])
+def test_a_step_that_may_take_for_ever_is_refused_on_both_ends(odd: Any) -> None:
+    """It would hold the board's lock as long, also where the host went away."""
+    for name in ("golden_s", "finish_s", "health_s", "settle_s"):
+        with pytest.raises(UsageError, match=f"{name} is"):
+            Options(**{name: odd})
+        with pytest.raises(DeployError, match=f"{name} is"):
+            seconds({name: odd}, name, 3.0)
+        assert seconds({}, name, 3.0) == 3.0 == seconds({name: 3}, name, 1.0)
+
+
+def test_a_watch_for_ever_is_told_before_anything_is_sent(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["deploy", str(tmp_path / "A"), "local:", "--root", str(tmp_path / "root")]
+    for odd in ("1e400", "nan", "1e9"):
+        assert main([*words, "--watch-seconds", odd]) == 1
+        assert "settle_s is" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @given(
