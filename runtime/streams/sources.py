@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.streams.frames import Source
 from tatvpr_edge.spec.errors import DataError, ToolError, UsageError
+from tatvpr_edge.spec.text import printable
 from tatvpr_edge.spec.values import choice, nameable, shown
 
 ReadPicture = Callable[[Path], NDArray[np.uint8]]
@@ -56,6 +57,9 @@ def choose(
             f"a source is a path, an address or a device's number, not {shown(source)}"
         )
     path = Path(text).expanduser()
+    kind = _kind(path)
+    if not stat.S_ISDIR(kind):
+        _check_utf8(text)
     if isinstance(source, int) or (text.isdecimal() and not path.exists()):
         return _device(int(text), f"camera {text}", backend)
     if re.search(r"\s!\s", text):
@@ -67,7 +71,6 @@ def choose(
         return OpenCvSource.pipeline(text)
     if _ADDRESS.match(text):
         return _film(text, text, True, backend)
-    kind = _kind(path)
     if text.startswith("/dev/") and (kind == 0 or stat.S_ISCHR(kind)):
         return _device(text, text, backend)
     if stat.S_ISDIR(kind):
@@ -91,6 +94,16 @@ def choose(
     if path.suffix.lower() in _RECORDINGS:
         raise _recording(path)
     return _film(str(path), str(path), False, backend)
+
+
+def _check_utf8(text: str) -> None:
+    """Python marks bytes that are no UTF-8 as surrogates: OpenCV crashes on them, and PyAV refuses
+    them at every try."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise DataError(
+            f"{printable(text)} is not UTF-8, so no reader of videos opens it: rename it "
+            "(convmv -f latin1 -t utf8 does a whole folder)"
+        )
 
 
 def _unheard_of(text: str) -> bool:

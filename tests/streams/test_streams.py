@@ -308,6 +308,27 @@ def test_a_source_that_cannot_be_is_one_clear_error(
         runtime.stream(source)
 
 
+@pytest.mark.parametrize("backend", ["opencv", "av"])
+@pytest.mark.parametrize(
+    "name", [b"\xff.mp4", b"rtsp://\xff/", b"/dev/\xff", b"v4l2src ! \xff ! appsink"]
+)
+def test_a_name_that_is_not_utf_8_is_told(tmp_path: Path, name: bytes, backend: str) -> None:
+    """OpenCV crashes on one, PyAV tries an address for ever: in a program of its own."""
+    if b"/" not in name and b"!" not in name:
+        write_video(tmp_path / "v.mp4", plain_frames(2))
+        os.rename(tmp_path / "v.mp4", os.fsencode(tmp_path) + b"/" + name)
+    program = (
+        "import os, sys\nfrom tatvpr_edge import runtime\n"
+        "from tatvpr_edge.spec.errors import TatvprError\n"
+        "try:\n    with runtime.stream(os.fsdecode(sys.argv[1]), backend=sys.argv[2]) as frames:\n"
+        "        print(next(iter(frames)).image.width)\n"
+        "except TatvprError as error:\n    print(ascii(str(error)))\n"
+    )
+    words: list[str | bytes] = [sys.executable, "-c", program, name, backend]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 0 and "UTF-8" in done.stdout, done
+
+
 def test_a_pipeline_needs_an_opencv_with_gstreamer() -> None:
     import cv2
 
