@@ -79,7 +79,7 @@ class FedSource:
         for field, value in given.items():
             if value is None:
                 continue
-            meaning = "feed a finite number, or leave it out"
+            meaning = "feed a finite number from 0 up, or leave it out"
             given_value = number(value, field, meaning)
             low, high = _RANGES.get(field, (0.0, math.inf))
             if not math.isfinite(given_value) or given_value < low or given_value > high:

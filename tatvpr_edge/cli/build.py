@@ -139,6 +139,8 @@ def command(
         say("build and run its example in an emulator:")
         for line in document["next"]:
             say(line)
+    elif (step := next_step(made, document["board"])) is not None:
+        say(step)
 
 
 def summary(path: Path) -> dict[str, Any]:
@@ -160,6 +162,14 @@ def summary(path: Path) -> dict[str, Any]:
         "signed": artifact.signed,
         "next": list(example_commands(path)),
     }
+
+
+def next_step(folder: Path, board: str) -> str | None:
+    """What is done with an artifact for another machine; None: it is for this one."""
+    place = shlex.quote(str(folder))
+    if (folder / "MEMORY.md").is_file():
+        return f"{place}/MEMORY.md has regions and flags, {place}/example/main.c is the firmware"
+    return None if board == "host" else f"send it: tatvpr-edge deploy {place} USER@HOST"
 
 
 def example_commands(folder: Path) -> tuple[str, ...]:

@@ -11,9 +11,19 @@ from pathlib import Path
 import pytest
 
 from tatvpr_edge.cli import main
+from tatvpr_edge.cli.build import next_step
 from tatvpr_edge.spec.artifact import MANIFEST
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_build_for_another_machine_says_what_comes_next(tmp_path: Path) -> None:
+    assert next_step(tmp_path, "host") is None
+    sent = next_step(tmp_path / "my pi", "raspberry-pi-5")
+    assert sent == f"send it: tatvpr-edge deploy '{tmp_path}/my pi' USER@HOST"
+    (tmp_path / "MEMORY.md").touch()
+    told = next_step(tmp_path, "stm32h7")
+    assert told is not None and f"{tmp_path}/example/main.c" in told
 
 
 def test_a_model_is_built_for_this_machine_and_verified(

@@ -206,7 +206,7 @@ def test_a_program_feeds_what_it_measures() -> None:
     assert snapshot.battery_energy.value == 3600.0
     assert snapshot.total.age_s(now_s) == 1.5
     for wrong in ({"power_w": -1.0}, {"power_w": float("nan")}, {"battery_j": float("inf")}):
-        with pytest.raises(UsageError, match="feed a finite number"):
+        with pytest.raises(UsageError, match="feed a finite number from 0 up"):
             source.feed(**wrong)
     absurd = ({"battery_percent": 300.0}, {"battery_percent": -1}, {"temperature_c": -500.0})
     for wrong in absurd:
