@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from support.artifacts import scenes
+from tatvpr_edge import runtime
 from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
 from tatvpr_edge.runtime.growing import Added
 from tatvpr_edge.runtime.pruning import along_drives, neighbour_scores, prune
@@ -45,6 +47,26 @@ def directions(count: int, size: int, seed: int = 0) -> F32:
     rows = np.random.default_rng(seed).standard_normal((count, size)).astype(np.float32)
     unit: F32 = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
+
+
+def test_the_pages_program_runs_from_the_first_frame_on(
+    tiny_host: Path,
+    tmp_path: Path,
+    frames: NDArray[np.uint8],
+    project_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Asked before it held a place, its map was an error."""
+    monkeypatch.chdir(tmp_path)
+    page = (project_root / "docs" / "placemap.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    (program,) = (block for block in blocks if "novelty=" in block)
+    with Localizer(tiny_host, k=1.0) as localizer:
+        names = {"runtime": runtime, "localizer": localizer, "frame": frames[0], "pose": (0, 0)}
+        exec(program, names)
+        assert names["match"] is None and names["added"].place == 0
+        exec(program[program.index("match = ") :], names | {"frame": frames[1]})
+        assert len(localizer.map) in (1, 2)
 
 
 def test_what_is_added_is_found_by_the_next_query_and_by_the_next_program(
