@@ -14,6 +14,7 @@ import glob
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +50,11 @@ def replacing(
 
     Args:
         beside: the temporary lies beside this and is named after it; None: beside ``path``.
+
+    Raises:
+        OSError: as write(2); or ``path`` is a device, which root could replace.
     """
+    _refuse_device(path)
     near = path if beside is None else beside
     sweep(near)
     name, descriptor = _held_file(near, path)
@@ -69,6 +74,19 @@ def replacing(
                 os.unlink(name)
             raise
     sync_folder(path.parent)
+
+
+def _refuse_device(path: Path) -> None:
+    """``--csv /dev/null`` means the device, and a rename as root would leave a file in its place;
+    so would one over the link ``/dev/stdout``."""
+    try:
+        found = os.stat(path).st_mode
+    except OSError:
+        return  # nothing is there, or what it is will be said by whoever writes
+    is_device = stat.S_ISCHR(found) or stat.S_ISBLK(found)
+    if is_device or (stat.S_ISFIFO(found) and path.is_symlink()):
+        why = "it is a device or a way to a pipe: name a file"
+        raise OSError(errno.EEXIST, why, str(path))
 
 
 def _held_file(near: Path, path: Path) -> tuple[Path, int]:
