@@ -114,4 +114,6 @@ def _why(transport: Transport, command: str, status: int, said: str) -> str:
             f"{lead(name)} the board's runtime does not know {command!r} as this one does: deploy "
             "again with --runtime always"
         )
+    if lines and lines[-1].startswith("error: "):
+        return f"{lead(name)} {last}"  # our own runtime's line, which names thing and remedy
     return f"{lead(name)} {command} failed with exit status {status}: {last}"

@@ -128,6 +128,7 @@ def test_another_board_s_sensors_are_read_over_ssh(
         ("exec head -c 99000000 /dev/zero", "answers without end"),
         ("echo Welcome; echo '[]'", "cannot be read"),
         ("echo usage >&2; exit 2", "does not know 'power' .*: deploy again"),
+        ("echo 'error: no sensors here' >&2; exit 1", r": no sensors here$"),
         ("echo 'no \\033[2Jtatvpr_edge' >&2; exit 1", r"exit status 1: no \\x1b\[2Jtatvpr_edge"),
     ],
 )
