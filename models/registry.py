@@ -29,8 +29,8 @@ BACKBONES: dict[str, ViTConfig] = {
 
 #: The head that a bare backbone name means.
 DEFAULT_HEADS: dict[str, HeadConfig] = {
-    "nano": HeadConfig("gem", {"project": 256, "digits": 3}),
-    "micro": HeadConfig("gem", {"project": 512, "digits": 3}),
+    "nano": HeadConfig("gem", {"project": 256, "digits": 2, "sides": 1.0}),
+    "micro": HeadConfig("gem", {"project": 512, "digits": 3, "sides": 1.0}),
 }
 
 
