@@ -7,8 +7,8 @@ wrong compiler. What the compiler does to a head that the core does not know is 
   descriptor's largest value. A head with gates of its own may round a last bit the other way: it
   may be off by twice what ONNX Runtime's own answer moves when last bits of the tokens do.
 - the whole file, by the cosine that golden vectors allow (docs/numerics.md, level c). A last bit
-  that turns a rounding does so in a frame or two, a wrong compiler in all: one of four frames has to
-  agree.
+  that turns a rounding does so in a frame or two, a wrong compiler in all: one of four frames has
+  to agree.
 
 For another machine the same model is compiled for this one, from the same lowering.
 """
