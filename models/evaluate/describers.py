@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -229,7 +229,8 @@ def _unit(x: Floats) -> Floats:
 
 def deployed_bytes(model: PlaceModel) -> int:
     """Bytes of weights in the exported file: two bits for a ternary weight, one byte for a patch
-    weight, four for everything else. Zeros in place of biases are stored once for each size.
+    weight, four for everything else. Zeros in place of biases are stored once for each size; a
+    head's table of the tokens counts as well.
     """
     from tatvpr_edge.models.nn.layers import PatchEmbed, TernaryLayer
 
@@ -250,5 +251,7 @@ def deployed_bytes(model: PlaceModel) -> int:
             per_row = not packed or (isinstance(module, TernaryLayer) and module.row_scales)
             total += 4 * (rows if per_row else 1)
             seen.update(id(p) for p in module.parameters())
-    total += 4 * sum(unbiased)
+    head: Any = model.head
+    table = head.table() if hasattr(head, "table") else None
+    total += 4 * sum(unbiased) + (0 if table is None else table.nbytes)
     return total + sum(4 * p.numel() for p in model.parameters() if id(p) not in seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,9 +72,7 @@ class CLSHead(nn.Module):
     def write(self, graph: Graph, tokens: str) -> str:
         """The same in ONNX."""
         x = graph.slice(tokens, "head.cls", 0, 1)
-        return graph.descriptor(
-            x if self.proj is None else graph.ternary(x, "head.proj", self.proj)
-        )
+        return write_projected(graph, x, [] if self.proj is None else [self.proj])
 
 
 class GeMHead(nn.Module):
@@ -187,14 +186,13 @@ class GeMHead(nn.Module):
 
     def write(self, graph: Graph, tokens: str, table: str | None = None) -> str:
         """The same in ONNX; ``table`` is what is left of :meth:`table`."""
-        x = pooled = _write_gem(graph, tokens, "head.gem")
-        if self.proj is not None:
-            x = graph.ternary(pooled, "head.proj", self.proj)
-        x = _write_more(graph, pooled, self.finer, "head.finer", x)
+        pooled = _write_gem(graph, tokens, "head.gem")
+        layers = [] if self.proj is None else [self.proj, *self.finer]
+        x = _write_sum(graph, pooled, layers)
         if table is not None:
             left = _write_gem(graph, tokens, "head.left", table)
             beside = graph.add("Sub", [left, pooled], "head.beside")
-            x = _write_more(graph, beside, self.aside, "head.aside", x)
+            x = _write_more(graph, beside, list(self.aside), "head.aside", x)
         return graph.descriptor(x)
 
 
@@ -221,7 +219,20 @@ def _write_gem(graph: Graph, tokens: str, name: str, table: str | None = None) -
     return graph.add("Pow", [x, root], name)
 
 
-def _write_more(graph: Graph, x: str, layers: nn.ModuleList, called: str, to: str) -> str:
+def write_projected(graph: Graph, x: str, layers: Sequence[nn.Module]) -> str:
+    """``x [1, D]``, projected by the sum of ``layers`` if there are any, as one unit vector."""
+    return graph.descriptor(_write_sum(graph, x, layers))
+
+
+def _write_sum(graph: Graph, x: str, layers: Sequence[nn.Module]) -> str:
+    if not layers:
+        return x
+    first, *finer = layers
+    assert isinstance(first, TernaryLayer)
+    return _write_more(graph, x, finer, "head.finer", graph.ternary(x, "head.proj", first))
+
+
+def _write_more(graph: Graph, x: str, layers: Sequence[nn.Module], called: str, to: str) -> str:
     """``to`` with the projections of ``x [1, D]`` added."""
     for number, layer in enumerate(layers):
         assert isinstance(layer, TernaryLayer)

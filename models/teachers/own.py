@@ -53,7 +53,13 @@ class OwnModel:
         """The model's own descriptors, unit length."""
         patches = features.flatten(1, 2)
         tokens = torch.cat([patches[:, :1], patches], 1)  # the head never looks at the first
-        return self.model.describe(Seen(tokens, None), self.model.gate(len(tokens), 1.0, 1.0))
+        count, rows, columns, _ = features.shape
+        own = self.image_px // self.model.config.backbone.patch
+        # A map of another grid: each cell is where the model's own patch at its place is.
+        down, across = ((2 * torch.arange(n) + 1) * own // (2 * n) for n in (rows, columns))
+        where = (down[:, None] * own + across).flatten().to(features.device)
+        seen = Seen(tokens, where.expand(count, -1))
+        return self.model.describe(seen, self.model.gate(len(tokens), 1.0, 1.0))
 
     def card(self) -> dict[str, Any]:
         """Which weights these are."""

@@ -15,7 +15,13 @@ import pytest
 
 from support.stage_bodies import runnable
 from tatvpr_edge.compilers.checks import checked_graph
-from tatvpr_edge.compilers.tensorrt.graph import KEPT_TOKENS, PATCHES, Pipeline, build_pipeline
+from tatvpr_edge.compilers.tensorrt.graph import (
+    KEPT_TABLE,
+    KEPT_TOKENS,
+    PATCHES,
+    Pipeline,
+    build_pipeline,
+)
 from tatvpr_edge.compilers.tensorrt.names import names_header
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.export import export_onnx
@@ -85,9 +91,11 @@ def test_the_stages_compute_the_model(
     )
     x, a = _session(front.model, original).run(list(front.outputs), {PATCHES: patches, "k": dial_k})
     kept = reference.keep_tokens(x, a, tokens)
+    assert pipeline.table is not None and back.table == KEPT_TABLE and front.table is None
+    table = reference.keep_tokens(pipeline.table, a, tokens)
     assert x.shape[0] == pipeline.max_tokens
     (descriptor,) = _session(back.model, original).run(
-        list(back.outputs), {KEPT_TOKENS: kept, "k": dial_k}
+        list(back.outputs), {KEPT_TOKENS: kept, KEPT_TABLE: table, "k": dial_k}
     )
     # GELU is spelled with Erf here: its last bit may flip a rounding downstream
     assert float(descriptor @ expected) > 0.999

@@ -22,8 +22,8 @@ def test_muon_takes_the_ternary_matrices_and_adamw_the_rest() -> None:
         name.endswith("weight") and ".attn." in name for name, _ in model.named_parameters()
     )
     assert sum(counts.values()) == len(list(model.parameters()))
-    digits = model.config.head.options["digits"]
-    assert counts["muon"] == 2 * ternary + digits  # attention and MLP alike, and the projection
+    digits = 2 * model.config.head.options["digits"]  # of the mean, and of what tells sides
+    assert counts["muon"] == 2 * ternary + digits  # attention and MLP alike, and the projections
 
 
 def test_the_state_of_another_optimiser_is_refused() -> None:
