@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.modelfiles import refuse_foreign
@@ -38,12 +39,28 @@ def load_model(path: str | os.PathLike[str]) -> onnx.ModelProto:
         raise ModelError(f"{file} is not an ONNX file or is cut short: {EXPORT_AGAIN}") from error
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror}") from error
+    _check_texts(model, file)
     if not model.HasField("graph") or not model.graph.node:
         raise ModelError(f"{file} holds no graph: {EXPORT_AGAIN}")
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             _read_external(tensor, file.resolve().parent)
     return model
+
+
+def _check_texts(message: Message, file: Path) -> None:
+    """Refuse a text that is no UTF-8: of an old syntax like ONNX's the reader hands it out as
+    ``bytes``, which nothing behind here expects."""
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for part in value if isinstance(value, Sequence) else [value]:
+                _check_texts(part, file)
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            for text in [value] if isinstance(value, str | bytes) else value:
+                if isinstance(text, bytes):
+                    raise ModelError(
+                        f"{file}: {field.name} {text[:40]!r} is not UTF-8 text: {EXPORT_AGAIN}"
+                    )
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

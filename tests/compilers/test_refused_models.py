@@ -315,6 +315,40 @@ class TestFiles:
         with pytest.raises(ModelError, match="not an ONNX file"):
             checked_graph(tmp_path / "cat.onnx")
 
+    @pytest.mark.parametrize(
+        "marked",
+        [
+            lambda model: model.graph.initializer[0],
+            lambda model: model.graph.initializer[0].external_data.add(),
+            lambda model: model.graph.node[0],
+            lambda model: model.graph.node[-1].attribute.add(),
+            lambda model: model.graph.output[0],
+            lambda model: model.functions[0],
+            lambda model: model.functions[0].node[0],
+            lambda model: model.opset_import[0],
+            lambda model: model.metadata_props.add(),
+            lambda model: model,
+        ],
+    )
+    def test_a_text_that_is_no_utf8(
+        self, tiny: Make, tmp_path: Path, marked: Callable[[onnx.ModelProto], Any]
+    ) -> None:
+        """Every text field of a message in turn, of every kind of message: found by fuzzing, where
+        a location that was bytes ended in a TypeError."""
+        names = [f.name for f in marked(tiny()).DESCRIPTOR.fields if f.type == f.TYPE_STRING]
+        assert names
+        for name in names:
+            model = tiny()
+            part = marked(model)
+            if isinstance(getattr(part, name), str):
+                setattr(part, name, "MARKED")
+            else:
+                getattr(part, name).append("MARKED")
+            path = tmp_path / "texts.onnx"
+            path.write_bytes(model.SerializeToString().replace(b"MARKED", b"MARK\xff\xfe"))
+            with pytest.raises(ModelError, match=rf"{name} b'MARK.*is not UTF-8 text: export"):
+                checked_graph(path)
+
     @given(cut=st.floats(0, 0.999))
     def test_a_file_cut_anywhere_is_refused_and_never_crashes(
         self, tiny_file: Path, tmp_path_factory: Any, cut: float
