@@ -1,4 +1,5 @@
-"""CUDA kernels to cubins on a host without a GPU: NVRTC from the package registry, by ctypes.
+"""CUDA kernels to cubins on a host without a GPU: NVRTC from the package registry, in a process
+of its own (:mod:`tatvpr_edge.compilers.tensorrt.nvrtc`).
 
 In: ``runtime/core/cuda/*.cu`` and a GPU architecture. Out: cubin bytes with the registers, spills
 and shared memory that ptxas reports. Called by the TensorRT build and by the compile checks.
@@ -6,12 +7,18 @@ and shared memory that ptxas reports. Called by the TensorRT build and by the co
 
 from __future__ import annotations
 
-import ctypes
+import base64
+import json
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from typing import Any
 
 from tatvpr_edge.spec.errors import ToolError
 
@@ -56,39 +63,41 @@ def source_folder() -> Path:
 
 
 @cache
-def _nvrtc(major: int) -> ctypes.CDLL:
+def _library(major: int) -> str:
     try:
         listed = files(PACKAGES[major]) or []
     except PackageNotFoundError:
         listed = []
     for entry in listed:
         if re.fullmatch(rf"libnvrtc\.so\.{major}", entry.name):
-            return ctypes.CDLL(str(entry.locate()))
+            return str(entry.locate())
     raise ToolError(
         f"the CUDA {major} run-time compiler is not installed: pip install {INSTALL[major]}"
     )
 
 
+def _compiler(major: int, sources: Sequence[Path] = (), options: Sequence[str] = ()) -> Any:
+    """The answer of ``nvrtc.py``, which compiles in a process of its own."""
+    job = {"library": _library(major), "sources": [str(s) for s in sources], "options": [*options]}
+    done = subprocess.run(
+        [sys.executable, "-I", str(Path(__file__).with_name("nvrtc.py"))],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise ToolError(f"the CUDA {major} run-time compiler was ended by {name}: build again")
+    if done.returncode:
+        last = next((x for x in reversed(done.stderr.splitlines()) if x.strip()), "no reason")
+        raise ToolError(f"the CUDA {major} run-time compiler failed: {last}")
+    return json.loads(done.stdout)
+
+
+@cache
 def nvrtc_version(major: int) -> str:
     """Version of the installed compiler, such as ``"12.6"``."""
-    lib = _nvrtc(major)
-    high, low = ctypes.c_int(), ctypes.c_int()
-    _check(lib, lib.nvrtcVersion(ctypes.byref(high), ctypes.byref(low)), "asking for its version")
-    return f"{high.value}.{low.value}"
-
-
-def _check(lib: ctypes.CDLL, result: int, doing: str) -> None:
-    if result:
-        lib.nvrtcGetErrorString.restype = ctypes.c_char_p
-        raise ToolError(f"NVRTC failed {doing}: {lib.nvrtcGetErrorString(result).decode()}")
-
-
-def _log(lib: ctypes.CDLL, program: ctypes.c_void_p) -> str:
-    size = ctypes.c_size_t()
-    _check(lib, lib.nvrtcGetProgramLogSize(program, ctypes.byref(size)), "reading its log")
-    buffer = ctypes.create_string_buffer(size.value)
-    _check(lib, lib.nvrtcGetProgramLog(program, buffer), "reading its log")
-    return buffer.value.decode(errors="replace")
+    return str(_compiler(major)["version"])
 
 
 def _reports(log: str) -> tuple[KernelReport, ...]:
@@ -111,39 +120,25 @@ def _reports(log: str) -> tuple[KernelReport, ...]:
     return tuple(found)
 
 
-def compile_cubin(source: Path, architecture: str, cuda_major: int) -> Cubin:
-    """Compile one ``.cu`` file for ``architecture`` (such as ``"sm_87"``).
+def compile_cubins(sources: Sequence[Path], architecture: str, cuda_major: int) -> list[Cubin]:
+    """Compile ``.cu`` files for ``architecture`` (such as ``"sm_87"``), in their order.
 
     Raises:
-        ToolError: the compiler is not installed, or refuses the source (its first line is quoted).
+        ToolError: the compiler is not installed, or refuses a source (its first line is quoted).
     """
-    lib = _nvrtc(cuda_major)
-    program = ctypes.c_void_p()
-    text = source.read_bytes()
-    _check(
-        lib,
-        lib.nvrtcCreateProgram(ctypes.byref(program), text, source.name.encode(), 0, None, None),
-        f"opening {source.name}",
-    )
-    try:
-        options = [f"--gpu-architecture={architecture}", *OPTIONS]
-        raw = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
-        if lib.nvrtcCompileProgram(program, len(options), raw):
-            first = next((x for x in _log(lib, program).splitlines() if "error" in x), "no reason")
+    options = [f"--gpu-architecture={architecture}", *OPTIONS]
+    answer = _compiler(cuda_major, sources, options)
+    cubins = []
+    for source, made in zip(sources, answer["made"], strict=True):
+        log = made["log"]
+        if made["code"] is None:
+            first = next((x for x in log.splitlines() if "error" in x), "no reason")
             raise ToolError(f"{source.name} does not compile for {architecture}: {first}")
-        reports = _reports(_log(lib, program))
-        size = ctypes.c_size_t()
-        _check(lib, lib.nvrtcGetCUBINSize(program, ctypes.byref(size)), "sizing the cubin")
-        code = ctypes.create_string_buffer(size.value)
-        _check(lib, lib.nvrtcGetCUBIN(program, code), "reading the cubin")
-        return Cubin(source.stem, architecture, nvrtc_version(cuda_major), code.raw, reports)
-    finally:
-        lib.nvrtcDestroyProgram(ctypes.byref(program))
+        code = base64.b64decode(made["code"])
+        cubins.append(Cubin(source.stem, architecture, answer["version"], code, _reports(log)))
+    return cubins
 
 
 def compile_all(architecture: str, cuda_major: int) -> list[Cubin]:
     """All kernels for one architecture, in the order of their names."""
-    return [
-        compile_cubin(source, architecture, cuda_major)
-        for source in sorted(source_folder().glob("*.cu"))
-    ]
+    return compile_cubins(sorted(source_folder().glob("*.cu")), architecture, cuda_major)

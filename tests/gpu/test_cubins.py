@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from support.cuda import kernel_sources
-from tatvpr_edge.compilers.tensorrt.cubins import TARGETS, compile_all, compile_cubin
+from support.tools import require_tool
+from tatvpr_edge.compilers.tensorrt import cubins as cubins_module
+from tatvpr_edge.compilers.tensorrt.cubins import TARGETS, compile_all, compile_cubins
 from tatvpr_edge.spec.errors import ToolError
 
 # 128 threads a block: up to 128 registers would still leave four blocks a multiprocessor. The
@@ -43,4 +47,27 @@ def test_a_source_that_does_not_compile_is_named_with_its_first_error(tmp_path) 
     source = tmp_path / "broken.cu"
     source.write_text('extern "C" __global__ void k(int *x) { *x = nothing; }')
     with pytest.raises(ToolError, match=r"broken\.cu does not compile for sm_87: .*nothing"):
-        compile_cubin(source, "sm_87", 12)
+        compile_cubins([source], "sm_87", 12)
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [("abort();", "ended by SIGABRT: build again"), ("return 7;", "failed: NVRTC failed opening")],
+)
+def test_a_compiler_that_falls_over_takes_no_build_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str, said: str
+) -> None:
+    """It runs in a process of its own: whole runs of builds and tests have died with it."""
+    require_tool("gcc", "gcc")
+    (tmp_path / "nvrtc.c").write_text(
+        "#include <stdlib.h>\n"
+        'const char *nvrtcGetErrorString(int code) { (void)code; return "broken"; }\n'
+        "int nvrtcCreateProgram(void) { " + ends + " }\n"
+    )
+    library = str(tmp_path / "libnvrtc.so.12")
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-o", library, str(tmp_path / "nvrtc.c")], check=True
+    )
+    monkeypatch.setattr(cubins_module, "_library", lambda major: library)
+    with pytest.raises(ToolError, match=said):
+        compile_cubins(kernel_sources(), "sm_87", 12)
