@@ -66,6 +66,23 @@ def test_ci_searches_on_in_every_reader_before_it_tests(project_root: Path) -> N
     assert not any("FUZZ_TARGETS" in word for stage in stages for word in stage)
 
 
+def test_ci_says_the_same_of_a_commit_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same executions find the same inputs: a commit that passed once is not refused later."""
+    pytest.importorskip("atheris", reason="atheris (pip install atheris): no fuzzing without it")
+    assert set(run.CI_EXECUTIONS) == {*run.C_TARGETS, *TARGETS}
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setitem(run.CI_EXECUTIONS, "manifest", 4000)
+    found = []
+    for turn in ("first", "second"):
+        monkeypatch.setattr(run, "PLACE", tmp_path / turn)
+        ran = run.run_target("manifest", run.command_of("manifest"), 60)
+        assert ran.failed is None and ran.executions == 4000, ran.log.read_text()
+        found.append({path.name for path in (tmp_path / turn / "corpus" / "manifest").iterdir()})
+    assert found[0] == found[1] and found[0]
+
+
 def test_two_readers_that_disagree_are_noticed(
     monkeypatch: pytest.MonkeyPatch, build_cache: Path
 ) -> None:
