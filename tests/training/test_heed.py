@@ -12,7 +12,8 @@ from test_training import tiny_run
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
-from tatvpr_edge.models.train.config import DistilConfig, MetricConfig
+from tatvpr_edge.models.train import metric
+from tatvpr_edge.models.train.config import DistilConfig, KConfig, MetricConfig
 from tatvpr_edge.models.train.metric import heeded
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.spec.errors import UsageError
@@ -49,7 +50,7 @@ def test_learning_it_keeps_what_the_descriptor_is_made_of() -> None:
     optim = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(60):
         optim.zero_grad()
-        heeded(*looks_and_shares(net)).backward()  # type: ignore[no-untyped-call]
+        heeded(*looks_and_shares(net)).mean().backward()  # type: ignore[no-untyped-call]
         optim.step()
     assert kept_share(net) > before + 0.02
 
@@ -81,6 +82,32 @@ def test_a_run_says_how_far_it_is(tmp_path: Path) -> None:
     parts: set[str] = set()
     train(config, lambda done: parts.update(done.parts))
     assert "heed" in parts
+
+
+def test_a_batch_that_goes_through_the_network_in_parts_teaches_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many frames at a time as a core's cache takes: not one part of the loss is another."""
+    learned: list[dict[str, float]] = []
+    for frames_at_a_time in (5, 1000):
+        monkeypatch.setattr(metric, "_CPU_FRAMES", frames_at_a_time)
+        config = dataclasses.replace(
+            tiny_run(tmp_path / str(frames_at_a_time)),
+            k=KConfig(opening=0.0),
+            distil=DistilConfig(),
+            metric=MetricConfig(
+                steps=1,
+                places=4,
+                images=3,
+                tokens_share=0.5,
+                heed_weight=2.0,
+                consistency_weight=1.0,
+                consistency_share=0.5,
+            ),
+        )
+        train(config, lambda done: learned.append(done.parts))
+    assert {"heed", "consistency", "similarity"} <= set(learned[0])
+    assert learned[0] == pytest.approx(learned[1], rel=1e-5)
 
 
 def test_a_head_that_pools_no_patches_is_refused(tmp_path: Path) -> None:
