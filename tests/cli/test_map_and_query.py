@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import struct
 import subprocess
@@ -449,79 +448,3 @@ def test_a_map_without_positions_says_what_gives_them(
 
 
 # ---- calibration -----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def corridor(tmp_path: Path) -> Path:
-    """Sixty frames along a wall of blobs, half a metre apart, with their positions."""
-    folder = tmp_path / "corridor"
-    folder.mkdir()
-    coarse = np.random.default_rng(5).integers(0, 256, (4, 68, 3), np.uint8)
-    wall = np.asarray(Image.fromarray(coarse).resize((68 * 16, 64), Image.Resampling.BILINEAR))
-    rows = ["name,x,y"]
-    for index in range(60):
-        Image.fromarray(wall[:, 16 * index : 16 * index + 96]).save(folder / f"{index:02}.png")
-        rows.append(f"{index:02}.png,{index / 2},0")
-    (folder / "poses.csv").write_text("\n".join(rows))
-    return folder
-
-
-def test_a_map_is_calibrated_and_answers_say_how_sure_they_are(
-    tatvpr: Run, tiny_host: Path, corridor: Path, tmp_path: Path
-) -> None:
-    tatvpr("map", "build", corridor, "--artifact", tiny_host, "-o", "m")
-    assert json.loads(tatvpr("map", "info", "m", "--json").stdout)["bands"][0]["accepts"] == (
-        "not calibrated"
-    )
-    options = ["--artifact", tiny_host, "--within", "1.2m", "--precision", "0.9"]
-    done = tatvpr("map", "calibrate", "m", *options)
-    assert "band k=1: " in done.stdout and "AUROC" in done.stdout and "60 of 60" in done.stderr
-    assert "calibrated: " in tatvpr("map", "info", "m").stdout
-    document = json.loads(tatvpr("map", "calibrate", "m", corridor, *options, "--json").stdout)
-    assert document["learned_from"] == str(corridor) and document["within_m"] == 1.2
-    assert document["skipped"] == []
-    (band,) = document["bands"]
-    assert band["calibration"]["precision"] == 0.9 and band["learned"]["right"] >= 20
-    assert 0 <= band["learned"]["ece"] <= 1
-    # One calibration serves every k, and each gets its own share of it.
-    said = tatvpr("map", "calibrate", "m", corridor, *options).stdout
-    assert re.search(r"; accepts \d+ % at k=1, \d+ % at k=0.4, \d+ % at k=0.2$", said, re.M)
-    by_k = band["learned"]["recall_by_k"]
-    assert list(by_k) == ["1.0", "0.4", "0.2"]
-    assert sum(by_k.values()) / 3 == pytest.approx(band["calibration"]["recall"], abs=1e-6)
-    Image.new("RGB", (64, 48), (90, 90, 90)).save(tmp_path / "blank.png")
-    query = ("query", corridor / "30.png", tmp_path / "blank.png", "--artifact", tiny_host)
-    asked = tatvpr(*query, "--map", "m", "--k", "1")
-    assert asked.stdout.split()[:6] == ["frame", "place", "score", "position", "sure", "accepted"]
-    assert "blank.png: not accepted: the frame shows no structure" in asked.stderr
-    seen, blank = json.loads(tatvpr(*query, "--map", "m", "--k", "1", "--json").stdout)
-    assert 0 <= seen["confidence"] <= 1 and seen["margin"] > 0 and seen["tag"] == "30.png"
-    assert blank["accepted"] is False and "no structure" in blank["reason"]
-
-
-def test_frames_that_a_calibration_leaves_out_are_listed(
-    tatvpr: Run, tiny_host: Path, corridor: Path, tmp_path: Path
-) -> None:
-    tatvpr("map", "build", corridor, "--artifact", tiny_host, "-o", "m")
-    Image.new("RGB", (96, 64)).save(corridor / "20.png")
-    (corridor / "40.png").write_bytes(b"no picture")
-    asked = ("map", "calibrate", "m", corridor, "--artifact", tiny_host, "--within", "1.2m")
-    left = [line for line in tatvpr(*asked).stderr.splitlines() if line.startswith("left out: ")]
-    assert "20.png: the frame shows no structure" in left[0] and "40.png is no image" in left[1]
-    assert left[2:] == ["left out: 2 of 60 frames"]
-    skipped = json.loads(tatvpr(*asked, "--json").stdout)["skipped"]
-    assert [frame["name"] for frame in skipped] == ["20.png", "40.png"]
-
-
-def test_a_calibration_that_cannot_be_is_one_line(
-    tatvpr: Run, a_map: Path, tiny_host: Path, folder: Path
-) -> None:
-    before = a_map.read_bytes()
-    said = tatvpr("map", "calibrate", a_map, "--artifact", tiny_host, status=1).stderr
-    assert "20 are needed to learn from" in said.splitlines()[-1]
-    assert said.rstrip().endswith("--within-places")  # the map has no positions to be within
-    said = tatvpr("map", "calibrate", a_map, folder, "--artifact", tiny_host, status=1).stderr
-    assert "have no positions: give --poses FILE" in said.splitlines()[-1]
-    said = tatvpr("map", "calibrate", a_map, "--precision", "1.5", status=2).stderr
-    assert "precision" in said
-    assert a_map.read_bytes() == before

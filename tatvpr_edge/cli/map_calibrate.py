@@ -1,0 +1,213 @@
+"""``tatvpr-edge map calibrate``: learn when a map's answers are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tatvpr_edge.cli import words
+from tatvpr_edge.cli.hosting import open_localizer
+from tatvpr_edge.cli.map_report import (
+    accepting,
+    artifact_option,
+    describe_map,
+    given_frames,
+    poses_option,
+    report_map,
+)
+from tatvpr_edge.cli.output import (
+    KList,
+    Metres,
+    json_option,
+    note,
+    note_left_out,
+    pose_frame_option,
+    print_json,
+    progress,
+    say,
+)
+from tatvpr_edge.cli.recordings import recording_options
+from tatvpr_edge.mapping.calibrate import KS, PRECISION, WITHIN_M, WITHIN_PLACES
+from tatvpr_edge.runtime.tracking import FRAMES
+from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.maptypes import MAX_FRAMES
+
+if TYPE_CHECKING:
+    from tatvpr_edge.mapping.calibrate import BandReport
+    from tatvpr_edge.mapping.calibrate_sequences import SequenceReport
+    from tatvpr_edge.spec.placemap import Band
+
+
+@click.command("calibrate")
+@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
+@click.argument("queries", required=False, type=click.Path())
+@click.option(
+    "--frames", type=click.Path(), help="The frames that MAP was made of, to describe them anew."
+)
+@artifact_option
+@poses_option
+@pose_frame_option
+@click.option(
+    "--precision",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=PRECISION,
+    show_default=True,
+    help="Share of accepted answers that is to be right.",
+)
+@click.option(
+    "--within",
+    "within_m",
+    type=Metres(),
+    help=f"An answer is right within this (default: {WITHIN_M['local']:g}m; {WITHIN_M['utm']:g}m "
+    "in utm and geographic maps).",
+)
+@click.option(
+    "--within-places",
+    type=click.IntRange(1),
+    default=WITHIN_PLACES,
+    show_default=True,
+    help="Where positions are unknown: right is so far along the order of a drive.",
+)
+@click.option(
+    "--k",
+    "ks",
+    type=KList(),
+    default=",".join(f"{k:g}" for k in KS),
+    show_default=True,
+    help="The k that frames are described at.",
+)
+@click.option(
+    "--sequence",
+    type=click.IntRange(1, MAX_FRAMES),
+    default=FRAMES,
+    show_default=True,
+    help="Also learn when sequences of so many frames are right, as Localizer(sequence=N) finds "
+    "them; the queries are then drives, in the order of their names. 1: single frames alone.",
+)
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="MAP's own descriptors take the place of what MAP is calibrated with.",
+)
+@recording_options
+@json_option
+def calibrate(
+    map_path: str,
+    queries: str | None,
+    artifact: str | None,
+    replace: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Learn when MAP's answers are right: Match.confidence, and accepted at --precision.
+
+    From QUERIES, frames with positions in MAP's pose frame; or from --frames, those that MAP was
+    made of; or from MAP's own descriptors, whose neighbours are right answers. Queries as the
+    robot makes them, taken on another day, are best. A frame that cannot be read, or shows
+    nothing, is named and left out.
+    """
+    from tatvpr_edge.mapping import calibrate_map
+    from tatvpr_edge.runtime import PlaceMap
+
+    place_map = PlaceMap(map_path)  # a damaged map is told before anything else
+    places = len(place_map)
+    folder = queries if queries is not None else options.pop("frames")
+    if folder is None and options["picking"] is not None:
+        raise click.UsageError(f"{options['picking'].said()} belong to QUERIES or --frames")
+    if folder is None and not replace:
+        _keep_what_accepts(map_path, place_map.info.bands)
+    given, total = (None, places) if folder is None else given_frames(folder, options)
+    options.pop("picking", None)
+    asking: dict[str, Any] = {"frames" if queries is None else "queries": given}
+    with (
+        open_localizer(artifact, as_json) as localizer,
+        progress("queries", total, as_json) as step,
+    ):
+        done = calibrate_map(localizer, map_path, progress=step, **asking, **options)
+    if as_json:
+        document = describe_map(map_path)
+        document["learned_from"] = done.source
+        document["within_m"], document["within_places"] = done.within_m, done.within_places
+        for band, report in zip(document["bands"], done.bands, strict=True):
+            band["learned"] = {
+                "answers": report.answers,
+                "right": report.right,
+                "accepted": report.accepted,
+                "reached": report.reached,
+                "recall_by_k": dict(report.recall_by_k),
+                **asdict(report.quality),
+                "sequence": _learned(report.sequence),
+            }
+        document["skipped"] = [asdict(frame) for frame in done.skipped]
+        print_json(document)
+        return
+    note_left_out(done.skipped, total)
+    for report in done.bands:
+        say(
+            f"band k={report.k:g}: {report.answers} answers, {report.right} right; AUROC "
+            f"{report.quality.auroc:.3f}, calibration error {report.quality.ece:.3f}"
+            + _at_each_k(report)
+        )
+        if not report.reached:
+            note(
+                f"band k={report.k:g}: no threshold gives {100 * options['precision']:g} %: "
+                "nothing will be accepted; give more queries or a lower --precision"
+            )
+        if options["sequence"] > 1:
+            _say_sequence(report, options["sequence"], options["precision"])
+    report_map(map_path, as_json)
+
+
+def _keep_what_accepts(map_path: str, bands: Iterable[Band]) -> None:
+    """What was learned from a drive is not given up for what a map's own descriptors say.
+
+    Raises:
+        UsageError: MAP is calibrated, and something is accepted.
+    """
+    for band in bands:
+        judged = band.calibration
+        if judged is None or judged.kind == "score":
+            continue
+        if judged.recall or (judged.sequence is not None and judged.sequence.recall):
+            raise UsageError(
+                f"{map_path} is {accepting(band)}; its own descriptors, whose neighbours were seen "
+                "within a second, would replace that by something surer than it should be: give "
+                "QUERIES, or --replace"
+            )
+
+
+def _at_each_k(of: BandReport | SequenceReport) -> str:
+    """What queries at each k get of one calibration for all of them; at low k it may be nothing."""
+    if not of.reached or len(of.recall_by_k) < 2:
+        return ""
+    shares = ", ".join(f"{100 * share:.0f} % at k={k:g}" for k, share in of.recall_by_k)
+    return f"; accepts {shares}"
+
+
+def _learned(of: SequenceReport | None) -> dict[str, Any] | None:
+    if of is None:
+        return None
+    return {
+        "answers": of.answers,
+        "right": of.right,
+        "accepted": of.accepted,
+        "reached": of.reached,
+        "recall_by_k": dict(of.recall_by_k),
+        **asdict(of.quality),
+    }
+
+
+def _say_sequence(report: BandReport, frames: int, precision: float) -> None:
+    of, band = report.sequence, f"band k={report.k:g}, sequences of {frames}"
+    if of is None:
+        note(f"{band}: too few answers to learn from: give more queries, in the order of a drive")
+        return
+    say(
+        f"{band}: {of.answers} answers, {of.right} right; AUROC {of.quality.auroc:.3f}, "
+        f"calibration error {of.quality.ece:.3f}" + _at_each_k(of)
+    )
+    if not of.reached:
+        note(f"{band}: no threshold gives {100 * precision:g} %: nothing will be accepted")
