@@ -57,7 +57,7 @@ def test_a_source_that_does_not_compile_is_named_with_its_first_error(tmp_path) 
 def test_a_compiler_that_falls_over_takes_no_build_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str, said: str
 ) -> None:
-    """It runs in a process of its own: whole runs of builds and tests have died with it."""
+    """It runs in a process of its own."""
     require_tool("gcc", "gcc")
     (tmp_path / "nvrtc.c").write_text(
         "#include <stdlib.h>\n"
