@@ -23,6 +23,7 @@ from tatvpr_edge.spec.shortage import refuse_shortage
 #: run time only.
 KEPT = ("kept_tokens", "kept_again")
 STANDARD_DOMAINS = ("", "ai.onnx")
+_ELEMENTWISE = frozenset("Add Sub Mul Div Pow Max Min Mean Sum Where PRelu".split())
 
 Dim = int | str
 
@@ -161,7 +162,23 @@ class Graph:
             )
         return {name: t for name, t in zip(node.output, outs, strict=False) if name}
 
+    def _check_kept_rows(self, node: onnx.NodeProto) -> None:
+        """Of elements joined with what KeepTokens left: ONNX's inference believes that any fixed
+        number of rows, or another left-over number, may be as many at run time."""
+        shapes = [self.types[name].shape[::-1] for name in node.input if name]
+        for axis in range(max(map(len, shapes), default=0)):
+            dims = {s[axis] for s in shapes if axis < len(s)} - {1, "?"}
+            left = [d for d in dims if isinstance(d, str)]
+            if left and len(dims) > 1:
+                every = " and ".join(sorted(map(str, dims)))
+                raise ModelError(
+                    f"{label(node)}: its shapes do not fit: {every} rows; what is joined with "
+                    "tokens goes through the same KeepTokens"
+                )
+
     def _standard(self, node: onnx.NodeProto) -> dict[str, Type]:
+        if node.op_type in _ELEMENTWISE:
+            self._check_kept_rows(node)
         schema = onnx.defs.get_schema(node.op_type, self.opset, "")
         input_types = {n: type_proto(self.types[n]) for n in node.input if n}
         data = {

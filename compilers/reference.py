@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.compilers.checks import DESCRIPTOR, FRAME, TOKENS, K
 from tatvpr_edge.compilers.graph import Graph, type_proto
-from tatvpr_edge.spec.errors import ToolError
+from tatvpr_edge.spec.errors import ModelError, ToolError
 from tatvpr_edge.spec.shortage import memory_for, ran_out, shortage
 
 if TYPE_CHECKING:
@@ -52,7 +52,12 @@ class Reference:
         self._inputs = {i.name for i in self._session.get_inputs()}
 
     def run(self, frame: NDArray[np.uint8], k: float, tokens: float) -> dict[str, NDArray[Any]]:
-        """Values by name, for a frame of the model's square."""
+        """Values by name, for a frame of the model's square.
+
+        Raises:
+            ModelError: some operator cannot be computed there, as where KeepTokens changes how many
+                rows one input has and not how many the other.
+        """
         return self._run({FRAME: frame, **_dials(k, tokens)})
 
     def run_behind(
@@ -64,8 +69,20 @@ class Reference:
     def _run(self, feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         given = {name: value for name, value in feed.items() if name in self._inputs}
         with memory_for("the model's values in ONNX Runtime"):
-            values = self._session.run(self.outputs, given)
+            try:
+                values = self._session.run(self.outputs, given)
+            except Exception as error:  # ONNX Runtime raises kinds of its own
+                if ran_out(error):
+                    raise
+                raise ModelError(self._fails(error, feed)) from error
         return {**feed, **self.graph.constants, **dict(zip(self.outputs, values, strict=True))}
+
+    def _fails(self, error: Exception, feed: Mapping[str, NDArray[Any]]) -> str:
+        line = " ".join(str(error).split())
+        return (
+            f"model {self.graph.name}: at k = {feed[K]:g}, tokens = {feed[TOKENS]:g} ONNX Runtime "
+            f"cannot compute it: {line[:300]}"
+        )
 
 
 def nodes_behind(graph: Graph, value: str) -> list[onnx.NodeProto] | None:

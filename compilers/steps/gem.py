@@ -83,8 +83,11 @@ def _weights(
     pattern: Pattern, times: onnx.NodeProto, cube: onnx.NodeProto, first_row: int
 ) -> tuple[str, list[onnx.NodeProto]] | None:
     """What the rows' cubes are multiplied by, [T, 1], and the slice of the same rows before it;
-    None where it is no column of numbers above 0."""
+    None where it is no column of numbers above 0, one for each row."""
     name = next((n for n in times.input if n != cube.output[0]), "")
+    rows = pattern.type(cube.output[0]).shape[0]
+    if not name or pattern.type(name).shape != (rows, 1):
+        return None
     sliced: list[onnx.NodeProto] = []
     before = pattern.sole_producer(name)
     if first_row and before is not None and pattern.row_slice(before) == (first_row, None):

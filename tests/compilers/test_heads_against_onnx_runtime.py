@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 import tatvpr_edge
-from support.tiny_model import Head, Writer, mapped
+from support.tiny_model import SIDE, TOKENS, Head, Writer, mapped
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
-from tatvpr_edge.compilers.checks import check_model
+from tatvpr_edge.compilers.checks import check_model, checked_graph
 from tatvpr_edge.compilers.golden import DriftPoint, cosine, synthetic_frame
 from tatvpr_edge.compilers.job import Job
 from tatvpr_edge.compilers.linux import compile_linux, open_library
@@ -195,6 +196,28 @@ def test_a_backbone_that_differs_is_seen_by_the_cosine(tiny: Tiny, tmp_path: Pat
     core = open_library(compile_linux(other, load("host"), tmp_path / "host"), other)
     with pytest.raises(ModelError, match=r"has cosine \S+ to ONNX Runtime on the same file"):
         prove(job, lowered.matched, core, [DriftPoint(1.0, 1.0, 0.9999)])
+
+
+def test_what_onnx_runtime_cannot_compute_is_one_line(tiny: Tiny, tmp_path: Path) -> None:
+    """A product over all patches, where KeepTokens left half of them."""
+    model = tiny("gem", keep_after=(1,))
+    shares = numpy_helper.from_array(np.full((1, TOKENS - 1), 0.1, np.float32), "shares")
+    model.graph.initializer.append(shares)
+    nodes = list(model.graph.node)
+    (mean,) = (n for n in nodes if n.op_type == "ReduceMean")
+    product = helper.make_node("MatMul", ["shares", mean.input[0]], [mean.output[0]], name="all")
+    nodes[nodes.index(mean)] = product
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    graph = checked_graph(path)
+    assert graph.model is not None
+    whole = Reference(graph.model, graph)
+    frame = synthetic_frame(0, SIDE, SIDE)
+    whole.run(frame, 1.0, 1.0)
+    with pytest.raises(ModelError, match=r"tokens = 0\.5 ONNX Runtime cannot compute it: .*'all'"):
+        whole.run(frame, 1.0, 0.5)
 
 
 def test_the_operator_that_is_off_is_found_by_itself(tiny: Tiny) -> None:

@@ -78,6 +78,25 @@ class TestPatterns:
         assert left_over(found) == ["Concat", "Add", "Sub", "Reshape"]
         assert found.kept_counts == ["kept_tokens", "kept_again"][: len(keep_after)]
 
+    @pytest.mark.parametrize("wrong", ["one weight for all rows", "all weights for one row"])
+    def test_weights_of_another_number_of_rows_are_left_to_tvm(
+        self, tiny: Make, wrong: str
+    ) -> None:
+        """The core reads a weight for each row: of one weight it would read beyond the end."""
+        model = tiny("sides", keep_after=())
+        by_name = {n.name: n for n in model.graph.node}
+        tokens = by_name["head.left.rows"].input[0]
+        by_name["head.left.weighted"].input[1] = "tokens.table"
+        if wrong == "one weight for all rows":
+            by_name["head.left.clip"].input[0] = tokens
+            table = next(t for t in model.graph.initializer if t.name == "tokens.table")
+            one = onnx.numpy_helper.to_array(table)[:1]
+            table.CopyFrom(onnx.numpy_helper.from_array(one, "tokens.table"))
+        else:
+            by_name["head.left.rows"].input[1] = "index.axis"  # rows 0 to 1
+            by_name["head.left.rows"].input[2] = "index.start"
+        assert "Mul" in left_over(matched(model))
+
     @pytest.mark.parametrize("wrong", ["a weight of 0", "two columns", "other rows"])
     def test_other_weights_are_left_to_tvm(self, tiny: Make, wrong: str) -> None:
         model = tiny("sides", keep_after=())

@@ -225,6 +225,15 @@ class TestOperators:
         model.graph.node.extend(nodes)
         refused(model, tmp_path, "blocks.0.keep.table", "with its A")
 
+    @pytest.mark.parametrize("of", ["tokens.table", "blocks.0.keep.table"])
+    def test_a_table_that_does_not_go_through_every_keep_tokens(
+        self, tiny: Make, tmp_path: Path, of: str
+    ) -> None:
+        model = tiny("sides", keep_after=(1, 2))
+        next(n for n in model.graph.node if n.name == "head.left.weights").input[0] = of
+        rows = "16" if of == "tokens.table" else "kept_tokens - 1"
+        refused(model, tmp_path, "head.left.weighted", rows, "the same KeepTokens")
+
     def test_a_third_keep_tokens(self, tiny: Make, tmp_path: Path) -> None:
         model = tiny(keep_after=(1, 2))
         second = node(model, "KeepTokens", 1)
