@@ -79,7 +79,7 @@ def say_uncalibrated(path: Path, frames: int = 1, calibrated_frames: int = 0) ->
         return
     _log.warning(
         "map %s is not calibrated for sequences of %d frames%s, so that accepted is None: run "
-        "'tatvpr-edge map calibrate %s --sequence %d'",
+        "'tatvpr-edge map calibrate %s DRIVE --sequence %d' with a drive through its places",
         path,
         frames,
         f" (it is for {calibrated_frames})" if calibrated_frames else "",

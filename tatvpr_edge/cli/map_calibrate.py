@@ -203,7 +203,10 @@ def _learned(of: SequenceReport | None) -> dict[str, Any] | None:
 def _say_sequence(report: BandReport, frames: int, precision: float) -> None:
     of, band = report.sequence, f"band k={report.k:g}, sequences of {frames}"
     if of is None:
-        note(f"{band}: too few answers to learn from: give more queries, in the order of a drive")
+        note(
+            f"{band}: too few right or too few wrong answers to learn from: give a longer drive, in "
+            "its order, or a map with more places far from it"
+        )
         return
     say(
         f"{band}: {of.answers} answers, {of.right} right; AUROC {of.quality.auroc:.3f}, "
