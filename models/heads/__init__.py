@@ -78,13 +78,29 @@ def build_head(config: HeadConfig, backbone: ViTConfig) -> nn.Module:
     """The head that ``config`` describes, for the tokens of ``backbone``.
 
     Raises:
-        ModelError: unknown head or option.
+        ModelError: unknown head or option, or a value that the option cannot have.
     """
     made = _head_class(config.kind)
-    try:
-        return cast(nn.Module, made(backbone, **config.options))
-    except TypeError as error:
-        raise ModelError(f"head {config.kind!r}: {error}") from error
+    known = dict(inspect.signature(made).parameters)
+    del known["backbone"]
+    for name, value in config.options.items():
+        if name not in known:
+            raise ModelError(
+                f"head {config.kind}: it has no option {name!r}; it has {', '.join(known)}"
+            )
+        _check_option(f"head {config.kind}: {name} is {value!r}", value, known[name].annotation)
+    return cast(nn.Module, made(backbone, **config.options))
+
+
+def _check_option(said: str, value: object, annotation: str) -> None:
+    """By what the head's parameter is annotated with: counts are from 1 up."""
+    if value is None and annotation.endswith("| None"):
+        return
+    if annotation == "float":
+        if type(value) not in (int, float):
+            raise ModelError(f"{said}: it is a number")
+    elif type(value) is not int or value < 1:
+        raise ModelError(f"{said}: it is a whole number from 1 up")
 
 
 def _head_class(kind: str) -> Any:

@@ -82,3 +82,21 @@ def test_which_patches_stand_is_known_behind_every_dropping() -> None:
 def test_what_sides_cannot_mean(options: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="sides"):
         registry.create(ModelConfig("tiny", BACKBONE, HeadConfig("gem", options)), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"project": 20, "sides": "0.3"}, "sides is '0.3': it is a number"),
+        ({"project": 20, "sides": True}, "sides is True: it is a number"),
+        ({"project": 20, "digits": 2.0}, "digits is 2.0: it is a whole number from 1 up"),
+        ({"project": 0}, "project is 0: it is a whole number from 1 up"),
+        ({"project": -1}, "project is -1: it is a whole number from 1 up"),
+        ({"project": 20, "side": 1}, "no option 'side'; it has project, digits, sides"),
+    ],
+)
+def test_an_option_of_a_training_file_that_cannot_be_says_what_can(
+    options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ModelError, match=f"^head gem: .*{said}"):
+        registry.create(ModelConfig("tiny", BACKBONE, HeadConfig("gem", options)), seed=0)
