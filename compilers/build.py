@@ -67,6 +67,10 @@ def build_artifact(
         _check_prefix(job, prefix)
     place, replace = _output_folder(job, output)
     _check_writable(place)
+    if backend == "tensorrt":
+        from tatvpr_edge.compilers.tensorrt.build import check_before
+
+        check_before(job.board, job.graph)
     if sign is None:
         with _taking(place, replace) as made:
             _build(job, made, prefix)

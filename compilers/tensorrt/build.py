@@ -45,6 +45,19 @@ _SHARED_BYTES, _ATTENTION_BYTES_A_TOKEN = 48 << 10, 20
 _GATE_BINS = 2048
 
 
+def check_before(board: Board, graph: Graph) -> None:
+    """Before minutes of compiling for the processor: this route lowers the model, and its compilers
+    are here.
+
+    Raises:
+        ModelError, ToolError: as :func:`add_tensorrt`.
+    """
+    check_limits(graph)
+    build_pipeline(graph)
+    for major in cuda_majors(_gpu(board)):
+        nvrtc_version(major)
+
+
 def add_tensorrt(
     board: Board, onnx_file: Path, manifest: Manifest, members: Mapping[str, bytes | str | Path]
 ) -> tuple[Manifest, Members]:

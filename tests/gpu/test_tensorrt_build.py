@@ -15,12 +15,13 @@ from tatvpr_edge.boards.loader import load as load_board
 from tatvpr_edge.compilers.build import build_artifact, plan_artifact
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.report import BuildPlan
+from tatvpr_edge.compilers.tensorrt import cubins
 from tatvpr_edge.compilers.tensorrt.build import add_tensorrt, board_steps
 from tatvpr_edge.models.export import bodies
 from tatvpr_edge.runtime.backends.tensorrt.recipe import RECIPE, read_recipe
 from tatvpr_edge.runtime.verify import verify_artifact
 from tatvpr_edge.spec.artifact import read_artifact, write_artifact
-from tatvpr_edge.spec.errors import ArtifactError, ModelError, UsageError
+from tatvpr_edge.spec.errors import ArtifactError, ModelError, ToolError, UsageError
 
 
 @pytest.mark.slow
@@ -92,6 +93,24 @@ def test_dry_run_says_what_is_left_for_the_board_and_what_memory_it_takes(tiny_f
 def test_a_board_without_a_gpu_is_refused(tiny_file: Path) -> None:
     with pytest.raises(UsageError, match="raspberry-pi-5 has no GPU"):
         plan_artifact("raspberry-pi-5", model=tiny_file, backend="tensorrt")
+
+
+def test_a_missing_compiler_is_told_before_anything_is_compiled(
+    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cubins.PACKAGES, 12, "no-such-package-of-nvidia")
+    cubins._library.cache_clear()
+    cubins.nvrtc_version.cache_clear()
+    steps: list[str] = []
+    with pytest.raises(ToolError, match="the CUDA 12 run-time compiler is not installed: pip"):
+        build_artifact(
+            "jetson-orin-nano",
+            model=tiny_file,
+            backend="tensorrt",
+            output=tmp_path / "orin",
+            progress=lambda step, *_: steps.append(step),
+        )
+    assert steps == ["checking the model"] and not (tmp_path / "orin").exists()
 
 
 def test_what_the_kernels_do_not_take_is_refused_by_name(tmp_path: Path) -> None:
