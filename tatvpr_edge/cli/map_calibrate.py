@@ -110,16 +110,17 @@ def calibrate(
     nothing, is named and left out.
     """
     from tatvpr_edge.mapping import calibrate_map
+    from tatvpr_edge.mapping.calibrate_queries import own_count
     from tatvpr_edge.runtime import PlaceMap
 
     place_map = PlaceMap(map_path)  # a damaged map is told before anything else
-    places = len(place_map)
     folder = queries if queries is not None else options.pop("frames")
     if folder is None and options["picking"] is not None:
-        raise click.UsageError(f"{options['picking'].said()} belong to QUERIES or --frames")
+        raise click.UsageError(f"{options['picking'].said()}: for QUERIES or --frames alone")
     if folder is None and not replace:
         _keep_what_accepts(map_path, place_map.info.bands)
-    given, total = (None, places) if folder is None else given_frames(folder, options)
+    own = (None, own_count(place_map))
+    given, total = own if folder is None else given_frames(folder, options)
     options.pop("picking", None)
     asking: dict[str, Any] = {"frames" if queries is None else "queries": given}
     with (

@@ -143,6 +143,8 @@ def calibrate_map(
     target = check_path(path, "map", "a .placemap")
     if queries is not None and frames is not None:
         raise UsageError("give labelled queries or the map's own frames, not both")
+    if queries is None and (poses is not None or pose_frame is not None):
+        raise UsageError("poses and their frame are those of labelled queries: give these as well")
     if not 0.5 <= precision < 1:
         raise UsageError(f"precision is {precision!r}: from 0.5 to below 1, as in 0.95")
     if within_places < 1 or (within_m is not None and not 0 < within_m < np.inf):

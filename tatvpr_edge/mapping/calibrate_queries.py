@@ -241,6 +241,11 @@ def own_descriptors(place_map: PlaceMap, truth: Truth) -> list[Asked]:
     return asked
 
 
+def own_count(place_map: PlaceMap) -> int:
+    """How many queries :func:`own_descriptors` makes of a map."""
+    return len(_spread_places(len(place_map))) * len(place_map.info.bands)
+
+
 def _spread_places(places: int) -> list[int]:
     """At most MOST_PLACES of them: short drives, evenly over the map."""
     if places <= MOST_PLACES:

@@ -79,6 +79,27 @@ def test_what_a_drive_taught_is_not_given_up_for_the_maps_own_descriptors(
     assert (tmp_path / "m").read_bytes() != learned
 
 
+def test_a_map_of_two_bands_asks_each_place_in_both(
+    tatvpr: Run, tiny_host: Path, corridor: Path
+) -> None:
+    made = tatvpr("map", "build", corridor, "--artifact", tiny_host, "-o", "m", "--bands", "1,.2")
+    assert "60 of 60" in made.stderr
+    done = tatvpr("map", "calibrate", "m", "--artifact", tiny_host, "--within", "1.2m")
+    assert "queries: 120 of 120" in done.stderr
+
+
+def test_positions_without_queries_are_refused(
+    tatvpr: Run, tiny_host: Path, corridor: Path, tmp_path: Path
+) -> None:
+    tatvpr("map", "build", corridor, "--artifact", tiny_host, "-o", "m")
+    before = (tmp_path / "m").read_bytes()
+    for more in ((), ("--frames", corridor)):
+        asked = ("map", "calibrate", "m", *more, "--artifact", tiny_host, "--within", "1.2m")
+        said = tatvpr(*asked, "--poses", corridor / "poses.csv", status=1).stderr
+        assert "those of labelled queries" in said.splitlines()[-1]
+    assert (tmp_path / "m").read_bytes() == before
+
+
 def test_frames_that_a_calibration_leaves_out_are_listed(
     tatvpr: Run, tiny_host: Path, corridor: Path, tmp_path: Path
 ) -> None:
