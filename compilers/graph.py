@@ -23,7 +23,9 @@ from tatvpr_edge.spec.shortage import refuse_shortage
 #: run time only.
 KEPT = ("kept_tokens", "kept_again")
 STANDARD_DOMAINS = ("", "ai.onnx")
-_ELEMENTWISE = frozenset("Add Sub Mul Div Pow Max Min Mean Sum Where PRelu".split())
+_ELEMENTWISE = frozenset(
+    ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mean", "Sum", "Where", "PRelu"]
+)
 
 Dim = int | str
 

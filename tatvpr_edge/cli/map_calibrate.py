@@ -205,8 +205,8 @@ def _say_sequence(report: BandReport, frames: int, precision: float) -> None:
     of, band = report.sequence, f"band k={report.k:g}, sequences of {frames}"
     if of is None:
         note(
-            f"{band}: too few right or too few wrong answers to learn from: give a longer drive, in "
-            "its order, or a map with more places far from it"
+            f"{band}: too few right or too few wrong answers to learn from: give a longer drive, "
+            "in its order, or a map with more places far from it"
         )
         return
     say(

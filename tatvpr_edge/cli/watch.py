@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -75,7 +75,7 @@ def command(
 
             sinks.append(stack.enter_context(RerunLog(rerun)))
         if record is not None:
-            sinks.append(_lines(stack.enter_context(_appended(record))))
+            sinks.append(stack.enter_context(_recorded(record)))
         if not live:
             sinks.append(lambda answer: click.echo(json_line(answer.document())))
         ended = stack.enter_context(_signals())
@@ -110,23 +110,33 @@ def _signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _appended(path: Path) -> IO[str]:
+@contextlib.contextmanager
+def _recorded(path: Path) -> Iterator[Sink]:
+    """A line an answer, in the file when it was given: nothing waits to be written at the end.
+
+    Raises:
+        DataError: the file cannot be opened, or an answer not be written (a full disk).
+    """
     from tatvpr_edge.spec.errors import DataError
 
+    def fault(error: OSError) -> DataError:
+        return DataError(f"cannot write {path}: {error.strerror or error}")
+
     try:
-        return path.expanduser().open("a", encoding="utf-8")
+        file = path.expanduser().open("ab", buffering=0)
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def _lines(file: IO[str]) -> Sink:
-    """A line an answer, in the file when it was given."""
+        raise fault(error) from None
 
     def write(answer: Answer) -> None:
-        file.write(json_line(answer.document()) + "\n")
-        file.flush()
+        left = memoryview((json_line(answer.document()) + "\n").encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError as error:
+            raise fault(error) from None
 
-    return write
+    with file:
+        yield write
 
 
 def _summary(

@@ -118,6 +118,8 @@ def test_what_cannot_be_watched_is_one_line(
     assert "no such file" in tatvpr("watch", "gone\x1b[2J.mp4", *common, status=1).stderr
     assert "is a recording" in tatvpr("watch", _empty("run.bag"), *common, status=1).stderr
     tatvpr("watch", pictures, *common, "--budget", "5W", status=2)
+    done = tatvpr("watch", pictures, *common, "--record", "/dev/full", status=1)
+    assert "error: cannot write /dev/full: No space left on device\n" in done.stderr
     done = tatvpr("watch", pictures, *common, "--record", "no/such/folder", status=1)
     assert "cannot write no/such/folder" in done.stderr
     monkeypatch.setitem(sys.modules, "rerun", None)
