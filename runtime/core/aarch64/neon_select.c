@@ -306,7 +306,7 @@ static int32_t choose(tatvpr_tile *tile, int32_t t, int32_t padded, int32_t keep
 
 void tatvpr_neon_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list) {
     const int32_t known = group == 1 || group == 2 || group == 4 || group == 8 || group == 16;
-    const int32_t padded = (int32_t)tatvpr_round_up((size_t)tile->k_in, TATVPR_ROW_ALIGN);
+    const int32_t padded = tatvpr_q_stride(tile->k_in);
     if (!known || padded > MOST_CHANNELS) {
         tatvpr_portable_select(tile, t, keep, group, list == TATVPR_LIST_CHANNELS ? list : 0);
     } else if (group == 1 ? keep < tile->k_in : keep < tile->k_in / group) {

@@ -33,6 +33,19 @@ static inline void tatvpr_zero(void *to, size_t bytes) {
     }
 }
 
+/* Bytes from row to row of int8 activations. */
+static inline int32_t tatvpr_q_stride(int32_t k_in) {
+    return (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
+}
+
+/* The zeros behind a row's K. */
+static inline void tatvpr_pad_row(int8_t *q, int32_t k_in) {
+    const int32_t padded = tatvpr_q_stride(k_in);
+    for (int32_t i = k_in; i < padded; i++) {
+        q[i] = 0;
+    }
+}
+
 static inline int tatvpr_aligned(const void *p) {
     return ((uintptr_t)p % TATVPR_ARENA_ALIGN) == 0;
 }

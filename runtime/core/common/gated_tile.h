@@ -72,9 +72,4 @@ static inline int32_t tatvpr_most_tokens(const tatvpr_program *program) {
     return program->tile_tokens > 0 ? program->tile_tokens : TATVPR_TILE_TOKENS;
 }
 
-/* Bytes from row to row of int8 activations. */
-static inline int32_t tatvpr_q_stride(int32_t k_in) {
-    return (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
-}
-
 #endif

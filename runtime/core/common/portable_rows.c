@@ -15,10 +15,7 @@ float tatvpr_portable_quantise(const float *x, int32_t k_in, int8_t *q) {
     for (int32_t i = 0; i < k_in; i++) {
         q[i] = tatvpr_quantise_one(x[i], inverse);
     }
-    const int32_t padded = (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
-    for (int32_t i = k_in; i < padded; i++) {
-        q[i] = 0;
-    }
+    tatvpr_pad_row(q, k_in);
     return s;
 }
 

@@ -124,7 +124,6 @@ float tatvpr_avx2_quantise(const float *x, int32_t k_in, int8_t *q) {
         largest = a > largest ? a : largest;
     }
     const float s = largest / TATVPR_QUANT_MAX;
-    tatvpr_quantise_with(x, k_in, (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN),
-                         1.0f / s, q);
+    tatvpr_quantise_with(x, k_in, tatvpr_q_stride(k_in), 1.0f / s, q);
     return s;
 }

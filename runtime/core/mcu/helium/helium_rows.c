@@ -10,10 +10,7 @@
 float tatvpr_helium_quantise(const float *x, int32_t k_in, int8_t *q) {
     const float s = tatvpr_abs_max4(x, k_in, TATVPR_MIN_ABS_MAX) / TATVPR_QUANT_MAX;
     tatvpr_quantise4(x, k_in, 1.0f / s, q);
-    const int32_t padded = (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
-    for (int32_t i = k_in; i < padded; i++) {
-        q[i] = 0;
-    }
+    tatvpr_pad_row(q, k_in);
     return s;
 }
 
