@@ -72,6 +72,14 @@ void tatvpr_avx512_hamming(const uint8_t *query, const uint8_t *rows, int32_t by
 #define TATVPR_DP512(acc, u, s) __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s))
 #endif
 
+/* M(0) to M(n - 1): for such variables. */
+#define EACH_1(M) M(0)
+#define EACH_2(M) EACH_1(M) M(1)
+#define EACH_3(M) EACH_2(M) M(2)
+#define EACH_4(M) EACH_3(M) M(3)
+#define EACH_5(M) EACH_4(M) M(4)
+#define EACH_6(M) EACH_5(M) M(5)
+
 /* The first `count` lanes of 16: all from 16 on, none up to 0. */
 static inline __mmask16 tatvpr_first_lanes(int32_t count) {
     return (__mmask16)(count >= 16 ? 0xFFFF : count <= 0 ? 0 : (1 << count) - 1);

@@ -161,19 +161,32 @@ static void pack_queries(head *h, const float *queries, int32_t first, int32_t s
     }
 }
 
+/* ---- products: four rows of bytes by some registers of columns */
+
+#define STEP(v)                                                 \
+    {                                                           \
+        const __m512i k = _mm512_loadu_si512(right + 64 * (v)); \
+        TATVPR_DP512(a##v, x0, k);                              \
+        TATVPR_DP512(b##v, x1, k);                              \
+        TATVPR_DP512(c##v, x2, k);                              \
+        TATVPR_DP512(d##v, x3, k);                              \
+    }
+
+/* `fours` times four elements of rows from `left` on, `row` bytes apart, by registers from `right`
+ * on, whose next four elements lie `step` bytes further. */
+#define MULTIPLY(EACH, fours, left, row, right, step)                                \
+    for (int32_t i = 0; i < (fours); i++, right += step, left += 4) {                \
+        const __m512i x0 = _mm512_set1_epi32(tatvpr_four_bytes(left));               \
+        const __m512i x1 = _mm512_set1_epi32(tatvpr_four_bytes(left + row));         \
+        const __m512i x2 = _mm512_set1_epi32(tatvpr_four_bytes(left + 2 * row));     \
+        const __m512i x3 = _mm512_set1_epi32(tatvpr_four_bytes(left + 3 * row));     \
+        EACH(STEP)                                                                   \
+    }
+
 /* ---- queries by keys: four queries by up to six registers of keys */
 
 #define DOTS_BEGIN(v)                                                                        \
     __m512i a##v = _mm512_loadu_si512(begin + 16 * (v)), b##v = a##v, c##v = a##v, d##v = a##v;
-
-#define DOTS_STEP(v)                                           \
-    {                                                          \
-        const __m512i k = _mm512_loadu_si512(keys + 64 * (v)); \
-        TATVPR_DP512(a##v, x0, k);                             \
-        TATVPR_DP512(b##v, x1, k);                             \
-        TATVPR_DP512(c##v, x2, k);                             \
-        TATVPR_DP512(d##v, x3, k);                             \
-    }
 
 #define DOTS_END(v)                                       \
     _mm512_storeu_si512(dots + 16 * (v), a##v);           \
@@ -190,26 +203,14 @@ static void pack_queries(head *h, const float *queries, int32_t first, int32_t s
         const ptrdiff_t row = 16 * (ptrdiff_t)h->keys_16;                            \
         const ptrdiff_t stride = h->query_stride;                                    \
         const int32_t *begin = h->begin + 16 * j;                                    \
-        const int8_t *keys = h->keys + 64 * j;                                       \
+        const int8_t *right = h->keys + 64 * j;                                      \
         const uint8_t *q = h->query;                                                 \
         EACH(DOTS_BEGIN)                                                             \
-        for (int32_t p = 0; p < h->quads; p++, keys += 4 * row, q += 4) {            \
-            const __m512i x0 = _mm512_set1_epi32(tatvpr_four_bytes(q));              \
-            const __m512i x1 = _mm512_set1_epi32(tatvpr_four_bytes(q + stride));     \
-            const __m512i x2 = _mm512_set1_epi32(tatvpr_four_bytes(q + 2 * stride)); \
-            const __m512i x3 = _mm512_set1_epi32(tatvpr_four_bytes(q + 3 * stride)); \
-            EACH(DOTS_STEP)                                                          \
-        }                                                                            \
+        MULTIPLY(EACH, h->quads, q, stride, right, 4 * row)                          \
         int32_t *dots = h->dots + 16 * j;                                            \
         EACH(DOTS_END)                                                               \
     }
 
-#define EACH_1(M) M(0)
-#define EACH_2(M) EACH_1(M) M(1)
-#define EACH_3(M) EACH_2(M) M(2)
-#define EACH_4(M) EACH_3(M) M(3)
-#define EACH_5(M) EACH_4(M) M(4)
-#define EACH_6(M) EACH_5(M) M(5)
 DOTS(dots_1, EACH_1)
 DOTS(dots_2, EACH_2)
 DOTS(dots_3, EACH_3)
@@ -359,15 +360,6 @@ static void weigh(const head *h, const scaling *by, float *shares /* [4] */) {
 
 #define MIX_BEGIN(v) __m512i a##v = _mm512_setzero_si512(), b##v = a##v, c##v = a##v, d##v = a##v;
 
-#define MIX_STEP(v)                                              \
-    {                                                            \
-        const __m512i k = _mm512_loadu_si512(values + 64 * (v)); \
-        TATVPR_DP512(a##v, x0, k);                               \
-        TATVPR_DP512(b##v, x1, k);                               \
-        TATVPR_DP512(c##v, x2, k);                               \
-        TATVPR_DP512(d##v, x3, k);                               \
-    }
-
 #define MIX_END(v)                                                       \
     write_16(h, y, part + (v), a##v, shares[0]);                         \
     if (count > 1) {                                                     \
@@ -391,17 +383,11 @@ static inline void write_16(const head *h, float *y, int32_t part, __m512i mixed
     static void name(const head *h, int32_t part, float *y, ptrdiff_t dim,           \
                      int32_t count, const float *shares) {                           \
         const ptrdiff_t row = h->weight_stride;                                      \
-        const int8_t *values = h->values + 64 * part;                                \
+        const int8_t *right = h->values + 64 * part;                                 \
         const ptrdiff_t step = 64 * (ptrdiff_t)h->parts;                             \
         const uint8_t *e = h->weights;                                               \
         EACH(MIX_BEGIN)                                                              \
-        for (int32_t f = 0; f < h->fours; f++, values += step, e += 4) {             \
-            const __m512i x0 = _mm512_set1_epi32(tatvpr_four_bytes(e));              \
-            const __m512i x1 = _mm512_set1_epi32(tatvpr_four_bytes(e + row));        \
-            const __m512i x2 = _mm512_set1_epi32(tatvpr_four_bytes(e + 2 * row));    \
-            const __m512i x3 = _mm512_set1_epi32(tatvpr_four_bytes(e + 3 * row));    \
-            EACH(MIX_STEP)                                                           \
-        }                                                                            \
+        MULTIPLY(EACH, h->fours, e, row, right, step)                                \
         EACH(MIX_END)                                                                \
     }
 

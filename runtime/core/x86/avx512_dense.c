@@ -102,12 +102,6 @@
         }                                                                                    \
     }
 
-#define EACH_1(M) M(0)
-#define EACH_2(M) EACH_1(M) M(1)
-#define EACH_3(M) EACH_2(M) M(2)
-#define EACH_4(M) EACH_3(M) M(3)
-#define EACH_5(M) EACH_4(M) M(4)
-#define EACH_6(M) EACH_5(M) M(5)
 KERNEL(tokens_1, EACH_1, FROM_PANEL)
 KERNEL(tokens_2, EACH_2, FROM_PANEL)
 KERNEL(tokens_3, EACH_3, FROM_PANEL)

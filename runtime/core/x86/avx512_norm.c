@@ -16,9 +16,6 @@ static inline float sum_tree(__m512 v) {
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-#define EACH_1(M) M(0)
-#define EACH_4(M) M(0) M(1) M(2) M(3)
-
 /* `STEP` for every 16 columns `i`, of which the lanes `there` exist; its own loop where all do. */
 #define COLUMNS(STEP)                                                 \
     {                                                                 \

@@ -97,7 +97,6 @@ static row begin_row(const tatvpr_tile *tile, int32_t t, int32_t keep, int32_t l
 
 /* ---- the cut */
 
-#define EACH_4(M) M(1) M(2) M(3) M(4)
 #define COUNT(j) n##j += (uint32_t)__builtin_popcountll(_mm512_cmpge_epu8_mask(a, limit##j));
 /* Opaque, so that compilers make no vectors of four scalars. */
 #define COMPARE(j)                 \
@@ -106,12 +105,12 @@ static row begin_row(const tatvpr_tile *tile, int32_t t, int32_t keep, int32_t l
 
 /* Raises the cut by up to four steps, as far as enough candidates reach it; by how many. */
 static inline int32_t raise_cut(row *r, int32_t count, __m512i step, int32_t by) {
-    const __m512i limit1 = _mm512_add_epi8(_mm512_set1_epi8((int8_t)r->least), step);
+    const __m512i limit0 = _mm512_add_epi8(_mm512_set1_epi8((int8_t)r->least), step);
+    const __m512i limit1 = _mm512_add_epi8(limit0, step);
     const __m512i limit2 = _mm512_add_epi8(limit1, step);
     const __m512i limit3 = _mm512_add_epi8(limit2, step);
-    const __m512i limit4 = _mm512_add_epi8(limit3, step);
     const uint32_t wanted = (uint32_t)r->wanted;
-    uint32_t n1 = 0, n2 = 0, n3 = 0, n4 = 0;
+    uint32_t n0 = 0, n1 = 0, n2 = 0, n3 = 0;
     for (int32_t i = 0; i < count; i += 64) {
         const __m512i a = _mm512_abs_epi8(_mm512_loadu_si512(r->candidate + i));
         EACH_4(COUNT)

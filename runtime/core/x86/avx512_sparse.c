@@ -105,8 +105,6 @@ static inline __m512i quarters(const uint8_t *a, const uint8_t *b, const uint8_t
 
 /* ---- one token by one block of 64 L outputs */
 
-#define EACH_4(M) M(0) M(1) M(2) M(3)
-
 /* INDICES: how many the list holds of an entry. */
 #define TOKEN(name, L, READ, INDICES)                                                        \
     static void name(const tatvpr_outputs *o, int32_t t, const uint8_t *rows,                \
