@@ -257,4 +257,38 @@ static inline void tatvpr_neon_write_four(const tatvpr_matmul *job, int32_t t, i
     }
 }
 
+/* 64 outputs to four panels of 16 (tatvpr_neon_panel_bytes). */
+typedef void tatvpr_neon_unpack(const uint8_t *rows, int32_t k_rows, uint8_t *panel);
+/* Four rows of q, of those sums, by sixteen outputs; `sixteens` steps of 16 channels. */
+typedef tatvpr_neon_sums tatvpr_neon_four_tokens(const int8_t *const q[4], const int32_t sum[4],
+                                                 const int8_t *w, int32_t sixteens);
+
+/* The dense matmul by panels: weights are unpacked once for all tokens, which go by four. */
+static inline __attribute__((always_inline)) void
+tatvpr_neon_dense_by_four(const tatvpr_matmul *job, tatvpr_neon_unpack *unpack,
+                          tatvpr_neon_four_tokens *four_tokens) {
+    const tatvpr_tile *tile = job->tile;
+    const int32_t n_out = job->op->n_out;
+    const int32_t k_rows = tatvpr_neon_rows(job->op->k_in);
+    const int32_t sixteens = (k_rows + 15) / 16; /* q is padded with zeros that far */
+    const int32_t padded = sixteens * 16;
+    for (int32_t first = 0; first < n_out; first += 64) {
+        unpack(job->weight + (ptrdiff_t)(first / 64) * k_rows * 16, k_rows, job->panel);
+        for (int32_t part = first; part < first + 64 && part < n_out; part += 16) {
+            const int8_t *w = (const int8_t *)job->panel + (ptrdiff_t)(part - first) * padded;
+            for (int32_t t = 0; t < tile->tokens; t += 4) {
+                const int8_t *q[4];
+                int32_t sum[4];
+                for (int32_t i = 0; i < 4; i++) { /* a short last round repeats its last token */
+                    const int32_t token = tatvpr_min_i32(t + i, tile->tokens - 1);
+                    q[i] = tile->q + (ptrdiff_t)token * tile->q_stride;
+                    sum[i] = tile->sum[token];
+                }
+                const tatvpr_neon_sums sums = four_tokens(q, sum, w, sixteens);
+                tatvpr_neon_write_four(job, t, part, &sums);
+            }
+        }
+    }
+}
+
 #endif

@@ -14,29 +14,36 @@
 
 enum { PART_FOURS = 192 }; /* 48 kB of unpacked weights: most of a first-level cache */
 
+/* The rows of four channels, transposed so that an output's four lie side by side. */
+typedef struct quad {
+    uint8x16_t u[4];
+} quad;
+
+static inline quad transpose(uint8x16_t r0, uint8x16_t r1, uint8x16_t r2, uint8x16_t r3) {
+    const uint16x8_t t0 = vreinterpretq_u16_u8(vzip1q_u8(r0, r1));
+    const uint16x8_t t1 = vreinterpretq_u16_u8(vzip2q_u8(r0, r1));
+    const uint16x8_t t2 = vreinterpretq_u16_u8(vzip1q_u8(r2, r3));
+    const uint16x8_t t3 = vreinterpretq_u16_u8(vzip2q_u8(r2, r3));
+    const quad four = {
+        {vreinterpretq_u8_u16(vzip1q_u16(t0, t2)), vreinterpretq_u8_u16(vzip2q_u16(t0, t2)),
+         vreinterpretq_u8_u16(vzip1q_u16(t1, t3)), vreinterpretq_u8_u16(vzip2q_u16(t1, t3))}};
+    return four;
+}
+
 /* 64 outputs to four panels of 16 outputs: [4][rows / 16 rounded up][4 quads][4][16 bytes]. */
 static void unpack(const uint8_t *rows, int32_t k_rows, uint8_t *panel) {
     const uint8x16_t mask = vdupq_n_u8(3);
     const uint8x16_t one = vdupq_n_u8(1 << 6); /* of the top field */
     const ptrdiff_t field_bytes = tatvpr_neon_panel_bytes(k_rows);
     for (int32_t k = 0; k < k_rows; k += 4, rows += 64, panel += 64) {
-        const uint8x16_t r0 = vld1q_u8(rows);
-        const uint8x16_t r1 = vld1q_u8(rows + 16);
-        const uint8x16_t r2 = vld1q_u8(rows + 32);
-        const uint8x16_t r3 = vld1q_u8(rows + 48);
-        const uint16x8_t t0 = vreinterpretq_u16_u8(vzip1q_u8(r0, r1));
-        const uint16x8_t t1 = vreinterpretq_u16_u8(vzip2q_u8(r0, r1));
-        const uint16x8_t t2 = vreinterpretq_u16_u8(vzip1q_u8(r2, r3));
-        const uint16x8_t t3 = vreinterpretq_u16_u8(vzip2q_u8(r2, r3));
-        const uint8x16_t u[4] = {
-            vreinterpretq_u8_u16(vzip1q_u16(t0, t2)), vreinterpretq_u8_u16(vzip2q_u16(t0, t2)),
-            vreinterpretq_u8_u16(vzip1q_u16(t1, t3)), vreinterpretq_u8_u16(vzip2q_u16(t1, t3))};
+        const quad four = transpose(vld1q_u8(rows), vld1q_u8(rows + 16), vld1q_u8(rows + 32),
+                                    vld1q_u8(rows + 48));
         for (int i = 0; i < 4; i++) {
             uint8_t *to = panel + 16 * i;
-            vst1q_u8(to, vandq_u8(u[i], mask));
-            vst1q_u8(to + field_bytes, vandq_u8(vshrq_n_u8(u[i], 2), mask));
-            vst1q_u8(to + 2 * field_bytes, vandq_u8(vshrq_n_u8(u[i], 4), mask));
-            vst1q_u8(to + 3 * field_bytes, vshrq_n_u8(vaddq_u8(u[i], one), 6)); /* w to w + 1 */
+            vst1q_u8(to, vandq_u8(four.u[i], mask));
+            vst1q_u8(to + field_bytes, vandq_u8(vshrq_n_u8(four.u[i], 2), mask));
+            vst1q_u8(to + 2 * field_bytes, vandq_u8(vshrq_n_u8(four.u[i], 4), mask));
+            vst1q_u8(to + 3 * field_bytes, vshrq_n_u8(vaddq_u8(four.u[i], one), 6)); /* w to w + 1 */
         }
     }
 }
@@ -79,53 +86,12 @@ static inline tatvpr_neon_sums four_tokens(const int8_t *const q[4], const int32
 }
 
 void tatvpr_dotprod_dense(const tatvpr_matmul *job) {
-    const tatvpr_tile *tile = job->tile;
-    const int32_t n_out = job->op->n_out;
-    const int32_t k_rows = tatvpr_neon_rows(job->op->k_in);
-    const int32_t sixteens = (k_rows + 15) / 16; /* q is padded with zeros that far */
-    const int32_t padded = sixteens * 16;
-    for (int32_t first = 0; first < n_out; first += 64) {
-        unpack(job->weight + (ptrdiff_t)(first / 64) * k_rows * 16, k_rows, job->panel);
-        for (int32_t part = first; part < first + 64 && part < n_out; part += 16) {
-            const int8_t *w = (const int8_t *)job->panel + (ptrdiff_t)(part - first) * padded;
-            for (int32_t t = 0; t < tile->tokens; t += 4) {
-                const int8_t *q[4];
-                int32_t sum[4];
-                for (int32_t i = 0; i < 4; i++) { /* a short last round repeats its last token */
-                    const int32_t token = tatvpr_min_i32(t + i, tile->tokens - 1);
-                    q[i] = tile->q + (ptrdiff_t)token * tile->q_stride;
-                    sum[i] = tile->sum[token];
-                }
-                const tatvpr_neon_sums sums = four_tokens(q, sum, w, sixteens);
-                tatvpr_neon_write_four(job, t, part, &sums);
-            }
-        }
-    }
+    tatvpr_neon_dense_by_four(job, unpack, four_tokens);
 }
 
 /* ---- sparse: four kept channels at a time. Fields are multiplied where they lie, with factors 4, 16
  * and 64 that go into the token's scale; for the top one the whole byte is taken, and what the fields
  * below add to it is taken off at the end. */
-
-/* The rows of four channels, transposed so that an output's four lie side by side. */
-typedef struct quad {
-    uint8x16_t u[4];
-} quad;
-
-static inline quad read_quad(const uint8_t *rows, const uint16_t *index) {
-    const uint8x16_t r0 = vld1q_u8(rows + (ptrdiff_t)index[0] * 16);
-    const uint8x16_t r1 = vld1q_u8(rows + (ptrdiff_t)index[1] * 16);
-    const uint8x16_t r2 = vld1q_u8(rows + (ptrdiff_t)index[2] * 16);
-    const uint8x16_t r3 = vld1q_u8(rows + (ptrdiff_t)index[3] * 16);
-    const uint16x8_t t0 = vreinterpretq_u16_u8(vzip1q_u8(r0, r1));
-    const uint16x8_t t1 = vreinterpretq_u16_u8(vzip2q_u8(r0, r1));
-    const uint16x8_t t2 = vreinterpretq_u16_u8(vzip1q_u8(r2, r3));
-    const uint16x8_t t3 = vreinterpretq_u16_u8(vzip2q_u8(r2, r3));
-    const quad four = {
-        {vreinterpretq_u8_u16(vzip1q_u16(t0, t2)), vreinterpretq_u8_u16(vzip2q_u16(t0, t2)),
-         vreinterpretq_u8_u16(vzip1q_u16(t1, t3)), vreinterpretq_u8_u16(vzip2q_u16(t1, t3))}};
-    return four;
-}
 
 /* Sums of 64 outputs for a token whose row of q adds up to `sum`; those of field f are 4^f times
  * too large. */
@@ -139,7 +105,10 @@ static inline tatvpr_neon_sums token_64(const uint8_t *rows, const uint16_t *ind
         a.of[3][i] = vdupq_n_s32(-21 * sum);
     }
     for (int32_t k = 0; k < quads; k++, index += 4, value += 4) {
-        const quad four = read_quad(rows, index);
+        const quad four = transpose(vld1q_u8(rows + (ptrdiff_t)index[0] * 16),
+                                    vld1q_u8(rows + (ptrdiff_t)index[1] * 16),
+                                    vld1q_u8(rows + (ptrdiff_t)index[2] * 16),
+                                    vld1q_u8(rows + (ptrdiff_t)index[3] * 16));
         const int8x8_t q = vld1_s8(value); /* lane 0 is taken: a load alone, where a broadcast costs
                                               an operation; lists have room beyond their end */
         for (int i = 0; i < 4; i++) {

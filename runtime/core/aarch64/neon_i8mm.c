@@ -103,30 +103,7 @@ static inline tatvpr_neon_sums four_tokens(const int8_t *const q[TOKENS],
     return sums;
 }
 
-static void dense(const tatvpr_matmul *job) {
-    const tatvpr_tile *tile = job->tile;
-    const int32_t n_out = job->op->n_out;
-    const int32_t k_rows = tatvpr_neon_rows(job->op->k_in);
-    const int32_t sixteens = (k_rows + 15) / 16; /* q is padded with zeros that far */
-    for (int32_t first = 0; first < n_out; first += 64) {
-        unpack(job->weight + (ptrdiff_t)(first / 64) * k_rows * 16, k_rows, job->panel);
-        for (int32_t part = first; part < first + 64 && part < n_out; part += 16) {
-            const int8_t *w = (const int8_t *)job->panel +
-                              (part - first) / 16 * tatvpr_neon_panel_bytes(k_rows);
-            for (int32_t t = 0; t < tile->tokens; t += TOKENS) {
-                const int8_t *q[TOKENS];
-                int32_t sum[TOKENS];
-                for (int32_t i = 0; i < TOKENS; i++) { /* a short last round repeats its last token */
-                    const int32_t token = tatvpr_min_i32(t + i, tile->tokens - 1);
-                    q[i] = tile->q + (ptrdiff_t)token * tile->q_stride;
-                    sum[i] = tile->sum[token];
-                }
-                const tatvpr_neon_sums sums = four_tokens(q, sum, w, sixteens);
-                tatvpr_neon_write_four(job, t, part, &sums);
-            }
-        }
-    }
-}
+static void dense(const tatvpr_matmul *job) { tatvpr_neon_dense_by_four(job, unpack, four_tokens); }
 
 static int32_t usable(void) {
 #if defined(__linux__)
