@@ -4,6 +4,14 @@
 
 #include "../common/core.h"
 
+/* `function` of the arguments, then whether every row has a scale of its own and whether a residual
+ * is added: constants, so that neither is asked for an output. */
+#define TATVPR_OF_KIND(job, function, ...)                                                        \
+    ((job)->op->scale_per_row                                                                     \
+         ? (job)->residual != NULL ? function(__VA_ARGS__, 1, 1) : function(__VA_ARGS__, 1, 0)    \
+     : (job)->residual != NULL ? function(__VA_ARGS__, 0, 1)                                      \
+                               : function(__VA_ARGS__, 0, 0))
+
 /* Outputs n0 .. n0 + count of token `t`; sums are `step` elements apart. A macro over the type of
  * the sums, because C99 has no other way to write the loop once. */
 #define TATVPR_DEFINE_EPILOGUE(NAME, TYPE)                                                        \

@@ -19,6 +19,19 @@ static inline int32_t tatvpr_lut4_row_words(int32_t k_in) { return (k_in + 15) /
 
 extern const uint32_t tatvpr_trit_pairs[81][2];
 
+/* The least of the `keep` largest scores, bit by bit; each is below 2^14. */
+static inline int32_t tatvpr_least_kept(const int16_t *scores, int32_t groups, int32_t keep) {
+    int32_t least = 0;
+    for (int32_t bit = 1 << 13; bit > 0; bit /= 2) {
+        int32_t reached = 0;
+        for (int32_t g = 0; g < groups; g++) {
+            reached += scores[g] >= least + bit;
+        }
+        least += reached >= keep ? bit : 0;
+    }
+    return least;
+}
+
 /* What the variants of mcu/ begin with: plain C, weights read in place and never prepared. */
 #define TATVPR_MCU_TABLE TATVPR_PORTABLE_TABLE, .prepared_bytes = NULL, .prepare = NULL
 

@@ -18,17 +18,9 @@
 
 #include <arm_acle.h>
 
-#include "../mcu.h"
-#include "dsp_simd.h"
 #include "../epilogue.h"
-
-#define PASS_TOKENS 8
-#define ENTRIES 81             /* 3^4 */
-#define ENTRY_WORDS 4          /* eight int16 */
-#define BLOCK_WORDS 6          /* of weights a row: 24 bytes, 96 channels */
-#define BLOCK_CHANNELS (16 * BLOCK_WORDS)
-#define TABLE_WORDS (4 * BLOCK_WORDS * ENTRIES * ENTRY_WORDS)
-#define BLOCKS_PER_WIDENING 2  /* 192 channels <= 258 */
+#include "../lut4.h"
+#include "dsp_simd.h"
 
 /* The table of one group of four channels, in rising order of index. `steps` is five entries:
  * the first sum, then what changes when digit 0, 1, 2, 3 of the index is counted up (and those
@@ -152,11 +144,6 @@ static void write_tables(const int8_t *const *rows, int32_t channel, int32_t cha
     }
 }
 
-/* 1: 16-bit sums hold all channels of a row. */
-static int is_narrow(const tatvpr_ternary *op) {
-    return 16 * tatvpr_lut4_row_words(op->k_in) <= BLOCKS_PER_WIDENING * BLOCK_CHANNELS;
-}
-
 static void zero_words(uint32_t *to, int32_t words) {
     for (int32_t i = 0; i < words; i++) {
         to[i] = 0;
@@ -209,17 +196,7 @@ pair_outputs(const tatvpr_matmul *job, int32_t t, int32_t n0, int32_t rows, cons
 
 static void two_tokens_out(const tatvpr_matmul *job, int32_t t, int32_t n0, int32_t rows,
                            const uint32_t *sums) {
-    if (job->op->scale_per_row) {
-        if (job->residual != NULL) {
-            pair_outputs(job, t, n0, rows, sums, 1, 1);
-        } else {
-            pair_outputs(job, t, n0, rows, sums, 1, 0);
-        }
-    } else if (job->residual != NULL) {
-        pair_outputs(job, t, n0, rows, sums, 0, 1);
-    } else {
-        pair_outputs(job, t, n0, rows, sums, 0, 0);
-    }
+    TATVPR_OF_KIND(job, pair_outputs, job, t, n0, rows, sums);
 }
 
 /* Outputs n0 .. n0 + rows of up to eight tokens from t0. `memory` holds tables and sums. */

@@ -4,12 +4,11 @@
  * multiply-accumulates.
  */
 #include "../../common/core.h"
-#include "../../common/floats.h"
 
 #if defined(TATVPR_MCU_DSP)
 
 #include "../mcu.h"
-#include "dsp_simd.h"
+#include "../quantise.h"
 
 #define STEP 8 /* elements: rows are padded with zeros to a multiple */
 
@@ -109,17 +108,6 @@ void tatvpr_dsp_patch_embed(const tatvpr_patch_job *job) {
 
 /* ---- QuantAttention */
 
-static float abs_max(const float *x, int32_t rows, int32_t stride, int32_t columns) {
-    float largest = TATVPR_MIN_ABS_MAX;
-    for (int32_t t = 0; t < rows; t++, x += stride) {
-#pragma GCC unroll 8
-        for (int32_t i = 0; i < columns; i++) {
-            largest = tatvpr_greater_abs(largest, x[i]);
-        }
-    }
-    return largest;
-}
-
 /* to[i * step] = x[i] * inverse, rounded */
 static void quantise_to(const float *x, int32_t count, float inverse, int16_t *to, int32_t step) {
 #pragma GCC unroll 8
@@ -212,9 +200,9 @@ void tatvpr_dsp_attention(const tatvpr_head_job *job) {
     const float *keys = queries + job->dim;
     const float *values = keys + job->dim;
     head h = lay_out(job);
-    const float s_k = abs_max(keys, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
+    const float s_k = tatvpr_abs_max(keys, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
     scale_logits(&h, s_k);
-    const float s_v = abs_max(values, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
+    const float s_v = tatvpr_abs_max(values, h.tokens, stride, h.width) / TATVPR_QUANT_MAX;
     const float inverse_k = 1.0f / s_k;
     const float inverse_v = 1.0f / s_v;
     for (int32_t t = 0; t < h.tokens; t++) {
@@ -229,7 +217,7 @@ void tatvpr_dsp_attention(const tatvpr_head_job *job) {
         float share[2] = {1.0f, 1.0f};
         for (int32_t p = 0; p < pair; p++) {
             const float *x = queries + (ptrdiff_t)(i + p) * stride;
-            s_q[p] = abs_max(x, 1, stride, h.width) / TATVPR_QUANT_MAX;
+            s_q[p] = tatvpr_abs_max(x, 1, stride, h.width) / TATVPR_QUANT_MAX;
             quantise_to(x, h.width, 1.0f / s_q[p], h.queries + p * h.padded_width, 1);
         }
         score_keys(&h, s_q);

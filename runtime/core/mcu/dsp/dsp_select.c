@@ -202,19 +202,6 @@ static int32_t least_by_histogram(const int16_t *scores, int32_t groups, int32_t
     return least;
 }
 
-/* The same, bit by bit, for any scores. */
-static int32_t least_by_bits(const int16_t *scores, int32_t groups, int32_t keep) {
-    int32_t least = 0;
-    for (int32_t bit = 1 << 13; bit > 0; bit /= 2) {
-        int32_t reached = 0;
-        for (int32_t g = 0; g < groups; g++) {
-            reached += scores[g] >= least + bit;
-        }
-        least += reached >= keep ? bit : 0;
-    }
-    return least;
-}
-
 /* Groups of whole words: the ones with the largest sums stay. */
 static void drop_groups(uint32_t *words, int32_t group_words, int32_t groups, int32_t keep) {
     int16_t scores[MOST_GROUPS];
@@ -225,7 +212,7 @@ static void drop_groups(uint32_t *words, int32_t group_words, int32_t groups, in
         most = tatvpr_max_i32(most, score);
     }
     const int32_t least = group_words == 1 ? least_by_histogram(scores, groups, most, keep)
-                                           : least_by_bits(scores, groups, keep);
+                                           : tatvpr_least_kept(scores, groups, keep);
     int32_t ties = keep;
     for (int32_t g = 0; g < groups; g++) {
         ties -= scores[g] > least;

@@ -192,14 +192,7 @@ static void drop_groups(int8_t *q, int32_t group, int32_t groups, int32_t keep) 
         }
         scores[g] = (int16_t)score;
     }
-    int32_t least = 0;
-    for (int32_t bit = 1 << 13; bit > 0; bit /= 2) {
-        int32_t reached = 0;
-        for (int32_t g = 0; g < groups; g++) {
-            reached += scores[g] >= least + bit;
-        }
-        least += reached >= keep ? bit : 0;
-    }
+    const int32_t least = tatvpr_least_kept(scores, groups, keep);
     int32_t ties = keep;
     for (int32_t g = 0; g < groups; g++) {
         ties -= scores[g] > least;

@@ -8,15 +8,8 @@
 
 #if defined(TATVPR_MCU_TABLES)
 
-#include "../mcu.h"
+#include "../lut4.h"
 #include "tables_epilogue.h"
-
-#define PASS_TOKENS 8
-#define ENTRIES 81     /* 3^4 */
-#define ENTRY_WORDS 4  /* eight tokens */
-#define BLOCK_WORDS 6  /* of weights a row: 24 bytes, 96 channels */
-#define TABLE_WORDS (4 * BLOCK_WORDS * ENTRIES * ENTRY_WORDS)
-#define BLOCKS_PER_WIDENING 2
 
 /* Sums of one group of four channels for two tokens, every ENTRY_WORDS words of `to`. */
 static void write_pair(const int8_t *a, const int8_t *b, uint32_t *to) {
@@ -93,11 +86,6 @@ static void widen_sums(uint32_t *sums, int32_t *wide, int32_t words) {
     }
 }
 
-/* 1: 16-bit sums hold all channels of a row. */
-static int is_narrow(const tatvpr_ternary *op) {
-    return tatvpr_lut4_row_words(op->k_in) <= BLOCKS_PER_WIDENING * BLOCK_WORDS;
-}
-
 /* Outputs n0 .. n0 + rows of the tokens t and t + 1, or of t alone, from sums that share a word,
  * `step` words apart. What differs between matrices is constant where this is inlined. */
 static inline __attribute__((always_inline)) void
@@ -126,17 +114,7 @@ pair_outputs(const tatvpr_matmul *job, int32_t t, int32_t n0, int32_t rows, cons
 
 static void write_pair_outputs(const tatvpr_matmul *job, int32_t t, int32_t n0, int32_t rows,
                                const uint32_t *sums, int32_t step) {
-    if (job->op->scale_per_row) {
-        if (job->residual != NULL) {
-            pair_outputs(job, t, n0, rows, sums, step, 1, 1);
-        } else {
-            pair_outputs(job, t, n0, rows, sums, step, 1, 0);
-        }
-    } else if (job->residual != NULL) {
-        pair_outputs(job, t, n0, rows, sums, step, 0, 1);
-    } else {
-        pair_outputs(job, t, n0, rows, sums, step, 0, 0);
-    }
+    TATVPR_OF_KIND(job, pair_outputs, job, t, n0, rows, sums, step);
 }
 
 /* Outputs n0 .. n0 + rows of up to eight tokens from t0. `memory` holds tables and sums. */

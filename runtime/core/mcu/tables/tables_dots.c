@@ -9,7 +9,7 @@
 #if defined(TATVPR_MCU_TABLES)
 
 #include "../mcu.h"
-#include "tables_floats.h"
+#include "../quantise.h"
 
 #define ROWS 4
 
@@ -118,22 +118,11 @@ void tatvpr_tables_patch_embed(const tatvpr_patch_job *job) {
 
 /* ---- QuantAttention */
 
-static float abs_max(const float *x, int32_t rows, int32_t stride, int32_t columns) {
-    float largest = TATVPR_MIN_ABS_MAX;
-    for (int32_t t = 0; t < rows; t++, x += stride) {
-#pragma GCC unroll 8
-        for (int32_t i = 0; i < columns; i++) {
-            largest = tatvpr_tables_greater_abs(largest, x[i]);
-        }
-    }
-    return largest;
-}
-
 /* to[i * step] = x[i] * inverse, rounded */
 static void quantise_to(const float *x, int32_t count, float inverse, int8_t *to, int32_t step) {
 #pragma GCC unroll 4
     for (int32_t i = 0; i < count; i++, to += step) {
-        *to = tatvpr_tables_round(x[i] * inverse);
+        *to = tatvpr_round_to_int(x[i] * inverse);
     }
 }
 
@@ -189,7 +178,7 @@ static int32_t weigh(const float *logits, int32_t tokens, int8_t *weights) {
     }
     int32_t total = 0;
     for (int32_t j = 0; j < tokens; j++, weights += ROWS) {
-        const int32_t e = tatvpr_tables_round(TATVPR_QUANT_MAX * tatvpr_exp(logits[j] - highest));
+        const int32_t e = tatvpr_round_to_int(TATVPR_QUANT_MAX * tatvpr_exp(logits[j] - highest));
         *weights = (int8_t)(e & 127); /* changes only what is not finite */
         total += *weights;
     }
@@ -198,8 +187,8 @@ static int32_t weigh(const float *logits, int32_t tokens, int8_t *weights) {
 
 /* Keys and values as integers, where `dots` wants them. */
 static float pack(head *h, const float *keys, const float *values, int32_t stride) {
-    h->s_k = abs_max(keys, h->tokens, stride, h->width) / TATVPR_QUANT_MAX;
-    const float s_v = abs_max(values, h->tokens, stride, h->width) / TATVPR_QUANT_MAX;
+    h->s_k = tatvpr_abs_max(keys, h->tokens, stride, h->width) / TATVPR_QUANT_MAX;
+    const float s_v = tatvpr_abs_max(values, h->tokens, stride, h->width) / TATVPR_QUANT_MAX;
     const float inverse_k = 1.0f / h->s_k;
     const float inverse_v = 1.0f / s_v;
     for (int32_t t = 0; t < h->tokens; t++) {
@@ -226,7 +215,7 @@ void tatvpr_tables_attention(const tatvpr_head_job *job) {
         for (int32_t p = 0; p < ROWS; p++) { /* past the end: the last query again */
             const float *x =
                 queries + (ptrdiff_t)tatvpr_min_i32(first + p, h.tokens - 1) * stride;
-            s_q[p] = abs_max(x, 1, stride, h.width) / TATVPR_QUANT_MAX;
+            s_q[p] = tatvpr_abs_max(x, 1, stride, h.width) / TATVPR_QUANT_MAX;
             quantise_to(x, h.width, 1.0f / s_q[p], h.queries + p, ROWS);
         }
         score_keys(&h, s_q);

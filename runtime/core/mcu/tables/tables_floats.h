@@ -6,7 +6,7 @@
 
 /* Nearest integer, ties to even, of |x| <= 127 and a little: what is not finite becomes any number
  * within -127..127. */
-static inline int8_t tatvpr_tables_round(float x) {
+static inline int8_t tatvpr_round_to_int(float x) {
 #if defined(__riscv_flen)
     int32_t n;
     __asm("fcvt.w.s %0, %1, rne" : "=r"(n) : "f"(x));
@@ -17,7 +17,7 @@ static inline int8_t tatvpr_tables_round(float x) {
 }
 
 /* The greater of `largest` > 0 and |x|. */
-static inline float tatvpr_tables_greater_abs(float largest, float x) {
+static inline float tatvpr_greater_abs(float largest, float x) {
 #if defined(__riscv_flen)
     float y;
     __asm("fmax.s %0, %1, %2" : "=f"(y) : "f"(largest), "f"(__builtin_fabsf(x)));

@@ -6,26 +6,10 @@
 #if defined(TATVPR_MCU_TABLES)
 
 #include "../mcu.h"
-#include "tables_floats.h"
+#include "../quantise.h"
 
 float tatvpr_tables_quantise(const float *x, int32_t k_in, int8_t *q) {
-    float largest = TATVPR_MIN_ABS_MAX;
-#pragma GCC unroll 8
-    for (int32_t i = 0; i < k_in; i++) {
-        largest = tatvpr_tables_greater_abs(largest, x[i]);
-    }
-    const float s = largest / TATVPR_QUANT_MAX;
-    const float inverse = 1.0f / s;
-    /* |x * inverse| is at most 127 and two roundings: it cannot leave -127..127 */
-#pragma GCC unroll 8
-    for (int32_t i = 0; i < k_in; i++) {
-        q[i] = tatvpr_tables_round(x[i] * inverse);
-    }
-    const int32_t padded = (int32_t)tatvpr_round_up((size_t)k_in, TATVPR_ROW_ALIGN);
-    for (int32_t i = k_in; i < padded; i++) {
-        q[i] = 0;
-    }
-    return s;
+    return tatvpr_quantise_row(x, k_in, q);
 }
 
 #define LANES TATVPR_PARTIAL_SUMS
