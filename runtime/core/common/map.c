@@ -219,18 +219,10 @@ static int section(const uint8_t *p, uint64_t *end, uint64_t offset, uint64_t by
     return 1;
 }
 
-static int floats_finite(const uint8_t *p, uint64_t count) {
+static inline __attribute__((always_inline)) int
+floats_valid(const uint8_t *p, uint64_t count, int (*valid)(float)) {
     for (uint64_t i = 0; i < count; i++) {
-        if (!finite(tatvpr_read_f32(p + 4 * i))) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
-static int norms_valid(const uint8_t *p, uint64_t places) {
-    for (uint64_t i = 0; i < places; i++) {
-        if (!fraction(tatvpr_read_f32(p + 4 * i))) {
+        if (!valid(tatvpr_read_f32(p + 4 * i))) {
             return 0;
         }
     }
@@ -254,10 +246,10 @@ static int band_valid(const uint8_t *p, const uint8_t *band, uint64_t *end) {
     }
     if (int8) {
         return mean == 0 && section(p, end, norms, places * 4, file_bytes) &&
-               norms_valid(p + norms, places);
+               floats_valid(p + norms, places, fraction);
     }
     return norms == 0 && (mean == 0 || (section(p, end, mean, (uint64_t)dim * 4, file_bytes) &&
-                                        floats_finite(p + mean, dim)));
+                                        floats_valid(p + mean, dim, finite)));
 }
 
 /* One pose and its moment: every number finite, what is unknown zero, a turn whole and of length
