@@ -10,7 +10,6 @@ import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -100,17 +99,19 @@ class Driver(ABC):
     def stream(self) -> int:
         """The stream's handle, as TensorRT takes it."""
 
-    @abstractmethod
     def __enter__(self) -> Driver:
+        self._push()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pop()
+
+    @abstractmethod
+    def _push(self) -> None:
         """Make the context current on the calling thread."""
 
     @abstractmethod
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _pop(self) -> None:
         """Give the thread the context that it had."""
 
     @abstractmethod

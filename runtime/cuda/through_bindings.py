@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -63,16 +62,10 @@ class BindingsDriver(Driver):
             raise ToolError(f"the CUDA driver refused {function.__name__}: {result.name}")
         return values[0] if values else None
 
-    def __enter__(self) -> BindingsDriver:
+    def _push(self) -> None:
         self.call(self._cuda.cuCtxPushCurrent, self._context)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _pop(self) -> None:
         self.call(self._cuda.cuCtxPopCurrent)
 
     @property

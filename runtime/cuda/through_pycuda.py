@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -49,17 +48,11 @@ class PycudaDriver(Driver):
         except self._cuda.Error as error:
             raise ToolError(f"the CUDA driver refused {what}: {error}") from None
 
-    def __enter__(self) -> PycudaDriver:
+    def _push(self) -> None:
         with self._refusals("cuCtxPushCurrent"):
             self._context.push()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _pop(self) -> None:
         with self._refusals("cuCtxPopCurrent"):
             self._cuda.Context.pop()
 
