@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
-from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
+from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
 __all__ = ["BatterySource"]
 
@@ -19,7 +19,7 @@ _MAX_MW = 500_000.0
 _MAX_ENERGY_J = 36_000_000.0  # 10 kWh
 
 
-class BatterySource:
+class BatterySource(TreeSource):
     """Every battery that feeds the system (not a mouse's), summed."""
 
     name = "battery"
@@ -76,9 +76,6 @@ class BatterySource:
                 ceiling=100.0,
             ),
         ]
-
-    def close(self) -> None:
-        """Nothing is held open between readings."""
 
     def _power_mw(self) -> float:
         """What the batteries give together; a bay that rests gives nothing."""

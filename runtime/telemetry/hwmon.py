@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tatvpr_edge.runtime.telemetry.rails import rail_reading
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
-from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
+from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
 __all__ = ["HwmonSource"]
 
@@ -15,7 +15,7 @@ _NOT_OURS = ("ina3221", "ina3221x", "ina238")  # read with their labels by anoth
 _BATTERIES = ("BAT", "bms")  # a battery's hwmon face repeats what power_supply says
 
 
-class HwmonSource:
+class HwmonSource(TreeSource):
     """Every hwmon power sensor; its total is stated only where there is exactly one sensor."""
 
     name = "hwmon"
@@ -66,9 +66,6 @@ class HwmonSource:
             repeat_limit_s=60.0,
         )
         return [*rails, total]
-
-    def close(self) -> None:
-        """Nothing is held open between readings."""
 
     def _rail(self, name: str, path: Path, now_s: float) -> Reading:
         power: float | ReadFault

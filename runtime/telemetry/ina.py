@@ -24,7 +24,7 @@ from tatvpr_edge.runtime.telemetry.rails import (
     total_of_rails,
 )
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading
-from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
+from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
 __all__ = ["InaSource"]
 
@@ -44,7 +44,7 @@ class _Channel:
     ceiling_mw: float
 
 
-class InaSource:
+class InaSource(TreeSource):
     """All INA monitors of a module, as one source with rails and a total in mW."""
 
     name = "ina"
@@ -77,9 +77,6 @@ class InaSource:
         """Every rail and their total."""
         rails = [self._read_channel(channel, now_s) for channel in self._channels]
         return [*rails, total_of_rails(rails, self.name, now_s)]
-
-    def close(self) -> None:
-        """Nothing is held open between readings."""
 
     def _read_channel(self, channel: _Channel, now_s: float) -> Reading:
         power: float | ReadFault

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tatvpr_edge.runtime.telemetry.rails import rail_reading
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
-from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
+from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
 __all__ = ["PmicSource", "parse_pmic"]
 
@@ -63,7 +63,7 @@ def parse_pmic(text: str, now_s: float, source: str = "pmic") -> list[Reading]:
     return [*rails, total]
 
 
-class PmicSource:
+class PmicSource(TreeSource):
     """The Pi 5's PMIC."""
 
     name = "pmic"
@@ -107,6 +107,3 @@ class PmicSource:
                     fault.detail,
                 )
             ]
-
-    def close(self) -> None:
-        """Nothing is held open between readings."""

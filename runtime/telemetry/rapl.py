@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tatvpr_edge.runtime.telemetry.rails import rail_reading
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
-from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
+from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
 __all__ = ["RaplSource"]
 
@@ -29,7 +29,7 @@ class _Zone:
     power: Reading | None = None
 
 
-class RaplSource:
+class RaplSource(TreeSource):
     """Packages (and the whole platform, where there is a psys zone) of an x86 machine."""
 
     name = "rapl"
@@ -60,9 +60,6 @@ class RaplSource:
         """Power of every zone since the last reading, and the machine's total."""
         rails = [self._power(zone, now_s) for zone in self._zones]
         return [*rails, self._total(rails, now_s)]
-
-    def close(self) -> None:
-        """Nothing is held open between readings."""
 
     def _total(self, rails: list[Reading], now_s: float) -> Reading:
         """The platform zone, or the sum of the packages (sub-zones are parts of them)."""

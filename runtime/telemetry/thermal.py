@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
-from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
+from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
 __all__ = ["ThermalSource", "temperature_reading"]
 
@@ -32,7 +32,7 @@ def temperature_reading(name: str, degrees_c: float, source: str, now_s: float) 
     return reading(degrees_c, Condition.OK, "")
 
 
-class ThermalSource:
+class ThermalSource(TreeSource):
     """Every thermal zone of the board."""
 
     name = "thermal"
@@ -85,6 +85,3 @@ class ThermalSource:
                 continue
             readings.append(temperature_reading(name, raw / 1000.0, self.name, now_s))
         return readings
-
-    def close(self) -> None:
-        """Nothing is held open between readings."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tatvpr_edge.runtime.telemetry.reading import Condition
 
-__all__ = ["ReadFault", "Tree"]
+__all__ = ["ReadFault", "Tree", "TreeSource"]
 
 _MAX_BYTES = 4096  # a sysfs attribute is at most one page
 _COMMAND_FOLDERS = ("usr/bin", "bin", "usr/sbin", "sbin", "usr/local/bin", "opt/vc/bin")
@@ -162,3 +162,10 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
             run = ""
         run += char
     return key
+
+
+class TreeSource:
+    """Sensors that are read through a `Tree`."""
+
+    def close(self) -> None:
+        """Nothing is held open between readings."""
