@@ -1,4 +1,4 @@
-"""Arguments of the commands without click: what is wrong with them is one line, as everywhere."""
+"""Arguments and errors of the commands without click: what is wrong is one line, as everywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tatvpr_edge.spec.text import empty_argument
+from tatvpr_edge.spec.text import empty_argument, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,3 +29,9 @@ class Parser(argparse.ArgumentParser):
         """End with status 2."""
         print(f"error: {' '.join(message.split())} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
+
+
+def refused(error: Exception) -> int:
+    """Say why a command ends; its exit status."""
+    print(f"error: {printable(error)}", file=sys.stderr)
+    return 1

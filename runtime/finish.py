@@ -20,11 +20,10 @@ from tatvpr_edge.runtime.backends.tensorrt import cache
 from tatvpr_edge.runtime.backends.tensorrt.machine import Machine
 from tatvpr_edge.runtime.backends.tensorrt.recipe import BACKEND
 from tatvpr_edge.runtime.backends.tensorrt.watch import RESERVE_BYTES, available_bytes, run_watched
-from tatvpr_edge.runtime.commandline import Parser
+from tatvpr_edge.runtime.commandline import Parser, refused
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import TatvprError, ToolError
-from tatvpr_edge.spec.text import printable
 
 Say = Callable[[str], None]
 _CHILD = "tatvpr_edge.runtime.backends.tensorrt.child"
@@ -147,7 +146,6 @@ def main(argv: Sequence[str]) -> int:
     try:
         finished = finish_artifact(arguments.artifact, memory_mb=arguments.memory_mb, say=say)
     except (TatvprError, OSError) as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        return 1
+        return refused(error)
     print(json.dumps(asdict(finished)) if arguments.json else finished.line)
     return 1 if arguments.require_engine and finished.backend != BACKEND else 0

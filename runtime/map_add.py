@@ -11,7 +11,7 @@ import json
 import os
 import sys
 
-from tatvpr_edge.runtime.commandline import Parser
+from tatvpr_edge.runtime.commandline import Parser, refused
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapwriter import MapWriter
@@ -33,8 +33,7 @@ def main(argv: list[str]) -> int:
     try:
         added, skipped = _add(arguments)
     except (TatvprError, OSError) as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        return 1
+        return refused(error)
     if arguments.json:
         print(json.dumps({"map": arguments.map, "added": added, "skipped": skipped}))
     else:

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import asdict
 from typing import Any
 
-from tatvpr_edge.runtime.commandline import Parser
+from tatvpr_edge.runtime.commandline import Parser, refused
 from tatvpr_edge.runtime.telemetry import Reading, Sampler, Snapshot, Tree, read_conditions
 from tatvpr_edge.spec.errors import TatvprError, TelemetryError, UsageError
 from tatvpr_edge.spec.text import aligned, printable, without_nan
@@ -92,8 +91,7 @@ def main(argv: list[str]) -> int:
                 print(json.dumps(without_nan(made), allow_nan=False))
                 return 0
     except (TatvprError, OSError) as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        return 1
+        return refused(error)
     for line in aligned([COLUMNS, *rows(snapshot, snapshot.time_s)]):
         print(line)
     print(f"total: {printable(total_text(snapshot))}")

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.runtime.commandline import Parser
+from tatvpr_edge.runtime.commandline import Parser, refused
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
 from tatvpr_edge.spec.artifact import read_manifest
 from tatvpr_edge.spec.errors import TatvprError, UsageError
-from tatvpr_edge.spec.text import printable
 
 __all__ = ["DEFAULT_KS", "fractions_from_text", "main", "settings_for"]
 
@@ -82,7 +81,6 @@ def main(argv: list[str]) -> int:
             threads=arguments.threads,
         )
     except (TatvprError, OSError) as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        return 1
+        return refused(error)
     print(json.dumps(document, allow_nan=False))
     return 0

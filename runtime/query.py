@@ -10,7 +10,7 @@ import json
 import sys
 
 from tatvpr_edge.runtime import answers
-from tatvpr_edge.runtime.commandline import Parser
+from tatvpr_edge.runtime.commandline import Parser, refused
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.pixels import read_pixels
 from tatvpr_edge.runtime.serve import k_from_text
@@ -49,8 +49,7 @@ def main(argv: list[str]) -> int:
                 for name in arguments.frames
             ]
     except (TatvprError, OSError) as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        return 1
+        return refused(error)
     if arguments.json:
         made = [{"frame": name, **match.plain()} for name, match in found]
         print(json.dumps(without_nan(made), allow_nan=False))

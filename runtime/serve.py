@@ -19,12 +19,11 @@ import threading
 import time
 
 from tatvpr_edge.runtime import deployed, messages
-from tatvpr_edge.runtime.commandline import Parser
+from tatvpr_edge.runtime.commandline import Parser, refused
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.server import Server
 from tatvpr_edge.runtime.service import Service, resident_bytes
 from tatvpr_edge.spec.errors import TatvprError, UsageError
-from tatvpr_edge.spec.text import printable
 
 # ---- systemd ---------------------------------------------------------------------------------
 
@@ -92,8 +91,7 @@ def main(argv: list[str]) -> int:
     try:
         return _run(arguments)
     except (TatvprError, OSError) as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        return 1
+        return refused(error)
 
 
 def k_from_text(text: str | None) -> float | str | None:

@@ -7,7 +7,6 @@ that a board runs the same check as the host (``tatvpr-edge verify``).
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,14 +16,13 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.backends import Backend
 from tatvpr_edge.runtime.backends.cpu import CpuBackend
-from tatvpr_edge.runtime.commandline import Parser
+from tatvpr_edge.runtime.commandline import Parser, refused
 from tatvpr_edge.runtime.engine import native_triple_matches
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.spec.artifact import Artifact, GoldenPoint, identity, once_more, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, TatvprError
 from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
-from tatvpr_edge.spec.text import printable
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,6 @@ def main(argv: list[str]) -> int:
     try:
         verified = verify_artifact(arguments.artifact, board=arguments.board)
     except (TatvprError, OSError) as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        return 1
+        return refused(error)
     print(json.dumps(asdict(verified)) if arguments.json else report(verified))
     return 0

@@ -16,7 +16,7 @@ import threading
 from typing import Any
 
 from tatvpr_edge.ros.parameters import Parameters
-from tatvpr_edge.runtime.commandline import Parser
+from tatvpr_edge.runtime.commandline import Parser, refused
 from tatvpr_edge.spec.errors import TatvprError, ToolError, UsageError
 from tatvpr_edge.spec.text import printable
 
@@ -35,8 +35,7 @@ def main(argv: list[str]) -> int:
             return _call(argv[1:])
         return _run(_parsed(argv))
     except (TatvprError, OSError) as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        return 1
+        return refused(error)
     except KeyboardInterrupt:  # while a call waits; a node ends in order
         print("error: interrupted", file=sys.stderr)
         return 130
