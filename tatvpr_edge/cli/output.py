@@ -226,21 +226,36 @@ def _number(text: Any, name: str) -> float:
         return check_fraction(text, name)
 
 
-class Metres(click.ParamType):
-    """A distance such as ``25m`` or ``0.5``, in metres."""
+class _Measure(click.ParamType):
+    """A number that may have its unit behind it."""
 
-    name = "DISTANCE"
+    unit: str
+    meaning: str
+    zero = False
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         try:
-            metres = float(str(value).strip().removesuffix("m"))
+            number = float(str(value).strip().removesuffix(self.unit))
         except ValueError:
-            metres = float("nan")
-        if not 0 < metres < float("inf"):
-            self.fail(f"{value!r} is no distance in metres, such as 25m or 0.5m", param, ctx)
-        return metres
+            number = float("nan")
+        if not (0 < number < float("inf") or (self.zero and number == 0)):
+            self.fail(f"{value!r} is no {self.meaning}", param, ctx)
+        return number
+
+
+class Metres(_Measure):
+    """A distance such as ``25m`` or ``0.5``, in metres."""
+
+    name, unit, meaning = "DISTANCE", "m", "distance in metres, such as 25m or 0.5m"
+
+
+class Seconds(_Measure):
+    """A time such as ``0.5s`` or ``2``, in seconds; 0 too."""
+
+    name, unit, meaning = "TIME", "s", "time in seconds, such as 0.5s"
+    zero = True
 
 
 class BuildProgress:

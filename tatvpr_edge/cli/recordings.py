@@ -7,27 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tatvpr_edge.cli.gathered import Command, gathered
-from tatvpr_edge.cli.output import Metres
+from tatvpr_edge.cli.output import Metres, Seconds
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import Picking
-
-
-class Seconds(click.ParamType):
-    """A time such as ``0.5s`` or ``2``, in seconds; 0 too."""
-
-    name = "TIME"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            seconds = float(str(value).strip().removesuffix("s"))
-        except ValueError:
-            seconds = float("nan")
-        if not 0 <= seconds < float("inf"):
-            self.fail(f"{value!r} is no time in seconds, such as 0.5s", param, ctx)
-        return seconds
 
 
 _OPTIONS = (

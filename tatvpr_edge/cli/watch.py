@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tatvpr_edge.cli.asking import Asking, asking_options
-from tatvpr_edge.cli.output import console, json_line, note, say
-from tatvpr_edge.cli.recordings import Seconds
+from tatvpr_edge.cli.output import Seconds, console, json_line, note, say
 
 if TYPE_CHECKING:
     from tatvpr_edge.cli.watched import Answer, Sink
