@@ -48,7 +48,7 @@ class AvSource:
         except NotThereError:
             raise
         except Exception as error:  # PyAV raises a dozen classes at bytes that are no video
-            raise NotThereError(f"{self.name}: {_said(error)}") from None
+            raise NotThereError(f"{self.name}: {said(error)}") from None
         videos = self._container.streams.video
         if not videos:
             raise NotThereError(f"{self.name}: it holds no video")
@@ -63,7 +63,7 @@ class AvSource:
             try:
                 frames = packet.decode()
             except av.InvalidDataError as error:
-                yield DamagedFrameError(f"{self.name}: a frame is damaged ({_said(error)})")
+                yield DamagedFrameError(f"{self.name}: a frame is damaged ({said(error)})")
                 continue
             for frame in frames:
                 yield Grabbed(check_frame(pixels_of(frame)), frame.time)
@@ -79,10 +79,10 @@ class AvSource:
             grabbed = next(self._grabbed, None)
         except Exception as error:
             if self.live:
-                raise NotThereError(f"{self.name}: {_said(error)}") from None
+                raise NotThereError(f"{self.name}: {said(error)}") from None
             self._grabbed = iter(())
             raise DamagedFrameError(
-                f"{self.name}: it breaks off before its end ({_said(error)})"
+                f"{self.name}: it breaks off before its end ({said(error)})"
             ) from None
         if isinstance(grabbed, DamagedFrameError):
             raise grabbed
@@ -107,5 +107,6 @@ def pixels_of(frame: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(pixels, quarters)) if quarters else pixels
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """What PyAV or the system says of an error."""
     return str(getattr(error, "strerror", None) or error) or type(error).__name__

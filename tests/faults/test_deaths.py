@@ -121,12 +121,10 @@ SCENES: list[tuple[str, Work | None, Work, Callable[[Path], Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("before", "work", "state"), [scene[1:] for scene in SCENES], ids=[s[0] for s in SCENES]
-)
-def test_whoever_dies_while_writing_leaves_old_or_new(
-    ram_path: Path, faults: Faults, before: Work | None, work: Work, state: Callable[[Path], Any]
-) -> None:
+def before_and_after(
+    ram_path: Path, before: Work | None, work: Work, state: Callable[[Path], Any]
+) -> tuple[Path, Path, Any, Any]:
+    """The folders without the work and with it, and the state of each."""
     template = ram_path / "template"
     template.mkdir()
     if before is not None:
@@ -134,7 +132,16 @@ def test_whoever_dies_while_writing_leaves_old_or_new(
     old = state(template / "place")
     done = Path(shutil.copytree(template, ram_path / "done"))
     work(done / "place")
-    new = state(done / "place")
+    return template, done, old, state(done / "place")
+
+
+@pytest.mark.parametrize(
+    ("before", "work", "state"), [scene[1:] for scene in SCENES], ids=[s[0] for s in SCENES]
+)
+def test_whoever_dies_while_writing_leaves_old_or_new(
+    ram_path: Path, faults: Faults, before: Work | None, work: Work, state: Callable[[Path], Any]
+) -> None:
+    template, _, old, new = before_and_after(ram_path, before, work, state)
     assert new != old or before in (grown_map,)  # folding a journal in changes no place
     change = 0
     while True:
@@ -189,14 +196,7 @@ def test_whoever_dies_while_signing_leaves_no_wrong_signature_and_nothing_to_the
 def test_a_disk_that_fills_leaves_old_or_new(
     ram_path: Path, faults: Faults, before: Work | None, work: Work, state: Callable[[Path], Any]
 ) -> None:
-    template = ram_path / "template"
-    template.mkdir()
-    if before is not None:
-        before(template / "place")
-    old = state(template / "place")
-    done = Path(shutil.copytree(template, ram_path / "done"))
-    work(done / "place")
-    new = state(done / "place")
+    template, done, old, new = before_and_after(ram_path, before, work, state)
     largest = max(file.stat().st_size for file in done.rglob("*") if file.is_file())
     steps = sorted({*range(0, 64, 7), *range(0, largest, max(1, largest // 25))})
     for room in steps:

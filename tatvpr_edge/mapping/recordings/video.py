@@ -17,7 +17,7 @@ from typing import Any
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame, broken
 from tatvpr_edge.mapping.recordings.picking import Picker, Picking
 from tatvpr_edge.runtime.frame import Frame
-from tatvpr_edge.runtime.streams.pyav import pixels_of
+from tatvpr_edge.runtime.streams.pyav import pixels_of, said
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.shortage import refuse_shortage
 
@@ -65,7 +65,7 @@ class Video:
             self._container = av.open(str(path))
         except Exception as error:
             refuse_shortage(error, f"{path}")
-            raise DataError(f"{path} is no video that can be read ({_said(error)})") from None
+            raise DataError(f"{path} is no video that can be read ({said(error)})") from None
         weakref.finalize(self, self._container.close)
         if not self._container.streams.video:
             raise DataError(f"{path} holds no video")
@@ -88,7 +88,7 @@ class Video:
                     times.append(packet.pts)
         except Exception as error:
             refuse_shortage(error, f"{self.path}")
-            fault = f"{self.path} breaks off before its end ({_said(error)})"
+            fault = f"{self.path} breaks off before its end ({said(error)})"
         return times, fault
 
     def frame(self, pts: int) -> Callable[[], Frame]:
@@ -121,7 +121,3 @@ class Video:
             for packet in self._container.demux(self._stream):
                 with contextlib.suppress(av.InvalidDataError):
                     yield from packet.decode()
-
-
-def _said(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__
