@@ -47,6 +47,14 @@ def project_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def own_cache(project_root: Path) -> Iterator[None]:
+    """Objects and drift go to a cache of the test suite, never to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(project_root / ".pytest_cache" / "tatvpr"))
+        yield
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real frames beside the project; tests that want it are skipped without it."""
     path = ROOT.parent / "shared" / "data"

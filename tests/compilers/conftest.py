@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,8 @@ from tatvpr_edge.models.export import bodies
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(project_root: Path) -> Iterator[None]:
-    """Objects and drift go to a cache of the test suite, never to the user's."""
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(project_root / ".pytest_cache" / "tatvpr")
-    yield
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
+def cached(own_cache: None) -> None:
+    """Every test here compiles."""
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,6 @@ half is what ``build --board jetson-orin-nano --backend tensorrt`` adds.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -22,18 +20,6 @@ from tatvpr_edge.models.export import bodies
 def cuda_on_cpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-in for libcuda, which runs our kernels' own source."""
     return build_driver_on_cpu(tmp_path_factory.mktemp("cuda_on_cpu"))
-
-
-@pytest.fixture(scope="session")
-def own_cache(project_root: Path) -> Iterator[None]:
-    """Objects and drift go to a cache of the test suite, never to the user's."""
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(project_root / ".pytest_cache" / "tatvpr")
-    yield
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
 
 
 @pytest.fixture(scope="session")
