@@ -194,8 +194,9 @@ def test_a_source_that_is_not_there_yet_dies_and_returns(
                 frame = next_frame(frames)
                 until(lambda count=12 * life: frames.frames == count)  # type: ignore[misc]
             until(lambda: frames.trouble is not None)
-            taken = [frame, next_frame(frames)]
-            assert number_of(rgb(taken[-1])) == 11
+            if number_of(rgb(frame)) != 11:  # a reader that comes late has the last one already
+                frame = next_frame(frames)
+            assert number_of(rgb(frame)) == 11
             assert frames.opened >= life
         assert frames.frames == 24 and not frames.ended
     assert frames.ended and "trying again" in caplog.text
