@@ -120,7 +120,7 @@ def test_what_the_kernels_do_not_take_is_refused_by_name(tmp_path: Path) -> None
         board_steps(board, checked_graph(path))
 
 
-@pytest.mark.parametrize("damage", ["newer", "missing", "shape", "stranger"])
+@pytest.mark.parametrize("damage", ["newer", "missing", "shape", "stranger", "table", "rows"])
 def test_a_wrong_recipe_is_refused(gpu_artifact: Path, tmp_path: Path, damage: str) -> None:
     artifact = read_artifact(gpu_artifact)
     recipe = json.loads(artifact.read(RECIPE))
@@ -130,6 +130,11 @@ def test_a_wrong_recipe_is_refused(gpu_artifact: Path, tmp_path: Path, damage: s
         del recipe["patch_embed"]
     elif damage == "shape":
         recipe["stages"] = {"front": 1}
+    elif damage == "table":  # of which the recipe has none
+        recipe["stages"][1]["inputs"].append("kept_table")
+        recipe["stages"][1]["table"] = "kept_table"
+    elif damage == "rows":
+        recipe["stages"][1]["rows"] = "left"
     else:
         recipe["stages"][0]["path"] = "tensorrt/stranger.onnx"
     members = {entry.path: artifact.path(entry.path) for entry in artifact.manifest.files}

@@ -160,6 +160,10 @@ def _from_values(values: dict[str, Any]) -> Recipe:
     names = tuple(stage.name for stage in stages)
     if names not in STAGES or not recipe.cubins:
         raise ValueError(f"stages {names}")
+    for stage in stages:
+        taken = {stage.rows, stage.table} - {None}
+        if not taken <= set(stage.inputs) or (stage.table is not None and recipe.table is None):
+            raise ValueError(f"stage {stage.name} takes what is not there")
     return recipe
 
 
