@@ -134,7 +134,8 @@ def example_map(core: Library, dials: Dials) -> bytes:
 def _cmake(board: Board, own: Own, sources: list[str]) -> str:
     emulator = board.emulator
     assert emulator is not None
-    libc = "" if has_no_libc(board) else " -lc"
+    # A head of the user's own may call the C library's mathematics; the core never does.
+    libc = "" if has_no_libc(board) else " -lm -lc"
     # its virtual clock counts instructions then, and so does what firmware takes for cycles
     counting = "-icount shift=0"
     run = " ".join(

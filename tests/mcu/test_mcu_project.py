@@ -138,6 +138,20 @@ def test_every_emulated_board_has_a_script_within_its_memory(name: str, tmp_path
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(sorted(ranges)))
 
 
+def test_a_head_that_calls_the_c_librarys_mathematics_is_linked(empty: Path) -> None:
+    """Softmax and GELU of a user's own head are TVM's, with expf and erff of the C library."""
+    require_board(BOARD)
+    require_tool("cmake", "cmake")
+    model = empty / "learned.onnx"
+    onnx.save(tiny_model("learned", functions=bodies.bodies(TOKENS)), model)
+    made = tatvpr_edge.build(BOARD, model=model, output=empty / "learned")
+    assert "expf(" in (made / "src" / "kernels.c").read_text()
+    run(["cmake", "--preset", BOARD, "-S", made / "example"], empty)
+    said = run(["cmake", "--build", f"{made}-build", "--target", "run"], empty)
+    points = read_artifact(made).manifest.golden.points
+    assert len(re.findall(r": (?:same bytes|near enough)$", said, re.MULTILINE)) >= len(points)
+
+
 # ---- two models in one firmware
 
 
