@@ -19,6 +19,7 @@ import tvm.relax.frontend.onnx.onnx_frontend as onnx_frontend
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from tvm import IRModule, relax, tirx
+from tvm.ir import GenericConst
 
 from tatvpr_edge.compilers.graph import Type, label, type_proto
 from tatvpr_edge.compilers.match import Matched
@@ -135,8 +136,19 @@ def _converters(steps: Mapping[str, Step]) -> Iterator[None]:
             floor = relax.const(np.float32(L2_EPS))
             return bb.emit(relax.op.divide(x, relax.op.maximum(norm, floor)))
 
+    class Pow(onnx_frontend.Pow):  # type: ignore[misc]
+        """A cube (GeM's) is two products: TVM warns of its ``powf``, which also costs far more."""
+
+        @classmethod
+        def _impl_v7(cls, bb: Any, inputs: Any, attr: dict[str, Any], params: Any) -> Any:
+            x, power = inputs
+            fixed = isinstance(power, GenericConst) and not isinstance(x, GenericConst)
+            if not fixed or np.asarray(onnx_frontend._to_numpy(power)).tolist() != 3.0:
+                return cls.base_impl(bb, inputs, attr, params)
+            return relax.op.multiply(bb.normalize(relax.op.multiply(x, x)), x)
+
     ours: dict[str, Any] = {type(step).__name__: Converter for step in steps.values()}
-    ours["LpNormalization"] = LpNormalization
+    ours["LpNormalization"], ours["Pow"] = LpNormalization, Pow
     with _patching:
         original = onnx_frontend._get_convert_map
         onnx_frontend._get_convert_map = lambda: {**original(), **ours}

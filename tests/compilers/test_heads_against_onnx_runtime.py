@@ -198,6 +198,22 @@ def test_a_backbone_that_differs_is_seen_by_the_cosine(tiny: Tiny, tmp_path: Pat
         prove(job, lowered.matched, core, [DriftPoint(1.0, 1.0, 0.9999)])
 
 
+def test_a_cube_that_is_tvms_is_two_products_and_no_warning(
+    tiny: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A weighted mean of cubes with a weight of 0, which the core does not take for its own."""
+    require_tool("gcc", "gcc")
+    model = tiny("sides", keep_after=(1,))
+    table = next(t for t in model.graph.initializer if t.name == "tokens.table")
+    weights = numpy_helper.to_array(table).copy()
+    weights[3] = 0
+    table.CopyFrom(numpy_helper.from_array(weights, table.name))
+    job, lowered = _job(model, tmp_path)
+    core = open_library(compile_linux(lowered, load("host"), tmp_path / "host"), lowered)
+    prove(job, lowered.matched, core, [DriftPoint(k, t, 0.9) for k in (1.0, 0.4) for t in (1, 0.5)])
+    assert "arning" not in capfd.readouterr().err
+
+
 def test_what_onnx_runtime_cannot_compute_is_one_line(tiny: Tiny, tmp_path: Path) -> None:
     """A product over all patches, where KeepTokens left half of them."""
     model = tiny("gem", keep_after=(1,))
