@@ -80,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TatvprError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command continues", file=sys.stderr)
+        return 130
     print("stopped; the same command continues" if weights is None else str(weights))
     return 0
 
