@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import (
@@ -20,6 +19,7 @@ from tatvpr_edge.cli.output import (
     pose_frame_option,
     print_json,
     print_table,
+    refuse_given,
     say,
 )
 from tatvpr_edge.cli.recordings import recording_options
@@ -151,13 +151,13 @@ def command(
                 "give two folders, MAP and QUERIES, and at most one --artifact; or --data and "
                 "--protocol without folders"
             )
-        _refuse_given(_OF_PROTOCOLS, "for --protocol, not for folders of your own")
+        refuse_given(_OF_PROTOCOLS, "for --protocol, not for folders of your own")
         artifact = str(artifacts[0]) if artifacts else None
         _two_folders(folders, artifact, ks, within, pose_frame, as_json, picking, **written)
         return
     if data is None or not protocols:
         raise click.UsageError("give two folders, MAP and QUERIES; or --data and --protocol")
-    _refuse_given(_OF_FOLDERS, "for MAP QUERIES, not for --protocol")
+    refuse_given(_OF_FOLDERS, "for MAP QUERIES, not for --protocol")
     from tatvpr_edge.models.evaluate.protocols import protocol, trials_of
     from tatvpr_edge.models.evaluate.run import evaluate
 
@@ -198,19 +198,6 @@ def command(
         document["sequences"] = {"frames": sequence, "artifacts": followed}
     if as_json:
         print_json(document)
-
-
-def _refuse_given(options: tuple[str, ...], why: str) -> None:
-    """Raise UsageError where one of them was given: it would be left aside, said by nobody."""
-    context = click.get_current_context()
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.opts[0] in options
-        and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-    ]
-    if given:
-        raise click.UsageError(f"{', '.join(given)}: {why}")
 
 
 def _followed(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -296,3 +297,16 @@ class BuildProgress:
         elif of >= self._MANY and done * 10 // of > (done - 1) * 10 // of:
             note(f"{what}: {done} of {of}", self._quiet)
         self._what = what
+
+
+def refuse_given(options: tuple[str, ...], why: str) -> None:
+    """Raise UsageError where one of them was given: it would be left aside, said by nobody."""
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.opts[0] in options
+        and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)}: {why}")
