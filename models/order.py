@@ -71,7 +71,7 @@ def measure_orders(
 
     def count(name: str, layer: TernaryLayer, q: Tensor, gate_k: Tensor) -> None:
         mask = gate_mask(q, gate_k)  # single channels: what the gate would like to keep
-        fired = (q != 0) if mask is None else (q != 0) & mask
+        fired = (q != 0) if mask is None else (q * mask != 0)
         flat = fired.flatten(0, -2).double()
         seen = (flat.T @ flat).cpu().numpy()
         together[name] = together[name] + seen if name in together else seen

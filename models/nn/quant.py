@@ -45,8 +45,9 @@ def quantise(x: Tensor, dim: int | tuple[int, ...] = -1) -> tuple[Tensor, Tensor
         of ``dim``. The scale carries no gradient.
     """
     s = x.detach().abs().amax(dim, keepdim=True).clamp_min(1e-5) / 127.0
-    q = round_ste(x * inverse(s))
-    return q.clamp(-127, 127), s
+    if x.requires_grad:
+        return round_ste(x * inverse(s)).clamp(-127, 127), s
+    return (x * inverse(s)).round_().clamp_(-127, 127), s
 
 
 def kept_groups(k: Tensor, groups: int) -> Tensor:
@@ -76,28 +77,36 @@ def gate_mask(q: Tensor, k: Tensor, group: int = 1, scope: str = "token") -> Ten
     """Which channels the gate keeps.
 
     Args:
-        q: whole numbers ``[B, T, K]``.
+        q: whole numbers ``[B, T, K]``, float32.
         k: fraction kept by each frame, ``[B]``.
         group: neighbouring channels kept or dropped together; divides ``K``.
         scope: "token", or "image" for one set of channels for all tokens of a frame.
 
     Returns:
-        bool ``[B, T, K]`` (``[B, 1, K]`` for scope "image"); None where everything is kept.
+        ``[B, T, K]`` (``[B, 1, K]`` for scope "image"), 1 for those kept and 0 for others, float32:
+        torch multiplies by numbers of one type several times faster than by bool. None where
+        everything is kept.
     """
     width = q.shape[-1]
     groups = width // group
     n = kept_groups(k, groups)
     if bool((n == groups).all()):
         return None
-    size = q.detach().abs().to(torch.int32)
+    size = q.detach().abs()
     if group > 1:
-        size = size.unflatten(-1, (groups, group)).sum(-1, dtype=torch.int32)
+        size = size.unflatten(-1, (groups, group)).sum(-1)
     if scope == "image":
-        size = size.sum(-2, keepdim=True, dtype=torch.int32)
-    # Distinct keys: the larger sum first, then the lower index.
+        size = size.sum(-2, keepdim=True)
+    # Distinct keys: the larger sum first, then the lower index. Whole numbers, whose type is the
+    # smallest that holds them all.
+    largest = 127 * group * (q.shape[-2] if scope == "image" else 1) * groups + groups
     order = torch.arange(groups - 1, -1, -1, dtype=torch.int32, device=q.device)
-    keys = size * groups + order
-    mask = keys >= _thresholds(keys, n)
+    if largest < EXACT_FLOAT32:
+        keys = torch.add(order.to(q.dtype), size, alpha=groups)
+    else:
+        keys = size.to(torch.int32) * groups + order
+    mask = torch.empty(keys.shape, dtype=torch.float32, device=q.device)
+    torch.ge(keys, _thresholds(keys.to(torch.int32), n).to(keys.dtype), out=mask)
     return mask if group == 1 else mask.repeat_interleave(group, dim=-1)
 
 
@@ -137,41 +146,39 @@ class TernaryLinear(torch.autograd.Function):
         rows: bool,
         q_factor: float,
     ) -> Tensor:
-        q, s = quantise(x.float())
+        device = x.device.type
+        # Under autocast in its type: q and w are whole numbers below 2^8, exact in bfloat16. What
+        # follows a product is float32 again: torch is slow where types differ.
+        kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        q, s = quantise(x.detach().float())
         mask = gate_mask(q, k, group, scope)
         if mask is not None:
-            q = q * mask
+            q = q.mul_(mask)
         w, delta = ternarise(weight.float(), rows)
-        if q_factor >= 1:
-            y = torch.matmul(q, w.T).mul_(s).mul_(delta)
-        else:
+        if q_factor < 1:
             q = q * q_factor + (1 - q_factor) * (x if mask is None else x * mask) / s
             w = w * q_factor + (1 - q_factor) * weight / delta[:, None]
-            y = torch.matmul(q, w.T).mul_(s).mul_(delta)
+        q, w = q.to(kind or q.dtype), w.to(kind or w.dtype)
+        y = torch.matmul(q, w.T).float().mul_(s).mul_(delta)
         if bias is not None:
-            y = y + bias
+            y = y.add_(bias)
         ctx.save_for_backward(q, s, w, delta)
         ctx.mask, ctx.has_bias, ctx.kind = mask, bias is not None, x.dtype
-        device = x.device.type
-        autocast = torch.is_autocast_enabled(device)
-        ctx.low = torch.get_autocast_dtype(device) if autocast else None
         return y.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, s, w, delta = ctx.saved_tensors
         grad = grads[0].float()
-        # Under autocast in its type too: q and w are whole numbers below 2^8, exact in bfloat16.
-        low = ctx.low or grad.dtype
         grad_x = grad_w = grad_b = None
         if ctx.needs_input_grad[0]:
-            grad_x = torch.matmul((grad * delta).to(low), w.to(low))
+            grad_x = torch.matmul((grad * delta).to(w.dtype), w).float()
             if ctx.mask is not None:
                 grad_x = grad_x.mul_(ctx.mask)
             grad_x = grad_x.to(ctx.kind)
         if ctx.needs_input_grad[1]:
-            rows = (grad * s).to(low).flatten(0, -2)
-            grad_w = torch.matmul(rows.T, q.to(low).flatten(0, -2)).to(w.dtype)
+            rows = (grad * s).to(q.dtype).flatten(0, -2)
+            grad_w = torch.matmul(rows.T, q.flatten(0, -2)).float()
         if ctx.has_bias:
             grad_b = grad.flatten(0, -2).sum(0)
         return grad_x, grad_w, grad_b, None, None, None, None, None
