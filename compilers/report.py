@@ -131,4 +131,4 @@ def build_plan(
 
 
 def _size(count: int) -> str:
-    return f"{count / 1024:.1f} kB" if count < 1 << 20 else f"{count / (1 << 20):.2f} MB"
+    return f"{count / 1024:.1f} KiB" if count < 1 << 20 else f"{count / (1 << 20):.2f} MiB"

@@ -129,7 +129,7 @@ def command(
         return
     say(
         f"{made}: {document['model']} for {document['board']}, {document['files']} files, "
-        f"{document['bytes'] / 1024:.0f} kB, model {document['model_hash'][:12]}"
+        f"{document['bytes'] / 1024:.0f} KiB, model {document['model_hash'][:12]}"
     )
     if document["weights"] == RANDOM:
         say(RANDOM_NOTE)

@@ -286,6 +286,9 @@ def _two_folders(
     from tatvpr_edge.models.evaluate.folders import compare_folders
     from tatvpr_edge.models.evaluate.recall import WITHIN_M
 
+    written = [path.resolve() for path in (html, table, descriptors) if path is not None]
+    if len(set(written)) < len(written):
+        raise click.UsageError("--html, --csv and --descriptors want a path each")
     with open_localizer(artifact, as_json) as localizer, BuildProgress(as_json) as progress:
         for k in ks:
             localizer.k = k  # refuses what the artifact was not built for

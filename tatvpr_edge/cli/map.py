@@ -162,7 +162,7 @@ def stats(map_path: str, as_json: bool) -> None:
 
 
 def _figures(found: MapStats) -> Iterator[str]:
-    size = f"{found.bytes / 1024:.0f} kB"
+    size = f"{found.bytes / 1024:.0f} KiB"
     if found.bytes_a_place is not None:
         size += f", {found.bytes_a_place:.0f} bytes a place"
     drives = "1 drive" if found.drives == 1 else f"{found.drives} drives"

@@ -115,7 +115,7 @@ def report_map(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
     )
     say(
         f"{path}: {document['places']} places, {document['kind']} x {document['dim']}, "
-        f"bands {bands}, {document['bytes'] / 1024:.0f} kB, model {document['model_hash'][:12]}"
+        f"bands {bands}, {document['bytes'] / 1024:.0f} KiB, model {document['model_hash'][:12]}"
     )
     for band in document["bands"]:
         if band["calibration"] is not None:

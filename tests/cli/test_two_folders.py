@@ -155,6 +155,7 @@ def test_a_browser_shows_the_page(
         (["map", "asked", "--floors", "floor9"], "--floors: for --protocol", 2),
         (["--data", "map", "--protocol", "utm", "--csv", "a.csv"], "--csv: for MAP QUERIES", 2),
         (["--data", "map", "--protocol", "utm", "--every", "1s"], "--every: for MAP QUERIES", 2),
+        (["map", "asked", "--csv", "a", "--html", "./a"], "want a path each", 2),
         (["map", "nowhere"], "no such file or folder", 1),
         (["map", "asked", "--k", "0.001"], "built for", 1),
         (["map", "asked", "--csv", "no/where.csv"], "cannot write", 1),
