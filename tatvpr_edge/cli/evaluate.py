@@ -38,15 +38,7 @@ __all__ = ["command"]
 ANSWERS = "tatvpr-answers.html"
 BASELINES = ("gray32", "hog", "efficientnet-lite0-gem")
 #: Options that mean nothing to folders of one's own, and those that mean nothing to a protocol.
-_OF_PROTOCOLS = (
-    "--tokens",
-    "--baseline",
-    "--floors",
-    "--stress",
-    "--sequence",
-    "--plot",
-    "--no-time",
-)
+_OF_PROTOCOLS = ("--tokens", "--baseline", "--floors", "--stress", "--sequence", "--plot")
 _OF_FOLDERS = (
     *("--top", "--html", "--csv", "--descriptors", "--strict"),
     *("--topic", "--poses-topic", "--distance", "--every"),
@@ -151,7 +143,10 @@ def command(
                 "give two folders, MAP and QUERIES, and at most one --artifact; or --data and "
                 "--protocol without folders"
             )
-        refuse_given(_OF_PROTOCOLS, "for --protocol, not for folders of your own")
+        # What asks for nothing is no mistake: --tokens 1, --baseline none, and --no-time.
+        nothing = {"--tokens": shares == [1.0], "--baseline": set(baselines) <= {"none"}}
+        meant = tuple(option for option in _OF_PROTOCOLS if not nothing.get(option))
+        refuse_given(meant, "for --protocol, not for folders of your own")
         artifact = str(artifacts[0]) if artifacts else None
         _two_folders(folders, artifact, ks, within, pose_frame, as_json, picking, **written)
         return

@@ -59,7 +59,8 @@ def test_recall_where_both_say_where_they_were(
     shown = tatvpr(*arguments).stdout
     assert "6 places; 4 of 5 queries lie within 25 m of one and count" in shown
     assert shown.splitlines()[-2].split() == ["1", "100.0", "%", "100.0", "%", "100.0", "%"]
-    document = json.loads(tatvpr(*arguments, "--json").stdout)
+    nothing = ["--baseline", "none", "--tokens", "1", "--no-time"]  # what happens all the same
+    document = json.loads(tatvpr(*arguments, "--json", *nothing).stdout)
     assert document["recall"]["0.4"] == {"@1": 100.0, "@5": 100.0, "@10": 100.0}
     assert (document["queries"], document["queries_counted"]) == (5, 4)
     assert document["best"]["1"]["q2.jpg"] == "p2.png"
@@ -151,7 +152,12 @@ def test_a_browser_shows_the_page(
         (["map", "asked", "--protocol", "utm"], "two folders", 2),
         ([], "two folders", 2),
         (["map", "asked", "--stress"], "--stress: for --protocol", 2),
-        (["map", "asked", "--no-time", "--tokens", ".5"], "--tokens, --no-time: for --protocol", 2),
+        (
+            ["map", "asked", "--plot", "p.png", "--tokens", ".5"],
+            "--tokens, --plot: for --protocol",
+            2,
+        ),
+        (["map", "asked", "--baseline", "all"], "--baseline: for --protocol", 2),
         (["map", "asked", "--floors", "floor9"], "--floors: for --protocol", 2),
         (["--data", "map", "--protocol", "utm", "--csv", "a.csv"], "--csv: for MAP QUERIES", 2),
         (["--data", "map", "--protocol", "utm", "--every", "1s"], "--every: for MAP QUERIES", 2),
