@@ -111,6 +111,8 @@ def repeatable(name: str, seeds_folder: Path) -> tuple[list[str], list[str], dic
         allowed = subprocess.run([*fixed, "true"], capture_output=True).returncode == 0
     except OSError:
         allowed = False
+    if not allowed:
+        print(f"{name}: addresses are not fixed here, so that a run may find other inputs")
     inputs = ",".join(str(path) for path in sorted(seeds_folder.iterdir()))
     listed = seeds_folder.with_suffix(".inputs")
     listed.write_text(inputs)

@@ -26,7 +26,7 @@ from tatvpr_edge.models.train.taught import ranking_apart
 from tatvpr_edge.spec.errors import DataError, UsageError
 
 #: Frames that a CPU takes through the network at a time: what one layer leaves lies in a core's
-#: cache when the next one reads it. A quarter more images a second than a batch of 64 in one.
+#: cache when the next one reads it.
 _CPU_FRAMES = 16
 
 

@@ -3,6 +3,7 @@ broke it would be noticed. ``make fuzz`` searches on from there."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from fuzz import corpus, run, seeds
 from fuzz.targets import TARGETS, BrokenProperty
+from support.tools import lacking
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import MapError
 
@@ -70,7 +72,8 @@ def test_ci_says_the_same_of_a_commit_every_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same executions find the same inputs: a commit that passed once is not refused later."""
-    pytest.importorskip("atheris", reason="atheris (pip install atheris): no fuzzing without it")
+    if importlib.util.find_spec("atheris") is None:
+        lacking("atheris", "pip install '.[fuzz]' (x86-64 alone)")
     assert set(run.CI_EXECUTIONS) == {*run.C_TARGETS, *TARGETS}
     monkeypatch.setenv("CI", "true")
     monkeypatch.setitem(run.CI_EXECUTIONS, "manifest", 4000)
