@@ -24,6 +24,7 @@ from tatvpr_edge.cli.output import (
     write_file,
 )
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.text import parse_json
 
 if TYPE_CHECKING:
     from tatvpr_edge.models.data.own import OwnFrames
@@ -159,7 +160,7 @@ def _claim(
     path = output / "run" / "finetune.json"
     if path.is_file():
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))
+            known = parse_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             known = None
         if known != wanted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -97,23 +96,3 @@ def is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
-
-
-def parse_strictly(text: str, document: str) -> Any:
-    """The value in ``text``, no key twice and no NaN.
-
-    Raises:
-        ArtifactError: such a key or value.
-        ValueError, RecursionError: it is no JSON.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise ArtifactError(f"{document}: a key is given twice")
-        return result
-
-    def no_constant(name: str) -> Any:
-        raise ArtifactError(f"{document}: {name} is not a number")
-
-    return json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)

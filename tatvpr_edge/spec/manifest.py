@@ -45,9 +45,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from .errors import ArtifactError
-from .fields import Fields, is_number, parse_strictly
+from .fields import Fields, is_number
 from .formats import FORMATS
 from .operators import VERSION
+from .text import parse_json
 
 #: 2: operators version 2. Version 1 computes other bytes than this release and is not read.
 FORMAT_VERSION = 2
@@ -266,8 +267,8 @@ def parse_manifest(data: bytes) -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         raise ArtifactError(f"{MANIFEST} has {len(data)} bytes: no manifest of ours is so large")
     try:
-        document = parse_strictly(data.decode("utf-8"), MANIFEST)
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        document = parse_json(data.decode("utf-8"))
+    except ValueError as error:  # not UTF-8 is one
         raise ArtifactError(
             f"{MANIFEST} is truncated or not JSON ({str(error)[:100]}): build or copy it again"
         ) from None

@@ -7,6 +7,7 @@ sequence among them would move the terminal's cursor, rename its window or hide 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,13 +36,20 @@ _MAX_DIGITS = 20
 
 
 def parse_json(data: str | bytes) -> Any:
-    """What JSON of others says.
+    """What JSON of others says, in the one way in which every reader takes it.
 
     Raises:
-        ValueError: it is none, nests too deeply, or holds a whole number of absurd size.
+        ValueError: it is none, nests too deeply, gives a key twice, or holds a number that has no
+            place in JSON (NaN, an infinity, ``1e999``, a whole number of absurd size).
     """
     try:
-        return json.loads(data, parse_int=_whole)
+        return json.loads(
+            data,
+            parse_int=_whole,
+            parse_float=_finite,
+            parse_constant=_no_number,
+            object_pairs_hook=_unique,
+        )
     except RecursionError:
         raise ValueError("it nests too deeply") from None
 
@@ -50,6 +58,24 @@ def _whole(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):  # it could be read, and never be written as JSON again
+        raise ValueError(f"{digits[:_MAX_DIGITS]} is larger than a number can be")
+    return value
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key is given twice")
+    return result
 
 
 #: Frames left out that people read of by name: a screen holds them, and what matters above.

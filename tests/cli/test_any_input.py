@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from tatvpr_edge.mapping import calibrate_map, find_poses, frame_files, frames_o
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.__main__ import main as on_board
 from tatvpr_edge.spec.artifact import read_artifact
-from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.errors import ArtifactError, TatvprError, UsageError
+from tatvpr_edge.spec.manifest import parse_manifest
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 from tatvpr_edge.spec.text import parse_json
 
@@ -193,12 +195,30 @@ def test_a_home_that_cannot_be_written_is_said_before_anything_is_compiled(
 
 
 def test_json_of_others_is_parsed_or_a_value_error() -> None:
-    assert parse_json(b'{"a": [1, -2.5, null]}') == {"a": [1, -2.5, None]}
+    assert parse_json(b'{"a": [1, -2.5, 1e-999, null]}') == {"a": [1, -2.5, 0.0, None]}
     for content in CONTENTS.values():
         try:
             parse_json(content)
         except ValueError:
             continue
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b'{"a": 1e999}', "larger than a number can be"),
+        (b'{"a": [-1E+400]}', "larger than a number can be"),
+        (b'{"a": NaN}', "NaN is not a number"),
+        (b'{"a": -Infinity}', "-Infinity is not a number"),
+        (b'{"a": 1, "b": 2, "a": 3}', "a key is given twice"),
+        (b"9" * 30, "a number of 30 digits"),
+    ],
+)
+def test_json_that_cannot_be_written_again_is_not_read(said: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        parse_json(said)
+    with pytest.raises(ArtifactError, match=re.escape(why)):
+        parse_manifest(said)
 
 
 @pytest.mark.parametrize("named", ["a\0b", "\ud800", "9" * 400, "d/" * 3000])
