@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,13 @@ from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapjournal import append, create_map
 from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.runtime.structure import without_structure
+from tatvpr_edge.runtime.views import describe_place
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places
-from tatvpr_edge.spec.values import number, shown
+from tatvpr_edge.spec.values import flag, number, shown
 from tatvpr_edge.spec.values import path as check_path
-
-if TYPE_CHECKING:
-    pass
 
 F32 = NDArray[np.float32]
 _log = logging.getLogger("tatvpr_edge")
@@ -48,6 +46,8 @@ class MapWriter(Closing):
             the rest, and only its places not. So a robot that begins with nothing knows from its
             first minutes which of its answers are right; where the other one is not calibrated,
             logging says that it will not.
+        views: describe a frame from several views (``runtime.views``), as ``tatvpr-edge map
+            build`` does: more queries find the place, and ``add`` describes six times.
 
     Raises:
         MapError, ArtifactError, SignatureError, UsageError: by name of the fault.
@@ -62,8 +62,10 @@ class MapWriter(Closing):
         bands: Sequence[tuple[float, float]] = ((1.0, 1.0),),
         pose_frame: str = "local",
         like: str | Path | None = None,
+        views: bool = False,
     ) -> None:
         self.path = check_path(path, "path", "a .placemap")
+        self._views = flag(views, "views")
         self._own: Localizer | None = None
         if isinstance(artifact, Localizer):
             self._localizer = artifact
@@ -124,7 +126,7 @@ class MapWriter(Closing):
             nothing = without_structure(self._engine, given)
             if nothing is not None:
                 raise FrameError(nothing)
-        descriptors = described(self._localizer, self.info, given)
+        descriptors = described(self._localizer, self.info, given, self._views)
         places = make_places(
             self.info,
             [row[None] for row in descriptors],
@@ -167,15 +169,25 @@ def given_frame(
     return check_frame(frame, bgr) if rows is None else rows
 
 
-def described(localizer: Localizer, info: MapInfo, given: CameraFrame | list[F32]) -> list[F32]:
+def described(
+    localizer: Localizer, info: MapInfo, given: CameraFrame | list[F32], views: bool = False
+) -> list[F32]:
     """One descriptor a band of a map: of a frame, or those that were given.
+
+    Args:
+        views: of a frame from several views.
 
     Raises:
         FrameError: the frame is too large.
         UsageError: not as many descriptors as bands.
     """
     if isinstance(given, CameraFrame):
-        return [localizer.describe(given, k=b.k, tokens=b.tokens) for b in info.bands]
+        bands = [(band.k, band.tokens) for band in info.bands]
+        if views:
+            return describe_place(
+                lambda view, k, tokens: localizer.describe(view, k=k, tokens=tokens), given, bands
+            )
+        return [localizer.describe(given, k=k, tokens=tokens) for k, tokens in bands]
     if len(given) != len(info.bands):
         raise UsageError(
             f"{len(given)} descriptors for a map of {len(info.bands)} bands: give one a "

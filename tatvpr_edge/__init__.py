@@ -186,6 +186,7 @@ def build_map(
     threshold: float | None = None,
     strict: bool = False,
     picking: Picking | None = None,
+    views: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> BuiltMap:
     """Make a place map of pictures, a bag or a video; the same as ``tatvpr-edge map build``.
@@ -202,6 +203,8 @@ def build_map(
         strict: a frame that cannot be read, or that shows nothing (black, blank, a covered lens),
             is an error; otherwise it is left out and listed.
         picking: topics of a bag, and which frames of a recording.
+        views: describe a place from several views of its frame, so that more queries find it, at
+            six times the describing; False: from the frame alone.
         progress: told after every frame, with 1.
 
     Returns:
@@ -224,6 +227,7 @@ def build_map(
         threshold=threshold,
         strict=strict,
         picking=picking,
+        views=views,
         progress=progress,
     )
 

@@ -27,6 +27,8 @@ from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.models.evaluate.protocols import GALLERY_EVERY, WITHIN_FRAMES, tower_shift
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime.views import describe_place
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
@@ -94,7 +96,8 @@ def describe(
     made: dict[float, list[NDArray[np.float32]]] = {k: [] for k in ks}
     for trial in itertools.islice(tower_shift(data, floors), trials):
         if places is None:
-            rows = [localizer.describe(np.asarray(image), k=1.0) for image in trial.gallery]
+            made_of = [check_frame(np.asarray(image)) for image in trial.gallery]
+            rows = [describe_place(localizer.backend.describe, f, [(1.0, 1.0)])[0] for f in made_of]
             places = np.stack(rows)
         for k in ks:
             rows = [localizer.describe(np.asarray(image), k=k) for image in trial.queries]

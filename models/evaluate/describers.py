@@ -19,6 +19,7 @@ from PIL import Image
 from tatvpr_edge.models.data.frames import squash
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.teachers.base import Teacher
+from tatvpr_edge.runtime.views import mean_view, views_of
 
 Floats = NDArray[np.float32]
 Frames = NDArray[np.uint8]
@@ -60,6 +61,25 @@ def _named(name: str, tokens: float) -> str:
 def frames_for(describer: Describer, images: Sequence[Image.Image]) -> Frames:
     """``images`` squashed to the describer's square."""
     return np.stack([squash(image, describer.image_px) for image in images])
+
+
+def places_of(
+    describer: Describer,
+    images: Sequence[Image.Image],
+    settings: Sequence[tuple[float, float | None]],
+) -> list[Floats]:
+    """Descriptors of ``images`` as places of a map, float32 [N, D] for each (k, tokens): from the
+    views from which ``tatvpr-edge map build`` describes a place, whoever describes."""
+
+    def squashed(image: Image.Image) -> Frames:
+        views = views_of(np.asarray(image.convert("RGB")))
+        return np.stack([squash(Image.fromarray(view), describer.image_px) for view in views])
+
+    frames = np.stack([squashed(image) for image in images], axis=1)
+    return [
+        mean_view([describer.describe(part, k, tokens) for part in frames])
+        for k, tokens in settings
+    ]
 
 
 @dataclass

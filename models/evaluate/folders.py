@@ -177,7 +177,8 @@ def _describe(
 
     bands = [(k, 1.0) for k in ks]
     # What is no place of a map is none here; a query of nothing is asked, as a robot asks it.
-    made = describe_frames(localizer, files, bands, step, strict, without_blank=what == "map")
+    place = what == "map"
+    made = describe_frames(localizer, files, bands, step, strict, as_places=place, views=place)
     kept = None if poses is None else Poses(poses.values[made.kept], poses.frame, poses.source)
     descriptors = dict(zip(ks, made.descriptors, strict=True))
     return Side([files[i] for i in made.kept], kept, descriptors, made.skipped)

@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.models.evaluate.confidence import confidence
-from tatvpr_edge.models.evaluate.describers import Describer, Floats, Frames, frames_for
+from tatvpr_edge.models.evaluate.describers import (
+    Describer,
+    Floats,
+    Frames,
+    frames_for,
+    places_of,
+)
 from tatvpr_edge.models.evaluate.protocols import Trial
 from tatvpr_edge.models.evaluate.recall import (
     KINDS,
@@ -240,10 +246,13 @@ class _Gallery:
             if self._kept is not None and index < len(self._kept):
                 yield which, self._kept[index]
                 continue
-            frames = frames_for(self._describer, self.images[which])
-            made = {k: self._describer.describe(frames, k) for k in self._describer.ks}
+            asked: dict[float, tuple[float, float | None]] = {
+                k: (k, None) for k in self._describer.ks
+            }
             if self._describer.tokens < 1:
-                made[WHOLE] = self._describer.describe(frames, max(self._describer.ks), 1.0)
+                asked[WHOLE] = max(self._describer.ks), 1.0
+            rows = places_of(self._describer, self.images[which], list(asked.values()))
+            made = dict(zip(asked, rows, strict=True))
             if self._kept is not None:
                 self._kept.append(made)
             yield which, made

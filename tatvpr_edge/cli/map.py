@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 
 DEFAULT_BANDS = ",".join(f"{k:g}" if tokens == 1 else f"{k:g}:{tokens:g}" for k, tokens in BANDS)
 
+_views = click.option(
+    "--views/--single-view",
+    default=True,
+    show_default=True,
+    help="Describe a place from six views of its frame (more queries find it), or from the frame.",
+)
 _strict = click.option("--strict", is_flag=True, help="Stop at a frame that would be left out.")
 
 
@@ -67,6 +73,7 @@ def command() -> None:
     help="The k (or k:tokens) to describe at; a query searches the nearest higher one.",
 )
 @click.option("--threshold", type=float, help="Score from which a match is accepted.")
+@_views
 @_strict
 @recording_options
 @json_option
@@ -88,6 +95,7 @@ def build(frames: str, output: str, artifact: str | None, as_json: bool, **optio
 @artifact_option
 @poses_option
 @pose_frame_option
+@_views
 @_strict
 @recording_options
 @json_option

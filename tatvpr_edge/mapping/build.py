@@ -64,6 +64,7 @@ def build_map(
     threshold: float | None = None,
     strict: bool = False,
     picking: Picking | None = None,
+    views: bool = True,
     progress: Step | None = None,
 ) -> BuiltMap:
     """Make a map of a folder of frames, or of a recording; its places are tagged with the frames'
@@ -81,6 +82,8 @@ def build_map(
         strict: a frame that cannot be read, or that shows nothing (black, blank, a covered lens),
             is an error; otherwise it is left out and listed.
         picking: which frames of a recording, and the topic of their poses.
+        views: a place is described from several views of its frame (``runtime.views``), so that
+            more queries find it: six descriptors to make, one to keep. False: from the frame alone.
         progress: told after every frame, with 1.
 
     Raises:
@@ -102,7 +105,9 @@ def build_map(
         pose_frame=found.frame,
     )
     check_info(info)
-    described = describe_frames(localizer, files, pairs, progress, strict, without_blank=True)
+    described = describe_frames(
+        localizer, files, pairs, progress, strict, as_places=True, views=views
+    )
     write_map(target, info, [_places(info, described, files, found)])
     return _built(target, described, found)
 
@@ -130,6 +135,7 @@ def extend_map(
     pose_frame: str | None = None,
     strict: bool = False,
     picking: Picking | None = None,
+    views: bool = True,
     progress: Step | None = None,
 ) -> BuiltMap:
     """Add a folder of frames to a map: all that can be used or, on any failure, none.
@@ -151,7 +157,9 @@ def extend_map(
             "they cannot be in one map"
         )
     bands = [(band.k, band.tokens) for band in info.bands]
-    described = describe_frames(localizer, files, bands, progress, strict, without_blank=True)
+    described = describe_frames(
+        localizer, files, bands, progress, strict, as_places=True, views=views
+    )
     append(target, _places(info, described, files, found, place_map.drives))
     return _built(target, described, found)
 

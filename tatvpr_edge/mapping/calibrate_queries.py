@@ -174,7 +174,7 @@ def labelled(
         raise DataError(f"{called(queries)}: not one frame has a position: fill in {found.source}")
     settings = _settings(localizer, place_map, ks)
     queried = [files[i] for i in known]
-    described = describe_frames(localizer, queried, settings, progress, without_blank=True)
+    described = describe_frames(localizer, queried, settings, progress, as_places=True)
     chosen = [known[kept] for kept in described.kept]
     drives = truth.drives([files[i].name for i in chosen], found.values[chosen])
     asked = []
@@ -213,7 +213,7 @@ def own_frames(
             "that the map was made of, or labelled queries"
         )
     settings = _settings(localizer, place_map, ks)
-    described = describe_frames(localizer, files, settings, progress, without_blank=True)
+    described = describe_frames(localizer, files, settings, progress, as_places=True)
     asked = []
     for row, kept in enumerate(described.kept):
         own = places[files[kept].name]

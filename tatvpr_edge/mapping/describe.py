@@ -15,6 +15,7 @@ from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.frame import Frame, check_frame
 from tatvpr_edge.runtime.structure import without_structure
+from tatvpr_edge.runtime.views import describe_place
 from tatvpr_edge.spec.errors import DataError, FrameError
 
 Band = tuple[float, float]
@@ -52,15 +53,17 @@ def describe_frames(
     step: Step | None = None,
     strict: bool = False,
     *,
-    without_blank: bool = False,
+    as_places: bool = False,
+    views: bool = False,
 ) -> Described:
     """Descriptors of ``frames`` at each of ``bands`` (k, tokens).
 
     Args:
         step: told after every frame, with 1.
         strict: a frame that is left out otherwise is an error.
-        without_blank: for frames that become places: one that shows nothing (black, blank, a
-            covered lens, by the rule of ``Localizer.query``) is left out as a damaged one is.
+        as_places: for frames that become places: one that shows nothing (black, blank, a covered
+            lens, by the rule of ``Localizer.query``) is left out as a damaged one is.
+        views: each frame from several views (``runtime.views``), as a map keeps a place.
 
     Raises:
         DataError: ``strict`` and a frame to leave out, or none is left; the text names it.
@@ -68,7 +71,7 @@ def describe_frames(
     rows: list[_Rows] = []
     kept: list[int] = []
     skipped: list[Skipped] = []
-    for index, made in enumerate(_each(localizer, frames, bands, without_blank)):
+    for index, made in enumerate(_each(localizer, frames, bands, as_places, views)):
         if isinstance(made, DataError):
             if strict:
                 raise made
@@ -85,7 +88,11 @@ def describe_frames(
 
 
 def _each(
-    localizer: Localizer, frames: Sequence[FrameFile], bands: Sequence[Band], without_blank: bool
+    localizer: Localizer,
+    frames: Sequence[FrameFile],
+    bands: Sequence[Band],
+    as_places: bool,
+    views: bool,
 ) -> Iterator[_Rows | DataError]:
     """For each frame, in order, its descriptors or what is wrong with it."""
     backend, engine = localizer.backend, localizer.engine
@@ -97,9 +104,11 @@ def _each(
             return error
         except FrameError as error:
             return DataError(f"{frame.path}: {error}")
-        nothing = without_structure(engine, checked) if without_blank else None
+        nothing = without_structure(engine, checked) if as_places else None
         if nothing is not None:
             return DataError(f"{frame.path}: {nothing}")
+        if views:
+            return describe_place(backend.describe, checked, bands)
         return [backend.describe(checked, k, tokens) for k, tokens in bands]
 
     # Decoding and describing both leave the interpreter's lock, so that threads are enough. What is

@@ -30,6 +30,7 @@ from tatvpr_edge.models.evaluate.describers import (
     ModelDescriber,
     deployed_bytes,
     frames_for,
+    places_of,
 )
 from tatvpr_edge.models.evaluate.recall import (
     BestPlaces,
@@ -249,19 +250,17 @@ def test_fewer_tokens_are_asked_of_their_own_map_and_of_one_with_all(tmp_path: P
     (trial,) = protocols.rendered(labelled_set(tmp_path))
     values = evaluate([describer], iter([trial]), timed=False)["micro, tokens 0.25"].to_json()
     whole = ModelDescriber(model, (1.0, 0.4))
-    places, queries = (
-        np.stack([squash(image, describer.image_px) for image in images])
-        for images in (trial.gallery, trial.queries)
-    )
+    queries = np.stack([squash(image, describer.image_px) for image in trial.queries])
 
     def found(k: float, of: np.ndarray) -> float:
         best = (describer.describe(queries, k) @ of.T).argmax(1)
         return 100 * float(np.asarray(trial.right)[np.arange(len(best)), best].mean())
 
     for k in (1.0, 0.4):
-        own = found(k, describer.describe(places, k))
+        (own_places,) = places_of(describer, trial.gallery, [(k, None)])
+        own = found(k, own_places)
         assert values["recall@1"][str(k)] == pytest.approx(own, abs=1e-3)
-        of_whole = found(k, whole.describe(places, 1.0))
+        of_whole = found(k, places_of(whole, trial.gallery, [(1.0, None)])[0])
         assert values["one_map"]["recall@1"][str(k)] == pytest.approx(of_whole, abs=1e-3)
     assert values["macs"]["1.0"] < whole.macs(1.0)
 
@@ -302,10 +301,13 @@ def test_maps_of_another_k_against_numpy(tmp_path: Path) -> None:
     def described(images: Sequence[Any], k: float) -> NDArray[np.float32]:
         return describer.describe(frames_for(describer, images), k)
 
+    def kept(images: Sequence[Any], k: float) -> NDArray[np.float32]:
+        return places_of(describer, images, [(k, None)])[0]
+
     def found(query_k: float, map_k: float) -> float:
         rates = []
         for trial in trials:
-            best = (described(trial.queries, query_k) @ described(trial.gallery, map_k).T).argmax(1)
+            best = (described(trial.queries, query_k) @ kept(trial.gallery, map_k).T).argmax(1)
             rates.append(100 * trial.right[np.arange(len(best)), best].mean())
         return float(np.mean(rates))
 
@@ -353,10 +355,8 @@ def test_frames_of_places_that_the_map_lacks_against_numpy(tmp_path: Path) -> No
     describer = Gray32()
     (judged,) = evaluate([describer], iter(trials), timed=False)["gray32"].matched["int8"].values()
     for trial, best, unknown in zip(trials, judged.scores, judged.unknown, strict=True):
-        queries, places = (
-            describer.describe(frames_for(describer, images), 1.0)
-            for images in (trial.queries, trial.gallery)
-        )
+        queries = describer.describe(frames_for(describer, trial.queries), 1.0)
+        (places,) = places_of(describer, trial.gallery, [(1.0, None)])
         table = similarity(queries, places, "int8")
         np.testing.assert_allclose(best, table.max(1), atol=1e-6)
         assert trial.right_wide is not None
