@@ -33,8 +33,10 @@ MOST_BYTES = {
     "onnx": 65_536,
 }
 _USUAL_BYTES = 8192
-#: What CI executes at most of a target: about what half a minute of a slow core gives, so that a
-#: faster machine does not search where nobody has looked before.
+#: So many times as long as asked for may CI's executions take, on a machine that is busy.
+_CI_PATIENCE = 8
+#: What CI executes of a target, about what half a minute of a slow core gives: as many on every
+#: machine, so that a fast one does not search where a slow one never came.
 CI_EXECUTIONS = {
     "core-frame": 1_000_000,
     "core-blob": 800_000,
@@ -100,8 +102,8 @@ def command_of(name: str) -> list[str]:
 
 
 def repeatable(name: str, seeds_folder: Path) -> tuple[list[str], list[str], dict[str, str]]:
-    """What makes a run of CI say the same of a commit every time, as far as a clock lets it: words
-    before the command, options, and environment.
+    """What makes a run of CI say the same of a commit every time: words before the command,
+    options, and environment.
 
     libFuzzer follows addresses and the order of a folder; Python follows its hashes. Where a
     container forbids fixed addresses, the rest still holds.
@@ -121,7 +123,7 @@ def repeatable(name: str, seeds_folder: Path) -> tuple[list[str], list[str], dic
 
 
 def run_target(name: str, command: list[str], seconds: int) -> Ran:
-    """Run one target for so long."""
+    """Run one target for so long; in CI for so many executions."""
     corpus, failures = PLACE / "corpus" / name, PLACE / "failures" / name
     for folder in (corpus, failures):
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +148,8 @@ def run_target(name: str, command: list[str], seconds: int) -> Ran:
     places = [str(corpus)]
     if "CI" in os.environ:
         before_it, more, fixed = repeatable(name, seeds_folder)
-        options, environment = [*options, *more], {**environment, **fixed}
+        options = [*options, f"-max_total_time={_CI_PATIENCE * seconds}", *more]
+        environment = {**environment, **fixed}
     else:
         places.append(str(seeds_folder))
     before, started = set(failures.iterdir()), time.monotonic()

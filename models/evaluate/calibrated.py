@@ -90,15 +90,21 @@ def describe(
     ks: Sequence[float],
     trials: int,
     floors: Sequence[str] | None = None,
+    views: bool = True,
 ) -> Described:
-    """Describe map and queries, trial after trial."""
+    """Describe map and queries, trial after trial; a place from several ``views`` or from one."""
     places = None
     made: dict[float, list[NDArray[np.float32]]] = {k: [] for k in ks}
     for trial in itertools.islice(tower_shift(data, floors), trials):
         if places is None:
-            made_of = [check_frame(np.asarray(image)) for image in trial.gallery]
-            rows = [describe_place(localizer.backend.describe, f, [(1.0, 1.0)])[0] for f in made_of]
-            places = np.stack(rows)
+            frames = [check_frame(np.asarray(image)) for image in trial.gallery]
+            describe = localizer.backend.describe
+            places = np.stack(
+                [
+                    describe_place(describe, f, [(1.0, 1.0)])[0] if views else describe(f, 1.0, 1.0)
+                    for f in frames
+                ]
+            )
         for k in ks:
             rows = [localizer.describe(np.asarray(image), k=k) for image in trial.queries]
             made[k].append(np.stack(rows))

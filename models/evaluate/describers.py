@@ -67,9 +67,14 @@ def places_of(
     describer: Describer,
     images: Sequence[Image.Image],
     settings: Sequence[tuple[float, float | None]],
+    several: bool = True,
 ) -> list[Floats]:
     """Descriptors of ``images`` as places of a map, float32 [N, D] for each (k, tokens): from the
-    views from which ``tatvpr-edge map build`` describes a place, whoever describes."""
+    views from which ``tatvpr-edge map build`` describes a place, whoever describes; not of
+    ``several`` views: from the images alone."""
+    if not several:
+        frames = frames_for(describer, images)
+        return [describer.describe(frames, k, tokens) for k, tokens in settings]
 
     def squashed(image: Image.Image) -> Frames:
         views = views_of(np.asarray(image.convert("RGB")))

@@ -109,6 +109,7 @@ def compare_folders(
     *,
     within_m: float = WITHIN_M,
     top: int = 5,
+    views: bool = True,
     pose_frame: str | None = None,
     strict: bool = False,
     picking: Picking | None = None,
@@ -119,7 +120,7 @@ def compare_folders(
     Args:
         within_m: an answer is right within this distance.
         top: how many answers are kept; recall looks at ten at least.
-        pose_frame, strict, picking: as for maps; ``picking`` is that of every recording.
+        views, pose_frame, strict, picking: as for maps; ``picking`` is that of every recording.
         progress: called as ``progress(what, done, of)``.
 
     Raises:
@@ -136,7 +137,7 @@ def compare_folders(
     ]
     why = _why_no_recall(found, (map_frames, query_frames))
     sides = [
-        _describe(localizer, what, part, None if why else poses, ks, strict, progress)
+        _describe(localizer, what, part, None if why else poses, ks, strict, views, progress)
         for what, part, poses in zip(("map", "queries"), files, found, strict=True)
     ]
     answers = tuple(_answers(sides[0], sides[1], k, within_m, top) for k in ks)
@@ -165,6 +166,7 @@ def _describe(
     poses: Poses | None,
     ks: Sequence[float],
     strict: bool,
+    views: bool,
     progress: Callable[[str, int, int], None] | None,
 ) -> Side:
     done = 0
@@ -178,7 +180,8 @@ def _describe(
     bands = [(k, 1.0) for k in ks]
     # What is no place of a map is none here; a query of nothing is asked, as a robot asks it.
     place = what == "map"
-    made = describe_frames(localizer, files, bands, step, strict, as_places=place, views=place)
+    from_views = place and views
+    made = describe_frames(localizer, files, bands, step, strict, as_places=place, views=from_views)
     kept = None if poses is None else Poses(poses.values[made.kept], poses.frame, poses.source)
     descriptors = dict(zip(ks, made.descriptors, strict=True))
     return Side([files[i] for i in made.kept], kept, descriptors, made.skipped)

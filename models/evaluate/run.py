@@ -164,6 +164,7 @@ def evaluate(
     report: Callable[[str], None] | None = None,
     timed: bool = True,
     stress: bool = False,
+    views: bool = True,
 ) -> dict[str, Result]:
     """Judge all describers on the same trials.
 
@@ -171,6 +172,7 @@ def evaluate(
         report: told what is being done.
         timed: measure milliseconds of single frames too (they do not repeat exactly).
         stress: judge the rows of ``stress.py`` too, on the first trial.
+        views: places are described from several views, as ``map build`` does; False: from one.
     """
     results: dict[str, Result] = {}
     galleries: dict[str, _Gallery] = {}
@@ -192,13 +194,13 @@ def evaluate(
             known = galleries.get(describer.name)
             # Trials of one protocol often share their map: describe it once.
             if known is None or not _same(known.images, trial.gallery):
-                known = galleries[describer.name] = _Gallery(describer, trial.gallery)
+                known = galleries[describer.name] = _Gallery(describer, trial.gallery, views)
             _judge(result, trial, known, _describe(describer, trial.queries))
             if timed and not result.milliseconds:
                 frames = frames_for(describer, trial.queries[:_TIMED_FRAMES])
                 result.milliseconds = {k: _milliseconds(describer, frames, k) for k in describer.ks}
         if stress and number == 1:
-            _stress(describers, trial, results, galleries, report)
+            _stress(describers, trial, results, galleries, views, report)
     return results
 
 
@@ -207,6 +209,7 @@ def _stress(
     trial: Trial,
     results: dict[str, Result],
     galleries: dict[str, _Gallery],
+    views: bool,
     report: Callable[[str], None] | None,
 ) -> None:
     """The stress rows of one trial, whose maps have been described already."""
@@ -216,7 +219,7 @@ def _stress(
         for describer in describers:
             gallery = galleries[describer.name]
             if not _same(gallery.images, changed.gallery):
-                gallery = _Gallery(describer, changed.gallery)
+                gallery = _Gallery(describer, changed.gallery, views)
             judged = _empty(describer)
             _judge(judged, changed, gallery, _describe(describer, changed.queries))
             results[describer.name].stress[row] = judged.matched["float"]
@@ -229,8 +232,9 @@ class _Gallery:
     not, because all of its descriptors would be gigabytes.
     """
 
-    def __init__(self, describer: Describer, images: Sequence[Any]) -> None:
+    def __init__(self, describer: Describer, images: Sequence[Any], views: bool) -> None:
         self.images = images
+        self._views = views
         self._describer = describer
         self._kept: list[ByK] | None = [] if isinstance(images, list) else None
 
@@ -251,7 +255,7 @@ class _Gallery:
             }
             if self._describer.tokens < 1:
                 asked[WHOLE] = max(self._describer.ks), 1.0
-            rows = places_of(self._describer, self.images[which], list(asked.values()))
+            rows = places_of(self._describer, self.images[which], list(asked.values()), self._views)
             made = dict(zip(asked, rows, strict=True))
             if self._kept is not None:
                 self._kept.append(made)

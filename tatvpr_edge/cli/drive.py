@@ -94,7 +94,8 @@ def drive(
     loops = []
     with Localizer(artifact, k=1.0) as localizer:
         judged, grown = scratch / "judged.placemap", scratch / "drive.placemap"
-        build_map(localizer, places / "gallery", judged, bands=[(1.0, 1.0)])
+        # Single views, as the drive's own map has them: their scores are judged alike.
+        build_map(localizer, places / "gallery", judged, bands=[(1.0, 1.0)], views=False)
         calibrate_map(localizer, judged, places / "queries", ks=(1.0,))
         MapWriter(grown, localizer, like=judged).close()
         localizer.map = grown

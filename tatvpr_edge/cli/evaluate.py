@@ -21,6 +21,7 @@ from tatvpr_edge.cli.output import (
     print_table,
     refuse_given,
     say,
+    views_option,
 )
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.calibrate import PRECISION
@@ -95,6 +96,7 @@ _OF_FOLDERS = (
     help="MAP QUERIES: a folder for descriptors as .npy.",
 )  # fmt: skip
 @click.option("--strict", is_flag=True, help="MAP QUERIES: stop at a frame that cannot be read.")
+@views_option
 @pose_frame_option
 @recording_options
 @click.option("--floors", default="", help="tower: these training floors instead of validation.")
@@ -119,6 +121,7 @@ def command(
     shares: list[float],
     baselines: tuple[str, ...],
     within: float | None,
+    views: bool,
     pose_frame: str | None,
     floors: str,
     stress: bool,
@@ -148,7 +151,7 @@ def command(
         meant = tuple(option for option in _OF_PROTOCOLS if not nothing.get(option))
         refuse_given(meant, "for --protocol, not for folders of your own")
         artifact = str(artifacts[0]) if artifacts else None
-        _two_folders(folders, artifact, ks, within, pose_frame, as_json, picking, **written)
+        _two_folders(folders, artifact, ks, within, views, pose_frame, as_json, picking, **written)
         return
     if data is None or not protocols:
         raise click.UsageError("give two folders, MAP and QUERIES; or --data and --protocol")
@@ -176,6 +179,7 @@ def command(
             report=None if as_json else note,
             timed=not no_time,
             stress=stress,
+            views=views,
         )
         values = {model: result.to_json() for model, result in results.items()}
         document["protocols"][name] = values
@@ -188,7 +192,8 @@ def command(
             plot_pareto(values, target, name, published=True)
     if sequence is not None:
         followed = {
-            str(path): _followed(path, data, ks, sequence, chosen, as_json) for path in artifacts
+            str(path): _followed(path, data, ks, sequence, chosen, views, as_json)
+            for path in artifacts
         }
         document["sequences"] = {"frames": sequence, "artifacts": followed}
     if as_json:
@@ -196,7 +201,13 @@ def command(
 
 
 def _followed(
-    artifact: Path, data: Path, ks: list[float], frames: int, floors: tuple[str, ...], quiet: bool
+    artifact: Path,
+    data: Path,
+    ks: list[float],
+    frames: int,
+    floors: tuple[str, ...],
+    views: bool,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Calibrated answers of single frames and of sequences; by kind of map, "single" or
     "sequence", and k; None for a kind whose answers are too few to learn from."""
@@ -215,7 +226,7 @@ def _followed(
     with Localizer(artifact) as localizer:
         if not quiet:
             note(f"sequences: {artifact}")
-        described = describe(localizer, data, ks, PERTURBATION_SEEDS, floors or None)
+        described = describe(localizer, data, ks, PERTURBATION_SEEDS, floors or None, views)
         for kind in ("int8", "binary"):
             tower = Tower(localizer, kind, gallery, queries, described)
             try:
@@ -266,6 +277,7 @@ def _two_folders(
     artifact: str | None,
     ks: list[float],
     within: float | None,
+    views: bool,
     pose_frame: str | None,
     as_json: bool,
     picking: Picking | None,
@@ -294,6 +306,7 @@ def _two_folders(
             ks,
             within_m=WITHIN_M if within is None else within,
             top=top,
+            views=views,
             pose_frame=pose_frame,
             strict=strict,
             picking=picking,

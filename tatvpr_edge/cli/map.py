@@ -22,6 +22,7 @@ from tatvpr_edge.cli.output import (
     print_json,
     progress,
     say,
+    views_option,
 )
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.build import DEFAULT_BANDS as BANDS
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
 
 DEFAULT_BANDS = ",".join(f"{k:g}" if tokens == 1 else f"{k:g}:{tokens:g}" for k, tokens in BANDS)
 
-_views = click.option(
-    "--views/--single-view",
-    default=True,
-    show_default=True,
-    help="Describe a place from six views of its frame (more queries find it), or from the frame.",
-)
 _strict = click.option("--strict", is_flag=True, help="Stop at a frame that would be left out.")
 
 
@@ -73,7 +68,7 @@ def command() -> None:
     help="The k (or k:tokens) to describe at; a query searches the nearest higher one.",
 )
 @click.option("--threshold", type=float, help="Score from which a match is accepted.")
-@_views
+@views_option
 @_strict
 @recording_options
 @json_option
@@ -95,7 +90,7 @@ def build(frames: str, output: str, artifact: str | None, as_json: bool, **optio
 @artifact_option
 @poses_option
 @pose_frame_option
-@_views
+@views_option
 @_strict
 @recording_options
 @json_option

@@ -45,6 +45,13 @@ pose_frame_option = click.option(
     "of a table say).",
 )
 
+views_option = click.option(
+    "--views/--single-view",
+    default=True,
+    show_default=True,
+    help="Describe a place from several views of its frame (found by more), or from it alone.",
+)
+
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:

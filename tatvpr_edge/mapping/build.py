@@ -83,7 +83,7 @@ def build_map(
             is an error; otherwise it is left out and listed.
         picking: which frames of a recording, and the topic of their poses.
         views: a place is described from several views of its frame (``runtime.views``), so that
-            more queries find it: six descriptors to make, one to keep. False: from the frame alone.
+            more queries find it: six descriptors to make, one to keep. False: from it alone.
         progress: told after every frame, with 1.
 
     Raises:

@@ -40,7 +40,7 @@ def judged(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated map of other places."""
     path = tmp_path_factory.mktemp("judged") / "places.placemap"
     with Localizer(micro, k=1.0) as localizer:
-        build_map(localizer, ZOO / "places" / "gallery", path, bands=[(1.0, 1.0)])
+        build_map(localizer, ZOO / "places" / "gallery", path, bands=[(1.0, 1.0)], views=False)
         calibrate_map(localizer, path, ZOO / "places" / "queries")
     return path
 
