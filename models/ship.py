@@ -13,11 +13,18 @@ from tatvpr_edge.models.checkpoint import save_weights, write_atomically
 from tatvpr_edge.models.evaluate.compute import count_macs
 from tatvpr_edge.models.evaluate.describers import deployed_bytes
 from tatvpr_edge.models.export import export_onnx
+from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.spec.errors import ModelError
 
 #: Fractions for which a card gives figures.
 CARD_KS = (1.0, 0.6, 0.4, 0.2)
+#: Rows of a protocol's recall that say what queries find in a map of one band, made at k = 1 with
+#: all tokens, by the share of the tokens that the queries keep.
+ONE_MAP_ROWS = {
+    1.0: "map at k = 1, float",
+    0.5: "half the tokens, map at k = 1 with all, float",
+}
 
 
 def ship(model: PlaceModel, name: str, folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
@@ -62,11 +69,36 @@ def ship(model: PlaceModel, name: str, folder: Path, facts: dict[str, Any]) -> d
         },
         **facts,
     }
+    if frontier := dials_of(config, card.get("recall", {})):
+        card["frontier"] = frontier
     write_atomically(
         folder / f"{name}.json", (json.dumps(card, indent=1, sort_keys=False) + "\n").encode()
     )
     write_atomically(folder / f"{name}.md", as_markdown(card).encode())
     return card
+
+
+def dials_of(config: ModelConfig, recall: dict[str, Any]) -> list[dict[str, float]]:
+    """The settings of both dials that were evaluated, densest first, as builds put them into a
+    manifest: what queries at each find in a map made at k = 1 with all tokens, the mean of all
+    protocols that judged both dials; and its MACs. What a setting costs is another matter on every
+    board, so that none is left out here: a profile says which of them are worth having there.
+
+    Args:
+        recall: a card's, by protocol and row.
+    """
+    judged = [rows for rows in recall.values() if set(ONE_MAP_ROWS.values()) <= set(rows)]
+    return [
+        {
+            "k": k,
+            "tokens": tokens,
+            "recall": round(sum(rows[row][str(k)] for rows in judged) / len(judged), 1),
+            "macs": count_macs(config, k, tokens).total,
+        }
+        for tokens, row in ONE_MAP_ROWS.items()
+        for k in CARD_KS
+        if judged
+    ]
 
 
 def as_markdown(card: dict[str, Any]) -> str:
@@ -93,6 +125,15 @@ def as_markdown(card: dict[str, Any]) -> str:
         lines += ["| | " + " | ".join(f"k = {k}" for k in ks) + " |", "|---" * (len(ks) + 1) + "|"]
         for row, values in rows.items():
             lines.append(f"| {row} | " + " | ".join(f"{values[k]:.1f}" for k in ks) + " |")
+        lines.append("")
+    if "frontier" in card:
+        lines += ["## The two dials, map at k = 1 with all tokens", ""]
+        lines += ["| k | tokens | found, percent, mean of the protocols with both | M MACs |"]
+        lines += ["|---|---|---|---|"]
+        lines += [
+            f"| {s['k']:g} | {s['tokens']:g} | {s['recall']:.1f} | {s['macs'] / 1e6:.1f} |"
+            for s in card["frontier"]
+        ]
         lines.append("")
     lines += [f"- {note}" for note in card.get("notes", [])]
     lines += ["", "SHA-256:", ""]

@@ -350,7 +350,10 @@ def _numbers(values: Sequence[float] | NDArray[np.float64] | None, name: str) ->
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples."""
+    """JSON has no tuples, and null for what is not known of a position."""
     return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        name: tuple(math.nan if item is None else item for item in value)
+        if isinstance(value, list)
+        else value
+        for name, value in values.items()
     }

@@ -17,7 +17,7 @@ A message is two big-endian u32 (bytes of JSON, bytes of the rest), the JSON, th
 
 Answers hold ``"ok": true``, ``"release"`` (what answers, one word) and the result (a descriptor
 follows as float32, little endian), or ``"ok": false``, ``"error"`` and ``"kind"``, the name of the
-error's class.
+error's class. What is not known of a position is null, which NaN would not be in JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tatvpr_edge.spec.text import parse_json
+from tatvpr_edge.spec.text import parse_json, without_nan
 
 HEADER = struct.Struct(">II")
 #: Of a request; answers list as many candidates as were asked for.
@@ -46,7 +46,7 @@ _PIECE = 1 << 20
 
 def encode(message: dict[str, Any], blob: bytes | memoryview = b"") -> bytes:
     """The bytes of a message."""
-    data = json.dumps(message, separators=(",", ":")).encode("ascii")
+    data = json.dumps(without_nan(message), separators=(",", ":"), allow_nan=False).encode("ascii")
     return HEADER.pack(len(data), len(blob)) + data + bytes(blob)
 
 

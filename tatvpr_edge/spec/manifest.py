@@ -17,8 +17,9 @@ Keys, version 2 (an unknown key is ignored, an unknown name in ``required_featur
                                                weights: trained | random (for benchmarks alone);
                                                groups: {layer: group}, gates of groups above 1
     defaults           {k, tokens}             the dials of a Localizer that is given none
-    frontier           [{k, tokens, recall}]   settings worth having, densest first, with the
-                                               percent found (Recall@1) by the model's evaluation
+    frontier           [{k, tokens, recall}]   settings that were evaluated, densest first, with
+                                               the percent found (Recall@1); what they cost, and so
+                                               which are worth having, a board's profile says
     input              {resize, formats}       frame preparation: see RESIZE and spec/frames.py
     k_range            [0.01, 1.0]             the k for which it was built and checked
     code               {kind, path, triple, kernels, abi}

@@ -11,10 +11,15 @@ import pytest
 import torch
 
 from tatvpr_edge import zoo
+from tatvpr_edge.compilers.canonical import model_hash
+from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.golden import known_dials
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights
+from tatvpr_edge.models.evaluate.compute import count_macs
 from tatvpr_edge.models.export import build_proto
-from tatvpr_edge.models.ship import ship
+from tatvpr_edge.models.nn.config import ModelConfig
+from tatvpr_edge.models.ship import ONE_MAP_ROWS, ship
 from tatvpr_edge.spec.errors import ModelError
 
 
@@ -68,6 +73,30 @@ def test_the_readable_card(shipped: Path) -> None:
     assert "| licence | Apache-2.0 |" in text
     assert "Recall on tower-shift" in text
     assert zoo.card("micro", shipped)["files"]["onnx"]["sha256"] in text
+
+
+def test_a_card_prices_both_dials_and_a_build_takes_them_over() -> None:
+    for name in ("micro", "nano"):
+        card = zoo.card(name)
+        frontier = card["frontier"]
+        assert [(s["k"], s["tokens"]) for s in frontier] == [
+            (k, tokens) for tokens in (1.0, 0.5) for k in (1.0, 0.6, 0.4, 0.2)
+        ]
+        for setting in frontier:
+            row = ONE_MAP_ROWS[setting["tokens"]]
+            judged = [
+                card["recall"][p][row][str(setting["k"])] for p in ("tower-shift", "rendered")
+            ]
+            assert setting["recall"] == pytest.approx(sum(judged) / 2, abs=0.051)
+            config = ModelConfig.from_dict(card["config"])
+            assert setting["macs"] == count_macs(config, setting["k"], setting["tokens"]).total
+            text = zoo.path(name).with_suffix(".md").read_text()
+            assert f"| {setting['k']:g} | {setting['tokens']:g} | {setting['recall']:.1f} |" in text
+        body = zoo.path(name)
+        dials = known_dials(model_hash(checked_graph(body)), body)
+        assert [(d.k, d.tokens, d.recall) for d in dials.frontier] == [
+            (s["k"], s["tokens"], s["recall"]) for s in frontier
+        ]
 
 
 def test_unknown_names_list_the_known_ones(shipped: Path) -> None:
