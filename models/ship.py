@@ -82,7 +82,8 @@ def dials_of(config: ModelConfig, recall: dict[str, Any]) -> list[dict[str, floa
     """The settings of both dials that were evaluated, densest first, as builds put them into a
     manifest: what queries at each find in a map made at k = 1 with all tokens, the mean of all
     protocols that judged both dials; and its MACs. What a setting costs is another matter on every
-    board, so that none is left out here: a profile says which of them are worth having there.
+    board, so that none is left out here: a profile says which of them are worth having there, and
+    ``tools/price_dials.py`` adds estimates.
 
     Args:
         recall: a card's, by protocol and row.
@@ -128,12 +129,14 @@ def as_markdown(card: dict[str, Any]) -> str:
         lines.append("")
     if "frontier" in card:
         lines += ["## The two dials, map at k = 1 with all tokens", ""]
-        lines += ["| k | tokens | found, percent, mean of the protocols with both | M MACs |"]
-        lines += ["|---|---|---|---|"]
-        lines += [
-            f"| {s['k']:g} | {s['tokens']:g} | {s['recall']:.1f} | {s['macs'] / 1e6:.1f} |"
-            for s in card["frontier"]
-        ]
+        cores = list(card["frontier"][0].get("million_cycles", {}))
+        heads = ["k", "tokens", "found, percent, mean of the protocols with both", "M MACs"]
+        heads += [f"M cycles, {core}, estimated" for core in cores]
+        lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+        for s in card["frontier"]:
+            cells = [f"{s['k']:g}", f"{s['tokens']:g}", f"{s['recall']:.1f}"]
+            cells += [f"{s['macs'] / 1e6:.1f}", *(f"{s['million_cycles'][c]:g}" for c in cores)]
+            lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     lines += [f"- {note}" for note in card.get("notes", [])]
     lines += ["", "SHA-256:", ""]

@@ -9,9 +9,9 @@ and k0.2 are the sparse kernel on lists that the gate wrote; `select` is that ga
 per channel. A frame is one call of tatvpr_describe() on a 128 x 128 RGB frame, in million
 instructions, and in million cycles as LLVM's models of the cores and documented tables estimate
 them (mcu/cycles.py; needs LLVM 19, `--no-cycles` does without): BOARD.frame.MODEL.WHAT and
-BOARD.frame.MODEL.cycles.WHAT, with WHAT one of k1, k0.5, k0.2, two with half the tokens, and
-`cheapest`. On a core without an FPU `sums` is `dense` less what the compiler's soft-float
-functions take.
+BOARD.frame.MODEL.cycles.WHAT, with WHAT one of k1, k0.6, k0.5, k0.4, k0.2, four with half the
+tokens (k1.tokens0.5 ...), and `cheapest`. On a core without an FPU `sums` is `dense` less what the
+compiler's soft-float functions take.
 
 Counts are exact and repeatable. Neither they nor estimates say anything about frames per second.
 A prebuilt CMSIS-NN, where one is given, is linked into the same image and counted in the same run.
@@ -53,9 +53,13 @@ FRACTIONS = (0.5, 0.2)
 #: of a frame: (k, fraction of tokens) by key
 SETTINGS = {
     "k1": (1.0, 1.0),
+    "k0.6": (0.6, 1.0),
     "k0.5": (0.5, 1.0),
+    "k0.4": (0.4, 1.0),
     "k0.2": (0.2, 1.0),
     "k1.tokens0.5": (1.0, 0.5),
+    "k0.6.tokens0.5": (0.6, 0.5),
+    "k0.4.tokens0.5": (0.4, 0.5),
     "k0.2.tokens0.5": (0.2, 0.5),
 }
 DEPTH12 = "depth12"  # dim 192, 65 tokens, twelve blocks, random weights: a stated yardstick

@@ -90,6 +90,11 @@ def test_a_card_prices_both_dials_and_a_build_takes_them_over() -> None:
             assert setting["recall"] == pytest.approx(sum(judged) / 2, abs=0.051)
             config = ModelConfig.from_dict(card["config"])
             assert setting["macs"] == count_macs(config, setting["k"], setting["tokens"]).total
+            cores = setting["million_cycles"]
+            assert set(cores) == {"Cortex-A76", "Cortex-M7"}
+            whole = next(s for s in frontier if (s["k"], s["tokens"]) == (setting["k"], 1.0))
+            for core, cycles in cores.items():
+                assert 0 < cycles <= whole["million_cycles"][core]
             text = zoo.path(name).with_suffix(".md").read_text()
             assert f"| {setting['k']:g} | {setting['tokens']:g} | {setting['recall']:.1f} |" in text
         body = zoo.path(name)

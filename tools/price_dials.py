@@ -1,0 +1,76 @@
+"""What each setting of both dials costs on boards that are not at hand, into the models' cards.
+
+    python tools/price_dials.py micro nano
+
+For every setting of a card's ``frontier`` (models/ship.py): estimated million cycles of a frame on
+the model of Cortex-A76 (Neoverse N1, as ``tools/arm_counts.py`` prints them) and on a Cortex-M7
+(``tools/mcu_counts.py``, board mps2-an500). Both run the model in an emulator: QEMU, the cross
+compilers and LLVM 19 are needed, and nothing here is a frame rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tatvpr_edge import zoo
+from tatvpr_edge.models.checkpoint import write_atomically
+from tatvpr_edge.models.ship import as_markdown
+
+TOOLS = Path(__file__).resolve().parent
+A76, M7 = "n1", "mps2-an500"
+
+
+def printed(tool: str, *words: str) -> dict[str, float]:
+    """The figures that one of our tools prints.
+
+    Raises:
+        SystemExit: it failed, and said why.
+    """
+    done = subprocess.run(
+        [sys.executable, str(TOOLS / tool), *words, "--json"], stdout=subprocess.PIPE
+    )
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def price(card: dict[str, Any]) -> None:
+    """Put ``million_cycles`` into every setting of a card's frontier."""
+    name, settings = card["name"], card["frontier"]
+    m7 = printed("mcu_counts.py", "--board", M7, "--model", name, "--no-layers")
+    a76 = {}
+    for tokens in sorted({s["tokens"] for s in settings}, reverse=True):
+        ks = [f"{s['k']:g}" for s in settings if s["tokens"] == tokens]
+        words = ["--model", name, "--core", A76, "--no-peers", "--tokens", f"{tokens:g}"]
+        made = printed("arm_counts.py", *words, "--k", *ks)
+        a76 |= {(float(k), tokens): made[f"{A76}.{name}.ours_k{k}"] for k in ks}
+    for s in settings:
+        part = "" if s["tokens"] == 1 else f".tokens{s['tokens']:g}"
+        s["million_cycles"] = {
+            "Cortex-A76": a76[s["k"], s["tokens"]],
+            "Cortex-M7": m7[f"{M7}.frame.{name}.cycles.k{s['k']:g}{part}"],
+        }
+
+
+def main() -> int:
+    """Rewrites the cards."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(zoo.names()))
+    for name in parser.parse_args().names:
+        path = zoo.path(name).with_suffix(".json")
+        card = zoo.card(name)
+        price(card)
+        write_atomically(path, (json.dumps(card, indent=1) + "\n").encode())
+        write_atomically(path.with_suffix(".md"), as_markdown(card).encode())
+        print(f"{path}: {len(card['frontier'])} settings")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
