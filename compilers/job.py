@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: (k, tokens) whose multiply-accumulates every manifest states.
 COMPUTE_POINTS = (
     *((k, 1.0) for k in (1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05)),
-    *((k, 0.5) for k in (1.0, 0.4, 0.2)),
+    *((k, 0.5) for k in (1.0, 0.6, 0.4, 0.2)),
 )
 #: Standard operators that give the same bits however a compiler treats them.
 _MOVING = ("Concat", "Reshape", "Slice", "Gather", "Transpose", "Squeeze", "Unsqueeze", "Flatten")

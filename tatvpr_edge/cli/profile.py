@@ -57,10 +57,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--recall",
-    default="places",
-    show_default=True,
     metavar="places|none|FILE",
-    help="On the shipped places; or what 'tatvpr-edge evaluate --json' printed.",
+    help="On the shipped places; or what 'tatvpr-edge evaluate --json' printed (default: what the "
+    "artifact's frontier says of all settings, else places).",
 )
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Threads of one query.")
 @click.option("--output", "-o", type=click.Path(), help="Folder for the files (made if missing).")
@@ -75,7 +74,7 @@ def command(
     repeats: int,
     warmup: int,
     seconds: float,
-    recall: str,
+    recall: str | None,
     threads: int,
     output: str | None,
     no_write: bool,
@@ -88,6 +87,7 @@ def command(
     puts the measured points into the artifact, where the governor finds them.
     """
     from tatvpr_edge.profile.document import add_recall, has_valid, manifest_profile, read_recall
+    from tatvpr_edge.profile.recall import evaluated_recall
     from tatvpr_edge.profile.remote import profile_on
     from tatvpr_edge.runtime.profile import settings_for
     from tatvpr_edge.runtime.profiling import Plan, profile_artifact
@@ -108,9 +108,13 @@ def command(
         if output
         else Path(f"profile-{opened.manifest.model.name}-{opened.manifest.board}")
     )
+    known = evaluated_recall(opened.manifest.frontier, settings) if recall is None else None
+    if recall is None and known is None:
+        recall = "places"
     if recall == "places" and not (ZOO / "places" / "queries").is_dir():
         raise DataError("the shipped places are not installed: give --recall none, or a FILE")
-    known = None if recall in ("places", "none") else read_recall(recall)
+    if recall not in (None, "places", "none"):
+        known = read_recall(recall)
     if target is not None:
         if threads:
             raise UsageError("--threads belongs to this machine: a board's service has its own")

@@ -1,7 +1,9 @@
-"""Recall@1 of an artifact on the shipped places, at exactly the settings that are profiled.
+"""Recall@1 of an artifact at exactly the settings that are profiled.
 
-49 places, each once in the map and twice, moved, turned and relit, as a query: enough to see what
-a k costs on one page with its latency, too few to be a benchmark.
+As its model was evaluated, where the artifact says so of all of them; else on the shipped places:
+49, each once in the map and twice, moved, turned and relit, as a query. They are enough to see what
+a k costs on one page with its latency, too few to be a benchmark, and too few to tell apart settings
+among which a governor has to choose.
 """
 
 from __future__ import annotations
@@ -16,9 +18,21 @@ from tatvpr_edge.mapping import read_frame
 from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.profiling import Setting
+from tatvpr_edge.spec.manifest import Dials
 from tatvpr_edge.zoo import ZOO
 
-__all__ = ["places_recall"]
+__all__ = ["evaluated_recall", "places_recall"]
+
+
+def evaluated_recall(
+    frontier: Sequence[Dials], settings: Sequence[Setting]
+) -> tuple[dict[tuple[float, float], float], str] | None:
+    """Recall@1 (0 to 1) by (k, tokens) as a manifest's frontier has it, and what it was measured
+    on; None where it lacks one of ``settings``."""
+    known = {(s.k, s.tokens): s.recall / 100 for s in frontier if s.recall is not None}
+    if not {(s.k, s.tokens) for s in settings} <= known.keys():
+        return None
+    return known, "the model's evaluation (the artifact's frontier)"
 
 
 def places_recall(

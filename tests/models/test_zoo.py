@@ -14,6 +14,7 @@ from tatvpr_edge import zoo
 from tatvpr_edge.compilers.canonical import model_hash
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.golden import known_dials
+from tatvpr_edge.compilers.job import COMPUTE_POINTS
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights
 from tatvpr_edge.models.evaluate.compute import count_macs
@@ -87,6 +88,7 @@ def test_a_card_prices_both_dials_and_a_build_takes_them_over() -> None:
             judged = [
                 card["recall"][p][row][str(setting["k"])] for p in ("tower-shift", "rendered")
             ]
+            assert (setting["k"], setting["tokens"]) in COMPUTE_POINTS  # a profile's MACs
             assert setting["recall"] == pytest.approx(sum(judged) / 2, abs=0.051)
             config = ModelConfig.from_dict(card["config"])
             assert setting["macs"] == count_macs(config, setting["k"], setting["tokens"]).total

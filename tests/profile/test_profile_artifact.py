@@ -30,6 +30,7 @@ from tatvpr_edge.cli.profile import command
 from tatvpr_edge.deploy.push import deploy
 from tatvpr_edge.deploy.transport import LocalTransport
 from tatvpr_edge.profile.document import check_document
+from tatvpr_edge.profile.recall import evaluated_recall
 from tatvpr_edge.profile.remote import profile_on
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.profile import fractions_from_text, settings_for
@@ -362,6 +363,26 @@ def test_settings_are_those_told_else_the_artifacts_frontier(
     (tmp_path / "A" / MANIFEST).write_bytes(seal(document))
     assert settings_for(tmp_path / "A", None, None) == (Setting(1.0, 1.0), Setting(0.4, 0.5))
     assert settings_for(tmp_path / "A", [0.6], None) == (Setting(0.6, 1.0),)
+
+
+def test_what_each_setting_finds_comes_from_the_artifacts_frontier(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_host, tmp_path / "A")
+    document = json.loads((tiny_host / MANIFEST).read_text())
+    document["frontier"] = [{"k": 1.0, "tokens": 1.0, "recall": 50.0},
+                            {"k": 0.4, "tokens": 1.0, "recall": 48.0}]  # fmt: skip
+    (tmp_path / "A" / MANIFEST).write_bytes(seal(document))
+    ran = run(tmp_path / "A", "--repeats", "3", "-o", tmp_path / "out")
+    assert ran.exit_code == 0, ran.output
+    made = json.loads((tmp_path / "out" / "profile.json").read_text())
+    assert [(p["k"], p["recall"]) for p in made["points"]] == [(1.0, 0.5), (0.4, 0.48)]
+    profile = read_artifact(tmp_path / "A").manifest.profile
+    assert [p["recall"] for p in profile["points"]] == [0.5, 0.48]
+    assert "evaluation" in profile["device"]["recall_of"]
+    frontier = read_artifact(tmp_path / "A").manifest.frontier
+    assert evaluated_recall(frontier, (Setting(1.0), Setting(0.2))) is None
+    assert evaluated_recall((), (Setting(1.0),)) is None
 
 
 @pytest.mark.parametrize(
