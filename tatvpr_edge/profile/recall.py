@@ -2,8 +2,8 @@
 
 As its model was evaluated, where the artifact says so of all of them; else on the shipped places:
 49, each once in the map and twice, moved, turned and relit, as a query. They are enough to see what
-a k costs on one page with its latency, too few to be a benchmark, and too few to tell apart settings
-among which a governor has to choose.
+a k costs on one page with its latency, too few to be a benchmark, and too few to tell settings
+apart among which a governor has to choose.
 """
 
 from __future__ import annotations
