@@ -395,8 +395,8 @@ def test_real_frames_of_a_floor(
 ) -> None:
     """Frames of one floor: a map of all, and queries that are frames of the same floor."""
     floor = shared_data / "ie_tower" / "val" / "floor22"
-    done = tatvpr("map", "build", floor, "--artifact", tiny_host, "-o", "m", "--json")
-    made = json.loads(done.stdout)
+    options = ["--artifact", tiny_host, "-o", "m", "--single-view", "--json"]
+    made = json.loads(tatvpr("map", "build", floor, *options).stdout)
     bare = [frame["name"] for frame in made["skipped"]]  # a wall that fills the frame
     assert made["places"] > 100 and len(bare) < 3
     asked = tatvpr("query", floor, "--artifact", tiny_host, "--map", "m", "--k", "1", "--json")

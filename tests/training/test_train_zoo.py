@@ -9,6 +9,8 @@ from pathlib import Path
 
 from test_training import tiny_run
 
+from support import interrupts
+
 RECIPE = """
 [zoo]
 make = [{{ folder = "{views}", command = ["tools/no_such_tool.py"] }}]
@@ -57,7 +59,9 @@ def test_data_that_are_there_are_not_made_again(project_root: Path, tmp_path: Pa
 
 def test_an_interrupted_training_says_how_it_goes_on(project_root: Path, tmp_path: Path) -> None:
     words = command(project_root, tmp_path, 1_000_000)
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as training:
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, preexec_fn=interrupts.heed
+    ) as training:
         assert training.stderr is not None
         assert "distil 1/1000000" in training.stderr.readline()
         training.send_signal(signal.SIGINT)
