@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tatvpr_edge.spec.text import empty_argument, printable
+from tatvpr_edge.spec.lines import empty_argument
+from tatvpr_edge.spec.text import printable
 
 
 class Parser(argparse.ArgumentParser):

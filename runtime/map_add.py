@@ -17,7 +17,8 @@ from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapwriter import MapWriter
 from tatvpr_edge.runtime.pixels import read_pixels
 from tatvpr_edge.spec.errors import FrameError, TatvprError, UsageError
-from tatvpr_edge.spec.text import left_out, printable
+from tatvpr_edge.spec.lines import left_out
+from tatvpr_edge.spec.text import printable
 
 
 def main(argv: list[str]) -> int:

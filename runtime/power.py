@@ -13,7 +13,8 @@ from typing import Any
 from tatvpr_edge.runtime.commandline import Parser, refused
 from tatvpr_edge.runtime.telemetry import Reading, Sampler, Snapshot, Tree, read_conditions
 from tatvpr_edge.spec.errors import TatvprError, TelemetryError, UsageError
-from tatvpr_edge.spec.text import aligned, printable, without_nan
+from tatvpr_edge.spec.lines import aligned
+from tatvpr_edge.spec.text import printable, without_nan
 
 #: Of :func:`rows`.
 COLUMNS = ["source", "sensor", "reading", "age", "covers"]

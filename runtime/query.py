@@ -15,7 +15,8 @@ from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.pixels import read_pixels
 from tatvpr_edge.runtime.serve import k_from_text
 from tatvpr_edge.spec.errors import TatvprError
-from tatvpr_edge.spec.text import aligned, printable, without_nan
+from tatvpr_edge.spec.lines import aligned
+from tatvpr_edge.spec.text import printable, without_nan
 
 
 def main(argv: list[str]) -> int:

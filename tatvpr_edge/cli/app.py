@@ -15,8 +15,9 @@ import click
 from tatvpr_edge import __version__
 from tatvpr_edge.cli import COMMANDS
 from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.lines import empty_argument
 from tatvpr_edge.spec.shortage import TORCH_MB, ran_out, room_to_start, shortage
-from tatvpr_edge.spec.text import empty_argument, printable
+from tatvpr_edge.spec.text import printable
 
 #: What to install for a module that a command needs and that is not there.
 EXTRAS = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tatvpr_edge.profile.page import html_page
 from tatvpr_edge.profile.plots import PLOT_STYLE, Mark, Series, line_plot
-from tatvpr_edge.spec.text import MOST_NAMED
+from tatvpr_edge.spec.lines import MOST_NAMED
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import Skipped

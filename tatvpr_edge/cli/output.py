@@ -26,7 +26,8 @@ from rich.table import Table
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
-from tatvpr_edge.spec.text import left_out, printable, without_nan
+from tatvpr_edge.spec.lines import left_out
+from tatvpr_edge.spec.text import printable, without_nan
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping.describe import Skipped
