@@ -183,9 +183,9 @@ def _colourless(frame: CameraFrame) -> bool:
     return bool((pixels == pixels[:, :, :1]).all() and np.ptp(pixels) > 0)
 
 
-def squashed(frame: CameraFrame, size: int) -> CameraFrame:
-    """``frame`` as the model's square, by the NumPy reference: same bytes as the C core's."""
-    rgb = to_rgb(
+def rgb_of(frame: CameraFrame) -> U8:
+    """The pixels of ``frame``, uint8 [H, W, 3], RGB, by the NumPy reference."""
+    return to_rgb(
         frame.planes,
         frame.pixel_format,
         frame.width,
@@ -193,7 +193,11 @@ def squashed(frame: CameraFrame, size: int) -> CameraFrame:
         frame.yuv_range,
         frame.yuv_matrix,
     )
-    pixels = squash(rgb, size)
+
+
+def squashed(frame: CameraFrame, size: int) -> CameraFrame:
+    """``frame`` as the model's square, by the NumPy reference: same bytes as the C core's."""
+    pixels = squash(rgb_of(frame), size)
     return CameraFrame((pixels.reshape(size, size * 3),), "RGB888", size, size)
 
 

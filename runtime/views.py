@@ -16,8 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.frame import CameraFrame, check_frame
-from tatvpr_edge.spec.frames import to_rgb
+from tatvpr_edge.runtime.frame import CameraFrame, check_frame, rgb_of
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -62,13 +61,5 @@ def describe_place(
     Args:
         describe: makes the descriptor of a frame at (k, tokens).
     """
-    rgb = to_rgb(
-        frame.planes,
-        frame.pixel_format,
-        frame.width,
-        frame.height,
-        frame.yuv_range,
-        frame.yuv_matrix,
-    )
-    views = [frame, *(check_frame(view) for view in views_of(rgb)[1:])]
+    views = [frame, *(check_frame(view) for view in views_of(rgb_of(frame))[1:])]
     return [mean_view([describe(view, k, tokens) for view in views]) for k, tokens in bands]

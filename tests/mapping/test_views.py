@@ -14,7 +14,14 @@ from PIL import Image
 import tatvpr_edge
 from support.artifacts import scenes
 from tatvpr_edge.cli import main
-from tatvpr_edge.models.evaluate.describers import ArtifactDescriber, places_of
+from tatvpr_edge.models.evaluate.describers import (
+    ArtifactDescriber,
+    Gray32,
+    frames_for,
+    places_of,
+)
+from tatvpr_edge.models.evaluate.protocols import Trial
+from tatvpr_edge.models.evaluate.run import evaluate
 from tatvpr_edge.runtime import CameraFrame, Localizer, MapWriter, PlaceMap
 from tatvpr_edge.runtime.views import CORNER, WEIGHTS, mean_view, views_of
 from tatvpr_edge.spec.errors import UsageError
@@ -101,6 +108,18 @@ def test_a_board_adds_the_same_place_where_it_is_told_to(
         assert np.array_equal(stored(tmp_path / "x"), single)
         with pytest.raises(UsageError, match="views"):
             MapWriter(tmp_path / "y", localizer, views="yes")  # type: ignore[arg-type]
+
+
+def test_evaluation_judges_maps_of_single_views_too() -> None:
+    images = [Image.fromarray(pixels) for pixels in scenes(3)]
+    trial = Trial(images, images, np.eye(3, dtype=np.bool_))
+    gray = Gray32()
+    alone = gray.describe(frames_for(gray, images), 1.0)
+    for views in (False, True):
+        result = evaluate([gray], iter([trial]), timed=False, views=views)["gray32"]
+        (scores,) = result.matched["float"][1.0].scores
+        best = (alone @ alone.T).max(1)
+        assert np.allclose(scores, best, atol=1e-5) is not views
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))

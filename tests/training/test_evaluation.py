@@ -292,22 +292,6 @@ def test_the_table_and_its_json(tmp_path: Path) -> None:
     )
 
 
-def test_a_map_of_single_views_against_numpy(tmp_path: Path) -> None:
-    describer = Gray32()
-    trials = list(protocols.tower_shift(tower_set(tmp_path, frames=9)))
-    for views in (False, True):
-        (judged,) = (
-            evaluate([describer], iter(trials), timed=False, views=views)["gray32"]
-            .matched["float"]
-            .values()
-        )
-        for trial, scores in zip(trials, judged.scores, strict=True):
-            queries = describer.describe(frames_for(describer, trial.queries), 1.0)
-            alone = describer.describe(frames_for(describer, trial.gallery), 1.0)
-            best = (queries @ alone.T).max(1)
-            assert np.allclose(scores, best, atol=1e-5) is not views
-
-
 def test_maps_of_another_k_against_numpy(tmp_path: Path) -> None:
     model = registry.create(registry.config("micro", **TINY_BACKBONE), seed=0)
     describer = ModelDescriber(model, (1.0, 0.6, 0.4, 0.2), name="micro")
