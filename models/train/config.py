@@ -47,12 +47,15 @@ class ModelSection:
         head: options of its head to change (project, digits, sides).
         init: weights to start from: a file (safetensors), or "micro" for the shipped ones; empty
             for random ones. Where their head has other options, it is fitted anew (``refit``).
+        deepen: where ``init`` has a half, a third ... of the blocks, each of them is repeated
+            (``models/deepen.py``), and what added blocks say is multiplied by this; 0: never.
     """
 
     name: str = "micro"
     backbone: dict[str, Any] = field(default_factory=dict)
     head: dict[str, Any] = field(default_factory=dict)
     init: str = ""
+    deepen: float = 0.0
 
 
 @dataclass(frozen=True)
