@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from tatvpr_edge.compilers.mcu.choose import choose_layouts
 from tatvpr_edge.compilers.mcu.compile import (
     Section,
     build_static_library,
+    functions_to_bring,
     memory_needs,
     section_sizes,
 )
@@ -39,6 +41,8 @@ from tatvpr_edge.spec.manifest import Code, Manifest
 if TYPE_CHECKING:
     from tatvpr_edge.compilers.job import Job
 
+_log = logging.getLogger("tatvpr_edge")
+
 #: What users include of the governor; its other header is between its own files.
 GOVERNOR_HEADER = "tatvpr_governor.h"
 
@@ -53,6 +57,7 @@ class Compiled:
     compiler: Compiler
     section: Section
     fit: Fit
+    brings: list[str]  # functions of the C library that the firmware has to bring
 
 
 def compile_microcontroller(job: Job, folder: Path, prefix: str = DEFAULT_PREFIX) -> Compiled:
@@ -73,7 +78,8 @@ def compile_microcontroller(job: Job, folder: Path, prefix: str = DEFAULT_PREFIX
     section = section_sizes(board, library, weights)
     arenas = {tile: needs.arenas[tile]}
     chosen = fit(board, job.name, weights, section.code, arenas, needs.tables)
-    return Compiled(lowered, own, library, compiler, section, chosen)
+    brings = functions_to_bring(board, library)
+    return Compiled(lowered, own, library, compiler, section, chosen, brings)
 
 
 def lower_for(board: Board, graph: Graph, name: str, k_range: tuple[float, float]) -> Lowered:
@@ -113,6 +119,13 @@ def build_microcontroller(job: Job, output: Path, prefix: str = DEFAULT_PREFIX) 
                 "tile_tokens": made.fit.tile,
             },
         )
+        if made.brings:
+            _log.warning(
+                "the firmware has to bring %s: the compiler of %s has no C library, and without "
+                "them it does not link",
+                ", ".join(made.brings),
+                board.name,
+            )
         progress("writing the artifact", 0, 1)
         files |= members(board, made, manifest)
         if board.emulator is not None:
@@ -163,7 +176,7 @@ def members(board: Board, made: Compiled, manifest: Manifest) -> dict[str, bytes
     command = [*board.toolchain.gcc_flags, *extra_flags(board), *flags]
     shown = [f for f in dict.fromkeys(command) if not f.startswith("-I")]
     report = texts.memory_report(
-        board, lowered.name, made.fit, made.section, made.compiler.name, shown
+        board, lowered.name, made.fit, made.section, made.compiler.name, shown, made.brings
     )
     files["CMakeLists.txt"] = texts.cmake(compiled, flags, own).encode()
     files["zephyr/CMakeLists.txt"] = texts.zephyr_cmake(compiled, flags, own).encode()

@@ -16,7 +16,13 @@ from tatvpr_edge.compilers.core_sources import (
     core_include,
     core_sources,
 )
-from tatvpr_edge.compilers.mcu.flags import OPTIMISATION, WARNINGS, extra_flags
+from tatvpr_edge.compilers.mcu.flags import (
+    HEADERS,
+    OPTIMISATION,
+    WARNINGS,
+    extra_flags,
+    has_no_libc,
+)
 from tatvpr_edge.compilers.mcu.generated import (
     Own,
     core_mark,
@@ -145,6 +151,23 @@ def section_sizes(board: Board, library: Path, weight_bytes: int) -> Section:
         raise ToolError(f"{command[0]} failed: {done.stderr.strip()[:200]}")
     text, data, bss = (int(part) for part in match.groups())
     return Section(text - weight_bytes, weight_bytes, data + bss)
+
+
+def functions_to_bring(board: Board, library: Path) -> list[str]:
+    """Functions of the C library's mathematics that the library calls, where the board's toolchain
+    brings none: the firmware has to, or it does not link.
+
+    Raises:
+        ToolError: ``nm`` of the toolchain does not run.
+    """
+    if not has_no_libc(board):
+        return []
+    command = [binutil(board, "nm"), "--undefined-only", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ToolError(f"{command[0]} failed: {done.stderr.strip()[:200]}")
+    declared = set(re.findall(r"\b(\w+)\(", (HEADERS / "math.h").read_text()))
+    return sorted(declared & set(re.findall(r"\bU (\w+)$", done.stdout, re.MULTILINE)))
 
 
 def memory_needs(board: Board, lowered: Lowered, of: Sequence[int], tables_apart: bool) -> Needs:

@@ -153,9 +153,16 @@ build:
 
 
 def memory_report(
-    board: Board, model: str, fit: Fit, section: Section, compiler: str, flags: Sequence[str]
+    board: Board,
+    model: str,
+    fit: Fit,
+    section: Section,
+    compiler: str,
+    flags: Sequence[str],
+    brings: Sequence[str] = (),
 ) -> str:
-    """``MEMORY.md``: every byte and where it goes."""
+    """``MEMORY.md``: every byte and where it goes; ``brings``: functions that the firmware has to
+    bring."""
     lines = [
         f"# Memory of {model} on {board.name}",
         "",
@@ -175,6 +182,8 @@ def memory_report(
         f"Flags: {' '.join(flags)}",
         "",
     ]
+    if brings:
+        lines += [f"The firmware has to bring: {', '.join(brings)} (`src/freestanding/math.h`).", ""]
     if board.limits_of:
         lines.insert(2, f"Held to the limits of {board.limits_of}.\n")
     return "\n".join(lines)

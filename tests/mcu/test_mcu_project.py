@@ -152,6 +152,24 @@ def test_a_head_that_calls_the_c_librarys_mathematics_is_linked(empty: Path) -> 
     assert len(re.findall(r": (?:same bytes|near enough)$", said, re.MULTILINE)) >= len(points)
 
 
+def test_what_the_firmware_has_to_bring_is_said(
+    empty: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Debian's compiler for RISC-V has no C library, whose expf an own head's softmax calls."""
+    riscv = "riscv32-virt"
+    require_board(riscv)
+    models = {head: empty / f"{head}-riscv.onnx" for head in ("cls", "learned")}
+    for head, path in models.items():
+        onnx.save(tiny_model(head, functions=bodies.bodies(TOKENS)), path)
+    made = tatvpr_edge.build(riscv, model=models["learned"], output=empty / "learned-riscv")
+    (said,) = (r.message for r in caplog.records if "has to bring" in r.message)
+    assert "has to bring expf: " in said
+    assert "The firmware has to bring: expf (" in (made / "MEMORY.md").read_text()
+    caplog.clear()
+    made = tatvpr_edge.build(riscv, model=models["cls"], output=empty / "cls-riscv")
+    assert "has to bring" not in caplog.text + (made / "MEMORY.md").read_text()
+
+
 # ---- two models in one firmware
 
 
