@@ -183,7 +183,8 @@ def memory_report(
         "",
     ]
     if brings:
-        lines += [f"The firmware has to bring: {', '.join(brings)} (`src/freestanding/math.h`).", ""]
+        named = ", ".join(brings)
+        lines += [f"The firmware has to bring: {named} (`src/freestanding/math.h`).", ""]
     if board.limits_of:
         lines.insert(2, f"Held to the limits of {board.limits_of}.\n")
     return "\n".join(lines)

@@ -84,7 +84,7 @@ def test_a_training_file_asks_for_it(tmp_path: Path) -> None:
     assert started.config.backbone.depth == 12 and started.trained
     with pytest.raises(ModelError, match="another architecture"):
         training(tmp_path, model)
-    with pytest.raises(UsageError, match="needs weights: model.init"):
+    with pytest.raises(UsageError, match=r"needs weights: model\.init"):
         training(tmp_path, {"name": "micro", "deepen": 0.05})
     with pytest.raises(UsageError, match="fitted after its training"):
         training(tmp_path, {**model, "deepen": 0.05}, refit={"own": 1.0})
