@@ -19,7 +19,9 @@ class Candidate:
 
     Attributes:
         place: its number in the map, from 0.
-        score: cosine (int8 maps) or ``1 - 2 * hamming / dim`` (binary maps), in [-1, 1].
+        score: cosine (int8 maps) or ``1 - 2 * hamming / dim`` (binary maps), in [-1, 1]; of weighed
+            maps, where it is one of the best 16, the same with every bit weighed
+            (``spec/scores.py``).
         tag: the text stored with it, as a rule the name of its frame.
         pose: (x, y, z, qx, qy, qz, qw) in metres, in the map's pose frame (degrees of longitude
             and latitude for x and y where that is geographic); None where unknown. Single unknown
@@ -44,7 +46,8 @@ class Found:
         margin: score of the best less the best score elsewhere; None where the calibration does
             not ask for it.
         confidence: how probable it is that the best is right, 0..1; None likewise.
-        scores: float32 [places] where asked for: every score, -infinity for what was left out.
+        scores: float32 [places] where asked for: every score, -infinity for what was left out; of
+            weighed maps those of binary ones.
         tracked: of :meth:`PlaceMap.follow`: what the last frames say; ``accepted``, ``margin`` and
             ``confidence`` are then its.
     """

@@ -40,8 +40,9 @@ class MapWriter(Closing):
         path: the ``.placemap``.
         artifact: folder of the artifact that describes frames, or a ``Localizer`` that runs it
             (and stays open).
-        kind, bands, pose_frame: of a map that is made: "int8" or "binary"; the (k, tokens) that
-            places are described at; "local", "utm" or "geographic". An existing map keeps its own.
+        kind, bands, pose_frame: of a map that is made: "int8", "binary" or "weighed"; the (k,
+            tokens) that places are described at; "local", "utm" or "geographic". An existing map
+            keeps its own.
         like: another map of the model: a map that is made takes its kind, bands, calibration and
             the rest, and only its places not. So a robot that begins with nothing knows from its
             first minutes which of its answers are right; where the other one is not calibrated,

@@ -31,6 +31,8 @@ _SIGNATURES: Signatures = {
         [*[_POINTER] * 5, ctypes.c_int32, _POINTER],
     )
 }
+#: Of libraries that know weighed maps; older ones would rank them by distance alone.
+_WEIGHED: Signatures = {"tatvpr_map_kind_known": (ctypes.c_int32, [ctypes.c_uint32])}
 _ERR_MAP_EMPTY, _ERR_NOT_FINITE, _ERR_ARGUMENT = 24, 25, 27
 
 
@@ -170,6 +172,8 @@ class Table:
 
     def __init__(self, engine: Engine, info: MapInfo, parts: Sequence[Part]) -> None:
         engine.declare(_SIGNATURES)
+        if info.kind == "weighed":
+            engine.declare(_WEIGHED)
         self.engine = engine
         self._search = engine.c.tatvpr_places_search
         self._info = info

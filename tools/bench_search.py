@@ -153,6 +153,7 @@ def main() -> int:
         for kind, places in (
             *(("int8", SMALL), ("int8", arguments.places)),
             *(("binary", SMALL), ("binary", arguments.binary_places)),
+            *(("weighed", SMALL), ("weighed", arguments.binary_places)),
         ):
             rounds = arguments.rounds * (10 if places == SMALL else 1)
             r = bench(artifact, kind, places, rounds)

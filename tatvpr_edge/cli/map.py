@@ -55,10 +55,11 @@ def command() -> None:
 @pose_frame_option
 @click.option(
     "--kind",
-    type=click.Choice(["int8", "binary"]),
+    type=click.Choice(["int8", "binary", "weighed"]),
     default="int8",
     show_default=True,
-    help="How descriptors are kept: a byte or a bit an element.",
+    help="How descriptors are kept: a byte or a bit an element; weighed: bits, of whose nearest "
+    "places the query's surest bits count most.",
 )
 @click.option(
     "--bands",

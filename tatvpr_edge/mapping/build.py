@@ -76,7 +76,8 @@ def build_map(
         output: the ``.placemap`` to write; it must not exist.
         poses: a CSV with name, x, y; None: ``poses.csv`` in the folder, else the frames' names.
         pose_frame: "local", "utm" or "geographic", where names or columns do not say it.
-        kind: "int8" or "binary": a byte or a bit for each element of a descriptor.
+        kind: "int8" or "binary": a byte or a bit for each element of a descriptor; "weighed": bits,
+            and the surest bits of a query count most among the nearest places.
         bands: (k, tokens) to describe at; a query searches one of them.
         threshold: score from which a match is accepted.
         strict: a frame that cannot be read, or that shows nothing (black, blank, a covered lens),

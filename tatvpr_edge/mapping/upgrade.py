@@ -120,7 +120,7 @@ def _read_base(data: bytes) -> tuple[MapInfo, _Old]:
         raise MapError("truncated, or its header was altered: make it again")
     if zlib.crc32(data[header_bytes:]) != payload_crc:
         raise MapError("its places were altered (checksum): make it again")
-    kind = {code: name for name, code in KINDS.items()}[kind_code]
+    kind = {KINDS[name]: name for name in _ROW}[kind_code]
     starts = range(_HEADER.size, header_bytes, _BAND.size)
     table = [_BAND.unpack_from(data, at) for at in starts]
     info = MapInfo(

@@ -21,7 +21,7 @@ from .values import shown
 #: Kinds of stored descriptors and their numbers in a file. 3 is kept for binary rows that are
 #: searched first with int8 rows behind them for the best few: per band, bits and mean, then int8
 #: and norms (``maplayout._band_sections`` lists what a kind stores).
-KINDS = {"int8": 1, "binary": 2}
+KINDS = {"int8": 1, "binary": 2, "weighed": 4}
 POSE_FRAMES = ("local", "utm", "geographic")
 #: Kinds of calibration and their numbers in a file.
 CALIBRATIONS = {"score": 1, "logistic": 2}
@@ -349,7 +349,7 @@ def check_info(info: MapInfo) -> None:
     ):
         if not isinstance(named, str) or named not in known:
             raise MapError(f"{what} {shown(named)} is not one of {', '.join(known)}")
-    if not 1 <= info.dim <= MAX_DIM or (info.kind == "binary" and info.dim % 8):
+    if not 1 <= info.dim <= MAX_DIM or (info.kind != "int8" and info.dim % 8):
         raise MapError(f"{info.dim} elements do not fit a {info.kind} map")
     if not info.dim <= info.descriptor_size <= MAX_DIM:
         raise MapError(
@@ -367,7 +367,7 @@ def _check_band(info: MapInfo, band: Band) -> None:
         if not 0 < value <= 1:
             raise MapError(f"a band's {name} is {value!r}: it must be in (0, 1]")
     if band.mean is not None:
-        if info.kind != "binary" or len(band.mean) != info.dim:
+        if info.kind == "int8" or len(band.mean) != info.dim:
             raise MapError(
                 f"a mean of {len(band.mean)} numbers: binary maps have one of {info.dim}"
             )

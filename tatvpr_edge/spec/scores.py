@@ -8,6 +8,10 @@ Both kinds are integers, so a score is the same float32 on every machine:
 - binary: bit j of byte i is ``d[8 i + j] > mean[8 i + j]`` (mean 0 where a band has none);
   ``score = 1 - (2 * hamming) / dim``.
 
+- weighed: stored as binary; of the best :data:`WEIGHED_BEST` places by Hamming distance a bit
+  counts as much as the query's number lies from the mean: ``w = |int8 of (d / 2 - mean / 2)|``,
+  ``score = 1 - (2 * sum of w where bits differ) / (sum of w)``; of other places as of binary maps.
+
 A descriptor that rounds to zeros has no direction and is refused by both kinds. The device
 computes all this in C (``runtime/core/common/map_search.c``); tests compare it with this page.
 """
@@ -112,6 +116,25 @@ def binary_scores(query: U8, rows: U8, dim: int) -> F32:
     return np.float32(1.0) - (np.float32(2.0) * hamming) / np.float32(dim)
 
 
+#: Places of a weighed map whose bits are weighed.
+WEIGHED_BEST = 16
+
+
+def weighed_scores(query: F32, mean: F32 | None, rows: U8) -> F32:
+    """Scores of ``query`` float32 [D] with rows [N, D / 8] of a weighed map, every bit weighed."""
+    half = np.float32(0.5)
+    apart = half * query - half * (np.float32(0) if mean is None else mean)
+    weights = np.abs(quantise(apart[None])[0][0].astype(np.int64))
+    bits = np.unpackbits(rows, axis=1, bitorder="little").astype(np.bool_)
+    differing = (bits != (query > (0 if mean is None else mean))) @ weights
+    if not weights.any():
+        return binary_scores(binary_rows(query[None], mean)[0], rows, len(query))
+    scores: F32 = np.float32(1.0) - (np.float32(2.0) * differing.astype(np.float32)) / np.float32(
+        weights.sum()
+    )
+    return scores
+
+
 def pair_scores(
     data: I8 | U8, norms: F32 | None, dim: int, mine: NDArray[np.integer], others: NDArray[Any]
 ) -> F32:
@@ -153,6 +176,24 @@ def best(scores: F32, count: int) -> NDArray[np.int64]:
         candidates = np.arange(len(scores))
     order = np.argsort(-scores[candidates], kind="stable")
     return candidates[order][:count]
+
+
+def weighed_best(
+    plain: F32, query: F32, mean: F32 | None, rows: U8, count: int
+) -> tuple[NDArray[np.int64], F32]:
+    """The ``count`` best places of a weighed map, and their scores.
+
+    Args:
+        plain: every score as of a binary map; -infinity: left out.
+        query: float32 [D]; ``rows`` uint8 [N, D / 8].
+    """
+    order = best(plain, max(count, WEIGHED_BEST))
+    order = order[np.isfinite(plain[order])]
+    found = plain[order].copy()
+    found[:WEIGHED_BEST] = weighed_scores(query, mean, rows[order[:WEIGHED_BEST]])
+    anew = np.arange(len(order))
+    anew[:WEIGHED_BEST] = np.argsort(-found[:WEIGHED_BEST], kind="stable")
+    return order[anew][:count], found[anew][:count]
 
 
 def nearest_band(bands: Sequence[tuple[float, float]], k: float, tokens: float) -> int:

@@ -67,13 +67,14 @@ def test_frames_of_one_camera_are_followed_and_each_folder_begins_anew(
     assert seen == [1, 2, 1, 2, *[3] * 8, 1, 2]
 
 
+@pytest.mark.parametrize("kind", ["binary", "weighed"])
 def test_binary_maps_bands_and_thresholds(
-    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
+    kind: str, tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
 ) -> None:
-    options = ["--kind", "binary", "--bands", "1,.4:.5,.1", "--threshold", "0.9"]
+    options = ["--kind", kind, "--bands", "1,.4:.5,.1", "--threshold", "0.9"]
     tatvpr("map", "build", folder, "--artifact", tiny_host, "-o", "m", *options, "--json")
     document = json.loads(tatvpr("map", "info", "m", "--json").stdout)
-    assert (document["kind"], document["places"], document["dim"]) == ("binary", 10, 48)
+    assert (document["kind"], document["places"], document["dim"]) == (kind, 10, 48)
     bands = [
         {name: band[name] for name in ("k", "tokens", "threshold")} for band in document["bands"]
     ]

@@ -135,7 +135,7 @@ def test_what_stands_is_not_written_over_and_one_map_is_not_merged(
     ]
 
 
-@pytest.mark.parametrize("kind", ["int8", "binary"])
+@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
 def test_stats_say_what_the_places_say(tatvpr: Run, tmp_path: Path, kind: str) -> None:
     info = replace(INFO, kind=kind)
     places = drive(info, 4, 1, times=[100.0, 101, np.nan, 103.5], confirmed=[0, 1, 2, 0])

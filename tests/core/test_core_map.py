@@ -69,7 +69,7 @@ def python_base(data: bytes) -> Base | None:
 
 @given(
     seed=st.integers(0, 2**32 - 1),
-    kind=st.sampled_from(("int8", "binary")),
+    kind=st.sampled_from(("int8", "binary", "weighed")),
     eighths=st.one_of(st.integers(1, 40), st.sampled_from((32, 64, 130))),
     places=st.one_of(st.integers(1, 40), st.sampled_from((255, 256, 257, 600))),
     count=st.integers(1, 20),
@@ -102,13 +102,16 @@ def test_finds_what_the_python_search_finds(
     else:
         bits = scores.binary_rows(query[None])[0]
         expected = scores.binary_scores(bits, rows.data, dim)
-    order = scores.best(expected, min(count, places))
+    order, best = scores.best(expected, min(count, places)), None
+    if kind == "weighed":
+        order, best = scores.weighed_best(expected, query, None, rows.data, min(count, places))
+    best = expected[order] if best is None else best
     for kernels in native.kernels:
         status, out = c_map(native, kernels, data, query, count, k)
         assert status == OK
         np.testing.assert_array_equal(out[0].view(np.uint64), order)
         got = out[1].view(np.float32)
-        np.testing.assert_array_equal(got.view(np.uint32), expected[order].view(np.uint32))
+        np.testing.assert_array_equal(got.view(np.uint32), best.view(np.uint32))
         judged = table[band].calibration
         limit = None if judged is None else judged.threshold
         accepted = [-1 if limit is None else int(v >= np.float32(limit)) for v in got]

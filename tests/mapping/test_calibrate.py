@@ -115,14 +115,14 @@ def test_measures_are_those_worked_out_by_hand() -> None:
 # ---- maps ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["int8", "binary"])
+@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
 @pytest.mark.parametrize("with_mean", [False, True])
 def test_a_place_s_own_descriptor_finds_it_with_the_highest_score(
     kind: str, with_mean: bool, tiny_host: Path, tmp_path: Path
 ) -> None:
     rng = RNG(3)
     mean = tuple(rng.normal(size=40).astype("f4").tolist()) if with_mean else None
-    band = Band(1.0, mean=mean if kind == "binary" else None)
+    band = Band(1.0, mean=None if kind == "int8" else mean)
     info = MapInfo("ab" * 32, kind, 40, (band,), descriptor_size=48)
     path = tmp_path / "m"
 

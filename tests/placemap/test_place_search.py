@@ -61,6 +61,22 @@ def plain_scores(place_map: PlaceMap, band: int, query: F32) -> F32:
     return np.concatenate([scores.binary_scores(bits[0], part.data, info.dim) for part in parts])
 
 
+def best_of(
+    place_map: PlaceMap, band: int, query: F32, plain: F32, count: int
+) -> tuple[NDArray[np.int64], F32]:
+    """The best places and their scores by the NumPy reference; ``plain``: of :func:`plain_scores`,
+    -infinity where a place is left out."""
+    info = place_map.info
+    if info.kind == "weighed":
+        given = info.bands[band].mean
+        mean = None if given is None else np.array(given, np.float32)
+        stored = [place_map.stored.base.rows[band].data, place_map.stored.added.rows[band].data]
+        return scores.weighed_best(plain, query[: info.dim], mean, np.concatenate(stored), count)
+    order = scores.best(plain, count)
+    order = order[np.isfinite(plain[order])]
+    return order, plain[order]
+
+
 def metres(place_map: PlaceMap, place: int, other: NDArray[np.float64]) -> float:
     """Distance of a place from a pose; NaN where x or y is unknown."""
     delta = place_map.pose(place)[:3] - other[:3]
@@ -69,10 +85,10 @@ def metres(place_map: PlaceMap, place: int, other: NDArray[np.float64]) -> float
 
 @given(
     seed=st.integers(0, 2**32 - 1),
-    kind=st.sampled_from(("int8", "binary")),
+    kind=st.sampled_from(("int8", "binary", "weighed")),
     eighths=st.sampled_from((1, 2, 8, 33)),
     sizes=st.lists(st.integers(0, 300), min_size=1, max_size=4).filter(any),
-    count=st.integers(1, 9),
+    count=st.sampled_from((1, 3, 9, 16, 40)),
     filters=st.sets(st.sampled_from(("range", "without", "near", "mean", "cut"))),
     k=st.sampled_from((0.1, 0.2, 0.5, 1.0)),
 )
@@ -90,7 +106,7 @@ def test_any_search_finds_what_numpy_finds(
     rng = np.random.default_rng(seed)
     dim, size = eighths * 8, eighths * 8 + (5 if "cut" in filters else 0)
     mean = None
-    if "mean" in filters and kind == "binary":
+    if "mean" in filters and kind != "int8":
         mean = tuple(rng.standard_normal(dim).astype(np.float32).tolist())
     bands = (Band.accepting(0.2, 1.0, 0.1), Band(0.5, 1.0, None, mean))
     info = MapInfo("ab" * 32, kind, dim, bands, "local", size)
@@ -112,12 +128,11 @@ def test_any_search_finds_what_numpy_finds(
         at = np.array(options["near"])
         far = [not metres(place_map, place, at) <= 15 for place in range(len(wanted))]
         wanted[far] = -np.inf
-    order = scores.best(wanted, count)
-    order = order[np.isfinite(wanted[order])]
+    order, best = best_of(place_map, band, query, wanted, count)
     found = place_map.search(query, k, count=count, scores=True, **options)
     without_scores = place_map.search(query, k, count=count, **options)
     assert [c.place for c in found.candidates] == order.tolist()
-    assert [c.score for c in found.candidates] == wanted[order].tolist()
+    assert [c.score for c in found.candidates] == best.tolist()
     assert found.scores is not None
     np.testing.assert_array_equal(found.scores, wanted)
     assert repr(without_scores.candidates) == repr(found.candidates)
@@ -125,7 +140,7 @@ def test_any_search_finds_what_numpy_finds(
         assert found.accepted is False
         return
     assert found.band == bands[band]
-    assert found.accepted == (bool(wanted[order[0]] >= np.float32(0.1)) if band == 0 else None)
+    assert found.accepted == (bool(best[0] >= np.float32(0.1)) if band == 0 else None)
     for candidate in found.candidates:
         pose = place_map.pose(candidate.place)
         got = [np.nan] * 7 if candidate.pose is None else candidate.pose
@@ -134,6 +149,7 @@ def test_any_search_finds_what_numpy_finds(
 
 @given(
     seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(("int8", "binary", "weighed")),
     elsewhere_m=st.sampled_from((0.0, 8.0)),
     elsewhere_places=st.sampled_from((0, 2)),
 )
@@ -141,6 +157,7 @@ def test_confidence_is_the_logistic_of_score_and_margin(
     engine: Engine,
     tmp_path_factory: pytest.TempPathFactory,
     seed: int,
+    kind: str,
     elsewhere_m: float,
     elsewhere_places: int,
 ) -> None:
@@ -149,13 +166,14 @@ def test_confidence_is_the_logistic_of_score_and_margin(
     rng = np.random.default_rng(seed)
     weights, apart = (-1.5, 4.0, 2.5), (elsewhere_m, elsewhere_places)
     judged = Calibration("logistic", 0.3, weights, *apart, precision=0.95, recall=0.4)
-    info = MapInfo("ab" * 32, "int8", 16, (Band(1.0, 1.0, judged),))
+    info = MapInfo("ab" * 32, kind, 16, (Band(1.0, 1.0, judged),))
     path = grown_map(tmp_path_factory.mktemp("map"), info, rng, [30, 20])
     place_map = PlaceMap(path, engine=engine)
     assert place_map.info.bands[0].calibration == judged
     query = rng.standard_normal(16).astype(np.float32)
     wanted = plain_scores(place_map, 0, query)
-    best = int(np.argmax(wanted))
+    order, of_best = best_of(place_map, 0, query, wanted, 1)
+    best, score = int(order[0]), of_best[0]
     moments = np.concatenate([place_map.stored.base.moments, place_map.stored.added.moments])
 
     def elsewhere(place: int) -> bool:
@@ -167,17 +185,55 @@ def test_confidence_is_the_logistic_of_score_and_margin(
             return True
         return abs(int(mine["order"]) - int(theirs["order"])) > elsewhere_places
 
-    others = [wanted[place] for place in range(50) if elsewhere(place)]
+    others = [place for place in range(50) if elsewhere(place)]
     found = place_map.search(query, 1.0, count=3)
+    with_scores = place_map.search(query, 1.0, count=3, scores=True)
+    assert (with_scores.margin, with_scores.confidence) == (found.margin, found.confidence)
     if len(others) < FEWEST_RIVALS:
         assert (found.margin, found.confidence, found.accepted) == (None, None, False)
         return
-    margin = wanted[best] - max(others)
+    rivals = np.full_like(wanted, -np.inf)
+    rivals[others] = wanted[others]
+    margin = score - best_of(place_map, 0, query, rivals, 1)[1][0]
     w0, w1, w2 = (np.float32(w) for w in judged.weights)
-    odds = (w0 + w1 * wanted[best]) + w2 * margin
+    odds = (w0 + w1 * score) + w2 * margin
     assert found.margin == margin
     assert found.confidence == np.float32(1) / (np.float32(1) + exp32(np.array([-odds]))[0])
     assert found.accepted == bool(odds >= np.float32(0.3))
+
+
+def test_weighing_a_querys_bits_finds_places_that_counting_them_does_not(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """Noise turns the signs of small numbers first, which then count little."""
+    rng = np.random.default_rng(4)
+    places = rng.standard_normal((400, 64)).astype("f4")
+    queries = places + rng.standard_normal(places.shape).astype("f4") * 1.2
+    found = {}
+    for kind in ("binary", "weighed"):
+        info = MapInfo("ab" * 32, kind, 64, (Band(1.0),))
+        path = tmp_path / f"{kind}.placemap"
+        write_map(path, info, [make_places(info, [places], np.full((400, 7), np.nan))])
+        place_map = PlaceMap(path, engine=engine)
+        assert place_map.info.kind == kind
+        best = [place_map.search(query, 1.0).candidates[0] for query in queries]
+        found[kind] = sum(candidate.place == number for number, candidate in enumerate(best))
+        assert all(-1 <= candidate.score <= 1 for candidate in best)
+    assert path.stat().st_size == (tmp_path / "binary.placemap").stat().st_size
+    assert found["weighed"] > 1.1 * found["binary"] > 40
+
+
+def test_what_lies_at_the_mean_is_counted_not_weighed(engine: Engine, tmp_path: Path) -> None:
+    mean = np.full(16, 0.25, np.float32)
+    info = MapInfo("ab" * 32, "weighed", 16, (Band(1.0, 1.0, None, tuple(mean.tolist())),))
+    rows = np.random.default_rng(2).standard_normal((20, 16)).astype("f4")
+    write_map(tmp_path / "m.placemap", info, [make_places(info, [rows], np.full((20, 7), np.nan))])
+    place_map = PlaceMap(tmp_path / "m.placemap", engine=engine)
+    wanted = plain_scores(place_map, 0, mean)
+    found = place_map.search(mean, 1.0, count=20)
+    order = scores.best(wanted, 20)
+    assert [c.place for c in found.candidates] == order.tolist()
+    assert [c.score for c in found.candidates] == wanted[order].tolist()
 
 
 def along_a_line(engine: Engine, path: Path, places: int) -> PlaceMap:

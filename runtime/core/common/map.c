@@ -125,12 +125,16 @@ static tatvpr_status check_header(const uint8_t *p, size_t size) {
     return size > file_bytes ? TATVPR_ERR_MAP_HEADER : TATVPR_OK;
 }
 
+int32_t tatvpr_map_kind_known(uint32_t kind) {
+    return kind == TATVPR_MAP_INT8 || kind == TATVPR_MAP_BINARY || kind == TATVPR_MAP_WEIGHED;
+}
+
 static int fields_valid(const uint8_t *p) {
     const uint32_t kind = tatvpr_read_u32(p + AT_KIND);
     const uint32_t dim = tatvpr_read_u32(p + AT_DIM);
     const uint32_t descriptor_size = tatvpr_read_u32(p + AT_DESCRIPTOR_SIZE);
-    return (kind == TATVPR_MAP_INT8 || kind == TATVPR_MAP_BINARY) && dim >= 1 &&
-           dim <= descriptor_size && descriptor_size <= MOST_DIM &&
+    return tatvpr_map_kind_known(kind) && dim >= 1 && dim <= descriptor_size &&
+           descriptor_size <= MOST_DIM &&
            (kind == TATVPR_MAP_INT8 || dim % 8 == 0) &&
            tatvpr_read_u32(p + AT_POSE_FRAME) <= GEOGRAPHIC &&
            tatvpr_read_u64(p + AT_PLACES) <= MOST_PLACES && tatvpr_read_u32(p + AT_ZERO) == 0 &&

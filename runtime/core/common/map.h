@@ -4,7 +4,8 @@
 
 #include "../include/tatvpr.h"
 
-enum { TATVPR_MAP_INT8 = 1, TATVPR_MAP_BINARY = 2 };
+/* 3 is kept. A weighed map stores what a binary one does. */
+enum { TATVPR_MAP_INT8 = 1, TATVPR_MAP_BINARY = 2, TATVPR_MAP_WEIGHED = 4 };
 
 /* Reads band `index` of an opened map and where its descriptors lie. */
 void tatvpr_map_band(const tatvpr_map *map, uint32_t index, tatvpr_band *band, tatvpr_rows *rows);
@@ -56,6 +57,14 @@ typedef union tatvpr_likeness {
 tatvpr_status tatvpr_map_query_begin(tatvpr_map_query *q, uint32_t kind, uint32_t dim,
                                      const float *mean, const struct tatvpr_kernels *kernels,
                                      const float *descriptor);
+
+enum { TATVPR_MAP_WEIGHED_BEST = 16 }; /* places whose bits are weighed */
+
+/* Scores of at most TATVPR_MAP_WEIGHED_BEST binary rows, whose bits count as much as the query's
+ * numbers lie from the mean, in 127 steps of the largest: 1 - 2 * (weights that differ) / (all).
+ * Where no number lies apart from the mean, `scores` stay as they are. */
+void tatvpr_map_query_weigh(const tatvpr_map_query *q, const uint8_t *const *rows, int32_t count,
+                            float *scores);
 
 /* Scores of `count` rows from row `first` on. Scores below `worst` of a binary map may be left
  * out: 0 says that the whole block was. */

@@ -34,7 +34,7 @@ tatvpr_status tatvpr_map_query_begin(tatvpr_map_query *q, uint32_t kind, uint32_
     if (quantised(q, largest) == 0) {
         return TATVPR_ERR_ARGUMENT;
     }
-    if (kind == TATVPR_MAP_BINARY) {
+    if (kind != TATVPR_MAP_INT8) {
         return TATVPR_OK;
     }
     int32_t squares = 0;
@@ -44,6 +44,16 @@ tatvpr_status tatvpr_map_query_begin(tatvpr_map_query *q, uint32_t kind, uint32_
     }
     q->norm = 1.0f / tatvpr_sqrt((float)squares);
     return TATVPR_OK;
+}
+
+/* What a bit of element `i` is taken around. */
+static float cut_at(const tatvpr_map_query *q, int32_t i) {
+    return q->mean == NULL ? 0.0f : q->mean[i];
+}
+
+/* Half of how far element `i` lies above that: the halves of two floats differ by a float. */
+static float above_mean(const tatvpr_map_query *q, int32_t i) {
+    return 0.5f * q->descriptor[i] - 0.5f * cut_at(q, i);
 }
 
 /* Elements first .. first + count of the query, as the map stores them. */
@@ -62,8 +72,7 @@ static void hold(tatvpr_map_query *q, int32_t first, int32_t count) {
         uint32_t bits = 0;
         for (int32_t j = 0; j < 8; j++) {
             const int32_t at = first + i + j;
-            const float cut = q->mean == NULL ? 0.0f : q->mean[at];
-            bits |= (q->descriptor[at] > cut ? 1u : 0u) << j;
+            bits |= (q->descriptor[at] > cut_at(q, at) ? 1u : 0u) << j;
         }
         q->part[i / 8] = (int8_t)bits;
     }
@@ -123,4 +132,31 @@ int tatvpr_map_query_block(tatvpr_map_query *q, const tatvpr_rows *rows, uint64_
         block[i].score = 1.0f - (2.0f * (float)block[i].sum) / dim;
     }
     return 1;
+}
+
+void tatvpr_map_query_weigh(const tatvpr_map_query *q, const uint8_t *const *rows, int32_t count,
+                            float *scores) {
+    int32_t differing[TATVPR_MAP_WEIGHED_BEST] = {0};
+    int32_t total = 0;
+    float largest = 0.0f;
+    for (int32_t i = 0; i < q->dim; i++) {
+        const float off = above_mean(q, i);
+        const float size = off < 0.0f ? -off : off;
+        largest = size > largest ? size : largest;
+    }
+    const float bound = largest > TATVPR_MIN_ABS_MAX ? largest : TATVPR_MIN_ABS_MAX;
+    const float inverse = 1.0f / (bound / TATVPR_QUANT_MAX);
+    for (int32_t i = 0; i < q->dim; i++) {
+        const int32_t value = tatvpr_quantise_one(above_mean(q, i), inverse);
+        const int32_t weight = value < 0 ? -value : value;
+        const uint32_t mine = q->descriptor[i] > cut_at(q, i) ? 1u : 0u;
+        total += weight;
+        for (int32_t r = 0; r < count; r++) {
+            const uint32_t theirs = (uint32_t)rows[r][i / 8] >> (i % 8) & 1u;
+            differing[r] += theirs == mine ? 0 : weight;
+        }
+    }
+    for (int32_t r = 0; total > 0 && r < count; r++) {
+        scores[r] = 1.0f - (2.0f * (float)differing[r]) / (float)total;
+    }
 }

@@ -152,11 +152,60 @@ static void rank_all(const scope *s, tatvpr_map_query *q, ranking *r, float *sco
     }
 }
 
+/* ---- the best, weighed ---- */
+
+/* Weighs the best of `r`, and ranks these anew; equal scores stay in their order. */
+static void weigh(const scope *s, const tatvpr_map_query *q, ranking *r) {
+    const int32_t best =
+        r->held < TATVPR_MAP_WEIGHED_BEST ? r->held : (int32_t)TATVPR_MAP_WEIGHED_BEST;
+    const uint8_t *rows[TATVPR_MAP_WEIGHED_BEST] = {0};
+    float scores[TATVPR_MAP_WEIGHED_BEST];
+    uint64_t numbers[TATVPR_MAP_WEIGHED_BEST];
+    for (int32_t i = 0; i < best; i++) {
+        const tatvpr_match *match = match_at(r->matches, r->stride, i);
+        uint64_t local = match->place;
+        const tatvpr_part *part = tatvpr_part_of(s->places, &local);
+        const uint8_t *data = part->rows[s->band].data;
+        rows[i] = data + local * (uint64_t)(q->dim / 8);
+        scores[i] = match->score;
+        numbers[i] = match->place;
+    }
+    tatvpr_map_query_weigh(q, rows, best, scores);
+    ranking anew = {r->matches, r->stride, best, 0, LEFT_OUT, 0};
+    for (int32_t i = 0; i < best; i++) {
+        insert(&anew, numbers[i], scores[i]);
+    }
+}
+
+/* The best by distance as `rank_all` has them, of a weighed map the first of them weighed. */
+static void rank(const scope *s, tatvpr_map_query *q, ranking *r, float *scores) {
+    tatvpr_match few[TATVPR_MAP_WEIGHED_BEST];
+    if (s->places->kind != TATVPR_MAP_WEIGHED) {
+        rank_all(s, q, r, scores);
+        return;
+    }
+    if (r->count >= TATVPR_MAP_WEIGHED_BEST) {
+        rank_all(s, q, r, scores);
+        weigh(s, q, r);
+        return;
+    }
+    ranking wide = {few, sizeof(few[0]), TATVPR_MAP_WEIGHED_BEST, 0, 0.0f, 0};
+    rank_all(s, q, &wide, scores);
+    weigh(s, q, &wide);
+    r->held = wide.held < r->count ? wide.held : r->count;
+    r->seen = wide.seen;
+    for (int32_t i = 0; i < r->held; i++) {
+        match_at(r->matches, r->stride, i)->place = few[i].place;
+        match_at(r->matches, r->stride, i)->score = few[i].score;
+    }
+}
+
 /* ---- what is said of them ---- */
 
 /* The best score elsewhere than `from`, whatever `near` says of the answer. */
 static tatvpr_rivals rivals(scope *s, tatvpr_map_query *q, tatvpr_spot from) {
-    if (s->asked->scores != NULL && s->near == NULL) { /* every score is there already */
+    if (s->asked->scores != NULL && s->near == NULL && s->places->kind != TATVPR_MAP_WEIGHED) {
+        /* every score is there already */
         const float *scores = s->asked->scores;
         return tatvpr_rivals_of(s->places, &s->places->band[s->band].calibration, from, scores,
                                 scores);
@@ -166,7 +215,7 @@ static tatvpr_rivals rivals(scope *s, tatvpr_map_query *q, tatvpr_spot from) {
     ranking second = {&other, sizeof(other), 1, 0, 0.0f, 0};
     s->beyond = &from;
     s->near = NULL;
-    rank_all(s, q, &second, NULL);
+    rank(s, q, &second, NULL);
     return (tatvpr_rivals){second.held > 0 ? other.score : LEFT_OUT, LEFT_OUT, second.seen};
 }
 
@@ -257,7 +306,7 @@ tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_mod
         return status;
     }
     ranking best = {matches, matches->size, count, 0, 0.0f, 0};
-    rank_all(&s, &q, &best, asked->scores);
+    rank(&s, &q, &best, asked->scores);
     for (int32_t i = 0; i < best.held; i++) {
         describe_match(&s, match_at(matches, best.stride, i), best.stride);
     }

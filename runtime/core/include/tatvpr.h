@@ -223,7 +223,7 @@ TATVPR_API tatvpr_status tatvpr_describe(const tatvpr_model *model, tatvpr_arena
 /* A validated view of the bytes of a .placemap; it copies nothing. */
 typedef struct tatvpr_map {
     uint32_t size;
-    uint32_t kind;   /* 1 int8, 2 binary */
+    uint32_t kind;   /* 1 int8, 2 binary, 4 weighed */
     uint32_t dim;    /* elements of a descriptor that are stored: its first ones */
     uint32_t bands;
     uint64_t places;
@@ -235,7 +235,8 @@ typedef struct tatvpr_match {
     uint32_t size;
     uint32_t band;
     uint64_t place;
-    float score;      /* cosine (int8) or 1 - 2 * hamming / dim (binary), in [-1, 1] */
+    float score;      /* in [-1, 1]: cosine (int8), 1 - 2 * hamming / dim (binary), of weighed maps
+                       * 1 - 2 * (weights of bits that differ) / (all weights) for the best 16 */
     int32_t accepted; /* 1 yes, 0 no, -1 the map does not say */
     double pose[7];   /* x y z qx qy qz qw; NaN: unknown */
     float margin;     /* of the best match: its score less the best score elsewhere; else NaN */
@@ -360,7 +361,7 @@ typedef struct tatvpr_part {
  * caller answers for its pointers and counts. */
 typedef struct tatvpr_places {
     uint32_t size; /* sizeof(tatvpr_places) */
-    uint32_t kind; /* 1 int8, 2 binary */
+    uint32_t kind; /* 1 int8, 2 binary, 4 weighed */
     uint32_t dim;
     uint32_t geographic; /* 1: x and y of poses are degrees of longitude and latitude */
     uint32_t bands;
@@ -382,6 +383,10 @@ typedef struct tatvpr_search {
     double radius_m;        /* ... where this is above 0; places of unknown x or y are then out */
     float *scores;          /* [places]: receives every score, -infinity for what is left out */
 } tatvpr_search;
+
+/* 1 where this library searches maps of `kind`; libraries from before weighed maps have no such
+ * function. */
+TATVPR_API int32_t tatvpr_map_kind_known(uint32_t kind);
 
 /* As tatvpr_map_search. `model` gives the kernels alone; null: the portable ones. `found` may be 0
  * where places are left out. */
