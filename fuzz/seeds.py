@@ -42,7 +42,7 @@ def small_map(kind: str, places: int = 3, bands: int = 1, rich: bool = False) ->
 
     rng = np.random.default_rng(places)
     dim = 16 if kind == "int8" else 32
-    mean = tuple(rng.standard_normal(dim).tolist()) if rich and kind == "binary" else None
+    mean = tuple(rng.standard_normal(dim).tolist()) if rich and kind != "int8" else None
     following = SequenceCalibration(5, 1.5, (-3.0, 1.0, 2.0, 3.0, 4.0, 0.5), 0.9, 0.5)
     judging = (
         Calibration("score", 0.25, precision=0.9, recall=0.5),
@@ -65,10 +65,10 @@ def small_map(kind: str, places: int = 3, bands: int = 1, rich: bool = False) ->
 
 
 def map_seeds() -> Seeds:
-    """Both kinds, empty and full, one band and several, calibrated and not."""
+    """All kinds, empty and full, one band and several, calibrated and not."""
     return {
         f"{kind}-{places}-{bands}-{rich:d}": small_map(kind, places, bands, rich)
-        for kind in ("int8", "binary")
+        for kind in ("int8", "binary", "weighed")
         for places, bands, rich in ((0, 1, False), (1, 1, False), (3, 2, False), (5, 3, True))
     }
 
