@@ -177,13 +177,10 @@ static void weigh(const scope *s, const tatvpr_map_query *q, ranking *r) {
     }
 }
 
-/* The best by distance as `rank_all` has them, of a weighed map the first of them weighed. */
-static void rank(const scope *s, tatvpr_map_query *q, ranking *r, float *scores) {
+/* The best of a weighed map. Apart, so that searches of other maps need no stack for it. */
+static __attribute__((noinline)) void rank_weighed(const scope *s, tatvpr_map_query *q, ranking *r,
+                                                   float *scores) {
     tatvpr_match few[TATVPR_MAP_WEIGHED_BEST];
-    if (s->places->kind != TATVPR_MAP_WEIGHED) {
-        rank_all(s, q, r, scores);
-        return;
-    }
     if (r->count >= TATVPR_MAP_WEIGHED_BEST) {
         rank_all(s, q, r, scores);
         weigh(s, q, r);
@@ -197,6 +194,15 @@ static void rank(const scope *s, tatvpr_map_query *q, ranking *r, float *scores)
     for (int32_t i = 0; i < r->held; i++) {
         match_at(r->matches, r->stride, i)->place = few[i].place;
         match_at(r->matches, r->stride, i)->score = few[i].score;
+    }
+}
+
+/* The best by distance as `rank_all` has them, of a weighed map the first of them weighed. */
+static void rank(const scope *s, tatvpr_map_query *q, ranking *r, float *scores) {
+    if (s->places->kind == TATVPR_MAP_WEIGHED) {
+        rank_weighed(s, q, r, scores);
+    } else {
+        rank_all(s, q, r, scores);
     }
 }
 
