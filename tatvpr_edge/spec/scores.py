@@ -1,18 +1,17 @@
 """Descriptors as a place map stores them, and how alike two of them are.
 
-Both kinds are integers, so a score is the same float32 on every machine:
+All kinds compare integers, so a score is the same float32 on every machine:
 
 - int8: ``q = round_half_to_even(d * (1 / s))``, ``s = max(max|d|, 1e-5) / 127``;
   ``norm = 1 / sqrt(float32(sum q^2))``; ``score = (float32(dot) * norm_query) * norm_place``,
   cut to [-1, 1].
 - binary: bit j of byte i is ``d[8 i + j] > mean[8 i + j]`` (mean 0 where a band has none);
   ``score = 1 - (2 * hamming) / dim``.
-
 - weighed: stored as binary; of the best :data:`WEIGHED_BEST` places by Hamming distance a bit
   counts as much as the query's number lies from the mean: ``w = |int8 of (d / 2 - mean / 2)|``,
   ``score = 1 - (2 * sum of w where bits differ) / (sum of w)``; of other places as of binary maps.
 
-A descriptor that rounds to zeros has no direction and is refused by both kinds. The device
+A descriptor that rounds to zeros has no direction and is refused by all kinds. The device
 computes all this in C (``runtime/core/common/map_search.c``); tests compare it with this page.
 """
 
