@@ -117,7 +117,7 @@ class Tower:
 
     Args:
         localizer: whose code searches and follows.
-        kind: of the map: "int8" or "binary".
+        kind: of the map, one of ``spec.maptypes.KINDS``.
     """
 
     def __init__(

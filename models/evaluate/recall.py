@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.reference import quantise
+from tatvpr_edge.spec.scores import WEIGHED_BEST
 from tatvpr_edge.spec.shortage import check_room
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-KINDS = ("float", "int8", "binary")
+KINDS = ("float", "int8", "binary", "weighed")
+#: Of these the signs are compared.
+SIGNS = ("binary", "weighed")
 RANKS = (1, 5, 10)
 #: Where positions say what is right, and nobody says how near: metres, as the field has it.
 WITHIN_M = 25.0
@@ -29,10 +33,12 @@ class Rows:
     Attributes:
         values: float32 [N, D]; 8-bit values and signs are whole numbers.
         lengths: float32 [N], by which scores are divided; None where they need not be.
+        weights: float32 [N, D], whole numbers: what each sign of a query counts in a weighed map.
     """
 
     values: Floats
-    lengths: Floats | None
+    lengths: Floats | None = None
+    weights: Floats | None = None
 
 
 def rows_of(descriptors: Floats, kind: str) -> Rows:
@@ -42,26 +48,45 @@ def rows_of(descriptors: Floats, kind: str) -> Rows:
         UsageError: unknown kind.
     """
     if kind == "float":
-        return Rows(descriptors, None)
+        return Rows(descriptors)
     if kind == "int8":
         values = quantise(descriptors)[0].astype(np.float32)
         return Rows(values, np.sqrt((values * values).sum(1)))
-    if kind == "binary":
+    if kind in SIGNS:
         values = np.where(descriptors > 0, np.float32(1), np.float32(-1))
-        return Rows(values, None)
+        if kind == "binary":
+            return Rows(values)
+        half = np.float32(0.5)  # as spec.scores.weighed_scores, which this is compared with
+        weights = np.abs(quantise(half * descriptors)[0].astype(np.float32))
+        return Rows(values, weights=weights)
     raise UsageError(f"unknown descriptor kind {kind!r}: known are {', '.join(KINDS)}")
 
 
 def scores_of(queries: Rows, gallery: Rows, kind: str) -> Floats:
     """Scores ``[Q, G]``: cosine of floats, cosine of 8-bit values with one scale a row, or
-    agreement of signs."""
+    agreement of signs; which is what the places of a weighed map are first ranked by."""
     check_room(_PRODUCT_MB, "comparing descriptors")
     products = queries.values @ gallery.values.T
-    if kind == "binary":
+    if kind in SIGNS:
         return products / np.float32(queries.values.shape[1])
     if queries.lengths is None or gallery.lengths is None:
         return products
     return (products / (queries.lengths[:, None] * gallery.lengths)).astype(np.float32)
+
+
+def weighed_scores_of(queries: Rows, gallery: Rows) -> Floats:
+    """Scores ``[Q, G]`` of a weighed map, every sign weighed: for the best few of each query.
+
+    What ``spec.scores.weighed_scores`` gives, from one product.
+    """
+    assert queries.weights is not None
+    check_room(_PRODUCT_MB, "comparing descriptors")
+    sums = queries.weights.sum(axis=1, keepdims=True)
+    # Whole numbers below 2^24: exact, in whatever order they are summed.
+    differing = (sums - (queries.weights * queries.values) @ gallery.values.T) / np.float32(2)
+    scores = np.float32(1) - (np.float32(2) * differing) / np.where(sums > 0, sums, np.float32(1))
+    plain = scores_of(queries, gallery, "binary")
+    return np.where(sums > 0, scores, plain)
 
 
 def similarity(queries: Floats, gallery: Floats, kind: str = "float") -> Floats:
@@ -78,17 +103,30 @@ class BestPlaces:
     as the answers need, however large the gallery.
 
     Ties go to the lower place, as in a place map.
+
+    Args:
+        weighed: the best few are ranked anew at the end, as in a weighed map: by the scores that
+            :meth:`add` was given beside the plain ones.
     """
 
-    def __init__(self, queries: int, count: int = max(RANKS)) -> None:
+    def __init__(self, queries: int, count: int = max(RANKS), weighed: bool = False) -> None:
+        count = max(count, WEIGHED_BEST) if weighed else count
         self.scores = np.full((queries, count), -np.inf, np.float32)
         self.right = np.zeros((queries, count), np.bool_)
         self.places = np.full((queries, count), -1, np.int64)
+        self._weighed = np.full((queries, count), -np.inf, np.float32) if weighed else None
         self._answerable = np.zeros(queries, np.bool_)
         self._seen = 0
 
-    def add(self, scores: Floats, right: Bools, allowed: Bools | None = None) -> None:
-        """The next places ``[queries, n]``: their scores, which are right and may be given."""
+    def add(
+        self,
+        scores: Floats,
+        right: Bools,
+        allowed: Bools | None = None,
+        weighed: Floats | None = None,
+    ) -> None:
+        """The next places ``[queries, n]``: their scores, which are right and may be given, and
+        the scores that the best few are ranked by in the end."""
         if allowed is not None:
             scores, right = np.where(allowed, scores, np.float32(-np.inf)), right & allowed
         self._answerable |= right.any(axis=1)
@@ -101,11 +139,29 @@ class BestPlaces:
         own = np.broadcast_to(np.arange(first, self._seen), (len(better), scores.shape[1]))
         merged = np.concatenate([self.scores[better], scores[better]], axis=1)
         order = np.argsort(-merged, axis=1, kind="stable")[:, :count]
-        for kept, new in ((self.right, right[better]), (self.places, own)):
+        parts: list[tuple[NDArray[Any], NDArray[Any]]] = [
+            (self.right, right[better]),
+            (self.places, own),
+        ]
+        if self._weighed is not None:
+            assert weighed is not None
+            parts.append((self._weighed, weighed[better]))
+        for kept, new in parts:
             kept[better] = np.take_along_axis(
                 np.concatenate([kept[better], new], axis=1), order, axis=1
             )
         self.scores[better] = np.take_along_axis(merged, order, axis=1)
+
+    def finish(self) -> None:
+        """All places were added: rank the best few of a weighed map anew."""
+        if self._weighed is None:
+            return
+        found = np.isfinite(self.scores[:, :WEIGHED_BEST])
+        final = np.where(found, self._weighed[:, :WEIGHED_BEST], np.float32(-np.inf))
+        order = np.argsort(-final, axis=1, kind="stable")
+        self.scores[:, :WEIGHED_BEST] = final
+        for kept in (self.scores, self.right, self.places):
+            kept[:, :WEIGHED_BEST] = np.take_along_axis(kept[:, :WEIGHED_BEST], order, axis=1)
 
     def ranks(self) -> NDArray[np.int64]:
         """For each query the rank (0 is best) of its first right answer, ``count`` where that is

@@ -29,6 +29,7 @@ from tatvpr_edge.models.evaluate.recall import (
     recall,
     rows_of,
     scores_of,
+    weighed_scores_of,
 )
 from tatvpr_edge.models.evaluate.stress import stressed
 from tatvpr_edge.spec.errors import DataError
@@ -104,7 +105,7 @@ class Result:
     stress: dict[str, dict[float, Judged]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: ``["recall@1"]["1.0"]``, the same under ``["int8"]`` and ``["binary"]``."""
+        """Plain values: ``["recall@1"]["1.0"]``, the same under ``["int8"]`` and so on."""
         floats = self.matched["float"]
         top = max(floats)
         values: dict[str, Any] = {
@@ -115,7 +116,7 @@ class Result:
             values["recall@1_wide"] = {
                 _key(k): round(j.recall_wide(1) or 0.0, 3) for k, j in floats.items()
             }
-        for kind in ("int8", "binary"):
+        for kind in KINDS[1:]:
             values[kind] = {
                 f"recall@{n}": {
                     _key(k): round(j.recall(n), 3) for k, j in self.matched[kind].items()
@@ -320,10 +321,16 @@ def _judge(result: Result, trial: Trial, gallery: _Gallery, queries: ByK) -> Non
     settings = _settings(result, list(queries), gallery.whole)
     truths = 1 if trial.right_wide is None else 2
     # Several columns of the table rank by the same scores, so they share what was found.
-    found = {s.scores: [BestPlaces(len(trial.queries)) for _ in range(truths)] for s in settings}
+    count = len(trial.queries)
+    found = {
+        s.scores: [BestPlaces(count, weighed=s.scores[0] == "weighed") for _ in range(truths)]
+        for s in settings
+    }
     asked = {(kind, k): rows_of(queries[k], kind) for k in queries for kind in KINDS}
     # The same queries of a map that lacks their places: by matched k alone.
-    unknown = {key: BestPlaces(len(trial.queries), 1) for key in found if key[1] == key[2]}
+    unknown = {
+        key: BestPlaces(count, 1, weighed=key[0] == "weighed") for key in found if key[1] == key[2]
+    }
     for which, places in gallery.pieces():
         allowed = None if trial.allowed is None else trial.allowed[:, which]
         right = [trial.right_in(which, wide=bool(wide)) for wide in range(truths)]
@@ -332,11 +339,16 @@ def _judge(result: Result, trial: Trial, gallery: _Gallery, queries: ByK) -> Non
             elsewhere &= allowed
         stored = {(kind, k): rows_of(places[k], kind) for k in places for kind in KINDS}
         for (kind, query_k, map_k), best in found.items():
-            scores = scores_of(asked[kind, query_k], stored[kind, map_k], kind)
+            mine, theirs = asked[kind, query_k], stored[kind, map_k]
+            scores = scores_of(mine, theirs, kind)
+            weighed = weighed_scores_of(mine, theirs) if kind == "weighed" else None
             for own, truth in zip(best, right, strict=True):
-                own.add(scores, truth, allowed)
+                own.add(scores, truth, allowed, weighed)
             if query_k == map_k:
-                unknown[kind, query_k, map_k].add(scores, right[0], elsewhere)
+                unknown[kind, query_k, map_k].add(scores, right[0], elsewhere, weighed)
+    for every in (*found.values(), unknown.values()):
+        for own in every:
+            own.finish()
     for setting in settings:
         strict, *wide = found[setting.scores]
         setting.judged.ranks.append(strict.ranks())

@@ -26,6 +26,7 @@ from tatvpr_edge.cli.output import (
 )
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.maptypes import KINDS
 from tatvpr_edge.spec.shortage import TORCH_MB, check_room
 
 if TYPE_CHECKING:
@@ -376,8 +377,7 @@ def _print(protocol: str, values: dict[str, dict[str, Any]]) -> None:
                     k,
                     *(f"{v[f'recall@{n}'][k]:.1f}" for n in (1, 5, 10)),
                     "-" if wide is None else f"{wide:.1f}",
-                    f"{v['int8']['recall@1'][k]:.1f}",
-                    f"{v['binary']['recall@1'][k]:.1f}",
+                    *(f"{v[kind]['recall@1'][k]:.1f}" for kind in KINDS),
                     f"{v['one_map']['recall@1'][k]:.1f}",
                     f"{v['two_bands']['recall@1'][k]:.1f}",
                     "-"
@@ -395,7 +395,7 @@ def _print(protocol: str, values: dict[str, dict[str, Any]]) -> None:
         "queries that have a right answer in the map"
     )
     columns = [
-        "model", "k", "R@1", "R@5", "R@10", "R@1 wide", "int8", "binary", "map k=1",
+        "model", "k", "R@1", "R@5", "R@10", "R@1 wide", *KINDS, "map k=1",
         "two bands", "against k=1 [95 %]", "MB", "R@1/MB", "MACs", "ms",
     ]  # fmt: skip
     print_table(columns, rows, right=tuple(columns[1:]))
@@ -409,7 +409,7 @@ def _print_confidence(protocol: str, values: dict[str, dict[str, Any]]) -> None:
     rows = []
     for model, v in values.items():
         for k in v["recall@1"]:
-            for kind in ("int8", "binary"):
+            for kind in KINDS:
                 measured = v["confidence"][kind][k]
                 cells = [
                     "-" if of[name] is None else f"{of[name]:.3f}"

@@ -8,6 +8,7 @@ from typing import Any
 from tatvpr_edge.cli.output import note, print_table, say
 from tatvpr_edge.mapping.calibrate import PRECISION
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.maptypes import KINDS
 
 
 def followed(
@@ -37,7 +38,7 @@ def followed(
         if not quiet:
             note(f"sequences: {artifact}")
         described = describe(localizer, data, ks, PERTURBATION_SEEDS, floors or None, views)
-        for kind in ("int8", "binary"):
+        for kind in KINDS:
             tower = Tower(localizer, kind, gallery, queries, described)
             try:
                 ways = {

@@ -36,10 +36,14 @@ from tatvpr_edge.models.evaluate.recall import (
     BestPlaces,
     paired_bootstrap,
     recall,
+    rows_of,
+    scores_of,
     similarity,
+    weighed_scores_of,
 )
 from tatvpr_edge.models.evaluate.run import evaluate
 from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
+from tatvpr_edge.spec.scores import binary_rows, binary_scores, weighed_best
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -95,8 +99,31 @@ def test_scores_by_kind_are_those_of_place_maps() -> None:
     bits = (a[:, None] > 0) != (b > 0)
     np.testing.assert_allclose(binary, 1 - 2 * bits.sum(-1) / 40, atol=1e-6)
     np.testing.assert_allclose(similarity(a, b, "int8"), a @ b.T, atol=0.02)
-    with pytest.raises(UsageError, match="float, int8, binary"):
+    with pytest.raises(UsageError, match="float, int8, binary, weighed"):
         similarity(a, b, "fp8")
+
+
+@pytest.mark.parametrize("piece", [5, 64, 300])
+def test_answers_of_a_weighed_map_are_those_of_place_maps(piece: int) -> None:
+    rng = np.random.default_rng(5)
+    queries, gallery = unit(rng, 12, 64), unit(rng, 300, 64)
+    queries[3] = np.float32(64**-0.5)  # all numbers weigh the same: ties
+    allowed, right = rng.random((12, 300)) < 0.8, rng.random((12, 300)) < 0.02
+    asked, best = rows_of(queries, "weighed"), BestPlaces(12, 10, weighed=True)
+    for start in range(0, 300, piece):
+        part = slice(start, start + piece)
+        stored = rows_of(gallery[part], "weighed")
+        plain = scores_of(asked, stored, "weighed")
+        best.add(plain, right[:, part], allowed[:, part], weighed_scores_of(asked, stored))
+    best.finish()
+    bits = binary_rows(gallery)
+    for number, query in enumerate(queries):
+        plain = binary_scores(binary_rows(query[None])[0], bits, 64)
+        plain[~allowed[number]] = -np.inf
+        order, scores = weighed_best(plain, query, None, bits, 16)
+        np.testing.assert_array_equal(best.places[number], order)
+        np.testing.assert_array_equal(best.scores[number], scores)
+        np.testing.assert_array_equal(best.right[number], right[number, order])
 
 
 def test_bootstrap_of_equal_describers_is_zero_and_of_clear_ones_excludes_zero() -> None:
@@ -284,7 +311,7 @@ def test_the_table_and_its_json(tmp_path: Path) -> None:
     assert ours["one_map"]["recall@1"]["1.0"] == ours["recall@1"]["1.0"]
     assert ours["two_bands"] == {"recall@1": ours["recall@1"]}  # these bands are all k there are
     assert ours["macs"]["0.4"] < ours["macs"]["1.0"]
-    assert set(ours["confidence"]) == {"float", "int8", "binary"}
+    assert set(ours["confidence"]) == {"float", "int8", "binary", "weighed"}
     assert set(ours["confidence"]["int8"]["0.4"]) == {"held", "with_unknown"}
     assert 0 <= ours["confidence"]["binary"]["1.0"]["with_unknown"]["auroc"] <= 1
     assert ours["recall_per_mb"]["1.0"] == pytest.approx(
