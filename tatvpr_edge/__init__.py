@@ -204,8 +204,9 @@ def build_map(
         strict: a frame that cannot be read, or that shows nothing (black, blank, a covered lens),
             is an error; otherwise it is left out and listed.
         picking: topics of a bag, and which frames of a recording.
-        views: describe a place from several views of its frame, so that more queries find it, at
-            six times the describing; False: from the frame alone.
+        views: describe a place from several views of its frame, and with a part of its neighbours
+            along a drive, so that more queries find it, at six times the describing; False: from
+            the frame alone.
         progress: told after every frame, with 1.
 
     Returns:

@@ -23,6 +23,7 @@ from tatvpr_edge.mapping.calibrate_answers import Answers
 from tatvpr_edge.mapping.calibrate_queries import Asked, Truth
 from tatvpr_edge.mapping.calibrate_sequences import ask_sequences, fit_sequences
 from tatvpr_edge.mapping.logistic import log_odds, log_odds_of, quality
+from tatvpr_edge.mapping.neighbours import lent
 from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.models.evaluate.protocols import GALLERY_EVERY, WITHIN_FRAMES, tower_shift
 from tatvpr_edge.runtime import Localizer, PlaceMap
@@ -92,7 +93,8 @@ def describe(
     floors: Sequence[str] | None = None,
     views: bool = True,
 ) -> Described:
-    """Describe map and queries, trial after trial; a place from several ``views`` or from one."""
+    """Describe map and queries, trial after trial; a place as ``map build`` does it, or, without
+    ``views``, from its frame alone."""
     places = None
     made: dict[float, list[NDArray[np.float32]]] = {k: [] for k in ks}
     for trial in itertools.islice(tower_shift(data, floors), trials):
@@ -105,6 +107,8 @@ def describe(
                     for f in frames
                 ]
             )
+            if views and trial.linked is not None:
+                places = lent(places, trial.linked)
         for k in ks:
             rows = [localizer.describe(np.asarray(image), k=k) for image in trial.queries]
             made[k].append(np.stack(rows))

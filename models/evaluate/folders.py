@@ -22,6 +22,7 @@ from tatvpr_edge.mapping import (
 )
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.describe import describe_frames
+from tatvpr_edge.mapping.neighbours import following, lent
 from tatvpr_edge.models.evaluate.recall import (
     RANKS,
     WITHIN_M,
@@ -137,7 +138,7 @@ def compare_folders(
     ]
     why = _why_no_recall(found, (map_frames, query_frames))
     sides = [
-        _describe(localizer, what, part, None if why else poses, ks, strict, views, progress)
+        _describe(localizer, what, part, poses, not why, ks, strict, views, progress)
         for what, part, poses in zip(("map", "queries"), files, found, strict=True)
     ]
     answers = tuple(_answers(sides[0], sides[1], k, within_m, top) for k in ks)
@@ -163,7 +164,8 @@ def _describe(
     localizer: Localizer,
     what: str,
     files: Sequence[FrameFile],
-    poses: Poses | None,
+    poses: Poses,
+    positioned: bool,
     ks: Sequence[float],
     strict: bool,
     views: bool,
@@ -182,9 +184,13 @@ def _describe(
     place = what == "map"
     from_views = place and views
     made = describe_frames(localizer, files, bands, step, strict, as_places=place, views=from_views)
-    kept = None if poses is None else Poses(poses.values[made.kept], poses.frame, poses.source)
-    descriptors = dict(zip(ks, made.descriptors, strict=True))
-    return Side([files[i] for i in made.kept], kept, descriptors, made.skipped)
+    own = Poses(poses.values[made.kept], poses.frame, poses.source)
+    used = [files[i] for i in made.kept]
+    rows = made.descriptors
+    if from_views:
+        linked = following(used, own)
+        rows = [lent(part, linked) for part in rows]
+    return Side(used, own if positioned else None, dict(zip(ks, rows, strict=True)), made.skipped)
 
 
 def _answers(gallery: Side, queries: Side, k: float, within_m: float, top: int) -> Answers:

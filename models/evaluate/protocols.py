@@ -18,6 +18,7 @@ from PIL import Image, ImageFilter
 from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.labels import labelled_frames
+from tatvpr_edge.mapping.neighbours import NEAR, neighbouring
 from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.models.data.formats import Positioned, gallery_and_queries
 from tatvpr_edge.models.evaluate.recall import WITHIN_M
@@ -72,6 +73,8 @@ class Trial:
         right: ``[queries, gallery]``, whether that answer would be right.
         allowed: ``[queries, gallery]``, whether that answer may be given; None for all.
         right_wide: a second, more lenient rule, reported beside the first; None for none.
+        linked: ``[gallery - 1]``, whether each place but the first is the neighbour on a drive of
+            the one before, as ``mapping.neighbours`` has it; None: no two are.
     """
 
     gallery: Sequence[Image.Image]
@@ -79,6 +82,7 @@ class Trial:
     right: Truth
     allowed: Truth | None = None
     right_wide: Truth | None = None
+    linked: Bools | None = None
 
     def answerable(self) -> Bools:
         """Which queries have a right answer in the map at all, ``[queries]``."""
@@ -167,6 +171,7 @@ def tower_shift(root: Path, floors: Sequence[str] | None = None) -> Iterator[Tri
     gallery, queries = np.flatnonzero(is_gallery), np.flatnonzero(~is_gallery)
     same = frames.clip[queries, None] == frames.clip[gallery]
     apart = np.abs(frames.frame[queries, None] - frames.frame[gallery])
+    linked = _linked(frames, gallery)
     for seed in range(PERTURBATION_SEEDS):
         rng = np.random.default_rng(1000 + seed)
         yield Trial(
@@ -174,7 +179,13 @@ def tower_shift(root: Path, floors: Sequence[str] | None = None) -> Iterator[Tri
             queries=[changed(frames.images[i], rng) for i in queries],
             right=same & (apart <= WITHIN_FRAMES),
             right_wide=same & (apart <= WITHIN_FRAMES_WIDE),
+            linked=linked,
         )
+
+
+def _linked(frames: _TowerFrames, gallery: NDArray[np.int64]) -> Bools:
+    same = frames.clip[gallery[:-1]] == frames.clip[gallery[1:]]
+    return same & (np.diff(frames.frame[gallery]) <= NEAR * WITHIN_FRAMES)
 
 
 def tower_floor(root: Path, floors: Sequence[str] | None = None) -> Iterator[Trial]:
@@ -185,6 +196,7 @@ def tower_floor(root: Path, floors: Sequence[str] | None = None) -> Iterator[Tri
         queries=frames.images,
         right=frames.floor[:, None] == frames.floor,
         allowed=frames.clip[:, None] != frames.clip,
+        linked=_linked(frames, np.arange(len(frames.images))),
     )
 
 
@@ -222,6 +234,9 @@ def utm(root: Path, within_m: float = WITHIN_M, pose_frame: str | None = None) -
         gallery=LazyImages(database.paths),
         queries=LazyImages(queries.paths),
         right=Within(queries, database, within_m),
+        linked=neighbouring(
+            [str(path) for path in database.paths], database.positions, database.frame
+        ),
     )
 
 

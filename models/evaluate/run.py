@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.mapping.neighbours import lent
 from tatvpr_edge.models.evaluate.confidence import confidence
 from tatvpr_edge.models.evaluate.describers import (
     Describer,
@@ -195,7 +196,7 @@ def evaluate(
             known = galleries.get(describer.name)
             # Trials of one protocol often share their map: describe it once.
             if known is None or not _same(known.images, trial.gallery):
-                known = galleries[describer.name] = _Gallery(describer, trial.gallery, views)
+                known = galleries[describer.name] = _Gallery(describer, trial, views)
             _judge(result, trial, known, _describe(describer, trial.queries))
             if timed and not result.milliseconds:
                 frames = frames_for(describer, trial.queries[:_TIMED_FRAMES])
@@ -220,7 +221,7 @@ def _stress(
         for describer in describers:
             gallery = galleries[describer.name]
             if not _same(gallery.images, changed.gallery):
-                gallery = _Gallery(describer, changed.gallery, views)
+                gallery = _Gallery(describer, changed, views)
             judged = _empty(describer)
             _judge(judged, changed, gallery, _describe(describer, changed.queries))
             results[describer.name].stress[row] = judged.matched["float"]
@@ -233,11 +234,12 @@ class _Gallery:
     not, because all of its descriptors would be gigabytes.
     """
 
-    def __init__(self, describer: Describer, images: Sequence[Any], views: bool) -> None:
-        self.images = images
+    def __init__(self, describer: Describer, trial: Trial, views: bool) -> None:
+        self.images = trial.gallery
+        self._linked = trial.linked if views else None
         self._views = views
         self._describer = describer
-        self._kept: list[ByK] | None = [] if isinstance(images, list) else None
+        self._kept: list[tuple[slice, ByK]] = []
 
     @property
     def whole(self) -> bool:
@@ -246,21 +248,47 @@ class _Gallery:
 
     def pieces(self) -> Iterator[tuple[slice, ByK]]:
         """(which places, their descriptors by k), in order."""
-        for index, start in enumerate(range(0, len(self.images), _CHUNK)):
-            which = slice(start, start + _CHUNK)
-            if self._kept is not None and index < len(self._kept):
-                yield which, self._kept[index]
-                continue
-            asked: dict[float, tuple[float, float | None]] = {
-                k: (k, None) for k in self._describer.ks
-            }
-            if self._describer.tokens < 1:
-                asked[WHOLE] = max(self._describer.ks), 1.0
+        if self._kept:
+            yield from self._kept
+            return
+        made: list[tuple[slice, ByK]] = []
+        for piece in self._leaning(self._alone()):
+            if isinstance(self.images, list):
+                made.append(piece)
+            yield piece
+        self._kept = made
+
+    def _alone(self) -> Iterator[tuple[slice, ByK]]:
+        """Places as they are described, whatever stands beside them."""
+        asked: dict[float, tuple[float, float | None]] = {k: (k, None) for k in self._describer.ks}
+        if self._describer.tokens < 1:
+            asked[WHOLE] = max(self._describer.ks), 1.0
+        for start in range(0, len(self.images), _CHUNK):
+            which = slice(start, min(start + _CHUNK, len(self.images)))
             rows = places_of(self._describer, self.images[which], list(asked.values()), self._views)
-            made = dict(zip(asked, rows, strict=True))
-            if self._kept is not None:
-                self._kept.append(made)
+            yield which, dict(zip(asked, rows, strict=True))
+
+    def _leaning(self, alone: Iterator[tuple[slice, ByK]]) -> Iterator[tuple[slice, ByK]]:
+        """With their parts of their neighbours', of which one may lie in the next piece."""
+        if self._linked is None:
+            yield from alone
+            return
+        before, now = None, next(alone, None)
+        while now is not None:
+            behind = next(alone, None)
+            (which, rows), made = now, {}
+            first, last = before is not None, behind is not None
+            linked = self._linked[which.start - first : which.stop - 1 + last]
+            for k, own in rows.items():
+                parts = [own]
+                if before is not None:
+                    parts.insert(0, before[1][k][-1:])
+                if behind is not None:
+                    parts.append(behind[1][k][:1])
+                joined = lent(np.concatenate(parts), linked)
+                made[k] = joined[first : len(joined) - last]
             yield which, made
+            before, now = now, behind
 
 
 def _same(a: object, b: Sequence[object]) -> bool:

@@ -30,7 +30,8 @@ from tatvpr_edge.cli.output import (
     say,
 )
 from tatvpr_edge.cli.recordings import recording_options
-from tatvpr_edge.mapping.calibrate import KS, PRECISION, WITHIN_M, WITHIN_PLACES
+from tatvpr_edge.mapping.calibrate import KS, PRECISION, WITHIN_PLACES
+from tatvpr_edge.mapping.coordinates import WITHIN_M
 from tatvpr_edge.runtime.tracking import FRAMES
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.maptypes import MAX_FRAMES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from tatvpr_edge.mapping.describe import Band, Described, Skipped, Step, describe_frames
 from tatvpr_edge.mapping.files import FrameFile
+from tatvpr_edge.mapping.neighbours import following, lent
 from tatvpr_edge.mapping.poses import Poses, find_poses
 from tatvpr_edge.mapping.recordings import Picking, RecordedFrame, frames_of
 from tatvpr_edge.runtime import Localizer, PlaceMap
@@ -84,7 +85,8 @@ def build_map(
             is an error; otherwise it is left out and listed.
         picking: which frames of a recording, and the topic of their poses.
         views: a place is described from several views of its frame (``runtime.views``), so that
-            more queries find it: six descriptors to make, one to keep. False: from it alone.
+            more queries find it: six descriptors to make, one to keep; and keeps a part of its
+            neighbours' along a drive (``mapping.neighbours``). False: from the frame alone.
         progress: told after every frame, with 1.
 
     Raises:
@@ -109,6 +111,8 @@ def build_map(
     described = describe_frames(
         localizer, files, pairs, progress, strict, as_places=True, views=views
     )
+    if views:
+        described = _lent(described, files, found)
     write_map(target, info, [_places(info, described, files, found)])
     return _built(target, described, found)
 
@@ -161,6 +165,8 @@ def extend_map(
     described = describe_frames(
         localizer, files, bands, progress, strict, as_places=True, views=views
     )
+    if views:
+        described = _lent(described, files, found)
     append(target, _places(info, described, files, found, place_map.drives))
     return _built(target, described, found)
 
@@ -201,6 +207,13 @@ def _frame_list(frames: Any) -> list[FrameFile]:
 def folder_of(files: Sequence[FrameFile]) -> Path:
     """The folder, or the recording, that ``files`` were found in."""
     return files[0].path.parents[len(Path(files[0].name).parts) - 1]
+
+
+def _lent(described: Described, files: Sequence[FrameFile], found: Poses) -> Described:
+    kept = described.kept
+    poses = Poses(found.values[kept], found.frame, found.source)
+    linked = following([files[index] for index in kept], poses)
+    return replace(described, descriptors=[lent(rows, linked) for rows in described.descriptors])
 
 
 def _places(

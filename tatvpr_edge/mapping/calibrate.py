@@ -32,6 +32,7 @@ from tatvpr_edge.mapping.calibrate_sequences import (
     ask_sequences,
     fit_sequences,
 )
+from tatvpr_edge.mapping.coordinates import WITHIN_M
 from tatvpr_edge.mapping.describe import Skipped
 from tatvpr_edge.mapping.logistic import (
     Quality,
@@ -48,8 +49,7 @@ from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
 from tatvpr_edge.spec.values import path as check_path
 
-#: An answer is right within so many metres, by pose frame, or places along the order of a drive.
-WITHIN_M = {"local": 5.0, "utm": 25.0, "geographic": 25.0}
+#: An answer is right within ``WITHIN_M``, or so many places along the order of a drive.
 WITHIN_PLACES = 3
 #: Share of accepted answers that is to be right.
 PRECISION = 0.95

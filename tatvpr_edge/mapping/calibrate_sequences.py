@@ -119,8 +119,8 @@ def fit_sequences(
         return None
     weights = fit_columns(mine.columns, mine.right)
     odds = log_odds_of(weights, mine.columns)
-    # A wrong path lasts about as long as the sequence: what one more would cost is so many answers.
-    setting = choose_threshold(odds, mine.right, precision, spare=frames)
+    # What one wrong path more would cost: it lasts for up to about twice the sequence.
+    setting = choose_threshold(odds, mine.right, precision, spare=2 * frames)
     answerable = mine.answerable
     recall = float((odds[answerable] >= setting.threshold).mean()) if answerable.any() else 0.0
     made = SequenceCalibration(

@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 
 #: Easting and northing that UTM can have, metres: a zone is 6 degrees wide, 500,000 its middle.
 EASTING_M, NORTHING_M = (100_000.0, 1_000_000.0), (0.0, 10_000_000.0)
+#: Places are the same within so many metres, by pose frame, where nobody says another distance.
+WITHIN_M = {"local": 5.0, "utm": 25.0, "geographic": 25.0}
 #: Mean radius of the Earth (IUGG), metres.
 EARTH_M = 6_371_008.8
 #: Numbers this near to 0, 0 are more likely a robot's own metres than a spot in the Atlantic.
@@ -105,11 +107,16 @@ def metres_apart(queries: Floats, places: Floats, frame: str) -> Floats:
 
     Geographic: the great circle on a sphere, which is within 0.6 % of the ellipsoid's.
     """
+    return metres_between(queries[:, None], places[None], frame)
+
+
+def metres_between(one: Floats, other: Floats, frame: str) -> Floats:
+    """Distances float64 [...] in metres between positions [..., 2] (x east, y north), pair by pair;
+    NaN where one is unknown. Geographic: as :func:`metres_apart`."""
     if frame != "geographic":
-        east = queries[:, None, 0] - places[None, :, 0]
-        return np.hypot(east, queries[:, None, 1] - places[None, :, 1])
-    lon, lat = np.radians(queries[:, None, 0]), np.radians(queries[:, None, 1])
-    lon_p, lat_p = np.radians(places[None, :, 0]), np.radians(places[None, :, 1])
+        return np.hypot(one[..., 0] - other[..., 0], one[..., 1] - other[..., 1])
+    lon, lat = np.radians(one[..., 0]), np.radians(one[..., 1])
+    lon_p, lat_p = np.radians(other[..., 0]), np.radians(other[..., 1])
     # The haversine formula (Sinnott, 1984): exact for small distances too.
     h = np.sin((lat - lat_p) / 2) ** 2
     h = h + np.cos(lat) * np.cos(lat_p) * np.sin((lon - lon_p) / 2) ** 2

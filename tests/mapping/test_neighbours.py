@@ -1,0 +1,203 @@
+"""Places along a drive keep a part of their neighbours; places that are none keep to themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import tatvpr_edge
+from support.artifacts import scenes
+from tatvpr_edge.mapping import Poses, extend_map
+from tatvpr_edge.mapping.neighbours import PART, following, lent, neighbouring
+from tatvpr_edge.mapping.recordings import RecordedFrame
+from tatvpr_edge.models.evaluate import run
+from tatvpr_edge.models.evaluate.describers import Gray32
+from tatvpr_edge.models.evaluate.folders import compare_folders
+from tatvpr_edge.models.evaluate.protocols import Trial, tower_shift, utm
+from tatvpr_edge.runtime import Localizer, PlaceMap
+from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime.views import describe_place
+from tatvpr_edge.spec.scores import int8_rows
+
+
+def folder_of(
+    where: Path, pixels: Sequence[np.ndarray[Any, Any]], xs: Sequence[float] = ()
+) -> Path:
+    """Frames a.png, b.png ..., and where they were taken."""
+    where.mkdir()
+    names = [f"{chr(97 + index)}.png" for index in range(len(pixels))]
+    for name, frame in zip(names, pixels, strict=True):
+        Image.fromarray(frame).save(where / name)
+    rows = [f"{name},{x:g},0" for name, x in zip(names, xs, strict=False)]
+    if rows:
+        (where / "poses.csv").write_text("\n".join(["name,x,y", *rows]) + "\n")
+    return where
+
+
+def stored(path: Path) -> Any:
+    """The whole numbers that a map keeps of its places, int8 [N, D]."""
+    place_map = PlaceMap(path)
+    both = (place_map.stored.base.rows[0], place_map.stored.added.rows[0])
+    return np.concatenate([rows.data for rows in both])
+
+
+def alone(localizer: Localizer, pixels: Sequence[np.ndarray[Any, Any]]) -> Any:
+    """Descriptors of frames as places without neighbours, float32 [N, D]."""
+    describe = localizer.backend.describe
+    rows = [describe_place(describe, check_frame(frame), [(1.0, 1.0)])[0] for frame in pixels]
+    return np.stack(rows)
+
+
+def test_neighbours_of_known_position_keep_three_tenths_of_each_other(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    pixels = scenes(4)
+    # b lies between a and c; d is 10.5 m on.
+    frames = folder_of(tmp_path / "frames", pixels, [0, 4, 14, 24.5])
+    with Localizer(tiny_host) as localizer:
+        made = tatvpr_edge.build_map(localizer, frames, tmp_path / "m")
+        own = alone(localizer, pixels)
+        wanted = own.copy()
+        wanted[0] += np.float32(0.3) * own[1]
+        wanted[1] += np.float32(0.3) * (own[0] + own[2])
+        wanted[2] += np.float32(0.3) * own[1]
+        found = stored(made.path) / np.linalg.norm(stored(made.path), axis=1)[:, None]
+        wanted /= np.linalg.norm(wanted, axis=1)[:, None]
+        assert (found * wanted).sum(1) == pytest.approx(np.ones(4), abs=2e-3)
+        assert np.array_equal(stored(made.path)[3:], int8_rows(own[3:])[0])
+        single = tatvpr_edge.build_map(localizer, frames, tmp_path / "s", views=False)
+        frame_alone = [localizer.describe(frame, k=1.0, tokens=1.0) for frame in pixels]
+        assert np.array_equal(stored(single.path), int8_rows(np.stack(frame_alone))[0])
+
+
+def test_pictures_of_unknown_order_stay_alone(tiny_host: Path, tmp_path: Path) -> None:
+    pixels = scenes(3)
+    frames = folder_of(tmp_path / "frames", pixels)
+    with Localizer(tiny_host) as localizer:
+        made = tatvpr_edge.build_map(localizer, frames, tmp_path / "m")
+        assert np.array_equal(stored(made.path), int8_rows(alone(localizer, pixels))[0])
+
+
+def test_what_is_added_together_is_a_drive_of_its_own(tiny_host: Path, tmp_path: Path) -> None:
+    pixels = scenes(4)
+    first = folder_of(tmp_path / "one", pixels[:2], [0, 1])
+    second = folder_of(tmp_path / "two", pixels[2:], [2, 3])
+    with Localizer(tiny_host) as localizer:
+        made = tatvpr_edge.build_map(localizer, first, tmp_path / "m")
+        extend_map(localizer, second, made.path)
+        own = alone(localizer, pixels)
+        linked = np.array([True, False, True])
+        assert np.array_equal(stored(made.path), int8_rows(lent(own, linked))[0])
+
+
+def test_a_recording_is_a_drive_whether_it_knows_positions_or_not() -> None:
+    def never() -> Any:
+        raise AssertionError("no frame is read for that")
+
+    frames = [RecordedFrame(f"{second}.0", Path("run.mp4"), load=never) for second in range(4)]
+    poses = Poses(np.full((4, 7), np.nan), "local", "none")
+    assert following(frames, poses).tolist() == [True, True, True]
+    poses.values[1:, :2] = [[0, 0], [9, 0], [20, 0]]  # the last is no neighbour, as is known
+    assert following(frames, poses).tolist() == [True, True, False]
+    assert following(frames[:1], Poses(poses.values[:1], "local", "none")).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("frame", "near", "far"),
+    [
+        ("local", (9.9, 0), (10.1, 0)),
+        ("utm", (500_049.0, 0), (500_051.0, 0)),
+        ("geographic", (0, 0.00044), (0, 0.00046)),  # 49 and 51 metres
+    ],
+)
+def test_neighbours_are_near_in_every_pose_frame(
+    frame: str, near: tuple[float, float], far: tuple[float, float]
+) -> None:
+    start = (500_000.0, 0.0) if frame == "utm" else (0.0, 0.0)
+    for there, linked in ((near, True), (far, False)):
+        positions = np.array([start, there], np.float64)
+        assert neighbouring(["a", "b"], positions, frame).tolist() == [linked]
+        assert not neighbouring(["one/a", "two/b"], positions, frame).any()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
+def test_every_place_keeps_its_own_part_and_unit_length(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(count, 6)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    linked = rng.random(count - 1) < 0.6
+    made = lent(rows, linked)
+    assert np.linalg.norm(made, axis=1) == pytest.approx(np.ones(count), abs=1e-5)
+    for place in range(count):
+        total = rows[place].astype(np.float64)
+        for beside, link in ((place - 1, place - 1), (place + 1, place)):
+            if 0 <= beside < count and linked[link]:
+                total = total + PART * rows[beside]
+        assert made[place] == pytest.approx(total / np.linalg.norm(total), abs=1e-5)
+
+
+def test_neighbours_that_cancel_a_place_out_are_none() -> None:
+    one = np.array([[1.0, 0.0]], np.float32)
+    rows = np.concatenate([-one / (2 * np.float32(PART)), one, -one / (2 * np.float32(PART))])
+    assert np.array_equal(lent(rows, np.array([True, True]))[1], one[0])
+
+
+def test_evaluation_judges_the_map_that_would_be_built(
+    monkeypatch: pytest.MonkeyPatch, tiny_host: Path, tmp_path: Path
+) -> None:
+    pixels = scenes(7)
+    images = [Image.fromarray(frame) for frame in pixels]
+    linked = np.array([True, True, False, True, True, True])
+    trial = Trial(images, images, np.eye(7, dtype=np.bool_), linked=linked)
+    gray = Gray32()
+
+    def best(chunk: int, views: bool = True) -> Any:
+        monkeypatch.setattr(run, "_CHUNK", chunk)
+        result = run.evaluate([gray], iter([trial]), timed=False, views=views)["gray32"]
+        return result.matched["float"][1.0].scores[0]
+
+    whole = best(100)
+    for chunk in (1, 2, 3, 7):  # pieces of a map know their neighbours in the next piece
+        np.testing.assert_allclose(best(chunk), whole, atol=1e-6)
+    plain = run.evaluate([gray], iter([Trial(images, images, trial.right)]), timed=False)
+    assert not np.allclose(plain["gray32"].matched["float"][1.0].scores[0], whole, atol=1e-3)
+    assert not np.allclose(best(100, views=False), whole, atol=1e-3)
+
+    frames = folder_of(tmp_path / "frames", pixels, [0, 1, 2, 30, 31, 32, 33])
+    with Localizer(tiny_host) as localizer:
+        made = tatvpr_edge.build_map(localizer, frames, tmp_path / "m")
+        judged = compare_folders(localizer, frames, frames, (1.0,)).map.descriptors[1.0]
+        assert np.array_equal(int8_rows(judged)[0], stored(made.path))
+
+
+def test_protocols_know_their_drives(tmp_path: Path) -> None:
+    for name, east in (("database", (0, 40, 100)), ("queries", (1,))):
+        (tmp_path / name).mkdir()
+        for x in east:
+            picture = tmp_path / name / f"@{500_000 + x}.00@{4_000_000}.00@{name}@.png"
+            Image.fromarray(scenes(1)[0]).save(picture)
+    (trial,) = utm(tmp_path)
+    assert trial.linked is not None and trial.linked.tolist() == [True, False]
+
+
+def test_clips_of_the_tower_are_drives(tmp_path: Path) -> None:
+    rows = ["path,split,floor,clip,frame"]
+    for clip in ("a", "b"):
+        for frame in range(9):
+            name = f"{clip}{frame}.png"
+            Image.fromarray(scenes(1)[0]).save(tmp_path / name)
+            rows.append(f"{name},val,floor1,{clip},{frame * (3 if frame > 4 else 1)}")
+    (tmp_path / "frames.csv").write_text("\n".join(rows) + "\n")
+    trial = next(iter(tower_shift(tmp_path)))
+    # Frames 0, 4 and 24 of either clip: 4 apart is near, 20 is not, and clips end.
+    assert trial.linked is not None
+    assert trial.linked.tolist() == [True, False, False, True, False]
+    assert len(list(pairwise(trial.gallery))) == len(trial.linked)
