@@ -17,6 +17,7 @@ from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 from tiny_sets import TINY_BACKBONE, labelled_set, picture, tower_set, utm_set
 
+from tatvpr_edge.mapping.neighbours import lent
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import save_weights
 from tatvpr_edge.models.data.formats import Positioned
@@ -328,13 +329,14 @@ def test_maps_of_another_k_against_numpy(tmp_path: Path) -> None:
     def described(images: Sequence[Any], k: float) -> NDArray[np.float32]:
         return describer.describe(frames_for(describer, images), k)
 
-    def kept(images: Sequence[Any], k: float) -> NDArray[np.float32]:
-        return places_of(describer, images, [(k, None)])[0]
+    def kept(trial: protocols.Trial, k: float) -> NDArray[np.float32]:
+        assert trial.linked is not None
+        return lent(places_of(describer, trial.gallery, [(k, None)])[0], trial.linked)
 
     def found(query_k: float, map_k: float) -> float:
         rates = []
         for trial in trials:
-            best = (described(trial.queries, query_k) @ kept(trial.gallery, map_k).T).argmax(1)
+            best = (described(trial.queries, query_k) @ kept(trial, map_k).T).argmax(1)
             rates.append(100 * trial.right[np.arange(len(best)), best].mean())
         return float(np.mean(rates))
 
@@ -383,7 +385,8 @@ def test_frames_of_places_that_the_map_lacks_against_numpy(tmp_path: Path) -> No
     (judged,) = evaluate([describer], iter(trials), timed=False)["gray32"].matched["int8"].values()
     for trial, best, unknown in zip(trials, judged.scores, judged.unknown, strict=True):
         queries = describer.describe(frames_for(describer, trial.queries), 1.0)
-        (places,) = places_of(describer, trial.gallery, [(1.0, None)])
+        assert trial.linked is not None
+        places = lent(places_of(describer, trial.gallery, [(1.0, None)])[0], trial.linked)
         table = similarity(queries, places, "int8")
         np.testing.assert_allclose(best, table.max(1), atol=1e-6)
         assert trial.right_wide is not None
