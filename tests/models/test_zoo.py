@@ -106,6 +106,14 @@ def test_a_card_prices_both_dials_and_a_build_takes_them_over() -> None:
         ]
 
 
+def test_a_card_knows_how_far_builds_of_its_model_drift() -> None:
+    for name in ("micro", "nano"):
+        drift = zoo.card(name)["drift"]
+        assert drift["model_hash"] == model_hash(checked_graph(zoo.path(name))).hex()
+        assert {(p["k"], p["tokens"]) for p in drift["points"]} >= {(1.0, 1.0), (0.2, 1.0)}
+        assert all(0.5 < p["smallest_cosine"] <= 1 for p in drift["points"])
+
+
 def test_unknown_names_list_the_known_ones(shipped: Path) -> None:
     with pytest.raises(ModelError, match="unknown model 'nano': shipped are micro"):
         zoo.path("nano", zoo=shipped)
