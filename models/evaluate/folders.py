@@ -188,7 +188,7 @@ def _describe(
     used = [files[i] for i in made.kept]
     rows = made.descriptors
     if from_views:
-        linked = following(used, own)
+        linked = following(used, own, rows[0])
         rows = [lent(part, linked) for part in rows]
     return Side(used, own if positioned else None, dict(zip(ks, rows, strict=True)), made.skipped)
 

@@ -105,6 +105,7 @@ def report_map(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
     if made is not None:
         document["poses_from"] = made.poses_from
         document["unplaced"] = made.unplaced
+        document["neighbours"] = made.neighbours
         document["skipped"] = [asdict(frame) for frame in made.skipped]
     if as_json:
         print_json(document)
@@ -125,6 +126,11 @@ def report_map(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
             say("positions: none; a poses.csv in the folder, --poses or --poses-topic gives them")
         else:
             say(f"positions: {document['pose_frame']}, from {made.poses_from}")
+        if made.neighbours:
+            say(
+                f"neighbours: {made.neighbours} of {made.places} places keep a part of theirs "
+                "along a drive"
+            )
         if made.unplaced:
             note(f"{made.unplaced} of {made.places} frames have no position")
         note_left_out(made.skipped, made.places + len(made.skipped), strict=True)

@@ -43,6 +43,7 @@ class BuiltMap:
         poses_from: the table's path, a recording's topic, "names" or "none".
         skipped: frames that could not be read or show nothing, with the reason.
         unplaced: places of unknown position, where others of this call have one.
+        neighbours: places that keep a part of a neighbour's descriptor, along a drive.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class BuiltMap:
     poses_from: str
     skipped: tuple[Skipped, ...]
     unplaced: int = 0
+    neighbours: int = 0
 
 
 def build_map(
@@ -111,10 +113,9 @@ def build_map(
     described = describe_frames(
         localizer, files, pairs, progress, strict, as_places=True, views=views
     )
-    if views:
-        described = _lent(described, files, found)
+    described, leaning = _lent(described, files, found) if views else (described, 0)
     write_map(target, info, [_places(info, described, files, found)])
-    return _built(target, described, found)
+    return _built(target, described, found, leaning)
 
 
 def check_new(output: PathLike) -> Path:
@@ -165,10 +166,9 @@ def extend_map(
     described = describe_frames(
         localizer, files, bands, progress, strict, as_places=True, views=views
     )
-    if views:
-        described = _lent(described, files, found)
+    described, leaning = _lent(described, files, found) if views else (described, 0)
     append(target, _places(info, described, files, found, place_map.drives))
-    return _built(target, described, found)
+    return _built(target, described, found, leaning)
 
 
 def frames_and_poses(
@@ -209,11 +209,14 @@ def folder_of(files: Sequence[FrameFile]) -> Path:
     return files[0].path.parents[len(Path(files[0].name).parts) - 1]
 
 
-def _lent(described: Described, files: Sequence[FrameFile], found: Poses) -> Described:
+def _lent(described: Described, files: Sequence[FrameFile], found: Poses) -> tuple[Described, int]:
+    """With their parts of their neighbours' descriptors, and how many places have a neighbour."""
     kept = described.kept
     poses = Poses(found.values[kept], found.frame, found.source)
-    linked = following([files[index] for index in kept], poses)
-    return replace(described, descriptors=[lent(rows, linked) for rows in described.descriptors])
+    linked = following([files[index] for index in kept], poses, described.descriptors[0])
+    rows = [lent(own, linked) for own in described.descriptors]
+    leaning = np.append(linked, False) | np.insert(linked, 0, False)
+    return replace(described, descriptors=rows), int(leaning.sum())
 
 
 def _places(
@@ -227,8 +230,9 @@ def _places(
     return make_places(info, described.descriptors, poses, tags, times=times, drives=drive)
 
 
-def _built(path: Path, described: Described, found: Poses) -> BuiltMap:
+def _built(path: Path, described: Described, found: Poses, leaning: int) -> BuiltMap:
     places = len(described.kept)
     unknown = int(np.isnan(found.values[described.kept, 0]).sum())
     unplaced = 0 if found.source == "none" else unknown
-    return BuiltMap(path, places, found.frame, found.source, described.skipped, unplaced)
+    skipped = described.skipped
+    return BuiltMap(path, places, found.frame, found.source, skipped, unplaced, leaning)

@@ -30,37 +30,71 @@ Bools = NDArray[np.bool_]
 PART = 0.3
 #: Neighbours lie within so many times what counts as right, on either side of whoever asks.
 NEAR = 2
+#: Pictures without positions are a drive where the next one is more alike than the one so many
+#: further, by so many standard deviations of what any two have in common. Drives have 0.9 and more,
+#: places in no order at most 0.4 (docs/training-log.md).
+_FURTHER, _DECAY = 4, 0.7
+#: And so many times what chance brings of that; fewer pictures say nothing.
+_SURE, _FEWEST = 3, 16
+#: Pairs whose likeness is looked at.
+_PAIRS = 4096
 
 
-def following(frames: Sequence[FrameFile], poses: Poses) -> Bools:
+def following(frames: Sequence[FrameFile], poses: Poses, rows: F32) -> Bools:
     """Whether each of ``frames`` but the first is the neighbour of the one before: bool [N - 1].
 
-    Frames of one folder are where their positions are near, and those of a recording also where
-    one is unknown; of other pictures without positions nobody knows.
+    Frames of one folder are where their positions are near. Where one is unknown, those of a
+    recording are, and those of a folder whose pictures look like a drive in their order.
 
     Args:
         poses: of these frames.
+        rows: their descriptors, float32 [N, D].
     """
-    recorded = [isinstance(frame, RecordedFrame) for frame in frames]
     names = [frame.name for frame in frames]
-    return neighbouring(names, poses.positions, poses.frame, np.asarray(recorded, np.bool_))
+    ordered = np.array([isinstance(frame, RecordedFrame) for frame in frames], np.bool_)
+    if np.isnan(poses.positions).any():
+        folders = np.array([dirname(name) for name in names])
+        for folder in np.unique(folders[~ordered]):
+            own = folders == folder
+            ordered |= own & _is_drive(rows[own])
+    return neighbouring(names, poses.positions, poses.frame, ordered)
 
 
 def neighbouring(
-    names: Sequence[str], positions: F64, frame: str, recorded: Bools | None = None
+    names: Sequence[str], positions: F64, frame: str, ordered: Bools | None = None
 ) -> Bools:
     """The same of names and positions float64 [N, 2] in a pose frame.
 
     Args:
-        recorded: bool [N], which come from a recording; None: none does.
+        ordered: bool [N], which follow each other though nobody knows where; None: none does.
     """
     apart = metres_between(positions[:-1], positions[1:], frame)
     linked = apart <= NEAR * WITHIN_M[frame]
-    if recorded is not None:
-        linked |= np.isnan(apart) & recorded[:-1] & recorded[1:]
+    if ordered is not None:
+        linked |= np.isnan(apart) & ordered[:-1] & ordered[1:]
     folders = [dirname(name) for name in names]
     same = [one == other for one, other in pairwise(folders)]
     return linked & np.asarray(same, np.bool_)
+
+
+def _is_drive(rows: F32) -> bool:
+    """Whether places lose what they have in common with each other along their order."""
+    count = len(rows)
+    if count < _FEWEST:
+        return False
+    draw = np.random.default_rng(0)
+    some = draw.integers(0, count, _PAIRS)
+    others = (some + draw.integers(1, count, _PAIRS)) % count
+    spread = _alike(rows[some], rows[others]).std()
+    further = 1 + _FURTHER
+    near = _alike(rows[:-1], rows[1:]).mean()
+    far = _alike(rows[:-further], rows[further:]).mean()
+    chance = (1 / (count - 1) + 1 / (count - further)) ** 0.5
+    return bool(spread > 0 and near - far >= max(_DECAY, _SURE * chance) * spread)
+
+
+def _alike(one: F32, other: F32) -> F32:
+    return np.einsum("nd,nd->n", one, other)
 
 
 def lent(rows: F32, linked: Bools) -> F32:

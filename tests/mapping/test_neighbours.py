@@ -15,7 +15,8 @@ from PIL import Image
 
 import tatvpr_edge
 from support.artifacts import scenes
-from tatvpr_edge.mapping import Poses, extend_map
+from tatvpr_edge.cli import main
+from tatvpr_edge.mapping import FrameFile, Poses, extend_map
 from tatvpr_edge.mapping.neighbours import PART, following, lent, neighbouring
 from tatvpr_edge.mapping.recordings import RecordedFrame
 from tatvpr_edge.models.evaluate import run
@@ -31,9 +32,9 @@ from tatvpr_edge.spec.scores import int8_rows
 def folder_of(
     where: Path, pixels: Sequence[np.ndarray[Any, Any]], xs: Sequence[float] = ()
 ) -> Path:
-    """Frames a.png, b.png ..., and where they were taken."""
+    """Frames 00.png, 01.png ..., and where they were taken."""
     where.mkdir()
-    names = [f"{chr(97 + index)}.png" for index in range(len(pixels))]
+    names = [f"{index:02}.png" for index in range(len(pixels))]
     for name, frame in zip(names, pixels, strict=True):
         Image.fromarray(frame).save(where / name)
     rows = [f"{name},{x:g},0" for name, x in zip(names, xs, strict=False)]
@@ -60,7 +61,7 @@ def test_neighbours_of_known_position_keep_three_tenths_of_each_other(
     tiny_host: Path, tmp_path: Path
 ) -> None:
     pixels = scenes(4)
-    # b lies between a and c; d is 10.5 m on.
+    # The second lies between two others; the fourth is 10.5 m on.
     frames = folder_of(tmp_path / "frames", pixels, [0, 4, 14, 24.5])
     with Localizer(tiny_host) as localizer:
         made = tatvpr_edge.build_map(localizer, frames, tmp_path / "m")
@@ -79,11 +80,45 @@ def test_neighbours_of_known_position_keep_three_tenths_of_each_other(
 
 
 def test_pictures_of_unknown_order_stay_alone(tiny_host: Path, tmp_path: Path) -> None:
-    pixels = scenes(3)
+    pixels = scenes(30)
     frames = folder_of(tmp_path / "frames", pixels)
     with Localizer(tiny_host) as localizer:
         made = tatvpr_edge.build_map(localizer, frames, tmp_path / "m")
         assert np.array_equal(stored(made.path), int8_rows(alone(localizer, pixels))[0])
+        assert made.neighbours == 0
+
+
+def test_pictures_that_look_like_a_drive_are_one(
+    tiny_host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A window that slides along a wall of squares in any colour.
+    squares = np.random.default_rng(0).integers(0, 256, (2, 26, 3)).astype(np.uint8)
+    wall = np.kron(squares, np.ones((64, 64, 1), np.uint8))
+    pixels = [np.ascontiguousarray(wall[:, 32 * at : 32 * at + 160]) for at in range(40)]
+    frames = folder_of(tmp_path / "frames", pixels)
+    out = str(tmp_path / "m.placemap")
+    assert main(["map", "build", str(frames), "--artifact", str(tiny_host), "-o", out]) == 0
+    assert "neighbours: 40 of 40 places keep a part of theirs" in capsys.readouterr().out
+    with Localizer(tiny_host) as localizer:
+        wanted = lent(alone(localizer, pixels), np.ones(39, np.bool_))
+        assert np.array_equal(stored(Path(out)), int8_rows(wanted)[0])
+        shuffled = [pixels[at] for at in np.random.default_rng(1).permutation(40)]
+        mixed = folder_of(tmp_path / "mixed", shuffled)
+        made = tatvpr_edge.build_map(localizer, mixed, tmp_path / "n.placemap")
+        assert made.neighbours == 0
+
+
+def test_places_in_no_order_are_hardly_ever_a_drive() -> None:
+    taken = 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        count = int(rng.integers(10, 80))
+        rows = rng.normal(size=(count, 64)).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        frames = [FrameFile(Path(f"{i}.png"), f"{i}.png") for i in range(count)]
+        nowhere = Poses(np.full((count, 7), np.nan), "local", "none")
+        taken += following(frames, nowhere, rows).any()
+    assert taken <= 4
 
 
 def test_what_is_added_together_is_a_drive_of_its_own(tiny_host: Path, tmp_path: Path) -> None:
@@ -104,10 +139,12 @@ def test_a_recording_is_a_drive_whether_it_knows_positions_or_not() -> None:
 
     frames = [RecordedFrame(f"{second}.0", Path("run.mp4"), load=never) for second in range(4)]
     poses = Poses(np.full((4, 7), np.nan), "local", "none")
-    assert following(frames, poses).tolist() == [True, True, True]
+    rows = np.eye(4, 8, dtype=np.float32)
+    assert following(frames, poses, rows).tolist() == [True, True, True]
     poses.values[1:, :2] = [[0, 0], [9, 0], [20, 0]]  # the last is no neighbour, as is known
-    assert following(frames, poses).tolist() == [True, True, False]
-    assert following(frames[:1], Poses(poses.values[:1], "local", "none")).tolist() == []
+    assert following(frames, poses, rows).tolist() == [True, True, False]
+    only = Poses(poses.values[:1], "local", "none")
+    assert following(frames[:1], only, rows[:1]).tolist() == []
 
 
 @pytest.mark.parametrize(
