@@ -31,7 +31,7 @@ PART = 0.3
 #: Neighbours lie within so many times what counts as right, on either side of whoever asks.
 NEAR = 2
 #: Pictures without positions are a drive where the next one is more alike than the one so many
-#: further, by so many standard deviations of what any two have in common. Drives have 0.9 and more,
+#: further, by so many standard deviations of what any two have in common. Drives have 0.8 and more,
 #: places in no order at most 0.4 (docs/training-log.md).
 _FURTHER, _DECAY = 4, 0.7
 #: And so many times what chance brings of that; fewer pictures say nothing.
