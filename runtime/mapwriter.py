@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class MapWriter(Closing):
         model = self._localizer.artifact.manifest.model
         if not self.path.exists():
             if like is not None:
-                info = PlaceMap(like, model).info
+                info = replace(PlaceMap(like, model).info, neighbours=False)
                 if all(band.calibration is None for band in info.bands):
                     _log.warning(
                         "map %s is not calibrated, so that %s does not know which of its answers "

@@ -59,6 +59,7 @@ def describe_map(path: str) -> dict[str, Any]:
         "dim": details.dim,
         "model_hash": details.model_hash,
         "pose_frame": details.pose_frame,
+        "neighbours": details.neighbours,
         "bands": [
             {
                 "k": band.k,
@@ -105,7 +106,7 @@ def report_map(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
     if made is not None:
         document["poses_from"] = made.poses_from
         document["unplaced"] = made.unplaced
-        document["neighbours"] = made.neighbours
+        document["places_with_neighbours"] = made.neighbours
         document["skipped"] = [asdict(frame) for frame in made.skipped]
     if as_json:
         print_json(document)
@@ -121,6 +122,8 @@ def report_map(path: str, as_json: bool, made: BuiltMap | None = None) -> None:
     for band in document["bands"]:
         if band["calibration"] is not None:
             say(f"band k={band['k']:g}: {band['accepts']}")
+    if made is None and document["neighbours"]:
+        say("neighbours: places keep a part of theirs along a drive")
     if made is not None:
         if made.poses_from == "none":
             say("positions: none; a poses.csv in the folder, --poses or --poses-topic gives them")

@@ -114,6 +114,7 @@ def build_map(
         localizer, files, pairs, progress, strict, as_places=True, views=views
     )
     described, leaning = _lent(described, files, found) if views else (described, 0)
+    info = replace(info, neighbours=leaning > 0)
     write_map(target, info, [_places(info, described, files, found)])
     return _built(target, described, found, leaning)
 

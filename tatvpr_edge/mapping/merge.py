@@ -138,4 +138,5 @@ def _shared(first: MapInfo, every: Sequence[MapInfo]) -> tuple[MapInfo, bool]:
         same = all(found == band.calibration for found in theirs)
         lost = lost or not same
         bands.append(band if same else replace(band, calibration=None))
-    return replace(first, bands=tuple(bands)), lost
+    neighbours = any(info.neighbours for info in every)
+    return replace(first, bands=tuple(bands), neighbours=neighbours), lost

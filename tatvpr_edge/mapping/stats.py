@@ -15,6 +15,9 @@ from tatvpr_edge.spec.values import path as check_path
 
 #: Neighbours along a drive that are more alike than this (a cosine) are counted as redundant.
 REDUNDANT_COSINE = 0.9
+#: The same where they keep parts of each other: what 0.9, and 0.84 and 0.8 to the next but one and
+#: two, becomes by that (``mapping.neighbours``).
+_REDUNDANT_LEANING = 0.96
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class MapStats:
         width_m, height_m: from the westernmost to the easternmost place, and likewise north.
         step_m: metres from a place to the next along its drive, the median.
         step_score: how alike these two are, the median.
-        redundant: share of these that are more alike than a cosine of 0.9.
+        redundant: share of these that are more alike than a cosine of 0.9 (0.96 in maps whose
+            places keep parts of their neighbours).
     """
 
     places: int
@@ -65,7 +69,8 @@ def map_stats(path: str | os.PathLike[str]) -> MapStats:
         metres[known] = to_metres(places.poses[known, :2], info.pose_frame)
     width, height = np.ptp(metres[known], axis=0).tolist() if known.any() else (None, None)
     apart, likeness = _steps(info, places, metres)
-    redundant = scores.score_of_cosine(info.kind, REDUNDANT_COSINE)
+    alike = _REDUNDANT_LEANING if info.neighbours else REDUNDANT_COSINE
+    redundant = scores.score_of_cosine(info.kind, alike)
     return MapStats(
         places=count,
         drives=len(np.unique(moments["drive"])),

@@ -22,6 +22,8 @@ BAND = struct.Struct("<ffQQQI3f3ffI40s20s")
 SEQUENCE = struct.Struct(f"<I3f{SEQUENCE_WEIGHTS}f")
 #: Required feature: a band is calibrated for sequences of frames.
 SEQUENCES = 1
+#: Optional feature: places keep parts of their neighbours' descriptors.
+NEIGHBOURS = 1
 HEADER_BYTES, BAND_BYTES = 192, 128
 assert HEADER.size == HEADER_BYTES and BAND.size == BAND_BYTES
 

@@ -130,6 +130,8 @@ class MapInfo:
         descriptor_size: numbers in a descriptor of the model; 0: as many as ``dim``.
         pose_frame: "local" (metres), "utm" (metres east, north) or "geographic" (x: longitude,
             y: latitude, in degrees; z in metres).
+        neighbours: some places keep a part of their neighbours' descriptors
+            (``mapping.neighbours``), so that neighbours are more alike than their frames.
     """
 
     model_hash: str
@@ -138,6 +140,7 @@ class MapInfo:
     bands: tuple[Band, ...]
     pose_frame: str = "local"
     descriptor_size: int = 0
+    neighbours: bool = False
 
     def __post_init__(self) -> None:
         if self.descriptor_size == 0:

@@ -13,7 +13,7 @@ import mmap
 import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from .maplayout import (
     HEADER,
     HEADER_BYTES,
     MAGIC,
+    NEIGHBOURS,
     SEQUENCE,
     SEQUENCES,
     START,
@@ -133,7 +134,7 @@ def _encode_header(
     required = SEQUENCES if any(_has_sequence(band) for band in info.bands) else 0
     fields = (
         *(MAGIC, VERSION, HEADER_BYTES + BAND_BYTES * len(info.bands), layout.file_bytes),
-        *(required, 0),
+        *(required, NEIGHBOURS if info.neighbours else 0),
         *(bytes.fromhex(info.model_hash), KINDS[info.kind], info.dim, info.descriptor_size),
         *(POSE_FRAMES.index(info.pose_frame), places, len(info.bands), 0),
         *(layout.poses, layout.moments, layout.tags, tags_bytes, bytes(56), payload_crc),
@@ -296,7 +297,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
         MapError: by name of the fault.
     """
     fields, table = _checked_fields(data)
-    header_bytes, size, required, _optional, model_hash = fields[2:7]
+    header_bytes, size, required, optional, model_hash = fields[2:7]
     kind_code, dim, descriptor_size, frame, places, bands, zero = fields[7:14]
     poses, moments, tags, tags_bytes, rest, payload_crc, _ = fields[14:]
     if required & ~SEQUENCES:
@@ -330,7 +331,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
     )
     if (required == SEQUENCES) != any(map(_has_sequence, found)):
         raise MapError("its header contradicts its calibrations of sequences: damaged")
-    info = MapInfo(bare.model_hash, kind, dim, found, bare.pose_frame, descriptor_size)
+    info = replace(bare, bands=found, neighbours=bool(optional & NEIGHBOURS))
     if descriptor_size == 0:
         raise MapError("its header contradicts itself (no elements in a descriptor)")
     check_info(info)

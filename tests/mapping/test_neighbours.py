@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,14 +17,14 @@ from PIL import Image
 import tatvpr_edge
 from support.artifacts import scenes
 from tatvpr_edge.cli import main
-from tatvpr_edge.mapping import FrameFile, Poses, extend_map
+from tatvpr_edge.mapping import FrameFile, Poses, extend_map, map_stats, merge_maps
 from tatvpr_edge.mapping.neighbours import PART, following, lent, neighbouring
 from tatvpr_edge.mapping.recordings import RecordedFrame
 from tatvpr_edge.models.evaluate import run
 from tatvpr_edge.models.evaluate.describers import Gray32
 from tatvpr_edge.models.evaluate.folders import compare_folders
 from tatvpr_edge.models.evaluate.protocols import Trial, tower_shift, utm
-from tatvpr_edge.runtime import Localizer, PlaceMap
+from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.views import describe_place
 from tatvpr_edge.spec.scores import int8_rows
@@ -179,6 +180,44 @@ def test_every_place_keeps_its_own_part_and_unit_length(seed: int, count: int) -
             if 0 <= beside < count and linked[link]:
                 total = total + PART * rows[beside]
         assert made[place] == pytest.approx(total / np.linalg.norm(total), abs=1e-5)
+
+
+def test_a_map_says_that_its_places_lean_on_each_other(tiny_host: Path, tmp_path: Path) -> None:
+    pixels = scenes(3)
+    frames = folder_of(tmp_path / "frames", pixels, [0, 1, 2])
+    with Localizer(tiny_host) as localizer:
+        leaning = tatvpr_edge.build_map(localizer, frames, tmp_path / "m").path
+        single = tatvpr_edge.build_map(localizer, frames, tmp_path / "s", views=False).path
+        assert PlaceMap(leaning).info.neighbours and not PlaceMap(single).info.neighbours
+        MapWriter(tmp_path / "w", localizer, like=leaning).close()
+        assert not PlaceMap(tmp_path / "w").info.neighbours
+    merge_maps([single, leaning], tmp_path / "both", same_frame=True)
+    assert PlaceMap(tmp_path / "both").info.neighbours
+    # The flag is not part of what a reader must know: without it the file is as good.
+    data = bytearray(leaning.read_bytes())
+    assert data[28] == 1
+    data[28] = 0
+    data[188:192] = bytes(4)
+    header = int.from_bytes(data[12:16], "little")
+    data[188:192] = zlib.crc32(bytes(data[:header])).to_bytes(4, "little")
+    (tmp_path / "plain").write_bytes(data)
+    assert not PlaceMap(tmp_path / "plain").info.neighbours
+
+
+def test_a_drive_is_as_redundant_as_its_frames(tiny_host: Path, tmp_path: Path) -> None:
+    squares = np.random.default_rng(3).integers(0, 256, (2, 22, 3)).astype(np.uint8)
+    wall = np.kron(squares, np.ones((64, 64, 1), np.uint8))
+    pixels = [np.ascontiguousarray(wall[:, 16 * at : 16 * at + 160]) for at in range(60)]
+    frames = folder_of(tmp_path / "frames", pixels, list(range(60)))
+    found = []
+    with Localizer(tiny_host) as localizer:
+        for views in (True, False):
+            made = tatvpr_edge.build_map(localizer, frames, tmp_path / str(views), views=views)
+            stats = map_stats(made.path)
+            assert stats.redundant is not None and stats.step_score is not None
+            found.append((stats.redundant, stats.step_score))
+    assert found[0][1] > found[1][1] + 0.02
+    assert found[0][0] == pytest.approx(found[1][0], abs=0.25)
 
 
 def test_neighbours_that_cancel_a_place_out_are_none() -> None:
