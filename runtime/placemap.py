@@ -263,10 +263,16 @@ class PlaceMap:
         tracked = follow(now.base, table, bands, band, seen, metres, circle, turned_rad)
         answer = []
         if tracked.place >= 0:
-            score = max(float(every[tracked.place]), -1.0)
-            tag = now.tag(tracked.place)
-            answer.append(Candidate(tracked.place, score, tag, tracked.pose))
-            others = [h for h in hits if h.place != tracked.place][: count - 1]
+            place = tracked.place
+            score = max(float(every[place]), -1.0)
+            if now.base.info.kind == "weighed" and np.isfinite(every[place]):
+                # Evidence is of bits that are counted; candidates beside it have weighed scores.
+                alone = Asked(k, tokens, 1, place, place + 1)
+                known_best = bool(hits) and hits[0].place == place
+                score = (hits if known_best else table.search(descriptor, alone, None)[1])[0].score
+            tag = now.tag(place)
+            answer.append(Candidate(place, score, tag, tracked.pose))
+            others = [h for h in hits if h.place != place][: count - 1]
             answer += [Candidate(h.place, h.score, now.tag(h.place), h.pose) for h in others]
         return Found(
             candidates=tuple(answer),

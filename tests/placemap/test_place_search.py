@@ -16,6 +16,7 @@ from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.found import Found
 from tatvpr_edge.runtime.mapjournal import append
+from tatvpr_edge.runtime.tracking import Path as FramePath
 from tatvpr_edge.runtime.verdict import reason_against
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError, UsageError
@@ -234,6 +235,30 @@ def test_what_lies_at_the_mean_is_counted_not_weighed(engine: Engine, tmp_path: 
     order = scores.best(wanted, 20)
     assert [c.place for c in found.candidates] == order.tolist()
     assert [c.score for c in found.candidates] == wanted[order].tolist()
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
+def test_the_place_of_a_path_has_this_frames_score_on_the_scale_of_its_candidates(
+    engine: Engine, tmp_path: Path, kind: str
+) -> None:
+    rng = np.random.default_rng(6)
+    rows = rng.standard_normal((60, 64)).astype("f4")
+    info = MapInfo("ab" * 32, kind, 64, (Band(1.0),))
+    write_map(tmp_path / "m.placemap", info, [make_places(info, [rows])])
+    place_map = PlaceMap(tmp_path / "m.placemap", engine=engine)
+    path, elsewhere = FramePath(engine, 5), 0
+    for seen in (20, 21, 22, 45, 24, 25):  # one frame looks like another place
+        query = rows[seen] + rng.standard_normal(64).astype("f4") * 0.3
+        alone = place_map.search(query, 1.0, count=60).candidates
+        found = place_map.follow(path.step, query, 1.0, count=3).candidates
+        place = found[0].place
+        without = np.arange(60) != place
+        own = place_map.search(query, 1.0, without=without).candidates[0]
+        assert (own.place, own.score) == (place, found[0].score)
+        others = [c for c in alone if c.place != place][:2]
+        assert [(c.place, c.score) for c in found[1:]] == [(c.place, c.score) for c in others]
+        elsewhere += place != alone[0].place
+    assert elsewhere == 1  # the path went on where the frame alone would not have
 
 
 def along_a_line(engine: Engine, path: Path, places: int) -> PlaceMap:
