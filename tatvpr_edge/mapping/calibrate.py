@@ -47,6 +47,7 @@ from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite
 from tatvpr_edge.runtime.tracking import FRAMES, check_sequence
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
+from tatvpr_edge.spec.scores import cosine_of_signs
 from tatvpr_edge.spec.values import path as check_path
 
 #: An answer is right within ``WITHIN_M``, or so many places along the order of a drive.
@@ -210,7 +211,11 @@ def ask(
                 band = next(i for i, one in enumerate(bands) if one is found.band)
                 right = bool(query.near[best.place]) and left_out is without
                 answerable = left_out is without and bool(query.near.any())
-                rows.append((band, query.k, (best.score, found.margin), right, answerable))
+                score, margin = best.score, found.margin
+                if query.signs:
+                    rival, score = cosine_of_signs(score - margin), cosine_of_signs(score)
+                    margin = score - rival
+                rows.append((band, query.k, (score, margin), right, answerable))
         if progress is not None:
             progress(1)
     return Answers.of(rows, 2)

@@ -48,6 +48,8 @@ class Asked:
         around: bool [places]: the query's surroundings, right answers included.
         own: the place that the query itself is in the map; -1: none.
         drive: queries of one number that follow each other are one camera's, in its order.
+        signs: a weighed map is asked by the signs that it stores, so that it counts bits as a
+            binary one does; a frame's score is on another scale.
     """
 
     descriptor: NDArray[np.float32]
@@ -57,6 +59,7 @@ class Asked:
     around: Bools
     own: int = -1
     drive: int = 0
+    signs: bool = False
 
     @property
     def setting(self) -> tuple[float, float]:
@@ -230,14 +233,13 @@ def _passed(file: FrameFile, why: str) -> Skipped:
 
 def own_descriptors(place_map: PlaceMap, truth: Truth) -> list[Asked]:
     """The map's own descriptors, of at most MOST_PLACES places; each is none of its own answers."""
-    asked = []
+    asked, signs = [], place_map.info.kind == "weighed"
     for place in _spread_places(len(place_map)):
         near, around = truth.of_place(place)
+        drive = truth.drive_of(place)
         for index, band in enumerate(place_map.info.bands):
-            descriptor = stored_descriptor(place_map, index, place)
-            asked.append(
-                Asked(descriptor, band.k, band.tokens, near, around, place, truth.drive_of(place))
-            )
+            made = stored_descriptor(place_map, index, place)
+            asked.append(Asked(made, band.k, band.tokens, near, around, place, drive, signs))
     return asked
 
 

@@ -166,6 +166,12 @@ def score_of_cosine(kind: str, cosine: float) -> float:
     return 1 - 2 * math.acos(max(-1.0, min(1.0, cosine))) / math.pi
 
 
+def cosine_of_signs(score: float) -> float:
+    """The cosine of descriptors whose signs, counted, have this score: as a rule what weighed
+    scores estimate."""
+    return math.sin(score * math.pi / 2)
+
+
 def best(scores: F32, count: int) -> NDArray[np.int64]:
     """Indices of the ``count`` largest, best first, ties to the lower index."""
     if count < len(scores):

@@ -14,7 +14,13 @@ from PIL import Image
 
 from support.recordings import BagWriter
 from tatvpr_edge.mapping import Picking, build_map, calibrate_map, frames_of
-from tatvpr_edge.mapping.calibrate_queries import stored_descriptor
+from tatvpr_edge.mapping.calibrate import ask, fit_band
+from tatvpr_edge.mapping.calibrate_queries import (
+    Asked,
+    Truth,
+    own_descriptors,
+    stored_descriptor,
+)
 from tatvpr_edge.mapping.logistic import (
     auroc,
     average_precision,
@@ -190,6 +196,35 @@ def test_a_calibrated_map_says_how_sure_each_answer_is(
         assert match.confidence == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-4)
         assert match.accepted is (odds >= band.calibration.threshold)
         assert (match.reason is None) == bool(match.accepted)
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
+def test_what_a_map_learns_of_its_own_descriptors_holds_for_queries(
+    kind: str, tiny_host: Path, tmp_path: Path
+) -> None:
+    """Each place is as like the next as a query is to its place."""
+    rng, path, rho = RNG(8), tmp_path / "m.placemap", 0.3
+    info = MapInfo("ab" * 32, kind, 512, (Band(1.0),))
+    noise = rng.normal(size=(2, 400, 512)).astype("f4") * (1 - rho**2) ** 0.5
+    rows = noise[0].copy()
+    for place in range(1, len(rows)):
+        rows[place] += rho * rows[place - 1]
+    poses = np.full((len(rows), 7), np.nan)
+    poses[:, 0], poses[:, 1] = np.arange(len(rows)), 0.0
+    write_map(path, info, [make_places(info, [rows], poses)])
+    place_map = PlaceMap(path, engine=Engine.of(read_artifact(tiny_host)))
+    truth = Truth(place_map, 1.0, 1)
+    own = ask(place_map, truth, own_descriptors(place_map, truth))
+    made = fit_band(place_map, truth, own, 0, 0.8).calibration
+    queries = [
+        Asked(row, 1.0, 1.0, *truth.of_position(pose))
+        for row, pose in zip(rho * rows + noise[1], poses, strict=True)
+    ]
+    answers = ask(place_map, truth, queries)
+    odds = log_odds(made.weights, *answers.columns.T)
+    taken = odds >= made.threshold
+    assert taken.sum() > 300 and answers.right[taken].mean() >= 0.8
+    assert expected_calibration_error(1 / (1 + np.exp(-odds)), answers.right) < 0.1
 
 
 def test_places_in_the_journal_are_kept_and_judged_too(
