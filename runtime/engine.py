@@ -174,9 +174,9 @@ class Engine:
             for name, (result, arguments) in signatures.items():
                 function = getattr(self.c, name)
                 function.restype, function.argtypes = result, list(arguments)
-        except AttributeError as error:
+        except AttributeError:
             raise ArtifactError(
-                f"{self.code} lacks part of our C interface ({error}): build it again"
+                f"{self.code} lacks {name}, part of our C interface: build it again"
             ) from None
         self._declared[id(signatures)] = signatures
 

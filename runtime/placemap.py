@@ -96,7 +96,7 @@ class PlaceMap:
         """The same places, searched by an artifact's loaded code.
 
         Raises:
-            MapError: the map is of another model.
+            MapError: the map is of another model, or of a kind that this code does not search.
         """
         _check_model(self.path, self.info, model)
         if self._engine is engine:

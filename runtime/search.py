@@ -31,8 +31,9 @@ _SIGNATURES: Signatures = {
         [*[_POINTER] * 5, ctypes.c_int32, _POINTER],
     )
 }
-#: Of libraries that know weighed maps; older ones would rank them by distance alone.
-_WEIGHED: Signatures = {"tatvpr_map_kind_known": (ctypes.c_int32, [ctypes.c_uint32])}
+#: Of libraries that know more than the first two kinds of maps; older ones would rank weighed maps
+#: by distance alone.
+_KINDS: Signatures = {"tatvpr_map_kind_known": (ctypes.c_int32, [ctypes.c_uint32])}
 _ERR_MAP_EMPTY, _ERR_NOT_FINITE, _ERR_ARGUMENT = 24, 25, 27
 
 
@@ -172,8 +173,11 @@ class Table:
 
     def __init__(self, engine: Engine, info: MapInfo, parts: Sequence[Part]) -> None:
         engine.declare(_SIGNATURES)
-        if info.kind == "weighed":
-            engine.declare(_WEIGHED)
+        if not _searches(engine, info.kind):
+            raise MapError(
+                f"{engine.code} was built before there were {info.kind} maps: build the artifact "
+                "again, or make the map as int8 or binary"
+            )
         self.engine = engine
         self._search = engine.c.tatvpr_places_search
         self._info = info
@@ -319,6 +323,14 @@ def check_radius(radius_m: Any) -> float:
         UsageError: that is no distance.
     """
     return above(radius_m, 0, "radius", "how many metres around near, above 0")
+
+
+def _searches(engine: Engine, kind: str) -> bool:
+    """Whether a library searches maps of a kind."""
+    if not hasattr(engine.c, "tatvpr_map_kind_known"):
+        return kind in ("int8", "binary")
+    engine.declare(_KINDS)
+    return bool(engine.c.tatvpr_map_kind_known(KINDS[kind]))
 
 
 def _calibration(given: Calibration | None) -> _Calibration:

@@ -12,6 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tatvpr_edge.boards.loader import load
+from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.linux import compile_linux
+from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.found import Found
@@ -222,6 +226,29 @@ def test_weighing_a_querys_bits_finds_places_that_counting_them_does_not(
         assert all(-1 <= candidate.score <= 1 for candidate in best)
     assert path.stat().st_size == (tmp_path / "binary.placemap").stat().st_size
     assert found["weighed"] > 1.1 * found["binary"] > 40
+
+
+def test_a_library_from_before_weighed_maps_refuses_them_and_searches_others(
+    engine: Engine, tiny_onnx: Path, tmp_path: Path, some: Some
+) -> None:
+    lowered = lower(checked_graph(tiny_onnx), "tiny")
+    # The function by which a library says that it knows them goes by a name that is not exported.
+    renamed = ("-Dtatvpr_map_kind_known=map_kind_known",)
+    older = Engine(compile_linux(lowered, load("host"), tmp_path / "older", renamed))
+    query = np.random.default_rng(3).standard_normal(16).astype(np.float32)
+    for kind in ("int8", "binary", "weighed"):
+        info = MapInfo("ab" * 32, kind, 16, (Band(1.0),))
+        write_map(tmp_path / "m.placemap", info, [some(info, 5)])
+        if kind == "weighed":
+            break
+        found, wanted = (
+            PlaceMap(tmp_path / "m.placemap", engine=code).search(query, 1.0, count=5)
+            for code in (older, engine)
+        )
+        assert repr(found) == repr(wanted)
+    with pytest.raises(MapError, match="built before there were weighed maps: build the artifact"):
+        PlaceMap(tmp_path / "m.placemap", engine=older)
+    assert PlaceMap(tmp_path / "m.placemap", engine=engine).search(query, 1.0).candidates
 
 
 def test_what_lies_at_the_mean_is_counted_not_weighed(engine: Engine, tmp_path: Path) -> None:
