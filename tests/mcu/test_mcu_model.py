@@ -10,19 +10,22 @@ from numpy.typing import NDArray
 
 from support.emulator import Device
 from tatvpr_edge.compilers.golden import synthetic_frame
+from tatvpr_edge.compilers.mcu.fit import STACK_BYTES
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.spec.formats import FORMATS
 from tatvpr_edge.spec.frames import plane_shapes, to_rgb
-from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
+from tatvpr_edge.spec.placemap import Band, Calibration, MapInfo, make_places, write_map
 from tatvpr_edge.spec.resize import squash
+from tatvpr_edge.spec.scores import best, binary_rows, binary_scores, weighed_best
 
 U8 = NDArray[np.uint8]
 POINTS = ((1.0, 1.0), (0.6, 1.0), (0.2, 1.0), (0.2, 0.3))
 PLACES, QUERIES = 200, 20
 #: queries drop most tokens: the search is what is tested, and cores without an FPU are slow
 QUERY_K, QUERY_TOKENS = 0.2, 0.05
+HALF = Calibration("score", 0.5)
 
 
 @pytest.mark.slow
@@ -43,12 +46,10 @@ def test_descriptors_and_tokens_are_the_hosts_byte_for_byte(
         assert answer.tokens == want.tokens.tobytes(), (k, tokens)
 
 
-def place_map(host: Library, kind: str, path: Path) -> None:
+def place_map(host: Library, kind: str, path: Path, judged: Calibration = HALF) -> None:
     """A map of 200 rendered places in one band."""
     rows = np.stack([describe(host, synthetic_frame(1000 + i, 64, 64)) for i in range(PLACES)])
-    info = MapInfo(
-        host.model_hash, kind, rows.shape[1], (Band.accepting(QUERY_K, QUERY_TOKENS, 0.5),)
-    )
+    info = MapInfo(host.model_hash, kind, rows.shape[1], (Band(QUERY_K, QUERY_TOKENS, judged),))
     poses = np.random.default_rng(0).standard_normal((PLACES, 7))
     poses[:, 3:] /= np.linalg.norm(poses[:, 3:], axis=1, keepdims=True)
     write_map(path, info, [make_places(info, [rows], poses)])
@@ -88,6 +89,39 @@ def test_a_map_of_200_places_answers_as_on_the_host(
         assert [p.accepted for p in answer.places] == [int(c.score >= 0.5) for c in want]
         seen.add(answer.places[0].place)
     assert len(seen) > 5  # the map is a map, not a constant
+
+
+@pytest.mark.slow
+def test_a_weighed_map_answers_as_numpy_says(
+    device: Device, host: Library, run_folder: Path
+) -> None:
+    judged = Calibration("logistic", 0.5, (-2.0, 3.0, 10.0), 0.0, 2, 0.95, 0.4)
+    path = run_folder / "places.placemap"
+    place_map(host, "weighed", path, judged)
+    stored = PlaceMap(path, engine=host)
+    rows = stored.stored.base.rows[0].data
+    assert rows.dtype == np.uint8
+    device.map(path.read_bytes())
+    frames = [query_frame(i) for i in range(8)]
+    for count, frame in enumerate(frames, 1):
+        device.query(frame.tobytes(), 64, 64, QUERY_K, count, QUERY_TOKENS)
+    device.info()
+    (opened, *answers, info), _ = device.run(run_folder)
+    assert opened.status == 0
+    seen = set()
+    for count, (frame, answer) in enumerate(zip(frames, answers, strict=True), 1):
+        query = describe(host, frame)
+        counted = binary_scores(binary_rows(query[None])[0], rows, len(query))
+        order, scores = weighed_best(counted, query, None, rows, count)
+        assert (answer.status, answer.canaries) == (0, True)
+        got = [(p.place, np.float32(p.score)) for p in answer.places]
+        assert got == list(zip(order.tolist(), scores, strict=True))
+        accepted = stored.search(query, QUERY_K, QUERY_TOKENS).accepted
+        assert answer.places[0].accepted == int(bool(accepted))
+        seen.add((order.tolist() == best(counted, count).tolist(), accepted))
+    # Some are ranked anew and some are not, some are accepted and some are not.
+    assert len(seen) == 4
+    assert info.words[7] <= STACK_BYTES - 1024  # a firmware's own calls need some, too
 
 
 def camera_frames(rng: np.random.Generator) -> list[tuple[str, bytes, int, int, int, U8]]:

@@ -72,9 +72,18 @@ static tatvpr_match *match_at(tatvpr_match *matches, size_t stride, int32_t i) {
     return (tatvpr_match *)(void *)((uint8_t *)(void *)matches + stride * (size_t)i);
 }
 
+/* What a ranking holds of a match, as it lies in one: a match is 88 bytes. */
+typedef struct ranked {
+    uint64_t place;
+    float score;
+} ranked;
+
+#define SCORE_BEHIND (offsetof(tatvpr_match, score) - offsetof(tatvpr_match, place))
+typedef char ranked_lies_in_a_match[SCORE_BEHIND == offsetof(ranked, score) ? 1 : -1];
+
 /* The best so far, best first. */
 typedef struct ranking {
-    tatvpr_match *matches;
+    uint8_t *first; /* the place of the first; those of the others are `stride` bytes apart */
     size_t stride;
     int32_t count; /* room */
     int32_t held;
@@ -82,17 +91,30 @@ typedef struct ranking {
     uint64_t seen; /* places that were looked at */
 } ranking;
 
+static ranking ranking_of(tatvpr_match *matches, size_t stride, int32_t count) {
+    uint8_t *first = (uint8_t *)(void *)matches + offsetof(tatvpr_match, place);
+    return (ranking){first, stride, count, 0, 0.0f, 0};
+}
+
+static uint64_t *place_at(const ranking *r, int32_t i) {
+    return (uint64_t *)(void *)(r->first + r->stride * (size_t)i);
+}
+
+static float *score_at(const ranking *r, int32_t i) {
+    return (float *)(void *)(r->first + r->stride * (size_t)i + offsetof(ranked, score));
+}
+
 /* Puts (place, score) in its rank; equal scores stay behind. */
 static void insert(ranking *r, uint64_t place, float score) {
     int32_t at = r->held < r->count ? r->held++ : r->count - 1;
-    for (; at > 0 && score > match_at(r->matches, r->stride, at - 1)->score; at--) {
-        match_at(r->matches, r->stride, at)->place = match_at(r->matches, r->stride, at - 1)->place;
-        match_at(r->matches, r->stride, at)->score = match_at(r->matches, r->stride, at - 1)->score;
+    for (; at > 0 && score > *score_at(r, at - 1); at--) {
+        *place_at(r, at) = *place_at(r, at - 1);
+        *score_at(r, at) = *score_at(r, at - 1);
     }
-    match_at(r->matches, r->stride, at)->place = place;
-    match_at(r->matches, r->stride, at)->score = score;
+    *place_at(r, at) = place;
+    *score_at(r, at) = score;
     if (r->held == r->count) {
-        r->worst = match_at(r->matches, r->stride, r->held - 1)->score;
+        r->worst = *score_at(r, r->held - 1);
     }
 }
 
@@ -162,16 +184,15 @@ static void weigh(const scope *s, const tatvpr_map_query *q, ranking *r) {
     float scores[TATVPR_MAP_WEIGHED_BEST];
     uint64_t numbers[TATVPR_MAP_WEIGHED_BEST];
     for (int32_t i = 0; i < best; i++) {
-        const tatvpr_match *match = match_at(r->matches, r->stride, i);
-        uint64_t local = match->place;
+        uint64_t local = *place_at(r, i);
+        numbers[i] = local;
+        scores[i] = *score_at(r, i);
         const tatvpr_part *part = tatvpr_part_of(s->places, &local);
         const uint8_t *data = part->rows[s->band].data;
         rows[i] = data + local * (uint64_t)(q->dim / 8);
-        scores[i] = match->score;
-        numbers[i] = match->place;
     }
     tatvpr_map_query_weigh(q, rows, best, scores);
-    ranking anew = {r->matches, r->stride, best, 0, LEFT_OUT, 0};
+    ranking anew = {r->first, r->stride, best, 0, LEFT_OUT, 0};
     for (int32_t i = 0; i < best; i++) {
         insert(&anew, numbers[i], scores[i]);
     }
@@ -180,20 +201,20 @@ static void weigh(const scope *s, const tatvpr_map_query *q, ranking *r) {
 /* The best of a weighed map. Apart, so that searches of other maps need no stack for it. */
 static __attribute__((noinline)) void rank_weighed(const scope *s, tatvpr_map_query *q, ranking *r,
                                                    float *scores) {
-    tatvpr_match few[TATVPR_MAP_WEIGHED_BEST];
+    ranked few[TATVPR_MAP_WEIGHED_BEST];
     if (r->count >= TATVPR_MAP_WEIGHED_BEST) {
         rank_all(s, q, r, scores);
         weigh(s, q, r);
         return;
     }
-    ranking wide = {few, sizeof(few[0]), TATVPR_MAP_WEIGHED_BEST, 0, 0.0f, 0};
+    ranking wide = {(uint8_t *)few, sizeof(few[0]), TATVPR_MAP_WEIGHED_BEST, 0, 0.0f, 0};
     rank_all(s, q, &wide, scores);
     weigh(s, q, &wide);
     r->held = wide.held < r->count ? wide.held : r->count;
     r->seen = wide.seen;
     for (int32_t i = 0; i < r->held; i++) {
-        match_at(r->matches, r->stride, i)->place = few[i].place;
-        match_at(r->matches, r->stride, i)->score = few[i].score;
+        *place_at(r, i) = few[i].place;
+        *score_at(r, i) = few[i].score;
     }
 }
 
@@ -216,9 +237,8 @@ static tatvpr_rivals rivals(scope *s, tatvpr_map_query *q, tatvpr_spot from) {
         return tatvpr_rivals_of(s->places, &s->places->band[s->band].calibration, from, scores,
                                 scores);
     }
-    tatvpr_match other;
-    other.size = sizeof(other);
-    ranking second = {&other, sizeof(other), 1, 0, 0.0f, 0};
+    ranked other;
+    ranking second = {(uint8_t *)&other, sizeof(other), 1, 0, 0.0f, 0};
     s->beyond = &from;
     s->near = NULL;
     rank(s, q, &second, NULL);
@@ -311,7 +331,7 @@ tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_mod
     if (status != TATVPR_OK) {
         return status;
     }
-    ranking best = {matches, matches->size, count, 0, 0.0f, 0};
+    ranking best = ranking_of(matches, matches->size, count);
     rank(&s, &q, &best, asked->scores);
     for (int32_t i = 0; i < best.held; i++) {
         describe_match(&s, match_at(matches, best.stride, i), best.stride);
