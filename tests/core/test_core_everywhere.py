@@ -76,7 +76,7 @@ def test_faults_under_sanitizers(sanitized: Driver, tmp_path: Path) -> None:
     test_core_frames.test_frames_that_cannot_be_read_are_refused(sanitized)
     test_core_frames.test_tables_that_do_not_fit_are_refused_to_the_byte(sanitized)
     test_core_frames.test_large_frames_of_a_camera(sanitized)
-    for kind in ("int8", "binary"):
+    for kind in ("int8", "binary", "weighed"):
         test_core_map.test_verdict_equals_pythons_on_damaged_maps(
             sanitized, tmp_path, kind, test_core_map.SEQUENCES
         )

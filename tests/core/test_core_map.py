@@ -128,7 +128,7 @@ SEQUENCES = Calibration(
 )
 
 
-@pytest.mark.parametrize("kind", ["int8", "binary"])
+@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
 @pytest.mark.parametrize(
     "judged", [Calibration("score", 0.3), SEQUENCES], ids=["score", "sequence"]
 )

@@ -350,7 +350,9 @@ def test_added_places_are_those_in_their_order_whoever_else_adds(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(2, 60), st.integers(0, 5), st.sampled_from(["int8", "binary"]), st.data())
+@given(
+    st.integers(2, 60), st.integers(0, 5), st.sampled_from(["int8", "binary", "weighed"]), st.data()
+)
 def test_pruning_drops_as_many_as_asked_and_never_a_confirmed_one(
     count: int, seed: int, kind: str, data: st.DataObject
 ) -> None:

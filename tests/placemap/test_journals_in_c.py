@@ -39,7 +39,7 @@ def in_c(engine: Engine, path: Path) -> OpenedInC | int:
     return open_in_c(engine.c, path.read_bytes(), journal_path(path).read_bytes())
 
 
-@pytest.mark.parametrize("kind", ["int8", "binary"])
+@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
 @pytest.mark.parametrize("appends", [[], [1], [3, 1, 5]])
 def test_c_finds_added_places_as_python_does(
     engine: Engine, some: Some, tmp_path: Path, kind: str, appends: list[int]
@@ -129,7 +129,7 @@ def test_both_readers_give_one_verdict(
     engine: Engine, some: Some, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Any bytes may be changed, cut, doubled; checksums are made right again, or left."""
-    kind = data.draw(st.sampled_from(("int8", "binary")))
+    kind = data.draw(st.sampled_from(("int8", "binary", "weighed")))
     frame = data.draw(st.sampled_from(("local", "geographic")))
     path = grown(tmp_path_factory.mktemp("map"), some, kind, [1, 2], frame)
     journal = bytearray(journal_path(path).read_bytes())

@@ -42,7 +42,7 @@ def model(digest: str, descriptor_size: int) -> ModelEntry:
     return ModelEntry("m", digest, "gem", descriptor_size, 128, 192, 65)
 
 
-@pytest.fixture(params=["int8", "binary"])
+@pytest.fixture(params=["int8", "binary", "weighed"])
 def small(request: pytest.FixtureRequest, tmp_path: Path, some: Some) -> Path:
     """A map of three places, of each kind."""
     info = info_of(request.param)
@@ -260,7 +260,7 @@ def test_a_pose_is_a_place_and_an_orientation_or_unknown(
         parse_base(np.frombuffer(reseal(bad), np.uint8))
 
 
-@pytest.mark.parametrize("kind", ["int8", "binary"])
+@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
 def test_a_descriptor_of_nothing_is_no_place(kind: str) -> None:
     row = np.zeros((1, 16), np.float32)
     with pytest.raises(MapError, match="is zero"):

@@ -370,7 +370,7 @@ def test_a_geographic_radius_is_in_metres(engine: Engine, tmp_path: Path) -> Non
         assert {candidate.place for candidate in found.candidates} == places
 
 
-@pytest.mark.parametrize("kind", ["int8", "binary"])
+@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
 def test_queries_that_look_like_nothing_are_told(
     engine: Engine, tmp_path: Path, some: Some, kind: str
 ) -> None:
