@@ -41,13 +41,13 @@ class MapWriter(Closing):
         path: the ``.placemap``.
         artifact: folder of the artifact that describes frames, or a ``Localizer`` that runs it
             (and stays open).
-        kind, bands, pose_frame: of a map that is made: "int8", "binary" or "weighed"; the (k,
-            tokens) that places are described at; "local", "utm" or "geographic". An existing map
-            keeps its own.
-        like: another map of the model: a map that is made takes its kind, bands, calibration and
-            the rest, and only its places not. So a robot that begins with nothing knows from its
-            first minutes which of its answers are right; where the other one is not calibrated,
-            logging says that it will not.
+        kind, bands, pose_frame: of a map that is made: "int8" (None), "binary" or "weighed"; the
+            (k, tokens) that places are described at (None: k = 1, all tokens); "local" (None),
+            "utm" or "geographic". An existing map keeps its own.
+        like: another map of the model, in place of the three: a map that is made takes its kind,
+            bands, calibration and the rest, and only its places not. So a robot that begins with
+            nothing knows from its first minutes which of its answers are right; where the other
+            one is not calibrated, logging says that it will not.
         views: describe a frame from several views (``runtime.views``), as ``tatvpr-edge map
             build`` does: more queries find the place, and ``add`` describes six times.
 
@@ -60,9 +60,9 @@ class MapWriter(Closing):
         path: str | Path,
         artifact: str | Path | Artifact | Localizer,
         *,
-        kind: str = "int8",
-        bands: Sequence[tuple[float, float]] = ((1.0, 1.0),),
-        pose_frame: str = "local",
+        kind: str | None = None,
+        bands: Sequence[tuple[float, float]] | None = None,
+        pose_frame: str | None = None,
         like: str | Path | None = None,
         views: bool = False,
     ) -> None:
@@ -78,6 +78,9 @@ class MapWriter(Closing):
         model = self._localizer.artifact.manifest.model
         if not self.path.exists():
             if like is not None:
+                for name, given in (("kind", kind), ("bands", bands), ("pose_frame", pose_frame)):
+                    if given is not None:
+                        raise UsageError(f"{name} and like: the map that is given has its own")
                 info = replace(PlaceMap(like, model).info, neighbours=False)
                 if all(band.calibration is None for band in info.bands):
                     _log.warning(
@@ -88,8 +91,15 @@ class MapWriter(Closing):
                         like,
                     )
             else:
-                made = tuple(Band(k, tokens) for k, tokens in check_bands(bands))
-                info = MapInfo(model.hash, kind, model.descriptor_size, made, pose_frame)
+                pairs = check_bands(((1.0, 1.0),) if bands is None else bands)
+                made = tuple(Band(k, tokens) for k, tokens in pairs)
+                info = MapInfo(
+                    model.hash,
+                    "int8" if kind is None else kind,
+                    model.descriptor_size,
+                    made,
+                    "local" if pose_frame is None else pose_frame,
+                )
             create_map(self.path, info)
         opened = PlaceMap(self.path, model)
         self.info = opened.info

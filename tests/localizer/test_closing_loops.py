@@ -206,6 +206,9 @@ class TestAMapLikeAnother:
             MapWriter(bare, localizer).close()
             for _ in range(2):
                 MapWriter(made, localizer, like=bare).close()
+            for beside in ({"kind": "binary"}, {"bands": [(1.0, 1.0)]}, {"pose_frame": "local"}):
+                with pytest.raises(UsageError, match=f"{next(iter(beside))} and like"):
+                    MapWriter(tmp_path / "other", localizer, like=bare, **beside)  # type: ignore[arg-type]
         said = [record.getMessage() for record in caplog.records]
         assert len(said) == 1 and f"map calibrate {bare}" in said[0]
 
