@@ -30,6 +30,8 @@ Bools = NDArray[np.bool_]
 PART = 0.3
 #: Neighbours lie within so many times what counts as right, on either side of whoever asks.
 NEAR = 2
+#: And look the same way but for so many degrees, where both orientations are known.
+TURNED_DEG = 60
 #: Pictures without positions are a drive where the next one is more alike than the one so many
 #: further, by so many standard deviations of what any two have in common. Drives have 0.8 and more,
 #: places in no order at most 0.4 (docs/training-log.md).
@@ -44,7 +46,8 @@ def following(frames: Sequence[FrameFile], poses: Poses, rows: F32) -> Bools:
     """Whether each of ``frames`` but the first is the neighbour of the one before: bool [N - 1].
 
     Frames of one folder are where their positions are near. Where one is unknown, those of a
-    recording are, and those of a folder whose pictures look like a drive in their order.
+    recording are, and those of a folder whose pictures look like a drive in their order. None is
+    where both are known to look elsewhere.
 
     Args:
         poses: of these frames.
@@ -57,7 +60,10 @@ def following(frames: Sequence[FrameFile], poses: Poses, rows: F32) -> Bools:
         for folder in np.unique(folders[~ordered]):
             own = folders == folder
             ordered |= own & _is_drive(rows[own])
-    return neighbouring(names, poses.positions, poses.frame, ordered)
+    looking = poses.values[:, 3:7]
+    turned = 2 * np.degrees(np.arccos(np.abs((looking[:-1] * looking[1:]).sum(axis=1)).clip(0, 1)))
+    linked = neighbouring(names, poses.positions, poses.frame, ordered)
+    return linked & ~(turned > TURNED_DEG)  # an unknown turn is NaN, and no reason against
 
 
 def neighbouring(

@@ -148,6 +148,18 @@ def test_a_recording_is_a_drive_whether_it_knows_positions_or_not() -> None:
     assert following(frames[:1], only, rows[:1]).tolist() == []
 
 
+def test_who_looks_elsewhere_is_no_neighbour() -> None:
+    frames = [FrameFile(Path(f"{i}.png"), f"{i}.png") for i in range(5)]
+    poses = Poses(np.zeros((5, 7)), "local", "poses.csv")
+    for row, yaw_deg in enumerate((0, 59, 120, 179)):
+        half = np.radians(yaw_deg) / 2
+        poses.values[row, 3:] = [0, 0, np.sin(half), np.cos(half)]
+    poses.values[2, 3:] *= -1  # the same orientation
+    poses.values[4, 3:] = np.nan
+    rows = np.eye(5, 8, dtype=np.float32)
+    assert following(frames, poses, rows).tolist() == [True, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("frame", "near", "far"),
     [
