@@ -33,7 +33,7 @@ import numpy as np
 
 from tatvpr_edge.spec.atomic import replacing, sync_folder
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.mapfiles import explain, plain, writing
+from tatvpr_edge.spec.mapfiles import explain, followed, plain, writing
 from tatvpr_edge.spec.maptypes import (
     MAX_PLACES,
     MOMENT,
@@ -66,12 +66,12 @@ _MOST_READS = 100
 
 def journal_path(path: str | Path) -> Path:
     """Where the journal of the map at ``path`` lies."""
-    return Path(f"{path}.journal")
+    return Path(f"{followed(path)}.journal")
 
 
 def torn_path(path: str | Path) -> Path:
     """Where bytes of appends that never finished are kept."""
-    return Path(f"{path}.journal.torn")
+    return Path(f"{followed(path)}.journal.torn")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def read_map(path: str | Path, sha256: str | None = None) -> StoredMap:
 
 def create_map(path: str | Path, info: MapInfo) -> None:
     """Make a map without places, unless one stands at ``path`` by now."""
-    path = Path(path)
+    path = followed(path)
     with writing(path):
         if not path.exists():
             write_map(path, info, [])
@@ -129,7 +129,7 @@ def append(path: str | Path, places: Places) -> int:
     Raises:
         MapError: the map cannot be read or written, or the places have other bands or sizes.
     """
-    path = Path(path)
+    path = followed(path)
     _state(path)
     with writing(path):
         head = _read_head(path)
@@ -146,7 +146,7 @@ def append(path: str | Path, places: Places) -> int:
 
 def compact(path: str | Path) -> None:
     """Fold the journal into a new base file. Without a journal, nothing happens."""
-    path = Path(path)
+    path = followed(path)
     _state(path)
     with writing(path):
         _fold(path)
@@ -159,7 +159,7 @@ def rewrite(
 
     The journal is folded in first, so that a power cut leaves the old places or the new ones.
     """
-    path = Path(path)
+    path = followed(path)
     _state(path)
     with writing(path):
         _fold(path)

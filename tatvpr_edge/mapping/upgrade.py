@@ -18,7 +18,7 @@ import numpy as np
 from tatvpr_edge.runtime.mapjournal import journal_path
 from tatvpr_edge.spec.atomic import sync_folder
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.mapfiles import explain, plain, writing
+from tatvpr_edge.spec.mapfiles import explain, followed, plain, writing
 from tatvpr_edge.spec.maptypes import (
     F64,
     KINDS,
@@ -71,9 +71,9 @@ def upgrade(path: str | Path) -> Upgraded | None:
     Raises:
         MapError: it is damaged, or cannot be written; the old map then stands as it was.
     """
-    path = Path(path)
+    path = followed(path)
     try:
-        with plain(path.resolve()) as source:
+        with plain(path) as source:
             data = source.read()
     except OSError as error:
         raise MapError(f"cannot read the map {path}: {explain(error)}") from None

@@ -54,9 +54,15 @@ def plain(path: str | Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> Iter
         yield file
 
 
+def followed(path: str | Path) -> Path:
+    """The map at ``path``, or the one that a link there leads to: a map has one journal and one
+    lock, whatever name it is opened by, and is replaced where it lies."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+
+
 def lock_path(path: str | Path) -> Path:
     """The lock of the map at ``path``."""
-    return Path(f"{path}.lock")
+    return Path(f"{followed(path)}.lock")
 
 
 @contextlib.contextmanager
@@ -67,6 +73,7 @@ def writing(path: str | Path) -> Iterator[None]:
         MapError: the lock cannot be made, or another process held it for LOCK_WAIT_S; the text
             names that process.
     """
+    path = followed(path)
     try:
         descriptor = _lock(path)
     except OSError as error:

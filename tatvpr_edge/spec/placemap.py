@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .atomic import replacing
 from .errors import MapError
-from .mapfiles import explain
+from .mapfiles import explain, followed
 from .maplayout import (
     BAND,
     BAND_BYTES,
@@ -78,7 +78,8 @@ __all__ = [
 
 
 def write_map(path: str | Path, info: MapInfo, parts: Sequence[Places]) -> None:
-    """Write a base file holding ``parts`` one after another, replacing ``path`` atomically.
+    """Write a base file holding ``parts`` one after another, replacing ``path`` atomically, or the
+    map that a link there leads to.
 
     Raises:
         MapError: the map cannot be written (disk full, no such folder); nothing is left behind.
@@ -86,7 +87,7 @@ def write_map(path: str | Path, info: MapInfo, parts: Sequence[Places]) -> None:
     path = Path(path)
     header, sections = _encode(info, parts)
     try:
-        with replacing(path) as sink:
+        with replacing(followed(path)) as sink:
             sink.write(header)
             for section in sections:
                 sink.write(section)
