@@ -103,6 +103,13 @@ def _release(folder: Path) -> Deployed | None:
     return Deployed(folder, folder / ARTIFACT, place_map if place_map.is_file() else None)
 
 
+def release_of(place_map: str | Path) -> Path | None:
+    """The folder of the release that the map at ``place_map`` is a part of; None: of none."""
+    release = Path(os.path.realpath(place_map)).parent
+    is_one = release.parent.name == RELEASES and (release / RELEASE).is_file()
+    return release if is_one else None
+
+
 def before(state: dict[str, Any], live: str | None, installed: Collection[str]) -> str | None:
     """The release that was live before ``live`` and is still installed, by ``state``'s order."""
     history = state.get("history")

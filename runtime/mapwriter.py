@@ -18,6 +18,7 @@ from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapjournal import append, create_map
 from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.runtime.structure import without_structure
+from tatvpr_edge.runtime.verdict import calibrating
 from tatvpr_edge.runtime.views import describe_place
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
@@ -85,10 +86,10 @@ class MapWriter(Closing):
                 if all(band.calibration is None for band in info.bands):
                     _log.warning(
                         "map %s is not calibrated, so that %s does not know which of its answers "
-                        "are right: run 'tatvpr-edge map calibrate %s' before",
+                        "are right: before, %s",
                         like,
                         self.path,
-                        like,
+                        calibrating(like),
                     )
             else:
                 pairs = check_bands(((1.0, 1.0),) if bands is None else bands)

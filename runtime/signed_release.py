@@ -96,10 +96,8 @@ def refuse_rewriting(place_map: Path) -> None:
     Raises:
         MapError: ``place_map`` is one.
     """
-    release = Path(os.path.realpath(place_map)).parent
-    if release.parent.name != deployed.RELEASES or not (release / deployed.RELEASE).is_file():
-        return
-    if trust.find(release.parent.parent) is not None:
+    release = deployed.release_of(place_map)
+    if release is not None and trust.find(release.parent.parent) is not None:
         raise MapError(
             f"{place_map} is part of a signed release, which would not start again if its map were "
             "rewritten: copy it elsewhere and give that as the map, or deploy a new one"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.deployed import release_of
 from tatvpr_edge.runtime.found import Found
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.placemap import PlaceMap
@@ -71,20 +73,26 @@ def say_uncalibrated(path: Path, frames: int = 1, calibrated_frames: int = 0) ->
     """
     if frames == 1:
         _log.warning(
-            "map %s is not calibrated, so that accepted is None: run 'tatvpr-edge map calibrate "
-            "%s'",
-            path,
-            path,
+            "map %s is not calibrated, so that accepted is None: %s", path, calibrating(path)
         )
         return
     _log.warning(
-        "map %s is not calibrated for sequences of %d frames%s, so that accepted is None: run "
-        "'tatvpr-edge map calibrate %s DRIVE --sequence %d' with a drive through its places",
+        "map %s is not calibrated for sequences of %d frames%s, so that accepted is None: %s",
         path,
         frames,
         f" (it is for {calibrated_frames})" if calibrated_frames else "",
-        path,
-        frames,
+        calibrating(path, f" DRIVE --sequence {frames}", " with a drive through its places"),
+    )
+
+
+def calibrating(path: str | Path, options: str = "", of_what: str = "") -> str:
+    """What calibrates the map at ``path``. A deployed one is calibrated where it was made: a board
+    has no such command, and the next deploy of that map would lose what it learned."""
+    if release_of(path) is None:
+        return f"run `tatvpr-edge map calibrate {shlex.quote(str(path))}{options}`{of_what}"
+    return (
+        f"run `tatvpr-edge map calibrate MAP{options}`{of_what} on the host that has it, and "
+        "deploy it again"
     )
 
 

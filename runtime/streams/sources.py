@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -121,7 +122,8 @@ def _kind(path: Path) -> int:
 
 def _recording(path: Path) -> DataError:
     return DataError(
-        f"{path} is a recording, not a stream: 'tatvpr-edge query {path}' asks of its frames"
+        f"{path} is a recording, not a stream: `tatvpr-edge query {shlex.quote(str(path))}` asks "
+        "of its frames"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -63,8 +64,8 @@ def new(name: str, no_passphrase: bool, as_json: bool) -> None:
         print_json({"name": name, "key": str(path), "public": str(path) + ".pub"})
         return
     say(str(path))
-    note(f"sign with: tatvpr-edge build --sign {path} ...")
-    note(f"trust it:  tatvpr-edge keys trust {path}.pub USER@HOST")
+    note(f"sign with: tatvpr-edge build --sign {shlex.quote(str(path))} ...")
+    note(f"trust it:  tatvpr-edge keys trust {shlex.quote(f'{path}.pub')} USER@HOST")
 
 
 @command.command("list")

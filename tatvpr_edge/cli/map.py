@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -145,7 +146,7 @@ def merge(maps: tuple[str, ...], output: str, same_frame: bool, as_json: bool) -
     if done.uncalibrated:
         note(
             "the maps are not calibrated alike, so that the new one is not calibrated: run "
-            f"'tatvpr-edge map calibrate {output}'"
+            f"`tatvpr-edge map calibrate {shlex.quote(output)}`"
         )
     report_map(output, as_json)
 

@@ -87,9 +87,9 @@ def test_a_calibration_is_kept_where_all_share_it_and_else_told(
         write_map(tmp_path / name, info, [drive(info, 3, seed)])
     assert tatvpr("map", "merge", "a", "b", "-o", "ab").stderr == ""
     assert PlaceMap(tmp_path / "ab").info == judged
-    told = tatvpr("map", "merge", "a", "c", "-o", "ac").stderr
-    assert "not calibrated alike" in told and "map calibrate ac" in told
-    assert PlaceMap(tmp_path / "ac").info == INFO
+    told = tatvpr("map", "merge", "a", "c", "-o", "a and c").stderr
+    assert "not calibrated alike" in told and "map calibrate 'a and c'" in told
+    assert PlaceMap(tmp_path / "a and c").info == INFO
 
 
 @pytest.mark.parametrize(
