@@ -10,6 +10,7 @@ import click
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.gathered import Command, gathered
 from tatvpr_edge.cli.output import K_OR_AUTO, TOKENS
+from tatvpr_edge.cli.paths import FilePath
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime import Localizer
@@ -57,14 +58,14 @@ class Asking:
 _OPTIONS = (
     click.option(
         "--artifact",
-        type=click.Path(),
+        type=FilePath(),
         shell_complete=words.artifacts,
         help="Artifact to run (default: what this machine has).",
     ),
     click.option(
         "--map",
         "map_path",
-        type=click.Path(),
+        type=FilePath(),
         shell_complete=words.maps,
         help="Place map (default: the deployed one's).",
     ),

@@ -11,6 +11,7 @@ import click
 
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import BuildProgress, json_option, note, print_json, say
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.runtime.cache import cache_folder, unwritable
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.limits import check_fraction
@@ -40,11 +41,15 @@ class _Range(click.ParamType):
 @click.option(
     "--board",
     required=True,
+    metavar="NAME|FILE",
+    type=FilePath(),
     shell_complete=words.boards,
     help="A name of 'tatvpr-edge boards', or a board's .toml file.",
 )
 @click.option(
     "--model",
+    metavar="NAME|FILE",
+    type=FilePath(),
     shell_complete=words.models,
     help="A shipped model's name, or an ONNX file (default: the one made for such boards).",
 )
@@ -58,14 +63,16 @@ class _Range(click.ParamType):
 @click.option(
     "--k-range", type=_Range(), default="0.05:1", show_default=True, help="The k to check it for."
 )
-@click.option("--sign", metavar="KEY", help="Private SSH key (Ed25519) to sign it with.")
+@click.option(
+    "--sign", metavar="KEY", type=FilePath(), help="Private SSH key (Ed25519) to sign it with."
+)
 @click.option(
     "--prefix", metavar="NAME", help="Begins a firmware's own names: two models fit one firmware."
 )
 @click.option(
     "--output",
     "-o",
-    type=click.Path(),
+    type=FilePath(),
     help="Folder to make (default: MODEL-BOARD; for host, this machine's cached artifact).",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")

@@ -28,6 +28,7 @@ from tatvpr_edge.cli.output import (
     progress,
     say,
 )
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.spec.atomic import temporary_folder
 from tatvpr_edge.spec.errors import DataError
 
@@ -64,6 +65,8 @@ class Row:
 @click.command("demo")
 @click.option(
     "--model",
+    metavar="NAME|FILE",
+    type=FilePath(),
     default="micro",
     show_default=True,
     shell_complete=words.models,
@@ -80,7 +83,7 @@ class Row:
 @click.option(
     "--output",
     "-o",
-    type=click.Path(dir_okay=False),
+    type=FilePath(dir_okay=False),
     default="tatvpr-demo.png",
     show_default=True,
     help="Contact sheet: query, best match, right or wrong, at the smallest k.",

@@ -10,6 +10,7 @@ import click
 
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import json_option, note, print_json, say
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.remote import (
     Report,
     Way,
@@ -25,12 +26,12 @@ from tatvpr_edge.deploy.naming import lead
 @click.option(
     "--map",
     "place_map",
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     shell_complete=words.maps,
     help="Place map to deploy.",
 )
 @click.option(
-    "--inventory", type=click.Path(path_type=Path), help="TOML file of many boards; canaries first."
+    "--inventory", type=FilePath(path_type=Path), help="TOML file of many boards; canaries first."
 )
 @click.option(
     "--parallel", type=click.IntRange(1, 64), default=8, show_default=True, help="Boards at a time."
@@ -50,7 +51,7 @@ from tatvpr_edge.deploy.naming import lead
     show_default=True,
     help="Send the runtime along: when the board's is missing or older, always, or never.",
 )
-@click.option("--wheel", type=click.Path(path_type=Path), help="Take the runtime from this wheel.")
+@click.option("--wheel", type=FilePath(path_type=Path), help="Take the runtime from this wheel.")
 @click.option(
     "--service/--no-service",
     default=None,
@@ -65,7 +66,7 @@ from tatvpr_edge.deploy.naming import lead
 @click.option(
     "--sign",
     metavar="KEY",
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     help="Sign all that runs (artifact, runtime, map) with this private SSH key.",
 )
 @click.option(

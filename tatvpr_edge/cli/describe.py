@@ -11,6 +11,7 @@ import click
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.hosting import open_localizer
 from tatvpr_edge.cli.output import TOKENS, K, json_option, note_left_out, print_json, progress, say
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.recordings import recording_options
 
 if TYPE_CHECKING:
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
 
 
 @click.command("describe")
-@click.argument("frames", type=click.Path())
+@click.argument("frames", type=FilePath())
 @click.option(
     "--output",
     "-o",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(dir_okay=False, path_type=Path),
     help="The .npy to write; a .json of the frames' names is written beside it.",
 )
 @click.option(
     "--artifact",
-    type=click.Path(),
+    type=FilePath(),
     shell_complete=words.artifacts,
     help="Artifact to run (default: this machine's).",
 )

@@ -24,6 +24,7 @@ from tatvpr_edge.cli.output import (
     say,
     views_option,
 )
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.maptypes import KINDS
@@ -48,20 +49,20 @@ _OF_FOLDERS = (
 
 
 @click.command("evaluate")
-@click.argument("folders", nargs=-1, metavar="[MAP QUERIES]", type=click.Path(path_type=Path))
+@click.argument("folders", nargs=-1, metavar="[MAP QUERIES]", type=FilePath(path_type=Path))
 @click.option(
     "--model", "models", multiple=True,
     help="A shipped name or a weights file (safetensors); repeatable.",
 )  # fmt: skip
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="The data set's folder, for --protocol."
+    "--data", type=FilePath(path_type=Path), help="The data set's folder, for --protocol."
 )
 @click.option(
     "--protocol", "protocols", multiple=True,
     help="tower-shift, tower-floor, rendered, utm (docs/evaluation.md); repeatable.",
 )  # fmt: skip
 @click.option(
-    "--artifact", "artifacts", multiple=True, type=click.Path(path_type=Path),
+    "--artifact", "artifacts", multiple=True, type=FilePath(path_type=Path),
     shell_complete=words.artifacts,
     help="An artifact built for this machine, run by the runtime; repeatable.",
 )  # fmt: skip
@@ -85,15 +86,15 @@ _OF_FOLDERS = (
     help="MAP QUERIES: answers shown and listed of each query.",
 )  # fmt: skip
 @click.option(
-    "--html", type=click.Path(dir_okay=False, path_type=Path),
+    "--html", type=FilePath(dir_okay=False, path_type=Path),
     help="MAP QUERIES: page of pictures (default, where there is no recall: tatvpr-answers.html).",
 )  # fmt: skip
 @click.option(
-    "--csv", "table", type=click.Path(dir_okay=False, path_type=Path),
+    "--csv", "table", type=FilePath(dir_okay=False, path_type=Path),
     help="MAP QUERIES: a table of all answers.",
 )  # fmt: skip
 @click.option(
-    "--descriptors", type=click.Path(file_okay=False, path_type=Path),
+    "--descriptors", type=FilePath(file_okay=False, path_type=Path),
     help="MAP QUERIES: a folder for descriptors as .npy.",
 )  # fmt: skip
 @click.option("--strict", is_flag=True, help="MAP QUERIES: stop at a frame that cannot be read.")
@@ -109,7 +110,7 @@ _OF_FOLDERS = (
     "--sequence", type=click.IntRange(2, 1000),
     help="tower-shift, --artifact: also so many frames in order, calibrated, beside single ones.",
 )  # fmt: skip
-@click.option("--plot", type=click.Path(path_type=Path), help="Write recall against compute (PNG).")
+@click.option("--plot", type=FilePath(path_type=Path), help="Write recall against compute (PNG).")
 @click.option("--no-time", is_flag=True, help="Leave out milliseconds, so that output repeats.")
 @json_option
 def command(

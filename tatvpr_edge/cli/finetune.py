@@ -23,6 +23,7 @@ from tatvpr_edge.cli.output import (
     print_table,
     write_file,
 )
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.text import parse_json
 
@@ -39,13 +40,13 @@ _FORGOTTEN = 2.0
 
 
 @click.command("finetune")
-@click.argument("frames", type=click.Path(path_type=Path))
+@click.argument("frames", type=FilePath(path_type=Path))
 @click.option(
     "--from", "start", default="micro", show_default=True, shell_complete=words.weights,
     help="A shipped model's name, or a weights file (safetensors).",
 )  # fmt: skip
 @click.option(
-    "--output", "-o", type=click.Path(file_okay=False, path_type=Path), default=Path("finetuned"),
+    "--output", "-o", type=FilePath(file_okay=False, path_type=Path), default=Path("finetuned"),
     show_default=True, help="Folder for everything that is made.",
 )  # fmt: skip
 @click.option(

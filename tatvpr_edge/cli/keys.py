@@ -13,6 +13,7 @@ import click
 
 from tatvpr_edge.cli.groups import Group
 from tatvpr_edge.cli.output import json_option, note, print_json, print_table, say
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.remote import (
     Report,
     Way,
@@ -103,7 +104,7 @@ def list_keys(
 
 
 @command.command("trust")
-@click.argument("key", type=click.Path(path_type=Path))
+@click.argument("key", type=FilePath(path_type=Path))
 @click.argument("target", metavar="USER@HOST")
 @click.option("--name", help="Name of the key on the board (default: the file's).")
 @click.option("--force", is_flag=True, help="Even if the live release is refused from then on.")
@@ -136,7 +137,7 @@ def trust(
 
 
 @command.command("revoke")
-@click.argument("key", type=click.Path(path_type=Path))
+@click.argument("key", type=FilePath(path_type=Path))
 @click.argument("target", metavar="USER@HOST")
 @click.option("--force", is_flag=True, help="Even if it signed the live release.")
 @click.option(

@@ -25,6 +25,7 @@ from tatvpr_edge.cli.output import (
     say,
     views_option,
 )
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.build import DEFAULT_BANDS as BANDS
 
@@ -49,8 +50,8 @@ def command() -> None:
 
 
 @command.command("build")
-@click.argument("frames", type=click.Path())
-@click.option("--output", "-o", required=True, type=click.Path(), help="The .placemap to write.")
+@click.argument("frames", type=FilePath())
+@click.option("--output", "-o", required=True, type=FilePath(), help="The .placemap to write.")
 @artifact_option
 @poses_option
 @pose_frame_option
@@ -87,8 +88,8 @@ def build(frames: str, output: str, artifact: str | None, as_json: bool, **optio
 
 
 @command.command("add")
-@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
-@click.argument("frames", type=click.Path())
+@click.argument("map_path", metavar="MAP", type=FilePath(), shell_complete=words.maps)
+@click.argument("frames", type=FilePath())
 @artifact_option
 @poses_option
 @pose_frame_option
@@ -112,7 +113,7 @@ command.add_command(calibrate)
 
 
 @command.command("info")
-@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
+@click.argument("map_path", metavar="MAP", type=FilePath(), shell_complete=words.maps)
 @json_option
 def info(map_path: str, as_json: bool) -> None:
     """What is in MAP."""
@@ -125,10 +126,10 @@ def info(map_path: str, as_json: bool) -> None:
     nargs=-1,
     required=True,
     metavar="MAP MAP...",
-    type=click.Path(),
+    type=FilePath(),
     shell_complete=words.maps,
 )
-@click.option("--output", "-o", required=True, type=click.Path(), help="The .placemap to write.")
+@click.option("--output", "-o", required=True, type=FilePath(), help="The .placemap to write.")
 @click.option(
     "--same-frame",
     is_flag=True,
@@ -152,7 +153,7 @@ def merge(maps: tuple[str, ...], output: str, same_frame: bool, as_json: bool) -
 
 
 @command.command("stats")
-@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
+@click.argument("map_path", metavar="MAP", type=FilePath(), shell_complete=words.maps)
 @json_option
 def stats(map_path: str, as_json: bool) -> None:
     """How many drives MAP holds, how far apart its places are, how redundant."""
@@ -195,7 +196,7 @@ def _figures(found: MapStats) -> Iterator[str]:
 
 
 @command.command("prune")
-@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
+@click.argument("map_path", metavar="MAP", type=FilePath(), shell_complete=words.maps)
 @click.option(
     "--max-places", required=True, type=click.IntRange(min=1), help="How many places shall stay."
 )
@@ -218,7 +219,7 @@ def prune(map_path: str, max_places: int, as_json: bool) -> None:
 
 
 @command.command("compact")
-@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
+@click.argument("map_path", metavar="MAP", type=FilePath(), shell_complete=words.maps)
 @json_option
 def compact(map_path: str, as_json: bool) -> None:
     """Fold the places added to MAP into its file (firmware reads the file alone)."""
@@ -229,7 +230,7 @@ def compact(map_path: str, as_json: bool) -> None:
 
 
 @command.command("upgrade")
-@click.argument("map_path", metavar="MAP", type=click.Path())
+@click.argument("map_path", metavar="MAP", type=FilePath())
 @json_option
 def upgrade(map_path: str, as_json: bool) -> None:
     """Bring MAP from format version 1 up to date, in its place; its places stay as they are."""

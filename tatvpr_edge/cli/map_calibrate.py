@@ -29,6 +29,7 @@ from tatvpr_edge.cli.output import (
     progress,
     say,
 )
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.calibrate import KS, PRECISION, WITHIN_PLACES
 from tatvpr_edge.mapping.coordinates import WITHIN_M
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
 
 
 @click.command("calibrate")
-@click.argument("map_path", metavar="MAP", type=click.Path(), shell_complete=words.maps)
-@click.argument("queries", required=False, type=click.Path())
+@click.argument("map_path", metavar="MAP", type=FilePath(), shell_complete=words.maps)
+@click.argument("queries", required=False, type=FilePath())
 @click.option(
-    "--frames", type=click.Path(), help="The frames that MAP was made of, to describe them anew."
+    "--frames", type=FilePath(), help="The frames that MAP was made of, to describe them anew."
 )
 @artifact_option
 @poses_option

@@ -9,6 +9,7 @@ import click
 
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import note, note_left_out, print_json, say
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 artifact_option = click.option(
     "--artifact",
-    type=click.Path(),
+    type=FilePath(),
     shell_complete=words.artifacts,
     help="Artifact to describe with, of any board (default: this machine's).",
 )
 poses_option = click.option(
     "--poses",
-    type=click.Path(),
+    type=FilePath(),
     help="CSV with name, x, y and optionally z, qx, qy, qz, qw or yaw_deg.",
 )
 

@@ -19,6 +19,7 @@ from tatvpr_edge.cli.output import (
     say,
     write_file,
 )
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.remote import Way, board_options
 from tatvpr_edge.deploy.naming import LOCAL
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command("profile")
-@click.argument("artifact", type=click.Path(), shell_complete=words.artifacts)
+@click.argument("artifact", type=FilePath(), shell_complete=words.artifacts)
 @click.option("--on", "target", metavar="USER@HOST", help="Measure on this board, over SSH.")
 @click.option(
     "--k", "ks", type=KList(),
@@ -58,11 +59,12 @@ if TYPE_CHECKING:
 @click.option(
     "--recall",
     metavar="places|none|FILE",
+    type=FilePath(),
     help="On the shipped places; or what 'tatvpr-edge evaluate --json' printed (default: what the "
     "artifact's frontier says of all settings, else places).",
 )
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Threads of one query.")
-@click.option("--output", "-o", type=click.Path(), help="Folder for the files (made if missing).")
+@click.option("--output", "-o", type=FilePath(), help="Folder for the files (made if missing).")
 @click.option("--no-write", is_flag=True, help="Leave the artifact's own profile as it is.")
 @board_options
 @json_option

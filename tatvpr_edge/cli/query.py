@@ -15,6 +15,7 @@ from tatvpr_edge.cli.output import (
     progress,
     say,
 )
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.recordings import recording_options
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command("query")
-@click.argument("frames", nargs=-1, required=True, metavar="FRAME...", type=click.Path())
+@click.argument("frames", nargs=-1, required=True, metavar="FRAME...", type=FilePath())
 @asking_options
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Candidates.")
 @click.option(

@@ -10,6 +10,7 @@ import click
 
 from tatvpr_edge.cli.gathered import Command, gathered
 from tatvpr_edge.cli.output import console, note
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.deploy.naming import LOCAL, lead
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ _WAY = (
     click.option(
         "--python", default="python3", show_default=True, help="The board's Python, a command."
     ),
-    click.option("--ssh-config", type=click.Path(), help="Configuration file for ssh -F."),
+    click.option("--ssh-config", type=FilePath(), help="Configuration file for ssh -F."),
     click.option("--port", "-p", type=click.IntRange(1, 65535), help="SSH port."),
 )
 _ROOT = click.option("--root", help="Install root on the board (default: its own).")

@@ -10,6 +10,7 @@ import click
 
 import tatvpr_edge
 from tatvpr_edge.cli.output import json_option, note, print_json, say
+from tatvpr_edge.cli.paths import FilePath
 
 if TYPE_CHECKING:
     from tatvpr_edge.models.train.loop import Progress
@@ -27,7 +28,7 @@ RECIPES = Path(tatvpr_edge.__file__).parent / "models" / "train" / "recipes"
     "--config",
     "path",
     required=True,
-    type=click.Path(path_type=Path),
+    type=FilePath(path_type=Path),
     help="Training file (TOML); docs/training-keys.md explains every key.",
 )
 @click.option(

@@ -8,10 +8,11 @@ import click
 
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import json_option, print_json, say
+from tatvpr_edge.cli.paths import FilePath
 
 
 @click.command("verify")
-@click.argument("artifact", type=click.Path(), shell_complete=words.artifacts)
+@click.argument("artifact", type=FilePath(), shell_complete=words.artifacts)
 @click.option("--board", shell_complete=words.boards, help="Refuse an artifact for another board.")
 @json_option
 def command(artifact: str, board: str | None, as_json: bool) -> None:

@@ -14,6 +14,7 @@ import click
 
 from tatvpr_edge.cli.asking import Asking, asking_options
 from tatvpr_edge.cli.output import Seconds, console, json_line, note, say
+from tatvpr_edge.cli.paths import FilePath
 
 if TYPE_CHECKING:
     from tatvpr_edge.cli.watched import Answer, Sink
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 )
 @click.option("--limit", type=click.IntRange(1), help="End after so many answers.")
 @click.option(
-    "--record", type=click.Path(dir_okay=False, path_type=Path),
+    "--record", type=FilePath(dir_okay=False, path_type=Path),
     help="Append a JSON line for each answer to this file.",
 )  # fmt: skip
 @click.option(
-    "--rerun", type=click.Path(dir_okay=False, path_type=Path),
+    "--rerun", type=FilePath(dir_okay=False, path_type=Path),
     help="Write a Rerun recording (.rrd): frames, places, figures.",
 )  # fmt: skip
 @click.option(

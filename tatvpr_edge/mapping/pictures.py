@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.placemap import MAGIC
 from tatvpr_edge.spec.shortage import refuse_shortage
 from tatvpr_edge.spec.values import path as check_path
 
@@ -63,13 +64,23 @@ def open_rgb(source: str | os.PathLike[str] | Image | BytesIO) -> Image:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise DataError(f"{path}: too many pixels to be a camera's frame; shrink it") from None
     except UnidentifiedImageError:
-        raise DataError(
-            f"{path} is no image that can be read: expected JPEG, PNG, WebP, BMP or TIFF"
-        ) from None
+        raise _no_image(path, file) from None
     except Exception as error:
         raise _damaged(path, error) from None
     with opened:
         return _decoded(opened, path)
+
+
+def _no_image(path: object, file: Path | BytesIO) -> DataError:
+    """What to do about a file of another kind; MAP of ``evaluate`` reads like a place map."""
+    if isinstance(file, Path):
+        with file.open("rb") as source:
+            if source.read(len(MAGIC)) == MAGIC:
+                return DataError(
+                    f"{path} is a place map: give the frames that it was made of ('tatvpr-edge "
+                    "map merge' joins maps)"
+                )
+    return DataError(f"{path} is no image that can be read: expected JPEG, PNG, WebP, BMP or TIFF")
 
 
 def _decoded(image: Image, name: object) -> Image:

@@ -1,0 +1,85 @@
+"""``~`` in every path of the command line: bash leaves it alone in ``--output=~/floor.placemap``,
+and whatever starts programs without a shell does so everywhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from tatvpr_edge.cli.app import group
+from tatvpr_edge.cli.paths import FilePath
+from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.runtime.mapjournal import append
+from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+INFO = MapInfo("ab" * 32, "int8", 16, (Band(1.0),))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with a map of five places, two of them in its journal."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    rows = np.random.default_rng(0).standard_normal((5, 16)).astype(np.float32)
+    path = tmp_path / "home" / "floor.placemap"
+    write_map(path, INFO, [make_places(INFO, [rows[:3]])])
+    append(path, make_places(INFO, [rows[3:]]))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("command", ["info", "stats", "compact", "upgrade"])
+def test_a_map_is_found_by_every_command_and_told_with_its_size(
+    tatvpr: Run, home: Path, command: str
+) -> None:
+    told = json.loads(tatvpr("map", command, "~/floor.placemap", "--json").stdout)
+    assert told["map"] == str(home / "floor.placemap") and told["bytes"] > 1000
+
+
+def test_what_is_written_lies_in_the_home(tatvpr: Run, home: Path, tmp_path: Path) -> None:
+    write_map(tmp_path / "b", INFO, [])
+    tatvpr("map", "merge", "~/floor.placemap", "b", "--output=~/both.placemap")
+    assert len(PlaceMap(home / "both.placemap")) == 5
+
+
+def test_descriptors_and_tables_lie_in_the_home(
+    tatvpr: Run, home: Path, folder: Path, tiny_host: Path
+) -> None:
+    asked = ("--artifact", tiny_host)
+    tatvpr("describe", folder, "--output=~/rows.npy", *asked)
+    tatvpr("evaluate", folder, folder, "--html=~/page.html", "--csv=~/table.csv", "--k=1", *asked)
+    assert {"rows.npy", "rows.json", "page.html", "table.csv"} <= {p.name for p in home.iterdir()}
+
+
+def commands(of: click.Group, context: click.Context) -> Iterator[click.Command]:
+    """Every command below a group."""
+    for name in of.list_commands(context):
+        found = of.get_command(context, name)
+        assert found is not None
+        if isinstance(found, click.Group):
+            yield from commands(found, context)
+        else:
+            yield found
+
+
+def test_no_path_of_any_command_is_taken_as_it_stands() -> None:
+    plain = [
+        f"{command.name} {parameter.name}"
+        for command in commands(group, click.Context(group))
+        for parameter in command.params
+        if isinstance(parameter.type, click.Path) and not isinstance(parameter.type, FilePath)
+    ]
+    assert plain == []
+
+
+def test_a_place_map_among_frames_is_called_one(tatvpr: Run, home: Path, tiny_host: Path) -> None:
+    """``evaluate MAP QUERIES`` takes the frames of a map, and reads as if it took the map."""
+    words = ("describe", home / "floor.placemap", "-o", "rows.npy", "--artifact", tiny_host)
+    told = tatvpr(*words, status=1).stderr
+    assert "floor.placemap is a place map: give the frames that it was made of" in told
