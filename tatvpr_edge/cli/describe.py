@@ -11,7 +11,7 @@ import click
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.hosting import open_localizer
 from tatvpr_edge.cli.output import TOKENS, K, json_option, note_left_out, print_json, progress, say
-from tatvpr_edge.cli.paths import FilePath
+from tatvpr_edge.cli.paths import FilePath, OutputFile
 from tatvpr_edge.cli.recordings import recording_options
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--output",
     "-o",
     required=True,
-    type=FilePath(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="The .npy to write; a .json of the frames' names is written beside it.",
 )
 @click.option(

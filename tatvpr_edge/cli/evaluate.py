@@ -24,7 +24,7 @@ from tatvpr_edge.cli.output import (
     say,
     views_option,
 )
-from tatvpr_edge.cli.paths import FilePath
+from tatvpr_edge.cli.paths import FilePath, OutputFile
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.maptypes import KINDS
@@ -86,11 +86,11 @@ _OF_FOLDERS = (
     help="MAP QUERIES: answers shown and listed of each query.",
 )  # fmt: skip
 @click.option(
-    "--html", type=FilePath(dir_okay=False, path_type=Path),
+    "--html", type=OutputFile(),
     help="MAP QUERIES: page of pictures (default, where there is no recall: tatvpr-answers.html).",
 )  # fmt: skip
 @click.option(
-    "--csv", "table", type=FilePath(dir_okay=False, path_type=Path),
+    "--csv", "table", type=OutputFile(),
     help="MAP QUERIES: a table of all answers.",
 )  # fmt: skip
 @click.option(
@@ -110,7 +110,7 @@ _OF_FOLDERS = (
     "--sequence", type=click.IntRange(2, 1000),
     help="tower-shift, --artifact: also so many frames in order, calibrated, beside single ones.",
 )  # fmt: skip
-@click.option("--plot", type=FilePath(path_type=Path), help="Write recall against compute (PNG).")
+@click.option("--plot", type=OutputFile(), help="Write recall against compute (PNG).")
 @click.option("--no-time", is_flag=True, help="Leave out milliseconds, so that output repeats.")
 @json_option
 def command(

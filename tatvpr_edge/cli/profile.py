@@ -19,7 +19,7 @@ from tatvpr_edge.cli.output import (
     say,
     write_file,
 )
-from tatvpr_edge.cli.paths import FilePath
+from tatvpr_edge.cli.paths import FilePath, check_new_folder
 from tatvpr_edge.cli.remote import Way, board_options
 from tatvpr_edge.deploy.naming import LOCAL
 
@@ -110,6 +110,7 @@ def command(
         if output
         else Path(f"profile-{opened.manifest.model.name}-{opened.manifest.board}")
     )
+    check_new_folder(folder)
     known = evaluated_recall(opened.manifest.frontier, settings) if recall is None else None
     if recall is None and known is None:
         recall = "places"
