@@ -1,4 +1,4 @@
-"""What a calibration is worth on floors that it never saw: the tables of docs/placemap.md.
+"""What a calibration is worth on floors that it never saw: the tables of docs/placemap-log.md.
 
     python tools/calibration_figures.py --data FOLDER --artifact ARTIFACT [--precision .8]
     python tools/calibration_figures.py --data FOLDER --artifact ARTIFACT --sequence 5

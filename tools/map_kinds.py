@@ -1,4 +1,4 @@
-"""What each kind of map finds: the table of docs/placemap.md, Scores.
+"""What each kind of map finds: the table of docs/placemap-log.md, Kinds of map.
 
     python tools/map_kinds.py FOLDER ... --artifact ARTIFACT [--json FILE]
 

@@ -1,6 +1,6 @@
 """Version 1 of place maps and their journals: read by ``tatvpr-edge map upgrade`` alone.
 
-The layout is what docs/placemap.md said up to version 1. Nothing here is used for queries.
+The layout is what docs/placemap-format.md said up to version 1. Nothing here is used for queries.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Where everything lies in a place map's base file: its records and the offsets of its sections.
 
-The bytes in words: docs/placemap.md. They are read and written by :mod:`tatvpr_edge.spec.placemap`.
+The bytes in words: docs/placemap-format.md. They are read and written by
+:mod:`tatvpr_edge.spec.placemap`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a place map holds: bands with their calibration, stored descriptors, poses, moments, tags.
 
 :mod:`tatvpr_edge.spec.placemap` is the file of them, :mod:`tatvpr_edge.runtime.mapjournal` what is
-added later. docs/placemap.md explains each field to users.
+added later. docs/placemap-format.md has each field.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Place maps (``.placemap``), version 2: the layout of a base file, its writer and its reader.
 
-The byte layout is in docs/placemap.md; ``runtime/core/common/map.c`` reads the same bytes with the
-same verdict. A base file never changes once it stands: it is written beside its place, synced and
-renamed. Places added later go into a journal beside it (:mod:`tatvpr_edge.runtime.mapjournal`)
-until ``compact`` folds them in. Queries read the base through a memory map.
+The byte layout is in docs/placemap-format.md; ``runtime/core/common/map.c`` reads the same bytes
+with the same verdict. A base file never changes once it stands: it is written beside its place,
+synced and renamed. Places added later go into a journal beside it
+(:mod:`tatvpr_edge.runtime.mapjournal`) until ``compact`` folds them in. Queries read the base
+through a memory map.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ def nearest_band(bands: Sequence[tuple[float, float]], k: float, tokens: float) 
 
     The one made at the nearest higher or equal k, else at the highest; among bands of that k the
     one made with the nearest higher or equal share of tokens, else with the most
-    (docs/placemap.md says what was measured).
+    (docs/placemap-log.md says what was measured).
     """
     asked = (np.float32(k), np.float32(tokens))
     made = [(np.float32(band[0]), np.float32(band[1])) for band in bands]

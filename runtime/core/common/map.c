@@ -1,4 +1,4 @@
-/* Place maps: opening one checks every number before it is used. Layout: docs/placemap.md and
+/* Place maps: opening one checks every number before it is used. Layout: docs/placemap-format.md and
  * tatvpr_edge/spec/placemap.py; both readers give the same verdict on the same bytes. */
 #include "core.h"
 #include "map.h"
