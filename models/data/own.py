@@ -8,7 +8,6 @@ out; with an order alone, later folders, or the end of each where there are few.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -114,7 +113,7 @@ def read_own(folder: Path, division: Division) -> OwnFrames:
         kept, skipped = _readable(frames, division.strict)
         places = group(str(folder), _paths(frames), labels)
         return _by_group(by, _only(places, kept), frames, _told_by(labels), division, skipped)
-    frames = sorted(frame_files(folder), key=_in_time)
+    frames = frame_files(folder)
     if by == "time":
         frames = _thinned(frames, division.every)
         kept, skipped = _readable(frames, division.strict)
@@ -145,13 +144,6 @@ def _what_is_said(folder: Path) -> str:
 
 def _paths(frames: list[FrameFile]) -> tuple[Path, ...]:
     return tuple(frame.path for frame in frames)
-
-
-def _in_time(frame: FrameFile) -> tuple[str, list[tuple[int, str]]]:
-    """Folders apart; in them ``f9.jpg`` before ``f10.jpg``, as cameras and people count."""
-    folder, _, name = frame.name.rpartition("/")
-    parts = re.split(r"(\d+)", name)
-    return folder, [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _thinned(frames: list[FrameFile], every: int) -> list[FrameFile]:

@@ -52,7 +52,7 @@ class FrameFile:
 
 
 def frame_files(path: str | Path) -> list[FrameFile]:
-    """The pictures below a folder, sorted by name; or one file.
+    """The pictures below a folder, by name (``f9.jpg`` before ``f10.jpg``); or one file.
 
     Raises:
         DataError: no such path, no frame in it, or a name that is not UTF-8 (a map could not

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -29,7 +30,7 @@ _told: set[str] = set()
 
 
 def picture_files(path: str | Path) -> list[tuple[Path, str]]:
-    """The pictures below a folder and their names (the paths below it), sorted by name; or one
+    """The pictures below a folder and their names (the paths below it), as :func:`in_order`; or one
     file. Logging says, once a process, how many pictures of other kinds were passed over.
 
     Raises:
@@ -62,7 +63,23 @@ def picture_files(path: str | Path) -> list[tuple[Path, str]]:
         if line not in _told:
             _told.add(line)
             _LOG.warning("%s", line)
-    return _readable(sorted(found, key=lambda frame: frame[1]))
+    return _readable(sorted(found, key=lambda frame: in_order(frame[1])))
+
+
+def in_order(name: str) -> list[tuple[list[tuple[int, str]], str]]:
+    """What names are sorted by: ``f9.jpg`` before ``f10.jpg`` and ``7.25.jpg`` before ``7.5.jpg``,
+    as cameras and clocks count, so that the frames of a drive follow each other as they were taken;
+    folders likewise."""
+    return [(_runs(part), part) for part in name.split("/")]
+
+
+def _runs(text: str) -> list[tuple[int, str]]:
+    """Text and the numbers in it, in turn; decimals compare as text does."""
+    runs = []
+    for index, run in enumerate(re.split(r"(\d+(?:\.\d+)?)", text)):
+        whole, _, decimals = run.partition(".")
+        runs.append((int(whole), decimals) if index % 2 else (-1, run))
+    return runs
 
 
 def _counted(unread: Counter[str]) -> str:

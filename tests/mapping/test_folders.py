@@ -47,6 +47,27 @@ def test_every_kind_of_picture_counts(tmp_path: Path) -> None:
     assert [frame.name for frame in frame_files(tmp_path)] == names
 
 
+def test_frames_follow_each_other_as_they_were_taken(tmp_path: Path) -> None:
+    """Whether numbers are padded or not; folders as well, and each stays in one piece."""
+    names = [
+        "drive2/f9.png",
+        "drive2/f10.png",
+        "drive10/f1.png",
+        "drive10/f01b.png",
+        "times/1690000009.763555.png",
+        "times/1690000009.7636.png",
+        "times/1690000010.2.png",
+        "x01/1.png",
+        "x01/2.png",
+        "x1/1.png",
+        "x1/2.png",
+    ]
+    for name in reversed(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(scenes(1)[0]).save(tmp_path / name)
+    assert [frame.name for frame in frame_files(tmp_path)] == names
+
+
 def test_pictures_that_are_not_read_are_counted_once(
     frames: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
