@@ -26,7 +26,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -120,8 +120,12 @@ def create_map(path: str | Path, info: MapInfo) -> None:
             write_map(path, info, [])
 
 
-def append(path: str | Path, places: Places) -> int:
+def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int:
     """Add ``places`` to the map at ``path``: all of them or, on any failure, none.
+
+    Args:
+        neighbours: some of them keep a part of their neighbours' descriptors. A base file that does
+            not say so of its map is written anew, once; its journal stays.
 
     Returns:
         The number of the first of them in the map.
@@ -138,6 +142,10 @@ def append(path: str | Path, places: Places) -> int:
             end, count = _open_end(path, head)
             if head.places + count + len(places) > MAX_PLACES:
                 raise MapError(f"map {path} is full: it holds at most {MAX_PLACES} places")
+            if neighbours and not head.info.neighbours:
+                # The journal is bound to what the base holds of its places, which stays.
+                info = replace(head.info, neighbours=True)
+                write_map(path, info, [read_base(path).places()])
             _write_record(journal_path(path), end, encode_record(places, count))
         except OSError as error:
             raise MapError(f"cannot add to the map {path}: {explain(error)}") from error

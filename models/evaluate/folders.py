@@ -22,7 +22,7 @@ from tatvpr_edge.mapping import (
 )
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.describe import describe_frames
-from tatvpr_edge.mapping.neighbours import following, lent
+from tatvpr_edge.mapping.neighbours import leaning
 from tatvpr_edge.models.evaluate.recall import (
     RANKS,
     WITHIN_M,
@@ -186,11 +186,10 @@ def _describe(
     made = describe_frames(localizer, files, bands, step, strict, as_places=place, views=from_views)
     own = Poses(poses.values[made.kept], poses.frame, poses.source)
     used = [files[i] for i in made.kept]
-    rows = made.descriptors
     if from_views:
-        linked = following(used, own, rows[0])
-        rows = [lent(part, linked) for part in rows]
-    return Side(used, own if positioned else None, dict(zip(ks, rows, strict=True)), made.skipped)
+        made, _ = leaning(made, files, poses)
+    rows = dict(zip(ks, made.descriptors, strict=True))
+    return Side(used, own if positioned else None, rows, made.skipped)
 
 
 def _answers(gallery: Side, queries: Side, k: float, within_m: float, top: int) -> Answers:

@@ -235,7 +235,7 @@ def utm(root: Path, within_m: float = WITHIN_M, pose_frame: str | None = None) -
         queries=LazyImages(queries.paths),
         right=Within(queries, database, within_m),
         linked=neighbouring(
-            [str(path) for path in database.paths], database.positions, database.frame
+            [str(path.parent) for path in database.paths], database.positions, database.frame
         ),
     )
 

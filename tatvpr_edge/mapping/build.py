@@ -13,7 +13,7 @@ import numpy as np
 
 from tatvpr_edge.mapping.describe import Band, Described, Skipped, Step, describe_frames
 from tatvpr_edge.mapping.files import FrameFile
-from tatvpr_edge.mapping.neighbours import following, lent
+from tatvpr_edge.mapping.neighbours import leaning
 from tatvpr_edge.mapping.poses import Poses, find_poses
 from tatvpr_edge.mapping.recordings import Picking, RecordedFrame, frames_of
 from tatvpr_edge.runtime import Localizer, PlaceMap
@@ -113,10 +113,10 @@ def build_map(
     described = describe_frames(
         localizer, files, pairs, progress, strict, as_places=True, views=views
     )
-    described, leaning = _lent(described, files, found) if views else (described, 0)
-    info = replace(info, neighbours=leaning > 0)
+    described, beside = leaning(described, files, found) if views else (described, 0)
+    info = replace(info, neighbours=beside > 0)
     write_map(target, info, [_places(info, described, files, found)])
-    return _built(target, described, found, leaning)
+    return _built(target, described, found, beside)
 
 
 def check_new(output: PathLike) -> Path:
@@ -167,9 +167,10 @@ def extend_map(
     described = describe_frames(
         localizer, files, bands, progress, strict, as_places=True, views=views
     )
-    described, leaning = _lent(described, files, found) if views else (described, 0)
-    append(target, _places(info, described, files, found, place_map.drives))
-    return _built(target, described, found, leaning)
+    described, beside = leaning(described, files, found) if views else (described, 0)
+    places = _places(info, described, files, found, place_map.drives)
+    append(target, places, neighbours=beside > 0)
+    return _built(target, described, found, beside)
 
 
 def frames_and_poses(
@@ -210,16 +211,6 @@ def folder_of(files: Sequence[FrameFile]) -> Path:
     return files[0].path.parents[len(Path(files[0].name).parts) - 1]
 
 
-def _lent(described: Described, files: Sequence[FrameFile], found: Poses) -> tuple[Described, int]:
-    """With their parts of their neighbours' descriptors, and how many places have a neighbour."""
-    kept = described.kept
-    poses = Poses(found.values[kept], found.frame, found.source)
-    linked = following([files[index] for index in kept], poses, described.descriptors[0])
-    rows = [lent(own, linked) for own in described.descriptors]
-    leaning = np.append(linked, False) | np.insert(linked, 0, False)
-    return replace(described, descriptors=rows), int(leaning.sum())
-
-
 def _places(
     info: MapInfo, described: Described, files: Sequence[FrameFile], found: Poses, drive: int = 0
 ) -> Places:
@@ -231,9 +222,9 @@ def _places(
     return make_places(info, described.descriptors, poses, tags, times=times, drives=drive)
 
 
-def _built(path: Path, described: Described, found: Poses, leaning: int) -> BuiltMap:
+def _built(path: Path, described: Described, found: Poses, beside: int) -> BuiltMap:
     places = len(described.kept)
     unknown = int(np.isnan(found.values[described.kept, 0]).sum())
     unplaced = 0 if found.source == "none" else unknown
     skipped = described.skipped
-    return BuiltMap(path, places, found.frame, found.source, skipped, unplaced, leaning)
+    return BuiltMap(path, places, found.frame, found.source, skipped, unplaced, beside)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.build import PathLike, folder_of, frames_and_poses
-from tatvpr_edge.mapping.coordinates import metres_apart
+from tatvpr_edge.mapping.coordinates import metres_in_space
 from tatvpr_edge.mapping.describe import Skipped, describe_frames
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.runtime import Localizer, PlaceMap
@@ -136,15 +136,13 @@ class Truth:
         for row, name in enumerate(names):
             on = row > 0 and os.path.dirname(name) == os.path.dirname(names[row - 1])
             if on:
-                apart = metres_apart(poses[row, None, :2], poses[row - 1, None, :2], self._frame)
-                on = bool(apart[0, 0] <= _ELSEWHERE * self.within_m)
+                apart = metres_in_space(poses[row], poses[row - 1], self._frame)
+                on = bool(apart <= _ELSEWHERE * self.within_m)
             numbers.append((numbers[-1] if numbers else -1) + (not on))
         return numbers
 
     def _metres(self, pose: F64) -> F64:
-        flat = metres_apart(pose[None, :2], self._poses[:, :2], self._frame)[0]
-        up = self._poses[:, 2] - pose[2]
-        return np.asarray(np.hypot(flat, np.where(np.isnan(up), 0.0, up)))
+        return metres_in_space(pose, self._poses, self._frame)
 
 
 def labelled(

@@ -123,10 +123,19 @@ def metres_between(one: Floats, other: Floats, frame: str) -> Floats:
     return np.asarray(2 * EARTH_M * np.arcsin(np.sqrt(np.clip(h, 0, 1))))
 
 
+def metres_in_space(one: Floats, other: Floats, frame: str) -> Floats:
+    """The same between positions [..., 3]: the third number is the altitude in metres, and counts
+    where both are known. Floors of a building lie above each other."""
+    up = one[..., 2] - other[..., 2]
+    return np.hypot(metres_between(one, other, frame), np.where(np.isnan(up), 0.0, up))
+
+
 def to_metres(positions: Floats, frame: str) -> Floats:
     """Positions [N, 2] as metres east and north; degrees are laid flat around their middle."""
     if frame != "geographic":
         return positions
+    if len(positions) and np.ptp(positions[:, 0]) > 180:  # on both sides of the 180th meridian
+        positions = np.column_stack([positions[:, 0] % 360, positions[:, 1]])
     middle = positions.mean(axis=0)
     scale = np.radians(1) * EARTH_M
     flat = (positions - middle) * scale

@@ -11,16 +11,19 @@ In: descriptors of places in their order, and where they lie. Out: what a map ke
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from os.path import dirname
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.coordinates import WITHIN_M, metres_between
+from tatvpr_edge.mapping.coordinates import WITHIN_M, metres_between, metres_in_space
+from tatvpr_edge.mapping.describe import Described
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.mapping.poses import Poses
 from tatvpr_edge.mapping.recordings import RecordedFrame
+from tatvpr_edge.mapping.recordings.track import LONGEST_GAP_S
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -42,45 +45,81 @@ _SURE, _FEWEST = 3, 16
 _PAIRS = 4096
 
 
-def following(frames: Sequence[FrameFile], poses: Poses, rows: F32) -> Bools:
+def leaning(
+    described: Described, files: Sequence[FrameFile], poses: Poses
+) -> tuple[Described, int]:
+    """``described`` with the parts of its places' neighbours, and how many places have one.
+
+    Args:
+        files, poses: what was described, with the frames that were left out.
+    """
+    kept = described.kept
+    own = Poses(poses.values[kept], poses.frame, poses.source)
+    linked = following([files[index] for index in kept], own, described.descriptors[0], kept)
+    rows = [lent(part, linked) for part in described.descriptors]
+    beside = np.append(linked, False) | np.insert(linked, 0, False)
+    return replace(described, descriptors=rows), int(beside.sum())
+
+
+def following(
+    frames: Sequence[FrameFile], poses: Poses, rows: F32, numbers: Sequence[int] | None = None
+) -> Bools:
     """Whether each of ``frames`` but the first is the neighbour of the one before: bool [N - 1].
 
     Frames of one folder are where their positions are near. Where one is unknown, those of a
-    recording are, and those of a folder whose pictures look like a drive in their order. None is
-    where both are known to look elsewhere.
+    recording are, and those of a folder whose pictures look like a drive in their order, unless
+    time or frames are missing between them. None is where both are known to look elsewhere.
 
     Args:
         poses: of these frames.
         rows: their descriptors, float32 [N, D].
+        numbers: of these frames among those that there were, where some were left out.
     """
-    names = [frame.name for frame in frames]
-    ordered = np.array([isinstance(frame, RecordedFrame) for frame in frames], np.bool_)
+    folders = [dirname(frame.path) for frame in frames]
+    follows = None
     if np.isnan(poses.positions).any():
-        folders = np.array([dirname(name) for name in names])
-        for folder in np.unique(folders[~ordered]):
-            own = folders == folder
-            ordered |= own & _is_drive(rows[own])
+        follows = _follows(frames, folders, rows)
+        if numbers is not None:
+            follows &= np.diff(np.asarray(numbers, np.int64)) <= NEAR
     looking = poses.values[:, 3:7]
     turned = 2 * np.degrees(np.arccos(np.abs((looking[:-1] * looking[1:]).sum(axis=1)).clip(0, 1)))
-    linked = neighbouring(names, poses.positions, poses.frame, ordered)
+    linked = neighbouring(folders, poses.values[:, :3], poses.frame, follows)
     return linked & ~(turned > TURNED_DEG)  # an unknown turn is NaN, and no reason against
 
 
 def neighbouring(
-    names: Sequence[str], positions: F64, frame: str, ordered: Bools | None = None
+    folders: Sequence[str], positions: F64, frame: str, follows: Bools | None = None
 ) -> Bools:
-    """The same of names and positions float64 [N, 2] in a pose frame.
+    """The same of positions float64 [N, 2 or 3] in a pose frame.
 
     Args:
-        ordered: bool [N], which follow each other though nobody knows where; None: none does.
+        folders: of each frame.
+        follows: bool [N - 1], where one of two positions is unknown; None: none does.
     """
-    apart = metres_between(positions[:-1], positions[1:], frame)
+    between = metres_in_space if positions.shape[1] > 2 else metres_between
+    apart = between(positions[:-1], positions[1:], frame)
     linked = apart <= NEAR * WITHIN_M[frame]
-    if ordered is not None:
-        linked |= np.isnan(apart) & ordered[:-1] & ordered[1:]
-    folders = [dirname(name) for name in names]
+    if follows is not None:
+        linked |= np.isnan(apart) & follows
     same = [one == other for one, other in pairwise(folders)]
     return linked & np.asarray(same, np.bool_)
+
+
+def _follows(frames: Sequence[FrameFile], folders: Sequence[str], rows: F32) -> Bools:
+    """Which of ``frames`` follow the one before though nobody knows where: bool [N - 1]."""
+    drive = np.array([isinstance(frame, RecordedFrame) for frame in frames], np.bool_)
+    pictures: dict[str, list[int]] = {}
+    for number in np.flatnonzero(~drive).tolist():
+        pictures.setdefault(folders[number], []).append(number)
+    for own in pictures.values():
+        drive[own] = _is_drive(rows[own])
+    seen_s = [frame.time_s if isinstance(frame, RecordedFrame) else None for frame in frames]
+    gaps = np.diff(np.array([np.nan if time_s is None else time_s for time_s in seen_s]))
+    # Taken by time, all are the same; where a recording was halted, or its clock set, nobody knows.
+    some = gaps[gaps > 0]
+    usual = float(np.median(some)) if len(some) else 0.0
+    away = (gaps < 0) | (gaps > usual + LONGEST_GAP_S)
+    return drive[:-1] & drive[1:] & ~away
 
 
 def _is_drive(rows: F32) -> bool:

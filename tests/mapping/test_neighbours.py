@@ -26,6 +26,7 @@ from tatvpr_edge.models.evaluate.folders import compare_folders
 from tatvpr_edge.models.evaluate.protocols import Trial, tower_shift, utm
 from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
 from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime.mapjournal import compact
 from tatvpr_edge.runtime.views import describe_place
 from tatvpr_edge.spec.scores import int8_rows
 
@@ -148,6 +149,72 @@ def test_a_recording_is_a_drive_whether_it_knows_positions_or_not() -> None:
     assert following(frames[:1], only, rows[:1]).tolist() == []
 
 
+def test_a_recording_that_was_halted_is_two_drives() -> None:
+    """Frames after a pause, after a clock that was set, or behind many that show nothing are no
+    neighbours of those before; where all are far apart in time, that is how they were taken."""
+
+    def linked(times_s: Sequence[float | None], numbers: Sequence[int] | None = None) -> Any:
+        frames = recorded(times_s)
+        nowhere = Poses(np.full((len(frames), 7), np.nan), "local", "none")
+        return following(frames, nowhere, np.eye(len(frames), dtype=np.float32), numbers).tolist()
+
+    assert linked([0, 0.5, 1, 301, 301.5]) == [True, True, False, True]
+    assert linked([100, 100.5, 3, 3.5]) == [True, False, True]
+    assert linked([0, 20, 40, 60]) == [True, True, True]
+    assert linked([0, 0.5, 5.9, 6.4]) == [True, True, True]
+    assert linked([None] * 4, [0, 1, 3, 6]) == [True, True, False]
+
+
+def recorded(times_s: Sequence[float | None], of: str = "run.bag") -> list[RecordedFrame]:
+    def never() -> Any:
+        raise AssertionError("no frame is read for that")
+
+    return [
+        RecordedFrame(Path(of) / f"{number}", f"{number}", load=never, time_s=time_s)
+        for number, time_s in enumerate(times_s)
+    ]
+
+
+def test_frames_of_two_places_in_one_list_are_two_drives() -> None:
+    """Names are below the folder that was given, so that they are alike where several were."""
+    frames = [*recorded([0, 0.5]), *recorded([0.7, 1], "other.bag")]
+    nowhere = Poses(np.full((4, 7), np.nan), "local", "none")
+    rows = np.eye(4, dtype=np.float32)
+    assert following(frames, nowhere, rows).tolist() == [True, False, True]
+    files = [FrameFile(Path(f"{folder}/1.png"), "1.png") for folder in ("a", "a", "b", "b")]
+    near = Poses(np.full((4, 7), np.nan), "local", "names")
+    near.values[:, :2] = 0
+    assert following(files, near, rows).tolist() == [True, False, True]
+
+
+def test_pictures_beyond_many_that_show_nothing_are_no_neighbours() -> None:
+    frames, rows = walk(40)
+    nowhere = Poses(np.full((40, 7), np.nan), "local", "none")
+    assert following(frames, nowhere, rows).all()
+    numbers = [*range(20), 21, *range(60, 79)]  # one was left out, and then 38
+    wanted = [True] * 20 + [False] + [True] * 18
+    assert following(frames, nowhere, rows, numbers).tolist() == wanted
+
+
+def walk(count: int) -> tuple[list[FrameFile], Any]:
+    """Frames of a drive without positions, and descriptors that change along it."""
+    rng = np.random.default_rng(0)
+    rows = np.zeros((count, 64), np.float32)
+    for row in range(count):
+        rows[row] = 0.9 * rows[row - 1] + 0.4 * rng.normal(size=64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return [FrameFile(Path(f"{i:02}.png"), f"{i:02}.png") for i in range(count)], rows
+
+
+def test_floors_above_each_other_are_no_neighbours() -> None:
+    """A robot leaves a lift: the position is the same, and the altitude is not."""
+    frames = [FrameFile(Path(f"{i}.png"), f"{i}.png") for i in range(5)]
+    poses = Poses(np.full((5, 7), np.nan), "local", "poses.csv")
+    poses.values[:, :3] = [[0, 0, 0], [1, 0, 4], [1, 0, 16], [1, 0, np.nan], [1, 0, 0]]
+    rows = np.eye(5, 8, dtype=np.float32)
+    assert following(frames, poses, rows).tolist() == [True, False, True, True]
+
+
 def test_who_looks_elsewhere_is_no_neighbour() -> None:
     frames = [FrameFile(Path(f"{i}.png"), f"{i}.png") for i in range(5)]
     poses = Poses(np.zeros((5, 7)), "local", "poses.csv")
@@ -174,8 +241,8 @@ def test_neighbours_are_near_in_every_pose_frame(
     start = (500_000.0, 0.0) if frame == "utm" else (0.0, 0.0)
     for there, linked in ((near, True), (far, False)):
         positions = np.array([start, there], np.float64)
-        assert neighbouring(["a", "b"], positions, frame).tolist() == [linked]
-        assert not neighbouring(["one/a", "two/b"], positions, frame).any()
+        assert neighbouring(["a", "a"], positions, frame).tolist() == [linked]
+        assert not neighbouring(["a", "b"], positions, frame).any()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
@@ -203,6 +270,13 @@ def test_a_map_says_that_its_places_lean_on_each_other(tiny_host: Path, tmp_path
         assert PlaceMap(leaning).info.neighbours and not PlaceMap(single).info.neighbours
         MapWriter(tmp_path / "w", localizer, like=leaning).close()
         assert not PlaceMap(tmp_path / "w").info.neighbours
+        extend_map(localizer, frames, tmp_path / "w", views=False)
+        assert not PlaceMap(tmp_path / "w").info.neighbours
+        made = extend_map(localizer, frames, tmp_path / "w")
+        assert made.neighbours == 3 and PlaceMap(tmp_path / "w").info.neighbours
+        assert np.array_equal(stored(made.path), np.concatenate([stored(single), stored(leaning)]))
+        compact(made.path)
+        assert len(PlaceMap(made.path)) == 6 and PlaceMap(made.path).info.neighbours
     merge_maps([single, leaning], tmp_path / "both", same_frame=True)
     assert PlaceMap(tmp_path / "both").info.neighbours
     # The flag is not part of what a reader must know: without it the file is as good.

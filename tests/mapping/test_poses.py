@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tatvpr_edge.mapping import FrameFile, find_poses
-from tatvpr_edge.mapping.coordinates import metres_apart, to_metres
+from tatvpr_edge.mapping.coordinates import metres_apart, metres_in_space, to_metres
 from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.models.data import formats
 from tatvpr_edge.models.train.config import DataConfig
@@ -216,6 +216,22 @@ def test_degrees_are_as_far_apart_as_their_metres(
     assert apart == pytest.approx(np.hypot(east, north), rel=2e-3, abs=0.01)
     flat = to_metres(both, "geographic")
     assert np.hypot(*(flat[0] - flat[1])) == pytest.approx(apart, rel=2e-3, abs=0.01)
+
+
+def test_degrees_on_both_sides_of_the_180th_meridian_lie_together() -> None:
+    both = np.array([[179.9999, -17.0], [-179.9999, -17.0], [179.9998, -17.001]])
+    flat = to_metres(both, "geographic")
+    apart = metres_apart(both, both, "geographic")
+    found = np.hypot(*(flat[:, None] - flat).T)
+    assert found == pytest.approx(apart, rel=2e-3, abs=0.01)
+    assert flat[1, 0] > flat[0, 0] > flat[2, 0]
+
+
+def test_altitude_counts_where_both_are_known() -> None:
+    one, other = np.array([[0.0, 0, 1], [0, 0, np.nan]]), np.array([[3.0, 0, 5], [3, 0, 5]])
+    assert metres_in_space(one, other, "local").tolist() == [5, 3]
+    one[:, :2] = other[:, :2] = (7.0, 50.0)
+    assert metres_in_space(one, other, "geographic").tolist() == [4, 0]
 
 
 def test_a_quarter_of_the_equator() -> None:
