@@ -20,7 +20,7 @@ class Candidate:
     Attributes:
         place: its number in the map, from 0.
         score: cosine (int8 maps) or ``1 - 2 * hamming / dim`` (binary maps), in [-1, 1]; of weighed
-            maps, where it is one of the best 16, the same with every bit weighed
+            maps, where it is one of the best 16 or a path's, the same with every bit weighed
             (``spec/scores.py``).
         tag: the text stored with it, as a rule the name of its frame.
         pose: (x, y, z, qx, qy, qz, qw) in metres, in the map's pose frame (degrees of longitude
@@ -47,7 +47,7 @@ class Found:
             not ask for it.
         confidence: how probable it is that the best is right, 0..1; None likewise.
         scores: float32 [places] where asked for: every score, -infinity for what was left out; of
-            weighed maps those of binary ones.
+            weighed maps every place's bits are weighed.
         tracked: of :meth:`PlaceMap.follow`: what the last frames say; ``accepted``, ``margin`` and
             ``confidence`` are then its.
     """

@@ -199,10 +199,12 @@ class PlaceMap:
             before_s = number(before_s, "before_s", "seconds since 1970")
         now = self._now
         table = now.searchable(self.path)
-        # What a margin is made of is then looked up, not searched for once more.
+        # What a margin is made of is then looked up, not searched for once more; of a weighed map
+        # it is made of the best by distance.
         made = [one.calibration for one in now.base.info.bands]
         judged = any(one is not None and one.kind == "logistic" for one in made)
-        every = np.empty(table.size, np.float32) if scores or judged else None
+        looked_up = judged and now.base.info.kind != "weighed"
+        every = np.empty(table.size, np.float32) if scores or looked_up else None
         looked = now.left_out(first, end, without, last, before_s)
         band, hits = table.search(descriptor, Asked(k, tokens, count, *looked, near, radius), every)
         best = hits[0] if hits else None
@@ -265,13 +267,7 @@ class PlaceMap:
         if tracked.place >= 0:
             place = tracked.place
             score = max(float(every[place]), -1.0)
-            if now.base.info.kind == "weighed" and np.isfinite(every[place]):
-                # Evidence is of bits that are counted; candidates beside it have weighed scores.
-                alone = Asked(k, tokens, 1, place, place + 1)
-                known_best = bool(hits) and hits[0].place == place
-                score = (hits if known_best else table.search(descriptor, alone, None)[1])[0].score
-            tag = now.tag(place)
-            answer.append(Candidate(place, score, tag, tracked.pose))
+            answer.append(Candidate(place, score, now.tag(place), tracked.pose))
             others = [h for h in hits if h.place != place][: count - 1]
             answer += [Candidate(h.place, h.score, now.tag(h.place), h.pose) for h in others]
         return Found(

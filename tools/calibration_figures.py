@@ -21,6 +21,7 @@ from tatvpr_edge.models.evaluate.calibrated import (
     on_a_line,
 )
 from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.spec.maptypes import KINDS
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--artifact", type=Path, required=True)
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--precision", type=float, default=0.95)
-    parser.add_argument("--kinds", default="int8,binary", help="of the map")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of the map")
     parser.add_argument("--sequence", type=int, default=1, help="frames; 1: each by itself")
     parser.add_argument("--floors", default="", help="these training floors, not validation")
     options = parser.parse_args()

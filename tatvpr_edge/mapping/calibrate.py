@@ -47,7 +47,7 @@ from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite
 from tatvpr_edge.runtime.tracking import FRAMES, check_sequence
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
-from tatvpr_edge.spec.scores import cosine_of_signs
+from tatvpr_edge.spec.scores import cosines_of_signs
 from tatvpr_edge.spec.values import path as check_path
 
 #: An answer is right within ``WITHIN_M``, or so many places along the order of a drive.
@@ -213,7 +213,7 @@ def ask(
                 answerable = left_out is without and bool(query.near.any())
                 score, margin = best.score, found.margin
                 if query.signs:
-                    rival, score = cosine_of_signs(score - margin), cosine_of_signs(score)
+                    rival, score = cosines_of_signs(np.array([score - margin, score])).tolist()
                     margin = score - rival
                 rows.append((band, query.k, (score, margin), right, answerable))
         if progress is not None:

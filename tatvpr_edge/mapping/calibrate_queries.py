@@ -48,8 +48,8 @@ class Asked:
         around: bool [places]: the query's surroundings, right answers included.
         own: the place that the query itself is in the map; -1: none.
         drive: queries of one number that follow each other are one camera's, in its order.
-        signs: a weighed map is asked by the signs that it stores, so that it counts bits as a
-            binary one does; a frame's score is on another scale.
+        signs: a weighed map is asked by the signs that it stores, so that every bit counts alike,
+            as in a binary one; a frame's score is on another scale.
     """
 
     descriptor: NDArray[np.float32]

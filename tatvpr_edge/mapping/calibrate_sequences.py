@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.calibrate_answers import FEWEST, Answers, Row
 from tatvpr_edge.mapping.calibrate_queries import Asked
@@ -25,8 +27,10 @@ from tatvpr_edge.mapping.logistic import (
 )
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.search import Table
 from tatvpr_edge.runtime.tracking import Path, Tracked
-from tatvpr_edge.spec.maptypes import SequenceCalibration
+from tatvpr_edge.spec.maptypes import Band, SequenceCalibration
+from tatvpr_edge.spec.scores import cosines_of_signs
 
 #: A stretch is so many times as long as the sequence: a robot is on its way for most of its frames,
 #: and of how long an answer has gone on short stretches teach little.
@@ -95,8 +99,9 @@ def ask_sequences(
                 without = around if lacking else np.zeros(len(judging), np.bool_)
                 if query.own >= 0 and not lacking:
                     without[query.own] = True
+                follow = _of_signs(path.step) if query.signs else path.step
                 found = judging.follow(
-                    path.step, query.descriptor, query.k, query.tokens, without=without
+                    follow, query.descriptor, query.k, query.tokens, without=without
                 )
                 if found.tracked is None or found.margin is None:
                     continue  # hardly any place elsewhere is left to compare with
@@ -107,6 +112,24 @@ def ask_sequences(
         if progress is not None:
             progress(len(stretch))
     return Answers.of(rows, 5)
+
+
+def _of_signs(step: Callable[..., Tracked]) -> Callable[..., Tracked]:
+    """``step`` of a query that is signs alone: it takes in the scores that a frame's numbers would
+    have had."""
+
+    def of_frames(
+        held: object,
+        table: Table,
+        bands: Sequence[Band],
+        band: int,
+        scores: NDArray[np.float32] | None,
+        *motion: Any,
+    ) -> Tracked:
+        likely = None if scores is None else cosines_of_signs(scores)
+        return step(held, table, bands, band, likely, *motion)
+
+    return of_frames
 
 
 def fit_sequences(

@@ -7,9 +7,11 @@ All kinds compare integers, so a score is the same float32 on every machine:
   cut to [-1, 1].
 - binary: bit j of byte i is ``d[8 i + j] > mean[8 i + j]`` (mean 0 where a band has none);
   ``score = 1 - (2 * hamming) / dim``.
-- weighed: stored as binary; of the best :data:`WEIGHED_BEST` places by Hamming distance a bit
-  counts as much as the query's number lies from the mean: ``w = |int8 of (d / 2 - mean / 2)|``,
-  ``score = 1 - (2 * sum of w where bits differ) / (sum of w)``; of other places as of binary maps.
+- weighed: stored as binary; a bit counts as much as the query's number lies from the mean:
+  ``w = |int8 of (d / 2 - mean / 2)|``,
+  ``score = 1 - (2 * sum of w where bits differ) / (sum of w)``. The best :data:`WEIGHED_BEST`
+  places by Hamming distance are ranked by it, those behind them as in binary maps, with the scores
+  that these give. Where every score is asked for, every place is weighed.
 
 A descriptor that rounds to zeros has no direction and is refused by all kinds. The device
 computes all this in C (``runtime/core/common/map_search.c``); tests compare it with this page.
@@ -115,7 +117,7 @@ def binary_scores(query: U8, rows: U8, dim: int) -> F32:
     return np.float32(1.0) - (np.float32(2.0) * hamming) / np.float32(dim)
 
 
-#: Places of a weighed map whose bits are weighed.
+#: Places of a weighed map that are ranked by their bits' weights.
 WEIGHED_BEST = 16
 
 
@@ -166,10 +168,11 @@ def score_of_cosine(kind: str, cosine: float) -> float:
     return 1 - 2 * math.acos(max(-1.0, min(1.0, cosine))) / math.pi
 
 
-def cosine_of_signs(score: float) -> float:
-    """The cosine of descriptors whose signs, counted, have this score: as a rule what weighed
-    scores estimate."""
-    return math.sin(score * math.pi / 2)
+def cosines_of_signs(scores: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """The cosine of descriptors whose signs, counted, have each score: as a rule what weighed
+    scores estimate. -infinity, of a place that was left out, stays."""
+    out = np.isneginf(scores)
+    return np.where(out, scores, np.sin(np.where(out, 0, scores) * (np.pi / 2)))
 
 
 def best(scores: F32, count: int) -> NDArray[np.int64]:

@@ -5,8 +5,29 @@
 #include "../../runtime/core/include/tatvpr_track.h"
 #include "driver.h"
 
-/* A map's verdict, then the best `count` places of a descriptor. integers: count, numbers in the
- * model's descriptor, whether the map is opened without the model. */
+/* Every score of a descriptor, asked of the band that serves it. */
+static tatvpr_status every_score(request *r, const tatvpr_map *map, const tatvpr_model *model) {
+    tatvpr_map_view view;
+    tatvpr_match best;
+    tatvpr_search asked;
+    int32_t found;
+    view.size = sizeof(view);
+    best.size = sizeof(best);
+    memset(&asked, 0, sizeof(asked));
+    asked.size = sizeof(asked);
+    asked.k = r->f[0];
+    asked.tokens = r->f[1];
+    asked.scores = (float *)(void *)output(r, (size_t)map->places * sizeof(float));
+    const tatvpr_status status = tatvpr_map_look(map, NULL, asked.k, asked.tokens, &view);
+    return status != TATVPR_OK
+               ? status
+               : tatvpr_places_search(&view.places, model,
+                                      (const float *)(void *)r->in[1].data, &asked, &best, 1,
+                                      &found);
+}
+
+/* A map's verdict, then the best `count` places of a descriptor, and every score. integers: count,
+ * numbers in the model's descriptor, whether the map is opened without the model. */
 int32_t run_map(request *r) {
     tatvpr_program program;
     tatvpr_model model;
@@ -43,6 +64,9 @@ int32_t run_map(request *r) {
         memcpy(poses + 7 * j, matches[j].pose, 56);
     }
     free(matches);
+    if (status == TATVPR_OK) {
+        status = every_score(r, &map, &model);
+    }
     return (int32_t)status;
 }
 

@@ -105,6 +105,7 @@ def test_finds_what_the_python_search_finds(
     order, best = scores.best(expected, min(count, places)), None
     if kind == "weighed":
         order, best = scores.weighed_best(expected, query, None, rows.data, min(count, places))
+        expected = scores.weighed_scores(query, None, rows.data)
     best = expected[order] if best is None else best
     for kernels in native.kernels:
         status, out = c_map(native, kernels, data, query, count, k)
@@ -120,6 +121,8 @@ def test_finds_what_the_python_search_finds(
         np.testing.assert_array_equal(rest[:, 1], accepted)
         got_poses = out[3].view(np.float64).reshape(-1, 7)
         np.testing.assert_array_equal(got_poses, base.poses[order])
+        every = out[4].view(np.float32)
+        np.testing.assert_array_equal(every.view(np.uint32), expected.view(np.uint32))
 
 
 SEQUENCES = Calibration(

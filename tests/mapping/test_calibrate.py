@@ -21,6 +21,7 @@ from tatvpr_edge.mapping.calibrate_queries import (
     own_descriptors,
     stored_descriptor,
 )
+from tatvpr_edge.mapping.calibrate_sequences import ask_sequences, fit_sequences
 from tatvpr_edge.mapping.logistic import (
     auroc,
     average_precision,
@@ -28,6 +29,7 @@ from tatvpr_edge.mapping.logistic import (
     expected_calibration_error,
     fit_weights,
     log_odds,
+    log_odds_of,
     recall_at_full_precision,
 )
 from tatvpr_edge.runtime import Localizer, PlaceMap
@@ -198,13 +200,12 @@ def test_a_calibrated_map_says_how_sure_each_answer_is(
         assert (match.reason is None) == bool(match.accepted)
 
 
-@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
-def test_what_a_map_learns_of_its_own_descriptors_holds_for_queries(
-    kind: str, tiny_host: Path, tmp_path: Path
-) -> None:
-    """Each place is as like the next as a query is to its place."""
-    rng, path, rho = RNG(8), tmp_path / "m.placemap", 0.3
-    info = MapInfo("ab" * 32, kind, 512, (Band(1.0),))
+def asked_both_ways(
+    kind: str, rho: float, engine: Engine, path: Path
+) -> tuple[PlaceMap, Truth, list[Asked], list[Asked]]:
+    """A map in which each place is as like the next as a query is to its place; its own descriptors
+    as queries, and other frames of its places."""
+    rng, info = RNG(8), MapInfo("ab" * 32, kind, 512, (Band(1.0),))
     noise = rng.normal(size=(2, 400, 512)).astype("f4") * (1 - rho**2) ** 0.5
     rows = noise[0].copy()
     for place in range(1, len(rows)):
@@ -212,19 +213,43 @@ def test_what_a_map_learns_of_its_own_descriptors_holds_for_queries(
     poses = np.full((len(rows), 7), np.nan)
     poses[:, 0], poses[:, 1] = np.arange(len(rows)), 0.0
     write_map(path, info, [make_places(info, [rows], poses)])
-    place_map = PlaceMap(path, engine=Engine.of(read_artifact(tiny_host)))
+    place_map = PlaceMap(path, engine=engine)
     truth = Truth(place_map, 1.0, 1)
-    own = ask(place_map, truth, own_descriptors(place_map, truth))
-    made = fit_band(place_map, truth, own, 0, 0.8).calibration
     queries = [
         Asked(row, 1.0, 1.0, *truth.of_position(pose))
         for row, pose in zip(rho * rows + noise[1], poses, strict=True)
     ]
+    return place_map, truth, own_descriptors(place_map, truth), queries
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
+def test_what_a_map_learns_of_its_own_descriptors_holds_for_queries(
+    kind: str, tiny_host: Path, tmp_path: Path
+) -> None:
+    engine = Engine.of(read_artifact(tiny_host))
+    place_map, truth, own, queries = asked_both_ways(kind, 0.3, engine, tmp_path / "m.placemap")
+    made = fit_band(place_map, truth, ask(place_map, truth, own), 0, 0.8).calibration
     answers = ask(place_map, truth, queries)
     odds = log_odds(made.weights, *answers.columns.T)
     taken = odds >= made.threshold
     assert taken.sum() > 300 and answers.right[taken].mean() >= 0.8
     assert expected_calibration_error(1 / (1 + np.exp(-odds)), answers.right) < 0.1
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
+def test_what_it_learns_of_them_in_order_holds_for_sequences_of_queries(
+    kind: str, tiny_host: Path, tmp_path: Path
+) -> None:
+    engine = Engine.of(read_artifact(tiny_host))
+    place_map, truth, own, queries = asked_both_ways(kind, 0.3, engine, tmp_path / "m.placemap")
+    judging = truth.judging(place_map)
+    made = fit_sequences(ask_sequences(judging, engine, own, 3), 0, 3, 0.95)
+    assert made is not None
+    answers = ask_sequences(judging, engine, queries, 3)
+    odds = log_odds_of(made.calibration.weights, answers.columns)
+    taken = odds >= made.calibration.threshold
+    assert taken.sum() > 300 and answers.right[taken].mean() >= 0.95
+    assert expected_calibration_error(1 / (1 + np.exp(-odds)), answers.right) < 0.02
 
 
 def test_places_in_the_journal_are_kept_and_judged_too(

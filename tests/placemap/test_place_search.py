@@ -82,6 +82,17 @@ def best_of(
     return order, plain[order]
 
 
+def every_score(place_map: PlaceMap, band: int, query: F32, plain: F32) -> F32:
+    """Scores of every place as a search gives them that is asked for all; ``plain`` as above."""
+    if place_map.info.kind != "weighed":
+        return plain
+    given = place_map.info.bands[band].mean
+    mean = None if given is None else np.array(given, np.float32)
+    stored = [place_map.stored.base.rows[band].data, place_map.stored.added.rows[band].data]
+    weighed = scores.weighed_scores(query[: place_map.info.dim], mean, np.concatenate(stored))
+    return np.where(np.isfinite(plain), weighed, plain)
+
+
 def metres(place_map: PlaceMap, place: int, other: NDArray[np.float64]) -> float:
     """Distance of a place from a pose; NaN where x or y is unknown."""
     delta = place_map.pose(place)[:3] - other[:3]
@@ -139,7 +150,7 @@ def test_any_search_finds_what_numpy_finds(
     assert [c.place for c in found.candidates] == order.tolist()
     assert [c.score for c in found.candidates] == best.tolist()
     assert found.scores is not None
-    np.testing.assert_array_equal(found.scores, wanted)
+    np.testing.assert_array_equal(found.scores, every_score(place_map, band, query, wanted))
     assert repr(without_scores.candidates) == repr(found.candidates)
     if not len(order):
         assert found.accepted is False
@@ -262,6 +273,32 @@ def test_what_lies_at_the_mean_is_counted_not_weighed(engine: Engine, tmp_path: 
     order = scores.best(wanted, 20)
     assert [c.place for c in found.candidates] == order.tolist()
     assert [c.score for c in found.candidates] == wanted[order].tolist()
+    every = place_map.search(mean, 1.0, scores=True).scores
+    np.testing.assert_array_equal(every, wanted)
+
+
+def test_evidence_of_a_path_is_what_a_weighed_map_scores(engine: Engine, tmp_path: Path) -> None:
+    """Each frame is so noisy that its signs, counted, speak for its place less often."""
+    rng = np.random.default_rng(4)
+    places = rng.standard_normal((400, 64)).astype("f4")
+    frames = places + rng.standard_normal(places.shape).astype("f4") * 1.6
+    right = {}
+    for kind in ("binary", "weighed"):
+        info = MapInfo("ab" * 32, kind, 64, (Band(1.0),))
+        path = tmp_path / f"{kind}.placemap"
+        write_map(path, info, [make_places(info, [places])])
+        place_map = PlaceMap(path, engine=engine)
+        two, right[kind] = FramePath(engine, 2), 0
+        for number in range(0, 400, 2):
+            two.restart()
+            frame = frames[number]
+            every = every_score(place_map, 0, frame, plain_scores(place_map, 0, frame))
+            first = place_map.follow(two.step, frame, 1.0)
+            assert first.tracked is not None and first.candidates[0].score == every.max()
+            assert first.tracked.evidence == every[first.tracked.place] == every.max()
+            then = place_map.follow(two.step, frames[number + 1], 1.0)
+            right[kind] += then.candidates[0].place == number + 1
+    assert right["weighed"] > 1.1 * right["binary"] > 40, right
 
 
 @pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])

@@ -57,6 +57,8 @@ void tatvpr_dotprod_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim,
                            int32_t count, int32_t *dot);
 void tatvpr_neon_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
                          int32_t count, int32_t *distance);
+void tatvpr_neon_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
+                          int32_t count, int32_t *dot);
 
 void tatvpr_neon_squash_across(const tatvpr_squash_columns *c, const uint8_t *row, uint8_t *out);
 void tatvpr_neon_squash_add(int32_t *sums, const uint8_t *row, int32_t weight, int32_t count);
@@ -82,7 +84,8 @@ void tatvpr_neon_squash_bytes(const int32_t *sums, int32_t count, uint8_t *bytes
     .squash_add = tatvpr_neon_squash_add,                       \
     .squash_bytes = tatvpr_neon_squash_bytes,                   \
     .dot_i8 = tatvpr_neon_dot_i8,                               \
-    .hamming = tatvpr_neon_hamming
+    .hamming = tatvpr_neon_hamming,                             \
+    .dot_bits = tatvpr_neon_dot_bits
 #define TATVPR_DOTPROD_TABLE                                    \
     TATVPR_NEON_TABLE,                                          \
     .usable = tatvpr_dotprod_usable,                            \

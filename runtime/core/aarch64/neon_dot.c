@@ -376,4 +376,24 @@ void tatvpr_neon_hamming(const uint8_t *query, const uint8_t *rows, int32_t byte
         distance[n] = sum;
     }
 }
+
+void tatvpr_neon_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
+                          int32_t count, int32_t *dot) {
+    const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201u));
+    const int32_t whole = bytes / 2 * 2;
+    for (int32_t n = 0; n < count; n++) {
+        const uint8_t *row = rows + (ptrdiff_t)n * stride;
+        int16x8_t pairs = vdupq_n_s16(0); /* at most 254 a step, and 64 steps */
+        for (int32_t i = 0; i < whole; i += 2) {
+            const uint8x16_t spread = vcombine_u8(vdup_n_u8(row[i]), vdup_n_u8(row[i + 1]));
+            const int8x16_t set = vreinterpretq_s8_u8(vtstq_u8(spread, bit));
+            pairs = vpadalq_s8(pairs, vandq_s8(vld1q_s8(query + 8 * i), set));
+        }
+        int32_t rest = 0;
+        if (whole < bytes) {
+            tatvpr_portable_dot_bits(query + 8 * whole, row + whole, 1, stride, 1, &rest);
+        }
+        dot[n] = rest + vaddlvq_s16(pairs);
+    }
+}
 #endif

@@ -250,11 +250,14 @@ typedef struct tatvpr_kernels {
 #endif
 
     /* ---- map search: `count` rows, `stride` bytes apart, of `dim` int8 (or of `bytes` bytes of
-     * bits) against one query */
+     * bits, the lowest first) against one query */
     void (*dot_i8)(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
                    int32_t count, int32_t *dot);
     void (*hamming)(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
                     int32_t count, int32_t *distance);
+    /* The sum of those of the query's 8 * bytes numbers, at most 1024, whose bit a row has set. */
+    void (*dot_bits)(const int8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
+                     int32_t count, int32_t *dot);
 } tatvpr_kernels;
 
 /* Variants of this build, best first, null-terminated (kernels_list.c). */
@@ -281,6 +284,8 @@ void tatvpr_portable_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim
                             int32_t count, int32_t *dot);
 void tatvpr_portable_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes,
                              int32_t stride, int32_t count, int32_t *distance);
+void tatvpr_portable_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes,
+                              int32_t stride, int32_t count, int32_t *dot);
 
 /* Kept channels of row `t` of a tile into its list (and the padding of the list): for variants
  * whose select() zeroes first. Zeroes among the kept are left out: they add nothing. */
@@ -325,7 +330,8 @@ void tatvpr_read_codes(const tatvpr_ternary *op, const uint8_t *stored, int32_t 
     .patch_embed = tatvpr_portable_patch_embed,                 \
     .attention = tatvpr_portable_attention,                     \
     .dot_i8 = tatvpr_portable_dot_i8,                           \
-    .hamming = tatvpr_portable_hamming
+    .hamming = tatvpr_portable_hamming,                         \
+    .dot_bits = tatvpr_portable_dot_bits
 
 /* LayerNorm is the only kernel that sums floats: a build that sums them in another order (see
  * floats.h) takes it from here and the rest from the variant, which is much faster. */

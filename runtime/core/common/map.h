@@ -40,9 +40,12 @@ typedef struct tatvpr_map_query {
     const struct tatvpr_kernels *kernels;
     int32_t dim;
     uint32_t kind;
-    float inverse; /* 1 / scale */
-    float norm;   /* int8: 1 / sqrt(sum q^2) */
-    int32_t held; /* first element of the chunk that `part` holds; -1: none */
+    float inverse; /* 1 / scale: of the descriptor; weighed: of how far it lies from the mean */
+    float norm;    /* int8: 1 / sqrt(sum q^2) */
+    int32_t weights;     /* weighed: what all bits count, */
+    int32_t set_weights; /* and those that the query has set */
+    int32_t held;        /* first element of the chunk that `part` holds; -1: none */
+    uint32_t held_as;    /* as the kind says; of a weighed map's query bits, or what they count */
     int8_t part[TATVPR_MAP_CHUNK];
 } tatvpr_map_query;
 
@@ -58,17 +61,17 @@ tatvpr_status tatvpr_map_query_begin(tatvpr_map_query *q, uint32_t kind, uint32_
                                      const float *mean, const struct tatvpr_kernels *kernels,
                                      const float *descriptor);
 
-enum { TATVPR_MAP_WEIGHED_BEST = 16 }; /* places whose bits are weighed */
-
-/* Scores of at most TATVPR_MAP_WEIGHED_BEST binary rows, whose bits count as much as the query's
- * numbers lie from the mean, in 127 steps of the largest: 1 - 2 * (weights that differ) / (all).
- * Where no number lies apart from the mean, `scores` stay as they are. */
-void tatvpr_map_query_weigh(const tatvpr_map_query *q, const uint8_t *const *rows, int32_t count,
-                            float *scores);
+enum { TATVPR_MAP_WEIGHED_BEST = 16 }; /* places that are ranked by weighed bits */
 
 /* Scores of `count` rows from row `first` on. Scores below `worst` of a binary map may be left
  * out: 0 says that the whole block was. */
 int tatvpr_map_query_block(tatvpr_map_query *q, const tatvpr_rows *rows, uint64_t first,
                            int32_t count, float worst, tatvpr_likeness *block);
+
+/* The same of a weighed map, whose bits count as much as the query's numbers lie from the mean, in 127
+ * steps of the largest: 1 - 2 * (weights that differ) / (all). 0 where no number lies apart from the
+ * mean: nothing is weighed then. */
+int tatvpr_map_query_weigh(tatvpr_map_query *q, const tatvpr_rows *rows, uint64_t first,
+                           int32_t count, tatvpr_likeness *block);
 
 #endif

@@ -177,39 +177,60 @@ static void rank_all(const scope *s, tatvpr_map_query *q, ranking *r, float *sco
 /* ---- the best, weighed ---- */
 
 /* Weighs the best of `r`, and ranks these anew; equal scores stay in their order. */
-static void weigh(const scope *s, const tatvpr_map_query *q, ranking *r) {
+static void weigh(const scope *s, tatvpr_map_query *q, ranking *r) {
     const int32_t best =
         r->held < TATVPR_MAP_WEIGHED_BEST ? r->held : (int32_t)TATVPR_MAP_WEIGHED_BEST;
-    const uint8_t *rows[TATVPR_MAP_WEIGHED_BEST] = {0};
-    float scores[TATVPR_MAP_WEIGHED_BEST];
+    tatvpr_likeness scores[TATVPR_MAP_WEIGHED_BEST];
     uint64_t numbers[TATVPR_MAP_WEIGHED_BEST];
     for (int32_t i = 0; i < best; i++) {
         uint64_t local = *place_at(r, i);
         numbers[i] = local;
-        scores[i] = *score_at(r, i);
+        scores[i].score = *score_at(r, i);
         const tatvpr_part *part = tatvpr_part_of(s->places, &local);
-        const uint8_t *data = part->rows[s->band].data;
-        rows[i] = data + local * (uint64_t)(q->dim / 8);
+        (void)tatvpr_map_query_weigh(q, &part->rows[s->band], local, 1, &scores[i]);
     }
-    tatvpr_map_query_weigh(q, rows, best, scores);
     ranking anew = {r->first, r->stride, best, 0, LEFT_OUT, 0};
     for (int32_t i = 0; i < best; i++) {
-        insert(&anew, numbers[i], scores[i]);
+        insert(&anew, numbers[i], scores[i].score);
     }
 }
 
-/* The best of a weighed map. Apart, so that searches of other maps need no stack for it. */
+/* Weighs every place that has a score. Apart, for the same reason as the next. */
+static __attribute__((noinline)) void weigh_all(const scope *s, tatvpr_map_query *q,
+                                                float *scores) {
+    tatvpr_likeness block[BLOCK];
+    for (uint32_t p = 0; p < s->places->parts; p++) {
+        const tatvpr_part *part = &s->places->part[p];
+        for (uint64_t first = 0; first < part->places; first += BLOCK) {
+            const int32_t rows =
+                part->places - first < BLOCK ? (int32_t)(part->places - first) : BLOCK;
+            const int weighed =
+                tatvpr_highest(scores, (uint64_t)rows) > LEFT_OUT &&
+                tatvpr_map_query_weigh(q, &part->rows[s->band], first, rows, block);
+            for (int32_t i = 0; weighed && i < rows; i++) {
+                scores[i] = scores[i] > LEFT_OUT ? block[i].score : LEFT_OUT;
+            }
+            scores += rows;
+        }
+    }
+}
+
+/* The best of a weighed map, and every score. Apart, so that searches of other maps need no stack for
+ * it. */
 static __attribute__((noinline)) void rank_weighed(const scope *s, tatvpr_map_query *q, ranking *r,
                                                    float *scores) {
     ranked few[TATVPR_MAP_WEIGHED_BEST];
-    if (r->count >= TATVPR_MAP_WEIGHED_BEST) {
-        rank_all(s, q, r, scores);
-        weigh(s, q, r);
+    ranking wide = {(uint8_t *)few, sizeof(few[0]), TATVPR_MAP_WEIGHED_BEST, 0, 0.0f, 0};
+    const int enough = r->count >= TATVPR_MAP_WEIGHED_BEST;
+    ranking *best = enough ? r : &wide;
+    rank_all(s, q, best, scores);
+    weigh(s, q, best);
+    if (scores != NULL) {
+        weigh_all(s, q, scores);
+    }
+    if (enough) {
         return;
     }
-    ranking wide = {(uint8_t *)few, sizeof(few[0]), TATVPR_MAP_WEIGHED_BEST, 0, 0.0f, 0};
-    rank_all(s, q, &wide, scores);
-    weigh(s, q, &wide);
     r->held = wide.held < r->count ? wide.held : r->count;
     r->seen = wide.seen;
     for (int32_t i = 0; i < r->held; i++) {

@@ -108,3 +108,17 @@ void tatvpr_portable_hamming(const uint8_t *query, const uint8_t *rows, int32_t 
         distance[i] = sum;
     }
 }
+
+void tatvpr_portable_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes,
+                              int32_t stride, int32_t count, int32_t *dot) {
+    for (int32_t n = 0; n < count; n++) {
+        const uint8_t *row = rows + (ptrdiff_t)n * stride;
+        int32_t sum = 0;
+        for (int32_t i = 0; i < bytes; i++) {
+            for (int32_t bit = 0; bit < 8; bit++) {
+                sum += (row[i] >> bit & 1) != 0 ? query[8 * i + bit] : 0;
+            }
+        }
+        dot[n] = sum;
+    }
+}

@@ -381,7 +381,8 @@ typedef struct tatvpr_search {
     const uint8_t *without; /* [places]: those that are not 0 are left out; null: none */
     double near[3];         /* only places within radius_m of x, y (and z, unless it is NaN) ... */
     double radius_m;        /* ... where this is above 0; places of unknown x or y are then out */
-    float *scores;          /* [places]: receives every score, -infinity for what is left out */
+    float *scores;          /* [places]: receives every score, -infinity for what is left out; of a
+                             * weighed map every place's bits are weighed here */
 } tatvpr_search;
 
 /* 1 where this library searches maps of `kind`; libraries from before weighed maps have no such

@@ -55,6 +55,8 @@ void tatvpr_avx2_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, in
                         int32_t count, int32_t *dot);
 void tatvpr_avx2_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
                          int32_t count, int32_t *distance);
+void tatvpr_avx2_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
+                          int32_t count, int32_t *dot);
 
 /* What the variants of this folder begin with. */
 #define TATVPR_AVX2_TABLE                                       \
@@ -75,7 +77,8 @@ void tatvpr_avx2_hamming(const uint8_t *query, const uint8_t *rows, int32_t byte
     .squash_add = tatvpr_avx2_squash_add,                       \
     .squash_bytes = tatvpr_avx2_squash_bytes,                   \
     .dot_i8 = tatvpr_avx2_dot_i8,                               \
-    .hamming = tatvpr_avx2_hamming
+    .hamming = tatvpr_avx2_hamming,                             \
+    .dot_bits = tatvpr_avx2_dot_bits
 
 static inline int32_t tatvpr_sum_epi32(__m256i v) {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));

@@ -177,3 +177,35 @@ void tatvpr_avx2_hamming(const uint8_t *query, const uint8_t *rows, int32_t byte
         distance[n] = (int32_t)sum;
     }
 }
+
+/* Sixteen sums of 32 numbers whose bit is set, two a lane: at most 254 either way, so that 64 of
+ * them fit. */
+static inline __m256i set_of_32(const int8_t *query, const uint8_t *bits) {
+    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2,
+                                            2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201u);
+    int32_t four;
+    __builtin_memcpy(&four, bits, sizeof(four));
+    const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(four), spread);
+    const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+    const __m256i q = _mm256_loadu_si256((const __m256i *)(const void *)query);
+    return _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_and_si256(q, set));
+}
+
+void tatvpr_avx2_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
+                          int32_t count, int32_t *dot) {
+    const int32_t whole = bytes / 4 * 4;
+    for (int32_t n = 0; n < count; n++) {
+        const uint8_t *row = rows + (ptrdiff_t)n * stride;
+        __m256i pairs = _mm256_setzero_si256();
+        for (int32_t i = 0; i < whole; i += 4) {
+            pairs = _mm256_add_epi16(pairs, set_of_32(query + 8 * i, row + i));
+        }
+        int32_t rest = 0;
+        if (whole < bytes) {
+            tatvpr_portable_dot_bits(query + 8 * whole, row + whole, bytes - whole, stride, 1,
+                                     &rest);
+        }
+        dot[n] = rest + tatvpr_sum_epi32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+}

@@ -126,3 +126,40 @@ void tatvpr_avx512_hamming(const uint8_t *query, const uint8_t *rows, int32_t by
         distance[n] = _mm512_reduce_add_epi32(sums); /* the upper halves are zero */
     }
 }
+
+/* Partial sums of one row's numbers whose bit is set, in every lane: bits are a mask as they lie. */
+static inline __m512i row_set(const int8_t *query, const uint8_t *row, int32_t bytes) {
+    const __m512i one = _mm512_set1_epi8(1);
+    __m512i sum = _mm512_setzero_si512();
+    int32_t i = 0;
+    for (; i + 8 <= bytes; i += 8) {
+        uint64_t bits;
+        __builtin_memcpy(&bits, row + i, sizeof(bits));
+        TATVPR_DP512(sum, one, _mm512_maskz_loadu_epi8((__mmask64)bits, query + 8 * i));
+    }
+    if (i < bytes) {
+        uint64_t bits = 0;
+        for (int32_t j = i; j < bytes; j++) {
+            bits |= (uint64_t)row[j] << (8 * (j - i));
+        }
+        TATVPR_DP512(sum, one, _mm512_maskz_loadu_epi8((__mmask64)bits, query + 8 * i));
+    }
+    return sum;
+}
+
+void tatvpr_avx512_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes,
+                            int32_t stride, int32_t count, int32_t *dot) {
+    for (int32_t n = 0; n < count; n += 16) {
+        __m512i four[4];
+        for (int32_t g = 0; g < 4; g++) {
+            __m512i sum[4];
+            for (int32_t j = 0; j < 4; j++) { /* beyond the end: the last row again */
+                const int32_t at = tatvpr_min_i32(n + 4 * g + j, count - 1);
+                sum[j] = row_set(query, rows + (ptrdiff_t)at * stride, bytes);
+            }
+            four[g] = tatvpr_add_elements(sum[0], sum[1], sum[2], sum[3]);
+        }
+        _mm512_mask_storeu_epi32(dot + n, tatvpr_first_lanes(count - n),
+                                 tatvpr_add_lanes(four[0], four[1], four[2], four[3]));
+    }
+}

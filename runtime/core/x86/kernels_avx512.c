@@ -51,5 +51,6 @@ TATVPR_VARIANT(avx512, TATVPR_AVX2_TABLE,
     .squash_add = tatvpr_avx512_squash_add,
     .squash_bytes = tatvpr_avx512_squash_bytes,
     .dot_i8 = tatvpr_avx512_dot_i8,
-    .hamming = tatvpr_avx512_hamming
+    .hamming = tatvpr_avx512_hamming,
+    .dot_bits = tatvpr_avx512_dot_bits
 )
