@@ -154,11 +154,13 @@ class Positioned:
         paths: one file for each frame.
         positions: float64 [N, 2], x east and y north.
         frame: the pose frame that these are in (``mapping.coordinates``).
+        poses: float64 [N, 7], NaN where unknown; None where nobody asks for them.
     """
 
     paths: tuple[Path, ...]
     positions: NDArray[np.float64]
     frame: str
+    poses: NDArray[np.float64] | None = None
 
 
 def positioned(root: Path, pose_frame: str | None = None) -> Positioned:
@@ -174,7 +176,8 @@ def positioned(root: Path, pose_frame: str | None = None) -> Positioned:
             f"{root}: its frames have no positions: name them @utm_east@utm_north@..., or put a "
             "poses.csv with name, x, y beside them"
         )
-    return Positioned(tuple(frame.path for frame in frames), found.positions, found.frame)
+    paths = tuple(frame.path for frame in frames)
+    return Positioned(paths, found.positions, found.frame, found.values)
 
 
 def posed(root: Path) -> Positioned:

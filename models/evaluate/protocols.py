@@ -230,13 +230,13 @@ def utm(root: Path, within_m: float = WITHIN_M, pose_frame: str | None = None) -
         pose_frame: what positions are, where names do not say it ("utm", "geographic", "local").
     """
     database, queries = gallery_and_queries(root, pose_frame)
+    assert database.poses is not None
+    folders = [str(path.parent) for path in database.paths]
     yield Trial(
         gallery=LazyImages(database.paths),
         queries=LazyImages(queries.paths),
         right=Within(queries, database, within_m),
-        linked=neighbouring(
-            [str(path.parent) for path in database.paths], database.positions, database.frame
-        ),
+        linked=neighbouring(folders, database.poses, database.frame),
     )
 
 

@@ -50,7 +50,8 @@ views_option = click.option(
     "--views/--single-view",
     default=True,
     show_default=True,
-    help="Describe a place from several views of its frame (found by more), or from it alone.",
+    help="Describe a place from several views of its frame, with parts of its neighbours' along a "
+    "drive (found by more), or from its frame alone.",
 )
 
 

@@ -18,7 +18,7 @@ from os.path import dirname
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.coordinates import WITHIN_M, metres_between, metres_in_space
+from tatvpr_edge.mapping.coordinates import WITHIN_M, metres_in_space
 from tatvpr_edge.mapping.describe import Described
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.mapping.poses import Poses
@@ -81,28 +81,27 @@ def following(
         follows = _follows(frames, folders, rows)
         if numbers is not None:
             follows &= np.diff(np.asarray(numbers, np.int64)) <= NEAR
-    looking = poses.values[:, 3:7]
-    turned = 2 * np.degrees(np.arccos(np.abs((looking[:-1] * looking[1:]).sum(axis=1)).clip(0, 1)))
-    linked = neighbouring(folders, poses.values[:, :3], poses.frame, follows)
-    return linked & ~(turned > TURNED_DEG)  # an unknown turn is NaN, and no reason against
+    return neighbouring(folders, poses.values, poses.frame, follows)
 
 
 def neighbouring(
-    folders: Sequence[str], positions: F64, frame: str, follows: Bools | None = None
+    folders: Sequence[str], poses: F64, frame: str, follows: Bools | None = None
 ) -> Bools:
-    """The same of positions float64 [N, 2 or 3] in a pose frame.
+    """The same of poses float64 [N, 7] (NaN unknown) in a pose frame.
 
     Args:
         folders: of each frame.
         follows: bool [N - 1], where one of two positions is unknown; None: none does.
     """
-    between = metres_in_space if positions.shape[1] > 2 else metres_between
-    apart = between(positions[:-1], positions[1:], frame)
+    one, other = poses[:-1], poses[1:]
+    apart = metres_in_space(one, other, frame)
     linked = apart <= NEAR * WITHIN_M[frame]
     if follows is not None:
         linked |= np.isnan(apart) & follows
-    same = [one == other for one, other in pairwise(folders)]
-    return linked & np.asarray(same, np.bool_)
+    same = [before == behind for before, behind in pairwise(folders)]
+    alike = np.abs((one[:, 3:] * other[:, 3:]).sum(axis=1)).clip(0, 1)
+    elsewhere = 2 * np.degrees(np.arccos(alike)) > TURNED_DEG  # an unknown turn is no reason
+    return linked & np.asarray(same, np.bool_) & ~elsewhere
 
 
 def _follows(frames: Sequence[FrameFile], folders: Sequence[str], rows: F32) -> Bools:

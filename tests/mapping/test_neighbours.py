@@ -240,9 +240,10 @@ def test_neighbours_are_near_in_every_pose_frame(
 ) -> None:
     start = (500_000.0, 0.0) if frame == "utm" else (0.0, 0.0)
     for there, linked in ((near, True), (far, False)):
-        positions = np.array([start, there], np.float64)
-        assert neighbouring(["a", "a"], positions, frame).tolist() == [linked]
-        assert not neighbouring(["a", "b"], positions, frame).any()
+        poses = np.full((2, 7), np.nan)
+        poses[:, :2] = [start, there]
+        assert neighbouring(["a", "a"], poses, frame).tolist() == [linked]
+        assert not neighbouring(["a", "b"], poses, frame).any()
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
@@ -348,6 +349,17 @@ def test_protocols_know_their_drives(tmp_path: Path) -> None:
             Image.fromarray(scenes(1)[0]).save(picture)
     (trial,) = utm(tmp_path)
     assert trial.linked is not None and trial.linked.tolist() == [True, False]
+
+
+def test_prepared_sets_know_where_cameras_look(tmp_path: Path) -> None:
+    """As map build does, by the same table."""
+    for name in ("database", "queries"):
+        folder_of(tmp_path / name, scenes(4), [0, 1, 2, 3])
+        rows = zip(range(4), (0, 0, 0, 50), (0, 30, 120, 120), strict=True)
+        lines = [f"{row:02}.png,{row},0,{z},{yaw}" for row, z, yaw in rows]
+        (tmp_path / name / "poses.csv").write_text("\n".join(["name,x,y,z,yaw_deg", *lines]) + "\n")
+    (trial,) = utm(tmp_path)
+    assert trial.linked is not None and trial.linked.tolist() == [True, False, False]
 
 
 def test_clips_of_the_tower_are_drives(tmp_path: Path) -> None:
