@@ -41,7 +41,11 @@ TURNED_DEG = 60
 _FURTHER, _DECAY = 4, 0.7
 #: And so many times what chance brings of that; fewer pictures say nothing.
 _SURE, _FEWEST = 3, 16
-#: Pairs whose likeness is looked at.
+#: Known positions follow an order where from so many of the places the next one is nearer than any
+#: two are in the middle. On drives that is from all of them, in no order from half, and from .76
+#: where names are sorted by their easting.
+_NEARER = 0.7
+#: Pairs that say what any two have in common.
 _PAIRS = 4096
 
 
@@ -66,9 +70,10 @@ def following(
 ) -> Bools:
     """Whether each of ``frames`` but the first is the neighbour of the one before: bool [N - 1].
 
-    Frames of one folder are where their positions are near. Where one is unknown, those of a
-    recording are, and those of a folder whose pictures look like a drive in their order, unless
-    time or frames are missing between them. None is where both are known to look elsewhere.
+    Frames of one folder are where their positions are near, unless these follow no order. Where one
+    is unknown, those of a recording are, and those of a folder whose pictures look like a drive in
+    their order, unless time or frames are missing between them. None is where both are known to
+    look elsewhere.
 
     Args:
         poses: of these frames.
@@ -76,49 +81,74 @@ def following(
         numbers: of these frames among those that there were, where some were left out.
     """
     folders = [dirname(frame.path) for frame in frames]
+    recorded = np.array([isinstance(frame, RecordedFrame) for frame in frames], np.bool_)
     follows = None
     if np.isnan(poses.positions).any():
-        follows = _follows(frames, folders, rows)
+        drive = recorded.copy()
+        for own in _grouped(folders, ~recorded):
+            drive[own] = _is_drive(rows[own])
+        follows = drive[:-1] & drive[1:] & ~_paused(frames)
         if numbers is not None:
             follows &= np.diff(np.asarray(numbers, np.int64)) <= NEAR
-    return neighbouring(folders, poses.values, poses.frame, follows)
+    return neighbouring(folders, poses.values, poses.frame, recorded, follows)
 
 
 def neighbouring(
-    folders: Sequence[str], poses: F64, frame: str, follows: Bools | None = None
+    folders: Sequence[str],
+    poses: F64,
+    frame: str,
+    recorded: Bools | None = None,
+    follows: Bools | None = None,
 ) -> Bools:
     """The same of poses float64 [N, 7] (NaN unknown) in a pose frame.
 
     Args:
         folders: of each frame.
+        recorded: bool [N], whose order is a camera's, whatever their positions; None: of none.
         follows: bool [N - 1], where one of two positions is unknown; None: none does.
     """
     one, other = poses[:-1], poses[1:]
     apart = metres_in_space(one, other, frame)
-    linked = apart <= NEAR * WITHIN_M[frame]
+    near = apart <= NEAR * WITHIN_M[frame]
+    ordered = np.zeros(len(poses), np.bool_) if recorded is None else recorded.copy()
+    for own in _grouped(folders, ~ordered):
+        ordered[own] = _in_order(poses[own], frame)
+    near &= ordered[1:]
     if follows is not None:
-        linked |= np.isnan(apart) & follows
+        near |= np.isnan(apart) & follows
     same = [before == behind for before, behind in pairwise(folders)]
     alike = np.abs((one[:, 3:] * other[:, 3:]).sum(axis=1)).clip(0, 1)
     elsewhere = 2 * np.degrees(np.arccos(alike)) > TURNED_DEG  # an unknown turn is no reason
-    return linked & np.asarray(same, np.bool_) & ~elsewhere
+    return near & np.asarray(same, np.bool_) & ~elsewhere
 
 
-def _follows(frames: Sequence[FrameFile], folders: Sequence[str], rows: F32) -> Bools:
-    """Which of ``frames`` follow the one before though nobody knows where: bool [N - 1]."""
-    drive = np.array([isinstance(frame, RecordedFrame) for frame in frames], np.bool_)
-    pictures: dict[str, list[int]] = {}
-    for number in np.flatnonzero(~drive).tolist():
-        pictures.setdefault(folders[number], []).append(number)
-    for own in pictures.values():
-        drive[own] = _is_drive(rows[own])
+def _grouped(folders: Sequence[str], of: Bools) -> list[list[int]]:
+    """The numbers of those frames, by folder."""
+    groups: dict[str, list[int]] = {}
+    for number in np.flatnonzero(of).tolist():
+        groups.setdefault(folders[number], []).append(number)
+    return list(groups.values())
+
+
+def _paused(frames: Sequence[FrameFile]) -> Bools:
+    """Before which of ``frames`` but the first a recording was halted, or its clock set back, so
+    that nobody knows where the camera went meanwhile: bool [N - 1]."""
     seen_s = [frame.time_s if isinstance(frame, RecordedFrame) else None for frame in frames]
     gaps = np.diff(np.array([np.nan if time_s is None else time_s for time_s in seen_s]))
-    # Taken by time, all are the same; where a recording was halted, or its clock set, nobody knows.
     some = gaps[gaps > 0]
-    usual = float(np.median(some)) if len(some) else 0.0
-    away = (gaps < 0) | (gaps > usual + LONGEST_GAP_S)
-    return drive[:-1] & drive[1:] & ~away
+    usual = float(np.median(some)) if len(some) else 0.0  # frames are taken by time
+    return np.asarray((gaps < 0) | (gaps > usual + LONGEST_GAP_S))
+
+
+def _in_order(poses: F64, frame: str) -> bool:
+    """Whether most places are nearer to the next one than any two are; few say nothing, and are."""
+    known = poses[~np.isnan(poses[:, 0])]
+    if len(known) < _FEWEST:
+        return True
+    some, others = _any_two(len(known))
+    any_two_m = np.median(metres_in_space(known[some], known[others], frame))
+    nearer = metres_in_space(known[:-1], known[1:], frame) <= any_two_m
+    return bool(nearer.mean() >= _NEARER)
 
 
 def _is_drive(rows: F32) -> bool:
@@ -126,15 +156,20 @@ def _is_drive(rows: F32) -> bool:
     count = len(rows)
     if count < _FEWEST:
         return False
-    draw = np.random.default_rng(0)
-    some = draw.integers(0, count, _PAIRS)
-    others = (some + draw.integers(1, count, _PAIRS)) % count
+    some, others = _any_two(count)
     spread = _alike(rows[some], rows[others]).std()
     further = 1 + _FURTHER
     near = _alike(rows[:-1], rows[1:]).mean()
     far = _alike(rows[:-further], rows[further:]).mean()
     chance = (1 / (count - 1) + 1 / (count - further)) ** 0.5
     return bool(spread > 0 and near - far >= max(_DECAY, _SURE * chance) * spread)
+
+
+def _any_two(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of two different ones of so many, always the same."""
+    draw = np.random.default_rng(0)
+    some = draw.integers(0, count, _PAIRS)
+    return some, (some + draw.integers(1, count, _PAIRS)) % count
 
 
 def _alike(one: F32, other: F32) -> F32:

@@ -206,6 +206,25 @@ def walk(count: int) -> tuple[list[FrameFile], Any]:
     return [FrameFile(Path(f"{i:02}.png"), f"{i:02}.png") for i in range(count)], rows
 
 
+@pytest.mark.parametrize("frame", ["local", "utm", "geographic"])
+def test_places_in_no_order_are_no_neighbours_however_near(frame: str) -> None:
+    """A room is smaller than what neighbours may be apart; pictures of it in any order are none."""
+    metres = np.stack([np.arange(40) * 0.2, np.sin(np.arange(40) / 6)], axis=1)
+    scale = {"local": 1.0, "utm": 1.0, "geographic": 1e-5}[frame]
+    poses = Poses(np.full((40, 7), np.nan), frame, "poses.csv")
+    poses.values[:, :2] = metres * scale + {"utm": 500_000}.get(frame, 0)
+    frames, rows = walk(40)
+    assert following(frames, poses, rows).all()
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(40)
+        mixed = Poses(poses.values[order], frame, "poses.csv")
+        assert not following(frames, mixed, rows[order]).any()
+        # A camera's order is one, wherever its receiver says that it was.
+        assert following(recorded(range(40)), mixed, rows).all()
+    few = Poses(poses.values[[9, 1, 7, 3]], frame, "poses.csv")
+    assert following(frames[:4], few, rows[:4]).all()
+
+
 def test_floors_above_each_other_are_no_neighbours() -> None:
     """A robot leaves a lift: the position is the same, and the altitude is not."""
     frames = [FrameFile(Path(f"{i}.png"), f"{i}.png") for i in range(5)]
