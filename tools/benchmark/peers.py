@@ -18,7 +18,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-F32 = NDArray[np.float32]
 Call = Callable[[], Any]
 
 

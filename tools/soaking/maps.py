@@ -24,8 +24,6 @@ from tatvpr_edge.spec.placemap import MapInfo, make_places, write_map
 #: The map begins anew beyond so many places, so that a soak of hours ends as large as one of
 #: minutes.
 MOST_PLACES = 400
-#: Bytes that a record needs more than the simulated disk has.
-_TOO_FEW_BYTES = 40
 
 
 def _places(info: MapInfo, number: int) -> object:
