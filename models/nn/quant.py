@@ -240,9 +240,3 @@ def kept_tokens(looked: Tensor, tokens: float) -> Tensor | None:
 def take_tokens(x: Tensor, index: Tensor) -> Tensor:
     """Those tokens of each frame: ``[B, T, D], [B, n] -> [B, n, D]``."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
-
-
-def keep_tokens(x: Tensor, looked: Tensor, tokens: float) -> Tensor:
-    """The operator: ``x [B, T, D]`` without the tokens that :func:`kept_tokens` leaves out."""
-    index = kept_tokens(looked, tokens)
-    return x if index is None else take_tokens(x, index)

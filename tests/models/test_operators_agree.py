@@ -100,8 +100,9 @@ def run_torch(case: Case) -> dict[str, np.ndarray[Any, Any]]:
         y, a = quant.quant_attention(twice(x["QKV"]), case.attributes["heads"], exact=True)
         return {"Y": y[1].numpy(), "A": a[1].numpy()}
     if case.operator == "KeepTokens":
-        looked = torch.stack([x["A"], x["A"]])
-        return {"Y": quant.keep_tokens(twice(x["X"]), looked, float(x["tokens"]))[1].numpy()}
+        y, looked = twice(x["X"]), torch.stack([x["A"], x["A"]])
+        kept = quant.kept_tokens(looked, float(x["tokens"]))
+        return {"Y": (y if kept is None else quant.take_tokens(y, kept))[1].numpy()}
     raise AssertionError(case.operator)
 
 
