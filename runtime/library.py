@@ -205,12 +205,6 @@ class Library(Engine):
         ask.restype, ask.argtypes = ctypes.c_float, [_POINTER]
         return float(ask(ctypes.byref(self._model)))
 
-    @property
-    def resident_bytes(self) -> int:
-        """RAM for weights prepared at start and one arena a concurrent call."""
-        prepared = 0 if self._prepared is None else self._prepared.nbytes
-        return prepared + self._arena_bytes
-
     def describe(
         self,
         frame: CameraFrame,
