@@ -13,13 +13,13 @@ import contextlib
 import json
 import logging
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from tatvpr_edge.runtime.mapjournal import read_map
 from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, MapError, TatvprError
 from tatvpr_edge.spec.shortage import is_passing
 
@@ -35,12 +35,11 @@ _log = logging.getLogger("tatvpr_edge")
 
 @dataclass(frozen=True)
 class Started:
-    """A release that was checked. ``instead_of``: the damaged live release's name, or None.
-    ``map``: where signatures are enforced, the very bytes that were signed."""
+    """A release that was checked. ``map``: where signatures are enforced, the very bytes that were
+    signed."""
 
     artifact: Artifact
     map: Path | PlaceMap | None
-    instead_of: str | None = None
 
 
 def open_live(root: str | Path | None = None) -> Started | None:
@@ -71,7 +70,7 @@ def open_live(root: str | Path | None = None) -> Started | None:
         raise type(fault)(f"{fault}; nor does the release before it start: {error}") from None
     _log.warning("%s; %s is started instead", fault, before.folder.name)
     _record(place, {"live": live.folder.name, "runs": before.folder.name, "why": str(fault)})
-    return Started(started.artifact, started.map, live.folder.name)
+    return started
 
 
 def _open(release: Deployed, root: Path) -> Started:
@@ -133,9 +132,5 @@ def _record(root: Path, entry: dict[str, str] | None) -> None:
         if entry is None:
             path.unlink()
         elif deployed.read_json(path) != entry:
-            temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-            try:
-                temporary.write_text(json.dumps(entry) + "\n", encoding="ascii")
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with replacing(path) as sink:
+                sink.write((json.dumps(entry) + "\n").encode("ascii"))
