@@ -15,7 +15,6 @@ from elftools.construct import ConstructError
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
-from elftools.elf.sections import SymbolTableSection
 
 from tatvpr_edge.spec.errors import ToolError
 
@@ -39,7 +38,6 @@ class Elf:
     machine: str  # "aarch64"
     needed: tuple[str, ...]  # DT_NEEDED: libraries
     versions: tuple[tuple[str, str], ...]  # (library, version), "GLIBC_2.17" and the like
-    exported: tuple[str, ...]  # defined global symbols
 
     @property
     def glibc(self) -> tuple[int, int]:
@@ -90,7 +88,6 @@ def _parse(file: ELFFile) -> Elf:
         raise ValueError("not a 64-bit little-endian ELF file")
     needed: list[str] = []
     versions: list[tuple[str, str]] = []
-    exported: list[str] = []
     for section in file.iter_sections():
         if isinstance(section, DynamicSection):
             # pyelftools gives each tag the member of its own name, which its types do not say
@@ -98,17 +95,5 @@ def _parse(file: ELFFile) -> Elf:
         elif isinstance(section, GNUVerNeedSection):
             for library, entries in section.iter_versions():
                 versions += [(str(library.name), str(entry.name)) for entry in entries]
-        elif isinstance(section, SymbolTableSection) and section["sh_type"] == "SHT_DYNSYM":
-            exported += [
-                symbol.name
-                for symbol in section.iter_symbols()
-                if symbol["st_shndx"] != "SHN_UNDEF"
-                and symbol["st_info"]["bind"] in ("STB_GLOBAL", "STB_WEAK")
-            ]
     machine = file["e_machine"]
-    return Elf(
-        MACHINES.get(machine, f"machine {machine}"),
-        tuple(needed),
-        tuple(versions),
-        tuple(exported),
-    )
+    return Elf(MACHINES.get(machine, f"machine {machine}"), tuple(needed), tuple(versions))
