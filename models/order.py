@@ -76,7 +76,7 @@ def measure_orders(
         seen = (flat.T @ flat).cpu().numpy()
         together[name] = together[name] + seen if name in together else seen
 
-    _watch(model, frames, k, batch, count)
+    watch(model, frames, k, batch, count)
 
     def of(block: int, layer: str) -> F64:
         return together[f"blocks.{block}.{layer}"]
@@ -108,24 +108,6 @@ def apply_orders(model: PlaceModel, orders: Orders) -> None:
             permute_values(block.attn, orders.values[number])
         if orders.hidden is not None:
             permute_hidden(block.mlp, orders.hidden[number])
-
-
-def energy_kept(
-    model: PlaceModel, frames: NDArray[np.uint8], k: float, batch: int = 32
-) -> dict[str, float]:
-    """Share of the squared activations that each gate keeps at ``k``, by layer."""
-    kept: dict[str, float] = {}
-    total: dict[str, float] = {}
-
-    def weigh(name: str, layer: TernaryLayer, q: Tensor, gate_k: Tensor) -> None:
-        squares = q.double() ** 2
-        mask = gate_mask(q, gate_k, layer.group, layer.scope)
-        stays = squares if mask is None else squares * mask
-        kept[name] = kept.get(name, 0.0) + float(stays.sum())
-        total[name] = total.get(name, 0.0) + float(squares.sum())
-
-    _watch(model, frames, k, batch, weigh)
-    return {name: kept[name] / total[name] for name in kept}
 
 
 # ---- which channels belong together ----------------------------------------------------------
@@ -264,7 +246,7 @@ def _vectors(norm: nn.LayerNorm, order: Order) -> None:
 Look = Callable[[str, TernaryLayer, Tensor, Tensor], None]  # (name, layer, q [B, T, K], k [B])
 
 
-def _watch(model: PlaceModel, frames: NDArray[np.uint8], k: float, batch: int, look: Look) -> None:
+def watch(model: PlaceModel, frames: NDArray[np.uint8], k: float, batch: int, look: Look) -> None:
     """Show ``look`` the quantised input of every gated layer, for all frames at ``k``."""
     device = model.backbone.cls_token.device
     training = model.training

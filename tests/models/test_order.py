@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from support.kept_energy import energy_kept
 from tatvpr_edge import zoo
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights
@@ -19,7 +20,6 @@ from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.order import (
     Orders,
     apply_orders,
-    energy_kept,
     measure_orders,
     neighbours,
     order_channels,

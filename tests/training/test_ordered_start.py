@@ -10,11 +10,11 @@ import torch
 from test_training import tiny_run
 from tiny_sets import TINY_BACKBONE, labelled_set
 
+from support.kept_energy import energy_kept
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.data.formats import labelled
 from tatvpr_edge.models.data.frames import load_frames
-from tatvpr_edge.models.order import energy_kept
 from tatvpr_edge.models.train.config import (
     DistilConfig,
     MetricConfig,
