@@ -89,15 +89,6 @@ def weighed_scores_of(queries: Rows, gallery: Rows) -> Floats:
     return np.where(sums > 0, scores, plain)
 
 
-def similarity(queries: Floats, gallery: Floats, kind: str = "float") -> Floats:
-    """Scores ``[Q, G]`` as a place map of that kind computes them (:func:`scores_of`).
-
-    Raises:
-        UsageError: unknown kind.
-    """
-    return scores_of(rows_of(queries, kind), rows_of(gallery, kind), kind)
-
-
 class BestPlaces:
     """The best ``count`` places of each query, of a gallery that comes in pieces: as much memory
     as the answers need, however large the gallery.

@@ -30,10 +30,7 @@ from tatvpr_edge.models.evaluate.describers import (
     frames_for,
     places_of,
 )
-from tatvpr_edge.models.evaluate.recall import (
-    recall,
-    similarity,
-)
+from tatvpr_edge.models.evaluate.recall import recall, rows_of, scores_of
 from tatvpr_edge.models.evaluate.run import evaluate
 from tatvpr_edge.spec.errors import DataError, TatvprError
 
@@ -287,7 +284,7 @@ def test_frames_of_places_that_the_map_lacks_against_numpy(tmp_path: Path) -> No
         queries = describer.describe(frames_for(describer, trial.queries), 1.0)
         assert trial.linked is not None
         places = lent(places_of(describer, trial.gallery, [(1.0, None)])[0], trial.linked)
-        table = similarity(queries, places, "int8")
+        table = scores_of(rows_of(queries, "int8"), rows_of(places, "int8"), "int8")
         np.testing.assert_allclose(best, table.max(1), atol=1e-6)
         assert trial.right_wide is not None
         lacking = np.where(trial.right_wide[:], -np.inf, table).max(1)

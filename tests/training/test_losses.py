@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tatvpr_edge.models.evaluate.recall import similarity
+from tatvpr_edge.models.evaluate.recall import rows_of, scores_of
 from tatvpr_edge.models.train.config import MetricConfig
 from tatvpr_edge.models.train.distil import ranking_loss
 from tatvpr_edge.models.train.metric import Relations, binarized, similarity_loss
@@ -86,7 +86,8 @@ def test_signs_are_compared_as_a_binary_map_does_and_pass_gradients_on() -> None
     x[0, 0] = 0.0
     descriptors = torch.from_numpy(x).requires_grad_()
     signs = binarized(descriptors)
-    expected = similarity(x, x, "binary")
+    rows = rows_of(x, "binary")
+    expected = scores_of(rows, rows, "binary")
     assert (signs @ signs.T).detach().numpy() == pytest.approx(expected, abs=1e-6)
     wanted = torch.from_numpy(rng.normal(size=x.shape).astype(np.float32))
     (signs * wanted).sum().backward()
