@@ -27,7 +27,6 @@ from tatvpr_edge.spec.errors import DataError
 #: Which frames of the map are right answers: ``(queries, gallery) -> bool [Q, G]``.
 Right = Callable[[Indices, Indices], Bools]
 
-BY = ("labels", "poses", "time")
 #: Every n-th of the frames held out is in the map; the others ask.
 GALLERY_EVERY = 4
 #: Fewest places to learn from, and to be judged by.
@@ -59,7 +58,7 @@ class OwnFrames:
     """A folder, divided.
 
     Attributes:
-        by: what said which frames show one place: one of :data:`BY`.
+        by: what said which frames show one place: "labels", "poses" or "time".
         places: those to learn from.
         trained: how many places that are (windows of frames, where time says it).
         trained_frames: how many frames these have.
