@@ -135,25 +135,14 @@ def calibrate(
         document["learned_from"] = done.source
         document["within_m"], document["within_places"] = done.within_m, done.within_places
         for band, report in zip(document["bands"], done.bands, strict=True):
-            band["learned"] = {
-                "answers": report.answers,
-                "right": report.right,
-                "accepted": report.accepted,
-                "reached": report.reached,
-                "recall_by_k": dict(report.recall_by_k),
-                **asdict(report.quality),
-                "sequence": _learned(report.sequence),
-            }
+            of = report.sequence
+            band["learned"] = {**_learned(report), "sequence": None if of is None else _learned(of)}
         document["skipped"] = [asdict(frame) for frame in done.skipped]
         print_json(document)
         return
     note_left_out(done.skipped, total)
     for report in done.bands:
-        say(
-            f"band k={report.k:g}: {report.answers} answers, {report.right} right; AUROC "
-            f"{report.quality.auroc:.3f}, calibration error {report.quality.ece:.3f}"
-            + _at_each_k(report)
-        )
+        say(f"band k={report.k:g}: {_counts(report)}")
         if not report.reached:
             note(
                 f"band k={report.k:g}: no threshold gives {100 * options['precision']:g} %: "
@@ -182,17 +171,20 @@ def _keep_what_accepts(map_path: str, bands: Iterable[Band]) -> None:
             )
 
 
-def _at_each_k(of: BandReport | SequenceReport) -> str:
-    """What queries at each k get of one calibration for all of them; at low k it may be nothing."""
+def _counts(of: BandReport | SequenceReport) -> str:
+    """What was learned from, and what queries at each k get of one calibration for all of them; at
+    low k it may be nothing."""
+    text = (
+        f"{of.answers} answers, {of.right} right; AUROC {of.quality.auroc:.3f}, "
+        f"calibration error {of.quality.ece:.3f}"
+    )
     if not of.reached or len(of.recall_by_k) < 2:
-        return ""
+        return text
     shares = ", ".join(f"{100 * share:.0f} % at k={k:g}" for k, share in of.recall_by_k)
-    return f"; accepts {shares}"
+    return f"{text}; accepts {shares}"
 
 
-def _learned(of: SequenceReport | None) -> dict[str, Any] | None:
-    if of is None:
-        return None
+def _learned(of: BandReport | SequenceReport) -> dict[str, Any]:
     return {
         "answers": of.answers,
         "right": of.right,
@@ -211,9 +203,6 @@ def _say_sequence(report: BandReport, frames: int, precision: float) -> None:
             "in its order, or a map with more places far from it"
         )
         return
-    say(
-        f"{band}: {of.answers} answers, {of.right} right; AUROC {of.quality.auroc:.3f}, "
-        f"calibration error {of.quality.ece:.3f}" + _at_each_k(of)
-    )
+    say(f"{band}: {_counts(of)}")
     if not of.reached:
         note(f"{band}: no threshold gives {100 * precision:g} %: nothing will be accepted")
