@@ -7,7 +7,6 @@ enum {
     SYS_WRITE0 = 0x04,
     SYS_WRITE = 0x05,
     SYS_READ = 0x06,
-    SYS_FLEN = 0x0C,
     SYS_GET_CMDLINE = 0x15,
     SYS_EXIT_EXTENDED = 0x20,
     APPLICATION_EXIT = 0x20026
@@ -65,12 +64,6 @@ int32_t sh_write(int32_t handle, const void *from, size_t bytes)
 {
     const uintptr_t block[3] = {(uintptr_t)handle, (uintptr_t)from, bytes};
     return call_host(SYS_WRITE, block);
-}
-
-int32_t sh_length(int32_t handle)
-{
-    const uintptr_t block[1] = {(uintptr_t)handle};
-    return call_host(SYS_FLEN, block);
 }
 
 int32_t sh_command_line(char *to, size_t room)

@@ -7,7 +7,7 @@
 #include "../../../runtime/core/common/core.h"
 #include "../../../runtime/core/include/tatvpr_track.h"
 #include "count.h"
-#include "semihosting.h"
+#include "jobs.h"
 
 #if defined(WITH_CMSIS_NN)
 #include "arm_nnfunctions.h"
@@ -30,8 +30,6 @@ enum operation {
     OP_STRUCTURE = 12
 };
 
-enum { EXIT_JOB = 10, EXIT_ROOM = 11, EXIT_FILE = 12, WORDS = 16 };
-
 static uint8_t pool[POOL_BYTES] __attribute__((section(".pool"), aligned(64)));
 
 typedef struct bench {
@@ -49,13 +47,6 @@ static void *take(bench *b, size_t bytes)
         sh_exit(EXIT_ROOM);
     }
     return at;
-}
-
-static void answer(const bench *b, const void *bytes, size_t count)
-{
-    const uint32_t header = (uint32_t)count;
-    if (sh_write(b->results, &header, 4) != 0 || sh_write(b->results, bytes, count) != 0)
-        sh_exit(EXIT_FILE);
 }
 
 /* The payload's parts, in order. */
@@ -126,7 +117,7 @@ static void run_matmul(bench *b, const int32_t *a, const uint8_t *payload)
             b->kernels->dense(&job);
         COUNT_END();
     }
-    answer(b, y, outputs * sizeof(float));
+    answer(b->results, y, outputs * sizeof(float));
 }
 
 /* {K, T, keep, group, list}: answers q, sum, count, then the lists */
@@ -139,11 +130,11 @@ static void run_select(bench *b, const int32_t *a, const uint8_t *payload)
     for (int32_t i = 0; i < a[1]; i++)
         b->kernels->select(&tile, i, a[2], a[3], a[4]);
     COUNT_END();
-    answer(b, tile.q, t * (size_t)tile.q_stride);
-    answer(b, tile.sum, t * sizeof(int32_t));
-    answer(b, tile.count, t * sizeof(int32_t));
-    answer(b, tile.index, t * (size_t)tile.list_stride * 2);
-    answer(b, tile.value, t * (size_t)tile.list_stride);
+    answer(b->results, tile.q, t * (size_t)tile.q_stride);
+    answer(b->results, tile.sum, t * sizeof(int32_t));
+    answer(b->results, tile.count, t * sizeof(int32_t));
+    answer(b->results, tile.index, t * (size_t)tile.list_stride * 2);
+    answer(b->results, tile.value, t * (size_t)tile.list_stride);
 }
 
 /* {K, T}: answers q rows (padded) and s */
@@ -157,8 +148,8 @@ static void run_quantise(bench *b, const int32_t *a, const uint8_t *payload)
     for (int32_t t = 0; t < a[1]; t++)
         s[t] = b->kernels->quantise(x + (ptrdiff_t)t * a[0], a[0], q + (size_t)t * stride);
     COUNT_END();
-    answer(b, q, (size_t)a[1] * stride);
-    answer(b, s, (size_t)a[1] * sizeof(float));
+    answer(b->results, q, (size_t)a[1] * stride);
+    answer(b->results, s, (size_t)a[1] * sizeof(float));
 }
 
 /* {dim, T} */
@@ -174,7 +165,7 @@ static void run_layer_norm(bench *b, const int32_t *a, const uint8_t *payload)
         b->kernels->layer_norm(x + (size_t)t * dim, gamma, beta, 1e-6f, a[0],
                                y + (size_t)t * dim);
     COUNT_END();
-    answer(b, y, dim * (size_t)a[1] * sizeof(float));
+    answer(b->results, y, dim * (size_t)a[1] * sizeof(float));
 }
 
 /* {count} */
@@ -184,7 +175,7 @@ static void run_gelu(bench *b, const int32_t *a, const uint8_t *payload)
     COUNT_BEGIN();
     b->kernels->gelu((const float *)(const void *)payload, a[0], y);
     COUNT_END();
-    answer(b, y, (size_t)a[0] * sizeof(float));
+    answer(b->results, y, (size_t)a[0] * sizeof(float));
 }
 
 /* {image size, patch, dim} */
@@ -206,7 +197,7 @@ static void run_patch_embed(bench *b, const int32_t *a, const uint8_t *payload)
     COUNT_BEGIN();
     b->kernels->patch_embed(&job);
     COUNT_END();
-    answer(b, job.y, outputs * sizeof(float));
+    answer(b->results, job.y, outputs * sizeof(float));
 }
 
 /* {T, dim, heads}: answers y and, for each head, a */
@@ -227,8 +218,8 @@ static void run_attention(bench *b, const int32_t *a, const uint8_t *payload)
         b->kernels->attention(&job);
     }
     COUNT_END();
-    answer(b, job.y, t * (size_t)a[1] * sizeof(float));
-    answer(b, looked, t * (size_t)a[2] * sizeof(float));
+    answer(b->results, job.y, t * (size_t)a[1] * sizeof(float));
+    answer(b->results, looked, t * (size_t)a[2] * sizeof(float));
 }
 
 /* {bytes a row, rows}; int8 or bits */
@@ -242,7 +233,7 @@ static void run_search(bench *b, uint32_t operation, const int32_t *a, const uin
     else
         b->kernels->hamming(query, payload, a[0], a[0], a[1], result);
     COUNT_END();
-    answer(b, result, (size_t)a[1] * sizeof(int32_t));
+    answer(b->results, result, (size_t)a[1] * sizeof(int32_t));
 }
 
 /* {places, frames, steps, odometry}: a path through places, judged */
@@ -285,8 +276,8 @@ static void run_track(bench *b, const int32_t *a, const uint8_t *payload)
     }
     COUNT_END();
     const int32_t said = (int32_t)status; /* an enum may be one byte here */
-    answer(b, &said, sizeof(said));
-    answer(b, found, steps * sizeof(*found));
+    answer(b->results, &said, sizeof(said));
+    answer(b->results, found, steps * sizeof(*found));
 }
 
 /* {format, width, height, stride}: what a frame of one plane shows */
@@ -305,8 +296,8 @@ static void run_structure(bench *b, const int32_t *a, const uint8_t *payload)
     const tatvpr_status status = tatvpr_frame_structure(&frame, &levels);
     COUNT_END();
     const int32_t said = (int32_t)status; /* an enum may be one byte here */
-    answer(b, &said, sizeof(said));
-    answer(b, &levels, sizeof(levels));
+    answer(b->results, &said, sizeof(said));
+    answer(b->results, &levels, sizeof(levels));
 }
 
 #if defined(WITH_CMSIS_NN)
@@ -333,7 +324,7 @@ static void run_cmsis(bench *b, const int32_t *a, const uint8_t *payload)
                                   -128, 127, a[0]);
 #endif
     COUNT_END();
-    answer(b, y, n_out * tokens);
+    answer(b->results, y, n_out * tokens);
 }
 #endif
 
@@ -360,18 +351,8 @@ static void run(bench *b, uint32_t operation, const int32_t *arguments, const ui
 
 int main(void)
 {
-    static char line[512];
-    if (sh_command_line(line, sizeof(line)) != 0)
-        return EXIT_FILE;
-    char *results = line;
-    while (*results != ' ' && *results != '\0')
-        results++;
-    if (*results == ' ')
-        *results++ = '\0';
     bench b = {.kernels = tatvpr_kernels_list[0]};
-    b.jobs = sh_open(line, SH_READ);
-    b.results = sh_open(results, SH_WRITE);
-    if (b.jobs < 0 || b.results < 0)
+    if (open_jobs(&b.jobs, &b.results) != 0)
         return EXIT_FILE;
     for (;;) {
         uint32_t header[WORDS];

@@ -7,7 +7,7 @@
  */
 #include "../../../runtime/core/include/tatvpr.h"
 #include "count.h"
-#include "semihosting.h"
+#include "jobs.h"
 #include "startup.h"
 
 #define IN_POOL __attribute__((aligned(64), section(".pool")))
@@ -18,8 +18,7 @@ extern const uint8_t tatvpr_weights[];
 extern const uint32_t tatvpr_weights_bytes;
 
 enum command { END = 0, DESCRIBE = 1, INIT = 2, MAP = 3, QUERY = 4, INFO = 5, NULLS = 6 };
-enum { EXIT_JOB = 10, EXIT_ROOM = 11, EXIT_FILE = 12, EXIT_MODEL = 13 };
-enum { WORDS = 16, CANARY_BYTES = 64, CANARY = 0x5C, FRAME_BYTES = 320 * 240 * 3, MATCHES = 8 };
+enum { EXIT_MODEL = 13, CANARY_BYTES = 64, CANARY = 0x5C, FRAME_BYTES = 320 * 240 * 3, MATCHES = 8 };
 
 /* arguments of DESCRIBE and QUERY, in words; see tools/mcu/device.py */
 enum argument {
@@ -41,14 +40,7 @@ static uint8_t pool[POOL_BYTES - FRAME_BYTES - 4 * TOKENS_FLOATS - 256] IN_POOL;
 static uint8_t tables[TABLES_BYTES] __attribute__((aligned(64), section(".bss.tatvpr_tables")));
 static float descriptor[2048];
 
-static void answer(const device *d, const void *bytes, size_t count)
-{
-    const uint32_t header = (uint32_t)count;
-    if (sh_write(d->results, &header, 4) != 0 || sh_write(d->results, bytes, count) != 0)
-        sh_exit(EXIT_FILE);
-}
-
-static void answer_word(const device *d, uint32_t word) { answer(d, &word, sizeof(word)); }
+static void answer_word(const device *d, uint32_t word) { answer(d->results, &word, sizeof(word)); }
 
 static void receive(const device *d, uint8_t *to, size_t room, uint32_t count)
 {
@@ -139,10 +131,10 @@ static void run_frame(device *d, uint32_t command, const int32_t *a, uint32_t pa
     answer_word(d, status);
     answer_word(d, canaries_whole(base, needed));
     if (command == DESCRIBE) {
-        answer(d, descriptor, (size_t)d->info.descriptor_size * sizeof(float));
-        answer(d, options.tokens_out, (size_t)(rows * d->info.token_dim) * sizeof(float));
+        answer(d->results, descriptor, (size_t)d->info.descriptor_size * sizeof(float));
+        answer(d->results, options.tokens_out, (size_t)(rows * d->info.token_dim) * sizeof(float));
     } else {
-        answer(d, matches, (size_t)found * sizeof(matches[0]));
+        answer(d->results, matches, (size_t)found * sizeof(matches[0]));
     }
 }
 
@@ -172,12 +164,12 @@ static void run_info(device *d)
                               (uint32_t)sizeof(bank),
                               stack_used(),
                               (uint32_t)tatvpr_tables_bytes(&d->model, 1)};
-    answer(d, words, sizeof(words));
+    answer(d->results, words, sizeof(words));
     const char *name = tatvpr_kernels_name(0);
     size_t length = 0;
     while (name[length] != '\0')
         length++;
-    answer(d, name, length);
+    answer(d->results, name, length);
 }
 
 /* Every pointer that may not be null, null in turn; all answers must be TATVPR_ERR_NULL. */
@@ -211,7 +203,7 @@ static void run_nulls(device *d)
         tatvpr_query(&d->model, arena, &frame, &options, &d->map, NULL, 1, &found),
         tatvpr_query(&d->model, arena, &frame, &options, &d->map, &match, 1, NULL),
     };
-    answer(d, words, sizeof(words));
+    answer(d->results, words, sizeof(words));
 }
 
 static void run(device *d, const uint32_t *header)
@@ -232,18 +224,8 @@ static void run(device *d, const uint32_t *header)
 
 int main(void)
 {
-    static char line[512];
     static device d;
-    if (sh_command_line(line, sizeof(line)) != 0)
-        return EXIT_FILE;
-    char *results = line;
-    while (*results != ' ' && *results != '\0')
-        results++;
-    if (*results == ' ')
-        *results++ = '\0';
-    d.jobs = sh_open(line, SH_READ);
-    d.results = sh_open(results, SH_WRITE);
-    if (d.jobs < 0 || d.results < 0)
+    if (open_jobs(&d.jobs, &d.results) != 0)
         return EXIT_FILE;
     d.info.size = sizeof(d.info);
     if (tatvpr_model_init(&d.model, tatvpr_program_get(), tatvpr_weights, tatvpr_weights_bytes,
