@@ -229,10 +229,8 @@ def test_gate_keeps_what_the_reference_keeps(
                 assert not rows[:, k_in:].any()
             same_bits(out[1].view(np.float32), s[:, 0])
             np.testing.assert_array_equal(out[2].view(np.int32), q.sum(axis=1, dtype=np.int32))
-            if listed == 1:
-                check_lists(q, *out[3:])
-            elif listed == 4:
-                check_fours(q, *out[3:])
+            if listed:
+                check_lists(q, *out[3:], listed)
 
 
 def check_lists(
@@ -240,37 +238,22 @@ def check_lists(
     count: NDArray[np.uint8],
     index: NDArray[np.uint8],
     value: NDArray[np.uint8],
+    listed: int,
 ) -> None:
-    """The lists spell the rows, in rising order, padded to four with (0, 0)."""
+    """The lists of channels, or of aligned fours of them, spell the rows, in rising order; those of
+    channels are padded to four with (0, 0)."""
     t, k_in = q.shape
     indices = index.view(np.uint16).reshape(t, -1)
     values = value.view(np.int8).reshape(t, -1)
     for row in range(t):
         n = int(count.view(np.int32)[row])
-        padded = -(-n // 4) * 4
-        rebuilt = np.zeros(k_in, np.int8)
-        rebuilt[indices[row, :n]] = values[row, :n]
-        np.testing.assert_array_equal(rebuilt, q[row])
-        assert (np.diff(indices[row, :n].astype(int)) > 0).all()
-        assert not indices[row, n:padded].any() and not values[row, n:padded].any()
-
-
-def check_fours(
-    q: NDArray[np.int8],
-    count: NDArray[np.uint8],
-    index: NDArray[np.uint8],
-    value: NDArray[np.uint8],
-) -> None:
-    """The lists of aligned fours spell the rows, in rising order."""
-    t, k_in = q.shape
-    indices = index.view(np.uint16).reshape(t, -1)
-    values = value.view(np.int8).reshape(t, -1)
-    for row in range(t):
-        n = int(count.view(np.int32)[row])
-        rebuilt = np.zeros((k_in // 4, 4), np.int8)
-        rebuilt[indices[row, :n]] = values[row, : 4 * n].reshape(n, 4)
+        rebuilt = np.zeros((k_in // listed, listed), np.int8)
+        rebuilt[indices[row, :n]] = values[row, : listed * n].reshape(n, listed)
         np.testing.assert_array_equal(rebuilt.reshape(-1), q[row])
         assert (np.diff(indices[row, :n].astype(int)) > 0).all()
+        if listed == 1:
+            padded = -(-n // 4) * 4
+            assert not indices[row, n:padded].any() and not values[row, n:padded].any()
 
 
 @given(

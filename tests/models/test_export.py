@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
+from small_heads import SMALL_HEADS
 
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
@@ -23,14 +24,6 @@ from tatvpr_edge.spec.operators import DOMAIN
 from tatvpr_edge.spec.packing import unpack_ternary
 
 BACKBONE = ViTConfig(image_px=32, patch=8, dim=24, depth=3, heads=3, mlp_ratio=2, keep_after=(1,))
-
-
-#: Options that make the learned heads as small as the backbone.
-SMALL_HEADS: dict[str, dict[str, object]] = {
-    "boq": {"queries": 6, "rows": 4},
-    "salad": {"clusters": 5, "channels": 8, "summary": 8, "hidden": 16},
-    "mixvpr": {"channels": 12, "rows": 3, "layers": 2},
-}
 
 
 def model(head: str = "gem", **options: object) -> ModelConfig:

@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from small_heads import SMALL_HEADS
 
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.heads import HEADS, LEARNED_HEADS
@@ -17,19 +18,11 @@ from tatvpr_edge.spec.errors import FrameError, ModelError, UsageError
 SMALL = ViTConfig(image_px=32, patch=8, dim=24, depth=3, heads=3, mlp_ratio=2, keep_after=(1,))
 
 
-#: Options that make the learned heads as small as the backbone.
-OPTIONS: dict[str, dict[str, object]] = {
-    "boq": {"queries": 6, "rows": 4},
-    "salad": {"clusters": 5, "channels": 8, "summary": 8, "hidden": 16},
-    "mixvpr": {"channels": 12, "rows": 3, "layers": 2},
-}
-
-
 def small(head: str = "gem", **changes: object) -> ModelConfig:
     if head in LEARNED_HEADS:
         changes = {**changes, "keep_after": 0}
     backbone = dataclasses.replace(SMALL, **changes)  # type: ignore[arg-type]
-    return ModelConfig(f"test-{head}", backbone, HeadConfig(head, OPTIONS.get(head, {})))
+    return ModelConfig(f"test-{head}", backbone, HeadConfig(head, SMALL_HEADS.get(head, {})))
 
 
 def frames(count: int, side: int = 32, seed: int = 0) -> torch.Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_heads import SMALL_HEADS
 
 from support.kept_energy import energy_kept
 from tatvpr_edge import zoo
@@ -31,9 +32,7 @@ OPTIONS = {
     "cls": {"project": 20},
     "gem": {"project": 20},
     "sides": {"project": 20, "digits": 2, "sides": 1.0},
-    "boq": {"queries": 6, "rows": 4},
-    "salad": {"clusters": 5, "channels": 8, "summary": 8, "hidden": 16},
-    "mixvpr": {"channels": 12, "rows": 3, "layers": 2},
+    **SMALL_HEADS,
 }
 
 
