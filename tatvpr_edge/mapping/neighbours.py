@@ -70,10 +70,10 @@ def following(
 ) -> Bools:
     """Whether each of ``frames`` but the first is the neighbour of the one before: bool [N - 1].
 
-    Frames of one folder are where their positions are near, unless these follow no order. Where one
-    is unknown, those of a recording are, and those of a folder whose pictures look like a drive in
-    their order, unless time or frames are missing between them. None is where both are known to
-    look elsewhere.
+    Frames of one folder are where their positions are near, unless these follow no order or several
+    cameras take turns. Where one is unknown, those of a recording are, and those of a folder whose
+    pictures look like a drive in their order, unless time or frames are missing between them. None
+    is where both are known to look elsewhere.
 
     Args:
         poses: of these frames.
@@ -90,7 +90,10 @@ def following(
         follows = drive[:-1] & drive[1:] & ~_paused(frames)
         if numbers is not None:
             follows &= np.diff(np.asarray(numbers, np.int64)) <= NEAR
-    return neighbouring(folders, poses.values, poses.frame, recorded, follows)
+    alone = np.zeros(len(frames), np.bool_)
+    for own in _grouped(folders, ~recorded):
+        alone[own] = _alternates(rows[own[:_PAIRS]])
+    return neighbouring(folders, poses.values, poses.frame, recorded, follows) & ~alone[1:]
 
 
 def neighbouring(
@@ -100,7 +103,7 @@ def neighbouring(
     recorded: Bools | None = None,
     follows: Bools | None = None,
 ) -> Bools:
-    """The same of poses float64 [N, 7] (NaN unknown) in a pose frame.
+    """The same of poses float64 [N, 7] (NaN unknown) in a pose frame, whatever is seen there.
 
     Args:
         folders: of each frame.
@@ -153,16 +156,22 @@ def _in_order(poses: F64, frame: str) -> bool:
 
 def _is_drive(rows: F32) -> bool:
     """Whether places lose what they have in common with each other along their order."""
-    count = len(rows)
-    if count < _FEWEST:
-        return False
-    some, others = _any_two(count)
-    spread = _alike(rows[some], rows[others]).std()
-    further = 1 + _FURTHER
-    near = _alike(rows[:-1], rows[1:]).mean()
-    far = _alike(rows[:-further], rows[further:]).mean()
-    chance = (1 / (count - 1) + 1 / (count - further)) ** 0.5
-    return bool(spread > 0 and near - far >= max(_DECAY, _SURE * chance) * spread)
+    return len(rows) >= _FEWEST and _more_alike(rows, 1, 1 + _FURTHER)
+
+
+def _alternates(rows: F32) -> bool:
+    """Whether one of the next eight is what follows a place, and not the next: several cameras in
+    turn, or views all around."""
+    return len(rows) >= _FEWEST and any(_more_alike(rows, step, 1) for step in range(2, 9))
+
+
+def _more_alike(rows: F32, steps: int, others: int) -> bool:
+    """Whether places so many steps apart have more in common than those ``others`` apart."""
+    some, any_one = _any_two(len(rows))
+    spread = _alike(rows[some], rows[any_one]).std()
+    more = _alike(rows[:-steps], rows[steps:]).mean() - _alike(rows[:-others], rows[others:]).mean()
+    chance = (1 / (len(rows) - steps) + 1 / (len(rows) - others)) ** 0.5
+    return bool(spread > 0 and more >= max(_DECAY, _SURE * chance) * spread)
 
 
 def _any_two(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -196,9 +196,9 @@ def test_pictures_beyond_many_that_show_nothing_are_no_neighbours() -> None:
     assert following(frames, nowhere, rows, numbers).tolist() == wanted
 
 
-def walk(count: int) -> tuple[list[FrameFile], Any]:
+def walk(count: int, seed: int = 0) -> tuple[list[FrameFile], Any]:
     """Frames of a drive without positions, and descriptors that change along it."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     rows = np.zeros((count, 64), np.float32)
     for row in range(count):
         rows[row] = 0.9 * rows[row - 1] + 0.4 * rng.normal(size=64)
@@ -223,6 +223,22 @@ def test_places_in_no_order_are_no_neighbours_however_near(frame: str) -> None:
         assert following(recorded(range(40)), mixed, rows).all()
     few = Poses(poses.values[[9, 1, 7, 3]], frame, "poses.csv")
     assert following(frames[:4], few, rows[:4]).all()
+
+
+@pytest.mark.parametrize("cameras", [2, 3, 4, 8])
+def test_cameras_that_take_turns_in_one_folder_are_no_neighbours(cameras: int) -> None:
+    """f01_front.png, f01_rear.png, f02_front.png ...: near, and each looks elsewhere."""
+    drives = [walk(60, camera)[1] for camera in range(cameras)]
+    rows = np.stack(drives, axis=1).reshape(60 * cameras, -1)
+    poses = Poses(np.full((len(rows), 7), np.nan), "local", "poses.csv")
+    poses.values[:, :2] = np.repeat(np.arange(60), cameras)[:, None] * [0.5, 0]
+    frames = [FrameFile(Path(f"{i:03}.png"), f"{i:03}.png") for i in range(len(rows))]
+    assert not following(frames, poses, rows).any()
+    apart = [FrameFile(Path(f"{i % cameras}/{i:03}.png"), f"{i:03}.png") for i in range(len(rows))]
+    order = sorted(range(len(rows)), key=lambda i: (i % cameras, i))
+    alone = Poses(poses.values[order], "local", "poses.csv")
+    found = following([apart[i] for i in order], alone, rows[order])
+    assert found.sum() == 59 * cameras
 
 
 def test_floors_above_each_other_are_no_neighbours() -> None:
