@@ -21,13 +21,15 @@ from .session import python_words
 from .transport import Link, Transport
 
 _MAX_ANSWER_BYTES = 64 << 20
+#: The board's Python where nobody says otherwise.
+_PYTHON = "python3"
 
 
 def run_on_board(
     transport: Transport,
     words: Sequence[str],
     root: str | None = None,
-    python: str = "python3",
+    python: str = _PYTHON,
     *,
     on_artifact: bool = False,
     limit_s: float = 120.0,
@@ -55,7 +57,8 @@ def run_on_board(
     status = link.close(30)
     said = link.said()
     if status != 0:
-        raise DeployError(_why(transport, words[0], status, said))
+        first = deploy_line(transport, "ARTIFACT", root, python)
+        raise DeployError(_why(transport, words[0], status, said, first))
     for line in said.splitlines():
         tell(line)
     return answer.decode("utf-8", "replace")
@@ -98,7 +101,17 @@ def _line(words: Sequence[str], root: str | None, python: str, on_artifact: bool
     )
 
 
-def _why(transport: Transport, command: str, status: int, said: str) -> str:
+def deploy_line(
+    transport: Transport, artifact: str, root: str | None = None, python: str = _PYTHON
+) -> str:
+    """The command that deploys ``artifact`` to where :func:`run_on_board` looks for a release."""
+    words = ["tatvpr-edge", "deploy", artifact, transport.name, *transport.options]
+    words += [] if root is None else ["--root", root]
+    words += [] if python == _PYTHON else ["--python", python]
+    return shlex.join(words)
+
+
+def _why(transport: Transport, command: str, status: int, said: str, first: str) -> str:
     explained = transport.explain(said)
     if explained is not None:
         return explained
@@ -106,9 +119,9 @@ def _why(transport: Transport, command: str, status: int, said: str) -> str:
     last = printable(lines[-1].removeprefix("error: ")[:400]) if lines else "nothing said"
     name = transport.name
     if "nothing is deployed" in last:
-        return f"{lead(name)} {last}: run 'tatvpr-edge deploy' first"
+        return f"{lead(name)} {last}: run `{first}` first"
     if "No module named" in last and "tatvpr_edge" in last:
-        return f"{lead(name)} the board has no tatvpr-edge: run 'tatvpr-edge deploy' first"
+        return f"{lead(name)} the board has no tatvpr-edge: run `{first}` first"
     if status == 2:
         return (
             f"{lead(name)} the board's runtime does not know {command!r} as this one does: deploy "

@@ -102,6 +102,11 @@ class Transport(Protocol):
         """The board's name for people, as the user wrote it."""
         ...
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What our commands need besides its name to go this way: ``--port 2222``, word by word."""
+        ...
+
     def start(self, command: str) -> Link:
         """Run ``command`` by the board's login shell.
 
@@ -207,6 +212,12 @@ class SshTransport:
         """As the user wrote it."""
         return self.target
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """``--port`` and ``--ssh-config``, as far as they were given."""
+        port = () if self.port is None else ("--port", str(self.port))
+        return port if self.config is None else (*port, "--ssh-config", self.config)
+
     def start(self, command: str) -> Link:
         """Run ``command`` by the board's login shell; a board whose host key is unknown or changed
         is refused by ssh, never asked about."""
@@ -274,6 +285,7 @@ class LocalTransport:
 
     name: str = LOCAL
     environment: tuple[tuple[str, str], ...] = ()
+    options: tuple[str, ...] = ()
 
     def start(self, command: str) -> Link:
         """Run ``command`` by ``/bin/sh``."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.deploy.command import run_on_board
+from tatvpr_edge.deploy.command import deploy_line, run_on_board
 from tatvpr_edge.deploy.naming import lead
 from tatvpr_edge.deploy.transport import Transport
 from tatvpr_edge.profile.document import check_document
@@ -54,7 +53,7 @@ def profile_on(
     if document["artifact"].get("files_hash") != files_hash(wanted):
         raise DeployError(
             f"{transport.name} runs another artifact than {artifact}: deploy it first "
-            f"(tatvpr-edge deploy {shlex.quote(str(artifact))} {transport.name})"
+            f"({deploy_line(transport, str(artifact), root, python)})"
         )
     return document
 

@@ -20,6 +20,8 @@ from support.board import (
     quick_options,
     running_sshd,
 )
+from tatvpr_edge.cli import main
+from tatvpr_edge.deploy.command import run_on_board
 from tatvpr_edge.deploy.push import deploy, status
 from tatvpr_edge.deploy.session import Session
 from tatvpr_edge.deploy.transport import SshTransport
@@ -55,6 +57,21 @@ def test_who_cannot_log_in_is_told_so(ram_path: Path, sshd: Sshd, wheel: Path) -
         deploy(SshTransport("127.0.0.1", sshd.port, str(config), True), artifact, None, options)
     with pytest.raises(DeployError, match="cannot connect"):
         deploy(SshTransport("127.0.0.1", 1, str(sshd.config), True), artifact, None, options)
+
+
+def test_the_command_that_helps_reaches_the_board_as_the_user_did(
+    ram_path: Path, sshd: Sshd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = SshTransport("127.0.0.1", sshd.port, str(sshd.config), batch=True)
+    root, python = str(ram_path / "no release"), sys.executable
+    with pytest.raises(DeployError, match="nothing is deployed below") as said:
+        run_on_board(board, ["power"], root, python, on_artifact=True)
+    given = ["--port", str(sshd.port), "--ssh-config", str(sshd.config), "--root", root]
+    line = shlex.join(["127.0.0.1", *given, "--python", python])
+    assert str(said.value).endswith(f"run `tatvpr-edge deploy ARTIFACT {line}` first")
+    words = shlex.split(str(said.value).split("`")[1])[1:]
+    assert main(words) == 1  # it is a command that we take; its artifact alone is not there
+    assert "ARTIFACT" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

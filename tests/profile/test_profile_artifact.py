@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -328,8 +329,10 @@ def test_a_board_measures_its_live_release(tiny_artifact: Path, tmp_path: Path) 
 
 def test_a_board_without_a_release_or_with_another(tiny_artifact: Path, tmp_path: Path) -> None:
     plan = Plan((Setting(1.0),), warmup=0, repeats=1)
-    with pytest.raises(DeployError, match="nothing is deployed"):
+    with pytest.raises(DeployError, match="nothing is deployed") as empty:
         profile_on(LocalTransport(), tiny_artifact, plan, str(tmp_path), sys.executable)
+    reaching = shlex.join(["local:", "--root", str(tmp_path), "--python", sys.executable])
+    assert str(empty.value).endswith(f"run `tatvpr-edge deploy ARTIFACT {reaching}` first")
     root, other = tmp_path / "root", tmp_path / "other"
     deployed(root, tiny_artifact)
     with pytest.raises(DeployError, match="exit status 127"):
@@ -342,8 +345,10 @@ def test_a_board_without_a_release_or_with_another(tiny_artifact: Path, tmp_path
         if entry["path"] == f"golden/{golden.name}":
             entry["sha256"] = hashlib.sha256(golden.read_bytes()).hexdigest()
     (other / MANIFEST).write_bytes(seal(manifest))
-    with pytest.raises(DeployError, match="runs another artifact"):
+    with pytest.raises(DeployError, match="runs another artifact") as differs:
         profile_on(LocalTransport(), other, plan, str(root), sys.executable)
+    reaching = shlex.join([str(other), "local:", "--root", str(root), "--python", sys.executable])
+    assert str(differs.value).endswith(f"deploy it first (tatvpr-edge deploy {reaching})")
 
 
 def test_settings_are_those_told_else_the_artifacts_frontier(

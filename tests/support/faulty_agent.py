@@ -153,6 +153,7 @@ class FaultyTransport:
     path: str
     fault: dict[str, Any] = field(default_factory=dict)
     name: str = "board"
+    options: tuple[str, ...] = ()
 
     def start(self, command: str) -> Link:
         """Connect; the command is what every fork runs anyway."""
