@@ -133,7 +133,12 @@ def _call(argv: list[str]) -> int:
 
     if arguments.service not in SERVICES:
         raise UsageError(f"service {arguments.service!r}: one of {', '.join(SERVICES)}")
-    client = ServiceClient(participant, arguments.node, arguments.service)
+    client = ServiceClient(
+        participant,
+        arguments.node,
+        arguments.service,
+        tell=lambda line: print(line, file=sys.stderr, flush=True),
+    )
     fields = _fields(client.request_type, arguments.fields)
     reply = client.call(arguments.timeout, **fields)
     for each in dataclasses.fields(reply):

@@ -38,6 +38,7 @@ from tatvpr_edge.ros.__main__ import main  # noqa: E402
 from tatvpr_edge.ros.dds import types  # noqa: E402
 from tatvpr_edge.ros.dds.services import ServiceClient  # noqa: E402
 from tatvpr_edge.ros.dds.transport import LATCHED, RELIABLE, DdsTransport  # noqa: E402
+from tatvpr_edge.spec.errors import DeployError  # noqa: E402
 
 Frames = NDArray[np.uint8]
 RAW = "/camera/image_raw"
@@ -249,12 +250,34 @@ def test_services_over_dds(
 
 
 def test_services_that_change_things_can_be_left_out(participant: Any, words: list[str]) -> None:
-    from tatvpr_edge.spec.errors import DeployError
-
     with ros_dds.running_node(*words, "--no-services"):
         assert ServiceClient(participant, "place_node", "get_state").call()
         with pytest.raises(DeployError, match="no service /place_node/set_k"):
             ServiceClient(participant, "place_node", "set_k").call(0.5, k="0.2")
+
+
+def test_a_call_that_waits_says_for_what(
+    participant: Any, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["call", "get_state", "--node", "nobody", "--timeout", "1.5"]) == 1
+    waits, refused = capsys.readouterr().err.splitlines()
+    service = f"the service /nobody/get_state on ROS domain {ros_dds.DOMAIN}"
+    assert waits == f"waiting up to 1.5 s for a node with {service} ..."
+    assert refused.startswith("error: no service /nobody/get_state")
+    with ros_dds.running_node(*words) as process:
+        told: list[str] = []
+        client = ServiceClient(participant, "place_node", "get_state", told.append)
+        client.call(ros_dds.WAIT_S)
+        told.clear()
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # every thread of it stands still
+        try:
+            with pytest.raises(DeployError, match="did not answer within 2"):
+                client.call(2.5)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        (line,) = told
+        assert line.startswith("/place_node/get_state was asked: waiting up to ")
 
 
 def test_ctrl_c_ends_a_call_that_waits_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

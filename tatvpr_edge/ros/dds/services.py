@@ -24,7 +24,7 @@ from cyclonedds.topic import Topic
 from cyclonedds.util import duration
 
 from tatvpr_edge.ros import names
-from tatvpr_edge.ros.dds.transport import unread, whole
+from tatvpr_edge.ros.dds.transport import domain_id, unread, whole
 from tatvpr_edge.ros.dds.types import SERVICES
 from tatvpr_edge.spec.errors import DeployError
 
@@ -38,6 +38,8 @@ _SERVICE = Qos(
 #: How long a reply waits for its client's reader, which DDS may find after its writer.
 _MATCH_S = 1.0
 _PAUSE_S = 0.01
+#: A call that takes longer says what it waits for.
+_SILENT_S = 1.0
 Answer = Callable[[Any, Any], Any]
 
 
@@ -100,9 +102,17 @@ class ServiceClient:
     Args:
         participant: of the domain that the node is in.
         node, service: as ``place_node`` and ``set_k``.
+        tell: is given a line where a call waits for more than a second: what it waits for.
     """
 
-    def __init__(self, participant: DomainParticipant, node: str, service: str) -> None:
+    def __init__(
+        self,
+        participant: DomainParticipant,
+        node: str,
+        service: str,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._tell = tell
         self.request_type, reply = SERVICES[service]
         asked, said = names.dds_service(f"/{node}/{service}")
         self._name = f"/{node}/{service}"
@@ -123,11 +133,19 @@ class ServiceClient:
         Raises:
             DeployError: no such service is there, or it does not answer in time.
         """
-        end = time.monotonic() + timeout_s
+        began = time.monotonic()
+        end, told = began + timeout_s, False
         while not (
             self._writer.get_matched_subscriptions() and self._reader.get_matched_publications()
         ):
-            if time.monotonic() > end:
+            now = time.monotonic()
+            if not told and now > began + _SILENT_S:
+                told = True
+                self._tell(
+                    f"waiting up to {timeout_s:g} s for a node with the service {self._name} on "
+                    f"ROS domain {domain_id()} ..."
+                )
+            if now > end:
                 raise DeployError(
                     f"no service {self._name}: is the node running, with this ROS_DOMAIN_ID?"
                 )
@@ -136,7 +154,11 @@ class ServiceClient:
         self._writer.write(
             self.request_type(client_guid=self._guid, sequence_number=number, **fields)
         )
-        while time.monotonic() < end:
+        asked, told = time.monotonic(), False
+        while (now := time.monotonic()) < end:
+            if not told and now > asked + _SILENT_S:
+                told = True
+                self._tell(f"{self._name} was asked: waiting up to {end - now:.0f} s for it ...")
             self._waiting.wait(duration(seconds=0.1))
             for reply in whole(self._reader.take(10)):
                 if (reply.client_guid, reply.sequence_number) == (self._guid, number):
