@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tatvpr_edge.cli.output import json_option, print_json, say
-from tatvpr_edge.cli.paths import FilePath
+from tatvpr_edge.cli.paths import FilePath, OutputFile
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.manifest import RANDOM_NOTE
 
@@ -17,9 +17,7 @@ __all__ = ["command"]
 
 @click.command("export")
 @click.argument("model")
-@click.option(
-    "--output", "-o", required=True, type=FilePath(path_type=Path), help="ONNX file to write."
-)
+@click.option("--output", "-o", required=True, type=OutputFile(), help="ONNX file to write.")
 @click.option(
     "--weights",
     type=FilePath(path_type=Path),

@@ -23,7 +23,7 @@ from tatvpr_edge.cli.output import (
     print_table,
     write_file,
 )
-from tatvpr_edge.cli.paths import FilePath
+from tatvpr_edge.cli.paths import FilePath, check_new_folder
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.text import parse_json
 
@@ -103,6 +103,7 @@ def command(
     from tatvpr_edge.models.train.run import train
 
     began = time.monotonic()
+    check_new_folder(output)
     steps, seed = options.pop("steps") or STEPS, options.pop("seed")
     within = options.pop("within")
     division = Division(

@@ -19,6 +19,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
         ("evaluate", "frames", "frames", "--csv", "{}.csv"),
         ("evaluate", "--data", "frames", "--protocol", "utm", "--plot", "{}.png"),
         ("profile", "artifact", "--output", "{}"),
+        ("export", "nano", "--random", "1", "--output", "{}.onnx"),
+        ("finetune", "frames", "--output", "{}"),
     ],
     ids=lambda arguments: " ".join(arguments),
 )
