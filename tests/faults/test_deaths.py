@@ -70,6 +70,10 @@ def added(place: Path) -> None:
     append(place, places(2, seed=2))
 
 
+def leaning(place: Path) -> None:
+    append(place, places(2, seed=2), neighbours=True)  # the head of the base says so from now on
+
+
 def folded(place: Path) -> None:
     compact(place)
 
@@ -112,6 +116,8 @@ SCENES: list[tuple[str, Work | None, Work, Callable[[Path], Any]]] = [
     ("a map is written over", grown_map, new_map, map_state),
     ("places are added", new_map, added, map_state),
     ("places are added again", grown_map, added, map_state),
+    ("places that lean on each other are added", new_map, leaning, map_state),
+    ("places that lean on each other are added again", grown_map, leaning, map_state),
     ("a journal is folded in", grown_map, folded, map_state),
     ("a map is calibrated", grown_map, judged, map_state),
     ("an artifact is written", None, new_artifact, artifact_state),
