@@ -200,6 +200,19 @@ def test_a_calibrated_map_says_how_sure_each_answer_is(
         assert (match.reason is None) == bool(match.accepted)
 
 
+def test_a_lift_takes_queries_elsewhere(tiny_host: Path, tmp_path: Path) -> None:
+    """What is right and which queries follow each other are told by altitudes too, where known."""
+    info = MapInfo("ab" * 32, "int8", 512, (Band(1.0),))
+    poses = np.full((4, 7), np.nan)
+    poses[:, :3] = [[0, 0, 0], [1, 0, 0], [1, 0, 12], [1, 0, np.nan]]
+    write_map(tmp_path / "m", info, [make_places(info, [np.eye(4, 512, dtype="f4")], poses)])
+    truth = Truth(PlaceMap(tmp_path / "m", engine=Engine.of(read_artifact(tiny_host))), 2.0, 1)
+    right, around = truth.of_position(poses[1])
+    assert right.tolist() == around.tolist() == [True, True, False, True]
+    assert truth.drives(list("abcd"), poses) == [0, 0, 1, 1]
+    assert truth.drives(["x/a", "x/b", "y/c", "y/d"], poses[[0, 1, 0, 1]]) == [0, 0, 1, 1]
+
+
 def asked_both_ways(
     kind: str, rho: float, engine: Engine, path: Path
 ) -> tuple[PlaceMap, Truth, list[Asked], list[Asked]]:
