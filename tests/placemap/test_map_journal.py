@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, torn_path
 from tatvpr_edge.spec import mapfiles
 from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.maptypes import Calibration
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, read_base, write_map
 
 Some = Callable[..., Places]
@@ -62,6 +64,26 @@ def test_added_places_are_found_at_once_and_in_order(grown: Path, some: Some) ->
     info = read_base(grown).info
     wanted = [*some(info, 3).tags, *some(info, 2, 1).tags, *some(info, 1, 2).tags]
     assert [tag for tag, _, _ in content(grown)] == wanted
+
+
+def test_places_that_lean_on_each_other_change_one_bit_of_the_base(grown: Path, some: Some) -> None:
+    """Its places, means and calibrations stay as they are, and so does what was added before."""
+    info = read_base(grown).info
+    bands = [replace(band, calibration=Calibration("score", 0.5)) for band in info.bands]
+    if info.kind != "int8":
+        bands[1] = replace(bands[1], mean=tuple(np.linspace(-1, 1, 16, dtype=np.float32).tolist()))
+    write_map(grown, replace(info, bands=tuple(bands)), [some(info, 3)])
+    journal_path(grown).unlink()
+    append(grown, some(info, 2, 1))
+    base, before = grown.read_bytes(), content(grown)
+    assert append(grown, some(info, 1, 3), neighbours=True) == 5
+    again = grown.read_bytes()
+    changed = {at for at in range(len(base)) if base[at] != again[at]}
+    assert 28 in changed and again[28] == 1 and changed - {28} <= set(range(188, 192))
+    assert content(grown)[:5] == before and content(grown)[5][0] == some(info, 1, 3).tags[0]
+    append(grown, some(info, 1, 4), neighbours=True)
+    append(grown, some(info, 1, 5))
+    assert grown.read_bytes() == again and len(content(grown)) == 8
 
 
 def test_compaction_changes_nothing_that_a_query_sees(grown: Path) -> None:
