@@ -10,6 +10,7 @@ In: descriptors of places in their order, and where they lie. Out: what a map ke
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -24,6 +25,9 @@ from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.mapping.poses import Poses
 from tatvpr_edge.mapping.recordings import RecordedFrame
 from tatvpr_edge.mapping.recordings.track import LONGEST_GAP_S
+from tatvpr_edge.spec.text import printable
+
+_LOG = logging.getLogger("tatvpr_edge")
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -45,6 +49,8 @@ _SURE, _FEWEST = 3, 16
 #: two are in the middle. On drives that is from all of them, in no order from half, and from .76
 #: where names are sorted by their easting.
 _NEARER = 0.7
+#: So many cameras may take turns.
+_CAMERAS = range(2, 9)
 #: Pairs that say what any two have in common.
 _PAIRS = 4096
 
@@ -92,7 +98,16 @@ def following(
             follows &= np.diff(np.asarray(numbers, np.int64)) <= NEAR
     alone = np.zeros(len(frames), np.bool_)
     for own in _grouped(folders, ~recorded):
-        alone[own] = _alternates(rows[own[:_PAIRS]])
+        cameras = _cameras_in_turn(rows[own[:_PAIRS]])
+        if cameras:
+            alone[own] = True
+            _LOG.warning(
+                "%s: a picture is like the one %d further on, not like the next, as if %d cameras "
+                "took turns: give each a folder of its own, so that places know their neighbours",
+                printable(folders[own[0]] or "."),
+                cameras,
+                cameras,
+            )
     return neighbouring(folders, poses.values, poses.frame, recorded, follows) & ~alone[1:]
 
 
@@ -159,10 +174,12 @@ def _is_drive(rows: F32) -> bool:
     return len(rows) >= _FEWEST and _more_alike(rows, 1, 1 + _FURTHER)
 
 
-def _alternates(rows: F32) -> bool:
-    """Whether one of the next eight is what follows a place, and not the next: several cameras in
-    turn, or views all around."""
-    return len(rows) >= _FEWEST and any(_more_alike(rows, step, 1) for step in range(2, 9))
+def _cameras_in_turn(rows: F32) -> int:
+    """After how many places the one comes that is like a place, where that is not the next: several
+    cameras take turns, or one looks all around. 0: it is the next."""
+    if len(rows) < _FEWEST:
+        return 0
+    return next((steps for steps in _CAMERAS if _more_alike(rows, steps, 1)), 0)
 
 
 def _more_alike(rows: F32, steps: int, others: int) -> bool:

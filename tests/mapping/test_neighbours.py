@@ -226,14 +226,18 @@ def test_places_in_no_order_are_no_neighbours_however_near(frame: str) -> None:
 
 
 @pytest.mark.parametrize("cameras", [2, 3, 4, 8])
-def test_cameras_that_take_turns_in_one_folder_are_no_neighbours(cameras: int) -> None:
+def test_cameras_that_take_turns_in_one_folder_are_no_neighbours(
+    cameras: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """f01_front.png, f01_rear.png, f02_front.png ...: near, and each looks elsewhere."""
     drives = [walk(60, camera)[1] for camera in range(cameras)]
     rows = np.stack(drives, axis=1).reshape(60 * cameras, -1)
     poses = Poses(np.full((len(rows), 7), np.nan), "local", "poses.csv")
     poses.values[:, :2] = np.repeat(np.arange(60), cameras)[:, None] * [0.5, 0]
-    frames = [FrameFile(Path(f"{i:03}.png"), f"{i:03}.png") for i in range(len(rows))]
+    frames = [FrameFile(Path(f"rig/{i:03}.png"), f"{i:03}.png") for i in range(len(rows))]
     assert not following(frames, poses, rows).any()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("rig: ") and f"as if {cameras} cameras took turns" in said
     apart = [FrameFile(Path(f"{i % cameras}/{i:03}.png"), f"{i:03}.png") for i in range(len(rows))]
     order = sorted(range(len(rows)), key=lambda i: (i % cameras, i))
     alone = Poses(poses.values[order], "local", "poses.csv")
