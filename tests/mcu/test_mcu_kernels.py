@@ -144,7 +144,13 @@ def test_attention_and_patches_and_map_search(bench: Bench, run_folder: Path) ->
     rows = rng.integers(-127, 128, (7, 100)).astype(np.int8)
     bench.add(8, [100, 7], [query, rows])
     bench.add(9, [100, 7], [query, rows])
+    numbers = rng.integers(-127, 128, 8 * 65).astype(np.int8)  # OP_DOT_BITS, an odd row of bytes
+    bits = rng.integers(0, 2, (5, 8 * 65)).astype(np.uint8)
+    bits[0] = numbers > 0  # every number that counts at its largest
+    bench.add(13, [65, 5], [numbers, np.packbits(bits, axis=1, bitorder="little")])
     answers, _, _ = bench.run(run_folder)
+    set_sums = np.frombuffer(answers.pop()[0], np.int32)
+    np.testing.assert_array_equal(set_sums, bits.astype(np.int32) @ numbers)
     for (tokens, dim, heads), qkv, answer in zip(shapes, qkvs, answers, strict=False):
         y, a = reference.quant_attention(qkv, heads)
         assert_same_bits(answer[0], y, (tokens, dim, heads))

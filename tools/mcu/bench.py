@@ -17,7 +17,8 @@ from tatvpr_edge.compilers.packing import Layout, pack
 from tatvpr_edge.spec.errors import ToolError
 
 OP_END, OP_MATMUL, OP_SELECT, OP_QUANTISE, OP_LAYER_NORM, OP_GELU = range(6)
-OP_PATCH_EMBED, OP_ATTENTION, OP_DOT, OP_HAMMING, OP_CMSIS, OP_TRACK, OP_STRUCTURE = range(6, 13)
+OP_PATCH_EMBED, OP_ATTENTION, OP_DOT, OP_HAMMING, OP_CMSIS, OP_TRACK = range(6, 12)
+OP_STRUCTURE, OP_DOT_BITS = 12, 13
 HEADER_WORDS = 16
 
 

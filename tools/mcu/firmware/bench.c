@@ -27,7 +27,8 @@ enum operation {
     OP_HAMMING = 9,
     OP_CMSIS = 10,
     OP_TRACK = 11,
-    OP_STRUCTURE = 12
+    OP_STRUCTURE = 12,
+    OP_DOT_BITS = 13
 };
 
 static uint8_t pool[POOL_BYTES] __attribute__((section(".pool"), aligned(64)));
@@ -222,14 +223,16 @@ static void run_attention(bench *b, const int32_t *a, const uint8_t *payload)
     answer(b->results, looked, t * (size_t)a[2] * sizeof(float));
 }
 
-/* {bytes a row, rows}; int8 or bits */
+/* {bytes a row, rows}; int8 or bits, or bits against eight numbers a byte */
 static void run_search(bench *b, uint32_t operation, const int32_t *a, const uint8_t *payload)
 {
-    const void *query = part(&payload, (size_t)a[0]);
+    const void *query = part(&payload, (size_t)a[0] * (operation == OP_DOT_BITS ? 8 : 1));
     int32_t *result = take(b, (size_t)a[1] * sizeof(int32_t));
     COUNT_BEGIN();
     if (operation == OP_DOT)
         b->kernels->dot_i8(query, (const int8_t *)payload, a[0], a[0], a[1], result);
+    else if (operation == OP_DOT_BITS)
+        b->kernels->dot_bits(query, payload, a[0], a[0], a[1], result);
     else
         b->kernels->hamming(query, payload, a[0], a[0], a[1], result);
     COUNT_END();
@@ -339,6 +342,7 @@ static void run(bench *b, uint32_t operation, const int32_t *arguments, const ui
     case OP_PATCH_EMBED: run_patch_embed(b, arguments, payload); break;
     case OP_ATTENTION: run_attention(b, arguments, payload); break;
     case OP_DOT:
+    case OP_DOT_BITS:
     case OP_HAMMING: run_search(b, operation, arguments, payload); break;
     case OP_TRACK: run_track(b, arguments, payload); break;
     case OP_STRUCTURE: run_structure(b, arguments, payload); break;
