@@ -31,6 +31,7 @@ Order = NDArray[np.int64]
 """Old channel number for each new place, ``[K]``."""
 
 F64 = NDArray[np.float64]
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,7 @@ class Orders:
     hidden: list[Order] | None  # blocks: [mlp_dim]
 
 
-def order_channels(
-    model: PlaceModel, frames: NDArray[np.uint8], k: float, batch: int = 32
-) -> Orders:
+def order_channels(model: PlaceModel, frames: NDArray[np.uint8], k: float) -> Orders:
     """Measure which channels fire together and permute ``model`` in place; gives the orders.
 
     Only layers whose group is above 1 are looked at.
@@ -57,14 +56,12 @@ def order_channels(
         ModelError: a group that is no power of two, or a residual order for a head whose descriptor
             is made of the tokens' own channels.
     """
-    orders = measure_orders(model, frames, k, batch)
+    orders = measure_orders(model, frames, k)
     apply_orders(model, orders)
     return orders
 
 
-def measure_orders(
-    model: PlaceModel, frames: NDArray[np.uint8], k: float, batch: int = 32
-) -> Orders:
+def measure_orders(model: PlaceModel, frames: NDArray[np.uint8], k: float) -> Orders:
     """The orders that :func:`order_channels` applies; the model stays as it is."""
     config, groups = model.config.backbone, model.config.backbone.groups
     together: dict[str, F64] = {}
@@ -76,7 +73,7 @@ def measure_orders(
         seen = (flat.T @ flat).cpu().numpy()
         together[name] = together[name] + seen if name in together else seen
 
-    watch(model, frames, k, batch, count)
+    watch(model, frames, k, count)
 
     def of(block: int, layer: str) -> F64:
         return together[f"blocks.{block}.{layer}"]
@@ -246,15 +243,15 @@ def _vectors(norm: nn.LayerNorm, order: Order) -> None:
 Look = Callable[[str, TernaryLayer, Tensor, Tensor], None]  # (name, layer, q [B, T, K], k [B])
 
 
-def watch(model: PlaceModel, frames: NDArray[np.uint8], k: float, batch: int, look: Look) -> None:
+def watch(model: PlaceModel, frames: NDArray[np.uint8], k: float, look: Look) -> None:
     """Show ``look`` the quantised input of every gated layer, for all frames at ``k``."""
     device = model.backbone.cls_token.device
     training = model.training
     model.eval()
     try:
         with torch.no_grad(), _hooks(model, look):
-            for start in range(0, len(frames), batch):
-                model(torch.from_numpy(frames[start : start + batch]).to(device), k)
+            for start in range(0, len(frames), _BATCH):
+                model(torch.from_numpy(frames[start : start + _BATCH]).to(device), k)
     finally:
         model.train(training)
 

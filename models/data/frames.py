@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +32,7 @@ def squash(
     return np.asarray(image.resize((side_px, side_px), Image.Resampling.BILINEAR, box=box))
 
 
-def load_frames(
-    paths: Sequence[Path],
-    side_px: int,
-    cache: Path | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Frames:
+def load_frames(paths: Sequence[Path], side_px: int, cache: Path | None = None) -> Frames:
     """All frames as one array ``[N, side, side, 3]``, memory-mapped from ``cache`` if given.
 
     The cache's file name holds a hash of every path, size and time of change, so that an altered
@@ -45,7 +40,7 @@ def load_frames(
     """
     if cache is None:
         frames = np.empty((len(paths), side_px, side_px, 3), np.uint8)
-        _fill(frames, paths, side_px, progress)
+        _fill(frames, paths, side_px)
         return frames
     digest = hashlib.sha256(str(side_px).encode())
     for path in paths:
@@ -62,7 +57,7 @@ def load_frames(
             partial, mode="w+", dtype=np.uint8, shape=(len(paths), side_px, side_px, 3)
         )
         try:
-            _fill(frames, paths, side_px, progress)
+            _fill(frames, paths, side_px)
             frames.flush()
             os.replace(partial, target)
         finally:
@@ -71,10 +66,6 @@ def load_frames(
     return mapped
 
 
-def _fill(
-    frames: Frames, paths: Sequence[Path], side_px: int, progress: Callable[[int], None] | None
-) -> None:
+def _fill(frames: Frames, paths: Sequence[Path], side_px: int) -> None:
     for index, path in enumerate(paths):
         frames[index] = squash(open_rgb(path), side_px)
-        if progress is not None:
-            progress(index + 1)

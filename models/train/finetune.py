@@ -68,7 +68,7 @@ _AUGMENT = AugmentConfig(
 
 
 def finetune_config(
-    start: Path, output: Path, trained: int, steps: int = STEPS, seed: int = 0, threads: int = 0
+    start: Path, output: Path, trained: int, steps: int = STEPS, seed: int = 0
 ) -> TrainConfig:
     """The training file of a fine-tuning, as a record.
 
@@ -89,7 +89,6 @@ def finetune_config(
         run=RunConfig(
             output=str(output),
             seed=seed,
-            threads=threads,
             checkpoint_every_s=20.0,
             cache=str(output / "cache"),
         ),

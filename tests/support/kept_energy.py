@@ -24,5 +24,5 @@ def energy_kept(model: PlaceModel, frames: NDArray[np.uint8], k: float) -> dict[
         kept[name] = kept.get(name, 0.0) + float(stays.sum())
         total[name] = total.get(name, 0.0) + float(squares.sum())
 
-    watch(model, frames, k, 32, weigh)
+    watch(model, frames, k, weigh)
     return {name: kept[name] / total[name] for name in kept}
