@@ -110,11 +110,11 @@ def _board(path: Path, shared: dict[str, Any], own: Any) -> Board:
     return Board(**entry, canary=canary)
 
 
-def open_transport(board: Board, config: str | None = None, batch: bool = True) -> Transport:
-    """The way to a board of an inventory, or of the command line."""
+def open_transport(board: Board, config: str | None) -> Transport:
+    """The way to a board of an inventory, or of the command line; nobody is there to be asked."""
     if board.host == LOCAL:
         return LocalTransport()
-    return SshTransport(board.host, board.port, config, batch)
+    return SshTransport(board.host, board.port, config, batch=True)
 
 
 def deploy_all(

@@ -77,7 +77,6 @@ def ask_sequences(
     engine: Engine,
     asked: Sequence[Asked],
     frames: int,
-    progress: Callable[[int], None] | None = None,
     whole: bool = False,
 ) -> Answers:
     """What the map answers along each stretch.
@@ -109,8 +108,6 @@ def ask_sequences(
                 right = bool(query.near[found.tracked.place]) and not lacking
                 answerable = not lacking and bool(query.near.any())
                 rows.append((band, query.k, columns_of(found.tracked), right, answerable))
-        if progress is not None:
-            progress(len(stretch))
     return Answers.of(rows, 5)
 
 
