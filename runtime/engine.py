@@ -247,15 +247,15 @@ def code_for_this_machine(artifact: Artifact) -> Sealed:
     return artifact.sealed(code.path)
 
 
-def in_int32(value: Any, name: str, error: type[TatvprError] = FrameError) -> int:
+def in_int32(value: Any, name: str) -> int:
     """``value`` as C's int32 holds it: ctypes would cut it off without a word.
 
     Raises:
-        error: it does not fit.
+        FrameError: it does not fit.
     """
     number = int(value)
     if not -(2**31) <= number < 2**31:
-        raise error(f"{name} is {number}: at most {2**31 - 1}")
+        raise FrameError(f"{name} is {number}: at most {2**31 - 1}")
     return number
 
 

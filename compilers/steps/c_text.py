@@ -19,9 +19,9 @@ def c_float(value: float) -> str:
     return f"{text if any(c in text for c in '.en') else text + '.0'}f"
 
 
-def c_bytes(data: bytes, indent: str = "    ", columns: int = 16) -> str:
+def c_bytes(data: bytes, indent: str) -> str:
     """Bytes as the body of a C initialiser."""
-    rows = [data[i : i + columns] for i in range(0, len(data), columns)]
+    rows = [data[i : i + 16] for i in range(0, len(data), 16)]
     return "\n".join(indent + " ".join(f"0x{b:02x}," for b in row) for row in rows)
 
 

@@ -22,29 +22,19 @@ _SOURCES = ("plugins.cpp", "launch.cpp", "cubins.S")
 _SECONDS = 600
 
 
-def find_headers(tensorrt: str | None = None, cuda: str | None = None) -> tuple[Path, Path]:
-    """Folders of TensorRT's and CUDA's headers.
-
-    Args:
-        tensorrt, cuda: where to look first; by default $TENSORRT_INCLUDE and $CUDA_INCLUDE.
+def find_headers() -> tuple[Path, Path]:
+    """Folders of TensorRT's and CUDA's headers; looked for first in $TENSORRT_INCLUDE and
+    $CUDA_INCLUDE.
 
     Raises:
         ToolError: one is not found; the text says what to install or to set.
     """
-    first = tensorrt or os.environ.get("TENSORRT_INCLUDE") or ""
-    second = cuda or os.environ.get("CUDA_INCLUDE") or ""
+    first = os.environ.get("TENSORRT_INCLUDE", "")
+    newer = map(str, sorted(Path("/usr/local").glob("cuda-*/include")))
+    cuda = (os.environ.get("CUDA_INCLUDE", ""), first, *_CUDA_FOLDERS, *newer)
     return (
         _find(_HEADER, (first, *_FOLDERS), "TENSORRT_INCLUDE=DIR, or apt-get install tensorrt-dev"),
-        _find(
-            _CUDA_HEADER,
-            (
-                second,
-                first,
-                *_CUDA_FOLDERS,
-                *map(str, sorted(Path("/usr/local").glob("cuda-*/include"))),
-            ),
-            "CUDA_INCLUDE=DIR, or apt-get install cuda-toolkit",
-        ),
+        _find(_CUDA_HEADER, cuda, "CUDA_INCLUDE=DIR, or apt-get install cuda-toolkit"),
     )
 
 
