@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from tatvpr_edge.compilers.steps.attention import Attention
-from tatvpr_edge.compilers.steps.base import FUSED, STEP, Arguments, Found, Macs, Step
+from tatvpr_edge.compilers.steps.base import FUSED, STEP, Arguments, Step
 from tatvpr_edge.compilers.steps.gated_linear import GatedLinear
 from tatvpr_edge.compilers.steps.gelu import Gelu
 from tatvpr_edge.compilers.steps.gem import Gem
@@ -32,26 +32,7 @@ STEPS: tuple[type[Step], ...] = (
     Rows,
 )
 
-__all__ = [
-    "FUSED",
-    "STEP",
-    "STEPS",
-    "Arguments",
-    "Attention",
-    "Found",
-    "GatedLinear",
-    "Gelu",
-    "Gem",
-    "KeepTokens",
-    "L2Normalize",
-    "LayerNorm",
-    "Macs",
-    "Mlp",
-    "PatchEmbed",
-    "Rows",
-    "Step",
-    "gated_linears",
-]
+__all__ = ["FUSED", "STEP", "STEPS", "Arguments", "Step", "gated_linears"]
 
 
 def gated_linears(steps: Iterable[Step]) -> Iterator[GatedLinear]:
