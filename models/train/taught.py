@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 from tatvpr_edge.models.data.frames import load_frames
 from tatvpr_edge.models.teachers import Teacher
 from tatvpr_edge.models.train.distil import partly_whitened
+from tatvpr_edge.spec.atomic import replacing
 
 #: Numbers kept of each teacher's descriptor.
 KEPT = 256
@@ -75,9 +75,8 @@ def _cached(
             return known
     said = _describe(teacher, load_frames(paths, teacher.image_px, cache), report)
     if target is not None:
-        partial = target.with_suffix(f".{os.getpid()}.partial.npy")
-        np.save(partial, said)
-        os.replace(partial, target)
+        with replacing(target) as sink:
+            np.save(sink, said)
     return said
 
 
