@@ -2,23 +2,20 @@
 
 from tatvpr_edge.runtime.governor.binding import (
     CGovernor,
-    Figures,
     GovernorCore,
     Inputs,
     Preference,
     Reason,
 )
 from tatvpr_edge.runtime.governor.budget import Budget, Kind
-from tatvpr_edge.runtime.governor.governor import PRESETS, Choice, Governor, check_preset
+from tatvpr_edge.runtime.governor.governor import Choice, Governor, check_preset
 from tatvpr_edge.runtime.governor.ladder import Ladder, ladder_from_profile
 from tatvpr_edge.runtime.governor.level import Level
 
 __all__ = [
-    "PRESETS",
     "Budget",
     "CGovernor",
     "Choice",
-    "Figures",
     "Governor",
     "GovernorCore",
     "Inputs",

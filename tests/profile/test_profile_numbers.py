@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from governing.plant import STEP_S, FixedRule, Plant, random_plant, simulate
 from tatvpr_edge.runtime.governor import Level
-from tatvpr_edge.runtime.profiling import drift_of, energy_of_run, integrate_mj, latency_of
+from tatvpr_edge.runtime.profiling.energy import energy_of_run, integrate_mj
+from tatvpr_edge.runtime.profiling.statistics import drift_of, latency_of
 from tatvpr_edge.runtime.telemetry import TimedPower
 
 times = st.lists(st.floats(0.0, 1e4), min_size=1, max_size=200)
