@@ -20,9 +20,9 @@ from tatvpr_edge.runtime.commandline import Parser, refused
 from tatvpr_edge.runtime.engine import native_triple_matches
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.signature import artifact_verifier
-from tatvpr_edge.spec.artifact import Artifact, GoldenPoint, identity, once_more, read_artifact
+from tatvpr_edge.spec.artifact import Artifact, identity, once_more, read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, TatvprError
-from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
+from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE, GoldenPoint
 
 
 @dataclass(frozen=True)

@@ -28,16 +28,8 @@ from support.tools import require_tool
 from tatvpr_edge.deploy.push import Options
 from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.deploy.transport import LocalTransport, SshTransport
-from tatvpr_edge.spec.artifact import (
-    Artifact,
-    Code,
-    Golden,
-    GoldenFrame,
-    GoldenPoint,
-    Manifest,
-    ModelEntry,
-    write_artifact,
-)
+from tatvpr_edge.spec.artifact import Artifact, write_artifact
+from tatvpr_edge.spec.manifest import Code, Golden, GoldenFrame, GoldenPoint, Manifest, ModelEntry
 
 #: What ``python -m tatvpr_edge.runtime`` does in these tests. ``behaviour`` in the artifact holds
 #: words: golden-fails, golden-crashes, golden-hangs, no-service, service-hangs, service-wrong,

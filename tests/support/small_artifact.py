@@ -7,16 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.spec.artifact import (
+from tatvpr_edge.spec.manifest import (
     MANIFEST,
     Code,
+    Dials,
     Golden,
     GoldenFrame,
     GoldenPoint,
     Manifest,
     ModelEntry,
+    seal,
 )
-from tatvpr_edge.spec.manifest import Dials, seal
 
 FILES: dict[str, bytes | str | Path] = {
     "lib/libtatvpr_model.so": b"code" * 5,
