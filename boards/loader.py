@@ -29,8 +29,6 @@ from tatvpr_edge.boards.table import Table
 from tatvpr_edge.spec.documents import read_toml
 from tatvpr_edge.spec.errors import BoardError
 
-__all__ = ["load", "names", "read"]
-
 FOLDER = Path(__file__).resolve().parent
 #: Of boards whose file names no model.
 USUAL_MODEL = "micro"

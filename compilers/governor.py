@@ -16,8 +16,6 @@ from tatvpr_edge.compilers.toolchains import OPTIMISATION, compile_object, find_
 from tatvpr_edge.runtime.governor import GovernorCore
 from tatvpr_edge.spec.atomic import temporary_folder
 
-__all__ = ["build_governor", "host_governor"]
-
 
 @lru_cache(maxsize=1)
 def host_governor() -> GovernorCore:

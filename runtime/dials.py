@@ -16,8 +16,6 @@ from tatvpr_edge.spec.manifest import Manifest
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.governor import Budget, Governor
 
-__all__ = ["Dials", "is_auto"]
-
 
 def is_auto(k: Any) -> bool:
     """Whether ``k`` leaves the choice to the governor."""

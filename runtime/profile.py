@@ -17,8 +17,6 @@ from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
 from tatvpr_edge.spec.artifact import read_manifest
 from tatvpr_edge.spec.errors import TatvprError, UsageError
 
-__all__ = ["DEFAULT_KS", "fractions_from_text", "main", "settings_for"]
-
 #: Measured where neither the caller nor the artifact says what.
 DEFAULT_KS = (1.0, 0.6, 0.4, 0.2)
 

@@ -317,21 +317,3 @@ def _replace(folder: Path, name: str, content: bytes) -> None:
             sink.write(content)
     except OSError as error:
         raise ArtifactError(f"cannot write beside {folder}: {error.strerror}") from None
-
-
-__all__ = [
-    "NAMESPACE",
-    "RELEASE_NAMESPACE",
-    "artifact_verifier",
-    "check_public_key",
-    "check_serial",
-    "check_signature",
-    "check_signer_name",
-    "check_trust",
-    "manifest_serial",
-    "new_serial",
-    "sign_artifact",
-    "sign_bytes",
-    "signer_line",
-    "ssh_keygen_path",
-]

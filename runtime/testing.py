@@ -30,8 +30,6 @@ from tatvpr_edge.spec.manifest import DEFAULTS
 from tatvpr_edge.spec.maptypes import encode_tag
 from tatvpr_edge.spec.values import whole, wrong
 
-__all__ = ["FakeLocalizer"]
-
 
 class FakeLocalizer(Closing):
     """Answers ``query`` as it was told; ``describe`` gives a vector that only the pixels decide.

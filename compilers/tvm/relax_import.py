@@ -171,6 +171,3 @@ def _call(bb: Any, key: str, step: Step, inputs: list[Any], outputs: int) -> Any
         types if len(types) > 1 else types[0],
     )
     return bb.emit(call)
-
-
-__all__ = ["CALL_PREFIX", "import_graph", "import_nodes"]

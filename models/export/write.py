@@ -189,6 +189,3 @@ def _write_block(graph: Graph, block: Block, x: str, name: str) -> tuple[str, st
         hidden = graph.norm(hidden, f"{name}.mlp_norm", block.mlp.norm)
     down = graph.ternary(hidden, f"{name}.down", block.mlp.down)
     return graph.add("Add", [x, down], f"{name}.residual2"), looked
-
-
-__all__ = ["build_proto", "export_onnx", "write_backbone"]

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.cuda.driver import Driver, open_driver
 from tatvpr_edge.spec.errors import FrameError
 
-__all__ = ["host_copy"]
-
 _MOST_BYTES = 1 << 30
 
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.spec.errors import ToolError
 
-__all__ = ["Argument", "Driver", "Graph", "Module", "no_driver", "open_driver"]
-
 #: Of a kernel: a plain int is an int32, a pointer is a ``c_uint64``, None is a null pointer.
 Argument = int | float | None | ctypes.c_uint64
 

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, Module, no_driver, packed
 from tatvpr_edge.spec.errors import ToolError, UsageError
 
-__all__ = ["BindingsDriver"]
-
 _NON_BLOCKING = 0  # cuStreamCreate: ordered with the legacy default stream, as pycuda's are
 
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, Module, no_driver, packed
 from tatvpr_edge.spec.errors import ToolError
 
-__all__ = ["PycudaDriver"]
-
 
 class PycudaDriver(Driver):
     """See :class:`tatvpr_edge.runtime.cuda.driver.Driver`."""

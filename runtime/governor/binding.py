@@ -16,8 +16,6 @@ from tatvpr_edge.runtime.governor.budget import Kind
 from tatvpr_edge.runtime.governor.level import Level
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
 
-__all__ = ["CGovernor", "Figures", "GovernorCore", "Inputs", "Preference", "Reason"]
-
 _VERSION = 2  # TATVPR_GOVERNOR_VERSION
 _MAX_LEVELS = 16
 _MAX_SWITCHES = 6  # in a minute, TATVPR_GOVERNOR_SWITCHES

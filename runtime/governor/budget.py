@@ -10,8 +10,6 @@ from enum import IntEnum
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.values import shown
 
-__all__ = ["Budget", "Kind"]
-
 _FORMS = '"5W", "800mW", "0.2J", "50mJ", "40ms", "70C", "battery:2h" or "battery:90min@50Wh"'
 _VALUE = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z°]+)\s*$")
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(h|min|m|s)")

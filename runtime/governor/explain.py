@@ -10,8 +10,6 @@ from tatvpr_edge.runtime.governor.budget import Budget, Kind
 from tatvpr_edge.runtime.governor.ladder import Ladder
 from tatvpr_edge.runtime.telemetry import Reading
 
-__all__ = ["Said", "explain"]
-
 _MEASURED_LATENCIES = 2  # bit of Figures.measured
 _MEASURED_ENERGIES = 1
 

@@ -33,8 +33,6 @@ from tatvpr_edge.runtime.telemetry import Reading, Sampler
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.values import choice, instance
 
-__all__ = ["PRESETS", "Choice", "Governor", "check_preset"]
-
 PRESETS = {"turbo": Preference.TURBO, "battery-saver": Preference.SAVER}
 STEP_S = 0.25
 _NEEDS_SENSORS = (Kind.POWER, Kind.TEMPERATURE, Kind.BATTERY)

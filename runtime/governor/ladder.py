@@ -18,8 +18,6 @@ from tatvpr_edge.runtime.governor.budget import Kind
 from tatvpr_edge.runtime.governor.level import Level
 from tatvpr_edge.spec.errors import ArtifactError
 
-__all__ = ["DEFAULT_KS", "Ladder", "ladder_from_profile"]
-
 DEFAULT_KS = (0.2, 0.4, 0.6, 1.0)
 
 

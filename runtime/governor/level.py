@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from tatvpr_edge.spec.limits import check_fraction
 
-__all__ = ["Level", "nearest_level"]
-
 
 @dataclass(frozen=True, slots=True)
 class Level:

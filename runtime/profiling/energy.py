@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from tatvpr_edge.runtime.telemetry import TimedPower
 
-__all__ = ["Energy", "energy_of_run", "integrate_mj"]
-
 _MIN_SAMPLES = 5
 
 

@@ -31,8 +31,6 @@ from tatvpr_edge.runtime.telemetry import (
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import UsageError
 
-__all__ = ["DOCUMENT_FORMAT", "files_hash", "profile_artifact"]
-
 DOCUMENT_FORMAT = "tatvpr-edge profile 1"
 Progress = Callable[[str, int, int], None]
 

@@ -10,8 +10,6 @@ from tatvpr_edge.runtime.telemetry import Conditions, Reading
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.limits import check_fraction
 
-__all__ = ["Plan", "Run", "Setting"]
-
 _MAX_DRIFT = 1.25
 _MAX_CLOCK_LOSS = 0.10
 _MAX_OTHERS = 0.2  # of all cores

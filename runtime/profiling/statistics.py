@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Latency", "drift_of", "latency_of"]
-
 
 @dataclass(frozen=True)
 class Latency:

@@ -13,8 +13,6 @@ from pathlib import Path
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
-__all__ = ["BatterySource"]
-
 _MAX_MW = 500_000.0
 _MAX_ENERGY_J = 36_000_000.0  # 10 kWh
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree
 
-__all__ = ["Conditions", "busy_core_s", "parse_nvpmodel", "parse_throttled", "read_conditions"]
-
 _MODE = re.compile(r"NV Power Mode\s*:\s*(\S.*)", re.IGNORECASE)
 # vcgencmd get_throttled: what is happening now (bits 0-3); bits 16-19 say "since boot".
 _THROTTLED_NOW = {

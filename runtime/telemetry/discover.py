@@ -16,8 +16,6 @@ from tatvpr_edge.runtime.telemetry.tegrastats import TegrastatsSource
 from tatvpr_edge.runtime.telemetry.thermal import ThermalSource
 from tatvpr_edge.runtime.telemetry.tree import Tree
 
-__all__ = ["FAMILIES", "Discovery", "Family", "Found", "Source", "discover"]
-
 
 class Source(Protocol):
     """One family of sensors. `read` never raises for what a sensor does; it states a condition."""

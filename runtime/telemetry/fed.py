@@ -22,8 +22,6 @@ from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.thermal import MAX_C, MIN_C
 from tatvpr_edge.spec.values import number, wrong
 
-__all__ = ["FedSource"]
-
 _FIELDS = (
     ("power_w", "power", Role.TOTAL, "mW", 1000.0),
     ("temperature_c", "temperature", Role.TEMPERATURE, "C", 1.0),

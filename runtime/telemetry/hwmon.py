@@ -8,8 +8,6 @@ from tatvpr_edge.runtime.telemetry.rails import rail_reading
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
-__all__ = ["HwmonSource"]
-
 _MAX_MW = 2_000_000.0
 _NOT_OURS = ("ina3221", "ina3221x", "ina238")  # read with their labels by another source
 _BATTERIES = ("BAT", "bms")  # a battery's hwmon face repeats what power_supply says

@@ -26,8 +26,6 @@ from tatvpr_edge.runtime.telemetry.rails import (
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
-__all__ = ["InaSource"]
-
 _CHIPS = ("ina3221", "ina3221x", "ina238")
 _CHANNELS = (1, 2, 3)  # channel 7 of the hwmon layout is the sum of shunt voltages: not a rail
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 
-__all__ = ["Plausibility"]
-
 _LEAST_BOARD_MW = 10.0  # whatever runs this draws more: the sensor has failed
 _JUMP_FACTOR = 10.0
 _JUMP_FLOOR_MW = 1000.0  # below a watt, a rail that wakes up may well draw ten times as much

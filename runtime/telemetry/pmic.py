@@ -14,8 +14,6 @@ from tatvpr_edge.runtime.telemetry.rails import rail_reading
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
-__all__ = ["PmicSource", "parse_pmic"]
-
 _LINE = re.compile(r"^\s*(\w+)_([AV])\s+(?:current|volt)\(\d+\)=(-?\d+(?:\.\d+)?)([AV])\s*$")
 _MAX_BOARD_MW = 40_000.0  # its supply gives 5 V at 5 A
 

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import ReadFault
 
-__all__ = ["MAX_BOARD_MW", "is_not_connected", "total_of_rails"]
-
 # The largest module's power mode is 130 W (Jetson Thor); twice that is no longer a measurement.
 MAX_BOARD_MW = 260_000.0
 

@@ -13,8 +13,6 @@ from tatvpr_edge.runtime.telemetry.rails import rail_reading
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
-__all__ = ["RaplSource"]
-
 _MAX_PACKAGE_MW = 1_000_000.0
 _MIN_STEP_S = 0.02  # the counter moves once a millisecond: shorter steps are mostly rounding
 

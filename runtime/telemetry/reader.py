@@ -8,8 +8,6 @@ from collections.abc import Callable
 from tatvpr_edge.runtime.telemetry.discover import Found, Source
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 
-__all__ = ["Reader"]
-
 
 class Reader:
     """A source that may still have to be found.

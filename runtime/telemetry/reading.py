@@ -11,8 +11,6 @@ import math
 from dataclasses import dataclass, replace
 from enum import Enum
 
-__all__ = ["Condition", "Reading", "Role"]
-
 
 class Condition(str, Enum):
     """Why a reading has no value; OK is the only condition with one."""

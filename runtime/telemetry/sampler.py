@@ -24,8 +24,6 @@ from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import Tree
 from tatvpr_edge.spec.values import between, wrong
 
-__all__ = ["Sampler", "Snapshot", "TimedPower", "aged"]
-
 _HISTORY_S = 120.0
 _MAX_POINTS = 2400
 _RESELECT_S = 5.0

@@ -16,8 +16,6 @@ from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.thermal import temperature_reading
 from tatvpr_edge.runtime.telemetry.tree import Tree
 
-__all__ = ["TegrastatsSource", "parse_tegrastats"]
-
 _RAIL = re.compile(
     r"(?<!\S)([A-Z][A-Z0-9_]*) (-?\d+)(?:mW)?/(-?\d+)(?:mW)?(?:/(-?\d+)(?:mW)?)?(?!\S)"
 )

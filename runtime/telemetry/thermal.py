@@ -7,8 +7,6 @@ from pathlib import Path
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
-__all__ = ["ThermalSource", "temperature_reading"]
-
 MAX_C = 150.0  # silicon is no longer working above
 MIN_C = -55.0
 _OFFLINE_C = -256.0  # what NVIDIA's driver answers for a powered-down zone, in degrees or raw

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from tatvpr_edge.runtime.telemetry.reading import Condition
 
-__all__ = ["ReadFault", "Tree", "TreeSource"]
-
 _MAX_BYTES = 4096  # a sysfs attribute is at most one page
 _COMMAND_FOLDERS = ("usr/bin", "bin", "usr/sbin", "sbin", "usr/local/bin", "opt/vc/bin")
 _BY_ERRNO = {

@@ -14,8 +14,6 @@ from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import json_option, print_grid, print_json
 from tatvpr_edge.spec.operators import DOMAIN, OPERATORS, PLUGINS, VERSION
 
-__all__ = ["command"]
-
 
 @click.command("boards")
 @click.argument("name", required=False, shell_complete=words.boards)

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from tatvpr_edge.models.evaluate.describers import Describer
     from tatvpr_edge.models.evaluate.folders import Comparison
 
-__all__ = ["command"]
 
 #: Where the page goes that stands for recall.
 ANSWERS = "tatvpr-answers.html"

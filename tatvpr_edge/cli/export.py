@@ -12,8 +12,6 @@ from tatvpr_edge.cli.paths import FilePath, OutputFile
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.manifest import RANDOM_NOTE
 
-__all__ = ["command"]
-
 
 @click.command("export")
 @click.argument("model")

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from tatvpr_edge.models.data.own import OwnFrames
     from tatvpr_edge.models.train.finetune import Judgement
 
-__all__ = ["command"]
 
 #: Fractions at which both models are judged.
 KS = (1.0, 0.6, 0.4, 0.2)

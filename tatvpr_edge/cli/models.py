@@ -10,8 +10,6 @@ from tatvpr_edge import zoo
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import console, json_option, print_json, print_table, say
 
-__all__ = ["command"]
-
 #: Rows of a card, in this order, where the card has them.
 _FACTS = ("summary", "licence", "data", "teacher", "schedule", "seeds", "hardware", "time")
 

@@ -15,7 +15,6 @@ from tatvpr_edge.cli.paths import FilePath
 if TYPE_CHECKING:
     from tatvpr_edge.models.train.loop import Progress
 
-__all__ = ["command"]
 
 #: Seconds between two lines of progress.
 _EVERY_S = 5.0

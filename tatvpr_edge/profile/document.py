@@ -18,16 +18,6 @@ from tatvpr_edge.spec.documents import read_json
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.text import parse_json
 
-__all__ = [
-    "add_recall",
-    "check_document",
-    "has_valid",
-    "manifest_profile",
-    "read_document",
-    "read_recall",
-    "to_csv",
-]
-
 _POINT_KEYS = ("k", "tokens", "latency_ms", "energy_mj", "macs", "valid", "layers")
 _COLUMNS = (
     *("k", "tokens", "p50_ms", "p95_ms", "p99_ms", "mean_ms", "min_ms", "max_ms", "queries"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-__all__ = ["html_page"]
-
 _STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --card: #f7f8fa; --ink: #1c2430;
   --soft: #5b6675; --grid: #dfe3e8; --warn: #9a3412;

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-__all__ = ["PLOT_STYLE", "Mark", "Series", "line_plot", "nice_ticks", "stacked_bars"]
-
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 34, 46
 SERIES_COLOURS = 7

@@ -21,8 +21,6 @@ from tatvpr_edge.runtime.profiling import Setting
 from tatvpr_edge.spec.manifest import Dials
 from tatvpr_edge.zoo import ZOO
 
-__all__ = ["evaluated_recall", "places_recall"]
-
 
 def evaluated_recall(
     frontier: Sequence[Dials], settings: Sequence[Setting]

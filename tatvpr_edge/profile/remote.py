@@ -16,8 +16,6 @@ from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DataError, DeployError
 from tatvpr_edge.spec.text import parse_json
 
-__all__ = ["profile_on"]
-
 #: One query of the largest model on the slowest board, and what a setting takes for its energy.
 _SLOWEST_S, _POWER_S = 3.0, 5.0
 

@@ -10,8 +10,6 @@ from typing import Any
 from tatvpr_edge.profile.page import html_page
 from tatvpr_edge.profile.plots import PLOT_STYLE, Mark, Series, line_plot, stacked_bars
 
-__all__ = ["pareto_front", "to_html"]
-
 Point = Mapping[str, Any]
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["to_trace"]
-
 _PROCESS = 1
 _QUERIES, _LAYERS = 1, 2
 

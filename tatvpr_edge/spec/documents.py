@@ -22,7 +22,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["parse_toml", "read_bytes", "read_json", "read_toml"]
 
 _MOST_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 20

@@ -23,8 +23,6 @@ from governing.plant import (
     simulate,
 )
 
-__all__ = ["Outcome", "compare", "judge", "published_recall"]
-
 
 def published_recall(k: float) -> float:
     """Recall@1 (0 to 1) of TAT-VPR BoQ on Pitts30k: the parabola through its published points.

@@ -16,17 +16,6 @@ import numpy as np
 
 from tatvpr_edge.runtime.governor import CGovernor, Inputs, Kind, Level
 
-__all__ = [
-    "Controller",
-    "FixedRule",
-    "Plant",
-    "ThresholdRule",
-    "Trace",
-    "governor_for",
-    "random_plant",
-    "simulate",
-]
-
 STEP_S = 0.25
 
 
