@@ -78,12 +78,11 @@ class BlobWriter:
     layout: Layout
     #: layout of one ternary matrix by (K, N), where a board's kernels read more than one
     choose: Callable[[int, int], Layout] | None = None
-    entries: list[tuple[str, int, int]] = field(default_factory=list)  # (name, offset, bytes)
     _parts: list[bytes] = field(default_factory=list)
     _size: int = HEADER_BYTES
     _shared: dict[bytes, int] = field(default_factory=dict)
 
-    def add(self, name: str, data: bytes | NDArray[Any]) -> int:
+    def add(self, data: bytes | NDArray[Any]) -> int:
         """Offset of the tensor in the blob; equal contents are stored once."""
         raw = data if isinstance(data, bytes) else _little(data)
         if raw in self._shared:
@@ -93,7 +92,6 @@ class BlobWriter:
         self._parts.append(raw + bytes(padding))
         self._size += len(raw) + padding
         self._shared[raw] = offset
-        self.entries.append((name, offset, len(raw)))
         return offset
 
     def layout_of(self, weights: NDArray[np.int8]) -> Layout:
@@ -101,11 +99,11 @@ class BlobWriter:
         n_out, k_in = weights.shape
         return self.layout if self.choose is None else self.choose(k_in, n_out)
 
-    def add_ternary(self, name: str, weights: NDArray[np.int8]) -> int:
+    def add_ternary(self, weights: NDArray[np.int8]) -> int:
         """Offset of a ternary matrix; never shared, because a device may repack it in place."""
         raw = pack(self.layout_of(weights), weights)
         self._shared.pop(raw, None)
-        return self.add(name, raw)
+        return self.add(raw)
 
     def finish(self, model_hash: bytes) -> bytes:
         """The whole blob."""

@@ -126,9 +126,9 @@ class GatedLinear(Step):
         ternary = [
             f".k_in = {linear.k_in}",
             f".n_out = {linear.n_out}",
-            f".weight = {out.blob.add_ternary(linear.name + '.weight', linear.weights)}u",
-            f".scale = {out.blob.add(linear.name + '.scale', linear.scale)}u",
-            f".bias = {out.blob.add(linear.name + '.bias', linear.bias)}u",
+            f".weight = {out.blob.add_ternary(linear.weights)}u",
+            f".scale = {out.blob.add(linear.scale)}u",
+            f".bias = {out.blob.add(linear.bias)}u",
             f".scale_per_row = {int(linear.scale.size > 1)}",
             f".layout = TATVPR_LAYOUT_{out.blob.layout_of(linear.weights).name}",
         ]

@@ -27,8 +27,8 @@ class Norm:
     def declare(self, key: str, out: Descriptors) -> None:
         """Its descriptor."""
         fields = [
-            f".gamma = {out.blob.add(self.name + '.gamma', self.gamma)}u",
-            f".beta = {out.blob.add(self.name + '.beta', self.beta)}u",
+            f".gamma = {out.blob.add(self.gamma)}u",
+            f".beta = {out.blob.add(self.beta)}u",
             f".eps = {c_float(self.eps)}",
         ]
         out.line("norm", key, fields)

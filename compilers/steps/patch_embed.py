@@ -57,9 +57,9 @@ class PatchEmbed(Step):
                 f".image_size = {self.image_size}",
                 f".patch = {self.patch}",
                 f".dim = {self.dim}",
-                f".weight = {out.blob.add(self.name + '.weight', self.weights)}u",
-                f".scale = {out.blob.add(self.name + '.scale', self.scale)}u",
-                f".bias = {out.blob.add(self.name + '.bias', self.bias)}u",
+                f".weight = {out.blob.add(self.weights)}u",
+                f".scale = {out.blob.add(self.scale)}u",
+                f".bias = {out.blob.add(self.bias)}u",
             ],
         )
         out.play("patch_embed", key)

@@ -24,9 +24,7 @@ class ModelSource:
         self.descriptors = Descriptors(blob)
         for key, step in matched.steps.items():
             step.declare(key, self.descriptors)
-        self.constants = [
-            blob.add(f"constant.{i}", value) for i, value in enumerate(plan.constants)
-        ]
+        self.constants = [blob.add(value) for value in plan.constants]
 
     # ---- run --------------------------------------------------------------------------------
 

@@ -33,7 +33,6 @@ class Lowered:
     plan: Plan
     model_c: str
     blob: bytes
-    tensors: tuple[tuple[str, int, int], ...]  # (name, offset, bytes) in the blob
 
     @property
     def steps(self) -> list[Step]:
@@ -81,7 +80,7 @@ def lower(
     source = ModelSource(name, matched, plan, writer)
     blob = writer.finish(digest)
     text = source.text(digest, len(blob))
-    return Lowered(name, digest, matched, plan, text, blob, tuple(writer.entries))
+    return Lowered(name, digest, matched, plan, text, blob)
 
 
 __all__ = ["KernelCall", "Lowered", "lower"]
