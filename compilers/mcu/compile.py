@@ -63,7 +63,6 @@ class Section:
     """Bytes of one static library by kind."""
 
     code: int  # instructions and constants, without the weights
-    weights: int
     writable: int  # .data and .bss: none
 
 
@@ -150,7 +149,7 @@ def section_sizes(board: Board, library: Path, weight_bytes: int) -> Section:
     if done.returncode != 0 or match is None:
         raise ToolError(f"{command[0]} failed: {done.stderr.strip()[:200]}")
     text, data, bss = (int(part) for part in match.groups())
-    return Section(text - weight_bytes, weight_bytes, data + bss)
+    return Section(text - weight_bytes, data + bss)
 
 
 def functions_to_bring(board: Board, library: Path) -> list[str]:

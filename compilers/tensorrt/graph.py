@@ -58,7 +58,6 @@ class Pipeline:
     patch_scale: NDArray[np.float32]
     patch_bias: NDArray[np.float32]
     image_size: int
-    token_dim: int
     max_tokens: int
     table: NDArray[np.float32] | None = None
 
@@ -109,7 +108,7 @@ def build_pipeline(graph: Graph) -> Pipeline:
                 source[beside.output[0]] = (KEPT_TABLE, kept)
     stages.append(_stage(STAGES[len(keeps)][-1], graph, nodes, source, list(graph.outputs[:1])))
     table = next((graph.constants[name] for name in tables.values()), None)
-    return Pipeline(tuple(stages), weight, scale, bias, side, dim, max_tokens, table)
+    return Pipeline(tuple(stages), weight, scale, bias, side, max_tokens, table)
 
 
 def _of_a_table(graph: Graph, keeps: list[onnx.NodeProto]) -> dict[str, str]:

@@ -271,7 +271,6 @@ class Header:
     info: MapInfo
     layout: Layout
     places: int
-    tags_bytes: int
     payload_crc: int
 
 
@@ -338,7 +337,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
         raise MapError("its header contradicts itself (no elements in a descriptor)")
     check_info(info)
     assert header_bytes == HEADER_BYTES + BAND_BYTES * bands
-    return Header(info, layout, places, tags_bytes, payload_crc)
+    return Header(info, layout, places, payload_crc)
 
 
 def _checked_fields(data: NDArray[np.uint8]) -> tuple[tuple, list[tuple]]:  # type: ignore[type-arg]
