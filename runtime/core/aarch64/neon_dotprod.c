@@ -130,10 +130,8 @@ static inline tatvpr_neon_sums token_64(const uint8_t *rows, const uint16_t *ind
 
 /* 64 outputs of a token, at once unless some of them are missing. */
 static inline void write_token(const tatvpr_matmul *job, int32_t t, int32_t first,
-                               const tatvpr_neon_sums *sums) {
+                               const tatvpr_neon_sums *sums, tatvpr_neon_factors f) {
     const int32_t columns = tatvpr_min_i32(64, job->op->n_out - first);
-    const float s = job->tile->s[t];
-    const tatvpr_neon_factors f = {{s, s / 4.0f, s / 16.0f, s / 64.0f}};
     const ptrdiff_t at = (ptrdiff_t)t * job->y_stride + first;
     if (columns == 64 && !job->op->scale_per_row) {
         const float *residual = job->residual != NULL ? job->residual + at : NULL;
@@ -156,38 +154,50 @@ void tatvpr_dotprod_sparse(const tatvpr_matmul *job) {
             const ptrdiff_t at = (ptrdiff_t)t * tile->list_stride;
             const tatvpr_neon_sums sums = token_64(rows, tile->index + at, tile->value + at,
                                                    (tile->count[t] + 3) / 4, tile->sum[t]);
-            write_token(job, t, first, &sums);
+            const float s = tile->s[t];
+            const tatvpr_neon_factors f = {{s, s / 4.0f, s / 16.0f, s / 64.0f}};
+            write_token(job, t, first, &sums, f);
         }
     }
 }
 
 /* ---- aligned fours: weights unpacked as the dense matmul does it, in parts of the channels */
 
-/* Adds entries of a token's list to 64 sums. `w` is where four number 0 is, or would be. */
-static void add_fours(uintptr_t w, ptrdiff_t field_bytes, const uint16_t *index,
-                      const int8_t *value, int32_t count, int32_t *acc /* [64] */) {
-    int32x4_t a[4][4];
+static inline tatvpr_neon_sums all_sums(int32_t begin) {
+    tatvpr_neon_sums a;
     for (int f = 0; f < 4; f++) {
         for (int i = 0; i < 4; i++) {
-            a[f][i] = vld1q_s32(acc + 16 * f + 4 * i);
+            a.of[f][i] = vdupq_n_s32(begin);
         }
     }
+    return a;
+}
+
+static inline tatvpr_neon_sums load_sums(const int32_t *from /* [64] */) {
+    tatvpr_neon_sums a;
+    for (int f = 0; f < 4; f++) {
+        for (int i = 0; i < 4; i++) {
+            a.of[f][i] = vld1q_s32(from + 16 * f + 4 * i);
+        }
+    }
+    return a;
+}
+
+/* 64 sums and `count` entries of a token's list. `w` is where four number 0 is, or would be. */
+static inline tatvpr_neon_sums add_fours(tatvpr_neon_sums a, uintptr_t w, ptrdiff_t field_bytes,
+                                         const uint16_t *index, const int8_t *value,
+                                         int32_t count) {
     for (int32_t k = 0; k < count; k++, value += 4) {
         const int8_t *at = (const int8_t *)(w + (uintptr_t)index[k] * 64);
-        int32_t four;
-        __builtin_memcpy(&four, value, sizeof(four));
-        const int8x16_t q = vreinterpretq_s8_s32(vdupq_n_s32(four));
+        const int8x8_t q = vld1_s8(value); /* lane 0, as above */
         for (int f = 0; f < 4; f++) {
             for (int i = 0; i < 4; i++) {
-                a[f][i] = vdotq_s32(a[f][i], vld1q_s8(at + f * field_bytes + 16 * i), q);
+                a.of[f][i] =
+                    vdotq_lane_s32(a.of[f][i], vld1q_s8(at + f * field_bytes + 16 * i), q, 0);
             }
         }
     }
-    for (int f = 0; f < 4; f++) {
-        for (int i = 0; i < 4; i++) {
-            vst1q_s32(acc + 16 * f + 4 * i, a[f][i]);
-        }
-    }
+    return a;
 }
 
 void tatvpr_dotprod_fours(const tatvpr_matmul *job) {
@@ -207,16 +217,13 @@ void tatvpr_dotprod_fours(const tatvpr_matmul *job) {
             for (int32_t t = 0; t < tile->tokens; t++) {
                 const int32_t from = tatvpr_part_begin(&p, part, t);
                 const ptrdiff_t list = (ptrdiff_t)t * tile->list_stride;
-                for (int32_t i = 0; i < 64 && part == 0; i++) {
-                    sums[t][i] = -tile->sum[t];
-                }
-                add_fours(w, tatvpr_neon_panel_bytes(channels), tile->index + list + from,
-                          tile->value + list + 4 * (ptrdiff_t)from, p.end[part][t] - from,
-                          sums[t]);
+                tatvpr_neon_sums a = part == 0 ? all_sums(-tile->sum[t]) : load_sums(sums[t]);
+                a = add_fours(a, w, tatvpr_neon_panel_bytes(channels), tile->index + list + from,
+                              tile->value + list + 4 * (ptrdiff_t)from, p.end[part][t] - from);
                 if (part == p.count - 1) {
-                    const tatvpr_neon_factors f = tatvpr_neon_one_factor(tile->s[t]);
-                    tatvpr_neon_write(job, t, first, tatvpr_min_i32(64, n_out - first), sums[t],
-                                      f.of_field);
+                    write_token(job, t, first, &a, tatvpr_neon_one_factor(tile->s[t]));
+                } else {
+                    tatvpr_neon_store_sums(&a, sums[t]);
                 }
             }
         }
@@ -224,8 +231,8 @@ void tatvpr_dotprod_fours(const tatvpr_matmul *job) {
 }
 
 /* Where both cost the same on Neoverse N1's model, lists included, in the layers of the shipped models:
- * .47 to .49 where they are wider than long, .44 to .47 elsewhere (docs/performance.md). Fours:
- * estimated from the loops. Not measured on a board. */
+ * .47 to .49 where they are wider than long, .44 to .47 elsewhere (docs/performance.md). Fours: about
+ * .77 in a frame of `micro`. Not measured on a board. */
 float tatvpr_dotprod_sparse_below(const tatvpr_ternary *op, int32_t group) {
     return group % 4 == 0 ? 0.75f : op->n_out > op->k_in ? 0.48f : 0.45f;
 }

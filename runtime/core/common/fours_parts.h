@@ -22,12 +22,13 @@ static inline void tatvpr_divide(tatvpr_parts *p, const tatvpr_tile *tile, int32
     for (int32_t t = 0; t < tile->tokens; t++) {
         const uint16_t *index = tile->index + (ptrdiff_t)t * tile->list_stride;
         int32_t i = 0;
-        for (int32_t part = 0; part < p->count; part++) {
+        for (int32_t part = 0; part < p->count - 1; part++) {
             while (i < tile->count[t] && index[i] < (part + 1) * p->fours) {
                 i++;
             }
             p->end[part][t] = (uint16_t)i;
         }
+        p->end[p->count - 1][t] = (uint16_t)tile->count[t];
     }
 }
 

@@ -43,13 +43,11 @@ void tatvpr_list_fours(tatvpr_tile *tile, int32_t t) {
     int8_t *value = tile->value + (ptrdiff_t)t * tile->list_stride;
     int32_t n = 0;
     for (int32_t i = 0; i < tile->k_in; i += 4) {
-        int32_t any = 0;
+        uint32_t four;
+        __builtin_memcpy(&four, q + i, sizeof(four));
         index[n] = (uint16_t)(i / 4); /* written always, counted when kept, as above */
-        for (int32_t j = 0; j < 4; j++) {
-            value[4 * n + j] = q[i + j];
-            any |= q[i + j];
-        }
-        n += any != 0;
+        __builtin_memcpy(value + 4 * (ptrdiff_t)n, &four, sizeof(four));
+        n += four != 0;
     }
     tile->count[t] = n;
 }
