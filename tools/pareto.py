@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.profile.document import add_recall, read_document, read_recall
-from tatvpr_edge.profile.report import pareto_front
+from tatvpr_edge.profile.report import pareto_front, scaled, setting_of
 from tatvpr_edge.spec.errors import DataError, TatvprError
 
 
@@ -34,10 +34,6 @@ class Panel:
     absent: Callable[[dict[str, Any]], str]
 
 
-def _scaled(value: float | None, by: float) -> float | None:
-    return None if value is None else value * by
-
-
 PANELS = (
     Panel(
         "latency, measured",
@@ -48,7 +44,7 @@ PANELS = (
     Panel(
         "energy, measured",
         "mJ a query, idle subtracted",
-        lambda point: _scaled(point["energy_mj"], 1.0),
+        lambda point: scaled(point["energy_mj"], 1.0),
         lambda document: (
             "energy was not measured:\n"
             + (document["device"].get("power_note") or "no reading").partition(" (")[0]
@@ -57,7 +53,7 @@ PANELS = (
     Panel(
         "compute, counted",
         "GMACs a query",
-        lambda point: _scaled(point["macs"], 1e-9),
+        lambda point: scaled(point["macs"], 1e-9),
         lambda document: "compute is not stated",
     ),
 )
@@ -135,11 +131,9 @@ def _draw_one(axis: Any, panel: Panel, document: dict[str, Any]) -> int:
             label=(name if valid else f"{name}, run not valid") if some else None,
         )  # fmt: skip
     for x, y, point in points:
-        tokens = "" if point["tokens"] == 1.0 else f", tokens={point['tokens']:g}"
         axis.annotate(
-            f"k={point['k']:g}{tokens}", (x, y), xytext=(5, -11), textcoords="offset points",
-            fontsize=8,
-        )  # fmt: skip
+            setting_of(point), (x, y), xytext=(5, -11), textcoords="offset points", fontsize=8
+        )
     return len(points)
 
 

@@ -63,7 +63,7 @@ def _warnings(document: Mapping[str, Any]) -> list[str]:
             lines.append(_sentence(str(document["device"][key])))
     bad = [point for point in document["points"] if not point["valid"]]
     if bad:
-        said = "; ".join(f"{_setting(point)} ({point.get('invalid', '')})" for point in bad)
+        said = "; ".join(f"{setting_of(point)} ({point.get('invalid', '')})" for point in bad)
         lines.append(f"Not valid: {said}.")
     if bad:
         lines.append(
@@ -78,7 +78,8 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def _setting(point: Point) -> str:
+def setting_of(point: Point) -> str:
+    """Its k and tokens, for people."""
     tokens = "" if point["tokens"] == 1.0 else f", tokens={point['tokens']:g}"
     return f"k={point['k']:g}{tokens}"
 
@@ -94,7 +95,7 @@ def _table(points: Sequence[Point]) -> str:
     for point in points:
         latency = point["latency_ms"]
         cells = [
-            escape(_setting(point)),
+            escape(setting_of(point)),
             *(_cell(latency[name]) for name in ("p50", "p95", "p99")),
             str(latency["count"]),
             _cell(point["energy_mj"], 1),
@@ -119,8 +120,8 @@ def _plots(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     no_recall = "recall was not measured with this profile: give --recall"
     latency = _over_k(points, lambda p: p["latency_ms"]["p50"], lambda p: p["latency_ms"]["p95"])
     energy = _over_k(points, lambda p: p["energy_mj"])
-    macs = _over_k(points, lambda p: _scaled(p["macs"], 1e-6), timed=False)
-    recall = _over_k(points, lambda p: _scaled(p.get("recall"), 100.0), timed=False)
+    macs = _over_k(points, lambda p: scaled(p["macs"], 1e-6), timed=False)
+    recall = _over_k(points, lambda p: scaled(p.get("recall"), 100.0), timed=False)
     k_label = "k (fraction of activations kept)"
     return [
         (
@@ -174,7 +175,8 @@ def _plots(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _scaled(value: float | None, by: float) -> float | None:
+def scaled(value: float | None, by: float) -> float | None:
+    """``value`` times ``by``; None stays None."""
     return None if value is None else value * by
 
 
@@ -190,7 +192,7 @@ def _over_k(
                 float(value(point)),
                 hollow=timed and not point["valid"],
                 spread=None if spread is None else float(spread(point)),
-                tip=f"{_setting(point)}: {value(point):.4g}",
+                tip=f"{setting_of(point)}: {value(point):.4g}",
             )
             for point in points
             if point["tokens"] == tokens and value(point) is not None
@@ -209,9 +211,9 @@ def _pareto(
         Mark(
             x,
             y,
-            _setting(point),
+            setting_of(point),
             not point["valid"],
-            tip=f"{_setting(point)}: {y:.1f} % at {x:.4g}",
+            tip=f"{setting_of(point)}: {y:.1f} % at {x:.4g}",
         )
         for point, (x, y) in zip(known, pairs, strict=True)
     ]
@@ -241,7 +243,7 @@ def _layer_rows(points: Sequence[Point]) -> list[tuple[str, list[tuple[str, floa
             sums[group] = sums.get(group, 0.0) + layer["ms"]
         if sums:
             names = [*dict.fromkeys(name for _, name in _GROUPS), "other"]
-            rows.append((_setting(point), [(n, sums[n]) for n in names if n in sums]))
+            rows.append((setting_of(point), [(n, sums[n]) for n in names if n in sums]))
     return rows
 
 
