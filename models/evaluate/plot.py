@@ -31,15 +31,12 @@ PITTS30K = (
 )
 
 
-def plot_pareto(
-    results: dict[str, dict[str, Any]], path: Path, protocol: str, published: bool
-) -> Path:
-    """Write the plot.
+def plot_pareto(results: dict[str, dict[str, Any]], path: Path, protocol: str) -> Path:
+    """Write the plot; the peers' points stand hollow in a panel of their own, because recall on
+    different data sets cannot share an axis.
 
     Args:
         results: one protocol of the evaluation's JSON: model -> its values.
-        published: add the peers' points on Pitts30k, hollow, in a panel of their own, because
-            recall on different data sets cannot share an axis.
 
     Raises:
         ToolError: matplotlib is not installed.
@@ -51,10 +48,8 @@ def plot_pareto(
     matplotlib.use("Agg")
     from matplotlib import pyplot, ticker
 
-    figure, axes = pyplot.subplots(
-        1, 2 if published else 1, figsize=(10 if published else 6, 4), squeeze=False
-    )
-    axis = axes[0][0]
+    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4))
+    axis, other = panels
     for number, (name, values) in enumerate(results.items()):
         colour = f"C{number}"
         points = [
@@ -73,13 +68,11 @@ def plot_pareto(
             axis.annotate(f"k={k}", (x, y), textcoords="offset points", xytext=(4, 4), fontsize=7)
     axis.set_xscale("log")
     axis.set_title(f"{protocol}: measured here")
-    if published:
-        other = axes[0][1]
-        for point in PITTS30K:
-            other.plot([point.gflops], [point.recall_at_1], "o", fillstyle="none", label=point.name)
-        other.set_title("Pitts30k: as published")
-        other.set_xscale("log")
-    for panel in axes[0]:
+    for point in PITTS30K:
+        other.plot([point.gflops], [point.recall_at_1], "o", fillstyle="none", label=point.name)
+    other.set_title("Pitts30k: as published")
+    other.set_xscale("log")
+    for panel in panels:
         # Where an axis spans little more than a decade, matplotlib names so many steps of it that
         # they overlap.
         panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -190,7 +190,7 @@ def command(
             from tatvpr_edge.models.evaluate.plot import plot_pareto
 
             target = plot if len(protocols) == 1 else plot.with_stem(f"{plot.stem}-{name}")
-            plot_pareto(values, target, name, published=True)
+            plot_pareto(values, target, name)
     if sequence is not None:
         judged = {
             str(path): followed(path, data, ks, sequence, chosen, views, as_json)
