@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +47,16 @@ def profile_artifact(
     path: str | Path,
     plan: Plan | None = None,
     sampler: Sampler | None = None,
-    frames: Iterable[NDArray[np.uint8]] | None = None,
     progress: Progress = lambda what, done, of: None,
     root: str = "/",
     backend: str | None = None,
     threads: int = 0,
 ) -> dict[str, Any]:
-    """Measures an artifact on this machine.
+    """Measures an artifact on this machine, with its golden frames in turn.
 
     Args:
         path: the artifact's folder.
         sampler: power source; found by itself under ``root`` when None.
-        frames: uint8 [H, W, 3] frames to describe in turn; the artifact's golden frames when None.
         progress: called with what is done now, and how far it is.
 
     Returns:
@@ -72,7 +70,7 @@ def profile_artifact(
     plan = plan or Plan()
     tree = Tree(root)
     with Localizer(path, backend=backend, threads=threads) as localizer:
-        pictures = list(frames) if frames is not None else _golden_frames(localizer.artifact)
+        pictures = _golden_frames(localizer.artifact)
         if not pictures:
             raise UsageError("the artifact carries no golden frame: name a folder of frames")
         own = Sampler(interval_s=0.1, root=root) if sampler is None else sampler

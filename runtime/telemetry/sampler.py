@@ -13,7 +13,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -322,9 +322,4 @@ def aged(reading: Reading, now_s: float, stale_s: float) -> Reading:
     """The reading, or STALE in its place when it is older than ``stale_s``."""
     if reading.value is None or reading.age_s(now_s) <= stale_s:
         return reading
-    return replace(
-        reading,
-        value=None,
-        condition=Condition.STALE,
-        detail=f"{reading.age_s(now_s):.1f} s old",
-    )
+    return reading.without_value(Condition.STALE, f"{reading.age_s(now_s):.1f} s old")
