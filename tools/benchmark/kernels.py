@@ -77,9 +77,7 @@ class KernelBench:
         return [float(word) for word in done.stdout.split()]
 
 
-def compile_core(
-    folder: Path, flags: tuple[str, ...] = (), extra: tuple[str, ...] = ()
-) -> tuple[list[str], str]:
+def compile_core(folder: Path, extra: tuple[str, ...]) -> tuple[list[str], str]:
     """Objects of the core for this machine (and of ``extra`` files of tools/), and the compiler.
 
     Raises:
@@ -94,7 +92,7 @@ def compile_core(
     def compile_one(item: tuple[int, Source]) -> str:
         target = folder / f"{item[0]}.o"
         source = item[1]
-        _check([compiler, "-O3", *source.flags, *flags, "-c", str(source.path), "-o", str(target)])
+        _check([compiler, "-O3", *source.flags, "-c", str(source.path), "-o", str(target)])
         return str(target)
 
     with ThreadPoolExecutor(2) as pool:
@@ -102,7 +100,7 @@ def compile_core(
 
 
 def _build(folder: Path) -> Path:
-    objects, compiler = compile_core(folder, (), ("core_bench.c", "core_bench_peak.c"))
+    objects, compiler = compile_core(folder, ("core_bench.c", "core_bench_peak.c"))
     program = folder / "core_bench"
     _check([compiler, *objects, "-o", str(program), "-pthread"])
     return program

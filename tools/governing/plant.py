@@ -55,11 +55,8 @@ class Plant:
 
     def held_at_smallest(self, limit_mw: float) -> np.ndarray:
         """[steps] bool: whether the smallest level, at least, keeps the power within the limit."""
-        rate = np.minimum(self.rate_hz, self._most_hz(0))
+        rate = np.minimum(self.rate_hz, 1000.0 / (self.levels[0].p50_ms * self.latency_ratio))
         return np.asarray(self.load_mw + rate * self.query_mj(0) <= limit_mw)
-
-    def _most_hz(self, level: int) -> float:
-        return 1000.0 / (self.levels[level].p50_ms * self.latency_ratio)
 
 
 class Controller(Protocol):
