@@ -165,13 +165,11 @@ def hash_file(
     """(size, lower-case hex SHA-256) of a plain file, called ``name`` in errors."""
     size, digest = 0, hashlib.sha256()
     with plain(path, name) as descriptor:
-        while True:
-            chunk = os.read(descriptor, CHUNK)
-            if not chunk:
-                return size, digest.hexdigest()
+        while chunk := os.read(descriptor, CHUNK):
             size += len(chunk)
             digest.update(chunk)
             tick()
+    return size, digest.hexdigest()
 
 
 def read_plain(path: str, name: str, most: int) -> bytes:
