@@ -7,6 +7,7 @@ that takes more instructions shows here without a clock, at the widths that user
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ BUDGETS = {
 #: core -> k -> cycles of it over those of k = 1. On n1 the gate before a dense product, which saves
 #: nothing at k = .8, cost .054 once.
 RATIOS = {"n1": {0.8: 1.035, 0.2: 0.82}, "a72": {0.8: 0.97, 0.2: 0.65}, "v2": {0.2: 0.98}}
+#: The same of `micro`'s shape with gates of four channels: once 1.20 at k = .8 and .95 at .2 on n1.
+RATIOS_OF_FOURS = {"n1": {0.8: 1.035, 0.6: 0.95, 0.2: 0.71}, "v2": {0.4: 1.05, 0.2: 0.95}}
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +89,38 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require_tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross")
     built: Path = tool.artifact_of("micro", "raspberry-pi-4", tmp_path_factory.mktemp("arm"))
     return built
+
+
+@pytest.fixture(scope="module")
+def of_fours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same shape with groups of four channels in every layer, weights random."""
+    require_tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross")
+    from tatvpr_edge.models import registry
+    from tatvpr_edge.models.export import export_onnx
+    from tatvpr_edge.models.nn.config import Groups
+
+    plain = registry.config("micro")
+    config = replace(plain, backbone=replace(plain.backbone, groups=Groups.of(4)))
+    folder = tmp_path_factory.mktemp("fours")
+    exported = export_onnx(registry.create(config), folder / "fours.onnx")
+    built: Path = tool.artifact_of(str(exported), "raspberry-pi-4", folder)
+    return built
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RATIOS_OF_FOURS)
+def test_channels_kept_in_fours_pay_below_k_of_one(
+    name: str, of_fours: Path, tmp_path: Path
+) -> None:
+    require_tool("gcc", "gcc")
+    arm64_root()
+    core = tool.CORES[name]
+    asked = {1.0: 1.0} | RATIOS_OF_FOURS[name]
+    frames = tool.Counter(tmp_path).frames(
+        core, "ours", str(of_fours), core.variant, "1", *map(str, asked)
+    )
+    spent = {k: priced[core.model] for k, (_, priced) in zip(asked, frames, strict=True)}
+    assert {k: cycles for k, cycles in spent.items() if cycles > asked[k] * spent[1.0]} == {}
 
 
 @pytest.mark.slow
