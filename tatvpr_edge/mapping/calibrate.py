@@ -241,8 +241,9 @@ def fit_band(
     mine = answers.where(answers.band == band)
     right = int(mine.right.sum())
     wider = "--within" if truth.by_metres else "--within-places"
+    more = "give more queries (QUERIES --poses FILE)" if truth.by_metres else "add more places"
     for count, what, remedy in (
-        (right, "right", f"give more queries (QUERIES --poses FILE), or a wider {wider}"),
+        (right, "right", f"{more}, or a wider {wider}"),
         (len(mine) - right, "wrong", f"the map needs more places further apart than {wider}"),
     ):
         if count < FEWEST:

@@ -160,8 +160,13 @@ def labelled(
 
     Raises:
         DataError: no frame has a position, or not one can be used.
-        MapError: their positions are in another pose frame than the map's.
+        MapError: no place has one, or theirs are in another pose frame.
     """
+    if not truth.by_metres:
+        raise MapError(
+            "the map's places have no positions, by which labelled queries are judged: make the "
+            "map again with --poses, or calibrate it from the frames that it was made of (--frames)"
+        )
     files, found = frames_and_poses(queries, table, pose_frame)
     if found.source == "none":
         raise DataError(f"{called(queries)}: its frames have no positions: give --poses FILE")

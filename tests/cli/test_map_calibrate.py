@@ -115,14 +115,23 @@ def test_frames_that_a_calibration_leaves_out_are_listed(
 
 
 def test_a_calibration_that_cannot_be_is_one_line(
-    tatvpr: Run, a_map: Path, tiny_host: Path, folder: Path
+    tatvpr: Run, a_map: Path, tiny_host: Path
 ) -> None:
     before = a_map.read_bytes()
     said = tatvpr("map", "calibrate", a_map, "--artifact", tiny_host, status=1).stderr
     assert "20 are needed to learn from" in said.splitlines()[-1]
-    assert said.rstrip().endswith("--within-places")  # the map has no positions to be within
-    said = tatvpr("map", "calibrate", a_map, folder, "--artifact", tiny_host, status=1).stderr
-    assert "have no positions: give --poses FILE" in said.splitlines()[-1]
+    # The map has no positions, so that queries which have some would be of no use.
+    assert said.rstrip().endswith("add more places, or a wider --within-places")
     said = tatvpr("map", "calibrate", a_map, "--precision", "1.5", status=2).stderr
     assert "precision" in said
     assert a_map.read_bytes() == before
+
+
+def test_queries_of_a_map_without_positions_are_refused_before_they_are_described(
+    tatvpr: Run, a_map: Path, tiny_host: Path, corridor: Path, folder: Path
+) -> None:
+    """More of them, or positions for them, would not help either."""
+    for queries in (corridor, folder):
+        said = tatvpr("map", "calibrate", a_map, queries, "--artifact", tiny_host, status=1).stderr
+        assert said.startswith("error: the map's places have no positions")
+        assert "--frames" in said and "make the map again" in said
