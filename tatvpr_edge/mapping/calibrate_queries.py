@@ -35,6 +35,8 @@ _DRIVE = 40
 #: stand on either side of the query, so 2 at least; places just beyond look much alike, and more
 #: than 4 tells no more (tools/calibration_figures.py).
 _ELSEWHERE = 4
+#: What gives frames their positions.
+_GIVES = "--poses FILE, or --poses-topic of a bag"
 
 
 @dataclass(frozen=True)
@@ -165,11 +167,11 @@ def labelled(
     if not truth.by_metres:
         raise MapError(
             "the map's places have no positions, by which labelled queries are judged: make the "
-            "map again with --poses, or calibrate it from the frames that it was made of (--frames)"
+            f"map again with {_GIVES}, or calibrate it from the frames it was made of (--frames)"
         )
     files, found = frames_and_poses(queries, table, pose_frame)
     if found.source == "none":
-        raise DataError(f"{called(queries)}: its frames have no positions: give --poses FILE")
+        raise DataError(f"{called(queries)}: its frames have no positions: give {_GIVES}")
     if found.frame != place_map.info.pose_frame:
         raise MapError(
             f"the map's positions are {place_map.info.pose_frame}, those of the queries are "

@@ -30,6 +30,8 @@ def explain(error: OSError) -> str:
     """An operating system's error in words for one line."""
     if error.errno == errno.ENOSPC:
         return "the disk is full; free some space and try again"
+    if error.errno == errno.EISDIR:
+        return "it is a folder, and a map is one file"
     return str(error.strerror or error)
 
 

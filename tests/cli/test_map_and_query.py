@@ -368,6 +368,9 @@ def test_bad_maps_and_artifacts_are_told(
     write_map(tmp_path / "other", info, [make_places(info, [np.eye(1, 48, dtype=np.float32)])])
     assert "another model" in error(tiny_host, "other")
     assert "cannot read the map nowhere" in error(tiny_host, "nowhere")
+    assert "it is a folder, and a map is one file" in error(tiny_host, folder)
+    swapped = tatvpr("map", "add", folder, a_map, "--artifact", tiny_host, status=1).stderr
+    assert "it is a folder, and a map is one file" in swapped
     assert "no such folder" in error("nowhere", a_map)
     shutil.copytree(tiny_host, tmp_path / "damaged")
     (tmp_path / "damaged" / "weights.bin").write_bytes(b"short")

@@ -186,6 +186,8 @@ def test_calibrate_describe_and_evaluate_take_bags(
     tatvpr("map", "build", bag, *poses, "--artifact", tiny_host, "-o", "m")
     few = tatvpr("map", "calibrate", "m", bag, *poses, "--artifact", tiny_host, status=1)
     assert "answers" in few.stderr and "wider --within" in few.stderr
+    bare = tatvpr("map", "calibrate", "m", bag, "--artifact", tiny_host, status=1)
+    assert "--poses-topic of a bag" in bare.stderr
 
 
 # ---- pixels ----------------------------------------------------------------------------------
