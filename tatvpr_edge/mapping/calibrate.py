@@ -241,7 +241,9 @@ def fit_band(
     mine = answers.where(answers.band == band)
     right = int(mine.right.sum())
     wider = "--within" if truth.by_metres else "--within-places"
-    more = "give more queries (QUERIES --poses FILE)" if truth.by_metres else "add more places"
+    more = "give more queries (QUERIES --poses FILE)"
+    if not truth.by_metres:  # what stands in no order has no right answers along it
+        more = "add more places, make the map again with positions (--poses FILE)"
     for count, what, remedy in (
         (right, "right", f"{more}, or a wider {wider}"),
         (len(mine) - right, "wrong", f"the map needs more places further apart than {wider}"),

@@ -121,7 +121,7 @@ def test_a_calibration_that_cannot_be_is_one_line(
     said = tatvpr("map", "calibrate", a_map, "--artifact", tiny_host, status=1).stderr
     assert "20 are needed to learn from" in said.splitlines()[-1]
     # The map has no positions, so that queries which have some would be of no use.
-    assert said.rstrip().endswith("add more places, or a wider --within-places")
+    assert said.rstrip().endswith("with positions (--poses FILE), or a wider --within-places")
     said = tatvpr("map", "calibrate", a_map, "--precision", "1.5", status=2).stderr
     assert "precision" in said
     assert a_map.read_bytes() == before
