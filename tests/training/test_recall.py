@@ -17,7 +17,6 @@ from tatvpr_edge.models.evaluate.recall import (
     recall,
     rows_of,
     scores_of,
-    similarity,
     weighed_scores_of,
 )
 from tatvpr_edge.spec.errors import UsageError
@@ -27,6 +26,12 @@ from tatvpr_edge.spec.scores import binary_rows, binary_scores, weighed_best
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     x = rng.normal(size=shape).astype(np.float32)
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def similarity(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32], kind: str = "float"
+) -> NDArray[np.float32]:
+    return scores_of(rows_of(queries, kind), rows_of(gallery, kind), kind)
 
 
 def ranks_in_pieces(
