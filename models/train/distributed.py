@@ -7,6 +7,7 @@ compute the loss that one would.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -24,6 +25,10 @@ class Crew:
         self.rank = int(os.environ.get("RANK", "0"))
         self._started = False
         if self.size > 1 and not dist.is_initialized():
+            # Its functions take the group of the moment for a default, and optimisers load it: a
+            # group that is there by then is held for ever, and its threads may abort the program
+            # when it ends.
+            importlib.import_module("torch.distributed.nn.functional")
             dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
             self._started = True
 
