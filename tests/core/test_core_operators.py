@@ -23,7 +23,8 @@ def same_bits(a: F32, b: F32) -> None:
 
 
 def activations(rng: np.random.Generator, t: int, k: int, kind: str) -> F32:
-    """Inputs that tell kernels apart: ties, zeros, one huge value."""
+    """Inputs that tell kernels apart: ties, zeros, one huge value, rows that are nothing like the
+    ones before."""
     x = rng.standard_normal((t, k)).astype(np.float32)
     if kind == "ties":
         x = np.round(x * 2) / 2
@@ -33,12 +34,17 @@ def activations(rng: np.random.Generator, t: int, k: int, kind: str) -> F32:
         x[:, rng.integers(k)] *= 1e6
     elif kind == "tiny":
         x *= 1e-7
+    elif kind == "uneven":
+        x *= 10.0 ** rng.integers(-9, 10, (t, 1))
+        x[rng.random(t) < 0.3] = rng.choice((-1, 1), k)
     return x.astype(np.float32)
 
 
 #: Variants with a matmul of aligned fours of channels.
 HAVE_FOURS = ("avx512-vnni", "avx-vnni", "avx2", "neon-i8mm", "neon-dotprod")
-KINDS = ("normal", "ties", "zeros", "huge", "tiny")
+#: The longest rows that NEON and AVX-512 rank by themselves, and longer ones than either does.
+LONGEST = (4032, 4096, 4112)
+KINDS = ("normal", "ties", "zeros", "huge", "tiny", "uneven")
 
 
 def expected_linear(case: LinearCase) -> F32:
@@ -92,7 +98,7 @@ def test_gated_linear_equals_the_reference(native: Driver, case: LinearCase) -> 
 @given(
     seed=st.integers(0, 2**32 - 1),
     t=st.sampled_from((1, 4, 8, 13)),
-    k_in=st.sampled_from((257, 384, 640, 1536, 4100)),
+    k_in=st.sampled_from((257, 384, 640, 1536, 4100, 12544)),
     loud=st.sampled_from((0, 1, 2)),
     k=st.sampled_from((1.0, 0.69, 0.3)),
     group=st.sampled_from((1, 4)),
@@ -100,7 +106,8 @@ def test_gated_linear_equals_the_reference(native: Driver, case: LinearCase) -> 
 def test_long_rows_equal_the_reference(
     native: Driver, seed: int, t: int, k_in: int, loud: int, k: float, group: int
 ) -> None:
-    """Rows whose sums fit 16 bits, and rows (one of them, or all) where they do not."""
+    """Rows whose sums fit 16 bits, and rows (one of them, or all) where they do not; rows of more
+    parts than kernels of fours divide them into."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((t, k_in)).astype(np.float32)
     w = rng.integers(-1, 2, (70, k_in)).astype(np.int8)
@@ -201,8 +208,8 @@ def test_patch_embed_equals_the_reference(
 
 @given(
     seed=st.integers(0, 2**32 - 1),
-    k_in=st.one_of(st.integers(1, 70), st.sampled_from((192, 384, 1000, 1536, 3072))),
-    group=st.sampled_from((1, 2, 4, 8, 16)),
+    k_in=st.one_of(st.integers(1, 70), st.sampled_from((192, 384, 1000, 1536, 3072, *LONGEST))),
+    group=st.sampled_from((1, 2, 4, 8, 12, 16)),
     k=st.floats(2**-8, 1, width=32),
     kind=st.sampled_from(KINDS),
 )
