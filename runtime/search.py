@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.engine import Engine, Signatures
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
-from tatvpr_edge.spec.maptypes import CALIBRATIONS, KINDS, MOMENT, Band, Calibration, MapInfo, Rows
+from tatvpr_edge.spec.maptypes import (
+    CALIBRATIONS,
+    KINDS,
+    MOMENT,
+    Band,
+    Calibration,
+    MapInfo,
+    Rows,
+    at_k,
+)
 from tatvpr_edge.spec.values import above, numbers, whole, wrong
 
 #: x y z qx qy qz qw.
@@ -34,6 +43,8 @@ _SIGNATURES: Signatures = {
 #: Of libraries that know more than the first two kinds of maps; older ones would rank weighed maps
 #: by distance alone.
 _KINDS: Signatures = {"tatvpr_map_kind_known": (ctypes.c_int32, [ctypes.c_uint32])}
+#: For how many k a table keeps what its calibrations say.
+_MOST_KS = 64
 _ERR_MAP_EMPTY, _ERR_NOT_FINITE, _ERR_ARGUMENT = 24, 25, 27
 
 
@@ -187,6 +198,8 @@ class Table:
         bands = (_Band * len(info.bands))(*(self._band(band) for band in info.bands))
         tables = (_Part * len(parts))(*(self._part(part) for part in parts))
         self._held += [bands, tables]
+        self._bands = bands
+        self._at_k: dict[float, tuple[_Places, Any]] = {}
         self.places = _Places(
             size=ctypes.sizeof(_Places),
             kind=KINDS[info.kind],
@@ -202,6 +215,24 @@ class Table:
     def size(self) -> int:
         """How many places it holds."""
         return self._size
+
+    def _judging(self, k: float) -> tuple[_Places, Any]:
+        """The places under calibrations as they judge queries at ``k``, and what keeps them."""
+        given = [band.calibration for band in self._info.bands]
+        if not any(one is not None and one.k_weight for one in given):
+            return self.places, self._bands
+        made = self._at_k.get(k)
+        if made is None:
+            bands = type(self._bands).from_buffer_copy(self._bands)
+            for band, one in zip(bands, given, strict=True):
+                band.calibration = _calibration(None if one is None else at_k(one, k))
+            places = _Places.from_buffer_copy(self.places)
+            places.band = ctypes.addressof(bands)
+            made = places, bands
+            if len(self._at_k) >= _MOST_KS:
+                self._at_k.clear()
+            self._at_k[k] = made
+        return made
 
     def _band(self, band: Band) -> _Band:
         made = _Band(k=band.k, tokens=band.tokens, calibration=_calibration(band.calibration))
@@ -246,8 +277,9 @@ class Table:
         matches = (_Match * count)()
         matches[0].size = ctypes.sizeof(_Match)
         request, held = self._request(asked, scores)
+        places, bands = self._judging(request.k)
         status = self._search(
-            ctypes.byref(self.places),
+            ctypes.byref(places),
             ctypes.byref(self.engine.searcher),
             query.ctypes.data,
             ctypes.byref(request),
@@ -255,7 +287,7 @@ class Table:
             count,
             ctypes.byref(found),
         )
-        del held
+        del held, bands
         if status == _ERR_NOT_FINITE:
             raise NoDescriptionError("the descriptor is not finite: it looks like no place")
         if status == _ERR_ARGUMENT:

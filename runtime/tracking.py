@@ -20,7 +20,7 @@ from tatvpr_edge.runtime.engine import Engine, Signatures
 from tatvpr_edge.runtime.motion import Moved, Odometry, check_odometry
 from tatvpr_edge.runtime.search import Pose, told_pose
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
-from tatvpr_edge.spec.maptypes import MAX_FRAMES, Band, SequenceCalibration
+from tatvpr_edge.spec.maptypes import MAX_FRAMES, Band, SequenceCalibration, at_k
 from tatvpr_edge.spec.values import instance, whole
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Path:
         # What C is asked and answers with, made once.
         self._step = _Step(size=ctypes.sizeof(_Step))
         self._found = _Tracked(size=ctypes.sizeof(_Tracked))
-        self._judged: SequenceCalibration | None = None
+        self._judged: tuple[SequenceCalibration, float] | None = None
         # Code that was built before there were turns needs no room for them, and has none.
         needed = [engine.c.tatvpr_track_bytes(_ROOM, kind) for kind in (_METRES, _TURNS)]
         self._odometry = _METRES if needed[0] == needed[1] else _TURNS
@@ -200,6 +200,7 @@ class Path:
         moved_m: float | None = None,
         near: tuple[tuple[float, float, float], float] | None = None,
         turned_rad: float | None = None,
+        k: float = 1.0,
     ) -> Tracked:
         """Take in one frame.
 
@@ -211,6 +212,7 @@ class Path:
             moved_m: since the last frame; None: not known.
             near: a position and metres around it, where the answer lies.
             turned_rad: since the last frame, counter-clockwise; None: not known.
+            k: that the frame was described at.
 
         Raises:
             UsageError: ``moved_m`` or ``turned_rad`` is not finite.
@@ -226,13 +228,15 @@ class Path:
             self._held = held
         if table.size > self._track.room:
             self._make_room(max(table.size, 2 * self._track.room))
-        judged = calibrated_for(bands[band], self.frames)
+        made = calibrated_for(bands[band], self.frames)
+        judged = None if made is None else (made, k)
         step, found = self._step, self._found
         step.band = band
         step.scores = None if scores is None else scores.ctypes.data
-        if judged is not self._judged:
-            self._sequence, self._judged = _sequence(judged), judged
-            step.sequence = None if judged is None else ctypes.addressof(self._sequence)
+        if judged != self._judged:
+            self._sequence = _sequence(None if made is None else at_k(made, k))
+            self._judged = judged
+            step.sequence = None if made is None else ctypes.addressof(self._sequence)
         step.moved_m = math.nan if moved_m is None else moved_m
         step.turned_rad = math.nan if turned_rad is None else turned_rad
         step.near[:], step.radius_m = _ANYWHERE if near is None else near

@@ -22,7 +22,7 @@ from tatvpr_edge.mapping.calibrate import ask, fit_band
 from tatvpr_edge.mapping.calibrate_answers import Answers
 from tatvpr_edge.mapping.calibrate_queries import Asked, Truth
 from tatvpr_edge.mapping.calibrate_sequences import ask_sequences, fit_sequences
-from tatvpr_edge.mapping.logistic import log_odds, log_odds_of, quality
+from tatvpr_edge.mapping.logistic import quality
 from tatvpr_edge.mapping.neighbours import lent
 from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.models.evaluate.protocols import GALLERY_EVERY, WITHIN_FRAMES, tower_shift
@@ -166,7 +166,7 @@ def judge(tower: Tower, precision: float) -> dict[float, dict[str, float]]:
     for floor, own in by_floor.items():
         rest = Answers.joined([answers for name, answers in by_floor.items() if name != floor])
         made = fit_band(tower.map, tower.truth, rest, 0, precision).calibration
-        odds.append(log_odds(made.weights, *own.columns.T))
+        odds.append(own.odds(made.weights, made.k_weight))
         limits.append(np.full(len(own), made.threshold))
     return figures(
         Answers.joined(list(by_floor.values())), np.concatenate(odds), np.concatenate(limits)
@@ -188,7 +188,8 @@ def judge_sequences(tower: Tower, frames: int, precision: float) -> dict[float, 
         report = fit_sequences(rest, 0, frames, precision)
         if report is None:
             raise DataError(f"the floors beside {floor} give too few answers to learn from")
-        odds.append(log_odds_of(report.calibration.weights, own[floor].columns))
+        learned = report.calibration
+        odds.append(own[floor].odds(learned.weights, learned.k_weight))
         limits.append(np.full(len(own[floor]), report.calibration.threshold))
     answers = Answers.joined([own[floor] for floor in tower.floors])
     return figures(answers, np.concatenate(odds), np.concatenate(limits))

@@ -37,8 +37,6 @@ from tatvpr_edge.mapping.describe import Skipped
 from tatvpr_edge.mapping.logistic import (
     Quality,
     choose_threshold,
-    fit_weights,
-    log_odds,
     quality,
 )
 from tatvpr_edge.runtime import Localizer, PlaceMap
@@ -253,9 +251,8 @@ def fit_band(
                 f"band k={of.k:g}: {count} {what} answers, {FEWEST} are needed to learn from: "
                 f"{remedy}"
             )
-    scores, margins = mine.columns.T
-    weights = fit_weights(scores, margins, mine.right)
-    odds = log_odds(weights, scores, margins)
+    weights, k_weight = mine.learn()
+    odds = mine.odds(weights, k_weight)
     setting = choose_threshold(odds, mine.right, precision)
     answerable = mine.answerable
     recall = float((odds[answerable] >= setting.threshold).mean()) if answerable.any() else 0.0
@@ -263,11 +260,12 @@ def fit_band(
     made = Calibration(
         "logistic",
         setting.threshold,
-        weights,
+        (weights[0], weights[1], weights[2]),
         bare.elsewhere_m,
         bare.elsewhere_places,
         float(np.float32(precision)),
         float(np.float32(recall)),
+        k_weight=k_weight,
     )
     confidence = 1 / (1 + np.exp(-odds))
     return BandReport(

@@ -21,8 +21,6 @@ from tatvpr_edge.mapping.calibrate_queries import Asked
 from tatvpr_edge.mapping.logistic import (
     Quality,
     choose_threshold,
-    fit_columns,
-    log_odds_of,
     quality,
 )
 from tatvpr_edge.runtime import PlaceMap
@@ -137,8 +135,8 @@ def fit_sequences(
     right = int(mine.right.sum())
     if right < FEWEST or len(mine) - right < FEWEST:
         return None
-    weights = fit_columns(mine.columns, mine.right)
-    odds = log_odds_of(weights, mine.columns)
+    weights, k_weight = mine.learn()
+    odds = mine.odds(weights, k_weight)
     # What one wrong path more would cost: it lasts for up to about twice the sequence.
     setting = choose_threshold(odds, mine.right, precision, spare=2 * frames)
     answerable = mine.answerable
@@ -149,6 +147,7 @@ def fit_sequences(
         weights,
         float(np.float32(precision)),
         float(np.float32(recall)),
+        k_weight,
     )
     confidence = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
     return SequenceReport(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ class SequenceCalibration:
         threshold: of the log-odds, from which an answer is accepted.
         weights: w0 .. w5 of the log-odds ``w0 + w1 * evidence + w2 * its margin + w3 * still
             + w4 * its margin + w5 * steady``.
-        precision, recall: as in :class:`Calibration`.
+        precision, recall, k_weight: as in :class:`Calibration`.
     """
 
     frames: int
@@ -70,6 +71,7 @@ class SequenceCalibration:
     weights: tuple[float, ...]
     precision: float = 0.0
     recall: float = 0.0
+    k_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Calibration:
         precision: share of accepted matches that are right, as chosen; 0: not known.
         recall: share of queries that are then accepted, as expected; 0: not known.
         sequence: the same for sequences of frames, beside "logistic" alone; None: not known.
+        k_weight: of "logistic": what :func:`dimming` of the query's k counts in the log-odds.
     """
 
     kind: str
@@ -98,6 +101,25 @@ class Calibration:
     precision: float = 0.0
     recall: float = 0.0
     sequence: SequenceCalibration | None = None
+    k_weight: float = 0.0
+
+
+def dimming(k: float) -> float:
+    """How far scores fall at ``k`` in (0, 1], as calibrations have it: 1 / sqrt(k) - 1, 0 at k = 1.
+    Every operation is rounded to float32, as in the C core."""
+    return float(np.float32(1) / np.sqrt(np.float32(k)) - np.float32(1))
+
+
+Judging = TypeVar("Judging", Calibration, SequenceCalibration)
+
+
+def at_k(given: Judging, k: float) -> Judging:
+    """``given`` as it judges queries at ``k``: its w0 holds what k counts, in float32."""
+    if given.k_weight == 0:
+        return given
+    counted = np.float32(given.k_weight) * np.float32(dimming(k))
+    weights: Any = (float(np.float32(given.weights[0]) + counted), *given.weights[1:])
+    return replace(given, weights=weights, k_weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -384,7 +406,10 @@ def check_calibration(given: Calibration) -> None:
     """Raise MapError where ``given`` cannot be stored: the rules that both readers hold."""
     if given.kind not in CALIBRATIONS:
         raise MapError(f"calibration kind {given.kind!r} is not one of {', '.join(CALIBRATIONS)}")
-    numbers = (given.threshold, *given.weights, given.elsewhere_m, given.precision, given.recall)
+    numbers = (
+        *(given.threshold, *given.weights, given.k_weight),
+        *(given.elsewhere_m, given.precision, given.recall),
+    )
     if not all(math.isfinite(np.float32(number)) for number in numbers):
         raise MapError("a band's calibration is not finite")
     if not (0 <= given.precision <= 1 and 0 <= given.recall <= 1):
@@ -394,7 +419,8 @@ def check_calibration(given: Calibration) -> None:
     if given.kind == "score":
         if not -1 <= given.threshold <= 1:
             raise MapError(f"a band's threshold is {given.threshold!r}: scores are in -1..1")
-        if any(given.weights) or given.elsewhere_m or given.elsewhere_places:
+        weights = (*given.weights, given.k_weight)
+        if any(weights) or given.elsewhere_m or given.elsewhere_places:
             raise MapError("a calibration by score has no weights and no distances")
         if given.sequence is not None:
             raise MapError("a calibration by score says nothing of sequences")
@@ -410,7 +436,7 @@ def _check_sequence(given: SequenceCalibration) -> None:
             f"a calibration of sequences is of 1 to {MAX_FRAMES} frames, with {SEQUENCE_WEIGHTS} "
             "weights"
         )
-    numbers = (given.threshold, *given.weights, given.precision, given.recall)
+    numbers = (given.threshold, *given.weights, given.precision, given.recall, given.k_weight)
     if not all(math.isfinite(np.float32(number)) for number in numbers):
         raise MapError("a band's calibration of sequences is not finite")
     if not (0 <= given.precision <= 1 and 0 <= given.recall <= 1):

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from .maplayout import (
     BAND_BYTES,
     HEADER,
     HEADER_BYTES,
+    K_WEIGHTS,
     MAGIC,
     NEIGHBOURS,
     SEQUENCE,
@@ -133,7 +135,7 @@ def stored_poses(poses: F64) -> bytes:
 def _encode_header(
     info: MapInfo, places: int, tags_bytes: int, layout: Layout, payload_crc: int
 ) -> bytes:
-    required = SEQUENCES if any(_has_sequence(band) for band in info.bands) else 0
+    required = _required(info.bands)
     fields = (
         *(MAGIC, VERSION, HEADER_BYTES + BAND_BYTES * len(info.bands), layout.file_bytes),
         *(required, NEIGHBOURS if info.neighbours else 0),
@@ -146,7 +148,8 @@ def _encode_header(
             *(band.k, band.tokens, offsets.descriptors, offsets.norms, offsets.mean),
             *_calibration_fields(band.calibration),
             _sequence_bytes(band.calibration),
-            bytes(20),
+            *_k_weights(band),
+            bytes(12),
         )
         for band, offsets in zip(info.bands, layout.bands, strict=True)
     )
@@ -164,8 +167,19 @@ def _calibration_fields(given: Calibration | None) -> tuple[float, ...]:
     )
 
 
-def _has_sequence(band: Band) -> bool:
-    return band.calibration is not None and band.calibration.sequence is not None
+def _required(bands: Sequence[Band]) -> int:
+    """The features that a reader of these bands must know: set exactly where one has them."""
+    made = [band.calibration for band in bands if band.calibration is not None]
+    sequences = SEQUENCES if any(of.sequence is not None for of in made) else 0
+    return sequences | (K_WEIGHTS if any(any(_k_weights(band)) for band in bands) else 0)
+
+
+def _k_weights(band: Band) -> tuple[float, float]:
+    """What k counts: of single frames, and of sequences."""
+    given = band.calibration
+    if given is None:
+        return 0.0, 0.0
+    return given.k_weight, 0.0 if given.sequence is None else given.sequence.k_weight
 
 
 def _sequence_bytes(given: Calibration | None) -> bytes:
@@ -301,7 +315,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
     header_bytes, size, required, optional, model_hash = fields[2:7]
     kind_code, dim, descriptor_size, frame, places, bands, zero = fields[7:14]
     poses, moments, tags, tags_bytes, rest, payload_crc, _ = fields[14:]
-    if required & ~SEQUENCES:
+    if required & ~(SEQUENCES | K_WEIGHTS):
         raise MapError(f"it requires unknown features (bits {required:#x}): update tatvpr-edge")
     kind = {code: name for name, code in KINDS.items()}.get(kind_code)
     if kind is None:
@@ -313,7 +327,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
     bare = MapInfo(model_hash.hex(), kind, dim, (), POSE_FRAMES[frame], descriptor_size)
     layout = layout_of(bare, [entry[4] != 0 for entry in table], places, tags_bytes)
     stored = [(*entry[2:5], entry[-1]) for entry in table]
-    wanted = [(band.descriptors, band.norms, band.mean, bytes(20)) for band in layout.bands]
+    wanted = [(band.descriptors, band.norms, band.mean, bytes(12)) for band in layout.bands]
     if stored != wanted or (poses, moments, tags, size) != (
         *(layout.poses, layout.moments, layout.tags, layout.file_bytes),
     ):
@@ -325,13 +339,13 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
         Band(
             _short(entry[0]),
             _short(entry[1]),
-            _read_calibration(entry[5:-2], entry[-2]),
+            _read_calibration(entry[5:-4], entry[-4], entry[-3:-1]),
             _mean(at, dim, data),
         )
         for entry, at in zip(table, layout.bands, strict=True)
     )
-    if (required == SEQUENCES) != any(map(_has_sequence, found)):
-        raise MapError("its header contradicts its calibrations of sequences: damaged")
+    if required != _required(found):
+        raise MapError("its header contradicts its calibrations: damaged")
     info = replace(bare, bands=found, neighbours=bool(optional & NEIGHBOURS))
     if descriptor_size == 0:
         raise MapError("its header contradicts itself (no elements in a descriptor)")
@@ -369,10 +383,12 @@ def _checked_fields(data: NDArray[np.uint8]) -> tuple[tuple, list[tuple]]:  # ty
     return fields, [BAND.unpack(data[at : at + BAND_BYTES].tobytes()) for at in starts]
 
 
-def _read_calibration(fields: tuple, sequence: bytes) -> Calibration | None:  # type: ignore[type-arg]
+def _read_calibration(
+    fields: tuple[Any, ...], sequence: bytes, k_weights: tuple[float, float]
+) -> Calibration | None:
     code, precision, recall, threshold, *weights, elsewhere_m, elsewhere_places = fields
     if code == 0:
-        if any(value != 0 for value in fields) or any(sequence):
+        if any(value != 0 for value in (*fields, *k_weights)) or any(sequence):
             raise MapError("a band without a calibration has numbers of one: damaged")
         return None
     kind = {number: name for name, number in CALIBRATIONS.items()}.get(code)
@@ -388,18 +404,23 @@ def _read_calibration(fields: tuple, sequence: bytes) -> Calibration | None:  # 
         elsewhere_places,
         right,
         answered,
-        _read_sequence(sequence),
+        _read_sequence(sequence, k_weights[1]),
+        _short(k_weights[0]),
     )
     check_calibration(found)
     return found
 
 
-def _read_sequence(stored: bytes) -> SequenceCalibration | None:
+def _read_sequence(stored: bytes, k_weight: float) -> SequenceCalibration | None:
     if not any(stored):
+        if k_weight != 0:
+            raise MapError("a band that judges no sequences has a number of them: damaged")
         return None
     frames, *numbers = SEQUENCE.unpack(stored)
     precision, recall, threshold, *weights = map(_short, numbers)
-    return SequenceCalibration(frames, threshold, tuple(weights), precision, recall)
+    return SequenceCalibration(
+        frames, threshold, tuple(weights), precision, recall, _short(k_weight)
+    )
 
 
 def _mean(at: BandLayout, dim: int, data: NDArray[np.uint8]) -> tuple[float, ...] | None:

@@ -19,6 +19,9 @@ static tatvpr_status every_score(request *r, const tatvpr_map *map, const tatvpr
     asked.tokens = r->f[1];
     asked.scores = (float *)(void *)output(r, (size_t)map->places * sizeof(float));
     const tatvpr_status status = tatvpr_map_look(map, NULL, asked.k, asked.tokens, &view);
+    float *first = (float *)(void *)output(r, 2 * sizeof(float)); /* w0 of frames, of sequences */
+    first[0] = view.band.calibration.weights[0];
+    first[1] = view.sequence.weights[0];
     return status != TATVPR_OK
                ? status
                : tatvpr_places_search(&view.places, model,

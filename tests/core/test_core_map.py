@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from test_core_model import STATUS
 from support.maps import reseal
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.maptypes import Calibration, SequenceCalibration
+from tatvpr_edge.spec.maptypes import Calibration, SequenceCalibration, at_k
 from tatvpr_edge.spec.placemap import Band, Base, MapInfo, make_places, parse_base, write_map
 
 HASH = bytes(range(32))
@@ -131,9 +133,16 @@ SEQUENCES = Calibration(
 )
 
 
+OF_K = replace(SEQUENCES, k_weight=0.7)
+assert OF_K.sequence is not None
+BOTH_OF_K = replace(OF_K, sequence=replace(OF_K.sequence, k_weight=-0.25))
+
+
 @pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
 @pytest.mark.parametrize(
-    "judged", [Calibration("score", 0.3), SEQUENCES], ids=["score", "sequence"]
+    "judged",
+    [Calibration("score", 0.3), SEQUENCES, BOTH_OF_K],
+    ids=["score", "sequence", "k"],
 )
 def test_verdict_equals_pythons_on_damaged_maps(
     native: Driver, tmp_path: Path, kind: str, judged: Calibration
@@ -163,18 +172,39 @@ def test_verdict_equals_pythons_on_damaged_maps(
     assert 0 < accepted < len(corpus) // 2  # flipped descriptors under right checksums
 
 
+def test_what_k_counts_is_what_python_says(native: Driver, tmp_path: Path) -> None:
+    """A query at low k scores less where it is right, and is judged by that."""
+    query, sequence = np.ones(16, np.float32), BOTH_OF_K.sequence
+    assert sequence is not None
+    for judged in (BOTH_OF_K, OF_K, SEQUENCES, replace(OF_K, sequence=None)):
+        good = make_map(tmp_path, "int8", 16, 20, (Band(1.0, 1.0, judged),))
+        for k in (1.0, 0.75, 0.4, 0.2, 0.013):
+            status, out = c_map(native, "portable", good, query, 1, k)
+            of_frames, of_sequences = out[5].view(np.float32).tolist()
+            assert status == OK and of_frames == at_k(judged, k).weights[0]
+            told = judged.sequence
+            assert of_sequences == (0.0 if told is None else at_k(told, k).weights[0])
+    assert at_k(BOTH_OF_K, 1.0).weights == BOTH_OF_K.weights
+    assert at_k(BOTH_OF_K, 0.25).weights[0] == pytest.approx(-1.0 + 0.7)
+    assert at_k(sequence, 0.25).weights == pytest.approx((-3.25, *sequence.weights[1:]))
+
+
 def test_each_fault_of_a_map_has_its_status(native: Driver, tmp_path: Path) -> None:
     good = make_map(tmp_path, "int8", 16, 5, (Band(0.2),))
-    faults = {0: "MAGIC", 8: "VERSION", 12: "HEADER", 24: "FEATURE", 64: "HEADER", 80: "HEADER"}
+    faults = {0: "MAGIC", 8: "VERSION", 12: "HEADER", 25: "FEATURE", 64: "HEADER", 80: "HEADER"}
     faults |= {77: "HEADER", 92: "HEADER", 128: "HEADER", 224: "HEADER", 260: "HEADER"}
     for at, name in faults.items():
         bad = bytearray(good)
         bad[at] ^= 2
         data = reseal(bad) if name != "MAGIC" else bytes(bad)
         assert c_map(native, "portable", data)[0] == STATUS[f"TATVPR_ERR_MAP_{name}"], at
-    for sequences, band in ((1, (Band(0.2),)), (0, (Band(0.2, 1.0, SEQUENCES),))):
-        bad = bytearray(make_map(tmp_path, "int8", 16, 5, band))
-        bad[24] = sequences  # announced without one, and one that is not announced
+    announced = ((None, 0), (SEQUENCES, 1), (OF_K, 3), (replace(OF_K, sequence=None), 2))
+    for (judged, needed), said in itertools.product(announced, range(4)):
+        bad = bytearray(make_map(tmp_path, "int8", 16, 5, (Band(0.2, 1.0, judged),)))
+        assert bad[24] == needed
+        if said == needed:
+            continue
+        bad[24] = said  # announced without being there, and there without being announced
         status, _ = c_map(native, "portable", reseal(bad))
         assert status == STATUS["TATVPR_ERR_MAP_HEADER"] and python_base(reseal(bad)) is None
     bad = bytearray(good)

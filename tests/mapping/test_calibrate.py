@@ -15,6 +15,7 @@ from PIL import Image
 from support.recordings import BagWriter
 from tatvpr_edge.mapping import Picking, build_map, calibrate_map, frames_of
 from tatvpr_edge.mapping.calibrate import ask, fit_band
+from tatvpr_edge.mapping.calibrate_answers import Answers
 from tatvpr_edge.mapping.calibrate_queries import (
     Asked,
     Truth,
@@ -29,7 +30,6 @@ from tatvpr_edge.mapping.logistic import (
     expected_calibration_error,
     fit_weights,
     log_odds,
-    log_odds_of,
     recall_at_full_precision,
 )
 from tatvpr_edge.runtime import Localizer, PlaceMap
@@ -37,6 +37,7 @@ from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import append, journal_path
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
+from tatvpr_edge.spec.maptypes import dimming
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
 
 RNG = np.random.default_rng
@@ -63,6 +64,29 @@ def test_its_probabilities_hold_on_answers_that_it_never_saw() -> None:
     scores, margins, right = drawn(20_000, 2)
     confidence = 1 / (1 + np.exp(-log_odds(weights, scores, margins)))
     assert expected_calibration_error(confidence, right) < 0.02
+
+
+def test_what_k_counts_is_learned_where_several_are_asked() -> None:
+    """Scores that fall with k are as good there, and the same where they do not fall."""
+    rng, ks = RNG(5), np.repeat([1.0, 0.4, 0.2], 10_000)
+    scores, margins, right = drawn(len(ks), 3)
+    fallen = scores - 0.25 * np.array([dimming(k) for k in ks])
+    parts = rng.permutation(len(ks)) < 15_000
+
+    def of(scores: NDArray, chosen: NDArray) -> Answers:  # type: ignore[type-arg]
+        columns = np.stack([scores, margins], axis=1)
+        one_band, known = np.zeros(len(ks), np.int64), np.ones(len(ks), np.bool_)
+        return Answers(one_band, ks, columns, right, known).where(chosen)
+
+    weights, k_weight = of(fallen, parts).learn()
+    assert (*weights, k_weight) == pytest.approx((-1, 2, 8, 0.5), abs=0.4)
+    for k in (1.0, 0.4, 0.2):
+        judged = of(fallen, ~parts & (ks == k))
+        confidence = 1 / (1 + np.exp(-judged.odds(weights, k_weight)))
+        assert expected_calibration_error(confidence, judged.right) < 0.03
+    assert of(scores, parts).learn()[1] == pytest.approx(0, abs=0.15)
+    alone = of(fallen, ks == 0.2).learn()
+    assert alone[1] == 0 and alone[0] == pytest.approx((-1 + 0.5 * dimming(0.2), 2, 8), abs=0.4)
 
 
 def test_answers_that_part_cleanly_give_finite_weights_that_part_them() -> None:
@@ -243,7 +267,7 @@ def test_what_a_map_learns_of_its_own_descriptors_holds_for_queries(
     place_map, truth, own, queries = asked_both_ways(kind, 0.3, engine, tmp_path / "m.placemap")
     made = fit_band(place_map, truth, ask(place_map, truth, own), 0, 0.8).calibration
     answers = ask(place_map, truth, queries)
-    odds = log_odds(made.weights, *answers.columns.T)
+    odds = answers.odds(made.weights, made.k_weight)
     taken = odds >= made.threshold
     assert taken.sum() > 300 and answers.right[taken].mean() >= 0.8
     assert expected_calibration_error(1 / (1 + np.exp(-odds)), answers.right) < 0.1
@@ -259,7 +283,7 @@ def test_what_it_learns_of_them_in_order_holds_for_sequences_of_queries(
     made = fit_sequences(ask_sequences(judging, engine, own, 3), 0, 3, 0.95)
     assert made is not None
     answers = ask_sequences(judging, engine, queries, 3)
-    odds = log_odds_of(made.calibration.weights, answers.columns)
+    odds = answers.odds(made.calibration.weights, made.calibration.k_weight)
     taken = odds >= made.calibration.threshold
     assert taken.sum() > 300 and answers.right[taken].mean() >= 0.95
     assert expected_calibration_error(1 / (1 + np.exp(-odds)), answers.right) < 0.02

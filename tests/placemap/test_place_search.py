@@ -168,6 +168,8 @@ def test_any_search_finds_what_numpy_finds(
     kind=st.sampled_from(("int8", "binary", "weighed")),
     elsewhere_m=st.sampled_from((0.0, 8.0)),
     elsewhere_places=st.sampled_from((0, 2)),
+    k=st.floats(2**-7, 1, width=32),
+    k_weight=st.sampled_from((0.0, 0.7, -0.3)),
 )
 def test_confidence_is_the_logistic_of_score_and_margin(
     engine: Engine,
@@ -176,12 +178,14 @@ def test_confidence_is_the_logistic_of_score_and_margin(
     kind: str,
     elsewhere_m: float,
     elsewhere_places: int,
+    k: float,
+    k_weight: float,
 ) -> None:
     if not elsewhere_m and not elsewhere_places:
         elsewhere_places = 1
     rng = np.random.default_rng(seed)
     weights, apart = (-1.5, 4.0, 2.5), (elsewhere_m, elsewhere_places)
-    judged = Calibration("logistic", 0.3, weights, *apart, precision=0.95, recall=0.4)
+    judged = Calibration("logistic", 0.3, weights, *apart, 0.95, 0.4, k_weight=k_weight)
     info = MapInfo("ab" * 32, kind, 16, (Band(1.0, 1.0, judged),))
     path = grown_map(tmp_path_factory.mktemp("map"), info, rng, [30, 20])
     place_map = PlaceMap(path, engine=engine)
@@ -202,8 +206,8 @@ def test_confidence_is_the_logistic_of_score_and_margin(
         return abs(int(mine["order"]) - int(theirs["order"])) > elsewhere_places
 
     others = [place for place in range(50) if elsewhere(place)]
-    found = place_map.search(query, 1.0, count=3)
-    with_scores = place_map.search(query, 1.0, count=3, scores=True)
+    found = place_map.search(query, k, count=3)
+    with_scores = place_map.search(query, k, count=3, scores=True)
     assert (with_scores.margin, with_scores.confidence) == (found.margin, found.confidence)
     if len(others) < FEWEST_RIVALS:
         assert (found.margin, found.confidence, found.accepted) == (None, None, False)
@@ -212,6 +216,7 @@ def test_confidence_is_the_logistic_of_score_and_margin(
     rivals[others] = wanted[others]
     margin = score - best_of(place_map, 0, query, rivals, 1)[1][0]
     w0, w1, w2 = (np.float32(w) for w in judged.weights)
+    w0 += np.float32(k_weight) * (np.float32(1) / np.sqrt(np.float32(k)) - np.float32(1))
     odds = (w0 + w1 * score) + w2 * margin
     assert found.margin == margin
     assert found.confidence == np.float32(1) / (np.float32(1) + exp32(np.array([-odds]))[0])

@@ -311,6 +311,18 @@ def test_odds_exactly_at_the_threshold_are_accepted(engine: Engine, tables: Tabl
         assert told.accepted is accepted
 
 
+def test_a_path_is_judged_by_the_k_of_its_frame(engine: Engine, tables: Tables) -> None:
+    made = SequenceCalibration(5, 1.5, (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.95, 0.3, k_weight=0.5)
+    calibration = Calibration("logistic", 0.0, (0.0, 1.0, 1.0), 3.0, 0, 0.95, 0.1, made)
+    table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
+    path = Path(engine, 5)
+    at_half = 1 + 0.5 * (2**0.5 - 1)
+    for k, odds in ((1.0, 1.0), (0.25, 1.5), (0.5, at_half), (0.25, 1.5), (1.0, 1.0)):
+        told = path.step(HELD, table, bands, 0, seen_at(4, 40), k=k)
+        assert told.confidence == pytest.approx(1 / (1 + np.exp(-odds)), rel=1e-6)
+        assert told.accepted is (odds >= 1.5)
+
+
 @pytest.mark.parametrize("frames", [0, -1, 1001, 2.5, True, "5", None])
 def test_lengths_that_are_none_are_refused(engine: Engine, frames: object) -> None:
     with pytest.raises(UsageError, match="sequence is"):

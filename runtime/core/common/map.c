@@ -1,6 +1,7 @@
 /* Place maps: opening one checks every number before it is used. Layout: docs/placemap-format.md and
  * tatvpr_edge/spec/placemap.py; both readers give the same verdict on the same bytes. */
 #include "core.h"
+#include "floats.h"
 #include "map.h"
 
 #define HEADER 192u
@@ -12,6 +13,7 @@
 #define MOST_PLACES 0x7FFFFFFFu
 #define GEOGRAPHIC 2u
 #define SEQUENCES 1u /* required feature: a band is calibrated for sequences of frames */
+#define K_WEIGHTS 2u /* required feature: how sure an answer is depends on the query's k */
 #define MOST_FRAMES 1000u
 #define UNIT_SLACK 1e-6 /* how far from 1 the square of an orientation may be */
 
@@ -56,7 +58,9 @@ enum {
     BAND_SEQUENCE_RECALL = 76,
     BAND_SEQUENCE_THRESHOLD = 80,
     BAND_SEQUENCE_WEIGHTS = 84,
-    BAND_REST = 108 /* zeros */
+    BAND_K_WEIGHT = 108,
+    BAND_SEQUENCE_K_WEIGHT = 112,
+    BAND_REST = 116 /* zeros */
 };
 
 typedef char moment_is_16_bytes[sizeof(tatvpr_moment) == 16 ? 1 : -1];
@@ -115,7 +119,7 @@ static tatvpr_status check_header(const uint8_t *p, size_t size) {
     if (header_crc(p, header_bytes) != tatvpr_read_u32(p + AT_HEADER_CRC)) {
         return TATVPR_ERR_MAP_CRC;
     }
-    if ((tatvpr_read_u32(p + AT_REQUIRED) & ~SEQUENCES) != 0) {
+    if ((tatvpr_read_u32(p + AT_REQUIRED) & ~(SEQUENCES | K_WEIGHTS)) != 0) {
         return TATVPR_ERR_MAP_FEATURE;
     }
     const uint64_t file_bytes = tatvpr_read_u64(p + AT_FILE_BYTES);
@@ -174,6 +178,16 @@ static int calibration_valid(const tatvpr_calibration *c) {
     return c->kind == TATVPR_CALIBRATION_LOGISTIC && apart;
 }
 
+/* What k counts goes with the kind of calibration whose weight it is. */
+static int k_weights_valid(const uint8_t *band) {
+    const float of_frames = tatvpr_read_f32(band + BAND_K_WEIGHT);
+    const float of_sequences = tatvpr_read_f32(band + BAND_SEQUENCE_K_WEIGHT);
+    return finite(of_frames) && finite(of_sequences) &&
+           (of_frames == 0.0f ||
+            tatvpr_read_u32(band + BAND_CALIBRATION) == TATVPR_CALIBRATION_LOGISTIC) &&
+           (of_sequences == 0.0f || tatvpr_read_u32(band + BAND_SEQUENCE) != 0);
+}
+
 static tatvpr_sequence read_sequence(const uint8_t *band) {
     tatvpr_sequence s;
     s.frames = tatvpr_read_u32(band + BAND_SEQUENCE);
@@ -189,7 +203,7 @@ static tatvpr_sequence read_sequence(const uint8_t *band) {
 static int sequence_valid(const uint8_t *band) {
     const tatvpr_sequence s = read_sequence(band);
     if (s.frames == 0) {
-        return all_zero(band, BAND_SEQUENCE, BAND_REST);
+        return all_zero(band, BAND_SEQUENCE, BAND_K_WEIGHT);
     }
     for (size_t i = 0; i < 6; i++) {
         if (!finite(s.weights[i])) {
@@ -201,13 +215,17 @@ static int sequence_valid(const uint8_t *band) {
            tatvpr_read_u32(band + BAND_CALIBRATION) == TATVPR_CALIBRATION_LOGISTIC;
 }
 
-/* 1 where the header asks for sequences exactly if a band has one. */
-static int sequences_announced(const uint8_t *p, uint32_t bands) {
-    uint32_t any = 0;
+/* 1 where the header asks for what bands have, and for nothing else. */
+static int features_announced(const uint8_t *p, uint32_t bands) {
+    uint32_t had = 0;
     for (uint32_t b = 0; b < bands; b++) {
-        any |= tatvpr_read_u32(band_at(p, b) + BAND_SEQUENCE);
+        const uint8_t *band = band_at(p, b);
+        const int weighs_k = tatvpr_read_f32(band + BAND_K_WEIGHT) != 0.0f ||
+                             tatvpr_read_f32(band + BAND_SEQUENCE_K_WEIGHT) != 0.0f;
+        had |= tatvpr_read_u32(band + BAND_SEQUENCE) != 0 ? SEQUENCES : 0;
+        had |= weighs_k ? K_WEIGHTS : 0;
     }
-    return (any != 0) == (tatvpr_read_u32(p + AT_REQUIRED) == SEQUENCES);
+    return had == tatvpr_read_u32(p + AT_REQUIRED);
 }
 
 /* The next section must begin exactly at the next multiple of 64 after `end`, padded with zeros.
@@ -242,7 +260,7 @@ static int band_valid(const uint8_t *p, const uint8_t *band, uint64_t *end) {
     const uint64_t mean = tatvpr_read_u64(band + BAND_MEAN);
     const tatvpr_calibration calibration = read_calibration(band);
     if (!fraction(tatvpr_read_f32(band)) || !fraction(tatvpr_read_f32(band + BAND_TOKENS)) ||
-        !calibration_valid(&calibration) || !sequence_valid(band) ||
+        !calibration_valid(&calibration) || !sequence_valid(band) || !k_weights_valid(band) ||
         !all_zero(band, BAND_REST, BAND) ||
         !section(p, end, tatvpr_read_u64(band + BAND_ROWS), places * (int8 ? dim : dim / 8),
                  file_bytes)) {
@@ -304,7 +322,7 @@ static int sections_valid(const uint8_t *p) {
     const uint64_t tags = tatvpr_read_u64(p + AT_TAGS);
     const uint64_t tags_bytes = tatvpr_read_u64(p + AT_TAGS_BYTES);
     uint64_t end = HEADER + (uint64_t)BAND * bands;
-    if (!sequences_announced(p, bands)) {
+    if (!features_announced(p, bands)) {
         return 0;
     }
     for (uint32_t b = 0; b < bands; b++) {
@@ -401,8 +419,20 @@ void tatvpr_map_band(const tatvpr_map *map, uint32_t index, tatvpr_band *band, t
         (const float *)(const void *)(map->base + (size_t)tatvpr_read_u64(p + BAND_NORMS));
 }
 
-tatvpr_sequence tatvpr_map_sequence(const tatvpr_map *map, uint32_t index) {
-    return read_sequence(band_at(map->base, index));
+/* What `weight` counts in the log-odds of a query at `k`. */
+static float of_k(const uint8_t *weight, float k) {
+    const float counts = tatvpr_read_f32(weight);
+    return counts == 0.0f ? 0.0f : counts * (1.0f / tatvpr_sqrt(k) - 1.0f);
+}
+
+tatvpr_sequence tatvpr_map_judging(const tatvpr_map *map, uint32_t index, float k,
+                                   tatvpr_calibration *calibration) {
+    const uint8_t *band = band_at(map->base, index);
+    tatvpr_sequence sequence = read_sequence(band);
+    *calibration = read_calibration(band);
+    calibration->weights[0] += of_k(band + BAND_K_WEIGHT, k);
+    sequence.weights[0] += of_k(band + BAND_SEQUENCE_K_WEIGHT, k);
+    return sequence;
 }
 
 tatvpr_part tatvpr_map_part(const tatvpr_map *map, const tatvpr_rows *rows) {
