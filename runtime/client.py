@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime import deployed, messages
 from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top
 from tatvpr_edge.runtime.closing import Closing
+from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import CameraFrame, Frame, check_frame
 from tatvpr_edge.runtime.fresh import LONGEST_S, Watch
@@ -58,7 +59,8 @@ class Client(Closing):
     """A connection to the service; safe to share between threads (calls wait for each other).
 
     It survives a restart of the service: where the connection ends, it connects again and asks
-    once more, or twice. A time-out is an error, and the next call begins with a new connection.
+    once more, or twice. A time-out is an error, and the next call begins with a new connection. A
+    forked child makes a connection of its own, where its camera's path begins anew.
 
     Args:
         path: the service's socket; None: ``serve.sock`` in the install root.
@@ -94,6 +96,13 @@ class Client(Closing):
         self._began_with: str | None = None
         self._watches: list[Watch] = []
         self._socket: socket.socket | None = self._connect(0.0)
+        tell_children(self)
+
+    def _after_fork(self) -> None:
+        """A child's own lock and, with its first call, connection: over one, two processes would
+        take each other's answers."""
+        self._lock = threading.Lock()
+        self._drop()
 
     def _connect(self, patience_s: float) -> socket.socket:
         end = time.monotonic() + patience_s
@@ -201,11 +210,13 @@ class Client(Closing):
     def set(self, **settings: Any) -> dict[str, Any]:
         """Set ``k``, ``tokens``, ``budget``, ``preset`` or ``map`` (a path) for every client.
 
+        What is set together is set together: where one is refused, all stay as they were.
+
         Returns what is set now; with ``k="auto"`` also ``why``.
 
         Raises:
-            UsageError: a value out of range, or a budget beside a k that is a number.
-            MapError: the map is damaged or of another model; the one before stays.
+            UsageError: another name, a value out of range, or a budget beside a k that is a number.
+            MapError: the map is damaged or of another model.
         """
         given = settings.get("map")
         if given is not None:  # the service's working folder is another one
@@ -300,6 +311,8 @@ class Client(Closing):
             try:
                 if self._socket is None:
                     self._socket = self._connect(self._patience_s())
+                # The receiver left it at what remained of the time for the last answer.
+                self._socket.settimeout(self.timeout_s)
                 self._socket.sendall(message)
                 sent = True
                 reply = messages.decode_answer(messages.receiver(self._socket, self.timeout_s))

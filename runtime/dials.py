@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.manifest import Manifest
@@ -20,6 +21,22 @@ if TYPE_CHECKING:
 def is_auto(k: Any) -> bool:
     """Whether ``k`` leaves the choice to the governor."""
     return isinstance(k, str) and k == "auto"
+
+
+class _Set(NamedTuple):
+    """What is set at one moment. Exchanged as a whole, so that whoever reads it, in a forked child
+    as well, has what belongs together.
+
+    Attributes:
+        fixed_k: None: "auto".
+        governing: the governor's arguments, by their names in ``Governor``.
+        governor: there while k is "auto".
+    """
+
+    fixed_k: float | None
+    tokens: float
+    governing: dict[str, Any]
+    governor: Governor | None
 
 
 class Dials:
@@ -35,34 +52,42 @@ class Dials:
         self, manifest: Manifest, engine: Callable[[], Engine], governing: dict[str, Any]
     ) -> None:
         self._manifest, self._engine = manifest, engine
-        self.governing = governing
-        self.governor: Governor | None = None
+        defaults = manifest.defaults
+        self._set = _Set(defaults.k, defaults.tokens, governing, None)
         self._lock = threading.Lock()
-        self._fixed_k: float | None = manifest.defaults.k
-        self._tokens = manifest.defaults.tokens
+        tell_children(self)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+    @property
+    def governing(self) -> dict[str, Any]:
+        """The governor's arguments, by their names in ``Governor``."""
+        return self._set.governing
+
+    @property
+    def governor(self) -> Governor | None:
+        """What chooses k; None until k was "auto"."""
+        return self._set.governor
 
     @property
     def k(self) -> float | str:
         """Fraction kept, or "auto"."""
-        fixed = self._fixed_k
+        fixed = self._set.fixed_k
         return "auto" if fixed is None else fixed
 
     @k.setter
     def k(self, value: float | str) -> None:
-        if is_auto(value):
-            self._start_governor()
-            self._fixed_k = None
-        else:
-            self._fixed_k = self.check_k(value)
+        self.turn(k=value)
 
     @property
     def tokens(self) -> float:
         """Fraction of patch tokens kept while k is a number."""
-        return self._tokens
+        return self._set.tokens
 
     @tokens.setter
     def tokens(self, value: float) -> None:
-        self._tokens = check_fraction(value, "tokens")
+        self.turn(tokens=value)
 
     @property
     def budget(self) -> Budget | None:
@@ -73,9 +98,7 @@ class Dials:
 
     @budget.setter
     def budget(self, value: Budget | str | None) -> None:
-        from tatvpr_edge.runtime.governor import Budget
-
-        self._govern(budget=Budget.of(value))
+        self.turn(budget=value)
 
     @property
     def preset(self) -> str | None:
@@ -85,9 +108,7 @@ class Dials:
 
     @preset.setter
     def preset(self, value: str | None) -> None:
-        from tatvpr_edge.runtime.governor import check_preset
-
-        self._govern(preset=check_preset(value))
+        self.turn(preset=value)
 
     def check_k(self, value: Any) -> float:
         """``value`` as the backends receive it.
@@ -104,33 +125,57 @@ class Dials:
             )
         return k
 
+    def turn(self, **given: Any) -> None:
+        """Set any of k, tokens, budget and preset: together, or none where one is refused.
+
+        Other terms are taken at once where k is "auto" then, else for when it will be.
+
+        Raises:
+            UsageError: a value is out of range, or k is "auto" and neither budget nor preset is
+                left.
+        """
+        with self._lock:
+            before = self._set
+            now = before
+            if "k" in given:
+                k = given.pop("k")
+                now = now._replace(fixed_k=None if is_auto(k) else self.check_k(k))
+            if "tokens" in given:
+                now = now._replace(tokens=check_fraction(given.pop("tokens"), "tokens"))
+            if given:
+                terms = {**now.governing, **_checked(**given)}
+                now = now._replace(governing=terms, governor=None)
+            if now.fixed_k is None and now.governor is None:
+                now = now._replace(governor=self._made_governor(now.governing))
+            self._set = now
+        if before.governor is not None and before.governor is not now.governor:
+            before.governor.close()
+
+    def keep(self, governing: dict[str, Any]) -> None:
+        """Take what another process's governor was given, for when k will be "auto"."""
+        with self._lock:
+            self._set = self._set._replace(governing=governing)
+
     def setting(self) -> tuple[float, float]:
         """(k, tokens) of the next call."""
-        fixed = self._fixed_k
-        if fixed is not None:
-            return fixed, self._tokens
-        governor = self.governor
-        if governor is None:  # its terms were changed while k was a number
-            self._start_governor()
-            return self.setting()
-        choice = governor.choose()
+        now = self._set
+        if now.fixed_k is not None:
+            return now.fixed_k, now.tokens
+        assert now.governor is not None
+        choice = now.governor.choose()
         return choice.k, choice.tokens
 
     def observe(self, k: float, tokens: float, describe_ms: float, search_ms: float = 0.0) -> None:
         """Tell the governor, where it chose, what the call at (k, tokens) took."""
-        governor = self.governor
-        if governor is not None and self._fixed_k is None:
-            governor.observe(describe_ms, k, tokens, search_ms)
+        now = self._set
+        if now.governor is not None and now.fixed_k is None:
+            now.governor.observe(describe_ms, k, tokens, search_ms)
 
     def close(self) -> None:
         """Stop the governor's sensors."""
-        if self.governor is not None:
-            self.governor.close()
-
-    def _start_governor(self) -> None:
-        with self._lock:
-            if self.governor is None:
-                self.governor = self._made_governor(self.governing)
+        governor = self.governor
+        if governor is not None:
+            governor.close()
 
     def _made_governor(self, governing: dict[str, Any]) -> Governor:
         from tatvpr_edge.runtime.governor import Governor, GovernorCore
@@ -145,13 +190,10 @@ class Dials:
             **governing,
         )
 
-    def _govern(self, **changed: Any) -> None:
-        """Takes other terms: at once while k is "auto", else for when it will be."""
-        with self._lock:
-            governing = {**self.governing, **changed}
-            before = self.governor
-            auto = self._fixed_k is None
-            self.governor = self._made_governor(governing) if auto else None
-            self.governing = governing
-        if before is not None:
-            before.close()
+
+def _checked(**given: Any) -> dict[str, Any]:
+    """Budget and preset, checked."""
+    from tatvpr_edge.runtime.governor import Budget, check_preset
+
+    check = {"budget": Budget.of, "preset": check_preset}
+    return {name: check[name](value) for name, value in given.items()}

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 import threading
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from tatvpr_edge.runtime.engine import (
     code_for_this_machine,
     in_int32,
 )
+from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.variants import fastest_kernels
 from tatvpr_edge.spec.artifact import Artifact
@@ -142,7 +141,7 @@ class Library(Engine):
         self._arenas: list[NDArray[np.uint8]] = []
         self._reads_yuv: bool | None = None  # whether the library knows tatvpr_frame.yuv
         self._lock = threading.Lock()
-        _reset_after_fork(self)
+        tell_children(self)
 
     @classmethod
     def of(cls, artifact: Artifact, kernels: str | None = None, threads: int = 0) -> Library:
@@ -281,7 +280,7 @@ class Library(Engine):
             self._arenas.append(arena)
 
     def _after_fork(self) -> None:
-        # Another thread of the parent may have held the lock, and holds it for ever here.
+        """A child's own lock."""
         self._lock = threading.Lock()
 
 
@@ -316,18 +315,3 @@ def _mapped(sealed: Sealed) -> NDArray[np.uint8]:
     finally:
         sealed.close()
     return np.frombuffer(pages, dtype=np.uint8)
-
-
-_LIVE: weakref.WeakSet[Library] = weakref.WeakSet()
-
-
-def _reset_after_fork(library: Library) -> None:
-    _LIVE.add(library)
-
-
-def _after_fork() -> None:
-    for library in list(_LIVE):
-        library._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -210,6 +210,15 @@ class Localizer(Closing):
     def preset(self, value: str | None) -> None:
         self._dials.preset = value
 
+    def _turn(self, **settings: Any) -> None:
+        """Set any of map, k, tokens, budget and preset: together, or none where one is refused."""
+        place_map = self._map
+        if "map" in settings:
+            path = settings.pop("map")
+            place_map = None if path is None else self.open_map(path)
+        self._dials.turn(**settings)
+        self._map = place_map
+
     @property
     def governor(self) -> Governor | None:
         """What chooses k; None until k was "auto". ``governor.why()`` explains the choice."""
@@ -486,7 +495,7 @@ class Localizer(Closing):
         governing, origin = arguments.pop("governing"), arguments.pop("origin")
         heeded = governing if arguments["k"] == "auto" else {}
         self.__init__(**arguments, **heeded)  # type: ignore[misc]
-        self._dials.governing = governing
+        self._dials.keep(governing)
         self._origin = origin  # what is stale in the parent is stale here
 
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import operator
 import os
 import socket
 import struct
@@ -32,6 +33,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.text import parse_json, without_nan
 
 HEADER = struct.Struct(">II")
@@ -45,9 +47,23 @@ _PIECE = 1 << 20
 
 
 def encode(message: dict[str, Any], blob: bytes | memoryview = b"") -> bytes:
-    """The bytes of a message."""
-    data = json.dumps(without_nan(message), separators=(",", ":"), allow_nan=False).encode("ascii")
-    return HEADER.pack(len(data), len(blob)) + data + bytes(blob)
+    """The bytes of a message.
+
+    Raises:
+        UsageError: it holds what is no number, text or list of them.
+    """
+    words = without_nan(message)
+    text = json.dumps(words, separators=(",", ":"), allow_nan=False, default=_number)
+    return HEADER.pack(len(text), len(blob)) + text.encode("ascii") + bytes(blob)
+
+
+def _number(value: Any) -> int | float | None:
+    """A number that JSON does not know as one, such as NumPy's."""
+    for kind in (operator.index, float):
+        with contextlib.suppress(TypeError, ValueError):
+            found: int | float | None = without_nan(kind(value))
+            return found
+    raise UsageError(f"a {type(value).__name__} cannot be sent to a service: give numbers or text")
 
 
 def decode(

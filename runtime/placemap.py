@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.found import Candidate, Found, known
 from tatvpr_edge.runtime.growing import Added, Moment, taken
 from tatvpr_edge.runtime.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
@@ -64,10 +65,15 @@ class PlaceMap:
         if model is not None:
             _check_model(self.path, stored.base.info, model)
         self._engine = engine
-        self._growing, self._counting = threading.Lock(), threading.Lock()
+        self._after_fork()
+        tell_children(self)
         self._confirmed: dict[int, int] = {}
         self._take(stored)
         self._drive, self._order = self.drives, 0
+
+    def _after_fork(self) -> None:
+        """Locks of its own: for an object, a copy of one, and a forked child."""
+        self._growing, self._counting = threading.Lock(), threading.Lock()
 
     def _take(self, stored: StoredMap) -> None:
         """Search these places from now on."""
@@ -86,7 +92,8 @@ class PlaceMap:
     def _copy(self, base: Base, engine: Engine | None) -> PlaceMap:
         """The same places, added ones as well, under another head or engine."""
         other = copy.copy(self)
-        other._growing, other._counting = threading.Lock(), threading.Lock()
+        other._after_fork()
+        tell_children(other)
         other._confirmed = dict(self._confirmed)
         other._engine = engine
         other._now = Moment.of(base, self._now.added, engine)

@@ -23,11 +23,14 @@ from tatvpr_edge.runtime.tracking import Tracker, check_sequence
 from tatvpr_edge.runtime.verify import check_backend
 from tatvpr_edge.spec.errors import FrameError, TatvprError, UsageError
 from tatvpr_edge.spec.shortage import ran_out
+from tatvpr_edge.spec.values import shown
 
 Answer = tuple[dict[str, Any], bytes]
 #: What of a request goes to ``Localizer.query``, and to ``Localizer.add``, which check it.
 _ASKED = ("top", "odometry", "near", "radius", "exclude_last", "time_s")
 _TERMS = ("pose", "tag", "novelty", "novelty_m", "max_places", "max_bytes", "time_s")
+#: What a client may set for all.
+_SETTINGS = ("k", "tokens", "budget", "preset", "map")
 
 
 class Seat:
@@ -123,16 +126,12 @@ class Service:
         for name in ("budget", "preset"):
             if request.get(name) is not None and k != "auto":
                 raise UsageError(f'{name} belongs to k="auto", and k is {k}: set both')
-        if "map" in request:
-            self.localizer.map = _map_path(request["map"])
-        if "preset" in request:
-            self.localizer.preset = request["preset"]
-        if "budget" in request:
-            self.localizer.budget = request["budget"]
-        if "k" in request:
-            self.localizer.k = request["k"]
-        if "tokens" in request:
-            self.localizer.tokens = request["tokens"]
+        settings = {name: value for name, value in request.items() if name != "op"}
+        for name in settings.keys() - set(_SETTINGS):
+            raise UsageError(f"{shown(name)} cannot be set: one of {', '.join(_SETTINGS)}")
+        if "map" in settings:
+            settings["map"] = _map_path(settings["map"])
+        self.localizer._turn(**settings)
         dials = self._dials()
         if "map" in request:
             dials["map_path"] = _shown(self.localizer)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine, Signatures
+from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.motion import Moved, Odometry, check_odometry
 from tatvpr_edge.runtime.search import Pose, told_pose
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
@@ -331,7 +332,15 @@ class Tracker:
 
     def __init__(self, localizer: Localizer, engine: Engine, frames: int) -> None:
         self._localizer = localizer
+        self._engine = engine
         self._path = Path(engine, frames)
+        self._lock = threading.Lock()
+        tell_children(self)
+
+    def _after_fork(self) -> None:
+        """A child's own lock, and a new path where a thread of the parent was amid a step."""
+        if self._lock.locked():
+            self._path = Path(self._engine, self.frames)
         self._lock = threading.Lock()
 
     @property

@@ -8,15 +8,14 @@ sensors, to a clock and to the threads of a `Localizer`.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tatvpr_edge.runtime.closing import Closing
+from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.governor.binding import (
     CGovernor,
     Figures,
@@ -124,7 +123,11 @@ class Governor(Closing):
         self._last = Inputs(0.0)
         self._reading: Reading | None = None
         self._choice = self._chosen()
-        _LIVE.add(self)
+        tell_children(self)
+
+    def _after_fork(self) -> None:
+        """A child's own lock; the sampler starts its thread anew."""
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Stops the sampler that this object started."""
@@ -243,16 +246,3 @@ class Governor(Closing):
                     size_j = self.budget.battery_wh * 3600.0
                     return reading.value / 100.0 * size_j, reading.age_s(now_s)
         return math.nan, 0.0
-
-
-_LIVE: weakref.WeakSet[Governor] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    # A thread of the parent may have held the lock, and holds it for ever here. The sampler
-    # starts its own thread anew.
-    for governor in list(_LIVE):
-        governor._lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -7,16 +7,15 @@ thread of its own, because a driver may block: the others go on, and what it sai
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.telemetry.discover import FAMILIES, Discovery, Source
 from tatvpr_edge.runtime.telemetry.plausible import Plausibility
 from tatvpr_edge.runtime.telemetry.reader import Reader
@@ -119,7 +118,7 @@ class Sampler:
         self._primary: str | None = None
         self._primary_ok_s = -float("inf")
         self._latest = self._snapshot(clock())
-        _LIVE.add(self)
+        tell_children(self)
 
     def __enter__(self) -> Sampler:
         self.start()
@@ -305,17 +304,6 @@ class Sampler:
         waiting = [f"{reader.name} has not answered" for reader in silent]
         missing = [why for reader in self._readers for why in reader.missing.values()]
         return "; ".join(waiting + missing) or "no power sensor"
-
-
-_LIVE: weakref.WeakSet[Sampler] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for sampler in list(_LIVE):
-        sampler._after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def aged(reading: Reading, now_s: float, stale_s: float) -> Reading:

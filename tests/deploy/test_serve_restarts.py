@@ -12,12 +12,15 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from support.serving import FRAME, connected, serving
-from tatvpr_edge.runtime import messages
+from tatvpr_edge.runtime import FakeLocalizer, messages
 from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.server import MAX_CLIENTS
 from tatvpr_edge.spec.errors import DeployError, MapError
@@ -235,6 +238,60 @@ def test_a_late_answer_is_never_taken_for_the_next_one(tmp_path: Path) -> None:
         client.timeout_s = 60
         assert client.info() == {"who": "second"}
     server.join(60)
+
+
+def test_a_request_has_its_own_time_however_late_the_last_answer_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "slow.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+
+    def slow() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            receive = messages.receiver(connection)
+            connection.sendall(messages.encode({"ok": True}))
+            messages.decode(receive)
+            time.sleep(0.5)
+            messages.decode(receive)
+            answer = {"ok": True, "match": asdict(FakeLocalizer.match())}
+            connection.sendall(messages.encode(answer))
+
+    server = threading.Thread(target=slow, daemon=True)
+    server.start()
+    with listener, Client(path) as client:
+        with monkeypatch.context() as late:  # of the 30 s, a hundredth of one was left
+            clock = iter([0.0, 29.99, 29.99, 29.99])
+            late.setattr(messages, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+            client.info()
+        assert client.query(np.zeros((1200, 1200, 3), np.uint8)).place == 0
+    server.join(60)
+
+
+def test_a_forked_child_gets_its_own_answers(tiny_host: Path, tmp_path: Path) -> None:
+    # In a program of its own, because forking pytest would fork its threads' locks too.
+    program = """
+import os, signal, sys, numpy as np
+from tatvpr_edge.runtime import Client
+frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+with Client(sys.argv[1]) as client:
+    wanted = [client.describe(frame).tobytes() for frame in frames]
+    child = os.fork()
+    signal.alarm(60)
+    mine = 0 if child else 1
+    right = sum(client.describe(frames[mine]).tobytes() == wanted[mine] for _ in range(50))
+    if child == 0:
+        os._exit(0 if right == 50 else 1)
+print(right, os.waitpid(child, 0)[1])
+"""
+    path = tmp_path / "s.sock"
+    with serving(path, "--artifact", str(tiny_host)):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=120
+        )
+    assert done.stdout == "50 0\n", done.stderr
 
 
 def test_it_ends_without_a_traceback_while_clients_connect(tiny_host: Path, tmp_path: Path) -> None:

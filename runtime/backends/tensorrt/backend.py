@@ -15,6 +15,7 @@ from tatvpr_edge.runtime.backends.tensorrt import cache
 from tatvpr_edge.runtime.backends.tensorrt.device import load_pipeline, open_device
 from tatvpr_edge.runtime.backends.tensorrt.machine import this_machine
 from tatvpr_edge.runtime.backends.tensorrt.pipeline import Pipeline
+from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.frame import CameraFrame, squashed
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ToolError
@@ -58,7 +59,7 @@ class TensorRtBackend:
             self._pipeline: Pipeline | None = load_pipeline(
                 artifact, self._device, entry.plugin(), entry.read
             )
-        os.register_at_fork(after_in_child=self._after_fork)
+        tell_children(self)
 
     def describe(self, frame: CameraFrame, k: float, tokens: float) -> NDArray[np.float32]:
         """Descriptor float32 [D] of unit length."""
@@ -89,7 +90,7 @@ class TensorRtBackend:
         _LOG.warning("tensorrt stopped (%s); using the CPU library", reason)
 
     def _after_fork(self) -> None:
-        # Another thread of the parent may have held the lock, and holds it for ever here.
+        """A child's own lock."""
         self._lock = threading.Lock()
 
     def close(self) -> None:
