@@ -30,7 +30,7 @@ from tatvpr_edge.runtime.growth import Addition, check_terms
 from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.motion import Odometry, check_odometry
 from tatvpr_edge.runtime.private import owners
-from tatvpr_edge.runtime.search import check_radius
+from tatvpr_edge.runtime.search import around
 from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec import errors
 from tatvpr_edge.spec.errors import DeployError
@@ -146,8 +146,9 @@ class Client(Closing):
         """
         check_excluded(exclude_last)
         asked: dict[str, Any] = {"top": check_top(top), "exclude_last": exclude_last}
-        asked |= _given(near=_numbers(near, "near"))
-        asked |= _given(radius=None if radius is None else check_radius(radius))
+        circle = around(near, radius)
+        if circle is not None:
+            asked |= {"near": _numbers(near, "near"), "radius": circle[1]}
         asked |= _given(time_s=None if time_s is None else check_time(time_s))
         moved = check_odometry(odometry)
         asked |= _given(odometry=None if moved is None else moved.plain())
@@ -257,7 +258,7 @@ class Client(Closing):
             DeployError: the service ended.
         """
         self.info()  # from this release on
-        self._watches.append(Watch(lambda: self.stale, lambda: callback(self), every_s))
+        self._watches.append(Watch(lambda: self.stale, callback, self, every_s))
 
     def close(self) -> None:
         """End the connection; later calls are refused."""

@@ -141,13 +141,13 @@ def check_frame(frame: Any, bgr: bool = False) -> CameraFrame:
     height, width = frame.shape[:2]
     pixel_format = "GRAY8" if frame.ndim == 2 else ("BGR888" if bgr else "RGB888")
     plane_shapes(pixel_format, width, height)
+    row_bytes = width * (1 if frame.ndim == 2 else 3)
     packed = frame.strides[1:] == ((1,) if frame.ndim == 2 else (3, 1))
-    if not packed:
+    # Rows stay where they are: a crop or a flipped frame is not copied, one whose rows overlap is.
+    if not packed or (height > 1 and abs(frame.strides[0]) < row_bytes):
         frame = np.ascontiguousarray(frame)
-    # Rows stay where they are, whatever their distance: a crop or a flipped frame is not copied.
-    row = frame.strides[0]
     plane = np.lib.stride_tricks.as_strided(
-        frame, (height, width * (1 if frame.ndim == 2 else 3)), (row, 1), writeable=False
+        frame, (height, row_bytes), (frame.strides[0], 1), writeable=False
     )
     return CameraFrame((plane,), pixel_format, width, height)
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.spec.artifact import Identity, identity
@@ -55,25 +56,38 @@ def _identity(named: Path | None) -> Identity | None:
 LONGEST_S = 1e9
 
 
+def check_watch(callback: Any, every_s: Any) -> float:
+    """Seconds between two looks.
+
+    Raises:
+        UsageError: that is no time, or ``callback`` no function.
+    """
+    if not callable(callback):
+        raise wrong(callback, "callback", "a function")
+    return between(every_s, 1e-3, LONGEST_S, "every_s", "seconds between two looks, above 0")
+
+
 class Watch:
-    """Calls ``callback`` once, from a thread of its own, when ``stale`` says yes.
+    """Calls ``callback(watched)`` once, from a thread of its own, when ``stale`` says yes.
 
     Args:
         every_s: seconds between two looks.
 
     Raises:
-        UsageError: ``every_s`` is no time.
+        UsageError: ``every_s`` is no time, or ``callback`` no function.
     """
 
     def __init__(
-        self, stale: Callable[[], bool], callback: Callable[[], object], every_s: float
+        self,
+        stale: Callable[[], bool],
+        callback: Callable[[Any], object],
+        watched: object,
+        every_s: float,
     ) -> None:
-        every_s = between(every_s, 1e-3, LONGEST_S, "every_s", "seconds between two looks, above 0")
-        if not callable(callback):
-            raise wrong(callback, "callback", "a function")
+        self._every_s = check_watch(callback, every_s)
         self._stale = stale
         self._callback = callback
-        self._every_s = every_s
+        self._watched = watched
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tatvpr-stale", daemon=True)
         self._thread.start()
@@ -86,7 +100,7 @@ class Watch:
                 continue
             if found and not self._end.is_set():
                 try:
-                    self._callback()
+                    self._callback(self._watched)
                 except Exception:  # the program's own fault, told as a thread's always is
                     logging.getLogger("tatvpr_edge").exception("on_stale: the callback failed")
                 return

@@ -93,10 +93,7 @@ def offer(
         k, tokens = info.bands[0].k, info.bands[0].tokens
         near: list[float] | None = None
         if novelty_m is not None:
-            position = whole_pose[:3]
-            if np.isnan(position[:2]).any():
-                raise UsageError("novelty_m needs a position: give pose=(x, y) with it")
-            near = position[: 2 if np.isnan(position[2]) else 3].tolist()
+            near = novelty_position(whole_pose)
         found = place_map.search(descriptors[0], k, tokens, near=near, radius=novelty_m)
         if found.candidates:
             best = found.candidates[0]
@@ -115,6 +112,19 @@ def offer(
     if pruned is None:
         return Addition(place, None, score)
     return Addition(place, None, score, pruned.dropped, pruned.least_covered)
+
+
+def novelty_position(pose: NDArray[np.float64]) -> list[float]:
+    """Where ``novelty_m`` looks: (x, y), or (x, y, z) where the pose float64 [7] says so.
+
+    Raises:
+        UsageError: the pose has no position.
+    """
+    position = pose[:3]
+    if np.isnan(position[:2]).any():
+        raise UsageError("novelty_m needs a position: give pose=(x, y) with it")
+    known: list[float] = position[: 2 if np.isnan(position[2]) else 3].tolist()
+    return known
 
 
 def _most(

@@ -459,9 +459,9 @@ class Localizer(Closing):
             every_s: seconds between two looks, of a microsecond each.
 
         Raises:
-            UsageError: ``every_s`` is no time.
+            UsageError: ``every_s`` is no time, or ``callback`` no function.
         """
-        self._watches.append(Watch(self._origin.stale, lambda: callback(self), every_s))
+        self._watches.append(Watch(self._origin.stale, callback, self, every_s))
 
     # ---- end ----
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.arguments import check_time
 from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.frame import CameraFrame, check_frame
 from tatvpr_edge.runtime.localizer import Localizer
@@ -216,7 +218,7 @@ def _descriptors(given: Any) -> list[F32] | None:
         rows = [np.asarray(row, np.float32) for row in ([given] if one else given)]
     except (TypeError, ValueError):
         return None
-    return rows if all(row.ndim == 1 for row in rows) else None
+    return rows if rows and all(row.ndim == 1 for row in rows) else None
 
 
 def added_at(time_s: Any) -> float:
@@ -227,7 +229,9 @@ def added_at(time_s: Any) -> float:
     """
     if time_s is None:
         return time.time()
-    return number(time_s, "time_s", "seconds since 1970, or None for now")
+    meaning = "seconds since 1970, or None for now"
+    given = number(time_s, "time_s", meaning)
+    return given if math.isnan(given) else check_time(given)
 
 
 def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.float64]:

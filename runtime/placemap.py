@@ -254,7 +254,7 @@ class PlaceMap:
         bands = now.base.info.bands
         looked = now.left_out(0, None, without, last, before_s)
         every = np.empty(table.size, np.float32)
-        circle = None if near is None else around(near, radius)
+        circle = around(near, radius)
         band, hits = 0, list[Hit]()
         try:
             # Evidence is gathered everywhere, wherever the answer is looked for.

@@ -315,10 +315,9 @@ class Table:
             mask = np.ascontiguousarray(mask)
             request.without = mask.ctypes.data
             held.append(mask)
-        if asked.near is not None:
-            request.near[:], request.radius_m = around(asked.near, asked.radius_m)
-        elif asked.radius_m is not None:
-            raise UsageError("a radius needs a pose: give near=(x, y) with it")
+        circle = around(asked.near, asked.radius_m)
+        if circle is not None:
+            request.near[:], request.radius_m = circle
         if scores is not None:
             if (
                 scores.shape != (size,)
@@ -331,13 +330,17 @@ class Table:
 
 
 def around(
-    near: Sequence[float], radius_m: float | None
-) -> tuple[tuple[float, float, float], float]:
-    """(x, y, z) and radius as C takes them; z is NaN where it does not count.
+    near: Sequence[float] | None, radius_m: float | None
+) -> tuple[tuple[float, float, float], float] | None:
+    """(x, y, z) and radius as C takes them; z is NaN where it does not count. None: anywhere.
 
     Raises:
-        UsageError: they are no position and no distance.
+        UsageError: they are no position and no distance, or one is given without the other.
     """
+    if near is None:
+        if radius_m is not None:
+            raise UsageError("a radius needs a pose: give near=(x, y) with it")
+        return None
     meaning = "a position (x, y) or (x, y, z), or a pose, in the map's frame"
     given = numbers(near, "near", meaning)
     if len(given) not in (2, 3, 7) or not all(map(math.isfinite, given[:2])):
@@ -345,16 +348,7 @@ def around(
     if radius_m is None:
         raise UsageError("near needs radius: how many metres around it, above 0")
     x, y, z = (*given[:3], math.nan)[:3]
-    return (x, y, z), check_radius(radius_m)
-
-
-def check_radius(radius_m: Any) -> float:
-    """Metres around a position.
-
-    Raises:
-        UsageError: that is no distance.
-    """
-    return above(radius_m, 0, "radius", "how many metres around near, above 0")
+    return (x, y, z), above(radius_m, 0, "radius", "how many metres around near, above 0")
 
 
 def _searches(engine: Engine, kind: str) -> bool:

@@ -17,18 +17,19 @@ from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top
 from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import Frame, check_frame
+from tatvpr_edge.runtime.fresh import check_watch
 from tatvpr_edge.runtime.governor import Budget, check_preset
-from tatvpr_edge.runtime.growth import Addition, check_terms
-from tatvpr_edge.runtime.mapwriter import full_pose
+from tatvpr_edge.runtime.growth import Addition, check_terms, novelty_position
+from tatvpr_edge.runtime.mapwriter import added_at, full_pose, given_frame
 from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.motion import Odometry, check_odometry
-from tatvpr_edge.runtime.search import around, check_radius
+from tatvpr_edge.runtime.search import around
 from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.manifest import DEFAULTS
 from tatvpr_edge.spec.maptypes import encode_tag
-from tatvpr_edge.spec.values import whole, wrong
+from tatvpr_edge.spec.values import instance, whole, wrong
 
 
 class FakeLocalizer(Closing):
@@ -155,8 +156,7 @@ class FakeLocalizer(Closing):
 
     def on_stale(self, callback: Callable[[FakeLocalizer], object], every_s: float = 1.0) -> None:
         """As ``Localizer.on_stale``, when the test sets :attr:`stale`."""
-        if not callable(callback):
-            raise wrong(callback, "callback", "a function")
+        check_watch(callback, every_s)
         self._on_stale.append(callback)
 
     def describe(
@@ -206,10 +206,9 @@ class FakeLocalizer(Closing):
         check_excluded(exclude_last)
         check_time(time_s)
         check_odometry(odometry)
-        if near is not None:
-            around(near, radius)
-        elif radius is not None:
-            check_radius(radius)
+        around(near, radius)
+        if tracker is not None:
+            instance(tracker, FakeLocalizer, "tracker", "what localizer.track() gave")
         self._take(frame, bgr)
         self.maps.append(self.map if map is None else map)
         if self._answer is not None:
@@ -237,20 +236,32 @@ class FakeLocalizer(Closing):
         """Every place is new: it is kept in :attr:`added`, and its number there is given.
 
         Raises:
-            UsageError, MapError: as ``Localizer.add``, for its terms and the pose.
+            FrameError, UsageError, MapError: as ``Localizer.add``, for its terms, frame and pose.
         """
         check_terms(novelty, novelty_m, max_places, max_bytes)
         if self.closed:
             raise UsageError("this Localizer is closed: open another")
-        full_pose(pose)
         encode_tag(tag)
-        check_time(time_s)
+        position = full_pose(pose)
+        added_at(time_s)
+        if match is not None:
+            instance(match, Match, "match", "what query() answered for this frame")
+        given_frame(frame, bgr)
+        if novelty_m is not None:
+            novelty_position(position)
         self.added.append((frame, pose, tag))
         return Addition(len(self.added) - 1)
 
     def confirm(self, match: Match | int) -> None:
-        """The place is kept in :attr:`confirmed`."""
-        self.confirmed.append(place_of(match))
+        """The place is kept in :attr:`confirmed`.
+
+        Raises:
+            MapError: it is none: the query found nothing.
+        """
+        place = place_of(match)
+        if place < 0:
+            raise MapError(f"the map has no place {place}")
+        self.confirmed.append(place)
 
     def _take(self, frame: Frame, bgr: bool) -> tuple[NDArray[np.uint8], ...]:
         if self.closed:

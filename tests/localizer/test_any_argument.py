@@ -148,9 +148,18 @@ def calls(
         "PlaceMap.pose": Call(localizer.map.pose, {"place": 1}),
         "PlaceMap.confirm": Call(localizer.map.confirm, {"place": 1}),
         "PlaceMap.prune": Call(localizer.map.prune, {"most": 10**6}),
-        "FakeLocalizer.query": Call(fake.query, {**asked, "odometry": 1.0}),
-        "FakeLocalizer.add": Call(fake.add, {"frame": frame, **terms}),
+        "FakeLocalizer.query": Call(fake.query, {**asked, "map": None}),
+        "FakeLocalizer.query of a sequence": Call(
+            fake.query, {**asked, "odometry": 0.1, "tracker": None}
+        ),
+        "FakeLocalizer.describe": Call(
+            fake.describe, {"frame": frame, "bgr": False, "k": 1, "tokens": 1}
+        ),
+        "FakeLocalizer.add": Call(
+            fake.add, {"frame": frame, **terms, "match": None, "bgr": False, "map": None}
+        ),
         "FakeLocalizer.confirm": Call(fake.confirm, {"match": 1}),
+        "FakeLocalizer.track": Call(fake.track, {"sequence": 3}),
         "FakeLocalizer.on_stale": Call(fake.on_stale, {"callback": print, "every_s": 9.0}),
         "FakeLocalizer": Call(
             runtime.FakeLocalizer, {"answers": (), "descriptor_size": 8, "k": 1.0, "tokens": 1.0}
@@ -218,3 +227,27 @@ def test_a_wrong_argument_is_an_error_of_ours(
     wrong = {name: told for name, call in calls.items() if (told := refusals(call))}
     lines = [f"{name}: {line}" for name, told in wrong.items() for line in told]
     assert not lines, "\n".join(lines)
+
+
+def refused(call: Call, name: str, junk: Any) -> type | None:
+    """The error that ``junk`` is told by; None where the call takes it."""
+    try:
+        call.of(**{**call.good, name: junk})
+    except TatvprError as error:
+        return type(error)
+    return None
+
+
+def test_the_stand_in_refuses_what_a_localizer_refuses(calls: dict[str, Call]) -> None:
+    """Which maps there are, and how long their descriptors, it does not know."""
+    pairs = [(name, f"FakeLocalizer.{name}") for name in calls if f"FakeLocalizer.{name}" in calls]
+    assert len(pairs) == 7
+    wrong = []
+    for real, fake in pairs:
+        for name in calls[real].good:
+            for junk in JUNK:
+                unknown = name == "map" or (real == "add" and isinstance(junk, np.ndarray))
+                told = refused(calls[real], name, junk), refused(calls[fake], name, junk)
+                if told[0] is not told[1] and not unknown:
+                    wrong.append(f"{real}({name}={junk!r}): {told}")
+    assert not wrong, "\n".join(wrong)

@@ -92,6 +92,16 @@ def test_layouts_of_one_picture_give_one_descriptor(localizer: Localizer, frames
     assert {name for name, made in same.items() if made.tobytes() != wanted} == set()
 
 
+def test_rows_that_overlap_in_memory_are_rows(localizer: Localizer, frames: U8) -> None:
+    for frame in (
+        np.broadcast_to(frames[3][40], frames[3].shape),
+        np.broadcast_to(frames[3][40, :, 0], (96, 128)),
+        np.lib.stride_tricks.sliding_window_view(frames[3].reshape(-1), 300)[:90].reshape(90, 300),
+    ):
+        wanted = localizer.describe(np.ascontiguousarray(frame)).tobytes()
+        assert localizer.describe(frame).tobytes() == wanted
+
+
 def test_gray_is_three_equal_channels(localizer: Localizer, frames: U8) -> None:
     gray = np.ascontiguousarray(frames[2][:, :, 1])
     wanted = localizer.describe(np.repeat(gray[:, :, None], 3, axis=2))
