@@ -251,8 +251,8 @@ def fit_band(
                 f"band k={of.k:g}: {count} {what} answers, {FEWEST} are needed to learn from: "
                 f"{remedy}"
             )
-    weights, k_weight = mine.learn()
-    odds = mine.odds(weights, k_weight)
+    weights, k_weight, least_k = mine.learn()
+    odds = mine.odds(weights, k_weight, least_k)
     setting = choose_threshold(odds, mine.right, precision)
     answerable = mine.answerable
     recall = float((odds[answerable] >= setting.threshold).mean()) if answerable.any() else 0.0
@@ -266,6 +266,7 @@ def fit_band(
         float(np.float32(precision)),
         float(np.float32(recall)),
         k_weight=k_weight,
+        least_k=least_k,
     )
     confidence = 1 / (1 + np.exp(-odds))
     return BandReport(

@@ -58,20 +58,20 @@ class Answers:
     def __len__(self) -> int:
         return len(self.right)
 
-    def learn(self) -> tuple[tuple[float, ...], float]:
-        """(weights, k_weight) of a logistic calibration, from right and wrong answers, both of
-        which must be there. Of one k alone what k counts cannot be told: it is 0 then."""
+    def learn(self) -> tuple[tuple[float, ...], float, float]:
+        """(weights, k_weight, least_k) of a logistic calibration, from right and wrong answers,
+        both of which must be there. Of one k alone what k counts cannot be told: it is 0 then."""
         if len(np.unique(self.k)) < 2:
-            return fit_columns(self.columns, self.right), 0.0
-        *weights, k_weight = fit_columns(self._with_k(), self.right)
-        return tuple(weights), k_weight
+            return fit_columns(self.columns, self.right), 0.0, 0.0
+        *weights, k_weight = fit_columns(self._with_k(0.0), self.right)
+        return tuple(weights), k_weight, float(np.float32(self.k.min())) if k_weight else 0.0
 
-    def odds(self, weights: Sequence[float], k_weight: float) -> F64:
+    def odds(self, weights: Sequence[float], k_weight: float, least_k: float) -> F64:
         """float64 [N]: the log-odds that each answer is right."""
-        return log_odds_of((*weights, k_weight), self._with_k())
+        return log_odds_of((*weights, k_weight), self._with_k(least_k))
 
-    def _with_k(self) -> F64:
-        return np.column_stack([self.columns, [dimming(k) for k in self.k.tolist()]])
+    def _with_k(self, least_k: float) -> F64:
+        return np.column_stack([self.columns, [dimming(max(k, least_k)) for k in self.k.tolist()]])
 
     def recall_by_k(self, accepted: Bools) -> tuple[tuple[float, float], ...]:
         """(k, share of the queries at k whose place the map holds that are accepted), from the

@@ -135,8 +135,8 @@ def fit_sequences(
     right = int(mine.right.sum())
     if right < FEWEST or len(mine) - right < FEWEST:
         return None
-    weights, k_weight = mine.learn()
-    odds = mine.odds(weights, k_weight)
+    weights, k_weight, least_k = mine.learn()
+    odds = mine.odds(weights, k_weight, least_k)
     # What one wrong path more would cost: it lasts for up to about twice the sequence.
     setting = choose_threshold(odds, mine.right, precision, spare=2 * frames)
     answerable = mine.answerable
@@ -148,6 +148,7 @@ def fit_sequences(
         float(np.float32(precision)),
         float(np.float32(recall)),
         k_weight,
+        least_k,
     )
     confidence = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
     return SequenceReport(

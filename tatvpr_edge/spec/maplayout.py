@@ -19,7 +19,7 @@ ALIGN = 64
 START = struct.Struct("<8sI")
 HEADER = struct.Struct("<8sIIQII32sIIIIQIIQQQQ56sII")
 #: A band's calibration of sequences stands apart, because zero bytes mean that there is none.
-BAND = struct.Struct("<ffQQQI3f3ffI40sff12s")
+BAND = struct.Struct("<ffQQQI3f3ffI40s4f4s")
 SEQUENCE = struct.Struct(f"<I3f{SEQUENCE_WEIGHTS}f")
 #: Required feature: a band is calibrated for sequences of frames.
 SEQUENCES = 1

@@ -63,7 +63,7 @@ class SequenceCalibration:
         threshold: of the log-odds, from which an answer is accepted.
         weights: w0 .. w5 of the log-odds ``w0 + w1 * evidence + w2 * its margin + w3 * still
             + w4 * its margin + w5 * steady``.
-        precision, recall, k_weight: as in :class:`Calibration`.
+        precision, recall, k_weight, least_k: as in :class:`Calibration`.
     """
 
     frames: int
@@ -72,6 +72,7 @@ class SequenceCalibration:
     precision: float = 0.0
     recall: float = 0.0
     k_weight: float = 0.0
+    least_k: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class Calibration:
         recall: share of queries that are then accepted, as expected; 0: not known.
         sequence: the same for sequences of frames, beside "logistic" alone; None: not known.
         k_weight: of "logistic": what :func:`dimming` of the query's k counts in the log-odds.
+        least_k: the lowest k that this was learned at; nothing more is counted below it. 0, and
+            only then, where ``k_weight`` is.
     """
 
     kind: str
@@ -102,6 +105,7 @@ class Calibration:
     recall: float = 0.0
     sequence: SequenceCalibration | None = None
     k_weight: float = 0.0
+    least_k: float = 0.0
 
 
 def dimming(k: float) -> float:
@@ -117,9 +121,9 @@ def at_k(given: Judging, k: float) -> Judging:
     """``given`` as it judges queries at ``k``: its w0 holds what k counts, in float32."""
     if given.k_weight == 0:
         return given
-    counted = np.float32(given.k_weight) * np.float32(dimming(k))
+    counted = np.float32(given.k_weight) * np.float32(dimming(max(k, given.least_k)))
     weights: Any = (float(np.float32(given.weights[0]) + counted), *given.weights[1:])
-    return replace(given, weights=weights, k_weight=0.0)
+    return replace(given, weights=weights, k_weight=0.0, least_k=0.0)
 
 
 @dataclass(frozen=True)
@@ -407,7 +411,7 @@ def check_calibration(given: Calibration) -> None:
     if given.kind not in CALIBRATIONS:
         raise MapError(f"calibration kind {given.kind!r} is not one of {', '.join(CALIBRATIONS)}")
     numbers = (
-        *(given.threshold, *given.weights, given.k_weight),
+        *(given.threshold, *given.weights, given.k_weight, given.least_k),
         *(given.elsewhere_m, given.precision, given.recall),
     )
     if not all(math.isfinite(np.float32(number)) for number in numbers):
@@ -416,6 +420,7 @@ def check_calibration(given: Calibration) -> None:
         raise MapError("a calibration's precision and recall are in 0..1")
     if given.elsewhere_m < 0 or not 0 <= given.elsewhere_places < 2**32:
         raise MapError("a calibration's distances are 0 or more")
+    _check_least_k(given)
     if given.kind == "score":
         if not -1 <= given.threshold <= 1:
             raise MapError(f"a band's threshold is {given.threshold!r}: scores are in -1..1")
@@ -430,12 +435,20 @@ def check_calibration(given: Calibration) -> None:
         _check_sequence(given.sequence)
 
 
+def _check_least_k(given: Calibration | SequenceCalibration) -> None:
+    if not 0 <= given.least_k <= 1 or (given.least_k == 0) != (given.k_weight == 0):
+        raise MapError(
+            f"a calibration's lowest k is {given.least_k!r}: in (0, 1] where k counts, else 0"
+        )
+
+
 def _check_sequence(given: SequenceCalibration) -> None:
     if not 1 <= given.frames <= MAX_FRAMES or len(given.weights) != SEQUENCE_WEIGHTS:
         raise MapError(
             f"a calibration of sequences is of 1 to {MAX_FRAMES} frames, with {SEQUENCE_WEIGHTS} "
             "weights"
         )
+    _check_least_k(given)
     numbers = (given.threshold, *given.weights, given.precision, given.recall, given.k_weight)
     if not all(math.isfinite(np.float32(number)) for number in numbers):
         raise MapError("a band's calibration of sequences is not finite")

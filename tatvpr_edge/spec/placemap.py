@@ -149,7 +149,7 @@ def _encode_header(
             *_calibration_fields(band.calibration),
             _sequence_bytes(band.calibration),
             *_k_weights(band),
-            bytes(12),
+            bytes(4),
         )
         for band, offsets in zip(info.bands, layout.bands, strict=True)
     )
@@ -174,12 +174,14 @@ def _required(bands: Sequence[Band]) -> int:
     return sequences | (K_WEIGHTS if any(any(_k_weights(band)) for band in bands) else 0)
 
 
-def _k_weights(band: Band) -> tuple[float, float]:
-    """What k counts: of single frames, and of sequences."""
+def _k_weights(band: Band) -> tuple[float, float, float, float]:
+    """What k counts, and the lowest k: of single frames, and of sequences."""
     given = band.calibration
     if given is None:
-        return 0.0, 0.0
-    return given.k_weight, 0.0 if given.sequence is None else given.sequence.k_weight
+        return 0.0, 0.0, 0.0, 0.0
+    of = given.sequence
+    sequence = (0.0, 0.0) if of is None else (of.k_weight, of.least_k)
+    return given.k_weight, given.least_k, *sequence
 
 
 def _sequence_bytes(given: Calibration | None) -> bytes:
@@ -327,7 +329,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
     bare = MapInfo(model_hash.hex(), kind, dim, (), POSE_FRAMES[frame], descriptor_size)
     layout = layout_of(bare, [entry[4] != 0 for entry in table], places, tags_bytes)
     stored = [(*entry[2:5], entry[-1]) for entry in table]
-    wanted = [(band.descriptors, band.norms, band.mean, bytes(12)) for band in layout.bands]
+    wanted = [(band.descriptors, band.norms, band.mean, bytes(4)) for band in layout.bands]
     if stored != wanted or (poses, moments, tags, size) != (
         *(layout.poses, layout.moments, layout.tags, layout.file_bytes),
     ):
@@ -339,7 +341,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
         Band(
             _short(entry[0]),
             _short(entry[1]),
-            _read_calibration(entry[5:-4], entry[-4], entry[-3:-1]),
+            _read_calibration(entry[5:-6], entry[-6], entry[-5:-1]),
             _mean(at, dim, data),
         )
         for entry, at in zip(table, layout.bands, strict=True)
@@ -384,11 +386,11 @@ def _checked_fields(data: NDArray[np.uint8]) -> tuple[tuple, list[tuple]]:  # ty
 
 
 def _read_calibration(
-    fields: tuple[Any, ...], sequence: bytes, k_weights: tuple[float, float]
+    fields: tuple[Any, ...], sequence: bytes, of_k: tuple[float, float, float, float]
 ) -> Calibration | None:
     code, precision, recall, threshold, *weights, elsewhere_m, elsewhere_places = fields
     if code == 0:
-        if any(value != 0 for value in (*fields, *k_weights)) or any(sequence):
+        if any(value != 0 for value in (*fields, *of_k)) or any(sequence):
             raise MapError("a band without a calibration has numbers of one: damaged")
         return None
     kind = {number: name for name, number in CALIBRATIONS.items()}.get(code)
@@ -404,22 +406,23 @@ def _read_calibration(
         elsewhere_places,
         right,
         answered,
-        _read_sequence(sequence, k_weights[1]),
-        _short(k_weights[0]),
+        _read_sequence(sequence, of_k[2:]),
+        _short(of_k[0]),
+        _short(of_k[1]),
     )
     check_calibration(found)
     return found
 
 
-def _read_sequence(stored: bytes, k_weight: float) -> SequenceCalibration | None:
+def _read_sequence(stored: bytes, of_k: Sequence[float]) -> SequenceCalibration | None:
     if not any(stored):
-        if k_weight != 0:
+        if any(value != 0 for value in of_k):
             raise MapError("a band that judges no sequences has a number of them: damaged")
         return None
     frames, *numbers = SEQUENCE.unpack(stored)
     precision, recall, threshold, *weights = map(_short, numbers)
     return SequenceCalibration(
-        frames, threshold, tuple(weights), precision, recall, _short(k_weight)
+        frames, threshold, tuple(weights), precision, recall, *map(_short, of_k)
     )
 
 

@@ -18,7 +18,7 @@ from test_core_model import STATUS
 from support.maps import reseal
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.maptypes import Calibration, SequenceCalibration, at_k
+from tatvpr_edge.spec.maptypes import Calibration, SequenceCalibration, at_k, check_calibration
 from tatvpr_edge.spec.placemap import Band, Base, MapInfo, make_places, parse_base, write_map
 
 HASH = bytes(range(32))
@@ -133,9 +133,9 @@ SEQUENCES = Calibration(
 )
 
 
-OF_K = replace(SEQUENCES, k_weight=0.7)
+OF_K = replace(SEQUENCES, k_weight=0.7, least_k=0.02)
 assert OF_K.sequence is not None
-BOTH_OF_K = replace(OF_K, sequence=replace(OF_K.sequence, k_weight=-0.25))
+BOTH_OF_K = replace(OF_K, sequence=replace(OF_K.sequence, k_weight=-0.25, least_k=0.2))
 
 
 @pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
@@ -187,6 +187,12 @@ def test_what_k_counts_is_what_python_says(native: Driver, tmp_path: Path) -> No
     assert at_k(BOTH_OF_K, 1.0).weights == BOTH_OF_K.weights
     assert at_k(BOTH_OF_K, 0.25).weights[0] == pytest.approx(-1.0 + 0.7)
     assert at_k(sequence, 0.25).weights == pytest.approx((-3.25, *sequence.weights[1:]))
+    assert at_k(sequence, 0.19) == at_k(sequence, 0.2)  # nothing was learned below
+    for bad in (0.0, -0.5, 1.5, np.nan):
+        with pytest.raises(MapError, match="lowest k"):
+            check_calibration(replace(OF_K, least_k=bad))
+    with pytest.raises(MapError, match="lowest k"):
+        check_calibration(replace(SEQUENCES, least_k=0.2))
 
 
 def test_each_fault_of_a_map_has_its_status(native: Driver, tmp_path: Path) -> None:

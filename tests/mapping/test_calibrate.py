@@ -78,15 +78,19 @@ def test_what_k_counts_is_learned_where_several_are_asked() -> None:
         one_band, known = np.zeros(len(ks), np.int64), np.ones(len(ks), np.bool_)
         return Answers(one_band, ks, columns, right, known).where(chosen)
 
-    weights, k_weight = of(fallen, parts).learn()
-    assert (*weights, k_weight) == pytest.approx((-1, 2, 8, 0.5), abs=0.4)
+    weights, k_weight, least_k = of(fallen, parts).learn()
+    assert least_k == pytest.approx(0.2) and (*weights, k_weight) == pytest.approx(
+        (-1, 2, 8, 0.5), abs=0.4
+    )
     for k in (1.0, 0.4, 0.2):
         judged = of(fallen, ~parts & (ks == k))
-        confidence = 1 / (1 + np.exp(-judged.odds(weights, k_weight)))
+        confidence = 1 / (1 + np.exp(-judged.odds(weights, k_weight, least_k)))
         assert expected_calibration_error(confidence, judged.right) < 0.03
     assert of(scores, parts).learn()[1] == pytest.approx(0, abs=0.15)
     alone = of(fallen, ks == 0.2).learn()
-    assert alone[1] == 0 and alone[0] == pytest.approx((-1 + 0.5 * dimming(0.2), 2, 8), abs=0.4)
+    assert alone[1:] == (0, 0) and alone[0] == pytest.approx(
+        (-1 + 0.5 * dimming(0.2), 2, 8), abs=0.4
+    )
 
 
 def test_answers_that_part_cleanly_give_finite_weights_that_part_them() -> None:
@@ -267,7 +271,7 @@ def test_what_a_map_learns_of_its_own_descriptors_holds_for_queries(
     place_map, truth, own, queries = asked_both_ways(kind, 0.3, engine, tmp_path / "m.placemap")
     made = fit_band(place_map, truth, ask(place_map, truth, own), 0, 0.8).calibration
     answers = ask(place_map, truth, queries)
-    odds = answers.odds(made.weights, made.k_weight)
+    odds = answers.odds(made.weights, made.k_weight, made.least_k)
     taken = odds >= made.threshold
     assert taken.sum() > 300 and answers.right[taken].mean() >= 0.8
     assert expected_calibration_error(1 / (1 + np.exp(-odds)), answers.right) < 0.1
@@ -283,8 +287,9 @@ def test_what_it_learns_of_them_in_order_holds_for_sequences_of_queries(
     made = fit_sequences(ask_sequences(judging, engine, own, 3), 0, 3, 0.95)
     assert made is not None
     answers = ask_sequences(judging, engine, queries, 3)
-    odds = answers.odds(made.calibration.weights, made.calibration.k_weight)
-    taken = odds >= made.calibration.threshold
+    learned = made.calibration
+    odds = answers.odds(learned.weights, learned.k_weight, learned.least_k)
+    taken = odds >= learned.threshold
     assert taken.sum() > 300 and answers.right[taken].mean() >= 0.95
     assert expected_calibration_error(1 / (1 + np.exp(-odds)), answers.right) < 0.02
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,9 @@ def test_confidence_is_the_logistic_of_score_and_margin(
         elsewhere_places = 1
     rng = np.random.default_rng(seed)
     weights, apart = (-1.5, 4.0, 2.5), (elsewhere_m, elsewhere_places)
-    judged = Calibration("logistic", 0.3, weights, *apart, 0.95, 0.4, k_weight=k_weight)
+    judged = Calibration("logistic", 0.3, weights, *apart, 0.95, 0.4)
+    if k_weight:
+        judged = replace(judged, k_weight=k_weight, least_k=0.25)
     info = MapInfo("ab" * 32, kind, 16, (Band(1.0, 1.0, judged),))
     path = grown_map(tmp_path_factory.mktemp("map"), info, rng, [30, 20])
     place_map = PlaceMap(path, engine=engine)
@@ -216,7 +219,7 @@ def test_confidence_is_the_logistic_of_score_and_margin(
     rivals[others] = wanted[others]
     margin = score - best_of(place_map, 0, query, rivals, 1)[1][0]
     w0, w1, w2 = (np.float32(w) for w in judged.weights)
-    w0 += np.float32(k_weight) * (np.float32(1) / np.sqrt(np.float32(k)) - np.float32(1))
+    w0 += np.float32(k_weight) * (np.float32(1) / np.sqrt(np.float32(max(k, 0.25))) - np.float32(1))
     odds = (w0 + w1 * score) + w2 * margin
     assert found.margin == margin
     assert found.confidence == np.float32(1) / (np.float32(1) + exp32(np.array([-odds]))[0])

@@ -312,7 +312,7 @@ def test_odds_exactly_at_the_threshold_are_accepted(engine: Engine, tables: Tabl
 
 
 def test_a_path_is_judged_by_the_k_of_its_frame(engine: Engine, tables: Tables) -> None:
-    made = SequenceCalibration(5, 1.5, (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.95, 0.3, k_weight=0.5)
+    made = SequenceCalibration(5, 1.5, (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.95, 0.3, 0.5, 0.25)
     calibration = Calibration("logistic", 0.0, (0.0, 1.0, 1.0), 3.0, 0, 0.95, 0.1, made)
     table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
     path = Path(engine, 5)

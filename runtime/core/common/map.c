@@ -58,9 +58,9 @@ enum {
     BAND_SEQUENCE_RECALL = 76,
     BAND_SEQUENCE_THRESHOLD = 80,
     BAND_SEQUENCE_WEIGHTS = 84,
-    BAND_K_WEIGHT = 108,
-    BAND_SEQUENCE_K_WEIGHT = 112,
-    BAND_REST = 116 /* zeros */
+    BAND_OF_K = 108, /* what k counts, and the lowest k that it was learned at */
+    BAND_SEQUENCE_OF_K = 116,
+    BAND_REST = 124 /* zeros */
 };
 
 typedef char moment_is_16_bytes[sizeof(tatvpr_moment) == 16 ? 1 : -1];
@@ -178,14 +178,17 @@ static int calibration_valid(const tatvpr_calibration *c) {
     return c->kind == TATVPR_CALIBRATION_LOGISTIC && apart;
 }
 
-/* What k counts goes with the kind of calibration whose weight it is. */
-static int k_weights_valid(const uint8_t *band) {
-    const float of_frames = tatvpr_read_f32(band + BAND_K_WEIGHT);
-    const float of_sequences = tatvpr_read_f32(band + BAND_SEQUENCE_K_WEIGHT);
-    return finite(of_frames) && finite(of_sequences) &&
-           (of_frames == 0.0f ||
-            tatvpr_read_u32(band + BAND_CALIBRATION) == TATVPR_CALIBRATION_LOGISTIC) &&
-           (of_sequences == 0.0f || tatvpr_read_u32(band + BAND_SEQUENCE) != 0);
+/* What k counts, where there is a calibration that it may belong to. */
+static int of_k_valid(const uint8_t *pair, int judged) {
+    const float weight = tatvpr_read_f32(pair);
+    const float least = tatvpr_read_f32(pair + 4);
+    return weight == 0.0f ? least == 0.0f : judged && finite(weight) && fraction(least);
+}
+
+static int of_ks_valid(const uint8_t *band) {
+    const uint32_t kind = tatvpr_read_u32(band + BAND_CALIBRATION);
+    return of_k_valid(band + BAND_OF_K, kind == TATVPR_CALIBRATION_LOGISTIC) &&
+           of_k_valid(band + BAND_SEQUENCE_OF_K, tatvpr_read_u32(band + BAND_SEQUENCE) != 0);
 }
 
 static tatvpr_sequence read_sequence(const uint8_t *band) {
@@ -203,7 +206,7 @@ static tatvpr_sequence read_sequence(const uint8_t *band) {
 static int sequence_valid(const uint8_t *band) {
     const tatvpr_sequence s = read_sequence(band);
     if (s.frames == 0) {
-        return all_zero(band, BAND_SEQUENCE, BAND_K_WEIGHT);
+        return all_zero(band, BAND_SEQUENCE, BAND_OF_K);
     }
     for (size_t i = 0; i < 6; i++) {
         if (!finite(s.weights[i])) {
@@ -220,8 +223,8 @@ static int features_announced(const uint8_t *p, uint32_t bands) {
     uint32_t had = 0;
     for (uint32_t b = 0; b < bands; b++) {
         const uint8_t *band = band_at(p, b);
-        const int weighs_k = tatvpr_read_f32(band + BAND_K_WEIGHT) != 0.0f ||
-                             tatvpr_read_f32(band + BAND_SEQUENCE_K_WEIGHT) != 0.0f;
+        const int weighs_k = tatvpr_read_f32(band + BAND_OF_K) != 0.0f ||
+                             tatvpr_read_f32(band + BAND_SEQUENCE_OF_K) != 0.0f;
         had |= tatvpr_read_u32(band + BAND_SEQUENCE) != 0 ? SEQUENCES : 0;
         had |= weighs_k ? K_WEIGHTS : 0;
     }
@@ -260,7 +263,7 @@ static int band_valid(const uint8_t *p, const uint8_t *band, uint64_t *end) {
     const uint64_t mean = tatvpr_read_u64(band + BAND_MEAN);
     const tatvpr_calibration calibration = read_calibration(band);
     if (!fraction(tatvpr_read_f32(band)) || !fraction(tatvpr_read_f32(band + BAND_TOKENS)) ||
-        !calibration_valid(&calibration) || !sequence_valid(band) || !k_weights_valid(band) ||
+        !calibration_valid(&calibration) || !sequence_valid(band) || !of_ks_valid(band) ||
         !all_zero(band, BAND_REST, BAND) ||
         !section(p, end, tatvpr_read_u64(band + BAND_ROWS), places * (int8 ? dim : dim / 8),
                  file_bytes)) {
@@ -419,10 +422,12 @@ void tatvpr_map_band(const tatvpr_map *map, uint32_t index, tatvpr_band *band, t
         (const float *)(const void *)(map->base + (size_t)tatvpr_read_u64(p + BAND_NORMS));
 }
 
-/* What `weight` counts in the log-odds of a query at `k`. */
-static float of_k(const uint8_t *weight, float k) {
-    const float counts = tatvpr_read_f32(weight);
-    return counts == 0.0f ? 0.0f : counts * (1.0f / tatvpr_sqrt(k) - 1.0f);
+/* What a query at `k` counts in the log-odds. */
+static float of_k(const uint8_t *pair, float k) {
+    const float weight = tatvpr_read_f32(pair);
+    const float least = tatvpr_read_f32(pair + 4);
+    const float at = k > least ? k : least;
+    return weight == 0.0f ? 0.0f : weight * (1.0f / tatvpr_sqrt(at) - 1.0f);
 }
 
 tatvpr_sequence tatvpr_map_judging(const tatvpr_map *map, uint32_t index, float k,
@@ -430,8 +435,8 @@ tatvpr_sequence tatvpr_map_judging(const tatvpr_map *map, uint32_t index, float 
     const uint8_t *band = band_at(map->base, index);
     tatvpr_sequence sequence = read_sequence(band);
     *calibration = read_calibration(band);
-    calibration->weights[0] += of_k(band + BAND_K_WEIGHT, k);
-    sequence.weights[0] += of_k(band + BAND_SEQUENCE_K_WEIGHT, k);
+    calibration->weights[0] += of_k(band + BAND_OF_K, k);
+    sequence.weights[0] += of_k(band + BAND_SEQUENCE_OF_K, k);
     return sequence;
 }
 
