@@ -37,6 +37,7 @@ size_t tatvpr_avx2_prepared_bytes(const tatvpr_ternary *op);
 void tatvpr_avx2_prepare(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
 float tatvpr_avx2_quantise(const float *x, int32_t k_in, int8_t *q);
 void tatvpr_avx2_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
+void tatvpr_avx2_select_rows(tatvpr_tile *tile, int32_t keep, int32_t group, int32_t list);
 void tatvpr_avx2_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
                             int32_t dim, float *y);
 void tatvpr_avx2_gelu(const float *x, int32_t count, float *y);
@@ -66,6 +67,7 @@ void tatvpr_avx2_dot_bits(const int8_t *query, const uint8_t *rows, int32_t byte
     .prepare = tatvpr_avx2_prepare,                             \
     .quantise = tatvpr_avx2_quantise,                           \
     .select = tatvpr_avx2_select,                               \
+    .select_rows = tatvpr_avx2_select_rows,                     \
     .layer_norm = TATVPR_LAYER_NORM(tatvpr_avx2_layer_norm),    \
     .gelu = tatvpr_avx2_gelu,                                   \
     .dense = tatvpr_avx2_dense,                                 \

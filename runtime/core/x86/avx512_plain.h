@@ -177,6 +177,16 @@ static inline __m256i tatvpr_plain_cvtepi32_epi16(__m512i v) {
 }
 #define _mm512_cvtepi32_epi16 tatvpr_plain_cvtepi32_epi16
 
+static inline __m128i tatvpr_plain_cvtepi64_epi16(__m512i v) {
+    const tatvpr_lanes lanes = tatvpr_lanes_of(v);
+    int16_t words[8];
+    for (int i = 0; i < 8; i++) {
+        words[i] = (int16_t)lanes.i32[2 * i];
+    }
+    return _mm_loadu_si128((const __m128i *)(const void *)words);
+}
+#define _mm512_cvtepi64_epi16 tatvpr_plain_cvtepi64_epi16
+
 static inline __m512i tatvpr_plain_cvtepi16_epi32(__m256i v) {
     int16_t words[16];
     tatvpr_lanes lanes;

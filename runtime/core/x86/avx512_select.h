@@ -1,26 +1,37 @@
-/* AVX-512: what the gate's choice among single channels and among fours shares. */
+/* AVX-512: what the gate's choice among single channels and among groups shares. */
 #ifndef TATVPR_AVX512_SELECT_H
 #define TATVPR_AVX512_SELECT_H
 
 #include "avx512.h"
+#include "group_select.h"
 
-enum { TATVPR_MOST_CHANNELS = 4096 }; /* longer rows are ranked by the portable way */
+/* The lowest bits of `bits`, one for each bit of `at`; the lowest `count` of 64 bits. */
+#if defined(TATVPR_SIMDE)
+static inline uint64_t deposit(uint64_t bits, uint64_t at) {
+    uint64_t to = 0;
+    for (; at != 0; at &= at - 1u, bits >>= 1) {
+        to |= (bits & 1u) * (at & (~at + 1u));
+    }
+    return to;
+}
+
+static inline uint64_t lowest_bits(int32_t count) {
+    return count < 64 ? ((uint64_t)1 << count) - 1u : ~(uint64_t)0;
+}
+#else
+static inline uint64_t deposit(uint64_t bits, uint64_t at) { return _pdep_u64(bits, at); }
+
+static inline uint64_t lowest_bits(int32_t count) {
+    return _bzhi_u64(~(uint64_t)0, (uint32_t)count);
+}
+#endif
 
 /* The lowest `*ties` ones of `equal`; takes them off *ties. No branch: how many there are in a
  * register cannot be predicted. */
 static inline uint64_t first_ties(uint64_t equal, int32_t *ties) {
     const int32_t count = tatvpr_min_i32(__builtin_popcountll(equal), *ties);
     *ties -= count;
-#if defined(TATVPR_SIMDE)
-    uint64_t kept = 0;
-    for (int32_t i = 0; i < count; i++) {
-        kept |= equal & (~equal + 1u);
-        equal &= equal - 1u;
-    }
-    return kept;
-#else
-    return _pdep_u64(_bzhi_u64(~(uint64_t)0, (uint32_t)count), equal);
-#endif
+    return deposit(lowest_bits(count), equal);
 }
 
 /* ---- lists */
@@ -93,5 +104,9 @@ static inline void finish(tatvpr_tile *tile, int32_t t, int32_t list, list_end e
  * which `keep` single ones stay: fewer than there are. `list`: channels or nothing. */
 void tatvpr_avx512_select_channels(tatvpr_tile *tile, int32_t t, int32_t rows, int32_t keep,
                                    int32_t list);
+
+/* The same of groups, of rows that tatvpr_ranks_groups() says. */
+void tatvpr_avx512_select_groups(tatvpr_tile *tile, int32_t t, int32_t rows, int32_t keep,
+                                 int32_t group, int32_t list);
 
 #endif
