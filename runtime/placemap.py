@@ -269,7 +269,7 @@ class PlaceMap:
             band = nearest_band([(one.k, one.tokens) for one in bands], k, tokens)
         metres, turned_rad = (None, None) if moved is None else moved
         seen = every if shown else None
-        tracked = follow(now.base, table, bands, band, seen, metres, circle, turned_rad, k)
+        tracked = follow(now.base, table, bands, band, seen, metres, circle, turned_rad, k, tokens)
         answer = []
         if tracked.place >= 0:
             place = tracked.place

@@ -22,11 +22,12 @@ from tatvpr_edge.spec.maptypes import (
     CALIBRATIONS,
     KINDS,
     MOMENT,
+    NO_DIALS,
     Band,
     Calibration,
     MapInfo,
     Rows,
-    at_k,
+    at_dials,
 )
 from tatvpr_edge.spec.values import above, numbers, whole, wrong
 
@@ -43,8 +44,8 @@ _SIGNATURES: Signatures = {
 #: Of libraries that know more than the first two kinds of maps; older ones would rank weighed maps
 #: by distance alone.
 _KINDS: Signatures = {"tatvpr_map_kind_known": (ctypes.c_int32, [ctypes.c_uint32])}
-#: For how many k a table keeps what its calibrations say.
-_MOST_KS = 64
+#: For how many settings a table keeps what its calibrations say.
+_MOST_SETTINGS = 64
 _ERR_MAP_EMPTY, _ERR_NOT_FINITE, _ERR_ARGUMENT = 24, 25, 27
 
 
@@ -199,7 +200,7 @@ class Table:
         tables = (_Part * len(parts))(*(self._part(part) for part in parts))
         self._held += [bands, tables]
         self._bands = bands
-        self._at_k: dict[float, tuple[_Places, Any]] = {}
+        self._at_dials: dict[tuple[float, float], tuple[_Places, Any]] = {}
         self.places = _Places(
             size=ctypes.sizeof(_Places),
             kind=KINDS[info.kind],
@@ -216,22 +217,23 @@ class Table:
         """How many places it holds."""
         return self._size
 
-    def _judging(self, k: float) -> tuple[_Places, Any]:
-        """The places under calibrations as they judge queries at ``k``, and what keeps them."""
+    def _judging(self, k: float, tokens: float) -> tuple[_Places, Any]:
+        """The places under calibrations as they judge queries at (k, tokens), and what keeps
+        them."""
         given = [band.calibration for band in self._info.bands]
-        if not any(one is not None and one.k_weight for one in given):
+        if all(one is None or one.dials == NO_DIALS for one in given):
             return self.places, self._bands
-        made = self._at_k.get(k)
+        made = self._at_dials.get((k, tokens))
         if made is None:
             bands = type(self._bands).from_buffer_copy(self._bands)
             for band, one in zip(bands, given, strict=True):
-                band.calibration = _calibration(None if one is None else at_k(one, k))
+                band.calibration = _calibration(None if one is None else at_dials(one, k, tokens))
             places = _Places.from_buffer_copy(self.places)
             places.band = ctypes.addressof(bands)
             made = places, bands
-            if len(self._at_k) >= _MOST_KS:
-                self._at_k.clear()
-            self._at_k[k] = made
+            if len(self._at_dials) >= _MOST_SETTINGS:
+                self._at_dials.clear()
+            self._at_dials[k, tokens] = made
         return made
 
     def _band(self, band: Band) -> _Band:
@@ -277,7 +279,7 @@ class Table:
         matches = (_Match * count)()
         matches[0].size = ctypes.sizeof(_Match)
         request, held = self._request(asked, scores)
-        places, bands = self._judging(request.k)
+        places, bands = self._judging(request.k, request.tokens)
         status = self._search(
             ctypes.byref(places),
             ctypes.byref(self.engine.searcher),

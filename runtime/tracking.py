@@ -21,7 +21,7 @@ from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.motion import Moved, Odometry, check_odometry
 from tatvpr_edge.runtime.search import Pose, told_pose
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
-from tatvpr_edge.spec.maptypes import MAX_FRAMES, Band, SequenceCalibration, at_k
+from tatvpr_edge.spec.maptypes import MAX_FRAMES, Band, SequenceCalibration, at_dials
 from tatvpr_edge.spec.values import instance, whole
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Path:
         # What C is asked and answers with, made once.
         self._step = _Step(size=ctypes.sizeof(_Step))
         self._found = _Tracked(size=ctypes.sizeof(_Tracked))
-        self._judged: tuple[SequenceCalibration, float] | None = None
+        self._judged: tuple[SequenceCalibration, float, float] | None = None
         # Code that was built before there were turns needs no room for them, and has none.
         needed = [engine.c.tatvpr_track_bytes(_ROOM, kind) for kind in (_METRES, _TURNS)]
         self._odometry = _METRES if needed[0] == needed[1] else _TURNS
@@ -202,6 +202,7 @@ class Path:
         near: tuple[tuple[float, float, float], float] | None = None,
         turned_rad: float | None = None,
         k: float = 1.0,
+        tokens: float = 1.0,
     ) -> Tracked:
         """Take in one frame.
 
@@ -213,7 +214,7 @@ class Path:
             moved_m: since the last frame; None: not known.
             near: a position and metres around it, where the answer lies.
             turned_rad: since the last frame, counter-clockwise; None: not known.
-            k: that the frame was described at.
+            k, tokens: that the frame was described at.
 
         Raises:
             UsageError: ``moved_m`` or ``turned_rad`` is not finite.
@@ -230,12 +231,12 @@ class Path:
         if table.size > self._track.room:
             self._make_room(max(table.size, 2 * self._track.room))
         made = calibrated_for(bands[band], self.frames)
-        judged = None if made is None else (made, k)
+        judged = None if made is None else (made, k, tokens)
         step, found = self._step, self._found
         step.band = band
         step.scores = None if scores is None else scores.ctypes.data
         if judged != self._judged:
-            self._sequence = _sequence(None if made is None else at_k(made, k))
+            self._sequence = _sequence(None if made is None else at_dials(made, k, tokens))
             self._judged = judged
             step.sequence = None if made is None else ctypes.addressof(self._sequence)
         step.moved_m = math.nan if moved_m is None else moved_m

@@ -166,7 +166,7 @@ def judge(tower: Tower, precision: float) -> dict[float, dict[str, float]]:
     for floor, own in by_floor.items():
         rest = Answers.joined([answers for name, answers in by_floor.items() if name != floor])
         made = fit_band(tower.map, tower.truth, rest, 0, precision).calibration
-        odds.append(own.odds(made.weights, made.k_weight, made.least_k))
+        odds.append(own.odds(made.weights, made.dials))
         limits.append(np.full(len(own), made.threshold))
     return figures(
         Answers.joined(list(by_floor.values())), np.concatenate(odds), np.concatenate(limits)
@@ -189,7 +189,7 @@ def judge_sequences(tower: Tower, frames: int, precision: float) -> dict[float, 
         if report is None:
             raise DataError(f"the floors beside {floor} give too few answers to learn from")
         learned = report.calibration
-        judged = own[floor].odds(learned.weights, learned.k_weight, learned.least_k)
+        judged = own[floor].odds(learned.weights, learned.dials)
         odds.append(judged)
         limits.append(np.full(len(own[floor]), report.calibration.threshold))
     answers = Answers.joined([own[floor] for floor in tower.floors])

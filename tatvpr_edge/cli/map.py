@@ -23,6 +23,7 @@ from tatvpr_edge.cli.output import (
     print_json,
     progress,
     say,
+    setting_text,
     views_option,
 )
 from tatvpr_edge.cli.paths import FilePath
@@ -32,7 +33,7 @@ from tatvpr_edge.mapping.build import DEFAULT_BANDS as BANDS
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import MapStats
 
-DEFAULT_BANDS = ",".join(f"{k:g}" if tokens == 1 else f"{k:g}:{tokens:g}" for k, tokens in BANDS)
+DEFAULT_BANDS = ",".join(setting_text(*band) for band in BANDS)
 
 _strict = click.option("--strict", is_flag=True, help="Stop at a frame that would be left out.")
 

@@ -28,10 +28,11 @@ from tatvpr_edge.cli.output import (
     print_json,
     progress,
     say,
+    setting_text,
 )
 from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.recordings import recording_options
-from tatvpr_edge.mapping.calibrate import KS, PRECISION, WITHIN_PLACES
+from tatvpr_edge.mapping.calibrate import PRECISION, SETTINGS, WITHIN_PLACES
 from tatvpr_edge.mapping.coordinates import WITHIN_M
 from tatvpr_edge.runtime.tracking import FRAMES
 from tatvpr_edge.spec.errors import UsageError
@@ -76,10 +77,10 @@ if TYPE_CHECKING:
 @click.option(
     "--k",
     "ks",
-    type=KList(),
-    default=",".join(f"{k:g}" for k in KS),
+    type=KList(bands=True),
+    default=",".join(setting_text(*setting) for setting in SETTINGS),
     show_default=True,
-    help="The k that frames are described at.",
+    help="What frames are described at: k, or k:tokens.",
 )
 @click.option(
     "--sequence",
@@ -172,15 +173,18 @@ def _keep_what_accepts(map_path: str, bands: Iterable[Band]) -> None:
 
 
 def _counts(of: BandReport | SequenceReport) -> str:
-    """What was learned from, and what queries at each k get of one calibration for all of them; at
-    low k it may be nothing."""
+    """What was learned from, and what queries at each setting get of one calibration for all of
+    them; at low k, or of few tokens, it may be nothing."""
     text = (
         f"{of.answers} answers, {of.right} right; AUROC {of.quality.auroc:.3f}, "
         f"calibration error {of.quality.ece:.3f}"
     )
-    if not of.reached or len(of.recall_by_k) < 2:
+    if not of.reached or len(of.recall_by_setting) < 2:
         return text
-    shares = ", ".join(f"{100 * share:.0f} % at k={k:g}" for k, share in of.recall_by_k)
+    shares = ", ".join(
+        f"{100 * share:.0f} % at k={setting_text(k, tokens)}"
+        for k, tokens, share in of.recall_by_setting
+    )
     return f"{text}; accepts {shares}"
 
 
@@ -190,7 +194,10 @@ def _learned(of: BandReport | SequenceReport) -> dict[str, Any]:
         "right": of.right,
         "accepted": of.accepted,
         "reached": of.reached,
-        "recall_by_k": dict(of.recall_by_k),
+        "recall_by_k": {k: share for k, tokens, share in of.recall_by_setting if tokens == 1},
+        "recall_by_setting": [
+            {"k": k, "tokens": tokens, "recall": share} for k, tokens, share in of.recall_by_setting
+        ],
         **asdict(of.quality),
     }
 

@@ -200,6 +200,11 @@ K_OR_AUTO = _Fraction("k", auto=True)
 TOKENS = _Fraction("tokens")
 
 
+def setting_text(k: float, tokens: float) -> str:
+    """A setting as :class:`KList` reads it."""
+    return f"{k:g}" if tokens == 1 else f"{k:g}:{tokens:g}"
+
+
 class KList(click.ParamType):
     """``1,.6,.4,.2`` as floats, or with ``bands`` ``1,.2:.5`` as (k, tokens) pairs."""
 

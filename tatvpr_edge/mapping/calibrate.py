@@ -20,6 +20,7 @@ from tatvpr_edge.mapping.calibrate_answers import FEWEST, Answers, Row
 from tatvpr_edge.mapping.calibrate_queries import (
     Asked,
     Given,
+    Settings,
     Step,
     Truth,
     called,
@@ -54,6 +55,8 @@ WITHIN_PLACES = 3
 PRECISION = 0.95
 #: The k that frames are described at.
 KS = (1.0, 0.4, 0.2)
+#: (k, tokens) that frames are described at where nothing is said.
+SETTINGS = (*((k, 1.0) for k in KS), (1.0, 0.5), (0.4, 0.5))
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class BandReport:
         accepted: how many of them the threshold accepts.
         reached: whether the precision can be had; where not, nothing is accepted.
         quality: of the confidence, on the answers that it was learned from.
-        recall_by_k: (k, share accepted of the queries at that k whose place the map holds), from
-            the largest k down: one threshold serves them all, and at low k it may accept few.
+        recall_by_setting: (k, tokens, share accepted of the queries there whose place the map
+            holds), all tokens first, then from the largest k down: one threshold serves them all.
         sequence: the same of sequences of frames; None: not asked for, or too few answers.
     """
 
@@ -78,7 +81,7 @@ class BandReport:
     accepted: int
     reached: bool
     quality: Quality
-    recall_by_k: tuple[tuple[float, float], ...]
+    recall_by_setting: tuple[tuple[float, float, float], ...]
     sequence: SequenceReport | None = None
 
 
@@ -112,7 +115,7 @@ def calibrate_map(
     precision: float = PRECISION,
     within_m: float | None = None,
     within_places: int = WITHIN_PLACES,
-    ks: Sequence[float] = KS,
+    ks: Settings = SETTINGS,
     sequence: int = FRAMES,
     progress: Step | None = None,
 ) -> Calibrated:
@@ -129,7 +132,7 @@ def calibrate_map(
         within_m: an answer is right within so many metres; None: 5 m, and 25 m in utm and
             geographic maps.
         within_places: where positions are unknown, right is so far along the order of a drive.
-        ks: k that frames are described at.
+        ks: what frames are described at: k with all tokens, or (k, tokens).
         sequence: also learn when sequences of so many frames are right (the queries are then taken
             for drives, in the order of their names); 1: single frames alone.
         progress: told after every frame described, or place asked, with 1.
@@ -213,7 +216,7 @@ def ask(
                 if query.signs:
                     rival, score = cosines_of_signs(np.array([score - margin, score])).tolist()
                     margin = score - rival
-                rows.append((band, query.k, (score, margin), right, answerable))
+                rows.append((band, query.setting, (score, margin), right, answerable))
         if progress is not None:
             progress(1)
     return Answers.of(rows, 2)
@@ -251,8 +254,8 @@ def fit_band(
                 f"band k={of.k:g}: {count} {what} answers, {FEWEST} are needed to learn from: "
                 f"{remedy}"
             )
-    weights, k_weight, least_k = mine.learn()
-    odds = mine.odds(weights, k_weight, least_k)
+    weights, dials = mine.learn()
+    odds = mine.odds(weights, dials)
     setting = choose_threshold(odds, mine.right, precision)
     answerable = mine.answerable
     recall = float((odds[answerable] >= setting.threshold).mean()) if answerable.any() else 0.0
@@ -265,8 +268,7 @@ def fit_band(
         bare.elsewhere_places,
         float(np.float32(precision)),
         float(np.float32(recall)),
-        k_weight=k_weight,
-        least_k=least_k,
+        dials=dials,
     )
     confidence = 1 / (1 + np.exp(-odds))
     return BandReport(
@@ -278,5 +280,5 @@ def fit_band(
         setting.accepted,
         setting.reached,
         quality(confidence, mine.right),
-        mine.recall_by_k(odds >= setting.threshold),
+        mine.recall_by_setting(odds >= setting.threshold),
     )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.calibrate_queries import F64, Bools
 from tatvpr_edge.mapping.logistic import fit_columns, log_odds_of
-from tatvpr_edge.spec.maptypes import dimming
+from tatvpr_edge.spec.maptypes import NO_DIALS, DialWeights, dimming
 
 #: Right and wrong answers that are needed at least.
 FEWEST = 20
-#: band, k, columns, right, answerable of one answer.
-Row = tuple[int, float, tuple[float, ...], bool, bool]
-_NAMES = ("band", "k", "columns", "right", "answerable")
+#: band, (k, tokens), columns, right, answerable of one answer.
+Row = tuple[int, tuple[float, float], tuple[float, ...], bool, bool]
+_NAMES = ("band", "k", "tokens", "columns", "right", "answerable")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Answers:
 
     Attributes:
         band: int [N]: which band was searched.
-        k: float64 [N]: of the query.
+        k, tokens: float64 [N]: of the query.
         columns: float64 [N, M]: what an answer is judged by. Of single frames score and margin; of
             sequences evidence, its margin, still, its margin, steady.
         right: bool [N].
@@ -34,6 +36,7 @@ class Answers:
 
     band: NDArray[np.int64]
     k: F64
+    tokens: F64
     columns: F64
     right: Bools
     answerable: Bools
@@ -41,10 +44,12 @@ class Answers:
     @classmethod
     def of(cls, rows: Sequence[Row], width: int) -> Answers:
         """The answers of ``rows``, which are judged by ``width`` numbers."""
-        bands, ks, columns, rights, answerables = zip(*rows, strict=True) if rows else [()] * 5
+        bands, dials, columns, rights, answerables = zip(*rows, strict=True) if rows else [()] * 5
+        ks, tokens = zip(*dials, strict=True) if rows else [()] * 2
         return cls(
             np.array(bands, np.int64),
             np.array(ks, np.float64),
+            np.array(tokens, np.float64),
             np.array(columns, np.float64).reshape(len(rows), width),
             np.array(rights, np.bool_),
             np.array(answerables, np.bool_),
@@ -58,31 +63,42 @@ class Answers:
     def __len__(self) -> int:
         return len(self.right)
 
-    def learn(self) -> tuple[tuple[float, ...], float, float]:
-        """(weights, k_weight, least_k) of a logistic calibration, from right and wrong answers,
-        both of which must be there. Of one k alone what k counts cannot be told: it is 0 then."""
-        if len(np.unique(self.k)) < 2:
-            return fit_columns(self.columns, self.right), 0.0, 0.0
-        *weights, k_weight = fit_columns(self._with_k(0.0), self.right)
-        return tuple(weights), k_weight, float(np.float32(self.k.min())) if k_weight else 0.0
+    def learn(self) -> tuple[tuple[float, ...], DialWeights]:
+        """(weights, what dials count) of a logistic calibration, from right and wrong answers, both
+        of which must be there. Of one k alone what k counts cannot be told: it is 0 then; likewise
+        of tokens."""
+        varied = [dial for dial in ("k", "tokens") if len(np.unique(getattr(self, dial))) > 1]
+        dimmed = [_dimmed(getattr(self, dial), 0) for dial in varied]
+        learned = fit_columns(np.column_stack([self.columns, *dimmed]), self.right)
+        weights, made = learned[: self.columns.shape[1] + 1], NO_DIALS
+        for dial, weight in zip(varied, learned[len(weights) :], strict=True):
+            if weight != 0:
+                least = min(100, math.ceil(100 * float(getattr(self, dial).min()) - 1e-9))
+                told: dict[str, Any] = {dial: weight, f"least_{dial}_percent": least}
+                made = replace(made, **told)
+        return weights, made
 
-    def odds(self, weights: Sequence[float], k_weight: float, least_k: float) -> F64:
+    def odds(self, weights: Sequence[float], dials: DialWeights) -> F64:
         """float64 [N]: the log-odds that each answer is right."""
-        return log_odds_of((*weights, k_weight), self._with_k(least_k))
+        counted: F64 = log_odds_of(weights, self.columns)
+        counted = counted + dials.k * _dimmed(self.k, dials.least_k_percent)
+        return counted + dials.tokens * _dimmed(self.tokens, dials.least_tokens_percent)
 
-    def _with_k(self, least_k: float) -> F64:
-        return np.column_stack([self.columns, [dimming(max(k, least_k)) for k in self.k.tolist()]])
-
-    def recall_by_k(self, accepted: Bools) -> tuple[tuple[float, float], ...]:
-        """(k, share of the queries at k whose place the map holds that are accepted), from the
-        largest k down."""
+    def recall_by_setting(self, accepted: Bools) -> tuple[tuple[float, float, float], ...]:
+        """(k, tokens, share of the queries there whose place the map holds that are accepted), the
+        most tokens first, of them the largest k."""
         shares = []
-        for k in sorted(set(self.k.tolist()), reverse=True):
-            asked = self.answerable & (self.k == k)
+        settings = set(zip(self.tokens.tolist(), self.k.tolist(), strict=True))
+        for tokens, k in sorted(settings, reverse=True):
+            asked = self.answerable & (self.k == k) & (self.tokens == tokens)
             if asked.any():
-                shares.append((k, float(accepted[asked].mean())))
+                shares.append((k, tokens, float(accepted[asked].mean())))
         return tuple(shares)
 
     def where(self, chosen: Bools) -> Answers:
         """Some of them."""
         return Answers(*(getattr(self, name)[chosen] for name in _NAMES))
+
+
+def _dimmed(values: F64, least_percent: int) -> F64:
+    return np.array([dimming(value, least_percent) for value in values.tolist()])

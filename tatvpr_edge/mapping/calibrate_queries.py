@@ -24,6 +24,8 @@ from tatvpr_edge.spec.maptypes import Calibration
 Step = Callable[[int], None]
 #: A folder or recording, or the frames of one.
 Given = PathLike | Sequence[FrameFile]
+#: k with all tokens, or (k, tokens).
+Settings = Sequence[float | tuple[float, float]]
 F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -154,11 +156,11 @@ def labelled(
     queries: Given,
     table: PathLike | None,
     pose_frame: str | None,
-    ks: Sequence[float],
+    ks: Settings,
     progress: Step | None,
 ) -> tuple[list[Asked], tuple[Skipped, ...]]:
-    """Frames with positions, each asked at every k of ``ks`` and every band's own; and those left
-    out, which have no position, cannot be read or show nothing.
+    """Frames with positions, each asked at every setting of ``ks`` and every band's own; and those
+    left out, which have no position, cannot be read or show nothing.
 
     Raises:
         DataError: no frame has a position, or not one can be used.
@@ -202,7 +204,7 @@ def own_frames(
     place_map: PlaceMap,
     truth: Truth,
     frames: Given,
-    ks: Sequence[float],
+    ks: Settings,
     progress: Step | None,
 ) -> tuple[list[Asked], tuple[Skipped, ...]]:
     """The frames that the map was made of, described anew; each is left out of its own answers. And
@@ -278,13 +280,12 @@ def stored_descriptor(place_map: PlaceMap, band: int, place: int) -> NDArray[np.
     return made
 
 
-def _settings(
-    localizer: Localizer, place_map: PlaceMap, ks: Sequence[float]
-) -> list[tuple[float, float]]:
+def _settings(localizer: Localizer, place_map: PlaceMap, ks: Settings) -> list[tuple[float, float]]:
     """(k, tokens) that frames are described at: ``ks``, as far as the artifact has them, and each
     band's own, so that every band is asked."""
     low, high = localizer.artifact.manifest.k_range
-    made = [(k, 1.0) for k in ks if low <= k <= high]
+    asked = [one if isinstance(one, tuple) else (one, 1.0) for one in ks]
+    made = [(k, tokens) for k, tokens in asked if low <= k <= high]
     made += [(band.k, band.tokens) for band in place_map.info.bands]
     return list(dict.fromkeys(made))
 

@@ -45,7 +45,7 @@ class SequenceReport:
     accepted: int
     reached: bool
     quality: Quality
-    recall_by_k: tuple[tuple[float, float], ...]
+    recall_by_setting: tuple[tuple[float, float, float], ...]
 
 
 def columns_of(tracked: Tracked) -> tuple[float, ...]:
@@ -105,7 +105,7 @@ def ask_sequences(
                 band = next(i for i, one in enumerate(bands) if one is found.band)
                 right = bool(query.near[found.tracked.place]) and not lacking
                 answerable = not lacking and bool(query.near.any())
-                rows.append((band, query.k, columns_of(found.tracked), right, answerable))
+                rows.append((band, query.setting, columns_of(found.tracked), right, answerable))
     return Answers.of(rows, 5)
 
 
@@ -135,8 +135,8 @@ def fit_sequences(
     right = int(mine.right.sum())
     if right < FEWEST or len(mine) - right < FEWEST:
         return None
-    weights, k_weight, least_k = mine.learn()
-    odds = mine.odds(weights, k_weight, least_k)
+    weights, dials = mine.learn()
+    odds = mine.odds(weights, dials)
     # What one wrong path more would cost: it lasts for up to about twice the sequence.
     setting = choose_threshold(odds, mine.right, precision, spare=2 * frames)
     answerable = mine.answerable
@@ -147,8 +147,7 @@ def fit_sequences(
         weights,
         float(np.float32(precision)),
         float(np.float32(recall)),
-        k_weight,
-        least_k,
+        dials,
     )
     confidence = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
     return SequenceReport(
@@ -158,5 +157,5 @@ def fit_sequences(
         setting.accepted,
         setting.reached,
         quality(confidence, mine.right),
-        mine.recall_by_k(odds >= setting.threshold),
+        mine.recall_by_setting(odds >= setting.threshold),
     )

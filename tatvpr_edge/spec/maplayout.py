@@ -19,12 +19,12 @@ ALIGN = 64
 START = struct.Struct("<8sI")
 HEADER = struct.Struct("<8sIIQII32sIIIIQIIQQQQ56sII")
 #: A band's calibration of sequences stands apart, because zero bytes mean that there is none.
-BAND = struct.Struct("<ffQQQI3f3ffI40s4f4s")
+BAND = struct.Struct("<ffQQQI3f3ffI40s4f4B")
 SEQUENCE = struct.Struct(f"<I3f{SEQUENCE_WEIGHTS}f")
 #: Required feature: a band is calibrated for sequences of frames.
 SEQUENCES = 1
-#: Required feature: how sure an answer is depends on the query's k.
-K_WEIGHTS = 2
+#: Required feature: how sure an answer is depends on the query's k or tokens.
+DIALS = 2
 #: Optional feature: places keep parts of their neighbours' descriptors.
 NEIGHBOURS = 1
 HEADER_BYTES, BAND_BYTES = 192, 128

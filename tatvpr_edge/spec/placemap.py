@@ -27,9 +27,9 @@ from .mapfiles import explain, followed
 from .maplayout import (
     BAND,
     BAND_BYTES,
+    DIALS,
     HEADER,
     HEADER_BYTES,
-    K_WEIGHTS,
     MAGIC,
     NEIGHBOURS,
     SEQUENCE,
@@ -47,10 +47,12 @@ from .maptypes import (
     MAX_BANDS,
     MAX_PLACES,
     MOMENT,
+    NO_DIALS,
     POSE_FRAMES,
     UNIT_SLACK,
     Band,
     Calibration,
+    DialWeights,
     MapInfo,
     Places,
     Rows,
@@ -148,8 +150,7 @@ def _encode_header(
             *(band.k, band.tokens, offsets.descriptors, offsets.norms, offsets.mean),
             *_calibration_fields(band.calibration),
             _sequence_bytes(band.calibration),
-            *_k_weights(band),
-            bytes(4),
+            *_dial_fields(band.calibration),
         )
         for band, offsets in zip(info.bands, layout.bands, strict=True)
     )
@@ -171,17 +172,16 @@ def _required(bands: Sequence[Band]) -> int:
     """The features that a reader of these bands must know: set exactly where one has them."""
     made = [band.calibration for band in bands if band.calibration is not None]
     sequences = SEQUENCES if any(of.sequence is not None for of in made) else 0
-    return sequences | (K_WEIGHTS if any(any(_k_weights(band)) for band in bands) else 0)
+    return sequences | (DIALS if any(any(_dial_fields(of)) for of in made) else 0)
 
 
-def _k_weights(band: Band) -> tuple[float, float, float, float]:
-    """What k counts, and the lowest k: of single frames, and of sequences."""
-    given = band.calibration
-    if given is None:
-        return 0.0, 0.0, 0.0, 0.0
-    of = given.sequence
-    sequence = (0.0, 0.0) if of is None else (of.k_weight, of.least_k)
-    return given.k_weight, given.least_k, *sequence
+def _dial_fields(given: Calibration | None) -> tuple[float | int, ...]:
+    """What dials count, then the lowest of each: of single frames, and of sequences."""
+    frames = NO_DIALS if given is None else given.dials
+    sequences = NO_DIALS if given is None or given.sequence is None else given.sequence.dials
+    weights = (frames.k, frames.tokens, sequences.k, sequences.tokens)
+    leasts = [(of.least_k_percent, of.least_tokens_percent) for of in (frames, sequences)]
+    return (*weights, *leasts[0], *leasts[1])
 
 
 def _sequence_bytes(given: Calibration | None) -> bytes:
@@ -317,7 +317,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
     header_bytes, size, required, optional, model_hash = fields[2:7]
     kind_code, dim, descriptor_size, frame, places, bands, zero = fields[7:14]
     poses, moments, tags, tags_bytes, rest, payload_crc, _ = fields[14:]
-    if required & ~(SEQUENCES | K_WEIGHTS):
+    if required & ~(SEQUENCES | DIALS):
         raise MapError(f"it requires unknown features (bits {required:#x}): update tatvpr-edge")
     kind = {code: name for name, code in KINDS.items()}.get(kind_code)
     if kind is None:
@@ -328,8 +328,8 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
         raise MapError("its offsets contradict its counts: the header is damaged")
     bare = MapInfo(model_hash.hex(), kind, dim, (), POSE_FRAMES[frame], descriptor_size)
     layout = layout_of(bare, [entry[4] != 0 for entry in table], places, tags_bytes)
-    stored = [(*entry[2:5], entry[-1]) for entry in table]
-    wanted = [(band.descriptors, band.norms, band.mean, bytes(4)) for band in layout.bands]
+    stored = [entry[2:5] for entry in table]
+    wanted = [(band.descriptors, band.norms, band.mean) for band in layout.bands]
     if stored != wanted or (poses, moments, tags, size) != (
         *(layout.poses, layout.moments, layout.tags, layout.file_bytes),
     ):
@@ -341,7 +341,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
         Band(
             _short(entry[0]),
             _short(entry[1]),
-            _read_calibration(entry[5:-6], entry[-6], entry[-5:-1]),
+            _read_calibration(entry[5:14], entry[14], entry[15:]),
             _mean(at, dim, data),
         )
         for entry, at in zip(table, layout.bands, strict=True)
@@ -386,11 +386,11 @@ def _checked_fields(data: NDArray[np.uint8]) -> tuple[tuple, list[tuple]]:  # ty
 
 
 def _read_calibration(
-    fields: tuple[Any, ...], sequence: bytes, of_k: tuple[float, float, float, float]
+    fields: tuple[Any, ...], sequence: bytes, dials: tuple[Any, ...]
 ) -> Calibration | None:
     code, precision, recall, threshold, *weights, elsewhere_m, elsewhere_places = fields
     if code == 0:
-        if any(value != 0 for value in (*fields, *of_k)) or any(sequence):
+        if any(value != 0 for value in (*fields, *dials)) or any(sequence):
             raise MapError("a band without a calibration has numbers of one: damaged")
         return None
     kind = {number: name for name, number in CALIBRATIONS.items()}.get(code)
@@ -406,24 +406,25 @@ def _read_calibration(
         elsewhere_places,
         right,
         answered,
-        _read_sequence(sequence, of_k[2:]),
-        _short(of_k[0]),
-        _short(of_k[1]),
+        _read_sequence(sequence, _read_dials(dials[2:4], dials[6:])),
+        _read_dials(dials[:2], dials[4:6]),
     )
     check_calibration(found)
     return found
 
 
-def _read_sequence(stored: bytes, of_k: Sequence[float]) -> SequenceCalibration | None:
+def _read_dials(weights: tuple[float, float], leasts: tuple[int, int]) -> DialWeights:
+    return DialWeights(_short(weights[0]), _short(weights[1]), *leasts)
+
+
+def _read_sequence(stored: bytes, dials: DialWeights) -> SequenceCalibration | None:
     if not any(stored):
-        if any(value != 0 for value in of_k):
+        if dials != NO_DIALS:
             raise MapError("a band that judges no sequences has a number of them: damaged")
         return None
     frames, *numbers = SEQUENCE.unpack(stored)
     precision, recall, threshold, *weights = map(_short, numbers)
-    return SequenceCalibration(
-        frames, threshold, tuple(weights), precision, recall, *map(_short, of_k)
-    )
+    return SequenceCalibration(frames, threshold, tuple(weights), precision, recall, dials)
 
 
 def _mean(at: BandLayout, dim: int, data: NDArray[np.uint8]) -> tuple[float, ...] | None:

@@ -47,12 +47,18 @@ def test_a_map_is_calibrated_and_answers_say_how_sure_they_are(
     (band,) = document["bands"]
     assert band["calibration"]["precision"] == 0.9 and band["learned"]["right"] >= 20
     assert 0 <= band["learned"]["ece"] <= 1
-    # One calibration serves every k, and each gets its own share of it.
+    # One calibration serves every setting, and each gets its own share of it.
     said = tatvpr("map", "calibrate", "m", corridor, *options).stdout
-    assert re.search(r"; accepts \d+ % at k=1, \d+ % at k=0.4, \d+ % at k=0.2$", said, re.M)
-    by_k = band["learned"]["recall_by_k"]
-    assert list(by_k) == ["1.0", "0.4", "0.2"]
-    assert sum(by_k.values()) / 3 == pytest.approx(band["calibration"]["recall"], abs=1e-6)
+    assert re.search(r"; accepts \d+ % at k=1, \d+ % at k=0.4, \d+ % at k=0.2, ", said)
+    assert re.search(r", \d+ % at k=1:0.5, \d+ % at k=0.4:0.5$", said, re.M)
+    by_setting = band["learned"]["recall_by_setting"]
+    assert [(one["k"], one["tokens"]) for one in by_setting] == [
+        *((1.0, 1.0), (0.4, 1.0), (0.2, 1.0)),
+        *((1.0, 0.5), (0.4, 0.5)),
+    ]
+    shares = [one["recall"] for one in by_setting]
+    assert list(band["learned"]["recall_by_k"].values()) == shares[:3]
+    assert sum(shares) / 5 == pytest.approx(band["calibration"]["recall"], abs=1e-6)
     Image.new("RGB", (64, 48), (90, 90, 90)).save(tmp_path / "blank.png")
     query = ("query", corridor / "30.png", tmp_path / "blank.png", "--artifact", tiny_host)
     asked = tatvpr(*query, "--map", "m", "--k", "1")

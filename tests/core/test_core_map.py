@@ -18,7 +18,13 @@ from test_core_model import STATUS
 from support.maps import reseal
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.maptypes import Calibration, SequenceCalibration, at_k, check_calibration
+from tatvpr_edge.spec.maptypes import (
+    Calibration,
+    DialWeights,
+    SequenceCalibration,
+    at_dials,
+    check_calibration,
+)
 from tatvpr_edge.spec.placemap import Band, Base, MapInfo, make_places, parse_base, write_map
 
 HASH = bytes(range(32))
@@ -133,16 +139,16 @@ SEQUENCES = Calibration(
 )
 
 
-OF_K = replace(SEQUENCES, k_weight=0.7, least_k=0.02)
+OF_K = replace(SEQUENCES, dials=DialWeights(0.7, 0.0, 2, 0))
 assert OF_K.sequence is not None
-BOTH_OF_K = replace(OF_K, sequence=replace(OF_K.sequence, k_weight=-0.25, least_k=0.2))
+BOTH_OF_K = replace(OF_K, sequence=replace(OF_K.sequence, dials=DialWeights(-0.25, 0.5, 20, 50)))
 
 
 @pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
 @pytest.mark.parametrize(
     "judged",
     [Calibration("score", 0.3), SEQUENCES, BOTH_OF_K],
-    ids=["score", "sequence", "k"],
+    ids=["score", "sequence", "dials"],
 )
 def test_verdict_equals_pythons_on_damaged_maps(
     native: Driver, tmp_path: Path, kind: str, judged: Calibration
@@ -172,27 +178,34 @@ def test_verdict_equals_pythons_on_damaged_maps(
     assert 0 < accepted < len(corpus) // 2  # flipped descriptors under right checksums
 
 
-def test_what_k_counts_is_what_python_says(native: Driver, tmp_path: Path) -> None:
+def test_what_dials_count_is_what_python_says(native: Driver, tmp_path: Path) -> None:
     """A query at low k scores less where it is right, and is judged by that."""
     query, sequence = np.ones(16, np.float32), BOTH_OF_K.sequence
     assert sequence is not None
     for judged in (BOTH_OF_K, OF_K, SEQUENCES, replace(OF_K, sequence=None)):
         good = make_map(tmp_path, "int8", 16, 20, (Band(1.0, 1.0, judged),))
-        for k in (1.0, 0.75, 0.4, 0.2, 0.013):
-            status, out = c_map(native, "portable", good, query, 1, k)
+        for k, tokens in itertools.product((1.0, 0.75, 0.4, 0.2, 0.013), (1.0, 0.6, 0.31)):
+            status, out = c_map(native, "portable", good, query, 1, k, tokens)
             of_frames, of_sequences = out[5].view(np.float32).tolist()
-            assert status == OK and of_frames == at_k(judged, k).weights[0]
+            assert status == OK and of_frames == at_dials(judged, k, tokens).weights[0]
             told = judged.sequence
-            assert of_sequences == (0.0 if told is None else at_k(told, k).weights[0])
-    assert at_k(BOTH_OF_K, 1.0).weights == BOTH_OF_K.weights
-    assert at_k(BOTH_OF_K, 0.25).weights[0] == pytest.approx(-1.0 + 0.7)
-    assert at_k(sequence, 0.25).weights == pytest.approx((-3.25, *sequence.weights[1:]))
-    assert at_k(sequence, 0.19) == at_k(sequence, 0.2)  # nothing was learned below
-    for bad in (0.0, -0.5, 1.5, np.nan):
-        with pytest.raises(MapError, match="lowest k"):
-            check_calibration(replace(OF_K, least_k=bad))
-    with pytest.raises(MapError, match="lowest k"):
-        check_calibration(replace(SEQUENCES, least_k=0.2))
+            first = 0.0 if told is None else at_dials(told, k, tokens).weights[0]
+            assert of_sequences == first
+    assert at_dials(BOTH_OF_K, 1.0, 1.0).weights == BOTH_OF_K.weights
+    assert at_dials(BOTH_OF_K, 0.25, 0.5).weights[0] == pytest.approx(-1.0 + 0.7)
+    at_quarter = (-3.25, *sequence.weights[1:])
+    assert at_dials(sequence, 0.25, 1.0).weights == pytest.approx(at_quarter)
+    # nothing was learned below
+    assert at_dials(sequence, 0.19, 0.3) == at_dials(sequence, 0.2, 0.5)
+    for bad in (0, -1, 101):
+        for dials in (DialWeights(0.7, 0.0, bad, 0), DialWeights(0.0, 0.7, 0, bad)):
+            with pytest.raises(MapError, match="hundredths"):
+                check_calibration(replace(OF_K, dials=dials))
+    for dials in (DialWeights(0.0, 0.0, 20, 0), DialWeights(0.0, 0.0, 0, 20)):
+        with pytest.raises(MapError, match="hundredths"):
+            check_calibration(replace(OF_K, dials=dials))
+    with pytest.raises(MapError, match="finite"):
+        check_calibration(replace(OF_K, dials=DialWeights(np.inf, 0.0, 20, 0)))
 
 
 def test_each_fault_of_a_map_has_its_status(native: Driver, tmp_path: Path) -> None:

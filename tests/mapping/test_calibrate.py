@@ -37,7 +37,7 @@ from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import append, journal_path
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
-from tatvpr_edge.spec.maptypes import dimming
+from tatvpr_edge.spec.maptypes import NO_DIALS, dimming
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
 
 RNG = np.random.default_rng
@@ -76,19 +76,18 @@ def test_what_k_counts_is_learned_where_several_are_asked() -> None:
     def of(scores: NDArray, chosen: NDArray) -> Answers:  # type: ignore[type-arg]
         columns = np.stack([scores, margins], axis=1)
         one_band, known = np.zeros(len(ks), np.int64), np.ones(len(ks), np.bool_)
-        return Answers(one_band, ks, columns, right, known).where(chosen)
+        return Answers(one_band, ks, known * 1.0, columns, right, known).where(chosen)
 
-    weights, k_weight, least_k = of(fallen, parts).learn()
-    assert least_k == pytest.approx(0.2) and (*weights, k_weight) == pytest.approx(
-        (-1, 2, 8, 0.5), abs=0.4
-    )
+    weights, dials = of(fallen, parts).learn()
+    assert (dials.least_k_percent, dials.tokens, dials.least_tokens_percent) == (20, 0, 0)
+    assert (*weights, dials.k) == pytest.approx((-1, 2, 8, 0.5), abs=0.4)
     for k in (1.0, 0.4, 0.2):
         judged = of(fallen, ~parts & (ks == k))
-        confidence = 1 / (1 + np.exp(-judged.odds(weights, k_weight, least_k)))
+        confidence = 1 / (1 + np.exp(-judged.odds(weights, dials)))
         assert expected_calibration_error(confidence, judged.right) < 0.03
-    assert of(scores, parts).learn()[1] == pytest.approx(0, abs=0.15)
+    assert of(scores, parts).learn()[1].k == pytest.approx(0, abs=0.15)
     alone = of(fallen, ks == 0.2).learn()
-    assert alone[1:] == (0, 0) and alone[0] == pytest.approx(
+    assert alone[1] == NO_DIALS and alone[0] == pytest.approx(
         (-1 + 0.5 * dimming(0.2), 2, 8), abs=0.4
     )
 
@@ -271,7 +270,7 @@ def test_what_a_map_learns_of_its_own_descriptors_holds_for_queries(
     place_map, truth, own, queries = asked_both_ways(kind, 0.3, engine, tmp_path / "m.placemap")
     made = fit_band(place_map, truth, ask(place_map, truth, own), 0, 0.8).calibration
     answers = ask(place_map, truth, queries)
-    odds = answers.odds(made.weights, made.k_weight, made.least_k)
+    odds = answers.odds(made.weights, made.dials)
     taken = odds >= made.threshold
     assert taken.sum() > 300 and answers.right[taken].mean() >= 0.8
     assert expected_calibration_error(1 / (1 + np.exp(-odds)), answers.right) < 0.1
@@ -288,7 +287,7 @@ def test_what_it_learns_of_them_in_order_holds_for_sequences_of_queries(
     assert made is not None
     answers = ask_sequences(judging, engine, queries, 3)
     learned = made.calibration
-    odds = answers.odds(learned.weights, learned.k_weight, learned.least_k)
+    odds = answers.odds(learned.weights, learned.dials)
     taken = odds >= learned.threshold
     assert taken.sum() > 300 and answers.right[taken].mean() >= 0.95
     assert expected_calibration_error(1 / (1 + np.exp(-odds)), answers.right) < 0.02

@@ -26,6 +26,7 @@ from tatvpr_edge.runtime.verdict import reason_against
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.floats import exp32
+from tatvpr_edge.spec.maptypes import DialWeights
 from tatvpr_edge.spec.placemap import Band, Calibration, MapInfo, Places, make_places, write_map
 
 F32 = NDArray[np.float32]
@@ -188,7 +189,7 @@ def test_confidence_is_the_logistic_of_score_and_margin(
     weights, apart = (-1.5, 4.0, 2.5), (elsewhere_m, elsewhere_places)
     judged = Calibration("logistic", 0.3, weights, *apart, 0.95, 0.4)
     if k_weight:
-        judged = replace(judged, k_weight=k_weight, least_k=0.25)
+        judged = replace(judged, dials=DialWeights(k_weight, 1.5, 25, 40))
     info = MapInfo("ab" * 32, kind, 16, (Band(1.0, 1.0, judged),))
     path = grown_map(tmp_path_factory.mktemp("map"), info, rng, [30, 20])
     place_map = PlaceMap(path, engine=engine)
@@ -209,8 +210,8 @@ def test_confidence_is_the_logistic_of_score_and_margin(
         return abs(int(mine["order"]) - int(theirs["order"])) > elsewhere_places
 
     others = [place for place in range(50) if elsewhere(place)]
-    found = place_map.search(query, k, count=3)
-    with_scores = place_map.search(query, k, count=3, scores=True)
+    found = place_map.search(query, k, 0.5, count=3)
+    with_scores = place_map.search(query, k, 0.5, count=3, scores=True)
     assert (with_scores.margin, with_scores.confidence) == (found.margin, found.confidence)
     if len(others) < FEWEST_RIVALS:
         assert (found.margin, found.confidence, found.accepted) == (None, None, False)
@@ -219,7 +220,10 @@ def test_confidence_is_the_logistic_of_score_and_margin(
     rivals[others] = wanted[others]
     margin = score - best_of(place_map, 0, query, rivals, 1)[1][0]
     w0, w1, w2 = (np.float32(w) for w in judged.weights)
-    w0 += np.float32(k_weight) * (np.float32(1) / np.sqrt(np.float32(max(k, 0.25))) - np.float32(1))
+    if k_weight:
+        one = np.float32(1)
+        w0 += np.float32(k_weight) * (one / np.sqrt(np.float32(max(k, 0.25))) - one)
+        w0 += np.float32(1.5) * (one / np.sqrt(np.float32(0.5)) - one)
     odds = (w0 + w1 * score) + w2 * margin
     assert found.margin == margin
     assert found.confidence == np.float32(1) / (np.float32(1) + exp32(np.array([-odds]))[0])

@@ -16,7 +16,7 @@ from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
 from tatvpr_edge.runtime.tracking import Path, Tracked, _Step, _Track, _Tracked
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.maptypes import Band, Calibration, SequenceCalibration
+from tatvpr_edge.spec.maptypes import Band, Calibration, DialWeights, SequenceCalibration
 
 Tables = Callable[..., Table]
 
@@ -312,13 +312,17 @@ def test_odds_exactly_at_the_threshold_are_accepted(engine: Engine, tables: Tabl
 
 
 def test_a_path_is_judged_by_the_k_of_its_frame(engine: Engine, tables: Tables) -> None:
-    made = SequenceCalibration(5, 1.5, (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.95, 0.3, 0.5, 0.25)
+    made = SequenceCalibration(
+        5, 1.5, (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.95, 0.3, DialWeights(0.5, 1.0, 25, 25)
+    )
     calibration = Calibration("logistic", 0.0, (0.0, 1.0, 1.0), 3.0, 0, 0.95, 0.1, made)
     table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
     path = Path(engine, 5)
     at_half = 1 + 0.5 * (2**0.5 - 1)
     for k, odds in ((1.0, 1.0), (0.25, 1.5), (0.5, at_half), (0.25, 1.5), (1.0, 1.0)):
         told = path.step(HELD, table, bands, 0, seen_at(4, 40), k=k)
+        fewer = path.step(HELD, table, bands, 0, seen_at(4, 40), k=k, tokens=0.25)
+        assert fewer.confidence == pytest.approx(1 / (1 + np.exp(-odds - 1)), rel=1e-6)
         assert told.confidence == pytest.approx(1 / (1 + np.exp(-odds)), rel=1e-6)
         assert told.accepted is (odds >= 1.5)
 

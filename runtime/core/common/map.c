@@ -13,7 +13,7 @@
 #define MOST_PLACES 0x7FFFFFFFu
 #define GEOGRAPHIC 2u
 #define SEQUENCES 1u /* required feature: a band is calibrated for sequences of frames */
-#define K_WEIGHTS 2u /* required feature: how sure an answer is depends on the query's k */
+#define DIALS 2u /* required feature: how sure an answer is depends on the query's k or tokens */
 #define MOST_FRAMES 1000u
 #define UNIT_SLACK 1e-6 /* how far from 1 the square of an orientation may be */
 
@@ -58,9 +58,10 @@ enum {
     BAND_SEQUENCE_RECALL = 76,
     BAND_SEQUENCE_THRESHOLD = 80,
     BAND_SEQUENCE_WEIGHTS = 84,
-    BAND_OF_K = 108, /* what k counts, and the lowest k that it was learned at */
-    BAND_SEQUENCE_OF_K = 116,
-    BAND_REST = 124 /* zeros */
+    BAND_DIALS = 108, /* what k and tokens count */
+    BAND_SEQUENCE_DIALS = 116,
+    BAND_LEAST = 124, /* the lowest k and tokens that it was learned at, in hundredths */
+    BAND_SEQUENCE_LEAST = 126
 };
 
 typedef char moment_is_16_bytes[sizeof(tatvpr_moment) == 16 ? 1 : -1];
@@ -119,7 +120,7 @@ static tatvpr_status check_header(const uint8_t *p, size_t size) {
     if (header_crc(p, header_bytes) != tatvpr_read_u32(p + AT_HEADER_CRC)) {
         return TATVPR_ERR_MAP_CRC;
     }
-    if ((tatvpr_read_u32(p + AT_REQUIRED) & ~(SEQUENCES | K_WEIGHTS)) != 0) {
+    if ((tatvpr_read_u32(p + AT_REQUIRED) & ~(SEQUENCES | DIALS)) != 0) {
         return TATVPR_ERR_MAP_FEATURE;
     }
     const uint64_t file_bytes = tatvpr_read_u64(p + AT_FILE_BYTES);
@@ -178,17 +179,24 @@ static int calibration_valid(const tatvpr_calibration *c) {
     return c->kind == TATVPR_CALIBRATION_LOGISTIC && apart;
 }
 
-/* What k counts, where there is a calibration that it may belong to. */
-static int of_k_valid(const uint8_t *pair, int judged) {
-    const float weight = tatvpr_read_f32(pair);
-    const float least = tatvpr_read_f32(pair + 4);
-    return weight == 0.0f ? least == 0.0f : judged && finite(weight) && fraction(least);
+/* What k and tokens count, where there is a calibration that it may belong to. */
+static int dials_valid(const uint8_t *weights, const uint8_t *least, int judged) {
+    for (size_t i = 0; i < 2; i++) {
+        const float weight = tatvpr_read_f32(weights + 4 * i);
+        const int counts = weight != 0.0f;
+        if (counts != (least[i] != 0) || least[i] > 100 ||
+            (counts && (!judged || !finite(weight)))) {
+            return 0;
+        }
+    }
+    return 1;
 }
 
-static int of_ks_valid(const uint8_t *band) {
+static int band_dials_valid(const uint8_t *band) {
     const uint32_t kind = tatvpr_read_u32(band + BAND_CALIBRATION);
-    return of_k_valid(band + BAND_OF_K, kind == TATVPR_CALIBRATION_LOGISTIC) &&
-           of_k_valid(band + BAND_SEQUENCE_OF_K, tatvpr_read_u32(band + BAND_SEQUENCE) != 0);
+    return dials_valid(band + BAND_DIALS, band + BAND_LEAST, kind == TATVPR_CALIBRATION_LOGISTIC) &&
+           dials_valid(band + BAND_SEQUENCE_DIALS, band + BAND_SEQUENCE_LEAST,
+                       tatvpr_read_u32(band + BAND_SEQUENCE) != 0);
 }
 
 static tatvpr_sequence read_sequence(const uint8_t *band) {
@@ -206,7 +214,7 @@ static tatvpr_sequence read_sequence(const uint8_t *band) {
 static int sequence_valid(const uint8_t *band) {
     const tatvpr_sequence s = read_sequence(band);
     if (s.frames == 0) {
-        return all_zero(band, BAND_SEQUENCE, BAND_OF_K);
+        return all_zero(band, BAND_SEQUENCE, BAND_DIALS);
     }
     for (size_t i = 0; i < 6; i++) {
         if (!finite(s.weights[i])) {
@@ -223,10 +231,8 @@ static int features_announced(const uint8_t *p, uint32_t bands) {
     uint32_t had = 0;
     for (uint32_t b = 0; b < bands; b++) {
         const uint8_t *band = band_at(p, b);
-        const int weighs_k = tatvpr_read_f32(band + BAND_OF_K) != 0.0f ||
-                             tatvpr_read_f32(band + BAND_SEQUENCE_OF_K) != 0.0f;
         had |= tatvpr_read_u32(band + BAND_SEQUENCE) != 0 ? SEQUENCES : 0;
-        had |= weighs_k ? K_WEIGHTS : 0;
+        had |= all_zero(band, BAND_LEAST, BAND) ? 0 : DIALS;
     }
     return had == tatvpr_read_u32(p + AT_REQUIRED);
 }
@@ -263,8 +269,7 @@ static int band_valid(const uint8_t *p, const uint8_t *band, uint64_t *end) {
     const uint64_t mean = tatvpr_read_u64(band + BAND_MEAN);
     const tatvpr_calibration calibration = read_calibration(band);
     if (!fraction(tatvpr_read_f32(band)) || !fraction(tatvpr_read_f32(band + BAND_TOKENS)) ||
-        !calibration_valid(&calibration) || !sequence_valid(band) || !of_ks_valid(band) ||
-        !all_zero(band, BAND_REST, BAND) ||
+        !calibration_valid(&calibration) || !sequence_valid(band) || !band_dials_valid(band) ||
         !section(p, end, tatvpr_read_u64(band + BAND_ROWS), places * (int8 ? dim : dim / 8),
                  file_bytes)) {
         return 0;
@@ -422,21 +427,27 @@ void tatvpr_map_band(const tatvpr_map *map, uint32_t index, tatvpr_band *band, t
         (const float *)(const void *)(map->base + (size_t)tatvpr_read_u64(p + BAND_NORMS));
 }
 
-/* What a query at `k` counts in the log-odds. */
-static float of_k(const uint8_t *pair, float k) {
-    const float weight = tatvpr_read_f32(pair);
-    const float least = tatvpr_read_f32(pair + 4);
-    const float at = k > least ? k : least;
-    return weight == 0.0f ? 0.0f : weight * (1.0f / tatvpr_sqrt(at) - 1.0f);
+/* What a dial at `value` counts in the log-odds; 0 where `least` is. */
+static float of_dial(const uint8_t *weight, uint8_t least, float value) {
+    const float lowest = (float)least / 100.0f;
+    const float at = value > lowest ? value : lowest;
+    return least == 0 ? 0.0f : tatvpr_read_f32(weight) * (1.0f / tatvpr_sqrt(at) - 1.0f);
+}
+
+static float with_dials(float first, const uint8_t *weights, const uint8_t *least, float k,
+                        float tokens) {
+    return (first + of_dial(weights, least[0], k)) + of_dial(weights + 4, least[1], tokens);
 }
 
 tatvpr_sequence tatvpr_map_judging(const tatvpr_map *map, uint32_t index, float k,
-                                   tatvpr_calibration *calibration) {
+                                   float tokens, tatvpr_calibration *calibration) {
     const uint8_t *band = band_at(map->base, index);
     tatvpr_sequence sequence = read_sequence(band);
     *calibration = read_calibration(band);
-    calibration->weights[0] += of_k(band + BAND_OF_K, k);
-    sequence.weights[0] += of_k(band + BAND_SEQUENCE_OF_K, k);
+    calibration->weights[0] = with_dials(calibration->weights[0], band + BAND_DIALS,
+                                         band + BAND_LEAST, k, tokens);
+    sequence.weights[0] = with_dials(sequence.weights[0], band + BAND_SEQUENCE_DIALS,
+                                     band + BAND_SEQUENCE_LEAST, k, tokens);
     return sequence;
 }
 

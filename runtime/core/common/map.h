@@ -9,9 +9,9 @@ enum { TATVPR_MAP_INT8 = 1, TATVPR_MAP_BINARY = 2, TATVPR_MAP_WEIGHED = 4 };
 
 /* Reads band `index` of an opened map and where its descriptors lie. */
 void tatvpr_map_band(const tatvpr_map *map, uint32_t index, tatvpr_band *band, tatvpr_rows *rows);
-/* How band `index` judges queries at `k`: what it says of sequences of frames, and of single ones. */
+/* How band `index` judges queries at (k, tokens): what it says of sequences of frames, and of single ones. */
 tatvpr_sequence tatvpr_map_judging(const tatvpr_map *map, uint32_t index, float k,
-                                   tatvpr_calibration *calibration);
+                                   float tokens, tatvpr_calibration *calibration);
 /* All places of an opened map as one part of the band `rows`. */
 tatvpr_part tatvpr_map_part(const tatvpr_map *map, const tatvpr_rows *rows);
 /* What binds a journal to an opened map: 48 bytes, as its header has them. */

@@ -390,7 +390,7 @@ tatvpr_status tatvpr_map_look(const tatvpr_map *map, const tatvpr_journal *journ
             view->band_index = b;
         }
     }
-    view->sequence = tatvpr_map_judging(map, view->band_index, k, &view->band.calibration);
+    view->sequence = tatvpr_map_judging(map, view->band_index, k, tokens, &view->band.calibration);
     view->part[0] = tatvpr_map_part(map, &view->rows);
     if (journal != NULL) {
         view->part[1] = tatvpr_journal_part(map, journal, view->band_index, &view->added);
