@@ -1,14 +1,29 @@
 /* AVX-512 VNNI and VPOPCNTDQ: dot products and distances of map search, sixteen rows at a time. */
 #include "avx512_lanes.h"
 
+/* Partial sums of one row, in every lane: `length` is that of a row. */
+typedef __m512i sums_of_row(const int8_t *query, const uint8_t *row, int32_t length);
+
+/* The sums of sixteen rows from number `n` on; beyond the last of `count`: that one again. Rows are
+ * read one after the other, as they lie: four at a time are faster in a cache, and take twice as
+ * long from memory. `sums_of` is a constant where this is inlined. */
+static inline __attribute__((always_inline)) __m512i
+sum_sixteen(sums_of_row *sums_of, const int8_t *query, const uint8_t *rows, int32_t length,
+            int32_t stride, int32_t n, int32_t count) {
+    __m512i four[4];
+    for (int32_t g = 0; g < 4; g++) {
+        __m512i sum[4];
+        for (int32_t j = 0; j < 4; j++) {
+            const int32_t at = tatvpr_min_i32(n + 4 * g + j, count - 1);
+            sum[j] = sums_of(query, rows + (ptrdiff_t)at * stride, length);
+        }
+        four[g] = tatvpr_add_elements(sum[0], sum[1], sum[2], sum[3]);
+    }
+    return tatvpr_add_lanes(four[0], four[1], four[2], four[3]);
+}
+
 /* vpdpbusd wants one unsigned operand: rows + 128, whose surplus, 128 times the query's sum, is the
  * same for all rows. */
-typedef struct dots {
-    const int8_t *query;
-    int32_t dim;
-    int32_t surplus;
-} dots;
-
 static int32_t surplus_of(const int8_t *query, int32_t dim) {
     const __m512i offset = _mm512_set1_epi8(-128); /* 128 as an unsigned byte */
     __m512i sums = _mm512_setzero_si512();
@@ -19,14 +34,12 @@ static int32_t surplus_of(const int8_t *query, int32_t dim) {
     return _mm512_reduce_add_epi32(sums);
 }
 
-/* Partial sums of one row, in every lane. Rows are read one after the other, as they lie: four at a
- * time are faster in a cache, and take twice as long from memory. */
-static inline __m512i row_dots(const dots *by, const int8_t *row) {
+static inline __m512i row_dots(const int8_t *query, const uint8_t *row, int32_t dim) {
     const __m512i offset = _mm512_set1_epi8(-128);
     __m512i sum = _mm512_setzero_si512();
-    for (int32_t i = 0; i < by->dim; i += 64) {
-        const __mmask64 there = tatvpr_first_bytes(by->dim - i);
-        const __m512i q = _mm512_maskz_loadu_epi8(there, by->query + i);
+    for (int32_t i = 0; i < dim; i += 64) {
+        const __mmask64 there = tatvpr_first_bytes(dim - i);
+        const __m512i q = _mm512_maskz_loadu_epi8(there, query + i);
         TATVPR_DP512(sum, _mm512_xor_si512(_mm512_maskz_loadu_epi8(there, row + i), offset), q);
     }
     return sum;
@@ -34,19 +47,10 @@ static inline __m512i row_dots(const dots *by, const int8_t *row) {
 
 void tatvpr_avx512_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
                           int32_t count, int32_t *dot) {
-    const dots by = {query, dim, surplus_of(query, dim)};
-    const __m512i surplus = _mm512_set1_epi32(by.surplus);
+    const __m512i surplus = _mm512_set1_epi32(surplus_of(query, dim));
+    const uint8_t *bytes = (const uint8_t *)rows;
     for (int32_t n = 0; n < count; n += 16) {
-        __m512i four[4];
-        for (int32_t g = 0; g < 4; g++) {
-            __m512i sum[4];
-            for (int32_t j = 0; j < 4; j++) { /* beyond the end: the last row again */
-                const int32_t at = tatvpr_min_i32(n + 4 * g + j, count - 1);
-                sum[j] = row_dots(&by, rows + (ptrdiff_t)at * stride);
-            }
-            four[g] = tatvpr_add_elements(sum[0], sum[1], sum[2], sum[3]);
-        }
-        const __m512i sums = tatvpr_add_lanes(four[0], four[1], four[2], four[3]);
+        const __m512i sums = sum_sixteen(row_dots, query, bytes, dim, stride, n, count);
         _mm512_mask_storeu_epi32(dot + n, tatvpr_first_lanes(count - n),
                                  _mm512_sub_epi32(sums, surplus));
     }
@@ -127,7 +131,7 @@ void tatvpr_avx512_hamming(const uint8_t *query, const uint8_t *rows, int32_t by
     }
 }
 
-/* Partial sums of one row's numbers whose bit is set, in every lane: bits are a mask as they lie. */
+/* Of a row's numbers those whose bit is set: bits are a mask as they lie. */
 static inline __m512i row_set(const int8_t *query, const uint8_t *row, int32_t bytes) {
     const __m512i one = _mm512_set1_epi8(1);
     __m512i sum = _mm512_setzero_si512();
@@ -150,16 +154,7 @@ static inline __m512i row_set(const int8_t *query, const uint8_t *row, int32_t b
 void tatvpr_avx512_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes,
                             int32_t stride, int32_t count, int32_t *dot) {
     for (int32_t n = 0; n < count; n += 16) {
-        __m512i four[4];
-        for (int32_t g = 0; g < 4; g++) {
-            __m512i sum[4];
-            for (int32_t j = 0; j < 4; j++) { /* beyond the end: the last row again */
-                const int32_t at = tatvpr_min_i32(n + 4 * g + j, count - 1);
-                sum[j] = row_set(query, rows + (ptrdiff_t)at * stride, bytes);
-            }
-            four[g] = tatvpr_add_elements(sum[0], sum[1], sum[2], sum[3]);
-        }
         _mm512_mask_storeu_epi32(dot + n, tatvpr_first_lanes(count - n),
-                                 tatvpr_add_lanes(four[0], four[1], four[2], four[3]));
+                                 sum_sixteen(row_set, query, rows, bytes, stride, n, count));
     }
 }
