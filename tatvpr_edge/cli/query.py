@@ -10,6 +10,7 @@ from tatvpr_edge.cli.asking import Asking, asking_options
 from tatvpr_edge.cli.output import (
     json_option,
     note,
+    note_left_out,
     print_json,
     print_table,
     progress,
@@ -48,14 +49,15 @@ def command(
     as_json: bool,
 ) -> None:
     """Where was each FRAME taken? A FRAME is an image file, a folder of them, a ROS bag or a
-    video."""
-    from tatvpr_edge.mapping import frames_of
+    video. What cannot be read of several frames is named and left out."""
+    from tatvpr_edge.mapping import Skipped, frames_of
     from tatvpr_edge.spec.errors import DataError, FrameError
 
     given = [frames_of(name, picking) for name in frames]
     count = sum(map(len, given))
     with asking.opened(backend=backend, sequence=sequence) as localizer:
-        answers = []
+        answers: list[tuple[str, Match]] = []
+        skipped: list[Skipped] = []
         tracker = localizer.track() if sequence > 1 else None
         with progress("queries", count, quiet=as_json or count < 10) as step:
             for files, before in zip(given, [[], *given], strict=False):
@@ -64,13 +66,21 @@ def command(
                 for file in files:
                     try:
                         match = localizer.query(file.read(), top=top, tracker=tracker)
-                    except FrameError as error:
-                        raise DataError(f"{file.path}: {error}") from None
-                    answers.append((str(file.path), match))
+                        answers.append((str(file.path), match))
+                    except (DataError, FrameError) as error:
+                        why = f"{file.path}: {error}" if isinstance(error, FrameError) else error
+                        if len(files) == 1:  # asked for by its name
+                            raise DataError(str(why)) from None
+                        skipped.append(Skipped(file.name, str(why)))
                     step(1)
+        if skipped and not answers:
+            raise DataError(f"not one of {count} frames can be used: {skipped[0].reason}")
         if as_json:
+            for frame in skipped:
+                note(f"left out: {frame.reason}")
             print_json([_document(name, match) for name, match in answers])
             return
+        note_left_out(skipped, count)
         _print(answers, localizer)
 
 

@@ -186,6 +186,30 @@ def test_damaged_frames_are_listed_and_the_rest_is_mapped(
     assert again.stderr.count("left out: ") == 3 and "photo.JPG is damaged" in again.stderr
 
 
+def test_damaged_frames_are_named_and_the_rest_is_answered(
+    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    tatvpr("map", "build", folder, "--artifact", tiny_host, "-o", "m")
+    frames = tmp_path / "frames"
+    shutil.copytree(folder, frames)
+    (frames / "a" / "photo.JPG").write_bytes(b"no picture")
+    asked = ("--artifact", tiny_host, "--map", "m")
+    done = tatvpr("query", "frames", *asked, "--json")
+    found = [item["frame"].removeprefix("frames/") for item in json.loads(done.stdout)]
+    assert found == [name for name in NAMES if name != "a/photo.JPG"]
+    assert done.stderr.count("left out: frames/a/photo.JPG is no image") == 1
+    table = tatvpr("query", "frames", *asked, "--sequence", "3")
+    assert len(table.stdout.splitlines()) == len(NAMES)
+    assert f"left out: 1 of {len(NAMES)} frames" in table.stderr
+    # What is asked for by its name alone, and a folder of nothing else, have no answer.
+    alone = tatvpr("query", frames / "a" / "photo.JPG", frames, *asked, status=1)
+    assert "photo.JPG is no image" in alone.stderr and not alone.stdout
+    for name in NAMES:
+        (frames / name).write_bytes(b"no picture")
+    nothing = tatvpr("query", "frames", *asked, status=1)
+    assert f"not one of {len(NAMES)} frames can be used" in nothing.stderr
+
+
 def test_frames_of_nothing_are_listed_and_the_rest_is_mapped(
     tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
 ) -> None:

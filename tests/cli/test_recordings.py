@@ -281,6 +281,8 @@ def test_a_damaged_message_is_named_and_left_out(
     done = tatvpr("map", "build", path, *options)
     assert done.stderr.count(f"left out: {path}: a message of {IMAGES} is damaged") == 1
     assert "m: 3 places" in done.stdout
+    asked = tatvpr("query", path, "--map", "m", "--artifact", tiny_host, "--every", "0")
+    assert "is damaged" in asked.stderr and len(asked.stdout.splitlines()) == 4
     stopped = tatvpr("map", "build", path, "--artifact", tiny_host, "-o", "n", "--strict", status=1)
     assert "is damaged" in stopped.stderr and not Path("n").exists()
 
