@@ -17,7 +17,7 @@ from tatvpr_edge.cli.output import Seconds, console, json_line, note, say
 from tatvpr_edge.cli.paths import FilePath
 
 if TYPE_CHECKING:
-    from tatvpr_edge.cli.watched import Answer, Sink
+    from tatvpr_edge.cli.watched import Sink
 
 
 @click.command("watch")
@@ -62,7 +62,10 @@ def command(
     """
     import tatvpr_edge
     from tatvpr_edge.cli.watched import watch
+    from tatvpr_edge.spec.errors import UsageError
 
+    if rerun is not None and rerun.suffix != ".rrd":
+        raise UsageError(f"--rerun {rerun}: a recording for Rerun is written as .rrd")
     # What OpenCV and FFmpeg say of a camera that is not there yet, the stream says once.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -91,6 +94,10 @@ def command(
     (say if live else note)(_summary(asked, *taken))
 
 
+#: How a recording begins, whatever of its first line a power cut left.
+_FIRST = b'{"time_s": '
+
+
 @contextlib.contextmanager
 def _signals() -> Iterator[threading.Event]:
     """Set by Ctrl-C and SIGTERM, so that the command ends in order; a second Ctrl-C ends it at
@@ -115,7 +122,8 @@ def _recorded(path: Path) -> Iterator[Sink]:
     """A line an answer, in the file when it was given: nothing waits to be written at the end.
 
     Raises:
-        DataError: the file cannot be opened, or an answer not be written (a full disk).
+        DataError: the file cannot be opened, holds something else (a map, say, which lines behind
+            it would ruin), or an answer cannot be written (a full disk).
     """
     from tatvpr_edge.spec.errors import DataError
 
@@ -123,12 +131,17 @@ def _recorded(path: Path) -> Iterator[Sink]:
         return DataError(f"cannot write {path}: {error.strerror or error}")
 
     try:
+        before = _recorded_before(path)
+        if before and not before.startswith(_FIRST):
+            raise DataError(
+                f"{path} holds something else than lines of 'watch --record': name another file"
+            )
         file = path.expanduser().open("ab", buffering=0)
     except OSError as error:
         raise fault(error) from None
 
-    def write(answer: Answer) -> None:
-        left = memoryview((json_line(answer.document()) + "\n").encode())
+    def write(line: str) -> None:
+        left = memoryview(line.encode())
         try:
             while left:
                 left = left[file.write(left) :]
@@ -136,7 +149,20 @@ def _recorded(path: Path) -> Iterator[Sink]:
             raise fault(error) from None
 
     with file:
-        yield write
+        if before and not before.endswith(b"\n"):  # a power cut ended the last line
+            write("\n")
+        yield lambda answer: write(json_line(answer.document()) + "\n")
+
+
+def _recorded_before(path: Path) -> bytes:
+    """The first and the last bytes of a file that is there; empty: there is none."""
+    path = path.expanduser()
+    if not path.is_file():  # a pipe, or a device, keeps nothing
+        return b""
+    with path.open("rb") as file:
+        head = file.read(len(_FIRST))
+        file.seek(max(0, path.stat().st_size - 1))
+        return head + file.read(1)
 
 
 def _summary(

@@ -106,6 +106,32 @@ def test_every_limit_and_record(
     assert [answer["frame"] for answer in kept] == [0, 2, 4, 6, 8, 0, 1, 2]
 
 
+def test_a_recording_is_never_written_behind_something_else(
+    tatvpr: Run, pictures: Path, sure_map: Path, tiny_host: Path
+) -> None:
+    shutil.copy(sure_map, "own.placemap")
+    Path("settings.json").write_text('{\n  "k": 0.2\n}\n')
+    common = ("--map", "own.placemap", "--artifact", tiny_host, "--limit", "2")
+    for option in ("--record", "--rerun"):
+        for name in ("own.placemap", "settings.json"):
+            before = Path(name).read_bytes()
+            done = tatvpr("watch", pictures, *common, option, name, status=1)
+            assert name in done.stderr and Path(name).read_bytes() == before
+
+
+def test_a_line_that_a_power_cut_ended_costs_no_other(
+    tatvpr: Run, pictures: Path, sure_map: Path, tiny_host: Path
+) -> None:
+    common = ("--map", sure_map, "--artifact", tiny_host, "--limit", "2", "--record", "log.jsonl")
+    tatvpr("watch", pictures, *common)
+    log = Path("log.jsonl")
+    log.write_bytes(log.read_bytes()[:-20])
+    tatvpr("watch", pictures, *common)
+    first, cut, *rest = log.read_text().splitlines()
+    assert json.loads(first)["frame"] == 0 and not cut.endswith("}")
+    assert [json.loads(line)["frame"] for line in rest] == [0, 1]
+
+
 def test_what_cannot_be_watched_is_one_line(
     tatvpr: Run,
     pictures: Path,
