@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import zlib
 from collections.abc import Callable
@@ -64,6 +65,22 @@ def test_c_finds_added_places_as_python_does(
         for (_, _, pose), candidate in zip(answers, found, strict=True):
             known = candidate.pose or (np.nan,) * 7
             assert np.array_equal(pose, known, equal_nan=True)
+
+
+def test_what_is_missing_is_told_and_needs_no_room(engine: Engine) -> None:
+    null, older = 1, 2  # TATVPR_ERR_NULL, TATVPR_ERR_ABI
+    journal = ctypes.create_string_buffer(64)
+    zeros = ctypes.create_string_buffer(64)  # a map that was never opened
+    for place_map, given, status in (
+        (None, journal, null),
+        (zeros, journal, null),
+        (ctypes.create_string_buffer(b"\0" * 24 + b"\1" * 8, 64), journal, older),
+        (zeros, None, null),
+    ):
+        room_bytes = ctypes.c_size_t(7)
+        size = ctypes.c_size_t(64)
+        made = engine.c.tatvpr_journal_bytes(place_map, given, size, ctypes.byref(room_bytes))
+        assert (made, room_bytes.value) == (status, 0)
 
 
 def test_what_a_cut_append_left_is_no_part_of_it(

@@ -249,8 +249,8 @@ tatvpr_status tatvpr_journal_bytes(const tatvpr_map *map, const void *bytes, siz
         return TATVPR_ERR_NULL;
     }
     const tatvpr_status status = look(&w, map, bytes, size);
-    const uint64_t needed = lay_out(map, w.places, w.tag_bytes).bytes;
-    if (status == TATVPR_OK && needed > SIZE_MAX) {
+    const uint64_t needed = status == TATVPR_OK ? lay_out(map, w.places, w.tag_bytes).bytes : 0;
+    if (needed > SIZE_MAX) {
         return TATVPR_ERR_ARENA;
     }
     *room_bytes = (size_t)needed;
