@@ -26,6 +26,8 @@ ATTRIBUTES = {
     "thumbv8.1m.main": "+mve.fp,+fp-armv8d16sp,+dsp",
     "riscv32": "+m,+a,+f,+c",
 }
+#: Of a call, as of any other branch: what is called is priced by itself. LLVM would say 100.
+CALL_CYCLES = 1
 #: Cycles of one turn, by (block, core, triple): frames share most of their blocks.
 _prices: dict[tuple[tuple[bytes, ...], str, str], float] = {}
 #: What is priced, by instructions; what is left is taken to run as fast as the rest.
@@ -144,6 +146,7 @@ def _priced(
     command = [
         tool("llvm-mca"), f"-mtriple={triple}", f"-mcpu={core}", f"-mattr={ATTRIBUTES[triple]}",
         f"-iterations={ITERATIONS}", "-json", "-skip-unsupported-instructions=any",
+        f"-call-latency={CALL_CYCLES}",
     ]  # fmt: skip
     text = "\n".join(source) + "\n"
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)

@@ -17,7 +17,7 @@
 
 static inline int32_t tatvpr_lut4_row_words(int32_t k_in) { return (k_in + 15) / 16; }
 
-extern const uint32_t tatvpr_trit_pairs[81][2];
+extern const int32_t tatvpr_trit_words[81][4];
 
 /* The least of the `keep` largest scores, bit by bit; each is below 2^14. */
 static inline int32_t tatvpr_least_kept(const int16_t *scores, int32_t groups, int32_t keep) {

@@ -27,14 +27,10 @@ static void unpack(const tatvpr_ternary *op, const uint8_t *stored, int32_t n0,
             stored + (ptrdiff_t)tatvpr_min_i32(n0 + 2 * pair + 1, last) * row_bytes;
         uint32_t *to = unpacked + pair;
         for (int32_t i = 0; i < fours; i++, to += 4 * PAIRS) {
-            const uint32_t *l = tatvpr_trit_pairs[low[i]];
-            const uint32_t *h = tatvpr_trit_pairs[high[i]];
-            for (int32_t j = 0; j < 2; j++) { /* channels 4 i + 2 j and 4 i + 2 j + 1 */
-                const int32_t l0 = (int16_t)l[j];
-                const int32_t l1 = (int32_t)(l[j] + 0x8000u) >> 16;
-                to[2 * j * PAIRS] = (uint32_t)l0 + (h[j] << 16);
-                to[(2 * j + 1) * PAIRS] =
-                    (uint32_t)l1 + (h[j] - (uint32_t)(int32_t)(int16_t)h[j]);
+            const int32_t *l = tatvpr_trit_words[low[i]];
+            const int32_t *h = tatvpr_trit_words[high[i]];
+            for (int32_t j = 0; j < 4; j++) { /* channel 4 i + j */
+                to[j * PAIRS] = (uint32_t)l[j] + ((uint32_t)h[j] << 16);
             }
         }
     }
