@@ -31,9 +31,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
-from arm.cycles import Block, estimated_cycles, instructions
 from bench import OP_CMSIS, OP_SELECT, Bench, build_bench
-from cycles import MODELS
+from cycles import priced
 from device import Device, build_device
 from emulation import BOARDS, EmulatedBoard, RunResult, Workshop, account
 
@@ -138,14 +137,6 @@ def run_frame(device: Device, workshop: Workshop, side: int, what: str, detail: 
     return result
 
 
-def million_cycles(board: EmulatedBoard, result: RunResult) -> float:
-    """An estimate (mcu/cycles.py)."""
-    model = MODELS[board.name]
-    blocks = [Block(instructions(code, model.triple), times) for code, times in result.code]
-    _, cycles = estimated_cycles(blocks, [model.core], model.triple, model.extra())
-    return cycles[model.core] / 1e6
-
-
 def count_frames(
     workshop: Workshop, board: EmulatedBoard, lowered: Lowered, name: str, options: Any
 ) -> dict[str, float]:
@@ -160,7 +151,7 @@ def count_frames(
         result = run_frame(device, workshop, side, what, "" if options.no_cycles else "code")
         counts[what] = result.regions[0] / 1e6
         if not options.no_cycles:
-            cycles[what] = round(million_cycles(board, result), 2)
+            cycles[what] = round(priced(board.name, result.code) / 1e6, 2)
         if options.account:
             detailed = run_frame(device, workshop, side, what, "blocks")
             say_account(f"{board.name}: {name}, {what}", account(board, device.image, detailed))

@@ -77,7 +77,11 @@ class Bench:
         self.add(OP_MATMUL, arguments, parts, regions=-(-tokens // tile))
 
     def run(
-        self, folder: Path, plugin: Path | None = None, blocks: bool = False
+        self,
+        folder: Path,
+        plugin: Path | None = None,
+        blocks: bool = False,
+        code: bool = False,
     ) -> tuple[list[list[bytes]], list[int], RunResult]:
         """Answers and instruction counts of every job, and the raw result.
 
@@ -89,7 +93,7 @@ class Bench:
         results = folder / "results.bin"
         end = struct.pack(f"<{HEADER_WORDS}i", OP_END, *([0] * (HEADER_WORDS - 1)))
         jobs.write_bytes(b"".join(self.jobs) + end)
-        done = run(self.board, self.image, f"{jobs} {results}", plugin, blocks)
+        done = run(self.board, self.image, f"{jobs} {results}", plugin, blocks, code=code)
         if done.status != 0:
             raise ToolError(f"bench on {self.board.name} ended with {done.status}: {done.text}")
         raw = results.read_bytes()

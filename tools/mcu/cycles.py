@@ -16,8 +16,10 @@ These are estimates: the ratio of two programs priced alike is worth more than e
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from arm.cycles import Block, estimated_cycles, instructions
 
 _SEVERAL = re.compile(r"^(ldm|stm|push|pop|vldm|vstm|vpush|vpop)\w*(\.\w+)?\s")
 _DIVISION = re.compile(r"^(vdiv|vsqrt)\.f32\s+s")
@@ -63,3 +65,11 @@ MODELS = {
     "riscv32-virt": Model("riscv32", "sifive-e31"),
     "riscv32f-virt": Model("riscv32", "sifive-e31"),
 }
+
+
+def priced(board: str, code: Iterable[tuple[bytes, int]]) -> float:
+    """Estimated cycles of blocks and how often each ran, of a board in ``MODELS``."""
+    model = MODELS[board]
+    blocks = [Block(instructions(text, model.triple), times) for text, times in code]
+    _, cycles = estimated_cycles(blocks, [model.core], model.triple, model.extra())
+    return cycles[model.core]

@@ -1,5 +1,5 @@
 /* Where the dense and the sparse matmul meet, from the costs of a CPU's family. */
-#include "core.h"
+#include "gated_tile.h"
 
 /* Blocks of kind `i` in `*left` outputs: whole ones, and one for what the narrower kinds together
  * cannot take. */
@@ -14,12 +14,23 @@ static int32_t take_blocks(const tatvpr_costs *costs, int32_t i, int32_t *left) 
     return count;
 }
 
+/* Tokens that share one unpacking, as the program's tokens are divided into tiles. */
+static float tile_tokens(const tatvpr_program *program) {
+    if (program == NULL || program->max_tokens <= 0) {
+        return (float)TATVPR_TILE_TOKENS;
+    }
+    const int32_t most = tatvpr_most_tokens(program);
+    return (float)program->max_tokens / (float)((program->max_tokens + most - 1) / most);
+}
+
 /* dense = sparse: fixed parts and a slope in k. */
-static float meeting_point(const tatvpr_costs *costs, const tatvpr_ternary *op, int32_t group) {
+static float meeting_point(const tatvpr_model *model, const tatvpr_ternary *op, int32_t group) {
+    const tatvpr_costs *costs = model->costs;
     const float fours = (float)((op->k_in + 3) / 4);
     float dense = 0.0f;
     float fixed = costs->list_channel * (float)op->k_in;
     float slope = 0.0f;
+    float unpacked = 0.0f; /* fours of channels, of all blocks */
     int32_t left = op->n_out;
     for (int32_t i = 0; i < TATVPR_BLOCK_KINDS && costs->blocks[i].outputs > 0; i++) {
         const tatvpr_block_cost *block = &costs->blocks[i];
@@ -27,13 +38,20 @@ static float meeting_point(const tatvpr_costs *costs, const tatvpr_ternary *op, 
         const int aligned = group % 4 == 0 && block->fours_four > 0.0f;
         dense += count * (block->dense_fixed + block->dense_four * fours);
         fixed += count * (aligned ? block->fours_fixed : block->sparse_fixed);
+        unpacked += count * fours;
         slope += count * (aligned ? block->fours_four : block->sparse_four) * fours;
     }
+    fixed += costs->unpack_four * unpacked / tile_tokens(model->program);
     return dense > fixed ? (dense - fixed) / slope : 0.0f;
 }
 
 float tatvpr_sparse_below(const tatvpr_model *model, const tatvpr_ternary *op, int32_t group) {
-    const float below = model->costs != NULL ? meeting_point(model->costs, op, group)
+#if defined(TATVPR_MCU)
+    if (op->layout == TATVPR_LAYOUT_MCU_COLS) { /* laid out for sparse: dense lists every channel */
+        return TATVPR_SPARSE_MOST;
+    }
+#endif
+    const float below = model->costs != NULL ? meeting_point(model, op, group)
                                              : model->kernels->sparse_below(op, group);
     return below < TATVPR_SPARSE_MOST ? below : TATVPR_SPARSE_MOST;
 }

@@ -181,11 +181,12 @@ typedef struct tatvpr_block_cost {
 #define TATVPR_BLOCK_KINDS 3
 
 /* Where dense and sparse meet hangs on the layer's shape and on the CPU: one row a family of CPUs,
- * measured (tools/break_even.py). Bytes do not depend on it. */
+ * measured (tools/break_even.py, tools/mcu_break_even.py). Bytes do not depend on it. */
 typedef struct tatvpr_costs {
     const char *family;                            /* "zen4" */
     tatvpr_block_cost blocks[TATVPR_BLOCK_KINDS];  /* widest first; outputs = 0 ends the list */
-    float list_channel;                            /* listing, for each channel of the row */
+    float list_channel;  /* sparse: listing, for each channel of the row, less what dense takes for it */
+    float unpack_four;   /* sparse: unpacking four channels of a block, once a tile, beyond dense */
 } tatvpr_costs;
 
 typedef struct tatvpr_kernels {

@@ -40,7 +40,6 @@ void tatvpr_dsp_dense(const tatvpr_matmul *job);
 void tatvpr_dsp_sparse(const tatvpr_matmul *job);
 /* Dense product of weights that are stored for the sparse kernel: every channel is listed. */
 void tatvpr_dsp_all_channels(const tatvpr_matmul *job);
-float tatvpr_dsp_sparse_below(const tatvpr_ternary *op, int32_t group);
 float tatvpr_dsp_quantise(const float *x, int32_t k_in, int8_t *q);
 void tatvpr_dsp_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
 void tatvpr_dsp_layer_norm(const float *x, const float *gamma, const float *beta, float eps,
@@ -55,7 +54,6 @@ void tatvpr_helium_pairs(const int8_t *weights, int32_t stride, int32_t rows, co
                          int32_t tokens, int32_t *sums);
 void tatvpr_helium_dense(const tatvpr_matmul *job);
 void tatvpr_helium_sparse(const tatvpr_matmul *job);
-float tatvpr_helium_sparse_below(const tatvpr_ternary *op, int32_t group);
 float tatvpr_helium_quantise(const float *x, int32_t k_in, int8_t *q);
 void tatvpr_helium_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group,
                           int32_t list);
@@ -68,7 +66,6 @@ void tatvpr_helium_attention(const tatvpr_head_job *job);
 /* RV32 and other cores without vectors or packed arithmetic */
 void tatvpr_tables_dense(const tatvpr_matmul *job);
 void tatvpr_tables_sparse(const tatvpr_matmul *job);
-float tatvpr_tables_sparse_below(const tatvpr_ternary *op, int32_t group);
 float tatvpr_tables_quantise(const float *x, int32_t k_in, int8_t *q);
 void tatvpr_tables_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t group, int32_t list);
 void tatvpr_tables_layer_norm(const float *x, const float *gamma, const float *beta, float eps,

@@ -225,12 +225,6 @@ void tatvpr_dsp_sparse(const tatvpr_matmul *job) {
     }
 }
 
-/* Break-even by instructions counted in an emulator (docs/microcontrollers.md). */
-float tatvpr_dsp_sparse_below(const tatvpr_ternary *op, int32_t group) {
-    (void)group;
-    return op->layout == TATVPR_LAYOUT_MCU_COLS ? 0.5f : 0.2f;
-}
-
 void tatvpr_dsp_all_channels(const tatvpr_matmul *job) {
     const tatvpr_tile *tile = job->tile;
     uint32_t *unpacked = (uint32_t *)(void *)job->panel;

@@ -3,6 +3,17 @@
 
 #if defined(TATVPR_MCU_DSP)
 
+/* Estimated cycles of a Cortex-M4 (tools/mcu_break_even.py): an M7 meets .02 of k later. Weights in
+ * rows; dense takes tables for each channel. */
+static const tatvpr_costs costs = {
+    .family = "cortex-m4",
+    .blocks = {{12, 74.97f, 22.89f, 194.65f, 69.25f, 0.0f, 0.0f}},
+    .list_channel = -29.82f,
+    .unpack_four = 142.80f,
+};
+
+static const tatvpr_costs *dsp_costs(void) { return &costs; }
+
 TATVPR_VARIANT(dsp, TATVPR_MCU_TABLE,
     .name = "cortexm-dsp",
     .in_place =
@@ -13,7 +24,7 @@ TATVPR_VARIANT(dsp, TATVPR_MCU_TABLE,
     .gelu = tatvpr_dsp_gelu,
     .dense = tatvpr_dsp_dense,
     .sparse = tatvpr_dsp_sparse,
-    .sparse_below = tatvpr_dsp_sparse_below,
+    .costs = dsp_costs,
     .patch_embed = tatvpr_dsp_patch_embed,
     .attention = tatvpr_dsp_attention
 )

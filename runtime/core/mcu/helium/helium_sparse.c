@@ -107,11 +107,4 @@ void tatvpr_helium_sparse(const tatvpr_matmul *job) {
     }
 }
 
-/* Break-even by instructions counted in an emulator (docs/microcontrollers.md). */
-float tatvpr_helium_sparse_below(const tatvpr_ternary *op, int32_t group) {
-    (void)op;
-    (void)group;
-    return 0.3f;
-}
-
 #endif

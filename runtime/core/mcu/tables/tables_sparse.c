@@ -99,10 +99,4 @@ void tatvpr_tables_sparse(const tatvpr_matmul *job) {
     }
 }
 
-/* Break-even by instructions counted in an emulator (docs/microcontrollers.md), lists included. */
-float tatvpr_tables_sparse_below(const tatvpr_ternary *op, int32_t group) {
-    (void)group;
-    return op->n_out > op->k_in ? 0.13f : op->n_out == op->k_in ? 0.15f : 0.19f;
-}
-
 #endif
