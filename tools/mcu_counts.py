@@ -64,11 +64,6 @@ SETTINGS = {
 DEPTH12 = "depth12"  # dim 192, 65 tokens, twelve blocks, random weights: a stated yardstick
 
 
-def sparse_layout(board: EmulatedBoard) -> Layout:
-    """The layout in which this board's sparse kernel is fastest."""
-    return Layout.MCU_COLS if board.name.startswith("mps2") else board.variant.layout
-
-
 def count_layers(
     bench: Bench, workshop: Workshop, cmsis: bool, show_account: bool
 ) -> dict[str, float]:
@@ -87,7 +82,7 @@ def count_layers(
         keys.append((f"{layer}.dense", macs))
         for k in FRACTIONS:
             q, s = top_k_gate(x, k)
-            bench.matmul(weights, q, s, scale, bias, sparse=True, layout=sparse_layout(bench.board))
+            bench.matmul(weights, q, s, scale, bias, sparse=True)
             keys.append((f"{layer}.k{k:g}", macs))
         if cmsis:
             bench.add(OP_CMSIS, [k_in, n_out, TOKENS], [weights, top_k_gate(x, 1.0)[0]])

@@ -1,12 +1,13 @@
 """Which layout each ternary matrix gets on a microcontroller, from counted instructions.
 
-Cortex-M4 and M7 have two layouts. Tables (LUT4) are fastest while most channels are kept; columns
-(MCU_COLS) are fastest when few are. Either kernel reads either layout, so that any k in (0, 1]
-stays exact; only its cost differs, and this module states it. On the other cores one layout serves
-both kernels, and the kernel is chosen at run time.
+Cortex-M4 and M7 have two layouts. Rows (LUT4) serve both kernels, and the run time goes sparse
+where that is cheaper (runtime/core/common/costs.c). Columns (MCU_COLS) are a little cheaper still
+where few channels are kept, and three times as dear where all are. Either kernel reads either
+layout, so that any k in (0, 1] stays exact; only its cost differs, and this module states it. On
+the other cores one layout serves both kernels.
 
-The figures are instructions per dense multiply-accumulate at 65 tokens, counted by
-``tools/mcu_counts.py`` for Cortex-M7: instructions, not cycles.
+The figures are instructions per dense multiply-accumulate at 65 tokens in tiles of 40, counted for
+Cortex-M7 (``tools/mcu/bench.py``): instructions, not cycles, and without lists.
 """
 
 from __future__ import annotations
@@ -23,21 +24,25 @@ from tatvpr_edge.compilers.packing import Layout
 class Cost:
     """Instructions per dense multiply-accumulate of one layer shape on Cortex-M7."""
 
-    tables: float  # LUT4, dense kernel, any k
-    tables_sparse: float  # LUT4, sparse kernel: fixed part
+    rows: float  # LUT4, dense kernel, any k
+    rows_sparse: float  # LUT4, sparse kernel: fixed part
     columns_sparse: float  # MCU_COLS, sparse kernel: fixed part
     kept: float  # sparse kernel: for every kept channel
     columns_dense: float  # MCU_COLS with all channels listed
 
 
-#: sparse_below() of runtime/core/mcu/dsp/dsp_sparse.c: where the run time goes sparse.
-SPARSE_BELOW = {Layout.LUT4: 0.2, Layout.MCU_COLS: 0.5}
+#: The largest k at which columns are multiplied sparsely: TATVPR_SPARSE_MOST.
+COLUMNS_SPARSE_BELOW = 0.5
 
 _COSTS = {
-    (192, 192): Cost(0.458, 0.258, 0.129, 0.952, 1.21),
-    (192, 576): Cost(0.389, 0.258, 0.129, 0.952, 1.21),
-    (192, 768): Cost(0.380, 0.258, 0.129, 0.952, 1.21),
-    (768, 192): Cost(0.461, 0.185, 0.058, 1.040, 1.11),
+    (192, 192): Cost(0.458, 0.113, 0.103, 0.946, 1.18),
+    (192, 576): Cost(0.389, 0.113, 0.103, 0.946, 1.18),
+    (192, 768): Cost(0.380, 0.113, 0.103, 0.946, 1.18),
+    (768, 192): Cost(0.461, 0.058, 0.049, 1.021, 1.08),
+    (128, 128): Cost(0.549, 0.149, 0.140, 0.975, 1.30),
+    (128, 384): Cost(0.444, 0.141, 0.131, 0.945, 1.27),
+    (128, 512): Cost(0.430, 0.143, 0.133, 0.953, 1.28),
+    (512, 128): Cost(0.533, 0.080, 0.073, 0.977, 1.13),
 }
 
 
@@ -53,10 +58,10 @@ def layer_cost(k_in: int, n_out: int) -> Cost:
 def cost_at(layout: Layout, k_in: int, n_out: int, k: float) -> float:
     """Instructions per dense multiply-accumulate on Cortex-M7 at ``k``, as the run time chooses."""
     cost = layer_cost(k_in, n_out)
-    sparse = k < SPARSE_BELOW[layout]
     if layout == Layout.MCU_COLS:
-        return cost.columns_sparse + cost.kept * k if sparse else cost.columns_dense
-    return cost.tables_sparse + cost.kept * k if sparse else cost.tables
+        few = k < COLUMNS_SPARSE_BELOW
+        return cost.columns_sparse + cost.kept * k if few else cost.columns_dense
+    return min(cost.rows_sparse + cost.kept * k, cost.rows)
 
 
 def choose_layouts(

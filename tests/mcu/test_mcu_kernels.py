@@ -46,6 +46,8 @@ def test_matmuls_dense_and_sparse_in_every_layout(bench: Bench, run_folder: Path
         x = rng.standard_normal((tokens, k_in)).astype(np.float32)
         x[0] = 127.0 * np.sign(x[0])  # every |q| at its largest: the widest sums
         weights[0] = np.where(x[0] > 0, 1, -1)
+        weights[1] = -weights[0]
+        x[1:][-1:] = 0.0  # an empty list
         scale = rng.random(n_out if index % 2 else 1).astype(np.float32)
         bias = rng.standard_normal(n_out).astype(np.float32)
         residual = rng.standard_normal((tokens, n_out)).astype(np.float32) if index % 3 else None

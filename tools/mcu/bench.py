@@ -18,7 +18,7 @@ from tatvpr_edge.spec.errors import ToolError
 
 OP_END, OP_MATMUL, OP_SELECT, OP_QUANTISE, OP_LAYER_NORM, OP_GELU = range(6)
 OP_PATCH_EMBED, OP_ATTENTION, OP_DOT, OP_HAMMING, OP_CMSIS, OP_TRACK = range(6, 12)
-OP_STRUCTURE, OP_DOT_BITS = 12, 13
+OP_STRUCTURE, OP_DOT_BITS, OP_SPARSE_BELOW = 12, 13, 14
 HEADER_WORDS = 16
 
 
@@ -75,6 +75,11 @@ class Bench:
                      int(residual is not None), int(sparse), raw.size, tile]  # fmt: skip
         parts = [raw, scale, bias, q, s, *([] if residual is None else [residual])]
         self.add(OP_MATMUL, arguments, parts, regions=-(-tokens // tile))
+
+    def sparse_below(self, k_in: int, n_out: int, tokens: int, tile: int) -> None:
+        """Asks for the k below which a layer is multiplied sparsely; answers a float32."""
+        layout = int(self.board.variant.layout)
+        self.add(OP_SPARSE_BELOW, [k_in, n_out, layout, tokens, tile], [], regions=0)
 
     def run(
         self,

@@ -28,7 +28,8 @@ enum operation {
     OP_CMSIS = 10,
     OP_TRACK = 11,
     OP_STRUCTURE = 12,
-    OP_DOT_BITS = 13
+    OP_DOT_BITS = 13,
+    OP_SPARSE_BELOW = 14
 };
 
 static uint8_t pool[POOL_BYTES] __attribute__((section(".pool"), aligned(64)));
@@ -119,6 +120,18 @@ static void run_matmul(bench *b, const int32_t *a, const uint8_t *payload)
         COUNT_END();
     }
     answer(b->results, y, outputs * sizeof(float));
+}
+
+/* {K, N, layout, tokens, tokens of a tile at most}: answers the k below which a layer is sparse */
+static void run_sparse_below(bench *b, const int32_t *a)
+{
+    const tatvpr_program program = {.max_tokens = a[3], .tile_tokens = a[4]};
+    const tatvpr_ternary op = {a[0], a[1], 0, 0, 0, 0, (uint8_t)a[2]};
+    const tatvpr_model model = {
+        .program = &program, .kernels = b->kernels,
+        .costs = b->kernels->costs == NULL ? NULL : b->kernels->costs()};
+    const float below = tatvpr_sparse_below(&model, &op, 1);
+    answer(b->results, &below, sizeof(below));
 }
 
 /* {K, T, keep, group, list}: answers q, sum, count, then the lists */
@@ -345,6 +358,7 @@ static void run(bench *b, uint32_t operation, const int32_t *arguments, const ui
     case OP_DOT_BITS:
     case OP_HAMMING: run_search(b, operation, arguments, payload); break;
     case OP_TRACK: run_track(b, arguments, payload); break;
+    case OP_SPARSE_BELOW: run_sparse_below(b, arguments); break;
     case OP_STRUCTURE: run_structure(b, arguments, payload); break;
 #if defined(WITH_CMSIS_NN)
     case OP_CMSIS: run_cmsis(b, arguments, payload); break;
