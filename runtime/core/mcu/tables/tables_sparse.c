@@ -15,24 +15,36 @@
 #define PAIRS (OUTPUTS / 2)
 #define LIST_PART 256
 
+/* Two rows, four channels at a time: one word of every unpacked channel. A function of its own, for
+ * its registers, where the table's address stays. */
+__attribute__((noinline)) static void unpack_two(const uint8_t *low, const uint8_t *high,
+                                                 int32_t fours, uint32_t *to) {
+    const int32_t(*table)[4] = tatvpr_trit_words;
+    __asm("" : "+r"(table));
+    for (const uint8_t *end = low + fours; low != end; to += 4 * PAIRS) {
+        const int32_t *l = table[*low++];
+        const int32_t *h = table[*high++];
+        const uint32_t h0 = (uint32_t)h[0] << 16, h1 = (uint32_t)h[1] << 16;
+        const uint32_t h2 = (uint32_t)h[2] << 16, h3 = (uint32_t)h[3] << 16;
+        const uint32_t l0 = (uint32_t)l[0], l1 = (uint32_t)l[1];
+        const uint32_t l2 = (uint32_t)l[2], l3 = (uint32_t)l[3];
+        to[0] = l0 + h0;
+        to[PAIRS] = l1 + h1;
+        to[2 * PAIRS] = l2 + h2;
+        to[3 * PAIRS] = l3 + h3;
+    }
+}
+
 /* Rows n0 .. n0 + 15 to unpacked[K rounded up to 4][PAIRS]; missing rows repeat the last one. */
 static void unpack(const tatvpr_ternary *op, const uint8_t *stored, int32_t n0,
                    uint32_t *unpacked) {
     const int32_t row_bytes = 4 * tatvpr_lut4_row_words(op->k_in);
-    const int32_t fours = (op->k_in + 3) / 4;
     const int32_t last = op->n_out - 1;
     for (int32_t pair = 0; pair < PAIRS; pair++) {
-        const uint8_t *low = stored + (ptrdiff_t)tatvpr_min_i32(n0 + 2 * pair, last) * row_bytes;
-        const uint8_t *high =
-            stored + (ptrdiff_t)tatvpr_min_i32(n0 + 2 * pair + 1, last) * row_bytes;
-        uint32_t *to = unpacked + pair;
-        for (int32_t i = 0; i < fours; i++, to += 4 * PAIRS) {
-            const int32_t *l = tatvpr_trit_words[low[i]];
-            const int32_t *h = tatvpr_trit_words[high[i]];
-            for (int32_t j = 0; j < 4; j++) { /* channel 4 i + j */
-                to[j * PAIRS] = (uint32_t)l[j] + ((uint32_t)h[j] << 16);
-            }
-        }
+        const int32_t low = tatvpr_min_i32(n0 + 2 * pair, last);
+        const int32_t high = tatvpr_min_i32(n0 + 2 * pair + 1, last);
+        unpack_two(stored + (ptrdiff_t)low * row_bytes, stored + (ptrdiff_t)high * row_bytes,
+                   (op->k_in + 3) / 4, unpacked + pair);
     }
 }
 
