@@ -70,9 +70,7 @@ class Pricer:
 
     def _run(self, bench: Bench) -> float:
         folder = self.workshop.folder / f"run-{self.board.name}"
-        _, counts, result = bench.run(
-            folder, self.workshop.plugin(), code=not self.instructions
-        )
+        _, counts, result = bench.run(folder, self.workshop.plugin(), code=not self.instructions)
         return sum(counts) if self.instructions else priced(self.board.name, result.code)
 
     def matmul(self, k_in: int, n_out: int, keep: float, sparse: bool, tile: int) -> float:

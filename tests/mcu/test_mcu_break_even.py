@@ -68,9 +68,7 @@ def test_k_of_a_fifth_is_a_level_on_cortex_m(workshop: Workshop, run_folder: Pat
 
 
 @pytest.mark.parametrize("layout", [Layout.LUT4, Layout.MCU_COLS])
-def test_the_builder_knows_the_counts(
-    layout: Layout, workshop: Workshop, run_folder: Path
-) -> None:
+def test_the_builder_knows_the_counts(layout: Layout, workshop: Workshop, run_folder: Path) -> None:
     """What `choose_layouts` compares is what the emulator counts."""
     bench: Bench = build_bench(workshop, require_board("mps2-an500"))
     rng = np.random.default_rng(1)
