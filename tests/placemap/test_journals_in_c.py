@@ -71,7 +71,7 @@ def test_what_is_missing_is_told_and_needs_no_room(engine: Engine) -> None:
     null, older = 1, 2  # TATVPR_ERR_NULL, TATVPR_ERR_ABI
     journal = ctypes.create_string_buffer(64)
     zeros = ctypes.create_string_buffer(64)  # a map that was never opened
-    for place_map, given, status in (
+    for place_map, data, status in (
         (None, journal, null),
         (zeros, journal, null),
         (ctypes.create_string_buffer(b"\0" * 24 + b"\1" * 8, 64), journal, older),
@@ -79,7 +79,7 @@ def test_what_is_missing_is_told_and_needs_no_room(engine: Engine) -> None:
     ):
         room_bytes = ctypes.c_size_t(7)
         size = ctypes.c_size_t(64)
-        made = engine.c.tatvpr_journal_bytes(place_map, given, size, ctypes.byref(room_bytes))
+        made = engine.c.tatvpr_journal_bytes(place_map, data, size, ctypes.byref(room_bytes))
         assert (made, room_bytes.value) == (status, 0)
 
 
