@@ -151,6 +151,12 @@ def calibrate(
             )
         if options["sequence"] > 1:
             _say_sequence(report, options["sequence"], options["precision"])
+    if folder is None:
+        made = ", ".join(setting_text(report.k, report.tokens) for report in done.bands)
+        note(
+            f"its own descriptors were made at k={made} and say nothing of lower settings, where "
+            "hardly anything will be accepted: --frames, or QUERIES, teach those as well"
+        )
     report_map(map_path, as_json)
 
 

@@ -41,6 +41,7 @@ def test_a_map_is_calibrated_and_answers_say_how_sure_they_are(
     done = tatvpr("map", "calibrate", "m", *options)
     assert "band k=1: " in done.stdout and "AUROC" in done.stdout and "60 of 60" in done.stderr
     assert "calibrated: " in tatvpr("map", "info", "m").stdout
+    assert "made at k=1 and say nothing of lower settings" in done.stderr
     document = json.loads(tatvpr("map", "calibrate", "m", corridor, *options, "--json").stdout)
     assert document["learned_from"] == str(corridor) and document["within_m"] == 1.2
     assert document["skipped"] == []
@@ -48,7 +49,9 @@ def test_a_map_is_calibrated_and_answers_say_how_sure_they_are(
     assert band["calibration"]["precision"] == 0.9 and band["learned"]["right"] >= 20
     assert 0 <= band["learned"]["ece"] <= 1
     # One calibration serves every setting, and each gets its own share of it.
-    said = tatvpr("map", "calibrate", "m", corridor, *options).stdout
+    told = tatvpr("map", "calibrate", "m", corridor, *options)
+    said = told.stdout
+    assert "lower settings" not in told.stderr
     assert re.search(r"; accepts \d+ % at k=1, \d+ % at k=0.4, \d+ % at k=0.2, ", said)
     assert re.search(r", \d+ % at k=1:0.5, \d+ % at k=0.4:0.5$", said, re.M)
     by_setting = band["learned"]["recall_by_setting"]
