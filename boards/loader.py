@@ -42,6 +42,17 @@ _VERSION = (r"\d+\.\d+(\.\d+)?", "a version such as 10.3")
 _FEATURE = (r"[a-z0-9][a-z0-9.-]*", "LLVM's name, without '+'")
 _TEXT = (r"[^\x00-\x1f\x7f]+", "one line of text")
 
+#: What LLVM calls the instructions of Cortex-M cores. Other words choose no kernels: a misspelt one
+#: would quietly mean plain C. Of RISC-V's letters none chooses any.
+_CORTEX_M = (
+    *("dsp", "mve", "mve.fp", "mve1beat", "thumb2", "hwdiv", "db", "lob", "ras", "pacbti"),
+    *("8msecext", "acquire-release", "v7clrex", "mclass", "no-movt", "strict-align"),
+    *("v6m", "v7", "v8m", "v8m.main", "v8.1m.main", "fpregs", "fpregs16", "fpregs64"),
+    *("fp16", "fp64", "fullfp16", "vfp2", "vfp2sp", "vfp3d16", "vfp3d16sp", "vfp4d16"),
+    *("vfp4d16sp", "fp-armv8d16", "fp-armv8d16sp"),
+)
+_ARM = ("thumb", "arm")
+
 _ADDRESS_MAX = 2**64 - 1
 _32_BIT = ("thumb", "arm", "riscv32")
 
@@ -132,11 +143,12 @@ def parse(name: str, values: dict[str, Any], file: str) -> Board:
 
 def _cpu(table: Table, linux: bool) -> Cpu:
     triple = table.text("triple", *_TARGET)
+    known = _CORTEX_M if triple.startswith(_ARM) else None
     cpu = Cpu(
         name=table.text("name"),
         triple=triple,
         # Libraries of Linux boards hold every variant of their architecture and ask the CPU.
-        features=() if linux else table.texts("features", *_FEATURE),
+        features=() if linux else table.texts("features", *_FEATURE, known),
         cores=table.integer("cores", 0 if triple == NATIVE else 1, 1024),
         clock_mhz=table.integer("clock_mhz", 1, 100_000) if table.has("clock_mhz") else None,
     )

@@ -75,14 +75,19 @@ class Table:
             raise self.fault(key, f"{value} is out of range: write {low} to {high}")
         return value
 
-    def texts(self, key: str, pattern: str, hint: str) -> tuple[str, ...]:
-        """Return a list of different strings that each match `pattern`."""
+    def texts(
+        self, key: str, pattern: str, hint: str, known: Iterable[str] | None = None
+    ) -> tuple[str, ...]:
+        """Return a list of different strings that each match `pattern`, and are out of `known`."""
         values: list[Any] = self._typed(key, list)
         for index, value in enumerate(values):
             if not isinstance(value, str):
                 raise self.fault(f"{key}[{index}]", f"{_say(value)} where a string belongs")
             if not re.fullmatch(pattern, value):
                 raise self.fault(f"{key}[{index}]", f"{value!r} is not valid: write {hint}")
+            if known is not None and value not in known:
+                fault = f"unknown value {value!r}{did_you_mean(value, known)}"
+                raise self.fault(f"{key}[{index}]", fault)
             if value in values[:index]:
                 raise self.fault(f"{key}[{index}]", f"{value!r} stands there twice: remove one")
         return tuple(values)

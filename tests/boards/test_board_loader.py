@@ -72,6 +72,8 @@ FAULTS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
         "cpu.clock: unknown key: did you mean clock_",
     ),
     ("stm32h7", lambda v: v["cpu"].update(features=["+dsp"]), "cpu.features[0]: '+dsp'"),
+    ("stm32h7", lambda v: v["cpu"].update(features=["dps"]), "'dps': did you mean dsp?"),
+    ("stm32n6", lambda v: v["cpu"].update(features=["helium"]), "'helium': known are"),
     ("stm32h7", lambda v: v["cpu"].update(features=["dsp", "dsp"]), "stands there twice"),
     ("stm32h7", lambda v: v["cpu"].update(features=["dsp", 7]), "features[1]: an integer where"),
     ("stm32h7", lambda v: v["cpu"].update(triple="arm"), "a triple such as"),
