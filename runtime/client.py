@@ -33,7 +33,7 @@ from tatvpr_edge.runtime.private import owners
 from tatvpr_edge.runtime.search import around
 from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec import errors
-from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.spec.errors import DeployError, FrameError, UsageError
 from tatvpr_edge.spec.maptypes import encode_tag
 from tatvpr_edge.spec.values import between, numbers, wrong
 from tatvpr_edge.spec.values import path as check_path
@@ -279,6 +279,12 @@ class Client(Closing):
         blob = b""
         if frame is not None:
             planes = [np.ascontiguousarray(plane) for plane in frame.planes]
+            size = sum(plane.nbytes for plane in planes)
+            if size > messages.MAX_BLOB:
+                raise FrameError(
+                    f"a frame of {-(-size >> 20)} MiB: a service takes at most "
+                    f"{messages.MAX_BLOB >> 20} MiB, so scale it down"
+                )
             blob = b"".join(plane.tobytes() for plane in planes)
             request = {
                 **request,
@@ -290,6 +296,10 @@ class Client(Closing):
                 "planes": [list(plane.shape) for plane in planes],
             }
         message = messages.encode(request, blob)
+        if messages.HEADER.unpack_from(message)[0] > messages.MAX_JSON:
+            raise UsageError(
+                f"a request of more than {messages.MAX_JSON >> 10} KiB beside its frame"
+            )
         with self._lock:
             answer, tail = self._exchange(message, again)
         if not answer.pop("ok", False):

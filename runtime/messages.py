@@ -37,8 +37,9 @@ from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.text import parse_json, without_nan
 
 HEADER = struct.Struct(">II")
-#: Of a request; answers list as many candidates as were asked for.
-MAX_JSON = 1 << 16
+#: Of a request, a place's longest tag with every byte escaped among it; answers list as many
+#: candidates as were asked for.
+MAX_JSON = 1 << 19
 #: A frame of 32 megapixels, three channels.
 MAX_BLOB = 96 << 20
 SOCKET = "serve.sock"

@@ -14,7 +14,7 @@ import pytest
 from support.artifacts import scenes
 from support.serving import serving
 from tatvpr_edge.runtime import Client, Localizer, MapWriter, PlaceMap, messages
-from tatvpr_edge.spec.errors import DeployError, MapError, TatvprError, UsageError
+from tatvpr_edge.spec.errors import DeployError, FrameError, MapError, TatvprError, UsageError
 
 FRAMES = scenes(6)
 
@@ -94,6 +94,25 @@ def test_a_map_stays_within_its_limit_and_keeps_what_was_confirmed(
     assert sum(dropped) >= 4 and len(PlaceMap(places)) <= 4
     stored = PlaceMap(places).stored.places()
     assert "kept" in stored.tags
+
+
+def test_what_a_map_holds_a_service_takes_and_what_is_too_long_is_told(
+    grown: tuple[Path, Path],
+) -> None:
+    path, places = grown
+    tags = ("é" * 32767, "\x01" * 65535)  # six bytes each on the way
+    with Client(path) as client:
+        for tag in tags:
+            assert client.add(FRAMES[0], tag=tag).place is not None
+        assert client.query(FRAMES[0], top=2).candidates[1].tag in tags
+        long = np.broadcast_to(FRAMES[0][:1, :1], (6000, 6000, 3))
+        for call in (client.query, client.describe, client.add):
+            with pytest.raises(FrameError, match=r"103 MiB: a service takes at most 96 MiB"):
+                call(long)
+        with pytest.raises(UsageError, match=r"more than 512 KiB"):
+            client.query(FRAMES[0], exclude_last="9" * 600_000 + "s")
+        assert client.query(FRAMES[0]).tag in tags
+    assert PlaceMap(places).tag(0) == tags[0]
 
 
 BAD = [
