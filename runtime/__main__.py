@@ -39,13 +39,22 @@ def main(argv: list[str]) -> int:
         return 130
     except BrokenPipeError:
         # The reader of our output went away (head, less): not an error, and nothing to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _no_more_output()
         return 0
     except Exception as error:
-        if not ran_out(error):
+        if ran_out(error):
+            print(f"error: {shortage(_shown(argv[0]))}", file=sys.stderr)
+        elif isinstance(error, OSError):  # what we print goes to a full disk, say
+            print(f"error: {printable(error)}", file=sys.stderr)
+            _no_more_output()
+        else:
             raise
-        print(f"error: {shortage(_shown(argv[0]))}", file=sys.stderr)
         return 1
+
+
+def _no_more_output() -> None:
+    """What is left to be printed goes nowhere: the interpreter's end would complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _shown(command: str) -> str:

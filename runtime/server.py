@@ -44,6 +44,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.service = service
         self._seats = threading.BoundedSemaphore(MAX_CLIENTS)
         self._refusals = threading.BoundedSemaphore(_MAX_REFUSED)
+        self._inode: int | None = None  # until the name is ours: a refusal closes, too
         super().__init__(path, socketserver.BaseRequestHandler)
         self._inode = os.lstat(path).st_ino
 

@@ -164,6 +164,27 @@ def test_a_board_queries_and_adds_without_click(
         assert match.tag == "the hall" and match.pose is not None and match.pose[:2] == (1.5, 2.0)
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_output_that_cannot_be_written_is_one_line(
+    tiny_host: Path,
+    scene_map: Path,
+    frames: NDArray[np.uint8],
+    tmp_path: Path,
+    options: list[str],
+) -> None:
+    frame = write_ppm(tmp_path / "3.ppm", frames[3])
+    words = ["query", str(frame), "--artifact", str(tiny_host), "--map", str(scene_map), *options]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tatvpr_edge.runtime", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    told = [line for line in done.stderr.splitlines() if "not calibrated" not in line]
+    assert done.returncode == 1 and told == ["error: [Errno 28] No space left on device"]
+
+
 def test_a_board_leaves_out_a_frame_of_nothing(
     tiny_host: Path, frames: NDArray[np.uint8], tmp_path: Path
 ) -> None:
