@@ -1,5 +1,6 @@
 /* Gates of tokens, tile by tile (scope 0) or over the image (scope 1), and what they need. */
 #include "gated_tile.h"
+#include "fetch.h"
 
 /* ---- scratch */
 
@@ -96,11 +97,29 @@ static void quantise_rows(const tatvpr_plan *p, const float *x, int32_t count, f
     }
 }
 
+#if defined(TATVPR_WIDE)
+/* What the first token multiplies by. Nothing reads it before, so that this token would wait. */
+static tatvpr_fetch first_weights(const tatvpr_plan *p, int32_t tokens) {
+    const tatvpr_ternary *op = &p->op->linear;
+    const tatvpr_kernels *kernels = p->c->model->kernels;
+    const uint8_t *from = tatvpr_tensor(p->c->model, op->weight);
+    const uint8_t *end = kernels->first_row > 0 ? from + kernels->prepared_bytes(op) : from;
+    const int32_t shares = (tokens + TATVPR_ROWS_TOGETHER - 1) / TATVPR_ROWS_TOGETHER;
+    return tatvpr_begin_fetch(from, end, (ptrdiff_t)op->k_in * kernels->first_row, shares);
+}
+#endif
+
 void tatvpr_quantise_tokens(const tatvpr_plan *p, const float *x, int32_t tokens, float *rows,
                             int8_t *q, float *s) {
     const int32_t k_in = p->op->linear.k_in;
     const int32_t stride = tatvpr_q_stride(k_in);
+#if defined(TATVPR_WIDE)
+    tatvpr_fetch weights = first_weights(p, tokens);
+#endif
     for (int32_t t = 0; t < tokens; t += TATVPR_ROWS_TOGETHER) {
+#if defined(TATVPR_WIDE)
+        tatvpr_fetch_share(&weights);
+#endif
         const int32_t count = tatvpr_min_i32(TATVPR_ROWS_TOGETHER, tokens - t);
         const float *from = x + (ptrdiff_t)t * k_in;
         if (p->op->gelu) {

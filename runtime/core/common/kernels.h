@@ -198,6 +198,11 @@ typedef struct tatvpr_kernels {
     uint32_t in_place;
     size_t (*prepared_bytes)(const tatvpr_ternary *op);   /* null: this variant prepares nothing */
     void (*prepare)(const tatvpr_ternary *op, const uint8_t *stored, uint8_t *prepared);
+#if defined(TATVPR_WIDE)
+    /* Bytes of an input channel in the first block of prepared weights, which come to the second
+     * level of cache while rows are quantised; 0: they do not. */
+    int32_t first_row;
+#endif
 
     /* ---- one row of activations */
     /* s = max(max|x|, 1e-5) / 127; q = clip(rint(x * (1 / s)), -127, 127): one division a row.

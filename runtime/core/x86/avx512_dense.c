@@ -8,6 +8,7 @@
  *   four chains of additions and waits for their latency. */
 #include "avx512_epilogue.h"
 #include "avx512_unpack.h"
+#include "../common/fetch.h"
 
 #define BEGIN(t)                                                              \
     const __m512i minus##t = _mm512_set1_epi32(-tile->sum[token + (t)]);      \
@@ -132,23 +133,9 @@ static some_tokens *const first_six[5] = {NULL, unpack_64, unpack_128, NULL, unp
 typedef void unpack(const uint8_t *rows, int32_t k_rows, uint8_t *panel);
 static unpack *const unpack_alone[5] = {NULL, alone_64, alone_128, NULL, alone_256};
 
-/* The next block's rows, which come to the second level while this one is multiplied. */
-typedef struct next_rows {
-    const uint8_t *at;
-    const uint8_t *end;
-    ptrdiff_t share; /* bytes at a time: all have come when this block is done */
-} next_rows;
-
-static inline void fetch_share(next_rows *next) {
-    const uint8_t *to = next->end - next->at > next->share ? next->at + next->share : next->end;
-    for (; next->at < to; next->at += 64) {
-        __builtin_prefetch(next->at, 0, 2);
-    }
-}
-
 /* All tokens by 64 outputs, number `at` of a block of 64 * lanes on. */
 static void all_tokens(const tatvpr_outputs *o, int32_t lanes, int32_t at, int32_t k_rows,
-                       const uint8_t *rows, next_rows *next) {
+                       const uint8_t *rows, tatvpr_fetch *next) {
     const int32_t tokens = o->job->tile->tokens;
     const uint8_t *part = rows + at / 4 / lanes;
     int32_t t = 0;
@@ -159,10 +146,10 @@ static void all_tokens(const tatvpr_outputs *o, int32_t lanes, int32_t at, int32
         unpack_alone[lanes](part, k_rows, o->job->panel);
     }
     for (; t + 6 <= tokens; t += 6) {
-        fetch_share(next);
+        tatvpr_fetch_share(next);
         tokens_6(o, t, at, k_rows, NULL);
     }
-    fetch_share(next);
+    tatvpr_fetch_share(next);
     if (t < tokens) {
         tail[tokens - t](o, t, at, k_rows, NULL);
     }
@@ -175,13 +162,14 @@ void tatvpr_avx512_dense(const tatvpr_matmul *job) {
     int32_t first = 0;
     const uint8_t *rows = job->weight;
     const uint8_t *end = rows + tatvpr_avx512_prepared_bytes(job->op);
-    const int32_t groups = tatvpr_max_i32(job->tile->tokens / 6, 1); /* fetch_share a part */
+    const int32_t groups = tatvpr_max_i32(job->tile->tokens / 6, 1); /* a share each, by parts */
     for (int k = 0; k < 3; k++) {
         const int32_t lanes = kinds[k].lanes;
         const ptrdiff_t bytes = (ptrdiff_t)k_rows * 16 * lanes;
         for (int32_t block = 0; block < kinds[k].count; block++) {
             tatvpr_outputs o;
-            next_rows next = {rows + bytes, end, (bytes / lanes / groups + 63) / 64 * 64};
+            /* The next block's rows: all have come when this one is done. */
+            tatvpr_fetch next = tatvpr_begin_fetch(rows + bytes, end, bytes, lanes * groups);
             tatvpr_begin_outputs(&o, job, first, 64 * lanes);
             for (int32_t at = 0; at < o.columns; at += 64) {
                 all_tokens(&o, lanes, at, k_rows, rows, &next);

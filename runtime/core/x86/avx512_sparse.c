@@ -11,6 +11,7 @@
  * and a kept four is read from there: four neighbouring registers. */
 #include "avx512_epilogue.h"
 #include "avx512_lanes.h"
+#include "../common/fetch.h"
 
 /* ---- rows to registers
  *
@@ -212,17 +213,14 @@ static void multiply(const tatvpr_matmul *job, int fours) {
             /* The next block's rows are fetched while this one is multiplied: to the second level,
              * since the first one holds this block. */
             const ptrdiff_t bytes = (ptrdiff_t)k_rows * 16 * lanes;
-            const ptrdiff_t share = bytes / 64 / tile->tokens + 1;
-            const uint8_t *next = rows + bytes;
+            tatvpr_fetch next = tatvpr_begin_fetch(rows + bytes, end, bytes, tile->tokens);
             const uint8_t *from = rows;
             if (fours) {
                 transpose_block(rows, k_rows, lanes, job->panel);
                 from = job->panel;
             }
             for (int32_t t = 0; t < tile->tokens; t++) {
-                for (ptrdiff_t line = 0; line < share && next < end; line++, next += 64) {
-                    __builtin_prefetch(next, 0, 2);
-                }
+                tatvpr_fetch_share(&next);
                 const ptrdiff_t at = (ptrdiff_t)t * tile->list_stride;
                 const int32_t count = tile->count[t]; /* single channels: padded to fours */
                 multiply_token(&o, t, from, tile->index + at, tile->value + at,
