@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     type=KList(bands=True),
     default=",".join(setting_text(*setting) for setting in SETTINGS),
     show_default=True,
-    help="What frames are described at: k, or k:tokens.",
+    help="What frames are described at: k, or k:tokens (1:.5: half of the tokens).",
 )
 @click.option(
     "--sequence",

@@ -187,10 +187,11 @@ def labelled(
     described = describe_frames(localizer, queried, settings, progress, as_places=True)
     chosen = [known[kept] for kept in described.kept]
     drives = truth.drives([files[i].name for i in chosen], found.values[chosen])
+    told = differing(place_map, settings, described.descriptors)
     asked = []
     for row, index in enumerate(chosen):
         near, around = truth.of_position(found.values[index])
-        for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
+        for (k, tokens), descriptors in told:
             asked.append(Asked(descriptors[row], k, tokens, near, around, drive=drives[row]))
     lost = sorted(set(range(len(files))) - set(known))
     return asked, (
@@ -224,11 +225,12 @@ def own_frames(
         )
     settings = _settings(localizer, place_map, ks)
     described = describe_frames(localizer, files, settings, progress, as_places=True)
+    told = differing(place_map, settings, described.descriptors)
     asked = []
     for row, kept in enumerate(described.kept):
         own = places[files[kept].name]
         near, around = truth.of_place(own)
-        for (k, tokens), descriptors in zip(settings, described.descriptors, strict=True):
+        for (k, tokens), descriptors in told:
             asked.append(Asked(descriptors[row], k, tokens, near, around, own, truth.drive_of(own)))
     strange = [file for file in every if file.name not in places]
     return asked, (*(_passed(file, "no place of the map") for file in strange), *described.skipped)
@@ -278,6 +280,23 @@ def stored_descriptor(place_map: PlaceMap, band: int, place: int) -> NDArray[np.
     signs = np.unpackbits(stored.view(np.uint8), bitorder="little").astype(np.float32) * 2 - 1
     made[: info.dim] = signs if mean is None else np.asarray(mean, np.float32) + signs
     return made
+
+
+def differing(
+    place_map: PlaceMap,
+    settings: Sequence[tuple[float, float]],
+    descriptors: Sequence[NDArray[np.float32]],
+) -> list[tuple[tuple[float, float], NDArray[np.float32]]]:
+    """The settings (k, tokens) with their descriptors [N, descriptor_size], without those that
+    describe every frame as one before them did: of a model that keeps all its tokens, fewer of them
+    would count each answer twice, and a threshold be chosen as if more had been seen. Every band's
+    own setting stays, so that it is asked."""
+    own = {(band.k, band.tokens) for band in place_map.info.bands}
+    told: list[tuple[tuple[float, float], NDArray[np.float32]]] = []
+    for setting, made in zip(settings, descriptors, strict=True):
+        if setting in own or not any(np.array_equal(made, other) for _, other in told):
+            told.append((setting, made))
+    return told
 
 
 def _settings(localizer: Localizer, place_map: PlaceMap, ks: Settings) -> list[tuple[float, float]]:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from support.recordings import BagWriter
+from support.tiny_model import TOKENS, tiny_model
+from tatvpr_edge import build
 from tatvpr_edge.mapping import Picking, build_map, calibrate_map, frames_of
-from tatvpr_edge.mapping.calibrate import ask, fit_band
+from tatvpr_edge.mapping.calibrate import KS, SETTINGS, ask, fit_band
 from tatvpr_edge.mapping.calibrate_answers import Answers
 from tatvpr_edge.mapping.calibrate_queries import (
     Asked,
@@ -32,6 +35,7 @@ from tatvpr_edge.mapping.logistic import (
     log_odds,
     recall_at_full_precision,
 )
+from tatvpr_edge.models.export.bodies import bodies
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import append, journal_path
@@ -328,6 +332,22 @@ def test_frames_that_are_damaged_or_show_nothing_teach_nothing(
     assert all("no structure" in frame.reason for frame in done.skipped[:8])
     assert "058.png is no image" in done.skipped[8].reason
     assert done.bands == wanted.bands and wanted.skipped == ()
+
+
+def test_a_setting_that_changes_nothing_teaches_nothing(
+    build_cache: Path, frames: Path, tmp_path: Path
+) -> None:
+    """A model that keeps all its tokens: half of them would count each answer twice."""
+    onnx.save(tiny_model("gem", keep_after=(), functions=bodies(TOKENS)), tmp_path / "all.onnx")
+    artifact = build("host", model=tmp_path / "all.onnx", output=tmp_path / "artifact")
+    with Localizer(artifact) as localizer:
+        build_map(localizer, frames, path := tmp_path / "m.placemap")
+        for asked in ({"frames": frames}, {"queries": frames}):
+            both = [
+                calibrate_map(localizer, path, within_m=1.2, precision=0.6, ks=ks, **asked).bands
+                for ks in (KS, SETTINGS)
+            ]
+            assert both[0] == both[1]
 
 
 def test_frames_that_are_no_place_of_the_map_are_named(
