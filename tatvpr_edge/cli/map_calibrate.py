@@ -143,10 +143,10 @@ def calibrate(
         return
     note_left_out(done.skipped, total)
     for report in done.bands:
-        say(f"band k={report.k:g}: {_counts(report)}")
+        say(f"band k={setting_text(report.k, report.tokens)}: {_counts(report)}")
         if not report.reached:
             note(
-                f"band k={report.k:g}: no threshold gives {100 * options['precision']:g} %: "
+                f"band k={setting_text(report.k, report.tokens)}: no threshold gives {100 * options['precision']:g} %: "
                 "nothing will be accepted; give more queries or a lower --precision"
             )
         if options["sequence"] > 1:
@@ -209,7 +209,10 @@ def _learned(of: BandReport | SequenceReport) -> dict[str, Any]:
 
 
 def _say_sequence(report: BandReport, frames: int, precision: float) -> None:
-    of, band = report.sequence, f"band k={report.k:g}, sequences of {frames}"
+    of, band = (
+        report.sequence,
+        f"band k={setting_text(report.k, report.tokens)}, sequences of {frames}",
+    )
     if of is None:
         note(
             f"{band}: too few right or too few wrong answers to learn from: give a longer drive, "
