@@ -143,10 +143,11 @@ def calibrate(
         return
     note_left_out(done.skipped, total)
     for report in done.bands:
-        say(f"band k={setting_text(report.k, report.tokens)}: {_counts(report)}")
+        made = setting_text(report.k, report.tokens)
+        say(f"band k={made}: {_counts(report)}")
         if not report.reached:
             note(
-                f"band k={setting_text(report.k, report.tokens)}: no threshold gives {100 * options['precision']:g} %: "
+                f"band k={made}: no threshold gives {100 * options['precision']:g} %: "
                 "nothing will be accepted; give more queries or a lower --precision"
             )
         if options["sequence"] > 1:
