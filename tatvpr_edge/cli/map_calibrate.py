@@ -150,6 +150,7 @@ def calibrate(
                 f"band k={made}: no threshold gives {100 * options['precision']:g} %: "
                 "nothing will be accepted; give more queries or a lower --precision"
             )
+        _note_settings(report, f"band k={made}", options["precision"])
         if options["sequence"] > 1:
             _say_sequence(report, options["sequence"], options["precision"])
     if folder is None:
@@ -186,13 +187,23 @@ def _counts(of: BandReport | SequenceReport) -> str:
         f"{of.answers} answers, {of.right} right; AUROC {of.quality.auroc:.3f}, "
         f"calibration error {of.quality.ece:.3f}"
     )
-    if not of.reached or len(of.recall_by_setting) < 2:
+    if not of.reached or len(of.by_setting) < 2:
         return text
     shares = ", ".join(
-        f"{100 * share:.0f} % at k={setting_text(k, tokens)}"
-        for k, tokens, share in of.recall_by_setting
+        f"{100 * at.recall:.0f} % at k={setting_text(at.k, at.tokens)}" for at in of.by_setting
     )
     return f"{text}; accepts {shares}"
+
+
+def _note_settings(of: BandReport | SequenceReport, band: str, precision: float) -> None:
+    """Where fewer of the accepted answers are right than over all settings."""
+    fewer = [at for at in of.by_setting if at.right < precision * at.accepted]
+    if fewer:
+        shares = ", ".join(
+            f"{100 * at.right / at.accepted:.0f} % at k={setting_text(at.k, at.tokens)}"
+            for at in fewer
+        )
+        note(f"{band}: {100 * precision:g} % are right over all of these settings, but {shares}")
 
 
 def _learned(of: BandReport | SequenceReport) -> dict[str, Any]:
@@ -201,10 +212,8 @@ def _learned(of: BandReport | SequenceReport) -> dict[str, Any]:
         "right": of.right,
         "accepted": of.accepted,
         "reached": of.reached,
-        "recall_by_k": {k: share for k, tokens, share in of.recall_by_setting if tokens == 1},
-        "recall_by_setting": [
-            {"k": k, "tokens": tokens, "recall": share} for k, tokens, share in of.recall_by_setting
-        ],
+        "recall_by_k": {at.k: at.recall for at in of.by_setting if at.tokens == 1},
+        "by_setting": [asdict(at) for at in of.by_setting],
         **asdict(of.quality),
     }
 
@@ -223,3 +232,4 @@ def _say_sequence(report: BandReport, frames: int, precision: float) -> None:
     say(f"{band}: {_counts(of)}")
     if not of.reached:
         note(f"{band}: no threshold gives {100 * precision:g} %: nothing will be accepted")
+    _note_settings(of, band, precision)

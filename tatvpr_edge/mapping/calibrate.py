@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tatvpr_edge.mapping.build import PathLike
-from tatvpr_edge.mapping.calibrate_answers import FEWEST, Answers, Row
+from tatvpr_edge.mapping.calibrate_answers import FEWEST, Answers, AtSetting, Row
 from tatvpr_edge.mapping.calibrate_queries import (
     Asked,
     Given,
@@ -68,8 +68,8 @@ class BandReport:
         accepted: how many of them the threshold accepts.
         reached: whether the precision can be had; where not, nothing is accepted.
         quality: of the confidence, on the answers that it was learned from.
-        recall_by_setting: (k, tokens, share accepted of the queries there whose place the map
-            holds), all tokens first, then from the largest k down: one threshold serves them all.
+        by_setting: what is accepted at each setting, all tokens first, then from the largest k
+            down: one threshold serves them all, and keeps the precision over all of them.
         sequence: the same of sequences of frames; None: not asked for, or too few answers.
     """
 
@@ -81,7 +81,7 @@ class BandReport:
     accepted: int
     reached: bool
     quality: Quality
-    recall_by_setting: tuple[tuple[float, float, float], ...]
+    by_setting: tuple[AtSetting, ...]
     sequence: SequenceReport | None = None
 
 
@@ -280,5 +280,5 @@ def fit_band(
         setting.accepted,
         setting.reached,
         quality(confidence, mine.right),
-        mine.recall_by_setting(odds >= setting.threshold),
+        mine.by_setting(odds >= setting.threshold),
     )

@@ -22,6 +22,22 @@ _NAMES = ("band", "k", "tokens", "columns", "right", "answerable")
 
 
 @dataclass(frozen=True)
+class AtSetting:
+    """What one calibration for all settings gives at one of them.
+
+    Attributes:
+        recall: share accepted of the queries there whose place the map holds.
+        accepted, right: answers accepted there, and how many of them are right.
+    """
+
+    k: float
+    tokens: float
+    recall: float
+    accepted: int
+    right: int
+
+
+@dataclass(frozen=True)
 class Answers:
     """Answers to known queries, or along known sequences.
 
@@ -84,16 +100,19 @@ class Answers:
         counted = counted + dials.k * _dimmed(self.k, dials.least_k_percent)
         return counted + dials.tokens * _dimmed(self.tokens, dials.least_tokens_percent)
 
-    def recall_by_setting(self, accepted: Bools) -> tuple[tuple[float, float, float], ...]:
-        """(k, tokens, share of the queries there whose place the map holds that are accepted), the
+    def by_setting(self, accepted: Bools) -> tuple[AtSetting, ...]:
+        """What ``accepted`` bool [N] gives at each setting where a place was there to be found: the
         most tokens first, of them the largest k."""
-        shares = []
+        made = []
         settings = set(zip(self.tokens.tolist(), self.k.tolist(), strict=True))
         for tokens, k in sorted(settings, reverse=True):
-            asked = self.answerable & (self.k == k) & (self.tokens == tokens)
+            here = (self.k == k) & (self.tokens == tokens)
+            asked, taken = here & self.answerable, here & accepted
             if asked.any():
-                shares.append((k, tokens, float(accepted[asked].mean())))
-        return tuple(shares)
+                right = int((taken & self.right).sum())
+                recall = float(accepted[asked].mean())
+                made.append(AtSetting(k, tokens, recall, int(taken.sum()), right))
+        return tuple(made)
 
     def where(self, chosen: Bools) -> Answers:
         """Some of them."""

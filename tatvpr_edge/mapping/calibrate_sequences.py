@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.calibrate_answers import FEWEST, Answers, Row
+from tatvpr_edge.mapping.calibrate_answers import FEWEST, Answers, AtSetting, Row
 from tatvpr_edge.mapping.calibrate_queries import Asked
 from tatvpr_edge.mapping.logistic import (
     Quality,
@@ -45,7 +45,7 @@ class SequenceReport:
     accepted: int
     reached: bool
     quality: Quality
-    recall_by_setting: tuple[tuple[float, float, float], ...]
+    by_setting: tuple[AtSetting, ...]
 
 
 def columns_of(tracked: Tracked) -> tuple[float, ...]:
@@ -157,5 +157,5 @@ def fit_sequences(
         setting.accepted,
         setting.reached,
         quality(confidence, mine.right),
-        mine.recall_by_setting(odds >= setting.threshold),
+        mine.by_setting(odds >= setting.threshold),
     )

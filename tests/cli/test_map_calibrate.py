@@ -54,12 +54,17 @@ def test_a_map_is_calibrated_and_answers_say_how_sure_they_are(
     assert "lower settings" not in told.stderr
     assert re.search(r"; accepts \d+ % at k=1, \d+ % at k=0.4, \d+ % at k=0.2, ", said)
     assert re.search(r", \d+ % at k=1:0.5, \d+ % at k=0.4:0.5$", said, re.M)
-    by_setting = band["learned"]["recall_by_setting"]
+    by_setting = band["learned"]["by_setting"]
     assert [(one["k"], one["tokens"]) for one in by_setting] == [
         *((1.0, 1.0), (0.4, 1.0), (0.2, 1.0)),
         *((1.0, 0.5), (0.4, 0.5)),
     ]
     shares = [one["recall"] for one in by_setting]
+    assert sum(one["accepted"] for one in by_setting) == band["learned"]["accepted"]
+    # The precision is kept over all settings: where one of them has less, that is said.
+    sequence = band["learned"]["sequence"]["by_setting"]
+    fewer = [one for one in by_setting + sequence if one["right"] < 0.9 * one["accepted"]]
+    assert ("over all of these settings, but" in told.stderr) == bool(fewer)
     assert list(band["learned"]["recall_by_k"].values()) == shares[:3]
     assert sum(shares) / 5 == pytest.approx(band["calibration"]["recall"], abs=1e-6)
     Image.new("RGB", (64, 48), (90, 90, 90)).save(tmp_path / "blank.png")

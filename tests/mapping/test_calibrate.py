@@ -18,7 +18,7 @@ from support.tiny_model import TOKENS, tiny_model
 from tatvpr_edge import build
 from tatvpr_edge.mapping import Picking, build_map, calibrate_map, frames_of
 from tatvpr_edge.mapping.calibrate import KS, SETTINGS, ask, fit_band
-from tatvpr_edge.mapping.calibrate_answers import Answers
+from tatvpr_edge.mapping.calibrate_answers import Answers, AtSetting
 from tatvpr_edge.mapping.calibrate_queries import (
     Asked,
     Truth,
@@ -93,6 +93,24 @@ def test_what_k_counts_is_learned_where_several_are_asked() -> None:
     alone = of(fallen, ks == 0.2).learn()
     assert alone[1] == NO_DIALS and alone[0] == pytest.approx(
         (-1 + 0.5 * dimming(0.2), 2, 8), abs=0.4
+    )
+
+
+def test_what_is_accepted_is_told_of_each_setting() -> None:
+    rows = [
+        (0, (1.0, 1.0), (0.9, 0.4), True, True),
+        (0, (1.0, 1.0), (0.8, 0.3), False, False),
+        (0, (0.2, 1.0), (0.7, 0.2), True, True),
+        (0, (0.2, 1.0), (0.6, 0.1), False, True),
+        (0, (0.4, 0.5), (0.5, 0.1), False, True),
+        (0, (0.3, 0.5), (0.5, 0.1), False, False),  # nothing there was to be found
+    ]
+    answers = Answers.of(rows, 2)
+    told = answers.by_setting(np.array([True, True, True, False, False, True]))
+    assert told == (
+        AtSetting(1.0, 1.0, 1.0, 2, 1),
+        AtSetting(0.2, 1.0, 0.5, 1, 1),
+        AtSetting(0.4, 0.5, 0.0, 0, 0),
     )
 
 
