@@ -125,6 +125,15 @@ static void leave_out(float *scores, uint64_t first, uint64_t end) {
     }
 }
 
+/* How many of `wanted` are 1. */
+static uint64_t count_of(const uint8_t *wanted, int32_t rows) {
+    uint64_t count = 0;
+    for (int32_t i = 0; i < rows; i++) {
+        count += wanted[i];
+    }
+    return count;
+}
+
 /* Ranks places of one part, of which `at` lie before it; every score of it is written once. */
 static void rank_part(const scope *s, tatvpr_map_query *q, const tatvpr_part *part, uint64_t at,
                       ranking *r, float *scores) {
@@ -142,9 +151,7 @@ static void rank_part(const scope *s, tatvpr_map_query *q, const tatvpr_part *pa
             leave_out(scores, at + first, at + first + (uint64_t)rows);
             continue;
         }
-        for (int32_t i = 0; i < rows; i++) {
-            r->seen += chosen ? wanted[i] : 1u;
-        }
+        r->seen += chosen ? count_of(wanted, rows) : (uint64_t)rows;
         const float least = scores == NULL ? r->worst : LEFT_OUT;
         if (!tatvpr_map_query_block(q, &part->rows[s->band], first, rows, least, block)) {
             continue;
