@@ -94,6 +94,10 @@ static inline __m512i eight_of_512(__m512i q, const uint8_t *rows) {
                           add_neighbours(add_words(v[4], v[5]), add_words(v[6], v[7])));
 }
 
+/* Bytes ahead that rows are fetched from memory: of 2 to 32 KiB the fastest on Zen 5. A core's own
+ * fetching stops at the ends of pages. */
+#define AHEAD 8192
+
 /* Rows of 512 bits without gaps, those of the shipped models: what a row differs in is added up
  * together with its neighbours'. A sum of lanes for each row took three times as long on Zen 5. */
 static void distances_512(const uint8_t *query, const uint8_t *rows, int32_t sixteens,
@@ -102,6 +106,9 @@ static void distances_512(const uint8_t *query, const uint8_t *rows, int32_t six
     const __m512i order =
         _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     for (; sixteens > 0; sixteens--, rows += 1024, distance += 16) {
+        for (int32_t i = 0; i < 1024; i += 64) {
+            __builtin_prefetch(rows + AHEAD + i); /* behind the last row nothing is read */
+        }
         const __m512i first = eight_of_512(q, rows);
         const __m512i second = eight_of_512(q, rows + 512);
         _mm512_storeu_si512(distance, _mm512_permutex2var_epi32(first, order, second));
