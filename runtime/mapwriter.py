@@ -200,7 +200,10 @@ def described(
         bands = [(band.k, band.tokens) for band in info.bands]
         if views:
             return describe_place(
-                lambda view, k, tokens: localizer.describe(view, k=k, tokens=tokens), given, bands
+                lambda view, k, tokens: localizer.describe(view, k=k, tokens=tokens),
+                given,
+                bands,
+                localizer.artifact.manifest.k_range[0],
             )
         return [localizer.describe(given, k=k, tokens=tokens) for k, tokens in bands]
     if len(given) != len(info.bands):

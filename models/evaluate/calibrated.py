@@ -101,9 +101,12 @@ def describe(
         if places is None:
             frames = [check_frame(np.asarray(image)) for image in trial.gallery]
             describe = localizer.backend.describe
+            lowest = localizer.artifact.manifest.k_range[0]
             places = np.stack(
                 [
-                    describe_place(describe, f, [(1.0, 1.0)])[0] if views else describe(f, 1.0, 1.0)
+                    describe_place(describe, f, [(1.0, 1.0)], lowest)[0]
+                    if views
+                    else describe(f, 1.0, 1.0)
                     for f in frames
                 ]
             )

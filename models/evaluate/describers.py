@@ -19,7 +19,7 @@ from PIL import Image
 from tatvpr_edge.models.data.frames import squash
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.teachers.base import Teacher
-from tatvpr_edge.runtime.views import mean_view, views_of
+from tatvpr_edge.runtime.views import lower_settings, mean_view, views_of
 
 Floats = NDArray[np.float32]
 Frames = NDArray[np.uint8]
@@ -35,6 +35,7 @@ class Describer(Protocol):
         ks: the fractions at which it is evaluated.
         size_mb: megabytes (10^6 bytes) of weights as deployed; 0 for hand-made descriptors.
         tokens: the share of its tokens that it keeps.
+        lowest_k: the least k that it takes.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Describer(Protocol):
     ks: Sequence[float]
     size_mb: float
     tokens: float
+    lowest_k: float
 
     def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:
         """``uint8 [N, image_px, image_px, 3] -> float32 [N, D]``, rows of unit length.
@@ -81,10 +83,18 @@ def places_of(
         return np.stack([squash(Image.fromarray(view), describer.image_px) for view in views])
 
     frames = np.stack([squashed(image) for image in images], axis=1)
-    return [
-        mean_view([describer.describe(part, k, tokens) for part in frames])
-        for k, tokens in settings
-    ]
+
+    def places(k: float, tokens: float | None) -> Floats:
+        own = describer.tokens if tokens is None else tokens
+        lower = lower_settings(k, own, describer.lowest_k)
+        return mean_view(
+            [
+                *(describer.describe(part, k, tokens) for part in frames),
+                *(describer.describe(frames[0], *dials) for dials in lower),
+            ]
+        )
+
+    return [places(k, tokens) for k, tokens in settings]
 
 
 @dataclass
@@ -95,6 +105,7 @@ class ModelDescriber:
     ks: Sequence[float]
     name: str = ""
     tokens: float = 1.0
+    lowest_k: float = 0.0
 
     def __post_init__(self) -> None:
         self.model.eval()
@@ -138,6 +149,7 @@ class ArtifactDescriber:
         manifest = self._localizer.artifact.manifest
         self.ks = ks
         self.tokens = tokens
+        self.lowest_k = manifest.k_range[0]
         self.name = _named(name or f"{manifest.model.name} on {manifest.board}", tokens)
         self.image_px = manifest.model.image_size
         self.size_mb = manifest.memory["weight_bytes"] / 1e6
@@ -165,6 +177,7 @@ class TeacherDescriber:
     macs_per_frame: int
     ks: Sequence[float] = (1.0,)
     tokens: float = 1.0
+    lowest_k: float = 1.0
 
     def __post_init__(self) -> None:
         self.name, self.image_px = self.teacher.name, self.teacher.image_px
@@ -191,6 +204,7 @@ class Gray32:
     name, image_px, size_mb = "gray32", 32, 0.0
     ks: Sequence[float] = (1.0,)
     tokens: float = 1.0
+    lowest_k: float = 1.0
 
     def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:
         """See :class:`Describer`."""
@@ -210,6 +224,7 @@ class HOG:
     name, image_px, size_mb = "hog", 64, 0.0
     ks: Sequence[float] = (1.0,)
     tokens: float = 1.0
+    lowest_k: float = 1.0
     _cell, _bins = 8, 9
 
     def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:

@@ -96,6 +96,7 @@ def _each(
 ) -> Iterator[_Rows | DataError]:
     """For each frame, in order, its descriptors or what is wrong with it."""
     backend, engine = localizer.backend, localizer.engine
+    lowest_k = localizer.artifact.manifest.k_range[0]
 
     def one(frame: FrameFile, decode: Callable[[], Frame]) -> _Rows | DataError:
         try:
@@ -108,7 +109,7 @@ def _each(
         if nothing is not None:
             return DataError(f"{frame.path}: {nothing}")
         if views:
-            return describe_place(backend.describe, checked, bands)
+            return describe_place(backend.describe, checked, bands, lowest_k)
         return [backend.describe(checked, k, tokens) for k, tokens in bands]
 
     # Decoding and describing both leave the interpreter's lock, so that threads are enough. What is

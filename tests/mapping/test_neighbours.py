@@ -55,7 +55,7 @@ def stored(path: Path) -> Any:
 def alone(localizer: Localizer, pixels: Sequence[np.ndarray[Any, Any]]) -> Any:
     """Descriptors of frames as places without neighbours, float32 [N, D]."""
     describe = localizer.backend.describe
-    rows = [describe_place(describe, check_frame(frame), [(1.0, 1.0)])[0] for frame in pixels]
+    rows = [describe_place(describe, check_frame(frame), [(1.0, 1.0)], 0.2)[0] for frame in pixels]
     return np.stack(rows)
 
 

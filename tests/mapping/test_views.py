@@ -23,7 +23,7 @@ from tatvpr_edge.models.evaluate.describers import (
 from tatvpr_edge.models.evaluate.protocols import Trial
 from tatvpr_edge.models.evaluate.run import evaluate
 from tatvpr_edge.runtime import CameraFrame, Localizer, MapWriter, PlaceMap
-from tatvpr_edge.runtime.views import CORNER, WEIGHTS, mean_view, views_of
+from tatvpr_edge.runtime.views import CORNER, lower_settings, mean_view, views_of
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.scores import int8_rows
 
@@ -44,8 +44,13 @@ def stored(path: Path) -> Any:
     return np.concatenate([rows.data for rows in both])
 
 
-def expected(localizer: Localizer, pixels: np.ndarray[Any, Any], k: float) -> Any:
-    """By the words of the page: thrice the frame, once each corner, once gray."""
+def expected(
+    localizer: Localizer,
+    pixels: np.ndarray[Any, Any],
+    k: float,
+    lower: tuple[tuple[float, float], ...] = ((0.2, 1.0), (0.4, 0.5)),
+) -> Any:
+    """By the words of the page: the frame at three settings, each corner, gray."""
     height, width = pixels.shape[:2]
     rows, columns = round(height * 0.85), round(width * 0.85)
     image = Image.fromarray(pixels)
@@ -54,7 +59,9 @@ def expected(localizer: Localizer, pixels: np.ndarray[Any, Any], k: float) -> An
         for y in (0, height - rows)
         for x in (0, width - columns)
     ]
-    total = 3 * localizer.describe(pixels, k=k, tokens=1.0)
+    total = localizer.describe(pixels, k=k, tokens=1.0)
+    for low, fewer in lower:
+        total = total + localizer.describe(pixels, k=low, tokens=fewer)
     for view in [*corners, image.convert("L").convert("RGB")]:
         total = total + localizer.describe(np.asarray(view), k=k, tokens=1.0)
     return total / np.linalg.norm(total)
@@ -126,7 +133,7 @@ def test_evaluation_judges_maps_of_single_views_too() -> None:
 def test_every_frame_has_its_views(height: int, width: int, seed: int) -> None:
     rgb = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
     views = views_of(rgb)
-    assert len(views) == len(WEIGHTS) and np.array_equal(views[0], rgb)
+    assert len(views) == 6 and np.array_equal(views[0], rgb)
     rows, columns = max(1, round(height * CORNER)), max(1, round(width * CORNER))
     assert np.array_equal(views[1], rgb[:rows, :columns])
     assert np.array_equal(views[4], rgb[height - rows :, width - columns :])
@@ -137,5 +144,31 @@ def test_every_frame_has_its_views(height: int, width: int, seed: int) -> None:
 
 def test_views_that_cancel_out_leave_the_frame() -> None:
     one = np.array([[1.0, 0.0]], np.float32)
-    assert np.array_equal(mean_view([one, -one, -one, -one, 0 * one, 0 * one]), one)
+    assert np.array_equal(mean_view([one, -one, 0 * one, 0 * one]), one)
     assert mean_view([one] * 6) == pytest.approx(one)
+
+
+def test_lower_settings_stay_where_the_artifact_was_checked(
+    frames: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    artifact = tatvpr_edge.build(
+        "host", model=tiny_onnx, output=tmp_path / "artifact", k_range=(0.3, 1.0)
+    )
+    images = [Image.fromarray(pixels) for pixels in scenes(3)]
+    lower = ((0.3, 1.0), (0.4, 0.5))
+    with Localizer(artifact) as localizer:
+        wanted = np.stack([expected(localizer, pixels, 1.0, lower) for pixels in scenes(3)])
+        tatvpr_edge.build_map(localizer, frames, tmp_path / "m")
+    rows = stored(tmp_path / "m") / np.linalg.norm(stored(tmp_path / "m"), axis=1)[:, None]
+    (judged,) = places_of(ArtifactDescriber(artifact, (1.0,)), images, [(1.0, None)])
+    for found in (rows, judged):
+        assert (found * wanted).sum(1) == pytest.approx([1, 1, 1], abs=2e-3)
+
+
+@given(st.floats(0.01, 1), st.floats(0.01, 1), st.floats(0.01, 1))
+def test_a_place_is_never_described_above_the_dials_of_its_map(
+    k: float, tokens: float, lowest: float
+) -> None:
+    lowest = min(lowest, k)
+    for low, fewer in lower_settings(k, tokens, lowest):
+        assert lowest <= low <= k and fewer <= tokens
