@@ -269,7 +269,7 @@ def test_a_stream_that_is_forgotten_stops(video: Path) -> None:
 def test_a_stream_stays_with_its_process(folder: Path) -> None:
     with runtime.stream(folder) as frames:
         next_frame(frames)
-        with pytest.raises(UsageError, match="open one in each"):
+        with pytest.raises(UsageError, match="open one there, with stream"):
             pickle.dumps(frames)
         context = multiprocessing.get_context("fork")
         said = context.SimpleQueue()
