@@ -165,6 +165,8 @@ def test_a_hostile_header_with_right_checksums_is_refused(
         return  # another pose frame is as good as this one, and so is a longer descriptor
     if (at, value) == (224, 1):
         return  # a band that accepts scores from 0 up
+    if (at, value) == (312, 2**31):
+        return  # -0.0 is what tokens count then: nothing, as 0 is, to the C reader as well
     with pytest.raises(MapError):
         parse_base(np.frombuffer(bytes(data), np.uint8))
 
