@@ -60,7 +60,8 @@ class Client(Closing):
 
     It survives a restart of the service: where the connection ends, it connects again and asks
     once more, or twice. A time-out is an error, and the next call begins with a new connection. A
-    forked child makes a connection of its own, where its camera's path begins anew.
+    forked child, and a spawned one that it is handed to, makes a connection of its own, where its
+    camera's path begins anew.
 
     Args:
         path: the service's socket; None: ``serve.sock`` in the install root.
@@ -103,6 +104,19 @@ class Client(Closing):
         take each other's answers."""
         self._lock = threading.Lock()
         self._drop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For processes that are spawned: the child connects with its first call."""
+        lent = ("sequence", "path", "timeout_s", "restart_s", "_closed", "_began_with")
+        return {name: getattr(self, name) for name in lent}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lost_s = None
+        self._watches = []
+        self._socket = None
+        self._lock = threading.Lock()
+        tell_children(self)
 
     def _connect(self, patience_s: float) -> socket.socket:
         end = time.monotonic() + patience_s

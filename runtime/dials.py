@@ -6,12 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.forked import tell_children
-from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.limits import check_fraction
+from tatvpr_edge.spec.limits import check_fraction, check_k
 from tatvpr_edge.spec.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -116,14 +113,7 @@ class Dials:
         Raises:
             UsageError: it is no fraction, or outside the range that the artifact was built for.
         """
-        k = check_fraction(value, "k")
-        low, high = self._manifest.k_range
-        if not np.float32(low) <= np.float32(k) <= np.float32(high):
-            raise UsageError(
-                f"k is {k:g}: this artifact was built for {low:g} to {high:g}; "
-                "build it with a wider --k-range"
-            )
-        return k
+        return check_k(value, self._manifest.k_range)
 
     def turn(self, **given: Any) -> None:
         """Set any of k, tokens, budget and preset: together, or none where one is refused.

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, FrameError, TatvprError, UsageError
 from tatvpr_edge.spec.sealed import Sealed, seal_file
@@ -98,7 +99,7 @@ def runs_here(artifact: Artifact) -> bool:
     return code.kind == "shared-library" and native_triple_matches(code.triple)
 
 
-class Engine:
+class Engine(OneProcess):
     """Compiled code, without weights.
 
     Args:
@@ -109,6 +110,8 @@ class Engine:
         ArtifactError: code that cannot be loaded here.
         UsageError: unknown kernels.
     """
+
+    _elsewhere = "hand on the Localizer, which opens its artifact there"
 
     def __init__(self, code: Path | Sealed, kernels: str | None = None) -> None:
         self.code = code.name if isinstance(code, Sealed) else os.fspath(code)

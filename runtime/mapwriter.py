@@ -18,6 +18,7 @@ from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.frame import CameraFrame, check_frame
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapjournal import append, create_map
+from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.runtime.verdict import calibrating
@@ -33,7 +34,7 @@ F32 = NDArray[np.float32]
 _log = logging.getLogger("tatvpr_edge")
 
 
-class MapWriter(Closing):
+class MapWriter(Closing, OneProcess):
     """Adds places to a map, which is made where there is none.
 
     Each :meth:`add` is on the disk before it returns, and costs the same whatever the map holds.
@@ -57,6 +58,8 @@ class MapWriter(Closing):
     Raises:
         MapError, ArtifactError, SignatureError, UsageError: by name of the fault.
     """
+
+    _elsewhere = "make another one there, with MapWriter(PATH, artifact)"
 
     def __init__(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from tatvpr_edge.runtime.found import Candidate, Found, known
 from tatvpr_edge.runtime.growing import Added, Moment, taken
 from tatvpr_edge.runtime.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
 from tatvpr_edge.runtime.motion import Moved
+from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.pruning import Pruned, prune
 from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, around
 from tatvpr_edge.runtime.signed_release import refuse_rewriting
@@ -35,7 +35,7 @@ from tatvpr_edge.spec.values import path as check_path
 RECOGNISED_AFTER_S = 60.0
 
 
-class PlaceMap:
+class PlaceMap(OneProcess):
     """A map as it stood when it was opened, and what was added through this object since.
 
     What other processes add is seen by opening it again. Safe to share between threads: a search
@@ -51,6 +51,8 @@ class PlaceMap:
     Raises:
         MapError: by name of the fault: truncated, altered, newer, of another model.
     """
+
+    _elsewhere = "open it there, with PlaceMap(PATH) or localizer.open_map(PATH)"
 
     def __init__(
         self,
@@ -91,7 +93,8 @@ class PlaceMap:
 
     def _copy(self, base: Base, engine: Engine | None) -> PlaceMap:
         """The same places, added ones as well, under another head or engine."""
-        other = copy.copy(self)
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
         other._after_fork()
         tell_children(other)
         other._confirmed = dict(self._confirmed)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.engine import Engine, Signatures
 from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.motion import Moved, Odometry, check_odometry
+from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.search import Pose, told_pose
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
 from tatvpr_edge.spec.maptypes import MAX_FRAMES, Band, SequenceCalibration, at_dials
@@ -324,12 +325,14 @@ def check_sequence(frames: Any) -> int:
     return whole(frames, 1, "sequence", meaning, MAX_FRAMES)
 
 
-class Tracker:
+class Tracker(OneProcess):
     """One robot's, or one stream's, seat at a shared ``Localizer``: ``localizer.track()``.
 
     Safe to share between threads (calls wait for each other), but frames of two cameras in one
     tracker are no path.
     """
+
+    _elsewhere = "hand on its Localizer, and take localizer.track() there"
 
     def __init__(self, localizer: Localizer, engine: Engine, frames: int) -> None:
         self._localizer = localizer

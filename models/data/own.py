@@ -128,7 +128,7 @@ def read_own(folder: Path, division: Division) -> OwnFrames:
     places = _only(cells(str(folder), positioned, division.within_m), kept)
 
     def near(queries: Indices, gallery: Indices) -> Bools:
-        at = poses.positions
+        at = poses.values[:, :3]
         return metres_apart(at[queries], at[gallery], poses.frame) <= division.within_m
 
     return _by_group(by, places, frames, near, division, skipped)

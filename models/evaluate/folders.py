@@ -202,8 +202,8 @@ def _answers(gallery: Side, queries: Side, k: float, within_m: float, top: int) 
         scores = scores_of(asked, rows_of(gallery.descriptors[k][part], "float"), "float")
         right = np.zeros(scores.shape, np.bool_)
         if gallery.poses is not None and queries.poses is not None:
-            frame, where = gallery.poses.frame, gallery.poses.positions[part]
-            right = metres_apart(queries.poses.positions, where, frame) <= within_m
+            frame, where = gallery.poses.frame, gallery.poses.values[part, :3]
+            right = metres_apart(queries.poses.values[:, :3], where, frame) <= within_m
         best.add(scores, right)
     places, scores = best.places[:, :top], best.scores[:, :top]
     metres = _metres(gallery, queries, places) if known else None
@@ -214,8 +214,8 @@ def _metres(gallery: Side, queries: Side, places: NDArray[np.int64]) -> NDArray[
     """From each query to each of its places, NaN where there is none."""
     assert gallery.poses is not None and queries.poses is not None
     metres = np.full(places.shape, np.nan)
-    for row, own in enumerate(queries.poses.positions):
+    for row, own in enumerate(queries.poses.values[:, :3]):
         there = places[row] >= 0
-        found = gallery.poses.positions[places[row][there]]
+        found = gallery.poses.values[places[row][there], :3]
         metres[row, there] = metres_apart(own[None], found, gallery.poses.frame)[0]
     return metres

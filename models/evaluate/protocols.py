@@ -49,7 +49,12 @@ class Within:
     because the whole table of a large test set does not fit in memory."""
 
     def __init__(self, queries: Positioned, places: Positioned, within_m: float) -> None:
-        self._queries, self._places, self._frame = queries.positions, places.positions, places.frame
+        known = queries.poses is not None and places.poses is not None
+        self._queries, self._places = (
+            side.poses[:, :3] if known and side.poses is not None else side.positions
+            for side in (queries, places)
+        )
+        self._frame = places.frame
         self._within_m = within_m
 
     def __getitem__(self, key: Any, /) -> Bools:

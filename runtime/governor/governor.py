@@ -28,6 +28,7 @@ from tatvpr_edge.runtime.governor.budget import Budget, Kind
 from tatvpr_edge.runtime.governor.explain import Said, explain
 from tatvpr_edge.runtime.governor.ladder import ladder_from_profile
 from tatvpr_edge.runtime.governor.level import Level, nearest_level
+from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.telemetry import Reading, Sampler
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.values import choice, instance
@@ -52,7 +53,7 @@ def check_preset(preset: str | None) -> str | None:
     return None if preset is None else choice(preset, PRESETS, "preset")
 
 
-class Governor(Closing):
+class Governor(Closing, OneProcess):
     """Chooses k and tokens for the next query.
 
     Args:
@@ -74,6 +75,8 @@ class Governor(Closing):
         UsageError: neither budget nor preset, or an argument outside its range.
         ArtifactError: the profile is malformed.
     """
+
+    _elsewhere = "hand on the Localizer, which makes its own there"
 
     def __init__(
         self,

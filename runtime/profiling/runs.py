@@ -57,6 +57,8 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.settings:
             raise UsageError("nothing to profile: give at least one k")
+        if len(set(self.settings)) != len(self.settings):
+            raise UsageError("a setting to profile is named twice: give each k and tokens once")
         for setting in self.settings:
             check_fraction(setting.k, "k")
             check_fraction(setting.tokens, "tokens")

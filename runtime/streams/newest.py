@@ -13,9 +13,9 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from tatvpr_edge.runtime.closing import Closing
+from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.streams.frames import (
     DamagedFrameError,
     Grabbed,
@@ -34,7 +34,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 CLOSE_S = 2.0
 
 
-class Stream(Closing):
+class Stream(Closing, OneProcess):
     """Frames of a source: ``with stream(source) as frames: for frame in frames: ...``.
 
     Any number of threads may take frames; each goes to one of them. The thread that reads does not
@@ -42,6 +42,8 @@ class Stream(Closing):
 
     Made by :func:`tatvpr_edge.runtime.stream`.
     """
+
+    _elsewhere = "open one there, with stream(SOURCE)"
 
     def __init__(self, source: Source, *, realtime: bool = False) -> None:
         self.name = source.name
@@ -107,9 +109,6 @@ class Stream(Closing):
         """End the stream: within two seconds, also where the source blocks for longer (its thread
         then gives it back as soon as it returns, and keeps no program alive)."""
         self._finish()
-
-    def __reduce__(self) -> Any:
-        raise UsageError("a stream belongs to the process that opened it: open one in each")
 
 
 class _Reader(threading.Thread):

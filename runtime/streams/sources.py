@@ -27,6 +27,8 @@ _OPENCV = (
     "--system-site-packages)"
 )
 _PYAV = "PyAV (pip install 'tatvpr-edge[video]')"
+#: As many as Linux numbers (VIDEO_NUM_DEVICES).
+_CAMERAS = 256
 #: Endings of recordings, which hold more than a video.
 _RECORDINGS = (".bag", ".mcap", ".db3")
 
@@ -51,6 +53,8 @@ def choose(
         raise UsageError(
             f"a source is a path, an address or a device's number, not {shown(source)}"
         )
+    if isinstance(source, int) and not 0 <= source < _CAMERAS:
+        raise _no_camera(shown(source))
     text = str(source) if isinstance(source, int) else os.fspath(source)
     if not isinstance(text, str) or not text.strip() or _unheard_of(text):
         # An empty name would be the working folder.
@@ -62,6 +66,8 @@ def choose(
     if not stat.S_ISDIR(kind):
         _check_utf8(text)
     if isinstance(source, int) or (text.isdecimal() and not path.exists()):
+        if int(text) >= _CAMERAS:
+            raise _no_camera(text)
         return _device(int(text), f"camera {text}", backend)
     if re.search(r"\s!\s", text):
         if backend == "av":
@@ -70,7 +76,9 @@ def choose(
         from tatvpr_edge.runtime.streams.opencv import OpenCvSource
 
         return OpenCvSource.pipeline(text)
-    if _ADDRESS.match(text):
+    if address := _ADDRESS.match(text):
+        if not text[address.end() :].strip("/ "):
+            raise UsageError(f"{text} is no address: write it as rtsp://HOST/PATH")
         return _film(text, text, True, backend)
     if text.startswith("/dev/") and (kind == 0 or stat.S_ISCHR(kind)):
         return _device(text, text, backend)
@@ -95,6 +103,13 @@ def choose(
     if path.suffix.lower() in _RECORDINGS:
         raise _recording(path)
     return _film(str(path), str(path), False, backend)
+
+
+def _no_camera(number: str) -> UsageError:
+    return UsageError(
+        f"there is no camera {number}: numbers are 0 (/dev/video0) to {_CAMERAS - 1}; "
+        "v4l2-ctl --list-devices says which there are"
+    )
 
 
 def _check_utf8(text: str) -> None:

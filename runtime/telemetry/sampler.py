@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from tatvpr_edge.runtime.forked import tell_children
+from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.telemetry.discover import FAMILIES, Discovery, Source
 from tatvpr_edge.runtime.telemetry.plausible import Plausibility
 from tatvpr_edge.runtime.telemetry.reader import Reader
@@ -68,7 +69,7 @@ def _listed(sources: Any) -> list[Any]:
         raise wrong(sources, "sources", "a list of what is read, such as FedSource()") from None
 
 
-class Sampler:
+class Sampler(OneProcess):
     """Reads every source of a board, each in a thread of its own, or on demand.
 
     Neither the constructor nor `start`, `stop` and `latest` ever wait for a sensor: one that blocks
@@ -84,6 +85,8 @@ class Sampler:
     Raises:
         UsageError: an interval or share outside its range.
     """
+
+    _elsewhere = "start another one there, and make the Localizer that takes it there, too"
 
     def __init__(
         self,

@@ -173,7 +173,7 @@ def command(
         raise UsageError("nothing to evaluate: give --model or --baseline")
     chosen = tuple(f for f in floors.split(",") if f)
     document: dict[str, Any] = {"data": str(data), "protocols": {}}
-    for name in protocols:
+    for name in dict.fromkeys(protocols):
         results = evaluate(
             describers,
             trials_of(name, data, chosen, within, pose_frame),
@@ -304,7 +304,7 @@ def _models(names: tuple[str, ...], ks: list[float], shares: list[float]) -> lis
 
     made: list[Describer] = []
     labels: set[str] = set()
-    for name in names:
+    for name in dict.fromkeys(names):
         path = weights_file(name)
         label = path.stem if name.endswith(".safetensors") else name
         if label in labels:
@@ -351,7 +351,7 @@ def _baselines(names: tuple[str, ...]) -> list[Describer]:
     from tatvpr_edge.models.teachers import create_teacher
     from tatvpr_edge.models.teachers.efficientnet import LITE0_MACS, LITE0_MB
 
-    wanted = BASELINES if "all" in names else tuple(n for n in names if n != "none")
+    wanted = BASELINES if "all" in names else tuple(n for n in dict.fromkeys(names) if n != "none")
     made: list[Describer] = []
     for name in wanted:
         if name == "gray32":

@@ -78,8 +78,7 @@ if TYPE_CHECKING:
     "--k",
     "ks",
     type=KList(bands=True),
-    default=",".join(setting_text(*setting) for setting in SETTINGS),
-    show_default=True,
+    show_default=",".join(setting_text(*setting) for setting in SETTINGS),
     help="What frames are described at: k, or k:tokens (1:.5: half of the tokens).",
 )
 @click.option(

@@ -20,7 +20,6 @@ from tatvpr_edge.mapping.calibrate_answers import FEWEST, Answers, AtSetting, Ro
 from tatvpr_edge.mapping.calibrate_queries import (
     Asked,
     Given,
-    Settings,
     Step,
     Truth,
     called,
@@ -45,6 +44,7 @@ from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite
 from tatvpr_edge.runtime.tracking import FRAMES, check_sequence
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
+from tatvpr_edge.spec.limits import check_fraction, check_k
 from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
 from tatvpr_edge.spec.scores import cosines_of_signs
 from tatvpr_edge.spec.values import path as check_path
@@ -115,7 +115,7 @@ def calibrate_map(
     precision: float = PRECISION,
     within_m: float | None = None,
     within_places: int = WITHIN_PLACES,
-    ks: Settings = SETTINGS,
+    ks: Sequence[float | tuple[float, float]] | None = None,
     sequence: int = FRAMES,
     progress: Step | None = None,
 ) -> Calibrated:
@@ -132,7 +132,8 @@ def calibrate_map(
         within_m: an answer is right within so many metres; None: 5 m, and 25 m in utm and
             geographic maps.
         within_places: where positions are unknown, right is so far along the order of a drive.
-        ks: what frames are described at: k with all tokens, or (k, tokens).
+        ks: what frames are described at: k with all tokens, or (k, tokens). None: ``SETTINGS``,
+            as far as the artifact was built for their k.
         sequence: also learn when sequences of so many frames are right (the queries are then taken
             for drives, in the order of their names); 1: single frames alone.
         progress: told after every frame described, or place asked, with 1.
@@ -147,23 +148,29 @@ def calibrate_map(
         raise UsageError("give labelled queries or the map's own frames, not both")
     if queries is None and (poses is not None or pose_frame is not None):
         raise UsageError("poses and their frame are those of labelled queries: give these as well")
+    if ks is not None and queries is None and frames is None:
+        raise UsageError(
+            "k is what frames are described at, and a map's own descriptors are made: give the "
+            "frames (QUERIES or --frames), or leave k out"
+        )
     if not 0.5 <= precision < 1:
         raise UsageError(f"precision is {precision!r}: from 0.5 to below 1, as in 0.95")
     if within_places < 1 or (within_m is not None and not 0 < within_m < np.inf):
         raise UsageError("an answer is right within more than 0 metres and from 1 place up")
     frames_each = check_sequence(sequence)
     artifact = localizer.artifact
+    settings = _settings(artifact.manifest.k_range, ks)
     engine = Engine.of(artifact)
     place_map = PlaceMap(target, artifact.manifest.model, engine)
     limit = WITHIN_M[place_map.info.pose_frame] if within_m is None else within_m
     truth = Truth(place_map, limit, within_places)
     if queries is not None:
         asked, skipped = labelled(
-            localizer, place_map, truth, queries, poses, pose_frame, ks, progress
+            localizer, place_map, truth, queries, poses, pose_frame, settings, progress
         )
         source = called(queries)
     elif frames is not None:
-        asked, skipped = own_frames(localizer, place_map, truth, frames, ks, progress)
+        asked, skipped = own_frames(localizer, place_map, truth, frames, settings, progress)
         source = called(frames)
     else:
         asked, skipped, source = own_descriptors(place_map, truth), (), "the map itself"
@@ -189,6 +196,21 @@ def calibrate_map(
 
     rewrite(target, judged)
     return Calibrated(target, source, limit, within_places, reports, skipped)
+
+
+def _settings(
+    k_range: tuple[float, float], ks: Sequence[float | tuple[float, float]] | None
+) -> list[tuple[float, float]]:
+    """The (k, tokens) of an artifact that frames are described at.
+
+    Raises:
+        UsageError: one that was asked for is outside ``k_range``.
+    """
+    low, high = k_range
+    if ks is None:
+        return [(k, tokens) for k, tokens in SETTINGS if low <= k <= high]
+    pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in ks]
+    return [(check_k(k, k_range), check_fraction(tokens, "tokens")) for k, tokens in pairs]
 
 
 def ask(

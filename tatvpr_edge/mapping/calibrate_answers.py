@@ -82,15 +82,20 @@ class Answers:
     def learn(self) -> tuple[tuple[float, ...], DialWeights]:
         """(weights, what dials count) of a logistic calibration, from right and wrong answers, both
         of which must be there. Of one k alone what k counts cannot be told: it is 0 then; likewise
-        of tokens."""
-        varied = [dial for dial in ("k", "tokens") if len(np.unique(getattr(self, dial))) > 1]
+        of tokens. A map keeps the least of each in percent, rounded up: what rounds to
+        all of it is 1."""
+        leasts = {dial: _least_percent(getattr(self, dial)) for dial in ("k", "tokens")}
+        varied = [
+            dial
+            for dial, least in leasts.items()
+            if least < 100 and len(np.unique(getattr(self, dial))) > 1
+        ]
         dimmed = [_dimmed(getattr(self, dial), 0) for dial in varied]
         learned = fit_columns(np.column_stack([self.columns, *dimmed]), self.right)
         weights, made = learned[: self.columns.shape[1] + 1], NO_DIALS
         for dial, weight in zip(varied, learned[len(weights) :], strict=True):
             if weight != 0:
-                least = min(100, math.ceil(100 * float(getattr(self, dial).min()) - 1e-9))
-                told: dict[str, Any] = {dial: weight, f"least_{dial}_percent": least}
+                told: dict[str, Any] = {dial: weight, f"least_{dial}_percent": leasts[dial]}
                 made = replace(made, **told)
         return weights, made
 
@@ -117,6 +122,10 @@ class Answers:
     def where(self, chosen: Bools) -> Answers:
         """Some of them."""
         return Answers(*(getattr(self, name)[chosen] for name in _NAMES))
+
+
+def _least_percent(values: F64) -> int:
+    return min(100, math.ceil(100 * float(values.min(initial=1.0)) - 1e-9))
 
 
 def _dimmed(values: F64, least_percent: int) -> F64:

@@ -25,7 +25,8 @@ Step = Callable[[int], None]
 #: A folder or recording, or the frames of one.
 Given = PathLike | Sequence[FrameFile]
 #: k with all tokens, or (k, tokens).
-Settings = Sequence[float | tuple[float, float]]
+#: (k, tokens) of each description.
+Settings = Sequence[tuple[float, float]]
 F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -156,11 +157,11 @@ def labelled(
     queries: Given,
     table: PathLike | None,
     pose_frame: str | None,
-    ks: Settings,
+    settings: Settings,
     progress: Step | None,
 ) -> tuple[list[Asked], tuple[Skipped, ...]]:
-    """Frames with positions, each asked at every setting of ``ks`` and every band's own; and those
-    left out, which have no position, cannot be read or show nothing.
+    """Frames with positions, each asked at all of ``settings`` and every band's own; and those left
+    out, which have no position, cannot be read or show nothing.
 
     Raises:
         DataError: no frame has a position, or not one can be used.
@@ -182,7 +183,7 @@ def labelled(
     known = [i for i in range(len(files)) if not np.isnan(found.values[i, :2]).any()]
     if not known:
         raise DataError(f"{called(queries)}: not one frame has a position: fill in {found.source}")
-    settings = _settings(localizer, place_map, ks)
+    settings = _with_bands(place_map, settings)
     queried = [files[i] for i in known]
     described = describe_frames(localizer, queried, settings, progress, as_places=True)
     chosen = [known[kept] for kept in described.kept]
@@ -205,7 +206,7 @@ def own_frames(
     place_map: PlaceMap,
     truth: Truth,
     frames: Given,
-    ks: Settings,
+    settings: Settings,
     progress: Step | None,
 ) -> tuple[list[Asked], tuple[Skipped, ...]]:
     """The frames that the map was made of, described anew; each is left out of its own answers. And
@@ -223,7 +224,7 @@ def own_frames(
             f"{called(frames)}: not one frame is named like a place of the map: give the folder "
             "that the map was made of, or labelled queries"
         )
-    settings = _settings(localizer, place_map, ks)
+    settings = _with_bands(place_map, settings)
     described = describe_frames(localizer, files, settings, progress, as_places=True)
     told = differing(place_map, settings, described.descriptors)
     asked = []
@@ -299,14 +300,10 @@ def differing(
     return told
 
 
-def _settings(localizer: Localizer, place_map: PlaceMap, ks: Settings) -> list[tuple[float, float]]:
-    """(k, tokens) that frames are described at: ``ks``, as far as the artifact has them, and each
-    band's own, so that every band is asked."""
-    low, high = localizer.artifact.manifest.k_range
-    asked = [one if isinstance(one, tuple) else (one, 1.0) for one in ks]
-    made = [(k, tokens) for k, tokens in asked if low <= k <= high]
-    made += [(band.k, band.tokens) for band in place_map.info.bands]
-    return list(dict.fromkeys(made))
+def _with_bands(place_map: PlaceMap, settings: Settings) -> Settings:
+    """``settings`` and each band's own, so that every band is asked."""
+    own = ((band.k, band.tokens) for band in place_map.info.bands)
+    return list(dict.fromkeys([*settings, *own]))
 
 
 def called(given: Given) -> str:

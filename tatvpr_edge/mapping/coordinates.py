@@ -103,11 +103,13 @@ def check_positions(values: Floats, frame: str, names: Sequence[str]) -> None:
 
 
 def metres_apart(queries: Floats, places: Floats, frame: str) -> Floats:
-    """Distances float64 [Q, N] in metres between positions [Q, 2] and [N, 2] (x east, y north).
+    """Distances float64 [Q, N] in metres between positions [Q, 2] and [N, 2] (x east, y north), or
+    [Q, 3] and [N, 3], whose altitudes count as in :func:`metres_in_space`.
 
     Geographic: the great circle on a sphere, which is within 0.6 % of the ellipsoid's.
     """
-    return metres_between(queries[:, None], places[None], frame)
+    between = metres_in_space if queries.shape[-1] > 2 else metres_between
+    return between(queries[:, None], places[None], frame)
 
 
 def metres_between(one: Floats, other: Floats, frame: str) -> Floats:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .values import number, wrong
+from .errors import UsageError
+from .values import number, shown, wrong
 
 
 def check_fraction(value: Any, name: str) -> float:
@@ -21,18 +22,41 @@ def check_fraction(value: Any, name: str) -> float:
     return given
 
 
-def check_bands(bands: Any) -> tuple[tuple[float, float], ...]:
-    """Pairs of (k, tokens), each in (0, 1].
+def check_k(value: Any, k_range: tuple[float, float]) -> float:
+    """``value`` as a k that an artifact was built for; as float32, which every backend receives.
 
     Raises:
-        UsageError: they are none.
+        UsageError: it is no fraction, or outside the range.
     """
+    import numpy as np
+
+    k = check_fraction(value, "k")
+    low, high = k_range
+    if not np.float32(low) <= np.float32(k) <= np.float32(high):
+        raise UsageError(
+            f"k is {k:g}: this artifact was built for {low:g} to {high:g}; "
+            "build it with a wider --k-range"
+        )
+    return k
+
+
+def check_bands(bands: Any) -> tuple[tuple[float, float], ...]:
+    """Pairs of (k, tokens), each in (0, 1], no two the same as a map keeps them (float32).
+
+    Raises:
+        UsageError: they are none, or one is named twice.
+    """
+    import numpy as np
+
     meaning = "(k, tokens) of each band, such as ((1.0, 1.0), (0.2, 1.0))"
     try:
         pairs = [(k, tokens) for k, tokens in bands]
     except (TypeError, ValueError):
         raise wrong(bands, "bands", meaning) from None
-    return tuple((check_fraction(k, "k"), check_fraction(tokens, "tokens")) for k, tokens in pairs)
+    made = tuple((check_fraction(k, "k"), check_fraction(tokens, "tokens")) for k, tokens in pairs)
+    if len({(np.float32(k), np.float32(tokens)) for k, tokens in made}) != len(made):
+        raise UsageError(f"bands {shown(bands)} name one band twice: a query searches but one")
+    return made
 
 
 def kept(fraction: float, total: int) -> int:

@@ -239,12 +239,17 @@ class Base:
         return Places(self.rows, self.poses, tags, self.moments)
 
 
+#: A file of up to so many bytes is copied: 30,000 places of one int8 band of 512 numbers, in 16 ms.
+_READ_BYTES = 16 << 20
+
+
 def read_base(path: str | Path, sha256: str | None = None) -> Base:
     """Open and check a base file.
 
     Args:
         sha256: what was signed: the file is read once into memory of this process, hashed there and
-            searched there. None: it is mapped, and whoever may write the file changes the map.
+            searched there. None: so is a file of at most ``_READ_BYTES``; a larger one is mapped,
+            and whoever writes into the file, or cuts it, changes the map or ends this process.
 
     Raises:
         MapError: by name of the fault.
@@ -253,7 +258,7 @@ def read_base(path: str | Path, sha256: str | None = None) -> Base:
         size = os.stat(path).st_size
         if size < START.size:
             raise MapError(f"{path} is truncated or no map: {size} bytes; make it again")
-        if sha256 is None:
+        if sha256 is None and size > _READ_BYTES:
             data: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
         else:
             data = _copied(path)

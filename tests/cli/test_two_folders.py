@@ -71,6 +71,20 @@ def test_recall_where_both_say_where_they_were(
     assert "none of 5 queries lies within 3 m" in tatvpr(*arguments, "--within=3m", status=1).stderr
 
 
+def test_a_floor_above_is_another_place(
+    tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path]
+) -> None:
+    """As for calibrate and a search; of an altitude that only one side knows nothing is made."""
+    arguments = ["evaluate", *folders, "--artifact", tiny_host, "--k", "1", "--json"]
+    table = folders[0] / "poses.csv"
+    table.write_text(table.read_text().replace("y\n", "y,z\n").replace(",0\n", ",0,3\n") + ",3\n")
+    assert json.loads(tatvpr(*arguments).stdout)["queries_counted"] == 4
+    rows = [f"q{i}.jpg;{100 * i};0;{3 if i else 40}" for i in range(4)]
+    (folders[1] / "poses.csv").write_text("\n".join(["name;x;y;z", *rows, "q6.jpg;5000;0;"]))
+    document = json.loads(tatvpr(*arguments).stdout)
+    assert (document["queries_counted"], document["recall"]["1"]["@1"]) == (3, 100.0)
+
+
 def test_tables_and_descriptors_are_written(
     tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:

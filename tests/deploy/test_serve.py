@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from support.serving import FRAME, make_map, serving
 from tatvpr_edge.runtime import CameraFrame, Localizer
 from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.mapjournal import rewrite
-from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
+from tatvpr_edge.spec.errors import DeployError, FrameError, MapError, UsageError
 from tatvpr_edge.spec.maptypes import Calibration, calibrated
 
 
@@ -54,6 +55,17 @@ def test_a_calibrated_map_s_verdict_is_served(tiny_host: Path, tmp_path: Path) -
                 assert getattr(there, name) == getattr(expected, name)
         assert there.accepted is False and there.reason is not None
         assert client.query(FRAME).accepted is True
+
+
+def test_a_client_can_be_handed_to_a_spawned_process(served: tuple[Path, Localizer]) -> None:
+    path, here = served
+    with Client(path, timeout_s=7.0) as client:
+        with pickle.loads(pickle.dumps(client)) as there:
+            assert (there.timeout_s, there.stale) == (7.0, client.stale)
+            assert there.query(FRAME).tag == here.query(FRAME).tag
+        assert client.query(FRAME).tag == here.query(FRAME).tag
+    with pytest.raises(DeployError, match="was closed"):
+        pickle.loads(pickle.dumps(client)).query(FRAME)
 
 
 def test_each_connection_is_a_path_of_its_own(tiny_host: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 import tatvpr_edge
 from tatvpr_edge import runtime
 from tatvpr_edge.runtime import FakeLocalizer, FrameError, Localizer, MapError, UsageError
+from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec import errors
 
 U8 = NDArray[np.uint8]
@@ -122,6 +124,34 @@ def test_a_localizer_can_be_handed_to_a_spawned_process(localizer: Localizer, fr
     assert copy.query(frames[2]).place == localizer.query(frames[2]).place
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(_describe, (localizer, frames[2])) == wanted
+
+
+def test_what_stays_with_its_process_says_what_to_do_in_another(
+    tiny_host: Path, scene_map: Path, tmp_path: Path
+) -> None:
+    with (
+        Localizer(tiny_host, map=scene_map) as localizer,
+        Localizer(tiny_host, k="auto", preset="turbo") as governed,
+        runtime.MapWriter(tmp_path / "m.placemap", localizer) as writer,
+    ):
+        held: dict[str, object] = {
+            "PlaceMap(PATH)": localizer.map,
+            "localizer.track()": localizer.track(),
+            "MapWriter(PATH, artifact)": writer,
+            "hand on the Localizer": governed.governor,
+            "start another one there": Sampler(sources=[]),
+        }
+        for remedy, one in {**held, "opens its artifact": localizer.engine}.items():
+            for take in (pickle.dumps, copy.copy, copy.deepcopy):
+                with pytest.raises(UsageError) as refused:
+                    take(one)  # type: ignore[operator]
+                assert f" {type(one).__name__} belongs to" in str(refused.value)
+                assert remedy in str(refused.value)
+        # What holds nothing of the kind is handed on.
+        match = localizer.query(np.zeros((8, 8, 3), np.uint8))
+        assert repr(pickle.loads(pickle.dumps(match))) == repr(match)  # NaN equals nothing
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert all(str(pickle.loads(pickle.dumps(kind("why")))) == "why" for kind in kinds)
 
 
 def test_a_home_folder_may_be_written_with_a_tilde(

@@ -96,6 +96,15 @@ def test_what_k_counts_is_learned_where_several_are_asked() -> None:
     )
 
 
+def test_what_a_map_keeps_as_all_of_k_teaches_nothing_of_k() -> None:
+    """k = .995 rounds to 1: a weight would say nothing, and old readers would refuse the map."""
+    ks = np.repeat([1.0, 0.995], 1000)
+    scores, margins, right = drawn(len(ks), 3)
+    columns, known = np.stack([scores, margins], axis=1), np.ones(len(ks), np.bool_)
+    answers = Answers(np.zeros(len(ks), np.int64), ks, ks, columns, right, known)
+    assert answers.learn()[1] == NO_DIALS
+
+
 def test_what_is_accepted_is_told_of_each_setting() -> None:
     rows = [
         (0, (1.0, 1.0), (0.9, 0.4), True, True),
@@ -366,6 +375,21 @@ def test_a_setting_that_changes_nothing_teaches_nothing(
                 for ks in (KS, SETTINGS)
             ]
             assert both[0] == both[1]
+
+
+def test_a_k_that_teaches_nothing_is_refused(tiny_onnx: Path, frames: Path, tmp_path: Path) -> None:
+    artifact = build("host", model=tiny_onnx, output=tmp_path / "A", k_range=(0.3, 1.0))
+    with Localizer(artifact) as localizer:
+        build_map(localizer, frames, path := tmp_path / "m.placemap")
+        before = path.read_bytes()
+        for asked in ({"frames": frames}, {"queries": frames}):
+            with pytest.raises(UsageError, match=r"k is 0\.2: .* was built for 0\.3 to 1"):
+                calibrate_map(localizer, path, within_m=1.2, ks=(1.0, (0.2, 0.5)), **asked)
+        with pytest.raises(UsageError, match="a map's own descriptors are made: give the frames"):
+            calibrate_map(localizer, path, within_m=1.2, ks=(1.0,))
+        assert path.read_bytes() == before
+        # Where nothing is said, what the artifact has is asked.
+        calibrate_map(localizer, path, frames=frames, within_m=1.2, precision=0.6)
 
 
 def test_frames_that_are_no_place_of_the_map_are_named(

@@ -230,6 +230,7 @@ def test_degrees_on_both_sides_of_the_180th_meridian_lie_together() -> None:
 def test_altitude_counts_where_both_are_known() -> None:
     one, other = np.array([[0.0, 0, 1], [0, 0, np.nan]]), np.array([[3.0, 0, 5], [3, 0, 5]])
     assert metres_in_space(one, other, "local").tolist() == [5, 3]
+    assert metres_apart(one, other, "local").tolist() == [[5, 5], [3, 3]]
     one[:, :2] = other[:, :2] = (7.0, 50.0)
     assert metres_in_space(one, other, "geographic").tolist() == [4, 0]
 

@@ -90,3 +90,7 @@ def test_what_cannot_be_added_is_told_and_adds_nothing(
     assert len(PlaceMap(path)) == 1
     with pytest.raises(MapError, match="one of int8, binary"):
         MapWriter(tmp_path / "other", tiny_host, kind="float")
+    for twice in ([(1.0, 1.0), (1.0, 1.0)], [(0.2, 1), (1, 1), (0.2 + 1e-12, 1)]):
+        with pytest.raises(UsageError, match="name one band twice"):
+            MapWriter(tmp_path / "other", tiny_host, bands=twice)
+    assert not (tmp_path / "other").exists()

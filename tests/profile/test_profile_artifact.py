@@ -391,7 +391,14 @@ def test_what_each_setting_finds_comes_from_the_artifacts_frontier(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"settings": ()}, {"settings": (Setting(0.0),)}, {"repeats": 0}, {"attempts": 99}]
+    "wrong",
+    [
+        {"settings": ()},
+        {"settings": (Setting(0.0),)},
+        {"settings": (Setting(1.0), Setting(1.0))},
+        {"repeats": 0},
+        {"attempts": 99},
+    ],
 )
 def test_impossible_plans_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):

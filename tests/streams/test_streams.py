@@ -269,7 +269,7 @@ def test_a_stream_that_is_forgotten_stops(video: Path) -> None:
 def test_a_stream_stays_with_its_process(folder: Path) -> None:
     with runtime.stream(folder) as frames:
         next_frame(frames)
-        with pytest.raises(UsageError, match="open one in each"):
+        with pytest.raises(UsageError, match="open one there, with stream"):
             pickle.dumps(frames)
         context = multiprocessing.get_context("fork")
         said = context.SimpleQueue()
@@ -294,6 +294,10 @@ def test_a_stream_stays_with_its_process(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "kind", "text"),
     [
+        (-1, UsageError, "there is no camera -1: numbers are 0 "),
+        ("256", UsageError, "there is no camera 256"),
+        (2**40, UsageError, "there is no camera 1099511627776"),
+        ("rtsp://", UsageError, "no address: write it as rtsp://HOST/PATH"),
         ("nowhere.mp4", DataError, "no such file, folder or device"),
         (True, UsageError, "a source is a path"),
         ("", UsageError, "a source is a path"),

@@ -268,6 +268,9 @@ static int lost(const governor *g, double now_s)
 
 int32_t tatvpr_governor_step(governor *g, const inputs *x)
 {
+    if (g == NULL || x == NULL) {
+        return g == NULL ? 0 : g->level;
+    }
     double now_s = x->now_s;
     tatvpr_observer_take(g, x);
     if (g->kind == TATVPR_BUDGET_NONE) {

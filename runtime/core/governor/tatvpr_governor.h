@@ -17,6 +17,8 @@
  * Temperature, and power without a profile, are held by single steps with the same rules.
  *
  * Nothing is allocated, nothing is global: the caller owns a tatvpr_governor. "Not known" is NaN.
+ * A call with a null pointer, where none is allowed, does nothing; one that returns a level returns
+ * the present one, 0 without a governor.
  */
 #ifndef TATVPR_GOVERNOR_H
 #define TATVPR_GOVERNOR_H

@@ -7,6 +7,9 @@
 int32_t tatvpr_governor_apply(tatvpr_governor *g, struct tatvpr_options *options, double now_s,
                               double queries, double busy_ms, double search_ms)
 {
+    if (g == NULL || options == NULL) {
+        return tatvpr_governor_step(g, NULL);
+    }
     const double unknown = 0.0 / 0.0;
     tatvpr_governor_inputs x = {now_s, unknown, 0.0, unknown, 0.0,
                                 unknown, 0.0, queries, busy_ms, search_ms};

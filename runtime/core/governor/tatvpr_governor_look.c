@@ -16,6 +16,9 @@ static double next_needs(const governor *g, int32_t next)
 
 void tatvpr_governor_look(const governor *g, double now_s, tatvpr_governor_figures *figures)
 {
+    if (g == NULL || figures == NULL) {
+        return;
+    }
     int32_t next = g->level + 1;
     int seen = g->sum_seen > 0.0;
     double search_ms = tatvpr_observer_search_ms(g);

@@ -291,6 +291,9 @@ void tatvpr_observer_take(governor *g, const inputs *x)
 
 void tatvpr_governor_defaults(tatvpr_governor_tuning *t)
 {
+    if (t == NULL) {
+        return;
+    }
     t->margin = 0.03;
     t->fast_over = 1.08;
     t->stale_s = 2.0;
@@ -366,6 +369,9 @@ int tatvpr_governor_init(governor *g, const tatvpr_level *levels, int32_t n,
 
 void tatvpr_governor_prefer(governor *g, tatvpr_governor_preference preference)
 {
+    if (g == NULL) {
+        return;
+    }
     if (preference == TATVPR_GOVERNOR_TURBO) {
         g->t.margin = 0.01;
         g->t.up_wait_s = 2.0;

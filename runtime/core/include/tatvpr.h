@@ -255,7 +255,7 @@ TATVPR_API tatvpr_status tatvpr_map_tag(const tatvpr_map *map, uint64_t place, c
 
 /* The `count` best places for a descriptor, best first, ties to the lower place; the band for a
  * query at (k, tokens) is searched (docs/placemap.md). `matches` has room for `count`; `found`
- * receives how many. */
+ * receives how many. `model` may be null: the portable kernels, and sizes are not compared. */
 TATVPR_API tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model,
                                            const float *descriptor, float k, float tokens,
                                            tatvpr_match *matches, int32_t count, int32_t *found);
