@@ -123,6 +123,7 @@ def test_a_large_test_set_is_judged_in_little_memory() -> None:
 
     class Numbers:
         name, image_px, size_mb, ks, tokens = "numbers", 1, 0.0, (1.0, 0.2), 1.0
+        lowest_k = 0.0
 
         def describe(
             self, frames: Any, k: float, tokens: float | None = None
