@@ -30,12 +30,13 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An OSError that names no file, as that of write(2) on a full disk, names ``path``."""
+    """An OSError that names no file, as that of write(2) on a full disk, or a temporary of ours,
+    names ``path``."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
+        if error.filename is None or os.fspath(error.filename).endswith(_SUFFIX):
+            error.filename, error.filename2 = str(path), None
         raise
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tatvpr_edge.cli.output import write_file
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import DataError
 
 
@@ -33,3 +34,14 @@ def test_a_link_to_a_file_and_a_file_are_replaced(tmp_path: Path) -> None:
         write_file(tmp_path / "out.csv", "new")
         assert (tmp_path / "out.csv").read_text() == "new"
     assert (tmp_path / "old").read_text() == "old"
+
+
+def test_an_error_names_the_file_and_not_its_temporary(tmp_path: Path) -> None:
+    for missing in (tmp_path / "no" / "mine.onnx", Path("/proc/self/mine.onnx")):
+        with pytest.raises(OSError) as told, replacing(missing):
+            pass
+        assert told.value.filename == str(missing)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as told, replacing(tmp_path / "folder"):
+        pass
+    assert (told.value.filename, told.value.filename2) == (str(tmp_path / "folder"), None)
