@@ -173,8 +173,10 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 @contextlib.contextmanager
 def temporary_folder(what: str) -> Iterator[Path]:
-    """A folder for temporary files, gone in the end; those of killed processes go first."""
-    with staging(Path(tempfile.gettempdir()) / f"tatvpr-{what}") as folder:
+    """A folder for temporary files, gone in the end; those of killed processes go first. An error
+    that names no file names the folder of all of them, which TMPDIR moves."""
+    place = Path(tempfile.gettempdir())
+    with naming(place), staging(place / f"tatvpr-{what}") as folder:
         yield folder
 
 
