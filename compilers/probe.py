@@ -38,6 +38,10 @@ def probe_flags(board: Board) -> tuple[str, ...]:
     return (*extra_flags(board), *_ENTRY, "-lm")
 
 
+#: "sorry": what GCC says of flags that do not go together.
+_CAUSES = ("error:", "undefined", "sorry, unimplemented")
+
+
 @lru_cache
 def compiler_fault(command: tuple[str, ...], flags: tuple[str, ...]) -> str | None:
     """Why ``command`` cannot compile and link with ``flags``, in its own words; None: it can."""
@@ -61,5 +65,5 @@ def first_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     # GCC's linker ends with a "collect2: error" that says nothing; the cause stands above it.
     said = [line for line in lines if "collect2" not in line]
-    errors = [line for line in said if "error:" in line or "undefined" in line]
+    errors = [line for line in said if any(word in line for word in _CAUSES)]
     return (errors or lines or ["no message"])[0].strip()

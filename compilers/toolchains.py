@@ -25,6 +25,7 @@ from tatvpr_edge.compilers.core_sources import (
     core_sources,
 )
 from tatvpr_edge.compilers.elf import check_loadable
+from tatvpr_edge.compilers.mcu.flags import has_no_libc
 from tatvpr_edge.compilers.objects import Compiler, compile_object
 from tatvpr_edge.compilers.probe import compiler_fault, first_line, probe_flags
 from tatvpr_edge.spec.atomic import temporary_folder
@@ -50,7 +51,10 @@ def find_compiler(board: Board) -> Compiler:
         if fault is None:
             return Compiler(command, _version((gcc,)))
         missing = f"{tools.gcc} does not build a small program for board {board.name} ({fault})"
-    if importlib.util.find_spec("ziglang") is not None:
+    remedies = [f"'apt-get install {' '.join(tools.gcc_packages)}'"]
+    if zig_serves(board) and importlib.util.find_spec("ziglang") is None:
+        remedies.append("zig with 'pip install ziglang'")
+    elif zig_serves(board):
         zig = [sys.executable, "-m", "ziglang", "cc"]
         if board.cpu.triple != NATIVE:
             zig += ["-target", board.zig_triple]
@@ -60,10 +64,13 @@ def find_compiler(board: Board) -> Compiler:
         if fault is None:
             return Compiler(tuple(zig), _version(tuple(zig[:4])))
         missing += f"; zig does not either ({fault})"
-    raise ToolError(
-        f"{missing}: 'apt-get install {' '.join(tools.gcc_packages)}', or zig with "
-        "'pip install ziglang'"
-    )
+    raise ToolError(f"{missing}: {', or '.join(remedies)}")
+
+
+def zig_serves(board: Board) -> bool:
+    """Whether zig can build for the board: it brings Linux's C library, and none for bare metal,
+    where only a RISC-V firmware does without."""
+    return board.kind == "linux" or has_no_libc(board)
 
 
 @lru_cache

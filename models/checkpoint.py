@@ -124,6 +124,7 @@ def load_weights(
             f"{path}: holds a {stored.name} of another architecture than {wanted.name} "
             f"({', '.join(differing)} differ)"
         )
+    _check_claim(path, wanted, tensors)
     model = PlaceModel(wanted)
     model.trained = metadata.get(_WEIGHTS_KEY) != "random"
     try:
@@ -132,6 +133,24 @@ def load_weights(
         first = str(error).splitlines()[-1].strip()
         raise ModelError(f"{path}: weights do not fit {wanted.name} ({first})") from error
     return model.eval()
+
+
+def _check_claim(
+    path: str | os.PathLike[str], wanted: ModelConfig, tensors: dict[str, torch.Tensor]
+) -> None:
+    """A line of metadata that claims a million blocks costs no minutes and no memory."""
+    backbone = wanted.backbone
+    blocks = {name.split(".")[2] for name in tensors if name.startswith("backbone.blocks.")}
+    table = tensors.get("backbone.pos_embed")
+    for key, claimed, there in (
+        ("depth", backbone.depth, len(blocks)),
+        ("tokens", backbone.tokens, 0 if table is None else len(table)),
+    ):
+        if claimed != there:
+            raise ModelError(
+                f"{path}: weights do not fit {wanted.name}: its {key} is {claimed} and the file "
+                f"has weights of {there}: write the file again"
+            )
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -38,6 +38,8 @@ _AHEAD_S = 86_400
 #: Folders that only root can write, on Debian, macOS and NixOS.
 _PLACES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/current-system/sw/bin")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+\-]{0,99}")
+_LINE = 16_384  # more than the longest public key's
+_PRIVATE = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _KEY = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.\-]+ [A-Za-z0-9+/=]+")
 
 
@@ -176,13 +178,23 @@ def new_serial() -> int:
 
 
 def check_key(key: str | Path) -> None:
-    """There is a file to sign with.
+    """There is a file to sign with, and it begins as a private or a public SSH key does.
 
     Raises:
         SignatureError: there is none.
     """
     if not Path(key).is_file():
         raise SignatureError(f"no key at {key}: make one with `tatvpr-edge keys new NAME`")
+    try:
+        with Path(key).open("rb") as file:
+            first = file.readline(_LINE).decode("ascii", "replace")
+    except OSError as error:
+        raise SignatureError(f"the key {key} cannot be read: {error.strerror}") from None
+    if _PRIVATE.match(first) is None and _KEY.match(first) is None:
+        raise SignatureError(
+            f"{key} is no SSH key: give the private key that `tatvpr-edge keys new NAME` makes, "
+            "or the public one of a key that ssh-agent holds"
+        )
 
 
 def sign_bytes(data: bytes, key: str | Path, namespace: str) -> bytes:

@@ -56,6 +56,13 @@ class Own:
         return f"lib/lib{self.prefix}_model.a"
 
 
+#: What add_library() refuses (cmake's policy CMP0037), and the targets of the folder's example.
+CMAKE_TARGETS = re.compile(
+    "all|clean|edit_cache|firmware|help|install|list_install_components|package|package_source|"
+    "preinstall|rebuild_cache|run|test"
+)
+
+
 def check_prefix(prefix: str) -> str:
     """The prefix, which has to begin C names.
 
@@ -66,6 +73,11 @@ def check_prefix(prefix: str) -> str:
         raise UsageError(
             f"prefix {prefix!r} does not begin a name in C: lower-case letters, digits and '_', "
             "a letter first"
+        )
+    if CMAKE_TARGETS.fullmatch(prefix):
+        raise UsageError(
+            f"prefix {prefix!r} would name a library as CMake names a target of its own: "
+            "choose another word"
         )
     return prefix
 

@@ -30,6 +30,7 @@ from tatvpr_edge.runtime.telemetry import (
 )
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.manifest import Manifest
 
 DOCUMENT_FORMAT = "tatvpr-edge profile 1"
 Progress = Callable[[str, int, int], None]
@@ -37,9 +38,9 @@ Progress = Callable[[str, int, int], None]
 _MAX_EVENTS = 300  # of each setting, in the trace
 
 
-def files_hash(artifact: Artifact) -> str:
+def files_hash(manifest: Manifest) -> str:
     """SHA-256 over the files of an artifact: the same before and after it was profiled."""
-    entries = sorted((entry.path, entry.sha256) for entry in artifact.manifest.files)
+    entries = sorted((entry.path, entry.sha256) for entry in manifest.files)
     return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 
@@ -132,7 +133,7 @@ class _Profiler:
                 "model": manifest.model.name,
                 "model_hash": manifest.model.hash,
                 "board": manifest.board,
-                "files_hash": files_hash(artifact),
+                "files_hash": files_hash(artifact.manifest),
                 "kernels": self._kernels(),
                 "backend": self._localizer.backend.name,
             },

@@ -103,6 +103,8 @@ class Sampler(OneProcess):
         if sources is not None and not all(hasattr(one, "read") for one in _listed(sources)):
             raise wrong(sources, "sources", "a list of what is read, such as FedSource()")
         tree = Tree(root)
+        if not tree.root.is_dir():
+            raise wrong(root, "root", "a folder that there is, with the board's sys/ in it")
         self._readers = (
             [Reader(family.name, partial(family.find, tree)) for family in FAMILIES]
             if sources is None

@@ -68,8 +68,9 @@ _FORGOTTEN = 2.0
     "--steps", type=click.IntRange(1), default=None, help="Length of the training [default: 120]."
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of all that is drawn at random."
-)
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
+    help="Of all that is drawn at random.",
+)  # fmt: skip
 @click.option("--board", default="host", show_default=True, shell_complete=words.boards,
     help="Board to build for.")  # fmt: skip
 @click.option("--no-build", is_flag=True, help="Stop at the ONNX file.")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.spec.manifest import MANIFEST
 from tatvpr_edge.spec.text import printable
 
 from .naming import lead
@@ -23,6 +24,10 @@ from .transport import Link, Transport
 _MAX_ANSWER_BYTES = 64 << 20
 #: The board's Python where nobody says otherwise.
 _PYTHON = "python3"
+_NEEDED = (
+    'if [ ! -e "$r/current/artifact" ]; then '
+    'echo "error: nothing is deployed below $r" >&2; exit 1; fi; '
+)
 
 
 def run_on_board(
@@ -48,7 +53,31 @@ def run_on_board(
     Raises:
         DeployError: the board cannot be reached, the command failed, or it exceeds its limits.
     """
-    link = transport.start(_line(words, root, python, on_artifact))
+    line = _line(words, root, python, on_artifact)
+    first = deploy_line(transport, "ARTIFACT", root, python)
+    return _run(transport, line, words[0], first, limit_s, tell)
+
+
+def live_manifest(transport: Transport, root: str | None = None, python: str = _PYTHON) -> bytes:
+    """The manifest of the live release's artifact, as it lies there.
+
+    Raises:
+        DeployError: the board cannot be reached, or nothing is deployed there.
+    """
+    line = f'r={_where(root)}; {_NEEDED}cat "$r/current/artifact/{MANIFEST}"'
+    first = deploy_line(transport, "ARTIFACT", root, python)
+    return _run(transport, line, f"reading {MANIFEST}", first, 60.0, lambda line: None).encode()
+
+
+def _run(
+    transport: Transport,
+    line: str,
+    what: str,
+    first: str,
+    limit_s: float,
+    tell: Callable[[str], None],
+) -> str:
+    link = transport.start(line)
     try:
         answer = _answer(transport, link, time.monotonic() + limit_s, limit_s)
     except BaseException:
@@ -57,10 +86,9 @@ def run_on_board(
     status = link.close(30)
     said = link.said()
     if status != 0:
-        first = deploy_line(transport, "ARTIFACT", root, python)
-        raise DeployError(_why(transport, words[0], status, said, first))
-    for line in said.splitlines():
-        tell(line)
+        raise DeployError(_why(transport, what, status, said, first))
+    for told in said.splitlines():
+        tell(told)
     return answer.decode("utf-8", "replace")
 
 
@@ -83,22 +111,23 @@ def _answer(transport: Transport, link: Link, end: float, limit_s: float) -> byt
 def _line(words: Sequence[str], root: str | None, python: str, on_artifact: bool) -> str:
     """One line for the board's shell. The release's ``python`` is a script that the shell reads: on
     a file system that is mounted noexec it could not be started."""
-    where = '"${TATVPR_EDGE_ROOT:-$HOME/.local/share/tatvpr-edge}"'
-    if root is not None:
-        where = '"$HOME"/' + shlex.quote(root[2:]) if root.startswith("~/") else shlex.quote(root)
     command = " ".join(["-m tatvpr_edge.runtime", *(shlex.quote(word) for word in words)])
     needed = ""
     if on_artifact:
         command += ' "$r/current/artifact"'
-        needed = (
-            'if [ ! -e "$r/current/artifact" ]; then '
-            'echo "error: nothing is deployed below $r" >&2; exit 1; fi; '
-        )
+        needed = _NEEDED
     fallback = " ".join(shlex.quote(word) for word in python_words(python))
     return (
-        f'r={where}; {needed}cd /; if [ -f "$r/current/python" ]; then '
+        f'r={_where(root)}; {needed}cd /; if [ -f "$r/current/python" ]; then '
         f'sh "$r/current/python" {command}; else {fallback} {command}; fi'
     )
+
+
+def _where(root: str | None) -> str:
+    """The install root as the board's shell reads it."""
+    if root is None:
+        return '"${TATVPR_EDGE_ROOT:-$HOME/.local/share/tatvpr-edge}"'
+    return '"$HOME"/' + shlex.quote(root[2:]) if root.startswith("~/") else shlex.quote(root)
 
 
 def deploy_line(

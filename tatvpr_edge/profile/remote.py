@@ -6,14 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.deploy.command import deploy_line, run_on_board
+from tatvpr_edge.deploy.command import deploy_line, live_manifest, run_on_board
 from tatvpr_edge.deploy.naming import lead
 from tatvpr_edge.deploy.transport import Transport
 from tatvpr_edge.profile.document import check_document
 from tatvpr_edge.runtime.profiling import Plan
 from tatvpr_edge.runtime.profiling.measure import files_hash
 from tatvpr_edge.spec.artifact import read_artifact
-from tatvpr_edge.spec.errors import DataError, DeployError
+from tatvpr_edge.spec.errors import ArtifactError, DataError, DeployError
+from tatvpr_edge.spec.manifest import parse_manifest
 from tatvpr_edge.spec.text import parse_json
 
 #: One query of the largest model on the slowest board, and what a setting takes for its energy.
@@ -38,21 +39,29 @@ def profile_on(
         DeployError: the board cannot be reached, has no release, or runs another artifact.
         ArtifactError: ``artifact`` is not whole.
     """
-    wanted = read_artifact(artifact)
+    wanted = files_hash(read_artifact(artifact).manifest)
+    # A login shell may have greeted us before: manifest and profile are what comes last.
+    there = live_manifest(transport, root, python)
+    try:
+        found = files_hash(parse_manifest(there[(b"\n" + there).rfind(b"\n{\n") :]))
+    except ArtifactError as error:
+        raise DeployError(f"{lead(transport.name)} its live release: {error}") from None
+    # Before the minutes that it measures, not after them.
+    if found != wanted:
+        raise DeployError(
+            f"{transport.name} runs another artifact than {artifact}: deploy it first "
+            f"({deploy_line(transport, str(artifact), root, python)})"
+        )
     answer = run_on_board(
         transport, _words(plan), root, python, on_artifact=True, limit_s=_limit_s(plan), tell=tell
     )
-    # A login shell may have greeted us before: the document is the last line.
     last = answer.strip().rpartition("\n")[2]
     try:
         document = check_document(parse_json(last), f"the answer of {transport.name}")
     except (ValueError, DataError) as error:
         raise DeployError(f"{lead(transport.name)} its profile cannot be read ({error})") from None
-    if document["artifact"].get("files_hash") != files_hash(wanted):
-        raise DeployError(
-            f"{transport.name} runs another artifact than {artifact}: deploy it first "
-            f"({deploy_line(transport, str(artifact), root, python)})"
-        )
+    if document["artifact"].get("files_hash") != wanted:
+        raise DeployError(f"{transport.name} was given another release meanwhile: profile again")
     return document
 
 

@@ -357,13 +357,17 @@ def _check_listing(root: Path, manifest: Manifest) -> None:
     for name, kind in _walk(root, ""):
         if kind == "folder":
             if name not in folders:
-                raise ArtifactError(f"{root} holds the folder {name!r}, which is not in its list")
+                raise ArtifactError(_stranger(root, f"the folder {name!r}"))
         elif name not in (MANIFEST, SIGNATURE):
             if name not in listed:
-                raise ArtifactError(f"{root} holds {name!r}, which is not in its list: refused")
+                raise ArtifactError(_stranger(root, repr(name)))
             found.add(name)
     for name in sorted(listed - found):
         raise ArtifactError(f"{root}: file {name} is missing: build or copy the artifact again")
+
+
+def _stranger(root: Path, what: str) -> str:
+    return f"{root} holds {what}, which is not in its list: refused until that lies elsewhere"
 
 
 def _walk(root: Path, inside: str) -> Iterator[tuple[str, str]]:

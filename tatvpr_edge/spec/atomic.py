@@ -30,12 +30,13 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An OSError that names no file, as that of write(2) on a full disk, names ``path``."""
+    """An OSError that names no file, as that of write(2) on a full disk, or a temporary of ours,
+    names ``path``."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
+        if error.filename is None or os.fspath(error.filename).endswith(_SUFFIX):
+            error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -172,8 +173,10 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 @contextlib.contextmanager
 def temporary_folder(what: str) -> Iterator[Path]:
-    """A folder for temporary files, gone in the end; those of killed processes go first."""
-    with staging(Path(tempfile.gettempdir()) / f"tatvpr-{what}") as folder:
+    """A folder for temporary files, gone in the end; those of killed processes go first. An error
+    that names no file names the folder of all of them, which TMPDIR moves."""
+    place = Path(tempfile.gettempdir())
+    with naming(place), staging(place / f"tatvpr-{what}") as folder:
         yield folder
 
 

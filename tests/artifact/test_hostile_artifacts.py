@@ -60,7 +60,7 @@ def test_an_unsafe_name_is_refused_by_writer_and_reader(
 
 def test_a_file_that_is_not_listed_is_refused(folder: Path) -> None:
     (folder / "golden" / "extra").write_bytes(b"x")
-    with pytest.raises(ArtifactError, match="'golden/extra', which is not in its list"):
+    with pytest.raises(ArtifactError, match=r"'golden/extra', which .* lies elsewhere"):
         read_artifact(folder)
     (folder / "golden" / "extra").unlink()
     (folder / "empty").mkdir()

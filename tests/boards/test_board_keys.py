@@ -180,13 +180,8 @@ ROWS: dict[str, tuple[Callable[..., object], str, str, str]] = {
     "toolchain.gcc": (compiler, "raspberry-pi-4", 'gcc = "aarch64', 'gcc = "arm64'),
     "toolchain.gcc_packages": (compiler, "stm32h7", 'libnewlib-arm-none-eabi"', 'picolibc"'),
     "toolchain.gcc_flags": (compiler, "raspberry-pi-4", "gcc_flags = []", 'gcc_flags = ["-g"]'),
-    "toolchain.zig_target": (
-        zig,
-        "stm32h7",
-        '"thumb-freestanding-eabihf"',
-        '"thumb-freestanding-eabi"',
-    ),
-    "toolchain.zig_cpu": (zig, "stm32h7", 'zig_cpu = "cortex_m7"', 'zig_cpu = ""'),
+    "toolchain.zig_target": (zig, "raspberry-pi-4", '"aarch64-linux-gnu"', '"aarch64-linux-musl"'),
+    "toolchain.zig_cpu": (zig, "riscv32-virt", 'zig_cpu = "generic_rv32', 'zig_cpu = "baseline'),
     "emulator.program": (
         flashed,
         "mps2-an500",

@@ -79,6 +79,29 @@ def test_a_stack_beside_look_up_tables_has_to_fit_as_well(own: Path) -> None:
         fit(board, "model", 1000, 1000, {8: 1000}, tables_bytes=room + 1)
 
 
+@pytest.mark.parametrize(
+    ("feature", "flags", "named"),
+    [
+        ("dsp", '"-mcpu=cortex-m33", "-mthumb"', "dsp kernels need an FPU: give -mfpu"),
+        ("dsp", '"-mcpu=cortex-m3", "-mthumb"', "features name dsp"),
+        (
+            "mve",
+            '"-mcpu=cortex-m55+nomve.fp", "-mthumb", "-mfloat-abi=hard", "-mfpu=auto"',
+            "mve kernels need Helium with floats",
+        ),
+    ],
+)
+def test_flags_of_a_core_that_lacks_what_kernels_need_are_named(
+    own: Path, feature: str, flags: str, named: str
+) -> None:
+    """Not the assembler's "inconsistent operand constraints"."""
+    change(own, '"-mcpu=cortex-m33", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"', flags)
+    change(own, "thumb-freestanding-eabihf", "thumb-freestanding-eabi")
+    change(own, 'features = ["dsp"]', f'features = ["{feature}"]')
+    with pytest.raises(ToolError, match=named):
+        tatvpr_edge.plan(own, model="nano")
+
+
 FLASH2 = '\n[[memory]]\nname = "flash2"\nbase = 0x9000_0000\nsize = 0x20_0000\nkind = "flash"\n'
 
 

@@ -166,13 +166,16 @@ def test_a_terminal_of_ascii_shows_escapes(tmp_path: Path) -> None:
     assert rb"K\xfcche \u2603.placemap" in done.stderr and b"Traceback" not in done.stderr
 
 
-def test_a_key_that_is_not_there_is_said_before_anything_is_compiled(
-    tiny_onnx: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("key", "fault"), [("nowhere", "no key at"), ("/etc/passwd", "is no SSH key: give the private")]
+)
+def test_a_key_that_is_none_is_said_before_anything_is_compiled(
+    key: str, fault: str, tiny_onnx: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["build", "--board", "host", "--model", str(tiny_onnx), "-o", str(tmp_path / "A")]
-    assert main([*words, "--sign", str(tmp_path / "nowhere")]) == 1
+    assert main([*words, "--sign", str(tmp_path / key)]) == 1
     said = capfd.readouterr().err
-    assert "no key at" in said and "keys new" in said
+    assert fault in said and "keys new" in said
     assert "lowering" not in said and "compiling" not in said
     assert list(tmp_path.iterdir()) == []
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import save
 
 from tatvpr_edge.cli import main
@@ -22,7 +23,7 @@ from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import save_state, save_weights
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
 from tatvpr_edge.spec.errors import ModelError
-from tatvpr_edge.spec.modelfiles import refuse_foreign
+from tatvpr_edge.spec.modelfiles import CONFIG_KEY, refuse_foreign
 
 COMMANDS = {
     "export": (["export", "{}", "--output", "{}.made"], "a weights file"),
@@ -115,6 +116,32 @@ def test_weights_of_ours_are_to_be_exported_first(
 ) -> None:
     line = said("build", own_weights, capsys)
     assert "weights file" in line and "tatvpr-edge export" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("depth", 1_000_000, "its depth is 1000000"), ("image_px", 1_000_000, "its tokens is")],
+)
+def test_a_file_that_claims_more_than_it_holds_costs_nothing(
+    own_weights: Path, key: str, value: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A million blocks took minutes, a million pixels "there is not enough memory"."""
+    with safe_open(own_weights, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    config = json.loads(metadata[CONFIG_KEY])
+    config["backbone"][key] = value
+    own_weights.write_bytes(save(tensors, {**metadata, CONFIG_KEY: json.dumps(config)}))
+    line = said("export", own_weights, capsys)
+    assert "weights do not fit mine" in line and words in line
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**63)])
+def test_a_seed_that_torch_does_not_take_is_a_usage_error(
+    seed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "nano", "--random", seed, "--output", str(tmp_path / "a.onnx")]) == 2
+    assert "'--random'" in capsys.readouterr().err
 
 
 def test_an_exported_file_is_to_be_built(

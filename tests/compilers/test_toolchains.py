@@ -50,7 +50,8 @@ class TestChoice:
         with pytest.raises(ToolError) as caught:
             find_compiler(board)
         assert f"apt-get install {' '.join(board.toolchain.gcc_packages)}" in str(caught.value)
-        assert "pip install ziglang" in str(caught.value)
+        arm_firmware = board.cpu.architecture.startswith("thumb")  # zig has no C library for it
+        assert ("pip install ziglang" in str(caught.value)) != arm_firmware
         assert name in str(caught.value)
 
     def test_the_boards_gcc_comes_first(self, only: Path) -> None:
@@ -83,6 +84,23 @@ class TestChoice:
             check for check in examine() if "Cortex" in check.thing or "stm32h7" in check.thing
         ]
         assert all(not check.present for check in found)
+
+    def test_a_remedy_that_was_tried_is_not_offered(
+        self, only: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(toolchains.importlib.util, "find_spec", lambda name: object())
+        monkeypatch.setattr(toolchains, "compiler_fault", lambda command, flags: "no libm")
+        with pytest.raises(ToolError, match=r"zig does not either \(no libm\): 'apt-get ") as told:
+            find_compiler(load("jetson-orin-nano"))
+        with pytest.raises(ToolError, match=r"^no C compiler for board stm32h7: 'apt-get") as arm:
+            find_compiler(load("stm32h7"))
+        assert "ziglang" not in str(told.value) + str(arm.value)
+
+    def test_flags_that_do_not_go_together_are_told_in_gccs_words(self, only: Path) -> None:
+        told = "p.c: In function 'f':\np.c:1: sorry, unimplemented: Thumb-1 'hard-float' VFP ABI"
+        script(only / "arm-none-eabi-gcc", f'echo "{told}" >&2; exit 1')
+        with pytest.raises(ToolError, match=r"unimplemented: Thumb-1"):
+            find_compiler(load("stm32h7"))
 
     def test_a_compiler_that_does_not_run(self, only: Path) -> None:
         script(only / "gcc", "echo broken installation >&2; exit 3")

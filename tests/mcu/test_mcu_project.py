@@ -304,6 +304,9 @@ def test_a_prefix_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     for prefix in ("Night", "2nd", "a-b", ""):
         with pytest.raises(UsageError, match="does not begin a name in C"):
             tatvpr_edge.build(BOARD, prefix=prefix, output=tmp_path / "x")
+    for prefix in ("all", "install", "test", "firmware"):  # cmake refused such a folder
+        with pytest.raises(UsageError, match="CMake names a target of its own: choose another"):
+            tatvpr_edge.build(BOARD, prefix=prefix, output=tmp_path / "x")
     with pytest.raises(UsageError, match="board host loads one library a model"):
         tatvpr_edge.build("host", prefix="night", output=tmp_path / "x")
     assert not (tmp_path / "x").exists()
@@ -348,34 +351,56 @@ void board_report(const tatvpr_match *match, tatvpr_status status) { (void)match
 """
 
 
-def test_the_fragment_puts_arena_and_tables_into_their_banks(empty: Path) -> None:
-    board = load("stm32h7")
-    gcc = require_tool(board.toolchain.gcc, *board.toolchain.gcc_packages)
-    made = tatvpr_edge.build("stm32h7", model="micro", output=empty / "h7")
-    where = empty / "own"
+@pytest.fixture(scope="module")
+def h7(empty: Path) -> Path:
+    return tatvpr_edge.build("stm32h7", model="micro", output=empty / "h7")
+
+
+def link_with_theirs(made: Path, theirs: str, where: Path, status: int = 0) -> str:
+    """What linking the example beside a script like STM32CubeMX's says; the image is h7.elf."""
+    chain = load("stm32h7").toolchain
+    gcc = require_tool(chain.gcc, *chain.gcc_packages)
     where.mkdir()
-    (where / "theirs.ld").write_text(THEIRS)
+    (where / "theirs.ld").write_text(theirs)
     (where / "yours.c").write_text(YOURS)
-    image = where / "h7.elf"
-    said = run(
+    return run(
         [
-            *(gcc, *board.toolchain.gcc_flags, *WARNINGS, "-O2", "-Iinclude", "-Iexample"),
+            *(gcc, *chain.gcc_flags, *WARNINGS, "-O2", "-Iinclude", "-Iexample"),
             *("example/main.c", where / "yours.c", "selftest/selftest.c", "selftest/golden.c"),
             *("selftest/golden.S", "lib/libtatvpr_model.a", "-nostartfiles", "-Wl,--gc-sections"),
             *("-Wl,--no-warn-rwx-segments", "-T", "example/tatvpr.ld", "-T", where / "theirs.ld"),
-            *("-o", image),
+            *("-o", where / "h7.elf"),
         ],
         made,
+        status,
     )
-    assert said == ""
+
+
+@pytest.mark.parametrize(("bank", "section"), [("RAM_D1", "arena"), ("DTCMRAM", "tables")])
+def test_an_arena_over_the_firmwares_own_data_does_not_link(
+    h7: Path, tmp_path: Path, bank: str, section: str
+) -> None:
+    """.data at the beginning of a bank: ld took two sections of one address for overlays."""
+    theirs = THEIRS.replace("> RAM_D2", f"> {bank}").replace(
+        "*(.data*)",
+        "*(.data*) . = . + 100;",  # what a firmware of any size has
+    )
+    said = link_with_theirs(h7, theirs, tmp_path / "over", status=1)
+    assert f"section .tatvpr_{section} VMA" in said and "overlaps section .data" in said
+
+
+def test_the_fragment_puts_arena_and_tables_into_their_banks(h7: Path, empty: Path) -> None:
+    board, made, where = load("stm32h7"), h7, empty / "own"
+    image = where / "h7.elf"
+    assert link_with_theirs(made, THEIRS, where) == ""
     nm = require_tool("arm-none-eabi-nm", "binutils-arm-none-eabi")
     symbols = {
         words[2]: int(words[0], 16)
         for line in run([nm, image], where).splitlines()
         if len(words := line.split()) == 3
     }
-    assert symbols["arena"] == board.region("axi").base
-    assert symbols["tables"] == board.region("dtcm").base
+    assert symbols["arena"] == board.region("axi").base + 64
+    assert symbols["tables"] == board.region("dtcm").base + 64
     run(["arm-none-eabi-objcopy", "-O", "binary", image, where / "h7.bin"], where)
     memory = read_artifact(made).manifest.memory
     assert memory["arena_bytes"] > ARENA_OF_MICRO

@@ -77,6 +77,11 @@ def test_intervals_are_checked(interval_s: float) -> None:
         Sampler(sources=[], interval_s=interval_s)
 
 
+def test_a_root_that_is_none_is_no_machine_without_sensors(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"root is .*nowhere.*: a folder that there is"):
+        Sampler(root=str(tmp_path / "nowhere"))
+
+
 def test_shares_are_checked() -> None:
     with pytest.raises(UsageError, match="cpu_share is "):
         Sampler(sources=[], cpu_share=0.0)

@@ -345,8 +345,10 @@ def test_a_board_without_a_release_or_with_another(tiny_artifact: Path, tmp_path
         if entry["path"] == f"golden/{golden.name}":
             entry["sha256"] = hashlib.sha256(golden.read_bytes()).hexdigest()
     (other / MANIFEST).write_bytes(seal(manifest))
+    (root / "current/python").write_text('echo measured > "$0.ran"; exit 1\n')
     with pytest.raises(DeployError, match="runs another artifact") as differs:
         profile_on(LocalTransport(), other, plan, str(root), sys.executable)
+    assert not (root / "current/python.ran").exists()  # told before minutes of measuring
     reaching = shlex.join([str(other), "local:", "--root", str(root), "--python", sys.executable])
     assert str(differs.value).endswith(f"deploy it first (tatvpr-edge deploy {reaching})")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tatvpr_edge.cli.output import write_file
+from tatvpr_edge.spec.atomic import replacing, temporary_folder
 from tatvpr_edge.spec.errors import DataError
 
 
@@ -33,3 +35,28 @@ def test_a_link_to_a_file_and_a_file_are_replaced(tmp_path: Path) -> None:
         write_file(tmp_path / "out.csv", "new")
         assert (tmp_path / "out.csv").read_text() == "new"
     assert (tmp_path / "old").read_text() == "old"
+
+
+def test_an_error_names_the_file_and_not_its_temporary(tmp_path: Path) -> None:
+    for missing in (tmp_path / "no" / "mine.onnx", Path("/proc/self/mine.onnx")):
+        with pytest.raises(OSError) as told, replacing(missing):
+            pass
+        assert told.value.filename == str(missing)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as told, replacing(tmp_path / "folder"):
+        pass
+    assert (told.value.filename, told.value.filename2) == (str(tmp_path / "folder"), None)
+
+
+def test_a_full_disk_of_temporary_files_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build with TMPDIR on a small disk said "No space left on device" and not where."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with (
+        pytest.raises(OSError, match="No space left") as told,
+        temporary_folder("build"),
+        open("/dev/full", "wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    assert told.value.filename == str(tmp_path)

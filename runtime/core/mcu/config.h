@@ -7,6 +7,10 @@
 #error "the board's features name mve, which its compiler flags do not give: correct one of them"
 #elif defined(TATVPR_MCU_DSP) && !defined(__ARM_FEATURE_DSP)
 #error "the board's features name dsp, which its compiler flags do not give: correct one of them"
+#elif defined(TATVPR_MCU_HELIUM) && !(__ARM_FEATURE_MVE & 2)
+#error "mve kernels need Helium with floats, which the flags do not give: correct flags or features"
+#elif defined(TATVPR_MCU_DSP) && !defined(__ARM_FP)
+#error "dsp kernels need an FPU: give -mfpu and -mfloat-abi, or name no dsp in the board's features"
 #endif
 
 /* Tokens that share one unpacking of the weights. The MLP's hidden layer of a tile lives in the
