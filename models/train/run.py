@@ -150,8 +150,7 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise TrainingError(
-                f"{folder}: another training writes to it: wait for its end, or give another "
-                "run.output"
+                f"{folder}: another training writes to it: wait for its end, or name another folder"
             ) from None
         except OSError as error:  # a network's file system that knows no locks
             _LOG.debug("%s: not locked (%s)", folder, error)

@@ -242,6 +242,13 @@ def test_a_seed_that_is_none_is_told_before_anything_is_made(tmp_path: Path, see
     assert main(["export", "nano", "--random", seed, "-o", str(tmp_path / "x.onnx")]) == 2
 
 
+@pytest.mark.parametrize("name", ["drive.mp4", "drive.mcap", "drive.bag"])
+def test_a_recording_is_no_folder_of_pictures(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match="is a recording, and training takes pictures: write its"):
+        read_own(tmp_path / name, Division())
+
+
 def test_one_place_is_not_enough(tmp_path: Path) -> None:
     labelled_set(tmp_path / "frames", places=1, views=40)
     with pytest.raises(DataError, match="1 place with two frames or more by labels"):
