@@ -176,7 +176,11 @@ def load_state(path: Path) -> dict[str, Any]:
             "or is damaged: take a checkpoint that tatvpr-edge train wrote"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise ModelError(f"{path}: not a training state that can be read ({error})") from error
+        said = str(error).partition(". ")[0] or type(error).__name__
+        raise ModelError(
+            f"{path}: not a training state that can be read ({said}): remove it to begin its stage "
+            "anew"
+        ) from error
     if not isinstance(state, dict):
-        raise ModelError(f"{path}: not a training state")
+        raise ModelError(f"{path}: not a training state: remove it to begin its stage anew")
     return state

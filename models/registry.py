@@ -53,6 +53,12 @@ def config(name: str, **changes: Any) -> ModelConfig:
             f"unknown model {name!r}: a backbone ({', '.join(BACKBONES)}), "
             f"alone or with a head ({', '.join(HEADS)}) as in small-cls"
         )
+    fields = [field.name for field in dataclasses.fields(ViTConfig)]
+    for field in changes:
+        if field not in fields:
+            raise ModelError(
+                f"model {name}: its backbone has no {field!r}; it has {', '.join(fields)}"
+            )
     try:
         backbone = dataclasses.replace(BACKBONES[backbone_name], **changes)
     except TypeError as error:

@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for place in views_of(path, given.headings, given.views, size, given.seed)
             ),
         )
-    except TatvprError as error:
+    except (TatvprError, OSError) as error:  # OSError: a folder nobody may write to, a full disk
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{given.output}: {places} places of {given.views} views")

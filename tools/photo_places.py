@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cameras = Cameras(parse_size(given.size), given.fov_deg, given.turn_deg, zoom)
         photos = find_photos(given.photos)
         places, small = write_places(photos, given.output, given.views, cameras, given.seed)
-    except TatvprError as error:
+    except (TatvprError, OSError) as error:  # OSError: a folder nobody may write to, a full disk
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{given.output}: {places} places of {given.views} views; {small} photographs too small")

@@ -121,11 +121,12 @@ def render(options: argparse.Namespace) -> str:
     (map_name,), size = parse_maps(options.map), parse_size(options.size)
     limits = {"spacing": (0.1, 5), "laps": (1.05, 3), "light": (0, 1), "quality": (1, 95)}
     check_limits(options, {**limits, "seed": (0, 2**31 - 1)})
-    shots = list(drive(map_name, size, options.spacing, options.laps, options.light, options.seed))
-    poses = [pose for pose, _ in shots]
     rng = np.random.default_rng([options.seed, 1])
-    believed = dead_reckoning(poses, options.scale, options.turn, rng)
     with Writer(options.output, options.quality, split=False) as writer:
+        drawn = drive(map_name, size, options.spacing, options.laps, options.light, options.seed)
+        shots = list(drawn)
+        poses = [pose for pose, _ in shots]
+        believed = dead_reckoning(poses, options.scale, options.turn, rng)
         for index, (pose, frame) in enumerate(shots):
             writer.add(View(f"{index:04d}.jpg", "", map_name, index, pose, frame))
         rows = [

@@ -248,12 +248,12 @@ class Writer:
 
     def add(self, view: View) -> None:
         """Write one frame."""
-        folder = self._root
+        part = Path()
         if self._split:
-            folder = folder / ("gallery" if view.index == 0 else "queries")
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(view.frame).save(folder / view.name, quality=self._quality)
-        self._rows.setdefault(folder, []).append(view.row())
+            part = Path("gallery" if view.index == 0 else "queries")
+        (self._root / part).mkdir(exist_ok=True)
+        Image.fromarray(view.frame).save(self._root / part / view.name, quality=self._quality)
+        self._rows.setdefault(part, []).append(view.row())
 
     def table(self, path: Path, rows: list[list[str]]) -> None:
         """Write a table of poses, below the folder that is made."""
@@ -264,8 +264,8 @@ class Writer:
 
     def finish(self, settings: dict[str, Any]) -> None:
         """Write the poses of each folder, and what they were rendered with."""
-        for folder, rows in self._rows.items():
-            self.table(folder / "poses.csv", rows)
+        for part, rows in self._rows.items():
+            self.table(part / "poses.csv", rows)
         text = json.dumps(settings, indent=2, sort_keys=True)
         (self._root / "render.json").write_text(text + "\n", encoding="utf-8")
 

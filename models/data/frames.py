@@ -53,10 +53,8 @@ def load_frames(paths: Sequence[Path], side_px: int, cache: Path | None = None) 
     if not target.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}.partial")
-        frames = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.uint8, shape=(len(paths), side_px, side_px, 3)
-        )
         try:
+            frames = new_array(partial, np.uint8, (len(paths), side_px, side_px, 3))
             _fill(frames, paths, side_px)
             frames.flush()
             os.replace(partial, target)
@@ -64,6 +62,24 @@ def load_frames(paths: Sequence[Path], side_px: int, cache: Path | None = None) 
             partial.unlink(missing_ok=True)
     mapped: Frames = np.load(target, mmap_mode="r")
     return mapped
+
+
+def new_array(path: Path, kind: type, shape: tuple[int, ...]) -> np.memmap:  # type: ignore[type-arg]
+    """A new ``.npy`` at ``path``, memory-mapped to be filled.
+
+    All of it is on the disk before: a disk that becomes full under a mapping ends the process by a
+    signal, without a word.
+
+    Raises:
+        OSError: no room for it; it names ``path``.
+    """
+    made = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from None
+    return made
 
 
 def _fill(frames: Frames, paths: Sequence[Path], side_px: int) -> None:

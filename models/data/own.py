@@ -16,7 +16,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tatvpr_edge.mapping import FrameFile, Skipped, find_poses, frame_files, open_rgb
+from tatvpr_edge.mapping import (
+    FrameFile,
+    Skipped,
+    find_poses,
+    frame_files,
+    is_recording,
+    open_rgb,
+)
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.mapping.poses import POSES, read_poses
@@ -106,6 +113,11 @@ def read_own(folder: Path, division: Division) -> OwnFrames:
         DataError: no frames, too few of them or of places, poses that cannot be used, or
             (``strict``) a frame that cannot be read.
     """
+    if is_recording(folder):
+        raise DataError(
+            f"{folder} is a recording, and training takes pictures: write its frames to a folder "
+            "first (docs/training.md has the lines)"
+        )
     by = division.by or _what_is_said(folder)
     if by == "labels":
         frames, labels = labelled_frames(folder)

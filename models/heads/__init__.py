@@ -64,8 +64,9 @@ def whole_options(config: HeadConfig) -> dict[str, Any]:
     Weights that were stored before a head had an option say nothing of it and mean its default.
 
     Raises:
-        ModelError: unknown head.
+        ModelError: unknown head or option, or a value that the option cannot have.
     """
+    _check_options(config)
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(_head_class(config.kind)).parameters.items()
@@ -80,8 +81,12 @@ def build_head(config: HeadConfig, backbone: ViTConfig) -> nn.Module:
     Raises:
         ModelError: unknown head or option, or a value that the option cannot have.
     """
-    made = _head_class(config.kind)
-    known = dict(inspect.signature(made).parameters)
+    _check_options(config)
+    return cast(nn.Module, _head_class(config.kind)(backbone, **config.options))
+
+
+def _check_options(config: HeadConfig) -> None:
+    known = dict(inspect.signature(_head_class(config.kind)).parameters)
     del known["backbone"]
     for name, value in config.options.items():
         if name not in known:
@@ -89,7 +94,6 @@ def build_head(config: HeadConfig, backbone: ViTConfig) -> nn.Module:
                 f"head {config.kind}: it has no option {name!r}; it has {', '.join(known)}"
             )
         _check_option(f"head {config.kind}: {name} is {value!r}", value, known[name].annotation)
-    return cast(nn.Module, made(backbone, **config.options))
 
 
 def _check_option(said: str, value: object, annotation: str) -> None:

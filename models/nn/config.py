@@ -107,6 +107,9 @@ class ViTConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ModelError(f"{name} is {value!r}: it must be a positive integer")
+        for name in ("mlp_norm", "row_scales", "ternary"):
+            if not isinstance(getattr(self, name), bool):
+                raise ModelError(f"{name} is {getattr(self, name)!r}: it is true or false")
         if self.image_px % self.patch:
             raise ModelError(f"image_px {self.image_px} is not a multiple of patch {self.patch}")
         if self.dim % self.heads:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
+import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,11 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tatvpr_edge.models.checkpoint import load_state, save_state
+from tatvpr_edge.models.checkpoint import load_state, save_state, write_atomically
 from tatvpr_edge.models.train.config import OptimConfig, RunConfig
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.optim import Optimiser
 from tatvpr_edge.spec.errors import ModelError, TatvprError
+
+_LOG = logging.getLogger("tatvpr_edge")
 
 #: Steps over which curves are averaged.
 _CURVE_STEPS = 10
@@ -110,23 +113,27 @@ def run_stage(
     folder: Path,
     report: Callable[[Progress], None] | None = None,
     stop_after: int | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> bool:
     """Train one stage, from its checkpoint in ``folder`` if there is one.
 
     Args:
         stop_after: leave (with a checkpoint) after this many steps in this call.
+        settings: what decides the stage's weights, by name; kept with its checkpoint. A stage that
+            goes on with others says so, one that is at its end refuses them. None: not looked at.
 
     Returns:
         Whether the stage is finished.
 
     Raises:
         TrainingError: the loss is not finite.
-        ModelError: the checkpoint is of another stage or architecture.
+        ModelError: the checkpoint is damaged, of another stage or architecture, or at its end by
+            other settings.
     """
     parameters = stage.parameters()
     optimiser = Optimiser(stage.modules(), parameters, stage.optim)
     path = folder / f"{stage.name}.state"
-    start = _restore(path, stage, optimiser, random) if path.is_file() else 0
+    start = _restore(path, stage, optimiser, random, settings) if path.exists() else 0
     curves = Curves(folder / "curves.csv", stage.name, start) if crew.first else None
     saved = time.monotonic()
     for step in range(start, stage.steps):
@@ -149,25 +156,31 @@ def run_stage(
         optimiser.step(lr)
 
         values = {name: float(part.detach()) for name, part in parts.items()}
-        if curves is not None:
-            curves.add(step + 1, values, lr)
-        if report is not None and crew.first:
-            images = getattr(stage, "images", 0) / max(1e-9, time.monotonic() - began)
-            report(Progress(stage.name, step + 1, stage.steps, value, images, values))
         last = step + 1 == stage.steps or (
             stop_after is not None and step + 1 - start >= stop_after
         )
+        if curves is not None:
+            curves.add(step + 1, values, lr, last)
+        if report is not None and crew.first:
+            images = getattr(stage, "images", 0) / max(1e-9, time.monotonic() - began)
+            report(Progress(stage.name, step + 1, stage.steps, value, images, values))
         if crew.first and (last or time.monotonic() - saved > run.checkpoint_every_s):
             if curves is not None:
                 curves.flush()
-            save_state(path, _state(stage, optimiser, random, step + 1))
+            save_state(path, _state(stage, optimiser, random, step + 1, settings))
             saved = time.monotonic()
         if last and step + 1 < stage.steps:
             return False
     return True
 
 
-def _state(stage: Stage, optimiser: Optimiser, random: Randomness, step: int) -> dict[str, Any]:
+def _state(
+    stage: Stage,
+    optimiser: Optimiser,
+    random: Randomness,
+    step: int,
+    settings: dict[str, Any] | None,
+) -> dict[str, Any]:
     return {
         "version": _STATE_VERSION,
         "stage": stage.name,
@@ -175,24 +188,77 @@ def _state(stage: Stage, optimiser: Optimiser, random: Randomness, step: int) ->
         "modules": stage.modules().state_dict(),
         "optimiser": optimiser.state_dict(),
         "random": random.state(),
+        "settings": settings,
     }
 
 
-def _restore(path: Path, stage: Stage, optimiser: Optimiser, random: Randomness) -> int:
+def _restore(
+    path: Path,
+    stage: Stage,
+    optimiser: Optimiser,
+    random: Randomness,
+    settings: dict[str, Any] | None,
+) -> int:
     state = load_state(path)
     if state.get("version") != _STATE_VERSION or state.get("stage") != stage.name:
-        raise ModelError(f"{path}: not a checkpoint of the stage {stage.name!r}")
+        raise ModelError(
+            f"{path}: not a checkpoint of the stage {stage.name!r}: remove it to begin anew"
+        )
+    step = state.get("step")
+    if type(step) is not int or step < 0:
+        raise ModelError(f"{path}: damaged (step {step!r}): remove it to begin the stage anew")
+    known = state.get("settings")
+    if settings is not None and isinstance(known, dict):
+        _compare(path, known, settings, ended=step >= stage.steps)
     try:
         stage.modules().load_state_dict(state["modules"])
         optimiser.load_state_dict(state["optimiser"])
         random.restore(state["random"])
-        return int(state["step"])
-    except (KeyError, ValueError, RuntimeError) as error:
+    # What a state holds of another kind, torch and NumPy meet as any of these.
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[-1].strip()
         raise ModelError(
-            f"{path}: a checkpoint of another architecture ({first}): "
+            f"{path}: a checkpoint of another architecture, or damaged ({first}): "
             "remove it, or train with the configuration that it was made with"
         ) from error
+    return step
+
+
+def _compare(path: Path, known: dict[str, Any], settings: dict[str, Any], *, ended: bool) -> None:
+    """Settings that changed since ``path`` was written are never taken for the ones it was made
+    with."""
+    changed = [
+        f"{name} {known.get(name, 'absent')} -> {settings.get(name, 'absent')}"
+        for name in sorted(known.keys() | settings.keys())
+        if known.get(name) != settings.get(name)
+    ]
+    if not changed:
+        return
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    said = ", ".join(changed[:3]) + more
+    if ended:
+        raise ModelError(
+            f"{path} is at its end, by other settings ({said}): give another run.output, or remove "
+            "it to train this stage again"
+        )
+    _LOG.warning("%s goes on with other settings than it began with: %s", path, said)
+
+
+def read_curves(path: Path) -> list[dict[str, str]]:
+    """The rows of ``curves.csv``; none where there is no such file. A row that was cut short, as a
+    power cut leaves the last one, is passed over: nothing but a picture is made of them."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+    rows = []
+    for row in csv.DictReader(io.StringIO(text, newline="")):
+        try:
+            int(row["step"]), float(row["value"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if row.get("stage") and row.get("part"):
+            rows.append(row)
+    return rows
 
 
 class Curves:
@@ -205,28 +271,20 @@ class Curves:
         self._sums: dict[str, float] = {}
         self._count = 0
         self._rows: list[tuple[object, ...]] = []
-        kept: list[dict[str, str]] = []
-        if path.is_file():
-            with path.open(newline="") as file:
-                kept = [
-                    row
-                    for row in csv.DictReader(file)
-                    if row["stage"] != stage or int(row["step"]) <= start
-                ]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._fields)
-            writer.writeheader()
-            writer.writerows(kept)
-        os.replace(partial, path)
+        kept = io.StringIO(newline="")
+        writer = csv.DictWriter(kept, self._fields, extrasaction="ignore")
+        writer.writeheader()
+        for row in read_curves(path):
+            if row["stage"] != stage or int(row["step"]) <= start:
+                writer.writerow(row)
+        write_atomically(path, kept.getvalue().encode())
 
-    def add(self, step: int, parts: dict[str, float], lr: float) -> None:
-        """Remember one step."""
+    def add(self, step: int, parts: dict[str, float], lr: float, last: bool) -> None:
+        """Remember one step; the ``last`` one ends an average that has fewer."""
         for name, value in parts.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
-        if step % _CURVE_STEPS == 0:
+        if last or step % _CURVE_STEPS == 0:
             for name, total in self._sums.items():
                 mean = total / self._count
                 self._rows.append((self.stage, step, f"{lr:.3e}", name, f"{mean:.6f}"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from pathlib import Path
+
+from tatvpr_edge.models.train.loop import read_curves
 
 
 def plot_curves(path: Path) -> Path | None:
@@ -20,11 +21,10 @@ def plot_curves(path: Path) -> Path | None:
     from matplotlib import pyplot
 
     lines: dict[str, dict[str, tuple[list[int], list[float]]]] = defaultdict(dict)
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            steps, values = lines[row["stage"]].setdefault(row["part"], ([], []))
-            steps.append(int(row["step"]))
-            values.append(float(row["value"]))
+    for row in read_curves(path):
+        steps, values = lines[row["stage"]].setdefault(row["part"], ([], []))
+        steps.append(int(row["step"]))
+        values.append(float(row["value"]))
     if not lines:
         return None
     figure, axes = pyplot.subplots(1, len(lines), figsize=(5 * len(lines), 3.5), squeeze=False)

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import functools
+import logging
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +40,25 @@ from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DataConfig, TrainConfig
 from tatvpr_edge.models.train.distil import DistilStage
 from tatvpr_edge.models.train.distributed import Crew
-from tatvpr_edge.models.train.loop import Progress, Randomness, Stage, autocast, run_stage
+from tatvpr_edge.models.train.loop import (
+    Progress,
+    Randomness,
+    Stage,
+    TrainingError,
+    autocast,
+    run_stage,
+)
 from tatvpr_edge.models.train.metric import MetricStage, Source
 from tatvpr_edge.models.train.refit import View, refit_head, with_head
 from tatvpr_edge.models.train.taught import answers
-from tatvpr_edge.models.train.training_file import check_config
 from tatvpr_edge.models.train.views import read_views, write_views
-from tatvpr_edge.spec.documents import parse_toml
 from tatvpr_edge.spec.errors import ModelError, UsageError
 
 #: Stored frames are this much larger than the model's, so that crops keep their sharpness.
 _MARGIN = 1.125
 WEIGHTS = "weights.safetensors"
+
+_LOG = logging.getLogger("tatvpr_edge")
 
 Report = Callable[[Progress], None]
 
@@ -98,11 +109,13 @@ def train(
 
     Raises:
         DataError: the data or the teacher's views are not usable.
-        TrainingError: the loss is not finite.
-        ModelError: a checkpoint in ``run.output`` is of another architecture.
+        TrainingError: the loss is not finite, or another training writes to ``run.output``.
+        ModelError: a checkpoint in ``run.output`` is damaged, of another architecture, or at its
+            end by other settings.
     """
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
+    _check_device(config.run.device)
     crew = Crew(config.run.device)
     try:
         for count, what in (
@@ -111,9 +124,60 @@ def train(
         ):
             if count % crew.size:
                 raise UsageError(f"{what} = {count} is not a multiple of {crew.size} processes")
-        return _train(config, crew, report, stop_after, places)
+        folder = Path(config.run.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder) if crew.first else contextlib.nullcontext():
+            return _train(config, crew, report, stop_after, places)
     finally:
         crew.leave()
+
+
+def _check_device(device: str) -> None:
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f'run.device is "{device}", and torch finds {torch.cuda.device_count()} GPUs here: '
+            'set run.device = "cpu", or install a torch that knows this machine\'s GPU'
+        )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other training writes to ``folder`` meanwhile."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(
+                f"{folder}: another training writes to it: wait for its end, or name another folder"
+            ) from None
+        except OSError as error:  # a network's file system that knows no locks
+            _LOG.debug("%s: not locked (%s)", folder, error)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _settings(config: TrainConfig, stage: str) -> dict[str, Any]:
+    """What decides the weights of a stage, by the names of a training file."""
+    tables = dataclasses.asdict(config)
+    tables["run"] = {"seed": config.run.seed}
+    if stage == "distil":
+        del tables["metric"]
+    flat: dict[str, Any] = {}
+
+    def flatten(value: Any, name: str) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                flatten(inner, f"{name}.{key}".strip("."))
+        else:
+            flat[name] = repr(value)
+
+    for number, table in enumerate(tables.pop("data")):
+        flatten(table, f"data[{number}]")
+    flatten(tables, "")
+    return flat
 
 
 def _train(
@@ -124,10 +188,9 @@ def _train(
     places: Sequence[Places] | None,
 ) -> Path | None:
     folder = Path(config.run.output)
-    folder.mkdir(parents=True, exist_ok=True)
     model = starting_model(config)
     model.trained = True
-    started = any((folder / f"{name}.state").is_file() for name in ("distil", "metric"))
+    started = any((folder / f"{name}.state").exists() for name in ("distil", "metric"))
     if config.order.k > 0 and not started:
         order_channels(model, _frames_to_order_by(config), config.order.k)
     if config.refit.asked and not started:
@@ -142,7 +205,9 @@ def _train(
         # A stage's randomness starts from the seed, so that stage 2 does not depend on whether
         # stage 1 ran in this process.
         random = Randomness.seeded(config.run.seed)
-        if not run_stage(stage, config.run, random, crew, folder, report, stop_after):
+        # Who hands places over knows itself what they were: the tables do not say it.
+        said = None if places is not None else _settings(config, stage.name)
+        if not run_stage(stage, config.run, random, crew, folder, report, stop_after, said):
             return None
         if crew.first:
             save_weights(model, folder / f"{stage.name}.safetensors")
@@ -237,6 +302,14 @@ def _metric_stage(
             config.distil, steps=config.metric.steps, quantise_from=0.0, quantise_until=0.0
         )
         beside = _distil_stage(dataclasses.replace(config, distil=taught), model, crew, report)
+    for source in sources:
+        said = source.anchor
+        if said is not None and said.shape[1] != model.descriptor_size:
+            raise UsageError(
+                f"metric.anchor = {config.metric.anchor!r} says {said.shape[1]} numbers of a "
+                f"frame, {model.config.name} {model.descriptor_size}: name an anchor with as many "
+                "(metric.teacher takes any)"
+            )
     return MetricStage(
         model, sources, config.metric, config.k, config.augment, crew, config.run.device, beside
     )
@@ -315,32 +388,3 @@ def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> Non
         views.append(View(plain, config.k, refit.dials, fewer=True))
     with autocast(config.run):
         refit_head(model, frames, taught or None, views, refit, config.run.seed)
-
-
-def with_changes(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:
-    """``config`` with ``--set section.key=value`` changes.
-
-    Raises:
-        UsageError: not of that form, or no such key.
-    """
-    for change in changes:
-        name, equals, text = change.partition("=")
-        section, dot, key = name.strip().partition(".")
-        if not equals or not dot or not hasattr(config, section):
-            raise UsageError(f"--set {change}: expected section.key=value, such as run.seed=1")
-        record = getattr(config, section)
-        if not dataclasses.is_dataclass(record) or not hasattr(record, key):
-            raise UsageError(f"--set {change}: [{section}] has no key {key!r}")
-        try:
-            value = parse_toml(f"v = {text.strip()}")["v"]
-        except ValueError:
-            value = text.strip()
-        current = getattr(record, key)
-        if isinstance(current, float) and isinstance(value, int) and abs(value) < 2**63:
-            value = float(value)
-        if not isinstance(value, type(current)):
-            raise UsageError(f"--set {change}: expected {type(current).__name__}")
-        changed: Any = dataclasses.replace(record, **{key: value})  # type: ignore[type-var]
-        config = dataclasses.replace(config, **{section: changed})
-    check_config(config, "--set")
-    return config

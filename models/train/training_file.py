@@ -10,12 +10,13 @@ import math
 import re
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import TrainConfig
-from tatvpr_edge.spec.documents import read_toml
+from tatvpr_edge.spec.documents import parse_toml, read_toml
 from tatvpr_edge.spec.errors import UsageError
 
 T = TypeVar("T")
@@ -42,6 +43,42 @@ def config_from(values: dict[str, Any], path: Path) -> TrainConfig:
     return config
 
 
+def with_changes(config: TrainConfig, changes: Sequence[str]) -> TrainConfig:
+    """``config`` with ``--set section.key=value`` changes; a section may be ``metric.optim``.
+
+    Raises:
+        UsageError: not of that form, no such key, or a value of the wrong type or range.
+    """
+    for change in changes:
+        name, equals, text = change.partition("=")
+        keys = name.strip().split(".")
+        if not equals or len(keys) < 2:
+            raise UsageError(f"--set {change}: expected section.key=value, such as run.seed=1")
+        try:
+            value = parse_toml(f"v = {text.strip()}")["v"]
+        except ValueError:
+            value = text.strip()
+        config = _changed(config, keys, value, f"--set {change}")
+    check_config(config, "--set")
+    return config
+
+
+def _changed(record: T, keys: Sequence[str], value: Any, where: str) -> T:
+    """``record`` with ``value`` in its field ``keys``, one name for each level."""
+    hints = typing.get_type_hints(type(record))
+    key = keys[0]
+    if key not in hints:
+        raise UsageError(f"{where}: unknown key {key!r}; known: {', '.join(sorted(hints))}")
+    if len(keys) == 1:
+        made = _value(hints[key], value, f"{where}: {key}")
+    elif dataclasses.is_dataclass(hints[key]):
+        made = _changed(getattr(record, key), keys[1:], value, where)
+    else:
+        raise UsageError(f"{where}: {key} is no table of single keys: change it in the file")
+    changed: T = dataclasses.replace(record, **{key: made})  # type: ignore[type-var]
+    return changed
+
+
 def check_config(config: TrainConfig, path: Path | str) -> None:
     """Raise UsageError where a value means nothing; ``path`` is named as where it stands."""
 
@@ -50,6 +87,7 @@ def check_config(config: TrainConfig, path: Path | str) -> None:
             raise UsageError(f"{path}: {what}")
 
     _check_ranges(config, path)
+    require(bool(config.run.output.strip()), "run.output is empty: name a folder, or leave it out")
     require(config.run.precision in ("fp32", "bf16"), 'run.precision is "fp32" or "bf16"')
     require(config.refit.ridge > 0, "refit.ridge must be positive")
     require(
@@ -126,6 +164,7 @@ def check_config(config: TrainConfig, path: Path | str) -> None:
         all(0 <= source.near < source.window for source in config.data),
         "data.near must be below data.window",
     )
+    require(all(table.root.strip() for table in config.data), "data.root is empty: name the folder")
 
 
 #: Of the sections of a training file: (section.key, lowest, highest), both allowed.

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping import open_rgb
-from tatvpr_edge.models.data.frames import squash
+from tatvpr_edge.models.data.frames import new_array, squash
 from tatvpr_edge.models.teachers.base import Teacher
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.text import parse_json
@@ -138,9 +138,9 @@ def _compute(
 
     shape = first[0][1].shape[1:3]
     size = teacher.descriptors(first[0][1][:1]).shape[-1]
-    pixels = _array(folder / "pixels.npy", np.uint8, (len(jobs), side_px, side_px, 3))
-    features = _array(folder / "features.npy", np.float16, (len(jobs), *shape, channels))
-    descriptors = _array(folder / "descriptors.npy", np.float16, (len(jobs), size))
+    pixels = new_array(folder / "pixels.npy", np.uint8, (len(jobs), side_px, side_px, 3))
+    features = new_array(folder / "features.npy", np.float16, (len(jobs), *shape, channels))
+    descriptors = new_array(folder / "descriptors.npy", np.float16, (len(jobs), size))
     for number, start in enumerate(range(0, len(jobs), _BATCH)):
         small, maps = (
             first[number] if number < len(first) else answers(jobs[start : start + _BATCH])
@@ -154,10 +154,6 @@ def _compute(
     for array in (pixels, features, descriptors):
         array.flush()
     np.savez(folder / "components.npz", centre=centre, components=components, scale=scale)
-
-
-def _array(path: Path, kind: type, shape: tuple[int, ...]) -> np.memmap:  # type: ignore[type-arg]
-    return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
 
 
 def read_views(folder: Path) -> TeacherViews:

@@ -13,7 +13,7 @@ import os
 from tatvpr_edge.runtime.streams.frames import StreamFrame
 from tatvpr_edge.runtime.streams.newest import Stream
 from tatvpr_edge.runtime.streams.sources import ReadPicture, choose
-from tatvpr_edge.spec.values import above
+from tatvpr_edge.spec.values import above, flag
 
 __all__ = ["Stream", "StreamFrame", "stream"]
 
@@ -47,6 +47,7 @@ def stream(
         UsageError: another argument is out of range.
     """
     rate_hz = above(rate_hz, 0, "rate_hz", "frames a second, above 0")
+    realtime = flag(realtime, "realtime")
     # Pictures have no times of their own but those that playing gives them.
     played_hz = rate_hz if realtime else None
     chosen = choose(source, backend=backend, rate_hz=played_hz, read_picture=read_picture)

@@ -7,6 +7,7 @@ caller holds.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ from tatvpr_edge.runtime.streams.frames import (
 )
 from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.text import printable
+from tatvpr_edge.spec.values import number, wrong
 
 _LOG = logging.getLogger("tatvpr_edge")
 
@@ -63,6 +65,11 @@ class Stream(Closing, OneProcess):
             DataError: a file or folder cannot be read at all.
             UsageError: another process opened this stream.
         """
+        if timeout_s is not None:
+            meaning = "seconds to wait for a frame; None waits for ever"
+            timeout_s = number(timeout_s, "timeout_s", meaning)
+            if math.isnan(timeout_s):
+                raise wrong(timeout_s, "timeout_s", meaning)
         return self._reader.take(timeout_s)
 
     def __iter__(self) -> Iterator[StreamFrame]:
@@ -147,7 +154,8 @@ class _Reader(threading.Thread):
                 left_s = None if end_s is None else end_s - time.monotonic()
                 if self._done or self._stopping.is_set() or (left_s is not None and left_s <= 0):
                     return None
-                self._changed.wait(left_s)
+                # Python waits no endless number of seconds: it looks again once a day.
+                self._changed.wait(None if left_s is None else min(left_s, 86400.0))
             frame = replace(self._waiting, dropped=self._dropped_since)
             self._waiting, self._dropped_since = None, 0
             self._changed.notify_all()

@@ -68,7 +68,7 @@ _FORGOTTEN = 2.0
     "--steps", type=click.IntRange(1), default=None, help="Length of the training [default: 120]."
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
     help="Of all that is drawn at random.",
 )  # fmt: skip
 @click.option("--board", default="host", show_default=True, shell_complete=words.boards,
@@ -97,6 +97,7 @@ def command(
     held out. Where that part is found better, weights, an ONNX file and an artifact are written;
     where it is not, the old weights stay. The same command continues a run that was stopped.
     """
+    from tatvpr_edge.boards.loader import load as load_board
     from tatvpr_edge.models.checkpoint import weights_file
     from tatvpr_edge.models.data.own import Division, read_own
     from tatvpr_edge.models.train.finetune import STEPS, finetune_config
@@ -104,6 +105,7 @@ def command(
 
     began = time.monotonic()
     check_new_folder(output)
+    load_board(board)  # a name that no board has is not told after the training
     steps, seed = options.pop("steps") or STEPS, options.pop("seed")
     within = options.pop("within")
     division = Division(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -81,10 +80,9 @@ def _recall_plot(part: Judgement) -> str:
 
 
 def _losses(curves: Path) -> list[Series]:
-    if not curves.is_file():
-        return []
+    from tatvpr_edge.models.train.loop import read_curves
+
     parts: dict[str, list[Mark]] = defaultdict(list)
-    with curves.open(newline="") as file:
-        for row in csv.DictReader(file):
-            parts[row["part"]].append(Mark(float(row["step"]), float(row["value"])))
+    for row in read_curves(curves):
+        parts[row["part"]].append(Mark(float(row["step"]), float(row["value"])))
     return [Series(name, marks) for name, marks in parts.items()]

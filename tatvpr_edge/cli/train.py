@@ -47,8 +47,8 @@ def command(path: Path, changes: tuple[str, ...], stop_after: int | None, as_jso
     On several processes: torchrun --nproc-per-node N -m tatvpr_edge train --config FILE
     """
     from tatvpr_edge.models.train.plot import plot_curves
-    from tatvpr_edge.models.train.run import train, with_changes
-    from tatvpr_edge.models.train.training_file import read_config
+    from tatvpr_edge.models.train.run import train
+    from tatvpr_edge.models.train.training_file import read_config, with_changes
     from tatvpr_edge.spec.errors import DataError
 
     if not path.expanduser().exists():

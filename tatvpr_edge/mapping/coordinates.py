@@ -52,7 +52,7 @@ def guess_frame(names: Sequence[str], texts: Sequence[tuple[str, str]], values: 
     """
     remedy = (
         "say what they are with --pose-frame utm, geographic (@latitude@longitude@) or local, or "
-        "give --poses FILE"
+        "put a poses.csv with name, x, y beside them"
     )
     utm = is_utm(values[:, 0], values[:, 1])
     if utm.all():

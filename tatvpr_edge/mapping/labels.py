@@ -6,14 +6,21 @@ from pathlib import Path
 
 from tatvpr_edge.mapping.files import FrameFile, frame_files
 from tatvpr_edge.mapping.poses import POSES, read_poses
+from tatvpr_edge.spec.errors import DataError
 
 
 def labelled_frames(folder: str | Path) -> tuple[list[FrameFile], list[str]]:
     """The frames that ``poses.csv`` in ``folder`` lists, in its order, and each one's place.
 
     Raises:
-        DataError: no such table, no column ``place``, or a row that names no file.
+        DataError: no such table, no column ``place``, or a row that names no file or no place.
     """
     table = read_poses(Path(folder) / POSES, ("place",))
     frames, rows = table.paired(frame_files(folder))
-    return frames, [table.table.rows[row]["place"] for row in rows]
+    labels = [table.table.rows[row]["place"].strip() for row in rows]
+    for row, label in zip(rows, labels, strict=True):
+        if not label:  # frames that nobody labelled do not show one place
+            raise DataError(
+                f"{table.table.where(row)}: names no place: write one, or remove the line"
+            )
+    return frames, labels

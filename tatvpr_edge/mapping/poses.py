@@ -66,7 +66,8 @@ def find_poses(
 ) -> Poses:
     """The poses of ``frames``: from ``table``, else ``poses.csv`` in their folder, else the topic
     of poses that their recording was read with (frames outside its times have none), else their
-    names ``@utm_e@utm_n@...`` or ``@latitude@longitude@...``, else unknown.
+    names ``@utm_e@utm_n@...`` or ``@latitude@longitude@...``, else unknown. A ``poses.csv`` that
+    says only which frames show one place, as ``finetune`` takes it, says nothing of positions.
 
     Args:
         folder: what ``frames`` were found below.
@@ -78,7 +79,7 @@ def find_poses(
         UsageError: ``folder`` is no path.
     """
     inside = check_path(folder, "folder", "where the frames were found") / POSES
-    if table is None and inside.is_file():
+    if table is None and inside.is_file() and not read_poses(inside).labels_alone:
         table = inside
     if table is not None:
         return _from_table(read_poses(table), frames, pose_frame)
@@ -111,7 +112,7 @@ def _from_names(frames: Sequence[FrameFile], pose_frame: str | None) -> Poses:
         missing = frames[texts.index(None)].name
         raise DataError(
             f"{missing} has no position in its name, and other frames have: name it "
-            "@utm_e@utm_n@..., or give --poses FILE"
+            "@utm_e@utm_n@..., or put a poses.csv with name, x, y beside them"
         )
     names = [frame.name for frame in frames]
     pairs = np.array([[float(a), float(b)] for a, b in given])
@@ -136,8 +137,8 @@ def _position_text(frame: FrameFile) -> tuple[str, str] | None:
     except (IndexError, ValueError):
         pass
     raise DataError(
-        f"{frame.name} begins with @ and is not named @utm_e@utm_n@...: rename it, or give "
-        "--poses FILE"
+        f"{frame.name} begins with @ and is not named @utm_e@utm_n@...: rename it, or put a "
+        "poses.csv with name, x, y beside it"
     )
 
 
@@ -150,6 +151,13 @@ class PoseTable:
 
     table: Table
     key: str
+
+    @property
+    def labels_alone(self) -> bool:
+        """Whether a column ``place`` stands there and none of positions."""
+        columns = set(self.table.columns)
+        told = {name for east, north, _ in _POSITIONS for name in (east, north)}
+        return "place" in columns and not columns & told
 
     def rows_of(self, frames: Sequence[FrameFile]) -> list[int | None]:
         """For each frame the number of its row, None where it has none.

@@ -170,6 +170,26 @@ def test_a_gap_in_the_poses_is_no_straight_line(tmp_path: Path) -> None:
     assert known == [True, True, *[False] * 5, True, True]
 
 
+def test_times_that_came_twice_have_no_position(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The robot's clock is set back by 4 s after the fifth second; the recorder's is not."""
+    path = tmp_path / "back.mcap"
+    with BagWriter(path, "mcap") as bag:
+        for index, frame in enumerate(plain_frames(10)):
+            at_s = START_S + index
+            told_s = at_s - 4 * (index > 5)
+            bag.add(IMAGES, bag.rgb(frame, told_s), at_s)
+            bag.add(ODOM, bag.placed("Odometry", told_s, 10.0 * index, 0.0, 0.0), at_s)
+            late = bag.placed("Odometry", told_s - 0.3, 10.0 * index - 3.0, 0.0, 0.0)
+            bag.add(ODOM, late, at_s + 0.1)  # a message that overtakes another is no such clock
+    frames = frames_of(path, Picking(poses_topic=ODOM, every_s=0))
+    found = [f.pose and f.pose[0] for f in frames if isinstance(f, RecordedFrame)]
+    assert found == [0.0, 10.0, *[None] * 8]
+    assert "the clock of /odom was set back by" in caplog.text
+    assert caplog.text.count("set back") == 1
+
+
 def test_calibrate_describe_and_evaluate_take_bags(
     tatvpr: Run, drives: dict[str, Path], tiny_host: Path
 ) -> None:

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import pytest
 
 from support.board import Sshd, hash_of, live_content, make_artifact, quick_options
 from support.faulty_agent import FaultyTransport, faulty_agents
-from support.tools import lacking
+from support.mounts import mounted
 from tatvpr_edge.deploy.push import deploy, rollback, status
 from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.deploy.transport import Link, SshTransport
@@ -268,21 +268,6 @@ def test_agent_is_killed_at_every_step(
 
 
 # ---- the disk ----------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[Path]:
-    """A tmpfs at ``folder``; the test is skipped where this user may not mount."""
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", folder], capture_output=True
-    )
-    if done.returncode:
-        lacking("the right to mount a small tmpfs", "run the tests as root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.slow

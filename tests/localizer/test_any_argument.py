@@ -99,6 +99,10 @@ def calls(
     }
     made = {"artifact": tiny_host, "map": own, "k": 0.4, "tokens": 1.0, "sequence": 1}
     fed = FedSource("own")
+    (tmp_path / "drive").mkdir()
+    (tmp_path / "drive" / "1.ppm").write_bytes(b"P6 1 1 255\n" + bytes(3))
+    ended = tatvpr_edge.stream(tmp_path / "drive")
+    ended.close()
     return {
         "Localizer": Call(runtime.Localizer, {**made, "kernels": None, "threads": 0}),
         "Localizer auto": Call(
@@ -192,7 +196,15 @@ def calls(
         "Budget.parse": Call(runtime.Budget.parse, {"text": "5W"}),
         "FedSource.feed": Call(fed.feed, {"power_w": 1.0, "battery_percent": 50.0}),
         "Sampler": Call(Sampler, {"sources": [fed], "interval_s": 1.0, "cpu_share": 0.1}),
-        "stream": Call(tatvpr_edge.stream, {"source": "nowhere.mp4", "backend": None}),
+        "stream": Call(
+            tatvpr_edge.stream,
+            {"source": "nowhere.mp4", "backend": None, "realtime": False},
+        ),
+        "Stream.read": Call(ended.read, {"timeout_s": 0.0}),
+        "Picking": Call(
+            mapping.Picking, {"topic": "/image", "poses_topic": "/odom", "distance_m": 1.0}
+        ),
+        "Picking by time": Call(mapping.Picking, {"every_s": 1.0}),
         "read_frame": Call(tatvpr_edge.read_frame, {"source": "nowhere.png"}),
         "read_artifact": Call(runtime.read_artifact, {"path": tiny_host}),
         "build_map": Call(

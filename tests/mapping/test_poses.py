@@ -192,7 +192,21 @@ def test_names_that_could_mislead_are_told(
 ) -> None:
     with pytest.raises(DataError, match=words) as told:
         named(tmp_path, *names)
-    assert "--poses FILE" in str(told.value)
+    assert "poses.csv with name, x, y beside" in str(told.value)  # what every command takes
+
+
+def test_a_table_of_places_alone_says_nothing_of_positions(tmp_path: Path) -> None:
+    """What `finetune` learned from is mapped as it is; a misspelt position stays an error."""
+    frames = [FrameFile(tmp_path / name, name) for name in ("a.jpg", "b.jpg")]
+    table = tmp_path / "poses.csv"
+    table.write_text("name,place\na.jpg,hall\n")
+    assert find_poses(tmp_path, frames).source == "none"
+    with pytest.raises(DataError, match="columns name, place: expected"):
+        find_poses(tmp_path, frames, table)
+    for columns in ("name,place,x", "name,where", "name,place,latitude"):
+        table.write_text(f"{columns}\na.jpg{',1' * columns.count(',')}\n")
+        with pytest.raises(DataError, match="has the columns"):
+            find_poses(tmp_path, frames)
 
 
 def test_a_frame_that_the_user_names_must_fit(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.deploy.inventory import read_inventory
 from tatvpr_edge.models.train.config import TrainConfig
-from tatvpr_edge.models.train.run import with_changes
-from tatvpr_edge.models.train.training_file import read_config
+from tatvpr_edge.models.train.training_file import read_config, with_changes
 from tatvpr_edge.profile.document import read_document
 from tatvpr_edge.spec.errors import BoardError, DataError, DeployError, TatvprError, UsageError
 

@@ -112,6 +112,39 @@ def test_split_and_only_keep_the_same_frames_apart(rendered: Path, tmp_path: Pat
         assert (output / "queries" / name).read_bytes() == (rendered / name).read_bytes()
 
 
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("name", ["out", "runs/out"])
+def test_a_folder_is_named_from_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, split: bool
+) -> None:
+    """As the training page names them: `--output runs/rendered_train`."""
+    monkeypatch.chdir(tmp_path)
+    frame = np.zeros((48, 64, 3), np.uint8)
+    with tool.Writer(Path(name), 88, split) as writer:
+        for index in range(2):
+            pose = scene.Pose(1.0, 2.0, 0.5, 0.1, 0.0)
+            writer.add(tool.View(f"{index}.jpg", "p", "map01", index, pose, frame))
+        writer.table(Path("odometry.csv"), [["0.jpg", *"abcdefghi"]])
+        writer.finish({})
+    folders = ["gallery", "queries"] if split else ["."]
+    rows = [row["name"] for folder in folders for row in rows_of(Path(name) / folder)]
+    assert rows == ["0.jpg", "1.jpg"]
+    top = {path.name for path in Path(name).iterdir()}
+    assert {"odometry.csv", "render.json"} < top and len(list(Path().iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["render_places", "render_drive"])
+def test_a_folder_that_cannot_be_made_is_one_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    maps = "--map" if name == "render_drive" else "--maps"
+    renderer = importlib.import_module(name)
+    assert renderer.main(["--output", str(tmp_path / "file" / "out"), maps, "map01"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ") and shown.count("\n") == 1 and "file" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from tiny_sets import gsv_set, labelled_set, tower_set, utm_set, write_rows
 
+from support.mounts import mounted
 from tatvpr_edge.models.data import formats
 from tatvpr_edge.models.data.frames import load_frames
 from tatvpr_edge.models.train.config import DataConfig
@@ -21,6 +24,31 @@ def test_labelled_places(tmp_path: Path) -> None:
     places = formats.labelled(labelled_set(tmp_path / "set", places=4, views=3))
     assert len(places) == 12
     assert [list(p) for p in places.places] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+
+
+@pytest.mark.parametrize("label", ["", "  "])
+def test_frames_that_nobody_labelled_are_not_one_place(tmp_path: Path, label: str) -> None:
+    table = labelled_set(tmp_path / "set") / "poses.csv"
+    lines = table.read_text().splitlines()
+    lines[2:4] = [line.replace(",p0,", f",{label},") for line in lines[2:4]]
+    table.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"poses\.csv, line 3: names no place: write one"):
+        formats.labelled(tmp_path / "set")
+
+
+def test_a_disk_that_is_full_is_an_error_and_no_signal(tmp_path: Path) -> None:
+    root = labelled_set(tmp_path / "set", places=10, views=3)
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from tatvpr_edge.models.data import formats, frames\n"
+        "frames.load_frames(formats.labelled(Path(sys.argv[1])).paths, 128, Path(sys.argv[2]))"
+    )
+    with mounted(tmp_path / "disk", "size=1m") as disk:
+        done = subprocess.run(
+            [sys.executable, "-c", program, root, disk / "cache"], capture_output=True, text=True
+        )
+        assert done.returncode == 1 and "No space left on device: '" in done.stderr
+        assert not list((disk / "cache").iterdir())
 
 
 def test_tower_places_are_windows_of_a_clip_with_gaps(tmp_path: Path) -> None:

@@ -221,6 +221,7 @@ def only(count: int) -> Callable[[Path], None]:
         (spoil, ("--by", "poses"), "does not say where its frames were taken"),
         (spoil, ("--from", "none.safetensors"), "none.safetensors"),
         (spoil, ("--from", "macro"), "shipped model's name (micro, "),
+        (spoil, ("--board", "jetson-orin-nan"), "did you mean jetson-orin-nano"),
     ],
 )
 def test_what_cannot_be_learned_from_is_told_in_one_line(
@@ -233,6 +234,19 @@ def test_what_cannot_be_learned_from_is_told_in_one_line(
     shown = capsys.readouterr()
     assert code == 1 and shown.err.count("error: ") == 1 and words in shown.err, shown.err
     assert not (tmp_path / "finetuned").exists()
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999"])
+def test_a_seed_that_is_none_is_told_before_anything_is_made(tmp_path: Path, seed: str) -> None:
+    assert main(["finetune", str(tmp_path), "--seed", seed]) == 2
+    assert main(["export", "nano", "--random", seed, "-o", str(tmp_path / "x.onnx")]) == 2
+
+
+@pytest.mark.parametrize("name", ["drive.mp4", "drive.mcap", "drive.bag"])
+def test_a_recording_is_no_folder_of_pictures(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match="is a recording, and training takes pictures: write its"):
+        read_own(tmp_path / name, Division())
 
 
 def test_one_place_is_not_enough(tmp_path: Path) -> None:

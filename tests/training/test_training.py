@@ -30,8 +30,8 @@ from tatvpr_edge.models.train.config import (
     TrainConfig,
 )
 from tatvpr_edge.models.train.loop import Progress, TrainingError
-from tatvpr_edge.models.train.run import train, with_changes
-from tatvpr_edge.models.train.training_file import read_config
+from tatvpr_edge.models.train.run import train
+from tatvpr_edge.models.train.training_file import read_config, with_changes
 from tatvpr_edge.models.train.views import read_views, write_views
 from tatvpr_edge.spec.errors import DataError, ModelError, UsageError
 

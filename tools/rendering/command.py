@@ -37,7 +37,7 @@ def run(
     """Print what ``render`` says; 0, or 1 after one line on standard error."""
     try:
         print(render(parser.parse_args(arguments)))
-    except TatvprError as error:
+    except (TatvprError, OSError) as error:  # OSError: a folder nobody may write to, a full disk
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

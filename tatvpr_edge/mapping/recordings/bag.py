@@ -67,6 +67,14 @@ def _track(bag: Bag, connections: Sequence[Any]) -> Track:
         _LOG.warning("%s; its poses end there", printable(error))
     if damaged:
         _LOG.warning("%s: %d poses are left out", printable(first), damaged)
+    for first_ns, last_ns in track.twice_ns:
+        _LOG.warning(
+            "%s: the clock of %s was set back by %.1f s: images of the times that came twice have "
+            "no position; a bag from before or after has (ros2 bag convert, mcap filter)",
+            printable(bag.path),
+            printable(track.topic),
+            (last_ns - first_ns) / 1e9,
+        )
     need_poses(track, bag.path)
     return track
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.recordings.frames import Pose
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.values import between, wrong
 
 #: Taken by default: a frame each metre where poses are known, else one each half second.
 DISTANCE_M, EVERY_S = 1.0, 0.5
@@ -36,6 +38,9 @@ class Picking:
     every_s: float | None = None
 
     def __post_init__(self) -> None:
+        for name, topic in (("topic", self.topic), ("poses_topic", self.poses_topic)):
+            if topic is not None and not (isinstance(topic, str) and topic):
+                raise wrong(topic, name, 'a topic of the bag, such as "/camera/image_raw", or None')
         if self.distance_m is not None and self.every_s is not None:
             raise UsageError("frames are taken by distance or by time: give one of the two")
         if self.distance_m is not None and self.poses_topic is None:
@@ -44,8 +49,9 @@ class Picking:
             ("distance_m", self.distance_m, 1e-3),
             ("every_s", self.every_s, 0.0),
         ):
-            if value is not None and not least <= value < float("inf"):
-                raise UsageError(f"{name} is {value!r}: it must be {least:g} or more")
+            if value is not None:
+                meaning = f"it must be a number of {least:g} or more"
+                between(value, least, sys.float_info.max, name, meaning)
 
     @property
     def by_distance_m(self) -> float | None:

@@ -22,6 +22,8 @@ POSE_TYPES = {
 }
 #: Between two poses further apart in time than this nobody knows where the robot was.
 LONGEST_GAP_S = 5.0
+#: Messages may come a little out of order; a clock that goes back by more was set back.
+_OUT_OF_ORDER_NS = 1_000_000_000
 
 
 class Track:
@@ -32,6 +34,9 @@ class Track:
         self.frame = frame
         self._times_ns = array("q")
         self._values = array("d")
+        self._newest_ns: int | None = None
+        #: Times that came twice, (from, to) in ns: there is no knowing which pose belongs to them.
+        self.twice_ns: list[tuple[int, int]] = []
         self._sorted: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -42,13 +47,20 @@ class Track:
         nothing."""
         pose = _pose(message)
         if pose is not None:
+            if self._newest_ns is not None and time_ns < self._newest_ns - _OUT_OF_ORDER_NS:
+                self.twice_ns.append((time_ns, self._newest_ns))
+                self._newest_ns = time_ns
+            self._newest_ns = max(time_ns, self._newest_ns or time_ns)
             self._times_ns.append(time_ns)
             self._values.extend(pose)
             self._sorted = None
 
     def at(self, time_ns: int) -> Pose | None:
         """The pose at that time: positions on the line between two messages, orientations on the
-        shortest turn. None before the first, after the last, and in a gap of more than 5 s."""
+        shortest turn. None before the first, after the last, in a gap of more than 5 s, and at
+        times that came twice."""
+        if any(first <= time_ns <= last for first, last in self.twice_ns):
+            return None
         times, values = self._in_order()
         after = bisect.bisect_left(times, time_ns)
         if after < len(times) and times[after] == time_ns:

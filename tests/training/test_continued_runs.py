@@ -1,0 +1,201 @@
+"""A run that goes on: by the same settings, from states and curves that may be damaged, alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_training import assert_same, tiny_run, weights_of
+from tiny_sets import labelled_set
+
+from tatvpr_edge.models.checkpoint import load_state, save_state
+from tatvpr_edge.models.data.formats import labelled
+from tatvpr_edge.models.train.config import TrainConfig
+from tatvpr_edge.models.train.loop import Progress, TrainingError, read_curves
+from tatvpr_edge.models.train.run import train
+from tatvpr_edge.models.train.training_file import with_changes
+from tatvpr_edge.spec.errors import ModelError, UsageError
+
+
+def stage_2(folder: Path, **changes: Any) -> TrainConfig:
+    """Six steps of stage 2 alone."""
+    whole = tiny_run(folder)
+    alone = dataclasses.replace(whole.metric, distil_weight=0.0)
+    distil = dataclasses.replace(whole.distil, steps=0)
+    return dataclasses.replace(whole, distil=distil, metric=alone, **changes)
+
+
+def test_a_run_at_its_end_is_not_taken_for_one_by_other_settings(tmp_path: Path) -> None:
+    config = stage_2(tmp_path)
+    first = weights_of(train(config))
+    assert_same(first, weights_of(train(config)))  # the same command again
+    threads = with_changes(config, ["run.threads=2", "run.checkpoint_every_s=9"])
+    assert_same(first, weights_of(train(threads)))  # what decides no weights may change
+    for change, said in (
+        ("metric.optim.lr=0.01", r"metric\.optim\.lr 0\.001 -> 0\.01"),
+        ("run.seed=4", r"run\.seed 3 -> 4"),
+        ("metric.loss=supcon", r"metric\.loss"),
+    ):
+        with pytest.raises(ModelError, match=f"at its end, by other settings.*{said}.*remove it"):
+            train(with_changes(config, [change]))
+    other = tuple(dataclasses.replace(table, rivals=0) for table in config.data)
+    with pytest.raises(ModelError, match=r"data\[0\]\.rivals 1 -> 0"):
+        train(dataclasses.replace(config, data=other))
+
+
+def test_stage_1_stays_where_stage_2_alone_changed(tmp_path: Path) -> None:
+    config = tiny_run(tmp_path)
+    train(config)
+    state = tmp_path / "run" / "metric.state"
+    changed = with_changes(config, ["metric.optim.lr=0.01"])
+    with pytest.raises(ModelError, match=r"metric\.state is at its end"):
+        train(changed)
+    state.unlink()
+    assert train(changed) is not None
+    with pytest.raises(ModelError, match=r"distil\.state is at its end.*distil\.batch 8 -> 4"):
+        train(with_changes(changed, ["distil.batch=4"]))
+
+
+def test_a_run_that_goes_on_by_other_settings_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = stage_2(tmp_path)
+    assert train(config, stop_after=2) is None
+    with caplog.at_level(logging.WARNING, "tatvpr_edge"):
+        assert train(config, stop_after=2) is None
+        assert "goes on" not in caplog.text
+        assert train(with_changes(config, ["metric.steps=8"])) is not None
+    assert "goes on with other settings than it began with: metric.steps 6 -> 8" in caplog.text
+
+
+def test_curves_of_a_run_that_stopped_anywhere_are_whole(tmp_path: Path) -> None:
+    config = stage_2(tmp_path)
+    curves = tmp_path / "run" / "curves.csv"
+    train(config, stop_after=4)
+    rows = read_curves(curves)
+    assert {row["step"] for row in rows} == {"4"}
+    # A power cut leaves a row without its end, and what the disk had there before.
+    with curves.open("ab") as file:
+        file.write(b"metric,4,1e-3,simi\nmetric,3\n\xff\xfe\0\0,\nmetric,x,1,a,b\n")
+    assert train(config) is not None
+    assert [row["step"] for row in read_curves(curves)][: len(rows)] == ["4"] * len(rows)
+    assert {row["step"] for row in read_curves(curves)} == {"4", "6"}
+    curves.write_bytes(b"no\xfftable\n1\n")
+    assert train(config) is not None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.pop("modules"),
+        lambda state: state.update(modules=5),
+        lambda state: state.update(step="x"),
+        lambda state: state.update(step=-3),
+        lambda state: state.update(step=True),
+        lambda state: state.update(random={"torch": 1, "numpy": 2}),
+        lambda state: state.update(random=[]),
+        lambda state: state.update(optimiser=[1]),
+        lambda state: state.update(optimiser={}),
+        lambda state: state.update(stage="distil"),
+    ],
+)
+def test_a_state_of_anything_else_is_one_line(
+    tmp_path: Path, damage: Callable[[dict[str, Any]], Any]
+) -> None:
+    config = stage_2(tmp_path)
+    train(config, stop_after=2)
+    path = tmp_path / "run" / "metric.state"
+    state = load_state(path)
+    damage(state)
+    save_state(path, state)
+    with pytest.raises(ModelError, match=r"metric\.state.*remove it"):
+        train(config)
+
+
+def test_a_folder_in_a_states_place_is_said_before_the_training(tmp_path: Path) -> None:
+    config = stage_2(tmp_path)
+    (tmp_path / "run" / "metric.state").mkdir(parents=True)
+    steps: list[Progress] = []
+    with pytest.raises(ModelError, match=r"metric\.state.*remove it"):
+        train(config, steps.append)
+    assert not steps
+
+
+def test_two_trainings_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    config = stage_2(tmp_path)
+
+    def meanwhile(done: Progress) -> None:
+        with pytest.raises(TrainingError, match="another training writes to it"):
+            train(config)
+        other = str(tmp_path / "other")
+        run = dataclasses.replace(config.run, output=other)
+        assert train(dataclasses.replace(config, run=run), stop_after=1) is None
+
+    assert train(config, meanwhile, stop_after=1) is None
+    assert train(config) is not None  # and whoever comes later may
+
+
+def test_places_that_are_handed_over_are_their_givers_to_compare(tmp_path: Path) -> None:
+    """``finetune`` compares the frames themselves, which no table names."""
+    config = stage_2(tmp_path)
+    places = [labelled(labelled_set(tmp_path / "set"))]
+    train(config, places=places)
+    assert train(with_changes(config, ["metric.optim.lr=0.01"]), places=places) is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("run.seed=true", "seed is True: expected int"),
+        ("metric.optim.lr=-1", r"metric\.optim\.lr is -1"),
+        ("metric.optim.rate=1", "unknown key 'rate'; known: clip"),
+        ("metric.optim=1", "optim must be a table"),
+        ("metric.optim.lr.x=1", "lr is no table"),
+        ("data.root=x", "data is no table of single keys"),
+        ("run.output=", r"run\.output is empty"),
+        ("run.output=' '", r"run\.output is empty"),
+        ("run.=1", "unknown key ''"),
+    ],
+)
+def test_a_change_that_no_run_can_mean(change: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        with_changes(TrainConfig(), [change])
+
+
+def test_a_change_reaches_every_table() -> None:
+    config = with_changes(TrainConfig(), ["metric.optim.lr=1", "model.backbone={depth=4}"])
+    assert (config.metric.optim.lr, config.model.backbone) == (1.0, {"depth": 4})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r'run\.device is "cuda:1".*set run\.device = "cpu"'):
+        train(with_changes(stage_2(tmp_path), ["run.device=cuda:1"]))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"backbone": {"deep": 3}}, "no 'deep'; it has image_px"),
+        ({"backbone": {"ternary": "no"}}, "ternary is 'no': it is true or false"),
+        ({"head": {"digit": 3}, "init": "nano"}, "no option 'digit'; it has project"),
+        ({"head": {"digits": "x"}, "init": "nano"}, "digits is 'x'"),
+    ],
+)
+def test_a_network_that_is_misspelt(tmp_path: Path, model: dict[str, Any], said: str) -> None:
+    config = stage_2(tmp_path)
+    section = dataclasses.replace(config.model, **{"name": "nano", "backbone": {}, **model})
+    with pytest.raises(ModelError, match=said):
+        train(dataclasses.replace(config, model=section))
+
+
+def test_an_anchor_of_another_size_is_told_by_both_sizes(tmp_path: Path) -> None:
+    config = with_changes(stage_2(tmp_path), ["metric.anchor=model:nano"])
+    with pytest.raises(UsageError, match=r"'model:nano' says 256 numbers.* 512: name an anchor"):
+        train(config)
