@@ -22,7 +22,7 @@ from tatvpr_edge.spec.manifest import RANDOM_NOTE
     help="Weights for a named architecture (safetensors); they must fit it.",
 )
 @click.option(
-    "--random", "seed", type=click.IntRange(0, 2**32 - 1), default=None, metavar="SEED",
+    "--random", "seed", type=click.IntRange(0, 2**63 - 1), default=None, metavar="SEED",
     help="Random weights for a named architecture: for benchmarks only.",
 )  # fmt: skip
 @click.option("--tokens-out", is_flag=True, help="Also output the tokens after the last norm.")

@@ -68,7 +68,7 @@ _FORGOTTEN = 2.0
     "--steps", type=click.IntRange(1), default=None, help="Length of the training [default: 120]."
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
     help="Of all that is drawn at random.",
 )  # fmt: skip
 @click.option("--board", default="host", show_default=True, shell_complete=words.boards,
