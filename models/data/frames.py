@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -50,18 +51,31 @@ def load_frames(paths: Sequence[Path], side_px: int, cache: Path | None = None) 
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
         digest.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     target = cache / f"frames-{digest.hexdigest()[:24]}.npy"
-    if not target.is_file():
+    shape = (len(paths), side_px, side_px, 3)
+    kept = cached(target, np.uint8, shape)
+    if kept is None:
         cache.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}.partial")
         try:
-            frames = new_array(partial, np.uint8, (len(paths), side_px, side_px, 3))
+            frames = new_array(partial, np.uint8, shape)
             _fill(frames, paths, side_px)
             frames.flush()
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
-    mapped: Frames = np.load(target, mmap_mode="r")
+        kept = np.load(target, mmap_mode="r")
+    mapped: Frames = kept
     return mapped
+
+
+def cached(path: Path, kind: type, shape: tuple[int, ...]) -> Any:
+    """The array at ``path``, memory-mapped; None where there is none, or (after a power cut) no
+    whole one: what is kept can be made again."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, EOFError, ValueError):
+        return None
+    return array if array.dtype == kind and array.shape[: len(shape)] == shape else None
 
 
 def new_array(path: Path, kind: type, shape: tuple[int, ...]) -> np.memmap:  # type: ignore[type-arg]

@@ -50,6 +50,11 @@ class DistilStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.proj = nn.Linear(model.config.backbone.dim, channels).to(device)
+        if config.batch > len(views.pixels):
+            raise DataError(
+                f"{len(views.pixels)} views of the teacher, and distil.batch = {config.batch}: "
+                "smaller batches, or more data.views"
+            )
         side = model.config.backbone.image_px // model.config.backbone.patch
         self._side = side
         self._targets: Tensor | None = None

@@ -51,7 +51,7 @@ from tatvpr_edge.models.train.loop import (
 from tatvpr_edge.models.train.metric import MetricStage, Source
 from tatvpr_edge.models.train.refit import View, refit_head, with_head
 from tatvpr_edge.models.train.taught import answers
-from tatvpr_edge.models.train.views import read_views, write_views
+from tatvpr_edge.models.train.views import made_for, read_views, write_views
 from tatvpr_edge.spec.errors import ModelError, UsageError
 
 #: Stored frames are this much larger than the model's, so that crops keep their sharpness.
@@ -228,9 +228,11 @@ def _distil_stage(
             make_views(config, model.config, _of_views(report))
         while not folder.exists():  # the first process is at it
             time.sleep(1.0)
+    views = read_views(folder)
+    made_for(views, _asked(config), folder)
     return DistilStage(
         model,
-        read_views(folder),
+        views,
         config.distil,
         config.k,
         config.augment,
@@ -276,7 +278,12 @@ def make_views(
         seed=config.run.seed,
         asking=lambda: autocast(config.run),
         progress=progress,
+        asked=_asked(config),
     )
+
+
+def _asked(config: TrainConfig) -> dict[str, object]:
+    return {"distil.teacher": config.distil.teacher, "distil.channels": config.distil.channels}
 
 
 def crops_of_each(frames: int, views: float) -> list[int]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from tatvpr_edge.models.data.frames import load_frames
+from tatvpr_edge.models.data.frames import cached, load_frames
 from tatvpr_edge.models.teachers import Teacher
 from tatvpr_edge.models.train.distil import partly_whitened
 from tatvpr_edge.spec.atomic import replacing
@@ -70,9 +70,9 @@ def _cached(
         for path in paths:
             digest.update(f"{path.resolve()}\0{path.stat().st_mtime_ns}\n".encode())
         target = cache / f"answers-{digest.hexdigest()[:24]}.npy"
-        if target.is_file():
-            known: Floats = np.load(target)
-            return known
+        kept = cached(target, np.float32, (len(paths),))
+        if kept is not None:
+            return np.array(kept)
     said = _describe(teacher, load_frames(paths, teacher.image_px, cache), report)
     if target is not None:
         with replacing(target) as sink:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.models.data.frames import new_array, squash
 from tatvpr_edge.models.teachers.base import Teacher
-from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.text import parse_json
 
 _BATCH = 16
@@ -71,6 +71,7 @@ def write_views(
     seed: int = 0,
     asking: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Callable[[int, int], None] | None = None,
+    asked: dict[str, object] | None = None,
 ) -> Path:
     """Make the folder; it appears whole or not at all.
 
@@ -80,7 +81,17 @@ def write_views(
         channels: principal components kept of the teacher's map.
         smallest: smallest area that a crop keeps.
         asking: entered while the teacher looks: mixed precision; its maps are kept in full.
+        asked: by which keys of a training file they are made; :func:`made_for` compares them.
+
+    Raises:
+        DataError: the folder exists, a frame cannot be read, or the teacher's map has fewer
+            channels.
     """
+    if channels > teacher.channels:
+        raise DataError(
+            f"{teacher.name} has {teacher.channels} channels, and {channels} are asked for: "
+            f"distil.channels is at most {teacher.channels}"
+        )
     if folder.exists():
         raise DataError(f"{folder} exists: remove it to compute the teacher's answers again")
     rng = np.random.default_rng(seed)
@@ -97,6 +108,7 @@ def write_views(
             "seed": seed,
             "smallest_crop": smallest,
             "channels": channels,
+            "asked": asked or {},
         }
         (partial / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
         os.replace(partial, folder)
@@ -160,14 +172,39 @@ def read_views(folder: Path) -> TeacherViews:
     """The folder that :func:`write_views` made.
 
     Raises:
-        DataError: it is missing or incomplete.
+        DataError: it is missing, incomplete, or its parts do not belong together.
     """
     try:
-        return TeacherViews(
+        views = TeacherViews(
             pixels=np.load(folder / "pixels.npy", mmap_mode="r"),
             features=np.load(folder / "features.npy", mmap_mode="r"),
             descriptors=np.load(folder / "descriptors.npy", mmap_mode="r"),
             card=parse_json((folder / "card.json").read_text()),
         )
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: no complete set of teacher views ({error})") from error
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(
+            f"{folder}: no complete set of teacher views ({error}): remove it to make it anew"
+        ) from error
+    arrays = (views.pixels, views.features, views.descriptors)
+    good = (
+        [(a.ndim, a.dtype.kind) for a in arrays] == [(4, "u"), (4, "f"), (2, "f")]
+        and len({len(a) for a in arrays}) == 1
+        and isinstance(views.card, dict)
+    )
+    if not good:
+        raise DataError(
+            f"{folder}: its files are not of one set of teacher views: remove it to make it anew"
+        )
+    return views
+
+
+def made_for(views: TeacherViews, asked: dict[str, object], folder: Path) -> None:
+    """Raise UsageError where ``views`` were made by other keys of a training file than ``asked``;
+    older ones do not say by which."""
+    known = views.card.get("asked")
+    for key, value in asked.items():
+        if isinstance(known, dict) and key in known and known[key] != value:
+            raise UsageError(
+                f"{folder} was made with {key} = {known[key]!r}, not {value!r}: name another "
+                "distil.views, or remove it to make it anew"
+            )

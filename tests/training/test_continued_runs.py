@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_training import assert_same, tiny_run, weights_of
@@ -19,7 +21,7 @@ from tatvpr_edge.models.train.config import TrainConfig
 from tatvpr_edge.models.train.loop import Progress, TrainingError, read_curves
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.models.train.training_file import with_changes
-from tatvpr_edge.spec.errors import ModelError, UsageError
+from tatvpr_edge.spec.errors import DataError, ModelError, UsageError
 
 
 def stage_2(folder: Path, **changes: Any) -> TrainConfig:
@@ -198,4 +200,46 @@ def test_a_network_that_is_misspelt(tmp_path: Path, model: dict[str, Any], said:
 def test_an_anchor_of_another_size_is_told_by_both_sizes(tmp_path: Path) -> None:
     config = with_changes(stage_2(tmp_path), ["metric.anchor=model:nano"])
     with pytest.raises(UsageError, match=r"'model:nano' says 256 numbers.* 512: name an anchor"):
+        train(config)
+
+
+def test_views_of_another_teacher_are_not_taken_for_those_asked_for(tmp_path: Path) -> None:
+    whole = tiny_run(tmp_path)
+    distil = dataclasses.replace(
+        whole.distil, views=str(tmp_path / "made"), teacher="model:nano", channels=4, steps=1
+    )
+    metric = dataclasses.replace(whole.metric, steps=0, distil_weight=0.0)
+    config = dataclasses.replace(whole, distil=distil, metric=metric)
+    assert train(config) is not None
+    for change, said in (
+        ("distil.teacher=model:micro", r"distil\.teacher = 'model:nano', not 'model:micro'"),
+        ("distil.channels=8", r"distil\.channels = 4, not 8"),
+    ):
+        with pytest.raises(UsageError, match=f"made was made with {said}: name another"):
+            train(with_changes(config, [change, f"run.output={tmp_path / 'other'}"]))
+    few = with_changes(config, ["distil.channels=999", f"distil.views={tmp_path / 'few'}"])
+    with pytest.raises(DataError, match=r"128 channels.*distil\.channels is at most 128"):
+        train(few)
+    assert not list(tmp_path.glob("few*"))
+
+
+def test_a_batch_of_more_views_than_there_are(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"36 views of the teacher, and distil\.batch = 99"):
+        train(with_changes(tiny_run(tmp_path), ["distil.batch=99"]))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda views: np.save(views / "descriptors.npy", np.zeros((5, 4), np.float16)),
+        lambda views: shutil.copy(views / "pixels.npy", views / "features.npy"),
+        lambda views: (views / "card.json").write_text("[]"),
+        lambda views: (views / "pixels.npy").write_bytes(b""),
+        lambda views: np.save(views / "pixels.npy", np.float32(3)),
+    ],
+)
+def test_views_that_do_not_belong_together(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
+    config = tiny_run(tmp_path)
+    spoil(tmp_path / "views")
+    with pytest.raises(DataError, match=r"views: .*teacher views.*remove it to make it anew"):
         train(config)

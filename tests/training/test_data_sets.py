@@ -36,6 +36,16 @@ def test_frames_that_nobody_labelled_are_not_one_place(tmp_path: Path, label: st
         formats.labelled(tmp_path / "set")
 
 
+@pytest.mark.parametrize("left", [0, 100, 2000])
+def test_a_cache_that_lost_its_contents_is_made_again(tmp_path: Path, left: int) -> None:
+    paths = formats.labelled(labelled_set(tmp_path / "set", places=2, views=2)).paths
+    whole = np.array(load_frames(paths, 32, tmp_path / "cache"))
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.write_bytes(kept.read_bytes()[:left])
+    assert np.array_equal(load_frames(paths, 32, tmp_path / "cache"), whole)
+    assert np.array_equal(np.load(kept), whole)
+
+
 def test_a_disk_that_is_full_is_an_error_and_no_signal(tmp_path: Path) -> None:
     root = labelled_set(tmp_path / "set", places=10, views=3)
     program = (
