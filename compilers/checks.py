@@ -243,6 +243,20 @@ def check_descriptor(graph: Graph) -> None:
 def _check_node(graph: Graph, node: onnx.NodeProto) -> None:
     if node.domain == DOMAIN:
         _CHECKS[node.op_type](graph, node)
+    elif node.op_type == "LayerNormalization":
+        _check_norm(graph, node)
+
+
+def _check_norm(graph: Graph, node: onnx.NodeProto) -> None:
+    """TVM takes weights of the shape that is normalised, and says of others no node's name."""
+    x = graph.types[node.input[0]].shape
+    wanted = tuple(x[attribute(node, "axis", -1) :])
+    for what, name in zip(("Scale", "B"), node.input[1:], strict=False):
+        if name and graph.types[name].shape != wanted:
+            raise ModelError(
+                f"{label(node)}: {what} {name!r} has shape {list(graph.types[name].shape)}, "
+                f"not {list(wanted)}"
+            )
 
 
 def _float_input(graph: Graph, node: onnx.NodeProto, index: int, rank: int) -> Type:

@@ -93,6 +93,14 @@ class TestWeights:
         replace_weight(model, "blocks.0.out.bias", np.zeros(7, np.float32))
         refused(model, tmp_path, "blocks.0.out.bias", "[48]")
 
+    @pytest.mark.parametrize("length", [1, 47])
+    def test_a_norm_of_another_length(self, tiny: Make, tmp_path: Path, length: int) -> None:
+        """TVM said "gamma and beta shapes do not match", and not of which node."""
+        model = tiny()
+        norm = node(model, "LayerNormalization")
+        replace_weight(model, norm.input[2], np.zeros(length, np.float32))
+        refused(model, tmp_path, norm.name, norm.input[2], f"[{length}], not [48]")
+
     def test_weights_that_are_computed(self, tiny: Make, tmp_path: Path) -> None:
         model = tiny()
         model.graph.node.insert(0, helper.make_node("Neg", ["blocks.0.qkv.bias"], ["negated"]))

@@ -243,16 +243,20 @@ def test_trusting_a_key_does_not_cut_the_live_release_off(
     assert deploy(local_transport(), ram_path / "b", None, options).signer == "second"
 
 
+HEADER = "-----BEGIN OPENSSH PRIVATE KEY-----"
+
+
 def test_signing_needs_a_key_and_an_artifact(ram_path: Path, keys: dict[str, Path]) -> None:
     make_artifact(ram_path / "a")
     with pytest.raises(SignatureError, match="no key at"):
         sign_artifact(ram_path / "a", ram_path / "none")
     with pytest.raises(ArtifactError, match="no such folder"):
         sign_artifact(ram_path / "none", keys["ours"])
-    (ram_path / "rubbish").write_text("no key")
-    (ram_path / "rubbish").chmod(0o600)
-    with pytest.raises(SignatureError, match="cannot sign with"):
-        sign_artifact(ram_path / "a", ram_path / "rubbish")
+    for text, why in (("no key", "is no SSH key"), (f"{HEADER}\nno key", "cannot sign with")):
+        (ram_path / "rubbish").write_text(text)
+        (ram_path / "rubbish").chmod(0o600)
+        with pytest.raises(SignatureError, match=why):
+            sign_artifact(ram_path / "a", ram_path / "rubbish")
     before = (ram_path / "a" / "manifest.json").read_bytes()
     sign_artifact(ram_path / "a", keys["ours"], serial=7)
     after = json.loads((ram_path / "a" / "manifest.json").read_bytes())

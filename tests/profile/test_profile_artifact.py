@@ -178,7 +178,7 @@ def test_where_no_point_is_valid_the_command_says_so(
     tiny_artifact: Path, tmp_path: Path, valid: int
 ) -> None:
     """The board is a program that prints what was measured here, throttled but for ``valid``."""
-    document = profile_artifact(tiny_artifact, QUICK, root=str(tmp_path / "bare"))
+    document = profile_artifact(tiny_artifact, QUICK, root=str(tmp_path))
     for index, point in enumerate(document["points"]):
         point["valid"] = index < valid
         point["invalid"] = "" if index < valid else "7 thermal throttle events"

@@ -50,7 +50,7 @@ def test_where_signing_fails_there_is_no_artifact_and_the_old_one_stays(
     # What is compiled for it is not looked at here.
     monkeypatch.setattr("tatvpr_edge.compilers.build.made_anew", contextlib.nullcontext)
     rubbish = tmp_path / "rubbish"
-    rubbish.write_text("no key")
+    rubbish.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nno key")  # found out when it signs
     rubbish.chmod(0o600)
     signing = ["--sign", str(keys.private("ours"))]
     place = tmp_path / "out" / "built"
