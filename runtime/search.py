@@ -1,6 +1,6 @@
 """Map search of the C core (``tatvpr_places_search``), through ctypes.
 
-:class:`Table` holds the places of a map as C reads them: pointers into the memory-mapped base file
+:class:`Table` holds the places of a map as C reads them: pointers into the base file (in memory or mapped)
 and into arrays of what was added since. A search runs in the calling thread, without a lock.
 """
 

@@ -13,6 +13,7 @@ In: a frame. Out: its views, or their one descriptor. NumPy alone, as a board ha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from tatvpr_edge.runtime.frame import CameraFrame, check_frame, rgb_of
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
+View = TypeVar("View")
 #: Side of a corner's view, of the frame's.
 CORNER = 0.85
 #: (k, tokens) at which the frame itself counts as well, where the map's dials are not lower. These
@@ -57,6 +59,24 @@ def mean_view(descriptors: Sequence[F32]) -> F32:
     return np.where(length > 0, rows / np.where(length > 0, length, 1), descriptors[0])
 
 
+def place_of_views(
+    describe: Callable[[View, float, float], F32],
+    views: Sequence[View],
+    k: float,
+    tokens: float,
+    lowest_k: float,
+) -> F32:
+    """The descriptor of a place at (k, tokens), float32 [..., D], from its ``views``, the frame
+    itself first: frames, or as many frames of many places.
+
+    Args:
+        describe: makes descriptors at (k, tokens).
+        lowest_k: the least that it takes.
+    """
+    lower = [describe(views[0], *dials) for dials in lower_settings(k, tokens, lowest_k)]
+    return mean_view([*(describe(view, k, tokens) for view in views), *lower])
+
+
 def describe_place(
     describe: Callable[[CameraFrame, float, float], F32],
     frame: CameraFrame,
@@ -66,13 +86,7 @@ def describe_place(
     """The descriptor of a place, float32 [D], for each (k, tokens) of ``bands``.
 
     Args:
-        describe: makes the descriptor of a frame at (k, tokens).
-        lowest_k: the least that it takes.
+        describe, lowest_k: as of :func:`place_of_views`.
     """
     views = [frame, *(check_frame(view) for view in views_of(rgb_of(frame))[1:])]
-
-    def place(k: float, tokens: float) -> F32:
-        lower = [describe(frame, *dials) for dials in lower_settings(k, tokens, lowest_k)]
-        return mean_view([*(describe(view, k, tokens) for view in views), *lower])
-
-    return [place(k, tokens) for k, tokens in bands]
+    return [place_of_views(describe, views, k, tokens, lowest_k) for k, tokens in bands]

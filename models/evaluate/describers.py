@@ -19,7 +19,7 @@ from PIL import Image
 from tatvpr_edge.models.data.frames import squash
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.teachers.base import Teacher
-from tatvpr_edge.runtime.views import lower_settings, mean_view, views_of
+from tatvpr_edge.runtime.views import place_of_views, views_of
 
 Floats = NDArray[np.float32]
 Frames = NDArray[np.uint8]
@@ -84,17 +84,16 @@ def places_of(
 
     frames = np.stack([squashed(image) for image in images], axis=1)
 
-    def places(k: float, tokens: float | None) -> Floats:
-        own = describer.tokens if tokens is None else tokens
-        lower = lower_settings(k, own, describer.lowest_k)
-        return mean_view(
-            [
-                *(describer.describe(part, k, tokens) for part in frames),
-                *(describer.describe(frames[0], *dials) for dials in lower),
-            ]
+    return [
+        place_of_views(
+            describer.describe,
+            list(frames),
+            k,
+            describer.tokens if tokens is None else tokens,
+            describer.lowest_k,
         )
-
-    return [places(k, tokens) for k, tokens in settings]
+        for k, tokens in settings
+    ]
 
 
 @dataclass

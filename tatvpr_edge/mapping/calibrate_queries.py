@@ -24,7 +24,6 @@ from tatvpr_edge.spec.maptypes import Calibration
 Step = Callable[[int], None]
 #: A folder or recording, or the frames of one.
 Given = PathLike | Sequence[FrameFile]
-#: k with all tokens, or (k, tokens).
 #: (k, tokens) of each description.
 Settings = Sequence[tuple[float, float]]
 F64 = NDArray[np.float64]

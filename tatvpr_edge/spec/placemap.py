@@ -3,8 +3,8 @@
 The byte layout is in docs/placemap-format.md; ``runtime/core/common/map.c`` reads the same bytes
 with the same verdict. A base file never changes once it stands: it is written beside its place,
 synced and renamed. Places added later go into a journal beside it
-(:mod:`tatvpr_edge.runtime.mapjournal`) until ``compact`` folds them in. Queries read the base
-through a memory map.
+(:mod:`tatvpr_edge.runtime.mapjournal`) until ``compact`` folds them in. Queries read a small base
+from memory and a large one through a memory map.
 """
 
 from __future__ import annotations
