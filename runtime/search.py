@@ -1,7 +1,8 @@
 """Map search of the C core (``tatvpr_places_search``), through ctypes.
 
-:class:`Table` holds the places of a map as C reads them: pointers into the base file (in memory or mapped)
-and into arrays of what was added since. A search runs in the calling thread, without a lock.
+:class:`Table` holds the places of a map as C reads them: pointers into the base file
+(in memory, or mapped) and into arrays of what was added since. A search runs in the calling thread,
+without a lock.
 """
 
 from __future__ import annotations
