@@ -75,7 +75,7 @@ def build_artifact(
         with _taking(place, replace) as made:
             _build(job, made, prefix)
     else:
-        from tatvpr_edge.runtime.signature import check_key, new_serial, sign_artifact
+        from tatvpr_edge.runtime.signing import check_key, new_serial, sign_artifact
 
         # A missing key and a wrong SOURCE_DATE_EPOCH are told now, not after the build.
         check_key(os.fspath(sign))

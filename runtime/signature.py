@@ -2,8 +2,9 @@
 
 In: an artifact's manifest as it was read, and the keys that this machine trusts
 (:mod:`tatvpr_edge.runtime.trust`). Out: the signer's name, or SignatureError. Called by
-``Localizer`` and ``verify`` (through the artifact's reader), by the board's half of deploy, and by
-``build --sign``. Needs the standard library and ``ssh-keygen``.
+``Localizer`` and ``verify`` (through the artifact's reader) and by the board's half of deploy, with
+which all of this travels; what signs is :mod:`tatvpr_edge.runtime.signing`. Needs the standard
+library and ``ssh-keygen``.
 
 What is signed is ``manifest.json``, byte for byte; it holds the SHA-256 of every other file.
 Signing adds the key ``serial`` (seconds since 1970, or what the signer says) to the manifest, so
@@ -12,7 +13,6 @@ that a board can refuse an artifact that is older than the installed one.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
@@ -21,9 +21,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tatvpr_edge.spec.artifact import SignedManifest
-from tatvpr_edge.spec.atomic import replacing
-from tatvpr_edge.spec.errors import ArtifactError, SignatureError, ToolError
-from tatvpr_edge.spec.manifest import MANIFEST, SIGNATURE, parse_manifest
+from tatvpr_edge.spec.errors import SignatureError, ToolError
+from tatvpr_edge.spec.manifest import parse_manifest
 from tatvpr_edge.spec.sealed import sealed_bytes
 
 from . import deployed, trust
@@ -38,9 +37,7 @@ _AHEAD_S = 86_400
 #: Folders that only root can write, on Debian, macOS and NixOS.
 _PLACES = ("/usr/bin", "/bin", "/usr/local/bin", "/run/current-system/sw/bin")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+\-]{0,99}")
-_LINE = 16_384  # more than the longest public key's
-_PRIVATE = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
-_KEY = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.\-]+ [A-Za-z0-9+/=]+")
+KEY = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.\-]+ [A-Za-z0-9+/=]+")
 
 
 def check_signer_name(name: str) -> str:
@@ -63,7 +60,7 @@ def check_public_key(text: str) -> str:
         SignatureError: it is not one public key.
     """
     key = " ".join(text.split()[:2])
-    if len(text.strip().splitlines()) != 1 or len(key) > 16384 or _KEY.fullmatch(key) is None:
+    if len(text.strip().splitlines()) != 1 or len(key) > 16384 or KEY.fullmatch(key) is None:
         raise SignatureError("not an OpenSSH public key: give the .pub file of `keys new`")
     return key
 
@@ -163,85 +160,6 @@ def manifest_serial(manifest: bytes) -> int:
     return parse_manifest(manifest).serial
 
 
-def new_serial() -> int:
-    """Seconds since 1970 (SOURCE_DATE_EPOCH, else now).
-
-    Raises:
-        SignatureError: SOURCE_DATE_EPOCH is no such number.
-    """
-    text = os.environ.get("SOURCE_DATE_EPOCH")
-    if not text:
-        return int(time.time())
-    if re.fullmatch(r"[0-9]{1,15}", text) is None:
-        raise SignatureError(f"SOURCE_DATE_EPOCH is {text[:40]!r}: whole seconds since 1970")
-    return int(text)
-
-
-def check_key(key: str | Path) -> None:
-    """There is a file to sign with, and it begins as a private or a public SSH key does.
-
-    Raises:
-        SignatureError: there is none.
-    """
-    if not Path(key).is_file():
-        raise SignatureError(f"no key at {key}: make one with `tatvpr-edge keys new NAME`")
-    try:
-        with Path(key).open("rb") as file:
-            first = file.readline(_LINE).decode("ascii", "replace")
-    except OSError as error:
-        raise SignatureError(f"the key {key} cannot be read: {error.strerror}") from None
-    if _PRIVATE.match(first) is None and _KEY.match(first) is None:
-        raise SignatureError(
-            f"{key} is no SSH key: give the private key that `tatvpr-edge keys new NAME` makes, "
-            "or the public one of a key that ssh-agent holds"
-        )
-
-
-def sign_bytes(data: bytes, key: str | Path, namespace: str) -> bytes:
-    """An OpenSSH signature of ``data``.
-
-    Raises:
-        SignatureError: the key is missing, or ssh-keygen refuses it.
-        ToolError: ssh-keygen is not installed.
-    """
-    check_key(key)
-    # The key is opened by ssh-keygen, which may ask for its passphrase on the terminal.
-    done = _ssh_keygen(["-Y", "sign", "-f", os.fspath(key), "-n", namespace], data, person=True)
-    if done.returncode or b"BEGIN SSH SIGNATURE" not in done.stdout:
-        raise SignatureError(f"cannot sign with {key}: {_last_line(done)}")
-    return done.stdout
-
-
-def sign_artifact(folder: str | Path, key: str | Path, serial: int | None = None) -> Path:
-    """Sign an artifact in place and return the path of its signature.
-
-    Args:
-        folder: an artifact; its manifest gets ``serial`` (SOURCE_DATE_EPOCH, else the time).
-        key: an OpenSSH private key, or the public key of one that ssh-agent holds.
-
-    Raises:
-        SignatureError: the key is missing, or ssh-keygen refuses it.
-        ArtifactError: the folder is not an artifact.
-        ToolError: ssh-keygen is not installed.
-    """
-    import dataclasses
-
-    from tatvpr_edge.spec.artifact import read_artifact
-
-    serial = new_serial() if serial is None else serial
-    artifact = read_artifact(folder)
-    data = dataclasses.replace(artifact.manifest, serial=serial).to_json()
-    parse_manifest(data)  # a serial that no reader takes may not cost the artifact
-    made = sign_bytes(data, key, NAMESPACE)
-    # The old signature goes first and the new one comes last: between them the artifact is whole
-    # and unsigned, never signed for another manifest.
-    with contextlib.suppress(FileNotFoundError):
-        (artifact.root / SIGNATURE).unlink()
-    for name, content in ((MANIFEST, data), (SIGNATURE, made)):
-        _replace(artifact.root, name, content)
-    return artifact.root / SIGNATURE
-
-
 def check_signature(
     signature: bytes, data: bytes, trusted: trust.Trust, namespace: str, what: str
 ) -> str:
@@ -256,7 +174,7 @@ def check_signature(
         inherited = [one.descriptor for one in (made, allowed, revoked)]
 
         def ask(*words: str) -> subprocess.CompletedProcess[bytes]:
-            return _ssh_keygen(["-Y", *words, "-s", made.path, "-f", allowed.path], data, inherited)
+            return ssh_keygen(["-Y", *words, "-s", made.path, "-f", allowed.path], data, inherited)
 
         found = ask("find-principals")
         names = found.stdout.decode("utf-8", "replace").split()
@@ -275,7 +193,7 @@ def check_signature(
                 why = "its key is revoked on this machine"
             elif b"namespace" in done.stderr:
                 why = "its key is not trusted for this; trust it again with `keys trust`"
-            raise SignatureError(f"{what}: signature refused: {why} ({_last_line(done)})")
+            raise SignatureError(f"{what}: signature refused: {why} ({last_line(done)})")
         return name
 
 
@@ -297,7 +215,7 @@ def ssh_keygen_path() -> str:
     raise ToolError("ssh-keygen is missing: apt-get install openssh-client")
 
 
-def _ssh_keygen(
+def ssh_keygen(
     arguments: list[str], data: bytes, inherited: Sequence[int] = (), person: bool = False
 ) -> subprocess.CompletedProcess[bytes]:
     """Run ssh-keygen. ``person``: it may ask for a passphrase, or the user's agent."""
@@ -316,16 +234,6 @@ def _ssh_keygen(
         raise SignatureError(f"ssh-keygen did not answer within {_SECONDS} s") from None
 
 
-def _last_line(done: subprocess.CompletedProcess[bytes]) -> str:
+def last_line(done: subprocess.CompletedProcess[bytes]) -> str:
     lines = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
     return lines[-1] if lines else f"exit status {done.returncode}"
-
-
-def _replace(folder: Path, name: str, content: bytes) -> None:
-    """Write a file of an artifact atomically; its temporary lies beside the folder, because the
-    folder may hold listed files only."""
-    try:
-        with replacing(folder / name, mode=0o644, beside=folder) as sink:
-            sink.write(content)
-    except OSError as error:
-        raise ArtifactError(f"cannot write beside {folder}: {error.strerror}") from None

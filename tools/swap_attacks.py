@@ -34,7 +34,8 @@ from pathlib import Path
 
 from tatvpr_edge import build
 from tatvpr_edge.runtime import Localizer, deployed, trust
-from tatvpr_edge.runtime.signature import sign_artifact, signer_line
+from tatvpr_edge.runtime.signature import signer_line
+from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.spec.artifact import MANIFEST, SIGNATURE, read_artifact, write_artifact
 from tatvpr_edge.spec.errors import ArtifactError
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import tatvpr_edge
-from tatvpr_edge.runtime import deployed, signature
+from tatvpr_edge.runtime import deployed, signature, signing
 from tatvpr_edge.runtime.table import Row, Stamp, Table, make_table
 from tatvpr_edge.spec.artifact import MANIFEST, SIGNATURE, Artifact, read_artifact
 from tatvpr_edge.spec.errors import BoardError, DeployError, MapError
@@ -168,7 +168,7 @@ def sign_release(
     Raises:
         SignatureError: the key is missing, or ssh-keygen refuses it.
     """
-    now = signature.new_serial()
+    now = signing.new_serial()
     board = release.artifact.manifest.board
     serial = now
     same = live is not None and live["content"] == release.table.content
@@ -176,7 +176,7 @@ def sign_release(
         serial = live["serial"] if expires_days is None and live["expires"] is None else now
     expires = None if expires_days is None else now + round(86400 * expires_days)
     table = dataclasses.replace(release.table, stamp=Stamp(serial, board, expires))
-    made = signature.sign_bytes(table.text(), key, signature.RELEASE_NAMESPACE)
+    made = signing.sign_bytes(table.text(), key, signature.RELEASE_NAMESPACE)
     return dataclasses.replace(release, table=table), made
 
 

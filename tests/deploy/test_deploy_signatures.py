@@ -14,7 +14,8 @@ import pytest
 
 from support.board import board_modules, live_content, local_transport, make_artifact, quick_options
 from tatvpr_edge.deploy.push import deploy, downgrades, revoke, rollback, status, trust
-from tatvpr_edge.runtime.signature import artifact_verifier, check_trust, sign_artifact
+from tatvpr_edge.runtime.signature import artifact_verifier, check_trust
+from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.runtime.trust import find as trust_in
 from tatvpr_edge.spec.artifact import Artifact, read_artifact, read_signed
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError

@@ -19,7 +19,8 @@ from support.faults import Faults
 from support.keys import make_keys
 from tatvpr_edge.models.checkpoint import write_atomically
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, rewrite
-from tatvpr_edge.runtime.signature import check_trust, sign_artifact, signer_line
+from tatvpr_edge.runtime.signature import check_trust, signer_line
+from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.runtime.trust import Trust
 from tatvpr_edge.spec.artifact import read_artifact, read_signed, replace_profile
 from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder

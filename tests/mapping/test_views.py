@@ -152,10 +152,10 @@ def test_lower_settings_stay_where_the_artifact_was_checked(
     frames: Path, tiny_onnx: Path, tmp_path: Path
 ) -> None:
     artifact = tatvpr_edge.build(
-        "host", model=tiny_onnx, output=tmp_path / "artifact", k_range=(0.3, 1.0)
+        "host", model=tiny_onnx, output=tmp_path / "artifact", k_range=(0.4, 1.0)
     )
     images = [Image.fromarray(pixels) for pixels in scenes(3)]
-    lower = ((0.3, 1.0), (0.4, 0.5))
+    lower = ((0.4, 1.0), (0.4, 0.5))
     with Localizer(artifact) as localizer:
         wanted = np.stack([expected(localizer, pixels, 1.0, lower) for pixels in scenes(3)])
         tatvpr_edge.build_map(localizer, frames, tmp_path / "m")

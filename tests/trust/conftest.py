@@ -10,7 +10,8 @@ import pytest
 
 from support.keys import Keys, make_keys
 from tatvpr_edge.runtime import trust
-from tatvpr_edge.runtime.signature import sign_artifact, signer_line
+from tatvpr_edge.runtime.signature import signer_line
+from tatvpr_edge.runtime.signing import sign_artifact
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,8 @@ from support.keys import Keys
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.push import Options, accept_unsigned, deploy, revoke, status, trust
 from tatvpr_edge.runtime import trust as lists
-from tatvpr_edge.runtime.signature import artifact_verifier, sign_artifact
+from tatvpr_edge.runtime.signature import artifact_verifier
+from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import SignatureError
 

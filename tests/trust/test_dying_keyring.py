@@ -16,7 +16,8 @@ from support.keys import Keys
 from tatvpr_edge.deploy.disk import Disk
 from tatvpr_edge.deploy.keyring import Keyring
 from tatvpr_edge.deploy.store import Store
-from tatvpr_edge.runtime.signature import artifact_verifier, sign_artifact
+from tatvpr_edge.runtime.signature import artifact_verifier
+from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import SignatureError
 

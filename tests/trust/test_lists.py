@@ -13,7 +13,8 @@ import pytest
 from support.board import make_artifact
 from support.keys import Keys
 from tatvpr_edge.runtime import trust
-from tatvpr_edge.runtime.signature import artifact_verifier, sign_artifact, signer_line
+from tatvpr_edge.runtime.signature import artifact_verifier, signer_line
+from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import SignatureError, ToolError
 

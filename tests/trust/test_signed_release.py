@@ -29,7 +29,7 @@ from support.keys import Keys
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.push import Options, deploy, revoke, rollback, status, trust
 from tatvpr_edge.runtime import Localizer, deployed, whole
-from tatvpr_edge.runtime.signature import sign_artifact, sign_bytes
+from tatvpr_edge.runtime.signing import sign_artifact, sign_bytes
 from tatvpr_edge.runtime.table import parse_table
 from tatvpr_edge.runtime.trust import mark_path, mark_text, signers_path
 from tatvpr_edge.spec.artifact import read_artifact
@@ -179,7 +179,7 @@ def test_what_is_signed_for_something_else_is_refused(
         return sign_bytes(data, key, "tatvpr-artifact")
 
     with monkeypatch.context() as patched:  # a host that signs for another purpose
-        patched.setattr(release.signature, "sign_bytes", signing)
+        patched.setattr(release.signing, "sign_bytes", signing)
         with pytest.raises(SignatureError, match="signature refused"):
             push.deploy(local_transport(), folder, None, options)
     with pytest.raises(SignatureError, match="does not trust"):

@@ -22,7 +22,7 @@ from tatvpr_edge.deploy.push import Options, deploy, revoke, status, trust
 from tatvpr_edge.deploy.service import unit_text
 from tatvpr_edge.runtime import Localizer, deployed
 from tatvpr_edge.runtime.client import Client
-from tatvpr_edge.runtime.signature import sign_artifact
+from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.spec.artifact import replace_profile
 from tatvpr_edge.spec.errors import ArtifactError, MapError, TatvprError
 from tatvpr_edge.spec.manifest import seal
