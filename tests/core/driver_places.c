@@ -30,7 +30,8 @@ static tatvpr_status every_score(request *r, const tatvpr_map *map, const tatvpr
 }
 
 /* A map's verdict, then the best `count` places of a descriptor, and every score. integers: count,
- * numbers in the model's descriptor, whether the map is opened without the model. */
+ * numbers in the model's descriptor, whether the map is opened without the model, whether this CPU's
+ * family is taken for one that gains by rows fetched ahead. */
 int32_t run_map(request *r) {
     tatvpr_program program;
     tatvpr_model model;
@@ -40,6 +41,12 @@ int32_t run_map(request *r) {
     model.program = &program;
     model.weights = NULL;
     model.kernels = kernels_named(r->kernels);
+    tatvpr_costs costs;
+    memset(&costs, 0, sizeof(costs));
+#if defined(TATVPR_WIDE)
+    costs.fetches_rows = r->i[3];
+#endif
+    model.costs = &costs;
     tatvpr_map map;
     memset(&map, 0, sizeof(map));
     map.size = sizeof(map);

@@ -60,11 +60,12 @@ def c_map(
     model_hash: bytes = HASH,
     descriptor_size: int | None = None,
     opened_without: bool = False,
+    ahead: bool = False,
 ) -> tuple[int, list[NDArray[np.uint8]]]:
     query = b"" if descriptor is None else descriptor.tobytes()
     if descriptor_size is None:
         descriptor_size = int.from_bytes(data[72:76], "little", signed=True)
-    numbers = (count, descriptor_size, int(opened_without))
+    numbers = (count, descriptor_size, int(opened_without), int(ahead))
     return driver.call("map", kernels, numbers, (k, tokens), (data, query, model_hash))
 
 
@@ -83,6 +84,7 @@ def python_base(data: bytes) -> Base | None:
     count=st.integers(1, 20),
     bands=st.integers(1, 3),
     k=st.floats(2**-7, 1, width=32),
+    ahead=st.booleans(),
 )
 def test_finds_what_the_python_search_finds(
     native: Driver,
@@ -94,6 +96,7 @@ def test_finds_what_the_python_search_finds(
     count: int,
     bands: int,
     k: float,
+    ahead: bool,
 ) -> None:
     rng = np.random.default_rng(seed)
     dim = eighths * 8 - (3 if kind == "int8" else 0)
@@ -116,7 +119,7 @@ def test_finds_what_the_python_search_finds(
         expected = scores.weighed_scores(query, None, rows.data)
     best = expected[order] if best is None else best
     for kernels in native.kernels:
-        status, out = c_map(native, kernels, data, query, count, k)
+        status, out = c_map(native, kernels, data, query, count, k, ahead=ahead)
         assert status == OK
         np.testing.assert_array_equal(out[0].view(np.uint64), order)
         got = out[1].view(np.float32)

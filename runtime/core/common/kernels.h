@@ -187,6 +187,9 @@ typedef struct tatvpr_costs {
     tatvpr_block_cost blocks[TATVPR_BLOCK_KINDS];  /* widest first; outputs = 0 ends the list */
     float list_channel;  /* sparse: listing, for each channel of the row, less what dense takes for it */
     float unpack_four;   /* sparse: unpacking four channels of a block, once a tile, beyond dense */
+#if defined(TATVPR_WIDE)
+    int32_t fetches_rows; /* 1: map search gains by `hamming_ahead` */
+#endif
 } tatvpr_costs;
 
 typedef struct tatvpr_kernels {
@@ -261,6 +264,11 @@ typedef struct tatvpr_kernels {
                    int32_t count, int32_t *dot);
     void (*hamming)(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
                     int32_t count, int32_t *distance);
+#if defined(TATVPR_WIDE)
+    /* The same, rows fetched from memory ahead of their distances; null: this variant has none. */
+    void (*hamming_ahead)(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
+                    int32_t count, int32_t *distance);
+#endif
     /* The sum of those of the query's 8 * bytes numbers, at most 1024, whose bit a row has set. */
     void (*dot_bits)(const int8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride,
                      int32_t count, int32_t *dot);

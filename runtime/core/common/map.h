@@ -39,6 +39,7 @@ typedef struct tatvpr_map_query {
     const float *descriptor;
     const float *mean; /* null: zero */
     const struct tatvpr_kernels *kernels;
+    int32_t ahead; /* 1: bits are compared by kernels->hamming_ahead */
     int32_t dim;
     uint32_t kind;
     float inverse; /* 1 / scale: of the descriptor; weighed: of how far it lies from the mean */

@@ -51,6 +51,7 @@ tatvpr_status tatvpr_map_query_begin(tatvpr_map_query *q, uint32_t kind, uint32_
     q->descriptor = descriptor;
     q->mean = mean;
     q->kernels = kernels;
+    q->ahead = 0;
     q->dim = (int32_t)dim;
     q->kind = kind;
     q->held = -1;
@@ -122,6 +123,11 @@ static void compare(tatvpr_map_query *q, uint32_t as, const uint8_t *rows, uint6
             q->kernels->dot_i8(q->part, (const int8_t *)from, elements, row_bytes, count, piece);
         } else if (as == TATVPR_MAP_WEIGHED) {
             q->kernels->dot_bits(q->part, from, elements / 8, row_bytes, count, piece);
+#if defined(TATVPR_WIDE)
+        } else if (q->ahead) {
+            q->kernels->hamming_ahead((const uint8_t *)q->part, from, elements / 8, row_bytes,
+                                      count, piece);
+#endif
         } else {
             q->kernels->hamming((const uint8_t *)q->part, from, elements / 8, row_bytes, count,
                                 piece);

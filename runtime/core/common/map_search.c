@@ -359,6 +359,10 @@ tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_mod
     if (status != TATVPR_OK) {
         return status;
     }
+#if defined(TATVPR_WIDE)
+    q.ahead = model != NULL && model->costs != NULL && model->costs->fetches_rows != 0 &&
+              kernels->hamming_ahead != NULL;
+#endif
     ranking best = ranking_of(matches, matches->size, count);
     rank(&s, &q, &best, asked->scores);
     for (int32_t i = 0; i < best.held; i++) {

@@ -62,6 +62,8 @@ void tatvpr_avx512_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, 
                           int32_t count, int32_t *dot);
 void tatvpr_avx512_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes,
                            int32_t stride, int32_t count, int32_t *distance);
+void tatvpr_avx512_hamming_ahead(const uint8_t *query, const uint8_t *rows, int32_t bytes,
+                                 int32_t stride, int32_t count, int32_t *distance);
 void tatvpr_avx512_dot_bits(const int8_t *query, const uint8_t *rows, int32_t bytes,
                             int32_t stride, int32_t count, int32_t *dot);
 

@@ -94,20 +94,21 @@ static inline __m512i eight_of_512(__m512i q, const uint8_t *rows) {
                           add_neighbours(add_words(v[4], v[5]), add_words(v[6], v[7])));
 }
 
-/* Bytes ahead that rows are fetched from memory: of 2 to 32 KiB the fastest on Zen 5. A core's own
- * fetching stops at the ends of pages. */
+/* Bytes ahead that rows are fetched from memory where a family of CPUs gains by it: of 2 to 32 KiB the
+ * fastest on Zen 5, where a core's own fetching stops at the ends of pages (a million rows: 1.06x faiss
+ * instead of .80x to .94x). On Zen 4 every distance costs a third of the time and more. */
 #define AHEAD 8192
 
 /* Rows of 512 bits without gaps, those of the shipped models: what a row differs in is added up
  * together with its neighbours'. A sum of lanes for each row took three times as long on Zen 5. */
-static void distances_512(const uint8_t *query, const uint8_t *rows, int32_t sixteens,
-                          int32_t *distance) {
+static inline void distances_512(const uint8_t *query, const uint8_t *rows, int32_t sixteens,
+                                 int32_t ahead, int32_t *distance) {
     const __m512i q = _mm512_loadu_si512(query);
     const __m512i order =
         _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     for (; sixteens > 0; sixteens--, rows += 1024, distance += 16) {
-        for (int32_t i = 0; i < 1024; i += 64) {
-            __builtin_prefetch(rows + AHEAD + i); /* behind the last row nothing is read */
+        for (int32_t i = 0; ahead > 0 && i < 1024; i += 64) {
+            __builtin_prefetch(rows + ahead + i); /* behind the last row nothing is read */
         }
         const __m512i first = eight_of_512(q, rows);
         const __m512i second = eight_of_512(q, rows + 512);
@@ -115,15 +116,16 @@ static void distances_512(const uint8_t *query, const uint8_t *rows, int32_t six
     }
 }
 
-void tatvpr_avx512_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes,
-                           int32_t stride, int32_t count, int32_t *distance) {
+static inline __attribute__((always_inline)) void
+distances(const uint8_t *query, const uint8_t *rows, int32_t bytes, int32_t stride, int32_t count,
+          int32_t ahead, int32_t *distance) {
     int32_t n = 0;
     if (bytes == 32 && stride == 32) {
         n = count / 16 * 16;
         distances_256(query, rows, n / 16, distance);
     } else if (bytes == 64 && stride == 64) {
         n = count / 16 * 16;
-        distances_512(query, rows, n / 16, distance);
+        distances_512(query, rows, n / 16, ahead, distance);
     }
     for (; n < count; n++) {
         const uint8_t *row = rows + (ptrdiff_t)n * stride;
@@ -136,6 +138,16 @@ void tatvpr_avx512_hamming(const uint8_t *query, const uint8_t *rows, int32_t by
         }
         distance[n] = _mm512_reduce_add_epi32(sums); /* the upper halves are zero */
     }
+}
+
+void tatvpr_avx512_hamming(const uint8_t *query, const uint8_t *rows, int32_t bytes,
+                           int32_t stride, int32_t count, int32_t *distance) {
+    distances(query, rows, bytes, stride, count, 0, distance);
+}
+
+void tatvpr_avx512_hamming_ahead(const uint8_t *query, const uint8_t *rows, int32_t bytes,
+                                 int32_t stride, int32_t count, int32_t *distance) {
+    distances(query, rows, bytes, stride, count, AHEAD, distance);
 }
 
 /* Of a row's numbers those whose bit is set: bits are a mask as they lie. */

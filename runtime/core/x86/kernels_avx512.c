@@ -23,6 +23,7 @@ static const tatvpr_costs costs[] = {
             {64, 3.52f, 0.49f, 14.68f, 0.79f, 13.67f, 0.56f},
         },
         .list_channel = 0.04f,
+        .fetches_rows = 1,
     },
 };
 
@@ -53,5 +54,6 @@ TATVPR_VARIANT(avx512, TATVPR_AVX2_TABLE,
     .squash_bytes = tatvpr_avx512_squash_bytes,
     .dot_i8 = tatvpr_avx512_dot_i8,
     .hamming = tatvpr_avx512_hamming,
+    .hamming_ahead = tatvpr_avx512_hamming_ahead,
     .dot_bits = tatvpr_avx512_dot_bits
 )
