@@ -20,7 +20,7 @@ from tatvpr_edge.spec.errors import ModelError
 BACKBONES: dict[str, ViTConfig] = {
     "nano": ViTConfig(image_px=96, patch=16, dim=128, depth=4, heads=4, keep_after=(1,)),
     "micro": ViTConfig(image_px=128, patch=16, dim=192, depth=6, heads=3, keep_after=(2,)),
-    "mini": ViTConfig(image_px=128, patch=16, dim=192, depth=12, heads=3, keep_after=(4,)),
+    "mini": ViTConfig(image_px=192, patch=16, dim=192, depth=6, heads=3, keep_after=(2,)),
     "small": ViTConfig(image_px=224, patch=16, dim=384, depth=12, heads=6),
     "base": ViTConfig(image_px=224, patch=16, dim=768, depth=12, heads=12),
     "s14_224": ViTConfig(image_px=224, patch=14, dim=384, depth=12, heads=6),

@@ -1,11 +1,12 @@
 """What each setting of both dials costs on boards that are not at hand, into the models' cards.
 
-    python tools/price_dials.py micro nano
+    python tools/price_dials.py micro nano mini
 
 For every setting of a card's ``frontier`` (models/ship.py): estimated million cycles of a frame on
 the model of Cortex-A76 (Neoverse N1, as ``tools/arm_counts.py`` prints them) and on a Cortex-M7
-(``tools/mcu_counts.py``, board mps2-an500). Both run the model in an emulator: QEMU, the cross
-compilers and LLVM 19 are needed, and nothing here is a frame rate.
+(``tools/mcu_counts.py``, board mps2-an500), or on a Cortex-M55 (mps3-an547) where the model does
+not fit there. All run the model in an emulator: QEMU, the cross compilers and LLVM 19 are needed,
+and nothing here is a frame rate.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge import zoo
+from tatvpr_edge import plan, zoo
 from tatvpr_edge.models.checkpoint import write_atomically
 from tatvpr_edge.models.ship import as_markdown
+from tatvpr_edge.spec.errors import BoardError
 
 TOOLS = Path(__file__).resolve().parent
-A76, M7 = "n1", "mps2-an500"
+A76 = "n1"
+#: Emulated boards by how their memory grows, and their cores.
+MCUS = {"mps2-an500": "Cortex-M7", "mps3-an547": "Cortex-M55"}
 
 
 def printed(tool: str, *words: str) -> dict[str, float]:
@@ -40,10 +44,28 @@ def printed(tool: str, *words: str) -> dict[str, float]:
     return figures
 
 
+def smallest_mcu(name: str) -> str:
+    """The first of ``MCUS`` that has the memory for a model.
+
+    Raises:
+        BoardError: none has.
+    """
+    *smaller, largest = MCUS
+    for board in smaller:
+        try:
+            plan(board, model=name)
+            return board
+        except BoardError as error:
+            print(f"{error}: the next larger microcontroller is taken", file=sys.stderr)
+    plan(largest, model=name)
+    return largest
+
+
 def price(card: dict[str, Any]) -> None:
     """Put ``million_cycles`` into every setting of a card's frontier."""
     name, settings = card["name"], card["frontier"]
-    m7 = printed("mcu_counts.py", "--board", M7, "--model", name, "--no-layers")
+    mcu = smallest_mcu(name)
+    counted = printed("mcu_counts.py", "--board", mcu, "--model", name, "--no-layers")
     a76 = {}
     for tokens in sorted({s["tokens"] for s in settings}, reverse=True):
         ks = [f"{s['k']:g}" for s in settings if s["tokens"] == tokens]
@@ -54,7 +76,7 @@ def price(card: dict[str, Any]) -> None:
         part = "" if s["tokens"] == 1 else f".tokens{s['tokens']:g}"
         s["million_cycles"] = {
             "Cortex-A76": a76[s["k"], s["tokens"]],
-            "Cortex-M7": m7[f"{M7}.frame.{name}.cycles.k{s['k']:g}{part}"],
+            MCUS[mcu]: counted[f"{mcu}.frame.{name}.cycles.k{s['k']:g}{part}"],
         }
 
 

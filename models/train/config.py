@@ -47,15 +47,15 @@ class ModelSection:
         head: options of its head to change (project, digits, sides).
         init: weights to start from: a file (safetensors), or "micro" for the shipped ones; empty
             for random ones. Where their head has other options, it is fitted anew (``refit``).
-        deepen: where ``init`` has a half, a third ... of the blocks, each of them is repeated
-            (``models/deepen.py``), and what added blocks say is multiplied by this; 0: never.
+        enlarge: the weights of ``init`` are those of smaller frames, and the positions of patches
+            are interpolated (``models/enlarge.py``).
     """
 
     name: str = "micro"
     backbone: dict[str, Any] = field(default_factory=dict)
     head: dict[str, Any] = field(default_factory=dict)
     init: str = ""
-    deepen: float = 0.0
+    enlarge: bool = False
 
 
 @dataclass(frozen=True)

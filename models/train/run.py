@@ -31,7 +31,7 @@ from tatvpr_edge.models.checkpoint import (
 from tatvpr_edge.models.data.formats import open_source
 from tatvpr_edge.models.data.frames import load_frames
 from tatvpr_edge.models.data.places import Places
-from tatvpr_edge.models.deepen import deepened
+from tatvpr_edge.models.enlarge import enlarged
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.order import order_channels
@@ -77,8 +77,8 @@ def starting_model(config: TrainConfig) -> PlaceModel:
     if not config.model.init:
         return registry.create(wanted, seed=config.run.seed)
     init = weights_file(config.model.init)
-    if config.model.deepen > 0:
-        return deepened(load_weights(init), wanted, config.model.deepen)
+    if config.model.enlarge:
+        return enlarged(load_weights(init), wanted)
     if not config.refit.asked:
         return load_weights(init, expected=wanted)
     stored = load_weights(init)

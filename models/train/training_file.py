@@ -105,12 +105,12 @@ def check_config(config: TrainConfig, path: Path | str) -> None:
     )
     require(config.order.k == 0 or bool(config.model.init), "order needs weights: model.init")
     require(
-        0 <= config.model.deepen <= 1 and (config.model.deepen == 0 or bool(config.model.init)),
-        "model.deepen is a share in [0, 1], and needs weights: model.init",
+        not config.model.enlarge or bool(config.model.init),
+        "model.enlarge needs weights: model.init",
     )
     require(
-        config.model.deepen == 0 or not config.refit.asked,
-        "model.deepen and refit: the head of a deepened network is fitted after its training",
+        not (config.model.enlarge and config.refit.asked),
+        "model.enlarge and refit: the head of an enlarged network is fitted after its training",
     )
     require(
         config.order.k == 0 or "groups" in config.model.backbone,
