@@ -1,10 +1,11 @@
 /* What Debian's SIMDe lacks of AVX-512, lane by lane in plain C, and the masked and reducing forms
- * that it has in part. For tests on machines without these instructions (TATVPR_SIMDE), where only
- * results matter. */
+ * that it has in part. runtime/core/x86/avx512.h takes it in the place of the intrinsics where
+ * TATVPR_SIMDE says so: for tests on machines without these instructions, where only results
+ * matter. */
 #ifndef TATVPR_AVX512_PLAIN_H
 #define TATVPR_AVX512_PLAIN_H
 
-#include "../common/core.h"
+#include <stdint.h>
 
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
