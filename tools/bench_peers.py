@@ -165,13 +165,11 @@ def print_model(name: str, r: dict[str, Any]) -> None:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Latency against k, one panel a model."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     models = report["models"]
-    figure, axes = pyplot.subplots(1, len(models), figsize=(3.6 * len(models), 3.4), squeeze=False)
+    figure = Figure(figsize=(3.6 * len(models), 3.4))
+    axes = figure.subplots(1, len(models), squeeze=False)
     for axis, (name, r) in zip(axes[0], models.items(), strict=True):
         ks = sorted(float(k) for k in r["ours_ms"])
         axis.plot(ks, [r["ours_ms"][str(k)] for k in ks], "o-", label="tatvpr-edge")
