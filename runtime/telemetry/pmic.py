@@ -93,15 +93,5 @@ class PmicSource(TreeSource):
         try:
             return parse_pmic(self._tree.run(self._command, ["pmic_read_adc"]), now_s)
         except ReadFault as fault:
-            return [
-                Reading(
-                    "board",
-                    Role.TOTAL,
-                    "mW",
-                    self.name,
-                    now_s,
-                    None,
-                    fault.condition,
-                    fault.detail,
-                )
-            ]
+            about = "board", Role.TOTAL, "mW", self.name, now_s
+            return [Reading(*about, None, fault.condition, fault.detail)]
