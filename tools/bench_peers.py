@@ -21,12 +21,11 @@ import platform
 import random
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from benchmark import peers
 from benchmark.kernels import KernelBench
@@ -74,7 +73,7 @@ def bench_model(name: str, rounds: int, kernels: str | None) -> dict[str, Any]:
     from tatvpr_edge.models import registry
 
     config = registry.config(name).backbone
-    with peers.scratch_folder() as folder:
+    with tempfile.TemporaryDirectory(prefix="tatvpr-peers-") as folder:
         plain, quantised = peers.plain_models(config, Path(folder) / "plain")
         localizer = peers.our_localizer(name, kernels, Path(folder) / "ours")
         calls: dict[str, peers.Call] = {f"ours {k}": peers.our_call(localizer, k, 1.0) for k in KS}

@@ -53,10 +53,6 @@ class Snapshot:
     """The hottest zone that tells its temperature."""
     battery_energy: Reading
 
-    def of_role(self, role: Role) -> list[Reading]:
-        """Readings of one role."""
-        return [reading for reading in self.readings if reading.role is role]
-
 
 def _absent(name: str, role: Role, unit: str, now_s: float, why: str) -> Reading:
     return Reading(name, role, unit, "none", now_s, None, Condition.ABSENT, why)
