@@ -49,7 +49,7 @@ class CLSHead(nn.Module):
         self.size = project or backbone.dim
 
     @staticmethod
-    def macs(backbone: ViTConfig, tokens: int, project: int | None = None) -> int:
+    def macs(backbone: ViTConfig, tokens: int, project: int | None) -> int:
         """Multiply-accumulates of one frame."""
         return backbone.dim * (project or 0)
 
@@ -119,11 +119,7 @@ class GeMHead(nn.Module):
 
     @staticmethod
     def macs(
-        backbone: ViTConfig,
-        tokens: int,
-        project: int | None = None,
-        digits: int = 1,
-        sides: float = 0.0,
+        backbone: ViTConfig, tokens: int, project: int | None, digits: int, sides: float
     ) -> int:
         """Multiply-accumulates of one frame."""
         return backbone.dim * (project or 0) * digits * (2 if sides else 1)

@@ -68,19 +68,9 @@ class TegrastatsSource:
         if self._latest:
             return list(self._latest)
         condition = Condition.IO_ERROR if self._fault else Condition.PENDING
-        return [
-            Reading(
-                "total",
-                Role.TOTAL,
-                "mW",
-                self.name,
-                now_s,
-                None,
-                condition,
-                self._fault or "no line yet",
-                covers="whole module",
-            )
-        ]
+        about = "total", Role.TOTAL, "mW", self.name, now_s
+        why = self._fault or "no line yet"
+        return [Reading(*about, None, condition, why, covers="whole module")]
 
     def close(self) -> None:
         """Ends the process that `read` started."""
