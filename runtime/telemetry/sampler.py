@@ -305,10 +305,3 @@ class Sampler(OneProcess):
         waiting = [f"{reader.name} has not answered" for reader in silent]
         missing = [why for reader in self._readers for why in reader.missing.values()]
         return "; ".join(waiting + missing) or "no power sensor"
-
-
-def aged(reading: Reading, now_s: float, stale_s: float) -> Reading:
-    """The reading, or STALE in its place when it is older than ``stale_s``."""
-    if reading.value is None or reading.age_s(now_s) <= stale_s:
-        return reading
-    return reading.without_value(Condition.STALE, f"{reading.age_s(now_s):.1f} s old")
