@@ -116,12 +116,10 @@ def draw(
     path: Path, paths: dict[str, NDArray[np.float64]], loops: list[tuple[int, int, Closure]]
 ) -> None:
     """The paths, and a line for each loop between the two frames it joins."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 7))
+    figure = Figure(figsize=(8, 7))
+    axes = figure.subplots()
     for name, planar in paths.items():
         axes.plot(planar[:, 0], planar[:, 1], "k:" if name == "truth" else "-", label=name)
     believed = paths["odometry"]

@@ -1,4 +1,8 @@
-"""The board's commands, without click: ``python -m tatvpr_edge.runtime COMMAND``."""
+"""The board's commands, without click: ``python -m tatvpr_edge.runtime COMMAND``.
+
+A command's ``main`` gives its exit status and raises what is refused, which is one line and exit
+status 1 here; wrong usage ends with 2.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import importlib
 import os
 import sys
 
+from tatvpr_edge.runtime.commandline import refused
 from tatvpr_edge.spec.errors import TatvprError
 from tatvpr_edge.spec.shortage import ran_out, room_to_start, shortage
 from tatvpr_edge.spec.standard_streams import open_missing
@@ -41,12 +46,17 @@ def main(argv: list[str]) -> int:
         # The reader of our output went away (head, less): not an error, and nothing to say.
         _no_more_output()
         return 0
+    except TatvprError as error:
+        return refused(error)
     except Exception as error:
         if ran_out(error):
             print(f"error: {shortage(_shown(argv[0]))}", file=sys.stderr)
-        elif isinstance(error, OSError):  # what we print goes to a full disk, say
-            print(f"error: {printable(error)}", file=sys.stderr)
-            _no_more_output()
+        elif isinstance(error, OSError):
+            refused(error)
+            try:
+                sys.stdout.flush()
+            except OSError:  # what we print goes to a full disk, say
+                _no_more_output()
         else:
             raise
         return 1
@@ -72,11 +82,7 @@ def _run(argv: list[str]) -> int:
         known = ", ".join(_COMMANDS)
         print(f"error: there is no command {printable(argv[0])}: {known}", file=sys.stderr)
         return 2
-    try:
-        room_to_start(_shown(argv[0]))
-    except TatvprError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    room_to_start(_shown(argv[0]))
     module = importlib.import_module(f"tatvpr_edge.runtime.{argv[0].replace('-', '_')}")
     status: int = module.main(argv[1:])
     return status

@@ -73,18 +73,10 @@ class Dials:
         fixed = self._set.fixed_k
         return "auto" if fixed is None else fixed
 
-    @k.setter
-    def k(self, value: float | str) -> None:
-        self.turn(k=value)
-
     @property
     def tokens(self) -> float:
         """Fraction of patch tokens kept while k is a number."""
         return self._set.tokens
-
-    @tokens.setter
-    def tokens(self, value: float) -> None:
-        self.turn(tokens=value)
 
     @property
     def budget(self) -> Budget | None:
@@ -93,19 +85,11 @@ class Dials:
 
         return Budget.of(self.governing["budget"])
 
-    @budget.setter
-    def budget(self, value: Budget | str | None) -> None:
-        self.turn(budget=value)
-
     @property
     def preset(self) -> str | None:
         """How a budget is used."""
         preset: str | None = self.governing["preset"]
         return preset
-
-    @preset.setter
-    def preset(self, value: str | None) -> None:
-        self.turn(preset=value)
 
     def check_k(self, value: Any) -> float:
         """``value`` as the backends receive it.

@@ -20,7 +20,7 @@ from tatvpr_edge.runtime.backends.tensorrt import cache
 from tatvpr_edge.runtime.backends.tensorrt.machine import Machine
 from tatvpr_edge.runtime.backends.tensorrt.recipe import BACKEND
 from tatvpr_edge.runtime.backends.tensorrt.watch import RESERVE_BYTES, available_bytes, run_watched
-from tatvpr_edge.runtime.commandline import Parser, refused
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.errors import TatvprError, ToolError
@@ -128,7 +128,7 @@ def _silent(line: str) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit status 0: the artifact answers. 1: it does not, or no engine though one is required."""
+    """Exit status 0: the artifact answers. 1: no engine though one is required."""
     parser = Parser("python -m tatvpr_edge.runtime finish")
     parser.add_argument("artifact")
     parser.add_argument("--memory-mb", type=int, help="cap on the builder's memory")
@@ -143,9 +143,6 @@ def main(argv: Sequence[str]) -> int:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    try:
-        finished = finish_artifact(arguments.artifact, memory_mb=arguments.memory_mb, say=say)
-    except (TatvprError, OSError) as error:
-        return refused(error)
+    finished = finish_artifact(arguments.artifact, memory_mb=arguments.memory_mb, say=say)
     print(json.dumps(asdict(finished)) if arguments.json else finished.line)
     return 1 if arguments.require_engine and finished.backend != BACKEND else 0

@@ -171,7 +171,7 @@ class Localizer(Closing):
 
     @k.setter
     def k(self, value: float | str) -> None:
-        self._dials.k = value
+        self._dials.turn(k=value)
 
     @property
     def tokens(self) -> float:
@@ -180,7 +180,7 @@ class Localizer(Closing):
 
     @tokens.setter
     def tokens(self, value: float) -> None:
-        self._dials.tokens = value
+        self._dials.turn(tokens=value)
 
     @property
     def budget(self) -> Budget | None:
@@ -195,7 +195,7 @@ class Localizer(Closing):
 
     @budget.setter
     def budget(self, value: Budget | str | None) -> None:
-        self._dials.budget = value
+        self._dials.turn(budget=value)
 
     @property
     def preset(self) -> str | None:
@@ -208,7 +208,7 @@ class Localizer(Closing):
 
     @preset.setter
     def preset(self, value: str | None) -> None:
-        self._dials.preset = value
+        self._dials.turn(preset=value)
 
     def _turn(self, **settings: Any) -> None:
         """Set any of map, k, tokens, budget and preset: together, or none where one is refused."""

@@ -11,18 +11,18 @@ import json
 import os
 import sys
 
-from tatvpr_edge.runtime.commandline import Parser, refused
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapwriter import MapWriter
 from tatvpr_edge.runtime.pixels import read_pixels
-from tatvpr_edge.spec.errors import FrameError, TatvprError, UsageError
+from tatvpr_edge.spec.errors import FrameError, UsageError
 from tatvpr_edge.spec.lines import left_out
 from tatvpr_edge.spec.text import printable
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 0, 1 (refused) or 2 (usage)."""
+    """Exit status 0; raises what is refused, and wrong usage exits with 2."""
     parser = Parser("python -m tatvpr_edge.runtime map-add")
     parser.add_argument("map", metavar="MAP")
     parser.add_argument("frames", nargs="+", metavar="FRAME")
@@ -31,10 +31,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--tag", help="of one frame (default: the file's name)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args(argv)
-    try:
-        added, skipped = _add(arguments)
-    except (TatvprError, OSError) as error:
-        return refused(error)
+    added, skipped = _add(arguments)
     if arguments.json:
         print(json.dumps({"map": arguments.map, "added": added, "skipped": skipped}))
     else:

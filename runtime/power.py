@@ -10,9 +10,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from tatvpr_edge.runtime.commandline import Parser, refused
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.telemetry import Reading, Sampler, Snapshot, Tree, read_conditions
-from tatvpr_edge.spec.errors import TatvprError, TelemetryError, UsageError
+from tatvpr_edge.spec.errors import TelemetryError, UsageError
 from tatvpr_edge.spec.lines import aligned
 from tatvpr_edge.spec.text import printable, without_nan
 
@@ -71,28 +71,25 @@ def refuse_without_sensors(sampler: Sampler) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 0, 1 (refused) or 2 (usage)."""
+    """Exit status 0; raises what is refused, and wrong usage exits with 2."""
     parser = Parser("python -m tatvpr_edge.runtime power")
     parser.add_argument("--duration", type=float, default=1.0, help="seconds to watch (default: 1)")
     parser.add_argument("--interval", type=float, default=0.25, help="seconds between readings")
     parser.add_argument("--root", default="/", help="where the board's root is (containers)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args(argv)
-    try:
-        if not (0 <= arguments.duration <= 86400 and 0.02 <= arguments.interval <= 30):
-            raise UsageError("--duration is 0 to 86400 seconds, --interval 0.02 to 30")
-        with Sampler(interval_s=arguments.interval, root=arguments.root) as sampler:
-            sampler.ready()
-            if not arguments.json:
-                refuse_without_sensors(sampler)
-            time.sleep(arguments.duration)
-            snapshot = sampler.latest()
-            if arguments.json:
-                made = document(sampler, snapshot, arguments.root)
-                print(json.dumps(without_nan(made), allow_nan=False))
-                return 0
-    except (TatvprError, OSError) as error:
-        return refused(error)
+    if not (0 <= arguments.duration <= 86400 and 0.02 <= arguments.interval <= 30):
+        raise UsageError("--duration is 0 to 86400 seconds, --interval 0.02 to 30")
+    with Sampler(interval_s=arguments.interval, root=arguments.root) as sampler:
+        sampler.ready()
+        if not arguments.json:
+            refuse_without_sensors(sampler)
+        time.sleep(arguments.duration)
+        snapshot = sampler.latest()
+        if arguments.json:
+            made = document(sampler, snapshot, arguments.root)
+            print(json.dumps(without_nan(made), allow_nan=False))
+            return 0
     for line in aligned([COLUMNS, *rows(snapshot, snapshot.time_s)]):
         print(line)
     print(f"total: {printable(total_text(snapshot))}")

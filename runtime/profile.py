@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.runtime.commandline import Parser, refused
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
 from tatvpr_edge.spec.artifact import read_manifest
-from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.errors import UsageError
 
 #: Measured where neither the caller nor the artifact says what.
 DEFAULT_KS = (1.0, 0.6, 0.4, 0.2)
@@ -50,7 +50,7 @@ def settings_for(
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 0, 1 (refused) or 2 (usage)."""
+    """Exit status 0; raises what is refused, and wrong usage exits with 2."""
     parser = Parser("python -m tatvpr_edge.runtime profile")
     parser.add_argument("artifact", nargs="?", help="folder (default: the deployed release's)")
     parser.add_argument("--k", help="default: the artifact's frontier, or four")
@@ -61,24 +61,21 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--backend")
     arguments = parser.parse_args(argv)
-    try:
-        artifact = arguments.artifact or default_artifact()[0]
-        plan = Plan(
-            settings_for(
-                artifact, fractions_from_text(arguments.k), fractions_from_text(arguments.tokens)
-            ),
-            warmup=arguments.warmup,
-            repeats=arguments.repeats,
-            seconds=arguments.seconds,
-        )
-        document: dict[str, Any] = profile_artifact(
-            artifact,
-            plan,
-            progress=lambda what, done, of: print(f"{what} ({done}/{of})", file=sys.stderr),
-            backend=arguments.backend,
-            threads=arguments.threads,
-        )
-    except (TatvprError, OSError) as error:
-        return refused(error)
+    artifact = arguments.artifact or default_artifact()[0]
+    plan = Plan(
+        settings_for(
+            artifact, fractions_from_text(arguments.k), fractions_from_text(arguments.tokens)
+        ),
+        warmup=arguments.warmup,
+        repeats=arguments.repeats,
+        seconds=arguments.seconds,
+    )
+    document: dict[str, Any] = profile_artifact(
+        artifact,
+        plan,
+        progress=lambda what, done, of: print(f"{what} ({done}/{of})", file=sys.stderr),
+        backend=arguments.backend,
+        threads=arguments.threads,
+    )
     print(json.dumps(document, allow_nan=False))
     return 0

@@ -10,17 +10,16 @@ import json
 import sys
 
 from tatvpr_edge.runtime import answers
-from tatvpr_edge.runtime.commandline import Parser, refused
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.pixels import read_pixels
 from tatvpr_edge.runtime.serve import k_from_text
-from tatvpr_edge.spec.errors import TatvprError
 from tatvpr_edge.spec.lines import aligned
 from tatvpr_edge.spec.text import printable, without_nan
 
 
 def main(argv: list[str]) -> int:
-    """Exit status 0, 1 (refused) or 2 (usage)."""
+    """Exit status 0; raises what is refused, and wrong usage exits with 2."""
     parser = Parser("python -m tatvpr_edge.runtime query")
     parser.add_argument("frames", nargs="+", metavar="FRAME")
     parser.add_argument("--artifact", help="folder (default: the deployed release's)")
@@ -40,17 +39,14 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     governing = {"budget": arguments.budget, "preset": arguments.preset}
     sequence = arguments.sequence
-    try:
-        k = k_from_text(arguments.k)
-        with Localizer(
-            arguments.artifact, arguments.map, k, arguments.tokens, sequence=sequence, **governing
-        ) as localizer:
-            found = [
-                (name, localizer.query(read_pixels(name), top=arguments.top))
-                for name in arguments.frames
-            ]
-    except (TatvprError, OSError) as error:
-        return refused(error)
+    k = k_from_text(arguments.k)
+    with Localizer(
+        arguments.artifact, arguments.map, k, arguments.tokens, sequence=sequence, **governing
+    ) as localizer:
+        found = [
+            (name, localizer.query(read_pixels(name), top=arguments.top))
+            for name in arguments.frames
+        ]
     if arguments.json:
         made = [{"frame": name, **match.plain()} for name, match in found]
         print(json.dumps(without_nan(made), allow_nan=False))

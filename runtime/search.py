@@ -47,7 +47,7 @@ _SIGNATURES: Signatures = {
 _KINDS: Signatures = {"tatvpr_map_kind_known": (ctypes.c_int32, [ctypes.c_uint32])}
 #: For how many settings a table keeps what its calibrations say.
 _MOST_SETTINGS = 64
-_ERR_MAP_EMPTY, _ERR_NOT_FINITE, _ERR_ARGUMENT = 24, 25, 27
+_ERR_NOT_FINITE, _ERR_ARGUMENT = 25, 27
 
 
 class _Calibration(ctypes.Structure):

@@ -19,11 +19,11 @@ import threading
 import time
 
 from tatvpr_edge.runtime import deployed, messages
-from tatvpr_edge.runtime.commandline import Parser, refused
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.server import Server
 from tatvpr_edge.runtime.service import Service, resident_bytes
-from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.errors import UsageError
 
 # ---- systemd ---------------------------------------------------------------------------------
 
@@ -74,7 +74,7 @@ def _fault(path: str, within_s: float) -> str | None:
 
 
 def main(argv: list[str]) -> int:
-    """``python -m tatvpr_edge.runtime serve``: exit status 0, 1 (refused) or 2 (usage)."""
+    """``python -m tatvpr_edge.runtime serve``: as every command's ``main``."""
     parser = Parser("python -m tatvpr_edge.runtime serve")
     parser.add_argument("--root", help="install root whose live release is served")
     parser.add_argument("--artifact", help="serve this artifact instead of the live release")
@@ -88,10 +88,7 @@ def main(argv: list[str]) -> int:
         "--until-stdin-closes", action="store_true", help="end when standard input is closed"
     )
     arguments = parser.parse_args(argv)
-    try:
-        return _run(arguments)
-    except (TatvprError, OSError) as error:
-        return refused(error)
+    return _run(arguments)
 
 
 def k_from_text(text: str | None) -> float | str | None:

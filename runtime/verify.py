@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.backends import Backend
 from tatvpr_edge.runtime.backends.cpu import CpuBackend
-from tatvpr_edge.runtime.commandline import Parser, refused
+from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.engine import native_triple_matches
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.spec.artifact import Artifact, identity, once_more, read_artifact
-from tatvpr_edge.spec.errors import ArtifactError, TatvprError
+from tatvpr_edge.spec.errors import ArtifactError
 from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE, GoldenPoint
 
 
@@ -189,15 +189,12 @@ def report(verified: Verified) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """``python -m tatvpr_edge.runtime verify``: exit status 0, 1 (refused) or 2 (usage)."""
+    """``python -m tatvpr_edge.runtime verify``: as every command's ``main``."""
     parser = Parser("python -m tatvpr_edge.runtime verify")
     parser.add_argument("artifact")
     parser.add_argument("--board", help="refuse an artifact for another board")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args(argv)
-    try:
-        verified = verify_artifact(arguments.artifact, board=arguments.board)
-    except (TatvprError, OSError) as error:
-        return refused(error)
+    verified = verify_artifact(arguments.artifact, board=arguments.board)
     print(json.dumps(asdict(verified)) if arguments.json else report(verified))
     return 0

@@ -27,10 +27,10 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
 from arm.cycles import Block, estimated_cycles, joined
@@ -99,7 +99,9 @@ class Counter:
         options = ("-plugin", f"{self.plugin},out={counts},code=1")
         paths = [CHECKOUT, self.root / "opt" / "site"]
         if arguments[0] == "onnxruntime":
-            paths.append(made_once(ONNXRUNTIME.replace("==", "-"), unpack_peer))
+            # The wheel alone: to run a model it needs none of its requirements.
+            unpack = partial(unpack_wheel, ONNXRUNTIME)
+            paths.append(made_once(ONNXRUNTIME.replace("==", "-"), unpack))
         with tempfile.TemporaryDirectory(dir=self.scratch) as name:
             root = root_of(core, self.root, Path(name) / "root")
             command = guest_command(
@@ -119,11 +121,6 @@ class Counter:
             (total / 1e6, {model: found / 1e6 for model, found in cycles.items()})
             for total, cycles in priced
         ]
-
-
-def unpack_peer(folder: Path) -> None:
-    """ONNX Runtime's wheel, which needs none of its requirements to run a model."""
-    unpack_wheel(ONNXRUNTIME, folder)
 
 
 def root_of(core: Core, shared: Path, folder: Path) -> Path:

@@ -21,12 +21,11 @@ import platform
 import random
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from benchmark import peers
 from benchmark.kernels import KernelBench
@@ -74,7 +73,7 @@ def bench_model(name: str, rounds: int, kernels: str | None) -> dict[str, Any]:
     from tatvpr_edge.models import registry
 
     config = registry.config(name).backbone
-    with peers.scratch_folder() as folder:
+    with tempfile.TemporaryDirectory(prefix="tatvpr-peers-") as folder:
         plain, quantised = peers.plain_models(config, Path(folder) / "plain")
         localizer = peers.our_localizer(name, kernels, Path(folder) / "ours")
         calls: dict[str, peers.Call] = {f"ours {k}": peers.our_call(localizer, k, 1.0) for k in KS}
@@ -165,13 +164,11 @@ def print_model(name: str, r: dict[str, Any]) -> None:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Latency against k, one panel a model."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     models = report["models"]
-    figure, axes = pyplot.subplots(1, len(models), figsize=(3.6 * len(models), 3.4), squeeze=False)
+    figure = Figure(figsize=(3.6 * len(models), 3.4))
+    axes = figure.subplots(1, len(models), squeeze=False)
     for axis, (name, r) in zip(axes[0], models.items(), strict=True):
         ks = sorted(float(k) for k in r["ours_ms"])
         axis.plot(ks, [r["ours_ms"][str(k)] for k in ks], "o-", label="tatvpr-edge")

@@ -107,14 +107,10 @@ def simulate_one(arguments: argparse.Namespace) -> None:
 
 def plot(plant: Plant, limit_mw: float, trace: Trace, output: Path) -> None:
     """Power and budget above, k below, over time."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (above, below) = pyplot.subplots(
-        2, 1, sharex=True, figsize=(10, 6), height_ratios=(2, 1), layout="constrained"
-    )
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     width = round(5.0 / STEP_S)
     smooth = np.convolve(trace.power_mw, np.ones(width) / width, mode="same") / 1000
     above.plot(trace.time_s, trace.sensed_mw / 1000, color="#c9d3e0", lw=0.7, label="sensor")
@@ -139,7 +135,6 @@ def plot(plant: Plant, limit_mw: float, trace: Trace, output: Path) -> None:
         below.legend(loc="lower right", fontsize=8, frameon=False)
     above.set_title("Governor on a simulated board", loc="left", fontsize=11)
     figure.savefig(output, dpi=130)
-    pyplot.close(figure)
 
 
 def compare_all(arguments: argparse.Namespace) -> None:

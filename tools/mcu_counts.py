@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
 from bench import OP_CMSIS, OP_SELECT, Bench, build_bench

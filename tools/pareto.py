@@ -81,13 +81,11 @@ def load(paths: Sequence[Path], recall: Path | None) -> list[dict[str, Any]]:
 
 def draw(documents: Sequence[dict[str, Any]], output: Path, published: bool) -> None:
     """The figure."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     count = len(PANELS) + published
-    figure, axes = pyplot.subplots(1, count, figsize=(4.8 * count, 4.8), layout="constrained")
+    figure = Figure(figsize=(4.8 * count, 4.8), layout="constrained")
+    axes = figure.subplots(1, count)
     for panel, axis in zip(PANELS, axes, strict=False):
         drawn = sum(_draw_one(axis, panel, document) for document in documents)
         if not drawn:
@@ -106,7 +104,6 @@ def draw(documents: Sequence[dict[str, Any]], output: Path, published: bool) -> 
         axes[0].legend(fontsize=8, loc="best")
     figure.text(0.01, -0.02, _caption(documents), fontsize=8, color="#5b6675", va="top")
     figure.savefig(output, dpi=130, bbox_inches="tight")
-    pyplot.close(figure)
 
 
 def _draw_one(axis: Any, panel: Panel, document: dict[str, Any]) -> int:

@@ -140,10 +140,7 @@ def find_photos(folders: Sequence[Path]) -> list[Path]:
     Raises:
         DataError: a folder is missing or holds no photograph.
     """
-    photos: list[Path] = []
-    for folder in folders:
-        photos += [frame.path for frame in frame_files(folder)]
-    return photos
+    return [frame.path for folder in folders for frame in frame_files(folder)]
 
 
 def shrink(photo: Image.Image, cameras: Cameras) -> Image.Image:

@@ -15,8 +15,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 from benchmark.kernels import KernelBench
 
 LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
@@ -80,12 +78,10 @@ def show(r: dict[str, Any]) -> None:
 
 def plot(r: dict[str, Any], path: Path) -> None:
     """Sparse over dense against k, for every layer; dashed: channels kept by fours."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(5, 3.6))
+    figure = Figure(figsize=(5, 3.6))
+    axis = figure.subplots()
     for name, layer in r["layers"].items():
         single, fours = layer["sparse_over_dense"], layer["fours_over_dense"]
         ks = sorted(float(k) for k in single)

@@ -14,21 +14,17 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.models.train.loop import Progress
+from tatvpr_edge.cli.train import RECIPES, Watch
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.models.train.training_file import config_from
 from tatvpr_edge.spec.documents import read_toml
 from tatvpr_edge.spec.errors import TatvprError, ToolError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPES = ROOT / "models" / "train" / "recipes"
-#: Seconds between two lines of progress.
-_EVERY_S = 20.0
 
 
 def make_data(zoo: dict[str, Any]) -> None:
@@ -46,26 +42,6 @@ def make_data(zoo: dict[str, Any]) -> None:
             raise ToolError(f"{command[0]} made no {folder} (exit {done.returncode})")
 
 
-class Watch:
-    """A line of progress every few seconds."""
-
-    def __init__(self) -> None:
-        self.shown = 0.0
-
-    def __call__(self, done: Progress) -> None:
-        now = time.monotonic()
-        if now - self.shown < _EVERY_S and done.step < done.steps:
-            return
-        self.shown = now
-        parts = ", ".join(f"{name} {value:.3f}" for name, value in done.parts.items())
-        rate = f"{done.images_per_s:.1f} images/s"
-        print(
-            f"{time.strftime('%H:%M:%S')} {done.stage} {done.step}/{done.steps} {parts} {rate}",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", help="a recipe, such as micro, or a file")
@@ -76,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         values = read_toml(path, UsageError)
         config = config_from(values, path)
         make_data(values.get("zoo", {}))
-        weights = train(config, Watch(), given.stop_after)
+        weights = train(config, Watch().step, given.stop_after)
     except TatvprError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -58,6 +58,7 @@ def count_macs(config: ModelConfig, k: float, tokens: float = 1.0) -> Macs:
 
 
 def _head(config: ModelConfig, tokens: int) -> int:
-    from tatvpr_edge.models.heads import HEADS
+    from tatvpr_edge.models.heads import HEADS, whole_options
 
-    return int(HEADS[config.head.kind].macs(config.backbone, tokens, **config.head.options))
+    options = whole_options(config.head)
+    return int(HEADS[config.head.kind].macs(config.backbone, tokens, **options))

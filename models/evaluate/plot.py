@@ -42,13 +42,13 @@ def plot_pareto(results: dict[str, dict[str, Any]], path: Path, protocol: str) -
         ToolError: matplotlib is not installed.
     """
     try:
-        import matplotlib
+        from matplotlib import ticker
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise ToolError("plots need matplotlib: pip install 'tatvpr-edge[plot]'") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
 
-    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4))
+    figure = Figure(figsize=(10, 4))
+    panels = figure.subplots(1, 2)
     axis, other = panels
     for number, (name, values) in enumerate(results.items()):
         colour = f"C{number}"
@@ -84,5 +84,4 @@ def plot_pareto(results: dict[str, dict[str, Any]], path: Path, protocol: str) -
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
     return path

@@ -33,7 +33,7 @@ class Head(Protocol):
 
     @staticmethod
     def macs(backbone: ViTConfig, tokens: int, **options: Any) -> int:
-        """Multiply-accumulates of one frame with so many tokens."""
+        """Multiply-accumulates of one frame with so many tokens; ``options``: all of the head's."""
 
     def readers(self) -> list[nn.Module]:
         """Layers whose input columns are the channels of the backbone's tokens."""

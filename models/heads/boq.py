@@ -103,12 +103,7 @@ class BoQHead(nn.Module):
 
     @staticmethod
     def macs(
-        backbone: ViTConfig,
-        tokens: int,
-        channels: int | None = None,
-        queries: int = 64,
-        layers: int = 2,
-        rows: int = 32,
+        backbone: ViTConfig, tokens: int, channels: int | None, queries: int, layers: int, rows: int
     ) -> int:
         """Multiply-accumulates of one frame."""
         c, t = channels or min(512, backbone.dim), tokens - 1

@@ -56,9 +56,7 @@ class MixVPRHead(nn.Module):
         self.size = channels * rows
 
     @staticmethod
-    def macs(
-        backbone: ViTConfig, tokens: int, channels: int = 1024, rows: int = 4, layers: int = 4
-    ) -> int:
+    def macs(backbone: ViTConfig, tokens: int, channels: int, rows: int, layers: int) -> int:
         """Multiply-accumulates of one frame."""
         t = backbone.patches
         mixing = layers * 2 * t * t * backbone.dim

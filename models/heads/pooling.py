@@ -19,9 +19,6 @@ from tatvpr_edge.spec.reference import GEM_CLAMP
 if TYPE_CHECKING:
     from tatvpr_edge.models.export.graph import Graph
 
-#: GeM clamps its input here, so that the cube root has a gradient.
-GEM_FLOOR = GEM_CLAMP
-
 
 def projection(
     backbone: ViTConfig, project: int | None, row_scales: bool, bias: bool = True
@@ -52,7 +49,7 @@ class CLSHead(nn.Module):
         self.size = project or backbone.dim
 
     @staticmethod
-    def macs(backbone: ViTConfig, tokens: int, project: int | None = None) -> int:
+    def macs(backbone: ViTConfig, tokens: int, project: int | None) -> int:
         """Multiply-accumulates of one frame."""
         return backbone.dim * (project or 0)
 
@@ -122,11 +119,7 @@ class GeMHead(nn.Module):
 
     @staticmethod
     def macs(
-        backbone: ViTConfig,
-        tokens: int,
-        project: int | None = None,
-        digits: int = 1,
-        sides: float = 0.0,
+        backbone: ViTConfig, tokens: int, project: int | None, digits: int, sides: float
     ) -> int:
         """Multiply-accumulates of one frame."""
         return backbone.dim * (project or 0) * digits * (2 if sides else 1)
@@ -137,7 +130,7 @@ class GeMHead(nn.Module):
 
         A channel's patches share its mean of cubes; channels count as much as they say.
         """
-        cubes = tokens[:, 1:].float().clamp_min(GEM_FLOOR) ** 3
+        cubes = tokens[:, 1:].float().clamp_min(GEM_CLAMP) ** 3
         said = cubes.mean(1, keepdim=True) ** (1 / 3)
         brought = (cubes / cubes.sum(1, keepdim=True) * said).sum(2)
         return brought / brought.sum(1, keepdim=True)
@@ -207,7 +200,7 @@ def left_weights(backbone: ViTConfig, sides: float) -> NDArray[np.float32]:
 def _write_gem(graph: Graph, tokens: str, name: str, table: str | None = None) -> str:
     """The generalised mean of the patches, ``[1, D]``; their cubes times ``table [T, 1]``."""
     x = graph.slice(tokens, f"{name}.patches", 1, 0)
-    floor = graph.constant("head.gem.floor", np.array(GEM_FLOOR, dtype=np.float32))
+    floor = graph.constant("head.gem.floor", np.array(GEM_CLAMP, dtype=np.float32))
     power = graph.constant("head.gem.power", np.array(3.0, dtype=np.float32))
     root = graph.constant("head.gem.root", np.array(1.0 / 3.0, dtype=np.float32))
     x = graph.add("Clip", [x, floor], f"{name}.clip")

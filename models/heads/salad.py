@@ -54,12 +54,7 @@ class SALADHead(nn.Module):
 
     @staticmethod
     def macs(
-        backbone: ViTConfig,
-        tokens: int,
-        clusters: int = 64,
-        channels: int = 128,
-        summary: int = 256,
-        hidden: int = 512,
+        backbone: ViTConfig, tokens: int, clusters: int, channels: int, summary: int, hidden: int
     ) -> int:
         """Multiply-accumulates of one frame; the transport is elementwise."""
         t = tokens - 1

@@ -14,11 +14,9 @@ def plot_curves(path: Path) -> Path | None:
     One panel for each stage, one line for each part of its loss.
     """
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ImportError:
         return None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
     lines: dict[str, dict[str, tuple[list[int], list[float]]]] = defaultdict(dict)
     for row in read_curves(path):
@@ -27,7 +25,8 @@ def plot_curves(path: Path) -> Path | None:
         values.append(float(row["value"]))
     if not lines:
         return None
-    figure, axes = pyplot.subplots(1, len(lines), figsize=(5 * len(lines), 3.5), squeeze=False)
+    figure = Figure(figsize=(5 * len(lines), 3.5))
+    axes = figure.subplots(1, len(lines), squeeze=False)
     for axis, (stage, parts) in zip(axes[0], lines.items(), strict=True):
         for name, (steps, values) in parts.items():
             axis.plot(steps, values, label=name)
@@ -38,5 +37,4 @@ def plot_curves(path: Path) -> Path | None:
     figure.tight_layout()
     target = path.with_suffix(".png")
     figure.savefig(target, dpi=110)
-    pyplot.close(figure)
     return target

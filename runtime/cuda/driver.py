@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -80,6 +81,14 @@ def no_driver(error: Exception) -> ToolError:
     """That a package is there and the driver is not."""
     reason = " ".join(str(error).split())
     return ToolError(f"no CUDA driver on this machine (libcuda.so.1): {reason}")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Captured work: ``launch`` runs it on the driver's stream, ``close`` gives it back."""
+
+    launch: Callable[[], object]
+    close: Callable[[], object]
 
 
 class Driver(ABC):
@@ -166,8 +175,13 @@ class Driver(ABC):
         """Wait for a stream of somebody else's, by its handle."""
 
     @abstractmethod
-    def load(self, cubin: bytes) -> Module:
-        """Load a cubin; its kernels are found by name."""
+    def load(self, cubin: bytes) -> Callable[[str], Any]:
+        """Load a cubin, for as long as what this gives is held: it finds a kernel by its name, as
+        :meth:`launch` takes it.
+
+        Raises:
+            ToolError: the driver refused; later, the cubin has no such kernel.
+        """
 
     @abstractmethod
     def launch(
@@ -179,7 +193,7 @@ class Driver(ABC):
         arguments: Sequence[Argument],
         stream: int | None = None,
     ) -> None:
-        """Launch a module's function on ``stream`` (ours without one)."""
+        """Launch a kernel that :meth:`load` found, on ``stream`` (ours without one)."""
 
     @abstractmethod
     def begin_capture(self) -> None:
@@ -188,27 +202,3 @@ class Driver(ABC):
     @abstractmethod
     def end_capture(self) -> Graph:
         """The recorded work, ready to be run again and again."""
-
-
-class Module(ABC):
-    """A loaded cubin."""
-
-    @abstractmethod
-    def function(self, name: str) -> Any:
-        """The kernel of that name, as :meth:`Driver.launch` takes it.
-
-        Raises:
-            ToolError: the cubin has no such kernel.
-        """
-
-
-class Graph(ABC):
-    """Captured work."""
-
-    @abstractmethod
-    def launch(self) -> None:
-        """Run it on the driver's stream."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give it back."""

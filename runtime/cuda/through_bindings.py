@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, Module, no_driver, packed
+from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, no_driver, packed
 from tatvpr_edge.spec.errors import ToolError, UsageError
 
 _NON_BLOCKING = 0  # cuStreamCreate: ordered with the legacy default stream, as pycuda's are
@@ -115,8 +116,9 @@ class BindingsDriver(Driver):
     def wait_for(self, stream: int) -> None:
         self.call(self._cuda.cuStreamSynchronize, self._on(stream))
 
-    def load(self, cubin: bytes) -> Module:
-        return _Module(self, self.call(self._cuda.cuModuleLoadData, cubin))
+    def load(self, cubin: bytes) -> Callable[[str], Any]:
+        module = self.call(self._cuda.cuModuleLoadData, cubin)
+        return lambda name: self.call(self._cuda.cuModuleGetFunction, module, name.encode())
 
     def launch(
         self,
@@ -149,34 +151,13 @@ class BindingsDriver(Driver):
     def end_capture(self) -> Graph:
         graph = self.call(self._cuda.cuStreamEndCapture, self._stream)
         try:
-            return _Graph(self, self.call(self._cuda.cuGraphInstantiate, graph, 0))
+            made = self.call(self._cuda.cuGraphInstantiate, graph, 0)
+            return Graph(
+                partial(self.call, self._cuda.cuGraphLaunch, made, self._stream),
+                partial(self.call, self._cuda.cuGraphExecDestroy, made),
+            )
         finally:
             self.call(self._cuda.cuGraphDestroy, graph)
-
-
-class _Module(Module):
-    def __init__(self, driver: BindingsDriver, handle: Any) -> None:
-        self._driver = driver
-        self._handle = handle
-
-    def function(self, name: str) -> Any:
-        return self._driver.call(
-            self._driver._cuda.cuModuleGetFunction, self._handle, name.encode()
-        )
-
-
-class _Graph(Graph):
-    def __init__(self, driver: BindingsDriver, handle: Any) -> None:
-        self._driver = driver
-        self._handle: Any = handle
-
-    def launch(self) -> None:
-        self._driver.call(self._driver._cuda.cuGraphLaunch, self._handle, self._driver._stream)
-
-    def close(self) -> None:
-        if self._handle is not None:
-            self._driver.call(self._driver._cuda.cuGraphExecDestroy, self._handle)
-            self._handle = None
 
 
 def _handle(given: Any, what: str) -> int:

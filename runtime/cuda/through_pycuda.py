@@ -6,12 +6,12 @@ pycuda cannot record a stream, and knows no stream that it did not make.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, Module, no_driver, packed
+from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, no_driver, packed
 from tatvpr_edge.spec.errors import ToolError
 
 
@@ -99,9 +99,15 @@ class PycudaDriver(Driver):
         with self._refusals("cuCtxSynchronize"):  # a stream by its handle is nothing to pycuda
             self._cuda.Context.synchronize()
 
-    def load(self, cubin: bytes) -> Module:
+    def load(self, cubin: bytes) -> Callable[[str], Any]:
         with self._refusals("cuModuleLoadData"):
-            return _Module(self, self._cuda.module_from_buffer(cubin))
+            module = self._cuda.module_from_buffer(cubin)
+
+        def function(name: str) -> Any:
+            with self._refusals("cuModuleGetFunction"):
+                return module.get_function(name)
+
+        return function
 
     def launch(
         self,
@@ -137,13 +143,3 @@ class PycudaDriver(Driver):
 
     def end_capture(self) -> Graph:
         raise ToolError("nothing was recorded")
-
-
-class _Module(Module):
-    def __init__(self, driver: PycudaDriver, module: Any) -> None:
-        self._driver = driver
-        self._module = module
-
-    def function(self, name: str) -> Any:
-        with self._driver._refusals("cuModuleGetFunction"):
-            return self._module.get_function(name)

@@ -25,14 +25,13 @@ class Level:
         return f"k={self.k:g}" if self.tokens == 1.0 else f"k={self.k:g}, tokens={self.tokens:g}"
 
 
-def nearest_level(levels: Sequence[Level], k: float, tokens: float = 1.0) -> int:
-    """The level nearest to a setting that the user names.
+def nearest_level(levels: Sequence[Level], k: float) -> int:
+    """The level nearest to a k that the user names, of all tokens.
 
     Raises:
-        UsageError: k or tokens outside (0, 1].
+        UsageError: k outside (0, 1].
     """
     check_fraction(k, "k")
-    check_fraction(tokens, "tokens")
     return min(
-        range(len(levels)), key=lambda i: (abs(levels[i].k - k) + abs(levels[i].tokens - tokens), i)
+        range(len(levels)), key=lambda i: (abs(levels[i].k - k) + abs(levels[i].tokens - 1.0), i)
     )

@@ -7,7 +7,7 @@ from tatvpr_edge.runtime.telemetry.conditions import Conditions, busy_core_s, re
 from tatvpr_edge.runtime.telemetry.discover import Discovery, Source, discover
 from tatvpr_edge.runtime.telemetry.fed import FedSource
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
-from tatvpr_edge.runtime.telemetry.sampler import Sampler, Snapshot, TimedPower, aged
+from tatvpr_edge.runtime.telemetry.sampler import Sampler, Snapshot, TimedPower
 from tatvpr_edge.runtime.telemetry.tree import Tree
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Source",
     "TimedPower",
     "Tree",
-    "aged",
     "busy_core_s",
     "discover",
     "read_conditions",

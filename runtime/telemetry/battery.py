@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tatvpr_edge.runtime.telemetry.rails import total_reading
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
@@ -44,15 +45,10 @@ class BatterySource(TreeSource):
     def read(self, now_s: float) -> list[Reading]:
         """Power drawn, energy left in J, and charge in percent."""
         return [
-            Reading(
-                self.describe(),
-                Role.TOTAL,
-                "mW",
-                self.name,
-                now_s,
-                *_valued(self._power_mw),
+            total_reading(
+                *(self.describe(), self.name, now_s, _valued(self._power_mw)),
                 covers="everything that the battery feeds",
-                ceiling=_MAX_MW,
+                ceiling_mw=_MAX_MW,
                 repeat_limit_s=300.0,  # fuel gauges update once in ten seconds to a minute
             ),
             Reading(

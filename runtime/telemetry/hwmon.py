@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tatvpr_edge.runtime.telemetry.rails import rail_reading
-from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
+from tatvpr_edge.runtime.telemetry.rails import rail_reading, total_reading
+from tatvpr_edge.runtime.telemetry.reading import Condition, Reading
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
 _MAX_MW = 2_000_000.0
@@ -50,19 +50,9 @@ class HwmonSource(TreeSource):
         else:
             value, condition = None, Condition.UNKNOWN_RAIL
             detail = "several sensors: which of them contain each other is not known"
-        total = Reading(
-            rails[0].name if len(rails) == 1 else "total",
-            Role.TOTAL,
-            "mW",
-            self.name,
-            now_s,
-            value,
-            condition,
-            detail,
-            covers="what this sensor measures",
-            ceiling=_MAX_MW,
-            repeat_limit_s=60.0,
-        )
+        name, said = rails[0].name if len(rails) == 1 else "total", (value, condition, detail)
+        covers = "what this sensor measures"
+        total = total_reading(name, self.name, now_s, said, covers=covers, ceiling_mw=_MAX_MW)
         return [*rails, total]
 
     def _rail(self, name: str, path: Path, now_s: float) -> Reading:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tatvpr_edge.runtime.telemetry.rails import rail_reading
+from tatvpr_edge.runtime.telemetry.rails import rail_reading, total_reading
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
@@ -45,19 +45,9 @@ def parse_pmic(text: str, now_s: float, source: str = "pmic") -> list[Reading]:
         sum_w = sum(rail.value for rail in rails if rail.value is not None) / 1000.0
         value, condition = (_FIT_SLOPE * sum_w + _FIT_OFFSET_W) * 1000.0, Condition.OK
         detail = ""
-    total = Reading(
-        "board",
-        Role.TOTAL,
-        "mW",
-        source,
-        now_s,
-        value,
-        condition,
-        detail,
-        covers="board without USB loads, by a published fit over the rails",
-        ceiling=_MAX_BOARD_MW,
-        repeat_limit_s=60.0,
-    )
+    said = value, condition, detail
+    covers = "board without USB loads, by a published fit over the rails"
+    total = total_reading("board", source, now_s, said, covers=covers, ceiling_mw=_MAX_BOARD_MW)
     return [*rails, total]
 
 
@@ -93,15 +83,5 @@ class PmicSource(TreeSource):
         try:
             return parse_pmic(self._tree.run(self._command, ["pmic_read_adc"]), now_s)
         except ReadFault as fault:
-            return [
-                Reading(
-                    "board",
-                    Role.TOTAL,
-                    "mW",
-                    self.name,
-                    now_s,
-                    None,
-                    fault.condition,
-                    fault.detail,
-                )
-            ]
+            about = "board", Role.TOTAL, "mW", self.name, now_s
+            return [Reading(*about, None, fault.condition, fault.detail)]

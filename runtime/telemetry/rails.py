@@ -60,6 +60,21 @@ def rail_reading(
     )
 
 
+def total_reading(
+    name: str,
+    source: str,
+    taken_s: float,
+    said: tuple[float | None, Condition, str],
+    *,
+    covers: str,
+    ceiling_mw: float = MAX_BOARD_MW,
+    repeat_limit_s: float = 60.0,
+) -> Reading:
+    """A source's whole power in mW; ``said``: its value, or the condition in its place and why."""
+    about = name, Role.TOTAL, "mW", source, taken_s
+    return Reading(*about, *said, covers=covers, ceiling=ceiling_mw, repeat_limit_s=repeat_limit_s)
+
+
 def total_of_rails(rails: Sequence[Reading], source: str, now_s: float) -> Reading:
     """The module's power from its rails: the input rail where there is one, else their sum.
 
@@ -68,19 +83,9 @@ def total_of_rails(rails: Sequence[Reading], source: str, now_s: float) -> Readi
     """
 
     def total(value: float | None, condition: Condition, detail: str, name: str) -> Reading:
-        return Reading(
-            name,
-            Role.TOTAL,
-            "mW",
-            source,
-            min((r.taken_s for r in rails), default=now_s),
-            value,
-            condition,
-            detail,
-            covers="whole module",
-            ceiling=MAX_BOARD_MW,
-            repeat_limit_s=60.0,
-        )
+        taken_s = min((r.taken_s for r in rails), default=now_s)
+        said = value, condition, detail
+        return total_reading(name, source, taken_s, said, covers="whole module")
 
     by_label = {rail.name: rail for rail in rails}
     for label in _TOTALS:

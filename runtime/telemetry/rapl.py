@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tatvpr_edge.runtime.telemetry.rails import rail_reading
-from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
+from tatvpr_edge.runtime.telemetry.rails import rail_reading, total_reading
+from tatvpr_edge.runtime.telemetry.reading import Condition, Reading
 from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
 _MAX_PACKAGE_MW = 1_000_000.0
@@ -75,17 +75,13 @@ class RaplSource(TreeSource):
             value, condition, detail = None, Condition.ABSENT, "no package zone"
         elif bad is not None:
             condition, detail = bad.condition, bad.detail
-        return Reading(
+        return total_reading(
             "CPU package" if not platform else "psys",
-            Role.TOTAL,
-            "mW",
             self.name,
             min((r.taken_s for r in packages), default=now_s),
-            value,
-            condition,
-            detail,
+            (value, condition, detail),
             covers=covers,
-            ceiling=_MAX_PACKAGE_MW,
+            ceiling_mw=_MAX_PACKAGE_MW,
             repeat_limit_s=30.0,
         )
 

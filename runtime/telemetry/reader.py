@@ -45,18 +45,9 @@ class Reader:
         try:
             return self.source.read(now_s)
         except Exception as error:
-            return [
-                Reading(
-                    self.source.name,
-                    Role.TOTAL,
-                    "mW",
-                    self.source.name,
-                    now_s,
-                    None,
-                    Condition.IO_ERROR,
-                    f"{type(error).__name__}: {error}",
-                )
-            ]
+            about = self.source.name, Role.TOTAL, "mW", self.source.name, now_s
+            why = f"{type(error).__name__}: {error}"
+            return [Reading(*about, None, Condition.IO_ERROR, why)]
 
     def owns(self, reading: Reading) -> bool:
         """Whether a reading is this source's."""

@@ -24,7 +24,6 @@ class Condition(str, Enum):
     ABSURD = "absurd"  # beyond what the sensor or the board can mean
     JUMP = "jump"  # ten-fold in one sample, not yet confirmed
     STUCK = "stuck"  # the same value for longer than this sensor can honestly repeat it
-    STALE = "stale"  # an old value
     OFFLINE = "offline"  # a thermal zone that is powered down
     INCOMPLETE = "incomplete"  # a total of which a part is unknown
     UNKNOWN_RAIL = "unknown-rail"  # a total that cannot be told: a rail's label is not in the table
@@ -40,8 +39,6 @@ class Role(str, Enum):
     TEMPERATURE = "temperature"
     BATTERY_ENERGY = "battery-energy"
     BATTERY_CHARGE = "battery-charge"
-    MODE = "mode"
-    CLOCK = "clock"
 
 
 @dataclass(frozen=True, slots=True)

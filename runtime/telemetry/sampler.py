@@ -53,10 +53,6 @@ class Snapshot:
     """The hottest zone that tells its temperature."""
     battery_energy: Reading
 
-    def of_role(self, role: Role) -> list[Reading]:
-        """Readings of one role."""
-        return [reading for reading in self.readings if reading.role is role]
-
 
 def _absent(name: str, role: Role, unit: str, now_s: float, why: str) -> Reading:
     return Reading(name, role, unit, "none", now_s, None, Condition.ABSENT, why)
@@ -309,10 +305,3 @@ class Sampler(OneProcess):
         waiting = [f"{reader.name} has not answered" for reader in silent]
         missing = [why for reader in self._readers for why in reader.missing.values()]
         return "; ".join(waiting + missing) or "no power sensor"
-
-
-def aged(reading: Reading, now_s: float, stale_s: float) -> Reading:
-    """The reading, or STALE in its place when it is older than ``stale_s``."""
-    if reading.value is None or reading.age_s(now_s) <= stale_s:
-        return reading
-    return reading.without_value(Condition.STALE, f"{reading.age_s(now_s):.1f} s old")

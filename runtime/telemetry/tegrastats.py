@@ -21,6 +21,7 @@ _RAIL = re.compile(
 )
 _ZONE = re.compile(r"(?<!\S)([A-Za-z][\w-]*)@(-?\d+(?:\.\d+)?)C(?:/-?\d+(?:\.\d+)?C)?(?!\S)")
 _MAX_PENDING_BYTES = 16384
+_INTERVAL_MS = 500
 
 
 def parse_tegrastats(line: str, now_s: float, source: str = "tegrastats") -> list[Reading]:
@@ -42,9 +43,8 @@ class TegrastatsSource:
 
     name = "tegrastats"
 
-    def __init__(self, command: Path, interval_ms: int = 500) -> None:
+    def __init__(self, command: Path) -> None:
         self._command = command
-        self._interval_ms = interval_ms
         self._process: subprocess.Popen[bytes] | None = None
         self._pending = b""
         self._latest: list[Reading] = []
@@ -58,7 +58,7 @@ class TegrastatsSource:
 
     def describe(self) -> str:
         """The command, for people."""
-        return f"{self._command.name} every {self._interval_ms} ms"
+        return f"{self._command.name} every {_INTERVAL_MS} ms"
 
     def read(self, now_s: float) -> list[Reading]:
         """The readings of the newest complete line; they keep the time at which it came."""
@@ -68,19 +68,9 @@ class TegrastatsSource:
         if self._latest:
             return list(self._latest)
         condition = Condition.IO_ERROR if self._fault else Condition.PENDING
-        return [
-            Reading(
-                "total",
-                Role.TOTAL,
-                "mW",
-                self.name,
-                now_s,
-                None,
-                condition,
-                self._fault or "no line yet",
-                covers="whole module",
-            )
-        ]
+        about = "total", Role.TOTAL, "mW", self.name, now_s
+        why = self._fault or "no line yet"
+        return [Reading(*about, None, condition, why, covers="whole module")]
 
     def close(self) -> None:
         """Ends the process that `read` started."""
@@ -98,7 +88,7 @@ class TegrastatsSource:
     def _start(self) -> None:
         try:
             self._process = subprocess.Popen(
-                [str(self._command), "--interval", str(self._interval_ms)],
+                [str(self._command), "--interval", str(_INTERVAL_MS)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -68,18 +68,8 @@ class ThermalSource(TreeSource):
             try:
                 raw = self._tree.number(path)
             except ReadFault as fault:
-                readings.append(
-                    Reading(
-                        name,
-                        Role.TEMPERATURE,
-                        "C",
-                        self.name,
-                        now_s,
-                        None,
-                        fault.condition,
-                        fault.detail,
-                    )
-                )
+                about = name, Role.TEMPERATURE, "C", self.name, now_s
+                readings.append(Reading(*about, None, fault.condition, fault.detail))
                 continue
             readings.append(temperature_reading(name, raw / 1000.0, self.name, now_s))
         return readings

@@ -37,7 +37,6 @@ def places_recall(
     artifact: str | Path,
     settings: Sequence[Setting],
     progress: Callable[[str, int, int], None] = lambda what, done, of: None,
-    places: Path = ZOO / "places",
 ) -> tuple[dict[tuple[float, float], float], str]:
     """Recall@1 (0 to 1) by (k, tokens), and what it was measured on.
 
@@ -47,8 +46,7 @@ def places_recall(
         DataError: the shipped places are missing.
         ArtifactError: as `Localizer`.
     """
-    folders = (places / "gallery", places / "queries")
-    parts = [labelled_frames(folder) for folder in folders]
+    parts = [labelled_frames(ZOO / "places" / part) for part in ("gallery", "queries")]
     frames = [[read_frame(file.path) for file in files] for files, _ in parts]
     labels = [names for _, names in parts]
     found: dict[tuple[float, float], float] = {}

@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,6 @@ class PlaceNode:
         parameters: what is set.
         transport: what carries images in and answers out.
         name: the node's.
-        open_localizer: gives the ``Localizer`` from its keywords, when the node is configured.
 
     Raises:
         UsageError: ROS allows no such name.
@@ -71,14 +70,12 @@ class PlaceNode:
         parameters: Parameters,
         transport: Transport,
         name: str = "place_node",
-        open_localizer: Callable[..., Localizer] = Localizer,
     ) -> None:
         self.parameters = parameters
         self.name = names.check_node(name)
         self.figures = Figures(time.monotonic)
         self.state = State.UNCONFIGURED
         self._transport = transport
-        self._open_localizer = open_localizer
         self._localizer: Localizer | None = None
         self._tracker: Tracker | None = None
         self._asked_s = 0.0
@@ -146,7 +143,7 @@ class PlaceNode:
             self._teller.join(timeout=5)
 
     def _configure(self) -> None:
-        localizer = self._open_localizer(**self.parameters.localizer_arguments())
+        localizer = Localizer(**self.parameters.localizer_arguments())
         if localizer.map is None:
             localizer.close()
             raise MapError("there is no map to search: set the parameter map to a .placemap")

@@ -20,7 +20,7 @@ MIN_ABS_MAX = _f(1e-5)
 QUANT_MAX = _f(127.0)
 ONE = _f(1.0)
 LAYER_NORM_EPS = 1e-6
-GEM_CLAMP = 1e-6
+GEM_CLAMP = 1e-6  # so that the cube root has a gradient
 L2_EPS = 1e-12
 
 

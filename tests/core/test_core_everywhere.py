@@ -116,7 +116,8 @@ def spelled_out(source: Source) -> Source:
         return source
     flags = tuple(flag for flag in source.flags if not flag.startswith("-mavx512"))
     if "avx512" in source.path.name:
-        flags = (*flags, "-mavx2", "-std=gnu99", "-Wno-error", "-w")
+        plain = f"-I{Path(__file__).parent}"  # avx512_plain.h
+        flags = (*flags, "-mavx2", "-std=gnu99", "-Wno-error", "-w", plain)
     return Source(source.path, (*flags, "-DTATVPR_SIMDE"))
 
 

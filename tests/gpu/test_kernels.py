@@ -46,7 +46,7 @@ class Device:
                 raw.append(ctypes.c_uint64(held[-1][1]))
             else:
                 raw.append(argument)
-        function = self.modules[source].function(kernel)
+        function = self.modules[source](kernel)
         self.driver.launch(function, grid, block, shared, raw)
         for array, pointer in held:
             if array.flags.writeable:

@@ -34,8 +34,8 @@ from tatvpr_edge.profile.document import check_document
 from tatvpr_edge.profile.recall import evaluated_recall
 from tatvpr_edge.profile.remote import profile_on
 from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.runtime.__main__ import main as board_main
 from tatvpr_edge.runtime.profile import fractions_from_text, settings_for
-from tatvpr_edge.runtime.profile import main as board_main
 from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.artifact import MANIFEST, read_artifact, replace_profile
@@ -298,13 +298,13 @@ def test_a_profile_without_a_valid_point_does_not_replace_a_good_one(
 
 def test_the_boards_own_command(tiny_artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--k", "1,.2", "--tokens", "1,.5", "--repeats", "3", "--warmup", "0"]
-    assert board_main([str(tiny_artifact), *words]) == 0
+    assert board_main(["profile", str(tiny_artifact), *words]) == 0
     captured = capsys.readouterr()
     document = check_document(json.loads(captured.out), "what the board printed")
     assert [(p["k"], p["tokens"]) for p in document["points"]] == [
         (1.0, 1.0), (0.2, 1.0), (1.0, 0.5), (0.2, 0.5)
     ]  # fmt: skip
-    assert board_main([str(tiny_artifact), "--k", "fast"]) == 1
+    assert board_main(["profile", str(tiny_artifact), "--k", "fast"]) == 1
     assert capsys.readouterr().err.startswith("error: 'fast'")
 
 

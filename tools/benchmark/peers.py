@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,8 +221,3 @@ def our_call(localizer: Any, k: float, tokens: float) -> Call:
         return localizer.describe(frame)
 
     return call
-
-
-def scratch_folder() -> tempfile.TemporaryDirectory[str]:
-    """Where models of one run lie."""
-    return tempfile.TemporaryDirectory(prefix="tatvpr-peers-")

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,15 +78,8 @@ def _plugin(artifact: Artifact, device: Device, folder: Path) -> tuple[Path | No
     except ToolError as error:
         return None, f"Python plugins ({error})"
     finally:
-        _remove(folder / "plugin")
+        shutil.rmtree(folder / "plugin", ignore_errors=True)
     return library, "C++ plugins, compiled here"
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_dir():
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
 
 
 def check(artifact: Artifact, device: Device, folder: Path) -> dict[str, Any]:

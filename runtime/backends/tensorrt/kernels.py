@@ -66,7 +66,7 @@ class Kernels:
         self._driver = driver
         self._modules = {source: driver.load(cubins[source]) for source in _KERNELS}
         self._functions = {
-            name: self._modules[source].function(name)
+            name: self._modules[source](name)
             for source, names in _KERNELS.items()
             for name in names
         }

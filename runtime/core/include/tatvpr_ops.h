@@ -24,8 +24,6 @@ typedef enum tatvpr_layout {
     TATVPR_LAYOUT_MCU_COLS = 5 /* Cortex-M sparse */
 } tatvpr_layout;
 
-#define TATVPR_NONE 0xFFFFFFFFu /* an offset that is not there */
-
 /* TernaryMatMul: y[t, n] = (acc * s[t]) * scale[n or 0] + bias[n] */
 typedef struct tatvpr_ternary {
     int32_t k_in;

@@ -9,7 +9,8 @@
  * n % (4 L) = 4 l + d. Interleaving four rows' bytes by lanes then gives registers i = 0..3 of four
  * channels an output, in each of which field f is 4 L neighbouring outputs.
  *
- * TATVPR_SIMDE (tests on machines without these instructions) spells them in plain C.
+ * TATVPR_SIMDE (tests on machines without these instructions) spells them in plain C, by a header
+ * of the tests' own.
  */
 #ifndef TATVPR_AVX512_H
 #define TATVPR_AVX512_H

@@ -6,25 +6,11 @@
 #include "group_select.h"
 
 /* The lowest bits of `bits`, one for each bit of `at`; the lowest `count` of 64 bits. */
-#if defined(TATVPR_SIMDE)
-static inline uint64_t deposit(uint64_t bits, uint64_t at) {
-    uint64_t to = 0;
-    for (; at != 0; at &= at - 1u, bits >>= 1) {
-        to |= (bits & 1u) * (at & (~at + 1u));
-    }
-    return to;
-}
-
-static inline uint64_t lowest_bits(int32_t count) {
-    return count < 64 ? ((uint64_t)1 << count) - 1u : ~(uint64_t)0;
-}
-#else
 static inline uint64_t deposit(uint64_t bits, uint64_t at) { return _pdep_u64(bits, at); }
 
 static inline uint64_t lowest_bits(int32_t count) {
     return _bzhi_u64(~(uint64_t)0, (uint32_t)count);
 }
-#endif
 
 /* The lowest `*ties` ones of `equal`; takes them off *ties. No branch: how many there are in a
  * register cannot be predicted. */

@@ -1,10 +1,11 @@
 /* What Debian's SIMDe lacks of AVX-512, lane by lane in plain C, and the masked and reducing forms
- * that it has in part. For tests on machines without these instructions (TATVPR_SIMDE), where only
- * results matter. */
+ * that it has in part. runtime/core/x86/avx512.h takes it, after core.h, for the intrinsics where
+ * TATVPR_SIMDE says so: for tests on machines without these instructions, where only results
+ * matter. */
 #ifndef TATVPR_AVX512_PLAIN_H
 #define TATVPR_AVX512_PLAIN_H
 
-#include "../common/core.h"
+#include <stdint.h>
 
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
@@ -250,5 +251,20 @@ static inline int32_t tatvpr_plain_reduce_add_epi32(__m512i v) {
     return sum;
 }
 #define _mm512_reduce_add_epi32 tatvpr_plain_reduce_add_epi32
+
+/* BMI2, which comes with them. */
+static inline uint64_t tatvpr_plain_pdep_u64(uint64_t bits, uint64_t at) {
+    uint64_t to = 0;
+    for (; at != 0; at &= at - 1u, bits >>= 1) {
+        to |= (bits & 1u) * (at & (~at + 1u));
+    }
+    return to;
+}
+#define _pdep_u64 tatvpr_plain_pdep_u64
+
+static inline uint64_t tatvpr_plain_bzhi_u64(uint64_t bits, uint32_t count) {
+    return count < 64 ? bits & (((uint64_t)1 << count) - 1u) : bits;
+}
+#define _bzhi_u64 tatvpr_plain_bzhi_u64
 
 #endif
