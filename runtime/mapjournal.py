@@ -5,7 +5,8 @@ A record is synced before the call returns, and holds all places of that call, s
 leaves all of them or none. What a cut append left is no record; the next append keeps those bytes
 aside (``M.journal.torn``) and writes its own in their place. An altered record is an error
 wherever a whole one follows it. An append reads the end of the journal and the head of the base
-alone, whatever their size. ``compact`` writes a new base file and removes the journal.
+alone, whatever their size, but for the first of a drive. ``compact`` writes a new base file and
+removes the journal.
 
 Writers lock the map (:mod:`tatvpr_edge.spec.mapfiles`). Readers do not: a base file is only ever
 replaced by rename, records are whole or not there, and a reader that saw the base replaced while
@@ -35,6 +36,7 @@ from tatvpr_edge.spec.atomic import replacing, sync_folder
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.mapfiles import explain, followed, plain, writing
 from tatvpr_edge.spec.maptypes import (
+    MAX_DRIVES,
     MAX_PLACES,
     MOMENT,
     MapInfo,
@@ -133,7 +135,26 @@ def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int
     Raises:
         MapError: the map cannot be read or written, or the places have other bands or sizes.
     """
-    path = followed(path)
+    return _append(followed(path), places, neighbours, own_drive=False)[0]
+
+
+def append_drive(
+    path: str | Path, places: Places, *, neighbours: bool = False
+) -> tuple[int, Places]:
+    """As :func:`append`, and ``places`` become a drive of their own: its number is found while the
+    map is held, because another writer may have begun one since it was opened. That looks at every
+    place.
+
+    Returns:
+        The number of the first of them in the map; the places as they were added.
+
+    Raises:
+        MapError: also where the map holds as many drives as it may.
+    """
+    return _append(followed(path), places, neighbours, own_drive=True)
+
+
+def _append(path: Path, places: Places, neighbours: bool, *, own_drive: bool) -> tuple[int, Places]:
     _state(path)
     with writing(path):
         head = _read_head(path)
@@ -142,6 +163,10 @@ def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int
             end, count = _open_end(path, head)
             if head.places + count + len(places) > MAX_PLACES:
                 raise MapError(f"map {path} is full: it holds at most {MAX_PLACES} places")
+            if own_drive:
+                moments = places.moments.copy()
+                moments["drive"] = _next_drive(path, head, end)
+                places = replace(places, moments=moments)
             if neighbours and not head.info.neighbours:
                 # The journal is bound to what the base holds of its places, which stays.
                 info = replace(head.info, neighbours=True)
@@ -149,7 +174,19 @@ def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int
             _write_record(journal_path(path), end, encode_record(places, count))
         except OSError as error:
             raise MapError(f"cannot add to the map {path}: {explain(error)}") from error
-    return head.places + count
+    return head.places + count, places
+
+
+def _next_drive(path: Path, head: Header, journal_bytes: int) -> int:
+    """One more than the highest number of a drive in a map and so much of its journal."""
+    with plain(path) as base, plain(journal_path(path)) as journal:
+        base.seek(head.layout.moments)
+        stored = np.frombuffer(base.read(head.places * MOMENT.itemsize), MOMENT)
+        added = read_records(journal.read(journal_bytes), head.info, journal_path(path))[0].moments
+    drive = 1 + max((int(of["drive"].max()) for of in (stored, added) if len(of)), default=-1)
+    if drive >= MAX_DRIVES:
+        raise MapError(f"map {path} holds drives up to number {drive - 1}, the last: make another")
+    return drive
 
 
 def compact(path: str | Path) -> None:

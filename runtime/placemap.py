@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.drive import Drive
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.found import Candidate, Found, known
 from tatvpr_edge.runtime.growing import Added, Moment, taken
-from tatvpr_edge.runtime.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
+from tatvpr_edge.runtime.mapjournal import StoredMap, map_bytes, read_map, rewrite
 from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.pruning import Pruned, prune
@@ -25,7 +26,7 @@ from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
-from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated, make_places
+from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
 from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import nearest_band
 from tatvpr_edge.spec.values import number, whole
@@ -71,7 +72,7 @@ class PlaceMap(OneProcess):
         tell_children(self)
         self._confirmed: dict[int, int] = {}
         self._take(stored)
-        self._drive, self._order = self.drives, 0
+        self._drive = Drive(self.path)
 
     def _after_fork(self) -> None:
         """Locks of its own: for an object, a copy of one, and a forked child."""
@@ -98,6 +99,7 @@ class PlaceMap(OneProcess):
         other._after_fork()
         tell_children(other)
         other._confirmed = dict(self._confirmed)
+        other._drive = Drive(self.path)
         other._engine = engine
         other._now = Moment.of(base, self._now.added, engine)
         return other
@@ -140,12 +142,6 @@ class PlaceMap(OneProcess):
     def file_bytes(self) -> int:
         """Bytes of its base file and journal."""
         return map_bytes(self.path)
-
-    @property
-    def drives(self) -> int:
-        """Drives that its places come from: one more than the highest number of one."""
-        both = self._now.moments()
-        return max((int(part["drive"].max()) + 1 for part in both if len(part)), default=0)
 
     def tag(self, place: int) -> str:
         """The text stored with ``place``.
@@ -311,17 +307,8 @@ class PlaceMap(OneProcess):
             MapError: nothing was added; the text says why.
         """
         with self._growing:
-            places = make_places(
-                self.info,
-                [np.asarray(row, np.float32)[None] for row in descriptors],
-                pose[None],
-                [tag],
-                times=[time.time() if time_s is None else time_s],
-                orders=[self._order],
-                drives=self._drive,
-            )
-            number = append(self.path, places)
-            self._order += 1
+            seen_s = time.time() if time_s is None else time_s
+            number, places = self._drive.add(self.info, descriptors, pose, tag, seen_s)
             now = self._now
             if number == len(now):
                 self._now = Moment.of(now.base, now.added.plus(places), self._engine)
