@@ -287,6 +287,28 @@ def test_a_map_full_of_confirmed_places_takes_no_more_and_says_so(robot: Localiz
     assert robot.add(rows[20], max_places=21).place == 20  # another limit, more room
 
 
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_a_map_with_more_confirmed_places_than_the_limit_takes_no_more(
+    robot: Localizer, in_bytes: bool
+) -> None:
+    """It was made without a limit, or with a higher one."""
+    rows = directions(200, robot.descriptor_size)
+    for row in rows[:150]:
+        robot.add(row, tag=500 * "t")
+    assert robot.map is not None
+    for place in range(140):
+        robot.confirm(place)
+    before = robot.map.file_bytes
+    limit = {"max_bytes": before * 130 // 150} if in_bytes else {"max_places": 130}
+    for row in rows[150:153]:
+        refused = robot.add(row, tag=500 * "t", **limit)
+        assert refused.place is None and refused.reason is not None and "full" in refused.reason
+    assert (len(robot.map), robot.map.file_bytes) == (150, before)
+    for row in rows[153:]:  # what is not confirmed makes room within the limit
+        assert robot.add(row, max_places=145).place is not None
+        assert len(robot.map) <= 145
+
+
 def test_where_the_robot_just_was_is_not_confirmed_by_its_next_frame(
     robot: Localizer, frames: NDArray[np.uint8], tmp_path: Path
 ) -> None:
