@@ -92,8 +92,9 @@ class Calibrated:
     Attributes:
         source, within_m, within_places: what was asked, and what was right.
         bands: in the map's order.
-        skipped: frames without a position (or, of ``frames``, that are no place of the map), that
-            could not be read or show nothing, with the reason: nothing was learned of them.
+        skipped: frames without a position (or, of ``frames``, that are no place of the map or have
+            the name of several), that could not be read or show nothing, with the reason: nothing
+            was learned of them.
     """
 
     path: Path

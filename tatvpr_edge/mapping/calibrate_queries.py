@@ -209,31 +209,39 @@ def own_frames(
     progress: Step | None,
 ) -> tuple[list[Asked], tuple[Skipped, ...]]:
     """The frames that the map was made of, described anew; each is left out of its own answers. And
-    those that are no place of the map, cannot be read, or show nothing and became places before a
-    map refused such.
+    those that are no place of the map or have the name of several, cannot be read, or show nothing
+    and became places before a map refused such.
 
     Raises:
-        DataError: none is named like a place of the map, or not one can be used.
+        DataError: none is named like one place of the map, or not one can be used.
     """
-    places = {place_map.tag(place): place for place in range(len(place_map))}
+    named: dict[str, list[int]] = {}
+    for place in range(len(place_map)):
+        named.setdefault(place_map.tag(place), []).append(place)
     every: Sequence[FrameFile] = frames_and_poses(frames, None, None)[0]
-    files = [file for file in every if file.name in places]
+    files, lost = list[FrameFile](), list[Skipped]()
+    for file in every:
+        count = len(named.get(file.name, ()))
+        if count == 1:
+            files.append(file)
+        else:  # of several, as two folders make, nobody knows which it is
+            several = f"{count} places of the map are called so"
+            lost.append(_passed(file, several if count else "no place of the map"))
     if not files:
         raise DataError(
-            f"{called(frames)}: not one frame is named like a place of the map: give the folder "
-            "that the map was made of, or labelled queries"
+            f"{called(frames)}: not one frame is named like a place of the map and no other: give "
+            "the folder that the map was made of, or labelled queries"
         )
     settings = _with_bands(place_map, settings)
     described = describe_frames(localizer, files, settings, progress, as_places=True)
     told = differing(place_map, settings, described.descriptors)
     asked = []
     for row, kept in enumerate(described.kept):
-        own = places[files[kept].name]
+        own = named[files[kept].name][0]
         near, around = truth.of_place(own)
         for (k, tokens), descriptors in told:
             asked.append(Asked(descriptors[row], k, tokens, near, around, own, truth.drive_of(own)))
-    strange = [file for file in every if file.name not in places]
-    return asked, (*(_passed(file, "no place of the map") for file in strange), *described.skipped)
+    return asked, (*lost, *described.skipped)
 
 
 def _passed(file: FrameFile, why: str) -> Skipped:

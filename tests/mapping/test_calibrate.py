@@ -411,6 +411,34 @@ def test_frames_that_are_no_place_of_the_map_are_named(
     assert done.bands == wanted.bands
 
 
+def test_frames_whose_name_several_places_have_are_named_and_teach_nothing(
+    tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
+) -> None:
+    """Two folders number their frames alike: nobody knows which place a frame of them is."""
+    info = PlaceMap(walked).info
+    rows = RNG(0).normal(size=(60, info.descriptor_size)).astype("f4")
+    append(walked, make_places(info, [rows[:2]], tags=["003.png", "005.png"]))
+    twice, less = tmp_path / "twice.placemap", tmp_path / "less"
+    shutil.copy(walked, twice)
+    shutil.copy(journal_path(walked), journal_path(twice))
+    again = tmp_path / "again.placemap"
+    shutil.copy(walked, again)
+    shutil.copy(journal_path(walked), journal_path(again))
+    shutil.copytree(frames, less)
+    for name in ("003.png", "005.png"):
+        (less / name).unlink()
+    (less / "poses.csv").unlink()
+    append(twice, make_places(info, [rows], tags=[f"{index:03}.png" for index in range(60)]))
+    with Localizer(tiny_host) as localizer:
+        done = calibrate_map(localizer, walked, within_m=1.2, frames=frames)
+        wanted = calibrate_map(localizer, again, within_m=1.2, frames=less)
+        with pytest.raises(DataError, match="named like a place of the map and no other"):
+            calibrate_map(localizer, twice, within_m=1.2, frames=frames)
+    assert [frame.name for frame in done.skipped] == ["003.png", "005.png"]
+    assert all("2 places of the map are called so" in frame.reason for frame in done.skipped)
+    assert done.bands == wanted.bands
+
+
 def test_queries_without_a_position_are_named(
     tiny_host: Path, walked: Path, tmp_path: Path
 ) -> None:
