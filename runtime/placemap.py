@@ -29,7 +29,7 @@ from tatvpr_edge.spec.manifest import ModelEntry
 from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
 from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import nearest_band
-from tatvpr_edge.spec.values import number, whole
+from tatvpr_edge.spec.values import numbers, whole, wrong
 from tatvpr_edge.spec.values import path as check_path
 
 #: An accepted match confirms its place where that is older than the frame by so many seconds.
@@ -178,7 +178,7 @@ class PlaceMap(OneProcess):
         radius: float | None = None,
         scores: bool = False,
         last: int = 0,
-        before_s: float | None = None,
+        without_s: Sequence[float] | None = None,
     ) -> Found:
         """The ``count`` places most like ``descriptor``, best first; ties go to the lower place.
 
@@ -192,8 +192,8 @@ class PlaceMap(OneProcess):
                 place of unknown position is then left out.
             scores: give the score of every place as well.
             last: so many places at the end are left out.
-            before_s: places that were seen after this, in seconds since 1970, are left out; those
-                of unknown time are not.
+            without_s: (from, to): places that were seen between these, in seconds since 1970, are
+                left out; those of unknown time are not.
 
         Raises:
             MapError: the map is empty or opened without an engine, or the descriptor has another
@@ -201,8 +201,6 @@ class PlaceMap(OneProcess):
             UsageError: an argument is out of range.
         """
         last = whole(last, 0, "last", "how many places at the end are left out")
-        if before_s is not None:
-            before_s = number(before_s, "before_s", "seconds since 1970")
         now = self._now
         table = now.searchable(self.path)
         # What a margin is made of is then looked up, not searched for once more; of a weighed map
@@ -211,7 +209,7 @@ class PlaceMap(OneProcess):
         judged = any(one is not None and one.kind == "logistic" for one in made)
         looked_up = judged and now.base.info.kind != "weighed"
         every = np.empty(table.size, np.float32) if scores or looked_up else None
-        looked = now.left_out(first, end, without, last, before_s)
+        looked = now.left_out(first, end, without, last, _span(without_s))
         band, hits = table.search(descriptor, Asked(k, tokens, count, *looked, near, radius), every)
         best = hits[0] if hits else None
         return Found(
@@ -237,7 +235,7 @@ class PlaceMap(OneProcess):
         near: Sequence[float] | None = None,
         radius: float | None = None,
         last: int = 0,
-        before_s: float | None = None,
+        without_s: Sequence[float] | None = None,
     ) -> Found:
         """As :meth:`search`, of a path: the place that its last frames speak for
         comes first, with this frame's score; then the places most like this frame.
@@ -251,7 +249,7 @@ class PlaceMap(OneProcess):
         now = self._now
         table = now.searchable(self.path)
         bands = now.base.info.bands
-        looked = now.left_out(0, None, without, last, before_s)
+        looked = now.left_out(0, None, without, last, _span(without_s))
         every = np.empty(table.size, np.float32)
         circle = around(near, radius)
         band, hits = 0, list[Hit]()
@@ -390,6 +388,17 @@ class PlaceMap(OneProcess):
             counted = [place for place in self._confirmed if place < len(kept)]
         kept[counted] = True
         return int(kept.sum())
+
+
+def _span(given: Any) -> tuple[float, float] | None:
+    """Two times, checked; None where there are none."""
+    if given is None:
+        return None
+    meaning = "(from, to) in seconds since 1970"
+    span = numbers(given, "without_s", meaning)
+    if len(span) != 2:
+        raise wrong(given, "without_s", meaning)
+    return span[0], span[1]
 
 
 def _check_model(path: Path, info: MapInfo, model: ModelEntry) -> None:

@@ -263,11 +263,27 @@ def test_the_last_seconds_are_left_out(robot: Localizer, frames: NDArray[np.uint
             robot.query(frames[0], time_s=when)  # type: ignore[arg-type]
 
 
+def test_places_of_a_later_day_are_no_recent_ones(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    """A board without a clock of its own that has not heard the time yet; an old recording."""
+    for index, frame in enumerate(frames):
+        robot.add(frame, time_s=1e9 + 10 * index)
+    assert robot.query(frames[7], exclude_last="30s", time_s=12.0).place == 7
+    assert robot.query(frames[7], exclude_last="30s", time_s=1e9 - 90.0).place == 7
+    # The next frame was taken before this one, by its time, was stored.
+    assert robot.query(frames[7], exclude_last="25s", time_s=1e9 + 69.9).place < 5
+    assert robot.map is not None
+    kept = robot.map.search(robot.describe(frames[4]), 1.0, count=8, without_s=(1e9 + 30, 1e9 + 50))
+    assert {best.place for best in kept.candidates} == {0, 1, 2, 3, 5, 6, 7}
+
+
 def test_places_of_unknown_time_are_no_recent_ones(
     robot: Localizer, frames: NDArray[np.uint8]
 ) -> None:
     robot.add(frames[0], time_s=float("nan"))
     robot.add(frames[1])
+    assert robot.query(frames[0], exclude_last="600s", time_s=5.0).place == 0
     assert robot.query(frames[0], exclude_last="600s").place == 0
     assert robot.query(frames[1], exclude_last="600s").place == 0
 
