@@ -64,6 +64,7 @@ class PlaceMap(OneProcess):
         sha256: str | None = None,
     ) -> None:
         self.path = check_path(path, "map", "a .placemap")
+        self._sha256 = sha256
         stored = read_map(self.path, sha256)
         if model is not None:
             _check_model(self.path, stored.base.info, model)
@@ -311,7 +312,7 @@ class PlaceMap(OneProcess):
             if number == len(now):
                 self._now = Moment.of(now.base, now.added.plus(places), self._engine)
             else:  # another process added as well
-                self._take(read_map(self.path))
+                self._take(read_map(self.path, self._sha256))
             return number
 
     def confirm(self, place: int) -> None:
@@ -377,6 +378,7 @@ class PlaceMap(OneProcess):
             stored = read_map(self.path)
             with self._counting:  # counts and the numbers that they are of change together
                 self._confirmed.clear()
+                self._sha256 = None  # whoever may prune it made another file of it
                 self._take(stored)
             return done[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -239,6 +240,27 @@ def test_places_that_another_program_added_are_seen_with_the_next_of_ours(
         other.add(frames[0], tag="theirs")
         assert robot.add(frames[1], tag="ours").place == 1
         assert robot.query(frames[0]).tag == "theirs"
+
+
+def test_a_signed_map_is_held_to_its_hash_where_it_is_read_once_more(
+    robot: Localizer, tmp_path: Path
+) -> None:
+    """Another writer's place makes it so; the file was exchanged meanwhile."""
+    assert robot.map is not None
+    info, rows = robot.map.info, directions(4, robot.descriptor_size)
+    path, other = tmp_path / "signed", tmp_path / "other"
+    write_map(path, info, [make_places(info, [rows[:1]], tags=["signed"])])
+    write_map(other, info, [make_places(info, [rows[1:3]], tags=["other", "more"])])
+    signed = PlaceMap(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with MapWriter(path, robot) as writer:
+        writer.add(rows[1])
+    nowhere = np.full(7, np.nan)
+    assert signed.add([rows[3]], nowhere) == 2 and signed.tag(0) == "signed"
+    other.replace(path)
+    path.with_name("signed.journal").unlink()
+    with pytest.raises(MapError, match="is not what was signed"):
+        signed.add([rows[3]], nowhere)
+    assert signed.tag(0) == "signed" and len(signed) == 3
 
 
 def test_the_last_seconds_are_left_out(robot: Localizer, frames: NDArray[np.uint8]) -> None:
