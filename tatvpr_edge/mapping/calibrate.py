@@ -223,9 +223,7 @@ def ask(
     bands = list(judging.info.bands)
     rows: list[Row] = []
     for query in asked:
-        without = np.zeros(len(judging), np.bool_)
-        if query.own >= 0:
-            without[query.own] = True
+        without = query.never
         for left_out in (without, query.around):
             if left_out is query.around and not query.near.any():
                 continue

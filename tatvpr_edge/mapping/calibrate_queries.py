@@ -54,6 +54,7 @@ class Asked:
         drive: queries of one number that follow each other are one camera's, in its order.
         signs: a weighed map is asked by the signs that it stores, so that every bit counts alike,
             as in a binary one; a frame's score is on another scale.
+        untold: bool [places]: those of which nobody knows whether they are right; None: of none.
     """
 
     descriptor: NDArray[np.float32]
@@ -64,11 +65,20 @@ class Asked:
     own: int = -1
     drive: int = 0
     signs: bool = False
+    untold: Bools | None = None
 
     @property
     def setting(self) -> tuple[float, float]:
         """(k, tokens)."""
         return self.k, self.tokens
+
+    @property
+    def never(self) -> Bools:
+        """bool [places]: those that are none of its answers, be its place in the map or not."""
+        never = np.zeros(len(self.near), np.bool_) if self.untold is None else self.untold.copy()
+        if self.own >= 0:
+            never[self.own] = True
+        return never
 
 
 class Truth:
@@ -90,6 +100,11 @@ class Truth:
     def by_metres(self) -> bool:
         """Whether any place has a position, so that ``within_m`` says what is right."""
         return bool(np.isfinite(self._poses[:, :2]).any())
+
+    @property
+    def unplaced(self) -> Bools:
+        """bool [places]: those without a position."""
+        return np.isnan(self._poses[:, :2]).any(axis=1)
 
     def elsewhere(self) -> Calibration:
         """A calibration that says nothing but what "elsewhere" is, so that margins are given."""
@@ -188,11 +203,16 @@ def labelled(
     chosen = [known[kept] for kept in described.kept]
     drives = truth.drives([files[i].name for i in chosen], found.values[chosen])
     told = differing(place_map, settings, described.descriptors)
-    asked = []
+    asked, untold = [], truth.unplaced
     for row, index in enumerate(chosen):
         near, around = truth.of_position(found.values[index])
+        around |= untold
         for (k, tokens), descriptors in told:
-            asked.append(Asked(descriptors[row], k, tokens, near, around, drive=drives[row]))
+            asked.append(
+                Asked(
+                    *(descriptors[row], k, tokens, near, around), drive=drives[row], untold=untold
+                )
+            )
     lost = sorted(set(range(len(files))) - set(known))
     return asked, (
         *(_passed(files[i], f"no position in {found.source}") for i in lost),
