@@ -352,7 +352,7 @@ def _read(path: str | Path, sha256: str | None = None) -> tuple[StoredMap, int]:
 
 def no_places(info: MapInfo) -> Places:
     """No places at all, of the shape that ``info`` asks for."""
-    return _decode_places([b""], info)
+    return _decode_places(b"", [], info)
 
 
 def _binding(of: Base | Header) -> bytes:
@@ -402,17 +402,17 @@ def read_records(data: bytes, info: MapInfo, journal: Path | str) -> tuple[Place
         MapError: a record was altered (a whole one follows it), records are missing, or they are
             of another size or kind than ``info``.
     """
-    bodies, at, count = [], _HEADER.size, 0
-    while length := _whole_record(data, at):
-        _, _, before, places = _HEAD.unpack_from(data, at)
-        if before != count:
-            raise MapError(f"{journal} lacks places before byte {at}: bring back a copy")
-        bodies.append((places, data[at + _HEAD.size : at + length - _TAIL.size]))
-        count += places
-        at += length
-    _refuse_whole_after(data, at, journal)
+    at, heads, tags = _HEADER.size, bytearray(), list[str]()
+    view = memoryview(data)
     try:
-        return _decode_places(_split(bodies, info), info), at
+        while length := _whole_record(data, at):
+            _, _, before, places = _HEAD.unpack_from(data, at)
+            if before != len(tags):
+                raise MapError(f"it lacks places before byte {at}: bring back a copy")
+            _split(view[at + _HEAD.size : at + length - _TAIL.size], places, info, heads, tags)
+            at += length
+        _refuse_whole_after(data, at)
+        return _decode_places(heads, tags, info), at
     except (struct.error, ValueError):
         raise MapError(f"{journal} holds places of another size or kind: remove it") from None
     except MapError as error:
@@ -433,12 +433,12 @@ def _whole_record(data: bytes, at: int) -> int:
     return int(length)
 
 
-def _refuse_whole_after(data: bytes, at: int, journal: Path | str) -> None:
+def _refuse_whole_after(data: bytes, at: int) -> None:
     """A cut append is the last thing in a journal: if a whole record follows, it was altered."""
     next_one = data.find(_RECORD_MAGIC, at + 1)
     while next_one >= 0:
         if _whole_record(data, next_one):
-            raise MapError(f"{journal} was altered at byte {at}: bring back a copy, or remove it")
+            raise MapError(f"it was altered at byte {at}: bring back a copy, or remove it")
         next_one = data.find(_RECORD_MAGIC, next_one + 1)
 
 
@@ -493,26 +493,23 @@ def _fixed_bytes(info: MapInfo) -> tuple[int, int]:
     return per_row, per_row * len(info.bands) + 56 + MOMENT.itemsize
 
 
-def _split(bodies: list[tuple[int, bytes]], info: MapInfo) -> list[bytes]:
-    """[everything before the tags, tag, tag ...] of all places of these records."""
+def _split(body: memoryview, count: int, info: MapInfo, heads: bytearray, tags: list[str]) -> None:
+    """Add the ``count`` places of a record: everything before their tags, and these. Nothing of a
+    place is held by itself, which a large journal would leave behind in memory in small pieces."""
     _, fixed = _fixed_bytes(info)
-    heads, tags = [], []
-    for count, body in bodies:
-        at = 0
-        for _ in range(count):
-            heads.append(body[at : at + fixed])
-            (size,) = _U32.unpack_from(body, at + fixed)
-            at += fixed + 4 + size
-            if at > len(body):
-                raise ValueError("a place leaves its record")
-            tags.append(body[at - size : at])
-        if at != len(body):
-            raise ValueError("bytes are left over")
-    return [b"".join(heads), *tags]
+    at = 0
+    for _ in range(count):
+        heads += body[at : at + fixed]
+        (size,) = _U32.unpack_from(body, at + fixed)
+        at += fixed + 4 + size
+        if at > len(body):
+            raise ValueError("a place leaves its record")
+        tags.append(str(body[at - size : at], "utf-8"))
+    if at != len(body):
+        raise ValueError("bytes are left over")
 
 
-def _decode_places(parts: list[bytes], info: MapInfo) -> Places:
-    heads, *tags = parts
+def _decode_places(heads: bytes | bytearray, tags: Sequence[str], info: MapInfo) -> Places:
     per_row, fixed = _fixed_bytes(info)
     table = np.frombuffer(heads, np.uint8).reshape(len(tags), fixed)
     kind = np.dtype("i1" if info.kind == "int8" else "u1")
@@ -526,5 +523,4 @@ def _decode_places(parts: list[bytes], info: MapInfo) -> Places:
     poses = np.ascontiguousarray(table[:, -MOMENT.itemsize - 56 : -MOMENT.itemsize])
     stored = poses.view("<f8").reshape(len(tags), 7)
     check_numbers(info, tuple(bands), stored, moments)
-    texts = tuple(tag.decode("utf-8") for tag in tags)
-    return Places(tuple(bands), with_unknowns(stored, moments["known"]), texts, moments)
+    return Places(tuple(bands), with_unknowns(stored, moments["known"]), tuple(tags), moments)
