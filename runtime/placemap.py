@@ -312,7 +312,10 @@ class PlaceMap(OneProcess):
             if number == len(now):
                 self._now = Moment.of(now.base, now.added.plus(places), self._engine)
             else:  # another process added as well
-                self._take(read_map(self.path, self._sha256))
+                stored = read_map(self.path, self._sha256)
+                if _same_file(stored.base, now.base):  # whose holder, a path, goes on with it
+                    stored = replace(stored, base=now.base)
+                self._take(stored)
             return number
 
     def confirm(self, place: int) -> None:
@@ -390,6 +393,12 @@ class PlaceMap(OneProcess):
             counted = [place for place in self._confirmed if place < len(kept)]
         kept[counted] = True
         return int(kept.sum())
+
+
+def _same_file(one: Base, other: Base) -> bool:
+    """Whether two readings of a map's file gave the same places, judged alike."""
+    read = [(base.payload_crc, base.file_bytes, base.info) for base in (one, other)]
+    return read[0] == read[1]
 
 
 def _span(given: Any) -> tuple[float, float] | None:

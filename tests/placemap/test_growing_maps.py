@@ -242,6 +242,22 @@ def test_places_that_another_program_added_are_seen_with_the_next_of_ours(
         assert robot.query(frames[0]).tag == "theirs"
 
 
+def test_a_path_goes_on_where_another_program_adds_as_well(
+    robot: Localizer, tiny_host: Path, frames: NDArray[np.uint8]
+) -> None:
+    assert robot.map is not None
+    for frame in frames[:4]:
+        robot.add(frame)
+    tracker = robot.track(5)
+    with Localizer(tiny_host, robot.map.path, k=1.0) as other:
+        for number, frame in enumerate(frames[:4]):
+            assert tracker.query(frame).frames == number + 1
+            other.map.add([robot.describe(frames[4 + number])], np.full(7, np.nan))  # type: ignore[union-attr]
+            assert robot.add(frames[4 + number]).place == 5 + 2 * number
+    robot.map.prune(6)
+    assert tracker.query(frames[0]).frames == 1
+
+
 def test_a_signed_map_is_held_to_its_hash_where_it_is_read_once_more(
     robot: Localizer, tmp_path: Path
 ) -> None:
