@@ -59,7 +59,7 @@ def check_excluded(last: Any) -> int | float:
     return whole(last, 0, "exclude_last", meaning)
 
 
-def left_out(last: Any, taken_s: float) -> dict[str, int | float]:
+def left_out(last: Any, taken_s: float) -> dict[str, int | tuple[float, float]]:
     """What ``exclude_last`` leaves out of a search for a frame of ``taken_s``, as
     :meth:`PlaceMap.search` takes it.
 
@@ -68,5 +68,6 @@ def left_out(last: Any, taken_s: float) -> dict[str, int | float]:
     """
     excluded = check_excluded(last)
     if isinstance(excluded, float):
-        return {"before_s": taken_s - excluded}
+        # A place that was stored a moment after its frame was taken is later than the next frame.
+        return {"without_s": (taken_s - excluded, taken_s + excluded)}
     return {"last": excluded}

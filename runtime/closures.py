@@ -89,7 +89,7 @@ class LoopCloser:
         novelty, novelty_m, max_places, max_bytes: as :meth:`Localizer.add`.
 
     Raises:
-        UsageError: an argument is out of range, or the map is not calibrated.
+        UsageError: an argument is out of range, or the map is not calibrated, or geographic.
         MapError: the localizer has no map.
     """
 
@@ -123,6 +123,11 @@ class LoopCloser:
             raise UsageError(
                 "a loop is closed by answers that a calibrated map accepts: make the map with "
                 "MapWriter(PATH, localizer, like=CALIBRATED), or run 'tatvpr-edge map calibrate'"
+            )
+        if place_map.info.pose_frame == "geographic":
+            raise UsageError(
+                f"map {place_map.path} is of degrees, and loops are closed in metres: make it with "
+                "MapWriter(PATH, localizer, like=CALIBRATED) of a map that is local or utm"
             )
         self._localizer = localizer
         self._exclude_last = exclude_last
@@ -181,6 +186,8 @@ class LoopCloser:
 
     def _judge(self, match: Match, now: tuple[float, float, float]) -> Closure | None:
         assert match.pose is not None
+        if not all(math.isfinite(n) for n in (*match.pose[:2], *match.pose[3:])):
+            return None  # of a place without a heading, as maps of positions alone have
         answer = _Answer(now, planar(match.pose, _POSE), self._travelled_m)
         while self._answers and answer.travelled_m - self._answers[0].travelled_m > self._window_m:
             self._answers.popleft()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine
-from tatvpr_edge.runtime.search import Part, Table
+from tatvpr_edge.runtime.search import Part, Table, check_mask
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.maptypes import Places, Rows
 from tatvpr_edge.spec.placemap import Base
@@ -140,12 +140,14 @@ class Moment:
         end: int | None,
         without: NDArray[np.bool_] | None,
         last: int,
-        before_s: float | None,
+        without_s: tuple[float, float] | None,
     ) -> tuple[int, int | None, NDArray[np.bool_] | None]:
         """(first, end, without) of a search that leaves the last places out, too."""
         if last:
             end = max(min(len(self), len(self) if end is None else end) - last, 0)
-        if before_s is not None:
-            later = np.concatenate([part["time_us"] > before_s * 1e6 for part in self.moments()])
-            without = later if without is None else later | without
+        if without_s is not None:
+            first_us, last_us = (second * 1e6 for second in without_s)
+            seen_us = np.concatenate([part["time_us"] for part in self.moments()])
+            then = (seen_us > first_us) & (seen_us < last_us) & (seen_us != 0)
+            without = then if without is None else then | check_mask(without, len(self))
         return first, end, without

@@ -100,12 +100,14 @@ def offer(
             score = best.score
             if score >= novelty:
                 return Addition(None, f"place {best.place} looks like it ({score:.3f})", score)
-    most = _most(place_map, tag, max_places, max_bytes)
+    limits = _limits(place_map, tag, max_places, max_bytes)
     pruned = None
-    if most is not None:
+    if limits is not None:
+        to, room = limits
         # What was confirmed stays, so that a map may be full for good; a robot drives on then.
-        most = max(most, place_map.confirmed, 1)
-        if most >= len(place_map):
+        confirmed = place_map.confirmed
+        most = max(to, confirmed, 1)
+        if most >= len(place_map) or confirmed > max(to, room):
             return Addition(None, "the map is full, and what was confirmed stays", score)
         pruned = place_map.prune(most)
     place = place_map.add(descriptors, whole_pose, tag, seen_s)
@@ -127,17 +129,21 @@ def novelty_position(pose: NDArray[np.float64]) -> list[float]:
     return known
 
 
-def _most(
+def _limits(
     place_map: PlaceMap, tag: str, max_places: int | None, max_bytes: int | None
-) -> int | None:
-    """To how many places the map is pruned before one more is added; None where there is room."""
+) -> tuple[int, int] | None:
+    """To how many places the map is pruned before one more is added, and up to how many leave room
+    for it; None where there is room."""
     count, size = len(place_map), place_map.file_bytes
-    limits = []
+    pruned_to, room = [], []
     if max_places is not None and count + 1 > max_places:
-        limits.append(min(int(max_places * PRUNED_TO), max_places - 1))
-    if max_bytes is not None and size + append_bytes(place_map.info, tag) > max_bytes:
-        limits.append(int(count * PRUNED_TO * max_bytes / size))
-    return min(limits) if limits else None
+        room.append(int(max_places) - 1)
+        pruned_to.append(min(int(max_places * PRUNED_TO), room[0]))
+    one_more = append_bytes(place_map.info, tag)
+    if max_bytes is not None and size + one_more > max_bytes:
+        room.append(int(count * (max_bytes - one_more) / size))
+        pruned_to.append(int(count * PRUNED_TO * max_bytes / size))
+    return (min(pruned_to), min(room)) if room else None
 
 
 def check_terms(novelty: Any, novelty_m: Any, max_places: Any, max_bytes: Any) -> None:

@@ -295,7 +295,7 @@ class Localizer(Closing):
             near, radius: only places within so many metres of a position or pose (x, y, ...) in
                 the map's frame; a place of unknown position is then left out.
             exclude_last: so many of the map's last places are left out, so that a loop closure
-                does not find the frame just stored; "30s": those seen in so many seconds before
+                does not find the frame just stored; "30s": those seen within so many seconds of
                 the frame (a place of unknown time stays).
             time_s: when the frame was taken, in seconds since 1970; None: now.
 

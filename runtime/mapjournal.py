@@ -5,7 +5,8 @@ A record is synced before the call returns, and holds all places of that call, s
 leaves all of them or none. What a cut append left is no record; the next append keeps those bytes
 aside (``M.journal.torn``) and writes its own in their place. An altered record is an error
 wherever a whole one follows it. An append reads the end of the journal and the head of the base
-alone, whatever their size. ``compact`` writes a new base file and removes the journal.
+alone, whatever their size, but for the first of a drive. ``compact`` writes a new base file and
+removes the journal.
 
 Writers lock the map (:mod:`tatvpr_edge.spec.mapfiles`). Readers do not: a base file is only ever
 replaced by rename, records are whole or not there, and a reader that saw the base replaced while
@@ -35,6 +36,7 @@ from tatvpr_edge.spec.atomic import replacing, sync_folder
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.mapfiles import explain, followed, plain, writing
 from tatvpr_edge.spec.maptypes import (
+    MAX_DRIVES,
     MAX_PLACES,
     MOMENT,
     MapInfo,
@@ -133,7 +135,26 @@ def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int
     Raises:
         MapError: the map cannot be read or written, or the places have other bands or sizes.
     """
-    path = followed(path)
+    return _append(followed(path), places, neighbours, own_drive=False)[0]
+
+
+def append_drive(
+    path: str | Path, places: Places, *, neighbours: bool = False
+) -> tuple[int, Places]:
+    """As :func:`append`, and ``places`` become a drive of their own: its number is found while the
+    map is held, because another writer may have begun one since it was opened. That looks at every
+    place.
+
+    Returns:
+        The number of the first of them in the map; the places as they were added.
+
+    Raises:
+        MapError: also where the map holds as many drives as it may.
+    """
+    return _append(followed(path), places, neighbours, own_drive=True)
+
+
+def _append(path: Path, places: Places, neighbours: bool, *, own_drive: bool) -> tuple[int, Places]:
     _state(path)
     with writing(path):
         head = _read_head(path)
@@ -142,6 +163,10 @@ def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int
             end, count = _open_end(path, head)
             if head.places + count + len(places) > MAX_PLACES:
                 raise MapError(f"map {path} is full: it holds at most {MAX_PLACES} places")
+            if own_drive:
+                moments = places.moments.copy()
+                moments["drive"] = _next_drive(path, head, end)
+                places = replace(places, moments=moments)
             if neighbours and not head.info.neighbours:
                 # The journal is bound to what the base holds of its places, which stays.
                 info = replace(head.info, neighbours=True)
@@ -149,7 +174,19 @@ def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int
             _write_record(journal_path(path), end, encode_record(places, count))
         except OSError as error:
             raise MapError(f"cannot add to the map {path}: {explain(error)}") from error
-    return head.places + count
+    return head.places + count, places
+
+
+def _next_drive(path: Path, head: Header, journal_bytes: int) -> int:
+    """One more than the highest number of a drive in a map and so much of its journal."""
+    with plain(path) as base, plain(journal_path(path)) as journal:
+        base.seek(head.layout.moments)
+        stored = np.frombuffer(base.read(head.places * MOMENT.itemsize), MOMENT)
+        added = read_records(journal.read(journal_bytes), head.info, journal_path(path))[0].moments
+    drive = 1 + max((int(of["drive"].max()) for of in (stored, added) if len(of)), default=-1)
+    if drive >= MAX_DRIVES:
+        raise MapError(f"map {path} holds drives up to number {drive - 1}, the last: make another")
+    return drive
 
 
 def compact(path: str | Path) -> None:
@@ -315,7 +352,7 @@ def _read(path: str | Path, sha256: str | None = None) -> tuple[StoredMap, int]:
 
 def no_places(info: MapInfo) -> Places:
     """No places at all, of the shape that ``info`` asks for."""
-    return _decode_places([b""], info)
+    return _decode_places(b"", [], info)
 
 
 def _binding(of: Base | Header) -> bytes:
@@ -365,17 +402,17 @@ def read_records(data: bytes, info: MapInfo, journal: Path | str) -> tuple[Place
         MapError: a record was altered (a whole one follows it), records are missing, or they are
             of another size or kind than ``info``.
     """
-    bodies, at, count = [], _HEADER.size, 0
-    while length := _whole_record(data, at):
-        _, _, before, places = _HEAD.unpack_from(data, at)
-        if before != count:
-            raise MapError(f"{journal} lacks places before byte {at}: bring back a copy")
-        bodies.append((places, data[at + _HEAD.size : at + length - _TAIL.size]))
-        count += places
-        at += length
-    _refuse_whole_after(data, at, journal)
+    at, heads, tags = _HEADER.size, bytearray(), list[str]()
+    view = memoryview(data)
     try:
-        return _decode_places(_split(bodies, info), info), at
+        while length := _whole_record(data, at):
+            _, _, before, places = _HEAD.unpack_from(data, at)
+            if before != len(tags):
+                raise MapError(f"it lacks places before byte {at}: bring back a copy")
+            _split(view[at + _HEAD.size : at + length - _TAIL.size], places, info, heads, tags)
+            at += length
+        _refuse_whole_after(data, at)
+        return _decode_places(heads, tags, info), at
     except (struct.error, ValueError):
         raise MapError(f"{journal} holds places of another size or kind: remove it") from None
     except MapError as error:
@@ -396,12 +433,12 @@ def _whole_record(data: bytes, at: int) -> int:
     return int(length)
 
 
-def _refuse_whole_after(data: bytes, at: int, journal: Path | str) -> None:
+def _refuse_whole_after(data: bytes, at: int) -> None:
     """A cut append is the last thing in a journal: if a whole record follows, it was altered."""
     next_one = data.find(_RECORD_MAGIC, at + 1)
     while next_one >= 0:
         if _whole_record(data, next_one):
-            raise MapError(f"{journal} was altered at byte {at}: bring back a copy, or remove it")
+            raise MapError(f"it was altered at byte {at}: bring back a copy, or remove it")
         next_one = data.find(_RECORD_MAGIC, next_one + 1)
 
 
@@ -456,26 +493,23 @@ def _fixed_bytes(info: MapInfo) -> tuple[int, int]:
     return per_row, per_row * len(info.bands) + 56 + MOMENT.itemsize
 
 
-def _split(bodies: list[tuple[int, bytes]], info: MapInfo) -> list[bytes]:
-    """[everything before the tags, tag, tag ...] of all places of these records."""
+def _split(body: memoryview, count: int, info: MapInfo, heads: bytearray, tags: list[str]) -> None:
+    """Add the ``count`` places of a record: everything before their tags, and these. Nothing of a
+    place is held by itself, which a large journal would leave behind in memory in small pieces."""
     _, fixed = _fixed_bytes(info)
-    heads, tags = [], []
-    for count, body in bodies:
-        at = 0
-        for _ in range(count):
-            heads.append(body[at : at + fixed])
-            (size,) = _U32.unpack_from(body, at + fixed)
-            at += fixed + 4 + size
-            if at > len(body):
-                raise ValueError("a place leaves its record")
-            tags.append(body[at - size : at])
-        if at != len(body):
-            raise ValueError("bytes are left over")
-    return [b"".join(heads), *tags]
+    at = 0
+    for _ in range(count):
+        heads += body[at : at + fixed]
+        (size,) = _U32.unpack_from(body, at + fixed)
+        at += fixed + 4 + size
+        if at > len(body):
+            raise ValueError("a place leaves its record")
+        tags.append(str(body[at - size : at], "utf-8"))
+    if at != len(body):
+        raise ValueError("bytes are left over")
 
 
-def _decode_places(parts: list[bytes], info: MapInfo) -> Places:
-    heads, *tags = parts
+def _decode_places(heads: bytes | bytearray, tags: Sequence[str], info: MapInfo) -> Places:
     per_row, fixed = _fixed_bytes(info)
     table = np.frombuffer(heads, np.uint8).reshape(len(tags), fixed)
     kind = np.dtype("i1" if info.kind == "int8" else "u1")
@@ -489,5 +523,4 @@ def _decode_places(parts: list[bytes], info: MapInfo) -> Places:
     poses = np.ascontiguousarray(table[:, -MOMENT.itemsize - 56 : -MOMENT.itemsize])
     stored = poses.view("<f8").reshape(len(tags), 7)
     check_numbers(info, tuple(bands), stored, moments)
-    texts = tuple(tag.decode("utf-8") for tag in tags)
-    return Places(tuple(bands), with_unknowns(stored, moments["known"]), texts, moments)
+    return Places(tuple(bands), with_unknowns(stored, moments["known"]), tuple(tags), moments)

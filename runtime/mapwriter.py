@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.arguments import check_time
 from tatvpr_edge.runtime.closing import Closing
+from tatvpr_edge.runtime.drive import Drive
 from tatvpr_edge.runtime.frame import CameraFrame, check_frame
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapjournal import append, create_map
@@ -26,7 +27,7 @@ from tatvpr_edge.runtime.views import describe_place
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
-from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places
+from tatvpr_edge.spec.placemap import Band, MapInfo, Places
 from tatvpr_edge.spec.values import flag, number, shown
 from tatvpr_edge.spec.values import path as check_path
 
@@ -37,9 +38,9 @@ _log = logging.getLogger("tatvpr_edge")
 class MapWriter(Closing, OneProcess):
     """Adds places to a map, which is made where there is none.
 
-    Each :meth:`add` is on the disk before it returns, and costs the same whatever the map holds.
-    The places of one writer are one drive, in the order in which they were added. Several writers
-    and readers may use one map at once. Not to be shared between threads.
+    Each :meth:`add` is on the disk before it returns, and but for the first costs the same whatever
+    the map holds. The places of one writer are one drive, in the order in which they were added.
+    Several writers and readers may use one map at once. Not to be shared between threads.
 
     Args:
         path: the ``.placemap``.
@@ -107,10 +108,8 @@ class MapWriter(Closing, OneProcess):
                     "local" if pose_frame is None else pose_frame,
                 )
             create_map(self.path, info)
-        opened = PlaceMap(self.path, model)
-        self.info = opened.info
-        self._drive = opened.drives
-        self._order = 0
+        self.info = PlaceMap(self.path, model).info
+        self._drive = Drive(self.path)
 
     def add(
         self,
@@ -145,18 +144,7 @@ class MapWriter(Closing, OneProcess):
             if nothing is not None:
                 raise FrameError(nothing)
         descriptors = described(self._localizer, self.info, given, self._views)
-        places = make_places(
-            self.info,
-            [row[None] for row in descriptors],
-            full_pose(pose)[None],
-            [tag],
-            times=[added_at(time_s)],
-            orders=[self._order],
-            drives=self._drive,
-        )
-        number = self.add_places(places)
-        self._order += 1
-        return number
+        return self._drive.add(self.info, descriptors, full_pose(pose), tag, added_at(time_s))[0]
 
     def add_places(self, places: Places) -> int:
         """Add places that ``spec.placemap.make_places`` made: all of them or none.

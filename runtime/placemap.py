@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.drive import Drive
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.found import Candidate, Found, known
 from tatvpr_edge.runtime.growing import Added, Moment, taken
-from tatvpr_edge.runtime.mapjournal import StoredMap, append, map_bytes, read_map, rewrite
+from tatvpr_edge.runtime.mapjournal import StoredMap, map_bytes, read_map, rewrite
 from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.pruning import Pruned, prune
@@ -25,10 +26,10 @@ from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
-from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated, make_places
+from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
 from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import nearest_band
-from tatvpr_edge.spec.values import number, whole
+from tatvpr_edge.spec.values import numbers, whole, wrong
 from tatvpr_edge.spec.values import path as check_path
 
 #: An accepted match confirms its place where that is older than the frame by so many seconds.
@@ -63,6 +64,7 @@ class PlaceMap(OneProcess):
         sha256: str | None = None,
     ) -> None:
         self.path = check_path(path, "map", "a .placemap")
+        self._sha256 = sha256
         stored = read_map(self.path, sha256)
         if model is not None:
             _check_model(self.path, stored.base.info, model)
@@ -71,7 +73,7 @@ class PlaceMap(OneProcess):
         tell_children(self)
         self._confirmed: dict[int, int] = {}
         self._take(stored)
-        self._drive, self._order = self.drives, 0
+        self._drive = Drive(self.path)
 
     def _after_fork(self) -> None:
         """Locks of its own: for an object, a copy of one, and a forked child."""
@@ -98,6 +100,7 @@ class PlaceMap(OneProcess):
         other._after_fork()
         tell_children(other)
         other._confirmed = dict(self._confirmed)
+        other._drive = Drive(self.path)
         other._engine = engine
         other._now = Moment.of(base, self._now.added, engine)
         return other
@@ -141,12 +144,6 @@ class PlaceMap(OneProcess):
         """Bytes of its base file and journal."""
         return map_bytes(self.path)
 
-    @property
-    def drives(self) -> int:
-        """Drives that its places come from: one more than the highest number of one."""
-        both = self._now.moments()
-        return max((int(part["drive"].max()) + 1 for part in both if len(part)), default=0)
-
     def tag(self, place: int) -> str:
         """The text stored with ``place``.
 
@@ -182,7 +179,7 @@ class PlaceMap(OneProcess):
         radius: float | None = None,
         scores: bool = False,
         last: int = 0,
-        before_s: float | None = None,
+        without_s: Sequence[float] | None = None,
     ) -> Found:
         """The ``count`` places most like ``descriptor``, best first; ties go to the lower place.
 
@@ -196,8 +193,8 @@ class PlaceMap(OneProcess):
                 place of unknown position is then left out.
             scores: give the score of every place as well.
             last: so many places at the end are left out.
-            before_s: places that were seen after this, in seconds since 1970, are left out; those
-                of unknown time are not.
+            without_s: (from, to): places that were seen between these, in seconds since 1970, are
+                left out; those of unknown time are not.
 
         Raises:
             MapError: the map is empty or opened without an engine, or the descriptor has another
@@ -205,8 +202,6 @@ class PlaceMap(OneProcess):
             UsageError: an argument is out of range.
         """
         last = whole(last, 0, "last", "how many places at the end are left out")
-        if before_s is not None:
-            before_s = number(before_s, "before_s", "seconds since 1970")
         now = self._now
         table = now.searchable(self.path)
         # What a margin is made of is then looked up, not searched for once more; of a weighed map
@@ -215,7 +210,7 @@ class PlaceMap(OneProcess):
         judged = any(one is not None and one.kind == "logistic" for one in made)
         looked_up = judged and now.base.info.kind != "weighed"
         every = np.empty(table.size, np.float32) if scores or looked_up else None
-        looked = now.left_out(first, end, without, last, before_s)
+        looked = now.left_out(first, end, without, last, _span(without_s))
         band, hits = table.search(descriptor, Asked(k, tokens, count, *looked, near, radius), every)
         best = hits[0] if hits else None
         return Found(
@@ -241,7 +236,7 @@ class PlaceMap(OneProcess):
         near: Sequence[float] | None = None,
         radius: float | None = None,
         last: int = 0,
-        before_s: float | None = None,
+        without_s: Sequence[float] | None = None,
     ) -> Found:
         """As :meth:`search`, of a path: the place that its last frames speak for
         comes first, with this frame's score; then the places most like this frame.
@@ -255,7 +250,7 @@ class PlaceMap(OneProcess):
         now = self._now
         table = now.searchable(self.path)
         bands = now.base.info.bands
-        looked = now.left_out(0, None, without, last, before_s)
+        looked = now.left_out(0, None, without, last, _span(without_s))
         every = np.empty(table.size, np.float32)
         circle = around(near, radius)
         band, hits = 0, list[Hit]()
@@ -311,22 +306,16 @@ class PlaceMap(OneProcess):
             MapError: nothing was added; the text says why.
         """
         with self._growing:
-            places = make_places(
-                self.info,
-                [np.asarray(row, np.float32)[None] for row in descriptors],
-                pose[None],
-                [tag],
-                times=[time.time() if time_s is None else time_s],
-                orders=[self._order],
-                drives=self._drive,
-            )
-            number = append(self.path, places)
-            self._order += 1
+            seen_s = time.time() if time_s is None else time_s
+            number, places = self._drive.add(self.info, descriptors, pose, tag, seen_s)
             now = self._now
             if number == len(now):
                 self._now = Moment.of(now.base, now.added.plus(places), self._engine)
             else:  # another process added as well
-                self._take(read_map(self.path))
+                stored = read_map(self.path, self._sha256)
+                if _same_file(stored.base, now.base):  # whose holder, a path, goes on with it
+                    stored = replace(stored, base=now.base)
+                self._take(stored)
             return number
 
     def confirm(self, place: int) -> None:
@@ -392,6 +381,7 @@ class PlaceMap(OneProcess):
             stored = read_map(self.path)
             with self._counting:  # counts and the numbers that they are of change together
                 self._confirmed.clear()
+                self._sha256 = None  # whoever may prune it made another file of it
                 self._take(stored)
             return done[0]
 
@@ -403,6 +393,23 @@ class PlaceMap(OneProcess):
             counted = [place for place in self._confirmed if place < len(kept)]
         kept[counted] = True
         return int(kept.sum())
+
+
+def _same_file(one: Base, other: Base) -> bool:
+    """Whether two readings of a map's file gave the same places, judged alike."""
+    read = [(base.payload_crc, base.file_bytes, base.info) for base in (one, other)]
+    return read[0] == read[1]
+
+
+def _span(given: Any) -> tuple[float, float] | None:
+    """Two times, checked; None where there are none."""
+    if given is None:
+        return None
+    meaning = "(from, to) in seconds since 1970"
+    span = numbers(given, "without_s", meaning)
+    if len(span) != 2:
+        raise wrong(given, "without_s", meaning)
+    return span[0], span[1]
 
 
 def _check_model(path: Path, info: MapInfo, model: ModelEntry) -> None:

@@ -312,10 +312,7 @@ class Table:
         request.first, request.end = (first, end) if end > 0 else (size, size)
         held: list[Any] = []
         if asked.without is not None:
-            mask = asked.without
-            if getattr(mask, "dtype", None) != np.bool_ or mask.shape != (size,):
-                raise wrong(mask, "without", f"a mask, bool [{size}]: one for each place")
-            mask = np.ascontiguousarray(mask)
+            mask = np.ascontiguousarray(check_mask(asked.without, size))
             request.without = mask.ctypes.data
             held.append(mask)
         circle = around(asked.near, asked.radius_m)
@@ -330,6 +327,18 @@ class Table:
                 raise UsageError(f"scores go into a float32 [{size}]")
             request.scores = scores.ctypes.data
         return request, held
+
+
+def check_mask(without: Any, places: int) -> NDArray[np.bool_]:
+    """``without`` where it says of each of so many places whether it is left out.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if getattr(without, "dtype", None) != np.bool_ or without.shape != (places,):
+        raise wrong(without, "without", f"a mask, bool [{places}]: one for each place")
+    mask: NDArray[np.bool_] = without
+    return mask
 
 
 def around(

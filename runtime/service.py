@@ -185,7 +185,7 @@ class Service:
         resident = resident_bytes()
         promised = sum(artifact.manifest.memory.values())
         if place_map is not None:
-            promised += place_map.path.stat().st_size
+            promised += place_map.file_bytes  # what was added lies in memory, too
         return {
             "latency_ms": latency_ms / frames,
             "golden": [asdict(result) for result in results],

@@ -245,7 +245,8 @@ class Sampler(OneProcess):
             total = snapshot.total
             if not self._history or total.taken_s > self._history[-1].time_s:
                 self._history.append(TimedPower(total.taken_s, total.value))
-                while now_s - self._history[0].time_s > _HISTORY_S:
+                # What a driver held back for longer than that goes as well.
+                while self._history and now_s - self._history[0].time_s > _HISTORY_S:
                     self._history.popleft()
 
     def _snapshot(self, now_s: float) -> Snapshot:

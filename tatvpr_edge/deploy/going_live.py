@@ -71,6 +71,8 @@ class GoingLive:
         self.step("health")
         try:
             health = alive(self.health_of(self.store.release(name)), message)
+            if live != name:
+                self._carry_places(live, name, message)
             unit = service.after_switch(
                 self.store, self.python, message.get("service"), message.get("serve", [])
             )
@@ -108,15 +110,16 @@ class GoingLive:
         }
 
     def _carry_places(self, live: str | None, name: str, message: dict[str, Any]) -> None:
-        """Places that the board added to its map go along, when the new release has that map. On a
-        full disk going back matters more: they stay where they are."""
+        """Places that the board added to its map go along, when the new release has that map; again
+        before its programs are restarted, which add until then. On a full disk going back matters
+        more: they stay where they are."""
         if live is None:
             return
         try:
             added = carry_journal(self.store, live, name)
         except OSError as error:
             if message.get("op") == "rollback" and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self.store.warnings.append(
+                self._warn(
                     f"the disk is full: the places that the board added to its map stay in {live}"
                 )
                 return
@@ -124,4 +127,8 @@ class GoingLive:
                 f"the places that the board added to its map cannot be copied: {error.strerror}"
             ) from None
         if added is not None:
-            self.store.warnings.append(added)
+            self._warn(added)
+
+    def _warn(self, text: str) -> None:
+        if text not in self.store.warnings:
+            self.store.warnings.append(text)

@@ -17,7 +17,7 @@ from tatvpr_edge.mapping.neighbours import leaning
 from tatvpr_edge.mapping.poses import Poses, find_poses
 from tatvpr_edge.mapping.recordings import Picking, RecordedFrame, frames_of
 from tatvpr_edge.runtime import Localizer, PlaceMap
-from tatvpr_edge.runtime.mapjournal import append
+from tatvpr_edge.runtime.mapjournal import append_drive
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
@@ -155,8 +155,7 @@ def extend_map(
     """
     instance(localizer, Localizer, "localizer", "a Localizer, which describes the frames")
     target = check_path(path, "map", "a .placemap")
-    place_map = PlaceMap(target, localizer.artifact.manifest.model)
-    info = place_map.info
+    info = PlaceMap(target, localizer.artifact.manifest.model).info
     files, found = frames_and_poses(frames, poses, pose_frame, picking)
     if found.source != "none" and found.frame != info.pose_frame:
         raise MapError(
@@ -168,8 +167,7 @@ def extend_map(
         localizer, files, bands, progress, strict, as_places=True, views=views
     )
     described, beside = leaning(described, files, found) if views else (described, 0)
-    places = _places(info, described, files, found, place_map.drives)
-    append(target, places, neighbours=beside > 0)
+    append_drive(target, _places(info, described, files, found), neighbours=beside > 0)
     return _built(target, described, found, beside)
 
 
@@ -212,14 +210,14 @@ def folder_of(files: Sequence[FrameFile]) -> Path:
 
 
 def _places(
-    info: MapInfo, described: Described, files: Sequence[FrameFile], found: Poses, drive: int = 0
+    info: MapInfo, described: Described, files: Sequence[FrameFile], found: Poses
 ) -> Places:
     kept = [files[index] for index in described.kept]
     poses = found.values[described.kept]
     seen_s = [frame.time_s if isinstance(frame, RecordedFrame) else None for frame in kept]
     times = [math.nan if seen is None else seen for seen in seen_s]
     tags = [frame.name for frame in kept]
-    return make_places(info, described.descriptors, poses, tags, times=times, drives=drive)
+    return make_places(info, described.descriptors, poses, tags, times=times)
 
 
 def _built(path: Path, described: Described, found: Poses, beside: int) -> BuiltMap:

@@ -92,8 +92,9 @@ class Calibrated:
     Attributes:
         source, within_m, within_places: what was asked, and what was right.
         bands: in the map's order.
-        skipped: frames without a position (or, of ``frames``, that are no place of the map), that
-            could not be read or show nothing, with the reason: nothing was learned of them.
+        skipped: frames without a position (or, of ``frames``, that are no place of the map or have
+            the name of several), that could not be read or show nothing, with the reason: nothing
+            was learned of them.
     """
 
     path: Path
@@ -222,9 +223,7 @@ def ask(
     bands = list(judging.info.bands)
     rows: list[Row] = []
     for query in asked:
-        without = np.zeros(len(judging), np.bool_)
-        if query.own >= 0:
-            without[query.own] = True
+        without = query.never
         for left_out in (without, query.around):
             if left_out is query.around and not query.near.any():
                 continue

@@ -54,6 +54,7 @@ class Asked:
         drive: queries of one number that follow each other are one camera's, in its order.
         signs: a weighed map is asked by the signs that it stores, so that every bit counts alike,
             as in a binary one; a frame's score is on another scale.
+        untold: bool [places]: those of which nobody knows whether they are right; None: of none.
     """
 
     descriptor: NDArray[np.float32]
@@ -64,11 +65,20 @@ class Asked:
     own: int = -1
     drive: int = 0
     signs: bool = False
+    untold: Bools | None = None
 
     @property
     def setting(self) -> tuple[float, float]:
         """(k, tokens)."""
         return self.k, self.tokens
+
+    @property
+    def never(self) -> Bools:
+        """bool [places]: those that are none of its answers, be its place in the map or not."""
+        never = np.zeros(len(self.near), np.bool_) if self.untold is None else self.untold.copy()
+        if self.own >= 0:
+            never[self.own] = True
+        return never
 
 
 class Truth:
@@ -90,6 +100,11 @@ class Truth:
     def by_metres(self) -> bool:
         """Whether any place has a position, so that ``within_m`` says what is right."""
         return bool(np.isfinite(self._poses[:, :2]).any())
+
+    @property
+    def unplaced(self) -> Bools:
+        """bool [places]: those without a position."""
+        return np.isnan(self._poses[:, :2]).any(axis=1)
 
     def elsewhere(self) -> Calibration:
         """A calibration that says nothing but what "elsewhere" is, so that margins are given."""
@@ -188,11 +203,16 @@ def labelled(
     chosen = [known[kept] for kept in described.kept]
     drives = truth.drives([files[i].name for i in chosen], found.values[chosen])
     told = differing(place_map, settings, described.descriptors)
-    asked = []
+    asked, untold = [], truth.unplaced
     for row, index in enumerate(chosen):
         near, around = truth.of_position(found.values[index])
+        around |= untold
         for (k, tokens), descriptors in told:
-            asked.append(Asked(descriptors[row], k, tokens, near, around, drive=drives[row]))
+            asked.append(
+                Asked(
+                    *(descriptors[row], k, tokens, near, around), drive=drives[row], untold=untold
+                )
+            )
     lost = sorted(set(range(len(files))) - set(known))
     return asked, (
         *(_passed(files[i], f"no position in {found.source}") for i in lost),
@@ -209,31 +229,39 @@ def own_frames(
     progress: Step | None,
 ) -> tuple[list[Asked], tuple[Skipped, ...]]:
     """The frames that the map was made of, described anew; each is left out of its own answers. And
-    those that are no place of the map, cannot be read, or show nothing and became places before a
-    map refused such.
+    those that are no place of the map or have the name of several, cannot be read, or show nothing
+    and became places before a map refused such.
 
     Raises:
-        DataError: none is named like a place of the map, or not one can be used.
+        DataError: none is named like one place of the map, or not one can be used.
     """
-    places = {place_map.tag(place): place for place in range(len(place_map))}
+    named: dict[str, list[int]] = {}
+    for place in range(len(place_map)):
+        named.setdefault(place_map.tag(place), []).append(place)
     every: Sequence[FrameFile] = frames_and_poses(frames, None, None)[0]
-    files = [file for file in every if file.name in places]
+    files, lost = list[FrameFile](), list[Skipped]()
+    for file in every:
+        count = len(named.get(file.name, ()))
+        if count == 1:
+            files.append(file)
+        else:  # of several, as two folders make, nobody knows which it is
+            several = f"{count} places of the map are called so"
+            lost.append(_passed(file, several if count else "no place of the map"))
     if not files:
         raise DataError(
-            f"{called(frames)}: not one frame is named like a place of the map: give the folder "
-            "that the map was made of, or labelled queries"
+            f"{called(frames)}: not one frame is named like a place of the map and no other: give "
+            "the folder that the map was made of, or labelled queries"
         )
     settings = _with_bands(place_map, settings)
     described = describe_frames(localizer, files, settings, progress, as_places=True)
     told = differing(place_map, settings, described.descriptors)
     asked = []
     for row, kept in enumerate(described.kept):
-        own = places[files[kept].name]
+        own = named[files[kept].name][0]
         near, around = truth.of_place(own)
         for (k, tokens), descriptors in told:
             asked.append(Asked(descriptors[row], k, tokens, near, around, own, truth.drive_of(own)))
-    strange = [file for file in every if file.name not in places]
-    return asked, (*(_passed(file, "no place of the map") for file in strange), *described.skipped)
+    return asked, (*lost, *described.skipped)
 
 
 def _passed(file: FrameFile, why: str) -> Skipped:

@@ -93,9 +93,7 @@ def ask_sequences(
         for lacking in (False, True) if held else (False,):
             path.restart()
             for query in stretch:
-                without = around if lacking else np.zeros(len(judging), np.bool_)
-                if query.own >= 0 and not lacking:
-                    without[query.own] = True
+                without = around if lacking else query.never
                 follow = _of_signs(path.step) if query.signs else path.step
                 found = judging.follow(
                     follow, query.descriptor, query.k, query.tokens, without=without

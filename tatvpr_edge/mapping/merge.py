@@ -11,12 +11,11 @@ import numpy as np
 
 from tatvpr_edge.runtime.mapjournal import StoredMap, read_map
 from tatvpr_edge.spec.errors import MapError, UsageError
-from tatvpr_edge.spec.maptypes import Band, MapInfo, Places
+from tatvpr_edge.spec.maptypes import MAX_DRIVES, Band, MapInfo, Places
 from tatvpr_edge.spec.placemap import write_map
 from tatvpr_edge.spec.values import path as check_path
 
 PathLike = str | os.PathLike[str]
-_MAX_DRIVES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool =
         places = stored.places()
         moments = places.moments.copy()
         highest = int(moments["drive"].max()) + 1 if len(moments) else 0
-        if drives + highest > _MAX_DRIVES:
-            raise MapError(f"map {path} brings more drives than a map may have ({_MAX_DRIVES})")
+        if drives + highest > MAX_DRIVES:
+            raise MapError(f"map {path} brings more drives than a map may have ({MAX_DRIVES})")
         moments["drive"] += np.uint16(drives)
         drives += highest
         parts.append(Places(places.rows, places.poses, places.tags, moments))

@@ -72,13 +72,14 @@ def upgrade(path: str | Path) -> Upgraded | None:
         MapError: it is damaged, or cannot be written; the old map then stands as it was.
     """
     path = followed(path)
-    try:
-        with plain(path) as source:
-            data = source.read()
-    except OSError as error:
-        raise MapError(f"cannot read the map {path}: {explain(error)}") from None
     journal = journal_path(path)
     with writing(path):
+        # Not before: another upgrade may just have folded the journal in, and removed it.
+        try:
+            with plain(path) as source:
+                data = source.read()
+        except OSError as error:
+            raise MapError(f"cannot read the map {path}: {explain(error)}") from None
         if data[:8] == MAGIC and data[8:12] != _ONE:
             if _first(journal, 12)[8:] == _ONE:  # an upgrade was cut between its last two steps
                 os.replace(journal, f"{journal}.v1")

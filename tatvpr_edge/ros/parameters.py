@@ -51,7 +51,7 @@ class Parameters:
     )
     frame_id: str = _set("map", "frame of the poses that are published")
     exclude_last: str = _set(
-        "0", "so many of the map's last places are left out, or 30s: those seen that shortly before"
+        "0", "so many of the map's last places are left out, or 30s: those seen within that time"
     )
     sequence: int = _set(1, "frames that an answer rests on; 1: each image by itself")
     position_sigma_m: float = _set(0.5, "least standard deviation of a published position, metres")

@@ -29,6 +29,7 @@ CALIBRATIONS = {"score": 1, "logistic": 2}
 MAX_DIM = 65536
 MAX_BANDS = 16
 MAX_PLACES = 2**31 - 1
+MAX_DRIVES = 2**16
 #: Longest sequence of frames, and weights of its calibration.
 MAX_FRAMES, SEQUENCE_WEIGHTS = 1000, 6
 MAX_TAG_BYTES = 65535
@@ -288,7 +289,7 @@ def make_places(
     moments = np.zeros(count, MOMENT)
     moments["time_us"] = _microseconds(times, count)
     moments["order"] = _whole(np.arange(count) if orders is None else orders, "order", 2**32, count)
-    moments["drive"] = _whole(drives, "drive", 2**16, count)
+    moments["drive"] = _whole(drives, "drive", MAX_DRIVES, count)
     moments["confirmed"] = np.minimum(_whole(confirmed, "confirmed", 2**31, count), 255)
     poses, moments["known"] = known_poses(poses, count, info.pose_frame)
     rows = tuple(

@@ -86,7 +86,24 @@ def test_a_deploy_without_a_map_keeps_the_robots(ram_path: Path, board: Board) -
     said: list[dict[str, Any]] = []
     rollback(local_transport(), third.name, options, said.append)
     assert len(read_map(live_map(root))) == 14
-    assert any("keeps the places" in str(event.get("text")) for event in said)
+    assert sum("keeps the places" in str(event.get("text")) for event in said) == 1
+
+
+def test_places_that_the_robot_adds_during_the_health_check_go_along(
+    ram_path: Path, board: Board
+) -> None:
+    """Its programs run the release before until they are restarted."""
+    root, options = board
+    before = live_map(root).resolve()
+    add_on_board(root, 5)
+
+    def heard(event: dict[str, Any]) -> None:
+        if event.get("name") == "health":
+            append(before, places(read_map(before).base.info, 2))
+
+    longer = dataclasses.replace(options, settle_s=1.0)
+    deploy(local_transport(), same_model(ram_path, "second"), None, longer, heard)
+    assert live_map(root).resolve() != before and len(read_map(live_map(root))) == 10
 
 
 def test_a_map_that_does_not_fit_is_never_dropped_without_a_word(

@@ -14,6 +14,7 @@ import pytest
 from support.artifacts import scenes
 from support.serving import serving
 from tatvpr_edge.runtime import Client, Localizer, MapWriter, PlaceMap, messages
+from tatvpr_edge.runtime.mapjournal import journal_path
 from tatvpr_edge.spec.errors import DeployError, FrameError, MapError, TatvprError, UsageError
 
 FRAMES = scenes(6)
@@ -46,6 +47,23 @@ def test_what_one_client_adds_another_finds_and_the_disk_keeps(
         assert len(PlaceMap(places)) == 4
     with Localizer(tiny_host, places, k=1.0) as localizer:
         assert localizer.query(FRAMES[2]).tag == "stop 2"
+
+
+def test_a_self_test_counts_what_was_added_and_outlives_the_map_s_file(
+    grown: tuple[Path, Path],
+) -> None:
+    """A deploy's health check goes back where memory exceeds what is promised, and systemd ends a
+    service whose self-test fails; this one answers from memory."""
+    path, places = grown
+    with Client(path) as client:
+        empty = client.self_test()["promised_bytes"]
+        for number, frame in enumerate(FRAMES):
+            client.add(frame, tag=f"stop {number}")
+        journal = journal_path(places)
+        assert client.self_test()["promised_bytes"] == empty + journal.stat().st_size
+        places.unlink()
+        journal.unlink()
+        assert client.self_test()["golden"] and client.query(FRAMES[2]).tag == "stop 2"
 
 
 def test_a_client_asks_as_a_localizer_does(grown: tuple[Path, Path], tiny_host: Path) -> None:

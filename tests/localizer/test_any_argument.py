@@ -145,7 +145,7 @@ def calls(
                 "near": (1, 0),
                 "radius": 5.0,
                 "last": 0,
-                "before_s": None,
+                "without_s": (1.0, 2.0),
             },
         ),
         "PlaceMap.tag": Call(localizer.map.tag, {"place": 1}),

@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +222,34 @@ class TestAMapLikeAnother:
         assert not (tmp_path / "b.placemap").exists()
 
 
+def test_a_place_without_a_heading_closes_no_loop_and_ends_no_drive(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    """A map of positions alone, which a robot with odometry goes on with."""
+    frame, path = scenes(1)[0], tmp_path / "m.placemap"
+    with Localizer(tiny_host, k=1.0) as localizer:
+        model = localizer.artifact.manifest.model
+        bands = (Band.accepting(1.0, 1.0, 0.5),)
+        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        with MapWriter(path, localizer) as writer:
+            writer.add(frame, (0.0, 0.0))
+        localizer.map = path  # type: ignore[assignment]
+        closer = LoopCloser(localizer, exclude_last=0)
+        step = closer.step(frame, (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+        assert step.match is not None and step.match.accepted and step.match.place == 0
+        assert step.closure is None and step.addition.place == 1
+
+
 class TestWhatIsRefused:
+    def test_a_map_of_degrees(self, tiny_host: Path, tmp_path: Path) -> None:
+        info = TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")
+        write_map(tmp_path / "m.placemap", replace(info, pose_frame="geographic"), [])
+        with (
+            Localizer(tiny_host, tmp_path / "m.placemap") as localizer,
+            pytest.raises(UsageError, match="of degrees, and loops are closed in metres"),
+        ):
+            LoopCloser(localizer)
+
     def test_a_map_that_is_not_calibrated(self, tiny_host: Path, tmp_path: Path) -> None:
         with Localizer(tiny_host) as localizer:
             with pytest.raises(UsageError, match="calibrated"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -411,6 +412,34 @@ def test_frames_that_are_no_place_of_the_map_are_named(
     assert done.bands == wanted.bands
 
 
+def test_frames_whose_name_several_places_have_are_named_and_teach_nothing(
+    tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
+) -> None:
+    """Two folders number their frames alike: nobody knows which place a frame of them is."""
+    info = PlaceMap(walked).info
+    rows = RNG(0).normal(size=(60, info.descriptor_size)).astype("f4")
+    append(walked, make_places(info, [rows[:2]], tags=["003.png", "005.png"]))
+    twice, less = tmp_path / "twice.placemap", tmp_path / "less"
+    shutil.copy(walked, twice)
+    shutil.copy(journal_path(walked), journal_path(twice))
+    again = tmp_path / "again.placemap"
+    shutil.copy(walked, again)
+    shutil.copy(journal_path(walked), journal_path(again))
+    shutil.copytree(frames, less)
+    for name in ("003.png", "005.png"):
+        (less / name).unlink()
+    (less / "poses.csv").unlink()
+    append(twice, make_places(info, [rows], tags=[f"{index:03}.png" for index in range(60)]))
+    with Localizer(tiny_host) as localizer:
+        done = calibrate_map(localizer, walked, within_m=1.2, frames=frames)
+        wanted = calibrate_map(localizer, again, within_m=1.2, frames=less)
+        with pytest.raises(DataError, match="named like a place of the map and no other"):
+            calibrate_map(localizer, twice, within_m=1.2, frames=frames)
+    assert [frame.name for frame in done.skipped] == ["003.png", "005.png"]
+    assert all("2 places of the map are called so" in frame.reason for frame in done.skipped)
+    assert done.bands == wanted.bands
+
+
 def test_queries_without_a_position_are_named(
     tiny_host: Path, walked: Path, tmp_path: Path
 ) -> None:
@@ -429,6 +458,28 @@ def test_queries_without_a_position_are_named(
         assert all("no position in /odom" in frame.reason for frame in done.skipped)
         with pytest.raises(DataError, match="not one frame has a position"):
             calibrate_map(localizer, walked, queries[51:], within_m=1.2)
+
+
+def test_places_without_a_position_are_no_wrong_answers_to_labelled_queries(
+    tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
+) -> None:
+    """A drive whose receiver had no fix, through the places of another: it looks as they do."""
+    stored, info = PlaceMap(walked).stored.places(), PlaceMap(walked).info
+    blind = np.full((60, 7), np.nan)
+    moments = stored.moments.copy()
+    moments["known"], moments["drive"] = 0, 1
+    both = tmp_path / "both.placemap"
+    write_map(both, info, [replace(stored, poses=blind, moments=moments), stored])
+    with Localizer(tiny_host) as localizer:
+        done = calibrate_map(localizer, both, frames, within_m=1.2)
+        wanted = calibrate_map(localizer, walked, frames, within_m=1.2)
+    (one,), (other,) = done.bands, wanted.bands
+    bare = [replace(made.calibration, sequence=None) for made in (one, other)]
+    assert bare[0] == bare[1] and one.by_setting == other.by_setting
+    assert one.sequence is not None and other.sequence is not None
+    # Their weights differ in the last digits: a frame's lead is summed in the places' order.
+    counts = [(made.answers, made.right) for made in (one.sequence, other.sequence)]
+    assert counts[0] == counts[1] == (400, 246)
 
 
 def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -241,6 +242,43 @@ def test_places_that_another_program_added_are_seen_with_the_next_of_ours(
         assert robot.query(frames[0]).tag == "theirs"
 
 
+def test_a_path_goes_on_where_another_program_adds_as_well(
+    robot: Localizer, tiny_host: Path, frames: NDArray[np.uint8]
+) -> None:
+    assert robot.map is not None
+    for frame in frames[:4]:
+        robot.add(frame)
+    tracker = robot.track(5)
+    with Localizer(tiny_host, robot.map.path, k=1.0) as other:
+        for number, frame in enumerate(frames[:4]):
+            assert tracker.query(frame).frames == number + 1
+            other.map.add([robot.describe(frames[4 + number])], np.full(7, np.nan))  # type: ignore[union-attr]
+            assert robot.add(frames[4 + number]).place == 5 + 2 * number
+    robot.map.prune(6)
+    assert tracker.query(frames[0]).frames == 1
+
+
+def test_a_signed_map_is_held_to_its_hash_where_it_is_read_once_more(
+    robot: Localizer, tmp_path: Path
+) -> None:
+    """Another writer's place makes it so; the file was exchanged meanwhile."""
+    assert robot.map is not None
+    info, rows = robot.map.info, directions(4, robot.descriptor_size)
+    path, other = tmp_path / "signed", tmp_path / "other"
+    write_map(path, info, [make_places(info, [rows[:1]], tags=["signed"])])
+    write_map(other, info, [make_places(info, [rows[1:3]], tags=["other", "more"])])
+    signed = PlaceMap(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with MapWriter(path, robot) as writer:
+        writer.add(rows[1])
+    nowhere = np.full(7, np.nan)
+    assert signed.add([rows[3]], nowhere) == 2 and signed.tag(0) == "signed"
+    other.replace(path)
+    path.with_name("signed.journal").unlink()
+    with pytest.raises(MapError, match="is not what was signed"):
+        signed.add([rows[3]], nowhere)
+    assert signed.tag(0) == "signed" and len(signed) == 3
+
+
 def test_the_last_seconds_are_left_out(robot: Localizer, frames: NDArray[np.uint8]) -> None:
     for index, frame in enumerate(frames):
         robot.add(frame, time_s=1000.0 + 10 * index)
@@ -263,11 +301,27 @@ def test_the_last_seconds_are_left_out(robot: Localizer, frames: NDArray[np.uint
             robot.query(frames[0], time_s=when)  # type: ignore[arg-type]
 
 
+def test_places_of_a_later_day_are_no_recent_ones(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    """A board without a clock of its own that has not heard the time yet; an old recording."""
+    for index, frame in enumerate(frames):
+        robot.add(frame, time_s=1e9 + 10 * index)
+    assert robot.query(frames[7], exclude_last="30s", time_s=12.0).place == 7
+    assert robot.query(frames[7], exclude_last="30s", time_s=1e9 - 90.0).place == 7
+    # The next frame was taken before this one, by its time, was stored.
+    assert robot.query(frames[7], exclude_last="25s", time_s=1e9 + 69.9).place < 5
+    assert robot.map is not None
+    kept = robot.map.search(robot.describe(frames[4]), 1.0, count=8, without_s=(1e9 + 30, 1e9 + 50))
+    assert {best.place for best in kept.candidates} == {0, 1, 2, 3, 5, 6, 7}
+
+
 def test_places_of_unknown_time_are_no_recent_ones(
     robot: Localizer, frames: NDArray[np.uint8]
 ) -> None:
     robot.add(frames[0], time_s=float("nan"))
     robot.add(frames[1])
+    assert robot.query(frames[0], exclude_last="600s", time_s=5.0).place == 0
     assert robot.query(frames[0], exclude_last="600s").place == 0
     assert robot.query(frames[1], exclude_last="600s").place == 0
 
@@ -285,6 +339,28 @@ def test_a_map_full_of_confirmed_places_takes_no_more_and_says_so(robot: Localiz
     assert len(robot.map) == len(PlaceMap(robot.map.path)) == 20
     assert robot.map.file_bytes == before
     assert robot.add(rows[20], max_places=21).place == 20  # another limit, more room
+
+
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_a_map_with_more_confirmed_places_than_the_limit_takes_no_more(
+    robot: Localizer, in_bytes: bool
+) -> None:
+    """It was made without a limit, or with a higher one."""
+    rows = directions(200, robot.descriptor_size)
+    for row in rows[:150]:
+        robot.add(row, tag=500 * "t")
+    assert robot.map is not None
+    for place in range(140):
+        robot.confirm(place)
+    before = robot.map.file_bytes
+    limit = {"max_bytes": before * 130 // 150} if in_bytes else {"max_places": 130}
+    for row in rows[150:153]:
+        refused = robot.add(row, tag=500 * "t", **limit)
+        assert refused.place is None and refused.reason is not None and "full" in refused.reason
+    assert (len(robot.map), robot.map.file_bytes) == (150, before)
+    for row in rows[153:]:  # what is not confirmed makes room within the limit
+        assert robot.add(row, max_places=145).place is not None
+        assert len(robot.map) <= 145
 
 
 def test_where_the_robot_just_was_is_not_confirmed_by_its_next_frame(

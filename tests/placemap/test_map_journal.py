@@ -272,6 +272,30 @@ def test_places_of_another_shape_are_refused(grown: Path, some: Some) -> None:
     assert len(read_map(grown)) == 6
 
 
+def test_a_large_journal_takes_its_own_size_of_memory(tmp_path: Path) -> None:
+    """A deploy's health check counts it; a place a second makes this one in half a day."""
+    info = MapInfo("ab" * 32, "int8", 512, (Band(1.0),))
+    path = tmp_path / "m.placemap"
+    write_map(path, info, [])
+    rows = np.random.default_rng(0).standard_normal((8000, 512)).astype(np.float32)
+    places = make_places(info, [rows], tags=[f"{index}.jpg" for index in range(8000)])
+    append(path, places)
+    journal = journal_path(path)
+    with journal.open("ab") as sink:
+        for number in range(1, 5):
+            sink.write(mapjournal.encode_record(places, 8000 * number))
+    program = (
+        "import sys; from tatvpr_edge.runtime.mapjournal import read_map; "
+        "from tatvpr_edge.runtime.service import resident_bytes; before = resident_bytes(); "
+        "stored = read_map(sys.argv[1]); print(len(stored), resident_bytes() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+    )
+    held, grown = map(int, done.stdout.split())
+    assert held == 40_000 and grown < 1.5 * journal.stat().st_size
+
+
 def _add(path: Path, first: int, count: int) -> None:
     info = info_of("int8")
     for index in range(count):

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import struct
+import time
 import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +20,7 @@ from tatvpr_edge.mapping.upgrade import Upgraded, upgrade
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.mapjournal import append, journal_path
 from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.mapfiles import lock_path, writing
 from tatvpr_edge.spec.placemap import Band
 from tatvpr_edge.spec.scores import binary_rows, int8_rows
 
@@ -111,6 +118,29 @@ def test_a_cut_between_its_last_two_steps_is_mended(old: Path) -> None:
         PlaceMap(old)
     assert upgrade(old) is None
     assert len(PlaceMap(old)) == 5
+
+
+def test_two_upgrades_at_once_keep_what_the_journal_held(old: Path, tmp_path: Path) -> None:
+    beside = tmp_path / "beside.placemap"
+    shutil.copy(old, beside)
+    shutil.copy(journal_path(old), journal_path(beside))
+    upgrade(beside)
+    with ThreadPoolExecutor() as pool:
+        with writing(old):  # the other one's upgrade, at its end
+            waiting = pool.submit(upgrade, old)
+            while len(list(_open_files(lock_path(old)))) < 2:
+                time.sleep(0.001)
+            beside.replace(old)
+            journal_path(old).unlink()
+        assert waiting.result() is None
+    assert len(PlaceMap(old)) == 5
+
+
+def _open_files(path: Path) -> Iterator[str]:
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(f"/proc/self/fd/{number}") == str(path):
+                yield number
 
 
 def test_a_damaged_one_is_left_as_it_is(old: Path) -> None:

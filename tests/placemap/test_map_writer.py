@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from support.artifacts import scenes
+from tatvpr_edge.mapping import extend_map
 from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
+from tatvpr_edge.runtime.mapjournal import compact
 from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
+from tatvpr_edge.spec.maptypes import make_places
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,58 @@ def test_each_writer_is_a_drive_of_its_own(
     kept = moments(path)
     assert kept["drive"].tolist() == [0, 0, 1, 1] and kept["order"].tolist() == [0, 1, 0, 1]
     assert kept["time_us"][1::2].tolist() == [12_500_000] * 2
+
+
+def test_whoever_adds_at_one_time_has_a_drive_of_its_own(
+    tiny_host: Path, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """All of them opened the map, or were made of one that did, before they added to it."""
+    path = tmp_path / "m.placemap"
+    with Localizer(tiny_host) as localizer, Localizer(tiny_host, backend="cpu") as second:
+        row = localizer.describe(frames[0], k=1.0)
+        one, other = MapWriter(path, localizer), MapWriter(path, localizer)
+        localizer.map = second.map = path  # type: ignore[assignment]
+        localizer.add(row)
+        third = localizer.map.searched_by(second.artifact.manifest.model, second.engine)
+        for _ in range(2):
+            one.add(row)
+            other.add(row)
+            localizer.add(row)
+            second.add(row)
+            third.add([row], np.full(7, np.nan))
+    kept = moments(path)
+    assert kept["drive"].tolist() == [0] + 2 * [1, 2, 0, 3, 4]
+    assert kept["order"].tolist() == [0, 0, 0, 1, 0, 0, 1, 1, 2, 1, 1]
+
+
+def test_frames_added_while_a_robot_adds_are_another_drive(
+    tiny_host: Path, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path, folder = tmp_path / "m.placemap", tmp_path / "frames"
+    folder.mkdir()
+    for index, frame in enumerate(frames[:3]):
+        Image.fromarray(frame).save(folder / f"{index}.png")
+    with Localizer(tiny_host) as localizer, MapWriter(path, localizer) as robot:
+        robot.add(frames[0])
+        compact(path)
+        with MapWriter(path, localizer) as later:
+            extend_map(localizer, folder, path, progress=lambda _: later.add(frames[1]))
+            later.add(frames[1])
+    kept = moments(path)
+    assert kept["drive"].tolist() == [0, 1, 1, 1, 2, 2, 2, 1]
+    assert kept["order"].tolist() == [0, 0, 1, 2, 0, 1, 2, 3]
+
+
+def test_a_map_of_as_many_drives_as_there_can_be_takes_no_other(
+    tiny_host: Path, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "m.placemap"
+    with Localizer(tiny_host) as localizer, MapWriter(path, localizer) as writer:
+        row = localizer.describe(frames[0], k=1.0)
+        writer.add_places(make_places(writer.info, [row[None]], drives=65535))
+        with pytest.raises(MapError, match="drives up to number 65535, the last: make another"):
+            writer.add(row)
+    assert len(moments(path)) == 1
 
 
 def test_what_cannot_be_added_is_told_and_adds_nothing(

@@ -220,6 +220,20 @@ def test_a_program_feeds_what_it_measures() -> None:
     assert sampler.sample().total.value == 12_500.0
 
 
+def test_power_that_was_fed_long_before_it_was_read_ends_no_sampler() -> None:
+    now_s = 0.0
+    source = FedSource(clock=lambda: now_s)
+    source.feed(power_w=5.0)
+    now_s = 200.0  # further back than the history goes
+    with Sampler([source], interval_s=0.02, cpu_share=1.0, clock=lambda: now_s) as sampler:
+        assert sampler.ready(20.0)
+        assert sampler.latest().total.age_s(now_s) == 200.0
+        assert sampler.history() == []
+        source.feed(power_w=6.0)
+        wait_for(lambda: sampler.latest().total.value == 6000.0)
+        wait_for(lambda: [point.power_mw for point in sampler.history()] == [6000.0])
+
+
 def test_no_power_at_all_from_a_board_that_runs_is_not_believed(tmp_path: Path) -> None:
     now_s = 0.0
     monitor = boards.orin_nano(tmp_path)

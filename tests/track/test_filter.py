@@ -293,6 +293,20 @@ def test_memory_is_bounded(engine: Engine, tables: Tables) -> None:
     assert path.memory_bytes == before == 20 * 1024 + 1024 // 8
 
 
+def test_a_calibration_of_sequences_of_another_length_judges_nothing(
+    engine: Engine, tables: Tables
+) -> None:
+    """In C as well, whose callers hand over what the map says: of sequences of four frames."""
+    calibration = judging(3.0, 4, threshold=-100.0)
+    table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
+    for frames in (4, 5):
+        path = Path(engine, frames)
+        path.frames = 4
+        told = path.step(HELD, table, bands, 0, seen_at(4, 40))
+        assert (told.accepted, told.state) == ((True, "found") if frames == 4 else (None, None))
+        assert np.isnan(told.confidence) == (frames == 5) and not np.isnan(told.margin)
+
+
 def test_few_places_elsewhere_are_no_rivals(engine: Engine, tables: Tables) -> None:
     for count, accepted in ((10, False), (40, True)):
         calibration = judging(3.0, 5, threshold=-100.0)

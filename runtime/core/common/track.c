@@ -191,11 +191,20 @@ static uint64_t best_near(const tatvpr_track *track, const tatvpr_places *places
     return best;
 }
 
+/* What sequences of as many frames as the track's are judged by; null: they are not. */
+static const tatvpr_sequence *judged_by(const tatvpr_track *track, const tatvpr_places *places,
+                                        const tatvpr_step *step) {
+    const tatvpr_sequence *s = step->sequence;
+    const int logistic =
+        places->band[step->band].calibration.kind == TATVPR_CALIBRATION_LOGISTIC;
+    return s != NULL && s->frames == track->frames && logistic ? s : NULL;
+}
+
 /* Margins, confidence, acceptance. */
 static void judge(const tatvpr_track *track, const tatvpr_places *places,
                   const tatvpr_step *step, tatvpr_tracked *found) {
     const tatvpr_calibration *c = &places->band[step->band].calibration;
-    const tatvpr_sequence *s = step->sequence;
+    const tatvpr_sequence *s = judged_by(track, places, step);
     if (c->kind != TATVPR_CALIBRATION_LOGISTIC) {
         return;
     }
@@ -206,7 +215,7 @@ static void judge(const tatvpr_track *track, const tatvpr_places *places,
     }
     found->margin = found->evidence - others.first;
     found->still_margin = found->still - others.second;
-    if (s == NULL || s->frames == 0) {
+    if (s == NULL) {
         return;
     }
     const float *w = s->weights;
@@ -345,8 +354,6 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
         track->lead = seen.lead;
     }
     const tatvpr_calibration *c = &places->band[step->band].calibration;
-    const int judged = step->sequence != NULL && step->sequence->frames != 0 &&
-                       c->kind == TATVPR_CALIBRATION_LOGISTIC;
     const float jump = move_on(track, places, total, step->moved_m, turned_rad_of(step));
     const int first = track->seen == 0;
     const uint64_t before = track->place;
@@ -361,7 +368,7 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
     }
     found->margin = found->still_margin = found->confidence = TATVPR_UNKNOWN;
     found->evidence = found->still = TATVPR_UNKNOWN;
-    found->accepted = judged ? 0 : -1;
+    found->accepted = judged_by(track, places, step) != NULL ? 0 : -1;
     found->seen = seen.any ? 0 : track->seen; /* a dark frame leaves the answer; no place near has none */
     found->place = before;
     int on = track->seen > 0;

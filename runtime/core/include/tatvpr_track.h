@@ -83,7 +83,8 @@ typedef struct tatvpr_step {
     uint32_t band;       /* that was searched; its calibration says what is elsewhere */
     const float *scores; /* [all places] (tatvpr_search.scores; -infinity: left out), searched
                           * without `near`; null: the frame shows nothing */
-    const tatvpr_sequence *sequence; /* of the band; null: nothing is judged */
+    const tatvpr_sequence *sequence; /* of the band; null: nothing is judged, as where it was
+                          * learned with another number of frames than the track's */
     float moved_m;       /* metres since the last frame, forwards or backwards; NaN: not known */
     uint32_t reserved;   /* zero */
     double near[3];      /* where radius_m is above 0: answers lie within so many metres of it */

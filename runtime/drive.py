@@ -1,0 +1,61 @@
+"""A drive that is added to a map, one place after another.
+
+In: descriptors, poses and tags, as they come. Out: places that are on the disk. Called by
+``MapWriter`` and ``PlaceMap``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tatvpr_edge.runtime.mapjournal import append, append_drive
+from tatvpr_edge.spec.maptypes import MapInfo, Places, make_places
+
+
+class Drive:
+    """The places that one object adds to the map at ``path``. One thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._number: int | None = None  # until its first place stands
+        self._order = 0
+
+    def add(
+        self,
+        info: MapInfo,
+        descriptors: Sequence[NDArray[np.float32]],
+        pose: NDArray[np.float64],
+        tag: str,
+        time_s: float,
+    ) -> tuple[int, Places]:
+        """Add the next place; gives its number in the map, and the place.
+
+        Args:
+            info: of the map.
+            descriptors: float32 [descriptor_size], one a band.
+            pose: float64 [7], NaN where unknown.
+            time_s: seconds since 1970; NaN: unknown.
+
+        Raises:
+            MapError: nothing was added; the text says why.
+        """
+        places = make_places(
+            info,
+            [np.asarray(row, np.float32)[None] for row in descriptors],
+            pose[None],
+            [tag],
+            times=[time_s],
+            orders=[self._order],
+            drives=0 if self._number is None else self._number,
+        )
+        if self._number is None:
+            number, places = append_drive(self._path, places)
+            self._number = int(places.moments["drive"][0])
+        else:
+            number = append(self._path, places)
+        self._order += 1
+        return number, places
