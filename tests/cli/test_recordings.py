@@ -413,14 +413,24 @@ def test_a_video_becomes_a_map_and_is_found_again(
     assert [answer["place"] for answer in json.loads(asked.stdout)] == list(range(5))
 
 
-def test_a_video_of_predicted_frames_gives_each_its_own_pixels(tmp_path: Path) -> None:
-    path = tmp_path / "predicted.mp4"
-    write_video(path, plain_frames(12, 64, 48), codec="mpeg4", pixels="yuv420p")
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize(
+    ("end", "codec"),
+    [("mp4", "mpeg4"), ("avi", "mpeg4"), ("ts", "mpeg2video"), ("mpg", "mpeg2video")],
+)
+def test_a_video_of_predicted_frames_gives_each_its_own_pixels(
+    tmp_path: Path, end: str, codec: str, b_frames: int
+) -> None:
+    """What is sought in a .ts, or in an .avi of B-frames, is found behind it: every good frame was
+    called damaged."""
+    path = tmp_path / f"predicted.{end}"
+    drawn = plain_frames(12, 64, 48)
+    write_video(path, drawn, 25, codec, pixels="yuv420p", b_frames=b_frames)
     frames = frames_of(path, Picking(every_s=0))
     assert len(frames) == 12
-    for index in (11, 4, 5, 0):
+    for index in (11, 4, 5, 5, 0, *range(12)):  # in any order, and from first to last
         right = int(rgb(frames[index].read())[24, -4, 1])
-        assert abs(right - (10 + 20 * index)) < 8
+        assert abs(right - (10 + 20 * index)) < 8, index
 
 
 def test_a_video_that_is_none_or_was_cut_short(tatvpr: Run, tmp_path: Path, a_map: Path) -> None:
