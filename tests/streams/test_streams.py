@@ -143,6 +143,13 @@ def test_a_folder_goes_by_name_and_a_damaged_frame_is_named_and_counted(
         assert frames.read() is None
     assert names == [f"{n:03d}.png" for n in range(12) if n != 5]
     assert "005.png is damaged" in caplog.text
+    damaged.unlink()
+    os.mkfifo(damaged)
+    with runtime.stream(folder) as frames:  # a board waited for it for ever
+        assert frames.read(timeout_s=30) is not None
+        assert [frame.name for frame in frames] == [name for name in names if name != "000.png"]
+    assert "005.png is no file but a pipe" in caplog.text
+    damaged.unlink()
     for path in folder.iterdir():
         path.write_bytes(b"")
     with tatvpr_edge.stream(folder) as frames, pytest.raises(DataError, match=r"0\d\d\.png"):
