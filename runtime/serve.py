@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
 
 
 def k_from_text(text: str | None) -> float | str | None:
-    """What ``--k`` says.
+    """k as a text says it: of ``--k``, a parameter or a service's request.
 
     Raises:
         UsageError: neither a number nor "auto".
@@ -102,7 +102,7 @@ def k_from_text(text: str | None) -> float | str | None:
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"--k is {text!r}: a fraction such as 0.2, or auto") from None
+        raise UsageError(f"k is {text!r}: a fraction such as 0.2, or auto") from None
 
 
 def _run(arguments: argparse.Namespace) -> int:

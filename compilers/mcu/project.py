@@ -147,6 +147,9 @@ def _cmake(board: Board, own: Own, sources: list[str]) -> str:
 cmake_minimum_required(VERSION 3.21)
 project(firmware C ASM)
 set(TATVPR_MAP ${{CMAKE_CURRENT_LIST_DIR}}/places.placemap CACHE FILEPATH "The place map in flash")
+if(NOT EXISTS "${{TATVPR_MAP}}" OR IS_DIRECTORY "${{TATVPR_MAP}}")
+  message(FATAL_ERROR "TATVPR_MAP is '${{TATVPR_MAP}}', and no file: name a map of map build")
+endif()
 
 add_subdirectory(${{CMAKE_CURRENT_LIST_DIR}}/.. {own.prefix})
 add_executable(firmware {" ".join(sources)})

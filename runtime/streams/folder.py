@@ -41,6 +41,8 @@ class FolderSource:
             return None
         number, (path, name) = self._next, self._files[self._next]
         self._next += 1
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise DamagedFrameError(f"{path} is no file but a pipe or a device: remove it")
         try:
             image = check_frame(self._read_picture(path))
         except DataError as error:

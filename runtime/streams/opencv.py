@@ -26,6 +26,7 @@ class OpenCvSource:
         self._cv2: Any = importlib.import_module("cv2")
         self._api: int = getattr(self._cv2, api)
         self._capture: Any = None
+        self._begun = False
 
     @classmethod
     def device(cls, target: int | str, name: str) -> OpenCvSource:
@@ -96,6 +97,7 @@ class OpenCvSource:
                 else "no video that OpenCV can read"
             )
             raise NotThereError(f"{self.name}: {why}")
+        self._begun = False
         if self.live:
             # A hint: the driver keeps fewer old frames, where it heeds it.
             self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
@@ -116,7 +118,10 @@ class OpenCvSource:
         except FrameError as error:
             raise NotThereError(f"{self.name}: OpenCV gives what is no picture: {error}") from None
         at_ms = float(self._capture.get(self._cv2.CAP_PROP_POS_MSEC))
-        return Grabbed(image, at_ms / 1e3 if at_ms >= 0 else None)
+        # 0 of a later frame means that it has no time, as the last ones of an .mpg.
+        known = at_ms > 0 or (at_ms == 0 and not self._begun)
+        self._begun = True
+        return Grabbed(image, at_ms / 1e3 if known else None)
 
     def close(self) -> None:
         """Give the camera or file back."""

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import CameraFrame
 from tatvpr_edge.spec.errors import FrameError
+from tatvpr_edge.spec.formats import FORMATS
 from tatvpr_edge.spec.frames import canonical_format, plane_shapes
+from tatvpr_edge.spec.values import shown
 
 U8 = NDArray[np.uint8]
+#: ROS's names of what is read; ``spec.frames`` knows more.
+_READ = "rgb8, bgr8, rgba8, bgra8, mono8, mono16, yuv422, yuv422_yuy2 or nv21"
 #: Formats of 16-bit words, whose byte order a message may say is the other one.
 _WORDS = frozenset(("RGB565", "GRAY10", "GRAY12", "GRAY16"))
 
@@ -55,11 +59,8 @@ def _bytes(data: Any) -> U8:
 def _raw(message: Any) -> CameraFrame:
     width, height, step = int(message.width), int(message.height), int(message.step)
     name = canonical_format(message.encoding)
-    if str(message.encoding).startswith("bayer_"):
-        raise FrameError(
-            f"the image is {message.encoding}, a mosaic that is no picture yet: take the topic "
-            "that image_proc or the camera's driver makes of it (image_color, image_rect_color)"
-        )
+    if name not in FORMATS:
+        raise _unread(str(message.encoding))
     shapes = plane_shapes(name, width, height)
     data, planes, begin = _bytes(message.data), [], 0
     for index, (rows, columns) in enumerate(shapes):
@@ -87,6 +88,23 @@ def _raw(message: Any) -> CameraFrame:
         words = planes[0].reshape(height, -1, 2)
         planes[0] = np.ascontiguousarray(words[:, :, ::-1]).reshape(height, -1)
     return CameraFrame(tuple(planes), name, width, height)
+
+
+def _unread(encoding: str) -> FrameError:
+    """Why an image of such an encoding is no frame, and what to take instead."""
+    kind = encoding.lower()
+    if kind.startswith("bayer_"):
+        return FrameError(
+            f"the image is {shown(encoding)}, a mosaic that is no picture yet: take the topic that "
+            "image_proc or the camera's driver makes of it (image_color, image_rect_color)"
+        )
+    if kind.startswith(("8uc", "8sc")):
+        why = "says no order of colours"
+    elif kind[:2] in ("32", "64"):
+        why = "is depth or another measure, no picture"
+    else:
+        why = "is not read"
+    return FrameError(f"the image's encoding {shown(encoding)} {why}: take a topic of {_READ}")
 
 
 def _compressed(message: Any) -> U8:

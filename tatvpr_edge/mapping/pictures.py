@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 Frame = NDArray[np.uint8]
 
+#: What is read, by Pillow's names. It knows forty more kinds; one, EPS, has Ghostscript run what is
+#: in the file, and anybody on a robot's network may send such a file as an image.
+_KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
+
 
 def read_frame(source: str | os.PathLike[str] | Image | BytesIO) -> Frame:
     """Pixels uint8 [H, W, 3] of an image file, of its bytes or of a Pillow image, in RGB, upright
@@ -56,7 +60,7 @@ def open_rgb(source: str | os.PathLike[str] | Image | BytesIO) -> Image:
             raise DataError(f"{path} is no file but a folder, a pipe or a device: remove it")
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(file)
+            opened = Image.open(file, formats=_KINDS)
     except DataError:
         raise
     except FileNotFoundError:
@@ -80,7 +84,9 @@ def _no_image(path: object, file: Path | BytesIO) -> DataError:
                     f"{path} is a place map: give the frames that it was made of ('tatvpr-edge "
                     "map merge' joins maps)"
                 )
-    return DataError(f"{path} is no image that can be read: expected JPEG, PNG, WebP, BMP or TIFF")
+    return DataError(
+        f"{path} is no image that can be read: expected JPEG, PNG, WebP, BMP, TIFF or PPM"
+    )
 
 
 def _decoded(image: Image, name: object) -> Image:

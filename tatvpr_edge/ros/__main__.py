@@ -19,10 +19,19 @@ from tatvpr_edge.ros.parameters import Parameters
 from tatvpr_edge.runtime.commandline import Parser, refused
 from tatvpr_edge.spec.errors import TatvprError, ToolError, UsageError
 from tatvpr_edge.spec.text import printable
+from tatvpr_edge.spec.values import above
 
 _PROG = "python -m tatvpr_edge.ros"
 #: Fields of requests and replies that say who asks, which the transport fills in.
 _CARRIED = ("client_guid", "sequence_number")
+#: Fields that a node heeds where another one is true alone.
+_FLAGS = {"pose": "has_pose", "novelty": "only_if_new"}
+#: How values are written, by the type of their field.
+_WRITTEN = {
+    "bool": "true or false",
+    "float": "a number",
+    "Pose": "seven numbers, X,Y,Z,QX,QY,QZ,QW, where 0,0,0,1 is no turn",
+}
 #: What ROS puts into a message without fields.
 _EMPTY = "structure_needs_at_least_one_member"
 
@@ -126,6 +135,7 @@ def _call(argv: list[str]) -> int:
     )
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds (default: 10)")
     arguments = parser.parse_args(argv)
+    above(arguments.timeout, 0, "--timeout", "seconds, above 0")
     participant = _participant()
 
     from tatvpr_edge.ros.dds.services import ServiceClient
@@ -172,7 +182,10 @@ def _fields(request: type, words: list[str]) -> dict[str, Any]:
         try:
             fields[name] = _value(types, known, text)
         except (ValueError, TypeError):
-            raise UsageError(f"{name} is {text!r}: a {type(known).__name__}") from None
+            raise UsageError(f"{name} is {text!r}: {_WRITTEN[type(known).__name__]}") from None
+    for name, flag in _FLAGS.items():
+        if name in fields and flag not in fields:
+            raise UsageError(f"{name} counts for nothing without {flag}=true")
     return fields
 
 

@@ -48,8 +48,11 @@ def whole_pose(
         float64 [36] (rows of x, y, z, and rotations about them), large on axes that are unknown.
     """
     numbers = np.array(pose, np.float64)
-    position = max(least_m, spacing or 0.0) ** 2
-    variances = np.array([position] * 3 + [heading_rad**2] * 3)
+    # A place of 1e200 m, which a map may hold, has a square that no float is.
+    position, heading = (
+        min(sigma, math.sqrt(UNKNOWN)) ** 2 for sigma in (max(least_m, spacing or 0.0), heading_rad)
+    )
+    variances = np.array([position] * 3 + [heading] * 3)
     if np.isnan(numbers[2]):
         numbers[2], variances[2] = 0.0, UNKNOWN
     length = float(np.linalg.norm(numbers[3:]))

@@ -39,7 +39,7 @@ def resolved(name: str, node: str) -> str:
         absolute = f"/{name}"
     if not _ABSOLUTE.fullmatch(absolute) or "__" in absolute:
         raise UsageError(
-            f"topic {name!r} is no ROS name: words of letters, digits and single _ between slashes"
+            f"{name!r} is no ROS name: words of letters, digits and single _ between slashes"
         )
     return absolute
 

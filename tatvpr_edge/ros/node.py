@@ -286,8 +286,7 @@ class PlaceNode:
             UsageError: out of range, or a budget beside a number.
         """
         wanted = k_from_text(k)
-        if wanted is None or not k:
-            raise UsageError("k is empty: a fraction such as 0.2, or auto")
+        assert wanted is not None
         with self._configured() as localizer:
             if budget and wanted != "auto":
                 raise UsageError(f"budget {budget!r} belongs to k auto, and k is {k}")

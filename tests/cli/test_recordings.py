@@ -170,6 +170,36 @@ def test_a_gap_in_the_poses_is_no_straight_line(tmp_path: Path) -> None:
     assert known == [True, True, *[False] * 5, True, True]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_simulation_that_begins_at_0_has_all_its_positions(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A first header of 0 was taken for none, so that all later ones were a clock set back."""
+    path = tmp_path / f"simulated.{kind}"
+    with BagWriter(path, kind) as bag:
+        for index, frame in enumerate(plain_frames(5)):
+            bag.add(IMAGES, bag.rgb(frame, float(index)), START_S + index)
+            bag.add(
+                ODOM, bag.placed("Odometry", float(index), 2.0 * index, 0.0, 0.0), START_S + index
+            )
+    frames = frames_of(path, Picking(poses_topic=ODOM))
+    found = [(f.time_s, f.pose and f.pose[0]) for f in frames if isinstance(f, RecordedFrame)]
+    assert found == [(float(index), 2.0 * index) for index in range(5)]
+    assert not caplog.text
+
+
+def test_headers_without_any_time_have_that_of_the_recording(tmp_path: Path) -> None:
+    path = tmp_path / "unset.mcap"
+    with BagWriter(path, "mcap") as bag:
+        for index, frame in enumerate(plain_frames(5)):
+            at_s = START_S + index
+            bag.add(IMAGES, bag.rgb(frame, at_s), at_s)
+            bag.add(ODOM, bag.placed("Odometry", 0.0, 2.0 * index, 0.0, 0.0), at_s)
+    frames = frames_of(path, Picking(poses_topic=ODOM))
+    found = [f.pose and f.pose[0] for f in frames if isinstance(f, RecordedFrame)]
+    assert found == [2.0 * index for index in range(5)]
+
+
 def test_times_that_came_twice_have_no_position(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -264,7 +294,7 @@ def test_compressed_images_and_what_is_no_picture(tmp_path: Path, tiny_host: Pat
         assert "2.000000000: the image is damaged" in reasons[0]
         assert "compressed depth" in reasons[1]
         assert np.array_equal(frames_of(path, Picking(topic="/c"))[0].read(), scene)
-        with pytest.raises(DataError, match=r"bayer_rggb8, a mosaic.*image_proc"):
+        with pytest.raises(DataError, match=r"'bayer_rggb8', a mosaic.*image_proc"):
             build_map(localizer, path, tmp_path / "n", picking=Picking(topic="/raw"))
 
 
@@ -413,14 +443,24 @@ def test_a_video_becomes_a_map_and_is_found_again(
     assert [answer["place"] for answer in json.loads(asked.stdout)] == list(range(5))
 
 
-def test_a_video_of_predicted_frames_gives_each_its_own_pixels(tmp_path: Path) -> None:
-    path = tmp_path / "predicted.mp4"
-    write_video(path, plain_frames(12, 64, 48), codec="mpeg4", pixels="yuv420p")
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize(
+    ("end", "codec"),
+    [("mp4", "mpeg4"), ("avi", "mpeg4"), ("ts", "mpeg2video"), ("mpg", "mpeg2video")],
+)
+def test_a_video_of_predicted_frames_gives_each_its_own_pixels(
+    tmp_path: Path, end: str, codec: str, b_frames: int
+) -> None:
+    """What is sought in a .ts, or in an .avi of B-frames, is found behind it: every good frame was
+    called damaged."""
+    path = tmp_path / f"predicted.{end}"
+    drawn = plain_frames(12, 64, 48)
+    write_video(path, drawn, 25, codec, pixels="yuv420p", b_frames=b_frames)
     frames = frames_of(path, Picking(every_s=0))
     assert len(frames) == 12
-    for index in (11, 4, 5, 0):
+    for index in (11, 4, 5, 5, 0, *range(12)):  # in any order, and from first to last
         right = int(rgb(frames[index].read())[24, -4, 1])
-        assert abs(right - (10 + 20 * index)) < 8
+        assert abs(right - (10 + 20 * index)) < 8, index
 
 
 def test_a_video_that_is_none_or_was_cut_short(tatvpr: Run, tmp_path: Path, a_map: Path) -> None:

@@ -66,12 +66,17 @@ def test_faults_are_one_line_each(example: Path, tmp_path: Path) -> None:
     damaged[-1] ^= 1
     (tmp_path / "damaged.bin").write_bytes(damaged)
     (tmp_path / "short.ppm").write_bytes(frame.read_bytes()[:-1])
+    journal = place_map.with_name(f"{place_map.name}.journal")
+    journal.symlink_to(journal)
     for arguments, text in (
         ([tmp_path / "damaged.bin", frame], "altered or half written"),
         ([tmp_path / "nothing.bin", frame], "No such file"),
         ([weights, tmp_path / "short.ppm"], "no binary PPM"),
         ([weights, frame, place_map, "1.5"], "k is outside (0, 1]"),
         ([weights, frame, weights], "no place map"),
+        ([weights, tmp_path], f"{tmp_path}: Is a directory"),
+        ([weights, frame, tmp_path], f"{tmp_path}: Is a directory"),
+        ([weights, frame, place_map], "Too many levels of symbolic links"),
     ):
         done = subprocess.run([example, *arguments], capture_output=True, text=True)
         assert done.returncode == 1

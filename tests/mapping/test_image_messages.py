@@ -114,7 +114,10 @@ def test_pixels_are_not_copied() -> None:
     ("encoding", "width", "height", "step", "text"),
     [
         ("bayer_rggb8", 4, 4, 4, "bayer_rggb8"),
-        ("32FC1", 4, 4, 16, "32FC1"),
+        ("BAYER_RGGB8", 4, 4, 4, "image_proc"),
+        ("32FC1", 4, 4, 16, "'32FC1' is depth .*: take a topic of rgb8, bgr8"),
+        ("8UC3", 4, 4, 12, "'8UC3' says no order of colours: take a topic of rgb8, bgr8"),
+        ("nv24", 4, 4, 4, "'nv24' is not read: take a topic of rgb8, bgr8"),
         ("rgb8", 4, 4, 11, "driver is at fault"),
         ("rgb8", 4, 4, 0, "driver is at fault"),
         ("rgb8", 0, 4, 0, "empty"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,20 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
             with pytest.raises(DataError, match=words) as told:
                 read(tmp_path / name)
             assert name in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "PCX", "ICO", "TGA"])
+def test_a_kind_that_is_not_read_is_not_looked_into(kind: str, tmp_path: Path) -> None:
+    """Whatever its name says: Pillow has Ghostscript run what an EPS file holds."""
+    path = tmp_path / "f.jpg"
+    Image.fromarray(SCENE).save(path, kind)
+    for source in (path, BytesIO(path.read_bytes())):
+        with pytest.raises(DataError, match="no image that can be read: expected JPEG"):
+            open_rgb(source)
+
+
+def test_a_phones_picture_of_several_is_its_first(tmp_path: Path) -> None:
+    path = tmp_path / "f.jpg"
+    first = Image.fromarray(SCENE)
+    first.save(path, "MPO", save_all=True, append_images=[Image.new("RGB", first.size)])
+    assert np.abs(np.asarray(open_rgb(path)).astype(int) - SCENE).mean() < 20

@@ -124,6 +124,17 @@ def test_an_altered_vector_fails_the_run(output: str, folder: Path, tmp_path: Pa
     assert "does not compute what it should" in said and "Error 1" in said
 
 
+@pytest.mark.parametrize("missing", ["", "nowhere.placemap", "."])
+def test_a_map_that_is_none_is_told_before_anything_is_compiled(
+    missing: str, output: str, folder: Path, tmp_path: Path
+) -> None:
+    """An unset variable of the shell was a line of the assembler's."""
+    configure = ["cmake", "--preset", BOARD, "-S", folder / "example", "-B", tmp_path / "build"]
+    said = run([*configure, f"-DTATVPR_MAP={missing}"], tmp_path, status=None)
+    said = " ".join(said.split())  # CMake breaks lines where it likes
+    assert "TATVPR_MAP is '" in said and "and no file" in said
+
+
 @pytest.mark.parametrize("name", EMULATED)
 def test_every_emulated_board_has_a_script_within_its_memory(name: str, tmp_path: Path) -> None:
     board = load(name)

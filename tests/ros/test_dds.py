@@ -427,8 +427,20 @@ def test_a_node_is_asked_from_the_shell(run: Run, words: list[str]) -> None:
         assert run("call", "set_k", "k=0.5") == "success: True\nmessage: k 0.5\n"
         refused = run("call", "add_place", "has_pose=true", "pose=1,2,0,0,0,0,1", status=1)
         assert "no image came yet" in refused
-        for wrong in (["set_k", "speed=9"], ["set_k", "k"], ["add_place", "pose=1,2"], ["fly"]):
-            assert run("call", *wrong, status=1).startswith("error: ")
+        for wrong, remedy in (
+            (["set_k", "speed=9"], "k=..., budget=..."),
+            (["set_k", "k"], "k=..., budget=..."),
+            (["set_k"], "message: k is '': a fraction"),
+            (["add_place", "has_pose=yes"], "true or false"),
+            (["add_place", "pose=1,2"], "seven numbers"),
+            (["add_place", "pose=1,2,0,0,0,0,1"], "without has_pose=true"),
+            (["add_place", "novelty=0.9"], "without only_if_new=true"),
+            (["get_state", "--node", "''"], "is no ROS name"),
+            (["get_state", "--timeout", "nan"], "seconds, above 0"),
+            (["fly"], "one of add_place"),
+        ):
+            said = run("call", *wrong, status=1)
+            assert remedy in said and "Traceback" not in said, wrong
         misspelt = run("call", "set_k", "speed=9", status=1)
         assert misspelt == "error: 'speed=9' is no field of it: write k=..., budget=..."
         assert "it takes no fields" in run("call", "get_state", "k=1", status=1)

@@ -156,6 +156,16 @@ def test_a_place_of_unknown_position_has_no_pose(
     assert memory.sent["pose"].get(timeout=WAIT_S).pose.pose.position.x == 0.0
 
 
+def test_a_deviation_whose_square_is_no_number_is_the_largest_variance(
+    made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
+) -> None:
+    """As of a map whose places are 1e200 m apart: no image was answered."""
+    made(position_sigma_m=1e200, heading_sigma_rad=1e200).start()
+    memory.images.put(image(frames[0]))
+    covariance = np.array(memory.sent["pose"].get(timeout=WAIT_S).pose.covariance).reshape(6, 6)
+    assert (np.diag(covariance) == UNKNOWN).all()
+
+
 def test_what_is_not_accepted_has_no_pose(
     made: Callable[..., PlaceNode], memory: InMemory, frames: Frames, strangers: Frames
 ) -> None:

@@ -119,6 +119,19 @@ def test_a_file_gives_every_frame_however_slow_the_program_is(video: Path, backe
     assert seen == sorted(seen, key=lambda frame: frame.time_s)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("end", "codec"), [("mpg", "mpeg1video"), ("avi", "mpeg4")])
+def test_a_files_time_never_goes_back(tmp_path: Path, end: str, codec: str, backend: str) -> None:
+    """OpenCV says 0 of a last frame whose time it does not know."""
+    path = tmp_path / f"v.{end}"
+    write_video(path, plain_frames(12), 25, codec, pixels="yuv420p", b_frames=2)
+    with runtime.stream(path, backend=backend) as frames:
+        times = [frame.pts_s for frame in frames]
+    known = [pts_s for pts_s in times if pts_s is not None]
+    assert len(times) == 12 and len(known) >= 11
+    assert known == sorted(known)
+
+
 def test_a_folder_goes_by_name_and_a_damaged_frame_is_named_and_counted(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -130,6 +143,13 @@ def test_a_folder_goes_by_name_and_a_damaged_frame_is_named_and_counted(
         assert frames.read() is None
     assert names == [f"{n:03d}.png" for n in range(12) if n != 5]
     assert "005.png is damaged" in caplog.text
+    damaged.unlink()
+    os.mkfifo(damaged)
+    with runtime.stream(folder) as frames:  # a board waited for it for ever
+        assert frames.read(timeout_s=30) is not None
+        assert [frame.name for frame in frames] == [name for name in names if name != "000.png"]
+    assert "005.png is no file but a pipe" in caplog.text
+    damaged.unlink()
     for path in folder.iterdir():
         path.write_bytes(b"")
     with tatvpr_edge.stream(folder) as frames, pytest.raises(DataError, match=r"0\d\d\.png"):

@@ -35,6 +35,7 @@ def write_video(
     codec: str = "ffv1",
     pixels: str = "bgr0",
     kind: str | None = None,
+    b_frames: int = 0,
 ) -> None:
     """A video of RGB frames; ffv1 in bgr0 keeps every bit."""
     import av
@@ -43,6 +44,7 @@ def write_video(
         stream = container.add_stream(codec, rate=rate_hz)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixels
+        stream.codec_context.max_b_frames = b_frames
         for index, frame in enumerate(frames):
             shown = av.VideoFrame.from_ndarray(frame, format="rgb24")
             shown.pts, shown.time_base = index, Fraction(1, rate_hz)

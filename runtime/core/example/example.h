@@ -30,7 +30,8 @@ static inline void *aligned(size_t bytes) {
 
 static inline void *read_file(const char *path, size_t *bytes) {
     FILE *file = fopen(path, "rb");
-    if (file == NULL || fseek(file, 0, SEEK_END) != 0) {
+    /* A folder opens, and fails when it is read. */
+    if (file == NULL || (fgetc(file) == EOF && ferror(file)) || fseek(file, 0, SEEK_END) != 0) {
         fail(path, strerror(errno));
     }
     const long size = ftell(file);
@@ -82,6 +83,9 @@ static inline place_map load_map(const char *path, const tatvpr_model *model) {
         fail(path, strerror(ENAMETOOLONG));
     }
     FILE *file = fopen(name, "rb");
+    if (file == NULL && errno != ENOENT) {
+        fail(name, strerror(errno)); /* without its places the answer would be another */
+    }
     if (file != NULL) {
         fclose(file);
         void *journal = read_file(name, &bytes);

@@ -7,10 +7,11 @@ bytes: whatever rosbags raises at them means that they are damaged.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def bag_frames(path: Path, picking: Picking) -> list[RecordedFrame]:
 def _track(bag: Bag, connections: Sequence[Any]) -> Track:
     """The poses that can be read; what cannot is said."""
     track = Track(connections[0].topic, POSE_TYPES[connections[0].msgtype])
+    stamped = bag.stamped(connections)
     damaged, first = 0, ""
     try:
         for key, connection, raw in bag.messages(connections):
@@ -62,7 +64,7 @@ def _track(bag: Bag, connections: Sequence[Any]) -> Track:
             except DataError as error:
                 damaged, first = damaged + 1, first or str(error)
                 continue
-            track.add(messages.stamp_ns(message) or key[0], message)
+            track.add(messages.stamp_ns(message) if stamped else key[0], message)
     except DataError as error:
         _LOG.warning("%s; its poses end there", printable(error))
     if damaged:
@@ -89,6 +91,7 @@ class _Scan:
         self._connections = connections
         self._track = track
         self._picker = Picker(picking, "local" if track is None else track.frame)
+        self._stamped = bag.stamped(connections)
         self._seen = self._unplaced = 0
         self._names: set[str] = set()
 
@@ -130,9 +133,10 @@ class _Scan:
         """The frame where it is taken; a message that cannot be read always is."""
         self._seen += 1
         try:
-            time_ns = messages.stamp_ns(self._bag.parsed(connection, raw)) or key[0]
+            stamp_ns = messages.stamp_ns(self._bag.parsed(connection, raw))
         except DataError as error:
             return self._frame(key[0], None, broken(str(error)))
+        time_ns = stamp_ns if self._stamped else key[0]
         pose = None if self._track is None else self._track.at(time_ns)
         self._unplaced += self._track is not None and pose is None
         if not self._picker.takes(time_ns, pose):
@@ -212,13 +216,22 @@ class Bag:
 
     def messages(
         self, connections: Sequence[Any], start_ns: int | None = None
-    ) -> Iterator[tuple[_Key, Any, bytes]]:
+    ) -> Generator[tuple[_Key, Any, bytes]]:
         """(key, connection, bytes) of each message, in the order of recording.
 
         Raises:
             DataError: the bag cannot be read further.
         """
         return _messages(self._reader, connections, start_ns, partial(_damaged, self.path))
+
+    def stamped(self, connections: Sequence[Any]) -> bool:
+        """Whether a header of the topic tells a time. Then all do: 0 is when a simulation began."""
+        with contextlib.suppress(DataError), contextlib.closing(self.messages(connections)) as all_:
+            for _, connection, raw in all_:
+                with contextlib.suppress(DataError):
+                    if messages.stamp_ns(self.parsed(connection, raw)):
+                        return True
+        return False
 
     def parsed(self, connection: Any, raw: bytes) -> Any:
         """The message.
@@ -257,7 +270,7 @@ def _messages(
     connections: Sequence[Any],
     start_ns: int | None,
     damaged: Callable[[Exception], DataError],
-) -> Iterator[tuple[_Key, Any, bytes]]:
+) -> Generator[tuple[_Key, Any, bytes]]:
     """See :meth:`Bag.messages`; it does not know the ``Bag``, so that a forgotten one is closed."""
     moment, number = -1, 0
     try:

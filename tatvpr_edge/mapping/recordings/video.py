@@ -6,6 +6,7 @@ Videos are others' bytes: whatever PyAV raises at them means that they are damag
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import weakref
 from array import array
@@ -55,23 +56,29 @@ class Video:
     """A video that is open until nobody knows it any more."""
 
     def __init__(self, path: Path) -> None:
-        import av
-
         self.path = path
         self._lock = threading.Lock()
-        self._frames: Iterator[Any] | None = None
-        self._passed: int | None = None
-        try:
-            self._container = av.open(str(path))
-        except Exception as error:
-            refuse_shortage(error, f"{path}")
-            raise DataError(f"{path} is no video that can be read ({said(error)})") from None
-        weakref.finalize(self, self._container.close)
-        if not self._container.streams.video:
-            raise DataError(f"{path} holds no video")
-        self._stream: Any = self._container.streams.video[0]
-        self._stream.thread_type = "SLICE"
+        self._open()
         self._base: Any = self._stream.time_base
+
+    def _open(self) -> None:
+        import av
+
+        try:
+            container = av.open(str(self.path))
+        except Exception as error:
+            refuse_shortage(error, f"{self.path}")
+            raise DataError(f"{self.path} is no video that can be read ({said(error)})") from None
+        self._container = container
+        self._close = weakref.finalize(self, container.close)
+        if not container.streams.video:
+            raise DataError(f"{self.path} holds no video")
+        self._stream: Any = container.streams.video[0]
+        self._stream.thread_type = "SLICE"
+        self._frames: Iterator[Any] = iter(())
+        #: The frame that was come to, and when the one before it is shown: nothing lies between.
+        self._frame: Any = None
+        self._passed: float = math.inf
 
     def seconds(self, pts: int) -> float:
         """From the beginning of the video to ``pts``."""
@@ -98,26 +105,37 @@ class Video:
             DataError: it cannot be decoded.
         """
         with self._lock:
-            if self._frames is None or self._passed is None or pts <= self._passed:
-                # Where it cannot be sought, nothing is found below.
-                with contextlib.suppress(Exception):
-                    self._container.seek(pts, backward=True, stream=self._stream)
-                self._frames = self._decoded()
-            for frame in self._frames:
-                if frame.pts is None:
-                    continue
-                self._passed = frame.pts
-                if frame.pts == pts:
-                    return partial(pixels_of, frame)
-                if frame.pts > pts:
-                    break
+            if pts <= self._passed:
+                self._begin(pts)
+            while self._frame is not None and self._frame.pts < pts:
+                self._passed = self._frame.pts
+                self._frame = next(self._frames, None)
+            if self._frame is not None and self._frame.pts == pts:
+                return partial(pixels_of, self._frame)
         raise DataError(f"{self.path}: its frame at {self.seconds(pts):.3f} s is damaged")
 
+    def _begin(self, pts: int) -> None:
+        """Come to a frame that is not behind ``pts``, if there is one."""
+        # Where it cannot be sought, or times are those of decoding (.ts, .avi) and what is found
+        # lies behind, it is read from its beginning.
+        with contextlib.suppress(Exception):
+            self._container.seek(pts, backward=True, stream=self._stream)
+        self._frames = self._decoded()
+        self._frame = next(self._frames, None)
+        if self._frame is not None and self._frame.pts <= pts:
+            self._passed = self._frame.pts - 1
+            return
+        self._close()
+        self._open()
+        self._frames = self._decoded()
+        self._frame = next(self._frames, None)
+        self._passed = -math.inf
+
     def _decoded(self) -> Iterator[Any]:
-        """Every frame from here on that can be decoded."""
+        """Every frame from here on that can be decoded and says when it is shown."""
         import av
 
         with contextlib.suppress(Exception):  # it breaks off: times() has said so
             for packet in self._container.demux(self._stream):
                 with contextlib.suppress(av.InvalidDataError):
-                    yield from packet.decode()
+                    yield from (frame for frame in packet.decode() if frame.pts is not None)

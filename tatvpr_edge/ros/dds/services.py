@@ -103,6 +103,9 @@ class ServiceClient:
         participant: of the domain that the node is in.
         node, service: as ``place_node`` and ``set_k``.
         tell: is given a line where a call waits for more than a second: what it waits for.
+
+    Raises:
+        UsageError: ROS allows no such name.
     """
 
     def __init__(
@@ -114,8 +117,8 @@ class ServiceClient:
     ) -> None:
         self._tell = tell
         self.request_type, reply = SERVICES[service]
-        asked, said = names.dds_service(f"/{node}/{service}")
-        self._name = f"/{node}/{service}"
+        self._name = names.resolved(f"/{node}/{service}", node)
+        asked, said = names.dds_service(self._name)
         self._reader: Any = DataReader(
             participant, Topic(participant, said, reply, qos=_SERVICE), qos=_SERVICE
         )
