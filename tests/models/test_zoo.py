@@ -77,7 +77,7 @@ def test_the_readable_card(shipped: Path) -> None:
 
 
 def test_a_card_prices_both_dials_and_a_build_takes_them_over() -> None:
-    for name in ("micro", "nano"):
+    for name in zoo.names():
         card = zoo.card(name)
         frontier = card["frontier"]
         assert [(s["k"], s["tokens"]) for s in frontier] == [
@@ -93,7 +93,7 @@ def test_a_card_prices_both_dials_and_a_build_takes_them_over() -> None:
             config = ModelConfig.from_dict(card["config"])
             assert setting["macs"] == count_macs(config, setting["k"], setting["tokens"]).total
             cores = setting["million_cycles"]
-            assert set(cores) == {"Cortex-A76", "Cortex-M7"}
+            assert set(cores) == {"Cortex-A76", "Cortex-M55" if name == "mini" else "Cortex-M7"}
             whole = next(s for s in frontier if (s["k"], s["tokens"]) == (setting["k"], 1.0))
             for core, cycles in cores.items():
                 assert 0 < cycles <= whole["million_cycles"][core]
@@ -107,7 +107,7 @@ def test_a_card_prices_both_dials_and_a_build_takes_them_over() -> None:
 
 
 def test_a_card_knows_how_far_builds_of_its_model_drift() -> None:
-    for name in ("micro", "nano"):
+    for name in zoo.names():
         drift = zoo.card(name)["drift"]
         assert drift["model_hash"] == model_hash(checked_graph(zoo.path(name))).hex()
         assert {(p["k"], p["tokens"]) for p in drift["points"]} >= {(1.0, 1.0), (0.2, 1.0)}
@@ -152,7 +152,7 @@ def test_the_models_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--architectures"]) == 0
     assert "base-boq" in capsys.readouterr().out
     assert main(["models", "giant"]) == 1
-    assert "shipped are micro, nano" in capsys.readouterr().err
+    assert "shipped are micro, mini, nano" in capsys.readouterr().err
 
 
 def test_the_export_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
