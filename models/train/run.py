@@ -72,7 +72,7 @@ def wanted_model(config: TrainConfig) -> ModelConfig:
 
 def starting_model(config: TrainConfig) -> PlaceModel:
     """Random weights from the seed, or those of ``model.init``, with a random head where theirs is
-    another and will be refit."""
+    another and will be refit, or interpolated for larger frames (``model.enlarge``)."""
     wanted = wanted_model(config)
     if not config.model.init:
         return registry.create(wanted, seed=config.run.seed)
