@@ -163,7 +163,12 @@ def sealed_journal(data: bytes) -> bytes:
     return made
 
 
-@target("journal", "tatvpr_edge.runtime.mapjournal", "tatvpr_edge.spec.maptypes")
+@target(
+    "journal",
+    "tatvpr_edge.runtime.mapjournal",
+    "tatvpr_edge.runtime.journalrecords",
+    "tatvpr_edge.spec.maptypes",
+)
 def read_journal(data: bytes) -> None:
     """A journal as it is, or records with right checksums: one verdict in Python and in C, and what
     is read can be folded in."""

@@ -14,10 +14,7 @@ it read begins again. Little endian::
 
     header   8s "TVPRJRN1", u32 version 2, u32 crc32 of the next 48 bytes,
              u32 payload crc32 of the base, u32 0, u64 bytes of the base, 32s model hash
-    record   4s "PLCS", u32 bytes of the record, u32 places before it, u32 places in it,
-             places times: for each band: descriptor, float32 norm (int8 only);
-                           float64 pose [7]; moment (16 bytes); u32 bytes of the tag, tag;
-             u32 crc32 of everything before, u32 bytes of the record again
+    records  as :mod:`tatvpr_edge.runtime.journalrecords` writes them
 """
 
 from __future__ import annotations
@@ -32,6 +29,15 @@ from pathlib import Path
 
 import numpy as np
 
+from tatvpr_edge.runtime.journalrecords import (
+    HEAD,
+    TAIL,
+    encode_record,
+    no_places,
+    read_records,
+    record_bytes,
+    whole_record,
+)
 from tatvpr_edge.spec.atomic import replacing, sync_folder
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.mapfiles import explain, followed, plain, writing
@@ -41,17 +47,12 @@ from tatvpr_edge.spec.maptypes import (
     MOMENT,
     MapInfo,
     Places,
-    Rows,
-    encode_tag,
-    with_unknowns,
 )
 from tatvpr_edge.spec.placemap import (
     Base,
     Header,
-    check_numbers,
     parse_header,
     read_base,
-    stored_poses,
     write_map,
 )
 
@@ -59,10 +60,6 @@ MAGIC = b"TVPRJRN1"
 VERSION = 2
 _HEADER = struct.Struct("<8sII48s")
 _BINDING = struct.Struct("<IIQ32s")
-_RECORD_MAGIC = b"PLCS"
-_HEAD = struct.Struct("<4sIII")
-_TAIL = struct.Struct("<II")
-_U32 = struct.Struct("<I")
 _MOST_READS = 100
 
 
@@ -182,7 +179,9 @@ def _next_drive(path: Path, head: Header, journal_bytes: int) -> int:
     with plain(path) as base, plain(journal_path(path)) as journal:
         base.seek(head.layout.moments)
         stored = np.frombuffer(base.read(head.places * MOMENT.itemsize), MOMENT)
-        added = read_records(journal.read(journal_bytes), head.info, journal_path(path))[0].moments
+        added = read_records(
+            journal.read(journal_bytes), _HEADER.size, head.info, journal_path(path)
+        )[0].moments
     drive = 1 + max((int(of["drive"].max()) for of in (stored, added) if len(of)), default=-1)
     if drive >= MAX_DRIVES:
         raise MapError(f"map {path} holds drives up to number {drive - 1}, the last: make another")
@@ -277,17 +276,17 @@ def _last_record(journal: Path, binding: bytes) -> tuple[int, int] | None:
                 return None
             if size == _HEADER.size:
                 return size, 0
-            source.seek(size - _TAIL.size)
-            _, length = _TAIL.unpack(source.read(_TAIL.size))
-            if not _HEAD.size + _TAIL.size <= length <= size - _HEADER.size:
+            source.seek(size - TAIL.size)
+            _, length = TAIL.unpack(source.read(TAIL.size))
+            if not HEAD.size + TAIL.size <= length <= size - _HEADER.size:
                 return None
             source.seek(size - length)
             record = source.read(length)
     except FileNotFoundError:
         return None
-    if _whole_record(record, 0) != length:
+    if whole_record(record, 0) != length:
         return None
-    _, _, before, count = _HEAD.unpack_from(record)
+    _, _, before, count = HEAD.unpack_from(record)
     return size, before + count
 
 
@@ -338,7 +337,7 @@ def _read(path: str | Path, sha256: str | None = None) -> tuple[StoredMap, int]:
     except OSError as error:
         raise MapError(f"cannot read {journal}: {explain(error)}") from None
     binding = _check_header(data, journal)
-    added, end = read_records(data, base.info, journal)
+    added, end = read_records(data, _HEADER.size, base.info, journal)
     if binding != _binding(base):
         same_model = _BINDING.unpack(binding)[3].hex() == base.info.model_hash
         if same_model and _absorbed(base, added):
@@ -348,11 +347,6 @@ def _read(path: str | Path, sha256: str | None = None) -> tuple[StoredMap, int]:
             "journal (the places in it are lost)"
         )
     return StoredMap(base, added, len(data) - end, True), end
-
-
-def no_places(info: MapInfo) -> Places:
-    """No places at all, of the shape that ``info`` asks for."""
-    return _decode_places(b"", [], info)
 
 
 def _binding(of: Base | Header) -> bytes:
@@ -395,56 +389,6 @@ def _absorbed(base: Base, added: Places) -> bool:
     )
 
 
-def read_records(data: bytes, info: MapInfo, journal: Path | str) -> tuple[Places, int]:
-    """Places of every whole record in a journal's bytes, and where the last of them ends.
-
-    Raises:
-        MapError: a record was altered (a whole one follows it), records are missing, or they are
-            of another size or kind than ``info``.
-    """
-    at, heads, tags = _HEADER.size, bytearray(), list[str]()
-    view = memoryview(data)
-    try:
-        while length := _whole_record(data, at):
-            _, _, before, places = _HEAD.unpack_from(data, at)
-            if before != len(tags):
-                raise MapError(f"it lacks places before byte {at}: bring back a copy")
-            _split(view[at + _HEAD.size : at + length - _TAIL.size], places, info, heads, tags)
-            at += length
-        _refuse_whole_after(data, at)
-        return _decode_places(heads, tags, info), at
-    except (struct.error, ValueError):
-        raise MapError(f"{journal} holds places of another size or kind: remove it") from None
-    except MapError as error:
-        raise MapError(f"{journal}: {error}") from None
-
-
-def _whole_record(data: bytes, at: int) -> int:
-    """Bytes of the record at ``at``; 0 where there is no whole one."""
-    if at + _HEAD.size + _TAIL.size > len(data):
-        return 0
-    magic, length, _, _ = _HEAD.unpack_from(data, at)
-    end = at + length
-    if magic != _RECORD_MAGIC or length < _HEAD.size + _TAIL.size or end > len(data):
-        return 0
-    crc, again = _TAIL.unpack_from(data, end - _TAIL.size)
-    if again != length or zlib.crc32(memoryview(data)[at : end - _TAIL.size]) != crc:
-        return 0
-    return int(length)
-
-
-def _refuse_whole_after(data: bytes, at: int) -> None:
-    """A cut append is the last thing in a journal: if a whole record follows, it was altered."""
-    next_one = data.find(_RECORD_MAGIC, at + 1)
-    while next_one >= 0:
-        if _whole_record(data, next_one):
-            raise MapError(f"it was altered at byte {at}: bring back a copy, or remove it")
-        next_one = data.find(_RECORD_MAGIC, next_one + 1)
-
-
-# ---- records ---------------------------------------------------------------------------------
-
-
 def _check_fits(info: MapInfo, places: Places) -> None:
     if len(places.rows) != len(info.bands) or any(
         rows.data.shape[1] != info.row_bytes or (rows.norms is not None) != (info.kind == "int8")
@@ -453,29 +397,9 @@ def _check_fits(info: MapInfo, places: Places) -> None:
         raise MapError("these places have other bands, kind or size than the map")
 
 
-def encode_record(places: Places, before: int) -> bytes:
-    """One record of a journal that holds ``before`` places already."""
-    poses = stored_poses(places.poses)
-    parts = []
-    for index in range(len(places)):
-        for rows in places.rows:
-            parts.append(rows.data[index].tobytes())
-            if rows.norms is not None:
-                parts.append(np.asarray(rows.norms[index], "<f4").tobytes())
-        parts += [poses[56 * index : 56 * index + 56], places.moments[index].tobytes()]
-        tag = encode_tag(places.tags[index])
-        parts += [_U32.pack(len(tag)), tag]
-    length = _HEAD.size + sum(map(len, parts)) + _TAIL.size
-    if length >= 2**32:
-        raise MapError(f"{len(places)} places are too many to add at once: add fewer")
-    record = _HEAD.pack(_RECORD_MAGIC, length, before, len(places)) + b"".join(parts)
-    return record + _TAIL.pack(zlib.crc32(record), length)
-
-
 def append_bytes(info: MapInfo, tag: str) -> int:
     """By how many bytes one more place lets the files of a map grow, at the most."""
-    record = _HEAD.size + _fixed_bytes(info)[1] + _U32.size + len(encode_tag(tag)) + _TAIL.size
-    return _HEADER.size + record
+    return _HEADER.size + record_bytes(info, tag)
 
 
 def map_bytes(path: str | Path) -> int:
@@ -485,42 +409,3 @@ def map_bytes(path: str | Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             total += os.stat(file).st_size
     return total
-
-
-def _fixed_bytes(info: MapInfo) -> tuple[int, int]:
-    """Bytes of one band of a place, and of everything of a place before its tag."""
-    per_row = info.row_bytes + (4 if info.kind == "int8" else 0)
-    return per_row, per_row * len(info.bands) + 56 + MOMENT.itemsize
-
-
-def _split(body: memoryview, count: int, info: MapInfo, heads: bytearray, tags: list[str]) -> None:
-    """Add the ``count`` places of a record: everything before their tags, and these. Nothing of a
-    place is held by itself, which a large journal would leave behind in memory in small pieces."""
-    _, fixed = _fixed_bytes(info)
-    at = 0
-    for _ in range(count):
-        heads += body[at : at + fixed]
-        (size,) = _U32.unpack_from(body, at + fixed)
-        at += fixed + 4 + size
-        if at > len(body):
-            raise ValueError("a place leaves its record")
-        tags.append(str(body[at - size : at], "utf-8"))
-    if at != len(body):
-        raise ValueError("bytes are left over")
-
-
-def _decode_places(heads: bytes | bytearray, tags: Sequence[str], info: MapInfo) -> Places:
-    per_row, fixed = _fixed_bytes(info)
-    table = np.frombuffer(heads, np.uint8).reshape(len(tags), fixed)
-    kind = np.dtype("i1" if info.kind == "int8" else "u1")
-    bands = []
-    for index in range(len(info.bands)):
-        columns = np.ascontiguousarray(table[:, index * per_row : (index + 1) * per_row])
-        data = np.ascontiguousarray(columns[:, : info.row_bytes]).view(kind)
-        norms = np.ascontiguousarray(columns[:, info.row_bytes :]).view("<f4").reshape(-1)
-        bands.append(Rows(data, norms if info.kind == "int8" else None))
-    moments = np.ascontiguousarray(table[:, -MOMENT.itemsize :]).view(MOMENT).reshape(-1)
-    poses = np.ascontiguousarray(table[:, -MOMENT.itemsize - 56 : -MOMENT.itemsize])
-    stored = poses.view("<f8").reshape(len(tags), 7)
-    check_numbers(info, tuple(bands), stored, moments)
-    return Places(tuple(bands), with_unknowns(stored, moments["known"]), tuple(tags), moments)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tatvpr_edge.runtime import PlaceMap, mapjournal
+from tatvpr_edge.runtime import PlaceMap, journalrecords, mapjournal
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, torn_path
 from tatvpr_edge.spec import mapfiles
@@ -283,7 +283,7 @@ def test_a_large_journal_takes_its_own_size_of_memory(tmp_path: Path) -> None:
     journal = journal_path(path)
     with journal.open("ab") as sink:
         for number in range(1, 5):
-            sink.write(mapjournal.encode_record(places, 8000 * number))
+            sink.write(journalrecords.encode_record(places, 8000 * number))
     program = (
         "import sys; from tatvpr_edge.runtime.mapjournal import read_map; "
         "from tatvpr_edge.runtime.service import resident_bytes; before = resident_bytes(); "
@@ -397,7 +397,7 @@ def test_a_journal_that_was_harmed_gives_a_prefix_or_an_error(
     whole, ends = b"", []
     for size in (1, 3, 2):
         rows = np.eye(size, 16, dtype=np.float32)
-        record = mapjournal.encode_record(make_places(info, [rows, rows]), sum(ends))
+        record = journalrecords.encode_record(make_places(info, [rows, rows]), sum(ends))
         whole, ends = whole + record, [*ends, size]
     harmed = bytearray(bytes(64) + whole)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -405,7 +405,7 @@ def test_a_journal_that_was_harmed_gives_a_prefix_or_an_error(
         harmed[at] = data.draw(st.integers(0, 255))
     del harmed[data.draw(st.integers(64, len(harmed))) :]
     try:
-        places, end = mapjournal.read_records(bytes(harmed), info, "m.journal")
+        places, end = journalrecords.read_records(bytes(harmed), 64, info, "m.journal")
     except MapError:
         return
     assert len(places) in (0, 1, 4, 6) and end <= len(harmed)
