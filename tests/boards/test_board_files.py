@@ -77,10 +77,14 @@ def test_emulated_boards_name_the_real_board_whose_limits_they_hold() -> None:
         assert load(name).toolchain.gcc_flags == load(real).toolchain.gcc_flags
 
 
-def test_every_board_names_a_shipped_model_and_slow_microcontrollers_the_small_one() -> None:
-    assert {load(name).model for name in names()} <= set(zoo.names())
-    small = {name for name in names() if load(name).model == "nano"}
+def test_every_board_names_a_shipped_model_made_for_its_class() -> None:
+    boards = {name: load(name) for name in names()}
+    assert {board.model for board in boards.values()} <= set(zoo.names())
+    small = {name for name, board in boards.items() if board.model == "nano"}
     assert small == {"stm32h7", "nucleo-u575", "rp2350", "esp32-p4"}
+    large = {name for name, board in boards.items() if board.model == "mini"}
+    jetsons = {name for name in boards if name.startswith("jetson-")}
+    assert large == {"raspberry-pi-4", "raspberry-pi-5"} | jetsons  # not the Pis of Cortex-A53
 
 
 @pytest.mark.parametrize("name", names())

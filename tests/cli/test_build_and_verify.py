@@ -111,10 +111,20 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_build_without_a_model_takes_the_boards_own_and_says_so(tatvpr: Run) -> None:
-    told = tatvpr("build", "--board", "host", "--dry-run").stdout.splitlines()
-    assert told[0] == "model: micro, the shipped one for this machine; --model names another"
-    assert told[1].startswith("micro (") and " for host" in told[1]
+@pytest.mark.parametrize(
+    ("board", "model", "whose"),
+    [
+        ("host", "micro", "this machine"),
+        ("raspberry-pi-5", "mini", "boards like raspberry-pi-5"),
+        ("stm32h7", "nano", "boards like stm32h7"),
+    ],
+)
+def test_a_build_without_a_model_takes_the_boards_own_and_says_so(
+    tatvpr: Run, board: str, model: str, whose: str
+) -> None:
+    told = tatvpr("build", "--board", board, "--dry-run").stdout.splitlines()
+    assert told[0] == f"model: {model}, the shipped one for {whose}; --model names another"
+    assert told[1].startswith(f"{model} (") and f" for {board}" in told[1]
 
 
 @pytest.mark.parametrize(
