@@ -26,6 +26,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -111,6 +112,20 @@ def read_map(path: str | Path, sha256: str | None = None) -> StoredMap:
     raise MapError(f"the map {path} is replaced faster than it can be read: try again")
 
 
+class Appended(NamedTuple):
+    """What an append did.
+
+    Attributes:
+        number: of the first of the places in the map.
+        places: as they were added.
+        payload_crc: of the base file whose journal took them.
+    """
+
+    number: int
+    places: Places
+    payload_crc: int
+
+
 def create_map(path: str | Path, info: MapInfo) -> None:
     """Make a map without places, unless one stands at ``path`` by now."""
     path = followed(path)
@@ -132,26 +147,20 @@ def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int
     Raises:
         MapError: the map cannot be read or written, or the places have other bands or sizes.
     """
-    return _append(followed(path), places, neighbours, own_drive=False)[0]
+    return append_drive(path, places, neighbours=neighbours, own=False).number
 
 
 def append_drive(
-    path: str | Path, places: Places, *, neighbours: bool = False
-) -> tuple[int, Places]:
-    """As :func:`append`, and ``places`` become a drive of their own: its number is found while the
-    map is held, because another writer may have begun one since it was opened. That looks at every
-    place.
-
-    Returns:
-        The number of the first of them in the map; the places as they were added.
+    path: str | Path, places: Places, *, neighbours: bool = False, own: bool = True
+) -> Appended:
+    """As :func:`append`, and where they are their ``own``, ``places`` become a drive: its number is
+    found while the map is held, because another writer may have begun one since it was opened. That
+    looks at every place.
 
     Raises:
         MapError: also where the map holds as many drives as it may.
     """
-    return _append(followed(path), places, neighbours, own_drive=True)
-
-
-def _append(path: Path, places: Places, neighbours: bool, *, own_drive: bool) -> tuple[int, Places]:
+    path = followed(path)
     _state(path)
     with writing(path):
         head = _read_head(path)
@@ -160,7 +169,7 @@ def _append(path: Path, places: Places, neighbours: bool, *, own_drive: bool) ->
             end, count = _open_end(path, head)
             if head.places + count + len(places) > MAX_PLACES:
                 raise MapError(f"map {path} is full: it holds at most {MAX_PLACES} places")
-            if own_drive:
+            if own:
                 moments = places.moments.copy()
                 moments["drive"] = _next_drive(path, head, end)
                 places = replace(places, moments=moments)
@@ -171,7 +180,20 @@ def _append(path: Path, places: Places, neighbours: bool, *, own_drive: bool) ->
             _write_record(journal_path(path), end, encode_record(places, count))
         except OSError as error:
             raise MapError(f"cannot add to the map {path}: {explain(error)}") from error
-    return head.places + count, places
+    return Appended(head.places + count, places, head.payload_crc)
+
+
+def map_end(path: str | Path) -> tuple[int, int] | None:
+    """(payload crc32 of the base, places) of the map as it stands, from its head and last record;
+    None where all of it must be seen.
+
+    Raises:
+        MapError: the base cannot be read.
+    """
+    head = _read_head(followed(path))
+    journal = journal_path(path)
+    found = _last_record(journal, _binding(head)) if journal.exists() else (0, 0)
+    return None if found is None else (head.payload_crc, head.places + found[1])
 
 
 def _next_drive(path: Path, head: Header, journal_bytes: int) -> int:
