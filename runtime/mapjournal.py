@@ -84,6 +84,8 @@ class StoredMap:
     torn_bytes: int = 0
     #: Whether a journal counts (one that compaction absorbed and did not remove does not).
     journalled: bool = False
+    #: What no base file has that replaced it, be it of the same places.
+    file: object = None
 
     def __len__(self) -> int:
         return len(self.base) + len(self.added)
@@ -108,7 +110,7 @@ def read_map(path: str | Path, sha256: str | None = None) -> StoredMap:
                 raise
         else:
             if _state(path)[0] == before[0]:
-                return found
+                return replace(found, file=before[0])
     raise MapError(f"the map {path} is replaced faster than it can be read: try again")
 
 
@@ -118,12 +120,12 @@ class Appended(NamedTuple):
     Attributes:
         number: of the first of the places in the map.
         places: as they were added.
-        payload_crc: of the base file whose journal took them.
+        file: which base file's journal took them, as ``StoredMap.file``.
     """
 
     number: int
     places: Places
-    payload_crc: int
+    file: object
 
 
 def create_map(path: str | Path, info: MapInfo) -> None:
@@ -177,23 +179,25 @@ def append_drive(
                 # The journal is bound to what the base holds of its places, which stays.
                 info = replace(head.info, neighbours=True)
                 write_map(path, info, [read_base(path).places()])
+            file = _state(path)[0]
             _write_record(journal_path(path), end, encode_record(places, count))
         except OSError as error:
             raise MapError(f"cannot add to the map {path}: {explain(error)}") from error
-    return Appended(head.places + count, places, head.payload_crc)
+    return Appended(head.places + count, places, file)
 
 
-def map_end(path: str | Path) -> tuple[int, int] | None:
-    """(payload crc32 of the base, places) of the map as it stands, from its head and last record;
-    None where all of it must be seen.
+def map_end(path: str | Path) -> tuple[object, int] | None:
+    """(``StoredMap.file``, places) of the map as it stands, from its head and last record; None
+    where all of it must be seen.
 
     Raises:
         MapError: the base cannot be read.
     """
+    file = _state(path)[0]
     head = _read_head(followed(path))
     journal = journal_path(path)
     found = _last_record(journal, _binding(head)) if journal.exists() else (0, 0)
-    return None if found is None else (head.payload_crc, head.places + found[1])
+    return None if found is None else (file, head.places + found[1])
 
 
 def _next_drive(path: Path, head: Header, journal_bytes: int) -> int:
@@ -251,7 +255,7 @@ def _state(path: str | Path) -> tuple[object, object]:
     with contextlib.suppress(OSError):
         status = os.stat(journal_path(path))
         journal = (status.st_ino, status.st_size, status.st_mtime_ns)
-    return (base.st_dev, base.st_ino), journal
+    return (base.st_dev, base.st_ino, base.st_mtime_ns), journal
 
 
 # ---- writing ---------------------------------------------------------------------------------

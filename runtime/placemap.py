@@ -74,6 +74,7 @@ class PlaceMap(OneProcess):
         tell_children(self)
         self._confirmed: dict[int, int] = {}
         self._torn, self._journalled = stored.torn_bytes, stored.journalled
+        self._file = stored.file
         self._now = Moment.of(stored.base, Added(stored.added), engine)
         self._drive = Drive(self.path)
 
@@ -102,7 +103,7 @@ class PlaceMap(OneProcess):
                 left = Counter({to[place]: times for place, times in left.items() if place in to})
             self._confirmed = dict(left)
             self._torn, self._journalled = stored.torn_bytes, stored.journalled
-            self._now = now
+            self._file, self._now = stored.file, now
 
     def judging(self, calibrations: Sequence[Calibration | None]) -> PlaceMap:
         """The same places, in memory, judged by other calibrations: one for each band.
@@ -337,7 +338,7 @@ class PlaceMap(OneProcess):
             seen_s = time.time() if time_s is None else time_s
             done = self._drive.add(self.info, descriptors, pose, tag, seen_s)
             now = self._now
-            if (done.number, done.payload_crc) == (len(now), now.base.payload_crc):
+            if (done.number, done.file) == (len(now), self._file):
                 self._now = Moment.of(now.base, now.added.plus(done.places), self._engine, now)
             else:  # another process added as well, or made another file of it
                 self._take(read_map(self.path, self._sha256))
@@ -423,7 +424,7 @@ class PlaceMap(OneProcess):
             MapError: it cannot be read; nothing changed here.
         """
         with self._growing:
-            if map_end(self.path) != (self._now.base.payload_crc, len(self)):
+            if map_end(self.path) != (self._file, len(self)):
                 self._take(read_map(self.path, self._sha256))
 
     @property

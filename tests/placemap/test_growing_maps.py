@@ -423,6 +423,27 @@ def test_what_was_confirmed_stays_where_another_program_gives_places_other_numbe
     assert set(robot.map.stored.places().tags) == left & {"7", "31", "39"}
 
 
+def test_a_map_that_is_what_it_was_once_more_holds_no_other_places(
+    robot: Localizer, tiny_host: Path
+) -> None:
+    """Pruned to the very file that was opened, with as many places behind it, but another one."""
+    rows = directions(7, robot.descriptor_size)
+    assert robot.map is not None
+    path = robot.map.path
+    for row in rows[:4]:
+        robot.add(row)
+    for place in range(4):
+        robot.confirm(place)
+    robot.map.prune(4)
+    robot.add(rows[4], tag="gone")
+    with Localizer(tiny_host, path, k=1.0) as other:
+        assert other.map is not None
+        other.map.prune(4)
+        other.add(rows[5], tag="theirs")
+    assert robot.add(rows[6], tag="ours").place == 5
+    assert [robot.map.tag(place) for place in (4, 5)] == ["theirs", "ours"]
+
+
 def test_a_match_confirms_its_place_whatever_its_number_has_become(robot: Localizer) -> None:
     """Geometry takes a while: the map was pruned meanwhile, and another place was kept."""
     assert robot.map is not None
