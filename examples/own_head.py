@@ -9,6 +9,7 @@ Every build compares the compiled head with ONNX Runtime on the same file.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import torch
@@ -18,6 +19,7 @@ from tatvpr_edge.models.export.graph import Graph
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
 from tatvpr_edge.models.nn.layers import Gate
 from tatvpr_edge.models.nn.vit import PlaceModel
+from tatvpr_edge.spec.errors import TatvprError
 
 
 class MeanHead(torch.nn.Module):
@@ -44,6 +46,10 @@ def network() -> PlaceModel:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    print(export_onnx(network(), sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("output", help="the ONNX file")
+    output = parser.parse_args().output
+    try:
+        print(export_onnx(network(), output))
+    except (TatvprError, OSError) as error:
+        sys.exit(f"error: {error}")

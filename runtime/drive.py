@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.mapjournal import append, append_drive
-from tatvpr_edge.spec.maptypes import MapInfo, Places, make_places
+from tatvpr_edge.runtime.mapjournal import Appended, append_drive
+from tatvpr_edge.spec.maptypes import MapInfo, make_places
 
 
 class Drive:
@@ -31,8 +31,8 @@ class Drive:
         pose: NDArray[np.float64],
         tag: str,
         time_s: float,
-    ) -> tuple[int, Places]:
-        """Add the next place; gives its number in the map, and the place.
+    ) -> Appended:
+        """Add the next place.
 
         Args:
             info: of the map.
@@ -52,10 +52,7 @@ class Drive:
             orders=[self._order],
             drives=0 if self._number is None else self._number,
         )
-        if self._number is None:
-            number, places = append_drive(self._path, places)
-            self._number = int(places.moments["drive"][0])
-        else:
-            number = append(self._path, places)
+        done = append_drive(self._path, places, own=self._number is None)
+        self._number = int(done.places.moments["drive"][0])
         self._order += 1
-        return number, places
+        return done

@@ -91,23 +91,72 @@ def taken(places: Places, which: slice | NDArray[np.int64]) -> Places:
     return Places(rows, places.poses[which], tuple(chosen), places.moments[which])
 
 
+class Numbering:
+    """What numbers a map's places have, until it is pruned."""
+
+    def __init__(self) -> None:
+        self._next: tuple[dict[int, int], Numbering] | None = None
+
+    def becomes(self, numbers: dict[int, int], other: Numbering) -> None:
+        """The places of ``numbers``, those that stay, have other ones from now on."""
+        self._next = numbers, other
+
+    def number(self, place: int, now: Numbering) -> int | None:
+        """What ``place`` is called ``now``, or as far as is known; None: it is gone."""
+        at: int | None = place
+        numbering = self
+        while numbering is not now and numbering._next is not None and at is not None:
+            numbers, numbering = numbering._next
+            at = numbers.get(at)
+        return at
+
+    def __deepcopy__(self, memo: object) -> Numbering:
+        return self
+
+
 @dataclass(frozen=True)
 class Moment:
-    """A map as one search reads it, whatever others add and prune meanwhile."""
+    """A map as one search reads it, whatever others add and prune meanwhile.
+
+    Attributes:
+        numbering: the same object in every moment in which a number means the same place.
+    """
 
     base: Base
     added: Added
     table: Table | None
+    numbering: Numbering
 
     @classmethod
-    def of(cls, base: Base, added: Added, engine: Engine | None) -> Moment:
-        """The places of a file and those added since; without an engine they are not searched."""
-        if engine is None:
-            return cls(base, added, None)
-        parts = [Part(len(base), base.rows, base.stored_poses, base.moments)]
-        if len(added):
-            parts.append(added.part())
-        return cls(base, added, Table(engine, base.info, parts))
+    def of(
+        cls, base: Base, added: Added, engine: Engine | None, before: Moment | None = None
+    ) -> Moment:
+        """The places of a file and those added since; without an engine they are not searched.
+
+        Args:
+            before: a moment whose places have the same numbers here; None: there is none.
+        """
+        table = None
+        if engine is not None:
+            parts = [Part(len(base), base.rows, base.stored_poses, base.moments)]
+            if len(added):
+                parts.append(added.part())
+            table = Table(engine, base.info, parts)
+        return cls(base, added, table, Numbering() if before is None else before.numbering)
+
+    def marks(self) -> list[int]:
+        """What each place is known by, whatever its number: when it was seen, along which drive,
+        and what its first band holds."""
+        marks = []
+        for part, rows in zip(
+            self.moments(), (self.base.rows[0].data, self.added.rows[0].data), strict=True
+        ):
+            seen = part.copy()
+            seen["confirmed"] = 0
+            marks += [
+                hash(one.tobytes() + row.tobytes()) for one, row in zip(seen, rows, strict=False)
+            ]
+        return marks
 
     def __len__(self) -> int:
         return len(self.base) + len(self.added)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 F32 = NDArray[np.float32]
 #: A map that reached its limit is thinned out to this share of it: pruning rewrites the file.
 PRUNED_TO = 0.9
+#: Where confirmed places leave less of it than this share, or than two places, it takes no more:
+#: every frame would rewrite the file, and what it brought would go with the next.
+LEAST_FREED = 0.02
 
 
 @dataclass(frozen=True)
@@ -100,16 +103,17 @@ def offer(
             score = best.score
             if score >= novelty:
                 return Addition(None, f"place {best.place} looks like it ({score:.3f})", score)
-    limits = _limits(place_map, tag, max_places, max_bytes)
     pruned = None
-    if limits is not None:
-        to, room = limits
-        # What was confirmed stays, so that a map may be full for good; a robot drives on then.
-        confirmed = place_map.confirmed
-        most = max(to, confirmed, 1)
-        if most >= len(place_map) or confirmed > max(to, room):
-            return Addition(None, "the map is full, and what was confirmed stays", score)
-        pruned = place_map.prune(most)
+    if _limits(place_map, tag, max_places, max_bytes) is not None:
+        place_map.catch_up()  # another process may have pruned it, or confirmed more
+        limits = _limits(place_map, tag, max_places, max_bytes)
+        if limits is not None:
+            to, room = limits
+            most = max(to, place_map.confirmed, 1)
+            # What was confirmed stays, so that a map may be full for good; a robot drives on then.
+            if most > to and room + 1 - most < max(2, room * LEAST_FREED):
+                return Addition(None, "the map is full, and what was confirmed stays", score)
+            pruned = place_map.prune(most)
     place = place_map.add(descriptors, whole_pose, tag, seen_s)
     if pruned is None:
         return Addition(place, None, score)
@@ -142,7 +146,7 @@ def _limits(
     one_more = append_bytes(place_map.info, tag)
     if max_bytes is not None and size + one_more > max_bytes:
         room.append(int(count * (max_bytes - one_more) / size))
-        pruned_to.append(int(count * PRUNED_TO * max_bytes / size))
+        pruned_to.append(min(int(count * PRUNED_TO * max_bytes / size), room[-1]))
     return (min(pruned_to), min(room)) if room else None
 
 

@@ -335,7 +335,7 @@ class Localizer(Closing):
             found = place_map.follow(tracker.follow, descriptor, k, tokens, top, **looked)
         self._note_uncalibrated(place_map.path, 1 if tracker is None else tracker.frames, found)
         if found.accepted and nothing is None:
-            place_map.recognised(found.candidates[0].place, taken_s)
+            place_map.recognised(found, taken_s)
         latency_ms = (time.perf_counter() - start) * 1e3
         self._dials.observe(k, tokens, describe_ms, latency_ms - describe_ms)
         return match_of(found, nothing, descriptor, k, tokens, latency_ms)
@@ -396,7 +396,8 @@ class Localizer(Closing):
             max_places, max_bytes: where one more place would make the map larger, it is first
                 thinned out to nine tenths: the places most like their neighbours along a drive
                 go, never confirmed ones (:meth:`confirm`, and places at least a minute old that
-                an accepted match named). Where those alone fill it, nothing is added.
+                an accepted match named). Where those leave less than two places, or a fiftieth,
+                nothing is added.
             time_s: when it was seen, in seconds since 1970; None: now.
             map: one of :meth:`open_map`; None: as set.
 
@@ -434,12 +435,17 @@ class Localizer(Closing):
     def confirm(self, match: Match | int) -> None:
         """Say that a match was right (found by geometry, say), so that pruning keeps its place.
 
+        Args:
+            match: what :meth:`query` answered, be it before the map was pruned; or a place's number
+                of now.
+
         Raises:
-            MapError: there is no map, or no such place.
+            MapError: there is no map, or no such place (any longer).
         """
         if self._map is None:
             raise MapError("there is no map whose place could be confirmed")
-        self._map.confirm(place_of(match))
+        of = match.numbering if isinstance(match, Match) else None
+        self._map.confirm(place_of(match), of)
 
     # ---- new releases ----
 

@@ -26,6 +26,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -83,6 +84,8 @@ class StoredMap:
     torn_bytes: int = 0
     #: Whether a journal counts (one that compaction absorbed and did not remove does not).
     journalled: bool = False
+    #: What no base file has that replaced it, be it of the same places.
+    file: object = None
 
     def __len__(self) -> int:
         return len(self.base) + len(self.added)
@@ -107,8 +110,22 @@ def read_map(path: str | Path, sha256: str | None = None) -> StoredMap:
                 raise
         else:
             if _state(path)[0] == before[0]:
-                return found
+                return replace(found, file=before[0])
     raise MapError(f"the map {path} is replaced faster than it can be read: try again")
+
+
+class Appended(NamedTuple):
+    """What an append did.
+
+    Attributes:
+        number: of the first of the places in the map.
+        places: as they were added.
+        file: which base file's journal took them, as ``StoredMap.file``.
+    """
+
+    number: int
+    places: Places
+    file: object
 
 
 def create_map(path: str | Path, info: MapInfo) -> None:
@@ -132,26 +149,20 @@ def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int
     Raises:
         MapError: the map cannot be read or written, or the places have other bands or sizes.
     """
-    return _append(followed(path), places, neighbours, own_drive=False)[0]
+    return append_drive(path, places, neighbours=neighbours, own=False).number
 
 
 def append_drive(
-    path: str | Path, places: Places, *, neighbours: bool = False
-) -> tuple[int, Places]:
-    """As :func:`append`, and ``places`` become a drive of their own: its number is found while the
-    map is held, because another writer may have begun one since it was opened. That looks at every
-    place.
-
-    Returns:
-        The number of the first of them in the map; the places as they were added.
+    path: str | Path, places: Places, *, neighbours: bool = False, own: bool = True
+) -> Appended:
+    """As :func:`append`, and where they are their ``own``, ``places`` become a drive: its number is
+    found while the map is held, because another writer may have begun one since it was opened. That
+    looks at every place.
 
     Raises:
         MapError: also where the map holds as many drives as it may.
     """
-    return _append(followed(path), places, neighbours, own_drive=True)
-
-
-def _append(path: Path, places: Places, neighbours: bool, *, own_drive: bool) -> tuple[int, Places]:
+    path = followed(path)
     _state(path)
     with writing(path):
         head = _read_head(path)
@@ -160,7 +171,7 @@ def _append(path: Path, places: Places, neighbours: bool, *, own_drive: bool) ->
             end, count = _open_end(path, head)
             if head.places + count + len(places) > MAX_PLACES:
                 raise MapError(f"map {path} is full: it holds at most {MAX_PLACES} places")
-            if own_drive:
+            if own:
                 moments = places.moments.copy()
                 moments["drive"] = _next_drive(path, head, end)
                 places = replace(places, moments=moments)
@@ -168,10 +179,25 @@ def _append(path: Path, places: Places, neighbours: bool, *, own_drive: bool) ->
                 # The journal is bound to what the base holds of its places, which stays.
                 info = replace(head.info, neighbours=True)
                 write_map(path, info, [read_base(path).places()])
+            file = _state(path)[0]
             _write_record(journal_path(path), end, encode_record(places, count))
         except OSError as error:
             raise MapError(f"cannot add to the map {path}: {explain(error)}") from error
-    return head.places + count, places
+    return Appended(head.places + count, places, file)
+
+
+def map_end(path: str | Path) -> tuple[object, int] | None:
+    """(``StoredMap.file``, places) of the map as it stands, from its head and last record; None
+    where all of it must be seen.
+
+    Raises:
+        MapError: the base cannot be read.
+    """
+    file = _state(path)[0]
+    head = _read_head(followed(path))
+    journal = journal_path(path)
+    found = _last_record(journal, _binding(head)) if journal.exists() else (0, 0)
+    return None if found is None else (file, head.places + found[1])
 
 
 def _next_drive(path: Path, head: Header, journal_bytes: int) -> int:
@@ -229,7 +255,7 @@ def _state(path: str | Path) -> tuple[object, object]:
     with contextlib.suppress(OSError):
         status = os.stat(journal_path(path))
         journal = (status.st_ino, status.st_size, status.st_mtime_ns)
-    return (base.st_dev, base.st_ino), journal
+    return (base.st_dev, base.st_ino, base.st_mtime_ns), journal
 
 
 # ---- writing ---------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from tatvpr_edge.runtime.views import describe_place
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
+from tatvpr_edge.spec.maptypes import check_distances
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places
 from tatvpr_edge.spec.values import flag, number, shown
 from tatvpr_edge.spec.values import path as check_path
@@ -144,7 +145,8 @@ class MapWriter(Closing, OneProcess):
             if nothing is not None:
                 raise FrameError(nothing)
         descriptors = described(self._localizer, self.info, given, self._views)
-        return self._drive.add(self.info, descriptors, full_pose(pose), tag, added_at(time_s))[0]
+        seen_s = added_at(time_s)
+        return self._drive.add(self.info, descriptors, full_pose(pose), tag, seen_s).number
 
     def add_places(self, places: Places) -> int:
         """Add places that ``spec.placemap.make_places`` made: all of them or none.
@@ -232,7 +234,8 @@ def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.
     """A pose as float64 [7], NaN where it does not say.
 
     Raises:
-        MapError: it is no numbers, or another number of them than 2, 3 or 7.
+        MapError: it is no numbers, or another number of them than 2, 3 or 7, or further away than
+            any place.
     """
     numbers = np.full(7, np.nan)
     if pose is None:
@@ -244,4 +247,5 @@ def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.
     if len(given) not in (2, 3, 7):
         raise MapError(f"a pose of {len(given)} numbers: give x y, x y z, or x y z qx qy qz qw")
     numbers[: len(given)] = given
+    check_distances(numbers[None])
     return numbers

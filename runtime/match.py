@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.found import Candidate, Found
+from tatvpr_edge.runtime.growing import Numbering
 from tatvpr_edge.runtime.search import Pose
 from tatvpr_edge.runtime.verdict import reason_against
 from tatvpr_edge.spec.values import whole
@@ -33,6 +34,7 @@ class Match:
             ``confidence`` are then the sequence's, ``score`` is this frame's of that place.
         frames: how many frames the answer rests on.
         descriptor: float32 [D] of the frame, for :meth:`Localizer.add`; None from a service.
+        numbering: whose number ``place`` is, for :meth:`Localizer.confirm`; None from a service.
     """
 
     place: int
@@ -50,11 +52,12 @@ class Match:
     state: str | None = None
     frames: int = 1
     descriptor: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    numbering: Numbering | None = field(default=None, repr=False, compare=False)
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: everything but the descriptor."""
+        """For JSON: everything but the descriptor and the numbering."""
         said = asdict(self)
-        del said["descriptor"]
+        del said["descriptor"], said["numbering"]
         return said
 
 
@@ -88,6 +91,7 @@ def match_of(
         state=None if found.tracked is None else found.tracked.state,
         frames=1 if found.tracked is None else found.tracked.frames,
         descriptor=descriptor,
+        numbering=found.numbering,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.maptypes import FURTHEST_M
 from tatvpr_edge.spec.values import between, numbers, wrong
 
 #: (x, y, heading): metres, and radians counter-clockwise about z.
@@ -22,8 +23,8 @@ _MEANING = (
     "metres that the camera moved since the last frame; or (ahead, left, turn) in metres and "
     "radians; or two poses of odometry, (before, now)"
 )
-#: Metres, and radians: further is no motion between two frames.
-_FURTHEST, _MOST_TURNED = 1e9, 1e3
+#: Radians: further is no turn between two frames.
+_MOST_TURNED = 1e3
 
 
 class Moved(NamedTuple):
@@ -55,13 +56,13 @@ def check_odometry(odometry: Any) -> Moved | None:
     except TypeError:  # one number
         count = 0
     if count == 0:
-        return Moved(between(odometry, -_FURTHEST, _FURTHEST, "odometry", _MEANING))
+        return Moved(between(odometry, -FURTHEST_M, FURTHEST_M, "odometry", _MEANING))
     if count == 2:
         return _between_poses(odometry)
     given = numbers(odometry, "odometry", _MEANING)
     if len(given) != 3:
         raise wrong(odometry, "odometry", _MEANING)
-    ahead, left = (between(n, -_FURTHEST, _FURTHEST, "odometry", _MEANING) for n in given[:2])
+    ahead, left = (between(n, -FURTHEST_M, FURTHEST_M, "odometry", _MEANING) for n in given[:2])
     turned = between(given[2], -_MOST_TURNED, _MOST_TURNED, "odometry", _MEANING)
     return Moved(math.hypot(ahead, left), turned)
 
@@ -72,7 +73,7 @@ def _between_poses(odometry: Any) -> Moved:
         one, other = planar(before, _MEANING), planar(now, _MEANING)
     except (TypeError, ValueError, UsageError):
         raise wrong(odometry, "odometry", f"{_MEANING}, each x, y, z, qx, qy, qz, qw") from None
-    metres = between(math.dist(one[:2], other[:2]), 0, _FURTHEST, "odometry", _MEANING)
+    metres = between(math.dist(one[:2], other[:2]), 0, FURTHEST_M, "odometry", _MEANING)
     return Moved(metres, math.remainder(other[2] - one[2], math.tau))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,8 @@ from tatvpr_edge.runtime.drive import Drive
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.found import Candidate, Found, known
-from tatvpr_edge.runtime.growing import Added, Moment, taken
-from tatvpr_edge.runtime.mapjournal import StoredMap, map_bytes, read_map, rewrite
+from tatvpr_edge.runtime.growing import Added, Moment, Numbering, taken
+from tatvpr_edge.runtime.mapjournal import StoredMap, map_bytes, map_end, read_map, rewrite
 from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.pruning import Pruned, prune
@@ -72,17 +73,37 @@ class PlaceMap(OneProcess):
         self._after_fork()
         tell_children(self)
         self._confirmed: dict[int, int] = {}
-        self._take(stored)
+        self._torn, self._journalled = stored.torn_bytes, stored.journalled
+        self._file = stored.file
+        self._now = Moment.of(stored.base, Added(stored.added), engine)
         self._drive = Drive(self.path)
 
     def _after_fork(self) -> None:
         """Locks of its own: for an object, a copy of one, and a forked child."""
         self._growing, self._counting = threading.Lock(), threading.Lock()
 
-    def _take(self, stored: StoredMap) -> None:
-        """Search these places from now on."""
-        self._torn, self._journalled = stored.torn_bytes, stored.journalled
-        self._now = Moment.of(stored.base, Added(stored.added), self._engine)
+    def _take(self, stored: StoredMap, written: dict[int, int] | None = None) -> None:
+        """Search these places from now on; what was confirmed stays so under its new number.
+
+        Args:
+            written: how often places were confirmed that the file counts by now.
+        """
+        before, added = self._now, Added(stored.added)
+        now = Moment.of(stored.base, added, self._engine, before)
+        to: dict[int, int] | None = None
+        if not _longer(now, before):
+            to = _numbers(before, now)
+            stay = all(place == number for place, number in to.items())
+            if len(to) < len(before) or not stay or now.base.info != before.base.info:
+                now = Moment.of(stored.base, added, self._engine)
+                before.numbering.becomes(to, now.numbering)
+        with self._counting:  # counts and the numbers that they are of change together
+            left = Counter(self._confirmed) - Counter(written)
+            if to is not None:
+                left = Counter({to[place]: times for place, times in left.items() if place in to})
+            self._confirmed = dict(left)
+            self._torn, self._journalled = stored.torn_bytes, stored.journalled
+            self._file, self._now = stored.file, now
 
     def judging(self, calibrations: Sequence[Calibration | None]) -> PlaceMap:
         """The same places, in memory, judged by other calibrations: one for each band.
@@ -102,7 +123,8 @@ class PlaceMap(OneProcess):
         other._confirmed = dict(self._confirmed)
         other._drive = Drive(self.path)
         other._engine = engine
-        other._now = Moment.of(base, self._now.added, engine)
+        now = self._now
+        other._now = Moment.of(base, now.added, engine, now if base is now.base else None)
         return other
 
     def searched_by(self, model: ModelEntry, engine: Engine) -> PlaceMap:
@@ -220,6 +242,7 @@ class PlaceMap(OneProcess):
             margin=None if best is None else known(best.margin),
             confidence=None if best is None else known(best.confidence),
             scores=every if scores else None,
+            numbering=now.numbering,
         )
 
     def follow(
@@ -239,7 +262,8 @@ class PlaceMap(OneProcess):
         without_s: Sequence[float] | None = None,
     ) -> Found:
         """As :meth:`search`, of a path: the place that its last frames speak for
-        comes first, with this frame's score; then the places most like this frame.
+        comes first, with this frame's score; then the places most like this frame. Where that place
+        is left out, there is no answer.
 
         Args:
             follow: ``Tracker.follow`` or ``Path.step`` of that path.
@@ -267,10 +291,14 @@ class PlaceMap(OneProcess):
             band = nearest_band([(one.k, one.tokens) for one in bands], k, tokens)
         metres, turned_rad = (None, None) if moved is None else moved
         seen = every if shown else None
-        tracked = follow(now.base, table, bands, band, seen, metres, circle, turned_rad, k, tokens)
+        tracked = follow(
+            now.numbering, table, bands, band, seen, metres, circle, turned_rad, k, tokens
+        )
         answer = []
-        if tracked.place >= 0:
-            place = tracked.place
+        place, (_, end, masked) = tracked.place, looked
+        # After a dark frame, or one for which every place was left out, a path has its last answer.
+        out = (end is not None and place >= end) or (masked is not None and masked[place])
+        if place >= 0 and not out:
             score = max(float(every[place]), -1.0)
             answer.append(Candidate(place, score, now.tag(place), tracked.pose))
             others = [h for h in hits if h.place != place][: count - 1]
@@ -278,10 +306,11 @@ class PlaceMap(OneProcess):
         return Found(
             candidates=tuple(answer),
             band=bands[band],
-            accepted=tracked.accepted,
+            accepted=tracked.accepted if answer else False,
             margin=known(tracked.margin),
             confidence=known(tracked.confidence),
             tracked=tracked,
+            numbering=now.numbering,
         )
 
     # ---- growing ----
@@ -307,43 +336,46 @@ class PlaceMap(OneProcess):
         """
         with self._growing:
             seen_s = time.time() if time_s is None else time_s
-            number, places = self._drive.add(self.info, descriptors, pose, tag, seen_s)
+            done = self._drive.add(self.info, descriptors, pose, tag, seen_s)
             now = self._now
-            if number == len(now):
-                self._now = Moment.of(now.base, now.added.plus(places), self._engine)
-            else:  # another process added as well
-                stored = read_map(self.path, self._sha256)
-                if _same_file(stored.base, now.base):  # whose holder, a path, goes on with it
-                    stored = replace(stored, base=now.base)
-                self._take(stored)
-            return number
+            if (done.number, done.file) == (len(now), self._file):
+                self._now = Moment.of(now.base, now.added.plus(done.places), self._engine, now)
+            else:  # another process added as well, or made another file of it
+                self._take(read_map(self.path, self._sha256))
+            return done.number
 
-    def confirm(self, place: int) -> None:
+    def confirm(self, place: int, numbering: Numbering | None = None) -> None:
         """Count that ``place`` was recognised: pruning keeps it. On the disk when pruned.
 
+        Args:
+            numbering: whose number that is, as a search gave it; None: today's.
+
         Raises:
-            MapError: there is no such place.
+            MapError: there is no such place, or no longer.
         """
-        place = self._place(place)
         with self._counting:
-            self._confirmed[place] = self._confirmed.get(place, 0) + 1
+            now = place if numbering is None else numbering.number(place, self._now.numbering)
+            if now is None:
+                raise MapError(f"map {self.path} has no place {place} any longer: it was pruned")
+            now = self._place(now)
+            self._confirmed[now] = self._confirmed.get(now, 0) + 1
 
     def _place(self, place: Any) -> int:
         if not 0 <= whole(place, -1, "place", "the number of a place") < len(self):
             raise MapError(f"map {self.path} has no place {place}: it holds {len(self)}")
         return int(place)
 
-    def recognised(self, place: int, time_s: float) -> None:
-        """Like :meth:`confirm`, of a place that a search just gave for a frame of ``time_s``.
+    def recognised(self, found: Found, time_s: float) -> None:
+        """Like :meth:`confirm`, of the best place that a search just found for a frame of then.
 
         Not counted where the place itself is of the last minute: that a robot still knows where it
         just was says nothing about the place.
         """
         with self._counting:  # not the lock of add, which waits for the disk
-            moments = self._now.moments()
-            base = len(moments[0])
-            if place >= base + len(moments[1]):
+            if found.numbering is not self._now.numbering:
                 return  # the map was pruned meanwhile
+            place, moments = found.candidates[0].place, self._now.moments()
+            base = len(moments[0])
             seen_us = int(
                 moments[0]["time_us"][place]
                 if place < base
@@ -363,42 +395,63 @@ class PlaceMap(OneProcess):
         refuse_rewriting(self.path)
         with self._growing:
             done: list[Pruned] = []
+            written: dict[int, int] = {}
 
             def change(stored: StoredMap) -> tuple[MapInfo, Sequence[Places]]:
                 places = stored.base.places()
                 moments = places.moments.copy()
                 with self._counting:
-                    confirmed = dict(self._confirmed)
-                for place, times in confirmed.items():
-                    if place < len(moments):
-                        seen = int(moments["confirmed"][place]) + times
-                        moments["confirmed"][place] = min(seen, 255)
+                    written.update(self._confirmed)
+                # Another process may have pruned it: its places are known by their marks.
+                to = _numbers(self._now, Moment.of(stored.base, Added(stored.added), None))
+                for place, times in written.items():
+                    if place in to:
+                        seen = int(moments["confirmed"][to[place]]) + times
+                        moments["confirmed"][to[place]] = min(seen, 255)
                 places = replace(places, moments=moments)
                 done.append(prune(self.info, places, most))
                 return stored.base.info, [taken(places, done[0].keep)]
 
             rewrite(self.path, change)
-            stored = read_map(self.path)
-            with self._counting:  # counts and the numbers that they are of change together
-                self._confirmed.clear()
-                self._sha256 = None  # whoever may prune it made another file of it
-                self._take(stored)
+            self._sha256 = None  # whoever may prune it made another file of it
+            self._take(read_map(self.path), written)
             return done[0]
+
+    def catch_up(self) -> None:
+        """See what other processes did to the map since it was read.
+
+        Raises:
+            MapError: it cannot be read; nothing changed here.
+        """
+        with self._growing:
+            if map_end(self.path) != (self._file, len(self)):
+                self._take(read_map(self.path, self._sha256))
 
     @property
     def confirmed(self) -> int:
         """How many places were confirmed, and stay when the map is pruned."""
-        kept = np.concatenate(self._now.moments())["confirmed"] > 0
         with self._counting:
-            counted = [place for place in self._confirmed if place < len(kept)]
-        kept[counted] = True
+            kept = np.concatenate(self._now.moments())["confirmed"] > 0
+            kept[list(self._confirmed)] = True
         return int(kept.sum())
 
 
-def _same_file(one: Base, other: Base) -> bool:
-    """Whether two readings of a map's file gave the same places, judged alike."""
-    read = [(base.payload_crc, base.file_bytes, base.info) for base in (one, other)]
-    return read[0] == read[1]
+def _numbers(before: Moment, now: Moment) -> dict[int, int]:
+    """The number ``now`` of each place of ``before`` that is still there."""
+    old, new = before.marks(), now.marks()
+    if new[: len(old)] == old:
+        return {place: place for place in range(len(old))}
+    there = {mark: place for place, mark in enumerate(new)}
+    return {place: there[mark] for place, mark in enumerate(old) if mark in there}
+
+
+def _longer(now: Moment, before: Moment) -> bool:
+    """Whether they are of one file, judged alike, and places were at most added behind it."""
+    bases = [(of.base.payload_crc, of.base.file_bytes, of.base.info) for of in (now, before)]
+    count = len(before.added)
+    parts = [(of.added.rows[0].data[:count], of.added.moments[:count]) for of in (now, before)]
+    same = (np.array_equal(mine, theirs) for mine, theirs in zip(*parts, strict=True))
+    return bases[0] == bases[1] and all(same)
 
 
 def _span(given: Any) -> tuple[float, float] | None:

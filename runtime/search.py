@@ -21,6 +21,7 @@ from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.maptypes import (
     CALIBRATIONS,
+    FURTHEST_M,
     KINDS,
     MOMENT,
     NO_DIALS,
@@ -355,11 +356,12 @@ def around(
         return None
     meaning = "a position (x, y) or (x, y, z), or a pose, in the map's frame"
     given = numbers(near, "near", meaning)
-    if len(given) not in (2, 3, 7) or not all(map(math.isfinite, given[:2])):
+    x, y, z = (*given[:3], *[math.nan] * 3)[:3]
+    known = abs(x) <= FURTHEST_M and abs(y) <= FURTHEST_M and not abs(z) > FURTHEST_M
+    if len(given) not in (2, 3, 7) or not known:
         raise wrong(near, "near", meaning)
     if radius_m is None:
         raise UsageError("near needs radius: how many metres around it, above 0")
-    x, y, z = (*given[:3], math.nan)[:3]
     return (x, y, z), above(radius_m, 0, "radius", "how many metres around near, above 0")
 
 

@@ -31,6 +31,18 @@ _ASKED = ("top", "odometry", "near", "radius", "exclude_last", "time_s")
 _TERMS = ("pose", "tag", "novelty", "novelty_m", "max_places", "max_bytes", "time_s")
 #: What a client may set for all.
 _SETTINGS = ("k", "tokens", "budget", "preset", "map")
+_FRAME = ("format", "width", "height", "planes", "yuv_range", "yuv_matrix")
+#: What each request may hold beside "op".
+_KEYS = {
+    "query": (*_FRAME, *_ASKED, "sequence"),
+    "restart": (),
+    "add": (*_FRAME, *_TERMS),
+    "confirm": ("place",),
+    "describe": _FRAME,
+    "set": _SETTINGS,
+    "info": (),
+    "selftest": (),
+}
 
 
 class Seat:
@@ -82,9 +94,11 @@ class Service:
             }
             operation = operations.get(str(request.get("op")))
             if operation is None:
-                raise UsageError(
-                    "op is one of query, restart, add, confirm, describe, set, info, selftest"
-                )
+                raise UsageError(f"op is one of {', '.join(_KEYS)}")
+            asked = str(request["op"])
+            for name in request.keys() - {"op"} - set(_KEYS[asked]):
+                known = ", ".join(_KEYS[asked]) or "nothing"
+                raise UsageError(f"{asked} knows no {shown(name)}: it takes {known}")
             answer, tail = operation(request, blob)
         except Exception as error:
             return refusal(error), b""
@@ -127,8 +141,6 @@ class Service:
             if request.get(name) is not None and k != "auto":
                 raise UsageError(f'{name} belongs to k="auto", and k is {k}: set both')
         settings = {name: value for name, value in request.items() if name != "op"}
-        for name in settings.keys() - set(_SETTINGS):
-            raise UsageError(f"{shown(name)} cannot be set: one of {', '.join(_SETTINGS)}")
         if "map" in settings:
             settings["map"] = _map_path(settings["map"])
         self.localizer._turn(**settings)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.spec import resize
+from tatvpr_edge.spec.atomic import staging
 from tatvpr_edge.spec.errors import DataError
 
 Frames = NDArray[np.uint8]
@@ -55,14 +56,11 @@ def load_frames(paths: Sequence[Path], side_px: int, cache: Path | None = None) 
     kept = cached(target, np.uint8, shape)
     if kept is None:
         cache.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(f".{os.getpid()}.partial")
-        try:
-            frames = new_array(partial, np.uint8, shape)
+        with staging(cache / "frames") as folder:  # whatever set a killed process was at
+            frames = new_array(folder / target.name, np.uint8, shape)
             _fill(frames, paths, side_px)
             frames.flush()
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+            os.replace(folder / target.name, target)
         kept = np.load(target, mmap_mode="r")
     mapped: Frames = kept
     return mapped

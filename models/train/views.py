@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.models.data.frames import new_array, squash
 from tatvpr_edge.models.teachers.base import Teacher
+from tatvpr_edge.spec.atomic import staging
 from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.text import parse_json
 
@@ -97,9 +97,9 @@ def write_views(
     rng = np.random.default_rng(seed)
     jobs = [path for path, count in zip(paths, views, strict=True) for _ in range(count)]
     rng.shuffle(jobs)  # type: ignore[arg-type]
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with staging(folder) as partial:
+        partial.chmod(0o755)
         _compute(partial, jobs, teacher, side_px, channels, smallest, rng, asking, progress)
         card = {
             "teacher": teacher.card(),
@@ -112,8 +112,6 @@ def write_views(
         }
         (partial / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
         os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -21,6 +21,11 @@ from tatvpr_edge.spec.values import choice, nameable, shown
 ReadPicture = Callable[[Path], NDArray[np.uint8]]
 
 BACKENDS = ("opencv", "av")
+#: What FFmpeg, which is in both, reads from; what it does not know would be tried for ever.
+SCHEMES = (
+    *("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srtp", "srt", "udp", "tcp", "tls", "http", "https"),
+    *("mmsh", "mmst", "ftp", "sftp", "file"),
+)
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _OPENCV = (
     "OpenCV (apt-get install python3-opencv; JetPack has its own: make virtual environments with "
@@ -77,6 +82,10 @@ def choose(
 
         return OpenCvSource.pipeline(text)
     if address := _ADDRESS.match(text):
+        scheme = address[0][:-3].lower()
+        if scheme not in SCHEMES:
+            known = ", ".join(f"{name}://" for name in SCHEMES)
+            raise UsageError(f"{printable(text)} is no address of a stream: those are {known}")
         if not text[address.end() :].strip("/ "):
             raise UsageError(f"{text} is no address: write it as rtsp://HOST/PATH")
         return _film(text, text, True, backend)

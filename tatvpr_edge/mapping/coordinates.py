@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.maptypes import FURTHEST_M
 
 Floats = NDArray[np.float64]
 
@@ -93,7 +94,8 @@ def check_positions(values: Floats, frame: str, names: Sequence[str]) -> None:
     elif frame == "geographic":
         good, rule = is_geographic(y, x), "latitude -90 to 90, longitude -180 to 180 degrees"
     else:
-        return
+        good = ~(np.maximum(np.abs(x), np.abs(y)) > FURTHEST_M)
+        rule = f"at most {FURTHEST_M:g} m from its origin"
     if not good.all():
         index = int(np.argmin(good))
         raise DataError(

@@ -33,6 +33,8 @@ MAX_DRIVES = 2**16
 #: Longest sequence of frames, and weights of its calibration.
 MAX_FRAMES, SEQUENCE_WEIGHTS = 1000, 6
 MAX_TAG_BYTES = 65535
+#: A position is no further from its origin: squares of distances are then finite in float32, too.
+FURTHEST_M = 1e9
 #: How far from 1 the length of an orientation may be when places are made (it is then made 1).
 QUATERNION_SLACK = 0.01
 #: How far from 1 its square may be in a file.
@@ -40,9 +42,9 @@ UNIT_SLACK = 1e-6
 
 F64 = NDArray[np.float64]
 
-#: A place in time: microseconds since 1970 (0: unknown), which drive it comes from, its number
-#: along that drive, how often it was recognised since (255 stands for more), and which of the
-#: seven numbers of its pose are known (bit i: number i).
+#: A place in time: microseconds since 1970 (0: unknown, so that 0 s is 1), which drive it comes
+#: from, its number along that drive, how often it was recognised since (255 stands for more), and
+#: which of the seven numbers of its pose are known (bit i: number i).
 MOMENT = np.dtype(
     [
         ("time_us", "<i8"),
@@ -344,15 +346,15 @@ def _microseconds(times: Sequence[float] | F64 | None, count: int) -> NDArray[np
     known = np.where(np.isnan(seconds), 0.0, seconds)
     if ((known < 0) | (known > 2**43)).any():
         raise MapError("a place's time is in seconds since 1970, from 0 up, or NaN if unknown")
-    return np.rint(known * 1e6).astype(np.int64)
+    # 0 says that the time is unknown: a clock that begins there, as a simulator's, is seen at 1.
+    return np.where(np.isnan(seconds), 0, np.maximum(np.rint(known * 1e6), 1)).astype(np.int64)
 
 
 def known_poses(poses: F64, count: int, frame: str) -> tuple[F64, NDArray[np.uint8]]:
     """Poses with unit orientations, and which of their numbers are known."""
     if poses.shape != (count, 7):
         raise MapError(f"poses of shape {poses.shape}: expected [{count}, 7]")
-    if np.isinf(poses).any():
-        raise MapError("a pose is infinite: write NaN where it is unknown")
+    check_distances(poses)
     known = ~np.isnan(poses)
     turned = known[:, 3:]
     halves = turned.any(axis=1) & ~turned.all(axis=1)
@@ -361,7 +363,8 @@ def known_poses(poses: F64, count: int, frame: str) -> tuple[F64, NDArray[np.uin
             f"place {int(np.argmax(halves))}: its orientation is half known: give qx qy qz qw or "
             "none of them"
         )
-    length = np.sqrt((poses[:, 3:] ** 2).sum(axis=1))
+    with np.errstate(over="ignore"):
+        length = np.sqrt((poses[:, 3:] ** 2).sum(axis=1))
     wrong = turned.all(axis=1) & ~(np.abs(length - 1) <= QUATERNION_SLACK)
     if wrong.any():
         place = int(np.argmax(wrong))
@@ -375,6 +378,20 @@ def known_poses(poses: F64, count: int, frame: str) -> tuple[F64, NDArray[np.uin
             "(-180..180), latitude (-90..90), height"
         )
     return poses, (known * _BITS).sum(axis=1).astype(np.uint8)
+
+
+def check_distances(poses: F64) -> None:
+    """Raise MapError where a number of poses [N, 7] is infinite, or further away than any place."""
+    if np.isinf(poses).any():
+        raise MapError("a pose is infinite: write NaN where it is unknown")
+    far = (np.abs(poses[:, :3]) > FURTHEST_M).any(axis=1)
+    if far.any():
+        place = int(np.argmax(far))
+        told = " ".join(f"{n:g}" for n in poses[place, :3])
+        raise MapError(
+            f"place {place}: its position is {told}: at most {FURTHEST_M:g} metres, or NaN where "
+            "it is unknown"
+        )
 
 
 def outside_earth(poses: F64) -> NDArray[np.bool_]:

@@ -74,6 +74,18 @@ def test_rubbish_is_answered_with_what_is_wrong(
         assert client.describe(FRAME).tobytes() == here.describe(FRAME).tobytes()
 
 
+@pytest.mark.parametrize("op", ["query", "add", "confirm", "describe", "set", "info", "restart"])
+def test_a_key_that_no_request_knows_is_named(served: tuple[Path, Localizer], op: str) -> None:
+    """A misspelt radius was no radius."""
+    shape = {"format": "RGB888", "width": 4, "height": 4, "planes": [[4, 12]]}
+    frame = shape if op in ("query", "add", "describe") else {}
+    reply = send(
+        served[0], messages.encode({"op": op, **frame, "raduis": 3}, bytes(48 * bool(frame)))
+    )
+    assert reply is not None and reply["kind"] == "UsageError"
+    assert reply["error"].startswith(f"{op} knows no 'raduis': it takes ")
+
+
 @pytest.mark.slow
 def test_no_amount_of_rubbish_takes_a_seat(served: tuple[Path, Localizer], faults: Faults) -> None:
     path, here = served

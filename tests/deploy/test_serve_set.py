@@ -46,7 +46,10 @@ def test_what_is_refused_changes_nothing(
 def test_a_name_that_cannot_be_set_is_told_with_those_that_can(
     served: tuple[Path, Localizer],
 ) -> None:
-    with Client(served[0]) as client, pytest.raises(UsageError, match=r"'buget' cannot .* budget"):
+    with (
+        Client(served[0]) as client,
+        pytest.raises(UsageError, match=r"'buget': it takes .* budget"),
+    ):
         client.set(buget="5W")
 
 

@@ -215,6 +215,9 @@ def test_a_map_that_grows_is_followed_and_is_not_judged_until_calibrated(
         assert near.pose is not None and abs(near.pose[0] - 20) <= 5
         old = localizer.query(seen(place_wall, 109, rng), exclude_last=30)
         assert old.place < 80
+        left = localizer.query(seen(place_wall, 109, rng), exclude_last=10**6)
+        assert (left.place, left.score, left.accepted, left.candidates) == (-1, -1.0, False, ())
+        assert localizer.query(np.zeros((48, 64, 3), np.uint8), exclude_last=90).place == -1
         localizer.query(seen(place_wall, 109, rng))
         localizer.map.prune(60)  # type: ignore[union-attr]
         assert localizer.query(seen(place_wall, 50, rng)).frames == 1  # other numbers of places
@@ -298,6 +301,8 @@ def test_the_example_follows_a_drive(
     (frames / "0000a.jpg").write_bytes(b"no picture")
     done = subprocess.run([*example, driven, frames, "1.0"], **spoken)
     assert done.returncode == 0 and done.stderr.startswith("left out: ")
+    wrong = subprocess.run([*example, driven, frames, "far"], **spoken)
+    assert wrong.returncode == 2 and "argument metres: invalid float value: 'far'" in wrong.stderr
     missing = subprocess.run([*example, "nowhere.placemap", frames], **spoken)
     assert missing.returncode == 1 and missing.stderr.startswith("error: cannot read the map")
     lines = done.stdout.splitlines()

@@ -74,6 +74,10 @@ def test_a_table_means_what_it_says(tmp_path: Path, text: str | bytes) -> None:
         ("name,x,y\nf.jpg,1\n", r"line 2: has another number of columns"),
         ("name,x,y\nf.jpg,1,up\na/g.jpg,3,4\n", r"line 2: y is 'up', which is no number"),
         ("name,x,y\nf.jpg,1,inf\na/g.jpg,3,4\n", r"line 2: y is infinite"),
+        (
+            "name,x,y\nf.jpg,1,2\na/g.jpg,3,1e300\n",
+            r"line 3: its position \(3, 1e\+300\) is outside",
+        ),
         ("name,x,y\nf.jpg,1,\na/g.jpg,3,4\n", r"line 2: x and y must be finite"),
         ("frame_no,x,y\n1,1,2\n", r"has the columns frame_no, x, y: expected a header"),
         ("name,lat,lon\nf.jpg,91,2\na/g.jpg,3,4\n", r"line 2.*outside geographic"),

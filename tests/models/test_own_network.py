@@ -29,6 +29,9 @@ def test_the_example_runs_as_it_stands_and_says_random(project_root: Path, tmp_p
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(made)
+    nowhere = [sys.executable, str(script), str(tmp_path / "nowhere" / "mine.onnx")]
+    refused = subprocess.run(nowhere, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1 and refused.stderr.startswith("error: ")
     graph = checked_graph(made)
     assert graph.metadata["tatvpr.weights"] == "random"
     assert graph.metadata["tatvpr.head"] == "meanhead"

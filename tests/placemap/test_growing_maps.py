@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from support.artifacts import scenes
 from tatvpr_edge import runtime
 from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
 from tatvpr_edge.runtime.growing import Added
+from tatvpr_edge.runtime.mapjournal import compact
 from tatvpr_edge.runtime.pruning import along_drives, neighbour_scores, prune
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.maptypes import Band, MapInfo, Places, make_places
@@ -316,6 +318,19 @@ def test_places_of_a_later_day_are_no_recent_ones(
     assert {best.place for best in kept.candidates} == {0, 1, 2, 3, 5, 6, 7}
 
 
+def test_a_clock_that_begins_at_0_is_a_known_time(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    """A simulator's: what it saw first was taken for a place of unknown time."""
+    for second in range(3):
+        robot.add(frames[second], time_s=float(second))
+    assert robot.query(frames[0], time_s=2.5, exclude_last="30s").place == -1
+    assert robot.map is not None
+    found = robot.map.search(robot.describe(frames[0]), 1.0)
+    robot.map.recognised(found, 2.5)
+    assert robot.map.confirmed == 0
+
+
 def test_places_of_unknown_time_are_no_recent_ones(
     robot: Localizer, frames: NDArray[np.uint8]
 ) -> None:
@@ -379,6 +394,131 @@ def test_where_the_robot_just_was_is_not_confirmed_by_its_next_frame(
     assert robot.map.confirmed == 1
     robot.map.prune(1)
     assert robot.map.stored.places().moments["order"].tolist() == [3]
+
+
+def test_what_was_confirmed_stays_where_another_program_gives_places_other_numbers(
+    robot: Localizer, tiny_host: Path
+) -> None:
+    """Counts were kept by numbers: those of other places, once somebody else had pruned."""
+    rows = directions(60, robot.descriptor_size)
+    assert robot.map is not None
+    for number, row in enumerate(rows[:40]):
+        robot.add(row, tag=f"{number}")
+    for place in (7, 31, 39):
+        robot.confirm(place)
+    with Localizer(tiny_host, robot.map.path, k=1.0) as other:
+        assert other.map is not None
+        for place in (7, 31):
+            other.confirm(place)
+        other.map.prune(20)  # 39 may go
+        for row in rows[40:59]:
+            other.add(row, tag="theirs")
+    left = {tag for tag in PlaceMap(robot.map.path).stored.places().tags if tag != "theirs"}
+    # As many places as before, and one more: the next number says nothing of what happened.
+    assert robot.add(rows[59], tag="ours").place == 39 and len(robot.map) == 40
+    found = [robot.map.search(row, 1.0).candidates[0].tag for row in rows[40:]]
+    assert found == 19 * ["theirs"] + ["ours"]
+    assert robot.map.confirmed == len(left & {"7", "31", "39"})
+    robot.map.prune(robot.map.confirmed)
+    assert set(robot.map.stored.places().tags) == left & {"7", "31", "39"}
+
+
+def test_a_map_that_is_what_it_was_once_more_holds_no_other_places(
+    robot: Localizer, tiny_host: Path
+) -> None:
+    """Pruned to the very file that was opened, with as many places behind it, but another one."""
+    rows = directions(7, robot.descriptor_size)
+    assert robot.map is not None
+    path = robot.map.path
+    for row in rows[:4]:
+        robot.add(row)
+    for place in range(4):
+        robot.confirm(place)
+    robot.map.prune(4)
+    robot.add(rows[4], tag="gone")
+    with Localizer(tiny_host, path, k=1.0) as other:
+        assert other.map is not None
+        other.map.prune(4)
+        other.add(rows[5], tag="theirs")
+    assert robot.add(rows[6], tag="ours").place == 5
+    assert [robot.map.tag(place) for place in (4, 5)] == ["theirs", "ours"]
+
+
+def test_a_match_confirms_its_place_whatever_its_number_has_become(robot: Localizer) -> None:
+    """Geometry takes a while: the map was pruned meanwhile, and another place was kept."""
+    assert robot.map is not None
+    pictures = scenes(12)
+    for number, frame in enumerate(pictures):
+        robot.add(frame, tag=f"{number}")
+    matches = [robot.query(frame) for frame in pictures]
+    for most in (9, 6):
+        robot.map.prune(most)
+    left = [robot.map.tag(place) for place in range(6)]
+    for match in matches:
+        if match.tag in left:
+            robot.confirm(match)
+        else:
+            with pytest.raises(MapError, match=f"has no place {match.place} any longer"):
+                robot.confirm(match)
+    assert robot.map.confirmed == 6
+    robot.confirm(pickle.loads(pickle.dumps(robot.query(pictures[0]))))
+
+
+def test_a_path_goes_on_where_another_program_compacts(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    assert robot.map is not None
+    for frame in frames[:6]:
+        robot.add(frame)
+    robot.confirm(5)
+    tracker = robot.track(5)
+    for number in (0, 1, 2):
+        assert tracker.query(frames[number]).frames == number + 1
+    with MapWriter(robot.map.path, robot) as other:
+        other.add(frames[7])
+    compact(robot.map.path)
+    assert robot.add(frames[6]).place == 7
+    assert tracker.query(frames[3]).frames == 4
+    assert robot.map.confirmed == 1
+    robot.map.prune(1)
+    assert robot.map.stored.places().moments["order"].tolist() == [5]
+
+
+def test_a_limit_knows_what_another_program_confirmed(robot: Localizer, tiny_host: Path) -> None:
+    """Pruning failed at every frame: more places than were known of had to stay."""
+    rows = directions(41, robot.descriptor_size)
+    assert robot.map is not None
+    for row in rows[:20]:
+        robot.add(row)
+    with Localizer(tiny_host, robot.map.path, k=1.0) as other:
+        assert other.map is not None
+        for place in range(20):
+            other.confirm(place)
+        other.map.prune(20)
+    assert "full" in (robot.add(rows[20], max_places=20).reason or "")
+    assert len(PlaceMap(robot.map.path)) == 20
+
+
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_a_map_nearly_full_of_confirmed_places_is_not_written_anew_with_every_frame(
+    robot: Localizer, in_bytes: bool
+) -> None:
+    rows = directions(260, robot.descriptor_size)
+    assert robot.map is not None
+    for row in rows[:200]:
+        robot.add(row, tag=500 * "t")
+    limit = {"max_bytes": robot.map.file_bytes} if in_bytes else {"max_places": 200}
+    for place in range(198):
+        robot.confirm(place)
+    before = robot.map.path.stat().st_ino, len(robot.map)
+    for row in rows[200:203]:
+        refused = robot.add(row, tag=500 * "t", **limit)
+        assert refused.place is None and "full" in (refused.reason or "")
+    assert (robot.map.path.stat().st_ino, len(robot.map)) == before
+    # With ten places more, a batch may go.
+    more = {name: value * 210 // 200 for name, value in limit.items()}
+    dropped = [robot.add(row, tag=500 * "t", **more).dropped for row in rows[203:260]]
+    assert 2 <= sum(count > 0 for count in dropped) <= 8
 
 
 def test_wrong_terms_are_told_by_name(robot: Localizer, frames: NDArray[np.uint8]) -> None:

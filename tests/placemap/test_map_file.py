@@ -271,6 +271,7 @@ except MapError as error:
         ((1, 2, 3, 5, 5, 5, 5), "orientation"),
         ((1, 2, 3, 0, 0, 0, 0), "orientation"),
         ((1, 2, np.inf, 0, 0, 0, 1), "infinite"),
+        ((1, 2, 3, 0, 0, 0, 1e300), "has length inf, not 1"),
         ((-np.inf, 2, 3, 0, 0, 0, 1), "infinite"),
     ],
 )

@@ -128,6 +128,8 @@ def test_what_cannot_be_added_is_told_and_adds_nothing(
             ((frames[0], (1, 2, 3, 0, 0, 0, 0)), "length 0"),
             ((frames[0], (1, 2, 3, 0, 0, 0, np.nan)), "half known"),
             ((frames[0], (1, np.inf)), "infinite"),
+            ((frames[0], (1, 1e300)), "its position is 1 1e[+]300 nan: at most 1e[+]09 metres"),
+            ((frames[0], (1, 2, -2e9)), "its position is 1 2 -2e[+]09: at most"),
             ((good[:-1],), "elements"),
             ((good * np.nan,), "finite"),
             ((good * 0,), "zero"),

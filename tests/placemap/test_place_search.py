@@ -446,6 +446,8 @@ def test_what_cannot_be_asked_is_told(engine: Engine, tmp_path: Path, some: Some
         ({"near": (1.0, 2.0), "radius": 0.0}, "radius is 0.0: how many metres"),
         ({"near": (1.0,), "radius": 1.0}, "near is .*: a position"),
         ({"near": (1.0, np.nan), "radius": 1.0}, "near is .*: a position"),
+        ({"near": (1.0, 1e300), "radius": 1.0}, "near is .*: a position"),
+        ({"near": (1.0, 1.0, np.inf), "radius": 1.0}, "near is .*: a position"),
         ({"radius": 1.0}, "near="),
         ({"without": np.zeros(2, bool)}, r"without is .*: a mask, bool \[3\]"),
         ({"first": -1}, "from 0 up"),

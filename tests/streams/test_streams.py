@@ -318,6 +318,11 @@ def test_a_stream_stays_with_its_process(folder: Path) -> None:
         ("256", UsageError, "there is no camera 256"),
         (2**40, UsageError, "there is no camera 1099511627776"),
         ("rtsp://", UsageError, "no address: write it as rtsp://HOST/PATH"),
+        (
+            "rstp://camera/1",
+            UsageError,
+            "rstp://camera/1 is no address .*: those are rtsp://, rtsps:",
+        ),
         ("nowhere.mp4", DataError, "no such file, folder or device"),
         (True, UsageError, "a source is a path"),
         ("", UsageError, "a source is a path"),

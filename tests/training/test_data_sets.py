@@ -46,6 +46,23 @@ def test_a_cache_that_lost_its_contents_is_made_again(tmp_path: Path, left: int)
     assert np.array_equal(np.load(kept), whole)
 
 
+def test_what_a_killed_process_left_in_the_cache_goes(tmp_path: Path) -> None:
+    """Whatever set it was at: its own may never be asked for again."""
+    one, other = (formats.labelled(labelled_set(tmp_path / n, places=2, views=2)) for n in "ab")
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from tatvpr_edge.models.data import frames\n"
+        "frames.squash = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "frames.load_frames([Path(p) for p in sys.argv[2:]], 32, Path(sys.argv[1]))"
+    )
+    cache = tmp_path / "cache"
+    killed = subprocess.run([sys.executable, "-c", program, cache, *one.paths], check=False)
+    assert killed.returncode == -9 and len(list(cache.iterdir())) == 1
+    load_frames(other.paths, 32, cache)
+    (kept,) = cache.iterdir()
+    assert kept.suffix == ".npy"
+
+
 def test_a_disk_that_is_full_is_an_error_and_no_signal(tmp_path: Path) -> None:
     root = labelled_set(tmp_path / "set", places=10, views=3)
     program = (
