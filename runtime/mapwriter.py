@@ -98,7 +98,9 @@ class MapWriter(Closing, OneProcess):
                         calibrating(like),
                     )
             else:
-                pairs = check_bands(((1.0, 1.0),) if bands is None else bands)
+                k_range = self._localizer.artifact.manifest.k_range
+                highest = ((min(1.0, k_range[1]), 1.0),)
+                pairs = check_bands(highest if bands is None else bands, k_range)
                 made = tuple(Band(k, tokens) for k, tokens in pairs)
                 info = MapInfo(
                     model.hash,

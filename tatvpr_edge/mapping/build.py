@@ -87,7 +87,7 @@ def build_map(
             is an error; otherwise it is left out and listed.
         picking: which frames of a recording, and the topic of their poses.
         views: a place is described from several views of its frame (``runtime.views``), so that
-            more queries find it: six descriptors to make, one to keep; and keeps a part of its
+            more queries find it: eight descriptors to make, one to keep; and keeps a part of its
             neighbours' along a drive (``mapping.neighbours``). False: from the frame alone.
         progress: told after every frame, with 1.
 
@@ -97,7 +97,7 @@ def build_map(
     """
     instance(localizer, Localizer, "localizer", "a Localizer, which describes the frames")
     target = check_new(output)
-    pairs = check_bands(bands)
+    pairs = check_bands(bands, localizer.artifact.manifest.k_range)
     if threshold is not None:
         between(threshold, -1, 1, "threshold", "a score from -1 to 1")
     files, found = frames_and_poses(frames, poses, pose_frame, picking)
