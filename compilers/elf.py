@@ -63,6 +63,15 @@ def read_elf(path: Path) -> Elf:
         raise ToolError(f"{path.name}: the compiler wrote no usable ELF library") from error
 
 
+def machine_of(path: Path) -> str | None:
+    """The machine that the file at ``path`` was compiled for; None: it is no ELF file."""
+    try:
+        with path.open("rb") as stream:
+            return _machine(ELFFile(stream))
+    except _DAMAGED:
+        return None
+
+
 def check_loadable(path: Path, machine: str, glibc: str | None) -> Elf:
     """The library is for ``machine`` and asks for no glibc newer than ``glibc`` ("2.35").
 
@@ -95,5 +104,9 @@ def _parse(file: ELFFile) -> Elf:
         elif isinstance(section, GNUVerNeedSection):
             for library, entries in section.iter_versions():
                 versions += [(str(library.name), str(entry.name)) for entry in entries]
+    return Elf(_machine(file), tuple(needed), tuple(versions))
+
+
+def _machine(file: ELFFile) -> str:
     machine = file["e_machine"]
-    return Elf(MACHINES.get(machine, f"machine {machine}"), tuple(needed), tuple(versions))
+    return MACHINES.get(machine, f"machine {machine}")

@@ -10,7 +10,8 @@ import subprocess
 from functools import lru_cache
 from pathlib import Path
 
-from tatvpr_edge.boards.board import Board
+from tatvpr_edge.boards.board import NATIVE, Board
+from tatvpr_edge.compilers.elf import machine_of
 from tatvpr_edge.compilers.mcu.flags import extra_flags, has_no_libc
 from tatvpr_edge.spec.atomic import temporary_folder
 
@@ -42,9 +43,16 @@ def probe_flags(board: Board) -> tuple[str, ...]:
 _CAUSES = ("error:", "undefined", "sorry, unimplemented")
 
 
+#: How a triple may begin whose machine is called otherwise in ELF files.
+_ARM = ("arm", "thumb")
+
+
 @lru_cache
-def compiler_fault(command: tuple[str, ...], flags: tuple[str, ...]) -> str | None:
-    """Why ``command`` cannot compile and link with ``flags``, in its own words; None: it can."""
+def compiler_fault(
+    command: tuple[str, ...], flags: tuple[str, ...], architecture: str
+) -> str | None:
+    """Why ``command`` cannot compile and link with ``flags`` for ``architecture`` (of the board's
+    triple), in its own words; None: it can."""
     libraries = tuple(flag for flag in flags if flag.startswith("-l"))
     rest = tuple(flag for flag in flags if flag not in libraries)
     with temporary_folder("probe") as scratch:
@@ -56,7 +64,12 @@ def compiler_fault(command: tuple[str, ...], flags: tuple[str, ...]) -> str | No
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
         if done.returncode == 0 and output.is_file():
-            return None
+            # A build would fail in the middle, or an artifact say what its code is not.
+            machine = machine_of(output)
+            fits = _ARM if machine == "arm" else machine
+            if architecture == NATIVE or not fits or architecture.startswith(fits):
+                return None
+            return f"it builds for {machine}, and cpu.triple is of {architecture}: correct either"
     return first_line(done.stderr)
 
 

@@ -47,7 +47,7 @@ def find_compiler(board: Board) -> Compiler:
     missing = f"no C compiler for board {board.name}"
     if gcc is not None:
         command = (gcc, *tools.gcc_flags)
-        fault = compiler_fault(command, probe_flags(board))
+        fault = compiler_fault(command, probe_flags(board), board.cpu.architecture)
         if fault is None:
             return Compiler(command, _version((gcc,)))
         missing = f"{tools.gcc} does not build a small program for board {board.name} ({fault})"
@@ -60,7 +60,7 @@ def find_compiler(board: Board) -> Compiler:
             zig += ["-target", board.zig_triple]
         if tools.zig_cpu:
             zig.append(f"-mcpu={tools.zig_cpu}")
-        fault = compiler_fault(tuple(zig), probe_flags(board))
+        fault = compiler_fault(tuple(zig), probe_flags(board), board.cpu.architecture)
         if fault is None:
             return Compiler(tuple(zig), _version(tuple(zig[:4])))
         missing += f"; zig does not either ({fault})"

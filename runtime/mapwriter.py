@@ -99,7 +99,7 @@ class MapWriter(Closing, OneProcess):
                         calibrating(like),
                     )
             else:
-                pairs = check_bands(((1.0, 1.0),) if bands is None else bands)
+                pairs = check_bands(bands, self._localizer.artifact.manifest.k_range)
                 made = tuple(Band(k, tokens) for k, tokens in pairs)
                 info = MapInfo(
                     model.hash,

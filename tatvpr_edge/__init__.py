@@ -199,7 +199,8 @@ def build_map(
         pose_frame: "local", "utm" or "geographic", where names or columns do not say it.
         kind: "int8" or "binary": a byte or a bit for each element of a descriptor; "weighed": bits,
             and the surest bits of a query count most among the nearest places.
-        bands: (k, tokens) to describe at; None: those of ``tatvpr-edge map build``.
+        bands: (k, tokens) to describe at; None: one, at the artifact's highest k, at
+            most 1, with all tokens.
         threshold: score from which a match is accepted.
         strict: a frame that cannot be read, or that shows nothing (black, blank, a covered lens),
             is an error; otherwise it is left out and listed.
@@ -225,7 +226,7 @@ def build_map(
         poses=poses,
         pose_frame=pose_frame,
         kind=kind,
-        bands=room.DEFAULT_BANDS if bands is None else bands,
+        bands=bands,
         threshold=threshold,
         strict=strict,
         picking=picking,

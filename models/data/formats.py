@@ -176,6 +176,7 @@ def positioned(root: Path, pose_frame: str | None = None) -> Positioned:
             f"{root}: its frames have no positions: name them @utm_east@utm_north@..., or put a "
             "poses.csv with name, x, y beside them"
         )
+    found.require_all(frames)
     paths = tuple(frame.path for frame in frames)
     return Positioned(paths, found.positions, found.frame, found.values)
 
@@ -189,7 +190,10 @@ def posed(root: Path) -> Positioned:
     table = read_poses(root / POSES)
     frames, rows = table.paired(frame_files(root))
     positions, frame = table.positions()
-    check_positions(positions, frame, [table.table.where(i) for i in range(len(positions))])
+    where = [table.table.where(i) for i in range(len(positions))]
+    for unknown in np.flatnonzero(np.isnan(positions[:, 0])):
+        raise DataError(f"{where[int(unknown)]}: no position: fill it in, or remove the row")
+    check_positions(positions, frame, where)
     return Positioned(tuple(f.path for f in frames), positions[rows], frame)
 
 

@@ -135,6 +135,7 @@ def read_own(folder: Path, division: Division) -> OwnFrames:
             f"{folder} does not say where its frames were taken: put a poses.csv with name, x, y "
             "beside them, or say --by time"
         )
+    poses.require_all(frames)
     kept, skipped = _readable(frames, division.strict)
     positioned = Positioned(_paths(frames), poses.positions, poses.frame)
     places = _only(cells(str(folder), positioned, division.within_m), kept)

@@ -137,6 +137,8 @@ def compare_folders(
         for folder, part in zip((map_frames, query_frames), files, strict=True)
     ]
     why = _why_no_recall(found, (map_frames, query_frames))
+    if not why and not is_recording(map_frames):
+        found[0].require_all(files[0])  # nothing could judge an answer there: it would count wrong
     sides = [
         _describe(localizer, what, part, poses, not why, ks, strict, views, progress)
         for what, part, poses in zip(("map", "queries"), files, found, strict=True)

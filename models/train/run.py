@@ -110,6 +110,7 @@ def train(
     Raises:
         DataError: the data or the teacher's views are not usable.
         TrainingError: the loss is not finite, or another training writes to ``run.output``.
+        UsageError: ``run.output`` cannot be made, or the processes or the device do not serve.
         ModelError: a checkpoint in ``run.output`` is damaged, of another architecture, or at its
             end by other settings.
     """
@@ -125,9 +126,19 @@ def train(
             if count % crew.size:
                 raise UsageError(f"{what} = {count} is not a multiple of {crew.size} processes")
         folder = Path(config.run.output)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"run.output is {folder}, which cannot be made ({error.strerror}): name a folder"
+            ) from None
         with _alone(folder) if crew.first else contextlib.nullcontext():
-            return _train(config, crew, report, stop_after, places)
+            try:
+                return _train(config, crew, report, stop_after, places)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # only an empty one goes: nothing was begun
+                raise
     finally:
         crew.leave()
 

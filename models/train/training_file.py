@@ -6,11 +6,12 @@ The records are those of ``models/train/config.py``.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,7 +69,7 @@ def _changed(record: T, keys: Sequence[str], value: Any, where: str) -> T:
     hints = typing.get_type_hints(type(record))
     key = keys[0]
     if key not in hints:
-        raise UsageError(f"{where}: unknown key {key!r}; known: {', '.join(sorted(hints))}")
+        raise UsageError(f"{where}: {_unknown(key, hints)}")
     if len(keys) == 1:
         made = _value(hints[key], value, f"{where}: {key}")
     elif dataclasses.is_dataclass(hints[key]):
@@ -165,6 +166,11 @@ def check_config(config: TrainConfig, path: Path | str) -> None:
         "data.near must be below data.window",
     )
     require(all(table.root.strip() for table in config.data), "data.root is empty: name the folder")
+    # Ignored, it would let a run see what it is judged by.
+    require(
+        all(not table.leave_out or table.format in ("tower", "gsv") for table in config.data),
+        "data.leave_out names floors (tower) or cities (gsv): leave it out of other tables",
+    )
 
 
 #: Of the sections of a training file: (section.key, lowest, highest), both allowed.
@@ -218,10 +224,22 @@ def _check_ranges(config: TrainConfig, path: Path | str) -> None:
         for key in name.split("."):
             value = getattr(value, key)
         if not (low <= value <= high and value < math.inf):
-            upper = f" and at most {high:g}" if high < math.inf else ""
-            raise UsageError(f"{path}: {name} is {value:g}: at least {low:g}{upper}")
+            upper = f" and at most {_said(high)}" if high < math.inf else ""
+            raise UsageError(f"{path}: {name} is {_said(value)}: at least {_said(low)}{upper}")
     if config.run.device != "cpu" and not re.fullmatch(r"cuda(:\d{1,3})?", config.run.device):
         raise UsageError(f'{path}: run.device is {config.run.device!r}: "cpu" or "cuda"')
+
+
+def _said(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+def _unknown(key: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=3)
+    likely = (
+        f": did you mean {' or '.join(near)}?" if near else f"; known: {', '.join(sorted(known))}"
+    )
+    return f"unknown key {key!r}{likely}"
 
 
 def _record(kind: type[T], values: dict[str, Any], where: str) -> T:
@@ -230,7 +248,7 @@ def _record(kind: type[T], values: dict[str, Any], where: str) -> T:
     names = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - names)
     if unknown:
-        raise UsageError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(names))}")
+        raise UsageError(f"{where}: {_unknown(unknown[0], names)}")
     return kind(**{k: _value(hints[k], v, f"{where}: {k}") for k, v in values.items()})
 
 

@@ -106,6 +106,8 @@ def command(
     Uses your own ssh: keys, agent, jump hosts, ~/.ssh/config. USER@HOST may be 'local:', this
     machine. With --inventory, to every board of a file.
     """
+    if expires_days is not None and sign is None:
+        raise click.UsageError("--expires-days belongs to --sign")
     options = way.options(
         keep=keep,
         runtime=runtime,

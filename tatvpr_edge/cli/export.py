@@ -50,9 +50,11 @@ def command(
                 "a weights file is exported as it is: leave --weights and --random out"
             )
         network = load_weights(model)
-    elif weights is not None and seed is None:
+    elif weights is not None and seed is not None:
+        raise UsageError("--weights and --random exclude each other: leave one out")
+    elif weights is not None:
         network = load_weights(weights, expected=registry.config(model))
-    elif seed is not None and weights is None:
+    elif seed is not None:
         network = registry.create(model, seed=seed)
     else:
         registry.config(model)

@@ -23,17 +23,13 @@ from tatvpr_edge.cli.output import (
     print_json,
     progress,
     say,
-    setting_text,
     views_option,
 )
 from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.recordings import recording_options
-from tatvpr_edge.mapping.build import DEFAULT_BANDS as BANDS
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import MapStats
-
-DEFAULT_BANDS = ",".join(setting_text(*band) for band in BANDS)
 
 _strict = click.option("--strict", is_flag=True, help="Stop at a frame that would be left out.")
 
@@ -67,9 +63,8 @@ def command() -> None:
 @click.option(
     "--bands",
     type=KList(bands=True),
-    default=DEFAULT_BANDS,
-    show_default=True,
-    help="The k (or k:tokens) to describe at; a query searches the nearest higher one.",
+    help="The k (or k:tokens) to describe at; a query searches the nearest higher one (default: 1, "
+    "or the artifact's highest k).",
 )
 @click.option("--threshold", type=float, help="Score from which a match is accepted.")
 @views_option

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Candidates.")
 @click.option(
     "--sequence",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1000),
     default=1,
     show_default=True,
     help="Frames that an answer rests on: the FRAMEs are then one camera's, in order, and each "

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("source")
 @asking_options
 @click.option(
-    "--sequence", type=click.IntRange(1), default=1, show_default=True,
+    "--sequence", type=click.IntRange(1, 1000), default=1, show_default=True,
     help="Frames that an answer rests on: a camera that moves is followed.",
 )  # fmt: skip
 @click.option("--realtime", is_flag=True, help="Play a file or folder at its own speed.")

@@ -26,9 +26,6 @@ from tatvpr_edge.spec.placemap import MapInfo, Places, check_info, make_places, 
 from tatvpr_edge.spec.values import between, choice, instance, wrong
 from tatvpr_edge.spec.values import path as check_path
 
-#: (k, tokens) at which places are described by default.
-DEFAULT_BANDS: tuple[Band, ...] = ((1.0, 1.0),)
-
 PathLike = str | os.PathLike[str]
 
 
@@ -63,7 +60,7 @@ def build_map(
     poses: PathLike | None = None,
     pose_frame: str | None = None,
     kind: str = "int8",
-    bands: Sequence[Band] = DEFAULT_BANDS,
+    bands: Sequence[Band] | None = None,
     threshold: float | None = None,
     strict: bool = False,
     picking: Picking | None = None,
@@ -81,13 +78,14 @@ def build_map(
         pose_frame: "local", "utm" or "geographic", where names or columns do not say it.
         kind: "int8" or "binary": a byte or a bit for each element of a descriptor; "weighed": bits,
             and the surest bits of a query count most among the nearest places.
-        bands: (k, tokens) to describe at; a query searches one of them.
+        bands: (k, tokens) to describe at; a query searches one of them. None: one, at the
+            artifact's highest k, at most 1, with all tokens.
         threshold: score from which a match is accepted.
         strict: a frame that cannot be read, or that shows nothing (black, blank, a covered lens),
             is an error; otherwise it is left out and listed.
         picking: which frames of a recording, and the topic of their poses.
         views: a place is described from several views of its frame (``runtime.views``), so that
-            more queries find it: six descriptors to make, one to keep; and keeps a part of its
+            more queries find it: eight descriptors to make, one to keep; and keeps a part of its
             neighbours' along a drive (``mapping.neighbours``). False: from the frame alone.
         progress: told after every frame, with 1.
 
@@ -97,7 +95,7 @@ def build_map(
     """
     instance(localizer, Localizer, "localizer", "a Localizer, which describes the frames")
     target = check_new(output)
-    pairs = check_bands(bands)
+    pairs = check_bands(bands, localizer.artifact.manifest.k_range)
     if threshold is not None:
         between(threshold, -1, 1, "threshold", "a score from -1 to 1")
     files, found = frames_and_poses(frames, poses, pose_frame, picking)

@@ -57,6 +57,15 @@ class Poses:
         """float64 [N, 2]: x east, y north."""
         return self.values[:, :2]
 
+    def require_all(self, frames: Sequence[FrameFile]) -> None:
+        """Raise a DataError where a position of ``frames`` is unknown, as a map may have some."""
+        unknown = np.flatnonzero(np.isnan(self.positions).any(axis=1))
+        if unknown.size:
+            raise DataError(
+                f"{self.source} says no position of {frames[int(unknown[0])].name}: fill it in, or "
+                "remove the frame"
+            )
+
 
 def find_poses(
     folder: str | Path,
@@ -221,10 +230,11 @@ class PoseTable:
         return [frame for _, frame in pairs], [row for row, _ in pairs]
 
     def positions(self) -> tuple[NDArray[np.float64], str]:
-        """float64 [rows, 2] (x east, y north) and their pose frame.
+        """float64 [rows, 2] (x east, y north; both NaN where the cells are empty or NaN) and their
+        pose frame.
 
         Raises:
-            DataError: no columns of positions, or a position that is no finite number.
+            DataError: no columns of positions, or half a position.
         """
         columns = self.table.columns
         pairs = [pair for pair in _POSITIONS if pair[0] in columns and pair[1] in columns]
@@ -244,10 +254,13 @@ class PoseTable:
                 for i in range(len(self.table))
             ]
         ).reshape(-1, 2)
-        unknown = np.isnan(values).any(axis=1)
-        if unknown.any():
-            index = int(np.argmax(unknown))
-            raise DataError(f"{self.table.where(index)}: {east} and {north} must be finite numbers")
+        half = np.isnan(values).sum(axis=1) == 1
+        if half.any():
+            index = int(np.argmax(half))
+            raise DataError(
+                f"{self.table.where(index)}: half a position: give {east} and {north}, or leave "
+                "both empty where it is unknown"
+            )
         return values, frame
 
 
@@ -285,7 +298,8 @@ def _from_table(poses: PoseTable, frames: Sequence[FrameFile], pose_frame: str |
     if "z" in table.columns:
         values[:, 2] = [table.number(i, "z") for i in range(len(table))]
     values[:, 3:] = quaternions(table)
-    check_positions(positions, frame, [table.where(i) for i in range(len(table))])
+    known = np.flatnonzero(~np.isnan(positions[:, 0]))
+    check_positions(positions[known], frame, [table.where(int(i)) for i in known])
     return Poses(values[chosen], frame, str(table.path))
 
 

@@ -40,20 +40,24 @@ def check_k(value: Any, k_range: tuple[float, float]) -> float:
     return k
 
 
-def check_bands(bands: Any) -> tuple[tuple[float, float], ...]:
-    """Pairs of (k, tokens), each in (0, 1], no two the same as a map keeps them (float32).
+def check_bands(bands: Any, k_range: tuple[float, float]) -> tuple[tuple[float, float], ...]:
+    """Pairs of (k, tokens), each in (0, 1], no two the same as a map keeps them (float32), and of
+    a k that the artifact which describes was built for: no query could be asked at another.
+    None: one band, at the highest k, at most 1, with all tokens.
 
     Raises:
-        UsageError: they are none, or one is named twice.
+        UsageError: they are none, one is named twice, or the artifact was not built for its k.
     """
     import numpy as np
 
+    if bands is None:
+        return ((min(1.0, k_range[1]), 1.0),)
     meaning = "(k, tokens) of each band, such as ((1.0, 1.0), (0.2, 1.0))"
     try:
         pairs = [(k, tokens) for k, tokens in bands]
     except (TypeError, ValueError):
         raise wrong(bands, "bands", meaning) from None
-    made = tuple((check_fraction(k, "k"), check_fraction(tokens, "tokens")) for k, tokens in pairs)
+    made = tuple((check_k(k, k_range), check_fraction(tokens, "tokens")) for k, tokens in pairs)
     if len({(np.float32(k), np.float32(tokens)) for k, tokens in made}) != len(made):
         raise UsageError(f"bands {shown(bands)} name one band twice: a query searches but one")
     return made

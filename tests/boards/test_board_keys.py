@@ -92,7 +92,7 @@ def zig(board: Board, path: Path, monkeypatch: pytest.MonkeyPatch, **_: Any) -> 
     monkeypatch.setenv("PATH", str(path.parent))
     monkeypatch.setattr(toolchains.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(toolchains, "_version", lambda command: "zig")
-    monkeypatch.setattr(toolchains, "compiler_fault", lambda command, flags: None)
+    monkeypatch.setattr(toolchains, "compiler_fault", lambda *asked: None)
     return find_compiler(board).command
 
 

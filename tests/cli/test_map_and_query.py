@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.runtime import MapWriter, PlaceMap
+from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -342,6 +343,41 @@ def test_wrong_usage_is_told(
     build: Callable[..., str], folder: Path, options: list[str], words: str
 ) -> None:
     assert words in build(folder, *options, status=2)
+
+
+def test_a_band_that_no_query_could_ask_for_is_told(
+    build: Callable[..., str], folder: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    assert "k is 0.01: this artifact was built for" in build(folder, "--bands", "1,0.01")
+    with pytest.raises(UsageError, match=r"k is 0\.01: this artifact was built for"):
+        MapWriter(tmp_path / "w", tiny_host, bands=((0.01, 1.0),))
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_map_is_made_at_the_highest_k_of_an_artifact_that_ends_below_one(
+    tatvpr: Run, tiny_onnx: Path, folder: Path, tmp_path: Path
+) -> None:
+    tatvpr("build", "--board", "host", "--model", tiny_onnx, "--k-range", "0.1:0.5", "-o", "low")
+    tatvpr("map", "build", folder, "--artifact", "low", "-o", "m")
+    assert [(band.k, band.tokens) for band in PlaceMap(tmp_path / "m").info.bands] == [(0.5, 1.0)]
+
+
+@pytest.mark.parametrize("command", ["query", "watch"])
+def test_more_frames_than_an_answer_can_rest_on_are_wrong_usage(
+    tatvpr: Run, folder: Path, command: str
+) -> None:
+    done = tatvpr(command, folder, "--sequence", "1001", status=2)
+    assert "1<=x<=1000" in done.stderr
+
+
+def test_a_row_without_a_position_is_a_place_without_one(
+    tatvpr: Run, tiny_host: Path, folder: Path, tmp_path: Path
+) -> None:
+    rows = ["name,x,y", *(f"{name},{i},{i}" for i, name in enumerate(NAMES[1:])), f"{NAMES[0]},,"]
+    (tmp_path / "p.csv").write_text("\n".join(rows))
+    tatvpr("map", "build", folder, "-o", "m", "--artifact", tiny_host, "--poses", "p.csv")
+    poses = [PlaceMap(tmp_path / "m").pose(place) for place in range(len(NAMES))]
+    assert [bool(np.isnan(pose[0])) for pose in poses] == [True] + [False] * 9
 
 
 def test_an_output_that_exists_is_told_and_kept(

@@ -71,6 +71,21 @@ def test_recall_where_both_say_where_they_were(
     assert "none of 5 queries lies within 3 m" in tatvpr(*arguments, "--within=3m", status=1).stderr
 
 
+def test_queries_without_a_position_do_not_count_and_a_map_has_all_of_its_own(
+    tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path]
+) -> None:
+    arguments = ["evaluate", *folders, "--artifact", tiny_host, "--k", "1"]
+    for folder, gone in ((folders[1], "q3.jpg;300;10"), (folders[0], "p1.png,100,0")):
+        table = (folder / "poses.csv").read_text()
+        assert gone in table
+        mark = gone[6]
+        (folder / "poses.csv").write_text(table.replace(gone, f"{gone[:6]}{mark}{mark}"))
+        if folder is folders[1]:
+            assert "3 of 5 queries lie within" in tatvpr(*arguments).stdout
+    said = tatvpr(*arguments, status=1).stderr.splitlines()[-1]
+    assert "poses.csv says no position of p1.png: fill it in, or remove the frame" in said
+
+
 def test_a_floor_above_is_another_place(
     tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ class TestChoice:
     ) -> None:
         monkeypatch.setattr(toolchains.importlib.util, "find_spec", lambda name: object())
         monkeypatch.setattr(toolchains, "_version", lambda command: "zig")
-        monkeypatch.setattr(toolchains, "compiler_fault", lambda command, flags: None)
+        monkeypatch.setattr(toolchains, "compiler_fault", lambda *asked: None)
         command = find_compiler(load("jetson-orin-nano")).command
         assert "ziglang" in command
         assert "aarch64-linux-gnu.2.35" in command
@@ -89,7 +90,7 @@ class TestChoice:
         self, only: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(toolchains.importlib.util, "find_spec", lambda name: object())
-        monkeypatch.setattr(toolchains, "compiler_fault", lambda command, flags: "no libm")
+        monkeypatch.setattr(toolchains, "compiler_fault", lambda *asked: "no libm")
         with pytest.raises(ToolError, match=r"zig does not either \(no libm\): 'apt-get ") as told:
             find_compiler(load("jetson-orin-nano"))
         with pytest.raises(ToolError, match=r"^no C compiler for board stm32h7: 'apt-get") as arm:
@@ -101,6 +102,16 @@ class TestChoice:
         script(only / "arm-none-eabi-gcc", f'echo "{told}" >&2; exit 1')
         with pytest.raises(ToolError, match=r"unimplemented: Thumb-1"):
             find_compiler(load("stm32h7"))
+
+    @pytest.mark.parametrize("triple", ["x86_64-linux-gnu", "foo-bar"])
+    def test_a_compiler_for_another_processor_does_not_count(self, triple: str) -> None:
+        require_tool("arm-none-eabi-gcc", "gcc-arm-none-eabi")
+        board = load("stm32h7")
+        wrong = replace(board, cpu=replace(board.cpu, triple=triple))
+        with pytest.raises(
+            ToolError, match=f"builds for arm, and cpu.triple is of {wrong.cpu.architecture}"
+        ):
+            find_compiler(wrong)
 
     def test_a_compiler_that_does_not_run(self, only: Path) -> None:
         script(only / "gcc", "echo broken installation >&2; exit 3")

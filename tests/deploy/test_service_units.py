@@ -55,6 +55,7 @@ def test_the_unit_serves_with_what_deploy_was_told() -> None:
     ("words", "said"),
     [
         (["--budget", "5W"], "belongs to --service"),
+        (["--expires-days", "3"], "--expires-days belongs to --sign"),
         (["--service", "--budget", "5W"], "belong to --k auto"),
         (["--service", "--k", "auto"], "needs a --budget"),
         (["--service", "--k", "auto", "--budget", "much"], "not understood"),

@@ -13,6 +13,7 @@ from tatvpr_edge.mapping import FrameFile, find_poses
 from tatvpr_edge.mapping.coordinates import metres_apart, metres_in_space, to_metres
 from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.models.data import formats
+from tatvpr_edge.models.data.own import Division, read_own
 from tatvpr_edge.models.train.config import DataConfig
 from tatvpr_edge.spec.errors import DataError
 
@@ -64,6 +65,21 @@ def test_a_table_means_what_it_says(tmp_path: Path, text: str | bytes) -> None:
     assert np.isnan(poses[:, 3:]).all()
 
 
+@pytest.mark.parametrize("columns", ["x,y", "easting,northing", "lat,lon"])
+@pytest.mark.parametrize("unknown", [",", "nan,NaN", " , "])
+def test_a_map_takes_unknown_positions_and_training_does_not(
+    tmp_path: Path, columns: str, unknown: str
+) -> None:
+    known = {"x,y": "1,2", "easting,northing": "500000,5000000", "lat,lon": "50,8"}[columns]
+    poses = poses_of(tmp_path, f"name,{columns}\nf.jpg,{known}\na/g.jpg,{unknown}\n")
+    assert np.isnan(poses[:, 0]).tolist() == [False, True]
+    with pytest.raises(DataError, match=r"poses\.csv, line 3: no position"):
+        formats.posed(tmp_path)
+    for reader in (formats.positioned, lambda root: read_own(root, Division(by="poses"))):
+        with pytest.raises(DataError, match=r"poses\.csv says no position of a/g\.jpg"):
+            reader(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -78,7 +94,7 @@ def test_a_table_means_what_it_says(tmp_path: Path, text: str | bytes) -> None:
             "name,x,y\nf.jpg,1,2\na/g.jpg,3,1e300\n",
             r"line 3: its position \(3, 1e\+300\) is outside",
         ),
-        ("name,x,y\nf.jpg,1,\na/g.jpg,3,4\n", r"line 2: x and y must be finite"),
+        ("name,x,y\nf.jpg,1,\na/g.jpg,3,4\n", r"line 2: half a position: give x and y"),
         ("frame_no,x,y\n1,1,2\n", r"has the columns frame_no, x, y: expected a header"),
         ("name,lat,lon\nf.jpg,91,2\na/g.jpg,3,4\n", r"line 2.*outside geographic"),
         ("name,easting,northing\nf.jpg,48.1,11\na/g.jpg,3,4\n", r"line 2.*outside utm"),

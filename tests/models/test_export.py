@@ -14,6 +14,8 @@ import torch
 from onnx import numpy_helper
 from small_heads import SMALL_HEADS
 
+from tatvpr_edge import zoo
+from tatvpr_edge.cli import main
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.export import build_proto, export_onnx
@@ -189,3 +191,11 @@ def test_unusable_weights_are_one_clear_error(tmp_path: Path, damage: str) -> No
         torch.save({"x": torch.zeros(2)}, path)
     with pytest.raises(ModelError, match=r"w\.safetensors"):
         load_weights(path)
+
+
+def test_weights_and_random_ones_exclude_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", "micro", "--random", "1", "--weights", str(zoo.path("micro", "safetensors"))]
+    assert main([*words, "-o", str(tmp_path / "m.onnx")]) == 1
+    assert "--weights and --random exclude each other" in capsys.readouterr().err

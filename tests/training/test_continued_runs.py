@@ -128,6 +128,16 @@ def test_a_folder_in_a_states_place_is_said_before_the_training(tmp_path: Path) 
     assert not steps
 
 
+def test_an_output_that_cannot_be_made_is_named_and_one_without_a_run_goes(tmp_path: Path) -> None:
+    config = stage_2(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"run\.output is .*file, which cannot be made"):
+        train(with_changes(config, [f"run.output={tmp_path / 'file'}"]))
+    with pytest.raises(ModelError, match="nosuch"):
+        train(with_changes(config, [f"run.output={tmp_path / 'new'}", "model.init=nosuch"]))
+    assert not (tmp_path / "new").exists()
+
+
 def test_two_trainings_do_not_write_to_one_folder(tmp_path: Path) -> None:
     config = stage_2(tmp_path)
 

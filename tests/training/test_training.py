@@ -393,7 +393,10 @@ def test_shipped_recipes_are_valid(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[run]\nsed = 1\n", "unknown key 'sed'"),
+        ("[run]\nsed = 1\n", "unknown key 'sed': did you mean seed"),
+        ("[metrik]\n", "unknown key 'metrik': did you mean metric"),
+        ("[metric]\nplaces = 1\n", "metric.places is 1: at least 2 and at most 1048576$"),
+        ("[[data]]\nformat = 'labelled'\nroot = 'x'\nleave_out = ['m1']\n", "data.leave_out names"),
         ("[run]\nseed = 'one'\n", "seed is 'one': expected int"),
         ("[run]\nseed = true\n", "expected int"),
         ("[run\n", "not valid TOML"),
