@@ -168,8 +168,12 @@ static void in_tiles(bench *b, void (*kernel)(const tatvpr_matmul *job)) {
 
 static double run(bench *b, const char *what) {
     const int32_t k_in = b->op.k_in;
+    const int layer_norm = strcmp(what, "layer_norm") == 0;
+    const int gelu = strcmp(what, "gelu") == 0;
     const int gate = strcmp(what, "gate") == 0;
-    if (strcmp(what, "select") == 0) { /* what selection costs beside copying the rows */
+    const int quantise = gate || strcmp(what, "quantise") == 0;
+    const int select = strcmp(what, "select") == 0;
+    if (select) { /* what selection costs beside copying the rows */
         for (int32_t t = 0; t < b->tokens; t++) {
             memcpy(b->tile.q + (ptrdiff_t)t * b->tile.q_stride,
                    b->fresh + (ptrdiff_t)t * b->tile.q_stride, (size_t)b->tile.q_stride);
@@ -188,20 +192,18 @@ static double run(bench *b, const char *what) {
     } else if (strcmp(what, "patch") == 0) {
         b->kernels->patch_embed(&b->patch_job);
     } else {
-        for (int32_t t = 0; t < b->tokens; t++) {
+        for (int32_t t = 0; !select && t < b->tokens; t++) {
             const float *x = b->x + (ptrdiff_t)t * k_in;
-            if (strcmp(what, "layer_norm") == 0) {
+            if (layer_norm) {
                 b->kernels->layer_norm(x, b->job.bias, b->job.bias, 1e-6f, k_in, b->row);
-            } else if (strcmp(what, "gelu") == 0) {
+            } else if (gelu) {
                 b->kernels->gelu(x, k_in, b->row);
-            } else {
-                if (gate || strcmp(what, "quantise") == 0) {
-                    b->tile.s[t] = b->kernels->quantise(
-                        x, k_in, b->tile.q + (ptrdiff_t)t * b->tile.q_stride);
-                }
+            } else if (quantise) {
+                b->tile.s[t] =
+                    b->kernels->quantise(x, k_in, b->tile.q + (ptrdiff_t)t * b->tile.q_stride);
             }
         }
-        if (gate || strcmp(what, "select") == 0) {
+        if (gate || select) {
             tatvpr_select_tile(b->kernels, &b->tile, b->keep, b->group, list_of(b));
         }
     }

@@ -239,6 +239,37 @@ def test_gate_keeps_what_the_reference_keeps(
                 check_lists(q, *out[3:], listed)
 
 
+@pytest.mark.parametrize("k_in", [64, 192, 200, 768])
+@pytest.mark.parametrize("k", [0.02, 0.3, 0.7, 0.9])
+def test_gate_keeps_what_the_reference_keeps_where_the_rows_before_mislead(
+    native: Driver, k_in: int, k: float
+) -> None:
+    rng = np.random.default_rng(k_in)
+    x = rng.standard_normal((23, k_in)).astype(np.float32)
+    x[:5] = np.where(rng.random((5, k_in)) < 0.6, 0.008, 0.0)  # ones, fewer than stay at .9
+    x[:5, 1] = 1.0
+    x[[5, 14]] *= np.float32(1e3)  # the same integers, another cut in units of x
+    x[[6, 15], 3:] = 0.0  # fewer are not 0 than stay
+    x[7] = 1.0
+    x[8, 2] = 1e6
+    x[[9, 16]] **= 5
+    x[17, : k_in - 8] *= np.float32(1e-3)
+    x[18] = np.where(rng.random(k_in) < 0.5, 1.0, 0.008)  # halves at the ends, ties at both
+    q, _ = reference.top_k_gate(x, k)
+    for kernels in native.kernels:
+        for listed in (0, 1):
+            status, out = native.call(
+                "gate", kernels, (len(x), k_in, limits.kept(k, k_in), 1, listed), (), (x.tobytes(),)
+            )
+            assert status == OK
+            np.testing.assert_array_equal(out[2].view(np.int32), q.sum(axis=1, dtype=np.int32))
+            if listed:
+                check_lists(q, *out[3:], listed)
+            else:
+                rows = out[0].view(np.int8).reshape(len(x), -1)
+                np.testing.assert_array_equal(rows[:, :k_in], q)
+
+
 def check_lists(
     q: NDArray[np.int8],
     count: NDArray[np.uint8],

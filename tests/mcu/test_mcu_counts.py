@@ -123,6 +123,17 @@ def test_cycles_are_estimated_beside_instructions(
     assert figures[f"{frame}.cycles.cheapest"] < 0.8 * figures[f"{frame}.cycles.k1"]
 
 
+def test_an_instruction_that_llvm_warns_of_is_priced() -> None:
+    """After `vpt` it expects a predicate: it reads what has none, and says so."""
+    require_tool("llvm-mca-19", "llvm-19")
+    cycles = importlib.import_module("cycles")
+    model = cycles.MODELS["mps3-an547"]
+    text = bytes.fromhex("47fe620f7245521c")  # vpt.u8, cmp r2, lr, adds
+    code = cycles.instructions(text, model.triple)
+    total, priced = cycles.estimated_cycles([cycles.Block(code, 9)], [model.core], model.triple)
+    assert total == 27 and priced[model.core] > 0
+
+
 def test_transfers_of_several_registers_take_cycles_of_their_own() -> None:
     """LLVM's models take them for one; Cortex-M4's manual says 1 + N."""
     cycles = importlib.import_module("cycles")

@@ -121,7 +121,8 @@ def _disassembled(words: Iterable[bytes], triple: str) -> dict[bytes, str]:
     command = [tool("llvm-mc"), "--disassemble", f"--triple={triple}",
                f"--mattr={ATTRIBUTES[triple]}"]  # fmt: skip
     done = subprocess.run(command, input=text + "\n", capture_output=True, text=True, check=False)
-    unknown = {int(line) for line in re.findall(r"^<stdin>:(\d+):\d+: warning", done.stderr, re.M)}
+    warned = r"^<stdin>:(\d+):\d+: warning: invalid"  # it reads the others
+    unknown = {int(line) for line in re.findall(warned, done.stderr, re.M)}
     known = [word for number, word in enumerate(distinct, 1) if number not in unknown]
     lines = [line.strip() for line in done.stdout.splitlines() if line.startswith("\t")]
     lines = [line for line in lines if not line.startswith(".")]

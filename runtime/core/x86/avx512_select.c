@@ -49,8 +49,10 @@ void tatvpr_avx512_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t gr
 }
 
 void tatvpr_avx512_select_rows(tatvpr_tile *tile, int32_t keep, int32_t group, int32_t list) {
-    for (int32_t t = 0; t < tile->tokens; t += TATVPR_ROWS_TOGETHER) {
-        const int32_t rows = tatvpr_min_i32(TATVPR_ROWS_TOGETHER, tile->tokens - t);
+    int32_t rows = 0;
+    for (int32_t t = 0; t < tile->tokens; t += rows) { /* the first one says where cuts lie */
+        const int32_t most = t == 0 ? 1 : TATVPR_ROWS_TOGETHER;
+        rows = tatvpr_min_i32(most, tile->tokens - t);
         if (!ranked(tile, t, rows, keep, group, list)) {
             for (int32_t i = 0; i < rows; i++) {
                 tatvpr_avx512_select(tile, t + i, keep, group, list);

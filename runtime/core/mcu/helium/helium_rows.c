@@ -133,30 +133,90 @@ void tatvpr_helium_gelu(const float *x, int32_t count, float *y) {
 
 /* ---- the gate */
 
+static uint8x16_t magnitudes(const int8_t *q) {
+    return vreinterpretq_u8_s8(vabsq_s8(vldrbq_s8(q)));
+}
+
+/* `count`, and one more for each magnitude from `limit` on. Assembly, because GCC moves a predicate
+ * through another register; it cannot be told that VPR changes, so that functions around this hold
+ * no predicate and are not inlined. */
+static inline uint32_t count_more(uint32_t count, uint8x16_t magnitude, int32_t limit) {
+    __asm("vpt.u8 cs, %q[m], %[limit]\n\tvaddvat.u8 %[count], %q[ones]"
+          : [count] "+Te"(count)
+          : [m] "w"(magnitude), [limit] "r"(limit), [ones] "w"(vdupq_n_u8(1)));
+    return count;
+}
+
 /* How many of the padded row's |q| are at least `limit`. */
-static int32_t count_at_least(const int8_t *q, int32_t vectors, uint8_t limit) {
-    const uint8x16_t ones = vdupq_n_u8(1);
-    const uint8x16_t none = vdupq_n_u8(0);
+static __attribute__((noinline)) int32_t count_at_least(const int8_t *q, int32_t vectors,
+                                                        int32_t limit) {
     uint32_t count = 0;
     for (; vectors > 0; vectors--, q += 16) {
-        const uint8x16_t m = vreinterpretq_u8_s8(vabsq_s8(vldrbq_s8(q)));
-        count = vaddvaq_u8(count, vpselq_u8(ones, none, vcmpcsq_n_u8(m, limit)));
+        count = count_more(count, magnitudes(q), limit);
     }
     return (int32_t)count;
 }
 
-/* Drops all but the `keep` largest; at the least magnitude that stays, the first ones do. */
-static void drop_channels(int8_t *q, int32_t vectors, int32_t keep) {
-    int32_t least = 0;
+enum { NEAR = 4 };
+
+/* The same of `limit` and the three magnitudes after it. */
+static __attribute__((noinline)) void count_near(const int8_t *q, int32_t vectors, int32_t limit,
+                                                 int32_t count[NEAR]) {
+    uint32_t n0 = 0, n1 = 0, n2 = 0, n3 = 0;
+    for (; vectors > 0; vectors--, q += 16) {
+        const uint8x16_t m = magnitudes(q);
+        n0 = count_more(n0, m, limit);
+        n1 = count_more(n1, m, limit + 1);
+        n2 = count_more(n2, m, limit + 2);
+        n3 = count_more(n3, m, limit + 3);
+    }
+    count[0] = (int32_t)n0;
+    count[1] = (int32_t)n1;
+    count[2] = (int32_t)n2;
+    count[3] = (int32_t)n3;
+}
+
+/* The largest magnitude that at least `keep` reach, 0 where fewer are not 0, and how many lie
+ * above it. The rows before say nearly where it is: below `guess` or from there on, most often
+ * among the four magnitudes next to it. */
+static int32_t find_cut(const int8_t *q, int32_t vectors, int32_t keep, int32_t guess,
+                        int32_t *above) {
+    int32_t count[NEAR];
+    const int32_t reach = count_at_least(q, vectors, guess);
+    int32_t least = reach >= keep ? guess : guess > NEAR ? guess - NEAR - 1 : 0;
+    *above = reach >= keep ? 0 : reach;
+    count_near(q, vectors, least + 1, count);
+    int32_t near = 0;
+    while (near < NEAR && count[near] >= keep) {
+        near++;
+    }
+    if (near < NEAR && (near > 0 || least == 0 || reach >= keep)) {
+        *above = count[near];
+        return least + near;
+    }
+    if (near == NEAR && reach < keep) {
+        return least + near;
+    }
+    least = 0;
     for (int32_t bit = 64; bit > 0; bit /= 2) {
-        if (count_at_least(q, vectors, (uint8_t)(least + bit)) >= keep) {
+        const int32_t more = count_at_least(q, vectors, least + bit);
+        if (more >= keep) {
             least += bit;
+        } else {
+            *above = more;
         }
     }
+    return least;
+}
+
+/* Drops all but the `keep` largest; at the least magnitude that stays, the first ones do. */
+static int32_t drop_channels(int8_t *q, int32_t vectors, int32_t keep, int32_t guess) {
+    int32_t above = 0;
+    const int32_t least = find_cut(q, vectors, keep, guess, &above);
     if (least == 0) {
-        return; /* whatever is not 0 stays */
+        return 0; /* whatever is not 0 stays */
     }
-    int32_t ties = keep - count_at_least(q, vectors, (uint8_t)(least + 1));
+    int32_t ties = keep - above;
     const uint8x16_t ones = vdupq_n_u8(1);
     const uint8x16_t none = vdupq_n_u8(0);
     for (; vectors > 0; vectors--, q += 16) {
@@ -178,6 +238,7 @@ static void drop_channels(int8_t *q, int32_t vectors, int32_t keep) {
         }
         vstrbq_s8(q, vpselq_s8(v, vreinterpretq_s8_u8(none), stay));
     }
+    return least;
 }
 
 #define MOST_GROUPS 512
@@ -237,7 +298,11 @@ void tatvpr_helium_select(tatvpr_tile *tile, int32_t t, int32_t keep, int32_t gr
         return;
     }
     if (keep < groups && group == 1) {
-        drop_channels(q, vectors, keep);
+        const float guess = tile->hint / tile->s[t]; /* 0 before the first row */
+        const int32_t at = guess < 127.0f ? (int32_t)(guess + 0.5f) : 127;
+        const int32_t least = drop_channels(q, vectors, keep, at > 0 ? at : 1);
+        const float cut = (float)least * tile->s[t];
+        tile->hint = tile->hint > 0.0f ? 0.5f * (tile->hint + cut) : cut;
     } else if (keep < groups) {
         drop_groups(q, group, groups, keep);
     }
