@@ -128,7 +128,7 @@ def make_wheels(output: Path, machines: list[str]) -> list[Path]:
         for machine in {platform.machine(), *machines}:
             board = "host" if machine == platform.machine() else BOARDS[machine]
             print(f"micro for {machine} ({board}) ...", file=sys.stderr)
-            artifacts[machine] = build(board, output=folder / machine)
+            artifacts[machine] = build(board, model="micro", output=folder / machine)
         ks = [float(k) for k in DEFAULT_KS.split(",")]
         place_map = folder / "demo.placemap"
         here = str(artifacts[platform.machine()])

@@ -149,7 +149,7 @@ def test_deploy_query_deploy_again_rollback_status(
         artifact = host_artifact
     else:
         require_tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")
-        made = build_artifact(board.kind, output=tmp_path / "micro")
+        made = build_artifact(board.kind, model="micro", output=tmp_path / "micro")
         assert isinstance(made, Path)
         artifact = made
     other = request.getfixturevalue("tiny_host" if board.kind == "host" else "tiny_arm64")
