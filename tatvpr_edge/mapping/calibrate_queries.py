@@ -194,7 +194,7 @@ def labelled(
             f"the map's positions are {place_map.info.pose_frame}, those of the queries are "
             f"{found.frame}: they cannot be compared"
         )
-    known = [i for i in range(len(files)) if not np.isnan(found.values[i, :2]).any()]
+    known = np.flatnonzero(~found.unknown).tolist()
     if not known:
         raise DataError(f"{called(queries)}: not one frame has a position: fill in {found.source}")
     settings = _with_bands(place_map, settings)
@@ -213,11 +213,7 @@ def labelled(
                     *(descriptors[row], k, tokens, near, around), drive=drives[row], untold=untold
                 )
             )
-    lost = sorted(set(range(len(files))) - set(known))
-    return asked, (
-        *(_passed(files[i], f"no position in {found.source}") for i in lost),
-        *described.skipped,
-    )
+    return asked, (*found.without(files), *described.skipped)
 
 
 def own_frames(

@@ -233,6 +233,11 @@ def test_calibrate_describe_and_evaluate_take_bags(
     assert (document["places"], document["queries_counted"]) == (8, 8)
     assert document["recall"]["1"]["@1"] == 100
     assert Path("page.html").read_text().count("<img") >= 16
+    # All frames: two of each were taken outside the poses' times.
+    done = tatvpr("evaluate", bag, drives["db3"], *poses, *at_every, "--within", "0.5m", "--k", "1",
+                  "--artifact", tiny_host)  # fmt: skip
+    assert "8 places; 8 of 10 queries lie within" in done.stdout
+    assert "no position in /odom" in done.stderr and "2 of 10 queries have no" in done.stderr
     tatvpr("map", "build", bag, *poses, "--artifact", tiny_host, "-o", "m")
     few = tatvpr("map", "calibrate", "m", bag, *poses, "--artifact", tiny_host, status=1)
     assert "answers" in few.stderr and "wider --within" in few.stderr
