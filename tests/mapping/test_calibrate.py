@@ -482,6 +482,27 @@ def test_places_without_a_position_are_no_wrong_answers_to_labelled_queries(
     assert counts[0] == counts[1] == (400, 246)
 
 
+@pytest.mark.parametrize("source", ["itself", "frames"])
+def test_nor_to_the_places_of_another_drive(
+    source: str, tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
+) -> None:
+    """The same map, asked of itself: what stands in an order is judged along that alone."""
+    stored, info = PlaceMap(walked).stored.places(), PlaceMap(walked).info
+    moments = stored.moments.copy()
+    moments["known"], moments["drive"] = 0, 1
+    tags = tuple(f"blind/{tag}" for tag in stored.tags)
+    blind = replace(stored, poses=np.full((60, 7), np.nan), moments=moments, tags=tags)
+    both = tmp_path / "both.placemap"
+    write_map(both, info, [stored, blind])
+    asked = {"itself": {}, "frames": {"frames": frames}}[source]
+    with Localizer(tiny_host) as localizer:
+        done = calibrate_map(localizer, both, within_m=1.2, within_places=2, **asked)
+        wanted = calibrate_map(localizer, walked, within_m=1.2, **asked)
+    (one,), (other,) = done.bands, wanted.bands
+    drives = 2 if source == "itself" else 1
+    assert (one.answers, one.right) == (drives * other.answers, drives * other.right)
+
+
 def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(
     tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
 ) -> None:
