@@ -451,17 +451,27 @@ def test_a_match_confirms_its_place_whatever_its_number_has_become(robot: Locali
     for number, frame in enumerate(pictures):
         robot.add(frame, tag=f"{number}")
     matches = [robot.query(frame) for frame in pictures]
+    carried = pickle.loads(pickle.dumps(matches))
     for most in (9, 6):
         robot.map.prune(most)
     left = [robot.map.tag(place) for place in range(6)]
-    for match in matches:
+    for match in [*matches, *carried]:  # another process's, which hands them back
         if match.tag in left:
             robot.confirm(match)
         else:
             with pytest.raises(MapError, match=f"has no place {match.place} any longer"):
                 robot.confirm(match)
     assert robot.map.confirmed == 6
-    robot.confirm(pickle.loads(pickle.dumps(robot.query(pictures[0]))))
+    # Another map's place of that number is another place.
+    match, path = robot.query(pictures[0]), robot.map.path
+    with MapWriter(path.with_name("other.placemap"), robot) as other:
+        for frame in pictures:
+            other.add(frame)
+    robot.map = other.path
+    with pytest.raises(MapError, match="found in another map"):
+        robot.confirm(match)
+    robot.map = path
+    robot.confirm(match)
 
 
 def test_a_path_goes_on_where_another_program_compacts(
