@@ -82,21 +82,32 @@ __all__ = [
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def write_map(path: str | Path, info: MapInfo, parts: Sequence[Places]) -> None:
+def write_map(
+    path: str | Path, info: MapInfo, parts: Sequence[Places], *, new: bool = False
+) -> None:
     """Write a base file holding ``parts`` one after another, replacing ``path`` atomically, or the
     map that a link there leads to.
 
+    Args:
+        new: nothing is replaced.
+
     Raises:
-        MapError: the map cannot be written (disk full, no such folder); nothing is left behind.
+        MapError: the map cannot be written (disk full, no such folder), or something lies at the
+            ``path`` of a new one; nothing is left behind.
     """
     path = Path(path)
     header, sections = _encode(info, parts)
     try:
-        with replacing(followed(path)) as sink:
+        with replacing(path if new else followed(path), new=new) as sink:
             sink.write(header)
             for section in sections:
                 sink.write(section)
     except OSError as error:
+        if new and isinstance(error, FileExistsError):
+            raise MapError(
+                f"{path} exists by now: another program made it meanwhile, and it stays; remove "
+                "it, or give another --output"
+            ) from None
         raise MapError(f"cannot write the map {path}: {explain(error)}") from error
 
 
