@@ -58,6 +58,7 @@ from .maptypes import (
     Rows,
     SequenceCalibration,
     check_calibration,
+    check_distances,
     check_info,
     encode_tag,
     make_places,
@@ -493,14 +494,15 @@ def check_numbers(
         poses: float64 [N, 7] as stored: zero where unknown.
 
     Raises:
-        MapError: a norm outside (0, 1], a pose that is not finite, an orientation that is no unit
-            quaternion, an unknown number that is not zero, a time before 1970.
+        MapError: a norm outside (0, 1], a pose that is not finite or too far away, an orientation
+            that is no unit quaternion, an unknown number that is not zero, a time before 1970.
     """
     for part in rows:
         if part.norms is not None and not ((part.norms > 0) & (part.norms <= 1)).all():
             raise MapError("a descriptor's norm is not in (0, 1]: make it again")
     if not np.isfinite(poses).all():
         raise MapError("a pose is not finite: make it again")
+    check_distances(poses)
     known = moments["known"]
     turned = known >> 3
     if not (((turned == 0) | (turned == 15)).all() and (moments["time_us"] >= 0).all()):
