@@ -23,7 +23,7 @@ from tatvpr_edge import build_map
 from tatvpr_edge.mapping import Picking, frames_of
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.rotation import slerp
-from tatvpr_edge.runtime import CameraFrame, Localizer, PlaceMap
+from tatvpr_edge.runtime import CameraFrame, Localizer, PlaceMap, stream
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.spec.errors import DataError, FrameError, UsageError
 from tatvpr_edge.spec.frames import to_rgb
@@ -451,13 +451,21 @@ def test_a_video_becomes_a_map_and_is_found_again(
 @pytest.mark.parametrize("b_frames", [0, 2])
 @pytest.mark.parametrize(
     ("end", "codec"),
-    [("mp4", "mpeg4"), ("avi", "mpeg4"), ("ts", "mpeg2video"), ("mpg", "mpeg2video")],
+    [
+        ("mp4", "mpeg4"),
+        ("avi", "mpeg4"),
+        ("ts", "mpeg2video"),
+        ("mpg", "mpeg2video"),
+        ("avi", "libx264"),
+        ("mkv", "libx264"),
+    ],
 )
 def test_a_video_of_predicted_frames_gives_each_its_own_pixels(
     tmp_path: Path, end: str, codec: str, b_frames: int
 ) -> None:
     """What is sought in a .ts, or in an .avi of B-frames, is found behind it: every good frame was
-    called damaged."""
+    called damaged. An .avi tells no times of showing: with H.264's B-frames some frames had those
+    of others, which were called damaged."""
     path = tmp_path / f"predicted.{end}"
     drawn = plain_frames(12, 64, 48)
     write_video(path, drawn, 25, codec, pixels="yuv420p", b_frames=b_frames)
@@ -465,6 +473,13 @@ def test_a_video_of_predicted_frames_gives_each_its_own_pixels(
     assert len(frames) == 12
     for index in (11, 4, 5, 5, 0, *range(12)):  # in any order, and from first to last
         right = int(rgb(frames[index].read())[24, -4, 1])
+        assert abs(right - (10 + 20 * index)) < 8, index
+    with stream(path, backend="av") as played:
+        shown = [(frame.pts_s, int(rgb(frame.image)[24, -4, 1])) for frame in played]
+    first_s = shown[0][0]
+    assert first_s is not None
+    for index, (seconds, right) in enumerate(shown):
+        assert seconds == pytest.approx(first_s + index / 25, abs=1e-3), index
         assert abs(right - (10 + 20 * index)) < 8, index
 
 
