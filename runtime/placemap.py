@@ -25,9 +25,10 @@ from tatvpr_edge.runtime.pruning import Pruned, prune
 from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, around
 from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.runtime.tracking import Tracked
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
-from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
+from tatvpr_edge.spec.maptypes import MapInfo, Places, calibrated
 from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import nearest_band
 from tatvpr_edge.spec.values import numbers, whole, wrong

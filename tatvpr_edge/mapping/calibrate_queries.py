@@ -18,8 +18,8 @@ from tatvpr_edge.mapping.coordinates import metres_in_space
 from tatvpr_edge.mapping.describe import Skipped, describe_frames
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.runtime import Localizer, PlaceMap
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import DataError, MapError
-from tatvpr_edge.spec.maptypes import Calibration
 
 Step = Callable[[int], None]
 #: A folder or recording, or the frames of one.

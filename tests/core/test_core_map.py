@@ -17,14 +17,14 @@ from test_core_model import STATUS
 
 from support.maps import reseal
 from tatvpr_edge.spec import scores
-from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.maptypes import (
+from tatvpr_edge.spec.calibration import (
     Calibration,
     DialWeights,
     SequenceCalibration,
     at_dials,
     check_calibration,
 )
+from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.placemap import Band, Base, MapInfo, make_places, parse_base, write_map
 
 HASH = bytes(range(32))

@@ -18,7 +18,7 @@ from tatvpr_edge.mapping.logistic import (
     log_odds,
     recall_at_full_precision,
 )
-from tatvpr_edge.spec.maptypes import NO_DIALS, dimming
+from tatvpr_edge.spec.calibration import NO_DIALS, dimming
 
 RNG = np.random.default_rng
 

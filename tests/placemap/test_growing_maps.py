@@ -28,8 +28,6 @@ from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.maptypes import Band, MapInfo, Places, make_places
 from tatvpr_edge.spec.placemap import write_map
 
-F32 = NDArray[np.float32]
-
 
 def test_the_pages_program_runs_from_the_first_frame_on(
     tiny_host: Path,
