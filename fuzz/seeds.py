@@ -31,13 +31,8 @@ HASH = bytes(range(32)).hex()
 
 def small_map(kind: str, places: int = 3, bands: int = 1, rich: bool = False) -> bytes:
     """A map's bytes; ``rich`` ones are calibrated, with means where they may have them."""
-    from tatvpr_edge.spec.maptypes import (
-        Band,
-        Calibration,
-        MapInfo,
-        SequenceCalibration,
-        make_places,
-    )
+    from tatvpr_edge.spec.calibration import Calibration, SequenceCalibration
+    from tatvpr_edge.spec.maptypes import Band, MapInfo, make_places
     from tatvpr_edge.spec.placemap import write_map
 
     rng = np.random.default_rng(places)

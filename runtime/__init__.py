@@ -1,6 +1,8 @@
+# ruff: noqa: F403, F405
 """What runs on the device: Localizer, place map, governor, telemetry, artifact reader.
 
-Needs NumPy and the standard library only."""
+Needs NumPy and the standard library only. Nothing is imported eagerly, so that the board's commands
+(``python -m tatvpr_edge.runtime``) begin before NumPy is there, and can be interrupted."""
 
 if __name__ != "tatvpr_edge.runtime":
     raise ImportError(
@@ -8,31 +10,9 @@ if __name__ != "tatvpr_edge.runtime":
         "write 'from tatvpr_edge import runtime'"
     )
 
-from tatvpr_edge.runtime.client import Client
-from tatvpr_edge.runtime.closures import Closure, LoopCloser
-from tatvpr_edge.runtime.default import demo_map
-from tatvpr_edge.runtime.found import Candidate
-from tatvpr_edge.runtime.frame import CameraFrame
-from tatvpr_edge.runtime.governor import Budget, Governor
-from tatvpr_edge.runtime.growth import Addition
-from tatvpr_edge.runtime.localizer import Localizer
-from tatvpr_edge.runtime.mapwriter import MapWriter
-from tatvpr_edge.runtime.match import Match
-from tatvpr_edge.runtime.placemap import PlaceMap
-from tatvpr_edge.runtime.streams import Stream, StreamFrame, stream
-from tatvpr_edge.runtime.testing import FakeLocalizer
-from tatvpr_edge.runtime.tracking import Tracker
-from tatvpr_edge.spec.artifact import Artifact, read_artifact
-from tatvpr_edge.spec.errors import (
-    ArtifactError,
-    DeployError,
-    FrameError,
-    MapError,
-    SignatureError,
-    TatvprError,
-    TelemetryError,
-    UsageError,
-)
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than all of this
+if TYPE_CHECKING:
+    from tatvpr_edge.runtime.names import *
 
 __all__ = [
     "Addition",
@@ -64,3 +44,17 @@ __all__ = [
     "read_artifact",
     "stream",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """One of ``__all__``."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tatvpr_edge.runtime import names
+
+    globals()[name] = value = getattr(names, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

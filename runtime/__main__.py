@@ -1,20 +1,12 @@
 """The board's commands, without click: ``python -m tatvpr_edge.runtime COMMAND``.
 
 A command's ``main`` gives its exit status and raises what is refused, which is one line and exit
-status 1 here; wrong usage ends with 2.
+status 1 here; wrong usage ends with 2. Everything is imported where an interrupt is one line, too.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
-
-from tatvpr_edge.runtime.commandline import refused
-from tatvpr_edge.spec.errors import TatvprError
-from tatvpr_edge.spec.shortage import ran_out, room_to_start, shortage
-from tatvpr_edge.spec.standard_streams import open_missing
-from tatvpr_edge.spec.text import printable
 
 _COMMANDS = {
     "query": "where was a frame taken",
@@ -34,14 +26,24 @@ def _usage() -> str:
 
 def main(argv: list[str]) -> int:
     """Run a command of the board; the exit status (130: interrupted)."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+def _main(argv: list[str]) -> int:
+    from tatvpr_edge.runtime.commandline import refused
+    from tatvpr_edge.spec.errors import TatvprError
+    from tatvpr_edge.spec.shortage import ran_out, shortage
+    from tatvpr_edge.spec.standard_streams import open_missing
+
     open_missing()
     try:
         status = _run(argv)
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The reader of our output went away (head, less): not an error, and nothing to say.
         _no_more_output()
@@ -64,6 +66,8 @@ def main(argv: list[str]) -> int:
 
 def _no_more_output() -> None:
     """What is left to be printed goes nowhere: the interpreter's end would complain again."""
+    import os
+
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -72,6 +76,11 @@ def _shown(command: str) -> str:
 
 
 def _run(argv: list[str]) -> int:
+    import importlib
+
+    from tatvpr_edge.spec.shortage import room_to_start
+    from tatvpr_edge.spec.text import printable
+
     if argv and argv[0] in ("-h", "--help"):
         print(_usage())
         return 0

@@ -168,9 +168,10 @@ class Client(Closing):
         asked |= _given(odometry=None if moved is None else moved.plain())
         if self.sequence > 1:
             asked["sequence"] = self.sequence
-        match = self._ask({"op": "query", **asked}, check_frame(frame, bgr))[0]["match"]
+        answer = self._ask({"op": "query", **asked}, check_frame(frame, bgr))[0]
+        match = answer["match"]
         candidates = tuple(Candidate(**_plain(item)) for item in match.pop("candidates"))
-        return Match(**_plain(match), candidates=candidates)
+        return Match(**_plain(match), candidates=candidates, mark=answer.get("mark"))
 
     def restart(self) -> None:
         """Forget the path: the camera was carried elsewhere, or a recording begins anew."""
@@ -214,8 +215,14 @@ class Client(Closing):
         return Addition(**self._ask(request, frame, again=False)[0]["addition"])
 
     def confirm(self, match: Match | int) -> None:
-        """As ``Localizer.confirm``: this match was right, so that pruning keeps its place."""
-        self._ask({"op": "confirm", "place": place_of(match)})
+        """As ``Localizer.confirm``: this match was right, so that pruning keeps its place.
+
+        Raises:
+            MapError: there is no map, or no such place (any longer).
+            DeployError: the service ended.
+        """
+        mark = match.mark if isinstance(match, Match) else None
+        self._ask({"op": "confirm", "place": place_of(match), **_given(mark=mark)})
 
     def describe(self, frame: Frame, bgr: bool = False) -> NDArray[np.float32]:
         """As ``Localizer.describe``: float32 [D]."""

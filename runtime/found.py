@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.growing import Numbering
 from tatvpr_edge.runtime.search import Pose
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.maptypes import Band
@@ -51,7 +50,7 @@ class Found:
             weighed maps every place's bits are weighed.
         tracked: of :meth:`PlaceMap.follow`: what the last frames say; ``accepted``, ``margin`` and
             ``confidence`` are then its.
-        numbering: whose numbers the places' are.
+        mark: what the best place is known by, for :meth:`PlaceMap.confirm`; None where none is.
     """
 
     candidates: tuple[Candidate, ...]
@@ -61,7 +60,7 @@ class Found:
     confidence: float | None = None
     scores: NDArray[np.float32] | None = None
     tracked: Tracked | None = None
-    numbering: Numbering | None = field(default=None, repr=False, compare=False)
+    mark: str | None = field(default=None, repr=False, compare=False)
 
 
 def known(value: float) -> float | None:

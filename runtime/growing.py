@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tatvpr_edge.spec.maptypes import Places, Rows
 from tatvpr_edge.spec.placemap import Base
 
 _LEAST_ROOM = 64
+_MARK_BYTES = 16
 
 
 class Added:
@@ -91,29 +93,6 @@ def taken(places: Places, which: slice | NDArray[np.int64]) -> Places:
     return Places(rows, places.poses[which], tuple(chosen), places.moments[which])
 
 
-class Numbering:
-    """What numbers a map's places have, until it is pruned."""
-
-    def __init__(self) -> None:
-        self._next: tuple[dict[int, int], Numbering] | None = None
-
-    def becomes(self, numbers: dict[int, int], other: Numbering) -> None:
-        """The places of ``numbers``, those that stay, have other ones from now on."""
-        self._next = numbers, other
-
-    def number(self, place: int, now: Numbering) -> int | None:
-        """What ``place`` is called ``now``, or as far as is known; None: it is gone."""
-        at: int | None = place
-        numbering = self
-        while numbering is not now and numbering._next is not None and at is not None:
-            numbers, numbering = numbering._next
-            at = numbers.get(at)
-        return at
-
-    def __deepcopy__(self, memo: object) -> Numbering:
-        return self
-
-
 @dataclass(frozen=True)
 class Moment:
     """A map as one search reads it, whatever others add and prune meanwhile.
@@ -125,7 +104,7 @@ class Moment:
     base: Base
     added: Added
     table: Table | None
-    numbering: Numbering
+    numbering: object
 
     @classmethod
     def of(
@@ -142,21 +121,29 @@ class Moment:
             if len(added):
                 parts.append(added.part())
             table = Table(engine, base.info, parts)
-        return cls(base, added, table, Numbering() if before is None else before.numbering)
+        return cls(base, added, table, object() if before is None else before.numbering)
 
-    def marks(self) -> list[int]:
-        """What each place is known by, whatever its number: when it was seen, along which drive,
-        and what its first band holds."""
-        marks = []
-        for part, rows in zip(
-            self.moments(), (self.base.rows[0].data, self.added.rows[0].data), strict=True
-        ):
-            seen = part.copy()
-            seen["confirmed"] = 0
-            marks += [
-                hash(one.tobytes() + row.tobytes()) for one, row in zip(seen, rows, strict=False)
-            ]
-        return marks
+    def mark(self, place: int) -> str:
+        """What ``place`` is known by, whatever its number, in every process: when it was seen,
+        along which drive, and what its first band holds."""
+        base = self.base
+        if place < len(base):
+            return _marks(base.moments[place : place + 1], base.rows[0].data[place : place + 1])[0]
+        one = slice(place - len(base), place - len(base) + 1)
+        return _marks(self.added.moments[one], self.added.rows[0].data[one])[0]
+
+    def marks(self) -> list[str]:
+        """The same of each place."""
+        first, then = self.moments()
+        return _marks(first, self.base.rows[0].data) + _marks(then, self.added.rows[0].data)
+
+    def known_by(self, mark: str, place: int) -> int | None:
+        """The number here of the place with that mark, which was ``place`` when it was found; None:
+        it is not here."""
+        if 0 <= place < len(self) and self.mark(place) == mark:
+            return place
+        marks = self.marks()
+        return marks.index(mark) if mark in marks else None
 
     def __len__(self) -> int:
         return len(self.base) + len(self.added)
@@ -200,3 +187,12 @@ class Moment:
             then = (seen_us > first_us) & (seen_us < last_us) & (seen_us != 0)
             without = then if without is None else then | check_mask(without, len(self))
         return first, end, without
+
+
+def _marks(moments: NDArray[np.void], rows: NDArray[Any]) -> list[str]:
+    seen = moments.copy()
+    seen["confirmed"] = 0
+    return [
+        blake2b(one.tobytes() + row.tobytes(), digest_size=_MARK_BYTES).hexdigest()
+        for one, row in zip(seen, rows, strict=False)
+    ]

@@ -442,10 +442,12 @@ class Localizer(Closing):
         Raises:
             MapError: there is no map, or no such place (any longer).
         """
+        self._confirm(place_of(match), match.mark if isinstance(match, Match) else None)
+
+    def _confirm(self, place: int, mark: str | None) -> None:
         if self._map is None:
             raise MapError("there is no map whose place could be confirmed")
-        of = match.numbering if isinstance(match, Match) else None
-        self._map.confirm(place_of(match), of)
+        self._map.confirm(place, mark)
 
     # ---- new releases ----
 

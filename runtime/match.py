@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.found import Candidate, Found
-from tatvpr_edge.runtime.growing import Numbering
 from tatvpr_edge.runtime.search import Pose
 from tatvpr_edge.runtime.verdict import reason_against
 from tatvpr_edge.spec.values import whole
@@ -34,7 +33,8 @@ class Match:
             ``confidence`` are then the sequence's, ``score`` is this frame's of that place.
         frames: how many frames the answer rests on.
         descriptor: float32 [D] of the frame, for :meth:`Localizer.add`; None from a service.
-        numbering: whose number ``place`` is, for :meth:`Localizer.confirm`; None from a service.
+        mark: what the place is known by, whatever its number becomes, for
+            :meth:`Localizer.confirm`; None where nothing was found.
     """
 
     place: int
@@ -52,12 +52,12 @@ class Match:
     state: str | None = None
     frames: int = 1
     descriptor: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-    numbering: Numbering | None = field(default=None, repr=False, compare=False)
+    mark: str | None = field(default=None, repr=False, compare=False)
 
     def plain(self) -> dict[str, Any]:
-        """For JSON: everything but the descriptor and the numbering."""
+        """For JSON: everything but the descriptor and the mark."""
         said = asdict(self)
-        del said["descriptor"], said["numbering"]
+        del said["descriptor"], said["mark"]
         return said
 
 
@@ -91,7 +91,7 @@ def match_of(
         state=None if found.tracked is None else found.tracked.state,
         frames=1 if found.tracked is None else found.tracked.frames,
         descriptor=descriptor,
-        numbering=found.numbering,
+        mark=found.mark,
     )
 
 

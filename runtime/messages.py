@@ -8,7 +8,7 @@ A message is two big-endian u32 (bytes of JSON, bytes of the rest), the JSON, th
                                                                 + the planes, rows packed
     {"op": "add", "format": ..., "planes": ..., "pose": [x, y], "tag": "", "novelty": 0.9,
      "novelty_m": metres, "max_places": N, "max_bytes": N, "time_s": seconds}   + the planes
-    {"op": "confirm", "place": N}
+    {"op": "confirm", "place": N, "mark": what the query's answer gave beside its match}
     {"op": "describe", "format": ..., "width": W, "height": H, "planes": ...}   + the planes
     {"op": "set", "k": 0.2 | "auto", "tokens": 1.0, "budget": "5W", "preset": "turbo",
      "map": "/absolute/path.placemap"}

@@ -17,7 +17,7 @@ from tatvpr_edge.runtime.drive import Drive
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.found import Candidate, Found, known
-from tatvpr_edge.runtime.growing import Added, Moment, Numbering, taken
+from tatvpr_edge.runtime.growing import Added, Moment, taken
 from tatvpr_edge.runtime.mapjournal import StoredMap, map_bytes, map_end, read_map, rewrite
 from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.oneprocess import OneProcess
@@ -25,9 +25,10 @@ from tatvpr_edge.runtime.pruning import Pruned, prune
 from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, around
 from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.runtime.tracking import Tracked
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
-from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
+from tatvpr_edge.spec.maptypes import MapInfo, Places, calibrated
 from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import nearest_band
 from tatvpr_edge.spec.values import numbers, whole, wrong
@@ -96,7 +97,6 @@ class PlaceMap(OneProcess):
             stay = all(place == number for place, number in to.items())
             if len(to) < len(before) or not stay or now.base.info != before.base.info:
                 now = Moment.of(stored.base, added, self._engine)
-                before.numbering.becomes(to, now.numbering)
         with self._counting:  # counts and the numbers that they are of change together
             left = Counter(self._confirmed) - Counter(written)
             if to is not None:
@@ -242,7 +242,7 @@ class PlaceMap(OneProcess):
             margin=None if best is None else known(best.margin),
             confidence=None if best is None else known(best.confidence),
             scores=every if scores else None,
-            numbering=now.numbering,
+            mark=None if best is None else now.mark(best.place),
         )
 
     def follow(
@@ -310,7 +310,7 @@ class PlaceMap(OneProcess):
             margin=known(tracked.margin),
             confidence=known(tracked.confidence),
             tracked=tracked,
-            numbering=now.numbering,
+            mark=now.mark(place) if answer else None,
         )
 
     # ---- growing ----
@@ -344,19 +344,24 @@ class PlaceMap(OneProcess):
                 self._take(read_map(self.path, self._sha256))
             return done.number
 
-    def confirm(self, place: int, numbering: Numbering | None = None) -> None:
+    def confirm(self, place: int, mark: str | None = None) -> None:
         """Count that ``place`` was recognised: pruning keeps it. On the disk when pruned.
 
         Args:
-            numbering: whose number that is, as a search gave it; None: today's.
+            place: its number.
+            mark: what a search said that it is known by, whose number may be another one since;
+                None: the number is today's.
 
         Raises:
             MapError: there is no such place, or no longer.
         """
         with self._counting:
-            now = place if numbering is None else numbering.number(place, self._now.numbering)
+            now = place if mark is None else self._now.known_by(mark, place)
             if now is None:
-                raise MapError(f"map {self.path} has no place {place} any longer: it was pruned")
+                raise MapError(
+                    f"map {self.path} has no place {place} any longer as it was found: it was "
+                    "pruned, or found in another map"
+                )
             now = self._place(now)
             self._confirmed[now] = self._confirmed.get(now, 0) + 1
 
@@ -372,9 +377,11 @@ class PlaceMap(OneProcess):
         just was says nothing about the place.
         """
         with self._counting:  # not the lock of add, which waits for the disk
-            if found.numbering is not self._now.numbering:
+            assert found.mark is not None
+            place = self._now.known_by(found.mark, found.candidates[0].place)
+            if place is None:
                 return  # the map was pruned meanwhile
-            place, moments = found.candidates[0].place, self._now.moments()
+            moments = self._now.moments()
             base = len(moments[0])
             seen_us = int(
                 moments[0]["time_us"][place]

@@ -17,20 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.engine import Engine, Signatures
+from tatvpr_edge.spec.calibration import CALIBRATIONS, NO_DIALS, Calibration, at_dials
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
-from tatvpr_edge.spec.maptypes import (
-    CALIBRATIONS,
-    FURTHEST_M,
-    KINDS,
-    MOMENT,
-    NO_DIALS,
-    Band,
-    Calibration,
-    MapInfo,
-    Rows,
-    at_dials,
-)
+from tatvpr_edge.spec.maptypes import FURTHEST_M, KINDS, MOMENT, Band, MapInfo, Rows
 from tatvpr_edge.spec.values import above, numbers, whole, wrong
 
 #: x y z qx qy qz qw.

@@ -37,7 +37,7 @@ _KEYS = {
     "query": (*_FRAME, *_ASKED, "sequence"),
     "restart": (),
     "add": (*_FRAME, *_TERMS),
-    "confirm": ("place",),
+    "confirm": ("place", "mark"),
     "describe": _FRAME,
     "set": _SETTINGS,
     "info": (),
@@ -113,7 +113,8 @@ class Service:
         frames = request.get("sequence", 1)
         if check_sequence(frames) > 1:
             asked["tracker"] = seat.tracker(self.localizer, frames)
-        return {"match": self.localizer.query(_frame(request, blob), **asked).plain()}, b""
+        match = self.localizer.query(_frame(request, blob), **asked)
+        return {"match": match.plain(), "mark": match.mark}, b""
 
     def _restart(self, request: dict[str, Any], blob: bytes, seat: Seat) -> Answer:
         seat.restart()
@@ -125,10 +126,12 @@ class Service:
         return {"addition": asdict(addition)}, b""
 
     def _confirm(self, request: dict[str, Any], blob: bytes) -> Answer:
-        place = request.get("place")
+        place, mark = request.get("place"), request.get("mark")
         if type(place) is not int:
             raise UsageError("place is the number of a place")
-        self.localizer.confirm(place)
+        if mark is not None and type(mark) is not str:
+            raise UsageError("mark is what a query's answer gave")
+        self.localizer._confirm(place, mark)
         return {}, b""
 
     def _describe(self, request: dict[str, Any], blob: bytes) -> Answer:

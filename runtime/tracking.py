@@ -21,8 +21,9 @@ from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.motion import Moved, Odometry, check_odometry
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.search import Pose, told_pose
+from tatvpr_edge.spec.calibration import MAX_FRAMES, SequenceCalibration, at_dials
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
-from tatvpr_edge.spec.maptypes import MAX_FRAMES, Band, SequenceCalibration, at_dials
+from tatvpr_edge.spec.maptypes import Band
 from tatvpr_edge.spec.values import instance, whole
 
 if TYPE_CHECKING:

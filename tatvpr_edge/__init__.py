@@ -6,12 +6,12 @@ Names of ``tatvpr_edge.runtime`` are exported here as well: ``from tatvpr_edge i
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than all of this
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+    from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray

@@ -22,7 +22,7 @@ from bench_search import timed
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.artifact import read_artifact
-from tatvpr_edge.spec.maptypes import Calibration, SequenceCalibration
+from tatvpr_edge.spec.calibration import Calibration, SequenceCalibration
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 K = 0.2

@@ -5,7 +5,7 @@ both say where they were taken. Needs an artifact for this machine; no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,8 @@ class Side:
         files: the frames.
         poses: where they were taken; None where nothing says.
         descriptors: float32 [N, D] for each k.
-        skipped: frames left out.
+        skipped: frames left out: unreadable ones, and of a map those that nothing judges, because
+            their position is unknown where others' are known.
     """
 
     files: Sequence[FrameFile]
@@ -101,6 +102,11 @@ class Comparison:
         ranks = self.answers[0].ranks
         return None if ranks is None else int((ranks >= 0).sum())
 
+    @property
+    def queries_unplaced(self) -> int:
+        """Queries whose position is unknown, where others are known: they do not count."""
+        return 0 if self.queries.poses is None else int(self.queries.poses.unknown.sum())
+
 
 def compare_folders(
     localizer: Localizer,
@@ -121,7 +127,8 @@ def compare_folders(
     Args:
         within_m: an answer is right within this distance.
         top: how many answers are kept; recall looks at ten at least.
-        views, pose_frame, strict, picking: as for maps; ``picking`` is that of every recording.
+        views, pose_frame, strict, picking: as for maps; ``picking`` is that of every recording, and
+            ``strict`` also wants a position of every place, where the map has any.
         progress: called as ``progress(what, done, of)``.
 
     Raises:
@@ -137,12 +144,14 @@ def compare_folders(
         for folder, part in zip((map_frames, query_frames), files, strict=True)
     ]
     why = _why_no_recall(found, (map_frames, query_frames))
-    if not why and not is_recording(map_frames):
-        found[0].require_all(files[0])  # nothing could judge an answer there: it would count wrong
+    if not why and strict:
+        found[0].require_all(files[0])
     sides = [
         _describe(localizer, what, part, poses, not why, ks, strict, views, progress)
         for what, part, poses in zip(("map", "queries"), files, found, strict=True)
     ]
+    if sides[0].poses is not None:
+        sides[0] = _placed(sides[0], map_frames)
     answers = tuple(_answers(sides[0], sides[1], k, within_m, top) for k in ks)
     if answers[0].ranks is not None and not (answers[0].ranks >= 0).any():
         raise DataError(
@@ -192,6 +201,25 @@ def _describe(
         made, _ = leaning(made, files, poses)
     rows = dict(zip(ks, made.descriptors, strict=True))
     return Side(used, own if positioned else None, rows, made.skipped)
+
+
+def _placed(side: Side, folder: Path) -> Side:
+    """A map without the frames whose position is unknown: nothing could judge an answer there, and
+    it would count as wrong.
+
+    Raises:
+        DataError: no position is known.
+    """
+    assert side.poses is not None
+    known = ~side.poses.unknown
+    if not known.any():
+        raise DataError(f"{folder}: no frame of the map has a position in {side.poses.source}")
+    return Side(
+        [frame for frame, placed in zip(side.files, known, strict=True) if placed],
+        replace(side.poses, values=side.poses.values[known]),
+        {k: rows[known] for k, rows in side.descriptors.items()},
+        (*side.skipped, *side.poses.without(side.files)),
+    )
 
 
 def _answers(gallery: Side, queries: Side, k: float, within_m: float, top: int) -> Answers:

@@ -8,7 +8,6 @@ teacher's map, projected onto its principal components), ``descriptors.npy`` and
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.models.data.frames import new_array, squash
 from tatvpr_edge.models.teachers.base import Teacher
-from tatvpr_edge.spec.atomic import staging
+from tatvpr_edge.spec.atomic import put_new, staging
 from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.text import parse_json
 
@@ -111,7 +110,10 @@ def write_views(
             "asked": asked or {},
         }
         (partial / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-        os.replace(partial, folder)
+        try:
+            put_new(partial, folder)
+        except FileExistsError:
+            raise DataError(f"{folder} exists by now: another program made it meanwhile") from None
     return folder
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ _PATIENCE_S = 5.0
 #: Of live sources: a short look at the format. (FFmpeg's "nobuffer" would throw away what it has
 #: looked at; here what is old by then is dropped anyway.)
 _LIVE = {"probesize": "500000", "analyzeduration": "500000"}
+#: How many frames H.264 and H.265 let a decoder keep back, to show them after later ones.
+_KEPT_BACK = 16
 
 
 class AvSource:
@@ -57,16 +61,20 @@ class AvSource:
         self._grabbed = self._decoded(videos[0])
 
     def _decoded(self, video: Any) -> Iterator[Grabbed | DamagedFrameError]:
+        for frame in in_order(self._container, self._frames(video)):
+            if isinstance(frame, DamagedFrameError):
+                yield frame
+            else:
+                yield Grabbed(check_frame(pixels_of(frame)), frame.time)
+
+    def _frames(self, video: Any) -> Iterator[Any]:
         import av
 
         for packet in self._container.demux(video):
             try:
-                frames = packet.decode()
+                yield from packet.decode()
             except av.InvalidDataError as error:
                 yield DamagedFrameError(f"{self.name}: a frame is damaged ({said(error)})")
-                continue
-            for frame in frames:
-                yield Grabbed(check_frame(pixels_of(frame)), frame.time)
 
     def read(self) -> Grabbed | None:
         """The next frame; None at the end.
@@ -97,6 +105,40 @@ class AvSource:
 
     def interrupt(self) -> None:
         """Its time limits end a call."""
+
+
+def decoding_times(container: Any) -> bool:
+    """Whether its frames have the times of their decoding: an AVI knows no others, and what is made
+    of them is wrong where H.264 or H.265 shows frames in another order."""
+    return bool(container.format.name == "avi")
+
+
+def in_order(container: Any, frames: Iterable[Any]) -> Iterator[Any]:
+    """``frames`` as the decoder gives them, which is the order of showing, with times in that
+    order: of an AVI, the earliest of those that come next. Errors among them pass by."""
+    if not decoding_times(container):
+        yield from frames
+        return
+    held: deque[Any] = deque()
+    times: list[int] = []
+
+    def first() -> Any:
+        frame = held.popleft()
+        if frame.pts is not None:
+            frame.pts = heapq.heappop(times)
+        return frame
+
+    for frame in frames:
+        if isinstance(frame, Exception):
+            yield frame
+            continue
+        held.append(frame)
+        if frame.pts is not None:
+            heapq.heappush(times, frame.pts)
+        if len(held) > _KEPT_BACK:
+            yield first()
+    while held:
+        yield first()
 
 
 def pixels_of(frame: Any) -> NDArray[np.uint8]:

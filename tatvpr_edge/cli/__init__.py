@@ -11,9 +11,10 @@ traceback only with ``--debug``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from tatvpr_edge.spec.standard_streams import open_missing
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than all of this
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Every command and its one line, in the order in which a newcomer meets them.
 COMMANDS = {
@@ -44,8 +45,10 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status (0, 1 for an error, 2 for wrong usage, 130 interrupted)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    open_missing()
     try:
+        from tatvpr_edge.spec.standard_streams import open_missing
+
+        open_missing()
         from tatvpr_edge.cli.app import run
     except ModuleNotFoundError as error:
         print(

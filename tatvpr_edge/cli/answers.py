@@ -100,8 +100,8 @@ def _query_row(made: Comparison, answers: Answers, query: int) -> str:
         if place < 0:
             continue
         text, verdict = f"{answers.scores[query, rank]:.3f}", ""
-        if answers.metres is not None:
-            metres = float(answers.metres[query, rank])
+        metres = math.nan if answers.metres is None else float(answers.metres[query, rank])
+        if not math.isnan(metres):
             text += f", {metres:.1f} m"
             verdict = "right" if metres <= made.within_m else "wrong"
         parts.append(_figure(made.map.files[int(place)], text, verdict))

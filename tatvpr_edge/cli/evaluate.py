@@ -96,7 +96,10 @@ _OF_FOLDERS = (
     "--descriptors", type=FilePath(file_okay=False, path_type=Path),
     help="MAP QUERIES: a folder for descriptors as .npy.",
 )  # fmt: skip
-@click.option("--strict", is_flag=True, help="MAP QUERIES: stop at a frame that cannot be read.")
+@click.option(
+    "--strict", is_flag=True,
+    help="MAP QUERIES: stop at a frame that cannot be read, or a place without a position.",
+)  # fmt: skip
 @views_option
 @pose_frame_option
 @recording_options
@@ -268,6 +271,8 @@ def _two_folders(
             f"{len(made.map.files)} places; {made.counted} of {len(made.queries.files)} queries "
             f"lie within {made.within_m:g} m of one and count"
         )
+        if unplaced := made.queries_unplaced:
+            note(f"{unplaced} of {len(made.queries.files)} queries have no position: none counts")
         rows = [[f"{a.k:g}", *(f"{a.recall(n):.1f} %" for n in (1, 5, 10))] for a in made.answers]
         print_table(["k", "R@1", "R@5", "R@10"], rows, right=("R@1", "R@5", "R@10"))
     for what, path in (("page", html), ("table", table), ("descriptors", descriptors)):

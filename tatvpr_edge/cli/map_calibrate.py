@@ -35,8 +35,8 @@ from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.calibrate import PRECISION, SETTINGS, WITHIN_PLACES
 from tatvpr_edge.mapping.coordinates import WITHIN_M
 from tatvpr_edge.runtime.tracking import FRAMES
+from tatvpr_edge.spec.calibration import MAX_FRAMES
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.maptypes import MAX_FRAMES
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping.calibrate import BandReport

@@ -113,7 +113,7 @@ def build_map(
     )
     described, beside = leaning(described, files, found) if views else (described, 0)
     info = replace(info, neighbours=beside > 0)
-    write_map(target, info, [_places(info, described, files, found)])
+    write_map(target, info, [_places(info, described, files, found)], new=True)
     return _built(target, described, found, beside)
 
 

@@ -43,9 +43,10 @@ from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite
 from tatvpr_edge.runtime.tracking import FRAMES, check_sequence
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction, check_k
-from tatvpr_edge.spec.maptypes import Calibration, MapInfo, Places, calibrated
+from tatvpr_edge.spec.maptypes import MapInfo, Places, calibrated
 from tatvpr_edge.spec.scores import cosines_of_signs
 from tatvpr_edge.spec.values import path as check_path
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.calibrate_queries import F64, Bools
 from tatvpr_edge.mapping.logistic import fit_columns, log_odds_of
-from tatvpr_edge.spec.maptypes import NO_DIALS, DialWeights, dimming
+from tatvpr_edge.spec.calibration import NO_DIALS, DialWeights, dimming
 
 #: Right and wrong answers that are needed at least.
 FEWEST = 20

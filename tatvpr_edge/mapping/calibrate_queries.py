@@ -18,8 +18,8 @@ from tatvpr_edge.mapping.coordinates import metres_in_space
 from tatvpr_edge.mapping.describe import Skipped, describe_frames
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.runtime import Localizer, PlaceMap
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import DataError, MapError
-from tatvpr_edge.spec.maptypes import Calibration
 
 Step = Callable[[int], None]
 #: A folder or recording, or the frames of one.
@@ -124,8 +124,10 @@ class Truth:
         apart = self._metres(pose)
         return apart <= self.within_m, apart <= _ELSEWHERE * self.within_m
 
-    def of_place(self, place: int) -> tuple[Bools, Bools]:
-        """(right, around) bool [places] for the frame of a place, which is none of its answers."""
+    def of_place(self, place: int) -> tuple[Bools, Bools, Bools]:
+        """(right, around, untold) bool [places] for the frame of a place, which is none of its
+        answers: of another drive nobody knows what is right where one has no position, in a map
+        whose places have them."""
         apart = self._metres(self._poses[place])
         known = ~np.isnan(apart)
         own = self._moments[place]
@@ -135,9 +137,10 @@ class Truth:
         around = np.where(
             known, apart <= _ELSEWHERE * self.within_m, along <= _ELSEWHERE * self.within_places
         )
+        untold = ~known & (self._moments["drive"] != own["drive"]) & self.by_metres
         right[place] = False
         around[place] = True
-        return right, around
+        return right, around | untold, untold
 
     def drive_of(self, place: int) -> int:
         """Which drive a place comes from."""
@@ -194,7 +197,7 @@ def labelled(
             f"the map's positions are {place_map.info.pose_frame}, those of the queries are "
             f"{found.frame}: they cannot be compared"
         )
-    known = [i for i in range(len(files)) if not np.isnan(found.values[i, :2]).any()]
+    known = np.flatnonzero(~found.unknown).tolist()
     if not known:
         raise DataError(f"{called(queries)}: not one frame has a position: fill in {found.source}")
     settings = _with_bands(place_map, settings)
@@ -213,11 +216,7 @@ def labelled(
                     *(descriptors[row], k, tokens, near, around), drive=drives[row], untold=untold
                 )
             )
-    lost = sorted(set(range(len(files))) - set(known))
-    return asked, (
-        *(_passed(files[i], f"no position in {found.source}") for i in lost),
-        *described.skipped,
-    )
+    return asked, (*found.without(files), *described.skipped)
 
 
 def own_frames(
@@ -258,9 +257,11 @@ def own_frames(
     asked = []
     for row, kept in enumerate(described.kept):
         own = named[files[kept].name][0]
-        near, around = truth.of_place(own)
+        near, around, untold = truth.of_place(own)
+        drive = truth.drive_of(own)
         for (k, tokens), descriptors in told:
-            asked.append(Asked(descriptors[row], k, tokens, near, around, own, truth.drive_of(own)))
+            made = descriptors[row]
+            asked.append(Asked(made, k, tokens, near, around, own, drive, untold=untold))
     return asked, (*lost, *described.skipped)
 
 
@@ -272,11 +273,12 @@ def own_descriptors(place_map: PlaceMap, truth: Truth) -> list[Asked]:
     """The map's own descriptors, of at most MOST_PLACES places; each is none of its own answers."""
     asked, signs = [], place_map.info.kind == "weighed"
     for place in _spread_places(len(place_map)):
-        near, around = truth.of_place(place)
+        near, around, untold = truth.of_place(place)
         drive = truth.drive_of(place)
         for index, band in enumerate(place_map.info.bands):
             made = stored_descriptor(place_map, index, place)
-            asked.append(Asked(made, band.k, band.tokens, near, around, place, drive, signs))
+            setting = band.k, band.tokens
+            asked.append(Asked(made, *setting, near, around, place, drive, signs, untold))
     return asked
 
 

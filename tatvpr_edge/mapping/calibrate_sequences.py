@@ -27,7 +27,8 @@ from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
 from tatvpr_edge.runtime.tracking import Path, Tracked
-from tatvpr_edge.spec.maptypes import Band, SequenceCalibration
+from tatvpr_edge.spec.calibration import SequenceCalibration
+from tatvpr_edge.spec.maptypes import Band
 from tatvpr_edge.spec.scores import cosines_of_signs
 
 #: A stretch is so many times as long as the sequence: a robot is on its way for most of its frames,

@@ -78,7 +78,7 @@ def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool =
         moments["drive"] += np.uint16(drives)
         drives += highest
         parts.append(Places(places.rows, places.poses, places.tags, moments))
-    write_map(target, info, parts)
+    write_map(target, info, parts, new=True)
     return Merged(target, sum(map(len, parts)), drives, uncalibrated)
 
 

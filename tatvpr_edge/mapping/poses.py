@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.coordinates import check_positions, guess_frame
+from tatvpr_edge.mapping.describe import Skipped
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.rotation import quaternions
@@ -57,9 +58,19 @@ class Poses:
         """float64 [N, 2]: x east, y north."""
         return self.values[:, :2]
 
+    @property
+    def unknown(self) -> NDArray[np.bool_]:
+        """bool [N]: which frames' positions are unknown."""
+        return np.asarray(np.isnan(self.positions).any(axis=1))
+
+    def without(self, frames: Sequence[FrameFile]) -> list[Skipped]:
+        """Those of ``frames`` whose positions are unknown, as frames that are left out."""
+        lost = [frames[int(index)].name for index in np.flatnonzero(self.unknown)]
+        return [Skipped(name, f"{name}: no position in {self.source}") for name in lost]
+
     def require_all(self, frames: Sequence[FrameFile]) -> None:
         """Raise a DataError where a position of ``frames`` is unknown, as a map may have some."""
-        unknown = np.flatnonzero(np.isnan(self.positions).any(axis=1))
+        unknown = np.flatnonzero(self.unknown)
         if unknown.size:
             raise DataError(
                 f"{self.source} says no position of {frames[int(unknown[0])].name}: fill it in, or "

@@ -32,5 +32,5 @@ def saved(place_map: PlaceMap, name: str) -> Path:
     if target.exists():
         raise MapError(f"{target} exists already: remove it, or give another name")
     stored = read_map(place_map.path)
-    write_map(target, stored.base.info, [stored.base.places(), stored.added])
+    write_map(target, stored.base.info, [stored.base.places(), stored.added], new=True)
     return target

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .atomic import naming, replacing, staging, sync_folder
+from .atomic import naming, put_new, replacing, staging, sync_folder
 from .errors import ArtifactError
 from .manifest import (
     MANIFEST,
@@ -210,18 +210,20 @@ def _write_synced(path: Path, chunks: Any) -> None:
 
 
 def take_new(made: Path, output: Path) -> None:
-    """Put a whole artifact at ``output``, where nothing lies (rename(2) replaces an empty folder).
+    """Put a whole artifact at ``output``, where nothing lies.
 
     Raises:
         ArtifactError: something appeared there meanwhile, or it cannot be written.
     """
-    if os.path.lexists(output):
-        raise ArtifactError(f"{output} appeared while the artifact was written: try again")
     try:
-        os.rename(made, output)
+        put_new(made, output)
+    except FileExistsError:
+        raise ArtifactError(
+            f"{output} appeared while the artifact was written, and stays: remove it or name "
+            "another --output"
+        ) from None
     except OSError as error:
         raise ArtifactError(f"cannot put the artifact at {output}: {error.strerror}") from error
-    sync_folder(output.parent)
 
 
 # ---- reading ---------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 _TOKEN_BYTES = 4
 _SUFFIX = ".tmp"
-_AT_FDCWD, _EXCHANGE = -100, 2
+_AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2
 _TRIES = 100
 #: No link is followed, and a planted pipe is not waited for.
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -42,7 +42,12 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(
-    path: Path, like: Path | None = None, *, mode: int | None = None, beside: Path | None = None
+    path: Path,
+    like: Path | None = None,
+    *,
+    mode: int | None = None,
+    beside: Path | None = None,
+    new: bool = False,
 ) -> Iterator[BinaryIO]:
     """A temporary file that takes the place of ``path`` once it is on the disk.
 
@@ -51,8 +56,10 @@ def replacing(
 
     Args:
         beside: the temporary lies beside this and is named after it; None: beside ``path``.
+        new: nothing is replaced.
 
     Raises:
+        FileExistsError: ``new``, and something lies at ``path`` by the time that this would.
         OSError: as write(2); or ``path`` is a device, which root could replace.
     """
     _refuse_device(path)
@@ -69,7 +76,10 @@ def replacing(
             yield sink
             sink.flush()
             os.fsync(sink.fileno())
-            os.replace(name, path)
+            if new:
+                put_new(name, path)
+            else:
+                os.replace(name, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
@@ -131,6 +141,20 @@ def staging(place: Path) -> Iterator[Path]:
             os.close(descriptor)
 
 
+def put_new(made: Path, place: Path) -> None:
+    """Put the file or folder ``made`` at ``place``, on the same disk, where nothing lies: one step
+    where the file system has it, elsewhere a look and a step.
+
+    Raises:
+        FileExistsError: something lies there; of several writers at once the first one's stays.
+    """
+    if not _renamed(made, place, _NOREPLACE):
+        if os.path.lexists(place):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
+        os.rename(made, place)
+    sync_folder(place.parent)
+
+
 def take_place(made: Path, place: Path) -> None:
     """Put the folder ``made`` at ``place``, on the same disk; what was there is at ``made`` then.
 
@@ -152,7 +176,7 @@ def take_place(made: Path, place: Path) -> None:
 def _put(made: Path, place: Path) -> None:
     if not place.exists():
         os.rename(made, place)
-    elif not _exchanged(made, place):
+    elif not _renamed(made, place, _EXCHANGE):
         aside = made.with_name(made.name + ".old")
         shutil.rmtree(aside, ignore_errors=True)  # of a try before
         os.rename(place, aside)
@@ -160,15 +184,15 @@ def _put(made: Path, place: Path) -> None:
         os.rename(aside, made)
 
 
-def _exchanged(one: Path, other: Path) -> bool:
-    """renameat2(2) with RENAME_EXCHANGE; False where C library, kernel or disk do not have it."""
+def _renamed(one: Path, other: Path, flag: int) -> bool:
+    """Whether renameat2(2) did it; not where C library, kernel or disk do not have the flag."""
     try:
         import ctypes  # here, because few who write files need it
 
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):
         return False
-    return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _EXCHANGE) == 0
+    return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), flag) == 0
 
 
 @contextlib.contextmanager

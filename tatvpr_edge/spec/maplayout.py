@@ -10,7 +10,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .maptypes import MOMENT, SEQUENCE_WEIGHTS, MapInfo
+from .calibration import SEQUENCE_WEIGHTS
+from .maptypes import MOMENT, MapInfo
 
 MAGIC = b"TVPRMAP1"
 VERSION = 2

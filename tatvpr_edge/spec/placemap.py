@@ -16,12 +16,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import replacing
+from .calibration import Calibration
 from .errors import MapError
 from .mapfiles import explain, followed
 from .maplayout import (
@@ -32,7 +32,6 @@ from .maplayout import (
     HEADER_BYTES,
     MAGIC,
     NEIGHBOURS,
-    SEQUENCE,
     SEQUENCES,
     START,
     VERSION,
@@ -41,28 +40,30 @@ from .maplayout import (
     layout_of,
 )
 from .maptypes import (
-    CALIBRATIONS,
     F64,
     KINDS,
     MAX_BANDS,
     MAX_PLACES,
     MOMENT,
-    NO_DIALS,
     POSE_FRAMES,
     UNIT_SLACK,
     Band,
-    Calibration,
-    DialWeights,
     MapInfo,
     Places,
     Rows,
-    SequenceCalibration,
-    check_calibration,
+    check_distances,
     check_info,
     encode_tag,
     make_places,
     outside_earth,
     with_unknowns,
+)
+from .storedcalibration import (
+    calibration_fields,
+    dial_fields,
+    read_calibration,
+    sequence_bytes,
+    shortest,
 )
 
 __all__ = [
@@ -82,21 +83,32 @@ __all__ = [
 # ---- writing ---------------------------------------------------------------------------------
 
 
-def write_map(path: str | Path, info: MapInfo, parts: Sequence[Places]) -> None:
+def write_map(
+    path: str | Path, info: MapInfo, parts: Sequence[Places], *, new: bool = False
+) -> None:
     """Write a base file holding ``parts`` one after another, replacing ``path`` atomically, or the
     map that a link there leads to.
 
+    Args:
+        new: nothing is replaced.
+
     Raises:
-        MapError: the map cannot be written (disk full, no such folder); nothing is left behind.
+        MapError: the map cannot be written (disk full, no such folder), or something lies at the
+            ``path`` of a new one; nothing is left behind.
     """
     path = Path(path)
     header, sections = _encode(info, parts)
     try:
-        with replacing(followed(path)) as sink:
+        with replacing(path if new else followed(path), new=new) as sink:
             sink.write(header)
             for section in sections:
                 sink.write(section)
     except OSError as error:
+        if new and isinstance(error, FileExistsError):
+            raise MapError(
+                f"{path} exists by now: another program made it meanwhile, and it stays; remove "
+                "it, or give another --output"
+            ) from None
         raise MapError(f"cannot write the map {path}: {explain(error)}") from error
 
 
@@ -148,9 +160,9 @@ def _encode_header(
     table = b"".join(
         BAND.pack(
             *(band.k, band.tokens, offsets.descriptors, offsets.norms, offsets.mean),
-            *_calibration_fields(band.calibration),
-            _sequence_bytes(band.calibration),
-            *_dial_fields(band.calibration),
+            *calibration_fields(band.calibration),
+            sequence_bytes(band.calibration),
+            *dial_fields(band.calibration),
         )
         for band, offsets in zip(info.bands, layout.bands, strict=True)
     )
@@ -158,37 +170,11 @@ def _encode_header(
     return HEADER.pack(*fields, crc) + table
 
 
-def _calibration_fields(given: Calibration | None) -> tuple[float, ...]:
-    if given is None:
-        return (0,) * 9
-    return (
-        *(CALIBRATIONS[given.kind], given.precision, given.recall, given.threshold),
-        *given.weights,
-        *(given.elsewhere_m, given.elsewhere_places),
-    )
-
-
 def _required(bands: Sequence[Band]) -> int:
     """The features that a reader of these bands must know: set exactly where one has them."""
     made = [band.calibration for band in bands if band.calibration is not None]
     sequences = SEQUENCES if any(of.sequence is not None for of in made) else 0
-    return sequences | (DIALS if any(any(_dial_fields(of)) for of in made) else 0)
-
-
-def _dial_fields(given: Calibration | None) -> tuple[float | int, ...]:
-    """What dials count, then the lowest of each: of single frames, and of sequences."""
-    frames = NO_DIALS if given is None else given.dials
-    sequences = NO_DIALS if given is None or given.sequence is None else given.sequence.dials
-    weights = (frames.k, frames.tokens, sequences.k, sequences.tokens)
-    leasts = [(of.least_k_percent, of.least_tokens_percent) for of in (frames, sequences)]
-    return (*weights, *leasts[0], *leasts[1])
-
-
-def _sequence_bytes(given: Calibration | None) -> bytes:
-    if given is None or given.sequence is None:
-        return bytes(SEQUENCE.size)
-    of = given.sequence
-    return SEQUENCE.pack(of.frames, of.precision, of.recall, of.threshold, *of.weights)
+    return sequences | (DIALS if any(any(dial_fields(of)) for of in made) else 0)
 
 
 def _encode_tags(tags: Sequence[str]) -> bytes:
@@ -344,9 +330,9 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
         raise MapError(f"{what}: {file_size} of {size} bytes; make it again")
     found = tuple(
         Band(
-            _short(entry[0]),
-            _short(entry[1]),
-            _read_calibration(entry[5:14], entry[14], entry[15:]),
+            shortest(entry[0]),
+            shortest(entry[1]),
+            read_calibration(entry[5:14], entry[14], entry[15:]),
             _mean(at, dim, data),
         )
         for entry, at in zip(table, layout.bands, strict=True)
@@ -390,57 +376,10 @@ def _checked_fields(data: NDArray[np.uint8]) -> tuple[tuple, list[tuple]]:  # ty
     return fields, [BAND.unpack(data[at : at + BAND_BYTES].tobytes()) for at in starts]
 
 
-def _read_calibration(
-    fields: tuple[Any, ...], sequence: bytes, dials: tuple[Any, ...]
-) -> Calibration | None:
-    code, precision, recall, threshold, *weights, elsewhere_m, elsewhere_places = fields
-    if code == 0:
-        if any(value != 0 for value in (*fields, *dials)) or any(sequence):
-            raise MapError("a band without a calibration has numbers of one: damaged")
-        return None
-    kind = {number: name for name, number in CALIBRATIONS.items()}.get(code)
-    if kind is None:
-        raise MapError(f"calibration kind {code} is unknown here: update tatvpr-edge")
-    numbers = (_short(value) for value in (threshold, *weights, elsewhere_m, precision, recall))
-    limit, w0, w1, w2, metres, right, answered = numbers
-    found = Calibration(
-        kind,
-        limit,
-        (w0, w1, w2),
-        metres,
-        elsewhere_places,
-        right,
-        answered,
-        _read_sequence(sequence, _read_dials(dials[2:4], dials[6:])),
-        _read_dials(dials[:2], dials[4:6]),
-    )
-    check_calibration(found)
-    return found
-
-
-def _read_dials(weights: tuple[float, float], leasts: tuple[int, int]) -> DialWeights:
-    return DialWeights(_short(weights[0]), _short(weights[1]), *leasts)
-
-
-def _read_sequence(stored: bytes, dials: DialWeights) -> SequenceCalibration | None:
-    if not any(stored):
-        if dials != NO_DIALS:
-            raise MapError("a band that judges no sequences has a number of them: damaged")
-        return None
-    frames, *numbers = SEQUENCE.unpack(stored)
-    precision, recall, threshold, *weights = map(_short, numbers)
-    return SequenceCalibration(frames, threshold, tuple(weights), precision, recall, dials)
-
-
 def _mean(at: BandLayout, dim: int, data: NDArray[np.uint8]) -> tuple[float, ...] | None:
     if not at.mean:
         return None
     return tuple(data[at.mean : at.mean + 4 * dim].view("<f4").tolist())
-
-
-def _short(value: float) -> float:
-    """A stored float32 as the shortest decimal that means it (0.2, not 0.20000000298)."""
-    return float(str(np.float32(value)))
 
 
 def _views(head: Header, data: NDArray[np.uint8]) -> Base:
@@ -482,14 +421,15 @@ def check_numbers(
         poses: float64 [N, 7] as stored: zero where unknown.
 
     Raises:
-        MapError: a norm outside (0, 1], a pose that is not finite, an orientation that is no unit
-            quaternion, an unknown number that is not zero, a time before 1970.
+        MapError: a norm outside (0, 1], a pose that is not finite or too far away, an orientation
+            that is no unit quaternion, an unknown number that is not zero, a time before 1970.
     """
     for part in rows:
         if part.norms is not None and not ((part.norms > 0) & (part.norms <= 1)).all():
             raise MapError("a descriptor's norm is not in (0, 1]: make it again")
     if not np.isfinite(poses).all():
         raise MapError("a pose is not finite: make it again")
+    check_distances(poses)
     known = moments["known"]
     turned = known >> 3
     if not (((turned == 0) | (turned == 15)).all() and (moments["time_us"] >= 0).all()):

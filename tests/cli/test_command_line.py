@@ -165,23 +165,42 @@ except SystemExit as ended:
     assert b"Traceback" not in done.stderr and b"error" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "slow"), [("tatvpr_edge boards", "click"), ("tatvpr_edge.runtime query x", "numpy")]
+)
 def test_an_interrupt_while_a_slow_disk_still_loads_the_command_is_no_traceback(
-    tmp_path: Path,
+    words: str, slow: str, tmp_path: Path
 ) -> None:
-    slow = (
+    program = (
         "import os, signal, time\n"
         # Children of a background job begin with the signal ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "os.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
     )
-    (tmp_path / "click.py").write_text(slow)
+    (tmp_path / f"{slow}.py").write_text(program)
     done = subprocess.run(
-        [sys.executable, "-m", "tatvpr_edge", "boards"],
+        [sys.executable, "-m", *words.split()],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+
+
+@pytest.mark.parametrize("module", ["tatvpr_edge.cli", "tatvpr_edge.runtime.__main__"])
+def test_nothing_is_imported_before_an_interrupt_is_one_line(
+    module: str, project_root: Path
+) -> None:
+    """Where Python itself imports what we name first, nobody can catch an interrupt."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(project_root)!r}); before = set(sys.modules)\n"
+        f"import {module}; print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True
+    )
+    own = {module.rsplit(".", level)[0] for level in range(module.count(".") + 1)}
+    assert set(done.stdout.split()) == {"__future__", *own}
 
 
 def test_doctor_names_a_remedy_for_all_that_it_misses(tatvpr: Run, tmp_path: Path) -> None:

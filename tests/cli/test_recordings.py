@@ -18,15 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from support.artifacts import scenes
-from support.recordings import U8, BagWriter, plain_frames, write_video
+from support.recordings import BagWriter, plain_frames, rgb, write_video
 from tatvpr_edge import build_map
 from tatvpr_edge.mapping import Picking, frames_of
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.rotation import slerp
-from tatvpr_edge.runtime import CameraFrame, Localizer, PlaceMap
-from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.spec.errors import DataError, FrameError, UsageError
-from tatvpr_edge.spec.frames import to_rgb
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 KINDS = ("bag", "mcap", "db3")
@@ -56,11 +54,6 @@ def drives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def storage(path: Path) -> Path:
     """The file that holds the messages of a bag."""
     return path if path.is_file() else next(p for p in path.iterdir() if p.suffix != ".yaml")
-
-
-def rgb(frame: U8 | CameraFrame) -> U8:
-    checked = check_frame(frame)
-    return to_rgb(checked.planes, checked.pixel_format, checked.width, checked.height)
 
 
 # ---- maps and queries ------------------------------------------------------------------------
@@ -233,6 +226,11 @@ def test_calibrate_describe_and_evaluate_take_bags(
     assert (document["places"], document["queries_counted"]) == (8, 8)
     assert document["recall"]["1"]["@1"] == 100
     assert Path("page.html").read_text().count("<img") >= 16
+    # All frames: two of each were taken outside the poses' times.
+    done = tatvpr("evaluate", bag, drives["db3"], *poses, *at_every, "--within", "0.5m", "--k", "1",
+                  "--artifact", tiny_host)  # fmt: skip
+    assert "8 places; 8 of 10 queries lie within" in done.stdout
+    assert "no position in /odom" in done.stderr and "2 of 10 queries have no" in done.stderr
     tatvpr("map", "build", bag, *poses, "--artifact", tiny_host, "-o", "m")
     few = tatvpr("map", "calibrate", "m", bag, *poses, "--artifact", tiny_host, status=1)
     assert "answers" in few.stderr and "wider --within" in few.stderr
@@ -420,58 +418,6 @@ def test_a_package_that_is_missing_is_named(drives: dict[str, Path], tmp_path: P
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         assert done.returncode == 1 and f"pip install 'tatvpr-edge[{extra}]'" in done.stderr
-
-
-# ---- videos ----------------------------------------------------------------------------------
-
-
-def test_a_video_becomes_a_map_and_is_found_again(
-    tatvpr: Run, tmp_path: Path, tiny_host: Path
-) -> None:
-    drawn = scenes(10)
-    write_video(tmp_path / "run.mkv", list(drawn), rate_hz=5)
-    command = ("map", "build", "run.mkv", "--every", "0.4s", "--artifact", tiny_host, "-o", "m")
-    done = tatvpr(*command)
-    assert "5 places" in done.stdout
-    place_map = PlaceMap("m")
-    assert [place_map.tag(n) for n in range(3)] == ["run 0.000s", "run 0.400s", "run 0.800s"]
-    frames = frames_of("run.mkv", Picking(every_s=0))
-    for index in (7, 2, 3, 9, 0):  # in any order
-        assert np.array_equal(frames[index].read(), drawn[index])
-    asked = tatvpr("query", "run.mkv", "--every", "0.4", "--artifact", tiny_host, "--map", "m",
-                   "--k", "1", "--json")  # fmt: skip
-    assert [answer["place"] for answer in json.loads(asked.stdout)] == list(range(5))
-
-
-@pytest.mark.parametrize("b_frames", [0, 2])
-@pytest.mark.parametrize(
-    ("end", "codec"),
-    [("mp4", "mpeg4"), ("avi", "mpeg4"), ("ts", "mpeg2video"), ("mpg", "mpeg2video")],
-)
-def test_a_video_of_predicted_frames_gives_each_its_own_pixels(
-    tmp_path: Path, end: str, codec: str, b_frames: int
-) -> None:
-    """What is sought in a .ts, or in an .avi of B-frames, is found behind it: every good frame was
-    called damaged."""
-    path = tmp_path / f"predicted.{end}"
-    drawn = plain_frames(12, 64, 48)
-    write_video(path, drawn, 25, codec, pixels="yuv420p", b_frames=b_frames)
-    frames = frames_of(path, Picking(every_s=0))
-    assert len(frames) == 12
-    for index in (11, 4, 5, 5, 0, *range(12)):  # in any order, and from first to last
-        right = int(rgb(frames[index].read())[24, -4, 1])
-        assert abs(right - (10 + 20 * index)) < 8, index
-
-
-def test_a_video_that_is_none_or_was_cut_short(tatvpr: Run, tmp_path: Path, a_map: Path) -> None:
-    path = tmp_path / "v.mp4"
-    write_video(path, plain_frames(12), codec="mpeg4", pixels="yuv420p")
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-    done = tatvpr("query", path, "--map", a_map, status=1)
-    assert "no video" in done.stderr
-    path.write_bytes(b"")
-    assert "no video" in tatvpr("query", path, "--map", a_map, status=1).stderr
 
 
 # ---- any bytes ----

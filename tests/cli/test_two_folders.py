@@ -71,19 +71,30 @@ def test_recall_where_both_say_where_they_were(
     assert "none of 5 queries lies within 3 m" in tatvpr(*arguments, "--within=3m", status=1).stderr
 
 
-def test_queries_without_a_position_do_not_count_and_a_map_has_all_of_its_own(
+def test_frames_without_a_position_are_judged_by_nobody(
     tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path]
 ) -> None:
+    """Queries do not count; a place, which would count as wrong, is left out by name."""
     arguments = ["evaluate", *folders, "--artifact", tiny_host, "--k", "1"]
-    for folder, gone in ((folders[1], "q3.jpg;300;10"), (folders[0], "p1.png,100,0")):
-        table = (folder / "poses.csv").read_text()
-        assert gone in table
-        mark = gone[6]
-        (folder / "poses.csv").write_text(table.replace(gone, f"{gone[:6]}{mark}{mark}"))
-        if folder is folders[1]:
-            assert "3 of 5 queries lie within" in tatvpr(*arguments).stdout
-    said = tatvpr(*arguments, status=1).stderr.splitlines()[-1]
+    asked, places = (folders[1] / "poses.csv", folders[0] / "poses.csv")
+    asked.write_text(asked.read_text().replace("q3.jpg;300;10", "q3.jpg;;"))
+    done = tatvpr(*arguments, "--html", "page.html")
+    assert "3 of 5 queries lie within" in done.stdout
+    assert "1 of 5 queries have no position" in done.stderr
+    page = Path("page.html").read_text()
+    assert "nan m" not in page and page.count('class="wrong"') == 4 * 5 - 3
+    # The query of that place is right at the next one, which is near enough: it says so.
+    places.write_text(places.read_text().replace("p1.png,100,0", "p1.png,,"))
+    done = tatvpr(*arguments, "--within", "120m", "--json")
+    document = json.loads(done.stdout)
+    assert (document["places"], document["queries_counted"]) == (5, 3)
+    assert [frame["name"] for frame in document["skipped"]] == ["p1.png"]
+    assert "p1.png" not in document["best"]["1"].values()
+    assert f"left out: p1.png: no position in {places}" in tatvpr(*arguments).stderr
+    said = tatvpr(*arguments, "--strict", status=1).stderr.splitlines()[-1]
     assert "poses.csv says no position of p1.png: fill it in, or remove the frame" in said
+    places.write_text("\n".join(["name,x,y", *(f"p{i}.png,," for i in range(6))]))
+    assert "no frame of the map has a position in" in tatvpr(*arguments, status=1).stderr
 
 
 def test_a_floor_above_is_another_place(

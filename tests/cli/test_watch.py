@@ -29,7 +29,7 @@ from tatvpr_edge.cli.watched import Answer, watch
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.telemetry import FedSource, Sampler
 from tatvpr_edge.spec.artifact import replace_profile
-from tatvpr_edge.spec.maptypes import Calibration
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

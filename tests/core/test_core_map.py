@@ -17,14 +17,14 @@ from test_core_model import STATUS
 
 from support.maps import reseal
 from tatvpr_edge.spec import scores
-from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.maptypes import (
+from tatvpr_edge.spec.calibration import (
     Calibration,
     DialWeights,
     SequenceCalibration,
     at_dials,
     check_calibration,
 )
+from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.placemap import Band, Base, MapInfo, make_places, parse_base, write_map
 
 HASH = bytes(range(32))
@@ -179,6 +179,25 @@ def test_verdict_equals_pythons_on_damaged_maps(
         assert (status == OK) == verdict, (status, len(data))
         accepted += verdict
     assert 0 < accepted < len(corpus) // 2  # flipped descriptors under right checksums
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_position_further_than_any_that_is_written_is_refused(
+    native: Driver, tmp_path: Path, number: int
+) -> None:
+    """Squares of such distances overflow, and nobody who makes places makes them."""
+    good = make_map(tmp_path, "int8", 16, 5, (Band(0.2),))
+    base = python_base(good)
+    assert base is not None
+    at = good.index(base.stored_poses[1].tobytes()) + 8 * number
+    beyond = float(np.nextafter(1e9, 2e9))
+    for metres in (0.0, 1e9, beyond, 1e10, 1e300):
+        for value in (metres, -metres):
+            data = bytearray(good)
+            data[at : at + 8] = struct.pack("<d", value)
+            status, _ = c_map(native, "portable", reseal(data))
+            read = python_base(reseal(data)) is not None
+            assert (status == OK, read) == (metres <= 1e9, metres <= 1e9), value
 
 
 def test_what_dials_count_is_what_python_says(native: Driver, tmp_path: Path) -> None:

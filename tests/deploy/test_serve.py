@@ -18,8 +18,9 @@ from support.serving import FRAME, make_map, serving
 from tatvpr_edge.runtime import CameraFrame, Localizer
 from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.mapjournal import rewrite
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import DeployError, FrameError, MapError, UsageError
-from tatvpr_edge.spec.maptypes import Calibration, calibrated
+from tatvpr_edge.spec.maptypes import calibrated
 
 
 def test_answers_are_the_localizers_own(served: tuple[Path, Localizer]) -> None:

@@ -114,6 +114,34 @@ def test_a_map_stays_within_its_limit_and_keeps_what_was_confirmed(
     assert "kept" in stored.tags
 
 
+def test_a_match_confirms_its_place_whatever_its_number_has_become(
+    grown: tuple[Path, Path], tiny_host: Path, tmp_path: Path
+) -> None:
+    """Another client's frame has the map pruned between a query and its confirmation."""
+    path, places = grown
+    with Client(path) as client, Client(path) as other:
+        for number, frame in enumerate(FRAMES):
+            client.add(frame, tag=f"{number}")
+        matches = [client.query(frame) for frame in FRAMES]
+        with MapWriter(tmp_path / "other.placemap", tiny_host) as writer:
+            for frame in FRAMES:
+                writer.add(frame)
+        before = client.info()["map_path"]
+        client.set(map=tmp_path / "other.placemap")
+        with pytest.raises(MapError, match="found in another map"):
+            client.confirm(matches[0])
+        client.set(map=before)
+        assert other.add(FRAMES[0], max_places=4).dropped
+        left = set(PlaceMap(places).stored.places().tags)
+        for match in matches:
+            if match.tag in left:
+                client.confirm(match)
+            else:
+                with pytest.raises(MapError, match=f"no place {match.place} any longer"):
+                    client.confirm(match)
+    assert 1 <= len(left & {match.tag for match in matches}) < len(FRAMES)
+
+
 def test_what_a_map_holds_a_service_takes_and_what_is_too_long_is_told(
     grown: tuple[Path, Path],
 ) -> None:
@@ -153,6 +181,8 @@ def test_what_cannot_be_added_is_an_error_and_the_seat_stays(grown: tuple[Path, 
                 client.add(FRAMES[0], **words)  # type: ignore[arg-type]
         with pytest.raises(UsageError, match="place is the number"):
             client._ask({"op": "confirm", "place": "all"})
+        with pytest.raises(UsageError, match="mark is what a query's answer gave"):
+            client._ask({"op": "confirm", "place": 0, "mark": 7})
         with pytest.raises(MapError):
             client.confirm(7)
         assert len(PlaceMap(places)) == 0

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -258,7 +257,7 @@ def test_a_request_has_its_own_time_however_late_the_last_answer_came(
             messages.decode(receive)
             time.sleep(0.5)
             messages.decode(receive)
-            answer = {"ok": True, "match": asdict(FakeLocalizer.match())}
+            answer = {"ok": True, "match": FakeLocalizer.match().plain()}
             connection.sendall(messages.encode(answer))
 
     server = threading.Thread(target=slow, daemon=True)

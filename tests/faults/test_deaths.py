@@ -24,7 +24,8 @@ from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.runtime.trust import Trust
 from tatvpr_edge.spec.artifact import read_artifact, read_signed, replace_profile
 from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
-from tatvpr_edge.spec.maptypes import Calibration, calibrated
+from tatvpr_edge.spec.calibration import Calibration
+from tatvpr_edge.spec.maptypes import calibrated
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
 
 INFO = MapInfo("ab" * 32, "int8", 16, (Band(1.0),))

@@ -19,8 +19,8 @@ from support.artifacts import scenes
 from support.tools import lacking
 from tatvpr_edge.mapping import build_map, calibrate_map, find_poses, frame_files, read_frame
 from tatvpr_edge.runtime import Closure, Localizer, LoopCloser, MapWriter, PlaceMap
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import MapError, UsageError
-from tatvpr_edge.spec.maptypes import Calibration
 from tatvpr_edge.spec.placemap import Band, MapInfo, write_map
 from tatvpr_edge.zoo import ZOO
 

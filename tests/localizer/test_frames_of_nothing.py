@@ -14,9 +14,10 @@ from support.artifacts import scenes
 from support.frame_formats import in_format
 from tatvpr_edge.runtime import CameraFrame, FakeLocalizer, Localizer, MapWriter, PlaceMap
 from tatvpr_edge.runtime.mapjournal import rewrite
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import FrameError
 from tatvpr_edge.spec.formats import FORMATS
-from tatvpr_edge.spec.maptypes import Calibration, calibrated
+from tatvpr_edge.spec.maptypes import calibrated
 
 U8 = NDArray[np.uint8]
 

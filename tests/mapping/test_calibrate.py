@@ -1,4 +1,4 @@
-"""What a map learns of its own answers: probabilities that hold, thresholds that keep precision."""
+"""What a map learns of its own answers, of its frames, and of labelled queries."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,7 +17,6 @@ from support.tiny_model import TOKENS, tiny_model
 from tatvpr_edge import build
 from tatvpr_edge.mapping import Picking, build_map, calibrate_map, frames_of
 from tatvpr_edge.mapping.calibrate import KS, SETTINGS, ask, fit_band
-from tatvpr_edge.mapping.calibrate_answers import Answers, AtSetting
 from tatvpr_edge.mapping.calibrate_queries import (
     Asked,
     Truth,
@@ -28,13 +25,7 @@ from tatvpr_edge.mapping.calibrate_queries import (
 )
 from tatvpr_edge.mapping.calibrate_sequences import ask_sequences, fit_sequences
 from tatvpr_edge.mapping.logistic import (
-    auroc,
-    average_precision,
-    choose_threshold,
     expected_calibration_error,
-    fit_weights,
-    log_odds,
-    recall_at_full_precision,
 )
 from tatvpr_edge.models.export.bodies import bodies
 from tatvpr_edge.runtime import Localizer, PlaceMap
@@ -42,144 +33,9 @@ from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import append, journal_path
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
-from tatvpr_edge.spec.maptypes import NO_DIALS, dimming
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
 
 RNG = np.random.default_rng
-
-
-def drawn(count: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:  # type: ignore[type-arg]
-    """Scores and margins whose truth follows known log-odds 1 + 2 score + 8 margin."""
-    rng = RNG(seed)
-    scores, margins = rng.uniform(-1, 1, count), rng.uniform(-0.3, 0.4, count)
-    odds = log_odds((-1.0, 2.0, 8.0), scores, margins)
-    return scores, margins, rng.random(count) < 1 / (1 + np.exp(-odds))
-
-
-# ---- the fit ---------------------------------------------------------------------------------
-
-
-def test_the_weights_that_made_the_answers_are_found() -> None:
-    scores, margins, right = drawn(40_000, 1)
-    assert fit_weights(scores, margins, right) == pytest.approx((-1, 2, 8), abs=0.25)
-
-
-def test_its_probabilities_hold_on_answers_that_it_never_saw() -> None:
-    weights = fit_weights(*drawn(20_000, 1))
-    scores, margins, right = drawn(20_000, 2)
-    confidence = 1 / (1 + np.exp(-log_odds(weights, scores, margins)))
-    assert expected_calibration_error(confidence, right) < 0.02
-
-
-def test_what_k_counts_is_learned_where_several_are_asked() -> None:
-    """Scores that fall with k are as good there, and the same where they do not fall."""
-    rng, ks = RNG(5), np.repeat([1.0, 0.4, 0.2], 10_000)
-    scores, margins, right = drawn(len(ks), 3)
-    fallen = scores - 0.25 * np.array([dimming(k) for k in ks])
-    parts = rng.permutation(len(ks)) < 15_000
-
-    def of(scores: NDArray, chosen: NDArray) -> Answers:  # type: ignore[type-arg]
-        columns = np.stack([scores, margins], axis=1)
-        one_band, known = np.zeros(len(ks), np.int64), np.ones(len(ks), np.bool_)
-        return Answers(one_band, ks, known * 1.0, columns, right, known).where(chosen)
-
-    weights, dials = of(fallen, parts).learn()
-    assert (dials.least_k_percent, dials.tokens, dials.least_tokens_percent) == (20, 0, 0)
-    assert (*weights, dials.k) == pytest.approx((-1, 2, 8, 0.5), abs=0.4)
-    for k in (1.0, 0.4, 0.2):
-        judged = of(fallen, ~parts & (ks == k))
-        confidence = 1 / (1 + np.exp(-judged.odds(weights, dials)))
-        assert expected_calibration_error(confidence, judged.right) < 0.03
-    assert of(scores, parts).learn()[1].k == pytest.approx(0, abs=0.15)
-    alone = of(fallen, ks == 0.2).learn()
-    assert alone[1] == NO_DIALS and alone[0] == pytest.approx(
-        (-1 + 0.5 * dimming(0.2), 2, 8), abs=0.4
-    )
-
-
-def test_what_a_map_keeps_as_all_of_k_teaches_nothing_of_k() -> None:
-    """k = .995 rounds to 1: a weight would say nothing, and old readers would refuse the map."""
-    ks = np.repeat([1.0, 0.995], 1000)
-    scores, margins, right = drawn(len(ks), 3)
-    columns, known = np.stack([scores, margins], axis=1), np.ones(len(ks), np.bool_)
-    answers = Answers(np.zeros(len(ks), np.int64), ks, ks, columns, right, known)
-    assert answers.learn()[1] == NO_DIALS
-
-
-def test_what_is_accepted_is_told_of_each_setting() -> None:
-    rows = [
-        (0, (1.0, 1.0), (0.9, 0.4), True, True),
-        (0, (1.0, 1.0), (0.8, 0.3), False, False),
-        (0, (0.2, 1.0), (0.7, 0.2), True, True),
-        (0, (0.2, 1.0), (0.6, 0.1), False, True),
-        (0, (0.4, 0.5), (0.5, 0.1), False, True),
-        (0, (0.3, 0.5), (0.5, 0.1), False, False),  # nothing there was to be found
-    ]
-    answers = Answers.of(rows, 2)
-    told = answers.by_setting(np.array([True, True, True, False, False, True]))
-    assert told == (
-        AtSetting(1.0, 1.0, 1.0, 2, 1),
-        AtSetting(0.2, 1.0, 0.5, 1, 1),
-        AtSetting(0.4, 0.5, 0.0, 0, 0),
-    )
-
-
-def test_answers_that_part_cleanly_give_finite_weights_that_part_them() -> None:
-    scores = np.linspace(-1, 1, 100)
-    right = scores > 0
-    weights = fit_weights(scores, np.zeros(100), right)
-    assert np.isfinite(weights).all()
-    assert ((log_odds(weights, scores, np.zeros(100)) > 0) == right).all()
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(30, 400), st.sampled_from((0.8, 0.95)))
-def test_a_threshold_keeps_the_precision_on_what_it_saw_or_says_it_cannot(
-    seed: int, count: int, precision: float
-) -> None:
-    rng = RNG(seed)
-    odds = np.round(rng.normal(0, 2, count), 1)
-    right = rng.random(count) < 1 / (1 + np.exp(-odds))
-    made = choose_threshold(odds, right, precision)
-    accepted = odds >= made.threshold
-    assert accepted.sum() == made.accepted
-    if made.reached:
-        assert (~right[accepted]).sum() + 1 <= (1 - precision) * accepted.sum() + 1e-9
-    else:
-        assert made.accepted == 0
-
-
-def test_answers_that_are_likelier_wrong_than_right_are_never_accepted() -> None:
-    """Where hardly any answer is wrong, any threshold would keep the precision."""
-    odds = np.linspace(-3, 3, 601)
-    surely = choose_threshold(odds, odds > -2.9, 0.9)
-    assert surely.reached and surely.threshold == 0 and surely.accepted == (odds >= 0).sum()
-    never = choose_threshold(odds - 10, np.ones(601, bool), 0.5)
-    assert not never.reached and never.threshold > 0 and never.accepted == 0
-
-
-def test_a_threshold_keeps_the_precision_on_answers_that_it_never_saw() -> None:
-    kept = accepted = 0
-    for seed in range(40):
-        scores, margins, right = drawn(400, seed)
-        weights = fit_weights(scores, margins, right)
-        limit = choose_threshold(log_odds(weights, scores, margins), right, 0.9).threshold
-        scores, margins, right = drawn(400, seed + 1000)
-        taken = log_odds(weights, scores, margins) >= limit
-        accepted, kept = accepted + taken.sum(), kept + right[taken].sum()
-    assert accepted > 1000 and kept / accepted > 0.89
-
-
-def test_measures_are_those_worked_out_by_hand() -> None:
-    values, right = np.array([0.9, 0.8, 0.8, 0.1]), np.array([True, True, False, False])
-    assert auroc(values, right) == pytest.approx((1 + 1 + 0.5 + 1) / 4)
-    assert average_precision(values, right) == pytest.approx((1 + 2 / 3) / 2)
-    assert recall_at_full_precision(values, right) == 0.5
-    # bins .8 (two: one right), .9 and .1: |1.6 - 1| + |.9 - 1| + |.1 - 0| of 4
-    assert expected_calibration_error(values, right) == pytest.approx(0.8 / 4)
-    assert np.isnan(auroc(values, np.ones(4, bool)))
-
-
-# ---- maps ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
@@ -480,6 +336,27 @@ def test_places_without_a_position_are_no_wrong_answers_to_labelled_queries(
     # Their weights differ in the last digits: a frame's lead is summed in the places' order.
     counts = [(made.answers, made.right) for made in (one.sequence, other.sequence)]
     assert counts[0] == counts[1] == (400, 246)
+
+
+@pytest.mark.parametrize("source", ["itself", "frames"])
+def test_nor_to_the_places_of_another_drive(
+    source: str, tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
+) -> None:
+    """The same map, asked of itself: what stands in an order is judged along that alone."""
+    stored, info = PlaceMap(walked).stored.places(), PlaceMap(walked).info
+    moments = stored.moments.copy()
+    moments["known"], moments["drive"] = 0, 1
+    tags = tuple(f"blind/{tag}" for tag in stored.tags)
+    blind = replace(stored, poses=np.full((60, 7), np.nan), moments=moments, tags=tags)
+    both = tmp_path / "both.placemap"
+    write_map(both, info, [stored, blind])
+    asked = {"itself": {}, "frames": {"frames": frames}}[source]
+    with Localizer(tiny_host) as localizer:
+        done = calibrate_map(localizer, both, within_m=1.2, within_places=2, **asked)
+        wanted = calibrate_map(localizer, walked, within_m=1.2, **asked)
+    (one,), (other,) = done.bands, wanted.bands
+    drives = 2 if source == "itself" else 1
+    assert (one.answers, one.right) == (drives * other.answers, drives * other.right)
 
 
 def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(

@@ -109,6 +109,23 @@ def test_a_name_that_is_no_text_is_told_before_the_work(
     assert not told and not (tmp_path / "m").exists()
 
 
+def test_a_map_that_another_program_made_meanwhile_stays(
+    frames: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    """The second of two builds with one output replaced the first without a word."""
+    path = tmp_path / "m.placemap"
+    with Localizer(tiny_host) as localizer:
+
+        def meanwhile(count: int) -> None:
+            if not path.exists():
+                tatvpr_edge.build_map(localizer, frames, path, kind="binary")
+
+        with pytest.raises(MapError, match=r"m\.placemap exists by now: another program"):
+            tatvpr_edge.build_map(localizer, frames, path, progress=meanwhile)
+    assert PlaceMap(path).info.kind == "binary"
+    assert [file.name for file in tmp_path.glob("*m.placemap*")] == [path.name]
+
+
 def test_a_map_is_made_through_the_package(frames: Path, tiny_host: Path, tmp_path: Path) -> None:
     (frames / "b" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     Image.new("RGB", (640, 480)).save(frames / "dark.png")

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from support.artifacts import scenes
+from tatvpr_edge.runtime import Localizer, MapWriter
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.placemap import MapInfo, Places, make_places
@@ -32,3 +35,17 @@ def some() -> Callable[..., Places]:
         return make_places(info, rows, poses, [f"plaça {seed}/{i}" for i in range(count)])
 
     return make
+
+
+@pytest.fixture(scope="module")
+def frames() -> NDArray[np.uint8]:
+    return scenes(8)
+
+
+@pytest.fixture
+def robot(tiny_host: Path, tmp_path: Path) -> Localizer:
+    """A localizer at k = 1 whose map has no places yet."""
+    localizer = Localizer(tiny_host, k=1.0, tokens=1.0)
+    MapWriter(tmp_path / "drive.placemap", localizer).close()
+    localizer.map = tmp_path / "drive.placemap"
+    return localizer

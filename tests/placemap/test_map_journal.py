@@ -22,8 +22,8 @@ from tatvpr_edge.runtime import PlaceMap, journalrecords, mapjournal
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, torn_path
 from tatvpr_edge.spec import mapfiles
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.maptypes import Calibration
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, read_base, write_map
 
 Some = Callable[..., Places]

@@ -24,9 +24,9 @@ from tatvpr_edge.runtime.mapjournal import append
 from tatvpr_edge.runtime.tracking import Path as FramePath
 from tatvpr_edge.runtime.verdict import reason_against
 from tatvpr_edge.spec import scores
+from tatvpr_edge.spec.calibration import DialWeights
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.floats import exp32
-from tatvpr_edge.spec.maptypes import DialWeights
 from tatvpr_edge.spec.placemap import Band, Calibration, MapInfo, Places, make_places, write_map
 
 F32 = NDArray[np.float32]

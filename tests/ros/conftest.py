@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from support.artifacts import scenes
 from support.ros import APART_M, InMemory
 from tatvpr_edge.runtime import Localizer
-from tatvpr_edge.spec.maptypes import Calibration
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 

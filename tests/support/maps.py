@@ -5,6 +5,11 @@ from __future__ import annotations
 import struct
 import zlib
 
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+
 
 def reseal(data: bytes | bytearray) -> bytes:
     """Both checksums of a map made right again, so that the checks behind them are reached."""
@@ -15,3 +20,10 @@ def reseal(data: bytes | bytearray) -> bytes:
         made[188:192] = bytes(4)
         made[188:192] = struct.pack("<I", zlib.crc32(bytes(made[:header_bytes])))
     return bytes(made)
+
+
+def directions(count: int, size: int, seed: int = 0) -> F32:
+    """Descriptors of length one, float32 [count, size]."""
+    rows = np.random.default_rng(seed).standard_normal((count, size)).astype(np.float32)
+    unit: F32 = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit

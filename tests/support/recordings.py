@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime import CameraFrame
+from tatvpr_edge.runtime.frame import check_frame
+from tatvpr_edge.spec.frames import to_rgb
+
 U8 = NDArray[np.uint8]
 
 
@@ -23,9 +27,15 @@ def plain_frames(count: int, width: int = 64, height: int = 48) -> list[U8]:
     return frames
 
 
-def number_of(rgb: U8) -> int:
+def rgb(frame: U8 | CameraFrame) -> U8:
+    """Pixels uint8 [H, W, 3] of a frame in any format."""
+    checked = check_frame(frame)
+    return to_rgb(checked.planes, checked.pixel_format, checked.width, checked.height)
+
+
+def number_of(pixels: U8) -> int:
     """Which of ``plain_frames`` this is."""
-    return round((int(rgb[rgb.shape[0] // 2, -4, 1]) - 10) / 20)
+    return round((int(pixels[pixels.shape[0] // 2, -4, 1]) - 10) / 20)
 
 
 def write_video(

@@ -12,7 +12,8 @@ import pytest
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Part, Table
 from tatvpr_edge.spec.artifact import read_artifact
-from tatvpr_edge.spec.maptypes import Band, Calibration, MapInfo, make_places
+from tatvpr_edge.spec.calibration import Calibration
+from tatvpr_edge.spec.maptypes import Band, MapInfo, make_places
 
 
 @pytest.fixture(scope="session")

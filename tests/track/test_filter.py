@@ -15,8 +15,9 @@ from support.path_reference import Reference
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
 from tatvpr_edge.runtime.tracking import Path, Tracked, _Step, _Track, _Tracked
+from tatvpr_edge.spec.calibration import Calibration, DialWeights, SequenceCalibration
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.maptypes import Band, Calibration, DialWeights, SequenceCalibration
+from tatvpr_edge.spec.maptypes import Band
 
 Tables = Callable[..., Table]
 

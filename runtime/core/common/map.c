@@ -15,6 +15,7 @@
 #define SEQUENCES 1u /* required feature: a band is calibrated for sequences of frames */
 #define DIALS 2u /* required feature: how sure an answer is depends on the query's k or tokens */
 #define MOST_FRAMES 1000u
+#define FURTHEST_M 1e9  /* how far from its origin a position may be */
 #define UNIT_SLACK 1e-6 /* how far from 1 the square of an orientation may be */
 
 /* Fields of the header, by offset. */
@@ -282,15 +283,15 @@ static int band_valid(const uint8_t *p, const uint8_t *band, uint64_t *end) {
                                         floats_valid(p + mean, dim, finite)));
 }
 
-/* One pose and its moment: every number finite, what is unknown zero, a turn whole and of length
- * one. */
+/* One pose and its moment: no number further than any position is, what is unknown zero, a turn
+ * whole and of length one. */
 int tatvpr_map_place_valid(const uint8_t *pose, const uint8_t *moment, uint32_t geographic) {
     const uint32_t known = moment[15];
     const uint32_t turned = known >> 3;
     double v[7];
     for (uint32_t i = 0; i < 7; i++) {
         v[i] = tatvpr_read_f64(pose + 8 * i);
-        if (!(v[i] - v[i] == 0.0) || (!(known >> i & 1u) && v[i] != 0.0)) {
+        if (!(v[i] >= -FURTHEST_M && v[i] <= FURTHEST_M) || (!(known >> i & 1u) && v[i] != 0.0)) {
             return 0;
         }
     }

@@ -18,7 +18,7 @@ from typing import Any
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame, broken
 from tatvpr_edge.mapping.recordings.picking import Picker, Picking
 from tatvpr_edge.runtime.frame import Frame
-from tatvpr_edge.runtime.streams.pyav import pixels_of, said
+from tatvpr_edge.runtime.streams.pyav import decoding_times, in_order, pixels_of, said
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.shortage import refuse_shortage
 
@@ -116,18 +116,19 @@ class Video:
 
     def _begin(self, pts: int) -> None:
         """Come to a frame that is not behind ``pts``, if there is one."""
-        # Where it cannot be sought, or times are those of decoding (.ts, .avi) and what is found
-        # lies behind, it is read from its beginning.
-        with contextlib.suppress(Exception):
-            self._container.seek(pts, backward=True, stream=self._stream)
-        self._frames = self._decoded()
-        self._frame = next(self._frames, None)
-        if self._frame is not None and self._frame.pts <= pts:
-            self._passed = self._frame.pts - 1
-            return
+        # Where it cannot be sought, or times are those of decoding (.avi) or what is found lies
+        # behind (.ts), it is read from its beginning.
+        if not decoding_times(self._container):
+            with contextlib.suppress(Exception):
+                self._container.seek(pts, backward=True, stream=self._stream)
+            self._frames = self._decoded()
+            self._frame = next(self._frames, None)
+            if self._frame is not None and self._frame.pts <= pts:
+                self._passed = self._frame.pts - 1
+                return
         self._close()
         self._open()
-        self._frames = self._decoded()
+        self._frames = in_order(self._container, self._decoded())
         self._frame = next(self._frames, None)
         self._passed = -math.inf
 

@@ -1,0 +1,82 @@
+"""Maps and queries from videos, frame by frame whatever the container tells of times."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.artifacts import scenes
+from support.recordings import plain_frames, rgb, write_video
+from tatvpr_edge.mapping import Picking, frames_of
+from tatvpr_edge.runtime import PlaceMap, stream
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_video_becomes_a_map_and_is_found_again(
+    tatvpr: Run, tmp_path: Path, tiny_host: Path
+) -> None:
+    drawn = scenes(10)
+    write_video(tmp_path / "run.mkv", list(drawn), rate_hz=5)
+    command = ("map", "build", "run.mkv", "--every", "0.4s", "--artifact", tiny_host, "-o", "m")
+    done = tatvpr(*command)
+    assert "5 places" in done.stdout
+    place_map = PlaceMap("m")
+    assert [place_map.tag(n) for n in range(3)] == ["run 0.000s", "run 0.400s", "run 0.800s"]
+    frames = frames_of("run.mkv", Picking(every_s=0))
+    for index in (7, 2, 3, 9, 0):  # in any order
+        assert np.array_equal(frames[index].read(), drawn[index])
+    asked = tatvpr("query", "run.mkv", "--every", "0.4", "--artifact", tiny_host, "--map", "m",
+                   "--k", "1", "--json")  # fmt: skip
+    assert [answer["place"] for answer in json.loads(asked.stdout)] == list(range(5))
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize(
+    ("end", "codec"),
+    [
+        ("mp4", "mpeg4"),
+        ("avi", "mpeg4"),
+        ("ts", "mpeg2video"),
+        ("mpg", "mpeg2video"),
+        ("avi", "libx264"),
+        ("mkv", "libx264"),
+    ],
+)
+def test_a_video_of_predicted_frames_gives_each_its_own_pixels(
+    tmp_path: Path, end: str, codec: str, b_frames: int
+) -> None:
+    """What is sought in a .ts, or in an .avi of B-frames, is found behind it: every good frame was
+    called damaged. An .avi tells no times of showing: with H.264's B-frames some frames had those
+    of others, which were called damaged."""
+    path = tmp_path / f"predicted.{end}"
+    drawn = plain_frames(12, 64, 48)
+    write_video(path, drawn, 25, codec, pixels="yuv420p", b_frames=b_frames)
+    frames = frames_of(path, Picking(every_s=0))
+    assert len(frames) == 12
+    for index in (11, 4, 5, 5, 0, *range(12)):  # in any order, and from first to last
+        right = int(rgb(frames[index].read())[24, -4, 1])
+        assert abs(right - (10 + 20 * index)) < 8, index
+    with stream(path, backend="av") as played:
+        shown = [(frame.pts_s, int(rgb(frame.image)[24, -4, 1])) for frame in played]
+    first_s = shown[0][0]
+    assert first_s is not None
+    for index, (seconds, right) in enumerate(shown):
+        assert seconds == pytest.approx(first_s + index / 25, abs=1e-3), index
+        assert abs(right - (10 + 20 * index)) < 8, index
+
+
+def test_a_video_that_is_none_or_was_cut_short(tatvpr: Run, tmp_path: Path, a_map: Path) -> None:
+    path = tmp_path / "v.mp4"
+    write_video(path, plain_frames(12), codec="mpeg4", pixels="yuv420p")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    done = tatvpr("query", path, "--map", a_map, status=1)
+    assert "no video" in done.stderr
+    path.write_bytes(b"")
+    assert "no video" in tatvpr("query", path, "--map", a_map, status=1).stderr

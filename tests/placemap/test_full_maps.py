@@ -1,0 +1,215 @@
+"""What was confirmed stays, whoever prunes the map, and a full map says that it is full."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from support.artifacts import scenes
+from support.maps import directions
+from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
+from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.maptypes import Band, MapInfo
+from tatvpr_edge.spec.placemap import write_map
+
+
+def test_a_full_map_keeps_what_was_confirmed_and_says_how_well_the_rest_is_covered(
+    robot: Localizer,
+) -> None:
+    size = robot.descriptor_size
+    corners = directions(6, size, seed=1)
+    for corner in range(5):  # a drive: ten steps from each corner to the next
+        for step in range(10):
+            mixed = corners[corner] * (10 - step) + corners[corner + 1] * step
+            robot.add(mixed / np.linalg.norm(mixed), (10 * corner + step, 0.0), f"{corner}.{step}")
+    assert robot.map is not None
+    robot.confirm(23)
+    pruned = robot.map.prune(20)
+    assert pruned.dropped == 30 and len(robot.map) == 20
+    tags = [robot.map.tag(place) for place in range(20)]
+    assert "2.3" in tags and tags == sorted(tags)
+    # The drive is even: so is what is left of it.
+    assert pruned.least_covered is not None and pruned.least_covered > 0.8
+    gaps = np.diff([robot.map.pose(place)[0] for place in range(20)])
+    assert gaps.max() <= 5
+    again = PlaceMap(robot.map.path)
+    assert int(again.stored.base.moments["confirmed"][tags.index("2.3")]) == 1
+
+
+def test_more_confirmed_places_than_may_stay_are_an_error_that_drops_nothing(
+    robot: Localizer,
+) -> None:
+    for row in directions(5, robot.descriptor_size):
+        robot.add(row)
+    assert robot.map is not None
+    for place in range(5):
+        robot.confirm(place)
+    with pytest.raises(MapError, match="5 of 5 places were confirmed"):
+        robot.map.prune(4)
+    assert len(robot.map) == len(PlaceMap(robot.map.path)) == 5
+    with pytest.raises(MapError, match="has no place 5"):
+        robot.confirm(5)
+
+
+def test_a_limit_in_bytes_holds_for_the_files(robot: Localizer) -> None:
+    assert robot.map is not None
+    most = 1 << 16
+    for row in directions(500, robot.descriptor_size):
+        robot.add(row, tag="some name of a frame.jpg", max_bytes=most)
+        assert robot.map.file_bytes <= most
+    sizes = [p.stat().st_size for p in robot.map.path.parent.glob("drive.placemap*")]
+    assert sum(sizes) <= most + 4096  # and a lock beside them
+    assert len(robot.map) > 200
+
+
+def test_a_map_full_of_confirmed_places_takes_no_more_and_says_so(robot: Localizer) -> None:
+    rows = directions(60, robot.descriptor_size)
+    for row in rows[:20]:
+        robot.confirm(robot.add(row, max_places=20).place or 0)
+    assert robot.map is not None
+    before = robot.map.file_bytes
+    for row in rows[20:]:
+        refused = robot.add(row, max_places=20)
+        assert refused.place is None and refused.reason is not None
+        assert "full" in refused.reason and refused.dropped == 0
+    assert len(robot.map) == len(PlaceMap(robot.map.path)) == 20
+    assert robot.map.file_bytes == before
+    assert robot.add(rows[20], max_places=21).place == 20  # another limit, more room
+
+
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_a_map_with_more_confirmed_places_than_the_limit_takes_no_more(
+    robot: Localizer, in_bytes: bool
+) -> None:
+    """It was made without a limit, or with a higher one."""
+    rows = directions(200, robot.descriptor_size)
+    for row in rows[:150]:
+        robot.add(row, tag=500 * "t")
+    assert robot.map is not None
+    for place in range(140):
+        robot.confirm(place)
+    before = robot.map.file_bytes
+    limit = {"max_bytes": before * 130 // 150} if in_bytes else {"max_places": 130}
+    for row in rows[150:153]:
+        refused = robot.add(row, tag=500 * "t", **limit)
+        assert refused.place is None and refused.reason is not None and "full" in refused.reason
+    assert (len(robot.map), robot.map.file_bytes) == (150, before)
+    for row in rows[153:]:  # what is not confirmed makes room within the limit
+        assert robot.add(row, max_places=145).place is not None
+        assert len(robot.map) <= 145
+
+
+def test_where_the_robot_just_was_is_not_confirmed_by_its_next_frame(
+    robot: Localizer, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    assert robot.map is not None
+    model = robot.artifact.manifest.model
+    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band.accepting(1.0, 1.0, 0.9),))
+    write_map(tmp_path / "judged", info, [])
+    robot.map = tmp_path / "judged"  # type: ignore[assignment]
+    for index, frame in enumerate(frames):
+        robot.add(frame, time_s=1000.0 + index)
+        assert robot.query(frame, time_s=1001.0 + index).accepted
+    assert robot.map.confirmed == 0
+    assert robot.query(frames[3], time_s=1100.0).accepted
+    assert robot.map.confirmed == 1
+    robot.map.prune(1)
+    assert robot.map.stored.places().moments["order"].tolist() == [3]
+
+
+def test_what_was_confirmed_stays_where_another_program_gives_places_other_numbers(
+    robot: Localizer, tiny_host: Path
+) -> None:
+    """Counts were kept by numbers: those of other places, once somebody else had pruned."""
+    rows = directions(60, robot.descriptor_size)
+    assert robot.map is not None
+    for number, row in enumerate(rows[:40]):
+        robot.add(row, tag=f"{number}")
+    for place in (7, 31, 39):
+        robot.confirm(place)
+    with Localizer(tiny_host, robot.map.path, k=1.0) as other:
+        assert other.map is not None
+        for place in (7, 31):
+            other.confirm(place)
+        other.map.prune(20)  # 39 may go
+        for row in rows[40:59]:
+            other.add(row, tag="theirs")
+    left = {tag for tag in PlaceMap(robot.map.path).stored.places().tags if tag != "theirs"}
+    # As many places as before, and one more: the next number says nothing of what happened.
+    assert robot.add(rows[59], tag="ours").place == 39 and len(robot.map) == 40
+    found = [robot.map.search(row, 1.0).candidates[0].tag for row in rows[40:]]
+    assert found == 19 * ["theirs"] + ["ours"]
+    assert robot.map.confirmed == len(left & {"7", "31", "39"})
+    robot.map.prune(robot.map.confirmed)
+    assert set(robot.map.stored.places().tags) == left & {"7", "31", "39"}
+
+
+def test_a_match_confirms_its_place_whatever_its_number_has_become(robot: Localizer) -> None:
+    """Geometry takes a while: the map was pruned meanwhile, and another place was kept."""
+    assert robot.map is not None
+    pictures = scenes(12)
+    for number, frame in enumerate(pictures):
+        robot.add(frame, tag=f"{number}")
+    matches = [robot.query(frame) for frame in pictures]
+    carried = pickle.loads(pickle.dumps(matches))
+    for most in (9, 6):
+        robot.map.prune(most)
+    left = [robot.map.tag(place) for place in range(6)]
+    for match in [*matches, *carried]:  # another process's, which hands them back
+        if match.tag in left:
+            robot.confirm(match)
+        else:
+            with pytest.raises(MapError, match=f"has no place {match.place} any longer"):
+                robot.confirm(match)
+    assert robot.map.confirmed == 6
+    # Another map's place of that number is another place.
+    match, path = robot.query(pictures[0]), robot.map.path
+    with MapWriter(path.with_name("other.placemap"), robot) as other:
+        for frame in pictures:
+            other.add(frame)
+    robot.map = other.path
+    with pytest.raises(MapError, match="found in another map"):
+        robot.confirm(match)
+    robot.map = path
+    robot.confirm(match)
+
+
+def test_a_limit_knows_what_another_program_confirmed(robot: Localizer, tiny_host: Path) -> None:
+    """Pruning failed at every frame: more places than were known of had to stay."""
+    rows = directions(41, robot.descriptor_size)
+    assert robot.map is not None
+    for row in rows[:20]:
+        robot.add(row)
+    with Localizer(tiny_host, robot.map.path, k=1.0) as other:
+        assert other.map is not None
+        for place in range(20):
+            other.confirm(place)
+        other.map.prune(20)
+    assert "full" in (robot.add(rows[20], max_places=20).reason or "")
+    assert len(PlaceMap(robot.map.path)) == 20
+
+
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_a_map_nearly_full_of_confirmed_places_is_not_written_anew_with_every_frame(
+    robot: Localizer, in_bytes: bool
+) -> None:
+    rows = directions(260, robot.descriptor_size)
+    assert robot.map is not None
+    for row in rows[:200]:
+        robot.add(row, tag=500 * "t")
+    limit = {"max_bytes": robot.map.file_bytes} if in_bytes else {"max_places": 200}
+    for place in range(198):
+        robot.confirm(place)
+    before = robot.map.path.stat().st_ino, len(robot.map)
+    for row in rows[200:203]:
+        refused = robot.add(row, tag=500 * "t", **limit)
+        assert refused.place is None and "full" in (refused.reason or "")
+    assert (robot.map.path.stat().st_ino, len(robot.map)) == before
+    # With ten places more, a batch may go.
+    more = {name: value * 210 // 200 for name, value in limit.items()}
+    dropped = [robot.add(row, tag=500 * "t", **more).dropped for row in rows[203:260]]
+    assert 2 <= sum(count > 0 for count in dropped) <= 8
