@@ -126,16 +126,14 @@ class Moment:
     def mark(self, place: int) -> str:
         """What ``place`` is known by, whatever its number, in every process: when it was seen,
         along which drive, and what its first band holds."""
-        base = self.base
+        base, added = self.base, self.added
         if place < len(base):
-            return _marks(base.moments[place : place + 1], base.rows[0].data[place : place + 1])[0]
-        one = slice(place - len(base), place - len(base) + 1)
-        return _marks(self.added.moments[one], self.added.rows[0].data[one])[0]
+            return _mark(base.moments[place], base.rows[0].data[place])
+        return _mark(added.moments[place - len(base)], added.rows[0].data[place - len(base)])
 
     def marks(self) -> list[str]:
         """The same of each place."""
-        first, then = self.moments()
-        return _marks(first, self.base.rows[0].data) + _marks(then, self.added.rows[0].data)
+        return [self.mark(place) for place in range(len(self))]
 
     def known_by(self, mark: str, place: int) -> int | None:
         """The number here of the place with that mark, which was ``place`` when it was found; None:
@@ -189,10 +187,7 @@ class Moment:
         return first, end, without
 
 
-def _marks(moments: NDArray[np.void], rows: NDArray[Any]) -> list[str]:
-    seen = moments.copy()
+def _mark(moment: np.void, row: NDArray[Any]) -> str:
+    seen = moment.copy()
     seen["confirmed"] = 0
-    return [
-        blake2b(one.tobytes() + row.tobytes(), digest_size=_MARK_BYTES).hexdigest()
-        for one, row in zip(seen, rows, strict=False)
-    ]
+    return blake2b(seen.tobytes() + row.tobytes(), digest_size=_MARK_BYTES).hexdigest()
