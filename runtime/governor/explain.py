@@ -52,11 +52,8 @@ def explain(said: Said) -> str:
         )
     if ladder.note:
         parts.append(ladder.note)
-    if not ladder.measured:
-        parts.append(
-            "the artifact carries no measured profile (run 'tatvpr-edge profile'): "
-            "settings are found by trial, one step at a time"
-        )
+    if not ladder.measured and said.kind not in (Kind.NONE, Kind.ENERGY):
+        parts.append("settings are found by trial, one step at a time")
     return "; ".join(parts)
 
 

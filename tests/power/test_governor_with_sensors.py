@@ -194,6 +194,20 @@ def test_without_a_profile_it_says_so_and_tries() -> None:
     assert "no measured profile" in governor.why()
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_with_no_valid_point_it_does_not_say_that_there_is_no_profile(busy: bool) -> None:
+    points = [{**point, "valid": False, "busy": busy} for point in PROFILE["points"]]
+    said = Governor(host_governor(), {"points": points}, budget="50ms", clock=lambda: 0.0).why()
+    assert "no measured profile" not in said and "no point of the artifact's profile" in said
+    assert ("busy_profile=True" in said) is busy
+
+
+def test_it_tries_settings_only_where_it_does() -> None:
+    """A preset alone takes one end, and an energy budget without energies the safe setting."""
+    for terms in ({"preset": "turbo"}, {"budget": "50mJ"}):
+        assert "by trial" not in Governor(host_governor(), None, **terms, clock=lambda: 0.0).why()
+
+
 def test_arguments_are_checked() -> None:
     with pytest.raises(UsageError, match="needs a budget"):
         Governor(host_governor(), PROFILE)
