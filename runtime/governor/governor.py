@@ -31,7 +31,7 @@ from tatvpr_edge.runtime.governor.level import Level, nearest_level
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.telemetry import Reading, Sampler
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.values import choice, instance
+from tatvpr_edge.spec.values import choice, flag, instance
 
 PRESETS = {"turbo": Preference.TURBO, "battery-saver": Preference.SAVER}
 STEP_S = 0.25
@@ -101,6 +101,7 @@ class Governor(Closing, OneProcess):
         self.budget = budget
         self.preset = preset
         kind = Kind.NONE if budget is None else budget.kind
+        flag(busy_profile, "busy_profile")
         self.ladder = ladder_from_profile(core, profile, k_range, kind, busy_profile, pays_below)
         self.levels = self.ladder.levels
         self._core = core

@@ -213,6 +213,8 @@ def test_arguments_are_checked() -> None:
         Governor(host_governor(), PROFILE)
     with pytest.raises(UsageError, match="unknown: choose turbo or battery-saver"):
         Governor(host_governor(), PROFILE, preset="eco")
+    with pytest.raises(UsageError, match="busy_profile is 'no'"):
+        Governor(host_governor(), PROFILE, preset="turbo", busy_profile="no")  # type: ignore
     with pytest.raises(UsageError, match="latency of nan"):
         Governor(host_governor(), PROFILE, preset="turbo").observe(float("nan"), 1.0)
 
