@@ -407,6 +407,20 @@ def test_settings_are_those_told_else_the_artifacts_frontier(
     assert settings_for(tmp_path / "A", [0.6], None) == (Setting(0.6, 1.0),)
 
 
+def test_a_k_that_the_artifact_was_not_built_for_is_told_before_the_others_are_measured(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    """A profile that names no k failed there, too, at k = 1 or after minutes at k = .2."""
+    shutil.copytree(tiny_host, tmp_path / "A")
+    document = json.loads((tiny_host / MANIFEST).read_text())
+    (tmp_path / "A" / MANIFEST).write_bytes(
+        seal({**document, "k_range": [0.3, 0.9], "defaults": {"k": 0.6, "tokens": 1.0}})
+    )
+    with pytest.raises(UsageError, match=r"k is 0.2: this artifact was built for 0.3 to 0.9"):
+        settings_for(tmp_path / "A", [0.6, 0.2], None)
+    assert [s.k for s in settings_for(tmp_path / "A", None, [0.5])] == [0.6, 0.4]
+
+
 def test_what_each_setting_finds_comes_from_the_artifacts_frontier(
     tiny_host: Path, tmp_path: Path
 ) -> None:
