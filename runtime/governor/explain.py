@@ -76,7 +76,8 @@ def _measured(said: Said) -> list[str]:
     if reading is None:
         return ["no sensor"]
     if reading.value is None:
-        return [f"{reading.source} {reading.name} is {reading.text()}"]
+        of = "" if reading.source == "none" else f"{reading.source} "
+        return [f"{of}{reading.name} is {reading.text()}"]
     parts = [
         f"measured {reading.text()} ({reading.source} {reading.name}, {reading.covers or 'zone'}"
         f", {reading.age_s(said.now_s):.1f} s old)"

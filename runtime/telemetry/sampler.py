@@ -266,7 +266,8 @@ class Sampler(OneProcess):
             or _absent(
                 "temperature", Role.TEMPERATURE, "C", now_s, "no thermal zone tells its temperature"
             ),
-            energy or _absent("battery", Role.BATTERY_ENERGY, "J", now_s, "no battery"),
+            energy
+            or _absent("battery", Role.BATTERY_ENERGY, "J", now_s, "none tells what it holds"),
         )
 
     def _select_total(self, readings: list[Reading], now_s: float) -> Reading:

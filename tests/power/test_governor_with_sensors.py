@@ -11,7 +11,7 @@ import pytest
 
 from tatvpr_edge.compilers.governor import host_governor
 from tatvpr_edge.runtime.governor import Budget, Choice, Governor, Reason
-from tatvpr_edge.runtime.telemetry import Sampler
+from tatvpr_edge.runtime.telemetry import FedSource, Sampler
 from tatvpr_edge.spec.errors import UsageError
 
 PROFILE = {
@@ -192,6 +192,27 @@ def test_without_a_profile_it_says_so_and_tries() -> None:
     governor = Governor(host_governor(), None, budget="50ms", clock=lambda: 0.0)
     assert not governor.ladder.measured
     assert "no measured profile" in governor.why()
+
+
+@pytest.mark.parametrize(
+    ("fed", "why"),
+    [
+        ({"battery_percent": 81}, 'tells percent only: give its size, as in "battery:2h@50Wh"'),
+        ({}, "battery is absent: none tells what it holds"),
+    ],
+)
+def test_a_battery_budget_without_energy_says_what_is_missing(
+    fed: dict[str, float], why: str
+) -> None:
+    """It said "no telemetry", and in the same line what the board draws."""
+    source = FedSource("flight controller", clock=lambda: 1.0)
+    source.feed(power_w=18.2, **fed)
+    sampler = Sampler([source], clock=lambda: 1.0)
+    sampler.sample()
+    terms = {"telemetry": sampler, "clock": lambda: 1.0}
+    governor = Governor(host_governor(), PROFILE, budget="battery:2h", **terms)
+    assert governor.choose().reason == "no-telemetry"
+    assert why in governor.why() and "18.2" not in governor.why()
 
 
 @pytest.mark.parametrize("busy", [False, True])
