@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.forked import tell_children
+from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.limits import check_fraction, check_k
 from tatvpr_edge.spec.manifest import Manifest
 
@@ -52,6 +53,7 @@ class Dials:
         defaults = manifest.defaults
         self._set = _Set(defaults.k, defaults.tokens, governing, None)
         self._lock = threading.Lock()
+        self._closed = False
         tell_children(self)
 
     def _after_fork(self) -> None:
@@ -105,10 +107,12 @@ class Dials:
         Other terms are taken at once where k is "auto" then, else for when it will be.
 
         Raises:
-            UsageError: a value is out of range, or k is "auto" and neither budget nor preset is
-                left.
+            UsageError: a value is out of range, k is "auto" and neither budget nor preset is
+                left, or the Localizer is closed.
         """
         with self._lock:
+            if self._closed:  # a governor that began now would have nobody to stop its sensors
+                raise UsageError("this Localizer is closed: make another, or close it later")
             before = self._set
             now = before
             if "k" in given:
@@ -147,6 +151,8 @@ class Dials:
 
     def close(self) -> None:
         """Stop the governor's sensors."""
+        with self._lock:
+            self._closed = True
         governor = self.governor
         if governor is not None:
             governor.close()

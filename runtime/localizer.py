@@ -221,7 +221,8 @@ class Localizer(Closing):
 
     @property
     def governor(self) -> Governor | None:
-        """What chooses k; None until k was "auto". ``governor.why()`` explains the choice."""
+        """What chooses k, and says by ``why()`` for what reason; None where k was not "auto" since
+        budget or preset was set."""
         return self._dials.governor
 
     # ---- use ----

@@ -16,6 +16,7 @@ from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
 from tatvpr_edge.spec.artifact import read_manifest
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.limits import check_k
 
 #: Measured where neither the caller nor the artifact says what.
 DEFAULT_KS = (1.0, 0.6, 0.4, 0.2)
@@ -38,15 +39,21 @@ def fractions_from_text(text: str | None) -> list[float] | None:
 def settings_for(
     artifact: str | Path, ks: Sequence[float] | None, tokens: Sequence[float] | None
 ) -> tuple[Setting, ...]:
-    """What is measured of ``artifact``: as told, else its own frontier, else ``DEFAULT_KS``.
+    """What is measured of ``artifact``: as told, else its own frontier, else those of
+    ``DEFAULT_KS`` that it was built for.
 
     Raises:
         ArtifactError: no artifact there.
+        UsageError: a k that it was not built for.
     """
-    frontier = read_manifest(artifact).frontier
-    if ks is None and tokens is None and frontier:
-        return tuple(Setting(dials.k, dials.tokens) for dials in frontier)
-    return tuple(Setting(k, part) for part in tokens or (1.0,) for k in ks or DEFAULT_KS)
+    manifest = read_manifest(artifact)
+    if ks is None and tokens is None and manifest.frontier:
+        return tuple(Setting(dials.k, dials.tokens) for dials in manifest.frontier)
+    low, high = manifest.k_range
+    inside = [k for k in DEFAULT_KS if low <= k <= high] or [high]
+    # A k that is refused is refused before the minutes that the others take.
+    measured = inside if ks is None else [check_k(k, manifest.k_range) for k in ks]
+    return tuple(Setting(k, part) for part in tokens or (1.0,) for k in measured)
 
 
 def main(argv: list[str]) -> int:

@@ -5,7 +5,7 @@ python tools/api_pages.py build/api
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import pdoc
@@ -32,4 +32,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="made if missing")
+    main(parser.parse_args().folder)

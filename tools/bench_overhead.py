@@ -25,6 +25,7 @@ from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.governor import Governor
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.values import between
 
 PROFILE = {
     "points": [
@@ -114,6 +115,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0)
     arguments = parser.parse_args()
     try:
+        between(arguments.seconds, 1, 3600, "--seconds", "give 1 to 3600")
         query = query_ms(arguments.artifact, arguments.root, arguments.seconds)
         share, interval_s, pass_us = sampler_share(arguments.root, arguments.seconds / 2)
         with Sampler(root=arguments.root) as sampler:

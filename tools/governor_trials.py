@@ -15,6 +15,7 @@ import argparse
 import csv
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,24 +24,23 @@ import numpy as np
 from governing.compare import Outcome, compare
 from governing.plant import STEP_S, Plant, Trace, governor_for, random_plant, simulate
 from tatvpr_edge.runtime.governor import Budget, Kind, Reason
+from tatvpr_edge.runtime.power import refuse_without_sensors
 from tatvpr_edge.runtime.telemetry import Sampler
-from tatvpr_edge.spec.errors import DataError, TatvprError, TelemetryError, UsageError
+from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
+from tatvpr_edge.spec.values import between, whole
 
 
 def record(arguments: argparse.Namespace) -> None:
     """Total power, temperature and their conditions, one row a sample, as CSV."""
-    end_s = time.monotonic() + arguments.seconds
-    with (
-        Sampler(interval_s=arguments.interval, root=arguments.root) as sampler,
-        open(arguments.output, "w", newline="", encoding="utf-8") as file,
-    ):
+    _check_seconds(arguments, 0)
+    with Sampler(interval_s=arguments.interval, root=arguments.root) as sampler, ExitStack() as end:
         sampler.ready()
-        if not sampler.discovery.sources:
-            raise TelemetryError(sampler.latest().total.detail)
+        refuse_without_sensors(sampler)  # before an earlier recording is written over
+        file = end.enter_context(open(arguments.output, "w", newline="", encoding="utf-8"))
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["time_s", "power_mw", "condition", "source", "hottest_c"])
         start_s, last_s, count = time.monotonic(), -1.0, 0
-        while time.monotonic() < end_s:
+        while time.monotonic() < start_s + arguments.seconds:
             snapshot = sampler.latest()
             if snapshot.time_s > last_s:
                 last_s, total = snapshot.time_s, snapshot.total
@@ -51,6 +51,10 @@ def record(arguments: argparse.Namespace) -> None:
                 count += 1
             time.sleep(arguments.interval / 4)
     print(f"{arguments.output}: {count} samples")
+
+
+def _check_seconds(arguments: argparse.Namespace, least: float) -> None:
+    between(arguments.seconds, least, 86400, "--seconds", f"give {least:g} to 86400")
 
 
 def read_trace(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -74,6 +78,8 @@ def read_trace(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def simulated(arguments: argparse.Namespace) -> tuple[Plant, float]:
     """The plant and the limit in mW that the arguments name."""
+    _check_seconds(arguments, 1)
+    whole(arguments.seed, 0, "--seed", "a whole number from 0 up")
     plant, limit_mw = random_plant(arguments.seed, arguments.seconds)
     if arguments.trace:
         load, blind = read_trace(arguments.trace)
@@ -98,9 +104,10 @@ def simulate_one(arguments: argparse.Namespace) -> None:
     trace = simulate(plant, governor)
     plot(plant, limit_mw, trace, arguments.output)
     worst = trace.worst_minute(limit_mw, plant.held_at_smallest(limit_mw))
+    said = f"{100 * worst:.1f} % of it" if np.isfinite(worst) else "not known (none could be held)"
     print(
         f"{arguments.output}: budget {limit_mw / 1000:.2f} W, worst minute "
-        f"{100 * worst:.1f} % of it, {len(trace.switch_times_s())} switches in "
+        f"{said}, {len(trace.switch_times_s())} switches in "
         f"{trace.time_s[-1]:.0f} s, at the end: {governor.reason.name.lower()} (simulated)"
     )
 
@@ -139,6 +146,8 @@ def plot(plant: Plant, limit_mw: float, trace: Trace, output: Path) -> None:
 
 def compare_all(arguments: argparse.Namespace) -> None:
     """The table of controllers."""
+    _check_seconds(arguments, 60)
+    whole(arguments.plants, 1, "--plants", "boards, from 1 up")
     print(f"{arguments.plants} simulated boards of {arguments.seconds:.0f} s; recall by k as")
     print("published for TAT-VPR BoQ on Pitts30k (k = .2 extrapolated by a parabola)")
     print(table(compare(range(arguments.plants), duration_s=arguments.seconds)))

@@ -21,7 +21,7 @@ from typing import Any
 from tatvpr_edge import plan, zoo
 from tatvpr_edge.models.checkpoint import write_atomically
 from tatvpr_edge.models.ship import as_markdown
-from tatvpr_edge.spec.errors import BoardError
+from tatvpr_edge.spec.errors import BoardError, TatvprError
 
 TOOLS = Path(__file__).resolve().parent
 A76 = "n1"
@@ -84,9 +84,13 @@ def main() -> int:
     """Rewrites the cards."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(zoo.names()))
-    for name in parser.parse_args().names:
+    try:
+        cards = {name: zoo.card(name) for name in parser.parse_args().names}
+    except TatvprError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for name, card in cards.items():
         path = zoo.path(name).with_suffix(".json")
-        card = zoo.card(name)
         price(card)
         write_atomically(path, (json.dumps(card, indent=1) + "\n").encode())
         write_atomically(path.with_suffix(".md"), as_markdown(card).encode())

@@ -13,6 +13,7 @@ from tatvpr_edge.spec.values import shown
 _FORMS = '"5W", "800mW", "0.2J", "50mJ", "40ms", "70C", "battery:2h" or "battery:90min@50Wh"'
 _VALUE = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z°]+)\s*$")
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(h|min|m|s)")
+_MOST_LETTERS = 100  # the patterns take the cube of a long row of digits
 _SECONDS = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0}
 
 
@@ -118,7 +119,7 @@ class Budget:
             UsageError: the text has none of these forms.
         """
         wrong = UsageError(f"budget {shown(text)} is not understood: write {_FORMS}")
-        if not isinstance(text, str):
+        if not isinstance(text, str) or len(text) > _MOST_LETTERS:
             raise wrong
         head, colon, rest = text.strip().partition(":")
         if colon:

@@ -52,11 +52,8 @@ def explain(said: Said) -> str:
         )
     if ladder.note:
         parts.append(ladder.note)
-    if not ladder.measured:
-        parts.append(
-            "the artifact carries no measured profile (run 'tatvpr-edge profile'): "
-            "settings are found by trial, one step at a time"
-        )
+    if not ladder.measured and said.kind not in (Kind.NONE, Kind.ENERGY):
+        parts.append("settings are found by trial, one step at a time")
     return "; ".join(parts)
 
 
@@ -79,7 +76,8 @@ def _measured(said: Said) -> list[str]:
     if reading is None:
         return ["no sensor"]
     if reading.value is None:
-        return [f"{reading.source} {reading.name} is {reading.text()}"]
+        of = "" if reading.source == "none" else f"{reading.source} "
+        return [f"{of}{reading.name} is {reading.text()}"]
     parts = [
         f"measured {reading.text()} ({reading.source} {reading.name}, {reading.covers or 'zone'}"
         f", {reading.age_s(said.now_s):.1f} s old)"

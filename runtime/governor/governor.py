@@ -29,9 +29,9 @@ from tatvpr_edge.runtime.governor.explain import Said, explain
 from tatvpr_edge.runtime.governor.ladder import ladder_from_profile
 from tatvpr_edge.runtime.governor.level import Level, nearest_level
 from tatvpr_edge.runtime.oneprocess import OneProcess
-from tatvpr_edge.runtime.telemetry import Reading, Sampler
+from tatvpr_edge.runtime.telemetry import Condition, Reading, Role, Sampler, Snapshot
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.values import choice, instance
+from tatvpr_edge.spec.values import choice, flag, instance
 
 PRESETS = {"turbo": Preference.TURBO, "battery-saver": Preference.SAVER}
 STEP_S = 0.25
@@ -101,6 +101,7 @@ class Governor(Closing, OneProcess):
         self.budget = budget
         self.preset = preset
         kind = Kind.NONE if budget is None else budget.kind
+        flag(busy_profile, "busy_profile")
         self.ladder = ladder_from_profile(core, profile, k_range, kind, busy_profile, pays_below)
         self.levels = self.ladder.levels
         self._core = core
@@ -235,7 +236,18 @@ class Governor(Closing, OneProcess):
             inputs.temperature_age_s = hottest.age_s(now_s)
         joules, age_s = self._battery(snapshot.battery_energy, snapshot.readings, now_s)
         inputs.battery_mj, inputs.battery_age_s = joules * 1000.0, age_s
+        if self._c.kind is Kind.BATTERY and math.isnan(joules):
+            self._reading = self._unknown_energy(snapshot)
         return inputs
+
+    def _unknown_energy(self, snapshot: Snapshot) -> Reading:
+        """The battery's energy, which is not known, and what to do where its percentage is."""
+        energy = snapshot.battery_energy
+        percent = any(one.role is Role.BATTERY_CHARGE and one.ok for one in snapshot.readings)
+        if energy.condition is not Condition.ABSENT or not percent:
+            return energy
+        remedy = 'the gauge tells percent only: give its size, as in "battery:2h@50Wh"'
+        return energy.without_value(energy.condition, remedy)
 
     def _battery(
         self, energy: Reading, readings: tuple[Reading, ...], now_s: float
@@ -245,7 +257,7 @@ class Governor(Closing, OneProcess):
             return energy.value, energy.age_s(now_s)
         if self.budget is not None and self.budget.battery_wh is not None:
             for reading in readings:
-                if reading.role.value == "battery-charge" and reading.value is not None:
+                if reading.role is Role.BATTERY_CHARGE and reading.value is not None:
                     size_j = self.budget.battery_wh * 3600.0
                     return reading.value / 100.0 * size_j, reading.age_s(now_s)
         return math.nan, 0.0

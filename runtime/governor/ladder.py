@@ -63,10 +63,19 @@ def ladder_from_profile(
     if not measured:
         inside = [k for k in DEFAULT_KS if low <= k <= high] or [high]
         worth = [k for k in inside if k < pays_below or k == inside[-1]]
-        return Ladder(tuple(Level(k, 1.0) for k in worth), False)
+        return Ladder(tuple(Level(k, 1.0) for k in worth), False, _why_not_measured(points))
     unique = list({(level.k, level.tokens): level for level in measured}.values())
     levels = core.frontier(unique, kind)
     return Ladder(tuple(levels), True, _idle_dials(unique, levels))
+
+
+def _why_not_measured(points: Sequence[Any]) -> str:
+    """Why nothing is known about any level, and what to do."""
+    if not points:
+        return "the artifact carries no measured profile (run 'tatvpr-edge profile')"
+    busy = any(point.get("busy") is True for point in points)
+    beside = ", or take what was measured beside other programs: busy_profile=True" if busy else ""
+    return f"no point of the artifact's profile is valid (profile a quiet board{beside})"
 
 
 def _idle_dials(points: Sequence[Level], levels: Sequence[Level]) -> str:

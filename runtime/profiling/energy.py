@@ -53,6 +53,12 @@ def integrate_mj(
     return total
 
 
+def news_of(points: Sequence[TimedPower]) -> list[TimedPower]:
+    """Those points at which a sensor that repeats itself showed another figure than before."""
+    before = [None, *(point.power_mw for point in points)]
+    return [point for point, last in zip(points, before, strict=False) if point.power_mw != last]
+
+
 def _at(
     left: tuple[float, float] | None,
     right: tuple[float, float] | None,

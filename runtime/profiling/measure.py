@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.localizer import Localizer
-from tatvpr_edge.runtime.profiling.energy import Energy, energy_of_run, integrate_mj
+from tatvpr_edge.runtime.profiling.energy import Energy, energy_of_run, integrate_mj, news_of
 from tatvpr_edge.runtime.profiling.runs import Plan, Run, Setting
 from tatvpr_edge.runtime.profiling.statistics import latency_of
 from tatvpr_edge.runtime.telemetry import (
@@ -28,6 +28,7 @@ from tatvpr_edge.runtime.telemetry import (
     busy_core_s,
     read_conditions,
 )
+from tatvpr_edge.runtime.telemetry.battery import BatterySource
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.manifest import Manifest
@@ -36,6 +37,8 @@ DOCUMENT_FORMAT = "tatvpr-edge profile 1"
 Progress = Callable[[str, int, int], None]
 
 _MAX_EVENTS = 300  # of each setting, in the trace
+_READINGS = 8  # of power in a run; integrating needs five
+_LONGEST_S = 100.0  # the power history reaches back two minutes
 
 
 def files_hash(manifest: Manifest) -> str:
@@ -105,7 +108,6 @@ class _Profiler:
         self._zero_s = time.monotonic()
         self._power: list[list[float | None]] = []
         self._events: list[dict[str, Any]] = []
-        self._gap_s = max(1.0, 4.0 * sampler.effective_interval_s)
 
     def document(self) -> dict[str, Any]:
         """Measures everything."""
@@ -175,12 +177,28 @@ class _Profiler:
     def _idle_mw(self) -> float | None:
         if self._plan.idle_s <= 0:
             return None
-        start_s = time.monotonic()
-        time.sleep(self._plan.idle_s)
-        end_s = time.monotonic()
-        energy = integrate_mj(self._sampler.history(), start_s, end_s, self._gap_s)
+        start_s = end_s = time.monotonic()
+        while end_s - start_s < self._lasting_s(self._plan.idle_s):
+            time.sleep(0.02)
+            end_s = time.monotonic()
+        known = self._readings(self._sampler.history())
+        energy = integrate_mj(known, start_s, end_s, self._gap_s())
         self._keep_power(start_s, end_s)
         return None if isinstance(energy, str) else energy / (end_s - start_s)
+
+    def _lasting_s(self, wished_s: float) -> float:
+        """``wished_s``, or as long as enough readings take of a sensor that costs much (a Raspberry
+        Pi's command is asked once in seconds); the sampler finds its interval meanwhile."""
+        return min(max(wished_s, _READINGS * self._sampler.effective_interval_s), _LONGEST_S)
+
+    def _gap_s(self) -> float:
+        """How far apart two readings may lie, with power known between them."""
+        return max(1.0, 4.0 * self._sampler.effective_interval_s)
+
+    def _readings(self, points: list[TimedPower]) -> list[TimedPower]:
+        """``points``; of a fuel gauge, which shows one figure for up to a minute, its news."""
+        gauge = self._sampler.latest().total.source == BatterySource.name
+        return news_of(points) if gauge else points
 
     def _measure(self, setting: Setting, readable: bool) -> tuple[Setting, Run, str, int]:
         attempts = 0
@@ -199,18 +217,20 @@ class _Profiler:
         for i in range(self._plan.warmup):
             localizer.describe(frames[i % len(frames)])
         before, hot_before = read_conditions(self._tree), self._sampler.latest().hottest
-        seconds = max(self._plan.seconds, self._plan.power_seconds if readable else 0.0)
+        seconds = self._plan.seconds
         starts_s: list[float] = []
         latencies_ms: list[float] = []
         busy_s, own_s = busy_core_s(self._tree), time.process_time()
         start_s = time.monotonic()
         while len(starts_s) < self._plan.repeats or time.monotonic() - start_s < seconds:
-            if time.monotonic() - start_s > 100.0 and len(starts_s) >= 10:
-                break  # the power history reaches back two minutes
+            if time.monotonic() - start_s > _LONGEST_S and len(starts_s) >= 10:
+                break
             starts_s.append(time.monotonic())  # first, so that spans of a trace never overlap
             begin = time.perf_counter()
             localizer.describe(frames[len(starts_s) % len(frames)])
             latencies_ms.append((time.perf_counter() - begin) * 1e3)
+            if readable:
+                seconds = max(self._plan.seconds, self._lasting_s(self._plan.power_seconds))
         end_s = time.monotonic()
         others_cores, own_s = None, time.process_time() - own_s
         busy_after_s = busy_core_s(self._tree)
@@ -302,12 +322,12 @@ class _Profiler:
     ) -> dict[str, Any]:
         energy = (
             energy_of_run(
-                self._sampler_points(),
+                self._readings(self._sampler_points()),
                 run.start_s - self._zero_s,
                 run.end_s - self._zero_s,
                 len(run.latencies_ms),
                 idle_mw,
-                self._gap_s,
+                self._gap_s(),
             )
             if readable
             else Energy(None, None, None, "no power source is readable")

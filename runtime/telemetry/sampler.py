@@ -170,8 +170,12 @@ class Sampler(OneProcess):
             thread.start()
 
     def ready(self, timeout_s: float = 1.0) -> bool:
-        """Waits until every source has answered once; whether all have, by then."""
-        end_s = time.monotonic() + timeout_s
+        """Waits until every source has answered once; whether all have, by then.
+
+        Raises:
+            UsageError: ``timeout_s`` is no time, or more than a day.
+        """
+        end_s = time.monotonic() + between(timeout_s, 0, 86400, "timeout_s", "seconds, to a day")
         return all(
             reader.answered.wait(max(0.0, end_s - time.monotonic())) for reader in self._readers
         )
@@ -262,7 +266,8 @@ class Sampler(OneProcess):
             or _absent(
                 "temperature", Role.TEMPERATURE, "C", now_s, "no thermal zone tells its temperature"
             ),
-            energy or _absent("battery", Role.BATTERY_ENERGY, "J", now_s, "no battery"),
+            energy
+            or _absent("battery", Role.BATTERY_ENERGY, "J", now_s, "none tells what it holds"),
         )
 
     def _select_total(self, readings: list[Reading], now_s: float) -> Reading:

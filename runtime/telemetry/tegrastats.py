@@ -6,6 +6,7 @@ or ``now/average/third``, with or without ``mW``, and may be negative.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ _RAIL = re.compile(
 _ZONE = re.compile(r"(?<!\S)([A-Za-z][\w-]*)@(-?\d+(?:\.\d+)?)C(?:/-?\d+(?:\.\d+)?C)?(?!\S)")
 _MAX_PENDING_BYTES = 16384
 _INTERVAL_MS = 500
+_RESTART_S = 5.0
 
 
 def parse_tegrastats(line: str, now_s: float, source: str = "tegrastats") -> list[Reading]:
@@ -39,13 +41,18 @@ def parse_tegrastats(line: str, now_s: float, source: str = "tegrastats") -> lis
 
 
 class TegrastatsSource:
-    """A running ``tegrastats``, read without ever waiting for it."""
+    """A running ``tegrastats``, read without ever waiting for it; one that ended (``tegrastats
+    --stop`` ends all) is started again. A forked child starts its own: of one, parent and child
+    would each take lines that the other waits for.
+    """
 
     name = "tegrastats"
 
     def __init__(self, command: Path) -> None:
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
+        self._of = os.getpid()
+        self._next_s = -math.inf
         self._pending = b""
         self._latest: list[Reading] = []
         self._fault = ""
@@ -62,7 +69,9 @@ class TegrastatsSource:
 
     def read(self, now_s: float) -> list[Reading]:
         """The readings of the newest complete line; they keep the time at which it came."""
-        if self._process is None and not self._fault:
+        self._leave_parents()
+        if self._process is None and not 0 < self._next_s - now_s <= _RESTART_S:
+            self._next_s = now_s + _RESTART_S
             self._start()
         self._take(now_s)
         if self._latest:
@@ -74,6 +83,8 @@ class TegrastatsSource:
 
     def close(self) -> None:
         """Ends the process that `read` started."""
+        self._leave_parents()
+        self._next_s = -math.inf
         if self._process is not None:
             self._process.terminate()
             try:
@@ -85,7 +96,18 @@ class TegrastatsSource:
                 self._process.stdout.close()
             self._process = None
 
+    def _leave_parents(self) -> None:
+        """Lets go of a process that a parent of this one started, and reads on."""
+        if self._of == os.getpid():
+            return
+        self._of, self._next_s, self._pending = os.getpid(), -math.inf, b""
+        if self._process is not None and self._process.stdout is not None:
+            self._process.stdout.close()
+            self._process.returncode = 0  # nothing for this process to wait for
+        self._process = None
+
     def _start(self) -> None:
+        self._pending = b""
         try:
             self._process = subprocess.Popen(
                 [str(self._command), "--interval", str(_INTERVAL_MS)],
@@ -115,5 +137,6 @@ class TegrastatsSource:
                 self._latest = readings
                 break
         if ended:
-            status = self._process.poll()
-            self._fault = f"{self._command.name} ended (exit status {status})"
+            self._fault = f"{self._command.name} ended (exit status {self._process.poll()})"
+            self.close()
+            self._next_s = now_s + _RESTART_S

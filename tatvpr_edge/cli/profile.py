@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     "--k", "ks", type=KList(),
     help="Each is measured (default: the artifact's frontier, else 1,.6,.4,.2).",
 )  # fmt: skip
-@click.option("--tokens", type=KList(), help="Each is measured at each k (default: 1).")
+@click.option(
+    "--tokens", type=KList(what="tokens"), help="Each is measured at each k (default: 1)."
+)
 @click.option(
     "--repeats",
     type=click.IntRange(1, 100_000),

@@ -68,7 +68,8 @@ class Parameters:
             kind = type(each.default)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if number and kind in (float, str):  # a YAML file says k: 0.2, and tokens: 1
-                object.__setattr__(self, each.name, float(value) if kind is float else f"{value:g}")
+                meant = float(value) if kind is float else f"{value:.15g}"
+                object.__setattr__(self, each.name, meant)
             elif not isinstance(value, kind) or (kind is int and not number):
                 raise UsageError(f"parameter {each.name} is {value!r}, and no {kind.__name__}")
         self._check_numbers()
@@ -95,11 +96,14 @@ class Parameters:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"parameter {name} is {value!r}: a number above 0")
+        if not 0.001 <= self.diagnostics_hz <= 1000:
+            raise UsageError(f"parameter diagnostics_hz is {self.diagnostics_hz!r}: 0.001 to 1000")
 
     @property
     def excluded(self) -> int | str:
         """``exclude_last`` as :meth:`Localizer.query` takes it."""
-        return int(self.exclude_last) if self.exclude_last.isdecimal() else self.exclude_last
+        number = self.exclude_last.isdecimal() and len(self.exclude_last) < 18
+        return int(self.exclude_last) if number else self.exclude_last
 
     @classmethod
     def table(cls) -> Iterator[tuple[str, Any, str]]:

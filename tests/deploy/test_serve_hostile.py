@@ -39,6 +39,7 @@ RUBBISH = [
     messages.encode({"op": "query", "planes": [[1, 3]], "width": "1", "height": None}, b"xyz"),
     messages.encode({"op": "query", "planes": [[1, 3]], "format": {}, "width": 1}, b"xyz"),
     messages.encode({"op": "set", "k": [[]]}),
+    messages.encode({"op": "set", "k": "auto", "budget": "battery:" + 3000 * "1"}),
     messages.encode({"op": ["query"]}),
 ]
 

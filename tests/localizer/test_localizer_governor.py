@@ -192,3 +192,13 @@ def test_a_sampler_that_nobody_started_is_named(profiled: Path, frames: U8) -> N
         localizer.describe(frames[0])
         assert localizer.governor is not None
         assert "was not started: call start()" in localizer.governor.why()
+
+
+def test_a_closed_localizer_starts_no_sensors(tiny_host: Path) -> None:
+    """They ran until the program ended."""
+    localizer = Localizer(tiny_host, k=0.2)
+    localizer.close()
+    for name, value in {"budget": "5W", "k": "auto", "tokens": 0.5}.items():
+        with pytest.raises(UsageError, match="this Localizer is closed"):
+            setattr(localizer, name, value)
+    assert localizer.governor is None and localizer.k == 0.2

@@ -11,7 +11,7 @@ import pytest
 
 from tatvpr_edge.compilers.governor import host_governor
 from tatvpr_edge.runtime.governor import Budget, Choice, Governor, Reason
-from tatvpr_edge.runtime.telemetry import Sampler
+from tatvpr_edge.runtime.telemetry import FedSource, Sampler
 from tatvpr_edge.spec.errors import UsageError
 
 PROFILE = {
@@ -194,11 +194,48 @@ def test_without_a_profile_it_says_so_and_tries() -> None:
     assert "no measured profile" in governor.why()
 
 
+@pytest.mark.parametrize(
+    ("fed", "why"),
+    [
+        ({"battery_percent": 81}, 'tells percent only: give its size, as in "battery:2h@50Wh"'),
+        ({}, "battery is absent: none tells what it holds"),
+    ],
+)
+def test_a_battery_budget_without_energy_says_what_is_missing(
+    fed: dict[str, float], why: str
+) -> None:
+    """It said "no telemetry", and in the same line what the board draws."""
+    source = FedSource("flight controller", clock=lambda: 1.0)
+    source.feed(power_w=18.2, **fed)
+    sampler = Sampler([source], clock=lambda: 1.0)
+    sampler.sample()
+    terms = {"telemetry": sampler, "clock": lambda: 1.0}
+    governor = Governor(host_governor(), PROFILE, budget="battery:2h", **terms)
+    assert governor.choose().reason == "no-telemetry"
+    assert why in governor.why() and "18.2" not in governor.why()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_with_no_valid_point_it_does_not_say_that_there_is_no_profile(busy: bool) -> None:
+    points = [{**point, "valid": False, "busy": busy} for point in PROFILE["points"]]
+    said = Governor(host_governor(), {"points": points}, budget="50ms", clock=lambda: 0.0).why()
+    assert "no measured profile" not in said and "no point of the artifact's profile" in said
+    assert ("busy_profile=True" in said) is busy
+
+
+def test_it_tries_settings_only_where_it_does() -> None:
+    """A preset alone takes one end, and an energy budget without energies the safe setting."""
+    for terms in ({"preset": "turbo"}, {"budget": "50mJ"}):
+        assert "by trial" not in Governor(host_governor(), None, **terms, clock=lambda: 0.0).why()
+
+
 def test_arguments_are_checked() -> None:
     with pytest.raises(UsageError, match="needs a budget"):
         Governor(host_governor(), PROFILE)
     with pytest.raises(UsageError, match="unknown: choose turbo or battery-saver"):
         Governor(host_governor(), PROFILE, preset="eco")
+    with pytest.raises(UsageError, match="busy_profile is 'no'"):
+        Governor(host_governor(), PROFILE, preset="turbo", busy_profile="no")  # type: ignore
     with pytest.raises(UsageError, match="latency of nan"):
         Governor(host_governor(), PROFILE, preset="turbo").observe(float("nan"), 1.0)
 

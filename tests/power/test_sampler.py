@@ -82,6 +82,12 @@ def test_a_root_that_is_none_is_no_machine_without_sensors(tmp_path: Path) -> No
         Sampler(root=str(tmp_path / "nowhere"))
 
 
+@pytest.mark.parametrize("timeout_s", [float("inf"), float("nan"), -1.0, "1"])
+def test_waiting_times_are_checked(timeout_s: float) -> None:
+    with pytest.raises(UsageError, match="timeout_s is "):
+        Sampler(sources=[]).ready(timeout_s)
+
+
 def test_shares_are_checked() -> None:
     with pytest.raises(UsageError, match="cpu_share is "):
         Sampler(sources=[], cpu_share=0.0)

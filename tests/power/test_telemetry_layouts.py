@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 import board_trees as boards
 import pytest
@@ -153,6 +156,53 @@ def test_tegrastats_process_is_read_without_waiting_and_ended(tmp_path: Path) ->
     process = source._process  # type: ignore[attr-defined]
     source.close()
     assert process.poll() is not None
+
+
+def until(source: Any, value_mw: float) -> None:
+    """Reads until a line says so; the clock is the machine's."""
+    for _ in range(1000):
+        if the_total(source.read(time.monotonic())).value == value_mw:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"no line said {value_mw}")
+
+
+def test_a_forked_child_takes_no_line_of_its_parents_tegrastats(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"""echo "VDD_IN 4824mW/4824mW"
+while [ ! -e '{go}' ]; do sleep 0.02; done
+echo "VDD_IN 5000mW/5000mW"
+exec sleep 60"""
+    boards.command(tmp_path, "tegrastats", script)
+    (source,) = discover(Tree(tmp_path)).sources
+    until(source, 4824)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            until(source, 5000)
+            source.close()
+            status = 0
+        os._exit(status)
+    go.touch()
+    assert os.waitpid(child, 0)[1] == 0
+    until(source, 5000)
+    source.close()
+
+
+def test_tegrastats_that_ended_is_started_again(tmp_path: Path) -> None:
+    """``tegrastats --stop`` ends every one: the governor stayed at its safe k for ever."""
+    boards.command(tmp_path, "tegrastats", f'echo "{boards.ORIN_NANO_LINE}"')
+    (source,) = discover(Tree(tmp_path)).sources
+    until(source, 4824)
+    first_s = the_total(source.read(time.monotonic())).taken_s
+    for _ in range(1000):
+        total = the_total(source.read(time.monotonic() + 6.0))
+        if total.taken_s > first_s + 5.0:
+            break
+        time.sleep(0.01)
+    assert total.taken_s > first_s + 5.0
+    source.close()
 
 
 def test_sysfs_is_preferred_to_tegrastats(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ QUICK = Plan(
 
 
 @contextmanager
-def board_that_draws(root: Path, draw: dict[str, float]) -> Iterator[Sampler]:
+def board_that_draws(
+    root: Path, draw: dict[str, float], interval_s: float = 0.03
+) -> Iterator[Sampler]:
     """A monitor in files, whose power follows ``draw["mw"]`` every few milliseconds."""
     monitor = boards.ina3221(root, {1: ("VDD_IN", 5000, 200)})
     ended = threading.Event()
@@ -63,7 +65,7 @@ def board_that_draws(root: Path, draw: dict[str, float]) -> Iterator[Sampler]:
     thread = threading.Thread(target=follow)
     thread.start()
     try:
-        with Sampler(root=str(root), interval_s=0.03, cpu_share=1.0) as sampler:
+        with Sampler(root=str(root), interval_s=interval_s, cpu_share=1.0) as sampler:
             yield sampler
     finally:
         ended.set()
@@ -114,6 +116,39 @@ def test_energy_is_measured_with_the_idle_board_subtracted(
         assert point["energy_mj"] == pytest.approx(expected_mj, rel=0.2)
         assert point["energy_gross_mj"] > point["energy_mj"]
     assert len(document["power"]) > 20
+
+
+def test_a_run_lasts_until_a_sensor_that_is_asked_seldom_has_told_enough(
+    tiny_artifact: Path, tmp_path: Path
+) -> None:
+    """A Raspberry Pi's command takes 10 ms, and is asked once in 2 s: no energy was known."""
+    plan = replace(QUICK, settings=(Setting(0.2),), power_seconds=0.2, idle_s=0.1)
+    draw = {"mw": 1000.0}
+
+    def progress(what: str, done: int, of: int) -> None:
+        draw["mw"] = 3500.0 if what.startswith("k=") else 1000.0
+
+    with board_that_draws(tmp_path / "board", draw, interval_s=0.15) as sampler:
+        document = profile_artifact(tiny_artifact, plan, sampler=sampler, progress=progress)
+    assert document["device"]["idle_mw"] is not None
+    assert document["points"][0]["energy_note"] == ""
+    assert document["points"][0]["energy_mj"] > 0
+
+
+def test_a_fuel_gauge_that_stands_still_tells_no_energy(
+    tiny_artifact: Path, tmp_path: Path
+) -> None:
+    """It shows one figure for up to a minute, that of another setting or of the idle board."""
+    for name, value in {"type": "Battery", "status": "Discharging", "power_now": 9_000_000}.items():
+        boards.put(tmp_path, f"sys/class/power_supply/BAT0/{name}", value)
+    plan = replace(QUICK, settings=(Setting(0.2),), power_seconds=0.5, idle_s=0.3)
+    with Sampler(root=str(tmp_path), interval_s=0.03, cpu_share=1.0) as sampler:
+        document = profile_artifact(tiny_artifact, plan, sampler=sampler)
+    assert document["device"]["power_source"] == "battery BAT0"
+    assert document["device"]["idle_mw"] is None
+    (point,) = document["points"]
+    assert point["energy_mj"] is None and point["power_mw"] is None
+    assert "too few to integrate" in point["energy_note"]
 
 
 def test_a_throttled_run_is_marked(tiny_artifact: Path, tmp_path: Path) -> None:
@@ -370,6 +405,20 @@ def test_settings_are_those_told_else_the_artifacts_frontier(
     (tmp_path / "A" / MANIFEST).write_bytes(seal(document))
     assert settings_for(tmp_path / "A", None, None) == (Setting(1.0, 1.0), Setting(0.4, 0.5))
     assert settings_for(tmp_path / "A", [0.6], None) == (Setting(0.6, 1.0),)
+
+
+def test_a_k_that_the_artifact_was_not_built_for_is_told_before_the_others_are_measured(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    """A profile that names no k failed there, too, at k = 1 or after minutes at k = .2."""
+    shutil.copytree(tiny_host, tmp_path / "A")
+    document = json.loads((tiny_host / MANIFEST).read_text())
+    (tmp_path / "A" / MANIFEST).write_bytes(
+        seal({**document, "k_range": [0.3, 0.9], "defaults": {"k": 0.6, "tokens": 1.0}})
+    )
+    with pytest.raises(UsageError, match=r"k is 0.2: this artifact was built for 0.3 to 0.9"):
+        settings_for(tmp_path / "A", [0.6, 0.2], None)
+    assert [s.k for s in settings_for(tmp_path / "A", None, [0.5])] == [0.6, 0.4]
 
 
 def test_what_each_setting_finds_comes_from_the_artifacts_frontier(

@@ -419,12 +419,14 @@ def values(status: Any) -> list[tuple[str, str]]:
         ("sequence", True),
         ("sequence", 2.5),
         ("exclude_last", "ever"),
+        ("exclude_last", 5000 * "9"),
         ("image_topic", "/camera/image raw"),
         ("image_topic", "/camera//image"),
         ("image_topic", "/1camera"),
         ("image_transport", "theora"),
         ("stale_s", 0.0),
         ("diagnostics_hz", math.inf),
+        ("diagnostics_hz", 1e-12),
         ("max_map_mb", math.nan),
         ("autostart", "yes"),
         ("frame_id", ""),
@@ -441,6 +443,7 @@ def test_numbers_stand_for_texts_as_a_yaml_file_has_them() -> None:
     assert parameters.localizer_arguments()["k"] == 0.2
     assert parameters.excluded == 30 and parameters.tokens == 1.0
     assert Parameters.of({"exclude_last": "30s"}).excluded == "30s"
+    assert Parameters.of({"exclude_last": 1_000_000}).excluded == 1_000_000
 
 
 @pytest.mark.parametrize("name", ["", "place-node", "7up", "a/b", "é"])
