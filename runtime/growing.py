@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Part, Table, check_mask
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.maptypes import Places, Rows
+from tatvpr_edge.spec.maptypes import MOMENT, Places, Rows
 from tatvpr_edge.spec.placemap import Base
 
 _LEAST_ROOM = 64
 _MARK_BYTES = 16
+assert MOMENT.fields is not None
+_CONFIRMED = int(MOMENT.fields["confirmed"][1])  # where it stands in a moment
 
 
 class Added:
@@ -188,6 +190,6 @@ class Moment:
 
 
 def _mark(moment: np.void, row: NDArray[Any]) -> str:
-    seen = moment.copy()
-    seen["confirmed"] = 0
-    return blake2b(seen.tobytes() + row.tobytes(), digest_size=_MARK_BYTES).hexdigest()
+    seen = bytearray(moment.tobytes())
+    seen[_CONFIRMED] = 0
+    return blake2b(seen + row.tobytes(), digest_size=_MARK_BYTES).hexdigest()
