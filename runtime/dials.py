@@ -111,8 +111,7 @@ class Dials:
                 left, or the Localizer is closed.
         """
         with self._lock:
-            if self._closed:  # a governor that began now would have nobody to stop its sensors
-                raise UsageError("this Localizer is closed: make another, or close it later")
+            self.check_open()  # a governor that began now would have nobody to stop its sensors
             before = self._set
             now = before
             if "k" in given:
@@ -149,8 +148,13 @@ class Dials:
         if now.governor is not None and now.fixed_k is None:
             now.governor.observe(describe_ms, k, tokens, search_ms)
 
+    def check_open(self) -> None:
+        """Raise a UsageError where the Localizer is closed."""
+        if self._closed:
+            raise UsageError("this Localizer is closed: make another, or close it later")
+
     def close(self) -> None:
-        """Stop the governor's sensors."""
+        """Stop the governor's sensors; nothing is set from then on."""
         with self._lock:
             self._closed = True
         governor = self.governor

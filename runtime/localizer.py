@@ -26,7 +26,7 @@ from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.runtime.tracking import Tracker, check_moved, check_sequence, usual_frames
 from tatvpr_edge.runtime.verdict import UncalibratedNote, look
 from tatvpr_edge.spec.artifact import Artifact
-from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.values import instance
 from tatvpr_edge.spec.values import path as check_path
@@ -94,7 +94,6 @@ class Localizer(Closing):
         path = None
         if artifact is not None:
             path = check_path(artifact, "artifact", "the folder of an artifact")
-        self._closed = False
         self._watches: list[Watch] = []
         governing = {
             "budget": budget,
@@ -258,7 +257,7 @@ class Localizer(Closing):
         Raises:
             FrameError: another type or shape; the text says what to do.
         """
-        self._check_open()
+        self._dials.check_open()
         if k is None and tokens is None:
             checked = check_frame(frame, bgr)
             descriptor, set_k, set_tokens, describe_ms = self._describe(checked)
@@ -310,7 +309,7 @@ class Localizer(Closing):
             MapError: there is no map, or it holds no places.
             UsageError: another argument is out of range.
         """
-        self._check_open()
+        self._dials.check_open()
         top = check_top(top)
         taken_s = check_time(time_s)
         looked: dict[str, Any] = {"near": near, "radius": radius, **left_out(exclude_last, taken_s)}
@@ -411,7 +410,7 @@ class Localizer(Closing):
         """
         from tatvpr_edge.runtime.growth import offer
 
-        self._check_open()
+        self._dials.check_open()
         place_map = self._map if map is None else _opened(map)
         if place_map is None:
             raise MapError(
@@ -468,8 +467,9 @@ class Localizer(Closing):
             every_s: seconds between two looks, of a microsecond each.
 
         Raises:
-            UsageError: ``every_s`` is no time, or ``callback`` no function.
+            UsageError: ``every_s`` is no time, ``callback`` no function, or this is closed.
         """
+        self._dials.check_open()
         self._watches.append(Watch(self._origin.stale, callback, self, every_s))
 
     # ---- end ----
@@ -477,16 +477,11 @@ class Localizer(Closing):
     def close(self) -> None:
         """Stop the governor's sensors and give back what the backend holds. Frames are refused from
         then on."""
-        self._closed = True
+        self._dials.close()
         for watch in self._watches:
             watch.close()
         self._watches.clear()
-        self._dials.close()
         self.backend.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise UsageError("this Localizer is closed: make another, or close it later")
 
     def __getstate__(self) -> dict[str, Any]:
         """For processes that are spawned: the child opens the same artifact and map anew."""

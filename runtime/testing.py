@@ -99,6 +99,7 @@ class FakeLocalizer(Closing):
 
     @k.setter
     def k(self, value: float | str) -> None:
+        self._check_open()
         auto = isinstance(value, str) and value == "auto"
         self._k = value if auto else check_fraction(value, "k")
 
@@ -109,6 +110,7 @@ class FakeLocalizer(Closing):
 
     @budget.setter
     def budget(self, value: Budget | str | None) -> None:
+        self._check_open()
         self._budget = Budget.of(value)
 
     @property
@@ -118,6 +120,7 @@ class FakeLocalizer(Closing):
 
     @preset.setter
     def preset(self, value: str | None) -> None:
+        self._check_open()
         self._preset = check_preset(value)
 
     @property
@@ -127,6 +130,7 @@ class FakeLocalizer(Closing):
 
     @tokens.setter
     def tokens(self, value: float) -> None:
+        self._check_open()
         self._tokens = check_fraction(value, "tokens")
 
     def open_map(self, source: Any) -> Any:
@@ -156,6 +160,7 @@ class FakeLocalizer(Closing):
 
     def on_stale(self, callback: Callable[[FakeLocalizer], object], every_s: float = 1.0) -> None:
         """As ``Localizer.on_stale``, when the test sets :attr:`stale`."""
+        self._check_open()
         check_watch(callback, every_s)
         self._on_stale.append(callback)
 
@@ -239,8 +244,7 @@ class FakeLocalizer(Closing):
             FrameError, UsageError, MapError: as ``Localizer.add``, for its terms, frame and pose.
         """
         check_terms(novelty, novelty_m, max_places, max_bytes)
-        if self.closed:
-            raise UsageError("this Localizer is closed: open another")
+        self._check_open()
         encode_tag(tag)
         position = full_pose(pose)
         added_at(time_s)
@@ -263,9 +267,12 @@ class FakeLocalizer(Closing):
             raise MapError(f"the map has no place {place}")
         self.confirmed.append(place)
 
-    def _take(self, frame: Frame, bgr: bool) -> tuple[NDArray[np.uint8], ...]:
+    def _check_open(self) -> None:
         if self.closed:
-            raise UsageError("this Localizer is closed: open another")
+            raise UsageError("this Localizer is closed: make another, or close it later")
+
+    def _take(self, frame: Frame, bgr: bool) -> tuple[NDArray[np.uint8], ...]:
+        self._check_open()
         planes = check_frame(frame, bgr).planes
         self.frames.append(frame)
         return planes

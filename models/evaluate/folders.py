@@ -144,8 +144,11 @@ def compare_folders(
         for folder, part in zip((map_frames, query_frames), files, strict=True)
     ]
     why = _why_no_recall(found, (map_frames, query_frames))
-    if not why and strict:
-        found[0].require_all(files[0])
+    if not why:
+        for poses, folder in zip(found, folders, strict=True):
+            _require_some(poses, folder)
+        if strict:
+            found[0].require_all(files[0])
     sides = [
         _describe(localizer, what, part, poses, not why, ks, strict, views, progress)
         for what, part, poses in zip(("map", "queries"), files, found, strict=True)
@@ -211,15 +214,19 @@ def _placed(side: Side, folder: Path) -> Side:
         DataError: no position is known.
     """
     assert side.poses is not None
+    _require_some(side.poses, folder)
     known = ~side.poses.unknown
-    if not known.any():
-        raise DataError(f"{folder}: no frame of the map has a position in {side.poses.source}")
     return Side(
         [frame for frame, placed in zip(side.files, known, strict=True) if placed],
         replace(side.poses, values=side.poses.values[known]),
         {k: rows[known] for k, rows in side.descriptors.items()},
         (*side.skipped, *side.poses.without(side.files)),
     )
+
+
+def _require_some(poses: Poses, folder: Path) -> None:
+    if poses.unknown.all():
+        raise DataError(f"{folder}: not one frame has a position: fill in {poses.source}")
 
 
 def _answers(gallery: Side, queries: Side, k: float, within_m: float, top: int) -> Answers:

@@ -113,7 +113,10 @@ def write_views(
         try:
             put_new(partial, folder)
         except FileExistsError:
-            raise DataError(f"{folder} exists by now: another program made it meanwhile") from None
+            raise DataError(
+                f"{folder} exists by now: another program made it meanwhile, and it stays; begin "
+                "again to use its answers"
+            ) from None
     return folder
 
 

@@ -55,8 +55,12 @@ def integrate_mj(
 
 def news_of(points: Sequence[TimedPower]) -> list[TimedPower]:
     """Those points at which a sensor that repeats itself showed another figure than before."""
-    before = [None, *(point.power_mw for point in points)]
-    return [point for point, last in zip(points, before, strict=False) if point.power_mw != last]
+    known = [point for point in points if point.power_mw is not None]
+    return [
+        point
+        for last, point in zip([None, *known], known, strict=False)
+        if last is None or point.power_mw != last.power_mw
+    ]
 
 
 def _at(

@@ -61,7 +61,8 @@ class AvSource:
         self._grabbed = self._decoded(videos[0])
 
     def _decoded(self, video: Any) -> Iterator[Grabbed | DamagedFrameError]:
-        for frame in in_order(self._container, self._frames(video)):
+        reorders = decoding_times(self._container, video)
+        for frame in in_order(reorders, self._frames(video)):
             if isinstance(frame, DamagedFrameError):
                 yield frame
             else:
@@ -107,16 +108,19 @@ class AvSource:
         """Its time limits end a call."""
 
 
-def decoding_times(container: Any) -> bool:
-    """Whether its frames have the times of their decoding: an AVI knows no others, and what is made
-    of them is wrong where H.264 or H.265 shows frames in another order."""
-    return bool(container.format.name == "avi")
+def decoding_times(container: Any, video: Any) -> bool:
+    """Whether the frames of ``video``, a stream of it, may have the times of their decoding: an AVI
+    knows no others, and what is made of them is wrong where H.264 or H.265 shows frames in another
+    order. A codec that cannot do that (MJPEG) has right ones, and can be sought by them."""
+    context = video.codec_context  # None where nothing decodes it
+    return bool(container.format.name == "avi" and context and context.codec.reorder)
 
 
-def in_order(container: Any, frames: Iterable[Any]) -> Iterator[Any]:
+def in_order(reorders: bool, frames: Iterable[Any]) -> Iterator[Any]:
     """``frames`` as the decoder gives them, which is the order of showing, with times in that
-    order: of an AVI, the earliest of those that come next. Errors among them pass by."""
-    if not decoding_times(container):
+    order: where ``reorders``, the earliest of those that come next. Errors among them pass by;
+    what ends them comes after all frames that were decoded."""
+    if not reorders:
         yield from frames
         return
     held: deque[Any] = deque()
@@ -128,17 +132,23 @@ def in_order(container: Any, frames: Iterable[Any]) -> Iterator[Any]:
             frame.pts = heapq.heappop(times)
         return frame
 
-    for frame in frames:
-        if isinstance(frame, Exception):
-            yield frame
-            continue
-        held.append(frame)
-        if frame.pts is not None:
-            heapq.heappush(times, frame.pts)
-        if len(held) > _KEPT_BACK:
-            yield first()
+    ended: Exception | None = None
+    try:
+        for frame in frames:
+            if isinstance(frame, Exception):
+                yield frame
+                continue
+            held.append(frame)
+            if frame.pts is not None:
+                heapq.heappush(times, frame.pts)
+            if len(held) > _KEPT_BACK:
+                yield first()
+    except Exception as error:
+        ended = error
     while held:
         yield first()
+    if ended is not None:
+        raise ended
 
 
 def pixels_of(frame: Any) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def saved(place_map: PlaceMap, name: str) -> Path:
             f"{name!r} is no name for a map: letters, digits, _, - and ., ending in .placemap"
         )
     target = place_map.path.with_name(name)
-    if target.exists():
+    if os.path.lexists(target):
         raise MapError(f"{target} exists already: remove it, or give another name")
     stored = read_map(place_map.path)
     write_map(target, stored.base.info, [stored.base.places(), stored.added], new=True)

@@ -107,7 +107,7 @@ def write_map(
         if new and isinstance(error, FileExistsError):
             raise MapError(
                 f"{path} exists by now: another program made it meanwhile, and it stays; remove "
-                "it, or give another --output"
+                "it, or name another"
             ) from None
         raise MapError(f"cannot write the map {path}: {explain(error)}") from error
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from PIL import Image
 from support.artifacts import scenes
 from support.browser import browse
 from tatvpr_edge.mapping import read_frame
+from tatvpr_edge.models.evaluate.folders import compare_folders
 from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.spec.errors import DataError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -93,8 +96,25 @@ def test_frames_without_a_position_are_judged_by_nobody(
     assert f"left out: p1.png: no position in {places}" in tatvpr(*arguments).stderr
     said = tatvpr(*arguments, "--strict", status=1).stderr.splitlines()[-1]
     assert "poses.csv says no position of p1.png: fill it in, or remove the frame" in said
-    places.write_text("\n".join(["name,x,y", *(f"p{i}.png,," for i in range(6))]))
-    assert "no frame of the map has a position in" in tatvpr(*arguments, status=1).stderr
+
+
+def test_a_folder_without_any_position_is_told_before_the_work(
+    folders: tuple[Path, Path], tiny_host: Path
+) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def progress(*step: Any) -> None:
+        told.append(step)
+
+    with Localizer(tiny_host) as localizer:
+        for folder in reversed(folders):
+            names = sorted(path.name for path in folder.glob("[pq]?.*"))
+            table = ["name,x,y", *(f"{name},," for name in names)]
+            (folder / "poses.csv").write_text("\n".join(table))
+            with pytest.raises(DataError, match="not one frame has a position: fill in") as refused:
+                compare_folders(localizer, *folders, [1.0], progress=progress)
+            assert str(refused.value).startswith(str(folder))
+    assert not told
 
 
 def test_a_floor_above_is_another_place(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from support.artifacts import scenes
-from support.recordings import plain_frames, rgb, write_video
+from support.recordings import number_of, plain_frames, rgb, write_video
 from tatvpr_edge.mapping import Picking, frames_of
 from tatvpr_edge.runtime import PlaceMap, stream
+from tatvpr_edge.runtime.streams.pyav import decoding_times, in_order
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -69,6 +71,49 @@ def test_a_video_of_predicted_frames_gives_each_its_own_pixels(
     for index, (seconds, right) in enumerate(shown):
         assert seconds == pytest.approx(first_s + index / 25, abs=1e-3), index
         assert abs(right - (10 + 20 * index)) < 8, index
+
+
+def decoded(path: Path, *, breaks_off: bool = False) -> Iterator[Any]:
+    import av
+
+    with av.open(str(path)) as container:
+        yield from container.decode(video=0)
+    if breaks_off:
+        raise OSError("the disk ended")
+
+
+def test_an_avi_that_breaks_off_gives_all_that_was_decoded(tmp_path: Path) -> None:
+    """The frames that wait for those with earlier times were lost, sixteen of them."""
+    path = tmp_path / "broken.avi"
+    write_video(path, plain_frames(12, 64, 48), 25, "libx264", pixels="yuv420p", b_frames=2)
+    shown = []
+    with pytest.raises(OSError, match="the disk ended"):
+        for frame in in_order(True, decoded(path, breaks_off=True)):
+            shown.append(frame.pts)
+    assert len(shown) == 12 and shown == sorted(shown)
+
+
+@pytest.mark.parametrize(
+    ("end", "codec", "waits"),
+    [("avi", "libx264", True), ("avi", "mjpeg", False), ("mkv", "libx264", False)],
+)
+def test_frames_wait_for_others_only_where_their_times_may_be_wrong(
+    tmp_path: Path, end: str, codec: str, waits: bool
+) -> None:
+    """A camera's MJPEG in an AVI can be sought, and needs no memory for sixteen frames."""
+    path = tmp_path / f"drive.{end}"
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    write_video(path, plain_frames(12, 64, 48), 25, codec, pixels=pixels)
+    import av
+
+    with av.open(str(path)) as container:
+        assert decoding_times(container, container.streams.video[0]) is waits
+    taken: list[Any] = []
+    frames = in_order(waits, (taken.append(frame) or frame for frame in decoded(path)))
+    next(frames)
+    assert len(taken) == (12 if waits else 1)
+    numbers = [number_of(frame.read()) for frame in frames_of(path, Picking(every_s=0))]  # type: ignore
+    assert numbers == list(range(12))
 
 
 def test_a_video_that_is_none_or_was_cut_short(tatvpr: Run, tmp_path: Path, a_map: Path) -> None:

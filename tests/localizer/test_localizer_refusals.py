@@ -193,6 +193,7 @@ def test_a_closed_localizer_takes_no_frames(tiny_host: Path, scene_map: Path) ->
         lambda: tracker.query(GOOD),
         lambda: localizer.describe(GOOD),
         lambda: localizer.add(GOOD),
+        lambda: localizer.on_stale(print),  # its thread would look for ever
     ):
         with pytest.raises(UsageError, match="this Localizer is closed"):
             asked()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from governing.plant import STEP_S, FixedRule, Plant, random_plant, simulate
 from tatvpr_edge.runtime.governor import Level
-from tatvpr_edge.runtime.profiling.energy import energy_of_run, integrate_mj
+from tatvpr_edge.runtime.profiling.energy import energy_of_run, integrate_mj, news_of
 from tatvpr_edge.runtime.profiling.statistics import drift_of, latency_of
 from tatvpr_edge.runtime.telemetry import TimedPower
 
@@ -62,6 +62,12 @@ def test_a_gap_is_not_bridged() -> None:
     points = curve([(t / 10, 5000.0 if not 40 <= t < 60 else None) for t in range(101)])
     assert integrate_mj(points, 0.0, 10.0, 1.0) == "no power reading for 2.1 s within the run"
     assert integrate_mj(points, 0.0, 10.0, 3.0) == pytest.approx(50_000.0)
+
+
+def test_a_gauge_that_failed_once_has_no_news() -> None:
+    """Its old figure counted anew after each read that failed, five of which were an energy."""
+    points = [(0.0, 5.0), (1.0, None), (2.0, 5.0), (3.0, 6.0), (4.0, None), (5.0, 6.0), (6.0, 5.0)]
+    assert [point.time_s for point in news_of(curve(points))] == [0.0, 3.0, 6.0]
 
 
 def test_too_few_samples() -> None:

@@ -320,7 +320,10 @@ def test_whoever_is_on_the_network_cannot_choose_what_is_written_over(
     before = sorted(path.name for path in own_map.parent.iterdir())
     reply = ask(node, "save_map", name=name)
     assert not reply.success and "no name for a map" in reply.message
-    assert not ask(node, "save_map", name=own_map.name).success
+    (own_map.parent / "led.placemap").symlink_to("nowhere")  # it would be written there
+    for there in (own_map.name, "led.placemap"):
+        assert "exists already" in ask(node, "save_map", name=there).message
+    (own_map.parent / "led.placemap").unlink()
     assert sorted(path.name for path in own_map.parent.iterdir()) == before
 
 

@@ -116,9 +116,10 @@ class Video:
 
     def _begin(self, pts: int) -> None:
         """Come to a frame that is not behind ``pts``, if there is one."""
-        # Where it cannot be sought, or times are those of decoding (.avi) or what is found lies
+        # Where it cannot be sought, or times are those of decoding (.avi), or what is found lies
         # behind (.ts), it is read from its beginning.
-        if not decoding_times(self._container):
+        reorders = decoding_times(self._container, self._stream)
+        if not reorders:
             with contextlib.suppress(Exception):
                 self._container.seek(pts, backward=True, stream=self._stream)
             self._frames = self._decoded()
@@ -128,7 +129,7 @@ class Video:
                 return
         self._close()
         self._open()
-        self._frames = in_order(self._container, self._decoded())
+        self._frames = in_order(reorders, self._decoded())
         self._frame = next(self._frames, None)
         self._passed = -math.inf
 
