@@ -16,10 +16,7 @@ from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
 from tatvpr_edge.spec.artifact import read_manifest
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.limits import check_k
-
-#: Measured where neither the caller nor the artifact says what.
-DEFAULT_KS = (1.0, 0.6, 0.4, 0.2)
+from tatvpr_edge.spec.limits import check_k, default_ks
 
 
 def fractions_from_text(text: str | None) -> list[float] | None:
@@ -39,8 +36,8 @@ def fractions_from_text(text: str | None) -> list[float] | None:
 def settings_for(
     artifact: str | Path, ks: Sequence[float] | None, tokens: Sequence[float] | None
 ) -> tuple[Setting, ...]:
-    """What is measured of ``artifact``: as told, else its own frontier, else those of
-    ``DEFAULT_KS`` that it was built for.
+    """What is measured of ``artifact``: as told, else its own frontier, else four k,
+    or those of them that it was built for.
 
     Raises:
         ArtifactError: no artifact there.
@@ -49,10 +46,12 @@ def settings_for(
     manifest = read_manifest(artifact)
     if ks is None and tokens is None and manifest.frontier:
         return tuple(Setting(dials.k, dials.tokens) for dials in manifest.frontier)
-    low, high = manifest.k_range
-    inside = [k for k in DEFAULT_KS if low <= k <= high] or [high]
     # A k that is refused is refused before the minutes that the others take.
-    measured = inside if ks is None else [check_k(k, manifest.k_range) for k in ks]
+    measured = (
+        default_ks(manifest.k_range)[::-1]
+        if ks is None
+        else [check_k(k, manifest.k_range) for k in ks]
+    )
     return tuple(Setting(k, part) for part in tokens or (1.0,) for k in measured)
 
 

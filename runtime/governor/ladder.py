@@ -17,8 +17,7 @@ from tatvpr_edge.runtime.governor.binding import GovernorCore
 from tatvpr_edge.runtime.governor.budget import Kind
 from tatvpr_edge.runtime.governor.level import Level
 from tatvpr_edge.spec.errors import ArtifactError
-
-DEFAULT_KS = (0.2, 0.4, 0.6, 1.0)
+from tatvpr_edge.spec.limits import default_ks
 
 
 @dataclass(frozen=True)
@@ -61,21 +60,25 @@ def ladder_from_profile(
         # disturbed runs stay, with nothing known about them.
         measured += [Level(level.k, level.tokens) for level, valid in known if not valid]
     if not measured:
-        inside = [k for k in DEFAULT_KS if low <= k <= high] or [high]
+        inside = default_ks(k_range)
         worth = [k for k in inside if k < pays_below or k == inside[-1]]
-        return Ladder(tuple(Level(k, 1.0) for k in worth), False, _why_not_measured(points))
+        why = _why_not_measured(points, len(known), k_range)
+        return Ladder(tuple(Level(k, 1.0) for k in worth), False, why)
     unique = list({(level.k, level.tokens): level for level in measured}.values())
     levels = core.frontier(unique, kind)
     return Ladder(tuple(levels), True, _idle_dials(unique, levels))
 
 
-def _why_not_measured(points: Sequence[Any]) -> str:
+def _why_not_measured(points: Sequence[Any], inside: int, k_range: tuple[float, float]) -> str:
     """Why nothing is known about any level, and what to do."""
     if not points:
         return "the artifact carries no measured profile (run 'tatvpr-edge profile')"
+    if not inside:
+        low, high = k_range
+        return f"the artifact's profile has no k of {low:g} to {high:g} (run 'tatvpr-edge profile')"
     busy = any(point.get("busy") is True for point in points)
     beside = ", or take what was measured beside other programs: busy_profile=True" if busy else ""
-    return f"no point of the artifact's profile is valid (profile a quiet board{beside})"
+    return f"no point of the artifact's profile is valid (profile a cool, quiet board{beside})"
 
 
 def _idle_dials(points: Sequence[Level], levels: Sequence[Level]) -> str:

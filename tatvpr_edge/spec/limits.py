@@ -8,6 +8,8 @@ from typing import Any
 from .errors import UsageError
 from .values import number, shown, wrong
 
+DEFAULT_KS = (0.2, 0.4, 0.6, 1.0)
+
 
 def check_fraction(value: Any, name: str) -> float:
     """``value`` as a float in (0, 1].
@@ -38,6 +40,13 @@ def check_k(value: Any, k_range: tuple[float, float]) -> float:
             "build it with a wider --k-range"
         )
     return k
+
+
+def default_ks(k_range: tuple[float, float]) -> list[float]:
+    """What is measured, or tried, where nothing says which k: of DEFAULT_KS those that an artifact
+    was built for, ascending; where it has none of them, its highest."""
+    low, high = k_range
+    return [k for k in DEFAULT_KS if low <= k <= high] or [high]
 
 
 def check_bands(bands: Any, k_range: tuple[float, float]) -> tuple[tuple[float, float], ...]:

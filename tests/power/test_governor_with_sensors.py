@@ -223,6 +223,13 @@ def test_with_no_valid_point_it_does_not_say_that_there_is_no_profile(busy: bool
     assert ("busy_profile=True" in said) is busy
 
 
+def test_a_profile_of_other_ks_than_the_artifacts_is_named() -> None:
+    """It told to profile a quiet board, of points that are valid."""
+    made = Governor(host_governor(), PROFILE, "50ms", k_range=(0.05, 0.1), clock=lambda: 0.0)
+    why = made.why()
+    assert "profile has no k of 0.05 to 0.1" in why and "is valid" not in why
+
+
 def test_it_tries_settings_only_where_it_does() -> None:
     """A preset alone takes one end, and an energy budget without energies the safe setting."""
     for terms in ({"preset": "turbo"}, {"budget": "50mJ"}):

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tatvpr_edge.compilers.governor import host_governor
 from tatvpr_edge.runtime.governor import GovernorCore, Kind, Ladder, ladder_from_profile
-from tatvpr_edge.runtime.governor.ladder import DEFAULT_KS
 from tatvpr_edge.runtime.governor.level import nearest_level
 from tatvpr_edge.spec.errors import ArtifactError, UsageError
+from tatvpr_edge.spec.limits import DEFAULT_KS
 
 
 def point(k: float, ms: float, mj: float | None = None, tokens: float = 1.0, **more: Any) -> dict:
