@@ -83,7 +83,8 @@ def _decimals(text: str) -> int:
 
 
 def check_positions(values: Floats, frame: str, names: Sequence[str]) -> None:
-    """Refuse positions float64 [N, 2] (x east, y north) that ``frame`` cannot have.
+    """Refuse positions float64 [N, 2] (x east, y north) or [N, 3] (an altitude, too, or NaN) that
+    ``frame`` cannot have.
 
     Raises:
         DataError: it names the first.
@@ -101,6 +102,12 @@ def check_positions(values: Floats, frame: str, names: Sequence[str]) -> None:
         raise DataError(
             f"{names[index]}: its position ({x[index]:g}, {y[index]:g}) is outside {frame}'s "
             f"range ({rule})"
+        )
+    far = (np.abs(values[:, 2:]) > FURTHEST_M).any(axis=1)
+    if far.any():
+        index = int(np.argmax(far))
+        raise DataError(
+            f"{names[index]}: its altitude is {values[index, 2]:g}: at most {FURTHEST_M:g} m"
         )
 
 

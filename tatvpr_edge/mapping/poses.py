@@ -116,7 +116,7 @@ def _from_recording(frames: Sequence[RecordedFrame], pose_frame: str | None) -> 
     frame = pose_frame or said
     values = np.array([(np.nan,) * 7 if f.pose is None else f.pose for f in frames])
     known = np.flatnonzero(~np.isnan(values[:, 0]))
-    check_positions(values[known, :2], frame, [frames[int(index)].name for index in known])
+    check_positions(values[known, :3], frame, [frames[int(index)].name for index in known])
     return Poses(values, frame, topic)
 
 
@@ -310,7 +310,7 @@ def _from_table(poses: PoseTable, frames: Sequence[FrameFile], pose_frame: str |
         values[:, 2] = [table.number(i, "z") for i in range(len(table))]
     values[:, 3:] = quaternions(table)
     known = np.flatnonzero(~np.isnan(positions[:, 0]))
-    check_positions(positions[known], frame, [table.where(int(i)) for i in known])
+    check_positions(values[known, :3], frame, [table.where(int(i)) for i in known])
     return Poses(values[chosen], frame, str(table.path))
 
 

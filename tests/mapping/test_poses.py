@@ -96,6 +96,7 @@ def test_a_map_takes_unknown_positions_and_training_does_not(
         ),
         ("name,x,y\nf.jpg,1,\na/g.jpg,3,4\n", r"line 2: half a position: give x and y"),
         ("frame_no,x,y\n1,1,2\n", r"has the columns frame_no, x, y: expected a header"),
+        ("name,x,y,z\nf.jpg,1,2,\na/g.jpg,3,4,-2e9\n", r"line 3: its altitude is -2e\+09"),
         ("name,lat,lon\nf.jpg,91,2\na/g.jpg,3,4\n", r"line 2.*outside geographic"),
         ("name,easting,northing\nf.jpg,48.1,11\na/g.jpg,3,4\n", r"line 2.*outside utm"),
         ("name,easting,northing,lat,lon\nf.jpg,5e5,1,2,3\n", r"positions as .* and as "),
