@@ -36,8 +36,10 @@ class Plan:
         warmup: queries before the first that counts, at every setting.
         repeats: queries that count, at least.
         seconds: and for at least this long;
-        power_seconds: the same where power is readable, because sensors are slow.
-        idle_s: how long the idle board is watched, before and after, where power is readable.
+        power_seconds: the same where power is readable, because sensors are slow; a run lasts
+            longer, to 100 s, where power is read so seldom that this were too few readings.
+        idle_s: as long, or longer as runs do, the idle board is watched, before and after, where
+            power is readable.
         attempts: how often a setting is tried whose run was throttled or disturbed.
         layers: whether one traced query a setting tells the time of every layer.
 

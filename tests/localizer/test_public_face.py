@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 import tatvpr_edge
 from tatvpr_edge import runtime
-from tatvpr_edge.runtime import FakeLocalizer, FrameError, Localizer, MapError, UsageError
+from tatvpr_edge.runtime import (
+    FakeLocalizer,
+    FrameError,
+    Localizer,
+    MapError,
+    UsageError,
+    names,
+)
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec import errors
 
@@ -93,10 +100,19 @@ def test_the_package_exports_what_the_runtime_does() -> None:
         tatvpr_edge.Localiser  # noqa: B018
 
 
-def test_importing_the_package_loads_nothing() -> None:
-    code = "import sys, tatvpr_edge; print(sorted(m for m in sys.modules if m[:5] == 'numpy'))"
+@pytest.mark.parametrize("name", ["tatvpr_edge", "tatvpr_edge.runtime"])
+def test_importing_the_package_loads_nothing_and_shows_every_name(name: str) -> None:
+    code = (
+        f"import sys, {name} as package; assert set(package.__all__) <= set(dir(package))\n"
+        "assert not hasattr(package, 'Localiser'); print('numpy' in sys.modules)\n"
+        f"from {name} import *; print(set(package.__all__) - set(globals()))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split() == ["False", "set()"]
+
+
+def test_the_names_that_a_checker_of_types_sees_are_those_of_the_runtime() -> None:
+    assert {name for name in vars(names) if name[0] != "_"} == set(runtime.__all__)
 
 
 def test_a_build_without_its_packages_says_what_to_install(tmp_path: Path) -> None:
