@@ -176,6 +176,8 @@ def main() -> int:
     parser.add_argument("--lanes", type=int, default=1, help="targets that run at the same time")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(names))
     arguments = parser.parse_args()
+    if arguments.seconds < 1 or arguments.lanes < 1:  # libFuzzer takes no seconds as for ever
+        parser.error("--seconds and --lanes are whole numbers from 1 up")
     chosen = arguments.targets or names
     if unknown := set(chosen) - set(names):
         parser.error(f"no target {', '.join(sorted(unknown))}: there are {', '.join(names)}")

@@ -31,6 +31,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from given import real
+
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
 from arm.cycles import Block, estimated_cycles, joined
@@ -195,7 +197,8 @@ def count_all(options: Any) -> dict[str, float]:
                 plain, quantised = plain_models(config, scratch / f"plain-{shape}")
                 artifact = artifact_of(model, core.board, scratch)
                 dial = tuple(f"{k:g}" for k in options.k)
-                ours = ("ours", str(artifact), core.variant, options.tokens, *dial)
+                tokens = f"{options.tokens:g}"
+                ours = ("ours", str(artifact), core.variant, tokens, *dial)
                 runs = {ours: [f"ours_k{k}" for k in dial]}
                 if not options.no_peers:
                     side = str(config.image_px)
@@ -237,8 +240,10 @@ def main() -> int:
     parser.add_argument("--model", action="append", help="name or ONNX file; may repeat")
     parser.add_argument("--shape", help="the plain peer's shape, where a model is an ONNX file")
     parser.add_argument("--core", action="append", choices=sorted(CORES), help="default: all")
-    parser.add_argument("--k", type=float, nargs="+", default=[1.0, 0.8, 0.6, 0.4, 0.2])
-    parser.add_argument("--tokens", default="1", help="fraction of tokens kept (default: 1)")
+    parser.add_argument("--k", type=real(1e-6, 1), nargs="+", default=[1.0, 0.8, 0.6, 0.4, 0.2])
+    parser.add_argument(
+        "--tokens", type=real(1e-6, 1), default=1.0, help="fraction of tokens kept (default: 1)"
+    )
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     parser.add_argument("--json", action="store_true", help="one JSON document and nothing else")
     options = parser.parse_args()

@@ -26,6 +26,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from given import whole
+
 from tatvpr_edge import build
 from tatvpr_edge.deploy.push import Options, deploy
 from tatvpr_edge.deploy.transport import SshTransport
@@ -95,8 +97,8 @@ def large_artifact(folder: Path, megabytes: int) -> Path:
 def main() -> int:
     """Run the benchmark; exit status 1 where ``--check`` fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--megabytes", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--megabytes", type=whole(1, 65536), default=64)
+    parser.add_argument("--rounds", type=whole(1), default=3)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-deploy-") as name:

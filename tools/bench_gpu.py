@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from given import listed, real, whole
 
 from tatvpr_edge.compilers.tensorrt.cubins import compile_all
 from tatvpr_edge.runtime.backends.tensorrt.kernel_check import check_kernels
@@ -69,22 +70,20 @@ def _measured(driver: Driver, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _arguments() -> argparse.Namespace:
-    def numbers(text: str) -> list[int]:
-        return [int(part) for part in text.split(",")]
-
-    def fractions(text: str) -> list[float]:
-        return [float(part) for part in text.split(",")]
+    numbers, fractions = listed(whole(1)), listed(real(1e-6, 1))
 
     def shapes(text: str) -> list[tuple[int, int]]:
         pairs = (part.split("x") for part in text.split(","))
-        return [(int(channels), int(outputs)) for channels, outputs in pairs]
+        return [(whole(1)(channels), whole(1)(outputs)) for channels, outputs in pairs]
 
     parser = argparse.ArgumentParser(description="Measure the CUDA kernels on this GPU.")
     parser.add_argument("--tokens", type=numbers, default=numbers("197,257,530"))
     parser.add_argument("--shapes", type=shapes, default=shapes(SHAPES))
     parser.add_argument("--k", type=fractions, default=fractions("1,0.4,0.1"))
     parser.add_argument("--keep", type=fractions, default=fractions("1,0.5,0.25"))
-    parser.add_argument("--repeats", type=int, default=20, help="graph launches; median is kept")
+    parser.add_argument(
+        "--repeats", type=whole(1), default=20, help="graph launches; median is kept"
+    )
     parser.add_argument("--artifact", type=Path)
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

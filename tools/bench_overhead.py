@@ -19,13 +19,13 @@ import tracemalloc
 from typing import Any
 
 import numpy as np
+from given import real
 
 from tatvpr_edge.compilers.governor import host_governor
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.governor import Governor
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.errors import TatvprError
-from tatvpr_edge.spec.values import between
 
 PROFILE = {
     "points": [
@@ -112,10 +112,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("artifact")
     parser.add_argument("--root", default="/", help="root of the board's sensors")
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=real(1, 3600), default=20.0)
     arguments = parser.parse_args()
     try:
-        between(arguments.seconds, 1, 3600, "--seconds", "give 1 to 3600")
         query = query_ms(arguments.artifact, arguments.root, arguments.seconds)
         share, interval_s, pass_us = sampler_share(arguments.root, arguments.seconds / 2)
         with Sampler(root=arguments.root) as sampler:

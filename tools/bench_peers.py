@@ -27,8 +27,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from given import target, whole
+
 from benchmark import peers
 from benchmark.kernels import KernelBench
+from tatvpr_edge.spec.targets import PLOTS
 
 MODELS = ("micro", "s14_224", "small", "s14_322", "b14_224", "base")
 KS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -185,10 +188,10 @@ def plot(report: dict[str, Any], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--models", default=",".join(MODELS), help="comma-separated names")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=whole(1), default=15)
     parser.add_argument("--kernels", help="force a kernel variant, such as portable")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--plot", type=Path, help="write a PNG of latency against k")
+    parser.add_argument("--json", type=target(), help="write the figures to this file")
+    parser.add_argument("--plot", type=target(*PLOTS), help="write a PNG of latency against k")
     arguments = parser.parse_args()
     bench = KernelBench()
     kernels = arguments.kernels or bench.best()

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from given import target, whole
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
@@ -140,12 +141,12 @@ def busy(wanted: bool) -> Iterator[None]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--places", type=int, default=100_000)
-    parser.add_argument("--binary-places", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--places", type=whole(1), default=100_000)
+    parser.add_argument("--binary-places", type=whole(1), default=1_000_000)
+    parser.add_argument("--rounds", type=whole(1), default=31)
     parser.add_argument("--artifact", type=Path, help="instead of building micro for this machine")
     parser.add_argument("--busy", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=target())
     arguments = parser.parse_args()
     artifact = arguments.artifact or tatvpr_edge.build("host", model="micro")
     report = []

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from bench_search import timed
+from given import whole
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
@@ -74,8 +75,8 @@ def measure(artifact: Path, drive: Path, rounds: int) -> dict[str, float]:
 def main() -> int:
     """Time both maps."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--places", type=int, default=10_000, help="of the map (10000)")
-    parser.add_argument("--rounds", type=int, default=200, help="queries of each (200)")
+    parser.add_argument("--places", type=whole(2), default=10_000, help="of the map (10000)")
+    parser.add_argument("--rounds", type=whole(1), default=200, help="queries of each (200)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         artifact = tatvpr_edge.build("host", output=Path(name) / "artifact")

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from given import whole
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
@@ -84,8 +85,8 @@ def crossing(keeps: Sequence[float], sparse: Sequence[float], dense: float) -> f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kernels", help="variant (default: the first that runs here)")
-    parser.add_argument("--tokens", type=int, default=65)
-    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--tokens", type=whole(1, 65536), default=65)
+    parser.add_argument("--rounds", type=whole(1), default=21)
     options = parser.parse_args()
     bench = KernelBench()
     kernels = options.kernels or bench.best()

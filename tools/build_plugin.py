@@ -17,7 +17,8 @@ from pathlib import Path
 from tatvpr_edge.compilers.tensorrt.cubins import compile_all, source_folder
 from tatvpr_edge.compilers.tensorrt.names import names_header
 from tatvpr_edge.runtime.backends.tensorrt.plugin_library import compile_plugin, find_headers
-from tatvpr_edge.spec.errors import ToolError
+from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.targets import check_new_folder
 
 
 def main() -> int:
@@ -25,10 +26,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compile the TensorRT plugin library.")
     parser.add_argument("--architecture", default="sm_87", help="sm_87 (Orin), sm_110 (Thor)")
     parser.add_argument("--cuda", type=int, choices=(12, 13), default=12)
-    parser.add_argument("--output", default="build/libtatvpr_plugin.so")
+    parser.add_argument("--output", type=Path, default="build/libtatvpr_plugin.so")
     arguments = parser.parse_args()
-    output = Path(arguments.output)
+    output: Path = arguments.output
     try:
+        check_new_folder(output.parent)  # before minutes of compiling
         headers = find_headers()
         with tempfile.TemporaryDirectory(prefix="tatvpr-plugin-") as scratch:
             folder = Path(scratch)
@@ -39,7 +41,7 @@ def main() -> int:
                 (folder / f"{cubin.source}.cubin").write_bytes(cubin.code)
             output.parent.mkdir(parents=True, exist_ok=True)
             compile_plugin(folder, folder, output, headers)
-    except ToolError as error:
+    except TatvprError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(output)

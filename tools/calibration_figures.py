@@ -12,6 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
+from given import real, whole
+
 from tatvpr_edge.mapping.calibrate import KS
 from tatvpr_edge.models.evaluate.calibrated import (
     Tower,
@@ -29,10 +31,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--artifact", type=Path, required=True)
-    parser.add_argument("--trials", type=int, default=5)
-    parser.add_argument("--precision", type=float, default=0.95)
+    parser.add_argument("--trials", type=whole(1), default=5)
+    parser.add_argument("--precision", type=real(0, 1), default=0.95)
     parser.add_argument("--kinds", default=",".join(KINDS), help="of the map")
-    parser.add_argument("--sequence", type=int, default=1, help="frames; 1: each by itself")
+    parser.add_argument(
+        "--sequence", type=whole(1, 1000), default=1, help="frames; 1: each by itself"
+    )
     parser.add_argument("--floors", default="", help="these training floors, not validation")
     options = parser.parse_args()
     floors = [floor for floor in options.floors.split(",") if floor] or None

@@ -8,6 +8,7 @@ the size of the cubin. They say nothing about speed.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from tatvpr_edge.compilers.tensorrt.cubins import TARGETS, compile_all
@@ -16,6 +17,7 @@ from tatvpr_edge.spec.errors import ToolError
 
 def main() -> int:
     """Print the table; exit status 1 where a compiler is missing or a kernel is refused."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     print("| GPU | CUDA | kernel | registers | spilled bytes | shared bytes | cubin bytes |")
     print("|---|---|---|---|---|---|---|")
     try:

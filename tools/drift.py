@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from given import whole
 
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers import golden
@@ -84,7 +85,7 @@ def main() -> int:
     """Print the table; exit status 1 where a model is unusable."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", metavar="MODEL")
-    parser.add_argument("--frames", type=int, default=20, help="seeded frames (default 20)")
+    parser.add_argument("--frames", type=whole(1), default=20, help="seeded frames (default 20)")
     parser.add_argument("--write", action="store_true", help="200 frames, into the card MODEL.json")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

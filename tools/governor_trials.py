@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from given import real, target, whole
 
 from governing.compare import Outcome, compare
 from governing.plant import STEP_S, Plant, Trace, governor_for, random_plant, simulate
@@ -27,12 +28,11 @@ from tatvpr_edge.runtime.governor import Budget, Kind, Reason
 from tatvpr_edge.runtime.power import refuse_without_sensors
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
-from tatvpr_edge.spec.values import between, whole
+from tatvpr_edge.spec.targets import PLOTS
 
 
 def record(arguments: argparse.Namespace) -> None:
     """Total power, temperature and their conditions, one row a sample, as CSV."""
-    _check_seconds(arguments, 0)
     with Sampler(interval_s=arguments.interval, root=arguments.root) as sampler, ExitStack() as end:
         sampler.ready()
         refuse_without_sensors(sampler)  # before an earlier recording is written over
@@ -51,10 +51,6 @@ def record(arguments: argparse.Namespace) -> None:
                 count += 1
             time.sleep(arguments.interval / 4)
     print(f"{arguments.output}: {count} samples")
-
-
-def _check_seconds(arguments: argparse.Namespace, least: float) -> None:
-    between(arguments.seconds, least, 86400, "--seconds", f"give {least:g} to 86400")
 
 
 def read_trace(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -78,8 +74,6 @@ def read_trace(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def simulated(arguments: argparse.Namespace) -> tuple[Plant, float]:
     """The plant and the limit in mW that the arguments name."""
-    _check_seconds(arguments, 1)
-    whole(arguments.seed, 0, "--seed", "a whole number from 0 up")
     plant, limit_mw = random_plant(arguments.seed, arguments.seconds)
     if arguments.trace:
         load, blind = read_trace(arguments.trace)
@@ -146,8 +140,6 @@ def plot(plant: Plant, limit_mw: float, trace: Trace, output: Path) -> None:
 
 def compare_all(arguments: argparse.Namespace) -> None:
     """The table of controllers."""
-    _check_seconds(arguments, 60)
-    whole(arguments.plants, 1, "--plants", "boards, from 1 up")
     print(f"{arguments.plants} simulated boards of {arguments.seconds:.0f} s; recall by k as")
     print("published for TAT-VPR BoQ on Pitts30k (k = .2 extrapolated by a parabola)")
     print(table(compare(range(arguments.plants), duration_s=arguments.seconds)))
@@ -186,21 +178,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     jobs = parser.add_subparsers(dest="job", required=True)
     job = jobs.add_parser("record", help="the board's sensors to a CSV")
-    job.add_argument("--seconds", type=float, default=60.0)
-    job.add_argument("--interval", type=float, default=0.1, help="seconds between samples")
+    job.add_argument("--seconds", type=real(0, 86400), default=60.0)
+    job.add_argument("--interval", type=real(0.02, 30), default=0.1, help="seconds between samples")
     job.add_argument("--root", default="/")
-    job.add_argument("--output", type=Path, default=Path("power.csv"))
+    job.add_argument("--output", type=target(), default="power.csv")
     job.set_defaults(do=record)
     job = jobs.add_parser("simulate", help="one simulated board under the governor, as PNG")
-    job.add_argument("--seed", type=int, default=7)
-    job.add_argument("--seconds", type=float, default=300.0)
+    job.add_argument("--seed", type=whole(0), default=7)
+    job.add_argument("--seconds", type=real(1, 86400), default=300.0)
     job.add_argument("--trace", type=Path, help="a recorded CSV as the other loads")
     job.add_argument("--budget", help="such as 5W")
-    job.add_argument("--output", type=Path, default=Path("governor.png"))
+    job.add_argument("--output", type=target(*PLOTS), default="governor.png")
     job.set_defaults(do=simulate_one)
     job = jobs.add_parser("compare", help="governor, fixed choices and a threshold rule")
-    job.add_argument("--plants", type=int, default=1000)
-    job.add_argument("--seconds", type=float, default=240.0)
+    job.add_argument("--plants", type=whole(1), default=1000)
+    job.add_argument("--seconds", type=real(60, 86400), default=240.0)
     job.set_defaults(do=compare_all)
     arguments = parser.parse_args()
     try:

@@ -22,6 +22,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from given import new_folder
+
 from tatvpr_edge import build
 from tatvpr_edge.cli.demo import DEFAULT_KS, make_demo_map
 from tatvpr_edge.compilers.elf import read_elf
@@ -142,7 +144,7 @@ def make_wheels(output: Path, machines: list[str]) -> list[Path]:
 def main() -> int:
     """Make the wheels and print their paths and sizes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--output", type=Path, default=PROJECT / "wheels")
+    parser.add_argument("--output", type=new_folder, default=PROJECT / "wheels")
     parser.add_argument("--machine", action="append", choices=sorted(BOARDS))
     parser.add_argument("--plain", action="store_true", help="the pure Python wheel alone")
     arguments = parser.parse_args()

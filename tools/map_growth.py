@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from given import real, whole
 from numpy.typing import NDArray
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer, MapWriter
 from tatvpr_edge.spec.errors import TatvprError
-from tatvpr_edge.spec.values import above, whole
 
 COURSES, KNOTS_M, STEP_M = 40, 4.0, 0.5
 NEAR_M = 2.0
@@ -113,15 +113,13 @@ def drive(arguments: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Drive and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--frames", type=int, default=100_000)
-    parser.add_argument("--max-mb", type=float, default=16.0)
-    parser.add_argument("--novelty", type=float, default=0.9)
+    parser.add_argument("--frames", type=whole(1), default=100_000)
+    parser.add_argument("--max-mb", type=real(0.065536, 1e6), default=16.0)
+    parser.add_argument("--novelty", type=real(-1, 1), default=0.9)
     parser.add_argument("--artifact", type=Path, help="instead of building micro for this machine")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
     try:
-        whole(given.frames, 1, "--frames", "frames offered, from 1 up")
-        above(given.max_mb, 0, "--max-mb", "megabytes, above 0")
         found = drive(given)
     except TatvprError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from given import target
 from numpy.typing import NDArray
 
 from tatvpr_edge.models.evaluate.protocols import Trial, rendered, tower_shift
@@ -69,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--artifact", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=target())
     options = parser.parse_args()
     document = {}
     for folder in options.folders:

@@ -23,12 +23,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from given import whole
 from numpy.typing import NDArray
 from photo_places import find_photos, intrinsics, parse_size, rotation, write_frames
 from PIL import Image
 
 from tatvpr_edge.mapping import open_rgb
-from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
+from tatvpr_edge.spec.errors import DataError, TatvprError
 
 #: Horizontal field of view of the cameras, from and to; half-widths of their other angles.
 FOV_DEG = (50.0, 75.0)
@@ -100,15 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--panoramas", type=Path, nargs="+", required=True, help="folders")
     parser.add_argument("--output", type=Path, required=True, help="a folder to make")
-    parser.add_argument("--headings", type=int, default=8, help="places of each panorama")
-    parser.add_argument("--views", type=int, default=4, help="frames of each place")
+    parser.add_argument("--headings", type=whole(1, 12), default=8, help="places of each panorama")
+    parser.add_argument("--views", type=whole(2, 99), default=4, help="frames of each place")
     parser.add_argument("--size", default="192x192", help="of the frames, pixels")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole(0), default=0)
     given = parser.parse_args(arguments)
     try:
-        for name, least, most in (("headings", 1, 12), ("views", 2, 99), ("seed", 0, 2**31 - 1)):
-            if not least <= getattr(given, name) <= most:
-                raise UsageError(f"--{name}: expected {least} to {most}")
         size = parse_size(given.size)
         places = write_frames(
             given.output,

@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from given import target
+
 from tatvpr_edge.profile.document import add_recall, read_document, read_recall
 from tatvpr_edge.profile.report import pareto_front, scaled, setting_of
 from tatvpr_edge.spec.errors import DataError, TatvprError
+from tatvpr_edge.spec.targets import PLOTS
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("profiles", nargs="+", type=Path, metavar="PROFILE.json")
     parser.add_argument("--recall", type=Path, help="what 'tatvpr-edge evaluate --json' printed")
-    parser.add_argument("--output", type=Path, default=Path("pareto.png"))
+    parser.add_argument("--output", type=target(*PLOTS), default="pareto.png")
     parser.add_argument("--no-published", action="store_true", help="leave the paper's points out")
     arguments = parser.parse_args()
     try:

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from given import real, whole
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -226,22 +227,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders")
     parser.add_argument("--output", type=Path, required=True, help="a folder to make")
-    parser.add_argument("--views", type=int, default=4, help="frames of each photograph")
+    parser.add_argument("--views", type=whole(2), default=4, help="frames of each photograph")
     parser.add_argument("--size", default="320x240", help="of the frames, pixels")
-    parser.add_argument("--fov-deg", type=float, default=65.0, help="photographs' field of view")
-    parser.add_argument("--turn-deg", type=float, default=12.0, help="how far views turn")
+    parser.add_argument(
+        "--fov-deg", type=real(20, 120), default=65.0, help="photographs' field of view"
+    )
+    parser.add_argument("--turn-deg", type=real(0, 60), default=12.0, help="how far views turn")
     parser.add_argument("--zoom", default="1.05-1.7", help="how far views zoom in, from-to")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole(0), default=0)
     given = parser.parse_args(arguments)
     try:
-        if given.views < 2:
-            raise UsageError("--views: a place needs at least two frames")
-        if not 20 <= given.fov_deg <= 120:
-            raise UsageError(f"--fov-deg {given.fov_deg}: expected 20 to 120")
-        if not 0 <= given.turn_deg <= 60:
-            raise UsageError(f"--turn-deg {given.turn_deg}: expected 0 to 60")
-        if given.seed < 0:
-            raise UsageError(f"--seed {given.seed}: expected 0 or more")
         zoom = parse_zoom(given.zoom)
         cameras = Cameras(parse_size(given.size), given.fov_deg, given.turn_deg, zoom)
         photos = find_photos(given.photos)

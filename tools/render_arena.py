@@ -25,10 +25,11 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
+from given import real, whole
 from render_places import APART, APART_DEG, OPEN_VIEW, View, Writer, is_distinct, parse_size
 from rendering.arena import EYE, FEET, ArenaView, draw, packed_maps
 from rendering.bsp import Bsp, Point
-from rendering.command import check_limits, make_parser, run
+from rendering.command import make_parser, run
 from rendering.light import Light
 from rendering.scene import UNITS_PER_METRE, Pose, fit, wrap
 
@@ -159,8 +160,6 @@ def parse_maps(text: str, installed: dict[str, bytes]) -> list[str]:
 def render(options: argparse.Namespace) -> str:
     """Render what the options say and return the line to print."""
     size = parse_size(options.size)
-    limits = {"places": (1, 200), "views": (1, 9), "quality": (1, 95), "light": (0, 1)}
-    check_limits(options, {**limits, "seed": (0, 2**31 - 1)})
     installed = packed_maps()
     counts: dict[str, int] = {}
     with Writer(options.output, options.quality, options.split) as writer:
@@ -182,9 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__, "192x144", 88)
     add = parser.add_argument
     add("--maps", required=True, help="all, or names such as oa_dm1,oa_dm2")
-    add("--places", type=int, default=60, help="places of each map, at most (60)")
-    add("--views", type=int, default=5, help="frames of each place (5)")
-    add("--light", type=float, default=1.0, help="how much cameras differ, 0 to 1 (1)")
+    add("--places", type=whole(1, 200), default=60, help="places of each map, at most (60)")
+    add("--views", type=whole(1, 9), default=5, help="frames of each place (5)")
+    add("--light", type=real(0, 1), default=1.0, help="how much cameras differ, 0 to 1 (1)")
     add("--sky", action="store_true", help="places under open sky alone")
     add("--split", action="store_true", help="view 0 into gallery/, the others into queries/")
     return parser

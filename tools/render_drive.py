@@ -23,9 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from given import real
 from numpy.typing import NDArray
 from render_places import View, Writer, parse_maps, parse_size
-from rendering.command import check_limits, make_parser, run
+from rendering.command import make_parser, run
 from rendering.light import Light
 from rendering.paths import Ground, smooth
 from rendering.scene import UNITS_PER_METRE, Pose, Scene, Spot, wrap
@@ -119,8 +120,6 @@ def dead_reckoning(
 def render(options: argparse.Namespace) -> str:
     """Render what the options say and return the line to print."""
     (map_name,), size = parse_maps(options.map), parse_size(options.size)
-    limits = {"spacing": (0.1, 5), "laps": (1.05, 3), "light": (0, 1), "quality": (1, 95)}
-    check_limits(options, {**limits, "seed": (0, 2**31 - 1)})
     rng = np.random.default_rng([options.seed, 1])
     with Writer(options.output, options.quality, split=False) as writer:
         drawn = drive(map_name, size, options.spacing, options.laps, options.light, options.seed)
@@ -145,11 +144,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__, "160x120", 75)
     add = parser.add_argument
     add("--map", required=True, help="map01 (Freedoom 2) or e1m1 (Freedoom 1)")
-    add("--spacing", type=float, default=0.8, help="metres between frames (0.8)")
-    add("--laps", type=float, default=1.45, help="how far to drive, in laps (1.45)")
-    add("--light", type=float, default=0.5, help="how much the second lap's light differs (0.5)")
-    add("--scale", type=float, default=1.03, help="odometry's steps, of the true ones (1.03)")
-    add("--turn", type=float, default=0.3, help="odometry's unnoticed turn, degrees a metre (0.3)")
+    add("--spacing", type=real(0.1, 5), default=0.8, help="metres between frames (0.8)")
+    add("--laps", type=real(1.05, 3), default=1.45, help="how far to drive, in laps (1.45)")
+    add(
+        "--light",
+        type=real(0, 1),
+        default=0.5,
+        help="how much the second lap's light differs (0.5)",
+    )
+    add(
+        "--scale",
+        type=real(0.1, 10),
+        default=1.03,
+        help="odometry's steps, of the true ones (1.03)",
+    )
+    add(
+        "--turn",
+        type=real(-90, 90),
+        default=0.3,
+        help="odometry's unnoticed turn, degrees a metre (0.3)",
+    )
     return parser
 
 

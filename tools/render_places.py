@@ -38,9 +38,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from given import real, whole
 from numpy.typing import NDArray
 from PIL import Image
-from rendering.command import check_limits, make_parser, run
+from rendering.command import make_parser, run
 from rendering.light import Light
 from rendering.scene import UNITS_PER_METRE, Pose, Scene, Spot, wrap
 
@@ -274,11 +275,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__, "192x144", 88)
     add = parser.add_argument
     add("--maps", required=True, help="map01-map24,map30 (Freedoom 2) or e1m1,e1m2 (Freedoom 1)")
-    add("--places", type=int, default=80, help="places of each map, at most (80)")
-    add("--views", type=int, default=5, help="frames of each place (5)")
-    add("--light", type=float, default=1.0, help="how much the light varies, 0 to 1 (1)")
-    add("--radius", type=float, default=32.0, help="how far views lie apart, map units (32)")
-    add("--turn", type=float, default=12.0, help="how far views turn, degrees (12)")
+    add("--places", type=whole(1, 999), default=80, help="places of each map, at most (80)")
+    add("--views", type=whole(1, 99), default=5, help="frames of each place (5)")
+    add("--light", type=real(0, 1), default=1.0, help="how much the light varies, 0 to 1 (1)")
+    add("--radius", type=real(0, 128), default=32.0, help="how far views lie apart, map units (32)")
+    add("--turn", type=real(0, 90), default=12.0, help="how far views turn, degrees (12)")
     add("--split", action="store_true", help="view 0 into gallery/, the others into queries/")
     add("--only", type=Path, metavar="FILE", help="keep the places that FILE lists")
     return parser
@@ -287,8 +288,6 @@ def _parser() -> argparse.ArgumentParser:
 def render(options: argparse.Namespace) -> str:
     """Render what the options say and return the line to print."""
     maps, size = parse_maps(options.maps), parse_size(options.size)
-    limits = {"places": (1, 999), "views": (1, 99), "quality": (1, 95), "light": (0, 1)}
-    check_limits(options, {**limits, "radius": (0, 128), "turn": (0, 90), "seed": (0, 2**31 - 1)})
     only = read_only(options.only) if options.only else None
     jitter = Jitter(radius=options.radius, heading=options.turn)
     counts: dict[str, int] = {}

@@ -15,7 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from given import target, whole
+
 from benchmark.kernels import KernelBench
+from tatvpr_edge.spec.targets import PLOTS
 
 LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
 #: Neighbouring channels kept together -> how the JSON names their ratios.
@@ -98,9 +101,9 @@ def plot(r: dict[str, Any], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kernels", help="a kernel variant, such as avx2")
-    parser.add_argument("--rounds", type=int, default=101, help="measurements of each kernel")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--plot", type=Path, help="write a PNG of sparse over dense")
+    parser.add_argument("--rounds", type=whole(1), default=101, help="measurements of each kernel")
+    parser.add_argument("--json", type=target(), help="write the figures to this file")
+    parser.add_argument("--plot", type=target(*PLOTS), help="write a PNG of sparse over dense")
     arguments = parser.parse_args()
     bench = KernelBench()
     result = measure(bench, arguments.kernels or bench.best(), arguments.rounds)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from given import real, target, whole
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
@@ -211,19 +212,21 @@ def judged(seen: dict[str, Any], describe: list[float], hz: float) -> dict[str, 
 
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    return int(width), int(height)
+    return whole(16, 8192)(width), whole(16, 8192)(height)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--alone-s", type=float, default=15.0, help="describe alone, before")
-    parser.add_argument("--hz", type=float, default=30.0)
+    parser.add_argument("--seconds", type=real(1, 86400), default=60.0)
+    parser.add_argument(
+        "--alone-s", type=real(1, 3600), default=15.0, help="describe alone, before"
+    )
+    parser.add_argument("--hz", type=real(0.1, 1000), default=30.0)
     parser.add_argument("--size", type=_size, default=(640, 480))
-    parser.add_argument("--k", type=float, default=0.2)
-    parser.add_argument("--places", type=int, default=1000)
+    parser.add_argument("--k", type=real(1e-6, 1), default=0.2)
+    parser.add_argument("--places", type=whole(1), default=1000)
     parser.add_argument("--artifact", type=Path, help="instead of building micro for this machine")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=target())
     parser.add_argument("--film", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ.setdefault("CYCLONEDDS_URI", f"file://{ROOT / 'ros2' / 'loopback.xml'}")

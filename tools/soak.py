@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from given import real
+
 from soaking import maps, robot, streams
 from soaking.growth import Trend
 from soaking.ledger import Ledger
@@ -182,16 +184,15 @@ class Soak:
 def main() -> int:
     """Soak; exit status 1 where something was missed or grew."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=60.0, help="how long (60)")
+    parser.add_argument("--minutes", type=real(0.01, 1e5), default=60.0, help="how long (60)")
     parser.add_argument("--artifact", type=Path, help="default: micro, built for this machine")
     parser.add_argument(
-        "--patience", type=float, default=1.0, help="times longer that the slowest may take (1)"
+        "--patience",
+        type=real(1, 100),
+        default=1.0,
+        help="times longer that the slowest may take (1)",
     )
     arguments = parser.parse_args()
-    if not 0 < arguments.minutes < 1e5:
-        parser.error(f"--minutes {arguments.minutes:g}: above 0")
-    if not 1 <= arguments.patience <= 100:
-        parser.error(f"--patience {arguments.patience:g}: 1 to 100")
     LIMITS.stretch(arguments.patience)
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)

@@ -32,6 +32,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from given import whole
+
 from tatvpr_edge import build
 from tatvpr_edge.runtime import Localizer, deployed, trust
 from tatvpr_edge.runtime.signature import signer_line
@@ -181,7 +183,7 @@ def tried(
 def main() -> int:
     """Exit status 1 where ``--check`` fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--rounds", type=whole(1), default=1000)
     parser.add_argument("--artifact", type=Path, help="whose copy is attacked (default: micro)")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from given import whole
+
 from tatvpr_edge.cli.train import RECIPES, Watch
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.models.train.training_file import config_from
@@ -45,7 +47,7 @@ def make_data(zoo: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", help="a recipe, such as micro, or a file")
-    parser.add_argument("--stop-after", type=int, help="leave after so many steps of a stage")
+    parser.add_argument("--stop-after", type=whole(1), help="leave after so many steps of a stage")
     given = parser.parse_args(arguments)
     try:
         path = Path(given.name) if given.name.endswith(".toml") else RECIPES / f"{given.name}.toml"

@@ -5,6 +5,7 @@ python tools/training_keys.py > docs/training-keys.md
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import inspect
 import re
@@ -76,4 +77,5 @@ def _toml(value: Any) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     main()

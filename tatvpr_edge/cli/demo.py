@@ -28,9 +28,8 @@ from tatvpr_edge.cli.output import (
     progress,
     say,
 )
-from tatvpr_edge.cli.paths import FilePath
+from tatvpr_edge.cli.paths import FilePath, OutputFile
 from tatvpr_edge.spec.atomic import temporary_folder
-from tatvpr_edge.spec.errors import DataError
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import FrameFile
@@ -83,18 +82,14 @@ class Row:
 @click.option(
     "--output",
     "-o",
-    type=FilePath(dir_okay=False),
+    type=OutputFile(),
     default="tatvpr-demo.png",
     show_default=True,
     help="Contact sheet: query, best match, right or wrong, at the smallest k.",
 )
 @json_option
-def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
+def command(model: str, ks: list[float], output: Path, as_json: bool) -> None:
     """Build, map, query and drive with the shipped model and frames; a table and two pictures."""
-    picture = Path(output)
-    if not picture.absolute().parent.is_dir():
-        raise DataError(f"{picture.parent} is not a folder: create it, or name another --output")
-
     from tatvpr_edge.cli.drive import drive, write_drive
     from tatvpr_edge.cli.sheet import write_sheet
     from tatvpr_edge.compilers.build import build_artifact, keep_host
@@ -136,11 +131,11 @@ def command(model: str, ks: list[float], output: str, as_json: bool) -> None:
         with progress("frames", len(frame_files(road)), as_json) as step:
             driven = drive(str(artifact), ZOO / "places", road, scratch, step)
     smallest = min(ks)
-    write_sheet(picture, gallery, queries, answers[smallest], f"k = {smallest:g}")
-    way = picture.with_name(f"{picture.stem}-drive{picture.suffix}")
+    write_sheet(output, gallery, queries, answers[smallest], f"k = {smallest:g}")
+    way = output.with_name(f"{output.stem}-drive{output.suffix}")
     write_drive(way, driven)
     if as_json:
-        found = _document(rows, answers, places, kept, output)
+        found = _document(rows, answers, places, kept, str(output))
         print_json({**found, "drive": {**driven.document(), "picture": str(way)}})
         return
     _print(rows, places)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--output",
     "-o",
     required=True,
-    type=OutputFile(),
+    type=OutputFile(".npy"),
     help="The .npy to write; a .json of the frames' names is written beside it.",
 )
 @click.option(
@@ -53,10 +53,7 @@ def command(
     from tatvpr_edge.cli.answers import write_descriptors
     from tatvpr_edge.mapping import frames_of
     from tatvpr_edge.mapping.describe import describe_frames
-    from tatvpr_edge.spec.errors import UsageError
 
-    if output.suffix != ".npy":
-        raise UsageError(f"--output {output}: descriptors are written as .npy")
     files = frames_of(frames, picking)
     with open_localizer(artifact, as_json) as localizer:
         localizer.k, localizer.tokens = k, tokens  # refuses what the artifact was not built for

@@ -29,6 +29,7 @@ from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.maptypes import KINDS
 from tatvpr_edge.spec.shortage import TORCH_MB, check_room
+from tatvpr_edge.spec.targets import PLOTS, check_new_folder
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import Picking
@@ -112,7 +113,9 @@ _OF_FOLDERS = (
     "--sequence", type=click.IntRange(2, 1000),
     help="tower-shift, --artifact: also so many frames in order, calibrated, beside single ones.",
 )  # fmt: skip
-@click.option("--plot", type=OutputFile(), help="Write recall against compute (PNG).")
+@click.option(
+    "--plot", type=OutputFile(*PLOTS), help="Write recall against compute (.png, .svg or .pdf)."
+)
 @click.option("--no-time", is_flag=True, help="Leave out milliseconds, so that output repeats.")
 @json_option
 def command(
@@ -228,6 +231,8 @@ def _two_folders(
     written = [path.resolve() for path in (html, table, descriptors) if path is not None]
     if len(set(written)) < len(written):
         raise click.UsageError("--html, --csv and --descriptors want a path each")
+    if descriptors is not None:
+        check_new_folder(descriptors)
     with open_localizer(artifact, as_json) as localizer, BuildProgress(as_json) as progress:
         for k in ks:
             localizer.k = k  # refuses what the artifact was not built for

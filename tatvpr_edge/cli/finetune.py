@@ -23,8 +23,9 @@ from tatvpr_edge.cli.output import (
     print_table,
     write_file,
 )
-from tatvpr_edge.cli.paths import FilePath, check_new_folder
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.targets import check_new_folder
 from tatvpr_edge.spec.text import parse_json
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.targets import check_target
 
 
 class FilePath(click.Path):
@@ -20,37 +20,13 @@ class FilePath(click.Path):
 
 
 class OutputFile(FilePath):
-    """A file to write, whose folder is looked at before the work is done that it is to hold."""
+    """A file to write, whose name and folder are looked at before the work that it is to hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, *suffixes: str) -> None:
         super().__init__(dir_okay=False, path_type=Path)
+        self._suffixes = suffixes
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path: Path = super().convert(value, param, ctx)
-        check_folder(path, path.absolute().parent)
+        check_target(path, self._suffixes)
         return path
-
-
-def check_folder(path: Path, folder: Path) -> None:
-    """Refuse to write ``path`` where ``folder`` is none, or nothing can be written into it.
-
-    Raises:
-        DataError: it names both.
-    """
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist: create it first"
-        raise DataError(f"cannot write {path}: {folder} {what}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise DataError(f"cannot write {path}: {folder} is not writable")
-
-
-def check_new_folder(folder: Path) -> None:
-    """Refuse a folder of results that cannot be made, or written into where it stands.
-
-    Raises:
-        DataError: it names the folder that is in the way.
-    """
-    above = folder.absolute()
-    while not os.path.lexists(above):
-        above = above.parent
-    check_folder(folder, above)

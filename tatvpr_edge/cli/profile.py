@@ -19,9 +19,10 @@ from tatvpr_edge.cli.output import (
     say,
     write_file,
 )
-from tatvpr_edge.cli.paths import FilePath, check_new_folder
+from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.remote import Way, board_options
 from tatvpr_edge.deploy.naming import LOCAL
+from tatvpr_edge.spec.targets import check_new_folder
 
 if TYPE_CHECKING:
     from tatvpr_edge.runtime.profiling import Setting

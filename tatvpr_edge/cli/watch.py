@@ -14,7 +14,7 @@ import click
 
 from tatvpr_edge.cli.asking import Asking, asking_options
 from tatvpr_edge.cli.output import Seconds, console, json_line, note, say
-from tatvpr_edge.cli.paths import FilePath
+from tatvpr_edge.cli.paths import FilePath, OutputFile
 
 if TYPE_CHECKING:
     from tatvpr_edge.cli.watched import Sink
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     help="Append a JSON line for each answer to this file.",
 )  # fmt: skip
 @click.option(
-    "--rerun", type=FilePath(dir_okay=False, path_type=Path),
+    "--rerun", type=OutputFile(".rrd"),
     help="Write a Rerun recording (.rrd): frames, places, figures.",
 )  # fmt: skip
 @click.option(
@@ -62,10 +62,7 @@ def command(
     """
     import tatvpr_edge
     from tatvpr_edge.cli.watched import watch
-    from tatvpr_edge.spec.errors import UsageError
 
-    if rerun is not None and rerun.suffix != ".rrd":
-        raise UsageError(f"--rerun {rerun}: a recording for Rerun is written as .rrd")
     # What OpenCV and FFmpeg say of a camera that is not there yet, the stream says once.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -23,6 +23,7 @@ from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
 from tatvpr_edge.spec.maptypes import POSE_FRAMES
 from tatvpr_edge.spec.placemap import MapInfo, Places, check_info, make_places, write_map
+from tatvpr_edge.spec.targets import check_target
 from tatvpr_edge.spec.values import between, choice, instance, wrong
 from tatvpr_edge.spec.values import path as check_path
 
@@ -121,13 +122,12 @@ def check_new(output: PathLike) -> Path:
     """``output`` as the path of a map that can be written.
 
     Raises:
-        MapError: it exists, or its folder does not.
+        MapError: it exists, or its folder takes no file.
     """
     target = check_path(output, "output", "the .placemap to write")
     if os.path.lexists(target):
         raise MapError(f"{target} exists already: remove it, or extend it with 'map add'")
-    if not target.absolute().parent.is_dir():
-        raise MapError(f"{target.parent} is not a folder: create it first")
+    check_target(target, error=MapError)
     return target
 
 

@@ -13,6 +13,7 @@ from tatvpr_edge.runtime.mapjournal import StoredMap, read_map
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.maptypes import MAX_DRIVES, Band, MapInfo, Places
 from tatvpr_edge.spec.placemap import write_map
+from tatvpr_edge.spec.targets import check_target
 from tatvpr_edge.spec.values import path as check_path
 
 PathLike = str | os.PathLike[str]
@@ -57,6 +58,7 @@ def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool =
         raise UsageError("give two or more maps to merge")
     if os.path.lexists(target):
         raise MapError(f"{target} exists already: remove it, or give another --output")
+    check_target(target, error=MapError)
     paths = [check_path(path, "map", "a .placemap") for path in maps]
     for number, path in enumerate(paths):
         if any(_same_file(path, other) for other in paths[:number]):

@@ -278,7 +278,7 @@ def test_an_output_that_exists_is_told_and_kept(
     arguments = ["map", "build", folder, "--artifact", tiny_host, "-o"]
     assert "exists already" in tatvpr(*arguments, "m", status=1).stderr
     assert (tmp_path / "m").read_text() == "precious"
-    assert "not a folder" in tatvpr(*arguments, "no/where", status=1).stderr
+    assert "no does not exist: create it first" in tatvpr(*arguments, "no/where", status=1).stderr
 
 
 def test_adding_nothing_good_changes_nothing(

@@ -18,6 +18,11 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
         ("evaluate", "frames", "frames", "--html", "{}.html"),
         ("evaluate", "frames", "frames", "--csv", "{}.csv"),
         ("evaluate", "--data", "frames", "--protocol", "utm", "--plot", "{}.png"),
+        ("evaluate", "frames", "frames", "--descriptors", "{}"),
+        ("map", "build", "frames", "-o", "{}.placemap"),
+        ("map", "merge", "m.placemap", "m.placemap", "-o", "{}.placemap"),
+        ("demo", "-o", "{}.png"),
+        ("watch", "frames", "--rerun", "{}.rrd"),
         ("profile", "artifact", "--output", "{}"),
         ("export", "nano", "--random", "1", "--output", "{}.onnx"),
         ("finetune", "frames", "--output", "{}"),
@@ -26,7 +31,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 )
 @pytest.mark.parametrize(
     ("target", "words"),
-    [("file/a", "file is not a folder"), ("/proc/self/a", "/proc/self is not writable")],
+    [("file/a", "file is not a folder"), ("/proc/a", "/proc is not writable")],
 )
 def test_an_impossible_target_costs_no_work(
     tatvpr: Run,
@@ -49,3 +54,19 @@ def test_an_impossible_target_costs_no_work(
 def test_a_folder_that_is_missing_is_named(tatvpr: Run, folder: Path, tiny_host: Path) -> None:
     words = ("describe", folder, "-o", "no/where.npy", "--artifact", tiny_host)
     assert "no does not exist: create it first" in tatvpr(*words, status=1).stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("describe", "frames", "-o", "a.txt"),
+        ("evaluate", "--data", "frames", "--protocol", "utm", "--plot", "a.txt"),
+        ("watch", "frames", "--rerun", "a.txt"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_another_kind_of_file_is_told_first(
+    tatvpr: Run, folder: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "frames").symlink_to(folder)
+    assert "cannot write a.txt: name it with ." in tatvpr(*words, status=1).stderr

@@ -167,6 +167,8 @@ def test_what_the_camera_example_cannot_use_is_one_line(
         ((tmp_path / "short", WIDTH, HEIGHT), "name their format"),
         ((tmp_path / "none", WIDTH, HEIGHT, "YUYV"), "No such file"),
         ((tmp_path / "short", 0, HEIGHT, "YUYV"), "2 to 16384 pixels"),
+        ((tmp_path / "short", WIDTH, "48x", "YUYV"), "48x: is no number"),
+        ((tmp_path / "short", WIDTH, "48.5", "YUYV"), "2 to 16384 pixels"),
         (("/dev/null", WIDTH, HEIGHT), "VIDIOC_QUERYCAP"),  # a device, and no camera
     ):
         done = run(camera, weights, path, *words)

@@ -66,13 +66,18 @@ def test_faults_are_one_line_each(example: Path, tmp_path: Path) -> None:
     damaged[-1] ^= 1
     (tmp_path / "damaged.bin").write_bytes(damaged)
     (tmp_path / "short.ppm").write_bytes(frame.read_bytes()[:-1])
+    (tmp_path / "deep.ppm").write_bytes(frame.read_bytes().replace(b"255\n", b"255x", 1))
     journal = place_map.with_name(f"{place_map.name}.journal")
     journal.symlink_to(journal)
     for arguments, text in (
         ([tmp_path / "damaged.bin", frame], "altered or half written"),
         ([tmp_path / "nothing.bin", frame], "No such file"),
         ([weights, tmp_path / "short.ppm"], "no binary PPM"),
+        ([weights, tmp_path / "deep.ppm"], "no binary PPM"),
         ([weights, frame, place_map, "1.5"], "k is outside (0, 1]"),
+        ([weights, frame, place_map, "nan"], "k is outside (0, 1]"),
+        ([weights, frame, place_map, "0.4x"], "0.4x: is no number"),
+        ([weights, frame, place_map, ""], "is no number"),
         ([weights, frame, weights], "no place map"),
         ([weights, tmp_path], f"{tmp_path}: Is a directory"),
         ([weights, frame, tmp_path], f"{tmp_path}: Is a directory"),

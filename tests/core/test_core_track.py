@@ -120,4 +120,6 @@ def test_faults_have_their_status(native: Driver) -> None:
     assert status(np.nan) == status(np.inf) == STATUS["TATVPR_ERR_NOT_FINITE"]
     assert status(0.5, np.inf) == STATUS["TATVPR_ERR_ARGUMENT"]
     assert status(0.5, 1.0, odometry=0) == STATUS["TATVPR_ERR_ARGUMENT"]
+    for unknown in (-1, 3, 9):
+        assert status(0.5, odometry=unknown) == STATUS["TATVPR_ERR_ARGUMENT"]
     assert status(0.5, frames=0) == status(0.5, frames=1001) == STATUS["TATVPR_ERR_ARGUMENT"]

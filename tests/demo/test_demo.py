@@ -134,4 +134,4 @@ def test_a_home_that_cannot_be_written_costs_a_note(
 def test_a_picture_that_cannot_be_written_is_told_at_once(demo: Run) -> None:
     done = demo("-o", "no/where.png")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("error: no is not a folder")
+    assert done.stderr.startswith("error: cannot write no/where.png: ")

@@ -120,3 +120,13 @@ def test_an_error_of_two_lines_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(loader, "load", fails)
     with pytest.raises(BrokenProperty, match="other than one line"):
         TARGETS["board"].run(b"")
+
+
+@pytest.mark.parametrize("option", ["--seconds", "--lanes"])
+def test_no_time_and_no_lane_are_refused(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fuzz.run", option, "0", "no-such-target"])
+    with pytest.raises(SystemExit) as end:
+        run.main()
+    assert end.value.code == 2 and "from 1 up" in capsys.readouterr().err

@@ -82,24 +82,6 @@ def test_what_is_no_recording_is_refused(project_root: Path, tmp_path: Path, tex
     assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("governor_trials.py", ("simulate", "--seconds", "0")),
-        ("governor_trials.py", ("simulate", "--seed", "-1")),
-        ("governor_trials.py", ("compare", "--seconds", "nan")),
-        ("governor_trials.py", ("compare", "--plants", "0")),
-        ("bench_overhead.py", ("artifact", "--seconds", "0")),
-    ],
-)
-def test_a_number_that_means_nothing_is_told(
-    project_root: Path, name: str, words: tuple[str, ...]
-) -> None:
-    ran = tool(project_root, name, *words)
-    assert ran.returncode == 1
-    assert ran.stderr.startswith(f"error: {words[1]} is ") and ran.stderr.count("\n") == 1
-
-
 def test_a_board_without_sensors_leaves_an_earlier_recording(
     project_root: Path, tmp_path: Path
 ) -> None:

@@ -93,10 +93,7 @@ def test_the_shipped_drive_is_rendered_again(tmp_path: Path) -> None:
         assert (tmp_path / "drive" / name).read_text() == (ZOO / "drive" / name).read_text()
 
 
-@pytest.mark.parametrize("words", [["--map", "nowhere"], ["--map", "e1m1", "--laps", "1"]])
-def test_options_that_mean_nothing_are_one_line(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert tool.main([*words, "--output", str(tmp_path / "out")]) == 1
+def test_a_map_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tool.main(["--map", "nowhere", "--output", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.startswith("error: --")
     assert list(tmp_path.iterdir()) == []

@@ -152,8 +152,6 @@ def test_a_folder_that_cannot_be_made_is_one_line(
         (("--maps", "map09-map01"), "names no map"),
         (("--maps", "map01,map01"), "or one twice"),
         (("--maps", "map01", "--size", "0x48"), "is not WIDTHxHEIGHT"),
-        (("--maps", "map01", "--views", "0"), "--views: 0 is not from 1 to 99"),
-        (("--maps", "map01", "--light", "nan"), "--light: nan is not from 0 to 1"),
         (("--maps", "map01", "--only", "absent.txt"), "cannot be read: No such file"),
     ],
 )

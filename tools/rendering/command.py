@@ -1,13 +1,15 @@
-"""What the command lines of the rendering tools share: options, limits, one line of error."""
+"""What the command lines of the rendering tools share: options, one line of error."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from tatvpr_edge.spec.errors import TatvprError, UsageError
+from given import whole
+
+from tatvpr_edge.spec.errors import TatvprError
 
 
 def make_parser(doc: str | None, size: str, quality: int) -> argparse.ArgumentParser:
@@ -15,18 +17,11 @@ def make_parser(doc: str | None, size: str, quality: int) -> argparse.ArgumentPa
     summary = (doc or "").partition("\n")[0]
     parser = argparse.ArgumentParser(description=summary, allow_abbrev=False)
     add = parser.add_argument
-    add("--seed", type=int, default=0, help="the same seed gives the same frames (0)")
+    add("--seed", type=whole(0), default=0, help="the same seed gives the same frames (0)")
     add("--size", default=size, help=f"WIDTHxHEIGHT of the frames ({size})")
-    add("--quality", type=int, default=quality, help=f"of the JPEG files ({quality})")
+    add("--quality", type=whole(1, 95), default=quality, help=f"of the JPEG files ({quality})")
     add("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     return parser
-
-
-def check_limits(options: argparse.Namespace, limits: Mapping[str, tuple[float, float]]) -> None:
-    """Raise UsageError where an option lies outside its limits, by name."""
-    for name, (low, high) in limits.items():
-        if not low <= getattr(options, name) <= high:
-            raise UsageError(f"--{name}: {getattr(options, name)} is not from {low:g} to {high:g}")
 
 
 def run(

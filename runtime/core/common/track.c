@@ -8,7 +8,6 @@
 
 /* ---- memory ---- */
 
-/* Any number but those that mean something else stood for metres before there were turns. */
 static size_t tables(int32_t odometry) {
     return odometry == TATVPR_TRACK_TURNS ? 5 : odometry ? 4 : 2;
 }
@@ -35,7 +34,8 @@ tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t p
     if (track->size < (turns ? sizeof(tatvpr_track) : LEAST_TRACK)) {
         return TATVPR_ERR_ABI;
     }
-    if (frames < 1 || frames > TATVPR_TRACK_MOST_FRAMES || places < 1) {
+    if (frames < 1 || frames > TATVPR_TRACK_MOST_FRAMES || places < 1 ||
+        odometry < TATVPR_TRACK_WITHOUT || odometry > TATVPR_TRACK_TURNS) {
         return TATVPR_ERR_ARGUMENT;
     }
     if ((uintptr_t)memory % sizeof(float) != 0) {

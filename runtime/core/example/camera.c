@@ -230,16 +230,21 @@ static void from_camera(const finder *to, int camera, int32_t width, int32_t hei
     control(camera, VIDIOC_STREAMOFF, &type, "VIDIOC_STREAMOFF");
 }
 
+static int32_t side(const char *text) {
+    const double pixels = number(text);
+    if (!(pixels >= 2 && pixels <= 16384) || pixels != (int32_t)pixels) {
+        fail("size", "WIDTH and HEIGHT are 2 to 16384 pixels");
+    }
+    return (int32_t)pixels;
+}
+
 int main(int argc, char **argv) {
     if (argc < 6) {
         fprintf(stderr, "usage: camera WEIGHTS MAP DEVICE WIDTH HEIGHT\n"
                         "       camera WEIGHTS MAP FRAMES WIDTH HEIGHT FORMAT\n");
         return 2;
     }
-    const int32_t width = atoi(argv[4]), height = atoi(argv[5]);
-    if (width < 2 || height < 2 || width > 16384 || height > 16384) {
-        fail("size", "WIDTH and HEIGHT are 2 to 16384 pixels");
-    }
+    const int32_t width = side(argv[4]), height = side(argv[5]);
     finder to = {.model = load_model(argv[1])};
     to.arena = make_arena(&to.model);
     to.map = load_map(argv[2], &to.model);

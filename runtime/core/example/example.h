@@ -20,6 +20,16 @@ static inline void check(const char *what, tatvpr_status status) {
     }
 }
 
+/* `text`, where it is a number and nothing else: 0.2x is a slip, not 0.2. */
+static inline double number(const char *text) {
+    char *end = NULL;
+    const double value = strtod(text, &end);
+    if (end == text || *end != '\0') {
+        fail(text, "is no number");
+    }
+    return value;
+}
+
 static inline void *aligned(size_t bytes) {
     void *p = aligned_alloc(TATVPR_ARENA_ALIGN, (bytes / TATVPR_ARENA_ALIGN + 1) * TATVPR_ARENA_ALIGN);
     if (p == NULL) {

@@ -6,6 +6,8 @@
  *
  * FRAME is a binary PPM (P6, 255). Without a map the descriptor's first values are printed.
  */
+#include <ctype.h>
+
 #include "example.h"
 
 /* A binary PPM as a frame; its pixels stay in the file's bytes. */
@@ -15,8 +17,8 @@ static tatvpr_frame read_ppm(const char *path) {
     int width = 0, height = 0, highest = 0, header = 0;
     char text[64] = {0};
     memcpy(text, data, bytes < sizeof(text) - 1 ? bytes : sizeof(text) - 1);
-    if (sscanf(text, "P6 %d %d %d%n", &width, &height, &highest, &header) != 3 || highest != 255 ||
-        width < 1 || height < 1 ||
+    if (sscanf(text, "P6 %9d %9d %3d%n", &width, &height, &highest, &header) != 3 ||
+        highest != 255 || !isspace((unsigned char)text[header]) || width < 1 || height < 1 ||
         bytes < (size_t)header + 1 + 3 * (size_t)width * (size_t)height) {
         fail(path, "no binary PPM (P6) with 8 bits and no comments");
     }
@@ -41,7 +43,7 @@ int main(int argc, char **argv) {
     const tatvpr_arena arena = make_arena(&model);
     tatvpr_options options = {.size = sizeof(options), .k = 0.2f, .tokens = 1.0f};
     if (argc > 4) {
-        options.k = strtof(argv[4], NULL);
+        options.k = (float)number(argv[4]);
     }
     const tatvpr_frame frame = read_ppm(argv[2]);
     float *descriptor = aligned((size_t)info.descriptor_size * sizeof(float));

@@ -115,7 +115,8 @@ TATVPR_API size_t tatvpr_track_bytes(uint64_t places, int32_t odometry);
 
 /* Takes `memory`, at a multiple of 4, for the tables, and begins anew. TATVPR_ERR_ARENA: it is less
  * than tatvpr_track_bytes(places, odometry). TATVPR_ERR_ABI: the caller's structure is older than what
- * is asked for. */
+ * is asked for. TATVPR_ERR_ARGUMENT: `frames` is not 1 to TATVPR_TRACK_MOST_FRAMES, there are no
+ * places, or `odometry` is none of the three. */
 TATVPR_API tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t places,
                                            int32_t odometry, void *memory, size_t bytes);
 

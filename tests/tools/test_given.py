@@ -1,0 +1,94 @@
+"""Every tool says what it is given, and tells what it cannot take in one line, before its work."""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TOOLS = sorted((Path(__file__).resolve().parents[2] / "tools").glob("*.py"))
+#: None of them means nothing to measure.
+COUNTS = {"--frames", "--megabytes", "--places", "--plants", "--repeats", "--rounds", "--trials"}
+
+
+class _Parser(Exception):
+    """Carries the parser that a tool made."""
+
+
+def run(tool: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> int:
+    """The tool's exit status, in this process: importing torch for every tool takes long."""
+    monkeypatch.setattr(sys, "argv", [str(tool), *words])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(tool), run_name="__main__")
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+def options(
+    parser: argparse.ArgumentParser, job: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], argparse.Action]]:
+    """(subcommand, option) of all that take a value."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, own in action.choices.items():
+                yield from options(own, (*job, name))
+        elif action.type is not None:
+            yield job, action
+
+
+@pytest.mark.parametrize("tool", [t for t in TOOLS if t.stem != "given"], ids=lambda t: t.stem)
+def test_a_tool_tells_its_options_and_refuses_numbers_that_mean_nothing(
+    tool: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tool, ("--help",), monkeypatch) == 0
+    assert capsys.readouterr().out.startswith(f"usage: {tool.name}")
+    assert run(tool, ("--no-such-option",), monkeypatch) == 2
+    capsys.readouterr()
+
+    def hand_over(self: argparse.ArgumentParser, *_: object) -> None:
+        raise _Parser(self)
+
+    with monkeypatch.context() as patch, pytest.raises(_Parser) as made:
+        patch.setattr(argparse.ArgumentParser, "parse_args", hand_over)
+        patch.setattr(sys, "argv", [str(tool)])
+        runpy.run_path(str(tool), run_name="__main__")
+    for job, action in options(made.value.args[0]):
+        kind = getattr(action.type, "__name__", "")
+        assert kind not in ("int", "float") or action.choices, f"{action.dest}: given.whole or real"
+        if kind in ("number", "numbers"):
+            zero = ("0",) if COUNTS.intersection(action.option_strings) else ()
+            for word in ("nan", "x", "-1000000000", *zero):
+                option = action.option_strings[0]
+                assert run(tool, (*job, option, word), monkeypatch) == 2
+                *usage, told = capsys.readouterr().err.splitlines()
+                assert usage[0].startswith("usage: ")
+                assert f"error: argument {option}: {word} is no " in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("pareto.py", "p.json", "--output", "x.txt"), "x.txt: name it with .png or"),
+        (("pareto.py", "p.json", "--output", "/proc/x/y.png"), "/proc/x does not exist"),
+        (("governor_trials.py", "record", "--output", "/proc/y"), "/proc is not writable"),
+        (("governor_trials.py", "simulate", "--output", "x"), "x: name it with .png or"),
+        (("bench_search.py", "--json", "/proc/y"), "/proc is not writable"),
+        (("bench_peers.py", "--plot", "x.txt"), "x.txt: name it with .png or"),
+        (("roofline.py", "--json", "/proc/y"), "/proc is not writable"),
+        (("map_kinds.py", "f", "--json", "/proc/y"), "/proc is not writable"),
+        (("make_wheels.py", "--output", "/proc/y"), "/proc is not writable"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
+)
+def test_where_a_result_cannot_go_is_told_first(
+    words: tuple[str, ...],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(TOOLS[0].with_name(words[0]), words[1:], monkeypatch) == 2
+    assert told in capsys.readouterr().err.splitlines()[-1]
