@@ -8,12 +8,13 @@ import os
 import shlex
 import sys
 import threading
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.board import inventory, live_content, local_transport, make_artifact, quick_options
@@ -21,7 +22,14 @@ from tatvpr_edge.cli import main
 from tatvpr_edge.deploy import push, session
 from tatvpr_edge.deploy.answers import ANSWERS, check_answer, check_event
 from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
-from tatvpr_edge.deploy.protocol import ProtocolError, read_frame
+from tatvpr_edge.deploy.protocol import (
+    JSON,
+    MAX_FRAME,
+    PACKED,
+    ProtocolError,
+    json_frame,
+    read_frame,
+)
 from tatvpr_edge.deploy.push import Options, deploy, status
 from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.spec.errors import DeployError, TatvprError
@@ -280,16 +288,41 @@ def test_a_board_that_takes_no_bytes_holds_nobody(
     assert live_content(ram_path / "root") is None
 
 
-@given(st.binary(max_size=64))
-def test_any_bytes_are_a_frame_or_refused(data: bytes) -> None:
+def frame_of(data: bytes) -> tuple[bytes, Any]:
+    """What is read of ``data``, where the other end then is gone."""
     source = io.BytesIO(data)
 
     def exactly(count: int) -> bytes:
         piece = source.read(count)
         return piece if len(piece) == count else b""
 
+    return read_frame(exactly)
+
+
+@given(st.binary(max_size=64))
+@example(PACKED + (8).to_bytes(4, "big") + zlib.compress(b""))
+@example(PACKED + (2).to_bytes(4, "big") + b"[]")
+def test_any_bytes_are_a_frame_or_refused(data: bytes) -> None:
     try:
-        kind, _ = read_frame(exactly)
+        kind, _ = frame_of(data)
         assert kind in (b"", b"J", b"D")
     except (ProtocolError, TatvprError):
         pass
+
+
+@pytest.mark.parametrize("letters", [1, 4_000, 5_000, 1_000_000])
+def test_a_long_message_travels_packed(letters: int) -> None:
+    message = {"op": "a" * letters}
+    sent = json_frame(message)
+    assert frame_of(sent) == (JSON, message)
+    assert len(sent) < 5_000
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [zlib.compress(b" " * (MAX_FRAME + 1)), zlib.compress(b"{}")[:-1], zlib.compress(b"{}") + b"x"],
+    ids=["more than a message", "cut", "and more"],
+)
+def test_a_packed_message_is_no_longer_than_any(packed: bytes) -> None:
+    with pytest.raises(ProtocolError, match="packed"):
+        frame_of(PACKED + len(packed).to_bytes(4, "big") + packed)
