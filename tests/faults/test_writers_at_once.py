@@ -14,30 +14,25 @@ from tatvpr_edge.spec.atomic import put_new, replacing, staging, take_place
 WRITERS, ROUNDS = 8, 200
 
 
-def folder(place: Path, content: str) -> None:
+def folder(place: Path, content: str, put: Callable[[Path, Path], None] = take_place) -> None:
     with staging(place) as beside:
         made = beside / "new"
         made.mkdir()
         (made / "file").write_text(content)
-        take_place(made, place)
+        put(made, place)
 
 
-def file(place: Path, content: str) -> None:
-    with replacing(place) as sink:
+def file(place: Path, content: str, new: bool = False) -> None:
+    with replacing(place, new=new) as sink:
         sink.write(content.encode())
 
 
 def new_folder(place: Path, content: str) -> None:
-    with staging(place) as beside:
-        made = beside / "new"
-        made.mkdir()
-        (made / "file").write_text(content)
-        put_new(made, place)
+    folder(place, content, put_new)
 
 
 def new_file(place: Path, content: str) -> None:
-    with replacing(place, new=True) as sink:
-        sink.write(content.encode())
+    file(place, content, new=True)
 
 
 @pytest.mark.parametrize("write", [folder, file])
