@@ -45,13 +45,6 @@ static inline list_end append_8(list_end end, const int8_t *q, __m128i first, ui
     return end;
 }
 
-/* Channels `base` .. `base` + 31 of q stay where `kept` is set. */
-static inline __m256i keep_32(int8_t *q, int32_t base, __m256i kept) {
-    const __m256i v = _mm256_and_si256(load(q + base), kept);
-    _mm256_storeu_si256((__m256i *)(void *)(q + base), v);
-    return v;
-}
-
 /* Those of `mask` join the list. */
 static inline list_end list_32(const int8_t *q, int32_t base, uint32_t mask, list_end end) {
     const __m128i eight = _mm_set1_epi16(8);
@@ -97,6 +90,20 @@ static inline void finish(tatvpr_tile *tile, int32_t t, int32_t list, list_end e
     }
 }
 
+/* One bit for each of 64 bytes that is all ones. */
+static inline uint64_t bits_of_64(__m256i low, __m256i high) {
+    return (uint32_t)_mm256_movemask_epi8(low) |
+           (uint64_t)(uint32_t)_mm256_movemask_epi8(high) << 32;
+}
+
+/* The sum of a register's bytes. */
+static inline int32_t sum_bytes(__m256i v) {
+    const __m256i four = _mm256_sad_epu8(v, _mm256_setzero_si256());
+    const __m128i two =
+        _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+    return _mm_cvtsi128_si32(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)));
+}
+
 /* The sums of four registers' bytes: four numbers of 16 bits. */
 static inline uint64_t sum_four(const __m256i counts[4]) {
     const __m256i zero = _mm256_setzero_si256();
@@ -109,7 +116,12 @@ static inline uint64_t sum_four(const __m256i counts[4]) {
     return (uint64_t)_mm_cvtsi128_si64(two);
 }
 
-/* Rows t .. t + rows - 1 (up to TATVPR_ROWS_TOGETHER) that tatvpr_ranks_groups() says. */
+/* Rows t .. t + rows - 1 (up to TATVPR_ROWS_TOGETHER) of up to TATVPR_MOST_CHANNELS channels, of
+ * which `keep` single ones stay: fewer than there are. `list`: channels or nothing. */
+void tatvpr_avx2_select_channels(tatvpr_tile *tile, int32_t t, int32_t rows, int32_t keep,
+                                 int32_t list);
+
+/* The same of groups, of rows that tatvpr_ranks_groups() says. */
 void tatvpr_avx2_select_groups(tatvpr_tile *tile, int32_t t, int32_t rows, int32_t keep,
                                int32_t group, int32_t list);
 
