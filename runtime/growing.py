@@ -19,6 +19,8 @@ from tatvpr_edge.spec.placemap import Base
 
 _LEAST_ROOM = 64
 _MARK_BYTES = 16
+#: A mark begins with the place's number along its drive, so that few places are looked at for it.
+_ORDER_DIGITS = 8
 assert MOMENT.fields is not None
 _CONFIRMED = int(MOMENT.fields["confirmed"][1])  # where it stands in a moment
 
@@ -142,8 +144,13 @@ class Moment:
         it is not here."""
         if 0 <= place < len(self) and self.mark(place) == mark:
             return place
-        marks = self.marks()
-        return marks.index(mark) if mark in marks else None
+        try:
+            order = int(mark[:_ORDER_DIGITS], 16)
+        except ValueError:
+            return None  # a client may send anything
+        orders = np.concatenate([part["order"] for part in self.moments()])
+        alike = map(int, np.flatnonzero(orders == order))
+        return next((number for number in alike if self.mark(number) == mark), None)
 
     def __len__(self) -> int:
         return len(self.base) + len(self.added)
@@ -192,4 +199,5 @@ class Moment:
 def _mark(moment: np.void, row: NDArray[Any]) -> str:
     seen = bytearray(moment.tobytes())
     seen[_CONFIRMED] = 0
-    return blake2b(seen + row.tobytes(), digest_size=_MARK_BYTES).hexdigest()
+    digest = blake2b(seen + row.tobytes(), digest_size=_MARK_BYTES).hexdigest()
+    return f"{int(moment['order']):0{_ORDER_DIGITS}x}{digest}"

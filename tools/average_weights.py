@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from given import target
 
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.nn.vit import PlaceModel
@@ -42,7 +43,9 @@ def average(paths: Sequence[Path]) -> PlaceModel:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", nargs="+", type=Path, help="safetensors of tatvpr-edge train")
-    parser.add_argument("--output", required=True, type=Path, help="where the mean is written")
+    parser.add_argument(
+        "--output", required=True, type=target(".safetensors"), help="where the mean is written"
+    )
     options = parser.parse_args(arguments)
     try:
         save_weights(average(options.weights), options.output)

@@ -166,8 +166,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, default=OUTPUT)
     output: Path = parser.parse_args().output
-    text = make_bill()
     output.parent.mkdir(parents=True, exist_ok=True)
+    text = make_bill()
     with replacing(output) as sink:
         sink.write(text.encode())
     scopes = [component["scope"] for component in json.loads(text)["components"]]

@@ -291,6 +291,7 @@ def _comparison(made: Comparison, model_hash: str) -> dict[str, Any]:
         "places": len(made.map.files),
         "queries": len(made.queries.files),
         "queries_counted": made.counted,
+        "queries_unplaced": made.queries_unplaced,
         "within_m": made.within_m,
         "why_no_recall": made.why_no_recall or None,
         "model_hash": model_hash,

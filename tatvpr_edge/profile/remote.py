@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from tatvpr_edge.profile.document import check_document
 from tatvpr_edge.runtime.profiling import Plan
 from tatvpr_edge.runtime.profiling.measure import files_hash
 from tatvpr_edge.spec.artifact import read_artifact
-from tatvpr_edge.spec.errors import ArtifactError, DataError, DeployError
-from tatvpr_edge.spec.manifest import parse_manifest
+from tatvpr_edge.spec.errors import ArtifactError, DataError, DeployError, UsageError
+from tatvpr_edge.spec.manifest import Dials, parse_manifest
 from tatvpr_edge.spec.text import parse_json
 
 #: One query of the largest model on the slowest board, and what a setting takes for its energy.
@@ -38,8 +39,11 @@ def profile_on(
     Raises:
         DeployError: the board cannot be reached, has no release, or runs another artifact.
         ArtifactError: ``artifact`` is not whole.
+        UsageError: settings that a board cannot be told.
     """
-    wanted = files_hash(read_artifact(artifact).manifest)
+    manifest = read_artifact(artifact).manifest
+    words = _words(plan, manifest.frontier)
+    wanted = files_hash(manifest)
     # A login shell may have greeted us before: manifest and profile are what comes last.
     there = live_manifest(transport, root, python)
     try:
@@ -53,7 +57,7 @@ def profile_on(
             f"({deploy_line(transport, str(artifact), root, python)})"
         )
     answer = run_on_board(
-        transport, _words(plan), root, python, on_artifact=True, limit_s=_limit_s(plan), tell=tell
+        transport, words, root, python, on_artifact=True, limit_s=_limit_s(plan), tell=tell
     )
     last = answer.strip().rpartition("\n")[2]
     try:
@@ -65,15 +69,29 @@ def profile_on(
     return document
 
 
-def _words(plan: Plan) -> list[str]:
-    ks = ",".join(f"{k:.9g}" for k in dict.fromkeys(setting.k for setting in plan.settings))
-    tokens = ",".join(f"{t:.9g}" for t in dict.fromkeys(s.tokens for s in plan.settings))
-    words = ["profile", "--k", ks, "--tokens", tokens, "--warmup", str(plan.warmup)]
+def _words(plan: Plan, frontier: Sequence[Dials]) -> list[str]:
+    """What the board is told: every k at every part of the tokens, or nothing, and then it measures
+    its artifact's ``frontier``, which need not be all of these."""
+    ks = list(dict.fromkeys(setting.k for setting in plan.settings))
+    tokens = list(dict.fromkeys(setting.tokens for setting in plan.settings))
+    asked = {(setting.k, setting.tokens) for setting in plan.settings}
+    words = ["profile"]
+    if asked == set(product(ks, tokens)):
+        words += ["--k", _listed(ks), "--tokens", _listed(tokens)]
+    elif asked != {(dials.k, dials.tokens) for dials in frontier}:
+        raise UsageError(
+            "a board measures every k at every part of the tokens, or its artifact's frontier: "
+            "these settings are neither"
+        )
+    words += ["--warmup", str(plan.warmup)]
     return [*words, "--repeats", str(plan.repeats), "--seconds", f"{plan.seconds:.9g}"]
+
+
+def _listed(fractions: Sequence[float]) -> str:
+    return ",".join(f"{fraction:.9g}" for fraction in fractions)
 
 
 def _limit_s(plan: Plan) -> float:
     """Ten times as long as a slow board takes, so that one that never ends holds nobody."""
-    settings = len({s.k for s in plan.settings}) * len({s.tokens for s in plan.settings})
     each_s = max(plan.seconds, _POWER_S) + _SLOWEST_S * (plan.warmup + plan.repeats)
-    return 600 + 10 * settings * each_s
+    return 600 + 10 * len(plan.settings) * each_s

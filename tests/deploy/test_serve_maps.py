@@ -183,6 +183,9 @@ def test_what_cannot_be_added_is_an_error_and_the_seat_stays(grown: tuple[Path, 
             client._ask({"op": "confirm", "place": "all"})
         with pytest.raises(UsageError, match="mark is what a query's answer gave"):
             client._ask({"op": "confirm", "place": 0, "mark": 7})
+        for mark in ("", "no mark", "0" * 40, "é" * 9):
+            with pytest.raises(MapError, match="found in another map"):
+                client._ask({"op": "confirm", "place": 0, "mark": mark})
         with pytest.raises(MapError):
             client.confirm(7)
         assert len(PlaceMap(places)) == 0

@@ -362,6 +362,27 @@ def test_a_board_measures_its_live_release(tiny_artifact: Path, tmp_path: Path) 
     assert any(line.startswith("k=0.2") for line in told)
 
 
+def test_a_board_measures_the_frontier_alone_and_not_every_pair_of_its_numbers(
+    tiny_artifact: Path, tmp_path: Path
+) -> None:
+    document = json.loads((tiny_artifact / MANIFEST).read_text())
+    document["frontier"] = [{"k": 1.0, "tokens": 1.0, "recall": 50.0},
+                            {"k": 0.4, "tokens": 0.5, "recall": 48.0}]  # fmt: skip
+    (tiny_artifact / MANIFEST).write_bytes(seal(document))
+    deployed(tmp_path, tiny_artifact)
+
+    def measured(settings: tuple[Setting, ...]) -> list[tuple[float, float]]:
+        plan = Plan(settings, warmup=0, repeats=3)
+        there = profile_on(LocalTransport(), tiny_artifact, plan, str(tmp_path), sys.executable)
+        return [(point["k"], point["tokens"]) for point in there["points"]]
+
+    assert measured(settings_for(tiny_artifact, None, None)) == [(1.0, 1.0), (0.4, 0.5)]
+    grid = settings_for(tiny_artifact, [1.0, 0.4], [1.0, 0.5])
+    assert len(measured(grid)) == 4
+    with pytest.raises(UsageError, match="these settings are neither"):
+        measured((*grid[:2], Setting(0.2, 0.5)))
+
+
 def test_a_board_without_a_release_or_with_another(tiny_artifact: Path, tmp_path: Path) -> None:
     plan = Plan((Setting(1.0),), warmup=0, repeats=1)
     with pytest.raises(DeployError, match="nothing is deployed") as empty:
