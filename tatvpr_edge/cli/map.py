@@ -1,4 +1,4 @@
-"""``tatvpr-edge map build|add|merge|prune|calibrate|info|stats|compact|upgrade``: place maps."""
+"""``tatvpr-edge map build|add|merge|prune|lean|calibrate|info|stats|compact|upgrade``: place maps."""
 
 from __future__ import annotations
 
@@ -210,6 +210,27 @@ def prune(map_path: str, max_places: int, as_json: bool) -> None:
         say(
             f"dropped {pruned.dropped} places"
             + (f"; each scores {least:.3f} or more to one that stayed" if least is not None else "")
+        )
+    report_map(map_path, as_json)
+
+
+@command.command("lean")
+@click.argument("map_path", metavar="MAP", type=FilePath(), shell_complete=words.maps)
+@json_option
+def lean(map_path: str, as_json: bool) -> None:
+    """Have places of MAP keep a part of the ones before and behind them, as map build does.
+
+    For a map that was driven (Localizer.add, MapWriter), once its drives are over: more queries
+    find their place. MAP is replaced as a whole, or not at all.
+    """
+    from tatvpr_edge.mapping import lean_map
+
+    done = lean_map(map_path)
+    note(f"{done.neighbours} of {done.places} places have a neighbour along their drive", as_json)
+    if done.uncalibrated:
+        note(
+            "the map is no longer calibrated, because its places score otherwise now: run "
+            f"`tatvpr-edge map calibrate {shlex.quote(map_path)}`"
         )
     report_map(map_path, as_json)
 

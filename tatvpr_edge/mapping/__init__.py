@@ -9,6 +9,7 @@ from tatvpr_edge.mapping.build import BuiltMap, build_map, extend_map
 from tatvpr_edge.mapping.calibrate import Calibrated, calibrate_map
 from tatvpr_edge.mapping.describe import Skipped
 from tatvpr_edge.mapping.files import FrameFile, frame_files
+from tatvpr_edge.mapping.leaned import Leaned, lean_map
 from tatvpr_edge.mapping.merge import Merged, merge_maps
 from tatvpr_edge.mapping.pictures import open_rgb, read_frame
 from tatvpr_edge.mapping.poses import Poses, find_poses
@@ -19,6 +20,7 @@ __all__ = [
     "BuiltMap",
     "Calibrated",
     "FrameFile",
+    "Leaned",
     "MapStats",
     "Merged",
     "Picking",
@@ -31,6 +33,7 @@ __all__ = [
     "frame_files",
     "frames_of",
     "is_recording",
+    "lean_map",
     "map_stats",
     "merge_maps",
     "open_rgb",

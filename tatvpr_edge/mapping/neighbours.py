@@ -86,29 +86,55 @@ def following(
         rows: their descriptors, float32 [N, D].
         numbers: of these frames among those that there were, where some were left out.
     """
-    folders = [dirname(frame.path) for frame in frames]
-    recorded = np.array([isinstance(frame, RecordedFrame) for frame in frames], np.bool_)
+    return linked(
+        [dirname(frame.path) for frame in frames],
+        poses,
+        rows,
+        np.array([isinstance(frame, RecordedFrame) for frame in frames], np.bool_),
+        [frame.time_s if isinstance(frame, RecordedFrame) else None for frame in frames],
+        numbers,
+    )
+
+
+def linked(
+    drives: Sequence[str],
+    poses: Poses,
+    rows: F32,
+    recorded: Bools,
+    seen_s: Sequence[float | None],
+    numbers: Sequence[int] | None = None,
+    remedy: str = "give each a folder of its own",
+) -> Bools:
+    """The same of frames, or of places, that are told apart by what they are drives of.
+
+    Args:
+        drives: a name for each; those of one are in its order.
+        recorded: bool [N], whose order is a camera's, whatever their positions and looks.
+        seen_s: when each was, where that is known.
+        remedy: what is to be done where several cameras take turns.
+    """
     follows = None
     if np.isnan(poses.positions).any():
         drive = recorded.copy()
-        for own in _grouped(folders, ~recorded):
+        for own in _grouped(drives, ~recorded):
             drive[own] = _is_drive(rows[own])
-        follows = drive[:-1] & drive[1:] & ~_paused(frames)
+        follows = drive[:-1] & drive[1:] & ~_paused(seen_s)
         if numbers is not None:
             follows &= np.diff(np.asarray(numbers, np.int64)) <= NEAR
-    alone = np.zeros(len(frames), np.bool_)
-    for own in _grouped(folders, ~recorded):
+    alone = np.zeros(len(drives), np.bool_)
+    for own in _grouped(drives, ~recorded):
         cameras = _cameras_in_turn(rows[own[:_PAIRS]])
         if cameras:
             alone[own] = True
             _LOG.warning(
                 "%s: a picture is like the one %d further on, not like the next, as if %d cameras "
-                "took turns: give each a folder of its own, so that places know their neighbours",
-                printable(folders[own[0]] or "."),
+                "took turns: %s, so that places know their neighbours",
+                printable(drives[own[0]] or "."),
                 cameras,
                 cameras,
+                remedy,
             )
-    return neighbouring(folders, poses.values, poses.frame, recorded, follows) & ~alone[1:]
+    return neighbouring(drives, poses.values, poses.frame, recorded, follows) & ~alone[1:]
 
 
 def neighbouring(
@@ -148,10 +174,9 @@ def _grouped(folders: Sequence[str], of: Bools) -> list[list[int]]:
     return list(groups.values())
 
 
-def _paused(frames: Sequence[FrameFile]) -> Bools:
-    """Before which of ``frames`` but the first a recording was halted, or its clock set back, so
-    that nobody knows where the camera went meanwhile: bool [N - 1]."""
-    seen_s = [frame.time_s if isinstance(frame, RecordedFrame) else None for frame in frames]
+def _paused(seen_s: Sequence[float | None]) -> Bools:
+    """Before which but the first a drive was halted, or its clock set back, so that nobody knows
+    where the camera went meanwhile: bool [N - 1]."""
     gaps = np.diff(np.array([np.nan if time_s is None else time_s for time_s in seen_s]))
     some = gaps[gaps > 0]
     usual = float(np.median(some)) if len(some) else 0.0  # frames are taken by time

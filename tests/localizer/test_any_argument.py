@@ -225,6 +225,7 @@ def calls(
             mapping.merge_maps, {"maps": [own, own], "output": tmp_path / "m.placemap"}
         ),
         "map_stats": Call(mapping.map_stats, {"path": own}),
+        "lean_map": Call(mapping.lean_map, {"path": own}),
         "Client": Call(runtime.Client, {"path": tmp_path / "none.sock", "sequence": 1}),
         "LoopCloser": Call(
             runtime.LoopCloser, {"localizer": localizer, "agree": 5, "baseline_m": 4.0}

@@ -1,0 +1,101 @@
+"""``map lean``: places of a map that was driven come to know their neighbours.
+
+What ``Localizer.add`` and ``MapWriter`` store is a place alone, because the one behind it is not
+known yet (``mapping.neighbours``). Once the drives are over both are, and what is stored is enough:
+no frame is needed again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tatvpr_edge.mapping.neighbours import lent, linked
+from tatvpr_edge.mapping.poses import Poses
+from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite
+from tatvpr_edge.runtime.pruning import along_drives
+from tatvpr_edge.runtime.signed_release import refuse_rewriting
+from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.maptypes import F32, MapInfo, Places, Rows, calibrated, stored_rows
+from tatvpr_edge.spec.values import path as check_path
+
+
+@dataclass(frozen=True)
+class Leaned:
+    """What became of a map.
+
+    Attributes:
+        places: how many it holds.
+        neighbours: those of them that keep a part of a neighbour's descriptor now.
+        uncalibrated: it was calibrated, by scores that its places no longer give.
+    """
+
+    places: int
+    neighbours: int
+    uncalibrated: bool
+
+
+def lean_map(path: str | os.PathLike[str]) -> Leaned:
+    """Have the places of the int8 map at ``path`` keep parts of their neighbours along each drive,
+    as ``build_map`` does; its journal is folded in, and the map replaced as a whole or not at all.
+
+    A place without neighbours stays as it is, byte for byte.
+
+    Raises:
+        MapError: its places have neighbours already, or say too little; nothing changed.
+    """
+    target = check_path(path, "map", "a .placemap")
+    refuse_rewriting(target)
+    done: list[Leaned] = []
+
+    def change(stored: StoredMap) -> tuple[MapInfo, Sequence[Places]]:
+        info, places = stored.base.info, stored.base.places()
+        if info.neighbours:
+            raise MapError(
+                f"places of {target} keep parts of their neighbours already: a second time would "
+                "blur them"
+            )
+        if info.kind != "int8":
+            raise MapError(
+                f"{target} holds signs alone, which a part of a neighbour does not change: build "
+                "it from its frames (map build), or drive an int8 map"
+            )
+        order = along_drives(places)
+        here = _following(info, places, order)
+        rows = []
+        for band, stored_row in zip(info.bands, places.rows, strict=True):
+            unit = np.empty((len(order), info.dim), np.float32)
+            unit[order] = lent(_directions(stored_row)[order], here)
+            rows.append(stored_rows(info, band, unit))
+        beside = int((np.append(here, False) | np.insert(here, 0, False)).sum())
+        was = any(band.calibration is not None for band in info.bands)
+        done.append(Leaned(len(order), beside, was and beside > 0))
+        if beside:
+            info = replace(calibrated(info, [None] * len(info.bands)), neighbours=True)
+        return info, [replace(places, rows=tuple(rows))]
+
+    rewrite(target, change)
+    return done[0]
+
+
+def _following(info: MapInfo, places: Places, order: np.ndarray) -> np.ndarray:
+    """Whether each place but the first, in ``order``, is the neighbour of the one before it."""
+    moments = places.moments[order]
+    seen_us = moments["time_us"]
+    return linked(
+        [f"drive {drive}" for drive in moments["drive"]],
+        Poses(places.poses[order], info.pose_frame, "map"),
+        _directions(places.rows[0])[order],
+        np.zeros(len(order), np.bool_),
+        [None if at == 0 else at / 1e6 for at in seen_us.tolist()],
+        remedy="give each a writer of its own",
+    )
+
+
+def _directions(rows: Rows) -> F32:
+    """Stored int8 descriptors as float32 [N, D] of unit length."""
+    assert rows.norms is not None
+    return rows.data * rows.norms[:, None]
