@@ -55,7 +55,8 @@ class MapWriter(Closing, OneProcess):
             nothing knows from its first minutes which of its answers are right; where the other
             one is not calibrated, logging says that it will not.
         views: describe a frame from several views (``runtime.views``), as ``tatvpr-edge map
-            build`` does: more queries find the place, and ``add`` describes six times.
+            build`` does: more queries find the place, and ``add`` describes six times. Neighbours
+            come later: ``tatvpr-edge map lean``, once the drives are over.
 
     Raises:
         MapError, ArtifactError, SignatureError, UsageError: by name of the fault.

@@ -1,4 +1,4 @@
-"""``tatvpr-edge map build|add|merge|prune|lean|calibrate|info|stats|compact|upgrade``: place maps."""
+"""``tatvpr-edge map``: place maps are made, added to, merged, thinned out and looked at."""
 
 from __future__ import annotations
 
