@@ -76,10 +76,7 @@ def test_places_lean_on_those_before_and_behind_them_along_their_own_drive(
 
     order = np.argsort(drives, kind="stable")
     linked = np.array(
-        [
-            drives[a] == drives[b] and xs[b] - xs[a] <= 10
-            for a, b in itertools.pairwise(order)
-        ]
+        [drives[a] == drives[b] and xs[b] - xs[a] <= 10 for a, b in itertools.pairwise(order)]
     )
     wanted = np.empty_like(rows)
     wanted[order] = lent(rows[order], linked)
@@ -162,9 +159,7 @@ def test_places_of_unknown_position_lean_where_they_look_like_a_drive_and_not_ac
     rng = np.random.default_rng(2)
     ends = rng.normal(size=(5, 24))
     share = np.linspace(0, 1, 10, endpoint=False)[:, None]
-    rows = np.concatenate(
-        [a * (1 - share) + b * share for a, b in itertools.pairwise(ends)]
-    )
+    rows = np.concatenate([a * (1 - share) + b * share for a, b in itertools.pairwise(ends)])
     seen_s = 1e9 + np.arange(40) + np.where(np.arange(40) >= 20, 600, 0)
     info = replace(INFO, bands=(Band(1.0),))
 
