@@ -48,7 +48,7 @@ def frame_cost(matched: Matched, k: float, tokens: float = 1.0) -> Cost:
         result = types[node.output[0]].shape
         step = matched.step_of(node)
         if step is not None:
-            own = step.macs(number(result[0]), k)
+            own = step.macs(number(result[0]) if result else 1, k)
             linear += own.linear
             attention += own.attention
             other += own.other
