@@ -55,6 +55,12 @@ def what_cls_sees(w: Writer, x: str) -> str:
     return pooled(w, rows(w, among_tokens(w, x), 0, 1), x)
 
 
+def first_of_patches(w: Writer, x: str) -> str:
+    """A slice of a slice."""
+    y = w.add("Neg", [rows(w, x, 1, LAST)], "head.less")
+    return w.add("Tanh", [rows(w, y, 0, 1)], "head.bent")
+
+
 def what_patches_see(w: Writer, x: str) -> str:
     seen = pooled(w, rows(w, among_tokens(w, x), 1, LAST), x)
     return w.add("ReduceMean", [seen, whole(w, 0)], "head.mean", keepdims=1)
@@ -100,6 +106,7 @@ def model_of(write: Write, **options: Any) -> onnx.ModelProto:
     "write",
     [
         *(what_cls_sees, what_patches_see, attention_of_unit_length, mean_of_each_token),
+        first_of_patches,
         *(pytest.param(picked(), id="CLS"), pytest.param(picked(1), id="first patch")),
         gelu_of_one_number,
     ],
@@ -126,6 +133,19 @@ def rows_of_truths(w: Writer, x: str) -> str:
     return w.add("Cast", [above], "head.float", to=onnx.TensorProto.FLOAT)
 
 
+def from_the_second_patch(w: Writer, x: str) -> str:
+    """At few tokens there is none: the sum was what lay in memory."""
+    return w.add("ReduceSum", [rows(w, x, 2, LAST), whole(w, 0)], "head.sum", keepdims=1)
+
+
+def patches_but_the_first(w: Writer, x: str) -> str:
+    return w.add("ReduceSum", [rows(w, rows(w, x, 1, LAST), 1, LAST), whole(w, 0)], "head.sum")
+
+
+def last_patch(w: Writer, x: str) -> str:
+    return rows(w, x, -1, LAST)
+
+
 def in_half(w: Writer, x: str) -> str:
     half = w.add("Cast", [rows(w, x, 0, 1)], "head.half", to=onnx.TensorProto.FLOAT16)
     return w.add("Cast", [w.add("Gelu", [half], "gelu")], "head.float", to=onnx.TensorProto.FLOAT)
@@ -136,6 +156,10 @@ def in_half(w: Writer, x: str) -> str:
     [
         (gate_over_tokens, "TopKGate 'head.odd.q': 'head.turned' has kept_tokens columns"),
         (picked(-1), "take rows of tokens by Slice"),
+        *(
+            (write, "these rows of tokens may not be left")
+            for write in (from_the_second_patch, patches_but_the_first, last_patch)
+        ),
         (rows_of_truths, "write the head with other operators"),
         (in_half, "float16, which is not lowered: write that part of the head in float32"),
     ],
