@@ -306,6 +306,8 @@ def _check_patch_embed(graph: Graph, node: onnx.NodeProto) -> None:
         raise ModelError(
             f"{label(node)}: {weight.shape[1]} values a patch do not tile a {side}-pixel square"
         )
+    if weight.shape[1] * 128 * 128 >= 2**31:
+        raise ModelError(f"{label(node)}: sums over patches of {patch} pixels pass 32 bits")
     _check_scale(graph, node, node.input[2], (weight.shape[0],))
     _check_bias(graph, node, node.input[3], weight.shape[0])
 

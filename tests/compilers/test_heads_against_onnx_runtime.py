@@ -27,6 +27,7 @@ from tatvpr_edge.compilers.proof import distance, prove
 from tatvpr_edge.compilers.reference import Reference
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import ModelError
 
 Tiny = Callable[..., onnx.ModelProto]
@@ -276,3 +277,15 @@ def test_a_head_that_answers_zeros_is_refused(tiny: Tiny, tmp_path: Path) -> Non
     path = saved(tiny(mapped(cut_off), keep_after=()), tmp_path)
     with pytest.raises(ModelError, match="descriptor is all zeros at k = 1"):
         tatvpr_edge.build("host", model=path, output=tmp_path / "own", k_range=(1.0, 1.0))
+
+
+def test_settings_that_are_nearly_the_same_have_vectors_of_their_own(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    """A file was named by six digits, and the second setting's took its place."""
+    require_tool("gcc", "gcc")
+    made = tatvpr_edge.build(
+        "host", model=saved(tiny(), tmp_path), output=tmp_path / "own", k_range=(0.4, 0.6000001)
+    )
+    paths = [point.path for point in read_artifact(made).manifest.golden.points]
+    assert len(set(paths)) == len(paths) and "golden/k0.6-t1.f32" in paths

@@ -88,6 +88,15 @@ class TestWeights:
         replace_weight(model, name, values)
         refused(model, tmp_path, name, "above zero")
 
+    def test_a_patch_whose_sums_pass_32_bits(self, tiny: Make, tmp_path: Path) -> None:
+        """Dark frames were answered with what a sum is after it passed the largest number."""
+        model = tiny()
+        model.graph.input[0].CopyFrom(
+            helper.make_tensor_value_info("frame", TensorProto.UINT8, [4 * 210, 4 * 210, 3])
+        )
+        replace_weight(model, "patch_embed.weight", np.full((48, 210 * 210 * 3), 127, np.int8))
+        refused(model, tmp_path, "patch_embed", "patches of 210 pixels pass 32 bits")
+
     def test_bias_of_another_length(self, tiny: Make, tmp_path: Path) -> None:
         model = tiny()
         replace_weight(model, "blocks.0.out.bias", np.zeros(7, np.float32))
