@@ -17,10 +17,9 @@ import onnx
 from tatvpr_edge.compilers.graph import KEPT, STANDARD_DOMAINS, Graph, Type, attribute, label
 from tatvpr_edge.compilers.loading import EXPORT_AGAIN, load_model
 from tatvpr_edge.spec.errors import ModelError
-from tatvpr_edge.spec.operators import BODY_SHA256, DOMAIN, OPERATORS, VERSION
+from tatvpr_edge.spec.operators import BODY_SHA256, DOMAIN, OPERATORS, OPSET, VERSION
 from tatvpr_edge.spec.packing import unpack_ternary
 
-OPSETS = range(18, 23)
 FRAME, K, TOKENS = "frame", "k", "tokens"
 DESCRIPTOR = "descriptor"
 #: A second output that exporters may add for comparisons; lowering leaves it out.
@@ -71,10 +70,10 @@ def check_versions(model: onnx.ModelProto) -> None:
         )
     for domain, version in versions.items():
         if domain == "":
-            if version not in OPSETS:
+            if version != OPSET:
                 raise ModelError(
-                    f"the ONNX file is of opset {version}: export it with "
-                    f"opset {OPSETS.start} to {OPSETS.stop - 1}"
+                    f"the ONNX file is of opset {version}, the bodies of {DOMAIN} in it are of "
+                    f"{OPSET}, and ONNX takes no mixture: export it with opset {OPSET}"
                 )
         elif domain == DOMAIN and version != VERSION:
             raise ModelError(
@@ -168,8 +167,11 @@ def check_operators(graph: Graph) -> None:
         if not 1 <= len(node.output) <= len(operator.outputs):
             raise ModelError(f"{label(node)} has {len(node.output)} outputs")
         present = {entry.name for entry in node.attribute}
-        for name in sorted(present - set(operator.attributes)):
-            raise ModelError(f"{label(node)} has an unknown attribute {name!r}")
+        for entry in node.attribute:
+            if entry.name not in operator.attributes:
+                raise ModelError(f"{label(node)} has an unknown attribute {entry.name!r}")
+            if entry.type != onnx.AttributeProto.INT:
+                raise ModelError(f"{label(node)}: its {entry.name} is not one whole number")
         for name, default in operator.attributes.items():
             if default is None and name not in present:
                 raise ModelError(f"{label(node)} lacks its attribute {name!r}")
@@ -204,12 +206,16 @@ def check_interface(graph: Graph) -> None:
 
 
 def check_finite(graph: Graph) -> None:
-    """No weight is NaN or infinite."""
+    """No weight is NaN or infinite, nor is a number among a node's attributes."""
     for name, value in graph.constants.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ModelError(
                 f"weight {name!r} has a NaN or infinite value: the training went wrong"
             )
+    for node in graph.nodes:
+        for entry in node.attribute:
+            if not np.isfinite([entry.f, *entry.floats]).all():
+                raise ModelError(f"{label(node)}: its {entry.name} is NaN or infinite")
 
 
 def check_constants_of_ours(graph: Graph) -> None:
@@ -263,6 +269,11 @@ def _float_input(graph: Graph, node: onnx.NodeProto, index: int, rank: int) -> T
     value = graph.types[node.input[index]]
     if value.dtype != np.float32 or len(value.shape) != rank:
         raise ModelError(f"{label(node)}: {node.input[index]!r} must be float32 of rank {rank}")
+    if rank == 2 and not isinstance(value.shape[1], int):
+        raise ModelError(
+            f"{label(node)}: {node.input[index]!r} has {value.shape[1]} columns, a number that is "
+            "known at run time only"
+        )
     return value
 
 
@@ -295,6 +306,8 @@ def _check_patch_embed(graph: Graph, node: onnx.NodeProto) -> None:
         raise ModelError(
             f"{label(node)}: {weight.shape[1]} values a patch do not tile a {side}-pixel square"
         )
+    if weight.shape[1] * 128 * 128 >= 2**31:
+        raise ModelError(f"{label(node)}: sums over patches of {patch} pixels pass 32 bits")
     _check_scale(graph, node, node.input[2], (weight.shape[0],))
     _check_bias(graph, node, node.input[3], weight.shape[0])
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
-from tatvpr_edge.compilers.graph import Dim
+import onnx
+
+from tatvpr_edge.compilers.graph import Dim, Type, attribute
 from tatvpr_edge.compilers.match import Matched
 from tatvpr_edge.spec.limits import kept
 
@@ -30,7 +35,7 @@ class Cost:
 
 
 def frame_cost(matched: Matched, k: float, tokens: float = 1.0) -> Cost:
-    """Count one frame, step by step; of what TVM compiles, matrix products count."""
+    """Count one frame, step by step; of what TVM compiles, products count."""
     counts = {}
     after = matched.max_tokens
     for symbol in matched.kept_counts:
@@ -48,13 +53,27 @@ def frame_cost(matched: Matched, k: float, tokens: float = 1.0) -> Cost:
         result = types[node.output[0]].shape
         step = matched.step_of(node)
         if step is not None:
-            own = step.macs(number(result[0]), k)
+            own = step.macs(number(result[0]) if result else 1, k)
             linear += own.linear
             attention += own.attention
             other += own.other
-        elif node.op_type == "MatMul":
-            count = number(types[node.input[0]].shape[-1])
-            for dim in result:
-                count *= number(dim)
-            other += count
+        elif dims := _product(node, types):
+            other += math.prod(map(number, dims))
     return Cost(k, tokens, linear, attention, other)
+
+
+def _product(node: onnx.NodeProto, types: Mapping[str, Type]) -> tuple[Dim, ...]:
+    """What the multiply-accumulates of a standard node are the product of; empty: it has none."""
+    shapes = [types[name].shape if name else () for name in node.input]
+    result = types[node.output[0]].shape
+    if node.op_type in ("MatMul", "Gemm"):
+        return (*result, shapes[0][0 if attribute(node, "transA", 0) else -1])
+    if node.op_type == "Conv":
+        return (*result, *shapes[1][1:])
+    if node.op_type == "Einsum":
+        terms = attribute(node, "equation").decode().replace(" ", "").partition("->")[0].split(",")
+        if "..." not in "".join(terms):
+            pairs = [zip(*pair, strict=True) for pair in zip(terms, shapes, strict=True)]
+            return tuple(dict(chain(*pairs)).values())
+        return result
+    return ()

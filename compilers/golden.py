@@ -94,7 +94,7 @@ def make_golden(
     at small k) have no golden vectors: they would tell no right answer from a wrong one.
 
     Raises:
-        ModelError: that is so at every setting.
+        ModelError: that is so at every setting, or descriptors are zeros.
     """
     telling = [point for point in drift if point.min_cosine >= LOWEST_COSINE]
     if not telling:
@@ -114,6 +114,11 @@ def make_golden(
     points = []
     for point in telling:
         rows = np.stack([describe(library, frame, point.k, point.tokens) for frame in frames])
+        if not rows.any():
+            raise ModelError(
+                f"the model's descriptor is all zeros at k = {point.k:g}: no place could be told "
+                "from another: train it, or look for what its head cuts off"
+            )
         name = f"golden/k{_text(point.k)}-t{_text(point.tokens)}.f32"
         files[name] = rows.astype("<f4").tobytes()
         points.append(GoldenPoint(point.k, point.tokens, name, point.min_cosine))
@@ -121,7 +126,7 @@ def make_golden(
 
 
 def _text(value: float) -> str:
-    return f"{value:g}"
+    return repr(float(value)).removesuffix(".0")  # in full: 0.6 and 0.6000001 are two files
 
 
 def drift_frames(macs: int) -> int:
@@ -167,9 +172,12 @@ def describe(library: Library, frame: U8, k: float, tokens: float) -> NDArray[np
 
 
 def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Cosine of two vectors, at most 1."""
+    """Cosine of two vectors, at most 1; of zeros 1 with others and 0 with anything else."""
     x, y = a.astype(np.float64), b.astype(np.float64)
-    return min(1.0, float(x @ y / np.sqrt((x @ x) * (y @ y))))
+    squares = float((x @ x) * (y @ y))
+    if squares == 0.0:
+        return float(np.array_equal(x, y))
+    return min(float(x @ y) / math.sqrt(squares), 1.0)  # NaN stays NaN, which agrees with nothing
 
 
 def model_card(onnx_file: Path) -> Path:

@@ -213,19 +213,26 @@ class Graph:
         return result
 
     def _sliced(self, node: onnx.NodeProto, found: Type) -> Type:
-        """ONNX gives up on slices of a symbolic axis; CLS and one patch are always there."""
+        """ONNX gives up on slices of a symbolic axis; CLS and one patch are always there, and of no
+        rows a compiled sum is whatever lay in memory."""
         bounds = [self.constants.get(name) for name in node.input[1:]]
         if len(bounds) < 3 or any(b is None or b.size != 1 for b in bounds):
             return found
         start, end, axis, *step = (int(b.reshape(-1)[0]) for b in bounds if b is not None)
-        source = self.types[node.input[0]].shape[axis]
-        if isinstance(source, int) or step not in ([], [1]) or not 0 <= start < end:
+        symbol, _, cut = str(self.types[node.input[0]].shape[axis]).partition(" - ")
+        if symbol not in KEPT:
             return found
-        shape = list(found.shape)
-        if end <= 2:
+        shape, cut_off = list(found.shape), int(cut or 0)
+        there = 2 - cut_off
+        if step in ([], [1]) and 0 <= start < end <= there:
             shape[axis] = end - start
-        elif end >= 2**31 - 1 and start <= 2:
-            shape[axis] = f"{source} - {start}" if start else source
+        elif step in ([], [1]) and 0 <= start < there and end >= 2**31 - 1:
+            shape[axis] = f"{symbol} - {cut_off + start}" if cut_off + start else symbol
+        else:
+            raise ModelError(
+                f"{label(node)}: these rows of tokens may not be left at run time: a slice takes "
+                "CLS, the first patch, or all from one of them on"
+            )
         return Type(found.dtype, tuple(shape))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx
 
 from tatvpr_edge.compilers.checks import FRAME, TOKENS, K
@@ -107,8 +108,8 @@ def _rewritten(graph: Graph, steps: dict[str, Step]) -> list[onnx.NodeProto]:
     made: dict[int, onnx.NodeProto] = {}  # id of the last node of a match -> the new node
     for kind, node in _places(graph):
         found = None if id(node) in taken else kind.match(pattern, node)
-        if found is None:
-            continue
+        if found is None or any(graph.types[name].dtype != np.float32 for name in found.outputs):
+            continue  # the core computes in float32 alone
         last = found.parts[-1]
         if any(id(part) in taken for part in found.parts):
             raise ModelError(f"{label(last)}: its pattern overlaps another one")

@@ -55,9 +55,9 @@ class Arguments:
         return str(self.input_shapes[0][0])
 
     @property
-    def width(self) -> int:
-        """Last dimension of the first input, which is never symbolic."""
-        return int(self.input_shapes[0][-1])
+    def width(self) -> int | str:
+        """Last dimension of the first input."""
+        return self.input_shapes[0][-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +136,8 @@ class Step:
         return None
 
 
-def advance(pointer: str, elements: int) -> str:
-    """A C pointer moved on by so many elements."""
-    return f"{pointer} + {elements}" if elements else pointer
+def advance(pointer: str, rows: int, width: int | str) -> str:
+    """A C pointer moved on by so many rows."""
+    if isinstance(width, int):
+        return f"{pointer} + {rows * width}" if rows else pointer
+    return f"{pointer} + {rows} * {width}" if rows else pointer

@@ -149,7 +149,7 @@ class GatedLinear(Step):
 
     def call(self, key: str, args: Arguments) -> str:
         """``tatvpr_op_gated_linear``."""
-        x = advance(args.inputs[0], self.first_row * self.linear.k_in)
+        x = advance(args.inputs[0], self.first_row, self.linear.k_in)
         rows = args.output_shapes[0][0]
         residual = args.inputs[1] if self.residual else "NULL"
         return f"tatvpr_op_gated_linear(c, &{key}, {x}, {rows}, {residual}, {args.outputs[0]})"

@@ -28,5 +28,5 @@ class Gelu(Step):
 
     def call(self, key: str, args: Arguments) -> str:
         """``tatvpr_op_gelu``."""
-        count = " * ".join(str(d) for d in args.input_shapes[0])
+        count = " * ".join(map(str, args.input_shapes[0])) or "1"
         return f"tatvpr_op_gelu(c, {args.inputs[0]}, {count}, {args.outputs[0]})"

@@ -72,8 +72,8 @@ class Gem(Step):
 
     def call(self, key: str, args: Arguments) -> str:
         """``tatvpr_op_gem``."""
-        x = advance(args.inputs[0], self.first_row * args.width)
-        weights = advance(args.inputs[1], self.first_row) if self.weighted else "NULL"
+        x = advance(args.inputs[0], self.first_row, args.width)
+        weights = advance(args.inputs[1], self.first_row, 1) if self.weighted else "NULL"
         rows = f"{args.rows} - {self.first_row}" if self.first_row else args.rows
         clamp = c_float(self.clamp)
         return f"tatvpr_op_gem(c, {x}, {weights}, {rows}, {args.width}, {clamp}, {args.outputs[0]})"

@@ -55,6 +55,15 @@ class Pattern:
         axes = attribute(node, "axes")
         return None if axes is None else list(axes)
 
+    def picked_row(self, node: onnx.NodeProto) -> tuple[int, int] | None:
+        """(row, 1) of a Gather that takes one row of a matrix: CLS or the first patch, which are
+        always there."""
+        if node.op_type != "Gather" or attribute(node, "axis", 0) != 0:
+            return None
+        row, index = self.scalar(node.input[1]), self.type(node.input[1]).shape
+        matrix = len(self.type(node.input[0]).shape) == 2
+        return (int(row), 1) if matrix and row in (0, 1) and len(index) < 2 else None
+
     def row_slice(self, node: onnx.NodeProto | None) -> tuple[int, int | None] | None:
         """(first row, how many or None for the rest) of a contiguous slice of rows."""
         if node is None or node.op_type != "Slice":

@@ -28,26 +28,30 @@ static tatvpr_status copy_rows(const float *x, int32_t rows, int32_t dim, float 
 
 @dataclass(frozen=True, eq=False)
 class Rows(Step):
-    """``rows`` rows from ``first_row`` on (None: all that follow): [T, D] -> [rows, D]."""
+    """``rows`` rows from ``first_row`` on (None: all that follow): [T, D] -> [rows, D], or [D]."""
 
     first_row: int
     rows: int | None
+    flat: bool = False
 
-    anchors: ClassVar = ("Slice",)
+    anchors: ClassVar = ("Slice", "Gather")
     alone: ClassVar = True
 
     @classmethod
     def match(cls, pattern: Pattern, node: onnx.NodeProto) -> Found | None:
-        """A slice of rows of which the graph does not know how many there are."""
-        span = pattern.row_slice(node)
+        """Rows of a set of which the graph does not know how many there are."""
+        span = pattern.picked_row(node) or pattern.row_slice(node)
         if span is None or isinstance(pattern.type(node.input[0]).shape[0], int):
             return None
-        return Found(cls(pattern.name(node), *span), (node,), (node.input[0],), (node.output[0],))
+        flat = len(pattern.type(node.output[0]).shape) == 1
+        step = cls(pattern.name(node), *span, flat)
+        return Found(step, (node,), (node.input[0],), (node.output[0],))
 
     def results(self, inputs: Sequence[Sequence[Any]], outputs: int) -> list[list[Any]]:
         """What is left of the rows."""
         rows, width = inputs[0]
-        return [[rows - self.first_row if self.rows is None else self.rows, width]]
+        left = rows - self.first_row if self.rows is None else self.rows
+        return [[width] if self.flat else [left, width]]
 
     def declare(self, key: str, out: Descriptors) -> None:
         """No descriptor: the copy itself."""
@@ -55,5 +59,6 @@ class Rows(Step):
 
     def call(self, key: str, args: Arguments) -> str:
         """A copy, which cannot fail."""
-        x, y = advance(args.inputs[0], self.first_row * args.width), args.outputs[0]
-        return f"copy_rows({x}, {args.output_shapes[0][0]}, {args.width}, {y})"
+        x, y = advance(args.inputs[0], self.first_row, args.width), args.outputs[0]
+        rows = self.rows or args.output_shapes[0][0]
+        return f"copy_rows({x}, {rows}, {args.width}, {y})"

@@ -22,13 +22,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tatvpr_edge.compilers.checks import K
 from tatvpr_edge.compilers.graph import KEPT, Graph, attribute, label
+from tatvpr_edge.compilers.steps.gated_linear import is_exact_gelu
 from tatvpr_edge.runtime.backends.tensorrt.recipe import STAGES
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN, GATED_TERNARY_MAT_MUL, PLUGINS, VERSION
 
-PATCHES = "patches"
-KEPT_TOKENS = "kept"
-KEPT_TABLE = "kept_table"
+#: Inputs of stages, called as no value of a user's own head is.
+PATCHES = f"{DOMAIN}.patches"
+KEPT_TOKENS = f"{DOMAIN}.kept"
+KEPT_TABLE = f"{DOMAIN}.kept_table"
 # TensorRT 10.3 reads IR 10 and opsets up to 20.
 IR_VERSION = 10
 
@@ -152,7 +154,7 @@ def _fuse(graph: Graph) -> list[onnx.NodeProto]:
         elif node.domain == DOMAIN and node.op_type in PLUGINS:
             nodes.append(_named(node))
         elif node.op_type == "Gelu":
-            nodes.extend(_spelled_gelu(node))
+            nodes.extend(_spelled_gelu(node, len(graph.types[node.input[0]].shape)))
         elif node.op_type == "LpNormalization":
             nodes.extend(_spelled_l2(node))
         else:
@@ -189,13 +191,18 @@ def _float_constant(name: str, value: float, rank: int) -> onnx.NodeProto:
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
 
 
-def _spelled_gelu(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+def _spelled_gelu(node: onnx.NodeProto, rank: int) -> list[onnx.NodeProto]:
+    if not is_exact_gelu(node):
+        raise ModelError(
+            f"{label(node)} is an approximate GELU, which is not lowered to TensorRT: build with "
+            "--backend tvm"
+        )
     x, y = node.input[0], node.output[0]
     n = f"{y}.gelu"
     return [
-        _float_constant(f"{n}.root", 0.70710678, 2),
-        _float_constant(f"{n}.one", 1.0, 2),
-        _float_constant(f"{n}.half", 0.5, 2),
+        _float_constant(f"{n}.root", 0.70710678, rank),
+        _float_constant(f"{n}.one", 1.0, rank),
+        _float_constant(f"{n}.half", 0.5, rank),
         helper.make_node("Mul", [x, f"{n}.root"], [f"{n}.scaled"]),
         helper.make_node("Erf", [f"{n}.scaled"], [f"{n}.erf"]),
         helper.make_node("Add", [f"{n}.erf", f"{n}.one"], [f"{n}.sum"]),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tatvpr_edge
 from tatvpr_edge.compilers.match import Matched
+from tatvpr_edge.compilers.names import STEP_PREFIX
 from tatvpr_edge.compilers.packing import BlobWriter
 from tatvpr_edge.compilers.steps import Arguments
 from tatvpr_edge.compilers.steps.c_text import Descriptors, c_bytes
@@ -23,7 +24,7 @@ class ModelSource:
         self.layout = blob.layout
         self.descriptors = Descriptors(blob)
         for key, step in matched.steps.items():
-            step.declare(key, self.descriptors)
+            step.declare(STEP_PREFIX + key, self.descriptors)
         self.constants = [blob.add(value) for value in plan.constants]
 
     # ---- run --------------------------------------------------------------------------------
@@ -36,7 +37,7 @@ class ModelSource:
                 lines.append(self._kernel_call(call))
                 continue
             step = self.matched.steps[call.step]
-            text = step.call(call.step, self._arguments(call))
+            text = step.call(STEP_PREFIX + call.step, self._arguments(call))
             named = step.traces_itself
             lines.append(f"    CHECK({text});" if named else f'    STEP("{step.name}", {text});')
             if last is not None and call.step == last.name:

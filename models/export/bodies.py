@@ -16,10 +16,8 @@ import onnx
 from onnx import parser
 
 from tatvpr_edge.spec import floats
-from tatvpr_edge.spec.operators import DOMAIN
+from tatvpr_edge.spec.operators import DOMAIN, OPSET
 
-#: Opset of the standard operators, in bodies and graphs.
-OPSET = 20
 _EXACT_FLOAT32 = 2**24
 # Powers of two that exp32 needs for arguments <= 0.
 _LOWEST_POWER = -126

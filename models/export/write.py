@@ -25,7 +25,7 @@ from tatvpr_edge.models.nn.layers import Block
 from tatvpr_edge.models.nn.vit import PlaceModel, ViT
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ModelError
-from tatvpr_edge.spec.operators import DOMAIN, VERSION
+from tatvpr_edge.spec.operators import DOMAIN, OPSET, VERSION
 
 #: ONNX file format; read by every tool that knows opset 20.
 IR_VERSION = 10
@@ -106,7 +106,7 @@ def build_proto(model: PlaceModel, *, tokens_out: bool = False) -> onnx.ModelPro
             outputs,
         ),
         ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", bodies.OPSET), helper.make_opsetid(DOMAIN, VERSION)],
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)],
         functions=bodies.bodies(config.backbone.tokens),
         producer_name="tatvpr-edge",
         producer_version=tatvpr_edge.__version__,

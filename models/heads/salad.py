@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from tatvpr_edge.models.nn.config import ViTConfig
 from tatvpr_edge.models.nn.layers import Gate
+from tatvpr_edge.spec.errors import ModelError
 
 if TYPE_CHECKING:
     from tatvpr_edge.models.export.graph import Graph
@@ -45,6 +46,8 @@ class SALADHead(nn.Module):
         hidden: int = 512,
     ) -> None:
         super().__init__()
+        if backbone.keep_after:
+            raise ModelError("salad needs every token: set keep_after = 0")
         self.features = _two_layers(backbone.dim, hidden, channels)
         self.scores = _two_layers(backbone.dim, hidden, clusters)
         self.summary = _two_layers(backbone.dim, hidden, summary)

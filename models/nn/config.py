@@ -13,6 +13,7 @@ from typing import Any
 
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.limits import kept
+from tatvpr_edge.spec.values import nameable, shown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -98,14 +99,14 @@ class ViTConfig:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _colours(name, getattr(self, name)))
         object.__setattr__(self, "keep_after", _keeps(self.keep_after))
         object.__setattr__(self, "groups", Groups.of(self.groups))
         positive = ("image_px", "patch", "dim", "depth", "heads", "mlp_ratio")
         for name in positive:
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise ModelError(f"{name} is {value!r}: it must be a positive integer")
         for name in ("mlp_norm", "row_scales", "ternary"):
             if not isinstance(getattr(self, name), bool):
@@ -163,6 +164,19 @@ class ViTConfig:
         return counts
 
 
+def _colours(name: str, value: Any) -> tuple[float, float, float]:
+    """``mean`` or ``std`` as a tuple of three numbers in 0..1."""
+    three = tuple(value) if isinstance(value, list | tuple) else ()
+    numbers = len(three) == 3 and all(type(v) in (int, float) and 0 <= v <= 1 for v in three)
+    if not numbers or (name == "std" and min(three) == 0):
+        above = "above 0, up to 1" if name == "std" else "from 0 to 1"
+        raise ModelError(
+            f"{name} is {value!r}: it is three numbers {above}, for red, green and blue (divide "
+            "statistics of 0 to 255 by 255)"
+        )
+    return three
+
+
 def _keeps(value: Any) -> tuple[int, ...]:
     """``keep_after`` as a tuple; a number stands for itself, 0 for none."""
     if isinstance(value, int):
@@ -195,6 +209,10 @@ class ModelConfig:
     name: str
     backbone: ViTConfig
     head: HeadConfig
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name and nameable(self.name)):
+            raise ModelError(f"a model cannot be called {shown(self.name)}")
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain values, ready for JSON."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 DOMAIN = "ai.tatvpr"
 #: 2: one reciprocal for each token, head or row, then products; 1 divided element by element.
 VERSION = 2
+#: Opset of the standard operators in the bodies of ours, and so in every file that carries them.
+OPSET = 20
 
 
 @dataclass(frozen=True)

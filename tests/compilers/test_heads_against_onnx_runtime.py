@@ -27,6 +27,7 @@ from tatvpr_edge.compilers.proof import distance, prove
 from tatvpr_edge.compilers.reference import Reference
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import ModelError
 
 Tiny = Callable[..., onnx.ModelProto]
@@ -257,3 +258,34 @@ def test_what_is_not_finite_is_infinitely_far() -> None:
     assert distance(ones * 2, ones) == 1.0
     assert distance(np.array([np.nan, 1, 1], np.float32), ones) == float("inf")
     assert distance(ones * 0, ones * 0) == 0.0
+
+
+def test_zeros_agree_with_nothing_but_zeros() -> None:
+    """NaN counted as a cosine of 1: an answer of zeros agreed with any."""
+    ones, none = np.ones(3, np.float32), np.zeros(3, np.float32)
+    assert cosine(none, ones) == cosine(ones, none) == 0.0
+    assert cosine(none, none) == 1.0
+    assert not cosine(ones * np.float32(np.nan), ones) >= -1.0
+
+
+def test_a_head_that_answers_zeros_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    require_tool("gcc", "gcc")
+
+    def cut_off(w: Writer, x: str) -> tuple[str, int]:
+        return w.add("Mul", [x, w.weight("none", np.zeros(1, np.float32))], "head.none"), 48 * 16
+
+    path = saved(tiny(mapped(cut_off), keep_after=()), tmp_path)
+    with pytest.raises(ModelError, match="descriptor is all zeros at k = 1"):
+        tatvpr_edge.build("host", model=path, output=tmp_path / "own", k_range=(1.0, 1.0))
+
+
+def test_settings_that_are_nearly_the_same_have_vectors_of_their_own(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    """A file was named by six digits, and the second setting's took its place."""
+    require_tool("gcc", "gcc")
+    made = tatvpr_edge.build(
+        "host", model=saved(tiny(), tmp_path), output=tmp_path / "own", k_range=(0.4, 0.6000001)
+    )
+    paths = [point.path for point in read_artifact(made).manifest.golden.points]
+    assert len(set(paths)) == len(paths) and "golden/k0.6-t1.f32" in paths

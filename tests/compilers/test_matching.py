@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from support.tiny_model import Writer, mapped
 from support.tools import require_tool
 from tatvpr_edge import zoo
 from tatvpr_edge.boards.loader import load
@@ -157,7 +158,14 @@ class TestPatterns:
 
 
 class TestNames:
-    @pytest.mark.parametrize("name", ["run", "int", "program", 'a"b', "0", "", "é", "F32"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("run", "int", "program", 'a"b', "0", "", "é", "F32", "int32_t", "INT8_MAX"),
+            *("TATVPR_ABI", "tatvpr_status", "tatvpr_op_gated_linear", "kernel_concatenate"),
+            "kernel_fused_concatenate_add",
+        ],
+    )
     def test_any_name_of_a_node_gives_valid_c(self, tiny: Make, tmp_path: Path, name: str) -> None:
         require_tool("gcc", "gcc")
         model = tiny()
@@ -176,7 +184,6 @@ class TestNames:
             taken.append(unique(name, taken))
         derived = [t + s for t in taken for s in ("", "_norm", "_fc1_norm", "_fc2_norm")]
         assert len(set(derived)) == len(derived)
-        assert "run" not in taken
 
 
 class TestCost:
@@ -186,6 +193,27 @@ class TestCost:
         assert fewer.linear_macs < dense.linear_macs
         assert fewer.attention_macs < dense.attention_macs
         assert frame_cost(found, 0.2, 0.5).macs < min(fewer.macs, frame_cost(found, 0.2).macs)
+
+    def test_what_tvm_multiplies_counts_however_it_is_written(self, tiny: Make) -> None:
+        def operators(op: str) -> Callable[[Writer, str], tuple[str, int]]:
+            def write(w: Writer, x: str) -> tuple[str, int]:  # [1, 48, 4, 4] to 20 channels
+                weight = w.random("head.weight", 20, 48, *((1, 1) if op == "Conv" else ()))
+                if op == "Conv":
+                    return w.add(op, [x, weight], "head.map.out"), 320
+                shape = w.weight("head.flat.48", np.array([48, 16], np.int64))
+                flat = w.add("Reshape", [x, shape], "head.flat48")
+                if op == "Einsum":
+                    return w.add(op, [weight, flat], "head.out", equation="nc, ct -> nt"), 320
+                return w.add(op, [weight, flat], "head.out"), 320
+
+            return write
+
+        counted = {
+            op: frame_cost(matched(tiny(mapped(operators(op)), keep_after=())), 1.0).other_macs
+            for op in ("MatMul", "Gemm", "Conv", "Einsum")
+        }
+        embedding = frame_cost(matched(tiny(keep_after=())), 1.0).other_macs
+        assert set(counted.values()) == {embedding + 20 * 48 * 16}
 
     @pytest.mark.parametrize("name", zoo.names())
     def test_it_agrees_with_the_cards_of_shipped_models(self, name: str) -> None:

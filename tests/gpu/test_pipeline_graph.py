@@ -14,7 +14,9 @@ import onnxruntime
 import pytest
 
 from support.stage_bodies import runnable
-from tatvpr_edge.compilers.checks import checked_graph
+from support.tiny_model import DIM, TOKENS, Writer, tiny_model
+from tatvpr_edge.compilers.checks import check_model, checked_graph
+from tatvpr_edge.compilers.reference import Reference
 from tatvpr_edge.compilers.tensorrt.graph import (
     KEPT_TABLE,
     KEPT_TOKENS,
@@ -24,8 +26,9 @@ from tatvpr_edge.compilers.tensorrt.graph import (
 )
 from tatvpr_edge.compilers.tensorrt.names import names_header
 from tatvpr_edge.models import registry
-from tatvpr_edge.models.export import export_onnx
+from tatvpr_edge.models.export import bodies, export_onnx
 from tatvpr_edge.spec import reference
+from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN, PLUGINS
 
 
@@ -99,3 +102,34 @@ def test_the_stages_compute_the_model(
     )
     # GELU is spelled with Erf here: its last bit may flip a rounding downstream
     assert float(descriptor @ expected) > 0.999
+
+
+def own_head(w: Writer, x: str) -> int:
+    """Values called as stages' inputs once were, and a GELU of a vector."""
+    bounds = [w.weight(f"bound.{n}", np.array([n], np.int64)) for n in (0, 1)]
+    cls = w.add("Slice", [x, *bounds, bounds[0]], "kept")
+    row = w.add("Tanh", [cls], "patches")
+    vector = w.add("Squeeze", [row, bounds[0]], "kept_table")
+    w.add("LpNormalization", [w.add("Gelu", [vector], "head.gelu")], "descriptor", axis=-1, p=2)
+    return DIM
+
+
+def test_a_head_of_ones_own_is_the_same_whatever_its_values_are_called() -> None:
+    """An input of a stage and a value of the head had one name, and the vector became a matrix."""
+    model = tiny_model(own_head, functions=bodies.bodies(TOKENS))
+    _, back = build_pipeline(check_model(model)).stages
+    kept = np.random.default_rng(0).standard_normal((9, DIM)).astype(np.float32)
+    feed = {KEPT_TOKENS: kept, "k": np.asarray(1, np.float32)}
+    (made,) = _session(back.model, model).run(["descriptor"], feed)
+    head = Reference(model, check_model(model), behind="blocks.0.keep")
+    wanted = head.run_behind("blocks.0.keep", kept, 1.0, 1.0)["descriptor"]
+    assert made.shape == (DIM,) and float(made @ wanted) > 0.999
+
+
+def test_an_approximate_gelu_is_refused() -> None:
+    """It became the exact one."""
+    model = tiny_model(own_head)
+    gelu = next(n for n in model.graph.node if n.name == "head.gelu")
+    gelu.attribute.append(onnx.helper.make_attribute("approximate", "tanh"))
+    with pytest.raises(ModelError, match=r"Gelu 'head.gelu' is an approximate GELU.*tvm"):
+        build_pipeline(check_model(model))

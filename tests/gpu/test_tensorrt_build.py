@@ -17,6 +17,7 @@ from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.report import BuildPlan
 from tatvpr_edge.compilers.tensorrt import cubins
 from tatvpr_edge.compilers.tensorrt.build import add_tensorrt, board_steps
+from tatvpr_edge.compilers.tensorrt.graph import KEPT_TOKENS
 from tatvpr_edge.models.export import bodies
 from tatvpr_edge.runtime.backends.tensorrt.recipe import RECIPE, read_recipe
 from tatvpr_edge.runtime.verify import verify_artifact
@@ -48,7 +49,7 @@ def test_the_artifact_is_complete_and_verifies(
     assert [stage.name for stage in recipe.stages] == ["front", "back"]
     for stage in recipe.stages:
         onnx.load_model_from_string(artifact.read(stage.path))
-    assert recipe.max_tokens == TOKENS and recipe.stages[1].rows == "kept"
+    assert recipe.max_tokens == TOKENS and recipe.stages[1].rows == KEPT_TOKENS
     names = {Path(path).name for path in recipe.plugin_sources}
     assert names == {"plugins.cpp", "launch.cpp", "launch.h", "cubins.S", "names.h"}
     assert artifact.read("lib/libtatvpr_model.so")[18] == 183, "the CPU library is aarch64's"
@@ -148,7 +149,7 @@ def test_a_wrong_recipe_is_refused(gpu_artifact: Path, tmp_path: Path, damage: s
 def test_image_scope_and_a_head_of_its_own_k_run_as_stages(tmp_path: Path) -> None:
     """The head's matmul keeps its constant k; one stage where the model keeps all its tokens."""
     from support.stage_bodies import runnable
-    from tatvpr_edge.compilers.tensorrt.graph import build_pipeline
+    from tatvpr_edge.compilers.tensorrt.graph import PATCHES, build_pipeline
     from tatvpr_edge.spec import reference
 
     original = tiny_model(keep_after=(), scope=1, group=4, functions=bodies.bodies(TOKENS))
@@ -171,5 +172,5 @@ def test_image_scope_and_a_head_of_its_own_k_run_as_stages(tmp_path: Path) -> No
     )
     stage = runnable(whole.model, original).SerializeToString()
     stage_session = onnxruntime.InferenceSession(stage, providers=providers)
-    (made,) = stage_session.run(None, {"patches": patches, "k": k})
+    (made,) = stage_session.run(None, {PATCHES: patches, "k": k})
     assert float(made @ expected) > 0.999

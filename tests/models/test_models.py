@@ -154,6 +154,13 @@ def test_frames_of_another_size_or_type_are_refused() -> None:
         ({"keep_after": (0, 2)}, "at most 2 rising numbers"),
         ({"keep_after": "2"}, "whole numbers"),
         ({"depth": 0}, "positive"),
+        ({"depth": True}, "positive"),
+        ({"mean": (123.7, 116.3, 103.5)}, "mean is .* from 0 to 1.*divide statistics of 0 to 255"),
+        ({"mean": (0.5, 0.5)}, "mean is .* three numbers"),
+        ({"mean": 0.5}, "mean is .* three numbers"),
+        ({"mean": ("a", "b", "c")}, "mean is .* three numbers"),
+        ({"std": (0.0, 0.2, 0.2)}, "std is .* above 0"),
+        ({"std": (0.2, 0.2, float("nan"))}, "std is .* above 0"),
     ],
 )
 def test_impossible_shapes_are_refused(changes: dict[str, object], said: str) -> None:
@@ -203,7 +210,9 @@ def test_the_seed_fixes_the_weights() -> None:
 def test_salad_assigns_what_the_marginals_say() -> None:
     from tatvpr_edge.models.heads.salad import SALADHead
 
-    head = SALADHead(SMALL, clusters=5, channels=8, summary=8, hidden=16)
+    head = SALADHead(
+        dataclasses.replace(SMALL, keep_after=0), clusters=5, channels=8, summary=8, hidden=16
+    )
     torch.manual_seed(0)
     plan = head.transport(torch.randn(2, 5, 16))
     assert plan.shape == (2, 5, 16)
@@ -212,8 +221,20 @@ def test_salad_assigns_what_the_marginals_say() -> None:
     torch.testing.assert_close(plan.sum(2), torch.ones(2, 5), atol=0.2, rtol=0)
 
 
-def test_mixvpr_refuses_a_backbone_that_drops_tokens() -> None:
+@pytest.mark.parametrize("name", ["", "half \ud800", "nul \0", "long " * 100])
+def test_a_name_that_no_file_could_have_is_refused(name: str) -> None:
+    """It was trained, and could not be exported."""
+    with pytest.raises(ModelError, match="cannot be called"):
+        ModelConfig(name, SMALL, HeadConfig("cls"))
+
+
+@pytest.mark.parametrize("head", ["mixvpr", "salad"])
+def test_a_head_of_every_token_refuses_a_backbone_that_drops_some(head: str) -> None:
+    """SALAD was trained so, and no build took its export."""
     with pytest.raises(ModelError, match="keep_after = 0"):
-        registry.create(ModelConfig("x", SMALL, HeadConfig("mixvpr")))
+        registry.create(ModelConfig("x", SMALL, HeadConfig(head)))
+
+
+def test_learned_heads_stand_on_backbones_that_drop_no_token() -> None:
     assert registry.config("small-mixvpr").backbone.keep_after == ()
     assert registry.config("small-gem").backbone.keep_after == (3,)

@@ -18,7 +18,7 @@ from tatvpr_edge.models.nn.layers import PatchEmbed
 from tatvpr_edge.models.registry import config
 from tatvpr_edge.spec import floats, reference
 from tatvpr_edge.spec.golden import Case, cases
-from tatvpr_edge.spec.operators import DOMAIN, OPERATORS, VERSION
+from tatvpr_edge.spec.operators import DOMAIN, OPERATORS, OPSET, VERSION
 from tatvpr_edge.spec.packing import unpack_ternary
 
 CASES = list(cases())
@@ -62,7 +62,7 @@ def run_body(case: Case) -> dict[str, np.ndarray[Any, Any]]:
     model = helper.make_model(
         graph,
         ir_version=10,
-        opset_imports=[helper.make_opsetid("", bodies.OPSET), helper.make_opsetid(DOMAIN, VERSION)],
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)],
         functions=[body_of(operator.name)],
     )
     options = onnxruntime.SessionOptions()

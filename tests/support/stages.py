@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers import steps as ir
 from tatvpr_edge.compilers.linux import llvm_target
+from tatvpr_edge.compilers.names import STEP_PREFIX
 from tatvpr_edge.compilers.toolchains import build_library
 from tatvpr_edge.compilers.tvm.lower import Lowered
 
@@ -104,7 +105,8 @@ class Stages:
         linears: dict[str, str] = {}
         norms: dict[str, str] = {}
         attentions: dict[str, str] = {}
-        for key, step in lowered.matched.steps.items():
+        for name, step in lowered.matched.steps.items():
+            key = STEP_PREFIX + name
             parts = {"": step} if isinstance(step, ir.GatedLinear) else {}
             if isinstance(step, ir.Mlp):
                 parts = {"fc1": step.fc1, "fc2": step.fc2}

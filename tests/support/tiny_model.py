@@ -14,12 +14,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from tatvpr_edge.spec.operators import DOMAIN, VERSION
+from tatvpr_edge.spec.operators import DOMAIN, OPSET, VERSION
 from tatvpr_edge.spec.packing import pack_ternary
 
 SIDE, PATCH, DIM, HEADS, HIDDEN = 32, 8, 48, 3, 96
 TOKENS = (SIDE // PATCH) ** 2 + 1
-OPSET = 20
 Head = Callable[["Writer", str], int]
 
 
