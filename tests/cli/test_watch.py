@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,21 @@ def test_a_recording_is_never_written_behind_something_else(
             before = Path(name).read_bytes()
             done = tatvpr("watch", pictures, *common, option, name, status=1)
             assert name in done.stderr and Path(name).read_bytes() == before
+
+
+def test_a_source_that_gives_nothing_costs_no_recording(
+    tatvpr: Run, sure_map: Path, tiny_host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt name emptied the drive that was recorded before."""
+    nothing = SimpleNamespace(save=str, flush=str, disconnect=str)
+    rerun = SimpleNamespace(RecordingStream=lambda name: nothing)
+    monkeypatch.setitem(sys.modules, "rerun", rerun)
+    Path("text.mp4").write_text("no video")
+    Path("old.rrd").write_text("yesterday's drive")
+    for source in ("gone.mp4", "text.mp4"):
+        common = ("--map", sure_map, "--artifact", tiny_host, "--rerun", "old.rrd")
+        assert source in tatvpr("watch", source, *common, status=1).stderr
+        assert Path("old.rrd").read_text() == "yesterday's drive"
 
 
 def test_a_line_that_a_power_cut_ended_costs_no_other(
