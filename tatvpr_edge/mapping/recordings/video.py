@@ -23,7 +23,7 @@ from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.shortage import refuse_shortage
 
 #: The order of decoding is the order of these times, but for what a careless writer rounds.
-SET_BACK_S = 1.0
+SET_BACK_S = 0.1
 
 
 def video_frames(path: Path, picking: Picking) -> list[RecordedFrame]:
