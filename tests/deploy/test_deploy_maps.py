@@ -108,6 +108,10 @@ def test_a_map_that_the_board_wrote_anew_stays_and_is_told(
     told = [text for event in said if "compacted" in (text := str(event.get("text")))]
     assert len(told) == 1 and str(before.parent) in told[0]
     assert len(read_map(before)) == 8 + more
+    # Going back to it works (it was called damaged), and brings no journal that it does not fit.
+    add_on_board(root, 1)
+    rollback(local_transport(), None, options)
+    assert live_map(root).resolve() == before and len(read_map(before)) == 8 + more
 
 
 def test_places_that_the_robot_adds_during_the_health_check_go_along(
