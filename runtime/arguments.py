@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.values import number, shown, whole, wrong
+from tatvpr_edge.spec.maptypes import LATEST_S
+from tatvpr_edge.spec.values import between, shown, whole, wrong
 
 
 def refuse_ignored(k: float | str | None, **given: Any) -> None:
@@ -38,10 +39,7 @@ def check_time(time_s: Any) -> float:
     """
     if time_s is None:
         return time.time()
-    given = number(time_s, "time_s", "seconds since 1970")
-    if not 0 <= given < 2**43:
-        raise wrong(time_s, "time_s", "seconds since 1970")
-    return given
+    return between(time_s, 0, LATEST_S, "time_s", "seconds, not milliseconds, since 1970")
 
 
 def check_excluded(last: Any) -> int | float:

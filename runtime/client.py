@@ -6,6 +6,7 @@ keeps the model warm (``python -m tatvpr_edge.runtime serve``). Needs NumPy.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
@@ -128,12 +129,11 @@ class Client(Closing):
                     connection.connect(short)
                     _check_peer(connection, self.path, short)
                 return connection
-            except DeployError:
+            except BaseException as error:
                 connection.close()
-                raise
-            except OSError as error:
-                connection.close()
-                if time.monotonic() >= end:
+                if not isinstance(error, OSError):
+                    raise
+                if self._closed or time.monotonic() >= end:
                     raise DeployError(
                         f"no service at {self.path} ({error.strerror}): start it with "
                         "`python -m tatvpr_edge.runtime serve`"
@@ -282,8 +282,10 @@ class Client(Closing):
         self._watches.append(Watch(lambda: self.stale, callback, self, every_s))
 
     def close(self) -> None:
-        """End the connection; later calls are refused."""
+        """End the connection; later calls are refused, as is one that waits in another thread."""
         self._closed = True
+        with contextlib.suppress(AttributeError, OSError):  # there is none, or it ended
+            self._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
         for watch in self._watches:
             watch.close()
         self._watches.clear()
@@ -335,19 +337,20 @@ class Client(Closing):
     def _exchange(self, message: bytes, again: bool) -> tuple[dict[str, Any], bytes]:
         """Send and receive; again over a new connection where the old one ended. What may not
         happen ``again`` is sent again only where it cannot have arrived."""
-        if self._closed:
-            raise DeployError(f"this connection to {self.path} was closed: make another Client")
         ended = ""
         for _ in range(_TRIES):
+            if self._closed:
+                raise DeployError(f"this connection to {self.path} was closed: make another Client")
             sent = False
             try:
-                if self._socket is None:
-                    self._socket = self._connect(self._patience_s())
+                connection = self._socket
+                if connection is None:
+                    connection = self._socket = self._connect(self._patience_s())
                 # The receiver left it at what remained of the time for the last answer.
-                self._socket.settimeout(self.timeout_s)
-                self._socket.sendall(message)
+                connection.settimeout(self.timeout_s)
+                connection.sendall(message)
                 sent = True
-                reply = messages.decode_answer(messages.receiver(self._socket, self.timeout_s))
+                reply = messages.decode_answer(messages.receiver(connection, self.timeout_s))
             except TimeoutError:
                 # An answer that comes late would be taken for that of the next request.
                 self._drop()
@@ -356,6 +359,9 @@ class Client(Closing):
                 ) from None
             except (OSError, ValueError) as error:
                 ended, reply = str(error), None
+            except BaseException:  # so would it after Ctrl-C, and half a message begins no other
+                self._drop()
+                raise
             else:
                 ended = "it closed the connection"
             if reply is not None:

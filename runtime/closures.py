@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tatvpr_edge.runtime.localizer import Localizer
     from tatvpr_edge.runtime.match import Match
 
-_POSE = "(x, y, z, qx, qy, qz, qw): a loop closes along a heading"
+_POSE = "(x, y, z, qx, qy, qz, qw), a quaternion of length 1: a loop closes along a heading"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.maptypes import FURTHEST_M
+from tatvpr_edge.spec.maptypes import FURTHEST_M, QUATERNION_SLACK
 from tatvpr_edge.spec.values import between, numbers, wrong
 
 #: (x, y, heading): metres, and radians counter-clockwise about z.
@@ -72,7 +72,8 @@ def _between_poses(odometry: Any) -> Moved:
         before, now = odometry
         one, other = planar(before, _MEANING), planar(now, _MEANING)
     except (TypeError, ValueError, UsageError):
-        raise wrong(odometry, "odometry", f"{_MEANING}, each x, y, z, qx, qy, qz, qw") from None
+        meaning = f"{_MEANING}, each x, y, z, qx, qy, qz, qw with a quaternion of length 1"
+        raise wrong(odometry, "odometry", meaning) from None
     metres = between(math.dist(one[:2], other[:2]), 0, FURTHEST_M, "odometry", _MEANING)
     return Moved(metres, math.remainder(other[2] - one[2], math.tau))
 
@@ -84,13 +85,16 @@ def planar(pose: Any, meaning: str) -> Planar:
         meaning: what a wrong one should be.
 
     Raises:
-        UsageError: it is no whole pose, or not finite.
+        UsageError: it is no whole pose, not finite, or its quaternion is none: zeros are what a
+            driver sends that knows no orientation, and not "looks along x".
     """
     given = numbers(pose, "pose", meaning)
     if len(given) != 7 or not all(math.isfinite(n) for n in (*given[:2], *given[3:])):
         raise wrong(pose, "pose", meaning)
     x, y, _, qx, qy, qz, qw = given
-    heading = math.atan2(2 * (qw * qz + qx * qy), 1 - 2 * (qy * qy + qz * qz))
+    if abs(math.hypot(qx, qy, qz, qw) - 1) > QUATERNION_SLACK:
+        raise wrong(pose, "pose", meaning)
+    heading = math.atan2(2 * (qw * qz + qx * qy), qw * qw + qx * qx - qy * qy - qz * qz)
     return x, y, heading
 
 

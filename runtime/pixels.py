@@ -72,7 +72,11 @@ def _by_opencv(path: Path, data: bytes) -> NDArray[np.uint8]:
             f"{path}: without OpenCV a board reads .ppm, .pgm and .npy: apt-get install "
             "python3-opencv, or query from a host"
         )
-    pixels = importlib.import_module("cv2").imdecode(np.frombuffer(data, np.uint8), 1)
+    cv2 = importlib.import_module("cv2")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), 1)
+    except cv2.error:  # an empty file, or one of more pixels than it takes
+        pixels = None
     if pixels is None:
         raise FrameError(f"{path} is no picture that OpenCV can read")
     rgb: NDArray[np.uint8] = np.ascontiguousarray(pixels[:, :, ::-1])

@@ -131,9 +131,18 @@ def _make_room(path: str) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise UsageError(f"{path} is there and no socket: remove it or name another --socket")
     with socket.socket(socket.AF_UNIX) as probe, messages.short_path(path) as short:
+        probe.settimeout(_REFUSED_S)
         try:
-            probe.connect(short)
-        except OSError:
-            os.unlink(path)
-        else:
-            raise UsageError(f"another service answers at {path}: stop it first")
+            try:
+                probe.connect(short)
+            except ConnectionRefusedError:
+                os.unlink(path)
+                return
+        except FileNotFoundError:
+            return
+        except OSError as error:  # somebody may well answer there, but not to us
+            raise UsageError(
+                f"{path} is another user's or program's ({error.strerror or error}): remove it or "
+                "name another --socket"
+            ) from None
+    raise UsageError(f"another service answers at {path}: stop it first")

@@ -136,6 +136,7 @@ class _Reader(threading.Thread):
         self._done = False
         self._fault: DataError | None = None
         self._began: tuple[float, float] | None = None
+        self._last_s = 0.0
 
     # ---- the caller's side ----
 
@@ -267,7 +268,8 @@ class _Reader(threading.Thread):
         now_s = time.monotonic()
         if pts_s is None:
             return
-        if self._began is None:
+        if self._began is None or pts_s < self._last_s:  # files that were joined begin anew
             self._began = now_s, pts_s
+        self._last_s = pts_s
         began_s, first_s = self._began
         self._stopping.wait(max(0.0, began_s + pts_s - first_s - now_s))

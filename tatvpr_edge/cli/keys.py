@@ -81,10 +81,7 @@ def list_keys(
     """List the keys made here, or those that a board trusts."""
     none = "no keys"
     if target is None:
-        keys: list[dict[str, Any]] = [
-            {"name": path.stem, "key": " ".join(path.read_text().split()[:2]), "path": str(path)}
-            for path in sorted(key_folder().glob("*.pub"))
-        ]
+        keys = _made_here()
     else:
         from tatvpr_edge.deploy.push import status
 
@@ -225,6 +222,21 @@ def downgrades(
             "accepts older releases with --allow-downgrade" if permitted else "refuses older ones"
         )
         say(f"{target} {does} from now on")
+
+
+def _made_here() -> list[dict[str, Any]]:
+    """The public keys in the folder of keys; a file that is none is named and left out."""
+    from tatvpr_edge.runtime.signature import check_public_key
+
+    keys = []
+    for path in sorted(key_folder().glob("*.pub")):
+        try:
+            public = check_public_key(_public(path))
+        except SignatureError:
+            note(f"left out: {path} is no public key")
+            continue
+        keys.append({"name": path.stem, "key": public, "path": str(path)})
+    return keys
 
 
 def _file_name(key: Path) -> str:

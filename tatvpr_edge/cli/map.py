@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -178,8 +177,10 @@ def _figures(found: MapStats) -> Iterator[str]:
             f"{found.height_m:.1f} m"
         )
     if found.first_s is not None and found.last_s is not None:
+        import numpy as np  # whose times reach as far as a map's, unlike Python's
+
         first, last = (
-            datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+            str(np.datetime64(int(at), "s")).replace("T", " ")
             for at in (found.first_s, found.last_s)
         )
         yield f"seen       from {first} to {last} UTC"

@@ -18,31 +18,41 @@ _JPEG_QUALITY = 75
 
 
 class RerunLog:
-    """A context manager to call with each answer.
+    """A context manager to call with each answer; the first takes the place of what stood there.
 
     Raises:
         ModuleNotFoundError: Rerun is not installed; the command line names the extra.
-        DataError: the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._rerun: Any = importlib.import_module("rerun")
-        path = path.expanduser()
-        try:
-            path.open("wb").close()
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror or error}") from None
-        self._stream = self._rerun.RecordingStream("tatvpr-edge")
-        self._stream.save(str(path))
+        self._path = path.expanduser()
+        self._stream: Any = None
 
     def __enter__(self) -> RerunLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.flush()
-        self._stream.disconnect()
+        if self._stream is not None:
+            self._stream.flush()
+            self._stream.disconnect()
+
+    def _begin(self) -> None:
+        try:
+            self._path.open("wb").close()
+        except OSError as error:
+            raise DataError(f"cannot write {self._path}: {error.strerror or error}") from None
+        self._stream = self._rerun.RecordingStream("tatvpr-edge")
+        self._stream.save(str(self._path))
 
     def __call__(self, answer: Answer) -> None:
+        """Write an answer.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        if self._stream is None:
+            self._begin()
         rerun, stream, match, image = self._rerun, self._stream, answer.match, answer.frame.image
         stream.set_time("taken", timestamp=answer.taken_s)
         stream.set_time("frame", sequence=answer.frame.index)

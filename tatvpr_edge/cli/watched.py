@@ -89,8 +89,10 @@ def watch(
     Returns:
         How many answers, and how many of them accepted; None where the map is not calibrated.
     """
-    asked, accepted, judged, due_s = 0, 0, False, -float("inf")
-    rate = Rate()
+    from tatvpr_edge.mapping.recordings.picking import Picker, Picking
+
+    asked, accepted, judged = 0, 0, False
+    rate, picker = Rate(), Picker(Picking(every_s=every_s))
     opened = 1
     while not ended.is_set() and (limit is None or asked < limit):
         frame = frames.read(timeout_s=_LOOK_S)
@@ -100,9 +102,8 @@ def watch(
             continue
         # A file that is not played in real time has its own clock.
         at_s = frame.time_s if frames.live or frame.pts_s is None else frame.pts_s
-        if at_s < due_s:
+        if not picker.takes(round(at_s * 1e9), None):
             continue
-        due_s = at_s + every_s
         taken_s = time.time() - (time.monotonic() - frame.time_s)
         if tracker is not None and frame.opened != opened:
             tracker.restart()  # nobody knows where the camera went while it was away

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 
 from tatvpr_edge.runtime import deployed
-from tatvpr_edge.runtime.whole import CHUNK, plain
+from tatvpr_edge.runtime.whole import CHUNK, check_file, plain
+from tatvpr_edge.spec.errors import DeployError
 
 from .store import Store
 
@@ -18,7 +19,8 @@ JOURNAL = deployed.MAP + ".journal"
 
 def carry_journal(store: Store, live: str, name: str) -> str | None:
     """Copy the journal of the release ``live`` to ``name``, when both have the same map. Returns a
-    warning when ``name`` has places of its own, which stay; else None.
+    warning when ``name`` has places of its own, which stay, or the board wrote one of the two maps
+    anew; else None.
 
     Raises:
         OSError: the disk is full, or a file cannot be read.
@@ -26,6 +28,16 @@ def carry_journal(store: Store, live: str, name: str) -> str | None:
     before, after = store.table(live), store.table(name)
     if before is None or after is None or before.map is None or before.map != after.map:
         return None
+    for release in (live, name):
+        try:
+            check_file(os.path.join(store.release(release), deployed.MAP), before.map, store.tick)
+        except DeployError:  # a journal goes with the very file that it was begun for
+            return (
+                f"the map in {release} is not as it was sent (the board compacted, pruned or "
+                f"calibrated it): what the board added in {live} stays there; to keep it, copy "
+                f"{deployed.MAP} and, if it is there, {JOURNAL} from {store.release(live)} and "
+                "deploy with --map"
+            )
     source = os.path.join(store.release(live), JOURNAL)
     target = os.path.join(store.release(name), JOURNAL)
     if not os.path.isfile(source):

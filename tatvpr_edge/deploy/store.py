@@ -261,10 +261,16 @@ class Store:
             if found:
                 self.warnings.append(f"release {name} held compiled Python, which was removed")
 
-    def fault(self, name: str) -> str | None:
-        """What is wrong with an installed release; None where every byte is as it was sent."""
+    def fault(self, name: str, own_map: bool = False) -> str | None:
+        """What is wrong with an installed release; None where every byte is as it was sent, but for
+        those of a map that the board may have written anew (``own_map``)."""
         try:
-            check_files(self.release(name), read_table(self.release(name)), self.tick)
+            check_files(
+                self.release(name),
+                read_table(self.release(name)),
+                self.tick,
+                skip=lambda path: own_map and path == deployed.MAP,
+            )
         except DeployError as error:
             return str(error)
         return None

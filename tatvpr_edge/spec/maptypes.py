@@ -28,6 +28,8 @@ MAX_BANDS = 16
 MAX_PLACES = 2**31 - 1
 MAX_DRIVES = 2**16
 MAX_TAG_BYTES = 65535
+#: Seconds from 1970 to the end of the year 9999: further is no time, but milliseconds since 1970.
+LATEST_S = 253_402_300_799
 #: A position is no further from its origin: squares of distances are then finite in float32, too.
 FURTHEST_M = 1e9
 #: How far from 1 the length of an orientation may be when places are made (it is then made 1).
@@ -246,8 +248,10 @@ def _microseconds(times: Sequence[float] | F64 | None, count: int) -> NDArray[np
     if seconds.shape != (count,):
         raise MapError(f"times of shape {seconds.shape}: expected [{count}]")
     known = np.where(np.isnan(seconds), 0.0, seconds)
-    if ((known < 0) | (known > 2**43)).any():
-        raise MapError("a place's time is in seconds since 1970, from 0 up, or NaN if unknown")
+    if ((known < 0) | (known > LATEST_S)).any():
+        raise MapError(
+            "a place's time is in seconds, not milliseconds, since 1970, or NaN if unknown"
+        )
     # 0 says that the time is unknown: a clock that begins there, as a simulator's, is seen at 1.
     return np.where(np.isnan(seconds), 0, np.maximum(np.rint(known * 1e6), 1)).astype(np.int64)
 

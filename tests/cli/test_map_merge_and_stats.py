@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 
 from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.runtime.arguments import check_time
 from tatvpr_edge.runtime.mapjournal import append
 from tatvpr_edge.spec import scores
+from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.maptypes import LATEST_S
 from tatvpr_edge.spec.placemap import (
     Band,
     Calibration,
@@ -171,3 +174,19 @@ def test_stats_of_places_that_say_little(tatvpr: Run, tmp_path: Path) -> None:
     found = json.loads(tatvpr("map", "stats", "bare", "--json").stdout)
     assert found["positions"] == 0 and found["redundant"] == 1.0 and found["step_m"] is None
     assert "positions  unknown" in tatvpr("map", "stats", "bare").stdout
+
+
+def test_a_time_in_milliseconds_is_refused_and_told_of_a_map_that_has_it(
+    tatvpr: Run, tmp_path: Path
+) -> None:
+    """Taken for seconds, it let `exclude_last="30s"` find the last 30 s, and ended `map stats`."""
+    for at in (1.7e12, LATEST_S + 1, -1.0):
+        with pytest.raises(MapError, match="not milliseconds"):
+            drive(INFO, 1, 1, times=[at])
+        with pytest.raises(UsageError, match="not milliseconds"):
+            check_time(at)
+    assert check_time(LATEST_S) == LATEST_S and check_time(0) == 0
+    places = drive(INFO, 2, 1, times=[0.0, LATEST_S])
+    places.moments["time_us"][1] = 2**63 - 1
+    write_map(tmp_path / "m", INFO, [places])
+    assert "from 1970-01-01 00:00:00 to 294247-" in tatvpr("map", "stats", "m").stdout

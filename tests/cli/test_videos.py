@@ -16,6 +16,7 @@ from support.recordings import number_of, plain_frames, rgb, write_video
 from tatvpr_edge.mapping import Picking, frames_of
 from tatvpr_edge.runtime import PlaceMap, stream
 from tatvpr_edge.runtime.streams.pyav import decoding_times, in_order
+from tatvpr_edge.spec.errors import DataError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -114,6 +115,38 @@ def test_frames_wait_for_others_only_where_their_times_may_be_wrong(
     assert len(taken) == (12 if waits else 1)
     numbers = [number_of(frame.read()) for frame in frames_of(path, Picking(every_s=0))]  # type: ignore
     assert numbers == list(range(12))
+
+
+@pytest.mark.parametrize(("rate_hz", "ends_s"), [(2, "2.500"), (25, "0.200")])
+def test_files_that_were_joined_are_read_to_where_their_clock_is_set_back(
+    tmp_path: Path, rate_hz: int, ends_s: str
+) -> None:
+    """`cat a.ts b.ts`: each frame of the second gave the pixels of the first's of that time, under
+    its name. A stream has no need of times."""
+    for name, first in (("a", 0), ("b", 6)):
+        drawn = plain_frames(12, 64, 48)[first : first + 6]
+        write_video(tmp_path / f"{name}.ts", drawn, rate_hz, "mpeg2video", pixels="yuv420p")
+    path = tmp_path / "joined.ts"
+    path.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    *good, last = frames_of(path, Picking(every_s=0))
+    assert [number_of(rgb(frame.read())) for frame in good] == list(range(6))
+    with pytest.raises(DataError, match=f"set back after {ends_s} s.*ffmpeg"):
+        last.read()
+    with stream(path, backend="av") as played:
+        shown = [number_of(rgb(frame.image)) for frame in played]
+    assert shown[0] == 0 and shown[-1] == 11 and shown == sorted(shown)
+
+
+def test_files_that_were_joined_play_at_their_speed(tmp_path: Path) -> None:
+    """What followed the first came as fast as it was decoded, and most of it was dropped."""
+    write_video(tmp_path / "a.ts", plain_frames(6, 64, 48), 20, "mpeg2video", pixels="yuv420p")
+    path = tmp_path / "joined.ts"
+    path.write_bytes(2 * (tmp_path / "a.ts").read_bytes())
+    with stream(path, backend="av", realtime=True) as played:
+        times = [(frame.pts_s or 0.0, frame.time_s) for frame in played]
+    back = next(n for n in range(1, len(times)) if times[n][0] < times[n - 1][0])
+    (first_s, began_s), (last_s, ended_s) = times[back], times[-1]
+    assert last_s > first_s and ended_s - began_s >= last_s - first_s - 1e-3
 
 
 def test_a_video_that_is_none_or_was_cut_short(tatvpr: Run, tmp_path: Path, a_map: Path) -> None:

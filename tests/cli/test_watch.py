@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,20 @@ def test_every_limit_and_record(
     assert [answer["frame"] for answer in kept] == [0, 2, 4, 6, 8, 0, 1, 2]
 
 
+def test_every_frame_is_asked_for_where_it_is_due_by_the_files_own_clock(
+    tatvpr: Run, sure_map: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    """What followed a joint, whose clock begins anew, was passed over; so were frames that came as
+    often as they were asked for, by a rounding."""
+    write_video(tmp_path / "a.ts", list(scenes(10)), 10, "mpeg2video", pixels="yuv420p")
+    Path("joined.ts").write_bytes(2 * Path("a.ts").read_bytes())
+    common = ("--map", sure_map, "--artifact", tiny_host, "--json")
+    for words in ((), ("--every", "0.1s")):
+        done = tatvpr("watch", "joined.ts", *common, *words)
+        times = [answer["pts_s"] or 0.0 for answer in lines(done.stdout)]
+        assert f"; {len(times)} frames, 0 dropped" in done.stderr and times != sorted(times)
+
+
 def test_a_recording_is_never_written_behind_something_else(
     tatvpr: Run, pictures: Path, sure_map: Path, tiny_host: Path
 ) -> None:
@@ -117,6 +132,21 @@ def test_a_recording_is_never_written_behind_something_else(
             before = Path(name).read_bytes()
             done = tatvpr("watch", pictures, *common, option, name, status=1)
             assert name in done.stderr and Path(name).read_bytes() == before
+
+
+def test_a_source_that_gives_nothing_costs_no_recording(
+    tatvpr: Run, sure_map: Path, tiny_host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt name emptied the drive that was recorded before."""
+    nothing = SimpleNamespace(save=str, flush=str, disconnect=str)
+    rerun = SimpleNamespace(RecordingStream=lambda name: nothing)
+    monkeypatch.setitem(sys.modules, "rerun", rerun)
+    Path("text.mp4").write_text("no video")
+    Path("old.rrd").write_text("yesterday's drive")
+    for source in ("gone.mp4", "text.mp4"):
+        common = ("--map", sure_map, "--artifact", tiny_host, "--rerun", "old.rrd")
+        assert source in tatvpr("watch", source, *common, status=1).stderr
+        assert Path("old.rrd").read_text() == "yesterday's drive"
 
 
 def test_a_line_that_a_power_cut_ended_costs_no_other(

@@ -12,7 +12,7 @@ import pytest
 
 from support.board import DESCRIPTOR, local_transport, make_artifact, quick_options
 from tatvpr_edge.deploy.push import Options, deploy, rollback, status
-from tatvpr_edge.runtime.mapjournal import append, read_map
+from tatvpr_edge.runtime.mapjournal import append, compact, read_map
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError, MapError
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
@@ -87,6 +87,31 @@ def test_a_deploy_without_a_map_keeps_the_robots(ram_path: Path, board: Board) -
     rollback(local_transport(), third.name, options, said.append)
     assert len(read_map(live_map(root))) == 14
     assert sum("keeps the places" in str(event.get("text")) for event in said) == 1
+
+
+@pytest.mark.parametrize("more", [0, 2])
+def test_a_map_that_the_board_wrote_anew_stays_and_is_told(
+    ram_path: Path, board: Board, hall: Any, more: int
+) -> None:
+    """Its journal, which goes with the new file, made every other release with that map a damaged
+    one; without a journal its places stayed behind without a word."""
+    root, options = board
+    add_on_board(root, 5)
+    before = live_map(root).resolve()
+    compact(before)
+    if more:
+        add_on_board(root, more)
+    second = same_model(ram_path, "second")
+    said: list[dict[str, Any]] = []
+    done = deploy(local_transport(), second, hall(second), options, said.append)
+    assert done.changed and len(read_map(live_map(root))) == 3
+    told = [text for event in said if "compacted" in (text := str(event.get("text")))]
+    assert len(told) == 1 and str(before.parent) in told[0]
+    assert len(read_map(before)) == 8 + more
+    # Going back to it works (it was called damaged), and brings no journal that it does not fit.
+    add_on_board(root, 1)
+    rollback(local_transport(), None, options)
+    assert live_map(root).resolve() == before and len(read_map(before)) == 8 + more
 
 
 def test_places_that_the_robot_adds_during_the_health_check_go_along(

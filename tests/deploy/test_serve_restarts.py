@@ -6,12 +6,14 @@ import contextlib
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,8 +23,8 @@ import pytest
 from support.serving import FRAME, connected, serving
 from tatvpr_edge.runtime import FakeLocalizer, messages
 from tatvpr_edge.runtime.client import Client
-from tatvpr_edge.runtime.server import MAX_CLIENTS
-from tatvpr_edge.spec.errors import DeployError, MapError
+from tatvpr_edge.runtime.server import MAX_CLIENTS, _make_room
+from tatvpr_edge.spec.errors import DeployError, MapError, UsageError
 
 
 def test_the_socket_is_its_owners_and_one_service_listens_there(
@@ -90,6 +92,113 @@ def test_a_service_of_another_user_is_not_believed() -> None:
         finally:
             stop.set()
             stranger.join()
+
+
+def test_a_socket_of_another_user_is_left_alone(tiny_host: Path) -> None:
+    """It may be served: that this user may not connect to it does not make it a dead one."""
+    if os.geteuid():
+        pytest.skip("only root can be two users")
+    with (
+        tempfile.TemporaryDirectory(prefix="tatvpr-") as name,
+        socket.socket(socket.AF_UNIX) as its,
+    ):
+        path = Path(name) / "s.sock"
+        its.bind(str(path))
+        its.listen()
+        path.chmod(0o600)
+        os.chown(name, 65534, 65534)
+
+        def serve(said: Connection) -> None:
+            os.setgid(65534)
+            os.setuid(65534)
+            try:
+                _make_room(str(path))
+            except UsageError as error:
+                said.send(str(error))
+            said.close()
+
+        mine, theirs = multiprocessing.Pipe(duplex=False)
+        other = multiprocessing.get_context("fork").Process(target=serve, args=(theirs,))
+        other.start()
+        theirs.close()
+        try:
+            assert "another user's" in mine.recv() and path.is_socket()
+        finally:
+            other.join()
+
+
+def silent(listener: socket.socket, answers: int) -> threading.Thread:
+    """A service that takes the first connection and says nothing, then answers as many others."""
+
+    def serve() -> None:
+        first, _ = listener.accept()
+        with first:
+            for number in range(answers):
+                other, _ = listener.accept()
+                with other:
+                    messages.decode(messages.receiver(other))
+                    other.sendall(messages.encode({"ok": True, "number": number}))
+            with contextlib.suppress(OSError):
+                while first.recv(1 << 16):
+                    pass
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("side", [64, 2000], ids=["a question", "half a question"])
+def test_ctrl_c_amid_a_question_costs_the_next_one_nothing(tmp_path: Path, side: int) -> None:
+    """In a notebook the next call took the answer to the one before, or waited for the rest of
+    the message, half of which was sent."""
+
+    class Interrupted(Exception):
+        """What the handler of a signal raises, as Python's own does."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    path = tmp_path / "s.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        service = silent(listener, answers=1)
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            with Client(path, timeout_s=20) as client:
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                with pytest.raises(Interrupted):
+                    client.describe(np.zeros((side, side, 3), np.uint8))
+                assert client.info() == {"number": 0}
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        service.join(60)
+
+
+def test_closing_a_client_ends_a_call_in_another_thread(tmp_path: Path) -> None:
+    """It waited for its answer, or failed with an AttributeError."""
+    path = tmp_path / "s.sock"
+    said: list[Exception] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        service = silent(listener, answers=0)
+        client = Client(path, timeout_s=600)
+
+        def ask() -> None:
+            try:
+                client.info()
+            except Exception as error:
+                said.append(error)
+
+        waiting = threading.Thread(target=ask, daemon=True)
+        waiting.start()
+        time.sleep(0.2)
+        client.close()
+        waiting.join(30)
+        assert [type(error) for error in said] == [DeployError] and "was closed" in str(said[0])
+        service.join(60)
 
 
 def test_a_client_that_is_left_alone_says_so(tiny_host: Path, tmp_path: Path) -> None:

@@ -278,7 +278,10 @@ class TestWhatIsRefused:
             with pytest.raises(UsageError):
                 LoopCloser(localizer, **options)  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("pose", [(1.0, 2.0), (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, math.nan), None])
+    @pytest.mark.parametrize(
+        "pose",
+        [(1.0, 2.0), (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, math.nan), None, (1.0, 2.0, *(0.0,) * 5)],
+    )
     def test_a_pose_without_a_heading(self, tiny_host: Path, tmp_path: Path, pose: Any) -> None:
         TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")
         with Localizer(tiny_host, tmp_path / "m.placemap") as localizer:

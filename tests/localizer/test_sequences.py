@@ -270,6 +270,8 @@ def test_what_belongs_to_a_sequence_is_refused_without_one(
             localizer.track(0)
         wrongs: list[object] = ["1m", float("nan"), float("inf"), True, (), (1.0,), (1.0, 2.0)]
         wrongs += [(1.0, 0.0, float("nan")), (1.0, 0.0, 0.1, 0.0), ((0.0,) * 7, (0.0, 1.0))]
+        # A driver that knows no orientation sends zeros: that is not "it did not turn".
+        wrongs += [((0.0,) * 7, (1.0, *(0.0,) * 6)), ((0.0,) * 6 + (1.0,), (1.0, *(0.0,) * 5, 2.0))]
         for wrong in wrongs:
             with pytest.raises(UsageError, match="metres that the camera moved"):
                 localizer.track().query(frame, odometry=wrong)  # type: ignore[arg-type]

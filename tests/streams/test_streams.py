@@ -7,10 +7,12 @@ import multiprocessing
 import os
 import pickle
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -154,6 +156,18 @@ def test_a_folder_goes_by_name_and_a_damaged_frame_is_named_and_counted(
         path.write_bytes(b"")
     with tatvpr_edge.stream(folder) as frames, pytest.raises(DataError, match=r"0\d\d\.png"):
         frames.read()
+
+
+def test_a_picture_that_opencv_throws_at_costs_a_board_that_frame_alone(folder: Path) -> None:
+    """An empty file, which a camera leaves that loses its power, or a header of 60000 x 60000
+    pixels ended the stream, and the board's `query` with a traceback."""
+    (folder / "003.png").write_bytes(b"")
+    head = struct.pack(">4sIIBBBBB", b"IHDR", 60000, 60000, 8, 0, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head
+    (folder / "007.png").write_bytes(bomb + struct.pack(">I", zlib.crc32(head)) + bytes(64))
+    with runtime.stream(folder) as frames:
+        assert [number_of(rgb(frame)) for frame in frames] == [0, 1, 2, 4, 5, 6, 8, 9, 10, 11]
+        assert frames.damaged == 2
 
 
 def test_a_file_cut_short_ends_where_it_breaks_off(video: Path, tmp_path: Path) -> None:

@@ -226,3 +226,20 @@ def test_revoking_a_key_on_a_board_that_insists_on_nothing_says_so(
     assert main(["keys", "revoke", *words]) == 0
     said = capsys.readouterr()
     assert "from now on" in said.out and "warning" not in said.err
+
+
+def test_keys_are_listed_whatever_lies_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], keys: Keys
+) -> None:
+    """A folder, or bytes that are no text, ended the list; an empty file was a key."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "tatvpr-edge" / "keys"
+    folder.mkdir(parents=True)
+    (folder / "ours.pub").write_text(keys.public("ours"))
+    (folder / "folder.pub").mkdir()
+    (folder / "bytes.pub").write_bytes(b"\xff\xfe")
+    (folder / "empty.pub").write_bytes(b"")
+    assert main(["keys", "list"]) == 0
+    said = capsys.readouterr()
+    assert "ours" in said.out and len(said.out.splitlines()) == 2
+    assert said.err.count("is no public key") == 3

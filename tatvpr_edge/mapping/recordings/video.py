@@ -22,6 +22,9 @@ from tatvpr_edge.runtime.streams.pyav import decoding_times, in_order, pixels_of
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.shortage import refuse_shortage
 
+#: The order of decoding is the order of these times, but for what a careless writer rounds.
+SET_BACK_S = 0.1
+
 
 def video_frames(path: Path, picking: Picking) -> list[RecordedFrame]:
     """The frames of the video at ``path`` that ``picking`` takes, in the order of showing. Their
@@ -89,10 +92,23 @@ class Video:
         breaks off before the end, where it does."""
         times = array("q")
         fault = None
+        decoded: int | None = None
         try:
             for packet in self._container.demux(self._stream):
+                if packet.dts is not None:
+                    if decoded is not None and (decoded - packet.dts) * self._base > SET_BACK_S:
+                        # A time names a frame: those that come twice would be the first ones.
+                        at_s = self.seconds(max(times, default=decoded))
+                        raise DataError(
+                            f"{self.path}: its clock is set back after {at_s:.3f} s, as where "
+                            "files were joined, and the rest is not read: 'ffmpeg -i FILE -c copy "
+                            "OUT.mkv' gives it one clock"
+                        )
+                    decoded = packet.dts
                 if packet.pts is not None:
                     times.append(packet.pts)
+        except DataError as error:
+            fault = str(error)
         except Exception as error:
             refuse_shortage(error, f"{self.path}")
             fault = f"{self.path} breaks off before its end ({said(error)})"
