@@ -47,13 +47,13 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     saved(tmp_path / "a", 0)
     deeper = dataclasses.replace(BACKBONE, depth=BACKBONE.depth + 1)
     saved(tmp_path / "b", 1, dataclasses.replace(TINY, name="deeper", backbone=deeper))
-    refused = run(tmp_path / "a", tmp_path / "b", "--output", tmp_path / "mean")
+    refused = run(tmp_path / "a", tmp_path / "b", "--output", tmp_path / "mean.safetensors")
     assert refused.returncode == 1
     assert "deeper" in refused.stderr and "another architecture" in refused.stderr
-    assert not (tmp_path / "mean").exists()
+    assert not (tmp_path / "mean.safetensors").exists()
 
 
 def test_one_file_has_no_mean(tmp_path: Path) -> None:
     saved(tmp_path / "a", 0)
-    refused = run(tmp_path / "a", "--output", tmp_path / "mean")
+    refused = run(tmp_path / "a", "--output", tmp_path / "mean.safetensors")
     assert refused.returncode == 1 and "at least two" in refused.stderr
