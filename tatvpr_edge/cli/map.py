@@ -217,23 +217,27 @@ def prune(map_path: str, max_places: int, as_json: bool) -> None:
 
 @command.command("lean")
 @click.argument("map_path", metavar="MAP", type=FilePath(), shell_complete=words.maps)
+@click.option(
+    "--output", "-o", type=FilePath(), help="The .placemap to write; MAP stays, to be driven on."
+)
 @json_option
-def lean(map_path: str, as_json: bool) -> None:
+def lean(map_path: str, output: str | None, as_json: bool) -> None:
     """Have places of MAP keep a part of the ones before and behind them, as map build does.
 
     For a map that was driven (Localizer.add, MapWriter), once its drives are over: more queries
-    find their place. MAP is replaced as a whole, or not at all.
+    find their place. MAP is replaced as a whole, or not at all. A map that will be driven on stays
+    as it is with --output, and is leaned as a whole again.
     """
     from tatvpr_edge.mapping import lean_map
 
-    done = lean_map(map_path)
+    done, made = lean_map(map_path, output), output or map_path
     note(f"{done.neighbours} of {done.places} places have a neighbour along their drive", as_json)
     if done.uncalibrated:
         note(
-            "the map is no longer calibrated, because its places score otherwise now: run "
-            f"`tatvpr-edge map calibrate {shlex.quote(map_path)}`"
+            "it is not calibrated, because its places score otherwise now: run "
+            f"`tatvpr-edge map calibrate {shlex.quote(made)}`"
         )
-    report_map(map_path, as_json)
+    report_map(made, as_json)
 
 
 @command.command("compact")

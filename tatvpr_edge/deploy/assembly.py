@@ -72,7 +72,7 @@ class Assembly:
             row = self.table.rows[index]
             if not row.bytes:
                 self.disk.close(self.disk.create(self._place(row), row.executable))
-            elif not self._copied(row, places.get(row.sha256, [])):
+            elif not self._copied(row, places.get(row.sha256) or self._own_maps(row)):
                 part = self._part(index)
                 have, digest = 0, ""
                 if os.path.isfile(part):
@@ -177,6 +177,13 @@ class Assembly:
                 path = os.path.join(self.store.release(name), row.path)
                 places.setdefault(row.sha256, []).append(path)
         return places
+
+    def _own_maps(self, row: Row) -> list[str]:
+        """Where a map may lie that the board wrote itself, so that no list names its content."""
+        if row.path != deployed.MAP:
+            return []
+        paths = [os.path.join(self.store.release(name), row.path) for name in self.store.releases()]
+        return [path for path in paths if os.path.isfile(path)]
 
     def _staged(self, row: Row) -> bool:
         path = self._place(row)

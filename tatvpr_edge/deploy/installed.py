@@ -20,6 +20,7 @@ from tatvpr_edge.spec.artifact import read_manifest, read_signed
 from tatvpr_edge.spec.errors import ArtifactError, SignatureError, TatvprError
 
 from . import service
+from .kept import map_as_it_lies
 from .keyring import Keyring
 from .store import Store
 from .switch import Switch
@@ -50,7 +51,9 @@ def version_here() -> str | None:
 def live(store: Store, switch: Switch) -> dict[str, Any] | None:
     """The live release's name, model and map, for a deploy that keeps its map; None without one.
 
-    Never an error: a deploy says by itself what is wrong with a board.
+    The map of a release that nobody signed is the file that lies there, which the board may have
+    written anew since it was sent (``rewritten``). Never an error: a deploy says by itself what is
+    wrong with a board.
     """
     try:
         name = switch.live()
@@ -59,12 +62,18 @@ def live(store: Store, switch: Switch) -> dict[str, Any] | None:
             return None
         artifact = os.path.join(store.release(name), deployed.ARTIFACT)
         model = read_manifest(artifact).model.hash
+        row = (map_as_it_lies(store, name) if table.stamp is None else None) or table.map
     except (TatvprError, OSError):
         return None
     finally:
         store.warnings.clear()
-    row = [table.map.path, table.map.bytes, table.map.sha256]
-    return {"release": name, "model_hash": model, "map": row, "map_name": table.map_name}
+    return {
+        "release": name,
+        "model_hash": model,
+        "map": [row.path, row.bytes, row.sha256],
+        "map_name": table.map_name,
+        "rewritten": row != table.map,
+    }
 
 
 def stamp(store: Store, switch: Switch) -> dict[str, Any] | None:

@@ -7,14 +7,31 @@ the map, which no list of files names. A release with the same map, byte for byt
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from tatvpr_edge.runtime import deployed
-from tatvpr_edge.runtime.whole import CHUNK, check_file, plain
+from tatvpr_edge.runtime.table import Row
+from tatvpr_edge.runtime.whole import CHUNK, hash_file, plain
 from tatvpr_edge.spec.errors import DeployError
 
 from .store import Store
 
 JOURNAL = deployed.MAP + ".journal"
+
+
+def map_as_it_lies(store: Store, name: str) -> Row | None:
+    """The map of the release ``name``, of which its list may not know: a board compacts, prunes and
+    calibrates its own map. None without one.
+
+    Raises:
+        DeployError, OSError: it cannot be read, or is no plain file.
+    """
+    table = store.table(name)
+    if table is None or table.map is None:
+        return None
+    path = os.path.join(store.release(name), deployed.MAP)
+    size, digest = hash_file(path, store.tick, deployed.MAP)
+    return replace(table.map, bytes=size, sha256=digest)
 
 
 def carry_journal(store: Store, live: str, name: str) -> str | None:
@@ -25,19 +42,22 @@ def carry_journal(store: Store, live: str, name: str) -> str | None:
     Raises:
         OSError: the disk is full, or a file cannot be read.
     """
-    before, after = store.table(live), store.table(name)
-    if before is None or after is None or before.map is None or before.map != after.map:
+    try:
+        before, after = map_as_it_lies(store, live), map_as_it_lies(store, name)
+    except DeployError:
+        return None  # no map to carry anything to or from, as whoever reads it says
+    if before is None or after is None:
         return None
-    for release in (live, name):
-        try:
-            check_file(os.path.join(store.release(release), deployed.MAP), before.map, store.tick)
-        except DeployError:  # a journal goes with the very file that it was begun for
-            return (
-                f"the map in {release} is not as it was sent (the board compacted, pruned or "
-                f"calibrated it): what the board added in {live} stays there; to keep it, copy "
-                f"{deployed.MAP} and, if it is there, {JOURNAL} from {store.release(live)} and "
-                "deploy with --map"
-            )
+    if before != after:  # a journal goes with the very file that it was begun for
+        sent, wanted = store.table(live), store.table(name)
+        if sent is None or wanted is None or sent.map != wanted.map:
+            return None
+        return (
+            f"the map in {live if before != sent.map else name} is not as it was sent (the board "
+            f"compacted, pruned or calibrated it): what the board added in {live} stays there; to "
+            f"keep it, copy {deployed.MAP} and, if it is there, {JOURNAL} from "
+            f"{store.release(live)} and deploy with --map"
+        )
     source = os.path.join(store.release(live), JOURNAL)
     target = os.path.join(store.release(name), JOURNAL)
     if not os.path.isfile(source):

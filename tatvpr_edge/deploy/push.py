@@ -129,8 +129,8 @@ def deploy(
 ) -> Result:
     """Bring an artifact (and its map) to a board and make it live, or leave the board as it was.
 
-    Without ``place_map`` the new release keeps the live one's map, with the places that the board
-    added to it, where the model is the same.
+    Without ``place_map`` the new release keeps the live one's map, as the board has it by now and
+    with the places that the board added to it, where the model is the same.
 
     Raises:
         ArtifactError, MapError: what is to be sent is not whole (nothing was sent).
@@ -324,7 +324,7 @@ def _kept_map(artifact: Artifact, live: Any, options: Options) -> KeptMap | None
     """The map of the live release, if it has one that fits the new artifact.
 
     Raises:
-        MapError: it has one that does not fit.
+        MapError: it has one that does not fit, or that nobody here has seen and would sign.
     """
     if options.no_map or not isinstance(live, dict) or not live.get("map"):
         return None
@@ -339,6 +339,12 @@ def _kept_map(artifact: Artifact, live: Any, options: Options) -> KeptMap | None
             f"the robot's map {name or ''} was made with another model ({model[:12]}) than this "
             f"artifact's ({artifact.manifest.model.hash[:12]}): give --map with one made with this "
             "artifact, or --no-map to go without"
+        )
+    if options.sign is not None and live.get("rewritten"):
+        raise MapError(
+            f"the robot wrote its map {name or ''} anew since it was sent (compacted, pruned or "
+            "calibrated it), and this release is signed: sign what is known, copy the map from "
+            "there and give --map"
         )
     return KeptMap(table.map, name)
 

@@ -188,7 +188,8 @@ def read_source(source: Source, offset: int = 0) -> Iterator[bytes]:
     """
     if source is None:
         raise DeployError(
-            "the map of the robot's live release is damaged, and cannot be kept: give --map"
+            "the map of the robot's live release was written anew meanwhile, or is damaged: deploy "
+            "again, or give --map"
         )
     try:
         if isinstance(source, bytes):

@@ -118,15 +118,18 @@ def build_map(
     return _built(target, described, found, beside)
 
 
-def check_new(output: PathLike) -> Path:
+def check_new(output: PathLike, otherwise: str = "extend it with 'map add'") -> Path:
     """``output`` as the path of a map that can be written.
+
+    Args:
+        otherwise: than to remove what lies there.
 
     Raises:
         MapError: it exists, or its folder takes no file.
     """
     target = check_path(output, "output", "the .placemap to write")
     if os.path.lexists(target):
-        raise MapError(f"{target} exists already: remove it, or extend it with 'map add'")
+        raise MapError(f"{target} exists already: remove it, or {otherwise}")
     check_target(target, error=MapError)
     return target
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from tatvpr_edge.mapping.build import check_new
 from tatvpr_edge.mapping.neighbours import lent, linked
 from tatvpr_edge.mapping.poses import Poses
-from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite
+from tatvpr_edge.runtime.mapjournal import StoredMap, read_map, rewrite
 from tatvpr_edge.runtime.pruning import along_drives
 from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.maptypes import F32, MapInfo, Places, Rows, calibrated, stored_rows
+from tatvpr_edge.spec.placemap import write_map
 from tatvpr_edge.spec.values import path as check_path
 
 
@@ -38,47 +41,64 @@ class Leaned:
     uncalibrated: bool
 
 
-def lean_map(path: str | os.PathLike[str]) -> Leaned:
+def lean_map(path: str | os.PathLike[str], output: str | os.PathLike[str] | None = None) -> Leaned:
     """Have the places of the int8 map at ``path`` keep parts of their neighbours along each drive,
     as ``build_map`` does; its journal is folded in, and the map replaced as a whole or not at all.
 
     A place without neighbours stays as it is, byte for byte.
 
+    Args:
+        output: a new map to write in its stead. The one at ``path`` stays as it is, so that it can
+            be driven on and leaned as a whole again.
+
     Raises:
-        MapError: its places have neighbours already, or say too little; nothing changed.
+        MapError: its places have neighbours already, or say too little, or ``output`` stands or
+            cannot be written; nothing changed.
     """
-    target = check_path(path, "map", "a .placemap")
-    refuse_rewriting(target)
-    done: list[Leaned] = []
+    source = check_path(path, "map", "a .placemap")
+    if output is not None:
+        target = check_new(output, "give another --output")
+        stored = read_map(source)
+        done, info, places = _leaned(source, stored.base.info, stored.places())
+        write_map(target, info, [places], new=True)
+        return done
+    refuse_rewriting(source)
+    known: list[Leaned] = []
 
     def change(stored: StoredMap) -> tuple[MapInfo, Sequence[Places]]:
-        info, places = stored.base.info, stored.base.places()
-        if info.neighbours:
-            raise MapError(
-                f"places of {target} keep parts of their neighbours already: a second time would "
-                "blur them"
-            )
-        if info.kind != "int8":
-            raise MapError(
-                f"{target} holds signs alone, which a part of a neighbour does not change: build "
-                "it from its frames (map build), or drive an int8 map"
-            )
-        order = along_drives(places)
-        here = _following(info, places, order)
-        rows = []
-        for band, stored_row in zip(info.bands, places.rows, strict=True):
-            unit = np.empty((len(order), info.dim), np.float32)
-            unit[order] = lent(_directions(stored_row)[order], here)
-            rows.append(stored_rows(info, band, unit))
-        beside = int((np.append(here, False) | np.insert(here, 0, False)).sum())
-        was = any(band.calibration is not None for band in info.bands)
-        done.append(Leaned(len(order), beside, was and beside > 0))
-        if beside:
-            info = replace(calibrated(info, [None] * len(info.bands)), neighbours=True)
-        return info, [replace(places, rows=tuple(rows))]
+        done, info, places = _leaned(source, stored.base.info, stored.base.places())
+        known.append(done)
+        return info, [places]
 
-    rewrite(target, change)
-    return done[0]
+    rewrite(source, change)
+    return known[0]
+
+
+def _leaned(path: Path, info: MapInfo, places: Places) -> tuple[Leaned, MapInfo, Places]:
+    """What becomes of the places of the map at ``path``."""
+    if info.neighbours:
+        raise MapError(
+            f"places of {path} keep parts of their neighbours already: a second time would blur "
+            "them (with --output, a map stays as it was driven, and is leaned again when it grew)"
+        )
+    if info.kind != "int8":
+        raise MapError(
+            f"{path} holds signs alone, which a part of a neighbour does not change: build it "
+            "from its frames (map build), or drive an int8 map"
+        )
+    order = along_drives(places)
+    here = _following(info, places, order)
+    rows = []
+    for band, stored_row in zip(info.bands, places.rows, strict=True):
+        unit = np.empty((len(order), info.dim), np.float32)
+        unit[order] = lent(_directions(stored_row)[order], here)
+        rows.append(stored_rows(info, band, unit))
+    beside = int((np.append(here, False) | np.insert(here, 0, False)).sum())
+    was = any(band.calibration is not None for band in info.bands)
+    if beside:
+        info = replace(calibrated(info, [None] * len(info.bands)), neighbours=True)
+    done = Leaned(len(order), beside, was and beside > 0)
+    return done, info, replace(places, rows=tuple(rows))
 
 
 def _following(info: MapInfo, places: Places, order: np.ndarray) -> np.ndarray:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tatvpr_edge.mapping.build import check_new
 from tatvpr_edge.runtime.mapjournal import StoredMap, read_map
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.maptypes import MAX_DRIVES, Band, MapInfo, Places
 from tatvpr_edge.spec.placemap import write_map
-from tatvpr_edge.spec.targets import check_target
 from tatvpr_edge.spec.values import path as check_path
 
 PathLike = str | os.PathLike[str]
@@ -53,12 +53,9 @@ def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool =
         UsageError: fewer than two maps, or one of them twice.
         MapError: a map is damaged, or does not go with the first, or ``output`` stands.
     """
-    target = check_path(output, "output", "the .placemap to write")
     if not isinstance(maps, (list, tuple)) or len(maps) < 2:
         raise UsageError("give two or more maps to merge")
-    if os.path.lexists(target):
-        raise MapError(f"{target} exists already: remove it, or give another --output")
-    check_target(target, error=MapError)
+    target = check_new(output, "give another --output")
     paths = [check_path(path, "map", "a .placemap") for path in maps]
     for number, path in enumerate(paths):
         if any(_same_file(path, other) for other in paths[:number]):

@@ -133,13 +133,50 @@ def test_a_calibration_of_places_as_they_were_goes_and_it_is_told(
     info = replace(INFO, bands=bands)
     path = driven(tmp_path / "m.placemap", rows, np.arange(6.0), [1] * 6, info=info)
     done = tatvpr("map", "lean", path)
-    assert "no longer calibrated" in done.stderr and f"map calibrate {path}" in done.stderr
+    assert "it is not calibrated" in done.stderr and f"map calibrate {path}" in done.stderr
     assert all(band.calibration is None for band in PlaceMap(path).info.bands)
     # Nothing to lean on, nothing lost.
     far = driven(tmp_path / "far.placemap", rows, 50 * np.arange(6.0), [1] * 6, info=info)
     assert "0 of 6 places" in tatvpr("map", "lean", far).stderr
     assert all(band.calibration for band in PlaceMap(far).info.bands)
     assert not PlaceMap(far).info.neighbours
+
+
+def test_a_map_that_is_driven_on_stays_and_is_leaned_as_a_whole_again(
+    tatvpr: Run, tmp_path: Path
+) -> None:
+    """What a leaned copy holds is what leaning the map itself would have made of it, byte for byte,
+    also after more drives; the copies are no maps of the robot's."""
+    rows = np.random.default_rng(6).normal(size=(9, 24)).astype(np.float32)
+    path = driven(tmp_path / "m.placemap", rows[:5], np.arange(5.0), [1] * 5)
+    first, second = tmp_path / "first.placemap", tmp_path / "second.placemap"
+    alone, journal = kept(path), tmp_path / "m.placemap.journal"
+    before = path.read_bytes(), journal.read_bytes()
+    done = tatvpr("map", "lean", path, "--output", first)
+    assert "5 of 5 places have a neighbour" in done.stderr
+    assert (path.read_bytes(), journal.read_bytes()) == before
+    assert PlaceMap(first).info.neighbours and not PlaceMap(path).info.neighbours
+    said = tatvpr("map", "lean", path, "--output", first, status=1).stderr
+    assert f"{first} exists already: remove it, or give another --output" in said
+    said = tatvpr("map", "lean", path, "--output", tmp_path / "none/m.placemap", status=1).stderr
+    assert "does not exist: create it first" in said
+
+    extra = make_places(
+        PlaceMap(path).info,
+        [rows[5:]] * 2,
+        np.column_stack([np.arange(5.0, 9.0), np.full(4, 2.0), np.full((4, 5), np.nan)]),
+        [f"later {place}" for place in range(4)],
+        orders=np.arange(4),
+        drives=np.full(4, 2),
+    )
+    append(path, extra)
+    assert lean_map(path, second).neighbours == 9
+    assert np.array_equal(kept(path)[0][:5], alone[0])
+    in_place = tmp_path / "place.placemap"
+    for suffix in ("", ".journal"):
+        Path(f"{in_place}{suffix}").write_bytes(Path(f"{path}{suffix}").read_bytes())
+    lean_map(in_place)
+    assert in_place.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["binary", "weighed"])

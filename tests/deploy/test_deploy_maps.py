@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from support.board import DESCRIPTOR, local_transport, make_artifact, quick_options
+from support.keys import make_keys
 from tatvpr_edge.deploy.push import Options, deploy, rollback, status
+from tatvpr_edge.deploy.release import open_artifact
 from tatvpr_edge.runtime.mapjournal import append, compact, read_map
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError, MapError
@@ -21,7 +24,7 @@ Board = tuple[Path, Options]
 
 
 def places(info: MapInfo, count: int) -> Places:
-    rows = np.random.default_rng(count).standard_normal((count, DESCRIPTOR)).astype(np.float32)
+    rows = np.random.default_rng(count).standard_normal((count, info.dim)).astype(np.float32)
     return make_places(info, [rows], None, [f"{count}-{index}" for index in range(count)])
 
 
@@ -114,6 +117,46 @@ def test_a_map_that_the_board_wrote_anew_stays_and_is_told(
     assert live_map(root).resolve() == before and len(read_map(before)) == 8 + more
 
 
+def test_a_deploy_without_a_map_keeps_one_that_the_board_wrote_anew(
+    ram_path: Path, board: Board
+) -> None:
+    """It was called damaged: what a board prunes, compacts or calibrates is its map all the same,
+    and what it adds afterwards goes along, too."""
+    root, options = board
+    add_on_board(root, 5)
+    first = live_map(root).resolve()
+    compact(first)
+    add_on_board(root, 2)
+    anew = first.read_bytes()
+    second, said = same_model(ram_path, "second"), []
+    done = deploy(local_transport(), second, None, options, said.append)
+    assert done.changed and live_map(root).resolve() != first
+    assert live_map(root).read_bytes() == anew and len(read_map(live_map(root))) == 10
+    assert done.reused_bytes >= len(anew) and not done.warnings
+    assert status(local_transport(), options, check=True)["releases"][-1]["fault"] is None
+    # The same again changes nothing; back and forth, no place is lost.
+    assert not deploy(local_transport(), second, None, options).changed
+    rollback(local_transport(), None, options)
+    assert live_map(root).resolve() == first and len(read_map(first)) == 10
+
+
+def test_a_map_that_the_board_wrote_anew_is_not_signed_unseen(
+    ram_path: Path, tmp_path: Path, board: Board
+) -> None:
+    root, options = board
+    live, second = (root / "current").resolve(), same_model(ram_path, "second")
+    add_on_board(root, 5)
+    compact(live_map(root).resolve())
+    signing = dataclasses.replace(options, sign=make_keys(tmp_path).private("ours"))
+    with pytest.raises(MapError, match=r"wrote its map hall.placemap anew .*give --map"):
+        deploy(local_transport(), second, None, signing)
+    assert (root / "current").resolve() == live
+    copied = ram_path / "copied.placemap"
+    copied.write_bytes(live_map(root).read_bytes())
+    deploy(local_transport(), second, copied, signing)
+    assert len(read_map(live_map(root))) == 8
+
+
 def test_places_that_the_robot_adds_during_the_health_check_go_along(
     ram_path: Path, board: Board
 ) -> None:
@@ -148,13 +191,20 @@ def test_a_map_that_does_not_fit_is_never_dropped_without_a_word(
     assert not live_map(root).exists()
 
 
-def test_a_damaged_map_is_not_kept(ram_path: Path, board: Board) -> None:
-    root, options = board
-    path = live_map(root).resolve()
+def test_a_damaged_map_is_not_kept(ram_path: Path, tiny_host: Path) -> None:
+    """A real build: it is its runtime, asked on the board, that tells damage from a map that the
+    board wrote anew."""
+    root = ram_path / "real"
+    options = Options(root=str(root), python=sys.executable, settle_s=0.1)
+    artifact = open_artifact(tiny_host, None)
+    model = artifact.manifest.model
+    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band(1.0),))
+    write_map(ram_path / "real.placemap", info, [places(info, 3)])
+    deploy(local_transport(), artifact, ram_path / "real.placemap", options)
+    path, live = live_map(root).resolve(), (root / "current").resolve()
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    live = (root / "current").resolve()
-    with pytest.raises(DeployError, match="is damaged, and cannot be kept: give --map"):
-        deploy(local_transport(), same_model(ram_path, "second"), None, options)
+    with pytest.raises(DeployError, match=r"map.*checksum.*went back"):
+        deploy(local_transport(), artifact, None, options)
     assert (root / "current").resolve() == live
 
 
