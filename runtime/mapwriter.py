@@ -24,7 +24,6 @@ from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.runtime.verdict import calibrating
 from tatvpr_edge.runtime.views import describe_place
-from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
 from tatvpr_edge.spec.maptypes import check_distances
@@ -67,7 +66,7 @@ class MapWriter(Closing, OneProcess):
     def __init__(
         self,
         path: str | Path,
-        artifact: str | Path | Artifact | Localizer,
+        artifact: str | Path | Localizer,
         *,
         kind: str | None = None,
         bands: Sequence[tuple[float, float]] | None = None,
@@ -81,8 +80,7 @@ class MapWriter(Closing, OneProcess):
         if isinstance(artifact, Localizer):
             self._localizer = artifact
         else:
-            root = artifact.root if isinstance(artifact, Artifact) else artifact
-            self._localizer = self._own = Localizer(root)
+            self._localizer = self._own = Localizer(artifact)
         self._engine = self._localizer.engine
         model = self._localizer.artifact.manifest.model
         if not self.path.exists():

@@ -66,6 +66,19 @@ def test_a_limit_in_bytes_holds_for_the_files(robot: Localizer) -> None:
     assert len(robot.map) > 200
 
 
+def test_of_two_limits_both_hold(robot: Localizer) -> None:
+    rows = directions(112, robot.descriptor_size)
+    for row in rows[:110]:
+        robot.add(row, tag=1000 * "t")
+    assert robot.map is not None
+    most = robot.map.file_bytes * 7 // 10
+    assert robot.add(rows[110], tag=1000 * "t", max_places=110, max_bytes=most).place is not None
+    assert robot.map.file_bytes <= most and 50 < len(robot.map) < 77
+    most = robot.map.file_bytes
+    assert robot.add(rows[111], tag=1000 * "t", max_places=40, max_bytes=most).place is not None
+    assert 30 < len(robot.map) <= 40
+
+
 def test_a_map_full_of_confirmed_places_takes_no_more_and_says_so(robot: Localizer) -> None:
     rows = directions(60, robot.descriptor_size)
     for row in rows[:20]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -283,6 +284,7 @@ def write_places(path: Path, artifact: Path, seed: int) -> Path:
         ("release.json", "does not trust|signature refused"),
         ("release.sig", "does not trust|signature refused"),
         ("no signature", "is unsigned"),
+        ("no list", "release.json is missing"),
         ("a map", "map.placemap is not what was signed: its SHA-256 differs"),
         ("no map", "map.placemap is missing"),
         ("a file", "'notes.txt' is in the release and not in its list"),
@@ -299,8 +301,11 @@ def test_localizer_starts_nothing_that_is_not_in_the_signed_list(
     release = (root / "current").resolve()
     with Localizer() as localizer:
         assert localizer.artifact.root == release / "artifact"
+    held = len(os.listdir("/proc/self/fd"))
     if what == "no signature":
         (release / "release.sig").unlink()
+    elif what == "no list":
+        (release / "release.json").unlink()
     elif what == "a map":  # a good one that nobody signed
         write_places(release / "map.placemap", release / "artifact", seed=2)
     elif what == "no map":
@@ -317,6 +322,7 @@ def test_localizer_starts_nothing_that_is_not_in_the_signed_list(
         (release / what).write_bytes(data)
     with pytest.raises(TatvprError, match=says):
         Localizer()
+    assert len(os.listdir("/proc/self/fd")) == held
     assert main_serves(root) == 1
 
 
