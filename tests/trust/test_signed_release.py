@@ -165,7 +165,10 @@ def test_an_older_list_an_expired_one_and_one_for_another_board_are_refused(
     assert status(local_transport(), replace(options, modules=late))["releases"][-1]["signed"]["by"]
     # The board insists on its own kind.
     mark_path(root).write_bytes(mark_text("raspberry-pi-5"))
-    refused(artifact("host", 301), "accepts releases for raspberry-pi-5 only")
+    ours = artifact("host", 301)
+    refused(ours, "accepts releases for raspberry-pi-5 only")
+    mark_path(root).write_bytes(mark_text("host"))
+    deploy(local_transport(), ours, None, options)
 
 
 def test_what_is_signed_for_something_else_is_refused(
