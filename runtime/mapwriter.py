@@ -26,7 +26,7 @@ from tatvpr_edge.runtime.verdict import calibrating
 from tatvpr_edge.runtime.views import describe_place
 from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
-from tatvpr_edge.spec.maptypes import check_distances
+from tatvpr_edge.spec.maptypes import known_poses
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places
 from tatvpr_edge.spec.values import flag, number, shown
 from tatvpr_edge.spec.values import path as check_path
@@ -233,8 +233,8 @@ def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.
     """A pose as float64 [7], NaN where it does not say.
 
     Raises:
-        MapError: it is no numbers, or another number of them than 2, 3 or 7, or further away than
-            any place.
+        MapError: it is no numbers, or another number of them than 2, 3 or 7, further away than any
+            place, or its orientation is half known or none.
     """
     numbers = np.full(7, np.nan)
     if pose is None:
@@ -246,5 +246,5 @@ def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.
     if len(given) not in (2, 3, 7):
         raise MapError(f"a pose of {len(given)} numbers: give x y, x y z, or x y z qx qy qz qw")
     numbers[: len(given)] = given
-    check_distances(numbers[None])
+    known_poses(numbers[None].copy(), 1, "local")
     return numbers
