@@ -20,7 +20,7 @@ from tatvpr_edge.runtime.mapwriter import added_at, described, full_pose, given_
 from tatvpr_edge.runtime.match import Match
 from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.maptypes import encode_tag
+from tatvpr_edge.spec.maptypes import make_places
 from tatvpr_edge.spec.values import above, between, instance, wrong
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ def offer(
 ) -> Addition:
     """As :meth:`Localizer.add`, whose text says what each argument is."""
     check_terms(novelty, novelty_m, max_places, max_bytes)
-    encode_tag(tag)
     whole_pose, seen_s = full_pose(pose), added_at(time_s)
     if match is not None:
         instance(match, Match, "match", "what query() answered for this frame")
@@ -92,6 +91,8 @@ def offer(
     if reuse and match is not None and match.descriptor is not None:
         known = [match.descriptor]
     descriptors = known or described(localizer, info, given)
+    # What cannot be a place is told before others make room for it.
+    make_places(info, [row[None] for row in descriptors], whole_pose[None], [tag], times=[seen_s])
     if novelty is not None and len(place_map):
         k, tokens = info.bands[0].k, info.bands[0].tokens
         near: list[float] | None = None

@@ -24,10 +24,9 @@ from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.runtime.verdict import calibrating
 from tatvpr_edge.runtime.views import describe_place
-from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
-from tatvpr_edge.spec.maptypes import check_distances
+from tatvpr_edge.spec.maptypes import known_poses
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places
 from tatvpr_edge.spec.values import flag, number, shown
 from tatvpr_edge.spec.values import path as check_path
@@ -67,7 +66,7 @@ class MapWriter(Closing, OneProcess):
     def __init__(
         self,
         path: str | Path,
-        artifact: str | Path | Artifact | Localizer,
+        artifact: str | Path | Localizer,
         *,
         kind: str | None = None,
         bands: Sequence[tuple[float, float]] | None = None,
@@ -81,8 +80,7 @@ class MapWriter(Closing, OneProcess):
         if isinstance(artifact, Localizer):
             self._localizer = artifact
         else:
-            root = artifact.root if isinstance(artifact, Artifact) else artifact
-            self._localizer = self._own = Localizer(root)
+            self._localizer = self._own = Localizer(artifact)
         self._engine = self._localizer.engine
         model = self._localizer.artifact.manifest.model
         if not self.path.exists():
@@ -235,8 +233,8 @@ def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.
     """A pose as float64 [7], NaN where it does not say.
 
     Raises:
-        MapError: it is no numbers, or another number of them than 2, 3 or 7, or further away than
-            any place.
+        MapError: it is no numbers, or another number of them than 2, 3 or 7, further away than any
+            place, or its orientation is half known or none.
     """
     numbers = np.full(7, np.nan)
     if pose is None:
@@ -248,5 +246,5 @@ def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.
     if len(given) not in (2, 3, 7):
         raise MapError(f"a pose of {len(given)} numbers: give x y, x y z, or x y z qx qy qz qw")
     numbers[: len(given)] = given
-    check_distances(numbers[None])
+    known_poses(numbers[None].copy(), 1, "local")
     return numbers

@@ -112,7 +112,7 @@ def _drop(
     heapq.heapify(heap)
     while count and heap:
         _, a, b = heapq.heappop(heap)
-        if not (alive[a] and alive[b]) or after[a] != b or (protected[a] and protected[b]):
+        if not alive[a] or after[a] != b or (protected[a] and protected[b]):
             continue
         outer_a = to_next[before[a]] if before[a] >= 0 else -np.inf
         victim = a if protected[b] or (not protected[a] and outer_a > to_next[b]) else b
@@ -126,8 +126,6 @@ def _drop(
         if p >= 0 and n >= 0:
             to_next[p] = score(np.array([p]), np.array([n]))[0]
             heapq.heappush(heap, (-float(to_next[p]), p, n))
-        elif p >= 0:
-            to_next[p] = -np.inf
     if count:  # drives of one place each, or confirmed ones between: the oldest go
         rest = np.flatnonzero(alive & ~protected)[:count]
         alive[rest] = False
@@ -145,8 +143,6 @@ def _covered(
     rank[order] = np.arange(len(order))
     kept_ranks = np.flatnonzero(alive[order])
     best = np.full(len(gone), -1, np.float32)
-    if not len(kept_ranks) or not len(gone):
-        return best
     drive = places.moments["drive"]
     at = np.searchsorted(kept_ranks, rank[gone])
     for neighbour in (at - 1, at):

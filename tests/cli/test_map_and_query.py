@@ -170,8 +170,10 @@ def test_one_reason_of_many_frames_is_one_line(
         frame = Image.new("RGB", (64, 48), (90, 90, 90))
         frame.putpixel((20, 20), (90 + index // 4, 90, 90))
         frame.save(tmp_path / "blank" / f"{index}.png")
-    told = tatvpr("query", "blank", "--map", "m", "--artifact", tiny_host).stderr
-    assert [line for line in told.splitlines() if "not accepted" in line] == [
+    done = tatvpr("query", "blank", "--map", "m", "--artifact", tiny_host)
+    header, *rows = (line.split() for line in done.stdout.splitlines())
+    assert (header[-3], [row[-3] for row in rows]) == ("accepted", ["no"] * 5)
+    assert [line for line in done.stderr.splitlines() if "not accepted" in line] == [
         "5 frames from blank/0.png on: not accepted: the frame shows no structure: blank, "
         "black or a covered lens"
     ]

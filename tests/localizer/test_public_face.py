@@ -215,6 +215,8 @@ def test_the_stand_in_answers_what_it_was_told_and_refuses_what_a_localizer_refu
         fake.add(frame, novelty=2)
     with pytest.raises(MapError, match="pose of 1 numbers"):
         fake.add(frame, (1.0,))
+    with pytest.raises(MapError, match="has length 0, not 1"):
+        fake.add(frame, (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0))
     with pytest.raises(UsageError, match="preset 'slow' is unknown"):
         fake.preset = "slow"
     fake.budget, fake.preset = "5W", "turbo"

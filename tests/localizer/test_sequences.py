@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,32 @@ def test_two_robots_have_a_path_each(
             assert np.mean(good[5:]) > 0.8
         trackers["a"].restart()
         assert trackers["a"].query(seen(place_wall, 60, np.random.default_rng(1))).frames == 1
+
+
+def test_a_tracker_is_asked_all_that_its_localizer_is(
+    tiny_host: Path, place_wall: NDArray[np.float32], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(6)
+    frames = [seen(place_wall, metre, rng) for metre in range(0, 60, 6)]
+    with Localizer(tiny_host, k=1.0) as localizer:
+        for name, count in (("few", 3), ("all", len(frames))):
+            with MapWriter(tmp_path / name, localizer) as writer:
+                for index, frame in enumerate(frames[:count]):
+                    writer.add(frame, (6.0 * index, 0.0), time_s=1000.0 + index)
+        localizer.map = tmp_path / "all"
+        few = localizer.open_map(tmp_path / "few")
+        plain = replace(localizer.track().query(frames[-1]), latency_ms=0.0)
+        for asked in (
+            {"bgr": True},
+            {"top": 3},
+            {"near": (6.0, 0.0), "radius": 10.0},
+            {"exclude_last": 2},
+            {"exclude_last": "5s", "time_s": 1010.0},
+            {"map": few},
+        ):
+            one = localizer.track().query(frames[-1], **asked)  # type: ignore[arg-type]
+            other = localizer.query(frames[-1], **asked, tracker=localizer.track())  # type: ignore[arg-type]
+            assert replace(one, latency_ms=0.0) == replace(other, latency_ms=0.0) != plain, asked
 
 
 def test_single_frames_of_the_same_localizer_stay_what_they_were(

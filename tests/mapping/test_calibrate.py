@@ -20,6 +20,7 @@ from tatvpr_edge.mapping.calibrate import KS, SETTINGS, ask, fit_band
 from tatvpr_edge.mapping.calibrate_queries import (
     Asked,
     Truth,
+    own_count,
     own_descriptors,
     stored_descriptor,
 )
@@ -87,6 +88,18 @@ def walked(tiny_host: Path, frames: Path, tmp_path: Path) -> Path:
     with Localizer(tiny_host) as localizer:
         build_map(localizer, frames, path)
     return path
+
+
+def test_a_large_map_is_asked_in_short_drives_all_over_it(tmp_path: Path) -> None:
+    info = MapInfo("ab" * 32, "int8", 4, (Band(1.0),))
+    write_map(tmp_path / "m", info, [make_places(info, [RNG(0).normal(size=(2600, 4))])])
+    place_map = PlaceMap(tmp_path / "m")
+    asked = [query.own for query in own_descriptors(place_map, Truth(place_map, 5.0, 3))]
+    assert len(asked) == own_count(place_map) and 1500 < len({*asked}) == len(asked) <= 2000
+    breaks = np.flatnonzero(np.diff(asked) != 1) + 1
+    drives = np.split(np.array(asked), breaks)
+    assert (asked[0], asked[-1]) == (0, 2599) and min(map(len, drives)) >= 40
+    assert max(np.diff(asked)) < 40
 
 
 @pytest.mark.parametrize("source", ["itself", "frames", "queries"])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from support.artifacts import scenes
 from support.maps import directions
 from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
-from tatvpr_edge.spec.errors import MapError
+from tatvpr_edge.spec.errors import MapError, TatvprError
 from tatvpr_edge.spec.maptypes import Band, MapInfo
 from tatvpr_edge.spec.placemap import write_map
 
@@ -64,6 +64,41 @@ def test_a_limit_in_bytes_holds_for_the_files(robot: Localizer) -> None:
     sizes = [p.stat().st_size for p in robot.map.path.parent.glob("drive.placemap*")]
     assert sum(sizes) <= most + 4096  # and a lock beside them
     assert len(robot.map) > 200
+
+
+def test_what_cannot_be_added_to_a_full_map_drops_nothing(robot: Localizer) -> None:
+    """A tenth of it had made room for odometry that was not there yet."""
+    rows = directions(21, robot.descriptor_size)
+    for row in rows[:20]:
+        robot.add(row, max_places=20)
+    assert robot.map is not None
+    before, nan = robot.map.path.read_bytes(), np.nan
+    for wrong in (
+        {"pose": (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0)},
+        {"pose": (1.0, 2.0, 0.0, nan, 0.0, 0.0, 1.0)},
+        {"pose": (2e9, 0.0)},
+        {"tag": "\udc80"},
+        {"frame": 0 * rows[20]},
+        {"frame": nan * rows[20]},
+        {"frame": rows[20][1:]},
+    ):
+        with pytest.raises(TatvprError):
+            robot.add(**{"frame": rows[20], **wrong}, max_places=20)
+        assert len(robot.map) == 20 and robot.map.path.read_bytes() == before, wrong
+    assert robot.add(rows[20], max_places=20).dropped == 2
+
+
+def test_of_two_limits_both_hold(robot: Localizer) -> None:
+    rows = directions(112, robot.descriptor_size)
+    for row in rows[:110]:
+        robot.add(row, tag=1000 * "t")
+    assert robot.map is not None
+    most = robot.map.file_bytes * 7 // 10
+    assert robot.add(rows[110], tag=1000 * "t", max_places=110, max_bytes=most).place is not None
+    assert robot.map.file_bytes <= most and 50 < len(robot.map) < 77
+    most = robot.map.file_bytes
+    assert robot.add(rows[111], tag=1000 * "t", max_places=40, max_bytes=most).place is not None
+    assert 30 < len(robot.map) <= 40
 
 
 def test_a_map_full_of_confirmed_places_takes_no_more_and_says_so(robot: Localizer) -> None:

@@ -87,6 +87,9 @@ def test_where_no_power_is_readable_there_is_latency_and_the_reason(
         assert point["macs"] > 0
         assert {"frame", "patch_embed", "blocks.0.qkv"} <= {x["name"] for x in point["layers"]}
     assert document["points"][0]["macs"] > document["points"][1]["macs"]
+    spans = [(event["start_s"], event["ms"] / 1e3) for event in document["events"]]
+    assert len(spans) == 40 and {event["k"] for event in document["events"]} == {1.0, 0.2}
+    assert all(start + lasts <= after for (start, lasts), (after, _) in itertools.pairwise(spans))
     assert document["device"]["power_note"].startswith("latency only: no power source")
     json.dumps(document, allow_nan=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -164,7 +165,10 @@ def test_an_older_list_an_expired_one_and_one_for_another_board_are_refused(
     assert status(local_transport(), replace(options, modules=late))["releases"][-1]["signed"]["by"]
     # The board insists on its own kind.
     mark_path(root).write_bytes(mark_text("raspberry-pi-5"))
-    refused(artifact("host", 301), "accepts releases for raspberry-pi-5 only")
+    ours = artifact("host", 301)
+    refused(ours, "accepts releases for raspberry-pi-5 only")
+    mark_path(root).write_bytes(mark_text("host"))
+    deploy(local_transport(), ours, None, options)
 
 
 def test_what_is_signed_for_something_else_is_refused(
@@ -283,6 +287,7 @@ def write_places(path: Path, artifact: Path, seed: int) -> Path:
         ("release.json", "does not trust|signature refused"),
         ("release.sig", "does not trust|signature refused"),
         ("no signature", "is unsigned"),
+        ("no list", "release.json is missing"),
         ("a map", "map.placemap is not what was signed: its SHA-256 differs"),
         ("no map", "map.placemap is missing"),
         ("a file", "'notes.txt' is in the release and not in its list"),
@@ -299,8 +304,11 @@ def test_localizer_starts_nothing_that_is_not_in_the_signed_list(
     release = (root / "current").resolve()
     with Localizer() as localizer:
         assert localizer.artifact.root == release / "artifact"
+    held = len(os.listdir("/proc/self/fd"))
     if what == "no signature":
         (release / "release.sig").unlink()
+    elif what == "no list":
+        (release / "release.json").unlink()
     elif what == "a map":  # a good one that nobody signed
         write_places(release / "map.placemap", release / "artifact", seed=2)
     elif what == "no map":
@@ -317,6 +325,7 @@ def test_localizer_starts_nothing_that_is_not_in_the_signed_list(
         (release / what).write_bytes(data)
     with pytest.raises(TatvprError, match=says):
         Localizer()
+    assert len(os.listdir("/proc/self/fd")) == held
     assert main_serves(root) == 1
 
 
