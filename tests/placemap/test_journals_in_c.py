@@ -41,7 +41,7 @@ def in_c(engine: Engine, path: Path) -> OpenedInC | int:
 
 
 @pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
-@pytest.mark.parametrize("appends", [[], [1], [3, 1, 5]])
+@pytest.mark.parametrize("appends", [[], [1], [3, 1, 5], [70, 30]])
 def test_c_finds_added_places_as_python_does(
     engine: Engine, some: Some, tmp_path: Path, kind: str, appends: list[int]
 ) -> None:

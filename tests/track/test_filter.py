@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.geography import degrees
 from support.path_reference import Reference
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
@@ -41,6 +42,7 @@ def judging(elsewhere_m: float, frames: int, threshold: float = 0.0) -> Calibrat
     odometry=st.booleans(),
     uneven_m=st.sampled_from([None, 0.0, 0.1, 0.6]),
     turns=st.booleans(),
+    frame=st.sampled_from(("local", "geographic")),
 )
 def test_equals_the_reference(
     engine: Engine,
@@ -52,6 +54,7 @@ def test_equals_the_reference(
     odometry: bool,
     uneven_m: float | None,
     turns: bool,
+    frame: str,
 ) -> None:
     """``uneven_m``: places are a metre apart, give or take so much; None: anywhere."""
     rng = np.random.default_rng(seed)
@@ -62,8 +65,10 @@ def test_equals_the_reference(
     xy = np.cumsum(apart, axis=0)
     yaw = np.cumsum(rng.normal(0, 1.2, len(drives))) if turns else None
     calibration = judging(3.0, frames)
-    table = tables(drives, xy, calibration, parts, yaw)
-    path, slow = Path(engine, frames), Reference(frames, drives, xy, 3.0, yaw)
+    xy = degrees(xy) if frame == "geographic" else xy
+    table = tables(drives, xy, calibration, parts, yaw, frame)
+    path = Path(engine, frames)
+    slow = Reference(frames, drives, xy, 3.0, yaw, frame == "geographic")
     bands = [Band(1.0, 1.0, calibration)]
     for _ in range(12):
         scores = rng.uniform(-1, 1, len(drives)).astype(np.float32)
@@ -194,6 +199,20 @@ def test_a_bend_driven_backwards_turns_the_other_way(engine: Engine, tables: Tab
     assert told.place == 40 + 19
 
 
+def test_where_a_camera_looks_straight_up_it_has_not_turned(engine: Engine, tables: Tables) -> None:
+    """Seen from above, it points nowhere: the drive goes straight on there."""
+    calibration = judging(3.0, 5)
+    bands = [Band(1.0, 1.0, calibration)]
+    looks = np.tile([0.0, 0.0, 0.0, 1.0], (40, 1))
+    looks[[9, 12, 13, 21]] = (0.5, 0.5, -0.5, 0.5)
+    mixed, level = (tables(*line(40), calibration, 1, yaw) for yaw in (looks, np.zeros(40)))
+    mine, theirs = Path(engine, 5), Path(engine, 5)
+    for place in range(5, 30):
+        given_step = (bands, 0, seen_at(place, 40), 1.0, None, 0.4)
+        told, wanted = mine.step(HELD, mixed, *given_step), theirs.step(HELD, level, *given_step)
+        assert told[:-1] == wanted[:-1] and told.place == place
+
+
 def test_odometry_of_a_drive_without_positions_does_no_harm(engine: Engine, tables: Tables) -> None:
     drives, xy = line(40)
     calibration = Calibration(
@@ -250,14 +269,20 @@ def test_nothing_but_dark_frames_is_forgotten(engine: Engine, tables: Tables) ->
     assert path.step(HELD, table, bands, 0, seen_at(20, 30)).place == 20
 
 
-def test_a_place_near_is_asked_for(engine: Engine, tables: Tables) -> None:
+@pytest.mark.parametrize("frame", ["local", "geographic"])
+def test_a_place_near_is_asked_for(engine: Engine, tables: Tables, frame: str) -> None:
     """Evidence is gathered everywhere; the answer lies near, or there is none."""
     calibration = judging(3.0, 5)
-    table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
+    drives, xy = line(40)
+    asked = np.array([[31.0, 0.0], [500.0, 0.0]])
+    if frame == "geographic":
+        xy, asked = degrees(xy), degrees(asked)
+    table = tables(drives, xy, calibration, frame=frame)
+    bands = [Band(1.0, 1.0, calibration)]
     twins = np.maximum(seen_at(10, 40), seen_at(30, 40))
-    near = Path(engine, 5).step(HELD, table, bands, 0, twins, None, ((31.0, 0.0, np.nan), 4.0))
+    near = Path(engine, 5).step(HELD, table, bands, 0, twins, None, ((*asked[0], np.nan), 4.0))
     assert near.place == 30 and not np.isnan(near.margin)
-    far = Path(engine, 5).step(HELD, table, bands, 0, twins, None, ((500.0, 0.0, np.nan), 4.0))
+    far = Path(engine, 5).step(HELD, table, bands, 0, twins, None, ((*asked[1], np.nan), 4.0))
     assert (far.place, far.accepted) == (-1, False)
 
 
