@@ -170,6 +170,28 @@ def test_both_readers_give_one_verdict(
     assert [tag.decode() for tag in opened.tags()] == list(stored.added.tags)
 
 
+def test_no_byte_of_a_journal_is_read_otherwise(engine: Engine, some: Some, tmp_path: Path) -> None:
+    """Each byte of a record and of what the next begins with, under checksums that are right."""
+    path = grown(tmp_path, some, "int8", [1, 1], "geographic")
+    journal, verdicts = journal_path(path).read_bytes(), set()
+    (length,) = struct.unpack_from("<I", journal, HEADER + 4)
+    for at in range(HEADER, HEADER + length + 16):
+        for value in {journal[at] ^ 1, 0x7F, 0xFF} - {journal[at]}:
+            altered = bytearray(journal)
+            altered[at] = value
+            journal_path(path).write_bytes(sealed(bytes(altered)))
+            opened = in_c(engine, path)
+            try:
+                stored = read_map(path)
+            except MapError:
+                assert isinstance(opened, int), (at, value)
+                verdicts.add(opened)
+                continue
+            assert isinstance(opened, OpenedInC), (at, value, opened)
+            assert (opened.places, opened.torn_bytes) == (len(stored.added), stored.torn_bytes)
+    assert len(verdicts) > 1
+
+
 @pytest.mark.parametrize(
     ("tag", "right"),
     [
