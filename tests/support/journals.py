@@ -82,6 +82,10 @@ class OpenedInC:
         self, descriptor: NDArray[np.float32], k: float, count: int = MOST
     ) -> list[tuple[int, float, list[float]]]:
         """(place, score, pose) of the best, best first."""
+        return [(m.place, m.score, list(m.pose)) for m in self.matches(descriptor, k, count)]
+
+    def matches(self, descriptor: NDArray[np.float32], k: float, count: int = MOST) -> list[_Match]:
+        """The best, best first."""
         matches = (_Match * count)()
         matches[0].size = ctypes.sizeof(_Match)
         found = ctypes.c_int32()
@@ -98,7 +102,7 @@ class OpenedInC:
             ctypes.byref(found),
         )
         assert status == 0, status
-        return [(m.place, m.score, list(m.pose)) for m in matches[: found.value]]
+        return matches[: found.value]
 
 
 @dataclass(frozen=True)
