@@ -26,14 +26,16 @@ def library(tiny_host: Path) -> Library:
     return Library.of(read_artifact(tiny_host))
 
 
-def test_a_callers_structure_is_filled_as_far_as_it_goes(library: Library) -> None:
+def test_a_callers_structure_is_filled_as_far_as_it_goes(library: Library, tiny_host: Path) -> None:
     """One that was compiled before its last members, and one that has more behind them."""
     whole = ctypes.sizeof(ModelInfo)
-    wanted = bytes(library.info)
+    wanted, c = bytes(library.info), library.c
+    assert library.info.weight_bytes == read_artifact(tiny_host).path("weights.bin").stat().st_size
+    assert library.info.arena_bytes == c.tatvpr_arena_bytes(ctypes.byref(library._model), 1)
     for size in range(whole + 40):
         room = ctypes.create_string_buffer(b"\xa5" * (whole + 64), whole + 64)
         ctypes.memmove(room, size.to_bytes(4, "little"), 4)
-        status = library.c.tatvpr_model_get_info(library.program, room)
+        status = c.tatvpr_model_get_info(library.program, room)
         assert status == (OK if size >= 4 else ABI)
         told = wanted[4:size] + bytes(max(size - whole, 0)) if size >= 4 else b""
         rest = whole + 64 - 4 - len(told)

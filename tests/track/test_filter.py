@@ -255,6 +255,24 @@ def test_states_of_a_drive_that_is_carried_away(engine: Engine, tables: Tables) 
     assert again[-1].state == "moved" and again[-1].place == 49
 
 
+def test_an_answer_that_stays_and_is_never_accepted_is_lost_in_the_end(
+    engine: Engine, tables: Tables
+) -> None:
+    """After as many frames as evidence is gathered over: here, of two places that show the same."""
+    by_margin = SequenceCalibration(4, 0.0, (-0.2, 0.0, 1.0, 0.0, 0.0, 0.0), 0.95, 0.3)
+    calibration = Calibration("logistic", 0.0, (0.0, 1.0, 1.0), 3.0, 0, 0.95, 0.1, by_margin)
+    table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
+    path = Path(engine, 4)
+    shown = [seen_at(10, 40)] * 5 + [np.maximum(seen_at(10, 40), seen_at(30, 40))] * 20
+    told = [path.step(HELD, table, bands, 0, scores) for scores in shown]
+    assert {t.place for t in told} == {10}
+    accepted = [bool(t.accepted) for t in told]
+    last = accepted.index(False)  # the first that is not
+    assert last > 5 and not any(accepted[last:])
+    states = [t.state for t in told]
+    assert states == ["found"] + ["here"] * (last + 2) + ["lost"] * (len(told) - last - 3)
+
+
 def test_nothing_but_dark_frames_is_forgotten(engine: Engine, tables: Tables) -> None:
     calibration = judging(3.0, 3)
     table, bands = tables(*line(30), calibration), [Band(1.0, 1.0, calibration)]
