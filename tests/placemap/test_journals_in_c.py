@@ -26,6 +26,7 @@ Some = Callable[..., Places]
 HASH = "ab" * 32
 HEADER = 64
 MODEL, CRC, JOURNAL = 23, 22, 28  # TATVPR_ERR_MAP_...
+ARGUMENT = 27  # TATVPR_ERR_ARGUMENT
 
 
 def grown(folder: Path, some: Some, kind: str, appends: list[int], frame: str = "local") -> Path:
@@ -151,6 +152,17 @@ def test_a_journal_opened_with_another_map_is_not_searched_with_this_one(
     assert isinstance(opened, OpenedInC) and isinstance(other, OpenedMap)
     with pytest.raises(AssertionError, match=f"^{JOURNAL}"):  # the status of the search
         replace(opened, map=other.map).search(np.ones(32, np.float32), 1.0)
+
+
+def test_the_tag_of_a_place_that_no_journal_added_is_refused(
+    engine: Engine, some: Some, tmp_path: Path
+) -> None:
+    opened = in_c(engine, grown(tmp_path, some, "int8", [2]))
+    assert isinstance(opened, OpenedInC)
+    text, size = ctypes.c_void_p(), ctypes.c_size_t()
+    for place, status in ((3, ARGUMENT), (4, 0), (5, 0), (6, ARGUMENT), (2**64 - 1, ARGUMENT)):
+        given = (ctypes.c_uint64(place), ctypes.byref(text), ctypes.byref(size))
+        assert engine.c.tatvpr_journal_tag(ctypes.byref(opened.journal), *given) == status
 
 
 def test_a_journal_that_compaction_absorbed_adds_nothing(
