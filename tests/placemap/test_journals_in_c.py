@@ -6,6 +6,7 @@ import ctypes
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.journals import OpenedInC, open_in_c
+from support.journals import OpenedInC, OpenedMap, open_in_c, open_map_in_c
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map
+from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, write_map
 
@@ -24,6 +26,7 @@ Some = Callable[..., Places]
 HASH = "ab" * 32
 HEADER = 64
 MODEL, CRC, JOURNAL = 23, 22, 28  # TATVPR_ERR_MAP_...
+ARGUMENT = 27  # TATVPR_ERR_ARGUMENT
 
 
 def grown(folder: Path, some: Some, kind: str, appends: list[int], frame: str = "local") -> Path:
@@ -41,7 +44,7 @@ def in_c(engine: Engine, path: Path) -> OpenedInC | int:
 
 
 @pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
-@pytest.mark.parametrize("appends", [[], [1], [3, 1, 5]])
+@pytest.mark.parametrize("appends", [[], [1], [3, 1, 5], [70, 30]])
 def test_c_finds_added_places_as_python_does(
     engine: Engine, some: Some, tmp_path: Path, kind: str, appends: list[int]
 ) -> None:
@@ -65,6 +68,28 @@ def test_c_finds_added_places_as_python_does(
         for (_, _, pose), candidate in zip(answers, found, strict=True):
             known = candidate.pose or (np.nan,) * 7
             assert np.array_equal(pose, known, equal_nan=True)
+
+
+@pytest.mark.parametrize(("frame", "apart_m"), [("local", 1.0), ("geographic", 1e5)])
+def test_c_judges_added_places_as_python_does(
+    engine: Engine, some: Some, tmp_path: Path, frame: str, apart_m: float
+) -> None:
+    """What lies elsewhere, by metres, makes the margin, which makes the confidence."""
+    judged = Calibration("logistic", 0.3, (-1.5, 4.0, 2.5), apart_m, 0, 0.95, 0.4)
+    path = tmp_path / "m.placemap"
+    info = MapInfo(HASH, "int8", 32, (Band(1.0, 1.0, judged),), frame)
+    write_map(path, info, [some(info, 20)])
+    append(path, some(info, 15, seed=1))
+    opened, place_map = in_c(engine, path), PlaceMap(path, engine=engine)
+    assert isinstance(opened, OpenedInC)
+    margins = set()
+    for query in np.random.default_rng(2).standard_normal((20, 32)).astype(np.float32):
+        answer, found = opened.matches(query, 1.0, 1)[0], place_map.search(query, 1.0)
+        assert answer.place == found.candidates[0].place
+        assert (answer.margin, answer.confidence) == (found.margin, found.confidence)
+        assert bool(answer.accepted) == found.accepted
+        margins.add(answer.margin)
+    assert min(margins) > 0 and len(margins) > 10
 
 
 def test_what_is_missing_is_told_and_needs_no_room(engine: Engine) -> None:
@@ -114,6 +139,30 @@ def test_a_journal_of_another_base_is_refused(engine: Engine, some: Some, tmp_pa
     info = PlaceMap(path).info
     write_map(path, info, [some(info, 5, seed=9)])
     assert open_in_c(engine.c, path.read_bytes(), journal) == JOURNAL
+
+
+@pytest.mark.parametrize(("places", "bands"), [(5, 2), (4, 1), (4, 3)])
+def test_a_journal_opened_with_another_map_is_not_searched_with_this_one(
+    engine: Engine, some: Some, tmp_path: Path, places: int, bands: int
+) -> None:
+    opened = in_c(engine, grown(tmp_path, some, "int8", [2]))
+    info = MapInfo(HASH, "int8", 32, tuple(Band(k) for k in (1.0, 0.4, 0.2)[:bands]))
+    write_map(tmp_path / "other", info, [some(info, places)])
+    other = open_map_in_c(engine.c, (tmp_path / "other").read_bytes())
+    assert isinstance(opened, OpenedInC) and isinstance(other, OpenedMap)
+    with pytest.raises(AssertionError, match=f"^{JOURNAL}"):  # the status of the search
+        replace(opened, map=other.map).search(np.ones(32, np.float32), 1.0)
+
+
+def test_the_tag_of_a_place_that_no_journal_added_is_refused(
+    engine: Engine, some: Some, tmp_path: Path
+) -> None:
+    opened = in_c(engine, grown(tmp_path, some, "int8", [2]))
+    assert isinstance(opened, OpenedInC)
+    text, size = ctypes.c_void_p(), ctypes.c_size_t()
+    for place, status in ((3, ARGUMENT), (4, 0), (5, 0), (6, ARGUMENT), (2**64 - 1, ARGUMENT)):
+        given = (ctypes.c_uint64(place), ctypes.byref(text), ctypes.byref(size))
+        assert engine.c.tatvpr_journal_tag(ctypes.byref(opened.journal), *given) == status
 
 
 def test_a_journal_that_compaction_absorbed_adds_nothing(
@@ -168,6 +217,28 @@ def test_both_readers_give_one_verdict(
     assert isinstance(opened, OpenedInC), opened
     assert (opened.places, opened.torn_bytes) == (len(stored.added), stored.torn_bytes)
     assert [tag.decode() for tag in opened.tags()] == list(stored.added.tags)
+
+
+def test_no_byte_of_a_journal_is_read_otherwise(engine: Engine, some: Some, tmp_path: Path) -> None:
+    """Each byte of a record and of what the next begins with, under checksums that are right."""
+    path = grown(tmp_path, some, "int8", [1, 1], "geographic")
+    journal, verdicts = journal_path(path).read_bytes(), set()
+    (length,) = struct.unpack_from("<I", journal, HEADER + 4)
+    for at in range(HEADER, HEADER + length + 16):
+        for value in {journal[at] ^ 1, 0x7F, 0xFF} - {journal[at]}:
+            altered = bytearray(journal)
+            altered[at] = value
+            journal_path(path).write_bytes(sealed(bytes(altered)))
+            opened = in_c(engine, path)
+            try:
+                stored = read_map(path)
+            except MapError:
+                assert isinstance(opened, int), (at, value)
+                verdicts.add(opened)
+                continue
+            assert isinstance(opened, OpenedInC), (at, value, opened)
+            assert (opened.places, opened.torn_bytes) == (len(stored.added), stored.torn_bytes)
+    assert len(verdicts) > 1
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from support.geography import degrees
+from support.geography import metres as metres_apart
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.linux import compile_linux
@@ -33,7 +35,6 @@ F32 = NDArray[np.float32]
 Some = Callable[..., Places]
 #: Places elsewhere without which a margin says nothing (runtime/core/common/map_search.c).
 FEWEST_RIVALS = 8
-METRES_A_DEGREE = 6_371_008.8 * np.pi / 180
 
 
 def grown_map(folder: Path, info: MapInfo, rng: np.random.Generator, sizes: list[int]) -> Path:
@@ -44,6 +45,8 @@ def grown_map(folder: Path, info: MapInfo, rng: np.random.Generator, sizes: list
         poses = np.full((size, 7), np.nan)
         poses[:, :2] = rng.uniform(-20, 20, (size, 2))
         poses[::3, 2] = rng.uniform(-20, 20, len(poses[::3]))
+        if info.pose_frame == "geographic":
+            poses[:, :2] = degrees(poses[:, :2])
         poses[1::4, :2] = np.nan
         parts.append(make_places(info, rows, poses, drives=drive))
     path = folder / "m.placemap"
@@ -97,8 +100,8 @@ def every_score(place_map: PlaceMap, band: int, query: F32, plain: F32) -> F32:
 
 def metres(place_map: PlaceMap, place: int, other: NDArray[np.float64]) -> float:
     """Distance of a place from a pose; NaN where x or y is unknown."""
-    delta = place_map.pose(place)[:3] - other[:3]
-    return float(np.sqrt((delta[:2] ** 2).sum() + np.nan_to_num(delta[2]) ** 2))
+    geographic = place_map.info.pose_frame == "geographic"
+    return float(metres_apart(place_map.pose(place)[:3], other[:3], geographic))
 
 
 @given(
@@ -108,6 +111,7 @@ def metres(place_map: PlaceMap, place: int, other: NDArray[np.float64]) -> float
     sizes=st.lists(st.integers(0, 300), min_size=1, max_size=4).filter(any),
     count=st.sampled_from((1, 3, 9, 16, 40)),
     filters=st.sets(st.sampled_from(("range", "without", "near", "mean", "cut"))),
+    frame=st.sampled_from(("local", "geographic")),
     k=st.sampled_from((0.1, 0.2, 0.5, 1.0)),
 )
 def test_any_search_finds_what_numpy_finds(
@@ -119,6 +123,7 @@ def test_any_search_finds_what_numpy_finds(
     sizes: list[int],
     count: int,
     filters: set[str],
+    frame: str,
     k: float,
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -127,7 +132,7 @@ def test_any_search_finds_what_numpy_finds(
     if "mean" in filters and kind != "int8":
         mean = tuple(rng.standard_normal(dim).astype(np.float32).tolist())
     bands = (Band.accepting(0.2, 1.0, 0.1), Band(0.5, 1.0, None, mean))
-    info = MapInfo("ab" * 32, kind, dim, bands, "local", size)
+    info = MapInfo("ab" * 32, kind, dim, bands, frame, size)
     path = grown_map(tmp_path_factory.mktemp("map"), info, rng, sizes)
     place_map = PlaceMap(path, engine=engine)
     query = rng.standard_normal(size).astype(np.float32)
@@ -142,8 +147,10 @@ def test_any_search_finds_what_numpy_finds(
         options["without"] = rng.random(len(wanted)) < 0.5
         wanted[options["without"]] = -np.inf
     if "near" in filters:
-        options.update(near=(1.0, 2.0, 3.0), radius=15.0)
-        at = np.array(options["near"])
+        at = np.array([1.0, 2.0, 3.0])
+        if frame == "geographic":
+            at[:2] = degrees(at[:2])
+        options.update(near=tuple(at.tolist()), radius=15.0)
         far = [not metres(place_map, place, at) <= 15 for place in range(len(wanted))]
         wanted[far] = -np.inf
     order, best = best_of(place_map, band, query, wanted, count)
@@ -172,6 +179,7 @@ def test_any_search_finds_what_numpy_finds(
     elsewhere_places=st.sampled_from((0, 2)),
     k=st.floats(2**-7, 1, width=32),
     k_weight=st.sampled_from((0.0, 0.7, -0.3)),
+    frame=st.sampled_from(("local", "geographic")),
 )
 def test_confidence_is_the_logistic_of_score_and_margin(
     engine: Engine,
@@ -182,6 +190,7 @@ def test_confidence_is_the_logistic_of_score_and_margin(
     elsewhere_places: int,
     k: float,
     k_weight: float,
+    frame: str,
 ) -> None:
     if not elsewhere_m and not elsewhere_places:
         elsewhere_places = 1
@@ -190,7 +199,7 @@ def test_confidence_is_the_logistic_of_score_and_margin(
     judged = Calibration("logistic", 0.3, weights, *apart, 0.95, 0.4)
     if k_weight:
         judged = replace(judged, dials=DialWeights(k_weight, 1.5, 25, 40))
-    info = MapInfo("ab" * 32, kind, 16, (Band(1.0, 1.0, judged),))
+    info = MapInfo("ab" * 32, kind, 16, (Band(1.0, 1.0, judged),), frame)
     path = grown_map(tmp_path_factory.mktemp("map"), info, rng, [30, 20])
     place_map = PlaceMap(path, engine=engine)
     assert place_map.info.bands[0].calibration == judged
@@ -407,16 +416,23 @@ def test_odds_exactly_at_the_threshold_are_accepted(
 
 
 def test_a_geographic_radius_is_in_metres(engine: Engine, tmp_path: Path) -> None:
+    """Over any distance, across the date line too, to a millionth."""
+    rng = np.random.default_rng(4)
     info = MapInfo("ab" * 32, "int8", 8, (Band(1.0),), "geographic")
-    poses = np.full((4, 7), np.nan)
-    # Fifty metres east, north, and over the date line, at 60 degrees north.
-    east, north = 50 / (METRES_A_DEGREE * 0.5), 50 / METRES_A_DEGREE
-    poses[:, :2] = [(179.9999, 60), (179.9999 - east, 60), (179.9999, 60 - north), (-179.9996, 60)]
-    write_map(tmp_path / "m", info, [make_places(info, [np.eye(4, 8, dtype=np.float32)], poses)])
+    poses = np.full((60, 7), np.nan)
+    poses[:, :2] = rng.uniform((-180, -80), (180, 80), (60, 2))
+    poses[:20, :2] = degrees(rng.uniform(-50, 50, (20, 2)))
+    rows = rng.standard_normal((60, 8)).astype(np.float32)
+    write_map(tmp_path / "m", info, [make_places(info, [rows], poses)])
     place_map = PlaceMap(tmp_path / "m", engine=engine)
-    for radius, places in ((49.9, {0, 3}), (50.1, {0, 1, 2, 3}), (20.0, {0})):
-        found = place_map.search(np.ones(8, np.float32), 1.0, 1.0, 9, near=poses[0], radius=radius)
-        assert {candidate.place for candidate in found.candidates} == places
+    for near in poses[[0, 30, 31], :2]:
+        apart = metres_apart(poses[:, :2], near, True)
+        for radius in apart[apart > 0]:
+            for share in (1 - 1e-6, 1 + 1e-6):
+                given = {"near": tuple(near.tolist()), "radius": float(radius * share)}
+                scores_of = place_map.search(rows[0], 1.0, scores=True, **given).scores
+                assert scores_of is not None
+                np.testing.assert_array_equal(np.isfinite(scores_of), apart <= radius * share)
 
 
 @pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])

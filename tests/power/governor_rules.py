@@ -70,6 +70,7 @@ def a_search_counts_in_a_latency_budget_and_no_level_makes_it_shorter(core: Gove
     assert (bench.level, bench.governor.reason) == (0, Reason.IMPOSSIBLE)
     figures = bench.governor.look(bench.now_s)
     assert near(figures.query_ms, 92.0, 1e-9) and near(figures.search_ms, 72.0, 1e-9)
+    assert near(figures.latency_ratio, 1.0, 1e-9)
 
 
 @rule

@@ -70,6 +70,20 @@ def a_debt_is_paid_back_by_aiming_lower(core: GovernorCore) -> None:
 
 
 @rule
+def a_large_debt_is_paid_one_level_lower_even_where_the_present_one_fits(
+    core: GovernorCore,
+) -> None:
+    """5000 mW while a switch settles are past when it has: 1000 and 1040 of 3000 are drawn then."""
+    bench = Bench(core, Kind.POWER, 3000.0)
+    bench.run(40.0, power(1000.0))
+    bench.until(2, power(1700.0), 10.0)
+    bench.run(1.5, power(5000.0))
+    log = bench.run(5.0, power(1000.0))
+    assert [level for _, level in switches(log, 2)] == [1]
+    assert next(reason for _, level, reason in log if level == 1) == Reason.OVER
+
+
+@rule
 def a_debt_is_at_most_three_seconds_and_is_repaid_before_going_up(core: GovernorCore) -> None:
     """9000 mJ down to 540 and a query at 180 mW: 46.3 s, and then the wait of 5 s."""
     levels = tuple(replace(level, energy_mj=level.energy_mj / 4.0) for level in LEVELS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,17 @@ def _aligned(bytes_: int) -> tuple[Any, int]:
     return held, -(-ctypes.addressof(held) // ALIGN) * ALIGN
 
 
+def _before_a_wall(data: bytes) -> tuple[mmap.mmap, int]:
+    """The bytes where memory ends, and where they begin: whoever reads on ends the program."""
+    size = -(-len(data) // mmap.PAGESIZE) * mmap.PAGESIZE
+    held = mmap.mmap(-1, size + mmap.PAGESIZE)
+    wall = ctypes.addressof(ctypes.c_char.from_buffer(held)) + size
+    held[size - len(data) : size] = data
+    made = ctypes.CDLL(None).mprotect(ctypes.c_void_p(wall), ctypes.c_size_t(mmap.PAGESIZE), 0)
+    assert made == 0
+    return held, wall - len(data)
+
+
 @dataclass(frozen=True)
 class OpenedInC:
     """A map and its journal, as C holds them."""
@@ -82,6 +94,10 @@ class OpenedInC:
         self, descriptor: NDArray[np.float32], k: float, count: int = MOST
     ) -> list[tuple[int, float, list[float]]]:
         """(place, score, pose) of the best, best first."""
+        return [(m.place, m.score, list(m.pose)) for m in self.matches(descriptor, k, count)]
+
+    def matches(self, descriptor: NDArray[np.float32], k: float, count: int = MOST) -> list[_Match]:
+        """The best, best first."""
         matches = (_Match * count)()
         matches[0].size = ctypes.sizeof(_Match)
         found = ctypes.c_int32()
@@ -98,7 +114,7 @@ class OpenedInC:
             ctypes.byref(found),
         )
         assert status == 0, status
-        return [(m.place, m.score, list(m.pose)) for m in matches[: found.value]]
+        return matches[: found.value]
 
 
 @dataclass(frozen=True)
@@ -133,8 +149,8 @@ def open_in_c(code: Any, base: bytes, journal: bytes) -> OpenedInC | int:
     whole = open_map_in_c(code, base)
     assert isinstance(whole, OpenedMap), "the base is whole"
     opened = whole.map
-    held = ctypes.create_string_buffer(journal, len(journal))
-    given = (ctypes.byref(opened), held, ctypes.c_size_t(len(journal)))
+    held, at = _before_a_wall(journal)
+    given = (ctypes.byref(opened), ctypes.c_void_p(at), ctypes.c_size_t(len(journal)))
     room_bytes = ctypes.c_size_t()
     status = code.tatvpr_journal_bytes(*given, ctypes.byref(room_bytes))
     if status != 0:
@@ -146,4 +162,4 @@ def open_in_c(code: Any, base: bytes, journal: bytes) -> OpenedInC | int:
     )
     if status != 0:
         return int(status)
-    return OpenedInC(code, opened, made, (whole.held, room))
+    return OpenedInC(code, opened, made, (whole.held, held, room))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from support.geography import metres
+
 F32 = np.float32
 STEP, METRE, RADIAN, JUMP = F32(0.03), F32(0.05), F32(0.2), F32(1.0)
 STEADY, LANES = 20, 8
@@ -47,6 +49,7 @@ class Reference:
         xy: float64 [places, 2], NaN where unknown.
         elsewhere_m: what is elsewhere lies further; all positions known.
         yaw: float64 [places], radians; None: not known.
+        geographic: ``xy`` are longitude and latitude.
     """
 
     frames: int
@@ -54,6 +57,7 @@ class Reference:
     xy: NDArray[np.float64]
     elsewhere_m: float
     yaw: NDArray[np.float64] | None = None
+    geographic: bool = False
     evidence: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     still: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     seen: int = 0
@@ -108,8 +112,7 @@ class Reference:
         return told
 
     def _elsewhere(self, place: int) -> NDArray[np.bool_]:
-        apart = np.hypot(*(self.xy - self.xy[place]).T)
-        return np.asarray(apart > self.elsewhere_m)
+        return np.asarray(metres(self.xy, self.xy[place], self.geographic) > self.elsewhere_m)
 
     def _moved_on(self, jump: np.float32, moved: float | None, turned: float | None) -> Floats:
         made = np.maximum(self.evidence, jump)
@@ -126,20 +129,20 @@ class Reference:
         return made
 
     def _along(
-        self, own: NDArray[np.int64], values: Floats, metres: float, turned: float | None
+        self, own: NDArray[np.int64], values: Floats, moved: float, turned: float | None
     ) -> Floats:
-        steps = np.hypot(*np.diff(self.xy[own], axis=0).T).astype(np.float32)
+        steps = metres(self.xy[own[1:]], self.xy[own[:-1]], self.geographic).astype(np.float32)
         along = np.concatenate([[F32(0)], np.cumsum(steps, dtype=np.float32)])
         a_metre, a_radian = float(METRE * self.lead), float(RADIAN * self.lead)
         if turned is None or self.yaw is None:
-            off = np.abs(np.abs(along[:, None] - along[None]) - metres)
+            off = np.abs(np.abs(along[:, None] - along[None]) - moved)
             return (values[None] - a_metre * off).max(axis=1).astype(np.float32)
         spread = (values[None] - a_metre * np.abs(along[:, None] - along[None])).max(axis=1)
         bends = (np.diff(self.yaw[own]) + np.pi) % (2 * np.pi) - np.pi
         bent = np.concatenate([[0.0], np.cumsum(bends)])
         best = np.full(len(own), -np.inf)
         for sign in (F32(-1), F32(1)):
-            point = along + sign * F32(metres)
+            point = along + sign * F32(moved)
             low = np.clip(np.searchsorted(along, point, side="right") - 1, 0, len(own) - 1)
             for at in (low, np.minimum(low + 1, len(own) - 1)):
                 worth = spread[at] - a_metre * np.abs(point - along[at])

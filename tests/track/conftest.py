@@ -27,7 +27,8 @@ Tables = Callable[..., Table]
 
 @pytest.fixture(scope="session")
 def tables(engine: Engine) -> Tables:
-    """Makes a table of places: ``tables(drives, xy, calibration, parts=1, yaw=None)``."""
+    """Makes a table of places: ``tables(drives, xy, calibration, parts, yaw, frame)``; ``yaw`` is
+    radians [places], or orientations qx qy qz qw [places, 4]."""
 
     def make(
         drives: np.ndarray,
@@ -35,13 +36,15 @@ def tables(engine: Engine) -> Tables:
         calibration: Calibration,
         parts: int = 1,
         yaw: np.ndarray | None = None,
+        frame: str = "local",
     ) -> Table:
-        info = MapInfo("ab" * 32, "binary", 8, (Band(1.0, 1.0, calibration),))
+        info = MapInfo("ab" * 32, "binary", 8, (Band(1.0, 1.0, calibration),), frame)
         poses = np.full((len(drives), 7), np.nan)
         poses[:, :2] = xy
         if yaw is not None:
             half = np.asarray(yaw) / 2
-            poses[:, 3:] = np.stack([0 * half, 0 * half, np.sin(half), np.cos(half)], axis=1)
+            about_z = [0 * half, 0 * half, np.sin(half), np.cos(half)]
+            poses[:, 3:] = yaw if yaw.ndim == 2 else np.stack(about_z, axis=1)
         cuts = np.linspace(0, len(drives), parts + 1).astype(int)
         made = []
         for first, end in itertools.pairwise(cuts):

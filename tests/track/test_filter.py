@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.geography import degrees
 from support.path_reference import Reference
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
@@ -22,7 +23,7 @@ from tatvpr_edge.spec.maptypes import Band
 Tables = Callable[..., Table]
 
 HELD = object()
-ERR_ABI = 2
+ERR_ABI, ERR_ARGUMENT = 2, 27
 WEIGHTS = (-2.0, 1.5, 6.0, 0.5, 3.0, 0.1)
 
 
@@ -41,6 +42,7 @@ def judging(elsewhere_m: float, frames: int, threshold: float = 0.0) -> Calibrat
     odometry=st.booleans(),
     uneven_m=st.sampled_from([None, 0.0, 0.1, 0.6]),
     turns=st.booleans(),
+    frame=st.sampled_from(("local", "geographic")),
 )
 def test_equals_the_reference(
     engine: Engine,
@@ -52,6 +54,7 @@ def test_equals_the_reference(
     odometry: bool,
     uneven_m: float | None,
     turns: bool,
+    frame: str,
 ) -> None:
     """``uneven_m``: places are a metre apart, give or take so much; None: anywhere."""
     rng = np.random.default_rng(seed)
@@ -62,8 +65,10 @@ def test_equals_the_reference(
     xy = np.cumsum(apart, axis=0)
     yaw = np.cumsum(rng.normal(0, 1.2, len(drives))) if turns else None
     calibration = judging(3.0, frames)
-    table = tables(drives, xy, calibration, parts, yaw)
-    path, slow = Path(engine, frames), Reference(frames, drives, xy, 3.0, yaw)
+    xy = degrees(xy) if frame == "geographic" else xy
+    table = tables(drives, xy, calibration, parts, yaw, frame)
+    path = Path(engine, frames)
+    slow = Reference(frames, drives, xy, 3.0, yaw, frame == "geographic")
     bands = [Band(1.0, 1.0, calibration)]
     for _ in range(12):
         scores = rng.uniform(-1, 1, len(drives)).astype(np.float32)
@@ -194,6 +199,20 @@ def test_a_bend_driven_backwards_turns_the_other_way(engine: Engine, tables: Tab
     assert told.place == 40 + 19
 
 
+def test_where_a_camera_looks_straight_up_it_has_not_turned(engine: Engine, tables: Tables) -> None:
+    """Seen from above, it points nowhere: the drive goes straight on there."""
+    calibration = judging(3.0, 5)
+    bands = [Band(1.0, 1.0, calibration)]
+    looks = np.tile([0.0, 0.0, 0.0, 1.0], (40, 1))
+    looks[[9, 12, 13, 21]] = (0.5, 0.5, -0.5, 0.5)
+    mixed, level = (tables(*line(40), calibration, 1, yaw) for yaw in (looks, np.zeros(40)))
+    mine, theirs = Path(engine, 5), Path(engine, 5)
+    for place in range(5, 30):
+        given_step = (bands, 0, seen_at(place, 40), 1.0, None, 0.4)
+        told, wanted = mine.step(HELD, mixed, *given_step), theirs.step(HELD, level, *given_step)
+        assert told[:-1] == wanted[:-1] and told.place == place
+
+
 def test_odometry_of_a_drive_without_positions_does_no_harm(engine: Engine, tables: Tables) -> None:
     drives, xy = line(40)
     calibration = Calibration(
@@ -236,6 +255,24 @@ def test_states_of_a_drive_that_is_carried_away(engine: Engine, tables: Tables) 
     assert again[-1].state == "moved" and again[-1].place == 49
 
 
+def test_an_answer_that_stays_and_is_never_accepted_is_lost_in_the_end(
+    engine: Engine, tables: Tables
+) -> None:
+    """After as many frames as evidence is gathered over: here, of two places that show the same."""
+    by_margin = SequenceCalibration(4, 0.0, (-0.2, 0.0, 1.0, 0.0, 0.0, 0.0), 0.95, 0.3)
+    calibration = Calibration("logistic", 0.0, (0.0, 1.0, 1.0), 3.0, 0, 0.95, 0.1, by_margin)
+    table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
+    path = Path(engine, 4)
+    shown = [seen_at(10, 40)] * 5 + [np.maximum(seen_at(10, 40), seen_at(30, 40))] * 20
+    told = [path.step(HELD, table, bands, 0, scores) for scores in shown]
+    assert {t.place for t in told} == {10}
+    accepted = [bool(t.accepted) for t in told]
+    last = accepted.index(False)  # the first that is not
+    assert last > 5 and not any(accepted[last:])
+    states = [t.state for t in told]
+    assert states == ["found"] + ["here"] * (last + 2) + ["lost"] * (len(told) - last - 3)
+
+
 def test_nothing_but_dark_frames_is_forgotten(engine: Engine, tables: Tables) -> None:
     calibration = judging(3.0, 3)
     table, bands = tables(*line(30), calibration), [Band(1.0, 1.0, calibration)]
@@ -250,14 +287,20 @@ def test_nothing_but_dark_frames_is_forgotten(engine: Engine, tables: Tables) ->
     assert path.step(HELD, table, bands, 0, seen_at(20, 30)).place == 20
 
 
-def test_a_place_near_is_asked_for(engine: Engine, tables: Tables) -> None:
+@pytest.mark.parametrize("frame", ["local", "geographic"])
+def test_a_place_near_is_asked_for(engine: Engine, tables: Tables, frame: str) -> None:
     """Evidence is gathered everywhere; the answer lies near, or there is none."""
     calibration = judging(3.0, 5)
-    table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
+    drives, xy = line(40)
+    asked = np.array([[31.0, 0.0], [500.0, 0.0]])
+    if frame == "geographic":
+        xy, asked = degrees(xy), degrees(asked)
+    table = tables(drives, xy, calibration, frame=frame)
+    bands = [Band(1.0, 1.0, calibration)]
     twins = np.maximum(seen_at(10, 40), seen_at(30, 40))
-    near = Path(engine, 5).step(HELD, table, bands, 0, twins, None, ((31.0, 0.0, np.nan), 4.0))
+    near = Path(engine, 5).step(HELD, table, bands, 0, twins, None, ((*asked[0], np.nan), 4.0))
     assert near.place == 30 and not np.isnan(near.margin)
-    far = Path(engine, 5).step(HELD, table, bands, 0, twins, None, ((500.0, 0.0, np.nan), 4.0))
+    far = Path(engine, 5).step(HELD, table, bands, 0, twins, None, ((*asked[1], np.nan), 4.0))
     assert (far.place, far.accepted) == (-1, False)
 
 
@@ -373,3 +416,41 @@ def test_larger_memory_holds_the_same_path(engine: Engine, tables: Tables) -> No
         mine = grown.step(HELD, known, bands, 0, scores[:count].copy(), 1.5, None, 0.2)
         every = tables(drives, xy, calibration, 1, yaw)
         assert mine == whole.step(HELD, every, bands, 0, scores, 1.5, None, 0.2), turn
+
+
+def test_room_is_made_between_any_two_frames(engine: Engine, tables: Tables) -> None:
+    """A path that is found, goes dark, is lost and found again goes on as where there was room."""
+    calibration = judging(3.0, 4, threshold=1.0)
+    bands = [Band(1.0, 1.0, calibration)]
+    least, most = (tables(*line(count), calibration) for count in (1000, 1100))
+    nowhere = np.full(1100, 0.3, np.float32)
+    shown = [seen_at(place, 1100) for place in range(10, 15)]
+    shown += [None, None, seen_at(17, 1100), *[nowhere] * 6, seen_at(40, 1100), seen_at(41, 1100)]
+    states = set()
+    for grows in range(1, len(shown)):
+        grown, whole = Path(engine, 4), Path(engine, 4)
+        for turn, scores in enumerate(shown):
+            early = None if scores is None else np.where(np.arange(1100) < 1000, scores, -np.inf)
+            seen = scores if turn >= grows else early
+            wanted = whole.step(HELD, most, bands, 0, seen)
+            own = seen if turn >= grows or seen is None else seen[:1000].copy()
+            told = grown.step(HELD, most if turn >= grows else least, bands, 0, own)
+            assert repr(told) == repr(wanted), (grows, turn)
+            states.add(told.state)
+    assert states == {"lost", "found", "moved", "here"}
+
+
+def test_memory_for_fewer_places_than_a_path_knows_is_refused(
+    engine: Engine, tables: Tables
+) -> None:
+    calibration = judging(3.0, 5)
+    bands, shown = [Band(1.0, 1.0, calibration)], seen_at(4, 40)
+    path, other = Path(engine, 5), Path(engine, 5)
+    table = tables(*line(40), calibration)
+    for one in (path, other):
+        one.step(HELD, table, bands, 0, shown)
+    memory = np.empty(engine.c.tatvpr_track_bytes(40, 2), np.uint8)
+    for places, status in ((39, ERR_ARGUMENT), (40, 0)):
+        given = (ctypes.byref(path._track), places, memory.ctypes.data, memory.nbytes)
+        assert engine.c.tatvpr_track_move(*given) == status
+        assert path.step(HELD, table, bands, 0, shown) == other.step(HELD, table, bands, 0, shown)

@@ -5,7 +5,6 @@
  * squashed, everything between the descriptor and the pixels is room for its tables.
  */
 #include "core.h"
-#include "map.h"
 
 typedef struct arena_plan {
     size_t planned;
@@ -169,20 +168,6 @@ tatvpr_status tatvpr_query(const tatvpr_model *model, tatvpr_arena arena,
                            const tatvpr_frame *frame, const tatvpr_options *options,
                            const tatvpr_map *map, tatvpr_match *matches, int32_t count,
                            int32_t *found) {
-    if (model == NULL || model->program == NULL || arena.base == NULL || options == NULL ||
-        map == NULL || map->base == NULL || matches == NULL || found == NULL) {
-        return TATVPR_ERR_NULL;
-    }
-    const tatvpr_program *program = model->program;
-    if (program->abi != TATVPR_ABI) {
-        return TATVPR_ERR_ABI;
-    }
-    if (arena.bytes < tatvpr_arena_bytes(model, 1)) {
-        return TATVPR_ERR_ARENA;
-    }
-    if (tatvpr_map_descriptor_size(map) != (uint32_t)program->descriptor_size) {
-        return TATVPR_ERR_MAP_MODEL;
-    }
     /* The descriptor's own place in the arena serves as the caller's buffer. */
     float *descriptor = (float *)arena.base;
     const tatvpr_status status = tatvpr_describe(model, arena, frame, options, descriptor);

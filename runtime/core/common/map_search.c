@@ -93,7 +93,7 @@ typedef struct ranking {
 
 static ranking ranking_of(tatvpr_match *matches, size_t stride, int32_t count) {
     uint8_t *first = (uint8_t *)(void *)matches + offsetof(tatvpr_match, place);
-    return (ranking){first, stride, count, 0, 0.0f, 0};
+    return (ranking){first, stride, count, 0, LEFT_OUT, 0};
 }
 
 static uint64_t *place_at(const ranking *r, int32_t i) {
@@ -170,11 +170,9 @@ static void rank_part(const scope *s, tatvpr_map_query *q, const tatvpr_part *pa
     }
 }
 
+/* `r` is empty so far. */
 static void rank_all(const scope *s, tatvpr_map_query *q, ranking *r, float *scores) {
     uint64_t at = 0;
-    r->held = 0;
-    r->worst = LEFT_OUT;
-    r->seen = 0;
     for (uint32_t p = 0; p < s->places->parts; p++) {
         rank_part(s, q, &s->places->part[p], at, r, scores);
         at += s->places->part[p].places;
@@ -227,7 +225,7 @@ static __attribute__((noinline)) void weigh_all(const scope *s, tatvpr_map_query
 static __attribute__((noinline)) void rank_weighed(const scope *s, tatvpr_map_query *q, ranking *r,
                                                    float *scores) {
     ranked few[TATVPR_MAP_WEIGHED_BEST];
-    ranking wide = {(uint8_t *)few, sizeof(few[0]), TATVPR_MAP_WEIGHED_BEST, 0, 0.0f, 0};
+    ranking wide = {(uint8_t *)few, sizeof(few[0]), TATVPR_MAP_WEIGHED_BEST, 0, LEFT_OUT, 0};
     const int enough = r->count >= TATVPR_MAP_WEIGHED_BEST;
     ranking *best = enough ? r : &wide;
     rank_all(s, q, best, scores);
@@ -266,7 +264,7 @@ static tatvpr_rivals rivals(scope *s, tatvpr_map_query *q, tatvpr_spot from) {
                                 scores);
     }
     ranked other;
-    ranking second = {(uint8_t *)&other, sizeof(other), 1, 0, 0.0f, 0};
+    ranking second = {(uint8_t *)&other, sizeof(other), 1, 0, LEFT_OUT, 0};
     s->beyond = &from;
     s->near = NULL;
     rank(s, q, &second, NULL);

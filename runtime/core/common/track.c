@@ -309,7 +309,7 @@ static tatvpr_status check(const tatvpr_track *track, const tatvpr_places *place
     }
     const int moved = step->moved_m == step->moved_m;
     const float turned_rad = turned_rad_of(step);
-    if (step->band >= places->bands || track->frames < 1 || !(step->radius_m >= 0.0) ||
+    if (step->band >= places->bands || !(step->radius_m >= 0.0) ||
         (moved && (step->moved_m - step->moved_m != 0.0f || track->along == NULL)) ||
         (turned_rad == turned_rad && turned_rad - turned_rad != 0.0f)) {
         return TATVPR_ERR_ARGUMENT;

@@ -121,7 +121,8 @@ void tatvpr_meet_places(tatvpr_track *track, const tatvpr_places *places, uint64
 
 /* ---- where paths go ---- */
 
-/* The places first .. last of one drive, of known positions: paths go `moved` metres along it. */
+/* The places first .. last of one drive, of known positions: paths go `moved` metres along it,
+ * either way. */
 static void along_stretch(tatvpr_track *track, uint64_t first, uint64_t last, float moved,
                           float turned_rad, float jump) {
     const float *turned = tatvpr_turned_of(track);
@@ -143,8 +144,7 @@ void tatvpr_go_along_drives(tatvpr_track *track, uint64_t total, float moved_m, 
     for (uint64_t first = 0, next; first < total; first = next) {
         next = next_beginning(track, first + 1, total);
         if (moved_m == moved_m && track->along[first] != UNMEASURED) {
-            along_stretch(track, first, next - 1, moved_m < 0.0f ? -moved_m : moved_m, turned_rad,
-                          jump);
+            along_stretch(track, first, next - 1, moved_m, turned_rad, jump);
         } else {
             tatvpr_go_by_steps(track->evidence, first, next - 1, TATVPR_TRACK_STEP * track->lead,
                                jump);
