@@ -248,7 +248,7 @@ def with_sequence(report: BandReport, of: SequenceReport | None) -> BandReport:
     """The same, of sequences as well."""
     if of is None:
         return report
-    made = replace(report.calibration, sequence=of.calibration)
+    made = replace(report.calibration, kind="rooted", sequence=of.calibration)
     return replace(report, calibration=made, sequence=of)
 
 

@@ -45,7 +45,7 @@ class Answers:
         band: int [N]: which band was searched.
         k, tokens: float64 [N]: of the query.
         columns: float64 [N, M]: what an answer is judged by. Of single frames score and margin; of
-            sequences evidence, its margin, still, its margin, steady.
+            sequences evidence, the root of its margin, still, its margin, steady.
         right: bool [N].
         answerable: bool [N]: whether a right answer was in the map.
     """

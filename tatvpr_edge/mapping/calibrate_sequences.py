@@ -27,7 +27,7 @@ from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
 from tatvpr_edge.runtime.tracking import Path, Tracked
-from tatvpr_edge.spec.calibration import SequenceCalibration
+from tatvpr_edge.spec.calibration import SequenceCalibration, rooted
 from tatvpr_edge.spec.maptypes import Band
 from tatvpr_edge.spec.scores import cosines_of_signs
 
@@ -50,10 +50,10 @@ class SequenceReport:
 
 
 def columns_of(tracked: Tracked) -> tuple[float, ...]:
-    """What a path is judged by, in the order of the weights."""
+    """What a path is judged by, in the order of the weights of a "rooted" calibration."""
     return (
         tracked.evidence,
-        tracked.margin,
+        rooted(tracked.margin),
         tracked.still,
         tracked.still_margin,
         float(tracked.steady),

@@ -15,7 +15,7 @@ from support.path_reference import Reference
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
 from tatvpr_edge.runtime.tracking import Path, Tracked, _Step, _Track, _Tracked
-from tatvpr_edge.spec.calibration import Calibration, DialWeights, SequenceCalibration
+from tatvpr_edge.spec.calibration import Calibration, DialWeights, SequenceCalibration, rooted
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.maptypes import Band
 
@@ -26,10 +26,12 @@ ERR_ABI = 2
 WEIGHTS = (-2.0, 1.5, 6.0, 0.5, 3.0, 0.1)
 
 
-def judging(elsewhere_m: float, frames: int, threshold: float = 0.0) -> Calibration:
+def judging(
+    elsewhere_m: float, frames: int, threshold: float = 0.0, kind: str = "logistic"
+) -> Calibration:
     """A calibration whose weights are all used."""
     sequence = SequenceCalibration(frames, threshold, WEIGHTS, 0.95, 0.3)
-    return Calibration("logistic", 0.0, (0.0, 1.0, 1.0), elsewhere_m, 0, 0.95, 0.1, sequence)
+    return Calibration(kind, 0.0, (0.0, 1.0, 1.0), elsewhere_m, 0, 0.95, 0.1, sequence)
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,6 +43,7 @@ def judging(elsewhere_m: float, frames: int, threshold: float = 0.0) -> Calibrat
     odometry=st.booleans(),
     uneven_m=st.sampled_from([None, 0.0, 0.1, 0.6]),
     turns=st.booleans(),
+    kind=st.sampled_from(["logistic", "rooted"]),
 )
 def test_equals_the_reference(
     engine: Engine,
@@ -52,6 +55,7 @@ def test_equals_the_reference(
     odometry: bool,
     uneven_m: float | None,
     turns: bool,
+    kind: str,
 ) -> None:
     """``uneven_m``: places are a metre apart, give or take so much; None: anywhere."""
     rng = np.random.default_rng(seed)
@@ -61,7 +65,7 @@ def test_equals_the_reference(
         apart = np.outer(1 + uneven_m * rng.uniform(-1, 1, len(drives)), (0.6, 0.8))
     xy = np.cumsum(apart, axis=0)
     yaw = np.cumsum(rng.normal(0, 1.2, len(drives))) if turns else None
-    calibration = judging(3.0, frames)
+    calibration = judging(3.0, frames, kind=kind)
     table = tables(drives, xy, calibration, parts, yaw)
     path, slow = Path(engine, frames), Reference(frames, drives, xy, 3.0, yaw)
     bands = [Band(1.0, 1.0, calibration)]
@@ -80,7 +84,8 @@ def test_equals_the_reference(
         else:
             np.testing.assert_array_equal(numbers, astuple(theirs))
         if not np.isnan(mine.margin):
-            parts_of = (1.0, mine.evidence, mine.margin, mine.still, mine.still_margin, mine.steady)
+            margin = mine.margin if kind == "logistic" else rooted(mine.margin)
+            parts_of = (1.0, mine.evidence, margin, mine.still, mine.still_margin, mine.steady)
             odds = float(np.dot(WEIGHTS, parts_of))
             assert mine.confidence == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-5)
             assert mine.accepted is (odds >= 0) or abs(odds) < 1e-5
@@ -365,6 +370,20 @@ def test_a_path_is_judged_by_the_k_of_its_frame(engine: Engine, tables: Tables) 
         assert fewer.confidence == pytest.approx(1 / (1 + np.exp(-odds - 1)), rel=1e-6)
         assert told.confidence == pytest.approx(1 / (1 + np.exp(-odds)), rel=1e-6)
         assert told.accepted is (odds >= 1.5)
+
+
+def test_a_margin_below_zero_counts_by_its_root_against_a_place_near(
+    engine: Engine, tables: Tables
+) -> None:
+    """``near`` may ask for a place that more speaks against than for."""
+    calibration = judging(3.0, 5, kind="rooted")
+    table, path = tables(*line(60), calibration), Path(engine, 5)
+    bands = [Band(1.0, 1.0, calibration)]
+    found = path.step(HELD, table, bands, 0, seen_at(20, 60), None, ((50.0, 0.0, 0.0), 2.0))
+    assert found.margin == pytest.approx(0.3 - 0.9) and rooted(found.margin) < -0.77
+    told = (1, found.evidence, rooted(found.margin), found.still, found.still_margin, 0)
+    assert found.confidence == pytest.approx(1 / (1 + np.exp(-np.dot(WEIGHTS, told))), abs=1e-6)
+    assert not found.accepted
 
 
 @pytest.mark.parametrize("frames", [0, -1, 1001, 2.5, True, "5", None])

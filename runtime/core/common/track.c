@@ -211,9 +211,12 @@ static uint64_t best_near(const tatvpr_track *track, const tatvpr_places *places
 static const tatvpr_sequence *judged_by(const tatvpr_track *track, const tatvpr_places *places,
                                         const tatvpr_step *step) {
     const tatvpr_sequence *s = step->sequence;
-    const int logistic =
-        places->band[step->band].calibration.kind == TATVPR_CALIBRATION_LOGISTIC;
-    return s != NULL && s->frames == track->frames && logistic ? s : NULL;
+    const tatvpr_calibration *c = &places->band[step->band].calibration;
+    return s != NULL && s->frames == track->frames && tatvpr_by_odds(c) ? s : NULL;
+}
+
+static float signed_root(float value) {
+    return value < 0.0f ? -tatvpr_sqrt(-value) : tatvpr_sqrt(value);
 }
 
 /* Margins, confidence, acceptance. */
@@ -221,7 +224,7 @@ static void judge(const tatvpr_track *track, const tatvpr_places *places,
                   const tatvpr_step *step, tatvpr_tracked *found) {
     const tatvpr_calibration *c = &places->band[step->band].calibration;
     const tatvpr_sequence *s = judged_by(track, places, step);
-    if (c->kind != TATVPR_CALIBRATION_LOGISTIC) {
+    if (!tatvpr_by_odds(c)) {
         return;
     }
     const tatvpr_spot own = tatvpr_spot_at(places, track->place);
@@ -236,8 +239,11 @@ static void judge(const tatvpr_track *track, const tatvpr_places *places,
     if (s == NULL) {
         return;
     }
+    /* The first bit of a margin tells more than the next. */
+    const float margin =
+        c->kind == TATVPR_CALIBRATION_ROOTED ? signed_root(found->margin) : found->margin;
     const float *w = s->weights;
-    const float odds = ((((w[0] + w[1] * found->evidence) + w[2] * found->margin) +
+    const float odds = ((((w[0] + w[1] * found->evidence) + w[2] * margin) +
                          w[3] * found->still) +
                         w[4] * found->still_margin) +
                        w[5] * (float)found->steady;
