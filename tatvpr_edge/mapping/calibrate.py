@@ -238,7 +238,8 @@ def ask(
                 if query.signs:
                     rival, score = cosines_of_signs(np.array([score - margin, score])).tolist()
                     margin = score - rival
-                rows.append((band, query.setting, (score, margin), right, answerable))
+                columns = score, margin
+                rows.append((band, query.setting, columns, right, answerable, query.where))
         if progress is not None:
             progress(1)
     return Answers.of(rows, 2)
