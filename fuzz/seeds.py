@@ -42,7 +42,7 @@ def small_map(kind: str, places: int = 3, bands: int = 1, rich: bool = False) ->
     judging = (
         Calibration("score", 0.25, precision=0.9, recall=0.5),
         Calibration("logistic", 0.5, (-1.0, 2.0, 3.0), 20.0, 3, 0.9, 0.25),
-        Calibration("logistic", 0.5, (-1.0, 2.0, 3.0), 20.0, 3, 0.9, 0.25, following),
+        Calibration("rooted", 0.5, (-1.0, 2.0, 3.0), 20.0, 3, 0.9, 0.25, following),
     )
     ks = (0.2, 0.4, 0.8)[:bands]
     judged = judging[: len(ks)] if rich else (None,) * len(ks)

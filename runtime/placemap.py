@@ -229,7 +229,7 @@ class PlaceMap(OneProcess):
         # What a margin is made of is then looked up, not searched for once more; of a weighed map
         # it is made of the best by distance.
         made = [one.calibration for one in now.base.info.bands]
-        judged = any(one is not None and one.kind == "logistic" for one in made)
+        judged = any(one is not None and one.kind != "score" for one in made)
         looked_up = judged and now.base.info.kind != "weighed"
         every = np.empty(table.size, np.float32) if scores or looked_up else None
         looked = now.left_out(first, end, without, last, _span(without_s))

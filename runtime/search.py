@@ -36,6 +36,7 @@ _SIGNATURES: Signatures = {
 #: Of libraries that know more than the first two kinds of maps; older ones would rank weighed maps
 #: by distance alone.
 _KINDS: Signatures = {"tatvpr_map_kind_known": (ctypes.c_int32, [ctypes.c_uint32])}
+_JUDGES: Signatures = {"tatvpr_calibration_known": (ctypes.c_int32, [ctypes.c_uint32])}
 #: For how many settings a table keeps what its calibrations say.
 _MOST_SETTINGS = 64
 _ERR_NOT_FINITE, _ERR_ARGUMENT = 25, 27
@@ -182,6 +183,12 @@ class Table:
                 f"{engine.code} was built before there were {info.kind} maps: build the artifact "
                 "again, or make the map as int8 or binary"
             )
+        for kind in {one.calibration.kind for one in info.bands if one.calibration is not None}:
+            if not _judges(engine, kind):
+                raise MapError(
+                    f"{engine.code} was built before there were {kind} calibrations, by which the "
+                    "map judges: build the artifact again"
+                )
         self.engine = engine
         self._search = engine.c.tatvpr_places_search
         self._info = info
@@ -361,6 +368,14 @@ def _searches(engine: Engine, kind: str) -> bool:
         return kind in ("int8", "binary")
     engine.declare(_KINDS)
     return bool(engine.c.tatvpr_map_kind_known(KINDS[kind]))
+
+
+def _judges(engine: Engine, kind: str) -> bool:
+    """Whether a library judges by a kind of calibrations."""
+    if not hasattr(engine.c, "tatvpr_calibration_known"):
+        return kind in ("score", "logistic")
+    engine.declare(_JUDGES)
+    return bool(engine.c.tatvpr_calibration_known(CALIBRATIONS[kind]))
 
 
 def _calibration(given: Calibration | None) -> _Calibration:

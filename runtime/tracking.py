@@ -143,7 +143,7 @@ class Tracked(NamedTuple):
 
 
 class Path:
-    """The path of one camera through a map, bounded in memory: 20 bytes and a bit a place. One
+    """The path of one camera through a map, bounded in memory: 24 bytes and a bit a place. One
     thread at a time.
 
     Args:

@@ -238,7 +238,8 @@ def ask(
                 if query.signs:
                     rival, score = cosines_of_signs(np.array([score - margin, score])).tolist()
                     margin = score - rival
-                rows.append((band, query.setting, (score, margin), right, answerable))
+                columns = score, margin
+                rows.append((band, query.setting, columns, right, answerable, query.where))
         if progress is not None:
             progress(1)
     return Answers.of(rows, 2)
@@ -248,7 +249,7 @@ def with_sequence(report: BandReport, of: SequenceReport | None) -> BandReport:
     """The same, of sequences as well."""
     if of is None:
         return report
-    made = replace(report.calibration, sequence=of.calibration)
+    made = replace(report.calibration, kind="rooted", sequence=of.calibration)
     return replace(report, calibration=made, sequence=of)
 
 

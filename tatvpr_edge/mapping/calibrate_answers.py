@@ -16,9 +16,11 @@ from tatvpr_edge.spec.calibration import NO_DIALS, DialWeights, dimming
 
 #: Right and wrong answers that are needed at least.
 FEWEST = 20
-#: band, (k, tokens), columns, right, answerable of one answer.
-Row = tuple[int, tuple[float, float], tuple[float, ...], bool, bool]
-_NAMES = ("band", "k", "tokens", "columns", "right", "answerable")
+#: band, (k, tokens), columns, right, answerable, where of one answer.
+Row = tuple[int, tuple[float, float], tuple[float, ...], bool, bool, int]
+_NAMES = ("band", "k", "tokens", "columns", "right", "answerable", "where_asked")
+#: In so many parts of the map it is looked what the others teach.
+_PARTS = 5
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,10 @@ class Answers:
         band: int [N]: which band was searched.
         k, tokens: float64 [N]: of the query.
         columns: float64 [N, M]: what an answer is judged by. Of single frames score and margin; of
-            sequences evidence, its margin, still, its margin, steady.
+            sequences evidence, the root of its margin, still, its margin, steady.
         right: bool [N].
         answerable: bool [N]: whether a right answer was in the map.
+        where_asked: int [N]: the place of the map where the query was, or its path began.
     """
 
     band: NDArray[np.int64]
@@ -56,11 +59,14 @@ class Answers:
     columns: F64
     right: Bools
     answerable: Bools
+    where_asked: NDArray[np.int64]
 
     @classmethod
     def of(cls, rows: Sequence[Row], width: int) -> Answers:
         """The answers of ``rows``, which are judged by ``width`` numbers."""
-        bands, dials, columns, rights, answerables = zip(*rows, strict=True) if rows else [()] * 5
+        bands, dials, columns, rights, answerables, places = (
+            zip(*rows, strict=True) if rows else [()] * 6
+        )
         ks, tokens = zip(*dials, strict=True) if rows else [()] * 2
         return cls(
             np.array(bands, np.int64),
@@ -69,6 +75,7 @@ class Answers:
             np.array(columns, np.float64).reshape(len(rows), width),
             np.array(rights, np.bool_),
             np.array(answerables, np.bool_),
+            np.array(places, np.int64),
         )
 
     @classmethod
@@ -104,6 +111,20 @@ class Answers:
         counted: F64 = log_odds_of(weights, self.columns)
         counted = counted + dials.k * _dimmed(self.k, dials.least_k_percent)
         return counted + dials.tokens * _dimmed(self.tokens, dials.least_tokens_percent)
+
+    def odds_by_others(self) -> F64:
+        """float64 [N]: the log-odds by weights that other parts of the map taught. Answers along
+        one path, and to one frame at several settings, are right or wrong together: by weights
+        that they taught themselves they look surer than answers elsewhere are. (A part whose
+        others have too few right or wrong ones is judged by all.)"""
+        odds = np.zeros(len(self))
+        for places in np.array_split(np.unique(self.where_asked), _PARTS):
+            here = np.isin(self.where_asked, places)
+            others = self.where(~here)
+            right = int(others.right.sum())
+            enough = min(right, len(others) - right) >= FEWEST
+            odds[here] = self.where(here).odds(*(others if enough else self).learn())
+        return odds
 
     def by_setting(self, accepted: Bools) -> tuple[AtSetting, ...]:
         """What ``accepted`` bool [N] gives at each setting where a place was there to be found: the

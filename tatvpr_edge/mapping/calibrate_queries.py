@@ -73,6 +73,12 @@ class Asked:
         return self.k, self.tokens
 
     @property
+    def where(self) -> int:
+        """The first place that is right for it or, without one, of its surroundings; -1: none."""
+        there = self.near if self.near.any() else self.around
+        return int(there.argmax()) if there.any() else -1
+
+    @property
     def never(self) -> Bools:
         """bool [places]: those that are none of its answers, be its place in the map or not."""
         never = np.zeros(len(self.near), np.bool_) if self.untold is None else self.untold.copy()

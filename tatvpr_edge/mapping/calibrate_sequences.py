@@ -27,7 +27,7 @@ from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
 from tatvpr_edge.runtime.tracking import Path, Tracked
-from tatvpr_edge.spec.calibration import SequenceCalibration
+from tatvpr_edge.spec.calibration import SequenceCalibration, rooted
 from tatvpr_edge.spec.maptypes import Band
 from tatvpr_edge.spec.scores import cosines_of_signs
 
@@ -50,10 +50,10 @@ class SequenceReport:
 
 
 def columns_of(tracked: Tracked) -> tuple[float, ...]:
-    """What a path is judged by, in the order of the weights."""
+    """What a path is judged by, in the order of the weights of a "rooted" calibration."""
     return (
         tracked.evidence,
-        tracked.margin,
+        rooted(tracked.margin),
         tracked.still,
         tracked.still_margin,
         float(tracked.steady),
@@ -104,7 +104,8 @@ def ask_sequences(
                 band = next(i for i, one in enumerate(bands) if one is found.band)
                 right = bool(query.near[found.tracked.place]) and not lacking
                 answerable = not lacking and bool(query.near.any())
-                rows.append((band, query.setting, columns_of(found.tracked), right, answerable))
+                columns, where = columns_of(found.tracked), stretch[0].where
+                rows.append((band, query.setting, columns, right, answerable, where))
     return Answers.of(rows, 5)
 
 
@@ -135,7 +136,7 @@ def fit_sequences(
     if right < FEWEST or len(mine) - right < FEWEST:
         return None
     weights, dials = mine.learn()
-    odds = mine.odds(weights, dials)
+    odds = mine.odds_by_others()  # paths are few, so that what they taught suits them too well
     # What one wrong path more would cost: it lasts for up to about twice the sequence.
     setting = choose_threshold(odds, mine.right, precision, spare=2 * frames)
     answerable = mine.answerable

@@ -15,7 +15,7 @@ import numpy as np
 from .errors import MapError
 
 #: Kinds of calibration and their numbers in a file.
-CALIBRATIONS = {"score": 1, "logistic": 2}
+CALIBRATIONS = {"score": 1, "logistic": 2, "rooted": 3}
 #: Longest sequence of frames, and weights of its calibration.
 MAX_FRAMES, SEQUENCE_WEIGHTS = 1000, 6
 
@@ -56,7 +56,8 @@ class SequenceCalibration:
         frames: length of sequence that it was learned with, and is good for.
         threshold: of the log-odds, from which an answer is accepted.
         weights: w0 .. w5 of the log-odds ``w0 + w1 * evidence + w2 * its margin + w3 * still
-            + w4 * its margin + w5 * steady``.
+            + w4 * its margin + w5 * steady``; beside "rooted", the root of the first margin, with
+            its sign, stands for it.
         precision, recall, dials: as in :class:`Calibration`.
     """
 
@@ -76,6 +77,7 @@ class Calibration:
         kind: "score": a match is accepted from the score ``threshold`` up. "logistic": the
             log-odds that it is right are ``z = w0 + w1 * score + w2 * margin``; it is accepted
             where z reaches ``threshold``. Its margin is its score less the best score *elsewhere*.
+            "rooted": the same, beside sequences whose margin counts by its square root.
         threshold: see ``kind``.
         weights: (w0, w1, w2) of "logistic".
         elsewhere_m: places further than this many metres are elsewhere; 0: distance says nothing.
@@ -83,8 +85,8 @@ class Calibration:
             this far along the order; 0: order says nothing.
         precision: share of accepted matches that are right, as chosen; 0: not known.
         recall: share of queries that are then accepted, as expected; 0: not known.
-        sequence: the same for sequences of frames, beside "logistic" alone; None: not known.
-        dials: of "logistic": what the query's k and tokens count beside score and margin.
+        sequence: the same for sequences of frames, never beside "score"; None: not known.
+        dials: not of "score": what the query's k and tokens count beside score and margin.
     """
 
     kind: str
@@ -96,6 +98,11 @@ class Calibration:
     recall: float = 0.0
     sequence: SequenceCalibration | None = None
     dials: DialWeights = NO_DIALS
+
+
+def rooted(margin: float) -> float:
+    """The square root of a margin, with its sign, rounded to float32 as in the C core."""
+    return math.copysign(float(np.sqrt(np.float32(abs(margin)))), margin)
 
 
 Judging = TypeVar("Judging", Calibration, SequenceCalibration)
@@ -135,6 +142,8 @@ def check_calibration(given: Calibration) -> None:
             raise MapError("a calibration by score says nothing of sequences")
     elif not (given.elsewhere_m or given.elsewhere_places):
         raise MapError("a logistic calibration says how far away 'elsewhere' is")
+    if given.kind == "rooted" and given.sequence is None:
+        raise MapError("a rooted calibration says when sequences are right")
     if given.sequence is not None:
         _check_sequence(given.sequence)
 

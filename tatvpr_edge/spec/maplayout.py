@@ -26,6 +26,8 @@ SEQUENCE = struct.Struct(f"<I3f{SEQUENCE_WEIGHTS}f")
 SEQUENCES = 1
 #: Required feature: how sure an answer is depends on the query's k or tokens.
 DIALS = 2
+#: Required feature: margins of sequences count by their roots.
+ROOTED = 4
 #: Optional feature: places keep parts of their neighbours' descriptors.
 NEIGHBOURS = 1
 HEADER_BYTES, BAND_BYTES = 192, 128

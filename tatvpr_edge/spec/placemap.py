@@ -32,6 +32,7 @@ from .maplayout import (
     HEADER_BYTES,
     MAGIC,
     NEIGHBOURS,
+    ROOTED,
     SEQUENCES,
     START,
     VERSION,
@@ -174,7 +175,8 @@ def _required(bands: Sequence[Band]) -> int:
     """The features that a reader of these bands must know: set exactly where one has them."""
     made = [band.calibration for band in bands if band.calibration is not None]
     sequences = SEQUENCES if any(of.sequence is not None for of in made) else 0
-    return sequences | (DIALS if any(any(dial_fields(of)) for of in made) else 0)
+    dials = DIALS if any(any(dial_fields(of)) for of in made) else 0
+    return sequences | dials | (ROOTED if any(of.kind == "rooted" for of in made) else 0)
 
 
 def _encode_tags(tags: Sequence[str]) -> bytes:
@@ -308,7 +310,7 @@ def parse_header(data: NDArray[np.uint8], file_size: int) -> Header:
     header_bytes, size, required, optional, model_hash = fields[2:7]
     kind_code, dim, descriptor_size, frame, places, bands, zero = fields[7:14]
     poses, moments, tags, tags_bytes, rest, payload_crc, _ = fields[14:]
-    if required & ~(SEQUENCES | DIALS):
+    if required & ~(SEQUENCES | DIALS | ROOTED):
         raise MapError(f"it requires unknown features (bits {required:#x}): update tatvpr-edge")
     kind = {code: name for name, code in KINDS.items()}.get(kind_code)
     if kind is None:

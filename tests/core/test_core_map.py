@@ -142,6 +142,7 @@ SEQUENCES = Calibration(
 )
 
 
+ROOTED = replace(SEQUENCES, kind="rooted")
 OF_K = replace(SEQUENCES, dials=DialWeights(0.7, 0.0, 2, 0))
 assert OF_K.sequence is not None
 BOTH_OF_K = replace(OF_K, sequence=replace(OF_K.sequence, dials=DialWeights(-0.25, 0.5, 20, 50)))
@@ -150,8 +151,8 @@ BOTH_OF_K = replace(OF_K, sequence=replace(OF_K.sequence, dials=DialWeights(-0.2
 @pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
 @pytest.mark.parametrize(
     "judged",
-    [Calibration("score", 0.3), SEQUENCES, BOTH_OF_K],
-    ids=["score", "sequence", "dials"],
+    [Calibration("score", 0.3), SEQUENCES, BOTH_OF_K, ROOTED],
+    ids=["score", "sequence", "dials", "rooted"],
 )
 def test_verdict_equals_pythons_on_damaged_maps(
     native: Driver, tmp_path: Path, kind: str, judged: Calibration
@@ -204,7 +205,7 @@ def test_what_dials_count_is_what_python_says(native: Driver, tmp_path: Path) ->
     """A query at low k scores less where it is right, and is judged by that."""
     query, sequence = np.ones(16, np.float32), BOTH_OF_K.sequence
     assert sequence is not None
-    for judged in (BOTH_OF_K, OF_K, SEQUENCES, replace(OF_K, sequence=None)):
+    for judged in (BOTH_OF_K, OF_K, SEQUENCES, ROOTED, replace(OF_K, sequence=None)):
         good = make_map(tmp_path, "int8", 16, 20, (Band(1.0, 1.0, judged),))
         for k, tokens in itertools.product((1.0, 0.75, 0.4, 0.2, 0.013), (1.0, 0.6, 0.31)):
             status, out = c_map(native, "portable", good, query, 1, k, tokens)
@@ -226,6 +227,8 @@ def test_what_dials_count_is_what_python_says(native: Driver, tmp_path: Path) ->
     for dials in (DialWeights(0.0, 0.0, 20, 0), DialWeights(0.0, 0.0, 0, 20)):
         with pytest.raises(MapError, match="hundredths"):
             check_calibration(replace(OF_K, dials=dials))
+    with pytest.raises(MapError, match="sequences"):
+        check_calibration(replace(ROOTED, sequence=None))
     with pytest.raises(MapError, match="finite"):
         check_calibration(replace(OF_K, dials=DialWeights(np.inf, 0.0, 20, 0)))
 
@@ -240,7 +243,8 @@ def test_each_fault_of_a_map_has_its_status(native: Driver, tmp_path: Path) -> N
         data = reseal(bad) if name != "MAGIC" else bytes(bad)
         assert c_map(native, "portable", data)[0] == STATUS[f"TATVPR_ERR_MAP_{name}"], at
     announced = ((None, 0), (SEQUENCES, 1), (OF_K, 3), (replace(OF_K, sequence=None), 2))
-    for (judged, needed), said in itertools.product(announced, range(4)):
+    announced += ((ROOTED, 5), (replace(OF_K, kind="rooted"), 7))
+    for (judged, needed), said in itertools.product(announced, range(8)):
         bad = bytearray(make_map(tmp_path, "int8", 16, 5, (Band(0.2, 1.0, judged),)))
         assert bad[24] == needed
         if said == needed:

@@ -317,7 +317,7 @@ def test_the_calibration_of_sequences_is_stored_beside_the_single_frame_s(driven
     judged = PlaceMap(driven).info.bands[0].calibration
     assert judged is not None and judged.sequence is not None
     assert judged.sequence.frames == 5 and judged.sequence.recall > judged.recall
-    assert driven.read_bytes()[24] == 1  # a reader that knows nothing of sequences refuses
+    assert driven.read_bytes()[24] == 5  # a reader that knows nothing of sequences refuses
 
 
 def test_the_example_follows_a_drive(

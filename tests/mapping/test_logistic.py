@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.calibrate_answers import Answers, AtSetting
+from tatvpr_edge.mapping.calibrate_sequences import fit_sequences
 from tatvpr_edge.mapping.logistic import (
     auroc,
     average_precision,
@@ -56,7 +57,8 @@ def test_what_k_counts_is_learned_where_several_are_asked() -> None:
     def of(scores: NDArray, chosen: NDArray) -> Answers:  # type: ignore[type-arg]
         columns = np.stack([scores, margins], axis=1)
         one_band, known = np.zeros(len(ks), np.int64), np.ones(len(ks), np.bool_)
-        return Answers(one_band, ks, known * 1.0, columns, right, known).where(chosen)
+        made = Answers(one_band, ks, known * 1.0, columns, right, known, one_band)
+        return made.where(chosen)
 
     weights, dials = of(fallen, parts).learn()
     assert (dials.least_k_percent, dials.tokens, dials.least_tokens_percent) == (20, 0, 0)
@@ -77,18 +79,18 @@ def test_what_a_map_keeps_as_all_of_k_teaches_nothing_of_k() -> None:
     ks = np.repeat([1.0, 0.995], 1000)
     scores, margins, right = drawn(len(ks), 3)
     columns, known = np.stack([scores, margins], axis=1), np.ones(len(ks), np.bool_)
-    answers = Answers(np.zeros(len(ks), np.int64), ks, ks, columns, right, known)
+    answers = Answers(np.zeros(len(ks), np.int64), ks, ks, columns, right, known, 0 * right)
     assert answers.learn()[1] == NO_DIALS
 
 
 def test_what_is_accepted_is_told_of_each_setting() -> None:
     rows = [
-        (0, (1.0, 1.0), (0.9, 0.4), True, True),
-        (0, (1.0, 1.0), (0.8, 0.3), False, False),
-        (0, (0.2, 1.0), (0.7, 0.2), True, True),
-        (0, (0.2, 1.0), (0.6, 0.1), False, True),
-        (0, (0.4, 0.5), (0.5, 0.1), False, True),
-        (0, (0.3, 0.5), (0.5, 0.1), False, False),  # nothing there was to be found
+        (0, (1.0, 1.0), (0.9, 0.4), True, True, 0),
+        (0, (1.0, 1.0), (0.8, 0.3), False, False, 0),
+        (0, (0.2, 1.0), (0.7, 0.2), True, True, 0),
+        (0, (0.2, 1.0), (0.6, 0.1), False, True, 0),
+        (0, (0.4, 0.5), (0.5, 0.1), False, True, 0),
+        (0, (0.3, 0.5), (0.5, 0.1), False, False, 0),  # nothing there was to be found
     ]
     answers = Answers.of(rows, 2)
     told = answers.by_setting(np.array([True, True, True, False, False, True]))
@@ -152,3 +154,52 @@ def test_measures_are_those_worked_out_by_hand() -> None:
     # bins .8 (two: one right), .9 and .1: |1.6 - 1| + |.9 - 1| + |.1 - 0| of 4
     assert expected_calibration_error(values, right) == pytest.approx(0.8 / 4)
     assert np.isnan(auroc(values, np.ones(4, bool)))
+
+
+# ---- answers that are right or wrong together ------------------------------------------------
+
+
+def along_walls(rng: np.random.Generator, walls: int, each: int, told: float) -> Answers:
+    """Answers along paths, which look alike along each and are all right or all wrong; the first
+    number counts ``told`` in the log-odds of its truth, the others nothing."""
+    looks = rng.normal(size=(walls, 5))
+    right = rng.random(walls) < 1 / (1 + np.exp(-told * looks[:, 0]))
+    at = np.repeat(np.arange(walls), each)
+    columns = looks[at] + 0.1 * rng.normal(size=(len(at), 5))
+    ones = np.ones(len(at))
+    return Answers(0 * at, ones, ones, columns, right[at], ones > 0, at)
+
+
+def test_few_paths_that_say_nothing_teach_nothing_to_accept() -> None:
+    """Weights suit the few paths that they were learned from; judged by them, a threshold kept the
+    precision there, and let an eighth of other paths pass."""
+    rng, accepted, asked = RNG(0), 0, 0
+    for _ in range(20):
+        report = fit_sequences(along_walls(rng, 30, 60, told=0.0), 0, 5, 0.9)
+        assert report is not None
+        made, others = report.calibration, along_walls(rng, 400, 5, told=0.0)
+        accepted += int((others.odds(made.weights, made.dials) >= made.threshold).sum())
+        asked += len(others)
+    assert accepted < 0.03 * asked
+
+
+def test_paths_that_say_much_are_accepted_where_they_were_not_seen() -> None:
+    rng = RNG(1)
+    report = fit_sequences(along_walls(rng, 1000, 10, told=6.0), 0, 5, 0.9)
+    assert report is not None and report.reached
+    made, others = report.calibration, along_walls(rng, 2000, 5, told=6.0)
+    taken = others.odds(made.weights, made.dials) >= made.threshold
+    assert taken.mean() > 0.3 and others.right[taken].mean() >= 0.88
+
+
+def test_answers_are_judged_by_those_of_other_parts_of_the_map() -> None:
+    """One place's answers stay together, whatever their setting; parts follow the map's order."""
+    answers = along_walls(RNG(2), 50, 8, told=2.0)
+    mixed = answers.where(RNG(3).permutation(len(answers)))
+    wanted = np.zeros(len(mixed))
+    for first in range(0, 50, 10):
+        here = (mixed.where_asked >= first) & (mixed.where_asked < first + 10)
+        wanted[here] = mixed.where(here).odds(*mixed.where(~here).learn())
+    assert np.array_equal(mixed.odds_by_others(), wanted)
+    few = answers.where(answers.where_asked < 3)
+    assert np.array_equal(few.odds_by_others(), few.odds(*few.learn()))  # others teach too little

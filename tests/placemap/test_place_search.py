@@ -26,7 +26,7 @@ from tatvpr_edge.runtime.mapjournal import append
 from tatvpr_edge.runtime.tracking import Path as FramePath
 from tatvpr_edge.runtime.verdict import reason_against
 from tatvpr_edge.spec import scores
-from tatvpr_edge.spec.calibration import DialWeights
+from tatvpr_edge.spec.calibration import DialWeights, SequenceCalibration
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.floats import exp32
 from tatvpr_edge.spec.placemap import Band, Calibration, MapInfo, Places, make_places, write_map
@@ -265,7 +265,10 @@ def test_a_library_from_before_weighed_maps_refuses_them_and_searches_others(
 ) -> None:
     lowered = lower(checked_graph(tiny_onnx), "tiny")
     # The function by which a library says that it knows them goes by a name that is not exported.
-    renamed = ("-Dtatvpr_map_kind_known=map_kind_known",)
+    renamed = (
+        "-Dtatvpr_map_kind_known=map_kind_known",
+        "-Dtatvpr_calibration_known=calibration_known",
+    )
     older = Engine(compile_linux(lowered, load("host"), tmp_path / "older", renamed))
     query = np.random.default_rng(3).standard_normal(16).astype(np.float32)
     for kind in ("int8", "binary", "weighed"):
@@ -281,6 +284,12 @@ def test_a_library_from_before_weighed_maps_refuses_them_and_searches_others(
     with pytest.raises(MapError, match="built before there were weighed maps: build the artifact"):
         PlaceMap(tmp_path / "m.placemap", engine=older)
     assert PlaceMap(tmp_path / "m.placemap", engine=engine).search(query, 1.0).candidates
+    following = SequenceCalibration(5, 0.0, (0.0,) * 6)
+    judged = Calibration("rooted", 0.0, elsewhere_places=1, sequence=following)
+    info = MapInfo("ab" * 32, "int8", 16, (Band(1.0, 1.0, judged),))
+    write_map(tmp_path / "m.placemap", info, [some(info, 5)])
+    with pytest.raises(MapError, match="before there were rooted calibrations"):
+        PlaceMap(tmp_path / "m.placemap", engine=older)
 
 
 def test_what_lies_at_the_mean_is_counted_not_weighed(engine: Engine, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from support.geography import metres
 
 F32 = np.float32
-STEP, METRE, RADIAN, JUMP = F32(0.03), F32(0.05), F32(0.2), F32(1.0)
+STEP, REVERSE, METRE, RADIAN, JUMP = map(F32, (0.03, 0.3, 0.05, 0.2, 1.0))
 STEADY, LANES = 20, 8
 FEWEST = 8  # rivals
 Floats = NDArray[np.float32]
@@ -58,12 +58,18 @@ class Reference:
     elsewhere_m: float
     yaw: NDArray[np.float64] | None = None
     geographic: bool = False
-    evidence: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    ahead: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    back: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     still: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     seen: int = 0
     steady: int = 0
     place: int = 0
     lead: np.float32 = field(default_factory=lambda: F32(0))
+
+    @property
+    def evidence(self) -> Floats:
+        """Of the best path that ends at each place, whichever way it goes."""
+        return np.maximum(self.ahead, self.back)
 
     def step(
         self, scores: Floats | None, moved: float | None = None, turned: float | None = None
@@ -74,7 +80,7 @@ class Reference:
             self.lead = lead_of(scores)
         if self.seen:
             jump = self.evidence.max() - JUMP * self.lead
-            self.evidence = self._moved_on(jump, moved, turned)
+            self._move_on(jump, moved, turned)
         if scores is None or not np.isfinite(scores).any():
             self.seen = max(self.seen - 1, 0)
             self.steady = 0
@@ -84,14 +90,15 @@ class Reference:
         self.seen = min(self.seen + 1, self.frames)
         share = F32(1) / F32(self.seen)
         if first:
-            self.evidence, self.still = scores.copy(), scores.copy()
+            self.ahead, self.back, self.still = scores.copy(), scores.copy(), scores.copy()
         else:
             mean = np.maximum(self.still, jump)
             out = np.isinf(scores)
             with np.errstate(invalid="ignore"):
-                self.evidence = self.evidence + share * (scores - self.evidence)
+                self.ahead = self.ahead + share * (scores - self.ahead)
+                self.back = self.back + share * (scores - self.back)
                 self.still = mean + share * (scores - mean)
-            self.evidence[out] = self.still[out] = -np.inf
+            self.ahead[out] = self.back[out] = self.still[out] = -np.inf
         before, self.place = self.place, int(self.evidence.argmax())
         away = self._elsewhere(self.place)
         on = not first and not away[before]
@@ -114,19 +121,22 @@ class Reference:
     def _elsewhere(self, place: int) -> NDArray[np.bool_]:
         return np.asarray(metres(self.xy, self.xy[place], self.geographic) > self.elsewhere_m)
 
-    def _moved_on(self, jump: np.float32, moved: float | None, turned: float | None) -> Floats:
-        made = np.maximum(self.evidence, jump)
+    def _move_on(self, jump: np.float32, moved: float | None, turned: float | None) -> None:
+        most, price, reverse = self.evidence, STEP * self.lead, REVERSE * self.lead
+        ahead, back = (
+            np.maximum(np.maximum(one, other - reverse), jump)
+            for one, other in ((self.ahead, self.back), (self.back, self.ahead))
+        )
         for drive in dict.fromkeys(self.drives.tolist()):
             own = np.flatnonzero(self.drives == drive)
-            values = self.evidence[own]
             if moved is None:
-                best = values.copy()
-                best[1:] = np.maximum(best[1:], values[:-1] - STEP * self.lead)
-                best[:-1] = np.maximum(best[:-1], values[1:] - STEP * self.lead)
+                on, off = own[1:], own[:-1]
+                ahead[on] = np.maximum(ahead[on], self.ahead[off] - price)
+                back[off] = np.maximum(back[off], self.back[on] - price)
             else:
-                best = self._along(own, values, abs(moved), turned)
-            made[own] = np.maximum(best, jump)
-        return made
+                best = self._along(own, most[own], abs(moved), turned)
+                ahead[own] = back[own] = np.maximum(best, jump)
+        self.ahead, self.back = ahead, back
 
     def _along(
         self, own: NDArray[np.int64], values: Floats, moved: float, turned: float | None

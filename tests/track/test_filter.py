@@ -16,7 +16,7 @@ from support.path_reference import Reference
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
 from tatvpr_edge.runtime.tracking import Path, Tracked, _Step, _Track, _Tracked
-from tatvpr_edge.spec.calibration import Calibration, DialWeights, SequenceCalibration
+from tatvpr_edge.spec.calibration import Calibration, DialWeights, SequenceCalibration, rooted
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.maptypes import Band
 
@@ -27,10 +27,12 @@ ERR_ABI, ERR_ARGUMENT = 2, 27
 WEIGHTS = (-2.0, 1.5, 6.0, 0.5, 3.0, 0.1)
 
 
-def judging(elsewhere_m: float, frames: int, threshold: float = 0.0) -> Calibration:
+def judging(
+    elsewhere_m: float, frames: int, threshold: float = 0.0, kind: str = "logistic"
+) -> Calibration:
     """A calibration whose weights are all used."""
     sequence = SequenceCalibration(frames, threshold, WEIGHTS, 0.95, 0.3)
-    return Calibration("logistic", 0.0, (0.0, 1.0, 1.0), elsewhere_m, 0, 0.95, 0.1, sequence)
+    return Calibration(kind, 0.0, (0.0, 1.0, 1.0), elsewhere_m, 0, 0.95, 0.1, sequence)
 
 
 @settings(max_examples=60, deadline=None)
@@ -43,6 +45,7 @@ def judging(elsewhere_m: float, frames: int, threshold: float = 0.0) -> Calibrat
     uneven_m=st.sampled_from([None, 0.0, 0.1, 0.6]),
     turns=st.booleans(),
     frame=st.sampled_from(("local", "geographic")),
+    kind=st.sampled_from(["logistic", "rooted"]),
 )
 def test_equals_the_reference(
     engine: Engine,
@@ -55,6 +58,7 @@ def test_equals_the_reference(
     uneven_m: float | None,
     turns: bool,
     frame: str,
+    kind: str,
 ) -> None:
     """``uneven_m``: places are a metre apart, give or take so much; None: anywhere."""
     rng = np.random.default_rng(seed)
@@ -64,7 +68,7 @@ def test_equals_the_reference(
         apart = np.outer(1 + uneven_m * rng.uniform(-1, 1, len(drives)), (0.6, 0.8))
     xy = np.cumsum(apart, axis=0)
     yaw = np.cumsum(rng.normal(0, 1.2, len(drives))) if turns else None
-    calibration = judging(3.0, frames)
+    calibration = judging(3.0, frames, kind=kind)
     xy = degrees(xy) if frame == "geographic" else xy
     table = tables(drives, xy, calibration, parts, yaw, frame)
     path = Path(engine, frames)
@@ -85,7 +89,8 @@ def test_equals_the_reference(
         else:
             np.testing.assert_array_equal(numbers, astuple(theirs))
         if not np.isnan(mine.margin):
-            parts_of = (1.0, mine.evidence, mine.margin, mine.still, mine.still_margin, mine.steady)
+            margin = mine.margin if kind == "logistic" else rooted(mine.margin)
+            parts_of = (1.0, mine.evidence, margin, mine.still, mine.still_margin, mine.steady)
             odds = float(np.dot(WEIGHTS, parts_of))
             assert mine.confidence == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-5)
             assert mine.accepted is (odds >= 0) or abs(odds) < 1e-5
@@ -100,6 +105,31 @@ def seen_at(place: float, count: int, alike: float = 0.3) -> np.ndarray:
     """Scores of a frame taken at ``place``: high there, falling off within three places."""
     near = 1 - np.abs(np.arange(count) - place) / 3
     return np.maximum(alike, 0.9 * near).astype(np.float32)
+
+
+@pytest.mark.parametrize("back_to_front", [False, True])
+def test_a_camera_on_its_way_is_no_path_to_and_fro(
+    engine: Engine, tables: Tables, back_to_front: bool
+) -> None:
+    """One drive is followed, either way; of another, two places are more alike, by turns."""
+    _, xy = line(80)
+    table = tables(np.repeat([0, 1], 40), xy, judging(5.0, 5))
+    path = Path(engine, 5)
+    for i in range(12):
+        scores = np.full(80, 0.3, np.float32)
+        place = 30 - i if back_to_front else 10 + i
+        scores[place], scores[60 + i % 2] = 0.8, 0.82
+        found = path.step(HELD, table, [Band(1.0)], 0, scores)
+    assert found.place == place and found.steady >= 3
+
+
+def test_a_camera_that_turns_round_is_followed_back(engine: Engine, tables: Tables) -> None:
+    drives, xy = line(60)
+    table, path = tables(drives, xy, judging(5.0, 5)), Path(engine, 5)
+    ways = [*range(20, 32), *range(31, 19, -1)]
+    found = [path.step(HELD, table, [Band(1.0)], 0, seen_at(at, 60)) for at in ways]
+    assert all(abs(one.place - at) <= 1 for one, at in zip(found, ways, strict=True))
+    assert found[-1].steady == 20
 
 
 def test_odometry_tells_places_apart_that_look_alike(engine: Engine, tables: Tables) -> None:
@@ -334,7 +364,7 @@ def test_memory_is_bounded(engine: Engine, tables: Tables) -> None:
     before = path.memory_bytes
     for place in range(400):
         path.step(HELD, table, bands, 0, seen_at(place, 500), 1.0)
-    assert path.memory_bytes == before == 20 * 1024 + 1024 // 8
+    assert path.memory_bytes == before == 24 * 1024 + 1024 // 8
 
 
 def test_a_calibration_of_sequences_of_another_length_judges_nothing(
@@ -383,6 +413,20 @@ def test_a_path_is_judged_by_the_k_of_its_frame(engine: Engine, tables: Tables) 
         assert fewer.confidence == pytest.approx(1 / (1 + np.exp(-odds - 1)), rel=1e-6)
         assert told.confidence == pytest.approx(1 / (1 + np.exp(-odds)), rel=1e-6)
         assert told.accepted is (odds >= 1.5)
+
+
+def test_a_margin_below_zero_counts_by_its_root_against_a_place_near(
+    engine: Engine, tables: Tables
+) -> None:
+    """``near`` may ask for a place that more speaks against than for."""
+    calibration = judging(3.0, 5, kind="rooted")
+    table, path = tables(*line(60), calibration), Path(engine, 5)
+    bands = [Band(1.0, 1.0, calibration)]
+    found = path.step(HELD, table, bands, 0, seen_at(20, 60), None, ((50.0, 0.0, 0.0), 2.0))
+    assert found.margin == pytest.approx(0.3 - 0.9) and rooted(found.margin) < -0.77
+    told = (1, found.evidence, rooted(found.margin), found.still, found.still_margin, 0)
+    assert found.confidence == pytest.approx(1 / (1 + np.exp(-np.dot(WEIGHTS, told))), abs=1e-6)
+    assert not found.accepted
 
 
 @pytest.mark.parametrize("frames", [0, -1, 1001, 2.5, True, "5", None])

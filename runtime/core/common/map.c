@@ -3,6 +3,7 @@
 #include "core.h"
 #include "floats.h"
 #include "map.h"
+#include "where.h"
 
 #define HEADER 192u
 #define BAND 128u
@@ -13,6 +14,7 @@
 #define MOST_PLACES 0x7FFFFFFFu
 #define GEOGRAPHIC 2u
 #define SEQUENCES 1u /* required feature: a band is calibrated for sequences of frames */
+#define ROOTED 4u /* required feature: margins of sequences count by their roots */
 #define DIALS 2u /* required feature: how sure an answer is depends on the query's k or tokens */
 #define MOST_FRAMES 1000u
 #define FURTHEST_M 1e9  /* how far from its origin a position may be */
@@ -121,7 +123,7 @@ static tatvpr_status check_header(const uint8_t *p, size_t size) {
     if (header_crc(p, header_bytes) != tatvpr_read_u32(p + AT_HEADER_CRC)) {
         return TATVPR_ERR_MAP_CRC;
     }
-    if ((tatvpr_read_u32(p + AT_REQUIRED) & ~(SEQUENCES | DIALS)) != 0) {
+    if ((tatvpr_read_u32(p + AT_REQUIRED) & ~(SEQUENCES | DIALS | ROOTED)) != 0) {
         return TATVPR_ERR_MAP_FEATURE;
     }
     const uint64_t file_bytes = tatvpr_read_u64(p + AT_FILE_BYTES);
@@ -134,6 +136,8 @@ static tatvpr_status check_header(const uint8_t *p, size_t size) {
 int32_t tatvpr_map_kind_known(uint32_t kind) {
     return kind == TATVPR_MAP_INT8 || kind == TATVPR_MAP_BINARY || kind == TATVPR_MAP_WEIGHED;
 }
+
+int32_t tatvpr_calibration_known(uint32_t kind) { return kind <= TATVPR_CALIBRATION_ROOTED; }
 
 static int fields_valid(const uint8_t *p) {
     const uint32_t kind = tatvpr_read_u32(p + AT_KIND);
@@ -177,7 +181,7 @@ static int calibration_valid(const tatvpr_calibration *c) {
     if (c->kind == TATVPR_CALIBRATION_SCORE) {
         return c->threshold >= -1.0f && c->threshold <= 1.0f && !weighted && !apart;
     }
-    return c->kind == TATVPR_CALIBRATION_LOGISTIC && apart;
+    return tatvpr_by_odds(c) && apart;
 }
 
 /* What k and tokens count, where there is a calibration that it may belong to. */
@@ -194,8 +198,8 @@ static int dials_valid(const uint8_t *weights, const uint8_t *least, int judged)
 }
 
 static int band_dials_valid(const uint8_t *band) {
-    const uint32_t kind = tatvpr_read_u32(band + BAND_CALIBRATION);
-    return dials_valid(band + BAND_DIALS, band + BAND_LEAST, kind == TATVPR_CALIBRATION_LOGISTIC) &&
+    const tatvpr_calibration c = read_calibration(band);
+    return dials_valid(band + BAND_DIALS, band + BAND_LEAST, tatvpr_by_odds(&c)) &&
            dials_valid(band + BAND_SEQUENCE_DIALS, band + BAND_SEQUENCE_LEAST,
                        tatvpr_read_u32(band + BAND_SEQUENCE) != 0);
 }
@@ -214,8 +218,9 @@ static tatvpr_sequence read_sequence(const uint8_t *band) {
 
 static int sequence_valid(const uint8_t *band) {
     const tatvpr_sequence s = read_sequence(band);
+    const tatvpr_calibration c = read_calibration(band);
     if (s.frames == 0) {
-        return all_zero(band, BAND_SEQUENCE, BAND_DIALS);
+        return c.kind != TATVPR_CALIBRATION_ROOTED && all_zero(band, BAND_SEQUENCE, BAND_DIALS);
     }
     for (size_t i = 0; i < 6; i++) {
         if (!finite(s.weights[i])) {
@@ -223,8 +228,7 @@ static int sequence_valid(const uint8_t *band) {
         }
     }
     return s.frames <= MOST_FRAMES && share(s.precision) && share(s.recall) &&
-           finite(s.threshold) &&
-           tatvpr_read_u32(band + BAND_CALIBRATION) == TATVPR_CALIBRATION_LOGISTIC;
+           finite(s.threshold) && tatvpr_by_odds(&c);
 }
 
 /* 1 where the header asks for what bands have, and for nothing else. */
@@ -234,6 +238,7 @@ static int features_announced(const uint8_t *p, uint32_t bands) {
         const uint8_t *band = band_at(p, b);
         had |= tatvpr_read_u32(band + BAND_SEQUENCE) != 0 ? SEQUENCES : 0;
         had |= all_zero(band, BAND_LEAST, BAND) ? 0 : DIALS;
+        had |= read_calibration(band).kind == TATVPR_CALIBRATION_ROOTED ? ROOTED : 0;
     }
     return had == tatvpr_read_u32(p + AT_REQUIRED);
 }

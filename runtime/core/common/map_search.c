@@ -366,7 +366,7 @@ tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_mod
     for (int32_t i = 0; i < best.held; i++) {
         describe_match(&s, match_at(matches, best.stride, i), best.stride);
     }
-    if (best.held > 0 && band->calibration.kind == TATVPR_CALIBRATION_LOGISTIC) {
+    if (best.held > 0 && tatvpr_by_odds(&band->calibration)) {
         judge(&s, &q, matches);
     }
     *found = best.held;

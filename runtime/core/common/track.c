@@ -9,7 +9,7 @@
 /* ---- memory ---- */
 
 static size_t tables(int32_t odometry) {
-    return odometry == TATVPR_TRACK_TURNS ? 5 : odometry ? 4 : 2;
+    return odometry == TATVPR_TRACK_TURNS ? 6 : odometry ? 5 : 3;
 }
 
 /* Callers that were compiled before there were turns have smaller structures, which end before them. */
@@ -49,11 +49,11 @@ tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t p
     track->frames = frames;
     track->room = places;
     track->evidence = table;
-    track->still = table + places;
-    track->along = odometry ? table + 2 * places : NULL;
-    track->spread = odometry ? table + 3 * places : NULL;
+    track->still = table + 2 * places;
+    track->along = odometry ? table + 3 * places : NULL;
+    track->spread = odometry ? table + 4 * places : NULL;
     if (track->size >= sizeof(tatvpr_track)) {
-        track->turned = turns ? table + 4 * places : NULL;
+        track->turned = turns ? table + 5 * places : NULL;
     }
     track->begins = (uint32_t *)(void *)(table + tables(odometry) * (size_t)places);
     return tatvpr_track_start(track);
@@ -85,6 +85,7 @@ tatvpr_status tatvpr_track_move(tatvpr_track *track, uint64_t places, void *memo
     }
     const size_t known = (size_t)old.known;
     tatvpr_copy(track->evidence, old.evidence, known * sizeof(float));
+    tatvpr_copy(tatvpr_back_of(track), tatvpr_back_of(&old), known * sizeof(float));
     tatvpr_copy(track->still, old.still, known * sizeof(float));
     if (old.along != NULL) {
         tatvpr_copy(track->along, old.along, known * sizeof(float));
@@ -129,7 +130,19 @@ enum { BLOCK = 256 }; /* places looked at at once */
 /* The first frame is taken as it is. */
 static void begin(tatvpr_track *track, const float *scores, uint64_t total) {
     tatvpr_copy(track->evidence, scores, (size_t)total * sizeof(float));
+    tatvpr_copy(tatvpr_back_of(track), scores, (size_t)total * sizeof(float));
     tatvpr_copy(track->still, scores, (size_t)total * sizeof(float));
+}
+
+/* Of the best path that ends there, whichever way it goes. */
+static float evidence_of(const tatvpr_track *track, uint64_t place) {
+    return tatvpr_larger(track->evidence[place], tatvpr_back_of(track)[place]);
+}
+
+/* The most of so many places. */
+static float most_of(const tatvpr_track *track, uint64_t at, uint64_t count) {
+    return tatvpr_larger(tatvpr_highest(track->evidence + at, count),
+                         tatvpr_highest(tatvpr_back_of(track) + at, count));
 }
 
 /* Takes in the scores of places `at` .. `at + count - 1`. A place that is left out has none, and then
@@ -138,13 +151,15 @@ static inline void fold(tatvpr_track *track, const float *all, uint64_t at, uint
                         float jump) {
     const float share = 1.0f / (float)track->seen;
     const float *restrict scores = all + at;
-    float *restrict evidence = track->evidence + at;
+    float *restrict ahead = track->evidence + at;
+    float *restrict back = tatvpr_back_of(track) + at;
     float *restrict still = track->still + at;
     for (uint64_t i = 0; i < count; i++) {
-        const float score = scores[i], prior = evidence[i];
+        const float score = scores[i];
         /* A place that was left out before begins where a jump to it would. */
         const float mean = tatvpr_larger(still[i], jump);
-        evidence[i] = prior + share * (score - prior);
+        ahead[i] = ahead[i] + share * (score - ahead[i]);
+        back[i] = back[i] + share * (score - back[i]);
         still[i] = mean + share * (score - mean);
     }
 }
@@ -162,13 +177,13 @@ static uint64_t take_in(tatvpr_track *track, const float *scores, uint64_t total
         if (!first) {
             fold(track, scores, at, count, jump);
         }
-        const float most = tatvpr_highest(track->evidence + at, count);
+        const float most = most_of(track, at, count);
         if (most > track->most) {
             track->most = most;
             best = at;
         }
     }
-    while (track->evidence[best] < track->most) {
+    while (evidence_of(track, best) < track->most) {
         best++;
     }
     return best;
@@ -182,9 +197,10 @@ static uint64_t best_near(const tatvpr_track *track, const tatvpr_places *places
     tatvpr_walk w = {places, 0, 0};
     for (uint64_t i = 0; i < total; i++) {
         const tatvpr_spot spot = tatvpr_next_spot(&w);
-        if (track->evidence[i] > most &&
+        const float own = evidence_of(track, i);
+        if (own > most &&
             tatvpr_within(places->geographic, spot, step->near, step->radius_m)) {
-            most = track->evidence[i];
+            most = own;
             best = i;
         }
     }
@@ -195,9 +211,12 @@ static uint64_t best_near(const tatvpr_track *track, const tatvpr_places *places
 static const tatvpr_sequence *judged_by(const tatvpr_track *track, const tatvpr_places *places,
                                         const tatvpr_step *step) {
     const tatvpr_sequence *s = step->sequence;
-    const int logistic =
-        places->band[step->band].calibration.kind == TATVPR_CALIBRATION_LOGISTIC;
-    return s != NULL && s->frames == track->frames && logistic ? s : NULL;
+    const tatvpr_calibration *c = &places->band[step->band].calibration;
+    return s != NULL && s->frames == track->frames && tatvpr_by_odds(c) ? s : NULL;
+}
+
+static float signed_root(float value) {
+    return value < 0.0f ? -tatvpr_sqrt(-value) : tatvpr_sqrt(value);
 }
 
 /* Margins, confidence, acceptance. */
@@ -205,21 +224,26 @@ static void judge(const tatvpr_track *track, const tatvpr_places *places,
                   const tatvpr_step *step, tatvpr_tracked *found) {
     const tatvpr_calibration *c = &places->band[step->band].calibration;
     const tatvpr_sequence *s = judged_by(track, places, step);
-    if (c->kind != TATVPR_CALIBRATION_LOGISTIC) {
+    if (!tatvpr_by_odds(c)) {
         return;
     }
-    const tatvpr_rivals others = tatvpr_rivals_of(places, c, tatvpr_spot_at(places, track->place),
-                                                  track->evidence, track->still);
+    const tatvpr_spot own = tatvpr_spot_at(places, track->place);
+    const float *back = tatvpr_back_of(track);
+    const tatvpr_rivals others = tatvpr_rivals_of(places, c, own, track->evidence, track->still);
     if (others.count < TATVPR_FEWEST_RIVALS) {
         return;
     }
-    found->margin = found->evidence - others.first;
+    const tatvpr_rivals backward = tatvpr_rivals_of(places, c, own, back, back);
+    found->margin = found->evidence - tatvpr_larger(others.first, backward.first);
     found->still_margin = found->still - others.second;
     if (s == NULL) {
         return;
     }
+    /* The first bit of a margin tells more than the next. */
+    const float margin =
+        c->kind == TATVPR_CALIBRATION_ROOTED ? signed_root(found->margin) : found->margin;
     const float *w = s->weights;
-    const float odds = ((((w[0] + w[1] * found->evidence) + w[2] * found->margin) +
+    const float odds = ((((w[0] + w[1] * found->evidence) + w[2] * margin) +
                          w[3] * found->still) +
                         w[4] * found->still_margin) +
                        w[5] * (float)found->steady;
@@ -364,7 +388,7 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
         best = step->radius_m > 0.0 ? best_near(track, places, total, step) : best;
     } else { /* the path goes on by itself, and is forgotten in the end */
         track->seen -= track->seen > 0;
-        track->most = tatvpr_highest(track->evidence, total);
+        track->most = most_of(track, 0, total);
     }
     found->margin = found->still_margin = found->confidence = TATVPR_UNKNOWN;
     found->evidence = found->still = TATVPR_UNKNOWN;
@@ -380,7 +404,7 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
         found->place = best;
         found->seen = track->seen;
         found->steady = track->steady;
-        found->evidence = track->evidence[best];
+        found->evidence = evidence_of(track, best);
         found->still = track->still[best];
         judge(track, places, step, found);
     } else {

@@ -101,7 +101,8 @@ void tatvpr_meet_places(tatvpr_track *track, const tatvpr_places *places, uint64
         const int begins = i == 0 || spot.moment->drive != before.moment->drive;
         const uint32_t kept = i % WORD == 0 ? 0u : track->begins[i / WORD];
         track->begins[i / WORD] = kept | (uint32_t)begins << i % WORD;
-        track->evidence[i] = track->still[i] = TATVPR_LEFT_OUT;
+        track->evidence[i] = tatvpr_back_of(track)[i] = TATVPR_LEFT_OUT;
+        track->still[i] = TATVPR_LEFT_OUT;
         if (track->along != NULL) {
             track->along[i] = 0.0f;
             if ((spot.moment->known & TATVPR_POSITION) != TATVPR_POSITION) {
@@ -135,7 +136,7 @@ static void along_stretch(tatvpr_track *track, uint64_t first, uint64_t last, fl
                                     TATVPR_TRACK_METRE * track->lead,
                                     TATVPR_TRACK_RADIAN * track->lead,
                                     turned_rad};
-    tatvpr_go_by_metres(&stretch, track->evidence, moved, jump);
+    tatvpr_go_by_metres(&stretch, track->evidence, tatvpr_back_of(track), moved, jump);
 }
 
 /* Drive by drive. Where a position is unknown, so is how far it is to the next place. */
@@ -146,8 +147,9 @@ void tatvpr_go_along_drives(tatvpr_track *track, uint64_t total, float moved_m, 
         if (moved_m == moved_m && track->along[first] != UNMEASURED) {
             along_stretch(track, first, next - 1, moved_m, turned_rad, jump);
         } else {
-            tatvpr_go_by_steps(track->evidence, first, next - 1, TATVPR_TRACK_STEP * track->lead,
-                               jump);
+            tatvpr_go_by_steps(track->evidence, tatvpr_back_of(track), first, next - 1,
+                               TATVPR_TRACK_STEP * track->lead,
+                               TATVPR_TRACK_REVERSE * track->lead, jump);
         }
     }
 }

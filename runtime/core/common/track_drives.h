@@ -21,6 +21,11 @@ static inline float *tatvpr_turned_of(const tatvpr_track *track) {
     return track->size >= sizeof(tatvpr_track) ? track->turned : NULL;
 }
 
+/* The evidence of paths that go back along their drive; `evidence` begins with those that go ahead. */
+static inline float *tatvpr_back_of(const tatvpr_track *track) {
+    return track->evidence + track->room;
+}
+
 /* Goes through the places of all parts; `local` may begin beyond a part. */
 typedef struct tatvpr_walk {
     const tatvpr_places *places;

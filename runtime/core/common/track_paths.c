@@ -5,20 +5,26 @@
 
 enum { BLOCK = 256 }; /* places looked at at once */
 
-void tatvpr_go_by_steps(float *evidence, uint64_t first, uint64_t last, float price, float jump) {
-    float held[BLOCK + 2]; /* a block as it was, between its neighbours */
+void tatvpr_go_by_steps(float *ahead, float *back, uint64_t first, uint64_t last, float price,
+                        float reverse, float jump) {
+    float held[BLOCK + 1]; /* a block of `ahead` as it was, behind its neighbour */
     held[0] = TATVPR_LEFT_OUT;
     for (uint64_t at = first; at <= last; at += BLOCK) {
         const uint64_t left = last - at + 1;
         const uint64_t count = left < BLOCK ? left : BLOCK;
-        float *own = evidence + at;
+        float *restrict on = ahead + at;
+        float *restrict off = back + at;
+        float next[BLOCK + 1]; /* a block of `back` as it was, before its neighbour */
         for (uint64_t i = 0; i < count; i++) {
-            held[i + 1] = own[i];
+            held[i + 1] = on[i];
+            next[i] = off[i];
         }
-        held[count + 1] = left > count ? own[count] : TATVPR_LEFT_OUT;
+        next[count] = left > count ? off[count] : TATVPR_LEFT_OUT;
         for (uint64_t i = 0; i < count; i++) {
-            const float moved = tatvpr_larger(held[i], held[i + 2]) - price;
-            own[i] = tatvpr_larger(tatvpr_larger(held[i + 1], jump), moved);
+            const float stay = tatvpr_larger(held[i + 1], next[i] - reverse);
+            const float turn = tatvpr_larger(next[i], held[i + 1] - reverse);
+            on[i] = tatvpr_larger(tatvpr_larger(stay, jump), held[i] - price);
+            off[i] = tatvpr_larger(tatvpr_larger(turn, jump), next[i + 1] - price);
         }
         held[0] = held[count];
     }
@@ -189,14 +195,18 @@ static inline void read_all(const tatvpr_stretch *r, int turns, float *restrict 
     }
 }
 
-void tatvpr_go_by_metres(const tatvpr_stretch *stretch, float *evidence, float moved, float jump) {
+void tatvpr_go_by_metres(const tatvpr_stretch *stretch, float *ahead, float *back, float moved,
+                         float jump) {
     for (uint64_t i = stretch->first; i <= stretch->last; i++) {
-        stretch->spread[i] = evidence[i];
+        stretch->spread[i] = tatvpr_larger(ahead[i], back[i]);
     }
     spread_out(stretch->along, stretch->spread, stretch->first, stretch->last, stretch->price);
     if (stretch->turned != NULL) {
-        read_all(stretch, 1, evidence, moved, jump);
+        read_all(stretch, 1, ahead, moved, jump);
     } else {
-        read_all(stretch, 0, evidence, moved, jump);
+        read_all(stretch, 0, ahead, moved, jump);
+    }
+    for (uint64_t i = stretch->first; i <= stretch->last; i++) {
+        back[i] = ahead[i];
     }
 }

@@ -22,13 +22,17 @@ typedef struct tatvpr_stretch {
     float turned_rad; /* since the last frame */
 } tatvpr_stretch;
 
-/* The places first .. last of one drive: paths stay, go one place on or back, or jump. */
-void tatvpr_go_by_steps(float *evidence, uint64_t first, uint64_t last, float price, float jump);
+/* The places first .. last of one drive: paths stay, go one place on (those of `ahead`) or one place
+ * back (those of `back`), go over to the others for `reverse`, or jump. */
+void tatvpr_go_by_steps(float *ahead, float *back, uint64_t first, uint64_t last, float price,
+                        float reverse, float jump);
 
-/* Paths go `moved` metres along the stretch, either way. What a path ending at s pays is
+/* Paths go `moved` metres along the stretch, either way; those of `ahead` and `back` alike, which hold
+ * the same afterwards. What a path ending at s pays is
  * price * | |s - from| - moved |: the evidence is spread by that price a metre, and read `moved`
  * metres before and behind every place. Where turns are known, it is read less the price of every
  * radian that the drive turns more or less from there to here. */
-void tatvpr_go_by_metres(const tatvpr_stretch *stretch, float *evidence, float moved, float jump);
+void tatvpr_go_by_metres(const tatvpr_stretch *stretch, float *ahead, float *back, float moved,
+                         float jump);
 
 #endif

@@ -62,6 +62,11 @@ static inline int tatvpr_within(uint32_t geographic, tatvpr_spot spot, const dou
                radius * radius;
 }
 
+/* 1 where `c` judges by log-odds, so that margins are asked for. */
+static inline int tatvpr_by_odds(const tatvpr_calibration *c) {
+    return c->kind == TATVPR_CALIBRATION_LOGISTIC || c->kind == TATVPR_CALIBRATION_ROOTED;
+}
+
 /* 1 where `a` lies elsewhere than `from`, as a calibration says. */
 static inline int tatvpr_elsewhere(const tatvpr_calibration *c, uint32_t geographic, tatvpr_spot a,
                                    tatvpr_spot from) {

@@ -310,8 +310,9 @@ typedef struct tatvpr_moment {
 
 typedef enum tatvpr_calibration_kind {
     TATVPR_CALIBRATION_NONE = 0,
-    TATVPR_CALIBRATION_SCORE = 1,   /* accepted from the score `threshold` up */
-    TATVPR_CALIBRATION_LOGISTIC = 2 /* log-odds w0 + w1 * score + w2 * margin; from `threshold` up */
+    TATVPR_CALIBRATION_SCORE = 1,    /* accepted from the score `threshold` up */
+    TATVPR_CALIBRATION_LOGISTIC = 2, /* log-odds w0 + w1 * score + w2 * margin; from `threshold` up */
+    TATVPR_CALIBRATION_ROOTED = 3    /* the same, beside sequences whose margin counts by its root */
 } tatvpr_calibration_kind;
 
 /* When a match is right; spec/maptypes.py Calibration says what each field means. */
@@ -327,7 +328,8 @@ typedef struct tatvpr_calibration {
 
 /* When a place is right that consecutive frames give (tatvpr_track.h): where the log-odds
  * w0 + w1 * evidence + w2 * margin + w3 * still + w4 * still_margin + w5 * steady reach
- * `threshold`. Only beside a logistic calibration, whose distances it shares. */
+ * `threshold`. Only beside a logistic calibration, whose distances it shares, or a rooted one: the
+ * margin's square root, of its own sign, stands for it there. */
 typedef struct tatvpr_sequence {
     uint32_t frames; /* that it was learned with; 0: not calibrated, and all of it is zero */
     float precision;
@@ -388,6 +390,10 @@ typedef struct tatvpr_search {
 /* 1 where this library searches maps of `kind`; libraries from before weighed maps have no such
  * function. */
 TATVPR_API int32_t tatvpr_map_kind_known(uint32_t kind);
+
+/* 1 where this library judges by a calibration of `kind`, a tatvpr_calibration_kind; libraries from
+ * before TATVPR_CALIBRATION_ROOTED have no such function. */
+TATVPR_API int32_t tatvpr_calibration_known(uint32_t kind);
 
 /* As tatvpr_map_search. `model` gives the kernels alone; null: the portable ones. `found` may be 0
  * where places are left out. */

@@ -2,21 +2,22 @@
  *
  * A filter over the places of a map in the order that they were driven. Its evidence for a place is
  * the mean score, over about the last `frames` frames, along the best path that ends there. From
- * frame to frame a path stays or goes one place on or back along its drive at a small price, or
- * jumps anywhere at a high one; where odometry says how far the camera moved, and all positions of
- * a drive are known, it goes that far along the drive in either direction, and every metre off has
- * its price (max-plus filtering with forgetting; no exponentials). Where odometry says how far it
- * turned as well, and all orientations of the drive are known, so has every radian between that and
- * how far the drive turns there: corridors that look alike are told apart by their bends. It is turns
- * that are compared, so that a camera may look elsewhere than the one that made the map, and a compass
- * is not needed. Beside it runs `still`, the mean score
- * without motion: a path that is right moves with the camera and gains on it, which a wrong one
- * rarely does. Evidence, still, the margin of each over what lies elsewhere, and for how many frames
+ * frame to frame a path stays or goes one place along its drive at a small price, always the same way
+ * but where it pays for going the other, or jumps anywhere at a high one: a camera on its way goes on,
+ * where a path that is free to go to and fro picks whatever is alike. Where odometry says how far the
+ * camera moved, and all positions of a drive are known, it goes that far along the drive in either
+ * direction, and every metre off has its price (max-plus filtering with forgetting; no exponentials).
+ * Where odometry says how far it turned as well, and all orientations of the drive are known, so has
+ * every radian between that and how far the drive turns there: corridors that look alike are told
+ * apart by their bends. It is turns that are compared, so that a camera may look elsewhere than the
+ * one that made the map, and a compass is not needed. Beside it runs `still`, the mean score without
+ * motion: a path that is right moves with the camera and gains on it, which a wrong one rarely does.
+ * Evidence, still, the margin of each over what lies elsewhere, and for how many frames
  * the answer went on from the one before tell right from wrong, by the map's calibration.
  *
- * Nothing is allocated, nothing is global: the caller owns a tatvpr_track and its memory, 8 bytes
- * and a bit a place, 16 with metres and 20 with turns. One stream of frames a track, one thread at a time. Sums are of float32
- * in one order, so that the bytes are the same on every machine.
+ * Nothing is allocated, nothing is global: the caller owns a tatvpr_track and its memory, 12 bytes
+ * and a bit a place, 20 with metres and 24 with turns. One stream of frames a track, one thread at a
+ * time. Sums are of float32 in one order, so that the bytes are the same on every machine.
  *
  *     tatvpr_map_view view = {.size = sizeof(view)};
  *     tatvpr_track track = {.size = sizeof(track)};
@@ -37,6 +38,7 @@ extern "C" {
 /* Prices, in leads: how far a frame's best score exceeds its mean one, which differs from model to
  * model and between kinds of map. */
 #define TATVPR_TRACK_STEP 0.03f  /* one place along the order */
+#define TATVPR_TRACK_REVERSE 0.3f /* going the other way */
 #define TATVPR_TRACK_METRE 0.05f /* a metre between a path and the odometry */
 #define TATVPR_TRACK_RADIAN 0.2f /* a radian between them */
 #define TATVPR_TRACK_JUMP 1.0f   /* a jump to anywhere */
@@ -60,7 +62,7 @@ typedef struct tatvpr_track {
     uint32_t size;   /* sizeof(tatvpr_track) */
     uint32_t frames; /* over how many frames evidence is gathered, from 1: a frame by itself */
     uint64_t room;   /* places that the tables have room for */
-    float *evidence; /* [room] */
+    float *evidence; /* [2, room] of paths ahead along their drive, then of those back */
     float *still;    /* [room] */
     float *along;    /* [room] metres along the drive; null: without odometry */
     float *spread;   /* [room]; null likewise */
