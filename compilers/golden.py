@@ -15,7 +15,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.manifest import LOWEST_COSINE, Dials, Golden, GoldenFrame, GoldenPoint
 from tatvpr_edge.spec.text import parse_json
+from tatvpr_edge.spec.workers import in_order
 
 U8 = NDArray[np.uint8]
 #: (k, tokens) of golden vectors; those outside the artifact's k_range are left out.
@@ -157,11 +157,10 @@ def measure_drift(
         return [cosine(describe(core, frame, *p), describe(permuted, frame, *p)) for p in points]
 
     smallest = np.full(len(points), np.inf)
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for done, values in enumerate(pool.map(one, range(frames)), start=1):
-            smallest = np.minimum(smallest, values)
-            if progress is not None:
-                progress("drift of this model (once per model)", done, frames)
+    for done, values in enumerate(in_order(one, range(frames), os.cpu_count() or 1), start=1):
+        smallest = np.minimum(smallest, values)
+        if progress is not None:
+            progress("drift of this model (once per model)", done, frames)
     stated = np.maximum(1.0 - beyond * (1.0 - smallest), -1.0)
     return [DriftPoint(k, t, float(s)) for (k, t), s in zip(points, stated, strict=True)]
 

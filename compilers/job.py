@@ -44,7 +44,7 @@ _MOVING = ("Concat", "Reshape", "Slice", "Gather", "Transpose", "Squeeze", "Unsq
 _ROUNDING_ONCE = ("Identity", "Add", "Sub", "Neg", "Max", "Min", "Relu", "Clip")
 EXACT_OPERATORS = frozenset((*_MOVING, *_ROUNDING_ONCE))
 #: Address space that TVM and ONNX Runtime take once they are loaded; half loaded, they break.
-_TVM_MB = 1000
+_TVM_MB = 650
 Progress = Callable[[str, int, int], None]
 
 

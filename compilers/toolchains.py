@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from tatvpr_edge.compilers.objects import Compiler, compile_object
 from tatvpr_edge.compilers.probe import compiler_fault, first_line, probe_flags
 from tatvpr_edge.spec.atomic import temporary_folder
 from tatvpr_edge.spec.errors import ToolError
+from tatvpr_edge.spec.workers import in_order
 
 OPTIMISATION = ("-O3",)
 _EXPORTS = "{ global: tatvpr_*; local: *; };\n"
@@ -119,8 +119,7 @@ def build_library(
             flags = [*OPTIMISATION, *source.flags, *defines, "-fPIC", f"-I{core_include()}"]
             return compile_object(compiler, source.path, flags, folder / f"{index}.o")
 
-        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            made = list(pool.map(compiled, enumerate(sources)))
+        made = list(in_order(compiled, enumerate(sources), min(4, os.cpu_count() or 1)))
         link = ["-shared", "-o", str(output), *map(str, [*made, *objects])]
         if sys.platform != "darwin" or board.cpu.triple != NATIVE:
             exports = folder / "exports.map"

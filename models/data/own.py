@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from tatvpr_edge.mapping.poses import POSES, read_poses
 from tatvpr_edge.models.data.formats import Positioned, cells, group
 from tatvpr_edge.models.data.places import Bools, ClipPlaces, Indices, Places
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.workers import in_order
 
 #: Which frames of the map are right answers: ``(queries, gallery) -> bool [Q, G]``.
 Right = Callable[[Indices, Indices], Bools]
@@ -180,8 +180,7 @@ def _readable(frames: list[FrameFile], strict: bool) -> tuple[list[int], tuple[S
             return error
         return None
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        faults = list(pool.map(fault, frames))
+    faults = list(in_order(fault, frames, os.cpu_count() or 1))
     for error in faults:
         if error is not None and strict:
             raise error

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from tatvpr_edge.spec.documents import read_toml
 from tatvpr_edge.spec.errors import DeployError, TatvprError
 from tatvpr_edge.spec.text import printable
 from tatvpr_edge.spec.values import nameable
+from tatvpr_edge.spec.workers import as_done
 
 from .naming import LOCAL, lead
 from .push import Options, Result, deploy
@@ -166,9 +166,4 @@ def deploy_all(
         if job[0].canary:
             yield one(job)
     rest = [job for job in jobs if not job[0].canary]
-    with ThreadPoolExecutor(max_workers=max(1, parallel)) as pool:
-        running: set[Future[Outcome]] = {pool.submit(one, job) for job in rest}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+    yield from as_done(one, rest, parallel)

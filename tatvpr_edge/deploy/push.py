@@ -13,7 +13,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tatvpr_edge.runtime.table import Row, make_table
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ArtifactError, DeployError, MapError, UsageError
 from tatvpr_edge.spec.values import between
+from tatvpr_edge.spec.workers import in_order
 
 from .admission import check_processor
 from .health import LONGEST_STEP_S
@@ -411,9 +411,8 @@ def _send(
 ) -> int:
     """Send what is needed; how many bytes of files that were."""
     sent = 0
-    with ThreadPoolExecutor(1) as hashing:
-        for need in needed:
-            sent += _send_one(session, release, need, hashing, on_event)
+    for need in needed:
+        sent += _send_one(session, release, need, on_event)
     return sent
 
 
@@ -421,7 +420,6 @@ def _send_one(
     session: Session,
     release: Release,
     need: dict[str, Any],
-    hashing: ThreadPoolExecutor,
     on_event: OnEvent,
 ) -> int:
     """Send one file; how many bytes of it that were."""
@@ -433,7 +431,7 @@ def _send_one(
     offset, digest = _resume_at(source, have, part)
     session.tell({"op": "file", "index": index, "offset": offset})
     chunks = read_source(source, offset)
-    session.send_file(_watched(row, chunks, offset, digest, hashing, on_event))
+    session.send_file(_watched(row, chunks, offset, digest, on_event))
     if digest.hexdigest() != row.sha256:
         session.ask({"op": "drop", "index": index})
         raise DeployError(f"{row.path} changed while it was sent: run again")
@@ -459,19 +457,21 @@ def _watched(
     chunks: Iterator[bytes],
     offset: int,
     digest: Any,
-    hashing: ThreadPoolExecutor,
     on_event: OnEvent,
 ) -> Iterator[bytes]:
-    """The chunks, hashed (by a thread, while they are sent) and reported; exactly as many bytes as
-    were announced, so that the two ends stay in step even when the file changed."""
+    """The chunks, hashed (by a thread, while those before are sent) and reported; exactly as many
+    bytes as were announced, so that the two ends stay in step even when the file changed."""
+
+    def hashed(chunk: bytes) -> bytes:
+        digest.update(chunk)
+        return chunk
+
     done = offset
-    for chunk in chunks:
-        hashed = hashing.submit(digest.update, chunk)
+    for chunk in in_order(hashed, chunks, workers=1):
         piece = chunk[: row.bytes - done]
         done += len(piece)
         if piece:
             yield piece
-        hashed.result()
         on_event({"event": "file", "path": row.path, "bytes": done, "total": row.bytes})
     while done < row.bytes:
         piece = bytes(min(CHUNK, row.bytes - done))

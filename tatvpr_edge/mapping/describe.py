@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +15,7 @@ from tatvpr_edge.runtime.frame import Frame, check_frame
 from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.runtime.views import describe_place
 from tatvpr_edge.spec.errors import DataError, FrameError
+from tatvpr_edge.spec.workers import in_order
 
 Band = tuple[float, float]
 Step = Callable[[int], None]
@@ -98,7 +97,8 @@ def _each(
     backend, engine = localizer.backend, localizer.engine
     lowest_k = localizer.artifact.manifest.k_range[0]
 
-    def one(frame: FrameFile, decode: Callable[[], Frame]) -> _Rows | DataError:
+    def one(fetched: tuple[FrameFile, Callable[[], Frame]]) -> _Rows | DataError:
+        frame, decode = fetched
         try:
             checked = check_frame(decode())
         except DataError as error:
@@ -114,19 +114,7 @@ def _each(
 
     # Decoding and describing both leave the interpreter's lock, so that threads are enough. What is
     # fetched of a recording lies in memory: no more than the threads need.
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        pending: deque[Future[_Rows | DataError]] = deque()
-        try:
-            for frame in frames:
-                pending.append(pool.submit(one, frame, _fetched(frame)))
-                if len(pending) > 2 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    return in_order(one, ((frame, _fetched(frame)) for frame in frames), os.cpu_count() or 1)
 
 
 def _fetched(frame: FrameFile) -> Callable[[], Frame]:

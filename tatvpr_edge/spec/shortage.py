@@ -27,6 +27,8 @@ _NUMPY_MB = 96
 #: Together with PyTorch.
 TORCH_MB = 750
 _LITTLE_MB = 1000
+#: What a thread should find: its stack, a heap of its own, and what it works on.
+_THREAD_MB = 64
 
 
 def ran_out(error: BaseException) -> bool:
@@ -121,6 +123,14 @@ def check_room(megabytes: int, what: str) -> None:
     left = _left_bytes()
     if left is not None and left < megabytes * _MB:
         raise ToolError(shortage(what, megabytes))
+
+
+def threads_with_room(wanted: int) -> int:
+    """As many threads as find room in what this process's limit leaves, at most ``wanted``; with 0
+    the caller had better work alone: a thread that finds no memory to begin with may never say so.
+    """
+    left = _left_bytes()
+    return wanted if left is None else max(0, min(wanted, left // (_THREAD_MB * _MB)))
 
 
 def _left_bytes() -> int | None:

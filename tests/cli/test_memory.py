@@ -91,13 +91,13 @@ def test_commands_that_run_out_of_memory_say_so(
     assert all(told) or limit_mb > 100
 
 
-@pytest.mark.parametrize("limit_mb", [300, 600, 1000, 1150])
+@pytest.mark.parametrize("limit_mb", [300, 500, 700, 800, 1000])
 def test_a_build_that_runs_out_of_memory_says_so(
     tiny_onnx: Path, tmp_path: Path, limit_mb: int
 ) -> None:
     words = ["build", "--board", "host", "--model", str(tiny_onnx), "-o", str(tmp_path / "A")]
     done = limited(COMMAND.format(module=HOST, limit=limit_mb * 1024 * 1024), words)
-    assert is_told(done) or limit_mb > 1000
+    assert is_told(done) or limit_mb > 700
     assert (tmp_path / "A").is_dir() == (done.returncode == 0)
 
 

@@ -7,12 +7,12 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, Source, core_sources
 from tatvpr_edge.spec.errors import ToolError
+from tatvpr_edge.spec.workers import in_order
 
 TOOLS = Path(__file__).resolve().parent.parent
 ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -95,8 +95,7 @@ def compile_core(folder: Path, extra: tuple[str, ...]) -> tuple[list[str], str]:
         _check([compiler, "-O3", *source.flags, "-c", str(source.path), "-o", str(target)])
         return str(target)
 
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(compile_one, enumerate(sources))), compiler
+    return list(in_order(compile_one, enumerate(sources), workers=2)), compiler
 
 
 def _build(folder: Path) -> Path:
