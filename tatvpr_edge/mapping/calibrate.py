@@ -42,6 +42,7 @@ from tatvpr_edge.mapping.logistic import (
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite
+from tatvpr_edge.runtime.search import check_judges
 from tatvpr_edge.runtime.tracking import FRAMES, check_sequence
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
@@ -56,6 +57,8 @@ WITHIN_PLACES = 3
 PRECISION = 0.95
 #: The k that frames are described at.
 KS = (1.0, 0.4, 0.2)
+#: The kind of calibration that sequences are learned for.
+OF_SEQUENCES = "rooted"
 #: (k, tokens) that frames are described at where nothing is said.
 SETTINGS = (*((k, 1.0) for k in KS), (1.0, 0.5), (0.4, 0.5))
 
@@ -143,7 +146,8 @@ def calibrate_map(
     Raises:
         UsageError: an argument is out of range.
         DataError: too few right or wrong answers to learn from, or frames that cannot be used.
-        MapError: the map is damaged, of another model, or cannot be written.
+        MapError: the map is damaged, of another model, or cannot be written; or ``localizer``'s
+            code was built before sequences were judged as they are.
     """
     target = check_path(path, "map", "a .placemap")
     if queries is not None and frames is not None:
@@ -163,6 +167,8 @@ def calibrate_map(
     artifact = localizer.artifact
     settings = _settings(artifact.manifest.k_range, ks)
     engine = Engine.of(artifact)
+    if frames_each > 1:  # its paths would be others than those of robots that can open the map
+        check_judges(engine, OF_SEQUENCES)
     place_map = PlaceMap(target, artifact.manifest.model, engine)
     limit = WITHIN_M[place_map.info.pose_frame] if within_m is None else within_m
     truth = Truth(place_map, limit, within_places)
@@ -249,7 +255,7 @@ def with_sequence(report: BandReport, of: SequenceReport | None) -> BandReport:
     """The same, of sequences as well."""
     if of is None:
         return report
-    made = replace(report.calibration, kind="rooted", sequence=of.calibration)
+    made = replace(report.calibration, kind=OF_SEQUENCES, sequence=of.calibration)
     return replace(report, calibration=made, sequence=of)
 
 

@@ -32,7 +32,7 @@ from tatvpr_edge.models.export.bodies import bodies
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import append, journal_path
-from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.spec.artifact import read_artifact, write_artifact
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
 
@@ -371,6 +371,24 @@ def test_nor_to_the_places_of_another_drive(
     (one,), (other,) = done.bands, wanted.bands
     drives = 2 if source == "itself" else 1
     assert (one.answers, one.right) == (drives * other.answers, drives * other.right)
+
+
+def test_code_that_could_not_open_the_map_afterwards_teaches_it_no_sequences(
+    tiny_host: Path, walked: Path, tmp_path: Path
+) -> None:
+    new = read_artifact(tiny_host)
+    files = {entry.path: (tiny_host / entry.path).read_bytes() for entry in new.manifest.files}
+    code = new.manifest.code.path
+    files[code] = files[code].replace(b"tatvpr_calibration_known", b"tatvpr_calibration_knowm")
+    write_artifact(tmp_path / "older", new.manifest, files)
+    before = walked.read_bytes()
+    with Localizer(tmp_path / "older") as localizer:
+        with pytest.raises(MapError, match=r"before there were rooted .*: build the artifact again"):
+            calibrate_map(localizer, walked, within_m=1.2)
+        assert walked.read_bytes() == before
+        calibrate_map(localizer, walked, within_m=1.2, sequence=1)
+    with Localizer(tmp_path / "older", walked) as localizer:
+        assert localizer.query(walk(1, 5)[0]).confidence is not None
 
 
 def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(
