@@ -33,6 +33,7 @@ from tatvpr_edge.cli.output import (
 from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.calibrate import PRECISION, SETTINGS, WITHIN_PLACES
+from tatvpr_edge.mapping.calibrate_answers import FEWEST
 from tatvpr_edge.mapping.coordinates import WITHIN_M
 from tatvpr_edge.runtime.tracking import FRAMES
 from tatvpr_edge.spec.calibration import MAX_FRAMES
@@ -224,11 +225,14 @@ def _say_sequence(report: BandReport, frames: int, precision: float) -> None:
     )
     if of is None:
         note(
-            f"{band}: too few right or too few wrong answers to learn from: give a longer drive, "
-            "in its order, or a map with more places far from it"
+            f"{band}: fewer than {FEWEST} right or {FEWEST} wrong answers, too few to learn from: "
+            "give a longer drive, in its order, or a map with more places far from it"
         )
         return
     say(f"{band}: {_counts(of)}")
     if not of.reached:
-        note(f"{band}: no threshold gives {100 * precision:g} %: nothing will be accepted")
+        note(
+            f"{band}: no threshold gives {100 * precision:g} %: nothing will be accepted; give a "
+            "longer drive or a lower --precision"
+        )
     _note_settings(of, band, precision)

@@ -270,10 +270,19 @@ def fit_band(
     of = place_map.info.bands[band]
     mine = answers.where(answers.band == band)
     right = int(mine.right.sum())
-    wider = "--within" if truth.by_metres else "--within-places"
-    more = "give more queries (QUERIES --poses FILE)"
+    wider, bare = "--within" if truth.by_metres else "--within-places", truth.elsewhere()
+    more, far = "give more queries (QUERIES --poses FILE)", f"{bare.elsewhere_m:g} m"
     if not truth.by_metres:  # what stands in no order has no right answers along it
         more = "add more places, make the map again with positions (--poses FILE)"
+        far = f"{bare.elsewhere_places} places"
+    elif not mine.answerable.any():  # as with an odometry that began elsewhere
+        more = f"no query lies within {truth.within_m:g} m of a place: give them the map's origin"
+    if not len(mine):
+        more = "add more places" if truth.by_metres else more
+        raise DataError(
+            f"band k={of.k:g}: hardly a place lies elsewhere, more than {far} from a query, and "
+            f"answers are judged beside those: {more}, or a narrower {wider}"
+        )
     for count, what, remedy in (
         (right, "right", f"{more}, or a wider {wider}"),
         (len(mine) - right, "wrong", f"the map needs more places further apart than {wider}"),
@@ -288,7 +297,6 @@ def fit_band(
     setting = choose_threshold(odds, mine.right, precision)
     answerable = mine.answerable
     recall = float((odds[answerable] >= setting.threshold).mean()) if answerable.any() else 0.0
-    bare = truth.elsewhere()
     made = Calibration(
         "logistic",
         setting.threshold,

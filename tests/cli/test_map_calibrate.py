@@ -98,8 +98,11 @@ def test_a_map_of_two_bands_asks_each_place_in_both(
 ) -> None:
     made = tatvpr("map", "build", corridor, "--artifact", tiny_host, "-o", "m", "--bands", "1,.2")
     assert "60 of 60" in made.stderr
-    done = tatvpr("map", "calibrate", "m", "--artifact", tiny_host, "--within", "1.2m")
+    asked = ("map", "calibrate", "m", "--artifact", tiny_host, "--within", "1.2m")
+    done = tatvpr(*asked)
     assert "queries: 120 of 120" in done.stderr
+    few = "sequences of 5: no threshold gives 99.9 %: nothing will be accepted; give a longer drive"
+    assert few in tatvpr(*asked, "--replace", "--precision", ".999").stderr
 
 
 def test_positions_without_queries_are_refused(
@@ -133,9 +136,9 @@ def test_a_calibration_that_cannot_be_is_one_line(
 ) -> None:
     before = a_map.read_bytes()
     said = tatvpr("map", "calibrate", a_map, "--artifact", tiny_host, status=1).stderr
-    assert "20 are needed to learn from" in said.splitlines()[-1]
+    assert "more than 12 places from a query" in said.splitlines()[-1]
     # The map has no positions, so that queries which have some would be of no use.
-    assert said.rstrip().endswith("with positions (--poses FILE), or a wider --within-places")
+    assert said.rstrip().endswith("with positions (--poses FILE), or a narrower --within-places")
     said = tatvpr("map", "calibrate", a_map, "--precision", "1.5", status=2).stderr
     assert "precision" in said
     assert a_map.read_bytes() == before

@@ -398,9 +398,15 @@ def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(
     bare = tmp_path / "bare"
     bare.mkdir()
     Image.fromarray(walk(1, 9)[0]).save(bare / "x.png")
+    afar = tmp_path / "afar.csv"  # of an odometry that began elsewhere
+    afar.write_text((frames / "poses.csv").read_text().replace(",0", ",1000"))
     with Localizer(tiny_host) as localizer:
         with pytest.raises(DataError, match="right answers, 20 are needed"):
             calibrate_map(localizer, walked, within_m=0.1)
+        with pytest.raises(DataError, match=r"hardly a place .* more than 4000 m .* a narrower"):
+            calibrate_map(localizer, walked, within_m=1000.0)
+        with pytest.raises(DataError, match=r": no query lies within 5 m of a place: give them"):
+            calibrate_map(localizer, walked, frames, poses=afar, ks=(1.0,))
         with pytest.raises(DataError, match="have no positions: give --poses"):
             calibrate_map(localizer, walked, bare)
         with pytest.raises(DataError, match="named like a place of the map"):
