@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -200,7 +201,8 @@ def _note_settings(of: BandReport | SequenceReport, band: str, precision: float)
     fewer = [at for at in of.by_setting if at.right < precision * at.accepted]
     if fewer:
         shares = ", ".join(
-            f"{100 * at.right / at.accepted:.0f} % at k={setting_text(at.k, at.tokens)}"
+            f"{math.floor(1000 * at.right / at.accepted) / 10:g} % at "
+            f"k={setting_text(at.k, at.tokens)}"
             for at in fewer
         )
         note(f"{band}: {100 * precision:g} % are right over all of these settings, but {shares}")

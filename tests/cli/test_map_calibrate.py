@@ -7,10 +7,15 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tatvpr_edge.cli.map_calibrate import _note_settings
+from tatvpr_edge.mapping.calibrate_answers import AtSetting
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -152,3 +157,11 @@ def test_queries_of_a_map_without_positions_are_refused_before_they_are_describe
         said = tatvpr("map", "calibrate", a_map, queries, "--artifact", tiny_host, status=1).stderr
         assert said.startswith("error: the map's places have no positions")
         assert "--frames" in said and "make the map again" in said
+
+
+def test_a_share_that_falls_short_is_not_told_as_the_precision(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    of: Any = SimpleNamespace(by_setting=(AtSetting(0.4, 1.0, 0.9, 10000, 9496),))
+    _note_settings(of, "band k=1", 0.95)
+    assert "95 % are right over all of these settings, but 94.9 % at" in capsys.readouterr().err

@@ -383,7 +383,7 @@ def test_code_that_could_not_open_the_map_afterwards_teaches_it_no_sequences(
     write_artifact(tmp_path / "older", new.manifest, files)
     before = walked.read_bytes()
     with Localizer(tmp_path / "older") as localizer:
-        with pytest.raises(MapError, match=r"before there were rooted .*: build the artifact again"):
+        with pytest.raises(MapError, match=r"before there were rooted .*: build the art"):
             calibrate_map(localizer, walked, within_m=1.2)
         assert walked.read_bytes() == before
         calibrate_map(localizer, walked, within_m=1.2, sequence=1)
