@@ -226,9 +226,13 @@ def _say_sequence(report: BandReport, frames: int, precision: float) -> None:
         f"band k={setting_text(report.k, report.tokens)}, sequences of {frames}",
     )
     if of is None:
+        right, wrong = report.sequence_seen
+        remedy = "a longer drive, in its order"
+        if right >= FEWEST:  # asked of the map without the drive's surroundings, nothing is right
+            remedy = "a map with more places far from the drive"
         note(
-            f"{band}: fewer than {FEWEST} right or {FEWEST} wrong answers, too few to learn from: "
-            "give a longer drive, in its order, or a map with more places far from it"
+            f"{band}: {right} right and {wrong} wrong answers, {FEWEST} of each are needed to "
+            f"learn from: give {remedy}"
         )
         return
     say(f"{band}: {_counts(of)}")

@@ -75,6 +75,7 @@ class BandReport:
         by_setting: what is accepted at each setting, all tokens first, then from the largest k
             down: one threshold serves them all, and keeps the precision over all of them.
         sequence: the same of sequences of frames; None: not asked for, or too few answers.
+        sequence_seen: how many answers of sequences were right, and how many wrong.
     """
 
     k: float
@@ -87,6 +88,7 @@ class BandReport:
     quality: Quality
     by_setting: tuple[AtSetting, ...]
     sequence: SequenceReport | None = None
+    sequence_seen: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def calibrate_map(
     reports = tuple(
         with_sequence(
             fit_band(place_map, truth, answers, band, precision),
-            None if followed is None else fit_sequences(followed, band, frames_each, precision),
+            *(followed, band, frames_each, precision),
         )
         for band in range(len(place_map.info.bands))
     )
@@ -251,12 +253,18 @@ def ask(
     return Answers.of(rows, 2)
 
 
-def with_sequence(report: BandReport, of: SequenceReport | None) -> BandReport:
-    """The same, of sequences as well."""
-    if of is None:
+def with_sequence(
+    report: BandReport, followed: Answers | None, band: int, frames: int, precision: float
+) -> BandReport:
+    """The same, of sequences as well, which gave the answers ``followed``; None: not asked for."""
+    if followed is None:
         return report
-    made = replace(report.calibration, kind=OF_SEQUENCES, sequence=of.calibration)
-    return replace(report, calibration=made, sequence=of)
+    seen = followed.where(followed.band == band).seen()
+    of = fit_sequences(followed, band, frames, precision)
+    made = report.calibration
+    if of is not None:
+        made = replace(made, kind=OF_SEQUENCES, sequence=of.calibration)
+    return replace(report, calibration=made, sequence=of, sequence_seen=seen)
 
 
 def fit_band(
@@ -269,7 +277,7 @@ def fit_band(
     """
     of = place_map.info.bands[band]
     mine = answers.where(answers.band == band)
-    right = int(mine.right.sum())
+    right, wrong = mine.seen()
     wider, bare = "--within" if truth.by_metres else "--within-places", truth.elsewhere()
     more, far = "give more queries (QUERIES --poses FILE)", f"{bare.elsewhere_m:g} m"
     if not truth.by_metres:  # what stands in no order has no right answers along it
@@ -285,7 +293,7 @@ def fit_band(
         )
     for count, what, remedy in (
         (right, "right", f"{more}, or a wider {wider}"),
-        (len(mine) - right, "wrong", f"the map needs more places further apart than {wider}"),
+        (wrong, "wrong", f"the map needs more places further apart than {wider}"),
     ):
         if count < FEWEST:
             raise DataError(

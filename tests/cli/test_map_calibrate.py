@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tatvpr_edge.cli.map_calibrate import _note_settings
+from tatvpr_edge.cli.map_calibrate import _note_settings, _say_sequence
 from tatvpr_edge.mapping.calibrate_answers import AtSetting
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -108,6 +108,8 @@ def test_a_map_of_two_bands_asks_each_place_in_both(
     assert "queries: 120 of 120" in done.stderr
     few = "sequences of 5: no threshold gives 99.9 %: nothing will be accepted; give a longer drive"
     assert few in tatvpr(*asked, "--replace", "--precision", ".999").stderr
+    few = r"of 60: \d+ right and \d+ wrong answers, 20 of each are .*: give a longer drive, in its"
+    assert re.search(few, tatvpr(*asked, "--replace", "--sequence", "60").stderr)
 
 
 def test_positions_without_queries_are_refused(
@@ -165,3 +167,12 @@ def test_a_share_that_falls_short_is_not_told_as_the_precision(
     of: Any = SimpleNamespace(by_setting=(AtSetting(0.4, 1.0, 0.9, 10000, 9496),))
     _note_settings(of, "band k=1", 0.95)
     assert "95 % are right over all of these settings, but 94.9 % at" in capsys.readouterr().err
+
+
+def test_sequences_that_lack_wrong_answers_want_a_map_that_reaches_further(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report: Any = SimpleNamespace(k=1.0, tokens=1.0, sequence=None, sequence_seen=(214, 13))
+    _say_sequence(report, 5, 0.95)
+    said = "214 right and 13 wrong answers, 20 of each are needed to learn from: give a map with"
+    assert said in capsys.readouterr().err
