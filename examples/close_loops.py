@@ -18,7 +18,6 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-import gtsam
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +26,11 @@ from tatvpr_edge.mapping import calibrate_map, find_poses, frame_files, read_fra
 from tatvpr_edge.runtime import Closure, Localizer, LoopCloser, MapWriter
 from tatvpr_edge.spec.errors import TatvprError, UsageError
 from tatvpr_edge.zoo import ZOO
+
+try:
+    import gtsam
+except ImportError:
+    sys.exit("error: the pose graph needs GTSAM: pip install 'tatvpr-edge[slam]'")
 
 #: The robot drives at a metre a second.
 FRAME_S = 0.8

@@ -12,7 +12,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-import torch
+try:
+    import torch
+except ImportError:
+    sys.exit("error: a network needs torch: pip install 'tatvpr-edge[train]'")
 
 from tatvpr_edge.models.export import export_onnx
 from tatvpr_edge.models.export.graph import Graph

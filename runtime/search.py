@@ -184,11 +184,7 @@ class Table:
                 "again, or make the map as int8 or binary"
             )
         for kind in {one.calibration.kind for one in info.bands if one.calibration is not None}:
-            if not _judges(engine, kind):
-                raise MapError(
-                    f"{engine.code} was built before there were {kind} calibrations, by which the "
-                    "map judges: build the artifact again"
-                )
+            check_judges(engine, kind)
         self.engine = engine
         self._search = engine.c.tatvpr_places_search
         self._info = info
@@ -370,12 +366,17 @@ def _searches(engine: Engine, kind: str) -> bool:
     return bool(engine.c.tatvpr_map_kind_known(KINDS[kind]))
 
 
-def _judges(engine: Engine, kind: str) -> bool:
-    """Whether a library judges by a kind of calibrations."""
-    if not hasattr(engine.c, "tatvpr_calibration_known"):
-        return kind in ("score", "logistic")
-    engine.declare(_JUDGES)
-    return bool(engine.c.tatvpr_calibration_known(CALIBRATIONS[kind]))
+def check_judges(engine: Engine, kind: str) -> None:
+    """Raise MapError where a library does not judge by a kind of calibrations."""
+    known = kind in ("score", "logistic")
+    if hasattr(engine.c, "tatvpr_calibration_known"):
+        engine.declare(_JUDGES)
+        known = bool(engine.c.tatvpr_calibration_known(CALIBRATIONS[kind]))
+    if not known:
+        raise MapError(
+            f"{engine.code} was built before there were {kind} calibrations, by which maps judge "
+            "sequences: build the artifact again"
+        )
 
 
 def _calibration(given: Calibration | None) -> _Calibration:

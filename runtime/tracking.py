@@ -310,7 +310,7 @@ def check_moved(tracker: Any, odometry: Odometry | None) -> Moved | None:
         instance(tracker, Tracker, "tracker", "what localizer.track() gave")
     elif moved is not None:
         raise UsageError(
-            "odometry belongs to a sequence of frames: give Localizer(sequence=5), or use "
+            "odometry belongs to a sequence of frames: give Localizer or Client sequence=5, or use "
             "localizer.track()"
         )
     return moved

@@ -17,6 +17,7 @@ from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.runtime.search import NoDescriptionError
 from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.runtime.tracking import calibrated_frames
+from tatvpr_edge.spec.calibration import Calibration, SequenceCalibration
 
 _log = logging.getLogger("tatvpr_edge")
 
@@ -53,15 +54,17 @@ def reason_against(found: Found, nothing: str | None) -> str | None:
         return "every place was left out"
     if found.accepted is not False:
         return None
-    judged = found.band.calibration
-    precision = judged.precision if judged else 0.0
-    if judged and judged.sequence and found.tracked is not None:
-        precision = judged.sequence.precision
-    if not precision:
+    judged: Calibration | SequenceCalibration | None = found.band.calibration
+    if found.tracked is not None and found.band.calibration and found.band.calibration.sequence:
+        judged = found.band.calibration.sequence
+    if judged is None or not judged.precision:
         return "its score is below the map's threshold"
     if found.margin is None:
         return "the map holds too few places elsewhere to compare it with"
-    return f"too unsure for the map's precision of {100 * precision:.0f} %"
+    precision = f"the map's precision of {100 * judged.precision:g} %"
+    if not judged.recall:
+        return f"nothing reaches {precision}: calibrate it from a longer drive, or for a lower one"
+    return f"too unsure for {precision}"
 
 
 def say_uncalibrated(path: Path, frames: int = 1, calibrated_frames: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from tatvpr_edge.cli.output import (
 from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.calibrate import PRECISION, SETTINGS, WITHIN_PLACES
+from tatvpr_edge.mapping.calibrate_answers import FEWEST
 from tatvpr_edge.mapping.coordinates import WITHIN_M
 from tatvpr_edge.runtime.tracking import FRAMES
 from tatvpr_edge.spec.calibration import MAX_FRAMES
@@ -199,7 +201,8 @@ def _note_settings(of: BandReport | SequenceReport, band: str, precision: float)
     fewer = [at for at in of.by_setting if at.right < precision * at.accepted]
     if fewer:
         shares = ", ".join(
-            f"{100 * at.right / at.accepted:.0f} % at k={setting_text(at.k, at.tokens)}"
+            f"{math.floor(1000 * at.right / at.accepted) / 10:g} % at "
+            f"k={setting_text(at.k, at.tokens)}"
             for at in fewer
         )
         note(f"{band}: {100 * precision:g} % are right over all of these settings, but {shares}")
@@ -223,12 +226,19 @@ def _say_sequence(report: BandReport, frames: int, precision: float) -> None:
         f"band k={setting_text(report.k, report.tokens)}, sequences of {frames}",
     )
     if of is None:
+        right, wrong = report.sequence_seen
+        remedy = "a longer drive, in its order"
+        if right >= FEWEST:  # asked of the map without the drive's surroundings, nothing is right
+            remedy = "a map with more places far from the drive"
         note(
-            f"{band}: too few right or too few wrong answers to learn from: give a longer drive, "
-            "in its order, or a map with more places far from it"
+            f"{band}: {right} right and {wrong} wrong answers, {FEWEST} of each are needed to "
+            f"learn from: give {remedy}"
         )
         return
     say(f"{band}: {_counts(of)}")
     if not of.reached:
-        note(f"{band}: no threshold gives {100 * precision:g} %: nothing will be accepted")
+        note(
+            f"{band}: no threshold gives {100 * precision:g} %: nothing will be accepted; give a "
+            "longer drive or a lower --precision"
+        )
     _note_settings(of, band, precision)

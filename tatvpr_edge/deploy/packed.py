@@ -6,12 +6,14 @@ chooses the runtime (:mod:`tatvpr_edge.runtime.launch`).
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
+import io
 import json
+import tokenize
 from collections.abc import Iterable, Sequence
 from importlib import resources
+from itertools import accumulate
 
 #: What reads releases and judges whom to trust, in the order in which they import each other.
 TRUST_MODULES = (
@@ -53,6 +55,7 @@ for name, text in modules:
         parent = full
     exec(compile(text, name, "exec"), sys.modules[name].__dict__)
 """
+_BEFORE_STATEMENTS = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT}
 _START = """# Chooses the runtime for this release's programs; `python` beside it asks.
 # Modules of tatvpr-edge: see tatvpr_edge/runtime/launch.py there.
 import hashlib, json, sys, types
@@ -89,11 +92,21 @@ def start_file() -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def _bare(text: str) -> str:
-    """A module without comments and docstrings: a second deploy sends little but the agent."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
-            node, clean=False
+    """A module without comments, docstrings and empty lines: a second deploy sends little but the
+    agent. All else stays as it was written, for Pythons as old as a board's may be: what
+    ``ast.unparse`` of a newer one writes, they need not read."""
+    begins = list(accumulate(map(len, io.StringIO(text)), initial=0))  # of each line
+    tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    for place in range(len(tokens) - 2, -1, -1):  # from the end, so that what lies before stays
+        token, after = tokens[place].type, tokens[place + 1].type
+        (row, column), (end, width) = tokens[place].start, tokens[place].end
+        line, first, last = begins[row - 1], begins[row - 1] + column, begins[end - 1] + width
+        if token in (tokenize.COMMENT, tokenize.NL) and not text[line:first].strip():
+            text = text[:line] + text[begins[row] :]
+        elif token == tokenize.COMMENT:
+            text = text[:first].rstrip() + text[last:]
+        elif (token, after) == (tokenize.STRING, tokenize.NEWLINE) and (
+            place == 0 or tokens[place - 1].type in _BEFORE_STATEMENTS
         ):
-            node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
-    return ast.unparse(tree)
+            text = text[:first] + "''" + text[last:]
+    return text

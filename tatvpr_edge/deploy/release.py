@@ -235,8 +235,8 @@ def _check_map(path: Path, model: ModelEntry) -> None:
     added = len(place_map) - len(place_map.stored.base)
     if added:
         raise MapError(
-            f"{path} has {added} places in its journal, which would stay behind: fold them in "
-            "with `tatvpr-edge map compact` first"
+            f"{path} has places in its journal ({added}), which would stay behind: fold them "
+            "in with `tatvpr-edge map compact` first"
         )
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from tatvpr_edge.runtime.deployed import REFUSED
+from tatvpr_edge.runtime.deployed import REFUSED, RELEASES, ROOT_VARIABLE
 
 _HERE = """#!/bin/sh
 # Runs Python with the runtime of this release: ./python your_program.py
 here=$(CDPATH= cd -P -- "$(dirname -- "$0")" && pwd -P) || exit 1
+# A runtime of the board's own does not lie below the root that it is to answer from.
+{root}="${{{root}:-${{here%/{releases}/*}}}}"
+export {root}
 """
 _RUN = """runtime=$here/runtime
 whole=$({python} -I -S "$here/start" "$here")
@@ -38,7 +41,7 @@ def _run(python: Sequence[str]) -> str:
 
 def release_script(python: Sequence[str]) -> str:
     """A release's ``python``, with ``python`` as words of a command."""
-    return _HERE + _run(python)
+    return _HERE.format(root=ROOT_VARIABLE, releases=RELEASES) + _run(python)
 
 
 def inline(python: Sequence[str]) -> str:

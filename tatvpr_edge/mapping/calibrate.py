@@ -42,6 +42,7 @@ from tatvpr_edge.mapping.logistic import (
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite
+from tatvpr_edge.runtime.search import check_judges
 from tatvpr_edge.runtime.tracking import FRAMES, check_sequence
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
@@ -56,6 +57,8 @@ WITHIN_PLACES = 3
 PRECISION = 0.95
 #: The k that frames are described at.
 KS = (1.0, 0.4, 0.2)
+#: The kind of calibration that sequences are learned for.
+OF_SEQUENCES = "rooted"
 #: (k, tokens) that frames are described at where nothing is said.
 SETTINGS = (*((k, 1.0) for k in KS), (1.0, 0.5), (0.4, 0.5))
 
@@ -72,6 +75,7 @@ class BandReport:
         by_setting: what is accepted at each setting, all tokens first, then from the largest k
             down: one threshold serves them all, and keeps the precision over all of them.
         sequence: the same of sequences of frames; None: not asked for, or too few answers.
+        sequence_seen: how many answers of sequences were right, and how many wrong.
     """
 
     k: float
@@ -84,6 +88,7 @@ class BandReport:
     quality: Quality
     by_setting: tuple[AtSetting, ...]
     sequence: SequenceReport | None = None
+    sequence_seen: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,8 @@ def calibrate_map(
     Raises:
         UsageError: an argument is out of range.
         DataError: too few right or wrong answers to learn from, or frames that cannot be used.
-        MapError: the map is damaged, of another model, or cannot be written.
+        MapError: the map is damaged, of another model, or cannot be written; or ``localizer``'s
+            code was built before sequences were judged as they are.
     """
     target = check_path(path, "map", "a .placemap")
     if queries is not None and frames is not None:
@@ -163,6 +169,8 @@ def calibrate_map(
     artifact = localizer.artifact
     settings = _settings(artifact.manifest.k_range, ks)
     engine = Engine.of(artifact)
+    if frames_each > 1:  # its paths would be others than those of robots that can open the map
+        check_judges(engine, OF_SEQUENCES)
     place_map = PlaceMap(target, artifact.manifest.model, engine)
     limit = WITHIN_M[place_map.info.pose_frame] if within_m is None else within_m
     truth = Truth(place_map, limit, within_places)
@@ -185,7 +193,7 @@ def calibrate_map(
     reports = tuple(
         with_sequence(
             fit_band(place_map, truth, answers, band, precision),
-            None if followed is None else fit_sequences(followed, band, frames_each, precision),
+            *(followed, band, frames_each, precision),
         )
         for band in range(len(place_map.info.bands))
     )
@@ -245,12 +253,18 @@ def ask(
     return Answers.of(rows, 2)
 
 
-def with_sequence(report: BandReport, of: SequenceReport | None) -> BandReport:
-    """The same, of sequences as well."""
-    if of is None:
+def with_sequence(
+    report: BandReport, followed: Answers | None, band: int, frames: int, precision: float
+) -> BandReport:
+    """The same, of sequences as well, which gave the answers ``followed``; None: not asked for."""
+    if followed is None:
         return report
-    made = replace(report.calibration, kind="rooted", sequence=of.calibration)
-    return replace(report, calibration=made, sequence=of)
+    seen = followed.where(followed.band == band).seen()
+    of = fit_sequences(followed, band, frames, precision)
+    made = report.calibration
+    if of is not None:
+        made = replace(made, kind=OF_SEQUENCES, sequence=of.calibration)
+    return replace(report, calibration=made, sequence=of, sequence_seen=seen)
 
 
 def fit_band(
@@ -263,14 +277,23 @@ def fit_band(
     """
     of = place_map.info.bands[band]
     mine = answers.where(answers.band == band)
-    right = int(mine.right.sum())
-    wider = "--within" if truth.by_metres else "--within-places"
-    more = "give more queries (QUERIES --poses FILE)"
+    right, wrong = mine.seen()
+    wider, bare = "--within" if truth.by_metres else "--within-places", truth.elsewhere()
+    more, far = "give more queries (QUERIES --poses FILE)", f"{bare.elsewhere_m:g} m"
     if not truth.by_metres:  # what stands in no order has no right answers along it
         more = "add more places, make the map again with positions (--poses FILE)"
+        far = f"{bare.elsewhere_places} places"
+    elif not mine.answerable.any():  # as with an odometry that began elsewhere
+        more = f"no query lies within {truth.within_m:g} m of a place: give them the map's origin"
+    if not len(mine):
+        more = "add more places" if truth.by_metres else more
+        raise DataError(
+            f"band k={of.k:g}: hardly a place lies elsewhere, more than {far} from a query, and "
+            f"answers are judged beside those: {more}, or a narrower {wider}"
+        )
     for count, what, remedy in (
         (right, "right", f"{more}, or a wider {wider}"),
-        (len(mine) - right, "wrong", f"the map needs more places further apart than {wider}"),
+        (wrong, "wrong", f"the map needs more places further apart than {wider}"),
     ):
         if count < FEWEST:
             raise DataError(
@@ -282,7 +305,6 @@ def fit_band(
     setting = choose_threshold(odds, mine.right, precision)
     answerable = mine.answerable
     recall = float((odds[answerable] >= setting.threshold).mean()) if answerable.any() else 0.0
-    bare = truth.elsewhere()
     made = Calibration(
         "logistic",
         setting.threshold,

@@ -86,6 +86,11 @@ class Answers:
     def __len__(self) -> int:
         return len(self.right)
 
+    def seen(self) -> tuple[int, int]:
+        """How many of them are right, and how many wrong."""
+        right = int(self.right.sum())
+        return right, len(self) - right
+
     def learn(self) -> tuple[tuple[float, ...], DialWeights]:
         """(weights, what dials count) of a logistic calibration, from right and wrong answers, both
         of which must be there. Of one k alone what k counts cannot be told: it is 0 then; likewise
@@ -121,8 +126,7 @@ class Answers:
         for places in np.array_split(np.unique(self.where_asked), _PARTS):
             here = np.isin(self.where_asked, places)
             others = self.where(~here)
-            right = int(others.right.sum())
-            enough = min(right, len(others) - right) >= FEWEST
+            enough = min(others.seen()) >= FEWEST
             odds[here] = self.where(here).odds(*(others if enough else self).learn())
         return odds
 

@@ -132,8 +132,8 @@ def fit_sequences(
 ) -> SequenceReport | None:
     """The calibration of one band's sequences; None: too few right or wrong answers."""
     mine = answers.where(answers.band == band)
-    right = int(mine.right.sum())
-    if right < FEWEST or len(mine) - right < FEWEST:
+    right, wrong = mine.seen()
+    if min(right, wrong) < FEWEST:
         return None
     weights, dials = mine.learn()
     odds = mine.odds_by_others()  # paths are few, so that what they taught suits them too well

@@ -7,10 +7,15 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tatvpr_edge.cli.map_calibrate import _note_settings, _say_sequence
+from tatvpr_edge.mapping.calibrate_answers import AtSetting
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -98,8 +103,13 @@ def test_a_map_of_two_bands_asks_each_place_in_both(
 ) -> None:
     made = tatvpr("map", "build", corridor, "--artifact", tiny_host, "-o", "m", "--bands", "1,.2")
     assert "60 of 60" in made.stderr
-    done = tatvpr("map", "calibrate", "m", "--artifact", tiny_host, "--within", "1.2m")
+    asked = ("map", "calibrate", "m", "--artifact", tiny_host, "--within", "1.2m")
+    done = tatvpr(*asked)
     assert "queries: 120 of 120" in done.stderr
+    few = "sequences of 5: no threshold gives 99.9 %: nothing will be accepted; give a longer drive"
+    assert few in tatvpr(*asked, "--replace", "--precision", ".999").stderr
+    few = r"of 60: \d+ right and \d+ wrong answers, 20 of each are .*: give a longer drive, in its"
+    assert re.search(few, tatvpr(*asked, "--replace", "--sequence", "60").stderr)
 
 
 def test_positions_without_queries_are_refused(
@@ -133,9 +143,9 @@ def test_a_calibration_that_cannot_be_is_one_line(
 ) -> None:
     before = a_map.read_bytes()
     said = tatvpr("map", "calibrate", a_map, "--artifact", tiny_host, status=1).stderr
-    assert "20 are needed to learn from" in said.splitlines()[-1]
+    assert "more than 12 places from a query" in said.splitlines()[-1]
     # The map has no positions, so that queries which have some would be of no use.
-    assert said.rstrip().endswith("with positions (--poses FILE), or a wider --within-places")
+    assert said.rstrip().endswith("with positions (--poses FILE), or a narrower --within-places")
     said = tatvpr("map", "calibrate", a_map, "--precision", "1.5", status=2).stderr
     assert "precision" in said
     assert a_map.read_bytes() == before
@@ -149,3 +159,20 @@ def test_queries_of_a_map_without_positions_are_refused_before_they_are_describe
         said = tatvpr("map", "calibrate", a_map, queries, "--artifact", tiny_host, status=1).stderr
         assert said.startswith("error: the map's places have no positions")
         assert "--frames" in said and "make the map again" in said
+
+
+def test_a_share_that_falls_short_is_not_told_as_the_precision(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    of: Any = SimpleNamespace(by_setting=(AtSetting(0.4, 1.0, 0.9, 10000, 9496),))
+    _note_settings(of, "band k=1", 0.95)
+    assert "95 % are right over all of these settings, but 94.9 % at" in capsys.readouterr().err
+
+
+def test_sequences_that_lack_wrong_answers_want_a_map_that_reaches_further(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report: Any = SimpleNamespace(k=1.0, tokens=1.0, sequence=None, sequence_seen=(214, 13))
+    _say_sequence(report, 5, 0.95)
+    said = "214 right and 13 wrong answers, 20 of each are needed to learn from: give a map with"
+    assert said in capsys.readouterr().err

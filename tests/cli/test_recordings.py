@@ -233,7 +233,7 @@ def test_calibrate_describe_and_evaluate_take_bags(
     assert "no position in /odom" in done.stderr and "2 of 10 queries have no" in done.stderr
     tatvpr("map", "build", bag, *poses, "--artifact", tiny_host, "-o", "m")
     few = tatvpr("map", "calibrate", "m", bag, *poses, "--artifact", tiny_host, status=1)
-    assert "answers" in few.stderr and "wider --within" in few.stderr
+    assert "answers" in few.stderr and "narrower --within" in few.stderr
     bare = tatvpr("map", "calibrate", "m", bag, "--artifact", tiny_host, status=1)
     assert "--poses-topic of a bag" in bare.stderr
 

@@ -24,6 +24,7 @@ from support.board import (
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy import push
 from tatvpr_edge.deploy.push import Options, deploy, rollback, status
+from tatvpr_edge.deploy.script import release_script
 from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.spec.errors import DeployError, TatvprError, UsageError
 
@@ -199,6 +200,21 @@ def test_the_releases_own_python_runs_with_its_runtime(ram_path: Path, wheel: Pa
     command = f"cd / && {shlex.quote(str(root / 'current' / 'python'))} -c {shlex.quote(program)}"
     said = subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
     assert said.startswith(str((root / "current").resolve()) + "/runtime/")
+
+
+def test_a_releases_python_answers_from_its_own_root_with_the_boards_runtime_as_well(
+    ram_path: Path,
+) -> None:
+    root = ram_path / "with space" / "releases" / "root"
+    script = root / "releases" / "one" / "python"
+    script.parent.mkdir(parents=True)
+    script.write_text(release_script([sys.executable]))
+    program = "from tatvpr_edge.runtime.deployed import install_root; print(install_root())"
+    there = {name: os.environ[name] for name in ("HOME", "PATH")}
+    for env, answers in ((there, root), ({**there, "TATVPR_EDGE_ROOT": "/else"}, Path("/else"))):
+        command = ["sh", script, "-c", program]
+        said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+        assert Path(said.strip()) == answers
 
 
 @pytest.mark.slow

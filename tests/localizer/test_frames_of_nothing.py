@@ -108,16 +108,34 @@ def test_a_frame_of_nothing_becomes_no_place(name: str, tiny_host: Path, tmp_pat
     assert len(PlaceMap(path)) == 2
 
 
-def test_what_is_too_unsure_says_so(tiny_host: Path, scene_map: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("precision", "recall", "told"),
+    [
+        (0.95, 0.1, "too unsure for the map's precision of 95 %"),
+        (0.999, 0.1, "too unsure for the map's precision of 99.9 %"),
+        (0.95, 0.0, "nothing reaches the map's precision of 95 %: calibrate it"),
+    ],
+)
+def test_what_is_too_unsure_says_so(
+    precision: float, recall: float, told: str, tiny_host: Path, scene_map: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "m.placemap"
     shutil.copy(scene_map, path)
-    strict = Calibration("logistic", 100.0, (0.0, 1.0, 1.0), elsewhere_places=1, precision=0.95)
+    strict = Calibration(
+        "logistic",
+        100.0,
+        (0.0, 1.0, 1.0),
+        0.0,
+        elsewhere_places=1,
+        precision=precision,
+        recall=recall,
+    )
     rewrite(path, lambda stored: (calibrated(stored.base.info, [strict] * 2), [_all(stored)]))
     with Localizer(tiny_host, path) as localizer:
         match = localizer.query(scenes(1)[0])
         nowhere = localizer.query(scenes(1)[0], exclude_last=1000)
     assert match.accepted is False and match.confidence is not None
-    assert match.reason == "too unsure for the map's precision of 95 %"
+    assert match.reason is not None and match.reason.startswith(told)
     assert (nowhere.place, nowhere.accepted, nowhere.reason) == (
         *(-1, False, "every place was left out"),
     )

@@ -32,7 +32,7 @@ from tatvpr_edge.models.export.bodies import bodies
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import append, journal_path
-from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.spec.artifact import read_artifact, write_artifact
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
 
@@ -373,6 +373,24 @@ def test_nor_to_the_places_of_another_drive(
     assert (one.answers, one.right) == (drives * other.answers, drives * other.right)
 
 
+def test_code_that_could_not_open_the_map_afterwards_teaches_it_no_sequences(
+    tiny_host: Path, walked: Path, tmp_path: Path
+) -> None:
+    new = read_artifact(tiny_host)
+    files = {entry.path: (tiny_host / entry.path).read_bytes() for entry in new.manifest.files}
+    code = new.manifest.code.path
+    files[code] = files[code].replace(b"tatvpr_calibration_known", b"tatvpr_calibration_knowm")
+    write_artifact(tmp_path / "older", new.manifest, files)
+    before = walked.read_bytes()
+    with Localizer(tmp_path / "older") as localizer:
+        with pytest.raises(MapError, match=r"before there were rooted .*: build the art"):
+            calibrate_map(localizer, walked, within_m=1.2)
+        assert walked.read_bytes() == before
+        calibrate_map(localizer, walked, within_m=1.2, sequence=1)
+    with Localizer(tmp_path / "older", walked) as localizer:
+        assert localizer.query(walk(1, 5)[0]).confidence is not None
+
+
 def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(
     tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
 ) -> None:
@@ -380,9 +398,15 @@ def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(
     bare = tmp_path / "bare"
     bare.mkdir()
     Image.fromarray(walk(1, 9)[0]).save(bare / "x.png")
+    afar = tmp_path / "afar.csv"  # of an odometry that began elsewhere
+    afar.write_text((frames / "poses.csv").read_text().replace(",0", ",1000"))
     with Localizer(tiny_host) as localizer:
         with pytest.raises(DataError, match="right answers, 20 are needed"):
             calibrate_map(localizer, walked, within_m=0.1)
+        with pytest.raises(DataError, match=r"hardly a place .* more than 4000 m .* a narrower"):
+            calibrate_map(localizer, walked, within_m=1000.0)
+        with pytest.raises(DataError, match=r": no query lies within 5 m of a place: give them"):
+            calibrate_map(localizer, walked, frames, poses=afar, ks=(1.0,))
         with pytest.raises(DataError, match="have no positions: give --poses"):
             calibrate_map(localizer, walked, bare)
         with pytest.raises(DataError, match="named like a place of the map"):
