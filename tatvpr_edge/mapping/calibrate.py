@@ -193,7 +193,10 @@ def calibrate_map(
     reports = tuple(
         with_sequence(
             fit_band(place_map, truth, answers, band, precision),
-            *(followed, band, frames_each, precision),
+            followed,
+            band,
+            frames_each,
+            precision,
         )
         for band in range(len(place_map.info.bands))
     )
