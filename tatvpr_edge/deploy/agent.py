@@ -160,7 +160,8 @@ class Agent:
             "runtime": installed.version_here(),
             "free_bytes": shutil.disk_usage(existing).free,
             "user": os.geteuid(),
-            "live": installed.live(self.store, self.switch),
+            # Only for whom asks: a map is large, and it is hashed.
+            "live": installed.live(self.store, self.switch) if message.get("of_live") else None,
             "stamp": installed.stamp(self.store, self.switch),
         }
 

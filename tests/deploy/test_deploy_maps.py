@@ -11,9 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.board import DESCRIPTOR, local_transport, make_artifact, quick_options
+from support.board import (
+    DESCRIPTOR,
+    Sshd,
+    board_modules,
+    local_transport,
+    make_artifact,
+    quick_options,
+)
 from support.keys import make_keys
-from tatvpr_edge.deploy.push import Options, deploy, rollback, status
+from tatvpr_edge.deploy.push import Options, accept_unsigned, deploy, rollback, status, trust
 from tatvpr_edge.deploy.release import open_artifact
 from tatvpr_edge.runtime.mapjournal import append, compact, read_map
 from tatvpr_edge.spec.artifact import Artifact
@@ -217,3 +224,23 @@ def test_a_release_with_a_map_has_to_answer_a_query(ram_path: Path, board: Board
     assert (root / "current").resolve() == live
     # Without a map there is nothing to ask.
     deploy(local_transport(), bad, None, dataclasses.replace(options, no_map=True))
+
+
+def test_only_a_deploy_that_keeps_the_map_has_it_read_before_anything_is_asked(
+    ram_path: Path, tmp_path: Path, board: Board, sshd: Sshd
+) -> None:
+    """Every status and every change of keys hashed all of it, with the first word to the board."""
+    root, options = board
+    opened = ram_path / "opened"
+    modules = board_modules(root)
+    name, text = modules[-1]
+    hook = "sys.addaudithook(lambda event, given: event == 'open' and log(given[0]))"
+    text += f"\ndef log(path):\n    if str(path).endswith('{live_map(root).name}'):\n"
+    text += f"        os.close(os.open('{opened}', os.O_CREAT | os.O_WRONLY))\n{hook}\n"
+    watched = dataclasses.replace(options, modules=[*modules[:-1], (name, text)])
+    assert status(sshd.transport(), watched)["live"] == live_map(root).resolve().parent.name
+    trust(sshd.transport(), "ours", make_keys(tmp_path).public("ours"), True, watched)
+    assert not opened.exists()
+    accept_unsigned(sshd.transport(), options)
+    deploy(sshd.transport(), same_model(ram_path, "second"), None, watched)
+    assert opened.exists()
