@@ -325,8 +325,14 @@ def _kept_map(artifact: Artifact, live: Any, options: Options) -> KeptMap | None
     """The map of the live release, if it has one that fits the new artifact.
 
     Raises:
-        MapError: it has one that does not fit, or that nobody here has seen and would sign.
+        MapError: it has one that does not fit, cannot be read, or that nobody here has seen and
+            would sign.
     """
+    if isinstance(live, dict) and live.get("fault"):
+        raise MapError(
+            f"the map of the robot's live release {live.get('release')} cannot be kept "
+            f"({live['fault']}): give --map, or --no-map to go without"
+        )
     if not isinstance(live, dict) or not live.get("map"):
         return None
     try:
