@@ -94,7 +94,7 @@ class GoingLive:
         removed: list[str] = []
         try:
             self.switch.confirm(name, admission.serial, admission.list_serial)
-            removed = self.switch.collect(max(2, int(message.get("keep", 3))))
+            removed = self.switch.collect(int(message.get("keep", 3)))
             self.store.keep_spare()
         except OSError as error:
             self.store.warnings.append(

@@ -482,6 +482,5 @@ def _watched(
         on_event({"event": "file", "path": row.path, "bytes": done, "total": row.bytes})
     while done < row.bytes:
         piece = bytes(min(CHUNK, row.bytes - done))
-        digest.update(b"short")
         done += len(piece)
         yield piece

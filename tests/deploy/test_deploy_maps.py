@@ -121,7 +121,9 @@ def test_a_map_that_the_board_wrote_anew_stays_and_is_told(
     assert len(read_map(before)) == 8 + more
     # Going back to it works (it was called damaged), and brings no journal that it does not fit.
     add_on_board(root, 1)
-    rollback(local_transport(), None, options)
+    said.clear()
+    rollback(local_transport(), None, options, said.append)
+    assert any("what it did there stays there" in str(event.get("text")) for event in said)
     assert live_map(root).resolve() == before and len(read_map(before)) == 8 + more
 
 
@@ -205,11 +207,21 @@ def test_a_map_that_the_board_writes_anew_amid_a_deploy_is_not_left_behind(
     add_on_board(root, 2)
     before, program = live_map(root).resolve(), on_board(ram_path, "compact(path)")
     second = same_model(ram_path, "second", f"{when}={program}")
-    with pytest.raises(DeployError, match=r"wrote its map anew .*: deploy again"):
+    with pytest.raises(DeployError, match=r"wrote its map anew .*: deploy again") as said:
         deploy(local_transport(), second, None, options)
+    assert ("went back" in str(said.value)) == (when == "serve")  # else nothing was switched
     assert live_map(root).resolve() == before and len(read_map(before)) == 10
     deploy(local_transport(), second, None, options)
     assert live_map(root).resolve() != before and len(read_map(live_map(root))) == 10
+
+
+def test_a_map_that_goes_amid_a_deploy_is_told(ram_path: Path, board: Board) -> None:
+    root, options = board
+    live = (root / "current").resolve()
+    program = on_board(ram_path, "__import__('os').unlink(path)")
+    with pytest.raises(DeployError, match=r"map.placemap"):
+        deploy(local_transport(), same_model(ram_path, "b", f"verify={program}"), None, options)
+    assert (root / "current").resolve() == live
 
 
 def test_places_that_the_robot_adds_while_it_is_restarted_are_told(
