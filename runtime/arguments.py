@@ -1,14 +1,15 @@
-"""What a query's arguments may be: one line for each that is none."""
+"""What a query's arguments, and an added place's, may be: one line for each that is none."""
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from typing import Any
 
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.maptypes import LATEST_S
-from tatvpr_edge.spec.values import between, shown, whole, wrong
+from tatvpr_edge.spec.values import between, number, shown, whole, wrong
 
 
 def refuse_ignored(k: float | str | None, **given: Any) -> None:
@@ -40,6 +41,19 @@ def check_time(time_s: Any) -> float:
     if time_s is None:
         return time.time()
     return between(time_s, 0, LATEST_S, "time_s", "seconds, not milliseconds, since 1970")
+
+
+def added_at(time_s: Any) -> float:
+    """When a place was seen, in seconds since 1970: now, where it is None; NaN: unknown.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    if time_s is None:
+        return time.time()
+    meaning = "seconds since 1970, or None for now"
+    given = number(time_s, "time_s", meaning)
+    return given if math.isnan(given) else check_time(given)
 
 
 def check_excluded(last: Any) -> int | float:

@@ -14,6 +14,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime import deployed, messages
-from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top
+from tatvpr_edge.runtime.arguments import added_at, check_excluded, check_time, check_top
 from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import CameraFrame, Frame, check_frame
 from tatvpr_edge.runtime.fresh import LONGEST_S, Watch
 from tatvpr_edge.runtime.growth import Addition, check_terms
+from tatvpr_edge.runtime.mapwriter import full_pose
 from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.motion import Odometry, check_odometry
 from tatvpr_edge.runtime.private import owners
@@ -36,7 +38,7 @@ from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec import errors
 from tatvpr_edge.spec.errors import DeployError, FrameError, UsageError
 from tatvpr_edge.spec.maptypes import encode_tag
-from tatvpr_edge.spec.values import between, numbers, wrong
+from tatvpr_edge.spec.values import between, wrong
 from tatvpr_edge.spec.values import path as check_path
 
 _PAUSE_S = 0.05
@@ -162,7 +164,7 @@ class Client(Closing):
         asked: dict[str, Any] = {"top": check_top(top), "exclude_last": exclude_last}
         circle = around(near, radius)
         if circle is not None:
-            asked |= {"near": _numbers(near, "near"), "radius": circle[1]}
+            asked |= {"near": circle[0], "radius": circle[1]}
         asked |= _given(time_s=None if time_s is None else check_time(time_s))
         moved = check_odometry(odometry)
         asked |= _given(odometry=None if moved is None else moved.plain())
@@ -200,18 +202,11 @@ class Client(Closing):
             FrameError, MapError, UsageError: as ``Localizer.add``; nothing was added.
             DeployError: the service ended, or did not answer.
         """
-        terms = _given(
-            pose=_numbers(pose, "pose"),
-            novelty=novelty,
-            novelty_m=novelty_m,
-            max_places=max_places,
-            max_bytes=max_bytes,
-            time_s=check_time(time_s),
-        )
-        check_terms(novelty, novelty_m, max_places, max_bytes)
+        terms = check_terms(novelty, novelty_m, max_places, max_bytes)
+        place = {"pose": full_pose(pose).tolist(), "tag": tag, "time_s": added_at(time_s)}
         encode_tag(tag)
         frame = check_frame(frame, bgr)
-        request = {"op": "add", "tag": tag, **terms}
+        request = {"op": "add", **place, **terms}
         return Addition(**self._ask(request, frame, again=False)[0]["addition"])
 
     def confirm(self, match: Match | int) -> None:
@@ -240,6 +235,10 @@ class Client(Closing):
             UsageError: another name, a value out of range, or a budget beside a k that is a number.
             MapError: the map is damaged or of another model.
         """
+        for name, value in settings.items():
+            # On the way they become null, which takes a budget back.
+            if isinstance(value, Real) and not math.isfinite(value):
+                raise wrong(value, name, "a finite number, or text")
         given = settings.get("map")
         if given is not None:  # the service's working folder is another one
             settings["map"] = os.path.abspath(check_path(given, "map", "a .placemap"))
@@ -387,17 +386,6 @@ class Client(Closing):
 def _given(**values: Any) -> dict[str, Any]:
     """Those that are not None."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _numbers(values: Sequence[float] | NDArray[np.float64] | None, name: str) -> Any:
-    """A list that JSON holds: NaN, which it does not and which is unknown to ``Localizer``, is
-    null."""
-    if values is None:
-        return None
-    given = numbers(values, name, "a sequence of numbers")
-    if any(map(math.isinf, given)):
-        raise wrong(values, name, "a sequence of finite numbers")
-    return [None if math.isnan(number) else number for number in given]
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.arguments import added_at
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.mapjournal import append_bytes
-from tatvpr_edge.runtime.mapwriter import added_at, described, full_pose, given_frame
+from tatvpr_edge.runtime.mapwriter import described, full_pose, given_frame
 from tatvpr_edge.runtime.match import Match
 from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.spec.errors import UsageError
@@ -151,16 +152,24 @@ def _limits(
     return (min(pruned_to), min(room)) if room else None
 
 
-def check_terms(novelty: Any, novelty_m: Any, max_places: Any, max_bytes: Any) -> None:
-    """Raise UsageError where a term of ``Localizer.add`` is out of range; None stands for none."""
+def check_terms(novelty: Any, novelty_m: Any, max_places: Any, max_bytes: Any) -> dict[str, float]:
+    """The terms of ``Localizer.add`` that are given; None stands for none.
+
+    Raises:
+        UsageError: one is out of range.
+    """
+    given = {}
     if novelty is not None:
-        between(novelty, -1, 1, "novelty", "a score from -1 to 1")
+        given["novelty"] = between(novelty, -1, 1, "novelty", "a score from -1 to 1")
     if novelty_m is not None:
         meaning = "metres above 0, beside novelty"
-        above(novelty_m, 0, "novelty_m", meaning)
+        given["novelty_m"] = above(novelty_m, 0, "novelty_m", meaning)
         if novelty is None:
             raise wrong(novelty_m, "novelty_m", meaning)
     if max_places is not None:
-        between(max_places, 2, math.inf, "max_places", "a number of places, at least 2")
+        meaning = "a number of places, at least 2"
+        given["max_places"] = between(max_places, 2, math.inf, "max_places", meaning)
     if max_bytes is not None:
-        between(max_bytes, 1 << 16, math.inf, "max_bytes", "at least 65536 bytes")
+        meaning = "at least 65536 bytes"
+        given["max_bytes"] = between(max_bytes, 1 << 16, math.inf, "max_bytes", meaning)
+    return given

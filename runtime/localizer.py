@@ -22,6 +22,7 @@ from tatvpr_edge.runtime.match import Match, match_of, place_of
 from tatvpr_edge.runtime.motion import Odometry
 from tatvpr_edge.runtime.opening import open_to_run
 from tatvpr_edge.runtime.placemap import PlaceMap
+from tatvpr_edge.runtime.search import around
 from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.runtime.tracking import Tracker, check_moved, check_sequence, usual_frames
 from tatvpr_edge.runtime.verdict import UncalibratedNote, look
@@ -160,6 +161,12 @@ class Localizer(Closing):
         if isinstance(source, PlaceMap):
             return source.searched_by(model, engine)
         return PlaceMap(source, model, engine)
+
+    def _opened(self, given: Any) -> PlaceMap:
+        """A map that a call names, of this model."""
+        place_map = instance(given, PlaceMap, "map", "what localizer.open_map(PATH) gave")
+        place_map.check_model(self.artifact.manifest.model)
+        return place_map
 
     # ---- settings ----
 
@@ -306,7 +313,7 @@ class Localizer(Closing):
 
         Raises:
             FrameError: as :meth:`describe`.
-            MapError: there is no map, or it holds no places.
+            MapError: there is no map, it holds no places, or the one given is of another model.
             UsageError: another argument is out of range.
         """
         self._dials.check_open()
@@ -315,12 +322,14 @@ class Localizer(Closing):
         looked: dict[str, Any] = {"near": near, "radius": radius, **left_out(exclude_last, taken_s)}
         tracker = self._tracker if tracker is None else tracker
         moved = check_moved(tracker, odometry)
-        place_map = self._map if map is None else _opened(map)
+        place_map = self._map if map is None else self._opened(map)
         if place_map is None:
             raise MapError(
                 "there is no map to search: give Localizer(map=PATH), made by 'tatvpr-edge map "
                 "build', or use describe(frame) with an index of your own"
             )
+        place_map.check_searchable()
+        around(near, radius)
         start = time.perf_counter()
         checked = check_frame(frame, bgr)
         if map is not None:
@@ -411,7 +420,7 @@ class Localizer(Closing):
         from tatvpr_edge.runtime.growth import offer
 
         self._dials.check_open()
-        place_map = self._map if map is None else _opened(map)
+        place_map = self._map if map is None else self._opened(map)
         if place_map is None:
             raise MapError(
                 "there is no map to add to: make one with runtime.MapWriter(PATH, localizer) and "
@@ -501,7 +510,3 @@ class Localizer(Closing):
         self.__init__(**arguments, **heeded)  # type: ignore[misc]
         self._dials.keep(governing)
         self._origin = origin  # what is stale in the parent is stale here
-
-
-def _opened(given: Any) -> PlaceMap:
-    return instance(given, PlaceMap, "map", "what localizer.open_map(PATH) gave")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.arguments import check_time
+from tatvpr_edge.runtime.arguments import added_at
 from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.drive import Drive
 from tatvpr_edge.runtime.frame import CameraFrame, check_frame
@@ -28,7 +26,7 @@ from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
 from tatvpr_edge.spec.maptypes import known_poses
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places
-from tatvpr_edge.spec.values import flag, number, shown
+from tatvpr_edge.spec.values import flag, shown
 from tatvpr_edge.spec.values import path as check_path
 
 F32 = NDArray[np.float32]
@@ -214,19 +212,6 @@ def _descriptors(given: Any) -> list[F32] | None:
     except (TypeError, ValueError):
         return None
     return rows if rows and all(row.ndim == 1 for row in rows) else None
-
-
-def added_at(time_s: Any) -> float:
-    """When a place was seen, in seconds since 1970: now, where it is None; NaN: unknown.
-
-    Raises:
-        UsageError: it is no number.
-    """
-    if time_s is None:
-        return time.time()
-    meaning = "seconds since 1970, or None for now"
-    given = number(time_s, "time_s", meaning)
-    return given if math.isnan(given) else check_time(given)
 
 
 def full_pose(pose: Sequence[float] | NDArray[np.float64] | None) -> NDArray[np.float64]:

@@ -17,7 +17,8 @@ A message is two big-endian u32 (bytes of JSON, bytes of the rest), the JSON, th
 
 Answers hold ``"ok": true``, ``"release"`` (what answers, one word) and the result (a descriptor
 follows as float32, little endian), or ``"ok": false``, ``"error"`` and ``"kind"``, the name of the
-error's class. What is not known of a position is null, which NaN would not be in JSON.
+error's class. What is not known of a position, or as the time of a place, is null, which NaN would
+not be in JSON.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ def check_odometry(odometry: Any) -> Moved | None:
         raise wrong(odometry, "odometry", _MEANING)
     ahead, left = (between(n, -FURTHEST_M, FURTHEST_M, "odometry", _MEANING) for n in given[:2])
     turned = between(given[2], -_MOST_TURNED, _MOST_TURNED, "odometry", _MEANING)
-    return Moved(math.hypot(ahead, left), turned)
+    metres = between(math.hypot(ahead, left), 0, FURTHEST_M, "odometry", _MEANING)
+    return Moved(metres, turned)
 
 
 def _between_poses(odometry: Any) -> Moved:

@@ -133,10 +133,22 @@ class PlaceMap(OneProcess):
         Raises:
             MapError: the map is of another model, or of a kind that this code does not search.
         """
-        _check_model(self.path, self.info, model)
+        self.check_model(model)
         if self._engine is engine:
             return self
         return self._copy(self._now.base, engine)
+
+    def check_model(self, model: ModelEntry) -> None:
+        """Raise MapError where the map is of another model."""
+        _check_model(self.path, self.info, model)
+
+    def check_searchable(self) -> None:
+        """What :meth:`search` says of the map itself, before anything is described for it.
+
+        Raises:
+            MapError: it holds no places, or was opened without an engine.
+        """
+        self._now.searchable(self.path).check_filled()
 
     @property
     def engine(self) -> Engine:

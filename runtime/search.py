@@ -212,6 +212,11 @@ class Table:
         """How many places it holds."""
         return self._size
 
+    def check_filled(self) -> None:
+        """Raise MapError where it holds no places."""
+        if self._size < 1:
+            raise MapError("this map holds no places yet: add frames with 'tatvpr-edge map add'")
+
     def _judging(self, k: float, tokens: float) -> tuple[_Places, Any]:
         """The places under calibrations as they judge queries at (k, tokens), and what keeps
         them."""
@@ -269,8 +274,7 @@ class Table:
         query = _checked(descriptor, self._info.descriptor_size)
         found = ctypes.c_int32()
         count = min(whole(asked.count, 1, "count", "how many places, from 1 up"), self._size)
-        if count < 1:
-            raise MapError("this map holds no places yet: add frames with 'tatvpr-edge map add'")
+        self.check_filled()
         matches = (_Match * count)()
         matches[0].size = ctypes.sizeof(_Match)
         request, held = self._request(asked, scores)

@@ -122,6 +122,8 @@ class Service:
 
     def _add(self, request: dict[str, Any], blob: bytes) -> Answer:
         terms = {name: request[name] for name in _TERMS if name in request}
+        if "time_s" in terms and terms["time_s"] is None:
+            terms["time_s"] = math.nan  # not known, as null in a pose is; left out, it is now
         addition = self.localizer.add(_frame(request, blob), **terms)
         return {"addition": asdict(addition)}, b""
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.arguments import check_excluded, check_time, check_top
+from tatvpr_edge.runtime.arguments import added_at, check_excluded, check_time, check_top
 from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import Frame, check_frame
 from tatvpr_edge.runtime.fresh import check_watch
 from tatvpr_edge.runtime.governor import Budget, check_preset
 from tatvpr_edge.runtime.growth import Addition, check_terms, novelty_position
-from tatvpr_edge.runtime.mapwriter import added_at, full_pose, given_frame
+from tatvpr_edge.runtime.mapwriter import full_pose, given_frame
 from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.motion import Odometry, check_odometry
 from tatvpr_edge.runtime.search import around

@@ -58,6 +58,8 @@ class Agent:
         self.table: Table | None = None
         self.installed: str | None = None
         self.signature: bytes | None = None
+        #: What is announced was made to keep the live release's map.
+        self.keeps_map = False
         self.cancellable = True
 
     # ---- the conversation --------------------------------------------------------------------
@@ -148,6 +150,7 @@ class Agent:
         self.python = [str(word) for word in message.get("python", self.python)]
         self.store = Store(root, self.disk, self._tick)
         self.switch = Switch(self.store)
+        self.keeps_map = bool(message.get("of_live"))
         existing = root
         while not os.path.exists(existing):
             existing = os.path.dirname(existing)
@@ -160,7 +163,8 @@ class Agent:
             "runtime": installed.version_here(),
             "free_bytes": shutil.disk_usage(existing).free,
             "user": os.geteuid(),
-            "live": installed.live(self.store, self.switch),
+            # Only for whom keeps it: a map is large, and it is hashed.
+            "live": installed.live(self.store, self.switch) if self.keeps_map else None,
             "stamp": installed.stamp(self.store, self.switch),
         }
 
@@ -411,7 +415,9 @@ class Agent:
         units = service.check_units(message.get("restart", []))
         self._step("switch")
         self.cancellable = False  # from here on the agent finishes, whoever listens
-        going = GoingLive(self.store, self.switch, self._health_of, self._step, self.python)
+        going = GoingLive(
+            self.store, self.switch, self._health_of, self._step, self.python, self.keeps_map
+        )
         return going.make(name, units, message, admission)
 
     def _health_of(self, folder: str) -> Health:

@@ -16,7 +16,7 @@ from tatvpr_edge.spec.errors import DeployError
 from . import service
 from .admission import Admission
 from .health import Health, seconds
-from .kept import carry_journal
+from .kept import State, carry_journal, changed_since
 from .store import Store
 from .switch import Switch
 
@@ -39,6 +39,7 @@ class GoingLive:
         health_of: judges the release in a folder.
         step: told what begins.
         python: the board's Python, as words of a command.
+        kept: the release was made to keep the map of the one that is live.
     """
 
     store: Store
@@ -46,6 +47,7 @@ class GoingLive:
     health_of: Callable[[str], Health]
     step: Callable[[str], None]
     python: list[str]
+    kept: bool = False
 
     def make(
         self, name: str, units: list[str], message: dict[str, Any], admission: Admission
@@ -71,8 +73,7 @@ class GoingLive:
         self.step("health")
         try:
             health = alive(self.health_of(self.store.release(name)), message)
-            if live != name:
-                self._carry_places(live, name, message)
+            carried = self._carry_places(live, name, message) if live != name else None
             unit = service.after_switch(
                 self.store, self.python, message.get("service"), message.get("serve", [])
             )
@@ -87,11 +88,13 @@ class GoingLive:
             service.restart(self.store.root)
             service.restart_after_return(units)
             raise DeployError(f"{error}: went back, {live or 'no release'} is live") from None
+        if live is not None and carried is not None:
+            self._warn(changed_since(self.store, live, carried))
         self.step("confirm")
         removed: list[str] = []
         try:
             self.switch.confirm(name, admission.serial, admission.list_serial)
-            removed = self.switch.collect(max(2, int(message.get("keep", 3))))
+            removed = self.switch.collect(int(message.get("keep", 3)))
             self.store.keep_spare()
         except OSError as error:
             self.store.warnings.append(
@@ -109,26 +112,27 @@ class GoingLive:
             "restarted": units,
         }
 
-    def _carry_places(self, live: str | None, name: str, message: dict[str, Any]) -> None:
+    def _carry_places(self, live: str | None, name: str, message: dict[str, Any]) -> State | None:
         """Places that the board added to its map go along, when the new release has that map; again
         before its programs are restarted, which add until then. On a full disk going back matters
-        more: they stay where they are."""
+        more: they stay where they are. Returns the state of the live map that was carried."""
         if live is None:
-            return
+            return None
+        back = message.get("op") == "rollback"
         try:
-            added = carry_journal(self.store, live, name)
+            carried, warning = carry_journal(self.store, live, name, self.kept, back)
         except OSError as error:
-            if message.get("op") == "rollback" and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if back and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._warn(
                     f"the disk is full: the places that the board added to its map stay in {live}"
                 )
-                return
+                return None
             raise DeployError(
                 f"the places that the board added to its map cannot be copied: {error.strerror}"
             ) from None
-        if added is not None:
-            self._warn(added)
+        self._warn(warning)
+        return carried
 
-    def _warn(self, text: str) -> None:
-        if text not in self.store.warnings:
+    def _warn(self, text: str | None) -> None:
+        if text is not None and text not in self.store.warnings:
             self.store.warnings.append(text)

@@ -17,7 +17,7 @@ from typing import Any
 from tatvpr_edge.runtime import deployed, signature, signed_release, whole
 from tatvpr_edge.runtime.trust import Trust
 from tatvpr_edge.spec.artifact import read_manifest, read_signed
-from tatvpr_edge.spec.errors import ArtifactError, SignatureError, TatvprError
+from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError, TatvprError
 
 from . import service
 from .kept import map_as_it_lies
@@ -53,20 +53,27 @@ def live(store: Store, switch: Switch) -> dict[str, Any] | None:
 
     The map of a release that nobody signed is the file that lies there, which the board may have
     written anew since it was sent (``rewritten``). Never an error: a deploy says by itself what is
-    wrong with a board.
+    wrong with a board, but for why the map cannot be kept (``fault``).
     """
     try:
         name = switch.live()
-        table = store.table(name) if name is not None else None
-        if name is None or table is None or table.map is None:
-            return None
-        artifact = os.path.join(store.release(name), deployed.ARTIFACT)
-        model = read_manifest(artifact).model.hash
-        row = (map_as_it_lies(store, name) if table.stamp is None else None) or table.map
+        folder = "" if name is None else store.release(name)
     except (TatvprError, OSError):
         return None
     finally:
         store.warnings.clear()
+    if name is None:
+        return None
+    try:
+        table = store.table(name)
+        if table is None and os.path.lexists(os.path.join(folder, deployed.MAP)):
+            raise DeployError(f"its {deployed.RELEASE} is damaged")
+        if table is None or table.map is None:
+            return None
+        model = read_manifest(os.path.join(folder, deployed.ARTIFACT)).model.hash
+        row = (map_as_it_lies(store, name) if table.stamp is None else None) or table.map
+    except (TatvprError, OSError) as error:
+        return {"release": name, "fault": str(error)}
     return {
         "release": name,
         "model_hash": model,

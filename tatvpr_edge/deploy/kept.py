@@ -34,39 +34,101 @@ def map_as_it_lies(store: Store, name: str) -> Row | None:
     return replace(table.map, bytes=size, sha256=digest)
 
 
-def carry_journal(store: Store, live: str, name: str) -> str | None:
-    """Copy the journal of the release ``live`` to ``name``, when both have the same map. Returns a
-    warning when ``name`` has places of its own, which stay, or the board wrote one of the two maps
-    anew; else None.
+#: Of the files of a map; see :func:`state_of`.
+State = tuple[tuple[int, int, int] | None, ...]
+
+
+def state_of(store: Store, name: str) -> State:
+    """Of the release ``name``: another one once its map or the journal was written."""
+    state: list[tuple[int, int, int] | None] = []
+    for file in (deployed.MAP, JOURNAL):
+        try:
+            found = os.lstat(os.path.join(store.release(name), file))
+            state.append((found.st_ino, found.st_size, found.st_mtime_ns))
+        except FileNotFoundError:
+            state.append(None)
+    return tuple(state)
+
+
+def carry_journal(
+    store: Store, live: str, name: str, kept: bool = False, back: bool = False
+) -> tuple[State | None, str | None]:
+    """Copy the journal of the release ``live`` to ``name``, when both have the same map.
+
+    Returns:
+        The state of ``live``'s map, all of which ``name`` has now; None where it has not. And a
+        warning when ``name`` has places of its own, which stay, or another map than the one that
+        the board added to or wrote anew; else None.
+
+    Args:
+        kept: ``name`` was made to keep the map of ``live``.
+        back: ``name`` was live before; else its map was given, to take the place of any other.
 
     Raises:
+        DeployError: with ``kept``, the board wrote its map anew since.
         OSError: the disk is full, or a file cannot be read.
     """
+    state = state_of(store, live)
     try:
         before, after = map_as_it_lies(store, live), map_as_it_lies(store, name)
     except DeployError:
-        return None  # no map to carry anything to or from, as whoever reads it says
-    if before is None or after is None:
-        return None
-    if before != after:  # a journal goes with the very file that it was begun for
-        sent, wanted = store.table(live), store.table(name)
-        if sent is None or wanted is None or sent.map != wanted.map:
-            return None
-        return (
-            f"the map in {live if before != sent.map else name} is not as it was sent (the board "
-            f"compacted, pruned or calibrated it): what the board added in {live} stays there; to "
-            f"keep it, copy {deployed.MAP} and, if it is there, {JOURNAL} from "
-            f"{store.release(live)} and deploy with --map"
+        if kept:
+            raise
+        return None, None  # no map to carry anything to or from, as whoever reads it says
+    if before != after and kept:
+        raise DeployError(
+            "the board wrote its map anew (compacted, pruned or calibrated it) after the release "
+            "was made, which keeps the map as it was: deploy again"
         )
+    if before is None or after is None:
+        return None, None
+    if before != after:  # a journal goes with the very file that it was begun for
+        return None, _left_behind(store, live, name, before, back)
+    warning = _copy_journal(store, live, name)
+    return (state if warning is None else None), warning
+
+
+def _left_behind(store: Store, live: str, name: str, before: Row, back: bool) -> str | None:
+    sent, wanted = store.table(live), store.table(name)
+    if sent is None or wanted is None or not (back or sent.map == wanted.map):
+        return None
+    added = os.path.isfile(os.path.join(store.release(live), JOURNAL))
+    if before in (sent.map, wanted.map) and not added:
+        return None
+    return (
+        f"the map in {name} is not the one that the board added to, compacted, pruned or "
+        f"calibrated in {live}: what it did there stays there; {_to_keep(store, live)}"
+    )
+
+
+def _to_keep(store: Store, live: str) -> str:
+    return (
+        f"to keep it, copy {deployed.MAP} and, if it is there, {JOURNAL} from "
+        f"{store.release(live)} and deploy with --map"
+    )
+
+
+def changed_since(store: Store, live: str, carried: State) -> str | None:
+    """A warning where the board wrote the map of ``live`` after it was ``carried``; else None."""
+    if state_of(store, live) == carried:
+        return None
+    return (
+        f"the board added to its map in {live}, or wrote it anew, while its programs were "
+        f"restarted: that stays there; {_to_keep(store, live)}"
+    )
+
+
+def _copy_journal(store: Store, live: str, name: str) -> str | None:
+    """To the same map; a warning where ``name`` has places of its own."""
     source = os.path.join(store.release(live), JOURNAL)
     target = os.path.join(store.release(name), JOURNAL)
     if not os.path.isfile(source):
         return None
     if os.path.lexists(target):
+        if _begins_with(target, source):
+            return None
         if not _begins_with(source, target):
             return f"{name} keeps the places that the board added to its map there, not {live}'s"
-        if os.path.getsize(source) == os.path.getsize(target):
-            return None
     temporary = target + ".new"
     store.discard(temporary)
     try:

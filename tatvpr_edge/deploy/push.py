@@ -155,12 +155,13 @@ def deploy(
     with Session(transport, options.python, event, options.modules) as session:
         # Read while the board logs in and starts: it may turn out that it need not travel.
         own = None if options.runtime == "never" else read_runtime(options.wheel)
-        hello = _hello(session, options)
+        keeps = place_map is None and not options.no_map
+        hello = _hello(session, options, of_live=keeps)
         _check_processor(artifact, transport, str(hello["machine"]))
         result.connect_s = time.monotonic() - started
         started = time.monotonic()
         runtime = own if _runtime_travels(options, hello) else None
-        its_map = place_map or _kept_map(artifact, hello.get("live"), options)
+        its_map = _kept_map(artifact, hello.get("live"), options) if keeps else place_map
         release = make_release(artifact, its_map, runtime, session.python)
         made = None
         if options.sign is not None and not artifact.signed:
@@ -302,8 +303,8 @@ def _keys(
         return session.ask({**message, **_settings(options)}, _limit_s(options))
 
 
-def _hello(session: Session, options: Options) -> dict[str, Any]:
-    hello = session.hello(options.root)
+def _hello(session: Session, options: Options, of_live: bool = False) -> dict[str, Any]:
+    hello = session.hello(options.root, of_live)
     if not hello["numpy"]:
         raise DeployError(
             f"{lead(session.transport.name)} the board's Python {hello['python']} has no NumPy: "
@@ -324,9 +325,15 @@ def _kept_map(artifact: Artifact, live: Any, options: Options) -> KeptMap | None
     """The map of the live release, if it has one that fits the new artifact.
 
     Raises:
-        MapError: it has one that does not fit, or that nobody here has seen and would sign.
+        MapError: it has one that does not fit, cannot be read, or that nobody here has seen and
+            would sign.
     """
-    if options.no_map or not isinstance(live, dict) or not live.get("map"):
+    if isinstance(live, dict) and live.get("fault"):
+        raise MapError(
+            f"the map of the robot's live release {live.get('release')} cannot be kept "
+            f"({live['fault']}): give --map, or --no-map to go without"
+        )
+    if not isinstance(live, dict) or not live.get("map"):
         return None
     try:
         path, size, digest = live["map"]
@@ -475,6 +482,5 @@ def _watched(
         on_event({"event": "file", "path": row.path, "bytes": done, "total": row.bytes})
     while done < row.bytes:
         piece = bytes(min(CHUNK, row.bytes - done))
-        digest.update(b"short")
         done += len(piece)
         yield piece

@@ -155,14 +155,15 @@ class Session(Closing):
         """Bytes sent so far, the agent itself included."""
         return self._link.sent_bytes
 
-    def hello(self, root: str | None) -> dict[str, Any]:
-        """Facts about the board; the first request.
+    def hello(self, root: str | None, of_live: bool = False) -> dict[str, Any]:
+        """Facts about the board; the first request. ``of_live``: and about its live release's map,
+        which the board hashes for it.
 
         Raises:
             DeployError: it cannot be reached, or its Python cannot run the agent.
         """
-        message = {"op": "hello", "root": root, "python": self.python}
-        answer = self.ask(message, GREETING_S, GREETING_S)
+        message = {"op": "hello", "root": root, "python": self.python, "of_live": of_live}
+        answer = self.ask(message, ANSWER_S if of_live else GREETING_S, GREETING_S)
         if answer.get("version") != VERSION:
             raise DeployError(f"{lead(self.transport.name)} the agent is of another version")
         return answer

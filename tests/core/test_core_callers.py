@@ -18,7 +18,7 @@ from tatvpr_edge.runtime.search import _Match
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
-OK, ABI, ARENA, MAP_MODEL = 0, 2, 4, 23  # TATVPR_OK, TATVPR_ERR_...
+OK, ABI, ARENA, MAP_EMPTY, MAP_MODEL = 0, 2, 4, 24, 23  # TATVPR_OK, TATVPR_ERR_...
 
 
 @pytest.fixture(scope="module")
@@ -90,5 +90,14 @@ def test_a_query_is_a_description_and_a_search(library: Library, tmp_path: Path)
     write_map(tmp_path / "o", other, [make_places(other, [longer], np.full((1, 7), np.nan))])
     foreign = open_map_in_c(c, (tmp_path / "o").read_bytes())
     assert isinstance(foreign, OpenedMap)
-    opened = foreign
-    assert status(frames[0], 1.0, 1.0) == MAP_MODEL
+    write_map(tmp_path / "e", info, [make_places(info, [r[:0] for r in rows], np.empty((0, 7)))])
+    empty = open_map_in_c(c, (tmp_path / "e").read_bytes())
+    assert isinstance(empty, OpenedMap)
+    # Before a frame's work: the arena is as it was.
+    room[:] = 0xA5
+    for given, wrong in ((foreign, MAP_MODEL), (empty, MAP_EMPTY)):
+        opened = given
+        assert status(frames[0], 1.0, 1.0) == wrong
+    matches[0].size -= 1
+    assert status(frames[0], 1.0, 1.0) == ABI
+    assert (room == 0xA5).all()

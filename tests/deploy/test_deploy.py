@@ -79,6 +79,7 @@ def test_the_oldest_releases_go_the_live_one_and_the_one_before_stay(
     last = deploy(local_transport(), artifact, None, replace(options, keep=2)).release
     assert sorted(os.listdir(root / "releases")) == sorted([names[2], last])
     assert not os.listdir(root / "trash") and not os.listdir(root / "staging")
+    assert set(json.loads((root / "state.json").read_text())["history"]) == {names[2], last}
     with pytest.raises(UsageError, match="keep is 1"):
         Options(keep=1)
 

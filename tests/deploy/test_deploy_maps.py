@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.board import DESCRIPTOR, local_transport, make_artifact, quick_options
+from support.board import (
+    DESCRIPTOR,
+    Sshd,
+    board_modules,
+    local_transport,
+    make_artifact,
+    quick_options,
+)
 from support.keys import make_keys
-from tatvpr_edge.deploy.push import Options, deploy, rollback, status
+from tatvpr_edge.deploy.push import Options, accept_unsigned, deploy, rollback, status, trust
 from tatvpr_edge.deploy.release import open_artifact
 from tatvpr_edge.runtime.mapjournal import append, compact, read_map
 from tatvpr_edge.spec.artifact import Artifact
@@ -113,7 +121,9 @@ def test_a_map_that_the_board_wrote_anew_stays_and_is_told(
     assert len(read_map(before)) == 8 + more
     # Going back to it works (it was called damaged), and brings no journal that it does not fit.
     add_on_board(root, 1)
-    rollback(local_transport(), None, options)
+    said.clear()
+    rollback(local_transport(), None, options, said.append)
+    assert any("what it did there stays there" in str(event.get("text")) for event in said)
     assert live_map(root).resolve() == before and len(read_map(before)) == 8 + more
 
 
@@ -174,6 +184,104 @@ def test_places_that_the_robot_adds_during_the_health_check_go_along(
     assert live_map(root).resolve() != before and len(read_map(live_map(root))) == 10
 
 
+def on_board(ram_path: Path, work: str) -> Path:
+    """A program that does ``work`` to the map at ``path``, which is live now."""
+    program = ram_path / "work.py"
+    program.write_text(
+        f"#!{sys.executable} -I\n"
+        "from tatvpr_edge.runtime.mapjournal import append, compact, read_map\n"
+        f"path = {str(live_map(ram_path / 'root').resolve())!r}\n{work}\n"
+    )
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize("when", ["verify", "serve"])
+def test_a_map_that_the_board_writes_anew_amid_a_deploy_is_not_left_behind(
+    ram_path: Path, board: Board, when: str
+) -> None:
+    """Without a word, where it had done so before."""
+    root, options = board
+    add_on_board(root, 5)
+    compact(live_map(root).resolve())
+    add_on_board(root, 2)
+    before, program = live_map(root).resolve(), on_board(ram_path, "compact(path)")
+    second = same_model(ram_path, "second", f"{when}={program}")
+    with pytest.raises(DeployError, match=r"wrote its map anew .*: deploy again") as said:
+        deploy(local_transport(), second, None, options)
+    assert ("went back" in str(said.value)) == (when == "serve")  # else nothing was switched
+    assert live_map(root).resolve() == before and len(read_map(before)) == 10
+    deploy(local_transport(), second, None, options)
+    assert live_map(root).resolve() != before and len(read_map(live_map(root))) == 10
+
+
+def test_a_map_that_goes_amid_a_deploy_is_told(ram_path: Path, board: Board) -> None:
+    root, options = board
+    live = (root / "current").resolve()
+    program = on_board(ram_path, "__import__('os').unlink(path)")
+    with pytest.raises(DeployError, match=r"map.placemap"):
+        deploy(local_transport(), same_model(ram_path, "b", f"verify={program}"), None, options)
+    assert (root / "current").resolve() == live
+
+
+def test_places_that_the_robot_adds_while_it_is_restarted_are_told(
+    ram_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, options = board
+    before = live_map(root).resolve()
+    adds = "append(path, read_map(path).base.places())"
+    (ram_path / "bin").mkdir()
+    (ram_path / "bin" / "systemctl").write_text(
+        f'#!/bin/sh\ncase "$*" in *restart*) {on_board(ram_path, adds)};; esac; echo loaded\n'
+    )
+    (ram_path / "bin" / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ram_path}/bin:{os.environ['PATH']}")
+    restarting = dataclasses.replace(options, restart=("robot",))
+    done = deploy(local_transport(), same_model(ram_path, "second"), None, restarting)
+    (told,) = done.warnings
+    assert "while its programs were restarted" in told and str(before.parent) in told
+    assert (len(read_map(live_map(root))), len(read_map(before))) == (3, 6)
+
+
+def test_what_a_rollback_leaves_behind_is_told(ram_path: Path, board: Board) -> None:
+    """It was not, where the release before has another map than the one that is left."""
+    root, options = board
+    add_on_board(root, 5)
+    compact(live_map(root).resolve())
+    deploy(local_transport(), same_model(ram_path, "second"), None, options)
+    second = live_map(root).resolve()
+    add_on_board(root, 2)
+    compact(second)
+    said: list[dict[str, Any]] = []
+    rollback(local_transport(), None, options, said.append)
+    (told,) = [str(event["text"]) for event in said if event["event"] == "warning"]
+    assert "stays there" in told and str(second.parent) in told
+    assert len(read_map(live_map(root))) == 8
+    # Nothing is left behind where the other one has all of it, and more.
+    said.clear()
+    rollback(local_transport(), second.parent.name, options, said.append)
+    deploy(local_transport(), same_model(ram_path, "third"), None, options, said.append)
+    third = live_map(root).resolve()
+    add_on_board(root, 1)
+    rollback(local_transport(), None, options, said.append)
+    append(third, places(read_map(third).base.info, 1))  # by a program that nobody restarted
+    rollback(local_transport(), third.parent.name, options, said.append)
+    assert len(read_map(live_map(root))) == 12
+    assert not [event for event in said if event["event"] == "warning"]
+
+
+@pytest.mark.parametrize("lost", ["map.placemap", "artifact/manifest.json", "release.json"])
+def test_a_map_that_cannot_be_kept_is_never_dropped_without_a_word(
+    ram_path: Path, board: Board, lost: str
+) -> None:
+    root, options = board
+    live = (root / "current").resolve()
+    (live / lost).unlink()
+    with pytest.raises(MapError, match=rf"{live.name} cannot be kept \(.*--map, or --no-map"):
+        deploy(local_transport(), same_model(ram_path, "second"), None, options)
+    assert (root / "current").resolve() == live
+
+
 def test_a_map_that_does_not_fit_is_never_dropped_without_a_word(
     ram_path: Path, board: Board
 ) -> None:
@@ -217,3 +325,23 @@ def test_a_release_with_a_map_has_to_answer_a_query(ram_path: Path, board: Board
     assert (root / "current").resolve() == live
     # Without a map there is nothing to ask.
     deploy(local_transport(), bad, None, dataclasses.replace(options, no_map=True))
+
+
+def test_only_a_deploy_that_keeps_the_map_has_it_read_before_anything_is_asked(
+    ram_path: Path, tmp_path: Path, board: Board, sshd: Sshd
+) -> None:
+    """Every status and every change of keys hashed all of it, with the first word to the board."""
+    root, options = board
+    opened = ram_path / "opened"
+    modules = board_modules(root)
+    name, text = modules[-1]
+    hook = "sys.addaudithook(lambda event, given: event == 'open' and log(given[0]))"
+    text += f"\ndef log(path):\n    if str(path).endswith('{live_map(root).name}'):\n"
+    text += f"        os.close(os.open('{opened}', os.O_CREAT | os.O_WRONLY))\n{hook}\n"
+    watched = dataclasses.replace(options, modules=[*modules[:-1], (name, text)])
+    assert status(sshd.transport(), watched)["live"] == live_map(root).resolve().parent.name
+    trust(sshd.transport(), "ours", make_keys(tmp_path).public("ours"), True, watched)
+    assert not opened.exists()
+    accept_unsigned(sshd.transport(), options)
+    deploy(sshd.transport(), same_model(ram_path, "second"), None, watched)
+    assert opened.exists()

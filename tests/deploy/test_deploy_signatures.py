@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from support.board import board_modules, live_content, local_transport, make_artifact, quick_options
-from tatvpr_edge.deploy.push import deploy, downgrades, revoke, rollback, status, trust
+from tatvpr_edge.deploy.push import Options, deploy, downgrades, revoke, rollback, status, trust
 from tatvpr_edge.runtime.signature import artifact_verifier, check_trust
 from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.runtime.trust import find as trust_in
 from tatvpr_edge.spec.artifact import Artifact, read_artifact, read_signed
-from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError
+from tatvpr_edge.spec.errors import ArtifactError, DeployError, SignatureError, UsageError
 from tatvpr_edge.spec.manifest import seal
 
 
@@ -38,6 +38,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def public(key: Path) -> str:
     return key.with_name(key.name + ".pub").read_text()
+
+
+FLOORS = ("floor", "release_floor")
 
 
 @pytest.fixture
@@ -162,9 +165,11 @@ def test_an_older_release_is_refused_unless_it_is_meant(
     deploy(local_transport(), ram_path / "newer", None, options)
     older = signed(ram_path / "older", keys["ours"], 120, b"older")
     refused(root, options, ram_path / "older", "serial 120, older than the installed 150")
-    # A rollback is meant; what it makes live, Localizer takes.
+    # A rollback is meant; what it makes live, Localizer takes. It lowers no guard.
+    floors = [json.loads((root / "state.json").read_text())[key] for key in FLOORS]
     rollback(local_transport(), None, options)
-    assert live_content(root) == first
+    assert live_content(root) == first and floors[0] == 150
+    assert [json.loads((root / "state.json").read_text())[key] for key in FLOORS] == floors
     verifier = artifact_verifier(root)
     assert verifier is not None
     read_artifact(root / "current" / "artifact", verify_signature=verifier)
@@ -239,6 +244,8 @@ def test_trusting_a_key_does_not_cut_the_live_release_off(
     with pytest.raises(SignatureError, match="another key named ours"):
         trust(local_transport(), "ours", public(keys["stranger"]), True, options)
     assert [key["name"] for key in status(local_transport(), options)["keys"]] == ["ours", "second"]
+    # What is live is refused already, so that no revocation makes it so.
+    revoke(local_transport(), public(keys["stranger"]), options)
     signed(ram_path / "b", keys["second"], 5)
     options = replace(options, sign=keys["second"])
     assert deploy(local_transport(), ram_path / "b", None, options).signer == "second"
@@ -249,6 +256,9 @@ HEADER = "-----BEGIN OPENSSH PRIVATE KEY-----"
 
 def test_signing_needs_a_key_and_an_artifact(ram_path: Path, keys: dict[str, Path]) -> None:
     make_artifact(ram_path / "a")
+    for days in (0.0, -1.0, 1e5, float("nan")):
+        with pytest.raises(UsageError, match="expires_days is a number of days above 0"):
+            Options(sign=keys["ours"], expires_days=days)
     with pytest.raises(SignatureError, match="no key at"):
         sign_artifact(ram_path / "a", ram_path / "none")
     with pytest.raises(ArtifactError, match="no such folder"):

@@ -94,9 +94,10 @@ def test_what_is_unknown_of_a_pose_stays_unknown(grown: tuple[Path, Path]) -> No
     poses = [(1.0, 2.0, nan, 0.0, 0.0, 0.0, 1.0), (nan,) * 7, (1.0, 2.0, nan), np.full(7, nan)]
     with Client(path) as client:
         for frame, pose in zip(FRAMES, poses, strict=False):
-            assert client.add(frame, pose).place is not None
-    kept = PlaceMap(places).stored.places().poses
-    for stored, pose in zip(kept, poses, strict=True):
+            assert client.add(frame, pose, time_s=math.nan).place is not None
+    kept = PlaceMap(places).stored.places()
+    assert not kept.moments["time_us"].any()
+    for stored, pose in zip(kept.poses, poses, strict=True):
         assert np.array_equal(stored[: len(pose)], pose, equal_nan=True)
 
 
@@ -163,8 +164,8 @@ def test_what_a_map_holds_a_service_takes_and_what_is_too_long_is_told(
 
 BAD = [
     ({"pose": (1.0,)}, MapError),
-    ({"pose": (1.0, math.inf)}, UsageError),
-    ({"pose": "here"}, UsageError),
+    ({"pose": (1.0, math.inf)}, MapError),
+    ({"pose": "here"}, MapError),
     ({"novelty": 2.0}, UsageError),
     ({"novelty_m": 1.0}, UsageError),
     ({"max_places": 1}, UsageError),

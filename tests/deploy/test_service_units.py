@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from support.board import hash_of, live_content
+from support.board import hash_of, live_content, local_transport, make_artifact, quick_options
 from support.tools import lacking
 from tatvpr_edge.deploy import service
 from tatvpr_edge.deploy.disk import Disk
+from tatvpr_edge.deploy.push import deploy
 from tatvpr_edge.deploy.store import Store
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError
@@ -175,6 +178,25 @@ def test_deploy_restarts_the_robot_s_own_units(
     assert live_content(root) == hash_of(old) and "restart robot.service" in systemd.read_text()
 
 
+def test_the_service_runs_the_old_release_again_where_the_new_one_fails(
+    ram_path: Path, wheel: Path, systemd: Path
+) -> None:
+    unit, options = ram_path / "units" / service.UNIT, quick_options(ram_path / "root", wheel)
+    modules = [
+        (name, text + f"\ndef unit_path(): return {str(unit)!r}\n" * name.endswith(".service"))
+        for name, text in options.modules or ()
+    ]
+    options = replace(options, modules=modules, service=True)
+    deploy(local_transport(), make_artifact(ram_path / "old", b"old"), None, options)
+    assert unit.exists()
+    systemd.write_text("")
+    bad = make_artifact(ram_path / "bad", b"bad", "service-wrong")
+    with pytest.raises(DeployError, match="went back"):
+        deploy(local_transport(), bad, None, options)
+    asked = [line for line in systemd.read_text().splitlines() if "restart" in line]
+    assert len(asked) == 1 and asked[0].endswith(f"restart {service.UNIT}")
+
+
 @pytest.mark.parametrize(
     ("unit", "said"),
     [
@@ -200,5 +222,9 @@ def test_a_unit_that_does_not_start_leaves_the_release_before(
     assert live_content(root) == hash_of(old)
     if unit == "broken":  # the program that was asked for runs on the old release again
         assert systemd.read_text().splitlines()[-1].endswith("restart robot.service")
+        state = root / "state.json"
+        assert list(json.loads(state.read_text())["failed"].values())
+        assert deploy_command(root, wheel, new) == 0  # and is no failed one any longer
+        assert json.loads(state.read_text())["failed"] == {}
     else:
         assert "restart" not in (systemd.read_text() if systemd.exists() else "")

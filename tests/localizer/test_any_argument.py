@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 import tatvpr_edge
+from support.serving import serving
 from tatvpr_edge import mapping, runtime
 from tatvpr_edge.runtime.telemetry import FedSource, Sampler
 from tatvpr_edge.spec.errors import TatvprError
@@ -38,6 +39,9 @@ JUNK: tuple[Any, ...] = (
         "x\0",
     ),
     len,
+    # Numbers that some arguments may hold and some may not.
+    *(np.float32("nan"), (1.0, math.inf), (1.0, 2.0, math.nan), (math.nan,) * 7, (1e9, 1e9, 0.0)),
+    (1.0, 2.0, 3.0, 0.0, 0.0, 0.0, math.inf),
 )
 
 
@@ -263,4 +267,50 @@ def test_the_stand_in_refuses_what_a_localizer_refuses(calls: dict[str, Call]) -
                 told = refused(calls[real], name, junk), refused(calls[fake], name, junk)
                 if told[0] is not told[1] and not unknown:
                     wrong.append(f"{real}({name}={junk!r}): {told}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture
+def client_calls(
+    calls: dict[str, Call], tiny_host: Path, scene_map: Path, tmp_path: Path
+) -> Iterator[dict[str, Call]]:
+    """Calls of a Client, by the names of the calls of a Localizer that they are."""
+    served = shutil.copy(scene_map, tmp_path / "served.placemap")
+    words = ["--artifact", str(tiny_host), "--map", str(served)]
+    with (
+        serving(tmp_path / "s.sock", *words),
+        runtime.Client(tmp_path / "s.sock") as client,
+        runtime.Client(tmp_path / "s.sock", sequence=3) as path,
+    ):
+        theirs = {
+            "query": client.query,
+            "query of a sequence": path.query,
+            "describe": client.describe,
+            "add": client.add,
+            "confirm": client.confirm,
+            "set budget": lambda budget: client.set(k="auto", preset="turbo", budget=budget),
+            "set preset": lambda preset: client.set(k="auto", budget="9ms", preset=preset),
+            "set map": lambda map: client.set(map=map),
+        }
+        not_there = ("map", "tracker", "match", "k", "tokens")
+        yield {
+            name: Call(of, {a: v for a, v in calls[name].good.items() if a not in not_there})
+            for name, of in theirs.items()
+        }
+
+
+def test_a_client_refuses_what_a_localizer_refuses(
+    calls: dict[str, Call], client_calls: dict[str, Call]
+) -> None:
+    wrong = []
+    for of, call in client_calls.items():
+        told = refusals(call)
+        wrong += [f"Client {of}: {line}" for line in told]
+        for name in call.good:
+            for junk in JUNK:
+                if name == "frame" and isinstance(junk, np.ndarray):
+                    continue  # a Localizer takes it for descriptors, which are nothing to send
+                kinds = refused(calls[of], name, junk), refused(call, name, junk)
+                if kinds[0] is not kinds[1]:
+                    wrong.append(f"{of}({name}={junk!r}): {kinds}")
     assert not wrong, "\n".join(wrong)

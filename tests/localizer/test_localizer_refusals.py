@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tatvpr_edge.runtime import CameraFrame, Localizer
+from tatvpr_edge.runtime import CameraFrame, Localizer, PlaceMap
 from tatvpr_edge.spec.artifact import MANIFEST, read_artifact, write_artifact
 from tatvpr_edge.spec.errors import (
     ArtifactError,
@@ -307,3 +307,30 @@ def test_auto_chooses_by_the_budget_and_explains_itself(
         assert localizer.query(frames[2]).k == 1.0
     with Localizer(tmp_path / "a", scene_map, k="auto", preset="turbo") as fast:
         assert fast.query(frames[2]).k == 1.0
+
+
+def test_a_mistake_about_the_map_is_told_before_a_frame_is_described(
+    localizer: Localizer, scene_map: Path, tmp_path: Path
+) -> None:
+    """A map of another model was searched, where its descriptors have as many numbers."""
+    model = localizer.artifact.manifest.model
+
+    def opened(name: str, model_hash: str, count: int) -> PlaceMap:
+        info = MapInfo(model_hash, "int8", model.descriptor_size, (Band(1.0),))
+        rows = np.ones((count, model.descriptor_size), np.float32)
+        write_map(tmp_path / name, info, [make_places(info, [rows])])
+        return PlaceMap(tmp_path / name, engine=localizer.engine)
+
+    other, empty = opened("other", "ab" * 32, 3), opened("empty", model.hash, 0)
+    for asked, error, words in (
+        ({"map": other}, MapError, "another model"),
+        ({"map": empty}, MapError, "no places yet"),
+        ({"map": PlaceMap(scene_map)}, MapError, "without an artifact's code"),
+        ({"near": (1.0, 2.0)}, UsageError, "near needs radius"),
+    ):
+        with pytest.raises(error, match=words):
+            localizer.query("no frame", **asked)  # type: ignore[arg-type]
+    with pytest.raises(MapError, match="another model"):
+        localizer.add("no frame", map=other)
+    with pytest.raises(MapError, match="another model"):
+        localizer.query(GOOD, map=other)

@@ -176,6 +176,22 @@ def test_a_journal_that_compaction_absorbed_adds_nothing(
     assert len(PlaceMap(path)) == 7
 
 
+def test_what_a_base_has_no_room_for_it_did_not_absorb(
+    engine: Engine, some: Some, tmp_path: Path
+) -> None:
+    """As many places as the base holds are absorbed by it; more are never looked for before it."""
+    info = MapInfo(HASH, "int8", 32, (Band(1.0), Band(0.4)))
+    path = tmp_path / "m.placemap"
+    write_map(path, info, [some(info, 0)])
+    append(path, some(info, 1200))
+    journal = journal_path(path).read_bytes()
+    compact(path)
+    opened = open_in_c(engine.c, path.read_bytes(), journal)
+    assert isinstance(opened, OpenedInC) and opened.places == 0
+    write_map(tmp_path / "other", info, [some(info, 1)])
+    assert open_in_c(engine.c, (tmp_path / "other").read_bytes(), journal) == JOURNAL
+
+
 def sealed(journal: bytes) -> bytes:
     """The journal with every checksum that can be found made right again."""
     made, at = bytearray(journal), HEADER

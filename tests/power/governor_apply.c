@@ -51,6 +51,8 @@ int main(void)
     expect("k with room", (double)options.k, 1.0);
     expect("tokens with room", (double)options.tokens, 1.0);
     expect("readings", s.asked, 40.0);
+    expect("power in mW", g.filtered, 3000.0);
+    expect("when it was read", g.seen_s, now_s - 0.25 - 0.010);
     s.milliampere = 1600; /* 8 W of 6 */
     for (int i = 0; i < 40; i++, now_s += 0.25) {
         (void)tatvpr_governor_apply(&g, &options, now_s, 1.0, 60.0, 0.0);

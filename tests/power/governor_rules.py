@@ -95,6 +95,21 @@ def time_in_searches_saturates_a_board_too(core: GovernorCore) -> None:
     assert near(figures.next_needs, 100.0 + 904.8, 10.0)
 
 
+@rule
+def what_the_next_level_needs_is_known_where_levels_can_be_predicted(core: GovernorCore) -> None:
+    def world(_: int) -> dict[str, float]:
+        return {"power_mw": 29.0, "temperature_c": 29.0, "queries": 1.0, "busy_ms": 20.0}
+
+    for kind in (Kind.POWER, Kind.LATENCY, Kind.TEMPERATURE):
+        for levels in (LEVELS, UNMEASURED):
+            bench = Bench(core, kind, 30.0, levels)
+            assert math.isnan(bench.governor.look(bench.now_s).next_needs)
+            bench.run(5.0, world)
+            assert bench.level == 0
+            told = levels is LEVELS and kind is not Kind.TEMPERATURE
+            assert math.isnan(bench.governor.look(bench.now_s).next_needs) != told
+
+
 def asked(rate_hz: float, base_mw: float) -> World:
     """Queries asked for at a rate, of which the board makes as many as it can."""
 

@@ -33,14 +33,19 @@ from tatvpr_edge.spec.manifest import Code, Golden, GoldenFrame, GoldenPoint, Ma
 
 #: What ``python -m tatvpr_edge.runtime`` does in these tests. ``behaviour`` in the artifact holds
 #: words: golden-fails, golden-crashes, golden-hangs, no-service, service-hangs, service-wrong,
-#: service-dies, service-fat, service-leaks, query-fails.
+#: service-dies, service-fat, service-leaks, query-fails; verify=PROGRAM and serve=PROGRAM run that
+#: first, as the board's own programs go on meanwhile.
 SMALL_RUNTIME = """
 import json, os, signal, socket, struct, sys, threading, time
 words = sys.argv[1:]
 here = os.path.dirname(os.path.abspath(__file__))
 def behaviour(artifact):
     with open(os.path.join(artifact, "behaviour.txt")) as source:
-        return source.read().split()
+        how = source.read().split()
+    for word in how:
+        if word.startswith(words[0] + "="):
+            os.system(word.partition("=")[2])
+    return how
 if words[0] == "verify":
     how = behaviour(words[1])
     if "golden-crashes" in how:

@@ -14,6 +14,7 @@ from tatvpr_edge.runtime.search import _Match
 
 ALIGN = 64
 MOST = 8
+ARENA = 4  # TATVPR_ERR_ARENA
 
 
 class _Map(ctypes.Structure):
@@ -129,10 +130,19 @@ class OpenedMap:
         return int(self.map.places)
 
 
+def _behind_a_wall(data: bytes) -> tuple[mmap.mmap, int]:
+    """The bytes where memory begins: who reads far before them ends the program."""
+    wall = 64 << 10
+    held = mmap.mmap(-1, wall + len(data))
+    at = ctypes.addressof(ctypes.c_char.from_buffer(held)) + wall
+    held[wall:] = data
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(at - wall), ctypes.c_size_t(wall), 0) == 0
+    return held, at
+
+
 def open_map_in_c(code: Any, data: bytes) -> OpenedMap | int:
     """The map of a file's bytes, or the status that refuses it."""
-    held, at = _aligned(len(data))
-    ctypes.memmove(at, data, len(data))
+    held, at = _behind_a_wall(data)
     opened = _Map(size=ctypes.sizeof(_Map))
     status = code.tatvpr_map_open(
         ctypes.byref(opened), ctypes.c_void_p(at), ctypes.c_size_t(len(data)), None
@@ -157,9 +167,11 @@ def open_in_c(code: Any, base: bytes, journal: bytes) -> OpenedInC | int:
         return int(status)
     room, place = _aligned(room_bytes.value)
     made = _Journal(size=ctypes.sizeof(_Journal))
-    status = code.tatvpr_journal_open(
-        ctypes.byref(made), *given, ctypes.c_void_p(place), room_bytes
-    )
+    # Room that is a byte too small is refused, and none of it is written.
+    for less in (1, 0):
+        size = ctypes.c_size_t(room_bytes.value - less)
+        status = code.tatvpr_journal_open(ctypes.byref(made), *given, ctypes.c_void_p(place), size)
+        assert not less or (status == ARENA and not any(room.raw)), status
     if status != 0:
         return int(status)
     return OpenedInC(code, opened, made, (whole.held, held, room))

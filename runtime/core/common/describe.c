@@ -5,6 +5,7 @@
  * squashed, everything between the descriptor and the pixels is room for its tables.
  */
 #include "core.h"
+#include "map.h"
 
 typedef struct arena_plan {
     size_t planned;
@@ -168,12 +169,21 @@ tatvpr_status tatvpr_query(const tatvpr_model *model, tatvpr_arena arena,
                            const tatvpr_frame *frame, const tatvpr_options *options,
                            const tatvpr_map *map, tatvpr_match *matches, int32_t count,
                            int32_t *found) {
+    if (options == NULL) {
+        return TATVPR_ERR_NULL;
+    }
+    /* A mistake about the map is told before a frame's work. */
+    tatvpr_options today;
+    tatvpr_status status = read_options(options, &today);
+    if (status == TATVPR_OK) {
+        status = tatvpr_map_check(map, model, today.k, today.tokens, matches, count, found);
+    }
     /* The descriptor's own place in the arena serves as the caller's buffer. */
     float *descriptor = (float *)arena.base;
-    const tatvpr_status status = tatvpr_describe(model, arena, frame, options, descriptor);
-    if (status != TATVPR_OK) {
-        return status;
+    if (status == TATVPR_OK) {
+        status = tatvpr_describe(model, arena, frame, options, descriptor);
     }
-    return tatvpr_map_search(map, model, descriptor, options->k, options->tokens, matches, count,
-                             found);
+    return status != TATVPR_OK ? status
+                               : tatvpr_map_search(map, model, descriptor, today.k, today.tokens,
+                                                   matches, count, found);
 }

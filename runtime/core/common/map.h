@@ -26,6 +26,11 @@ uint32_t tatvpr_map_geographic(const tatvpr_map *map);
 /* Elements in a descriptor of the map's model. */
 uint32_t tatvpr_map_descriptor_size(const tatvpr_map *map);
 
+/* What tatvpr_map_search says before it looks at the descriptor. */
+tatvpr_status tatvpr_map_check(const tatvpr_map *map, const tatvpr_model *model, float k,
+                               float tokens, const tatvpr_match *matches, int32_t count,
+                               const int32_t *found);
+
 /* ---- map_query.c: one descriptor against rows of one band */
 
 enum {

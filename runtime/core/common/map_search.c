@@ -306,11 +306,19 @@ static void describe_match(const scope *s, tatvpr_match *match, size_t stride) {
 
 /* ---- the calls ---- */
 
-static tatvpr_status check(const tatvpr_places *places, const float *descriptor,
-                           const tatvpr_search *asked, const tatvpr_match *matches, int32_t count,
-                           const int32_t *found) {
+static uint64_t total_of(const tatvpr_places *places) {
+    uint64_t total = 0;
+    for (uint32_t p = 0; p < places->parts; p++) {
+        total += places->part[p].places;
+    }
+    return total;
+}
+
+/* All of a search but the descriptor. */
+static tatvpr_status check(const tatvpr_places *places, const tatvpr_search *asked,
+                           const tatvpr_match *matches, int32_t count, const int32_t *found) {
     if (places == NULL || places->band == NULL || (places->parts > 0 && places->part == NULL) ||
-        descriptor == NULL || asked == NULL || matches == NULL || found == NULL) {
+        asked == NULL || matches == NULL || found == NULL) {
         return TATVPR_ERR_NULL;
     }
     if (places->size < sizeof(tatvpr_places) || asked->size < sizeof(tatvpr_search) ||
@@ -326,28 +334,25 @@ static tatvpr_status check(const tatvpr_places *places, const float *descriptor,
     if (!(asked->tokens > 0.0f && asked->tokens <= 1.0f)) {
         return TATVPR_ERR_TOKENS;
     }
-    return TATVPR_OK;
+    return total_of(places) == 0 ? TATVPR_ERR_MAP_EMPTY : TATVPR_OK;
 }
 
 tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_model *model,
                                    const float *descriptor, const tatvpr_search *asked,
                                    tatvpr_match *matches, int32_t count, int32_t *found) {
-    tatvpr_status status = check(places, descriptor, asked, matches, count, found);
+    if (descriptor == NULL) {
+        return TATVPR_ERR_NULL;
+    }
+    tatvpr_status status = check(places, asked, matches, count, found);
     if (status != TATVPR_OK) {
         return status;
     }
-    scope s = {places, 0, 0, asked, NULL, asked->radius_m, NULL};
+    scope s = {places, 0, total_of(places), asked, NULL, asked->radius_m, NULL};
     s.near = asked->radius_m > 0.0 ? asked->near : NULL;
-    for (uint32_t p = 0; p < places->parts; p++) {
-        s.total += places->part[p].places;
-    }
     for (uint32_t b = 1; b < places->bands; b++) {
         if (band_better(&places->band[b], &places->band[s.band], asked->k, asked->tokens)) {
             s.band = b;
         }
-    }
-    if (s.total == 0) {
-        return TATVPR_ERR_MAP_EMPTY;
     }
     const tatvpr_kernels *kernels =
         model != NULL && model->kernels != NULL ? model->kernels : &tatvpr_kernels_portable;
@@ -416,13 +421,12 @@ tatvpr_status tatvpr_map_search(const tatvpr_map *map, const tatvpr_model *model
     return tatvpr_journal_search(map, NULL, model, descriptor, k, tokens, matches, count, found);
 }
 
-tatvpr_status tatvpr_journal_search(const tatvpr_map *map, const tatvpr_journal *journal,
-                                    const tatvpr_model *model, const float *descriptor, float k,
-                                    float tokens, tatvpr_match *matches, int32_t count,
-                                    int32_t *found) {
-    tatvpr_map_view view;
-    view.size = sizeof(view);
-    const tatvpr_status seen = tatvpr_map_look(map, journal, k, tokens, &view);
+/* The table of a map and its journal, and what is looked for in it. */
+static tatvpr_status prepare(const tatvpr_map *map, const tatvpr_journal *journal,
+                             const tatvpr_model *model, float k, float tokens,
+                             tatvpr_map_view *view, tatvpr_search *asked) {
+    view->size = sizeof(*view);
+    const tatvpr_status seen = tatvpr_map_look(map, journal, k, tokens, view);
     if (seen != TATVPR_OK) {
         return seen;
     }
@@ -430,11 +434,32 @@ tatvpr_status tatvpr_journal_search(const tatvpr_map *map, const tatvpr_journal 
         (uint32_t)model->program->descriptor_size != tatvpr_map_descriptor_size(map)) {
         return TATVPR_ERR_MAP_MODEL;
     }
+    tatvpr_zero(asked, sizeof(*asked));
+    asked->size = sizeof(*asked);
+    asked->k = k;
+    asked->tokens = tokens;
+    return TATVPR_OK;
+}
+
+tatvpr_status tatvpr_map_check(const tatvpr_map *map, const tatvpr_model *model, float k,
+                               float tokens, const tatvpr_match *matches, int32_t count,
+                               const int32_t *found) {
+    tatvpr_map_view view;
     tatvpr_search asked;
-    tatvpr_zero(&asked, sizeof(asked));
-    asked.size = sizeof(asked);
-    asked.k = k;
-    asked.tokens = tokens;
+    const tatvpr_status status = prepare(map, NULL, model, k, tokens, &view, &asked);
+    return status != TATVPR_OK ? status : check(&view.places, &asked, matches, count, found);
+}
+
+tatvpr_status tatvpr_journal_search(const tatvpr_map *map, const tatvpr_journal *journal,
+                                    const tatvpr_model *model, const float *descriptor, float k,
+                                    float tokens, tatvpr_match *matches, int32_t count,
+                                    int32_t *found) {
+    tatvpr_map_view view;
+    tatvpr_search asked;
+    const tatvpr_status seen = prepare(map, journal, model, k, tokens, &view, &asked);
+    if (seen != TATVPR_OK) {
+        return seen;
+    }
     const tatvpr_status status =
         tatvpr_places_search(&view.places, model, descriptor, &asked, matches, count, found);
     for (int32_t i = 0; status == TATVPR_OK && i < *found; i++) {

@@ -1,6 +1,6 @@
 /* The governor on a board whose program has a tatvpr_options: callback in, k and tokens out. */
 #include "../include/tatvpr.h"
-#include "tatvpr_governor.h"
+#include "tatvpr_governor_observer.h"
 
 #include <stddef.h>
 
@@ -10,9 +10,8 @@ int32_t tatvpr_governor_apply(tatvpr_governor *g, struct tatvpr_options *options
     if (g == NULL || options == NULL) {
         return tatvpr_governor_step(g, NULL);
     }
-    const double unknown = 0.0 / 0.0;
-    tatvpr_governor_inputs x = {now_s, unknown, 0.0, unknown, 0.0,
-                                unknown, 0.0, queries, busy_ms, search_ms};
+    tatvpr_governor_inputs x = {now_s, UNKNOWN, 0.0, UNKNOWN, 0.0,
+                                UNKNOWN, 0.0, queries, busy_ms, search_ms};
     tatvpr_power power = {sizeof power, 0, 0, 0};
     if (options->read_power != NULL && options->read_power(options->user, &power) == TATVPR_OK) {
         x.power_mw = (double)power.millivolt * (double)power.milliampere / 1000.0;

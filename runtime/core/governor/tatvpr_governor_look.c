@@ -1,14 +1,12 @@
 /* What a governor sees, for people and logs. */
 #include "tatvpr_governor_observer.h"
 
-/* What the next level up would take of the budget, by the highest load of late. */
+/* What the next level up would take of the budget, by the highest load of late: none is noted where
+ * levels cannot be predicted. */
 static double next_needs(const governor *g, int32_t next)
 {
     double load = tatvpr_observer_peak(g);
-    int holds_power = governs_power(g) && g->costs_known;
-    int holds_energy = g->kind == TATVPR_BUDGET_ENERGY && g->costs_known;
-    int holds_latency = g->kind == TATVPR_BUDGET_LATENCY && g->latencies_known;
-    if (next >= g->n || load <= LONG_AGO || !(holds_power || holds_energy || holds_latency)) {
+    if (next >= g->n || load <= LONG_AGO) {
         return UNKNOWN;
     }
     return tatvpr_observer_predicted(g, next, load);

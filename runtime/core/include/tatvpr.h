@@ -423,7 +423,8 @@ TATVPR_API tatvpr_status tatvpr_map_look(const tatvpr_map *map, const tatvpr_jou
 TATVPR_API tatvpr_status tatvpr_model_searcher(tatvpr_model *model, const tatvpr_program *program,
                                                const char *kernels);
 
-/* describe and search in one call. */
+/* describe and search in one call. What is wrong with the map or the room for matches is told before
+ * the frame is described: the arena is then as it was. */
 TATVPR_API tatvpr_status tatvpr_query(const tatvpr_model *model, tatvpr_arena arena,
                                       const tatvpr_frame *frame, const tatvpr_options *options,
                                       const tatvpr_map *map, tatvpr_match *matches, int32_t count,
