@@ -126,8 +126,8 @@ def test_cycles_are_estimated_beside_instructions(
 def test_an_instruction_that_llvm_warns_of_is_priced() -> None:
     """After `vpt` it expects a predicate: it reads what has none, and says so."""
     require_tool("llvm-mca-19", "llvm-19")
-    cycles = importlib.import_module("cycles")
-    model = cycles.MODELS["mps3-an547"]
+    cycles = importlib.import_module("arm.cycles")
+    model = importlib.import_module("cycles").MODELS["mps3-an547"]
     text = bytes.fromhex("47fe620f7245521c")  # vpt.u8, cmp r2, lr, adds
     code = cycles.instructions(text, model.triple)
     total, priced = cycles.estimated_cycles([cycles.Block(code, 9)], [model.core], model.triple)
@@ -169,7 +169,8 @@ def test_frames_of_depth_12(mcu_counts: ModuleType, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("board", ["mps2-an500", "riscv32f-virt"])
 def test_code_is_kept_as_it_lies_in_memory_where_pages_end_too(board: str, tmp_path: Path) -> None:
-    """There the emulator hands out Thumb instructions with two bytes of the next one."""
+    """There the emulator hands out Thumb instructions with two bytes of the next one, and cuts what
+    is priced as one."""
     emulation = importlib.import_module("emulation")
     emulated = require_board(board)
     firmware = tmp_path / "pages.c"
@@ -185,9 +186,11 @@ def test_code_is_kept_as_it_lies_in_memory_where_pages_end_too(board: str, tmp_p
     result = emulation.run(emulated, image, "", workshop.plugin(), blocks=True, code=True)
     assert result.status == 0 and result.regions == [6000], result.text
     triple = importlib.import_module("cycles").MODELS[board].triple
-    cut = importlib.import_module("arm.cycles").instructions
-    kept = [(cut(code, triple), times) for code, times in result.code]
+    arm = importlib.import_module("arm.cycles")
+    kept = [(arm.instructions(code, triple), times) for _, code, times in result.code]
     assert sum(len(found) * times for found, times in kept) == sum(result.blocks.values()) > 5000
+    (whole,) = arm.joined(result.code, triple)
+    assert len(kept) > 12 and len(whole.code) == sum(result.blocks.values())
 
 
 @pytest.mark.parametrize("offsets", ["", "const int32_t row_address_offset, "])

@@ -83,6 +83,31 @@ def test_a_loop_that_a_page_cuts_is_one_loop() -> None:
     assert {(len(block.code), block.times) for block in whole} == {(10, 1), (8, 99), (1, 7)}
 
 
+#: triple -> instructions that go on at the next one, and some that need not
+PATHS = {
+    "thumbv8.1m.main": (
+        "4018 d2e90001 2de91041 b3e81001 d1f80480 01f10500 4ff6ff70 22ef4408 10b5 00bf",
+        "fee7 fed0 00b1 00b9 7047 8847 10bd 8f46 fff7feff 3ff4feaf dfe801f0 bde81081 d1f804f0 "
+        "0ff01fc0",
+    ),
+    "riscv32": (
+        "2e95 0505 c841 1565 2e85 97000000 3305b502 43f02018",
+        "01a0 6300b500 0295 8280 01c1 01e1 0120 e7800000 6f000000",
+    ),
+}
+
+
+@pytest.mark.parametrize("triple", PATHS)
+def test_a_microcontrollers_loop_that_a_page_cuts_is_one_loop(triple: str) -> None:
+    """Pages of a Cortex-M are of 1 KiB: where its code lay made 4 % of a frame's cycles."""
+    on, elsewhere = ([bytes.fromhex(word) for word in words.split()] for words in PATHS[triple])
+    loop = bytes.fromhex("00bf" if triple.startswith("thumb") else "0100")  # nop
+    for word in on + elsewhere:
+        cut = [(0x1000, loop + word, 50), (0x1000 + len(loop + word), loop + elsewhere[0], 50)]
+        lengths = [len(block.code) for block in cycles.joined(cut, triple)]
+        assert lengths == ([4] if word in on else [2, 2]), word.hex()
+
+
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`micro` for aarch64: one library for all of its processors."""

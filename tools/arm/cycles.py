@@ -26,6 +26,22 @@ ATTRIBUTES = {
     "thumbv8.1m.main": "+mve.fp,+fp-armv8d16sp,+dsp",
     "riscv32": "+m,+a,+f,+c",
 }
+#: (mask, value) of instructions that branch, their first half below.
+_THUMB_BRANCHES = (
+    (0xF800, 0xE000), (0xF000, 0xD000), (0xF500, 0xB100), (0xFF00, 0x4700),  # b, bCC, cbz, bx
+    (0xFF00, 0xBD00), (0xFF87, 0x4687),  # pop, mov to pc
+    (0x8000F800, 0x8000F000), (0xFFF0, 0xE8D0),  # b, bl, wls, le ...; tbb
+    (0x8000FE50, 0x8000E810), (0xF000FF70, 0xF000F850),  # ldm, ldr to pc
+)  # fmt: skip
+_BRANCHES = {
+    "aarch64": ((0x1C000000, 0x14000000),),  # the group of branches and calls of the system
+    "thumbv7em": _THUMB_BRANCHES,
+    "thumbv8.1m.main": _THUMB_BRANCHES,
+    "riscv32": (
+        (0x7F, 0x63), (0x7F, 0x67), (0x7F, 0x6F),  # bCC, jalr, jal
+        (0xE003, 0x2001), (0xE003, 0xA001), (0xC003, 0xC001), (0xE07F, 0x8002),  # of two bytes
+    ),
+}  # fmt: skip
 #: Of a call, as of any other branch: what is called is priced by itself. LLVM would say 100.
 CALL_CYCLES = 1
 #: Cycles of one turn, by (block, core, triple): frames share most of their blocks.
@@ -63,36 +79,40 @@ def instructions(code: bytes, triple: str) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def joined(blocks: Iterable[tuple[int, bytes, int]]) -> list[Block]:
-    """Blocks (address, code, times) of AArch64 with those put together that run into one another.
+def joined(blocks: Iterable[tuple[int, bytes, int]], triple: str = "aarch64") -> list[Block]:
+    """Blocks (address, code, times) with those put together that run into one another.
 
-    The emulator ends a block where a page of memory ends, in the middle of a loop too; taken for
-    two loops, its halves would cost more than the whole.
+    The emulator ends a block where a page of memory ends (1 KiB on Cortex-M) and after some 200
+    instructions, in the middle of a loop too; taken for two loops, its halves would cost more than
+    the whole, and a frame more or less by where the linker put its code.
     """
     found = []
     left: dict[int, tuple[bytes, int]] = {}
     for address, code, times in sorted(blocks):
         if address in left:  # cut in two ways: what runs into it may be either
-            found.append(Block(instructions(code, "aarch64"), times))
+            found.append(Block(instructions(code, triple), times))
         else:
             left[address] = (code, times)
     for address in list(left):
         code, times = left[address]
-        while times and not _branches(code[-4:]) and address + len(code) in left:
+        last = instructions(code, triple)[-1]
+        while times and not _branches(last, triple) and address + len(code) in left:
             following = address + len(code)
             more, reached = left[following]
             if reached < times:
                 break  # another one of that address took its part
             left[following] = (more, reached - times)
             code += more
+            last = instructions(more, triple)[-1]
         if times:
-            found.append(Block(instructions(code, "aarch64"), times))
+            found.append(Block(instructions(code, triple), times))
     return found
 
 
-def _branches(word: bytes) -> bool:
-    """Whether an AArch64 instruction is of the group of branches and calls of the system."""
-    return int.from_bytes(word, "little") >> 26 & 0b111 == 0b101
+def _branches(word: bytes, triple: str) -> bool:
+    """Whether an instruction may go on elsewhere than at the next one."""
+    bits = int.from_bytes(word, "little")
+    return any(bits & mask == value for mask, value in _BRANCHES[triple])
 
 
 def tool(name: str) -> str:

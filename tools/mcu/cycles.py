@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from arm.cycles import Block, estimated_cycles, instructions
+from arm.cycles import estimated_cycles, joined
 
 _SEVERAL = re.compile(r"^(ldm|stm|push|pop|vldm|vstm|vpush|vpop)\w*(\.\w+)?\s")
 _DIVISION = re.compile(r"^(vdiv|vsqrt)\.f32\s+s")
@@ -67,9 +67,9 @@ MODELS = {
 }
 
 
-def priced(board: str, code: Iterable[tuple[bytes, int]]) -> float:
-    """Estimated cycles of blocks and how often each ran, of a board in ``MODELS``."""
+def priced(board: str, code: Iterable[tuple[int, bytes, int]]) -> float:
+    """Estimated cycles of blocks (address, code, times) that ran on a board in ``MODELS``."""
     model = MODELS[board]
-    blocks = [Block(instructions(text, model.triple), times) for text, times in code]
+    blocks = joined(code, model.triple)
     _, cycles = estimated_cycles(blocks, [model.core], model.triple, model.extra())
     return cycles[model.core]

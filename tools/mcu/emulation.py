@@ -232,7 +232,8 @@ class RunResult:
     regions: list[int] = field(default_factory=list)  # instructions between the marks
     total: int = 0
     blocks: dict[int, int] = field(default_factory=dict)  # address -> instructions in regions
-    code: list[tuple[bytes, int]] = field(default_factory=list)  # of a block, and how often it ran
+    #: of blocks: address, instructions, how often it ran
+    code: list[tuple[int, bytes, int]] = field(default_factory=list)
 
 
 def run(
@@ -278,7 +279,8 @@ def run(
                     address, count = int(numbers[0], 16), int(numbers[1])
                     result.blocks[address] = result.blocks.get(address, 0) + count
                 elif kind == "code":
-                    result.code.append((bytes.fromhex(numbers[2]), int(numbers[1])))
+                    block = int(numbers[0], 16), bytes.fromhex(numbers[2]), int(numbers[1])
+                    result.code.append(block)
                 elif kind == "total":
                     result.total = int(numbers[0])
         return result
