@@ -15,6 +15,7 @@ import base64
 import ctypes
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -32,6 +33,13 @@ def _version(lib: ctypes.CDLL) -> str:
     high, low = ctypes.c_int(), ctypes.c_int()
     _check(lib, lib.nvrtcVersion(ctypes.byref(high), ctypes.byref(low)), "asking for its version")
     return f"{high.value}.{low.value}"
+
+
+def _loaded(library: str) -> ctypes.CDLL:
+    """NVRTC, with what it calls by name loaded already: 13.0 does not find it beside itself."""
+    for beside in sorted(Path(library).parent.glob("libnvrtc-builtins.so.*")):
+        ctypes.CDLL(str(beside))
+    return ctypes.CDLL(library)
 
 
 def _log(lib: ctypes.CDLL, program: ctypes.c_void_p) -> str:
@@ -67,7 +75,7 @@ def main() -> int:
     """Do the job on standard input; exit status 1 and a line where NVRTC itself failed."""
     job = json.load(sys.stdin)
     try:
-        lib = ctypes.CDLL(job["library"])
+        lib = _loaded(job["library"])
         made = [_compile(lib, source, job["options"]) for source in job["sources"]]
         json.dump({"version": _version(lib), "made": made}, sys.stdout)
     except (NvrtcError, OSError) as error:
