@@ -166,7 +166,12 @@ except SystemExit as ended:
 
 
 @pytest.mark.parametrize(
-    ("words", "slow"), [("tatvpr_edge boards", "click"), ("tatvpr_edge.runtime query x", "numpy")]
+    ("words", "slow"),
+    [
+        ("tatvpr_edge boards", "click"),
+        ("tatvpr_edge.runtime query x", "numpy"),
+        ("tatvpr_edge.ros", "numpy"),
+    ],
 )
 def test_an_interrupt_while_a_slow_disk_still_loads_the_command_is_no_traceback(
     words: str, slow: str, tmp_path: Path
