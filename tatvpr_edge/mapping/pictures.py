@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +26,8 @@ Frame = NDArray[np.uint8]
 #: What is read, by Pillow's names. It knows forty more kinds; one, EPS, has Ghostscript run what is
 #: in the file, and anybody on a robot's network may send such a file as an image.
 _KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
+#: What is done about warnings, the whole process does: two threads would undo each other's.
+_OPENING = threading.Lock()
 
 
 def read_frame(source: str | os.PathLike[str] | Image | BytesIO) -> Frame:
@@ -58,9 +61,13 @@ def open_rgb(source: str | os.PathLike[str] | Image | BytesIO) -> Image:
     try:
         if isinstance(file, Path) and not stat.S_ISREG(os.stat(file).st_mode):
             raise DataError(f"{path} is no file but a folder, a pipe or a device: remove it")
-        with warnings.catch_warnings():
+        with _OPENING, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged EXIF, which then turns nothing
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             opened = Image.open(file, formats=_KINDS)
+            if "exif" in opened.info:
+                opened.getexif()
+                del opened.info["exif"]  # the turned picture would read it once more
     except DataError:
         raise
     except FileNotFoundError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import sys
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from tatvpr_edge.models.data.frames import load_frames
 from tatvpr_edge.models.evaluate.protocols import LazyImages
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.resize import squash
+from tatvpr_edge.spec.workers import in_order
 
 SCENE = scenes(1, 60, 90)[0]
 
@@ -106,3 +110,40 @@ def test_a_phones_picture_of_several_is_its_first(tmp_path: Path) -> None:
     first = Image.fromarray(SCENE)
     first.save(path, "MPO", save_all=True, append_images=[Image.new("RGB", first.size)])
     assert np.abs(np.asarray(open_rgb(path)).astype(int) - SCENE).mean() < 20
+
+
+def test_damaged_exif_turns_what_it_still_says_and_is_no_warning(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """Five entries are announced: the first says how the camera was held, the others are gone."""
+    entry = struct.pack("<HHII", 0x0112, 3, 1, 6)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 5) + entry + bytes(3)
+    file = BytesIO()
+    Image.fromarray(SCENE[:40]).transpose(Image.Transpose.ROTATE_90).save(file, "PNG", exif=exif)
+    assert np.array_equal(tatvpr_edge.read_frame(BytesIO(file.getvalue())), SCENE[:40])
+    Image.fromarray(SCENE[:40]).save(file := BytesIO(), "JPEG", exif=exif)
+    assert tatvpr_edge.read_frame(BytesIO(file.getvalue())).shape == (90, 40, 3)
+    assert list(recwarn) == []
+
+
+def test_threads_that_read_pictures_leave_the_processs_warnings_alone() -> None:
+    """What is refused as too large stays refused, whatever other threads open meanwhile."""
+    Image.fromarray(SCENE).save(usual := BytesIO(), "BMP")
+    large = bytearray(usual.getvalue())
+    large[18:26] = struct.pack("<ii", 10_000, 9_000)
+    before = list(warnings.filters)
+
+    def one(number: int) -> bool:
+        if number % 2:
+            return tatvpr_edge.read_frame(BytesIO(usual.getvalue())).shape == SCENE.shape
+        with pytest.raises(DataError, match="too many pixels"):
+            tatvpr_edge.read_frame(BytesIO(large))
+        return True
+
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        assert all(in_order(one, range(600), workers=4))
+    finally:
+        sys.setswitchinterval(switch)
+    assert list(warnings.filters) == before
