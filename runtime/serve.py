@@ -23,7 +23,7 @@ from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.server import Server
 from tatvpr_edge.runtime.service import Service, resident_bytes
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.errors import DeployError, UsageError
 
 # ---- systemd ---------------------------------------------------------------------------------
 
@@ -130,6 +130,8 @@ def _run(arguments: argparse.Namespace) -> int:
             notify("READY=1")
             print(f"serving {localizer.artifact.root} at {path}", flush=True)
             server.run()
+            if server.replaced:
+                raise DeployError(f"another service took {path}: one of the two is enough")
     return 0
 
 

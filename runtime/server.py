@@ -45,6 +45,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self._seats = threading.BoundedSemaphore(MAX_CLIENTS)
         self._refusals = threading.BoundedSemaphore(_MAX_REFUSED)
         self._inode: int | None = None  # until the name is ours: a refusal closes, too
+        #: Another service took its name.
+        self.replaced = False
         super().__init__(path, socketserver.BaseRequestHandler)
         self._inode = os.lstat(path).st_ino
 
@@ -57,7 +59,20 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         # shutdown() waits for the loop, which a signal handler may have interrupted.
         threading.Thread(target=self.shutdown, daemon=True).start()
 
+    def _named(self) -> int | None:
+        """The inode that our name leads to."""
+        with contextlib.suppress(OSError):
+            return os.lstat(str(self.server_address)).st_ino
+        return None
+
     # ---- what socketserver asks of us ----
+
+    def service_actions(self) -> None:
+        """Between clients: end where the name leads to another service, as to one that began in the
+        same instant. (Where it is gone, those who are connected go on.)"""
+        if not self.replaced and self._named() not in (self._inode, None):
+            self.replaced = True
+            self.stop()
 
     def server_bind(self) -> None:
         """Take the name, unless it is another's."""
@@ -93,10 +108,9 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def server_close(self) -> None:
         """Close the socket and remove its name, unless another service took that meanwhile."""
         super().server_close()
-        path = str(self.server_address)
         with contextlib.suppress(OSError):
-            if os.lstat(path).st_ino == self._inode:
-                os.unlink(path)
+            if self._named() == self._inode:
+                os.unlink(str(self.server_address))
 
 
 def _converse(connection: socket.socket, service: Service) -> None:

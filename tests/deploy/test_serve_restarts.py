@@ -62,6 +62,23 @@ def test_the_socket_is_its_owners_and_one_service_listens_there(
     assert path.read_text() == "a file of the user"
 
 
+def test_of_two_that_begin_in_the_same_instant_one_stays(tiny_host: Path, tmp_path: Path) -> None:
+    """The second takes the name before the first one listens: nobody would ask that any more."""
+    path = tmp_path / "s.sock"
+    words = ["--artifact", str(tiny_host)]
+    with serving(path, *words) as first:
+        path.rename(tmp_path / "taken")  # as what does not listen yet is taken for dead
+        with serving(path, *words) as second:
+            _, said = first.communicate(timeout=30)
+            assert first.returncode == 1
+            assert (
+                said.decode() == f"error: another service took {path}: one of the two is enough\n"
+            )
+            with Client(path) as client:
+                assert len(client.describe(FRAME))
+            assert second.poll() is None
+
+
 def test_a_service_of_another_user_is_not_believed() -> None:
     """Where everybody may make files, anybody can answer in the place of a service that is away."""
     if os.geteuid():
