@@ -333,6 +333,12 @@ def _check_ternary(graph: Graph, node: onnx.NodeProto) -> None:
     gated = gate is not None and gate.op_type == "TopKGate" and gate.domain == DOMAIN
     if not gated or list(gate.output[:2]) != list(node.input[:2]):  # type: ignore[union-attr]
         raise ModelError(f"{label(node)}: its Q and S must be the two outputs of one TopKGate")
+    others = [other for other in graph.consumers()[node.input[0]] if other is not node]
+    if others:  # a gate is worked off with its product
+        raise ModelError(
+            f"{label(node)}: its gate serves {label(others[0])} as well: give each a TopKGate of "
+            "its own, with the same inputs"
+        )
     weight = graph.constants[node.input[2]]
     if weight.ndim != 2 or not weight.size:
         raise ModelError(f"{label(node)}: W has shape {list(weight.shape)}, not [N, ceil(K/4)]")

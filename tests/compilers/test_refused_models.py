@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tatvpr_edge.compilers.checks import check_bodies, checked_graph
+from tatvpr_edge.compilers.match import match
 from tatvpr_edge.models.export import bodies
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN, OPERATORS
@@ -115,6 +116,28 @@ class TestWeights:
 
 
 class TestOperators:
+    def test_a_gate_of_two_products(self, tiny: Make, tmp_path: Path) -> None:
+        """With a gate each the same model is built: its gates keep the same channels."""
+        model = tiny()
+        one = next(n for n in model.graph.node if n.name == "blocks.0.out")
+        gate = next(n for n in model.graph.node if n.output[0] == one.input[0])
+        two, second_gate = onnx.NodeProto(), onnx.NodeProto()
+        two.CopyFrom(one)
+        second_gate.CopyFrom(gate)
+        both = helper.make_node("Add", ["one", "two"], list(one.output), name="both")
+        one.output[0], two.output[0], two.name = "one", "two", "blocks.0.again"
+        place = list(model.graph.node).index(one)
+        for added in (both, two):
+            model.graph.node.insert(place + 1, added)
+        said = refused(model, tmp_path, "blocks.0.out", "blocks.0.again")
+        assert "a TopKGate of its own" in said
+        two = model.graph.node[place + 1]
+        second_gate.name, second_gate.output[:], two.input[:2] = "g", ["g.q", "g.s"], ["g.q", "g.s"]
+        model.graph.node.insert(place, second_gate)
+        path = tmp_path / "good.onnx"
+        path.write_bytes(model.SerializeToString())
+        match(checked_graph(path))
+
     @pytest.mark.parametrize("name", ["PatchEmbed", "TopKGate", "TernaryMatMul", "QuantAttention"])
     def test_a_missing_body(self, tiny: Make, tmp_path: Path, name: str) -> None:
         model = tiny()
