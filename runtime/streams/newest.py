@@ -108,8 +108,8 @@ class Stream(Closing, OneProcess):
 
     @property
     def trouble(self) -> str | None:
-        """Why no frame comes now: what a live source said when it was opened last; None: all is
-        well."""
+        """Why no frame comes now: what a live source said when it was opened last, or how far a
+        file that plays has to its next one; None: all is well."""
         return self._reader.trouble
 
     def close(self) -> None:
@@ -272,4 +272,8 @@ class _Reader(threading.Thread):
             self._began = now_s, pts_s
         self._last_s = pts_s
         began_s, first_s = self._began
-        self._stopping.wait(max(0.0, began_s + pts_s - first_s - now_s))
+        wait_s = max(0.0, began_s + pts_s - first_s - now_s)
+        if wait_s > LONGEST_PAUSE_S:  # a gap of hours would look like a program that hangs
+            self.trouble = f"{self._source.name}: its next frame comes in {wait_s:.0f} s"
+            _LOG.warning("%s", printable(self.trouble))
+        self._stopping.wait(wait_s)

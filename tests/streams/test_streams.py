@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import re
 import socket
 import struct
 import subprocess
@@ -192,6 +193,18 @@ def test_in_real_time_the_newest_frame_wins_and_the_others_are_counted(folder: P
     assert (first.dropped, last.index, number_of(rgb(last))) == (first.index, 11, 11)
     assert last.dropped == last.index - first.index - 1
     assert first.dropped + last.dropped == frames.dropped == 10
+
+
+def test_a_gap_of_an_hour_is_told_while_it_is_waited_for(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with runtime.stream(folder, realtime=True, rate_hz=1 / 3600) as frames:
+        next_frame(frames)
+        until(lambda: frames.trouble is not None)
+        said = re.escape(frames.name) + r": its next frame comes in (3600|35\d\d) s"
+        assert re.fullmatch(said, str(frames.trouble))
+        assert frames.read(timeout_s=0.01) is None and not frames.ended
+    assert [record.getMessage() for record in caplog.records] == [frames.trouble]
 
 
 def test_no_more_than_three_frames_are_alive(folder: Path) -> None:
