@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,16 @@ def test_a_thread_that_ends_is_noticed(share: Callable[..., Iterator[int]]) -> N
     """As where there is no memory for the bookkeeping between two items: the error comes while the
     thread waits for its next one."""
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    known = set(threading.enumerate())
+    worked: list[int] = []
 
     def items() -> Iterator[int]:
         yield 1
-        (thread,) = set(threading.enumerate()) - known
-        raise_in(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(MemoryError))
+        while not worked:
+            time.sleep(0.01)
+        time.sleep(0.1)  # until it waits
+        raise_in(ctypes.c_ulong(worked[0]), ctypes.py_object(MemoryError))
         yield 2
 
     with pytest.raises(MemoryError, match="a thread ended"):
-        list(share(abs, items(), 1))
+        list(share(lambda _: worked.append(threading.get_ident()), items(), 1))
+    assert len(worked) == 1
