@@ -46,6 +46,8 @@ def _judged(node: PlaceNode, now: Summary, cameras: int) -> tuple[str, str]:
     place_map = None if localizer is None else localizer.map
     if place_map is not None and all(band.calibration is None for band in place_map.info.bands):
         return "WARN", f"map {place_map.path} is not calibrated: tatvpr-edge map calibrate"
+    if node.parameters.odometry_topic and node.travel.fault:
+        return "WARN", f"no odometry of {node.parameters.odometry_topic}: {node.travel.fault}"
     return "OK", f"{text_of(now.rate_hz, 'Hz')}, p95 {text_of(now.latency_p95_ms, 'ms')}"
 
 

@@ -24,6 +24,7 @@ from tatvpr_edge.ros.figures import Figures
 from tatvpr_edge.ros.parameters import Parameters
 from tatvpr_edge.ros.saving import saved
 from tatvpr_edge.ros.transport import Transport
+from tatvpr_edge.ros.travel import Poses, Travel
 from tatvpr_edge.runtime import Addition, Localizer, Match
 from tatvpr_edge.runtime.serve import k_from_text
 from tatvpr_edge.runtime.tracking import Tracker
@@ -78,6 +79,7 @@ class PlaceNode:
         self._transport = transport
         self._localizer: Localizer | None = None
         self._tracker: Tracker | None = None
+        self.travel = Travel()
         self._asked_s = 0.0
         self._changing = threading.RLock()
         self._seen = threading.Lock()
@@ -193,9 +195,14 @@ class PlaceNode:
         localizer, arrived = self._localizer, time.perf_counter()
         assert localizer is not None and localizer.map is not None
         frame, taken_s = messages.frame_of(message), messages.stamp_s(message) or None
-        match = self._asker(localizer).query(
-            frame, exclude_last=self.parameters.excluded, time_s=taken_s
+        asker = self._asker(localizer)
+        match = asker.query(
+            frame,
+            exclude_last=self.parameters.excluded,
+            time_s=taken_s,
+            odometry=self._moved(taken_s),
         )
+        self.travel.arrived()
         place_map, types = localizer.map, self._transport.types
         with self._seen:
             self._newest = (frame, match, taken_s)
@@ -218,7 +225,17 @@ class PlaceNode:
             return localizer
         if self._asked_s - before_s > self.parameters.stale_s:
             self._tracker.restart()
+            self.travel.restart()
         return self._tracker
+
+    def _moved(self, taken_s: float | None) -> Poses | None:
+        """How the camera moved since the image before, where odometry is read."""
+        if not self.parameters.odometry_topic:
+            return None
+        for message in self._transport.odometry():
+            pose = outgoing.pose_numbers(message.pose.pose)
+            self.travel.hear(messages.stamp_s(message), pose)
+        return self.travel.to(taken_s)
 
     # ---- diagnostics ----
 

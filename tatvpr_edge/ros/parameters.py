@@ -54,6 +54,9 @@ class Parameters:
         "0", "so many of the map's last places are left out, or 30s: those seen within that time"
     )
     sequence: int = _set(1, "frames that an answer rests on; 1: each image by itself")
+    odometry_topic: str = _set(
+        "", "nav_msgs/Odometry that says how far a sequence's camera went; empty: none is read"
+    )
     position_sigma_m: float = _set(0.5, "least standard deviation of a published position, metres")
     heading_sigma_rad: float = _set(0.35, "standard deviation of a published orientation, radians")
     max_map_mb: float = _set(16.0, "add_place thins the map out where it would become larger, MB")
@@ -82,6 +85,7 @@ class Parameters:
             "k": lambda: k_from_text(self.k or None),
             "exclude_last": lambda: check_excluded(self.excluded),
             "sequence": lambda: check_sequence(self.sequence),
+            "odometry_topic": self._check_odometry,
         }
         for name, check in checks.items():
             try:
@@ -98,6 +102,12 @@ class Parameters:
                 raise UsageError(f"parameter {name} is {value!r}: a number above 0")
         if not 0.001 <= self.diagnostics_hz <= 1000:
             raise UsageError(f"parameter diagnostics_hz is {self.diagnostics_hz!r}: 0.001 to 1000")
+
+    def _check_odometry(self) -> None:
+        if self.odometry_topic:
+            names.resolved(self.odometry_topic, "node")
+            if self.sequence == 1:
+                raise UsageError("images by themselves need none: set sequence, too, as 5")
 
     @property
     def excluded(self) -> int | str:

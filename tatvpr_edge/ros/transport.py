@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 
@@ -20,6 +21,11 @@ class Transport(Protocol):
 
         Older ones that were not asked for are dropped, so that a slow answer is never late twice.
         """
+        ...
+
+    def odometry(self) -> Sequence[Any]:
+        """``nav_msgs/Odometry`` messages that came since the last call, the oldest first; none
+        where the parameter ``odometry_topic`` is empty."""
         ...
 
     def publish(self, output: str, message: Any) -> None:

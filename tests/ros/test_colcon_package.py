@@ -52,11 +52,22 @@ def file(package: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def others() -> dict[str, Any]:
+    """Parameters that are set, beside the usual ones."""
+    return {}
+
+
+@pytest.fixture
 def node(
-    file: ModuleType, tiny_host: Path, scene_map: Path, monkeypatch: pytest.MonkeyPatch
+    file: ModuleType,
+    tiny_host: Path,
+    scene_map: Path,
+    others: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Any]:
     """The lifecycle node over the map, not configured."""
-    values = {"artifact": str(tiny_host), "map": str(scene_map), "k": 1.0, "diagnostics_hz": 20}
+    usual = {"artifact": str(tiny_host), "map": str(scene_map), "k": 1.0, "diagnostics_hz": 20}
+    values = {**usual, **others}
     monkeypatch.setattr(rclpy_stand_in.LifecycleNode, "values", values)
     made = file.RosNode()
     yield made
@@ -98,6 +109,23 @@ def test_topics_and_qos(node: Any) -> None:
     latched = node.qos["~/match"]
     assert (latched.reliability, latched.durability) == ("reliable", "transient local")
     assert set(node.sent) == {"~/match", "~/pose", "/diagnostics"}
+    assert len(node.subscriptions_made) == 1
+
+
+@pytest.mark.parametrize("others", [{"sequence": 3, "odometry_topic": "/odom"}])
+def test_odometry_is_read_where_a_topic_is_named(node: Any, frames: Frames) -> None:
+    odometry = node.subscriptions_made[1]
+    assert odometry.topic_name == "/odom" and odometry.kind.__name__ == "Odometry"
+    assert (odometry.qos.reliability, odometry.qos.depth) == ("best effort", 1000)
+    assert node.trigger_configure().name == node.trigger_activate().name == "SUCCESS"
+    for second in (1, 2):
+        moved = odometry.kind()
+        moved.header.stamp.sec = second
+        moved.pose.pose.position.x, moved.pose.pose.orientation.w = second * APART_M, 1.0
+        odometry.callback(moved)
+        show(node, frames[second], second)
+        first(node, "~/match", lambda said, at=second: said.header.stamp.sec == at)
+    assert node.sent["~/match"][-1].frames == 2 and node.place.travel.fault is None
 
 
 def test_states_follow_ros(node: Any) -> None:
@@ -158,7 +186,7 @@ def test_what_is_imported_is_asked_for(package: Path) -> None:
             elif isinstance(statement, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in statement.names}
     ours = {"tatvpr_edge", "setuptools", "__future__"}
-    standard = {"sys", "threading", "functools", "types", "typing"}
+    standard = {"collections", "sys", "threading", "functools", "types", "typing"}
     assert imported - ours - standard == asked
 
 

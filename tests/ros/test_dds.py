@@ -163,7 +163,8 @@ def test_topics_types_and_qos_are_as_ros_programs_expect(
 ) -> None:
     published = BuiltinDataReader(participant, BuiltinTopicDcpsPublication)
     subscribed = BuiltinDataReader(participant, BuiltinTopicDcpsSubscription)
-    with ros_dds.running_node(*words, "--node", "seer"):
+    moved = ["--sequence", "5", "--odometry-topic", "/odom"]
+    with ros_dds.running_node(*words, "--node", "seer", *moved):
         found: dict[str, Any] = {}
 
         def all_there() -> bool:
@@ -177,6 +178,7 @@ def test_topics_types_and_qos_are_as_ros_programs_expect(
         ours = "tatvpr_edge_msgs::srv::dds_::"
         expected = {
             "rt/camera/image_raw": ("sensor_msgs::msg::dds_::Image_", sensor),
+            "rt/odom": ("nav_msgs::msg::dds_::Odometry_", sensor),
             "rt/seer/match": ("tatvpr_edge_msgs::msg::dds_::PlaceMatch_", latched),
             "rt/seer/pose": ("geometry_msgs::msg::dds_::PoseWithCovarianceStamped_", reliable),
             "rt/diagnostics": ("diagnostic_msgs::msg::dds_::DiagnosticArray_", reliable),
@@ -333,6 +335,26 @@ def test_a_recorded_bag_is_answered(
     assert [answer.place for answer in answers] == list(range(8))
     assert [answer.header.stamp.sec for answer in answers] == list(range(1000, 1008))
     assert {answer.header.frame_id for answer in answers} == {"front"}
+
+
+def test_odometry_comes_over_the_network(
+    participant: Any, frames: Frames, words: list[str]
+) -> None:
+    """A warning says that there is none, and is gone once there is."""
+    said = matches(participant)
+    health = Listener(participant, "/diagnostics", types.DiagnosticArray, RELIABLE)
+    writer = ros_dds.publisher(participant, RAW, types.Image)
+    wheels = ros_dds.publisher(participant, "/odom", types.Odometry)
+    moved = ["--sequence", "3", "--odometry-topic", "/odom", "--diagnostics-hz", "20"]
+    with ros_dds.running_node(*words, *moved):
+        said.answer(writer, ros_dds.image(frames[1], 1))
+        health.next(lambda array: "no odometry of /odom" in array.status[0].message)
+        ros_dds.wait_for(wheels.get_matched_subscriptions)
+        pose = types.Pose(types.Point(2.0, 0.0, 0.0), types.Quaternion())
+        stamp = types.Header(types.Time(2, 100_000_000), "odom")
+        wheels.write(types.Odometry(stamp, "base_link", types.PoseWithCovariance(pose)))
+        said.answer(writer, ros_dds.image(frames[2], 2))
+        health.next(lambda array: "no odometry" not in array.status[0].message)
 
 
 # ---- the command ----

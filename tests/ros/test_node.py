@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from support.ros import APART_M, InMemory, image
+from support.ros import APART_M, InMemory, image, odometry
 from tatvpr_edge.ros import Parameters, PlaceNode, State, handlers
 from tatvpr_edge.ros.covariance import UNKNOWN
-from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.runtime import Localizer, MapWriter
 from tatvpr_edge.spec.errors import ArtifactError, MapError, UsageError
 
 Frames = NDArray[np.uint8]
@@ -142,6 +142,77 @@ def test_a_sequence_ends_with_a_camera_that_was_silent(
         time.sleep(0.1)
         memory.images.put(image(frames[second], seconds=second))
         assert memory.sent["match"].get(timeout=WAIT_S).frames == 1
+
+
+def drive(memory: InMemory, frames: Frames, poses: list[list[float] | None]) -> list[Any]:
+    """Answers to images a second apart, each with odometry around its time (None: without)."""
+    said = []
+    for i, pose in enumerate(poses):
+        if pose is not None:
+            afar = [pose[0] + 50.0, *pose[1:]]  # of other times
+            memory.moved += [odometry(afar, 1.7 + i), odometry(pose, 2.1 + i)]
+            memory.moved += [odometry(afar, 2.4 + i)]
+        memory.images.put(image(frames[i % len(frames)], seconds=2 + i))
+        said.append(memory.sent["match"].get(timeout=WAIT_S))
+    return said
+
+
+def standing_at(place: int) -> list[float]:
+    """A pose x, y, z, qx, qy, qz, qw."""
+    return [place * APART_M, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+
+
+def test_a_sequence_is_told_how_far_the_robot_went(
+    made: Callable[..., PlaceNode],
+    memory: InMemory,
+    frames: Frames,
+    tiny_host: Path,
+    tmp_path: Path,
+) -> None:
+    """The last image is as like place 6 as place 3; the robot stood at place 2, and went 8 m."""
+    walk = tmp_path / "walk.placemap"
+    mixed = (frames[3] // 2 + frames[6] // 2)[None]
+    shown = np.concatenate([frames[2:3], frames[2:3], frames[2:3], mixed])
+    poses = [standing_at(place) for place in (2, 2, 2, 6)]
+    with Localizer(tiny_host, k=1.0) as localizer, MapWriter(walk, localizer) as writer:
+        for place, frame in enumerate(frames):
+            writer.add(frame, standing_at(place))
+    with Localizer(tiny_host, walk, k=1.0, sequence=3) as unknown:
+        without = [unknown.query(frame).place for frame in shown]
+    made(map=str(walk), sequence=3, stale_s=WAIT_S, odometry_topic="/odom").start()
+    said = [match.place for match in drive(memory, shown, [*poses])]
+    assert (said, without) == ([2, 2, 2, 6], [2, 2, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("lost", "why"),
+    [
+        (None, "none within 0.5 s"),
+        ([2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], "quaternion of length 1"),
+        ([math.nan, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "quaternion of length 1"),
+        ([1e300, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "odometry"),
+    ],
+)
+def test_a_robot_whose_odometry_fails_is_followed_without(
+    made: Callable[..., PlaceNode],
+    memory: InMemory,
+    frames: Frames,
+    lost: list[float] | None,
+    why: str,
+) -> None:
+    poses: list[Any] = [standing_at(place) for place in range(8)]
+    node = made(sequence=3, stale_s=WAIT_S, odometry_topic="/odom", diagnostics_hz=20)
+    node.start()
+    poses[3] = lost
+    said = drive(memory, frames, poses[:4])
+    warned = wait_diagnostics(memory, lambda status: "no odometry of /odom" in status.message)
+    assert why in warned.message and warned.level == warned.WARN
+    assert [match.frames for match in said] == [1, 2, 3, 3] and node.figures.summary().failed == 0
+    memory.moved.append(odometry(poses[7], 2.0))
+    memory.images.put(image(frames[7], seconds=2))
+    assert memory.sent["match"].get(timeout=WAIT_S).frames == 3
+    if lost is None:  # odometry is there again
+        wait_diagnostics(memory, lambda status: status.level == status.OK)
 
 
 def test_a_place_of_unknown_position_has_no_pose(
@@ -421,6 +492,8 @@ def values(status: Any) -> list[tuple[str, str]]:
         ("sequence", 0),
         ("sequence", True),
         ("sequence", 2.5),
+        ("odometry_topic", "/odom"),
+        ("odometry_topic", "/the odometry"),
         ("exclude_last", "ever"),
         ("exclude_last", 5000 * "9"),
         ("image_topic", "/camera/image raw"),

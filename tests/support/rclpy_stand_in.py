@@ -154,6 +154,7 @@ def install(patch: pytest.MonkeyPatch, store: Any) -> None:
     messages("diagnostic_msgs", "DiagnosticArray", "DiagnosticStatus", "KeyValue")
     poses = ("Pose", "PoseWithCovariance", "PoseWithCovarianceStamped")
     messages("geometry_msgs", "Point", "Quaternion", *poses)
+    messages("nav_msgs", "Odometry")
     messages("tatvpr_edge_msgs", "PlaceMatch")
     services = {
         name: SimpleNamespace(

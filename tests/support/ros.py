@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,17 @@ def image(frame: NDArray[np.uint8], seconds: float = 5.0, frame_id: str = "camer
     )
 
 
+def odometry(pose: Sequence[float], seconds: float) -> Any:
+    """A ``nav_msgs/Odometry`` of a pose (x, y, z, qx, qy, qz, qw)."""
+    position = SimpleNamespace(**dict(zip("xyz", pose[:3], strict=True)))
+    orientation = SimpleNamespace(**dict(zip("xyzw", pose[3:], strict=True)))
+    stamp = SimpleNamespace(sec=int(seconds), nanosec=round((seconds - int(seconds)) * 1e9))
+    return SimpleNamespace(
+        header=SimpleNamespace(stamp=stamp, frame_id="odom"),
+        pose=SimpleNamespace(pose=SimpleNamespace(position=position, orientation=orientation)),
+    )
+
+
 class _Status(SimpleNamespace):
     OK, WARN, ERROR, STALE = range(4)
 
@@ -48,6 +60,7 @@ class InMemory:
             name: queue.Queue() for name in ("match", "pose", "diagnostics")
         }
         self.publishers = 1
+        self.moved: list[Any] = []
 
     def next_image(self, timeout_s: float) -> Any | None:
         try:
@@ -57,6 +70,10 @@ class InMemory:
         while not self.images.empty():
             message = self.images.get()
         return message
+
+    def odometry(self) -> list[Any]:
+        moved, self.moved = self.moved, []
+        return moved
 
     def publish(self, output: str, message: Any) -> None:
         self.sent[output].put(message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ try:
         PoseWithCovarianceStamped,
         Quaternion,
     )
+    from nav_msgs.msg import Odometry
     from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
     from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -44,6 +46,12 @@ from tatvpr_edge.spec.errors import TatvprError
 SENSOR = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=1,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+ODOMETRY = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1000,
     reliability=ReliabilityPolicy.BEST_EFFORT,
     durability=DurabilityPolicy.VOLATILE,
 )
@@ -84,6 +92,15 @@ class RclpyTransport:
         self._images = node.create_subscription(
             kind, topic, self._take, SENSOR, callback_group=MutuallyExclusiveCallbackGroup()
         )
+        self._moved: deque[Any] = deque(maxlen=ODOMETRY.depth)
+        if parameters.odometry_topic:
+            node.create_subscription(
+                Odometry,
+                parameters.odometry_topic,
+                self._moved.append,
+                ODOMETRY,
+                callback_group=MutuallyExclusiveCallbackGroup(),
+            )
         # Plain publishers: diagnostics go out in every state, answers only while it is active.
         self._publishers = {
             "match": node.create_publisher(PlaceMatch, "~/match", LATCHED),
@@ -102,6 +119,10 @@ class RclpyTransport:
             self._came.wait_for(lambda: self._newest is not None, timeout_s)
             message, self._newest = self._newest, None
             return message
+
+    def odometry(self) -> list[Any]:
+        """Messages of odometry that came since the last call."""
+        return [self._moved.popleft() for _ in range(len(self._moved))]
 
     def publish(self, output: str, message: Any) -> None:
         """Send ``message`` to "match", "pose" or "diagnostics"."""

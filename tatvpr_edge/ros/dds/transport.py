@@ -26,6 +26,13 @@ from tatvpr_edge.spec.errors import UsageError
 
 #: What a sensor offers and asks for in ROS 2: the newest, and no time lost on repeating old ones.
 SENSOR = Qos(Policy.Reliability.BestEffort, Policy.Durability.Volatile, Policy.History.KeepLast(1))
+#: Odometry: more than comes between two images.
+_ODOMETRY_KEPT = 1000
+ODOMETRY = Qos(
+    Policy.Reliability.BestEffort,
+    Policy.Durability.Volatile,
+    Policy.History.KeepLast(_ODOMETRY_KEPT),
+)
 #: For the last answer: who comes later gets it too.
 LATCHED = Qos(
     Policy.Reliability.Reliable(duration(milliseconds=100)),
@@ -74,6 +81,11 @@ class DdsTransport:
         self._images = WaitSet(participant)
         self._unread = unread(self._reader)
         self._images.attach(self._unread)
+        self._odometry: Any = None
+        if parameters.odometry_topic:
+            topic = names.resolved(parameters.odometry_topic, node)
+            made = _topic(participant, topic, types.Odometry, ODOMETRY)
+            self._odometry = DataReader(participant, made, qos=ODOMETRY)
         outputs = {
             "match": (f"/{node}/match", types.PlaceMatch, LATCHED),
             "pose": (f"/{node}/pose", types.PoseWithCovarianceStamped, RELIABLE),
@@ -91,6 +103,10 @@ class DdsTransport:
             return None
         taken = whole(self._reader.take(1, condition=self._unread))
         return taken[0] if taken else None
+
+    def odometry(self) -> list[Any]:
+        """Messages of odometry that came since the last call."""
+        return [] if self._odometry is None else whole(self._odometry.take(_ODOMETRY_KEPT))
 
     def publish(self, output: str, message: Any) -> None:
         """Send ``message`` to "match", "pose" or "diagnostics"."""

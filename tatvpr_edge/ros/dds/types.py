@@ -120,6 +120,38 @@ class PoseWithCovarianceStamped(
     pose: PoseWithCovariance = field(default_factory=PoseWithCovariance)
 
 
+@dataclass
+class Vector3(IdlStruct, typename="geometry_msgs.msg.dds_.Vector3_"):
+    x: float64 = 0.0
+    y: float64 = 0.0
+    z: float64 = 0.0
+
+
+@dataclass
+class Twist(IdlStruct, typename="geometry_msgs.msg.dds_.Twist_"):
+    linear: Vector3 = field(default_factory=Vector3)
+    angular: Vector3 = field(default_factory=Vector3)
+
+
+@dataclass
+class TwistWithCovariance(IdlStruct, typename="geometry_msgs.msg.dds_.TwistWithCovariance_"):
+    twist: Twist = field(default_factory=Twist)
+    covariance: Annotated[list[float], array(float64, 36)] = field(
+        default_factory=lambda: [0.0] * 36
+    )
+
+
+# ---- nav_msgs ----
+
+
+@dataclass
+class Odometry(IdlStruct, typename="nav_msgs.msg.dds_.Odometry_"):
+    header: Header = field(default_factory=Header)
+    child_frame_id: str = ""
+    pose: PoseWithCovariance = field(default_factory=PoseWithCovariance)
+    twist: TwistWithCovariance = field(default_factory=TwistWithCovariance)
+
+
 # ---- diagnostic_msgs ----
 
 
