@@ -37,7 +37,9 @@ class Travel:
         """(before, now) of an image that was taken at ``taken_s``; None: it is not known, or there
         is none before."""
         self._now, self.fault = self._near(taken_s), None
-        if self._now is None:
+        if taken_s is None:
+            self.fault = "images carry no time"
+        elif self._now is None:
             self.fault = f"none within {NEAR_S:g} s of the last image's time"
         if self._before is None or self._now is None:
             return None

@@ -213,6 +213,8 @@ def test_a_robot_whose_odometry_fails_is_followed_without(
     assert memory.sent["match"].get(timeout=WAIT_S).frames == 3
     if lost is None:  # odometry is there again
         wait_diagnostics(memory, lambda status: status.level == status.OK)
+    memory.images.put(image(frames[7], seconds=0))
+    wait_diagnostics(memory, lambda status: "images carry no time" in status.message)
 
 
 def test_a_place_of_unknown_position_has_no_pose(
