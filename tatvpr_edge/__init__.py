@@ -266,15 +266,18 @@ def stream(
     Raises:
         TatvprError: no such source, or what reads it is not installed.
     """
+    from importlib import import_module
     from importlib.util import find_spec
 
     from tatvpr_edge.runtime import stream as open_stream
 
+    pillow = find_spec("PIL") is not None
+    if pillow:
+        # Not first in the thread that reads: where two threads import parts of one package at once,
+        # Python takes that for a deadlock, and one of the imports fails.
+        import_module("tatvpr_edge.mapping.pictures")
     return open_stream(
-        source,
-        realtime=realtime,
-        backend=backend,
-        read_picture=None if find_spec("PIL") is None else read_frame,
+        source, realtime=realtime, backend=backend, read_picture=read_frame if pillow else None
     )
 
 

@@ -207,6 +207,21 @@ def test_a_gap_of_an_hour_is_told_while_it_is_waited_for(
     assert [record.getMessage() for record in caplog.records] == [frames.trouble]
 
 
+def test_the_thread_that_reads_imports_nothing_that_another_one_may_import(folder: Path) -> None:
+    """`watch` failed now and then: its own thread imported another part of the same package."""
+    program = (
+        "import sys, tatvpr_edge\n"
+        "before = 'tatvpr_edge.mapping' in sys.modules\n"
+        f"frames = tatvpr_edge.stream({str(folder)!r})\n"
+        "print(before, 'tatvpr_edge.mapping.pictures' in sys.modules)\n"
+        "frames.close()\n"
+    )
+    # What the thread begins with counts for nothing: it waits for the interpreter's lock.
+    program = "import sys\nsys.setswitchinterval(60)\n" + program
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "False True\n", done.stderr
+
+
 def test_no_more_than_three_frames_are_alive(folder: Path) -> None:
     def alive() -> int:
         gc.collect()
