@@ -244,7 +244,8 @@ def read_frame(source: str | os.PathLike[str] | Image) -> NDArray[np.uint8]:
         DataError: the file is missing, no image, cut short, or absurdly large.
     """
     _need_pillow()
-    from tatvpr_edge.mapping.pictures import read_frame as read
+    # By the package, as all doors do: threads that come by several at once then wait for one lock.
+    from tatvpr_edge.mapping import read_frame as read
 
     return read(source)
 
@@ -275,7 +276,7 @@ def stream(
     if pillow:
         # Not first in the thread that reads: where two threads import parts of one package at once,
         # Python takes that for a deadlock, and one of the imports fails.
-        import_module("tatvpr_edge.mapping.pictures")
+        import_module("tatvpr_edge.mapping")
     return open_stream(
         source, realtime=realtime, backend=backend, read_picture=read_frame if pillow else None
     )

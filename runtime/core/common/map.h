@@ -26,6 +26,15 @@ uint32_t tatvpr_map_geographic(const tatvpr_map *map);
 /* Elements in a descriptor of the map's model. */
 uint32_t tatvpr_map_descriptor_size(const tatvpr_map *map);
 
+/* Places of all parts of a table. */
+static inline uint64_t tatvpr_places_total(const tatvpr_places *places) {
+    uint64_t total = 0;
+    for (uint32_t p = 0; p < places->parts; p++) {
+        total += places->part[p].places;
+    }
+    return total;
+}
+
 /* What tatvpr_map_search says before it looks at the descriptor. */
 tatvpr_status tatvpr_map_check(const tatvpr_map *map, const tatvpr_model *model, float k,
                                float tokens, const tatvpr_match *matches, int32_t count,

@@ -306,14 +306,6 @@ static void describe_match(const scope *s, tatvpr_match *match, size_t stride) {
 
 /* ---- the calls ---- */
 
-static uint64_t total_of(const tatvpr_places *places) {
-    uint64_t total = 0;
-    for (uint32_t p = 0; p < places->parts; p++) {
-        total += places->part[p].places;
-    }
-    return total;
-}
-
 /* All of a search but the descriptor. */
 static tatvpr_status check(const tatvpr_places *places, const tatvpr_search *asked,
                            const tatvpr_match *matches, int32_t count, const int32_t *found) {
@@ -334,7 +326,7 @@ static tatvpr_status check(const tatvpr_places *places, const tatvpr_search *ask
     if (!(asked->tokens > 0.0f && asked->tokens <= 1.0f)) {
         return TATVPR_ERR_TOKENS;
     }
-    return total_of(places) == 0 ? TATVPR_ERR_MAP_EMPTY : TATVPR_OK;
+    return tatvpr_places_total(places) == 0 ? TATVPR_ERR_MAP_EMPTY : TATVPR_OK;
 }
 
 tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_model *model,
@@ -347,7 +339,7 @@ tatvpr_status tatvpr_places_search(const tatvpr_places *places, const tatvpr_mod
     if (status != TATVPR_OK) {
         return status;
     }
-    scope s = {places, 0, total_of(places), asked, NULL, asked->radius_m, NULL};
+    scope s = {places, 0, tatvpr_places_total(places), asked, NULL, asked->radius_m, NULL};
     s.near = asked->radius_m > 0.0 ? asked->near : NULL;
     for (uint32_t b = 1; b < places->bands; b++) {
         if (band_better(&places->band[b], &places->band[s.band], asked->k, asked->tokens)) {

@@ -1,6 +1,7 @@
 /* The filter of tatvpr_track.h: a few passes over the places, in place. */
 #include "core.h"
 #include "floats.h"
+#include "map.h"
 #include "track_drives.h"
 #include "track_paths.h"
 
@@ -313,14 +314,6 @@ static outline outline_of(const float *scores, uint64_t total) {
     return o;
 }
 
-static uint64_t total_of(const tatvpr_places *places) {
-    uint64_t total = 0;
-    for (uint32_t p = 0; p < places->parts; p++) {
-        total += places->part[p].places;
-    }
-    return total;
-}
-
 static tatvpr_status check(const tatvpr_track *track, const tatvpr_places *places,
                            const tatvpr_step *step, const tatvpr_tracked *found) {
     if (track == NULL || places == NULL || places->band == NULL || places->part == NULL ||
@@ -338,7 +331,7 @@ static tatvpr_status check(const tatvpr_track *track, const tatvpr_places *place
         (turned_rad == turned_rad && turned_rad - turned_rad != 0.0f)) {
         return TATVPR_ERR_ARGUMENT;
     }
-    const uint64_t total = total_of(places);
+    const uint64_t total = tatvpr_places_total(places);
     if (total == 0) {
         return TATVPR_ERR_MAP_EMPTY;
     }
@@ -366,7 +359,7 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
     if (status != TATVPR_OK) {
         return status;
     }
-    const uint64_t total = total_of(places);
+    const uint64_t total = tatvpr_places_total(places);
     outline seen = {1, 0, 0.0f};
     if (step->scores != NULL) {
         seen = outline_of(step->scores, total);
