@@ -15,7 +15,9 @@ from tatvpr_edge.mapping.describe import Band, Described, Skipped, Step, describ
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.mapping.neighbours import leaning
 from tatvpr_edge.mapping.poses import Poses, find_poses
-from tatvpr_edge.mapping.recordings import Picking, RecordedFrame, frames_of
+from tatvpr_edge.mapping.recordings.frames import RecordedFrame
+from tatvpr_edge.mapping.recordings.opening import frames_of
+from tatvpr_edge.mapping.recordings.picking import Picking
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.mapjournal import append_drive
 from tatvpr_edge.spec import placemap
