@@ -39,6 +39,7 @@ from tatvpr_edge.runtime.journalrecords import (
     record_bytes,
     whole_record,
 )
+from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.spec.atomic import replacing, sync_folder
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.mapfiles import explain, followed, plain, writing
@@ -128,11 +129,36 @@ class Appended(NamedTuple):
     file: object
 
 
+def check_free(path: str | Path, otherwise: str) -> None:
+    """Refuse to make a map at ``path``.
+
+    Args:
+        otherwise: what can be done but remove what lies there.
+
+    Raises:
+        MapError: something lies there, or the journal of a map that was removed: its places would
+            be the new one's, where that begins as the old one did.
+    """
+    if os.path.lexists(path):
+        raise MapError(f"{path} exists already: remove it, or {otherwise}")
+    journal = journal_path(path)
+    if os.path.lexists(journal):
+        raise MapError(
+            f"{journal} is what was added to a map that is gone: remove it as well, bring that map "
+            f"back, or {otherwise}"
+        )
+
+
 def create_map(path: str | Path, info: MapInfo) -> None:
-    """Make a map without places, unless one stands at ``path`` by now."""
+    """Make a map without places, unless one stands at ``path`` by now.
+
+    Raises:
+        MapError: it cannot be written, or a journal of another lies there.
+    """
     path = followed(path)
     with writing(path):
         if not path.exists():
+            check_free(path, "name another")
             write_map(path, info, [])
 
 
@@ -177,6 +203,7 @@ def append_drive(
                 places = replace(places, moments=moments)
             if neighbours and not head.info.neighbours:
                 # The journal is bound to what the base holds of its places, which stays.
+                refuse_rewriting(path)
                 info = replace(head.info, neighbours=True)
                 write_map(path, info, [read_base(path).places()])
             file = _state(path)[0]
@@ -215,7 +242,11 @@ def _next_drive(path: Path, head: Header, journal_bytes: int) -> int:
 
 
 def compact(path: str | Path) -> None:
-    """Fold the journal into a new base file. Without a journal, nothing happens."""
+    """Fold the journal into a new base file. Without a journal, nothing happens.
+
+    Raises:
+        MapError: the map cannot be read or written, or is part of a signed release.
+    """
     path = followed(path)
     _state(path)
     with writing(path):
@@ -228,8 +259,12 @@ def rewrite(
     """Replace the map at ``path`` by what ``change`` makes of it, atomically.
 
     The journal is folded in first, so that a power cut leaves the old places or the new ones.
+
+    Raises:
+        MapError: as :func:`compact`; or what ``change`` raises.
     """
     path = followed(path)
+    refuse_rewriting(path)
     _state(path)
     with writing(path):
         _fold(path)
@@ -239,6 +274,7 @@ def rewrite(
 def _fold(path: Path) -> None:
     stored = _read(path)[0]
     if stored.journalled:
+        refuse_rewriting(path)
         write_map(path, stored.base.info, [stored.base.places(), stored.added])
     with contextlib.suppress(FileNotFoundError):
         journal_path(path).unlink()

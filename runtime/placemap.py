@@ -23,7 +23,6 @@ from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.pruning import Pruned, prune
 from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, around
-from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import MapError
@@ -411,7 +410,6 @@ class PlaceMap(OneProcess):
             MapError: nothing was dropped; the text says why.
         """
         most = whole(most, 1, "most", "how many places stay, from 1 up")
-        refuse_rewriting(self.path)
         with self._growing:
             done: list[Pruned] = []
             written: dict[int, int] = {}

@@ -19,7 +19,7 @@ from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.recordings.opening import frames_of
 from tatvpr_edge.mapping.recordings.picking import Picking
 from tatvpr_edge.runtime import Localizer, PlaceMap
-from tatvpr_edge.runtime.mapjournal import append_drive
+from tatvpr_edge.runtime.mapjournal import append_drive, check_free
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
@@ -127,11 +127,10 @@ def check_new(output: PathLike, otherwise: str = "extend it with 'map add'") -> 
         otherwise: than to remove what lies there.
 
     Raises:
-        MapError: it exists, or its folder takes no file.
+        MapError: it exists, or the journal of a map that did, or its folder takes no file.
     """
     target = check_path(output, "output", "the .placemap to write")
-    if os.path.lexists(target):
-        raise MapError(f"{target} exists already: remove it, or {otherwise}")
+    check_free(target, otherwise)
     check_target(target, error=MapError)
     return target
 
