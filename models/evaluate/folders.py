@@ -4,6 +4,7 @@ both say where they were taken. Needs an artifact for this machine; no torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,6 +107,12 @@ class Comparison:
     def queries_unplaced(self) -> int:
         """Queries whose position is unknown, where others are known: they do not count."""
         return 0 if self.queries.poses is None else int(self.queries.poses.unknown.sum())
+
+    @property
+    def queries_of_map(self) -> int:
+        """Queries that are frames of the map as well: each finds itself."""
+        own = {os.path.realpath(frame.path) for frame in self.map.files}
+        return sum(os.path.realpath(frame.path) in own for frame in self.queries.files)
 
 
 def compare_folders(

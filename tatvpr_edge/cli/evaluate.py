@@ -269,6 +269,10 @@ def _two_folders(
     skipped = (*made.map.skipped, *made.queries.skipped)
     kept = len(made.map.files) + len(made.queries.files)
     note_left_out(skipped, kept + len(skipped), strict=True)
+    if own := made.queries_of_map:
+        note(
+            f"{own} of {len(made.queries.files)} queries are frames of the map, and find themselves"
+        )
     if made.counted is None:
         say(f"no recall: {made.why_no_recall}")
     else:
@@ -292,6 +296,7 @@ def _comparison(made: Comparison, model_hash: str) -> dict[str, Any]:
         "queries": len(made.queries.files),
         "queries_counted": made.counted,
         "queries_unplaced": made.queries_unplaced,
+        "queries_of_map": made.queries_of_map,
         "within_m": made.within_m,
         "why_no_recall": made.why_no_recall or None,
         "model_hash": model_hash,
