@@ -11,7 +11,7 @@ from PIL import Image
 
 import tatvpr_edge
 from support.artifacts import scenes
-from tatvpr_edge.mapping import frame_files
+from tatvpr_edge.mapping import frame_files, frames_of
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 
@@ -37,6 +37,11 @@ def test_litter_beside_pictures_is_no_place(frames: Path) -> None:
         (frames / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(frames / "a.jpg", frames / name)
     assert [frame.name for frame in frame_files(frames)] == ["a.jpg", "b/a.jpg", "b/c.png"]
+
+
+def test_pictures_beside_another_program_s_metadata_are_no_bag(frames: Path) -> None:
+    (frames / "metadata.yaml").write_text("camera: front\n")
+    assert len(frames_of(frames)) == 3
 
 
 def test_every_kind_of_picture_counts(tmp_path: Path) -> None:

@@ -24,7 +24,16 @@ def is_recording(path: str | Path) -> bool:
 def _is_bag(path: Path) -> bool:
     if not path.is_dir():
         return path.suffix.lower() in _BAGS
-    return (path / "metadata.yaml").is_file() or _storages(path) != []
+    return _lists_bag(path / "metadata.yaml") or _storages(path) != []
+
+
+def _lists_bag(file: Path) -> bool:
+    """Whether a file of that name is ROS 2's; other programs write one beside pictures."""
+    try:
+        with file.open("rb") as source:
+            return b"rosbag2_bagfile_information" in source.read(4096)
+    except OSError:
+        return False
 
 
 def _storages(folder: Path) -> list[Path]:
