@@ -162,10 +162,17 @@ def create_map(path: str | Path, info: MapInfo) -> None:
             write_map(path, info, [])
 
 
-def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int:
+def append(
+    path: str | Path,
+    places: Places,
+    *,
+    neighbours: bool = False,
+    made_for: MapInfo | None = None,
+) -> int:
     """Add ``places`` to the map at ``path``: all of them or, on any failure, none.
 
     Args:
+        made_for: what the map was as it was opened; None: not known.
         neighbours: some of them keep a part of their neighbours' descriptors. A base file that does
             not say so of its map is written anew, once; its journal stays.
 
@@ -173,13 +180,19 @@ def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int
         The number of the first of them in the map.
 
     Raises:
-        MapError: the map cannot be read or written, or the places have other bands or sizes.
+        MapError: the map cannot be read or written, or the places have other bands or sizes, or it
+            is another map by now.
     """
-    return append_drive(path, places, neighbours=neighbours, own=False).number
+    return append_drive(path, places, neighbours=neighbours, made_for=made_for, own=False).number
 
 
 def append_drive(
-    path: str | Path, places: Places, *, neighbours: bool = False, own: bool = True
+    path: str | Path,
+    places: Places,
+    *,
+    neighbours: bool = False,
+    made_for: MapInfo | None = None,
+    own: bool = True,
 ) -> Appended:
     """As :func:`append`, and where they are their ``own``, ``places`` become a drive: its number is
     found while the map is held, because another writer may have begun one since it was opened. That
@@ -192,6 +205,8 @@ def append_drive(
     _state(path)
     with writing(path):
         head = _read_head(path)
+        if made_for is not None:
+            check_same(path, made_for, head.info)
         _check_fits(head.info, places)
         try:
             end, count = _open_end(path, head)
@@ -449,6 +464,20 @@ def _absorbed(base: Base, added: Places) -> bool:
         and np.array_equal(base.moments[first:], added.moments)
         and all(base.tag(first + index) == tag for index, tag in enumerate(added.tags))
     )
+
+
+def check_same(path: Path, opened: MapInfo, now: MapInfo) -> None:
+    """Refuse what was made for the map at ``path`` as it was opened where ``now`` it is another.
+
+    Raises:
+        MapError: its model or the frame of its poses is another, or its bands are.
+    """
+    mine, theirs = (
+        (of.model_hash, of.pose_frame, [(band.k, band.tokens) for band in of.bands])
+        for of in (opened, now)
+    )
+    if mine != theirs:
+        raise MapError(f"{path} is another map by now: open it again")
 
 
 def _check_fits(info: MapInfo, places: Places) -> None:
