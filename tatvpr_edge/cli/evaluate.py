@@ -163,11 +163,14 @@ def command(
     if data is None or not protocols:
         raise click.UsageError("give two folders, MAP and QUERIES; or --data and --protocol")
     refuse_given(_OF_FOLDERS, "for MAP QUERIES, not for --protocol")
+    from tatvpr_edge.models.evaluate.plot import need_matplotlib, plot_pareto
     from tatvpr_edge.models.evaluate.protocols import protocol, trials_of
     from tatvpr_edge.models.evaluate.run import evaluate
 
     for name in protocols:
         protocol(name)
+    if plot is not None:
+        need_matplotlib()
     if sequence is not None and ("tower-shift" not in protocols or not artifacts):
         raise click.UsageError(
             "--sequence needs frames in an order and code that follows: --protocol tower-shift "
@@ -193,8 +196,6 @@ def command(
         if not as_json:
             _print(name, values)
         if plot is not None:
-            from tatvpr_edge.models.evaluate.plot import plot_pareto
-
             target = plot if len(protocols) == 1 else plot.with_stem(f"{plot.stem}-{name}")
             plot_pareto(values, target, name)
     if sequence is not None:

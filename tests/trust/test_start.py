@@ -283,7 +283,7 @@ def test_a_map_of_a_signed_release_is_not_rewritten(board: Board, keys: Keys) ->
         localizer.add(FRAME)
         added = localizer.map.stored.added
         ways: tuple[Callable[[], object], ...] = (
-            lambda: localizer.map and localizer.map.prune(4),
+            lambda: localizer.map.prune(4),
             lambda: lean_map(path),
             lambda: compact(path),
             lambda: append(path, added, neighbours=True),
