@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ToolError
 
 
@@ -87,5 +88,6 @@ def plot_pareto(results: dict[str, dict[str, Any]], path: Path, protocol: str) -
         panel.legend(fontsize=7)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as sink:
+        figure.savefig(sink, dpi=120, format=path.suffix[1:].lower())
     return path

@@ -195,9 +195,6 @@ def command(
         document["protocols"][name] = values
         if not as_json:
             _print(name, values)
-        if plot is not None:
-            target = plot if len(protocols) == 1 else plot.with_stem(f"{plot.stem}-{name}")
-            plot_pareto(values, target, name)
     if sequence is not None:
         judged = {
             str(path): followed(path, data, ks, sequence, chosen, views, as_json)
@@ -206,6 +203,11 @@ def command(
         document["sequences"] = {"frames": sequence, "artifacts": judged}
     if as_json:
         print_json(document)
+    if plot is not None:  # last: what was found is not lost with it
+        every = document["protocols"]
+        for name, values in every.items():
+            target = plot if len(every) == 1 else plot.with_stem(f"{plot.stem}-{name}")
+            plot_pareto(values, target, name)
 
 
 def _two_folders(

@@ -424,6 +424,20 @@ def test_what_a_judgement_cannot_do_is_told_before_anything_is_described(
         assert why in told and "trial" not in told
 
 
+def test_what_was_found_is_not_lost_with_a_plot_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tatvpr_edge.cli import main
+
+    root, plot = tower_set(tmp_path / "tower", frames=5), tmp_path / "full.png"
+    plot.symlink_to("/dev/full")
+    base = ["evaluate", "--data", str(root), "--protocol", "tower-floor", "--no-time"]
+    assert main([*base, "--baseline", "gray32", "--json", "--plot", str(plot)]) == 1
+    out, told = capsys.readouterr()
+    assert "gray32" in json.loads(out)["protocols"]["tower-floor"]
+    assert told.startswith("error:") and "full.png" in told
+
+
 def test_a_plot_shows_what_no_manifest_counts_as_a_line(tmp_path: Path) -> None:
     values = {"macs": {"0.5": 0, "0.4": 0}, "recall@1": {"0.5": 40.0, "0.4": 39.0}}
     plot_pareto({"an artifact": values}, tmp_path / "p.svg", "tower-shift")
