@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -185,26 +184,27 @@ def frames_and_poses(
         choice(pose_frame, POSE_FRAMES, "pose frame")
     if picking is not None:
         instance(picking, Picking, "picking", "tatvpr_edge.mapping.Picking(...), or None")
-    if isinstance(frames, str | os.PathLike):
-        if table is not None and picking is not None and picking.poses_topic is not None:
-            raise UsageError("poses come from a table or from a topic: give one of the two")
-        files = frames_of(os.fspath(frames), picking)
-        folder = Path(frames).expanduser()
-    else:
-        files = _frame_list(frames)
-        if not files:
-            raise DataError("there are no frames to describe: an empty list was given")
-        folder = folder_of(files)
+    if table is not None and picking is not None and picking.poses_topic is not None:
+        raise UsageError("poses come from a table or from a topic: give one of the two")
     given = None if table is None else check_path(table, "poses", "a CSV file")
-    return files, find_poses(folder, files, given, pose_frame)
+    files = frames_given(frames, picking)
+    return files, find_poses(folder_of(files), files, given, pose_frame)
 
 
-def _frame_list(frames: Any) -> list[FrameFile]:
+def frames_given(
+    frames: PathLike | Sequence[FrameFile], picking: Picking | None = None
+) -> list[FrameFile]:
+    """The frames of a folder or recording, or those that were found in one."""
+    if isinstance(frames, str | os.PathLike):
+        return frames_of(os.fspath(frames), picking)
     meaning = "a folder, a recording, or frames of tatvpr_edge.mapping.frame_files"
     try:
-        return [instance(frame, FrameFile, "frames", meaning) for frame in frames]
+        files = [instance(frame, FrameFile, "frames", meaning) for frame in frames]
     except TypeError:
         raise wrong(frames, "frames", meaning) from None
+    if not files:
+        raise DataError("there are no frames to describe: an empty list was given")
+    return files
 
 
 def folder_of(files: Sequence[FrameFile]) -> Path:

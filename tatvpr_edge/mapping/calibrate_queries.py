@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.build import PathLike, folder_of, frames_and_poses
+from tatvpr_edge.mapping.build import PathLike, folder_of, frames_and_poses, frames_given
 from tatvpr_edge.mapping.coordinates import metres_in_space
 from tatvpr_edge.mapping.describe import Skipped, describe_frames
 from tatvpr_edge.mapping.files import FrameFile
@@ -261,7 +261,7 @@ def own_frames(
     named: dict[str, list[int]] = {}
     for place in range(len(place_map)):
         named.setdefault(place_map.tag(place), []).append(place)
-    every: Sequence[FrameFile] = frames_and_poses(frames, None, None)[0]
+    every = frames_given(frames)
     files, lost = list[FrameFile](), list[Skipped]()
     for file in every:
         count = len(named.get(file.name, ()))

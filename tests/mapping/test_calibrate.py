@@ -128,6 +128,18 @@ def test_a_calibrated_map_says_how_sure_each_answer_is(
         assert (match.reason is None) == bool(match.accepted)
 
 
+def test_the_map_s_own_frames_need_no_table_beside_them(
+    tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
+) -> None:
+    """One that lacked a row ended it, although a map made by --poses had never looked at it."""
+    own = tmp_path / "own"
+    shutil.copytree(frames, own)
+    (own / "poses.csv").write_text("name,x,y\n000.png,0,0\n")
+    with Localizer(tiny_host) as localizer:
+        done = calibrate_map(localizer, walked, frames=own, within_m=1.2, sequence=1)
+    assert not done.skipped
+
+
 def test_queries_that_the_map_was_made_of_are_told(
     tiny_host: Path, frames: Path, walked: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
