@@ -21,6 +21,7 @@ from tatvpr_edge.mapping import (
     frames_of,
     is_recording,
 )
+from tatvpr_edge.mapping.build import folder_of
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.describe import describe_frames
 from tatvpr_edge.mapping.neighbours import leaning
@@ -146,10 +147,7 @@ def compare_folders(
     if picking is not None and not any(map(is_recording, folders)):
         raise UsageError(f"{picking.said()} belong to recordings, and these are folders")
     files = [frames_of(folder, picking if is_recording(folder) else None) for folder in folders]
-    found = [
-        find_poses(folder, part, pose_frame=pose_frame)
-        for folder, part in zip((map_frames, query_frames), files, strict=True)
-    ]
+    found = [find_poses(folder_of(part), part, pose_frame=pose_frame) for part in files]
     why = _why_no_recall(found, (map_frames, query_frames))
     if not why:
         for poses, folder in zip(found, folders, strict=True):

@@ -68,6 +68,8 @@ def test_recall_where_both_say_where_they_were(
     assert document["recall"]["0.4"] == {"@1": 100.0, "@5": 100.0, "@10": 100.0}
     assert (document["queries"], document["queries_counted"]) == (5, 4)
     assert document["best"]["1"]["q2.jpg"] == "p2.png"
+    alone = tatvpr("evaluate", folders[0], folders[1] / "q2.jpg", *arguments[3:], "--json")
+    assert json.loads(alone.stdout)["queries_counted"] == 1  # by the table beside it
     # One that is far from its place is wrong, whatever it looks like.
     shutil.move(folders[1] / "q0.jpg", tmp_path / "kept.jpg")
     shutil.copy(folders[1] / "q3.jpg", folders[1] / "q0.jpg")
