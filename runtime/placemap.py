@@ -18,12 +18,18 @@ from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.found import Candidate, Found, known
 from tatvpr_edge.runtime.growing import Added, Moment, taken
-from tatvpr_edge.runtime.mapjournal import StoredMap, map_bytes, map_end, read_map, rewrite
+from tatvpr_edge.runtime.mapjournal import (
+    StoredMap,
+    check_same,
+    map_bytes,
+    map_end,
+    read_map,
+    rewrite,
+)
 from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.pruning import Pruned, prune
 from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, around
-from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import MapError
@@ -353,7 +359,7 @@ class PlaceMap(OneProcess):
             if (done.number, done.file) == (len(now), self._file):
                 self._now = Moment.of(now.base, now.added.plus(done.places), self._engine, now)
             else:  # another process added as well, or made another file of it
-                self._take(read_map(self.path, self._sha256))
+                self._take(self._read())
             return done.number
 
     def confirm(self, place: int, mark: str | None = None) -> None:
@@ -411,12 +417,12 @@ class PlaceMap(OneProcess):
             MapError: nothing was dropped; the text says why.
         """
         most = whole(most, 1, "most", "how many places stay, from 1 up")
-        refuse_rewriting(self.path)
         with self._growing:
             done: list[Pruned] = []
             written: dict[int, int] = {}
 
             def change(stored: StoredMap) -> tuple[MapInfo, Sequence[Places]]:
+                check_same(self.path, self.info, stored.base.info)
                 places = stored.base.places()
                 moments = places.moments.copy()
                 with self._counting:
@@ -433,18 +439,23 @@ class PlaceMap(OneProcess):
 
             rewrite(self.path, change)
             self._sha256 = None  # whoever may prune it made another file of it
-            self._take(read_map(self.path), written)
+            self._take(self._read(), written)
             return done[0]
 
     def catch_up(self) -> None:
         """See what other processes did to the map since it was read.
 
         Raises:
-            MapError: it cannot be read; nothing changed here.
+            MapError: it cannot be read, or is another map by now; nothing changed here.
         """
         with self._growing:
             if map_end(self.path) != (self._file, len(self)):
-                self._take(read_map(self.path, self._sha256))
+                self._take(self._read())
+
+    def _read(self) -> StoredMap:
+        stored = read_map(self.path, self._sha256)
+        check_same(self.path, self.info, stored.base.info)
+        return stored
 
     @property
     def confirmed(self) -> int:
