@@ -192,6 +192,36 @@ def test_an_older_release_is_refused_unless_it_is_meant(
         deploy(local_transport(), ram_path / "between", None, meant)
 
 
+def test_going_back_further_than_to_the_release_before_is_meant_too(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    first = (root / "current").resolve()
+    for serial in (150, 170):
+        signed(ram_path / str(serial), keys["ours"], serial, b"%d" % serial)
+        deploy(local_transport(), ram_path / str(serial), None, options)
+    rollback(local_transport(), first.name, options)
+    assert (root / "current").resolve() == first
+
+
+@pytest.mark.parametrize("repaired", [False, True])
+def test_what_a_rollback_made_live_may_be_deployed_again(
+    ram_path: Path, trusting: Any, keys: dict[str, Path], repaired: bool
+) -> None:
+    """It is judged by no serial, a repaired copy with a name of its own as little."""
+    root, options = trusting
+    if repaired:
+        (root / "current" / "artifact" / "weights.bin").write_bytes(b"rotten")
+        deploy(local_transport(), ram_path / "first", None, options)
+    live = (root / "current").resolve()
+    assert live.name.endswith(".2") is repaired
+    signed(ram_path / "newer", keys["ours"], 150, b"newer")
+    deploy(local_transport(), ram_path / "newer", None, options)
+    rollback(local_transport(), None, options)
+    assert not deploy(local_transport(), ram_path / "first", None, options).changed
+    assert (root / "current").resolve() == live
+
+
 def test_a_downgrade_that_fails_does_not_lower_the_guard(
     ram_path: Path, trusting: Any, keys: dict[str, Path]
 ) -> None:
