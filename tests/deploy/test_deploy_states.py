@@ -3,6 +3,7 @@ the next deploy succeeds."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -89,11 +90,29 @@ def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
         (live / "artifact/weights.bin").unlink()
         (live / "artifact/weights.bin").symlink_to("/etc/passwd")
     else:
-        (root / "state.json").write_text('{"history": [1, 2], "pending": "x", "floor": "y"}')
+        (root / "state.json").write_text(
+            '{"history": [1, 2], "pending": "x", "floor": "y", "failed": "z"}'
+        )
     result = deploy(local_transport(), pair[0], None, options)
     faults.check(root, {hash_of(pair[0])}, damage)
     assert any("damaged" in text for text in result.warnings) or damage == "list"
     assert result.changed == (damage != "state")
+
+
+def test_the_release_before_is_known_by_its_date_where_the_state_is_lost(
+    ram_path: Path, wheel: Path
+) -> None:
+    root = ram_path / "root"
+    options = quick_options(root, wheel)
+    for content in (b"a", b"b", b"c"):
+        artifact = make_artifact(ram_path / content.decode(), content)
+        assert not deploy(local_transport(), artifact, None, options).warnings
+    live = (root / "current").resolve()
+    others = sorted(set((root / "releases").iterdir()) - {live}, reverse=True)
+    for date, release in enumerate([*others, live]):  # the first by name came last
+        os.utime(release, (date, date))
+    (root / "state.json").unlink()
+    assert rollback(local_transport(), None, options).release == others[-1].name
 
 
 def nest(folder: Path, name: str, times: int) -> None:
@@ -265,6 +284,16 @@ def test_the_lock_of_a_dead_process_does_not_matter(
     (root / "lock").write_bytes(content)
     deploy(local_transport(), pair[1], None, options)
     faults.check(root, {hash_of(pair[1])}, content)
+
+
+def test_a_lock_that_another_program_holds_is_told(pair: Any, fresh: Any) -> None:
+    root, options = fresh()
+    with open(root / "lock", "w") as held:
+        held.write("not json")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(DeployError, match="is running: another process: wait for it"):
+            deploy(local_transport(), pair[1], None, options)
 
 
 @pytest.mark.parametrize("clock", [0.0, -1e9, 4e9])
