@@ -97,6 +97,8 @@ def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
     faults.check(root, {hash_of(pair[0])}, damage)
     assert any("damaged" in text for text in result.warnings) or damage == "list"
     assert result.changed == (damage != "state")
+    deploy(local_transport(), pair[1], None, options)
+    assert live_content(root) == hash_of(pair[1])
 
 
 def test_the_release_before_is_known_by_its_date_where_the_state_is_lost(
