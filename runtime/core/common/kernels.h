@@ -14,6 +14,11 @@
 
 #include "../include/tatvpr_ops.h"
 
+/* Bytes would differ from board to board, and no NaN of a map would be found. */
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "compiled with -Ofast or -ffast-math: add -fno-fast-math after it, for these files alone"
+#endif
+
 #if defined(TATVPR_MCU)
 #include "../mcu/config.h" /* sizes of a microcontroller build */
 #endif
