@@ -119,6 +119,31 @@ def test_the_sources_compile_with_clang_too(name: str, tmp_path: Path) -> None:
             assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m3"])
+def test_a_core_without_an_fpu_wants_nothing_of_the_c_library(core: str, tmp_path: Path) -> None:
+    """A board of one's own: the square root was newlib's, and no page or report said so."""
+    gcc = require_tool("arm-none-eabi-gcc", "gcc-arm-none-eabi")
+    nm = require_tool("arm-none-eabi-nm", "binutils-arm-none-eabi")
+    define = variant_of(load("riscv32-virt")).define
+    command = [gcc, f"-mcpu={core}", "-mthumb", "-O1", *NUMERIC_FLAGS, "-DTATVPR_MCU", define]
+    sources = [source.path for source in core_sources("mcu", "tables")]
+    command += [f"-I{core_folder() / room}" for room in ("include", "governor")]
+    subprocess.run([*command, "-c", *sources], cwd=tmp_path, check=True)
+    objects = sorted(tmp_path.glob("*.o"))
+    listing = subprocess.run([nm, *objects], capture_output=True, text=True, check=True).stdout
+    symbols = [line.split()[-2:] for line in listing.splitlines() if len(line.split()) >= 2]
+    missing = {name for kind, name in symbols if kind == "U"} - {n for k, n in symbols if k != "U"}
+    assert {name for name in missing if not ALLOWED.fullmatch(name)} == set()
+
+
+def test_a_big_endian_core_is_refused_by_name(tmp_path: Path) -> None:
+    gcc = require_tool("arm-none-eabi-gcc", "gcc-arm-none-eabi")
+    source = core_folder() / "common" / "model.c"
+    command = [gcc, "-mcpu=cortex-m3", "-mthumb", "-mbig-endian", "-c", source, "-o", "one.o"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0 and "compile for a little-endian core" in done.stderr
+
+
 @pytest.mark.parametrize("flag", ["-Ofast", "-ffast-math", "-ffinite-math-only"])
 def test_floats_that_are_not_exact_are_refused_by_name(flag: str, tmp_path: Path) -> None:
     """IDEs offer -Ofast: it gave other descriptors, and took every NaN of a map for a number."""
@@ -221,6 +246,9 @@ def test_a_model_that_does_not_fit_is_refused_with_figures() -> None:
         fit(board, "big", 1_000_000, 60_000, {40: 900_000, 8: 600_000})
     with pytest.raises(BoardError, match=r"weights \(2090000\).*take 2150000 bytes.*has 2097152"):
         fit(board, "big", 2_090_000, 60_000, {8: 100_000})
+    small = replace(board, placement=replace(board.placement, arena="dtcm", tables="axi"))
+    with pytest.raises(BoardError, match=r"or by \[placement\] another region: axi \(524288\)$"):
+        fit(small, "big", 900_000, 60_000, {40: 400_000, 8: 300_000}, 40_000)
     assert fit(board, "small", 900_000, 60_000, {40: 600_000, 24: 500_000, 8: 9}).tile == 24
 
 

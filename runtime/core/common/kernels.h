@@ -19,6 +19,10 @@
 #error "compiled with -Ofast or -ffast-math: add -fno-fast-math after it, for these files alone"
 #endif
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#error "weights and maps are read as they lie, little endian: compile for a little-endian core"
+#endif
+
 #if defined(TATVPR_MCU)
 #include "../mcu/config.h" /* sizes of a microcontroller build */
 #endif
