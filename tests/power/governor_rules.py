@@ -23,7 +23,7 @@ from governor_bench import (
     rule,
     switches,
 )
-from governor_scenarios import UNMEASURED
+from governor_scenarios import NAN, UNMEASURED
 
 from tatvpr_edge.runtime.governor import (
     GovernorCore,
@@ -161,15 +161,48 @@ def telemetry_is_lost_after_two_seconds(core: GovernorCore) -> None:
 
 @rule
 def an_old_a_negative_and_a_zero_power_are_no_telemetry(core: GovernorCore) -> None:
-    """A board that runs this code draws something."""
+    """A board that runs this code draws something; of unknown age is as good as old."""
     for wrong in (
         {"power_mw": 1500.0, "power_age_s": 2.01},
+        {"power_mw": 1500.0, "power_age_s": NAN},
         {"power_mw": -200.0},
         {"power_mw": 0.0},
     ):
         bench = Bench(core, Kind.POWER, 9000.0, safe=1)
         bench.run(5.0, lambda _, wrong=wrong: wrong | {"queries": 1.0, "busy_ms": 30.0})
         assert (bench.level, bench.governor.reason) == (1, Reason.NO_TELEMETRY), wrong
+
+
+@rule
+def what_was_read_at_an_unknown_time_does_not_last(core: GovernorCore) -> None:
+    """The governor is blind two seconds, or a minute and a half, after the last reading with an age."""
+    for kind, unit, limit, blind_s in (
+        (Kind.POWER, "power", 9000.0, 2.0),
+        (Kind.TEMPERATURE, "temperature", 90.0, 2.0),
+        (Kind.BATTERY, "battery", 7200.0, 90.0),
+    ):
+        bench = Bench(core, kind, limit, safe=1)
+
+        def world(level: int) -> dict[str, float]:
+            return power(500.0)(level) | {"temperature_c": 30.0, "battery_mj": 60_000_000.0}
+
+        bench.run(70.0, world)
+        assert bench.level == 3, kind
+        log = bench.run(100.0, lambda n, w=world, unit=unit: w(n) | {f"{unit}_age_s": NAN})
+        assert all(level == (1 if at_s > blind_s else 3) for at_s, level, _ in log), kind
+
+
+@rule
+def queries_of_unknown_number_or_time_are_as_good_as_none(core: GovernorCore) -> None:
+    """They leave no trace: what is known again counts as before."""
+    bench = Bench(core, Kind.POWER, 9000.0)
+    bench.run(120.0, power(1000.0))
+    for unknown in ("queries", "busy_ms", "search_ms"):
+        bench.run(1.0, lambda n, unknown=unknown: power(1000.0)(n) | {unknown: NAN})
+        bench.run(120.0, power(1000.0))
+        assert bench.level == 3, unknown
+        figures = bench.governor.look(bench.now_s)
+        assert near(figures.rate_hz, 4.0, 0.01) and near(figures.latency_ratio, 1.0, 1e-9), unknown
 
 
 @rule

@@ -198,7 +198,7 @@ static void take_battery(governor *g, const inputs *x)
     if (g->kind != TATVPR_BUDGET_BATTERY) {
         return;
     }
-    if (known(x->battery_mj) && x->battery_mj >= 0.0) {
+    if (known(x->battery_mj) && x->battery_mj >= 0.0 && known(x->battery_age_s)) {
         g->battery_seen_s = x->now_s - x->battery_age_s;
         g->battery_mj = x->battery_mj;
     }
@@ -212,7 +212,7 @@ static void take_battery(governor *g, const inputs *x)
 static void take_power(governor *g, const inputs *x, double dt)
 {
     /* A board that runs this code draws something: a sensor that says 0 has failed. */
-    if (!known(x->power_mw) || x->power_mw <= 0.0 || x->power_age_s > g->t.stale_s) {
+    if (!known(x->power_mw) || x->power_mw <= 0.0 || !(x->power_age_s <= g->t.stale_s)) {
         return;
     }
     if (governs_power(g)) {
@@ -264,7 +264,7 @@ static void take_power(governor *g, const inputs *x, double dt)
 
 static void take_temperature(governor *g, const inputs *x, double dt)
 {
-    if (!known(x->temperature_c) || x->temperature_age_s > g->t.stale_s) {
+    if (!known(x->temperature_c) || !(x->temperature_age_s <= g->t.stale_s)) {
         return;
     }
     g->temperature_seen_s = x->now_s - x->temperature_age_s;
@@ -281,7 +281,11 @@ static void take_temperature(governor *g, const inputs *x, double dt)
 void tatvpr_observer_take(governor *g, const inputs *x)
 {
     double dt = advance(g, x->now_s);
-    take_demand(g, x, dt);
+    inputs made = *x;
+    if (!(known(x->queries) && known(x->busy_ms) && known(x->search_ms))) {
+        made.queries = made.busy_ms = made.search_ms = 0.0; /* a NaN would stay in every sum */
+    }
+    take_demand(g, &made, dt);
     take_battery(g, x);
     take_power(g, x, dt);
     take_temperature(g, x, dt);
