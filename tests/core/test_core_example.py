@@ -92,6 +92,18 @@ def test_faults_are_one_line_each(example: Path, tmp_path: Path) -> None:
         assert text in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_a_link_leads_to_the_journal_of_its_map_too(example: Path, tmp_path: Path) -> None:
+    """Python keeps it beside the map that the link leads to."""
+    weights, frame, place_map = write_inputs(tmp_path)
+    link = tmp_path / "elsewhere" / "link.placemap"
+    link.parent.mkdir()
+    link.symlink_to("../m.placemap")
+    info = PlaceMap(link).info
+    append(link, make_places(info, [SmallVit().describe(FRAME, 0.4, 1.0)[0][None]]))
+    done = subprocess.run([example, weights, frame, link, "0.4"], capture_output=True, text=True)
+    assert " of 10, score 1.0000" in done.stdout, done.stderr
+
+
 MEANWHILE = """
 #define _GNU_SOURCE
 #include <dlfcn.h>

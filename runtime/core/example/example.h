@@ -91,7 +91,11 @@ static inline place_map load_map(const char *path, const tatvpr_model *model) {
     place_map map = {.base = {.size = sizeof(map.base)}, .journal = {.size = sizeof(map.journal)}};
     char name[4096];
     size_t bytes = 0, journal_bytes = 0, room_bytes = 0;
-    if (snprintf(name, sizeof(name), "%s.journal", path) >= (int)sizeof(name)) {
+    char *real = realpath(path, NULL); /* where a link leads to, the journal lies */
+    if (real == NULL) {
+        fail(path, strerror(errno));
+    }
+    if (snprintf(name, sizeof(name), "%s.journal", real) >= (int)sizeof(name)) {
         fail(path, strerror(ENAMETOOLONG));
     }
     FILE *file = fopen(name, "rb");
@@ -100,8 +104,9 @@ static inline place_map load_map(const char *path, const tatvpr_model *model) {
     }
     void *journal = file == NULL ? NULL : read_opened(file, name, &journal_bytes);
     /* After its journal: the base that compaction puts in its place meanwhile holds those places. */
-    const void *base = read_file(path, &bytes);
+    const void *base = read_file(real, &bytes);
     check(path, tatvpr_map_open(&map.base, base, bytes, model));
+    free(real);
     if (journal != NULL) {
         check(name, tatvpr_journal_bytes(&map.base, journal, journal_bytes, &room_bytes));
         check(name, tatvpr_journal_open(&map.journal, &map.base, journal, journal_bytes,
