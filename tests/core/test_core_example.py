@@ -94,7 +94,7 @@ def test_faults_are_one_line_each(example: Path, tmp_path: Path) -> None:
 
 def test_a_link_leads_to_the_journal_of_its_map_too(example: Path, tmp_path: Path) -> None:
     """Python keeps it beside the map that the link leads to."""
-    weights, frame, place_map = write_inputs(tmp_path)
+    weights, frame, _ = write_inputs(tmp_path)
     link = tmp_path / "elsewhere" / "link.placemap"
     link.parent.mkdir()
     link.symlink_to("../m.placemap")

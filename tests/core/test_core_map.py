@@ -100,7 +100,7 @@ def test_finds_what_the_python_search_finds(
     ahead: bool,
     lowest: bool,
 ) -> None:
-    """``lowest``: some numbers of int8 rows are -128, which we never write and no reader refuses."""
+    """``lowest``: some numbers of int8 rows are -128, which no writer of ours makes."""
     rng = np.random.default_rng(seed)
     dim = eighths * 8 - (3 if kind == "int8" else 0)
     table = [Band.accepting(0.2, 1.0, 0.1), Band(0.8, 1.0), Band.accepting(0.2, 0.5, -0.5)][:bands]

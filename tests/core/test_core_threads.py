@@ -39,7 +39,7 @@ def test_attention_and_whole_model_with_threads(native: Driver, threads: int) ->
 
 
 def test_threads_that_the_system_does_not_give_are_told_and_leave_nothing(native: Driver) -> None:
-    """Some of fifteen find room for their stacks; those are ended, and the next call is as before."""
+    """Some of fifteen find room for their stacks; they are ended, and the next call goes well."""
     limited = Driver(
         [require_tool("prlimit", "util-linux"), "--as=100000000", *native.process.args]
     )

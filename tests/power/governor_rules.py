@@ -175,7 +175,7 @@ def an_old_a_negative_and_a_zero_power_are_no_telemetry(core: GovernorCore) -> N
 
 @rule
 def what_was_read_at_an_unknown_time_does_not_last(core: GovernorCore) -> None:
-    """The governor is blind two seconds, or a minute and a half, after the last reading with an age."""
+    """The governor is blind as long after the last reading of known age as after the last one."""
     for kind, unit, limit, blind_s in (
         (Kind.POWER, "power", 9000.0, 2.0),
         (Kind.TEMPERATURE, "temperature", 90.0, 2.0),

@@ -166,7 +166,7 @@ def test_every_reason_has_a_sentence(core: GovernorCore) -> None:
 
 
 def test_a_library_without_this_governor_is_refused_by_no_number_of_a_descriptor() -> None:
-    with pytest.raises(ArtifactError, match="^this artifact's library holds .*: build the artifact"):
+    with pytest.raises(ArtifactError, match=r"^this artifact's library .*: build the artifact"):
         GovernorCore(ctypes.CDLL(None))
 
 
