@@ -27,6 +27,7 @@ from governor_scenarios import NAN, UNMEASURED
 
 from tatvpr_edge.runtime.governor import (
     GovernorCore,
+    Inputs,
     Kind,
     Preference,
     Reason,
@@ -203,6 +204,17 @@ def queries_of_unknown_number_or_time_are_as_good_as_none(core: GovernorCore) ->
         assert bench.level == 3, unknown
         figures = bench.governor.look(bench.now_s)
         assert near(figures.rate_hz, 4.0, 0.01) and near(figures.latency_ratio, 1.0, 1e-9), unknown
+
+
+@rule
+def a_step_at_an_unknown_time_is_none(core: GovernorCore) -> None:
+    for unknown_s in (NAN, math.inf, -math.inf):
+        bench, other = Bench(core, Kind.POWER, 9000.0), Bench(core, Kind.POWER, 9000.0)
+        for one in (bench, other):
+            one.run(30.0, power(1000.0))
+        assert bench.governor.step(Inputs(unknown_s, **power(9500.0)(3))) == bench.level == 3
+        assert bench.run(20.0, power(8000.0)) == other.run(20.0, power(8000.0)), unknown_s
+        assert bench.level < 3
 
 
 @rule
