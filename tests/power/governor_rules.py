@@ -258,6 +258,21 @@ def the_rate_follows_within_eight_seconds(core: GovernorCore) -> None:
 
 
 @rule
+def a_pause_between_steps_leaves_the_rate_as_it_was(core: GovernorCore) -> None:
+    """A sensor that hangs holds the steps up, not the queries, which were not made at once."""
+    for pause_s, made_hz in ((5.0, 4.0), (15.0, 4.0), (60.0, 4.0), (60.0, 0.0), (-9.0, 4.0)):
+        bench = Bench(core, Kind.POWER, 3000.0)
+        bench.run(120.0, power(1000.0))
+        assert bench.level == 3
+        bench.now_s += pause_s - STEP_S
+        made = made_hz * abs(pause_s)
+        meanwhile = power(1000.0)(3) | {"queries": made, "busy_ms": 60.0 * made}
+        bench.run(STEP_S, lambda _, meanwhile=meanwhile: meanwhile)
+        assert near(bench.governor.look(bench.now_s).rate_hz, 4.0, 0.01), pause_s
+        assert not switches(bench.run(60.0, power(1000.0)), 3), pause_s
+
+
+@rule
 def a_switch_teaches_what_a_query_really_costs(core: GovernorCore) -> None:
     for true_gain, limit_mw, other_mw, low, high in (
         (1.35, 2600.0, 1400.0, 1.12, 1.45),

@@ -138,6 +138,7 @@ void tatvpr_observer_learn(governor *g)
 
 /* ---- taking in ---- */
 
+/* Seconds since the last step; below 0 where that says nothing of what was measured in between. */
 static double advance(governor *g, double now_s)
 {
     if (!g->started) {
@@ -164,21 +165,23 @@ static double advance(governor *g, double now_s)
         g->temperature_seen_s = LONG_AGO;
         g->battery_seen_s = LONG_AGO;
         tatvpr_observer_forget(g, now_s);
-        return 0.0;
+        return -1.0;
     }
     if (dt > g->t.gap_s) {
         tatvpr_observer_forget(g, now_s);
-        return 0.0;
+        return -1.0;
     }
     return dt;
 }
 
-static void take_demand(governor *g, const inputs *x, double dt)
+static void take_demand(governor *g, const inputs *x, double passed_s)
 {
-    double keep = g->t.rate_tau_s / (g->t.rate_tau_s + dt);
-    g->sum_queries = g->sum_queries * keep + x->queries;
-    g->sum_busy_ms = g->sum_busy_ms * keep + x->busy_ms + x->search_ms;
-    g->sum_s = g->sum_s * keep + dt;
+    double keep = g->t.rate_tau_s / (g->t.rate_tau_s + passed_s);
+    if (passed_s >= 0.0) { /* queries of a gap would count as made in no time */
+        g->sum_queries = g->sum_queries * keep + x->queries;
+        g->sum_busy_ms = g->sum_busy_ms * keep + x->busy_ms + x->search_ms;
+        g->sum_s = g->sum_s * keep + passed_s;
+    }
     if (x->queries > 0.0) {
         /* Latency decays by queries, not by time: three queries are three queries. */
         keep = 1.0 / (1.0 + x->queries / 8.0);
@@ -280,12 +283,13 @@ static void take_temperature(governor *g, const inputs *x, double dt)
 
 void tatvpr_observer_take(governor *g, const inputs *x)
 {
-    double dt = advance(g, x->now_s);
+    double passed_s = advance(g, x->now_s);
+    double dt = passed_s > 0.0 ? passed_s : 0.0;
     inputs made = *x;
     if (!(known(x->queries) && known(x->busy_ms) && known(x->search_ms))) {
         made.queries = made.busy_ms = made.search_ms = 0.0; /* a NaN would stay in every sum */
     }
-    take_demand(g, &made, dt);
+    take_demand(g, &made, passed_s);
     take_battery(g, x);
     take_power(g, x, dt);
     take_temperature(g, x, dt);
