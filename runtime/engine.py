@@ -262,9 +262,7 @@ def in_int32(value: Any, name: str) -> int:
     return number
 
 
-#: Libraries of this process by the SHA-256 of their file. The loader knows a library by its name,
-#: and a descriptor's number is its name here: so a loaded one's descriptor stays open, and the same
-#: bytes are loaded once. (Libraries are never unloaded anyway.)
+#: Libraries of this process by the SHA-256 of their file: the same bytes are loaded once, and stay.
 _LOADED: dict[str, ctypes.CDLL] = {}
 _LOADED_LOCK = threading.Lock()
 
@@ -274,15 +272,19 @@ def _load(sealed: Sealed, shown: str) -> ctypes.CDLL:
         if sealed.sha256 in _LOADED:
             sealed.close()
             return _LOADED[sealed.sha256]
+        # The loader knows what it loaded by its name, and gives that again: the number of a
+        # descriptor, which is another file's once it is closed, has a new spelling each time.
+        folder, number = os.path.split(sealed.path)
         try:
-            library = ctypes.CDLL(sealed.path)
+            library = ctypes.CDLL(f"{folder}/{'./' * len(_LOADED)}{number}")
         except OSError as error:
-            sealed.close()
             if ran_out(error):
                 raise ArtifactError(shortage(f"the code of {shown}")) from None
             raise ArtifactError(
                 f"cannot load {shown}: {error}; build it again with --board host"
             ) from None
+        finally:
+            sealed.close()
         _LOADED[sealed.sha256] = library
     return library
 

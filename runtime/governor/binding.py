@@ -143,10 +143,10 @@ class GovernorCore:
                 function.restype, function.argtypes = result, arguments
                 self._functions[name] = function
         except AttributeError:
-            raise _another_version(library) from None
+            raise _another_version() from None
         self.state_bytes = int(self._functions["bytes"](_VERSION))
         if self.state_bytes == 0:
-            raise _another_version(library)
+            raise _another_version()
 
     def frontier(self, points: Sequence[Level], kind: Kind) -> list[Level]:
         """The points that are worth having under a kind of budget, in ascending cost, at most 16.
@@ -230,8 +230,8 @@ def _table(levels: Sequence[Level]) -> ctypes.Array[_Level]:
     return (_Level * max(1, len(levels)))(*(_Level(*astuple(level)) for level in levels))
 
 
-def _another_version(library: ctypes.CDLL) -> ArtifactError:
+def _another_version() -> ArtifactError:
     return ArtifactError(
-        f"{library._name} holds another version of the governor than this runtime binds: "
+        "this artifact's library holds another version of the governor than this runtime binds: "
         "build the artifact again"
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -12,6 +15,8 @@ import numpy as np
 import pytest
 
 from support.small_artifact import FILES, manifest
+from support.tools import require_tool
+from tatvpr_edge.runtime.engine import _load
 from tatvpr_edge.runtime.verify import verify_artifact
 from tatvpr_edge.spec.artifact import (
     MANIFEST,
@@ -22,6 +27,7 @@ from tatvpr_edge.spec.artifact import (
 from tatvpr_edge.spec.atomic import take_place
 from tatvpr_edge.spec.errors import ArtifactError
 from tatvpr_edge.spec.manifest import seal
+from tatvpr_edge.spec.sealed import seal_file
 
 
 @pytest.fixture
@@ -81,3 +87,20 @@ def test_one_that_is_replaced_while_it_is_verified_is_verified_once_more(
         swap.start()
         assert len(verify_artifact(folder).golden) == wanted
         swap.join()
+
+
+def test_a_host_that_closes_descriptors_is_given_the_code_that_it_asked_for(tmp_path: Path) -> None:
+    """A daemon closes all of them; the loader would take the next library of that number for the
+    one that it has loaded by that name."""
+    gcc = require_tool("gcc", "gcc")
+    for number in (1, 2, 3):
+        source, code = tmp_path / f"{number}.c", tmp_path / f"{number}.so"
+        source.write_text(f"int which(void) {{ return {os.getpid()} + {number}; }}\n")
+        subprocess.run([gcc, "-shared", "-fPIC", str(source), "-o", str(code)], check=True)
+    held = os.listdir("/proc/self/fd")
+    for number in (1, 2, 3, 1):
+        sealed = seal_file(tmp_path / f"{number}.so")
+        assert _load(sealed, "code").which() == os.getpid() + number
+        with contextlib.suppress(OSError):
+            os.close(sealed.descriptor)
+    assert os.listdir("/proc/self/fd") == held

@@ -101,3 +101,13 @@ def test_a_query_is_a_description_and_a_search(library: Library, tmp_path: Path)
     matches[0].size -= 1
     assert status(frames[0], 1.0, 1.0) == ABI
     assert (room == 0xA5).all()
+
+
+def test_a_search_without_weights_knows_the_processor_as_one_with_them(library: Library) -> None:
+    """Whether rows are fetched ahead hangs on the costs of the processor's family."""
+    for kernels in library.usable_kernels():
+        library.use(kernels)
+        searcher, model = library.searcher, library._model
+        assert (searcher.kernels, searcher.costs) == (model.kernels, model.costs)
+        assert (searcher.costs is None) == (kernels == "portable")
+    library.use(None)

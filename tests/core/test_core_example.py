@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from core_driver import HERE, native_compiler, run_quietly
 from small_vit import DIM, MODEL_HASH, SmallVit
 
 from tatvpr_edge.compilers.core_sources import core_folder, core_include, core_sources
+from tatvpr_edge.runtime import PlaceMap
+from tatvpr_edge.runtime.mapjournal import append, compact, journal_path
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 FRAME = np.random.default_rng(2).integers(0, 256, (50, 70, 3)).astype(np.uint8)
@@ -86,3 +90,63 @@ def test_faults_are_one_line_each(example: Path, tmp_path: Path) -> None:
         done = subprocess.run([example, *arguments], capture_output=True, text=True)
         assert done.returncode == 1
         assert text in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_link_leads_to_the_journal_of_its_map_too(example: Path, tmp_path: Path) -> None:
+    """Python keeps it beside the map that the link leads to."""
+    weights, frame, _ = write_inputs(tmp_path)
+    link = tmp_path / "elsewhere" / "link.placemap"
+    link.parent.mkdir()
+    link.symlink_to("../m.placemap")
+    info = PlaceMap(link).info
+    append(link, make_places(info, [SmallVit().describe(FRAME, 0.4, 1.0)[0][None]]))
+    done = subprocess.run([example, weights, frame, link, "0.4"], capture_output=True, text=True)
+    assert " of 10, score 1.0000" in done.stdout, done.stderr
+
+
+MEANWHILE = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+FILE *fopen(const char *path, const char *mode) {
+    static int opened;
+    if (++opened == atoi(getenv("NUMBER"))) {
+        (void)!rename(getenv("COMPACTED"), getenv("BASE"));
+        (void)unlink(getenv("JOURNAL"));
+    }
+    return ((FILE * (*)(const char *, const char *)) dlsym(RTLD_NEXT, "fopen"))(path, mode);
+}
+"""
+
+
+def test_a_map_that_is_compacted_while_it_is_opened_loses_no_place(
+    example: Path, tmp_path: Path
+) -> None:
+    weights, frame, place_map = write_inputs(tmp_path)
+    info = PlaceMap(place_map).info
+    append(place_map, make_places(info, [SmallVit().describe(FRAME, 0.4, 1.0)[0][None]]))
+    journal, shim = journal_path(place_map), tmp_path / "meanwhile.so"
+    compacted = tmp_path / "compacted"
+    shutil.copy(place_map, compacted)
+    shutil.copy(journal, journal_path(compacted))
+    compact(compacted)
+    (tmp_path / "meanwhile.c").write_text(MEANWHILE)
+    made = [str(tmp_path / "meanwhile.c"), "-o", str(shim), "-ldl"]
+    run_quietly([*native_compiler(), "-shared", "-fPIC", *made])
+    kept = {path: path.read_bytes() for path in (place_map, journal, compacted)}
+    named = {"COMPACTED": compacted, "BASE": place_map, "JOURNAL": journal, "LD_PRELOAD": shim}
+    for number in range(1, 6):  # before each file that it opens, and after the last
+        for path, data in kept.items():
+            path.write_bytes(data)
+        around = os.environ | {name: str(path) for name, path in named.items()}
+        done = subprocess.run(
+            [example, weights, frame, place_map, "0.4"],
+            env=around | {"NUMBER": str(number)},
+            capture_output=True,
+            text=True,
+        )
+        assert " of 10, score 1.0000" in done.stdout, (number, done.stderr)
+    assert journal.exists()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_core_operators import expected_linear, linear_cases, same_bits
 
+from support.tools import require_tool
 from tatvpr_edge.spec import reference
 
 
@@ -35,6 +36,18 @@ def check_attention(driver: Driver, threads: int) -> None:
 def test_attention_and_whole_model_with_threads(native: Driver, threads: int) -> None:
     check_attention(native, threads)
     test_core_model.check_whole(native, (threads,))
+
+
+def test_threads_that_the_system_does_not_give_are_told_and_leave_nothing(native: Driver) -> None:
+    """Some of fifteen find room for their stacks; they are ended, and the next call goes well."""
+    limited = Driver(
+        [require_tool("prlimit", "util-linux"), "--as=100000000", *native.process.args]
+    )
+    for threads, status in ((16, "ERR_THREADS"), (2, "OK"), (16, "ERR_THREADS"), (0, "OK")):
+        got, descriptor, _ = test_core_model.run(limited, "portable", threads=threads)
+        assert got == test_core_model.STATUS[f"TATVPR_{status}"]
+        assert (got == 0) == (descriptor.view(np.uint8) != 0xA5).any()  # else as it was
+    limited.close()
 
 
 @pytest.mark.slow

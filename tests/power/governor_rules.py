@@ -23,10 +23,11 @@ from governor_bench import (
     rule,
     switches,
 )
-from governor_scenarios import UNMEASURED
+from governor_scenarios import NAN, UNMEASURED
 
 from tatvpr_edge.runtime.governor import (
     GovernorCore,
+    Inputs,
     Kind,
     Preference,
     Reason,
@@ -161,15 +162,59 @@ def telemetry_is_lost_after_two_seconds(core: GovernorCore) -> None:
 
 @rule
 def an_old_a_negative_and_a_zero_power_are_no_telemetry(core: GovernorCore) -> None:
-    """A board that runs this code draws something."""
+    """A board that runs this code draws something; of unknown age is as good as old."""
     for wrong in (
         {"power_mw": 1500.0, "power_age_s": 2.01},
+        {"power_mw": 1500.0, "power_age_s": NAN},
         {"power_mw": -200.0},
         {"power_mw": 0.0},
     ):
         bench = Bench(core, Kind.POWER, 9000.0, safe=1)
         bench.run(5.0, lambda _, wrong=wrong: wrong | {"queries": 1.0, "busy_ms": 30.0})
         assert (bench.level, bench.governor.reason) == (1, Reason.NO_TELEMETRY), wrong
+
+
+@rule
+def what_was_read_at_an_unknown_time_does_not_last(core: GovernorCore) -> None:
+    """The governor is blind as long after the last reading of known age as after the last one."""
+    for kind, unit, limit, blind_s in (
+        (Kind.POWER, "power", 9000.0, 2.0),
+        (Kind.TEMPERATURE, "temperature", 90.0, 2.0),
+        (Kind.BATTERY, "battery", 7200.0, 90.0),
+    ):
+        bench = Bench(core, kind, limit, safe=1)
+
+        def world(level: int) -> dict[str, float]:
+            return power(500.0)(level) | {"temperature_c": 30.0, "battery_mj": 60_000_000.0}
+
+        bench.run(70.0, world)
+        assert bench.level == 3, kind
+        log = bench.run(100.0, lambda n, w=world, unit=unit: w(n) | {f"{unit}_age_s": NAN})
+        assert all(level == (1 if at_s > blind_s else 3) for at_s, level, _ in log), kind
+
+
+@rule
+def queries_of_unknown_number_or_time_are_as_good_as_none(core: GovernorCore) -> None:
+    """They leave no trace: what is known again counts as before."""
+    bench = Bench(core, Kind.POWER, 9000.0)
+    bench.run(120.0, power(1000.0))
+    for unknown in ("queries", "busy_ms", "search_ms"):
+        bench.run(1.0, lambda n, unknown=unknown: power(1000.0)(n) | {unknown: NAN})
+        bench.run(120.0, power(1000.0))
+        assert bench.level == 3, unknown
+        figures = bench.governor.look(bench.now_s)
+        assert near(figures.rate_hz, 4.0, 0.01) and near(figures.latency_ratio, 1.0, 1e-9), unknown
+
+
+@rule
+def a_step_at_an_unknown_time_is_none(core: GovernorCore) -> None:
+    for unknown_s in (NAN, math.inf, -math.inf):
+        bench, other = Bench(core, Kind.POWER, 9000.0), Bench(core, Kind.POWER, 9000.0)
+        for one in (bench, other):
+            one.run(30.0, power(1000.0))
+        assert bench.governor.step(Inputs(unknown_s, **power(9500.0)(3))) == bench.level == 3
+        assert bench.run(20.0, power(8000.0)) == other.run(20.0, power(8000.0)), unknown_s
+        assert bench.level < 3
 
 
 @rule
@@ -210,6 +255,21 @@ def the_rate_follows_within_eight_seconds(core: GovernorCore) -> None:
     assert near(bench.governor.look(bench.now_s).rate_hz, 4.0, 0.01)
     bench.run(8.0, lambda _: {"power_mw": 1000.0})
     assert near(bench.governor.look(bench.now_s).rate_hz, 4.0 / math.e, 0.05)
+
+
+@rule
+def a_pause_between_steps_leaves_the_rate_as_it_was(core: GovernorCore) -> None:
+    """A sensor that hangs holds the steps up, not the queries, which were not made at once."""
+    for pause_s, made_hz in ((5.0, 4.0), (15.0, 4.0), (60.0, 4.0), (60.0, 0.0), (-9.0, 4.0)):
+        bench = Bench(core, Kind.POWER, 3000.0)
+        bench.run(120.0, power(1000.0))
+        assert bench.level == 3
+        bench.now_s += pause_s - STEP_S
+        made = made_hz * abs(pause_s)
+        meanwhile = power(1000.0)(3) | {"queries": made, "busy_ms": 60.0 * made}
+        bench.run(STEP_S, lambda _, meanwhile=meanwhile: meanwhile)
+        assert near(bench.governor.look(bench.now_s).rate_hz, 4.0, 0.01), pause_s
+        assert not switches(bench.run(60.0, power(1000.0)), 3), pause_s
 
 
 @rule

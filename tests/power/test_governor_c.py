@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from support.tools import require_tool
 from tatvpr_edge.runtime.governor import CGovernor, GovernorCore, Kind, Level, Reason
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.errors import ArtifactError, UsageError
 
 HERE = Path(__file__).parent
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O2", "-ffp-contract=off"]
@@ -162,6 +163,11 @@ def test_every_reason_has_a_sentence(core: GovernorCore) -> None:
     sentences = {core.why(reason) for reason in Reason}
     assert len(sentences) == len(Reason)
     assert "unknown reason" not in sentences
+
+
+def test_a_library_without_this_governor_is_refused_by_no_number_of_a_descriptor() -> None:
+    with pytest.raises(ArtifactError, match=r"^this artifact's library .*: build the artifact"):
+        GovernorCore(ctypes.CDLL(None))
 
 
 def test_what_is_out_of_range_is_refused(core: GovernorCore) -> None:

@@ -101,6 +101,13 @@ static tatvpr_status check_blob(const tatvpr_program *program, const uint8_t *bl
     return TATVPR_OK;
 }
 
+static void bind(tatvpr_model *model, const tatvpr_program *program,
+                 const tatvpr_kernels *kernels) {
+    model->program = program;
+    model->kernels = kernels;
+    model->costs = kernels->costs == NULL ? NULL : kernels->costs();
+}
+
 tatvpr_status tatvpr_model_init(tatvpr_model *model, const tatvpr_program *program,
                                 const void *blob, size_t blob_bytes, const char *kernels_name,
                                 void *prepared, size_t prepared_bytes) {
@@ -130,9 +137,7 @@ tatvpr_status tatvpr_model_init(tatvpr_model *model, const tatvpr_program *progr
             return TATVPR_ERR_ARGUMENT;
         }
     }
-    model->program = program;
-    model->kernels = kernels;
-    model->costs = kernels->costs == NULL ? NULL : kernels->costs();
+    bind(model, program, kernels);
     tatvpr_place_weights(model, (const uint8_t *)blob, (uint8_t *)prepared);
     return TATVPR_OK;
 }
@@ -151,8 +156,7 @@ tatvpr_status tatvpr_model_searcher(tatvpr_model *model, const tatvpr_program *p
         return status;
     }
     tatvpr_zero(model, sizeof(*model));
-    model->program = program;
-    model->kernels = kernels;
+    bind(model, program, kernels);
     return TATVPR_OK;
 }
 

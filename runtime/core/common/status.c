@@ -29,7 +29,7 @@ const char *tatvpr_status_text(tatvpr_status status) {
     case TATVPR_ERR_MAP_MODEL: return "a map of another model: make a map with this one";
     case TATVPR_ERR_MAP_EMPTY: return "the map holds no places";
     case TATVPR_ERR_NOT_FINITE: return "the descriptor is not finite: the weights or the model are broken";
-    case TATVPR_ERR_THREADS: return "threads asked of a build without them, or out of range";
+    case TATVPR_ERR_THREADS: return "more threads than this build or the system gives: ask for fewer";
     case TATVPR_ERR_ARGUMENT: return "an argument is out of range";
     case TATVPR_ERR_MAP_JOURNAL: return "a journal of another map: bring that map back, or remove the journal";
     }

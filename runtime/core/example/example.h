@@ -38,8 +38,8 @@ static inline void *aligned(size_t bytes) {
     return p;
 }
 
-static inline void *read_file(const char *path, size_t *bytes) {
-    FILE *file = fopen(path, "rb");
+/* What `file` holds, which was opened as `path`, or was not. */
+static inline void *read_opened(FILE *file, const char *path, size_t *bytes) {
     /* A folder opens, and fails when it is read. */
     if (file == NULL || (fgetc(file) == EOF && ferror(file)) || fseek(file, 0, SEEK_END) != 0) {
         fail(path, strerror(errno));
@@ -53,6 +53,10 @@ static inline void *read_file(const char *path, size_t *bytes) {
     fclose(file);
     *bytes = (size_t)size;
     return data;
+}
+
+static inline void *read_file(const char *path, size_t *bytes) {
+    return read_opened(fopen(path, "rb"), path, bytes);
 }
 
 /* The linked model with the weights of a file. */
@@ -86,21 +90,26 @@ typedef struct place_map {
 static inline place_map load_map(const char *path, const tatvpr_model *model) {
     place_map map = {.base = {.size = sizeof(map.base)}, .journal = {.size = sizeof(map.journal)}};
     char name[4096];
-    size_t bytes = 0, room_bytes = 0;
-    const void *base = read_file(path, &bytes);
-    check(path, tatvpr_map_open(&map.base, base, bytes, model));
-    if (snprintf(name, sizeof(name), "%s.journal", path) >= (int)sizeof(name)) {
+    size_t bytes = 0, journal_bytes = 0, room_bytes = 0;
+    char *real = realpath(path, NULL); /* where a link leads to, the journal lies */
+    if (real == NULL) {
+        fail(path, strerror(errno));
+    }
+    if (snprintf(name, sizeof(name), "%s.journal", real) >= (int)sizeof(name)) {
         fail(path, strerror(ENAMETOOLONG));
     }
     FILE *file = fopen(name, "rb");
     if (file == NULL && errno != ENOENT) {
         fail(name, strerror(errno)); /* without its places the answer would be another */
     }
-    if (file != NULL) {
-        fclose(file);
-        void *journal = read_file(name, &bytes);
-        check(name, tatvpr_journal_bytes(&map.base, journal, bytes, &room_bytes));
-        check(name, tatvpr_journal_open(&map.journal, &map.base, journal, bytes,
+    void *journal = file == NULL ? NULL : read_opened(file, name, &journal_bytes);
+    /* After its journal: the base that compaction puts in its place meanwhile holds those places. */
+    const void *base = read_file(real, &bytes);
+    check(path, tatvpr_map_open(&map.base, base, bytes, model));
+    free(real);
+    if (journal != NULL) {
+        check(name, tatvpr_journal_bytes(&map.base, journal, journal_bytes, &room_bytes));
+        check(name, tatvpr_journal_open(&map.journal, &map.base, journal, journal_bytes,
                                         aligned(room_bytes), room_bytes));
         free(journal); /* the places are copied */
     }

@@ -268,7 +268,7 @@ static int lost(const governor *g, double now_s)
 
 int32_t tatvpr_governor_step(governor *g, const inputs *x)
 {
-    if (g == NULL || x == NULL) {
+    if (g == NULL || x == NULL || !known(x->now_s)) {
         return g == NULL ? 0 : g->level;
     }
     double now_s = x->now_s;

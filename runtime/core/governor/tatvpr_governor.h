@@ -113,7 +113,8 @@ typedef struct tatvpr_governor_tuning {
     double battery_floor_s; /* the last minute is not divided by less than this */
 } tatvpr_governor_tuning;
 
-/* What was measured since the last step. */
+/* What was measured since the last step. A reading of unknown age counts as none, so do queries
+ * whose number or time is not known, and a step at an unknown time does nothing. */
 typedef struct tatvpr_governor_inputs {
     double now_s; /* any monotonic clock */
     double power_mw;

@@ -138,6 +138,7 @@ void tatvpr_observer_learn(governor *g)
 
 /* ---- taking in ---- */
 
+/* Seconds since the last step; below 0 where that says nothing of what was measured in between. */
 static double advance(governor *g, double now_s)
 {
     if (!g->started) {
@@ -164,21 +165,23 @@ static double advance(governor *g, double now_s)
         g->temperature_seen_s = LONG_AGO;
         g->battery_seen_s = LONG_AGO;
         tatvpr_observer_forget(g, now_s);
-        return 0.0;
+        return -1.0;
     }
     if (dt > g->t.gap_s) {
         tatvpr_observer_forget(g, now_s);
-        return 0.0;
+        return -1.0;
     }
     return dt;
 }
 
-static void take_demand(governor *g, const inputs *x, double dt)
+static void take_demand(governor *g, const inputs *x, double passed_s)
 {
-    double keep = g->t.rate_tau_s / (g->t.rate_tau_s + dt);
-    g->sum_queries = g->sum_queries * keep + x->queries;
-    g->sum_busy_ms = g->sum_busy_ms * keep + x->busy_ms + x->search_ms;
-    g->sum_s = g->sum_s * keep + dt;
+    double keep = g->t.rate_tau_s / (g->t.rate_tau_s + passed_s);
+    if (passed_s >= 0.0) { /* queries of a gap would count as made in no time */
+        g->sum_queries = g->sum_queries * keep + x->queries;
+        g->sum_busy_ms = g->sum_busy_ms * keep + x->busy_ms + x->search_ms;
+        g->sum_s = g->sum_s * keep + passed_s;
+    }
     if (x->queries > 0.0) {
         /* Latency decays by queries, not by time: three queries are three queries. */
         keep = 1.0 / (1.0 + x->queries / 8.0);
@@ -198,7 +201,7 @@ static void take_battery(governor *g, const inputs *x)
     if (g->kind != TATVPR_BUDGET_BATTERY) {
         return;
     }
-    if (known(x->battery_mj) && x->battery_mj >= 0.0) {
+    if (known(x->battery_mj) && x->battery_mj >= 0.0 && known(x->battery_age_s)) {
         g->battery_seen_s = x->now_s - x->battery_age_s;
         g->battery_mj = x->battery_mj;
     }
@@ -212,7 +215,7 @@ static void take_battery(governor *g, const inputs *x)
 static void take_power(governor *g, const inputs *x, double dt)
 {
     /* A board that runs this code draws something: a sensor that says 0 has failed. */
-    if (!known(x->power_mw) || x->power_mw <= 0.0 || x->power_age_s > g->t.stale_s) {
+    if (!known(x->power_mw) || x->power_mw <= 0.0 || !(x->power_age_s <= g->t.stale_s)) {
         return;
     }
     if (governs_power(g)) {
@@ -264,7 +267,7 @@ static void take_power(governor *g, const inputs *x, double dt)
 
 static void take_temperature(governor *g, const inputs *x, double dt)
 {
-    if (!known(x->temperature_c) || x->temperature_age_s > g->t.stale_s) {
+    if (!known(x->temperature_c) || !(x->temperature_age_s <= g->t.stale_s)) {
         return;
     }
     g->temperature_seen_s = x->now_s - x->temperature_age_s;
@@ -280,8 +283,13 @@ static void take_temperature(governor *g, const inputs *x, double dt)
 
 void tatvpr_observer_take(governor *g, const inputs *x)
 {
-    double dt = advance(g, x->now_s);
-    take_demand(g, x, dt);
+    double passed_s = advance(g, x->now_s);
+    double dt = passed_s > 0.0 ? passed_s : 0.0;
+    inputs made = *x;
+    if (!(known(x->queries) && known(x->busy_ms) && known(x->search_ms))) {
+        made.queries = made.busy_ms = made.search_ms = 0.0; /* a NaN would stay in every sum */
+    }
+    take_demand(g, &made, passed_s);
     take_battery(g, x);
     take_power(g, x, dt);
     take_temperature(g, x, dt);

@@ -57,7 +57,8 @@ typedef enum tatvpr_status {
     TATVPR_ERR_MAP_MODEL = 23,    /* a map of another model */
     TATVPR_ERR_MAP_EMPTY = 24,    /* a query over a map without places */
     TATVPR_ERR_NOT_FINITE = 25,   /* the descriptor has a NaN or an infinity: nothing is returned */
-    TATVPR_ERR_THREADS = 26,      /* threads asked of a build without them, or out of range */
+    TATVPR_ERR_THREADS = 26,      /* out of range, or more than this build or the system gives (limits
+                                   * of memory or of processes) */
     TATVPR_ERR_ARGUMENT = 27,     /* any other argument out of range */
     TATVPR_ERR_MAP_JOURNAL = 28   /* a journal of another base file */
 } tatvpr_status;

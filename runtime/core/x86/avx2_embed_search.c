@@ -103,38 +103,29 @@ void tatvpr_avx2_patch_embed(const tatvpr_patch_job *job) {
     }
 }
 
-/* |a| * (b with a's sign) is a * b, with 7 bits unsigned times 8 signed: two products fit 16. */
-static inline __m256i dot_32(const uint8_t *magnitude, const int8_t *query, const int8_t *row) {
+/* |row| * (query with the row's sign), unsigned times signed: two products fit 16 bits. Not the other
+ * way round: a row may hold -128, which has no opposite; a query does not. */
+static inline __m256i dot_32(const int8_t *query, const int8_t *row) {
     const __m256i q = _mm256_loadu_si256((const __m256i *)(const void *)query);
-    const __m256i m = _mm256_loadu_si256((const __m256i *)(const void *)magnitude);
     const __m256i r = _mm256_loadu_si256((const __m256i *)(const void *)row);
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(m, _mm256_sign_epi8(r, q)),
-                             _mm256_set1_epi16(1));
+    const __m256i products = _mm256_maddubs_epi16(_mm256_abs_epi8(r), _mm256_sign_epi8(q, r));
+    return _mm256_madd_epi16(products, _mm256_set1_epi16(1));
 }
 
 void tatvpr_avx2_dot_i8(const int8_t *query, const int8_t *rows, int32_t dim, int32_t stride,
                         int32_t count, int32_t *dot) {
-    enum { MOST = 1024 }; /* what the search hands over at once */
-    uint8_t magnitude[MOST];
-    if (dim > MOST) {
-        tatvpr_portable_dot_i8(query, rows, dim, stride, count, dot);
-        return;
-    }
     const int32_t whole = dim / 32 * 32;
-    for (int32_t i = 0; i < whole; i++) {
-        magnitude[i] = (uint8_t)(query[i] < 0 ? -query[i] : query[i]);
-    }
     for (int32_t n = 0; n < count; n++) {
         const int8_t *row = rows + (ptrdiff_t)n * stride;
         __m256i a = _mm256_setzero_si256();
         __m256i b = a;
         int32_t i = 0;
         for (; i + 64 <= whole; i += 64) {
-            a = _mm256_add_epi32(a, dot_32(magnitude + i, query + i, row + i));
-            b = _mm256_add_epi32(b, dot_32(magnitude + i + 32, query + i + 32, row + i + 32));
+            a = _mm256_add_epi32(a, dot_32(query + i, row + i));
+            b = _mm256_add_epi32(b, dot_32(query + i + 32, row + i + 32));
         }
         if (i < whole) {
-            a = _mm256_add_epi32(a, dot_32(magnitude + i, query + i, row + i));
+            a = _mm256_add_epi32(a, dot_32(query + i, row + i));
         }
         int32_t sum = tatvpr_sum_epi32(_mm256_add_epi32(a, b));
         for (i = whole; i < dim; i++) {
