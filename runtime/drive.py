@@ -52,7 +52,7 @@ class Drive:
             orders=[self._order],
             drives=0 if self._number is None else self._number,
         )
-        done = append_drive(self._path, places, own=self._number is None)
+        done = append_drive(self._path, places, made_for=info, own=self._number is None)
         self._number = int(done.places.moments["drive"][0])
         self._order += 1
         return done

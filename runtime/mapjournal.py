@@ -48,6 +48,7 @@ from tatvpr_edge.spec.maptypes import (
     MOMENT,
     MapInfo,
     Places,
+    calibrated,
 )
 from tatvpr_edge.spec.placemap import (
     Base,
@@ -136,10 +137,13 @@ def create_map(path: str | Path, info: MapInfo) -> None:
             write_map(path, info, [])
 
 
-def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int:
+def append(
+    path: str | Path, places: Places, *, made_for: MapInfo | None = None, neighbours: bool = False
+) -> int:
     """Add ``places`` to the map at ``path``: all of them or, on any failure, none.
 
     Args:
+        made_for: of the map that they were made for; another one may stand there since.
         neighbours: some of them keep a part of their neighbours' descriptors. A base file that does
             not say so of its map is written anew, once; its journal stays.
 
@@ -147,13 +151,18 @@ def append(path: str | Path, places: Places, *, neighbours: bool = False) -> int
         The number of the first of them in the map.
 
     Raises:
-        MapError: the map cannot be read or written, or the places have other bands or sizes.
+        MapError: the map cannot be read or written, or the places are of another one.
     """
-    return append_drive(path, places, neighbours=neighbours, own=False).number
+    return append_drive(path, places, made_for=made_for, neighbours=neighbours, own=False).number
 
 
 def append_drive(
-    path: str | Path, places: Places, *, neighbours: bool = False, own: bool = True
+    path: str | Path,
+    places: Places,
+    *,
+    made_for: MapInfo | None = None,
+    neighbours: bool = False,
+    own: bool = True,
 ) -> Appended:
     """As :func:`append`, and where they are their ``own``, ``places`` become a drive: its number is
     found while the map is held, because another writer may have begun one since it was opened. That
@@ -166,6 +175,8 @@ def append_drive(
     _state(path)
     with writing(path):
         head = _read_head(path)
+        if made_for is not None:
+            check_alike(path, made_for, head.info)
         _check_fits(head.info, places)
         try:
             end, count = _open_end(path, head)
@@ -179,7 +190,7 @@ def append_drive(
                 # The journal is bound to what the base holds of its places, which stays.
                 info = replace(head.info, neighbours=True)
                 write_map(path, info, [read_base(path).places()])
-            file = _state(path)[0]
+            file = map_file(path)
             _write_record(journal_path(path), end, encode_record(places, count))
         except OSError as error:
             raise MapError(f"cannot add to the map {path}: {explain(error)}") from error
@@ -193,7 +204,7 @@ def map_end(path: str | Path) -> tuple[object, int] | None:
     Raises:
         MapError: the base cannot be read.
     """
-    file = _state(path)[0]
+    file = map_file(path)
     head = _read_head(followed(path))
     journal = journal_path(path)
     found = _last_record(journal, _binding(head)) if journal.exists() else (0, 0)
@@ -243,6 +254,15 @@ def _fold(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         journal_path(path).unlink()
         sync_folder(path.parent)
+
+
+def map_file(path: str | Path) -> object:
+    """``StoredMap.file`` of the map as it stands.
+
+    Raises:
+        MapError: there is none that can be seen.
+    """
+    return _state(path)[0]
 
 
 def _state(path: str | Path) -> tuple[object, object]:
@@ -413,6 +433,20 @@ def _absorbed(base: Base, added: Places) -> bool:
         and np.array_equal(base.moments[first:], added.moments)
         and all(base.tag(first + index) == tag for index, tag in enumerate(added.tags))
     )
+
+
+def check_alike(path: str | Path, opened: MapInfo, now: MapInfo) -> None:
+    """Raise MapError where the map at ``path`` is one whose places are not those of the one that
+    was ``opened``: described by another model or at other dials, stored or positioned otherwise.
+    (How matches are judged, and whether places lean on their neighbours, may have changed.)"""
+    nothing = [None] * len(opened.bands)
+    if len(now.bands) != len(nothing) or calibrated(opened, nothing) != replace(
+        calibrated(now, nothing), neighbours=opened.neighbours
+    ):
+        raise MapError(
+            f"another map took the place of {path}, of another model, kind, bands or pose frame: "
+            "open it again (localizer.map = PATH), or bring the old one back"
+        )
 
 
 def _check_fits(info: MapInfo, places: Places) -> None:

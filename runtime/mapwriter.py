@@ -151,7 +151,7 @@ class MapWriter(Closing, OneProcess):
         Returns:
             The number of the first of them in the map.
         """
-        return append(self.path, places)
+        return append(self.path, places, made_for=self.info)
 
     def close(self) -> None:
         """Give back what was opened to describe frames. Every place is on the disk already."""

@@ -18,7 +18,15 @@ from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.found import Candidate, Found, known
 from tatvpr_edge.runtime.growing import Added, Moment, taken
-from tatvpr_edge.runtime.mapjournal import StoredMap, map_bytes, map_end, read_map, rewrite
+from tatvpr_edge.runtime.mapjournal import (
+    StoredMap,
+    check_alike,
+    map_bytes,
+    map_end,
+    map_file,
+    read_map,
+    rewrite,
+)
 from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.pruning import Pruned, prune
@@ -88,7 +96,11 @@ class PlaceMap(OneProcess):
 
         Args:
             written: how often places were confirmed that the file counts by now.
+
+        Raises:
+            MapError: they are no places of such a map.
         """
+        check_alike(self.path, self.info, stored.base.info)
         before, added = self._now, Added(stored.added)
         now = Moment.of(stored.base, added, self._engine, before)
         to: dict[int, int] | None = None
@@ -97,6 +109,8 @@ class PlaceMap(OneProcess):
             stay = all(place == number for place, number in to.items())
             if len(to) < len(before) or not stay or now.base.info != before.base.info:
                 now = Moment.of(stored.base, added, self._engine)
+            if not to:  # another map: its drives have the numbers of ours
+                self._drive = Drive(self.path)
         with self._counting:  # counts and the numbers that they are of change together
             left = Counter(self._confirmed) - Counter(written)
             if to is not None:
@@ -347,6 +361,8 @@ class PlaceMap(OneProcess):
             MapError: nothing was added; the text says why.
         """
         with self._growing:
+            if map_file(self.path) != self._file:
+                self._take(read_map(self.path, self._sha256))
             seen_s = time.time() if time_s is None else time_s
             done = self._drive.add(self.info, descriptors, pose, tag, seen_s)
             now = self._now
@@ -417,6 +433,7 @@ class PlaceMap(OneProcess):
             written: dict[int, int] = {}
 
             def change(stored: StoredMap) -> tuple[MapInfo, Sequence[Places]]:
+                check_alike(self.path, self.info, stored.base.info)
                 places = stored.base.places()
                 moments = places.moments.copy()
                 with self._counting:

@@ -168,7 +168,8 @@ def extend_map(
         localizer, files, bands, progress, strict, as_places=True, views=views
     )
     described, beside = leaning(described, files, found) if views else (described, 0)
-    append_drive(target, _places(info, described, files, found), neighbours=beside > 0)
+    places = _places(info, described, files, found)
+    append_drive(target, places, made_for=info, neighbours=beside > 0)
     return _built(target, described, found, beside)
 
 
