@@ -156,6 +156,10 @@ class PlaceMap(OneProcess):
         """Raise MapError where the map is of another model."""
         _check_model(self.path, self.info, model)
 
+    def named(self) -> tuple[Path, str | None]:
+        """(path, sha256) that open it again, in another process."""
+        return self.path, self._sha256
+
     def check_searchable(self) -> None:
         """What :meth:`search` says of the map itself, before anything is described for it.
 

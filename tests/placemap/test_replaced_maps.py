@@ -87,9 +87,7 @@ def test_frames_that_were_described_for_a_map_go_into_no_other(
     assert path.read_bytes() == after[-1] and len(read_map(path)) == 5
 
 
-def test_a_drive_does_not_go_on_in_another_map(
-    robot: Localizer, frames: NDArray[np.uint8]
-) -> None:
+def test_a_drive_does_not_go_on_in_another_map(robot: Localizer, frames: NDArray[np.uint8]) -> None:
     """Both have a drive 0: its places would have become neighbours of the robot's."""
     assert robot.map is not None
     path = robot.map.path
