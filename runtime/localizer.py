@@ -218,10 +218,11 @@ class Localizer(Closing):
 
     def _turn(self, **settings: Any) -> None:
         """Set any of map, k, tokens, budget and preset: together, or none where one is refused."""
-        place_map = self._map
-        if "map" in settings:
-            path = settings.pop("map")
-            place_map = None if path is None else self.open_map(path)
+        if "map" not in settings:  # which another thread may set meanwhile
+            self._dials.turn(**settings)
+            return
+        path = settings.pop("map")
+        place_map = None if path is None else self.open_map(path)
         self._dials.turn(**settings)
         self._map = place_map
 
