@@ -66,7 +66,7 @@ def choose(
         raise UsageError(
             f"a source is a path, an address or a device's number, not {shown(source)}"
         )
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     kind = _kind(path)
     if not stat.S_ISDIR(kind):
         _check_utf8(text)
