@@ -92,7 +92,7 @@ def choose(
     if text.startswith("/dev/") and (kind == 0 or stat.S_ISCHR(kind)):
         return _device(text, text, backend)
     if stat.S_ISDIR(kind):
-        if (path / "metadata.yaml").is_file():
+        if os.path.isfile(path / "metadata.yaml"):
             raise _recording(path)
         from tatvpr_edge.runtime.streams.folder import FolderSource
 
