@@ -39,6 +39,7 @@ from tatvpr_edge.runtime.journalrecords import (
     record_bytes,
     whole_record,
 )
+from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.spec.atomic import replacing, sync_folder
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.mapfiles import explain, followed, plain, writing
@@ -129,21 +130,50 @@ class Appended(NamedTuple):
     file: object
 
 
+def check_free(path: str | Path, otherwise: str) -> None:
+    """Refuse to make a map at ``path``.
+
+    Args:
+        otherwise: what can be done but remove what lies there.
+
+    Raises:
+        MapError: something lies there, or the journal of a map that was removed: its places would
+            be the new one's, where that begins as the old one did.
+    """
+    if os.path.lexists(path):
+        raise MapError(f"{path} exists already: remove it, or {otherwise}")
+    journal = journal_path(path)
+    if os.path.lexists(journal):
+        raise MapError(
+            f"{journal} is what was added to a map that is gone: remove it as well, bring that map "
+            f"back, or {otherwise}"
+        )
+
+
 def create_map(path: str | Path, info: MapInfo) -> None:
-    """Make a map without places, unless one stands at ``path`` by now."""
+    """Make a map without places, unless one stands at ``path`` by now.
+
+    Raises:
+        MapError: it cannot be written, or a journal of another lies there.
+    """
     path = followed(path)
     with writing(path):
         if not path.exists():
+            check_free(path, "name another")
             write_map(path, info, [])
 
 
 def append(
-    path: str | Path, places: Places, *, made_for: MapInfo | None = None, neighbours: bool = False
+    path: str | Path,
+    places: Places,
+    *,
+    neighbours: bool = False,
+    made_for: MapInfo | None = None,
 ) -> int:
     """Add ``places`` to the map at ``path``: all of them or, on any failure, none.
 
     Args:
-        made_for: of the map that they were made for; another one may stand there since.
+        made_for: what the map was as it was opened; None: not known.
         neighbours: some of them keep a part of their neighbours' descriptors. A base file that does
             not say so of its map is written anew, once; its journal stays.
 
@@ -151,17 +181,18 @@ def append(
         The number of the first of them in the map.
 
     Raises:
-        MapError: the map cannot be read or written, or the places are of another one.
+        MapError: the map cannot be read or written, or the places have other bands or sizes, or it
+            is another map by now.
     """
-    return append_drive(path, places, made_for=made_for, neighbours=neighbours, own=False).number
+    return append_drive(path, places, neighbours=neighbours, made_for=made_for, own=False).number
 
 
 def append_drive(
     path: str | Path,
     places: Places,
     *,
-    made_for: MapInfo | None = None,
     neighbours: bool = False,
+    made_for: MapInfo | None = None,
     own: bool = True,
 ) -> Appended:
     """As :func:`append`, and where they are their ``own``, ``places`` become a drive: its number is
@@ -176,7 +207,7 @@ def append_drive(
     with writing(path):
         head = _read_head(path)
         if made_for is not None:
-            check_alike(path, made_for, head.info)
+            check_same(path, made_for, head.info)
         _check_fits(head.info, places)
         try:
             end, count = _open_end(path, head)
@@ -188,6 +219,7 @@ def append_drive(
                 places = replace(places, moments=moments)
             if neighbours and not head.info.neighbours:
                 # The journal is bound to what the base holds of its places, which stays.
+                refuse_rewriting(path)
                 info = replace(head.info, neighbours=True)
                 write_map(path, info, [read_base(path).places()])
             file = map_file(path)
@@ -226,7 +258,11 @@ def _next_drive(path: Path, head: Header, journal_bytes: int) -> int:
 
 
 def compact(path: str | Path) -> None:
-    """Fold the journal into a new base file. Without a journal, nothing happens."""
+    """Fold the journal into a new base file. Without a journal, nothing happens.
+
+    Raises:
+        MapError: the map cannot be read or written, or is part of a signed release.
+    """
     path = followed(path)
     _state(path)
     with writing(path):
@@ -239,8 +275,12 @@ def rewrite(
     """Replace the map at ``path`` by what ``change`` makes of it, atomically.
 
     The journal is folded in first, so that a power cut leaves the old places or the new ones.
+
+    Raises:
+        MapError: as :func:`compact`; or what ``change`` raises.
     """
     path = followed(path)
+    refuse_rewriting(path)
     _state(path)
     with writing(path):
         _fold(path)
@@ -250,6 +290,7 @@ def rewrite(
 def _fold(path: Path) -> None:
     stored = _read(path)[0]
     if stored.journalled:
+        refuse_rewriting(path)
         write_map(path, stored.base.info, [stored.base.places(), stored.added])
     with contextlib.suppress(FileNotFoundError):
         journal_path(path).unlink()
@@ -435,18 +476,18 @@ def _absorbed(base: Base, added: Places) -> bool:
     )
 
 
-def check_alike(path: str | Path, opened: MapInfo, now: MapInfo) -> None:
-    """Raise MapError where the map at ``path`` is one whose places are not those of the one that
-    was ``opened``: described by another model or at other dials, stored or positioned otherwise.
-    (How matches are judged, and whether places lean on their neighbours, may have changed.)"""
-    nothing = [None] * len(opened.bands)
-    if len(now.bands) != len(nothing) or calibrated(opened, nothing) != replace(
-        calibrated(now, nothing), neighbours=opened.neighbours
-    ):
-        raise MapError(
-            f"another map took the place of {path}, of another model, kind, bands or pose frame: "
-            "open it again (localizer.map = PATH), or bring the old one back"
-        )
+def check_same(path: Path, opened: MapInfo, now: MapInfo) -> None:
+    """Refuse what was made for the map at ``path`` as it was opened where ``now`` it is another.
+
+    Raises:
+        MapError: its places are described, stored or positioned otherwise. (How matches are judged,
+            and whether places lean on their neighbours, may be another.)
+    """
+    mine, theirs = (
+        replace(calibrated(of, [None] * len(of.bands)), neighbours=False) for of in (opened, now)
+    )
+    if mine != theirs:
+        raise MapError(f"{path} is another map by now: open it again")
 
 
 def _check_fits(info: MapInfo, places: Places) -> None:

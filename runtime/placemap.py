@@ -20,7 +20,7 @@ from tatvpr_edge.runtime.found import Candidate, Found, known
 from tatvpr_edge.runtime.growing import Added, Moment, taken
 from tatvpr_edge.runtime.mapjournal import (
     StoredMap,
-    check_alike,
+    check_same,
     map_bytes,
     map_end,
     map_file,
@@ -31,7 +31,6 @@ from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.pruning import Pruned, prune
 from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, around
-from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import MapError
@@ -96,11 +95,7 @@ class PlaceMap(OneProcess):
 
         Args:
             written: how often places were confirmed that the file counts by now.
-
-        Raises:
-            MapError: they are no places of such a map.
         """
-        check_alike(self.path, self.info, stored.base.info)
         before, added = self._now, Added(stored.added)
         now = Moment.of(stored.base, added, self._engine, before)
         to: dict[int, int] | None = None
@@ -366,14 +361,14 @@ class PlaceMap(OneProcess):
         """
         with self._growing:
             if map_file(self.path) != self._file:
-                self._take(read_map(self.path, self._sha256))
+                self._take(self._read())
             seen_s = time.time() if time_s is None else time_s
             done = self._drive.add(self.info, descriptors, pose, tag, seen_s)
             now = self._now
             if (done.number, done.file) == (len(now), self._file):
                 self._now = Moment.of(now.base, now.added.plus(done.places), self._engine, now)
             else:  # another process added as well, or made another file of it
-                self._take(read_map(self.path, self._sha256))
+                self._take(self._read())
             return done.number
 
     def confirm(self, place: int, mark: str | None = None) -> None:
@@ -431,13 +426,12 @@ class PlaceMap(OneProcess):
             MapError: nothing was dropped; the text says why.
         """
         most = whole(most, 1, "most", "how many places stay, from 1 up")
-        refuse_rewriting(self.path)
         with self._growing:
             done: list[Pruned] = []
             written: dict[int, int] = {}
 
             def change(stored: StoredMap) -> tuple[MapInfo, Sequence[Places]]:
-                check_alike(self.path, self.info, stored.base.info)
+                check_same(self.path, self.info, stored.base.info)
                 places = stored.base.places()
                 moments = places.moments.copy()
                 with self._counting:
@@ -454,18 +448,23 @@ class PlaceMap(OneProcess):
 
             rewrite(self.path, change)
             self._sha256 = None  # whoever may prune it made another file of it
-            self._take(read_map(self.path), written)
+            self._take(self._read(), written)
             return done[0]
 
     def catch_up(self) -> None:
         """See what other processes did to the map since it was read.
 
         Raises:
-            MapError: it cannot be read; nothing changed here.
+            MapError: it cannot be read, or is another map by now; nothing changed here.
         """
         with self._growing:
             if map_end(self.path) != (self._file, len(self)):
-                self._take(read_map(self.path, self._sha256))
+                self._take(self._read())
+
+    def _read(self) -> StoredMap:
+        stored = read_map(self.path, self._sha256)
+        check_same(self.path, self.info, stored.base.info)
+        return stored
 
     @property
     def confirmed(self) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,9 @@ _SIGNATURES: Signatures = {
 #: Of libraries that know more than the first two kinds of maps; older ones would rank weighed maps
 #: by distance alone.
 _KINDS: Signatures = {"tatvpr_map_kind_known": (ctypes.c_int32, [ctypes.c_uint32])}
+#: What every library knows; a later one says what else it does.
+_FIRST_KINDS = ("int8", "binary")
+_FIRST_CALIBRATIONS = ("score", "logistic")
 _JUDGES: Signatures = {"tatvpr_calibration_known": (ctypes.c_int32, [ctypes.c_uint32])}
 #: For how many settings a table keeps what its calibrations say.
 _MOST_SETTINGS = 64
@@ -179,11 +183,8 @@ class Table:
     def __init__(self, engine: Engine, info: MapInfo, parts: Sequence[Part]) -> None:
         engine.declare(_SIGNATURES)
         if not _searches(engine, info.kind):
-            raise MapError(
-                f"{engine.code} was built before there were {info.kind} maps: build the artifact "
-                "again, or make the map as int8 or binary"
-            )
-        for kind in {one.calibration.kind for one in info.bands if one.calibration is not None}:
+            raise _before_maps(engine.code, info.kind)
+        for kind in _calibrations(info):
             check_judges(engine, kind)
         self.engine = engine
         self._search = engine.c.tatvpr_places_search
@@ -365,22 +366,47 @@ def around(
 def _searches(engine: Engine, kind: str) -> bool:
     """Whether a library searches maps of a kind."""
     if not hasattr(engine.c, "tatvpr_map_kind_known"):
-        return kind in ("int8", "binary")
+        return kind in _FIRST_KINDS
     engine.declare(_KINDS)
     return bool(engine.c.tatvpr_map_kind_known(KINDS[kind]))
 
 
 def check_judges(engine: Engine, kind: str) -> None:
     """Raise MapError where a library does not judge by a kind of calibrations."""
-    known = kind in ("score", "logistic")
+    known = kind in _FIRST_CALIBRATIONS
     if hasattr(engine.c, "tatvpr_calibration_known"):
         engine.declare(_JUDGES)
         known = bool(engine.c.tatvpr_calibration_known(CALIBRATIONS[kind]))
     if not known:
-        raise MapError(
-            f"{engine.code} was built before there were {kind} calibrations, by which maps judge "
-            "sequences: build the artifact again"
-        )
+        raise _before_calibrations(engine.code, kind)
+
+
+def check_functions(code: Path, info: MapInfo, has: Callable[[str], bool]) -> None:
+    """Raise MapError where a library that cannot be loaded here, as another board's, is too old for
+    a map. ``has``: whether it has a function of that name."""
+    if info.kind not in _FIRST_KINDS and not has("tatvpr_map_kind_known"):
+        raise _before_maps(code, info.kind)
+    for kind in _calibrations(info):
+        if kind not in _FIRST_CALIBRATIONS and not has("tatvpr_calibration_known"):
+            raise _before_calibrations(code, kind)
+
+
+def _calibrations(info: MapInfo) -> set[str]:
+    return {band.calibration.kind for band in info.bands if band.calibration is not None}
+
+
+def _before_maps(code: object, kind: str) -> MapError:
+    return MapError(
+        f"{code} was built before there were {kind} maps: build the artifact again, or make the "
+        "map as int8 or binary"
+    )
+
+
+def _before_calibrations(code: object, kind: str) -> MapError:
+    return MapError(
+        f"{code} was built before there were {kind} calibrations, by which maps judge sequences: "
+        "build the artifact again"
+    )
 
 
 def _calibration(given: Calibration | None) -> _Calibration:

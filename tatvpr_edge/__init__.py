@@ -244,7 +244,6 @@ def read_frame(source: str | os.PathLike[str] | Image) -> NDArray[np.uint8]:
         DataError: the file is missing, no image, cut short, or absurdly large.
     """
     _need_pillow()
-    # By the package, as all doors do: threads that come by several at once then wait for one lock.
     from tatvpr_edge.mapping import read_frame as read
 
     return read(source)
@@ -267,18 +266,15 @@ def stream(
     Raises:
         TatvprError: no such source, or what reads it is not installed.
     """
-    from importlib import import_module
     from importlib.util import find_spec
 
     from tatvpr_edge.runtime import stream as open_stream
 
-    pillow = find_spec("PIL") is not None
-    if pillow:
-        # Not first in the thread that reads: where two threads import parts of one package at once,
-        # Python takes that for a deadlock, and one of the imports fails.
-        import_module("tatvpr_edge.mapping")
     return open_stream(
-        source, realtime=realtime, backend=backend, read_picture=read_frame if pillow else None
+        source,
+        realtime=realtime,
+        backend=backend,
+        read_picture=None if find_spec("PIL") is None else read_frame,
     )
 
 

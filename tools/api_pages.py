@@ -11,6 +11,7 @@ from pathlib import Path
 import pdoc
 
 import tatvpr_edge
+import tatvpr_edge.mapping
 
 #: Modules whose public names have a page; pdoc takes a name with ! and all below it out.
 MODULES = (
@@ -25,8 +26,9 @@ MODULES = (
 
 def main(folder: Path) -> None:
     """Write the pages to ``folder``."""
-    for name in tatvpr_edge.__all__:
-        getattr(tatvpr_edge, name)  # pdoc sees what was asked for once
+    for lazy in (tatvpr_edge, tatvpr_edge.mapping):
+        for name in lazy.__all__:
+            getattr(lazy, name)  # pdoc sees what was asked for once
     pdoc.render.configure(docformat="google")
     pdoc.pdoc(*MODULES, output_directory=folder)
 

@@ -59,6 +59,19 @@ def tables_apart(board: Board) -> bool:
     return placement.tables != placement.arena
 
 
+def _remedy(board: Board, full: str, needed: int) -> str:
+    """What to do where a region is full: others of its sort have room, or none has."""
+    writable = board.region(full).writable
+    others = [
+        f"{region.name} ({region.size})"
+        for region in board.memory
+        if region.name != full and region.writable == writable and region.size >= needed
+    ]
+    if not others:
+        return "choose a smaller model"
+    return f"choose a smaller model, or by [placement] another region: {', '.join(others)}"
+
+
 def fit(
     board: Board,
     model: str,
@@ -92,16 +105,19 @@ def fit(
         least = min(arenas.values())
         raise BoardError(
             f"{model} does not fit {board.name}: its arena takes at least {least} bytes, "
-            f"region {placement.arena} of {real.name} has {room - taken}: choose a smaller model"
+            f"region {placement.arena} of {real.name} has {room - taken}: "
+            + _remedy(real, placement.arena, least)
         )
     tile = max(fitting)
     needs = (*fixed, Need("arena", placement.arena, arenas[tile]))
     for region in {n.region for n in needs}:
         total = sum(n.bytes for n in needs if n.region == region)
         if total > sizes[region]:
-            what = " and ".join(f"{n.what} ({n.bytes})" for n in needs if n.region == region)
+            here = [n for n in needs if n.region == region and n.bytes]
+            what = " and ".join(f"{n.what} ({n.bytes})" for n in here)
             raise BoardError(
                 f"{model} does not fit {board.name}: {what} take {total} bytes, "
-                f"region {region} of {real.name} has {sizes[region]}: choose a smaller model"
+                f"region {region} of {real.name} has {sizes[region]}: "
+                + _remedy(real, region, max(n.bytes for n in here))
             )
     return Fit(needs, sizes, tile, arenas[tile], tables_bytes)

@@ -33,7 +33,7 @@ def has_fpu(board: Board) -> bool:
     if board.cpu.architecture.startswith("riscv"):
         march = next((f for f in board.toolchain.gcc_flags if f.startswith("-march=rv32")), "")
         return bool(re.search("[fdg]", march.removeprefix("-march=rv32").partition("_")[0]))
-    return "-mfloat-abi=hard" in board.toolchain.gcc_flags
+    return not {"-mfloat-abi=hard", "-mfloat-abi=softfp"}.isdisjoint(board.toolchain.gcc_flags)
 
 
 def extra_flags(board: Board) -> tuple[str, ...]:

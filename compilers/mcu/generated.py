@@ -126,7 +126,5 @@ def core_mark(board: Board) -> str:
 
 
 def _with_prefix(text: str, prefix: str) -> str:
-    if prefix == DEFAULT_PREFIX:
-        return text
     text = re.sub(r"\btatvpr_program_get\b", f"{prefix}_program_get", text)
     return re.sub(r'(?<!")\bkernel_(?=\w)', f"{prefix}_kernel_", text)

@@ -50,7 +50,7 @@ def load_frames(paths: Sequence[Path], side_px: int, cache: Path | None = None) 
             stat = path.stat()
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        digest.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
     target = cache / f"frames-{digest.hexdigest()[:24]}.npy"
     shape = (len(paths), side_px, side_px, 3)
     kept = cached(target, np.uint8, shape)

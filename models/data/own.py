@@ -150,7 +150,8 @@ def read_own(folder: Path, division: Division) -> OwnFrames:
 def _what_is_said(folder: Path) -> str:
     table = folder / POSES
     if table.is_file():
-        return "labels" if "place" in read_poses(table).table.columns else "poses"
+        rows = read_poses(table).table.rows
+        return "labels" if any(row.get("place") for row in rows) else "poses"
     return "time" if find_poses(folder, frame_files(folder)).source == "none" else "poses"
 
 

@@ -145,6 +145,8 @@ class ArtifactDescriber:
         from tatvpr_edge.runtime import Localizer
 
         self._localizer = Localizer(path, threads=1)
+        for k in ks:
+            self._localizer.k = k  # what it was not built for is told before the work
         manifest = self._localizer.artifact.manifest
         self.ks = ks
         self.tokens = tokens

@@ -4,6 +4,7 @@ both say where they were taken. Needs an artifact for this machine; no torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from tatvpr_edge.mapping import (
     frames_of,
     is_recording,
 )
+from tatvpr_edge.mapping.build import folder_of
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.describe import describe_frames
 from tatvpr_edge.mapping.neighbours import leaning
@@ -107,6 +109,12 @@ class Comparison:
         """Queries whose position is unknown, where others are known: they do not count."""
         return 0 if self.queries.poses is None else int(self.queries.poses.unknown.sum())
 
+    @property
+    def queries_of_map(self) -> int:
+        """Queries that are frames of the map as well: each finds itself."""
+        own = {os.path.realpath(frame.path) for frame in self.map.files}
+        return sum(os.path.realpath(frame.path) in own for frame in self.queries.files)
+
 
 def compare_folders(
     localizer: Localizer,
@@ -139,10 +147,7 @@ def compare_folders(
     if picking is not None and not any(map(is_recording, folders)):
         raise UsageError(f"{picking.said()} belong to recordings, and these are folders")
     files = [frames_of(folder, picking if is_recording(folder) else None) for folder in folders]
-    found = [
-        find_poses(folder, part, pose_frame=pose_frame)
-        for folder, part in zip((map_frames, query_frames), files, strict=True)
-    ]
+    found = [find_poses(folder_of(part), part, pose_frame=pose_frame) for part in files]
     why = _why_no_recall(found, (map_frames, query_frames))
     if not why:
         for poses, folder in zip(found, folders, strict=True):

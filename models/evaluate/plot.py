@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ToolError
 
 
@@ -31,6 +33,12 @@ PITTS30K = (
 )
 
 
+def need_matplotlib() -> None:
+    """Raise ToolError where there is nothing that draws: before the work that is to be drawn."""
+    if find_spec("matplotlib") is None:
+        raise ToolError("plots need matplotlib: pip install 'tatvpr-edge[plot]'")
+
+
 def plot_pareto(results: dict[str, dict[str, Any]], path: Path, protocol: str) -> Path:
     """Write the plot; the peers' points stand hollow in a panel of their own, because recall on
     different data sets cannot share an axis.
@@ -41,11 +49,9 @@ def plot_pareto(results: dict[str, dict[str, Any]], path: Path, protocol: str) -
     Raises:
         ToolError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import ticker
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ToolError("plots need matplotlib: pip install 'tatvpr-edge[plot]'") from error
+    need_matplotlib()
+    from matplotlib import ticker
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4))
     panels = figure.subplots(1, 2)
@@ -58,9 +64,8 @@ def plot_pareto(results: dict[str, dict[str, Any]], path: Path, protocol: str) -
             if macs > 0
         ]
         if not points:
-            axis.axhline(
-                values["recall@1"]["1.0"], color=colour, linestyle=":", linewidth=1, label=name
-            )
+            recall = values["recall@1"][max(values["recall@1"], key=float)]
+            axis.axhline(recall, color=colour, linestyle=":", linewidth=1, label=name)
             continue
         points.sort()
         axis.plot([p[0] for p in points], [p[1] for p in points], "o-", color=colour, label=name)
@@ -83,5 +88,6 @@ def plot_pareto(results: dict[str, dict[str, Any]], path: Path, protocol: str) -
         panel.legend(fontsize=7)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as sink:
+        figure.savefig(sink, dpi=120, format=path.suffix[1:].lower())
     return path

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def _cached(
     if cache is not None:
         digest = hashlib.sha256(json.dumps(teacher.card(), sort_keys=True).encode())
         for path in paths:
-            digest.update(f"{path.resolve()}\0{path.stat().st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(f"{path.resolve()}\0{path.stat().st_mtime_ns}\n"))
         target = cache / f"answers-{digest.hexdigest()[:24]}.npy"
         kept = cached(target, np.float32, (len(paths),))
         if kept is not None:

@@ -163,11 +163,14 @@ def command(
     if data is None or not protocols:
         raise click.UsageError("give two folders, MAP and QUERIES; or --data and --protocol")
     refuse_given(_OF_FOLDERS, "for MAP QUERIES, not for --protocol")
+    from tatvpr_edge.models.evaluate.plot import need_matplotlib, plot_pareto
     from tatvpr_edge.models.evaluate.protocols import protocol, trials_of
     from tatvpr_edge.models.evaluate.run import evaluate
 
     for name in protocols:
         protocol(name)
+    if plot is not None:
+        need_matplotlib()
     if sequence is not None and ("tower-shift" not in protocols or not artifacts):
         raise click.UsageError(
             "--sequence needs frames in an order and code that follows: --protocol tower-shift "
@@ -192,11 +195,6 @@ def command(
         document["protocols"][name] = values
         if not as_json:
             _print(name, values)
-        if plot is not None:
-            from tatvpr_edge.models.evaluate.plot import plot_pareto
-
-            target = plot if len(protocols) == 1 else plot.with_stem(f"{plot.stem}-{name}")
-            plot_pareto(values, target, name)
     if sequence is not None:
         judged = {
             str(path): followed(path, data, ks, sequence, chosen, views, as_json)
@@ -205,6 +203,11 @@ def command(
         document["sequences"] = {"frames": sequence, "artifacts": judged}
     if as_json:
         print_json(document)
+    if plot is not None:  # last: what was found is not lost with it
+        every = document["protocols"]
+        for name, values in every.items():
+            target = plot if len(every) == 1 else plot.with_stem(f"{plot.stem}-{name}")
+            plot_pareto(values, target, name)
 
 
 def _two_folders(
@@ -269,6 +272,10 @@ def _two_folders(
     skipped = (*made.map.skipped, *made.queries.skipped)
     kept = len(made.map.files) + len(made.queries.files)
     note_left_out(skipped, kept + len(skipped), strict=True)
+    if own := made.queries_of_map:
+        note(
+            f"{own} of {len(made.queries.files)} queries are frames of the map, and find themselves"
+        )
     if made.counted is None:
         say(f"no recall: {made.why_no_recall}")
     else:
@@ -292,6 +299,7 @@ def _comparison(made: Comparison, model_hash: str) -> dict[str, Any]:
         "queries": len(made.queries.files),
         "queries_counted": made.counted,
         "queries_unplaced": made.queries_unplaced,
+        "queries_of_map": made.queries_of_map,
         "within_m": made.within_m,
         "why_no_recall": made.why_no_recall or None,
         "model_hash": model_hash,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -154,7 +155,7 @@ def _claim(
     seen = hashlib.sha256()
     for path in own.places.paths:
         status = path.stat()
-        seen.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        seen.update(os.fsencode(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n"))
     wanted = {
         "frames": seen.hexdigest(),
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),

@@ -172,7 +172,8 @@ def write_file(path: Path, data: str | bytes) -> None:
     """
     try:
         with replacing(path) as sink:
-            sink.write(data.encode() if isinstance(data, str) else data)
+            # A folder's name may be no text: Python marks such bytes as surrogates.
+            sink.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from None
 

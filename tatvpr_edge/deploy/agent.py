@@ -348,7 +348,7 @@ class Agent:
             if fault is not None:
                 raise DeployError(fault)
             folder = self.store.release(live)
-            admission = self._admission(live, message, judged=True)
+            admission = self._admission(live, message)
             made = signed_release.read_signature(folder)
             admission.check_list(whole.read_list(folder), made, live)
             admission.check_artifact(read_signed(os.path.join(folder, deployed.ARTIFACT)))

@@ -120,7 +120,7 @@ class GoingLive:
             return None
         back = message.get("op") == "rollback"
         try:
-            carried, warning = carry_journal(self.store, live, name, self.kept, back)
+            carried, warning = carry_journal(self.store, live, name, self.kept)
         except OSError as error:
             if back and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._warn(

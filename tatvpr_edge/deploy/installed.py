@@ -51,9 +51,9 @@ def version_here() -> str | None:
 def live(store: Store, switch: Switch) -> dict[str, Any] | None:
     """The live release's name, model and map, for a deploy that keeps its map; None without one.
 
-    The map of a release that nobody signed is the file that lies there, which the board may have
-    written anew since it was sent (``rewritten``). Never an error: a deploy says by itself what is
-    wrong with a board, but for why the map cannot be kept (``fault``).
+    The map is the file that lies there, which the board may have written anew since it was sent
+    (``rewritten``). Never an error: a deploy says by itself what is wrong with a board, but for why
+    the map cannot be kept (``fault``).
     """
     try:
         name = switch.live()
@@ -71,7 +71,7 @@ def live(store: Store, switch: Switch) -> dict[str, Any] | None:
         if table is None or table.map is None:
             return None
         model = read_manifest(os.path.join(folder, deployed.ARTIFACT)).model.hash
-        row = (map_as_it_lies(store, name) if table.stamp is None else None) or table.map
+        row = map_as_it_lies(store, name) or table.map
     except (TatvprError, OSError) as error:
         return {"release": name, "fault": str(error)}
     return {

@@ -51,7 +51,7 @@ def state_of(store: Store, name: str) -> State:
 
 
 def carry_journal(
-    store: Store, live: str, name: str, kept: bool = False, back: bool = False
+    store: Store, live: str, name: str, kept: bool = False
 ) -> tuple[State | None, str | None]:
     """Copy the journal of the release ``live`` to ``name``, when both have the same map.
 
@@ -62,7 +62,6 @@ def carry_journal(
 
     Args:
         kept: ``name`` was made to keep the map of ``live``.
-        back: ``name`` was live before; else its map was given, to take the place of any other.
 
     Raises:
         DeployError: with ``kept``, the board wrote its map anew since.
@@ -83,14 +82,14 @@ def carry_journal(
     if before is None or after is None:
         return None, None
     if before != after:  # a journal goes with the very file that it was begun for
-        return None, _left_behind(store, live, name, before, back)
+        return None, _left_behind(store, live, name, before)
     warning = _copy_journal(store, live, name)
     return (state if warning is None else None), warning
 
 
-def _left_behind(store: Store, live: str, name: str, before: Row, back: bool) -> str | None:
+def _left_behind(store: Store, live: str, name: str, before: Row) -> str | None:
     sent, wanted = store.table(live), store.table(name)
-    if sent is None or wanted is None or not (back or sent.map == wanted.map):
+    if sent is None or wanted is None:
         return None
     added = os.path.isfile(os.path.join(store.release(live), JOURNAL))
     if before in (sent.map, wanted.map) and not added:

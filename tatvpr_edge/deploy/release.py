@@ -22,7 +22,6 @@ from tatvpr_edge.runtime import deployed, signature, signing
 from tatvpr_edge.runtime.table import Row, Stamp, Table, make_table
 from tatvpr_edge.spec.artifact import MANIFEST, SIGNATURE, Artifact, read_artifact
 from tatvpr_edge.spec.errors import BoardError, DeployError, MapError
-from tatvpr_edge.spec.manifest import ModelEntry
 
 from .packed import start_file
 from .protocol import CHUNK
@@ -59,7 +58,7 @@ def open_artifact(path: str | Path, place_map: str | Path | None) -> Artifact:
 
     Raises:
         ArtifactError: the artifact is not whole.
-        MapError: the map is no place map, or of another model.
+        MapError: the map is no place map, of another model, or newer than the artifact's code.
         BoardError: the artifact is for a microcontroller, which has no SSH.
     """
     artifact = read_artifact(path)
@@ -70,7 +69,7 @@ def open_artifact(path: str | Path, place_map: str | Path | None) -> Artifact:
             f"{flash_tool(manifest.board)}"
         )
     if place_map is not None:
-        _check_map(Path(place_map), manifest.model)
+        _check_map(Path(place_map), artifact)
     return artifact
 
 
@@ -228,10 +227,17 @@ def _row(path: str, source: Source) -> Row:
     return Row(path, size, digest.hexdigest(), path == deployed.PYTHON)
 
 
-def _check_map(path: Path, model: ModelEntry) -> None:
+def _check_map(path: Path, artifact: Artifact) -> None:
     from tatvpr_edge.runtime.placemap import PlaceMap
+    from tatvpr_edge.runtime.search import check_functions
 
-    place_map = PlaceMap(path, model)
+    place_map = PlaceMap(path, artifact.manifest.model)
+    code = artifact.manifest.code.path
+    # Of whatever processor: the names of its functions lie between zeros.
+    library = artifact.read(code)
+    check_functions(
+        artifact.root / code, place_map.info, lambda name: f"\0{name}\0".encode() in library
+    )
     added = len(place_map) - len(place_map.stored.base)
     if added:
         raise MapError(

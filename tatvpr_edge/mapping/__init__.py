@@ -1,20 +1,17 @@
+# ruff: noqa: F403, F405
 """Frames, poses and maps on a host: image files and tables go in, place maps come out.
 
 Everything that reads a user's folder of frames reads it here (command line, training, evaluation,
 tools), so that a picture has the same pixels and a table the same meaning for all of them. Needs
 Pillow (``tatvpr-edge[cli]``); on a board ``runtime.MapWriter`` makes maps with NumPy alone.
+
+Nothing is imported eagerly: where a package imports its own parts and two threads import different
+ones at once, Python takes that for a deadlock, and one of the imports fails.
 """
 
-from tatvpr_edge.mapping.build import BuiltMap, build_map, extend_map
-from tatvpr_edge.mapping.calibrate import Calibrated, calibrate_map
-from tatvpr_edge.mapping.describe import Skipped
-from tatvpr_edge.mapping.files import FrameFile, frame_files
-from tatvpr_edge.mapping.leaned import Leaned, lean_map
-from tatvpr_edge.mapping.merge import Merged, merge_maps
-from tatvpr_edge.mapping.pictures import open_rgb, read_frame
-from tatvpr_edge.mapping.poses import Poses, find_poses
-from tatvpr_edge.mapping.recordings import Picking, frames_of, is_recording
-from tatvpr_edge.mapping.stats import MapStats, map_stats
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than all of this
+if TYPE_CHECKING:
+    from tatvpr_edge.mapping.names import *
 
 __all__ = [
     "BuiltMap",
@@ -39,3 +36,17 @@ __all__ = [
     "open_rgb",
     "read_frame",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """One of ``__all__``."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tatvpr_edge.mapping import names
+
+    globals()[name] = value = getattr(names, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,11 @@ from tatvpr_edge.mapping.describe import Band, Described, Skipped, Step, describ
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.mapping.neighbours import leaning
 from tatvpr_edge.mapping.poses import Poses, find_poses
-from tatvpr_edge.mapping.recordings import Picking, RecordedFrame, frames_of
+from tatvpr_edge.mapping.recordings.frames import RecordedFrame
+from tatvpr_edge.mapping.recordings.opening import frames_of
+from tatvpr_edge.mapping.recordings.picking import Picking
 from tatvpr_edge.runtime import Localizer, PlaceMap
-from tatvpr_edge.runtime.mapjournal import append_drive
+from tatvpr_edge.runtime.mapjournal import append_drive, check_free
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
@@ -125,11 +126,10 @@ def check_new(output: PathLike, otherwise: str = "extend it with 'map add'") -> 
         otherwise: than to remove what lies there.
 
     Raises:
-        MapError: it exists, or its folder takes no file.
+        MapError: it exists, or the journal of a map that did, or its folder takes no file.
     """
     target = check_path(output, "output", "the .placemap to write")
-    if os.path.lexists(target):
-        raise MapError(f"{target} exists already: remove it, or {otherwise}")
+    check_free(target, otherwise)
     check_target(target, error=MapError)
     return target
 
@@ -169,7 +169,7 @@ def extend_map(
     )
     described, beside = leaning(described, files, found) if views else (described, 0)
     places = _places(info, described, files, found)
-    append_drive(target, places, made_for=info, neighbours=beside > 0)
+    append_drive(target, places, neighbours=beside > 0, made_for=info)
     return _built(target, described, found, beside)
 
 
@@ -184,26 +184,27 @@ def frames_and_poses(
         choice(pose_frame, POSE_FRAMES, "pose frame")
     if picking is not None:
         instance(picking, Picking, "picking", "tatvpr_edge.mapping.Picking(...), or None")
-    if isinstance(frames, str | os.PathLike):
-        if table is not None and picking is not None and picking.poses_topic is not None:
-            raise UsageError("poses come from a table or from a topic: give one of the two")
-        files = frames_of(os.fspath(frames), picking)
-        folder = Path(frames).expanduser()
-    else:
-        files = _frame_list(frames)
-        if not files:
-            raise DataError("there are no frames to describe: an empty list was given")
-        folder = folder_of(files)
+    if table is not None and picking is not None and picking.poses_topic is not None:
+        raise UsageError("poses come from a table or from a topic: give one of the two")
     given = None if table is None else check_path(table, "poses", "a CSV file")
-    return files, find_poses(folder, files, given, pose_frame)
+    files = frames_given(frames, picking)
+    return files, find_poses(folder_of(files), files, given, pose_frame)
 
 
-def _frame_list(frames: Any) -> list[FrameFile]:
+def frames_given(
+    frames: PathLike | Sequence[FrameFile], picking: Picking | None = None
+) -> list[FrameFile]:
+    """The frames of a folder or recording, or those that were found in one."""
+    if isinstance(frames, str | os.PathLike):
+        return frames_of(os.fspath(frames), picking)
     meaning = "a folder, a recording, or frames of tatvpr_edge.mapping.frame_files"
     try:
-        return [instance(frame, FrameFile, "frames", meaning) for frame in frames]
+        files = [instance(frame, FrameFile, "frames", meaning) for frame in frames]
     except TypeError:
         raise wrong(frames, "frames", meaning) from None
+    if not files:
+        raise DataError("there are no frames to describe: an empty list was given")
+    return files
 
 
 def folder_of(files: Sequence[FrameFile]) -> Path:

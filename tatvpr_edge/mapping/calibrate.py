@@ -43,6 +43,7 @@ from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite
 from tatvpr_edge.runtime.search import check_judges
+from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.runtime.tracking import FRAMES, check_sequence
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
@@ -172,6 +173,7 @@ def calibrate_map(
     if frames_each > 1:  # its paths would be others than those of robots that can open the map
         check_judges(engine, OF_SEQUENCES)
     place_map = PlaceMap(target, artifact.manifest.model, engine)
+    refuse_rewriting(target)  # not only when all frames were described
     limit = WITHIN_M[place_map.info.pose_frame] if within_m is None else within_m
     truth = Truth(place_map, limit, within_places)
     if queries is not None:

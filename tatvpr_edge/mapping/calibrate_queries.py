@@ -6,6 +6,7 @@ query's descriptors, with the places of the map that are right for it and those 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.build import PathLike, folder_of, frames_and_poses
+from tatvpr_edge.mapping.build import PathLike, folder_of, frames_and_poses, frames_given
 from tatvpr_edge.mapping.coordinates import metres_in_space
 from tatvpr_edge.mapping.describe import Skipped, describe_frames
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import DataError, MapError
+
+_LOG = logging.getLogger("tatvpr_edge")
 
 Step = Callable[[int], None]
 #: A folder or recording, or the frames of one.
@@ -208,6 +211,7 @@ def labelled(
         raise DataError(f"{called(queries)}: not one frame has a position: fill in {found.source}")
     settings = _with_bands(place_map, settings)
     queried = [files[i] for i in known]
+    _tell_of_own(place_map, queried, found.values[known])
     described = describe_frames(localizer, queried, settings, progress, as_places=True)
     chosen = [known[kept] for kept in described.kept]
     drives = truth.drives([files[i].name for i in chosen], found.values[chosen])
@@ -223,6 +227,20 @@ def labelled(
                 )
             )
     return asked, (*found.without(files), *described.skipped)
+
+
+def _tell_of_own(place_map: PlaceMap, queries: Sequence[FrameFile], poses: F64) -> None:
+    """Warn of queries that have the name and position of a place, as the map's own frames do."""
+    places = range(len(place_map))
+    there = {(place_map.tag(place), *place_map.pose(place)[:2].tolist()) for place in places}
+    own = sum((f.name, *at[:2].tolist()) in there for f, at in zip(queries, poses, strict=True))
+    if own:
+        _LOG.warning(
+            "%d of %d queries have the name and the position of a place: frames that the map was "
+            "made of find themselves, so that it would promise too much: give those as --frames",
+            own,
+            len(queries),
+        )
 
 
 def own_frames(
@@ -243,7 +261,7 @@ def own_frames(
     named: dict[str, list[int]] = {}
     for place in range(len(place_map)):
         named.setdefault(place_map.tag(place), []).append(place)
-    every: Sequence[FrameFile] = frames_and_poses(frames, None, None)[0]
+    every = frames_given(frames)
     files, lost = list[FrameFile](), list[Skipped]()
     for file in every:
         count = len(named.get(file.name, ()))

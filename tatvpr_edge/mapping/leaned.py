@@ -19,7 +19,6 @@ from tatvpr_edge.mapping.neighbours import lent, linked
 from tatvpr_edge.mapping.poses import Poses
 from tatvpr_edge.runtime.mapjournal import StoredMap, read_map, rewrite
 from tatvpr_edge.runtime.pruning import along_drives
-from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.maptypes import F32, MapInfo, Places, Rows, calibrated, stored_rows
 from tatvpr_edge.spec.placemap import write_map
@@ -62,7 +61,6 @@ def lean_map(path: str | os.PathLike[str], output: str | os.PathLike[str] | None
         done, info, places = _leaned(source, stored.base.info, stored.places())
         write_map(target, info, [places], new=True)
         return done
-    refuse_rewriting(source)
     known: list[Leaned] = []
 
     def change(stored: StoredMap) -> tuple[MapInfo, Sequence[Places]]:

@@ -23,7 +23,7 @@ from tatvpr_edge.mapping.coordinates import WITHIN_M, metres_in_space
 from tatvpr_edge.mapping.describe import Described
 from tatvpr_edge.mapping.files import FrameFile
 from tatvpr_edge.mapping.poses import Poses
-from tatvpr_edge.mapping.recordings import RecordedFrame
+from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.recordings.track import LONGEST_GAP_S
 from tatvpr_edge.spec.text import printable
 

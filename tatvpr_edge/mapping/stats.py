@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tatvpr_edge.mapping.coordinates import to_metres
+from tatvpr_edge.mapping.coordinates import metres_between, to_metres
 from tatvpr_edge.runtime.mapjournal import map_bytes, read_map
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.maptypes import F64, MapInfo, Places
@@ -64,11 +64,11 @@ def map_stats(path: str | os.PathLike[str]) -> MapStats:
     moments = places.moments
     times = moments["time_us"][moments["time_us"] > 0] / 1e6
     known = ~np.isnan(places.poses[:, :2]).any(axis=1)
-    metres = np.full((count, 2), np.nan)
+    width, height = None, None
     if known.any():
-        metres[known] = to_metres(places.poses[known, :2], info.pose_frame)
-    width, height = np.ptp(metres[known], axis=0).tolist() if known.any() else (None, None)
-    apart, likeness = _steps(info, places, metres)
+        metres = to_metres(places.poses[known, :2], info.pose_frame)
+        width, height = np.ptp(metres, axis=0).tolist()
+    apart, likeness = _steps(info, places)
     alike = _REDUNDANT_LEANING if info.neighbours else REDUNDANT_COSINE
     redundant = scores.score_of_cosine(info.kind, alike)
     return MapStats(
@@ -88,13 +88,13 @@ def map_stats(path: str | os.PathLike[str]) -> MapStats:
     )
 
 
-def _steps(info: MapInfo, places: Places, metres: F64) -> tuple[F64, F64]:
+def _steps(info: MapInfo, places: Places) -> tuple[F64, F64]:
     """Metres (where known) and score from each place to the next along its drive."""
     moments, rows = places.moments, places.rows[0]
     order = np.lexsort((moments["order"], moments["drive"]))
     same = moments["drive"][order][1:] == moments["drive"][order][:-1]
     here, there = order[:-1][same], order[1:][same]
     likeness = scores.pair_scores(rows.data, rows.norms, info.dim, here, there)
-    gaps = metres[there] - metres[here]
-    apart = np.hypot(gaps[:, 0], gaps[:, 1])
+    at = places.poses[:, :2]
+    apart = metres_between(at[here], at[there], info.pose_frame)
     return apart[~np.isnan(apart)], likeness.astype(np.float64)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tatvpr_edge.runtime.mapjournal import journal_path
+from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.spec.atomic import sync_folder
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.mapfiles import explain, followed, plain, writing
@@ -96,6 +97,7 @@ def upgrade(path: str | Path) -> Upgraded | None:
             raise MapError(f"cannot read {journal}: {explain(error)}") from None
         except MapError as error:
             raise MapError(f"map {path}: {error}") from None
+        refuse_rewriting(path)
         write_map(path, info, [places])
         journal.unlink(missing_ok=True)
         sync_folder(path.parent)

@@ -70,11 +70,11 @@ def add_recall(
 def read_recall(path: str | Path) -> tuple[dict[tuple[float, float], float], str]:
     """Recall@1 by (k, tokens), as a fraction, and what it was measured on.
 
-    Reads what ``tatvpr-edge evaluate --json`` prints (the first model of the first protocol), or
-    ``{"what": "...", "points": [{"k", "tokens", "recall"}]}``.
+    Reads what ``tatvpr-edge evaluate --json`` prints (of two folders, or the first model of the
+    first protocol), or ``{"what": "...", "points": [{"k", "tokens", "recall"}]}``.
 
     Raises:
-        DataError: the file has neither form.
+        DataError: the file has none of these forms.
         OSError: it cannot be read.
     """
     wrong = DataError(f"{path} holds no recall: give what 'tatvpr-edge evaluate --json' prints")
@@ -87,6 +87,9 @@ def read_recall(path: str | Path) -> tuple[dict[tuple[float, float], float], str
                 if p.get("recall") is not None
             }
             what = str(document.get("what", Path(path).name))
+        elif "recall" in document:
+            found = {(float(k), 1.0): v["@1"] / 100.0 for k, v in document["recall"].items()}
+            what = f"frames of two folders, {document['queries_counted']} queries"
         else:
             protocol, models = next(iter(document["protocols"].items()))
             model, values = next(iter(models.items()))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tatvpr_edge.ros.outgoing import text_of, time_of
 from tatvpr_edge.ros.transport import Transport
+from tatvpr_edge.runtime.tracking import calibrated_for
 
 if TYPE_CHECKING:
     from tatvpr_edge.ros.figures import Summary
     from tatvpr_edge.ros.node import PlaceNode
+    from tatvpr_edge.runtime import PlaceMap
 
 
 def diagnostics(node: PlaceNode, transport: Transport) -> Any:
@@ -42,13 +45,29 @@ def _judged(node: PlaceNode, now: Summary, cameras: int) -> tuple[str, str]:
         return "STALE", f"no image on {topic} for {now.silent_s:.1f} s: {who}"
     if not now.answered:
         return "OK", f"waiting for the first image on {topic}"
-    localizer = node.localizer
-    place_map = None if localizer is None else localizer.map
-    if place_map is not None and all(band.calibration is None for band in place_map.info.bands):
-        return "WARN", f"map {place_map.path} is not calibrated: tatvpr-edge map calibrate"
-    if node.parameters.odometry_topic and node.travel.fault:
-        return "WARN", f"no odometry of {node.parameters.odometry_topic}: {node.travel.fault}"
+    warnings = list(_warnings(node))
+    if warnings:
+        return "WARN", "; ".join(warnings)
     return "OK", f"{text_of(now.rate_hz, 'Hz')}, p95 {text_of(now.latency_p95_ms, 'ms')}"
+
+
+def _warnings(node: PlaceNode) -> Iterator[str]:
+    """Why answers are less than they could be."""
+    localizer, frames = node.localizer, node.parameters.sequence
+    place_map = None if localizer is None else localizer.map
+    if place_map is not None and not _judges(place_map, frames):
+        of_what = f" for sequences of {frames}" if frames > 1 else ""
+        yield f"map {place_map.path} is not calibrated{of_what}: tatvpr-edge map calibrate"
+    if node.parameters.odometry_topic and node.travel.fault:
+        yield f"no odometry of {node.parameters.odometry_topic}: {node.travel.fault}"
+
+
+def _judges(place_map: PlaceMap, frames: int) -> bool:
+    """Whether some band says which answers of ``frames`` images are right."""
+    bands = place_map.info.bands
+    if frames > 1:
+        return any(calibrated_for(band, frames) for band in bands)
+    return any(band.calibration for band in bands)
 
 
 def _values(node: PlaceNode, now: Summary, cameras: int) -> list[tuple[str, str]]:

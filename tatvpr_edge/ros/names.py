@@ -7,6 +7,7 @@ ROS 2 puts ``rt`` before a topic's name, and makes of a service two topics, ``rq
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from tatvpr_edge.spec.errors import UsageError
 
@@ -42,6 +43,22 @@ def resolved(name: str, node: str) -> str:
             f"{name!r} is no ROS name: words of letters, digits and single _ between slashes"
         )
     return absolute
+
+
+def check_distinct(topics: Mapping[str, str]) -> None:
+    """What a node reads and writes are different topics: each has one type of message.
+
+    Args:
+        topics: absolute names, by what each is.
+
+    Raises:
+        UsageError: two are one; the text names both.
+    """
+    known: dict[str, str] = {}
+    for what, topic in topics.items():
+        if topic in known:
+            raise UsageError(f"{what} and {known[topic]} are one topic, {topic}: name another")
+        known[topic] = what
 
 
 def dds_topic(name: str) -> str:

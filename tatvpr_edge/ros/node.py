@@ -24,7 +24,7 @@ from tatvpr_edge.ros.figures import Figures
 from tatvpr_edge.ros.parameters import Parameters
 from tatvpr_edge.ros.saving import saved
 from tatvpr_edge.ros.transport import Transport
-from tatvpr_edge.ros.travel import Poses, Travel
+from tatvpr_edge.ros.travel import SET_BACK_S, Poses, Travel
 from tatvpr_edge.runtime import Addition, Localizer, Match
 from tatvpr_edge.runtime.serve import k_from_text
 from tatvpr_edge.runtime.tracking import Tracker
@@ -81,6 +81,7 @@ class PlaceNode:
         self._tracker: Tracker | None = None
         self.travel = Travel()
         self._asked_s = 0.0
+        self._taken_s: float | None = None
         self._changing = threading.RLock()
         self._seen = threading.Lock()
         self._newest: tuple[Any, Match, float | None] | None = None
@@ -156,6 +157,7 @@ class PlaceNode:
     def _start(self) -> None:
         self._pause.clear()
         self._asked_s = -math.inf
+        self.travel = Travel()
         self.figures.started()
         self._worker = threading.Thread(target=self._work, name="tatvpr-place", daemon=True)
         self._worker.start()
@@ -195,7 +197,7 @@ class PlaceNode:
         localizer, arrived = self._localizer, time.perf_counter()
         assert localizer is not None and localizer.map is not None
         frame, taken_s = messages.frame_of(message), messages.stamp_s(message) or None
-        asker = self._asker(localizer)
+        asker = self._asker(localizer, taken_s)
         match = asker.query(
             frame,
             exclude_last=self.parameters.excluded,
@@ -217,13 +219,16 @@ class PlaceNode:
             self._transport.publish("pose", pose)
         self.figures.answered((time.perf_counter() - arrived) * 1e3, match.accepted is True)
 
-    def _asker(self, localizer: Localizer) -> Localizer | Tracker:
+    def _asker(self, localizer: Localizer, taken_s: float | None) -> Localizer | Tracker:
         """What is asked; a sequence that was interrupted begins anew, for the robot may have been
-        carried elsewhere meanwhile."""
-        before_s, self._asked_s = self._asked_s, time.monotonic()
+        carried elsewhere meanwhile. So does one whose clock was set back: a bag or a simulation
+        that runs again."""
+        asked_s, self._asked_s = self._asked_s, time.monotonic()
+        before_s, self._taken_s = self._taken_s, taken_s
         if self._tracker is None:
             return localizer
-        if self._asked_s - before_s > self.parameters.stale_s:
+        set_back_s = 0.0 if before_s is None or taken_s is None else before_s - taken_s
+        if set_back_s > SET_BACK_S or self._asked_s - asked_s > self.parameters.stale_s:
             self._tracker.restart()
             self.travel.restart()
         return self._tracker
@@ -234,7 +239,7 @@ class PlaceNode:
             return None
         for message in self._transport.odometry():
             pose = outgoing.pose_numbers(message.pose.pose)
-            self.travel.hear(messages.stamp_s(message), pose)
+            self.travel.hear(messages.stamp_s(message), message.header.frame_id, pose)
         return self.travel.to(taken_s)
 
     # ---- diagnostics ----

@@ -92,6 +92,7 @@ class Parameters:
                 check()
             except UsageError as error:
                 raise UsageError(f"parameter {name}: {error}") from None
+        self.topics("node")
         if not self.frame_id:
             raise UsageError("frame_id is empty: name the frame of the map's poses, as in map")
 
@@ -114,6 +115,27 @@ class Parameters:
         """``exclude_last`` as :meth:`Localizer.query` takes it."""
         number = self.exclude_last.isdecimal() and len(self.exclude_last) < 18
         return int(self.exclude_last) if number else self.exclude_last
+
+    def topics(self, node: str) -> dict[str, str]:
+        """Absolute names of what the node called ``node`` reads and writes: "images", "match",
+        "pose", "diagnostics", and "odometry" where it is read.
+
+        Raises:
+            UsageError: two of them are one, or ROS allows no such name of a node.
+        """
+        names.check_node(node)
+        images = names.resolved(self.image_topic, node)
+        compressed = "/compressed" if self.image_transport == "compressed" else ""
+        topics = {
+            "match": f"/{node}/match",
+            "pose": f"/{node}/pose",
+            "diagnostics": "/diagnostics",
+            "images": f"{images}{compressed}",
+        }
+        if self.odometry_topic:
+            topics["odometry"] = names.resolved(self.odometry_topic, node)
+        names.check_distinct(topics)
+        return topics
 
     @classmethod
     def table(cls) -> Iterator[tuple[str, Any, str]]:

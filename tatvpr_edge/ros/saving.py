@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from tatvpr_edge.runtime import PlaceMap
-from tatvpr_edge.runtime.mapjournal import compact, read_map
-from tatvpr_edge.runtime.signed_release import refuse_rewriting
-from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.runtime.mapjournal import check_free, compact, read_map
+from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.placemap import write_map
 
 
@@ -22,7 +20,6 @@ def saved(place_map: PlaceMap, name: str) -> Path:
         MapError: it stands already, or cannot be written.
     """
     if not name:
-        refuse_rewriting(place_map.path)
         compact(place_map.path)
         return place_map.path
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}\.placemap", name):
@@ -30,8 +27,7 @@ def saved(place_map: PlaceMap, name: str) -> Path:
             f"{name!r} is no name for a map: letters, digits, _, - and ., ending in .placemap"
         )
     target = place_map.path.with_name(name)
-    if os.path.lexists(target):
-        raise MapError(f"{target} exists already: remove it, or give another name")
+    check_free(target, "give another name")
     stored = read_map(place_map.path)
     write_map(target, stored.base.info, [stored.base.places(), stored.added], new=True)
     return target

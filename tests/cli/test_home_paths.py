@@ -19,7 +19,7 @@ from tatvpr_edge import runtime
 from tatvpr_edge.cli.app import group
 from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.words import _files as files_below
-from tatvpr_edge.mapping.recordings import is_recording
+from tatvpr_edge.mapping.recordings.opening import is_recording
 from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
 from tatvpr_edge.runtime.cache import cache_folder

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tatvpr_edge.mapping import map_stats, merge_maps
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.arguments import check_time
 from tatvpr_edge.runtime.mapjournal import append
@@ -162,6 +163,20 @@ def test_stats_say_what_the_places_say(tatvpr: Run, tmp_path: Path, kind: str) -
     assert found["redundant"] == 0
     shown = tatvpr("map", "stats", "m").stdout
     assert "7, of 2 drives" in shown and "3.0 m x 10.0 m" in shown and "1970-01-01" in shown
+
+
+def test_steps_are_metres_wherever_a_drive_is(tmp_path: Path) -> None:
+    """They were laid flat around the middle of all drives: 4.98 m of 3.9 in the north, here."""
+    info = replace(INFO, pose_frame="geographic")
+    poses = np.full((8, 7), np.nan)
+    poses[:, 0] = 10 + 7e-5 * np.arange(8)
+    poses[:, 1] = np.repeat([40.0, 60.0], 4)
+    rows = np.random.default_rng(1).standard_normal((8, 16)).astype(np.float32)
+    for name, north in (("south", poses[:, 1] < 50), ("north", poses[:, 1] > 50)):
+        write_map(tmp_path / name, info, [make_places(info, [rows[north]], poses[north])])
+    merge_maps([tmp_path / "south", tmp_path / "north"], tmp_path / "both")
+    steps = [map_stats(tmp_path / name).step_m for name in ("south", "north", "both")]
+    assert steps == pytest.approx([5.963, 3.892, 4.927], abs=1e-3)
 
 
 def test_stats_of_places_that_say_little(tatvpr: Run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from test_map_and_query import NAMES
 
 from tatvpr_edge.runtime import MapWriter, PlaceMap
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -279,6 +279,21 @@ def test_an_output_that_exists_is_told_and_kept(
     assert "exists already" in tatvpr(*arguments, "m", status=1).stderr
     assert (tmp_path / "m").read_text() == "precious"
     assert "no does not exist: create it first" in tatvpr(*arguments, "no/where", status=1).stderr
+
+
+def test_a_new_map_does_not_bring_back_what_was_added_to_a_removed_one(
+    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    by = ("--artifact", tiny_host)
+    tatvpr("map", "build", folder, *by, "-o", "m")
+    tatvpr("map", "add", "m", folder, *by)
+    (tmp_path / "m").unlink()  # its journal fits the same map, made once more
+    told = tatvpr("map", "build", folder, *by, "-o", "m", status=1).stderr
+    assert "m.journal is what was added to a map that is gone: remove it as well" in told
+    assert "frames:" not in told and not (tmp_path / "m").exists()
+    with pytest.raises(MapError, match="a map that is gone"):
+        MapWriter(tmp_path / "m", tiny_host)
+    assert not (tmp_path / "m").exists()
 
 
 def test_adding_nothing_good_changes_nothing(

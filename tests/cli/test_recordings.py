@@ -108,6 +108,20 @@ def test_frames_are_taken_by_distance_or_by_time(drives: dict[str, Path]) -> Non
     assert taken(poses_topic=ODOM, every_s=0.6) == [0, 3, 6, 9]
 
 
+def test_an_image_that_comes_late_is_no_clock_that_was_set_back(tmp_path: Path) -> None:
+    """It was taken, a moment before the frame that was taken last."""
+    path = tmp_path / "late.mcap"
+    with BagWriter(path, "mcap") as bag:
+        for number, tenth in enumerate([0, 1, 2, 3, 5, 4, 6, 7, 8, 9, 10]):
+            image = bag.rgb(scenes(1)[0], START_S + tenth / 10)
+            bag.add(IMAGES, image, START_S + number / 10)
+    taken = [
+        [round(10 * (float(frame.name) - START_S)) for frame in frames_of(path, picking)]
+        for picking in (None, Picking(every_s=0))
+    ]
+    assert taken == [[0, 5, 10], [0, 1, 2, 3, 5, 4, 6, 7, 8, 9, 10]]
+
+
 def test_a_frame_outside_the_poses_times_has_no_position_and_is_said_and_counted(
     tatvpr: Run, drives: dict[str, Path], tiny_host: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -67,6 +68,8 @@ def test_recall_where_both_say_where_they_were(
     assert document["recall"]["0.4"] == {"@1": 100.0, "@5": 100.0, "@10": 100.0}
     assert (document["queries"], document["queries_counted"]) == (5, 4)
     assert document["best"]["1"]["q2.jpg"] == "p2.png"
+    alone = tatvpr("evaluate", folders[0], folders[1] / "q2.jpg", *arguments[3:], "--json")
+    assert json.loads(alone.stdout)["queries_counted"] == 1  # by the table beside it
     # One that is far from its place is wrong, whatever it looks like.
     shutil.move(folders[1] / "q0.jpg", tmp_path / "kept.jpg")
     shutil.copy(folders[1] / "q3.jpg", folders[1] / "q0.jpg")
@@ -97,6 +100,18 @@ def test_frames_without_a_position_are_judged_by_nobody(
     assert f"left out: p1.png: no position in {places}" in tatvpr(*arguments).stderr
     said = tatvpr(*arguments, "--strict", status=1).stderr.splitlines()[-1]
     assert "poses.csv says no position of p1.png: fill it in, or remove the frame" in said
+
+
+def test_queries_that_are_frames_of_the_map_are_counted(
+    tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path]
+) -> None:
+    """A folder asked for in itself was found to 100 %, and nothing said why."""
+    (folders[1] / "p4.png").symlink_to(folders[0] / "p4.png")
+    with (folders[1] / "poses.csv").open("a") as table:
+        table.write("\np4.png;400;0")
+    asked = ["evaluate", *folders, "--artifact", tiny_host, "--k", "1"]
+    assert "1 of 6 queries are frames of the map, and find themselves" in tatvpr(*asked).stderr
+    assert json.loads(tatvpr(*asked, "--json").stdout)["queries_of_map"] == 1
 
 
 def test_a_folder_without_any_position_is_told_before_the_work(
@@ -172,6 +187,14 @@ def test_more_answers_than_there_are_places_are_all_of_them(
     with open(tmp_path / "answers.csv", newline="") as source:
         rows = list(csv.DictReader(source))
     assert len({row["place"] for row in rows if row["query"] == "q1.jpg"}) == 6
+
+
+def test_a_page_of_a_folder_whose_name_is_no_text_is_written(
+    tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path]
+) -> None:
+    odd = folders[0].rename(os.fsdecode(os.fsencode(folders[0]) + b"\xff"))
+    tatvpr("evaluate", odd, folders[1], "--artifact", tiny_host, "--k", "1", "--html", "page.html")
+    assert "map\\udcff" in Path("page.html").read_text()
 
 
 def test_without_positions_a_page_shows_the_answers(

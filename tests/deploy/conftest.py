@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from support.board import (
+    DESCRIPTOR,
     Sshd,
     live_content,
     local_transport,
@@ -19,11 +20,13 @@ from support.board import (
     quick_options,
     running_sshd,
 )
+from support.board_maps import Board, places
 from support.faults import Faults
 from support.serving import FRAME, make_map, serving
 from tatvpr_edge.deploy.push import Options, deploy
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.placemap import Band, MapInfo, write_map
 
 
 class BoardFaults(Faults):
@@ -96,3 +99,24 @@ def fresh(
         return root, quick_options(root, wheel, settle_s=0.0)
 
     return make
+
+
+@pytest.fixture
+def hall(ram_path: Path) -> Callable[[Artifact], Path]:
+    """Makes a map of three places for an artifact's model."""
+
+    def make(artifact: Artifact) -> Path:
+        info = MapInfo(artifact.manifest.model.hash, "int8", DESCRIPTOR, (Band(1.0),))
+        write_map(ram_path / "hall.placemap", info, [places(info, 3)])
+        return ram_path / "hall.placemap"
+
+    return make
+
+
+@pytest.fixture
+def board(ram_path: Path, wheel: Path, hall: Any) -> Board:
+    """A board on which ``first`` is live with a map."""
+    options = quick_options(ram_path / "root", wheel)
+    first = make_artifact(ram_path / "first")
+    deploy(local_transport(), first, hall(first), options)
+    return ram_path / "root", options

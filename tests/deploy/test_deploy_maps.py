@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from support.board import (
@@ -20,56 +17,14 @@ from support.board import (
     make_artifact,
     quick_options,
 )
+from support.board_maps import Board, add_on_board, live_map, on_board, places, same_model
 from support.keys import make_keys
 from tatvpr_edge.deploy.push import Options, accept_unsigned, deploy, rollback, status, trust
 from tatvpr_edge.deploy.release import open_artifact
 from tatvpr_edge.runtime.mapjournal import append, compact, read_map
-from tatvpr_edge.spec.artifact import Artifact
+from tatvpr_edge.spec.calibration import Calibration, SequenceCalibration
 from tatvpr_edge.spec.errors import DeployError, MapError
-from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
-
-Board = tuple[Path, Options]
-
-
-def places(info: MapInfo, count: int) -> Places:
-    rows = np.random.default_rng(count).standard_normal((count, info.dim)).astype(np.float32)
-    return make_places(info, [rows], None, [f"{count}-{index}" for index in range(count)])
-
-
-@pytest.fixture
-def hall(ram_path: Path) -> Callable[[Artifact], Path]:
-    """Makes a map of three places for an artifact's model."""
-
-    def make(artifact: Artifact) -> Path:
-        info = MapInfo(artifact.manifest.model.hash, "int8", DESCRIPTOR, (Band(1.0),))
-        write_map(ram_path / "hall.placemap", info, [places(info, 3)])
-        return ram_path / "hall.placemap"
-
-    return make
-
-
-@pytest.fixture
-def board(ram_path: Path, wheel: Path, hall: Any) -> Board:
-    """A board on which ``first`` is live with a map."""
-    options = quick_options(ram_path / "root", wheel)
-    first = make_artifact(ram_path / "first")
-    deploy(local_transport(), first, hall(first), options)
-    return ram_path / "root", options
-
-
-def live_map(root: Path) -> Path:
-    return root / "current" / "map.placemap"
-
-
-def same_model(ram_path: Path, name: str, behaviour: str = "") -> Artifact:
-    """Another build of the model that ``first`` holds."""
-    return make_artifact(ram_path / name, behaviour=behaviour, files={"more.bin": name.encode()})
-
-
-def add_on_board(root: Path, count: int) -> None:
-    """Places that the robot itself adds."""
-    info = read_map(live_map(root)).base.info
-    append(live_map(root).resolve(), places(info, count))
+from tatvpr_edge.spec.placemap import Band, MapInfo, write_map
 
 
 def test_a_deploy_without_a_map_keeps_the_robots(ram_path: Path, board: Board) -> None:
@@ -98,33 +53,6 @@ def test_a_deploy_without_a_map_keeps_the_robots(ram_path: Path, board: Board) -
     rollback(local_transport(), third.name, options, said.append)
     assert len(read_map(live_map(root))) == 14
     assert sum("keeps the places" in str(event.get("text")) for event in said) == 1
-
-
-@pytest.mark.parametrize("more", [0, 2])
-def test_a_map_that_the_board_wrote_anew_stays_and_is_told(
-    ram_path: Path, board: Board, hall: Any, more: int
-) -> None:
-    """Its journal, which goes with the new file, made every other release with that map a damaged
-    one; without a journal its places stayed behind without a word."""
-    root, options = board
-    add_on_board(root, 5)
-    before = live_map(root).resolve()
-    compact(before)
-    if more:
-        add_on_board(root, more)
-    second = same_model(ram_path, "second")
-    said: list[dict[str, Any]] = []
-    done = deploy(local_transport(), second, hall(second), options, said.append)
-    assert done.changed and len(read_map(live_map(root))) == 3
-    told = [text for event in said if "compacted" in (text := str(event.get("text")))]
-    assert len(told) == 1 and str(before.parent) in told[0]
-    assert len(read_map(before)) == 8 + more
-    # Going back to it works (it was called damaged), and brings no journal that it does not fit.
-    add_on_board(root, 1)
-    said.clear()
-    rollback(local_transport(), None, options, said.append)
-    assert any("what it did there stays there" in str(event.get("text")) for event in said)
-    assert live_map(root).resolve() == before and len(read_map(before)) == 8 + more
 
 
 def test_a_deploy_without_a_map_keeps_one_that_the_board_wrote_anew(
@@ -167,6 +95,23 @@ def test_a_map_that_the_board_wrote_anew_is_not_signed_unseen(
     assert len(read_map(live_map(root))) == 8
 
 
+def test_a_signed_map_that_a_board_without_keys_wrote_anew_is_kept(
+    ram_path: Path, tmp_path: Path, board: Board, hall: Any
+) -> None:
+    """It was called damaged, and to deploy again helped nothing."""
+    root, options = board
+    second = same_model(ram_path, "second")
+    signing = dataclasses.replace(options, sign=make_keys(tmp_path).private("ours"))
+    deploy(local_transport(), second, hall(second), signing)
+    add_on_board(root, 5)
+    compact(live_map(root).resolve())
+    third = same_model(ram_path, "third")
+    with pytest.raises(MapError, match=r"wrote its map hall.placemap anew .*give --map"):
+        deploy(local_transport(), third, None, signing)
+    deploy(local_transport(), third, None, options)
+    assert len(read_map(live_map(root))) == 8
+
+
 def test_places_that_the_robot_adds_during_the_health_check_go_along(
     ram_path: Path, board: Board
 ) -> None:
@@ -182,18 +127,6 @@ def test_places_that_the_robot_adds_during_the_health_check_go_along(
     longer = dataclasses.replace(options, settle_s=1.0)
     deploy(local_transport(), same_model(ram_path, "second"), None, longer, heard)
     assert live_map(root).resolve() != before and len(read_map(live_map(root))) == 10
-
-
-def on_board(ram_path: Path, work: str) -> Path:
-    """A program that does ``work`` to the map at ``path``, which is live now."""
-    program = ram_path / "work.py"
-    program.write_text(
-        f"#!{sys.executable} -I\n"
-        "from tatvpr_edge.runtime.mapjournal import append, compact, read_map\n"
-        f"path = {str(live_map(ram_path / 'root').resolve())!r}\n{work}\n"
-    )
-    program.chmod(0o755)
-    return program
 
 
 @pytest.mark.parametrize("when", ["verify", "serve"])
@@ -224,50 +157,31 @@ def test_a_map_that_goes_amid_a_deploy_is_told(ram_path: Path, board: Board) -> 
     assert (root / "current").resolve() == live
 
 
-def test_places_that_the_robot_adds_while_it_is_restarted_are_told(
-    ram_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("kind", "function", "why"),
+    [
+        ("int8", b"tatvpr_calibration_known", "before there were rooted calibrations"),
+        ("weighed", b"tatvpr_map_kind_known", "before there were weighed maps"),
+    ],
+)
+def test_a_map_that_the_artifacts_code_is_too_old_for_is_refused_before_anything_is_sent(
+    ram_path: Path, wheel: Path, kind: str, function: bytes, why: str
 ) -> None:
-    root, options = board
-    before = live_map(root).resolve()
-    adds = "append(path, read_map(path).base.places())"
-    (ram_path / "bin").mkdir()
-    (ram_path / "bin" / "systemctl").write_text(
-        f'#!/bin/sh\ncase "$*" in *restart*) {on_board(ram_path, adds)};; esac; echo loaded\n'
-    )
-    (ram_path / "bin" / "systemctl").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{ram_path}/bin:{os.environ['PATH']}")
-    restarting = dataclasses.replace(options, restart=("robot",))
-    done = deploy(local_transport(), same_model(ram_path, "second"), None, restarting)
-    (told,) = done.warnings
-    assert "while its programs were restarted" in told and str(before.parent) in told
-    assert (len(read_map(live_map(root))), len(read_map(before))) == (3, 6)
-
-
-def test_what_a_rollback_leaves_behind_is_told(ram_path: Path, board: Board) -> None:
-    """It was not, where the release before has another map than the one that is left."""
-    root, options = board
-    add_on_board(root, 5)
-    compact(live_map(root).resolve())
-    deploy(local_transport(), same_model(ram_path, "second"), None, options)
-    second = live_map(root).resolve()
-    add_on_board(root, 2)
-    compact(second)
-    said: list[dict[str, Any]] = []
-    rollback(local_transport(), None, options, said.append)
-    (told,) = [str(event["text"]) for event in said if event["event"] == "warning"]
-    assert "stays there" in told and str(second.parent) in told
-    assert len(read_map(live_map(root))) == 8
-    # Nothing is left behind where the other one has all of it, and more.
-    said.clear()
-    rollback(local_transport(), second.parent.name, options, said.append)
-    deploy(local_transport(), same_model(ram_path, "third"), None, options, said.append)
-    third = live_map(root).resolve()
-    add_on_board(root, 1)
-    rollback(local_transport(), None, options, said.append)
-    append(third, places(read_map(third).base.info, 1))  # by a program that nobody restarted
-    rollback(local_transport(), third.parent.name, options, said.append)
-    assert len(read_map(live_map(root))) == 12
-    assert not [event for event in said if event["event"] == "warning"]
+    """The board refused it, after all of it was sent."""
+    options = quick_options(ram_path / "root", wheel)
+    sequence = SequenceCalibration(5, 0.0, (0.0,) * 6)
+    rooted = Calibration("rooted", 0.0, elsewhere_places=1, sequence=sequence)
+    for content in (b"older", b"not_%b\0%b_either" % (function, function), b"\0%b\0" % function):
+        artifact = make_artifact(ram_path / content.hex(), content)
+        band = Band(1.0) if kind == "weighed" else Band(1.0, calibration=rooted)
+        info = MapInfo(artifact.manifest.model.hash, kind, DESCRIPTOR, (band,))
+        write_map(ram_path / "m.placemap", info, [places(info, 3)])
+        if content[:1] == b"\0":
+            break
+        with pytest.raises(MapError, match=rf"libmodel.so was built {why}.* build the artifact"):
+            deploy(local_transport(), artifact.root, ram_path / "m.placemap", options)
+        assert not (ram_path / "root").exists()
+    assert deploy(local_transport(), artifact.root, ram_path / "m.placemap", options).changed
 
 
 @pytest.mark.parametrize("lost", ["map.placemap", "artifact/manifest.json", "release.json"])

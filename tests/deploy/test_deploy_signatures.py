@@ -192,6 +192,68 @@ def test_an_older_release_is_refused_unless_it_is_meant(
         deploy(local_transport(), ram_path / "between", None, meant)
 
 
+def test_going_back_further_than_to_the_release_before_is_meant_too(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    first = (root / "current").resolve()
+    for serial in (150, 170):
+        signed(ram_path / str(serial), keys["ours"], serial, b"%d" % serial)
+        deploy(local_transport(), ram_path / str(serial), None, options)
+    rollback(local_transport(), first.name, options)
+    assert (root / "current").resolve() == first
+
+
+@pytest.mark.parametrize("repaired", [False, True])
+def test_what_a_rollback_made_live_may_be_deployed_again(
+    ram_path: Path, trusting: Any, keys: dict[str, Path], repaired: bool
+) -> None:
+    """It is judged by no serial, a repaired copy with a name of its own as little."""
+    root, options = trusting
+    if repaired:
+        (root / "current" / "artifact" / "weights.bin").write_bytes(b"rotten")
+        deploy(local_transport(), ram_path / "first", None, options)
+    live = (root / "current").resolve()
+    assert live.name.endswith(".2") is repaired
+    signed(ram_path / "newer", keys["ours"], 150, b"newer")
+    deploy(local_transport(), ram_path / "newer", None, options)
+    rollback(local_transport(), None, options)
+    assert not deploy(local_transport(), ram_path / "first", None, options).changed
+    assert (root / "current").resolve() == live
+
+
+def test_the_guard_outlives_a_lost_state_and_the_release_that_raised_it(
+    ram_path: Path, trusting: Any, keys: dict[str, Path]
+) -> None:
+    root, options = trusting
+    signed(ram_path / "newer", keys["ours"], 150, b"newer")
+    deploy(local_transport(), ram_path / "newer", None, options)
+    (root / "state.json").unlink()
+    downgrades(local_transport(), True, options)
+    for serial in (120, 121, 122):
+        signed(ram_path / str(serial), keys["ours"], serial, b"%d" % serial)
+        meant = replace(options, allow_older=True, keep=2)
+        deploy(local_transport(), ram_path / str(serial), None, meant)
+    signed(ram_path / "between", keys["ours"], 130, b"between")
+    refused(root, options, ram_path / "between", "serial 130, older than the installed 150")
+
+
+def test_a_map_that_was_altered_is_not_gone_back_to_where_a_key_is_trusted(
+    ram_path: Path, trusting: Any, keys: dict[str, Path], hall: Any
+) -> None:
+    """Elsewhere the board may have written it anew."""
+    root, options = trusting
+    mapped = signed(ram_path / "mapped", keys["ours"], 110, b"mapped")
+    deploy(local_transport(), mapped, hall(mapped), options)
+    path = (root / "current" / "map.placemap").resolve()
+    signed(ram_path / "newer", keys["ours"], 150, b"newer")
+    deploy(local_transport(), ram_path / "newer", None, replace(options, no_map=True))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(DeployError, match=r"is damaged: .*map.placemap"):
+        rollback(local_transport(), None, options)
+    assert (root / "current").resolve() != path.parent
+
+
 def test_a_downgrade_that_fails_does_not_lower_the_guard(
     ram_path: Path, trusting: Any, keys: dict[str, Path]
 ) -> None:

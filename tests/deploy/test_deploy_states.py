@@ -3,6 +3,7 @@ the next deploy succeeds."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,7 +14,14 @@ from typing import Any
 
 import pytest
 
-from support.board import hash_of, live_content, local_transport, make_artifact, quick_options
+from support.board import (
+    board_modules,
+    hash_of,
+    live_content,
+    local_transport,
+    make_artifact,
+    quick_options,
+)
 from tatvpr_edge.deploy.push import deploy, rollback
 from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.spec.errors import DeployError
@@ -82,11 +90,31 @@ def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
         (live / "artifact/weights.bin").unlink()
         (live / "artifact/weights.bin").symlink_to("/etc/passwd")
     else:
-        (root / "state.json").write_text('{"history": [1, 2], "pending": "x", "floor": "y"}')
+        (root / "state.json").write_text(
+            '{"history": [1, 2], "pending": "x", "floor": "y", "failed": "z"}'
+        )
     result = deploy(local_transport(), pair[0], None, options)
     faults.check(root, {hash_of(pair[0])}, damage)
     assert any("damaged" in text for text in result.warnings) or damage == "list"
     assert result.changed == (damage != "state")
+    deploy(local_transport(), pair[1], None, options)
+    assert live_content(root) == hash_of(pair[1])
+
+
+def test_the_release_before_is_known_by_its_date_where_the_state_is_lost(
+    ram_path: Path, wheel: Path
+) -> None:
+    root = ram_path / "root"
+    options = quick_options(root, wheel)
+    for content in (b"a", b"b", b"c"):
+        artifact = make_artifact(ram_path / content.decode(), content)
+        assert not deploy(local_transport(), artifact, None, options).warnings
+    live = (root / "current").resolve()
+    others = sorted(set((root / "releases").iterdir()) - {live}, reverse=True)
+    for date, release in enumerate([*others, live]):  # the first by name came last
+        os.utime(release, (date, date))
+    (root / "state.json").unlink()
+    assert rollback(local_transport(), None, options).release == others[-1].name
 
 
 def nest(folder: Path, name: str, times: int) -> None:
@@ -132,6 +160,7 @@ def test_folders_deeper_than_a_path_may_be_long_stop_no_deploy(
         ("service-dies", "ended by signal 9"),
         ("service-fat", "MB of memory; its artifact states"),
         ("service-leaks", "leaks descriptors"),
+        ("service-opens-3", "leaks descriptors: 5 open, then 8"),
     ],
 )
 def test_a_release_that_does_not_work_goes_back_by_itself_and_says_why(
@@ -155,6 +184,32 @@ def test_a_release_that_does_not_work_goes_back_by_itself_and_says_why(
     patient = replace(options, golden_s=60.0, health_s=60.0)
     deploy(local_transport(), pair[1], None, patient)
     assert live_content(root) == hash_of(pair[1])
+
+
+def test_a_file_or_two_that_a_service_opens_once_are_no_leak(ram_path: Path, fresh: Any) -> None:
+    root, options = fresh()
+    opens = make_artifact(ram_path / "opens", b"opens", "service-opens-2")
+    done = deploy(local_transport(), opens, None, replace(options, settle_s=0.3))
+    assert live_content(root) == hash_of(opens) and done.health["descriptors"] == 7
+
+
+def test_no_release_is_live_where_the_one_before_an_unfinished_deploy_is_gone(
+    ram_path: Path, pair: Any, fresh: Any
+) -> None:
+    """``current`` led to it, nowhere, and it was said to be live again."""
+    root, options = fresh()
+    before = (root / "current").resolve()
+    bad = make_artifact(ram_path / "bad", b"bad", "service-wrong")
+    modules = board_modules(root)
+    dies = "\nHealth.alive = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    modules[-1] = (modules[-1][0], modules[-1][1] + dies)
+    with pytest.raises(DeployError, match="ended early"):
+        deploy(local_transport(), bad, None, replace(options, modules=modules))
+    shutil.rmtree(before)
+    done = deploy(local_transport(), pair[1], None, options)
+    assert any("and no release is live again" in text for text in done.warnings)
+    assert not any("led nowhere" in text for text in done.warnings)
+    assert done.before is None and live_content(root) == hash_of(pair[1])
 
 
 def test_first_release_that_does_not_work_leaves_nothing_live(
@@ -231,6 +286,16 @@ def test_the_lock_of_a_dead_process_does_not_matter(
     (root / "lock").write_bytes(content)
     deploy(local_transport(), pair[1], None, options)
     faults.check(root, {hash_of(pair[1])}, content)
+
+
+def test_a_lock_that_another_program_holds_is_told(pair: Any, fresh: Any) -> None:
+    root, options = fresh()
+    with open(root / "lock", "w") as held:
+        held.write("not json")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(DeployError, match="is running: another process: wait for it"):
+            deploy(local_transport(), pair[1], None, options)
 
 
 @pytest.mark.parametrize("clock", [0.0, -1e9, 4e9])

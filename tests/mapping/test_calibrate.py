@@ -128,6 +128,34 @@ def test_a_calibrated_map_says_how_sure_each_answer_is(
         assert (match.reason is None) == bool(match.accepted)
 
 
+def test_the_map_s_own_frames_need_no_table_beside_them(
+    tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
+) -> None:
+    """One that lacked a row ended it, although a map made by --poses had never looked at it."""
+    own = tmp_path / "own"
+    shutil.copytree(frames, own)
+    (own / "poses.csv").write_text("name,x,y\n000.png,0,0\n")
+    with Localizer(tiny_host) as localizer:
+        done = calibrate_map(localizer, walked, frames=own, within_m=1.2, sequence=1)
+    assert not done.skipped
+
+
+def test_queries_that_the_map_was_made_of_are_told(
+    tiny_host: Path, frames: Path, walked: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They find themselves: all of them were accepted, and so it was promised of any."""
+    queries = tmp_path / "queries"
+    shutil.copytree(frames, queries)
+    table = queries / "poses.csv"
+    with Localizer(tiny_host) as localizer:
+        for told in (["60 of 60 queries have the name and the position of a place"], []):
+            caplog.clear()
+            calibrate_map(localizer, walked, queries, within_m=1.2, sequence=1)
+            assert [record.getMessage().partition(":")[0] for record in caplog.records] == told
+            rows = [f"{index:03}.png,{index / 2},0.1" for index in range(60)]  # another drive
+            table.write_text("\n".join(["name,x,y", *rows]))
+
+
 def test_a_lift_takes_queries_elsewhere(tiny_host: Path, tmp_path: Path) -> None:
     """What is right and which queries follow each other are told by altitudes too, where known."""
     info = MapInfo("ab" * 32, "int8", 512, (Band(1.0),))

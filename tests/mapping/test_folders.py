@@ -6,12 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import tatvpr_edge
 from support.artifacts import scenes
-from tatvpr_edge.mapping import frame_files
+from tatvpr_edge.mapping import frame_files, frames_of
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 
@@ -37,6 +38,23 @@ def test_litter_beside_pictures_is_no_place(frames: Path) -> None:
         (frames / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(frames / "a.jpg", frames / name)
     assert [frame.name for frame in frame_files(frames)] == ["a.jpg", "b/a.jpg", "b/c.png"]
+
+
+def test_one_picture_has_the_position_that_the_table_beside_it_says(
+    frames: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    (frames / "poses.csv").write_text("name,x,y\na.jpg,4,5\nb/a.jpg,6,7\n")
+    with Localizer(tiny_host) as localizer:
+        for path, x in ((frames / "a.jpg", 4), (frames / "b" / "a.jpg", None)):
+            made = tatvpr_edge.build_map(localizer, path, tmp_path / f"{x}.placemap")
+            pose = PlaceMap(made.path).pose(0)[0]
+            assert made.poses_from == (str(frames / "poses.csv") if x else "none")
+            assert pose == x if x else np.isnan(pose)
+
+
+def test_pictures_beside_another_program_s_metadata_are_no_bag(frames: Path) -> None:
+    (frames / "metadata.yaml").write_text("camera: front\n")
+    assert len(frames_of(frames)) == 3
 
 
 def test_every_kind_of_picture_counts(tmp_path: Path) -> None:

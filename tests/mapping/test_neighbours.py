@@ -19,7 +19,7 @@ from support.artifacts import scenes
 from tatvpr_edge.cli import main
 from tatvpr_edge.mapping import FrameFile, Poses, extend_map, map_stats, merge_maps
 from tatvpr_edge.mapping.neighbours import PART, following, lent, neighbouring
-from tatvpr_edge.mapping.recordings import RecordedFrame
+from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.models.evaluate import run
 from tatvpr_edge.models.evaluate.describers import Gray32
 from tatvpr_edge.models.evaluate.folders import compare_folders

@@ -17,9 +17,9 @@ from tatvpr_edge.spec.limits import kept
 from tatvpr_edge.spec.packing import pack_ternary
 
 F32 = NDArray[np.float32]
-#: (K, N, tokens): the model's shapes, odd ones, sums that need widening, single tokens
+#: (K, N, tokens): the model's shapes, odd ones, sums that need widening, one token, three blocks
 SHAPES = ((192, 192, 19), (192, 96, 8), (768, 64, 11), (20, 30, 13), (300, 50, 9), (64, 13, 2),
-          (96, 25, 1), (33, 7, 5))  # fmt: skip
+          (96, 25, 1), (33, 7, 5), (250, 14, 3))  # fmt: skip
 
 
 @pytest.fixture
@@ -130,13 +130,13 @@ def test_rows_quantise_norm_and_gelu(bench: Bench, run_folder: Path) -> None:
 
 def test_attention_and_patches_and_map_search(bench: Bench, run_folder: Path) -> None:
     rng = np.random.default_rng(6)
-    shapes = ((17, 48, 3), (9, 64, 1), (1, 24, 2), (12, 20, 2))
+    shapes = ((17, 48, 3), (9, 64, 1), (1, 24, 2), (12, 20, 2), (11, 15, 3))  # of odd width, too
     for tokens, dim, heads in shapes:
         bench.add(7, [tokens, dim, heads], [attention_input(rng, tokens, dim)], answers=2)
     rng = np.random.default_rng(6)
     patches = []
     qkvs = [attention_input(rng, tokens, dim) for tokens, dim, _ in shapes]
-    for size, patch, dim in ((32, 16, 12), (20, 10, 6), (24, 8, 7)):
+    for size, patch, dim in ((32, 16, 12), (20, 10, 6), (24, 8, 7), (24, 8, 6)):
         pixels = rng.integers(0, 256, (size, size, 3)).astype(np.uint8)
         weights = rng.integers(-127, 128, (dim, patch * patch * 3)).astype(np.int8)
         scale, bias = rng.random((2, dim)).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
 from tatvpr_edge.runtime.mapjournal import compact
 from tatvpr_edge.spec.errors import FrameError, MapError, UsageError
 from tatvpr_edge.spec.maptypes import make_places
+from tatvpr_edge.spec.placemap import write_map
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,38 @@ def test_frames_added_while_a_robot_adds_are_another_drive(
     kept = moments(path)
     assert kept["drive"].tolist() == [0, 1, 1, 1, 2, 2, 2, 1]
     assert kept["order"].tolist() == [0, 0, 1, 2, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("other", [{"model_hash": "ab" * 32}, {"pose_frame": "utm"}], ids=str)
+def test_a_map_that_was_exchanged_takes_nothing_of_those_who_opened_the_other(
+    other: dict[str, str], tiny_host: Path, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """Places of one model went into the map of another one, where these have as many numbers."""
+    path, folder = tmp_path / "m.placemap", tmp_path / "frames"
+    folder.mkdir()
+    Image.fromarray(frames[0]).save(folder / "0.png")
+    with Localizer(tiny_host) as localizer, MapWriter(path, localizer) as writer:
+        localizer.map = path
+        places = make_places(writer.info, [localizer.describe(frames[0], k=1.0)[None]])
+
+        def exchange(_: object = None) -> None:
+            write_map(path, replace(writer.info, **other), [])  # type: ignore[arg-type]
+
+        ways = (
+            lambda: extend_map(localizer, folder, path, progress=exchange),
+            lambda: writer.add(frames[0]),
+            lambda: writer.add_places(places),
+            lambda: localizer.add(frames[0]),
+        )
+        for way in ways:
+            with pytest.raises(MapError, match="is another map by now: open it again"):
+                way()
+        opened = localizer.map
+        assert opened is not None
+        for look in (opened.catch_up, lambda: opened.prune(1)):
+            with pytest.raises(MapError, match="is another map by now"):
+                look()
+    assert len(PlaceMap(path)) == 0
 
 
 def test_a_map_of_as_many_drives_as_there_can_be_takes_no_other(

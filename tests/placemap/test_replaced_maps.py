@@ -13,21 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from support.maps import directions
-from tatvpr_edge.mapping import extend_map
-from tatvpr_edge.runtime import Localizer, MapWriter
+from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.mapjournal import compact, journal_path, read_map
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.maptypes import Band, MapInfo, make_places
+from tatvpr_edge.spec.maptypes import MapInfo, make_places
 from tatvpr_edge.spec.placemap import write_map
-
-OTHERS: dict[str, Callable[[MapInfo], MapInfo]] = {
-    "model": lambda info: replace(info, model_hash="ab" * 32),
-    "k": lambda info: replace(info, bands=(Band(0.2),)),
-    "tokens": lambda info: replace(info, bands=(Band(1.0, 0.5),)),
-    "pose frame": lambda info: replace(info, pose_frame="utm"),
-    "kind": lambda info: replace(info, kind="binary"),
-    "bands": lambda info: replace(info, bands=(Band(1.0), Band(0.2))),
-}
 
 
 def put(path: Path, info: MapInfo, count: int = 5) -> bytes:
@@ -40,51 +30,24 @@ def put(path: Path, info: MapInfo, count: int = 5) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("changed", OTHERS)
-def test_nothing_is_added_to_a_map_of_another_kind_that_took_its_place(
-    robot: Localizer, frames: NDArray[np.uint8], changed: str
-) -> None:
-    """Its places were written there, of another model or at other dials, and the robot searched
-    them from then on."""
+def test_a_map_of_another_kind_takes_nothing(robot: Localizer, frames: NDArray[np.uint8]) -> None:
+    """Of another model, bands or pose frame: test_map_writer.py."""
     assert robot.map is not None
     path = robot.map.path
-    writer = MapWriter(path, robot)
     for index in range(3):
         robot.add(frames[index], (index, 0), f"frame {index}")
-    rows = make_places(writer.info, [directions(1, robot.descriptor_size)])
-    after = put(path, OTHERS[changed](robot.map.info))
+    after = put(path, replace(robot.map.info, kind="binary"))
     adds: list[Callable[[], Any]] = [
         lambda: robot.add(frames[3]),
         lambda: robot.add(frames[3], max_places=3),
-        lambda: writer.add(frames[3]),
-        lambda: writer.add_places(rows),
         robot.map.catch_up,
         lambda: robot.map.prune(2) if robot.map else None,
     ]
     for add in adds:
-        with pytest.raises(MapError, match=r"another map took the place of .*open it again"):
+        with pytest.raises(MapError, match="is another map by now: open it again"):
             add()
     assert path.read_bytes() == after and len(read_map(path)) == 5
     assert robot.query(frames[1]).tag == "frame 1"  # what was opened answers on
-
-
-def test_frames_that_were_described_for_a_map_go_into_no_other(
-    robot: Localizer, frames: NDArray[np.uint8], tmp_path: Path
-) -> None:
-    assert robot.map is not None
-    path, info = robot.map.path, robot.map.info
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    for index in range(2):
-        (folder / f"{index}.ppm").write_bytes(b"P6 96 96 255\n" + bytes(range(256)) * 108)
-    after: list[bytes] = []
-
-    def replaced(_: int) -> None:
-        after.append(put(path, OTHERS["k"](info)))
-
-    with pytest.raises(MapError, match="another map took the place"):
-        extend_map(robot, folder, path, views=False, progress=replaced)
-    assert path.read_bytes() == after[-1] and len(read_map(path)) == 5
 
 
 def test_a_drive_does_not_go_on_in_another_map(robot: Localizer, frames: NDArray[np.uint8]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 
 from support.artifacts import scenes
 from support.ros import APART_M, InMemory
+from tatvpr_edge.ros import Parameters, PlaceNode
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
@@ -51,3 +55,24 @@ def scene_map(
 def memory() -> InMemory:
     """A transport without middleware."""
     return InMemory()
+
+
+@pytest.fixture
+def own_map(scene_map: Path, tmp_path: Path) -> Path:
+    """A copy of the map that a test may change."""
+    return Path(shutil.copy(scene_map, tmp_path / "own.placemap"))
+
+
+@pytest.fixture
+def made(tiny_host: Path, own_map: Path, memory: InMemory) -> Iterator[Callable[..., PlaceNode]]:
+    """Makes nodes over the map; they end with the test."""
+    nodes = []
+
+    def make(**values: Any) -> PlaceNode:
+        settings = {"artifact": str(tiny_host), "map": str(own_map), "k": "1.0", **values}
+        nodes.append(PlaceNode(Parameters.of(settings), memory))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.shutdown()

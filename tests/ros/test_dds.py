@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -65,12 +64,6 @@ def film(frames: Frames, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("film") / "frames.npy"
     np.save(path, frames.repeat(5, axis=1).repeat(5, axis=2))
     return path
-
-
-@pytest.fixture
-def own_map(scene_map: Path, tmp_path: Path) -> Path:
-    """A copy of the map that a test may change."""
-    return Path(shutil.copy(scene_map, tmp_path / "own.placemap"))
 
 
 @pytest.fixture
@@ -403,6 +396,8 @@ MAIN = "import sys; from tatvpr_edge.ros.__main__ import main; sys.exit(main(sys
         (["--k", "lots"], "parameter k"),
         (["--map", "/nowhere.placemap"], "nowhere.placemap"),
         (["--node", "place-node"], "node name"),
+        (["--node", "place node"], "node name"),
+        (["--image-topic", "/place_node/match"], "images and match are one topic"),
     ],
 )
 def test_what_is_wrong_is_one_line(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import queue
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,35 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from support.ros import APART_M, InMemory, image, odometry
+from support.ros import APART_M, WAIT_S, InMemory, image, wait_diagnostics
 from tatvpr_edge.ros import Parameters, PlaceNode, State, handlers
 from tatvpr_edge.ros.covariance import UNKNOWN
-from tatvpr_edge.runtime import Localizer, MapWriter
+from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.errors import ArtifactError, MapError, UsageError
 
 Frames = NDArray[np.uint8]
-WAIT_S = 30.0
-
-
-@pytest.fixture
-def own_map(scene_map: Path, tmp_path: Path) -> Path:
-    """A copy of the map that a test may change."""
-    return Path(shutil.copy(scene_map, tmp_path / "own.placemap"))
-
-
-@pytest.fixture
-def made(tiny_host: Path, own_map: Path, memory: InMemory) -> Iterator[Callable[..., PlaceNode]]:
-    """Makes nodes over the map; they end with the test."""
-    nodes = []
-
-    def make(**values: Any) -> PlaceNode:
-        settings = {"artifact": str(tiny_host), "map": str(own_map), "k": "1.0", **values}
-        nodes.append(PlaceNode(Parameters.of(settings), memory))
-        return nodes[-1]
-
-    yield make
-    for node in nodes:
-        node.shutdown()
 
 
 def ask(node: PlaceNode, service: str, **request: Any) -> Any:
@@ -60,16 +37,6 @@ def pose_at(x: float) -> Any:
         position=SimpleNamespace(x=x, y=1.0, z=0.0),
         orientation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0),
     )
-
-
-def wait_diagnostics(memory: InMemory, wanted: Callable[[Any], bool]) -> Any:
-    """The first status that is as wanted."""
-    end = time.monotonic() + WAIT_S
-    while time.monotonic() < end:
-        status = memory.sent["diagnostics"].get(timeout=WAIT_S).status[0]
-        if wanted(status):
-            return status
-    raise AssertionError(f"the last diagnostics were {status}")
 
 
 # ---- answers ----
@@ -142,79 +109,6 @@ def test_a_sequence_ends_with_a_camera_that_was_silent(
         time.sleep(0.1)
         memory.images.put(image(frames[second], seconds=second))
         assert memory.sent["match"].get(timeout=WAIT_S).frames == 1
-
-
-def drive(memory: InMemory, frames: Frames, poses: list[list[float] | None]) -> list[Any]:
-    """Answers to images a second apart, each with odometry around its time (None: without)."""
-    said = []
-    for i, pose in enumerate(poses):
-        if pose is not None:
-            afar = [pose[0] + 50.0, *pose[1:]]  # of other times
-            memory.moved += [odometry(afar, 1.7 + i), odometry(pose, 2.1 + i)]
-            memory.moved += [odometry(afar, 2.4 + i)]
-        memory.images.put(image(frames[i % len(frames)], seconds=2 + i))
-        said.append(memory.sent["match"].get(timeout=WAIT_S))
-    return said
-
-
-def standing_at(place: int) -> list[float]:
-    """A pose x, y, z, qx, qy, qz, qw."""
-    return [place * APART_M, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
-
-
-def test_a_sequence_is_told_how_far_the_robot_went(
-    made: Callable[..., PlaceNode],
-    memory: InMemory,
-    frames: Frames,
-    tiny_host: Path,
-    tmp_path: Path,
-) -> None:
-    """The last image is as like place 6 as place 3; the robot stood at place 2, and went 8 m."""
-    walk = tmp_path / "walk.placemap"
-    mixed = (frames[3] // 2 + frames[6] // 2)[None]
-    shown = np.concatenate([frames[2:3], frames[2:3], frames[2:3], mixed])
-    poses = [standing_at(place) for place in (2, 2, 2, 6)]
-    with Localizer(tiny_host, k=1.0) as localizer, MapWriter(walk, localizer) as writer:
-        for place, frame in enumerate(frames):
-            writer.add(frame, standing_at(place))
-    with Localizer(tiny_host, walk, k=1.0, sequence=3) as unknown:
-        without = [unknown.query(frame).place for frame in shown]
-    made(map=str(walk), sequence=3, stale_s=WAIT_S, odometry_topic="/odom").start()
-    said = [match.place for match in drive(memory, shown, [*poses])]
-    assert (said, without) == ([2, 2, 2, 6], [2, 2, 2, 3])
-
-
-@pytest.mark.parametrize(
-    ("lost", "why"),
-    [
-        (None, "none within 0.5 s"),
-        ([2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], "quaternion of length 1"),
-        ([math.nan, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "quaternion of length 1"),
-        ([1e300, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "odometry"),
-    ],
-)
-def test_a_robot_whose_odometry_fails_is_followed_without(
-    made: Callable[..., PlaceNode],
-    memory: InMemory,
-    frames: Frames,
-    lost: list[float] | None,
-    why: str,
-) -> None:
-    poses: list[Any] = [standing_at(place) for place in range(8)]
-    node = made(sequence=3, stale_s=WAIT_S, odometry_topic="/odom", diagnostics_hz=20)
-    node.start()
-    poses[3] = lost
-    said = drive(memory, frames, poses[:4])
-    warned = wait_diagnostics(memory, lambda status: "no odometry of /odom" in status.message)
-    assert why in warned.message and warned.level == warned.WARN
-    assert [match.frames for match in said] == [1, 2, 3, 3] and node.figures.summary().failed == 0
-    memory.moved.append(odometry(poses[7], 2.0))
-    memory.images.put(image(frames[7], seconds=2))
-    assert memory.sent["match"].get(timeout=WAIT_S).frames == 3
-    if lost is None:  # odometry is there again
-        wait_diagnostics(memory, lambda status: status.level == status.OK)
-    memory.images.put(image(frames[7], seconds=0))
-    wait_diagnostics(memory, lambda status: "images carry no time" in status.message)
 
 
 def test_a_place_of_unknown_position_has_no_pose(
@@ -501,6 +395,7 @@ def values(status: Any) -> list[tuple[str, str]]:
         ("image_topic", "/camera/image raw"),
         ("image_topic", "/camera//image"),
         ("image_topic", "/1camera"),
+        ("image_topic", "/diagnostics"),
         ("image_transport", "theora"),
         ("stale_s", 0.0),
         ("diagnostics_hz", math.inf),

@@ -33,8 +33,8 @@ from tatvpr_edge.spec.manifest import Code, Golden, GoldenFrame, GoldenPoint, Ma
 
 #: What ``python -m tatvpr_edge.runtime`` does in these tests. ``behaviour`` in the artifact holds
 #: words: golden-fails, golden-crashes, golden-hangs, no-service, service-hangs, service-wrong,
-#: service-dies, service-fat, service-leaks, query-fails; verify=PROGRAM and serve=PROGRAM run that
-#: first, as the board's own programs go on meanwhile.
+#: service-dies, service-fat, service-leaks, service-opens-N (once), query-fails; verify=PROGRAM and
+#: serve=PROGRAM run that first, as the board's own programs go on meanwhile.
 SMALL_RUNTIME = """
 import json, os, signal, socket, struct, sys, threading, time
 words = sys.argv[1:]
@@ -53,6 +53,7 @@ if words[0] == "verify":
     if "golden-hangs" in how:
         time.sleep(600)
     if "golden-fails" in how:
+        print(json.dumps({"golden": "failed"}))
         sys.exit("golden vectors at k = 0.2 differ")
     print(json.dumps({"golden": "passed"}))
 elif words[0] == "serve":
@@ -79,6 +80,8 @@ elif words[0] == "serve":
             os.kill(os.getpid(), signal.SIGKILL)
         if "service-leaks" in how:
             leaked += [os.dup(1) for _ in range(5)]
+        if asked == 2 and "service-opens-" in "".join(how):
+            leaked += [os.dup(1) for _ in range(int("".join(how)[-1]))]
         wrong = "service-wrong" in how or (request["op"] == "query" and "query-fails" in how)
         answer = {"ok": not wrong, "error": "descriptors differ",
                   "latency_ms": 1.0, "promised_bytes": 1000, "descriptors": 5 + len(leaked),

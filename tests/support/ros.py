@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 #: Metres between two scenes of the tests' map.
 APART_M = 2.0
+WAIT_S = 30.0
 
 
 def image(frame: NDArray[np.uint8], seconds: float = 5.0, frame_id: str = "camera") -> Any:
@@ -29,13 +31,13 @@ def image(frame: NDArray[np.uint8], seconds: float = 5.0, frame_id: str = "camer
     )
 
 
-def odometry(pose: Sequence[float], seconds: float) -> Any:
+def odometry(pose: Sequence[float], seconds: float, frame_id: str = "odom") -> Any:
     """A ``nav_msgs/Odometry`` of a pose (x, y, z, qx, qy, qz, qw)."""
     position = SimpleNamespace(**dict(zip("xyz", pose[:3], strict=True)))
     orientation = SimpleNamespace(**dict(zip("xyzw", pose[3:], strict=True)))
     stamp = SimpleNamespace(sec=int(seconds), nanosec=round((seconds - int(seconds)) * 1e9))
     return SimpleNamespace(
-        header=SimpleNamespace(stamp=stamp, frame_id="odom"),
+        header=SimpleNamespace(stamp=stamp, frame_id=frame_id),
         pose=SimpleNamespace(pose=SimpleNamespace(position=position, orientation=orientation)),
     )
 
@@ -83,3 +85,13 @@ class InMemory:
 
     def now_ns(self) -> int:
         return 7_000_000_001
+
+
+def wait_diagnostics(memory: InMemory, wanted: Callable[[Any], bool]) -> Any:
+    """The first status that is as wanted."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        status = memory.sent["diagnostics"].get(timeout=WAIT_S).status[0]
+        if wanted(status):
+            return status
+    raise AssertionError(f"the last diagnostics were {status}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tatvpr_edge.models.evaluate.describers import (
     frames_for,
     places_of,
 )
+from tatvpr_edge.models.evaluate.plot import plot_pareto
 from tatvpr_edge.models.evaluate.recall import recall, rows_of, scores_of
 from tatvpr_edge.models.evaluate.run import evaluate
 from tatvpr_edge.spec.errors import DataError, TatvprError
@@ -398,6 +400,48 @@ def test_artifacts_of_one_model_and_board_have_rows_of_their_own(
     assert main([*base, "--artifact", str(folders[1]), "--plot", str(tmp_path / "p.png")]) == 0
     table = capsys.readouterr().out
     assert f"{alone} (before)" in table and f"{alone} (after)" in table
+
+
+def test_what_a_judgement_cannot_do_is_told_before_anything_is_described(
+    tiny_host: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All that had been computed until then was lost."""
+    from tatvpr_edge.cli import main
+
+    root = tower_set(tmp_path / "tower", frames=5)
+    base = ["evaluate", "--data", str(root), "--protocol", "tower-floor", "--no-time"]
+    base += ["--baseline", "gray32", "--artifact", str(tiny_host)]
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for words, why in (
+        (["--k", "1,.01"], "k is 0.01"),
+        (["--plot", str(tmp_path / "p.png")], "pip install 'tatvpr-edge[plot]'"),
+    ):
+        assert main([*base, *words]) == 1
+        told = capsys.readouterr().err
+        assert why in told and "trial" not in told
+
+
+def test_what_was_found_is_not_lost_with_a_plot_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tatvpr_edge.cli import main
+
+    root, plot = tower_set(tmp_path / "tower", frames=5), tmp_path / "full.png"
+    plot.symlink_to("/dev/full")
+    base = ["evaluate", "--data", str(root), "--protocol", "tower-floor", "--no-time"]
+    assert main([*base, "--baseline", "gray32", "--json", "--plot", str(plot)]) == 1
+    out, told = capsys.readouterr()
+    assert "gray32" in json.loads(out)["protocols"]["tower-floor"]
+    assert told.startswith("error:") and "full.png" in told
+
+
+def test_a_plot_shows_what_no_manifest_counts_as_a_line(tmp_path: Path) -> None:
+    values = {"macs": {"0.5": 0, "0.4": 0}, "recall@1": {"0.5": 40.0, "0.4": 39.0}}
+    plot_pareto({"an artifact": values}, tmp_path / "p.svg", "tower-shift")
+    assert "an artifact" in (tmp_path / "p.svg").read_text()
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,11 @@ def test_positions_say_which_frames_show_one_place(tmp_path: Path) -> None:
     assert own.by == "poses" and own.trained == 9 and own.held.places == 3
 
 
+def test_a_column_of_places_that_names_none_says_nothing(project_root: Path) -> None:
+    """As of the shipped drive, which has positions: finetune wanted a name on every line."""
+    assert read_own(project_root / "models" / "zoo" / "drive", Division()).by == "poses"
+
+
 def spoil(folder: Path) -> None:
     (folder / "f5.jpg").write_bytes(b"no picture")
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from support.keys import Keys
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.push import Options, deploy, revoke, status, trust
 from tatvpr_edge.deploy.service import unit_text
+from tatvpr_edge.mapping import lean_map
 from tatvpr_edge.runtime import Localizer, deployed
 from tatvpr_edge.runtime.client import Client
+from tatvpr_edge.runtime.mapjournal import append, compact, read_map, rewrite
 from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.spec.artifact import replace_profile
 from tatvpr_edge.spec.errors import ArtifactError, MapError, TatvprError
@@ -273,12 +276,24 @@ def test_a_map_of_a_signed_release_is_not_rewritten(board: Board, keys: Keys) ->
     root, options, _, second = board
     for name in ("ours", "second"):
         trust(local_transport(), name, keys.public(name), options=options)
-    before = (root / "current" / "map.placemap").read_bytes()
+    path = root / "current" / "map.placemap"
+    before = path.read_bytes()
     with Localizer() as localizer:
         assert localizer.map is not None
-        with pytest.raises(MapError, match="part of a signed release"):
-            localizer.map.prune(4)
-    assert (root / "current" / "map.placemap").read_bytes() == before and running() == second
+        localizer.add(FRAME)
+        added = localizer.map.stored.added
+        ways: tuple[Callable[[], object], ...] = (
+            lambda: localizer.map.prune(4),
+            lambda: lean_map(path),
+            lambda: compact(path),
+            lambda: append(path, added, neighbours=True),
+            lambda: rewrite(path, lambda stored: (stored.base.info, [stored.places()])),
+        )
+        for way in ways:
+            with pytest.raises(MapError, match="part of a signed release"):
+                way()
+    assert path.read_bytes() == before and running() == second
+    assert len(read_map(path)) == 6
 
 
 def test_a_spawned_process_searches_the_map_that_was_signed(

@@ -88,7 +88,7 @@ static tatvpr_status read_options(const tatvpr_options *given, tatvpr_options *o
     return TATVPR_OK;
 }
 
-static int finite(const float *x, int32_t count) {
+static int all_finite(const float *x, int32_t count) {
     for (int32_t i = 0; i < count; i++) {
         if (!(x[i] - x[i] == 0.0f)) { /* NaN and infinity are not 0 here */
             return 0;
@@ -158,7 +158,7 @@ tatvpr_status tatvpr_describe(const tatvpr_model *model, tatvpr_arena arena,
     if (status != TATVPR_OK) {
         return status;
     }
-    if (!finite(context.descriptor, program->descriptor_size)) {
+    if (!all_finite(context.descriptor, program->descriptor_size)) {
         return TATVPR_ERR_NOT_FINITE;
     }
     tatvpr_copy(descriptor, context.descriptor, (size_t)program->descriptor_size * sizeof(float));

@@ -70,7 +70,7 @@ static inline int8_t tatvpr_quantise_one(float x, float inverse) {
     return (int8_t)tatvpr_clip(tatvpr_rint(x * inverse), -TATVPR_QUANT_MAX, TATVPR_QUANT_MAX);
 }
 
-#if defined(__riscv) && !defined(__riscv_flen)
+#if (defined(__riscv) && !defined(__riscv_flen)) || (defined(__arm__) && !defined(__ARM_FP))
 /* Square root without a floating-point unit or a C library: the root's 24 bits and one more, digit
  * by digit; what remains says how to round (a tie cannot happen). Correctly rounded for normal x. */
 static inline float tatvpr_sqrt(float x) {

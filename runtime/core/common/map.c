@@ -82,7 +82,7 @@ static int all_zero(const uint8_t *p, uint64_t begin, uint64_t end) {
 
 static int fraction(float x) { return x > 0.0f && x <= 1.0f; }
 static int share(float x) { return x >= 0.0f && x <= 1.0f; }
-static int finite(float x) { return x - x == 0.0f; }
+static int is_finite(float x) { return x - x == 0.0f; }
 
 static const uint8_t *band_at(const uint8_t *p, uint32_t index) {
     return p + HEADER + (size_t)BAND * index;
@@ -173,9 +173,9 @@ static int calibration_valid(const tatvpr_calibration *c) {
         return c->precision == 0.0f && c->recall == 0.0f && c->threshold == 0.0f && !weighted &&
                !apart;
     }
-    if (!share(c->precision) || !share(c->recall) || !finite(c->threshold) ||
-        !finite(c->weights[0]) || !finite(c->weights[1]) || !finite(c->weights[2]) ||
-        !finite(c->elsewhere_m) || c->elsewhere_m < 0.0f) {
+    if (!share(c->precision) || !share(c->recall) || !is_finite(c->threshold) ||
+        !is_finite(c->weights[0]) || !is_finite(c->weights[1]) || !is_finite(c->weights[2]) ||
+        !is_finite(c->elsewhere_m) || c->elsewhere_m < 0.0f) {
         return 0;
     }
     if (c->kind == TATVPR_CALIBRATION_SCORE) {
@@ -190,7 +190,7 @@ static int dials_valid(const uint8_t *weights, const uint8_t *least, int judged)
         const float weight = tatvpr_read_f32(weights + 4 * i);
         const int counts = weight != 0.0f;
         if (counts != (least[i] != 0) || least[i] > 100 ||
-            (counts && (!judged || !finite(weight)))) {
+            (counts && (!judged || !is_finite(weight)))) {
             return 0;
         }
     }
@@ -223,12 +223,12 @@ static int sequence_valid(const uint8_t *band) {
         return c.kind != TATVPR_CALIBRATION_ROOTED && all_zero(band, BAND_SEQUENCE, BAND_DIALS);
     }
     for (size_t i = 0; i < 6; i++) {
-        if (!finite(s.weights[i])) {
+        if (!is_finite(s.weights[i])) {
             return 0;
         }
     }
     return s.frames <= MOST_FRAMES && share(s.precision) && share(s.recall) &&
-           finite(s.threshold) && tatvpr_by_odds(&c);
+           is_finite(s.threshold) && tatvpr_by_odds(&c);
 }
 
 /* 1 where the header asks for what bands have, and for nothing else. */
@@ -285,7 +285,7 @@ static int band_valid(const uint8_t *p, const uint8_t *band, uint64_t *end) {
                floats_valid(p + norms, places, fraction);
     }
     return norms == 0 && (mean == 0 || (section(p, end, mean, (uint64_t)dim * 4, file_bytes) &&
-                                        floats_valid(p + mean, dim, finite)));
+                                        floats_valid(p + mean, dim, is_finite)));
 }
 
 /* One pose and its moment: no number further than any position is, what is unknown zero, a turn

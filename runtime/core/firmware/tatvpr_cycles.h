@@ -45,7 +45,7 @@ static inline void tatvpr_cycles_start(void) {}
 static inline int tatvpr_cycles_run(void) {
     tatvpr_cycles_start();
     const uint32_t before = tatvpr_cycles();
-    for (volatile int i = 0; i < 8; i++) {
+    for (volatile int i = 0; i < 8; i = i + 1) { /* C++20 warns of ++ */
     }
     return tatvpr_cycles() != before;
 }

@@ -18,6 +18,8 @@ DISTANCE_M, EVERY_S = 1.0, 0.5
 _NS = 1_000_000_000
 #: Share of the time between frames that one may be early: a camera's clock jitters.
 _EARLY = 0.05
+#: A frame may come so much too late: its clock was set back where it is by more.
+_LATE_NS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ class Picker:
         if self._distance_m is None:
             # A clock that was set back begins anew.
             last = self._last_ns
-            if last is not None and 0 <= time_ns - last < self._every_ns:
+            gap_ns = self._every_ns if last is None else time_ns - last
+            if -_LATE_NS <= gap_ns < self._every_ns and self._every_ns:
                 return False
             self._last_ns = time_ns
             return True

@@ -71,29 +71,28 @@ class DdsTransport:
     types: Any = types
 
     def __init__(self, participant: DomainParticipant, parameters: Parameters, node: str) -> None:
-        topic = names.resolved(parameters.image_topic, node)
-        kind: type = types.Image
-        if parameters.image_transport == "compressed":
-            topic, kind = f"{topic}/compressed", types.CompressedImage
-        self._reader: Any = DataReader(
-            participant, _topic(participant, topic, kind, SENSOR), qos=SENSOR
-        )
+        topics = parameters.topics(node)
+        compressed = parameters.image_transport == "compressed"
+        kind: type = types.CompressedImage if compressed else types.Image
+        images = _topic(participant, topics["images"], kind, SENSOR)
+        self._reader: Any = DataReader(participant, images, qos=SENSOR)
         self._images = WaitSet(participant)
         self._unread = unread(self._reader)
         self._images.attach(self._unread)
         self._odometry: Any = None
-        if parameters.odometry_topic:
-            topic = names.resolved(parameters.odometry_topic, node)
-            made = _topic(participant, topic, types.Odometry, ODOMETRY)
+        if "odometry" in topics:
+            made = _topic(participant, topics["odometry"], types.Odometry, ODOMETRY)
             self._odometry = DataReader(participant, made, qos=ODOMETRY)
         outputs = {
-            "match": (f"/{node}/match", types.PlaceMatch, LATCHED),
-            "pose": (f"/{node}/pose", types.PoseWithCovarianceStamped, RELIABLE),
-            "diagnostics": ("/diagnostics", types.DiagnosticArray, RELIABLE),
+            "match": (types.PlaceMatch, LATCHED),
+            "pose": (types.PoseWithCovarianceStamped, RELIABLE),
+            "diagnostics": (types.DiagnosticArray, RELIABLE),
         }
         self._writers = {
-            output: DataWriter(participant, _topic(participant, name, type_, qos), qos=qos)
-            for output, (name, type_, qos) in outputs.items()
+            output: DataWriter(
+                participant, _topic(participant, topics[output], type_, qos), qos=qos
+            )
+            for output, (type_, qos) in outputs.items()
         }
         self._writing = threading.Lock()
 

@@ -32,6 +32,9 @@ enum operation {
     OP_SPARSE_BELOW = 14
 };
 
+enum { EXIT_BEYOND = 14, BEYOND = 1024 /* floats: more than a row */ };
+#define UNTOUCHED 1234.5f
+
 static uint8_t pool[POOL_BYTES] __attribute__((section(".pool"), aligned(64)));
 
 typedef struct bench {
@@ -49,6 +52,26 @@ static void *take(bench *b, size_t bytes)
         sh_exit(EXIT_ROOM);
     }
     return at;
+}
+
+/* Room for `count` outputs of a kernel, and behind it for a row that no kernel may write. */
+static float *take_outputs(bench *b, size_t count)
+{
+    float *y = take(b, (count + BEYOND) * sizeof(float));
+    for (size_t i = count; i < count + BEYOND; i++)
+        y[i] = UNTOUCHED;
+    return y;
+}
+
+static void answer_outputs(const bench *b, const float *y, size_t count)
+{
+    for (size_t i = count; i < count + BEYOND; i++) {
+        if (y[i] != UNTOUCHED) {
+            sh_text("bench: a kernel wrote past its outputs\n");
+            sh_exit(EXIT_BEYOND);
+        }
+    }
+    answer(b->results, y, count * sizeof(float));
 }
 
 /* The payload's parts, in order. */
@@ -97,7 +120,7 @@ static void run_matmul(bench *b, const int32_t *a, const uint8_t *payload)
     const int8_t *q = part(&payload, (size_t)tokens * (size_t)k_in);
     const float *s = part(&payload, (size_t)tokens * sizeof(float));
     const float *residual = a[5] ? part(&payload, outputs * sizeof(float)) : NULL;
-    float *y = take(b, outputs * sizeof(float));
+    float *y = take_outputs(b, outputs);
     job.panel = take(b, TATVPR_PANEL_BYTES((uint32_t)k_in));
     job.y_stride = n_out;
     const size_t kept = b->used;
@@ -119,7 +142,7 @@ static void run_matmul(bench *b, const int32_t *a, const uint8_t *payload)
             b->kernels->dense(&job);
         COUNT_END();
     }
-    answer(b->results, y, outputs * sizeof(float));
+    answer_outputs(b, y, outputs);
 }
 
 /* {K, N, layout, tokens, tokens of a tile at most}: answers the k below which a layer is sparse */
@@ -173,23 +196,23 @@ static void run_layer_norm(bench *b, const int32_t *a, const uint8_t *payload)
     const float *x = part(&payload, dim * (size_t)a[1] * sizeof(float));
     const float *gamma = part(&payload, dim * sizeof(float));
     const float *beta = part(&payload, dim * sizeof(float));
-    float *y = take(b, dim * (size_t)a[1] * sizeof(float));
+    float *y = take_outputs(b, dim * (size_t)a[1]);
     COUNT_BEGIN();
     for (int32_t t = 0; t < a[1]; t++)
         b->kernels->layer_norm(x + (size_t)t * dim, gamma, beta, 1e-6f, a[0],
                                y + (size_t)t * dim);
     COUNT_END();
-    answer(b->results, y, dim * (size_t)a[1] * sizeof(float));
+    answer_outputs(b, y, dim * (size_t)a[1]);
 }
 
 /* {count} */
 static void run_gelu(bench *b, const int32_t *a, const uint8_t *payload)
 {
-    float *y = take(b, (size_t)a[0] * sizeof(float));
+    float *y = take_outputs(b, (size_t)a[0]);
     COUNT_BEGIN();
     b->kernels->gelu((const float *)(const void *)payload, a[0], y);
     COUNT_END();
-    answer(b->results, y, (size_t)a[0] * sizeof(float));
+    answer_outputs(b, y, (size_t)a[0]);
 }
 
 /* {image size, patch, dim} */
@@ -207,11 +230,11 @@ static void run_patch_embed(bench *b, const int32_t *a, const uint8_t *payload)
     job.rows = a[0] / a[1];
     job.scratch = take(b, TATVPR_PATCH_SCRATCH(&op));
     const size_t outputs = (size_t)job.rows * (size_t)job.rows * dim;
-    job.y = take(b, outputs * sizeof(float));
+    job.y = take_outputs(b, outputs);
     COUNT_BEGIN();
     b->kernels->patch_embed(&job);
     COUNT_END();
-    answer(b->results, job.y, outputs * sizeof(float));
+    answer_outputs(b, job.y, outputs);
 }
 
 /* {T, dim, heads}: answers y and, for each head, a */
@@ -224,7 +247,7 @@ static void run_attention(bench *b, const int32_t *a, const uint8_t *payload)
     job.dim = a[1];
     job.head_dim = a[1] / a[2];
     job.scratch = take(b, TATVPR_HEAD_SCRATCH((uint32_t)a[0], (uint32_t)job.head_dim));
-    job.y = take(b, t * (size_t)a[1] * sizeof(float));
+    job.y = take_outputs(b, t * (size_t)a[1]);
     float *looked = take(b, t * (size_t)a[2] * sizeof(float));
     COUNT_BEGIN();
     for (job.head = 0; job.head < a[2]; job.head++) {
@@ -232,7 +255,7 @@ static void run_attention(bench *b, const int32_t *a, const uint8_t *payload)
         b->kernels->attention(&job);
     }
     COUNT_END();
-    answer(b->results, job.y, t * (size_t)a[1] * sizeof(float));
+    answer_outputs(b, job.y, t * (size_t)a[1]);
     answer(b->results, looked, t * (size_t)a[2] * sizeof(float));
 }
 

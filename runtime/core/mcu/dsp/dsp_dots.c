@@ -10,6 +10,9 @@
 #include "../mcu.h"
 #include "../quantise.h"
 
+/* of functions in assembler: clang takes no statement in them, so no (void) either */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 #define STEP 8 /* elements: rows are padded with zeros to a multiple */
 
 /* sums = a0.b0, a0.b1, a1.b0, a1.b1 of rows that end where a0 is `end`.
@@ -17,12 +20,6 @@
 __attribute__((naked, noinline)) static void dot_2x2(const int16_t *a0, const int16_t *a1,
                                                      const int16_t *b0, const int16_t *b1,
                                                      const int16_t *end, int32_t *sums) {
-    (void)a0;
-    (void)a1;
-    (void)b0;
-    (void)b1;
-    (void)end;
-    (void)sums;
     __asm volatile(
         "push {r4-r11, lr}\n" /* [sp, #36] = end, [sp, #40] = sums */
         "mov r4, #0\n mov r5, #0\n mov r6, #0\n mov r7, #0\n"

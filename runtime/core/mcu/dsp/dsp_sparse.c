@@ -11,6 +11,9 @@
 #include "../epilogue.h"
 #include "dsp_sparse.h"
 
+/* of functions in assembler: clang takes no statement in them, so no (void) either */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 #define OUTPUTS TATVPR_COLS_OUTPUTS
 #define PAIRS TATVPR_SPARSE_PAIRS
 #define LIST_PART 256
@@ -56,11 +59,6 @@
 __attribute__((naked, noinline)) static void visit(const uint16_t *index, const int8_t *value,
                                                    const uint32_t *unpacked, int32_t count,
                                                    uint32_t *pairs) {
-    (void)index;
-    (void)value;
-    (void)unpacked;
-    (void)count;
-    (void)pairs;
     __asm volatile(VISIT
                    "ldr r3, [sp, #40]\n"
                    "stm r3, {r4-r9}\n"
@@ -118,11 +116,6 @@ typedef struct destination {
     __attribute__((naked, noinline)) static void NAME(                                            \
         const uint16_t *index, const int8_t *value, const uint32_t *unpacked, int32_t count,      \
         const destination *to) {                                                                  \
-        (void)index;                                                                              \
-        (void)value;                                                                              \
-        (void)unpacked;                                                                           \
-        (void)count;                                                                              \
-        (void)to;                                                                                 \
         __asm volatile(VISIT                                                                      \
                        "ldr r12, [sp, #40]\n"                                                     \
                        "ldm r12, {r0-r3}\n"                                                       \
