@@ -12,9 +12,10 @@ from pathlib import Path
 
 def cache_folder(what: str) -> Path:
     """Folder for one kind of cached thing ("objects", "artifacts"); it may not exist yet."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    root = Path(base) if base else Path.home() / ".cache"
-    return root / "tatvpr-edge" / what
+    base = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if base.startswith("~"):  # a user without a home, as a container may have, keeps nothing
+        base = "/nonexistent"
+    return Path(base) / "tatvpr-edge" / what
 
 
 def unwritable() -> OSError | None:

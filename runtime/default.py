@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tatvpr_edge.runtime.cache import host_artifact
@@ -57,7 +58,7 @@ def default_artifact() -> tuple[Path, Path | None]:
     live = live_release()
     if live is not None:
         return live.artifact, live.map
-    if host_artifact().is_dir():
+    if os.path.isdir(host_artifact()):  # False also where HOME is another user's
         return host_artifact(), None
     if (embedded_folder() / "artifact").is_dir():
         return embedded_folder() / "artifact", None

@@ -97,7 +97,7 @@ def live_release(root: str | Path | None = None) -> Deployed | None:
 
 
 def _release(folder: Path) -> Deployed | None:
-    if not (folder / ARTIFACT).is_dir():
+    if not os.path.isdir(folder / ARTIFACT):
         return None
     place_map = folder / MAP
     return Deployed(folder, folder / ARTIFACT, place_map if place_map.is_file() else None)

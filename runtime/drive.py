@@ -12,15 +12,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.mapjournal import Appended, append_drive
 from tatvpr_edge.spec.maptypes import MapInfo, make_places
 
 
 class Drive:
-    """The places that one object adds to the map at ``path``. One thread at a time."""
+    """The places that one object adds to the map at ``path``. One thread at a time; a forked
+    child's are another drive."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._after_fork()
+        tell_children(self)
+
+    def _after_fork(self) -> None:
         self._number: int | None = None  # until its first place stands
         self._order = 0
 

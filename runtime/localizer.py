@@ -218,10 +218,11 @@ class Localizer(Closing):
 
     def _turn(self, **settings: Any) -> None:
         """Set any of map, k, tokens, budget and preset: together, or none where one is refused."""
-        place_map = self._map
-        if "map" in settings:
-            path = settings.pop("map")
-            place_map = None if path is None else self.open_map(path)
+        if "map" not in settings:  # which another thread may set meanwhile
+            self._dials.turn(**settings)
+            return
+        path = settings.pop("map")
+        place_map = None if path is None else self.open_map(path)
         self._dials.turn(**settings)
         self._map = place_map
 
@@ -494,18 +495,22 @@ class Localizer(Closing):
 
     def __getstate__(self) -> dict[str, Any]:
         """For processes that are spawned: the child opens the same artifact and map anew."""
+        place_map = self.map
         return {
             **self._arguments,
             "governing": self._dials.governing,
             "origin": self._origin,
             "artifact": self.artifact.root,
-            "map": None if self.map is None else self.map.path,
+            "map": None if place_map is None else place_map.named(),
             "k": self.k,
             "tokens": self.tokens,
         }
 
     def __setstate__(self, arguments: dict[str, Any]) -> None:
         governing, origin = arguments.pop("governing"), arguments.pop("origin")
+        if arguments["map"] is not None:
+            path, sha256 = arguments["map"]
+            arguments["map"] = PlaceMap(path, sha256=sha256)
         heeded = governing if arguments["k"] == "auto" else {}
         self.__init__(**arguments, **heeded)  # type: ignore[misc]
         self._dials.keep(governing)

@@ -49,6 +49,7 @@ from tatvpr_edge.spec.maptypes import (
     MOMENT,
     MapInfo,
     Places,
+    calibrated,
 )
 from tatvpr_edge.spec.placemap import (
     Base,
@@ -221,7 +222,7 @@ def append_drive(
                 refuse_rewriting(path)
                 info = replace(head.info, neighbours=True)
                 write_map(path, info, [read_base(path).places()])
-            file = _state(path)[0]
+            file = map_file(path)
             _write_record(journal_path(path), end, encode_record(places, count))
         except OSError as error:
             raise MapError(f"cannot add to the map {path}: {explain(error)}") from error
@@ -235,7 +236,7 @@ def map_end(path: str | Path) -> tuple[object, int] | None:
     Raises:
         MapError: the base cannot be read.
     """
-    file = _state(path)[0]
+    file = map_file(path)
     head = _read_head(followed(path))
     journal = journal_path(path)
     found = _last_record(journal, _binding(head)) if journal.exists() else (0, 0)
@@ -294,6 +295,15 @@ def _fold(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         journal_path(path).unlink()
         sync_folder(path.parent)
+
+
+def map_file(path: str | Path) -> object:
+    """``StoredMap.file`` of the map as it stands.
+
+    Raises:
+        MapError: there is none that can be seen.
+    """
+    return _state(path)[0]
 
 
 def _state(path: str | Path) -> tuple[object, object]:
@@ -470,11 +480,11 @@ def check_same(path: Path, opened: MapInfo, now: MapInfo) -> None:
     """Refuse what was made for the map at ``path`` as it was opened where ``now`` it is another.
 
     Raises:
-        MapError: its model or the frame of its poses is another, or its bands are.
+        MapError: its places are described, stored or positioned otherwise. (How matches are judged,
+            and whether places lean on their neighbours, may be another.)
     """
     mine, theirs = (
-        (of.model_hash, of.pose_frame, [(band.k, band.tokens) for band in of.bands])
-        for of in (opened, now)
+        replace(calibrated(of, [None] * len(of.bands)), neighbours=False) for of in (opened, now)
     )
     if mine != theirs:
         raise MapError(f"{path} is another map by now: open it again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,7 @@ class MapWriter(Closing, OneProcess):
             self._localizer = self._own = Localizer(artifact)
         self._engine = self._localizer.engine
         model = self._localizer.artifact.manifest.model
-        if not self.path.exists():
+        if not os.path.exists(self.path):
             if like is not None:
                 for name, given in (("kind", kind), ("bands", bands), ("pose_frame", pose_frame)):
                     if given is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 import stat
 from pathlib import Path
@@ -31,7 +32,7 @@ def read_pixels(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         FrameError: the file is missing, damaged, or of a kind that this board cannot read.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # "~nobody" stays as it is, and is missing
     try:
         status = path.stat()
         if status.st_size > _MOST_BYTES or stat.S_ISCHR(status.st_mode):

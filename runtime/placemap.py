@@ -23,6 +23,7 @@ from tatvpr_edge.runtime.mapjournal import (
     check_same,
     map_bytes,
     map_end,
+    map_file,
     read_map,
     rewrite,
 )
@@ -103,6 +104,8 @@ class PlaceMap(OneProcess):
             stay = all(place == number for place, number in to.items())
             if len(to) < len(before) or not stay or now.base.info != before.base.info:
                 now = Moment.of(stored.base, added, self._engine)
+            if not to:  # another map: its drives have the numbers of ours
+                self._drive = Drive(self.path)
         with self._counting:  # counts and the numbers that they are of change together
             left = Counter(self._confirmed) - Counter(written)
             if to is not None:
@@ -147,6 +150,10 @@ class PlaceMap(OneProcess):
     def check_model(self, model: ModelEntry) -> None:
         """Raise MapError where the map is of another model."""
         _check_model(self.path, self.info, model)
+
+    def named(self) -> tuple[Path, str | None]:
+        """(path, sha256) that open it again, in another process."""
+        return self.path, self._sha256
 
     def check_searchable(self) -> None:
         """What :meth:`search` says of the map itself, before anything is described for it.
@@ -353,6 +360,8 @@ class PlaceMap(OneProcess):
             MapError: nothing was added; the text says why.
         """
         with self._growing:
+            if map_file(self.path) != self._file:
+                self._take(self._read())
             seen_s = time.time() if time_s is None else time_s
             done = self._drive.add(self.info, descriptors, pose, tag, seen_s)
             now = self._now

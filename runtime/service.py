@@ -77,7 +77,7 @@ class Service:
         self._started = time.monotonic()
         self._answered = 0
         self._release = _release(localizer)
-        self._count = threading.Lock()
+        self._count, self._setting = threading.Lock(), threading.Lock()
 
     def answer(self, request: dict[str, Any], blob: bytes, seat: Seat) -> Answer:
         """The answer to one request of a connection; every error becomes an answer."""
@@ -148,7 +148,8 @@ class Service:
         settings = {name: value for name, value in request.items() if name != "op"}
         if "map" in settings:
             settings["map"] = _map_path(settings["map"])
-        self.localizer._turn(**settings)
+        with self._setting:  # of two clients, one after the other
+            self.localizer._turn(**settings)
         dials = self._dials()
         if "map" in request:
             dials["map_path"] = _shown(self.localizer)

@@ -13,12 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.arguments import added_at, check_excluded, check_time, check_top
+from tatvpr_edge.runtime.arguments import (
+    added_at,
+    check_excluded,
+    check_time,
+    check_top,
+    refuse_ignored,
+)
 from tatvpr_edge.runtime.closing import Closing
+from tatvpr_edge.runtime.dials import is_auto
 from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import Frame, check_frame
 from tatvpr_edge.runtime.fresh import check_watch
-from tatvpr_edge.runtime.governor import Budget, check_preset
+from tatvpr_edge.runtime.governor import Budget, check_governed, check_preset
 from tatvpr_edge.runtime.growth import Addition, check_terms, novelty_position
 from tatvpr_edge.runtime.mapwriter import full_pose, given_frame
 from tatvpr_edge.runtime.match import Match, place_of
@@ -39,7 +46,7 @@ class FakeLocalizer(Closing):
         answers: a function from the frame to a :class:`Match`, or matches that are given one
             after the other (one more query than matches is an error); :meth:`match` makes them.
         descriptor_size: floats in a descriptor.
-        k, tokens: as of ``Localizer``.
+        k, tokens, budget, preset: as of ``Localizer``.
 
     Attributes:
         frames: every frame that was queried or described, in order.
@@ -56,6 +63,8 @@ class FakeLocalizer(Closing):
         descriptor_size: int = 256,
         k: float | str = DEFAULTS.k,
         tokens: float = 1.0,
+        budget: Budget | str | None = None,
+        preset: str | None = None,
     ) -> None:
         self._answer: Callable[[Frame], Match] | None = answers if callable(answers) else None
         try:
@@ -71,8 +80,9 @@ class FakeLocalizer(Closing):
         self._stale = False
         self._on_stale: list[Callable[[FakeLocalizer], object]] = []
         self.closed = False
-        self._budget: Budget | None = None
-        self._preset: str | None = None
+        if not is_auto(k):
+            refuse_ignored(k, budget=budget, preset=preset)
+        self._budget, self._preset = Budget.of(budget), check_preset(preset)
         self.k = k
         self.tokens = tokens
 
@@ -100,8 +110,9 @@ class FakeLocalizer(Closing):
     @k.setter
     def k(self, value: float | str) -> None:
         self._check_open()
-        auto = isinstance(value, str) and value == "auto"
-        self._k = value if auto else check_fraction(value, "k")
+        if is_auto(value):
+            check_governed(self._budget, self._preset)
+        self._k = value if is_auto(value) else check_fraction(value, "k")
 
     @property
     def budget(self) -> Budget | None:
@@ -111,7 +122,10 @@ class FakeLocalizer(Closing):
     @budget.setter
     def budget(self, value: Budget | str | None) -> None:
         self._check_open()
-        self._budget = Budget.of(value)
+        budget = Budget.of(value)
+        if is_auto(self._k):
+            check_governed(budget, self._preset)
+        self._budget = budget
 
     @property
     def preset(self) -> str | None:
@@ -121,7 +135,10 @@ class FakeLocalizer(Closing):
     @preset.setter
     def preset(self, value: str | None) -> None:
         self._check_open()
-        self._preset = check_preset(value)
+        check_preset(value)
+        if is_auto(self._k):
+            check_governed(self._budget, value)
+        self._preset = value
 
     @property
     def tokens(self) -> float:

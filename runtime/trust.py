@@ -124,7 +124,11 @@ def _there(path: Path, base: Path) -> bool:
             f"{base / deployed.TRUST} is not a folder: nothing is trusted"
         ) from None
     except OSError as error:
-        raise SignatureError(f"{path} cannot be read: {error.strerror}") from None
+        own = "" if base == SYSTEM else f", or set {deployed.ROOT_VARIABLE} to a folder of its own"
+        raise SignatureError(
+            f"{path} cannot be read ({error.strerror}), so that it is not known whether unsigned "
+            f"artifacts are accepted: let this user read it{own}"
+        ) from None
     return True
 
 

@@ -8,7 +8,7 @@ from tatvpr_edge.runtime.governor.binding import (
     Reason,
 )
 from tatvpr_edge.runtime.governor.budget import Budget, Kind
-from tatvpr_edge.runtime.governor.governor import Choice, Governor, check_preset
+from tatvpr_edge.runtime.governor.governor import Choice, Governor, check_governed, check_preset
 from tatvpr_edge.runtime.governor.ladder import Ladder, ladder_from_profile
 from tatvpr_edge.runtime.governor.level import Level
 
@@ -24,6 +24,7 @@ __all__ = [
     "Level",
     "Preference",
     "Reason",
+    "check_governed",
     "check_preset",
     "ladder_from_profile",
 ]

@@ -53,6 +53,15 @@ def check_preset(preset: str | None) -> str | None:
     return None if preset is None else choice(preset, PRESETS, "preset")
 
 
+def check_governed(budget: Budget | None, preset: str | None) -> None:
+    """Raise UsageError where neither says what ``k="auto"`` is to hold."""
+    if budget is None and preset is None:
+        raise UsageError(
+            'k="auto" needs a budget such as "5W", "0.2J", "40ms", "70C" or "battery:2h", '
+            f"or a preset ({', '.join(PRESETS)})"
+        )
+
+
 class Governor(Closing, OneProcess):
     """Chooses k and tokens for the next query.
 
@@ -93,11 +102,7 @@ class Governor(Closing, OneProcess):
     ) -> None:
         check_preset(preset)
         budget = Budget.of(budget)
-        if budget is None and preset is None:
-            raise UsageError(
-                'k="auto" needs a budget such as "5W", "0.2J", "40ms", "70C" or "battery:2h", '
-                f"or a preset ({', '.join(PRESETS)})"
-            )
+        check_governed(budget, preset)
         self.budget = budget
         self.preset = preset
         kind = Kind.NONE if budget is None else budget.kind

@@ -165,6 +165,8 @@ class _Reader(threading.Thread):
     @property
     def ended(self) -> bool:
         """See :attr:`Stream.ended`."""
+        if os.getpid() != self._pid:  # a fork, where the thread may have left its lock held
+            return True
         with self._changed:
             return self._stopping.is_set() or (self._done and self._waiting is None)
 

@@ -89,7 +89,7 @@ class OpenCvSource:
             self._capture = cv2.VideoCapture(self._target, self._api, *([limits] if limits else []))
             opened = self._capture.isOpened()
         except cv2.error as error:
-            raise NotThereError(f"{self.name}: OpenCV says {error.err or error}") from None
+            raise self._said(error) from None
         if not opened:
             why = (
                 "not there, or held by another program"
@@ -108,7 +108,10 @@ class OpenCvSource:
         Raises:
             NotThereError: what comes is no picture.
         """
-        good, pixels = self._capture.read()
+        try:
+            good, pixels = self._capture.read()
+        except self._cv2.error as error:  # as of an empty JPEG from a camera that is unplugged
+            raise self._said(error) from None
         if not good:
             return None
         if pixels.ndim == 3 and pixels.shape[2] == 1:
@@ -122,6 +125,9 @@ class OpenCvSource:
         known = at_ms > 0 or (at_ms == 0 and not self._begun)
         self._begun = True
         return Grabbed(image, at_ms / 1e3 if known else None)
+
+    def _said(self, error: Any) -> NotThereError:
+        return NotThereError(f"{self.name}: OpenCV says {error.err or error}")
 
     def close(self) -> None:
         """Give the camera or file back."""

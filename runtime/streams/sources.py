@@ -66,7 +66,7 @@ def choose(
         raise UsageError(
             f"a source is a path, an address or a device's number, not {shown(source)}"
         )
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     kind = _kind(path)
     if not stat.S_ISDIR(kind):
         _check_utf8(text)
@@ -92,7 +92,7 @@ def choose(
     if text.startswith("/dev/") and (kind == 0 or stat.S_ISCHR(kind)):
         return _device(text, text, backend)
     if stat.S_ISDIR(kind):
-        if (path / "metadata.yaml").is_file():
+        if os.path.isfile(path / "metadata.yaml"):
             raise _recording(path)
         from tatvpr_edge.runtime.streams.folder import FolderSource
 

@@ -7,6 +7,7 @@ disagree about its sign, so ``status`` decides. Energy left is ``energy_now`` (u
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class BatterySource(TreeSource):
         found = []
         for folder in tree.glob("/sys/class/power_supply/*"):
             kind = tree.optional_text(folder / "type")
-            looks = kind == "Battery" or (kind is None and (folder / "capacity").exists())
+            looks = kind == "Battery" or (kind is None and os.path.exists(folder / "capacity"))
             here = tree.optional_text(folder / "present") != "0"  # an empty bay
             if looks and here and tree.optional_text(folder / "scope") != "Device":
                 found.append(folder)
@@ -105,7 +106,7 @@ class _Battery:
         return self._tree.optional_text(self._folder / "status") or "unknown"
 
     def power_mw(self) -> float:
-        if (self._folder / "power_now").exists():
+        if os.path.exists(self._folder / "power_now"):
             microwatts = self._number("power_now")
         else:
             microwatts = self._number("voltage_now") * self._number("current_now") / 1e6
@@ -124,7 +125,7 @@ class _Battery:
         return _within(self._number("capacity"), 100.0, "%", Condition.ABSURD)
 
     def _stored_j(self, what: str) -> float:
-        if (self._folder / f"energy_{what}").exists():
+        if os.path.exists(self._folder / f"energy_{what}"):
             joules = self._number(f"energy_{what}") * 3600e-6
         else:
             # Charge is in uAh at the present voltage in uV: 1e-12 to VAh, 3600 to joules.

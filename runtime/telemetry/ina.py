@@ -14,6 +14,7 @@ NVML is never used: on Tegra it initialises and then answers "not supported".
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def _chip_folders(tree: Tree) -> list[tuple[Path, str]]:
     found: dict[str, tuple[Path, str]] = {}
     for chip in _CHIPS:
         for folder in tree.glob(f"/sys/bus/i2c/drivers/{chip}/*"):
-            if folder.is_dir() and "-" in folder.name:  # "1-0040", not "module" or "bind"
+            if os.path.isdir(folder) and "-" in folder.name:  # "1-0040", not "module" or "bind"
                 found.setdefault(folder.name, (folder, chip))
     for name_file in tree.glob("/sys/bus/i2c/devices/*/name"):
         said = (tree.optional_text(name_file) or "").lower()
@@ -122,7 +123,7 @@ def _hwmon_3221(tree: Tree, folder: Path) -> list[_Channel]:
     for n in _CHANNELS:
         volts, amperes = folder / f"in{n}_input", folder / f"curr{n}_input"
         label = tree.optional_text(folder / f"in{n}_label")
-        if label is None and not (volts.exists() and amperes.exists()):
+        if label is None and not (os.path.exists(volts) and os.path.exists(amperes)):
             continue
         if label is not None and is_not_connected(label):
             continue
@@ -164,7 +165,7 @@ def _hwmon_238(tree: Tree, folder: Path) -> list[_Channel]:
     if is_not_connected(label):
         return []
     power = folder / "power1_input"
-    if power.exists():
+    if os.path.exists(power):
         return [_Channel(label, None, None, power, 1000.0, MAX_BOARD_MW)]
     return [_Channel(label, folder / "in1_input", folder / "curr1_input", None, 1.0, MAX_BOARD_MW)]
 
@@ -178,13 +179,13 @@ def _iio(tree: Tree, folder: Path) -> list[_Channel]:
             continue
         volts, amperes = folder / f"in_voltage{n}_input", folder / f"in_current{n}_input"
         power = folder / f"in_power{n}_input"
-        both = volts.exists() and amperes.exists()
+        both = os.path.exists(volts) and os.path.exists(amperes)
         channels.append(
             _Channel(
                 label,
-                volts if both or not power.exists() else None,
-                amperes if both or not power.exists() else None,
-                power if power.exists() else None,
+                volts if both or not os.path.exists(power) else None,
+                amperes if both or not os.path.exists(power) else None,
+                power if os.path.exists(power) else None,
                 1.0,
                 MAX_BOARD_MW,
             )

@@ -6,6 +6,7 @@ time. Since 2020 kernels let only root read them.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class RaplSource(TreeSource):
         """The machine's counters, or the line that says why there are none."""
         zones = []
         for folder in tree.glob("/sys/class/powercap/intel-rapl:*"):
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 continue
             index = folder.name.partition(":")[2]
             label = tree.optional_text(folder / "name") or f"package-{index}"

@@ -115,7 +115,7 @@ class Tree:
         """Path of a board's command, or None where the board has none."""
         for folder in _COMMAND_FOLDERS:
             path = self.root / folder / name
-            if path.is_file() and os.access(path, os.X_OK):
+            if os.path.isfile(path) and os.access(path, os.X_OK):
                 return path
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def _files(incomplete: str, suffix: str) -> list[CompletionItem]:
     """Files of a kind, and folders, as far as ``incomplete`` is written."""
     folder, slash, start = incomplete.rpartition("/")
     try:
-        entries = sorted(Path(folder + slash or ".").expanduser().iterdir())
+        entries = sorted(Path(os.path.expanduser(folder + slash or ".")).iterdir())
     except OSError:
         return []
     found = []

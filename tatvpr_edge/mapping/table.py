@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def read_table(path: str | Path, required: Collection[str] = ()) -> Table:
         DataError: it cannot be read, lacks a column, names one twice, has no rows, or a row has
             another number of columns than the header.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     try:
         text = _text(read_bytes(path, _MOST_BYTES))
         header, delimiter, body = _header(text)

@@ -65,8 +65,8 @@ def replacing(
     _refuse_device(path)
     near = path if beside is None else beside
     sweep(near)
-    name, descriptor = _held_file(near, path)
-    with naming(path), open(descriptor, "w+b") as sink:
+    name, held = _held_file(near, path)
+    with naming(path), held as sink:
         try:
             if mode is not None:
                 os.fchmod(sink.fileno(), mode)
@@ -100,21 +100,16 @@ def _refuse_device(path: Path) -> None:
         raise OSError(errno.EEXIST, why, str(path))
 
 
-def _held_file(near: Path, path: Path) -> tuple[Path, int]:
-    """A new temporary beside ``near``, and its descriptor, which holds the lock."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+def _held_file(near: Path, path: Path) -> tuple[Path, BinaryIO]:
+    """A new temporary beside ``near``, open, which holds the lock."""
     while True:
         name = _temporary(near)
-        with naming(path):
-            descriptor = os.open(name, flags, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                if os.fstat(descriptor).st_nlink:
-                    return name, descriptor
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)  # another writer swept it before it was held
+        with naming(path), contextlib.ExitStack() as closing:
+            held = closing.enter_context(open(name, "x+b"))
+            fcntl.flock(held, fcntl.LOCK_EX)
+            if os.fstat(held.fileno()).st_nlink:  # else another writer swept it before it was held
+                closing.pop_all()
+                return name, held
 
 
 @contextlib.contextmanager

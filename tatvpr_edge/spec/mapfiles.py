@@ -76,41 +76,46 @@ def writing(path: str | Path) -> Iterator[None]:
             names that process.
     """
     path = followed(path)
+    lock = lock_path(path)
     try:
-        descriptor = _lock(path)
+        held = _lock(path, lock)
     except OSError as error:
         raise MapError(f"cannot lock the map {path} for writing: {explain(error)}") from None
     try:
         with contextlib.suppress(OSError):  # on a full disk it is held all the same, unnamed
-            os.pwrite(descriptor, f"{os.getpid():<20}".encode(), 0)
+            os.pwrite(held.fileno(), f"{os.getpid():<20}".encode(), 0)
         yield
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(lock_path(path))
-        os.close(descriptor)
+            os.unlink(lock)
+        held.close()
 
 
-def _lock(path: str | Path) -> int:
-    """The locked file that stands at ``lock_path``; its last holder removes it."""
-    lock, end = lock_path(path), time.monotonic() + LOCK_WAIT_S
+def _lock(path: Path, lock: Path) -> IO[bytes]:
+    """The locked file that stands at ``lock``; its last holder removes it. It is an object, which
+    closes itself where Ctrl-C comes before its holder can."""
+    end = time.monotonic() + LOCK_WAIT_S
     while True:
-        descriptor = os.open(lock, _LOCK_FLAGS, 0o600)
         with contextlib.ExitStack() as closing:
-            closing.callback(os.close, descriptor)
+            held = closing.enter_context(open(lock, "r+b", buffering=0, opener=_opened))
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(held.fileno()), os.stat(lock)):
                     closing.pop_all()
-                    return descriptor
+                    return held
             except FileNotFoundError:
                 continue  # its holder ended in between
             except BlockingIOError:
                 if time.monotonic() > end:
                     raise MapError(
-                        f"the map {path} is held by {_holder(descriptor)} for more than "
+                        f"the map {path} is held by {_holder(held.fileno())} for more than "
                         f"{LOCK_WAIT_S:g} s: end it, or try again"
                     ) from None
                 time.sleep(_POLL_S)
+
+
+def _opened(lock: str, _: int) -> int:
+    return os.open(lock, _LOCK_FLAGS, 0o600)
 
 
 def _holder(descriptor: int) -> str:

@@ -18,6 +18,7 @@ from support.serving import FRAME, make_map, serving
 from tatvpr_edge.runtime import CameraFrame, Localizer
 from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.mapjournal import rewrite
+from tatvpr_edge.runtime.service import Seat, Service
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import DeployError, FrameError, MapError, UsageError
 from tatvpr_edge.spec.maptypes import calibrated
@@ -229,3 +230,24 @@ def test_a_client_changes_the_map_for_all(tiny_host: Path, tmp_path: Path) -> No
         client.set(map=None)
         with pytest.raises(MapError, match="no map"):
             other.query(frames[0])
+
+
+def test_a_client_that_sets_k_does_not_take_back_the_map_that_was_set_meanwhile(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    with Localizer(tiny_host, k=1.0) as localizer:
+        model = localizer.artifact.manifest.model.hash
+        rows = np.stack([localizer.describe(FRAME)])
+        first, second = (make_map(tmp_path / f"{n}.placemap", model, rows) for n in range(2))
+        localizer.map = first
+
+        class Slow:
+            """A number that takes so long that another thread sets the map."""
+
+            def __float__(self) -> float:
+                localizer.map = second
+                return 0.4
+
+        answer, _ = Service(localizer).answer({"op": "set", "k": Slow()}, b"", Seat())
+        assert answer["ok"] and localizer.k == 0.4
+        assert localizer.map is not None and localizer.map.path == second

@@ -10,7 +10,9 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,6 +223,8 @@ def test_the_stand_in_answers_what_it_was_told_and_refuses_what_a_localizer_refu
         fake.preset = "slow"
     fake.budget, fake.preset = "5W", "turbo"
     assert fake.budget == runtime.Budget.parse("5W")
+    with pytest.raises(UsageError, match="budget='5W' belongs to k=\"auto\""):
+        FakeLocalizer(k=0.2, budget="5W")
     by_frame = FakeLocalizer(lambda frame: FakeLocalizer.match(int(frame[0, 0, 0])))
     assert by_frame.query(frame + 5).place == 5
     vector = fake.describe(frame)
@@ -232,6 +236,30 @@ def test_the_stand_in_answers_what_it_was_told_and_refuses_what_a_localizer_refu
     for name, value in {"k": 0.2, "tokens": 0.5, "budget": "5W", "preset": "turbo"}.items():
         with pytest.raises(UsageError, match="this Localizer is closed"):
             setattr(fake, name, value)
+
+
+def test_the_stand_in_is_governed_as_a_localizer_is(tiny_host: Path) -> None:
+    """What the robot's own tests let pass ended the robot's program."""
+    steps: list[tuple[str, Any, bool]] = [
+        ("preset", None, False),
+        ("budget", "40ms", True),
+        ("preset", None, True),
+        ("budget", None, False),
+        ("k", 0.2, True),
+        ("budget", None, True),
+        ("k", "auto", False),
+    ]
+    for make in (partial(Localizer, tiny_host), FakeLocalizer):
+        with pytest.raises(UsageError, match=r'k="auto" needs a budget such as .*"battery:2h"'):
+            make(k="auto")
+        with make(k="auto", preset="turbo") as localizer:
+            for name, value, taken in steps:
+                if taken:
+                    setattr(localizer, name, value)
+                    continue
+                with pytest.raises(UsageError, match='k="auto" needs a budget'):
+                    setattr(localizer, name, value)
+            assert (localizer.k, localizer.budget, localizer.preset) == (0.2, None, None)
 
 
 def test_the_version_is_stated_once() -> None:

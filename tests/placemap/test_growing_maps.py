@@ -130,6 +130,33 @@ def test_eight_threads_query_while_one_adds_and_prunes(
     assert robot.map is not None and len(robot.map) <= 40
 
 
+# Python 3.12 and later warn of what is tried here on purpose.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_robot_drives_a_drive_of_its_own(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    """Its places stood in its parent's drive, under the numbers that the parent's had."""
+    assert robot.map is not None
+    path = robot.map.path
+    with MapWriter(path, robot) as writer:
+        for one in (robot, writer):
+            one.add(frames[0])
+        for index in (1, 2):
+            child = os.fork()
+            if child == 0:
+                try:
+                    robot.add(frames[index])
+                    writer.add(frames[index])
+                finally:
+                    os._exit(0)
+            assert os.waitpid(child, 0) == (child, 0)
+        for one in (robot, writer):
+            one.add(frames[3])
+    moments = PlaceMap(path).stored.added.moments
+    assert moments["drive"].tolist() == [0, 1, 2, 3, 4, 5, 0, 1]
+    assert moments["order"].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
+
+
 PROGRAM = """
 import sys
 import numpy as np

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -363,6 +365,44 @@ def test_a_held_lock_is_waited_for_and_its_holder_named(
     assert not mapfiles.lock_path(grown).exists()
 
 
+# What Ctrl-C keeps from being closed closes itself, and warns.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_leaves_no_lock_held(
+    grown: Path, some: Some, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it came between the lock and its holder, the program, a notebook say, and every other
+    one could not write to the map until that program ended."""
+    monkeypatch.setattr(mapfiles, "LOCK_WAIT_S", 0.0)
+    places, count, line = some(read_base(grown).info, 1), len(read_map(grown)), 0
+
+    def interrupted(at: int) -> bool:
+        seen = 0
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal seen
+            if frame.f_code.co_filename == mapfiles.__file__ and event == "line":
+                seen += 1
+                if seen == at:
+                    raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            append(grown, places)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    while interrupted(line := line + 1):
+        assert len(read_map(grown)) - count in (0, 1)
+        append(grown, places)
+        count = len(read_map(grown))
+    assert line > 20
+
+
 def test_another_users_lock_on_the_map_stops_nobody(grown: Path, some: Some) -> None:
     with open(grown, "rb") as held:  # what any user who may read the map can do
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -376,6 +416,8 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path, some: Some) -> None:
 import os, signal, numpy as np
 from tatvpr_edge.spec import atomic
 from pathlib import Path
+from types import FrameType
+from typing import Any
 with atomic.replacing(Path({os.fspath(path)!r})) as sink:
     sink.write(b"half a map")
     sink.flush()

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.faults import Faults
+from support.users import as_other_user
 from tatvpr_edge.runtime.telemetry import (
     Condition,
     Reading,
@@ -19,6 +20,7 @@ from tatvpr_edge.runtime.telemetry import (
     Snapshot,
     Tree,
     discover,
+    read_conditions,
 )
 from tatvpr_edge.runtime.telemetry.plausible import Plausibility
 
@@ -150,10 +152,22 @@ def test_the_bus_fails_in_mid_read(board: Board) -> None:
 def test_files_that_this_user_may_not_read(tmp_path: Path) -> None:
     boards.rapl(tmp_path, 1_000_000)
     (source,) = discover(Tree(tmp_path)).sources
-    with boards.as_other_user(tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj"):
+    with as_other_user(tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj"):
         total = source.read(1.0)[-1]
     assert total.condition is Condition.DENIED
     assert "run as root" in total.detail
+
+
+def test_folders_that_this_user_may_not_look_into(tmp_path: Path) -> None:
+    """An /opt of root's alone ended the threads that look for sensors, and `profile`."""
+    folders = [tmp_path / name for name in ("opt", "usr", "sys")]
+    for folder in folders:
+        (folder / "bin").mkdir(parents=True)
+    with as_other_user(*folders):
+        tree = Tree(tmp_path)
+        found = discover(tree)
+        assert found.sources == [] and {"tegrastats", "pmic", "battery"} <= found.missing.keys()
+        assert read_conditions(tree).power_mode is None
 
 
 def test_a_renamed_input_rail_is_not_added_to_its_own_parts(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ import tatvpr_edge
 from support.recordings import U8, number_of, plain_frames, write_video
 from tatvpr_edge import runtime
 from tatvpr_edge.runtime import Localizer, Stream, StreamFrame, UsageError
+from tatvpr_edge.runtime.streams.opencv import OpenCvSource
 from tatvpr_edge.spec.errors import DataError, ToolError
 from tatvpr_edge.spec.frames import to_rgb
 
@@ -313,6 +315,33 @@ def test_a_camera_that_is_not_plugged_in_is_waited_for() -> None:
         assert frames.read(timeout_s=0) is None
 
 
+def test_a_camera_at_whose_frame_opencv_throws_is_opened_again(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at an empty JPEG of one that is unplugged: the stream ended for good."""
+    import cv2
+
+    real = cv2.VideoCapture
+
+    class Throwing:
+        """Decodes nothing at its end, which OpenCV throws at."""
+
+        def __init__(self, *given: Any) -> None:
+            self._real = real(*given)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+        def read(self) -> tuple[bool, Any]:
+            good, pixels = self._real.read()
+            return good, pixels if good else cv2.imdecode(np.zeros(0, np.uint8), 1)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Throwing)
+    with Stream(OpenCvSource.film(str(video), live=True)) as frames:
+        until(lambda: frames.ended or frames.opened == 2)
+        assert not frames.ended and next_frame(frames).opened in (1, 2)
+
+
 def test_a_stream_that_is_forgotten_stops(video: Path) -> None:
     frames = runtime.stream(video)
     next_frame(frames)
@@ -335,16 +364,17 @@ def test_a_stream_stays_with_its_process(folder: Path) -> None:
         said = context.SimpleQueue()
 
         def child() -> None:
+            ended = frames.ended  # without the lock, which the parent's thread may hold for ever
             try:
                 frames.read()
             except UsageError as error:
                 frames.close()
-                said.put(str(error))
+                said.put(f"{error}, {ended}")
 
         process = context.Process(target=child)
         process.start()
         process.join(PATIENCE_S)
-        assert "open another one in the child" in said.get()
+        assert "open another one in the child, True" in said.get()
         assert next_frame(frames).index == 1
 
 

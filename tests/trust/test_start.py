@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -42,15 +43,14 @@ def profiled(source: Path, target: Path, name: str) -> Path:
     return target
 
 
-def places_of(artifact: Path, path: Path) -> Path:
+def places_of(artifact: Path, path: Path, count: int = 5) -> Path:
     """A small map that this artifact made."""
     with Localizer(artifact, k=0.2) as localizer:
-        rows = np.stack([localizer.describe(np.roll(FRAME, 7 * i, 0)) for i in range(5)])
+        rows = np.stack([localizer.describe(np.roll(FRAME, 7 * i, 0)) for i in range(count)])
         info = MapInfo(
             localizer.artifact.manifest.model.hash, "int8", rows.shape[1], (Band(0.2),), "local"
         )
-    poses = np.full((5, 7), np.nan)
-    write_map(path, info, [make_places(info, [rows], poses, [f"place {i}" for i in range(5)])])
+    write_map(path, info, [make_places(info, [rows], tags=[f"place {i}" for i in range(count)])])
     return path
 
 
@@ -294,6 +294,24 @@ def test_a_map_of_a_signed_release_is_not_rewritten(board: Board, keys: Keys) ->
                 way()
     assert path.read_bytes() == before and running() == second
     assert len(read_map(path)) == 6
+
+
+def test_a_spawned_process_searches_the_map_that_was_signed(
+    board: Board, keys: Keys, tmp_path: Path
+) -> None:
+    """It took whatever lay there by then."""
+    root, options, _, second = board
+    for name in ("ours", "second"):
+        trust(local_transport(), name, keys.public(name), options=options)
+    with Localizer() as localizer:
+        handed_on = pickle.dumps(localizer)
+        with pickle.loads(handed_on) as child:
+            assert child.query(FRAME).tag == "place 0"
+            assert pickle.dumps(child) == handed_on
+        places = root / "releases" / second / deployed.MAP
+        os.replace(places_of(localizer.artifact.root, tmp_path / "other.placemap", 4), places)
+    with pytest.raises(MapError, match="signed"):
+        pickle.loads(handed_on)
 
 
 def test_a_root_that_cannot_be_written_starts_all_the_same(board: Board) -> None:

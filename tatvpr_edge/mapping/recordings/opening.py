@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 from tatvpr_edge.mapping.files import FrameFile, frame_files
@@ -17,7 +18,7 @@ _VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".ts", ".mpg", ".mpe
 
 def is_recording(path: str | Path) -> bool:
     """Whether ``path`` is a bag (a file, or ROS 2's folder) or a video, by its name."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     return _is_bag(path) or (path.suffix.lower() in _VIDEOS and not path.is_dir())
 
 
