@@ -151,12 +151,8 @@ def _claim(
     output: Path, own: OwnFrames, weights: Path, division: dict[str, Any], steps: int, seed: int
 ) -> None:
     """``output`` belongs to one run: the same command goes on with it, another is refused."""
-    seen = hashlib.sha256()
-    for path in own.places.paths:
-        status = path.stat()
-        seen.update(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     wanted = {
-        "frames": seen.hexdigest(),
+        "frames": own.digest(),
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "division": division,
         "steps": steps,
@@ -174,7 +170,7 @@ def _claim(
                 "--output, or remove it"
             )
         return
-    if output.exists() and any(output.iterdir()) and not path.parent.is_dir():
+    if {*output.glob("*"), *path.parent.glob("[!.]*")} - {path.parent}:
         raise UsageError(f"{output} exists and is no run of finetune: give another --output")
     from tatvpr_edge.models.checkpoint import write_atomically
 

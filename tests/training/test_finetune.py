@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny_sets import TINY_BACKBONE, labelled_set, picture, write_rows
@@ -170,6 +171,11 @@ def test_an_output_of_other_frames_or_options_is_refused(finetune: Run, tmp_path
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
     assert "no run of finetune" in finetune("frames", *QUICK, "-o", "mine", status=1)
+    # Nor is what `tatvpr-edge train` left in a folder of that name gone on with.
+    (tmp_path / "mine" / "thesis.txt").unlink()
+    (tmp_path / "mine" / "run").mkdir()
+    (tmp_path / "mine" / "run" / "metric.state").write_bytes(b"")
+    assert "no run of finetune" in finetune("frames", *QUICK, "-o", "mine", status=1)
 
 
 def test_what_is_held_out_is_never_learned(tmp_path: Path) -> None:
@@ -261,6 +267,40 @@ def test_a_damaged_frame_is_named_and_left_out(tmp_path: Path) -> None:
     own = read_own(folder, Division())
     assert [frame.name for frame in own.skipped] == ["f5.jpg"]
     assert folder / "f5.jpg" not in own.places.paths
+
+
+@pytest.mark.parametrize("by", ["labels", "poses"])
+def test_a_damaged_frame_of_a_table_is_left_out_of_the_training_too(
+    finetune: Run, tmp_path: Path, by: str
+) -> None:
+    labelled_set(tmp_path / "frames", places=10)
+    (tmp_path / "frames" / "p1-1.jpg").write_bytes(b"no picture")
+    made = json.loads(finetune("frames", *QUICK, "--by", by, "--json"))
+    assert [frame["name"] for frame in made["skipped"]] == ["p1-1.jpg"]
+    assert made["frames"] + made["held_out"]["frames"] == 29
+
+
+def test_a_table_that_was_changed_is_another_run(finetune: Run, tmp_path: Path) -> None:
+    # What the weights were taught last time may be what they would be judged by this time.
+    table = labelled_set(tmp_path / "frames", places=10) / "poses.csv"
+    finetune("frames", *QUICK)
+    finetune("frames", *QUICK)
+    said = table.read_text()
+    for other in (said.replace(",p2,", ",p3,"), said.replace(",p9,", ",p8,")):
+        table.write_text(other)
+        assert "give another --output" in finetune("frames", *QUICK, status=1)
+
+
+@pytest.mark.parametrize(("drives", "frames"), [(1, 84), (12, 6), (6, 14)])
+def test_every_step_finds_the_places_that_were_counted(
+    tmp_path: Path, drives: int, frames: int
+) -> None:
+    for number in range(drives):
+        drive(tmp_path / "frames" / f"{number:02d}", frames)
+    own = read_own(tmp_path / "frames", Division())
+    rng = np.random.default_rng(0)
+    drawn = [len(own.places.draw(rng)) for _ in range(100)]
+    assert min(drawn) >= own.trained >= 4
 
 
 def test_init_by_name_means_the_shipped_weights(tmp_path: Path) -> None:
