@@ -20,6 +20,30 @@ from tatvpr_edge.models.train.config import DataConfig
 from tatvpr_edge.spec.errors import DataError
 
 
+def tower_rows(
+    root: Path, split: str, floors: Collection[str] | None = None
+) -> list[dict[str, str]]:
+    """Rows of ``frames.csv`` of a split, and of ``floors`` alone, clip by clip in the order of
+    their frames, whose numbers are whole.
+
+    Raises:
+        DataError: the list is missing, a number is none, or a floor or the split is not there.
+    """
+    table = root / "frames.csv"
+    rows = read_table(table, ("path", "split", "floor", "clip", "frame")).rows
+    chosen = [
+        row for row in rows if row["split"] == split and (floors is None or row["floor"] in floors)
+    ]
+    missing = sorted(set(floors or ()) - {row["floor"] for row in chosen})
+    if missing or not chosen:
+        floor = f", floor {missing[0]!r}" if missing else ""
+        raise DataError(f"{table}: no frames of split {split!r}{floor}")
+    try:
+        return sorted(chosen, key=lambda row: (row["floor"], row["clip"], int(row["frame"])))
+    except ValueError as error:
+        raise DataError(f"{table}: a frame number is not a whole number") from error
+
+
 def tower(
     root: Path,
     split: str,
@@ -40,16 +64,7 @@ def tower(
     Raises:
         DataError: the list or a file of it is missing, or nothing is left.
     """
-    rows = read_table(root / "frames.csv", ("path", "split", "floor", "clip", "frame")).rows
-    chosen = [
-        row for row in rows if row["split"] == split and (floors is None or row["floor"] in floors)
-    ]
-    if not chosen:
-        raise DataError(f"{root / 'frames.csv'}: no frames of split {split!r}, floors {floors}")
-    try:
-        chosen.sort(key=lambda row: (row["floor"], row["clip"], int(row["frame"])))
-    except ValueError as error:
-        raise DataError(f"{root / 'frames.csv'}: a frame number is not a whole number") from error
+    chosen = tower_rows(root, split, floors)
     paths = tuple(root / row["path"] for row in chosen)
     _exist(paths)
     clips: dict[tuple[str, str], list[int]] = defaultdict(list)
