@@ -135,7 +135,7 @@ def train(
             ) from None
         with _alone(folder) if crew.first else contextlib.nullcontext():
             try:
-                return _train(config, crew, report, stop_after, places)
+                return _train(config, crew, report if crew.first else None, stop_after, places)
             except BaseException:
                 with contextlib.suppress(OSError):
                     folder.rmdir()  # only an empty one goes: nothing was begun

@@ -21,6 +21,7 @@ from tatvpr_edge.cli.output import (
     pose_frame_option,
     print_json,
     print_table,
+    refuse_given,
     write_file,
 )
 from tatvpr_edge.cli.paths import FilePath
@@ -114,6 +115,11 @@ def command(
     )
     weights = weights_file(start)
     own = read_own(frames, division)
+    why = f"places of {frames} are told by {own.by} (--by says by what)"
+    if own.by != "poses":
+        refuse_given(("--within", "--pose-frame"), why)
+    if own.by != "time":
+        refuse_given(("--every",), why)
     note_left_out(own.skipped, quiet=as_json)
     note(_said(own), as_json)
     run = output / "run"

@@ -21,9 +21,9 @@ from tatvpr_edge.cli import main
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.data.own import Division, read_own
-from tatvpr_edge.models.train.finetune import held_trials
+from tatvpr_edge.models.train.finetune import finetune_config, held_trials
 from tatvpr_edge.spec.artifact import read_artifact
-from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.errors import DataError, ModelError
 
 Run = Callable[..., str]
 
@@ -253,6 +253,36 @@ def test_a_recording_is_no_folder_of_pictures(tmp_path: Path, name: str) -> None
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(DataError, match="is a recording, and training takes pictures: write its"):
         read_own(tmp_path / name, Division())
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "words"),
+    [
+        ("micro-salad", {"keep_after": ()}, "its head 'salad' cannot be anchored"),
+        ("micro", {"ternary": False}, "a float twin, of which no model.onnx can be made"),
+    ],
+)
+def test_weights_that_could_not_be_exported_are_refused_before_the_training(
+    finetune: Run, tmp_path: Path, model: str, changes: dict[str, Any], words: str
+) -> None:
+    file = tmp_path / "other.safetensors"
+    save_weights(registry.create(registry.config(model, **{**TINY_BACKBONE, **changes})), file)
+    drive(tmp_path / "frames")
+    assert main(["finetune", "frames", *QUICK, "--from", str(file)]) == 1
+    with pytest.raises(ModelError, match=words):
+        finetune_config(file, tmp_path / "run", 4)
+    assert not (tmp_path / "finetuned").exists()
+
+
+@pytest.mark.parametrize(
+    "option", [("--within", "3m"), ("--pose-frame", "local"), ("--every", "2")]
+)
+def test_an_option_that_would_steer_nothing_is_refused(
+    finetune: Run, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    labelled_set(tmp_path / "frames", places=10)
+    said = finetune("frames", *QUICK, *option, status=2)
+    assert option[0] in said and "are told by labels" in said
 
 
 def test_one_place_is_not_enough(tmp_path: Path) -> None:
