@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping import Poses, find_poses, frame_files
-from tatvpr_edge.mapping.coordinates import check_positions, to_metres
+from tatvpr_edge.mapping.coordinates import to_metres
 from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.mapping.poses import POSES, read_poses
 from tatvpr_edge.mapping.table import read_table
@@ -204,12 +204,11 @@ def posed(root: Path) -> Positioned:
     """
     table = read_poses(root / POSES)
     frames, rows = table.paired(frame_files(root))
-    positions, frame = table.positions()
-    where = [table.table.where(i) for i in range(len(positions))]
-    for unknown in np.flatnonzero(np.isnan(positions[:, 0])):
-        raise DataError(f"{where[int(unknown)]}: no position: fill it in, or remove the row")
-    check_positions(positions, frame, where)
-    return Positioned(tuple(f.path for f in frames), positions[rows], frame)
+    found = find_poses(root, frames, root / POSES)
+    for unknown in np.flatnonzero(found.unknown):
+        where = table.table.where(rows[int(unknown)])
+        raise DataError(f"{where}: no position: fill it in, or remove the row")
+    return Positioned(tuple(f.path for f in frames), found.positions, found.frame, found.values)
 
 
 #: Side of the square cells into which positioned frames are grouped for training.
@@ -217,14 +216,17 @@ CELL_M = 10.0
 
 
 def cells(name: str, frames: Positioned, cell_m: float = CELL_M) -> Places:
-    """Frames in one square cell of the ground are one place (Berton et al., 2022).
+    """Frames in one square cell of the ground are one place (Berton et al., 2022), and in a cube
+    where all altitudes are known: floors of a building lie above each other.
 
     Neighbouring cells are different places although their views may overlap: with headings
     unknown, this is the usual compromise.
     """
     metres = to_metres(frames.positions, frames.frame)
+    if frames.poses is not None and not np.isnan(frames.poses[:, 2]).any():
+        metres = np.column_stack([metres, frames.poses[:, 2]])
     corners = np.floor(metres / cell_m).astype(np.int64)
-    return group(name, frames.paths, [f"{east},{north}" for east, north in corners])
+    return group(name, frames.paths, [",".join(map(str, corner)) for corner in corners])
 
 
 def gallery_and_queries(root: Path, pose_frame: str | None = None) -> tuple[Positioned, Positioned]:

@@ -146,7 +146,7 @@ def read_own(folder: Path, division: Division) -> OwnFrames:
         )
     poses.require_all(frames)
     kept, skipped = _readable(frames, division.strict)
-    positioned = Positioned(_paths(frames), poses.positions, poses.frame)
+    positioned = Positioned(_paths(frames), poses.positions, poses.frame, poses.values)
     places = _only(cells(str(folder), positioned, division.within_m), kept)
 
     def near(queries: Indices, gallery: Indices) -> Bools:

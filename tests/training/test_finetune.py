@@ -20,7 +20,9 @@ from tatvpr_edge import zoo
 from tatvpr_edge.cli import main
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
+from tatvpr_edge.models.data.formats import open_source
 from tatvpr_edge.models.data.own import Division, read_own
+from tatvpr_edge.models.train.config import DataConfig
 from tatvpr_edge.models.train.finetune import finetune_config, held_trials
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DataError, ModelError
@@ -204,6 +206,20 @@ def test_positions_say_which_frames_show_one_place(tmp_path: Path) -> None:
     (tmp_path / "frames" / "poses.csv").write_text(table)
     own = read_own(tmp_path / "frames", Division())
     assert own.by == "poses" and own.trained == 9 and own.held.places == 3
+
+
+def test_floors_above_each_other_are_different_places(tmp_path: Path) -> None:
+    labelled_set(tmp_path / "frames", places=12)
+    rows = [
+        {"name": f"p{place}-{view}.jpg", "x": view, "y": 5, "z": 4 * place}
+        for place in range(12)
+        for view in range(3)
+    ]
+    write_rows(tmp_path / "frames" / "poses.csv", rows)
+    own = read_own(tmp_path / "frames", Division(within_m=3.0))
+    assert own.trained == 9 and own.held.places == 3
+    source = DataConfig(format="poses", root=str(tmp_path / "frames"))
+    assert len(open_source(source).places) == 5  # cubes of 10 m
 
 
 def spoil(folder: Path) -> None:
