@@ -151,6 +151,7 @@ class Soak:
         while driver.is_alive() and time.monotonic() < end:
             self._hear(mine)
             driver.join(0.1)
+        self._hear(mine)  # what it said last, and ended
         if driver.is_alive():
             self.ledger.miss("robot", "its program did not end")
             driver.kill()
