@@ -49,7 +49,18 @@ def save_weights(model: PlaceModel, path: Path, *, half: bool = False) -> None:
         CONFIG_KEY: json.dumps(model.config.to_dict(), sort_keys=True),
         _WEIGHTS_KEY: "trained" if model.trained else "random",
     }
-    write_atomically(path, save(tensors, metadata))
+    write_atomically(path, _ordered(save(tensors, metadata)))
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same safetensors file with its metadata in one order: the library's is another every
+    time, and who compares files by their hashes would find other weights."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def weights_file(name: str | os.PathLike[str]) -> Path:

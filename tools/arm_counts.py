@@ -21,7 +21,6 @@ Needs a Debian 12 host, qemu-user, LLVM 19, the [train] extra, onnxruntime.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from given import real
+from given import as_json, real
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
@@ -253,7 +252,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     if options.json:
-        print(json.dumps(figures, indent=1))
+        print(as_json(figures))
     elif 1.0 in options.k:
         say_ratios(figures)
     return 0

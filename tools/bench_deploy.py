@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from given import whole
+from given import run, whole
 
 from tatvpr_edge import build
 from tatvpr_edge.deploy.push import Options, deploy
@@ -148,4 +148,4 @@ def compare(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

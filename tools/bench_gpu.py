@@ -12,7 +12,6 @@ there is no GPU.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import listed, real, whole
+from given import as_json, listed, real, whole
 
 from tatvpr_edge.compilers.tensorrt.cubins import compile_all
 from tatvpr_edge.runtime.backends.tensorrt.kernel_check import check_kernels
@@ -45,7 +44,7 @@ def main() -> int:
     except TatvprError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(document, indent=1) if arguments.json else _table(document))
+    print(as_json(document) if arguments.json else _table(document))
     return 0
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import multiprocessing
 import os
 import statistics
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import target, whole
+from given import as_json, run, target, whole
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
@@ -168,9 +167,9 @@ def main() -> int:
                 flush=True,
             )
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        arguments.json.write_text(as_json(report) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

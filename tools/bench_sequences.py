@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from bench_search import timed
-from given import whole
+from given import run, whole
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
@@ -90,4 +90,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -11,11 +11,12 @@ meeting point of every shape. Costs are nanoseconds of thread CPU time; only the
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from given import whole
+from given import run, whole
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
@@ -84,7 +85,9 @@ def crossing(keeps: Sequence[float], sparse: Sequence[float], dense: float) -> f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kernels", help="variant (default: the first that runs here)")
+    parser.add_argument(
+        "--kernels", choices=BLOCKS, help="variant (default: the first that runs here)"
+    )
     parser.add_argument("--tokens", type=whole(1, 65536), default=65)
     parser.add_argument("--rounds", type=whole(1), default=21)
     options = parser.parse_args()
@@ -135,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -9,10 +9,10 @@ How: :mod:`tatvpr_edge.models.evaluate.calibrated`.
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from pathlib import Path
 
-from given import real, whole
+from given import as_json, real, run, whole
 
 from tatvpr_edge.mapping.calibrate import KS
 from tatvpr_edge.models.evaluate.calibrated import (
@@ -50,8 +50,8 @@ def main() -> None:
                 document[kind] = judge_sequences(tower, options.sequence, options.precision)
             else:
                 document[kind] = judge(tower, options.precision)
-    print(json.dumps(document, indent=2))
+    print(as_json(document))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

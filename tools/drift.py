@@ -11,7 +11,6 @@ smallest cosine of the latter gives the bound, 1 - 2 * (1 - smallest).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from given import whole
+from given import as_json, whole
 
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers import golden
@@ -98,7 +97,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     if arguments.json:
-        print(json.dumps(rows, indent=1))
+        print(as_json(rows))
         return 0
     print("model       k  tokens   ONNX Runtime        permuted core       bound")
     print("                       smallest     mean     smallest")

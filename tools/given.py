@@ -1,14 +1,18 @@
-"""What tools are given, as types for argparse: what cannot be is told before the work, status 2."""
+"""What tools are given, as types for argparse: what cannot be is told before the work, status 2;
+what fails later is a line, and what they found is JSON."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tatvpr_edge.spec.errors import TatvprError
 from tatvpr_edge.spec.targets import check_new_folder, check_target
+from tatvpr_edge.spec.text import without_nan
 
 _Number = TypeVar("_Number", int, float)
 
@@ -44,6 +48,20 @@ def target(*suffixes: str) -> Callable[[str], Path]:
 def new_folder(text: str) -> Path:
     """A folder of results, made if missing."""
     return _checked(text, check_new_folder)
+
+
+def run(main: Callable[[], int | None]) -> int:
+    """The exit status of ``main``; 1, after one line on standard error, where it fails."""
+    try:
+        return main() or 0
+    except (TatvprError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def as_json(document: Any) -> str:
+    """Figures as JSON, in which what is not known (NaN) is null."""
+    return json.dumps(without_nan(document), indent=1, allow_nan=False)
 
 
 def _checked(text: str, check: Callable[[Path], None]) -> Path:

@@ -13,7 +13,6 @@ a place within two metres on its course as the best match.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import real, whole
+from given import as_json, real, whole
 from numpy.typing import NDArray
 
 import tatvpr_edge
@@ -138,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if given.json:
-        print(json.dumps(found, indent=1))
+        print(as_json(found))
     else:
         print(
             f"{found['offered']} frames offered, {found['added']} added, {found['dropped']} "

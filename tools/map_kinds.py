@@ -11,13 +11,12 @@ A map of each kind is made by ``MapWriter``, places from several views at k = 1,
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from given import target
+from given import as_json, run, target
 from numpy.typing import NDArray
 
 from tatvpr_edge.models.evaluate.protocols import Trial, rendered, tower_shift
@@ -79,8 +78,8 @@ def main() -> None:
             shown = ", ".join(f"k = {k}: {value:.1f}" for k, value in row.items())
             print(f"{folder.name}, {kind}: {shown}", flush=True)
     if options.json:
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+        options.json.write_text(as_json(document) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -12,14 +12,13 @@ models on another data set.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from given import target
+from given import as_json, target
 
 from tatvpr_edge.profile.document import add_recall, read_document, read_recall
 from tatvpr_edge.profile.report import pareto_front, scaled, setting_of
@@ -191,7 +190,7 @@ def main() -> int:
          p["latency_ms"]["p50"], "energy_mj": p["energy_mj"], "macs": p["macs"]}
         for document in documents for p in document["points"]
     ]  # fmt: skip
-    print(json.dumps(table))
+    print(as_json(table))
     print(f"{arguments.output}", file=sys.stderr)
     return 0
 

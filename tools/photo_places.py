@@ -22,7 +22,6 @@ import argparse
 import csv
 import math
 import re
-import shutil
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +33,7 @@ import numpy as np
 from given import real, whole
 from numpy.typing import NDArray
 from PIL import Image
+from rendering.command import new_set
 
 from tatvpr_edge.mapping import frame_files, open_rgb
 from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
@@ -183,27 +183,18 @@ def write_frames(output: Path, places: Iterable[Sequence[Image.Image]]) -> int:
     places there were.
 
     Raises:
-        UsageError: the folder exists.
+        DataError: the folder exists.
     """
-    if output.exists():
-        raise UsageError(f"--output {output} exists: remove it or name another folder")
-    partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     count = 0
-    try:
-        with (partial / "poses.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("name", "place"))
-            for views in places:
-                for number, view in enumerate(views):
-                    name = f"{count:05d}-{number}.jpg"
-                    view.save(partial / name, quality=90)
-                    writer.writerow((name, f"{count:05d}"))
-                count += 1
-        partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_set(output) as folder, (folder / "poses.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("name", "place"))
+        for views in places:
+            for number, view in enumerate(views):
+                name = f"{count:05d}-{number}.jpg"
+                view.save(folder / name, quality=90)
+                writer.writerow((name, f"{count:05d}"))
+            count += 1
     return count
 
 

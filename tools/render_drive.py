@@ -31,7 +31,7 @@ from rendering.light import Light
 from rendering.paths import Ground, smooth
 from rendering.scene import UNITS_PER_METRE, Pose, Scene, Spot, wrap
 
-from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.errors import DataError, UsageError
 
 #: A step that a wheel climbs, in metres.
 STEP_M = 0.75
@@ -119,7 +119,9 @@ def dead_reckoning(
 
 def render(options: argparse.Namespace) -> str:
     """Render what the options say and return the line to print."""
-    (map_name,), size = parse_maps(options.map), parse_size(options.size)
+    (map_name, *more), size = parse_maps(options.map), parse_size(options.size)
+    if more:
+        raise UsageError(f"--map: {options.map!r} names {1 + len(more)} maps: a drive is in one")
     rng = np.random.default_rng([options.seed, 1])
     with Writer(options.output, options.quality, split=False) as writer:
         drawn = drive(map_name, size, options.spacing, options.laps, options.light, options.seed)

@@ -28,9 +28,7 @@ import csv
 import json
 import math
 import re
-import shutil
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,7 +39,7 @@ import numpy as np
 from given import real, whole
 from numpy.typing import NDArray
 from PIL import Image
-from rendering.command import make_parser, run
+from rendering.command import make_parser, new_set, run
 from rendering.light import Light
 from rendering.scene import UNITS_PER_METRE, Pose, Scene, Spot, wrap
 
@@ -234,18 +232,12 @@ class Writer:
         self._rows: dict[Path, list[list[str]]] = {}
 
     def __enter__(self) -> Writer:
-        if self._output.exists():
-            raise DataError(f"{self._output} exists: name a new folder with --output")
-        self._output.parent.mkdir(parents=True, exist_ok=True)
-        self._root = Path(tempfile.mkdtemp(prefix=".rendering-", dir=self._output.parent))
-        self._root.chmod(0o755)  # mkdtemp makes folders that only their owner may read
+        self._folder = new_set(self._output)
+        self._root = self._folder.__enter__()
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._root.rename(self._output)
-        else:
-            shutil.rmtree(self._root, ignore_errors=True)
+    def __exit__(self, *raised: Any) -> None:
+        self._folder.__exit__(*raised)
 
     def add(self, view: View) -> None:
         """Write one frame."""

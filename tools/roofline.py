@@ -10,12 +10,11 @@ memory rate is one core reading a stream that no cache holds. Times are medians 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from given import target, whole
+from given import as_json, run, target, whole
 
 from benchmark.kernels import KernelBench
 from tatvpr_edge.spec.targets import PLOTS
@@ -109,11 +108,11 @@ def main() -> int:
     result = measure(bench, arguments.kernels or bench.best(), arguments.rounds)
     show(result)
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+        arguments.json.write_text(as_json(result) + "\n")
     if arguments.plot:
         plot(result, arguments.plot)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

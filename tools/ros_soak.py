@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import real, target, whole
+from given import as_json, real, run, target, whole
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -152,9 +153,12 @@ def watch(arguments: argparse.Namespace, place_map: Path) -> dict[str, Any]:
     )
     assert node.stdout is not None
     node.stdout.readline()
-    camera = subprocess.Popen(
-        [sys.executable, __file__, "--film", *sys.argv[1:]], stdout=subprocess.PIPE, text=True
-    )
+    # A file: what a camera of minutes prints in the end is more than a pipe holds.
+    printed = place_map.with_name("sent.json")
+    with printed.open("w") as sink:
+        camera = subprocess.Popen(
+            [sys.executable, __file__, "--film", *sys.argv[1:]], stdout=sink, text=True
+        )
     answers, memory = [], []
     next_look = 0.0
     try:
@@ -165,8 +169,7 @@ def watch(arguments: argparse.Namespace, place_map: Path) -> dict[str, Any]:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + 0.5
                 memory.append(resident_mb(node.pid))
-        assert camera.stdout is not None
-        sent = json.loads(camera.stdout.read())
+        sent = json.loads(printed.read_text())
     finally:
         camera.kill()
         node.terminate()
@@ -190,6 +193,8 @@ def judged(seen: dict[str, Any], describe: list[float], hz: float) -> dict[str, 
     """The figures that are printed."""
     sent, answers = seen["sent"], seen["answers"]
     warm = [a for a in answers if a[0] >= WARM_S * hz]
+    if not warm:
+        raise ToolError(f"no answer to an image after {WARM_S:g} s: more --seconds may have some")
     latency = [(at - sent[number]) / 1e6 for number, at, _ in warm]
     third = len(seen["memory"]) // 3
     middle, last = seen["memory"][third : 2 * third], seen["memory"][2 * third :]
@@ -243,7 +248,7 @@ def main() -> int:
     for name, value in report.items():
         print(f"{name:18} {value:.2f}" if isinstance(value, float) else f"{name:18} {value}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+        arguments.json.write_text(as_json(report) + "\n")
     held = (
         report["answered"] > 0
         and report["lost_newest"] == 0
@@ -255,4 +260,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

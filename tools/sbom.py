@@ -24,6 +24,7 @@ try:
     from cyclonedx.validation.json import JsonStrictValidator
 except ImportError:
     sys.exit("error: cyclonedx is missing: pip install 'tatvpr-edge[sbom]', or run make sbom")
+from given import run
 from packaging.requirements import Requirement
 
 from tatvpr_edge import __version__
@@ -177,4 +178,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -14,6 +14,7 @@ process grew.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from given import real
+from given import real, run
 
 from soaking import maps, robot, streams
 from soaking.growth import Trend
@@ -114,7 +115,8 @@ class Soak:
                 part.join()
         finally:
             self.over.set()
-            mine.send("end")
+            with contextlib.suppress(OSError):  # its program may have ended: that is told below
+                mine.send("end")
             self._hear_out(mine, driver)
             for service in (mortal, steady):
                 service.stop()
@@ -149,6 +151,7 @@ class Soak:
         while driver.is_alive() and time.monotonic() < end:
             self._hear(mine)
             driver.join(0.1)
+        self._hear(mine)  # what it said last, and ended
         if driver.is_alive():
             self.ledger.miss("robot", "its program did not end")
             driver.kill()
@@ -210,4 +213,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -32,7 +32,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from given import whole
+from given import run, whole
 
 from tatvpr_edge import build
 from tatvpr_edge.runtime import Localizer, deployed, trust
@@ -206,4 +206,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

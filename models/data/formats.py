@@ -11,13 +11,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping import Poses, find_poses, frame_files
-from tatvpr_edge.mapping.coordinates import check_positions, to_metres
+from tatvpr_edge.mapping.coordinates import to_metres
 from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.mapping.poses import POSES, read_poses
 from tatvpr_edge.mapping.table import read_table
 from tatvpr_edge.models.data.places import ClipPlaces, Places
 from tatvpr_edge.models.train.config import DataConfig
 from tatvpr_edge.spec.errors import DataError
+
+
+def tower_rows(
+    root: Path, split: str, floors: Collection[str] | None = None
+) -> list[dict[str, str]]:
+    """Rows of ``frames.csv`` of a split, and of ``floors`` alone, clip by clip in the order of
+    their frames, whose numbers are whole.
+
+    Raises:
+        DataError: the list is missing, a number is none, or a floor or the split is not there.
+    """
+    table = root / "frames.csv"
+    rows = read_table(table, ("path", "split", "floor", "clip", "frame")).rows
+    chosen = [
+        row for row in rows if row["split"] == split and (floors is None or row["floor"] in floors)
+    ]
+    missing = sorted(set(floors or ()) - {row["floor"] for row in chosen})
+    if missing or not chosen:
+        floor = f", floor {missing[0]!r}" if missing else ""
+        raise DataError(f"{table}: no frames of split {split!r}{floor}")
+    try:
+        return sorted(chosen, key=lambda row: (row["floor"], row["clip"], int(row["frame"])))
+    except ValueError as error:
+        raise DataError(f"{table}: a frame number is not a whole number") from error
 
 
 def tower(
@@ -40,16 +64,7 @@ def tower(
     Raises:
         DataError: the list or a file of it is missing, or nothing is left.
     """
-    rows = read_table(root / "frames.csv", ("path", "split", "floor", "clip", "frame")).rows
-    chosen = [
-        row for row in rows if row["split"] == split and (floors is None or row["floor"] in floors)
-    ]
-    if not chosen:
-        raise DataError(f"{root / 'frames.csv'}: no frames of split {split!r}, floors {floors}")
-    try:
-        chosen.sort(key=lambda row: (row["floor"], row["clip"], int(row["frame"])))
-    except ValueError as error:
-        raise DataError(f"{root / 'frames.csv'}: a frame number is not a whole number") from error
+    chosen = tower_rows(root, split, floors)
     paths = tuple(root / row["path"] for row in chosen)
     _exist(paths)
     clips: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -189,12 +204,11 @@ def posed(root: Path) -> Positioned:
     """
     table = read_poses(root / POSES)
     frames, rows = table.paired(frame_files(root))
-    positions, frame = table.positions()
-    where = [table.table.where(i) for i in range(len(positions))]
-    for unknown in np.flatnonzero(np.isnan(positions[:, 0])):
-        raise DataError(f"{where[int(unknown)]}: no position: fill it in, or remove the row")
-    check_positions(positions, frame, where)
-    return Positioned(tuple(f.path for f in frames), positions[rows], frame)
+    found = find_poses(root, frames, root / POSES)
+    for unknown in np.flatnonzero(found.unknown):
+        where = table.table.where(rows[int(unknown)])
+        raise DataError(f"{where}: no position: fill it in, or remove the row")
+    return Positioned(tuple(f.path for f in frames), found.positions, found.frame, found.values)
 
 
 #: Side of the square cells into which positioned frames are grouped for training.
@@ -202,14 +216,17 @@ CELL_M = 10.0
 
 
 def cells(name: str, frames: Positioned, cell_m: float = CELL_M) -> Places:
-    """Frames in one square cell of the ground are one place (Berton et al., 2022).
+    """Frames in one square cell of the ground are one place (Berton et al., 2022), and in a cube
+    where all altitudes are known: floors of a building lie above each other.
 
     Neighbouring cells are different places although their views may overlap: with headings
     unknown, this is the usual compromise.
     """
     metres = to_metres(frames.positions, frames.frame)
+    if frames.poses is not None and not np.isnan(frames.poses[:, 2]).any():
+        metres = np.column_stack([metres, frames.poses[:, 2]])
     corners = np.floor(metres / cell_m).astype(np.int64)
-    return group(name, frames.paths, [f"{east},{north}" for east, north in corners])
+    return group(name, frames.paths, [",".join(map(str, corner)) for corner in corners])
 
 
 def gallery_and_queries(root: Path, pose_frame: str | None = None) -> tuple[Positioned, Positioned]:

@@ -37,21 +37,13 @@ def squash(
 def load_frames(paths: Sequence[Path], side_px: int, cache: Path | None = None) -> Frames:
     """All frames as one array ``[N, side, side, 3]``, memory-mapped from ``cache`` if given.
 
-    The cache's file name holds a hash of every path, size and time of change, so that an altered
-    set is decoded anew.
+    The cache's file name holds :func:`digest_of` them, so that an altered set is decoded anew.
     """
     if cache is None:
         frames = np.empty((len(paths), side_px, side_px, 3), np.uint8)
         _fill(frames, paths, side_px)
         return frames
-    digest = hashlib.sha256(str(side_px).encode())
-    for path in paths:
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        digest.update(os.fsencode(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
-    target = cache / f"frames-{digest.hexdigest()[:24]}.npy"
+    target = cache / f"frames-{digest_of(paths, str(side_px).encode())[:24]}.npy"
     shape = (len(paths), side_px, side_px, 3)
     kept = cached(target, np.uint8, shape)
     if kept is None:
@@ -64,6 +56,23 @@ def load_frames(paths: Sequence[Path], side_px: int, cache: Path | None = None) 
         kept = np.load(target, mmap_mode="r")
     mapped: Frames = kept
     return mapped
+
+
+def digest_of(paths: Sequence[Path], beside: bytes = b"") -> str:
+    """SHA-256 of what tells that files changed, every path, size and time of change, after what
+    stands ``beside`` them.
+
+    Raises:
+        DataError: one of them is gone, or cannot be looked at.
+    """
+    digest = hashlib.sha256(beside)
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        digest.update(os.fsencode(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
+    return digest.hexdigest()
 
 
 def cached(path: Path, kind: type, shape: tuple[int, ...]) -> Any:

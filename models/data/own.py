@@ -7,6 +7,7 @@ out; with an order alone, later folders, or the end of each where there are few.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.mapping.poses import POSES, read_poses
 from tatvpr_edge.models.data.formats import Positioned, cells, group
+from tatvpr_edge.models.data.frames import digest_of
 from tatvpr_edge.models.data.places import Bools, ClipPlaces, Indices, Places
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.workers import in_order
@@ -66,7 +68,7 @@ class OwnFrames:
 
     Attributes:
         by: what said which frames show one place: "labels", "poses" or "time".
-        places: those to learn from.
+        places: those to learn from, and no other frames.
         trained: how many places that are (windows of frames, where time says it).
         trained_frames: how many frames these have.
         held: what is judged by.
@@ -79,6 +81,13 @@ class OwnFrames:
     trained_frames: int
     held: Held
     skipped: tuple[Skipped, ...]
+
+    def digest(self) -> str:
+        """Changes with every frame that is used, and with what they are used for."""
+        held = [frame.path for frame in (*self.held.gallery, *self.held.queries)]
+        division = (*self.places.places, np.array(self.held.right.shape), self.held.right)
+        said = b"".join(hashlib.sha256(part.tobytes()).digest() for part in division)
+        return digest_of([*self.places.paths, *held], said)
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,7 @@ def read_own(folder: Path, division: Division) -> OwnFrames:
         )
     poses.require_all(frames)
     kept, skipped = _readable(frames, division.strict)
-    positioned = Positioned(_paths(frames), poses.positions, poses.frame)
+    positioned = Positioned(_paths(frames), poses.positions, poses.frame, poses.values)
     places = _only(cells(str(folder), positioned, division.within_m), kept)
 
     def near(queries: Indices, gallery: Indices) -> Bools:
@@ -239,9 +248,9 @@ def _by_group(
     else:
         gallery = np.sort(np.concatenate(held))[::GALLERY_EVERY]
     queries = np.setdiff1d(np.concatenate(held), gallery)
-    seen = replace(places, places=tuple(learned))
+    seen = replace(places, places=tuple(learned)).alone()
     judged = _held(frames, gallery, queries, right(queries, gallery), len(held))
-    return OwnFrames(by, seen, len(learned), sum(map(len, learned)), judged, skipped)
+    return OwnFrames(by, seen, seen.fewest, len(seen), judged, skipped)
 
 
 # ---- places that time tells ------------------------------------------------------------------
@@ -256,8 +265,18 @@ def _by_time(
         clips.append(np.arange(first, first + len(files)))
     learned, held = _divided(clips, division)
     stride = division.window + division.gap
-    windows = sum(_windows(clip, stride) for clip in learned)
-    asked = sum(_windows(clip, stride) for clip in held)
+    # Drives in folders beside each other may pass the same places; a folder above parts them.
+    folders = [str(Path(frames[int(clip[0])].name).parent.parent) for clip in learned]
+    places = ClipPlaces(
+        name="frames in time order",
+        paths=_paths(frames),
+        places=tuple(learned),
+        territories=tuple(folders),
+        window=division.window,
+        gap=division.gap,
+    )
+    windows = places.fewest
+    asked = sum(max(1, len(clip) // stride) for clip in held)
     if windows < FEWEST_TRAINED or asked < FEWEST_HELD:
         needed = round((FEWEST_HELD + 1) * stride / division.held_out)
         raise DataError(
@@ -272,18 +291,9 @@ def _by_time(
     queries = np.setdiff1d(np.concatenate(held), gallery)
     apart = np.abs(position[queries, None] - position[gallery])
     right = (of[queries, None] == of[gallery]) & (apart < division.window)
-    # Drives in folders beside each other may pass the same places; a folder above parts them.
-    folders = [str(Path(frames[int(clip[0])].name).parent.parent) for clip in learned]
-    places = ClipPlaces(
-        name="frames in time order",
-        paths=_paths(frames),
-        places=tuple(learned),
-        territories=tuple(folders),
-        window=division.window,
-        gap=division.gap,
-    )
     judged = _held(frames, gallery, queries, np.asarray(right), asked)
-    return OwnFrames("time", places, windows, sum(map(len, learned)), judged, skipped)
+    seen = places.alone()
+    return OwnFrames("time", seen, windows, len(seen), judged, skipped)
 
 
 def _divided(clips: list[Indices], division: Division) -> tuple[list[Indices], list[Indices]]:
@@ -300,10 +310,6 @@ def _divided(clips: list[Indices], division: Division) -> tuple[list[Indices], l
         learned.append(clip[:cut])
         held.append(clip[cut + division.window + division.gap :])
     return [c for c in learned if len(c) > 1], [c for c in held if len(c) > 1]
-
-
-def _windows(clip: Indices, stride: int) -> int:
-    return max(1, len(clip) // stride)
 
 
 # ---- the part that judges --------------------------------------------------------------------

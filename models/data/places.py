@@ -7,7 +7,7 @@ frame numbers. Readers of the field's formats are in ``formats.py``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,17 @@ class Places:
     def draw(self, rng: np.random.Generator) -> Sequence[Indices]:
         """The places of one epoch."""
         return self.places
+
+    @property
+    def fewest(self) -> int:
+        """Places that every epoch has."""
+        return len(self.places)
+
+    def alone(self) -> Places:
+        """The same places, without the frames that belong to none."""
+        used = np.unique(np.concatenate(self.places))
+        places = tuple(np.searchsorted(used, members) for members in self.places)
+        return replace(self, paths=tuple(self.paths[i] for i in used), places=places)
 
     def candidates(self, rng: np.random.Generator) -> Indices:
         """Frames among which rivals are looked for: one of each place."""
@@ -101,12 +112,20 @@ class ClipPlaces(Places):
         return clip[frames], np.abs(at[:, None] - at)
 
     def draw(self, rng: np.random.Generator) -> Sequence[Indices]:
-        """Windows with another offset in every epoch; ``places`` holds the whole clips."""
+        """Windows with another offset in every epoch, of a short clip one at least; ``places``
+        holds the whole clips."""
         drawn: list[Indices] = []
         stride = self.window + self.gap
         for clip in self.places:
-            for start in range(int(rng.integers(0, stride)), len(clip), stride):
+            first = int(rng.integers(0, stride)) % max(1, len(clip) - 1)
+            for start in range(first, len(clip), stride):
                 frames = clip[start : start + self.window]
                 if len(frames) >= 2:
                     drawn.append(frames)
         return drawn
+
+    @property
+    def fewest(self) -> int:
+        """Windows that are left at the worst offset."""
+        stride = self.window + self.gap
+        return sum(max(len(clip) > 1, (len(clip) - 1) // stride) for clip in self.places)

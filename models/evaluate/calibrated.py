@@ -24,7 +24,7 @@ from tatvpr_edge.mapping.calibrate_queries import Asked, Truth
 from tatvpr_edge.mapping.calibrate_sequences import ask_sequences, fit_sequences
 from tatvpr_edge.mapping.logistic import quality
 from tatvpr_edge.mapping.neighbours import lent
-from tatvpr_edge.mapping.table import read_table
+from tatvpr_edge.models.data.formats import tower_rows
 from tatvpr_edge.models.evaluate.protocols import GALLERY_EVERY, WITHIN_FRAMES, tower_shift
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
@@ -48,12 +48,7 @@ class Frames:
 
 def on_a_line(data: Path, floors: Sequence[str] | None = None) -> tuple[Frames, Frames]:
     """(gallery, queries): positions that say what tower-shift says of right and wrong."""
-    rows = read_table(data / "frames.csv", ("path", "split", "floor", "clip", "frame")).rows
-    split = "val" if floors is None else "train"
-    chosen = sorted(
-        (r for r in rows if r["split"] == split and (floors is None or r["floor"] in floors)),
-        key=lambda row: (row["floor"], row["clip"], int(row["frame"])),
-    )
+    chosen = tower_rows(data, "val" if floors is None else "train", floors)
     gallery: list[tuple[str, int, float]] = []
     queries: list[tuple[str, int, float]] = []
     clips = itertools.groupby(chosen, key=lambda row: (row["floor"], row["clip"]))

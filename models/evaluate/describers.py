@@ -137,6 +137,9 @@ class ArtifactDescriber:
         ks: fractions to evaluate.
         name: in tables; None for the model's name and the board's.
         tokens: share of the tokens kept.
+
+    Raises:
+        UsageError: k or tokens that it was not built for.
     """
 
     def __init__(
@@ -145,8 +148,9 @@ class ArtifactDescriber:
         from tatvpr_edge.runtime import Localizer
 
         self._localizer = Localizer(path, threads=1)
-        for k in ks:
-            self._localizer.k = k  # what it was not built for is told before the work
+        for k in ks:  # refuses what the artifact was not built for before anything is described
+            self._localizer.k = k
+        self._localizer.tokens = tokens
         manifest = self._localizer.artifact.manifest
         self.ks = ks
         self.tokens = tokens

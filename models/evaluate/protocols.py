@@ -19,8 +19,7 @@ from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.mapping.neighbours import NEAR, neighbouring
-from tatvpr_edge.mapping.table import read_table
-from tatvpr_edge.models.data.formats import Positioned, gallery_and_queries
+from tatvpr_edge.models.data.formats import Positioned, gallery_and_queries, tower_rows
 from tatvpr_edge.models.evaluate.recall import WITHIN_M
 from tatvpr_edge.spec.errors import DataError, UsageError
 
@@ -149,12 +148,7 @@ class _TowerFrames:
 
 
 def _tower(root: Path, floors: Sequence[str] | None) -> _TowerFrames:
-    rows = read_table(root / "frames.csv", ("path", "split", "floor", "clip", "frame")).rows
-    split = "val" if floors is None else "train"
-    chosen = [r for r in rows if r["split"] == split and (floors is None or r["floor"] in floors)]
-    if not chosen:
-        raise DataError(f"{root / 'frames.csv'}: no frames of split {split!r}, floors {floors}")
-    chosen.sort(key=lambda r: (r["floor"], r["clip"], int(r["frame"])))
+    chosen = tower_rows(root, "val" if floors is None else "train", floors)
     return _TowerFrames(
         images=[open_rgb(root / row["path"]) for row in chosen],
         floor=np.array([row["floor"] for row in chosen]),

@@ -7,9 +7,9 @@ from pathlib import Path
 from tatvpr_edge.models.teachers.base import Teacher
 from tatvpr_edge.spec.errors import UsageError
 
-__all__ = ["Teacher", "create_teacher", "members_of"]
+__all__ = ["Teacher", "create_teacher", "members_of", "own_models"]
 
-_JOINT = "joint:"
+_JOINT, _OWN = "joint:", "model:"
 
 
 def members_of(name: str) -> list[Teacher]:
@@ -18,9 +18,16 @@ def members_of(name: str) -> list[Teacher]:
     Raises:
         UsageError: one of them is unknown.
     """
-    if not name.startswith(_JOINT):
-        return [create_teacher(name)]
-    return [create_teacher(each) for each in name.removeprefix(_JOINT).split("+")]
+    return [create_teacher(each) for each in _names_of(name)]
+
+
+def own_models(name: str) -> list[str]:
+    """What ``model:`` names among the teachers of ``name``."""
+    return [each[len(_OWN) :] for each in _names_of(name) if each.startswith(_OWN)]
+
+
+def _names_of(name: str) -> list[str]:
+    return name[len(_JOINT) :].split("+") if name.startswith(_JOINT) else [name]
 
 
 def create_teacher(name: str) -> Teacher:

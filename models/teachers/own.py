@@ -18,7 +18,8 @@ from tatvpr_edge.models.checkpoint import load_weights
 from tatvpr_edge.models.nn.vit import Seen
 from tatvpr_edge.spec.errors import ModelError
 
-_PATCH_HEADS = ("gem", "boq", "mixvpr")
+#: Heads whose descriptor follows from the last tokens of patches alone.
+PATCH_HEADS = ("gem", "boq", "mixvpr")
 
 
 class OwnModel:
@@ -31,10 +32,10 @@ class OwnModel:
     def __init__(self, path: Path) -> None:
         # Training's arithmetic: three times as fast as the artifact's bytes, and as its student's.
         self.model = load_weights(path).train().requires_grad_(False)
-        if self.model.config.head.kind not in _PATCH_HEADS:
+        if self.model.config.head.kind not in PATCH_HEADS:
             raise ModelError(
                 f"{path}: as a teacher, a model needs a head that sees patches only "
-                f"({', '.join(_PATCH_HEADS)}), this one has {self.model.config.head.kind}"
+                f"({', '.join(PATCH_HEADS)}), this one has {self.model.config.head.kind}"
             )
         backbone = self.model.config.backbone
         self.name = f"{self.model.config.name} at k = 1"

@@ -17,12 +17,17 @@ from torch import Tensor
 from torch import distributed as dist
 
 
+def rank() -> int:
+    """This process's number among its peers; the one with 0 writes files and says what was made."""
+    return int(os.environ.get("RANK", "0"))
+
+
 class Crew:
     """This process among its peers; alone unless torchrun started several."""
 
     def __init__(self, device: str = "cpu") -> None:
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0"))
+        self.rank = rank()
         self._started = False
         if self.size > 1 and not dist.is_initialized():
             # Its functions take the group of the moment for a default, and optimisers load it: a

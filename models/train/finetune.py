@@ -23,6 +23,7 @@ from tatvpr_edge.models.evaluate.protocols import Trial, changed
 from tatvpr_edge.models.evaluate.recall import Interval, paired_bootstrap
 from tatvpr_edge.models.evaluate.run import Judged, evaluate
 from tatvpr_edge.models.heads import whole_options
+from tatvpr_edge.models.teachers.own import PATCH_HEADS
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import (
     DataConfig,
@@ -33,6 +34,7 @@ from tatvpr_edge.models.train.config import (
     RunConfig,
     TrainConfig,
 )
+from tatvpr_edge.spec.errors import ModelError
 
 #: Steps of a fine-tuning where nobody says another number.
 STEPS = 120
@@ -78,9 +80,18 @@ def finetune_config(
         trained: places to learn from.
 
     Raises:
-        ModelError: ``start`` cannot be used.
+        ModelError: ``start`` cannot be used, trained with an anchor, or exported.
     """
     stored = load_weights(start).config
+    if not stored.backbone.ternary:
+        raise ModelError(
+            f"{start}: a float twin, of which no model.onnx can be made: give ternary weights"
+        )
+    if stored.head.kind not in PATCH_HEADS:
+        raise ModelError(
+            f"{start}: its head {stored.head.kind!r} cannot be anchored to what it said before: "
+            f"finetune takes {', '.join(PATCH_HEADS)}; tatvpr-edge train takes any"
+        )
     backbone = {
         field.name: getattr(stored.backbone, field.name)
         for field in dataclasses.fields(stored.backbone)

@@ -126,7 +126,7 @@ def run_stage(
         Whether the stage is finished.
 
     Raises:
-        TrainingError: the loss is not finite.
+        TrainingError: the loss, or its gradient, is not finite.
         ModelError: the checkpoint is damaged, of another stage or architecture, or at its end by
             other settings.
     """
@@ -145,14 +145,13 @@ def run_stage(
         value = crew.mean(float(total.detach()))
         if not math.isfinite(value):
             names = [name for name, part in parts.items() if not bool(part.isfinite())]
-            raise TrainingError(
-                f"{stage.name}, step {step + 1}: the loss is {value} ({', '.join(names) or 'sum'}):"
-                f" lower optim.lr or look at the batch; {path} holds the last good state"
-            )
+            raise _went_wrong(step, f"the loss is {value} ({', '.join(names) or 'sum'})", path)
         optimiser.zero_grad()
         total.backward()
         crew.average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, stage.optim.clip)
+        length = float(torch.nn.utils.clip_grad_norm_(parameters, stage.optim.clip))
+        if not math.isfinite(length):  # clipped by it, every weight would become NaN
+            raise _went_wrong(step, f"the gradient's length is {length}", path)
         optimiser.step(lr)
 
         values = {name: float(part.detach()) for name, part in parts.items()}
@@ -172,6 +171,13 @@ def run_stage(
         if last and step + 1 < stage.steps:
             return False
     return True
+
+
+def _went_wrong(step: int, what: str, path: Path) -> TrainingError:
+    kept = f"{path} holds the last good state" if path.exists() else "no state was kept yet"
+    return TrainingError(
+        f"{path.stem}, step {step + 1}: {what}: lower optim.lr or look at the batch; {kept}"
+    )
 
 
 def _state(

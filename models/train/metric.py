@@ -119,6 +119,12 @@ class MetricStage:
         self.images = config.places * config.images
         self._similarity = similarity_loss(config)
         self._counts = _shares([source.share for source in sources], config.places)
+        for source, count in zip(sources, self._counts, strict=True):
+            if source.places.fewest < count:
+                raise DataError(
+                    f"{source.places.name}: {source.places.fewest} places, a batch needs {count}: "
+                    "lower metric.places, or give more frames"
+                )
         self._rivals = Rivals([source.places for source in sources])
         self.beside = beside
         if config.heed_weight > 0 and not hasattr(model.head, "shares"):
@@ -158,8 +164,6 @@ class MetricStage:
         for number, source in enumerate(self.sources):
             places, pixels = source.places, source.pixels
             drawn, count = places.draw(rng), self._counts[number]
-            if len(drawn) < count:
-                raise DataError(f"{places.name}: {len(drawn)} places, a batch needs {count}")
             table = self._rivals.of(number)
             members: list[NDArray[np.int64]] = []
             for index in draw_cliques(drawn, table, count, source.rivals, rng):

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import hashlib
 import logging
 import math
 import os
@@ -35,7 +36,7 @@ from tatvpr_edge.models.enlarge import enlarged
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.order import order_channels
-from tatvpr_edge.models.teachers import create_teacher, members_of
+from tatvpr_edge.models.teachers import create_teacher, members_of, own_models
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DataConfig, TrainConfig
 from tatvpr_edge.models.train.distil import DistilStage
@@ -134,7 +135,7 @@ def train(
             ) from None
         with _alone(folder) if crew.first else contextlib.nullcontext():
             try:
-                return _train(config, crew, report, stop_after, places)
+                return _train(config, crew, report if crew.first else None, stop_after, places)
             except BaseException:
                 with contextlib.suppress(OSError):
                     folder.rmdir()  # only an empty one goes: nothing was begun
@@ -170,10 +171,23 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _contents(config: TrainConfig, stage: str) -> dict[str, str]:
+    """SHA-256 of the weights that a training file names: trained again, they keep their name."""
+    names = [config.model.init] if config.model.init else []
+    asked = [config.refit.teacher]
+    if stage == "metric":
+        asked += [config.metric.teacher, config.metric.anchor]
+    names += [file for teacher in asked for file in own_models(teacher)]
+    return {
+        name: hashlib.sha256(weights_file(name).read_bytes()).hexdigest()[:12] for name in names
+    }
+
+
 def _settings(config: TrainConfig, stage: str) -> dict[str, Any]:
     """What decides the weights of a stage, by the names of a training file."""
     tables = dataclasses.asdict(config)
     tables["run"] = {"seed": config.run.seed}
+    tables["sha256"] = _contents(config, stage)
     if stage == "distil":
         del tables["metric"]
     flat: dict[str, Any] = {}

@@ -8,9 +8,7 @@ another.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from tatvpr_edge.models.data.frames import cached, load_frames
+from tatvpr_edge.models.data.frames import cached, digest_of, load_frames
 from tatvpr_edge.models.teachers import Teacher
 from tatvpr_edge.models.train.distil import partly_whitened
 from tatvpr_edge.spec.atomic import replacing
@@ -67,10 +65,8 @@ def _cached(
 ) -> Floats:
     target = None
     if cache is not None:
-        digest = hashlib.sha256(json.dumps(teacher.card(), sort_keys=True).encode())
-        for path in paths:
-            digest.update(os.fsencode(f"{path.resolve()}\0{path.stat().st_mtime_ns}\n"))
-        target = cache / f"answers-{digest.hexdigest()[:24]}.npy"
+        card = json.dumps(teacher.card(), sort_keys=True).encode()
+        target = cache / f"answers-{digest_of(paths, card)[:24]}.npy"
         kept = cached(target, np.float32, (len(paths),))
         if kept is not None:
             return np.array(kept)

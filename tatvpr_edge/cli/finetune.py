@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +21,7 @@ from tatvpr_edge.cli.output import (
     pose_frame_option,
     print_json,
     print_table,
+    refuse_given,
     write_file,
 )
 from tatvpr_edge.cli.paths import FilePath
@@ -115,6 +115,11 @@ def command(
     )
     weights = weights_file(start)
     own = read_own(frames, division)
+    why = f"places of {frames} are told by {own.by} (--by says by what)"
+    if own.by != "poses":
+        refuse_given(("--within", "--pose-frame"), why)
+    if own.by != "time":
+        refuse_given(("--every",), why)
     note_left_out(own.skipped, quiet=as_json)
     note(_said(own), as_json)
     run = output / "run"
@@ -152,12 +157,8 @@ def _claim(
     output: Path, own: OwnFrames, weights: Path, division: dict[str, Any], steps: int, seed: int
 ) -> None:
     """``output`` belongs to one run: the same command goes on with it, another is refused."""
-    seen = hashlib.sha256()
-    for path in own.places.paths:
-        status = path.stat()
-        seen.update(os.fsencode(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n"))
     wanted = {
-        "frames": seen.hexdigest(),
+        "frames": own.digest(),
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "division": division,
         "steps": steps,
@@ -175,7 +176,7 @@ def _claim(
                 "--output, or remove it"
             )
         return
-    if output.exists() and any(output.iterdir()) and not path.parent.is_dir():
+    if {*output.glob("*"), *path.parent.glob("[!.]*")} - {path.parent}:
         raise UsageError(f"{output} exists and is no run of finetune: give another --output")
     from tatvpr_edge.models.checkpoint import write_atomically
 

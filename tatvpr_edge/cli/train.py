@@ -46,6 +46,7 @@ def command(path: Path, changes: tuple[str, ...], stop_after: int | None, as_jso
 
     On several processes: torchrun --nproc-per-node N -m tatvpr_edge train --config FILE
     """
+    from tatvpr_edge.models.train.distributed import rank
     from tatvpr_edge.models.train.plot import plot_curves
     from tatvpr_edge.models.train.run import train
     from tatvpr_edge.models.train.training_file import read_config, with_changes
@@ -56,6 +57,8 @@ def command(path: Path, changes: tuple[str, ...], stop_after: int | None, as_jso
     config = with_changes(read_config(path), changes)
     watch = Watch()
     weights = train(config, None if as_json else watch.step, stop_after)
+    if rank():
+        return
     curves = Path(config.run.output) / "curves.csv"
     picture = plot_curves(curves) if curves.is_file() else None
     if as_json:

@@ -67,6 +67,11 @@ def expected(
     return total / np.linalg.norm(total)
 
 
+def test_an_artifact_refuses_a_k_before_it_describes(tiny_host: Path) -> None:
+    with pytest.raises(UsageError, match=r"0\.01"):
+        ArtifactDescriber(tiny_host, (1.0, 0.01))
+
+
 @pytest.mark.parametrize("kind", ["float of evaluation", "int8"])
 def test_a_place_is_the_mean_of_its_frame_its_corners_and_gray(
     kind: str, frames: Path, tiny_host: Path, tmp_path: Path

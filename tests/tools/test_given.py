@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import runpy
 import sys
 from collections.abc import Iterator
@@ -92,3 +93,35 @@ def test_where_a_result_cannot_go_is_told_first(
 ) -> None:
     assert run(TOOLS[0].with_name(words[0]), words[1:], monkeypatch) == 2
     assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("map_kinds.py", "nowhere", "--artifact", "none"), "nowhere/poses.csv: cannot be read"),
+        (("calibration_figures.py", "--data", "nowhere", "--artifact", "none"), "frames.csv: "),
+        (("bench_search.py", "--artifact", "nowhere"), "nowhere is not an artifact"),
+        (("bench_peers.py", "--models", "micro,macro"), "unknown model 'macro'"),
+        (("swap_attacks.py", "--artifact", "nowhere"), "nowhere is not an artifact"),
+        (("render_drive.py", "--map", "map01,map02", "--output", "x"), "names 2 maps"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
+)
+def test_what_fails_is_one_line(
+    words: tuple[str, ...],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(TOOLS[0].with_name(words[0]), words[1:], monkeypatch) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and told in line
+
+
+def test_figures_are_json_where_one_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS[0].parent))
+    from given import as_json
+
+    assert json.loads(as_json({0.2: {"precision": float("nan"), "ece": 0.5}})) == {
+        "0.2": {"precision": None, "ece": 0.5}
+    }

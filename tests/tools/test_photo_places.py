@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.models.data.formats import labelled
+from tatvpr_edge.spec.errors import DataError
 
 tool = importlib.import_module("photo_places")
 
@@ -135,7 +137,7 @@ def test_a_folder_without_photographs_and_a_taken_output_are_refused(
     write_photo(empty / "p.png", (320, 240), 0)
     out.mkdir()
     assert tool.main(["--photos", str(empty), "--output", str(out)]) == 2
-    assert "remove it or name another folder" in capsys.readouterr().err
+    assert "exists: name a new folder" in capsys.readouterr().err
 
 
 def test_a_broken_photograph_is_named_and_leaves_nothing(
@@ -147,4 +149,16 @@ def test_a_broken_photograph_is_named_and_leaves_nothing(
     (photos / "b.jpg").write_bytes(b"\xff\xd8 no picture")
     assert tool.main(["--photos", str(photos), "--output", str(out)]) == 2
     assert "b.jpg" in capsys.readouterr().err
-    assert not out.exists() and not out.with_name("out.partial").exists()
+    assert not out.exists() and not [*tmp_path.glob(".out.*")]
+
+
+def test_a_folder_that_another_tool_filled_meanwhile_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def places() -> Iterator[list[Image.Image]]:
+        yield [Image.new("RGB", (8, 8))]
+        tool.write_frames(out, [[Image.new("RGB", (8, 8))] * 2])
+
+    with pytest.raises(DataError, match="out exists"):
+        tool.write_frames(out, places())
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and len([*out.iterdir()]) == 3

@@ -15,11 +15,19 @@ import torch
 from test_training import assert_same, tiny_run, weights_of
 from tiny_sets import labelled_set
 
-from tatvpr_edge.models.checkpoint import load_state, save_state
+from tatvpr_edge.models import registry
+from tatvpr_edge.models.checkpoint import load_state, save_state, save_weights
 from tatvpr_edge.models.data.formats import labelled
-from tatvpr_edge.models.train.config import TrainConfig
-from tatvpr_edge.models.train.loop import Progress, TrainingError, read_curves
-from tatvpr_edge.models.train.run import train
+from tatvpr_edge.models.train.config import OptimConfig, RunConfig, TrainConfig
+from tatvpr_edge.models.train.distributed import Crew
+from tatvpr_edge.models.train.loop import (
+    Progress,
+    Randomness,
+    TrainingError,
+    read_curves,
+    run_stage,
+)
+from tatvpr_edge.models.train.run import train, wanted_model
 from tatvpr_edge.models.train.training_file import with_changes
 from tatvpr_edge.spec.errors import DataError, ModelError, UsageError
 
@@ -48,6 +56,50 @@ def test_a_run_at_its_end_is_not_taken_for_one_by_other_settings(tmp_path: Path)
     other = tuple(dataclasses.replace(table, rivals=0) for table in config.data)
     with pytest.raises(ModelError, match=r"data\[0\]\.rivals 1 -> 0"):
         train(dataclasses.replace(config, data=other))
+
+
+def test_weights_that_were_trained_again_under_their_name_are_other_ones(tmp_path: Path) -> None:
+    file = tmp_path / "start.safetensors"
+    config = stage_2(tmp_path)
+    shape = wanted_model(config)
+    save_weights(registry.create(shape, seed=1), file)
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, init=str(file)),
+        metric=dataclasses.replace(config.metric, anchor=f"model:{file}"),
+    )
+    first = weights_of(train(config))
+    assert_same(first, weights_of(train(config)))
+    save_weights(registry.create(shape, seed=2), file)
+    with pytest.raises(ModelError, match=r"by other settings \(sha256\..*start\.safetensors '"):
+        train(config)
+
+
+class AtZero:
+    """A stage whose loss is 0, and has no slope there."""
+
+    name, steps, optim = "metric", 2, OptimConfig()
+
+    def __init__(self) -> None:
+        self.layer = torch.nn.Linear(2, 1)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return list(self.layer.parameters())
+
+    def modules(self) -> torch.nn.ModuleDict:
+        return torch.nn.ModuleDict({"layer": self.layer})
+
+    def loss(self, step: int, random: Randomness) -> dict[str, torch.Tensor]:
+        return {"root": (0 * self.layer.weight).sum().sqrt()}
+
+
+def test_a_gradient_that_is_no_number_changes_no_weight(tmp_path: Path) -> None:
+    stage, random = AtZero(), Randomness.seeded(0)
+    before = stage.layer.weight.clone()
+    with pytest.raises(TrainingError, match=r"metric, step 1: the gradient.* no state was kept"):
+        run_stage(stage, RunConfig(), random, Crew(), tmp_path)
+    assert bool((stage.layer.weight == before).all())
+    assert not (tmp_path / "metric.state").exists()
 
 
 def test_stage_1_stays_where_stage_2_alone_changed(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tatvpr_edge.models.checkpoint import save_weights
 from tatvpr_edge.models.data.formats import Positioned
 from tatvpr_edge.models.data.frames import squash
 from tatvpr_edge.models.evaluate import protocols
+from tatvpr_edge.models.evaluate.calibrated import on_a_line
 from tatvpr_edge.models.evaluate.compute import count_macs
 from tatvpr_edge.models.evaluate.confidence import confidence
 from tatvpr_edge.models.evaluate.describers import (
@@ -68,6 +69,18 @@ def test_validation_floors_are_not_used_for_choosing(tmp_path: Path) -> None:
     (validation,) = protocols.trials_of("tower-floor", root)
     seen = {image.tobytes() for image in validation.gallery}
     assert not any(image.tobytes() in seen for image in chosen.gallery)
+
+
+@pytest.mark.parametrize("name", ["tower-shift", "tower-floor"])
+def test_a_floor_or_a_number_that_is_none_is_told(tmp_path: Path, name: str) -> None:
+    root = tower_set(tmp_path, frames=3)
+    with pytest.raises(DataError, match=r"frames\.csv: no frames of split 'train', floor 'f8'"):
+        next(protocols.trials_of(name, root, ("f1", "f8")))
+    table = root / "frames.csv"
+    table.write_text(table.read_text().replace(",a,2", ",a,2b"))
+    for read in (lambda: next(protocols.trials_of(name, root)), lambda: on_a_line(root, None)):
+        with pytest.raises(DataError, match="a frame number is not a whole number"):
+            read()
 
 
 def test_utm_rule_of_25_metres(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny_sets import TINY_BACKBONE, labelled_set, picture, write_rows
@@ -19,10 +20,12 @@ from tatvpr_edge import zoo
 from tatvpr_edge.cli import main
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
+from tatvpr_edge.models.data.formats import open_source
 from tatvpr_edge.models.data.own import Division, read_own
-from tatvpr_edge.models.train.finetune import held_trials
+from tatvpr_edge.models.train.config import DataConfig
+from tatvpr_edge.models.train.finetune import finetune_config, held_trials
 from tatvpr_edge.spec.artifact import read_artifact
-from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.errors import DataError, ModelError
 
 Run = Callable[..., str]
 
@@ -170,6 +173,11 @@ def test_an_output_of_other_frames_or_options_is_refused(finetune: Run, tmp_path
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
     assert "no run of finetune" in finetune("frames", *QUICK, "-o", "mine", status=1)
+    # Nor is what `tatvpr-edge train` left in a folder of that name gone on with.
+    (tmp_path / "mine" / "thesis.txt").unlink()
+    (tmp_path / "mine" / "run").mkdir()
+    (tmp_path / "mine" / "run" / "metric.state").write_bytes(b"")
+    assert "no run of finetune" in finetune("frames", *QUICK, "-o", "mine", status=1)
 
 
 def test_what_is_held_out_is_never_learned(tmp_path: Path) -> None:
@@ -203,6 +211,20 @@ def test_positions_say_which_frames_show_one_place(tmp_path: Path) -> None:
 def test_a_column_of_places_that_names_none_says_nothing(project_root: Path) -> None:
     """As of the shipped drive, which has positions: finetune wanted a name on every line."""
     assert read_own(project_root / "models" / "zoo" / "drive", Division()).by == "poses"
+
+
+def test_floors_above_each_other_are_different_places(tmp_path: Path) -> None:
+    labelled_set(tmp_path / "frames", places=12)
+    rows = [
+        {"name": f"p{place}-{view}.jpg", "x": view, "y": 5, "z": 4 * place}
+        for place in range(12)
+        for view in range(3)
+    ]
+    write_rows(tmp_path / "frames" / "poses.csv", rows)
+    own = read_own(tmp_path / "frames", Division(within_m=3.0))
+    assert own.trained == 9 and own.held.places == 3
+    source = DataConfig(format="poses", root=str(tmp_path / "frames"))
+    assert len(open_source(source).places) == 5  # cubes of 10 m
 
 
 def spoil(folder: Path) -> None:
@@ -254,6 +276,36 @@ def test_a_recording_is_no_folder_of_pictures(tmp_path: Path, name: str) -> None
         read_own(tmp_path / name, Division())
 
 
+@pytest.mark.parametrize(
+    ("model", "changes", "words"),
+    [
+        ("micro-salad", {"keep_after": ()}, "its head 'salad' cannot be anchored"),
+        ("micro", {"ternary": False}, "a float twin, of which no model.onnx can be made"),
+    ],
+)
+def test_weights_that_could_not_be_exported_are_refused_before_the_training(
+    finetune: Run, tmp_path: Path, model: str, changes: dict[str, Any], words: str
+) -> None:
+    file = tmp_path / "other.safetensors"
+    save_weights(registry.create(registry.config(model, **{**TINY_BACKBONE, **changes})), file)
+    drive(tmp_path / "frames")
+    assert main(["finetune", "frames", *QUICK, "--from", str(file)]) == 1
+    with pytest.raises(ModelError, match=words):
+        finetune_config(file, tmp_path / "run", 4)
+    assert not (tmp_path / "finetuned").exists()
+
+
+@pytest.mark.parametrize(
+    "option", [("--within", "3m"), ("--pose-frame", "local"), ("--every", "2")]
+)
+def test_an_option_that_would_steer_nothing_is_refused(
+    finetune: Run, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    labelled_set(tmp_path / "frames", places=10)
+    said = finetune("frames", *QUICK, *option, status=2)
+    assert option[0] in said and "are told by labels" in said
+
+
 def test_one_place_is_not_enough(tmp_path: Path) -> None:
     labelled_set(tmp_path / "frames", places=1, views=40)
     with pytest.raises(DataError, match="1 place with two frames or more by labels"):
@@ -266,6 +318,40 @@ def test_a_damaged_frame_is_named_and_left_out(tmp_path: Path) -> None:
     own = read_own(folder, Division())
     assert [frame.name for frame in own.skipped] == ["f5.jpg"]
     assert folder / "f5.jpg" not in own.places.paths
+
+
+@pytest.mark.parametrize("by", ["labels", "poses"])
+def test_a_damaged_frame_of_a_table_is_left_out_of_the_training_too(
+    finetune: Run, tmp_path: Path, by: str
+) -> None:
+    labelled_set(tmp_path / "frames", places=10)
+    (tmp_path / "frames" / "p1-1.jpg").write_bytes(b"no picture")
+    made = json.loads(finetune("frames", *QUICK, "--by", by, "--json"))
+    assert [frame["name"] for frame in made["skipped"]] == ["p1-1.jpg"]
+    assert made["frames"] + made["held_out"]["frames"] == 29
+
+
+def test_a_table_that_was_changed_is_another_run(finetune: Run, tmp_path: Path) -> None:
+    # What the weights were taught last time may be what they would be judged by this time.
+    table = labelled_set(tmp_path / "frames", places=10) / "poses.csv"
+    finetune("frames", *QUICK)
+    finetune("frames", *QUICK)
+    said = table.read_text()
+    for other in (said.replace(",p2,", ",p3,"), said.replace(",p9,", ",p8,")):
+        table.write_text(other)
+        assert "give another --output" in finetune("frames", *QUICK, status=1)
+
+
+@pytest.mark.parametrize(("drives", "frames"), [(1, 84), (12, 6), (6, 14)])
+def test_every_step_finds_the_places_that_were_counted(
+    tmp_path: Path, drives: int, frames: int
+) -> None:
+    for number in range(drives):
+        drive(tmp_path / "frames" / f"{number:02d}", frames)
+    own = read_own(tmp_path / "frames", Division())
+    rng = np.random.default_rng(0)
+    drawn = [len(own.places.draw(rng)) for _ in range(100)]
+    assert min(drawn) >= own.trained >= 4
 
 
 def test_init_by_name_means_the_shipped_weights(tmp_path: Path) -> None:

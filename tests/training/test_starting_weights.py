@@ -92,3 +92,16 @@ def test_what_a_recipe_begins_with_fits_it(
         monkeypatch.chdir(tmp_path)
         save_weights(registry.create(made, seed=0), Path(config.model.init))
     assert starting_model(config).config == wanted_model(config)
+
+
+def test_the_same_weights_are_the_same_file(tmp_path: Path) -> None:
+    model = registry.create(registry.config("micro", **TINY_BACKBONE), seed=1)
+    made = set()
+    for _ in range(12):
+        save_weights(model, tmp_path / "w.safetensors")
+        made.add((tmp_path / "w.safetensors").read_bytes())
+    assert len(made) == 1
+    read = load_weights(tmp_path / "w.safetensors")
+    assert read.config == model.config
+    wanted = model.state_dict()
+    assert all(bool((wanted[name] == value).all()) for name, value in read.state_dict().items())

@@ -454,6 +454,12 @@ def test_the_command_trains_and_continues(
     assert main(["train", "--config", "c.toml", "--json"]) == 0
     done = json.loads(capsys.readouterr().out)
     assert done["finished"] and Path(done["weights"]).is_file()
+    # Of the processes that torchrun starts one speaks: two documents are no JSON.
+    with monkeypatch.context() as second:
+        second.setenv("RANK", "1")
+        Path(done["picture"]).unlink()
+        assert main(["train", "--config", "c.toml", "--json"]) == 0
+    assert capsys.readouterr().out == "" and not Path(done["picture"]).exists()
     assert main(["export", done["weights"], "--output", "tiny.onnx"]) == 0
     assert main(["train", "--config", "missing.toml"]) == 1
     assert "missing.toml: no such file" in capsys.readouterr().err

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from given import whole
 
-from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.atomic import put_new, staging
+from tatvpr_edge.spec.errors import DataError, TatvprError
 
 
 def make_parser(doc: str | None, size: str, quality: int) -> argparse.ArgumentParser:
@@ -22,6 +24,26 @@ def make_parser(doc: str | None, size: str, quality: int) -> argparse.ArgumentPa
     add("--quality", type=whole(1, 95), default=quality, help=f"of the JPEG files ({quality})")
     add("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     return parser
+
+
+@contextlib.contextmanager
+def new_set(output: Path) -> Iterator[Path]:
+    """A folder to fill with a set of frames, which is ``output`` in the end, whole or not at all.
+
+    Raises:
+        DataError: something lies at ``output``, before or by then.
+    """
+    said = f"{output} exists: name a new folder with --output"
+    if output.exists():
+        raise DataError(said)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with staging(output) as folder:
+        folder.chmod(0o755)
+        yield folder
+        try:
+            put_new(folder, output)
+        except FileExistsError:
+            raise DataError(said) from None
 
 
 def run(
