@@ -74,6 +74,7 @@ def build_artifact(
     if sign is None:
         with _taking(place, replace) as made:
             _build(job, made, prefix)
+            remember_model(made, job.onnx_file)
     else:
         from tatvpr_edge.runtime.signing import check_key, new_serial, sign_artifact
 
@@ -84,7 +85,7 @@ def build_artifact(
             with made_anew():  # what is signed comes from no cache
                 _build(job, made, prefix)
             sign_artifact(made, os.fspath(sign), serial)
-    remember_model(place, job.onnx_file)
+            remember_model(made, job.onnx_file)
     return place
 
 
@@ -251,7 +252,7 @@ def _build_linux(job: Job, made: Path) -> None:
         if job.backend == "tensorrt":
             from tatvpr_edge.compilers.tensorrt.build import add_tensorrt
 
-            manifest, members = add_tensorrt(job.board, job.onnx_file, manifest, members)
+            manifest, members = add_tensorrt(job.board, job.graph, manifest, members)
         job.progress("writing the artifact", 0, 1)
         write_artifact(made, manifest, members)
 
