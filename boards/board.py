@@ -80,8 +80,8 @@ class Toolchain:
     gcc: str  # name of GCC's driver
     gcc_packages: tuple[str, ...]  # Debian packages that have it and its C library
     gcc_flags: tuple[str, ...]
-    zig_target: str  # of `zig cc -target`, without the version of glibc
-    zig_cpu: str  # of `zig cc -mcpu`; "" leaves it to the target
+    zig_target: str  # Linux only: of `zig cc -target`, without the version of glibc
+    zig_cpu: str  # Linux only: of `zig cc -mcpu`; "" leaves it to the target
 
 
 @dataclass(frozen=True)

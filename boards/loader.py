@@ -129,7 +129,7 @@ def parse(name: str, values: dict[str, Any], file: str) -> Board:
         memory=memory,
         placement=placement,
         limits_of=_limits_of(top, name),
-        toolchain=_toolchain(top.table("toolchain")),
+        toolchain=_toolchain(top.table("toolchain"), linux),
         emulator=_emulator(top.optional_table("emulator")),
         glibc=top.optional_text("glibc", r"2\.\d+", "a version such as 2.35") if linux else None,
         verification=_verification(top.table("verification")),
@@ -223,13 +223,14 @@ def _limits_of(top: Table, name: str) -> str | None:
     return real
 
 
-def _toolchain(table: Table) -> Toolchain:
+def _toolchain(table: Table, linux: bool) -> Toolchain:
+    cpu = (r"([a-z0-9_]+([+-][a-z0-9_]+)*)?", "as zig cc -mcpu")
     toolchain = Toolchain(
         gcc=table.text("gcc", *_WORD),
         gcc_packages=table.texts("gcc_packages", *_WORD),
         gcc_flags=table.texts("gcc_flags", *_ARGUMENT),
-        zig_target=table.text("zig_target", *_TARGET),
-        zig_cpu=table.text("zig_cpu", r"([a-z0-9_]+([+-][a-z0-9_]+)*)?", "as zig cc -mcpu"),
+        zig_target=table.text("zig_target", *_TARGET) if linux else "",
+        zig_cpu=table.text("zig_cpu", *cpu) if linux else "",
     )
     table.finish()
     return toolchain

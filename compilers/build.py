@@ -41,7 +41,7 @@ from tatvpr_edge.spec.artifact import read_artifact, take_new, write_artifact
 from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
 from tatvpr_edge.spec.errors import ArtifactError, ModelError, ToolError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
-from tatvpr_edge.spec.values import nameable, shown
+from tatvpr_edge.spec.values import nameable, shown, wrong
 from tatvpr_edge.spec.values import path as check_path
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def build_artifact(
     if sign is None:
         with _taking(place, replace) as made:
             _build(job, made, prefix)
+            remember_model(made, job.onnx_file)
     else:
         from tatvpr_edge.runtime.signing import check_key, new_serial, sign_artifact
 
@@ -84,7 +85,7 @@ def build_artifact(
             with made_anew():  # what is signed comes from no cache
                 _build(job, made, prefix)
             sign_artifact(made, os.fspath(sign), serial)
-    remember_model(place, job.onnx_file)
+            remember_model(made, job.onnx_file)
     return place
 
 
@@ -168,7 +169,11 @@ def _job(
     target = load_board(os.fspath(board))
     if backend not in BACKENDS:
         raise UsageError(f"unknown backend {backend!r}: it is one of {', '.join(BACKENDS)}")
-    low, high = (check_fraction(value, "k-range") for value in k_range)
+    try:
+        low, high = k_range
+    except (TypeError, ValueError):
+        raise wrong(k_range, "k_range", "smallest and largest k, such as (0.05, 1.0)") from None
+    low, high = check_fraction(low, "k-range"), check_fraction(high, "k-range")
     if low > high:
         raise UsageError(f"k-range is {low:g}:{high:g}: write the smaller k first")
     onnx_file = find_model(target.model if model is None else model)
@@ -225,7 +230,7 @@ def _output_folder(job: Job, output: str | os.PathLike[str] | None) -> tuple[Pat
         return host_artifact(), True
     named = f"{job.name}-{job.board.name}" if output is None else output
     place = check_path(named, "output", "the folder to write")
-    if place.exists() or place.is_symlink():
+    if place.exists() or place.is_symlink() or place.name == "..":  # which any folder has
         raise ArtifactError(f"{place} exists: choose another --output, or remove it first")
     return place, False
 
@@ -251,7 +256,7 @@ def _build_linux(job: Job, made: Path) -> None:
         if job.backend == "tensorrt":
             from tatvpr_edge.compilers.tensorrt.build import add_tensorrt
 
-            manifest, members = add_tensorrt(job.board, job.onnx_file, manifest, members)
+            manifest, members = add_tensorrt(job.board, job.graph, manifest, members)
         job.progress("writing the artifact", 0, 1)
         write_artifact(made, manifest, members)
 

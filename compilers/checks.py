@@ -201,8 +201,21 @@ def check_interface(graph: Graph) -> None:
             f"the model's outputs are {', '.join(graph.outputs)}: it must have one, 'descriptor'"
         )
     graph.keep_only([DESCRIPTOR])
-    if not any(node.op_type == "PatchEmbed" and node.domain == DOMAIN for node in graph.nodes):
+    _check_frame_readers(graph)
+
+
+def _check_frame_readers(graph: Graph) -> None:
+    """One PatchEmbed reads the frame, and nothing else: its pixels lie where later steps work."""
+    readers = graph.consumers().get(FRAME, [])
+    embeds = [node for node in readers if node.op_type == "PatchEmbed" and node.domain == DOMAIN]
+    if not embeds:
         raise ModelError("the descriptor does not depend on the frame through PatchEmbed")
+    others = [node for node in readers if node is not embeds[0]]
+    if others:
+        raise ModelError(
+            f"{label(others[0])} reads the frame, too, which is not lowered: {label(embeds[0])} "
+            "alone may, and the rest of the model reads its tokens"
+        )
 
 
 def check_finite(graph: Graph) -> None:
@@ -269,6 +282,8 @@ def _float_input(graph: Graph, node: onnx.NodeProto, index: int, rank: int) -> T
     value = graph.types[node.input[index]]
     if value.dtype != np.float32 or len(value.shape) != rank:
         raise ModelError(f"{label(node)}: {node.input[index]!r} must be float32 of rank {rank}")
+    if 0 in value.shape:
+        raise ModelError(f"{label(node)}: {node.input[index]!r} is empty: {list(value.shape)}")
     if rank == 2 and not isinstance(value.shape[1], int):
         raise ModelError(
             f"{label(node)}: {node.input[index]!r} has {value.shape[1]} columns, a number that is "
@@ -333,7 +348,8 @@ def _check_ternary(graph: Graph, node: onnx.NodeProto) -> None:
     gated = gate is not None and gate.op_type == "TopKGate" and gate.domain == DOMAIN
     if not gated or list(gate.output[:2]) != list(node.input[:2]):  # type: ignore[union-attr]
         raise ModelError(f"{label(node)}: its Q and S must be the two outputs of one TopKGate")
-    others = [other for other in graph.consumers()[node.input[0]] if other is not node]
+    q, scales = (graph.consumers()[name] for name in node.input[:2])
+    others = [n for n in q if n is not node] or [n for n in scales if n.op_type != node.op_type]
     if others:  # a gate is worked off with its product
         raise ModelError(
             f"{label(node)}: its gate serves {label(others[0])} as well: give each a TopKGate of "
@@ -361,13 +377,14 @@ def _check_keep_tokens(graph: Graph, node: onnx.NodeProto) -> None:
         raise ModelError(f"{label(node)}: X and A must be of the same, known number of tokens")
     if node.input[2] != TOKENS:
         raise ModelError(f"{label(node)}: its fraction must be the input 'tokens'")
-    drops = [n for n in graph.nodes if n.op_type == "KeepTokens" and n.output[0] in graph.types]
+    every = [n for n in graph.nodes if n.op_type == "KeepTokens" and n.domain == DOMAIN]
+    drops = [n for n in every if graph.kept_constant(n.input[0]) is None]
     if graph.kept_constant(node.input[0]) is not None:
         # A constant with a row for each token loses those of the tokens that the same A drops.
         if not any(n.input[1] == node.input[1] for n in drops):
-            raise ModelError(f"{label(node)}: no KeepTokens of tokens stands before it with its A")
+            raise ModelError(f"{label(node)}: there is no KeepTokens of tokens with its A")
         return
-    taken = {graph.types[n.output[0]].shape[0] for n in drops}
+    taken = {graph.types[n.output[0]].shape[0] for n in drops if n.output[0] in graph.types}
     if count == KEPT[1] or KEPT[count == KEPT[0]] in taken:
         raise ModelError(f"{label(node)}: KeepTokens may stand twice, one after the other, no more")
 

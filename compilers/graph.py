@@ -215,18 +215,27 @@ class Graph:
     def _sliced(self, node: onnx.NodeProto, found: Type) -> Type:
         """ONNX gives up on slices of a symbolic axis; CLS and one patch are always there, and of no
         rows a compiled sum is whatever lay in memory."""
-        bounds = [self.constants.get(name) for name in node.input[1:]]
-        if len(bounds) < 3 or any(b is None or b.size != 1 for b in bounds):
+        bounds = [self.constants.get(name) if name else None for name in node.input[1:]]
+        starts, ends, axes, steps = [*bounds, None, None][:4]
+        if starts is None or ends is None:
             return found
-        start, end, axis, *step = (int(b.reshape(-1)[0]) for b in bounds if b is not None)
-        symbol, _, cut = str(self.types[node.input[0]].shape[axis]).partition(" - ")
-        if symbol not in KEPT:
+        given = list(range(starts.size)) if axes is None else axes.reshape(-1).tolist()
+        rows = self.types[node.input[0]].shape
+        axis = next((a for a in given if str(rows[a]).partition(" - ")[0] in KEPT), None)
+        if axis is None:
             return found
+        if len(given) > 1:
+            raise ModelError(
+                f"{label(node)}: it takes rows of tokens and more at once, which is not lowered: "
+                "give each axis a Slice of its own"
+            )
+        symbol, _, cut = str(rows[axis]).partition(" - ")
+        start, end, step = (int(b[0]) for b in (starts, ends, [1] if steps is None else steps))
         shape, cut_off = list(found.shape), int(cut or 0)
         there = 2 - cut_off
-        if step in ([], [1]) and 0 <= start < end <= there:
+        if step == 1 and 0 <= start < end <= there:
             shape[axis] = end - start
-        elif step in ([], [1]) and 0 <= start < there and end >= 2**31 - 1:
+        elif step == 1 and 0 <= start < there and end >= 2**31 - 1:
             shape[axis] = f"{symbol} - {cut_off + start}" if cut_off + start else symbol
         else:
             raise ModelError(

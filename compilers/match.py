@@ -120,6 +120,7 @@ def _rewritten(graph: Graph, steps: dict[str, Step]) -> list[onnx.NodeProto]:
             kind.__name__, found.inputs, found.outputs, name=key, domain=FUSED, **{STEP: key}
         )
     nodes = [made.get(id(n), n) for n in graph.nodes if id(n) in made or id(n) not in taken]
+    nodes.sort(key=lambda node: node.op_type != "PatchEmbed")  # pixels lie where later steps work
     for kind in STEPS:
         nodes = kind.join(nodes, steps)
     ordered = {node.name: steps[node.name] for node in nodes if node.domain == FUSED}

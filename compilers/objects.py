@@ -2,6 +2,7 @@
 
 An object is found again by what the compiler read for it: its command, and every file that it
 opened (asked of the compiler itself, ``-MD``; a C file that another one includes is among them).
+Where one of them cannot be read, or was written while the compiler ran, nothing is kept.
 A kept object carries its SHA-256; one that does not match is made again. Nothing of this defends
 against somebody who may write to the folder: builds that are signed take nothing that an earlier
 run left, of ours or of a compiler (:func:`made_anew`).
@@ -13,7 +14,9 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -65,8 +68,9 @@ class Compiler:
         """Compile or link; see :func:`run_tool`."""
         environment = None
         if self.apart is not None:  # zig keeps objects by itself, and gcc may be ccache's link
-            caches = ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR", "CCACHE_DIR")
-            environment = {**os.environ, **{name: str(self.apart) for name in caches}}
+            caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), str(self.apart))
+            # not CCACHE_DIR: beside its folder ccache asks servers that its settings name
+            environment = {**os.environ, **caches, "CCACHE_DISABLE": "1"}
         run_tool([*self.command, *arguments], what, environment)
 
 
@@ -83,20 +87,23 @@ def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], outpu
     command_key = _command_key(compiler, source, flags)
     names = folder / f"{command_key}.json"
     known = _read_names(names)
-    if known is not None:
-        data = _read_kept(folder / f"{_key(command_key, source, known)}.object")
-        if data is not None:
-            output.write_bytes(data)
-            return output
-    rule = output.with_suffix(".d")
+    key = None if known is None else _key(command_key, source, known)
+    data = None if key is None else _read_kept(folder / f"{key}.object")
+    if data is not None:
+        output.write_bytes(data)
+        return output
+    rule, began_ns = output.with_suffix(".d"), time.time_ns()
     _compile(compiler, source, [*flags, "-MD", "-MF", str(rule)], output)
-    read = _files_of(rule.read_text(), source)
+    read = _files_of(os.fsdecode(rule.read_bytes()), source)
     rule.unlink()
+    key = _key(command_key, source, read, began_ns)
+    if key is None:
+        return output
     data = output.read_bytes()
     with contextlib.suppress(OSError):  # a home that cannot be written costs time only
         folder.mkdir(parents=True, exist_ok=True)
         kept = hashlib.sha256(data).digest() + data
-        _write_whole(folder / f"{_key(command_key, source, read)}.object", kept)
+        _write_whole(folder / f"{key}.object", kept)
         _write_whole(names, json.dumps(read).encode())
     return output
 
@@ -111,7 +118,12 @@ def run_tool(
     """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=environment
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",  # a path in it need not be UTF-8
+            timeout=_TIMEOUT_S,
+            env=environment,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolError(f"{what} failed: {error}") from error
@@ -132,14 +144,19 @@ def _command_key(compiler: Compiler, source: Path, flags: Sequence[str]) -> str:
     return state.hexdigest()
 
 
-def _key(command_key: str, source: Path, names: Sequence[str]) -> str:
-    """Of the command and the text of every file that it reads."""
+def _key(
+    command_key: str, source: Path, names: Sequence[str], before_ns: int | None = None
+) -> str | None:
+    """Of the command and the text of every file that it reads; None where one cannot be read, or
+    was not as it is ``before_ns``."""
     state = hashlib.sha256(command_key.encode())
-    for name in names:
+    for path in (source, *(source.parent / name for name in names)):
         try:
-            state.update(hashlib.sha256((source.parent / name).read_bytes()).digest())
-        except OSError:
-            state.update(b"missing")
+            if before_ns is not None and path.stat().st_mtime_ns > before_ns:
+                return None
+            state.update(hashlib.sha256(path.read_bytes()).digest())
+        except (OSError, ValueError):  # of a name that no file can have
+            return None
     return state.hexdigest()
 
 
@@ -149,8 +166,8 @@ def _files_of(rule: str, source: Path) -> list[str]:
     What was found beside the source is named from its folder, so that the same text in another
     folder (a model's generated code) is looked for there.
     """
-    words = rule.partition(":")[2].replace("\\\n", " ").replace("\\ ", "\0").split()
-    names = [word.replace("\0", " ").replace("$$", "$") for word in words]
+    words = re.findall(r"(?:\\[ #]|\S)+", rule.partition(": ")[2].replace("\\\n", " "))
+    names = [re.sub(r"\\([ #])", r"\1", word).replace("$$", "$") for word in words]
     beside = f"{source.parent}/"
     return [
         name.removeprefix(beside) if name.startswith(beside) else os.path.abspath(name)

@@ -151,6 +151,8 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     try:
         import onnxruntime
     except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # what its C++ makes of Ctrl-C
+            raise error.__cause__ from None
         if ran_out(error):
             raise ToolError(shortage("ONNX Runtime")) from error
         raise ToolError(

@@ -1,6 +1,7 @@
 """C compilers for boards: which one is taken, and how a model's library is compiled and linked.
 
-Order: the board's GCC (named in its TOML file), then ``ziglang`` with the board's glibc as floor.
+Order: the board's GCC (named in its TOML file), then, for Linux, ``ziglang`` with the board's glibc
+as floor.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from tatvpr_edge.compilers.core_sources import (
     core_sources,
 )
 from tatvpr_edge.compilers.elf import check_loadable
-from tatvpr_edge.compilers.mcu.flags import has_no_libc
 from tatvpr_edge.compilers.objects import Compiler, compile_object
 from tatvpr_edge.compilers.probe import compiler_fault, first_line, probe_flags
 from tatvpr_edge.spec.atomic import temporary_folder
@@ -52,9 +52,10 @@ def find_compiler(board: Board) -> Compiler:
             return Compiler(command, _version((gcc,)))
         missing = f"{tools.gcc} does not build a small program for board {board.name} ({fault})"
     remedies = [f"'apt-get install {' '.join(tools.gcc_packages)}'"]
-    if zig_serves(board) and importlib.util.find_spec("ziglang") is None:
+    linux = board.kind == "linux"  # of firmware zig takes neither the flags nor the warnings
+    if linux and importlib.util.find_spec("ziglang") is None:
         remedies.append("zig with 'pip install ziglang'")
-    elif zig_serves(board):
+    elif linux:
         zig = [sys.executable, "-m", "ziglang", "cc"]
         if board.cpu.triple != NATIVE:
             zig += ["-target", board.zig_triple]
@@ -65,12 +66,6 @@ def find_compiler(board: Board) -> Compiler:
             return Compiler(tuple(zig), _version(tuple(zig[:4])))
         missing += f"; zig does not either ({fault})"
     raise ToolError(f"{missing}: {', or '.join(remedies)}")
-
-
-def zig_serves(board: Board) -> bool:
-    """Whether zig can build for the board: it brings Linux's C library, and none for bare metal,
-    where only a RISC-V firmware does without."""
-    return board.kind == "linux" or has_no_libc(board)
 
 
 @lru_cache

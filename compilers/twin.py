@@ -1,7 +1,8 @@
 """The host build of the model inside an artifact for another machine.
 
 Maps are made where the frames are, with the bytes that the board will compute: the same model
-built for this machine, known by the model's hash.
+built for this machine, known by the model's hash, and for the same k: maps are described, and
+queries asked, at no other.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tatvpr_edge.runtime.engine import runs_here
 from tatvpr_edge.spec.artifact import Artifact, read_artifact
 from tatvpr_edge.spec.atomic import staging, take_place
 from tatvpr_edge.spec.errors import ArtifactError, ModelError
+from tatvpr_edge.spec.manifest import Manifest
 
 _REMEDY = (
     "build that model for this machine (tatvpr-edge build --board host --model FILE.onnx --output "
@@ -25,17 +27,17 @@ _REMEDY = (
 
 
 def host_twin(artifact: Artifact, progress: Progress | None = None) -> Path:
-    """The folder of an artifact for this machine of the same model: one that is cached, or one
-    that is built now and kept.
+    """The folder of an artifact for this machine of the same model and range of k: one that is
+    cached, or one that is built now and kept.
 
     Raises:
         ModelError: the model's ONNX file is not known here, or has changed since.
         TatvprError: as a build.
     """
-    wanted = artifact.manifest.model.hash
-    kept = cache_folder("artifacts") / wanted
+    wanted, k_range = artifact.manifest.model.hash, artifact.manifest.k_range
+    kept = cache_folder("artifacts") / "{}-{:g}-{:g}".format(wanted, *k_range)
     for folder in (host_artifact(), kept):
-        if _is_twin(folder, wanted):
+        if _is_twin(folder, artifact.manifest):
             return folder
     onnx_file = find_source(artifact)
     if onnx_file is None:
@@ -45,7 +47,10 @@ def host_twin(artifact: Artifact, progress: Progress | None = None) -> Path:
         )
     kept.parent.mkdir(parents=True, exist_ok=True)
     with staging(kept) as scratch:
-        made = build_artifact(HOST, model=onnx_file, output=scratch / "new", progress=progress)
+        place = scratch / "new"
+        made = build_artifact(
+            HOST, model=onnx_file, output=place, k_range=k_range, progress=progress
+        )
         found = read_artifact(made).manifest.model.hash
         if found != wanted:
             raise ModelError(
@@ -56,9 +61,10 @@ def host_twin(artifact: Artifact, progress: Progress | None = None) -> Path:
     return kept
 
 
-def _is_twin(folder: Path, model_hash: str) -> bool:
+def _is_twin(folder: Path, wanted: Manifest) -> bool:
     try:
         found = read_artifact(folder)
     except ArtifactError:
         return False
-    return found.manifest.model.hash == model_hash and runs_here(found)
+    same = found.manifest.model.hash == wanted.model.hash
+    return same and found.manifest.k_range == wanted.k_range and runs_here(found)

@@ -31,7 +31,7 @@ from tatvpr_edge.compilers.mcu.generated import (
     weights_source,
 )
 from tatvpr_edge.compilers.mcu.variants import PLAIN, Variant, variant_of
-from tatvpr_edge.compilers.objects import Compiler, compile_object, run_tool
+from tatvpr_edge.compilers.objects import Compiler, compile_object
 from tatvpr_edge.compilers.toolchains import find_compiler
 from tatvpr_edge.compilers.tvm.lower import Lowered
 from tatvpr_edge.spec.atomic import temporary_folder
@@ -122,19 +122,41 @@ def build_static_library(
         name = f"{index:02d}_{source.path.stem}.o"
         made.append(compile_object(compiler, source.path, flags, folder / name))
     library = folder / Path(own.library).name
-    run_tool([binutil(board, "ar"), "rcsD", str(library), *map(str, made)], "packing the library")
+    _answer(board, "ar", "rcsD", str(library), *map(str, made))
     return library, compiler
 
 
 def binutil(board: Board, name: str) -> str:
-    """Name of a program that comes with the board's GCC: "ar", "size", "nm".
+    """Name of a program that comes with the board's GCC ("PREFIXgcc", or of one version,
+    "PREFIXgcc-13.2.1"): "ar", "size", "nm".
 
     Raises:
         ToolError: the board's compiler is no GCC.
     """
-    if not board.toolchain.gcc.endswith("gcc"):
-        raise ToolError(f"board {board.name}: {board.toolchain.gcc} has no {name} beside it")
-    return board.toolchain.gcc.removesuffix("gcc") + name
+    gcc = board.toolchain.gcc
+    driver = re.fullmatch(r"(.*)gcc(-[0-9.]+)?", gcc)
+    if driver is None:
+        raise ToolError(f"board {board.name}: {gcc} is no GCC, which has its {name} beside it")
+    return f"{driver[1]}{name}"
+
+
+def _answer(board: Board, name: str, *words: str) -> str:
+    """What a program that comes with the board's GCC says.
+
+    Raises:
+        ToolError: it does not run, or fails.
+    """
+    command = [binutil(board, name), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ToolError(
+            f"{command[0]} cannot be started ({error.strerror}): apt-get install "
+            f"{' '.join(board.toolchain.gcc_packages)}"
+        ) from None
+    if done.returncode != 0:
+        raise ToolError(f"{command[0]} failed: {done.stderr.strip()[:200]}")
+    return done.stdout
 
 
 def section_sizes(board: Board, library: Path, weight_bytes: int) -> Section:
@@ -143,11 +165,10 @@ def section_sizes(board: Board, library: Path, weight_bytes: int) -> Section:
     Raises:
         ToolError: ``size`` of the toolchain does not run.
     """
-    command = [binutil(board, "size"), "--format=berkeley", "--totals", str(library)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    match = re.search(r"^\s*(\d+)\s+(\d+)\s+(\d+)\s.*\(TOTALS\)", done.stdout, re.MULTILINE)
-    if done.returncode != 0 or match is None:
-        raise ToolError(f"{command[0]} failed: {done.stderr.strip()[:200]}")
+    said = _answer(board, "size", "--format=berkeley", "--totals", str(library))
+    match = re.search(r"^\s*(\d+)\s+(\d+)\s+(\d+)\s.*\(TOTALS\)", said, re.MULTILINE)
+    if match is None:
+        raise ToolError(f"{binutil(board, 'size')} gave no totals: {said.strip()[:200]}")
     text, data, bss = (int(part) for part in match.groups())
     return Section(text - weight_bytes, data + bss)
 
@@ -161,12 +182,9 @@ def functions_to_bring(board: Board, library: Path) -> list[str]:
     """
     if not has_no_libc(board):
         return []
-    command = [binutil(board, "nm"), "--undefined-only", str(library)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ToolError(f"{command[0]} failed: {done.stderr.strip()[:200]}")
+    said = _answer(board, "nm", "--undefined-only", str(library))
     declared = set(re.findall(r"\b(\w+)\(", (HEADERS / "math.h").read_text()))
-    return sorted(declared & set(re.findall(r"\bU (\w+)$", done.stdout, re.MULTILINE)))
+    return sorted(declared & set(re.findall(r"\bU (\w+)$", said, re.MULTILINE)))
 
 
 def memory_needs(board: Board, lowered: Lowered, of: Sequence[int], tables_apart: bool) -> Needs:

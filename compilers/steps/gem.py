@@ -43,11 +43,14 @@ class Gem(Step):
         if cube is None or mean is None or root is None:
             return None
         floor = _floor(pattern, node)
-        x = next(name for name in node.input if name and name not in pattern.graph.constants)
-        over_rows = pattern.reduced_axes(mean) == [0] and len(pattern.type(x).shape) == 2
+        x = next((name for name in node.input if name not in pattern.graph.constants), "")
+        if not x or pattern.rank(x) != 2 or pattern.reduced_axes(mean) != [0]:
+            return None
+        pairs = ((x, cube.output[0]), (mean.output[0], root.output[0]))
+        same = all(pattern.type(one) == pattern.type(other) for one, other in pairs)
         powers = (pattern.scalar(cube.input[1]), pattern.scalar(root.input[1]))
         third = np.float32(1.0 / _POWER)
-        if floor is None or not over_rows or powers != (_POWER, float(third)):
+        if floor is None or not same or powers != (_POWER, float(third)):
             return None
         parts, inputs, first_row = [node, cube, mean, root], [x], 0
         before = pattern.sole_producer(x)

@@ -26,6 +26,10 @@ class Pattern:
         """The node's own name, or that of its result, as it may stand in a C string."""
         return re.sub(r"[^0-9A-Za-z._:/+-]", "_", node.name or node.output[0])
 
+    def rank(self, name: str) -> int:
+        """How many dimensions a value has."""
+        return len(self.type(name).shape)
+
     def runs_before(self, node: onnx.NodeProto, other: onnx.NodeProto) -> bool:
         """Whether ``node`` stands before ``other`` in the graph."""
         return self._order[id(node)] < self._order[id(other)]
@@ -58,11 +62,10 @@ class Pattern:
     def picked_row(self, node: onnx.NodeProto) -> tuple[int, int] | None:
         """(row, 1) of a Gather that takes one row of a matrix: CLS or the first patch, which are
         always there."""
-        if node.op_type != "Gather" or attribute(node, "axis", 0) != 0:
+        if node.op_type != "Gather" or self.rank(node.input[0]) != 2:
             return None
-        row, index = self.scalar(node.input[1]), self.type(node.input[1]).shape
-        matrix = len(self.type(node.input[0]).shape) == 2
-        return (int(row), 1) if matrix and row in (0, 1) and len(index) < 2 else None
+        row, of_rows = self.scalar(node.input[1]), attribute(node, "axis", 0) in (0, -2)
+        return (int(row), 1) if of_rows and row in (0, 1) and self.rank(node.input[1]) < 2 else None
 
     def row_slice(self, node: onnx.NodeProto | None) -> tuple[int, int | None] | None:
         """(first row, how many or None for the rest) of a contiguous slice of rows."""
@@ -78,9 +81,11 @@ class Pattern:
         step = 1 if steps is None else int(steps[0])
         start, end = int(starts[0]), int(ends[0])
         source = self.type(node.input[0]).shape
-        if axis != 0 or step != 1 or start < 0 or len(source) != 2:
-            return None
         total = source[0]
+        if axis not in (0, -2) or step != 1 or start < 0 or len(source) != 2:
+            return None
+        if isinstance(total, int) and start >= total:
+            return None  # no rows at all
         if end >= (total if isinstance(total, int) else 2**31 - 1):
             return start, None
         # CLS is always there; more rows of a shrinking set are left to the compiler.

@@ -1,6 +1,6 @@
 """The portable half of ``build --backend tensorrt``: all that needs no board.
 
-In: a checked ONNX file, a board with a GPU, and the CPU artifact's manifest and members. Out: the
+In: a checked graph, a board with a GPU, and the CPU artifact's manifest and members. Out: the
 same with the stages' ONNX files, plugin sources and names, CUDA sources, cubins and the recipe by
 which the board finishes the engine (``python -m tatvpr_edge.runtime finish``). The CPU library
 stays: it is what answers when the engine cannot be had.
@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from tatvpr_edge.boards.board import Board, Gpu
-from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.graph import Graph, attribute, label
 from tatvpr_edge.compilers.report import Tool
 from tatvpr_edge.compilers.tensorrt.cubins import compile_all, nvrtc_version, source_folder
@@ -59,16 +58,15 @@ def check_before(board: Board, graph: Graph) -> None:
 
 
 def add_tensorrt(
-    board: Board, onnx_file: Path, manifest: Manifest, members: Mapping[str, bytes | str | Path]
+    board: Board, graph: Graph, manifest: Manifest, members: Mapping[str, bytes | str | Path]
 ) -> tuple[Manifest, Members]:
-    """Add the TensorRT half to a CPU artifact.
+    """Add the TensorRT half to a CPU artifact of the same checked graph.
 
     Raises:
         ModelError: the graph is not of the form that this route lowers; use ``--backend tvm``.
         ToolError: a CUDA run-time compiler is missing, or refuses a kernel.
     """
     gpu = _gpu(board)
-    graph = checked_graph(onnx_file)
     check_limits(graph)
     pipeline = build_pipeline(graph)
     architecture = f"sm_{gpu.sm}"

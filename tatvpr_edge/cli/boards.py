@@ -85,9 +85,7 @@ def _details(board: Board) -> Table:
     chain = board.toolchain
     flags = f" {' '.join(chain.gcc_flags)}" if chain.gcc_flags else ""
     table.add_row("compilers", f"{chain.gcc}{flags} (Debian: {' '.join(chain.gcc_packages)})")
-    from tatvpr_edge.compilers.toolchains import zig_serves
-
-    if zig_serves(board):
+    if board.kind == "linux":
         table.add_row("", f"zig cc -target {board.zig_triple} (pip install ziglang)")
     if board.emulator is not None:
         line = " ".join([board.emulator.program, *board.emulator.arguments])

@@ -148,7 +148,7 @@ def _kernels() -> Iterator[Check]:
 def _compilers() -> Iterator[Check]:
     """One line for each distinct compiler that the boards want."""
     from tatvpr_edge.boards.loader import load, names
-    from tatvpr_edge.compilers.toolchains import find_compiler, zig_serves
+    from tatvpr_edge.compilers.toolchains import find_compiler
     from tatvpr_edge.spec.errors import ToolError
 
     wanted: dict[str, list[str]] = {}
@@ -158,7 +158,7 @@ def _compilers() -> Iterator[Check]:
         board = load(boards[0])
         thing = f"C compiler for {boards[0]}" + (" and others" if len(boards) > 1 else "")
         packages = " ".join(board.toolchain.gcc_packages)
-        zig = ", or pip install ziglang" if zig_serves(board) else ""
+        zig = ", or pip install ziglang" if board.kind == "linux" else ""
         remedy = f"apt-get install {packages}{zig}"
         try:
             detail = find_compiler(board).name

@@ -181,7 +181,7 @@ ROWS: dict[str, tuple[Callable[..., object], str, str, str]] = {
     "toolchain.gcc_packages": (compiler, "stm32h7", 'libnewlib-arm-none-eabi"', 'picolibc"'),
     "toolchain.gcc_flags": (compiler, "raspberry-pi-4", "gcc_flags = []", 'gcc_flags = ["-g"]'),
     "toolchain.zig_target": (zig, "raspberry-pi-4", '"aarch64-linux-gnu"', '"aarch64-linux-musl"'),
-    "toolchain.zig_cpu": (zig, "riscv32-virt", 'zig_cpu = "generic_rv32', 'zig_cpu = "baseline'),
+    "toolchain.zig_cpu": (zig, "raspberry-pi-4", 'zig_cpu = ""', 'zig_cpu = "cortex_a72"'),
     "emulator.program": (
         flashed,
         "mps2-an500",

@@ -12,6 +12,7 @@ from tatvpr_edge.boards import loader
 from tatvpr_edge.compilers.build import find_model
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.mcu.build import lower_for
+from tatvpr_edge.compilers.mcu.compile import section_sizes
 from tatvpr_edge.compilers.mcu.fit import STACK_BYTES, fit
 from tatvpr_edge.compilers.mcu.flags import extra_flags
 from tatvpr_edge.compilers.mcu.generated import Own
@@ -96,7 +97,6 @@ def test_flags_of_a_core_that_lacks_what_kernels_need_are_named(
 ) -> None:
     """Not the assembler's "inconsistent operand constraints"."""
     change(own, '"-mcpu=cortex-m33", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"', flags)
-    change(own, "thumb-freestanding-eabihf", "thumb-freestanding-eabi")
     change(own, 'features = ["dsp"]', f'features = ["{feature}"]')
     with pytest.raises(ToolError, match=named):
         tatvpr_edge.plan(own, model="nano")
@@ -199,9 +199,21 @@ def test_a_region_that_is_too_small_is_refused_with_both_figures(own: Path) -> N
         tatvpr_edge.plan(own)
 
 
+@pytest.mark.parametrize("gcc", ["arm-none-eabi-gcc", "arm-none-eabi-gcc-13.2.1"])
+def test_programs_beside_the_compiler_are_found_or_told_with_its_packages(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gcc: str
+) -> None:
+    """Without "size" the build ended in a traceback, of a compiler with a version in its name after
+    minutes."""
+    change(own, 'gcc = "arm-none-eabi-gcc"', f'gcc = "{gcc}"')
+    board = loader.load(str(own))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError, match=r"^arm-none-eabi-size cannot .*: apt-get install gcc-arm"):
+        section_sizes(board, tmp_path / "libmodel.a", 0)
+
+
 def test_a_compiler_that_is_missing_is_told_with_the_packages_of_the_file(own: Path) -> None:
     change(own, 'gcc = "arm-none-eabi-gcc"', 'gcc = "my-own-gcc"')
     change(own, '"gcc-arm-none-eabi"', '"my-compiler"')
-    change(own, 'zig_target = "thumb-freestanding-eabihf"', 'zig_target = "no-such-target"')
     with pytest.raises(ToolError, match=r"apt-get install my-compiler libnewlib-arm-none-eabi"):
         tatvpr_edge.plan(own)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.cache import cache_folder
+from tatvpr_edge.spec.artifact import read_artifact, write_artifact
+from tatvpr_edge.spec.manifest import Dials
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -35,12 +39,26 @@ def test_a_boards_artifact_makes_the_map_that_the_host_makes(
     made = (tmp_path / "board.placemap").read_bytes()
     assert made == (tmp_path / "host.placemap").read_bytes()
     kept = list(cache_folder("artifacts").iterdir())
-    assert [path.name for path in kept] == [PlaceMap(tmp_path / "host.placemap").info.model_hash]
+    (model_hash,) = (path.name.partition("-")[0] for path in kept)
+    assert model_hash == PlaceMap(tmp_path / "host.placemap").info.model_hash
     # The second time it is there.
     stamp = kept[0].stat().st_mtime_ns
     done = tatvpr("map", "add", "board.placemap", folder, "--artifact", tiny_arm64, "--json")
     assert json.loads(done.stdout)["places"] == 20
     assert next(cache_folder("artifacts").iterdir()).stat().st_mtime_ns == stamp
+
+
+def test_it_is_made_at_the_k_that_the_board_was_built_for(
+    tatvpr: Run, folder: Path, tiny_arm64: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    """The host's build had its own range: the map was of k = 1, at which the board answers none."""
+    other = read_artifact(tiny_arm64)
+    manifest = dataclasses.replace(other.manifest, k_range=(0.3, 0.6), defaults=Dials(0.3, 1.0))
+    files = {entry.path: other.path(entry.path) for entry in other.manifest.files}
+    write_artifact(tmp_path / "narrow", manifest, files)
+    tatvpr("map", "build", folder, "--artifact", "narrow", "-o", "m.placemap", "--single-view")
+    (band,) = PlaceMap(tmp_path / "m.placemap").info.bands
+    assert (band.k, band.tokens) == (np.float32(0.6), 1.0)
 
 
 def test_a_model_that_is_not_known_here_is_told(

@@ -205,6 +205,7 @@ class TestRefusals:
             ({"backend": "tensorrt"}, UsageError, "no GPU"),
             ({"k_range": (0.0, 1.0)}, UsageError, "k-range"),
             ({"k_range": (0.5, 0.2)}, UsageError, "smaller k first"),
+            *(({"k_range": k}, UsageError, "k_range is .*largest k") for k in (0.5, (0.2,), None)),
             ({"model": "missing.onnx"}, ModelError, "missing.onnx"),
             ({"model": "no-such-model"}, TatvprError, "no-such-model"),
         ],
@@ -221,8 +222,10 @@ class TestRefusals:
 
     def test_an_output_that_exists(self, tiny_file: Path, tmp_path: Path) -> None:
         (tmp_path / "there").mkdir()
-        with pytest.raises(ArtifactError, match="exists"):
-            build_artifact("host", model=tiny_file, output=tmp_path / "there")
+        for place in ("there", "there/..", "new/.."):
+            with pytest.raises(ArtifactError, match="exists"):
+                build_artifact("host", model=tiny_file, output=tmp_path / place)
+        assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 class TestDriftCards:

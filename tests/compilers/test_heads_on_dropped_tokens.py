@@ -13,7 +13,7 @@ import pytest
 
 from support.tiny_model import DIM, SIDE, TOKENS, Writer, tiny_model
 from support.tools import require_tool
-from tatvpr_edge import plan
+from tatvpr_edge import build, plan
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.checks import check_model
 from tatvpr_edge.compilers.golden import cosine, synthetic_frame
@@ -87,6 +87,14 @@ def picked(*index: int) -> Write:
     return write
 
 
+def from_the_end(w: Writer, x: str) -> str:
+    """The first of two axes, called by its distance from the end."""
+    y = w.add("Slice", [x, whole(w, 1), whole(w, LAST), whole(w, -2)], "head.patches")
+    mean = w.add("ReduceMean", [y, whole(w, 0)], "head.mean")
+    cls = w.add("Gather", [x, w.weight("zero", np.array(0, np.int64))], "head.cls", axis=-2)
+    return w.add("Add", [mean, cls], "head.sum")
+
+
 def gelu_of_one_number(w: Writer, x: str) -> str:
     cls = rows(w, x, 0, 1)
     mean = w.add("ReduceMean", [cls, whole(w, 0, 1)], "head.mean", keepdims=0)
@@ -108,7 +116,7 @@ def model_of(write: Write, **options: Any) -> onnx.ModelProto:
         *(what_cls_sees, what_patches_see, attention_of_unit_length, mean_of_each_token),
         first_of_patches,
         *(pytest.param(picked(), id="CLS"), pytest.param(picked(1), id="first patch")),
-        gelu_of_one_number,
+        *(gelu_of_one_number, from_the_end),
     ],
 )
 def test_it_answers_as_onnx_runtime_does(write: Write, tmp_path: Path) -> None:
@@ -146,6 +154,17 @@ def last_patch(w: Writer, x: str) -> str:
     return rows(w, x, -1, LAST)
 
 
+def rows_by_no_axes(w: Writer, x: str) -> str:
+    """ONNX begins at the first axis then."""
+    second = w.add("Slice", [x, whole(w, 2), whole(w, LAST)], "head.second")
+    return w.add("ReduceSum", [second, whole(w, 0)], "head.sum")
+
+
+def rows_and_columns(w: Writer, x: str) -> str:
+    bounds = [whole(w, 1, 0), whole(w, LAST, 24), whole(w, 0, 1)]
+    return w.add("ReduceSum", [w.add("Slice", [x, *bounds], "head.part"), whole(w, 0)], "head.sum")
+
+
 def in_half(w: Writer, x: str) -> str:
     half = w.add("Cast", [rows(w, x, 0, 1)], "head.half", to=onnx.TensorProto.FLOAT16)
     return w.add("Cast", [w.add("Gelu", [half], "gelu")], "head.float", to=onnx.TensorProto.FLOAT)
@@ -158,8 +177,12 @@ def in_half(w: Writer, x: str) -> str:
         (picked(-1), "take rows of tokens by Slice"),
         *(
             (write, "these rows of tokens may not be left")
-            for write in (from_the_second_patch, patches_but_the_first, last_patch)
+            for write in (
+                *(from_the_second_patch, patches_but_the_first, last_patch),
+                rows_by_no_axes,
+            )
         ),
+        (rows_and_columns, "give each axis a Slice of its own"),
         (rows_of_truths, "write the head with other operators"),
         (in_half, "float16, which is not lowered: write that part of the head in float32"),
     ],
@@ -172,3 +195,27 @@ def test_what_is_not_lowered_is_one_line_with_a_remedy(
     with pytest.raises(ModelError) as told:
         plan("host", model=path)
     assert said in str(told.value) and "\n" not in str(told.value)
+
+
+def mixed_by_number(w: Writer, x: str) -> str:
+    """A weight for each of all tokens: of fewer, what was compiled read on behind them."""
+    return w.add("MatMul", [w.random("head.mix", 1, TOKENS), x], "head.mixed")
+
+
+def without_the_last_three(w: Writer, x: str) -> str:
+    """Nine tokens, as half of all are, can do without three, and two cannot."""
+    fewer = w.add("Pad", [x, whole(w, 0, 0, -3, 0)], "head.fewer")
+    return w.add("ReduceSum", [fewer, whole(w, 0)], "head.sum")
+
+
+@pytest.mark.parametrize(
+    ("write", "k_range", "tokens"),
+    [(mixed_by_number, (0.05, 0.3), "0.5"), (without_the_last_three, (0.05, 1.0), "1e-06")],
+)
+def test_fewer_tokens_are_tried_whatever_k_the_artifact_is_for(
+    write: Write, k_range: tuple[float, float], tokens: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.onnx"
+    onnx.save(model_of(write), path)
+    with pytest.raises(ModelError, match=rf"tokens = {tokens} ONNX Runtime cannot compute it"):
+        build("host", model=path, output=tmp_path / "A", k_range=k_range)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.checks import check_model, checked_graph
 from tatvpr_edge.compilers.golden import cosine, known_drift, synthetic_frame
 from tatvpr_edge.compilers.linux import compile_linux, open_library
+from tatvpr_edge.compilers.reference import session
 from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.models.export import export_onnx
 from tatvpr_edge.runtime.frame import check_frame
@@ -138,3 +140,16 @@ def test_shipped_models_stay_within_the_bound_of_their_card(name: str, tmp_path:
             wanted = reference.run(frame, point.k, point.tokens)["descriptor"]
             got = library.describe(check_frame(frame), point.k, point.tokens).descriptor
             assert cosine(got, wanted) >= point.min_cosine, point
+
+
+def test_ctrl_c_while_it_is_loaded_is_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its C++ tells it as "initialization failed", and the build said to install it."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "raise ImportError('initialization failed') from KeyboardInterrupt()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        session(onnx.ModelProto())

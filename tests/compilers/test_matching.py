@@ -115,6 +115,47 @@ class TestPatterns:
         table.CopyFrom(onnx.numpy_helper.from_array(values, "tokens.table"))
         assert "Mul" in left_over(matched(model))
 
+    def test_a_mean_whose_floor_adds_a_dimension_is_left_to_tvm(self, tiny: Make) -> None:
+        model = tiny("gem", keep_after=())
+        next(n for n in model.graph.node if n.name == "head.clip").op_type = "Max"
+        floor = next(t for t in model.graph.initializer if t.name == "floor")
+        values = np.full((1, 1, 1), 1e-6, np.float32)
+        floor.CopyFrom(onnx.numpy_helper.from_array(values, "floor"))
+        assert "ReduceMean" in left_over(matched(model))
+
+    def test_a_mean_of_a_constant_is_left_to_tvm(self, tiny: Make) -> None:
+        """Another tool would have folded it; the match ended in a traceback."""
+
+        def head(w: Writer, x: str) -> int:
+            for name, value in (("floor", 1e-6), ("three", 3.0), ("third", 1 / 3)):
+                w.weight(name, np.array(value, np.float32))
+            axes = w.weight("rows", np.array([0], np.int64))
+            y = w.add("Max", ["pos_embed", "floor"], "clip")
+            y = w.add("ReduceMean", [w.add("Pow", [y, "three"], "cube"), axes], "mean")
+            y = w.add("Mul", [w.add("Pow", [y, "third"], "root"), x], "scaled")
+            w.add("ReduceSum", [y, axes], "descriptor", keepdims=0)
+            return 48
+
+        assert "ReduceMean" in left_over(matched(tiny(head)))
+
+    def test_nodes_may_stand_in_any_order_that_runs(self, tiny: Make) -> None:
+        """Pixels lie where later steps work, and other tools sort nodes otherwise than we do."""
+        model = tiny("sides")
+        names = [n.name for n in model.graph.node]
+        keep, table = names.index("blocks.0.keep"), names.index("blocks.0.keep.table")
+        w = Writer(1)
+        first = w.linear("cls_token", "first", 48, 48)
+        nodes = [*w.nodes, *model.graph.node]
+        nodes[keep + 2], nodes[table + 2] = nodes[table + 2], nodes[keep + 2]
+        concat = next(n for n in nodes if n.name == "embed.concat")
+        concat.input[0] = first
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        for name, values in w.weights.items():
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+        kinds = [type(s).__name__ for s in matched(model).steps.values()]
+        assert kinds[:2] == ["PatchEmbed", "GatedLinear"] and kinds.count("KeepTokens") == 2
+
     def test_a_learned_head_is_left_to_tvm(self, tiny: Make) -> None:
         assert left_over(matched(tiny("learned")))[2:] == [
             *("MatMul", "Softmax", "Transpose", "MatMul", "MatMul", "Add", "Relu", "Reshape")

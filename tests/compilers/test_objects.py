@@ -74,6 +74,33 @@ def test_an_edit_of_any_included_file_is_seen(home: Path, tmp_path: Path, includ
         assert answer(made, tmp_path) == value
 
 
+@pytest.mark.parametrize("folder", ["c#", "two words", "a: b", "caf\u00e9$"])
+def test_a_folder_of_any_name_hides_no_edit(home: Path, tmp_path: Path, folder: str) -> None:
+    """Of a header below "c#" no edit was seen: make's way to write the name was not understood."""
+    compiler = find_compiler(load("host"))
+    source, header = tmp_path / "f.c", tmp_path / folder / "part.h"
+    source.write_text("#include <part.h>\n")
+    header.parent.mkdir()
+    for value in (3, 4, 3):
+        header.write_text(f"int f(void) {{ return {value}; }}\n")
+        made = compile_object(compiler, source, [f"-I{header.parent}"], tmp_path / "f.o")
+        assert answer(made, tmp_path) == value
+    assert len(list(home.glob("*.object"))) == 2
+
+
+def test_what_is_edited_while_it_is_compiled_is_compiled_again(home: Path, tmp_path: Path) -> None:
+    """The object of the old text was kept under the new one's name, for every build to come."""
+    real, script, part = find_compiler(load("host")).command[0], tmp_path / "cc", tmp_path / "p.h"
+    part.write_text("int f(void) { return 3; }\n")
+    (tmp_path / "f.c").write_text('#include "p.h"\n')
+    edit = f'echo "int f(void) {{ return 4; }}" > "{part}"'
+    script.write_text(f'#!/bin/sh\n"{real}" "$@" && {edit}\n')
+    script.chmod(0o755)
+    for value in (3, 4):
+        made = compile_object(Compiler((str(script),), "1"), tmp_path / "f.c", [], tmp_path / "f.o")
+        assert answer(made, tmp_path) == value
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "altered", "no object at all"])
 def test_a_damaged_object_is_made_again(home: Path, tmp_path: Path, damage: str) -> None:
     compiler = find_compiler(load("host"))
@@ -100,7 +127,7 @@ def test_names_that_are_no_names_are_not_believed(home: Path, tmp_path: Path) ->
     compiler = find_compiler(load("host"))
     source = tmp_path / "f.c"
     source.write_text("int f(void) { return 5; }\n")
-    for text in ("", "{}", "[1]", "[", "\x00"):
+    for text in ("", "{}", "[1]", "[", "\x00", '["a\\u0000b"]'):
         compile_object(compiler, source, [], tmp_path / "f.o")
         (names,) = home.glob("*.json")
         names.write_text(text)
@@ -131,12 +158,12 @@ def test_what_will_be_signed_comes_from_no_cache_of_a_compiler(
     log, compiler, source = tmp_path / "log", tmp_path / "bin" / "gcc", tmp_path / "f.c"
     source.write_text("int f(void) { return 5; }\n")
     compiler.parent.mkdir()
-    caches = "$ZIG_GLOBAL_CACHE_DIR|$ZIG_LOCAL_CACHE_DIR|$CCACHE_DIR"
+    caches = "$CCACHE_DISABLE|$ZIG_GLOBAL_CACHE_DIR|$ZIG_LOCAL_CACHE_DIR"
     real = find_compiler(load("host")).command[0]
     compiler.write_text(f'#!/bin/sh\necho "{caches}|$*" >> "{log}"\nexec "{real}" "$@"\n')
     compiler.chmod(0o755)
     monkeypatch.setenv("PATH", f"{compiler.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("CCACHE_DIR", "/the/users")
+    monkeypatch.setenv("ZIG_LOCAL_CACHE_DIR", "/the/users")
     folders = []
     for _ in range(2):
         with made_anew():
@@ -144,11 +171,11 @@ def test_what_will_be_signed_comes_from_no_cache_of_a_compiler(
             log.write_text("")
             made = compile_object(found, source, [], tmp_path / "f.o")
             found.run(["-shared", "-o", str(tmp_path / "f.so"), str(made)], "linking")
-            *places, words = log.read_text().replace("\n", "|").rstrip("|").split("|")
-            places = [place for place in places if " " not in place]
-            assert len(places) == 6 and len(set(places)) == 1 and "-shared" in words
-            assert os.path.isdir(places[0])
-            folders.append(places[0])
+            compiled, linked = (line.split("|") for line in log.read_text().splitlines())
+            assert compiled[:3] == linked[:3] and "-shared" in linked[3]
+            off, one, other = linked[:3]
+            assert off == "1" and one == other and os.path.isdir(one)
+            folders.append(one)
     assert len(set(folders)) == 2 and not any(map(os.path.exists, folders))
     log.write_text("")
     compile_object(find_compiler(load("host")), source, [], tmp_path / "f.o")

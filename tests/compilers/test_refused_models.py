@@ -138,6 +138,19 @@ class TestOperators:
         path.write_bytes(model.SerializeToString())
         match(checked_graph(path))
 
+    def test_a_gate_whose_scale_is_read_elsewhere(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        node(model, "Add", 1).input[0] = "blocks.0.out.s"
+        refused(model, tmp_path, "blocks.0.out", "blocks.0.residual1", "a TopKGate of its own")
+
+    @pytest.mark.parametrize("start", [17, 30])
+    def test_a_gate_of_no_rows(self, tiny: Make, tmp_path: Path, start: int) -> None:
+        """The build ended in "an argument is out of range"."""
+        model = tiny(keep_after=())
+        replace_weight(model, "rows.start", np.array([start], np.int64))
+        replace_weight(model, "rows.end", np.array([2**63 - 1], np.int64))
+        refused(model, tmp_path, "head.proj", "'head.rows' is empty: [0, 48]")
+
     @pytest.mark.parametrize("name", ["PatchEmbed", "TopKGate", "TernaryMatMul", "QuantAttention"])
     def test_a_missing_body(self, tiny: Make, tmp_path: Path, name: str) -> None:
         model = tiny()
@@ -343,6 +356,26 @@ class TestInterface:
         model = tiny()
         model.graph.input[0].CopyFrom(helper.make_tensor_value_info("frame", dtype, shape))
         refused(model, tmp_path, "frame", "uint8 [S, S, 3]")
+
+    @pytest.mark.parametrize("op", ["Cast", "PatchEmbed"])
+    def test_a_second_reader_of_the_frame(self, tiny: Make, tmp_path: Path, op: str) -> None:
+        """Its pixels were gone by then; the build blamed ONNX Runtime's answer, or took it."""
+        model = tiny()
+        if op == "Cast":
+            second = helper.make_node("Cast", ["frame"], ["seen"], name="seen", to=1)
+        else:
+            second = onnx.NodeProto()
+            second.CopyFrom(node(model, "PatchEmbed"))
+            second.name, second.output[0] = "seen", "seen"
+        seen = [
+            helper.make_node("ReduceMean", ["seen"], ["mean"], keepdims=0),
+            helper.make_node("Add", ["head.flat", "mean"], ["both"]),
+        ]
+        node(model, "LpNormalization").input[0] = "both"
+        nodes = list(model.graph.node)
+        del model.graph.node[:]
+        model.graph.node.extend([*nodes[:-1], second, *seen, nodes[-1]])
+        refused(model, tmp_path, f"{op} 'seen' reads the frame, too", "'patch_embed' alone may")
 
     def test_k_that_is_a_vector(self, tiny: Make, tmp_path: Path) -> None:
         model = tiny()

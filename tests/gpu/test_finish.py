@@ -334,12 +334,14 @@ def test_a_gpu_that_fails_later_hands_over_to_the_cpu(board: Board) -> None:
 
 def test_an_artifact_for_another_gpu_is_refused_by_name(board: Board, tiny_file: Path) -> None:
     from tatvpr_edge.boards.loader import load as load_board
+    from tatvpr_edge.compilers.checks import checked_graph
     from tatvpr_edge.compilers.tensorrt.build import add_tensorrt
     from tatvpr_edge.spec.artifact import write_artifact
 
     cpu = read_artifact(board.artifact.parent / "cpu")
     members = {entry.path: cpu.path(entry.path) for entry in cpu.manifest.files}
-    thor = add_tensorrt(load_board("jetson-thor"), tiny_file, cpu.manifest, members)
+    graph = checked_graph(tiny_file)
+    thor = add_tensorrt(load_board("jetson-thor"), graph, cpu.manifest, members)
     board.artifact = write_artifact(board.folder / "thor", *thor).root
     line = board.finish()["line"]
     assert "sm_110" in line and ON_CPU in line and "sm_87" in line

@@ -142,6 +142,7 @@ def with_tensorrt(model: Path, folder: Path) -> Path:
     """The artifact of ``model`` for this machine, with an Orin's TensorRT half, in ``folder``."""
     from tatvpr_edge.boards.loader import load as load_board
     from tatvpr_edge.compilers.build import build_artifact
+    from tatvpr_edge.compilers.checks import checked_graph
     from tatvpr_edge.compilers.tensorrt.build import add_tensorrt
     from tatvpr_edge.spec.artifact import read_artifact, write_artifact
 
@@ -150,6 +151,6 @@ def with_tensorrt(model: Path, folder: Path) -> Path:
     cpu = read_artifact(made)
     members = {entry.path: cpu.path(entry.path) for entry in cpu.manifest.files}
     manifest, members_too = add_tensorrt(
-        load_board("jetson-orin-nano"), model, cpu.manifest, members
+        load_board("jetson-orin-nano"), checked_graph(model), cpu.manifest, members
     )
     return write_artifact(folder / "gpu", manifest, members_too).root
