@@ -101,6 +101,15 @@ def gelu_of_one_number(w: Writer, x: str) -> str:
     return w.add("Add", [cls, w.add("Gelu", [mean], "head.gelu")], "head.sum")
 
 
+def size_of_the_frame(w: Writer, x: str) -> str:
+    """Exporters ask for it; no pixel is read."""
+    sides = w.add("Cast", [w.add("Shape", ["frame"], "head.shape")], "head.sides", to=1)
+    mean = w.add("ReduceMean", [sides], "head.mean", keepdims=0)
+    numbers = w.add("Cast", [w.add("Size", ["frame"], "head.size")], "head.numbers", to=1)
+    share = w.add("Div", [mean, numbers], "head.share")
+    return w.add("Add", [rows(w, x, 0, 1), share], "head.sum")
+
+
 def model_of(write: Write, **options: Any) -> onnx.ModelProto:
     def head(w: Writer, x: str) -> int:
         flat = w.add("Reshape", [write(w, x), whole(w, -1)], "head.flat")
@@ -116,7 +125,7 @@ def model_of(write: Write, **options: Any) -> onnx.ModelProto:
         *(what_cls_sees, what_patches_see, attention_of_unit_length, mean_of_each_token),
         first_of_patches,
         *(pytest.param(picked(), id="CLS"), pytest.param(picked(1), id="first patch")),
-        *(gelu_of_one_number, from_the_end),
+        *(gelu_of_one_number, from_the_end, size_of_the_frame),
     ],
 )
 def test_it_answers_as_onnx_runtime_does(write: Write, tmp_path: Path) -> None:

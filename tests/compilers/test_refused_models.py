@@ -377,6 +377,14 @@ class TestInterface:
         model.graph.node.extend([*nodes[:-1], second, *seen, nodes[-1]])
         refused(model, tmp_path, f"{op} 'seen' reads the frame, too", "'patch_embed' alone may")
 
+    def test_a_copy_of_the_frame(self, tiny: Make, tmp_path: Path) -> None:
+        model = tiny()
+        node(model, "PatchEmbed").input[0] = "copy"
+        copy, nodes = helper.make_node("Identity", ["frame"], ["copy"]), list(model.graph.node)
+        del model.graph.node[:]
+        model.graph.node.extend([copy, *nodes])
+        refused(model, tmp_path, "Identity -> 'copy' reads the frame", "'patch_embed' alone may")
+
     def test_k_that_is_a_vector(self, tiny: Make, tmp_path: Path) -> None:
         model = tiny()
         model.graph.input[1].CopyFrom(helper.make_tensor_value_info("k", TensorProto.FLOAT, [1]))
