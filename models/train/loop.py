@@ -32,6 +32,8 @@ _LOG = logging.getLogger("tatvpr_edge")
 #: Steps over which curves are averaged.
 _CURVE_STEPS = 10
 _STATE_VERSION = 2
+#: Among the settings of a stage: hashes of the weights files that they name.
+CONTENTS = "sha256"
 
 
 class TrainingError(TatvprError):
@@ -232,11 +234,13 @@ def _restore(
 
 def _compare(path: Path, known: dict[str, Any], settings: dict[str, Any], *, ended: bool) -> None:
     """Settings that changed since ``path`` was written are never taken for the ones it was made
-    with."""
+    with. What named weights hold is compared where both know it: older checkpoints do not."""
+    both = known.keys() & settings.keys()
     changed = [
         f"{name} {known.get(name, 'absent')} -> {settings.get(name, 'absent')}"
         for name in sorted(known.keys() | settings.keys())
         if known.get(name) != settings.get(name)
+        and (name in both or name.partition(".")[0] != CONTENTS)
     ]
     if not changed:
         return

@@ -42,6 +42,7 @@ from tatvpr_edge.models.train.config import DataConfig, TrainConfig
 from tatvpr_edge.models.train.distil import DistilStage
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.loop import (
+    CONTENTS,
     Progress,
     Randomness,
     Stage,
@@ -172,22 +173,22 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _contents(config: TrainConfig, stage: str) -> dict[str, str]:
-    """SHA-256 of the weights that a training file names: trained again, they keep their name."""
+    """SHA-256 of the weights that a training file names: trained again, they keep their name.
+    A refit's teacher may be gone after its refit."""
     names = [config.model.init] if config.model.init else []
     asked = [config.refit.teacher]
     if stage == "metric":
         asked += [config.metric.teacher, config.metric.anchor]
     names += [file for teacher in asked for file in own_models(teacher)]
-    return {
-        name: hashlib.sha256(weights_file(name).read_bytes()).hexdigest()[:12] for name in names
-    }
+    there = {name: path for name in names if (path := weights_file(name)).is_file()}
+    return {n: hashlib.sha256(p.read_bytes()).hexdigest()[:12] for n, p in there.items()}
 
 
 def _settings(config: TrainConfig, stage: str) -> dict[str, Any]:
     """What decides the weights of a stage, by the names of a training file."""
     tables = dataclasses.asdict(config)
     tables["run"] = {"seed": config.run.seed}
-    tables["sha256"] = _contents(config, stage)
+    tables[CONTENTS] = _contents(config, stage)
     if stage == "distil":
         del tables["metric"]
     flat: dict[str, Any] = {}

@@ -174,9 +174,11 @@ def test_ranking_apart_asks_and_finds_only_frames_that_count() -> None:
 
 
 def test_a_run_refits_its_head_learns_mirrored_views_and_continues(tmp_path: Path) -> None:
-    """From weights with another head: fitted once, not again when the run continues."""
-    start = tmp_path / "start.safetensors"
-    save_weights(tiny(project=40), start)
+    """From weights with another head: fitted once, not again when the run continues, which asks for
+    the teacher of the fit no more."""
+    start, asked_once = tmp_path / "start.safetensors", tmp_path / "once.safetensors"
+    for file in (start, asked_once):
+        save_weights(tiny(project=40), file)
     teacher = f"joint:model:{start}+model:{start}"
     whole = tiny_run(tmp_path)
     config = dataclasses.replace(
@@ -184,7 +186,7 @@ def test_a_run_refits_its_head_learns_mirrored_views_and_continues(tmp_path: Pat
         model=dataclasses.replace(
             whole.model, init=str(start), head={"project": 16, "digits": 3}
         ),
-        refit=RefitConfig(teacher=teacher, changed=1),
+        refit=RefitConfig(teacher=f"joint:model:{start}+model:{asked_once}", changed=1),
         distil=DistilConfig(),
         metric=MetricConfig(
             steps=4, places=4, images=3, loss="supcon", mirror_share=0.3, tokens_share=0.5,
@@ -202,6 +204,7 @@ def test_a_run_refits_its_head_learns_mirrored_views_and_continues(tmp_path: Pat
     broken = dataclasses.replace(config, run=run)
     assert train(broken, stop_after=2) is None
     refit = (tmp_path / "b" / "refit.safetensors").stat().st_mtime_ns
+    asked_once.unlink()
     again = train(broken)
     assert (tmp_path / "b" / "refit.safetensors").stat().st_mtime_ns == refit
     assert again is not None
