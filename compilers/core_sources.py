@@ -51,7 +51,7 @@ def core_include() -> Path:
 
 
 def governor_sources() -> list[Path]:
-    """The governor's C files, a part of every library; they need nothing of the rest of it."""
+    """The governor's C files, a part of every library; they need no C file of the rest of it."""
     return sorted((core_folder() / "governor").glob("*.c"))
 
 

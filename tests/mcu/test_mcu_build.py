@@ -144,11 +144,15 @@ def test_a_big_endian_core_is_refused_by_name(tmp_path: Path) -> None:
     assert done.returncode != 0 and "compile for a little-endian core" in done.stderr
 
 
+@pytest.mark.parametrize("file", ["common/map.c", "governor/tatvpr_governor.c"])
 @pytest.mark.parametrize("flag", ["-Ofast", "-ffast-math", "-ffinite-math-only"])
-def test_floats_that_are_not_exact_are_refused_by_name(flag: str, tmp_path: Path) -> None:
-    """IDEs offer -Ofast: it gave other descriptors, and took every NaN of a map for a number."""
+def test_floats_that_are_not_exact_are_refused_by_name(
+    flag: str, file: str, tmp_path: Path
+) -> None:
+    """IDEs offer -Ofast: it gave other descriptors, and took every NaN of a map for a number, and
+    what a governor does not know for known."""
     gcc = require_tool("gcc", "gcc")
-    source = core_folder() / "common" / "map.c"
+    source = core_folder() / file
     command = [gcc, flag, "-c", source, "-o", tmp_path / "one.o"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0 and "-fno-fast-math" in done.stderr

@@ -183,6 +183,9 @@ def test_what_is_out_of_range_is_refused(core: GovernorCore) -> None:
     ):
         with pytest.raises(UsageError, match="outside its range"):
             make(**wrong)
+    for point in (Level(0.0, 1.0), Level(1.0, 1.5), Level(math.inf, 1.0), Level(1.0, math.nan)):
+        with pytest.raises(UsageError, match="outside its range"):
+            CGovernor(core, [point, level], Kind.POWER, 5000.0)
     for points in ([], [Level(0.0, 1.0)], [Level(1.0, 1.5)], [Level(math.nan, 1.0)]):
         with pytest.raises(UsageError, match="levels need"):
             core.frontier(points, Kind.POWER)

@@ -13,11 +13,7 @@
 #define TATVPR_KERNELS_H
 
 #include "../include/tatvpr_ops.h"
-
-/* Bytes would differ from board to board, and no NaN of a map would be found. */
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
-#error "compiled with -Ofast or -ffast-math: add -fno-fast-math after it, for these files alone"
-#endif
+#include "exact.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #error "weights and maps are read as they lie, little endian: compile for a little-endian core"

@@ -1,7 +1,6 @@
 /* What the governor decides; tatvpr_governor_observer.c holds what it knows.
  *
- * Compile with -ffp-contract=off, and without -ffast-math: NaN means "not known" here, and every
- * decision is to be the same on every processor. */
+ * Compile with -ffp-contract=off: every decision is to be the same on every processor. */
 #include "tatvpr_governor_observer.h"
 
 #define URGENT_SWITCHES (MAX_SWITCHES - 1) /* the last one is kept for the safe level */

@@ -97,8 +97,7 @@ int32_t tatvpr_governor_frontier(tatvpr_level *points, int32_t n, tatvpr_budget_
         return 0;
     }
     for (int32_t i = 0; i < n; i++) {
-        if (!(points[i].k > 0.0 && points[i].k <= 1.0 && points[i].tokens > 0.0 &&
-              points[i].tokens <= 1.0)) {
+        if (!is_level(&points[i])) {
             return 0;
         }
     }

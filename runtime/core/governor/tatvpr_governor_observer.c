@@ -338,6 +338,11 @@ int tatvpr_governor_init(governor *g, const tatvpr_level *levels, int32_t n,
         (kind != TATVPR_BUDGET_NONE && !(known(limit) && limit > 0.0))) {
         return -1;
     }
+    for (int32_t i = 0; i < n; i++) {
+        if (!is_level(&levels[i])) {
+            return -1;
+        }
+    }
     *g = (governor){0};
     if (tuning != NULL) {
         g->t = *tuning;

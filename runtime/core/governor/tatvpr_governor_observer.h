@@ -2,6 +2,7 @@
 #ifndef TATVPR_GOVERNOR_OBSERVER_H
 #define TATVPR_GOVERNOR_OBSERVER_H
 
+#include "../common/exact.h"
 #include "tatvpr_governor.h"
 
 #include <float.h>
@@ -17,6 +18,12 @@ typedef tatvpr_governor_inputs inputs;
 static inline int known(double x)
 {
     return x - x == 0.0;
+}
+
+/* Whether k and tokens are shares of what there is. */
+static inline int is_level(const tatvpr_level *p)
+{
+    return p->k > 0.0 && p->k <= 1.0 && p->tokens > 0.0 && p->tokens <= 1.0;
 }
 
 static inline int governs_power(const governor *g)
