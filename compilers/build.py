@@ -62,9 +62,7 @@ def build_artifact(
     progress: Progress | None = None,
 ) -> Path:
     """What :func:`tatvpr_edge.build` does; the arguments and errors are described there."""
-    job = _job(board, model, k_range, backend, progress)
-    if prefix is not None:
-        _check_prefix(job, prefix)
+    job = _job(board, model, k_range, backend, prefix, progress)
     place, replace = _output_folder(job, output)
     _check_writable(place)
     if backend == "tensorrt":
@@ -129,10 +127,10 @@ def _build(job: Job, made: Path, prefix: str | None) -> None:
     build_microcontroller(job, made, prefix or DEFAULT_PREFIX)
 
 
-def _check_prefix(job: Job, prefix: str) -> None:
-    if job.board.kind != "microcontroller":
+def _check_prefix(board: Board, prefix: str) -> None:
+    if board.kind != "microcontroller":
         raise UsageError(
-            f"--prefix is for firmware with several models: board {job.board.name} loads one "
+            f"--prefix is for firmware with several models: board {board.name} loads one "
             "library a model"
         )
     from tatvpr_edge.compilers.mcu.generated import check_prefix
@@ -146,10 +144,11 @@ def plan_artifact(
     model: str | os.PathLike[str] | None = None,
     k_range: tuple[float, float] = (0.05, 1.0),
     backend: str = "tvm",
+    prefix: str | None = None,
     progress: Progress | None = None,
 ) -> BuildPlan:
     """What :func:`tatvpr_edge.plan` does; the arguments and errors are described there."""
-    job = _job(board, model, k_range, backend, progress)
+    job = _job(board, model, k_range, backend, prefix, progress)
     if job.board.kind == "microcontroller":
         from tatvpr_edge.compilers.mcu.build import plan_microcontroller
 
@@ -162,11 +161,14 @@ def _job(
     model: str | os.PathLike[str] | None,
     k_range: tuple[float, float],
     backend: str,
+    prefix: str | None,
     progress: Progress | None,
 ) -> Job:
     """The checked arguments of a build or a plan."""
     say = progress if progress is not None else _silent
     target = load_board(os.fspath(board))
+    if prefix is not None:
+        _check_prefix(target, prefix)
     if backend not in BACKENDS:
         raise UsageError(f"unknown backend {backend!r}: it is one of {', '.join(BACKENDS)}")
     try:

@@ -155,12 +155,13 @@ def plan(
     model: str | os.PathLike[str] | None = None,
     k_range: tuple[float, float] = (0.05, 1.0),
     backend: str = "tvm",
+    prefix: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> BuildPlan:
     """What :func:`build` would make, without making it; the same as ``build --dry-run``.
 
     Args:
-        board, model, k_range, backend, progress: as :func:`build`.
+        board, model, k_range, backend, prefix, progress: as :func:`build`.
 
     Returns:
         Operators, bytes of flash, RAM and arena, multiply-accumulates per k, and tools needed.
@@ -171,7 +172,9 @@ def plan(
     _need_build_extra()
     from tatvpr_edge.compilers.build import plan_artifact
 
-    return plan_artifact(board, model=model, k_range=k_range, backend=backend, progress=progress)
+    return plan_artifact(
+        board, model=model, k_range=k_range, backend=backend, prefix=prefix, progress=progress
+    )
 
 
 def build_map(

@@ -110,7 +110,12 @@ def command(
     with BuildProgress(quiet=as_json) as progress:
         if dry_run:
             plan = tatvpr_edge.plan(
-                board, model=model, k_range=k_range, backend=backend, progress=progress
+                board,
+                model=model,
+                k_range=k_range,
+                backend=backend,
+                prefix=prefix,
+                progress=progress,
             )
         else:
             made = tatvpr_edge.build(

@@ -320,6 +320,9 @@ def test_a_prefix_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
             tatvpr_edge.build(BOARD, prefix=prefix, output=tmp_path / "x")
     with pytest.raises(UsageError, match="board host loads one library a model"):
         tatvpr_edge.build("host", prefix="night", output=tmp_path / "x")
+    for board, prefix in ((BOARD, "Night"), ("host", "night")):
+        with pytest.raises(UsageError, match="prefix"):
+            tatvpr_edge.plan(board, prefix=prefix)
     assert not (tmp_path / "x").exists()
 
 
