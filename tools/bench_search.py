@@ -147,9 +147,13 @@ def main() -> int:
     parser.add_argument("--busy", action="store_true")
     parser.add_argument("--json", type=target())
     arguments = parser.parse_args()
-    artifact = arguments.artifact or tatvpr_edge.build("host", model="micro")
     report = []
-    with busy(arguments.busy):
+    with contextlib.ExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        artifact = arguments.artifact or tatvpr_edge.build(
+            "host", model="micro", output=folder / "artifact"
+        )
+        held.enter_context(busy(arguments.busy))
         for kind, places in (
             *(("int8", SMALL), ("int8", arguments.places)),
             *(("binary", SMALL), ("binary", arguments.binary_places)),

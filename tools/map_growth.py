@@ -13,6 +13,7 @@ a place within two metres on its course as the best match.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import sys
 import tempfile
@@ -58,10 +59,10 @@ class World:
         return made
 
 
-def built() -> Path:
+def built(output: Path) -> Path:
     """``micro`` for this machine, by a process of its own: a compiler's memory is no robot's."""
     with ProcessPoolExecutor(1, get_context("spawn")) as builder:
-        return builder.submit(tatvpr_edge.build, "host", model="micro").result()
+        return builder.submit(tatvpr_edge.build, "host", model="micro", output=output).result()
 
 
 def peak_bytes() -> int:
@@ -72,9 +73,11 @@ def peak_bytes() -> int:
 
 def drive(arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole of it."""
-    artifact = arguments.artifact or built()
-    with tempfile.TemporaryDirectory() as folder, Localizer(artifact, k=1.0) as robot:
-        path = Path(folder) / "drive.placemap"
+    with contextlib.ExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        artifact = arguments.artifact or built(folder / "artifact")
+        robot = held.enter_context(Localizer(artifact, k=1.0))
+        path = folder / "drive.placemap"
         MapWriter(path, robot).close()
         robot.map = path
         world = World(robot.descriptor_size, length_m=600.0)

@@ -238,9 +238,11 @@ def main() -> int:
     os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)
     if arguments.film:
         return film(arguments)
-    arguments.artifact = arguments.artifact or tatvpr_edge.build("host", model="micro")
-    describe = alone(arguments)
     with tempfile.TemporaryDirectory() as folder:
+        arguments.artifact = arguments.artifact or tatvpr_edge.build(
+            "host", model="micro", output=Path(folder) / "artifact"
+        )
+        describe = alone(arguments)
         place_map = Path(folder) / "soak.placemap"
         make_map(place_map, arguments.artifact, arguments.places)
         seen = watch(arguments, place_map)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import runpy
 import sys
@@ -116,6 +117,19 @@ def test_what_fails_is_one_line(
     assert run(TOOLS[0].with_name(words[0]), words[1:], monkeypatch) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and told in line
+
+
+def test_no_tool_replaces_the_artifact_that_the_user_keeps() -> None:
+    """Which is what a build for this machine without a place does, of whatever model."""
+    for tool in sorted(TOOLS[0].parent.rglob("*.py")):
+        for call in ast.walk(ast.parse(tool.read_text())):
+            if isinstance(call, ast.Call) and "build" in map(_last_word, [call.func, *call.args]):
+                named = {word.arg for word in call.keywords}
+                assert "output" in named or not call.args, f"{tool}:{call.lineno}"
+
+
+def _last_word(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def test_figures_are_json_where_one_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
