@@ -215,7 +215,9 @@ class Graph:
     def _sliced(self, node: onnx.NodeProto, found: Type) -> Type:
         """ONNX gives up on slices of a symbolic axis; CLS and one patch are always there, and of no
         rows a compiled sum is whatever lay in memory."""
-        bounds = [self.constants.get(name) if name else None for name in node.input[1:]]
+        if any(name and name not in self.constants for name in node.input[1:]):
+            return found
+        bounds = [self.constants[name] if name else None for name in node.input[1:]]
         starts, ends, axes, steps = [*bounds, None, None][:4]
         if starts is None or ends is None:
             return found

@@ -121,6 +121,7 @@ class Pipeline:
         rows = self._rows(tokens)
         if rows != self._recorded_rows:
             self._drop_graph()
+            self._recorded_rows = []  # none until this is whole, whatever Ctrl-C cuts
             for stage, count in zip(self._recipe.stages[1:], rows[1:], strict=True):
                 self._engines[stage.name].set_rows(count)
             self._enqueue(rows)  # TensorRT settles a new shape outside of any recording
