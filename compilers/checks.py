@@ -201,17 +201,17 @@ def check_interface(graph: Graph) -> None:
             f"the model's outputs are {', '.join(graph.outputs)}: it must have one, 'descriptor'"
         )
     graph.keep_only([DESCRIPTOR])
+    graph.fold_shape(FRAME)
     _check_frame_readers(graph)
 
 
 def _check_frame_readers(graph: Graph) -> None:
-    """One PatchEmbed reads the frame's pixels, and nothing else: they lie where later steps work.
-    Its shape may be asked for, as exporters do."""
+    """One PatchEmbed reads the frame, and nothing else: its pixels lie where later steps work."""
     readers = graph.consumers().get(FRAME, [])
     embeds = [n for n in graph.nodes if n.op_type == "PatchEmbed" and n.domain == DOMAIN]
     if not readers or not embeds:
         raise ModelError("the descriptor does not depend on the frame through PatchEmbed")
-    others = [n for n in readers if n is not embeds[0] and n.op_type not in ("Shape", "Size")]
+    others = [node for node in readers if node is not embeds[0]]
     if others:
         raise ModelError(
             f"{label(others[0])} reads the frame, too, which is not lowered: {label(embeds[0])} "

@@ -121,6 +121,20 @@ class Graph:
         self.nodes = kept[::-1]
         self.constants = {name: v for name, v in self.constants.items() if name in wanted}
 
+    def fold_shape(self, name: str) -> None:
+        """What is asked of the shape of an input, as exporters do, is a constant: nothing of the
+        input itself is read."""
+        shape, nodes = np.array(self.inputs[name].shape, np.int64), []
+        for node in self.nodes:
+            if list(node.input) != [name] or node.op_type not in ("Shape", "Size"):
+                nodes.append(node)
+            elif node.op_type == "Size":
+                self.constants[node.output[0]] = np.array(shape.prod())
+            else:
+                part = slice(attribute(node, "start", 0), attribute(node, "end"))
+                self.constants[node.output[0]] = shape[part]
+        self.nodes = nodes
+
     def infer_types(self, check: Callable[[Graph, onnx.NodeProto], None] | None = None) -> None:
         """Fill :attr:`types` for every value; ``check`` sees each node when its inputs are typed.
 

@@ -79,9 +79,13 @@ class Reference:
 
     def _fails(self, error: Exception, feed: Mapping[str, NDArray[Any]]) -> str:
         line = " ".join(str(error).split())
+        fewer = (
+            "; what reads tokens behind KeepTokens has to take any number of them, down to CLS and "
+            "one patch: write the head so, or export the model without KeepTokens"
+        )
         return (
             f"model {self.graph.name}: at k = {feed[K]:g}, tokens = {feed[TOKENS]:g} ONNX Runtime "
-            f"cannot compute it: {line[:300]}"
+            f"cannot compute it: {line[:300]}{fewer if feed[TOKENS] < 1 else ''}"
         )
 
 

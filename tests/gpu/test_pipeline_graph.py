@@ -126,6 +126,18 @@ def test_a_head_of_ones_own_is_the_same_whatever_its_values_are_called() -> None
     assert made.shape == (DIM,) and float(made @ wanted) > 0.999
 
 
+def test_no_stage_asks_for_the_frame() -> None:
+    """None has it: its shape is a constant."""
+
+    def head(w: Writer, x: str) -> int:
+        number = w.add("Cast", [w.add("Size", ["frame"], "head.size")], "head.number", to=1)
+        own_head(w, w.add("Div", [x, number], "head.small"))
+        return DIM
+
+    stages = build_pipeline(check_model(tiny_model(head))).stages
+    assert not any("frame" in node.input for stage in stages for node in stage.model.graph.node)
+
+
 def test_an_approximate_gelu_is_refused() -> None:
     """It became the exact one."""
     model = tiny_model(own_head)
