@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,10 @@ PITTS30K = (
 
 def need_matplotlib() -> None:
     """Raise ToolError where there is nothing that draws: before the work that is to be drawn."""
-    if find_spec("matplotlib") is None:
-        raise ToolError("plots need matplotlib: pip install 'tatvpr-edge[plot]'")
+    try:
+        import matplotlib.figure  # noqa: F401, a broken one is found by its spec
+    except ImportError as error:
+        raise ToolError("plots need matplotlib: pip install 'tatvpr-edge[plot]'") from error
 
 
 def plot_pareto(results: dict[str, dict[str, Any]], path: Path, protocol: str) -> Path:
