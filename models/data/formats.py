@@ -217,14 +217,16 @@ CELL_M = 10.0
 
 def cells(name: str, frames: Positioned, cell_m: float = CELL_M) -> Places:
     """Frames in one square cell of the ground are one place (Berton et al., 2022), and in a cube
-    where all altitudes are known: floors of a building lie above each other.
+    where all altitudes of a local frame are known: floors of a building lie above each other.
+    Altitudes of satellites are off by as much as a cell, and would part the views of one place.
 
     Neighbouring cells are different places although their views may overlap: with headings
     unknown, this is the usual compromise.
     """
     metres = to_metres(frames.positions, frames.frame)
-    if frames.poses is not None and not np.isnan(frames.poses[:, 2]).any():
-        metres = np.column_stack([metres, frames.poses[:, 2]])
+    heights = None if frames.poses is None else frames.poses[:, 2]
+    if frames.frame == "local" and heights is not None and not np.isnan(heights).any():
+        metres = np.column_stack([metres, heights])
     corners = np.floor(metres / cell_m).astype(np.int64)
     return group(name, frames.paths, [",".join(map(str, corner)) for corner in corners])
 

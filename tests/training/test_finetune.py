@@ -227,6 +227,19 @@ def test_floors_above_each_other_are_different_places(tmp_path: Path) -> None:
     assert len(open_source(source).places) == 5  # cubes of 10 m
 
 
+def test_an_altitude_by_satellite_parts_no_place(tmp_path: Path) -> None:
+    """It is off by as much as a cell is high."""
+    labelled_set(tmp_path / "frames", places=4)
+    rows = [
+        {"name": f"p{place}-{view}.jpg", "easting": 500_005, "northing": 100 * place, "z": 9 + view}
+        for place in range(4)
+        for view in range(3)
+    ]
+    write_rows(tmp_path / "frames" / "poses.csv", rows)
+    source = DataConfig(format="poses", root=str(tmp_path / "frames"))
+    assert [len(members) for members in open_source(source).places] == [3] * 4
+
+
 def spoil(folder: Path) -> None:
     (folder / "f5.jpg").write_bytes(b"no picture")
 

@@ -190,7 +190,8 @@ TATVPR_API int32_t tatvpr_governor_frontier(tatvpr_level *points, int32_t n,
 
 TATVPR_API void tatvpr_governor_defaults(tatvpr_governor_tuning *tuning);
 
-/* Prepares a governor; `levels` (1 to 16, ascending cost, k and tokens in (0, 1]) are copied, `tuning` may be null.
+/* Prepares a governor; `levels` (1 to 16, ascending cost, k and tokens in (0, 1]) are copied, `tuning`
+ * may be null.
  * `limit`: the budget, in the unit of its kind (NONE: not looked at). `safe`: the level at the start
  * and without telemetry. `preset`: the level without a budget. Both are 0 (the cheapest) to n - 1.
  * 0 when ready, -1 when an argument is null or outside its range (nothing is written then). */
