@@ -416,8 +416,6 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path, some: Some) -> None:
 import os, signal, numpy as np
 from tatvpr_edge.spec import atomic
 from pathlib import Path
-from types import FrameType
-from typing import Any
 with atomic.replacing(Path({os.fspath(path)!r})) as sink:
     sink.write(b"half a map")
     sink.flush()
