@@ -387,13 +387,14 @@ def test_ctrl_c_leaves_no_lock_held(
                     raise KeyboardInterrupt
             return trace
 
+        before = sys.gettrace()
         sys.settrace(trace)
         try:
             append(grown, places)
         except KeyboardInterrupt:
             return True
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         return False
 
     while interrupted(line := line + 1):
