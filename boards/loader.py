@@ -6,6 +6,7 @@ compilers, the command line and the tests; `docs/boards.md` says how to add a bo
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def load(name: str) -> Board:
         BoardError: no such board (with near matches), or its file is invalid.
     """
     if name.endswith(".toml"):
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         if path.stem in names() and path.resolve().parent != FOLDER:
             raise BoardError(
                 f"{path}: a shipped board is called {path.stem!r} already: rename the file"

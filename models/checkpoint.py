@@ -69,7 +69,7 @@ def weights_file(name: str | os.PathLike[str]) -> Path:
     Raises:
         ModelError: neither, or a shipped file that is not what its card says.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.suffix == ".safetensors":
         return path
     try:

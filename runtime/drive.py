@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.forked import tell_children
-from tatvpr_edge.runtime.mapjournal import Appended, append_drive
+from tatvpr_edge.runtime.mapjournal import Appended, append_drive, map_file, read_map
 from tatvpr_edge.spec.maptypes import MapInfo, make_places
 
 
 class Drive:
     """The places that one object adds to the map at ``path``. One thread at a time; a forked
-    child's are another drive."""
+    child's are another drive, and so are those in another map that took the name of the first."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -27,8 +27,13 @@ class Drive:
         tell_children(self)
 
     def _after_fork(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._number: int | None = None  # until its first place stands
         self._order = 0
+        self._times_us = (0, 0)  # of its places: from, to
+        self._file: object = None  # that took the last of them
 
     def add(
         self,
@@ -49,6 +54,8 @@ class Drive:
         Raises:
             MapError: nothing was added; the text says why.
         """
+        if self._number is not None and map_file(self._path) != self._file and not self._stands():
+            self._begin()
         places = make_places(
             info,
             [np.asarray(row, np.float32)[None] for row in descriptors],
@@ -59,6 +66,18 @@ class Drive:
             drives=0 if self._number is None else self._number,
         )
         done = append_drive(self._path, places, made_for=info, own=self._number is None)
-        self._number = int(done.places.moments["drive"][0])
+        moment = done.places.moments[0]
+        times_us = (int(moment["time_us"]), *(self._times_us if self._order else ()))
+        self._number, self._times_us = int(moment["drive"]), (min(times_us), max(times_us))
         self._order += 1
+        self._file = done.file
         return done
+
+    def _stands(self) -> bool:
+        """Whether places of it are left in the map, which was written anew: a drive in another map
+        may have its number."""
+        stored = read_map(self._path)
+        moments = np.concatenate([stored.base.moments, stored.added.moments])
+        own = moments[(moments["drive"] == self._number) & (moments["order"] < self._order)]
+        first_us, last_us = self._times_us
+        return bool(((own["time_us"] >= first_us) & (own["time_us"] <= last_us)).any())

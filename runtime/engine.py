@@ -272,11 +272,8 @@ def _load(sealed: Sealed, shown: str) -> ctypes.CDLL:
         if sealed.sha256 in _LOADED:
             sealed.close()
             return _LOADED[sealed.sha256]
-        # The loader knows what it loaded by its name, and gives that again: the number of a
-        # descriptor, which is another file's once it is closed, has a new spelling each time.
-        folder, number = os.path.split(sealed.path)
         try:
-            library = ctypes.CDLL(f"{folder}/{'./' * len(_LOADED)}{number}")
+            library = ctypes.CDLL(sealed.loaded_as())
         except OSError as error:
             if ran_out(error):
                 raise ArtifactError(shortage(f"the code of {shown}")) from None

@@ -104,8 +104,6 @@ class PlaceMap(OneProcess):
             stay = all(place == number for place, number in to.items())
             if len(to) < len(before) or not stay or now.base.info != before.base.info:
                 now = Moment.of(stored.base, added, self._engine)
-            if not to:  # another map: its drives have the numbers of ours
-                self._drive = Drive(self.path)
         with self._counting:  # counts and the numbers that they are of change together
             left = Counter(self._confirmed) - Counter(written)
             if to is not None:

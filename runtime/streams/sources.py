@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.streams.frames import Source
 from tatvpr_edge.spec.errors import DataError, ToolError, UsageError
+from tatvpr_edge.spec.framefiles import lists_bag
 from tatvpr_edge.spec.text import printable
 from tatvpr_edge.spec.values import choice, nameable, shown
 
@@ -92,7 +93,7 @@ def choose(
     if text.startswith("/dev/") and (kind == 0 or stat.S_ISCHR(kind)):
         return _device(text, text, backend)
     if stat.S_ISDIR(kind):
-        if os.path.isfile(path / "metadata.yaml"):
+        if lists_bag(path):
             raise _recording(path)
         from tatvpr_edge.runtime.streams.folder import FolderSource
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tatvpr_edge.cli.output import BuildProgress, note
@@ -24,7 +23,7 @@ def open_localizer(artifact: str | None, quiet: bool = False) -> Localizer:
 
     if artifact is None:
         return Localizer()
-    found = read_artifact(Path(artifact).expanduser())
+    found = read_artifact(artifact)
     if runs_here(found):
         return Localizer(artifact)
     from tatvpr_edge.compilers.twin import host_twin

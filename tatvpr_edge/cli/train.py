@@ -52,7 +52,7 @@ def command(path: Path, changes: tuple[str, ...], stop_after: int | None, as_jso
     from tatvpr_edge.models.train.training_file import read_config, with_changes
     from tatvpr_edge.spec.errors import DataError
 
-    if not path.expanduser().exists():
+    if not path.exists():
         raise DataError(f"{path}: no such file; the shipped ones lie in {RECIPES}")
     config = with_changes(read_config(path), changes)
     watch = Watch()

@@ -133,7 +133,7 @@ def _recorded(path: Path) -> Iterator[Sink]:
             raise DataError(
                 f"{path} holds something else than lines of 'watch --record': name another file"
             )
-        file = path.expanduser().open("ab", buffering=0)
+        file = path.open("ab", buffering=0)
     except OSError as error:
         raise fault(error) from None
 
@@ -153,7 +153,6 @@ def _recorded(path: Path) -> Iterator[Sink]:
 
 def _recorded_before(path: Path) -> bytes:
     """The first and the last bytes of a file that is there; empty: there is none."""
-    path = path.expanduser()
     if not path.is_file():  # a pipe, or a device, keeps nothing
         return b""
     with path.open("rb") as file:

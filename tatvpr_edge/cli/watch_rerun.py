@@ -26,7 +26,7 @@ class RerunLog:
 
     def __init__(self, path: Path) -> None:
         self._rerun: Any = importlib.import_module("rerun")
-        self._path = path.expanduser()
+        self._path = path
         self._stream: Any = None
 
     def __enter__(self) -> RerunLog:

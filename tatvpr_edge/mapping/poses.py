@@ -87,7 +87,8 @@ def find_poses(
     """The poses of ``frames``: from ``table``, else ``poses.csv`` in their folder, else the topic
     of poses that their recording was read with (frames outside its times have none), else their
     names ``@utm_e@utm_n@...`` or ``@latitude@longitude@...``, else unknown. A ``poses.csv`` that
-    says only which frames show one place, as ``finetune`` takes it, says nothing of positions.
+    says only which frames show one place, as ``finetune`` takes it, says nothing of positions; nor
+    does one without a row for the only frame.
 
     Args:
         folder: what ``frames`` were found below.
@@ -99,10 +100,14 @@ def find_poses(
         UsageError: ``folder`` is no path.
     """
     inside = check_path(folder, "folder", "where the frames were found") / POSES
-    if table is None and inside.is_file() and not read_poses(inside).labels_alone:
-        table = inside
-    if table is not None:
-        return _from_table(read_poses(table), frames, pose_frame)
+    given = None if table is None else read_poses(table)
+    if given is None and os.path.isfile(inside):
+        beside = read_poses(inside)
+        # A picture that is asked for by itself may lie beside a table of others.
+        of_others = len(frames) == 1 and beside.rows_of(frames) == [None]
+        given = None if beside.labels_alone or of_others else beside
+    if given is not None:
+        return _from_table(given, frames, pose_frame)
     recorded = [frame for frame in frames if isinstance(frame, RecordedFrame)]
     if recorded and recorded[0].poses_from:
         return _from_recording(recorded, pose_frame)

@@ -1,7 +1,9 @@
-"""Which files of a folder are frames: one rule for maps, training and streams."""
+"""Which files of a folder are frames, and which folder is a bag: one rule for maps, training and
+streams."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -34,14 +36,18 @@ def picture_files(path: str | Path) -> list[tuple[Path, str]]:
     file. Logging says, once a process, how many pictures of other kinds were passed over.
 
     Raises:
-        DataError: no such path, no frame in it, or a name that is not UTF-8 (a map could not
-            hold it).
+        DataError: no such path, one that cannot be read, no frame in it, or a name that is not
+            UTF-8 (a map could not hold it).
     """
     path = check_path(path, "frames", "a folder of frames, or one")
-    if path.is_file():
+    if os.path.isfile(path):
         return _readable([(path, path.name)])
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder of frames")
+    try:
+        os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: no such file or folder of frames") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     found = []
     unread: Counter[str] = Counter()
     for folder, folders, names in os.walk(path):
@@ -64,6 +70,27 @@ def picture_files(path: str | Path) -> list[tuple[Path, str]]:
             _told.add(line)
             _LOG.warning("%s", line)
     return _readable(sorted(found, key=lambda frame: in_order(frame[1])))
+
+
+def lists_bag(folder: Path) -> bool:
+    """Whether a folder's ``metadata.yaml`` is of a ROS 2 bag; other programs write one beside
+    pictures."""
+    path = folder / "metadata.yaml"
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
+        with path.open("rb") as source:
+            return b"rosbag2_bagfile_information" in source.read(4096)
+    except OSError:
+        return False
+
+
+def storages(folder: Path) -> list[Path]:
+    """The files of a ROS 2 bag, which may have lost its ``metadata.yaml``; none in a folder that
+    cannot be read."""
+    with contextlib.suppress(OSError):
+        return sorted(f for f in folder.iterdir() if f.suffix.lower() in (".mcap", ".db3"))
+    return []
 
 
 def in_order(name: str) -> list[tuple[list[tuple[int, str]], str]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from .errors import ArtifactError
 _CHUNK = 1 << 20
 #: Newer kernels ask whether a memfd may be executed by name; loading a library needs no such right.
 _NOEXEC_SEAL = 0x0008
+_SPELLINGS = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ class Sealed:
     def path(self) -> str:
         """A name by which this process, and a child that inherits the descriptor, opens it."""
         return f"/proc/self/fd/{self.descriptor}"
+
+    def loaded_as(self) -> str:
+        """``path`` for the loader of libraries, spelled anew at each call: the loader gives what it
+        knows by a name, and a number is another file's once its descriptor is closed."""
+        bits = f"{next(_SPELLINGS):b}"
+        spelling = "".join("/." if bit == "1" else "/" for bit in bits)
+        return f"/proc/self/fd{spelling}/{self.descriptor}"
 
     def close(self) -> None:
         """Give the descriptor back; what was mapped or loaded stays."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -97,10 +98,11 @@ def test_a_host_that_closes_descriptors_is_given_the_code_that_it_asked_for(tmp_
         source, code = tmp_path / f"{number}.c", tmp_path / f"{number}.so"
         source.write_text(f"int which(void) {{ return {os.getpid()} + {number}; }}\n")
         subprocess.run([gcc, "-shared", "-fPIC", str(source), "-o", str(code)], check=True)
-    held = os.listdir("/proc/self/fd")
-    for number in (1, 2, 3, 1):
+    for number in (1, 2, 1):
         sealed = seal_file(tmp_path / f"{number}.so")
         assert _load(sealed, "code").which() == os.getpid() + number
-        with contextlib.suppress(OSError):
-            os.close(sealed.descriptor)
-    assert os.listdir("/proc/self/fd") == held
+        with contextlib.suppress(OSError):  # the number is another file's, or nobody's
+            assert f"{number}.so" not in os.readlink(sealed.path)
+    other = seal_file(tmp_path / "3.so")  # as a plugin of TensorRT, by the same number
+    assert ctypes.CDLL(other.loaded_as()).which() == os.getpid() + 3
+    other.close()

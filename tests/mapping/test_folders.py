@@ -12,7 +12,8 @@ from PIL import Image
 
 import tatvpr_edge
 from support.artifacts import scenes
-from tatvpr_edge.mapping import frame_files, frames_of
+from support.users import as_other_user
+from tatvpr_edge.mapping import frame_files, frames_of, is_recording
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 
@@ -44,17 +45,35 @@ def test_one_picture_has_the_position_that_the_table_beside_it_says(
     frames: Path, tiny_host: Path, tmp_path: Path
 ) -> None:
     (frames / "poses.csv").write_text("name,x,y\na.jpg,4,5\nb/a.jpg,6,7\n")
+    shutil.copy(frames / "a.jpg", frames / "new.jpg")  # of which the table does not know
     with Localizer(tiny_host) as localizer:
-        for path, x in ((frames / "a.jpg", 4), (frames / "b" / "a.jpg", None)):
-            made = tatvpr_edge.build_map(localizer, path, tmp_path / f"{x}.placemap")
+        for name, x in (("a.jpg", 4), ("b/a.jpg", None), ("new.jpg", None)):
+            output = tmp_path / f"{Path(name).parent.name}{Path(name).stem}.placemap"
+            made = tatvpr_edge.build_map(localizer, frames / name, output)
             pose = PlaceMap(made.path).pose(0)[0]
             assert made.poses_from == (str(frames / "poses.csv") if x else "none")
             assert pose == x if x else np.isnan(pose)
+        with pytest.raises(DataError, match="no row for"):
+            tatvpr_edge.build_map(localizer, frames, tmp_path / "all.placemap")
 
 
 def test_pictures_beside_another_program_s_metadata_are_no_bag(frames: Path) -> None:
     (frames / "metadata.yaml").write_text("camera: front\n")
     assert len(frames_of(frames)) == 3
+    with tatvpr_edge.stream(frames) as stream:  # as for a map, so for a stream
+        assert stream.read(timeout_s=30) is not None
+    (frames / "metadata.yaml").write_text("rosbag2_bagfile_information:\n")
+    assert is_recording(frames)
+    with pytest.raises(DataError, match="is a recording, not a stream"):
+        tatvpr_edge.stream(frames)
+
+
+def test_a_folder_that_this_user_may_not_read_is_told(frames: Path) -> None:
+    """It was called empty, or ended in a traceback."""
+    with as_other_user(frames):
+        for read in (frame_files, frames_of):
+            with pytest.raises(DataError, match="cannot be read: Permission denied"):
+                read(frames)
 
 
 def test_every_kind_of_picture_counts(tmp_path: Path) -> None:

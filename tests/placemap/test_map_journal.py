@@ -387,13 +387,14 @@ def test_ctrl_c_leaves_no_lock_held(
                     raise KeyboardInterrupt
             return trace
 
+        before = sys.gettrace()
         sys.settrace(trace)
         try:
             append(grown, places)
         except KeyboardInterrupt:
             return True
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         return False
 
     while interrupted(line := line + 1):
@@ -416,8 +417,6 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path, some: Some) -> None:
 import os, signal, numpy as np
 from tatvpr_edge.spec import atomic
 from pathlib import Path
-from types import FrameType
-from typing import Any
 with atomic.replacing(Path({os.fspath(path)!r})) as sink:
     sink.write(b"half a map")
     sink.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.runtime.backends.tensorrt.engine import TensorRt
@@ -65,8 +64,8 @@ def load_pipeline(
     Raises:
         ToolError: TensorRT does not load an engine, or one is missing.
     """
-    # The plugin's descriptor stays open: the loader knows a library by its name.
-    trt = TensorRt(device.driver, device.kernels, None if plugin is None else Path(plugin.path))
+    library = None if plugin is None else plugin.loaded_as()
+    trt = TensorRt(device.driver, device.kernels, library)
     engines = {}
     for stage in device.recipe.stages:
         data = plan(engine_file(stage.name))

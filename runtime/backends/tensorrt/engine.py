@@ -79,7 +79,7 @@ class TensorRt:
         ToolError: TensorRT is absent, or does not accept the plugins.
     """
 
-    def __init__(self, driver: Driver, kernels: Kernels, plugin: Path | None) -> None:
+    def __init__(self, driver: Driver, kernels: Kernels, plugin: str | Path | None) -> None:
         self._trt = tensorrt_module()
         self._driver = driver
         self._logger = _logger(self._trt)

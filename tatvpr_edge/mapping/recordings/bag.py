@@ -22,6 +22,7 @@ from tatvpr_edge.mapping.recordings.picking import Picker, Picking
 from tatvpr_edge.mapping.recordings.track import POSE_TYPES, Track, need_poses
 from tatvpr_edge.runtime.frame import Frame
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.framefiles import lists_bag, storages
 from tatvpr_edge.spec.shortage import refuse_shortage
 from tatvpr_edge.spec.text import printable
 
@@ -297,9 +298,9 @@ def _close(reader: Any, cursor: list[Iterator[Any]]) -> None:
 def _storage(path: Path) -> Path:
     """What rosbags opens: the folder of a ROS 2 bag, or its one file where the folder's list of
     files is lost."""
-    if not path.is_dir() or (path / "metadata.yaml").is_file():
+    if not path.is_dir() or lists_bag(path):
         return path
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in (".mcap", ".db3"))
+    files = storages(path)
     if len(files) != 1:
         raise DataError(
             f"{path} has {len(files)} files of a bag and no metadata.yaml: 'ros2 bag reindex "

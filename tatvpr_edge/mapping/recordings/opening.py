@@ -9,6 +9,7 @@ from pathlib import Path
 from tatvpr_edge.mapping.files import FrameFile, frame_files
 from tatvpr_edge.mapping.recordings.picking import Picking
 from tatvpr_edge.spec.errors import ToolError, UsageError
+from tatvpr_edge.spec.framefiles import lists_bag, storages
 from tatvpr_edge.spec.values import instance
 from tatvpr_edge.spec.values import path as check_path
 
@@ -19,27 +20,13 @@ _VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".ts", ".mpg", ".mpe
 def is_recording(path: str | Path) -> bool:
     """Whether ``path`` is a bag (a file, or ROS 2's folder) or a video, by its name."""
     path = Path(os.path.expanduser(path))
-    return _is_bag(path) or (path.suffix.lower() in _VIDEOS and not path.is_dir())
+    return _is_bag(path) or (path.suffix.lower() in _VIDEOS and not os.path.isdir(path))
 
 
 def _is_bag(path: Path) -> bool:
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return path.suffix.lower() in _BAGS
-    return _lists_bag(path / "metadata.yaml") or _storages(path) != []
-
-
-def _lists_bag(file: Path) -> bool:
-    """Whether a file of that name is ROS 2's; other programs write one beside pictures."""
-    try:
-        with file.open("rb") as source:
-            return b"rosbag2_bagfile_information" in source.read(4096)
-    except OSError:
-        return False
-
-
-def _storages(folder: Path) -> list[Path]:
-    """The files of a ROS 2 bag that lost its ``metadata.yaml``."""
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in (".mcap", ".db3"))
+    return lists_bag(path) or storages(path) != []
 
 
 def frames_of(path: str | Path, picking: Picking | None = None) -> list[FrameFile]:
