@@ -48,7 +48,10 @@ def _lacks(error: BaseException, *scarce: int) -> bool:
 
 def _says_so(error: BaseException) -> bool:
     """By its words: of libraries that have no number for it. With a number, the words may be those
-    of a file's name; an error of ours may quote anything."""
+    of a file's name; an error of ours may quote anything. Python's parser, where it finds no memory
+    for a module that is imported, may call its syntax wrong."""
+    if isinstance(error, SyntaxError):
+        return _left_bytes() is not None
     numbered = isinstance(error, OSError) and error.errno is not None
     ours = isinstance(error, TatvprError)
     return not (numbered or ours) and _SAID.search(str(error)) is not None

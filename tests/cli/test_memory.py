@@ -167,6 +167,16 @@ def test_a_name_is_no_shortage() -> None:
     assert ran_out(ImportError("libtorch_cpu.so: failed to map segment from shared object"))
 
 
+def test_a_module_that_seems_misspelt_under_a_limit_had_no_memory() -> None:
+    """Python's parser said "expected ':'" of a file that is right; without a limit it is wrong."""
+    show = "from tatvpr_edge.spec.shortage import ran_out\nprint(ran_out(SyntaxError('expected')))"
+    limit = f"import resource\nresource.setrlimit(resource.RLIMIT_AS, ({250 * MB}, {250 * MB}))\n"
+    assert [limited(program, []).stdout.strip() for program in (show, limit + show)] == [
+        "False",
+        "True",
+    ]
+
+
 def test_numpy_gets_one_thread_where_there_is_little(tiny_host: Path) -> None:
     """Each thread of its library would take a stack and a buffer."""
     shown = COMMAND.replace("sys.exit(main(sys.argv[1:]))", "main(sys.argv[1:])")
