@@ -124,7 +124,7 @@ def test_energy_is_measured_with_the_idle_board_subtracted(
 def test_a_run_lasts_until_a_sensor_that_is_asked_seldom_has_told_enough(
     tiny_artifact: Path, tmp_path: Path
 ) -> None:
-    """A Raspberry Pi's command takes 10 ms, and is asked once in 2 s: no energy was known."""
+    """A Raspberry Pi's command takes 10 ms, and is asked seldom: no energy was known."""
     plan = replace(QUICK, settings=(Setting(0.2),), power_seconds=0.2, idle_s=0.1)
     draw = {"mw": 1000.0}
 
