@@ -372,6 +372,16 @@ def test_thermal_zones_with_an_offline_one_and_a_constant(tmp_path: Path) -> Non
     assert readings["PMIC-Die"].condition is Condition.STUCK
 
 
+def test_clocks_are_read_before_a_command_is_waited_for(tmp_path: Path) -> None:
+    """A Jetson's ``nvpmodel`` takes longer than its clocks need to fall, throttled or not."""
+    clock = "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
+    file = boards.put(tmp_path, clock, 1_500_000)
+    says = f"echo 729000 > '{file}'\necho 'NV Power Mode: 15W'"
+    boards.command(tmp_path, "nvpmodel", says)
+    seen = read_conditions(Tree(tmp_path))
+    assert (seen.clock_mhz, seen.power_mode) == ((1500.0,), "15W")
+
+
 def test_power_modes() -> None:
     assert parse_nvpmodel("NV Power Mode: MODE_15W\n1\n") == "MODE_15W"
     assert parse_nvpmodel("NVPM WARN: fan mode is not set!\nNV Power Mode: MAXN\n0") == "MAXN"
