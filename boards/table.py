@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tatvpr_edge.spec.errors import BoardError
+from tatvpr_edge.spec.text import printable
 
 _TYPE_NAMES = {
     bool: "true or false",
@@ -42,7 +43,7 @@ class Table:
 
     def fault(self, key: str, problem: str) -> BoardError:
         """Return the error for `key`, to be raised by the caller."""
-        path = f"{self._where}.{key}" if self._where else key
+        path = printable(f"{self._where}.{key}" if self._where else key)
         return BoardError(f"{self._file}: {path}: {problem}")
 
     def has(self, key: str) -> bool:
@@ -53,7 +54,7 @@ class Table:
     def text(self, key: str, pattern: str = r"[^\x00-\x1f\x7f]+", hint: str = "one line") -> str:
         """Return a string that matches `pattern` as a whole; `hint` says so in words."""
         value: str = self._typed(key, str)
-        if not re.fullmatch(pattern, value):
+        if not (value.isprintable() and re.fullmatch(pattern, value)):
             raise self.fault(key, f"{value!r} is not valid: write {hint}")
         return value
 
@@ -83,7 +84,7 @@ class Table:
         for index, value in enumerate(values):
             if not isinstance(value, str):
                 raise self.fault(f"{key}[{index}]", f"{_say(value)} where a string belongs")
-            if not re.fullmatch(pattern, value):
+            if not (value.isprintable() and re.fullmatch(pattern, value)):
                 raise self.fault(f"{key}[{index}]", f"{value!r} is not valid: write {hint}")
             if known is not None and value not in known:
                 fault = f"unknown value {value!r}{did_you_mean(value, known)}"
