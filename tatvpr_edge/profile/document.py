@@ -79,7 +79,7 @@ def read_recall(path: str | Path) -> tuple[dict[tuple[float, float], float], str
     """
     wrong = DataError(f"{path} holds no recall: give what 'tatvpr-edge evaluate --json' prints")
     try:
-        document = parse_json(Path(path).read_text(encoding="utf-8"))
+        document = parse_json(Path(path).read_text(encoding="utf-8-sig"))
         if "points" in document:
             found = {
                 (float(p["k"]), float(p.get("tokens", 1.0))): float(p["recall"])

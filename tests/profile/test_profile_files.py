@@ -156,7 +156,8 @@ def test_recall_of_an_evaluation_of_two_folders(tmp_path: Path) -> None:
     """It was refused, with the advice to give what `evaluate --json` prints, which it is."""
     path = tmp_path / "evaluation.json"
     values = {"1": {"@1": 91.5, "@5": 95.0}, "0.2": {"@1": 80.0, "@5": 90.0}}
-    path.write_text(json.dumps({"queries": 130, "queries_counted": 120, "recall": values}))
+    text = json.dumps({"queries": 130, "queries_counted": 120, "recall": values})
+    path.write_text(text, encoding="utf-8-sig")  # as Windows writes what is piped into a file
     assert read_recall(path) == (
         {(1.0, 1.0): 0.915, (0.2, 1.0): 0.8},
         "frames of two folders, 120 queries",
