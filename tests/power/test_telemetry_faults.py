@@ -343,6 +343,15 @@ def test_plausibility_never_invents_a_value(samples: list[tuple[float, float | N
             assert judged.condition is Condition.ABSURD
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("role", list(Role))
+def test_a_source_of_a_programs_own_may_say_what_is_no_number(role: Role, value: float) -> None:
+    """It was the total, was integrated, and ended a profile that had run for minutes."""
+    reading = Reading("x", role, "mW", "own", 0.0, value)
+    judged = Plausibility().judge(reading)
+    assert (judged.value, judged.condition) == (None, Condition.UNREADABLE)
+
+
 def test_a_reading_has_a_value_exactly_when_it_is_ok() -> None:
     with pytest.raises(ValueError, match="exactly when"):
         Reading("x", Role.TOTAL, "mW", "s", 0.0, None)
