@@ -270,7 +270,7 @@ def test_an_older_pi_has_no_pmic(tmp_path: Path) -> None:
 
 
 def test_a_user_who_may_not_ask_the_pmic_is_told_who_may(tmp_path: Path) -> None:
-    boards.command(tmp_path, "vcgencmd", "echo \"Can't open device file: /dev/vcio\" >&2; exit 255")
+    boards.command(tmp_path, "vcgencmd", 'echo "Can\'t open device file: /dev/vcio" >&2; exit 255')
     why = discover(Tree(tmp_path)).missing["pmic"]
     assert "Can't open device file" in why and "usermod -aG video" in why
 
