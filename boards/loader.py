@@ -28,8 +28,7 @@ from tatvpr_edge.boards.board import (
 from tatvpr_edge.boards.nearest import nearest
 from tatvpr_edge.boards.table import Table
 from tatvpr_edge.spec.documents import read_toml
-from tatvpr_edge.spec.errors import BoardError
-from tatvpr_edge.spec.values import wrong
+from tatvpr_edge.spec.errors import BoardError, UsageError
 
 FOLDER = Path(__file__).resolve().parent
 #: Of boards whose file names no model.
@@ -77,7 +76,8 @@ def load(name: str | os.PathLike[str]) -> Board:
     """
     given, name = name, os.fspath(name) if isinstance(name, (str, os.PathLike)) else b""
     if not isinstance(name, str):
-        raise wrong(given, "board", "a board's name, such as host, or the path of its file")
+        said = repr(given)[:80]
+        raise UsageError(f"board is {said}: a board's name, such as host, or the path of its file")
     if name.endswith(".toml"):
         path = Path(os.path.expanduser(name))
         if path.stem in names() and path.resolve().parent != FOLDER:

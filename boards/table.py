@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from tatvpr_edge.spec.errors import BoardError
-from tatvpr_edge.spec.text import printable
 
 _TYPE_NAMES = {
     bool: "true or false",
@@ -43,8 +42,9 @@ class Table:
 
     def fault(self, key: str, problem: str) -> BoardError:
         """Return the error for `key`, to be raised by the caller."""
-        path = printable(f"{self._where}.{key}" if self._where else key)
-        return BoardError(f"{self._file}: {path}: {problem}")
+        path = f"{self._where}.{key}" if self._where else key
+        named = path if path.isprintable() else repr(path)
+        return BoardError(f"{self._file}: {named}: {problem}")
 
     def has(self, key: str) -> bool:
         """Tell whether the table holds `key`; from now on it is a known one."""
