@@ -45,6 +45,11 @@ def test_orin_nano(tmp_path: Path) -> None:
     assert total.covers == "whole module"
 
 
+def test_a_folder_whose_name_holds_another_kind_of_digit(tmp_path: Path) -> None:
+    boards.orin_nano(tmp_path / "board²")
+    assert the_total(read_all(tmp_path / "board²")).value == 4824
+
+
 def test_agx_orin_sums_its_rails_and_skips_what_is_not_connected(tmp_path: Path) -> None:
     boards.agx_orin(tmp_path)
     readings = read_all(tmp_path)
