@@ -124,7 +124,7 @@ def _level(point: Any) -> Level:
             energy_mj=_positive(point.get("energy_mj")),
             recall=_positive(point.get("recall")),
         )
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise ArtifactError(
             f"the artifact's profile has a malformed point {point!r}: profile it again"
         ) from None
