@@ -127,7 +127,7 @@ class _Profiler:
         self._progress("idle", steps - 1, steps)
         idle_after = self._idle_mw() if readable else None
         idle_mw, idle_note = _idle(idle_before, idle_after)
-        if readable and len(self._sources) > 1:  # what one covers is not to be subtracted from another's
+        if readable and len(self._sources) > 1:  # what one covers says nothing of the other
             came = ", then by ".join(self._sources)
             idle_mw, idle_note = None, f"power was told by {came}: no energy is known"
         points = [self._point(*one, idle_mw=idle_mw, readable=readable) for one in measured]
