@@ -28,7 +28,7 @@ from tatvpr_edge.boards.board import (
 from tatvpr_edge.boards.nearest import nearest
 from tatvpr_edge.boards.table import Table
 from tatvpr_edge.spec.documents import read_toml
-from tatvpr_edge.spec.errors import BoardError
+from tatvpr_edge.spec.errors import BoardError, UsageError
 
 FOLDER = Path(__file__).resolve().parent
 #: Of boards whose file names no model.
@@ -64,7 +64,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda name: name != "host"))
 
 
-def load(name: str) -> Board:
+def load(name: str | os.PathLike[str]) -> Board:
     """Return the board called `name`, or the one that a file of the user's describes.
 
     Args:
@@ -72,7 +72,12 @@ def load(name: str) -> Board:
 
     Raises:
         BoardError: no such board (with near matches), or its file is invalid.
+        UsageError: it is neither a name nor a path.
     """
+    given, name = name, os.fspath(name) if isinstance(name, (str, os.PathLike)) else b""
+    if not isinstance(name, str):
+        said = repr(given)[:80]
+        raise UsageError(f"board is {said}: a board's name, such as host, or the path of its file")
     if name.endswith(".toml"):
         path = Path(os.path.expanduser(name))
         if path.stem in names() and path.resolve().parent != FOLDER:
@@ -81,7 +86,7 @@ def load(name: str) -> Board:
             )
         return read(path)
     if name not in names():
-        raise BoardError(f"unknown board {name!r}{_meant(str(name))}")
+        raise BoardError(f"unknown board {name!r}{_meant(name)}")
     return read(FOLDER / f"{name}.toml")
 
 

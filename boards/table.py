@@ -43,7 +43,8 @@ class Table:
     def fault(self, key: str, problem: str) -> BoardError:
         """Return the error for `key`, to be raised by the caller."""
         path = f"{self._where}.{key}" if self._where else key
-        return BoardError(f"{self._file}: {path}: {problem}")
+        named = path if path.isprintable() else repr(path)
+        return BoardError(f"{self._file}: {named}: {problem}")
 
     def has(self, key: str) -> bool:
         """Tell whether the table holds `key`; from now on it is a known one."""
@@ -53,7 +54,7 @@ class Table:
     def text(self, key: str, pattern: str = r"[^\x00-\x1f\x7f]+", hint: str = "one line") -> str:
         """Return a string that matches `pattern` as a whole; `hint` says so in words."""
         value: str = self._typed(key, str)
-        if not re.fullmatch(pattern, value):
+        if not (value.isprintable() and re.fullmatch(pattern, value)):
             raise self.fault(key, f"{value!r} is not valid: write {hint}")
         return value
 
@@ -83,7 +84,7 @@ class Table:
         for index, value in enumerate(values):
             if not isinstance(value, str):
                 raise self.fault(f"{key}[{index}]", f"{_say(value)} where a string belongs")
-            if not re.fullmatch(pattern, value):
+            if not (value.isprintable() and re.fullmatch(pattern, value)):
                 raise self.fault(f"{key}[{index}]", f"{value!r} is not valid: write {hint}")
             if known is not None and value not in known:
                 fault = f"unknown value {value!r}{did_you_mean(value, known)}"

@@ -77,12 +77,13 @@ def build_artifact(
         from tatvpr_edge.runtime.signing import check_key, new_serial, sign_artifact
 
         # A missing key and a wrong SOURCE_DATE_EPOCH are told now, not after the build.
-        check_key(os.fspath(sign))
+        sign = check_path(sign, "sign", "the path of a key")
+        check_key(sign)
         serial = new_serial()
         with _taking(place, replace) as made:
             with made_anew():  # what is signed comes from no cache
                 _build(job, made, prefix)
-            sign_artifact(made, os.fspath(sign), serial)
+            sign_artifact(made, sign, serial)
             remember_model(made, job.onnx_file)
     return place
 
@@ -166,7 +167,7 @@ def _job(
 ) -> Job:
     """The checked arguments of a build or a plan."""
     say = progress if progress is not None else _silent
-    target = load_board(os.fspath(board))
+    target = load_board(board)
     if prefix is not None:
         _check_prefix(target, prefix)
     if backend not in BACKENDS:
@@ -191,8 +192,12 @@ def find_model(model: str | os.PathLike[str]) -> Path:
 
     Raises:
         ModelError: neither a shipped model nor a file.
+        UsageError: neither a name nor a path.
     """
-    text = os.path.expanduser(os.fspath(model))
+    text = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise wrong(model, "model", "a shipped model's name, or the path of an ONNX file")
+    text = os.path.expanduser(text)
     if not nameable(text):
         raise ModelError(f"{shown(text)}: no file can be called so")
     named = text in zoo.names()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import sys
 import time
 from contextlib import ExitStack
@@ -30,6 +31,8 @@ from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
 from tatvpr_edge.spec.targets import PLOTS
 
+_LONGEST_S = 86400
+
 
 def record(arguments: argparse.Namespace) -> None:
     """Total power, temperature and their conditions, one row a sample, as CSV."""
@@ -39,11 +42,12 @@ def record(arguments: argparse.Namespace) -> None:
         file = end.enter_context(open(arguments.output, "w", newline="", encoding="utf-8"))
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["time_s", "power_mw", "condition", "source", "hottest_c"])
-        start_s, last_s, count = time.monotonic(), -1.0, 0
+        start_s, last_s, count = time.monotonic(), -math.inf, 0
         while time.monotonic() < start_s + arguments.seconds:
             snapshot = sampler.latest()
-            if snapshot.time_s > last_s:
-                last_s, total = snapshot.time_s, snapshot.total
+            total = snapshot.total
+            if total.taken_s > last_s:  # what other sensors say meanwhile is no news of it
+                last_s = total.taken_s
                 moment = f"{total.taken_s - start_s:.3f}"
                 power = "" if total.value is None else f"{total.value:.1f}"
                 hot = "" if snapshot.hottest.value is None else f"{snapshot.hottest.value:.1f}"
@@ -63,6 +67,9 @@ def read_trace(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 powers.append(float(row["power_mw"]) if row["power_mw"] else np.nan)
     except (KeyError, ValueError) as error:
         raise DataError(f"{path} is no recorded trace ({error}): make one with 'record'") from None
+    steps = np.diff(times)
+    if not (np.isfinite(times).all() and (steps >= 0).all() and steps.sum() <= _LONGEST_S):
+        raise DataError(f"{path} is no recorded trace: its times are not in order, within a day")
     power = np.array(powers)
     known = np.isfinite(power)
     if known.sum() < 2:
@@ -178,7 +185,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     jobs = parser.add_subparsers(dest="job", required=True)
     job = jobs.add_parser("record", help="the board's sensors to a CSV")
-    job.add_argument("--seconds", type=real(0, 86400), default=60.0)
+    job.add_argument("--seconds", type=real(0, _LONGEST_S), default=60.0)
     job.add_argument("--interval", type=real(0.02, 30), default=0.1, help="seconds between samples")
     job.add_argument("--root", default="/")
     job.add_argument("--output", type=target(), default="power.csv")

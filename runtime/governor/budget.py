@@ -92,15 +92,17 @@ class Budget:
         raise AssertionError("a Budget always has one limit")
 
     def __str__(self) -> str:
-        if self.power_w is not None:
-            return f"{self.power_w:g} W"
-        if self.energy_j_per_query is not None:
-            return f"{self.energy_j_per_query:g} J per query"
-        if self.latency_ms is not None:
-            return f"{self.latency_ms:g} ms"
-        if self.temperature_c is not None:
-            return f"{self.temperature_c:g} C"
-        return f"battery for {self.battery_until_s:g} s"
+        """As `parse` reads it."""
+        for value, unit in (
+            (self.power_w, "W"),
+            (self.energy_j_per_query, "J"),
+            (self.latency_ms, "ms"),
+            (self.temperature_c, "C"),
+        ):
+            if value is not None:
+                return f"{value:.12g} {unit}"
+        size = "" if self.battery_wh is None else f"@{self.battery_wh:.12g}Wh"
+        return f"battery:{self.battery_until_s:.12g}s{size}"
 
     @classmethod
     def of(cls, given: Budget | str | None) -> Budget | None:

@@ -30,12 +30,16 @@ from tatvpr_edge.runtime.governor.ladder import ladder_from_profile
 from tatvpr_edge.runtime.governor.level import Level, nearest_level
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.telemetry import Condition, Reading, Role, Sampler, Snapshot
+from tatvpr_edge.runtime.telemetry.sampler import SLOWEST_S
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.values import choice, flag, instance
+from tatvpr_edge.spec.values import choice, flag, instance, wrong
 
 PRESETS = {"turbo": Preference.TURBO, "battery-saver": Preference.SAVER}
 STEP_S = 0.25
 _NEEDS_SENSORS = (Kind.POWER, Kind.TEMPERATURE, Kind.BATTERY)
+_GAUGED = (Role.BATTERY_ENERGY, Role.BATTERY_CHARGE)
+#: Of a gauge: it has no such figure, or its battery is being filled, not drained.
+_TELLS_NO_POWER = (Condition.ABSENT, Condition.PENDING, Condition.CHARGING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,9 @@ class Governor(Closing, OneProcess):
         )
         if telemetry is not None:
             instance(telemetry, Sampler, "telemetry", "a Sampler, or None")
+            if kind in _NEEDS_SENSORS and telemetry.interval_s > SLOWEST_S:
+                meaning = f"so seldom that no budget is held: at most {SLOWEST_S:g} s"
+                raise wrong(telemetry.interval_s, "the sampler's interval_s", meaning)
         self._clock = clock
         self._lock = threading.Lock()
         self._owned = telemetry is None and kind in _NEEDS_SENSORS
@@ -232,7 +239,7 @@ class Governor(Closing, OneProcess):
         if self.telemetry is None:
             return inputs
         snapshot = self.telemetry.latest()
-        total, hottest = snapshot.total, snapshot.hottest
+        total, hottest = self._power(snapshot), snapshot.hottest
         self._reading = hottest if self._c.kind is Kind.TEMPERATURE else total
         if total.value is not None:
             inputs.power_mw, inputs.power_age_s = total.value, total.age_s(now_s)
@@ -244,6 +251,14 @@ class Governor(Closing, OneProcess):
         if self._c.kind is Kind.BATTERY and math.isnan(joules):
             self._reading = self._unknown_energy(snapshot)
         return inputs
+
+    def _power(self, snapshot: Snapshot) -> Reading:
+        """The total; for a battery's budget what it gives, motors and all, if it tells."""
+        if self._c.kind is not Kind.BATTERY:
+            return snapshot.total
+        gauges = {one.source for one in snapshot.readings if one.role in _GAUGED}
+        given = (r for r in snapshot.readings if r.role is Role.TOTAL and r.source in gauges)
+        return next((r for r in given if r.condition not in _TELLS_NO_POWER), snapshot.total)
 
     def _unknown_energy(self, snapshot: Snapshot) -> Reading:
         """The battery's energy, which is not known, and what to do where its percentage is."""

@@ -18,6 +18,7 @@ from tatvpr_edge.runtime.governor.budget import Kind
 from tatvpr_edge.runtime.governor.level import Level
 from tatvpr_edge.spec.errors import ArtifactError
 from tatvpr_edge.spec.limits import default_ks
+from tatvpr_edge.spec.values import shown
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,9 @@ def _level(point: Any) -> Level:
             energy_mj=_positive(point.get("energy_mj")),
             recall=_positive(point.get("recall")),
         )
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise ArtifactError(
-            f"the artifact's profile has a malformed point {point!r}: profile it again"
+            f"the artifact's profile has a malformed point {shown(point)}: profile it again"
         ) from None
     if not (0.0 < level.k <= 1.0 and 0.0 < level.tokens <= 1.0):
         raise ArtifactError(

@@ -22,6 +22,7 @@ from tatvpr_edge.runtime.profiling.energy import Energy, energy_of_run, integrat
 from tatvpr_edge.runtime.profiling.runs import Plan, Run, Setting
 from tatvpr_edge.runtime.profiling.statistics import latency_of
 from tatvpr_edge.runtime.telemetry import (
+    Condition,
     Sampler,
     TimedPower,
     Tree,
@@ -39,6 +40,7 @@ Progress = Callable[[str, int, int], None]
 _MAX_EVENTS = 300  # of each setting, in the trace
 _READINGS = 8  # of power in a run; integrating needs five
 _LONGEST_S = 100.0  # the power history reaches back two minutes
+_SEES_S = 10.0  # so long at most a sensor may take to see a load that began
 
 
 def files_hash(manifest: Manifest) -> str:
@@ -107,6 +109,7 @@ class _Profiler:
         self._tree = tree
         self._zero_s = time.monotonic()
         self._power: list[list[float | None]] = []
+        self._sources: dict[str, None] = {}  # of power, in their order
         self._events: list[dict[str, Any]] = []
 
     def document(self) -> dict[str, Any]:
@@ -124,6 +127,9 @@ class _Profiler:
         self._progress("idle", steps - 1, steps)
         idle_after = self._idle_mw() if readable else None
         idle_mw, idle_note = _idle(idle_before, idle_after)
+        if readable and len(self._sources) > 1:  # what one covers says nothing of the other
+            came = ", then by ".join(self._sources)
+            idle_mw, idle_note = None, f"power was told by {came}: no energy is known"
         points = [self._point(*one, idle_mw=idle_mw, readable=readable) for one in measured]
         self._progress("done", steps, steps)
         artifact = self._localizer.artifact
@@ -177,6 +183,9 @@ class _Profiler:
     def _idle_mw(self) -> float | None:
         if self._plan.idle_s <= 0:
             return None
+        begun_s = time.monotonic()
+        while not self._sees(begun_s):
+            time.sleep(0.02)
         start_s = end_s = time.monotonic()
         while end_s - start_s < self._lasting_s(self._plan.idle_s):
             time.sleep(0.02)
@@ -190,6 +199,12 @@ class _Profiler:
         """``wished_s``, or as long as enough readings take of a sensor that costs much (a Raspberry
         Pi's command is asked once in seconds); the sampler finds its interval meanwhile."""
         return min(max(wished_s, _READINGS * self._sampler.effective_interval_s), _LONGEST_S)
+
+    def _sees(self, begun_s: float) -> bool:
+        """Whether power was read since a load began or ended, and is believed (no fresh jump)."""
+        total = self._sampler.latest().total
+        seen = total.taken_s > begun_s and total.condition is not Condition.JUMP
+        return seen or time.monotonic() - begun_s > _SEES_S
 
     def _gap_s(self) -> float:
         """How far apart two readings may lie, with power known between them."""
@@ -214,8 +229,10 @@ class _Profiler:
     def _run(self, setting: Setting, readable: bool) -> Run:
         localizer, frames = self._localizer, self._frames
         localizer.k, localizer.tokens = setting.k, setting.tokens
-        for i in range(self._plan.warmup):
-            localizer.describe(frames[i % len(frames)])
+        begun_s, made = time.monotonic(), 0
+        while made < self._plan.warmup or (readable and not self._sees(begun_s)):
+            localizer.describe(frames[made % len(frames)])
+            made += 1
         before, hot_before = read_conditions(self._tree), self._sampler.latest().hottest
         seconds = self._plan.seconds
         starts_s: list[float] = []
@@ -250,6 +267,7 @@ class _Profiler:
         )
 
     def _keep_power(self, start_s: float, end_s: float) -> None:
+        self._sources[self._sampler.latest().total.source] = None
         last_s = self._power[-1][0] if self._power else None
         for point in self._sampler.history():
             at_s = point.time_s - self._zero_s

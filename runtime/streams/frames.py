@@ -24,8 +24,6 @@ class Grabbed:
         image: the pixels, with their format.
         pts_s: the source's own time of it in seconds; None where it has none.
         name: of the file it comes from; "" elsewhere.
-        opened: how often the source had been opened when it came, from 1: where that has grown, a
-            camera was away, and may have been carried elsewhere.
     """
 
     image: CameraFrame
@@ -44,6 +42,8 @@ class StreamFrame:
         index: its number among the frames that arrived, from 0, dropped ones included.
         dropped: frames dropped between the one handed out before and this one.
         name: of the file it comes from; "" elsewhere.
+        opened: how often the source had been opened when it came, from 1: where that has grown, a
+            camera was away, and may have been carried elsewhere.
     """
 
     image: CameraFrame

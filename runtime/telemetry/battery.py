@@ -8,7 +8,7 @@ disagree about its sign, so ``status`` decides. Energy left is ``energy_now`` (u
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from tatvpr_edge.runtime.telemetry.rails import total_reading
@@ -17,6 +17,7 @@ from tatvpr_edge.runtime.telemetry.tree import ReadFault, Tree, TreeSource
 
 _MAX_MW = 500_000.0
 _MAX_ENERGY_J = 36_000_000.0  # 10 kWh
+_NONE = "no battery under /sys/class/power_supply"
 
 
 class BatterySource(TreeSource):
@@ -24,30 +25,26 @@ class BatterySource(TreeSource):
 
     name = "battery"
 
-    def __init__(self, tree: Tree, folders: Sequence[Path]) -> None:
-        self._cells = [_Battery(tree, folder) for folder in folders]
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._cells = _cells(tree)
 
     @classmethod
     def find(cls, tree: Tree) -> BatterySource | str:
         """The board's batteries, or the line that says why there are none."""
-        found = []
-        for folder in tree.glob("/sys/class/power_supply/*"):
-            kind = tree.optional_text(folder / "type")
-            looks = kind == "Battery" or (kind is None and os.path.exists(folder / "capacity"))
-            here = tree.optional_text(folder / "present") != "0"  # an empty bay
-            if looks and here and tree.optional_text(folder / "scope") != "Device":
-                found.append(folder)
-        return cls(tree, found) if found else "no battery under /sys/class/power_supply"
+        made = cls(tree)
+        return made if made._cells else _NONE
 
     def describe(self) -> str:
         """The batteries' names, for people."""
         return ", ".join(cell.name for cell in self._cells)
 
     def read(self, now_s: float) -> list[Reading]:
-        """Power drawn, energy left in J, and charge in percent."""
+        """Power drawn, energy left in J, and charge in percent, of the batteries in now."""
+        self._cells = _cells(self._tree)
         return [
             total_reading(
-                *(self.describe(), self.name, now_s, _valued(self._power_mw)),
+                *(self.describe() or self.name, self.name, now_s, self._valued(self._power_mw)),
                 covers="everything that the battery feeds",
                 ceiling_mw=_MAX_MW,
                 repeat_limit_s=300.0,  # fuel gauges update once in ten seconds to a minute
@@ -58,7 +55,7 @@ class BatterySource(TreeSource):
                 "J",
                 self.name,
                 now_s,
-                *_valued(lambda: sum(cell.energy_j() for cell in self._cells)),
+                *self._valued(lambda: sum(cell.energy_j() for cell in self._cells)),
                 ceiling=_MAX_ENERGY_J,
             ),
             Reading(
@@ -67,10 +64,19 @@ class BatterySource(TreeSource):
                 "%",
                 self.name,
                 now_s,
-                *_valued(self._charge_percent),
+                *self._valued(self._charge_percent),
                 ceiling=100.0,
             ),
         ]
+
+    def _valued(self, measure: Callable[[], float]) -> tuple[float | None, Condition, str]:
+        """A reading's value, condition and detail."""
+        if not self._cells:
+            return None, Condition.ABSENT, _NONE
+        try:
+            return measure(), Condition.OK, ""
+        except ReadFault as fault:
+            return None, fault.condition, fault.detail
 
     def _power_mw(self) -> float:
         """What the batteries give together; a bay that rests gives nothing."""
@@ -92,6 +98,18 @@ class BatterySource(TreeSource):
             for size_j, cell in zip(sizes_j, self._cells, strict=True)
         )
         return 100.0 * left_j / sum(sizes_j)
+
+
+def _cells(tree: Tree) -> list[_Battery]:
+    """The batteries that are in now: bays are filled and emptied while a robot runs."""
+    found = []
+    for folder in tree.glob("/sys/class/power_supply/*"):
+        kind = tree.optional_text(folder / "type")
+        looks = kind == "Battery" or (kind is None and os.path.exists(folder / "capacity"))
+        here = tree.optional_text(folder / "present") != "0"  # an empty bay
+        if looks and here and tree.optional_text(folder / "scope") != "Device":
+            found.append(_Battery(tree, folder))
+    return found
 
 
 class _Battery:
@@ -144,11 +162,3 @@ def _within(
     if value > most:
         raise ReadFault(Condition.ABSURD, f"{value:.3g} {unit}")
     return value
-
-
-def _valued(measure: Callable[[], float]) -> tuple[float | None, Condition, str]:
-    """A reading's value, condition and detail."""
-    try:
-        return measure(), Condition.OK, ""
-    except ReadFault as fault:
-        return None, fault.condition, fault.detail

@@ -69,6 +69,7 @@ class Conditions:
 
 def read_conditions(tree: Tree) -> Conditions:
     """The state of the board under ``tree``."""
+    clock_mhz = _clocks_mhz(tree)  # first: they fall while a command is waited for
     return Conditions(
         machine=tree.optional_text(tree.path("/proc/device-tree/model")) or platform.machine(),
         processor=_processor(tree),
@@ -76,7 +77,7 @@ def read_conditions(tree: Tree) -> Conditions:
         scaling_governor=tree.optional_text(
             tree.path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
         ),
-        clock_mhz=_clocks_mhz(tree),
+        clock_mhz=clock_mhz,
         throttle_count=_throttle_count(tree),
         throttled_now=_throttled_now(tree),
     )

@@ -5,6 +5,7 @@ Sources say what a sensor printed; this says whether it can be meant.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -44,6 +45,8 @@ class Plausibility:
             (reading.source, reading.name, reading.role), _Channel()
         )
         value = reading.value
+        if not math.isfinite(value):
+            return reading.without_value(Condition.UNREADABLE, f"{value} is no number")
         if value > reading.ceiling:
             return reading.without_value(
                 Condition.ABSURD, f"{value:.0f} {reading.unit} is above {reading.ceiling:.0f}"

@@ -69,7 +69,7 @@ class PmicSource(TreeSource):
         try:
             said = tree.run(command, ["pmic_read_adc"])
         except ReadFault as fault:
-            return f"vcgencmd pmic_read_adc: {fault.detail}"
+            return f"{fault.detail} (the group video may ask it: usermod -aG video USER)"
         if parse_pmic(said, 0.0)[-1].condition is Condition.ABSENT:
             return "vcgencmd knows no PMIC (only the Raspberry Pi 5 has one that measures)"
         return cls(tree, command)

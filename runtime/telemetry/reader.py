@@ -1,4 +1,8 @@
-"""One source with what it last said: looked for and read in whichever thread asks."""
+"""One source with what it last said: looked for and read in whichever thread asks.
+
+A driver may load after us, and a sensor be unplugged and come back under another number: what is
+not there is looked for again now and then.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,18 @@ from collections.abc import Callable
 from tatvpr_edge.runtime.telemetry.discover import Found, Source
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 
+LOOK_AGAIN_S = 30.0
+
 
 class Reader:
     """A source that may still have to be found.
 
     Args:
         name: of the family of sensors.
-        find: looks for it; may block as long as a driver does.
+        find: looks for it; may block as long as a driver does. None: it is at hand.
     """
 
-    def __init__(self, name: str, find: Callable[[], Found]) -> None:
+    def __init__(self, name: str, find: Callable[[], Found] | None) -> None:
         self.name = name
         self.source: Source | None = None
         self.missing: dict[str, str] = {}
@@ -25,18 +31,27 @@ class Reader:
         self.answered = threading.Event()
         self.cost_s = 0.0
         self._find = find
-        self._looked = False
+        self._looked_s: float | None = None
 
     @classmethod
     def of(cls, source: Source) -> Reader:
         """A source that is at hand."""
-        return cls(source.name, lambda: Found(source, {}))
+        made = cls(source.name, None)
+        made.source = source
+        return made
 
-    def look(self) -> None:
-        """Finds the source, or notes why there is none; once."""
-        if not self._looked:
-            self.source, self.missing = self._find()
-            self._looked = True
+    def look(self, now_s: float) -> None:
+        """Finds the source, or notes why there is none; again where nothing of it is there."""
+        if self._find is None:
+            return
+        if self._looked_s is not None:
+            gone = all(reading.condition is Condition.ABSENT for reading in self.readings)
+            if not gone or 0 <= now_s - self._looked_s < LOOK_AGAIN_S:
+                return
+        self._looked_s = now_s
+        found = self._find()
+        if found.source is not None or self.source is None:
+            self.source, self.missing = found
 
     def read(self, now_s: float) -> list[Reading]:
         """What the source says. It must not raise; one that does says so in its reading."""

@@ -1,8 +1,9 @@
 """Threads that read the sensors at a bounded cost and keep the last two minutes.
 
 The cost of every pass is measured (CPU time of the threads, wall time of the commands they ran);
-the interval is stretched until a pass costs at most ``cpu_share`` of one core. Every source has a
-thread of its own, because a driver may block: the others go on, and what it said grows old.
+the interval is stretched until a pass costs at most ``cpu_share`` of one core, or to `SLOWEST_S`.
+Every source has a thread of its own, because a driver may block: the others go on, and what it said
+grows old.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.telemetry.discover import FAMILIES, Discovery, Source
 from tatvpr_edge.runtime.telemetry.plausible import Plausibility
-from tatvpr_edge.runtime.telemetry.reader import Reader
+from tatvpr_edge.runtime.telemetry.reader import LOOK_AGAIN_S, Reader
 from tatvpr_edge.runtime.telemetry.reading import Condition, Reading, Role
 from tatvpr_edge.runtime.telemetry.tree import Tree
 from tatvpr_edge.spec.values import between, wrong
 
 _HISTORY_S = 120.0
-_MAX_POINTS = 2400
+_MAX_POINTS = 6000  # at the shortest interval
 _RESELECT_S = 5.0
 _COMMAND_SOURCES = ("pmic",)  # each reading starts a process, whose time is not this thread's
 _MAX_INTERVAL_S = 30.0
+#: So often a sensor is read, however much that costs: the governor takes what is older than two
+#: seconds for lost, and would go between its safe level and another all the time.
+SLOWEST_S = 1.5
 _FIRST_S = 1.0  # so long a less trusted source waits for a better one's first answer
 _STOP_S = 1.0  # so long stop() waits for threads that are reading
 
@@ -74,7 +78,8 @@ class Sampler(OneProcess):
     Args:
         sources: what to read; found by itself under ``root`` when None.
         interval_s: wished time between passes, at least 0.02.
-        cpu_share: the largest share of one core that reading may take.
+        cpu_share: the largest share of one core that reading may take; no pass waits longer than
+            `SLOWEST_S` for that.
         root: root of the board's file system.
         clock: monotonic seconds; every age and time of this object is on it.
 
@@ -117,7 +122,7 @@ class Sampler(OneProcess):
         self._started_s: float | None = None
         self._history: deque[TimedPower] = deque(maxlen=_MAX_POINTS)
         self._primary: str | None = None
-        self._primary_ok_s = -float("inf")
+        self._primary_ok_s = self._primary_best_s = -float("inf")
         self._latest = self._snapshot(clock())
         tell_children(self)
 
@@ -141,7 +146,7 @@ class Sampler(OneProcess):
         """
         if not self.running:
             for reader in self._readers:
-                reader.look()
+                reader.look(self._clock())
         found = Discovery()
         for reader in self._readers:
             if reader.source is not None:
@@ -213,7 +218,7 @@ class Sampler(OneProcess):
     def sample(self) -> Snapshot:
         """One pass over every source, now, in the caller's thread."""
         for reader in self._readers:
-            reader.look()
+            reader.look(self._clock())
             self._publish(reader, reader.read(self._clock()), self._clock())
         return self._latest
 
@@ -223,8 +228,12 @@ class Sampler(OneProcess):
             return list(self._history)
 
     def _loop(self, reader: Reader, stop: threading.Event) -> None:
-        reader.look()
-        while reader.source is not None and not stop.is_set():
+        while not stop.is_set():
+            reader.look(self._clock())
+            if reader.source is None:
+                self._publish(reader, [], self._clock())
+                stop.wait(LOOK_AGAIN_S)
+                continue
             cpu_s, wall_s = time.thread_time(), time.perf_counter()
             fresh = reader.read(self._clock())
             if stop.is_set():
@@ -234,12 +243,10 @@ class Sampler(OneProcess):
             if reader.source.name in _COMMAND_SOURCES:
                 reader.cost_s = max(reader.cost_s, time.perf_counter() - wall_s)
             cost_s = sum(one.cost_s for one in self._readers)
-            wished_s = min(max(self.interval_s, cost_s / self._cpu_share), _MAX_INTERVAL_S)
+            wished_s = max(self.interval_s, min(cost_s / self._cpu_share, SLOWEST_S))
             # Averaged, so that one pass that was preempted does not starve the governor.
             self.effective_interval_s += 0.2 * (wished_s - self.effective_interval_s)
             stop.wait(self.effective_interval_s)
-        if reader.source is None:
-            self._publish(reader, [], self._clock())
 
     def _publish(self, reader: Reader, fresh: list[Reading], now_s: float) -> None:
         with self._lock:
@@ -256,8 +263,11 @@ class Sampler(OneProcess):
     def _snapshot(self, now_s: float) -> Snapshot:
         readings = [reading for reader in self._readers for reading in reader.readings]
         zones = [r for r in readings if r.role is Role.TEMPERATURE and r.value is not None]
-        hottest = max(zones, key=lambda r: r.value or 0.0, default=None)
-        energy = next((r for r in readings if r.role is Role.BATTERY_ENERGY), None)
+        # A zone of a source that fell silent hides none that still tells.
+        told = [zone for zone in zones if self._is_fresh(zone, now_s)] or zones
+        hottest = max(told, key=lambda r: r.value or 0.0, default=None)
+        energies = [r for r in readings if r.role is Role.BATTERY_ENERGY]
+        energy = next((r for r in energies if r.ok), energies[0] if energies else None)
         return Snapshot(
             now_s,
             tuple(readings),
@@ -275,20 +285,23 @@ class Sampler(OneProcess):
 
         Another source measures something else (the package instead of the board), so one bad
         sample must not make the governor compare the two: only a source that has been silent for
-        five seconds is given up.
+        five seconds is given up, and one only for a better one that has answered for as long.
         """
         totals = {r.source: r for r in reversed(readings) if r.role is Role.TOTAL}
         silent = [reader for reader in self._readers if not reader.answered.is_set()]
         if not totals:
             return _absent("total", Role.TOTAL, "mW", now_s, self._why_nothing(silent))
         primary = totals.get(self._primary or "")
-        if primary is not None and self._is_fresh(primary, now_s):
-            self._primary_ok_s = now_s
-            return primary
-        if primary is not None and now_s - self._primary_ok_s < _RESELECT_S:
-            return primary
         ordered = list(totals.values())[::-1]  # as the sources stand
         candidate = next((reading for reading in ordered if self._is_fresh(reading, now_s)), None)
+        if primary is not None:
+            if self._is_fresh(primary, now_s):
+                self._primary_ok_s = now_s
+            if candidate is None or candidate is primary:
+                self._primary_best_s = now_s
+            given_up = now_s - self._primary_ok_s >= _RESELECT_S
+            if not given_up and now_s - self._primary_best_s < _RESELECT_S:
+                return primary
         if candidate is None:
             return primary or ordered[0]
         waits = self._started_s is not None and now_s - self._started_s < _FIRST_S
@@ -298,7 +311,8 @@ class Sampler(OneProcess):
             if reader in silent:  # a better one may answer yet
                 why = f"{reader.name} has not answered yet"
                 return _absent("total", Role.TOTAL, "mW", now_s, why)
-        self._primary, self._primary_ok_s = candidate.source, now_s
+        self._primary = candidate.source
+        self._primary_ok_s = self._primary_best_s = now_s
         return candidate
 
     def _is_fresh(self, reading: Reading, now_s: float) -> bool:

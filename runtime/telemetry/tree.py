@@ -155,8 +155,8 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
     key: list[tuple[int, int, str]] = []
     run = ""
     for char in str(path) + "\0":
-        if run and char.isdigit() != run[-1].isdigit():
-            key.append((0, int(run), "") if run.isdigit() else (1, 0, run))
+        if run and char.isdecimal() != run[-1].isdecimal():
+            key.append((0, int(run), "") if run.isdecimal() else (1, 0, run))
             run = ""
         run += char
     return key

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tatvpr_edge.profile.shape import check_shape
 from tatvpr_edge.runtime.profiling.measure import DOCUMENT_FORMAT
 from tatvpr_edge.spec.documents import read_json
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.text import parse_json
 
-_POINT_KEYS = ("k", "tokens", "latency_ms", "energy_mj", "macs", "valid", "layers")
 _COLUMNS = (
     *("k", "tokens", "p50_ms", "p95_ms", "p99_ms", "mean_ms", "min_ms", "max_ms", "queries"),
     *("energy_mj", "energy_gross_mj", "power_mw", "macs", "recall"),
@@ -30,20 +30,14 @@ def check_document(document: Any, where: str) -> dict[str, Any]:
     """The document itself.
 
     Raises:
-        DataError: it is no profile, of another format, or lacks a part.
+        DataError: it is no profile, of another format, or a part is missing or malformed.
     """
     if not isinstance(document, dict) or document.get("format") != DOCUMENT_FORMAT:
         raise DataError(f"{where} is no profile of the format {DOCUMENT_FORMAT!r}: profile again")
     points = document.get("points")
     if not isinstance(points, list) or not points:
         raise DataError(f"{where} holds no measured point: profile again")
-    for point in points:
-        lacking = [key for key in _POINT_KEYS if not isinstance(point, dict) or key not in point]
-        if lacking:
-            raise DataError(f"{where}: a point lacks {', '.join(lacking)}: profile again")
-    for key in ("artifact", "device", "method", "power", "events"):
-        if key not in document:
-            raise DataError(f"{where} lacks {key!r}: profile again")
+    check_shape(document, where)
     return document
 
 
@@ -79,7 +73,7 @@ def read_recall(path: str | Path) -> tuple[dict[tuple[float, float], float], str
     """
     wrong = DataError(f"{path} holds no recall: give what 'tatvpr-edge evaluate --json' prints")
     try:
-        document = parse_json(Path(path).read_text(encoding="utf-8"))
+        document = parse_json(Path(path).read_text(encoding="utf-8-sig"))
         if "points" in document:
             found = {
                 (float(p["k"]), float(p.get("tokens", 1.0))): float(p["recall"])
@@ -127,7 +121,7 @@ def manifest_profile(document: Mapping[str, Any]) -> dict[str, Any]:
             kept["invalid"] = point.get("invalid", "")
             if point.get("busy"):
                 kept["busy"] = True
-                kept["others_cores"] = round(point["others_cores"], 2)
+                kept["others_cores"] = round(point.get("others_cores") or 0.0, 2)
         points.append(kept)
     device = {key: value for key, value in document["device"].items() if value not in (None, "")}
     for key in ("backend", "kernels"):

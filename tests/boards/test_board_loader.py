@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tatvpr_edge.boards import loader
 from tatvpr_edge.boards.board import MEMORY_KINDS, Board
-from tatvpr_edge.spec.errors import BoardError
+from tatvpr_edge.spec.errors import BoardError, UsageError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,6 +42,24 @@ def changed(name: str, change: Callable[[dict[str, Any]], object]) -> dict[str, 
     values = raw(name)
     change(values)
     return values
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"host", ["host"]])
+def test_what_is_no_name_at_all_is_told_so(wrong: Any) -> None:
+    with pytest.raises(UsageError, match=r"board is .*: a board's name"):
+        loader.load(wrong)
+
+
+def test_a_boards_file_may_be_a_path() -> None:
+    assert loader.load(BOARDS / "host.toml") == loader.load("host")
+
+
+@pytest.mark.parametrize("title", ["\u202eevil", "one\u2028two", "a\x9bb"])
+def test_a_title_that_a_terminal_would_obey_is_refused(title: str) -> None:
+    said = refused(changed("host", lambda values: values.update(title=title)))
+    assert said.isprintable() and "write one line" in said
+    said = refused(changed("host", lambda values: values.update({title: 1})))
+    assert said.isprintable()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tatvpr_edge.compilers.mcu.flags import extra_flags
 from tatvpr_edge.compilers.mcu.generated import Own
 from tatvpr_edge.compilers.mcu.linker import fragment
 from tatvpr_edge.compilers.mcu.project import example_files
-from tatvpr_edge.spec.errors import BoardError, ToolError
+from tatvpr_edge.spec.errors import BoardError, ToolError, UsageError
 
 #: A Cortex-M33.
 NEAREST = Path(loader.__file__).parent / "nucleo-u575.toml"
@@ -217,3 +218,15 @@ def test_a_compiler_that_is_missing_is_told_with_the_packages_of_the_file(own: P
     change(own, '"gcc-arm-none-eabi"', '"my-compiler"')
     with pytest.raises(ToolError, match=r"apt-get install my-compiler libnewlib-arm-none-eabi"):
         tatvpr_edge.plan(own)
+
+
+@pytest.mark.parametrize("wrong", [{"board": None}, {"model": 5}, {"sign": 5}])
+def test_what_is_no_path_is_named_before_anything_is_built(
+    wrong: dict[str, Any], tmp_path: Path
+) -> None:
+    """Each was a TypeError of Python's own."""
+    (name,) = wrong
+    given = {"board": "host", "output": tmp_path / "made", **wrong}
+    with pytest.raises(UsageError, match=rf"{name} is (None|5): .*path"):
+        tatvpr_edge.build(given.pop("board"), **given)
+    assert not any(tmp_path.iterdir())

@@ -230,6 +230,28 @@ def a_level_is_not_barred_for_the_failure_of_another(core: GovernorCore) -> None
 
 
 @rule
+def a_bar_holds_over_a_pause_and_a_blind_time(core: GovernorCore) -> None:
+    """Level 3 takes 2500 mW that no profile knows. What begins anew after either went straight back
+    to it, however often it had failed."""
+    usual = power(1000.0)
+
+    def world(level: int) -> dict[str, float]:
+        hidden_mw = 2500.0 if level == 3 else 0.0
+        return usual(level) | {"power_mw": usual(level)["power_mw"] + hidden_mw}
+
+    for blind_s, pause_s in ((3.0, 0.0), (0.0, 12.0)):
+        bench = Bench(core, Kind.POWER, 3000.0)
+        assert bench.until(3, world, 5.0) < 5.0
+        assert bench.until(0, world, 5.0) < 5.0
+        bench.run(3.0, world)
+        bench.run(blind_s, blind(world))
+        bench.now_s += pause_s
+        log = bench.run(8.0, world)
+        assert [level for _, level in switches(log, 0)] == [2], log
+        assert near(bench.until(3, world, 60.0), 24.0 - blind_s - pause_s, 4.0)
+
+
+@rule
 def power_without_a_profile_rises_below_seven_eighths(core: GovernorCore) -> None:
     for power_mw, level in ((2580.0, 1), (2700.0, 0)):
         bench = Bench(core, Kind.POWER, 3000.0, UNMEASURED)

@@ -95,7 +95,14 @@ def test_any_text_is_a_budget_or_a_usage_error(text: str) -> None:
     assert budget.limit > 0
 
 
-@given(st.floats(0.001, 1000.0))
-def test_what_is_printed_can_be_read(watts: float) -> None:
-    said = str(Budget(power_w=watts)).replace(" ", "")
-    assert Budget.parse(said).limit == pytest.approx(watts * 1000, rel=1e-4)
+@given(
+    st.floats(0.001, 1e7), st.sampled_from(["5W", "5J", "5ms", "5C", "battery:5s"]), st.booleans()
+)
+def test_what_is_printed_can_be_read(value: float, form: str, sized: bool) -> None:
+    """A service says what is set; of energies and batteries it could not be told to it again."""
+    name = next(n for n, given in vars(Budget.parse(form)).items() if given is not None)
+    size = {"battery_wh": value} if sized and name == "battery_until_s" else {}
+    made = Budget(**{name: value}, **size)
+    read = Budget.parse(str(made))
+    assert (read.kind, read.battery_wh is None) == (made.kind, made.battery_wh is None)
+    assert read.limit == pytest.approx(made.limit, rel=1e-9)

@@ -139,6 +139,27 @@ def test_a_battery_lasts_until_its_time(robot: Robot) -> None:
     assert "which leaves 2.0" in governor.why()
 
 
+def test_a_batterys_budget_counts_all_that_it_feeds(robot: Robot) -> None:
+    """The module's own monitor saw neither motors nor radio: the battery was empty long before."""
+    boards.battery(robot.root, power_now=9_000_000, energy_now=10_000_000)
+    robot.sampler = Sampler(root=str(robot.root), clock=lambda: robot.now_s)
+    governor = governor_of(robot, budget="battery:2h")  # leaves 5 W, of which the module takes 2
+    assert robot.run(governor, 20.0) == Choice(0.2, 1.0, "impossible")
+    assert "measured 9.000 W (battery BAT0" in governor.why()
+    boards.battery(robot.root, status="Charging")
+    assert robot.run(governor, 60.0).k == 1.0
+    assert "(ina VDD_IN" in governor.why()
+
+
+@pytest.mark.parametrize("budget", ["5W", "60C", "battery:2h"])
+def test_a_sampler_that_is_too_slow_for_a_budget_is_refused(robot: Robot, budget: str) -> None:
+    """Every reading of it was lost before the next came."""
+    slow = Sampler(root=str(robot.root), interval_s=5.0)
+    with pytest.raises(UsageError, match=r"interval_s is 5.0: .* at most 1.5 s"):
+        Governor(host_governor(), PROFILE, budget, telemetry=slow)
+    Governor(host_governor(), PROFILE, "50ms", telemetry=slow)
+
+
 def test_a_gauge_of_percent_needs_the_batterys_size(robot: Robot) -> None:
     boards.battery(robot.root, power_now=2_000_000, capacity=50)
     robot.sampler = Sampler(root=str(robot.root), clock=lambda: robot.now_s)

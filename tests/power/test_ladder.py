@@ -157,6 +157,8 @@ def test_null_and_impossible_costs_are_unknown() -> None:
         {"points": "k"},
         profile({"tokens": 1.0}),
         profile({"k": "fast"}),
+        profile({"k": 10**400}),
+        profile({"k": 1.0, "energy_mj": 10**400}),
         profile({"k": 1.0, "latency_ms": 5}),
         profile({"k": 0.0}),
         profile({"k": 0.5, "tokens": 1.5}),

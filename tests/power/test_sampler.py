@@ -12,6 +12,7 @@ import board_trees as boards
 import pytest
 
 from tatvpr_edge.runtime.telemetry import FedSource, Reading, Role, Sampler
+from tatvpr_edge.runtime.telemetry.sampler import SLOWEST_S
 from tatvpr_edge.spec.errors import UsageError
 
 
@@ -60,15 +61,25 @@ def test_a_costly_source_is_read_less_often() -> None:
         wait_for(lambda: sampler.effective_interval_s > 0.15)
 
 
-def test_history_is_two_minutes_long(tmp_path: Path) -> None:
+def test_a_costly_source_is_still_read_before_the_governor_takes_it_for_lost() -> None:
+    """A Raspberry Pi's command of 10 ms was asked once in 2 s and more: the governor went between
+    its safe level and the best one, six times a minute."""
+    with Sampler(sources=[Costly()], interval_s=0.02, cpu_share=1e-4) as sampler:
+        wait_for(lambda: sampler.effective_interval_s > 0.02)  # 30 s by its cost, a fifth at once
+        assert sampler.effective_interval_s < 0.2 * SLOWEST_S + 0.02 < 2.0
+
+
+@pytest.mark.parametrize("interval_s", [0.02, 1.0])
+def test_history_is_two_minutes_long(interval_s: float) -> None:
     now_s = 0.0
-    boards.orin_nano(tmp_path)
-    sampler = Sampler(root=str(tmp_path), clock=lambda: now_s)
-    for _ in range(400):
-        now_s += 1.0
+    source = FedSource(clock=lambda: now_s)
+    sampler = Sampler([source], interval_s=interval_s, clock=lambda: now_s)
+    for _ in range(round(130 / interval_s)):
+        now_s += interval_s
+        source.feed(power_w=5.0)
         sampler.sample()
     times = [point.time_s for point in sampler.history()]
-    assert times[-1] - times[0] == 120.0
+    assert times[-1] - times[0] == pytest.approx(120.0, abs=0.03)
 
 
 @pytest.mark.parametrize("interval_s", [0.0, 0.001, 31.0, float("nan")])
@@ -193,6 +204,17 @@ def test_a_better_source_that_is_slow_to_answer_is_waited_for() -> None:
     better.let.set()
     wait_for(lambda: sampler.latest().total.source == "blocks")
     sampler.stop()
+
+
+def test_what_fell_silent_hides_nothing_that_still_tells() -> None:
+    now_s = 0.0
+    old, new = (FedSource(name, clock=lambda: now_s) for name in ("old", "new"))
+    sampler = Sampler([old, new], clock=lambda: now_s)
+    old.feed(temperature_c=60.0)
+    now_s = 60.0
+    new.feed(temperature_c=50.0, battery_j=10.0)
+    snapshot = sampler.sample()
+    assert (snapshot.hottest.source, snapshot.battery_energy.source) == ("new", "new")
 
 
 def test_a_sampler_that_was_not_started_says_so() -> None:

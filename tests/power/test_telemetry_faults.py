@@ -237,6 +237,55 @@ def test_the_total_stays_with_its_source(tmp_path: Path) -> None:
     for _ in range(6):
         snapshot = board.after(1.0)
     assert (snapshot.total.source, snapshot.total.value) == ("battery", 9000)
+    # A robot that charged, or whose monitor failed for a while, stayed with the lesser for ever.
+    assert board.after(1.0, curr1_input=1000).total.source == "battery"
+    for _ in range(6):
+        snapshot = board.after(1.0)
+    assert (snapshot.total.source, snapshot.total.value) == ("ina", 4824)
+
+
+def test_a_monitor_that_comes_back_under_another_number_is_found(board: Board) -> None:
+    assert board.after(1.0).total.ok
+    folder = board.files.parent
+    away = board.root / "away"
+    folder.rename(away)
+    assert board.after(1.0).total.condition is Condition.ABSENT
+    folder.mkdir()
+    (away / "hwmon1").rename(folder / "hwmon4")
+    board.after(30.0)
+    assert board.after(1.0).total.value == 4824
+
+
+def test_a_driver_that_loads_later_is_found(tmp_path: Path) -> None:
+    clock = Clock()
+    sampler = Sampler(root=str(tmp_path), clock=clock)
+    assert "no INA3221" in sampler.sample().total.detail
+    boards.orin_nano(tmp_path)
+    clock.now_s += 30.0
+    assert sampler.sample().total.value == 4824
+
+
+def test_batteries_are_changed_while_the_robot_runs(tmp_path: Path) -> None:
+    """One that was put in later was not counted: the power of its robot was none."""
+    clock = Clock()
+    bay = "sys/class/power_supply/BAT1"
+    boards.battery(tmp_path, power_now=5_000_000, energy_now=1_000_000)
+    boards.put(tmp_path, f"{bay}/type", "Battery")
+    boards.put(tmp_path, f"{bay}/present", 0)
+    sampler = Sampler(root=str(tmp_path), clock=clock)
+    assert sampler.sample().total.value == 5000
+    for name, value in {"present": 1, "status": "Discharging", "power_now": 9_000_000}.items():
+        boards.put(tmp_path, f"{bay}/{name}", value)
+    boards.put(tmp_path, f"{bay}/energy_now", 2_000_000)
+    clock.now_s += 1.0
+    snapshot = sampler.sample()
+    assert (snapshot.total.value, snapshot.battery_energy.value) == (14_000, 10_800)
+    for name in ("BAT0", "BAT1"):
+        boards.put(tmp_path, f"sys/class/power_supply/{name}/present", 0)
+    clock.now_s += 1.0
+    snapshot = sampler.sample()
+    assert snapshot.total.condition is Condition.ABSENT
+    assert snapshot.battery_energy.condition is Condition.ABSENT
 
 
 def test_a_source_that_raises_does_not_end_the_others(tmp_path: Path) -> None:
@@ -292,6 +341,15 @@ def test_plausibility_never_invents_a_value(samples: list[tuple[float, float | N
         assert judged.ok == (judged.value is not None)
         if value is not None and value > 5e5:
             assert judged.condition is Condition.ABSURD
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("role", list(Role))
+def test_a_source_of_a_programs_own_may_say_what_is_no_number(role: Role, value: float) -> None:
+    """It was the total, was integrated, and ended a profile that had run for minutes."""
+    reading = Reading("x", role, "mW", "own", 0.0, value)
+    judged = Plausibility().judge(reading)
+    assert (judged.value, judged.condition) == (None, Condition.UNREADABLE)
 
 
 def test_a_reading_has_a_value_exactly_when_it_is_ok() -> None:

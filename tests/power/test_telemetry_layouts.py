@@ -45,6 +45,11 @@ def test_orin_nano(tmp_path: Path) -> None:
     assert total.covers == "whole module"
 
 
+def test_a_folder_whose_name_holds_another_kind_of_digit(tmp_path: Path) -> None:
+    boards.orin_nano(tmp_path / "board²")
+    assert the_total(read_all(tmp_path / "board²")).value == 4824
+
+
 def test_agx_orin_sums_its_rails_and_skips_what_is_not_connected(tmp_path: Path) -> None:
     boards.agx_orin(tmp_path)
     readings = read_all(tmp_path)
@@ -269,6 +274,12 @@ def test_an_older_pi_has_no_pmic(tmp_path: Path) -> None:
     assert "no PMIC" in found.missing["pmic"]
 
 
+def test_a_user_who_may_not_ask_the_pmic_is_told_who_may(tmp_path: Path) -> None:
+    boards.command(tmp_path, "vcgencmd", 'echo "Can\'t open device file: /dev/vcio" >&2; exit 255')
+    why = discover(Tree(tmp_path)).missing["pmic"]
+    assert "Can't open device file" in why and "usermod -aG video" in why
+
+
 @given(st.text(max_size=200))
 def test_pmic_survives_any_text(text: str) -> None:
     the_total(parse_pmic(text, 0.0))
@@ -370,6 +381,16 @@ def test_thermal_zones_with_an_offline_one_and_a_constant(tmp_path: Path) -> Non
     assert readings["cv0-thermal"].condition is Condition.OFFLINE
     assert readings["cv1-thermal"].condition is Condition.OFFLINE
     assert readings["PMIC-Die"].condition is Condition.STUCK
+
+
+def test_clocks_are_read_before_a_command_is_waited_for(tmp_path: Path) -> None:
+    """A Jetson's ``nvpmodel`` takes longer than its clocks need to fall, throttled or not."""
+    clock = "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
+    file = boards.put(tmp_path, clock, 1_500_000)
+    says = f"echo 729000 > '{file}'\necho 'NV Power Mode: 15W'"
+    boards.command(tmp_path, "nvpmodel", says)
+    seen = read_conditions(Tree(tmp_path))
+    assert (seen.clock_mhz, seen.power_mode) == ((1500.0,), "15W")
 
 
 def test_power_modes() -> None:

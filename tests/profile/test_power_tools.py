@@ -73,7 +73,14 @@ def test_a_recording_is_replayed(project_root: Path, tmp_path: Path) -> None:
     assert is_drawn(picture)
 
 
-@pytest.mark.parametrize("text", ["", "time_s\n1\n", "time_s,power_mw\n0,\n1,\n"])
+TIMES = [("0", "nan"), ("0", "inf"), ("0", "1e9"), ("5", "0")]  # none, without end, and backwards
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "time_s\n1\n", "time_s,power_mw\n0,\n1,\n"]
+    + [f"time_s,power_mw\n{first},5\n{then},6\n" for first, then in TIMES],
+)
 def test_what_is_no_recording_is_refused(project_root: Path, tmp_path: Path, text: str) -> None:
     trace = tmp_path / "x.csv"
     trace.write_text(text)

@@ -37,7 +37,8 @@ from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.__main__ import main as board_main
 from tatvpr_edge.runtime.profile import fractions_from_text, settings_for
 from tatvpr_edge.runtime.profiling import Plan, Setting, profile_artifact
-from tatvpr_edge.runtime.telemetry import Sampler
+from tatvpr_edge.runtime.telemetry import FedSource, Sampler
+from tatvpr_edge.runtime.telemetry import sampler as sampler_module
 from tatvpr_edge.spec.artifact import MANIFEST, read_artifact, replace_profile
 from tatvpr_edge.spec.errors import DeployError, UsageError
 from tatvpr_edge.spec.manifest import seal
@@ -124,7 +125,7 @@ def test_energy_is_measured_with_the_idle_board_subtracted(
 def test_a_run_lasts_until_a_sensor_that_is_asked_seldom_has_told_enough(
     tiny_artifact: Path, tmp_path: Path
 ) -> None:
-    """A Raspberry Pi's command takes 10 ms, and is asked once in 2 s: no energy was known."""
+    """A Raspberry Pi's command takes 10 ms, and is asked seldom: no energy was known."""
     plan = replace(QUICK, settings=(Setting(0.2),), power_seconds=0.2, idle_s=0.1)
     draw = {"mw": 1000.0}
 
@@ -498,3 +499,57 @@ def test_profile_on_a_board_over_ssh(tiny_artifact: Path, tmp_path: Path) -> Non
     assert "plot-latency" in (out / "report.html").read_text()
     points = read_artifact(tiny_artifact).manifest.profile["points"]
     assert points[0]["latency_ms"]["p50"] > 0
+
+
+def test_a_board_whose_queries_draw_ten_times_as_much_tells_their_energy(
+    tiny_artifact: Path, tmp_path: Path
+) -> None:
+    """So large a step is believed after a second, in which neither run nor idle board had power."""
+    plan = replace(QUICK, settings=(Setting(0.2),))
+    draw = {"mw": 1000.0}
+
+    def progress(what: str, done: int, of: int) -> None:
+        draw["mw"] = 15_000.0 if what.startswith("k=") else 1000.0
+
+    with board_that_draws(tmp_path / "board", draw) as sampler:
+        document = profile_artifact(tiny_artifact, plan, sampler=sampler, progress=progress)
+    assert document["device"]["idle_mw"] == pytest.approx(1000.0, rel=0.1)
+    assert document["points"][0]["power_mw"] == pytest.approx(15_000.0, rel=0.1)
+
+
+def test_power_of_two_sources_is_no_energy(
+    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a board whose monitor failed for good, or whose charger was pulled: what one source covers
+    was subtracted from what another does."""
+    monkeypatch.setattr(sampler_module, "_RESELECT_S", 0.1)
+    first, second = FedSource("first"), FedSource("second")
+    plan = replace(QUICK, settings=(Setting(0.2),), power_seconds=0.5, idle_s=0.3)
+    ended = threading.Event()
+    feeds = [first, second]
+
+    def feed() -> None:
+        while not ended.wait(0.01):
+            for source in feeds:
+                source.feed(power_w=5.0 if source is first else 40.0)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    try:
+        with Sampler([first, second], interval_s=0.02, cpu_share=1.0) as sampler:
+
+            def progress(what: str, done: int, of: int) -> None:
+                if what.startswith("k="):
+                    feeds[:] = [second]
+                    deadline = time.monotonic() + 20
+                    while sampler.latest().total.source != "second":
+                        assert time.monotonic() < deadline
+                        time.sleep(0.01)
+
+            document = profile_artifact(tiny_artifact, plan, sampler=sampler, progress=progress)
+    finally:
+        ended.set()
+        thread.join()
+    assert document["device"]["idle_mw"] is None
+    assert "told by first, then by second" in document["device"]["idle_note"]
+    assert document["points"][0]["energy_mj"] is None

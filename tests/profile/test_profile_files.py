@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tatvpr_edge.cli.profile import _print
 from tatvpr_edge.compilers.governor import host_governor
 from tatvpr_edge.profile.document import (
     add_recall,
@@ -20,6 +22,7 @@ from tatvpr_edge.profile.document import (
     read_recall,
     to_csv,
 )
+from tatvpr_edge.profile.report import to_html
 from tatvpr_edge.profile.trace import to_trace
 from tatvpr_edge.runtime.governor import ladder_from_profile
 from tatvpr_edge.spec.errors import DataError
@@ -134,6 +137,47 @@ def test_what_is_no_profile_is_refused(wrong: Any) -> None:
         check_document(wrong, "x.json")
 
 
+BROKEN = (None, 5, -1.0, "x", True, [], {})
+
+
+def altered(node: Any) -> Iterator[None]:
+    """Each key and first element of a document in turn is missing, or something else."""
+    for key in list(node) if isinstance(node, dict) else range(min(1, len(node))):
+        kept = node[key]
+        for broken in BROKEN:
+            node[key] = broken
+            yield
+        node[key] = kept
+        if isinstance(node, dict):
+            del node[key]
+            yield
+            node[key] = kept
+        if isinstance(kept, (dict, list)):
+            yield from altered(kept)
+
+
+def test_what_a_board_answers_is_refused_or_can_be_used(make_document: Make) -> None:
+    """Each was a crash of the report, the table or the manifest, after the board had measured."""
+    document = make_document(invalid=(1.0,))
+    document["points"], document["events"] = document["points"][:1], document["events"][:1]
+    document["points"][0] |= {"busy": True, "others_cores": 1.5}
+    refused = used = 0
+    for _ in altered(document):
+        try:
+            check_document(document, "the board's answer")
+        except DataError as error:
+            assert str(error).endswith(": profile again")
+            refused += 1
+            continue
+        for use in (manifest_profile, to_csv, to_html, to_trace):
+            use(document)
+        shown = io.StringIO()
+        with contextlib.redirect_stdout(shown):
+            _print(document, Path("x"), "artifact", False)
+        used += 1
+    assert refused > 200 and used > 50
+
+
 def test_a_file_that_is_not_json(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(DataError, match="is not valid JSON"):
@@ -156,7 +200,8 @@ def test_recall_of_an_evaluation_of_two_folders(tmp_path: Path) -> None:
     """It was refused, with the advice to give what `evaluate --json` prints, which it is."""
     path = tmp_path / "evaluation.json"
     values = {"1": {"@1": 91.5, "@5": 95.0}, "0.2": {"@1": 80.0, "@5": 90.0}}
-    path.write_text(json.dumps({"queries": 130, "queries_counted": 120, "recall": values}))
+    text = json.dumps({"queries": 130, "queries_counted": 120, "recall": values})
+    path.write_text(text, encoding="utf-8-sig")  # as Windows writes what is piped into a file
     assert read_recall(path) == (
         {(1.0, 1.0): 0.915, (0.2, 1.0): 0.8},
         "frames of two folders, 120 queries",

@@ -40,6 +40,11 @@ static void note_failure(governor *g, double now_s, double window_s)
     g->block_until_s = now_s + bar_s;
 }
 
+static int32_t not_barred(const governor *g, double now_s, int32_t level)
+{
+    return now_s < g->block_until_s && level >= g->block_level ? g->block_level - 1 : level;
+}
+
 /* ---- switching ---- */
 
 static int switch_to(governor *g, int32_t level, double now_s, int32_t most)
@@ -117,7 +122,7 @@ static void choose(governor *g, double now_s, int over, double load, double down
 {
     if (g->fresh) {
         g->fresh = 0;
-        int32_t best = tatvpr_observer_highest(g, load, up_target);
+        int32_t best = not_barred(g, now_s, tatvpr_observer_highest(g, load, up_target));
         if (best != g->level) {
             go(g, best, now_s, best > g->level ? TATVPR_GOVERNOR_ROOM : TATVPR_GOVERNOR_OVER, 1);
             return;
@@ -138,9 +143,7 @@ static void choose(governor *g, double now_s, int over, double load, double down
         return;
     }
     int32_t best = tatvpr_observer_highest(g, tatvpr_observer_peak(g), up_target);
-    if (now_s < g->block_until_s && best >= g->block_level) {
-        best = g->block_level - 1;
-    }
+    best = not_barred(g, now_s, best);
     if (best <= g->level || !may_rise) {
         g->up_since_s = UNKNOWN;
         stay(g, load);
@@ -164,8 +167,7 @@ static void step_by_step(governor *g, double now_s, int over, int room)
         return;
     }
     int32_t best = g->level + 1;
-    int blocked = now_s < g->block_until_s && best >= g->block_level;
-    if (best >= g->n || !room || blocked) {
+    if (best >= g->n || !room || not_barred(g, now_s, best) != best) {
         g->up_since_s = UNKNOWN;
         g->reason = best >= g->n ? TATVPR_GOVERNOR_BEST : TATVPR_GOVERNOR_WITHIN;
         return;
