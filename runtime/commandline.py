@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -16,6 +17,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, **options: Any) -> None:
         super().__init__(prog=prog, allow_abbrev=False, **options)
+        # As Python 3.14 has it: "-1.5,2" behind --pose is a position, not an option.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str]

@@ -140,6 +140,8 @@ def check_free(path: str | Path, otherwise: str) -> None:
         MapError: something lies there, or the journal of a map that was removed: its places would
             be the new one's, where that begins as the old one did.
     """
+    if os.path.isdir(path):
+        raise MapError(f"{path} is a folder: name a file in it")
     if os.path.lexists(path):
         raise MapError(f"{path} exists already: remove it, or {otherwise}")
     journal = journal_path(path)

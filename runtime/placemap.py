@@ -506,7 +506,8 @@ def _check_model(path: Path, info: MapInfo, model: ModelEntry) -> None:
     if info.model_hash != model.hash:
         raise MapError(
             f"map {path} was made with another model ({info.model_hash[:12]}) than the "
-            f"artifact's ({model.hash[:12]}): make the map again with this artifact"
+            f"artifact's ({model.hash[:12]}): give the artifact that it was made with, or make "
+            "the map again with this one"
         )
     if info.descriptor_size != model.descriptor_size:
         raise MapError(

@@ -115,6 +115,7 @@ class Counter:
                 PATH=os.environ["PATH"],
                 HOME=str(self.scratch),
                 PYTHONDONTWRITEBYTECODE="1",
+                ORT_DISABLE_TELEMETRY="1",
             )
         alike = [other.model for other in CORES.values() if other.emulated == core.emulated]
         priced = (estimated_cycles(blocks, alike) for blocks in read_blocks(counts))

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from given import as_json, whole
 
 from tatvpr_edge.boards.loader import load
@@ -34,6 +33,8 @@ def measure(onnx_file: Path, frames: int, write: bool) -> list[dict[str, Any]]:
     lowered = lower(checked_graph(onnx_file), onnx_file.stem)
     size = lowered.matched.image_size
     points = golden.points_within((0.05, 1.0), lowered.matched.keeps_tokens)
+    import onnxruntime  # after the compilers, which keep it from sending figures of its use
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(

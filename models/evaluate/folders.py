@@ -129,6 +129,7 @@ def compare_folders(
     strict: bool = False,
     picking: Picking | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    unjudged: Callable[[], None] | None = None,
 ) -> Comparison:
     """Ask for every frame of ``query_frames`` in ``map_frames``, both described at the same k.
 
@@ -138,6 +139,7 @@ def compare_folders(
         views, pose_frame, strict, picking: as for maps; ``picking`` is that of every recording, and
             ``strict`` also wants a position of every place, where the map has any.
         progress: called as ``progress(what, done, of)``.
+        unjudged: called before frames are described, where there will be no recall.
 
     Raises:
         DataError: frames or poses that cannot be used, or positions of which no query has a right
@@ -149,6 +151,8 @@ def compare_folders(
     files = [frames_of(folder, picking if is_recording(folder) else None) for folder in folders]
     found = [find_poses(folder_of(part), part, pose_frame=pose_frame) for part in files]
     why = _why_no_recall(found, (map_frames, query_frames))
+    if why and unjudged is not None:
+        unjudged()
     if not why:
         for poses, folder in zip(found, folders, strict=True):
             _require_some(poses, folder)

@@ -26,10 +26,10 @@ from tatvpr_edge.cli.output import (
 )
 from tatvpr_edge.cli.paths import FilePath, OutputFile
 from tatvpr_edge.cli.recordings import recording_options
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.maptypes import KINDS
 from tatvpr_edge.spec.shortage import TORCH_MB, check_room
-from tatvpr_edge.spec.targets import PLOTS, check_new_folder
+from tatvpr_edge.spec.targets import PLOTS, check_new_folder, check_target
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import Picking
@@ -236,6 +236,13 @@ def _two_folders(
         raise click.UsageError("--html, --csv and --descriptors want a path each")
     if descriptors is not None:
         check_new_folder(descriptors)
+
+    def check_page() -> None:
+        try:
+            check_target(Path(ANSWERS))
+        except DataError as error:
+            raise DataError(f"{error}: name another page with --html") from None
+
     with open_localizer(artifact, as_json) as localizer, BuildProgress(as_json) as progress:
         for k in ks:
             localizer.k = k  # refuses what the artifact was not built for
@@ -251,6 +258,7 @@ def _two_folders(
             strict=strict,
             picking=picking,
             progress=progress,
+            unjudged=check_page if html is None and not as_json else None,
         )
         model_hash = localizer.artifact.manifest.model.hash
     if html is None and made.counted is None and not as_json:

@@ -69,7 +69,7 @@ def command(
                         answers.append((str(file.path), match))
                     except (DataError, FrameError) as error:
                         why = f"{file.path}: {error}" if isinstance(error, FrameError) else error
-                        if len(files) == 1:  # asked for by its name
+                        if count == 1:
                             raise DataError(str(why)) from None
                         skipped.append(Skipped(file.name, str(why)))
                     step(1)

@@ -295,7 +295,8 @@ def read_poses(path: str | Path, required: Sequence[str] = ()) -> PoseTable:
 
 def _no_header(table: Table) -> DataError:
     found = ", ".join(column for column in table.columns if column)[:100] or "(none)"
-    return DataError(f"{table.path} has the columns {found}: expected {_HEADER}")
+    between = ", between commas, semicolons or tabs" if len(table.columns) == 1 else ""
+    return DataError(f"{table.path} has the columns {found}: expected {_HEADER}{between}")
 
 
 def _from_table(poses: PoseTable, frames: Sequence[FrameFile], pose_frame: str | None) -> Poses:

@@ -93,8 +93,12 @@ def test_damaged_frames_are_named_and_the_rest_is_answered(
     table = tatvpr("query", "frames", *asked, "--sequence", "3")
     assert len(table.stdout.splitlines()) == len(NAMES)
     assert f"left out: 1 of {len(NAMES)} frames" in table.stderr
-    # What is asked for by its name alone, and a folder of nothing else, have no answer.
-    alone = tatvpr("query", frames / "a" / "photo.JPG", frames, *asked, status=1)
+    # As a shell writes frames/*.jpg: one of them does not take away the others' answers.
+    named = tatvpr("query", *(frames / name for name in NAMES), *asked, "--json")
+    assert len(json.loads(named.stdout)) == len(NAMES) - 1
+    assert named.stderr.count(f"left out: {frames / 'a' / 'photo.JPG'} is no image") == 1
+    # One that is alone, and a folder of nothing else, have no answer.
+    alone = tatvpr("query", frames / "a" / "photo.JPG", *asked, status=1)
     assert "photo.JPG is no image" in alone.stderr and not alone.stdout
     for name in NAMES:
         (frames / name).write_bytes(b"no picture")
@@ -278,6 +282,9 @@ def test_an_output_that_exists_is_told_and_kept(
     arguments = ["map", "build", folder, "--artifact", tiny_host, "-o"]
     assert "exists already" in tatvpr(*arguments, "m", status=1).stderr
     assert (tmp_path / "m").read_text() == "precious"
+    (tmp_path / "maps").mkdir()
+    inside = tatvpr(*arguments, "maps/", status=1).stderr
+    assert "maps is a folder: name a file in it" in inside and "remove" not in inside
     assert "no does not exist: create it first" in tatvpr(*arguments, "no/where", status=1).stderr
 
 

@@ -206,6 +206,16 @@ def test_without_positions_a_page_shows_the_answers(
     assert (tmp_path / "tatvpr-answers.html").is_file()
 
 
+def test_a_page_that_cannot_be_written_is_told_before_the_work(
+    tatvpr: Run, tiny_host: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folders[1] / "poses.csv").unlink()
+    monkeypatch.chdir("/proc")  # takes no file, of root's either
+    told = tatvpr("evaluate", *folders, "--artifact", tiny_host, "--k", "1", status=1).stderr
+    assert "cannot write tatvpr-answers.html" in told and "name another page with --html" in told
+    assert "queries" not in told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1100, 400])
 def test_a_browser_shows_the_page(

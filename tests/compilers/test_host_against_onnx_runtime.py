@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -153,3 +155,19 @@ def test_ctrl_c_while_it_is_loaded_is_ctrl_c(
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     with pytest.raises(KeyboardInterrupt):
         session(onnx.ModelProto())
+
+
+def test_onnx_runtime_says_nothing_of_its_user(tmp_path: Path) -> None:
+    """From its import on it kept an identifier in the home folder and sent figures of its use."""
+    script = (
+        "import onnx; from tatvpr_edge.compilers.reference import session\n"
+        "try: session(onnx.ModelProto())\n"
+        "except Exception as error: print(error)"
+    )
+    quiet = ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY")
+    environment = {key: value for key, value in os.environ.items() if key not in quiet}
+    environment |= {"HOME": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "ONNX Runtime refuses the model" in done.stdout
+    assert list(tmp_path.rglob("*")) == []

@@ -155,13 +155,13 @@ def test_a_board_queries_and_adds_without_click(
 
     grown = tmp_path / "grown.placemap"
     add = ["map-add", str(grown), str(one), "--artifact", str(tiny_host)]
-    assert bare([*add, "--pose", "1.5,2", "--tag", "the hall"]).returncode == 0
+    assert bare([*add, "--pose", "-1.5,2", "--tag", "the hall"]).returncode == 0
     said = bare([*add[:2], str(one), str(two), *add[3:], "--json"])
     assert json.loads(said.stdout)["added"] == [1, 2]
     with Localizer(tiny_host, grown, 1.0) as localizer:
         assert localizer.map is not None and localizer.map.tag(2) == "4.npy"
         match = localizer.query(frames[3])
-        assert match.tag == "the hall" and match.pose is not None and match.pose[:2] == (1.5, 2.0)
+        assert match.tag == "the hall" and match.pose is not None and match.pose[:2] == (-1.5, 2.0)
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

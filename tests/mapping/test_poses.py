@@ -96,6 +96,9 @@ def test_a_map_takes_unknown_positions_and_training_does_not(
         ),
         ("name,x,y\nf.jpg,1,\na/g.jpg,3,4\n", r"line 2: half a position: give x and y"),
         ("frame_no,x,y\n1,1,2\n", r"has the columns frame_no, x, y: expected a header"),
+        ("name x y\nf.jpg 1 2\n", r"expected a header .*, between commas, semicolons or tabs"),
+        # a SLAM's trajectory: time and pose, no header
+        ("1.5 1 2 0 0 0 0 1\n2.5 1 2 0 0 0 0 1\n", r"header .*, between commas"),
         ("name,x,y,z\nf.jpg,1,2,\na/g.jpg,3,4,-2e9\n", r"line 3: its altitude is -2e\+09"),
         ("name,lat,lon\nf.jpg,91,2\na/g.jpg,3,4\n", r"line 2.*outside geographic"),
         ("name,easting,northing\nf.jpg,48.1,11\na/g.jpg,3,4\n", r"line 2.*outside utm"),

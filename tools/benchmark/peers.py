@@ -17,6 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+import tatvpr_edge.compilers  # noqa: F401 - keeps ONNX Runtime from sending figures of its use
+
 Call = Callable[[], Any]
 
 

@@ -46,7 +46,9 @@ class Picking:
         if self.distance_m is not None and self.every_s is not None:
             raise UsageError("frames are taken by distance or by time: give one of the two")
         if self.distance_m is not None and self.poses_topic is None:
-            raise UsageError("a distance between frames needs poses: give --poses-topic")
+            raise UsageError(
+                "a distance between frames needs poses: give --poses-topic, or of a video --every"
+            )
         for name, value, least in (
             ("distance_m", self.distance_m, 1e-3),
             ("every_s", self.every_s, 0.0),
