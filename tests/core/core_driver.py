@@ -264,8 +264,8 @@ class LinearCase:
     def place(
         self, weights: Weights, layout: int | None = None
     ) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Adds the tensors, in another ``layout`` where it is given; the driver's integers and floats
-        for this layer."""
+        """Adds the tensors, in another ``layout`` where it is given; the driver's integers and
+        floats for this layer."""
         layout = self.layout if layout is None else layout
         n_out, k_in = self.w.shape
         packed = {ROWS2: pack_ternary, TRIT5: pack_trits, LUT4: pack_lut4}[layout](self.w)

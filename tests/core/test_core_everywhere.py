@@ -90,7 +90,7 @@ def test_faults_under_sanitizers(sanitized: Driver, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Driver:
-    """A microcontroller's core with the kernels of RV32, which are plain C, under sanitizers here."""
+    """A microcontroller's core with the kernels of RV32, which are plain C, under sanitizers."""
     folder = tmp_path_factory.mktemp("tables")
     flags = (*SANITIZE, "-DTATVPR_MCU", "-DTATVPR_MCU_TABLES")
     program = build("mcu", native_compiler(), flags, folder / "driver", variant="tables")
