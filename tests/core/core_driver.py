@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from support.tools import require_tool
 from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, Source, core_sources
+from tatvpr_edge.compilers.mcu.layouts import pack_lut4
 from tatvpr_edge.spec.packing import pack_ternary
 
 HERE = Path(__file__).resolve().parent
@@ -47,7 +48,7 @@ OPS = {
         start=1,
     )
 }
-ROWS2, TRIT5 = 1, 3
+ROWS2, TRIT5, LUT4 = 1, 3, 4
 OK = 0
 
 
@@ -57,12 +58,13 @@ def build(
     flags: tuple[str, ...],
     output: Path,
     adapt: Callable[[Source], Source] = lambda source: source,
+    variant: str | None = None,
 ) -> Path:
     """The driver with the core for ``arch``, compiled file by file as users' builds do.
 
-    ``adapt`` may change the flags of single files.
+    ``adapt`` may change the flags of single files; ``variant`` is of a microcontroller's core.
     """
-    sources = [adapt(source) for source in core_sources(arch)]
+    sources = [adapt(source) for source in core_sources(arch, variant)]
     extra = (*NUMERIC_FLAGS, "-D_POSIX_C_SOURCE=200809L")
     drivers = [Source(path, extra) for path in sorted(HERE.glob("*.c"))]
 
@@ -111,9 +113,16 @@ def pack_trits(weights: NDArray[np.int8]) -> NDArray[np.uint8]:
 
 
 class Driver:
-    """A running driver; ``kernels`` are the variants that it can run here."""
+    """A running driver; ``kernels`` are the variants that it can run here, ``layout`` the only one
+    of weights that they read, where they do not prepare them."""
 
-    def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        environment: dict[str, str] | None = None,
+        layout: int | None = None,
+    ) -> None:
+        self.layout = layout
         self.log = tempfile.TemporaryFile()  # noqa: SIM115, closed at exit
         self.process = subprocess.Popen(
             command,
@@ -192,7 +201,7 @@ class Driver:
     def linear(self, kernels: str, case: LinearCase, threads: int = 1) -> F32:
         """tatvpr_op_gated_linear."""
         weights = Weights()
-        numbers, reals = case.place(weights)
+        numbers, reals = case.place(weights, self.layout)
         t = case.x.shape[0]
         buffers = [weights.data, case.x.tobytes()]
         if case.residual is not None:
@@ -206,8 +215,8 @@ class Driver:
     def mlp(self, kernels: str, first: LinearCase, second: LinearCase, threads: int = 1) -> F32:
         """tatvpr_op_mlp."""
         weights = Weights()
-        numbers1, reals1 = first.place(weights)
-        numbers2, reals2 = second.place(weights)
+        numbers1, reals1 = first.place(weights, self.layout)
+        numbers2, reals2 = second.place(weights, self.layout)
         status, (y,) = self.call(
             "mlp",
             kernels,
@@ -252,15 +261,19 @@ class LinearCase:
     fixed_k: float = 0.0
     layout: int = ROWS2
 
-    def place(self, weights: Weights) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Adds the tensors; the driver's integers and floats for this layer."""
+    def place(
+        self, weights: Weights, layout: int | None = None
+    ) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Adds the tensors, in another ``layout`` where it is given; the driver's integers and
+        floats for this layer."""
+        layout = self.layout if layout is None else layout
         n_out, k_in = self.w.shape
-        packed = pack_ternary(self.w) if self.layout == ROWS2 else pack_trits(self.w)
+        packed = {ROWS2: pack_ternary, TRIT5: pack_trits, LUT4: pack_lut4}[layout](self.w)
         offsets = (weights.add(packed), weights.add(self.scale), weights.add(self.bias))
         gamma = beta = 0
         if self.norm is not None:
             gamma, beta = weights.add(self.norm[0]), weights.add(self.norm[1])
-        per_row = int(self.scale.size > 1) | self.layout << 1
+        per_row = int(self.scale.size > 1) | layout << 1
         flags = int(self.gelu) | (2 if self.norm is not None else 0)
         return (
             (k_in, n_out, *offsets, per_row, flags, gamma, beta, self.group, self.scope),

@@ -13,7 +13,7 @@ import test_core_map
 import test_core_model
 import test_core_operators
 import test_core_track
-from core_driver import Driver, build, native_compiler, run_quietly
+from core_driver import LUT4, Driver, LinearCase, build, native_compiler, run_quietly
 from hypothesis import settings
 
 from support.tools import lacking, require_tool
@@ -26,6 +26,7 @@ PROPERTIES = (
     test_core_operators.test_attention_equals_the_reference,
     test_core_operators.test_patch_embed_equals_the_reference,
     test_core_operators.test_gate_keeps_what_the_reference_keeps,
+    test_core_operators.test_gate_keeps_what_the_reference_keeps_in_every_shape,
     test_core_operators.test_float_operators_equal_the_reference,
     test_core_operators.test_keep_tokens_equals_the_reference,
     test_core_frames.test_every_format_and_stride,
@@ -51,11 +52,13 @@ def run_all(driver: Driver, examples: int, folders: pytest.TempPathFactory) -> N
     test_core_model.check_whole(driver, (0, 3))
 
 
+SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
 @pytest.fixture(scope="module")
 def sanitized(tmp_path_factory: pytest.TempPathFactory, native_arch: str) -> Driver:
     folder = tmp_path_factory.mktemp("sanitized")
-    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    program = build(native_arch, native_compiler(), flags, folder / "driver")
+    program = build(native_arch, native_compiler(), SANITIZE, folder / "driver")
     return Driver([str(program)], {**os.environ, "ASAN_OPTIONS": "detect_leaks=1"})
 
 
@@ -83,6 +86,48 @@ def test_faults_under_sanitizers(sanitized: Driver, tmp_path: Path) -> None:
     test_core_track.test_faults_have_their_status(sanitized)
     test_core_map.test_each_fault_of_a_map_has_its_status(sanitized, tmp_path)
     sanitized.close()
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Driver:
+    """A microcontroller's core with the kernels of RV32, which are plain C, under sanitizers."""
+    folder = tmp_path_factory.mktemp("tables")
+    flags = (*SANITIZE, "-DTATVPR_MCU", "-DTATVPR_MCU_TABLES")
+    program = build("mcu", native_compiler(), flags, folder / "driver", variant="tables")
+    driver = Driver([str(program)], {**os.environ, "ASAN_OPTIONS": "detect_leaks=1"}, LUT4)
+    assert driver.kernels == ["rv32-tables", "portable"]
+    driver.kernels = ["rv32-tables"]
+    return driver
+
+
+@pytest.mark.slow
+def test_a_microcontrollers_core_under_sanitizers(tables: Driver) -> None:
+    usual = settings.default
+    settings.register_profile("elsewhere", usual, max_examples=30)
+    settings.load_profile("elsewhere")
+    try:
+        for test in PROPERTIES:
+            if "gate_keeps" not in test.__name__:
+                test(native=tables)  # those list all channels; here there is room for half
+    finally:
+        settings.load_profile("tatvpr")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("k_in", "group"), [(256, 256), (1024, 1024), (512, 256), (768, 256), (260, 1), (33, 1)]
+)
+def test_lists_of_half_the_channels_are_enough(tables: Driver, k_in: int, group: int) -> None:
+    """Of a row that is a single group all channels stay, however small k is."""
+    rng = np.random.default_rng(k_in)
+    below = tables.sparse_below("rv32-tables", k_in, 40, group)
+    w = rng.integers(-1, 2, (40, k_in)).astype(np.int8)
+    for k in (2**-7, np.nextafter(np.float32(below), 0), below, 0.4999, 0.5):
+        x = rng.standard_normal((9, k_in)).astype(np.float32)
+        case = LinearCase(x, w, np.ones(1, np.float32), np.zeros(40, np.float32), float(k), group)
+        test_core_operators.same_bits(
+            tables.linear("rv32-tables", case), test_core_operators.expected_linear(case)
+        )
 
 
 @pytest.fixture(scope="module")

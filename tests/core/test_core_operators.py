@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from core_driver import OK, ROWS2, TRIT5, Driver, LinearCase, Weights
@@ -97,10 +99,10 @@ def test_gated_linear_equals_the_reference(native: Driver, case: LinearCase) -> 
 
 @given(
     seed=st.integers(0, 2**32 - 1),
-    t=st.sampled_from((1, 4, 8, 13)),
+    t=st.sampled_from((1, 4, 8, 10, 13)),
     k_in=st.sampled_from((257, 384, 640, 1536, 4100, 12544)),
     loud=st.sampled_from((0, 1, 2)),
-    k=st.sampled_from((1.0, 0.69, 0.3)),
+    k=st.sampled_from((1.0, 0.69, 0.3, 0.2)),
     group=st.sampled_from((1, 4)),
 )
 def test_long_rows_equal_the_reference(
@@ -219,24 +221,20 @@ def test_gate_keeps_what_the_reference_keeps(
     k_in = -(-k_in // group) * group
     rng = np.random.default_rng(seed)
     t = 9  # a kernel may take four rows together, and begin with what the ones before said
-    x = activations(rng, t, k_in, kind)
-    q, s = reference.top_k_gate(x, k, group)
-    keep = limits.kept(k, k_in // group)
-    for kernels in native.kernels:
-        fours = (4,) if group % 4 == 0 and kernels in HAVE_FOURS else ()
-        for listed in (0, 1, *fours):
-            status, out = native.call(
-                "gate", kernels, (t, k_in, keep, group, listed), (), (x.tobytes(),)
-            )
-            assert status == OK
-            if not listed:
-                rows = out[0].view(np.int8).reshape(t, -1)
-                np.testing.assert_array_equal(rows[:, :k_in], q)
-                assert not rows[:, k_in:].any()
-            same_bits(out[1].view(np.float32), s[:, 0])
-            np.testing.assert_array_equal(out[2].view(np.int32), q.sum(axis=1, dtype=np.int32))
-            if listed:
-                check_lists(q, *out[3:], listed)
+    check_gate(native, activations(rng, t, k_in, kind), k, group)
+
+
+def test_gate_keeps_what_the_reference_keeps_in_every_shape(native: Driver) -> None:
+    """Rows that end with a register and beside its end, as few and as many groups as there are."""
+    rng = np.random.default_rng(8)
+    for group, about in itertools.product((1, 2, 4, 8, 12, 16), (1, 64, 200, 4032, 4112)):
+        groups = max(about // group, 1)
+        x = rng.standard_normal((5, groups * group)).astype(np.float32)
+        x[1] = np.round(x[1])
+        x[2] = np.where(rng.random(x.shape[1]) < 0.5, 1.0, 0.008)  # ties at the cut wherever it is
+        x[4] = rng.choice((-1, 1), x.shape[1])
+        for keep in {1, min(2, groups), (groups + 1) // 2, max(groups - 1, 1), groups}:
+            check_gate(native, x, keep / groups, group)
 
 
 @pytest.mark.parametrize("k_in", [64, 192, 200, 768])
@@ -255,19 +253,29 @@ def test_gate_keeps_what_the_reference_keeps_where_the_rows_before_mislead(
     x[[9, 16]] **= 5
     x[17, : k_in - 8] *= np.float32(1e-3)
     x[18] = np.where(rng.random(k_in) < 0.5, 1.0, 0.008)  # halves at the ends, ties at both
-    q, _ = reference.top_k_gate(x, k)
+    check_gate(native, x, k, 1)
+
+
+def check_gate(native: Driver, x: F32, k: float, group: int) -> None:
+    """Rows, scales, sums and every kind of list of every variant are the reference's."""
+    t, k_in = x.shape
+    q, s = reference.top_k_gate(x, k, group)
+    keep = limits.kept(k, k_in // group)
     for kernels in native.kernels:
-        for listed in (0, 1):
+        fours = (4,) if group % 4 == 0 and kernels in HAVE_FOURS else ()
+        for listed in (0, 1, *fours):
             status, out = native.call(
-                "gate", kernels, (len(x), k_in, limits.kept(k, k_in), 1, listed), (), (x.tobytes(),)
+                "gate", kernels, (t, k_in, keep, group, listed), (), (x.tobytes(),)
             )
             assert status == OK
+            if not listed:
+                rows = out[0].view(np.int8).reshape(t, -1)
+                np.testing.assert_array_equal(rows[:, :k_in], q)
+                assert not rows[:, k_in:].any()
+            same_bits(out[1].view(np.float32), s[:, 0])
             np.testing.assert_array_equal(out[2].view(np.int32), q.sum(axis=1, dtype=np.int32))
             if listed:
                 check_lists(q, *out[3:], listed)
-            else:
-                rows = out[0].view(np.int8).reshape(len(x), -1)
-                np.testing.assert_array_equal(rows[:, :k_in], q)
 
 
 def check_lists(

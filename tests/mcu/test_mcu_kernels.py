@@ -17,9 +17,10 @@ from tatvpr_edge.spec.limits import kept
 from tatvpr_edge.spec.packing import pack_ternary
 
 F32 = NDArray[np.float32]
-#: (K, N, tokens): the model's shapes, odd ones, sums that need widening, one token, three blocks
+#: (K, N, tokens): the model's shapes, odd ones, sums that need widening, one token, three blocks,
+#: the least K whose unpacked rows are padded beyond what K itself takes, with two tokens left over
 SHAPES = ((192, 192, 19), (192, 96, 8), (768, 64, 11), (20, 30, 13), (300, 50, 9), (64, 13, 2),
-          (96, 25, 1), (33, 7, 5), (250, 14, 3))  # fmt: skip
+          (96, 25, 1), (33, 7, 5), (250, 14, 3), (1409, 33, 10))  # fmt: skip
 
 
 @pytest.fixture

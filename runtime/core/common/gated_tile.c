@@ -65,11 +65,13 @@ static int32_t list_of(const tatvpr_model *model, const tatvpr_gated_linear *op,
 
 tatvpr_plan tatvpr_make_plan(const tatvpr_context *c, const tatvpr_gated_linear *op) {
     const float k = op->gate.fixed_k > 0.0f ? op->gate.fixed_k : c->k;
+    const int32_t groups = op->linear.k_in / op->gate.group;
     tatvpr_plan p;
     p.c = c;
     p.op = op;
-    p.keep = tatvpr_kept(k, op->linear.k_in / op->gate.group);
-    p.list = list_of(c->model, op, k);
+    p.keep = tatvpr_kept(k, groups);
+    /* Where all stay, as a row that is one group does at any k, lists may have no room for them. */
+    p.list = p.keep < groups ? list_of(c->model, op, k) : TATVPR_LIST_NOTHING;
     return p;
 }
 

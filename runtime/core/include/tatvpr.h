@@ -201,7 +201,8 @@ typedef struct tatvpr_arena {
     size_t bytes;
 } tatvpr_arena;
 
-/* Bytes of arena that describe and query need for this model. With `threads` > 1 more. */
+/* Bytes of arena that describe and query need for this model. With `threads` > 1 more; 0 where this
+ * build cannot run so many: at most 16 on Linux, 1 on microcontrollers. */
 TATVPR_API size_t tatvpr_arena_bytes(const tatvpr_model *model, int32_t threads);
 
 /* Bytes that options.tables needs in each of these calls: the look-up tables of the kernels, which

@@ -49,10 +49,13 @@
 #define TATVPR_LIST_STRIDE(k_in) ((((k_in) + 1) / 2 + 63) / 64 * 64 + 64)
 #endif
 
-/* Look-up tables and accumulators (M4, M7, RV32) or unpacked weights (M55). */
+/* Look-up tables and accumulators (M4, M7, RV32), or 32 unpacked rows of weights, padded as rows of
+ * activations are (M55). */
 #ifndef TATVPR_PANEL_BYTES
+#define TATVPR_PANEL_ROWS(k_in) \
+    (((size_t)(k_in) + TATVPR_ROW_ALIGN - 1u) / TATVPR_ROW_ALIGN * TATVPR_ROW_ALIGN * 32u)
 #define TATVPR_PANEL_BYTES(k_in) \
-    ((size_t)(k_in) * 32u > 45056u ? (size_t)(k_in) * 32u + 1024u : (size_t)45056u + 1024u)
+    ((TATVPR_PANEL_ROWS(k_in) > 45056u ? TATVPR_PANEL_ROWS(k_in) : (size_t)45056u) + 1024u)
 #endif
 
 #endif

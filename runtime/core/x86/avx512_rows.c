@@ -50,12 +50,12 @@ void tatvpr_avx512_gelu(const float *x, int32_t count, float *y) {
         float tail[128] __attribute__((aligned(64))) = {0};
         for (int32_t j = i; j < count; j += 16) {
             const __mmask16 there = tatvpr_first_lanes(count - j);
-            _mm512_store_ps(tail + j - i, _mm512_maskz_loadu_ps(there, x + j));
+            _mm512_store_ps(tail + (j - i), _mm512_maskz_loadu_ps(there, x + j));
         }
         gelu_128(tail, tail);
         for (int32_t j = i; j < count; j += 16) {
             const __mmask16 there = tatvpr_first_lanes(count - j);
-            _mm512_mask_storeu_ps(y + j, there, _mm512_load_ps(tail + j - i));
+            _mm512_mask_storeu_ps(y + j, there, _mm512_load_ps(tail + (j - i)));
         }
     }
 }
