@@ -3,8 +3,10 @@ broke it would be noticed. ``make fuzz`` searches on from there."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from fuzz import corpus, run, seeds
+from fuzz import corpus, run, seeds, targets
 from fuzz.targets import TARGETS, BrokenProperty
 from support.tools import lacking
 from tatvpr_edge.spec import placemap
@@ -28,6 +30,27 @@ def test_every_seed_and_what_failed_once(name: str, build_cache: Path) -> None:
             TARGETS[name].run(data)
         except Exception as error:
             raise AssertionError(f"seed {seed} of {name}: {error!r}") from error
+
+
+@pytest.mark.parametrize("name", sorted({*TARGETS} - {"agent", "telemetry"}))
+def test_a_seed_is_read_to_its_end(
+    name: str, build_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what lies behind the first refusal is never searched. (A conversation with a board ends
+    by an error in any case, and telemetry refuses nothing.)"""
+    refused = targets.refusal
+    read: list[str] = []
+
+    @contextlib.contextmanager
+    def noted() -> Iterator[None]:
+        with refused():
+            yield
+            read.append(seed)
+
+    monkeypatch.setattr(targets, "refusal", noted)
+    for seed, data in seeds.seeds_of(name).items():
+        TARGETS[name].run(data)
+    assert read
 
 
 def test_the_seeds_of_maps_are_whole_maps() -> None:
