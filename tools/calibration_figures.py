@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from given import as_json, real, run, whole
+from given import as_json, one_line, real, whole
 
 from tatvpr_edge.mapping.calibrate import KS
 from tatvpr_edge.models.evaluate.calibrated import (
@@ -26,6 +26,7 @@ from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.maptypes import KINDS
 
 
+@one_line
 def main() -> None:
     """Measure, and print one JSON document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -54,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

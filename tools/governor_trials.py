@@ -20,15 +20,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from given import real, target, whole
+from given import one_line, plot, real, target, whole
 
 from governing.compare import Outcome, compare
 from governing.plant import STEP_S, Plant, Trace, governor_for, random_plant, simulate
 from tatvpr_edge.runtime.governor import Budget, Kind, Reason
 from tatvpr_edge.runtime.power import refuse_without_sensors
 from tatvpr_edge.runtime.telemetry import Sampler
-from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
-from tatvpr_edge.spec.targets import PLOTS
+from tatvpr_edge.spec.errors import DataError, UsageError
 
 
 def record(arguments: argparse.Namespace) -> None:
@@ -96,7 +95,7 @@ def simulate_one(arguments: argparse.Namespace) -> None:
     plant, limit_mw = simulated(arguments)
     governor = governor_for(plant, limit_mw)
     trace = simulate(plant, governor)
-    plot(plant, limit_mw, trace, arguments.output)
+    draw(plant, limit_mw, trace, arguments.output)
     worst = trace.worst_minute(limit_mw, plant.held_at_smallest(limit_mw))
     said = f"{100 * worst:.1f} % of it" if np.isfinite(worst) else "not known (none could be held)"
     print(
@@ -106,7 +105,7 @@ def simulate_one(arguments: argparse.Namespace) -> None:
     )
 
 
-def plot(plant: Plant, limit_mw: float, trace: Trace, output: Path) -> None:
+def draw(plant: Plant, limit_mw: float, trace: Trace, output: Path) -> None:
     """Power and budget above, k below, over time."""
     from matplotlib.figure import Figure
 
@@ -173,6 +172,7 @@ def table(outcomes: list[Outcome]) -> str:
     )
 
 
+@one_line
 def main() -> int:
     """Exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -188,18 +188,14 @@ def main() -> int:
     job.add_argument("--seconds", type=real(1, 86400), default=300.0)
     job.add_argument("--trace", type=Path, help="a recorded CSV as the other loads")
     job.add_argument("--budget", help="such as 5W")
-    job.add_argument("--output", type=target(*PLOTS), default="governor.png")
+    job.add_argument("--output", type=plot, default="governor.png")
     job.set_defaults(do=simulate_one)
     job = jobs.add_parser("compare", help="governor, fixed choices and a threshold rule")
     job.add_argument("--plants", type=whole(1), default=1000)
     job.add_argument("--seconds", type=real(60, 86400), default=240.0)
     job.set_defaults(do=compare_all)
     arguments = parser.parse_args()
-    try:
-        arguments.do(arguments)
-    except (TatvprError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    arguments.do(arguments)
     return 0
 
 

@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, real, whole
+from given import as_json, one_line, real, whole
 from numpy.typing import NDArray
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer, MapWriter
-from tatvpr_edge.spec.errors import TatvprError
 
 COURSES, KNOTS_M, STEP_M = 40, 4.0, 0.5
 NEAR_M = 2.0
@@ -125,6 +124,7 @@ def drive(arguments: argparse.Namespace) -> dict[str, Any]:
         }
 
 
+@one_line
 def main(arguments: list[str] | None = None) -> int:
     """Drive and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -134,11 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--artifact", type=Path, help="instead of building micro for this machine")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(arguments)
-    try:
-        found = drive(given)
-    except TatvprError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    found = drive(given)
     if given.json:
         print(as_json(found))
     else:

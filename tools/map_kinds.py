@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from given import as_json, run, target
+from given import as_json, one_line, target
 from numpy.typing import NDArray
 
 from tatvpr_edge.models.evaluate.protocols import Trial, rendered, tower_shift
@@ -64,6 +64,7 @@ def recalls(artifact: Path, folder: Path) -> dict[str, dict[str, float]]:
     return made
 
 
+@one_line
 def main() -> None:
     """Measure, and print a line for each folder and kind."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -82,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from given import run
+from given import one_line
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
@@ -132,6 +132,7 @@ def measure(name: str, instructions: bool) -> Costs:
     return costs
 
 
+@one_line
 def main() -> int:
     """Prints a row for every board."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -150,4 +151,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

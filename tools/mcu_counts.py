@@ -20,13 +20,13 @@ A prebuilt CMSIS-NN, where one is given, is linked into the same image and count
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from given import as_json, one_line
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
@@ -42,7 +42,7 @@ from tatvpr_edge.compilers.mcu.flags import has_fpu
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.runtime.cache import cache_folder
-from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.reference import top_k_gate
 
 TOKENS = 65
@@ -181,6 +181,7 @@ def find_onnx(model: str, folder: Path) -> Path:
     return made
 
 
+@one_line
 def main(arguments: list[str] | None = None) -> int:
     """Count what was asked for and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -198,14 +199,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--cmsis-nn-lib and --cmsis-nn-include go together")
     if options.cmsis_nn_lib is not None and len(options.board or []) != 1:
         parser.error("a CMSIS-NN library is built for one core: name its --board")
-    try:
-        counts = count_all(options)
-    except TatvprError as error:
-        print(error, file=sys.stderr)
-        return 1
+    counts = count_all(options)
     if options.json:
-        json.dump(counts, sys.stdout, indent=1)
-        print()
+        print(as_json(counts))
     else:
         for key, value in counts.items():
             print(f"{key:40} {value:14,.4g}" if value < 10 else f"{key:40} {value:14,.1f}")

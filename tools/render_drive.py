@@ -23,10 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from given import real
+from given import one_line, real
 from numpy.typing import NDArray
 from render_places import View, Writer, parse_maps, parse_size
-from rendering.command import make_parser, run
+from rendering.command import make_parser
 from rendering.light import Light
 from rendering.paths import Ground, smooth
 from rendering.scene import UNITS_PER_METRE, Pose, Scene, Spot, wrap
@@ -169,9 +169,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 0, or 1 after one line on standard error."""
-    return run(render, _parser(), arguments)
+@one_line
+def main(arguments: list[str] | None = None) -> None:
+    """Render, and say what there is."""
+    print(render(_parser().parse_args(arguments)))
 
 
 if __name__ == "__main__":

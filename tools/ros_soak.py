@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, real, run, target, whole
+from given import as_json, one_line, real, target, whole
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
@@ -220,6 +220,7 @@ def _size(text: str) -> tuple[int, int]:
     return whole(16, 8192)(width), whole(16, 8192)(height)
 
 
+@one_line
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=real(1, 86400), default=60.0)
@@ -262,4 +263,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

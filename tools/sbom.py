@@ -24,7 +24,7 @@ try:
     from cyclonedx.validation.json import JsonStrictValidator
 except ImportError:
     sys.exit("error: cyclonedx is missing: pip install 'tatvpr-edge[sbom]', or run make sbom")
-from given import run
+from given import one_line
 from packaging.requirements import Requirement
 
 from tatvpr_edge import __version__
@@ -162,6 +162,7 @@ def make_bill() -> str:
     return text
 
 
+@one_line
 def main() -> int:
     """Write the bill and say what is in it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -178,4 +179,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())
