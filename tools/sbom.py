@@ -1,9 +1,9 @@
 """The software bill of materials (CycloneDX 1.6, JSON): ``python tools/sbom.py [--output FILE]``.
 
 Python packages are listed by ``cyclonedx-py`` from the environment that runs this, each with the
-scope in which the product needs it: "required" on a board and everywhere, "optional" on a host that
-builds (the extras ``cli`` and ``build``), "excluded" for training, tests and benchmarks, of which
-nothing is shipped. Beside them: the engine in C, and the compilers of the boards that this machine
+scope in which the product needs it: "required" on a board and everywhere, "optional" where a user
+asks for an extra (``build``, ``video``, ``dds`` ...), "excluded" for training, tests and benchmarks, of
+which nothing is shipped. Beside them: the engine in C, and the compilers of the boards that this machine
 has. Equal environments give equal bytes. What is written was validated against the schema.
 """
 
@@ -35,8 +35,8 @@ from tatvpr_edge.spec.errors import ToolError
 
 PROJECT = Path(__file__).resolve().parent.parent
 OUTPUT = PROJECT / "build" / "sbom.json"
-#: Extras whose packages a user's host has: the others belong to training, tests and benchmarks.
-SHIPPED = ("cli", "build", "jetson", "zig", "gpu")
+#: Extras of training, tests, benchmarks and examples: of all others a robot or its host has packages.
+NOT_SHIPPED = {"train", "teacher", "render", "plot", "slam", "bench", "test", "fuzz", "sbom", "check"}
 _NAME = re.compile(r"[-_.]+")
 _ABI = re.compile(r"^#define TATVPR_ABI (\d+)u?\b", re.MULTILINE)
 _TIMEOUT_S = 600
@@ -143,7 +143,8 @@ def make_bill() -> str:
         ToolError: the tool failed, or what was made is no CycloneDX.
     """
     bill = of_python()
-    runtime, shipped = needed(()), needed(SHIPPED)
+    extras = metadata.metadata("tatvpr-edge").get_all("Provides-Extra", [])
+    runtime, shipped = needed(()), needed(tuple(sorted({*extras} - NOT_SHIPPED)))
     for component in bill["components"]:
         name = normal(component["name"])
         known = "required" if name in runtime else "optional" if name in shipped else "excluded"
