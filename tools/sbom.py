@@ -2,9 +2,9 @@
 
 Python packages are listed by ``cyclonedx-py`` from the environment that runs this, each with the
 scope in which the product needs it: "required" on a board and everywhere, "optional" where a user
-asks for an extra (``build``, ``video``, ``dds`` ...), "excluded" for training, tests and benchmarks, of
-which nothing is shipped. Beside them: the engine in C, and the compilers of the boards that this machine
-has. Equal environments give equal bytes. What is written was validated against the schema.
+asks for an extra (``build``, ``video``, ``dds`` ...), "excluded" for training, tests and benchmarks,
+of which nothing is shipped. Beside them: the engine in C, and the compilers of the boards that this
+machine has. Equal environments give equal bytes. What is written was validated against the schema.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ from tatvpr_edge.spec.errors import ToolError
 
 PROJECT = Path(__file__).resolve().parent.parent
 OUTPUT = PROJECT / "build" / "sbom.json"
-#: Extras of training, tests, benchmarks and examples: of all others a robot or its host has packages.
-NOT_SHIPPED = {"train", "teacher", "render", "plot", "slam", "bench", "test", "fuzz", "sbom", "check"}
+#: Extras of training, benchmarks, examples and tests: all others are for robots and their hosts.
+NOT_SHIPPED = {
+    *("train", "teacher", "render", "plot", "bench", "slam"),
+    *("test", "fuzz", "sbom", "check"),
+}
 _NAME = re.compile(r"[-_.]+")
 _ABI = re.compile(r"^#define TATVPR_ABI (\d+)u?\b", re.MULTILINE)
 _TIMEOUT_S = 600

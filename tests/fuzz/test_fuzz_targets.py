@@ -39,18 +39,19 @@ def test_a_seed_is_read_to_its_end(
     """Else what lies behind the first refusal is never searched. (A conversation with a board ends
     by an error in any case, and telemetry refuses nothing.)"""
     refused = targets.refusal
-    read: list[str] = []
+    read = 0
 
     @contextlib.contextmanager
     def noted() -> Iterator[None]:
+        nonlocal read
         with refused():
             yield
-            read.append(seed)
+            read += 1
 
     monkeypatch.setattr(targets, "refusal", noted)
-    for seed, data in seeds.seeds_of(name).items():
+    for data in seeds.seeds_of(name).values():
         TARGETS[name].run(data)
-    assert read
+    assert read > 0
 
 
 def test_the_seeds_of_maps_are_whole_maps() -> None:
