@@ -37,6 +37,8 @@ BOARDS = {"x86_64": "host", "aarch64": "raspberry-pi-4"}
 EMBEDDED = "tatvpr_edge/runtime/embedded"
 #: Earliest date of a zip file: equal sources give equal wheels.
 EPOCH = (1980, 1, 1, 0, 0, 0)
+#: Nothing is downloaded; an older setuptools than pyproject.toml asks for is told by its name.
+HERE = ("--no-build-isolation", "--check-build-dependencies")
 NOT_PACKED = (".*", "build", "dist", "wheels", "runs", "tests", "*.egg-info", "__pycache__")
 Members = dict[str, tuple[bytes, bool]]
 
@@ -48,7 +50,7 @@ def plain_wheel(folder: Path) -> Path:
     shutil.copytree(PROJECT, copy, symlinks=True, ignore=shutil.ignore_patterns(*NOT_PACKED))
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q"]
     done = subprocess.run(
-        [*command, "--no-deps", "--no-build-isolation", "-w", str(folder), str(copy)],
+        [*command, *("--no-deps", *HERE), "-w", str(folder), str(copy)],
         capture_output=True,
         text=True,
     )

@@ -2,8 +2,8 @@
 
 Python packages are listed by ``cyclonedx-py`` from the environment that runs this, each with the
 scope in which the product needs it: "required" on a board and everywhere, "optional" where a user
-asks for an extra (``build``, ``video``, ``dds`` ...), "excluded" for training, tests and benchmarks,
-of which nothing is shipped. Beside them: the engine in C, and the compilers of the boards that this
+asks for an extra (``build``, ``video`` ...), "excluded" for training, tests and benchmarks, of
+which nothing is shipped. Beside them: the engine in C, and the compilers of the boards that this
 machine has. Equal environments give equal bytes. What is written was validated against the schema.
 """
 
