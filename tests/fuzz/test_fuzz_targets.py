@@ -154,3 +154,13 @@ def test_no_time_and_no_lane_are_refused(
     with pytest.raises(SystemExit) as end:
         run.main()
     assert end.value.code == 2 and "from 1 up" in capsys.readouterr().err
+
+
+def test_clang_is_needed_for_the_targets_of_c_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run.clang.build([], tmp_path) == {}
+    monkeypatch.setattr(sys, "argv", ["fuzz.run", "map", "core-map"])
+    assert run.main() == 1
+    assert capsys.readouterr().err.startswith("error: no clang that builds fuzz targets: ")
