@@ -6,7 +6,7 @@ Out: a folder of JPEG frames in the order of the drive, with two files of positi
 too long, each turn a little to one side. The example that closes loops corrects the second and is
 judged by the first.
 
-    python tools/render_drive.py --map e4m1 --spacing 0.8 --seed 3 --output models/zoo/drive
+    python tools/render_drive.py --map e3m5 --seed 4 --output models/zoo/drive
 
 The way leads around something: out, and back another way, over floors without a step that a wheel
 could not climb. The second lap is driven a little beside the first, in another light. Poses are
