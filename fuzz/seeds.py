@@ -189,8 +189,7 @@ def agent_seeds() -> Seeds:
 
 
 def onnx_seeds() -> Seeds:
-    """A tiny model, whole, with few numbers, and with a reference to a file; and one that is no model
-    of ours."""
+    """A tiny model: whole, of few numbers, with a reference to a file; and one that is not ours."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

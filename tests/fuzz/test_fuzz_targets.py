@@ -164,3 +164,12 @@ def test_clang_is_needed_for_the_targets_of_c_alone(
     monkeypatch.setattr(sys, "argv", ["fuzz.run", "map", "core-map"])
     assert run.main() == 1
     assert capsys.readouterr().err.startswith("error: no clang that builds fuzz targets: ")
+
+
+def test_what_is_kept_of_a_python_target_runs_what_no_shorter_input_does() -> None:
+    """The shortest alone were kept: 214 inputs of maps, none of which has a map's header."""
+    target = TARGETS["release-list"]
+    inputs = {"long": b"{" + b" " * 99, "short": b"{", "known": b"[]", "other": b"[[]]"}
+    inputs["list"] = seeds.seeds_of("release-list")["plain"]
+    kept = corpus.telling(target.run, target.modules, {"known": b"[]"}, inputs)
+    assert set(kept) == {"short", "list"}
