@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +70,9 @@ class Pricer:
         self.instructions = instructions
 
     def _run(self, bench: Bench) -> float:
-        folder = self.workshop.folder / f"run-{self.board.name}"
-        _, counts, result = bench.run(folder, self.workshop.plugin(), code=not self.instructions)
+        plugin = self.workshop.plugin()
+        with tempfile.TemporaryDirectory() as folder:
+            _, counts, result = bench.run(Path(folder), plugin, code=not self.instructions)
         return sum(counts) if self.instructions else priced(self.board.name, result.code)
 
     def matmul(self, k_in: int, n_out: int, keep: float, sparse: bool, tile: int) -> float:
