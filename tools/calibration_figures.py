@@ -40,12 +40,15 @@ def main() -> None:
     )
     parser.add_argument("--floors", default="", help="these training floors, not validation")
     options = parser.parse_args()
+    kinds = options.kinds.split(",")
+    if unknown := set(kinds) - set(KINDS):
+        parser.error(f"--kinds: {', '.join(sorted(unknown))}: there are {', '.join(KINDS)}")
     floors = [floor for floor in options.floors.split(",") if floor] or None
     gallery, queries = on_a_line(options.data, floors)
     document = {}
     with Localizer(options.artifact) as localizer:
         described = describe(localizer, options.data, KS, options.trials, floors)
-        for kind in options.kinds.split(","):
+        for kind in kinds:
             tower = Tower(localizer, kind, gallery, queries, described)
             if options.sequence > 1:
                 document[kind] = judge_sequences(tower, options.sequence, options.precision)

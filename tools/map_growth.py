@@ -6,8 +6,8 @@
 A robot drives laps on a few courses, each lap slightly elsewhere and under other light; every frame
 is offered to the map by ``Localizer.add``. Descriptors are made here, smooth along a course: frames
 would only make it slower. Prints what the map holds at the end, what it costs to add at the
-beginning and at the end, and coverage: how often a frame of a last lap, which is not added, has
-a place within two metres on its course as the best match.
+beginning and at the end, and coverage: how often a frame of a last lap on the courses that were
+driven, which is not added, has a place within two metres on its course as the best match.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ def drive(arguments: argparse.Namespace) -> dict[str, Any]:
                 offered += 1
         assert robot.map is not None
         covered = asked = 0
-        for course in range(COURSES):
+        for course in range(min(COURSES, -(-offered // steps))):
             light = world.light()
-            for step in range(0, steps, 20):
+            for step in range(0, min(steps, offered - course * steps), 20):
                 found = robot.map.search(world.descriptor(course, step * STEP_M, light), 1.0)
                 pose = found.candidates[0].pose
                 right = pose is not None and abs(pose[0] - step * STEP_M) <= NEAR_M

@@ -189,7 +189,10 @@ def parse_maps(text: str) -> list[str]:
     names: list[str] = []
     for part in filter(None, (piece.strip().lower() for piece in text.split(","))):
         if span := re.fullmatch(r"map(\d\d)-map(\d\d)", part):
-            names += [f"map{number:02d}" for number in range(int(span[1]), int(span[2]) + 1)]
+            numbers = range(int(span[1]), int(span[2]) + 1)
+            if not numbers:
+                raise UsageError(f"--maps: {part} is no range: the smaller number comes first")
+            names += [f"map{number:02d}" for number in numbers]
         else:
             names.append(part)
     for name in names:

@@ -80,6 +80,10 @@ def test_a_tool_tells_its_options_and_refuses_numbers_that_mean_nothing(
         (("governor_trials.py", "record", "--output", "/proc/y"), "/proc is not writable"),
         (("governor_trials.py", "simulate", "--output", "x"), "x: name it with .png or"),
         (("bench_search.py", "--json", "/proc/y"), "/proc is not writable"),
+        (
+            ("calibration_figures.py", "--data", "d", "--artifact", "a", "--kinds", "int8,int4"),
+            "--kinds: int4: there are int8, ",
+        ),
         (("bench_peers.py", "--plot", "x.txt"), "x.txt: name it with .png or"),
         (("roofline.py", "--json", "/proc/y"), "/proc is not writable"),
         (("map_kinds.py", "f", "--json", "/proc/y"), "/proc is not writable"),
