@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from given import as_json, one_line, real
+from given import as_json, one_line, real, told_apart
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
@@ -184,13 +184,14 @@ def count_all(options: Any) -> dict[str, float]:
     from tatvpr_edge.models import registry
 
     figures: dict[str, float] = {}
+    models = told_apart(options.model or ["micro", "small"])
     with tempfile.TemporaryDirectory(prefix="tatvpr-arm-") as name:
         scratch = Path(name)
         counter = Counter(scratch)
         done: dict[tuple[str, ...], list[tuple[float, dict[str, float]]]] = {}
         for core_name in options.core or CORES:
             core = CORES[core_name]
-            for model in options.model or ["micro", "small"]:
+            for model in models:
                 shape = "micro" if model.endswith(".onnx") else model
                 config = registry.config(options.shape or shape).backbone
                 plain, quantised = plain_models(config, scratch / f"plain-{shape}")

@@ -8,11 +8,11 @@ import functools
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tatvpr_edge.spec.errors import TatvprError
+from tatvpr_edge.spec.errors import TatvprError, UsageError
 from tatvpr_edge.spec.targets import PLOTS, check_new_folder, check_target
 from tatvpr_edge.spec.text import without_nan
 
@@ -50,6 +50,20 @@ def target(*suffixes: str) -> Callable[[str], Path]:
 def new_folder(text: str) -> Path:
     """A folder of results, made if missing."""
     return _checked(text, check_new_folder)
+
+
+def told_apart(models: Iterable[str]) -> list[str]:
+    """Names and files of models, of which figures go by the last word.
+
+    Raises:
+        UsageError: two have one.
+    """
+    by_stem: dict[str, str] = {}
+    for model in models:
+        other = by_stem.setdefault(Path(model).stem, model)
+        if other != model:
+            raise UsageError(f"{other} and {model} would be one row: give one another name")
+    return list(by_stem.values())
 
 
 def plot(text: str) -> Path:

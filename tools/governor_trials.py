@@ -66,6 +66,8 @@ def read_trace(path: Path) -> tuple[np.ndarray, np.ndarray]:
     known = np.isfinite(power)
     if known.sum() < 2:
         raise DataError(f"{path} holds fewer than two readings: record for longer")
+    if (np.diff(times) < 0).any():
+        raise DataError(f"{path} is several recordings, or of a clock that was set back: give one")
     grid = np.arange(times[0], times[-1], STEP_S)
     nearest = np.clip(np.searchsorted(times, grid), 0, len(times) - 1)
     return np.interp(grid, np.array(times)[known], power[known]), ~known[nearest]

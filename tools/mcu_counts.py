@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, one_line
+from given import as_json, one_line, told_apart
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
@@ -214,6 +214,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def count_all(options: Any) -> dict[str, float]:
     """Every figure that the options ask for, by key."""
+    models = told_apart(options.model or ["micro", "nano", DEPTH12])
     workshop = Workshop(cache_folder("mcu"))
     counts: dict[str, float] = {}
     lowered: dict[tuple[str, Layout], Lowered] = {}
@@ -226,7 +227,7 @@ def count_all(options: Any) -> dict[str, float]:
                 counts |= count_layers(bench, workshop, cmsis, options.account)
                 if not has_fpu(load(name)):
                     counts |= count_sums(workshop, board)
-            for model in [] if options.no_frames else options.model or ["micro", "nano", DEPTH12]:
+            for model in [] if options.no_frames else models:
                 layout = board.variant.layout
                 key = Path(model).stem
                 if (key, layout) not in lowered:

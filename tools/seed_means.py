@@ -68,6 +68,8 @@ def seeds_of(protocols: dict[str, dict[str, Any]], wanted: Sequence[str]) -> lis
         for name in names:
             if name not in models:
                 raise DataError(f"{name} was not evaluated under {protocol}")
+            if models[name]["recall@1"].keys() != first[names[0]]["recall@1"].keys():
+                raise DataError(f"{name} was evaluated at other k under {protocol}")
     return names
 
 

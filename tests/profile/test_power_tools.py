@@ -73,7 +73,10 @@ def test_a_recording_is_replayed(project_root: Path, tmp_path: Path) -> None:
     assert is_drawn(picture)
 
 
-@pytest.mark.parametrize("text", ["", "time_s\n1\n", "time_s,power_mw\n0,\n1,\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "time_s\n1\n", "time_s,power_mw\n0,\n1,\n", "time_s,power_mw\n0,1\n5,1\n0,1\n"],
+)
 def test_what_is_no_recording_is_refused(project_root: Path, tmp_path: Path, text: str) -> None:
     trace = tmp_path / "x.csv"
     trace.write_text(text)

@@ -107,6 +107,8 @@ def test_where_a_result_cannot_go_is_told_first(
         (("map_kinds.py", "nowhere", "--artifact", "none"), "nowhere/poses.csv: cannot be read"),
         (("calibration_figures.py", "--data", "nowhere", "--artifact", "none"), "frames.csv: "),
         (("bench_search.py", "--artifact", "nowhere"), "nowhere is not an artifact"),
+        (("arm_counts.py", "--model", "nano", "--model", "x/nano.onnx"), "would be one row"),
+        (("mcu_counts.py", "--model", "nano", "--model", "x/nano.onnx"), "would be one row"),
         (("bench_peers.py", "--models", "micro,macro"), "unknown model 'macro'"),
         (("swap_attacks.py", "--artifact", "nowhere"), "nowhere is not an artifact"),
         (("render_drive.py", "--map", "map01,map02", "--output", "x"), "names 2 maps"),
