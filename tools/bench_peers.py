@@ -28,7 +28,7 @@ from typing import Any
 from given import as_json, one_line, plot, target, whole
 
 from benchmark import peers
-from benchmark.kernels import KernelBench
+from benchmark.kernels import LAYERS, KernelBench
 
 MODELS = ("micro", "s14_224", "small", "s14_322", "b14_224", "base")
 KS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -38,7 +38,6 @@ PEERS: dict[str, Callable[[Path, Any], peers.Call]] = {
     "openvino_fp32": peers.openvino_call,
     "openvino_int8": peers.openvino_int8_call,
 }
-LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
 
 
 def interleaved(calls: dict[str, peers.Call], rounds: int) -> dict[str, dict[str, float]]:

@@ -16,9 +16,8 @@ from typing import Any
 
 from given import as_json, one_line, plot, target, whole
 
-from benchmark.kernels import KernelBench
+from benchmark.kernels import LAYERS, KernelBench
 
-LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
 #: Neighbouring channels kept together -> how the JSON names their ratios.
 GROUPS = {1: "sparse", 4: "fours"}
 KS = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
