@@ -53,12 +53,13 @@ sbom: $(VENV)/.ready-build
 	$(BIN)/python tools/sbom.py
 
 wheels: $(VENV)/.ready-build
+	$(PIP) install 'setuptools>=77'
 	$(BIN)/python tools/make_wheels.py
 
 $(BIN)/python:
 	@for p in python3.11 python3.12 python3.13 python3; do \
 	  if $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
-	    echo "setting up $(VENV) with $$($$p --version)"; exec $$p -m venv $(VENV); \
+	    echo "setting up $(VENV) with $$($$p --version)"; $$p -m venv $(VENV) || { rm -f $@; exit 1; }; exit 0; \
 	  fi; \
 	done; \
 	echo "error: no Python 3.11 to 3.13 on the PATH: install one (Debian: apt-get install python3 python3-venv)" >&2; exit 1

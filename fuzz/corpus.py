@@ -2,8 +2,8 @@
 each branch. A run begins with them, beside the seeds.
 
 ``python -m fuzz.corpus [TARGET ...]`` makes them anew of ``build/fuzz/corpus`` and of what is kept:
-of a C target libFuzzer leaves out what shows nothing that a shorter input does not show (atheris
-cannot); then the shortest are taken.
+what shows nothing that a shorter input does not show is left out, of a C target by libFuzzer, of a
+Python one (atheris cannot) by the lines that it runs; then the shortest are taken.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 CORPORA = Path(__file__).resolve().parent / "corpora"
 #: Of one target, packed: a corpus is cloned by everybody.
-MOST_BYTES, MOST_BYTES_OF_PYTHON = 150_000, 40_000
+MOST_BYTES = 150_000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -60,9 +62,39 @@ def minimal(command: list[str], options: list[str], places: list[Path]) -> dict[
         return {path.name: path.read_bytes() for path in Path(name).iterdir()}
 
 
+def telling(
+    run: Callable[[bytes], None],
+    modules: tuple[str, ...],
+    known: Mapping[str, bytes],
+    inputs: Mapping[str, bytes],
+) -> dict[str, bytes]:
+    """The inputs that run a line of these modules which no ``known`` and no shorter one runs."""
+    seen: set[tuple[str, int]] = set()
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        name = frame.f_globals.get("__name__", "")
+        if not any(name == module or name.startswith(f"{module}.") for module in modules):
+            return None
+        seen.add((name, frame.f_lineno))
+        return trace
+
+    kept = {}
+    for key, data in [*known.items(), *sorted(inputs.items(), key=lambda item: len(item[1]))]:
+        before = len(seen)
+        sys.settrace(trace)
+        try:
+            run(data)
+        finally:
+            sys.settrace(None)
+        if len(seen) > before and known.get(key) != data:
+            kept[key] = data
+    return kept
+
+
 def main() -> int:
     """Make the archives of the targets named, or of all that have run here."""
     from fuzz import run, seeds
+    from fuzz.targets import TARGETS
 
     for name in sys.argv[1:] or [*run.C_TARGETS, *run.python_targets()]:
         found = run.PLACE / "corpus" / name
@@ -75,7 +107,8 @@ def main() -> int:
         else:
             inputs = {p.name: p.read_bytes() for place in places for p in place.iterdir()}
             short = {k: v for k, v in inputs.items() if len(v) <= run.most_bytes(name)}
-            path = pack(name, short, MOST_BYTES_OF_PYTHON)
+            target = TARGETS[name]
+            path = pack(name, telling(target.run, target.modules, seeds.seeds_of(name), short))
         print(f"{path.name}: {len(corpus_of(name))} inputs, {path.stat().st_size} bytes")
     return 0
 

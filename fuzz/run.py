@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fuzz import clang, seeds
+from tatvpr_edge.spec.errors import ToolError
 
 ROOT = seeds.ROOT
 PLACE = ROOT / "build" / "fuzz"
@@ -181,7 +182,11 @@ def main() -> int:
     chosen = arguments.targets or names
     if unknown := set(chosen) - set(names):
         parser.error(f"no target {', '.join(sorted(unknown))}: there are {', '.join(names)}")
-    clang.build([C_TARGETS[n] for n in chosen if n in C_TARGETS], PLACE / "bin")
+    try:
+        clang.build([C_TARGETS[n] for n in chosen if n in C_TARGETS], PLACE / "bin")
+    except ToolError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
     def work(name: str) -> Ran:
         ran = run_target(name, command_of(name), arguments.seconds)

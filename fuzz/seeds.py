@@ -189,7 +189,7 @@ def agent_seeds() -> Seeds:
 
 
 def onnx_seeds() -> Seeds:
-    """A model of one operator of ours and few numbers: whole, and with a reference to a file."""
+    """A tiny model: whole, of few numbers, with a reference to a file; and one that is not ours."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -220,6 +220,7 @@ def onnx_seeds() -> Seeds:
         )
     )
     return {
+        "whole": whole.SerializeToString(),
         "shrunk": kept.SerializeToString(),
         "outside": outside.SerializeToString(),
         "bare": bare.SerializeToString(),

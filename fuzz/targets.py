@@ -318,11 +318,18 @@ def talk_to_a_board(data: bytes) -> None:
     "tatvpr_edge.spec.modelfiles",
 )
 def read_onnx(data: bytes) -> None:
-    """The importer's first stage: an ONNX file to a graph that was checked."""
-    from tatvpr_edge.compilers.checks import checked_graph
+    """The importer's first stage: an ONNX file to a graph that was checked, and once more without a
+    look at the bodies of our operators, which are compared by their hash."""
+    from tatvpr_edge.compilers.checks import check_model, check_versions, checked_graph
+    from tatvpr_edge.compilers.loading import load_model
 
+    path = written("model.onnx", data)
     with refusal():
-        checked_graph(written("model.onnx", data))
+        checked_graph(path)
+    with refusal():
+        model = load_model(path)
+        check_versions(model)
+        check_model(model)
 
 
 @target("telemetry", "tatvpr_edge.runtime.telemetry")

@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from given import as_json, real
+from given import as_json, one_line, real, told_apart
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
@@ -42,7 +42,7 @@ import tatvpr_edge
 from benchmark.peers import plain_models
 from tatvpr_edge import zoo
 from tatvpr_edge.runtime.cache import cache_folder
-from tatvpr_edge.spec.errors import TatvprError, ToolError
+from tatvpr_edge.spec.errors import ToolError
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
@@ -185,13 +185,14 @@ def count_all(options: Any) -> dict[str, float]:
     from tatvpr_edge.models import registry
 
     figures: dict[str, float] = {}
+    models = told_apart(options.model or ["micro", "small"])
     with tempfile.TemporaryDirectory(prefix="tatvpr-arm-") as name:
         scratch = Path(name)
         counter = Counter(scratch)
         done: dict[tuple[str, ...], list[tuple[float, dict[str, float]]]] = {}
         for core_name in options.core or CORES:
             core = CORES[core_name]
-            for model in options.model or ["micro", "small"]:
+            for model in models:
                 shape = "micro" if model.endswith(".onnx") else model
                 config = registry.config(options.shape or shape).backbone
                 plain, quantised = plain_models(config, scratch / f"plain-{shape}")
@@ -234,6 +235,7 @@ def say_ratios(figures: dict[str, float]) -> None:
         print(f"{stem}: " + ", ".join(parts))
 
 
+@one_line
 def main() -> int:
     """Count what was asked for and print it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -247,11 +249,7 @@ def main() -> int:
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     parser.add_argument("--json", action="store_true", help="one JSON document and nothing else")
     options = parser.parse_args()
-    try:
-        figures = count_all(options)
-    except (TatvprError, subprocess.CalledProcessError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    figures = count_all(options)
     if options.json:
         print(as_json(figures))
     elif 1.0 in options.k:

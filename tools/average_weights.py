@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from given import target
+from given import one_line, target
 
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.nn.vit import PlaceModel
-from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.errors import UsageError
 
 
 def average(paths: Sequence[Path]) -> PlaceModel:
@@ -40,6 +40,7 @@ def average(paths: Sequence[Path]) -> PlaceModel:
     return first
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", nargs="+", type=Path, help="safetensors of tatvpr-edge train")
@@ -47,11 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--output", required=True, type=target(".safetensors"), help="where the mean is written"
     )
     options = parser.parse_args(arguments)
-    try:
-        save_weights(average(options.weights), options.output)
-    except TatvprError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    save_weights(average(options.weights), options.output)
     print(f"{options.output}: mean of {len(options.weights)}")
     return 0
 

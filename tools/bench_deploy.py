@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from given import run, whole
+from given import one_line, whole
 
 from tatvpr_edge import build
 from tatvpr_edge.deploy.push import Options, deploy
@@ -94,6 +94,7 @@ def large_artifact(folder: Path, megabytes: int) -> Path:
     return write_artifact(folder / "large", small.manifest, members).root
 
 
+@one_line
 def main() -> int:
     """Run the benchmark; exit status 1 where ``--check`` fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -148,4 +149,4 @@ def compare(
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

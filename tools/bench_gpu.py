@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, listed, real, whole
+from given import as_json, listed, one_line, real, whole
 
 from tatvpr_edge.compilers.tensorrt.cubins import compile_all
 from tatvpr_edge.runtime.backends.tensorrt.kernel_check import check_kernels
@@ -35,15 +35,12 @@ SHAPES = "384x1152,384x384,384x1536,1536x384,768x2304,768x768,768x3072,3072x768"
 RECORDED = 20  # launches in one graph, so that Python's share of a launch does not count
 
 
+@one_line
 def main() -> int:
     """Print a table, or one JSON document."""
     arguments = _arguments()
-    try:
-        with open_driver() as driver:
-            document = _measured(driver, arguments)
-    except TatvprError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with open_driver() as driver:
+        document = _measured(driver, arguments)
     print(as_json(document) if arguments.json else _table(document))
     return 0
 

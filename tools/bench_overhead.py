@@ -18,13 +18,12 @@ import tracemalloc
 from typing import Any
 
 import numpy as np
-from given import as_json, real
+from given import as_json, one_line, real
 
 from tatvpr_edge.compilers.governor import host_governor
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.governor import Governor
 from tatvpr_edge.runtime.telemetry import Sampler
-from tatvpr_edge.spec.errors import TatvprError
 
 PROFILE = {
     "points": [
@@ -106,6 +105,7 @@ def query_ms(artifact: str, root: str, seconds: float) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
+@one_line
 def main() -> int:
     """Exit status 0; 1 where a limit (1 % of query time, 2 MB) is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -113,16 +113,12 @@ def main() -> int:
     parser.add_argument("--root", default="/", help="root of the board's sensors")
     parser.add_argument("--seconds", type=real(1, 3600), default=20.0)
     arguments = parser.parse_args()
-    try:
-        query = query_ms(arguments.artifact, arguments.root, arguments.seconds)
-        share, interval_s, pass_us = sampler_share(arguments.root, arguments.seconds / 2)
-        with Sampler(root=arguments.root) as sampler:
-            governor = Governor(host_governor(), PROFILE, budget="5W", telemetry=sampler)
-            call_us, step_us = per_call_us(governor)
-        used = memory_bytes(arguments.root)
-    except (TatvprError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    query = query_ms(arguments.artifact, arguments.root, arguments.seconds)
+    share, interval_s, pass_us = sampler_share(arguments.root, arguments.seconds / 2)
+    with Sampler(root=arguments.root) as sampler:
+        governor = Governor(host_governor(), PROFILE, budget="5W", telemetry=sampler)
+        call_us, step_us = per_call_us(governor)
+    used = memory_bytes(arguments.root)
     # While a query runs, the sampler takes its share of one core; the governor adds its calls.
     overhead = share + call_us / 1e3 / query["fixed"]
     result: dict[str, Any] = {

@@ -25,11 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from given import as_json, run, target, whole
+from given import as_json, one_line, plot, target, whole
 
 from benchmark import peers
-from benchmark.kernels import KernelBench
-from tatvpr_edge.spec.targets import PLOTS
+from benchmark.kernels import LAYERS, KernelBench
 
 MODELS = ("micro", "s14_224", "small", "s14_322", "b14_224", "base")
 KS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -39,7 +38,6 @@ PEERS: dict[str, Callable[[Path, Any], peers.Call]] = {
     "openvino_fp32": peers.openvino_call,
     "openvino_int8": peers.openvino_int8_call,
 }
-LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
 
 
 def interleaved(calls: dict[str, peers.Call], rounds: int) -> dict[str, dict[str, float]]:
@@ -166,7 +164,7 @@ def print_model(name: str, r: dict[str, Any]) -> None:
     print(f"  weights {r['weight_bytes'] / 1e6:.2f} MB")
 
 
-def plot(report: dict[str, Any], path: Path) -> None:
+def draw(report: dict[str, Any], path: Path) -> None:
     """Latency against k, one panel a model."""
     from matplotlib.figure import Figure
 
@@ -186,6 +184,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+@one_line
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--models", default=",".join(MODELS), help="comma-separated names")
@@ -194,7 +193,7 @@ def main() -> int:
     )
     parser.add_argument("--kernels", help="force a kernel variant, such as portable")
     parser.add_argument("--json", type=target(), help="write the figures to this file")
-    parser.add_argument("--plot", type=target(*PLOTS), help="write a PNG of latency against k")
+    parser.add_argument("--plot", type=plot, help="write a PNG of latency against k")
     arguments = parser.parse_args()
     from tatvpr_edge.models import registry
 
@@ -222,9 +221,9 @@ def main() -> int:
         if arguments.json:
             arguments.json.write_text(as_json(report) + "\n")
     if arguments.plot:
-        plot(report, arguments.plot)
+        draw(report, arguments.plot)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, run, target, whole
+from given import as_json, one_line, target, whole
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
@@ -138,6 +138,7 @@ def busy(wanted: bool) -> Iterator[None]:
             other.kill()
 
 
+@one_line
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--places", type=whole(1), default=100_000)
@@ -176,4 +177,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from bench_search import timed
-from given import run, whole
+from given import one_line, whole
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
@@ -72,6 +72,7 @@ def measure(artifact: Path, drive: Path, rounds: int) -> dict[str, float]:
     return {label: statistics.median(values) for label, values in seen.items()}
 
 
+@one_line
 def main() -> int:
     """Time both maps."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -90,4 +91,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from given import run, whole
+from given import one_line, whole
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
@@ -83,6 +83,7 @@ def crossing(keeps: Sequence[float], sparse: Sequence[float], dense: float) -> f
     return float((dense - base) / slope)
 
 
+@one_line
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -138,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from given import as_json, real, run, whole
+from given import as_json, one_line, real, whole
 
 from tatvpr_edge.mapping.calibrate import KS
 from tatvpr_edge.models.evaluate.calibrated import (
@@ -26,6 +26,7 @@ from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.maptypes import KINDS
 
 
+@one_line
 def main() -> None:
     """Measure, and print one JSON document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -39,12 +40,15 @@ def main() -> None:
     )
     parser.add_argument("--floors", default="", help="these training floors, not validation")
     options = parser.parse_args()
+    kinds = options.kinds.split(",")
+    if unknown := set(kinds) - set(KINDS):
+        parser.error(f"--kinds: {', '.join(sorted(unknown))}: there are {', '.join(KINDS)}")
     floors = [floor for floor in options.floors.split(",") if floor] or None
     gallery, queries = on_a_line(options.data, floors)
     document = {}
     with Localizer(options.artifact) as localizer:
         described = describe(localizer, options.data, KS, options.trials, floors)
-        for kind in options.kinds.split(","):
+        for kind in kinds:
             tower = Tower(localizer, kind, gallery, queries, described)
             if options.sequence > 1:
                 document[kind] = judge_sequences(tower, options.sequence, options.precision)
@@ -54,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

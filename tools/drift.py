@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, whole
+from given import as_json, one_line, whole
 
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers import golden
@@ -25,7 +25,6 @@ from tatvpr_edge.compilers.build import find_model
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.linux import compile_linux, open_library
 from tatvpr_edge.compilers.tvm.lower import lower
-from tatvpr_edge.spec.errors import TatvprError
 
 
 def measure(onnx_file: Path, frames: int, write: bool) -> list[dict[str, Any]]:
@@ -81,6 +80,7 @@ def _progress(what: str, done: int, of: int) -> None:
         print(f"\r{what}: {done}/{of}", end="\n" if done == of else "", file=sys.stderr)
 
 
+@one_line
 def main() -> int:
     """Print the table; exit status 1 where a model is unusable."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -90,13 +90,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     frames = golden.DRIFT_FRAMES if arguments.write else arguments.frames
-    try:
-        rows = [
-            r for m in arguments.models for r in measure(find_model(m), frames, arguments.write)
-        ]
-    except TatvprError as error:
-        print(error, file=sys.stderr)
-        return 1
+    rows = [r for m in arguments.models for r in measure(find_model(m), frames, arguments.write)]
     if arguments.json:
         print(as_json(rows))
         return 0

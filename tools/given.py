@@ -4,14 +4,16 @@ what fails later is a line, and what they found is JSON."""
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tatvpr_edge.spec.errors import TatvprError
-from tatvpr_edge.spec.targets import check_new_folder, check_target
+from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.targets import PLOTS, check_new_folder, check_target
 from tatvpr_edge.spec.text import without_nan
 
 _Number = TypeVar("_Number", int, float)
@@ -50,13 +52,51 @@ def new_folder(text: str) -> Path:
     return _checked(text, check_new_folder)
 
 
-def run(main: Callable[[], int | None]) -> int:
-    """The exit status of ``main``; 1, after one line on standard error, where it fails."""
-    try:
-        return main() or 0
-    except (TatvprError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def told_apart(models: Iterable[str]) -> list[str]:
+    """Names and files of models, of which figures go by the last word.
+
+    Raises:
+        UsageError: two have one.
+    """
+    by_stem: dict[str, str] = {}
+    for model in models:
+        other = by_stem.setdefault(Path(model).stem, model)
+        if other != model:
+            raise UsageError(f"{other} and {model} would be one row: give one another name")
+    return list(by_stem.values())
+
+
+def plot(text: str) -> Path:
+    """A picture to write; what draws it is installed."""
+    from tatvpr_edge.models.evaluate.plot import need_matplotlib
+
+    need_matplotlib()
+    return target(*PLOTS)(text)
+
+
+def one_line(main: Callable[..., int | None]) -> Callable[..., int]:
+    """``main`` with its exit status: 1, after one line on standard error, where it fails, and 130
+    where somebody ended it."""
+
+    @functools.wraps(main)
+    def run(*words: Any) -> int:
+        try:
+            return main(*words) or 0
+        except KeyboardInterrupt:
+            said, status = "interrupted", 130
+        except ModuleNotFoundError as error:
+            from tatvpr_edge.cli.app import lacking_package
+
+            said, status = f"this tool needs {lacking_package(error)}", 1
+        except subprocess.CalledProcessError as error:
+            last = str(error.stderr or error.stdout or "").strip().splitlines()[-1:]
+            said, status = ": ".join([f"{error.cmd[0]} ended with {error.returncode}", *last]), 1
+        except (TatvprError, OSError, subprocess.TimeoutExpired) as error:
+            said, status = str(error), 1
+        print(f"error: {said}", file=sys.stderr)
+        return status
+
+    return run
 
 
 def as_json(document: Any) -> str:

@@ -21,15 +21,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from given import real, target, whole
+from given import one_line, plot, real, target, whole
 
 from governing.compare import Outcome, compare
 from governing.plant import STEP_S, Plant, Trace, governor_for, random_plant, simulate
 from tatvpr_edge.runtime.governor import Budget, Kind, Reason
 from tatvpr_edge.runtime.power import refuse_without_sensors
 from tatvpr_edge.runtime.telemetry import Sampler
-from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
-from tatvpr_edge.spec.targets import PLOTS
+from tatvpr_edge.spec.errors import DataError, UsageError
 
 _LONGEST_S = 86400
 
@@ -69,7 +68,9 @@ def read_trace(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path} is no recorded trace ({error}): make one with 'record'") from None
     steps = np.diff(times)
     if not (np.isfinite(times).all() and (steps >= 0).all() and steps.sum() <= _LONGEST_S):
-        raise DataError(f"{path} is no recorded trace: its times are not in order, within a day")
+        raise DataError(
+            f"{path} is no recorded trace, or several: its times are not in order, within a day"
+        )
     power = np.array(powers)
     known = np.isfinite(power)
     if known.sum() < 2:
@@ -103,7 +104,7 @@ def simulate_one(arguments: argparse.Namespace) -> None:
     plant, limit_mw = simulated(arguments)
     governor = governor_for(plant, limit_mw)
     trace = simulate(plant, governor)
-    plot(plant, limit_mw, trace, arguments.output)
+    draw(plant, limit_mw, trace, arguments.output)
     worst = trace.worst_minute(limit_mw, plant.held_at_smallest(limit_mw))
     said = f"{100 * worst:.1f} % of it" if np.isfinite(worst) else "not known (none could be held)"
     print(
@@ -113,7 +114,7 @@ def simulate_one(arguments: argparse.Namespace) -> None:
     )
 
 
-def plot(plant: Plant, limit_mw: float, trace: Trace, output: Path) -> None:
+def draw(plant: Plant, limit_mw: float, trace: Trace, output: Path) -> None:
     """Power and budget above, k below, over time."""
     from matplotlib.figure import Figure
 
@@ -180,6 +181,7 @@ def table(outcomes: list[Outcome]) -> str:
     )
 
 
+@one_line
 def main() -> int:
     """Exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -195,18 +197,14 @@ def main() -> int:
     job.add_argument("--seconds", type=real(1, 86400), default=300.0)
     job.add_argument("--trace", type=Path, help="a recorded CSV as the other loads")
     job.add_argument("--budget", help="such as 5W")
-    job.add_argument("--output", type=target(*PLOTS), default="governor.png")
+    job.add_argument("--output", type=plot, default="governor.png")
     job.set_defaults(do=simulate_one)
     job = jobs.add_parser("compare", help="governor, fixed choices and a threshold rule")
     job.add_argument("--plants", type=whole(1), default=1000)
     job.add_argument("--seconds", type=real(60, 86400), default=240.0)
     job.set_defaults(do=compare_all)
     arguments = parser.parse_args()
-    try:
-        arguments.do(arguments)
-    except (TatvprError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    arguments.do(arguments)
     return 0
 
 

@@ -4,7 +4,7 @@
 
 In: folders in the form of the protocols rendered (``poses.csv``) or tower-shift (``frames.csv``).
 A map of each kind is made by ``MapWriter``, places from several views at k = 1, and asked by
-```Localizer.query``` at each k. Out: Recall@1 of queries whose place is in the map, percent
+``Localizer.query`` at each k. Out: Recall@1 of queries whose place is in the map, percent
 (places that show no structure are not taken up).
 """
 
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from given import as_json, run, target
+from given import as_json, one_line, target
 from numpy.typing import NDArray
 
 from tatvpr_edge.models.evaluate.protocols import Trial, rendered, tower_shift
@@ -64,6 +64,7 @@ def recalls(artifact: Path, folder: Path) -> dict[str, dict[str, float]]:
     return made
 
 
+@one_line
 def main() -> None:
     """Measure, and print a line for each folder and kind."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -73,8 +74,8 @@ def main() -> None:
     options = parser.parse_args()
     document = {}
     for folder in options.folders:
-        document[folder.name] = recalls(options.artifact, folder)
-        for kind, row in document[folder.name].items():
+        document[str(folder)] = recalls(options.artifact, folder)
+        for kind, row in document[str(folder)].items():
             shown = ", ".join(f"k = {k}: {value:.1f}" for k, value in row.items())
             print(f"{folder.name}, {kind}: {shown}", flush=True)
     if options.json:
@@ -82,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from given import run
+from given import one_line
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
@@ -69,8 +70,9 @@ class Pricer:
         self.instructions = instructions
 
     def _run(self, bench: Bench) -> float:
-        folder = self.workshop.folder / f"run-{self.board.name}"
-        _, counts, result = bench.run(folder, self.workshop.plugin(), code=not self.instructions)
+        plugin = self.workshop.plugin()
+        with tempfile.TemporaryDirectory() as folder:
+            _, counts, result = bench.run(Path(folder), plugin, code=not self.instructions)
         return sum(counts) if self.instructions else priced(self.board.name, result.code)
 
     def matmul(self, k_in: int, n_out: int, keep: float, sparse: bool, tile: int) -> float:
@@ -132,6 +134,7 @@ def measure(name: str, instructions: bool) -> Costs:
     return costs
 
 
+@one_line
 def main() -> int:
     """Prints a row for every board."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -150,4 +153,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -6,7 +6,7 @@
 Layers are counted at 65 tokens, in tiles as the model runs them, in instructions per dense
 multiply-accumulate, everything included: tables or unpacking, sums, and the float epilogue. k0.5
 and k0.2 are the sparse kernel on lists that the gate wrote; `select` is that gate, in instructions
-per channel. A frame is one call of tatvpr_describe() on a 128 x 128 RGB frame, in million
+per channel. A frame is one call of tatvpr_describe() on RGB of the model's own size, in million
 instructions, and in million cycles as LLVM's models of the cores and documented tables estimate
 them (mcu/cycles.py; needs LLVM 19, `--no-cycles` does without): BOARD.frame.MODEL.WHAT and
 BOARD.frame.MODEL.cycles.WHAT, with WHAT one of k1, k0.6, k0.5, k0.4, k0.2, four with half the
@@ -20,13 +20,13 @@ A prebuilt CMSIS-NN, where one is given, is linked into the same image and count
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from given import as_json, one_line, told_apart
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
@@ -42,7 +42,7 @@ from tatvpr_edge.compilers.mcu.flags import has_fpu
 from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.tvm.lower import Lowered, lower
 from tatvpr_edge.runtime.cache import cache_folder
-from tatvpr_edge.spec.errors import TatvprError, UsageError
+from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.reference import top_k_gate
 
 TOKENS = 65
@@ -60,6 +60,9 @@ SETTINGS = {
     "k0.4.tokens0.5": (0.4, 0.5),
     "k0.2.tokens0.5": (0.2, 0.5),
 }
+UNITS = """
+Layers: instructions per dense multiply-accumulate; select: instructions per channel; frame: million
+instructions, frame ... cycles: million cycles, estimated. Not a frame rate."""
 DEPTH12 = "depth12"  # dim 192, 65 tokens, twelve blocks, random weights: a stated yardstick
 
 
@@ -92,8 +95,8 @@ def count_layers(
             keep = round(k * k_in)
             bench.add(OP_SELECT, [k_in, TOKENS, keep, 1, 1], [q], answers=5)
             keys.append((f"{name}.select{k_in}.k{k:g}", float(k_in * TOKENS)))
-    folder = workshop.folder / f"run-{name}"
-    _, counts, result = bench.run(folder, workshop.plugin(), blocks=show_account)
+    with tempfile.TemporaryDirectory() as folder:
+        _, counts, result = bench.run(Path(folder), workshop.plugin(), blocks=show_account)
     if show_account:
         say_account(f"{name}: all layers", account(bench.board, bench.image, result))
     return {key: round(n / by, 4) for (key, by), n in zip(keys, counts, strict=True)}
@@ -108,8 +111,8 @@ def count_sums(workshop: Workshop, board: EmulatedBoard) -> dict[str, float]:
         weights = rng.integers(-1, 2, (n_out, k_in)).astype(np.int8)
         q, s = top_k_gate(rng.standard_normal((TOKENS, k_in)).astype(np.float32), 1.0)
         bench.matmul(weights, q, s, np.ones(1, np.float32), np.ones(n_out, np.float32))
-        folder = workshop.folder / f"run-{board.name}"
-        _, _, result = bench.run(folder, workshop.plugin(), blocks=True)
+        with tempfile.TemporaryDirectory() as folder:
+            _, _, result = bench.run(Path(folder), workshop.plugin(), blocks=True)
         functions = account(board, bench.image, result)
         own = sum(count for name, count in functions.items() if not name.startswith("__"))
         figures[f"{board.name}.{k_in}x{n_out}.sums"] = round(own / (k_in * n_out * TOKENS), 4)
@@ -122,10 +125,10 @@ def run_frame(device: Device, workshop: Workshop, side: int, what: str, detail: 
     frame = np.random.default_rng(1).integers(0, 256, (side, side, 3)).astype(np.uint8)
     once = Device(device.board, device.image)
     once.describe(frame.tobytes(), side, side, k, tokens)
-    folder = workshop.folder / f"run-{device.board.name}"
-    answers, result = once.run(
-        folder, workshop.plugin(), blocks=detail == "blocks", code=detail == "code"
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        answers, result = once.run(
+            Path(folder), workshop.plugin(), blocks=detail == "blocks", code=detail == "code"
+        )
     if answers[0].status != 0:
         raise UsageError(f"{device.board.name} at {what}: status {answers[0].status}")
     return result
@@ -181,6 +184,7 @@ def find_onnx(model: str, folder: Path) -> Path:
     return made
 
 
+@one_line
 def main(arguments: list[str] | None = None) -> int:
     """Count what was asked for and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -198,22 +202,19 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--cmsis-nn-lib and --cmsis-nn-include go together")
     if options.cmsis_nn_lib is not None and len(options.board or []) != 1:
         parser.error("a CMSIS-NN library is built for one core: name its --board")
-    try:
-        counts = count_all(options)
-    except TatvprError as error:
-        print(error, file=sys.stderr)
-        return 1
+    counts = count_all(options)
     if options.json:
-        json.dump(counts, sys.stdout, indent=1)
-        print()
+        print(as_json(counts))
     else:
         for key, value in counts.items():
-            print(f"{key:40} {value:14,.4g}" if value < 10 else f"{key:40} {value:14,.1f}")
+            print(f"{key:48} {value:10,.4g}" if value < 10 else f"{key:48} {value:10,.1f}")
+        print(UNITS)
     return 0
 
 
 def count_all(options: Any) -> dict[str, float]:
     """Every figure that the options ask for, by key."""
+    models = told_apart(options.model or ["micro", "nano", DEPTH12])
     workshop = Workshop(cache_folder("mcu"))
     counts: dict[str, float] = {}
     lowered: dict[tuple[str, Layout], Lowered] = {}
@@ -226,7 +227,7 @@ def count_all(options: Any) -> dict[str, float]:
                 counts |= count_layers(bench, workshop, cmsis, options.account)
                 if not has_fpu(load(name)):
                     counts |= count_sums(workshop, board)
-            for model in [] if options.no_frames else options.model or ["micro", "nano", DEPTH12]:
+            for model in [] if options.no_frames else models:
                 layout = board.variant.layout
                 key = Path(model).stem
                 if (key, layout) not in lowered:

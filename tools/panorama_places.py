@@ -23,13 +23,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from given import whole
+from given import one_line, whole
 from numpy.typing import NDArray
 from photo_places import find_photos, intrinsics, parse_size, rotation, write_frames
 from PIL import Image
 
 from tatvpr_edge.mapping import open_rgb
-from tatvpr_edge.spec.errors import DataError, TatvprError
+from tatvpr_edge.spec.errors import DataError
 
 #: Horizontal field of view of the cameras, from and to; half-widths of their other angles.
 FOV_DEG = (50.0, 75.0)
@@ -97,6 +97,7 @@ def views_of(
         yield place
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--panoramas", type=Path, nargs="+", required=True, help="folders")
@@ -106,19 +107,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", default="192x192", help="of the frames, pixels")
     parser.add_argument("--seed", type=whole(0), default=0)
     given = parser.parse_args(arguments)
-    try:
-        size = parse_size(given.size)
-        places = write_frames(
-            given.output,
-            (
-                place
-                for path in find_photos(given.panoramas)
-                for place in views_of(path, given.headings, given.views, size, given.seed)
-            ),
-        )
-    except (TatvprError, OSError) as error:  # OSError: a folder nobody may write to, a full disk
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    size = parse_size(given.size)
+    places = write_frames(
+        given.output,
+        (
+            place
+            for path in find_photos(given.panoramas)
+            for place in views_of(path, given.headings, given.views, size, given.seed)
+        ),
+    )
     print(f"{given.output}: {places} places of {given.views} views")
     return 0
 

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from given import as_json, target
+from given import as_json, one_line, plot
 
 from tatvpr_edge.profile.document import add_recall, read_document, read_recall
 from tatvpr_edge.profile.report import pareto_front, scaled, setting_of
-from tatvpr_edge.spec.errors import DataError, TatvprError
-from tatvpr_edge.spec.targets import PLOTS
+from tatvpr_edge.spec.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -171,20 +170,17 @@ def _caption(documents: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+@one_line
 def main() -> int:
     """Exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("profiles", nargs="+", type=Path, metavar="PROFILE.json")
     parser.add_argument("--recall", type=Path, help="what 'tatvpr-edge evaluate --json' printed")
-    parser.add_argument("--output", type=target(*PLOTS), default="pareto.png")
+    parser.add_argument("--output", type=plot, default="pareto.png")
     parser.add_argument("--no-published", action="store_true", help="leave the paper's points out")
     arguments = parser.parse_args()
-    try:
-        documents = load(arguments.profiles, arguments.recall)
-        draw(documents, arguments.output, not arguments.no_published)
-    except (TatvprError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    documents = load(arguments.profiles, arguments.recall)
+    draw(documents, arguments.output, not arguments.no_published)
     table = [
         {"k": p["k"], "tokens": p["tokens"], "recall": p["recall"], "p50_ms":
          p["latency_ms"]["p50"], "energy_mj": p["energy_mj"], "macs": p["macs"]}

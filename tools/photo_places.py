@@ -30,13 +30,13 @@ from pathlib import Path
 
 import click
 import numpy as np
-from given import real, whole
+from given import one_line, real, whole
 from numpy.typing import NDArray
 from PIL import Image
 from rendering.command import new_set
 
 from tatvpr_edge.mapping import frame_files, open_rgb
-from tatvpr_edge.spec.errors import DataError, TatvprError, UsageError
+from tatvpr_edge.spec.errors import DataError, UsageError
 
 #: A photograph with a shorter side than this is left out: its views would be blurred.
 LEAST_SIDE_PX = 160
@@ -214,6 +214,7 @@ def parse_zoom(text: str) -> tuple[float, float]:
     return float(found[1]), float(found[2])
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders")
@@ -227,14 +228,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--zoom", default="1.05-1.7", help="how far views zoom in, from-to")
     parser.add_argument("--seed", type=whole(0), default=0)
     given = parser.parse_args(arguments)
-    try:
-        zoom = parse_zoom(given.zoom)
-        cameras = Cameras(parse_size(given.size), given.fov_deg, given.turn_deg, zoom)
-        photos = find_photos(given.photos)
-        places, small = write_places(photos, given.output, given.views, cameras, given.seed)
-    except (TatvprError, OSError) as error:  # OSError: a folder nobody may write to, a full disk
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    zoom = parse_zoom(given.zoom)
+    cameras = Cameras(parse_size(given.size), given.fov_deg, given.turn_deg, zoom)
+    photos = find_photos(given.photos)
+    places, small = write_places(photos, given.output, given.views, cameras, given.seed)
     print(f"{given.output}: {places} places of {given.views} views; {small} photographs too small")
     return 0
 

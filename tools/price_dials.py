@@ -18,10 +18,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from given import one_line
+
 from tatvpr_edge import plan, zoo
 from tatvpr_edge.models.checkpoint import write_atomically
 from tatvpr_edge.models.ship import as_markdown
-from tatvpr_edge.spec.errors import BoardError, TatvprError
+from tatvpr_edge.spec.errors import BoardError
 
 TOOLS = Path(__file__).resolve().parent
 A76 = "n1"
@@ -80,15 +82,12 @@ def price(card: dict[str, Any]) -> None:
         }
 
 
+@one_line
 def main() -> int:
     """Rewrites the cards."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(zoo.names()))
-    try:
-        cards = {name: zoo.card(name) for name in parser.parse_args().names}
-    except TatvprError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    cards = {name: zoo.card(name) for name in parser.parse_args().names}
     for name, card in cards.items():
         path = zoo.path(name).with_suffix(".json")
         price(card)

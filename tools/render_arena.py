@@ -25,11 +25,11 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
-from given import real, whole
+from given import one_line, real, whole
 from render_places import APART, APART_DEG, OPEN_VIEW, View, Writer, is_distinct, parse_size
 from rendering.arena import EYE, FEET, ArenaView, draw, packed_maps
 from rendering.bsp import Bsp, Point
-from rendering.command import make_parser, run
+from rendering.command import make_parser
 from rendering.light import Light
 from rendering.scene import UNITS_PER_METRE, Pose, fit, wrap
 
@@ -189,9 +189,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 0, or 1 after one line on standard error."""
-    return run(render, _parser(), arguments)
+@one_line
+def main(arguments: list[str] | None = None) -> None:
+    """Render, and say what there is."""
+    print(render(_parser().parse_args(arguments)))
 
 
 if __name__ == "__main__":

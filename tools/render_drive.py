@@ -6,7 +6,7 @@ Out: a folder of JPEG frames in the order of the drive, with two files of positi
 too long, each turn a little to one side. The example that closes loops corrects the second and is
 judged by the first.
 
-    python tools/render_drive.py --map e4m1 --spacing 0.8 --seed 3 --output models/zoo/drive
+    python tools/render_drive.py --map e3m5 --seed 4 --output models/zoo/drive
 
 The way leads around something: out, and back another way, over floors without a step that a wheel
 could not climb. The second lap is driven a little beside the first, in another light. Poses are
@@ -23,10 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from given import real
+from given import one_line, real
 from numpy.typing import NDArray
 from render_places import View, Writer, parse_maps, parse_size
-from rendering.command import make_parser, run
+from rendering.command import make_parser
 from rendering.light import Light
 from rendering.paths import Ground, smooth
 from rendering.scene import UNITS_PER_METRE, Pose, Scene, Spot, wrap
@@ -169,9 +169,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 0, or 1 after one line on standard error."""
-    return run(render, _parser(), arguments)
+@one_line
+def main(arguments: list[str] | None = None) -> None:
+    """Render, and say what there is."""
+    print(render(_parser().parse_args(arguments)))
 
 
 if __name__ == "__main__":

@@ -36,10 +36,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import real, whole
+from given import one_line, real, whole
 from numpy.typing import NDArray
 from PIL import Image
-from rendering.command import make_parser, new_set, run
+from rendering.command import make_parser, new_set
 from rendering.light import Light
 from rendering.scene import UNITS_PER_METRE, Pose, Scene, Spot, wrap
 
@@ -189,7 +189,10 @@ def parse_maps(text: str) -> list[str]:
     names: list[str] = []
     for part in filter(None, (piece.strip().lower() for piece in text.split(","))):
         if span := re.fullmatch(r"map(\d\d)-map(\d\d)", part):
-            names += [f"map{number:02d}" for number in range(int(span[1]), int(span[2]) + 1)]
+            numbers = range(int(span[1]), int(span[2]) + 1)
+            if not numbers:
+                raise UsageError(f"--maps: {part} is no range: the smaller number comes first")
+            names += [f"map{number:02d}" for number in numbers]
         else:
             names.append(part)
     for name in names:
@@ -306,9 +309,10 @@ def render(options: argparse.Namespace) -> str:
     return f"{sum(counts.values())} places, {options.views} views of each, in {options.output}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 0, or 1 after one line on standard error."""
-    return run(render, _parser(), arguments)
+@one_line
+def main(arguments: list[str] | None = None) -> None:
+    """Render, and say what there is."""
+    print(render(_parser().parse_args(arguments)))
 
 
 if __name__ == "__main__":

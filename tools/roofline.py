@@ -14,12 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from given import as_json, run, target, whole
+from given import as_json, one_line, plot, target, whole
 
-from benchmark.kernels import KernelBench
-from tatvpr_edge.spec.targets import PLOTS
+from benchmark.kernels import LAYERS, KernelBench
 
-LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
 #: Neighbouring channels kept together -> how the JSON names their ratios.
 GROUPS = {1: "sparse", 4: "fours"}
 KS = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -78,7 +76,7 @@ def show(r: dict[str, Any]) -> None:
         print(f"  {name:20s} {value:7.0f} ns a token")
 
 
-def plot(r: dict[str, Any], path: Path) -> None:
+def draw(r: dict[str, Any], path: Path) -> None:
     """Sparse over dense against k, for every layer; dashed: channels kept by fours."""
     from matplotlib.figure import Figure
 
@@ -97,12 +95,13 @@ def plot(r: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+@one_line
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kernels", help="a kernel variant, such as avx2")
     parser.add_argument("--rounds", type=whole(1), default=101, help="measurements of each kernel")
     parser.add_argument("--json", type=target(), help="write the figures to this file")
-    parser.add_argument("--plot", type=target(*PLOTS), help="write a PNG of sparse over dense")
+    parser.add_argument("--plot", type=plot, help="write a PNG of sparse over dense")
     arguments = parser.parse_args()
     bench = KernelBench()
     result = measure(bench, arguments.kernels or bench.best(), arguments.rounds)
@@ -110,9 +109,9 @@ def main() -> int:
     if arguments.json:
         arguments.json.write_text(as_json(result) + "\n")
     if arguments.plot:
-        plot(result, arguments.plot)
+        draw(result, arguments.plot)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, real, run, target, whole
+from given import as_json, one_line, real, target, whole
 
 import tatvpr_edge
+from soaking.growth import look
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
@@ -120,14 +121,12 @@ def alone(arguments: argparse.Namespace) -> list[float]:
     return times[len(times) // 10 :]
 
 
-def resident_mb(process: int) -> float:
-    """Resident megabytes of a process."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def watch(arguments: argparse.Namespace, place_map: Path) -> dict[str, Any]:
-    """Run node and camera; what came when, and how large the node was."""
+    """Run node and camera; what came when, and how large the node was.
+
+    Raises:
+        ToolError: the node ended, and what it said last.
+    """
     from cyclonedds.core import WaitSet
     from cyclonedds.domain import DomainParticipant
     from cyclonedds.qos import Policy, Qos
@@ -146,13 +145,16 @@ def watch(arguments: argparse.Namespace, place_map: Path) -> dict[str, Any]:
     waiting = WaitSet(participant)
     waiting.attach(unread(reader))
     words = ["--artifact", arguments.artifact, "--map", place_map, "--k", arguments.k]
-    node = subprocess.Popen(
-        [sys.executable, "-m", "tatvpr_edge.ros", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+    log = place_map.with_name("node.log")
+    with log.open("w") as sink:
+        node = subprocess.Popen(
+            [sys.executable, "-m", "tatvpr_edge.ros", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=sink,
+        )
     assert node.stdout is not None
-    node.stdout.readline()
+    if not node.stdout.readline():
+        node.wait()
     # A file: what a camera of minutes prints in the end is more than a pipe holds.
     printed = place_map.with_name("sent.json")
     with printed.open("w") as sink:
@@ -163,17 +165,23 @@ def watch(arguments: argparse.Namespace, place_map: Path) -> dict[str, Any]:
     next_look = 0.0
     try:
         while camera.poll() is None:
+            if node.poll() is not None:  # nobody would take what the camera sends
+                said = log.read_text().strip().splitlines()[-1:]
+                raise ToolError(": ".join([f"the node ended with {node.returncode}", *said]))
             waiting.wait(duration(milliseconds=200))
             now = time.time_ns()
             answers += [(m.header.stamp.sec, now, m.latency_ms) for m in whole(reader.take(1000))]
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + 0.5
-                memory.append(resident_mb(node.pid))
+                if (seen := look(node.pid, next_look)) is not None:
+                    memory.append(seen.rss_mb)
         sent = json.loads(printed.read_text())
     finally:
         camera.kill()
+        camera.wait()
         node.terminate()
         node.wait(timeout=30)
+        node.stdout.close()
     return {"sent": sent, "answers": answers, "memory": memory}
 
 
@@ -220,6 +228,7 @@ def _size(text: str) -> tuple[int, int]:
     return whole(16, 8192)(width), whole(16, 8192)(height)
 
 
+@one_line
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seconds", type=real(1, 86400), default=60.0)
@@ -262,4 +271,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -1,10 +1,10 @@
 """The software bill of materials (CycloneDX 1.6, JSON): ``python tools/sbom.py [--output FILE]``.
 
 Python packages are listed by ``cyclonedx-py`` from the environment that runs this, each with the
-scope in which the product needs it: "required" on a board and everywhere, "optional" on a host that
-builds (the extras ``cli`` and ``build``), "excluded" for training, tests and benchmarks, of which
-nothing is shipped. Beside them: the engine in C, and the compilers of the boards that this machine
-has. Equal environments give equal bytes. What is written was validated against the schema.
+scope in which the product needs it: "required" on a board and everywhere, "optional" where a user
+asks for an extra (``build``, ``video`` ...), "excluded" for training, tests and benchmarks, of
+which nothing is shipped. Beside them: the engine in C, and the compilers of the boards that this
+machine has. Equal environments give equal bytes. What is written was validated against the schema.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ try:
     from cyclonedx.validation.json import JsonStrictValidator
 except ImportError:
     sys.exit("error: cyclonedx is missing: pip install 'tatvpr-edge[sbom]', or run make sbom")
-from given import run
+from given import one_line
 from packaging.requirements import Requirement
 
 from tatvpr_edge import __version__
@@ -35,8 +35,11 @@ from tatvpr_edge.spec.errors import ToolError
 
 PROJECT = Path(__file__).resolve().parent.parent
 OUTPUT = PROJECT / "build" / "sbom.json"
-#: Extras whose packages a user's host has: the others belong to training, tests and benchmarks.
-SHIPPED = ("cli", "build", "jetson", "zig", "gpu")
+#: Extras of training, benchmarks, examples and tests: all others are for robots and their hosts.
+NOT_SHIPPED = {
+    *("train", "teacher", "render", "plot", "bench", "slam"),
+    *("test", "fuzz", "sbom", "check"),
+}
 _NAME = re.compile(r"[-_.]+")
 _ABI = re.compile(r"^#define TATVPR_ABI (\d+)u?\b", re.MULTILINE)
 _TIMEOUT_S = 600
@@ -143,7 +146,8 @@ def make_bill() -> str:
         ToolError: the tool failed, or what was made is no CycloneDX.
     """
     bill = of_python()
-    runtime, shipped = needed(()), needed(SHIPPED)
+    extras = metadata.metadata("tatvpr-edge").get_all("Provides-Extra", [])
+    runtime, shipped = needed(()), needed(tuple(sorted({*extras} - NOT_SHIPPED)))
     for component in bill["components"]:
         name = normal(component["name"])
         known = "required" if name in runtime else "optional" if name in shipped else "excluded"
@@ -162,6 +166,7 @@ def make_bill() -> str:
     return text
 
 
+@one_line
 def main() -> int:
     """Write the bill and say what is in it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -178,4 +183,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -18,7 +18,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tatvpr_edge.spec.errors import DataError, TatvprError
+from given import one_line
+
+from tatvpr_edge.spec.errors import DataError
 
 #: What is averaged: a title, and where a model's record has it.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -66,6 +68,8 @@ def seeds_of(protocols: dict[str, dict[str, Any]], wanted: Sequence[str]) -> lis
         for name in names:
             if name not in models:
                 raise DataError(f"{name} was not evaluated under {protocol}")
+            if models[name]["recall@1"].keys() != first[names[0]]["recall@1"].keys():
+                raise DataError(f"{name} was evaluated at other k under {protocol}")
     return names
 
 
@@ -110,6 +114,7 @@ def lines_of(protocols: dict[str, dict[str, Any]], names: Sequence[str]) -> Iter
         yield f"| pooled | {column} against {what} | " + " | ".join(cells) + " |"
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -118,12 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, help="what evaluate --json printed")
     parser.add_argument("--model", action="append", default=[], help="a seed; repeat it")
     chosen = parser.parse_args(arguments)
-    try:
-        protocols = read_protocols(chosen.files)
-        print("\n".join(lines_of(protocols, seeds_of(protocols, chosen.model))))
-    except TatvprError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    protocols = read_protocols(chosen.files)
+    print("\n".join(lines_of(protocols, seeds_of(protocols, chosen.model))))
     return 0
 
 

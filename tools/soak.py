@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from given import real, run
+from given import one_line, real
 
 from soaking import maps, robot, streams
 from soaking.growth import Trend
@@ -184,6 +184,7 @@ class Soak:
         return failed
 
 
+@one_line
 def main() -> int:
     """Soak; exit status 1 where something was missed or grew."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -213,4 +214,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -32,7 +32,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from given import run, whole
+from given import one_line, whole
 
 from tatvpr_edge import build
 from tatvpr_edge.runtime import Localizer, deployed, trust
@@ -180,6 +180,7 @@ def tried(
     return scene.marks() - before, opened, tries
 
 
+@one_line
 def main() -> int:
     """Exit status 1 where ``--check`` fails."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -206,4 +207,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(main())

@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from given import whole
+from given import one_line, whole
 
 from tatvpr_edge.cli.train import RECIPES, Watch
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.models.train.training_file import config_from
 from tatvpr_edge.spec.documents import read_toml
-from tatvpr_edge.spec.errors import TatvprError, ToolError, UsageError
+from tatvpr_edge.spec.errors import ToolError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,6 +44,7 @@ def make_data(zoo: dict[str, Any]) -> None:
             raise ToolError(f"{command[0]} made no {folder} (exit {done.returncode})")
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", help="a recipe, such as micro, or a file")
@@ -55,9 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = config_from(values, path)
         make_data(values.get("zoo", {}))
         weights = train(config, Watch().step, given.stop_after)
-    except TatvprError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("error: interrupted; the same command continues", file=sys.stderr)
         return 130

@@ -169,10 +169,7 @@ def _explain(error: Exception, arguments: list[str]) -> int:
     if ran_out(error):
         return _fail(shortage(_shown(next((a for a in arguments if a in COMMANDS), "..."))), 1)
     if isinstance(error, ModuleNotFoundError) and error.name:
-        package = error.name.split(".")[0]
-        extra = EXTRAS.get(package)
-        remedy = f"pip install 'tatvpr-edge[{extra}]'" if extra else f"pip install {package}"
-        return _fail(f"this command needs the Python package {package}: {remedy}", 1)
+        return _fail(f"this command needs {lacking_package(error)}", 1)
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(f"{name}{error.strerror}", 1)
@@ -181,6 +178,14 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         "--debug and report what it prints",
         1,
     )
+
+
+def lacking_package(error: ModuleNotFoundError) -> str:
+    """Which it is, and how it is installed."""
+    package = (error.name or str(error)).split(".")[0]
+    extra = EXTRAS.get(package)
+    remedy = f"pip install 'tatvpr-edge[{extra}]'" if extra else f"pip install {package}"
+    return f"the Python package {package}: {remedy}"
 
 
 def _fail(text: str, status: int) -> int:

@@ -3,8 +3,10 @@ broke it would be noticed. ``make fuzz`` searches on from there."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from fuzz import corpus, run, seeds
+from fuzz import corpus, run, seeds, targets
 from fuzz.targets import TARGETS, BrokenProperty
 from support.tools import lacking
 from tatvpr_edge.spec import placemap
@@ -28,6 +30,28 @@ def test_every_seed_and_what_failed_once(name: str, build_cache: Path) -> None:
             TARGETS[name].run(data)
         except Exception as error:
             raise AssertionError(f"seed {seed} of {name}: {error!r}") from error
+
+
+@pytest.mark.parametrize("name", sorted({*TARGETS} - {"agent", "telemetry"}))
+def test_a_seed_is_read_to_its_end(
+    name: str, build_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what lies behind the first refusal is never searched. (A conversation with a board ends
+    by an error in any case, and telemetry refuses nothing.)"""
+    refused = targets.refusal
+    read = 0
+
+    @contextlib.contextmanager
+    def noted() -> Iterator[None]:
+        nonlocal read
+        with refused():
+            yield
+            read += 1
+
+    monkeypatch.setattr(targets, "refusal", noted)
+    for data in seeds.seeds_of(name).values():
+        TARGETS[name].run(data)
+    assert read > 0
 
 
 def test_the_seeds_of_maps_are_whole_maps() -> None:
@@ -130,3 +154,22 @@ def test_no_time_and_no_lane_are_refused(
     with pytest.raises(SystemExit) as end:
         run.main()
     assert end.value.code == 2 and "from 1 up" in capsys.readouterr().err
+
+
+def test_clang_is_needed_for_the_targets_of_c_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run.clang.build([], tmp_path) == {}
+    monkeypatch.setattr(sys, "argv", ["fuzz.run", "map", "core-map"])
+    assert run.main() == 1
+    assert capsys.readouterr().err.startswith("error: no clang that builds fuzz targets: ")
+
+
+def test_what_is_kept_of_a_python_target_runs_what_no_shorter_input_does() -> None:
+    """The shortest alone were kept: 214 inputs of maps, none of which has a map's header."""
+    target = TARGETS["release-list"]
+    inputs = {"long": b"{" + b" " * 99, "short": b"{", "known": b"[]", "other": b"[[]]"}
+    inputs["list"] = seeds.seeds_of("release-list")["plain"]
+    kept = corpus.telling(target.run, target.modules, {"known": b"[]"}, inputs)
+    assert set(kept) == {"short", "list"}

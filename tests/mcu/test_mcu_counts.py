@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ import pytest
 from support.emulator import ROOT, require_board
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load
+from tatvpr_edge.spec.errors import ToolError
 
 LAYERS = ("192x192", "192x576", "192x768", "768x192")
 
@@ -191,6 +193,22 @@ def test_code_is_kept_as_it_lies_in_memory_where_pages_end_too(board: str, tmp_p
     assert sum(len(found) * times for found, times in kept) == sum(result.blocks.values()) > 5000
     (whole,) = arm.joined(result.code, triple)
     assert len(kept) > 12 and len(whole.code) == sum(result.blocks.values())
+
+
+def test_an_image_is_there_whole_until_another_one_is(tmp_path: Path) -> None:
+    """Another process may run it: the suite's workers share a folder, and so do two counts."""
+    emulation = importlib.import_module("emulation")
+    emulated = require_board("riscv32-virt")
+    firmware = tmp_path / "one.c"
+    firmware.write_text("int main(void) { return 0; }\n")
+    image = emulation.Workshop(tmp_path).link(emulated, "one", [], [firmware])
+    first = image.read_bytes()
+    firmware.write_text("int nowhere(void);\nint main(void) { return nowhere(); }\n")
+    os.utime(firmware, (image.stat().st_mtime + 9,) * 2)
+    with pytest.raises(ToolError, match="nowhere"):
+        emulation.Workshop(tmp_path).link(emulated, "one", [], [firmware])
+    assert image.read_bytes() == first
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("offsets", ["", "const int32_t row_address_offset, "])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import itertools
+import subprocess
 from collections import Counter
+from pathlib import Path
 
 import pytest
+
+from support.tools import require_tool
 
 tool = importlib.import_module("bench_peers")
 
@@ -41,3 +46,13 @@ def test_the_fastest_engine_is_named_with_its_lead() -> None:
         "1.0": {"winner": "ort_int8", "next": "ours", "lead": 4.0 / 3.0},
         "0.2": {"winner": "ours", "next": "ort_int8", "lead": 1.5},
     }
+
+
+def test_plain_c_has_no_peak(tmp_path: Path) -> None:
+    """It was AVX2's, whose loop ended ``tools/roofline.py`` on a CPU that has none."""
+    source, library = Path(tool.__file__).with_name("core_bench_peak.c"), tmp_path / "peak.so"
+    gcc = require_tool("gcc", "gcc")
+    subprocess.run([gcc, "-O1", "-shared", "-fPIC", source, "-o", library], check=True)
+    peak = ctypes.CDLL(str(library)).core_bench_peak
+    peak.restype = ctypes.c_double
+    assert peak(b"portable") == 0.0

@@ -6,6 +6,7 @@ import argparse
 import ast
 import json
 import runpy
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,10 @@ def test_a_tool_tells_its_options_and_refuses_numbers_that_mean_nothing(
         (("governor_trials.py", "record", "--output", "/proc/y"), "/proc is not writable"),
         (("governor_trials.py", "simulate", "--output", "x"), "x: name it with .png or"),
         (("bench_search.py", "--json", "/proc/y"), "/proc is not writable"),
+        (
+            ("calibration_figures.py", "--data", "d", "--artifact", "a", "--kinds", "int8,int4"),
+            "--kinds: int4: there are int8, ",
+        ),
         (("bench_peers.py", "--plot", "x.txt"), "x.txt: name it with .png or"),
         (("roofline.py", "--json", "/proc/y"), "/proc is not writable"),
         (("map_kinds.py", "f", "--json", "/proc/y"), "/proc is not writable"),
@@ -102,6 +107,8 @@ def test_where_a_result_cannot_go_is_told_first(
         (("map_kinds.py", "nowhere", "--artifact", "none"), "nowhere/poses.csv: cannot be read"),
         (("calibration_figures.py", "--data", "nowhere", "--artifact", "none"), "frames.csv: "),
         (("bench_search.py", "--artifact", "nowhere"), "nowhere is not an artifact"),
+        (("arm_counts.py", "--model", "nano", "--model", "x/nano.onnx"), "would be one row"),
+        (("mcu_counts.py", "--model", "nano", "--model", "x/nano.onnx"), "would be one row"),
         (("bench_peers.py", "--models", "micro,macro"), "unknown model 'macro'"),
         (("swap_attacks.py", "--artifact", "nowhere"), "nowhere is not an artifact"),
         (("render_drive.py", "--map", "map01,map02", "--output", "x"), "names 2 maps"),
@@ -117,6 +124,76 @@ def test_what_fails_is_one_line(
     assert run(TOOLS[0].with_name(words[0]), words[1:], monkeypatch) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and told in line
+
+
+@pytest.mark.parametrize(
+    ("failure", "told", "status"),
+    [
+        (KeyboardInterrupt(), "interrupted", 130),
+        (
+            ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"),
+            "this tool needs the Python package torch: pip install 'tatvpr-edge[train]'",
+            1,
+        ),
+        (
+            subprocess.CalledProcessError(100, ["apt-get", "update"], "Hit: 1\nE: no network\n"),
+            "apt-get ended with 100: E: no network",
+            1,
+        ),
+        (subprocess.CalledProcessError(1, ["scp"]), "scp ended with 1", 1),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device", 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_what_ends_a_tool_is_one_line(
+    failure: BaseException,
+    told: str,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS[0].parent))
+    from given import one_line
+
+    @one_line
+    def main() -> int:
+        raise failure
+
+    assert main() == status
+    assert capsys.readouterr().err == f"error: {told}\n"
+
+
+def test_every_tool_ends_so() -> None:
+    pages = {"api_pages", "training_keys"}  # which print, and measure nothing
+    for tool in TOOLS:
+        if tool.stem in {"given", *pages}:
+            continue
+        found = [n for n in ast.parse(tool.read_text()).body if isinstance(n, ast.FunctionDef)]
+        (main,) = (n for n in found if n.name == "main")
+        assert [_last_word(n) for n in main.decorator_list] == ["one_line"], tool.name
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bench_peers.py", "--plot", "x.png"),
+        ("governor_trials.py", "simulate"),
+        ("pareto.py", "p.json"),
+        ("roofline.py", "--plot", "x.png"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_draws_is_looked_for_before_the_work(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run(TOOLS[0].with_name(words[0]), words[1:], monkeypatch) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: plots need matplotlib: pip install 'tatvpr-edge[plot]'"
 
 
 def test_no_tool_replaces_the_artifact_that_the_user_keeps() -> None:

@@ -64,6 +64,6 @@ def test_a_photograph_is_no_panorama(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "in").mkdir()
     Image.new("RGB", (64, 48)).save(tmp_path / "in" / "a.png")
     output = tmp_path / "out"
-    assert tool.main(["--panoramas", str(tmp_path / "in"), "--output", str(output)]) == 2
+    assert tool.main(["--panoramas", str(tmp_path / "in"), "--output", str(output)]) == 1
     assert "a.png: 64 x 48 is no equirectangular panorama" in capsys.readouterr().err
     assert not output.exists()

@@ -122,7 +122,7 @@ def test_bad_options_are_named(
 ) -> None:
     write_photo(tmp_path / "p.png", (320, 240), 0)
     given = ["--photos", str(tmp_path), "--output", str(tmp_path / "out"), *options]
-    assert tool.main(given) == 2
+    assert tool.main(given) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -132,11 +132,11 @@ def test_a_folder_without_photographs_and_a_taken_output_are_refused(
 ) -> None:
     empty, out = tmp_path / "empty", tmp_path / "out"
     empty.mkdir()
-    assert tool.main(["--photos", str(empty), "--output", str(out)]) == 2
+    assert tool.main(["--photos", str(empty), "--output", str(out)]) == 1
     assert str(empty) in capsys.readouterr().err
     write_photo(empty / "p.png", (320, 240), 0)
     out.mkdir()
-    assert tool.main(["--photos", str(empty), "--output", str(out)]) == 2
+    assert tool.main(["--photos", str(empty), "--output", str(out)]) == 1
     assert "exists: name a new folder" in capsys.readouterr().err
 
 
@@ -147,7 +147,7 @@ def test_a_broken_photograph_is_named_and_leaves_nothing(
     photos.mkdir()
     write_photo(photos / "a.png", (320, 240), 0)
     (photos / "b.jpg").write_bytes(b"\xff\xd8 no picture")
-    assert tool.main(["--photos", str(photos), "--output", str(out)]) == 2
+    assert tool.main(["--photos", str(photos), "--output", str(out)]) == 1
     assert "b.jpg" in capsys.readouterr().err
     assert not out.exists() and not [*tmp_path.glob(".out.*")]
 

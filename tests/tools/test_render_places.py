@@ -149,7 +149,8 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     ("arguments", "says"),
     [
         (("--maps", "map33"), "no map 'map33'"),
-        (("--maps", "map09-map01"), "names no map"),
+        (("--maps", ","), "names no map"),
+        (("--maps", "map01,map09-map03"), "map09-map03 is no range"),
         (("--maps", "map01,map01"), "or one twice"),
         (("--maps", "map01", "--size", "0x48"), "is not WIDTHxHEIGHT"),
         (("--maps", "map01", "--only", "absent.txt"), "cannot be read: No such file"),

@@ -93,6 +93,11 @@ def test_baselines_are_no_seeds_and_a_missing_seed_is_named(tmp_path: Path) -> N
     assert done.returncode == 1 and "m was not evaluated under b" in done.stderr
     path.write_text(json.dumps({"protocols": {"a": {"m": record(4, *[flat] * 4)}}}))
     assert run(path).stdout.startswith("1 seeds: m")
+    other = record(4, *[flat] * 4)
+    other["recall@1"] = {"0.9": 3.0, "0.8": 2.0}
+    path.write_text(json.dumps({"protocols": {"a": {"m": record(4, *[flat] * 4), "n": other}}}))
+    done = run(path)
+    assert done.returncode == 1 and done.stderr == "error: n was evaluated at other k under a\n"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"protocols": {"a": {"m": {}}}}', '{"protocols": 3}'])

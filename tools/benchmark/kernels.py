@@ -15,6 +15,8 @@ from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.workers import in_order
 
 TOOLS = Path(__file__).resolve().parent.parent
+#: Channels and outputs of the linear layers of ViT-S.
+LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
 ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
 

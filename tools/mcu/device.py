@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emulation import FIRMWARE, EmulatedBoard, RunResult, Workshop, run
+from emulation import FIRMWARE, EmulatedBoard, RunResult, Workshop, run, write_changed
 
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.mcu.fit import tables_apart
@@ -198,25 +198,19 @@ def build_device(workshop: Workshop, board: EmulatedBoard, lowered: Any, name: s
         ToolError: it does not compile, or does not fit the board's regions.
     """
     folder = workshop.folder / f"{name}-{board.name}"
-    folder.mkdir(parents=True, exist_ok=True)
     blob, model = folder / "weights.bin", folder / "model.c"
     weights, kernels = folder / "weights.S", folder / "kernels.c"
     own = Own(tables_apart=tables_apart(load(board.name)))
-    _write(blob, lowered.blob)
-    _write(model, model_source(lowered, own).encode())
+    write_changed(blob, lowered.blob)
+    write_changed(model, model_source(lowered, own).encode())
     # The digest makes other weights another source: an object knows no file that it includes.
     digest = hashlib.sha256(lowered.blob).hexdigest()
     assembly = f"/* {digest} */\n" + weights_source(lowered, own, str(blob))
-    _write(weights, assembly.encode())
+    write_changed(weights, assembly.encode())
     sources = [FIRMWARE / "device.c", model, weights]
     text = kernels_source(lowered, own)
     if text:
-        _write(kernels, text.encode())
+        write_changed(kernels, text.encode())
         sources.append(kernels)
     image = workshop.link(board, name, workshop.core(board), sources)
     return Device(board, image)
-
-
-def _write(path: Path, data: bytes) -> None:
-    if not path.exists() or path.read_bytes() != data:
-        path.write_bytes(data)

@@ -7,11 +7,12 @@ here says anything about time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,6 +133,23 @@ def _newest(folder: Path) -> float:
     return max(p.stat().st_mtime for p in folder.rglob("*.[chS]"))
 
 
+@contextlib.contextmanager
+def made_whole(target: Path) -> Iterator[Path]:
+    """Where to make ``target``, which is renamed to it: other processes compile there, too."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as name:
+        made = Path(name) / target.name
+        yield made
+        made.replace(target)
+
+
+def write_changed(path: Path, data: bytes) -> None:
+    """``data`` at ``path``, whose date stays where it holds them."""
+    if not path.exists() or path.read_bytes() != data:
+        with made_whole(path) as made:
+            made.write_bytes(data)
+
+
 @dataclass
 class Workshop:
     """Compiles into ``folder``; objects that are newer than every source are used again."""
@@ -156,8 +174,8 @@ class Workshop:
             key = hashlib.sha256("\0".join([*command, str(source)]).encode()).hexdigest()[:12]
             target = self.folder / f"{board.name}-{source.stem}-{key}.o"
             if not target.exists() or target.stat().st_mtime < max(newest, source.stat().st_mtime):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                _call([*command, "-c", source, "-o", target], f"compiling {source.name}")
+                with made_whole(target) as new:
+                    _call([*command, "-c", source, "-o", new], f"compiling {source.name}")
             made.append(target)
         return made
 
@@ -190,26 +208,26 @@ class Workshop:
         firmware = self.objects(board, [(s, flags) for s in support])
         image = self.folder / f"{board.name}-{name}.elf"
         scripts = self._scripts(board)
-        _call(
-            [
-                tool(board.compiler, board.package), *board.flags, "-nostdlib", "-nostartfiles",
-                "-static", *(f"-Wl,-T,{script}" for script in scripts), "-Wl,--gc-sections",
-                "-Wl,--no-warn-rwx-segments", "-Wl,--fatal-warnings",
-                *objects, *firmware, *libraries, *board.libraries, "-o", image,
-            ],
-            f"linking {image.name}",
-        )  # fmt: skip
+        command = [
+            tool(board.compiler, board.package), *board.flags, "-nostdlib", "-nostartfiles",
+            "-static", *(f"-Wl,-T,{script}" for script in scripts), "-Wl,--gc-sections",
+            "-Wl,--no-warn-rwx-segments", "-Wl,--fatal-warnings",
+            *objects, *firmware, *libraries, *board.libraries,
+        ]  # fmt: skip
+        with made_whole(image) as new:
+            _call([*command, "-o", new], f"linking {image.name}")
         return image
 
     def _scripts(self, board: EmulatedBoard) -> tuple[Path, Path]:
         """The pool of test data (an INSERT comes first), and the board's own linker script."""
         own, pool = self.folder / f"{board.name}.ld", self.folder / f"{board.name}-pool.ld"
-        own.write_text(board.script)
-        pool.write_text(
+        text = (
             f"MEMORY {{ POOL : ORIGIN = {board.pool:#x}, LENGTH = {_POOL_BYTES:#x} }}\n"
             "SECTIONS { .pool (NOLOAD) : { . = ALIGN(64); *(.pool*) } > POOL }\n"
             "INSERT AFTER .bss;\n"
         )
+        write_changed(own, board.script.encode())
+        write_changed(pool, text.encode())
         return pool, own
 
     def plugin(self) -> Path:
@@ -217,9 +235,9 @@ class Workshop:
         source = HERE / "count_plugin.c"
         target = self.folder / "count_plugin.so"
         if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            command = [tool("gcc", "gcc"), "-O2", "-shared", "-fPIC", source, "-o", target]
-            _call(command, "compiling the counting plugin")
+            with made_whole(target) as new:
+                command = [tool("gcc", "gcc"), "-O2", "-shared", "-fPIC", source, "-o", new]
+                _call(command, "compiling the counting plugin")
         return target
 
 

@@ -1,17 +1,16 @@
-"""What the command lines of the rendering tools share: options, one line of error."""
+"""What the command lines of the rendering tools share: options, and the folder that they write."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from given import whole
 
 from tatvpr_edge.spec.atomic import put_new, staging
-from tatvpr_edge.spec.errors import DataError, TatvprError
+from tatvpr_edge.spec.errors import DataError
 
 
 def make_parser(doc: str | None, size: str, quality: int) -> argparse.ArgumentParser:
@@ -44,17 +43,3 @@ def new_set(output: Path) -> Iterator[Path]:
             put_new(folder, output)
         except FileExistsError:
             raise DataError(said) from None
-
-
-def run(
-    render: Callable[[argparse.Namespace], str],
-    parser: argparse.ArgumentParser,
-    arguments: list[str] | None,
-) -> int:
-    """Print what ``render`` says; 0, or 1 after one line on standard error."""
-    try:
-        print(render(parser.parse_args(arguments)))
-    except (TatvprError, OSError) as error:  # OSError: a folder nobody may write to, a full disk
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
