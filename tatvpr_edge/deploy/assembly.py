@@ -16,7 +16,7 @@ from typing import Any
 
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.runtime.table import Row, Table, check_release_name
-from tatvpr_edge.runtime.whole import CHUNK, check_file, check_tree, hash_file, plain, walk
+from tatvpr_edge.runtime.whole import check_file, check_tree, hash_file, plain, read, walk
 from tatvpr_edge.spec.errors import DeployError
 
 from .store import Store
@@ -206,13 +206,14 @@ class Assembly:
                 with plain(place) as source:
                     descriptor = self.disk.create(target, row.executable)
                     try:
-                        while chunk := os.read(source, CHUNK):
+                        while chunk := read(source, row.path):
                             digest.update(chunk)
                             self.disk.write(descriptor, chunk)
                             self.store.tick()
                     finally:
                         self.disk.close(descriptor)
             except DeployError:  # the other release lost it
+                self.store.discard(target)
                 continue
             if digest.hexdigest() == row.sha256:
                 return True

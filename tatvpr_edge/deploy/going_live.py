@@ -6,7 +6,6 @@ Whoever listens, this goes on to one end or the other; called by the agent with 
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -114,21 +113,23 @@ class GoingLive:
 
     def _carry_places(self, live: str | None, name: str, message: dict[str, Any]) -> State | None:
         """Places that the board added to its map go along, when the new release has that map; again
-        before its programs are restarted, which add until then. On a full disk going back matters
-        more: they stay where they are. Returns the state of the live map that was carried."""
+        before its programs are restarted, which add until then. On a full or failing disk going
+        back matters more: they stay where they are. Returns the state of the live map that was
+        carried."""
         if live is None:
             return None
-        back = message.get("op") == "rollback"
         try:
             carried, warning = carry_journal(self.store, live, name, self.kept)
-        except OSError as error:
-            if back and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._warn(
-                    f"the disk is full: the places that the board added to its map stay in {live}"
-                )
+        except (DeployError, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            if message.get("op") == "rollback":
+                self._warn(f"the places that the board added to its map stay in {live}: {why}")
                 return None
+            if self.kept and isinstance(error, DeployError):
+                raise
             raise DeployError(
-                f"the places that the board added to its map cannot be copied: {error.strerror}"
+                f"the places that the board added to its map cannot be copied: {why}: mend the "
+                "disk, or give another --map, or --no-map"
             ) from None
         self._warn(warning)
         return carried
