@@ -20,7 +20,7 @@ from typing import Any
 
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.runtime.private import NotPrivate, check_folder
-from tatvpr_edge.runtime.table import Table, check_release_name
+from tatvpr_edge.runtime.table import Table, check_release_name, is_release_name
 from tatvpr_edge.runtime.whole import BYTECODE, MOST_NAME, check_files, read_table, walk
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.text import parse_json
@@ -234,13 +234,18 @@ class Store:
         """The folder of an installed release."""
         return self.path(deployed.RELEASES, check_release_name(name))
 
+    def folders(self) -> list[str]:
+        """What lies among the releases, also what is left of one. What no deploy can have called so
+        (a copy that somebody made by hand) is nobody's but theirs."""
+        return sorted(filter(is_release_name, os.listdir(self.path(deployed.RELEASES))))
+
     def releases(self) -> list[str]:
         """Names of installed releases."""
-        return sorted(
+        return [
             name
-            for name in os.listdir(self.path(deployed.RELEASES))
+            for name in self.folders()
             if os.path.isfile(self.path(deployed.RELEASES, name, deployed.RELEASE))
-        )
+        ]
 
     def table(self, name: str) -> Table | None:
         """The files of an installed release; None where its list is missing or damaged."""

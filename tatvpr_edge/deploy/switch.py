@@ -152,7 +152,7 @@ class Switch:
         kept = [name for name in (live, self.previous(), also) if name]
         if state["pending"] is not None:
             kept += [name for name in state["pending"].values() if name]
-        installed = os.listdir(self.store.path(deployed.RELEASES))
+        installed = self.store.folders()
         for name in reversed(state["history"]):
             if len(set(kept)) < keep and name in installed:
                 kept.append(name)

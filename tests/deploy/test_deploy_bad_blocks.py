@@ -1,4 +1,4 @@
-"""A card whose blocks go bad: what cannot be read is damaged, and stops neither deploy nor rollback."""
+"""A card whose blocks go bad: what cannot be read is damaged, and stops no deploy or rollback."""
 
 from __future__ import annotations
 

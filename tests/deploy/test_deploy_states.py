@@ -22,7 +22,7 @@ from support.board import (
     make_artifact,
     quick_options,
 )
-from tatvpr_edge.deploy.push import deploy, rollback
+from tatvpr_edge.deploy.push import deploy, rollback, status
 from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.spec.errors import DeployError
 
@@ -115,6 +115,25 @@ def test_the_release_before_is_known_by_its_date_where_the_state_is_lost(
         os.utime(release, (date, date))
     (root / "state.json").unlink()
     assert rollback(local_transport(), None, options).release == others[-1].name
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_copy_that_somebody_made_beside_the_releases_is_let_be(
+    pair: Any, fresh: Any, faults: Any, lost: bool
+) -> None:
+    """Every command on that board ended in "is no name of a release: see `tatvpr-edge status`"."""
+    root, options = fresh()
+    first = (root / "current").resolve()
+    mine = {first.with_name(name) for name in (f"{first.name} (copy)", f"{first.name}~", ".old")}
+    for copy in mine:
+        shutil.copytree(first, copy)
+    if lost:
+        (root / "state.json").unlink()
+    assert [r["name"] for r in status(local_transport(), options)["releases"]] == [first.name]
+    deploy(local_transport(), pair[1], None, replace(options, keep=2))
+    rollback(local_transport(), None, options)
+    faults.check(root, {hash_of(pair[0])}, "copies")
+    assert all((copy / "release.json").is_file() for copy in mine)
 
 
 def nest(folder: Path, name: str, times: int) -> None:
