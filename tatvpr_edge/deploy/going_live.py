@@ -79,10 +79,12 @@ class GoingLive:
             if units:
                 self.step("restart")
                 service.restart_units(units)
-        except (DeployError, OSError) as error:  # OSError: no room for a child's own files
+        except Exception as error:  # whatever it is, the release before is live again
             if live == name:
                 raise DeployError(f"{name} is live already, and fails: {error}") from None
             self.step("back")
+            if self.store.is_short():
+                self.store.drop_spare()
             self.switch.go_back(name, live, str(error))
             service.restart(self.store.root)
             service.restart_after_return(units)

@@ -18,7 +18,7 @@ from support.board import hash_of, live_content, local_transport, make_artifact,
 from support.tools import lacking
 from tatvpr_edge.deploy import service
 from tatvpr_edge.deploy.disk import Disk
-from tatvpr_edge.deploy.push import deploy
+from tatvpr_edge.deploy.push import Options, deploy
 from tatvpr_edge.deploy.store import Store
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError
@@ -178,9 +178,9 @@ def test_deploy_restarts_the_robot_s_own_units(
     assert live_content(root) == hash_of(old) and "restart robot.service" in systemd.read_text()
 
 
-def test_the_service_runs_the_old_release_again_where_the_new_one_fails(
-    ram_path: Path, wheel: Path, systemd: Path
-) -> None:
+@pytest.fixture
+def serving_old(ram_path: Path, wheel: Path, systemd: Path) -> Options:
+    """To a board that serves its old release by a unit; what was asked of systemd is forgotten."""
     unit, options = ram_path / "units" / service.UNIT, quick_options(ram_path / "root", wheel)
     modules = [
         (name, text + f"\ndef unit_path(): return {str(unit)!r}\n" * name.endswith(".service"))
@@ -190,11 +190,53 @@ def test_the_service_runs_the_old_release_again_where_the_new_one_fails(
     deploy(local_transport(), make_artifact(ram_path / "old", b"old"), None, options)
     assert unit.exists()
     systemd.write_text("")
+    return replace(options, service=None)
+
+
+def with_agent(options: Options, text: str) -> Options:
+    """To a board whose agent has these lines, too."""
+    modules = list(options.modules or ())
+    modules[-1] = (modules[-1][0], modules[-1][1] + text)
+    return replace(options, modules=modules)
+
+
+_FULL_AT_LAST = """
+def _full(self, descriptor, data):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def _step(self, name, real=Agent._step):
+    real(self, name)
+    if name == "back":
+        Disk.write = _full
+Agent._step = _step
+"""
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_service_runs_the_old_release_again_where_the_new_one_fails(
+    ram_path: Path, serving_old: Options, systemd: Path, full: bool
+) -> None:
     bad = make_artifact(ram_path / "bad", b"bad", "service-wrong")
+    options = with_agent(serving_old, _FULL_AT_LAST) if full else serving_old
     with pytest.raises(DeployError, match="went back"):
         deploy(local_transport(), bad, None, options)
     asked = [line for line in systemd.read_text().splitlines() if "restart" in line]
     assert len(asked) == 1 and asked[0].endswith(f"restart {service.UNIT}")
+
+
+@pytest.mark.parametrize("behaviour", ["", "service-wrong"])
+def test_the_service_runs_what_an_interrupted_deploy_is_settled_to(
+    ram_path: Path, serving_old: Options, systemd: Path, behaviour: str
+) -> None:
+    """It went on with the release that failed, or with the one before that was confirmed."""
+    new = make_artifact(ram_path / "new", b"new", behaviour)
+    dies = "\nHealth.alive = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    with pytest.raises(DeployError, match="ended early"):
+        deploy(local_transport(), new, None, with_agent(serving_old, dies))
+    assert "restart" not in systemd.read_text()
+    refused = make_artifact(ram_path / "refused", b"refused", "golden-fails")
+    with pytest.raises(DeployError, match="golden vectors"):
+        deploy(local_transport(), refused, None, serving_old)
+    assert f"restart {service.UNIT}" in systemd.read_text()
 
 
 @pytest.mark.parametrize(
