@@ -86,7 +86,7 @@ def _run(
     status = link.close(30)
     said = link.said()
     if status != 0:
-        raise DeployError(_why(transport, what, status, said, first))
+        raise DeployError(link.explained(status) or _why(transport.name, what, status, said, first))
     for told in said.splitlines():
         tell(told)
     return answer.decode("utf-8", "replace")
@@ -140,13 +140,9 @@ def deploy_line(
     return shlex.join(words)
 
 
-def _why(transport: Transport, command: str, status: int, said: str, first: str) -> str:
-    explained = transport.explain(said)
-    if explained is not None:
-        return explained
+def _why(name: str, command: str, status: int, said: str, first: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
     last = printable(lines[-1].removeprefix("error: ")[:400]) if lines else "nothing said"
-    name = transport.name
     if "nothing is deployed" in last:
         return f"{lead(name)} {last}: run `{first}` first"
     if "No module named" in last and "tatvpr_edge" in last:

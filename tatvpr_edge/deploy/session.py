@@ -273,7 +273,7 @@ class Session(Closing):
         name = self.transport.name
         status = self._link.close()
         said = self._link.said()
-        explained = self.transport.explain(said)
+        explained = self._link.explained(status)
         if explained is not None:
             return DeployError(explained)
         last = printable(said.splitlines()[-1].strip()[:300]) if said else ""

@@ -6,6 +6,7 @@ import getpass
 import ipaddress
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,10 +43,42 @@ def test_unknown_and_changed_host_keys_are_refused_with_the_command_to_fix_it(
         deploy(board, artifact, None, options)
     other = (sshd.folder / "user_key.pub").read_text()
     known.write_text(f"tatvpr-test-board {other}")
-    with pytest.raises(DeployError, match=r"host key CHANGED .*`ssh-keygen -R "):
+    with pytest.raises(DeployError, match=r"host key CHANGED .*`ssh-keygen -f .* -R "):
         deploy(board, artifact, None, options)
     assert not (ram_path / "root").exists()
     assert known.read_text() == f"tatvpr-test-board {other}", "ssh learned a key by itself"
+
+
+def test_a_key_that_changed_is_forgotten_by_the_name_that_ssh_knows_it_by(
+    ram_path: Path, sshd: Sshd
+) -> None:
+    """The command named what the user had typed, and found nothing to forget."""
+    known, config = ram_path / "known hosts", ram_path / "config"
+    other = (sshd.folder / "user_key.pub").read_text()
+    known.write_text(f"[127.0.0.1]:{sshd.port} {other}")
+    config.write_text(
+        f"Host robot\n  HostName 127.0.0.1\n  Port {sshd.port}\n"
+        f'  UserKnownHostsFile "{known}"\n  GlobalKnownHostsFile none\n'
+    )
+    robot = SshTransport("robot", None, str(config), True)
+    with pytest.raises(DeployError, match="host key CHANGED") as said:
+        status(robot)
+    words = shlex.split(str(said.value).split("`")[1])
+    assert subprocess.run(words, capture_output=True).returncode == 0
+    with pytest.raises(DeployError, match=r"host key is unknown: .*`ssh -F .* robot true`"):
+        status(robot)
+
+
+def test_what_a_board_refuses_is_not_taken_for_a_refused_login(ram_path: Path, sshd: Sshd) -> None:
+    python = ram_path / "python3"
+    python.write_text("#!/bin/sh\n")
+    options = quick_options(ram_path / "root", python=str(python))
+    with pytest.raises(DeployError, match=r"may not start .*Permission denied.*: its file system"):
+        status(sshd.transport(), options)
+    python.write_text("#!/bin/sh\necho 'error: camera: Connection refused' >&2; exit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(DeployError, match=r"127.0.0.1: camera: Connection refused$"):
+        run_on_board(sshd.transport(), ["power"], str(ram_path / "root"), str(python))
 
 
 def test_who_cannot_log_in_is_told_so(ram_path: Path, sshd: Sshd, wheel: Path) -> None:
