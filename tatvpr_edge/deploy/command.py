@@ -8,6 +8,7 @@ number of bytes.
 from __future__ import annotations
 
 import os
+import re
 import select
 import shlex
 import time
@@ -24,6 +25,8 @@ from .transport import Link, Transport
 _MAX_ANSWER_BYTES = 64 << 20
 #: The board's Python where nobody says otherwise.
 _PYTHON = "python3"
+#: A user's home, which shells and Python's expanduser know.
+_HOME = re.compile(r"~[A-Za-z0-9_.\-]*")
 _NEEDED = (
     'if [ ! -e "$r/current/artifact" ]; then '
     'echo "error: nothing is deployed below $r" >&2; exit 1; fi; '
@@ -77,7 +80,7 @@ def _run(
     limit_s: float,
     tell: Callable[[str], None],
 ) -> str:
-    link = transport.start(line)
+    link = transport.start("sh -c " + shlex.quote(line))  # the login's shell may be no such one
     try:
         answer = _answer(transport, link, time.monotonic() + limit_s, limit_s)
     except BaseException:
@@ -109,7 +112,7 @@ def _answer(transport: Transport, link: Link, end: float, limit_s: float) -> byt
 
 
 def _line(words: Sequence[str], root: str | None, python: str, on_artifact: bool) -> str:
-    """One line for the board's shell. The release's ``python`` is a script that the shell reads: on
+    """One line for a POSIX shell on the board. The release's ``python`` is a script that the shell reads: on
     a file system that is mounted noexec it could not be started."""
     command = " ".join(["-m tatvpr_edge.runtime", *(shlex.quote(word) for word in words)])
     needed = ""
@@ -124,10 +127,13 @@ def _line(words: Sequence[str], root: str | None, python: str, on_artifact: bool
 
 
 def _where(root: str | None) -> str:
-    """The install root as the board's shell reads it."""
+    """The install root as a shell on the board reads it, where the agent finds it, too."""
     if root is None:
         return '"${TATVPR_EDGE_ROOT:-$HOME/.local/share/tatvpr-edge}"'
-    return '"$HOME"/' + shlex.quote(root[2:]) if root.startswith("~/") else shlex.quote(root)
+    home, _, rest = root.partition("/")
+    if _HOME.fullmatch(home):
+        return f"{home}/{shlex.quote(rest)}"
+    return shlex.quote(root) if root.startswith("/") else '"$HOME"/' + shlex.quote(root)
 
 
 def deploy_line(

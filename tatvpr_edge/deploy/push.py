@@ -88,6 +88,8 @@ class Options:
     modules: list[tuple[str, str]] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.root == "":
+            raise UsageError("root is empty: name a folder on the board, or none for its own rule")
         if self.runtime not in ("auto", "always", "never"):
             raise UsageError(f"runtime is {self.runtime!r}: auto, always or never")
         if not 2 <= self.keep <= 100:
