@@ -112,8 +112,8 @@ def _answer(transport: Transport, link: Link, end: float, limit_s: float) -> byt
 
 
 def _line(words: Sequence[str], root: str | None, python: str, on_artifact: bool) -> str:
-    """One line for a POSIX shell on the board. The release's ``python`` is a script that the shell reads: on
-    a file system that is mounted noexec it could not be started."""
+    """One line for a POSIX shell on the board. The release's ``python`` is a script that the shell
+    reads: on a file system that is mounted noexec it could not be started."""
     command = " ".join(["-m tatvpr_edge.runtime", *(shlex.quote(word) for word in words)])
     needed = ""
     if on_artifact:

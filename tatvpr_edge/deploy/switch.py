@@ -97,8 +97,8 @@ class Switch:
         self._drop_links()
 
     def go_back(self, name: str, before: str | None, why: str) -> None:
-        """Step 5, bad: ``before`` (or nothing) is live again, and the state records ``why``, where the
-        disk has room for that."""
+        """Step 5, bad: ``before`` (or nothing) is live again, and the state records ``why``, where
+        the disk has room for that."""
         if before is None:
             self.store.discard(self.current)
         else:
