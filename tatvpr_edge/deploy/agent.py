@@ -364,7 +364,7 @@ class Agent:
             self.store.warnings.append(
                 f"an earlier deploy ended after its switch; {live} is healthy and was confirmed"
             )
-        service.restart(self.store.root)  # it may run the other one
+        service.restart_after_return(self.store)  # it may run the other one
 
     def _fault(self, name: str) -> str | None:
         """What is wrong with a release that was live. Where nothing is enforced the board may have

@@ -78,7 +78,7 @@ class GoingLive:
             )
             if units:
                 self.step("restart")
-                service.restart_units(units)
+                service.restart_units(units, self.store.tick)
         except Exception as error:  # whatever it is, the release before is live again
             if live == name:
                 raise DeployError(f"{name} is live already, and fails: {error}") from None
@@ -86,8 +86,7 @@ class GoingLive:
             if self.store.is_short():
                 self.store.drop_spare()
             self.switch.go_back(name, live, str(error))
-            service.restart(self.store.root)
-            service.restart_after_return(units)
+            service.restart_after_return(self.store, units)
             raise DeployError(f"{error}: went back, {live or 'no release'} is live") from None
         if live is not None and carried is not None:
             self._warn(changed_since(self.store, live, carried))

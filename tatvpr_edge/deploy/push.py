@@ -38,6 +38,7 @@ from .release import (
     read_source,
     sign_release,
 )
+from .service import RESTART_S
 from .session import ANSWER_S, BYTES_PER_S, Session
 from .transport import Transport
 
@@ -394,6 +395,7 @@ def _limit_s(options: Options, release_bytes: int = _LARGEST_BYTES, finishes: bo
     artifact has an engine that only its board can build."""
     own_s = options.golden_s + 4 * options.health_s + options.settle_s
     own_s += options.finish_s if finishes else 0
+    own_s += 2 * RESTART_S * (1 + len(options.restart))
     return ANSWER_S + 2 * own_s + 4 * release_bytes / BYTES_PER_S
 
 

@@ -242,7 +242,7 @@ def test_a_release_with_a_map_has_to_answer_a_query(ram_path: Path, board: Board
 
 
 def test_a_release_that_rots_while_it_is_asked_goes_back(ram_path: Path, board: Board) -> None:
-    """It stayed live, unconfirmed: its artifact's reader raises another error than a deploy does."""
+    """It stayed live, unconfirmed: an artifact's reader raises another error than a deploy does."""
     root, options = board
     live = (root / "current").resolve()
     rots = ram_path / "rots"

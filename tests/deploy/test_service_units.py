@@ -111,6 +111,40 @@ def test_the_unit_is_installed_restarted_and_its_failure_is_told(
     assert service.after_switch(store, ["python3"], None) is None
 
 
+@pytest.mark.parametrize("lingers", ["yes", "no"])
+def test_what_ends_a_service_without_a_word_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, systemd: Path, lingers: str
+) -> None:
+    """The end of a user's last login; and another install root's service of the same user."""
+    loginctl = systemd.parent / "bin" / "loginctl"
+    loginctl.write_text(f"#!/bin/sh\necho {lingers}\n")
+    loginctl.chmod(0o755)
+    monkeypatch.setattr(service, "unit_path", lambda: str(tmp_path / service.UNIT))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    first, second = (Store(str(tmp_path / name), Disk()) for name in ("a b", "other"))
+    for _ in range(2):
+        service.after_switch(first, ["python3"], True)
+    service.after_switch(second, ["python3"], True)
+    ends = "run `sudo loginctl enable-linger 1000` there"
+    assert [text.endswith(ends) for text in first.warnings] == [True] * 2 * (lingers == "no")
+    assert f"{service.UNIT} served {tmp_path}/a b until now" in second.warnings[0]
+
+
+def test_a_restart_that_takes_long_is_waited_for_and_the_host_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After two minutes of silence the host took the board for gone."""
+    systemctl, heard = tmp_path / "systemctl", tmp_path / "heard"
+    systemctl.write_text(f"#!/bin/sh\nuntil [ -e {heard} ]; do sleep 0.02; done\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    service.restart_units(["robot.service"], heard.touch)
+    heard.unlink()
+    monkeypatch.setattr(service, "RESTART_S", 0.1)
+    with pytest.raises(DeployError, match=r"restart robot.service took more than 0 s"):
+        service.restart_units(["robot.service"], lambda: None)
+
+
 @pytest.mark.parametrize("runs", [True, False])
 def test_systemd_is_looked_for_before_anything_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: bool
