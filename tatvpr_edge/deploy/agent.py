@@ -61,6 +61,8 @@ class Agent:
         #: What is announced was made to keep the live release's map.
         self.keeps_map = False
         self.cancellable = True
+        #: What the host was told: many a step meets the same oddity.
+        self.warned: set[str] = set()
 
     # ---- the conversation --------------------------------------------------------------------
 
@@ -109,7 +111,9 @@ class Agent:
         self.cancellable = True
         answer = operation(message)
         for text in self.store.warnings:
-            self.channel.send({"event": "warning", "text": text})
+            if text not in self.warned:
+                self.warned.add(text)
+                self.channel.send({"event": "warning", "text": text})
         self.store.warnings.clear()
         if answer is not None:
             self.channel.send({"answer": answer})

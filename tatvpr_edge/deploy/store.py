@@ -32,15 +32,6 @@ SPARE_BYTES = 256 << 10
 _FOLDERS = (deployed.RELEASES, deployed.STAGING, deployed.TRASH, deployed.TRUST)
 
 
-def boot_id() -> str:
-    """Names this boot of the board; empty where the kernel does not tell."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as source:
-            return source.read().strip()
-    except OSError:
-        return ""
-
-
 class Store:
     """The install root ``root`` (an absolute path, links resolved), changed through ``disk``.
 
@@ -109,7 +100,7 @@ class Store:
             if error.errno in (errno.EAGAIN, errno.EACCES) and self._lock is not None:
                 raise DeployError(self._locked()) from None
             raise DeployError(self._why(error, "lock " + path)) from None
-        holder = {"pid": os.getpid(), "boot": boot_id(), "since": time.monotonic(), "who": who}
+        holder = {"pid": os.getpid(), "since": time.monotonic(), "who": who}
         with contextlib.suppress(OSError):  # a full disk does not matter here
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, json.dumps(holder).encode("ascii"), 0)
