@@ -141,6 +141,8 @@ class Session(Closing):
         self._messages: queue.Queue[dict[str, Any] | str] = queue.Queue(1000)
         self._events = 0
         self._closed = False
+        #: The agent switches, checks and confirms or goes back, whoever listens.
+        self._finishing = False
         self._greeted = threading.Event()
         self._ahead = b""
         words = [*self.python, "-c", _FIRST]
@@ -202,6 +204,7 @@ class Session(Closing):
             if isinstance(reply, str):
                 raise self._ended(reply)
             if "answer" in reply:
+                self._finishing = False
                 return check_answer(self.transport.name, str(message["op"]), reply["answer"])
             self._handle(reply)
 
@@ -227,15 +230,17 @@ class Session(Closing):
     def close(self) -> None:
         """End the conversation; the agent finishes what must be finished."""
         self._closed = True
-        self._link.close()
+        self._link.close(leave=self._finishing)
         self._reader.join(timeout=2)
 
     def _handle(self, reply: dict[str, Any]) -> None:
         name = self.transport.name
         if "error" in reply:
+            self._finishing = False
             kind = errors.by_name(reply.get("kind"), DeployError)
             raise kind(f"{lead(name)} {printable(str(reply['error'])[:_MAX_ERROR])}")
         event = check_event(name, reply)
+        self._finishing = self._finishing or event.get("name") == "switch"
         if event["event"] != "alive":
             self._events += 1
             if self._events > MAX_EVENTS:

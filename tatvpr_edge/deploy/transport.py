@@ -28,6 +28,8 @@ from tatvpr_edge.spec.text import printable
 from .naming import LOCAL
 
 _TAIL_BYTES = 16384
+#: What a command has for its end once nobody speaks with it any more.
+_END_S = 5.0
 #: Room between us and ssh, so that neither waits for the other after every 64 kB.
 _PIPE_BYTES = 1 << 20
 # A user and a host, an alias or an address; nothing that ssh could take for an option, and nothing
@@ -171,15 +173,20 @@ class Link:
         where the command on the board did, whatever that said."""
         return self.transport.explain(self.said()) if status == _SSH_FAILED else None
 
-    def close(self, seconds: float = 5) -> int:
-        """End the connection and return the command's exit status."""
+    def close(self, seconds: float | None = None, leave: bool = False) -> int:
+        """End the connection and return the command's exit status. A command that goes on for so
+        long is killed; ``leave``: it is left to end by itself, and 0 is returned."""
         with contextlib.suppress(OSError):
             self.send.close()
         try:
-            status = self.process.wait(seconds)
+            status = self.process.wait(_END_S if seconds is None else seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            status = self.process.wait()
+            if leave:
+                threading.Thread(target=self.process.wait, daemon=True).start()
+                status = 0
+            else:
+                self.process.kill()
+                status = self.process.wait()
         self._reader.join(timeout=2)
         self.receive.close()
         return status

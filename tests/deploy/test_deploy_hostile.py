@@ -85,7 +85,7 @@ def in_the_command_line(
         (
             "if 'releases' in answer: answer['releases'] = [{'name': 'a', 'live': True, "
             "'previous': False, 'failed': None, 'signed': {'by': 'b', 'artifact_by': 'b', 'fault': "
-            f"None, 'serial': 1, 'expires': 2**62, 'present': True}}}}]",
+            "None, 'serial': 1, 'expires': 2**62, 'present': True}}]",
             "status",
         ),
         (f"send({{'event': 'step', 'name': {NASTY!r}}})", "rollback"),

@@ -22,6 +22,7 @@ from support.board import (
     make_artifact,
     quick_options,
 )
+from tatvpr_edge.deploy import transport
 from tatvpr_edge.deploy.push import deploy, rollback, status
 from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.spec.errors import DeployError
@@ -253,6 +254,25 @@ def test_rollback_to_a_release_that_no_longer_works_returns_to_the_live_one(
     with pytest.raises(DeployError, match=r"damaged: .*deploy it again"):
         rollback(local_transport(), None, options)
     faults.check(root, {hash_of(pair[1])}, "rollback")
+
+
+def test_a_deploy_to_this_machine_that_is_interrupted_finishes_by_itself(
+    pair: Any, fresh: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its agent was killed five seconds after Ctrl-C, which left the release unconfirmed."""
+    monkeypatch.setattr(transport, "_END_S", 0.05)
+    root, options = fresh()
+
+    def ctrl_c(event: dict[str, Any]) -> None:
+        if event.get("name") == "health":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deploy(local_transport(), pair[1], None, replace(options, settle_s=0.5), ctrl_c)
+    with open(root / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until its agent ends
+    faults.check(root, {hash_of(pair[1])}, "Ctrl-C")
+    assert status(local_transport(), options)["unconfirmed"] is False
 
 
 # ---- locks and clocks --------------------------------------------------------------------------
