@@ -107,7 +107,8 @@ def python_words(python: str) -> list[str]:
     """The board's Python, a command, as its words.
 
     Raises:
-        DeployError: it has none, or a quote is not closed.
+        DeployError: it has none, a quote is not closed, or it is a path from nowhere: the agent's
+            children, the release's script and the unit start it in other folders.
     """
     try:
         words = shlex.split(python)
@@ -115,6 +116,8 @@ def python_words(python: str) -> list[str]:
         raise DeployError(f"--python {python[:80]!r}: {str(error).lower()}") from None
     if not words:
         raise DeployError("--python is empty: name the board's Python, such as python3")
+    if "/" in words[0] and not words[0].startswith("/"):
+        raise DeployError(f"--python {words[0][:80]}: give its whole path on the board")
     return words
 
 
