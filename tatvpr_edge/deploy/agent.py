@@ -32,7 +32,7 @@ from tatvpr_edge.spec.errors import DeployError, SignatureError, TatvprError
 from tatvpr_edge.spec.mounts import noexec_mount
 
 from . import installed, service
-from .admission import Admission, check_processor
+from .admission import Admission, check_processor, machine
 from .assembly import Assembly, clear_staging
 from .channel import Channel, HostGone
 from .disk import Disk
@@ -162,7 +162,7 @@ class Agent:
             "version": VERSION,
             "root": root,
             "python": "{}.{}.{}".format(*sys.version_info),
-            "machine": os.uname().machine,
+            "machine": machine(),
             "numpy": installed.has("numpy"),
             "runtime": installed.version_here(),
             "free_bytes": shutil.disk_usage(existing).free,
@@ -396,7 +396,7 @@ class Agent:
                 f"the release was signed for board {table.stamp.board}, and its artifact is for "
                 f"{artifact.manifest.board}: sign it again"
             )
-        check_processor(artifact.manifest, os.uname().machine)
+        check_processor(artifact.manifest, machine())
         self._step("golden")
         health = self._health_of(folder)
         health.golden(seconds(message, "golden_s", 300.0))
