@@ -189,9 +189,13 @@ class Health:
         blob: bytes = b"",
     ) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(max(1e-3, deadline - time.monotonic()))
             with messages.short_path(path) as short:
                 connection.connect(short)
-            connection.sendall(messages.encode(request, blob))
+            try:
+                connection.sendall(messages.encode(request, blob))
+            except TimeoutError:
+                raise DeployError(f"the release takes no query: {child.why()}") from None
 
             def receive(count: int) -> bytes:
                 received = b""

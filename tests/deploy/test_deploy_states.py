@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from support.board import (
     quick_options,
 )
 from tatvpr_edge.deploy import transport
+from tatvpr_edge.deploy.health import Health
 from tatvpr_edge.deploy.push import deploy, rollback, status
 from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.spec.errors import DeployError
@@ -204,6 +206,33 @@ def test_a_release_that_does_not_work_goes_back_by_itself_and_says_why(
     patient = replace(options, golden_s=60.0, health_s=60.0)
     deploy(local_transport(), pair[1], None, patient)
     assert live_content(root) == hash_of(pair[1])
+
+
+_DEAF = """
+import socket, struct, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[sys.argv.index("--socket") + 1])
+listener.listen()
+connections = []
+while True:
+    connection, _ = listener.accept()
+    connections.append(connection)
+    length, blob = struct.unpack(">II", connection.recv(8, socket.MSG_WAITALL))
+    if not blob:
+        connection.sendall(struct.pack(">II", 11, 0) + b'{"ok":true}')
+"""
+
+
+def test_a_service_that_takes_no_frame_holds_nobody(ram_path: Path) -> None:
+    """More than a socket holds was sent to it without a limit of time."""
+    (ram_path / "release").mkdir()
+    make_artifact(ram_path / "release" / "artifact", side=1000)
+    (ram_path / "release" / "map.placemap").touch()
+    (ram_path / "deaf.py").write_text(_DEAF)
+    python = [sys.executable, str(ram_path / "deaf.py")]
+    health = Health(str(ram_path / "root"), str(ram_path / "release"), python)
+    with pytest.raises(DeployError, match="takes no query: still running"):
+        health.alive(1.0, 0)
 
 
 def test_a_file_or_two_that_a_service_opens_once_are_no_leak(ram_path: Path, fresh: Any) -> None:
