@@ -57,7 +57,7 @@ class GoingLive:
             DeployError: it failed, and what was live before is again.
             OSError: the file system refused the switch, which did not happen.
         """
-        live = self.switch.live()
+        live, served = self.switch.live(), service.unit()
         if live != name:
             self._carry_places(live, name, message)
             try:
@@ -80,12 +80,16 @@ class GoingLive:
                 self.step("restart")
                 service.restart_units(units, self.store.tick)
         except Exception as error:  # whatever it is, the release before is live again
-            if live == name:
-                raise DeployError(f"{name} is live already, and fails: {error}") from None
-            self.step("back")
             if self.store.is_short():
                 self.store.drop_spare()
+            if live == name:
+                if service.unit() != served:
+                    self._put_back(served)
+                    service.restart_after_return(self.store)
+                raise DeployError(f"{name} is live already, and fails: {error}") from None
+            self.step("back")
             self.switch.go_back(name, live, str(error))
+            self._put_back(served)
             service.restart_after_return(self.store, units)
             raise DeployError(f"{error}: went back, {live or 'no release'} is live") from None
         if live is not None and carried is not None:
@@ -134,6 +138,11 @@ class GoingLive:
             ) from None
         self._warn(warning)
         return carried
+
+    def _put_back(self, served: bytes | None) -> None:
+        """The unit is as before; that it cannot be is worth less than what follows."""
+        with contextlib.suppress(DeployError, OSError):
+            service.put_back(self.store, served)
 
     def _warn(self, text: str | None) -> None:
         if text is not None and text not in self.store.warnings:

@@ -107,8 +107,7 @@ def after_switch(
             return None
         restart_units([UNIT], store.tick)
         return state(store.root)
-    path = unit_path()
-    before = _text(path)
+    path, before = unit_path(), unit()
     theirs = None if before is None or _ours(store.root) else before.decode("utf-8", "replace")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     store.replace(path, unit_text(store.root, python, settings).encode("utf-8"))
@@ -117,7 +116,7 @@ def after_switch(
         _systemctl("enable", UNIT)
         restart_units([UNIT], store.tick)
     except DeployError:
-        _put_back(store, before)
+        put_back(store, before)
         raise
     if theirs is not None:
         root = _ROOT.search(theirs)
@@ -209,14 +208,17 @@ def restart_after_return(store: Store, units: Sequence[str] = ()) -> None:
             restart_units([unit], store.tick)
 
 
-def _put_back(store: Store, before: bytes | None) -> None:
-    """The unit as it was before a failed installation: no later deploy meets the new one."""
+def put_back(store: Store, before: bytes | None) -> None:
+    """The :func:`unit` as it was ``before`` a deploy that failed: no later one meets another."""
+    if unit() == before:
+        return
     if before is None:
         _remove(store)
         return
     store.replace(unit_path(), before)
-    with contextlib.suppress(DeployError):
-        _systemctl("daemon-reload")
+    for words in (("daemon-reload",), ("enable", UNIT)):
+        with contextlib.suppress(DeployError):
+            _systemctl(*words)
 
 
 def _remove(store: Store) -> None:
@@ -230,11 +232,12 @@ def _remove(store: Store) -> None:
         _systemctl("daemon-reload")
 
 
-def _text(path: str) -> bytes | None:
+def unit() -> bytes | None:
+    """The text of this user's unit; None where there is none that can be read."""
     try:
-        with open(path, "rb") as source:
+        with open(unit_path(), "rb") as source:
             return source.read()
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

@@ -257,6 +257,34 @@ def test_the_service_runs_the_old_release_again_where_the_new_one_fails(
     assert len(asked) == 1 and asked[0].endswith(f"restart {service.UNIT}")
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_deploy_that_goes_back_leaves_the_service_as_it_was(
+    ram_path: Path, serving_old: Options, systemd: Path, again: bool
+) -> None:
+    """It was gone, or another one, where a unit of the robot's did not start after it."""
+    unit = ram_path / "units" / service.UNIT
+    before = unit.read_bytes()
+    wanted = replace(serving_old, service=again, restart=("broken",), serve=("--k", "0.2") * again)
+    new = make_artifact(ram_path / "new", b"new")
+    with pytest.raises(DeployError, match="went back"):
+        deploy(local_transport(), new, None, wanted)
+    assert unit.read_bytes() == before
+    asked = systemd.read_text().split("\n")
+    assert f"enable {service.UNIT}" in asked[-4] and f"restart {service.UNIT}" in asked[-3]
+    # So it is where the release is live already, and nothing goes back.
+    deploy(local_transport(), new, None, serving_old)
+    systemd.write_text("")
+    with pytest.raises(DeployError, match="is live already, and fails"):
+        deploy(local_transport(), new, None, wanted)
+    assert unit.read_bytes() == before
+    assert systemd.read_text().splitlines()[-1].endswith(f"restart {service.UNIT}")
+    # Nor is one left where there was none.
+    deploy(local_transport(), new, None, replace(serving_old, service=False))
+    with pytest.raises(DeployError, match="is live already, and fails"):
+        deploy(local_transport(), new, None, replace(wanted, service=True))
+    assert not unit.exists()
+
+
 @pytest.mark.parametrize("behaviour", ["", "service-wrong"])
 def test_the_service_runs_what_an_interrupted_deploy_is_settled_to(
     ram_path: Path, serving_old: Options, systemd: Path, behaviour: str
