@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.board import board_modules, hash_of, live_content, local_transport
+from support.board import board_modules, hash_of, live_content, local_transport, make_artifact
 from support.board_maps import Board, add_on_board, live_map, same_model
 from tatvpr_edge.deploy.push import Options, deploy, rollback, status
 from tatvpr_edge.spec.errors import DeployError
@@ -53,6 +54,23 @@ def test_a_bad_block_in_an_installed_release_stops_no_deploy(
     deploy(local_transport(), pair[0], None, failing)
     faults.check(root, {hash_of(pair[0])}, where)
     assert (root / "current").resolve() != first
+
+
+def test_a_bad_block_in_what_was_sent_before_has_it_sent_again(
+    ram_path: Path, fresh: Any, faults: Any
+) -> None:
+    root, options = fresh()
+    big = make_artifact(ram_path / "big", b"big", files={"data.bin": os.urandom(3_000_000)})
+
+    def cut(event: dict[str, Any]) -> None:
+        if event.get("path") == "artifact/data.bin":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deploy(local_transport(), big, None, options, cut)
+    (part,) = root.glob("staging/*/parts/*")
+    deploy(local_transport(), big, None, with_bad_block(options, part))
+    faults.check(root, {hash_of(big)}, "part")
 
 
 def test_status_names_what_a_bad_block_took(pair: Any, fresh: Any) -> None:
