@@ -75,7 +75,10 @@ def test_current_that_leads_nowhere_is_replaced(
     faults.check(root, {hash_of(pair[1])}, target)
 
 
-@pytest.mark.parametrize("damage", ["weights", "list", "extra file", "link", "state"])
+@pytest.mark.parametrize(
+    "damage",
+    ["weights", "list", "extra file", "link", "state", "state, a pipe", "state, without end"],
+)
 def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
     pair: Any, fresh: Any, faults: Any, damage: str
 ) -> None:
@@ -92,6 +95,12 @@ def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
     elif damage == "link":
         (live / "artifact/weights.bin").unlink()
         (live / "artifact/weights.bin").symlink_to("/etc/passwd")
+    elif damage == "state, a pipe":
+        (root / "state.json").unlink()
+        os.mkfifo(root / "state.json")
+    elif damage == "state, without end":
+        (root / "state.json").unlink()
+        (root / "state.json").symlink_to("/dev/zero")
     else:
         (root / "state.json").write_text(
             '{"history": [1, 2], "pending": "x", "floor": "y", "failed": "z"}'
@@ -99,7 +108,7 @@ def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
     result = deploy(local_transport(), pair[0], None, options)
     faults.check(root, {hash_of(pair[0])}, damage)
     assert any("damaged" in text for text in result.warnings) or damage == "list"
-    assert result.changed == (damage != "state")
+    assert result.changed == (not damage.startswith("state"))
     deploy(local_transport(), pair[1], None, options)
     assert live_content(root) == hash_of(pair[1])
 
