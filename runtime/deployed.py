@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,8 @@ START = "start"
 #: What ``start`` ends with where no runtime may run: not to be taken for one of Python's own exit
 #: statuses, where it rotted itself.
 REFUSED = 3
+
+_MOST_JSON = 16 << 20
 
 #: Names the install root where it is neither given nor found from the running package.
 ROOT_VARIABLE = "TATVPR_EDGE_ROOT"
@@ -149,12 +152,20 @@ def read_state(root: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file's JSON object; ``{}`` where it is missing or damaged."""
+    """A file's JSON object; ``{}`` where it is missing, damaged, or none that ends (a pipe, a
+    device)."""
     try:
-        found = parse_json(path.read_bytes())
+        with open(path, "rb", opener=_unwaited) as source:
+            if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+                return {}
+            found = parse_json(source.read(_MOST_JSON))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _unwaited(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def lowest_serial(root: Path) -> int:

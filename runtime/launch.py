@@ -35,15 +35,18 @@ def listed(folder: str, trusted: Trust | None) -> Table:
 
 
 def check_runtime(release: Deployed, root: Path) -> None:
-    """The runtime of ``release`` is what was sent.
+    """The runtime of ``release`` is what was sent, and nothing lies beside it.
 
     Raises:
         ArtifactError, SignatureError: it is not, or nobody who is trusted signed it.
     """
-    folder = os.fspath(release.folder)
+    folder, trusted = os.fspath(release.folder), trust.find(root)
     inside = deployed.RUNTIME + "/"
     try:
-        for row in listed(folder, trust.find(root)).rows:
+        table = listed(folder, trusted)
+        # Python would import what was put beside it first, before anything checks the release.
+        whole.check_tree(folder, table, added=True, bytecode=trusted is None)
+        for row in table.rows:
             if row.path.startswith(inside):
                 whole.check_file(os.path.join(folder, row.path), row)
     except DeployError as error:

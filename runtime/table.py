@@ -94,15 +94,21 @@ class Table:
         return sum(row.bytes for row in self.rows)
 
 
+def is_release_name(name: Any) -> bool:
+    """Whether ``name`` can be a release's folder below ``releases``: it has no other characters and
+    does not climb."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and ".." not in name
+
+
 def check_release_name(name: Any) -> str:
     """``name`` when it can be a folder below ``releases``.
 
     Raises:
-        DeployError: it has other characters or climbs.
+        DeployError: it cannot.
     """
-    if not isinstance(name, str) or _NAME.fullmatch(name) is None or ".." in name:
+    if not is_release_name(name):
         raise DeployError(f"{str(name)[:80]!r} is no name of a release: see `tatvpr-edge status`")
-    return name
+    return str(name)
 
 
 def make_table(

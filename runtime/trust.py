@@ -160,7 +160,7 @@ def read(base: Path, renew: bool = False, new_list: bool = False) -> Trust:
     except FileNotFoundError as error:
         raise SignatureError(_lost(Path(error.filename))) from None
     except OSError as error:
-        raise SignatureError(f"{error.filename} cannot be read: {error.strerror}") from None
+        raise SignatureError(f"{error.filename or base} cannot be read: {error.strerror}") from None
     return Trust(base, names, _revoked(revoked, revoked_path(base)), **said)
 
 

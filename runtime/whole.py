@@ -121,14 +121,20 @@ def check_file(path: str, row: Row, tick: Callable[[], None] = lambda: None) -> 
 def walk(folder: str, inside: str = "", strict: bool = True) -> Iterator[tuple[str, bool]]:
     """(relative path, whether a folder) of everything below ``folder``, parents first.
 
-    ``strict``: links, devices, files with a second name and folders deeper than any list names are
-    refused; else what lies in such a folder is left out.
+    ``strict``: links, devices, files with a second name, folders deeper than any list names and
+    those that cannot be read are refused; else what lies in such a folder is left out.
     """
     if len(inside) > MOST_NAME:
         if strict:
             raise DeployError(f"{inside[:40]!r}... nests too deeply: refused")
         return
-    for name in sorted(os.listdir(os.path.join(folder, inside) if inside else folder)):
+    try:
+        names = sorted(os.listdir(os.path.join(folder, inside) if inside else folder))
+    except OSError as error:
+        if strict:
+            raise DeployError(f"{inside or folder!r} cannot be read: {error.strerror}") from None
+        return
+    for name in names:
         relative = inside + "/" + name if inside else name
         status = os.lstat(os.path.join(folder, relative))
         if stat.S_ISDIR(status.st_mode):
@@ -159,13 +165,25 @@ def plain(path: str, name: str = "") -> Iterator[int]:
         os.close(descriptor)
 
 
+def read(descriptor: int, name: str) -> bytes:
+    """The next bytes of an open file, which errors call ``name``; b"" at its end.
+
+    Raises:
+        DeployError: the medium no longer gives them (a bad block), as good as damaged.
+    """
+    try:
+        return os.read(descriptor, CHUNK)
+    except OSError as error:
+        raise DeployError(f"{name} cannot be read: {error.strerror}") from None
+
+
 def hash_file(
     path: str, tick: Callable[[], None] = lambda: None, name: str = ""
 ) -> tuple[int, str]:
     """(size, lower-case hex SHA-256) of a plain file, called ``name`` in errors."""
     size, digest = 0, hashlib.sha256()
     with plain(path, name) as descriptor:
-        while chunk := os.read(descriptor, CHUNK):
+        while chunk := read(descriptor, name or os.path.basename(path)):
             size += len(chunk)
             digest.update(chunk)
             tick()
@@ -180,7 +198,7 @@ def read_plain(path: str, name: str, most: int) -> bytes:
     """
     data = bytearray()
     with plain(path, name) as descriptor:
-        while chunk := os.read(descriptor, CHUNK):
+        while chunk := read(descriptor, name):
             data += chunk
             if len(data) > most:
                 raise DeployError(f"{name} is larger than {most} bytes: it is not ours")

@@ -89,13 +89,26 @@ def examine() -> Iterator[Check]:
     yield from _compilers()
     yield from _packages("train")
     for job, program, package, optional in _PROGRAMS:
-        path = shutil.which(program)
+        path = _found(program)
         yield Check(
             job, program, path is not None, path or "", f"apt-get install {package}", optional
         )
     yield from _eyes()
     yield from _sensors()
     yield _gpu()
+
+
+def _found(program: str) -> str | None:
+    """Where it is; what judges signatures is not taken from PATH."""
+    if program != "ssh-keygen":
+        return shutil.which(program)
+    from tatvpr_edge.runtime.signature import ssh_keygen_path
+    from tatvpr_edge.spec.errors import ToolError
+
+    try:
+        return ssh_keygen_path()
+    except ToolError:
+        return None
 
 
 def _packages(job: str) -> Iterator[Check]:

@@ -7,6 +7,8 @@ that nothing may fall below once the release is confirmed.
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from tatvpr_edge.runtime import deployed, signature, signed_release
@@ -21,12 +23,19 @@ from tatvpr_edge.spec.manifest import Manifest
 _SAME = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
 
+def machine() -> str:
+    """The processor as the board's Python uses it: a system of 32 bits may run on a kernel of 64,
+    as some of the Raspberry Pi do, and loads no library of 64."""
+    name = os.uname().machine
+    return f"32-bit ({name})" if name in _SAME and sys.maxsize < 2**32 else name
+
+
 def check_processor(manifest: Manifest, machine: str) -> None:
     """The artifact's code is for this processor. Asked by the host before anything is sent, and by
     the board, which believes no host.
 
     Args:
-        machine: what uname(2) says on the board.
+        machine: what :func:`machine` says on the board.
 
     Raises:
         ArtifactError: it is for another.

@@ -32,7 +32,7 @@ from tatvpr_edge.spec.errors import DeployError, SignatureError, TatvprError
 from tatvpr_edge.spec.mounts import noexec_mount
 
 from . import installed, service
-from .admission import Admission, check_processor
+from .admission import Admission, check_processor, machine
 from .assembly import Assembly, clear_staging
 from .channel import Channel, HostGone
 from .disk import Disk
@@ -61,6 +61,8 @@ class Agent:
         #: What is announced was made to keep the live release's map.
         self.keeps_map = False
         self.cancellable = True
+        #: What the host was told: many a step meets the same oddity.
+        self.warned: set[str] = set()
 
     # ---- the conversation --------------------------------------------------------------------
 
@@ -109,7 +111,9 @@ class Agent:
         self.cancellable = True
         answer = operation(message)
         for text in self.store.warnings:
-            self.channel.send({"event": "warning", "text": text})
+            if text not in self.warned:
+                self.warned.add(text)
+                self.channel.send({"event": "warning", "text": text})
         self.store.warnings.clear()
         if answer is not None:
             self.channel.send({"answer": answer})
@@ -158,7 +162,7 @@ class Agent:
             "version": VERSION,
             "root": root,
             "python": "{}.{}.{}".format(*sys.version_info),
-            "machine": os.uname().machine,
+            "machine": machine(),
             "numpy": installed.has("numpy"),
             "runtime": installed.version_here(),
             "free_bytes": shutil.disk_usage(existing).free,
@@ -364,6 +368,7 @@ class Agent:
             self.store.warnings.append(
                 f"an earlier deploy ended after its switch; {live} is healthy and was confirmed"
             )
+        service.restart_after_return(self.store)  # it may run the other one
 
     def _fault(self, name: str) -> str | None:
         """What is wrong with a release that was live. Where nothing is enforced the board may have
@@ -391,7 +396,7 @@ class Agent:
                 f"the release was signed for board {table.stamp.board}, and its artifact is for "
                 f"{artifact.manifest.board}: sign it again"
             )
-        check_processor(artifact.manifest, os.uname().machine)
+        check_processor(artifact.manifest, machine())
         self._step("golden")
         health = self._health_of(folder)
         health.golden(seconds(message, "golden_s", 300.0))

@@ -37,8 +37,9 @@ def flag(value: Any) -> bool:
 
 
 def count(value: Any) -> int:
-    """A whole number from 0 up, as files and their sizes are counted."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+    """A whole number from 0 up, as files, their sizes and seconds since 1970 are counted; as large
+    as every reader of JSON knows, and as a calendar."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
         raise ValueError("a whole number from 0 up was due")
     return value
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.runtime.table import Row, Table, check_release_name
-from tatvpr_edge.runtime.whole import CHUNK, check_file, check_tree, hash_file, plain, walk
+from tatvpr_edge.runtime.whole import check_file, check_tree, hash_file, plain, read, walk
 from tatvpr_edge.spec.errors import DeployError
 
 from .store import Store
@@ -73,12 +73,18 @@ class Assembly:
             if not row.bytes:
                 self.disk.close(self.disk.create(self._place(row), row.executable))
             elif not self._copied(row, places.get(row.sha256) or self._own_maps(row)):
-                part = self._part(index)
-                have, digest = 0, ""
-                if os.path.isfile(part):
-                    have, digest = hash_file(part, self.store.tick)
+                have, digest = self._received(self._part(index))
                 needed.append({"index": index, "have": have, "sha256": digest})
         return needed
+
+    def _received(self, part: str) -> tuple[int, str]:
+        """How much of a file came before, and its hash; what cannot be read is no part of it."""
+        if os.path.isfile(part):
+            try:
+                return hash_file(part, self.store.tick)
+            except DeployError:
+                self.store.discard(part)
+        return 0, ""
 
     def receive(self, index: int, offset: int, chunks: Iterator[memoryview]) -> None:
         """Take a file's bytes from ``offset`` on; when they are complete it has its place."""
@@ -206,13 +212,14 @@ class Assembly:
                 with plain(place) as source:
                     descriptor = self.disk.create(target, row.executable)
                     try:
-                        while chunk := os.read(source, CHUNK):
+                        while chunk := read(source, row.path):
                             digest.update(chunk)
                             self.disk.write(descriptor, chunk)
                             self.store.tick()
                     finally:
                         self.disk.close(descriptor)
             except DeployError:  # the other release lost it
+                self.store.discard(target)
                 continue
             if digest.hexdigest() == row.sha256:
                 return True

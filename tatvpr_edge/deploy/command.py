@@ -8,6 +8,7 @@ number of bytes.
 from __future__ import annotations
 
 import os
+import re
 import select
 import shlex
 import time
@@ -24,6 +25,8 @@ from .transport import Link, Transport
 _MAX_ANSWER_BYTES = 64 << 20
 #: The board's Python where nobody says otherwise.
 _PYTHON = "python3"
+#: A user's home, which shells and Python's expanduser know.
+_HOME = re.compile(r"~[A-Za-z0-9_.\-]*")
 _NEEDED = (
     'if [ ! -e "$r/current/artifact" ]; then '
     'echo "error: nothing is deployed below $r" >&2; exit 1; fi; '
@@ -77,7 +80,7 @@ def _run(
     limit_s: float,
     tell: Callable[[str], None],
 ) -> str:
-    link = transport.start(line)
+    link = transport.start("sh -c " + shlex.quote(line))  # the login's shell may be no such one
     try:
         answer = _answer(transport, link, time.monotonic() + limit_s, limit_s)
     except BaseException:
@@ -86,7 +89,7 @@ def _run(
     status = link.close(30)
     said = link.said()
     if status != 0:
-        raise DeployError(_why(transport, what, status, said, first))
+        raise DeployError(link.explained(status) or _why(transport.name, what, status, said, first))
     for told in said.splitlines():
         tell(told)
     return answer.decode("utf-8", "replace")
@@ -109,8 +112,8 @@ def _answer(transport: Transport, link: Link, end: float, limit_s: float) -> byt
 
 
 def _line(words: Sequence[str], root: str | None, python: str, on_artifact: bool) -> str:
-    """One line for the board's shell. The release's ``python`` is a script that the shell reads: on
-    a file system that is mounted noexec it could not be started."""
+    """One line for a POSIX shell on the board. The release's ``python`` is a script that the shell
+    reads: on a file system that is mounted noexec it could not be started."""
     command = " ".join(["-m tatvpr_edge.runtime", *(shlex.quote(word) for word in words)])
     needed = ""
     if on_artifact:
@@ -124,10 +127,13 @@ def _line(words: Sequence[str], root: str | None, python: str, on_artifact: bool
 
 
 def _where(root: str | None) -> str:
-    """The install root as the board's shell reads it."""
+    """The install root as a shell on the board reads it, where the agent finds it, too."""
     if root is None:
         return '"${TATVPR_EDGE_ROOT:-$HOME/.local/share/tatvpr-edge}"'
-    return '"$HOME"/' + shlex.quote(root[2:]) if root.startswith("~/") else shlex.quote(root)
+    home, _, rest = root.partition("/")
+    if _HOME.fullmatch(home):
+        return f"{home}/{shlex.quote(rest)}"
+    return shlex.quote(root) if root.startswith("/") else '"$HOME"/' + shlex.quote(root)
 
 
 def deploy_line(
@@ -140,13 +146,9 @@ def deploy_line(
     return shlex.join(words)
 
 
-def _why(transport: Transport, command: str, status: int, said: str, first: str) -> str:
-    explained = transport.explain(said)
-    if explained is not None:
-        return explained
+def _why(name: str, command: str, status: int, said: str, first: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
     last = printable(lines[-1].removeprefix("error: ")[:400]) if lines else "nothing said"
-    name = transport.name
     if "nothing is deployed" in last:
         return f"{lead(name)} {last}: run `{first}` first"
     if "No module named" in last and "tatvpr_edge" in last:

@@ -6,7 +6,6 @@ Whoever listens, this goes on to one end or the other; called by the agent with 
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +57,7 @@ class GoingLive:
             DeployError: it failed, and what was live before is again.
             OSError: the file system refused the switch, which did not happen.
         """
-        live = self.switch.live()
+        live, served = self.switch.live(), service.unit()
         if live != name:
             self._carry_places(live, name, message)
             try:
@@ -79,14 +78,19 @@ class GoingLive:
             )
             if units:
                 self.step("restart")
-                service.restart_units(units)
-        except (DeployError, OSError) as error:  # OSError: no room for a child's own files
+                service.restart_units(units, self.store.tick)
+        except Exception as error:  # whatever it is, the release before is live again
+            if self.store.is_short():
+                self.store.drop_spare()
             if live == name:
+                if service.unit() != served:
+                    self._put_back(served)
+                    service.restart_after_return(self.store)
                 raise DeployError(f"{name} is live already, and fails: {error}") from None
             self.step("back")
             self.switch.go_back(name, live, str(error))
-            service.restart(self.store.root)
-            service.restart_after_return(units)
+            self._put_back(served)
+            service.restart_after_return(self.store, units)
             raise DeployError(f"{error}: went back, {live or 'no release'} is live") from None
         if live is not None and carried is not None:
             self._warn(changed_since(self.store, live, carried))
@@ -114,24 +118,31 @@ class GoingLive:
 
     def _carry_places(self, live: str | None, name: str, message: dict[str, Any]) -> State | None:
         """Places that the board added to its map go along, when the new release has that map; again
-        before its programs are restarted, which add until then. On a full disk going back matters
-        more: they stay where they are. Returns the state of the live map that was carried."""
+        before its programs are restarted, which add until then. On a full or failing disk going
+        back matters more: they stay where they are. Returns the state of the live map that was
+        carried."""
         if live is None:
             return None
-        back = message.get("op") == "rollback"
         try:
             carried, warning = carry_journal(self.store, live, name, self.kept)
-        except OSError as error:
-            if back and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._warn(
-                    f"the disk is full: the places that the board added to its map stay in {live}"
-                )
+        except (DeployError, OSError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            if message.get("op") == "rollback":
+                self._warn(f"the places that the board added to its map stay in {live}: {why}")
                 return None
+            if self.kept and isinstance(error, DeployError):
+                raise
             raise DeployError(
-                f"the places that the board added to its map cannot be copied: {error.strerror}"
+                f"the places that the board added to its map cannot be copied: {why}: mend the "
+                "disk, or give another --map, or --no-map"
             ) from None
         self._warn(warning)
         return carried
+
+    def _put_back(self, served: bytes | None) -> None:
+        """The unit is as before; that it cannot be is worth less than what follows."""
+        with contextlib.suppress(DeployError, OSError):
+            service.put_back(self.store, served)
 
     def _warn(self, text: str | None) -> None:
         if text is not None and text not in self.store.warnings:

@@ -8,6 +8,7 @@ deploy; this module starts them, times them, and reads one line of JSON from the
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -15,11 +16,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tatvpr_edge.runtime import deployed, messages
-from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.spec.artifact import read_artifact, read_manifest
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.text import parse_json
 
@@ -59,6 +60,7 @@ class Health:
         self.folder = folder
         self.python = python
         self.tick = tick
+        self._artifact = os.path.join(folder, deployed.ARTIFACT)
 
     def environment(self, root: str) -> dict[str, str]:
         """The children's environment: the release's own runtime first, if it has one."""
@@ -76,10 +78,10 @@ class Health:
         Raises:
             DeployError: they differ, the runtime cannot run, crashes, or exceeds ``seconds``.
         """
-        artifact = os.path.join(self.folder, deployed.ARTIFACT)
-        # The agent has checked the signature, perhaps with an older serial allowed: the child is
-        # not to ask again, and finds no trusted keys where it looks.
-        with self._child(["verify", artifact, "--json"], root=self.folder) as child:
+        with (
+            self._judged() as root,
+            self._child(["verify", self._artifact, "--json"], root) as child,
+        ):
             self._wait(child, seconds, "the golden vectors")
             said = child.said()
             try:
@@ -96,8 +98,10 @@ class Health:
         Never an error: until an engine is finished and verified, the CPU library of the same
         artifact answers.
         """
-        artifact = os.path.join(self.folder, deployed.ARTIFACT)
-        with self._child(["finish", artifact, "--json"], root=self.folder) as child:
+        with (
+            self._judged() as root,
+            self._child(["finish", self._artifact, "--json"], root) as child,
+        ):
             try:
                 self._wait(child, seconds, "finishing the GPU engine")
                 line = parse_json(child.said())["line"]
@@ -131,7 +135,7 @@ class Health:
 
     def _query(self, child: _Child, path: str, deadline: float) -> None:
         """A release with a map answers a real question: where was its golden frame taken?"""
-        artifact = read_artifact(os.path.join(self.folder, deployed.ARTIFACT))
+        artifact = read_artifact(self._artifact)
         frame = artifact.manifest.golden.frames[0]
         request = {
             "op": "query",
@@ -185,9 +189,13 @@ class Health:
         blob: bytes = b"",
     ) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(max(1e-3, deadline - time.monotonic()))
             with messages.short_path(path) as short:
                 connection.connect(short)
-            connection.sendall(messages.encode(request, blob))
+            try:
+                connection.sendall(messages.encode(request, blob))
+            except TimeoutError:
+                raise DeployError(f"the release takes no query: {child.why()}") from None
 
             def receive(count: int) -> bytes:
                 received = b""
@@ -211,6 +219,16 @@ class Health:
         return reply[0]
 
     # ---- children ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _judged(self) -> Iterator[str]:
+        """An install root that insists on nothing, its lowest serial the artifact's own. The agent
+        has judged that, perhaps as an older one that is permitted, or by a clock that is not set;
+        a child asks for its age again, wherever it looks, where the machine insists on keys."""
+        with tempfile.TemporaryDirectory(prefix="tatvpr-") as root:
+            with open(os.path.join(root, deployed.STATE), "w", encoding="ascii") as sink:
+                json.dump({"floor": read_manifest(self._artifact).serial}, sink)
+            yield root
 
     @contextlib.contextmanager
     def _child(self, arguments: list[str], root: str) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.runtime.table import Row
-from tatvpr_edge.runtime.whole import CHUNK, hash_file, plain
+from tatvpr_edge.runtime.whole import hash_file, plain, read
 from tatvpr_edge.spec.errors import DeployError
 
 from .store import Store
@@ -64,16 +64,16 @@ def carry_journal(
         kept: ``name`` was made to keep the map of ``live``.
 
     Raises:
-        DeployError: with ``kept``, the board wrote its map anew since.
-        OSError: the disk is full, or a file cannot be read.
+        DeployError: with ``kept``, the board wrote its map anew since; the journal cannot be read.
+        OSError: the disk is full.
     """
     state = state_of(store, live)
     try:
         before, after = map_as_it_lies(store, live), map_as_it_lies(store, name)
-    except DeployError:
+    except DeployError as error:
         if kept:
             raise
-        return None, None  # no map to carry anything to or from, as whoever reads it says
+        return None, f"the places that the board added to its map stay in {live}: {error}"
     if before != after and kept:
         raise DeployError(
             "the board wrote its map anew (compacted, pruned or calibrated it) after the release "
@@ -134,7 +134,7 @@ def _copy_journal(store: Store, live: str, name: str) -> str | None:
         with plain(source) as descriptor:
             sink = store.disk.create(temporary)
             try:
-                while chunk := os.read(descriptor, CHUNK):
+                while chunk := read(descriptor, JOURNAL):
                     store.disk.write(sink, chunk)
                     store.tick()
                 store.disk.sync(sink)
@@ -151,7 +151,7 @@ def _copy_journal(store: Store, live: str, name: str) -> str | None:
 def _begins_with(path: str, beginning: str) -> bool:
     """Whether the file ``path`` begins with all of the file ``beginning``."""
     with plain(path) as whole, plain(beginning) as part:
-        while chunk := os.read(part, CHUNK):
+        while chunk := read(part, JOURNAL):
             if os.read(whole, len(chunk)) != chunk:
                 return False
     return True

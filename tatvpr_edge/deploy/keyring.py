@@ -19,7 +19,7 @@ from tatvpr_edge.runtime import deployed, signature, signed_release, trust
 from tatvpr_edge.runtime.private import NotPrivate, check_folder, owners
 from tatvpr_edge.runtime.trust import Trust
 from tatvpr_edge.spec.artifact import read_signed
-from tatvpr_edge.spec.errors import SignatureError
+from tatvpr_edge.spec.errors import ArtifactError, SignatureError
 
 from .store import Store
 
@@ -108,7 +108,7 @@ class Keyring:
         if live is not None and not force:
             try:
                 _check(known, live)
-            except SignatureError as error:
+            except ArtifactError as error:
                 raise SignatureError(
                     f"the live release would be refused from now on ({error}): build and deploy it "
                     "with --sign and this key first, or use --force"
@@ -211,7 +211,7 @@ def _check(lists: Trust, live: Path) -> None:
 def _accepts(lists: Trust, live: Path) -> bool:
     try:
         _check(lists, live)
-    except SignatureError:
+    except ArtifactError:  # of no trusted key, or damaged
         return False
     return True
 

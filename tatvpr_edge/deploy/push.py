@@ -38,6 +38,7 @@ from .release import (
     read_source,
     sign_release,
 )
+from .service import RESTART_S
 from .session import ANSWER_S, BYTES_PER_S, Session
 from .transport import Transport
 
@@ -88,6 +89,8 @@ class Options:
     modules: list[tuple[str, str]] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.root == "":
+            raise UsageError("root is empty: name a folder on the board, or none for its own rule")
         if self.runtime not in ("auto", "always", "never"):
             raise UsageError(f"runtime is {self.runtime!r}: auto, always or never")
         if not 2 <= self.keep <= 100:
@@ -392,6 +395,7 @@ def _limit_s(options: Options, release_bytes: int = _LARGEST_BYTES, finishes: bo
     artifact has an engine that only its board can build."""
     own_s = options.golden_s + 4 * options.health_s + options.settle_s
     own_s += options.finish_s if finishes else 0
+    own_s += 2 * RESTART_S * (1 + len(options.restart))
     return ANSWER_S + 2 * own_s + 4 * release_bytes / BYTES_PER_S
 
 

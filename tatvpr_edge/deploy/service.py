@@ -12,7 +12,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tatvpr_edge.runtime import deployed
@@ -22,7 +23,11 @@ from .script import inline
 from .store import Store
 
 UNIT = "tatvpr-edge.service"
-_SECONDS = 60
+_SECONDS = 60.0
+#: Longer than systemd itself lets our unit take to stop and to start.
+RESTART_S = 300.0
+_PAUSE_S = 0.1
+_ROOT = re.compile(rf'^Environment="{deployed.ROOT_VARIABLE}=(.*)"$', re.MULTILINE)
 #: Names of units (systemd.unit(5)); none that systemctl could take for an option.
 _UNIT = re.compile(r"[A-Za-z0-9_@:][A-Za-z0-9_@:.\\\-]{0,200}")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -100,20 +105,42 @@ def after_switch(
     if not wanted:
         if not _ours(store.root):
             return None
-        _systemctl("restart", UNIT)
+        restart_units([UNIT], store.tick)
         return state(store.root)
-    path = unit_path()
-    before = _text(path)
+    path, before = unit_path(), unit()
+    theirs = None if before is None or _ours(store.root) else before.decode("utf-8", "replace")
     os.makedirs(os.path.dirname(path), exist_ok=True)
     store.replace(path, unit_text(store.root, python, settings).encode("utf-8"))
     try:
         _systemctl("daemon-reload")
         _systemctl("enable", UNIT)
-        _systemctl("restart", UNIT)
+        restart_units([UNIT], store.tick)
     except DeployError:
-        _put_back(store, before)
+        put_back(store, before)
         raise
+    if theirs is not None:
+        root = _ROOT.search(theirs)
+        store.warnings.append(
+            f"{UNIT} served {root[1] if root else 'something else'} until now, and does so no "
+            "longer: a user has one such unit"
+        )
+    if not _lingers():
+        store.warnings.append(
+            "the service ends when this user's last login does, and does not start with the board: "
+            f"run `sudo loginctl enable-linger {os.geteuid()}` there"
+        )
     return state(store.root)
+
+
+def _lingers() -> bool:
+    """Whether what this user starts goes on without a login, as far as logind says."""
+    if os.geteuid() == 0:
+        return True
+    words = ["loginctl", "show-user", str(os.geteuid()), "--property=Linger", "--value"]
+    try:
+        return _ran(words, lambda: None, _SECONDS).stdout.strip() != b"no"
+    except (DeployError, OSError):
+        return True
 
 
 def look(wanted: Any) -> None:
@@ -163,31 +190,35 @@ def look_for(names: Any) -> list[str]:
     return units
 
 
-def restart_units(units: Sequence[str]) -> None:
-    """Restart the robot's own programs, so that they open the release that is live.
+def restart_units(units: Sequence[str], tick: Callable[[], None]) -> None:
+    """Restart programs, so that they open the release that is live. ``tick`` is called meanwhile.
 
     Raises:
         DeployError: one of them does not start.
     """
     for unit in units:
-        _systemctl("restart", unit)
+        _systemctl("restart", unit, tick=tick, seconds=RESTART_S)
 
 
-def restart_after_return(units: Sequence[str]) -> None:
-    """As :func:`restart_units` after going back: nothing that fails now is worth more than that."""
-    for unit in units:
+def restart_after_return(store: Store, units: Sequence[str] = ()) -> None:
+    """As :func:`restart_units` after going back, this root's own unit first: nothing that fails now
+    is worth more than that."""
+    for unit in [*([UNIT] if _ours(store.root) else []), *units]:
         with contextlib.suppress(DeployError):
-            _systemctl("restart", unit)
+            restart_units([unit], store.tick)
 
 
-def _put_back(store: Store, before: bytes | None) -> None:
-    """The unit as it was before a failed installation: no later deploy meets the new one."""
+def put_back(store: Store, before: bytes | None) -> None:
+    """The :func:`unit` as it was ``before`` a deploy that failed: no later one meets another."""
+    if unit() == before:
+        return
     if before is None:
         _remove(store)
         return
     store.replace(unit_path(), before)
-    with contextlib.suppress(DeployError):
-        _systemctl("daemon-reload")
+    for words in (("daemon-reload",), ("enable", UNIT)):
+        with contextlib.suppress(DeployError):
+            _systemctl(*words)
 
 
 def _remove(store: Store) -> None:
@@ -201,21 +232,13 @@ def _remove(store: Store) -> None:
         _systemctl("daemon-reload")
 
 
-def _text(path: str) -> bytes | None:
+def unit() -> bytes | None:
+    """The text of this user's unit; None where there is none that can be read."""
     try:
-        with open(path, "rb") as source:
+        with open(unit_path(), "rb") as source:
             return source.read()
-    except FileNotFoundError:
+    except OSError:
         return None
-
-
-def restart(root: str) -> None:
-    """Restart the unit after going back; a failure to do so is not worth more than going back."""
-    if _ours(root):
-        try:
-            _systemctl("restart", UNIT)
-        except DeployError:
-            return
 
 
 def state(root: str) -> str | None:
@@ -244,8 +267,10 @@ def _quoted(word: str) -> str:
     return f'"{word}"'
 
 
-def _systemctl(*arguments: str) -> None:
-    done = _run(*arguments)
+def _systemctl(
+    *arguments: str, tick: Callable[[], None] = lambda: None, seconds: float = _SECONDS
+) -> None:
+    done = _run(*arguments, tick=tick, seconds=seconds)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         why = said[-1] if said else f"exit status {done.returncode}"
@@ -253,13 +278,30 @@ def _systemctl(*arguments: str) -> None:
         raise DeployError(f"systemctl {what} failed on the board: {why}")
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+def _run(
+    *arguments: str, tick: Callable[[], None] = lambda: None, seconds: float = _SECONDS
+) -> subprocess.CompletedProcess[bytes]:
     scope = [] if os.geteuid() == 0 else ["--user"]
     try:
-        return subprocess.run(
-            ["systemctl", *scope, *arguments], capture_output=True, timeout=_SECONDS, check=False
-        )
+        return _ran(["systemctl", *scope, *arguments], tick, seconds)
     except FileNotFoundError:
         raise DeployError("the board has no systemd: deploy without --service") from None
-    except subprocess.TimeoutExpired:
-        raise DeployError(f"systemctl {arguments[0]} took more than {_SECONDS} s") from None
+
+
+def _ran(
+    words: list[str], tick: Callable[[], None], seconds: float
+) -> subprocess.CompletedProcess[bytes]:
+    end = time.monotonic() + seconds
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            while True:
+                tick()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    said = process.communicate(timeout=_PAUSE_S)
+                    return subprocess.CompletedProcess(words, process.returncode, *said)
+                if time.monotonic() > end:
+                    what = " ".join(words)
+                    raise DeployError(f"{what} took more than {seconds:.0f} s on the board")
+        except BaseException:
+            process.kill()
+            raise

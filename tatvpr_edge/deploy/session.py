@@ -107,7 +107,8 @@ def python_words(python: str) -> list[str]:
     """The board's Python, a command, as its words.
 
     Raises:
-        DeployError: it has none, or a quote is not closed.
+        DeployError: it has none, a quote is not closed, or it is a path from nowhere: the agent's
+            children, the release's script and the unit start it in other folders.
     """
     try:
         words = shlex.split(python)
@@ -115,6 +116,8 @@ def python_words(python: str) -> list[str]:
         raise DeployError(f"--python {python[:80]!r}: {str(error).lower()}") from None
     if not words:
         raise DeployError("--python is empty: name the board's Python, such as python3")
+    if "/" in words[0] and not words[0].startswith("/"):
+        raise DeployError(f"--python {words[0][:80]}: give its whole path on the board")
     return words
 
 
@@ -141,6 +144,8 @@ class Session(Closing):
         self._messages: queue.Queue[dict[str, Any] | str] = queue.Queue(1000)
         self._events = 0
         self._closed = False
+        #: The agent switches, checks and confirms or goes back, whoever listens.
+        self._finishing = False
         self._greeted = threading.Event()
         self._ahead = b""
         words = [*self.python, "-c", _FIRST]
@@ -202,6 +207,7 @@ class Session(Closing):
             if isinstance(reply, str):
                 raise self._ended(reply)
             if "answer" in reply:
+                self._finishing = False
                 return check_answer(self.transport.name, str(message["op"]), reply["answer"])
             self._handle(reply)
 
@@ -227,15 +233,17 @@ class Session(Closing):
     def close(self) -> None:
         """End the conversation; the agent finishes what must be finished."""
         self._closed = True
-        self._link.close()
+        self._link.close(leave=self._finishing)
         self._reader.join(timeout=2)
 
     def _handle(self, reply: dict[str, Any]) -> None:
         name = self.transport.name
         if "error" in reply:
+            self._finishing = False
             kind = errors.by_name(reply.get("kind"), DeployError)
             raise kind(f"{lead(name)} {printable(str(reply['error'])[:_MAX_ERROR])}")
         event = check_event(name, reply)
+        self._finishing = self._finishing or event.get("name") == "switch"
         if event["event"] != "alive":
             self._events += 1
             if self._events > MAX_EVENTS:
@@ -273,7 +281,7 @@ class Session(Closing):
         name = self.transport.name
         status = self._link.close()
         said = self._link.said()
-        explained = self.transport.explain(said)
+        explained = self._link.explained(status)
         if explained is not None:
             return DeployError(explained)
         last = printable(said.splitlines()[-1].strip()[:300]) if said else ""

@@ -20,7 +20,7 @@ from typing import Any
 
 from tatvpr_edge.runtime import deployed
 from tatvpr_edge.runtime.private import NotPrivate, check_folder
-from tatvpr_edge.runtime.table import Table, check_release_name
+from tatvpr_edge.runtime.table import Table, check_release_name, is_release_name
 from tatvpr_edge.runtime.whole import BYTECODE, MOST_NAME, check_files, read_table, walk
 from tatvpr_edge.spec.errors import DeployError
 from tatvpr_edge.spec.text import parse_json
@@ -30,15 +30,6 @@ from .disk import Disk
 #: More than a switch, its health check and a list of keys write together.
 SPARE_BYTES = 256 << 10
 _FOLDERS = (deployed.RELEASES, deployed.STAGING, deployed.TRASH, deployed.TRUST)
-
-
-def boot_id() -> str:
-    """Names this boot of the board; empty where the kernel does not tell."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as source:
-            return source.read().strip()
-    except OSError:
-        return ""
 
 
 class Store:
@@ -109,7 +100,7 @@ class Store:
             if error.errno in (errno.EAGAIN, errno.EACCES) and self._lock is not None:
                 raise DeployError(self._locked()) from None
             raise DeployError(self._why(error, "lock " + path)) from None
-        holder = {"pid": os.getpid(), "boot": boot_id(), "since": time.monotonic(), "who": who}
+        holder = {"pid": os.getpid(), "since": time.monotonic(), "who": who}
         with contextlib.suppress(OSError):  # a full disk does not matter here
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, json.dumps(holder).encode("ascii"), 0)
@@ -234,13 +225,18 @@ class Store:
         """The folder of an installed release."""
         return self.path(deployed.RELEASES, check_release_name(name))
 
+    def folders(self) -> list[str]:
+        """What lies among the releases, also what is left of one. What no deploy can have called so
+        (a copy that somebody made by hand) is nobody's but theirs."""
+        return sorted(filter(is_release_name, os.listdir(self.path(deployed.RELEASES))))
+
     def releases(self) -> list[str]:
         """Names of installed releases."""
-        return sorted(
+        return [
             name
-            for name in os.listdir(self.path(deployed.RELEASES))
+            for name in self.folders()
             if os.path.isfile(self.path(deployed.RELEASES, name, deployed.RELEASE))
-        )
+        ]
 
     def table(self, name: str) -> Table | None:
         """The files of an installed release; None where its list is missing or damaged."""

@@ -97,7 +97,8 @@ class Switch:
         self._drop_links()
 
     def go_back(self, name: str, before: str | None, why: str) -> None:
-        """Step 5, bad: ``before`` (or nothing) is live again, and the state records ``why``."""
+        """Step 5, bad: ``before`` (or nothing) is live again, and the state records ``why``, where
+        the disk has room for that."""
         if before is None:
             self.store.discard(self.current)
         else:
@@ -111,7 +112,10 @@ class Switch:
         state["history"] = [entry for entry in state["history"] if entry != name] + (
             [] if before is None or state["history"][-1:] == [before] else [before]
         )
-        self.store.write_state(state)
+        try:
+            self.store.write_state(state)
+        except OSError as error:  # the next deploy forgets the announcement
+            self.store.warnings.append(f"why cannot be recorded on the board: {error.strerror}")
 
     def unfinished(self) -> tuple[str, str | None] | None:
         """A switch that was made and never confirmed: (new release, the one before).
@@ -152,7 +156,7 @@ class Switch:
         kept = [name for name in (live, self.previous(), also) if name]
         if state["pending"] is not None:
             kept += [name for name in state["pending"].values() if name]
-        installed = os.listdir(self.store.path(deployed.RELEASES))
+        installed = self.store.folders()
         for name in reversed(state["history"]):
             if len(set(kept)) < keep and name in installed:
                 kept.append(name)

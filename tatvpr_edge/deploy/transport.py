@@ -28,6 +28,8 @@ from tatvpr_edge.spec.text import printable
 from .naming import LOCAL
 
 _TAIL_BYTES = 16384
+#: What a command has for its end once nobody speaks with it any more.
+_END_S = 5.0
 #: Room between us and ssh, so that neither waits for the other after every 64 kB.
 _PIPE_BYTES = 1 << 20
 # A user and a host, an alias or an address; nothing that ssh could take for an option, and nothing
@@ -37,6 +39,12 @@ _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\-]{0,63}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,252}")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\](?::([0-9]{1,5}))?")
 _ZONE = re.compile(r"[A-Za-z0-9_.\-]{1,15}")
+#: How ssh itself says that it ended, not the command on the board (ssh(1)).
+_SSH_FAILED = 255
+#: What ssh says of a key that changed: the file, and the name there, which a Host's HostName, Port
+#: and HostKeyAlias make another one than the user wrote.
+_OFFENDING = re.compile(r"^Offending \S+ key in (.+):[0-9]+\s*$", re.MULTILINE)
+_CHANGED = re.compile(r"^Host key for (\S+) has changed", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -160,15 +168,25 @@ class Link:
         self._reader.join(timeout=2)
         return bytes(self._said).decode("utf-8", "replace").strip()
 
-    def close(self, seconds: float = 5) -> int:
-        """End the connection and return the command's exit status."""
+    def explained(self, status: int) -> str | None:
+        """What ended the connection, where the local program for it failed with ``status``; None
+        where the command on the board did, whatever that said."""
+        return self.transport.explain(self.said()) if status == _SSH_FAILED else None
+
+    def close(self, seconds: float | None = None, leave: bool = False) -> int:
+        """End the connection and return the command's exit status. A command that goes on for so
+        long is killed; ``leave``: it is left to end by itself, and 0 is returned."""
         with contextlib.suppress(OSError):
             self.send.close()
         try:
-            status = self.process.wait(seconds)
+            status = self.process.wait(_END_S if seconds is None else seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            status = self.process.wait()
+            if leave:
+                threading.Thread(target=self.process.wait, daemon=True).start()
+                status = 0
+            else:
+                self.process.kill()
+                status = self.process.wait()
         self._reader.join(timeout=2)
         self.receive.close()
         return status
@@ -256,12 +274,11 @@ class SshTransport:
                 shlex.quote(to.words),
             ]
         )
-        known = f"[{to.host}]:{to.port}" if to.port not in (None, 22) else to.host
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in said or "host key has changed" in said:
             return (
                 f"{self.name}: the host key CHANGED since the last connection; somebody may be in "
                 "between. If you know why it changed, forget the old key with "
-                f"`ssh-keygen -R {shlex.quote(known)}` and accept the new one with `ssh {at} true`"
+                f"`{_forgetting(said, to)}` and accept the new one with `ssh {at} true`"
             )
         if "Host key verification failed" in said or "host key is known" in said:
             return (
@@ -324,6 +341,14 @@ def _popen(
         bufsize=0,
         env=environment,
     )
+
+
+def _forgetting(said: str, to: Target) -> str:
+    """The command that takes a key that changed out of the file in which ssh found it."""
+    file, name = _OFFENDING.search(said), _CHANGED.search(said)
+    known = f"[{to.host}]:{to.port}" if to.port not in (None, 22) else to.host
+    words = ["ssh-keygen", *(["-f", file[1]] if file else []), "-R", name[1] if name else known]
+    return printable(shlex.join(words))
 
 
 def _last(said: str) -> str:

@@ -90,8 +90,8 @@ class Artifact:
             ArtifactError: the file is not listed, or no longer what the manifest says.
         """
         entry = self.manifest.file(member)
-        with _open_plain(self.root, entry.path) as descriptor:
-            data = b"".join(_chunks(descriptor))
+        with _open_plain(self.root, entry.path) as chunks:
+            data = b"".join(chunks)
         _check_content(entry, len(data), hashlib.sha256(data).hexdigest())
         return data
 
@@ -102,8 +102,8 @@ class Artifact:
             ArtifactError: the file is not listed, or no longer what the manifest says.
         """
         entry = self.manifest.file(member)
-        with _open_plain(self.root, entry.path) as descriptor:
-            copy = seal(entry.path, _chunks(descriptor))
+        with _open_plain(self.root, entry.path) as chunks:
+            copy = seal(entry.path, chunks)
         try:
             _check_content(entry, copy.bytes, copy.sha256)
         except ArtifactError:
@@ -291,9 +291,9 @@ def _read(
         )
     _check_listing(root, manifest)
     for entry in manifest.files:
-        with _open_plain(root, entry.path) as descriptor:
+        with _open_plain(root, entry.path) as chunks:
             content, size = hashlib.sha256(), 0
-            for chunk in _chunks(descriptor):
+            for chunk in chunks:
                 content.update(chunk)
                 size += len(chunk)
         _check_content(entry, size, content.hexdigest())
@@ -336,9 +336,9 @@ def read_signed(path: str | Path) -> SignedManifest:
 
 
 def _read_small(root: Path, name: str, most: int) -> bytes:
-    with _open_plain(root, name) as descriptor:
+    with _open_plain(root, name) as chunks:
         data = bytearray()
-        for chunk in _chunks(descriptor):
+        for chunk in chunks:
             data += chunk
             if len(data) > most:
                 raise ArtifactError(f"{root}: {name} is too large to be ours")
@@ -389,8 +389,8 @@ def _walk(root: Path, inside: str) -> Iterator[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def _open_plain(root: Path, name: str) -> Iterator[int]:
-    """A descriptor of a regular file with one name, no link on the way to it."""
+def _open_plain(root: Path, name: str) -> Iterator[Iterator[bytes]]:
+    """The bytes of a regular file with one name, no link on the way to it, in pieces."""
     for parent in Path(name).parents:
         if parent.name and (root / parent).is_symlink():
             raise ArtifactError(f"{root}: folder {parent} is a symbolic link: refused")
@@ -411,14 +411,17 @@ def _open_plain(root: Path, name: str) -> Iterator[int]:
                 f"{root}: {name} has a second name on this disk (a hard link), through which it "
                 "could be altered: copy the artifact instead of linking it"
             )
-        yield descriptor
+        yield _chunks(descriptor, f"{root}: {name}")
     finally:
         os.close(descriptor)
 
 
-def _chunks(descriptor: int) -> Iterator[bytes]:
-    while chunk := os.read(descriptor, _CHUNK):
-        yield chunk
+def _chunks(descriptor: int, what: str) -> Iterator[bytes]:
+    try:
+        while chunk := os.read(descriptor, _CHUNK):
+            yield chunk
+    except OSError as error:  # a bad block of the medium, as good as damage
+        raise ArtifactError(f"{what} cannot be read: {error.strerror}") from None
 
 
 def _check_content(entry: FileEntry, size: int, digest: str) -> None:

@@ -81,6 +81,13 @@ def in_the_command_line(
         (f"send({{'error': {NASTY!r} * 1000, 'kind': 'annotations'}})", "status"),
         (f"answer['live'] = answer['root'] = {NASTY!r}", "status"),
         (f"answer['python'] = {NASTY!r}", "status"),
+        # A year that no calendar has.
+        (
+            "if 'releases' in answer: answer['releases'] = [{'name': 'a', 'live': True, "
+            "'previous': False, 'failed': None, 'signed': {'by': 'b', 'artifact_by': 'b', 'fault': "
+            "None, 'serial': 1, 'expires': 2**62, 'present': True}}]",
+            "status",
+        ),
         (f"send({{'event': 'step', 'name': {NASTY!r}}})", "rollback"),
         (f"send({{'event': 'warning', 'text': {NASTY!r}}})", "rollback"),
         (f"send({{'event': 'file', 'path': {NASTY!r}, 'bytes': 1, 'total': 2}})", "rollback"),
@@ -101,6 +108,7 @@ def test_nothing_that_a_board_says_is_obeyed_by_a_terminal(
         assert all(letter == "\n" or letter.isprintable() for letter in text), text
         assert len(text) < 9000
     assert "gnp.exe" in said.out + said.err or "malformed" in said.err
+    assert "fault of tatvpr-edge" not in said.err
 
 
 def test_tags_of_a_map_are_not_obeyed_either() -> None:

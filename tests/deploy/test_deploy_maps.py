@@ -241,6 +241,20 @@ def test_a_release_with_a_map_has_to_answer_a_query(ram_path: Path, board: Board
     deploy(local_transport(), bad, None, dataclasses.replace(options, no_map=True))
 
 
+def test_a_release_that_rots_while_it_is_asked_goes_back(ram_path: Path, board: Board) -> None:
+    """It stayed live, unconfirmed: an artifact's reader raises another error than a deploy does."""
+    root, options = board
+    live = (root / "current").resolve()
+    rots = ram_path / "rots"
+    rots.write_text(f"#!/bin/sh\necho x >> {root}/current/artifact/golden/frame.rgb\n")
+    rots.chmod(0o755)
+    bad = same_model(ram_path, "bad", f"serve={rots}")
+    with pytest.raises(DeployError, match=r"frame.rgb was altered.*went back"):
+        deploy(local_transport(), bad, None, options)
+    assert (root / "current").resolve() == live
+    assert status(local_transport(), options)["unconfirmed"] is False
+
+
 def test_only_a_deploy_that_keeps_the_map_has_it_read_before_anything_is_asked(
     ram_path: Path, tmp_path: Path, board: Board, sshd: Sshd
 ) -> None:

@@ -97,6 +97,9 @@ def test_strange_words_where_a_name_is_wanted_are_refused(ram_path: Path, wheel:
         for python in ("'" + name, shlex.quote(name)):
             with pytest.raises(DeployError):
                 status(local_transport(), replace(options, python=python))
+    for python in ("venv/bin/python3", "'~/venv/bin/python3' -X utf8"):
+        with pytest.raises(DeployError, match="give its whole path on the board"):
+            status(local_transport(), replace(options, python=python))
 
 
 BAD_PATHS = [

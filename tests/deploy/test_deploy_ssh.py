@@ -6,6 +6,7 @@ import getpass
 import ipaddress
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,11 +22,11 @@ from support.board import (
     running_sshd,
 )
 from tatvpr_edge.cli import main
-from tatvpr_edge.deploy.command import run_on_board
+from tatvpr_edge.deploy.command import _where, live_manifest, run_on_board
 from tatvpr_edge.deploy.push import deploy, status
 from tatvpr_edge.deploy.session import Session
-from tatvpr_edge.deploy.transport import SshTransport
-from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.deploy.transport import LocalTransport, SshTransport
+from tatvpr_edge.spec.errors import DeployError, UsageError
 
 
 def test_unknown_and_changed_host_keys_are_refused_with_the_command_to_fix_it(
@@ -42,10 +43,42 @@ def test_unknown_and_changed_host_keys_are_refused_with_the_command_to_fix_it(
         deploy(board, artifact, None, options)
     other = (sshd.folder / "user_key.pub").read_text()
     known.write_text(f"tatvpr-test-board {other}")
-    with pytest.raises(DeployError, match=r"host key CHANGED .*`ssh-keygen -R "):
+    with pytest.raises(DeployError, match=r"host key CHANGED .*`ssh-keygen -f .* -R "):
         deploy(board, artifact, None, options)
     assert not (ram_path / "root").exists()
     assert known.read_text() == f"tatvpr-test-board {other}", "ssh learned a key by itself"
+
+
+def test_a_key_that_changed_is_forgotten_by_the_name_that_ssh_knows_it_by(
+    ram_path: Path, sshd: Sshd
+) -> None:
+    """The command named what the user had typed, and found nothing to forget."""
+    known, config = ram_path / "known hosts", ram_path / "config"
+    other = (sshd.folder / "user_key.pub").read_text()
+    known.write_text(f"[127.0.0.1]:{sshd.port} {other}")
+    config.write_text(
+        f"Host robot\n  HostName 127.0.0.1\n  Port {sshd.port}\n"
+        f'  UserKnownHostsFile "{known}"\n  GlobalKnownHostsFile none\n'
+    )
+    robot = SshTransport("robot", None, str(config), True)
+    with pytest.raises(DeployError, match="host key CHANGED") as said:
+        status(robot)
+    words = shlex.split(str(said.value).split("`")[1])
+    assert subprocess.run(words, capture_output=True).returncode == 0
+    with pytest.raises(DeployError, match=r"host key is unknown: .*`ssh -F .* robot true`"):
+        status(robot)
+
+
+def test_what_a_board_refuses_is_not_taken_for_a_refused_login(ram_path: Path, sshd: Sshd) -> None:
+    python = ram_path / "python3"
+    python.write_text("#!/bin/sh\n")
+    options = quick_options(ram_path / "root", python=str(python))
+    with pytest.raises(DeployError, match=r"may not start .*Permission denied.*: its file system"):
+        status(sshd.transport(), options)
+    python.write_text("#!/bin/sh\necho 'error: camera: Connection refused' >&2; exit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(DeployError, match=r"127.0.0.1: camera: Connection refused$"):
+        run_on_board(sshd.transport(), ["power"], str(ram_path / "root"), str(python))
 
 
 def test_who_cannot_log_in_is_told_so(ram_path: Path, sshd: Sshd, wheel: Path) -> None:
@@ -72,6 +105,38 @@ def test_the_command_that_helps_reaches_the_board_as_the_user_did(
     words = shlex.split(str(said.value).split("`")[1])[1:]
     assert main(words) == 1  # it is a command that we take; its artifact alone is not there
     assert "ARTIFACT" in capsys.readouterr().err
+
+
+def test_a_login_shell_that_knows_no_posix_runs_the_runtime_all_the_same(
+    ram_path: Path, wheel: Path
+) -> None:
+    """fish and csh do not: this one splits words and nothing else."""
+    shell = ram_path / "shell"
+    shell.write_text(
+        f"#!{sys.executable}\nimport os, shlex\n"
+        "words = shlex.split(os.environ['SSH_ORIGINAL_COMMAND'])\nos.execvp(words[0], words)\n"
+    )
+    shell.chmod(0o755)
+    options = quick_options(ram_path / "my root", wheel)
+    with running_sshd(ram_path / "etc", str(shell)) as sshd:
+        deploy(sshd.transport(), make_artifact(ram_path / "a"), None, options)
+        where = (options.root, options.python)
+        said = run_on_board(sshd.transport(), ["verify"], *where, on_artifact=True)
+        assert said == '{"golden": "passed"}\n'
+        assert live_manifest(sshd.transport(), *where).startswith(b"{")
+
+
+@pytest.mark.parametrize("root", ["data/my $robot", "~", "~/x y", "~root", "~root/'x' y", "/a b"])
+def test_commands_find_the_root_where_deploy_put_it(root: str, tmp_path: Path) -> None:
+    """One relative to the home, or another user's home, was sought elsewhere."""
+    line = f'r={_where(root)}; cd /; printf %s "$r"'
+    home = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(["sh", "-c", line], env=home, capture_output=True, text=True, check=True)
+    with pytest.raises(UsageError, match="root is empty"):
+        quick_options("")
+    board = LocalTransport(environment=(("HOME", str(tmp_path)),))
+    with Session(board, shlex.quote(sys.executable)) as session:
+        assert os.path.normpath(done.stdout) == session.hello(root)["root"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,9 @@ from support.board import (
     make_artifact,
     quick_options,
 )
-from tatvpr_edge.deploy.push import deploy, rollback
+from tatvpr_edge.deploy import transport
+from tatvpr_edge.deploy.health import Health
+from tatvpr_edge.deploy.push import deploy, rollback, status
 from tatvpr_edge.deploy.session import agent_modules
 from tatvpr_edge.spec.errors import DeployError
 
@@ -68,11 +71,14 @@ def test_current_that_leads_nowhere_is_replaced(
     if target == "current.next":
         (root / "current.next").symlink_to("current")
     result = deploy(local_transport(), pair[1], None, options)
-    assert any("led nowhere" in text for text in result.warnings)
+    assert ["led nowhere" in text for text in result.warnings] == [True]  # once
     faults.check(root, {hash_of(pair[1])}, target)
 
 
-@pytest.mark.parametrize("damage", ["weights", "list", "extra file", "link", "state"])
+@pytest.mark.parametrize(
+    "damage",
+    ["weights", "list", "extra file", "link", "state", "state, a pipe", "state, without end"],
+)
 def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
     pair: Any, fresh: Any, faults: Any, damage: str
 ) -> None:
@@ -89,6 +95,12 @@ def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
     elif damage == "link":
         (live / "artifact/weights.bin").unlink()
         (live / "artifact/weights.bin").symlink_to("/etc/passwd")
+    elif damage == "state, a pipe":
+        (root / "state.json").unlink()
+        os.mkfifo(root / "state.json")
+    elif damage == "state, without end":
+        (root / "state.json").unlink()
+        (root / "state.json").symlink_to("/dev/zero")
     else:
         (root / "state.json").write_text(
             '{"history": [1, 2], "pending": "x", "floor": "y", "failed": "z"}'
@@ -96,7 +108,7 @@ def test_a_damaged_release_is_sent_again_and_damaged_state_is_healed(
     result = deploy(local_transport(), pair[0], None, options)
     faults.check(root, {hash_of(pair[0])}, damage)
     assert any("damaged" in text for text in result.warnings) or damage == "list"
-    assert result.changed == (damage != "state")
+    assert result.changed == (not damage.startswith("state"))
     deploy(local_transport(), pair[1], None, options)
     assert live_content(root) == hash_of(pair[1])
 
@@ -115,6 +127,25 @@ def test_the_release_before_is_known_by_its_date_where_the_state_is_lost(
         os.utime(release, (date, date))
     (root / "state.json").unlink()
     assert rollback(local_transport(), None, options).release == others[-1].name
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_copy_that_somebody_made_beside_the_releases_is_let_be(
+    pair: Any, fresh: Any, faults: Any, lost: bool
+) -> None:
+    """Every command on that board ended in "is no name of a release: see `tatvpr-edge status`"."""
+    root, options = fresh()
+    first = (root / "current").resolve()
+    mine = {first.with_name(name) for name in (f"{first.name} (copy)", f"{first.name}~", ".old")}
+    for copy in mine:
+        shutil.copytree(first, copy)
+    if lost:
+        (root / "state.json").unlink()
+    assert [r["name"] for r in status(local_transport(), options)["releases"]] == [first.name]
+    deploy(local_transport(), pair[1], None, replace(options, keep=2))
+    rollback(local_transport(), None, options)
+    faults.check(root, {hash_of(pair[0])}, "copies")
+    assert all((copy / "release.json").is_file() for copy in mine)
 
 
 def nest(folder: Path, name: str, times: int) -> None:
@@ -186,6 +217,33 @@ def test_a_release_that_does_not_work_goes_back_by_itself_and_says_why(
     assert live_content(root) == hash_of(pair[1])
 
 
+_DEAF = """
+import socket, struct, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[sys.argv.index("--socket") + 1])
+listener.listen()
+connections = []
+while True:
+    connection, _ = listener.accept()
+    connections.append(connection)
+    length, blob = struct.unpack(">II", connection.recv(8, socket.MSG_WAITALL))
+    if not blob:
+        connection.sendall(struct.pack(">II", 11, 0) + b'{"ok":true}')
+"""
+
+
+def test_a_service_that_takes_no_frame_holds_nobody(ram_path: Path) -> None:
+    """More than a socket holds was sent to it without a limit of time."""
+    (ram_path / "release").mkdir()
+    make_artifact(ram_path / "release" / "artifact", side=1000)
+    (ram_path / "release" / "map.placemap").touch()
+    (ram_path / "deaf.py").write_text(_DEAF)
+    python = [sys.executable, str(ram_path / "deaf.py")]
+    health = Health(str(ram_path / "root"), str(ram_path / "release"), python)
+    with pytest.raises(DeployError, match="takes no query: still running"):
+        health.alive(1.0, 0)
+
+
 def test_a_file_or_two_that_a_service_opens_once_are_no_leak(ram_path: Path, fresh: Any) -> None:
     root, options = fresh()
     opens = make_artifact(ram_path / "opens", b"opens", "service-opens-2")
@@ -234,6 +292,25 @@ def test_rollback_to_a_release_that_no_longer_works_returns_to_the_live_one(
     with pytest.raises(DeployError, match=r"damaged: .*deploy it again"):
         rollback(local_transport(), None, options)
     faults.check(root, {hash_of(pair[1])}, "rollback")
+
+
+def test_a_deploy_to_this_machine_that_is_interrupted_finishes_by_itself(
+    pair: Any, fresh: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its agent was killed five seconds after Ctrl-C, which left the release unconfirmed."""
+    monkeypatch.setattr(transport, "_END_S", 0.05)
+    root, options = fresh()
+
+    def ctrl_c(event: dict[str, Any]) -> None:
+        if event.get("name") == "health":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deploy(local_transport(), pair[1], None, replace(options, settle_s=0.5), ctrl_c)
+    with open(root / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until its agent ends
+    faults.check(root, {hash_of(pair[1])}, "Ctrl-C")
+    assert status(local_transport(), options)["unconfirmed"] is False
 
 
 # ---- locks and clocks --------------------------------------------------------------------------

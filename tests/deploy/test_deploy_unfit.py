@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from tatvpr_edge.deploy.push import deploy
 from tatvpr_edge.deploy.release import open_artifact
 from tatvpr_edge.deploy.session import Session
 from tatvpr_edge.deploy.transport import LocalTransport
-from tatvpr_edge.spec.errors import BoardError, DeployError, TatvprError
+from tatvpr_edge.spec.errors import ArtifactError, BoardError, DeployError, TatvprError
 
 
 @pytest.mark.parametrize(
@@ -120,6 +122,23 @@ def test_an_artifact_for_another_processor_is_refused_before_it_is_sent(
     artifact = make_artifact(ram_path / "a", triple="riscv64-linux-gnu")
     with pytest.raises(TatvprError, match=r": the artifact is for board host .riscv64., this"):
         deploy(local_transport(), artifact, None, quick_options(ram_path / "root", wheel))
+    assert not (ram_path / "root").exists()
+
+
+def test_a_system_of_32_bits_on_a_kernel_of_64_is_another_processor(ram_path: Path) -> None:
+    """All was sent before its golden vectors did not load."""
+    options = quick_options(ram_path / "root")
+    modules = [
+        (name, text + "\nsys.maxsize = 2**31 - 1\n" * name.endswith(".admission"))
+        for name, text in options.modules or ()
+    ]
+    with pytest.raises(ArtifactError, match=rf"this board is 32-bit \({platform.machine()}\)"):
+        deploy(
+            local_transport(),
+            make_artifact(ram_path / "a"),
+            None,
+            replace(options, modules=modules),
+        )
     assert not (ram_path / "root").exists()
 
 

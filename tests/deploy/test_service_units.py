@@ -18,7 +18,7 @@ from support.board import hash_of, live_content, local_transport, make_artifact,
 from support.tools import lacking
 from tatvpr_edge.deploy import service
 from tatvpr_edge.deploy.disk import Disk
-from tatvpr_edge.deploy.push import deploy
+from tatvpr_edge.deploy.push import Options, deploy
 from tatvpr_edge.deploy.store import Store
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import DeployError
@@ -111,6 +111,40 @@ def test_the_unit_is_installed_restarted_and_its_failure_is_told(
     assert service.after_switch(store, ["python3"], None) is None
 
 
+@pytest.mark.parametrize("lingers", ["yes", "no"])
+def test_what_ends_a_service_without_a_word_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, systemd: Path, lingers: str
+) -> None:
+    """The end of a user's last login; and another install root's service of the same user."""
+    loginctl = systemd.parent / "bin" / "loginctl"
+    loginctl.write_text(f"#!/bin/sh\necho {lingers}\n")
+    loginctl.chmod(0o755)
+    monkeypatch.setattr(service, "unit_path", lambda: str(tmp_path / service.UNIT))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    first, second = (Store(str(tmp_path / name), Disk()) for name in ("a b", "other"))
+    for _ in range(2):
+        service.after_switch(first, ["python3"], True)
+    service.after_switch(second, ["python3"], True)
+    ends = "run `sudo loginctl enable-linger 1000` there"
+    assert [text.endswith(ends) for text in first.warnings] == [True] * 2 * (lingers == "no")
+    assert f"{service.UNIT} served {tmp_path}/a b until now" in second.warnings[0]
+
+
+def test_a_restart_that_takes_long_is_waited_for_and_the_host_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After two minutes of silence the host took the board for gone."""
+    systemctl, heard = tmp_path / "systemctl", tmp_path / "heard"
+    systemctl.write_text(f"#!/bin/sh\nuntil [ -e {heard} ]; do sleep 0.02; done\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    service.restart_units(["robot.service"], heard.touch)
+    heard.unlink()
+    monkeypatch.setattr(service, "RESTART_S", 0.1)
+    with pytest.raises(DeployError, match=r"restart robot.service took more than 0 s"):
+        service.restart_units(["robot.service"], lambda: None)
+
+
 @pytest.mark.parametrize("runs", [True, False])
 def test_systemd_is_looked_for_before_anything_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: bool
@@ -178,9 +212,9 @@ def test_deploy_restarts_the_robot_s_own_units(
     assert live_content(root) == hash_of(old) and "restart robot.service" in systemd.read_text()
 
 
-def test_the_service_runs_the_old_release_again_where_the_new_one_fails(
-    ram_path: Path, wheel: Path, systemd: Path
-) -> None:
+@pytest.fixture
+def serving_old(ram_path: Path, wheel: Path, systemd: Path) -> Options:
+    """To a board that serves its old release by a unit; what was asked of systemd is forgotten."""
     unit, options = ram_path / "units" / service.UNIT, quick_options(ram_path / "root", wheel)
     modules = [
         (name, text + f"\ndef unit_path(): return {str(unit)!r}\n" * name.endswith(".service"))
@@ -190,11 +224,81 @@ def test_the_service_runs_the_old_release_again_where_the_new_one_fails(
     deploy(local_transport(), make_artifact(ram_path / "old", b"old"), None, options)
     assert unit.exists()
     systemd.write_text("")
+    return replace(options, service=None)
+
+
+def with_agent(options: Options, text: str) -> Options:
+    """To a board whose agent has these lines, too."""
+    modules = list(options.modules or ())
+    modules[-1] = (modules[-1][0], modules[-1][1] + text)
+    return replace(options, modules=modules)
+
+
+_FULL_AT_LAST = """
+def _full(self, descriptor, data):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def _step(self, name, real=Agent._step):
+    real(self, name)
+    if name == "back":
+        Disk.write = _full
+Agent._step = _step
+"""
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_service_runs_the_old_release_again_where_the_new_one_fails(
+    ram_path: Path, serving_old: Options, systemd: Path, full: bool
+) -> None:
     bad = make_artifact(ram_path / "bad", b"bad", "service-wrong")
+    options = with_agent(serving_old, _FULL_AT_LAST) if full else serving_old
     with pytest.raises(DeployError, match="went back"):
         deploy(local_transport(), bad, None, options)
     asked = [line for line in systemd.read_text().splitlines() if "restart" in line]
     assert len(asked) == 1 and asked[0].endswith(f"restart {service.UNIT}")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_deploy_that_goes_back_leaves_the_service_as_it_was(
+    ram_path: Path, serving_old: Options, systemd: Path, again: bool
+) -> None:
+    """It was gone, or another one, where a unit of the robot's did not start after it."""
+    unit = ram_path / "units" / service.UNIT
+    before = unit.read_bytes()
+    wanted = replace(serving_old, service=again, restart=("broken",), serve=("--k", "0.2") * again)
+    new = make_artifact(ram_path / "new", b"new")
+    with pytest.raises(DeployError, match="went back"):
+        deploy(local_transport(), new, None, wanted)
+    assert unit.read_bytes() == before
+    asked = systemd.read_text().split("\n")
+    assert f"enable {service.UNIT}" in asked[-4] and f"restart {service.UNIT}" in asked[-3]
+    # So it is where the release is live already, and nothing goes back.
+    deploy(local_transport(), new, None, serving_old)
+    systemd.write_text("")
+    with pytest.raises(DeployError, match="is live already, and fails"):
+        deploy(local_transport(), new, None, wanted)
+    assert unit.read_bytes() == before
+    assert systemd.read_text().splitlines()[-1].endswith(f"restart {service.UNIT}")
+    # Nor is one left where there was none.
+    deploy(local_transport(), new, None, replace(serving_old, service=False))
+    with pytest.raises(DeployError, match="is live already, and fails"):
+        deploy(local_transport(), new, None, replace(wanted, service=True))
+    assert not unit.exists()
+
+
+@pytest.mark.parametrize("behaviour", ["", "service-wrong"])
+def test_the_service_runs_what_an_interrupted_deploy_is_settled_to(
+    ram_path: Path, serving_old: Options, systemd: Path, behaviour: str
+) -> None:
+    """It went on with the release that failed, or with the one before that was confirmed."""
+    new = make_artifact(ram_path / "new", b"new", behaviour)
+    dies = "\nHealth.alive = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    with pytest.raises(DeployError, match="ended early"):
+        deploy(local_transport(), new, None, with_agent(serving_old, dies))
+    assert "restart" not in systemd.read_text()
+    refused = make_artifact(ram_path / "refused", b"refused", "golden-fails")
+    with pytest.raises(DeployError, match="golden vectors"):
+        deploy(local_transport(), refused, None, serving_old)
+    assert f"restart {service.UNIT}" in systemd.read_text()
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,10 @@ def make_artifact(
     files: dict[str, bytes] | None = None,
     triple: str = f"{platform.machine()}-linux-gnu",
     kind: str = "shared-library",
+    side: int = 2,
 ) -> Artifact:
-    """A whole artifact whose model is ``content``."""
-    frame = bytes(range(12))
+    """A whole artifact whose model is ``content``; its golden frame is a square."""
+    frame = bytes(index % 256 for index in range(3 * side * side))
     manifest = Manifest(
         board=board,
         model=ModelEntry(
@@ -120,7 +121,7 @@ def make_artifact(
         memory={"arena_bytes": 1000},
         compute=({"k": 1.0, "tokens": 1.0, "macs": 1.0},),
         golden=Golden(
-            frames=(GoldenFrame("golden/frame.rgb", 2, 2),),
+            frames=(GoldenFrame("golden/frame.rgb", side, side),),
             points=(GoldenPoint(0.2, 1.0, "golden/k0.2.f32", 0.99),),
         ),
     )

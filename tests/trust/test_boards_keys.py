@@ -228,6 +228,20 @@ def test_revoking_a_key_on_a_board_that_insists_on_nothing_says_so(
     assert "from now on" in said.out and "warning" not in said.err
 
 
+def test_a_key_is_revoked_also_where_the_live_release_is_damaged(
+    board: Board, keys: Keys, signed: Path
+) -> None:
+    """Its manifest could not be read, and so a stolen key stayed trusted."""
+    root, options = board
+    deploy(local_transport(), signed, None, replace(options, sign=keys.private("ours")))
+    trust(local_transport(), "ours", keys.public("ours"), options=options)
+    (root / "current" / "artifact" / "manifest.json").unlink()
+    with pytest.raises(SignatureError, match=r"would be refused from now on .*or use --force"):
+        trust(local_transport(), "second", keys.public("second"), options=options)
+    found = revoke(local_transport(), keys.public("ours"), options)
+    assert [key["revoked"] for key in found["keys"]] == [True]
+
+
 def test_keys_are_listed_whatever_lies_beside_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], keys: Keys
 ) -> None:

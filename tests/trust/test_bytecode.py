@@ -79,6 +79,23 @@ def test_the_unit_runs_what_was_sent(board: tuple[Path, Options], tmp_path: Path
     assert done.returncode == 0 and not tell.exists()
 
 
+def test_a_module_that_was_put_beside_the_runtime_does_not_run(
+    board: tuple[Path, Options], tmp_path: Path
+) -> None:
+    """Python imports a ``sitecustomize`` by itself, before anything has checked the release."""
+    root, options = board
+    first = (root / "current").resolve()
+    deploy(local_transport(), make_artifact(tmp_path / "b", b"b"), None, options)
+    tell = tmp_path / "PWNED"
+    planted = root / "current" / "runtime" / "sitecustomize.py"
+    planted.write_text(f"open({str(tell)!r}, 'w').close()\n")
+    program = "import tatvpr_edge; print(tatvpr_edge.__file__)"
+    words = [str(root / "current" / "python"), "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=root, check=True)
+    assert f"/{first.name}/" in done.stdout and "sitecustomize.py" in done.stderr
+    assert not tell.exists()
+
+
 def test_a_releases_own_python_compiles_nothing_into_it(board: tuple[Path, Options]) -> None:
     root, options = board
     program = "import tatvpr_edge; print(tatvpr_edge.__file__)"

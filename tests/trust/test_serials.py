@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +24,7 @@ from support.board import (
 )
 from support.keys import Keys
 from tatvpr_edge.cli import main
+from tatvpr_edge.deploy.health import Health
 from tatvpr_edge.deploy.push import Options, deploy, downgrades, status, trust
 from tatvpr_edge.runtime.signature import artifact_verifier
 from tatvpr_edge.runtime.signing import sign_artifact
@@ -142,6 +145,24 @@ def test_serials_far_in_the_future_are_refused_by_a_clock_that_can_judge(
     else:
         deploy(local_transport(), artifact, None, options)
         assert live_content(root) != live
+
+
+def test_what_the_agent_let_in_is_not_refused_for_its_age_by_its_golden_vectors(
+    tiny_host: Path, tmp_path: Path, keys: Keys, enforce: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board whose clock is behind what is installed took no release once root trusted a key."""
+    release, site = tmp_path / "release", tmp_path / "site"
+    shutil.copytree(tiny_host, release / "artifact")
+    sign_artifact(release / "artifact", keys.private("ours"), int(time.time()) + 100 * DAY_S)
+    system = enforce(tmp_path / "etc")
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "from pathlib import Path\nfrom tatvpr_edge.runtime import trust\n"
+        f"trust.SYSTEM = Path({str(system)!r})\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    health = Health(str(tmp_path / "root"), str(release), [sys.executable])
+    assert health.golden(60)["signature"] == "good"
 
 
 @pytest.mark.parametrize("epoch", ["yesterday", "-1", "1e9", " 5", "9" * 16, "٣"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -23,7 +24,7 @@ from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.push import Options, deploy, revoke, status, trust
 from tatvpr_edge.deploy.service import unit_text
 from tatvpr_edge.mapping import lean_map
-from tatvpr_edge.runtime import Localizer, deployed
+from tatvpr_edge.runtime import Localizer, deployed, launch
 from tatvpr_edge.runtime.client import Client
 from tatvpr_edge.runtime.mapjournal import append, compact, read_map, rewrite
 from tatvpr_edge.runtime.signing import sign_artifact
@@ -115,6 +116,27 @@ def test_one_rotten_bit_starts_the_release_before_it(board: Board, rotten: str) 
     path.write_bytes(whole)
     assert running() == second
     assert status(local_transport(), options)["fallback"] is None
+
+
+@pytest.mark.parametrize("where", ["artifact/weights.bin", "runtime/tatvpr_edge/runtime/engine.py"])
+def test_a_bad_block_starts_the_release_before_it(
+    board: Board, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    """An OSError ended both, and no runtime was said to be trusted."""
+    root, _, first, second = board
+    bad = str(root.resolve() / "releases" / second / where)
+
+    def read(descriptor: int, most: int, real: Any = os.read) -> bytes:
+        if os.path.realpath(f"/proc/self/fd/{descriptor}") == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return bytes(real(descriptor, most))
+
+    monkeypatch.setattr(os, "read", read)
+    assert running() == first
+    if where.startswith("runtime"):
+        assert launch.main([str(root / "current")]) == 0
+        said = capsys.readouterr()
+        assert f"/{first}/" in said.out and "Input/output error" in said.err
 
 
 def test_the_service_starts_the_release_before_and_status_says_so(
