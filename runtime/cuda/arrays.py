@@ -17,13 +17,15 @@ from tatvpr_edge.runtime.cuda.driver import Driver, open_driver
 from tatvpr_edge.spec.errors import FrameError
 
 _MOST_BYTES = 1 << 30
+_DEFAULT_STREAM = 1  # CU_STREAM_LEGACY
 
 
 def host_copy(array: Any) -> NDArray[Any]:
     """The elements of ``array`` in host memory, once what writes them is done.
 
     Args:
-        array: has ``__cuda_array_interface__``, whose stream, if any, is waited for.
+        array: has ``__cuda_array_interface__``, whose stream is waited for; the default one where
+            it names none (torch's says nothing of streams).
 
     Raises:
         FrameError: it is no plain array of a frame's size.
@@ -42,8 +44,7 @@ def host_copy(array: Any) -> NDArray[Any]:
     data = np.empty(span, np.uint8)
     stream = interface.get("stream")
     with _driver(os.getpid()) as driver:
-        if stream is not None:
-            driver.wait_for(stream)
+        driver.wait_for(_DEFAULT_STREAM if stream is None else stream)
         driver.download(data, interface["data"][0])
         driver.synchronise()
     return np.ndarray(shape, dtype, data, strides=strides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -98,6 +99,6 @@ class TensorRtBackend:
         with self._lock:
             # In a forked child the engines stay: ending them would call CUDA, which is not there.
             if self._pipeline is not None and self._process == os.getpid():
-                with self._device.driver:
+                with contextlib.suppress(ToolError), self._device.driver:  # of a GPU that failed
                     self._pipeline.close()
                 self._pipeline = None

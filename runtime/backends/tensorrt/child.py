@@ -53,7 +53,7 @@ def identify(device: Device) -> dict[str, Any]:
 def build(artifact: Artifact, device: Device, folder: Path) -> dict[str, Any]:
     """Plugin and engines into ``folder``."""
     plugin, note = _plugin(artifact, device, folder)
-    trt = TensorRt(device.driver, device.kernels, plugin)
+    trt = TensorRt(device.kernels, plugin)
     sizes = {}
     for stage in device.recipe.stages:
         plan = trt.build(
