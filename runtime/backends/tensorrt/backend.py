@@ -48,13 +48,15 @@ class TensorRtBackend:
         self._process = os.getpid()
         self._cpu: CpuBackend | None = None
         self._size = artifact.manifest.model.image_size
+        finish = f"run python -m tatvpr_edge.runtime finish {artifact.root}"
+        if not cache.has_any(artifact):  # CUDA once opened holds its memory until the process ends
+            raise ToolError(f"no finished engine on this machine: {finish}")
         self._device = open_device(artifact, cuda_context, cuda_stream)
         machine = this_machine(self._device.driver)
         entry = cache.find(cache.entry_key(artifact, machine))
         if entry is None:
             raise ToolError(
-                f"no finished engine for {machine.gpu} with TensorRT {machine.tensorrt}: run "
-                f"python -m tatvpr_edge.runtime finish {artifact.root}"
+                f"no finished engine for {machine.gpu} with TensorRT {machine.tensorrt}: {finish}"
             )
         with self._device.driver:
             self._pipeline: Pipeline | None = load_pipeline(

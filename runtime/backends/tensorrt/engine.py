@@ -63,7 +63,7 @@ def tensorrt_module() -> Any:
     if numbers < OLDEST_TENSORRT or numbers[0] > NEWEST_MAJOR:
         raise ToolError(
             f"TensorRT {version} is not supported: {'.'.join(map(str, OLDEST_TENSORRT))} to "
-            f"{NEWEST_MAJOR}.x are"
+            f"{NEWEST_MAJOR}.x are (JetPack 6.1 and later)"
         )
     return tensorrt
 

@@ -45,8 +45,8 @@ def this_machine(driver: Driver) -> Machine:
 
 
 def gpu_name(device: str, compatible: Path = _COMPATIBLE) -> str:
-    """``device`` and the module that it is part of, where Linux knows: the GPUs of Orin Nano, NX and
-    AGX are all called "Orin", and a copied disk takes its engines from one to the other."""
+    """``device`` and the module that it is part of, where Linux knows: the GPUs of Orin Nano, NX
+    and AGX are all called "Orin", and a copied disk takes its engines from one to the other."""
     try:
         module = compatible.read_bytes().partition(b"\0")[0].decode("ascii", "replace")
     except OSError:
