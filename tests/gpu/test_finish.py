@@ -216,12 +216,26 @@ def test_without_tensorrt_or_a_gpu_the_cpu_library_answers(board: Board) -> None
     assert board.answers_rightly()["backend"] == "cpu"
 
 
+_SERVED = """
+import sys
+from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.runtime.service import Service
+with Localizer(sys.argv[1]) as localizer:
+    print(localizer.backend.name, Service(localizer).self_test()["promised_bytes"])
+"""
+
+
 def test_a_new_tensorrt_makes_the_engine_stale_until_it_is_finished_again(board: Board) -> None:
     board.finish("--require-engine")
     (old,) = board.entries()
     board.script["version"] = "10.13.2"
     stale = board.answers_rightly()
     assert stale["backend"] == "cpu", "an engine of another TensorRT is never loaded"
+    command = [sys.executable, "-c", _SERVED, str(board.artifact)]
+    served = subprocess.run(
+        command, capture_output=True, text=True, env=board.environment(), check=True
+    )
+    assert served.stdout == "cpu None\n", "CUDA's memory is no promise that a deploy sees broken"
     board.finish("--require-engine")
     (new,) = board.entries()
     assert new.name != old.name, "the old one went"
