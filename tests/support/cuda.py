@@ -75,6 +75,7 @@ with open_driver() as mine, Localizer(artifact, backend=backend, **given) as loc
         OnGpu(frame.astype(np.float32)),
         OnGpu(frame, mask=1),
         OnGpu(frame, shape=(1 << 20, 1 << 20, 3)),
+        OnGpu(frame, shape=()),
     ):
         try:
             localizer.describe(wrong)
