@@ -209,8 +209,9 @@ class Service:
             "golden": [asdict(result) for result in results],
             "resident_bytes": resident,
             "grown_bytes": resident - self._resident_before,
-            # What the manifest states is the CPU library's; a GPU's driver takes what it takes.
-            "promised_bytes": promised if self.localizer.backend.name == "cpu" else None,
+            # What the manifest states is the CPU library's; a GPU's driver takes what it takes,
+            # also where it was opened and the CPU library answers.
+            "promised_bytes": None if artifact.manifest.backends else promised,
             "descriptors": len(os.listdir("/proc/self/fd")),
         }
 

@@ -172,7 +172,13 @@ def check_limits(graph: Graph) -> None:
             continue
         width = graph.types[node.input[0]].shape[-1]
         tokens = graph.types[node.input[0]].shape[0]
-        if node.op_type == "TopKGate":
+        if node.op_type == "PatchEmbed":
+            patch_bytes = graph.constants[node.input[1]].shape[1]
+            if patch_bytes > _SHARED_BYTES:
+                _refuse(
+                    f"{label(node)}: {patch_bytes} bytes a patch, a block holds {_SHARED_BYTES}"
+                )
+        elif node.op_type == "TopKGate":
             group = int(attribute(node, "group", 1))
             if isinstance(width, int) and width % 4:
                 _refuse(f"{label(node)}: {width} channels are not a multiple of 4")

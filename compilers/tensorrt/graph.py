@@ -101,6 +101,11 @@ def build_pipeline(graph: Graph) -> Pipeline:
             tokens = graph.types[keep.input[0]].shape[0]
             assert isinstance(tokens, int)  # compilers.checks has seen to it
             max_tokens = tokens
+        if graph.types[keep.input[0]].width != dim:
+            raise ModelError(
+                f"{label(keep)}: its tokens are {graph.types[keep.input[0]].width} wide, those of "
+                f"{label(embed)} {dim}, which is not lowered to TensorRT: build with --backend tvm"
+            )
         name = STAGES[len(keeps)][number]
         stages.append(_stage(name, graph, nodes, source, list(keep.input[:2])))
         source = {keep.output[0]: (KEPT_TOKENS, list(graph.types[keep.output[0]].shape))}
@@ -239,6 +244,12 @@ def _stage(
             picked.append(node)
             wanted.update(i for i in node.input if i)
     picked.reverse()
+    for node in picked:  # launches of ours between the stages
+        if node.domain == DOMAIN and node.op_type in ("PatchEmbed", "KeepTokens"):
+            raise ModelError(
+                f"{label(node)}: what it makes is read behind a KeepTokens, not only through it, "
+                "which is not lowered to TensorRT: build with --backend tvm"
+            )
     renamed = []
     for node in picked:
         copy = onnx.NodeProto()

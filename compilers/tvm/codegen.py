@@ -67,7 +67,7 @@ class ModelSource:
             f"({kind} *)(void *)(c->arena + {base + offset})"
             for kind, offset in kernel.workspace_places
         ]
-        args += list(kernel.symbols)
+        args += call.sizes
         return f'    KERNEL("{call.kernel}", {call.kernel}({", ".join(args)}));'
 
     def _pointer(self, place: Place, kind: str = "float") -> str:

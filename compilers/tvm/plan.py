@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import tvm
 from numpy.typing import NDArray
-from tvm import IRModule, relax
+from tvm import IRModule, relax, tirx
 from tvm.ir.transform import Sequential
 from tvm.relax import transform as rt
 
 from tatvpr_edge.compilers.graph import KEPT
 from tatvpr_edge.compilers.tvm.kernels import Kernel, is_size, prepare_kernel
 from tatvpr_edge.compilers.tvm.relax_import import CALL_PREFIX
-from tatvpr_edge.compilers.tvm.sizes import dimension
+from tatvpr_edge.compilers.tvm.sizes import c_expression, dimension
 from tatvpr_edge.spec.errors import ModelError
 
 ALIGN = 64
@@ -46,10 +46,11 @@ class CoreCall:
 
 @dataclass(frozen=True)
 class KernelCall:
-    """A kernel that TVM compiled: its buffers, inputs first."""
+    """A kernel that TVM compiled: its buffers, inputs first, and its sizes as C text."""
 
     kernel: str
     args: tuple[Place, ...]
+    sizes: tuple[str, ...]
 
 
 @dataclass
@@ -165,10 +166,23 @@ class _Walk:
         if name not in self.plan.kernels:
             bounds = dict.fromkeys(KEPT, self.max_tokens)
             self.plan.kernels[name] = prepare_kernel(name, self.module[target], bounds)
+        kernel, parameters = self.plan.kernels[name], self.module[target].params
         places = [self._place(arg) for arg in args if not is_size(arg)]
-        if len(places) != len(self.plan.kernels[name].dtypes):
+        if len(places) != len(kernel.dtypes) or len(args) != len(parameters):
             raise ModelError(f"TVM calls {name} with {len(places)} buffers, which is not lowered")
-        self.plan.calls.append(KernelCall(name, tuple(places)))
+        # One kernel serves every token count, called as that of its first call.
+        sizes = {
+            p.name: c_expression(a) for p, a in zip(parameters, args, strict=True) if is_size(p)
+        }
+        buffers = (p for p in parameters if not is_size(p))
+        for buffer, place in zip(buffers, places, strict=True):
+            for size, given in zip(buffer.ty.shape, place.shape, strict=False):  # 0-d lies as 1-d
+                if isinstance(size, tirx.Var):
+                    sizes[size.name] = str(given)
+        if not set(kernel.symbols) <= set(sizes):
+            raise ModelError(f"TVM calls {name} without the sizes of it, which is not lowered")
+        given_sizes = tuple(sizes[symbol] for symbol in kernel.symbols)
+        self.plan.calls.append(KernelCall(name, tuple(places), given_sizes))
 
     def _place(self, value: Any) -> Place:
         if isinstance(value, relax.Var):

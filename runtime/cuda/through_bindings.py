@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.cuda.driver import Argument, Driver, Graph, no_driver, packed
 from tatvpr_edge.spec.errors import ToolError, UsageError
 
-_NON_BLOCKING = 0  # cuStreamCreate: ordered with the legacy default stream, as pycuda's are
+#: Of cuStreamCreate: not ordered with the default stream. While one is recorded that is, whatever
+#: anybody in the process gives to the default stream (cudaMemcpy) is refused.
+_NON_BLOCKING = 1
 
 
 class BindingsDriver(Driver):

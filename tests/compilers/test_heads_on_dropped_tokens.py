@@ -23,6 +23,7 @@ from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.models.export import bodies
 from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.operators import DOMAIN
 
 #: What follows the tokens, [T, 48]: a value of 48 numbers.
 Write = Callable[[Writer, str], str]
@@ -111,6 +112,14 @@ def size_of_the_frame(w: Writer, x: str) -> str:
     return w.add("Add", [rows(w, x, 0, 1), share], "head.sum")
 
 
+def sums_of_two_counts(w: Writer, x: str) -> str:
+    """TVM makes one kernel of both sums: the second one was of as many rows as the first."""
+    total = w.add("ReduceSum", [x, whole(w, 0)], "head.total", keepdims=1)
+    left = w.add("KeepTokens", [x, "blocks.1.looked", "tokens"], "head.keep", domain=DOMAIN)
+    part = w.add("ReduceSum", [left, whole(w, 0)], "head.part", keepdims=1)
+    return w.add("Sub", [total, part], "head.lost")
+
+
 def model_of(write: Write, **options: Any) -> onnx.ModelProto:
     def head(w: Writer, x: str) -> int:
         flat = w.add("Reshape", [write(w, x), whole(w, -1)], "head.flat")
@@ -126,7 +135,7 @@ def model_of(write: Write, **options: Any) -> onnx.ModelProto:
         *(what_cls_sees, what_patches_see, attention_of_unit_length, mean_of_each_token),
         first_of_patches,
         *(pytest.param(picked(), id="CLS"), pytest.param(picked(1), id="first patch")),
-        *(gelu_of_one_number, from_the_end, size_of_the_frame),
+        *(gelu_of_one_number, from_the_end, size_of_the_frame, sums_of_two_counts),
     ],
 )
 def test_it_answers_as_onnx_runtime_does(write: Write, tmp_path: Path) -> None:

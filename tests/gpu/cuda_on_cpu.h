@@ -31,7 +31,7 @@ struct Fiber { ucontext_t context; jmp_buf at; State state; char *stack; };
 static Fiber fibers[MAX_THREADS];
 static jmp_buf scheduler;
 static int threads, current;
-static unsigned char dynamic_shared[1 << 16];
+static unsigned char dynamic_shared[48 << 10]; /* what a block has without asking for more */
 static unsigned exchange[MAX_THREADS]; /* what each lane offers to a warp operation */
 static unsigned snapshot[MAX_THREADS];
 static void (*body)();

@@ -106,11 +106,28 @@ static void queue(void *stream, Work work) {
         work();
 }
 
-/* Contexts of this thread, the current one last; a context is a name and no more. */
+/* Contexts of this thread, the current one last; a context is a name and no more, which is also
+ * its number and the name of every module that is loaded in it. */
 static thread_local std::vector<void *> contexts;
 static void *const PRIMARY = (void *)0x1000;
+static void *current() { return contexts.empty() ? nullptr : contexts.back(); }
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
+/* A function runs in the context alone that its module was loaded in. */
+struct Function {
+    Launch const *launch;
+    void *context;
+};
+static std::map<void *, unsigned> stream_flags;
+
+enum {
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    INVALID_CONTEXT = 201,
+    INVALID_HANDLE = 400,
+    NOT_FOUND = 500,
+    CAPTURE_IMPLICIT = 906
+};
 
 extern "C" {
 int cuInit(unsigned) { return SUCCESS; }
@@ -122,15 +139,18 @@ int cuCtxPopCurrent_v2(void **context) {
     *context = contexts.back();
     return contexts.pop_back(), SUCCESS;
 }
-int cuCtxGetCurrent(void **context) {
-    return *context = contexts.empty() ? nullptr : contexts.back(), SUCCESS;
+int cuCtxGetCurrent(void **context) { return *context = current(), SUCCESS; }
+int cuCtxGetId(void *context, unsigned long long *number) {
+    if (!context) context = current();
+    return *number = (uintptr_t)context, context ? SUCCESS : INVALID_CONTEXT;
 }
 int cuCtxGetDevice(int *device) {
     return *device = 0, contexts.empty() ? INVALID_CONTEXT : SUCCESS;
 }
-int cuStreamCreate(void **stream, unsigned) {
+int cuStreamCreate(void **stream, unsigned flags) {
     static uintptr_t made = 0x2000;
-    return *stream = (void *)++made, contexts.empty() ? INVALID_CONTEXT : SUCCESS;
+    stream_flags[*stream = (void *)++made] = flags;
+    return contexts.empty() ? INVALID_CONTEXT : SUCCESS;
 }
 int cuStreamSynchronize(void *stream) { return ++queued[stream], SUCCESS; }
 int cuDeviceGetName(char *name, int size, int) {
@@ -144,7 +164,9 @@ int cuGetErrorName(int error, const char **text) {
     *text = error == NOT_FOUND         ? "CUDA_ERROR_NOT_FOUND"
             : error == OUT_OF_MEMORY   ? "CUDA_ERROR_OUT_OF_MEMORY"
             : error == INVALID_CONTEXT ? "CUDA_ERROR_INVALID_CONTEXT"
-                                       : "CUDA_ERROR_INVALID_VALUE";
+            : error == INVALID_HANDLE  ? "CUDA_ERROR_INVALID_HANDLE"
+            : error == CAPTURE_IMPLICIT ? "CUDA_ERROR_STREAM_CAPTURE_IMPLICIT"
+                                        : "CUDA_ERROR_INVALID_VALUE";
     return SUCCESS;
 }
 int cuMemAlloc_v2(uint64_t *pointer, size_t bytes) {
@@ -167,8 +189,11 @@ int cuLaunchHostFunc(void *stream, void (*function)(void *), void *data) {
 }
 /* Of the tests: how much a stream was given so far. */
 long queued_on(void *stream) { return queued[stream]; }
-int cuStreamBeginCapture_v2(void *, int) {
+/* While a stream is recorded that is ordered with the default one, every use of the default one by
+ * anybody in the context is an error: here the recording is. */
+int cuStreamBeginCapture_v2(void *stream, int) {
     if (recording) return INVALID_VALUE;
+    if (stream_flags[stream] != 1) return CAPTURE_IMPLICIT; /* CU_STREAM_NON_BLOCKING */
     return recording = new std::vector<Work>, SUCCESS;
 }
 int cuStreamEndCapture(void *, void **graph) {
@@ -188,17 +213,19 @@ int cuGraphLaunch(void *graph, void *stream) {
 }
 int cuModuleLoadData(void **module, const void *image) {
     if (memcmp(image, "\177ELF", 4)) return INVALID_VALUE; /* a cubin is an ELF file */
-    return *module = (void *)1, SUCCESS;
+    return *module = current(), *module ? SUCCESS : INVALID_CONTEXT;
 }
-int cuModuleGetFunction(const void **function, void *, const char *name) {
+int cuModuleGetFunction(const void **function, void *module, const char *name) {
+    static std::map<std::pair<void *, std::string>, Function> made;
     auto found = kernels().find(name);
     if (found == kernels().end()) return NOT_FOUND;
-    return *function = &found->second, SUCCESS;
+    return *function = &(made[{module, name}] = {&found->second, module}), SUCCESS;
 }
 int cuLaunchKernel(const void *function, unsigned x, unsigned y, unsigned, unsigned threads,
                    unsigned, unsigned, unsigned shared, void *stream, void **arguments,
                    void **extra) {
-    Launch const &launch = *(const Launch *)function;
+    if (((const Function *)function)->context != current()) return INVALID_HANDLE;
+    Launch const &launch = *((const Function *)function)->launch;
     if (!x || !y || threads > emu::MAX_THREADS || shared > sizeof emu::dynamic_shared)
         return INVALID_VALUE;
     std::vector<void *> apart; /* pycuda packs the arguments: {1, their buffer, ..., 0} */

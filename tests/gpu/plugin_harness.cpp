@@ -9,6 +9,7 @@
 // after another, each as dims, each dim, bytes.
 #include <NvInferRuntime.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -104,7 +105,10 @@ public:
 
 int main(int argc, char **argv) {
     CHECK(argc == 5);
-    CHECK(dlopen(argv[1], RTLD_NOW | RTLD_GLOBAL));
+    void *cuda = dlopen(argv[1], RTLD_NOW | RTLD_GLOBAL);
+    CHECK(cuda);
+    auto push = reinterpret_cast<int (*)(void *)>(dlsym(cuda, "cuCtxPushCurrent_v2"));
+    CHECK(push);
     void *library = dlopen(argv[2], RTLD_NOW | RTLD_LOCAL);
     if (!library) std::fprintf(stderr, "%s\n", dlerror());
     CHECK(library);
@@ -255,8 +259,12 @@ int main(int argc, char **argv) {
     void *workspace = nullptr;
     CHECK(posix_memalign(&workspace, 256, bytes + 256) == 0);
     std::memset(workspace, 0x5a, bytes + 256);
-    CHECK(runtime->enqueue(inDescs.data(), outDescs.data(), inPointers.data(), outPointers.data(),
-                           workspace, nullptr) == 0);
+    for (uintptr_t context : {0x1000, 0x1001, 0x1000}) { // of several users in one process
+        CHECK(push(reinterpret_cast<void *>(context)) == 0);
+        for (Tensor &tensor : outputs) std::memset(tensor.bytes.data(), 0xa5, tensor.bytes.size());
+        CHECK(runtime->enqueue(inDescs.data(), outDescs.data(), inPointers.data(),
+                               outPointers.data(), workspace, nullptr) == 0);
+    }
     for (size_t i = bytes; i < bytes + 256; ++i) CHECK(static_cast<char *>(workspace)[i] == 0x5a);
     std::free(workspace);
     delete attached;

@@ -35,7 +35,7 @@ USED = {
     "Runtime": ("deserialize_cuda_engine",),
     "ICudaEngine": ("create_execution_context",),
     "IExecutionContext": ("set_tensor_address", "set_input_shape", "execute_async_v3"),
-    "IPluginRegistry": ("register_creator", "load_library"),
+    "IPluginRegistry": ("register_creator", "load_library", "get_creator"),
     "NetworkDefinitionCreationFlag": ("STRONGLY_TYPED",),
     "MemoryPoolType": ("WORKSPACE",),
     "BuilderFlag": ("TF32",),

@@ -82,8 +82,10 @@ def test_frames_on_the_gpu_are_described_by_the_cpu_library_too(
     seen = json.loads(done.stdout)
     assert seen["same"] and seen["by"] == "cpu" and seen["through"] == package
     assert seen["on_their_stream"] >= (0 if package == "pycuda" else 3), "what writes is waited for"
-    kinds, masked, huge = seen["refused"]
+    assert seen["on_default"] >= (0 if package == "pycuda" else 1), "also what has no stream"
+    kinds, masked, huge, number = seen["refused"]
     assert "float32" in kinds and "masked" in masked and "shape (1048576, 1048576, 3)" in huge
+    assert "shape (): expected" in number
 
 
 def test_a_stream_is_refused_where_the_cpu_library_would_ignore_it(gpu_artifact: Path) -> None:

@@ -9,13 +9,14 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from support.board import make_artifact
 from tatvpr_edge.runtime.backends.tensorrt import cache
-from tatvpr_edge.runtime.backends.tensorrt.machine import Machine
+from tatvpr_edge.runtime.backends.tensorrt.machine import Machine, gpu_name
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import ToolError
 
@@ -204,6 +205,21 @@ def test_an_entry_that_is_not_as_it_was_verified_is_none_and_is_made_again(
     assert cache.find(key) is None
     assert finish(artifact) == key
     assert is_right(key)
+
+
+def test_a_copied_disk_takes_no_engine_to_another_module(artifact: Artifact, home: Path) -> None:
+    """CUDA calls every Orin's GPU "Orin"."""
+    keys = set()
+    for module in ("p3767-0005", "p3767-0000", None):
+        compatible = home.parent / "compatible"
+        if module is None:
+            compatible.unlink()
+        else:
+            text = f"nvidia,p3768-0000+{module}\0nvidia,{module}\0nvidia,tegra234\0"
+            compatible.write_text(text)
+        machine = replace(MACHINE, gpu=gpu_name("Orin", compatible))
+        keys.add(cache.entry_key(artifact, machine))
+    assert machine == MACHINE and len(keys) == 3
 
 
 def test_what_is_exchanged_after_the_check_is_not_what_is_loaded(

@@ -183,7 +183,11 @@ def test_tokens_dropped_more_often_take_an_engine_more(
         ({"build": "refused"}, (), "unsupported ONNX operator"),
         ({"run": "wrong"}, (), "golden vectors differ"),
         ({"run": "crash"}, (), "SIGSEGV"),
-        ({"version": "8.5.2"}, (), "TensorRT 8.5.2 is not supported"),
+        (
+            {"version": "8.6.2"},
+            (),
+            "TensorRT 8.6.2 is not supported: 10.3 to 11.x are (JetPack 6.1",
+        ),
     ],
     ids=["killed", "too-hungry", "no-engine", "refused", "wrong-output", "crash", "too-old"],
 )
@@ -204,10 +208,21 @@ def test_without_tensorrt_or_a_gpu_the_cpu_library_answers(board: Board) -> None
     board.variables["LD_LIBRARY_PATH"] = ""
     if "no CUDA driver" not in board.finish()["line"]:
         pytest.skip("this machine has a CUDA driver of its own")
-    assert board.answers_rightly()["backend"] == "cpu"
+    answer = board.answers_rightly()
+    assert answer["backend"] == "cpu"
+    assert "no finished engine" in answer["said"], "CUDA, which keeps memory, is not asked for"
     board.variables = {"PYTHONPATH": str(TESTS)}
     assert "TensorRT for Python does not import" in board.finish()["line"]
     assert board.answers_rightly()["backend"] == "cpu"
+
+
+_SERVED = """
+import sys
+from tatvpr_edge.runtime import Localizer
+from tatvpr_edge.runtime.service import Service
+with Localizer(sys.argv[1]) as localizer:
+    print(localizer.backend.name, Service(localizer).self_test()["promised_bytes"])
+"""
 
 
 def test_a_new_tensorrt_makes_the_engine_stale_until_it_is_finished_again(board: Board) -> None:
@@ -216,6 +231,11 @@ def test_a_new_tensorrt_makes_the_engine_stale_until_it_is_finished_again(board:
     board.script["version"] = "10.13.2"
     stale = board.answers_rightly()
     assert stale["backend"] == "cpu", "an engine of another TensorRT is never loaded"
+    command = [sys.executable, "-c", _SERVED, str(board.artifact)]
+    served = subprocess.run(
+        command, capture_output=True, text=True, env=board.environment(), check=True
+    )
+    assert served.stdout == "cpu None\n", "CUDA's memory is no promise that a deploy sees broken"
     board.finish("--require-engine")
     (new,) = board.entries()
     assert new.name != old.name, "the old one went"
@@ -241,6 +261,54 @@ def test_a_robots_context_stream_and_arrays_are_used(board: Board, package: str)
     seen = json.loads(done.stdout)
     assert seen["same"] and seen["by"] == "tensorrt" and seen["through"] == package
     assert seen["on_their_stream"] >= 3 * 8 and seen["their_context"]
+
+
+_TWICE = """
+import os, sys
+import numpy as np
+from tatvpr_edge.runtime import Localizer
+frame = np.zeros((40, 56, 3), np.uint8)
+with Localizer(sys.argv[1], backend="tensorrt") as first:
+    with Localizer(sys.argv[1], backend="tensorrt") as second:
+        made = [one.describe(frame) for one in (first, second, first)]
+with Localizer(sys.argv[1], backend="tensorrt") as third:
+    made.append(third.describe(frame))
+assert [one.backend.name for one in (first, second, third)] == ["tensorrt"] * 3
+assert all(np.array_equal(made[0], one) for one in made)
+held = [os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")]
+assert not [name for name in held if "memfd" in name], "what was loaded needs no descriptor"
+"""
+
+
+#: A compiler that makes what of a plugin library the stand-in asks for, whatever it is given.
+_COMPILER = """#!/bin/sh
+for output; do :; done
+exec gcc -shared -fPIC -x c - -o "$output" <<END
+void *const *getCreators(int *count) { static void *const no[2]; *count = 2; return no; }
+END
+"""
+
+
+@pytest.mark.parametrize("plugins", ["Python", "C++"])
+def test_a_process_opens_an_engine_as_often_as_it_likes(board: Board, plugins: str) -> None:
+    """TensorRT takes a plugin once a process."""
+    if plugins == "C++":
+        require_tool("gcc", "gcc")
+        for header in ("NvInferRuntime.h", "cuda.h"):
+            (board.folder / header).touch()
+        compiler = board.folder / "c++"
+        compiler.write_text(_COMPILER)
+        compiler.chmod(0o700)
+        headers = dict.fromkeys(("TENSORRT_INCLUDE", "CUDA_INCLUDE"), str(board.folder))
+        board.variables = {"CXX": str(compiler), **headers}
+    board.finish("--require-engine")
+    (entry,) = board.entries()
+    assert (entry / "libtatvpr_plugin.so").exists() == (plugins == "C++")
+    command = [sys.executable, "-c", _TWICE, str(board.artifact)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=board.environment(), check=False
+    )
+    assert done.returncode == 0 and done.stderr == "", done.stderr
 
 
 @pytest.mark.parametrize("how", ["flipped", "unmarked"])
@@ -330,6 +398,35 @@ def test_a_gpu_that_fails_later_hands_over_to_the_cpu(board: Board) -> None:
     answer = board.answers_rightly()
     assert answer["by"] == [*["tensorrt"] * 3, *["cpu"] * 3]
     assert "tensorrt stopped" in answer["said"] and answer["said"].count("\n") == 0
+
+
+_INTERRUPTED = """
+import sys
+import numpy as np
+from tatvpr_edge.runtime import Localizer
+frame = np.zeros((40, 56, 3), np.uint8)
+made = []
+with Localizer(sys.argv[1], backend="tensorrt") as localizer:
+    for _ in range(5):
+        try:
+            made.append(localizer.describe(frame))
+        except KeyboardInterrupt:
+            print("interrupted")
+    print(localizer.backend.name)
+assert len(made) == 3 and all(np.array_equal(made[0], one) for one in made)
+"""
+
+
+def test_a_recording_that_ctrl_c_cuts_is_ended(board: Board) -> None:
+    """The stream recorded all that came later, and ran none of it."""
+    board.finish("--require-engine")
+    board.script.update(run="interrupted", good_runs=1)
+    command = [sys.executable, "-c", _INTERRUPTED, str(board.artifact)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=board.environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["interrupted"] * 2 + ["tensorrt"], "once in each engine"
 
 
 def test_an_artifact_for_another_gpu_is_refused_by_name(board: Board, tiny_file: Path) -> None:

@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from support.stage_bodies import runnable
-from support.tiny_model import DIM, TOKENS, Writer, tiny_model
+from support.tiny_model import DIM, TOKENS, Head, Writer, tiny_model
 from tatvpr_edge.compilers.checks import check_model, checked_graph
 from tatvpr_edge.compilers.reference import Reference
 from tatvpr_edge.compilers.tensorrt.graph import (
@@ -145,3 +145,40 @@ def test_an_approximate_gelu_is_refused() -> None:
     gelu.attribute.append(onnx.helper.make_attribute("approximate", "tanh"))
     with pytest.raises(ModelError, match=r"Gelu 'head.gelu' is an approximate GELU.*tvm"):
         build_pipeline(check_model(model))
+
+
+def beside_the_kept(w: Writer, x: str) -> int:
+    """A mean of all tokens of the first block, beside what KeepTokens left of them."""
+    bounds = [w.weight(f"bound.{n}", np.array([n], np.int64)) for n in (0, 1)]
+    cls = w.add("Slice", [x, *bounds, bounds[0]], "head.cls")
+    mean = w.add("ReduceMean", ["blocks.0.residual2", bounds[0]], "head.mean", keepdims=1)
+    row = w.add("Squeeze", [w.add("Add", [cls, mean], "head.both"), bounds[0]], "head.row")
+    w.add("LpNormalization", [row], "descriptor", axis=-1, p=2)
+    return DIM
+
+
+def wider_than_patches(w: Writer, x: str) -> int:
+    bounds = [w.weight(f"bound.{n}", np.array([n], np.int64)) for n in (0, 1)]
+    wide = w.add("Concat", [x, x], "head.wide", axis=1)
+    left = w.add("KeepTokens", [wide, "blocks.1.looked", "tokens"], "head.keep", domain=DOMAIN)
+    row = w.add(
+        "Squeeze", [w.add("Slice", [left, *bounds, bounds[0]], "head.cls"), bounds[0]], "row"
+    )
+    w.add("LpNormalization", [row], "descriptor", axis=-1, p=2)
+    return 2 * DIM
+
+
+@pytest.mark.parametrize(
+    ("head", "keep_after", "said"),
+    [
+        (beside_the_kept, (1,), r"PatchEmbed 'patch_embed': what it makes is read behind a"),
+        (beside_the_kept, (2,), r"PatchEmbed 'patch_embed': what it makes is read behind a"),
+        (wider_than_patches, (), r"KeepTokens 'head.keep': its tokens are 96 wide, those of"),
+    ],
+)
+def test_what_no_stage_can_be_given_is_refused(
+    head: Head, keep_after: tuple[int, ...], said: str
+) -> None:
+    """The board was given a stage that asks for the frame, or buffers of half the size."""
+    with pytest.raises(ModelError, match=said + r".*build with --backend tvm"):
+        build_pipeline(check_model(tiny_model(head, keep_after=keep_after)))

@@ -48,6 +48,20 @@ def test_missing_headers_are_named_with_the_remedy(tmp_path: Path, monkeypatch: 
         find_headers()
 
 
+@pytest.mark.parametrize("compiler", ["", "env g++"])
+def test_headers_among_the_systems_own_hide_none_of_these(
+    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ubuntu's package of CUDA has them: ``-isystem /usr/include`` hides <stdlib.h> from C++."""
+    require_tool("g++", "g++")
+    monkeypatch.setenv("CXX", compiler)  # with a wrapper before it, as ccache is
+    for name in ("plugins.cpp", "launch.cpp"):
+        (tmp_path / name).write_text("#include <cstdlib>\n#include <string>\n")
+    (tmp_path / "cubins.S").touch()
+    system = Path("/usr/include")
+    assert compile_plugin(tmp_path, tmp_path, tmp_path / "plugin.so", (tmp_path, system)).is_file()
+
+
 @pytest.fixture(scope="module")
 def headers() -> tuple[Path, Path]:
     if not os.environ.get("TENSORRT_INCLUDE"):

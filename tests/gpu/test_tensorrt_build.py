@@ -14,10 +14,10 @@ from support.tiny_model import DIM, PATCH, SIDE, TOKENS, tiny_model
 from support.tools import require_tool
 from tatvpr_edge.boards.loader import load as load_board
 from tatvpr_edge.compilers.build import build_artifact, plan_artifact
-from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.checks import check_model, checked_graph
 from tatvpr_edge.compilers.report import BuildPlan
 from tatvpr_edge.compilers.tensorrt import cubins
-from tatvpr_edge.compilers.tensorrt.build import add_tensorrt, board_steps
+from tatvpr_edge.compilers.tensorrt.build import add_tensorrt, board_steps, check_limits
 from tatvpr_edge.compilers.tensorrt.graph import KEPT_TOKENS
 from tatvpr_edge.models.export import bodies
 from tatvpr_edge.runtime.backends.tensorrt.recipe import RECIPE, read_recipe
@@ -133,6 +133,14 @@ def test_what_the_kernels_do_not_take_is_refused_by_name(tmp_path: Path) -> None
     onnx.save(tiny_model(group=24, functions=bodies.bodies(TOKENS)), path)
     with pytest.raises(ModelError, match=r"qkv.*group 24 is above 16.*--backend tvm"):
         board_steps(board, checked_graph(path))
+
+
+def test_a_patch_that_no_block_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The board's finish failed at the first frame."""
+    monkeypatch.setattr("support.tiny_model.PATCH", 132)
+    monkeypatch.setattr("support.tiny_model.SIDE", 4 * 132)
+    with pytest.raises(ModelError, match=r"'patch_embed': 52272 bytes a patch, .*--backend tvm"):
+        check_limits(check_model(tiny_model()))
 
 
 @pytest.mark.parametrize("damage", ["newer", "missing", "shape", "stranger", "table", "rows"])

@@ -66,11 +66,16 @@ with open_driver() as mine, Localizer(artifact, backend=backend, **given) as loc
     crop = OnGpu(frame)
     crop.__cuda_array_interface__ |= {"shape": (40, 30, 3), "strides": (168, 3, 1)}
     made = [localizer.describe(f) for f in (OnGpu(frame), crop, OnGpu(frame[..., 0]))]
+    on_default = cuda.queued_on(1)
+    right.append(right[0])
+    made.append(localizer.describe(OnGpu(frame, stream=None)))
+    on_default = cuda.queued_on(1) - on_default
     refused = []
     for wrong in (
         OnGpu(frame.astype(np.float32)),
         OnGpu(frame, mask=1),
         OnGpu(frame, shape=(1 << 20, 1 << 20, 3)),
+        OnGpu(frame, shape=()),
     ):
         try:
             localizer.describe(wrong)
@@ -80,6 +85,7 @@ with open_driver() as mine, Localizer(artifact, backend=backend, **given) as loc
         "same": all(np.array_equal(a, b) for a, b in zip(right, made)),
         "by": localizer.backend.name, "through": mine.through, "refused": refused,
         "on_their_stream": cuda.queued_on(handle) - started, "their_context": current() == before,
+        "on_default": on_default,
     }))
 if package == "pycuda":
     del stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -47,13 +48,15 @@ class TensorRtBackend:
         self._process = os.getpid()
         self._cpu: CpuBackend | None = None
         self._size = artifact.manifest.model.image_size
+        finish = f"run python -m tatvpr_edge.runtime finish {artifact.root}"
+        if not cache.has_any(artifact):  # CUDA once opened holds its memory until the process ends
+            raise ToolError(f"no finished engine on this machine: {finish}")
         self._device = open_device(artifact, cuda_context, cuda_stream)
         machine = this_machine(self._device.driver)
         entry = cache.find(cache.entry_key(artifact, machine))
         if entry is None:
             raise ToolError(
-                f"no finished engine for {machine.gpu} with TensorRT {machine.tensorrt}: run "
-                f"python -m tatvpr_edge.runtime finish {artifact.root}"
+                f"no finished engine for {machine.gpu} with TensorRT {machine.tensorrt}: {finish}"
             )
         with self._device.driver:
             self._pipeline: Pipeline | None = load_pipeline(
@@ -98,6 +101,6 @@ class TensorRtBackend:
         with self._lock:
             # In a forked child the engines stay: ending them would call CUDA, which is not there.
             if self._pipeline is not None and self._process == os.getpid():
-                with self._device.driver:
+                with contextlib.suppress(ToolError), self._device.driver:  # of a GPU that failed
                     self._pipeline.close()
                 self._pipeline = None

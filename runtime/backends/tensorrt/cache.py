@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tatvpr_edge.runtime.backends.tensorrt.machine import Machine
 from tatvpr_edge.runtime.cache import cache_folder
@@ -101,6 +102,25 @@ def _root() -> Path:
         except NotPrivate as error:
             raise ToolError(f"finished engines are not believed: {error}") from None
     return root
+
+
+def _marks() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every entry and what its mark says, believed or not."""
+    for path in _root().glob(f"*/{MARK}"):
+        with contextlib.suppress(OSError, NotPrivate, ValueError):
+            mark = parse_json(read_private(path))
+            if isinstance(mark, dict):
+                yield path.parent, mark
+
+
+def has_any(artifact: Artifact) -> bool:
+    """Whether an engine of the artifact was ever finished here, for whatever TensorRT.
+
+    Raises:
+        ToolError: as :func:`find`.
+    """
+    content = content_hash(artifact)
+    return any(mark.get("content") == content for _, mark in _marks())
 
 
 def find(key: str) -> Entry | None:
@@ -200,9 +220,8 @@ def _own(path: str, flags: int) -> int:
 
 def _drop_older(key: str, content: str, machine: Machine) -> None:
     """Engines of this content and GPU for another TensorRT or driver: disks of boards are small."""
-    for path in _root().glob(f"*/{MARK}"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            mark = parse_json(path.read_bytes())
+    for folder, mark in _marks():
+        with contextlib.suppress(OSError, KeyError, TypeError):
             same = mark["content"] == content and mark["machine"]["gpu"] == machine.gpu
-            if same and path.parent.name != key:
-                shutil.rmtree(path.parent)
+            if same and folder.name != key:
+                shutil.rmtree(folder)

@@ -18,7 +18,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ def identify(device: Device) -> dict[str, Any]:
 def build(artifact: Artifact, device: Device, folder: Path) -> dict[str, Any]:
     """Plugin and engines into ``folder``."""
     plugin, note = _plugin(artifact, device, folder)
-    trt = TensorRt(device.driver, device.kernels, plugin)
+    trt = TensorRt(device.kernels, plugin)
     sizes = {}
     for stage in device.recipe.stages:
         plan = trt.build(
@@ -135,8 +135,12 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(sink.fileno())
 
 
-def main(argv: list[str]) -> int:
-    """Run one of the three; the exit status."""
+def main(argv: list[str]) -> NoReturn:
+    """Run one of the three and end the process: with status 0, or 1 and a line of error.
+
+    Destructors of TensorRT and CUDA at the end of a process have crashed others: they are skipped,
+    those of what an error holds as well, since the parent would tell the crash instead of it.
+    """
     # If memory runs out all the same, the kernel takes this process and not the robot's others.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -152,13 +156,12 @@ def main(argv: list[str]) -> int:
                 document = {"build": build, "check": check}[argv[0]](
                     artifact, device, Path(argv[3])
                 )
+        print(json.dumps(document), flush=True)
+        os._exit(0)
     except (TatvprError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(document), flush=True)
-    # Destructors of TensorRT and CUDA at the end of a process have crashed others: skip them.
-    os._exit(0)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

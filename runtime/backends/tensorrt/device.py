@@ -57,15 +57,18 @@ def open_device(artifact: Artifact, context: Any = None, stream: Any = None) -> 
 def load_pipeline(
     artifact: Artifact, device: Device, plugin: Sealed | None, plan: Callable[[str], bytes | None]
 ) -> Pipeline:
-    """The artifact's pipeline; ``plan(file name)`` gives the engines' bytes.
+    """The artifact's pipeline; ``plan(file name)`` gives the engines' bytes. Closes ``plugin``.
 
     The device's context has to be current on this thread, as for whatever the pipeline does.
 
     Raises:
         ToolError: TensorRT does not load an engine, or one is missing.
     """
-    library = None if plugin is None else plugin.loaded_as()
-    trt = TensorRt(device.driver, device.kernels, library)
+    try:
+        trt = TensorRt(device.kernels, None if plugin is None else plugin.loaded_as())
+    finally:
+        if plugin is not None:
+            plugin.close()  # what was loaded stays
     engines = {}
     for stage in device.recipe.stages:
         data = plan(engine_file(stage.name))

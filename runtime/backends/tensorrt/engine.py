@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,8 +20,8 @@ from tatvpr_edge.runtime.backends.tensorrt.recipe import (
     Recipe,
     StageRecipe,
 )
-from tatvpr_edge.runtime.cuda.driver import Driver
 from tatvpr_edge.spec.errors import ToolError
+from tatvpr_edge.spec.operators import GATED_TERNARY_MAT_MUL
 
 _LOG = logging.getLogger("tatvpr_edge.tensorrt")
 
@@ -62,7 +63,7 @@ def tensorrt_module() -> Any:
     if numbers < OLDEST_TENSORRT or numbers[0] > NEWEST_MAJOR:
         raise ToolError(
             f"TensorRT {version} is not supported: {'.'.join(map(str, OLDEST_TENSORRT))} to "
-            f"{NEWEST_MAJOR}.x are"
+            f"{NEWEST_MAJOR}.x are (JetPack 6.1 and later)"
         )
     return tensorrt
 
@@ -71,28 +72,18 @@ class TensorRt:
     """TensorRT with our plugins registered.
 
     Args:
-        driver: the GPU, its context current.
-        kernels: our kernels, for the Python plugins.
+        kernels: our kernels, for the Python plugins; their context is current.
         plugin: the compiled plugin library; None registers the Python plugins.
 
     Raises:
         ToolError: TensorRT is absent, or does not accept the plugins.
     """
 
-    def __init__(self, driver: Driver, kernels: Kernels, plugin: str | Path | None) -> None:
+    def __init__(self, kernels: Kernels, plugin: str | Path | None) -> None:
         self._trt = tensorrt_module()
-        self._driver = driver
         self._logger = _logger(self._trt)
-        registry = self._trt.get_plugin_registry()
-        if plugin is None:
-            from tatvpr_edge.runtime.backends.tensorrt.plugins import register
-
-            register(self._trt, kernels)
-        else:
-            # The plugin library leaves the driver's symbols to whoever loads it.
-            ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
-            if registry.load_library(str(plugin)) is None:
-                raise ToolError(f"TensorRT does not load the plugin library {plugin}")
+        with _REGISTERING:
+            _register_once(self._trt, kernels, plugin)
 
     def build(self, onnx: bytes, stage: StageRecipe, recipe: Recipe, dim: int) -> bytes:
         """The serialized engine of one stage.
@@ -149,6 +140,33 @@ class TensorRt:
         if context is None:
             raise ToolError(f"TensorRT has no memory to run stage {stage.name}")
         return _LoadedEngine(stage, dim, (runtime, engine, context))
+
+
+_REGISTERING = threading.Lock()
+_registered = False
+
+
+def _register_once(trt: Any, kernels: Kernels, plugin: str | Path | None) -> None:
+    """Our plugins, which TensorRT keeps as long as the process lives and takes once: what is
+    opened later runs with those of the first."""
+    from tatvpr_edge.runtime.backends.tensorrt import plugins
+
+    global _registered
+    plugins.run_on(kernels)
+    if _registered:
+        return
+    registry = trt.get_plugin_registry()
+    if plugin is None:
+        taken = plugins.register(trt, kernels)
+    else:
+        # The plugin library leaves the driver's symbols to whoever loads it.
+        ctypes.CDLL("libcuda.so.1", mode=ctypes.RTLD_GLOBAL)
+        taken = registry.load_library(str(plugin)) is not None
+    one = GATED_TERNARY_MAT_MUL
+    names = one.tensorrt_name, one.tensorrt_version, one.tensorrt_namespace
+    if not taken and registry.get_creator(*names) is None:  # nor did the user load them by hand
+        raise ToolError(f"TensorRT does not take the plugins ({plugin or 'in Python'})")
+    _registered = True
 
 
 class _LoadedEngine:

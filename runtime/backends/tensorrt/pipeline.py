@@ -28,7 +28,10 @@ _K = "k"
 class Pipeline:
     """All buffers and engines of one model; not for several threads at once.
 
+    The context of ``driver`` is current for whatever is called.
+
     Args:
+        engines: end with :meth:`close`, and where this fails.
         constants: bytes of the recipe's ``patch_embed.path``.
         descriptor_size: floats in the last stage's output.
         graphs: record CUDA graphs.
@@ -54,8 +57,18 @@ class Pipeline:
         self._graph: Graph | None = None
         self._recorded_rows: list[int] = []  # that the graph, or the next one, is for
         self._may_record = graphs and driver.can_record
-        embed = recipe.patch_embed
         self._allocated: list[int] = []
+        #: The table, and what each KeepTokens leaves of it.
+        self._tables: list[int] = []
+        try:
+            self._allocate(constants, descriptor_size, table)
+            self._bind()
+        except BaseException:
+            self.close()
+            raise
+
+    def _allocate(self, constants: bytes, descriptor_size: int, table: bytes | None) -> None:
+        recipe, embed = self._recipe, self._recipe.patch_embed
         self._pixels = self._buffer(embed.side * embed.side * 3)
         self._k = self._buffer(4)
         self._patches = self._buffer(4 * embed.count * embed.dim)
@@ -73,14 +86,11 @@ class Pipeline:
             self._looked = self._buffer(4 * tokens)
             self._source = self._buffer(4 * tokens)
             self._kept = self._buffer(4 * tokens * embed.dim)
-        #: The table, and what each KeepTokens leaves of it.
-        self._tables: list[int] = []
         if table is not None and len(recipe.stages) > 1:
             if len(table) != 4 * recipe.max_tokens:
                 raise ToolError("the table of the tokens does not have its size")
             self._tables.append(self._constant(np.frombuffer(table, np.uint8)))
             self._tables += [self._buffer(len(table)) for _ in recipe.stages[1:]]
-        self._bind()
 
     def _buffer(self, size_bytes: int) -> int:
         self._allocated.append(self._driver.allocate(size_bytes))
@@ -166,15 +176,14 @@ class Pipeline:
 
     def _record(self, rows: list[int]) -> bool:
         """Record the work and run it once; False, for good, where the GPU cannot record it."""
-        self._driver.begin_capture()
         try:
-            self._enqueue(rows)
-        except ToolError:
-            with contextlib.suppress(ToolError):
-                self._driver.end_capture().close()
-            self._may_record = False
-            return False
-        try:
+            self._driver.begin_capture()
+            try:
+                self._enqueue(rows)
+            except BaseException:  # Ctrl-C, too: a stream that is recorded runs nothing
+                with contextlib.suppress(ToolError):
+                    self._driver.end_capture().close()
+                raise
             self._graph = self._driver.end_capture()
         except ToolError:
             self._may_record = False
@@ -193,7 +202,10 @@ class Pipeline:
         return self._graph is not None
 
     def close(self) -> None:
-        """Give the device memory back."""
-        self._drop_graph()
+        """End the engines, give the device memory back."""
+        try:
+            self._drop_graph()
+        finally:
+            self._engines = {}
         while self._allocated:
             self._driver.free(self._allocated.pop())

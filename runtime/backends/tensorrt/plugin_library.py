@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -62,14 +63,17 @@ def compile_plugin(
     Raises:
         ToolError: there is no C++ compiler, or it failed; its first error is quoted.
     """
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
+    found = shutil.which("g++") or shutil.which("c++")
+    compiler = shlex.split(os.environ.get("CXX", "")) or ([found] if found else [])
+    if not compiler:
         raise ToolError("no C++ compiler: apt-get install g++")
+    # GCC looks there by itself, last: named, it comes before the library's own <stdlib.h>.
+    folders = [str(folder) for folder in headers if folder.resolve() != Path("/usr/include")]
     command = [
-        compiler,
+        *compiler,
         *("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"),
-        *("-isystem", str(headers[0]), "-isystem", str(headers[1]), f"-I{sources}"),
-        f"-Wa,-I,{cubins}",
+        *(option for folder in folders for option in ("-isystem", folder)),
+        *(f"-I{sources}", f"-Wa,-I,{cubins}"),
         *options,
         *(str(sources / name) for name in _SOURCES),
         *("-o", str(output)),
@@ -79,7 +83,7 @@ def compile_plugin(
             command, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolError(f"{compiler} could not compile the plugin: {error}") from None
+        raise ToolError(f"{compiler[0]} could not compile the plugin: {error}") from None
     if done.returncode:
         lines = done.stderr.splitlines()
         first = next((line for line in lines if "error" in line.lower()), "no reason given")

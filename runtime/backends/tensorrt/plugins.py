@@ -19,18 +19,25 @@ _LOG = logging.getLogger("tatvpr_edge.tensorrt")
 _WEIGHTS = 2  # input of GatedTernaryMatMul that is int8
 
 
-def register(trt: Any, kernels: Kernels) -> list[Any]:
-    """Register both creators with TensorRT and return them; once a process is enough.
+_registered: list[Any] = []
 
-    Raises:
-        ToolError: TensorRT did not take one.
-    """
+
+def register(trt: Any, kernels: Kernels) -> bool:
+    """Register both creators with TensorRT; False where it did not take them."""
     registry = trt.get_plugin_registry()
     made = creators(trt, kernels)
     for creator in made:
-        if registry.register_creator(creator, creator.plugin_namespace) is False:
-            raise ToolError(f"TensorRT does not register the plugin {creator.name}")
-    return made
+        if not registry.register_creator(creator, creator.plugin_namespace):
+            return False
+    _registered.extend(made)
+    return True
+
+
+def run_on(kernels: Kernels) -> None:
+    """Plugins that registered creators make from now on launch ``kernels``: a kernel belongs to
+    the context that it was loaded in, and pycuda knows the streams of one driver alone."""
+    for creator in _registered:
+        creator.kernels = kernels
 
 
 def creators(trt: Any, kernels: Kernels) -> list[Any]:
@@ -48,12 +55,13 @@ def _creator(trt: Any, operator: Operator, plugin: type[Any], kernels: Kernels) 
             self.name = operator.tensorrt_name
             self.plugin_version = operator.tensorrt_version
             self.plugin_namespace = operator.tensorrt_namespace
+            self.kernels = kernels
             self.fields = _Fields(trt, dict.fromkeys(operator.attributes))
             self.field_names = self.fields.collection
 
         def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
             try:
-                return plugin(kernels, _attributes(operator, fields))
+                return plugin(self.kernels, _attributes(operator, fields))
             except TatvprError as error:
                 _LOG.error("%s", error)
                 return None

@@ -1,5 +1,6 @@
 #include "launch.h"
 
+#include <map>
 #include <mutex>
 
 extern "C" {
@@ -51,15 +52,20 @@ private:
     }
 };
 
-// One process drives one GPU on a Jetson; the context is the one current at the first launch.
+// A kernel runs in the context alone that it was loaded in, and a process may have several, one after
+// another: by their numbers, since the address of one that ended is given again.
 Kernels const &kernels() {
-    static Kernels const loaded;
-    return loaded;
+    static std::mutex guard;
+    static std::map<unsigned long long, Kernels> loaded;
+    unsigned long long context = 0; // of none: loading fails, and says so
+    cuCtxGetId(nullptr, &context);
+    std::lock_guard<std::mutex> const held(guard);
+    return loaded[context];
 }
 
 class Launcher {
 public:
-    explicit Launcher(CUstream stream) : mStream(stream), mStatus(kernels().status) {}
+    Launcher(CUstream stream, CUresult status) : mStream(stream), mStatus(status) {}
 
     template <typename... Args>
     void launch(CUfunction f, int x, int y, unsigned threads, size_t shared, Args... args) {
@@ -135,7 +141,7 @@ int enqueue(GatedMatMul const &op, void *workspace, CUstream stream) {
     if (op.channels % 4 != 0 || op.group < 1 || op.channels % op.group != 0) return kFailed;
     GateBuffers const b(op, workspace);
     Kernels const &run = kernels();
-    Launcher launcher(stream);
+    Launcher launcher(stream, run.status);
     int8_t const *activations = b.q;
     uint8_t const *weights = op.weights;
     int32_t rowBytes = op.rowBytes;
@@ -170,7 +176,7 @@ int enqueue(Attention const &op, void *workspace, CUstream stream) {
     if (op.heads < 1 || op.dim % op.heads != 0 || op.dim / op.heads % 4 != 0) return kFailed;
     AttentionBuffers const b(op, workspace);
     Kernels const &run = kernels();
-    Launcher launcher(stream);
+    Launcher launcher(stream, run.status);
     launcher.zero(b.v, b.vBytes);
     launcher.launch(run.attentionScales, op.heads, 2, kThreads, 0, op.qkv, b.scales, op.tokens,
                     op.dim, op.heads);
