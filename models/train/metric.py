@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from tatvpr_edge.models.train.config import KConfig, MetricConfig
 from tatvpr_edge.models.train.distil import DistilStage
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.draws import draw_k, draw_tokens, draw_visible
-from tatvpr_edge.models.train.loop import Randomness
+from tatvpr_edge.models.train.loop import Mixed, Randomness
 from tatvpr_edge.models.train.rivals import Rivals, draw_cliques
 from tatvpr_edge.models.train.taught import ranking_apart
 from tatvpr_edge.spec.errors import DataError, UsageError
@@ -112,8 +113,9 @@ class MetricStage:
         crew: Crew,
         device: str = "cpu",
         beside: DistilStage | None = None,
+        mixed: Mixed = nullcontext,
     ) -> None:
-        self.model, self.sources, self.config = model, sources, config
+        self.model, self.sources, self.config, self._mixed = model, sources, config, mixed
         self.k, self.change, self.crew, self.device = k, change, crew, device
         self.steps, self.optim = config.steps, config.optim
         self.images = config.places * config.images
@@ -214,11 +216,12 @@ class MetricStage:
             gate = self.model.gate(len(frames[part]), ks[part].to(self.device), tokens)
             looks: list[Tensor] = []
             shown = None if visible is None else visible[part]
-            seen = self.model.see(frames[part], gate, shown, looks)
+            with self._mixed():
+                seen = self.model.see(frames[part], gate, shown, looks)
+                described.append(self.model.describe(seen, gate).float())
             if heed is not None:
                 head: Any = self.model.head
                 heed += [heeded(look, head.shares(seen.tokens)) for look in looks]
-            described.append(self.model.describe(seen, gate))
         return torch.cat(described)
 
     def _describe_mixed(

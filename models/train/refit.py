@@ -15,6 +15,7 @@ much, as their signs must in a binary map (``refit.even``).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import KConfig, RefitConfig
 from tatvpr_edge.models.train.distil import partly_whitened
 from tatvpr_edge.models.train.draws import draw_k, draw_tokens
+from tatvpr_edge.models.train.loop import Mixed
 from tatvpr_edge.spec.errors import ModelError
 
 _BATCH = 64
@@ -62,6 +64,7 @@ def refit_head(
     views: Sequence[View],
     config: RefitConfig,
     seed: int,
+    mixed: Mixed = nullcontext,
 ) -> None:
     """Fit ``model.head`` to the training frames.
 
@@ -87,7 +90,7 @@ def refit_head(
     seen, weights = [], []
     count = sum(len(pixels) for pixels in frames)
     for view in views:
-        seen += [_pooled(model, head, pixels, view, random) for pixels in frames]
+        seen += [_pooled(model, head, pixels, view, random, mixed) for pixels in frames]
         weights += [torch.full((count,), view.weight, dtype=torch.float64)]
     x, weight = torch.cat(seen), torch.cat(weights)[:, None]
     channels = model.config.backbone.dim  # what is behind them tells left from right
@@ -182,6 +185,7 @@ def _pooled(
     pixels: NDArray[np.uint8],
     view: View,
     random: torch.Generator,
+    mixed: Mixed,
 ) -> Tensor:
     """Pooled channels of changed frames, ``float64 [N, K]``, and behind them what tells left from
     right where the head has it."""
@@ -195,7 +199,8 @@ def _pooled(
         x = augment.geometric(augment.to_float(batch), shapes, side)
         frames = augment.to_frames(augment.photometric(x, drawn))
         share = draw_tokens(view.k, random) if view.k is not None and view.fewer else 1.0
-        seen = model.see(frames, model.gate(len(frames), ks, share))
+        with mixed():
+            seen = model.see(frames, model.gate(len(frames), ks, share))
         tokens = seen.tokens.float()
         pooled = head.pooled(tokens)
         beside = [head.beside(tokens, pooled, seen.patches)] if head.sides else []

@@ -265,6 +265,7 @@ def _distil_stage(
         crew,
         config.run.device,
         config.run.seed,
+        functools.partial(autocast, config.run),
     )
 
 
@@ -302,7 +303,7 @@ def make_views(
         channels=config.distil.channels,
         smallest=config.augment.smallest_crop,
         seed=config.run.seed,
-        asking=lambda: autocast(config.run),
+        asking=functools.partial(autocast, config.run),
         progress=progress,
         asked=_asked(config),
     )
@@ -344,7 +345,15 @@ def _metric_stage(
                 "(metric.teacher takes any)"
             )
     return MetricStage(
-        model, sources, config.metric, config.k, config.augment, crew, config.run.device, beside
+        model,
+        sources,
+        config.metric,
+        config.k,
+        config.augment,
+        crew,
+        config.run.device,
+        beside,
+        functools.partial(autocast, config.run),
     )
 
 
@@ -419,5 +428,5 @@ def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> Non
     ]
     if refit.dials > 0:
         views.append(View(plain, config.k, refit.dials, fewer=True))
-    with autocast(config.run):
-        refit_head(model, frames, taught or None, views, refit, config.run.seed)
+    mixed = functools.partial(autocast, config.run)
+    refit_head(model, frames, taught or None, views, refit, config.run.seed, mixed)
