@@ -248,6 +248,7 @@ class MetricStage:
     def loss(self, step: int, random: Randomness) -> dict[str, Tensor]:
         """One batch."""
         config, count = self.config, self.images
+        self.model.train()
         if step % config.rivals_every == 0:
             for number, source in enumerate(self.sources):
                 if source.rivals:
@@ -275,7 +276,6 @@ class MetricStage:
         x = augment.photometric(torch.where(flip, x.flip(3), x), colours[part])
         frames = augment.to_frames(x).to(self.device)
 
-        self.model.train()
         visible = None if patches is None else patches[part].to(self.device)
         heed: list[Tensor] | None = [] if config.heed_weight > 0 else None
         mine = self._describe_mixed(frames, ks[part], tokens, fewer[part], visible, heed)

@@ -14,10 +14,12 @@ import pytest
 import torch
 from test_training import assert_same, tiny_run, weights_of
 from tiny_sets import labelled_set
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_state, save_state, save_weights
 from tatvpr_edge.models.data.formats import labelled
+from tatvpr_edge.models.nn.vit import ViT
 from tatvpr_edge.models.train.config import OptimConfig, RunConfig, TrainConfig
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.loop import (
@@ -112,6 +114,28 @@ def test_a_gradient_that_is_no_number_changes_no_weight(tmp_path: Path) -> None:
         run_stage(stage, RunConfig(), random, Crew(), tmp_path)
     assert bool((stage.layer.weight == before).all())
     assert not (tmp_path / "metric.state").exists()
+
+
+def test_rivals_are_looked_for_by_the_arithmetic_of_the_run(tmp_path: Path) -> None:
+    """Weights of a file come evaluating: the first look, and the one after a stop at its step, had
+    other last bits than that of an unbroken run, and may have found other rivals."""
+    config = stage_2(tmp_path)
+    start = tmp_path / "start.safetensors"
+    save_weights(registry.create(wanted_model(config), seed=1), start)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, init=str(start)))
+    training: list[bool] = []
+
+    def look(module: torch.nn.Module, _: Any) -> None:
+        if isinstance(module, ViT):
+            training.append(module.training)
+
+    hook = register_module_forward_pre_hook(look)
+    try:
+        assert train(config, stop_after=config.metric.rivals_every) is None
+        assert train(config) is not None
+    finally:
+        hook.remove()
+    assert training and all(training)
 
 
 def test_stage_1_stays_where_stage_2_alone_changed(tmp_path: Path) -> None:
