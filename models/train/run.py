@@ -40,7 +40,7 @@ from tatvpr_edge.models.teachers import create_teacher, members_of, own_models
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DataConfig, TrainConfig
 from tatvpr_edge.models.train.distil import DistilStage
-from tatvpr_edge.models.train.distributed import Crew
+from tatvpr_edge.models.train.distributed import Crew, own_device
 from tatvpr_edge.models.train.loop import (
     CONTENTS,
     Progress,
@@ -118,8 +118,9 @@ def train(
     """
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    _check_device(config.run.device)
+    _check_device(own_device(config.run.device))
     crew = Crew(config.run.device)
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, device=crew.device))
     try:
         for count, what in (
             (config.distil.batch, "distil.batch"),
@@ -150,7 +151,8 @@ def _check_device(device: str) -> None:
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise UsageError(
             f'run.device is "{device}", and torch finds {torch.cuda.device_count()} GPUs here: '
-            'set run.device = "cpu", or install a torch that knows this machine\'s GPU'
+            'set run.device = "cpu", start a process for each GPU at most, or install a torch that '
+            "knows this machine's"
         )
 
 

@@ -279,6 +279,16 @@ def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_every_process_of_a_machine_has_a_gpu_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them took the first one, which NCCL refuses."""
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(UsageError, match=r'run\.device is "cuda:3".*a process for each GPU'):
+        train(with_changes(stage_2(tmp_path), ["run.device=cuda"]))
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [
