@@ -285,8 +285,10 @@ class MetricStage:
         if config.binary_weight > 0:
             signs = self._similarity(binarized(descriptors), relations)
             parts["binary"] = config.binary_weight * signs
-        if heed:
-            parts["heed"] = config.heed_weight * torch.cat(heed).mean()
+        whole = count if tokens >= 1 else int((~fewer).sum())  # of all processes' frames
+        if heed is not None and whole and backbone.keep_after:
+            mean = sum((missed.sum() for missed in heed), mine.new_zeros(())) * self.crew.size
+            parts["heed"] = config.heed_weight * mean / (whole * len(backbone.keep_after))
         # Teachers take a mirrored frame for the frame itself: they are not asked.
         plain = ~(flipped.repeat_interleave(config.images) ^ mirrored)
         if batch.taught is not None and config.teacher_weight > 0:
