@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 from test_training import assert_same, tiny_run, weights_of
-from tiny_sets import labelled_set
+from tiny_sets import labelled_set, tower_set
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_state, save_state, save_weights
 from tatvpr_edge.models.data.formats import labelled
 from tatvpr_edge.models.nn.vit import ViT
-from tatvpr_edge.models.train.config import OptimConfig, RunConfig, TrainConfig
+from tatvpr_edge.models.train.config import DataConfig, OptimConfig, RunConfig, TrainConfig
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.loop import (
     Progress,
@@ -329,6 +329,65 @@ def test_views_of_another_teacher_are_not_taken_for_those_asked_for(tmp_path: Pa
     with pytest.raises(DataError, match=r"128 channels.*distil\.channels is at most 128"):
         train(few)
     assert not list(tmp_path.glob("few*"))
+
+
+def of_own_views(folder: Path) -> TrainConfig:
+    """One step of stage 1, of views of two floors that a teacher of ours makes on the way."""
+    whole = tiny_run(folder)
+    start = folder / "teacher.safetensors"
+    save_weights(registry.create(wanted_model(whole), seed=1), start)
+    table = DataConfig(format="tower", root=str(tower_set(folder / "tower")))
+    distil = dataclasses.replace(
+        whole.distil, views=str(folder / "made"), teacher=f"model:{start}", channels=4, steps=1
+    )
+    metric = dataclasses.replace(whole.metric, steps=0, distil_weight=0.0)
+    return dataclasses.replace(whole, distil=distil, metric=metric, data=(table,))
+
+
+def test_views_of_a_teacher_that_was_trained_again_are_another_ones(tmp_path: Path) -> None:
+    config = of_own_views(tmp_path)
+    assert train(config) is not None
+    again = with_changes(config, [f"run.output={tmp_path / 'again'}"])
+    teacher = tmp_path / "teacher.safetensors"
+    save_weights(registry.create(wanted_model(config), seed=2), teacher)
+    with pytest.raises(
+        UsageError, match=r"made was made with SHA-256 of .*teacher\.safetensors = "
+    ):
+        train(again)
+    teacher.unlink()  # it has been asked
+    assert train(again) is not None
+
+
+def test_views_of_what_a_run_leaves_out_are_none_of_its(tmp_path: Path) -> None:
+    config = of_own_views(tmp_path)
+    assert train(config) is not None
+    fewer = dataclasses.replace(config.data[0], leave_out=("f2",))
+    config = with_changes(config, [f"run.output={tmp_path / 'again'}"])
+    with pytest.raises(UsageError, match=r"made shows 'f2', which data\[0\]\.leave_out leaves out"):
+        train(dataclasses.replace(config, data=(fewer,)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("run.seed=4", "run.seed 3 -> 4"),
+        ("augment.smallest_crop=0.9", "augment.smallest_crop 0.65 -> 0.9"),
+        ("", "files of its frames"),
+    ],
+)
+def test_views_of_other_settings_or_frames_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str, said: str
+) -> None:
+    config = of_own_views(tmp_path)
+    with caplog.at_level(logging.WARNING, "tatvpr_edge"):
+        assert train(config) is not None
+        assert not caplog.records
+        if not change:
+            frame = next((tmp_path / "tower").rglob("*.jpg"))
+            frame.write_bytes(frame.read_bytes() + b"\0")
+        changed = [f"run.output={tmp_path / 'again'}", *filter(None, [change])]
+        assert train(with_changes(config, changed)) is not None
+    assert f"although changed since it was made: {said} (remove it" in caplog.text
 
 
 def test_a_batch_of_more_views_than_there_are(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ Call = tuple[str, bool, Any]
 
 @contextlib.contextmanager
 def watched() -> Iterator[list[Call]]:
-    """Every call of a module meanwhile: its kind, whether precision was mixed, what it was given."""
+    """Every call of a module: its kind, whether precision was mixed, what it was given."""
     calls: list[Call] = []
 
     def look(module: nn.Module, given: tuple[Any, ...]) -> None:
