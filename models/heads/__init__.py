@@ -96,14 +96,17 @@ def _check_options(config: HeadConfig) -> None:
         _check_option(f"head {config.kind}: {name} is {value!r}", value, known[name].annotation)
 
 
-def _check_option(said: str, value: object, annotation: str) -> None:
-    """By what the head's parameter is annotated with: counts are from 1 up."""
-    if value is None and annotation.endswith("| None"):
+def _check_option(said: str, value: object, annotation: Any) -> None:
+    """By what the head's parameter is annotated with, or its text: counts are from 1 up. What is no
+    number is the head's own to check."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    kinds = text.split(" | ")
+    if value is None and "None" in kinds:
         return
-    if annotation == "float":
+    if "float" in kinds:
         if type(value) not in (int, float):
             raise ModelError(f"{said}: it is a number")
-    elif type(value) is not int or value < 1:
+    elif "int" in kinds and (type(value) is not int or value < 1):
         raise ModelError(f"{said}: it is a whole number from 1 up")
 
 

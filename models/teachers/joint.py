@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from tatvpr_edge.models.teachers.base import Teacher
 
-
 #: Scales stand so much smaller in a map, where its principal components do not see them.
 _QUIET = 1e-4
 
