@@ -215,6 +215,12 @@ def _train(
     folder = Path(config.run.output)
     model = starting_model(config)
     model.trained = True
+    drops = config.k.tokens_lowest < 1 or config.metric.heed_weight > 0
+    if drops and not model.config.backbone.keep_after:
+        raise UsageError(
+            f"k.tokens_lowest and metric.heed_weight are of KeepTokens, and {model.config.name} "
+            "has none: model.backbone = { keep_after = 2 } places one; or leave both out"
+        )
     started = any((folder / f"{name}.state").exists() for name in ("distil", "metric"))
     if config.order.k > 0 and not started:
         order_channels(model, _frames_to_order_by(config), config.order.k)

@@ -305,6 +305,12 @@ def test_a_network_that_is_misspelt(tmp_path: Path, model: dict[str, Any], said:
         train(dataclasses.replace(config, model=section))
 
 
+def test_what_is_of_keep_tokens_is_refused_where_there_are_none(tmp_path: Path) -> None:
+    config = stage_2(tmp_path)
+    with pytest.raises(UsageError, match=r"k\.tokens_lowest and .* micro has none"):
+        train(with_changes(config, ["model.backbone={keep_after=0}"]))
+
+
 def test_an_anchor_of_another_size_is_told_by_both_sizes(tmp_path: Path) -> None:
     config = with_changes(stage_2(tmp_path), ["metric.anchor=model:nano"])
     with pytest.raises(UsageError, match=r"'model:nano' says 256 numbers.* 512: name an anchor"):

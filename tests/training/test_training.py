@@ -418,6 +418,10 @@ def test_shipped_recipes_are_valid(recipe: Path) -> None:
         ("[run]\nprecision = 'fp8'\n", "precision"),
         ("[[data]]\nshare = -1\n", "share must not be negative"),
         ("[metric]\nsteps = 3\n[[data]]\nshare = 0\n", "a share above 0"),
+        (
+            "[metric]\nsteps = 3\n[[data]]\nroot = 'x'\nnear = 2\n",
+            'metric.loss = "supcon", or leave',
+        ),
         ("[model]\ninit = 'micro'\n[refit]\nown = 0.5\n", "needs a refit.teacher"),
         ("[model]\ninit = 'micro'\n[refit]\nown = 1\nteacher = 'model:micro'\n", "leave one"),
     ],
