@@ -322,7 +322,7 @@ def _models(names: tuple[str, ...], ks: list[float], shares: list[float]) -> lis
     from tatvpr_edge.models.evaluate.describers import ModelDescriber
 
     made: list[Describer] = []
-    labels: set[str] = set()
+    labels = set(BASELINES)
     for name in dict.fromkeys(names):
         path = weights_file(name)
         label = path.stem if name.endswith(".safetensors") else name

@@ -382,6 +382,20 @@ def test_the_command_prints_the_table_and_the_same_json_twice(
     assert plot.read_bytes()[:4] == b"\x89PNG"
 
 
+def test_weights_called_as_a_baseline_have_a_row_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both were judged as one: twice the queries, and neither's recall."""
+    from tatvpr_edge.cli import main
+
+    root, weights = tower_set(tmp_path / "tower", frames=3), tmp_path / "gray32.safetensors"
+    save_weights(registry.create(registry.config("micro", **TINY_BACKBONE), seed=0), weights)
+    words = ["--protocol", "tower-floor", "--baseline", "gray32", "--no-time", "--k", "1", "--json"]
+    assert main(["evaluate", "--data", str(root), "--model", str(weights), *words]) == 0
+    judged = json.loads(capsys.readouterr().out)["protocols"]["tower-floor"]
+    assert {name: of["queries"] for name, of in judged.items()} == {str(weights): 12, "gray32": 12}
+
+
 def test_artifacts_of_one_model_and_board_have_rows_of_their_own(
     tiny_host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
