@@ -93,6 +93,21 @@ def test_utm_rule_of_25_metres(tmp_path: Path) -> None:
     assert (values["queries"], values["queries_counted"]) == (5, 4)
 
 
+@pytest.mark.parametrize(("views", "neighbours"), [(1, 19), (4, 0)])
+def test_views_of_one_spot_are_no_drive(tmp_path: Path, views: int, neighbours: int) -> None:
+    """Panoramas cut into views (Pitts30k, Tokyo 24/7) look all around from where they stand: each
+    was mixed with those that look elsewhere."""
+    utm_set(tmp_path)
+    for path in (tmp_path / "database").iterdir():
+        path.unlink()
+    for number in range(20):
+        for view in range(views):
+            name = f"@{550000 + 10 * number:.2f}@4180000.00@{number:02d}@{30 * view}@.jpg"
+            picture(number, view).save(tmp_path / "database" / name)
+    (trial,) = protocols.utm(tmp_path)
+    assert trial.linked is not None and trial.linked.sum() == neighbours
+
+
 def test_recall_that_no_query_can_have_is_an_error(tmp_path: Path) -> None:
     root = utm_set(tmp_path)
     with pytest.raises(DataError, match="none of 5 queries has a right answer"):
