@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class Head(Protocol):
     """What every head offers beside being a module.
 
+    A head whose descriptor follows from the patches alone, whatever the CLS token is, is
+    ``patches_only``: its models can teach, and be fine-tuned.
     A head that ``needs_every_token`` stands on a backbone without KeepTokens, and its ONNX graph
     has static shapes; one that does not say so takes however many tokens are left.
     """
@@ -55,7 +57,12 @@ LEARNED_HEADS = tuple(
     kind for kind, head in HEADS.items() if getattr(head, "needs_every_token", False)
 )
 
-__all__ = ["HEADS", "LEARNED_HEADS", "Head", "build_head", "whole_options"]
+__all__ = ["HEADS", "LEARNED_HEADS", "Head", "build_head", "patch_heads", "whole_options"]
+
+
+def patch_heads() -> list[str]:
+    """Heads whose descriptor follows from the last tokens of patches alone."""
+    return [kind for kind, head in HEADS.items() if getattr(head, "patches_only", False)]
 
 
 def whole_options(config: HeadConfig) -> dict[str, Any]:

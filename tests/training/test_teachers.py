@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from tiny_sets import TINY_BACKBONE
 from support.tools import lacking
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import save_weights
+from tatvpr_edge.models.heads import HEADS
+from tatvpr_edge.models.heads.pooling import GeMHead
+from tatvpr_edge.models.nn.config import HeadConfig
 from tatvpr_edge.models.teachers import create_teacher
 from tatvpr_edge.models.teachers.dinov2_boq import (
     BoQAggregator,
@@ -24,6 +28,7 @@ from tatvpr_edge.models.teachers.dinov2_boq import (
     _Network,
 )
 from tatvpr_edge.models.teachers.efficientnet import LITE0_MACS, LITE0_MB, EfficientNetLite0
+from tatvpr_edge.models.train.finetune import finetune_config
 from tatvpr_edge.spec.errors import ModelError, ToolError, UsageError
 
 DINO = DinoShape(dim=32, depth=2, heads=2, stored_side=5)
@@ -203,6 +208,26 @@ def test_teachers_joined_see_as_each_does_and_neither_outweighs(tmp_path: Path) 
     own = torch.nn.functional.normalize(said[:, alone.shape[1] :], dim=1)
     assert float((own * alone).sum(1).min()) > 1 - 1e-6
     assert [card["name"] for card in joint.card()["members"]] == ["micro at k = 1"] * 2
+
+
+def test_a_model_with_a_patch_head_of_ones_own_is_a_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And can be fine-tuned: the heads that could were a list of their names."""
+
+    class Own(GeMHead):
+        pass
+
+    monkeypatch.setitem(HEADS, "own", Own)
+    config = registry.config("micro", **TINY_BACKBONE)
+    head = HeadConfig("own", dict(config.head.options))
+    save_weights(
+        registry.create(dataclasses.replace(config, head=head)), tmp_path / "w.safetensors"
+    )
+    teacher = create_teacher(f"model:{tmp_path / 'w.safetensors'}")
+    frames = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+    assert teacher.descriptors(teacher.features(frames)).shape == (2, 512)
+    assert finetune_config(tmp_path / "w.safetensors", tmp_path / "run", 4).metric.anchor
 
 
 def test_a_model_whose_head_needs_its_class_token_is_no_teacher(tmp_path: Path) -> None:
