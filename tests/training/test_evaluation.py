@@ -397,6 +397,20 @@ def test_the_command_prints_the_table_and_the_same_json_twice(
     assert plot.read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_table_names_the_k_that_others_are_compared_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said k=1 of whatever --k began with."""
+    from tatvpr_edge.cli import main
+
+    root, weights = tower_set(tmp_path / "tower", frames=3), tmp_path / "tiny.safetensors"
+    save_weights(registry.create(registry.config("micro", **TINY_BACKBONE), seed=0), weights)
+    words = ["--protocol", "tower-floor", "--baseline", "gray32", "--no-time", "--k", ".4,.2"]
+    assert main(["evaluate", "--data", str(root), "--model", str(weights), *words]) == 0
+    printed = capsys.readouterr().out
+    assert "map k=0.4" in printed and "against k=0.4 [95 %]" in printed and "k=1" not in printed
+
+
 def test_weights_called_as_a_baseline_have_a_row_of_their_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
