@@ -67,8 +67,8 @@ def make_views(
     config: TrainConfig, model: ModelConfig, progress: Callable[[int, int], None] | None = None
 ) -> Path:
     """The teacher's answers for every frame of every source."""
-    if not config.data:
-        raise UsageError("the teacher's views need at least one [[data]] table")
+    if not any(table.views for table in config.data):
+        raise UsageError("the teacher needs at least one [[data]] table with views above 0")
     paths, views = _frames_to_view(config)
     return write_views(
         Path(config.distil.views),

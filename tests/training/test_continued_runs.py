@@ -364,6 +364,13 @@ def test_views_of_a_teacher_that_was_trained_again_are_another_ones(tmp_path: Pa
     assert train(again) is not None
 
 
+def test_a_teacher_that_is_shown_nothing_says_so(tmp_path: Path) -> None:
+    config = of_own_views(tmp_path)
+    none = dataclasses.replace(config.data[0], views=0.0)
+    with pytest.raises(UsageError, match=r"at least one \[\[data\]\] table with views above 0"):
+        train(dataclasses.replace(config, data=(none,)))
+
+
 def test_views_of_what_a_run_leaves_out_are_none_of_its(tmp_path: Path) -> None:
     config = of_own_views(tmp_path)
     assert train(config) is not None
