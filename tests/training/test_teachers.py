@@ -127,6 +127,13 @@ def test_another_checkpoint_is_refused_by_its_first_difference(
         DinoV2BoQ(tmp_path / "t.pth", dino=DINO, boq=BOQ)
 
 
+@pytest.mark.parametrize("held", [torch.zeros(3), {"backbone.dino.cls_token": 3}, {1: 2, "a": 3}])
+def test_a_file_of_other_things_than_named_tensors(tmp_path: Path, held: Any) -> None:
+    torch.save(held, tmp_path / "t.pth")
+    with pytest.raises(ModelError, match="holds other things than named tensors"):
+        DinoV2BoQ(tmp_path / "t.pth", dino=DINO, boq=BOQ)
+
+
 def test_a_checkpoint_with_code_or_none_at_all(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
 
