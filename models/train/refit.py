@@ -74,8 +74,8 @@ def refit_head(
         views: the passes over them.
 
     Raises:
-        ModelError: the head is no projected GeM, or has another size than the teacher's
-            descriptors where they are taken as they are.
+        ModelError: the head is no projected GeM, has another size than the teacher's descriptors
+            where they are taken as they are, or more numbers than there are to fit to.
     """
     head = model.head
     if not isinstance(head, GeMHead) or head.proj is None:
@@ -85,6 +85,13 @@ def refit_head(
         raise ModelError(
             f"the teacher's descriptors have {taught[0].shape[1]} numbers and the head "
             f"{head.size}: only refit.whitened = true brings them together"
+        )
+    own = model.config.backbone.dim * (2 if head.sides else 1) if config.own > 0 else 0
+    said_numbers = own + (taught[0].shape[1] if taught is not None and config.own < 1 else 0)
+    if not config.even and said_numbers < head.size:
+        raise ModelError(
+            f"there are {said_numbers} numbers to fit to, and the head {head.size}: refit.even = "
+            f"true spreads them, or model.head = {{ project = {said_numbers} }} takes no more"
         )
     random = torch.Generator().manual_seed(seed)
     seen, weights = [], []
