@@ -235,12 +235,15 @@ def _by_group(
     ordered = sorted(places.places, key=lambda members: int(members[0]))
     count = max(FEWEST_HELD, round(division.held_out * len(ordered)))
     learned, held = ordered[: len(ordered) - count], ordered[len(ordered) - count :]
+    if by == "poses":
+        learned = _far(learned, held, right)
     if len(learned) < FEWEST_TRAINED:
         smaller = " (--within says how large one is)" if by == "poses" else ""
         raise DataError(
             f"{places.name}: {_count(len(ordered), 'place')} with two frames or more by {by}"
-            f"{smaller}; {FEWEST_TRAINED} to learn from and {FEWEST_HELD} to be judged by are "
-            "needed: give frames of more places, or say --by time"
+            f"{smaller}, {len(learned)} of them beside those held out; {FEWEST_TRAINED} to learn "
+            f"from and {FEWEST_HELD} to be judged by are needed: give frames of more places, or "
+            "say --by time"
         )
     if by == "labels":
         # Views of a place differ as they are: the first of each is the map.
@@ -251,6 +254,14 @@ def _by_group(
     seen = replace(places, places=tuple(learned)).alone()
     judged = _held(frames, gallery, queries, right(queries, gallery), len(held))
     return OwnFrames(by, seen, seen.fewest, len(seen), judged, skipped)
+
+
+def _far(learned: list[Indices], held: list[Indices], right: Right) -> list[Indices]:
+    """Without frames that would be a right answer to one held out: the second lap of a street may
+    lie on the other side of the line between two cells."""
+    judged = np.concatenate(held) if held else np.zeros(0, np.int64)
+    left = [members[~right(members, judged).any(axis=1)] for members in learned]
+    return [members for members in left if len(members) > 1]
 
 
 # ---- places that time tells ------------------------------------------------------------------

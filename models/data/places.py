@@ -50,13 +50,13 @@ class Places:
         """Frames among which rivals are looked for: one of each place."""
         return np.array([rng.choice(members) for members in self.places], dtype=np.int64)
 
-    def apart(self, frames: Indices) -> Bools:
-        """Which of ``frames`` surely show different places, ``[n, n]``."""
+    def apart(self, frames: Indices, others: Indices | None = None) -> Bools:
+        """Which of ``frames [n]`` surely show other places than which of ``others [m]``,
+        ``[n, m]``; None: of each other."""
         place = np.full(len(self.paths), -1, np.int64)
         for number, members in enumerate(self.places):
             place[members] = number
-        of = place[frames]
-        return np.asarray(of[:, None] != of)
+        return np.asarray(place[frames][:, None] != place[frames if others is None else others])
 
     def same(self, frames: Indices) -> Bools:
         """Which of ``frames`` surely show one place, ``[n, n]``. Pairs that are neither this nor
@@ -90,26 +90,28 @@ class ClipPlaces(Places):
         """Every frame of a clip."""
         return np.concatenate(self.places)
 
-    def apart(self, frames: Indices) -> Bools:
+    def apart(self, frames: Indices, others: Indices | None = None) -> Bools:
         """Frames of other territories, and those further off in the same clip."""
-        of, distance = self._where(frames)
-        names = np.array(self.territories or [str(i) for i in range(len(self.places))])[of]
+        of, theirs, distance = self._where(frames, frames if others is None else others)
+        names = np.array(self.territories or [str(i) for i in range(len(self.places))])
         far = distance >= self.window + self.gap
-        return np.asarray((names[:, None] != names) | ((of[:, None] == of) & far))
+        elsewhere = names[of][:, None] != names[theirs]
+        return np.asarray(elsewhere | ((of[:, None] == theirs) & far))
 
     def same(self, frames: Indices) -> Bools:
         """Frames of one clip within ``near`` of each other."""
-        of, distance = self._where(frames)
-        return np.asarray((of[:, None] == of) & (distance <= (self.near or self.window - 1)))
+        of, theirs, distance = self._where(frames, frames)
+        return np.asarray((of[:, None] == theirs) & (distance <= (self.near or self.window - 1)))
 
-    def _where(self, frames: Indices) -> tuple[Indices, Indices]:
-        """The clip of each frame ``[n]``, and how many frames lie between any two ``[n, n]``."""
+    def _where(self, frames: Indices, others: Indices) -> tuple[Indices, Indices, Indices]:
+        """The clips of ``frames [n]`` and of ``others [m]``, and how many frames of a clip lie
+        between any two ``[n, m]``."""
         clip = np.full(len(self.paths), -1, np.int64)
         position = np.zeros(len(self.paths), np.int64)
         for number, members in enumerate(self.places):
             clip[members], position[members] = number, np.arange(len(members))
-        at = position[frames]
-        return clip[frames], np.abs(at[:, None] - at)
+        between = np.abs(position[frames][:, None] - position[others])
+        return clip[frames], clip[others], between
 
     def draw(self, rng: np.random.Generator) -> Sequence[Indices]:
         """Windows with another offset in every epoch, of a short clip one at least; ``places``

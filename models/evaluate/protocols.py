@@ -231,11 +231,15 @@ def utm(root: Path, within_m: float = WITHIN_M, pose_frame: str | None = None) -
     database, queries = gallery_and_queries(root, pose_frame)
     assert database.poses is not None
     folders = [str(path.parent) for path in database.paths]
+    linked = neighbouring(folders, database.poses, database.frame)
+    # Views of one spot, as a panorama is cut into, look elsewhere each: they are no drive.
+    still = (np.diff(database.positions, axis=0) == 0).all(axis=1)
+    around = np.append(still, False) | np.insert(still, 0, False)
     yield Trial(
         gallery=LazyImages(database.paths),
         queries=LazyImages(queries.paths),
         right=Within(queries, database, within_m),
-        linked=neighbouring(folders, database.poses, database.frame),
+        linked=linked & ~(around[1:] | around[:-1]),
     )
 
 

@@ -86,7 +86,7 @@ class Result:
 
     Attributes:
         matched: map and query at the same k; by descriptor kind, then k.
-        one_map: map at k = 1 with all tokens, query at k, float descriptors.
+        one_map: map at the largest k with all tokens, query at k, float descriptors.
         two_bands: map at the largest and the smallest k, of which a query at k searches the band
             that a place map would choose; float descriptors.
         queries: how many were asked.

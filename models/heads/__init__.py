@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class Head(Protocol):
     """What every head offers beside being a module.
 
+    A head whose descriptor follows from the patches alone, whatever the CLS token is, is
+    ``patches_only``: its models can teach, and be fine-tuned.
     A head that ``needs_every_token`` stands on a backbone without KeepTokens, and its ONNX graph
     has static shapes; one that does not say so takes however many tokens are left.
     """
@@ -55,7 +57,12 @@ LEARNED_HEADS = tuple(
     kind for kind, head in HEADS.items() if getattr(head, "needs_every_token", False)
 )
 
-__all__ = ["HEADS", "LEARNED_HEADS", "Head", "build_head", "whole_options"]
+__all__ = ["HEADS", "LEARNED_HEADS", "Head", "build_head", "patch_heads", "whole_options"]
+
+
+def patch_heads() -> list[str]:
+    """Heads whose descriptor follows from the last tokens of patches alone."""
+    return [kind for kind, head in HEADS.items() if getattr(head, "patches_only", False)]
 
 
 def whole_options(config: HeadConfig) -> dict[str, Any]:
@@ -96,14 +103,17 @@ def _check_options(config: HeadConfig) -> None:
         _check_option(f"head {config.kind}: {name} is {value!r}", value, known[name].annotation)
 
 
-def _check_option(said: str, value: object, annotation: str) -> None:
-    """By what the head's parameter is annotated with: counts are from 1 up."""
-    if value is None and annotation.endswith("| None"):
+def _check_option(said: str, value: object, annotation: Any) -> None:
+    """By what the head's parameter is annotated with, or its text: counts are from 1 up. What is no
+    number is the head's own to check."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    kinds = text.split(" | ")
+    if value is None and "None" in kinds:
         return
-    if annotation == "float":
+    if "float" in kinds:
         if type(value) not in (int, float):
             raise ModelError(f"{said}: it is a number")
-    elif type(value) is not int or value < 1:
+    elif "int" in kinds and (type(value) is not int or value < 1):
         raise ModelError(f"{said}: it is a whole number from 1 up")
 
 

@@ -81,6 +81,7 @@ class BoQHead(nn.Module):
     """
 
     needs_every_token = True
+    patches_only = True
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class MixVPRHead(nn.Module):
     """
 
     needs_every_token = True
+    patches_only = True
 
     def __init__(
         self, backbone: ViTConfig, channels: int = 1024, rows: int = 4, layers: int = 4

@@ -94,6 +94,7 @@ class GeMHead(nn.Module):
     """
 
     left: Tensor | None
+    patches_only = True
 
     def __init__(
         self,

@@ -7,9 +7,9 @@ from pathlib import Path
 from tatvpr_edge.models.teachers.base import Teacher
 from tatvpr_edge.spec.errors import UsageError
 
-__all__ = ["Teacher", "create_teacher", "members_of", "own_models"]
+__all__ = ["Teacher", "create_teacher", "files_of", "members_of"]
 
-_JOINT, _OWN = "joint:", "model:"
+_JOINT, _OWN, _BOQ = "joint:", "model:", "dinov2-boq:"
 
 
 def members_of(name: str) -> list[Teacher]:
@@ -21,9 +21,21 @@ def members_of(name: str) -> list[Teacher]:
     return [create_teacher(each) for each in _names_of(name)]
 
 
-def own_models(name: str) -> list[str]:
-    """What ``model:`` names among the teachers of ``name``."""
-    return [each[len(_OWN) :] for each in _names_of(name) if each.startswith(_OWN)]
+def files_of(name: str) -> dict[str, Path]:
+    """The files of weights that ``name`` names, by how it does.
+
+    Raises:
+        ModelError: a name that is no shipped model's.
+    """
+    from tatvpr_edge.models.checkpoint import weights_file
+
+    files = {}
+    for each in _names_of(name):
+        if each.startswith(_OWN):
+            files[each[len(_OWN) :]] = weights_file(each[len(_OWN) :])
+        elif each.startswith(_BOQ):
+            files[each[len(_BOQ) :]] = Path(each[len(_BOQ) :])
+    return files
 
 
 def _names_of(name: str) -> list[str]:

@@ -253,6 +253,13 @@ def _load(net: nn.Module, path: Path) -> None:
         raise ModelError(f"{path}: not a checkpoint that can be read ({error})") from error
     if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
         tensors = tensors["state_dict"]
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
+    ):
+        raise ModelError(
+            f"{path}: holds other things than named tensors: not a DINOv2-BoQ checkpoint "
+            "(dinov2_12288)"
+        )
     wanted = net.state_dict()
     for name, value in wanted.items():
         if name not in tensors:

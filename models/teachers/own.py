@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from tatvpr_edge.models.checkpoint import load_weights
+from tatvpr_edge.models.heads import patch_heads
 from tatvpr_edge.models.nn.vit import Seen
 from tatvpr_edge.spec.errors import ModelError
-
-#: Heads whose descriptor follows from the last tokens of patches alone.
-PATCH_HEADS = ("gem", "boq", "mixvpr")
 
 
 class OwnModel:
@@ -32,10 +30,10 @@ class OwnModel:
     def __init__(self, path: Path) -> None:
         # Training's arithmetic: three times as fast as the artifact's bytes, and as its student's.
         self.model = load_weights(path).train().requires_grad_(False)
-        if self.model.config.head.kind not in PATCH_HEADS:
+        if self.model.config.head.kind not in patch_heads():
             raise ModelError(
                 f"{path}: as a teacher, a model needs a head that sees patches only "
-                f"({', '.join(PATCH_HEADS)}), this one has {self.model.config.head.kind}"
+                f"({', '.join(patch_heads())}), this one has {self.model.config.head.kind}"
             )
         backbone = self.model.config.backbone
         self.name = f"{self.model.config.name} at k = 1"

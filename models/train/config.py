@@ -23,8 +23,8 @@ class RunConfig:
         seed: of weights, batches, augmentation and k.
         threads: of the processor, for each process; 0 leaves torch's choice.
         checkpoint_every_s: seconds between checkpoints.
-        precision: "fp32", or "bf16" for autocast.
-        device: "cpu" or "cuda".
+        precision: "fp32", or "bf16" for mixed precision in the network.
+        device: "cpu" or "cuda", of several processes a GPU for each.
         cache: folder for decoded frames; empty for none.
     """
 
@@ -161,7 +161,8 @@ class DistilConfig:
     """Stage 1.
 
     Attributes:
-        views: folder of the teacher's answers; made from ``data`` if it does not exist.
+        views: folder of the teacher's answers; made from ``data`` if it does not exist, shared by
+            runs that name it.
         teacher: "efficientnet-lite0-gem"; "dinov2-boq:FILE" with a user's checkpoint; "model:FILE"
             with weights of ours (or "model:micro"), which teach what they say at k = 1; several of
             them as one, "joint:A+B".
@@ -271,7 +272,7 @@ class DataConfig:
     """One source of places.
 
     Attributes:
-        format: "tower", "labelled", "gsv" or "utm" (see docs/training.md).
+        format: "tower", "labelled", "gsv", "utm" or "poses" (see docs/training.md).
         root: folder.
         split: of the format "tower".
         leave_out: floors (tower), cities (gsv) or nothing that this run does not see.
@@ -282,8 +283,8 @@ class DataConfig:
         views: the teacher's crops of each frame in stage 1; 0.5 takes every second frame.
         window, gap: of the format "tower": neighbouring frames that are one place, and frames left
             out between two places.
-        near: of the format "tower": frames no further apart than this show one place, the others
-            of a window are left open; 0: all of a window do.
+        near: of the format "tower", with ``metric.loss`` "supcon": frames no further apart than
+            this show one place, the others of a window are left open; 0: all of a window do.
         taught: whether ``metric.teacher`` and ``refit.teacher`` are asked about these frames.
     """
 

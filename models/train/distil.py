@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DistilConfig, KConfig
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.draws import draw_k, draw_tokens, draw_visible
-from tatvpr_edge.models.train.loop import Randomness
+from tatvpr_edge.models.train.loop import Mixed, Randomness
 from tatvpr_edge.models.train.views import TeacherViews
 from tatvpr_edge.spec.errors import DataError
 
@@ -42,8 +44,9 @@ class DistilStage:
         crew: Crew,
         device: str = "cpu",
         seed: int = 0,
+        mixed: Mixed = nullcontext,
     ) -> None:
-        self.model, self.views, self.config = model, views, config
+        self.model, self.views, self.config, self._mixed = model, views, config, mixed
         self.k, self.change, self.crew, self.device = k, change, crew, device
         self.steps, self.optim, self.images = config.steps, config.optim, config.batch
         channels = views.features.shape[-1]
@@ -110,18 +113,19 @@ class DistilStage:
 
         self.model.train()
         gate = self.model.gate(len(own), ks[part].to(self.device), tokens, self.q_factor(step))
+        visible = None
         if seen_patches is not None:
             visible = seen_patches[part].to(self.device)
-            seen = self.model.see(frames, gate, visible)
             wanted = wanted.gather(1, visible[..., None].expand(-1, -1, wanted.shape[-1]))
-        else:
-            seen = self.model.see(frames, gate)
+        with self._mixed():
+            seen = self.model.see(frames, gate, visible)
+            said = self.proj(seen.tokens[:, 1:]).float()
+            descriptors = None if self._targets is None else self.model.describe(seen, gate).float()
         parts: dict[str, Tensor] = {}
-        if self.config.tokens_weight > 0 and seen.tokens.shape[1] == wanted.shape[1] + 1:
-            missed = F.mse_loss(self.proj(seen.tokens[:, 1:]), wanted) / self._variance
+        if self.config.tokens_weight > 0 and said.shape == wanted.shape:
+            missed = F.mse_loss(said, wanted) / self._variance
             parts["tokens"] = self.config.tokens_weight * missed
-        if self._targets is not None:
-            descriptors = self.model.describe(seen, gate)
+        if self._targets is not None and descriptors is not None:
             target = self._targets[torch.from_numpy(own)].to(self.device)
             apart = 1 - (descriptors * target).sum(1)
             parts["descriptor"] = self.config.descriptor_weight * apart.mean()

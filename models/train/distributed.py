@@ -22,12 +22,23 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def own_device(device: str) -> str:
+    """Where this process computes: "cuda" is the GPU of its number among those of its machine."""
+    number = os.environ.get("LOCAL_RANK")
+    return f"cuda:{number}" if device == "cuda" and number else device
+
+
 class Crew:
-    """This process among its peers; alone unless torchrun started several."""
+    """This process among its peers; alone unless torchrun started several.
+
+    Attributes:
+        device: where this process computes.
+    """
 
     def __init__(self, device: str = "cpu") -> None:
         self.size = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = rank()
+        self.device = own_device(device)
         self._started = False
         if self.size > 1 and not dist.is_initialized():
             # Its functions take the group of the moment for a default, and optimisers load it: a
@@ -76,7 +87,9 @@ class Crew:
         """The mean of a number over all processes."""
         if self.size == 1:
             return value
-        total = torch.tensor(value, dtype=torch.float64)
+        total = torch.tensor(
+            value, dtype=torch.float64, device=self.device
+        )  # NCCL knows GPUs alone
         dist.all_reduce(total)
         return float(total) / self.size
 

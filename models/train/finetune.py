@@ -22,8 +22,7 @@ from tatvpr_edge.models.evaluate.describers import ModelDescriber
 from tatvpr_edge.models.evaluate.protocols import Trial, changed
 from tatvpr_edge.models.evaluate.recall import Interval, paired_bootstrap
 from tatvpr_edge.models.evaluate.run import Judged, evaluate
-from tatvpr_edge.models.heads import whole_options
-from tatvpr_edge.models.teachers.own import PATCH_HEADS
+from tatvpr_edge.models.heads import patch_heads, whole_options
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import (
     DataConfig,
@@ -87,10 +86,10 @@ def finetune_config(
         raise ModelError(
             f"{start}: a float twin, of which no model.onnx can be made: give ternary weights"
         )
-    if stored.head.kind not in PATCH_HEADS:
+    if stored.head.kind not in patch_heads():
         raise ModelError(
             f"{start}: its head {stored.head.kind!r} cannot be anchored to what it said before: "
-            f"finetune takes {', '.join(PATCH_HEADS)}; tatvpr-edge train takes any"
+            f"finetune takes {', '.join(patch_heads())}; tatvpr-edge train takes any"
         )
     backbone = {
         field.name: getattr(stored.backbone, field.name)

@@ -12,7 +12,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,6 +100,12 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     return config.lr * warm * (cosine * (1 - config.lr_end) + config.lr_end)
 
 
+#: Mixed precision, entered where a network computes: what is drawn, compared and fitted around it
+#: stays in full. A grid of 8-bit coordinates moves pixels by a quarter of one, and losses that
+#: divide cosines by a temperature see little but rounding.
+Mixed = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
 def autocast(run: RunConfig) -> contextlib.AbstractContextManager[Any]:
     """Mixed precision where the run asks for it."""
     if run.precision != "bf16":
@@ -141,8 +147,7 @@ def run_stage(
     for step in range(start, stage.steps):
         began = time.monotonic()
         lr = learning_rate(step, stage.steps, stage.optim)
-        with autocast(run):
-            parts = stage.loss(step, random)
+        parts = stage.loss(step, random)
         total = torch.stack(list(parts.values())).sum()
         value = crew.mean(float(total.detach()))
         if not math.isfinite(value):
@@ -236,22 +241,31 @@ def _compare(path: Path, known: dict[str, Any], settings: dict[str, Any], *, end
     """Settings that changed since ``path`` was written are never taken for the ones it was made
     with. What named weights hold is compared where both know it: older checkpoints do not."""
     both = known.keys() & settings.keys()
-    changed = [
-        f"{name} {known.get(name, 'absent')} -> {settings.get(name, 'absent')}"
-        for name in sorted(known.keys() | settings.keys())
-        if known.get(name) != settings.get(name)
-        and (name in both or name.partition(".")[0] != CONTENTS)
-    ]
-    if not changed:
+    said = changes(
+        *(
+            {n: v for n, v in each.items() if n in both or n.partition(".")[0] != CONTENTS}
+            for each in (known, settings)
+        )
+    )
+    if not said:
         return
-    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    said = ", ".join(changed[:3]) + more
     if ended:
         raise ModelError(
             f"{path} is at its end, by other settings ({said}): give another run.output, or remove "
             "it to train this stage again"
         )
     _LOG.warning("%s goes on with other settings than it began with: %s", path, said)
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The first few of the settings that differ; empty where none does."""
+    changed = [
+        f"{name} {before.get(name, 'absent')} -> {after.get(name, 'absent')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return ", ".join(changed[:3]) + more
 
 
 def read_curves(path: Path) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from tatvpr_edge.models.train.config import KConfig, MetricConfig
 from tatvpr_edge.models.train.distil import DistilStage
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.draws import draw_k, draw_tokens, draw_visible
-from tatvpr_edge.models.train.loop import Randomness
+from tatvpr_edge.models.train.loop import Mixed, Randomness
 from tatvpr_edge.models.train.rivals import Rivals, draw_cliques
 from tatvpr_edge.models.train.taught import ranking_apart
 from tatvpr_edge.spec.errors import DataError, UsageError
@@ -112,8 +113,9 @@ class MetricStage:
         crew: Crew,
         device: str = "cpu",
         beside: DistilStage | None = None,
+        mixed: Mixed = nullcontext,
     ) -> None:
-        self.model, self.sources, self.config = model, sources, config
+        self.model, self.sources, self.config, self._mixed = model, sources, config, mixed
         self.k, self.change, self.crew, self.device = k, change, crew, device
         self.steps, self.optim = config.steps, config.optim
         self.images = config.places * config.images
@@ -214,11 +216,12 @@ class MetricStage:
             gate = self.model.gate(len(frames[part]), ks[part].to(self.device), tokens)
             looks: list[Tensor] = []
             shown = None if visible is None else visible[part]
-            seen = self.model.see(frames[part], gate, shown, looks)
+            with self._mixed():
+                seen = self.model.see(frames[part], gate, shown, looks)
+                described.append(self.model.describe(seen, gate).float())
             if heed is not None:
                 head: Any = self.model.head
                 heed += [heeded(look, head.shares(seen.tokens)) for look in looks]
-            described.append(self.model.describe(seen, gate))
         return torch.cat(described)
 
     def _describe_mixed(
@@ -245,6 +248,7 @@ class MetricStage:
     def loss(self, step: int, random: Randomness) -> dict[str, Tensor]:
         """One batch."""
         config, count = self.config, self.images
+        self.model.train()
         if step % config.rivals_every == 0:
             for number, source in enumerate(self.sources):
                 if source.rivals:
@@ -272,7 +276,6 @@ class MetricStage:
         x = augment.photometric(torch.where(flip, x.flip(3), x), colours[part])
         frames = augment.to_frames(x).to(self.device)
 
-        self.model.train()
         visible = None if patches is None else patches[part].to(self.device)
         heed: list[Tensor] | None = [] if config.heed_weight > 0 else None
         mine = self._describe_mixed(frames, ks[part], tokens, fewer[part], visible, heed)
@@ -282,8 +285,10 @@ class MetricStage:
         if config.binary_weight > 0:
             signs = self._similarity(binarized(descriptors), relations)
             parts["binary"] = config.binary_weight * signs
-        if heed:
-            parts["heed"] = config.heed_weight * torch.cat(heed).mean()
+        whole = count if tokens >= 1 else int((~fewer).sum())  # of all processes' frames
+        if heed is not None and whole and backbone.keep_after:
+            mean = sum((missed.sum() for missed in heed), mine.new_zeros(())) * self.crew.size
+            parts["heed"] = config.heed_weight * mean / (whole * len(backbone.keep_after))
         # Teachers take a mirrored frame for the frame itself: they are not asked.
         plain = ~(flipped.repeat_interleave(config.images) ^ mirrored)
         if batch.taught is not None and config.teacher_weight > 0:

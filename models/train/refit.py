@@ -15,6 +15,7 @@ much, as their signs must in a binary map (``refit.even``).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import KConfig, RefitConfig
 from tatvpr_edge.models.train.distil import partly_whitened
 from tatvpr_edge.models.train.draws import draw_k, draw_tokens
+from tatvpr_edge.models.train.loop import Mixed
 from tatvpr_edge.spec.errors import ModelError
 
 _BATCH = 64
@@ -62,6 +64,7 @@ def refit_head(
     views: Sequence[View],
     config: RefitConfig,
     seed: int,
+    mixed: Mixed = nullcontext,
 ) -> None:
     """Fit ``model.head`` to the training frames.
 
@@ -71,8 +74,8 @@ def refit_head(
         views: the passes over them.
 
     Raises:
-        ModelError: the head is no projected GeM, or has another size than the teacher's
-            descriptors where they are taken as they are.
+        ModelError: the head is no projected GeM, has another size than the teacher's descriptors
+            where they are taken as they are, or more numbers than there are to fit to.
     """
     head = model.head
     if not isinstance(head, GeMHead) or head.proj is None:
@@ -83,11 +86,18 @@ def refit_head(
             f"the teacher's descriptors have {taught[0].shape[1]} numbers and the head "
             f"{head.size}: only refit.whitened = true brings them together"
         )
+    own = model.config.backbone.dim * (2 if head.sides else 1) if config.own > 0 else 0
+    said_numbers = own + (taught[0].shape[1] if taught is not None and config.own < 1 else 0)
+    if not config.even and said_numbers < head.size:
+        raise ModelError(
+            f"there are {said_numbers} numbers to fit to, and the head {head.size}: refit.even = "
+            f"true spreads them, or model.head = {{ project = {said_numbers} }} takes no more"
+        )
     random = torch.Generator().manual_seed(seed)
     seen, weights = [], []
     count = sum(len(pixels) for pixels in frames)
     for view in views:
-        seen += [_pooled(model, head, pixels, view, random) for pixels in frames]
+        seen += [_pooled(model, head, pixels, view, random, mixed) for pixels in frames]
         weights += [torch.full((count,), view.weight, dtype=torch.float64)]
     x, weight = torch.cat(seen), torch.cat(weights)[:, None]
     channels = model.config.backbone.dim  # what is behind them tells left from right
@@ -182,6 +192,7 @@ def _pooled(
     pixels: NDArray[np.uint8],
     view: View,
     random: torch.Generator,
+    mixed: Mixed,
 ) -> Tensor:
     """Pooled channels of changed frames, ``float64 [N, K]``, and behind them what tells left from
     right where the head has it."""
@@ -195,7 +206,8 @@ def _pooled(
         x = augment.geometric(augment.to_float(batch), shapes, side)
         frames = augment.to_frames(augment.photometric(x, drawn))
         share = draw_tokens(view.k, random) if view.k is not None and view.fewer else 1.0
-        seen = model.see(frames, model.gate(len(frames), ks, share))
+        with mixed():
+            seen = model.see(frames, model.gate(len(frames), ks, share))
         tokens = seen.tokens.float()
         pooled = head.pooled(tokens)
         beside = [head.beside(tokens, pooled, seen.patches)] if head.sides else []

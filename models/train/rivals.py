@@ -20,6 +20,9 @@ from tatvpr_edge.models.data.places import Indices, Places
 #: Rivals remembered for a frame; a batch takes some of them at random.
 REMEMBERED = 10
 _NOT_MINED = -1
+#: Frames described, and compared with all others, at a time: all 66,000 places of GSV-Cities at
+#: once take 30 GB.
+_ROWS = 4096
 
 #: Descriptors ``[n, D]`` of frames ``uint8 [n, H, W, 3]``.
 Describe = Callable[[NDArray[np.uint8]], Tensor]
@@ -51,14 +54,17 @@ class Rivals(nn.Module):
     ) -> None:
         """Look for the rivals of ``places.candidates``."""
         frames = places.candidates(rng)
-        described = describe(pixels[frames]).float()
-        alike = described @ described.T
-        alike[torch.from_numpy(~places.apart(frames))] = -torch.inf
-        best = alike.topk(min(REMEMBERED, len(frames)), dim=1)
-        found = torch.from_numpy(frames)[best.indices.cpu()]
-        found[torch.isinf(best.values.cpu())] = _NOT_MINED
+        parts = [frames[start : start + _ROWS] for start in range(0, len(frames), _ROWS)]
+        rows = [describe(pixels[part]).float() for part in parts]
+        described = torch.cat(rows)
         table = torch.full((len(places), REMEMBERED), _NOT_MINED, dtype=torch.int64)
-        table[torch.from_numpy(frames), : found.shape[1]] = found
+        for part, own in zip(parts, rows, strict=True):
+            alike = own @ described.T
+            alike[torch.from_numpy(~places.apart(part, frames))] = -torch.inf
+            best = alike.topk(min(REMEMBERED, len(frames)), dim=1)
+            found = torch.from_numpy(frames)[best.indices.cpu()]
+            found[torch.isinf(best.values.cpu())] = _NOT_MINED
+            table[torch.from_numpy(part), : found.shape[1]] = found
         self.get_buffer(f"source{source}").copy_(table)
 
 

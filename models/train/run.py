@@ -9,11 +9,8 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
-import hashlib
 import logging
-import math
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,11 +33,11 @@ from tatvpr_edge.models.enlarge import enlarged
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.order import order_channels
-from tatvpr_edge.models.teachers import create_teacher, members_of, own_models
+from tatvpr_edge.models.teachers import files_of, members_of
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DataConfig, TrainConfig
 from tatvpr_edge.models.train.distil import DistilStage
-from tatvpr_edge.models.train.distributed import Crew
+from tatvpr_edge.models.train.distributed import Crew, own_device
 from tatvpr_edge.models.train.loop import (
     CONTENTS,
     Progress,
@@ -50,10 +47,10 @@ from tatvpr_edge.models.train.loop import (
     autocast,
     run_stage,
 )
+from tatvpr_edge.models.train.made_views import hashes_of, progress_of, teacher_views
 from tatvpr_edge.models.train.metric import MetricStage, Source
 from tatvpr_edge.models.train.refit import View, refit_head, with_head
 from tatvpr_edge.models.train.taught import answers
-from tatvpr_edge.models.train.views import made_for, read_views, write_views
 from tatvpr_edge.spec.errors import ModelError, UsageError
 
 #: Stored frames are this much larger than the model's, so that crops keep their sharpness.
@@ -118,8 +115,9 @@ def train(
     """
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    _check_device(config.run.device)
+    _check_device(own_device(config.run.device))
     crew = Crew(config.run.device)
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, device=crew.device))
     try:
         for count, what in (
             (config.distil.batch, "distil.batch"),
@@ -150,7 +148,8 @@ def _check_device(device: str) -> None:
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise UsageError(
             f'run.device is "{device}", and torch finds {torch.cuda.device_count()} GPUs here: '
-            'set run.device = "cpu", or install a torch that knows this machine\'s GPU'
+            'set run.device = "cpu", start a process for each GPU at most, or install a torch that '
+            "knows this machine's"
         )
 
 
@@ -175,13 +174,13 @@ def _alone(folder: Path) -> Iterator[None]:
 def _contents(config: TrainConfig, stage: str) -> dict[str, str]:
     """SHA-256 of the weights that a training file names: trained again, they keep their name.
     A refit's teacher may be gone after its refit."""
-    names = [config.model.init] if config.model.init else []
+    files = {config.model.init: weights_file(config.model.init)} if config.model.init else {}
     asked = [config.refit.teacher]
     if stage == "metric":
         asked += [config.metric.teacher, config.metric.anchor]
-    names += [file for teacher in asked for file in own_models(teacher)]
-    there = {name: path for name in names if (path := weights_file(name)).is_file()}
-    return {n: hashlib.sha256(p.read_bytes()).hexdigest()[:12] for n, p in there.items()}
+    for teacher in asked:
+        files |= files_of(teacher)
+    return hashes_of(files)
 
 
 def _settings(config: TrainConfig, stage: str) -> dict[str, Any]:
@@ -216,6 +215,12 @@ def _train(
     folder = Path(config.run.output)
     model = starting_model(config)
     model.trained = True
+    drops = config.k.tokens_lowest < 1 or config.metric.heed_weight > 0
+    if drops and not model.config.backbone.keep_after:
+        raise UsageError(
+            f"k.tokens_lowest and metric.heed_weight are of KeepTokens, and {model.config.name} "
+            "has none: model.backbone = { keep_after = 2 } places one; or leave both out"
+        )
     started = any((folder / f"{name}.state").exists() for name in ("distil", "metric"))
     if config.order.k > 0 and not started:
         order_channels(model, _frames_to_order_by(config), config.order.k)
@@ -248,14 +253,7 @@ def _distil_stage(
 ) -> DistilStage | None:
     if not config.distil.steps:
         return None
-    folder = Path(config.distil.views)
-    if not folder.exists():
-        if crew.first:
-            make_views(config, model.config, _of_views(report))
-        while not folder.exists():  # the first process is at it
-            time.sleep(1.0)
-    views = read_views(folder)
-    made_for(views, _asked(config), folder)
+    views = teacher_views(config, model.config, crew, progress_of(report))
     return DistilStage(
         model,
         views,
@@ -265,57 +263,8 @@ def _distil_stage(
         crew,
         config.run.device,
         config.run.seed,
+        functools.partial(autocast, config.run),
     )
-
-
-def _of_views(report: Report | None) -> Callable[[int, int], None] | None:
-    """Tells ``report`` how far the teacher's views are: minutes to hours, before any step."""
-    if report is None:
-        return None
-    began = time.monotonic()
-
-    def show(done: int, total: int) -> None:
-        rate = done / max(1e-9, time.monotonic() - began)
-        report(Progress("views", done, total, math.nan, rate))
-
-    return show
-
-
-def make_views(
-    config: TrainConfig, model: ModelConfig, progress: Callable[[int, int], None] | None = None
-) -> Path:
-    """The teacher's answers for every frame of every source."""
-    if not config.data:
-        raise UsageError("the teacher's views need at least one [[data]] table")
-    paths: list[Path] = []
-    views: list[int] = []
-    for source in config.data:
-        found = open_source(source).paths
-        paths += found
-        views += crops_of_each(len(found), source.views)
-    return write_views(
-        Path(config.distil.views),
-        paths,
-        views,
-        create_teacher(config.distil.teacher),
-        side_px=model.backbone.image_px,
-        channels=config.distil.channels,
-        smallest=config.augment.smallest_crop,
-        seed=config.run.seed,
-        asking=lambda: autocast(config.run),
-        progress=progress,
-        asked=_asked(config),
-    )
-
-
-def _asked(config: TrainConfig) -> dict[str, object]:
-    return {"distil.teacher": config.distil.teacher, "distil.channels": config.distil.channels}
-
-
-def crops_of_each(frames: int, views: float) -> list[int]:
-    """How many crops each frame gives so that there are ``views`` on average; the first gives
-    most: 0.5 takes frames 0, 2, 4 ..."""
-    return [math.ceil((i + 1) * views) - math.ceil(i * views) for i in range(frames)]
 
 
 def _metric_stage(
@@ -344,7 +293,15 @@ def _metric_stage(
                 "(metric.teacher takes any)"
             )
     return MetricStage(
-        model, sources, config.metric, config.k, config.augment, crew, config.run.device, beside
+        model,
+        sources,
+        config.metric,
+        config.k,
+        config.augment,
+        crew,
+        config.run.device,
+        beside,
+        functools.partial(autocast, config.run),
     )
 
 
@@ -381,7 +338,7 @@ def _answers(
     """What ``teacher`` says of the frames of ``table``; None where there is none to ask."""
     if not teacher or not table.taught:
         return None
-    return answers(members_of(teacher), paths, cache, _of_views(report), whitened)
+    return answers(members_of(teacher), paths, cache, progress_of(report), whitened)
 
 
 def _frames_to_order_by(config: TrainConfig) -> NDArray[np.uint8]:
@@ -419,5 +376,5 @@ def _refit(config: TrainConfig, model: PlaceModel, report: Report | None) -> Non
     ]
     if refit.dials > 0:
         views.append(View(plain, config.k, refit.dials, fewer=True))
-    with autocast(config.run):
-        refit_head(model, frames, taught or None, views, refit, config.run.seed)
+    mixed = functools.partial(autocast, config.run)
+    refit_head(model, frames, taught or None, views, refit, config.run.seed, mixed)

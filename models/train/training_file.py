@@ -165,6 +165,13 @@ def check_config(config: TrainConfig, path: Path | str) -> None:
         all(0 <= source.near < source.window for source in config.data),
         "data.near must be below data.window",
     )
+    require(
+        not any(source.near for source in config.data)
+        or config.metric.steps == 0
+        or config.metric.loss == "supcon",
+        'data.near leaves pairs of a window open, and metric.loss = "multi-similarity" takes all '
+        'of it for one place: metric.loss = "supcon", or leave data.near out',
+    )
     require(all(table.root.strip() for table in config.data), "data.root is empty: name the folder")
     # Ignored, it would let a run see what it is judged by.
     require(

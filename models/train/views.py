@@ -71,6 +71,7 @@ def write_views(
     asking: Callable[[], AbstractContextManager[Any]] = nullcontext,
     progress: Callable[[int, int], None] | None = None,
     asked: dict[str, object] | None = None,
+    drawn: dict[str, object] | None = None,
 ) -> Path:
     """Make the folder; it appears whole or not at all.
 
@@ -81,6 +82,7 @@ def write_views(
         smallest: smallest area that a crop keeps.
         asking: entered while the teacher looks: mixed precision; its maps are kept in full.
         asked: by which keys of a training file they are made; :func:`made_for` compares them.
+        drawn: of which frames; kept in the card.
 
     Raises:
         DataError: the folder exists, a frame cannot be read, or the teacher's map has fewer
@@ -108,6 +110,7 @@ def write_views(
             "smallest_crop": smallest,
             "channels": channels,
             "asked": asked or {},
+            "drawn": drawn,
         }
         (partial / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
         try:

@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,8 +18,12 @@ from tatvpr_edge.cli import main
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.golden import cosine, synthetic_frame
 from tatvpr_edge.compilers.reference import Reference
+from tatvpr_edge.models import registry
 from tatvpr_edge.models.export import export_onnx
+from tatvpr_edge.models.heads import HEADS, build_head
+from tatvpr_edge.models.nn.config import HeadConfig
 from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.spec.errors import ModelError
 
 
 def test_the_example_runs_as_it_stands_and_says_random(project_root: Path, tmp_path: Path) -> None:
@@ -62,3 +67,27 @@ def test_it_builds(project_root: Path, tmp_path: Path) -> None:
     assert main([*command, "--k-range", "1:1"]) == 0
     entry = read_artifact(made).manifest.model
     assert (entry.head, entry.descriptor_size, entry.weights) == ("meanhead", 128, "random")
+
+
+#: As a newcomer writes one: annotations are types here, not their text.
+PLAIN_HEAD = """
+from torch import nn
+
+
+class Plain(nn.Identity):
+    def __init__(self, backbone, share: float = 0.5, rows: int = 2, kind: str = "max", bias=None):
+        super().__init__()
+"""
+
+
+def test_options_of_a_head_of_ones_own_may_be_of_any_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: dict[str, Any] = {}
+    exec(PLAIN_HEAD, names)
+    monkeypatch.setitem(HEADS, "plain", names["Plain"])
+    backbone = registry.config("nano").backbone
+    for options in ({"share": 0.25}, {"kind": "mean"}, {"bias": None}, {"rows": 3}):
+        assert build_head(HeadConfig("plain", options), backbone) is not None
+    with pytest.raises(ModelError, match=r"rows is 0\.5: it is a whole number from 1 up"):
+        build_head(HeadConfig("plain", {"rows": 0.5}), backbone)
+    with pytest.raises(ModelError, match="share is 'x': it is a number"):
+        build_head(HeadConfig("plain", {"share": "x"}), backbone)

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from test_training import assert_same, tiny_run, weights_of
-from tiny_sets import labelled_set
+from tiny_sets import labelled_set, tower_set
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_state, save_state, save_weights
 from tatvpr_edge.models.data.formats import labelled
-from tatvpr_edge.models.train.config import OptimConfig, RunConfig, TrainConfig
+from tatvpr_edge.models.nn.vit import ViT
+from tatvpr_edge.models.train.config import DataConfig, OptimConfig, RunConfig, TrainConfig
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.loop import (
     Progress,
@@ -112,6 +114,28 @@ def test_a_gradient_that_is_no_number_changes_no_weight(tmp_path: Path) -> None:
         run_stage(stage, RunConfig(), random, Crew(), tmp_path)
     assert bool((stage.layer.weight == before).all())
     assert not (tmp_path / "metric.state").exists()
+
+
+def test_rivals_are_looked_for_by_the_arithmetic_of_the_run(tmp_path: Path) -> None:
+    """Weights of a file come evaluating: the first look, and the one after a stop at its step, had
+    other last bits than that of an unbroken run, and may have found other rivals."""
+    config = stage_2(tmp_path)
+    start = tmp_path / "start.safetensors"
+    save_weights(registry.create(wanted_model(config), seed=1), start)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, init=str(start)))
+    training: list[bool] = []
+
+    def look(module: torch.nn.Module, _: Any) -> None:
+        if isinstance(module, ViT):
+            training.append(module.training)
+
+    hook = register_module_forward_pre_hook(look)
+    try:
+        assert train(config, stop_after=config.metric.rivals_every) is None
+        assert train(config) is not None
+    finally:
+        hook.remove()
+    assert training and all(training)
 
 
 def test_stage_1_stays_where_stage_2_alone_changed(tmp_path: Path) -> None:
@@ -255,6 +279,16 @@ def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_every_process_of_a_machine_has_a_gpu_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them took the first one, which NCCL refuses."""
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(UsageError, match=r'run\.device is "cuda:3".*a process for each GPU'):
+        train(with_changes(stage_2(tmp_path), ["run.device=cuda"]))
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [
@@ -269,6 +303,12 @@ def test_a_network_that_is_misspelt(tmp_path: Path, model: dict[str, Any], said:
     section = dataclasses.replace(config.model, **{"name": "nano", "backbone": {}, **model})
     with pytest.raises(ModelError, match=said):
         train(dataclasses.replace(config, model=section))
+
+
+def test_what_is_of_keep_tokens_is_refused_where_there_are_none(tmp_path: Path) -> None:
+    config = stage_2(tmp_path)
+    with pytest.raises(UsageError, match=r"k\.tokens_lowest and .* micro has none"):
+        train(with_changes(config, ["model.backbone={keep_after=0}"]))
 
 
 def test_an_anchor_of_another_size_is_told_by_both_sizes(tmp_path: Path) -> None:
@@ -295,6 +335,72 @@ def test_views_of_another_teacher_are_not_taken_for_those_asked_for(tmp_path: Pa
     with pytest.raises(DataError, match=r"128 channels.*distil\.channels is at most 128"):
         train(few)
     assert not list(tmp_path.glob("few*"))
+
+
+def of_own_views(folder: Path) -> TrainConfig:
+    """One step of stage 1, of views of two floors that a teacher of ours makes on the way."""
+    whole = tiny_run(folder)
+    start = folder / "teacher.safetensors"
+    save_weights(registry.create(wanted_model(whole), seed=1), start)
+    table = DataConfig(format="tower", root=str(tower_set(folder / "tower")))
+    distil = dataclasses.replace(
+        whole.distil, views=str(folder / "made"), teacher=f"model:{start}", channels=4, steps=1
+    )
+    metric = dataclasses.replace(whole.metric, steps=0, distil_weight=0.0)
+    return dataclasses.replace(whole, distil=distil, metric=metric, data=(table,))
+
+
+def test_views_of_a_teacher_that_was_trained_again_are_another_ones(tmp_path: Path) -> None:
+    config = of_own_views(tmp_path)
+    assert train(config) is not None
+    again = with_changes(config, [f"run.output={tmp_path / 'again'}"])
+    teacher = tmp_path / "teacher.safetensors"
+    save_weights(registry.create(wanted_model(config), seed=2), teacher)
+    with pytest.raises(
+        UsageError, match=r"made was made with SHA-256 of .*teacher\.safetensors = "
+    ):
+        train(again)
+    teacher.unlink()  # it has been asked
+    assert train(again) is not None
+
+
+def test_a_teacher_that_is_shown_nothing_says_so(tmp_path: Path) -> None:
+    config = of_own_views(tmp_path)
+    none = dataclasses.replace(config.data[0], views=0.0)
+    with pytest.raises(UsageError, match=r"at least one \[\[data\]\] table with views above 0"):
+        train(dataclasses.replace(config, data=(none,)))
+
+
+def test_views_of_what_a_run_leaves_out_are_none_of_its(tmp_path: Path) -> None:
+    config = of_own_views(tmp_path)
+    assert train(config) is not None
+    fewer = dataclasses.replace(config.data[0], leave_out=("f2",))
+    config = with_changes(config, [f"run.output={tmp_path / 'again'}"])
+    with pytest.raises(UsageError, match=r"made shows 'f2', which data\[0\]\.leave_out leaves out"):
+        train(dataclasses.replace(config, data=(fewer,)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("run.seed=4", "run.seed 3 -> 4"),
+        ("augment.smallest_crop=0.9", "augment.smallest_crop 0.65 -> 0.9"),
+        ("", "files of its frames"),
+    ],
+)
+def test_views_of_other_settings_or_frames_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str, said: str
+) -> None:
+    config = of_own_views(tmp_path)
+    with caplog.at_level(logging.WARNING, "tatvpr_edge"):
+        assert train(config) is not None
+        assert not caplog.records
+        if not change:
+            frame = next((tmp_path / "tower").rglob("*.jpg"))
+            frame.write_bytes(frame.read_bytes() + b"\0")
+        changed = [f"run.output={tmp_path / 'again'}", *filter(None, [change])]
+        assert train(with_changes(config, changed)) is not None
+    assert f"although changed since it was made: {said} (remove it" in caplog.text
 
 
 def test_a_batch_of_more_views_than_there_are(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import KConfig, OptimConfig
 from tatvpr_edge.models.train.draws import draw_k
 from tatvpr_edge.models.train.loop import learning_rate
-from tatvpr_edge.models.train.run import crops_of_each
+from tatvpr_edge.models.train.made_views import crops_of_each
 
 
 def test_the_range_of_k_opens_and_some_images_stay_dense() -> None:

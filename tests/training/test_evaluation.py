@@ -93,6 +93,21 @@ def test_utm_rule_of_25_metres(tmp_path: Path) -> None:
     assert (values["queries"], values["queries_counted"]) == (5, 4)
 
 
+@pytest.mark.parametrize(("views", "neighbours"), [(1, 19), (4, 0)])
+def test_views_of_one_spot_are_no_drive(tmp_path: Path, views: int, neighbours: int) -> None:
+    """Panoramas cut into views (Pitts30k, Tokyo 24/7) look all around from where they stand: each
+    was mixed with those that look elsewhere."""
+    utm_set(tmp_path)
+    for path in (tmp_path / "database").iterdir():
+        path.unlink()
+    for number in range(20):
+        for view in range(views):
+            name = f"@{550000 + 10 * number:.2f}@4180000.00@{number:02d}@{30 * view}@.jpg"
+            picture(number, view).save(tmp_path / "database" / name)
+    (trial,) = protocols.utm(tmp_path)
+    assert trial.linked is not None and trial.linked.sum() == neighbours
+
+
 def test_recall_that_no_query_can_have_is_an_error(tmp_path: Path) -> None:
     root = utm_set(tmp_path)
     with pytest.raises(DataError, match="none of 5 queries has a right answer"):
@@ -380,6 +395,34 @@ def test_the_command_prints_the_table_and_the_same_json_twice(
     assert "tower-floor: recall in percent" in printed
     assert "whether the best answer is right" in printed and "AUROC +" in printed
     assert plot.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_table_names_the_k_that_others_are_compared_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said k=1 of whatever --k began with."""
+    from tatvpr_edge.cli import main
+
+    root, weights = tower_set(tmp_path / "tower", frames=3), tmp_path / "tiny.safetensors"
+    save_weights(registry.create(registry.config("micro", **TINY_BACKBONE), seed=0), weights)
+    words = ["--protocol", "tower-floor", "--baseline", "gray32", "--no-time", "--k", ".4,.2"]
+    assert main(["evaluate", "--data", str(root), "--model", str(weights), *words]) == 0
+    printed = capsys.readouterr().out
+    assert "map k=0.4" in printed and "against k=0.4 [95 %]" in printed and "k=1" not in printed
+
+
+def test_weights_called_as_a_baseline_have_a_row_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both were judged as one: twice the queries, and neither's recall."""
+    from tatvpr_edge.cli import main
+
+    root, weights = tower_set(tmp_path / "tower", frames=3), tmp_path / "gray32.safetensors"
+    save_weights(registry.create(registry.config("micro", **TINY_BACKBONE), seed=0), weights)
+    words = ["--protocol", "tower-floor", "--baseline", "gray32", "--no-time", "--k", "1", "--json"]
+    assert main(["evaluate", "--data", str(root), "--model", str(weights), *words]) == 0
+    judged = json.loads(capsys.readouterr().out)["protocols"]["tower-floor"]
+    assert {name: of["queries"] for name, of in judged.items()} == {str(weights): 12, "gray32": 12}
 
 
 def test_artifacts_of_one_model_and_board_have_rows_of_their_own(

@@ -208,6 +208,27 @@ def test_positions_say_which_frames_show_one_place(tmp_path: Path) -> None:
     assert own.by == "poses" and own.trained == 9 and own.held.places == 3
 
 
+def test_by_positions_nothing_that_is_learned_lies_near_what_is_held_out(tmp_path: Path) -> None:
+    """The second lap passed 30 cm beside the first, in the cells of the other side of a line: all
+    of the street that was held out had been learned."""
+    rows = [
+        {"name": f"{lap}-{metre:03d}.jpg", "x": metre, "y": 9.9 + 0.3 * lap}
+        for lap in range(2)
+        for metre in range(0, 100, 4)
+    ]
+    (tmp_path / "frames").mkdir()
+    for number, row in enumerate(rows):
+        picture(number, 0).save(tmp_path / "frames" / str(row["name"]))
+    write_rows(tmp_path / "frames" / "poses.csv", rows)
+    own = read_own(tmp_path / "frames", Division())
+    at = {row["name"]: (row["x"], row["y"]) for row in rows}
+    learned = np.array([at[own.places.paths[i].name] for p in own.places.places for i in p])
+    held = np.array([at[frame.name] for frame in (*own.held.gallery, *own.held.queries)])
+    assert own.trained >= 4 and own.held.places >= 2
+    apart = np.hypot(*(learned[:, None] - held).transpose(2, 0, 1))
+    assert apart.min() > 10.0
+
+
 def test_a_column_of_places_that_names_none_says_nothing(project_root: Path) -> None:
     """As of the shipped drive, which has positions: finetune wanted a name on every line."""
     assert read_own(project_root / "models" / "zoo" / "drive", Division()).by == "poses"

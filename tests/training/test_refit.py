@@ -98,6 +98,14 @@ def test_a_fitted_head_tells_left_from_right_as_much_as_it_is_asked_to(weight: f
     assert alike > 0.97 if weight == 0 else alike < 0.8
 
 
+def test_a_head_of_more_numbers_than_there_are_to_say_is_told_how() -> None:
+    """Of `micro`, `refit.own = 1` by itself says 384 numbers: it ended in a traceback."""
+    model = tiny(project=49, digits=3, sides=1.0)
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    with pytest.raises(ModelError, match=r"are 48 numbers.*and the head 49: refit\.even = true"):
+        refit_head(model, [frames], None, [View(AugmentConfig.none())], RefitConfig(own=1.0), 0)
+
+
 def test_more_digits_than_one_need_a_projection() -> None:
     with pytest.raises(ModelError, match="digits"):
         tiny(digits=2)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_sets import labelled_set, tower_set
 
 from tatvpr_edge.models.data.formats import labelled, tower
+from tatvpr_edge.models.train import rivals
 from tatvpr_edge.models.train.rivals import REMEMBERED, Rivals, draw_cliques
 
 
@@ -36,6 +38,29 @@ def test_rivals_are_the_nearest_frames_of_other_places(tmp_path: Path) -> None:
         assert frame // 3 not in found and len(found) == 5
         gaps = np.abs(found - frame // 3)
         assert (np.diff(gaps) >= 0).all()
+
+
+def test_rivals_of_a_large_source_are_looked_for_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All at once, those of GSV-Cities took 30 GB."""
+    places = tower(tower_set(tmp_path, frames=9), "train")
+    directions = torch.randn(36, 5, generator=torch.Generator().manual_seed(0))
+    pixels = np.arange(36, dtype=np.uint8)[:, None, None, None]
+    looked: list[int] = []
+
+    def describe(chosen: np.ndarray) -> torch.Tensor:
+        looked.append(len(chosen))
+        return directions[torch.from_numpy(chosen.ravel().astype(np.int64))]
+
+    tables = []
+    for rows in (1000, 7):
+        monkeypatch.setattr(rivals, "_ROWS", rows)
+        found = Rivals([places])
+        found.mine(0, places, pixels, describe, np.random.default_rng(0))
+        tables.append(found.of(0))
+    np.testing.assert_array_equal(*tables)
+    assert looked == [36, 7, 7, 7, 7, 7, 1]
 
 
 def test_frames_that_may_show_the_same_place_are_no_rivals(tmp_path: Path) -> None:

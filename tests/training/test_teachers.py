@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from tiny_sets import TINY_BACKBONE
 from support.tools import lacking
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import save_weights
+from tatvpr_edge.models.heads import HEADS
+from tatvpr_edge.models.heads.pooling import GeMHead
+from tatvpr_edge.models.nn.config import HeadConfig
 from tatvpr_edge.models.teachers import create_teacher
 from tatvpr_edge.models.teachers.dinov2_boq import (
     BoQAggregator,
@@ -24,6 +28,7 @@ from tatvpr_edge.models.teachers.dinov2_boq import (
     _Network,
 )
 from tatvpr_edge.models.teachers.efficientnet import LITE0_MACS, LITE0_MB, EfficientNetLite0
+from tatvpr_edge.models.train.finetune import finetune_config
 from tatvpr_edge.spec.errors import ModelError, ToolError, UsageError
 
 DINO = DinoShape(dim=32, depth=2, heads=2, stored_side=5)
@@ -122,6 +127,13 @@ def test_another_checkpoint_is_refused_by_its_first_difference(
         DinoV2BoQ(tmp_path / "t.pth", dino=DINO, boq=BOQ)
 
 
+@pytest.mark.parametrize("held", [torch.zeros(3), {"backbone.dino.cls_token": 3}, {1: 2, "a": 3}])
+def test_a_file_of_other_things_than_named_tensors(tmp_path: Path, held: Any) -> None:
+    torch.save(held, tmp_path / "t.pth")
+    with pytest.raises(ModelError, match="holds other things than named tensors"):
+        DinoV2BoQ(tmp_path / "t.pth", dino=DINO, boq=BOQ)
+
+
 def test_a_checkpoint_with_code_or_none_at_all(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
 
@@ -183,14 +195,17 @@ def test_teachers_joined_see_as_each_does_and_neither_outweighs(tmp_path: Path) 
     members = []
     for name, px in (("small", 32), ("large", 48)):
         config = registry.config("micro", **{**TINY_BACKBONE, "image_px": px})
-        save_weights(registry.create(config, seed=px), tmp_path / f"{name}.safetensors")
+        model = registry.create(config, seed=px)
+        torch.nn.init.constant_(model.backbone.norm.weight, 0.5)  # as trained ones have,
+        torch.nn.init.normal_(model.head.proj.bias)  # what is said depends on the tokens' scale
+        save_weights(model, tmp_path / f"{name}.safetensors")
         members.append(f"model:{tmp_path / name}.safetensors")
     joint = create_teacher("joint:" + "+".join(members))
-    assert (joint.image_px, joint.channels) == (48, 48)
+    assert (joint.image_px, joint.channels) == (48, 50)
     frames = torch.randint(0, 256, (3, 48, 48, 3), dtype=torch.uint8)
     maps = joint.features(frames)
-    assert maps.shape == (3, 6, 6, 48)
-    for part in maps.split(24, dim=-1):
+    assert maps.shape == (3, 6, 6, 50)
+    for part in maps[..., :48].split(24, dim=-1):
         assert 0.4 < float(part.square().sum(-1).mean()) < 1.01  # a finer grid smooths
     large = create_teacher(members[1])
     alone = large.descriptors(large.features(frames))
@@ -198,8 +213,28 @@ def test_teachers_joined_see_as_each_does_and_neither_outweighs(tmp_path: Path) 
     assert said.shape == (3, 2 * alone.shape[1])
     assert torch.allclose(said.norm(dim=1), torch.ones(3))
     own = torch.nn.functional.normalize(said[:, alone.shape[1] :], dim=1)
-    assert float((own * alone).sum(1).min()) > 0.999
+    assert float((own * alone).sum(1).min()) > 1 - 1e-6
     assert [card["name"] for card in joint.card()["members"]] == ["micro at k = 1"] * 2
+
+
+def test_a_model_with_a_patch_head_of_ones_own_is_a_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And can be fine-tuned: the heads that could were a list of their names."""
+
+    class Own(GeMHead):
+        pass
+
+    monkeypatch.setitem(HEADS, "own", Own)
+    config = registry.config("micro", **TINY_BACKBONE)
+    head = HeadConfig("own", dict(config.head.options))
+    save_weights(
+        registry.create(dataclasses.replace(config, head=head)), tmp_path / "w.safetensors"
+    )
+    teacher = create_teacher(f"model:{tmp_path / 'w.safetensors'}")
+    frames = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+    assert teacher.descriptors(teacher.features(frames)).shape == (2, 512)
+    assert finetune_config(tmp_path / "w.safetensors", tmp_path / "run", 4).metric.anchor
 
 
 def test_a_model_whose_head_needs_its_class_token_is_no_teacher(tmp_path: Path) -> None:
