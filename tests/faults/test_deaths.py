@@ -4,6 +4,7 @@ the next run removes what lies beside it."""
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from support.board import make_artifact
 from support.deaths import dies_at, fails_beyond
 from support.faults import Faults
 from support.keys import make_keys
+from support.medium import CUTS, Medium
 from tatvpr_edge.models.checkpoint import write_atomically
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, rewrite
 from tatvpr_edge.runtime.signature import check_trust, signer_line
@@ -167,6 +169,33 @@ def test_whoever_dies_while_writing_leaves_old_or_new(
         shutil.rmtree(folder)
         change += 1
     assert change >= 2
+
+
+@pytest.mark.parametrize("lost", CUTS)
+@pytest.mark.parametrize(
+    ("before", "work", "state"), [scene[1:] for scene in SCENES], ids=[s[0] for s in SCENES]
+)
+def test_a_power_cut_leaves_old_or_new_and_takes_nothing_back(
+    ram_path: Path, before: Work | None, work: Work, state: Callable[[Path], Any], lost: str
+) -> None:
+    template, _, old, new = before_and_after(ram_path, before, work, state)
+    for change in itertools.count():
+        folder = Path(shutil.copytree(template, ram_path / f"at{change}"))
+        with pytest.MonkeyPatch.context() as patch:
+            medium = Medium(folder, patch)
+            ended = not dies_at(
+                change,
+                lambda place=folder / "place": work(place),  # type: ignore[misc]
+                lambda medium=medium: medium.cut(lost),  # type: ignore[misc]
+            )
+            if not ended:
+                assert state(folder / "place") in (old, new), f"before change {change}"
+                continue
+            medium = Medium(Path(shutil.copytree(template, ram_path / "whole")), patch)
+            work(ram_path / "whole" / "place")
+            medium.cut(lost)
+            assert state(ram_path / "whole" / "place") == new
+            break
 
 
 def test_whoever_dies_while_signing_leaves_no_wrong_signature_and_nothing_to_the_next(
