@@ -274,6 +274,18 @@ def test_places_of_another_shape_are_refused(grown: Path, some: Some) -> None:
     assert len(read_map(grown)) == 6
 
 
+def test_a_map_of_as_many_places_as_there_can_be_takes_no_more(
+    grown: Path, some: Some, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = read_base(grown).info
+    monkeypatch.setattr(mapjournal, "MAX_PLACES", 7)
+    append(grown, some(info, 1))
+    before = content(grown)
+    with pytest.raises(MapError, match="is full: it holds at most 7 places"):
+        append(grown, some(info, 1))
+    assert content(grown) == before and len(before) == 7
+
+
 def test_a_large_journal_takes_its_own_size_of_memory(tmp_path: Path) -> None:
     """A deploy's health check counts it; a place a second makes this one in half a day."""
     info = MapInfo("ab" * 32, "int8", 512, (Band(1.0),))
