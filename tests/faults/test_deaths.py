@@ -4,9 +4,11 @@ the next run removes what lies beside it."""
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from support.board import make_artifact
 from support.deaths import dies_at, fails_beyond
 from support.faults import Faults
 from support.keys import make_keys
+from support.medium import CUTS, Medium
 from tatvpr_edge.models.checkpoint import write_atomically
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, rewrite
 from tatvpr_edge.runtime.signature import check_trust, signer_line
@@ -167,6 +170,27 @@ def test_whoever_dies_while_writing_leaves_old_or_new(
         shutil.rmtree(folder)
         change += 1
     assert change >= 2
+
+
+@pytest.mark.parametrize("lost", CUTS)
+@pytest.mark.parametrize(
+    ("before", "work", "state"), [scene[1:] for scene in SCENES], ids=[s[0] for s in SCENES]
+)
+def test_a_power_cut_leaves_old_or_new_and_takes_nothing_back(
+    ram_path: Path, before: Work | None, work: Work, state: Callable[[Path], Any], lost: str
+) -> None:
+    template, _, old, new = before_and_after(ram_path, before, work, state)
+    for change in itertools.count():
+        folder = Path(shutil.copytree(template, ram_path / f"at{change}"))
+        place = folder / "place"
+        with pytest.MonkeyPatch.context() as patch:
+            cut = partial(Medium(folder, patch).cut, lost)
+            # The run that nothing ends before is cut at its end.
+            died = dies_at(change, lambda place=place, cut=cut: (work(place), cut()), cut)  # type: ignore[misc]
+        if not died:
+            assert state(place) == new
+            break
+        assert state(place) in (old, new), f"before change {change}"
 
 
 def test_whoever_dies_while_signing_leaves_no_wrong_signature_and_nothing_to_the_next(

@@ -240,6 +240,46 @@ def test_a_place_without_a_heading_closes_no_loop_and_ends_no_drive(
         assert step.closure is None and step.addition.place == 1
 
 
+@pytest.mark.parametrize(
+    ("rules", "scale", "answers"),
+    [
+        ({"agree": 3, "baseline_m": 8.0}, 1.0, [0, 0, 3, 4, 5, 6, 6, 6]),  # window: 20 m back
+        ({"agree": 2, "baseline_m": 12.0}, 1.0, [0, 0, 0, 4, 5, 6, 6, 6]),
+        ({"agree": 5, "baseline_m": 4.0}, 1.0, [0, 0, 0, 0, 5, 6, 6, 6]),
+        ({"agree": 3, "baseline_m": 8.0, "tolerance_share": 0.15}, 1.15, [0, 0, 3, 4, 5, 5, 5, 5]),
+        ({"agree": 3, "baseline_m": 8.0, "tolerance_share": 0.05}, 1.15, 8 * [0]),
+    ],
+)
+def test_a_second_lap_closes_loops_by_the_rules_that_were_given(
+    tiny_host: Path, tmp_path: Path, rules: dict[str, Any], scale: float, answers: list[int]
+) -> None:
+    """Places stand 4 m apart; the second lap is driven 5 m beside them, as odometry has it."""
+    frames, path = scenes(8), tmp_path / "m.placemap"
+    with Localizer(tiny_host, k=1.0) as localizer:
+        model = localizer.artifact.manifest.model
+        bands = (Band.accepting(1.0, 1.0, 0.999),)
+        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        localizer.map = path  # type: ignore[assignment]
+        options = {"window_m": 20.1, "tolerance_m": 0.1, "tolerance_share": 0.0, **rules}
+        closer = LoopCloser(localizer, exclude_last=0, **options)
+
+        def lap(y: float, scale: float) -> list[Closure | None]:
+            ways = [4.0 * scale * at for at in range(len(frames))]
+            steps = [
+                closer.step(frame, (x, y, 0.0, 0.0, 0.0, 0.0, 1.0), f"{x:g}")
+                for frame, x in zip(frames, ways, strict=True)
+            ]
+            return [step.closure for step in steps]
+
+        assert lap(0.0, 1.0) == 8 * [None]
+        found = lap(5.0, scale)
+    assert [0 if one is None else one.answers for one in found] == answers
+    for at, one in enumerate(found):
+        if one is not None:
+            assert (one.place, one.tag, one.then) == (at, f"{4 * at}", (4.0 * at, 0.0, 0.0))
+            assert one.drift_m == pytest.approx(math.hypot(5.0, 4.0 * (scale - 1) * at))
+
+
 class TestWhatIsRefused:
     def test_a_map_of_degrees(self, tiny_host: Path, tmp_path: Path) -> None:
         info = TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")

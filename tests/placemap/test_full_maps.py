@@ -55,6 +55,18 @@ def test_more_confirmed_places_than_may_stay_are_an_error_that_drops_nothing(
         robot.confirm(5)
 
 
+def test_a_place_that_was_confirmed_for_years_stays_confirmed(robot: Localizer) -> None:
+    """A byte counts how often: 256 times are no 0 times."""
+    for row in directions(3, robot.descriptor_size):
+        robot.add(row)
+    assert robot.map is not None
+    for times, counted in ((100, 100), (50, 150), (106, 255), (1, 255)):
+        for _ in range(times):
+            robot.confirm(1)
+        robot.map.prune(3)
+        assert robot.map.stored.places().moments["confirmed"].tolist() == [0, counted, 0]
+
+
 def test_a_limit_in_bytes_holds_for_the_files(robot: Localizer) -> None:
     assert robot.map is not None
     most = 1 << 16
@@ -152,8 +164,9 @@ def test_where_the_robot_just_was_is_not_confirmed_by_its_next_frame(
     assert robot.map.confirmed == 0
     assert robot.query(frames[3], time_s=1100.0).accepted
     assert robot.map.confirmed == 1
-    robot.map.prune(1)
-    assert robot.map.stored.places().moments["order"].tolist() == [3]
+    assert robot.query(frames[5], time_s=900.0).accepted  # the clock was set back
+    robot.map.prune(2)
+    assert robot.map.stored.places().moments["order"].tolist() == [3, 5]
 
 
 def test_what_was_confirmed_stays_where_another_program_gives_places_other_numbers(

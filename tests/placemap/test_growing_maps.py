@@ -216,6 +216,23 @@ def test_a_path_goes_on_where_another_program_adds_as_well(
     assert tracker.query(frames[0]).frames == 1
 
 
+def test_a_path_begins_anew_where_another_place_took_the_number_of_its_last(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    assert robot.map is not None
+    for frame in frames[:6]:
+        robot.add(frame)
+    tracker = robot.track(5)
+    assert [tracker.query(frame).frames for frame in frames[3:6]] == [1, 2, 3]
+    other = PlaceMap(robot.map.path)
+    for place in range(5):
+        other.confirm(place)
+    other.prune(5)
+    other.add([robot.describe(frames[7])], np.full(7, np.nan))
+    robot.map.catch_up()
+    assert len(robot.map) == 6 and tracker.query(frames[4]).frames == 1
+
+
 def test_a_signed_map_is_held_to_its_hash_where_it_is_read_once_more(
     robot: Localizer, tmp_path: Path
 ) -> None:

@@ -6,7 +6,6 @@ import fcntl
 import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +21,14 @@ from hypothesis import strategies as st
 
 from tatvpr_edge.runtime import PlaceMap, journalrecords, mapjournal
 from tatvpr_edge.runtime.engine import Engine
-from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, torn_path
+from tatvpr_edge.runtime.mapjournal import (
+    append,
+    compact,
+    create_map,
+    journal_path,
+    read_map,
+    torn_path,
+)
 from tatvpr_edge.spec import mapfiles
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import MapError
@@ -79,13 +85,14 @@ def test_places_that_lean_on_each_other_change_one_bit_of_the_base(grown: Path, 
     append(grown, some(info, 2, 1))
     base, before = grown.read_bytes(), content(grown)
     assert append(grown, some(info, 1, 3), neighbours=True) == 5
-    again = grown.read_bytes()
+    again, file = grown.read_bytes(), grown.stat().st_ino
     changed = {at for at in range(len(base)) if base[at] != again[at]}
     assert 28 in changed and again[28] == 1 and changed - {28} <= set(range(188, 192))
     assert content(grown)[:5] == before and content(grown)[5][0] == some(info, 1, 3).tags[0]
     append(grown, some(info, 1, 4), neighbours=True)
     append(grown, some(info, 1, 5))
     assert grown.read_bytes() == again and len(content(grown)) == 8
+    assert grown.stat().st_ino == file  # which was not written anew
 
 
 def test_compaction_changes_nothing_that_a_query_sees(grown: Path) -> None:
@@ -125,17 +132,43 @@ def test_a_journal_cut_at_any_byte_gives_whole_appends(grown: Path) -> None:
             read_map(grown)
 
 
-def test_the_next_append_writes_over_a_torn_one(grown: Path, some: Some) -> None:
+@pytest.mark.parametrize("ending", ["cut", "cut and longer than the next", "altered"])
+def test_the_next_append_writes_over_a_torn_one(grown: Path, some: Some, ending: str) -> None:
     info = read_base(grown).info
     journal = journal_path(grown)
-    data = journal.read_bytes()
-    journal.write_bytes(data[:-5])
-    append(grown, some(info, 2, 9))
-    tags = [tag for tag, _, _ in content(grown)]
-    assert tags == [*some(info, 3).tags, *some(info, 2, 1).tags, *some(info, 2, 9).tags]
+    if ending == "cut and longer than the next":
+        append(grown, some(info, 9, 3))
+    data, whole = journal.read_bytes(), content(grown)
+    torn = data[:-5] if ending != "altered" else data[:-40] + bytes([data[-40] ^ 1]) + data[-39:]
+    journal.write_bytes(torn)
+    kept = len(read_map(grown))
+    end = len(torn) - PlaceMap(grown).stored.torn_bytes
+    assert kept == (6 if ending == "cut and longer than the next" else 5) and end < len(torn)
+    assert append(grown, some(info, 2, 8)) == kept
+    assert content(grown)[:kept] == whole[:kept]
+    assert [tag for tag, _, _ in content(grown)[kept:]] == list(some(info, 2, 8).tags)
     assert PlaceMap(grown).stored.torn_bytes == 0
-    first = 64 + int.from_bytes(data[68:72], "little")
-    assert torn_path(grown).read_bytes() == data[first:-5]  # kept aside, not thrown away
+    assert torn_path(grown).read_bytes() == torn[end:]  # kept aside, not thrown away
+
+
+def test_an_append_that_the_system_takes_in_pieces_is_whole(
+    grown: Path, some: Some, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info, write = read_base(grown).info, os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(mapjournal.os, "write", lambda file, data: write(file, data[:7]))
+        append(grown, some(info, 2, 9))
+    assert [tag for tag, _, _ in content(grown)][6:] == list(some(info, 2, 9).tags)
+
+
+def test_of_two_programs_that_make_one_map_the_second_takes_it_as_it_is(
+    tmp_path: Path, some: Some
+) -> None:
+    for kind in ("int8", "binary"):
+        create_map(tmp_path / "m", info_of(kind))
+        if kind == "int8":
+            append(tmp_path / "m", some(info_of(kind), 2))
+    assert read_base(tmp_path / "m").info == info_of("int8") and len(read_map(tmp_path / "m")) == 2
 
 
 def test_any_flipped_bit_before_a_whole_record_is_told_and_destroys_nothing(
@@ -159,6 +192,19 @@ def test_any_flipped_bit_before_a_whole_record_is_told_and_destroys_nothing(
         assert journal.read_bytes() == changed
         append(grown, some(read_base(grown).info, 1, 4))  # goes behind the last whole record
         assert journal.read_bytes()[: len(data)] == changed
+
+
+def test_a_tag_that_reads_like_a_record_hides_no_altered_one(tmp_path: Path, some: Some) -> None:
+    """What stood behind it was taken for the rest of a torn append, and the next written there."""
+    info, rows = info_of("int8"), np.eye(2, 16, dtype=np.float32)
+    write_map(tmp_path / "m", info, [])
+    append(tmp_path / "m", make_places(info, [rows, rows], tags=["PLCS", "PLCS"]))
+    append(tmp_path / "m", some(info, 1))
+    changed = bytearray(journal_path(tmp_path / "m").read_bytes())
+    changed[100] ^= 1
+    journal_path(tmp_path / "m").write_bytes(changed)
+    with pytest.raises(MapError, match="altered at byte 64"):
+        read_map(tmp_path / "m")
 
 
 def test_records_that_are_missing_in_the_middle_are_told(grown: Path) -> None:
@@ -220,6 +266,25 @@ def test_power_lost_inside_compaction_leaves_the_whole_map(grown: Path, some: So
     assert [tag for tag, _, _ in content(grown)][:6] == [tag for tag, _, _ in before]
 
 
+def test_a_journal_is_folded_in_only_where_the_map_ends_with_just_its_places(grown: Path) -> None:
+    """Else they would be gone without a word: a drive along the same frames has other poses."""
+    info, whole = read_base(grown).info, read_map(grown).places()
+    moments, poses = whole.moments.copy(), whole.poses.copy()
+    moments["order"][-1] += 1
+    poses[-1, 0] += 1
+    for other, places in (
+        (info, replace(whole, tags=(*whole.tags[:-1], "another"))),
+        (info, replace(whole, poses=poses)),
+        (info, replace(whole, moments=moments)),
+        (replace(info, model_hash="cd" * 32), whole),
+    ):
+        write_map(grown, other, [places])
+        with pytest.raises(MapError, match="belongs to another map"):
+            read_map(grown)
+    write_map(grown, info, [whole])
+    assert len(read_map(grown)) == 6
+
+
 @pytest.mark.parametrize("failing", ["fsync", "write", "replace"])
 def test_a_failed_append_adds_nothing(
     grown: Path, some: Some, monkeypatch: pytest.MonkeyPatch, failing: str
@@ -272,6 +337,18 @@ def test_places_of_another_shape_are_refused(grown: Path, some: Some) -> None:
         with pytest.raises(MapError, match="other bands, kind or size"):
             append(grown, some(info, 1))
     assert len(read_map(grown)) == 6
+
+
+def test_a_map_of_as_many_places_as_there_can_be_takes_no_more(
+    grown: Path, some: Some, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = read_base(grown).info
+    monkeypatch.setattr(mapjournal, "MAX_PLACES", 7)
+    append(grown, some(info, 1))
+    before = content(grown)
+    with pytest.raises(MapError, match="is full: it holds at most 7 places"):
+        append(grown, some(info, 1))
+    assert content(grown) == before and len(before) == 7
 
 
 def test_a_large_journal_takes_its_own_size_of_memory(tmp_path: Path) -> None:
@@ -358,8 +435,14 @@ def test_a_held_lock_is_waited_for_and_its_holder_named(
     monkeypatch.setattr(mapfiles, "LOCK_WAIT_S", 0.05)
     with mapfiles.writing(grown):
         assert mapfiles.lock_path(grown).stat().st_mode & 0o777 == 0o600
-        with pytest.raises(MapError, match=rf"held by .+ \(process {os.getpid()}\)"):
-            append(grown, some(read_base(grown).info, 1))
+        for write in (
+            lambda: append(grown, some(read_base(grown).info, 1)),
+            lambda: compact(grown),
+            lambda: create_map(grown, read_base(grown).info),
+            lambda: PlaceMap(grown).prune(1),
+        ):
+            with pytest.raises(MapError, match=rf"held by .+ \(process {os.getpid()}\)"):
+                write()
         assert len(read_map(grown)) == 6  # a reader waits for nobody
     append(grown, some(read_base(grown).info, 1))
     assert not mapfiles.lock_path(grown).exists()
@@ -409,25 +492,6 @@ def test_another_users_lock_on_the_map_stops_nobody(grown: Path, some: Some) -> 
         fcntl.flock(held, fcntl.LOCK_EX)
         append(grown, some(read_base(grown).info, 1))
         assert len(read_map(grown)) == 7
-
-
-def test_what_a_killed_writer_left_is_swept(tmp_path: Path, some: Some) -> None:
-    path = tmp_path / "m.placemap"
-    program = f"""
-import os, signal, numpy as np
-from tatvpr_edge.spec import atomic
-from pathlib import Path
-with atomic.replacing(Path({os.fspath(path)!r})) as sink:
-    sink.write(b"half a map")
-    sink.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    done = subprocess.run([sys.executable, "-c", program], timeout=60)
-    assert done.returncode == -signal.SIGKILL
-    assert len(list(tmp_path.iterdir())) == 1
-    info = info_of("int8")
-    write_map(path, info, [some(info, 1)])
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @given(data=st.data())

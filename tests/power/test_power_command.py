@@ -142,7 +142,8 @@ def test_a_board_that_answers_nonsense_or_never_is_one_line(
     fake = tmp_path / "python"
     fake.write_text(f"#!/bin/sh\n{says}\n")
     fake.chmod(0o755)
-    monkeypatch.setattr(power, "PATIENCE_S", 1.0)
+    if "sleep" in says:  # a busy machine may need longer for the others
+        monkeypatch.setattr(power, "PATIENCE_S", 1.0)
     words = ["power", "--on", "local:", "--python", str(fake), "--install-root", str(tmp_path)]
     assert main([*words, "--duration", "0", "--json"]) == 1
     error = capsys.readouterr().err

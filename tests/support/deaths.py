@@ -21,8 +21,13 @@ _CHANGES = frozenset(
 _DIED, _FAILED = 77, 78
 
 
-def dies_at(change: int, work: Callable[[], object]) -> bool:
+def dies_at(
+    change: int, work: Callable[[], object], last: Callable[[], object] = lambda: None
+) -> bool:
     """Run ``work`` in a fork that dies before its change number ``change`` (from 0).
+
+    Args:
+        last: what the fork does as it dies.
 
     Returns:
         Whether it died; False: it made fewer changes and ended well.
@@ -40,9 +45,10 @@ def dies_at(change: int, work: Callable[[], object]) -> bool:
                 event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_ACCMODE
             )
             if changes or event == "fcntl.flock":
-                if seen == change:
-                    os._exit(_DIED)
                 seen += 1
+                if seen == change + 1:
+                    last()
+                    os._exit(_DIED)
 
         try:
             sys.addaudithook(hook)

@@ -1,7 +1,8 @@
 """What of a folder is certain to be on the disk, seen from the calls that make it so.
 
 Bytes of a file are certain as of its latest fsync, a folder's names as of the folder's. All else
-may be lost with the power: a name that was renamed there, or the contents behind one that stayed.
+may be lost with the power: a name that was renamed there, or the contents behind one that stayed;
+and what was removed may be back.
 """
 
 from __future__ import annotations
@@ -49,12 +50,17 @@ class Medium:
         changed = []
         for place, _, files in os.walk(self._folder):
             certain = self._names.get(os.stat(place).st_ino, {})
-            for name in files:
+            found = {name: os.stat(Path(place, name)).st_ino for name in files}
+            back = {name: of for name, of in certain.items() if of in self._bytes}
+            after = found if lost == "contents alone" else back
+            for name in sorted({*found, *after}):
                 path = Path(place, name)
-                inode = path.stat().st_ino
-                if lost != "contents alone" and certain.get(name) != inode:
+                if name not in after:
                     path.unlink()
-                elif (kept := self._bytes.get(inode, b"")) != path.read_bytes():
+                elif found.get(name) != after[name]:
+                    path.unlink(missing_ok=True)
+                    path.write_bytes(self._bytes[after[name]])
+                elif (kept := self._bytes.get(after[name], b"")) != path.read_bytes():
                     path.write_bytes(kept)
                 else:
                     continue
