@@ -135,7 +135,8 @@ def layer_norm(x: F32, gamma: F32, beta: F32, eps: float = LAYER_NORM_EPS) -> F3
     mean = (sum32(x) / width)[..., None]
     centred = x - mean
     variance = (sum32(centred * centred) / width)[..., None]
-    return (centred * (ONE / np.sqrt(variance + _f(eps)))) * gamma + beta
+    y = (centred * (ONE / np.sqrt(variance + _f(eps)))) * gamma + beta
+    return np.asarray(y, np.float32)
 
 
 def gelu(x: F32) -> F32:
