@@ -190,6 +190,11 @@ def _linked(frames: _TowerFrames, gallery: NDArray[np.int64]) -> Bools:
 def tower_floor(root: Path, floors: Sequence[str] | None = None) -> Iterator[Trial]:
     """Every frame asks for its floor; frames of its own clip may not answer."""
     frames = _tower(root, floors)
+    if len(set(frames.floor)) < 2:
+        raise DataError(
+            f"{root}: of one floor alone ({frames.floor[0]}) every answer is right: tower-floor "
+            "asks among several, so name more with --floors"
+        )
     yield Trial(
         gallery=frames.images,
         queries=frames.images,

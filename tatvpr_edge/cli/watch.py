@@ -62,7 +62,12 @@ def command(
     """
     import tatvpr_edge
     from tatvpr_edge.cli.watched import watch
+    from tatvpr_edge.spec.errors import UsageError
 
+    if every_s and not realtime and os.path.isdir(source):
+        raise UsageError(
+            f"--every: pictures of a folder ({source}) have no times: play it with --realtime"
+        )
     # What OpenCV and FFmpeg say of a camera that is not there yet, the stream says once.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

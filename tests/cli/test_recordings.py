@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -394,6 +395,16 @@ def test_topics_are_listed_where_the_choice_is_not_clear(
     ):
         command = ("map", "build", path, *options, "--artifact", tiny_host, "-o", "m")
         assert text in tatvpr(*command, status=1).stderr
+
+
+@pytest.mark.parametrize("name", ["away.bag", "away.mp4"])
+def test_what_is_not_there_needs_no_package(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told to install rosbags."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(DataError, match=rf"{name}: no such file or folder"):
+        frames_of(tmp_path / name)
 
 
 def test_options_of_recordings_are_refused_elsewhere(

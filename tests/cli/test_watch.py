@@ -86,6 +86,15 @@ def test_a_folder_becomes_json_lines_and_a_summary(
     assert done.stderr == "10 answers, 10 accepted; 10 frames, 0 dropped\n"
 
 
+def test_pictures_have_no_times_to_be_asked_by(
+    tatvpr: Run, pictures: Path, sure_map: Path, tiny_host: Path
+) -> None:
+    """One answer came for a whole folder."""
+    given = ("watch", pictures, "--map", sure_map, "--artifact", tiny_host, "--every", "0.1s")
+    assert "have no times: play it with --realtime" in tatvpr(*given, status=1).stderr
+    assert len(lines(tatvpr(*given, "--realtime").stdout)) > 1
+
+
 def test_a_camera_that_moves_is_followed(
     tatvpr: Run, pictures: Path, sure_map: Path, tiny_host: Path
 ) -> None:

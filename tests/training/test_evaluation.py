@@ -63,9 +63,15 @@ def test_tower_floor_excludes_the_own_clip(tmp_path: Path) -> None:
     assert trial.right[:3, 3:6].all() and not trial.right[:3, 6:].any()
 
 
+def test_one_floor_alone_is_no_question(tmp_path: Path) -> None:
+    """Every answer was right: 100 %."""
+    with pytest.raises(DataError, match=r"of one floor alone \(f1\).*name more with --floors"):
+        next(protocols.trials_of("tower-floor", tower_set(tmp_path, frames=3), ("f1",)))
+
+
 def test_validation_floors_are_not_used_for_choosing(tmp_path: Path) -> None:
     root = tower_set(tmp_path, frames=3)
-    (chosen,) = protocols.trials_of("tower-floor", root, ("f1",))
+    (chosen,) = protocols.trials_of("tower-floor", root, ("f1", "f2"))
     (validation,) = protocols.trials_of("tower-floor", root)
     seen = {image.tobytes() for image in validation.gallery}
     assert not any(image.tobytes() in seen for image in chosen.gallery)

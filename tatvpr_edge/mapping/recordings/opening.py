@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tatvpr_edge.mapping.files import FrameFile, frame_files
 from tatvpr_edge.mapping.recordings.picking import Picking
-from tatvpr_edge.spec.errors import ToolError, UsageError
+from tatvpr_edge.spec.errors import DataError, ToolError, UsageError
 from tatvpr_edge.spec.framefiles import lists_bag, storages
 from tatvpr_edge.spec.values import instance
 from tatvpr_edge.spec.values import path as check_path
@@ -51,6 +51,8 @@ def frames_of(path: str | Path, picking: Picking | None = None) -> list[FrameFil
                 "folder, videos), which this is not"
             )
         return frame_files(path)
+    if not os.path.lexists(path):  # whatever would read it
+        raise DataError(f"{path}: no such file or folder")
     picking = picking or Picking()
     if _is_bag(path):
         _need("rosbags", f"{path}, a ROS bag,", "bags")
