@@ -115,7 +115,10 @@ def trust(
     way: Way,
     as_json: bool,
 ) -> None:
-    """Make the board trust the public KEY; it refuses unsigned artifacts from then on."""
+    """Make the board trust the public KEY; it refuses unsigned artifacts from then on.
+
+    A login as root binds every program and every user of that machine, whatever its install root.
+    """
     from tatvpr_edge.deploy.push import trust as trust_on
 
     found = trust_on(
