@@ -130,6 +130,21 @@ def test_what_ends_a_service_without_a_word_is_told(
     assert f"{service.UNIT} served {tmp_path}/a b until now" in second.warnings[0]
 
 
+def test_another_roots_service_that_is_put_back_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, systemd: Path
+) -> None:
+    """Its unit was there again, and went on with the release of the deploy that failed."""
+    monkeypatch.setattr(service, "unit_path", lambda: str(tmp_path / service.UNIT))
+    first, second = (Store(str(tmp_path / name), Disk()) for name in ("first", "second"))
+    service.after_switch(first, ["python3"], True)
+    before = service.unit()
+    service.after_switch(second, ["python3"], True)
+    systemd.write_text("")
+    service.put_back(second, before)
+    assert service.unit() == before
+    assert systemd.read_text().splitlines()[-1].endswith(f"restart {service.UNIT}")
+
+
 def test_a_restart_that_takes_long_is_waited_for_and_the_host_hears_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
