@@ -260,14 +260,20 @@ Agent._step = _step
 """
 
 
-@pytest.mark.parametrize("full", [False, True])
+_KEEPS_ITS_SPARE = """
+def _stays(self):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+Store.is_short, Store.drop_spare = lambda self: True, _stays
+"""
+
+
+@pytest.mark.parametrize("fails", ["", _FULL_AT_LAST, _KEEPS_ITS_SPARE])
 def test_the_service_runs_the_old_release_again_where_the_new_one_fails(
-    ram_path: Path, serving_old: Options, systemd: Path, full: bool
+    ram_path: Path, serving_old: Options, systemd: Path, fails: str
 ) -> None:
     bad = make_artifact(ram_path / "bad", b"bad", "service-wrong")
-    options = with_agent(serving_old, _FULL_AT_LAST) if full else serving_old
     with pytest.raises(DeployError, match="went back"):
-        deploy(local_transport(), bad, None, options)
+        deploy(local_transport(), bad, None, with_agent(serving_old, fails))
     asked = [line for line in systemd.read_text().splitlines() if "restart" in line]
     assert len(asked) == 1 and asked[0].endswith(f"restart {service.UNIT}")
 
