@@ -322,6 +322,24 @@ def test_the_service_runs_what_an_interrupted_deploy_is_settled_to(
     assert f"restart {service.UNIT}" in systemd.read_text()
 
 
+def test_a_host_that_leaves_as_a_deploy_is_settled_leaves_the_service_what_was_settled(
+    ram_path: Path, serving_old: Options, systemd: Path
+) -> None:
+    """systemctl was killed before it had asked, and nobody asks again."""
+    new = make_artifact(ram_path / "new", b"new")
+    dies = "\nHealth.alive = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    leaves = """
+def _left(*words, real=service.restart_after_return):
+    Channel.host_gone = lambda self: True
+    real(*words)
+service.restart_after_return = _left
+"""
+    for text in (dies, leaves):
+        with pytest.raises(DeployError, match="ended early"):
+            deploy(local_transport(), new, None, with_agent(serving_old, text))
+    assert f"restart {service.UNIT}" in systemd.read_text()
+
+
 @pytest.mark.parametrize(
     ("unit", "said"),
     [
