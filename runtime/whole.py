@@ -136,7 +136,12 @@ def walk(folder: str, inside: str = "", strict: bool = True) -> Iterator[tuple[s
         return
     for name in names:
         relative = inside + "/" + name if inside else name
-        status = os.lstat(os.path.join(folder, relative))
+        try:
+            status = os.lstat(os.path.join(folder, relative))
+        except OSError as error:
+            if strict and error.errno != errno.ENOENT:  # what a map's writer is done with goes
+                raise DeployError(f"{relative!r} cannot be read: {error.strerror}") from None
+            continue
         if stat.S_ISDIR(status.st_mode):
             yield relative, True
             yield from walk(folder, relative, strict)

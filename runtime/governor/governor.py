@@ -40,6 +40,8 @@ _NEEDS_SENSORS = (Kind.POWER, Kind.TEMPERATURE, Kind.BATTERY)
 _GAUGED = (Role.BATTERY_ENERGY, Role.BATTERY_CHARGE)
 #: Of a gauge: it has no such figure, or its battery is being filled, not drained.
 _TELLS_NO_POWER = (Condition.ABSENT, Condition.PENDING, Condition.CHARGING)
+#: So long a gauge that has told its power is waited for: the total is of something else.
+_GAUGE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class Governor(Closing, OneProcess):
             self.telemetry.start()
         self._queries = 0
         self._busy_ms = self._search_ms = 0.0
-        self._next_s = -math.inf
+        self._next_s = self._gauge_s = -math.inf
         self._last = Inputs(0.0)
         self._reading: Reading | None = None
         self._choice = self._chosen()
@@ -239,7 +241,7 @@ class Governor(Closing, OneProcess):
         if self.telemetry is None:
             return inputs
         snapshot = self.telemetry.latest()
-        total, hottest = self._power(snapshot), snapshot.hottest
+        total, hottest = self._power(snapshot, now_s), snapshot.hottest
         self._reading = hottest if self._c.kind is Kind.TEMPERATURE else total
         if total.value is not None:
             inputs.power_mw, inputs.power_age_s = total.value, total.age_s(now_s)
@@ -252,13 +254,18 @@ class Governor(Closing, OneProcess):
             self._reading = self._unknown_energy(snapshot)
         return inputs
 
-    def _power(self, snapshot: Snapshot) -> Reading:
+    def _power(self, snapshot: Snapshot, now_s: float) -> Reading:
         """The total; for a battery's budget what it gives, motors and all, if it tells."""
         if self._c.kind is not Kind.BATTERY:
             return snapshot.total
         gauges = {one.source for one in snapshot.readings if one.role in _GAUGED}
         given = (r for r in snapshot.readings if r.role is Role.TOTAL and r.source in gauges)
-        return next((r for r in given if r.condition not in _TELLS_NO_POWER), snapshot.total)
+        gauge = next((r for r in given if r.condition not in _TELLS_NO_POWER), None)
+        if gauge is None:
+            return snapshot.total
+        if gauge.ok or gauge.condition is Condition.STUCK:
+            self._gauge_s = gauge.taken_s
+        return gauge if abs(now_s - self._gauge_s) < _GAUGE_S else snapshot.total
 
     def _unknown_energy(self, snapshot: Snapshot) -> Reading:
         """The battery's energy, which is not known, and what to do where its percentage is."""

@@ -48,8 +48,8 @@ class Reader:
             gone = all(reading.condition is Condition.ABSENT for reading in self.readings)
             if not gone or 0 <= now_s - self._looked_s < LOOK_AGAIN_S:
                 return
-        self._looked_s = now_s
         found = self._find()
+        self._looked_s = now_s  # not before: a child forked meanwhile looks for itself
         if found.source is not None or self.source is None:
             self.source, self.missing = found
 

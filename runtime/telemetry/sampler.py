@@ -230,6 +230,8 @@ class Sampler(OneProcess):
     def _loop(self, reader: Reader, stop: threading.Event) -> None:
         while not stop.is_set():
             reader.look(self._clock())
+            if stop.is_set():
+                return  # nobody would close what is found from now on
             if reader.source is None:
                 self._publish(reader, [], self._clock())
                 stop.wait(LOOK_AGAIN_S)

@@ -368,7 +368,9 @@ class Agent:
             self.store.warnings.append(
                 f"an earlier deploy ended after its switch; {live} is healthy and was confirmed"
             )
+        self.cancellable = False  # nobody asks again
         service.restart_after_return(self.store)  # it may run the other one
+        self.cancellable = True
 
     def _fault(self, name: str) -> str | None:
         """What is wrong with a release that was live. Where nothing is enforced the board may have

@@ -80,8 +80,9 @@ class GoingLive:
                 self.step("restart")
                 service.restart_units(units, self.store.tick)
         except Exception as error:  # whatever it is, the release before is live again
-            if self.store.is_short():
-                self.store.drop_spare()
+            with contextlib.suppress(OSError):  # going back may do without
+                if self.store.is_short():
+                    self.store.drop_spare()
             if live == name:
                 if service.unit() != served:
                     self._put_back(served)

@@ -141,7 +141,7 @@ def _copy_journal(store: Store, live: str, name: str) -> str | None:
             finally:
                 store.disk.close(sink)
         store.disk.rename(temporary, target)
-    except OSError:
+    except (DeployError, OSError):
         store.discard(temporary)  # half of it is worth less than its room
         raise
     store.disk.sync_folder(store.release(name))

@@ -209,7 +209,8 @@ def restart_after_return(store: Store, units: Sequence[str] = ()) -> None:
 
 
 def put_back(store: Store, before: bytes | None) -> None:
-    """The :func:`unit` as it was ``before`` a deploy that failed: no later one meets another."""
+    """The :func:`unit` as it was ``before`` a deploy that failed: no later one meets another. That
+    of another root runs again; this root's own is for :func:`restart_after_return`."""
     if unit() == before:
         return
     if before is None:
@@ -219,6 +220,9 @@ def put_back(store: Store, before: bytes | None) -> None:
     for words in (("daemon-reload",), ("enable", UNIT)):
         with contextlib.suppress(DeployError):
             _systemctl(*words)
+    if not _ours(store.root):
+        with contextlib.suppress(DeployError):
+            restart_units([UNIT], store.tick)
 
 
 def _remove(store: Store) -> None:

@@ -101,3 +101,4 @@ def test_a_rollback_leaves_a_map_behind_that_cannot_be_read(
     assert (root / "current").resolve() == first
     (told,) = [str(event["text"]) for event in said if event["event"] == "warning"]
     assert f"{name} cannot be read: Input/output error" in told and "stay" in told
+    assert not list(first.glob("map.*.new"))  # nor is half of it left

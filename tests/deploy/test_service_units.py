@@ -130,6 +130,21 @@ def test_what_ends_a_service_without_a_word_is_told(
     assert f"{service.UNIT} served {tmp_path}/a b until now" in second.warnings[0]
 
 
+def test_another_roots_service_that_is_put_back_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, systemd: Path
+) -> None:
+    """Its unit was there again, and went on with the release of the deploy that failed."""
+    monkeypatch.setattr(service, "unit_path", lambda: str(tmp_path / service.UNIT))
+    first, second = (Store(str(tmp_path / name), Disk()) for name in ("first", "second"))
+    service.after_switch(first, ["python3"], True)
+    before = service.unit()
+    service.after_switch(second, ["python3"], True)
+    systemd.write_text("")
+    service.put_back(second, before)
+    assert service.unit() == before
+    assert systemd.read_text().splitlines()[-1].endswith(f"restart {service.UNIT}")
+
+
 def test_a_restart_that_takes_long_is_waited_for_and_the_host_hears_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,14 +260,20 @@ Agent._step = _step
 """
 
 
-@pytest.mark.parametrize("full", [False, True])
+_KEEPS_ITS_SPARE = """
+def _stays(self):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+Store.is_short, Store.drop_spare = lambda self: True, _stays
+"""
+
+
+@pytest.mark.parametrize("fails", ["", _FULL_AT_LAST, _KEEPS_ITS_SPARE])
 def test_the_service_runs_the_old_release_again_where_the_new_one_fails(
-    ram_path: Path, serving_old: Options, systemd: Path, full: bool
+    ram_path: Path, serving_old: Options, systemd: Path, fails: str
 ) -> None:
     bad = make_artifact(ram_path / "bad", b"bad", "service-wrong")
-    options = with_agent(serving_old, _FULL_AT_LAST) if full else serving_old
     with pytest.raises(DeployError, match="went back"):
-        deploy(local_transport(), bad, None, options)
+        deploy(local_transport(), bad, None, with_agent(serving_old, fails))
     asked = [line for line in systemd.read_text().splitlines() if "restart" in line]
     assert len(asked) == 1 and asked[0].endswith(f"restart {service.UNIT}")
 
@@ -298,6 +319,24 @@ def test_the_service_runs_what_an_interrupted_deploy_is_settled_to(
     refused = make_artifact(ram_path / "refused", b"refused", "golden-fails")
     with pytest.raises(DeployError, match="golden vectors"):
         deploy(local_transport(), refused, None, serving_old)
+    assert f"restart {service.UNIT}" in systemd.read_text()
+
+
+def test_a_host_that_leaves_as_a_deploy_is_settled_leaves_the_service_what_was_settled(
+    ram_path: Path, serving_old: Options, systemd: Path
+) -> None:
+    """systemctl was killed before it had asked, and nobody asks again."""
+    new = make_artifact(ram_path / "new", b"new")
+    dies = "\nHealth.alive = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    leaves = """
+def _left(*words, real=service.restart_after_return):
+    Channel.host_gone = lambda self: True
+    real(*words)
+service.restart_after_return = _left
+"""
+    for text in (dies, leaves):
+        with pytest.raises(DeployError, match="ended early"):
+            deploy(local_transport(), new, None, with_agent(serving_old, text))
     assert f"restart {service.UNIT}" in systemd.read_text()
 
 

@@ -151,6 +151,29 @@ def test_a_batterys_budget_counts_all_that_it_feeds(robot: Robot) -> None:
     assert "(ina VDD_IN" in governor.why()
 
 
+@pytest.mark.parametrize("told_uw", [0, -1])
+def test_a_gauge_that_never_tells_its_power_leaves_the_boards_monitor(
+    robot: Robot, told_uw: int
+) -> None:
+    """0 W, as drivers print that measure none, or an error: the governor stayed at its safe k."""
+    boards.battery(robot.root, power_now=told_uw, energy_now=10_000_000)
+    power_now = robot.root / "sys/class/power_supply/BAT0/power_now"
+    if told_uw < 0:
+        boards.answers_eio(power_now)
+    robot.sampler = Sampler(root=str(robot.root), clock=lambda: robot.now_s)
+    governor = governor_of(robot, budget="battery:2h")
+    assert robot.run(governor, 20.0).k == 1.0
+    assert "(ina VDD_IN" in governor.why()
+    # One that has told it is waited for: a moment without compares no two sources.
+    power_now.unlink()
+    boards.battery(robot.root, power_now=9_000_000)
+    robot.run(governor, 20.0)
+    boards.answers_eio(power_now)
+    robot.run(governor, 4.0)
+    assert governor.reason is Reason.NO_TELEMETRY
+    assert robot.run(governor, 60.0).k == 1.0
+
+
 @pytest.mark.parametrize("budget", ["5W", "60C", "battery:2h"])
 def test_a_sampler_that_is_too_slow_for_a_budget_is_refused(robot: Robot, budget: str) -> None:
     """Every reading of it was lost before the next came."""

@@ -12,6 +12,8 @@ import board_trees as boards
 import pytest
 
 from tatvpr_edge.runtime.telemetry import FedSource, Reading, Role, Sampler
+from tatvpr_edge.runtime.telemetry.discover import Found
+from tatvpr_edge.runtime.telemetry.reader import Reader
 from tatvpr_edge.runtime.telemetry.sampler import SLOWEST_S
 from tatvpr_edge.spec.errors import UsageError
 
@@ -215,6 +217,44 @@ def test_what_fell_silent_hides_nothing_that_still_tells() -> None:
     new.feed(temperature_c=50.0, battery_j=10.0)
     snapshot = sampler.sample()
     assert (snapshot.hottest.source, snapshot.battery_energy.source) == ("new", "new")
+
+
+def test_what_one_thread_looks_for_in_vain_is_found_by_others() -> None:
+    """As after a fork in the middle of it: the child had no sensor for half a minute."""
+    entered, go_on = threading.Event(), threading.Event()
+    fed = FedSource()
+
+    def find() -> Found:
+        if entered.is_set():
+            return Found(fed, {})
+        entered.set()
+        go_on.wait(20.0)
+        return Found(None, {"fed": "is not there"})
+
+    reader = Reader("fed", find)
+    first = threading.Thread(target=reader.look, args=(0.0,))
+    first.start()
+    assert entered.wait(20.0)
+    reader.look(0.1)
+    go_on.set()
+    first.join()
+    assert reader.source is fed
+
+
+def test_what_is_found_after_the_end_is_not_read(tmp_path: Path) -> None:
+    """Reading starts a program, as tegrastats, which nobody would end any more."""
+    asked, go_on = tmp_path / "asked", tmp_path / "go-on"
+    said = "C_A current(0)=1A\nC_V volt(1)=1V"
+    script = f"echo >>{asked}; until [ -e {go_on} ]; do sleep 0.02; done; echo '{said}'"
+    boards.command(tmp_path, "vcgencmd", script)
+    sampler = Sampler(root=str(tmp_path))
+    sampler.start()
+    (thread,) = [one for one in sampler._threads if one.name.endswith("pmic")]
+    wait_for(asked.exists)
+    sampler.stop()
+    go_on.touch()
+    thread.join(20.0)
+    assert len(asked.read_text().splitlines()) == 1
 
 
 def test_a_sampler_that_was_not_started_says_so() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.tools import require_tool
+from tatvpr_edge.runtime import whole
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import ArtifactError
@@ -59,3 +60,16 @@ def test_what_is_loaded_does_not_change_with_its_file(tiny_host: Path, tmp_path:
             with open(path, "r+b") as sink:  # the same file, not another one at its name
                 sink.write(bytes(len(path.read_bytes())))
         assert localizer.describe(frame).tobytes() == before
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_goes_while_a_release_is_looked_through_is_not_in_it(
+    tmp_path: Path, strict: bool
+) -> None:
+    """A service writes its map anew beside it: a program that was started just then was not."""
+    for name in ("map.placemap", "map.placemap.new"):
+        (tmp_path / name).touch()
+    found = whole.walk(str(tmp_path), strict=strict)
+    assert next(found) == ("map.placemap", False)
+    (tmp_path / "map.placemap.new").unlink()
+    assert list(found) == []
