@@ -41,6 +41,7 @@ _MAX_EVENTS = 300  # of each setting, in the trace
 _READINGS = 8  # of power in a run; integrating needs five
 _LONGEST_S = 100.0  # the power history reaches back two minutes
 _SEES_S = 10.0  # so long at most a sensor may take to see a load that began
+_SETTLES_S = 0.3  # and so long at least, of which it tells a mean of before and after
 
 
 def files_hash(manifest: Manifest) -> str:
@@ -203,7 +204,7 @@ class _Profiler:
     def _sees(self, begun_s: float) -> bool:
         """Whether power was read since a load began or ended, and is believed (no fresh jump)."""
         total = self._sampler.latest().total
-        seen = total.taken_s > begun_s and total.condition is not Condition.JUMP
+        seen = total.taken_s > begun_s + _SETTLES_S and total.condition is not Condition.JUMP
         return seen or time.monotonic() - begun_s > _SEES_S
 
     def _gap_s(self) -> float:
