@@ -273,7 +273,11 @@ class _PlayedLink:
         """Standard error: nothing."""
         return ""
 
-    def close(self, seconds: float = 5) -> int:
+    def explained(self, status: int) -> str | None:
+        """Nothing: what ends is the command on the board."""
+        return None
+
+    def close(self, seconds: float | None = None, leave: bool = False) -> int:
         """The program's exit status."""
         if self._speaking >= 0:
             os.close(self._speaking)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -81,10 +82,14 @@ def one_line(main: Callable[..., int | None]) -> Callable[..., int]:
     @functools.wraps(main)
     def run(*words: Any) -> int:
         try:
-            return main(*words) or 0
+            status = main(*words) or 0
+            sys.stdout.flush()
+            return status
         except KeyboardInterrupt:
             said, status = "interrupted", 130
         except ModuleNotFoundError as error:
+            if (error.name or "").startswith("tatvpr_edge."):
+                raise
             from tatvpr_edge.cli.app import lacking_package
 
             said, status = f"this tool needs {lacking_package(error)}", 1
@@ -94,6 +99,10 @@ def one_line(main: Callable[..., int | None]) -> Callable[..., int]:
         except (TatvprError, OSError, subprocess.TimeoutExpired) as error:
             said, status = str(error), 1
         print(f"error: {said}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # as the process ends, it would be tried and told again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return status
 
     return run

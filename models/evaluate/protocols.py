@@ -237,8 +237,10 @@ def utm(root: Path, within_m: float = WITHIN_M, pose_frame: str | None = None) -
     assert database.poses is not None
     folders = [str(path.parent) for path in database.paths]
     linked = neighbouring(folders, database.poses, database.frame)
-    # Views of one spot, as a panorama is cut into, look elsewhere each: they are no drive.
-    still = (np.diff(database.positions, axis=0) == 0).all(axis=1)
+    # Views of one spot, as a panorama is cut into, look elsewhere each: they are no drive. A robot
+    # that waits looks the same way, where that is known.
+    unknown = np.isnan(np.diff(database.poses[:, 3:], axis=0)).any(axis=1)
+    still = (np.diff(database.positions, axis=0) == 0).all(axis=1) & unknown
     around = np.append(still, False) | np.insert(still, 0, False)
     yield Trial(
         gallery=LazyImages(database.paths),

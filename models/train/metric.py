@@ -287,8 +287,8 @@ class MetricStage:
             parts["binary"] = config.binary_weight * signs
         whole = count if tokens >= 1 else int((~fewer).sum())  # of all processes' frames
         if heed is not None and whole and backbone.keep_after:
-            mean = sum((missed.sum() for missed in heed), mine.new_zeros(())) * self.crew.size
-            parts["heed"] = config.heed_weight * mean / (whole * len(backbone.keep_after))
+            missed = torch.cat([*heed, mine.new_zeros(0)]).sum() * self.crew.size
+            parts["heed"] = config.heed_weight * (missed / (whole * len(backbone.keep_after)))
         # Teachers take a mirrored frame for the frame itself: they are not asked.
         plain = ~(flipped.repeat_interleave(config.images) ^ mirrored)
         if batch.taught is not None and config.teacher_weight > 0:

@@ -62,6 +62,25 @@ def test_headers_among_the_systems_own_hide_none_of_these(
     assert compile_plugin(tmp_path, tmp_path, tmp_path / "plugin.so", (tmp_path, system)).is_file()
 
 
+def test_a_compiler_whose_path_has_a_space_is_one_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "my tools" / "c++"
+    compiler.parent.mkdir()
+    compiler.write_text('#!/bin/sh\nfor output; do :; done\n: > "$output"\n')
+    compiler.chmod(0o700)
+    monkeypatch.setenv("CXX", str(compiler))
+    assert compile_plugin(tmp_path, tmp_path, tmp_path / "plugin.so", ()).is_file()
+
+
+def test_what_is_no_compiler_leaves_the_python_plugins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "g++ '-O2")
+    with pytest.raises(ToolError, match=r"CXX is .*no command: No closing quotation"):
+        compile_plugin(tmp_path, tmp_path, tmp_path / "plugin.so", ())
+
+
 @pytest.fixture(scope="module")
 def headers() -> tuple[Path, Path]:
     if not os.environ.get("TENSORRT_INCLUDE"):

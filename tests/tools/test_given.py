@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -161,6 +163,36 @@ def test_what_ends_a_tool_is_one_line(
 
     assert main() == status
     assert capsys.readouterr().err == f"error: {told}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk at hand")
+def test_what_cannot_be_printed_is_one_line() -> None:
+    """Also where it first stands in a buffer: the interpreter as it ends says three, and 120."""
+    program = (
+        "import sys; from given import one_line\n"
+        "@one_line\n"
+        "def main(): print('figures')\n"
+        "sys.exit(main())\n"
+    )
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TOOLS[0].parent)}
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, env=env
+        )
+    assert ran.stderr == "error: [Errno 28] No space left on device\n"
+    assert ran.returncode == 1
+
+
+def test_a_module_of_ours_that_is_gone_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS[0].parent))
+    from given import one_line
+
+    @one_line
+    def main() -> None:
+        importlib.import_module("tatvpr_edge.models.moved")
+
+    with pytest.raises(ModuleNotFoundError):
+        main()
 
 
 def test_every_tool_ends_so() -> None:

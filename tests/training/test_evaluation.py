@@ -114,6 +114,20 @@ def test_views_of_one_spot_are_no_drive(tmp_path: Path, views: int, neighbours: 
     assert trial.linked is not None and trial.linked.sum() == neighbours
 
 
+def test_a_robot_that_waits_is_on_its_drive(tmp_path: Path) -> None:
+    """Where it is known to look the same way: views of one spot look elsewhere."""
+    utm_set(tmp_path)
+    for path in (tmp_path / "database").iterdir():
+        path.unlink()
+    rows = ["name,x,y,yaw_deg"]
+    for number in range(20):
+        picture(number, 0).save(tmp_path / "database" / f"{number:02d}.jpg")
+        rows.append(f"{number:02d}.jpg,{550000 + 10 * (number // 2)},4180000,0")
+    (tmp_path / "database" / "poses.csv").write_text("\n".join(rows))
+    (trial,) = protocols.utm(tmp_path, pose_frame="utm")
+    assert trial.linked is not None and trial.linked.sum() == 19
+
+
 def test_recall_that_no_query_can_have_is_an_error(tmp_path: Path) -> None:
     root = utm_set(tmp_path)
     with pytest.raises(DataError, match="none of 5 queries has a right answer"):

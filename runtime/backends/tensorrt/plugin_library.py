@@ -63,8 +63,12 @@ def compile_plugin(
     Raises:
         ToolError: there is no C++ compiler, or it failed; its first error is quoted.
     """
-    found = shutil.which("g++") or shutil.which("c++")
-    compiler = shlex.split(os.environ.get("CXX", "")) or ([found] if found else [])
+    named, found = os.environ.get("CXX", ""), shutil.which("g++") or shutil.which("c++")
+    try:  # a path with a space is one word
+        words = [named] if shutil.which(named) else shlex.split(named)
+    except ValueError as error:
+        raise ToolError(f"CXX is {named!r}, which is no command: {error}") from None
+    compiler = words or ([found] if found else [])
     if not compiler:
         raise ToolError("no C++ compiler: apt-get install g++")
     # GCC looks there by itself, last: named, it comes before the library's own <stdlib.h>.
