@@ -144,7 +144,7 @@ def test_k_may_go_back_to_auto_and_a_budget_may_come_later(profiled: Path, frame
         localizer.k = 0.2
         localizer.k = "auto"
         governor = localizer.governor
-        assert governor is not None and str(governor.budget) == "1e+06 ms"
+        assert governor is not None and str(governor.budget) == "1000000 ms"
         localizer.budget = Budget(latency_ms=0.001)
         assert localizer.governor is not governor
         for wrong in ("5 bananas", None):
