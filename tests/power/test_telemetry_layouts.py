@@ -236,6 +236,32 @@ def test_rapl_wrap(tmp_path: Path) -> None:
     assert the_total(source.read(1.0)).value == 500
 
 
+def test_rapl_after_readings_that_failed_or_were_too_near(tmp_path: Path) -> None:
+    """Power is of two readings in order: what came between, or of one moment, is none."""
+    boards.rapl(tmp_path, 1_000_000)
+    (source,) = discover(Tree(tmp_path)).sources
+    assert {the_total(source.read(now_s)).condition for now_s in (10.0, 10.0, 9.0)} == {
+        Condition.PENDING
+    }
+    boards.rapl(tmp_path, 6_000_000)
+    assert the_total(source.read(10.0)).value == 5000
+    boards.rapl(tmp_path, 6_000_001)
+    assert the_total(source.read(10.001)).value == 5000  # mostly rounding
+    boards.rapl(tmp_path, 7_000_000)
+    assert the_total(source.read(8.0)).condition is Condition.PENDING  # the clock was set back
+    boards.rapl(tmp_path, 9_000_000)
+    assert the_total(source.read(9.0)).value == 2000
+    boards.put(tmp_path, "sys/class/powercap/intel-rapl:0/energy_uj", "nothing")
+    assert the_total(source.read(10.0)).value is None
+    boards.rapl(tmp_path, 5_000_000)  # it began anew meanwhile
+    assert the_total(source.read(11.0)).condition is Condition.PENDING
+    boards.rapl(tmp_path, 8_000_000)
+    assert the_total(source.read(12.0)).value == 3000
+    boards.rapl(tmp_path, 1_000_000, range_uj=1000)
+    backwards = source.read(13.0)
+    assert {reading.condition for reading in backwards} == {Condition.ABSURD}
+
+
 def test_rapl_parts_are_not_added_to_their_package(tmp_path: Path) -> None:
     boards.rapl(tmp_path, 0)
     core = "sys/class/powercap/intel-rapl:0:0"
