@@ -308,8 +308,7 @@ class PlaceMap(OneProcess):
             if circle is not None:
                 table.search(descriptor, Asked(k, tokens, 1, *looked), every)
         except NoDescriptionError:
-            shown = False
-            every.fill(-np.inf)
+            every.fill(-np.inf)  # as if every place were left out
         if not hits:
             band = nearest_band([(one.k, one.tokens) for one in bands], k, tokens)
         metres, turned_rad = (None, None) if moved is None else moved

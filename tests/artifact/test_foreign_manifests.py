@@ -55,6 +55,10 @@ def test_dials_groups_and_the_kind_of_weights_are_read_back(folder: Path) -> Non
         ("defaults", {"k": 0.2}, "defaults.tokens is missing"),
         ("defaults", {"k": 1.2, "tokens": 1.0}, r"defaults.k is not a number in \(0, 1\]"),
         ("defaults", {"k": 0.001, "tokens": 1.0}, "k 0.001 of its defaults or frontier"),
+        ("frontier", [{"k": 0.001, "tokens": 1.0, "recall": 1}], "k 0.001 of its defaults or f"),
+        ("k_range", [0.0, 1.0], r"k_range 0..1 is not inside \(0, 1\]"),
+        ("k_range", [0.5, 0.2], r"k_range 0.5..0.2 is not inside \(0, 1\]"),
+        ("k_range", [0.2, 1.5], r"k_range 0.2..1.5 is not inside \(0, 1\]"),
         ("frontier", [{"k": 0.2, "tokens": 1.0}], "recall is missing"),
         ("frontier", [{"k": 0.2, "tokens": 1.0, "recall": 101}], "no percentage"),
         ("frontier", "none", "frontier is not a list"),
@@ -77,6 +81,30 @@ def test_malformed_dials_are_named(folder: Path, key: str, value: Any, fault: st
 def test_a_malformed_model_entry_is_named(folder: Path, key: str, value: Any, fault: str) -> None:
     edit(folder, lambda document: document["model"].update({key: value}))
     with pytest.raises(ArtifactError, match=fault):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize("bound", [-1.0, 0.0, 0.49, 1.001])
+def test_a_golden_point_that_tells_nothing_apart_is_refused(folder: Path, bound: float) -> None:
+    edit(folder, lambda document: document["golden"]["points"][0].update(min_cosine=bound))
+    with pytest.raises(ArtifactError, match="would tell no right answer from a wrong one"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize("key", ["frames", "points"])
+def test_an_artifact_without_golden_answers_is_refused(folder: Path, key: str) -> None:
+    edit(folder, lambda document: document["golden"].update({key: []}))
+    with pytest.raises(ArtifactError, match="has no golden point"):
+        read_artifact(folder)
+
+
+def test_two_names_that_are_one_file_elsewhere_are_refused(folder: Path) -> None:
+    def twice(document: dict[str, Any]) -> None:
+        (weights,) = (entry for entry in document["files"] if entry["path"] == "weights.bin")
+        document["files"] += [{**weights, "path": "Weights.BIN"}]
+
+    edit(folder, twice)
+    with pytest.raises(ArtifactError, match="a file is listed twice"):
         read_artifact(folder)
 
 

@@ -203,6 +203,40 @@ def test_a_tracker_is_asked_all_that_its_localizer_is(
             assert replace(one, latency_ms=0.0) == replace(other, latency_ms=0.0) != plain, asked
 
 
+def test_a_path_answers_with_as_many_places_as_were_asked_for(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
+) -> None:
+    """Where a frame is like places far from the path, too: the path's own place comes first."""
+    rng = np.random.default_rng(5)
+    with Localizer(tiny_host, driven, k=1.0, sequence=5) as localizer:
+        for metre in range(10, 30):
+            match = localizer.query(seen(place_wall, metre, rng), odometry=1.0, top=3)
+            assert len({one.place for one in match.candidates}) == len(match.candidates) == 3
+        match = localizer.query(seen(place_wall, 90, rng), odometry=1.0, top=3)
+    first, *others = (one.place for one in match.candidates)
+    assert match.place == first and right(match, 30.0)
+    assert len(set(others)) == len(others) == 2 and min(others) > 60
+
+
+@pytest.mark.parametrize("number", [0.0, np.nan, np.inf])
+def test_a_descriptor_of_nothing_leaves_a_path_its_last_answer(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32], number: float
+) -> None:
+    """As an engine gives it whose numbers ran over; the path goes on with the next."""
+    rng = np.random.default_rng(5)
+    with Localizer(tiny_host, driven, k=1.0) as localizer:
+        tracker, place_map = localizer.track(), PlaceMap(driven, engine=localizer.engine)
+        for metre in range(10, 30):
+            frame = localizer.describe(seen(place_wall, metre, rng))
+            last = place_map.follow(tracker.follow, frame, 1.0)
+        nothing = np.full_like(frame, number)
+        blind = place_map.follow(tracker.follow, nothing, 1.0)
+        again = place_map.follow(tracker.follow, frame, 1.0)
+    assert [one.candidates[0].place for one in (blind, again)] == [last.candidates[0].place] * 2
+    assert (blind.candidates[0].score, blind.accepted) == (-1.0, False)
+    assert last.tracked and again.tracked and again.tracked.frames == last.tracked.frames == 5
+
+
 def test_single_frames_of_the_same_localizer_stay_what_they_were(
     tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
 ) -> None:

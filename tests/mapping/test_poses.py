@@ -88,8 +88,11 @@ def test_a_map_takes_unknown_positions_and_training_does_not(
         ("name,x,y,X\nf.jpg,1,2,9\na/g.jpg,3,4,9\n", r"two columns are called 'x'"),
         ("name,x,y\nf.jpg,1,2\n", r"no row for a/g.jpg"),
         ("name,x,y\nf.jpg,1\n", r"line 2: has another number of columns"),
+        ("name,x,y\nf.jpg,1,2\na/g.jpg,3,4,5\n", r"line 3: has another number of columns"),
         ("name,x,y\nf.jpg,1,up\na/g.jpg,3,4\n", r"line 2: y is 'up', which is no number"),
         ("name,x,y\nf.jpg,1,inf\na/g.jpg,3,4\n", r"line 2: y is infinite"),
+        ("name,x,y\nf.jpg,1,2\na/g.jpg,-inf,4\n", r"line 3: x is infinite"),
+        ("name,x,y\nh.jpg,1,2\n", r"no row for f.jpg"),
         (
             "name,x,y\nf.jpg,1,2\na/g.jpg,3,1e300\n",
             r"line 3: its position \(3, 1e\+300\) is outside",
@@ -105,6 +108,7 @@ def test_a_map_takes_unknown_positions_and_training_does_not(
         ("name,easting,northing,lat,lon\nf.jpg,5e5,1,2,3\n", r"positions as .* and as "),
         ("name,x,y,qx,qy,qz,qw\nf.jpg,1,2,0,0,0,0\na/g.jpg,3,4,0,0,0,1\n", r"line 2: .* is zero"),
         ("name,x,y,qx,qy,qz,qw\nf.jpg,1,2,0,0,0,2\na/g.jpg,3,4,0,0,0,1\n", r"length 2"),
+        ("name,x,y,qx,qy,qz,qw\nf.jpg,1,2,0,0,0,.5\na/g.jpg,3,4,0,0,0,1\n", r"length 0.5"),
         ("name,x,y,qx,qy,qz,qw\nf.jpg,1,2,0,0,,1\na/g.jpg,3,4,0,0,0,1\n", r"half given"),
         ("name,x,y,qz,qw\nf.jpg,1,2,0,1\na/g.jpg,3,4,0,1\n", r"qz, qw but not all"),
         ("name,x,y,yaw\nf.jpg,1,2,90\na/g.jpg,3,4,0\n", r"line 2: yaw is 90.*yaw_deg"),
@@ -238,6 +242,17 @@ def test_a_frame_that_the_user_names_must_fit(tmp_path: Path) -> None:
         named(tmp_path, "@48.137154@11.576124@.jpg", pose_frame="utm")
     with pytest.raises(DataError, match="outside geographic"):
         named(tmp_path, "@543210@4170000@.jpg", pose_frame="geographic")
+    (tmp_path / "poses.csv").write_text("name,easting,northing\nf.jpg,543210,4170000\n")
+    for pose_frame in ("geographic", "local"):
+        with pytest.raises(DataError, match=f"columns say utm, --pose-frame says {pose_frame}"):
+            find_poses(tmp_path, frames_of(tmp_path, ("f.jpg",)), pose_frame=pose_frame)
+
+
+def test_a_letter_with_an_accent_is_one_however_it_is_written(tmp_path: Path) -> None:
+    """A Mac's files and a table typed elsewhere differ in it."""
+    frames = [FrameFile(tmp_path / "cafe\u0301.jpg", "cafe\u0301.jpg")]
+    (tmp_path / "poses.csv").write_text("name,x,y\ncaf\u00e9.jpg,1,2\n", encoding="utf-8")
+    assert find_poses(tmp_path, frames).values[0, :2].tolist() == [1, 2]
 
 
 # ---- distances ---------------------------------------------------------------------------------

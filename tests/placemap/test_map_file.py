@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import struct
 import subprocess
@@ -27,6 +28,7 @@ from tatvpr_edge.spec.placemap import (
     Places,
     make_places,
     parse_base,
+    parse_header,
     read_base,
     write_map,
 )
@@ -289,6 +291,61 @@ def test_a_pose_is_a_place_and_an_orientation_or_unknown(
     bad = data.replace(good.tobytes(), np.array(pose, np.float64).tobytes())
     with pytest.raises(MapError, match=r"pose|orientation"):
         parse_base(np.frombuffer(reseal(bad), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("section", "at", "code", "value", "words"),
+    [
+        ("norms", 4, "<f", 0.0, "norm"),
+        ("norms", 4, "<f", 1.5, "norm"),
+        ("norms", 4, "<f", np.nan, "norm"),
+        ("poses", 0, "<d", 180.5, "not on earth"),
+        ("poses", 8, "<d", -90.5, "not on earth"),
+        ("poses", 7 * 8, "<d", 1.0, "unknown number of a pose is not zero"),
+        ("moments", 0, "<q", -1, "a time is before 1970"),
+        ("moments", 15, "<B", 0b0001111, "half known"),
+        ("tags", 0, "<Q", 1, "tags overlap or leave"),
+        ("tags", 8, "<Q", 9, "tags overlap or leave"),
+        ("tags", 16, "<Q", 2, "tags overlap or leave"),
+    ],
+)
+def test_a_stored_number_that_breaks_a_rule_is_refused(
+    tmp_path: Path, section: str, at: int, code: str, value: float, words: str
+) -> None:
+    """Of a writer that did not ask: both checksums are right."""
+    info, rows = MapInfo("ab" * 32, "int8", 16, (Band(1.0),), "geographic"), np.eye(2, 16)
+    poses = np.array([[20, 10, 5, 0, 0, 0, 1], [np.nan] * 7])
+    write_map(
+        tmp_path / "m",
+        info,
+        [make_places(info, [rows.astype(np.float32)], poses, ["a", "bc"])],
+    )
+    data = bytearray((tmp_path / "m").read_bytes())
+    layout = parse_header(np.frombuffer(data, np.uint8), len(data)).layout
+    begin = layout.bands[0].norms if section == "norms" else getattr(layout, section)
+    struct.pack_into(code, data, begin + at, value)
+    with pytest.raises(MapError, match=words):
+        parse_base(np.frombuffer(reseal(data), np.uint8))
+
+
+def test_what_is_nearly_right_is_stored_as_it_is_meant() -> None:
+    info, row = info_of("int8"), np.eye(1, 16, dtype=np.float32)
+    near = np.array([[1, 2, 3, 0, 0, 0.6, 0.8004]])
+    made = make_places(info, [row, row], near, times=[0.0], confirmed=300)
+    assert np.linalg.norm(made.poses[0, 3:]) == pytest.approx(1.0, abs=1e-12)
+    assert made.moments[0]["time_us"] == 1  # 0 would say unknown
+    assert made.moments[0]["confirmed"] == 255
+    with pytest.raises(MapError, match="not milliseconds"):
+        make_places(info, [row, row], times=[1.7e12])
+
+
+def test_a_signed_map_is_read_into_memory_whatever_its_size(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes into a mapped file changes what was checked."""
+    monkeypatch.setattr(placemap, "_READ_BYTES", 0)
+    signed = read_base(small, hashlib.sha256(small.read_bytes()).hexdigest())
+    assert not isinstance(signed.rows[0].data, np.memmap)
 
 
 @pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import board_trees as boards
 import pytest
 
-from tatvpr_edge.runtime.telemetry import FedSource, Reading, Role, Sampler
+from tatvpr_edge.runtime.telemetry import Condition, FedSource, Reading, Role, Sampler
 from tatvpr_edge.runtime.telemetry.discover import Found
 from tatvpr_edge.runtime.telemetry.reader import Reader
 from tatvpr_edge.runtime.telemetry.sampler import SLOWEST_S
@@ -60,6 +60,21 @@ class Costly:
 def test_a_costly_source_is_read_less_often() -> None:
     with Sampler(sources=[Costly()], interval_s=0.02, cpu_share=0.05) as sampler:
         # 20 ms at 5 % of a core is a reading every 400 ms; the mean moves towards it.
+        wait_for(lambda: sampler.effective_interval_s > 0.15)
+
+
+class Command(Costly):
+    """Whose time another process spends."""
+
+    name = "pmic"
+
+    def read(self, now_s: float) -> list[Reading]:
+        threading.Event().wait(0.02)
+        return [Reading("x", Role.TOTAL, "mW", self.name, now_s, 1000.0)]
+
+
+def test_a_command_costs_what_it_takes() -> None:
+    with Sampler(sources=[Command()], interval_s=0.02, cpu_share=0.05) as sampler:
         wait_for(lambda: sampler.effective_interval_s > 0.15)
 
 
@@ -156,6 +171,7 @@ class Blocks:
 
     def read(self, now_s: float) -> list[Reading]:
         if self.good_readings == 0:
+            self.thread = threading.current_thread()
             self.blocked.set()
             self.let.wait()
         self.good_readings -= 1
@@ -177,7 +193,10 @@ def test_a_sensor_that_blocks_hangs_nobody(good_readings: int) -> None:
     assert not blocks.closed  # closing what a thread still reads would be worse
     if not good_readings:
         assert "blocks has not answered" in sampler.latest().total.detail
+    last = sampler.latest()
     blocks.let.set()
+    blocks.thread.join(20.0)
+    assert sampler.latest() is last  # what it answers then belongs to nobody
 
 
 def test_a_sensor_that_blocks_leaves_the_others_going(tmp_path: Path) -> None:
@@ -255,6 +274,29 @@ def test_what_is_found_after_the_end_is_not_read(tmp_path: Path) -> None:
     go_on.touch()
     thread.join(20.0)
     assert len(asked.read_text().splitlines()) == 1
+
+
+class Unread(Costly):
+    """A battery whose gauge cannot be read."""
+
+    name = "unread"
+
+    def read(self, now_s: float) -> list[Reading]:
+        about = "BAT0", Role.BATTERY_ENERGY, "J", self.name, now_s
+        return [Reading(*about, None, Condition.IO_ERROR, "no answer")]
+
+
+def test_the_hottest_zone_counts_and_the_battery_that_tells() -> None:
+    now_s = 0.0
+    zones = [FedSource(name, clock=lambda: now_s) for name in ("cool", "hot", "warm")]
+    sampler = Sampler([Unread(), *zones], clock=lambda: now_s)
+    for source, degrees in zip(zones, (40.0, 80.0, 60.0), strict=True):
+        source.feed(temperature_c=degrees, battery_j=degrees)
+    assert sampler.sample().hottest.value == 80.0
+    assert sampler.sample().battery_energy.source == "cool"
+    now_s = 600.0  # all fell silent: what they said keeps its age
+    last = sampler.sample().hottest
+    assert (last.value, last.age_s(now_s)) == (80.0, 600.0)
 
 
 def test_a_sampler_that_was_not_started_says_so() -> None:

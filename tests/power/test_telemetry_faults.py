@@ -214,11 +214,56 @@ def test_a_ten_fold_jump_is_not_believed_until_it_repeats(board: Board) -> None:
     assert conditions[-1] is Condition.OK  # a load that stays is a load
 
 
+@pytest.mark.parametrize("milliamperes", [12_000, 20])
+@pytest.mark.parametrize(("apart_s", "doubted"), [(0.25, 4), (2.0, 2)])
+def test_a_jump_up_or_down_is_believed_of_three_samples_over_a_second(
+    board: Board, milliamperes: int, apart_s: float, doubted: int
+) -> None:
+    for _ in range(5):
+        board.after(apart_s)
+    totals = [board.after(apart_s, curr1_input=milliamperes).total for _ in range(6)]
+    assert [total.condition for total in totals] == (
+        [Condition.JUMP] * doubted + [Condition.OK] * (6 - doubted)
+    )
+
+
+def test_glitches_apart_from_each_other_are_never_believed(board: Board) -> None:
+    for _ in range(5):
+        board.after(0.25)
+    for _ in range(5):
+        assert board.after(0.25, curr1_input=12_000).total.condition is Condition.JUMP
+        assert all(board.after(0.25, curr1_input=1000).total.ok for _ in range(3))
+
+
+def test_a_board_that_wakes_may_draw_ten_times_as_much(board: Board) -> None:
+    for milliamperes in (*[10] * 5, 200, 10):  # 48 mW and 965 mW
+        assert board.after(0.25, curr1_input=milliamperes).total.ok
+
+
 def test_a_stuck_value(board: Board) -> None:
     conditions = [board.after(1.0).total.condition for _ in range(70)]
     assert conditions[30] is Condition.OK
     assert conditions[-1] is Condition.STUCK
+    assert board.after(0.0).total.condition is Condition.STUCK  # though asked twice at once
     assert board.after(1.0, curr1_input=1001).total.ok
+
+
+def test_a_few_equal_samples_far_apart_are_not_stuck(board: Board) -> None:
+    assert all(board.after(100.0).total.ok for _ in range(5))
+
+
+@pytest.mark.parametrize(("critical_ma", "highest_ma"), [(4000, 6000), (500, 12_000), (0, 12_000)])
+def test_a_monitor_s_limit_is_believed_where_it_allows_what_the_board_draws(
+    tmp_path: Path, critical_ma: int, highest_ma: int
+) -> None:
+    (boards.orin_nano(tmp_path) / "curr1_crit").write_text(f"{critical_ma}\n")
+    board = Board(tmp_path)
+    for milliamperes in (1000, highest_ma - 1, highest_ma + 1):
+        for _ in range(6):
+            readings = board.after(1.0, curr1_input=milliamperes).readings
+        (rail,) = [one for one in readings if (one.name, one.role) == ("VDD_IN", Role.RAIL)]
+        believed = milliamperes < highest_ma or critical_ma <= 1000
+        assert rail.condition is (Condition.OK if believed else Condition.ABSURD)
 
 
 def test_a_clock_that_goes_back_makes_nothing_younger_than_now(board: Board) -> None:

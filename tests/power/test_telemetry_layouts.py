@@ -210,6 +210,38 @@ def test_tegrastats_that_ended_is_started_again(tmp_path: Path) -> None:
     source.close()
 
 
+def test_tegrastats_that_ends_at_once_is_started_again_every_five_seconds(tmp_path: Path) -> None:
+    """Not with every reading; and after a clock that was set back, too."""
+    starts = tmp_path / "starts"
+    boards.command(tmp_path, "tegrastats", f"echo started >> '{starts}'")
+    (source,) = discover(Tree(tmp_path)).sources
+    for number, now_s in enumerate((100.0, 105.0, 20.0), 1):
+        for _ in range(1000):
+            said = the_total(source.read(now_s))
+            if source._process is None:  # type: ignore[attr-defined]
+                break
+            time.sleep(0.01)
+        assert "tegrastats ended (exit status" in said.detail
+        source.read(now_s + 4.9)
+        assert source._process is None  # type: ignore[attr-defined]
+        assert starts.read_text().split() == ["started"] * number
+
+
+def test_tegrastats_without_a_line_end_is_not_kept_for_ever(tmp_path: Path) -> None:
+    line = boards.ORIN_NANO_LINE
+    script = f"head -c 3000000 /dev/zero; echo; echo '{line}'; head -c 3000000 /dev/zero"
+    boards.command(tmp_path, "tegrastats", script)
+    (source,) = discover(Tree(tmp_path)).sources
+    largest = 0
+    for _ in range(1000):
+        source.read(1.0)
+        largest = max(largest, len(source._pending))  # type: ignore[attr-defined]
+        if source._process is None:  # type: ignore[attr-defined]
+            break
+        time.sleep(0.001)
+    assert 0 < largest < 1_000_000
+
+
 def test_sysfs_is_preferred_to_tegrastats(tmp_path: Path) -> None:
     boards.orin_nano(tmp_path)
     boards.command(tmp_path, "tegrastats", "exit 1")
@@ -234,6 +266,32 @@ def test_rapl_wrap(tmp_path: Path) -> None:
     source.read(0.0)
     boards.rapl(tmp_path, 499_000, range_uj=1_000_000)
     assert the_total(source.read(1.0)).value == 500
+
+
+def test_rapl_after_readings_that_failed_or_were_too_near(tmp_path: Path) -> None:
+    """Power is of two readings in order: what came between, or of one moment, is none."""
+    boards.rapl(tmp_path, 1_000_000)
+    (source,) = discover(Tree(tmp_path)).sources
+    assert {the_total(source.read(now_s)).condition for now_s in (10.0, 10.0, 9.0)} == {
+        Condition.PENDING
+    }
+    boards.rapl(tmp_path, 6_000_000)
+    assert the_total(source.read(10.0)).value == 5000
+    boards.rapl(tmp_path, 6_000_001)
+    assert the_total(source.read(10.001)).value == 5000  # mostly rounding
+    boards.rapl(tmp_path, 7_000_000)
+    assert the_total(source.read(8.0)).condition is Condition.PENDING  # the clock was set back
+    boards.rapl(tmp_path, 9_000_000)
+    assert the_total(source.read(9.0)).value == 2000
+    boards.put(tmp_path, "sys/class/powercap/intel-rapl:0/energy_uj", "nothing")
+    assert the_total(source.read(10.0)).value is None
+    boards.rapl(tmp_path, 5_000_000)  # it began anew meanwhile
+    assert the_total(source.read(11.0)).condition is Condition.PENDING
+    boards.rapl(tmp_path, 8_000_000)
+    assert the_total(source.read(12.0)).value == 3000
+    boards.rapl(tmp_path, 1_000_000, range_uj=1000)
+    backwards = source.read(13.0)
+    assert {reading.condition for reading in backwards} == {Condition.ABSURD}
 
 
 def test_rapl_parts_are_not_added_to_their_package(tmp_path: Path) -> None:

@@ -179,16 +179,42 @@ def test_messages_may_overtake_each_other(travel: Travel) -> None:
     assert travel.fault is None
 
 
+def test_images_may_overtake_each_other(travel: Travel) -> None:
+    for at in (10.75, 11.0):
+        travel.hear(at, "odom", standing_at(at / 2))
+    assert went(travel, 11.0) == pytest.approx(11.0 - 2.0)
+    assert went(travel, 10.8) == pytest.approx(-0.25)
+
+
+def test_odometry_may_correct_itself_a_little(travel: Travel) -> None:
+    """From one message to the next, as where two estimates are merged."""
+    travel.hear(10.501, "odom", standing_at(1.5))
+    assert went(travel, 10.51) == pytest.approx(1.0) and travel.fault is None
+
+
+def test_a_way_begins_where_the_image_before_stood(travel: Travel) -> None:
+    """Not further back, where that was not known; nor before the path began anew."""
+    assert went(travel, 15.0) is None and travel.fault
+    assert went(travel, 10.5) is None and travel.fault is None
+    assert went(travel, 10.5) == 0.0
+    travel.restart()
+    assert went(travel, 10.5) is None and travel.fault is None
+
+
 @pytest.mark.parametrize("pose", [[math.inf, *6 * [0.0]], [1.0, *6 * [0.0]], 7 * [math.nan]])
 def test_a_message_that_says_nothing_is_passed_over(travel: Travel, pose: list[float]) -> None:
     travel.hear(11.0, "odom", pose)
     assert went(travel, 10.9) == pytest.approx(0.5) and travel.fault is None
+    travel.hear(12.0, "odom", pose)
+    assert went(travel, 12.0) is None and "is no number" in str(travel.fault)
+    assert went(travel, 13.0) is None and "none within 0.5 s" in str(travel.fault)
 
 
 @pytest.mark.parametrize(
     ("time_s", "frame_id", "place", "why"),
     [
         (10.8, "odom", 40.0, "it jumped 77.5 m in 0.3 s"),
+        (3610.5, "odom", 5001.25, "it jumped 1e+04 m in 3.6e+03 s"),
         (10.8, "map", 1.5, "its frame_id became 'map', and was 'odom'"),
         (3.0, "odom", 1.5, "its clock was set back by 7.5 s"),
     ],

@@ -8,6 +8,7 @@ and what was removed may be back.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -34,7 +35,11 @@ class Medium:
         patch.setattr(os, "fsync", self._fsync)
 
     def _settle_names(self, inode: int, place: str) -> None:
-        self._names[inode] = {e.name: e.inode() for e in os.scandir(place)}
+        entries = list(os.scandir(place))
+        self._names[inode] = {entry.name: entry.inode() for entry in entries}
+        for entry in entries:
+            if entry.is_dir():
+                self._names.setdefault(entry.inode(), {})
 
     def _fsync(self, descriptor: int) -> None:
         self._real(descriptor)
@@ -47,22 +52,25 @@ class Medium:
 
     def cut(self, lost: str) -> list[Path]:
         """Take from the folder what a power cut would take now, and give what changed by it."""
+        names = self._names if lost == "names and contents" else None
+        return self._cut(self._folder, os.stat(self._folder).st_ino, names)
+
+    def _cut(self, place: Path, inode: int, names: dict[int, dict[str, int]] | None) -> list[Path]:
+        """The same of a folder that was ``inode``; names: those that stay; None: all there are."""
+        found = {entry.name: entry.inode() for entry in os.scandir(place)}
+        after = found if names is None else names.get(inode, {})
         changed = []
-        for place, _, files in os.walk(self._folder):
-            certain = self._names.get(os.stat(place).st_ino, {})
-            found = {name: os.stat(Path(place, name)).st_ino for name in files}
-            back = {name: of for name, of in certain.items() if of in self._bytes}
-            after = found if lost == "contents alone" else back
-            for name in sorted({*found, *after}):
-                path = Path(place, name)
-                if name not in after:
-                    path.unlink()
-                elif found.get(name) != after[name]:
-                    path.unlink(missing_ok=True)
-                    path.write_bytes(self._bytes[after[name]])
-                elif (kept := self._bytes.get(after[name], b"")) != path.read_bytes():
-                    path.write_bytes(kept)
-                else:
-                    continue
+        for name in sorted({*found, *after}):
+            path, of = place / name, after.get(name)
+            if found.get(name) not in (None, of):
                 changed.append(path)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if of is None:
+                continue
+            if of in self._names or path.is_dir():
+                path.mkdir(exist_ok=True)
+                changed += self._cut(path, of, names)
+            elif not path.exists() or path.read_bytes() != self._bytes.get(of, b""):
+                changed.append(path)
+                path.write_bytes(self._bytes.get(of, b""))
         return changed
