@@ -263,7 +263,9 @@ class Graph:
 
 def label(node: onnx.NodeProto) -> str:
     """How an error names a node."""
-    return f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} -> {node.output[0]!r}"
+    if node.name:
+        return f"{node.op_type} {node.name!r}"
+    return f"{node.op_type} " + (f"-> {node.output[0]!r}" if node.output else "without an output")
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
