@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN, OPERATORS
 from tatvpr_edge.spec.shortage import refuse_shortage
+from tatvpr_edge.spec.text import printable
 
 #: Symbols of the token count after the first KeepTokens and after a second one: 1 + n, known at
 #: run time only.
@@ -263,9 +264,10 @@ class Graph:
 
 def label(node: onnx.NodeProto) -> str:
     """How an error names a node."""
+    kind = printable(node.op_type)
     if node.name:
-        return f"{node.op_type} {node.name!r}"
-    return f"{node.op_type} " + (f"-> {node.output[0]!r}" if node.output else "without an output")
+        return f"{kind} {node.name!r}"
+    return f"{kind} -> {node.output[0]!r}" if node.output else f"{kind} without an output"
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
