@@ -283,7 +283,7 @@ def _array(tensor: onnx.TensorProto) -> NDArray[Any]:
         return numpy_helper.to_array(tensor)
     except Exception as error:  # numpy and protobuf both raise here, on damaged tensors
         refuse_shortage(error, f"tensor {tensor.name!r}")
-        raise ModelError(f"tensor {tensor.name!r} is damaged: {error}") from error
+        raise ModelError(f"tensor {tensor.name!r} is damaged: {printable(error)}") from error
 
 
 def _constant(node: onnx.NodeProto) -> NDArray[Any]:
@@ -309,6 +309,8 @@ def _type(proto: onnx.TypeProto, what: str) -> Type:
     tensor = proto.tensor_type
     if tensor.elem_type == onnx.TensorProto.UNDEFINED:
         raise ModelError(f"{what} has no element type")
+    if tensor.elem_type not in onnx.TensorProto.DataType.values():
+        raise ModelError(f"{what} is of element type {tensor.elem_type}, which ONNX does not know")
     shape: list[Dim] = []
     for d in tensor.shape.dim:
         if d.HasField("dim_value"):
