@@ -107,6 +107,8 @@ def refit_head(
     y = (said - said.mean(0)).repeat(len(views), 1)
     projection = ridge_regression((x - mean) * root, y * root, config.ridge, channels)
     if config.even:
+        if len(projection) > head.size:  # no more numbers say anything than there are channels
+            projection = turned(projection, (x - mean) * root, min(projection.shape))
         projection = spread(projection, head.size)
     elif turn:
         projection = turned(projection, (x - mean) * root, head.size)
