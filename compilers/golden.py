@@ -33,8 +33,8 @@ from tatvpr_edge.spec.text import parse_json
 from tatvpr_edge.spec.workers import in_order
 
 U8 = NDArray[np.uint8]
-#: (k, tokens) of golden vectors; those outside the artifact's k_range are left out, and fewer tokens
-#: are asked for at the nearest k within.
+#: (k, tokens) of golden vectors; those outside the artifact's k_range are left out, but for fewer
+#: tokens at the nearest k within.
 POINTS = ((1.0, 1.0), (0.6, 1.0), (0.4, 1.0), (0.2, 1.0), (0.05, 1.0), (0.4, 0.5))
 DRIFT_FRAMES = 200
 #: Multiply-accumulates that measuring may take, and the frames of the largest models: 20 to 40 s.

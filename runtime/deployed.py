@@ -128,7 +128,8 @@ def fallback(root: Path, live: Deployed) -> Deployed | None:
     deploy has yet to confirm ``live``, which is to show by itself whether it works; one that died
     meanwhile, as in a power cut, will not."""
     state = read_state(root)
-    if (state.get("pending") and _deploys(root)) or live.folder.parent != (root / RELEASES).resolve():
+    watched = state.get("pending") and _deploys(root)
+    if watched or live.folder.parent != (root / RELEASES).resolve():
         return None
     try:
         installed = os.listdir(root / RELEASES)
