@@ -33,7 +33,8 @@ from tatvpr_edge.spec.text import parse_json
 from tatvpr_edge.spec.workers import in_order
 
 U8 = NDArray[np.uint8]
-#: (k, tokens) of golden vectors; those outside the artifact's k_range are left out.
+#: (k, tokens) of golden vectors; those outside the artifact's k_range are left out, but for fewer
+#: tokens at the nearest k within.
 POINTS = ((1.0, 1.0), (0.6, 1.0), (0.4, 1.0), (0.2, 1.0), (0.05, 1.0), (0.4, 0.5))
 DRIFT_FRAMES = 200
 #: Multiply-accumulates that measuring may take, and the frames of the largest models: 20 to 40 s.
@@ -81,7 +82,7 @@ def points_within(k_range: tuple[float, float], keeps_tokens: bool) -> list[tupl
     ks = sorted({low, high, *(k for k, t in POINTS if t == 1.0 and low <= k <= high)}, reverse=True)
     points = [(k, 1.0) for k in ks]
     if keeps_tokens:
-        points += [(k, t) for k, t in POINTS if t < 1.0 and low <= k <= high]
+        points += [(min(max(k, low), high), t) for k, t in POINTS if t < 1.0]
     return points
 
 

@@ -96,9 +96,13 @@ def main() -> int:
     from fuzz import run, seeds
     from fuzz.targets import TARGETS
 
-    for name in sys.argv[1:] or [*run.C_TARGETS, *run.python_targets()]:
+    names = [*run.C_TARGETS, *run.python_targets()]
+    if unknown := set(sys.argv[1:]) - set(names):
+        sys.exit(f"error: no target {', '.join(sorted(unknown))}: there are {', '.join(names)}")
+    for name in sys.argv[1:] or names:
         found = run.PLACE / "corpus" / name
         if not found.is_dir():
+            print(f"{name}: has not run here, and stays as it is")
             continue
         places = [seeds.write_seeds(name, run.PLACE / "seeds"), found]
         if name in run.C_TARGETS:

@@ -38,6 +38,7 @@ from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec import errors
 from tatvpr_edge.spec.errors import DeployError, FrameError, UsageError
 from tatvpr_edge.spec.maptypes import encode_tag
+from tatvpr_edge.spec.text import printable
 from tatvpr_edge.spec.values import between, wrong
 from tatvpr_edge.spec.values import path as check_path
 
@@ -326,7 +327,7 @@ class Client(Closing):
             answer, tail = self._exchange(message, again)
         if not answer.pop("ok", False):
             kind = errors.by_name(answer.get("kind"), errors.UsageError)
-            raise kind(str(answer.get("error")))
+            raise kind(printable(answer.get("error")))
         if self._began_with is None:
             self._began_with = answer.get("release")
         if request["op"] != "info":

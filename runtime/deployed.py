@@ -25,6 +25,7 @@ In: the install root. Out: paths. Called by ``Localizer``, by the service and by
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 from collections.abc import Collection
@@ -124,9 +125,11 @@ def before(state: dict[str, Any], live: str | None, installed: Collection[str]) 
 
 def fallback(root: Path, live: Deployed) -> Deployed | None:
     """What is started where ``live`` is damaged: the release recorded as previous. None while a
-    deploy has not confirmed ``live``, which is to show by itself whether it works."""
+    deploy has yet to confirm ``live``, which is to show by itself whether it works; one that died
+    meanwhile, as in a power cut, will not."""
     state = read_state(root)
-    if state.get("pending") or live.folder.parent != (root / RELEASES).resolve():
+    watched = state.get("pending") and _deploys(root)
+    if watched or live.folder.parent != (root / RELEASES).resolve():
         return None
     try:
         installed = os.listdir(root / RELEASES)
@@ -134,6 +137,21 @@ def fallback(root: Path, live: Deployed) -> Deployed | None:
         return None
     name = before(state, live.folder.name, installed)
     return None if name is None else _release(live.folder.parent / name)
+
+
+def _deploys(root: Path) -> bool:
+    """Whether a deploy is running, as far as this user can tell."""
+    try:
+        lock = os.open(root / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def stays(root: Path) -> set[Path]:

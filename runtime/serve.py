@@ -24,6 +24,7 @@ from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.server import Server
 from tatvpr_edge.runtime.service import Service, resident_bytes
 from tatvpr_edge.spec.errors import DeployError, UsageError
+from tatvpr_edge.spec.text import printable
 
 # ---- systemd ---------------------------------------------------------------------------------
 
@@ -48,7 +49,7 @@ def _watchdog(path: str) -> None:
         if fault is None:
             notify("WATCHDOG=1")
         else:
-            print(f"error: self-test: {fault}", file=sys.stderr, flush=True)
+            print(f"error: self-test: {printable(fault)}", file=sys.stderr, flush=True)
         time.sleep(period_s)
 
 

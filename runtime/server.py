@@ -19,6 +19,7 @@ from typing import Any
 from tatvpr_edge.runtime import messages
 from tatvpr_edge.runtime.service import Seat, Service, refusal
 from tatvpr_edge.spec.errors import DeployError, UsageError
+from tatvpr_edge.spec.text import printable
 
 MAX_CLIENTS = 64
 #: From the first byte of a message to its last.
@@ -103,7 +104,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """One line for the journal instead of a traceback."""
-        print(f"error: a client: {sys.exc_info()[1]}", file=sys.stderr, flush=True)
+        print(f"error: a client: {printable(sys.exc_info()[1])}", file=sys.stderr, flush=True)
 
     def server_close(self) -> None:
         """Close the socket and remove its name, unless another service took that meanwhile."""

@@ -23,6 +23,7 @@ from tatvpr_edge.runtime.tracking import Tracker, check_sequence
 from tatvpr_edge.runtime.verify import check_backend
 from tatvpr_edge.spec.errors import FrameError, TatvprError, UsageError
 from tatvpr_edge.spec.shortage import ran_out
+from tatvpr_edge.spec.text import printable
 from tatvpr_edge.spec.values import shown
 
 Answer = tuple[dict[str, Any], bytes]
@@ -220,10 +221,10 @@ def refusal(error: Exception) -> dict[str, Any]:
     """The answer that an error is. What nobody raised on purpose is named as a fault of ours."""
     kind = type(error).__name__
     if isinstance(error, (TatvprError, ValueError, TypeError)):
-        return {"ok": False, "error": str(error), "kind": kind}
+        return {"ok": False, "error": printable(error), "kind": kind}
     if ran_out(error):
         return {"ok": False, "error": "the service is out of memory", "kind": kind}
-    text = f"{kind}: {error}: this is a fault of tatvpr-edge"
+    text = f"{kind}: {printable(error)}: this is a fault of tatvpr-edge"
     return {"ok": False, "error": text, "kind": "UsageError"}
 
 

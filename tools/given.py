@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from tatvpr_edge.spec.errors import TatvprError, UsageError
 from tatvpr_edge.spec.targets import PLOTS, check_new_folder, check_target
-from tatvpr_edge.spec.text import without_nan
+from tatvpr_edge.spec.text import printable, without_nan
 
 _Number = TypeVar("_Number", int, float)
 
@@ -98,7 +98,7 @@ def one_line(main: Callable[..., int | None]) -> Callable[..., int]:
             said, status = ": ".join([f"{error.cmd[0]} ended with {error.returncode}", *last]), 1
         except (TatvprError, OSError, subprocess.TimeoutExpired) as error:
             said, status = str(error), 1
-        print(f"error: {said}", file=sys.stderr)
+        print(f"error: {printable(said)}", file=sys.stderr)
         try:
             sys.stdout.flush()
         except OSError:  # as the process ends, it would be tried and told again

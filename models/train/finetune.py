@@ -8,7 +8,7 @@ start say of it as it is, so that other places stay where they were.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,14 +143,19 @@ class Judgement:
 
 
 def judge(
-    name: str, before: Path, after: Path, ks: Sequence[float], trials: list[Trial]
+    name: str,
+    before: Path,
+    after: Path,
+    ks: Sequence[float],
+    trials: list[Trial],
+    report: Callable[[str], None] | None = None,
 ) -> Judgement:
-    """Both weights on the same trials, as an int8 map answers."""
+    """Both weights on the same trials, as an int8 map answers; ``report`` is told which is next."""
     describers = [
         ModelDescriber(load_weights(path), ks, name=label)
         for label, path in (("before", before), ("after", after))
     ]
-    results = evaluate(describers, iter(trials), timed=False)
+    results = evaluate(describers, iter(trials), report, timed=False)
     old, new = (results[label].matched[KIND] for label in ("before", "after"))
     return Judgement(
         name=name,

@@ -34,6 +34,8 @@ _CURVE_STEPS = 10
 _STATE_VERSION = 2
 #: Among the settings of a stage: hashes of the weights files that they name.
 CONTENTS = "sha256"
+#: Tables of settings of which older checkpoints say nothing, or less.
+_NEWER = (CONTENTS, "run")
 
 
 class TrainingError(TatvprError):
@@ -239,11 +241,12 @@ def _restore(
 
 def _compare(path: Path, known: dict[str, Any], settings: dict[str, Any], *, ended: bool) -> None:
     """Settings that changed since ``path`` was written are never taken for the ones it was made
-    with. What named weights hold is compared where both know it: older checkpoints do not."""
+    with. What named files hold, and how a run ran, is compared where both know it: older
+    checkpoints do not."""
     both = known.keys() & settings.keys()
     said = changes(
         *(
-            {n: v for n, v in each.items() if n in both or n.partition(".")[0] != CONTENTS}
+            {n: v for n, v in each.items() if n in both or n.partition(".")[0] not in _NEWER}
             for each in (known, settings)
         )
     )

@@ -51,6 +51,7 @@ from tatvpr_edge.models.train.made_views import hashes_of, progress_of, teacher_
 from tatvpr_edge.models.train.metric import MetricStage, Source
 from tatvpr_edge.models.train.refit import View, refit_head, with_head
 from tatvpr_edge.models.train.taught import answers
+from tatvpr_edge.models.train.views import CARD
 from tatvpr_edge.spec.errors import ModelError, UsageError
 
 #: Stored frames are this much larger than the model's, so that crops keep their sharpness.
@@ -172,21 +173,23 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _contents(config: TrainConfig, stage: str) -> dict[str, str]:
-    """SHA-256 of the weights that a training file names: trained again, they keep their name.
-    A refit's teacher may be gone after its refit."""
+    """SHA-256 of the weights that a training file names, trained again they keep their name, and
+    of the card of its views. A refit's teacher may be gone after its refit."""
     files = {config.model.init: weights_file(config.model.init)} if config.model.init else {}
     asked = [config.refit.teacher]
     if stage == "metric":
         asked += [config.metric.teacher, config.metric.anchor]
     for teacher in asked:
         files |= files_of(teacher)
+    if config.distil.views and (stage == "distil" or config.metric.distil_weight):
+        files["distil.views"] = Path(config.distil.views) / CARD
     return hashes_of(files)
 
 
 def _settings(config: TrainConfig, stage: str) -> dict[str, Any]:
     """What decides the weights of a stage, by the names of a training file."""
     tables = dataclasses.asdict(config)
-    tables["run"] = {"seed": config.run.seed}
+    tables["run"] = {"seed": config.run.seed, "precision": config.run.precision}
     tables[CONTENTS] = _contents(config, stage)
     if stage == "distil":
         del tables["metric"]

@@ -25,6 +25,7 @@ from tatvpr_edge.spec.atomic import put_new, staging
 from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.text import parse_json
 
+CARD = "card.json"
 _BATCH = 16
 #: Frames from which the principal components are computed.
 _COMPONENT_FRAMES = 600
@@ -112,7 +113,7 @@ def write_views(
             "asked": asked or {},
             "drawn": drawn,
         }
-        (partial / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+        (partial / CARD).write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
         try:
             put_new(partial, folder)
         except FileExistsError:
@@ -185,7 +186,7 @@ def read_views(folder: Path) -> TeacherViews:
             pixels=np.load(folder / "pixels.npy", mmap_mode="r"),
             features=np.load(folder / "features.npy", mmap_mode="r"),
             descriptors=np.load(folder / "descriptors.npy", mmap_mode="r"),
-            card=parse_json((folder / "card.json").read_text()),
+            card=parse_json((folder / CARD).read_text()),
         )
     except (OSError, EOFError, ValueError) as error:
         raise DataError(

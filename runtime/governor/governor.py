@@ -36,6 +36,8 @@ from tatvpr_edge.spec.values import choice, flag, instance, wrong
 
 PRESETS = {"turbo": Preference.TURBO, "battery-saver": Preference.SAVER}
 STEP_S = 0.25
+#: C forgets what it measured where its steps are further apart.
+_PAUSE_S = 10.0
 _NEEDS_SENSORS = (Kind.POWER, Kind.TEMPERATURE, Kind.BATTERY)
 _GAUGED = (Role.BATTERY_ENERGY, Role.BATTERY_CHARGE)
 #: Of a gauge: it has no such figure, or its battery is being filled, not drained.
@@ -170,11 +172,9 @@ class Governor(Closing, OneProcess):
         with self._lock:
             if 0.0 <= self._next_s - now_s <= STEP_S:  # another thread has just decided
                 return self._choice
+            self._catch_up(now_s)
             self._next_s = now_s + STEP_S
-            self._last = self._inputs(now_s)
-            self._queries = 0
-            self._busy_ms = self._search_ms = 0.0
-            self._c.step(self._last)
+            self._step(self._inputs(now_s))
             self._choice = self._chosen()
             return self._choice
 
@@ -231,13 +231,36 @@ class Governor(Closing, OneProcess):
         level = self.levels[self._c.level]
         return Choice(level.k, level.tokens, self._c.reason.name.lower().replace("_", "-"))
 
-    def _inputs(self, now_s: float) -> Inputs:
-        inputs = Inputs(
+    def _step(self, inputs: Inputs) -> None:
+        self._last = inputs
+        self._queries = 0
+        self._busy_ms = self._search_ms = 0.0
+        self._c.step(inputs)
+
+    def _catch_up(self, now_s: float) -> None:
+        """For a robot that asks seldom: the steps since the last one by the power that the sampler
+        kept meanwhile, as if they had been made then."""
+        sampler = self.telemetry if self._c.kind is Kind.POWER else None
+        if sampler is None or not _PAUSE_S < now_s - self._next_s < math.inf:
+            return
+        for point in sampler.history():
+            at_s = point.time_s
+            if point.power_mw is not None and self._last.now_s + STEP_S <= at_s < now_s:
+                inputs = self._demand(at_s)
+                inputs.power_mw = point.power_mw
+                self._step(inputs)
+
+    def _demand(self, now_s: float) -> Inputs:
+        """The queries since the last step."""
+        return Inputs(
             now_s,
             queries=float(self._queries),
             busy_ms=self._busy_ms,
             search_ms=self._search_ms,
         )
+
+    def _inputs(self, now_s: float) -> Inputs:
+        inputs = self._demand(now_s)
         if self.telemetry is None:
             return inputs
         snapshot = self.telemetry.latest()

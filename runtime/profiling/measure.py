@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -250,10 +251,10 @@ class _Profiler:
             if readable:
                 seconds = max(self._plan.seconds, self._lasting_s(self._plan.power_seconds))
         end_s = time.monotonic()
-        others_cores, own_s = None, time.process_time() - own_s
+        others, own_s = None, time.process_time() - own_s
         busy_after_s = busy_core_s(self._tree)
         if busy_s is not None and busy_after_s is not None:
-            others_cores = max(0.0, (busy_after_s - busy_s - own_s) / (end_s - start_s))
+            others = others_cores(busy_after_s - busy_s - own_s, end_s - start_s)
         after, hot_after = read_conditions(self._tree), self._sampler.latest().hottest
         return Run(
             start_s,
@@ -264,7 +265,7 @@ class _Profiler:
             after,
             hot_before,
             hot_after,
-            others_cores,
+            others,
         )
 
     def _keep_power(self, start_s: float, end_s: float) -> None:
@@ -386,6 +387,13 @@ class _Profiler:
             if abs(point["k"] - setting.k) < 1e-9 and abs(point["tokens"] - setting.tokens) < 1e-9:
                 return int(point["macs"])
         return None
+
+
+def others_cores(busy_s: float, lasted_s: float) -> float:
+    """How many cores other programs kept busy, which together took ``busy_s`` in ``lasted_s``: at
+    least, because a core's time is told in ticks, so that in a short run each may be one off."""
+    unsure_s = (os.cpu_count() or 1) / os.sysconf("SC_CLK_TCK")
+    return max(0.0, busy_s - unsure_s) / lasted_s
 
 
 def _idle(before: float | None, after: float | None) -> tuple[float | None, str]:

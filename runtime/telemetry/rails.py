@@ -82,22 +82,29 @@ def total_of_rails(rails: Sequence[Reading], source: str, now_s: float) -> Readi
     may be a renamed total, and adding it to its own parts would double the board's power.
     """
 
-    def total(value: float | None, condition: Condition, detail: str, name: str) -> Reading:
+    def total(
+        value: float | None,
+        condition: Condition,
+        detail: str,
+        name: str,
+        ceiling_mw: float = MAX_BOARD_MW,
+    ) -> Reading:
         taken_s = min((r.taken_s for r in rails), default=now_s)
         said = value, condition, detail
-        return total_reading(name, source, taken_s, said, covers="whole module")
+        covers = "whole module"
+        return total_reading(name, source, taken_s, said, covers=covers, ceiling_mw=ceiling_mw)
 
     by_label = {rail.name: rail for rail in rails}
     for label in _TOTALS:
         if label in by_label:
             rail = by_label[label]
-            return total(rail.value, rail.condition, rail.detail, label)
+            return total(rail.value, rail.condition, rail.detail, label, rail.ceiling)
     labels = frozenset(by_label)
     if not labels:
         return total(None, Condition.ABSENT, "no connected rail", "total")
     for complete in _COMPLETE_SETS:
         if labels == complete:
-            bad = [rail for rail in rails if rail.value is None]
+            bad = [rail for rail in rails if rail.value is None or rail.value > rail.ceiling]
             if bad:
                 said = "; ".join(f"{rail.name}: {rail.text()}" for rail in bad)
                 return total(None, Condition.INCOMPLETE, said, "sum of rails")

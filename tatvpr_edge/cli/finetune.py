@@ -31,6 +31,7 @@ from tatvpr_edge.spec.text import parse_json
 
 if TYPE_CHECKING:
     from tatvpr_edge.models.data.own import OwnFrames
+    from tatvpr_edge.models.evaluate.protocols import Trial
     from tatvpr_edge.models.train.finetune import Judgement
 
 
@@ -186,10 +187,16 @@ def _claim(
 def _judged(own: OwnFrames, before: Path, after: Path, quiet: bool) -> tuple[Judgement, Judgement]:
     from tatvpr_edge.models.train.finetune import held_trials, judge, other_trials
 
-    note("asking for the frames held out, before and after", quiet)
-    held = judge("frames held out", before, after, KS, held_trials(own.held))
-    note("asking for other scenes, before and after", quiet)
-    return held, judge("other scenes (the demo's)", before, after, KS, other_trials())
+    def judged(name: str, trials: list[Trial]) -> Judgement:
+        def report(trial: str) -> None:
+            note(f"{name}, {trial}", quiet)
+
+        return judge(name, before, after, KS, trials, report)
+
+    return (
+        judged("frames held out", held_trials(own.held)),
+        judged("other scenes (the demo's)", other_trials()),
+    )
 
 
 def _export(

@@ -234,7 +234,8 @@ class Session(Closing):
         """End the conversation; the agent finishes what must be finished."""
         self._closed = True
         self._link.close(leave=self._finishing)
-        self._reader.join(timeout=2)
+        if not self._finishing:
+            self._reader.join(timeout=2)
 
     def _handle(self, reply: dict[str, Any]) -> None:
         name = self.transport.name

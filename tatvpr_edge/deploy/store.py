@@ -57,6 +57,11 @@ class Store:
         Raises:
             DeployError: something is in the way, or the root is not writable.
         """
+        if os.pathsep in self.root:
+            raise DeployError(
+                f"{self.root} on the board holds a {os.pathsep!r}, which in PYTHONPATH ends a "
+                "folder's name: name another --root"
+            )
         missing = []
         folder = self.root
         while not os.path.lexists(folder):

@@ -175,18 +175,18 @@ class Link:
 
     def close(self, seconds: float | None = None, leave: bool = False) -> int:
         """End the connection and return the command's exit status. A command that goes on for so
-        long is killed; ``leave``: it is left to end by itself, and 0 is returned."""
+        long is killed; ``leave``: it is left to end by itself, and 0 is returned at once."""
         with contextlib.suppress(OSError):
             self.send.close()
+        if leave:
+            threading.Thread(target=self.process.wait, daemon=True).start()
+            self.receive.close()
+            return 0
         try:
             status = self.process.wait(_END_S if seconds is None else seconds)
         except subprocess.TimeoutExpired:
-            if leave:
-                threading.Thread(target=self.process.wait, daemon=True).start()
-                status = 0
-            else:
-                self.process.kill()
-                status = self.process.wait()
+            self.process.kill()
+            status = self.process.wait()
         self._reader.join(timeout=2)
         self.receive.close()
         return status

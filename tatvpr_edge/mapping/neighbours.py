@@ -128,7 +128,7 @@ def linked(
             alone[own] = True
             _LOG.warning(
                 "%s: a picture is like the one %d further on, not like the next, as if %d cameras "
-                "took turns: %s, so that places know their neighbours",
+                "(or drives) took turns: %s, so that places know their neighbours",
                 printable(drives[own[0]] or "."),
                 cameras,
                 cameras,

@@ -100,6 +100,15 @@ class TestHostArtifact:
         assert manifest.k_range == (0.3, 0.5)
         assert {p.k for p in manifest.golden.points} == {0.3, 0.4, 0.5}
 
+    @pytest.mark.parametrize(
+        ("low", "high", "k"), [(0.05, 1.0, 0.4), (0.5, 1.0, 0.5), (0.1, 0.3, 0.3)]
+    )
+    def test_every_k_range_has_a_golden_vector_of_fewer_tokens(
+        self, low: float, high: float, k: float
+    ) -> None:
+        fewer = [at for at in golden.points_within((low, high), True) if at[1] < 1]
+        assert fewer == [(k, 0.5)]
+
     def test_what_the_file_and_its_card_say_reaches_the_manifest_and_people(
         self, tiny: Callable[..., onnx.ModelProto], tmp_path: Path
     ) -> None:

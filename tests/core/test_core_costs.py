@@ -15,6 +15,12 @@ def test_every_variant_has_a_point_between_few_channels_and_all(native: Driver) 
                 assert 0.1 < native.sparse_below(kernels, *shape, group) <= 1.0, (kernels, shape)
 
 
+def test_a_row_that_is_one_group_is_worth_no_k(native: Driver) -> None:
+    """It stays whole; `tatvpr_k_pays_below` of a model counted it among what k makes cheaper."""
+    for kernels in native.kernels:
+        assert native.sparse_below(kernels, 192, 192, 192) == 0.0, kernels
+
+
 def test_the_point_follows_the_shape_and_the_group(native: Driver) -> None:
     """A layer whose outputs end in a narrow block is another trade than one of whole blocks; a
     listed four of channels costs less than four listed channels."""

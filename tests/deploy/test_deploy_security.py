@@ -258,6 +258,13 @@ def test_a_link_in_place_of_a_folder_of_the_root_is_refused(
     assert not list(outside.iterdir())
 
 
+def test_a_root_that_no_search_path_can_name_is_refused(ram_path: Path, wheel: Path) -> None:
+    root = ram_path / "a:b" / "root"
+    with pytest.raises(DeployError, match=r"a:b/root on the board holds a ':'.*another --root"):
+        deploy(local_transport(), make_artifact(ram_path / "a"), None, quick_options(root, wheel))
+    assert not root.parent.exists()
+
+
 def test_links_planted_in_a_half_assembled_release_are_removed(ram_path: Path, wheel: Path) -> None:
     artifact = make_artifact(ram_path / "a")
     first = quick_options(ram_path / "first", wheel)

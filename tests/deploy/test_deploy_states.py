@@ -23,7 +23,6 @@ from support.board import (
     make_artifact,
     quick_options,
 )
-from tatvpr_edge.deploy import transport
 from tatvpr_edge.deploy.health import Health
 from tatvpr_edge.deploy.push import deploy, rollback, status
 from tatvpr_edge.deploy.session import agent_modules
@@ -295,10 +294,10 @@ def test_rollback_to_a_release_that_no_longer_works_returns_to_the_live_one(
 
 
 def test_a_deploy_to_this_machine_that_is_interrupted_finishes_by_itself(
-    pair: Any, fresh: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
+    pair: Any, fresh: Any, faults: Any
 ) -> None:
-    """Its agent was killed five seconds after Ctrl-C, which left the release unconfirmed."""
-    monkeypatch.setattr(transport, "_END_S", 0.05)
+    """Its agent was killed five seconds after Ctrl-C, which left the release unconfirmed; then, the
+    user waited for it."""
     root, options = fresh()
 
     def ctrl_c(event: dict[str, Any]) -> None:
@@ -306,8 +305,10 @@ def test_a_deploy_to_this_machine_that_is_interrupted_finishes_by_itself(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        deploy(local_transport(), pair[1], None, replace(options, settle_s=0.5), ctrl_c)
+        deploy(local_transport(), pair[1], None, replace(options, settle_s=1.0), ctrl_c)
     with open(root / "lock") as lock:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(lock, fcntl.LOCK_EX)  # until its agent ends
     faults.check(root, {hash_of(pair[1])}, "Ctrl-C")
     assert status(local_transport(), options)["unconfirmed"] is False

@@ -40,6 +40,7 @@ RUBBISH = [
     messages.encode({"op": "query", "planes": [[1, 3]], "format": {}, "width": 1}, b"xyz"),
     messages.encode({"op": "set", "k": [[]]}),
     messages.encode({"op": "set", "k": "auto", "budget": "battery:" + 3000 * "1"}),
+    messages.encode({"op": "set", "map": "/no\nsuch\x1b[2Jmap"}),
     messages.encode({"op": ["query"]}),
 ]
 
@@ -70,7 +71,7 @@ def test_rubbish_is_answered_with_what_is_wrong(
         assert reply is None
     else:
         assert reply is not None and reply["ok"] is False and reply["error"]
-        assert "fault of tatvpr-edge" not in reply["error"]
+        assert "fault of tatvpr-edge" not in reply["error"] and reply["error"].isprintable()
     with Client(path) as client:
         assert client.describe(FRAME).tobytes() == here.describe(FRAME).tobytes()
 

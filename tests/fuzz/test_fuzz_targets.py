@@ -156,6 +156,18 @@ def test_no_time_and_no_lane_are_refused(
     assert end.value.code == 2 and "from 1 up" in capsys.readouterr().err
 
 
+def test_a_corpus_that_is_none_or_empty_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "PLACE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fuzz.corpus", "manifset"])
+    with pytest.raises(SystemExit, match="no target manifset: there are core-"):
+        corpus.main()
+    for words in ([], ["manifest"]):
+        monkeypatch.setattr(sys, "argv", ["fuzz.corpus", *words])
+        assert corpus.main() == 0 and "manifest: has not run here" in capsys.readouterr().out
+
+
 def test_clang_is_needed_for_the_targets_of_c_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

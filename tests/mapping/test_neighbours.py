@@ -237,7 +237,7 @@ def test_cameras_that_take_turns_in_one_folder_are_no_neighbours(
     frames = [FrameFile(Path(f"rig/{i:03}.png"), f"{i:03}.png") for i in range(len(rows))]
     assert not following(frames, poses, rows).any()
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith("rig: ") and f"as if {cameras} cameras took turns" in said
+    assert said.startswith("rig: ") and f"as if {cameras} cameras (or drives) took turns" in said
     apart = [FrameFile(Path(f"{i % cameras}/{i:03}.png"), f"{i:03}.png") for i in range(len(rows))]
     order = sorted(range(len(rows)), key=lambda i: (i % cameras, i))
     alone = Poses(poses.values[order], "local", "poses.csv")

@@ -104,6 +104,23 @@ def test_lost_telemetry_gives_the_safe_k_and_says_so(robot: Robot) -> None:
     assert robot.run(governor, 5.0).k == 1.0
 
 
+@pytest.mark.parametrize(("load_mw", "k"), [(1000.0, 1.0), (2150.0, 0.2)])
+def test_a_robot_that_asks_once_a_minute_is_told_by_what_was_read_meanwhile(
+    robot: Robot, load_mw: float, k: float
+) -> None:
+    """It stayed at its safe k for ever."""
+    governor = governor_of(robot, budget="2.2W", safe_k=0.6)
+    boards.put(robot.monitor, "in1_input", 5000)
+    for _ in range(3):
+        choice = governor.choose()
+        governor.observe(40.0, choice.k)
+        for second in range(60):
+            robot.now_s += 1.0
+            boards.put(robot.monitor, "curr1_input", load_mw / 5.0 + second % 3)
+            robot.sampler.sample()
+    assert governor.choose().k == k
+
+
 def test_an_unreadable_sensor_is_named(robot: Robot) -> None:
     governor = governor_of(robot, budget="9W")
     robot.run(governor, 5.0)

@@ -260,10 +260,24 @@ def test_a_monitor_s_limit_is_believed_where_it_allows_what_the_board_draws(
     board = Board(tmp_path)
     for milliamperes in (1000, highest_ma - 1, highest_ma + 1):
         for _ in range(6):
-            readings = board.after(1.0, curr1_input=milliamperes).readings
-        (rail,) = [one for one in readings if (one.name, one.role) == ("VDD_IN", Role.RAIL)]
+            snapshot = board.after(1.0, curr1_input=milliamperes)
+        of = [one for one in snapshot.readings if (one.name, one.role) == ("VDD_IN", Role.RAIL)]
         believed = milliamperes < highest_ma or critical_ma <= 1000
-        assert rail.condition is (Condition.OK if believed else Condition.ABSURD)
+        for reading in (*of, snapshot.total):
+            assert reading.condition is (Condition.OK if believed else Condition.ABSURD)
+
+
+def test_no_sum_holds_a_rail_beyond_its_monitor_s_limit(tmp_path: Path) -> None:
+    boards.agx_orin(tmp_path)
+    (gpu,) = tmp_path.glob(f"{boards.I2C}/ina3221/1-0040/hwmon/*/curr1_input")
+    (gpu.parent / "curr1_crit").write_text("4000\n")
+    clock = Clock()
+    sampler = Sampler(root=str(tmp_path), clock=clock)
+    assert sampler.sample().total.ok
+    gpu.write_text("6001\n")
+    clock.now_s += 1.0
+    total = sampler.sample().total
+    assert total.condition is Condition.INCOMPLETE and "VDD_GPU_SOC" in total.detail
 
 
 def test_a_clock_that_goes_back_makes_nothing_younger_than_now(board: Board) -> None:

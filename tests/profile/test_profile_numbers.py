@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from governing.plant import STEP_S, FixedRule, Plant, random_plant, simulate
 from tatvpr_edge.runtime.governor import Level
 from tatvpr_edge.runtime.profiling.energy import energy_of_run, integrate_mj, news_of
+from tatvpr_edge.runtime.profiling.measure import others_cores
 from tatvpr_edge.runtime.profiling.statistics import drift_of, latency_of
 from tatvpr_edge.runtime.telemetry import TimedPower
 
@@ -122,3 +124,9 @@ def test_plants_are_reproducible() -> None:
     first, second = (simulate(random_plant(3)[0], FixedRule(1)) for _ in range(2))
     assert np.array_equal(first.power_mw, second.power_mw)
     assert np.array_equal(first.sensed_mw, second.sensed_mw)
+
+
+def test_a_run_of_a_few_ticks_blames_no_other_program_for_them() -> None:
+    tick_s, cores = 1 / os.sysconf("SC_CLK_TCK"), os.cpu_count() or 1
+    assert others_cores(tick_s * cores, 4 * tick_s) == 0.0  # a fourth of all cores was said
+    assert math.isclose(others_cores(6.0 * cores, 6.0), cores, rel_tol=0.01)

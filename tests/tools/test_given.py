@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tatvpr_edge.spec.errors import DataError
+
 TOOLS = sorted((Path(__file__).resolve().parents[2] / "tools").glob("*.py"))
 #: None of them means nothing to measure.
 COUNTS = {"--frames", "--megabytes", "--places", "--plants", "--repeats", "--rounds", "--trials"}
@@ -144,6 +146,7 @@ def test_what_fails_is_one_line(
         ),
         (subprocess.CalledProcessError(1, ["scp"]), "scp ended with 1", 1),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device", 1),
+        (DataError("a\x1b\nb is no frame"), r"a\x1b\nb is no frame", 1),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )

@@ -51,6 +51,7 @@ def test_a_run_at_its_end_is_not_taken_for_one_by_other_settings(tmp_path: Path)
     for change, said in (
         ("metric.optim.lr=0.01", r"metric\.optim\.lr 0\.001 -> 0\.01"),
         ("run.seed=4", r"run\.seed 3 -> 4"),
+        ("run.precision=bf16", r"run\.precision 'fp32' -> 'bf16'"),
         ("metric.loss=supcon", r"metric\.loss"),
     ):
         with pytest.raises(ModelError, match=f"at its end, by other settings.*{said}.*remove it"):
@@ -83,7 +84,8 @@ def test_a_run_of_before_contents_were_kept_is_the_same_run(tmp_path: Path) -> N
     path = Path(config.run.output) / "metric.state"
     state = load_state(path)
     known = state["settings"]
-    state["settings"] = {n: v for n, v in known.items() if not n.startswith("sha256")}
+    newer = ("sha256", "run.precision")
+    state["settings"] = {n: v for n, v in known.items() if not n.startswith(newer)}
     assert len(state["settings"]) < len(known)
     save_state(path, state)
     assert_same(first, weights_of(train(config)))
@@ -362,6 +364,16 @@ def test_views_of_a_teacher_that_was_trained_again_are_another_ones(tmp_path: Pa
         train(again)
     teacher.unlink()  # it has been asked
     assert train(again) is not None
+
+
+def test_a_run_at_its_end_is_not_taken_for_one_of_other_views(tmp_path: Path) -> None:
+    config = of_own_views(tmp_path)
+    assert train(config) is not None
+    shutil.rmtree(tmp_path / "made")
+    other = [f"run.output={tmp_path / 'other'}", "run.seed=4"]
+    assert train(with_changes(config, other)) is not None
+    with pytest.raises(ModelError, match=r"by other settings \(sha256\.distil\.views '"):
+        train(config)
 
 
 def test_a_teacher_that_is_shown_nothing_says_so(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from tatvpr_edge.models import registry
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.data.formats import open_source
 from tatvpr_edge.models.data.own import Division, read_own
+from tatvpr_edge.models.evaluate.protocols import Trial
 from tatvpr_edge.models.train.config import DataConfig
-from tatvpr_edge.models.train.finetune import finetune_config, held_trials
+from tatvpr_edge.models.train.finetune import finetune_config, held_trials, judge
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import DataError, ModelError
 
@@ -91,6 +92,14 @@ def test_frames_in_time_order_give_a_model_and_a_report(finetune: Run, tmp_path:
     assert (made / "model.onnx").is_file() and (made / "report.html").is_file()
     # Nothing of the run lies about half-written.
     assert not [path for path in made.rglob("*") if path.suffix in (".partial", ".tmp")]
+
+
+def test_what_is_measured_is_told_as_it_begins(tiny_weights: Path) -> None:
+    """Both halves of an hour's measuring were silent."""
+    images = [picture(number, 0) for number in range(4)]
+    trial, said = Trial(images, images, np.eye(4, dtype=bool)), list[str]()
+    judge("these", tiny_weights, tiny_weights, (1.0,), [trial, trial], said.append)
+    assert said == [f"trial {n}: {which}" for n in (1, 2) for which in ("before", "after")]
 
 
 def test_the_model_is_built_for_a_board(finetune: Run, build_cache: Path, tmp_path: Path) -> None:

@@ -21,8 +21,10 @@ import pytest
 from support.board import local_transport, quick_options, unit_of
 from support.keys import Keys
 from tatvpr_edge.cli import main
+from tatvpr_edge.deploy.disk import Disk
 from tatvpr_edge.deploy.push import Options, deploy, revoke, status, trust
 from tatvpr_edge.deploy.service import unit_text
+from tatvpr_edge.deploy.store import Store
 from tatvpr_edge.mapping import lean_map
 from tatvpr_edge.runtime import Localizer, deployed, launch
 from tatvpr_edge.runtime.client import Client
@@ -268,8 +270,15 @@ def test_a_release_that_a_deploy_still_watches_is_not_replaced(board: Board) -> 
     state["pending"] = {"release": second, "before": first}
     (root / "state.json").write_text(json.dumps(state))
     flip(root / "releases" / second / "artifact" / "weights.bin")
-    with pytest.raises(ArtifactError, match="was altered"):
+    rotten_runtime(root / "releases" / second, "zeros")
+    store = Store(os.fspath(root), Disk())
+    store.lock("a deploy")
+    with pytest.raises(ArtifactError, match="is damaged"):
         Localizer()
+    assert by_its_python(root).returncode
+    store.unlock()  # as the kernel does where the deploy died, or the power went
+    assert running() == first and f"/{first}/" in by_its_python(root).stdout
+    assert os.readlink(root / "current") == f"releases/{second}", "the next deploy settles it"
 
 
 def test_where_signatures_are_enforced_the_release_before_has_to_be_good_too(

@@ -46,6 +46,9 @@ static float meeting_point(const tatvpr_model *model, const tatvpr_ternary *op, 
 }
 
 float tatvpr_sparse_below(const tatvpr_model *model, const tatvpr_ternary *op, int32_t group) {
+    if (group >= op->k_in) { /* a row that is one group stays whole at any k */
+        return 0.0f;
+    }
 #if defined(TATVPR_MCU)
     if (op->layout == TATVPR_LAYOUT_MCU_COLS) { /* laid out for sparse: dense lists every channel */
         return TATVPR_SPARSE_MOST;
