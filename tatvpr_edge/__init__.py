@@ -1,3 +1,4 @@
+# ruff: noqa: F403, F405
 """tatvpr-edge: ternary, top-k gated visual place recognition on boards.
 
 Nothing is imported eagerly, so that ``from tatvpr_edge import runtime`` stays light on a board.
@@ -19,35 +20,7 @@ if TYPE_CHECKING:
 
     from tatvpr_edge.compilers.report import BuildPlan
     from tatvpr_edge.mapping import BuiltMap, FrameFile, Picking
-    from tatvpr_edge.runtime import (
-        Addition,
-        Artifact,
-        ArtifactError,
-        Budget,
-        CameraFrame,
-        Candidate,
-        Client,
-        Closure,
-        DeployError,
-        FakeLocalizer,
-        FrameError,
-        Governor,
-        Localizer,
-        LoopCloser,
-        MapError,
-        MapWriter,
-        Match,
-        PlaceMap,
-        SignatureError,
-        Stream,
-        StreamFrame,
-        TatvprError,
-        TelemetryError,
-        Tracker,
-        UsageError,
-        demo_map,
-        read_artifact,
-    )
+    from tatvpr_edge.runtime.names import *
 
 #: The names of ``tatvpr_edge.runtime`` are ours as well.
 __all__ = [
@@ -252,7 +225,7 @@ def read_frame(source: str | os.PathLike[str] | Image) -> NDArray[np.uint8]:
     return read(source)
 
 
-def stream(
+def stream(  # type: ignore[no-redef]
     source: int | str | os.PathLike[str], *, realtime: bool = False, backend: str | None = None
 ) -> Stream:
     """Frames of a camera, a video or a folder, read in a thread: ``for frame in stream(0): ...``.
