@@ -56,7 +56,7 @@ def rows_of(descriptors: Floats, kind: str) -> Rows:
         values = np.where(descriptors > 0, np.float32(1), np.float32(-1))
         if kind == "binary":
             return Rows(values)
-        half = np.float32(0.5)  # as spec.scores.weighed_scores, which this is compared with
+        half = np.float32(0.5)  # as weighed_scores of tests/support, which this is compared with
         weights = np.abs(quantise(half * descriptors)[0].astype(np.float32))
         return Rows(values, weights=weights)
     raise UsageError(f"unknown descriptor kind {kind!r}: known are {', '.join(KINDS)}")
@@ -77,7 +77,7 @@ def scores_of(queries: Rows, gallery: Rows, kind: str) -> Floats:
 def weighed_scores_of(queries: Rows, gallery: Rows) -> Floats:
     """Scores ``[Q, G]`` of a weighed map, every sign weighed: for the best few of each query.
 
-    What ``spec.scores.weighed_scores`` gives, from one product.
+    What ``weighed_scores`` of ``tests/support/score_reference.py`` gives, from one product.
     """
     assert queries.weights is not None
     check_room(_PRODUCT_MB, "comparing descriptors")
