@@ -182,7 +182,7 @@ def build_map(
             is an error; otherwise it is left out and listed.
         picking: topics of a bag, and which frames of a recording.
         views: describe a place from several views of its frame, and with a part of its neighbours
-            along a drive, so that more queries find it, at six times the describing; False: from
+            along a drive, so that more queries find it, at eight times the describing; False: from
             the frame alone.
         progress: told after every frame, with 1.
 
@@ -230,14 +230,8 @@ def stream(  # type: ignore[no-redef]
 ) -> Stream:
     """Frames of a camera, a video or a folder, read in a thread: ``for frame in stream(0): ...``.
 
-    As ``tatvpr_edge.runtime.stream``, which says more; a folder's pictures are read by Pillow
-    where it is installed, as everywhere on a host.
-
-    Args:
-        source: ``0`` or ``/dev/video0``; a GStreamer pipeline (``... ! appsink``); an address such
-            as ``rtsp://HOST/PATH``; a FIFO; a video file; or a folder of frames, taken by name.
-        realtime: a file or folder plays at its own speed, newest frame first, as a camera would.
-        backend: "opencv" or "av" (PyAV); None: OpenCV where it is installed, else PyAV.
+    As :func:`tatvpr_edge.runtime.stream`, which describes the arguments; a folder's pictures are
+    read by Pillow where it is installed, as everywhere on a host.
 
     Raises:
         TatvprError: no such source, or what reads it is not installed.
