@@ -46,13 +46,7 @@ def _list(boards: list[Board]) -> Table:
         table.add_column(column)
     for board in boards:
         gpu = f"sm_{board.gpu.sm}, TensorRT {board.gpu.tensorrt}" if board.gpu else "-"
-        table.add_row(
-            board.name,
-            board.processor,
-            _memory(board),
-            gpu,
-            board.verification.level,
-        )
+        table.add_row(board.name, board.processor, _memory(board), gpu, board.verification.level)
     return table
 
 

@@ -25,12 +25,7 @@ from tatvpr_edge.compilers.core_sources import (
     core_sources,
     firmware_folder,
 )
-from tatvpr_edge.compilers.mcu.flags import (
-    OPTIMISATION,
-    WARNINGS,
-    extra_flags,
-    has_no_libc,
-)
+from tatvpr_edge.compilers.mcu.flags import OPTIMISATION, WARNINGS, extra_flags, has_no_libc
 from tatvpr_edge.compilers.mcu.linker import stretches, whole_script
 from tatvpr_edge.compilers.mcu.variants import Variant, variant_of
 from tatvpr_edge.spec.errors import ToolError
