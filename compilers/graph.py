@@ -73,9 +73,8 @@ class Graph:
                 constants[node.output[0]] = _constant(node)
             else:
                 nodes.append(node)
-        inputs = {
-            value.name: _declared(value) for value in proto.input if value.name not in constants
-        }
+        given = [value for value in proto.input if value.name not in constants]
+        inputs = {value.name: _type(value.type, f"input {value.name!r}") for value in given}
         opset = next((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 0)
         return cls(
             name=proto.name,
@@ -299,10 +298,6 @@ def _constant(node: onnx.NodeProto) -> NDArray[Any]:
         if entry.name in kinds:
             return np.array(onnx.helper.get_attribute_value(entry), dtype=kinds[entry.name])
     raise ModelError(f"{label(node)}: only dense numeric constants are lowered")
-
-
-def _declared(value: onnx.ValueInfoProto) -> Type:
-    return _type(value.type, f"input {value.name!r}")
 
 
 def _type(proto: onnx.TypeProto, what: str) -> Type:

@@ -107,7 +107,7 @@ def trust(key: Path, target: str, name: str | None, force: bool, way: Way, as_js
 
     found = trust_on(
         way.to(target),
-        name or _file_name(key),
+        name or key.name.removesuffix(".pub"),
         _public(key),
         force,
         way.options(),
@@ -201,10 +201,6 @@ def _made_here() -> list[dict[str, Any]]:
             continue
         keys.append({"name": path.stem, "key": public, "path": str(path)})
     return keys
-
-
-def _file_name(key: Path) -> str:
-    return key.name.removesuffix(".pub")
 
 
 def _public(key: Path) -> str:

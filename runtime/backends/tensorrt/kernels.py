@@ -71,21 +71,13 @@ class Kernels:
             for name in names
         }
 
-    def patch_embed(
-        self,
-        tensors: Sequence[int],
-        *,
-        side: int,
-        patch: int,
-        dim: int,
-        stream: int | None = None,
-    ) -> None:
+    def patch_embed(self, tensors: Sequence[int], *, side: int, patch: int, dim: int) -> None:
         """uint8 [side, side, 3] -> float32 [(side / patch)^2, dim].
 
         ``tensors``: pixels, W, scale, bias, y.
         """
         grid, shared = ((side // patch) ** 2,), patch * patch * 3
-        self._launch("tatvpr_patch_embed", grid, tensors, (side, patch, dim), stream, shared)
+        self._launch("tatvpr_patch_embed", grid, tensors, (side, patch, dim), None, shared)
 
     def keep_tokens(
         self, x: int, a: int, source: int, y: int, *, tokens: int, kept: int, dim: int
