@@ -7,6 +7,8 @@ Names of ``tatvpr_edge.runtime`` are exported here as well: ``from tatvpr_edge i
 
 from __future__ import annotations
 
+from tatvpr_edge import runtime  # which imports nothing
+
 TYPE_CHECKING = False  # as typing has it, whose import takes longer than all of this
 if TYPE_CHECKING:
     import os
@@ -22,42 +24,9 @@ if TYPE_CHECKING:
     from tatvpr_edge.mapping import BuiltMap, FrameFile, Picking
     from tatvpr_edge.runtime.names import *
 
+__all__ = ["__version__", "build", "build_map", "plan", "read_frame"]
 #: The names of ``tatvpr_edge.runtime`` are ours as well.
-__all__ = [
-    "Addition",
-    "Artifact",
-    "ArtifactError",
-    "Budget",
-    "CameraFrame",
-    "Candidate",
-    "Client",
-    "Closure",
-    "DeployError",
-    "FakeLocalizer",
-    "FrameError",
-    "Governor",
-    "Localizer",
-    "LoopCloser",
-    "MapError",
-    "MapWriter",
-    "Match",
-    "PlaceMap",
-    "SignatureError",
-    "Stream",
-    "StreamFrame",
-    "TatvprError",
-    "TelemetryError",
-    "Tracker",
-    "UsageError",
-    "__version__",
-    "build",
-    "build_map",
-    "demo_map",
-    "plan",
-    "read_artifact",
-    "read_frame",
-    "stream",
-]
+__all__ += runtime.__all__
 
 __version__ = "0.1.0"
 
@@ -66,8 +35,6 @@ def __getattr__(name: str) -> Any:
     """Names of the runtime, which is imported when the first of them is asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tatvpr_edge import runtime
-
     globals()[name] = value = getattr(runtime, name)
     return value
 
