@@ -18,11 +18,7 @@ from tatvpr_edge.boards.loader import load as load_board
 from tatvpr_edge.compilers.checks import checked_graph
 from tatvpr_edge.compilers.graph import Graph
 from tatvpr_edge.compilers.here import built_here
-from tatvpr_edge.compilers.job import (
-    Job,
-    Progress,
-    lower_job,
-)
+from tatvpr_edge.compilers.job import Job, Progress, lower_job
 from tatvpr_edge.compilers.linux import (
     HOST,
     LIBRARY,

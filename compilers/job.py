@@ -20,15 +20,7 @@ from tatvpr_edge.compilers.packing import Layout
 from tatvpr_edge.compilers.steps import gated_linears
 from tatvpr_edge.runtime.library import Library
 from tatvpr_edge.spec.errors import ToolError
-from tatvpr_edge.spec.manifest import (
-    DEFAULTS,
-    RANDOM,
-    TRAINED,
-    Code,
-    Dials,
-    Manifest,
-    ModelEntry,
-)
+from tatvpr_edge.spec.manifest import DEFAULTS, RANDOM, TRAINED, Code, Dials, Manifest, ModelEntry
 from tatvpr_edge.spec.shortage import check_room
 
 if TYPE_CHECKING:

@@ -74,7 +74,7 @@ class ModelInfo(ctypes.Structure):
     ]
 
 
-_POINTER, _SIZE, _I32 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32
+_POINTER, _I32 = ctypes.c_void_p, ctypes.c_int32
 _SIGNATURES: Signatures = {
     "tatvpr_status_text": (ctypes.c_char_p, [ctypes.c_int]),
     "tatvpr_program_get": (_POINTER, []),

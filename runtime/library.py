@@ -132,7 +132,7 @@ class Library(Engine):
         # First, because sealed copies are ours to close, whatever else is wrong.
         self._weights = _mapped(weights if isinstance(weights, Sealed) else seal_file(weights))
         super().__init__(code, kernels)
-        self.threads = _check_threads(threads)
+        self.threads = whole(threads, 0, "threads", "a whole number from 0 to 1024", 1024)
         self.declare(_SIGNATURES)
         self._model = self._bind()
         self._arena_bytes = self.c.tatvpr_arena_bytes(ctypes.byref(self._model), self.threads)
@@ -282,10 +282,6 @@ class Library(Engine):
     def _after_fork(self) -> None:
         """A child's own lock."""
         self._lock = threading.Lock()
-
-
-def _check_threads(threads: int) -> int:
-    return whole(threads, 0, "threads", "a whole number from 0 to 1024", 1024)
 
 
 def c_frame(frame: CameraFrame) -> _Frame:

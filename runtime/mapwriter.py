@@ -53,7 +53,7 @@ class MapWriter(Closing, OneProcess):
             nothing knows from its first minutes which of its answers are right; where the other
             one is not calibrated, logging says that it will not.
         views: describe a frame from several views (``runtime.views``), as ``tatvpr-edge map
-            build`` does: more queries find the place, and ``add`` describes six times. Neighbours
+            build`` does: more queries find the place, and ``add`` describes eight times. Neighbours
             come later: ``tatvpr-edge map lean``, once the drives are over.
 
     Raises:

@@ -29,10 +29,7 @@ Pose = tuple[float, float, float, float, float, float, float]
 
 _POINTER = ctypes.c_void_p
 _SIGNATURES: Signatures = {
-    "tatvpr_places_search": (
-        ctypes.c_int,
-        [*[_POINTER] * 5, ctypes.c_int32, _POINTER],
-    )
+    "tatvpr_places_search": (ctypes.c_int, [*[_POINTER] * 5, ctypes.c_int32, _POINTER])
 }
 #: Of libraries that know more than the first two kinds of maps; older ones would rank weighed maps
 #: by distance alone.

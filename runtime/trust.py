@@ -105,9 +105,7 @@ def enforced(base: Path) -> bool:
     Raises:
         SignatureError: that cannot be seen.
     """
-    if not _there(base, base):
-        return False
-    if not os.path.isdir(base):
+    if not _there(base, base) or not os.path.isdir(base):
         return False
     return _there(mark_path(base), base) or _there(signers_path(base), base)
 

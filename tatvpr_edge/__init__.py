@@ -1,3 +1,4 @@
+# ruff: noqa: F403, F405
 """tatvpr-edge: ternary, top-k gated visual place recognition on boards.
 
 Nothing is imported eagerly, so that ``from tatvpr_edge import runtime`` stays light on a board.
@@ -5,6 +6,8 @@ Names of ``tatvpr_edge.runtime`` are exported here as well: ``from tatvpr_edge i
 """
 
 from __future__ import annotations
+
+from tatvpr_edge import runtime  # which imports nothing
 
 TYPE_CHECKING = False  # as typing has it, whose import takes longer than all of this
 if TYPE_CHECKING:
@@ -19,72 +22,11 @@ if TYPE_CHECKING:
 
     from tatvpr_edge.compilers.report import BuildPlan
     from tatvpr_edge.mapping import BuiltMap, FrameFile, Picking
-    from tatvpr_edge.runtime import (
-        Addition,
-        Artifact,
-        ArtifactError,
-        Budget,
-        CameraFrame,
-        Candidate,
-        Client,
-        Closure,
-        DeployError,
-        FakeLocalizer,
-        FrameError,
-        Governor,
-        Localizer,
-        LoopCloser,
-        MapError,
-        MapWriter,
-        Match,
-        PlaceMap,
-        SignatureError,
-        Stream,
-        StreamFrame,
-        TatvprError,
-        TelemetryError,
-        Tracker,
-        UsageError,
-        demo_map,
-        read_artifact,
-    )
+    from tatvpr_edge.runtime.names import *
 
+__all__ = ["__version__", "build", "build_map", "plan", "read_frame"]
 #: The names of ``tatvpr_edge.runtime`` are ours as well.
-__all__ = [
-    "Addition",
-    "Artifact",
-    "ArtifactError",
-    "Budget",
-    "CameraFrame",
-    "Candidate",
-    "Client",
-    "Closure",
-    "DeployError",
-    "FakeLocalizer",
-    "FrameError",
-    "Governor",
-    "Localizer",
-    "LoopCloser",
-    "MapError",
-    "MapWriter",
-    "Match",
-    "PlaceMap",
-    "SignatureError",
-    "Stream",
-    "StreamFrame",
-    "TatvprError",
-    "TelemetryError",
-    "Tracker",
-    "UsageError",
-    "__version__",
-    "build",
-    "build_map",
-    "demo_map",
-    "plan",
-    "read_artifact",
-    "read_frame",
-    "stream",
-]
+__all__ += runtime.__all__
 
 __version__ = "0.1.0"
 
@@ -93,8 +35,6 @@ def __getattr__(name: str) -> Any:
     """Names of the runtime, which is imported when the first of them is asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tatvpr_edge import runtime
-
     globals()[name] = value = getattr(runtime, name)
     return value
 
@@ -209,7 +149,7 @@ def build_map(
             is an error; otherwise it is left out and listed.
         picking: topics of a bag, and which frames of a recording.
         views: describe a place from several views of its frame, and with a part of its neighbours
-            along a drive, so that more queries find it, at six times the describing; False: from
+            along a drive, so that more queries find it, at eight times the describing; False: from
             the frame alone.
         progress: told after every frame, with 1.
 
@@ -252,19 +192,13 @@ def read_frame(source: str | os.PathLike[str] | Image) -> NDArray[np.uint8]:
     return read(source)
 
 
-def stream(
+def stream(  # type: ignore[no-redef]
     source: int | str | os.PathLike[str], *, realtime: bool = False, backend: str | None = None
 ) -> Stream:
     """Frames of a camera, a video or a folder, read in a thread: ``for frame in stream(0): ...``.
 
-    As ``tatvpr_edge.runtime.stream``, which says more; a folder's pictures are read by Pillow
-    where it is installed, as everywhere on a host.
-
-    Args:
-        source: ``0`` or ``/dev/video0``; a GStreamer pipeline (``... ! appsink``); an address such
-            as ``rtsp://HOST/PATH``; a FIFO; a video file; or a folder of frames, taken by name.
-        realtime: a file or folder plays at its own speed, newest frame first, as a camera would.
-        backend: "opencv" or "av" (PyAV); None: OpenCV where it is installed, else PyAV.
+    As :func:`tatvpr_edge.runtime.stream`, which describes the arguments; a folder's pictures are
+    read by Pillow where it is installed, as everywhere on a host.
 
     Raises:
         TatvprError: no such source, or what reads it is not installed.

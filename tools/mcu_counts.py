@@ -50,15 +50,8 @@ LAYERS = ((192, 192), (192, 576), (192, 768), (768, 192))
 FRACTIONS = (0.5, 0.2)
 #: of a frame: (k, fraction of tokens) by key
 SETTINGS = {
-    "k1": (1.0, 1.0),
-    "k0.6": (0.6, 1.0),
-    "k0.5": (0.5, 1.0),
-    "k0.4": (0.4, 1.0),
-    "k0.2": (0.2, 1.0),
-    "k1.tokens0.5": (1.0, 0.5),
-    "k0.6.tokens0.5": (0.6, 0.5),
-    "k0.4.tokens0.5": (0.4, 0.5),
-    "k0.2.tokens0.5": (0.2, 0.5),
+    **{f"k{k:g}": (k, 1.0) for k in (1.0, 0.6, 0.5, 0.4, 0.2)},
+    **{f"k{k:g}.tokens0.5": (k, 0.5) for k in (1.0, 0.6, 0.4, 0.2)},
 }
 UNITS = """
 Layers: instructions per dense multiply-accumulate; select: instructions per channel; frame: million

@@ -79,10 +79,6 @@ def _value(record: dict[str, Any], column: str, k: str) -> float:
     return float(record[k])  # type: ignore[arg-type]
 
 
-def _mean(records: Sequence[dict[str, Any]], column: str, k: str) -> float:
-    return statistics.fmean(_value(record, column, k) for record in records)
-
-
 def lines_of(protocols: dict[str, dict[str, Any]], names: Sequence[str]) -> Iterator[str]:
     """The table, in Markdown."""
     ks = list(protocols[next(iter(protocols))][names[0]]["recall@1"])
@@ -104,8 +100,9 @@ def lines_of(protocols: dict[str, dict[str, Any]], names: Sequence[str]) -> Iter
                 listed = ", ".join(f"{value:.1f}" for value in each)
                 cells.append(f"{statistics.fmean(each):.1f} ({listed})")
                 # Binary descriptors are compared at their own k, everything else with k = 1.
-                against = _mean(records, "recall@1", k if column == "binary" else dense)
-                lost = statistics.fmean(each) - against
+                other = k if column == "binary" else dense
+                against = [_value(record, "recall@1", other) for record in records]
+                lost = statistics.fmean(each) - statistics.fmean(against)
                 pooled[column, k] = pooled.get((column, k), 0.0) + count * lost
             yield f"| {protocol} | {column} | " + " | ".join(cells) + " |"
     for column in COLUMNS:

@@ -10,12 +10,7 @@ from pathlib import Path
 
 from tatvpr_edge.boards.board import Board
 from tatvpr_edge.boards.loader import load as load_board
-from tatvpr_edge.compilers.core_sources import (
-    NUMERIC_FLAGS,
-    Source,
-    core_include,
-    core_sources,
-)
+from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, Source, core_include, core_sources
 from tatvpr_edge.compilers.mcu.flags import (
     HEADERS,
     OPTIMISATION,

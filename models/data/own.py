@@ -16,14 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tatvpr_edge.mapping import (
-    FrameFile,
-    Skipped,
-    find_poses,
-    frame_files,
-    is_recording,
-    open_rgb,
-)
+from tatvpr_edge.mapping import FrameFile, Skipped, find_poses, frame_files, is_recording, open_rgb
 from tatvpr_edge.mapping.coordinates import metres_apart
 from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.mapping.poses import POSES, read_poses

@@ -165,7 +165,8 @@ def tower_shift(root: Path, floors: Sequence[str] | None = None) -> Iterator[Tri
         floors: training floors instead of the validation floors, for choosing a checkpoint.
     """
     frames = _tower(root, floors)
-    position = np.concatenate([np.arange(np.sum(frames.clip == c)) for c in _ordered(frames.clip)])
+    clips = dict.fromkeys(frames.clip.tolist())
+    position = np.concatenate([np.arange(np.sum(frames.clip == clip)) for clip in clips])
     is_gallery = position % GALLERY_EVERY == 0
     gallery, queries = np.flatnonzero(is_gallery), np.flatnonzero(~is_gallery)
     same = frames.clip[queries, None] == frames.clip[gallery]
@@ -269,10 +270,6 @@ class LazyImages(Sequence[Image.Image]):
         if isinstance(index, slice):
             return LazyImages(self._paths[index])
         return open_rgb(self._paths[index])
-
-
-def _ordered(values: NDArray[np.str_]) -> list[str]:
-    return list(dict.fromkeys(values.tolist()))
 
 
 PROTOCOLS: dict[str, Callable[[Path], Iterator[Trial]]] = {

@@ -56,7 +56,7 @@ def rows_of(descriptors: Floats, kind: str) -> Rows:
         values = np.where(descriptors > 0, np.float32(1), np.float32(-1))
         if kind == "binary":
             return Rows(values)
-        half = np.float32(0.5)  # as spec.scores.weighed_scores, which this is compared with
+        half = np.float32(0.5)  # as weighed_scores of tests/support, which this is compared with
         weights = np.abs(quantise(half * descriptors)[0].astype(np.float32))
         return Rows(values, weights=weights)
     raise UsageError(f"unknown descriptor kind {kind!r}: known are {', '.join(KINDS)}")
@@ -77,7 +77,7 @@ def scores_of(queries: Rows, gallery: Rows, kind: str) -> Floats:
 def weighed_scores_of(queries: Rows, gallery: Rows) -> Floats:
     """Scores ``[Q, G]`` of a weighed map, every sign weighed: for the best few of each query.
 
-    What ``spec.scores.weighed_scores`` gives, from one product.
+    What ``weighed_scores`` of ``tests/support/score_reference.py`` gives, from one product.
     """
     assert queries.weights is not None
     check_room(_PRODUCT_MB, "comparing descriptors")
@@ -183,9 +183,7 @@ class Interval:
     high: float
 
 
-def paired_bootstrap(
-    a: Bools, b: Bools, *, draws: int = 2000, seed: int = 0, blocks: NDArray[np.int64] | None = None
-) -> Interval:
+def paired_bootstrap(a: Bools, b: Bools, blocks: NDArray[np.int64] | None = None) -> Interval:
     """``a - b`` in points: hits of two describers on the same queries.
 
     Args:
@@ -198,16 +196,16 @@ def paired_bootstrap(
     names, index = np.unique(blocks, return_inverse=True)
     sums = np.bincount(index, differences, len(names))
     counts = np.bincount(index, minlength=len(names))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     # Draws go in turns: all of them for a hundred thousand queries would take gigabytes.
     turns = max(1, _DRAWN_TOGETHER // len(sums))
-    means = np.empty(draws)
-    for start in range(0, draws, turns):
-        drawn = rng.integers(0, len(sums), (min(turns, draws - start), len(sums)))
+    means = np.empty(_DRAWS)
+    for start in range(0, _DRAWS, turns):
+        drawn = rng.integers(0, len(sums), (min(turns, _DRAWS - start), len(sums)))
         means[start : start + turns] = 100.0 * sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return Interval(100.0 * float(sums.sum() / counts.sum()), float(low), float(high))
 
 
-#: Numbers drawn together by the bootstrap.
-_DRAWN_TOGETHER = 1 << 21
+#: Draws of the bootstrap, and numbers drawn together.
+_DRAWS, _DRAWN_TOGETHER = 2000, 1 << 21

@@ -14,13 +14,7 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.neighbours import lent
 from tatvpr_edge.models.evaluate.confidence import confidence
-from tatvpr_edge.models.evaluate.describers import (
-    Describer,
-    Floats,
-    Frames,
-    frames_for,
-    places_of,
-)
+from tatvpr_edge.models.evaluate.describers import Describer, Floats, Frames, frames_for, places_of
 from tatvpr_edge.models.evaluate.protocols import Trial
 from tatvpr_edge.models.evaluate.recall import (
     KINDS,

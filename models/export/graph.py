@@ -126,12 +126,12 @@ class Graph:
         )
         return self.add("Reshape", [x, target], name)
 
-    def slice(self, x: str, name: str, start: int, end: int, axis: int = 0) -> str:
-        """``x[start:end]`` along ``axis``; ``end`` 0 means to the last."""
+    def slice(self, x: str, name: str, start: int, end: int) -> str:
+        """``x[start:end]``; ``end`` 0 means to the last."""
         last = np.iinfo(np.int64).max if end == 0 else end
         parts = [
             self.constant(f"index.{'end' if value == last and end == 0 else value}", _one(value))
-            for value in (start, last, axis)
+            for value in (start, last, 0)
         ]
         return self.add("Slice", [x, *parts], name)
 
@@ -139,9 +139,9 @@ class Graph:
         """A shared constant list of axes."""
         return self.constant("axes." + ".".join(map(str, axes)), np.array(axes, dtype=np.int64))
 
-    def l2_normalize(self, x: str, name: str, axis: int = -1) -> str:
-        """``x`` at unit length along ``axis``."""
-        return self.add("LpNormalization", [x], name, axis=axis, p=2)
+    def l2_normalize(self, x: str, name: str) -> str:
+        """``x`` at unit length along its last axis."""
+        return self.add("LpNormalization", [x], name, axis=-1, p=2)
 
     def proto(
         self,

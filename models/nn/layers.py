@@ -13,12 +13,7 @@ from torch.nn import functional as F
 
 from tatvpr_edge.models.nn.config import ViTConfig
 from tatvpr_edge.models.nn.exact import LayerNorm, gelu
-from tatvpr_edge.models.nn.quant import (
-    EXACT_FLOAT32,
-    TernaryLinear,
-    quant_attention,
-    round_ste,
-)
+from tatvpr_edge.models.nn.quant import EXACT_FLOAT32, TernaryLinear, quant_attention, round_ste
 
 #: LayerNorm's epsilon, in every network and kernel.
 NORM_EPS = 1e-6

@@ -7,11 +7,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from tatvpr_edge.models.train.augment import AugmentConfig
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,7 @@ def teacher_views(
     return views
 
 
-def progress_of(
-    report: Callable[[Progress], None] | None,
-) -> Callable[[int, int], None] | None:
+def progress_of(report: Callable[[Progress], None] | None) -> Callable[[int, int], None] | None:
     """Tells ``report`` how far the teacher's views are: minutes to hours, before any step."""
     if report is None:
         return None

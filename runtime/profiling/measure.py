@@ -342,7 +342,7 @@ class _Profiler:
     ) -> dict[str, Any]:
         energy = (
             energy_of_run(
-                self._readings(self._sampler_points()),
+                self._readings([TimedPower(at or 0.0, mw) for at, mw in self._power]),
                 run.start_s - self._zero_s,
                 run.end_s - self._zero_s,
                 len(run.latencies_ms),
@@ -371,9 +371,6 @@ class _Profiler:
             "temperature_c": [run.hot_before.value, run.hot_after.value],
             "layers": self._layers(setting),
         }
-
-    def _sampler_points(self) -> list[TimedPower]:
-        return [TimedPower(at or 0.0, mw) for at, mw in self._power]
 
     def _kernels(self) -> str | None:
         """The kernel variant in use, where the backend has such."""

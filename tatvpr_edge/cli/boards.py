@@ -46,13 +46,7 @@ def _list(boards: list[Board]) -> Table:
         table.add_column(column)
     for board in boards:
         gpu = f"sm_{board.gpu.sm}, TensorRT {board.gpu.tensorrt}" if board.gpu else "-"
-        table.add_row(
-            board.name,
-            board.processor,
-            _memory(board),
-            gpu,
-            board.verification.level,
-        )
+        table.add_row(board.name, board.processor, _memory(board), gpu, board.verification.level)
     return table
 
 
@@ -106,12 +100,9 @@ def _memory(board: Board) -> str:
 
 def _region(board: Board, region: MemoryRegion) -> str:
     line = f"{region.name:<9} {_bytes(region.size):>8}  {region.base:#010x}  {region.kind}"
-    uses = [use for use, name in _uses(board) if name == region.name]
+    placed = dataclasses.asdict(board.placement) if board.placement else {}
+    uses = [use for use, name in placed.items() if name == region.name]
     return f"{line}  <- {', '.join(uses)}" if uses else line
-
-
-def _uses(board: Board) -> list[tuple[str, str]]:
-    return list(dataclasses.asdict(board.placement).items()) if board.placement else []
 
 
 def _bytes(size: int) -> str:

@@ -11,13 +11,7 @@ import click
 from tatvpr_edge.cli import words
 from tatvpr_edge.cli.output import json_option, note, print_json, say
 from tatvpr_edge.cli.paths import FilePath
-from tatvpr_edge.cli.remote import (
-    Report,
-    Way,
-    board_options,
-    limit_options,
-    result_line,
-)
+from tatvpr_edge.cli.remote import Report, Way, board_options, limit_options, result_line
 from tatvpr_edge.deploy.naming import lead
 
 

@@ -14,12 +14,7 @@ import click
 from tatvpr_edge.cli.groups import Group
 from tatvpr_edge.cli.output import json_option, note, print_json, print_table, say
 from tatvpr_edge.cli.paths import FilePath
-from tatvpr_edge.cli.remote import (
-    Report,
-    Way,
-    board_options,
-    enforcement,
-)
+from tatvpr_edge.cli.remote import Report, Way, board_options, enforcement
 from tatvpr_edge.deploy.naming import lead
 from tatvpr_edge.spec.errors import SignatureError
 
@@ -73,11 +68,7 @@ def new(name: str, no_passphrase: bool, as_json: bool) -> None:
 @click.argument("target", metavar="[USER@HOST]", required=False)
 @board_options
 @json_option
-def list_keys(
-    target: str | None,
-    way: Way,
-    as_json: bool,
-) -> None:
+def list_keys(target: str | None, way: Way, as_json: bool) -> None:
     """List the keys made here, or those that a board trusts."""
     none = "no keys"
     if target is None:
@@ -107,14 +98,7 @@ def list_keys(
 @click.option("--force", is_flag=True, help="Even if the live release is refused from then on.")
 @board_options
 @json_option
-def trust(
-    key: Path,
-    target: str,
-    name: str | None,
-    force: bool,
-    way: Way,
-    as_json: bool,
-) -> None:
+def trust(key: Path, target: str, name: str | None, force: bool, way: Way, as_json: bool) -> None:
     """Make the board trust the public KEY; it refuses unsigned artifacts from then on.
 
     A login as root binds every program and every user of that machine, whatever its install root.
@@ -123,7 +107,7 @@ def trust(
 
     found = trust_on(
         way.to(target),
-        name or _file_name(key),
+        name or key.name.removesuffix(".pub"),
         _public(key),
         force,
         way.options(),
@@ -145,24 +129,11 @@ def trust(
 )
 @board_options
 @json_option
-def revoke(
-    key: Path,
-    target: str,
-    force: bool,
-    new_list: bool,
-    way: Way,
-    as_json: bool,
-) -> None:
+def revoke(key: Path, target: str, force: bool, new_list: bool, way: Way, as_json: bool) -> None:
     """Make the board refuse the public KEY for ever."""
     from tatvpr_edge.deploy.push import revoke as revoke_on
 
-    found = revoke_on(
-        way.to(target),
-        _public(key),
-        way.options(),
-        force,
-        new_list,
-    )
+    found = revoke_on(way.to(target), _public(key), way.options(), force, new_list)
     if as_json:
         print_json(found)
     else:
@@ -177,12 +148,7 @@ def revoke(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @board_options
 @json_option
-def accept_unsigned(
-    target: str,
-    yes: bool,
-    way: Way,
-    as_json: bool,
-) -> None:
+def accept_unsigned(target: str, yes: bool, way: Way, as_json: bool) -> None:
     """Make the board accept unsigned artifacts again: whoever reaches it may run code on it."""
     from tatvpr_edge.deploy.push import accept_unsigned as accept_on
 
@@ -204,12 +170,7 @@ def accept_unsigned(
 @click.option("--permit/--refuse", "permitted", required=True, help="From now on.")
 @board_options
 @json_option
-def downgrades(
-    target: str,
-    permitted: bool,
-    way: Way,
-    as_json: bool,
-) -> None:
+def downgrades(target: str, permitted: bool, way: Way, as_json: bool) -> None:
     """Make the board permit 'deploy --allow-downgrade', or refuse it.
 
     Whoever sends cannot waive the protection against older releases: the board has to permit it,
@@ -240,10 +201,6 @@ def _made_here() -> list[dict[str, Any]]:
             continue
         keys.append({"name": path.stem, "key": public, "path": str(path)})
     return keys
-
-
-def _file_name(key: Path) -> str:
-    return key.name.removesuffix(".pub")
 
 
 def _public(key: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -78,14 +78,10 @@ def command(
         if as_json:
             for frame in skipped:
                 note(f"left out: {frame.reason}")
-            print_json([_document(name, match) for name, match in answers])
+            print_json([{"frame": name, **match.plain()} for name, match in answers])
             return
         note_left_out(skipped, count)
         _print(answers, localizer)
-
-
-def _document(name: str, match: Match) -> dict[str, Any]:
-    return {"frame": name, **match.plain()}
 
 
 def _print(found: list[tuple[str, Match]], localizer: Localizer) -> None:

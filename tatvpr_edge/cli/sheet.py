@@ -37,10 +37,7 @@ def write_sheet(
     cell = (2 * THUMB[0] + 3 * FRAME, THUMB[1] + 2 * FRAME + CAPTION)
     columns = min(COLUMNS, len(answers))
     lines = math.ceil(len(answers) / columns)
-    size = (
-        GAP + columns * (cell[0] + GAP),
-        TITLE + GAP + lines * (cell[1] + GAP),
-    )
+    size = (GAP + columns * (cell[0] + GAP), TITLE + GAP + lines * (cell[1] + GAP))
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     right = sum(answer.right for answer in answers)

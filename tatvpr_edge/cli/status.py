@@ -18,12 +18,7 @@ from tatvpr_edge.spec.manifest import RANDOM, RANDOM_NOTE
 @board_options
 @click.option("--check", is_flag=True, help="Read and hash every byte that is installed.")
 @json_option
-def command(
-    target: str,
-    way: Way,
-    check: bool,
-    as_json: bool,
-) -> None:
+def command(target: str, way: Way, check: bool, as_json: bool) -> None:
     """Show the releases installed on a board; changes nothing there."""
     from tatvpr_edge.deploy.push import status
 

@@ -427,12 +427,7 @@ def _send(
     return sent
 
 
-def _send_one(
-    session: Session,
-    release: Release,
-    need: dict[str, Any],
-    on_event: OnEvent,
-) -> int:
+def _send_one(session: Session, release: Release, need: dict[str, Any], on_event: OnEvent) -> int:
     """Send one file; how many bytes of it that were."""
     try:
         index, have, part = int(need["index"]), int(need["have"]), str(need["sha256"])

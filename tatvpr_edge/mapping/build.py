@@ -70,26 +70,7 @@ def build_map(
     progress: Step | None = None,
 ) -> BuiltMap:
     """Make a map of a folder of frames, or of a recording; its places are tagged with the frames'
-    names.
-
-    Args:
-        localizer: describes the frames; its model is the map's.
-        frames: a folder, or files of one; a ROS bag or a video.
-        output: the ``.placemap`` to write; it must not exist.
-        poses: a CSV with name, x, y; None: ``poses.csv`` in the folder, else the frames' names.
-        pose_frame: "local", "utm" or "geographic", where names or columns do not say it.
-        kind: "int8" or "binary": a byte or a bit for each element of a descriptor; "weighed": bits,
-            and the surest bits of a query count most among the nearest places.
-        bands: (k, tokens) to describe at; a query searches one of them. None: one, at the
-            artifact's highest k, at most 1, with all tokens.
-        threshold: score from which a match is accepted.
-        strict: a frame that cannot be read, or that shows nothing (black, blank, a covered lens),
-            is an error; otherwise it is left out and listed.
-        picking: which frames of a recording, and the topic of their poses.
-        views: a place is described from several views of its frame (``runtime.views``), so that
-            more queries find it: eight descriptors to make, one to keep; and keeps a part of its
-            neighbours' along a drive (``mapping.neighbours``). False: from the frame alone.
-        progress: told after every frame, with 1.
+    names. Arguments are those of :func:`tatvpr_edge.build_map`.
 
     Raises:
         DataError: frames, names or poses that cannot be used.

@@ -27,18 +27,10 @@ from tatvpr_edge.mapping.calibrate_queries import (
     own_descriptors,
     own_frames,
 )
-from tatvpr_edge.mapping.calibrate_sequences import (
-    SequenceReport,
-    ask_sequences,
-    fit_sequences,
-)
+from tatvpr_edge.mapping.calibrate_sequences import SequenceReport, ask_sequences, fit_sequences
 from tatvpr_edge.mapping.coordinates import WITHIN_M
 from tatvpr_edge.mapping.describe import Skipped
-from tatvpr_edge.mapping.logistic import (
-    Quality,
-    choose_threshold,
-    quality,
-)
+from tatvpr_edge.mapping.logistic import Quality, choose_threshold, quality
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import StoredMap, rewrite

@@ -268,8 +268,8 @@ def own_frames(
         if count == 1:
             files.append(file)
         else:  # of several, as two folders make, nobody knows which it is
-            several = f"{count} places of the map are called so"
-            lost.append(_passed(file, several if count else "no place of the map"))
+            why = f"{count} places of the map are called so" if count else "no place of the map"
+            lost.append(Skipped(file.name, f"{file.name}: {why}"))
     if not files:
         raise DataError(
             f"{called(frames)}: not one frame is named like a place of the map and no other: give "
@@ -287,10 +287,6 @@ def own_frames(
             made = descriptors[row]
             asked.append(Asked(made, k, tokens, near, around, own, drive, untold=untold))
     return asked, (*lost, *described.skipped)
-
-
-def _passed(file: FrameFile, why: str) -> Skipped:
-    return Skipped(file.name, f"{file.name}: {why}")
 
 
 def own_descriptors(place_map: PlaceMap, truth: Truth) -> list[Asked]:

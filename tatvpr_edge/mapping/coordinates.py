@@ -70,16 +70,12 @@ def guess_frame(names: Sequence[str], texts: Sequence[tuple[str, str]], values: 
             f"{names[int(np.argmin(degrees))]}: its position is neither a UTM easting (100000 to "
             f"1000000 m) and northing (0 to 10000000 m) nor a latitude and longitude: {remedy}"
         )
-    decimals = max(_decimals(text) for pair in texts for text in pair)
+    decimals = max(len(text.strip().partition(".")[2]) for pair in texts for text in pair)
     if decimals < _LEAST_DECIMALS or (np.abs(values) < _NEAR_ORIGIN_DEG).all(axis=1).any():
         raise DataError(
             f"{odd}: positions such as {', '.join(texts[0])} may be degrees or metres: {remedy}"
         )
     return "geographic"
-
-
-def _decimals(text: str) -> int:
-    return len(text.strip().partition(".")[2])
 
 
 def check_positions(values: Floats, frame: str, names: Sequence[str]) -> None:

@@ -9,10 +9,7 @@ from tatvpr_edge.mapping.build import (
     build_map as build_map,
     extend_map as extend_map,
 )
-from tatvpr_edge.mapping.calibrate import (
-    Calibrated as Calibrated,
-    calibrate_map as calibrate_map,
-)
+from tatvpr_edge.mapping.calibrate import Calibrated as Calibrated, calibrate_map as calibrate_map
 from tatvpr_edge.mapping.describe import Skipped as Skipped
 from tatvpr_edge.mapping.files import FrameFile as FrameFile, frame_files as frame_files
 from tatvpr_edge.mapping.leaned import Leaned as Leaned, lean_map as lean_map

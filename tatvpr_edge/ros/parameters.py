@@ -17,13 +17,7 @@ from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec.errors import UsageError
 
 TRANSPORTS = ("raw", "compressed")
-_POSITIVE = (
-    "position_sigma_m",
-    "heading_sigma_rad",
-    "max_map_mb",
-    "stale_s",
-    "diagnostics_hz",
-)
+_POSITIVE = ("position_sigma_m", "heading_sigma_rad", "max_map_mb", "stale_s", "diagnostics_hz")
 
 
 def _set(default: Any, help: str) -> Any:

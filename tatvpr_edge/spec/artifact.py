@@ -32,21 +32,6 @@ from .manifest import (
 from .sealed import Sealed, seal
 from .text import printable
 
-__all__ = [
-    "MANIFEST",
-    "SIGNATURE",
-    "Artifact",
-    "Identity",
-    "SignedManifest",
-    "identity",
-    "once_more",
-    "read_artifact",
-    "read_manifest",
-    "read_signed",
-    "replace_profile",
-    "write_artifact",
-]
-
 _CHUNK = 1 << 20
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _MAX_SIGNATURE_BYTES = 1 << 16

@@ -90,11 +90,7 @@ _ALL = (
     ),
     Operator(
         "KeepTokens",
-        inputs=(
-            ("X", "float32", "[T, D]"),
-            ("A", "float32", "[T]"),
-            ("tokens", "float32", "[]"),
-        ),
+        inputs=(("X", "float32", "[T, D]"), ("A", "float32", "[T]"), ("tokens", "float32", "[]")),
         outputs=(("Y", "float32", "[1 + n, D]"),),
         summary="drop the patch tokens that the CLS token looks at least",
     ),

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import score_reference
 from tatvpr_edge.mapping import map_stats, merge_maps
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.arguments import check_time
 from tatvpr_edge.runtime.mapjournal import append
-from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.maptypes import LATEST_S
 from tatvpr_edge.spec.placemap import (
@@ -153,9 +153,11 @@ def test_stats_say_what_the_places_say(tatvpr: Run, tmp_path: Path, kind: str) -
     assert (found["width_m"], found["height_m"], found["step_m"]) == (3.0, 10.0, 1.0)
     rows = [p.rows[0] for p in (places, drive(info, 3, 2))]
     plain = [
-        scores.int8_scores(r.data[i], r.norms[i], r.data[i + 1 : i + 2], r.norms[i + 1 : i + 2])[0]
+        score_reference.int8_scores(
+            r.data[i], r.norms[i], r.data[i + 1 : i + 2], r.norms[i + 1 : i + 2]
+        )[0]
         if r.norms is not None
-        else scores.binary_scores(r.data[i], r.data[i + 1 : i + 2], 16)[0]
+        else score_reference.binary_scores(r.data[i], r.data[i + 1 : i + 2], 16)[0]
         for r in rows
         for i in range(len(r) - 1)
     ]

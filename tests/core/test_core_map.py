@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_core_model import STATUS
 
+from support import score_reference
 from support.maps import reseal
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.calibration import (
@@ -121,14 +122,16 @@ def test_finds_what_the_python_search_finds(
     rows = base.rows[band]
     if kind == "int8":
         q, norm = scores.int8_rows(query[None])
-        expected = scores.int8_scores(q[0], norm[0], rows.data, rows.norms)
+        expected = score_reference.int8_scores(q[0], norm[0], rows.data, rows.norms)
     else:
         bits = scores.binary_rows(query[None])[0]
-        expected = scores.binary_scores(bits, rows.data, dim)
-    order, best = scores.best(expected, min(count, places)), None
+        expected = score_reference.binary_scores(bits, rows.data, dim)
+    order, best = score_reference.best(expected, min(count, places)), None
     if kind == "weighed":
-        order, best = scores.weighed_best(expected, query, None, rows.data, min(count, places))
-        expected = scores.weighed_scores(query, None, rows.data)
+        order, best = score_reference.weighed_best(
+            expected, query, None, rows.data, min(count, places)
+        )
+        expected = score_reference.weighed_scores(query, None, rows.data)
     best = expected[order] if best is None else best
     for kernels in native.kernels:
         status, out = c_map(native, kernels, data, query, count, k, ahead=ahead)

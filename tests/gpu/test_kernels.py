@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import golden_cases
 from support.cuda import Array, build_driver_on_cpu, has_gpu, kernel_sources
 from tatvpr_edge.runtime.cuda.driver import Driver, open_driver
 from tatvpr_edge.spec import golden, reference
@@ -123,7 +124,7 @@ def _matmul(
 
 def test_gate_equals_the_golden_vectors(device: Device) -> None:
     seen = 0
-    for case in golden.gate_cases():
+    for case in golden_cases.gate_cases():
         x, k = case.inputs["X"], np.asarray(case.inputs["k"])
         group = case.attributes["group"]
         if case.attributes["scope"] == 0:
@@ -143,7 +144,7 @@ def test_gate_equals_the_golden_vectors(device: Device) -> None:
 @pytest.mark.parametrize("use_mma", [False, True], ids=["dp4a", "tensor-core"])
 def test_matmul_equals_the_golden_vectors(device: Device, use_mma: bool) -> None:
     """Bit for bit: the epilogue is unfused on the GPU as well."""
-    for case in golden.matmul_cases():
+    for case in golden_cases.matmul_cases():
         q, w = case.inputs["Q"], case.inputs["W"]
         padded = np.zeros((q.shape[0], w.shape[1] * 4), np.int8)
         padded[:, : q.shape[1]] = q

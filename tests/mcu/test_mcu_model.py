@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from support.emulator import Device
+from support.score_reference import best, binary_scores, weighed_best
 from tatvpr_edge.compilers.golden import synthetic_frame
 from tatvpr_edge.compilers.mcu.fit import STACK_BYTES
 from tatvpr_edge.runtime.frame import check_frame
@@ -18,7 +19,7 @@ from tatvpr_edge.spec.formats import FORMATS
 from tatvpr_edge.spec.frames import plane_shapes, to_rgb
 from tatvpr_edge.spec.placemap import Band, Calibration, MapInfo, make_places, write_map
 from tatvpr_edge.spec.resize import squash
-from tatvpr_edge.spec.scores import best, binary_rows, binary_scores, weighed_best
+from tatvpr_edge.spec.scores import binary_rows
 
 U8 = NDArray[np.uint8]
 POINTS = ((1.0, 1.0), (0.6, 1.0), (0.2, 1.0), (0.2, 0.3))

@@ -11,13 +11,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from support.golden_cases import cases
 from tatvpr_edge.models.export import bodies
 from tatvpr_edge.models.nn import quant
 from tatvpr_edge.models.nn.config import SCOPES
 from tatvpr_edge.models.nn.layers import PatchEmbed
 from tatvpr_edge.models.registry import config
 from tatvpr_edge.spec import floats, reference
-from tatvpr_edge.spec.golden import Case, cases
+from tatvpr_edge.spec.golden import Case
 from tatvpr_edge.spec.operators import DOMAIN, OPERATORS, OPSET, VERSION
 from tatvpr_edge.spec.packing import unpack_ternary
 

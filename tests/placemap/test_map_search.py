@@ -7,16 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.score_reference import best, binary_scores, int8_scores
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.reference import quantise
-from tatvpr_edge.spec.scores import (
-    best,
-    binary_rows,
-    binary_scores,
-    int8_rows,
-    int8_scores,
-    nearest_band,
-)
+from tatvpr_edge.spec.scores import binary_rows, int8_rows, nearest_band
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=60), st.integers(1, 70))

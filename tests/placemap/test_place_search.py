@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from support import score_reference
 from support.geography import degrees
 from support.geography import metres as metres_apart
 from tatvpr_edge.boards.loader import load
@@ -64,11 +65,13 @@ def plain_scores(place_map: PlaceMap, band: int, query: F32) -> F32:
     if info.kind == "int8":
         q, norm = scores.int8_rows(query)
         return np.concatenate(
-            [scores.int8_scores(q[0], norm[0], part.data, part.norms) for part in parts]
+            [score_reference.int8_scores(q[0], norm[0], part.data, part.norms) for part in parts]
         )
     mean = info.bands[band].mean
     bits = scores.binary_rows(query, None if mean is None else np.array(mean, np.float32))
-    return np.concatenate([scores.binary_scores(bits[0], part.data, info.dim) for part in parts])
+    return np.concatenate(
+        [score_reference.binary_scores(bits[0], part.data, info.dim) for part in parts]
+    )
 
 
 def best_of(
@@ -81,8 +84,10 @@ def best_of(
         given = info.bands[band].mean
         mean = None if given is None else np.array(given, np.float32)
         stored = [place_map.stored.base.rows[band].data, place_map.stored.added.rows[band].data]
-        return scores.weighed_best(plain, query[: info.dim], mean, np.concatenate(stored), count)
-    order = scores.best(plain, count)
+        return score_reference.weighed_best(
+            plain, query[: info.dim], mean, np.concatenate(stored), count
+        )
+    order = score_reference.best(plain, count)
     order = order[np.isfinite(plain[order])]
     return order, plain[order]
 
@@ -94,7 +99,9 @@ def every_score(place_map: PlaceMap, band: int, query: F32, plain: F32) -> F32:
     given = place_map.info.bands[band].mean
     mean = None if given is None else np.array(given, np.float32)
     stored = [place_map.stored.base.rows[band].data, place_map.stored.added.rows[band].data]
-    weighed = scores.weighed_scores(query[: place_map.info.dim], mean, np.concatenate(stored))
+    weighed = score_reference.weighed_scores(
+        query[: place_map.info.dim], mean, np.concatenate(stored)
+    )
     return np.where(np.isfinite(plain), weighed, plain)
 
 
@@ -300,7 +307,7 @@ def test_what_lies_at_the_mean_is_counted_not_weighed(engine: Engine, tmp_path: 
     place_map = PlaceMap(tmp_path / "m.placemap", engine=engine)
     wanted = plain_scores(place_map, 0, mean)
     found = place_map.search(mean, 1.0, count=20)
-    order = scores.best(wanted, 20)
+    order = score_reference.best(wanted, 20)
     assert [c.place for c in found.candidates] == order.tolist()
     assert [c.score for c in found.candidates] == wanted[order].tolist()
     every = place_map.search(mean, 1.0, scores=True).scores

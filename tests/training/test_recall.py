@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from support.score_reference import binary_scores, weighed_best
 from tatvpr_edge.models.evaluate.recall import (
     BestPlaces,
     paired_bootstrap,
@@ -20,7 +21,7 @@ from tatvpr_edge.models.evaluate.recall import (
     weighed_scores_of,
 )
 from tatvpr_edge.spec.errors import UsageError
-from tatvpr_edge.spec.scores import binary_rows, binary_scores, weighed_best
+from tatvpr_edge.spec.scores import binary_rows
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:

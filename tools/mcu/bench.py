@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from emulation import FIRMWARE, EmulatedBoard, RunResult, Workshop, run
+from emulation import FIRMWARE, EmulatedBoard, Jobs, RunResult, Workshop
 from numpy.typing import NDArray
 
 from tatvpr_edge.compilers.packing import Layout, pack
 from tatvpr_edge.spec.errors import ToolError
 
-OP_END, OP_MATMUL, OP_SELECT, OP_QUANTISE, OP_LAYER_NORM, OP_GELU = range(6)
-OP_PATCH_EMBED, OP_ATTENTION, OP_DOT, OP_HAMMING, OP_CMSIS, OP_TRACK = range(6, 12)
-OP_STRUCTURE, OP_DOT_BITS, OP_SPARSE_BELOW = 12, 13, 14
-HEADER_WORDS = 16
+#: Of the operations of ``firmware/bench.c``.
+OP_MATMUL, OP_SELECT, OP_CMSIS, OP_SPARSE_BELOW = 1, 2, 10, 14
 
 
 def _padded(array: NDArray[Any]) -> bytes:
@@ -28,12 +25,9 @@ def _padded(array: NDArray[Any]) -> bytes:
 
 
 @dataclass
-class Bench:
-    """A list of jobs for one board, run in one emulation."""
+class Bench(Jobs):
+    """Single kernels on one board."""
 
-    board: EmulatedBoard
-    image: Path
-    jobs: list[bytes] = field(default_factory=list)
     regions: list[int] = field(default_factory=list)  # counted stretches of each job
     answers: list[int] = field(default_factory=list)  # answers of each job
 
@@ -46,10 +40,7 @@ class Bench:
         answers: int = 1,
     ) -> None:
         """One job: operation, integer arguments, arrays."""
-        payload = b"".join(_padded(p) for p in parts)
-        words = [operation, len(payload), *arguments]
-        words += [0] * (HEADER_WORDS - len(words))
-        self.jobs.append(struct.pack(f"<{HEADER_WORDS}i", *words) + payload)
+        self.put(operation, arguments, b"".join(_padded(p) for p in parts))
         self.regions.append(regions)
         self.answers.append(answers)
 
@@ -93,23 +84,8 @@ class Bench:
         Raises:
             ToolError: the firmware did not end with status 0.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        jobs = folder / "jobs.bin"
-        results = folder / "results.bin"
-        end = struct.pack(f"<{HEADER_WORDS}i", OP_END, *([0] * (HEADER_WORDS - 1)))
-        jobs.write_bytes(b"".join(self.jobs) + end)
-        done = run(self.board, self.image, f"{jobs} {results}", plugin, blocks, code=code)
-        if done.status != 0:
-            raise ToolError(f"bench on {self.board.name} ended with {done.status}: {done.text}")
-        raw = results.read_bytes()
-        answers, position = [], 0
-        for count in self.answers:
-            mine = []
-            for _ in range(count):
-                (length,) = struct.unpack_from("<I", raw, position)
-                mine.append(raw[position + 4 : position + 4 + length])
-                position += 4 + length
-            answers.append(mine)
+        records, done = self.run_jobs(folder, plugin, blocks, code)
+        answers = [[next(records) for _ in range(count)] for count in self.answers]
         counts = []
         if plugin is not None:
             left = iter(done.regions)

@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emulation import FIRMWARE, EmulatedBoard, RunResult, Workshop, run, write_changed
+from emulation import FIRMWARE, EmulatedBoard, Jobs, RunResult, Workshop, write_changed
 
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers.mcu.fit import tables_apart
 from tatvpr_edge.compilers.mcu.generated import Own, kernels_source, model_source, weights_source
-from tatvpr_edge.spec.errors import FrameError, ToolError
+from tatvpr_edge.spec.errors import FrameError
 from tatvpr_edge.spec.formats import FORMATS
 from tatvpr_edge.spec.frames import canonical_format, plane_shapes
 
 DESCRIBE, INIT, MAP, QUERY, INFO, NULLS = range(1, 7)
-HEADER_WORDS = 16
 UNKNOWN_FORMAT = 99
 MATCH = struct.Struct("<IIQfi7d2f")
 
@@ -61,18 +60,13 @@ class Answer:
 
 
 @dataclass
-class Device:
-    """A list of jobs for one board, run in one emulation."""
+class Device(Jobs):
+    """The whole library on one board."""
 
-    board: EmulatedBoard
-    image: Path
-    jobs: list[bytes] = field(default_factory=list)
     kinds: list[int] = field(default_factory=list)
 
     def _add(self, kind: int, arguments: list[int], payload: bytes = b"") -> None:
-        words = [kind, len(payload), *arguments]
-        words += [0] * (HEADER_WORDS - len(words))
-        self.jobs.append(struct.pack(f"<{HEADER_WORDS}i", *words) + payload)
+        self.put(kind, arguments, payload)
         self.kinds.append(kind)
 
     def _frame(
@@ -151,24 +145,8 @@ class Device:
         Raises:
             ToolError: the firmware did not end with status 0 (90: it faulted).
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        jobs = folder / "jobs.bin"
-        results = folder / "results.bin"
-        end = struct.pack(f"<{HEADER_WORDS}i", *([0] * HEADER_WORDS))
-        jobs.write_bytes(b"".join(self.jobs) + end)
-        done = run(self.board, self.image, f"{jobs} {results}", plugin, blocks, code=code)
-        if done.status != 0:
-            raise ToolError(f"device on {self.board.name} ended with {done.status}: {done.text}")
-        records = _records(results.read_bytes())
+        records, done = self.run_jobs(folder, plugin, blocks, code)
         return [_answer(kind, records) for kind in self.kinds], done
-
-
-def _records(raw: bytes) -> Any:
-    position = 0
-    while position < len(raw):
-        (length,) = struct.unpack_from("<I", raw, position)
-        yield raw[position + 4 : position + 4 + length]
-        position += 4 + length
 
 
 def _answer(kind: int, records: Any) -> Answer:

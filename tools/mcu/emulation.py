@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,12 +25,7 @@ from tatvpr_edge.compilers.core_sources import (
     core_sources,
     firmware_folder,
 )
-from tatvpr_edge.compilers.mcu.flags import (
-    OPTIMISATION,
-    WARNINGS,
-    extra_flags,
-    has_no_libc,
-)
+from tatvpr_edge.compilers.mcu.flags import OPTIMISATION, WARNINGS, extra_flags, has_no_libc
 from tatvpr_edge.compilers.mcu.linker import stretches, whole_script
 from tatvpr_edge.compilers.mcu.variants import Variant, variant_of
 from tatvpr_edge.spec.errors import ToolError
@@ -39,6 +35,7 @@ FIRMWARE = HERE / "firmware"
 _POOL_BYTES = 16 << 20
 _MOST_BANK = 1 << 20
 _DATA_BYTES = 128 << 10
+_HEADER_WORDS = 16
 
 
 @dataclass(frozen=True)
@@ -302,6 +299,46 @@ def run(
                 elif kind == "total":
                     result.total = int(numbers[0])
         return result
+
+
+@dataclass
+class Jobs:
+    """Jobs for one board, run in one emulation: the host's side of ``firmware/jobs.h``."""
+
+    board: EmulatedBoard
+    image: Path
+    jobs: list[bytes] = field(default_factory=list)
+
+    def put(self, kind: int, arguments: Sequence[int], payload: bytes) -> None:
+        """One more job."""
+        words = [kind, len(payload), *arguments]
+        words += [0] * (_HEADER_WORDS - len(words))
+        self.jobs.append(struct.pack(f"<{_HEADER_WORDS}i", *words) + payload)
+
+    def run_jobs(
+        self, folder: Path, plugin: Path | None, blocks: bool, code: bool
+    ) -> tuple[Iterator[bytes], RunResult]:
+        """The records of all jobs, in order.
+
+        Raises:
+            ToolError: the firmware did not end with status 0 (90: it faulted).
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs, results = folder / "jobs.bin", folder / "results.bin"
+        jobs.write_bytes(b"".join(self.jobs) + bytes(4 * _HEADER_WORDS))  # kind 0 ends them
+        done = run(self.board, self.image, f"{jobs} {results}", plugin, blocks, code=code)
+        if done.status != 0:
+            what = type(self).__name__.lower()
+            raise ToolError(f"{what} on {self.board.name} ended with {done.status}: {done.text}")
+        return _records(results.read_bytes()), done
+
+
+def _records(raw: bytes) -> Iterator[bytes]:
+    position = 0
+    while position < len(raw):
+        (length,) = struct.unpack_from("<I", raw, position)
+        yield raw[position + 4 : position + 4 + length]
+        position += 4 + length
 
 
 def account(board: EmulatedBoard, image: Path, result: RunResult) -> dict[str, int]:

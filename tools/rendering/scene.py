@@ -136,7 +136,8 @@ class Scene:
         for tic in range(self._TURN_TICS):
             turn = wrap(spot.heading - self._read("CAMERA_ANGLE"))
             tilt = spot.pitch - self._read("CAMERA_PITCH")
-            settled = abs(self._read("CAMERA_POSITION_Z") - self._floor() - EYE_HEIGHT) < 0.5
+            above = self._read("CAMERA_POSITION_Z") - self._read("POSITION_Z")
+            settled = abs(above - EYE_HEIGHT) < 0.5
             # the engine jumps with its next tic: before it, this is where the camera was
             if tic and settled and abs(turn) < 0.5 and abs(tilt) < 0.5:
                 break
@@ -160,9 +161,6 @@ class Scene:
     def where(self) -> tuple[float, float]:
         """Where the camera is, in map units."""
         return self._read("CAMERA_POSITION_X"), self._read("CAMERA_POSITION_Y")
-
-    def _floor(self) -> float:
-        return self._read("POSITION_Z")
 
     def _read(self, name: str) -> float:
         return float(self._game.get_game_variable(getattr(self._engine.GameVariable, name)))

@@ -71,40 +71,21 @@ class Kernels:
             for name in names
         }
 
-    def patch_embed(
-        self,
-        tensors: Sequence[int],
-        *,
-        side: int,
-        patch: int,
-        dim: int,
-        stream: int | None = None,
-    ) -> None:
+    def patch_embed(self, tensors: Sequence[int], *, side: int, patch: int, dim: int) -> None:
         """uint8 [side, side, 3] -> float32 [(side / patch)^2, dim].
 
         ``tensors``: pixels, W, scale, bias, y.
         """
-        self._launch(
-            "tatvpr_patch_embed",
-            ((side // patch) ** 2,),
-            patch * patch * 3,
-            [*_pointers(*tensors), side, patch, dim],
-            stream,
-        )
+        grid, shared = ((side // patch) ** 2,), patch * patch * 3
+        self._launch("tatvpr_patch_embed", grid, tensors, (side, patch, dim), None, shared)
 
     def keep_tokens(
         self, x: int, a: int, source: int, y: int, *, tokens: int, kept: int, dim: int
     ) -> None:
         """x [tokens, dim], a [tokens] -> y [1 + kept, dim]; ``source``: int32 [1 + kept]."""
-        self._launch(
-            "tatvpr_keep_select",
-            (1,),
-            tokens,
-            [*_pointers(a, source), tokens, kept],
-            None,
-            _SELECT_THREADS,
-        )
-        self._launch("tatvpr_keep_gather", (kept + 1,), 0, [*_pointers(x, source, y), dim], None)
+        select = "tatvpr_keep_select", (1,), (a, source), (tokens, kept)
+        self._launch(*select, shared_bytes=tokens, threads=_SELECT_THREADS)
+        self._launch("tatvpr_keep_gather", (kept + 1,), (x, source, y), (dim,))
 
     @staticmethod
     def gated_mat_mul_workspace(
@@ -139,52 +120,23 @@ class Kernels:
         if scope == _IMAGE_SCOPE:
             groups = channels // group
             self._driver.zero(score, 4 * groups, stream)
-            self._launch(
-                "tatvpr_quantise_score",
-                (tokens,),
-                0,
-                [*_pointers(x, q, s, score), channels, group],
-                stream,
-            )
-            self._launch(
-                "tatvpr_image_select",
-                (1,),
-                0,
-                [*_pointers(score, k, index, count), groups, group],
-                stream,
-                _SELECT_THREADS,
-            )
-            self._launch(
-                "tatvpr_image_compact",
-                (tokens,),
-                0,
-                [*_pointers(q, index, count, compact), channels, channels],
-                stream,
-            )
-            self._launch(
-                "tatvpr_ternary_gather",
-                (outputs,),
-                0,
-                [*_pointers(weights, index, count, gathered), row_bytes, channels],
-                stream,
-            )
+            pointers, numbers = (x, q, s, score), (channels, group)
+            self._launch("tatvpr_quantise_score", (tokens,), pointers, numbers, stream)
+            select = "tatvpr_image_select", (1,), (score, k, index, count), (groups, group)
+            self._launch(*select, stream, threads=_SELECT_THREADS)
+            pointers, numbers = (q, index, count, compact), (channels, channels)
+            self._launch("tatvpr_image_compact", (tokens,), pointers, numbers, stream)
+            pointers, numbers = (weights, index, count, gathered), (row_bytes, channels)
+            self._launch("tatvpr_ternary_gather", (outputs,), pointers, numbers, stream)
             q, weights, row_bytes = compact, gathered, channels // 4
         else:
-            arguments = [*_pointers(x, k, q, s), channels, group]
-            self._launch("tatvpr_gate_token", (tokens,), channels, arguments, stream)
+            pointers, numbers = (x, k, q, s), (channels, group)
+            self._launch("tatvpr_gate_token", (tokens,), pointers, numbers, stream, channels)
         few = tokens < _FEW_TOKENS
+        name = "tatvpr_ternary_dp4a" if few else "tatvpr_ternary_mma"
         grid = _grid(outputs, tokens, 4, 8) if few else _grid(outputs, tokens, 64, 64)
-        self._launch(
-            "tatvpr_ternary_dp4a" if few else "tatvpr_ternary_mma",
-            grid,
-            0,
-            [
-                *_pointers(q, s, weights, scale, bias, y),
-                *(tokens, channels, outputs, row_bytes, int(scale_count > 1)),
-                *_pointers(count),
-            ],
-            stream,
-        )
+        sizes = (tokens, channels, outputs, row_bytes, int(scale_count > 1), *_pointers(count))
+        self._launch(name, grid, (q, s, weights, scale, bias, y), sizes, stream)
 
     @staticmethod
     def attention_workspace(*, tokens: int, dim: int, heads: int) -> int:
@@ -210,41 +162,26 @@ class Kernels:
         q, k, v, q_scales, scales, cls = _attention_buffers(_Carver(workspace), tokens, dim, heads)
         shape = (tokens, dim, heads)
         self._driver.zero(v, padded * dim, stream)
+        self._launch("tatvpr_attention_scales", (heads, 2), (qkv, scales), shape, stream)
+        made, grid = (qkv, scales, q, k, v, q_scales), (tokens, _ceil(heads, 4))
+        self._launch("tatvpr_attention_quantise", grid, made, (*shape, padded), stream)
+        mixed, grid = (q, k, v, q_scales, scales, y, cls), (heads, _ceil(tokens, 4))
+        self._launch("tatvpr_attention", grid, mixed, (*shape, padded), stream, 4 * padded * 5)
         self._launch(
-            "tatvpr_attention_scales", (heads, 2), 0, [*_pointers(qkv, scales), *shape], stream
-        )
-        self._launch(
-            "tatvpr_attention_quantise",
-            (tokens, _ceil(heads, 4)),
-            0,
-            [*_pointers(qkv, scales, q, k, v, q_scales), *shape, padded],
-            stream,
-        )
-        self._launch(
-            "tatvpr_attention",
-            (heads, _ceil(tokens, 4)),
-            4 * padded * 5,
-            [*_pointers(q, k, v, q_scales, scales, y, cls), *shape, padded],
-            stream,
-        )
-        self._launch(
-            "tatvpr_attention_cls",
-            (_ceil(tokens, 128),),
-            0,
-            [*_pointers(cls, a), tokens, heads],
-            stream,
+            "tatvpr_attention_cls", (_ceil(tokens, 128),), (cls, a), (tokens, heads), stream
         )
 
     def _launch(
         self,
         name: str,
         grid: Sequence[int],
-        shared_bytes: int,
-        arguments: Sequence[Any],
-        stream: int | None,
+        pointers: Sequence[int],
+        numbers: Sequence[Any],
+        stream: int | None = None,
+        shared_bytes: int = 0,
         threads: int = _THREADS,
     ) -> None:
-        function = self._functions[name]
+        function, arguments = self._functions[name], [*_pointers(*pointers), *numbers]
         self._driver.launch(function, grid, threads, shared_bytes, arguments, stream)
 
 
