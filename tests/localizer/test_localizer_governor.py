@@ -203,6 +203,23 @@ def test_a_localizer_that_is_refused_leaves_no_sensors_running(tiny_host: Path) 
     assert {*threading.enumerate()} == before
 
 
+def test_sensors_end_with_their_budget_and_with_the_localizer(tiny_host: Path) -> None:
+    before = {*threading.enumerate()}
+
+    def end(threads: set[threading.Thread]) -> None:
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    with Localizer(tiny_host, k="auto", budget="5W") as localizer:
+        first = {*threading.enumerate()} - before
+        localizer.budget = "4W"
+        second = {*threading.enumerate()} - before - first
+        assert first and second
+        end(first)
+    end(second)
+
+
 def test_a_closed_localizer_starts_no_sensors(tiny_host: Path) -> None:
     """They ran until the program ended."""
     localizer = Localizer(tiny_host, k=0.2)

@@ -100,8 +100,12 @@ def test_the_description_of_a_query_is_used_where_it_is_the_maps_own(
     robot.k = 0.4
     low = robot.query(frames[3])
     robot.add(frames[4], match=low)  # made at another k than the map's band: described anew
-    robot.k = 1.0
-    assert robot.query(frames[4]).place == 2 and robot.query(frames[4]).score > 0.999
+    robot.k, robot.tokens = 1.0, 0.5
+    robot.add(frames[6], match=robot.query(frames[5]))  # of fewer tokens: likewise
+    robot.tokens = 1.0
+    for frame, place in ((4, 2), (6, 3)):
+        match = robot.query(frames[frame])
+        assert match.place == place and match.score > 0.999
 
 
 def test_eight_threads_query_while_one_adds_and_prunes(
