@@ -3,7 +3,7 @@
 One frame that looks like an old place is no proof: long walls and halls look alike. A loop is
 closed where several answers in a row, over some metres of driving, say that the robot moves along
 its old way as its odometry says it moves now. Answers that stand still while the robot drives, or
-jump, agree with nothing.
+jump, agree with nothing; what a robot is answered while it stands is one answer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from tatvpr_edge.runtime.arguments import check_excluded
 from tatvpr_edge.runtime.frame import CameraFrame
 from tatvpr_edge.runtime.growth import check_terms
 from tatvpr_edge.runtime.motion import planar, seen_from
+from tatvpr_edge.runtime.tracking import calibrated_for
+from tatvpr_edge.runtime.verdict import calibrating_sequences
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.values import above, between, whole, wrong
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from tatvpr_edge.runtime.localizer import Localizer
     from tatvpr_edge.runtime.match import Match
 
+#: So many metres of odometry are no driving but its noise, which adds up while a robot waits.
+_STANDS_M = 0.1
 _POSE = "(x, y, z, qx, qy, qz, qw), a quaternion of length 1: a loop closes along a heading"
 
 
@@ -89,7 +93,8 @@ class LoopCloser:
         novelty, novelty_m, max_places, max_bytes: as :meth:`Localizer.add`.
 
     Raises:
-        UsageError: an argument is out of range, or the map is not calibrated, or geographic.
+        UsageError: an argument is out of range, or the map is geographic, or not calibrated for
+            what the localizer asks it: single frames, or sequences.
         MapError: the localizer has no map.
     """
 
@@ -124,6 +129,13 @@ class LoopCloser:
                 "a loop is closed by answers that a calibrated map accepts: make the map with "
                 "MapWriter(PATH, localizer, like=CALIBRATED), or run 'tatvpr-edge map calibrate'"
             )
+        frames = getattr(localizer, "_sequence", 1)  # a FakeLocalizer has none
+        if frames > 1 and any(calibrated_for(b, frames) is None for b in place_map.info.bands):
+            raise UsageError(
+                f"map {place_map.path} judges no sequences of {frames} frames, and closes no loop "
+                "by them: give a Localizer without sequence, or "
+                + calibrating_sequences(place_map.path, frames)
+            )
         if place_map.info.pose_frame == "geographic":
             raise UsageError(
                 f"map {place_map.path} is of degrees, and loops are closed in metres: make it with "
@@ -132,6 +144,8 @@ class LoopCloser:
         self._localizer = localizer
         self._exclude_last = exclude_last
         self._agree, self._baseline_m, self._window_m = agree, baseline_m, window_m
+        # Of a small robot's rules, too, as many answers as have to agree find room.
+        self._stands_m = min(_STANDS_M, baseline_m / (2 * agree))
         self._tolerance = tolerance_m, tolerance_share
         self._novelty, self._novelty_m = novelty, novelty_m
         self._max_places, self._max_bytes = max_places, max_bytes
@@ -165,9 +179,10 @@ class LoopCloser:
             match = self._localizer.query(
                 frame, bgr, exclude_last=self._exclude_last, time_s=time_s
             )
-        if self._before is not None:
-            self._travelled_m += math.dist(self._before, now[:2])
-        self._before = now[:2]
+        moved_m = 0.0 if self._before is None else math.dist(self._before, now[:2])
+        if self._before is None or moved_m >= self._stands_m:
+            self._travelled_m += moved_m
+            self._before = now[:2]
         if match is not None and match.accepted and match.pose is not None:
             closure = self._judge(match, now)
         addition = self._localizer.add(
@@ -191,6 +206,8 @@ class LoopCloser:
         answer = _Answer(now, planar(match.pose, _POSE), self._travelled_m)
         while self._answers and answer.travelled_m - self._answers[0].travelled_m > self._window_m:
             self._answers.popleft()
+        if self._answers and self._answers[-1].travelled_m == answer.travelled_m:
+            self._answers.pop()  # where it stands still
         alike = [other for other in self._answers if self._agrees(other, answer)]
         self._answers.append(answer)
         if len(alike) + 1 < self._agree:

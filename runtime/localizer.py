@@ -124,8 +124,11 @@ class Localizer(Closing):
         self._note_uncalibrated = UncalibratedNote()
         self._tracker = None if self._sequence == 1 else self.track(self._sequence)
         self.map = opened.map if map is None else map
-        self.k = defaults.k if k is None else k
-        self.tokens = defaults.tokens if tokens is None else tokens
+        # Together: what is refused leaves no governor's sensors running.
+        self._dials.turn(
+            k=defaults.k if k is None else k,
+            tokens=defaults.tokens if tokens is None else tokens,
+        )
 
     # ---- maps ----
 

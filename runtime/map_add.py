@@ -1,7 +1,7 @@
 """``python -m tatvpr_edge.runtime map-add MAP FRAME...``: places added on a board, without click.
 
-Each frame is on the disk before the next is read. MAP is made where there is none. What is read and
-is no frame of a place (black, blank, a covered lens) is named and left out.
+Each frame is on the disk before the next is read. MAP is made where there is none. What
+cannot be read, or is no frame of a place (black, blank, a covered lens), is named and left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.default import default_artifact
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapwriter import MapWriter
-from tatvpr_edge.runtime.pixels import read_pixels
+from tatvpr_edge.runtime.pixels import each_frame
 from tatvpr_edge.spec.errors import FrameError, UsageError
 from tatvpr_edge.spec.lines import left_out
 from tatvpr_edge.spec.text import printable
@@ -50,13 +50,10 @@ def _add(arguments: argparse.Namespace) -> tuple[list[int], list[dict[str, str]]
     pose = None if arguments.pose is None else _numbers(arguments.pose)
     artifact = arguments.artifact or default_artifact()[0]
     with Localizer(artifact) as localizer, MapWriter(arguments.map, localizer) as writer:
-        added, skipped = [], []
-        for name in arguments.frames:
-            pixels, tag = read_pixels(name), arguments.tag or os.path.basename(name)
-            try:
-                added.append(writer.add(pixels, pose, tag))
-            except FrameError as error:
-                skipped.append({"name": name, "reason": f"{name}: {error}"})
+        added, skipped = each_frame(
+            arguments.frames,
+            lambda name, pixels: writer.add(pixels, pose, arguments.tag or os.path.basename(name)),
+        )
     if not added:
         raise FrameError(f"nothing was added: {skipped[0]['reason']}")
     return added, skipped

@@ -11,13 +11,16 @@ import importlib.util
 import os
 import re
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.spec.errors import FrameError
 
+_Made = TypeVar("_Made")
 _MOST_BYTES = 256 << 20
 #: Magic, width, height, largest value, each after white space or comments (netpbm's ppm(5)).
 _SPACE = rb"(?:\s|#[^\n]*\n)+"
@@ -45,6 +48,24 @@ def read_pixels(path: str | Path) -> NDArray[np.uint8]:
     if data[:2] in (b"P5", b"P6"):
         return _pnm(path, data)
     return _by_opencv(path, data)
+
+
+def each_frame(
+    names: Sequence[str], use: Callable[[str, NDArray[np.uint8]], _Made]
+) -> tuple[list[_Made], list[dict[str, str]]]:
+    """What ``use(name, pixels)`` makes of each file; and those left out, with name and reason,
+    because they cannot be read or are refused as frames."""
+    made, skipped = [], []
+    for name in names:
+        try:
+            pixels = read_pixels(name)
+            try:
+                made.append(use(name, pixels))
+            except FrameError as error:
+                raise FrameError(f"{name}: {error}") from None
+        except FrameError as error:
+            skipped.append({"name": name, "reason": str(error)})
+    return made, skipped
 
 
 def _numpy(path: Path) -> NDArray[np.uint8]:

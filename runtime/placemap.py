@@ -36,7 +36,6 @@ from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.manifest import ModelEntry
 from tatvpr_edge.spec.maptypes import MapInfo, Places, calibrated
-from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import nearest_band
 from tatvpr_edge.spec.values import numbers, whole, wrong
 from tatvpr_edge.spec.values import path as check_path
@@ -118,20 +117,26 @@ class PlaceMap(OneProcess):
         Raises:
             MapError: a calibration cannot be stored.
         """
-        base = replace(self._now.base, info=calibrated(self.info, calibrations))
-        return self._copy(base, self._engine)
+        return self._copy(self._engine, calibrations)
 
-    def _copy(self, base: Base, engine: Engine | None) -> PlaceMap:
-        """The same places, added ones as well, under another head or engine."""
+    def _copy(
+        self, engine: Engine | None, calibrations: Sequence[Calibration | None] | None = None
+    ) -> PlaceMap:
+        """The same places, added ones as well, under other calibrations or another engine."""
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
+        with self._counting:  # counts and the numbers that they are of
+            other.__dict__.update(self.__dict__)
+            other._confirmed = dict(self._confirmed)
         other._after_fork()
         tell_children(other)
-        other._confirmed = dict(self._confirmed)
         other._drive = Drive(self.path)
         other._engine = engine
-        now = self._now
-        other._now = Moment.of(base, now.added, engine, now if base is now.base else None)
+        now = other._now
+        if calibrations is None:
+            other._now = Moment.of(now.base, now.added, engine, now)
+        else:
+            base = replace(now.base, info=calibrated(now.base.info, calibrations))
+            other._now = Moment.of(base, now.added, engine)
         return other
 
     def searched_by(self, model: ModelEntry, engine: Engine) -> PlaceMap:
@@ -143,7 +148,7 @@ class PlaceMap(OneProcess):
         self.check_model(model)
         if self._engine is engine:
             return self
-        return self._copy(self._now.base, engine)
+        return self._copy(engine)
 
     def check_model(self, model: ModelEntry) -> None:
         """Raise MapError where the map is of another model."""
@@ -195,7 +200,8 @@ class PlaceMap(OneProcess):
         Raises:
             MapError: there is no such place.
         """
-        return self._now.tag(self._place(place))
+        now = self._now
+        return now.tag(self._place(place, now))
 
     def pose(self, place: int) -> NDArray[np.float64]:
         """Pose float64 [7] of ``place``, NaN where unknown.
@@ -203,8 +209,8 @@ class PlaceMap(OneProcess):
         Raises:
             MapError: there is no such place.
         """
-        place = self._place(place)
-        base, added = self._now.base, self._now.added
+        now = self._now
+        place, base, added = self._place(place, now), now.base, now.added
         if place < len(base):
             return base.pose(place)
         pose: NDArray[np.float64] = added.poses[place - len(base)]
@@ -380,19 +386,21 @@ class PlaceMap(OneProcess):
             MapError: there is no such place, or no longer.
         """
         with self._counting:
-            now = place if mark is None else self._now.known_by(mark, place)
-            if now is None:
+            now = self._now
+            known = place if mark is None else now.known_by(mark, place)
+            if known is None:
                 raise MapError(
                     f"map {self.path} has no place {place} any longer as it was found: it was "
                     "pruned, or found in another map"
                 )
-            now = self._place(now)
-            self._confirmed[now] = self._confirmed.get(now, 0) + 1
+            known = self._place(known, now)
+            self._confirmed[known] = self._confirmed.get(known, 0) + 1
 
-    def _place(self, place: Any) -> int:
-        if not 0 <= whole(place, -1, "place", "the number of a place") < len(self):
-            raise MapError(f"map {self.path} has no place {place}: it holds {len(self)}")
-        return int(place)
+    def _place(self, place: Any, now: Moment) -> int:
+        number = whole(place, -1, "place", "the number of a place")
+        if not 0 <= number < len(now):
+            raise MapError(f"map {self.path} has no place {number}: it holds {len(now)}")
+        return number
 
     def recognised(self, found: Found, time_s: float) -> None:
         """Like :meth:`confirm`, of the best place that a search just found for a frame of then.

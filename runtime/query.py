@@ -1,7 +1,7 @@
 """``python -m tatvpr_edge.runtime query FRAME...``: where is this? On a board, without click.
 
-Frames are files as :mod:`tatvpr_edge.runtime.pixels` reads them. ``tatvpr-edge query`` is the same
-on a host.
+Frames are files as :mod:`tatvpr_edge.runtime.pixels` reads them; what cannot be read of several is
+named and left out. ``tatvpr-edge query`` is the same on a host.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import sys
 from tatvpr_edge.runtime import answers
 from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.localizer import Localizer
-from tatvpr_edge.runtime.pixels import read_pixels
+from tatvpr_edge.runtime.pixels import each_frame
 from tatvpr_edge.runtime.serve import k_from_text
-from tatvpr_edge.spec.lines import aligned
+from tatvpr_edge.spec.errors import FrameError
+from tatvpr_edge.spec.lines import aligned, left_out
 from tatvpr_edge.spec.text import printable, without_nan
 
 
@@ -43,10 +44,16 @@ def main(argv: list[str]) -> int:
     with Localizer(
         arguments.artifact, arguments.map, k, arguments.tokens, sequence=sequence, **governing
     ) as localizer:
-        found = [
-            (name, localizer.query(read_pixels(name), top=arguments.top))
-            for name in arguments.frames
-        ]
+        found, skipped = each_frame(
+            arguments.frames,
+            lambda name, pixels: (name, localizer.query(pixels, top=arguments.top)),
+        )
+    reasons, count = [left["reason"] for left in skipped], len(arguments.frames)
+    if not found:
+        many = f"not one of {count} frames can be used: " if count > 1 else ""
+        raise FrameError(f"{many}{reasons[0]}")
+    for line in [f"left out: {r}" for r in reasons] if arguments.json else left_out(reasons, count):
+        print(printable(line), file=sys.stderr)
     if arguments.json:
         made = [{"frame": name, **match.plain()} for name, match in found]
         print(json.dumps(without_nan(made), allow_nan=False))

@@ -84,7 +84,7 @@ def say_uncalibrated(path: Path, frames: int = 1, calibrated_frames: int = 0) ->
         path,
         frames,
         f" (it is for {calibrated_frames})" if calibrated_frames else "",
-        calibrating(path, f" DRIVE --sequence {frames}", " with a drive through its places"),
+        calibrating_sequences(path, frames),
     )
 
 
@@ -97,6 +97,11 @@ def calibrating(path: str | Path, options: str = "", of_what: str = "") -> str:
         f"run `tatvpr-edge map calibrate MAP{options}`{of_what} on the host that has it, and "
         "deploy it again"
     )
+
+
+def calibrating_sequences(path: str | Path, frames: int) -> str:
+    """The same for sequences of so many frames."""
+    return calibrating(path, f" DRIVE --sequence {frames}", " with a drive through its places")
 
 
 class UncalibratedNote:

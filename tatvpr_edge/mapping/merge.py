@@ -71,11 +71,11 @@ def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool =
     for path, stored in zip(paths, opened, strict=True):
         places = stored.places()
         moments = places.moments.copy()
-        highest = int(moments["drive"].max()) + 1 if len(moments) else 0
-        if drives + highest > MAX_DRIVES:
+        numbers, own = np.unique(moments["drive"], return_inverse=True)
+        if drives + len(numbers) > MAX_DRIVES:
             raise MapError(f"map {path} brings more drives than a map may have ({MAX_DRIVES})")
-        moments["drive"] += np.uint16(drives)
-        drives += highest
+        moments["drive"] = own.reshape(-1) + drives
+        drives += len(numbers)
         parts.append(Places(places.rows, places.poses, places.tags, moments))
     write_map(target, info, parts, new=True)
     return Merged(target, sum(map(len, parts)), drives, uncalibrated)

@@ -179,6 +179,17 @@ def test_a_map_that_is_driven_on_stays_and_is_leaned_as_a_whole_again(
     assert in_place.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.parametrize(("frame", "metre"), [("utm", 1.0), ("geographic", 9e-6)])
+def test_neighbours_are_near_in_the_maps_own_frame(
+    tmp_path: Path, frame: str, metre: float
+) -> None:
+    rows = np.random.default_rng(3).normal(size=(5, 24)).astype(np.float32)
+    xs = 10 + metre * np.array([0.0, 40, 80, 1000, 1040])
+    info = replace(INFO, pose_frame=frame)
+    path = driven(tmp_path / "m.placemap", rows, xs, [1, 1, 1, 1, 2], info=info)
+    assert lean_map(path).neighbours == 3
+
+
 @pytest.mark.parametrize("kind", ["binary", "weighed"])
 def test_signs_are_refused_and_stay(tmp_path: Path, kind: str) -> None:
     info = MapInfo("cd" * 32, kind, 24, (Band(1.0),))
@@ -200,10 +211,10 @@ def test_places_of_unknown_position_lean_where_they_look_like_a_drive_and_not_ac
     seen_s = 1e9 + np.arange(40) + np.where(np.arange(40) >= 20, 600, 0)
     info = replace(INFO, bands=(Band(1.0),))
 
-    def made(name: str, order: NDArray[np.int64]) -> Path:
+    def made(name: str, order: NDArray[np.int64], times: NDArray[np.float64] = seen_s) -> Path:
         path = tmp_path / name
         create_map(path, info)
-        append(path, make_places(info, [rows[order].astype(np.float32)], times=seen_s))
+        append(path, make_places(info, [rows[order].astype(np.float32)], times=times))
         return path
 
     assert lean_map(made("drive", np.arange(40))).neighbours == 40
@@ -218,3 +229,5 @@ def test_places_of_unknown_position_lean_where_they_look_like_a_drive_and_not_ac
         np.abs(kept(now)[0][19].astype(int) - int8_rows(alone.astype(np.float32))[0][1]).max() <= 2
     )
     assert lean_map(made("mixed", rng.permutation(40))).neighbours == 0
+    once = np.where(np.arange(40) == 5, np.nan, seen_s)  # that its time is not known is no pause
+    assert lean_map(made("once", np.arange(40), once)).neighbours == 40

@@ -18,7 +18,7 @@ from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.arguments import check_time
 from tatvpr_edge.runtime.mapjournal import append
 from tatvpr_edge.spec.errors import MapError, UsageError
-from tatvpr_edge.spec.maptypes import LATEST_S
+from tatvpr_edge.spec.maptypes import LATEST_S, MAX_DRIVES
 from tatvpr_edge.spec.placemap import (
     Band,
     Calibration,
@@ -115,12 +115,59 @@ def test_maps_that_do_not_go_together_are_told_by_what_differs(
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_one_of_the_maps_says_of_its_places_is_kept(tmp_path: Path, reverse: bool) -> None:
+    """A calibration by its band, and that places have neighbours: `map lean` would blur them."""
+    judged = Band(0.2, calibration=Calibration("score", 0.5))
+    one = replace(INFO, bands=(Band(1.0), judged), neighbours=True)
+    other = replace(one, bands=(Band(1.0), Band(0.2)), neighbours=False)
+    infos = [other, one] if reverse else [one, other]
+    for name, info in zip("ab", infos, strict=True):
+        write_map(tmp_path / name, info, [drive(info, 2, ord(name))])
+    done = merge_maps([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+    assert PlaceMap(tmp_path / "c").info == replace(other, neighbours=True) and done.uncalibrated
+    write_map(tmp_path / "d", one, [drive(one, 2, 5)])
+    alike = merge_maps([tmp_path / "d", tmp_path / ("b" if reverse else "a")], tmp_path / "e")
+    assert PlaceMap(tmp_path / "e").info == one and not alike.uncalibrated
+
+
+def test_drives_are_as_many_as_there_are_and_at_most_as_many_as_a_map_may_have(
+    tmp_path: Path,
+) -> None:
+    """Of pruned maps some are gone; their numbers counted, and filled the new map."""
+    names = [tmp_path / name for name in ("sparse", "second", "full", "empty")]
+    write_map(names[0], INFO, [drive(INFO, 4, 1, drives=[7, 65535, 7, 9])])
+    write_map(names[1], INFO, [drive(INFO, 3, 2, drives=[3, 0, 3])])
+    rows = np.ones((MAX_DRIVES, 16), np.float32)
+    write_map(names[2], INFO, [make_places(INFO, [rows], drives=np.arange(MAX_DRIVES))])
+    write_map(names[3], INFO, [])
+    done = merge_maps(names[:2], tmp_path / "both")
+    assert (done.places, done.drives) == (7, 5)
+    assert moments(tmp_path / "both")["drive"].tolist() == [0, 2, 0, 1, 4, 3, 4]
+    assert merge_maps(names[2:], tmp_path / "most").drives == MAX_DRIVES
+    with pytest.raises(MapError, match="second brings more drives than a map may have"):
+        merge_maps([names[2], names[1]], tmp_path / "more")
+
+
+def test_signs_around_other_means_are_refused(tmp_path: Path) -> None:
+    for name, mean in (("a", 0.1), ("b", 0.2)):
+        info = replace(INFO, kind="binary", bands=(Band(1.0, mean=(mean,) * 16),))
+        write_map(tmp_path / name, info, [drive(info, 2, 1)])
+    with pytest.raises(MapError, match="have other means of their signs"):
+        merge_maps([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+
+
 def test_local_maps_need_a_word_that_their_origin_is_one(tatvpr: Run, tmp_path: Path) -> None:
     local = replace(INFO, pose_frame="local")
     for seed, name in enumerate("ab"):
         write_map(tmp_path / name, local, [drive(local, 3, seed)])
-    write_map(tmp_path / "bare", local, [make_places(local, [np.eye(3, 16, dtype=np.float32)])])
+    bare = make_places(local, [np.eye(3, 16, dtype=np.float32)])
+    write_map(tmp_path / "bare", local, [bare])
+    write_map(tmp_path / "grown", local, [bare])
+    append(tmp_path / "grown", drive(local, 1, 3))
     assert "--same-frame" in tatvpr("map", "merge", "a", "b", "-o", "c", status=1).stderr
+    with pytest.raises(MapError, match="same-frame"):
+        merge_maps([tmp_path / "a", tmp_path / "grown"], tmp_path / "c")
     tatvpr("map", "merge", "a", "b", "-o", "c", "--same-frame")
     assert len(PlaceMap(tmp_path / "c")) == 6
     tatvpr("map", "merge", "a", "bare", "-o", "d")  # one map's positions cannot disagree

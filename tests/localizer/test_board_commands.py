@@ -201,6 +201,45 @@ def test_a_board_leaves_out_a_frame_of_nothing(
     assert said.returncode == 1 and said.stderr.startswith("error: nothing was added: ")
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_board_names_frames_that_it_cannot_take_and_takes_the_others(
+    tiny_host: Path,
+    scene_map: Path,
+    frames: NDArray[np.uint8],
+    tmp_path: Path,
+    options: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One lost all answers of `query *.ppm`, and ended `map-add` after those before it."""
+    hall, door = (str(write_ppm(tmp_path / f"{i}.ppm", frames[i])) for i in (3, 4))
+    gone, deep = str(tmp_path / "gone.ppm"), str(tmp_path / "deep.npy")
+    np.save(deep, frames[0] / 2)
+    by = ["--artifact", str(tiny_host), *options]
+    asked = ["--map", str(scene_map), "--k", "1", *by]
+    for command in (["query", hall, gone, deep, door, *asked],
+                    ["map-add", str(tmp_path / "new"), hall, gone, deep, door, *by]):  # fmt: skip
+        assert main(command) == 0
+        shown = capsys.readouterr()
+        said = [line for line in shown.err.splitlines() if line.startswith("left out")]
+        if options and command[0] == "query":
+            assert [one["frame"] for one in json.loads(shown.out)] == [hall, door]
+        elif options:
+            document = json.loads(shown.out)
+            assert document["added"] == [0, 1]
+            assert [one["name"] for one in document["skipped"]] == [gone, deep]
+            said = [f"left out: {one['reason']}" for one in document["skipped"]]
+        elif command[0] == "query":
+            assert [line.split()[0] for line in shown.out.splitlines()[1:]] == [hall, door]
+        else:
+            assert "places 0 to 1 added" in shown.out
+        assert said[0] == f"left out: {gone}: No such file or directory"
+        assert said[1].startswith(f"left out: {deep}: ") and "float64" in said[1]
+        assert said[2:] == ([] if options else ["left out: 2 of 4 frames"])
+    assert main(["query", gone, deep, *asked]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: not one of 2 frames can be used: {gone}: No such file")
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -18,8 +18,16 @@ import tatvpr_edge
 from support.artifacts import scenes
 from support.tools import lacking
 from tatvpr_edge.mapping import build_map, calibrate_map, find_poses, frame_files, read_frame
-from tatvpr_edge.runtime import Closure, Localizer, LoopCloser, MapWriter, PlaceMap
-from tatvpr_edge.spec.calibration import Calibration
+from tatvpr_edge.runtime import (
+    Closure,
+    FakeLocalizer,
+    Localizer,
+    LoopCloser,
+    MapWriter,
+    PlaceMap,
+)
+from tatvpr_edge.runtime.closures import Step
+from tatvpr_edge.spec.calibration import Calibration, SequenceCalibration
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.placemap import Band, MapInfo, write_map
 from tatvpr_edge.zoo import ZOO
@@ -198,6 +206,18 @@ class TestAMapLikeAnother:
         made = PlaceMap(tmp_path / "b.placemap")
         assert made.info == info and len(made) == 1
 
+    def test_its_places_have_no_neighbours_yet_where_those_of_the_other_have(
+        self, tiny_host: Path, tmp_path: Path
+    ) -> None:
+        """Else `map lean` would refuse it: a second time blurs."""
+        with Localizer(tiny_host) as localizer:
+            model = localizer.artifact.manifest.model
+            bands = (Band.accepting(1.0, 1.0, 0.5),)
+            info = MapInfo(model.hash, "int8", model.descriptor_size, bands, neighbours=True)
+            write_map(tmp_path / "a.placemap", info, [])
+            MapWriter(tmp_path / "b.placemap", localizer, like=tmp_path / "a.placemap").close()
+        assert PlaceMap(tmp_path / "b.placemap").info == replace(info, neighbours=False)
+
     def test_that_the_other_knows_nothing_either_is_said_once(
         self, tiny_host: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -280,7 +300,103 @@ def test_a_second_lap_closes_loops_by_the_rules_that_were_given(
             assert one.drift_m == pytest.approx(math.hypot(5.0, 4.0 * (scale - 1) * at))
 
 
+def test_what_a_robot_is_answered_while_it_stands_is_one_answer(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    """Each frame at a red light agreed with the last, and noise of odometry was taken for driving:
+    a loop was closed without a metre, and each frame of an hour was held and compared."""
+    frames, path = scenes(4), tmp_path / "m.placemap"
+    with Localizer(tiny_host, k=1.0) as localizer:
+        model = localizer.artifact.manifest.model
+        bands = (Band.accepting(1.0, 1.0, 0.999),)
+        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        with MapWriter(path, localizer) as writer:
+            for at, frame in enumerate(frames):
+                writer.add(frame, (4.0 * at, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+        localizer.map = path  # type: ignore[assignment]
+        closer = LoopCloser(
+            localizer, exclude_last=0, agree=3, baseline_m=1.0, window_m=20.0, novelty=0.9
+        )
+        stops = [(at, noise) for at in range(4) for noise in 10 * (0.03, -0.03)]
+        closures = [
+            closer.step(frames[at], (4.0 * at + noise, 5.0, 0.0, 0.0, 0.0, 0.0, 1.0)).closure
+            for at, noise in stops
+        ]
+    said = [one and (one.place, one.answers) for one in closures]
+    assert said == 40 * [None] + 20 * [(2, 3)] + 20 * [(3, 4)]
+
+
+def test_a_small_robot_closes_loops_of_centimetres(tiny_host: Path, tmp_path: Path) -> None:
+    frames, path = scenes(11), tmp_path / "m.placemap"
+    with Localizer(tiny_host, k=1.0) as localizer:
+        model = localizer.artifact.manifest.model
+        bands = (Band.accepting(1.0, 1.0, 0.999),)
+        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        localizer.map = path  # type: ignore[assignment]
+        closer = LoopCloser(
+            localizer, exclude_last=0, agree=8, baseline_m=0.42, window_m=0.7, tolerance_m=0.01
+        )
+        closed = [
+            closer.step(frame, (0.05 * at, y, 0.0, 0.0, 0.0, 0.0, 1.0)).closure is not None
+            for y in (0.0, 1.0)
+            for at, frame in enumerate(frames)
+        ]
+    assert closed == 20 * [False] + 2 * [True]
+
+
+def test_what_a_closer_was_given_reaches_the_query_and_the_map(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    frames, path = scenes(4), tmp_path / "m.placemap"
+    mirrored = frames[..., ::-1]
+    with Localizer(tiny_host, k=1.0) as localizer:
+        model = localizer.artifact.manifest.model
+        bands = (Band.accepting(1.0, 1.0, 0.999),)
+        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        localizer.map = path  # type: ignore[assignment]
+
+        def step(at: int, x: float, tag: str = "", more: Any = None, **given: Any) -> Step:
+            made = LoopCloser(localizer, **(more or {}))
+            return made.step(frames[at], (x, *(0.0,) * 5, 1.0), tag, **given)
+
+        first = LoopCloser(localizer).step(mirrored[0], (0.0,) * 6 + (1.0,), time_s=1e3, bgr=True)
+        assert first.match is None and first.addition.place == 0
+        for seconds, place in ((10, -1), (40, 0)):
+            novel = step(0, 0.0, more={"novelty": 0.999}, time_s=1e3 + seconds)
+            assert novel.match is not None and novel.match.place == place
+            assert novel.addition.place is None and len(localizer.map) == 1
+        seen = LoopCloser(localizer).step(mirrored[0], (0.0,) * 6 + (1.0,), time_s=2e3, bgr=True)
+        assert seen.match is not None and seen.match.accepted
+        later = step(0, 0.0, more={"exclude_last": 2}, time_s=3e3)
+        assert later.match is not None and later.match.place == -1
+        elsewhere = {"novelty": 0.999, "novelty_m": 1.0}
+        assert step(0, 50.0, more=elsewhere).addition.place == 3
+        assert step(1, 50.0, more={"max_places": 3}).addition.dropped == 2
+        full = step(2, 60.0, tag=65535 * "t", more={"max_bytes": 1 << 16})
+        assert full.addition.place is None and "full" in (full.addition.reason or "")
+
+
 class TestWhatIsRefused:
+    def test_a_map_that_judges_no_sequences(self, tiny_host: Path, tmp_path: Path) -> None:
+        """It was taken, and no loop was ever closed."""
+        info = TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")
+        with (
+            Localizer(tiny_host, tmp_path / "m.placemap", sequence=3) as localizer,
+            pytest.raises(UsageError, match=r"no sequences of 3 .* DRIVE --sequence 3`"),
+        ):
+            LoopCloser(localizer)
+        (band,) = info.bands
+        judged = SequenceCalibration(3, 0.5, (-9.0, 9.0, 9.0, 9.0, 9.0, 0.0))
+        assert band.calibration is not None
+        bands = (replace(band, calibration=replace(band.calibration, sequence=judged)),)
+        write_map(tmp_path / "m.placemap", replace(info, bands=bands), [])
+        for frames in (1, 3):
+            with Localizer(tiny_host, tmp_path / "m.placemap", sequence=frames) as localizer:
+                LoopCloser(localizer)
+        fake = FakeLocalizer()
+        fake.map = PlaceMap(tmp_path / "m.placemap")
+        LoopCloser(fake)  # type: ignore[arg-type]
+
     def test_a_map_of_degrees(self, tiny_host: Path, tmp_path: Path) -> None:
         info = TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")
         write_map(tmp_path / "m.placemap", replace(info, pose_frame="geographic"), [])

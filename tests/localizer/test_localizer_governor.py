@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,31 @@ def test_a_sampler_that_nobody_started_is_named(profiled: Path, frames: U8) -> N
         localizer.describe(frames[0])
         assert localizer.governor is not None
         assert "was not started: call start()" in localizer.governor.why()
+
+
+def test_a_localizer_that_is_refused_leaves_no_sensors_running(tiny_host: Path) -> None:
+    """They ran until the program ended, a set for each attempt."""
+    before = {*threading.enumerate()}
+    with pytest.raises(UsageError, match="tokens is 2"):
+        Localizer(tiny_host, k="auto", budget="5W", tokens=2)
+    assert {*threading.enumerate()} == before
+
+
+def test_sensors_end_with_their_budget_and_with_the_localizer(tiny_host: Path) -> None:
+    before = {*threading.enumerate()}
+
+    def end(threads: set[threading.Thread]) -> None:
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    with Localizer(tiny_host, k="auto", budget="5W") as localizer:
+        first = {*threading.enumerate()} - before
+        localizer.budget = "4W"
+        second = {*threading.enumerate()} - before - first
+        assert first and second
+        end(first)
+    end(second)
 
 
 def test_a_closed_localizer_starts_no_sensors(tiny_host: Path) -> None:

@@ -127,10 +127,24 @@ def test_a_callback_that_fails_ends_no_program_and_closing_ends_the_watch(
         with pytest.raises(UsageError, match="every_s is 0"):
             localizer.on_stale(fails, every_s=0)
         localizer.on_stale(fails, every_s=0.01)
+        localizer.on_stale(fails, every_s=1e6)  # looks no more before it is closed
         switch("two")
         assert heard.wait(60)
     assert "the robot's own mistake" in caplog.text
     assert not [t for t in set(threading.enumerate()) - others if t.name == "tatvpr-stale"]
+
+
+def test_a_callback_may_close_what_it_is_told_of(switch: Callable[[str], Path]) -> None:
+    root = switch("one")
+    closed = threading.Event()
+
+    def let_go(it: Localizer) -> None:
+        it.close()
+        closed.set()
+
+    Localizer(root / "current" / "artifact").on_stale(let_go, every_s=0.01)
+    switch("two")
+    assert closed.wait(60)
 
 
 def test_the_map_changes_while_the_program_runs(
@@ -166,6 +180,10 @@ def test_a_map_that_is_refused_changes_nothing(
         write_map(bad, info, [make_places(info, [row], np.full((1, 7), np.nan), ["x"])])
         with pytest.raises(MapError, match="another model"):
             localizer.map = PlaceMap(bad)
+        opened = PlaceMap(bad, engine=localizer.engine)
+        for ask in (localizer.query, localizer.add):
+            with pytest.raises(MapError, match="another model"):
+                ask(frames[5], map=opened)
     with pytest.raises(MapError, match=r"bad\.placemap"):
         localizer.map = bad
     assert localizer.query(frames[5]).tag == "scene 5"

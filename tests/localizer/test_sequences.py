@@ -218,6 +218,23 @@ def test_a_path_answers_with_as_many_places_as_were_asked_for(
     assert len(set(others)) == len(others) == 2 and min(others) > 60
 
 
+def test_where_an_answer_was_looked_for_changes_nothing_of_the_path(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
+) -> None:
+    """Evidence is gathered everywhere."""
+    rng = np.random.default_rng(5)
+    with Localizer(tiny_host, driven, k=1.0) as localizer:
+        plain, asked = localizer.track(), localizer.track()
+        for metre in range(10, 20):
+            frame = seen(place_wall, metre, rng)
+            one = plain.query(frame)
+            other = asked.query(frame, near=(90.0, 0.0), radius=5.0)
+            assert other.pose is not None and abs(other.pose[0] - 90) <= 5
+        frame = seen(place_wall, 20, rng)
+        one, other = plain.query(frame), asked.query(frame)
+        assert right(one, 20.0) and (one.place, one.margin) == (other.place, other.margin)
+
+
 @pytest.mark.parametrize("number", [0.0, np.nan, np.inf])
 def test_a_descriptor_of_nothing_leaves_a_path_its_last_answer(
     tiny_host: Path, driven: Path, place_wall: NDArray[np.float32], number: float

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +169,50 @@ def test_where_the_robot_just_was_is_not_confirmed_by_its_next_frame(
     assert robot.query(frames[5], time_s=900.0).accepted  # the clock was set back
     robot.map.prune(2)
     assert robot.map.stored.places().moments["order"].tolist() == [3, 5]
+
+
+def test_a_frame_of_nothing_confirms_no_place(robot: Localizer, tmp_path: Path) -> None:
+    """However like a place its descriptor is; with a covered lens, a map would fill with what
+    must stay."""
+    model = robot.artifact.manifest.model
+    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band.accepting(1.0, 1.0, -1.0),))
+    write_map(tmp_path / "judged", info, [])
+    robot.map = tmp_path / "judged"  # type: ignore[assignment]
+    robot.add(scenes(1)[0], time_s=1000.0)
+    assert robot.map is not None
+    match = robot.query(np.zeros((48, 64, 3), np.uint8), time_s=2000.0)
+    assert match.place == 0 and not match.accepted and robot.map.confirmed == 0
+    assert robot.query(scenes(2)[1], time_s=2000.0).accepted and robot.map.confirmed == 1
+
+
+class Late:
+    """The number of a place; the map is pruned after it was asked for so many times."""
+
+    def __init__(self, place: int, after: int, pruned: PlaceMap) -> None:
+        self.place, self.after, self.pruned = place, after, pruned
+
+    def __index__(self) -> int:
+        self.after -= 1
+        if self.after == 0:
+            self.pruned.prune(2)
+        return self.place
+
+
+@pytest.mark.parametrize("after", [1, 2])
+@pytest.mark.parametrize("ask", [PlaceMap.tag, PlaceMap.pose])
+def test_what_is_asked_of_a_place_is_of_one_moment(
+    robot: Localizer, ask: Callable[[PlaceMap, Any], Any], after: int
+) -> None:
+    """Another thread pruned the map between a look at its length and the next at its places."""
+    rows = directions(9, robot.descriptor_size)
+    for number, row in enumerate(rows):
+        robot.add(row, (number, 0.0), tag=f"{number}")
+    place_map = robot.map
+    assert place_map is not None
+    place_map.prune(8)
+    robot.add(rows[0], (9.0, 0.0), tag="9")
+    wanted = np.asarray(ask(place_map, 8)).tobytes()
+    assert np.asarray(ask(place_map, Late(8, after, place_map))).tobytes() == wanted
 
 
 def test_what_was_confirmed_stays_where_another_program_gives_places_other_numbers(

@@ -77,11 +77,14 @@ def test_what_the_map_knows_is_not_added_again(robot: Localizer, frames: NDArray
 def test_what_looks_alike_elsewhere_is_no_reason_to_leave_a_place_out(
     robot: Localizer, frames: NDArray[np.uint8]
 ) -> None:
-    rule = {"novelty": 0.9, "novelty_m": 2.0}
+    rule = {"novelty": 0.99, "novelty_m": 2.0}
     assert robot.add(frames[0], (0.0, 0.0), **rule).place == 0
     assert robot.add(frames[0], (1.5, 0.0, 7.0), **rule).reason == "place 0 looks like it (1.000)"
     twin = robot.add(frames[0], (50.0, 0.0), **rule)
     assert (twin.place, twin.reason, twin.score) == (1, None, None)
+    assert robot.add(frames[1], (0.0, 0.0, 0.0), **rule).place == 2
+    assert robot.add(frames[1], (0.0, 0.0, 7.0), **rule).place == 3  # of another floor
+    assert robot.add(frames[1], (0.5, 0.0, 0.5), **rule).reason == "place 2 looks like it (1.000)"
     with pytest.raises(UsageError, match="novelty_m needs a position"):
         robot.add(frames[0], **rule)
 
@@ -97,8 +100,12 @@ def test_the_description_of_a_query_is_used_where_it_is_the_maps_own(
     robot.k = 0.4
     low = robot.query(frames[3])
     robot.add(frames[4], match=low)  # made at another k than the map's band: described anew
-    robot.k = 1.0
-    assert robot.query(frames[4]).place == 2 and robot.query(frames[4]).score > 0.999
+    robot.k, robot.tokens = 1.0, 0.5
+    robot.add(frames[6], match=robot.query(frames[5]))  # of fewer tokens: likewise
+    robot.tokens = 1.0
+    for frame, place in ((4, 2), (6, 3)):
+        match = robot.query(frames[frame])
+        assert match.place == place and match.score > 0.999
 
 
 def test_eight_threads_query_while_one_adds_and_prunes(
@@ -252,6 +259,19 @@ def test_a_signed_map_is_held_to_its_hash_where_it_is_read_once_more(
     with pytest.raises(MapError, match="is not what was signed"):
         signed.add([rows[3]], nowhere)
     assert signed.tag(0) == "signed" and len(signed) == 3
+
+
+def test_a_map_that_was_opened_by_its_hash_is_pruned_and_grows_on(
+    robot: Localizer, tmp_path: Path
+) -> None:
+    assert robot.map is not None
+    rows, path = directions(4, robot.descriptor_size), tmp_path / "map"
+    write_map(path, robot.map.info, [make_places(robot.map.info, [rows[:3]])])
+    opened = PlaceMap(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    opened.prune(2)
+    with MapWriter(path, robot) as writer:
+        writer.add(rows[3])
+    assert opened.add([rows[3]], np.full(7, np.nan)) == 3 and len(opened) == 4
 
 
 def test_the_last_seconds_are_left_out(robot: Localizer, frames: NDArray[np.uint8]) -> None:
