@@ -165,7 +165,7 @@ def test_a_large_test_set_is_judged_in_little_memory() -> None:
     """The size of Pitts250k, whose table of queries and places has 695 million cells."""
     import tracemalloc
 
-    places, queries, dim = 20_000, 2_000, 16
+    places, queries, dim = 4_000, 10_000, 16  # a place is described in several views, a query once
     rng = np.random.default_rng(0)
     where_p, where_q = rng.uniform(0, 5000, (places, 2)), rng.uniform(0, 5000, (queries, 2))
     database = Positioned((), where_p, "utm")
