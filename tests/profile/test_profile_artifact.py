@@ -212,6 +212,12 @@ def test_the_command_writes_every_file_and_the_artifacts_profile(
         assert localizer.governor.choose().k == 1.0
 
 
+GOOD = [
+    {"k": 0.2, "tokens": 1.0, "latency_ms": 2.5},
+    {"k": 1.0, "tokens": 1.0, "latency_ms": 9},
+]
+
+
 @pytest.mark.parametrize("valid", [0, 1])
 def test_where_no_point_is_valid_the_command_says_so(
     tiny_artifact: Path, tmp_path: Path, valid: int
@@ -226,9 +232,13 @@ def test_where_no_point_is_valid_the_command_says_so(
     board.write_text(f"#!/bin/sh\ncat '{tmp_path}/said'\n")
     board.chmod(0o755)
     deployed(tmp_path / "root", tiny_artifact)
-    ran = run(tiny_artifact, "--on", "local:", "--python", board, "--root", tmp_path / "root",
-              "--k", "1,.2", "-o", tmp_path / "out", "--recall", "none")  # fmt: skip
+    replace_profile(tiny_artifact, {"device": {"cpu": "x"}, "points": []})
+    words = (tiny_artifact, "--on", "local:", "--python", board, "--root", tmp_path / "root",
+             "--k", "1,.2", "-o", tmp_path / "out", "--recall", "none")  # fmt: skip
+    ran = run(*words)
     assert ran.exit_code == 0, ran.output
+    assert "keeps the profile that it had" not in ran.stderr
+    assert "left as it is" not in ran.stdout
     last = ran.stdout.splitlines()[-1]
     kept = read_artifact(tiny_artifact).manifest.profile["points"]
     assert [point["valid"] for point in kept] == [index < valid for index in range(2)]
@@ -236,6 +246,8 @@ def test_where_no_point_is_valid_the_command_says_so(
         assert last == f"written into {tiny_artifact}: the governor uses the 1 valid of 2 points"
     else:
         assert last.startswith("no point is valid: ") and "nothing to go by" in last
+    replace_profile(tiny_artifact, {"device": {"cpu": "x"}, "points": GOOD})
+    assert json.loads(run(*words, "--json").stdout)["written"] is bool(valid)
 
 
 def test_no_write_leaves_the_artifact_as_it_was(tiny_artifact: Path, tmp_path: Path) -> None:
@@ -306,33 +318,24 @@ def test_a_profile_without_a_valid_point_does_not_replace_a_good_one(
     tiny_artifact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Other programs use the processor while it is profiled: such points are for people alone."""
-    good = [
-        {"k": 0.2, "tokens": 1.0, "latency_ms": 2.5},
-        {"k": 1.0, "tokens": 1.0, "latency_ms": 9},
-    ]
+    replace_profile(tiny_artifact, {"device": {"cpu": "x"}, "points": GOOD})
     words = ["profile", str(tiny_artifact), "--k", "1,.2", "--recall", "none"]
-    words += ["--repeats", "5", "--seconds", "1"]
+    words += ["--repeats", "5", "--seconds", "1", "-o", str(tmp_path / "figures")]
     busy = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"])
         for _ in range(2 * (os.cpu_count() or 1))
     ]
     try:
-        for before, kept in (([], False), (good, True)):
-            replace_profile(tiny_artifact, {"device": {"cpu": "x"}, "points": before})
-            assert main([*words, "-o", str(tmp_path / "figures")]) == 0
-            said = capfd.readouterr()
-            points = read_artifact(tiny_artifact).manifest.profile["points"]
-            measured = json.loads((tmp_path / "figures" / "profile.json").read_text())["points"]
-            assert [point["valid"] for point in measured] == [False, False]
-            assert (points == good) is kept
-            assert ("keeps the profile that it had" in said.err) is kept
-            assert ("left as it is" in said.out) is kept
-        assert main([*words, "-o", str(tmp_path / "figures"), "--json"]) == 0
-        assert json.loads(capfd.readouterr().out)["written"] is False
+        assert main(words) == 0
     finally:
         for program in busy:
             program.kill()
             program.wait()
+    said = capfd.readouterr()
+    measured = json.loads((tmp_path / "figures" / "profile.json").read_text())["points"]
+    assert [point["valid"] for point in measured] == [False, False]
+    assert read_artifact(tiny_artifact).manifest.profile["points"] == GOOD
+    assert "keeps the profile that it had" in said.err and "left as it is" in said.out
 
 
 def test_the_boards_own_command(tiny_artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
