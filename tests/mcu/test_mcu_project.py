@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +31,6 @@ BOARD = "mps2-an500"
 EMULATED = [name for name in names() if (e := load(name).emulator) and "system" in e.program]
 ARENA_OF_MICRO = 400_000  # bytes, at least
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(project_root: Path) -> Iterator[None]:
-    """Objects and drift go to a cache of the test suite, never to the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(project_root / ".pytest_cache" / "tatvpr"))
-        yield
 
 
 @pytest.fixture(scope="module")
