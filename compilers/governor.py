@@ -36,9 +36,9 @@ def build_governor(sources: list[Path], folder: Path) -> Path:
     """
     compiler = find_compiler(load(HOST))
     flags = (*OPTIMISATION, *NUMERIC_FLAGS, "-fvisibility=hidden", "-fPIC")
-    include = (f"-I{sources[0].parent}", f"-I{core_include()}")
+    include = f"-I{core_include()}"  # their own headers lie beside them
     objects = [
-        compile_object(compiler, source, (*flags, *include), folder / f"{source.stem}.o")
+        compile_object(compiler, source, (*flags, include), folder / f"{source.stem}.o")
         for source in sources
     ]
     library = folder / "libtatvpr_governor.so"

@@ -20,6 +20,12 @@ from support.faults import Faults, summary  # noqa: E402 - after the path above
 
 pytest_plugins = ["support.artifacts"]
 
+# A thousand processes of a run import the project: bytecode that is kept spares each a tenth of a
+# second, and seconds where it is emulated; and the next run the rewriting of every assertion. What
+# may leave none behind has to see to that itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print how many faults were injected, and that each left the old state or the new."""

@@ -1,7 +1,8 @@
 """Instructions of the microcontroller kernels and of whole frames, counted in an emulator.
 
     python tools/mcu_counts.py [--board mps2-an500 ...] [--json] [--account] [--no-cycles]
-        [--model micro --model depth12 ...] [--cmsis-nn-lib FILE --cmsis-nn-include DIR]
+        [--model micro --model depth12 ...] [--at k1 --at k0.2.tokens0.5 ...]
+        [--cmsis-nn-lib FILE --cmsis-nn-include DIR]
 
 Layers are counted at 65 tokens, in tiles as the model runs them, in instructions per dense
 multiply-accumulate, everything included: tables or unpacking, sums, and the float epilogue. k0.5
@@ -10,8 +11,8 @@ per channel. A frame is one call of tatvpr_describe() on RGB of the model's own 
 instructions, and in million cycles as LLVM's models of the cores and documented tables estimate
 them (mcu/cycles.py; needs LLVM 19, `--no-cycles` does without): BOARD.frame.MODEL.WHAT and
 BOARD.frame.MODEL.cycles.WHAT, with WHAT one of k1, k0.6, k0.5, k0.4, k0.2, four with half the
-tokens (k1.tokens0.5 ...), and `cheapest`. On a core without an FPU `sums` is `dense` less what the
-compiler's soft-float functions take.
+tokens (k1.tokens0.5 ...), and `cheapest` of those that were counted: all, or those of `--at`. On a
+core without an FPU `sums` is `dense` less what the compiler's soft-float functions take.
 
 Counts are exact and repeatable. Neither they nor estimates say anything about frames per second.
 A prebuilt CMSIS-NN, where one is given, is linked into the same image and counted in the same run.
@@ -130,13 +131,13 @@ def run_frame(device: Device, workshop: Workshop, side: int, what: str, detail: 
 def count_frames(
     workshop: Workshop, board: EmulatedBoard, lowered: Lowered, name: str, options: Any
 ) -> dict[str, float]:
-    """Million instructions, and estimated cycles, of one frame at every setting."""
+    """Million instructions, and estimated cycles, of one frame at every setting asked for."""
     device = build_device(workshop, board, lowered, name)
     counts: dict[str, float] = {}
     cycles: dict[str, float] = {}
     side = lowered.matched.image_size
-    for what, (_, tokens) in SETTINGS.items():
-        if tokens < 1.0 and not lowered.matched.keeps_tokens:
+    for what in options.at or SETTINGS:
+        if SETTINGS[what][1] < 1.0 and not lowered.matched.keeps_tokens:
             continue
         result = run_frame(device, workshop, side, what, "" if options.no_cycles else "code")
         counts[what] = result.regions[0] / 1e6
@@ -183,6 +184,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--board", action="append", choices=sorted(BOARDS), help="default: all")
     parser.add_argument("--model", action="append", help="name, ONNX file or depth12; may repeat")
+    parser.add_argument(
+        "--at", action="append", choices=SETTINGS, help="setting of frames; default: all"
+    )
     parser.add_argument("--no-frames", action="store_true", help="layers only")
     parser.add_argument("--no-layers", action="store_true", help="frames only")
     parser.add_argument("--cmsis-nn-lib", type=Path, help="libcmsis-nn.a built for the board")

@@ -8,6 +8,7 @@ come, and one clear error when the conversation ends early.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import secrets
@@ -101,6 +102,12 @@ MAX_EVENTS = 10_000
 def agent_modules() -> list[tuple[str, str]]:
     """(name, source) of what is sent to a board."""
     return packed.sources(AGENT_MODULES)
+
+
+@functools.lru_cache(maxsize=2)
+def _compressed(modules: tuple[tuple[str, str], ...]) -> bytes:
+    """Modules as they travel: made once for all boards of a fleet."""
+    return zlib.compress(packed.packed(modules).encode("ascii"), 9)
 
 
 def python_words(python: str) -> list[str]:
@@ -252,7 +259,7 @@ class Session(Closing):
         self._on_event(event)
 
     def _send_agent(self, modules: list[tuple[str, str]]) -> None:
-        data = zlib.compress(packed.packed(modules).encode("ascii"), 9)
+        data = _compressed(tuple(modules))
         program = _SECOND.replace("LOAD", packed.LOAD).replace("NONCE", repr(self._nonce))
         second = f"exec({program!r})\n"
         with contextlib.suppress(OSError):  # the first request will say why

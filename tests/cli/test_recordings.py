@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from support.artifacts import scenes
@@ -23,11 +21,12 @@ from support.recordings import BagWriter, plain_frames, rgb, write_video
 from tatvpr_edge import build_map
 from tatvpr_edge.mapping import Picking, frames_of
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame
-from tatvpr_edge.mapping.rotation import slerp
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.spec.errors import DataError, FrameError, UsageError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
 KINDS = ("bag", "mcap", "db3")
 IMAGES, ODOM = "/camera/image_raw", "/odom"
 #: The drive begins then, goes 6 m/s along x, and turns by a radian a second.
@@ -482,25 +481,3 @@ def test_any_damage_is_one_of_our_errors_or_another_picture(tmp_path: Path, kind
             except (DataError, FrameError):
                 outcomes.add("left out")
     assert {"refused", 3} <= outcomes
-
-
-# ---- turning ---------------------------------------------------------------------------------
-
-
-@given(
-    st.lists(st.floats(-1, 1), min_size=8, max_size=8).filter(
-        lambda v: np.linalg.norm(v[:4]) > 0.1 and np.linalg.norm(v[4:]) > 0.1
-    ),
-    st.floats(0, 1),
-)
-def test_orientations_between_two_lie_on_the_shortest_turn(v: list[float], part: float) -> None:
-    from scipy.spatial.transform import Rotation, Slerp
-
-    ends = np.array(v).reshape(2, 4)
-    ends /= np.linalg.norm(ends, axis=1, keepdims=True)
-    if abs(ends[0] @ ends[1]) < 1e-3:  # half a turn: both ways are shortest
-        return
-    expected = Slerp([0, 1], Rotation.from_quat(ends))(part)
-    found = slerp(ends[0], ends[1], part)
-    assert abs(np.linalg.norm(found) - 1) < 1e-9
-    assert (expected.inv() * Rotation.from_quat(found)).magnitude() < 1e-6

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from support.medium import CUTS, Medium
+from support.mounts import read_only
+from tatvpr_edge.boards.loader import load
 from tatvpr_edge.cli import main
+from tatvpr_edge.compilers.core_sources import core_sources
+from tatvpr_edge.compilers.toolchains import core_architecture
 from tatvpr_edge.spec.artifact import read_artifact
 
 Build = Callable[[str], Path]
@@ -68,14 +72,21 @@ def test_what_a_build_kept_is_whole_after_a_power_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The next build takes from the cache what the one before the cut put there."""
-    shutil.rmtree(cache / "objects")  # which of them this build takes is not said by their names
+    # Vector kernels take long to compile: those that were kept before may stay.
+    kernels = [s.path for s in core_sources(core_architecture(load("host")))]
+    slow = [path.name.encode() for path in kernels if path.parent.name in ("x86", "aarch64")]
+    for path in (cache / "objects").glob("*.object"):
+        kept = path.read_bytes()  # which source one is of is said in it, not by its name
+        if not any(name in kept for name in slow):
+            path.unlink()
+    before = len(list((cache / "objects").glob("*.object")))
     shutil.rmtree(cache / "drift")
-    for folder in ("objects", "drift", "models"):  # whose own names may go once, with what is new
+    for folder in ("drift", "models"):  # whose own names may go once, with what is new
         (cache / folder).mkdir(exist_ok=True)
     with monkeypatch.context() as patch:
         medium = Medium(cache, patch)
         build("before")
-        assert len(list((cache / "objects").glob("*.object"))) > 10
+        assert len(list((cache / "objects").glob("*.object"))) > before + 10
         assert len(list((cache / "drift").iterdir())) == 1
         assert [medium.cut(lost) for lost in CUTS] == [[] for _ in CUTS]
     no_compiler()
@@ -98,16 +109,14 @@ def test_a_damaged_memory_of_a_model_s_drift_is_measured_again(
 
 
 def test_a_home_that_cannot_be_written_costs_a_warning(
-    build: Build,
-    tiny_host: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    cache: Path, build: Build, tiny_host: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    place = tmp_path / "file"
-    place.write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(place))
-    made = build("made")
+    """(What is missed there is compiled: test_objects.py. Here objects are found.)"""
+    shutil.rmtree(cache / "drift")
+    kept = sorted(cache.rglob("*"))
+    with read_only(cache):
+        made = build("made")
+    assert sorted(cache.rglob("*")) == kept
     assert read_artifact(made).manifest.golden == read_artifact(tiny_host).manifest.golden
     (warning,) = [x for x in capfd.readouterr().err.splitlines() if x.startswith("warning: ")]
-    assert f"{place}/tatvpr-edge cannot be written" in warning
+    assert f"{cache} cannot be written" in warning

@@ -6,7 +6,7 @@ import atexit
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from support.tools import require_tool
-from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, Source, core_sources
+from tatvpr_edge.boards.loader import load
+from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, Source, core_include, core_sources
 from tatvpr_edge.compilers.mcu.layouts import pack_lut4
+from tatvpr_edge.compilers.objects import Compiler, compile_object
+from tatvpr_edge.compilers.toolchains import OPTIMISATION, core_architecture, find_compiler
 from tatvpr_edge.spec.packing import pack_ternary
 
 HERE = Path(__file__).resolve().parent
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
+_DRIVER_FLAGS = ("-Wall", "-Wextra", *NUMERIC_FLAGS, "-D_POSIX_C_SOURCE=200809L")
 F32 = NDArray[np.float32]
 
 OPS = {
@@ -63,25 +67,49 @@ def build(
     """The driver with the core for ``arch``, compiled file by file as users' builds do.
 
     ``adapt`` may change the flags of single files; ``variant`` is of a microcontroller's core.
+    Objects are kept as users' builds keep theirs: once for both workers of a run.
     """
-    sources = [adapt(source) for source in core_sources(arch, variant)]
-    extra = (*NUMERIC_FLAGS, "-D_POSIX_C_SOURCE=200809L")
-    drivers = [Source(path, extra) for path in sorted(HERE.glob("*.c"))]
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True)
+    made_by = Compiler(compiler, version.stdout.splitlines()[0])
+    core = [
+        (source.path, (*WARNINGS, *source.flags, *flags))
+        for source in map(adapt, core_sources(arch, variant))
+    ]
+    drivers = [(path, (*flags, *_DRIVER_FLAGS)) for path in sorted(HERE.glob("*.c"))]
+    objects = compiled(made_by, [*core, *drivers], output)
+    run_quietly([*compiler, *objects, "-o", str(output), "-pthread", *flags])
+    return output
 
-    def compile_one(item: tuple[int, Source]) -> str:
-        number, source = item
-        target = output.with_suffix(f".{number}.o")
-        warnings = WARNINGS if source.path.parent != HERE else ("-Wall", "-Wextra")
-        command = [*compiler, "-c", str(source.path), "-o", str(target)]
-        run_quietly([*command, *warnings, *source.flags, *flags])
-        return str(target)
+
+def build_native(own: Sequence[Path], output: Path, flags: tuple[str, ...] = ()) -> Path:
+    """A program of C files of ours, with ``flags``, and the very objects of the core that this
+    machine's artifacts carry."""
+    board = load("host")
+    made_by = find_compiler(board)
+    carried = ("-fPIC", f"-I{core_include()}")
+    sources = core_sources(core_architecture(board))
+    core = [(source.path, (*OPTIMISATION, *source.flags, *carried)) for source in sources]
+    objects = compiled(made_by, [*core, *((path, ("-O2", *flags)) for path in own)], output)
+    run_quietly([*made_by.command, *objects, "-o", str(output), "-pthread"])
+    return output
+
+
+def build_native_driver(output: Path) -> Path:
+    """The driver with the core as this machine's artifacts carry it."""
+    return build_native(sorted(HERE.glob("*.c")), output, _DRIVER_FLAGS)
+
+
+def compiled(
+    compiler: Compiler, sources: Sequence[tuple[Path, tuple[str, ...]]], output: Path
+) -> list[str]:
+    """Objects of files with their flags, beside ``output``."""
+
+    def compile_one(item: tuple[int, tuple[Path, tuple[str, ...]]]) -> str:
+        number, (path, flags) = item
+        return str(compile_object(compiler, path, flags, output.with_suffix(f".{number}.o")))
 
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, enumerate([*sources, *drivers])))
-    run_quietly([*compiler, *objects, "-o", str(output), "-pthread", *flags])
-    for name in objects:
-        Path(name).unlink()
-    return output
+        return list(pool.map(compile_one, enumerate(sources)))
 
 
 def run_quietly(command: list[str]) -> None:

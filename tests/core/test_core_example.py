@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from core_driver import HERE, native_compiler, run_quietly
+from core_driver import HERE, build_native, native_compiler, run_quietly
 from small_vit import DIM, MODEL_HASH, SmallVit
 
-from tatvpr_edge.compilers.core_sources import core_folder, core_include, core_sources
+from support.tools import require_tool
+from tatvpr_edge.compilers.core_sources import core_folder, core_include
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path
 from tatvpr_edge.spec.placemap import Band, MapInfo, make_places, write_map
@@ -21,20 +22,12 @@ FRAME = np.random.default_rng(2).integers(0, 256, (50, 70, 3)).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory, native_arch: str) -> Path:
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example, with a small model linked in the place of an artifact's library."""
-    folder = tmp_path_factory.mktemp("example")
-    compiler = native_compiler()
-    objects = []
-    for number, source in enumerate(core_sources(native_arch)):
-        target = folder / f"{number}.o"
-        run_quietly([*compiler, "-O1", *source.flags, "-c", str(source.path), "-o", str(target)])
-        objects.append(str(target))
-    program = folder / "where"
-    own = [str(core_folder() / "example" / "linux_main.c"), str(HERE / "small_vit.c")]
-    flags = ["-D_GNU_SOURCE", "-ffp-contract=off", "-I", str(core_include()), "-pthread"]
-    run_quietly([*compiler, "-O1", "-Wall", "-Wextra", *flags, *own, *objects, "-o", str(program)])
-    return program
+    require_tool("gcc", "gcc")
+    own = [core_folder() / "example" / "linux_main.c", HERE / "small_vit.c"]
+    flags = ("-Wall", "-Wextra", "-D_GNU_SOURCE", "-ffp-contract=off", f"-I{core_include()}")
+    return build_native(own, tmp_path_factory.mktemp("example") / "where", flags)
 
 
 def write_inputs(folder: Path) -> tuple[Path, Path, Path]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from support.board import inventory, live_content, local_transport, make_artifact, quick_options
 from tatvpr_edge.cli import main
-from tatvpr_edge.deploy import push, session
+from tatvpr_edge.deploy import push, session, transport
 from tatvpr_edge.deploy.answers import ANSWERS, check_answer, check_event
 from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
 from tatvpr_edge.deploy.protocol import (
@@ -259,6 +259,7 @@ def test_a_board_that_is_alive_for_ever_holds_nobody(
 ) -> None:
     monkeypatch.setattr(push, "ANSWER_S", 2.0)
     monkeypatch.setattr(session, "MAX_EVENTS", 50)
+    monkeypatch.setattr(transport, "_END_S", 0.1)  # none of them ends by itself
     modules = board_that(f"import time\nif message['op'] == 'status':\n    {program}")
     options = quick_options(ram_path / "root", modules=modules)
     with pytest.raises(DeployError, match=says):
@@ -285,6 +286,7 @@ def test_a_board_that_takes_no_bytes_holds_nobody(
 ) -> None:
     monkeypatch.setattr(session, "SILENCE_S", 0.5)
     monkeypatch.setattr(session, "SLOWEST_BYTES_PER_S", 1e9)
+    monkeypatch.setattr(transport, "_END_S", 0.1)  # it does not end by itself
     big = make_artifact(ram_path / "big", files={"data.bin": os.urandom(8_000_000)})
     program = (
         "import time\nif message['op'] == 'begin':\n    send({'answer': answer})\n"

@@ -22,6 +22,7 @@ from support.board import (
     running_sshd,
 )
 from tatvpr_edge.cli import main
+from tatvpr_edge.deploy import transport
 from tatvpr_edge.deploy.command import _where, live_manifest, run_on_board
 from tatvpr_edge.deploy.push import deploy, status
 from tatvpr_edge.deploy.session import Session
@@ -234,7 +235,7 @@ def test_a_host_that_is_set_up_for_logging_in_by_hand_is_a_board_too(
 
 @pytest.mark.slow
 def test_a_noisy_login_does_not_matter_and_an_endless_one_is_an_error(
-    ram_path: Path, wheel: Path
+    ram_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noisy = ram_path / "noisy"
     noisy.write_text(
@@ -252,8 +253,10 @@ def test_a_noisy_login_does_not_matter_and_an_endless_one_is_an_error(
         assert live_content(ram_path / "root") == artifact.manifest.model.hash
         assert status(sshd.transport(), options)["live"]
         noisy.write_text("#!/bin/sh\nexec head -c 9000000 /dev/zero\n")
-        with pytest.raises(DeployError, match="login shell prints without end"):
-            status(sshd.transport(), options)
+        with monkeypatch.context() as patch:
+            patch.setattr(transport, "_END_S", 0.1)  # it does not end by itself
+            with pytest.raises(DeployError, match="login shell prints without end"):
+                status(sshd.transport(), options)
         noisy.write_text("#!/bin/sh\necho This account is not available. >&2\nexit 1\n")
         with pytest.raises(DeployError, match="did not start: This account is not available"):
             status(sshd.transport(), options)

@@ -141,6 +141,7 @@ def test_pip_installs_the_wheel_on_every_python_of_a_board(
     subprocess.run([python, "-m", "venv", environment], check=True)
     program = environment / "bin" / "python"
     pip = [program, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    pip.append("--no-compile")  # few of its modules are imported once
     numpy = PYTHONS[version]
     if numpy is not None:
         subprocess.run([*pip, f"numpy=={numpy}"], check=True, timeout=600)

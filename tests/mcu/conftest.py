@@ -19,10 +19,16 @@ from tatvpr_edge.runtime.cache import cache_folder
 from tatvpr_edge.runtime.library import Library
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cached(own_cache: None) -> None:
+    """Every test here compiles."""
+
+
 @pytest.fixture(scope="session")
-def workshop() -> Workshop:
-    """Compiled objects, kept between sessions: they are made again when a source is newer."""
-    return Workshop(cache_folder("mcu-tests"))
+def workshop(own_cache: None) -> Workshop:
+    """Compiled objects, kept between sessions and shared with ``tools/mcu_counts.py``: they are
+    made again when a source is newer."""
+    return Workshop(cache_folder("mcu"))
 
 
 @pytest.fixture(scope="session", params=sorted(BOARDS))

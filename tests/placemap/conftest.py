@@ -10,10 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from support.artifacts import scenes
+from support.maps import info_of
 from tatvpr_edge.runtime import Localizer, MapWriter
 from tatvpr_edge.runtime.engine import Engine
+from tatvpr_edge.runtime.mapjournal import append
 from tatvpr_edge.spec.artifact import read_artifact
-from tatvpr_edge.spec.placemap import MapInfo, Places, make_places
+from tatvpr_edge.spec.placemap import MapInfo, Places, make_places, write_map
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +51,14 @@ def robot(tiny_host: Path, tmp_path: Path) -> Localizer:
     MapWriter(tmp_path / "drive.placemap", localizer).close()
     localizer.map = tmp_path / "drive.placemap"
     return localizer
+
+
+@pytest.fixture(params=["int8", "binary", "weighed"])
+def grown(request: pytest.FixtureRequest, tmp_path: Path, some: Callable[..., Places]) -> Path:
+    """A base of 3 places and a journal of 2 + 1."""
+    info = info_of(request.param)
+    path = tmp_path / "m.placemap"
+    write_map(path, info, [some(info, 3)])
+    append(path, some(info, 2, 1))
+    append(path, some(info, 1, 2))
+    return path

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "power"))  # board_trees
 
 
-@pytest.fixture(scope="session")
-def tiny_built(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A tiny model, built for this machine by the real compiler; do not change it."""
-    import onnx
-
-    from support.tiny_model import TOKENS, tiny_model
-    from tatvpr_edge.compilers.build import build_artifact
-    from tatvpr_edge.models.export import bodies
-
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(project_root / ".pytest_cache" / "tatvpr")
-    folder = tmp_path_factory.mktemp("tiny")
-    onnx.save(tiny_model("gem", functions=bodies.bodies(TOKENS)), folder / "tiny.onnx")
-    build_artifact("host", model=str(folder / "tiny.onnx"), output=str(folder / "artifact"))
-    yield folder / "artifact"
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
-
-
 @pytest.fixture
-def tiny_artifact(tiny_built: Path, tmp_path: Path) -> Path:
+def tiny_artifact(tiny_host: Path, tmp_path: Path) -> Path:
     """A copy of the tiny artifact that the test may change."""
-    return Path(shutil.copytree(tiny_built, tmp_path / "artifact"))
+    return Path(shutil.copytree(tiny_host, tmp_path / "artifact"))
 
 
 @pytest.fixture

@@ -130,10 +130,10 @@ def test_the_pareto_plot_needs_recall(
 
 
 @pytest.mark.slow
-def test_overhead_is_measured(project_root: Path, tiny_built: Path, tmp_path: Path) -> None:
+def test_overhead_is_measured(project_root: Path, tiny_host: Path, tmp_path: Path) -> None:
     """That it runs and what it states; the limits are judged by the script on a quiet machine."""
     boards.orin_nano(tmp_path)
-    ran = tool(project_root, "bench_overhead.py", tiny_built, "--root", tmp_path, "--seconds", 2)
+    ran = tool(project_root, "bench_overhead.py", tiny_host, "--root", tmp_path, "--seconds", 2)
     assert ran.returncode in (0, 1), ran.stderr
     stated = json.loads(ran.stdout)
     assert all(math.isfinite(value) and value >= 0 for value in stated.values())

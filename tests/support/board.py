@@ -283,7 +283,7 @@ def quick_options(root: Path | str, wheel: Path | None = None, **changes: object
         "wheel": wheel,
         "golden_s": 60.0,
         "health_s": 60.0,
-        "settle_s": 0.1,
+        "settle_s": 0.02,
         "modules": board_modules(root),
         **changes,
     }
@@ -342,3 +342,10 @@ def local_transport() -> LocalTransport:
 def hash_of(artifact: Artifact) -> str:
     """What ``live_content`` says where this artifact is live."""
     return artifact.manifest.model.hash
+
+
+def deployed(root: Path, artifact: Path) -> None:
+    """What a deploy leaves: current -> releases/ID with the artifact."""
+    (root / "releases/one").mkdir(parents=True)
+    (root / "releases/one/artifact").symlink_to(artifact)
+    (root / "current").symlink_to("releases/one")

@@ -8,6 +8,8 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from tatvpr_edge.spec.placemap import Band, MapInfo
+
 F32 = NDArray[np.float32]
 
 
@@ -27,3 +29,8 @@ def directions(count: int, size: int, seed: int = 0) -> F32:
     rows = np.random.default_rng(seed).standard_normal((count, size)).astype(np.float32)
     unit: F32 = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
+
+
+def info_of(kind: str, model: str = "ab" * 32) -> MapInfo:
+    """Of a small map with two bands."""
+    return MapInfo(model, kind, 16, (Band(1.0), Band(0.2, 0.5)), "local")

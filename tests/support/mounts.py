@@ -1,8 +1,9 @@
-"""Small disks, to become full."""
+"""Small disks, to become full, and folders that cannot be written."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,3 +24,26 @@ def mounted(folder: Path, *options: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[Path]:
+    """``folder``, in which nothing can be written: by its mode; for root, whom no mode holds, by a
+    mount."""
+    if os.geteuid() == 0:
+        if subprocess.run(["mount", "--bind", folder, folder], capture_output=True).returncode:
+            lacking("the right to mount a folder read-only", "run the tests as another user")
+        try:
+            subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+            yield folder
+        finally:
+            subprocess.run(["umount", folder], check=True)
+        return
+    places = [Path(place) for place, _, _ in os.walk(folder)]
+    try:
+        for place in places:
+            place.chmod(0o555)
+        yield folder
+    finally:
+        for place in places:
+            place.chmod(0o755)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import atexit
-import platform
 import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, Source, core_sources
+from tatvpr_edge.boards.loader import load
+from tatvpr_edge.compilers.core_sources import NUMERIC_FLAGS, Source, core_include, core_sources
+from tatvpr_edge.compilers.objects import compile_object
+from tatvpr_edge.compilers.toolchains import OPTIMISATION, core_architecture, find_compiler
 from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.workers import in_order
 
 TOOLS = Path(__file__).resolve().parent.parent
 #: Channels and outputs of the linear layers of ViT-S.
 LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
-ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
 
 @dataclass(frozen=True)
@@ -80,24 +81,23 @@ class KernelBench:
 
 
 def compile_core(folder: Path, extra: tuple[str, ...]) -> tuple[list[str], str]:
-    """Objects of the core for this machine (and of ``extra`` files of tools/), and the compiler.
+    """Objects of the core as this machine's artifacts carry them (and of ``extra`` files of
+    tools/), and the compiler.
 
     Raises:
         ToolError: no C compiler, or it failed.
     """
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        raise ToolError("no C compiler: apt-get install gcc")
-    sources = core_sources(ARCHITECTURES.get(platform.machine(), "portable"))
+    board = load("host")
+    compiler = find_compiler(board)
+    sources = core_sources(core_architecture(board))
     sources += [Source(TOOLS / name, NUMERIC_FLAGS) for name in extra]
 
     def compile_one(item: tuple[int, Source]) -> str:
-        target = folder / f"{item[0]}.o"
-        source = item[1]
-        _check([compiler, "-O3", *source.flags, "-c", str(source.path), "-o", str(target)])
-        return str(target)
+        number, source = item
+        flags = [*OPTIMISATION, *source.flags, "-fPIC", f"-I{core_include()}"]
+        return str(compile_object(compiler, source.path, flags, folder / f"{number}.o"))
 
-    return list(in_order(compile_one, enumerate(sources), workers=2)), compiler
+    return list(in_order(compile_one, enumerate(sources), workers=2)), compiler.command[0]
 
 
 def _build(folder: Path) -> Path:
