@@ -49,6 +49,7 @@ from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction, check_k
 from tatvpr_edge.spec.maptypes import MapInfo, Places, calibrated
+from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import cosines_of_signs
 from tatvpr_edge.spec.values import path as check_path
 
@@ -149,8 +150,9 @@ def calibrate_map(
     Raises:
         UsageError: an argument is out of range.
         DataError: too few right or wrong answers to learn from, or frames that cannot be used.
-        MapError: the map is damaged, of another model, or cannot be written; or ``localizer``'s
-            code was built before sequences were judged as they are.
+        MapError: the map is damaged, of another model, or cannot be written, or no longer begins
+            with the places that were asked (added ones are kept); or ``localizer``'s code was built
+            before sequences were judged as they are.
     """
     target = check_path(path, "map", "a .placemap")
     if queries is not None and frames is not None:
@@ -205,12 +207,28 @@ def calibrate_map(
     calibrations = [report.calibration for report in reports]
 
     def judged(stored: StoredMap) -> tuple[MapInfo, list[Places]]:
-        if stored.base.info != place_map.info:
+        if not _begins_with(stored.base, place_map.stored):
             raise MapError(f"the map {target} was made anew meanwhile: calibrate it again")
         return calibrated(stored.base.info, calibrations), [stored.base.places()]
 
     rewrite(target, judged)
     return Calibrated(target, source, limit, within_places, reports, skipped)
+
+
+def _begins_with(now: Base, asked: StoredMap) -> bool:
+    """Whether those are still the map's first places, as they were asked, and where."""
+    first, every = len(asked.base), len(asked)
+    return (
+        now.info == asked.base.info
+        and len(now) >= every
+        and np.array_equal(now.poses[:first], asked.base.poses, equal_nan=True)
+        and np.array_equal(now.poses[first:every], asked.added.poses, equal_nan=True)
+        and all(
+            np.array_equal(is_now.data[:first], was.data)
+            and np.array_equal(is_now.data[first:every], added.data)
+            for is_now, was, added in zip(now.rows, asked.base.rows, asked.added.rows, strict=True)
+        )
+    )
 
 
 def _settings(
