@@ -20,7 +20,9 @@ from tatvpr_edge.compilers import golden
 from tatvpr_edge.compilers.build import build_artifact, plan_artifact
 from tatvpr_edge.compilers.canonical import model_hash
 from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.elf import read_elf
+from tatvpr_edge.compilers.job import Job, model_drift
 from tatvpr_edge.compilers.linux import compile_linux, open_library
 from tatvpr_edge.compilers.objects import made_anew
 from tatvpr_edge.compilers.report import BuildPlan
@@ -311,6 +313,28 @@ class TestDriftOfLargeModels:
         assert largest > 0
         stated = largest * np.log(200) / np.log(30)
         assert 1 - point.smallest_cosine == pytest.approx(stated, rel=1e-9)
+
+    def test_what_a_build_of_another_range_of_k_found_is_what_this_one_finds(
+        self, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Fewer settings cost less, and more frames of them were measured: a manifest's bounds were
+        others where a build of every k had been before."""
+        require_tool("gcc", "gcc")
+        graph = checked_graph(tiny_file)
+        lowered = lower(graph, "tiny")
+        points = golden.points_within((0.05, 1.0), lowered.matched.keeps_tokens)
+        macs = sum(frame_cost(lowered.matched, *point).macs for point in points)
+        monkeypatch.setattr(golden, "DRIFT_MACS", 30 * macs)
+        core = open_library(compile_linux(lowered, load("host"), tmp_path / "core"), lowered)
+        objects = golden.cache_folder("objects")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        golden.cache_folder("drift").mkdir(parents=True)
+        golden.cache_folder("objects").symlink_to(objects)
+        found = []
+        for least in (0.6, 0.05):
+            job = Job(load("host"), tiny_file, graph, "tiny", (least, 1.0), "tvm", lambda *_: None)
+            found.append(model_drift(lowered, job, core, tmp_path / str(least)))
+        assert found[0] == found[1][:2]
 
     def test_a_card_of_too_few_frames_is_measured_again(self, tmp_path: Path) -> None:
         card, found = golden.model_card(tmp_path / "m.onnx"), [golden.DriftPoint(1.0, 1.0, 0.99)]
