@@ -106,6 +106,8 @@ def test_the_readable_card(shipped: Path) -> None:
     text = (shipped / "micro.md").read_text()
     assert "| licence | Apache-2.0 |" in text
     assert "Recall on tower-shift" in text
+    macs = count_macs(registry.config("micro"), 0.6).total
+    assert f"| MACs at k = 0.6 | {macs / 1e6:.1f} M |" in text
     assert zoo.card("micro", shipped)["files"]["onnx"]["sha256"] in text
 
 
