@@ -165,6 +165,7 @@ def test_weights_file_to_onnx_and_back(tmp_path: Path) -> None:
     network = registry.create("micro", seed=5)
     save_weights(network, tmp_path / "micro.safetensors")
     again = load_weights(tmp_path / "micro.safetensors")
+    assert not again.training
     for x, y in zip(network.parameters(), again.parameters(), strict=True):
         assert torch.equal(x, y)
     export_onnx("micro", tmp_path / "a.onnx", weights=tmp_path / "micro.safetensors")
@@ -173,7 +174,7 @@ def test_weights_file_to_onnx_and_back(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="what shall be read"):
         export_onnx("micro", tmp_path / "micro.safetensors", weights=tmp_path / "micro.safetensors")
     # Another gate has the same weights; another width has not.
-    gated = registry.config("micro", groups=4, scope="image")
+    gated = registry.config("micro", groups=4, scope="image", keep_after=(1, 3))
     assert load_weights(tmp_path / "micro.safetensors", expected=gated).config == gated
     with pytest.raises(ModelError, match=r"backbone\.depth"):
         load_weights(tmp_path / "micro.safetensors", expected=registry.config("micro", depth=5))
