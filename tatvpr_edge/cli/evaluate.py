@@ -235,8 +235,8 @@ def _two_folders(
     written = [path.resolve() for path in (html, table, descriptors) if path is not None]
     if len(set(written)) < len(written):
         raise click.UsageError("--html, --csv and --descriptors want a path each")
-    for path in written:  # --csv is no table of positions to read
-        check_apart(path, (*folders, *(folder / POSES for folder in folders)))
+    for target in written:  # --csv is no table of positions to read
+        check_apart(target, (*folders, *(folder / POSES for folder in folders)))
     if descriptors is not None:
         check_new_folder(descriptors)
 
