@@ -51,6 +51,7 @@ from tatvpr_edge.spec.limits import check_fraction, check_k
 from tatvpr_edge.spec.maptypes import MapInfo, Places, calibrated
 from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import cosines_of_signs
+from tatvpr_edge.spec.values import above, instance, number, whole, wrong
 from tatvpr_edge.spec.values import path as check_path
 
 #: An answer is right within ``WITHIN_M``, or so many places along the order of a drive.
@@ -154,6 +155,7 @@ def calibrate_map(
             with the places that were asked (added ones are kept); or ``localizer``'s code was built
             before sequences were judged as they are.
     """
+    instance(localizer, Localizer, "localizer", "a Localizer, which describes and searches")
     target = check_path(path, "map", "a .placemap")
     if queries is not None and frames is not None:
         raise UsageError("give labelled queries or the map's own frames, not both")
@@ -164,10 +166,12 @@ def calibrate_map(
             "k is what frames are described at, and a map's own descriptors are made: give the "
             "frames (QUERIES or --frames), or leave k out"
         )
-    if not 0.5 <= precision < 1:
-        raise UsageError(f"precision is {precision!r}: from 0.5 to below 1, as in 0.95")
-    if within_places < 1 or (within_m is not None and not 0 < within_m < np.inf):
-        raise UsageError("an answer is right within more than 0 metres and from 1 place up")
+    meaning = "from 0.5 to below 1, as in 0.95"
+    if not 0.5 <= number(precision, "precision", meaning) < 1:
+        raise wrong(precision, "precision", meaning)
+    whole(within_places, 1, "within_places", "an answer is right so many places on, from 1 up")
+    if within_m is not None:
+        above(within_m, 0, "within_m", "an answer is right within so many metres, more than 0")
     frames_each = check_sequence(sequence)
     artifact = localizer.artifact
     settings = _settings(artifact.manifest.k_range, ks)
@@ -242,7 +246,12 @@ def _settings(
     low, high = k_range
     if ks is None:
         return [(k, tokens) for k, tokens in SETTINGS if low <= k <= high]
-    pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in ks]
+    try:
+        pairs = [(k, tokens) for k, tokens in (o if isinstance(o, tuple) else (o, 1.0) for o in ks)]
+    except (TypeError, ValueError):
+        raise wrong(
+            ks, "ks", "k, or (k, tokens), of each setting, as in (1.0, (0.4, 0.5))"
+        ) from None
     return [(check_k(k, k_range), check_fraction(tokens, "tokens")) for k, tokens in pairs]
 
 

@@ -341,6 +341,21 @@ def test_a_k_that_teaches_nothing_is_refused(tiny_onnx: Path, frames: Path, tmp_
         calibrate_map(localizer, path, frames=frames, within_m=1.2, precision=0.6)
 
 
+def test_arguments_of_another_kind_are_one_line_each(tiny_host: Path, walked: Path) -> None:
+    with Localizer(tiny_host) as localizer:
+        for name, value in (
+            *(("precision", value) for value in (None, "0.9", 0.4, float("nan"))),
+            *(("within_places", value) for value in (0, "3", 1.5)),
+            *(("within_m", value) for value in (0, "5m", float("inf"))),
+            *(("ks", value) for value in (0.5, [(1.0,)], [(1.0, 0.5, 0.2)])),
+        ):
+            asked = {"frames": walked.parent} if name == "ks" else {}
+            with pytest.raises(UsageError, match=f"^{name} is "):
+                calibrate_map(localizer, walked, **{name: value}, **asked)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"localizer is .*: a Localizer"):
+        calibrate_map(str(tiny_host), walked)  # type: ignore[arg-type]
+
+
 def test_frames_that_are_no_place_of_the_map_are_named(
     tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
 ) -> None:
