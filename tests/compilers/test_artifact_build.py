@@ -102,6 +102,17 @@ class TestHostArtifact:
         assert manifest.k_range == (0.3, 0.5)
         assert {p.k for p in manifest.golden.points} == {0.3, 0.4, 0.5}
 
+    def test_golden_vectors_are_of_the_range_of_k_and_of_a_frame_that_is_resized(self) -> None:
+        """``verify`` asks for each of them on the board, which answers at no other k."""
+        upper = [(1.0, 1.0), (0.6, 1.0), (0.5, 1.0)]
+        assert golden.points_within((0.5, 1.0), keeps_tokens=True) == upper
+        assert golden.points_within((0.4, 0.4), keeps_tokens=True) == [(0.4, 1.0), (0.4, 0.5)]
+        assert golden.points_within((0.4, 0.4), keeps_tokens=False) == [(0.4, 1.0)]
+        every = golden.points_within(golden.EVERY_K, keeps_tokens=True)
+        assert set(every) == set(golden.POINTS)
+        own, other = golden.golden_frames(128)
+        assert (own.shape, other.shape) == ((128, 128, 3), (96, 160, 3))
+
     def test_what_the_file_and_its_card_say_reaches_the_manifest_and_people(
         self, tiny: Callable[..., onnx.ModelProto], tmp_path: Path
     ) -> None:
