@@ -36,6 +36,8 @@ U8 = NDArray[np.uint8]
 #: (k, tokens) of golden vectors; those outside the artifact's k_range are left out, but for fewer
 #: tokens at the nearest k within.
 POINTS = ((1.0, 1.0), (0.6, 1.0), (0.4, 1.0), (0.2, 1.0), (0.05, 1.0), (0.4, 0.5))
+#: Lowest and highest of them: what measuring costs is reckoned for all, whatever range is built.
+EVERY_K = (0.05, 1.0)
 DRIFT_FRAMES = 200
 #: Multiply-accumulates that measuring may take, and the frames of the largest models: 20 to 40 s.
 DRIFT_MACS = 1_500_000_000_000

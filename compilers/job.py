@@ -88,7 +88,8 @@ def model_drift(lowered: Lowered, job: Job, core: Library, folder: Path) -> list
         return known
     library = compile_linux(lowered, load_board(HOST), folder / "permuted", ("-DTATVPR_PERMUTED",))
     permuted = open_library(library, lowered)
-    frames = golden.drift_frames(sum(frame_cost(lowered.matched, *at).macs for at in points))
+    every = golden.points_within(golden.EVERY_K, lowered.matched.keeps_tokens)
+    frames = golden.drift_frames(sum(frame_cost(lowered.matched, *at).macs for at in every))
     drift = golden.measure_drift(
         core, permuted, lowered.matched.image_size, points, frames, job.progress
     )

@@ -26,6 +26,7 @@ from tatvpr_edge.models.nn.vit import PlaceModel, ViT
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ModelError
 from tatvpr_edge.spec.operators import DOMAIN, OPSET, VERSION
+from tatvpr_edge.spec.targets import check_apart
 
 #: ONNX file format; read by every tool that knows opset 20.
 IR_VERSION = 10
@@ -52,6 +53,7 @@ def export_onnx(
 
     Raises:
         ModelError: unknown name, unusable weights, or a float twin (it has no such operators).
+        UsageError: ``path`` is the file of the weights.
     """
     if isinstance(model, str):
         if weights is None:
@@ -59,6 +61,7 @@ def export_onnx(
         else:
             from tatvpr_edge.models.checkpoint import load_weights
 
+            check_apart(Path(path), (weights,))
             model = load_weights(weights, expected=registry.config(model))
     proto = build_proto(model, tokens_out=tokens_out)
     onnx.checker.check_model(proto, full_check=True)

@@ -29,7 +29,7 @@ from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.maptypes import KINDS
 from tatvpr_edge.spec.shortage import TORCH_MB, check_room
-from tatvpr_edge.spec.targets import PLOTS, check_new_folder, check_target
+from tatvpr_edge.spec.targets import PLOTS, check_apart, check_new_folder, check_target
 
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import Picking
@@ -228,12 +228,15 @@ def _two_folders(
 ) -> None:
     from tatvpr_edge.cli.answers import write_csv, write_descriptors, write_page
     from tatvpr_edge.cli.hosting import open_localizer
+    from tatvpr_edge.mapping.poses import POSES
     from tatvpr_edge.models.evaluate.folders import compare_folders
     from tatvpr_edge.models.evaluate.recall import WITHIN_M
 
     written = [path.resolve() for path in (html, table, descriptors) if path is not None]
     if len(set(written)) < len(written):
         raise click.UsageError("--html, --csv and --descriptors want a path each")
+    for target in written:  # --csv is no table of positions to read
+        check_apart(target, (*folders, *(folder / POSES for folder in folders)))
     if descriptors is not None:
         check_new_folder(descriptors)
 

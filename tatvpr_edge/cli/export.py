@@ -11,6 +11,7 @@ from tatvpr_edge.cli.output import json_option, print_json, say
 from tatvpr_edge.cli.paths import FilePath, OutputFile
 from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.manifest import RANDOM_NOTE
+from tatvpr_edge.spec.targets import check_apart
 
 
 @click.command("export")
@@ -44,6 +45,8 @@ def command(
     from tatvpr_edge.models.checkpoint import load_weights
     from tatvpr_edge.models.export import export_onnx
 
+    of = Path(model) if _is_file(model) else weights
+    check_apart(output, () if of is None else (of,))
     if _is_file(model):
         if weights is not None or seed is not None:
             raise UsageError(

@@ -41,7 +41,9 @@ from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_fraction, check_k
 from tatvpr_edge.spec.maptypes import MapInfo, Places, calibrated
+from tatvpr_edge.spec.placemap import Base
 from tatvpr_edge.spec.scores import cosines_of_signs
+from tatvpr_edge.spec.values import above, instance, number, whole, wrong
 from tatvpr_edge.spec.values import path as check_path
 
 #: An answer is right within ``WITHIN_M``, or so many places along the order of a drive.
@@ -141,9 +143,11 @@ def calibrate_map(
     Raises:
         UsageError: an argument is out of range.
         DataError: too few right or wrong answers to learn from, or frames that cannot be used.
-        MapError: the map is damaged, of another model, or cannot be written; or ``localizer``'s
-            code was built before sequences were judged as they are.
+        MapError: the map is damaged, of another model, or cannot be written, or no longer begins
+            with the places that were asked (added ones are kept); or ``localizer``'s code was built
+            before sequences were judged as they are.
     """
+    instance(localizer, Localizer, "localizer", "a Localizer, which describes and searches")
     target = check_path(path, "map", "a .placemap")
     if queries is not None and frames is not None:
         raise UsageError("give labelled queries or the map's own frames, not both")
@@ -154,10 +158,12 @@ def calibrate_map(
             "k is what frames are described at, and a map's own descriptors are made: give the "
             "frames (QUERIES or --frames), or leave k out"
         )
-    if not 0.5 <= precision < 1:
-        raise UsageError(f"precision is {precision!r}: from 0.5 to below 1, as in 0.95")
-    if within_places < 1 or (within_m is not None and not 0 < within_m < np.inf):
-        raise UsageError("an answer is right within more than 0 metres and from 1 place up")
+    meaning = "from 0.5 to below 1, as in 0.95"
+    if not 0.5 <= number(precision, "precision", meaning) < 1:
+        raise wrong(precision, "precision", meaning)
+    whole(within_places, 1, "within_places", "an answer is right so many places on, from 1 up")
+    if within_m is not None:
+        above(within_m, 0, "within_m", "an answer is right within so many metres, more than 0")
     frames_each = check_sequence(sequence)
     artifact = localizer.artifact
     settings = _settings(artifact.manifest.k_range, ks)
@@ -197,12 +203,28 @@ def calibrate_map(
     calibrations = [report.calibration for report in reports]
 
     def judged(stored: StoredMap) -> tuple[MapInfo, list[Places]]:
-        if stored.base.info != place_map.info:
+        if not _begins_with(stored.base, place_map.stored):
             raise MapError(f"the map {target} was made anew meanwhile: calibrate it again")
         return calibrated(stored.base.info, calibrations), [stored.base.places()]
 
     rewrite(target, judged)
     return Calibrated(target, source, limit, within_places, reports, skipped)
+
+
+def _begins_with(now: Base, asked: StoredMap) -> bool:
+    """Whether those are still the map's first places, as they were asked, and where."""
+    first, every = len(asked.base), len(asked)
+    return (
+        now.info == asked.base.info
+        and len(now) >= every
+        and np.array_equal(now.poses[:first], asked.base.poses, equal_nan=True)
+        and np.array_equal(now.poses[first:every], asked.added.poses, equal_nan=True)
+        and all(
+            np.array_equal(is_now.data[:first], was.data)
+            and np.array_equal(is_now.data[first:every], added.data)
+            for is_now, was, added in zip(now.rows, asked.base.rows, asked.added.rows, strict=True)
+        )
+    )
 
 
 def _settings(
@@ -216,7 +238,12 @@ def _settings(
     low, high = k_range
     if ks is None:
         return [(k, tokens) for k, tokens in SETTINGS if low <= k <= high]
-    pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in ks]
+    try:
+        pairs = [(k, tokens) for k, tokens in (o if isinstance(o, tuple) else (o, 1.0) for o in ks)]
+    except (TypeError, ValueError):
+        raise wrong(
+            ks, "ks", "k, or (k, tokens), of each setting, as in (1.0, (0.4, 0.5))"
+        ) from None
     return [(check_k(k, k_range), check_fraction(tokens, "tokens")) for k, tokens in pairs]
 
 

@@ -14,6 +14,7 @@ from tatvpr_edge.runtime.mapjournal import StoredMap, read_map
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.maptypes import MAX_DRIVES, Band, MapInfo, Places
 from tatvpr_edge.spec.placemap import write_map
+from tatvpr_edge.spec.targets import same_file
 from tatvpr_edge.spec.values import path as check_path
 
 PathLike = str | os.PathLike[str]
@@ -58,7 +59,7 @@ def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool =
     target = check_new(output, "give another --output")
     paths = [check_path(path, "map", "a .placemap") for path in maps]
     for number, path in enumerate(paths):
-        if any(_same_file(path, other) for other in paths[:number]):
+        if any(same_file(path, other) for other in paths[:number]):
             raise UsageError(f"map {path} is given twice: its places would be, too")
     opened = [read_map(path) for path in paths]
     first = opened[0].base.info
@@ -97,13 +98,6 @@ def _check_goes_with(path: Path, info: MapInfo, other_path: Path, other: MapInfo
             )
     if [band.mean for band in info.bands] != [band.mean for band in other.bands]:
         raise MapError(f"maps {path} and {other_path} have other means of their signs: {remedy}")
-
-
-def _same_file(path: Path, other: Path) -> bool:
-    try:
-        return os.path.samefile(path, other)
-    except OSError:  # what cannot be read is told when it is read
-        return False
 
 
 def _bands(info: MapInfo) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import DataError, TatvprError, UsageError
@@ -24,6 +25,24 @@ def check_target(
     if suffixes and path.suffix.lower() not in suffixes:
         raise UsageError(f"cannot write {path}: name it with {' or '.join(suffixes)}")
     _check_folder(path, path.absolute().parent, error)
+
+
+def check_apart(path: Path, read: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse a result that would take the place of what it is made of.
+
+    Raises:
+        UsageError: ``path`` is one of ``read``, be it by another name.
+    """
+    if any(same_file(path, given) for given in read):
+        raise UsageError(f"cannot write {path}: it is what shall be read: name another file")
+
+
+def same_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether both are one file; of what cannot be looked at, its reader or writer tells."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 def check_new_folder(folder: Path) -> None:

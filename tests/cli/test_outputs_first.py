@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from tatvpr_edge import zoo
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -70,3 +74,49 @@ def test_another_kind_of_file_is_told_first(
 ) -> None:
     (tmp_path / "frames").symlink_to(folder)
     assert "cannot write a.txt: name it with ." in tatvpr(*words, status=1).stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "w.safetensors", "-o", "{}"),
+        ("export", "nano", "--weights", "w.safetensors", "-o", "{}"),
+        ("evaluate", "w.safetensors", "frames", "--html", "{}"),
+        ("evaluate", "frames", "w.safetensors", "--csv", "{}"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("name", ["w.safetensors", "link"])
+def test_what_is_read_is_not_written(
+    tatvpr: Run, folder: Path, tmp_path: Path, words: tuple[str, ...], name: str
+) -> None:
+    """The second name that a shell completed was the first: the weights of a training were gone."""
+    (tmp_path / "frames").symlink_to(folder)
+    shutil.copy(zoo.path("nano", "safetensors"), weights := tmp_path / "w.safetensors")
+    (tmp_path / "link").symlink_to(weights)
+    before = weights.read_bytes()
+    told = tatvpr(*(word.format(name) for word in words), status=1).stderr
+    assert "it is what shall be read: name another file" in told
+    assert weights.read_bytes() == before
+
+
+def test_a_table_of_answers_is_no_table_of_positions(tatvpr: Run, tmp_path: Path) -> None:
+    """--csv is written, unlike --poses of other commands: what was given with it was gone."""
+    for name in ("map", "queries"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "a.png")
+    (table := tmp_path / "queries" / "poses.csv").write_text("name,x,y\na.png,1,2\n")
+    told = tatvpr("evaluate", "map", "queries", "--csv", "queries/poses.csv", status=1).stderr
+    assert "queries/poses.csv: it is what shall be read" in told
+    assert table.read_text() == "name,x,y\na.png,1,2\n"
+
+
+@pytest.mark.parametrize("output", ["artifact", "artifact/figures"])
+def test_figures_do_not_go_into_the_artifact(
+    tatvpr: Run, tiny_host: Path, tmp_path: Path, output: str
+) -> None:
+    """It may hold what its manifest lists alone: nothing opened it afterwards."""
+    (tmp_path / "artifact").symlink_to(tiny_host)
+    told = tatvpr("profile", "artifact", "-o", output, "--no-write", status=1).stderr
+    assert f"{output} is of the artifact, which may hold nothing else" in told
+    assert not list(tiny_host.glob("*.html"))

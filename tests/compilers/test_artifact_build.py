@@ -20,7 +20,9 @@ from tatvpr_edge.compilers import golden
 from tatvpr_edge.compilers.build import build_artifact, plan_artifact
 from tatvpr_edge.compilers.canonical import model_hash
 from tatvpr_edge.compilers.checks import checked_graph
+from tatvpr_edge.compilers.cost import frame_cost
 from tatvpr_edge.compilers.elf import read_elf
+from tatvpr_edge.compilers.job import Job, model_drift
 from tatvpr_edge.compilers.linux import compile_linux, open_library
 from tatvpr_edge.compilers.objects import made_anew
 from tatvpr_edge.compilers.report import BuildPlan
@@ -108,6 +110,17 @@ class TestHostArtifact:
     ) -> None:
         fewer = [at for at in golden.points_within((low, high), True) if at[1] < 1]
         assert fewer == [(k, 0.5)]
+
+    def test_golden_vectors_are_of_the_range_of_k_and_of_a_frame_that_is_resized(self) -> None:
+        """``verify`` asks for each of them on the board, which answers at no other k."""
+        upper = [(1.0, 1.0), (0.6, 1.0), (0.5, 1.0), (0.5, 0.5)]
+        assert golden.points_within((0.5, 1.0), keeps_tokens=True) == upper
+        assert golden.points_within((0.4, 0.4), keeps_tokens=True) == [(0.4, 1.0), (0.4, 0.5)]
+        assert golden.points_within((0.4, 0.4), keeps_tokens=False) == [(0.4, 1.0)]
+        every = golden.points_within(golden.EVERY_K, keeps_tokens=True)
+        assert set(every) == set(golden.POINTS)
+        own, other = golden.golden_frames(128)
+        assert (own.shape, other.shape) == ((128, 128, 3), (96, 160, 3))
 
     def test_what_the_file_and_its_card_say_reaches_the_manifest_and_people(
         self, tiny: Callable[..., onnx.ModelProto], tmp_path: Path
@@ -320,6 +333,28 @@ class TestDriftOfLargeModels:
         assert largest > 0
         stated = largest * np.log(200) / np.log(30)
         assert 1 - point.smallest_cosine == pytest.approx(stated, rel=1e-9)
+
+    def test_what_a_build_of_another_range_of_k_found_is_what_this_one_finds(
+        self, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Fewer settings cost less, and more frames of them were measured: a manifest's bounds were
+        others where a build of every k had been before."""
+        require_tool("gcc", "gcc")
+        graph = checked_graph(tiny_file)
+        lowered = lower(graph, "tiny")
+        points = golden.points_within((0.05, 1.0), lowered.matched.keeps_tokens)
+        macs = sum(frame_cost(lowered.matched, *point).macs for point in points)
+        monkeypatch.setattr(golden, "DRIFT_MACS", 30 * macs)
+        core = open_library(compile_linux(lowered, load("host"), tmp_path / "core"), lowered)
+        objects = golden.cache_folder("objects")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        golden.cache_folder("drift").mkdir(parents=True)
+        golden.cache_folder("objects").symlink_to(objects)
+        found = []
+        for least in (0.6, 0.05):
+            job = Job(load("host"), tiny_file, graph, "tiny", (least, 1.0), "tvm", lambda *_: None)
+            found.append(model_drift(lowered, job, core, tmp_path / str(least)))
+        assert found[0] == found[1][:2]
 
     def test_a_card_of_too_few_frames_is_measured_again(self, tmp_path: Path) -> None:
         card, found = golden.model_card(tmp_path / "m.onnx"), [golden.DriftPoint(1.0, 1.0, 0.99)]

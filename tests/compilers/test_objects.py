@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,31 @@ def test_the_same_text_is_compiled_once(counting: tuple[Compiler, Path], tmp_pat
         made = compile_object(compiler, source, flags, tmp_path / "f.o")
         assert len(log.read_text().split()) == times
         assert answer(made, tmp_path) == (8 if "8" in text else 7)
+
+
+def test_another_compiler_and_another_boards_flags_compile_anew(
+    counting: tuple[Compiler, Path], tmp_path: Path
+) -> None:
+    compiler, log = counting
+    updated = replace(compiler, version="1.1")  # in its place
+    board = replace(compiler, command=(*compiler.command, "-DBOARD=1"))
+    (tmp_path / "f.c").write_text("int f(void) { return 7; }")
+    for one, times in ((compiler, 1), (updated, 2), (board, 3), (updated, 3), (compiler, 3)):
+        compile_object(one, tmp_path / "f.c", [], tmp_path / "f.o")
+        assert len(log.read_text().split()) == times
+
+
+def test_weights_that_an_assembler_takes_in_are_never_those_of_before(
+    home: Path, tmp_path: Path
+) -> None:
+    """No compiler names what .incbin reads: the text is the same for another model."""
+    compiler, weights = find_compiler(load("host")), tmp_path / "weights.bin"
+    source = tmp_path / "weights.S"
+    source.write_text(f'.section .rodata\n.incbin "{weights}"\n')
+    for content in (b"first model", b"other model"):
+        weights.write_bytes(content)
+        made = compile_object(compiler, source, [], tmp_path / "weights.o")
+        assert content in made.read_bytes()
 
 
 @pytest.mark.parametrize("included", ["part.c", "part.h", "deeper/part.inc"])

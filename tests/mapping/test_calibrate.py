@@ -31,10 +31,10 @@ from tatvpr_edge.mapping.logistic import (
 from tatvpr_edge.models.export.bodies import bodies
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.engine import Engine
-from tatvpr_edge.runtime.mapjournal import append, journal_path
+from tatvpr_edge.runtime.mapjournal import append, compact, journal_path
 from tatvpr_edge.spec.artifact import read_artifact, write_artifact
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
-from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
+from tatvpr_edge.spec.placemap import Band, MapInfo, Places, Rows, make_places, write_map
 
 RNG = np.random.default_rng
 
@@ -233,6 +233,57 @@ def test_places_in_the_journal_are_kept_and_judged_too(
     assert PlaceMap(walked).tag(60) == "added" and not journal_path(walked).exists()
 
 
+def test_a_map_that_was_made_anew_meanwhile_is_not_judged_by_the_old_one_s_answers(
+    tiny_host: Path, walked: Path, tmp_path: Path
+) -> None:
+    """Of the same model, kind and bands: confidences were learned of places that it never held."""
+    info, stored = PlaceMap(walked).info, PlaceMap(walked).stored.places()
+    (rows,) = stored.rows
+    assert rows.norms is not None
+    turned = Rows(rows.data[::-1].copy(), rows.norms[::-1].copy())
+    path, fresh = tmp_path / "judged.placemap", tmp_path / "fresh.placemap"
+
+    def meanwhile(_: int) -> None:
+        if fresh.exists():
+            fresh.replace(path)
+
+    for of, places in (
+        (info, replace(stored, rows=(turned,))),  # other frames
+        (info, replace(stored, poses=stored.poses[::-1].copy())),  # other positions
+        (info, replace(stored, rows=(Rows(rows.data[:59], rows.norms[:59]),), tags=stored.tags[:59],
+                       poses=stored.poses[:59], moments=stored.moments[:59])),
+        (replace(info, bands=(Band(0.6),)), stored),
+    ):  # fmt: skip
+        shutil.copy(walked, path)
+        write_map(fresh, of, [places])
+        wanted = fresh.read_bytes()
+        told = pytest.raises(MapError, match="was made anew meanwhile: calibrate it again")
+        with Localizer(tiny_host) as localizer, told:
+            calibrate_map(localizer, path, within_m=1.2, sequence=1, progress=meanwhile)
+        assert path.read_bytes() == wanted
+
+
+def test_places_that_a_robot_adds_and_folds_in_meanwhile_are_kept(
+    tiny_host: Path, walked: Path
+) -> None:
+    info = PlaceMap(walked).info
+    rows = RNG(0).normal(size=(3, 1, info.descriptor_size)).astype("f4")
+    append(walked, make_places(info, [rows[0]], tags=["before"]))
+    new = ["folded in", "added"]
+
+    def meanwhile(_: int) -> None:
+        if new:
+            append(walked, make_places(info, [rows[len(new)]], tags=[new.pop(0)]))
+            if new:
+                compact(walked)
+
+    with Localizer(tiny_host) as localizer:
+        calibrate_map(localizer, walked, within_m=1.2, sequence=1, progress=meanwhile)
+    done = PlaceMap(walked)
+    assert [done.tag(place) for place in (60, 61, 62)] == ["before", "folded in", "added"]
+    assert done.info.bands[0].calibration is not None
+
+
 @pytest.mark.parametrize("source", ["frames", "queries"])
 def test_frames_that_are_damaged_or_show_nothing_teach_nothing(
     source: str, tiny_host: Path, frames: Path, walked: Path, tmp_path: Path
@@ -288,6 +339,21 @@ def test_a_k_that_teaches_nothing_is_refused(tiny_onnx: Path, frames: Path, tmp_
         assert path.read_bytes() == before
         # Where nothing is said, what the artifact has is asked.
         calibrate_map(localizer, path, frames=frames, within_m=1.2, precision=0.6)
+
+
+def test_arguments_of_another_kind_are_one_line_each(tiny_host: Path, walked: Path) -> None:
+    with Localizer(tiny_host) as localizer:
+        for name, value in (
+            *(("precision", value) for value in (None, "0.9", 0.4, float("nan"))),
+            *(("within_places", value) for value in (0, "3", 1.5)),
+            *(("within_m", value) for value in (0, "5m", float("inf"))),
+            *(("ks", value) for value in (0.5, [(1.0,)], [(1.0, 0.5, 0.2)])),
+        ):
+            asked = {"frames": walked.parent} if name == "ks" else {}
+            with pytest.raises(UsageError, match=f"^{name} is "):
+                calibrate_map(localizer, walked, **{name: value}, **asked)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"localizer is .*: a Localizer"):
+        calibrate_map(str(tiny_host), walked)  # type: ignore[arg-type]
 
 
 def test_frames_that_are_no_place_of_the_map_are_named(

@@ -89,14 +89,15 @@ def test_what_is_accepted_is_told_of_each_setting() -> None:
         (0, (1.0, 1.0), (0.8, 0.3), False, False, 0),
         (0, (0.2, 1.0), (0.7, 0.2), True, True, 0),
         (0, (0.2, 1.0), (0.6, 0.1), False, True, 0),
+        (0, (0.2, 1.0), (0.6, 0.1), False, False, 0),
         (0, (0.4, 0.5), (0.5, 0.1), False, True, 0),
         (0, (0.3, 0.5), (0.5, 0.1), False, False, 0),  # nothing there was to be found
     ]
     answers = Answers.of(rows, 2)
-    told = answers.by_setting(np.array([True, True, True, False, False, True]))
+    told = answers.by_setting(np.array([True, True, True, False, True, False, True]))
     assert told == (
         AtSetting(1.0, 1.0, 1.0, 2, 1),
-        AtSetting(0.2, 1.0, 0.5, 1, 1),
+        AtSetting(0.2, 1.0, 0.5, 2, 1),
         AtSetting(0.4, 0.5, 0.0, 0, 0),
     )
 
@@ -190,6 +191,19 @@ def test_paths_that_say_much_are_accepted_where_they_were_not_seen() -> None:
     made, others = report.calibration, along_walls(rng, 2000, 5, told=6.0)
     taken = others.odds(made.weights, made.dials) >= made.threshold
     assert taken.mean() > 0.3 and others.right[taken].mean() >= 0.88
+
+
+@pytest.mark.parametrize(("frames", "reached"), [(2, True), (3, False)])
+def test_room_is_left_for_one_wrong_path_more(frames: int, reached: bool) -> None:
+    """It lasts for up to twice the sequence: a hundred right answers cover four at .95, not six."""
+    right = np.arange(200) % 2 == 0
+    columns = np.zeros((200, 5))
+    columns[:, 0] = np.where(right, 1.0, -1.0) + RNG(0).uniform(-0.5, 0.5, 200)
+    ones = np.ones(200)
+    answers = Answers(0 * right, ones, ones, columns, right, right, np.arange(200))
+    report = fit_sequences(answers, 0, frames, 0.95)
+    assert report is not None and report.reached is reached
+    assert report.accepted == (100 if reached else 0)
 
 
 def test_answers_are_judged_by_those_of_other_parts_of_the_map() -> None:

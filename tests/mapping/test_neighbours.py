@@ -81,6 +81,21 @@ def test_neighbours_of_known_position_keep_three_tenths_of_each_other(
         assert np.array_equal(stored(single.path), int8_rows(np.stack(frame_alone))[0])
 
 
+def test_a_frame_that_is_left_out_takes_its_own_position_with_it(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    """The others' are not moved up, nor who their neighbours are."""
+    frames = folder_of(tmp_path / "frames", scenes(5), xs := [0, 500, 4, 1000, 1004])
+    (frames / "01.png").write_bytes(b"no picture")
+    with Localizer(tiny_host) as localizer:
+        made = tatvpr_edge.build_map(localizer, frames, path := tmp_path / "m")
+        added = extend_map(localizer, frames, path)
+    assert (made.places, made.neighbours, added.places, added.neighbours) == (4, 4, 4, 4)
+    place_map = PlaceMap(path)
+    at = [(place_map.tag(place), place_map.pose(place)[0]) for place in range(8)]
+    assert at == 2 * [(f"{number:02}.png", xs[number]) for number in (0, 2, 3, 4)]
+
+
 def test_pictures_of_unknown_order_stay_alone(tiny_host: Path, tmp_path: Path) -> None:
     pixels = scenes(30)
     frames = folder_of(tmp_path / "frames", pixels)

@@ -21,7 +21,7 @@ from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.export import build_proto, export_onnx
 from tatvpr_edge.models.heads import HEADS, LEARNED_HEADS
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
-from tatvpr_edge.spec.errors import ModelError
+from tatvpr_edge.spec.errors import ModelError, UsageError
 from tatvpr_edge.spec.operators import DOMAIN
 from tatvpr_edge.spec.packing import unpack_ternary
 
@@ -165,13 +165,16 @@ def test_weights_file_to_onnx_and_back(tmp_path: Path) -> None:
     network = registry.create("micro", seed=5)
     save_weights(network, tmp_path / "micro.safetensors")
     again = load_weights(tmp_path / "micro.safetensors")
+    assert not again.training
     for x, y in zip(network.parameters(), again.parameters(), strict=True):
         assert torch.equal(x, y)
     export_onnx("micro", tmp_path / "a.onnx", weights=tmp_path / "micro.safetensors")
     export_onnx(network, tmp_path / "b.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    with pytest.raises(UsageError, match="what shall be read"):
+        export_onnx("micro", tmp_path / "micro.safetensors", weights=tmp_path / "micro.safetensors")
     # Another gate has the same weights; another width has not.
-    gated = registry.config("micro", groups=4, scope="image")
+    gated = registry.config("micro", groups=4, scope="image", keep_after=(1, 3))
     assert load_weights(tmp_path / "micro.safetensors", expected=gated).config == gated
     with pytest.raises(ModelError, match=r"backbone\.depth"):
         load_weights(tmp_path / "micro.safetensors", expected=registry.config("micro", depth=5))

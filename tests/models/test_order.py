@@ -17,6 +17,8 @@ from tatvpr_edge.models.checkpoint import load_weights
 from tatvpr_edge.models.data.frames import squash
 from tatvpr_edge.models.heads import HEADS, LEARNED_HEADS
 from tatvpr_edge.models.nn.config import LAYERS, HeadConfig, ModelConfig, ViTConfig
+from tatvpr_edge.models.nn.layers import TernaryLayer
+from tatvpr_edge.models.nn.quant import gate_mask
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.order import (
     Orders,
@@ -24,6 +26,7 @@ from tatvpr_edge.models.order import (
     measure_orders,
     neighbours,
     order_channels,
+    watch,
 )
 from tatvpr_edge.spec.errors import ModelError
 
@@ -130,6 +133,24 @@ def test_only_layers_with_groups_are_ordered() -> None:
     assert orders.residual is None and orders.values is None
     assert orders.hidden is not None and len(orders.hidden) == SMALL.depth
     assert all(sorted(order) == list(range(SMALL.mlp_dim)) for order in orders.hidden)
+
+
+@pytest.mark.parametrize("groups", [{"qkv": 4}, {"up": 4}, {"qkv": 2, "up": 4}], ids=str)
+def test_the_stream_is_ordered_by_what_its_grouped_readers_keep(groups: dict[str, int]) -> None:
+    """Of all frames, for the widest group; the model is trained on as it was."""
+    model, seen = network(groups=groups).train(), np.zeros((SMALL.dim, SMALL.dim))
+
+    def count(name: str, layer: TernaryLayer, q: torch.Tensor, k: torch.Tensor) -> None:
+        if name.rpartition(".")[2] in groups:
+            mask = gate_mask(q, k)
+            assert mask is not None
+            fired = (q * mask != 0).flatten(0, -2).double().numpy()
+            seen[:] += fired.T @ fired
+
+    order = measure_orders(model, frames(40), 0.4).residual
+    assert model.training
+    watch(model, frames(40), 0.4, count)
+    assert np.array_equal(order, neighbours(seen, 4))
 
 
 def test_ordered_groups_of_the_shipped_model_keep_more_of_its_activations() -> None:

@@ -91,6 +91,7 @@ def test_what_sides_cannot_mean(options: dict[str, object]) -> None:
         ({"project": 20, "sides": True}, "sides is True: it is a number"),
         ({"project": 20, "digits": 2.0}, "digits is 2.0: it is a whole number from 1 up"),
         ({"project": 0}, "project is 0: it is a whole number from 1 up"),
+        ({"project": True}, "project is True: it is a whole number from 1 up"),
         ({"project": -1}, "project is -1: it is a whole number from 1 up"),
         ({"project": 20, "side": 1}, "no option 'side'; it has project, digits, sides"),
     ],

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from price_dials import MCUS
+from safetensors import safe_open
 
 from tatvpr_edge import zoo
 from tatvpr_edge.compilers.canonical import model_hash
@@ -21,7 +22,7 @@ from tatvpr_edge.models.checkpoint import load_weights
 from tatvpr_edge.models.evaluate.compute import count_macs
 from tatvpr_edge.models.export import build_proto
 from tatvpr_edge.models.nn.config import ModelConfig
-from tatvpr_edge.models.ship import ONE_MAP_ROWS, ship
+from tatvpr_edge.models.ship import ONE_MAP_ROWS, dials_of, ship
 from tatvpr_edge.spec.errors import ModelError
 
 
@@ -70,10 +71,43 @@ def test_weights_and_onnx_file_hold_the_same_model(shipped: Path) -> None:
         assert np.array_equal(tensors[tensor.name], stored), tensor.name
 
 
+def test_weights_are_shipped_in_half_precision_or_not_at_all(shipped: Path, tmp_path: Path) -> None:
+    with safe_open(zoo.path("micro", "safetensors", shipped), framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+    assert not load_weights(zoo.path("micro", "safetensors", shipped)).trained
+    large = registry.create(registry.config("nano", depth=2), seed=0)
+    with torch.no_grad():
+        large.backbone.cls_token[0, 0] = 7e4
+    with pytest.raises(ModelError, match=r"own: backbone.cls_token does not fit half precision"):
+        ship(large, "own", tmp_path, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_card_states_of_each_setting_what_the_protocols_with_both_dials_found() -> None:
+    config = registry.config("nano")
+    ks = ("1.0", "0.6", "0.4", "0.2")
+    whole = dict(zip(ks, (50.0, 48.0, 46.0, 40.0), strict=True))
+    half = dict(zip(ks, (45.0, 43.0, 41.0, 30.0), strict=True))
+    both = dict(zip(ONE_MAP_ROWS.values(), (whole, half), strict=True))
+    more = {row: {k: value + 20 for k, value in of.items()} for row, of in both.items()}
+    one_dial = {ONE_MAP_ROWS[1.0]: dict.fromkeys(ks, 0.0)}
+    made = dials_of(config, {"a": both, "b": more, "of one dial": one_dial})
+    assert [(s["k"], s["tokens"], s["recall"]) for s in made] == [
+        *((float(k), 1.0, whole[k] + 10) for k in ks),
+        *((float(k), 0.5, half[k] + 10) for k in ks),
+    ]
+    assert [s["macs"] for s in made] == [
+        count_macs(config, float(k), tokens).total for tokens in (1.0, 0.5) for k in ks
+    ]
+    assert dials_of(config, {"of one dial": one_dial}) == []
+
+
 def test_the_readable_card(shipped: Path) -> None:
     text = (shipped / "micro.md").read_text()
     assert "| licence | Apache-2.0 |" in text
     assert "Recall on tower-shift" in text
+    macs = count_macs(registry.config("micro"), 0.6).total
+    assert f"| MACs at k = 0.6 | {macs / 1e6:.1f} M |" in text
     assert zoo.card("micro", shipped)["files"]["onnx"]["sha256"] in text
 
 

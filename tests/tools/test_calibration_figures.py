@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tatvpr_edge.mapping.calibrate import ask, fit_band
+from tatvpr_edge.mapping.calibrate_answers import Answers
+from tatvpr_edge.models.evaluate.calibrated import Described, Frames, Tower, judge
+from tatvpr_edge.runtime import Localizer
+
 
 @pytest.fixture
 def tower(tmp_path: Path) -> Path:
@@ -67,3 +72,32 @@ def test_floors_are_judged_by_what_the_others_taught(
     (model,) = answered["protocols"]["tower-shift"].values()
     ours = 100 * document["int8"]["1.0"]["recall@1"]
     assert ours == pytest.approx(model["int8"]["recall@1"]["1.0"], abs=6)  # one trial of five
+
+
+def test_no_floor_is_judged_by_what_it_taught_itself(tiny_host: Path) -> None:
+    """Of three floors one looks like itself everywhere: it would warn of its own answers."""
+    rng = np.random.default_rng(0)
+    floor = np.repeat(["a", "b", "c"], 40)
+    poses = np.full((120, 7), np.nan)
+    poses[:, 0], poses[:, 1] = 10 * np.arange(120), 0
+    frames = Frames(floor, np.repeat([0, 1, 2], 40), poses)
+    with Localizer(tiny_host) as localizer:
+        places = rng.normal(size=(120, localizer.artifact.manifest.model.descriptor_size))
+        places[80:] += 3 * places[80]
+        noise = 1.5 * rng.normal(size=(2, *places.shape))
+        trials = [(places + of).astype("f4") for of in noise]
+        described = Described(places.astype("f4"), {1.0: trials})
+        tower = Tower(localizer, "int8", frames, frames, described)
+        (row,) = judge(tower, 0.8).values()
+        own = {name: ask(tower.map, tower.truth, tower.asked(name)) for name in tower.floors}
+        taken = dict.fromkeys((True, False), 0)
+        for name, answers in own.items():
+            for alone in taken:
+                rest = [of for other, of in own.items() if not alone or other != name]
+                made = fit_band(tower.map, tower.truth, Answers.joined(rest), 0, 0.8).calibration
+                odds = answers.odds(made.weights, made.dials)
+                taken[alone] += int((odds >= made.threshold).sum())
+    assert row["accepted"] == taken[True] != taken[False]
+    # Each trial plays each clip from its beginning.
+    drives = [query.drive for name in tower.floors for query in tower.asked(name)]
+    assert len(set(drives)) == 6 and all(drives.count(drive) == 40 for drive in drives)

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tiny_sets import TINY_BACKBONE, labelled_set, tower_set, utm_set
 
+from tatvpr_edge.mapping.calibrate_answers import Answers
 from tatvpr_edge.mapping.neighbours import lent
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.data.formats import Positioned
 from tatvpr_edge.models.data.frames import squash
 from tatvpr_edge.models.evaluate import protocols
+from tatvpr_edge.models.evaluate.calibrated import figures
 from tatvpr_edge.models.evaluate.compute import count_macs
 from tatvpr_edge.models.evaluate.confidence import confidence
 from tatvpr_edge.models.evaluate.describers import (
@@ -205,6 +207,34 @@ def test_confidence_agrees_with_scikit_learn_and_knows_places_that_the_map_lacks
         "answers": 0, "auroc": None, "average_precision": None,
         "recall_at_full_precision": None, "ece": None,
     }  # fmt: skip
+
+
+def test_the_row_of_each_k_is_what_was_counted_by_hand() -> None:
+    """Of what is accepted, and of places that the map lacks, as docs/calibration.md has them."""
+    limit, judged = 1.0, [
+        (1.0, 3.0, True, True),
+        (1.0, 2.0, False, True),
+        (1.0, 0.5, True, True),
+        (1.0, 2.0, False, False),
+        (1.0, 0.0, False, False),
+        (0.2, 1.0, True, True),  # at the limit: accepted
+        (0.2, 0.9, False, False),
+    ]  # fmt: skip
+    answers = Answers.of(
+        [(0, (k, 1.0), (odds, 0.0), right, there, 0) for k, odds, right, there in judged], 2
+    )
+    odds = np.array([row[1] for row in judged])
+    made = figures(answers, odds, np.full(len(odds), limit))
+    assert list(made) == [1.0, 0.2]
+    assert [made[1.0][name] for name in ("answers", "accepted")] == [5, 3]
+    wanted = {
+        "recall@1": 2 / 3, "precision": 1 / 3, "accepted_of_answerable": 2 / 3,
+        "accepted_of_unknown": 1 / 2, "auroc": 4 / 6, "auroc_of_answerable": 1 / 2,
+    }  # fmt: skip
+    assert {name: made[1.0][name] for name in wanted} == pytest.approx(wanted)
+    known = ("recall@1", "precision", "accepted_of_answerable", "auroc")
+    assert [made[0.2][name] for name in known] == [1, 1, 1, 1]
+    assert (made[0.2]["accepted"], made[0.2]["accepted_of_unknown"]) == (1, 0)
 
 
 def test_frames_of_places_that_the_map_lacks_against_numpy(tmp_path: Path) -> None:

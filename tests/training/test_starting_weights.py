@@ -101,6 +101,8 @@ def test_the_same_weights_are_the_same_file(tmp_path: Path) -> None:
         save_weights(model, tmp_path / "w.safetensors")
         made.add((tmp_path / "w.safetensors").read_bytes())
     assert len(made) == 1
+    header_bytes = int.from_bytes(made.pop()[:8], "little")
+    assert header_bytes % 8 == 0  # tensors that are mapped into memory are aligned
     read = load_weights(tmp_path / "w.safetensors")
     assert read.config == model.config
     wanted = model.state_dict()
