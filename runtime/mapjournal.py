@@ -197,9 +197,9 @@ def append_drive(
     made_for: MapInfo | None = None,
     own: bool = True,
 ) -> Appended:
-    """As :func:`append`, and where they are their ``own``, ``places`` become a drive: its number is
-    found while the map is held, because another writer may have begun one since it was opened. That
-    looks at every place.
+    """As :func:`append`, and where they are their ``own``, the drives of ``places`` are new ones:
+    their numbers are found while the map is held, because another writer may have begun one since
+    it was opened. That looks at every place.
 
     Raises:
         MapError: also where the map holds as many drives as it may.
@@ -217,7 +217,8 @@ def append_drive(
                 raise MapError(f"map {path} is full: it holds at most {MAX_PLACES} places")
             if own:
                 moments = places.moments.copy()
-                moments["drive"] = _next_drive(path, head, end)
+                more = int(moments["drive"].max(initial=0))
+                moments["drive"] += np.uint16(_next_drive(path, head, end, more))
                 places = replace(places, moments=moments)
             if neighbours and not head.info.neighbours:
                 # The journal is bound to what the base holds of its places, which stays.
@@ -245,8 +246,9 @@ def map_end(path: str | Path) -> tuple[object, int] | None:
     return None if found is None else (file, head.places + found[1])
 
 
-def _next_drive(path: Path, head: Header, journal_bytes: int) -> int:
-    """One more than the highest number of a drive in a map and so much of its journal."""
+def _next_drive(path: Path, head: Header, journal_bytes: int, more: int) -> int:
+    """One more than the highest number of a drive in a map and so much of its journal, of which
+    there is room for ``more`` behind it."""
     with plain(path) as base, plain(journal_path(path)) as journal:
         base.seek(head.layout.moments)
         stored = np.frombuffer(base.read(head.places * MOMENT.itemsize), MOMENT)
@@ -254,8 +256,9 @@ def _next_drive(path: Path, head: Header, journal_bytes: int) -> int:
             journal.read(journal_bytes), _HEADER.size, head.info, journal_path(path)
         )[0].moments
     drive = 1 + max((int(of["drive"].max()) for of in (stored, added) if len(of)), default=-1)
-    if drive >= MAX_DRIVES:
-        raise MapError(f"map {path} holds drives up to number {drive - 1}, the last: make another")
+    if drive + more >= MAX_DRIVES:
+        full = "the last" if not more else f"and has no room for {more + 1} more"
+        raise MapError(f"map {path} holds drives up to number {drive - 1}, {full}: make another")
     return drive
 
 

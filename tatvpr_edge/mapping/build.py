@@ -201,7 +201,23 @@ def _places(
     seen_s = [frame.time_s if isinstance(frame, RecordedFrame) else None for frame in kept]
     times = [math.nan if seen is None else seen for seen in seen_s]
     tags = [frame.name for frame in kept]
-    return make_places(info, described.descriptors, poses, tags, times=times)
+    drives, orders = _drives([os.path.dirname(frame.path) for frame in kept])
+    return make_places(
+        info, described.descriptors, poses, tags, times=times, orders=orders, drives=drives
+    )
+
+
+def _drives(folders: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Which drive each frame is of, and its number along it: every folder is one, because the last
+    frame of a room and the first of the next are no neighbours."""
+    numbers: dict[str, int] = {}
+    passed: dict[str, int] = {}
+    drives, orders = [], []
+    for folder in folders:
+        drives.append(numbers.setdefault(folder, len(numbers)))
+        orders.append(passed.get(folder, 0))
+        passed[folder] = orders[-1] + 1
+    return drives, orders
 
 
 def _built(path: Path, described: Described, found: Poses, beside: int) -> BuiltMap:

@@ -184,4 +184,4 @@ def test_a_map_without_positions_says_what_gives_them(
 ) -> None:
     said = tatvpr("map", "build", folder, "--artifact", tiny_host, "-o", "m").stdout
     assert "positions: none; a poses.csv in the folder, --poses or --poses-topic" in said
-    assert ", of 1 drive; " in tatvpr("map", "stats", "m").stdout
+    assert ", of 3 drives; " in tatvpr("map", "stats", "m").stdout  # one a folder

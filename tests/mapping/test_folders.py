@@ -13,9 +13,11 @@ from PIL import Image
 import tatvpr_edge
 from support.artifacts import scenes
 from support.users import as_other_user
-from tatvpr_edge.mapping import frame_files, frames_of, is_recording
+from tatvpr_edge.mapping import extend_map, frame_files, frames_of, is_recording
 from tatvpr_edge.runtime import Localizer, PlaceMap
+from tatvpr_edge.runtime.mapjournal import append_drive, read_map
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
+from tatvpr_edge.spec.maptypes import MAX_DRIVES, make_places
 
 
 @pytest.fixture
@@ -184,3 +186,31 @@ def test_a_map_is_made_through_the_package(frames: Path, tiny_host: Path, tmp_pa
     assert PlaceMap(tmp_path / "m.placemap").info.kind == "binary"
     stored = PlaceMap(part.path)
     assert [stored.tag(0), part.skipped[0].name] == ["b/a.jpg", "b/broken.jpg"]
+
+
+def test_every_folder_is_a_drive_of_its_own(frames: Path, tiny_host: Path, tmp_path: Path) -> None:
+    """All were one: the last frame of a room and the first of the next counted as neighbours, and
+    `map calibrate` took either for a right answer to the other."""
+    target = tmp_path / "m.placemap"
+    with Localizer(artifact=tiny_host) as localizer:
+        tatvpr_edge.build_map(localizer, frames, target)
+        for folder in (frames, frames / "b"):
+            extend_map(localizer, folder, target)
+    moments = read_map(target).places().moments
+    assert moments["drive"].tolist() == [0, 1, 1, 2, 3, 3, 4, 4]
+    assert moments["order"].tolist() == [0, 0, 1, 0, 0, 1, 0, 1]
+
+
+def test_more_folders_than_a_map_has_numbers_for_drives_are_refused(
+    frames: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "m.placemap"
+    with Localizer(artifact=tiny_host) as localizer:
+        tatvpr_edge.build_map(localizer, frames / "b", target)
+    info = PlaceMap(target).info
+    row = [np.ones((1, info.descriptor_size), np.float32)]
+    append_drive(target, make_places(info, row, drives=MAX_DRIVES - 3), own=False)
+    with pytest.raises(MapError, match="up to number 65533, and has no room for 3 more: make an"):
+        append_drive(target, make_places(info, row, drives=2))
+    append_drive(target, make_places(info, row, drives=1))
+    assert read_map(target).places().moments["drive"][-1] == MAX_DRIVES - 1
