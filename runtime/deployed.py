@@ -92,17 +92,18 @@ def install_root(root: str | Path | None = None) -> Path:
 
 
 def live_release(root: str | Path | None = None) -> Deployed | None:
-    """The live release below the install root, or None where nothing is deployed."""
+    """The live release below the install root, or None where nothing is deployed. One that lost its
+    artifact, or all of itself, is damaged: the one before it may be started (:func:`fallback`)."""
+    place = install_root(root)
     try:
-        folder = (install_root(root) / CURRENT).resolve(strict=True)
-    except (OSError, RuntimeError):  # no such link, a dangling one, or a loop
+        folder = (place / CURRENT).resolve()
+        ours = folder.parent == (place / RELEASES).resolve()
+    except (OSError, RuntimeError):  # a loop, or a folder that may not be looked into
         return None
-    return _release(folder)
+    return _release(folder) if ours or os.path.isdir(folder / ARTIFACT) else None
 
 
-def _release(folder: Path) -> Deployed | None:
-    if not os.path.isdir(folder / ARTIFACT):
-        return None
+def _release(folder: Path) -> Deployed:
     place_map = folder / MAP
     return Deployed(folder, folder / ARTIFACT, place_map if place_map.is_file() else None)
 

@@ -6,6 +6,7 @@ In: descriptors, poses and tags, as they come. Out: places that are on the disk.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.forked import tell_children
+from tatvpr_edge.runtime.growing import Added, Moment, mark_of
 from tatvpr_edge.runtime.mapjournal import Appended, append_drive, map_file, read_map
 from tatvpr_edge.spec.maptypes import MapInfo, make_places
+
+#: Of so many of its last places a drive is known in a map that was written anew.
+_LAST = 1000
 
 
 class Drive:
@@ -32,7 +37,7 @@ class Drive:
     def _begin(self) -> None:
         self._number: int | None = None  # until its first place stands
         self._order = 0
-        self._times_us = (0, 0)  # of its places: from, to
+        self._marks = deque[str](maxlen=_LAST)  # of its last places
         self._file: object = None  # that took the last of them
 
     def add(
@@ -67,8 +72,8 @@ class Drive:
         )
         done = append_drive(self._path, places, made_for=info, own=self._number is None)
         moment = done.places.moments[0]
-        times_us = (int(moment["time_us"]), *(self._times_us if self._order else ()))
-        self._number, self._times_us = int(moment["drive"]), (min(times_us), max(times_us))
+        self._number = int(moment["drive"])
+        self._marks.append(mark_of(moment, done.places.rows[0].data[0]))
         self._order += 1
         self._file = done.file
         return done
@@ -77,7 +82,8 @@ class Drive:
         """Whether places of it are left in the map, which was written anew: a drive in another map
         may have its number."""
         stored = read_map(self._path)
-        moments = np.concatenate([stored.base.moments, stored.added.moments])
-        own = moments[(moments["drive"] == self._number) & (moments["order"] < self._order)]
-        first_us, last_us = self._times_us
-        return bool(((own["time_us"] >= first_us) & (own["time_us"] <= last_us)).any())
+        now, marks = Moment.of(stored.base, Added(stored.added), None), set(self._marks)
+        moments, first = np.concatenate(now.moments()), self._order - len(marks)
+        own = (moments["order"] >= first) & (moments["order"] < self._order)
+        own &= moments["drive"] == self._number
+        return any(now.mark(int(place)) in marks for place in np.flatnonzero(own))

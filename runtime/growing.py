@@ -132,8 +132,8 @@ class Moment:
         along which drive, and what its first band holds."""
         base, added = self.base, self.added
         if place < len(base):
-            return _mark(base.moments[place], base.rows[0].data[place])
-        return _mark(added.moments[place - len(base)], added.rows[0].data[place - len(base)])
+            return mark_of(base.moments[place], base.rows[0].data[place])
+        return mark_of(added.moments[place - len(base)], added.rows[0].data[place - len(base)])
 
     def marks(self) -> list[str]:
         """The same of each place."""
@@ -196,7 +196,8 @@ class Moment:
         return first, end, without
 
 
-def _mark(moment: np.void, row: NDArray[Any]) -> str:
+def mark_of(moment: np.void, row: NDArray[Any]) -> str:
+    """:meth:`Moment.mark` of a place with this moment and first row."""
     seen = bytearray(moment.tobytes())
     seen[_CONFIRMED] = 0
     digest = blake2b(seen + row.tobytes(), digest_size=_MARK_BYTES).hexdigest()

@@ -123,10 +123,11 @@ def _signed(folder: str, trusted: Trust | None) -> dict[str, Any]:
     return said
 
 
-def _fallback(store: Store, live: str | None) -> dict[str, str] | None:
-    """What a program that was to start the live release started instead, and why."""
+def _fallback(store: Store) -> dict[str, str] | None:
+    """What a program that was to start the live release, be it lost, started instead, and why."""
+    live = deployed.live_release(store.root)
     said = deployed.read_json(Path(store.root) / deployed.FALLBACK)
-    if live is None or said.get("live") != live:
+    if live is None or said.get("live") != live.folder.name:
         return None
     return {name: str(said.get(name))[:500] for name in ("live", "runs", "why")}
 
@@ -179,7 +180,7 @@ def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[
         "previous": previous,
         "unconfirmed": live is not None and (state["pending"] or {}).get("release") == live,
         "releases": releases,
-        "fallback": _fallback(store, live),
+        "fallback": _fallback(store),
         "lowest_serial": deployed.lowest_serial(Path(store.root)),
         "free_bytes": shutil.disk_usage(store.root).free,
         **keyring.report(),

@@ -141,8 +141,7 @@ def deploy(
         DeployError: the board cannot be reached, or it refused or took back the release.
     """
     options = options or Options()
-    if not isinstance(artifact, Artifact):
-        artifact = open_artifact(artifact, place_map)
+    artifact = open_artifact(artifact, place_map)  # a map may change after it was checked for all
     result = Result(board=transport.name)
     sent: int | None = None
     arrived: list[float] = []  # when the board began to check what it was sent, all of it

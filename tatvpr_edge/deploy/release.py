@@ -53,19 +53,20 @@ class Release:
     artifact: Artifact
 
 
-def open_artifact(path: str | Path, place_map: str | Path | None) -> Artifact:
-    """Check an artifact and the map that goes with it, before anything is sent.
+def open_artifact(path: str | Path | Artifact, place_map: str | Path | None) -> Artifact:
+    """Check an artifact and the map that goes with it, before anything is sent: of an artifact
+    that was read before, the map alone.
 
     Raises:
         ArtifactError: the artifact is not whole.
         MapError: the map is no place map, of another model, or newer than the artifact's code.
         BoardError: the artifact is for a microcontroller, which has no SSH.
     """
-    artifact = read_artifact(path)
+    artifact = path if isinstance(path, Artifact) else read_artifact(path)
     manifest = artifact.manifest
     if manifest.code.kind != "shared-library":
         raise BoardError(
-            f"{path} is for the microcontroller {manifest.board}, which has no SSH: "
+            f"{artifact.root} is for the microcontroller {manifest.board}, which has no SSH: "
             f"{flash_tool(manifest.board)}"
         )
     if place_map is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,10 +12,13 @@ from support.board import (
     live_content,
     quick_options,
 )
+from support.board_maps import places
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
 from tatvpr_edge.deploy.naming import lead
 from tatvpr_edge.deploy.push import Options
+from tatvpr_edge.deploy.release import open_artifact
+from tatvpr_edge.runtime.mapjournal import append, read_map
 from tatvpr_edge.spec.errors import DeployError
 
 
@@ -45,6 +49,22 @@ def test_a_canary_that_fails_keeps_all_others_as_they_were(ram_path: Path, wheel
     assert outcomes[0].error is not None and "went back" in outcomes[0].error
     assert all(outcome.result is None and outcome.error is None for outcome in outcomes[1:])
     assert [p.name for p in ram_path.iterdir() if (p / "releases").exists()] == ["two"]
+
+
+def test_a_map_that_grows_after_it_was_checked_leaves_no_places_behind(
+    ram_path: Path, wheel: Path, hall: Any
+) -> None:
+    """Boards were sent its file alone, without the places that lay beside it by then."""
+    boards = read_inventory(inventory(ram_path, wheel))
+    place_map = hall(open_artifact(ram_path / "good", None))
+
+    def grows(_: object) -> None:
+        append(place_map, places(read_map(place_map).base.info, 2))
+
+    options = quick_options(ram_path / "unused", wheel)
+    outcomes = list(deploy_all(boards, None, place_map, options, on_begin=grows))
+    assert outcomes[0].error is not None and "places in its journal (2)" in outcomes[0].error
+    assert not any((ram_path / "two" / name).exists() for name in ("current", "releases"))
 
 
 def test_no_new_board_is_begun_after_a_failure(ram_path: Path, wheel: Path) -> None:

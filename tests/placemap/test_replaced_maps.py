@@ -69,3 +69,23 @@ def test_a_drive_does_not_go_on_in_another_map(
     compact(path)  # and one that was only written anew is the same
     adds.add(frames[5])
     assert read_map(path).places().moments["drive"].tolist()[-2:] == [1, 1]
+
+
+@pytest.mark.parametrize("by", [Localizer, MapWriter])
+def test_a_drive_knows_its_places_in_a_map_that_was_exchanged(
+    robot: Localizer, frames: NDArray[np.uint8], by: type
+) -> None:
+    """Another robot's first place there had its drive's number, and a time that was as unknown."""
+    assert robot.map is not None
+    path, now = robot.map.path, float("nan")
+    adds = robot if by is Localizer else MapWriter(path, robot)
+    for index in range(3):
+        adds.add(frames[index], time_s=now)
+    compact(path)
+    adds.add(frames[3], time_s=now)
+    assert read_map(path).places().moments["drive"].tolist() == [0, 0, 0, 0]
+    put(path, robot.map.info, 0)
+    MapWriter(path, robot).add(frames[4], time_s=now)
+    adds.add(frames[5], time_s=now)
+    moments = read_map(path).places().moments
+    assert moments["drive"].tolist() == [0, 1] and moments["order"].tolist() == [0, 0]

@@ -120,6 +120,20 @@ def test_one_rotten_bit_starts_the_release_before_it(board: Board, rotten: str) 
     assert status(local_transport(), options)["fallback"] is None
 
 
+@pytest.mark.parametrize("lost", [".", "artifact"])
+def test_a_release_that_lost_a_folder_starts_the_one_before_it(board: Board, lost: str) -> None:
+    """As a disk's check leaves it: nothing was said to be deployed, and what was built for this
+    host was taken, or what our wheel carries."""
+    root, options, first, second = board
+    shutil.rmtree(root / "releases" / second / lost)
+    assert running() == first
+    said = status(local_transport(), options)["fallback"]
+    assert said["runs"] == first and "no such folder" in said["why"]
+    shutil.rmtree(root / "releases" / first)
+    with pytest.raises(ArtifactError, match=rf"{second}/artifact is not an artifact: no such"):
+        Localizer()
+
+
 @pytest.mark.parametrize("where", ["artifact/weights.bin", "runtime/tatvpr_edge/runtime/engine.py"])
 def test_a_bad_block_starts_the_release_before_it(
     board: Board, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str
