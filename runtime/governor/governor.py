@@ -241,7 +241,8 @@ class Governor(Closing, OneProcess):
         """For a robot that asks seldom: the steps since the last one by the power that the sampler
         kept meanwhile, as if they had been made then."""
         sampler = self.telemetry if self._c.kind is Kind.POWER else None
-        if sampler is None or not _PAUSE_S < now_s - self._next_s < math.inf:
+        begun = self._next_s > -math.inf
+        if sampler is None or not begun or now_s - self._last.now_s <= _PAUSE_S:
             return
         for point in sampler.history():
             at_s = point.time_s
