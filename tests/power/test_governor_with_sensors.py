@@ -122,6 +122,15 @@ def test_a_robot_that_asks_seldom_is_told_by_what_was_read_meanwhile(
     assert governor.choose().k == k
 
 
+def test_what_is_read_after_a_clock_went_back_is_kept_as_well(robot: Robot) -> None:
+    """Nothing was, until the clock was where it had been."""
+    for step_s in (1.0, 1.0, 1.0, -1.5, 1.0):
+        robot.now_s += step_s
+        robot.sampler.sample()
+        times = [point.time_s for point in robot.sampler.history()]
+        assert times[-1] == robot.now_s and times == sorted(times)
+
+
 def test_an_unreadable_sensor_is_named(robot: Robot) -> None:
     governor = governor_of(robot, budget="9W")
     robot.run(governor, 5.0)
