@@ -178,6 +178,12 @@ class Governor(Closing, OneProcess):
             self._choice = self._chosen()
             return self._choice
 
+    def resume(self) -> None:
+        """Begins to choose again where others chose for a while: what their queries drew then would
+        be taken for other loads."""
+        with self._lock:
+            self._next_s = -math.inf
+
     def observe(
         self, latency_ms: float, k: float, tokens: float = 1.0, search_ms: float = 0.0
     ) -> None:
