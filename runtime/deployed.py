@@ -151,6 +151,8 @@ def _deploys(root: Path) -> bool:
     except OSError:
         return True
     finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_UN)  # also of a child forked at this moment
         os.close(lock)
     return False
 

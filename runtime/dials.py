@@ -124,6 +124,8 @@ class Dials:
                 now = now._replace(governing=terms, governor=None)
             if now.fixed_k is None and now.governor is None:
                 now = now._replace(governor=self._made_governor(now.governing))
+            elif now.fixed_k is None and now.governor is not None and before.fixed_k is not None:
+                now.governor.resume()
             self._set = now
         if before.governor is not None and before.governor is not now.governor:
             before.governor.close()

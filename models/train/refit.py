@@ -106,12 +106,10 @@ def refit_head(
     root = weight.sqrt()  # of weighted squares
     y = (said - said.mean(0)).repeat(len(views), 1)
     projection = ridge_regression((x - mean) * root, y * root, config.ridge, channels)
-    if config.even:
-        if len(projection) > head.size:  # no more numbers say anything than there are channels
-            projection = turned(projection, (x - mean) * root, min(projection.shape))
-        projection = spread(projection, head.size)
-    elif turn:
+    if len(projection) > head.size or (turn and not config.even):
         projection = turned(projection, (x - mean) * root, head.size)
+    if config.even:
+        projection = spread(projection, head.size)
     write_projection(head, projection.float(), (-projection @ mean).float())
 
 
@@ -150,15 +148,13 @@ def turned(regression: Tensor, x: Tensor, size: int) -> Tensor:
 
 
 def spread(regression: Tensor, size: int) -> Tensor:
-    """``regression [E, K]`` turned by a fixed random rotation into ``size`` numbers that say
-    equally much: ``[size, K]``. No cosine changes where ``size`` is E or more, and signs of such
-    numbers keep angles (Charikar, 2002), which signs of principal components do not.
+    """``regression [E, K]`` turned by a fixed random rotation into ``size`` numbers, at least E,
+    that say equally much: ``[size, K]``. No cosine changes, and signs of such numbers keep angles
+    (Charikar, 2002), which signs of principal components do not.
     """
-    answers = regression.shape[0]
     random = torch.Generator().manual_seed(0)
-    drawn = torch.randn(max(size, answers), min(size, answers), generator=random).double()
-    rotation = torch.linalg.qr(drawn).Q
-    return (rotation if size >= answers else rotation.T) @ regression
+    drawn = torch.randn(size, regression.shape[0], generator=random).double()
+    return torch.linalg.qr(drawn).Q @ regression
 
 
 def write_projection(head: GeMHead, projection: Tensor, bias: Tensor) -> None:

@@ -178,6 +178,12 @@ class Governor(Closing, OneProcess):
             self._choice = self._chosen()
             return self._choice
 
+    def resume(self) -> None:
+        """Begins to choose again where others chose for a while: what their queries drew then would
+        be taken for other loads."""
+        with self._lock:
+            self._next_s = -math.inf
+
     def observe(
         self, latency_ms: float, k: float, tokens: float = 1.0, search_ms: float = 0.0
     ) -> None:
@@ -241,7 +247,8 @@ class Governor(Closing, OneProcess):
         """For a robot that asks seldom: the steps since the last one by the power that the sampler
         kept meanwhile, as if they had been made then."""
         sampler = self.telemetry if self._c.kind is Kind.POWER else None
-        if sampler is None or not _PAUSE_S < now_s - self._next_s < math.inf:
+        begun = self._next_s > -math.inf
+        if sampler is None or not begun or now_s - self._last.now_s <= _PAUSE_S:
             return
         for point in sampler.history():
             at_s = point.time_s

@@ -104,11 +104,12 @@ def total_of_rails(rails: Sequence[Reading], source: str, now_s: float) -> Readi
         return total(None, Condition.ABSENT, "no connected rail", "total")
     for complete in _COMPLETE_SETS:
         if labels == complete:
-            bad = [rail for rail in rails if rail.value is None or rail.value > rail.ceiling]
+            parts = [rail.within_ceiling() for rail in rails]
+            bad = [rail for rail in parts if rail.value is None]
             if bad:
                 said = "; ".join(f"{rail.name}: {rail.text()}" for rail in bad)
                 return total(None, Condition.INCOMPLETE, said, "sum of rails")
-            value = sum(rail.value for rail in rails if rail.value is not None)
+            value = sum(rail.value for rail in parts if rail.value is not None)
             return total(value, Condition.OK, "", "sum of rails")
     for complete in _COMPLETE_SETS:
         if labels < complete:

@@ -80,6 +80,13 @@ class Reading:
         """This reading with its value replaced by a condition."""
         return replace(self, value=None, condition=condition, detail=detail)
 
+    def within_ceiling(self) -> Reading:
+        """This reading, without its value where that is above its ceiling."""
+        if self.value is None or self.value <= self.ceiling:
+            return self
+        said = f"{self.value:.0f} {self.unit} is above {self.ceiling:.0f}"
+        return self.without_value(Condition.ABSURD, said)
+
     def text(self) -> str:
         """The value with its unit, or the condition, for people."""
         if self.value is None:

@@ -256,6 +256,8 @@ class Sampler(OneProcess):
             reader.answered.set()
             snapshot = self._latest = self._snapshot(now_s)
             total = snapshot.total
+            while self._history and self._history[-1].time_s > now_s:  # the clock went back
+                self._history.pop()
             if not self._history or total.taken_s > self._history[-1].time_s:
                 self._history.append(TimedPower(total.taken_s, total.value))
                 # What a driver held back for longer than that goes as well.

@@ -29,6 +29,8 @@ from .disk import Disk
 
 #: More than a switch, its health check and a list of keys write together.
 SPARE_BYTES = 256 << 10
+#: A program that starts holds the lock, shared, as long as it takes to see whether a deploy does.
+_TRIES, _AGAIN_S = 10, 0.02
 _FOLDERS = (deployed.RELEASES, deployed.STAGING, deployed.TRASH, deployed.TRUST)
 
 
@@ -100,7 +102,15 @@ class Store:
             self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             # Whoever can open it can hold it for ever; earlier versions let everybody.
             os.fchmod(self._lock, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in reversed(range(_TRIES)):
+                try:
+                    fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not left:
+                        raise
+                self.tick()
+                time.sleep(_AGAIN_S)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES) and self._lock is not None:
                 raise DeployError(self._locked()) from None

@@ -23,9 +23,11 @@ from support.board import (
     make_artifact,
     quick_options,
 )
+from tatvpr_edge.deploy.disk import Disk
 from tatvpr_edge.deploy.health import Health
 from tatvpr_edge.deploy.push import deploy, rollback, status
 from tatvpr_edge.deploy.session import agent_modules
+from tatvpr_edge.deploy.store import Store
 from tatvpr_edge.spec.errors import DeployError
 
 # ---- what is at current ------------------------------------------------------------------------
@@ -374,6 +376,15 @@ def test_a_lock_that_another_program_holds_is_told(pair: Any, fresh: Any) -> Non
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(DeployError, match="is running: another process: wait for it"):
             deploy(local_transport(), pair[1], None, options)
+
+
+def test_a_program_that_just_looks_whether_a_deploy_runs_is_none(tmp_path: Path) -> None:
+    """It holds the lock meanwhile, and a deploy that came then was told of another one."""
+    with open(tmp_path / "lock", "w") as looks:
+        fcntl.flock(looks, fcntl.LOCK_SH)
+        store = Store(str(tmp_path), Disk(), looks.close)
+        store.lock("a deploy")
+    store.unlock()
 
 
 @pytest.mark.parametrize("clock", [0.0, -1e9, 4e9])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime import Localizer, Match
 from tatvpr_edge.runtime.backends.cpu import CpuBackend
 from tatvpr_edge.runtime.governor import Budget, Reason
-from tatvpr_edge.runtime.telemetry import Sampler
+from tatvpr_edge.runtime.telemetry import FedSource, Sampler
 from tatvpr_edge.spec.artifact import replace_profile
 from tatvpr_edge.spec.errors import UsageError
 
@@ -121,6 +121,25 @@ def test_queries_at_a_fixed_k_are_not_the_governors(
             localizer.query(frame)
         time.sleep(0.3)
         assert localizer.governor.choose().reason == "start"
+
+
+def test_what_was_drawn_at_a_fixed_k_is_not_held_against_auto(profiled: Path) -> None:
+    """Queries of then are not the governor's: all that they drew was taken for another load, and
+    for half a minute there was no room for its own."""
+    now_s = 50.0
+    source = FedSource(clock=lambda: now_s)
+    sampler = Sampler([source], clock=lambda: now_s)
+    with Localizer(profiled, k="auto", budget="2W", safe_k=1.0, telemetry=sampler) as localizer:
+        governor = localizer.governor
+        assert governor is not None
+        governor.choose(now_s)
+        localizer.k = 1.0
+        for second in range(30):
+            now_s += 1.0
+            source.feed(power_w=3.0 + second % 2)
+            sampler.sample()
+        localizer.k = "auto"
+        assert governor.choose(now_s).k == 1.0
 
 
 @pytest.mark.parametrize(

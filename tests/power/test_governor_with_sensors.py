@@ -104,9 +104,10 @@ def test_lost_telemetry_gives_the_safe_k_and_says_so(robot: Robot) -> None:
     assert robot.run(governor, 5.0).k == 1.0
 
 
+@pytest.mark.parametrize("every_s", [60.0, 10.1])
 @pytest.mark.parametrize(("load_mw", "k"), [(1000.0, 1.0), (2150.0, 0.2)])
-def test_a_robot_that_asks_once_a_minute_is_told_by_what_was_read_meanwhile(
-    robot: Robot, load_mw: float, k: float
+def test_a_robot_that_asks_seldom_is_told_by_what_was_read_meanwhile(
+    robot: Robot, load_mw: float, k: float, every_s: float
 ) -> None:
     """It stayed at its safe k for ever."""
     governor = governor_of(robot, budget="2.2W", safe_k=0.6)
@@ -115,10 +116,19 @@ def test_a_robot_that_asks_once_a_minute_is_told_by_what_was_read_meanwhile(
         choice = governor.choose()
         governor.observe(40.0, choice.k)
         for second in range(60):
-            robot.now_s += 1.0
+            robot.now_s += every_s / 60.0
             boards.put(robot.monitor, "curr1_input", load_mw / 5.0 + second % 3)
             robot.sampler.sample()
     assert governor.choose().k == k
+
+
+def test_what_is_read_after_a_clock_went_back_is_kept_as_well(robot: Robot) -> None:
+    """Nothing was, until the clock was where it had been."""
+    for step_s in (1.0, 1.0, 1.0, -1.5, 1.0):
+        robot.now_s += step_s
+        robot.sampler.sample()
+        times = [point.time_s for point in robot.sampler.history()]
+        assert times[-1] == robot.now_s and times == sorted(times)
 
 
 def test_an_unreadable_sensor_is_named(robot: Robot) -> None:
