@@ -294,7 +294,8 @@ class Localizer(Closing):
         """The place of the map where ``frame`` was taken; ``top`` candidates.
 
         Args:
-            map: one of :meth:`open_map`, for this call alone; None: as set.
+            map: one of :meth:`open_map`, for this call alone; None: as set. A sequence follows a
+                path of its own in each.
             odometry: with a sequence: how the camera moved since the last frame; None: not known.
                 Metres, forwards or backwards, heeded where the map has positions; or (ahead, left,
                 turn) in the robot's own frame, in metres and radians counter-clockwise; or two
@@ -343,7 +344,8 @@ class Localizer(Closing):
             found, nothing = look(place_map, checked, descriptor, k, tokens, top, looked)
         else:
             looked |= {"shown": nothing is None, "moved": moved}
-            found = place_map.follow(tracker.follow, descriptor, k, tokens, top, **looked)
+            follow = partial(tracker.follow, place_map=None if map is self._map else map)
+            found = place_map.follow(follow, descriptor, k, tokens, top, **looked)
         self._note_uncalibrated(place_map.path, 1 if tracker is None else tracker.frames, found)
         if found.accepted and nothing is None:
             place_map.recognised(found, taken_s)
