@@ -1,4 +1,4 @@
-"""``LoopCloser`` on drives that are none of a car's: a full disk, odometry that jumps, slow robots."""
+"""``LoopCloser`` on odd drives: a full disk, odometry that jumps, slow robots."""
 
 from __future__ import annotations
 
