@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.runtime.arguments import check_excluded
+from tatvpr_edge.runtime.arguments import check_excluded, check_time
 from tatvpr_edge.runtime.frame import CameraFrame
-from tatvpr_edge.runtime.growth import check_terms
+from tatvpr_edge.runtime.growth import Addition, check_terms
+from tatvpr_edge.runtime.mapwriter import full_pose
 from tatvpr_edge.runtime.motion import planar, seen_from
 from tatvpr_edge.runtime.tracking import calibrated_for
 from tatvpr_edge.runtime.verdict import calibrating_sequences
-from tatvpr_edge.spec.errors import UsageError
+from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.values import above, between, whole, wrong
 
 if TYPE_CHECKING:
-    from tatvpr_edge.runtime.growth import Addition
     from tatvpr_edge.runtime.localizer import Localizer
     from tatvpr_edge.runtime.match import Match
 
@@ -62,7 +62,8 @@ class Closure:
 
 @dataclass(frozen=True)
 class Step:
-    """What one frame gave. ``match`` is None while the map holds no places."""
+    """What one frame gave. ``match`` is None while the map holds no places; where a loop was closed
+    and the frame could not be added, ``addition.reason`` says why."""
 
     match: Match | None
     addition: Addition
@@ -84,7 +85,8 @@ class LoopCloser:
 
     Args:
         localizer: with the map that grows set as its map.
-        exclude_last: as :meth:`Localizer.query`: the way just driven closes no loop.
+        exclude_last: as :meth:`Localizer.query`: the way just driven closes no loop. In seconds,
+            of a slow robot at least what was seen along the last ``window_m``.
         agree: so many answers have to agree, this one included ...
         baseline_m: ... over at least so many metres of driving ...
         window_m: ... and at most so many.
@@ -119,7 +121,12 @@ class LoopCloser:
         between(tolerance_m, 0, 1e9, "tolerance_m", "metres, 0 or more")
         if between(tolerance_share, 0, 1, "tolerance_share", "from 0 to below 1") == 1:
             raise wrong(tolerance_share, "tolerance_share", "from 0 to below 1")
-        check_excluded(exclude_last)
+        if tolerance_m >= window_m * (1 - tolerance_share):
+            raise UsageError(
+                f"tolerance_m={tolerance_m:g}: within window_m={window_m:g}, an answer that stands "
+                "still would agree with every movement: give less"
+            )
+        excluded = check_excluded(exclude_last)
         check_terms(novelty, novelty_m, max_places, max_bytes)
         if not hasattr(localizer, "map"):
             raise wrong(localizer, "localizer", "a Localizer with the map that grows")
@@ -143,6 +150,7 @@ class LoopCloser:
             )
         self._localizer = localizer
         self._exclude_last = exclude_last
+        self._exclude_s = excluded if isinstance(excluded, float) else None
         self._agree, self._baseline_m, self._window_m = agree, baseline_m, window_m
         # Of a small robot's rules, too, as many answers as have to agree find room.
         self._stands_m = min(_STANDS_M, baseline_m / (2 * agree))
@@ -152,6 +160,7 @@ class LoopCloser:
         self._answers: deque[_Answer] = deque()
         self._before: tuple[float, float] | None = None
         self._travelled_m = 0.0
+        self._way: deque[tuple[float, float]] = deque()  # (metres travelled, when), the last window
 
     def step(
         self,
@@ -171,33 +180,52 @@ class LoopCloser:
 
         Raises:
             FrameError, MapError, UsageError: as ``Localizer.query`` and ``add``; nothing was added.
+                A loop that this frame closes is told all the same, see :class:`Step`: the MapError
+                of a full disk comes with the next frame that closes none.
         """
         now = planar(pose, _POSE)
+        full_pose(pose)  # what no map takes would end the way here
+        taken_s = check_time(time_s)
         place_map = self._localizer.map
         match = closure = None
         if place_map is not None and len(place_map):
             match = self._localizer.query(
-                frame, bgr, exclude_last=self._exclude_last, time_s=time_s
+                frame, bgr, exclude_last=self._excluded(taken_s), time_s=taken_s
             )
         moved_m = 0.0 if self._before is None else math.dist(self._before, now[:2])
         if self._before is None or moved_m >= self._stands_m:
             self._travelled_m += moved_m
             self._before = now[:2]
+            self._way.append((self._travelled_m, taken_s))
+            # The last one before the window stays: what was seen from there on is left out.
+            while len(self._way) > 1 and self._travelled_m - self._way[1][0] > self._window_m:
+                self._way.popleft()
         if match is not None and match.accepted and match.pose is not None:
             closure = self._judge(match, now)
-        addition = self._localizer.add(
-            frame,
-            pose,
-            tag,
-            match=match,
-            novelty=self._novelty,
-            novelty_m=self._novelty_m,
-            max_places=self._max_places,
-            max_bytes=self._max_bytes,
-            time_s=time_s,
-            bgr=bgr,
-        )
+        try:
+            addition = self._localizer.add(
+                frame,
+                pose,
+                tag,
+                match=match,
+                novelty=self._novelty,
+                novelty_m=self._novelty_m,
+                max_places=self._max_places,
+                max_bytes=self._max_bytes,
+                time_s=taken_s,
+                bgr=bgr,
+            )
+        except MapError as error:
+            if closure is None:
+                raise
+            addition = Addition(None, str(error))  # a full disk takes no loop from the robot
         return Step(match, addition, closure)
+
+    def _excluded(self, taken_s: float) -> int | str:
+        """What a query leaves out: a slow robot is still beside what it saw half a minute ago."""
+        if self._exclude_s is None or not self._way:
+            return self._exclude_last
+        return f"{max(self._exclude_s, taken_s - self._way[0][1]):f}s"
 
     def _judge(self, match: Match, now: tuple[float, float, float]) -> Closure | None:
         assert match.pose is not None
@@ -214,6 +242,10 @@ class LoopCloser:
             return None
         if answer.travelled_m - alike[0].travelled_m < self._baseline_m:
             return None
+        limit_m, share = self._tolerance
+        furthest_m = max(math.dist(other.now[:2], now[:2]) for other in alike)
+        if furthest_m <= limit_m + share * furthest_m:
+            return None  # to and fro on the spot: an answer that stands still would agree as well
         return Closure(match.tag, match.place, answer.then, now, len(alike) + 1)
 
     def _agrees(self, one: _Answer, other: _Answer) -> bool:

@@ -144,6 +144,23 @@ class Dials:
         choice = now.governor.choose()
         return choice.k, choice.tokens
 
+    def setting_of(self, k: float | None, tokens: float | None) -> tuple[float, float]:
+        """(k, tokens) of a call that gives its own; None: as :meth:`setting`. The governor is asked
+        where something is left to choose: its steps count the calls that it chose for.
+
+        Raises:
+            UsageError: one is out of range.
+        """
+        given_k = None if k is None else self.check_k(k)
+        given_tokens = None if tokens is None else check_fraction(tokens, "tokens")
+        if given_k is not None and given_tokens is not None:
+            return given_k, given_tokens
+        set_k, set_tokens = self.setting()
+        return (
+            set_k if given_k is None else given_k,
+            set_tokens if given_tokens is None else given_tokens,
+        )
+
     def observe(self, k: float, tokens: float, describe_ms: float, search_ms: float = 0.0) -> None:
         """Tell the governor, where it chose, what the call at (k, tokens) took."""
         now = self._set

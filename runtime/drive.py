@@ -71,9 +71,10 @@ class Drive:
             drives=0 if self._number is None else self._number,
         )
         done = append_drive(self._path, places, made_for=info, own=self._number is None)
-        moment = done.places.moments[0]
+        added = done.places
+        moment = added.moments[0]
         self._number = int(moment["drive"])
-        self._marks.append(mark_of(moment, done.places.rows[0].data[0]))
+        self._marks.append(mark_of(moment, added.poses[0], added.rows[0].data[0]))
         self._order += 1
         self._file = done.file
         return done

@@ -15,7 +15,7 @@ from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Part, Table, check_mask
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.maptypes import MOMENT, Places, Rows
-from tatvpr_edge.spec.placemap import Base
+from tatvpr_edge.spec.placemap import Base, stored_poses
 
 _LEAST_ROOM = 64
 _MARK_BYTES = 16
@@ -129,11 +129,13 @@ class Moment:
 
     def mark(self, place: int) -> str:
         """What ``place`` is known by, whatever its number, in every process: when it was seen,
-        along which drive, and what its first band holds."""
+        along which drive, and where; of unknown time, what its first band holds (which `map lean`
+        changes: places that a robot added stay known)."""
         base, added = self.base, self.added
         if place < len(base):
-            return mark_of(base.moments[place], base.rows[0].data[place])
-        return mark_of(added.moments[place - len(base)], added.rows[0].data[place - len(base)])
+            return mark_of(base.moments[place], base.stored_poses[place], base.rows[0].data[place])
+        at = place - len(base)
+        return mark_of(added.moments[at], added.poses[at], added.rows[0].data[at])
 
     def marks(self) -> list[str]:
         """The same of each place."""
@@ -196,9 +198,10 @@ class Moment:
         return first, end, without
 
 
-def mark_of(moment: np.void, row: NDArray[Any]) -> str:
-    """:meth:`Moment.mark` of a place with this moment and first row."""
+def mark_of(moment: np.void, pose: NDArray[np.float64], row: NDArray[Any]) -> str:
+    """:meth:`Moment.mark` of a place with this moment, pose and first row."""
     seen = bytearray(moment.tobytes())
     seen[_CONFIRMED] = 0
-    digest = blake2b(seen + row.tobytes(), digest_size=_MARK_BYTES).hexdigest()
+    seen += stored_poses(pose) if moment["time_us"] else row.tobytes()
+    digest = blake2b(seen, digest_size=_MARK_BYTES).hexdigest()
     return f"{int(moment['order']):0{_ORDER_DIGITS}x}{digest}"

@@ -28,7 +28,6 @@ from tatvpr_edge.runtime.tracking import Tracker, check_moved, check_sequence, u
 from tatvpr_edge.runtime.verdict import UncalibratedNote, look
 from tatvpr_edge.spec.artifact import Artifact
 from tatvpr_edge.spec.errors import MapError
-from tatvpr_edge.spec.limits import check_fraction
 from tatvpr_edge.spec.values import instance
 from tatvpr_edge.spec.values import path as check_path
 
@@ -263,7 +262,8 @@ class Localizer(Closing):
             frame: uint8 [H, W, 3] of any size, uint8 [H, W] for gray, or a CameraFrame. An array
                 on the GPU (``__cuda_array_interface__``: pycuda, CuPy, torch) is taken too.
             bgr: the channels are blue, green, red (OpenCV's order).
-            k, tokens: for this call alone; None: as set.
+            k, tokens: for this call alone; None: as set. Work that the governor does not choose is
+                to it as any other program's.
 
         Raises:
             FrameError: another type or shape; the text says what to do.
@@ -274,9 +274,7 @@ class Localizer(Closing):
             descriptor, set_k, set_tokens, describe_ms = self._describe(checked)
             self._dials.observe(set_k, set_tokens, describe_ms)
             return descriptor
-        set_k, set_tokens = self._dials.setting()
-        at_k = set_k if k is None else self._dials.check_k(k)
-        at_tokens = set_tokens if tokens is None else check_fraction(tokens, "tokens")
+        at_k, at_tokens = self._dials.setting_of(k, tokens)
         return self.backend.describe(check_frame(frame, bgr), at_k, at_tokens)
 
     def query(
@@ -296,7 +294,8 @@ class Localizer(Closing):
         """The place of the map where ``frame`` was taken; ``top`` candidates.
 
         Args:
-            map: one of :meth:`open_map`, for this call alone; None: as set.
+            map: one of :meth:`open_map`, for this call alone; None: as set. A sequence follows a
+                path of its own in each.
             odometry: with a sequence: how the camera moved since the last frame; None: not known.
                 Metres, forwards or backwards, heeded where the map has positions; or (ahead, left,
                 turn) in the robot's own frame, in metres and radians counter-clockwise; or two
@@ -345,7 +344,8 @@ class Localizer(Closing):
             found, nothing = look(place_map, checked, descriptor, k, tokens, top, looked)
         else:
             looked |= {"shown": nothing is None, "moved": moved}
-            found = place_map.follow(tracker.follow, descriptor, k, tokens, top, **looked)
+            follow = partial(tracker.follow, place_map=None if map is self._map else map)
+            found = place_map.follow(follow, descriptor, k, tokens, top, **looked)
         self._note_uncalibrated(place_map.path, 1 if tracker is None else tracker.frames, found)
         if found.accepted and nothing is None:
             place_map.recognised(found, taken_s)

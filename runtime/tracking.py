@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -340,12 +341,14 @@ class Tracker(OneProcess):
         self._engine = engine
         self._path = Path(engine, frames)
         self._lock = threading.Lock()
+        self._others: WeakKeyDictionary[PlaceMap, Path] = WeakKeyDictionary()
         tell_children(self)
 
     def _after_fork(self) -> None:
         """A child's own lock, and a new path where a thread of the parent was amid a step."""
         if self._lock.locked():
             self._path = Path(self._engine, self.frames)
+            self._others = WeakKeyDictionary()
         self._lock = threading.Lock()
 
     @property
@@ -384,8 +387,17 @@ class Tracker(OneProcess):
         """Forget what was seen: the robot was carried elsewhere, or a recording begins anew."""
         with self._lock:
             self._path.restart()
+            self._others.clear()
 
-    def follow(self, *step: Any) -> Tracked:
-        """One :meth:`Path.step`, while no other thread takes one."""
+    def follow(self, *step: Any, place_map: PlaceMap | None = None) -> Tracked:
+        """One :meth:`Path.step`, while no other thread takes one.
+
+        Args:
+            place_map: that a call named, which has a path of its own; None: the localizer's.
+        """
         with self._lock:
-            return self._path.step(*step)
+            if place_map is None:
+                return self._path.step(*step)
+            if place_map not in self._others:
+                self._others[place_map] = Path(self._engine, self.frames)
+            return self._others[place_map].step(*step)

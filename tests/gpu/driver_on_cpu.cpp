@@ -98,6 +98,7 @@ static const std::map<std::string, Launch> &kernels() {
 /* What a stream does: at once, or when the graph that it is recorded into is launched. */
 static std::vector<Work> *recording;
 static std::map<void *, long> queued; /* how much each stream was given */
+static int blocks; /* of memory that are held */
 static void queue(void *stream, Work work) {
     ++queued[stream];
     if (recording)
@@ -172,9 +173,13 @@ int cuGetErrorName(int error, const char **text) {
 int cuMemAlloc_v2(uint64_t *pointer, size_t bytes) {
     if (contexts.empty()) return INVALID_CONTEXT;
     *pointer = (uint64_t)(uintptr_t)malloc(bytes);
-    return *pointer ? SUCCESS : OUT_OF_MEMORY;
+    return *pointer ? ++blocks, SUCCESS : OUT_OF_MEMORY;
 }
-int cuMemFree_v2(uint64_t pointer) { return free((void *)(uintptr_t)pointer), SUCCESS; }
+int cuMemFree_v2(uint64_t pointer) {
+    return blocks -= pointer != 0, free((void *)(uintptr_t)pointer), SUCCESS;
+}
+/* Of the tests: how many blocks of memory nobody gave back. */
+int blocks_held(void) { return blocks; }
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
     return ++queued[stream], memcpy((void *)(uintptr_t)to, from, bytes), SUCCESS;
 }

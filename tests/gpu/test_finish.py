@@ -409,6 +409,28 @@ def test_a_gpu_that_fails_later_hands_over_to_the_cpu(board: Board) -> None:
     assert "tensorrt stopped" in answer["said"] and answer["said"].count("\n") == 0
 
 
+_CLOSED = """
+import ctypes, sys
+import numpy as np
+from tatvpr_edge.runtime import Localizer
+cuda = ctypes.CDLL("libcuda.so.1")
+with Localizer(sys.argv[1], backend="tensorrt") as localizer:
+    localizer.describe(np.zeros((40, 56, 3), np.uint8))
+    held = cuda.blocks_held()
+print(held > 0, cuda.blocks_held())
+"""
+
+
+def test_a_closed_localizer_gives_the_gpus_memory_back(board: Board) -> None:
+    board.finish("--require-engine")
+    command = [sys.executable, "-c", _CLOSED, str(board.artifact)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=board.environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "0"]
+
+
 _INTERRUPTED = """
 import sys
 import numpy as np

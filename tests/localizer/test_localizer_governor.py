@@ -142,6 +142,22 @@ def test_what_was_drawn_at_a_fixed_k_is_not_held_against_auto(profiled: Path) ->
         assert governor.choose(now_s).k == 1.0
 
 
+def test_what_is_added_asks_the_governor_nothing(
+    profiled: Path, frames: U8, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each place was a step of the governor's in which nobody asked it for anything."""
+    with Localizer(profiled, k="auto", budget="0.001ms") as localizer:
+        governor = localizer.governor
+        assert governor is not None
+        for frame in frames[:4]:
+            localizer.describe(frame)
+        monkeypatch.setattr(governor, "_clock", lambda: time.monotonic() + 1.0)
+        localizer.describe(frames[0], k=0.4, tokens=1.0)
+        assert governor.reason is Reason.START
+        localizer.describe(frames[0], tokens=1.0)
+        assert governor.reason is Reason.IMPOSSIBLE
+
+
 @pytest.mark.parametrize(
     ("argument", "value"), [("budget", "5W"), ("preset", "turbo"), ("safe_k", 0.4)]
 )

@@ -177,6 +177,20 @@ def test_two_robots_have_a_path_each(
         assert trackers["a"].query(seen(place_wall, 60, np.random.default_rng(1))).frames == 1
 
 
+def test_each_map_that_is_asked_has_a_path_of_its_own(tiny_host: Path, driven: Path) -> None:
+    """One query of another map began the path in the set one anew, without a word."""
+    frame = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    with Localizer(tiny_host, driven, k=1.0, sequence=5) as localizer:
+        floors = [localizer.map, *(localizer.open_map(driven) for _ in range(2))]
+        tracker = localizer.track(5)
+        for seat in (localizer, tracker):
+            asked = [seat.query(frame, map=floors[n]).frames for n in (0, 1, 2, 0, 1, 1, 2)]
+            assert asked == [1, 1, 1, 2, 2, 3, 2]
+            assert seat.query(frame).frames == 3
+        tracker.restart()
+        assert [tracker.query(frame, map=floor).frames for floor in (None, *floors)] == [1, 2, 1, 1]
+
+
 def test_a_tracker_is_asked_all_that_its_localizer_is(
     tiny_host: Path, place_wall: NDArray[np.float32], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from support.artifacts import scenes
 from support.maps import directions
+from tatvpr_edge.mapping import lean_map
 from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
 from tatvpr_edge.spec.errors import MapError, TatvprError
 from tatvpr_edge.spec.maptypes import Band, MapInfo
@@ -270,6 +271,23 @@ def test_a_match_confirms_its_place_whatever_its_number_has_become(robot: Locali
         robot.confirm(match)
     robot.map = path
     robot.confirm(match)
+
+
+def test_places_that_came_to_lean_on_their_neighbours_stay_confirmed(robot: Localizer) -> None:
+    """They were known by what they hold, which `map lean` changes under a program."""
+    assert robot.map is not None
+    rows = directions(6, robot.descriptor_size)
+    for number, row in enumerate(rows):
+        robot.add(row, (float(number), 0.0), tag=f"{number}")
+    path = robot.map.path
+    match = robot.query(scenes(1)[0])
+    for place in (1, 4):
+        robot.confirm(place)
+    assert lean_map(path).neighbours == 6
+    robot.add(directions(7, robot.descriptor_size)[6], (9.0, 9.0))
+    assert robot.map.info.neighbours
+    robot.confirm(match)
+    assert robot.map.confirmed == len({1, 4, match.place})
 
 
 def test_a_limit_knows_what_another_program_confirmed(robot: Localizer, tiny_host: Path) -> None:

@@ -24,11 +24,12 @@ from hypothesis.stateful import (
 
 from support.deaths import dies_at, fails_beyond
 from support.maps import directions
+from support.score_reference import best, binary_scores, int8_scores
 from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
 from tatvpr_edge.runtime.mapjournal import compact, journal_path, read_map
 from tatvpr_edge.spec.maptypes import Band, MapInfo, Places, make_places
 from tatvpr_edge.spec.placemap import write_map
-from tatvpr_edge.spec.scores import best, binary_rows, binary_scores, int8_rows, int8_scores
+from tatvpr_edge.spec.scores import binary_rows, int8_rows
 
 NOWHERE = np.full(7, np.nan)
 SEEN_S = st.just(float("nan")) | st.just(7.0)
