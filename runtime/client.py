@@ -226,7 +226,8 @@ class Client(Closing):
         return np.frombuffer(data, "<f4").astype(np.float32)
 
     def set(self, **settings: Any) -> dict[str, Any]:
-        """Set ``k``, ``tokens``, ``budget``, ``preset`` or ``map`` (a path) for every client.
+        """Set ``k``, ``tokens``, ``budget``, ``preset`` or ``map`` (a path) for every client, until
+        the service is started again, as by every deploy.
 
         What is set together is set together: where one is refused, all stay as they were.
 

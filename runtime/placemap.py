@@ -40,7 +40,8 @@ from tatvpr_edge.spec.scores import nearest_band
 from tatvpr_edge.spec.values import numbers, whole, wrong
 from tatvpr_edge.spec.values import path as check_path
 
-#: An accepted match confirms its place where that is older than the frame by so many seconds.
+#: An accepted match confirms its place where that is older than the frame by so many seconds, and
+#: was not named for as long.
 RECOGNISED_AFTER_S = 60.0
 
 
@@ -80,6 +81,7 @@ class PlaceMap(OneProcess):
         self._after_fork()
         tell_children(self)
         self._confirmed: dict[int, int] = {}
+        self._named: dict[str, float] = {}  # marks of the last minute's places: when, the last time
         self._torn, self._journalled = stored.torn_bytes, stored.journalled
         self._file = stored.file
         self._now = Moment.of(stored.base, Added(stored.added), engine)
@@ -126,7 +128,7 @@ class PlaceMap(OneProcess):
         other = object.__new__(type(self))
         with self._counting:  # counts and the numbers that they are of
             other.__dict__.update(self.__dict__)
-            other._confirmed = dict(self._confirmed)
+            other._confirmed, other._named = dict(self._confirmed), dict(self._named)
         other._after_fork()
         tell_children(other)
         other._drive = Drive(self.path)
@@ -405,11 +407,20 @@ class PlaceMap(OneProcess):
     def recognised(self, found: Found, time_s: float) -> None:
         """Like :meth:`confirm`, of the best place that a search just found for a frame of then.
 
-        Not counted where the place itself is of the last minute: that a robot still knows where it
-        just was says nothing about the place.
+        Not counted where the place itself is of the last minute, or was named within it: that a
+        robot still knows where it just was, or stands, says nothing about the place.
         """
         with self._counting:  # not the lock of add, which waits for the disk
             assert found.mark is not None
+            named = {
+                mark: then_s
+                for mark, then_s in self._named.items()
+                if abs(time_s - then_s) < RECOGNISED_AFTER_S
+            }
+            stays = found.mark in named
+            self._named = named | {found.mark: time_s}
+            if stays:
+                return
             place = self._now.known_by(found.mark, found.candidates[0].place)
             if place is None:
                 return  # the map was pruned meanwhile

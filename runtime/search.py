@@ -215,7 +215,7 @@ class Table:
         if self._size < 1:
             raise MapError("this map holds no places yet: add frames with 'tatvpr-edge map add'")
 
-    def _judging(self, k: float, tokens: float) -> tuple[_Places, Any]:
+    def judging(self, k: float, tokens: float) -> tuple[_Places, Any]:
         """The places under calibrations as they judge queries at (k, tokens), and what keeps
         them."""
         given = [band.calibration for band in self._info.bands]
@@ -276,7 +276,7 @@ class Table:
         matches = (_Match * count)()
         matches[0].size = ctypes.sizeof(_Match)
         request, held = self._request(asked, scores)
-        places, bands = self._judging(request.k, request.tokens)
+        places, bands = self.judging(request.k, request.tokens)
         status = self._search(
             ctypes.byref(places),
             ctypes.byref(self.engine.searcher),

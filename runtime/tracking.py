@@ -245,10 +245,11 @@ class Path:
         step.moved_m = math.nan if moved_m is None else moved_m
         step.turned_rad = math.nan if turned_rad is None else turned_rad
         step.near[:], step.radius_m = _ANYWHERE if near is None else near
+        places, _held = table.judging(k, tokens)
         self._engine.check(
             self._engine.c.tatvpr_track_step(
                 ctypes.byref(self._track),
-                ctypes.byref(table.places),
+                ctypes.byref(places),
                 ctypes.byref(step),
                 ctypes.byref(found),
             )

@@ -25,6 +25,7 @@ class Said:
     preset: str | None
     reading: Reading | None
     now_s: float
+    running_s: float
     most_switches: int
 
     @property
@@ -42,7 +43,11 @@ def explain(said: Said) -> str:
     elif said.preset is not None:
         parts.append(f"preset {said.preset}")
     if said.kind is Kind.BATTERY and figures.reason not in (Reason.START, Reason.NO_TELEMETRY):
-        parts.append(f"which leaves {figures.limit / 1000:.2f} W")
+        leaves = f"which leaves {figures.limit / 1000:.2f} W"
+        assert said.budget is not None and said.budget.battery_until_s is not None
+        if said.running_s >= said.budget.battery_until_s:
+            leaves = f"whose time is over: {leaves} until it is set anew"
+        parts.append(leaves)
     parts += _measured(said)
     if figures.reason in (Reason.WITHIN, Reason.WAITING, Reason.SWITCH_LIMIT):
         parts += _next_level(said)

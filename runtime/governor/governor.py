@@ -141,6 +141,7 @@ class Governor(Closing, OneProcess):
         self._busy_ms = self._search_ms = 0.0
         self._next_s = self._gauge_s = -math.inf
         self._last = Inputs(0.0)
+        self._began_s: float | None = None  # of C's first step: a battery's time counts from there
         self._reading: Reading | None = None
         self._choice = self._chosen()
         tell_children(self)
@@ -221,6 +222,7 @@ class Governor(Closing, OneProcess):
                     preset=self.preset,
                     reading=self._reading,
                     now_s=now_s,
+                    running_s=0.0 if self._began_s is None else now_s - self._began_s,
                     most_switches=self._core.max_switches,
                 )
             )
@@ -239,6 +241,7 @@ class Governor(Closing, OneProcess):
 
     def _step(self, inputs: Inputs) -> None:
         self._last = inputs
+        self._began_s = inputs.now_s if self._began_s is None else self._began_s
         self._queries = 0
         self._busy_ms = self._search_ms = 0.0
         self._c.step(inputs)

@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,12 @@ from tatvpr_edge.spec.errors import MapError, TatvprError, UsageError
 _LOG = logging.getLogger("tatvpr_edge")
 #: How long the worker waits for an image before it looks whether it should end.
 _WAIT_S = 0.1
+
+
+def awake_or_not_s() -> float:
+    """Seconds that never go back, and go on while the machine sleeps, unlike Linux's monotonic
+    ones: a robot may be carried meanwhile."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class State(enum.IntEnum):
@@ -61,6 +67,7 @@ class PlaceNode:
         parameters: what is set.
         transport: what carries images in and answers out.
         name: the node's.
+        clock: seconds that never go back.
 
     Raises:
         UsageError: ROS allows no such name.
@@ -71,10 +78,12 @@ class PlaceNode:
         parameters: Parameters,
         transport: Transport,
         name: str = "place_node",
+        clock: Callable[[], float] = awake_or_not_s,
     ) -> None:
         self.parameters = parameters
         self.name = names.check_node(name)
-        self.figures = Figures(time.monotonic)
+        self.figures = Figures(clock)
+        self._clock = clock
         self.state = State.UNCONFIGURED
         self._transport = transport
         self._localizer: Localizer | None = None
@@ -84,7 +93,7 @@ class PlaceNode:
         self._taken_s: float | None = None
         self._changing = threading.RLock()
         self._seen = threading.Lock()
-        self._newest: tuple[Any, Match, float | None] | None = None
+        self._newest: tuple[Any, Match, float | None, float] | None = None
         self._pause = threading.Event()
         self._worker: threading.Thread | None = None
         self._end = threading.Event()
@@ -207,7 +216,7 @@ class PlaceNode:
         self.travel.arrived()
         place_map, types = localizer.map, self._transport.types
         with self._seen:
-            self._newest = (frame, match, taken_s)
+            self._newest = (frame, match, taken_s, self._clock())
         pose = outgoing.pose_of(types, match, place_map, message.header.stamp, self.parameters)
         latency_ms = (time.perf_counter() - arrived) * 1e3
         header = types.Header(stamp=message.header.stamp, frame_id=message.header.frame_id)
@@ -223,7 +232,7 @@ class PlaceNode:
         """What is asked; a sequence that was interrupted begins anew, for the robot may have been
         carried elsewhere meanwhile. So does one whose clock was set back: a bag or a simulation
         that runs again."""
-        asked_s, self._asked_s = self._asked_s, time.monotonic()
+        asked_s, self._asked_s = self._asked_s, self._clock()
         before_s, self._taken_s = self._taken_s, taken_s
         if self._tracker is None:
             return localizer
@@ -268,14 +277,21 @@ class PlaceNode:
             novelty: not added where some place is as like as this score; None: always added.
 
         Raises:
-            UsageError, MapError: nothing was added; the text says why.
+            UsageError, MapError: nothing was added; the text says why, as where no image was
+                answered for ``stale_s``.
         """
         with self._configured() as localizer:
             with self._seen:
                 newest = self._newest
             if newest is None:
                 raise UsageError("no image came yet: there is nothing to add")
-            frame, match, taken_s = newest
+            frame, match, taken_s, answered_s = newest
+            old_s, stale_s = self._clock() - answered_s, self.parameters.stale_s
+            if old_s > stale_s:  # the robot, and the pose that is given, may be elsewhere by now
+                raise UsageError(
+                    f"the newest image was answered {old_s:.1f} s ago, and stale_s is {stale_s:g}: "
+                    "no image of now is there to add"
+                )
             return localizer.add(
                 frame,
                 pose,

@@ -172,6 +172,28 @@ def test_where_the_robot_just_was_is_not_confirmed_by_its_next_frame(
     assert robot.map.stored.places().moments["order"].tolist() == [3, 5]
 
 
+def test_a_robot_that_stands_confirms_nothing_however_long(
+    robot: Localizer, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """Each stop of more than a minute would leave a place that never goes, until none may go."""
+    assert robot.map is not None
+    model = robot.artifact.manifest.model
+    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band.accepting(1.0, 1.0, 0.9),))
+    write_map(tmp_path / "judged", info, [])
+    robot.map = tmp_path / "judged"  # type: ignore[assignment]
+    for index, frame in enumerate(frames[:3]):
+        robot.add(frame, time_s=1000.0 + index)
+    for second in range(1003, 1300, 20):
+        assert robot.query(frames[2], time_s=float(second)).accepted
+    assert robot.map.confirmed == 0
+    assert robot.query(frames[0], time_s=1310.0).accepted  # it drove back
+    assert robot.query(frames[2], time_s=1400.0).accepted  # and came again
+    assert robot.query(frames[2], time_s=1401.0).accepted
+    assert robot.map.confirmed == 2
+    robot.map.prune(2)
+    assert robot.map.stored.places().moments["confirmed"].tolist() == [1, 1]
+
+
 def test_a_frame_of_nothing_confirms_no_place(robot: Localizer, tmp_path: Path) -> None:
     """However like a place its descriptor is; with a covered lens, a map would fill with what
     must stay."""

@@ -66,7 +66,7 @@ class Life(RuleBasedStateMachine):
         self.path = self.folder / "m.placemap"
         model = self.localizer.artifact.manifest.model
         self.info = MapInfo(model.hash, kind, model.descriptor_size, (Band(1.0),))
-        self.rows = directions(32, self.info.dim)
+        self.rows = directions(32 + 3, self.info.dim)  # the last are of exchanged maps alone
         self.stand: list[One] = []
         self.count = 0
         write_map(self.path, self.info, [])
@@ -119,8 +119,9 @@ class Life(RuleBasedStateMachine):
 
     @rule(count=st.integers(0, 3))
     def exchange(self, count: int) -> None:
-        self.stand = [self.made(index, 0, index) for index in range(count)]
-        rows, tags = self.rows[:count], [one.tag for one in self.stand]
+        # A place of the same row, order and drive, of unknown time, is the same place.
+        self.stand = [self.made(32 + index, 0, index) for index in range(count)]
+        rows, tags = self.rows[32 : 32 + count], [one.tag for one in self.stand]
         write_map(self.folder / "other", self.info, [make_places(self.info, [rows], tags=tags)])
         journal_path(self.path).unlink(missing_ok=True)
         os.replace(self.folder / "other", self.path)

@@ -166,6 +166,17 @@ def test_a_battery_lasts_until_its_time(robot: Robot) -> None:
     assert "which leaves 2.0" in governor.why()
 
 
+def test_a_batterys_budget_says_when_its_time_is_over(robot: Robot) -> None:
+    """A service goes on for days, with the last minute's limit, which bounds nothing."""
+    boards.battery(robot.root, power_now=2_000_000, energy_now=2_000_000)
+    robot.sampler = Sampler(root=str(robot.root), clock=lambda: robot.now_s)
+    governor = governor_of(robot, budget="battery:30s")
+    robot.run(governor, 20.0)
+    assert "time is over" not in governor.why()
+    robot.run(governor, 15.0)
+    assert "whose time is over: which leaves 120.00 W until it is set anew" in governor.why()
+
+
 def test_a_batterys_budget_counts_all_that_it_feeds(robot: Robot) -> None:
     """The module's own monitor saw neither motors nor radio: the battery was empty long before."""
     boards.battery(robot.root, power_now=9_000_000, energy_now=10_000_000)

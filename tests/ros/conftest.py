@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from support.artifacts import scenes
-from support.ros import APART_M, InMemory
+from support.ros import APART_M, WAIT_S, InMemory
 from tatvpr_edge.ros import Parameters, PlaceNode
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.calibration import Calibration
@@ -69,7 +69,8 @@ def made(tiny_host: Path, own_map: Path, memory: InMemory) -> Iterator[Callable[
     nodes = []
 
     def make(**values: Any) -> PlaceNode:
-        settings = {"artifact": str(tiny_host), "map": str(own_map), "k": "1.0", **values}
+        settings = {"artifact": str(tiny_host), "map": str(own_map), "k": "1.0", "stale_s": WAIT_S}
+        settings |= values
         nodes.append(PlaceNode(Parameters.of(settings), memory))
         return nodes[-1]
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from support.ros import APART_M, WAIT_S, InMemory, image, wait_diagnostics
 from tatvpr_edge.ros import Parameters, PlaceNode, State, handlers
 from tatvpr_edge.ros.covariance import UNKNOWN
+from tatvpr_edge.ros.node import awake_or_not_s
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.spec.errors import ArtifactError, MapError, UsageError
 
@@ -109,6 +110,31 @@ def test_a_sequence_ends_with_a_camera_that_was_silent(
         time.sleep(0.1)
         memory.images.put(image(frames[second], seconds=second))
         assert memory.sent["match"].get(timeout=WAIT_S).frames == 1
+
+
+def test_a_sequence_ends_while_the_machine_sleeps(
+    tiny_host: Path, own_map: Path, memory: InMemory, frames: Frames
+) -> None:
+    """Linux's monotonic clock stands still meanwhile, and the robot may be carried."""
+    now_s = [time.monotonic()]
+    settings = {"artifact": str(tiny_host), "map": str(own_map), "k": "1.0", "sequence": 3}
+    node = PlaceNode(Parameters.of(settings), memory, clock=lambda: now_s[0])
+    try:
+        node.start()
+        said = []
+        for slept_s in (0.0, 0.5, 3600.0, 0.5):
+            now_s[0] += slept_s
+            memory.images.put(image(frames[1], seconds=now_s[0]))
+            said.append(memory.sent["match"].get(timeout=WAIT_S).frames)
+    finally:
+        node.shutdown()
+    assert said == [1, 2, 1, 2]
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="of Linux")
+def test_the_nodes_clock_goes_on_while_the_machine_sleeps() -> None:
+    before_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before_s <= awake_or_not_s() <= time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def test_a_place_of_unknown_position_has_no_pose(
@@ -276,6 +302,28 @@ def test_a_place_is_added_from_the_newest_image_and_found_by_the_next(
     assert saved.success and saved.path == str(own_map.with_name("grown.placemap"))
     with Localizer(node.localizer.artifact.root, saved.path) as localizer:  # type: ignore[union-attr]
         assert localizer.map is not None and len(localizer.map) == 9
+
+
+def test_an_image_of_a_camera_that_fell_silent_is_no_place(
+    tiny_host: Path, own_map: Path, memory: InMemory, frames: Frames
+) -> None:
+    """The robot drove on, and the pose is that of now."""
+    now_s = [time.monotonic()]
+    settings = {"artifact": str(tiny_host), "map": str(own_map), "k": "1.0"}
+    node = PlaceNode(Parameters.of(settings), memory, clock=lambda: now_s[0])
+    try:
+        node.start()
+        memory.images.put(image(frames[1]))
+        memory.sent["match"].get(timeout=WAIT_S)
+        now_s[0] += 60.0
+        request = {"has_pose": False, "tag": "door", "only_if_new": False}
+        refused = ask(node, "add_place", **request)
+        assert not refused.success and "60.0 s ago, and stale_s is 2" in refused.message
+        memory.images.put(image(frames[1]))
+        memory.sent["match"].get(timeout=WAIT_S)
+        assert ask(node, "add_place", **request).success
+    finally:
+        node.shutdown()
 
 
 @pytest.mark.parametrize("name", ["../escape.placemap", "/etc/x.placemap", "map.txt", ".placemap"])

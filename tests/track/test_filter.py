@@ -92,8 +92,26 @@ def test_equals_the_reference(
             margin = mine.margin if kind == "logistic" else rooted(mine.margin)
             parts_of = (1.0, mine.evidence, margin, mine.still, mine.still_margin, mine.steady)
             odds = float(np.dot(WEIGHTS, parts_of))
+            if mine.frames < frames:  # what is said of a single frame has to hold as well
+                odds = min(odds, mine.evidence + mine.margin)
             assert mine.confidence == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-5)
             assert mine.accepted is (odds >= 0) or abs(odds) < 1e-5
+
+
+def test_the_first_frame_of_a_path_is_judged_as_a_frame_by_itself(
+    engine: Engine, tables: Tables
+) -> None:
+    """A robot that was switched on, or whose camera came back, where the map knows nothing."""
+    sequence = SequenceCalibration(3, 0.0, (1.0, 0.0, 0.0, 0.0, 0.0, 0.0), 0.95, 0.3)
+    dials = DialWeights(k=4.0, least_k_percent=20)
+    single = Calibration("logistic", 0.0, (-1.0, 0.0, 0.0), 5.0, 0, 0.95, 0.1, sequence, dials)
+    table, bands = tables(*line(40), single), [Band(1.0, 1.0, single)]
+    path = Path(engine, 3)
+    said = [path.step(HELD, table, bands, 0, seen_at(at, 40)) for at in (9, 10, 11, 12)]
+    assert [one.accepted for one in said] == [False, False, True, True]
+    assert [one.state for one in said] == ["lost", "lost", "found", "moved"]
+    path.restart()  # at another k, of which the map says that single frames are right
+    assert path.step(HELD, table, bands, 0, seen_at(9, 40), k=0.2).accepted
 
 
 def line(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -406,6 +424,8 @@ def test_a_path_is_judged_by_the_k_of_its_frame(engine: Engine, tables: Tables) 
     calibration = Calibration("logistic", 0.0, (0.0, 1.0, 1.0), 3.0, 0, 0.95, 0.1, made)
     table, bands = tables(*line(40), calibration), [Band(1.0, 1.0, calibration)]
     path = Path(engine, 5)
+    for _ in range(5):  # before, what is said of single frames counts as well
+        path.step(HELD, table, bands, 0, seen_at(4, 40))
     at_half = 1 + 0.5 * (2**0.5 - 1)
     for k, odds in ((1.0, 1.0), (0.25, 1.5), (0.5, at_half), (0.25, 1.5), (1.0, 1.0)):
         told = path.step(HELD, table, bands, 0, seen_at(4, 40), k=k)

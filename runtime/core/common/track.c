@@ -250,6 +250,14 @@ static void judge(const tatvpr_track *track, const tatvpr_places *places,
                        w[5] * (float)found->steady;
     found->confidence = 1.0f / (1.0f + tatvpr_exp(-odds));
     found->accepted = odds >= s->threshold ? 1 : 0;
+    if (track->seen < track->frames) {
+        /* Fewer frames than it was learned with: what is said of a single one has to hold as well. */
+        const float single = (c->weights[0] + c->weights[1] * found->evidence) +
+                             c->weights[2] * found->margin;
+        const float sure = 1.0f / (1.0f + tatvpr_exp(-single));
+        found->confidence = sure < found->confidence ? sure : found->confidence;
+        found->accepted = found->accepted && single >= c->threshold;
+    }
 }
 
 /* Lost, found again, moved or here; `on`: the answer goes on from the one before, at another

@@ -14,6 +14,8 @@
  * motion: a path that is right moves with the camera and gains on it, which a wrong one rarely does.
  * Evidence, still, the margin of each over what lies elsewhere, and for how many frames
  * the answer went on from the one before tell right from wrong, by the map's calibration.
+ * Of fewer than `frames` frames, what is said of a single one has to hold as well: `places` of
+ * tatvpr_map_look at the frame's k and tokens say it.
  *
  * Nothing is allocated, nothing is global: the caller owns a tatvpr_track and its memory, 12 bytes
  * and a bit a place, 20 with metres and 24 with turns. One stream of frames a track, one thread at a
