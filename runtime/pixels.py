@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import os
 import re
 import stat
@@ -38,13 +39,15 @@ def read_pixels(path: str | Path) -> NDArray[np.uint8]:
     path = Path(os.path.expanduser(path))  # "~nobody" stays as it is, and is missing
     try:
         status = path.stat()
-        if status.st_size > _MOST_BYTES or stat.S_ISCHR(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+            raise FrameError(f"{path} is no file but a folder, a pipe or a device: give a file")
+        if status.st_size > _MOST_BYTES:
             raise FrameError(f"{path}: too large to be a camera's frame")
         data = path.read_bytes()
     except OSError as error:
         raise FrameError(f"{path}: {error.strerror}") from None
     if data.startswith(b"\x93NUMPY"):
-        return _numpy(path)
+        return _numpy(path, data)
     if data[:2] in (b"P5", b"P6"):
         return _pnm(path, data)
     return _by_opencv(path, data)
@@ -68,9 +71,9 @@ def each_frame(
     return made, skipped
 
 
-def _numpy(path: Path) -> NDArray[np.uint8]:
+def _numpy(path: Path, data: bytes) -> NDArray[np.uint8]:
     try:
-        pixels: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+        pixels: NDArray[np.uint8] = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError, MemoryError) as error:
         raise FrameError(f"{path} is no array of pixels ({error})") from None
     return pixels

@@ -105,6 +105,22 @@ def test_a_board_file_and_a_model(
     refused_in_one_line(words, capfd)
 
 
+def test_a_pipe_that_cannot_be_the_file_is_told_not_waited_for(
+    tiny_host: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    artifact, made = ["--artifact", str(tiny_host)], str(tmp_path / "m.placemap")
+    for name, command, words in (
+        ("a.ppm", on_board, ["query", "{}", *artifact]),
+        ("b.ppm", on_board, ["map-add", made, "{}", *artifact]),
+        ("c.bag", main, ["query", "{}", *artifact]),
+        ("d.mkv", main, ["map", "build", "{}", "-o", made + "2", *artifact]),
+        ("e.whl", main, ["deploy", str(tiny_host), "local:", "--root", made + "3", "--wheel", "{}"]),
+    ):
+        os.mkfifo(tmp_path / name)
+        assert command([word.format(tmp_path / name) for word in words]) == 1
+        assert "a pipe" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("member", ["manifest.json", "manifest.sig"])
 def test_a_member_of_an_artifact(
     bad_file: Path,
