@@ -109,12 +109,13 @@ def test_a_pipe_that_cannot_be_the_file_is_told_not_waited_for(
     tiny_host: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     artifact, made = ["--artifact", str(tiny_host)], str(tmp_path / "m.placemap")
+    deploy = ["deploy", str(tiny_host), "local:", "--root", made + "3"]
     for name, command, words in (
         ("a.ppm", on_board, ["query", "{}", *artifact]),
         ("b.ppm", on_board, ["map-add", made, "{}", *artifact]),
         ("c.bag", main, ["query", "{}", *artifact]),
         ("d.mkv", main, ["map", "build", "{}", "-o", made + "2", *artifact]),
-        ("e.whl", main, ["deploy", str(tiny_host), "local:", "--root", made + "3", "--wheel", "{}"]),
+        ("e.whl", main, [*deploy, "--wheel", "{}"]),
     ):
         os.mkfifo(tmp_path / name)
         assert command([word.format(tmp_path / name) for word in words]) == 1
