@@ -39,9 +39,7 @@ def read_pixels(path: str | Path) -> NDArray[np.uint8]:
     path = Path(os.path.expanduser(path))  # "~nobody" stays as it is, and is missing
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
-            raise FrameError(f"{path} is no file but a folder, a pipe or a device: give a file")
-        if status.st_size > _MOST_BYTES:
+        if status.st_size > _MOST_BYTES or stat.S_ISCHR(status.st_mode):
             raise FrameError(f"{path}: too large to be a camera's frame")
         data = path.read_bytes()
     except OSError as error:
