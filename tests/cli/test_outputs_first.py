@@ -74,13 +74,16 @@ def test_nothing_is_written_into_an_artifact_that_would_be_refused_then(
     read_artifact(tmp_path / "artifact")
 
 
-def test_nor_is_an_artifact_a_recording_or_a_map_of_the_board(
+def test_nor_is_an_artifact_a_training_a_recording_or_a_map_of_the_board(
     tatvpr: Run, folder: Path, tiny_host: Path, tiny_onnx: Path, tmp_path: Path
 ) -> None:
     artifact, built = tmp_path / "artifact", tmp_path / "m.placemap"
     shutil.copytree(tiny_host, artifact)
     tatvpr("map", "build", folder, "-o", built, "--artifact", artifact)
     words = ("build", "--board", "host", "--model", tiny_onnx, "-o", artifact / "a")
+    assert "artifact is an artifact" in tatvpr(*words, status=1).stderr
+    (tmp_path / "train.toml").write_text("")
+    words = ("train", "--config", "train.toml", "--set", f"run.output={artifact / 'a'}")
     assert "artifact is an artifact" in tatvpr(*words, status=1).stderr
     words = ("watch", folder, "--artifact", artifact, "--map", built, "--record", artifact / "a")
     assert "artifact is an artifact" in tatvpr(*words, status=1).stderr
