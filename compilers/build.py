@@ -37,6 +37,7 @@ from tatvpr_edge.spec.artifact import read_artifact, take_new, write_artifact
 from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
 from tatvpr_edge.spec.errors import ArtifactError, ModelError, ToolError, UsageError
 from tatvpr_edge.spec.limits import check_fraction
+from tatvpr_edge.spec.targets import refuse_in_artifact
 from tatvpr_edge.spec.values import nameable, shown, wrong
 from tatvpr_edge.spec.values import path as check_path
 
@@ -235,6 +236,7 @@ def _output_folder(job: Job, output: str | os.PathLike[str] | None) -> tuple[Pat
     place = check_path(named, "output", "the folder to write")
     if place.exists() or place.is_symlink() or place.name == "..":  # which any folder has
         raise ArtifactError(f"{place} exists: choose another --output, or remove it first")
+    refuse_in_artifact(place, ArtifactError)
     return place, False
 
 

@@ -7,6 +7,8 @@ cannot be read, or is no frame of a place (black, blank, a covered lens), is nam
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import os
 import sys
@@ -49,10 +51,17 @@ def _add(arguments: argparse.Namespace) -> tuple[list[int], list[dict[str, str]]
         raise UsageError("--pose and --tag are of one frame: add frames one by one with them")
     pose = None if arguments.pose is None else _numbers(arguments.pose)
     artifact = arguments.artifact or default_artifact()[0]
-    with Localizer(artifact) as localizer, MapWriter(arguments.map, localizer) as writer:
+    with Localizer(artifact) as localizer, contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def writer() -> MapWriter:  # no frame that can be read makes no map
+            return stack.enter_context(MapWriter(arguments.map, localizer))
+
         added, skipped = each_frame(
             arguments.frames,
-            lambda name, pixels: writer.add(pixels, pose, arguments.tag or os.path.basename(name)),
+            lambda name, pixels: writer().add(
+                pixels, pose, arguments.tag or os.path.basename(name)
+            ),
         )
     if not added:
         raise FrameError(f"nothing was added: {skipped[0]['reason']}")

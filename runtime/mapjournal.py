@@ -58,6 +58,7 @@ from tatvpr_edge.spec.placemap import (
     read_base,
     write_map,
 )
+from tatvpr_edge.spec.targets import refuse_in_artifact
 
 MAGIC = b"TVPRJRN1"
 VERSION = 2
@@ -156,9 +157,10 @@ def create_map(path: str | Path, info: MapInfo) -> None:
     """Make a map without places, unless one stands at ``path`` by now.
 
     Raises:
-        MapError: it cannot be written, or a journal of another lies there.
+        MapError: it cannot be written, lies in an artifact, or a journal of another lies there.
     """
     path = followed(path)
+    refuse_in_artifact(path, MapError)
     with writing(path):
         if not path.exists():
             check_free(path, "name another")

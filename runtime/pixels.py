@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import os
 import re
 import stat
@@ -44,7 +45,7 @@ def read_pixels(path: str | Path) -> NDArray[np.uint8]:
     except OSError as error:
         raise FrameError(f"{path}: {error.strerror}") from None
     if data.startswith(b"\x93NUMPY"):
-        return _numpy(path)
+        return _numpy(path, data)
     if data[:2] in (b"P5", b"P6"):
         return _pnm(path, data)
     return _by_opencv(path, data)
@@ -68,9 +69,9 @@ def each_frame(
     return made, skipped
 
 
-def _numpy(path: Path) -> NDArray[np.uint8]:
+def _numpy(path: Path, data: bytes) -> NDArray[np.uint8]:
     try:
-        pixels: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+        pixels: NDArray[np.uint8] = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError, MemoryError) as error:
         raise FrameError(f"{path} is no array of pixels ({error})") from None
     return pixels

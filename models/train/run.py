@@ -53,6 +53,7 @@ from tatvpr_edge.models.train.refit import View, refit_head, with_head
 from tatvpr_edge.models.train.taught import answers
 from tatvpr_edge.models.train.views import CARD
 from tatvpr_edge.spec.errors import ModelError, UsageError
+from tatvpr_edge.spec.targets import refuse_in_artifact
 
 #: Stored frames are this much larger than the model's, so that crops keep their sharpness.
 _MARGIN = 1.125
@@ -127,6 +128,7 @@ def train(
             if count % crew.size:
                 raise UsageError(f"{what} = {count} is not a multiple of {crew.size} processes")
         folder = Path(config.run.output)
+        refuse_in_artifact(folder, UsageError)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -170,6 +170,8 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         return _fail(shortage(_shown(next((a for a in arguments if a in COMMANDS), "..."))), 1)
     if isinstance(error, ModuleNotFoundError) and error.name:
         return _fail(f"this command needs {lacking_package(error)}", 1)
+    if isinstance(error, FileNotFoundError) and not error.filename and _working_folder_gone():
+        return _fail("the working folder was removed: cd to another one, or to it anew", 1)
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(f"{name}{error.strerror}", 1)
@@ -178,6 +180,14 @@ def _explain(error: Exception, arguments: list[str]) -> int:
         "--debug and report what it prints",
         1,
     )
+
+
+def _working_folder_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def lacking_package(error: ModuleNotFoundError) -> str:

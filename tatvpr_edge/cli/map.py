@@ -260,7 +260,7 @@ def upgrade(map_path: str, as_json: bool) -> None:
 
     done = renew(map_path)
     if done is None:
-        note(f"{map_path} is up to date already")
+        note(f"{map_path} is up to date already", as_json)
     elif done.dropped_turns:
         note(f"{done.dropped_turns} orientations were no rotations and are unknown now")
     report_map(map_path, as_json)

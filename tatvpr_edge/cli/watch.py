@@ -124,14 +124,16 @@ def _recorded(path: Path) -> Iterator[Sink]:
     """A line an answer, in the file when it was given: nothing waits to be written at the end.
 
     Raises:
-        DataError: the file cannot be opened, holds something else (a map, say, which lines behind
-            it would ruin), or an answer cannot be written (a full disk).
+        DataError: the file cannot be opened, lies in an artifact, holds something else (a map, say,
+            which lines behind it would ruin), or an answer cannot be written (a full disk).
     """
     from tatvpr_edge.spec.errors import DataError
+    from tatvpr_edge.spec.targets import refuse_in_artifact
 
     def fault(error: OSError) -> DataError:
         return DataError(f"cannot write {path}: {error.strerror or error}")
 
+    refuse_in_artifact(path)
     try:
         before = _recorded_before(path)
         if before and not before.startswith(_FIRST):

@@ -264,6 +264,8 @@ def _package_members() -> Iterator[tuple[str, Source]]:
 def _wheel_members(wheel: Path) -> Iterator[tuple[str, Source]]:
     rooms = tuple(f"tatvpr_edge/{room}/" for room in RUNTIME_ROOMS)
     found = False
+    if wheel.exists() and not wheel.is_file():  # a pipe would be waited for
+        raise DeployError(f"{wheel} is no wheel, but a folder, a pipe or a device: give a file")
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = sorted(archive.namelist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tatvpr_edge.mapping.files import FrameFile, frame_files
@@ -15,8 +16,14 @@ def labelled_frames(folder: str | Path) -> tuple[list[FrameFile], list[str]]:
     Raises:
         DataError: no such table, no column ``place``, or a row that names no file or no place.
     """
-    table = read_poses(Path(folder) / POSES, ("place",))
-    frames, rows = table.paired(frame_files(folder))
+    found, file = frame_files(folder), Path(folder) / POSES
+    if not os.path.lexists(file):
+        raise DataError(
+            f"{folder} does not say which frames show one place: put a {POSES} with name, place "
+            "beside them"
+        )
+    table = read_poses(file, ("place",))
+    frames, rows = table.paired(found)
     labels = [table.table.rows[row]["place"].strip() for row in rows]
     for row, label in zip(rows, labels, strict=True):
         if not label:  # frames that nobody labelled do not show one place

@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import DataError, TatvprError, UsageError
+from .errors import ArtifactError, DataError, TatvprError, UsageError
+from .manifest import MANIFEST, MAX_MANIFEST_BYTES, parse_manifest
 
 #: What pictures of curves are written as.
 PLOTS = (".png", ".svg", ".pdf")
@@ -20,7 +21,7 @@ def check_target(
 
     Raises:
         UsageError: it is called otherwise than with one of ``suffixes``.
-        error: its folder is missing, or takes no file; the message names both.
+        error: its folder is missing, takes no file, or is an artifact's; the message names both.
     """
     if suffixes and path.suffix.lower() not in suffixes:
         raise UsageError(f"cannot write {path}: name it with {' or '.join(suffixes)}")
@@ -49,12 +50,40 @@ def check_new_folder(folder: Path) -> None:
     """Refuse a folder of results that cannot be made, or written into where it stands.
 
     Raises:
-        DataError: it names the folder that is in the way.
+        DataError: it names the folder, or the artifact, that is in the way.
     """
     above = folder.absolute()
     while not os.path.lexists(above):
         above = above.parent
     _check_folder(folder, above, DataError)
+
+
+def refuse_in_artifact(path: str | Path, error: type[TatvprError] = DataError) -> None:
+    """Refuse to write at ``path`` inside an artifact, which with a file more is one no longer.
+
+    Raises:
+        error: it names the artifact.
+    """
+    place = Path(os.path.realpath(path))
+    for folder in (place, *place.parents):
+        if _is_artifact(folder):
+            raise error(
+                f"cannot write {path}: {folder} is an artifact, which holds its own files alone: "
+                "name a place outside it"
+            )
+
+
+def _is_artifact(folder: Path) -> bool:
+    """Whether a manifest of ours lies there: other programs have their ``manifest.json``, too."""
+    manifest = folder / MANIFEST
+    try:
+        if not manifest.is_file():  # a pipe would be waited for
+            return False
+        with manifest.open("rb") as source:
+            parse_manifest(source.read(MAX_MANIFEST_BYTES + 1))
+    except (OSError, ArtifactError):
+        return False
+    return True
 
 
 def _check_folder(path: Path, folder: Path, error: type[TatvprError]) -> None:
@@ -67,3 +96,4 @@ def _check_folder(path: Path, folder: Path, error: type[TatvprError]) -> None:
     except OSError as fault:
         why = fault.strerror
         raise error(f"cannot write {path}: {folder} is not writable ({why})") from None
+    refuse_in_artifact(path, error)

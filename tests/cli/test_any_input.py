@@ -19,6 +19,7 @@ from tatvpr_edge.cli import main
 from tatvpr_edge.mapping import calibrate_map, find_poses, frame_files, frames_of, read_frame
 from tatvpr_edge.runtime import Localizer
 from tatvpr_edge.runtime.__main__ import main as on_board
+from tatvpr_edge.runtime.pixels import read_pixels
 from tatvpr_edge.spec.artifact import read_artifact
 from tatvpr_edge.spec.errors import ArtifactError, TatvprError, UsageError
 from tatvpr_edge.spec.manifest import parse_manifest
@@ -103,6 +104,33 @@ def test_a_board_file_and_a_model(
     shutil.copy(bad_file, tmp_path / "model.onnx")
     words = ["build", "--board", "host", "--model", str(tmp_path / "model.onnx"), "--output", out]
     refused_in_one_line(words, capfd)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd/0"), reason="no /dev/fd at hand")
+def test_a_pipe_brings_a_board_its_frame(tmp_path: Path) -> None:
+    """As `query <(program)` does: what was read of it does not come a second time."""
+    frame = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    np.save(tmp_path / "frame.npy", frame)
+    reader, writer = os.pipe()
+    with open(reader, "rb"):
+        with open(writer, "wb") as given:
+            given.write((tmp_path / "frame.npy").read_bytes())
+        assert np.array_equal(read_pixels(f"/dev/fd/{reader}"), frame)
+
+
+def test_a_pipe_that_cannot_be_the_file_is_told_not_waited_for(
+    tiny_host: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    artifact, made = ["--artifact", str(tiny_host)], str(tmp_path / "m.placemap")
+    deploy = ["deploy", str(tiny_host), "local:", "--root", made + "3"]
+    for name, words in (
+        ("c.bag", ["query", "{}", *artifact]),
+        ("d.mkv", ["map", "build", "{}", "-o", made + "2", *artifact]),
+        ("e.whl", [*deploy, "--wheel", "{}"]),
+    ):
+        os.mkfifo(tmp_path / name)
+        assert main([word.format(tmp_path / name) for word in words]) == 1
+        assert "a pipe" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("member", ["manifest.json", "manifest.sig"])

@@ -221,3 +221,12 @@ def test_doctor_names_a_remedy_for_all_that_it_misses(tatvpr: Run, tmp_path: Pat
     assert "ssh" in things and "ssh-keygen" not in things  # which is not taken from the path
     assert all(check["remedy"] for check in lacking)
     assert "not ready: " in tatvpr("doctor", PATH=str(tmp_path)).stdout
+
+
+def test_a_working_folder_that_was_removed_is_named(tatvpr: Run, tmp_path: Path) -> None:
+    """As under a shell whose folder another one made anew; it was "No such file or directory"."""
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")  # the fixture goes back
+    (tmp_path / "gone").rmdir()
+    told = tatvpr("describe", "frames", "-o", "x.npy", status=1).stderr
+    assert "the working folder was removed" in told

@@ -12,10 +12,15 @@ from PIL import Image
 
 from tatvpr_edge import zoo
 
+from tatvpr_edge.runtime import MapWriter
+from tatvpr_edge.spec.artifact import read_artifact
+from tatvpr_edge.spec.errors import MapError
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.mark.parametrize(
+#: Every command that writes what it is told to, and where.
+WRITERS = pytest.mark.parametrize(
     "arguments",
     [
         ("describe", "frames", "-o", "{}.npy"),
@@ -25,6 +30,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
         ("evaluate", "frames", "frames", "--descriptors", "{}"),
         ("map", "build", "frames", "-o", "{}.placemap"),
         ("map", "merge", "m.placemap", "m.placemap", "-o", "{}.placemap"),
+        ("map", "lean", "m.placemap", "-o", "{}.placemap"),
         ("demo", "-o", "{}.png"),
         ("watch", "frames", "--rerun", "{}.rrd"),
         ("profile", "artifact", "--output", "{}"),
@@ -33,6 +39,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
     ],
     ids=lambda arguments: " ".join(arguments),
 )
+
+
+@WRITERS
 @pytest.mark.parametrize(
     ("target", "words"),
     [("file/a", "file is not a folder"), ("/proc/a", "/proc is not writable")],
@@ -53,6 +62,44 @@ def test_an_impossible_target_costs_no_work(
     told = tatvpr(*wanted, status=1).stderr
     assert f"cannot write {target}" in told and words in told
     assert "frames:" not in told and "measuring" not in told  # nothing was described or timed
+
+
+@WRITERS
+def test_nothing_is_written_into_an_artifact_that_would_be_refused_then(
+    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "frames").symlink_to(folder)
+    shutil.copytree(tiny_host, tmp_path / "artifact")
+    (tmp_path / "link").symlink_to("artifact/lib")
+    for target in ("artifact/a", "link/a"):
+        told = tatvpr(*(word.format(target) for word in arguments), status=1).stderr
+        assert f"cannot write {target}" in told and "artifact is an artifact" in told
+    read_artifact(tmp_path / "artifact")
+
+
+def test_nor_is_an_artifact_a_training_a_recording_or_a_map_of_the_board(
+    tatvpr: Run, folder: Path, tiny_host: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    artifact, built = tmp_path / "artifact", tmp_path / "m.placemap"
+    shutil.copytree(tiny_host, artifact)
+    tatvpr("map", "build", folder, "-o", built, "--artifact", artifact)
+    words = ("build", "--board", "host", "--model", tiny_onnx, "-o", artifact / "a")
+    assert "artifact is an artifact" in tatvpr(*words, status=1).stderr
+    (tmp_path / "train.toml").write_text("")
+    words = ("train", "--config", "train.toml", "--set", f"run.output={artifact / 'a'}")
+    assert "artifact is an artifact" in tatvpr(*words, status=1).stderr
+    words = ("watch", folder, "--artifact", artifact, "--map", built, "--record", artifact / "a")
+    assert "artifact is an artifact" in tatvpr(*words, status=1).stderr
+    with pytest.raises(MapError, match="artifact is an artifact"):
+        MapWriter(artifact / "a.placemap", artifact)
+    read_artifact(artifact)
+
+
+def test_another_manifest_is_in_nobodys_way(
+    tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "a page of the web"}')
+    tatvpr("describe", folder, "-o", "d.npy", "--artifact", tiny_host)
 
 
 def test_a_folder_that_is_missing_is_named(tatvpr: Run, folder: Path, tiny_host: Path) -> None:

@@ -201,6 +201,16 @@ def test_a_board_leaves_out_a_frame_of_nothing(
     assert said.returncode == 1 and said.stderr.startswith("error: nothing was added: ")
 
 
+def test_a_board_makes_no_map_for_frames_that_cannot_be_read(
+    tiny_host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty one kept `map build` from its place."""
+    made = tmp_path / "m.placemap"
+    words = ["map-add", str(made), str(tmp_path / "misspelt.ppm"), "--artifact", str(tiny_host)]
+    assert main(words) == 1
+    assert "nothing was added" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_board_names_frames_that_it_cannot_take_and_takes_the_others(
     tiny_host: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import struct
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tatvpr_edge.cli import main
 from tatvpr_edge.mapping.upgrade import Upgraded, upgrade
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.mapjournal import append, journal_path
@@ -108,6 +110,15 @@ def test_an_upgraded_map_holds_the_same_places(old: Path) -> None:
     assert [place_map.tag(i) for i in range(5)] == [f"plaça {i}" for i in range(5)]
     assert place_map.stored.base.moments["order"].tolist() == [0, 1, 2, 3, 4]
     assert upgrade(old) is None
+
+
+def test_a_program_that_upgrades_twice_reads_json_alone(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upgrade(old)
+    assert main(["map", "upgrade", str(old), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["places"] == 5 and said.err == ""
 
 
 def test_a_cut_between_its_last_two_steps_is_mended(old: Path) -> None:

@@ -108,7 +108,7 @@ def test_where_a_result_cannot_go_is_told_first(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("map_kinds.py", "nowhere", "--artifact", "none"), "nowhere/poses.csv: cannot be read"),
+        (("map_kinds.py", "nowhere", "--artifact", "none"), "nowhere: no such file or folder"),
         (("calibration_figures.py", "--data", "nowhere", "--artifact", "none"), "frames.csv: "),
         (("bench_search.py", "--artifact", "nowhere"), "nowhere is not an artifact"),
         (("arm_counts.py", "--model", "nano", "--model", "x/nano.onnx"), "would be one row"),

@@ -289,6 +289,7 @@ def only(count: int) -> Callable[[Path], None]:
         (only(20), (), "20 frames in time order are too few"),
         (spoil, ("--strict",), "f5.jpg"),
         (spoil, ("--by", "poses"), "does not say where its frames were taken"),
+        (spoil, ("--by", "labels"), "does not say which frames show one place: put a poses.csv"),
         (spoil, ("--from", "none.safetensors"), "none.safetensors"),
         (spoil, ("--from", "macro"), "shipped model's name (micro, "),
         (spoil, ("--board", "jetson-orin-nan"), "did you mean jetson-orin-nano"),

@@ -53,6 +53,10 @@ def frames_of(path: str | Path, picking: Picking | None = None) -> list[FrameFil
         return frame_files(path)
     if not os.path.lexists(path):  # whatever would read it
         raise DataError(f"{path}: no such file or folder")
+    if not (os.path.isfile(path) or os.path.isdir(path)):  # a pipe would be waited for
+        raise DataError(
+            f"{path} is a pipe, a device or a broken link, not a recording: give a file"
+        )
     picking = picking or Picking()
     if _is_bag(path):
         _need("rosbags", f"{path}, a ROS bag,", "bags")
