@@ -21,6 +21,7 @@ from support.faults import Faults
 from support.keys import make_keys
 from support.medium import CUTS, Medium
 from tatvpr_edge.models.checkpoint import write_atomically
+from tatvpr_edge.models.train.plot import plot_curves
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, rewrite
 from tatvpr_edge.runtime.signature import check_trust, signer_line
 from tatvpr_edge.runtime.signing import sign_artifact
@@ -295,3 +296,13 @@ def test_what_only_looks_like_a_leftover_stays(temporary: Path) -> None:
     with temporary_folder("build"):
         pass
     assert (outside / "kept").exists() and (temporary / ".tatvpr-build.mine.tmp").exists()
+
+
+def test_a_picture_that_finds_no_room_leaves_the_one_before(tmp_path: Path) -> None:
+    curves, picture = tmp_path / "curves.csv", tmp_path / "curves.png"
+    curves.write_text("stage,step,lr,part,value\nmetric,1,1e-3,total,0.5\n")
+    plot_curves(curves)  # matplotlib makes its own files the first time
+    picture.write_bytes(b"old")
+    assert fails_beyond(2000, lambda: plot_curves(curves))
+    assert picture.read_bytes() == b"old"
+    assert sorted(tmp_path.iterdir()) == [curves, picture]
