@@ -25,16 +25,28 @@ def _usage() -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Run a command of the board; the exit status (130: interrupted)."""
+    """Run a command of the board; the exit status (128 and a signal's number: ended by it)."""
     try:
-        return _main(argv)
+        from contextlib import nullcontext
+
+        from tatvpr_edge.spec.endings import heeded, interrupted, tell
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
+    # A service heeds signals itself once it serves; one that is ended while it loads has ended well
+    # for systemd where the signal itself did it.
+    with nullcontext() if argv[:1] == ["serve"] else heeded():
+        try:
+            return _main(argv)
+        except KeyboardInterrupt:
+            said, status = interrupted()
+            tell(f"error: {said}")
+            return status
 
 
 def _main(argv: list[str]) -> int:
     from tatvpr_edge.runtime.commandline import refused
+    from tatvpr_edge.spec.endings import no_more_output, tell
     from tatvpr_edge.spec.errors import TatvprError
     from tatvpr_edge.spec.shortage import ran_out, shortage
     from tatvpr_edge.spec.standard_streams import open_missing
@@ -46,29 +58,22 @@ def _main(argv: list[str]) -> int:
         return status
     except BrokenPipeError:
         # The reader of our output went away (head, less): not an error, and nothing to say.
-        _no_more_output()
+        no_more_output(1)
         return 0
     except TatvprError as error:
         return refused(error)
     except Exception as error:
         if ran_out(error):
-            print(f"error: {shortage(_shown(argv[0]))}", file=sys.stderr)
+            tell(f"error: {shortage(_shown(argv[0]))}")
         elif isinstance(error, OSError):
             refused(error)
             try:
                 sys.stdout.flush()
             except OSError:  # what we print goes to a full disk, say
-                _no_more_output()
+                no_more_output(1)
         else:
             raise
         return 1
-
-
-def _no_more_output() -> None:
-    """What is left to be printed goes nowhere: the interpreter's end would complain again."""
-    import os
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _shown(command: str) -> str:

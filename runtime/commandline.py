@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from tatvpr_edge.spec.endings import tell
 from tatvpr_edge.spec.lines import empty_argument
 from tatvpr_edge.spec.text import printable
 
@@ -37,5 +38,5 @@ class Parser(argparse.ArgumentParser):
 
 def refused(error: Exception) -> int:
     """Say why a command ends; its exit status."""
-    print(f"error: {printable(error)}", file=sys.stderr)
+    tell(f"error: {printable(error)}")
     return 1

@@ -25,10 +25,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from given import as_json, one_line, plot, target, whole
+from given import one_line, plot, target, whole, write_json
 
 from benchmark import peers
 from benchmark.kernels import LAYERS, KernelBench
+from tatvpr_edge.models.evaluate.plot import save_figure
 
 MODELS = ("micro", "s14_224", "small", "s14_322", "b14_224", "base")
 KS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -181,7 +182,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     axes[0][0].set_ylabel("ms a frame, one thread")
     axes[0][-1].legend(fontsize=7)
     figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)
 
 
 @one_line
@@ -219,7 +220,7 @@ def main() -> int:
         report["models"][name] = bench_model(name, arguments.rounds, arguments.kernels)
         print_model(name, report["models"][name])
         if arguments.json:
-            arguments.json.write_text(as_json(report) + "\n")
+            write_json(arguments.json, report)
     if arguments.plot:
         draw(report, arguments.plot)
     return 0

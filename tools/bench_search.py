@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, one_line, target, whole
+from given import one_line, target, whole, write_json
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
@@ -172,7 +172,7 @@ def main() -> int:
                 flush=True,
             )
     if arguments.json:
-        arguments.json.write_text(as_json(report) + "\n")
+        write_json(arguments.json, report)
     return 0
 
 

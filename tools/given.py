@@ -6,13 +6,14 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tatvpr_edge.spec.atomic import replacing
+from tatvpr_edge.spec.endings import heeded, interrupted, no_more_output, tell
 from tatvpr_edge.spec.errors import TatvprError, UsageError
 from tatvpr_edge.spec.targets import PLOTS, check_new_folder, check_target
 from tatvpr_edge.spec.text import printable, without_nan
@@ -76,17 +77,18 @@ def plot(text: str) -> Path:
 
 
 def one_line(main: Callable[..., int | None]) -> Callable[..., int]:
-    """``main`` with its exit status: 1, after one line on standard error, where it fails, and 130
-    where somebody ended it."""
+    """``main`` with its exit status: 1, after one line on standard error, where it fails, and 128
+    and its number where a signal ended it (130: Ctrl-C)."""
 
     @functools.wraps(main)
     def run(*words: Any) -> int:
         try:
-            status = main(*words) or 0
-            sys.stdout.flush()
-            return status
+            with heeded():
+                status = main(*words) or 0
+                sys.stdout.flush()
+                return status
         except KeyboardInterrupt:
-            said, status = "interrupted", 130
+            said, status = interrupted()
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("tatvpr_edge."):
                 raise
@@ -98,14 +100,20 @@ def one_line(main: Callable[..., int | None]) -> Callable[..., int]:
             said, status = ": ".join([f"{error.cmd[0]} ended with {error.returncode}", *last]), 1
         except (TatvprError, OSError, subprocess.TimeoutExpired) as error:
             said, status = str(error), 1
-        print(f"error: {printable(said)}", file=sys.stderr)
+        tell(f"error: {printable(said)}")
         try:
             sys.stdout.flush()
         except OSError:  # as the process ends, it would be tried and told again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            no_more_output(1)
         return status
 
     return run
+
+
+def write_json(path: Path, document: Any) -> None:
+    """``document`` at ``path``, whole or not at all."""
+    with replacing(path) as sink:
+        sink.write((as_json(document) + "\n").encode())
 
 
 def as_json(document: Any) -> str:

@@ -25,6 +25,7 @@ from given import one_line, plot, real, target, whole
 
 from governing.compare import Outcome, compare
 from governing.plant import STEP_S, Plant, Trace, governor_for, random_plant, simulate
+from tatvpr_edge.models.evaluate.plot import save_figure
 from tatvpr_edge.runtime.governor import Budget, Kind, Reason
 from tatvpr_edge.runtime.power import refuse_without_sensors
 from tatvpr_edge.runtime.telemetry import Sampler
@@ -143,7 +144,7 @@ def draw(plant: Plant, limit_mw: float, trace: Trace, output: Path) -> None:
     if lost.any():
         below.legend(loc="lower right", fontsize=8, frameon=False)
     above.set_title("Governor on a simulated board", loc="left", fontsize=11)
-    figure.savefig(output, dpi=130)
+    save_figure(figure, output, dpi=130)
 
 
 def compare_all(arguments: argparse.Namespace) -> None:

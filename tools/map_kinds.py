@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from given import as_json, one_line, target
+from given import one_line, target, write_json
 from numpy.typing import NDArray
 
 from tatvpr_edge.models.evaluate.protocols import Trial, rendered, tower_shift
@@ -79,7 +79,7 @@ def main() -> None:
             shown = ", ".join(f"k = {k}: {value:.1f}" for k, value in row.items())
             print(f"{folder.name}, {kind}: {shown}", flush=True)
     if options.json:
-        options.json.write_text(as_json(document) + "\n")
+        write_json(options.json, document)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 
 from given import as_json, one_line, plot
 
+from tatvpr_edge.models.evaluate.plot import save_figure
 from tatvpr_edge.profile.document import add_recall, read_document, read_recall
 from tatvpr_edge.profile.report import pareto_front, scaled, setting_of
 from tatvpr_edge.spec.errors import DataError
@@ -104,7 +105,7 @@ def draw(documents: Sequence[dict[str, Any]], output: Path, published: bool) -> 
     if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend(fontsize=8, loc="best")
     figure.text(0.01, -0.02, _caption(documents), fontsize=8, color="#5b6675", va="top")
-    figure.savefig(output, dpi=130, bbox_inches="tight")
+    save_figure(figure, output, dpi=130, bbox_inches="tight")
 
 
 def _draw_one(axis: Any, panel: Panel, document: dict[str, Any]) -> int:

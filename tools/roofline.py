@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from given import as_json, one_line, plot, target, whole
+from given import one_line, plot, target, whole, write_json
 
 from benchmark.kernels import LAYERS, KernelBench
+from tatvpr_edge.models.evaluate.plot import save_figure
 
 #: Neighbouring channels kept together -> how the JSON names their ratios.
 GROUPS = {1: "sparse", 4: "fours"}
@@ -92,7 +93,7 @@ def draw(r: dict[str, Any], path: Path) -> None:
     axis.set_title(f"{r['kernels']}: exact sparse matmul")
     axis.legend()
     figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)
 
 
 @one_line
@@ -107,7 +108,7 @@ def main() -> int:
     result = measure(bench, arguments.kernels or bench.best(), arguments.rounds)
     show(result)
     if arguments.json:
-        arguments.json.write_text(as_json(result) + "\n")
+        write_json(arguments.json, result)
     if arguments.plot:
         draw(result, arguments.plot)
     return 0

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, one_line, real, target, whole
+from given import one_line, real, target, whole, write_json
 
 import tatvpr_edge
 from soaking.growth import look
@@ -259,7 +259,7 @@ def main() -> int:
     for name, value in report.items():
         print(f"{name:18} {value:.2f}" if isinstance(value, float) else f"{name:18} {value}")
     if arguments.json:
-        arguments.json.write_text(as_json(report) + "\n")
+        write_json(arguments.json, report)
     held = (
         report["answered"] > 0
         and report["lost_newest"] == 0

@@ -24,6 +24,7 @@ from tatvpr_edge.cli.train import RECIPES, Watch
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.models.train.training_file import config_from
 from tatvpr_edge.spec.documents import read_toml
+from tatvpr_edge.spec.endings import interrupted, tell
 from tatvpr_edge.spec.errors import ToolError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_data(values.get("zoo", {}))
         weights = train(config, Watch().step, given.stop_after)
     except KeyboardInterrupt:
-        print("error: interrupted; the same command continues", file=sys.stderr)
-        return 130
+        said, status = interrupted()
+        tell(f"error: {said}; the same command continues")
+        return status
     print("stopped; the same command continues" if weights is None else str(weights))
     return 0
 

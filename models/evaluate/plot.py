@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.errors import ToolError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,11 @@ def plot_pareto(results: dict[str, dict[str, Any]], path: Path, protocol: str) -
         panel.legend(fontsize=7)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as sink:
-        figure.savefig(sink, dpi=120, format=path.suffix[1:].lower())
+    save_figure(figure, path, dpi=120)
     return path
+
+
+def save_figure(figure: Figure, path: Path, **options: Any) -> None:
+    """``figure`` at ``path``, whole or not at all; ``options`` as of ``savefig``."""
+    with replacing(path) as sink:
+        figure.savefig(sink, format=path.suffix[1:].lower(), **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
+from tatvpr_edge.models.evaluate.plot import save_figure
 from tatvpr_edge.models.train.loop import read_curves
 
 
@@ -36,5 +37,5 @@ def plot_curves(path: Path) -> Path | None:
         axis.legend()
     figure.tight_layout()
     target = path.with_suffix(".png")
-    figure.savefig(target, dpi=110)
+    save_figure(figure, target, dpi=110)
     return target

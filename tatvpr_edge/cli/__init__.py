@@ -4,8 +4,8 @@ A command's file is imported when the command runs, not before, so that ``tatvpr
 the light commands do not wait for compilers. A file is named as its command and holds ``command``.
 
 Output: results on standard output, progress on standard error. ``--json`` prints one JSON document
-and nothing else. Errors are one line on standard error; exit status 1, 2 for wrong usage; a
-traceback only with ``--debug``.
+and nothing else. Errors are one line on standard error; exit status 1, 2 for wrong usage, 128 and
+the number of the signal that ended it; a traceback only with ``--debug``.
 """
 
 from __future__ import annotations
@@ -43,21 +43,28 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status (0, 1 for an error, 2 for wrong usage, 130 interrupted)."""
+    """Run a command; the exit status (0, 1 for an error, 2 for wrong usage, 128 and the number of
+    a signal: 130 of Ctrl-C, 143 of SIGTERM, 129 where its terminal was closed)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        from tatvpr_edge.spec.standard_streams import open_missing
-
-        open_missing()
-        from tatvpr_edge.cli.app import run
-    except ModuleNotFoundError as error:
-        print(
-            f"error: the command line needs {error.name}: pip install 'tatvpr-edge[cli]' "
-            "(on a board, use python -m tatvpr_edge.runtime)",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:  # importing takes a second on a board
+        from tatvpr_edge.spec.endings import heeded, interrupted, tell
+    except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-    return run(arguments)
+    with heeded():
+        try:
+            from tatvpr_edge.spec.standard_streams import open_missing
+
+            open_missing()
+            from tatvpr_edge.cli.app import run
+        except ModuleNotFoundError as error:
+            tell(
+                f"error: the command line needs {error.name}: pip install 'tatvpr-edge[cli]' "
+                "(on a board, use python -m tatvpr_edge.runtime)"
+            )
+            return 1
+        except KeyboardInterrupt:  # importing takes a second on a board
+            said, status = interrupted()
+            tell(f"error: {said}")
+            return status
+        return run(arguments)

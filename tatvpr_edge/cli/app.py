@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import click
 
 from tatvpr_edge import __version__
 from tatvpr_edge.cli import COMMANDS
+from tatvpr_edge.spec.endings import ended, interrupted, no_more_output, tell
 from tatvpr_edge.spec.errors import TatvprError
 from tatvpr_edge.spec.lines import empty_argument
 from tatvpr_edge.spec.shortage import TORCH_MB, ran_out, room_to_start, shortage
@@ -121,12 +121,14 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return status
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted", 130)
+        return _fail(*interrupted())
     except (BrokenPipeError, _ReaderGoneError):
         # The reader of our output went away (head, less): not an error, and nothing to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        no_more_output(1)
         return 0
     except Exception as error:
+        if ended():  # a bar whose terminal was closed cannot be wiped off it, say
+            return _fail(*interrupted())
         if debug:
             raise
         return _explain(error, arguments)
@@ -199,6 +201,5 @@ def lacking_package(error: ModuleNotFoundError) -> str:
 
 
 def _fail(text: str, status: int) -> int:
-    line = printable(" ".join(text.split()))
-    print(f"error: {line}", file=sys.stderr)
+    tell(f"error: {printable(' '.join(text.split()))}")
     return status

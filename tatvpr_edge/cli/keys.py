@@ -16,6 +16,7 @@ from tatvpr_edge.cli.output import json_option, note, print_json, print_table, s
 from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.remote import Report, Way, board_options, enforcement
 from tatvpr_edge.deploy.naming import lead
+from tatvpr_edge.spec.atomic import put_new, staging
 from tatvpr_edge.spec.errors import SignatureError
 
 
@@ -52,10 +53,14 @@ def new(name: str, no_passphrase: bool, as_json: bool) -> None:
     if not no_passphrase and not sys.stdin.isatty():
         raise SignatureError("a passphrase needs a terminal: use --no-passphrase here")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    words = [ssh_keygen_path(), "-q", "-t", "ed25519", "-C", name, "-f", str(path)]
-    done = subprocess.run(words + (["-N", ""] if no_passphrase else []), check=False)
-    if done.returncode:
-        raise SignatureError(f"ssh-keygen did not make {path}")
+    # Half a pair, of a full disk or an end in between, would hold the name for ever.
+    with staging(path) as made:
+        words = [ssh_keygen_path(), "-q", "-t", "ed25519", "-C", name, "-f", str(made / name)]
+        done = subprocess.run(words + (["-N", ""] if no_passphrase else []), check=False)
+        if done.returncode:
+            raise SignatureError(f"ssh-keygen did not make {path}")
+        for part in (name, f"{name}.pub"):
+            put_new(made / part, folder / part)
     if as_json:
         print_json({"name": name, "key": str(path), "public": str(path) + ".pub"})
         return

@@ -20,7 +20,9 @@ from support.deaths import dies_at, fails_beyond
 from support.faults import Faults
 from support.keys import make_keys
 from support.medium import CUTS, Medium
+from tatvpr_edge.cli import main
 from tatvpr_edge.models.checkpoint import write_atomically
+from tatvpr_edge.models.train.plot import plot_curves
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, rewrite
 from tatvpr_edge.runtime.signature import check_trust, signer_line
 from tatvpr_edge.runtime.signing import sign_artifact
@@ -295,3 +297,30 @@ def test_what_only_looks_like_a_leftover_stays(temporary: Path) -> None:
     with temporary_folder("build"):
         pass
     assert (outside / "kept").exists() and (temporary / ".tatvpr-build.mine.tmp").exists()
+
+
+def test_a_picture_that_finds_no_room_leaves_the_one_before(tmp_path: Path) -> None:
+    curves, picture = tmp_path / "curves.csv", tmp_path / "curves.png"
+    curves.write_text("stage,step,lr,part,value\nmetric,1,1e-3,total,0.5\n")
+    plot_curves(curves)  # matplotlib makes its own files the first time
+    picture.write_bytes(b"old")
+    assert fails_beyond(2000, lambda: plot_curves(curves))
+    assert picture.read_bytes() == b"old"
+    assert sorted(tmp_path.iterdir()) == [curves, picture]
+
+
+def test_a_key_that_finds_no_room_leaves_its_name_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    words = ["keys", "new", "mine", "--no-passphrase"]
+    assert main(["keys", "new", "other", "--no-passphrase"]) == 0  # all is imported
+    room, folder = 200, tmp_path / "tatvpr-edge" / "keys"  # the private key is longer
+
+    def refused() -> None:
+        if main(words):
+            raise OSError
+
+    assert fails_beyond(room, refused)
+    assert sorted(path.name for path in folder.iterdir()) == ["other", "other.pub"]
+    assert main(words) == 0 and (folder / "mine.pub").is_file()

@@ -74,7 +74,22 @@ def test_a_reader_that_went_away_is_no_error(tiny_host: Path) -> None:
         assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_ctrl_c_is_one_line(tiny_host: Path, scene_map: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "line", "status"),
+    [
+        (signal.SIGINT, "error: interrupted", 130),
+        (signal.SIGTERM, "error: ended by SIGTERM", 143),
+        (signal.SIGHUP, "error: ended by SIGHUP", 129),
+    ],
+)
+def test_a_signal_is_one_line(
+    tiny_host: Path,
+    scene_map: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    line: str,
+    status: int,
+) -> None:
     """While it waits for the pixels of a frame."""
     frame = tmp_path / "frame.ppm"
     os.mkfifo(frame)
@@ -91,14 +106,14 @@ def test_ctrl_c_is_one_line(tiny_host: Path, scene_map: Path, tmp_path: Path) ->
                 writer = os.open(frame, os.O_WRONLY | os.O_NONBLOCK)
         # A first one that comes between a check of Python's and the system call is seen after it.
         while running.poll() is None:
-            running.send_signal(signal.SIGINT)
+            running.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 running.wait(1.0)
         assert running.stderr is not None
         said = running.stderr.read()
         os.close(writer)
-    assert said.splitlines()[-1] == "error: interrupted" and "Traceback" not in said
-    assert running.returncode == 130
+    assert said.splitlines()[-1] == line and "Traceback" not in said
+    assert running.returncode == status
 
 
 def test_verify_prints_lines_or_one_document(

@@ -1,6 +1,6 @@
-"""Ctrl-C in tests, also where the suite itself runs in the background.
+"""Signals that end a program, in tests; also where the suite itself runs in the background.
 
-A shell starts background jobs with SIGINT ignored, and so begin their children.
+A shell starts background jobs with SIGINT ignored, nohup with SIGHUP, and so begin their children.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 
 def heed() -> None:
-    """For ``preexec_fn``: the program begins as on a terminal, where SIGINT ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """For ``preexec_fn``: the program begins as on a terminal, where signals end it."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
