@@ -74,7 +74,7 @@ class Drive:
         added = done.places
         moment = added.moments[0]
         self._number = int(moment["drive"])
-        self._marks.append(mark_of(moment, added.poses[0], added.rows[0].data[0]))
+        self._marks.append(mark_of(moment, added.rows[0].data[0].tobytes()))
         self._order += 1
         self._file = done.file
         return done
@@ -87,4 +87,8 @@ class Drive:
         moments, first = np.concatenate(now.moments()), self._order - len(marks)
         own = (moments["order"] >= first) & (moments["order"] < self._order)
         own &= moments["drive"] == self._number
-        return any(now.mark(int(place)) in marks for place in np.flatnonzero(own))
+        for place in np.flatnonzero(own):
+            moment, _, row = now.stored(int(place))
+            if mark_of(moment, row.tobytes()) in marks:
+                return True
+        return False

@@ -131,11 +131,16 @@ class Moment:
         """What ``place`` is known by, whatever its number, in every process: when it was seen,
         along which drive, and where; of unknown time, what its first band holds (which `map lean`
         changes: places that a robot added stay known)."""
+        moment, pose, row = self.stored(place)
+        return mark_of(moment, stored_poses(pose) if moment["time_us"] else row.tobytes())
+
+    def stored(self, place: int) -> tuple[np.void, NDArray[np.float64], NDArray[Any]]:
+        """Moment, pose and first row of ``place``."""
         base, added = self.base, self.added
         if place < len(base):
-            return mark_of(base.moments[place], base.stored_poses[place], base.rows[0].data[place])
+            return base.moments[place], base.stored_poses[place], base.rows[0].data[place]
         at = place - len(base)
-        return mark_of(added.moments[at], added.poses[at], added.rows[0].data[at])
+        return added.moments[at], added.poses[at], added.rows[0].data[at]
 
     def marks(self) -> list[str]:
         """The same of each place."""
@@ -198,10 +203,10 @@ class Moment:
         return first, end, without
 
 
-def mark_of(moment: np.void, pose: NDArray[np.float64], row: NDArray[Any]) -> str:
-    """:meth:`Moment.mark` of a place with this moment, pose and first row."""
+def mark_of(moment: np.void, holds: bytes) -> str:
+    """What a place is known by: its moment, confirmations apart, and something that it holds."""
     seen = bytearray(moment.tobytes())
     seen[_CONFIRMED] = 0
-    seen += stored_poses(pose) if moment["time_us"] else row.tobytes()
+    seen += holds
     digest = blake2b(seen, digest_size=_MARK_BYTES).hexdigest()
     return f"{int(moment['order']):0{_ORDER_DIGITS}x}{digest}"

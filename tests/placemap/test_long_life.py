@@ -34,7 +34,7 @@ from tatvpr_edge.spec.scores import binary_rows, int8_rows
 NOWHERE = np.full(7, np.nan)
 SEEN_S = st.just(float("nan")) | st.just(7.0)
 ONE = st.integers(0, 2)
-ROW = st.integers(0, 31)
+ROW = st.integers(0, 7)
 
 
 @dataclass
@@ -66,7 +66,9 @@ class Life(RuleBasedStateMachine):
         self.path = self.folder / "m.placemap"
         model = self.localizer.artifact.manifest.model
         self.info = MapInfo(model.hash, kind, model.descriptor_size, (Band(1.0),))
-        self.rows = directions(32 + 3, self.info.dim)  # the last are of exchanged maps alone
+        # Eight of each user, of those that die and of exchanged maps: a place of the same row,
+        # order and drive, of unknown time, is the same place.
+        self.rows = directions(8 * 6, self.info.dim)
         self.stand: list[One] = []
         self.count = 0
         write_map(self.path, self.info, [])
@@ -84,7 +86,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 3), row=ROW, seen_s=SEEN_S)
     def add(self, number: int, row: int, seen_s: float) -> None:
-        user = self.users[number]
+        user, row = self.users[number], 8 * number + row
         if not any(one in self.stand for one in user.own):  # elsewhere, or none yet: a new drive
             user.own = []
         drive = 1 + max((one.drive for one in self.stand), default=-1)
@@ -119,9 +121,8 @@ class Life(RuleBasedStateMachine):
 
     @rule(count=st.integers(0, 3))
     def exchange(self, count: int) -> None:
-        # A place of the same row, order and drive, of unknown time, is the same place.
-        self.stand = [self.made(32 + index, 0, index) for index in range(count)]
-        rows, tags = self.rows[32 : 32 + count], [one.tag for one in self.stand]
+        self.stand = [self.made(8 * 5 + index, 0, index) for index in range(count)]
+        rows, tags = self.rows[8 * 5 :][:count], [one.tag for one in self.stand]
         write_map(self.folder / "other", self.info, [make_places(self.info, [rows], tags=tags)])
         journal_path(self.path).unlink(missing_ok=True)
         os.replace(self.folder / "other", self.path)
@@ -131,7 +132,7 @@ class Life(RuleBasedStateMachine):
     )
     def die(self, row: int, change: int, room: int | None, adds: bool) -> None:
         """Amid an addition or folding, which is done or never began."""
-        drive = 1 + max((one.drive for one in self.stand), default=-1)
+        drive, row = 1 + max((one.drive for one in self.stand), default=-1), 8 * 4 + row
         one = self.made(row, drive, 0)
 
         def work() -> None:
@@ -145,7 +146,13 @@ class Life(RuleBasedStateMachine):
         assert done in ({0, 1} if failed and adds else {int(adds)})
         self.stand = [*self.stand, one][: len(self.stand) + done]
 
-    @rule(number=st.integers(2, 3), row=ROW, count=st.integers(1, 9), last=ONE, first=ONE)
+    @rule(
+        number=st.integers(2, 3),
+        row=st.integers(0, 8 * 6 - 1),
+        count=st.integers(1, 9),
+        last=ONE,
+        first=ONE,
+    )
     def search(self, number: int, row: int, count: int, last: int, first: int) -> None:
         user, query = self.users[number], self.rows[row] + self.rows[row - 1]
         if len(user.sees) <= first + last:
