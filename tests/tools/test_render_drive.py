@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,21 +18,16 @@ paths = importlib.import_module("rendering.paths")
 scene = importlib.import_module("rendering.scene")
 walls = importlib.import_module("rendering.walls")
 
-Cell = tuple[int, int]
-
 
 def square(low: float, high: float) -> list[tuple[float, float, float, float]]:
     corners = [(low, low), (high, low), (high, high), (low, high)]
     return [(*a, *b) for a, b in zip(corners, corners[1:] + corners[:1], strict=True)]
 
 
-def around(
-    *lines: tuple[float, float, float, float],
-    level: Callable[[Cell, Cell], bool] = lambda cell, other: True,
-) -> object:
+def around(*lines: tuple[float, float, float, float]) -> object:
     """A hall of 24 x 24 metres with a block in its middle."""
     hall = [*square(0, 768), *square(256, 512), *lines]
-    return paths.Ground(walls.Walls(np.array(hall)), (96.0, 96.0), level)
+    return paths.Ground(walls.Walls(np.array(hall)), (96.0, 96.0), lambda cell, other: True)
 
 
 class TestAWayAround:
@@ -50,14 +44,6 @@ class TestAWayAround:
     def test_where_a_wall_bars_one_side_there_is_none(self) -> None:
         barred = around((512.0, 384.0, 768.0, 384.0))
         assert barred.loop(np.random.default_rng(1), 30, 140) is None
-
-    def test_no_way_leads_across_a_step_that_is_passed_elsewhere(self) -> None:
-
-        def level(cell: Cell, other: Cell) -> bool:
-            return cell[1] > 5 or (cell[0] < 9) == (other[0] < 9)
-
-        lengths, _ = around(level=level).shortest((8, 0))
-        assert lengths[9, 0] > 30  # all around the block
 
     def test_smoothing_keeps_the_loop_and_spaces_it_evenly(self) -> None:
         loop = around().loop(np.random.default_rng(1), 30, 140)

@@ -61,7 +61,7 @@ class Ground:
                         continue
                     self._next[other] = []
                     waiting.append(other)
-                elif not self._level(cell, other):
+                elif not self._clear(cell, other):
                     continue
                 self._next[cell].append(other)
                 self._next[other].append(cell)
@@ -69,12 +69,10 @@ class Ground:
     def _drivable(self, cell: Cell, other: Cell) -> bool:
         if self._walls.clearance(*self.point(other)) < CLEARANCE:
             return False
-        return self._level(cell, other)
+        return self._clear(cell, other) and self._same_floor(cell, other)
 
-    def _level(self, cell: Cell, other: Cell) -> bool:
-        """Whether neither wall nor step is between them."""
-        reached = self._walls.reach(*self.point(cell), *self.point(other))
-        return reached and self._same_floor(cell, other)
+    def _clear(self, cell: Cell, other: Cell) -> bool:
+        return self._walls.reach(*self.point(cell), *self.point(other))
 
     def shortest(
         self, start: Cell, end: Cell | None = None, barred: frozenset[Cell] = frozenset()
