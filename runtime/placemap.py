@@ -412,13 +412,11 @@ class PlaceMap(OneProcess):
         """
         with self._counting:  # not the lock of add, which waits for the disk
             assert found.mark is not None
-            named = {
-                mark: then_s
-                for mark, then_s in self._named.items()
-                if abs(time_s - then_s) < RECOGNISED_AFTER_S
-            }
-            stays = found.mark in named
-            self._named = named | {found.mark: time_s}
+            named = self._named  # the oldest first
+            while named and abs(time_s - next(iter(named.values()))) >= RECOGNISED_AFTER_S:
+                del named[next(iter(named))]
+            stays = named.pop(found.mark, None) is not None
+            named[found.mark] = time_s
             if stays:
                 return
             place = self._now.known_by(found.mark, found.candidates[0].place)
