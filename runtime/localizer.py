@@ -296,11 +296,11 @@ class Localizer(Closing):
         Args:
             map: one of :meth:`open_map`, for this call alone; None: as set. A sequence follows a
                 path of its own in each.
-            odometry: with a sequence: how the camera moved since the last frame; None: not known.
-                Metres, forwards or backwards, heeded where the map has positions; or (ahead, left,
-                turn) in the robot's own frame, in metres and radians counter-clockwise; or two
-                poses (x, y, z, qx, qy, qz, qw) of odometry, (before, now). Turns are heeded where
-                the map has orientations, too.
+            odometry: with a sequence: how the camera moved since the last frame that this map was
+                asked about; None: not known. Metres, forwards or backwards, heeded where the map
+                has positions; or (ahead, left, turn) in the robot's own frame, in metres and
+                radians counter-clockwise; or two poses (x, y, z, qx, qy, qz, qw) of odometry,
+                (before, now). Turns are heeded where the map has orientations, too.
             tracker: one of :meth:`track`, whose sequence the frame belongs to.
             near, radius: only places within so many metres of a position or pose (x, y, ...) in
                 the map's frame; a place of unknown position is then left out.
@@ -348,7 +348,7 @@ class Localizer(Closing):
             found = place_map.follow(follow, descriptor, k, tokens, top, **looked)
         self._note_uncalibrated(place_map.path, 1 if tracker is None else tracker.frames, found)
         if found.accepted and nothing is None:
-            place_map.recognised(found, taken_s)
+            place_map.recognised(found, taken_s, looked.get("without_s", (None,))[0])
         latency_ms = (time.perf_counter() - start) * 1e3
         self._dials.observe(k, tokens, describe_ms, latency_ms - describe_ms)
         return match_of(found, nothing, descriptor, k, tokens, latency_ms)

@@ -404,11 +404,15 @@ class PlaceMap(OneProcess):
             raise MapError(f"map {self.path} has no place {number}: it holds {len(now)}")
         return number
 
-    def recognised(self, found: Found, time_s: float) -> None:
+    def recognised(self, found: Found, time_s: float, since_s: float | None = None) -> None:
         """Like :meth:`confirm`, of the best place that a search just found for a frame of then.
 
         Not counted where the place itself is of the last minute, or was named within it: that a
         robot still knows where it just was, or stands, says nothing about the place.
+
+        Args:
+            since_s: what was seen from then on was left out of the search, so that the minute is
+                the one before; None: nothing was.
         """
         with self._counting:  # not the lock of add, which waits for the disk
             assert found.mark is not None
@@ -429,7 +433,8 @@ class PlaceMap(OneProcess):
                 if place < base
                 else moments[1]["time_us"][place - base]
             )
-            if seen_us == 0 or abs(time_s - seen_us / 1e6) >= RECOGNISED_AFTER_S:
+            from_s = time_s if since_s is None else since_s
+            if seen_us == 0 or abs(from_s - seen_us / 1e6) >= RECOGNISED_AFTER_S:
                 self._confirmed[place] = self._confirmed.get(place, 0) + 1
 
     def prune(self, most: int) -> Pruned:

@@ -194,6 +194,23 @@ def test_a_robot_that_stands_confirms_nothing_however_long(
     assert robot.map.stored.places().moments["confirmed"].tolist() == [1, 1]
 
 
+def test_a_robot_that_stands_confirms_nothing_however_much_is_left_out(
+    robot: Localizer, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """The first place that was named again was older than a minute, and so confirmed."""
+    assert robot.map is not None
+    model = robot.artifact.manifest.model
+    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band.accepting(1.0, 1.0, 0.9),))
+    write_map(tmp_path / "judged", info, [])
+    robot.map = tmp_path / "judged"  # type: ignore[assignment]
+    robot.add(frames[2], time_s=1000.0)
+    for second in range(1000, 1400, 20):
+        robot.query(frames[2], time_s=float(second), exclude_last="90s")
+    assert robot.map.confirmed == 0
+    assert robot.query(frames[2], time_s=1500.0, exclude_last="90s").accepted  # it came again
+    assert robot.map.confirmed == 1
+
+
 def test_a_frame_of_nothing_confirms_no_place(robot: Localizer, tmp_path: Path) -> None:
     """However like a place its descriptor is; with a covered lens, a map would fill with what
     must stay."""
