@@ -13,10 +13,14 @@ import json
 import os
 import sys
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tatvpr_edge.runtime.commandline import Parser
 from tatvpr_edge.runtime.default import default_artifact
+from tatvpr_edge.runtime.frame import check_frame
 from tatvpr_edge.runtime.localizer import Localizer
-from tatvpr_edge.runtime.mapwriter import MapWriter
+from tatvpr_edge.runtime.mapwriter import MapWriter, check_shows, full_pose
 from tatvpr_edge.runtime.pixels import each_frame
 from tatvpr_edge.spec.errors import FrameError, UsageError
 from tatvpr_edge.spec.lines import left_out
@@ -49,20 +53,20 @@ def _add(arguments: argparse.Namespace) -> tuple[list[int], list[dict[str, str]]
     """The places' numbers; the frames left out, each with its name and the reason."""
     if len(arguments.frames) > 1 and (arguments.pose or arguments.tag):
         raise UsageError("--pose and --tag are of one frame: add frames one by one with them")
-    pose = None if arguments.pose is None else _numbers(arguments.pose)
+    pose = None if arguments.pose is None else full_pose(_numbers(arguments.pose))
     artifact = arguments.artifact or default_artifact()[0]
     with Localizer(artifact) as localizer, contextlib.ExitStack() as stack:
 
         @functools.cache
-        def writer() -> MapWriter:  # no frame that can be read makes no map
+        def writer() -> MapWriter:  # no map is made before there is a frame for it
             return stack.enter_context(MapWriter(arguments.map, localizer))
 
-        added, skipped = each_frame(
-            arguments.frames,
-            lambda name, pixels: writer().add(
-                pixels, pose, arguments.tag or os.path.basename(name)
-            ),
-        )
+        def add(name: str, pixels: NDArray[np.uint8]) -> int:
+            frame = check_frame(pixels)
+            check_shows(localizer.engine, frame)
+            return writer().add(frame, pose, arguments.tag or os.path.basename(name))
+
+        added, skipped = each_frame(arguments.frames, add)
     if not added:
         raise FrameError(f"nothing was added: {skipped[0]['reason']}")
     return added, skipped

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.runtime.arguments import added_at
 from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.drive import Drive
+from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, check_frame
 from tatvpr_edge.runtime.localizer import Localizer
 from tatvpr_edge.runtime.mapjournal import append, create_map
@@ -139,9 +140,7 @@ class MapWriter(Closing, OneProcess):
         """
         given = given_frame(frame, bgr)
         if isinstance(given, CameraFrame):
-            nothing = without_structure(self._engine, given)
-            if nothing is not None:
-                raise FrameError(nothing)
+            check_shows(self._engine, given)
         descriptors = described(self._localizer, self.info, given, self._views)
         seen_s = added_at(time_s)
         return self._drive.add(self.info, descriptors, full_pose(pose), tag, seen_s).number
@@ -158,6 +157,13 @@ class MapWriter(Closing, OneProcess):
         """Give back what was opened to describe frames. Every place is on the disk already."""
         if self._own is not None:
             self._own.close()
+
+
+def check_shows(engine: Engine, frame: CameraFrame) -> None:
+    """Raise FrameError where ``frame`` shows nothing, and is no place."""
+    nothing = without_structure(engine, frame)
+    if nothing is not None:
+        raise FrameError(nothing)
 
 
 def given_frame(

@@ -226,6 +226,20 @@ def test_a_board_makes_no_map_for_frames_that_cannot_be_read(
     assert "nothing was added" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
+def test_a_board_makes_no_map_for_what_is_no_place(
+    tiny_host: Path, frames: NDArray[np.uint8], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "m.placemap"
+    black = write_ppm(tmp_path / "black.ppm", np.zeros((60, 80, 3), np.uint8))
+    good = write_ppm(tmp_path / "good.ppm", frames[3])
+    add = ["map-add", "--artifact", str(tiny_host), str(made)]
+    assert main([*add, str(black)]) == 1
+    assert "nothing was added" in capsys.readouterr().err
+    assert main([*add, str(good), "--pose", "1,2,3,4"]) == 1
+    assert "a pose of 4 numbers" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [black, good]
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_board_names_frames_that_it_cannot_take_and_takes_the_others(
     tiny_host: Path,
