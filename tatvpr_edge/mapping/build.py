@@ -22,7 +22,7 @@ from tatvpr_edge.runtime.mapjournal import append_drive, check_free
 from tatvpr_edge.spec import placemap
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
 from tatvpr_edge.spec.limits import check_bands
-from tatvpr_edge.spec.maptypes import POSE_FRAMES
+from tatvpr_edge.spec.maptypes import MAX_DRIVES, POSE_FRAMES
 from tatvpr_edge.spec.placemap import MapInfo, Places, check_info, make_places, write_map
 from tatvpr_edge.spec.targets import check_target
 from tatvpr_edge.spec.values import between, choice, instance, wrong
@@ -82,6 +82,7 @@ def build_map(
     if threshold is not None:
         between(threshold, -1, 1, "threshold", "a score from -1 to 1")
     files, found = frames_and_poses(frames, poses, pose_frame, picking)
+    _check_drives(files, 0)
     model = localizer.artifact.manifest.model
     info = MapInfo(
         model_hash=model.hash,
@@ -137,8 +138,12 @@ def extend_map(
     """
     instance(localizer, Localizer, "localizer", "a Localizer, which describes the frames")
     target = check_path(path, "map", "a .placemap")
-    info = PlaceMap(target, localizer.artifact.manifest.model).info
+    place_map = PlaceMap(target, localizer.artifact.manifest.model)
+    info = place_map.info
     files, found = frames_and_poses(frames, poses, pose_frame, picking)
+    stored = place_map.stored
+    held = [of["drive"] for of in (stored.base.moments, stored.added.moments) if len(of)]
+    _check_drives(files, max((1 + int(numbers.max()) for numbers in held), default=0))
     if found.source != "none" and found.frame != info.pose_frame:
         raise MapError(
             f"the map's positions are {info.pose_frame}, those of the frames are {found.frame}: "
@@ -205,6 +210,17 @@ def _places(
     return make_places(
         info, described.descriptors, poses, tags, times=times, orders=orders, drives=drives
     )
+
+
+def _check_drives(files: Sequence[FrameFile], taken: int) -> None:
+    """Refuse more folders than a map has numbers for, of which so many are ``taken``, before hours
+    of describing."""
+    folders = len({os.path.dirname(file.path) for file in files})
+    if folders > MAX_DRIVES - taken:
+        raise DataError(
+            f"the frames lie in {folders} folders, each a drive of its own, and a map has numbers "
+            f"for {MAX_DRIVES - taken} more: put them into fewer folders, or into another map"
+        )
 
 
 def _drives(folders: Sequence[str]) -> tuple[list[int], list[int]]:

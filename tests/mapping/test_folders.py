@@ -13,7 +13,7 @@ from PIL import Image
 import tatvpr_edge
 from support.artifacts import scenes
 from support.users import as_other_user
-from tatvpr_edge.mapping import extend_map, frame_files, frames_of, is_recording
+from tatvpr_edge.mapping import FrameFile, extend_map, frame_files, frames_of, is_recording
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.mapjournal import append_drive, read_map
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
@@ -214,3 +214,25 @@ def test_more_folders_than_a_map_has_numbers_for_drives_are_refused(
         append_drive(target, make_places(info, row, drives=2))
     append_drive(target, make_places(info, row, drives=1))
     assert read_map(target).places().moments["drive"][-1] == MAX_DRIVES - 1
+
+
+def test_more_folders_than_drives_are_told_before_a_frame_is_described(
+    frames: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    """It was told after hours, as "a place's drive is a whole number from 0 up to 65535"."""
+    many = [FrameFile(Path(f"/nowhere/{n}/a.jpg"), f"{n}/a.jpg") for n in range(MAX_DRIVES + 1)]
+    target = tmp_path / "m.placemap"
+
+    def described(*_: object) -> None:
+        raise AssertionError
+
+    with Localizer(artifact=tiny_host) as localizer:
+        with pytest.raises(DataError, match=r"65537 folders.* for 65536 more: put them into fewer"):
+            tatvpr_edge.build_map(localizer, many, target, progress=described)
+        tatvpr_edge.build_map(localizer, frames / "a.jpg", target)
+        info = PlaceMap(target).info
+        row = [np.ones((1, info.descriptor_size), np.float32)]
+        append_drive(target, make_places(info, row, drives=MAX_DRIVES - 2), own=False)
+        with pytest.raises(DataError, match=r"2 folders.* for 1 more"):
+            extend_map(localizer, frames, target, progress=described)
+    assert len(read_map(target)) == 2
