@@ -105,7 +105,8 @@ def live_release(root: str | Path | None = None) -> Deployed | None:
 
 def _release(folder: Path) -> Deployed:
     place_map = folder / MAP
-    return Deployed(folder, folder / ARTIFACT, place_map if place_map.is_file() else None)
+    # Path's own is_file raises in a folder that may not be looked into.
+    return Deployed(folder, folder / ARTIFACT, place_map if os.path.isfile(place_map) else None)
 
 
 def release_of(place_map: str | Path) -> Path | None:

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 
 from support.board import local_transport, quick_options, unit_of
 from support.keys import Keys
+from support.users import as_other_user
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.disk import Disk
 from tatvpr_edge.deploy.push import Options, deploy, revoke, status, trust
@@ -132,6 +134,19 @@ def test_a_release_that_lost_a_folder_starts_the_one_before_it(board: Board, los
     shutil.rmtree(root / "releases" / first)
     with pytest.raises(ArtifactError, match=rf"{second}/artifact is not an artifact: no such"):
         Localizer()
+
+
+def test_a_release_that_may_not_be_looked_into_has_no_map() -> None:
+    """It was `PermissionError`, also of a program that opens an artifact elsewhere."""
+    with tempfile.TemporaryDirectory() as place:  # other users come as far as that
+        root = Path(place)
+        root.chmod(0o755)
+        release = root / "releases" / "one"
+        release.mkdir(parents=True)
+        (root / "current").symlink_to("releases/one")
+        with as_other_user(release):
+            live = deployed.live_release(root)
+        assert live is not None and (live.folder.name, live.map) == ("one", None)
 
 
 @pytest.mark.parametrize("where", ["artifact/weights.bin", "runtime/tatvpr_edge/runtime/engine.py"])
