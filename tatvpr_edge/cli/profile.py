@@ -114,8 +114,6 @@ def command(
         else Path(f"profile-{opened.manifest.model.name}-{opened.manifest.board}")
     )
     check_new_folder(folder)
-    if opened.root in (folder.resolve(), *folder.resolve().parents):
-        raise UsageError(f"{folder} is of the artifact, which may hold nothing else: name another")
     known = evaluated_recall(opened.manifest.frontier, settings) if recall is None else None
     if recall is None and known is None:
         recall = "places"

@@ -55,7 +55,9 @@ class Parameters:
     heading_sigma_rad: float = _set(0.35, "standard deviation of a published orientation, radians")
     max_map_mb: float = _set(16.0, "add_place thins the map out where it would become larger, MB")
     services: bool = _set(True, "answer add_place, save_map and set_k; false: nobody changes it")
-    stale_s: float = _set(2.0, "seconds without an image until diagnostics warn")
+    stale_s: float = _set(
+        2.0, "seconds without an image until diagnostics warn, a sequence ends and nothing is added"
+    )
     diagnostics_hz: float = _set(1.0, "how often diagnostics are published: 0.001 to 1000 a second")
     autostart: bool = _set(True, "become active by itself; false: wait for lifecycle transitions")
 
