@@ -153,14 +153,19 @@ def test_a_map_with_more_confirmed_places_than_the_limit_takes_no_more(
         assert len(robot.map) <= 145
 
 
-def test_where_the_robot_just_was_is_not_confirmed_by_its_next_frame(
-    robot: Localizer, frames: NDArray[np.uint8], tmp_path: Path
-) -> None:
-    assert robot.map is not None
+def judged_map(robot: Localizer, tmp_path: Path) -> None:
+    """Give ``robot`` an empty map that accepts scores of .9."""
     model = robot.artifact.manifest.model
     info = MapInfo(model.hash, "int8", model.descriptor_size, (Band.accepting(1.0, 1.0, 0.9),))
     write_map(tmp_path / "judged", info, [])
     robot.map = tmp_path / "judged"  # type: ignore[assignment]
+
+
+def test_where_the_robot_just_was_is_not_confirmed_by_its_next_frame(
+    robot: Localizer, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    judged_map(robot, tmp_path)
+    assert robot.map is not None
     for index, frame in enumerate(frames):
         robot.add(frame, time_s=1000.0 + index)
         assert robot.query(frame, time_s=1001.0 + index).accepted
@@ -176,11 +181,8 @@ def test_a_robot_that_stands_confirms_nothing_however_long(
     robot: Localizer, frames: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     """Each stop of more than a minute would leave a place that never goes, until none may go."""
+    judged_map(robot, tmp_path)
     assert robot.map is not None
-    model = robot.artifact.manifest.model
-    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band.accepting(1.0, 1.0, 0.9),))
-    write_map(tmp_path / "judged", info, [])
-    robot.map = tmp_path / "judged"  # type: ignore[assignment]
     for index, frame in enumerate(frames[:3]):
         robot.add(frame, time_s=1000.0 + index)
     for second in range(1003, 1300, 20):
@@ -198,11 +200,8 @@ def test_a_robot_that_stands_confirms_nothing_however_much_is_left_out(
     robot: Localizer, frames: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     """The first place that was named again was older than a minute, and so confirmed."""
+    judged_map(robot, tmp_path)
     assert robot.map is not None
-    model = robot.artifact.manifest.model
-    info = MapInfo(model.hash, "int8", model.descriptor_size, (Band.accepting(1.0, 1.0, 0.9),))
-    write_map(tmp_path / "judged", info, [])
-    robot.map = tmp_path / "judged"  # type: ignore[assignment]
     robot.add(frames[2], time_s=1000.0)
     for second in range(1000, 1400, 20):
         robot.query(frames[2], time_s=float(second), exclude_last="90s")
