@@ -25,7 +25,6 @@ from tatvpr_edge.runtime import deployed, messages
 from tatvpr_edge.runtime.arguments import added_at, check_excluded, check_time, check_top
 from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.forked import tell_children
-from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.frame import CameraFrame, Frame, check_frame
 from tatvpr_edge.runtime.fresh import LONGEST_S, Watch
 from tatvpr_edge.runtime.growth import Addition, check_terms
@@ -33,6 +32,7 @@ from tatvpr_edge.runtime.mapwriter import full_pose
 from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.motion import Odometry, check_odometry
 from tatvpr_edge.runtime.private import owners
+from tatvpr_edge.runtime.received import addition_from, another_version, match_from
 from tatvpr_edge.runtime.search import around
 from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec import errors
@@ -159,7 +159,7 @@ class Client(Closing):
 
         Raises:
             FrameError, MapError, UsageError: as ``Localizer.query``.
-            DeployError: the service ended.
+            DeployError: the service ended, or is of another version.
         """
         check_excluded(exclude_last)
         asked: dict[str, Any] = {"top": check_top(top), "exclude_last": exclude_last}
@@ -172,9 +172,7 @@ class Client(Closing):
         if self.sequence > 1:
             asked["sequence"] = self.sequence
         answer = self._ask({"op": "query", **asked}, check_frame(frame, bgr))[0]
-        match = answer["match"]
-        candidates = tuple(Candidate(**_plain(item)) for item in match.pop("candidates"))
-        return Match(**_plain(match), candidates=candidates, mark=answer.get("mark"))
+        return match_from(answer, self.path)
 
     def restart(self) -> None:
         """Forget the path: the camera was carried elsewhere, or a recording begins anew."""
@@ -208,7 +206,7 @@ class Client(Closing):
         encode_tag(tag)
         frame = check_frame(frame, bgr)
         request = {"op": "add", **place, **terms}
-        return Addition(**self._ask(request, frame, again=False)[0]["addition"])
+        return addition_from(self._ask(request, frame, again=False)[0], self.path)
 
     def confirm(self, match: Match | int) -> None:
         """As ``Localizer.confirm``: this match was right, so that pruning keeps its place.
@@ -358,8 +356,11 @@ class Client(Closing):
                 raise DeployError(
                     f"the service at {self.path} did not answer within {self.timeout_s:g} s"
                 ) from None
-            except (OSError, ValueError) as error:
+            except OSError as error:
                 ended, reply = str(error), None
+            except ValueError as error:  # asked again, it would say the same
+                self._drop()
+                raise another_version(self.path, error) from None
             except BaseException:  # so would it after Ctrl-C, and half a message begins no other
                 self._drop()
                 raise
@@ -388,13 +389,3 @@ class Client(Closing):
 def _given(**values: Any) -> dict[str, Any]:
     """Those that are not None."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples, and null for what is not known of a position."""
-    return {
-        name: tuple(math.nan if item is None else item for item in value)
-        if isinstance(value, list)
-        else value
-        for name, value in values.items()
-    }

@@ -39,6 +39,7 @@ _ERRORS: dict[int, type[TatvprError]] = {
     _ERR_THREADS: UsageError,
     _ERR_ARGUMENT: UsageError,
 }
+_AGAIN = "build its artifact again with 'tatvpr-edge build'"
 
 
 class FrameTooLarge(FrameError):
@@ -123,7 +124,7 @@ class Engine(OneProcess):
         self.check(self.c.tatvpr_model_get_info(self.program, ctypes.byref(self.info)))
         if self.info.abi != ABI:
             raise ArtifactError(
-                f"{self.code} has another C interface than this runtime: build it again"
+                f"{self.code} has another C interface than this runtime: {_AGAIN}"
             )
         self.kernel_names = self._names()
         self.search_with(kernels)
@@ -179,7 +180,7 @@ class Engine(OneProcess):
                 function.restype, function.argtypes = result, list(arguments)
         except AttributeError:
             raise ArtifactError(
-                f"{self.code} lacks {name}, part of our C interface: build it again"
+                f"{self.code} is older than this runtime and lacks {name}: {_AGAIN}"
             ) from None
         self._declared[id(signatures)] = signatures
 

@@ -30,6 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tatvpr_edge.runtime.deployed import release_of
 from tatvpr_edge.runtime.journalrecords import (
     HEAD,
     TAIL,
@@ -157,14 +158,26 @@ def create_map(path: str | Path, info: MapInfo) -> None:
     """Make a map without places, unless one stands at ``path`` by now.
 
     Raises:
-        MapError: it cannot be written, lies in an artifact, or a journal of another lies there.
+        MapError: it cannot be written, lies in an artifact or a release, or a journal of another
+            lies there.
     """
     path = followed(path)
     refuse_in_artifact(path, MapError)
+    if not path.exists():  # first: the lock would stay there
+        _refuse_in_release(path)
     with writing(path):
         if not path.exists():
             check_free(path, "name another")
             write_map(path, info, [])
+
+
+def _refuse_in_release(path: Path) -> None:
+    release = release_of(path)
+    if release is not None:
+        raise MapError(
+            f"cannot write {path}: {release} is a release, which would not start again with a file "
+            "that was not deployed: name a place outside it, or deploy with --map"
+        )
 
 
 def append(

@@ -402,7 +402,7 @@ def _before_maps(code: object, kind: str) -> MapError:
 def _before_calibrations(code: object, kind: str) -> MapError:
     return MapError(
         f"{code} was built before there were {kind} calibrations, by which maps judge sequences: "
-        "build the artifact again"
+        "build the artifact again, or calibrate the map with --sequence 1"
     )
 
 

@@ -44,6 +44,8 @@ _KEYS = {
     "info": (),
     "selftest": (),
 }
+#: Requests of ours are refused like this where the Client is of a newer version alone.
+_NEWER = "; for what a newer Client asks, start the service again with the Client's version"
 
 
 class Seat:
@@ -95,11 +97,11 @@ class Service:
             }
             operation = operations.get(str(request.get("op")))
             if operation is None:
-                raise UsageError(f"op is one of {', '.join(_KEYS)}")
+                raise UsageError(f"op is one of {', '.join(_KEYS)}{_NEWER}")
             asked = str(request["op"])
             for name in request.keys() - {"op"} - set(_KEYS[asked]):
                 known = ", ".join(_KEYS[asked]) or "nothing"
-                raise UsageError(f"{asked} knows no {shown(name)}: it takes {known}")
+                raise UsageError(f"{asked} knows no {shown(name)}: it takes {known}{_NEWER}")
             answer, tail = operation(request, blob)
         except Exception as error:
             return refusal(error), b""

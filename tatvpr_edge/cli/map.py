@@ -255,12 +255,22 @@ def compact(map_path: str, as_json: bool) -> None:
 @click.argument("map_path", metavar="MAP", type=FilePath())
 @json_option
 def upgrade(map_path: str, as_json: bool) -> None:
-    """Bring MAP from format version 1 up to date, in its place; its places stay as they are."""
+    """Rewrite MAP of format version 1 in its place, to read its positions and tags.
+
+    Its places stay as they are, described by operators of version 1, which no artifact computes any
+    more: to query it, make it again with 'map build'.
+    """
     from tatvpr_edge.mapping.upgrade import upgrade as renew
 
     done = renew(map_path)
     if done is None:
         note(f"{map_path} is up to date already", as_json)
-    elif done.dropped_turns:
-        note(f"{done.dropped_turns} orientations were no rotations and are unknown now")
+    else:
+        if done.dropped_turns:
+            note(f"{done.dropped_turns} orientations were no rotations and are unknown now")
+        note(
+            "no artifact answers from it, because operators of version 1 described its places: make "
+            "it again with 'tatvpr-edge map build'",
+            as_json,
+        )
     report_map(map_path, as_json)

@@ -94,7 +94,7 @@ class Artifact:
         except ArtifactError:
             copy.close()
             raise
-        return copy
+        return dataclasses.replace(copy, name=str(self.root / member))  # errors name it whole
 
     @property
     def signed(self) -> bool:

@@ -358,7 +358,9 @@ def _checked_fields(data: NDArray[np.uint8]) -> tuple[tuple, list[tuple]]:  # ty
         raise MapError("this is no place map: wrong first bytes")
     if version == 1:
         raise MapError(
-            "it is of format version 1: bring it up to date with 'tatvpr-edge map upgrade'"
+            "it is of format version 1, described by operators that no artifact computes any more: "
+            "make it again with 'tatvpr-edge map build'; 'tatvpr-edge map upgrade' rewrites it, so "
+            "that its positions and tags can be read"
         )
     if version != VERSION:
         raise MapError(f"format version {version} is not {VERSION}: update tatvpr-edge")

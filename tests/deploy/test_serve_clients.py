@@ -297,3 +297,53 @@ print(right, os.waitpid(child, 0)[1])
             [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=120
         )
     assert done.stdout == "50 0\n", done.stderr
+
+
+def answering(path: Path, answer: bytes) -> threading.Thread:
+    """A service that answers one question, whatever it is, with these bytes."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as connection:
+            messages.decode(messages.receiver(connection))
+            connection.sendall(answer)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return thread
+
+
+PLACE = {"place": 3, "score": 0.5, "tag": "door", "pose": [1.0, 2.0, None, None, None, None, None]}
+
+
+def test_a_client_takes_of_a_newer_service_what_it_knows(tmp_path: Path) -> None:
+    """A deploy starts the service again under programs that go on: they ended in a TypeError."""
+    match = {**PLACE, "accepted": True, "k": 0.2, "tokens": 1.0, "latency_ms": 2.0, "later": [1]}
+    match["candidates"] = [{**PLACE, "later": {}}]
+    said = {"ok": True, "match": match, "mark": "m", "later": 1}
+    service = answering(tmp_path / "s.sock", messages.encode(said))
+    with Client(tmp_path / "s.sock") as client:
+        found = client.query(FRAME)
+    service.join(5)
+    assert (found.place, found.tag, found.mark) == (3, "door", "m")
+    assert found.pose is not None and found.pose[:2] == (1.0, 2.0) and np.isnan(found.pose[2])
+    assert found.candidates[0].pose is not None and found.candidates[0].place == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b'{"ok":true,"match":{"place":3,"pose":[NaN]}}', b'{"ok":true,"match":{"place":3}}'],
+    ids=["NaN, as services of before said", "less than is asked for"],
+)
+def test_what_a_service_of_another_version_answers_names_the_remedy(
+    tmp_path: Path, answer: bytes
+) -> None:
+    """It was asked twice more, and said "failed: NaN is not a number", or ended in a TypeError."""
+    data = messages.HEADER.pack(len(answer), 0) + answer
+    service = answering(tmp_path / "s.sock", data)
+    said = pytest.raises(DeployError, match=r"another version of tatvpr-edge .*: start it")
+    with Client(tmp_path / "s.sock", restart_s=0) as client, said:
+        client.query(FRAME)
+    service.join(5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tatvpr_edge.runtime import CameraFrame, Localizer, PlaceMap
+from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.spec.artifact import MANIFEST, read_artifact, write_artifact
 from tatvpr_edge.spec.errors import (
     ArtifactError,
@@ -334,3 +336,11 @@ def test_a_mistake_about_the_map_is_told_before_a_frame_is_described(
         localizer.add("no frame", map=other)
     with pytest.raises(MapError, match="another model"):
         localizer.query(GOOD, map=other)
+
+
+def test_code_of_an_older_release_is_named_whole_with_the_command(tiny_host: Path) -> None:
+    """It said that lib/libtatvpr_model.so lacks it, and not of which artifact."""
+    engine = Engine.of(read_artifact(tiny_host))
+    named = re.escape(f"{tiny_host}/lib/libtatvpr_model.so is older than this runtime and lacks ")
+    with pytest.raises(ArtifactError, match=named + r"tatvpr_later: .*'tatvpr-edge build'"):
+        engine.declare({"tatvpr_later": (None, [])})

@@ -153,6 +153,17 @@ def test_of_two_programs_that_make_one_map_the_second_takes_it_as_it_is(
     assert read_base(tmp_path / "m").info == info_of("int8") and len(read_map(tmp_path / "m")) == 2
 
 
+def test_no_map_is_made_in_a_release_which_would_not_start_again(tmp_path: Path) -> None:
+    release = tmp_path / "releases" / "micro-host-0123"
+    release.mkdir(parents=True)
+    (release / "release.json").write_text("{}")
+    (tmp_path / "current").symlink_to(release)
+    for name in ("map.placemap", "mine.placemap"):
+        with pytest.raises(MapError, match=r"is a release, .*name a place outside it"):
+            create_map(tmp_path / "current" / name, info_of("int8"))
+    assert [file.name for file in release.iterdir()] == ["release.json"]
+
+
 def test_any_flipped_bit_before_a_whole_record_is_told_and_destroys_nothing(
     grown: Path, some: Some
 ) -> None:

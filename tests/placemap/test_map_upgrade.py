@@ -87,7 +87,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_everything_but_the_upgrade_refuses_it_by_name(old: Path) -> None:
     for use in (PlaceMap, lambda path: append(path, None)):  # type: ignore[arg-type]
-        with pytest.raises(MapError, match=r"version 1: .*'tatvpr-edge map upgrade'"):
+        with pytest.raises(MapError, match=r"version 1, .*'tatvpr-edge map build'; .*map upgrade"):
             use(old)
 
 
@@ -110,6 +110,14 @@ def test_an_upgraded_map_holds_the_same_places(old: Path) -> None:
     assert [place_map.tag(i) for i in range(5)] == [f"plaça {i}" for i in range(5)]
     assert place_map.stored.base.moments["order"].tolist() == [0, 1, 2, 3, 4]
     assert upgrade(old) is None
+
+
+def test_an_upgrade_says_that_no_artifact_answers_from_the_map(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who upgraded a map was told to give the artifact that it was made with, which is refused."""
+    assert main(["map", "upgrade", str(old)]) == 0
+    assert "make it again with 'tatvpr-edge map build'" in capsys.readouterr().err
 
 
 def test_a_program_that_upgrades_twice_reads_json_alone(

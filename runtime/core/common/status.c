@@ -15,14 +15,14 @@ const char *tatvpr_status_text(tatvpr_status status) {
     case TATVPR_ERR_FRAME_TOO_LARGE: return "the frame is too large for the arena: scale it down first";
     case TATVPR_ERR_BLOB_TRUNCATED: return "the weights are shorter than they say: copy them again";
     case TATVPR_ERR_BLOB_MAGIC: return "these bytes are no weights of tatvpr-edge";
-    case TATVPR_ERR_BLOB_VERSION: return "weights of a newer format: update the library";
+    case TATVPR_ERR_BLOB_VERSION: return "weights of another format than this library's: copy both from one artifact";
     case TATVPR_ERR_BLOB_CRC: return "the weights were altered or half written: copy them again";
     case TATVPR_ERR_BLOB_MODEL: return "weights of another model than this library's";
     case TATVPR_ERR_BLOB_LAYOUT: return "weights packed for another kind of board: build again";
     case TATVPR_ERR_KERNELS: return "these kernels do not exist or cannot run on this CPU";
     case TATVPR_ERR_MAP_TRUNCATED: return "the map is shorter than it says: copy it again";
     case TATVPR_ERR_MAP_MAGIC: return "these bytes are no place map";
-    case TATVPR_ERR_MAP_VERSION: return "a map of a newer format: update the library";
+    case TATVPR_ERR_MAP_VERSION: return "a map of another format: make it again, or update the library";
     case TATVPR_ERR_MAP_FEATURE: return "the map needs a feature that this library lacks: update it";
     case TATVPR_ERR_MAP_HEADER: return "the map's header contradicts itself: make the map again";
     case TATVPR_ERR_MAP_CRC: return "the map was altered or half written: copy it again";

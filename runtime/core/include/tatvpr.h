@@ -43,7 +43,7 @@ typedef enum tatvpr_status {
     TATVPR_ERR_FRAME_TOO_LARGE = 9, /* the resize tables of this frame do not fit the arena */
     TATVPR_ERR_BLOB_TRUNCATED = 10, /* the weights are shorter than they say */
     TATVPR_ERR_BLOB_MAGIC = 11,   /* these bytes are no weights of ours */
-    TATVPR_ERR_BLOB_VERSION = 12, /* weights of a newer format */
+    TATVPR_ERR_BLOB_VERSION = 12, /* weights of another format */
     TATVPR_ERR_BLOB_CRC = 13,     /* the weights were altered or half written */
     TATVPR_ERR_BLOB_MODEL = 14,   /* weights of another model than the program's */
     TATVPR_ERR_BLOB_LAYOUT = 15,  /* weights packed for another kind of board */
