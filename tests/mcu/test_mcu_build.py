@@ -165,7 +165,11 @@ def test_a_big_endian_core_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["common/map.c", "governor/tatvpr_governor.c"])
-@pytest.mark.parametrize("flag", ["-Ofast", "-ffast-math", "-ffinite-math-only"])
+@pytest.mark.parametrize(
+    "flag",
+    ["-Ofast", "-ffast-math", "-ffinite-math-only", "-funsafe-math-optimizations",
+     "-freciprocal-math"],
+)  # fmt: skip
 def test_floats_that_are_not_exact_are_refused_by_name(
     flag: str, file: str, tmp_path: Path
 ) -> None:
