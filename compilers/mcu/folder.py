@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tatvpr_edge.boards.board import Board
 from tatvpr_edge.compilers.mcu.compile import Section
-from tatvpr_edge.compilers.mcu.fit import Fit
+from tatvpr_edge.compilers.mcu.fit import DESCRIBE_STACK_BYTES, QUERY_STACK_BYTES, Fit
 from tatvpr_edge.compilers.mcu.flags import GCC_ALONE, has_fpu
 from tatvpr_edge.compilers.mcu.generated import Own, build_mark
 from tatvpr_edge.compilers.steps.c_text import c_float
@@ -185,8 +185,9 @@ def memory_report(
         f"Writable data in the library: {section.writable} bytes. The library allocates nothing.",
         f"Tokens of a tile: {fit.tile} (the largest whose arena fits).",
         "The arena and the look-up tables must begin at a multiple of 64; neither is in the flash",
-        "image, nor has to be zeroed. The stack is a reserve for the library's calls,",
-        "which used less than 3 kB on the emulated boards; interrupts come on top.",
+        "image, nor has to be zeroed. The stack is a reserve for the library's calls: on emulated",
+        f"boards at most {DESCRIBE_STACK_BYTES} bytes were used to describe with a shipped model, and",
+        f"{QUERY_STACK_BYTES} for a query in a weighed, calibrated map; interrupts come on top.",
         "",
         f"Compiler: {compiler}",
         f"Flags: {' '.join(flags)}",
