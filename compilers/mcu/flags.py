@@ -11,13 +11,11 @@ from tatvpr_edge.compilers.mcu.variants import variant_of
 #: Headers for toolchains that come without a C library.
 HEADERS = Path(__file__).resolve().parent / "freestanding"
 
+#: What clang does not know, and refuses.
+GCC_ALONE = "-fno-tree-loop-distribute-patterns"
+
 #: Every object, in this order before the source's own flags.
-OPTIMISATION = (
-    "-O3",
-    "-ffunction-sections",
-    "-fdata-sections",
-    "-fno-tree-loop-distribute-patterns",
-)
+OPTIMISATION = ("-O3", "-ffunction-sections", "-fdata-sections", GCC_ALONE)
 
 #: The library is clean under these.
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")

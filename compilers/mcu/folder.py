@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from tatvpr_edge.boards.board import Board
 from tatvpr_edge.compilers.mcu.compile import Section
-from tatvpr_edge.compilers.mcu.fit import Fit
-from tatvpr_edge.compilers.mcu.flags import has_fpu
+from tatvpr_edge.compilers.mcu.fit import DESCRIBE_STACK_BYTES, QUERY_STACK_BYTES, Fit
+from tatvpr_edge.compilers.mcu.flags import GCC_ALONE, has_fpu
 from tatvpr_edge.compilers.mcu.generated import Own, build_mark
 from tatvpr_edge.compilers.steps.c_text import c_float
 from tatvpr_edge.compilers.tvm.lower import Lowered
@@ -64,6 +64,14 @@ static const uint8_t *const {mark}_here __attribute__((used)) = &{mark};
 """
 
 
+def _options(flags: Sequence[str]) -> str:
+    """Options of C files for target_compile_options() and its like."""
+    shared = ";".join(flag for flag in flags if flag != GCC_ALONE)
+    return f"""
+  $<$<AND:$<COMPILE_LANGUAGE:C>,$<C_COMPILER_ID:GNU>>:{GCC_ALONE}>
+  $<$<COMPILE_LANGUAGE:C>:{shared}>"""
+
+
 def cmake(sources: Sequence[str], flags: Sequence[str], own: Own) -> str:
     """A CMakeLists.txt that builds the library from its sources, for add_subdirectory()."""
     listed = "\n".join(f"  ${{CMAKE_CURRENT_LIST_DIR}}/{name}" for name in sources)
@@ -86,7 +94,7 @@ add_library({name} STATIC
 )
 target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_LIST_DIR}}/include)
 # Results are bit-identical on every CPU only with these.
-target_compile_options({name} PRIVATE $<$<COMPILE_LANGUAGE:C>:{";".join(flags)}>)
+target_compile_options({name} PRIVATE{_options(flags)})
 set_property(SOURCE ${{CMAKE_CURRENT_LIST_DIR}}/src/weights.S
   APPEND PROPERTY OBJECT_DEPENDS ${{CMAKE_CURRENT_LIST_DIR}}/weights.bin)
 target_include_directories({name} PRIVATE ${{CMAKE_CURRENT_LIST_DIR}})
@@ -99,7 +107,9 @@ add_library({name}_selftest STATIC EXCLUDE_FROM_ALL
 )
 target_include_directories({name}_selftest PUBLIC ${{CMAKE_CURRENT_LIST_DIR}}/include)
 target_include_directories({name}_selftest PRIVATE ${{CMAKE_CURRENT_LIST_DIR}})
-target_compile_options({name}_selftest PRIVATE $<$<COMPILE_LANGUAGE:C>:{";".join(flags)}>)
+target_compile_options({name}_selftest PRIVATE{_options(flags)})
+# Names of one file are of that file: a project that joins its sources leaves these apart.
+set_target_properties({name} {name}_selftest PROPERTIES UNITY_BUILD OFF)
 """
 
 
@@ -117,7 +127,7 @@ if(CONFIG_{own.prefix.upper()})
   )
   zephyr_library_include_directories(${{TATVPR_DIR}})
   zephyr_include_directories(${{TATVPR_DIR}}/include)
-  zephyr_library_compile_options($<$<COMPILE_LANGUAGE:C>:{";".join(flags)}>)
+  zephyr_library_compile_options({_options(flags)})
 endif()
 """
 
@@ -175,8 +185,9 @@ def memory_report(
         f"Writable data in the library: {section.writable} bytes. The library allocates nothing.",
         f"Tokens of a tile: {fit.tile} (the largest whose arena fits).",
         "The arena and the look-up tables must begin at a multiple of 64; neither is in the flash",
-        "image, nor has to be zeroed. The stack is a reserve for the library's calls,",
-        "which used less than 3 kB on the emulated boards; interrupts come on top.",
+        "image, nor has to be zeroed. The stack is a reserve for the library's calls: on emulated",
+        f"boards at most {DESCRIBE_STACK_BYTES} bytes went into describing with a shipped model,",
+        f"{QUERY_STACK_BYTES} into a query in a weighed, calibrated map; interrupts come on top.",
         "",
         f"Compiler: {compiler}",
         f"Flags: {' '.join(flags)}",

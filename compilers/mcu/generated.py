@@ -32,7 +32,7 @@ _WEIGHTS_S = """\
     .balign 4
     .globl {prefix}_weights_bytes
 {prefix}_weights_bytes:
-    .word {size}
+    .long {size}
 """
 
 

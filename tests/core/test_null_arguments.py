@@ -1,4 +1,5 @@
-"""Each pointer of each public C function, null: a status or nothing done, never a crash."""
+"""Each pointer of each public C function null, each structure's size never set: a status or nothing
+done, never a crash."""
 
 from __future__ import annotations
 
@@ -59,10 +60,13 @@ MAY_BE_NULL = {
     ("tatvpr_places_search", "model"),
     ("tatvpr_governor_init", "tuning"),
 }
-OK, NULL = 0, 1  # TATVPR_OK, TATVPR_ERR_NULL
+OK, NULL, ABI = 0, 1, 2  # TATVPR_OK, TATVPR_ERR_...
+#: They look at nothing that a size says: what was opened is known by its pointers.
+TAGS = ("tatvpr_map_tag", "tatvpr_journal_tag")
 #: What is answered where it is no status: nothing needed, nothing usable, no levels, the cheapest.
 WITHOUT = {"tatvpr_governor_init": -1, "tatvpr_selftest": -1}
-Call = tuple[str, str]  # a function, and its parameter that is null; "" for none
+#: A function, and its parameter that is null, or "PARAMETER.size" that is not set; "" for neither.
+Call = tuple[str, str]
 
 
 def functions() -> Iterator[tuple[str, str, list[str]]]:
@@ -77,11 +81,19 @@ def functions() -> Iterator[tuple[str, str, list[str]]]:
 
 
 def calls() -> Iterator[tuple[Call, str]]:
-    """Each call with nothing null and with one pointer null, and the C that prints its answer."""
+    """Each call with nothing wrong, with one pointer null and with one size that is any number, and
+    the C that prints its answer."""
+    text = "".join((core_folder() / header).read_text() for header in HEADERS)
+    sized = set(re.findall(r"^typedef struct (\w+) \{\n +uint32_t size;", text, re.MULTILINE))
     for returned, name, parameters in functions():
         names = [re.findall(r"\w+", parameter)[-1] for parameter in parameters]
         pointers = [own for own, whole in zip(names, parameters, strict=True) if "*" in whole]
-        for null in ["", *pointers]:
+        unset = [
+            f"{own}.size"
+            for own, whole in zip(names, parameters, strict=True)
+            if "*" in whole and sized & set(re.findall(r"\w+", whole)) and name not in TAGS
+        ]
+        for null in ["", *pointers, *unset]:
             given = ["NULL" if own == null else OTHER_NAMES.get((name, own), own) for own in names]
             call = f"{name}({', '.join(given)})"
             if returned == "void":
@@ -90,7 +102,9 @@ def calls() -> Iterator[tuple[Call, str]]:
                 answer = f"(long)({call} == NULL)"
             else:
                 answer = f"(long){call}"
-            yield (name, null), f'ready(); say("{name} {null}", {answer});'
+            held = OTHER_NAMES.get((name, null.removesuffix(".size")), null.removesuffix(".size"))
+            forget = f"{held}->size = UNSET; " if null in unset else ""
+            yield (name, null), f'ready(); {forget}say("{name} {null}", {answer});'
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +121,7 @@ def answers(tiny_host: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[C
     body = "\n    ".join(line for _, line in calls())
     source = folder / "calls.c"
     source.write_text(f"""#include "valid_arguments.h"
+#define UNSET 0x20001000u
 static void say(const char *call, long answer) {{
     printf("%s %ld\\n", call, answer);
     fflush(stdout);
@@ -130,7 +145,7 @@ int main(int argc, char **argv) {{
     done = subprocess.run([program, *files], capture_output=True, text=True)
     found: dict[Call, int] = {}
     for line in done.stdout.splitlines():
-        name, null, answer = re.fullmatch(r"(\w+) (\w*) (-?\d+)", line).groups()  # type: ignore[union-attr]
+        name, null, answer = re.fullmatch(r"(\w+) ([\w.]*) (-?\d+)", line).groups()  # type: ignore[union-attr]
         found[name, null] = int(answer)
     if done.returncode != 0:
         crashed = next((call for call, _ in calls() if call not in found), None)
@@ -145,12 +160,16 @@ def test_no_function_is_left_out() -> None:
         assert set(stated) <= {name for _, name, _ in functions()}, header
 
 
-def test_a_null_pointer_is_refused_or_does_nothing(answers: dict[Call, int]) -> None:
+def test_a_null_pointer_or_a_size_never_set_is_refused_or_does_nothing(
+    answers: dict[Call, int],
+) -> None:
     returns = {name: returned for returned, name, _ in functions()}
     for (name, null), answer in answers.items():
         whole = answers[name, ""]
         if null == "":
             assert returns[name] != "tatvpr_status" or whole == OK, name
+        elif null.endswith(".size"):
+            assert returns[name] != "tatvpr_status" or answer == ABI, (name, null)
         elif (name, null) in MAY_BE_NULL:
             assert answer == whole, (name, null)
         elif returns[name] == "tatvpr_status":

@@ -18,7 +18,7 @@ static const tatvpr_governor_preference preference = TATVPR_GOVERNOR_TURBO;
 
 static const tatvpr_program *program;
 static tatvpr_model *model, model_held;
-static tatvpr_model_info *info, info_held = {.size = sizeof(info_held)};
+static tatvpr_model_info *info, info_held;
 static tatvpr_arena arena;
 static const char *kernels, *tag_held;
 static void *blob, *prepared, *room, *memory, *larger, *bytes, *journal_file;
@@ -63,6 +63,7 @@ static void ready(void) {
     model = &model_held;
     check("model", tatvpr_model_init(model, program, blob, blob_bytes, kernels, prepared,
                                      prepared_bytes));
+    info_held = (tatvpr_model_info){.size = sizeof(info_held)};
     info = &info_held;
     check("info", tatvpr_model_get_info(program, info));
     arena = make_arena(model);

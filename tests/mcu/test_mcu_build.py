@@ -119,6 +119,26 @@ def test_the_sources_compile_with_clang_too(name: str, tmp_path: Path) -> None:
             assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("name", ["mps2-an500", "mps3-an547"])
+def test_a_tracer_leaves_functions_in_assembler_alone(name: str, tmp_path: Path) -> None:
+    """-finstrument-functions began them with a call, which took their arguments: a fault."""
+    board = load(name)
+    gcc = require_tool(board.toolchain.gcc, *board.toolchain.gcc_packages)
+    variant = variant_of(board)
+    command = [gcc, *board.toolchain.gcc_flags, *NUMERIC_FLAGS, "-O1", "-DTATVPR_MCU"]
+    command += [variant.define, "-finstrument-functions", "-S", "-o", "-"]
+    found = 0
+    for source in core_sources("mcu", variant.name):
+        if "TATVPR_ASSEMBLER" not in source.path.read_text():
+            continue
+        done = subprocess.run([*command, source.path], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        bodies = re.findall(r"@ Naked Function(.*?)\.size", done.stdout, re.DOTALL)
+        assert not any("__cyg_profile" in body for body in bodies), source.path
+        found += len(bodies)
+    assert found > 1
+
+
 @pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m3"])
 def test_a_core_without_an_fpu_wants_nothing_of_the_c_library(core: str, tmp_path: Path) -> None:
     """A board of one's own: the square root was newlib's, and no page or report said so."""
@@ -145,7 +165,11 @@ def test_a_big_endian_core_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["common/map.c", "governor/tatvpr_governor.c"])
-@pytest.mark.parametrize("flag", ["-Ofast", "-ffast-math", "-ffinite-math-only"])
+@pytest.mark.parametrize(
+    "flag",
+    ["-Ofast", "-ffast-math", "-ffinite-math-only", "-funsafe-math-optimizations",
+     "-freciprocal-math"],
+)  # fmt: skip
 def test_floats_that_are_not_exact_are_refused_by_name(
     flag: str, file: str, tmp_path: Path
 ) -> None:

@@ -14,8 +14,12 @@ from bench import Bench, build_bench  # noqa: E402
 from device import Answer, Device, build_device  # noqa: E402
 from emulation import BOARDS, EmulatedBoard, Workshop, account  # noqa: E402
 
+#: What of the stack is the test firmware's own when it calls the library (tools/mcu/firmware).
+OWN_STACK_BYTES = 1400
+
 __all__ = [
     "BOARDS",
+    "OWN_STACK_BYTES",
     "Answer",
     "Bench",
     "Device",

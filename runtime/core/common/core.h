@@ -50,6 +50,12 @@ static inline int tatvpr_aligned(const void *p) {
     return ((uintptr_t)p % TATVPR_ARENA_ALIGN) == 0;
 }
 
+/* The size that a caller's structure begins with: from what this library needs. One that was never
+ * set is 0 or any number: what lies so many bytes on is not the caller's to be written. */
+static inline int tatvpr_sized(uint32_t size, size_t least) {
+    return size >= least && size <= 4096u;
+}
+
 static inline int tatvpr_same_text(const char *a, const char *b) {
     while (*a != '\0' && *a == *b) {
         a++;
@@ -67,8 +73,6 @@ uint64_t tatvpr_read_u64(const uint8_t *p);
 float tatvpr_read_f32(const uint8_t *p);
 double tatvpr_read_f64(const uint8_t *p);
 
-/* Address of the tensor that lies `offset` bytes into the blob, wherever it was prepared to. */
-const uint8_t *tatvpr_tensor(const tatvpr_model *model, uint32_t offset);
 static inline const float *tatvpr_floats(const tatvpr_model *model, uint32_t offset) {
     return (const float *)(const void *)tatvpr_tensor(model, offset);
 }

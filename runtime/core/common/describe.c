@@ -64,7 +64,7 @@ static tatvpr_status check_tables(const tatvpr_model *model, const tatvpr_option
  * newer one sets beyond it is refused, because it would be ignored. */
 static tatvpr_status read_options(const tatvpr_options *given, tatvpr_options *options) {
     const size_t least = offsetof(tatvpr_options, tokens) + sizeof(options->tokens);
-    if (given->size < least || given->size > 4096) {
+    if (!tatvpr_sized(given->size, least)) {
         return TATVPR_ERR_ABI;
     }
     tatvpr_zero(options, sizeof(*options));

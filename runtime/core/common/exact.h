@@ -3,8 +3,9 @@
 #ifndef TATVPR_EXACT_H
 #define TATVPR_EXACT_H
 
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
-#error "compiled with -Ofast or -ffast-math: add -fno-fast-math after it, for these files alone"
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || \
+    defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) /* by themselves: GCC tells */
+#error "compiled with -Ofast or a part of -ffast-math: add -fno-fast-math after it, here alone"
 #endif
 
 #endif

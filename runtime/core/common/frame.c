@@ -50,7 +50,7 @@ static int plane_valid(const tatvpr_frame *frame, int plane, int32_t row_bytes) 
 }
 
 tatvpr_status tatvpr_frame_check(const tatvpr_frame *frame) {
-    if (frame->size < offsetof(tatvpr_frame, strides) + sizeof(frame->strides)) {
+    if (!tatvpr_sized(frame->size, offsetof(tatvpr_frame, strides) + sizeof(frame->strides))) {
         return TATVPR_ERR_ABI;
     }
     if (frame->format < TATVPR_RGB888 || frame->format > TATVPR_GRAY16) {

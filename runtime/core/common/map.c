@@ -387,7 +387,7 @@ tatvpr_status tatvpr_map_open(tatvpr_map *map, const void *bytes, size_t size,
     if (map == NULL || bytes == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (map->size < sizeof(tatvpr_map)) {
+    if (!tatvpr_sized(map->size, sizeof(tatvpr_map))) {
         return TATVPR_ERR_ABI;
     }
     if (!tatvpr_aligned(bytes)) {

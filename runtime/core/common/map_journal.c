@@ -231,7 +231,7 @@ static tatvpr_status look(walk *w, const tatvpr_map *map, const void *bytes, siz
     if (map == NULL || map->base == NULL || bytes == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (map->size < sizeof(tatvpr_map)) {
+    if (!tatvpr_sized(map->size, sizeof(tatvpr_map))) {
         return TATVPR_ERR_ABI;
     }
     tatvpr_zero(w, sizeof(*w));
@@ -309,7 +309,7 @@ tatvpr_status tatvpr_journal_open(tatvpr_journal *journal, const tatvpr_map *map
     if (journal == NULL || (room == NULL && room_bytes > 0)) {
         return TATVPR_ERR_NULL;
     }
-    if (journal->size < sizeof(tatvpr_journal)) {
+    if (!tatvpr_sized(journal->size, sizeof(tatvpr_journal))) {
         return TATVPR_ERR_ABI;
     }
     tatvpr_status status = look(&w, map, bytes, size);

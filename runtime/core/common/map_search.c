@@ -313,8 +313,10 @@ static tatvpr_status check(const tatvpr_places *places, const tatvpr_search *ask
         asked == NULL || matches == NULL || found == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (places->size < sizeof(tatvpr_places) || asked->size < sizeof(tatvpr_search) ||
-        matches->size < sizeof(tatvpr_match)) {
+    if (!tatvpr_sized(places->size, sizeof(tatvpr_places)) ||
+        !tatvpr_sized(asked->size, sizeof(tatvpr_search)) ||
+        !tatvpr_sized(matches->size, sizeof(tatvpr_match)) ||
+        matches->size % sizeof(double) != 0) {
         return TATVPR_ERR_ABI;
     }
     if (count < 1 || !(asked->radius_m >= 0.0)) {
@@ -376,8 +378,9 @@ tatvpr_status tatvpr_map_look(const tatvpr_map *map, const tatvpr_journal *journ
         (journal != NULL && journal->tables == NULL)) {
         return TATVPR_ERR_NULL;
     }
-    if (map->size < sizeof(tatvpr_map) || view->size < sizeof(tatvpr_map_view) ||
-        (journal != NULL && journal->size < sizeof(tatvpr_journal))) {
+    if (!tatvpr_sized(map->size, sizeof(tatvpr_map)) ||
+        !tatvpr_sized(view->size, sizeof(tatvpr_map_view)) ||
+        (journal != NULL && !tatvpr_sized(journal->size, sizeof(tatvpr_journal)))) {
         return TATVPR_ERR_ABI;
     }
     if (journal != NULL && (journal->first != map->places || journal->bands != map->bands)) {

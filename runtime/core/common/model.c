@@ -164,7 +164,7 @@ tatvpr_status tatvpr_model_get_info(const tatvpr_program *program, tatvpr_model_
     if (program == NULL || info == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (program->abi != TATVPR_ABI || info->size < sizeof(uint32_t)) {
+    if (program->abi != TATVPR_ABI || !tatvpr_sized(info->size, sizeof(info->size))) {
         return TATVPR_ERR_ABI;
     }
     tatvpr_model model;

@@ -32,7 +32,7 @@ tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t p
         return TATVPR_ERR_NULL;
     }
     const int turns = odometry == TATVPR_TRACK_TURNS;
-    if (track->size < (turns ? sizeof(tatvpr_track) : LEAST_TRACK)) {
+    if (!tatvpr_sized(track->size, turns ? sizeof(tatvpr_track) : LEAST_TRACK)) {
         return TATVPR_ERR_ABI;
     }
     if (frames < 1 || frames > TATVPR_TRACK_MOST_FRAMES || places < 1 ||
@@ -64,7 +64,7 @@ tatvpr_status tatvpr_track_move(tatvpr_track *track, uint64_t places, void *memo
     if (track == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (track->size < LEAST_TRACK) {
+    if (!tatvpr_sized(track->size, LEAST_TRACK)) {
         return TATVPR_ERR_ABI;
     }
     tatvpr_track old;
@@ -110,7 +110,7 @@ tatvpr_status tatvpr_track_start(tatvpr_track *track) {
     if (track == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (track->size < LEAST_TRACK) {
+    if (!tatvpr_sized(track->size, LEAST_TRACK)) {
         return TATVPR_ERR_ABI;
     }
     track->known = 0;
@@ -328,8 +328,10 @@ static tatvpr_status check(const tatvpr_track *track, const tatvpr_places *place
         step == NULL || found == NULL || track->evidence == NULL || track->still == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (track->size < LEAST_TRACK || places->size < sizeof(tatvpr_places) ||
-        step->size < LEAST_STEP || found->size < sizeof(tatvpr_tracked)) {
+    if (!tatvpr_sized(track->size, LEAST_TRACK) ||
+        !tatvpr_sized(places->size, sizeof(tatvpr_places)) ||
+        !tatvpr_sized(step->size, LEAST_STEP) ||
+        !tatvpr_sized(found->size, sizeof(tatvpr_tracked))) {
         return TATVPR_ERR_ABI;
     }
     const int moved = step->moved_m == step->moved_m;

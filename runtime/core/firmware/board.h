@@ -6,7 +6,7 @@
 
 /* The next camera frame (`frame` comes zeroed, with its size set); 0: there are no more. */
 int board_camera_frame(tatvpr_frame *frame);
-/* A .placemap in flash at a multiple of 64 bytes; null: none. */
+/* A .placemap in flash at a multiple of 64 bytes, and its own size: not that of its partition. */
 const void *board_place_map(size_t *bytes);
 /* A line of text for whoever watches. */
 void board_say(const char *line);

@@ -8,4 +8,4 @@ place_map_end:
     .balign 4
     .globl place_map_bytes
 place_map_bytes:
-    .word place_map_end - place_map
+    .long place_map_end - place_map

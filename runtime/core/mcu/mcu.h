@@ -15,6 +15,10 @@
 
 #define TATVPR_COLS_OUTPUTS 12
 
+/* A function that is assembler alone. clang takes no statement in it, so no (void) of a parameter
+ * either; a call that a tracer begins it with would lose the arguments. */
+#define TATVPR_ASSEMBLER __attribute__((naked, noinline, no_instrument_function))
+
 static inline int32_t tatvpr_lut4_row_words(int32_t k_in) { return (k_in + 15) / 16; }
 
 extern const int32_t tatvpr_trit_words[81][4];

@@ -22,13 +22,13 @@
 #include "../lut4.h"
 #include "dsp_simd.h"
 
-/* of functions in assembler: clang takes no statement in them, so no (void) either */
+/* of TATVPR_ASSEMBLER */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 /* The table of one group of four channels, in rising order of index. `steps` is five entries:
  * the first sum, then what changes when digit 0, 1, 2, 3 of the index is counted up (and those
  * below it fall from 2 to 0). r0-r3 the running sum, r4-r7 and r8-r11 the two commonest steps. */
-__attribute__((naked, noinline)) static void write_table(uint32_t *table, const uint32_t *steps) {
+TATVPR_ASSEMBLER static void write_table(uint32_t *table, const uint32_t *steps) {
     __asm volatile(
         "push {r4-r11, lr}\n"
         "mov r12, r0\n"
@@ -69,7 +69,7 @@ typedef struct lookup_job {
 
 /* sums[row] += table entries of its bytes. r4-r7 sums, r8-r11 an entry, r12 four weight bytes,
  * lr an index, r0 weights, r1 where they end, r2 the group's table, r3 sums' address. */
-__attribute__((naked, noinline)) static void look_up(lookup_job *job) {
+TATVPR_ASSEMBLER static void look_up(lookup_job *job) {
     __asm volatile(
         "push {r0, r4-r11, lr}\n" /* [sp] = job */
         "mov r12, r0\n"

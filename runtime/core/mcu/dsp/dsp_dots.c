@@ -10,16 +10,16 @@
 #include "../mcu.h"
 #include "../quantise.h"
 
-/* of functions in assembler: clang takes no statement in them, so no (void) either */
+/* of TATVPR_ASSEMBLER */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 #define STEP 8 /* elements: rows are padded with zeros to a multiple */
 
 /* sums = a0.b0, a0.b1, a1.b0, a1.b1 of rows that end where a0 is `end`.
  * r0 r1 a, r2 r3 b, r4-r7 sums, r8-r11 elements of a, r12 lr elements of b */
-__attribute__((naked, noinline)) static void dot_2x2(const int16_t *a0, const int16_t *a1,
-                                                     const int16_t *b0, const int16_t *b1,
-                                                     const int16_t *end, int32_t *sums) {
+TATVPR_ASSEMBLER static void dot_2x2(const int16_t *a0, const int16_t *a1,
+                                     const int16_t *b0, const int16_t *b1,
+                                     const int16_t *end, int32_t *sums) {
     __asm volatile(
         "push {r4-r11, lr}\n" /* [sp, #36] = end, [sp, #40] = sums */
         "mov r4, #0\n mov r5, #0\n mov r6, #0\n mov r7, #0\n"

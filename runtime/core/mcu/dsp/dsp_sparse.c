@@ -11,7 +11,7 @@
 #include "../epilogue.h"
 #include "dsp_sparse.h"
 
-/* of functions in assembler: clang takes no statement in them, so no (void) either */
+/* of TATVPR_ASSEMBLER */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 #define OUTPUTS TATVPR_COLS_OUTPUTS
@@ -56,9 +56,9 @@
     "bne 1b\n"
 
 /* pairs[i] = sums of outputs 2 i and 2 i + 1. */
-__attribute__((naked, noinline)) static void visit(const uint16_t *index, const int8_t *value,
-                                                   const uint32_t *unpacked, int32_t count,
-                                                   uint32_t *pairs) {
+TATVPR_ASSEMBLER static void visit(const uint16_t *index, const int8_t *value,
+                                   const uint32_t *unpacked, int32_t count,
+                                   uint32_t *pairs) {
     __asm volatile(VISIT
                    "ldr r3, [sp, #40]\n"
                    "stm r3, {r4-r9}\n"
@@ -113,7 +113,7 @@ typedef struct destination {
 
 /* Twelve outputs of one token whose list has one part. */
 #define DEFINE_TOKEN(NAME, SCALE, RESIDUAL)                                                       \
-    __attribute__((naked, noinline)) static void NAME(                                            \
+    TATVPR_ASSEMBLER static void NAME(                                                            \
         const uint16_t *index, const int8_t *value, const uint32_t *unpacked, int32_t count,      \
         const destination *to) {                                                                  \
         __asm volatile(VISIT                                                                      \

@@ -8,15 +8,15 @@
 
 #include "dsp_sparse.h"
 
-/* of functions in assembler: clang takes no statement in them, so no (void) either */
+/* of TATVPR_ASSEMBLER */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 /* Two rows of TATVPR_LAYOUT_LUT4, sixteen channels at a time: one word of every unpacked channel.
  * r0 low row, r1 high row, r2 where words go, r3 table, r4-r7 low, r8-r11 high, r12 lr
  * entries */
-__attribute__((naked, noinline)) static void unpack_two(const uint8_t *low, const uint8_t *high,
-                                                        uint32_t *to, const int32_t (*table)[4],
-                                                        const uint8_t *low_end) {
+TATVPR_ASSEMBLER static void unpack_two(const uint8_t *low, const uint8_t *high,
+                                        uint32_t *to, const int32_t (*table)[4],
+                                        const uint8_t *low_end) {
     __asm volatile(
         ".macro LOAD\n"
         " ldrb r12, [r0], #1\n"
@@ -58,9 +58,9 @@ static void unpack_rows(const tatvpr_ternary *op, const uint8_t *stored, int32_t
 /* Channels of TATVPR_LAYOUT_MCU_COLS, whose bytes lie in the order in which they are needed.
  * r0 bytes, r1 table, r2 where words go, r3 where bytes end, r4-r11 words, r11 r12 lr
  * entries */
-__attribute__((naked, noinline)) static void unpack_columns(const uint8_t *stored,
-                                                            const int32_t (*table)[4],
-                                                            uint32_t *to, const uint8_t *end) {
+TATVPR_ASSEMBLER static void unpack_columns(const uint8_t *stored,
+                                            const int32_t (*table)[4],
+                                            uint32_t *to, const uint8_t *end) {
     __asm volatile(
         "push {r4-r11, lr}\n"
         "1:\n"

@@ -14,7 +14,7 @@
 #include "../mcu.h"
 #include "helium_epilogue.h"
 
-/* of functions in assembler: clang takes no statement in them, so no (void) either */
+/* of TATVPR_ASSEMBLER */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 #define CHUNK TATVPR_HELIUM_CHUNK /* outputs unpacked at a time */
@@ -78,7 +78,7 @@ typedef struct pairs_job {
 
 /* r0 r2 | r4 r6 | r8 r10: sums of two outputs for three tokens; r1 r3 weights, r5 r7 r9 tokens,
  * r11 where sums go, r12 blocks after the first, lr the loop */
-__attribute__((naked, noinline)) static void multiply_pairs(pairs_job *job) {
+TATVPR_ASSEMBLER static void multiply_pairs(pairs_job *job) {
     __asm volatile(
         "push {r0, r4-r11, lr}\n" /* [sp] = job */
         "vpush {d8-d9}\n"         /* q4; the job is at [sp, #16] now */
@@ -124,7 +124,7 @@ __attribute__((naked, noinline)) static void multiply_pairs(pairs_job *job) {
 
 /* The same for rows of exactly 192 bytes, the commonest: unrolled, with tokens at fixed offsets from
  * their middles, so that nothing is set back. r12 is the end of the weights. */
-__attribute__((naked, noinline)) static void multiply_pairs_192(pairs_job *job) {
+TATVPR_ASSEMBLER static void multiply_pairs_192(pairs_job *job) {
     __asm volatile(
         "push {r4-r11, lr}\n"
         "vpush {d8-d9}\n"
