@@ -106,6 +106,7 @@ def _held_file(near: Path, path: Path) -> tuple[Path, BinaryIO]:
         name = _temporary(near)
         with naming(path), contextlib.ExitStack() as closing:
             held = closing.enter_context(open(name, "x+b"))
+            closing.callback(name.unlink, missing_ok=True)  # where nothing can be held, say
             fcntl.flock(held, fcntl.LOCK_EX)
             if os.fstat(held.fileno()).st_nlink:  # else another writer swept it before it was held
                 closing.pop_all()
@@ -116,24 +117,30 @@ def _held_file(near: Path, path: Path) -> tuple[Path, BinaryIO]:
 def staging(place: Path) -> Iterator[Path]:
     """A new folder beside ``place``, its owner's only, to be renamed there; what is not goes."""
     sweep(place)
+    folder, descriptor = _held_folder(place)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _held_folder(place: Path) -> tuple[Path, int]:
+    """A new temporary beside ``place``, and what holds the lock on it."""
     while True:
         folder = _temporary(place)
         os.mkdir(folder, 0o700)
-        try:
-            descriptor = os.open(folder, _LOOK)
-        except FileNotFoundError:
-            continue  # another writer swept it before it was opened
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not folder.exists():
-                continue  # another writer swept it before it was held
+        with contextlib.ExitStack() as closing:
+            closing.callback(shutil.rmtree, folder, ignore_errors=True)
             try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-            return
-        finally:
-            os.close(descriptor)
+                descriptor = os.open(folder, _LOOK)
+            except FileNotFoundError:
+                continue  # another writer swept it before it was opened
+            closing.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.exists():  # else another writer swept it before it was held
+                closing.pop_all()
+                return folder, descriptor
 
 
 def put_new(made: Path, place: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from support.board import make_artifact
-from support.deaths import dies_at, fails_beyond
+from support.deaths import dies_at, fails_at, fails_beyond
 from support.faults import Faults
 from support.keys import make_keys
 from support.medium import CUTS, Medium
@@ -242,6 +242,28 @@ def test_a_disk_that_fills_leaves_old_or_new(
         left = [name for name in os.listdir(folder) if name.endswith((".tmp", ".lock"))]
         assert not left, f"{left} with {room} bytes of room"
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("before", "work", "state"), [scene[1:] for scene in SCENES], ids=[s[0] for s in SCENES]
+)
+def test_a_call_that_fails_leaves_old_or_new_and_nothing_beside(
+    ram_path: Path, faults: Faults, before: Work | None, work: Work, state: Callable[[Path], Any]
+) -> None:
+    template, _, old, new = before_and_after(ram_path, before, work, state)
+    for change in itertools.count():
+        folder = Path(shutil.copytree(template, ram_path / f"at{change}"))
+        place = folder / "place"
+        failed = fails_at(change, lambda place=place: work(place))  # type: ignore[misc]
+        if failed is None:
+            break
+        area = "map" if state is map_state else "build"
+        faults.count(area, state(place) in (old, new), f"{failed}, change {change}")
+        # What cannot be removed stays; a lock is another writer's, too, and no file more each time.
+        gone = failed in ("os.remove", "os.rmdir")
+        left = [name for name in os.listdir(folder) if name.endswith(".tmp")]
+        assert gone or not left, f"{left}: {failed}, change {change}"
+    assert change >= 2
 
 
 def test_an_append_that_is_torn_at_any_byte_leaves_old_or_new(
