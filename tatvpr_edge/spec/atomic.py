@@ -12,6 +12,7 @@ import errno
 import fcntl
 import glob
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -22,6 +23,7 @@ from typing import BinaryIO
 
 _TOKEN_BYTES = 4
 _SUFFIX = ".tmp"
+_OURS = re.compile(rf"\..+\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}{re.escape(_SUFFIX)}", re.DOTALL)
 _AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2
 _TRIES = 100
 #: No link is followed, and a planted pipe is not waited for.
@@ -30,12 +32,13 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An OSError that names no file, as that of write(2) on a full disk, or a temporary of ours,
-    names ``path``."""
+    """An OSError that names no file, as that of write(2) on a full disk, or a temporary of ours, or
+    a file in one, names ``path``."""
     try:
         yield
     except OSError as error:
-        if error.filename is None or os.fspath(error.filename).endswith(_SUFFIX):
+        named = None if error.filename is None else Path(os.fsdecode(error.filename)).parts
+        if named is None or any(map(_OURS.fullmatch, named)):
             error.filename, error.filename2 = str(path), None
         raise
 
@@ -224,12 +227,16 @@ def sweep(place: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put a folder's own entries on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Put a folder's own entries on the disk, where its file system does that."""
+    with naming(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # as folders shared with virtual machines say
+                raise
+        finally:
+            os.close(descriptor)
 
 
 def _temporary(place: Path) -> Path:

@@ -3,6 +3,7 @@ the next run removes what lies beside it."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -22,13 +23,14 @@ from support.keys import make_keys
 from support.medium import CUTS, Medium
 from tatvpr_edge.cli import main
 from tatvpr_edge.models.checkpoint import write_atomically
+from tatvpr_edge.models.train.loop import Curves
 from tatvpr_edge.models.train.plot import plot_curves
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, rewrite
 from tatvpr_edge.runtime.signature import check_trust, signer_line
 from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.runtime.trust import Trust
 from tatvpr_edge.spec.artifact import read_artifact, read_signed, replace_profile
-from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
+from tatvpr_edge.spec.atomic import naming, staging, sync_folder, take_place, temporary_folder
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.maptypes import calibrated
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
@@ -286,6 +288,39 @@ def test_an_append_that_is_torn_at_any_byte_leaves_old_or_new(
         )
         if journal.read_bytes() != after:
             faults.count("map", map_state(place) == old, begin)
+
+
+def test_what_finds_no_room_is_called_by_its_own_name(tmp_path: Path) -> None:
+    """Not by a temporary's, nor by none, as write(2) and fsync(2) have it."""
+    place = tmp_path / "place"
+    for within in ("", "view.jpg", "part/poses.csv"):
+        with pytest.raises(OSError) as told, naming(place), staging(place) as folder:
+            raise OSError(errno.ENOSPC, "full", str(folder / within))
+        assert told.value.filename == str(place)
+    theirs = tmp_path / "old.tmp" / "view.jpg"  # only looks like one
+    with pytest.raises(FileNotFoundError) as told, naming(place):
+        theirs.read_bytes()
+    assert told.value.filename == str(theirs)
+    curves = Curves(tmp_path / "curves.csv", "metric", 0)
+    curves.path = Path("/dev/full")
+    curves.add(1, {"total": 1.0}, 0.1, last=True)
+    with pytest.raises(OSError) as told:
+        curves.flush()
+    assert told.value.filename == "/dev/full"
+
+
+def test_a_folder_that_cannot_be_synced_is_called_by_its_name_unless_none_there_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_folder(Path("/proc/self/fd"))  # fsync(2) says EINVAL, as of a virtual machine's shares
+
+    def bad_block(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", bad_block)
+    with pytest.raises(OSError) as told:
+        sync_folder(tmp_path)
+    assert told.value.errno == errno.EIO and told.value.filename == str(tmp_path)
 
 
 @pytest.fixture
