@@ -48,7 +48,14 @@ def new(name: str, no_passphrase: bool, as_json: bool) -> None:
 
     folder = key_folder()
     path = folder / check_signer_name(name)
-    if path.exists() or path.with_name(name + ".pub").exists():
+    public = path.with_name(name + ".pub")
+    if path.exists() and not public.exists():
+        raise SignatureError(
+            f"{path} has no public key beside it, as a 'keys new' leaves it that was killed: make "
+            f"that with `ssh-keygen -y -f {shlex.quote(str(path))} > {shlex.quote(str(public))}`, "
+            "or choose another name"
+        )
+    if path.exists() or public.exists():
         raise SignatureError(f"{path} exists already: choose another name")
     if not no_passphrase and not sys.stdin.isatty():
         raise SignatureError("a passphrase needs a terminal: use --no-passphrase here")
@@ -59,14 +66,19 @@ def new(name: str, no_passphrase: bool, as_json: bool) -> None:
         done = subprocess.run(words + (["-N", ""] if no_passphrase else []), check=False)
         if done.returncode:
             raise SignatureError(f"ssh-keygen did not make {path}")
-        for part in (name, f"{name}.pub"):
-            put_new(made / part, folder / part)
+        # The public half last: one that lay there alone could be trusted, and nothing signed by it.
+        put_new(made / name, path)
+        try:
+            put_new(made / public.name, public)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     if as_json:
-        print_json({"name": name, "key": str(path), "public": str(path) + ".pub"})
+        print_json({"name": name, "key": str(path), "public": str(public)})
         return
     say(str(path))
     note(f"sign with: tatvpr-edge build --sign {shlex.quote(str(path))} ...")
-    note(f"trust it:  tatvpr-edge keys trust {shlex.quote(f'{path}.pub')} USER@HOST")
+    note(f"trust it:  tatvpr-edge keys trust {shlex.quote(str(public))} USER@HOST")
 
 
 @command.command("list")

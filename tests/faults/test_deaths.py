@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,14 @@ from tatvpr_edge.runtime.signature import check_trust, signer_line
 from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.runtime.trust import Trust
 from tatvpr_edge.spec.artifact import read_artifact, read_signed, replace_profile
-from tatvpr_edge.spec.atomic import naming, staging, sync_folder, take_place, temporary_folder
+from tatvpr_edge.spec.atomic import (
+    naming,
+    put_new,
+    staging,
+    sync_folder,
+    take_place,
+    temporary_folder,
+)
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.maptypes import calibrated
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
@@ -381,3 +389,36 @@ def test_a_key_that_finds_no_room_leaves_its_name_free(
     assert fails_beyond(room, refused)
     assert sorted(path.name for path in folder.iterdir()) == ["other", "other.pub"]
     assert main(words) == 0 and (folder / "mine.pub").is_file()
+
+
+def test_half_a_key_is_completed_by_the_line_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a kill between its two files left held the name for ever: it "exists already"."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    words = ["keys", "new", "mine", "--no-passphrase"]
+    path = tmp_path / "tatvpr-edge" / "keys" / "mine"
+    assert main(words) == 0
+    public = path.with_name("mine.pub")
+    before = public.read_text()
+    public.unlink()
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    subprocess.run(told.split("`")[1], shell=True, check=True)
+    assert public.read_text().split()[:2] == before.split()[:2]
+
+
+def test_a_key_whose_public_half_cannot_be_put_leaves_its_name_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    folder = tmp_path / "tatvpr-edge" / "keys"
+
+    def put(made: Path, place: Path) -> None:
+        if place.suffix:
+            raise KeyboardInterrupt
+        put_new(made, place)
+
+    monkeypatch.setattr("tatvpr_edge.cli.keys.put_new", put)
+    assert main(["keys", "new", "mine", "--no-passphrase"]) == 130
+    assert list(folder.iterdir()) == []
