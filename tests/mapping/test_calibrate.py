@@ -502,7 +502,7 @@ def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(
         described: list[int] = []  # hours of it, where queries are many
         with pytest.raises(DataError, match=r": no query lies within 5 m of a place: give them"):
             calibrate_map(localizer, walked, frames, poses=afar, progress=described.append)
-        with pytest.raises(DataError, match="^0 right answers at most, 20 are needed"):
+        with pytest.raises(DataError, match=r"^0 right answers at most, 20 are needed"):
             calibrate_map(localizer, walked, frames=frames, within_m=0.1, progress=described.append)
         assert not described
         with pytest.raises(DataError, match="have no positions: give --poses"):
