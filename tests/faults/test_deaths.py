@@ -3,12 +3,10 @@ the next run removes what lies beside it."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import itertools
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,20 +20,14 @@ from support.deaths import dies_at, fails_at, fails_beyond
 from support.faults import Faults
 from support.keys import make_keys
 from support.medium import CUTS, Medium
-from tatvpr_edge.cli import main
 from tatvpr_edge.models.checkpoint import write_atomically
-from tatvpr_edge.models.train.loop import Curves
-from tatvpr_edge.models.train.plot import plot_curves
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, rewrite
 from tatvpr_edge.runtime.signature import check_trust, signer_line
 from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.runtime.trust import Trust
 from tatvpr_edge.spec.artifact import read_artifact, read_signed, replace_profile
 from tatvpr_edge.spec.atomic import (
-    naming,
-    put_new,
     staging,
-    sync_folder,
     take_place,
     temporary_folder,
 )
@@ -298,39 +290,6 @@ def test_an_append_that_is_torn_at_any_byte_leaves_old_or_new(
             faults.count("map", map_state(place) == old, begin)
 
 
-def test_what_finds_no_room_is_called_by_its_own_name(tmp_path: Path) -> None:
-    """Not by a temporary's, nor by none, as write(2) and fsync(2) have it."""
-    place = tmp_path / "place"
-    for within in ("", "view.jpg", "part/poses.csv"):
-        with pytest.raises(OSError) as told, naming(place), staging(place) as folder:
-            raise OSError(errno.ENOSPC, "full", str(folder / within))
-        assert told.value.filename == str(place)
-    theirs = tmp_path / "old.tmp" / "view.jpg"  # only looks like one
-    with pytest.raises(FileNotFoundError) as told, naming(place):
-        theirs.read_bytes()
-    assert told.value.filename == str(theirs)
-    curves = Curves(tmp_path / "curves.csv", "metric", 0)
-    curves.path = Path("/dev/full")
-    curves.add(1, {"total": 1.0}, 0.1, last=True)
-    with pytest.raises(OSError) as told:
-        curves.flush()
-    assert told.value.filename == "/dev/full"
-
-
-def test_a_folder_that_cannot_be_synced_is_called_by_its_name_unless_none_there_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sync_folder(Path("/proc/self/fd"))  # fsync(2) says EINVAL, as of a virtual machine's shares
-
-    def bad_block(_: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(os, "fsync", bad_block)
-    with pytest.raises(OSError) as told:
-        sync_folder(tmp_path)
-    assert told.value.errno == errno.EIO and told.value.filename == str(tmp_path)
-
-
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where temporary files lie."""
@@ -362,63 +321,3 @@ def test_what_only_looks_like_a_leftover_stays(temporary: Path) -> None:
     with temporary_folder("build"):
         pass
     assert (outside / "kept").exists() and (temporary / ".tatvpr-build.mine.tmp").exists()
-
-
-def test_a_picture_that_finds_no_room_leaves_the_one_before(tmp_path: Path) -> None:
-    curves, picture = tmp_path / "curves.csv", tmp_path / "curves.png"
-    curves.write_text("stage,step,lr,part,value\nmetric,1,1e-3,total,0.5\n")
-    plot_curves(curves)  # matplotlib makes its own files the first time
-    picture.write_bytes(b"old")
-    assert fails_beyond(2000, lambda: plot_curves(curves))
-    assert picture.read_bytes() == b"old"
-    assert sorted(tmp_path.iterdir()) == [curves, picture]
-
-
-def test_a_key_that_finds_no_room_leaves_its_name_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    words = ["keys", "new", "mine", "--no-passphrase"]
-    assert main(["keys", "new", "other", "--no-passphrase"]) == 0  # all is imported
-    room, folder = 200, tmp_path / "tatvpr-edge" / "keys"  # the private key is longer
-
-    def refused() -> None:
-        if main(words):
-            raise OSError
-
-    assert fails_beyond(room, refused)
-    assert sorted(path.name for path in folder.iterdir()) == ["other", "other.pub"]
-    assert main(words) == 0 and (folder / "mine.pub").is_file()
-
-
-def test_half_a_key_is_completed_by_the_line_that_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What a kill between its two files left held the name for ever: it "exists already"."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    words = ["keys", "new", "mine", "--no-passphrase"]
-    path = tmp_path / "tatvpr-edge" / "keys" / "mine"
-    assert main(words) == 0
-    public = path.with_name("mine.pub")
-    before = public.read_text()
-    public.unlink()
-    assert main(words) == 1
-    told = capsys.readouterr().err
-    subprocess.run(told.split("`")[1], shell=True, check=True)
-    assert public.read_text().split()[:2] == before.split()[:2]
-
-
-def test_a_key_whose_public_half_cannot_be_put_leaves_its_name_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    folder = tmp_path / "tatvpr-edge" / "keys"
-
-    def put(made: Path, place: Path) -> None:
-        if place.suffix:
-            raise KeyboardInterrupt
-        put_new(made, place)
-
-    monkeypatch.setattr("tatvpr_edge.cli.keys.put_new", put)
-    assert main(["keys", "new", "mine", "--no-passphrase"]) == 130
-    assert list(folder.iterdir()) == []
