@@ -16,7 +16,7 @@ from tatvpr_edge.cli.output import json_option, note, print_json, print_table, s
 from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.remote import Report, Way, board_options, enforcement
 from tatvpr_edge.deploy.naming import lead
-from tatvpr_edge.spec.atomic import put_new, staging
+from tatvpr_edge.spec.atomic import naming, put_new, staging
 from tatvpr_edge.spec.errors import SignatureError
 
 
@@ -61,17 +61,19 @@ def new(name: str, no_passphrase: bool, as_json: bool) -> None:
         raise SignatureError("a passphrase needs a terminal: use --no-passphrase here")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Half a pair, of a full disk or an end in between, would hold the name for ever.
-    with staging(path) as made:
+    with naming(path), staging(path) as made:
         words = [ssh_keygen_path(), "-q", "-t", "ed25519", "-C", name, "-f", str(made / name)]
         done = subprocess.run(words + (["-N", ""] if no_passphrase else []), check=False)
         if done.returncode:
             raise SignatureError(f"ssh-keygen did not make {path}")
-        # The public half last: one that lay there alone could be trusted, and nothing signed by it.
-        put_new(made / name, path)
         try:
-            put_new(made / public.name, public)
+            # The public half last: alone it could be trusted, and nothing be signed by it.
+            for part in (path, public):
+                put_new(made / part.name, part)
         except BaseException:
-            path.unlink(missing_ok=True)
+            for part in (path, public):
+                if not (made / part.name).exists():  # it was put, and what lies there is ours
+                    part.unlink(missing_ok=True)
             raise
     if as_json:
         print_json({"name": name, "key": str(path), "public": str(public)})

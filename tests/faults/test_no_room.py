@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
 from pathlib import Path
@@ -10,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from support.artifacts import scenes
-from support.deaths import dies_at, fails_beyond
+from support.deaths import dies_at, fails_at, fails_beyond
 from support.mounts import mounted
 from support.recordings import BagWriter
 from tatvpr_edge.cli import main
 from tatvpr_edge.mapping.recordings.bag import Bag
 from tatvpr_edge.models.train.loop import Curves
 from tatvpr_edge.models.train.plot import plot_curves
-from tatvpr_edge.spec.atomic import naming, put_new, staging, sync_folder
+from tatvpr_edge.spec.atomic import naming, staging, sync_folder
 from tatvpr_edge.spec.errors import DataError
 
 
@@ -98,20 +99,24 @@ def test_half_a_key_is_completed_by_the_line_that_is_told(
     assert public.read_text().split()[:2] == before.split()[:2]
 
 
-def test_a_key_whose_public_half_cannot_be_put_leaves_its_name_free(
+def test_a_call_that_fails_leaves_a_key_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     folder = tmp_path / "tatvpr-edge" / "keys"
+    assert main(["keys", "new", "other", "--no-passphrase"]) == 0  # all is imported
+    for change in itertools.count():
 
-    def put(made: Path, place: Path) -> None:
-        if place.suffix:
-            raise KeyboardInterrupt
-        put_new(made, place)
+        def refused(name: str = f"k{change}") -> None:
+            if main(["keys", "new", name, "--no-passphrase"]):
+                raise OSError
 
-    monkeypatch.setattr("tatvpr_edge.cli.keys.put_new", put)
-    assert main(["keys", "new", "mine", "--no-passphrase"]) == 130
-    assert list(folder.iterdir()) == []
+        failed = fails_at(change, refused)
+        there = [path.name for path in folder.iterdir() if path.name.startswith(f"k{change}")]
+        assert len(there) in (0, 2), f"{there}: {failed}, change {change}"
+        if failed is None:
+            break
+    assert change >= 3
 
 
 @pytest.fixture
