@@ -39,7 +39,9 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         named = None if error.filename is None else Path(os.fsdecode(error.filename)).parts
         if named is None or any(map(_OURS.fullmatch, named)):
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            if error.filename2 is not None:  # None would be printed
+                del error.filename2
         raise
 
 
@@ -82,12 +84,12 @@ def replacing(
             if new:
                 put_new(name, path)
             else:
-                os.replace(name, path)
+                with _synced(path.parent):
+                    os.replace(name, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
             raise
-    sync_folder(path.parent)
 
 
 def _refuse_device(path: Path) -> None:
@@ -134,7 +136,7 @@ def _held_folder(place: Path) -> tuple[Path, int]:
         folder = _temporary(place)
         os.mkdir(folder, 0o700)
         with contextlib.ExitStack() as closing:
-            closing.callback(shutil.rmtree, folder, ignore_errors=True)
+            closing.callback(_remove_empty, folder)
             try:
                 descriptor = os.open(folder, _LOOK)
             except FileNotFoundError:
@@ -146,6 +148,11 @@ def _held_folder(place: Path) -> tuple[Path, int]:
                 return folder, descriptor
 
 
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another writer swept it
+        os.rmdir(folder)
+
+
 def put_new(made: Path, place: Path) -> None:
     """Put the file or folder ``made`` at ``place``, on the same disk, where nothing lies: one step
     where the file system has it, elsewhere a look and a step.
@@ -153,11 +160,12 @@ def put_new(made: Path, place: Path) -> None:
     Raises:
         FileExistsError: something lies there; of several writers at once the first one's stays.
     """
-    if not _renamed(made, place, _NOREPLACE):
+    with _synced(place.parent):
+        if _renamed(made, place, _NOREPLACE):
+            return
         if os.path.lexists(place):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
         os.rename(made, place)
-    sync_folder(place.parent)
 
 
 def take_place(made: Path, place: Path) -> None:
@@ -167,15 +175,14 @@ def take_place(made: Path, place: Path) -> None:
     or dies meanwhile has the old folder or the new one. Elsewhere there is a moment without either.
     Of several writers at once the last one's stays.
     """
-    for left in reversed(range(_TRIES)):
-        try:
-            _put(made, place)
-            break
-        except OSError as error:
-            # Another writer came between the look and the step: its folder is there, or just not.
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT) or not left:
-                raise
-    sync_folder(place.parent)
+    with _synced(place.parent):
+        for left in reversed(range(_TRIES)):
+            try:
+                return _put(made, place)
+            except OSError as error:
+                # Another writer came between the look and the step: its folder is there, or not.
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT) or not left:
+                    raise
 
 
 def _put(made: Path, place: Path) -> None:
@@ -228,15 +235,28 @@ def sweep(place: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Put a folder's own entries on the disk, where its file system does that."""
-    with naming(folder):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # as folders shared with virtual machines say
-                raise
-        finally:
-            os.close(descriptor)
+    with _synced(folder):
+        pass
+
+
+@contextlib.contextmanager
+def _synced(folder: Path) -> Iterator[None]:
+    """The same, of what is done inside; a folder that cannot be opened is told before that."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield
+        with naming(folder):
+            _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(folder: int) -> None:
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # as folders shared with virtual machines say
+            raise
 
 
 def _temporary(place: Path) -> Path:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -266,6 +267,26 @@ def test_a_call_that_fails_leaves_old_or_new_and_nothing_beside(
         left = [name for name in os.listdir(folder) if name.endswith(".tmp")]
         assert gone or not left, f"{left}: {failed}, change {change}"
     assert change >= 2
+
+
+@pytest.mark.parametrize(
+    ("before", "work", "state"), [scene[1:] for scene in SCENES], ids=[s[0] for s in SCENES]
+)
+def test_who_may_open_too_few_files_is_told_so_before_anything_changes(
+    ram_path: Path, faults: Faults, before: Work | None, work: Work, state: Callable[[Path], Any]
+) -> None:
+    template, _, old, new = before_and_after(ram_path, before, work, state)
+    for spare in itertools.count():
+        folder = Path(shutil.copytree(template, ram_path / f"spare{spare}"))
+        place = folder / "place"
+        refused = fails_beyond(spare, lambda place=place: work(place), resource.RLIMIT_NOFILE)  # type: ignore[misc]
+        area = "map" if state is map_state else "build"
+        faults.count(area, state(place) == (old if refused else new), f"{spare} files")
+        # To empty a folder it has to be opened: the next writer sweeps it.
+        assert not [name for name in folder.glob(".*.tmp") if not name.is_dir()]
+        if not refused:
+            break
+    assert spare >= 2
 
 
 def test_an_append_that_is_torn_at_any_byte_leaves_old_or_new(

@@ -29,6 +29,10 @@ def test_what_finds_no_room_is_called_by_its_own_name(tmp_path: Path) -> None:
         with pytest.raises(OSError) as told, naming(place), staging(place) as folder:
             raise OSError(errno.ENOSPC, "full", str(folder / within))
         assert told.value.filename == str(place)
+        assert str(told.value) == f"[Errno 28] full: '{place}'"
+    with pytest.raises(OSError) as told, naming(place), staging(place) as folder:
+        (folder / "gone").rename(place)
+    assert str(told.value) == f"[Errno 2] No such file or directory: '{place}'"
     theirs = tmp_path / "old.tmp" / "view.jpg"  # only looks like one
     with pytest.raises(FileNotFoundError) as told, naming(place):
         theirs.read_bytes()

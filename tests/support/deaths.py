@@ -68,9 +68,12 @@ def dies_at(
     return status == _DIED
 
 
-def fails_beyond(room: int, work: Callable[[], object]) -> bool:
+def fails_beyond(room: int, work: Callable[[], object], what: int = resource.RLIMIT_FSIZE) -> bool:
     """Run ``work`` in a fork whose files may not grow beyond ``room`` bytes: the kernel fails the
     write in the middle of a file, as on a full disk.
+
+    Args:
+        what: ``RLIMIT_NOFILE``: instead, ``room`` files may be opened at a time.
 
     Returns:
         Whether it was refused by an error of ours or of the system; False: it ended well.
@@ -81,7 +84,12 @@ def fails_beyond(room: int, work: Callable[[], object]) -> bool:
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        if what == resource.RLIMIT_NOFILE:
+            spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(room + 1)]
+            room = spare[-1]  # the lowest number that is none any more
+            for descriptor in spare:
+                os.close(descriptor)
+        resource.setrlimit(what, (room, resource.getrlimit(what)[1]))
         try:
             work()
             os._exit(0)
