@@ -16,6 +16,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -51,6 +52,35 @@ def is_made_anew() -> bool:
     return _APART.get() is not None
 
 
+class Running:
+    """Programs under way, in whatever threads. Once they were ended, none goes on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._programs: set[subprocess.Popen[str]] = set()
+        self._ended = False
+
+    @contextlib.contextmanager
+    def counting(self, program: subprocess.Popen[str]) -> Iterator[None]:
+        """Inside, ``program`` is one of them."""
+        with self._lock:
+            self._programs.add(program)
+            if self._ended:
+                program.terminate()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._programs.discard(program)
+
+    def end(self) -> None:
+        """End them in order: GCC takes its own scratch files along."""
+        with self._lock:
+            self._ended = True
+            for program in self._programs:
+                program.terminate()
+
+
 @dataclass(frozen=True)
 class Compiler:
     """A C compiler for one board."""
@@ -58,6 +88,7 @@ class Compiler:
     command: tuple[str, ...]  # with the flags that choose the board's CPU
     version: str  # first line of --version: part of the cache's key
     apart: Path | None = field(default_factory=_APART.get)  # None: objects are remembered
+    running: Running = field(default_factory=Running, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -71,7 +102,11 @@ class Compiler:
             caches = dict.fromkeys(("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"), str(self.apart))
             # not CCACHE_DIR: beside its folder ccache asks servers that its settings name
             environment = {**os.environ, **caches, "CCACHE_DISABLE": "1"}
-        run_tool([*self.command, *arguments], what, environment)
+        run_tool([*self.command, *arguments], what, environment, self.running)
+
+    def stop(self) -> None:
+        """End what it compiles, in other threads, and will."""
+        self.running.end()
 
 
 def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], output: Path) -> Path:
@@ -109,26 +144,40 @@ def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], outpu
 
 
 def run_tool(
-    command: Sequence[str], what: str, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    what: str,
+    environment: Mapping[str, str] | None = None,
+    running: Running | None = None,
 ) -> None:
-    """Run a program of a toolchain, in this process's environment or another.
+    """Run a program of a toolchain, in this process's environment or another, ``running`` beside
+    others. Its scratch files lie in a folder of its own, which goes however it ends.
 
     Raises:
         ToolError: it cannot be started, takes too long, or fails; with its first error line.
     """
+    running = running or Running()
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",  # a path in it need not be UTF-8
-            timeout=_TIMEOUT_S,
-            env=environment,
-        )
+        with (
+            temporary_folder("tool") as scratch,
+            subprocess.Popen(
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",  # a path in it need not be UTF-8
+                env={**(environment or os.environ), "TMPDIR": str(scratch)},
+            ) as program,
+            running.counting(program),
+        ):
+            try:
+                _, said = program.communicate(timeout=_TIMEOUT_S)
+            except BaseException:
+                program.kill()
+                raise
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolError(f"{what} failed: {error}") from error
-    if done.returncode != 0:
-        raise ToolError(f"{what} failed: {first_line(done.stderr)}")
+    if program.returncode != 0:
+        raise ToolError(f"{what} failed: {first_line(said)}")
 
 
 def _compile(compiler: Compiler, source: Path, flags: Sequence[str], output: Path) -> None:

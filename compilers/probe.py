@@ -6,6 +6,7 @@ would fail in the middle of a build with "math.h: No such file".
 
 from __future__ import annotations
 
+import os
 import subprocess
 from functools import lru_cache
 from pathlib import Path
@@ -60,7 +61,13 @@ def compiler_fault(
         source.write_text(_PROGRAM)
         words = [*command, "-O2", *rest, "-o", str(output), str(source), *libraries]
         try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S)
+            done = subprocess.run(
+                words,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_S,
+                env={**os.environ, "TMPDIR": str(scratch)},  # its own scratch files go as well
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
         if done.returncode == 0 and output.is_file():

@@ -114,7 +114,8 @@ def build_library(
             flags = [*OPTIMISATION, *source.flags, *defines, "-fPIC", f"-I{core_include()}"]
             return compile_object(compiler, source.path, flags, folder / f"{index}.o")
 
-        made = list(in_order(compiled, enumerate(sources), min(4, os.cpu_count() or 1)))
+        workers = min(4, os.cpu_count() or 1)
+        made = list(in_order(compiled, enumerate(sources), workers, stop=compiler.stop))
         link = ["-shared", "-o", str(output), *map(str, [*made, *objects])]
         if sys.platform != "darwin" or board.cpu.triple != NATIVE:
             exports = folder / "exports.map"

@@ -112,8 +112,13 @@ def one_line(main: Callable[..., int | None]) -> Callable[..., int]:
 
 def write_json(path: Path, document: Any) -> None:
     """``document`` at ``path``, whole or not at all."""
+    write_text(path, as_json(document) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """``text`` at ``path``, whole or not at all."""
     with replacing(path) as sink:
-        sink.write((as_json(document) + "\n").encode())
+        sink.write(text.encode())
 
 
 def as_json(document: Any) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import math
 import sys
 import time
@@ -21,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from given import one_line, plot, real, target, whole
+from given import one_line, plot, real, target, whole, write_text
 
 from governing.compare import Outcome, compare
 from governing.plant import STEP_S, Plant, Trace, governor_for, random_plant, simulate
@@ -35,14 +36,17 @@ _LONGEST_S = 86400
 
 
 def record(arguments: argparse.Namespace) -> None:
-    """Total power, temperature and their conditions, one row a sample, as CSV."""
+    """Total power, temperature and their conditions, one row a sample, as CSV; those until Ctrl-C,
+    too. An earlier recording stays until this one is whole."""
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["time_s", "power_mw", "condition", "source", "hottest_c"])
+    count = 0
     with Sampler(interval_s=arguments.interval, root=arguments.root) as sampler, ExitStack() as end:
         sampler.ready()
-        refuse_without_sensors(sampler)  # before an earlier recording is written over
-        file = end.enter_context(open(arguments.output, "w", newline="", encoding="utf-8"))
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["time_s", "power_mw", "condition", "source", "hottest_c"])
-        start_s, last_s, count = time.monotonic(), -math.inf, 0
+        refuse_without_sensors(sampler)
+        end.callback(lambda: count and write_text(arguments.output, text.getvalue()))
+        start_s, last_s = time.monotonic(), -math.inf
         while time.monotonic() < start_s + arguments.seconds:
             snapshot = sampler.latest()
             total = snapshot.total

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.spec import resize
-from tatvpr_edge.spec.atomic import staging
+from tatvpr_edge.spec.atomic import naming, staging
 from tatvpr_edge.spec.errors import DataError
 
 Frames = NDArray[np.uint8]
@@ -48,7 +48,10 @@ def load_frames(paths: Sequence[Path], side_px: int, cache: Path | None = None) 
     kept = cached(target, np.uint8, shape)
     if kept is None:
         cache.mkdir(parents=True, exist_ok=True)
-        with staging(cache / "frames") as folder:  # whatever set a killed process was at
+        with (
+            naming(target),
+            staging(cache / "frames") as folder,
+        ):  # whatever set a killed process was at
             frames = new_array(folder / target.name, np.uint8, shape)
             _fill(frames, paths, side_px)
             frames.flush()

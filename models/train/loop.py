@@ -25,6 +25,7 @@ from tatvpr_edge.models.checkpoint import load_state, save_state, write_atomical
 from tatvpr_edge.models.train.config import OptimConfig, RunConfig
 from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.optim import Optimiser
+from tatvpr_edge.spec.atomic import naming
 from tatvpr_edge.spec.errors import ModelError, TatvprError
 
 _LOG = logging.getLogger("tatvpr_edge")
@@ -319,6 +320,6 @@ class Curves:
 
     def flush(self) -> None:
         """Write what was remembered."""
-        with self.path.open("a", newline="") as file:
+        with naming(self.path), self.path.open("a", newline="") as file:
             csv.writer(file).writerows(self._rows)
         self._rows = []

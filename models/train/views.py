@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.models.data.frames import new_array, squash
 from tatvpr_edge.models.teachers.base import Teacher
-from tatvpr_edge.spec.atomic import put_new, staging
+from tatvpr_edge.spec.atomic import naming, put_new, staging
 from tatvpr_edge.spec.errors import DataError, UsageError
 from tatvpr_edge.spec.text import parse_json
 
@@ -100,7 +100,7 @@ def write_views(
     jobs = [path for path, count in zip(paths, views, strict=True) for _ in range(count)]
     rng.shuffle(jobs)  # type: ignore[arg-type]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with staging(folder) as partial:
+    with naming(folder), staging(folder) as partial:
         partial.chmod(0o755)
         _compute(partial, jobs, teacher, side_px, channels, smallest, rng, asking, progress)
         card = {

@@ -16,7 +16,7 @@ from tatvpr_edge.cli.output import json_option, note, print_json, print_table, s
 from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.remote import Report, Way, board_options, enforcement
 from tatvpr_edge.deploy.naming import lead
-from tatvpr_edge.spec.atomic import put_new, staging
+from tatvpr_edge.spec.atomic import naming, put_new, staging
 from tatvpr_edge.spec.errors import SignatureError
 
 
@@ -48,25 +48,39 @@ def new(name: str, no_passphrase: bool, as_json: bool) -> None:
 
     folder = key_folder()
     path = folder / check_signer_name(name)
-    if path.exists() or path.with_name(name + ".pub").exists():
+    public = path.with_name(name + ".pub")
+    if path.exists() and not public.exists():
+        raise SignatureError(
+            f"{path} has no public key beside it, as a 'keys new' leaves it that was killed: make "
+            f"that with `ssh-keygen -y -f {shlex.quote(str(path))} > {shlex.quote(str(public))}`, "
+            "or choose another name"
+        )
+    if path.exists() or public.exists():
         raise SignatureError(f"{path} exists already: choose another name")
     if not no_passphrase and not sys.stdin.isatty():
         raise SignatureError("a passphrase needs a terminal: use --no-passphrase here")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Half a pair, of a full disk or an end in between, would hold the name for ever.
-    with staging(path) as made:
+    with naming(path), staging(path) as made:
         words = [ssh_keygen_path(), "-q", "-t", "ed25519", "-C", name, "-f", str(made / name)]
         done = subprocess.run(words + (["-N", ""] if no_passphrase else []), check=False)
         if done.returncode:
             raise SignatureError(f"ssh-keygen did not make {path}")
-        for part in (name, f"{name}.pub"):
-            put_new(made / part, folder / part)
+        try:
+            # The public half last: alone it could be trusted, and nothing be signed by it.
+            for part in (path, public):
+                put_new(made / part.name, part)
+        except BaseException:
+            for part in (path, public):
+                if not (made / part.name).exists():  # it was put, and what lies there is ours
+                    part.unlink(missing_ok=True)
+            raise
     if as_json:
-        print_json({"name": name, "key": str(path), "public": str(path) + ".pub"})
+        print_json({"name": name, "key": str(path), "public": str(public)})
         return
     say(str(path))
     note(f"sign with: tatvpr-edge build --sign {shlex.quote(str(path))} ...")
-    note(f"trust it:  tatvpr-edge keys trust {shlex.quote(f'{path}.pub')} USER@HOST")
+    note(f"trust it:  tatvpr-edge keys trust {shlex.quote(str(public))} USER@HOST")
 
 
 @command.command("list")

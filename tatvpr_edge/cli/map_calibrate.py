@@ -34,7 +34,7 @@ from tatvpr_edge.cli.output import (
 from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.recordings import recording_options
 from tatvpr_edge.mapping.calibrate import PRECISION, SETTINGS, WITHIN_PLACES
-from tatvpr_edge.mapping.calibrate_answers import FEWEST
+from tatvpr_edge.mapping.calibrate_queries import FEWEST
 from tatvpr_edge.mapping.coordinates import WITHIN_M
 from tatvpr_edge.runtime.tracking import FRAMES
 from tatvpr_edge.spec.calibration import MAX_FRAMES

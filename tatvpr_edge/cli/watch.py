@@ -121,41 +121,47 @@ def _signals() -> Iterator[threading.Event]:
 
 @contextlib.contextmanager
 def _recorded(path: Path) -> Iterator[Sink]:
-    """A line an answer, in the file when it was given: nothing waits to be written at the end.
+    """A line an answer, in the file when it was given: nothing waits to be written at the end. A
+    new file comes with the first, so that a camera that gives none leaves no empty one.
 
     Raises:
         DataError: the file cannot be opened, lies in an artifact, holds something else (a map, say,
             which lines behind it would ruin), or an answer cannot be written (a full disk).
     """
     from tatvpr_edge.spec.errors import DataError
-    from tatvpr_edge.spec.targets import refuse_in_artifact
+    from tatvpr_edge.spec.targets import check_target
 
     def fault(error: OSError) -> DataError:
         return DataError(f"cannot write {path}: {error.strerror or error}")
 
-    refuse_in_artifact(path)
+    check_target(path)
     try:
         before = _recorded_before(path)
         if before and not before.startswith(_FIRST):
             raise DataError(
                 f"{path} holds something else than lines of 'watch --record': name another file"
             )
-        file = path.open("ab", buffering=0)
+        opened = [path.open("ab", buffering=0)] if os.path.lexists(path) else []
     except OSError as error:
         raise fault(error) from None
 
     def write(line: str) -> None:
         left = memoryview(line.encode())
         try:
+            if not opened:
+                opened.append(path.open("ab", buffering=0))
             while left:
-                left = left[file.write(left) :]
+                left = left[opened[0].write(left) :]
         except OSError as error:
             raise fault(error) from None
 
-    with file:
+    try:
         if before and not before.endswith(b"\n"):  # a power cut ended the last line
             write("\n")
         yield lambda answer: write(json_line(answer.document()) + "\n")
+    finally:
+        for file in opened:
+            file.close()
 
 
 def _recorded_before(path: Path) -> bytes:

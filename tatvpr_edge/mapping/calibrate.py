@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from tatvpr_edge.mapping.build import PathLike
-from tatvpr_edge.mapping.calibrate_answers import FEWEST, Answers, AtSetting, Row
+from tatvpr_edge.mapping.calibrate_answers import Answers, AtSetting, Row
 from tatvpr_edge.mapping.calibrate_queries import (
+    FEWEST,
     Asked,
     Given,
     Step,
@@ -302,13 +303,9 @@ def fit_band(
     of = place_map.info.bands[band]
     mine = answers.where(answers.band == band)
     right, wrong = mine.seen()
-    wider, bare = "--within" if truth.by_metres else "--within-places", truth.elsewhere()
-    more, far = "give more queries (QUERIES --poses FILE)", f"{bare.elsewhere_m:g} m"
-    if not truth.by_metres:  # what stands in no order has no right answers along it
-        more = "add more places, make the map again with positions (--poses FILE)"
-        far = f"{bare.elsewhere_places} places"
-    elif not mine.answerable.any():  # as with an odometry that began elsewhere
-        more = f"no query lies within {truth.within_m:g} m of a place: give them the map's origin"
+    wider, bare = truth.wider, truth.elsewhere()
+    more = truth.more(bool(mine.answerable.any()))
+    far = f"{bare.elsewhere_m:g} m" if truth.by_metres else f"{bare.elsewhere_places} places"
     if not len(mine):
         more = "add more places" if truth.by_metres else more
         raise DataError(

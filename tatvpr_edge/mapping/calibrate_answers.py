@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.calibrate_queries import F64, Bools
+from tatvpr_edge.mapping.calibrate_queries import F64, FEWEST, Bools
 from tatvpr_edge.mapping.logistic import fit_columns, log_odds_of
 from tatvpr_edge.spec.calibration import NO_DIALS, DialWeights, dimming
 
-#: Right and wrong answers that are needed at least.
-FEWEST = 20
 #: band, (k, tokens), columns, right, answerable, where of one answer.
 Row = tuple[int, tuple[float, float], tuple[float, ...], bool, bool, int]
 _NAMES = ("band", "k", "tokens", "columns", "right", "answerable", "where_asked")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,8 @@ Settings = Sequence[tuple[float, float]]
 F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+#: Right and wrong answers that are needed at least.
+FEWEST = 20
 #: Places asked for by the map's own descriptors, spread evenly over it.
 MOST_PLACES = 2000
 #: Places of it that are asked for one after another.
@@ -124,6 +126,37 @@ class Truth:
             elsewhere_places=_ELSEWHERE * self.within_places,
         )
 
+    @property
+    def wider(self) -> str:
+        """The option that makes more answers right."""
+        return "--within" if self.by_metres else "--within-places"
+
+    def more(self, answerable: bool) -> str:
+        """What gives more right answers; ``answerable``: whether any query has one."""
+        if not self.by_metres:  # what stands in no order has no right answers along it
+            return "add more places, make the map again with positions (--poses FILE)"
+        if not answerable:  # as with an odometry that began elsewhere
+            return (
+                f"no query lies within {self.within_m:g} m of a place: give them the map's origin"
+            )
+        return "give more queries (QUERIES --poses FILE)"
+
+    def check_enough(self, right: Iterable[Bools], settings: Settings) -> None:
+        """Refuse, before any is described, queries that cannot give ``FEWEST`` right answers.
+
+        Args:
+            right: of each query, bool [places].
+
+        Raises:
+            DataError: however they are answered.
+        """
+        most = sum(bool(places.any()) for places in right) * len(settings)
+        if most < FEWEST:
+            raise DataError(
+                f"{most} right answers at most, {FEWEST} are needed to learn from: "
+                f"{self.more(most > 0)}, or a wider {self.wider}"
+            )
+
     def judging(self, place_map: PlaceMap) -> PlaceMap:
         """The map, under calibrations that say nothing but what "elsewhere" is."""
         return place_map.judging([self.elsewhere()] * len(place_map.info.bands))
@@ -190,7 +223,7 @@ def labelled(
     out, which have no position, cannot be read or show nothing.
 
     Raises:
-        DataError: no frame has a position, or not one can be used.
+        DataError: no frame has a position, too few have a right answer, or not one can be used.
         MapError: no place has one, or theirs are in another pose frame.
     """
     if not truth.by_metres:
@@ -211,14 +244,16 @@ def labelled(
         raise DataError(f"{called(queries)}: not one frame has a position: fill in {found.source}")
     settings = _with_bands(place_map, settings)
     queried = [files[i] for i in known]
+    judged = [truth.of_position(pose) for pose in found.values[known]]
+    truth.check_enough((near for near, _ in judged), settings)
     _tell_of_own(place_map, queried, found.values[known])
     described = describe_frames(localizer, queried, settings, progress, as_places=True)
     chosen = [known[kept] for kept in described.kept]
     drives = truth.drives([files[i].name for i in chosen], found.values[chosen])
     told = differing(place_map, settings, described.descriptors)
     asked, untold = [], truth.unplaced
-    for row, index in enumerate(chosen):
-        near, around = truth.of_position(found.values[index])
+    for row, kept in enumerate(described.kept):
+        near, around = judged[kept]
         around |= untold
         for (k, tokens), descriptors in told:
             asked.append(
@@ -256,7 +291,8 @@ def own_frames(
     and became places before a map refused such.
 
     Raises:
-        DataError: none is named like one place of the map, or not one can be used.
+        DataError: none is named like one place of the map, too few have a right answer, or not one
+            can be used.
     """
     named: dict[str, list[int]] = {}
     for place in range(len(place_map)):
@@ -276,12 +312,14 @@ def own_frames(
             "the folder that the map was made of, or labelled queries"
         )
     settings = _with_bands(place_map, settings)
+    judged = [truth.of_place(named[file.name][0]) for file in files]
+    truth.check_enough((near for near, _, _ in judged), settings)
     described = describe_frames(localizer, files, settings, progress, as_places=True)
     told = differing(place_map, settings, described.descriptors)
     asked = []
     for row, kept in enumerate(described.kept):
         own = named[files[kept].name][0]
-        near, around, untold = truth.of_place(own)
+        near, around, untold = judged[kept]
         drive = truth.drive_of(own)
         for (k, tokens), descriptors in told:
             made = descriptors[row]

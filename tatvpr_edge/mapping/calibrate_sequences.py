@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tatvpr_edge.mapping.calibrate_answers import FEWEST, Answers, AtSetting, Row
-from tatvpr_edge.mapping.calibrate_queries import Asked
+from tatvpr_edge.mapping.calibrate_answers import Answers, AtSetting, Row
+from tatvpr_edge.mapping.calibrate_queries import FEWEST, Asked
 from tatvpr_edge.mapping.logistic import Quality, choose_threshold, quality
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import glob
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -22,6 +23,7 @@ from typing import BinaryIO
 
 _TOKEN_BYTES = 4
 _SUFFIX = ".tmp"
+_OURS = re.compile(rf"\..+\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}{re.escape(_SUFFIX)}", re.DOTALL)
 _AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2
 _TRIES = 100
 #: No link is followed, and a planted pipe is not waited for.
@@ -30,13 +32,16 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An OSError that names no file, as that of write(2) on a full disk, or a temporary of ours,
-    names ``path``."""
+    """An OSError that names no file, as that of write(2) on a full disk, or a temporary of ours, or
+    a file in one, names ``path``."""
     try:
         yield
     except OSError as error:
-        if error.filename is None or os.fspath(error.filename).endswith(_SUFFIX):
-            error.filename, error.filename2 = str(path), None
+        named = None if error.filename is None else Path(os.fsdecode(error.filename)).parts
+        if named is None or any(map(_OURS.fullmatch, named)):
+            error.filename = str(path)
+            if error.filename2 is not None:  # None would be printed
+                del error.filename2
         raise
 
 
@@ -79,12 +84,12 @@ def replacing(
             if new:
                 put_new(name, path)
             else:
-                os.replace(name, path)
+                with _synced(path.parent):
+                    os.replace(name, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
             raise
-    sync_folder(path.parent)
 
 
 def _refuse_device(path: Path) -> None:
@@ -106,6 +111,7 @@ def _held_file(near: Path, path: Path) -> tuple[Path, BinaryIO]:
         name = _temporary(near)
         with naming(path), contextlib.ExitStack() as closing:
             held = closing.enter_context(open(name, "x+b"))
+            closing.callback(name.unlink, missing_ok=True)  # where nothing can be held, say
             fcntl.flock(held, fcntl.LOCK_EX)
             if os.fstat(held.fileno()).st_nlink:  # else another writer swept it before it was held
                 closing.pop_all()
@@ -116,24 +122,35 @@ def _held_file(near: Path, path: Path) -> tuple[Path, BinaryIO]:
 def staging(place: Path) -> Iterator[Path]:
     """A new folder beside ``place``, its owner's only, to be renamed there; what is not goes."""
     sweep(place)
+    folder, descriptor = _held_folder(place)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _held_folder(place: Path) -> tuple[Path, int]:
+    """A new temporary beside ``place``, and what holds the lock on it."""
     while True:
         folder = _temporary(place)
         os.mkdir(folder, 0o700)
-        try:
-            descriptor = os.open(folder, _LOOK)
-        except FileNotFoundError:
-            continue  # another writer swept it before it was opened
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not folder.exists():
-                continue  # another writer swept it before it was held
+        with contextlib.ExitStack() as closing:
+            closing.callback(_remove_empty, folder)
             try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-            return
-        finally:
-            os.close(descriptor)
+                descriptor = os.open(folder, _LOOK)
+            except FileNotFoundError:
+                continue  # another writer swept it before it was opened
+            closing.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.exists():  # else another writer swept it before it was held
+                closing.pop_all()
+                return folder, descriptor
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another writer swept it
+        os.rmdir(folder)
 
 
 def put_new(made: Path, place: Path) -> None:
@@ -143,11 +160,12 @@ def put_new(made: Path, place: Path) -> None:
     Raises:
         FileExistsError: something lies there; of several writers at once the first one's stays.
     """
-    if not _renamed(made, place, _NOREPLACE):
+    with _synced(place.parent):
+        if _renamed(made, place, _NOREPLACE):
+            return
         if os.path.lexists(place):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
         os.rename(made, place)
-    sync_folder(place.parent)
 
 
 def take_place(made: Path, place: Path) -> None:
@@ -157,15 +175,14 @@ def take_place(made: Path, place: Path) -> None:
     or dies meanwhile has the old folder or the new one. Elsewhere there is a moment without either.
     Of several writers at once the last one's stays.
     """
-    for left in reversed(range(_TRIES)):
-        try:
-            _put(made, place)
-            break
-        except OSError as error:
-            # Another writer came between the look and the step: its folder is there, or just not.
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT) or not left:
-                raise
-    sync_folder(place.parent)
+    with _synced(place.parent):
+        for left in reversed(range(_TRIES)):
+            try:
+                return _put(made, place)
+            except OSError as error:
+                # Another writer came between the look and the step: its folder is there, or not.
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT) or not left:
+                    raise
 
 
 def _put(made: Path, place: Path) -> None:
@@ -217,12 +234,29 @@ def sweep(place: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put a folder's own entries on the disk."""
+    """Put a folder's own entries on the disk, where its file system does that."""
+    with _synced(folder):
+        pass
+
+
+@contextlib.contextmanager
+def _synced(folder: Path) -> Iterator[None]:
+    """The same, of what is done inside; a folder that cannot be opened is told before that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield
+        with naming(folder):
+            _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(folder: int) -> None:
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # as folders shared with virtual machines say
+            raise
 
 
 def _temporary(place: Path) -> Path:

@@ -23,19 +23,26 @@ _LOOK_S = 0.5
 
 
 def in_order(
-    one: Callable[[T], R], items: Iterable[T], workers: int, ahead: int | None = None
+    one: Callable[[T], R],
+    items: Iterable[T],
+    workers: int,
+    ahead: int | None = None,
+    stop: Callable[[], object] | None = None,
 ) -> Iterator[R]:
     """What ``one`` makes of each of ``items``, in their order.
 
     Items are fetched in the caller's thread, no more of them than threads need: at most ``ahead``
     (2 a worker) are taken of which the caller has not yet seen the result.
 
+    ``stop`` is called where it ends before all are made (Ctrl-C, one that failed): what is begun is
+    waited for, and may be of no use any more.
+
     Raises:
         MemoryError: a thread ended in the midst of its work.
         Exception: what ``one`` raises, in its turn. What is begun then ends; no more is begun.
     """
     held: dict[int, _Made[R]] = {}
-    with _Workers(one, items, workers) as pool:
+    with _Workers(one, items, workers, stop) as pool:
         ahead = ahead or 2 * workers
         for turn in range(1 << 62):
             while pool.begun - turn < ahead and pool.begin():
@@ -78,8 +85,15 @@ class _Made(Generic[R]):
 class _Workers(Generic[T, R]):
     """Threads, begun as they are needed, ended at the end of the ``with``."""
 
-    def __init__(self, one: Callable[[T], R], items: Iterable[T], workers: int) -> None:
+    def __init__(
+        self,
+        one: Callable[[T], R],
+        items: Iterable[T],
+        workers: int,
+        stop: Callable[[], object] | None = None,
+    ) -> None:
         self._one = one
+        self._stop = stop
         self._items = iter(items)
         self._most = threads_with_room(max(1, workers))
         self._todo: SimpleQueue[tuple[int, T] | None] = SimpleQueue()
@@ -90,10 +104,12 @@ class _Workers(Generic[T, R]):
     def __enter__(self) -> _Workers[T, R]:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         with suppress(Empty):
             while True:
                 self._todo.get_nowait()
+        if kind is not None and self._stop is not None:
+            self._stop()
         for _thread in self._threads:
             self._todo.put(None)
         for thread in self._threads:

@@ -152,10 +152,15 @@ def test_a_source_that_gives_nothing_costs_no_recording(
     monkeypatch.setitem(sys.modules, "rerun", rerun)
     Path("text.mp4").write_text("no video")
     Path("old.rrd").write_text("yesterday's drive")
+    Path("log.jsonl").write_text('{"time_s": 1}\n')
     for source in ("gone.mp4", "text.mp4"):
         common = ("--map", sure_map, "--artifact", tiny_host, "--rerun", "old.rrd")
         assert source in tatvpr("watch", source, *common, status=1).stderr
         assert Path("old.rrd").read_text() == "yesterday's drive"
+        for log in ("new.jsonl", "log.jsonl"):
+            assert source in tatvpr("watch", source, *common[:4], "--record", log, status=1).stderr
+        assert not Path("new.jsonl").exists()  # an empty one was left
+        assert Path("log.jsonl").read_text() == '{"time_s": 1}\n'
 
 
 def test_a_line_that_a_power_cut_ended_costs_no_other(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,19 +17,21 @@ import numpy as np
 import pytest
 
 from support.board import make_artifact
-from support.deaths import dies_at, fails_beyond
+from support.deaths import dies_at, fails_at, fails_beyond
 from support.faults import Faults
 from support.keys import make_keys
 from support.medium import CUTS, Medium
-from tatvpr_edge.cli import main
 from tatvpr_edge.models.checkpoint import write_atomically
-from tatvpr_edge.models.train.plot import plot_curves
 from tatvpr_edge.runtime.mapjournal import append, compact, journal_path, read_map, rewrite
 from tatvpr_edge.runtime.signature import check_trust, signer_line
 from tatvpr_edge.runtime.signing import sign_artifact
 from tatvpr_edge.runtime.trust import Trust
 from tatvpr_edge.spec.artifact import read_artifact, read_signed, replace_profile
-from tatvpr_edge.spec.atomic import staging, take_place, temporary_folder
+from tatvpr_edge.spec.atomic import (
+    staging,
+    take_place,
+    temporary_folder,
+)
 from tatvpr_edge.spec.calibration import Calibration
 from tatvpr_edge.spec.maptypes import calibrated
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, make_places, write_map
@@ -244,6 +247,48 @@ def test_a_disk_that_fills_leaves_old_or_new(
         shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize(
+    ("before", "work", "state"), [scene[1:] for scene in SCENES], ids=[s[0] for s in SCENES]
+)
+def test_a_call_that_fails_leaves_old_or_new_and_nothing_beside(
+    ram_path: Path, faults: Faults, before: Work | None, work: Work, state: Callable[[Path], Any]
+) -> None:
+    template, _, old, new = before_and_after(ram_path, before, work, state)
+    for change in itertools.count():
+        folder = Path(shutil.copytree(template, ram_path / f"at{change}"))
+        place = folder / "place"
+        failed = fails_at(change, lambda place=place: work(place))  # type: ignore[misc]
+        if failed is None:
+            break
+        area = "map" if state is map_state else "build"
+        faults.count(area, state(place) in (old, new), f"{failed}, change {change}")
+        # What cannot be removed stays; a lock is another writer's, too, and no file more each time.
+        gone = failed in ("os.remove", "os.rmdir")
+        left = [name for name in os.listdir(folder) if name.endswith(".tmp")]
+        assert gone or not left, f"{left}: {failed}, change {change}"
+    assert change >= 2
+
+
+@pytest.mark.parametrize(
+    ("before", "work", "state"), [scene[1:] for scene in SCENES], ids=[s[0] for s in SCENES]
+)
+def test_who_may_open_too_few_files_is_told_so_before_anything_changes(
+    ram_path: Path, faults: Faults, before: Work | None, work: Work, state: Callable[[Path], Any]
+) -> None:
+    template, _, old, new = before_and_after(ram_path, before, work, state)
+    for spare in itertools.count():
+        folder = Path(shutil.copytree(template, ram_path / f"spare{spare}"))
+        place = folder / "place"
+        refused = fails_beyond(spare, lambda place=place: work(place), resource.RLIMIT_NOFILE)  # type: ignore[misc]
+        area = "map" if state is map_state else "build"
+        faults.count(area, state(place) == (old if refused else new), f"{spare} files")
+        # To empty a folder it has to be opened: the next writer sweeps it.
+        assert not [name for name in folder.glob(".*.tmp") if not name.is_dir()]
+        if not refused:
+            break
+    assert spare >= 2
+
+
 def test_an_append_that_is_torn_at_any_byte_leaves_old_or_new(
     ram_path: Path, faults: Faults
 ) -> None:
@@ -297,30 +342,3 @@ def test_what_only_looks_like_a_leftover_stays(temporary: Path) -> None:
     with temporary_folder("build"):
         pass
     assert (outside / "kept").exists() and (temporary / ".tatvpr-build.mine.tmp").exists()
-
-
-def test_a_picture_that_finds_no_room_leaves_the_one_before(tmp_path: Path) -> None:
-    curves, picture = tmp_path / "curves.csv", tmp_path / "curves.png"
-    curves.write_text("stage,step,lr,part,value\nmetric,1,1e-3,total,0.5\n")
-    plot_curves(curves)  # matplotlib makes its own files the first time
-    picture.write_bytes(b"old")
-    assert fails_beyond(2000, lambda: plot_curves(curves))
-    assert picture.read_bytes() == b"old"
-    assert sorted(tmp_path.iterdir()) == [curves, picture]
-
-
-def test_a_key_that_finds_no_room_leaves_its_name_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    words = ["keys", "new", "mine", "--no-passphrase"]
-    assert main(["keys", "new", "other", "--no-passphrase"]) == 0  # all is imported
-    room, folder = 200, tmp_path / "tatvpr-edge" / "keys"  # the private key is longer
-
-    def refused() -> None:
-        if main(words):
-            raise OSError
-
-    assert fails_beyond(room, refused)
-    assert sorted(path.name for path in folder.iterdir()) == ["other", "other.pub"]
-    assert main(words) == 0 and (folder / "mine.pub").is_file()

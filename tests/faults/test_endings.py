@@ -9,20 +9,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support import interrupts
+from support.tools import require_tool
+from tatvpr_edge.compilers.core_sources import core_sources
 
 _CLI = [sys.executable, "-m", "tatvpr_edge"]
 
 
-def _stuck_compiler(folder: Path) -> tuple[int, dict[str, str]]:
+def _stuck_compiler(folder: Path, at: str) -> tuple[int, dict[str, str]]:
     """A pipe's end on which a GCC that never ends says which process it is, and the environment in
-    which it is the one that is found."""
+    which it is the one that is found. It sticks at the file called ``at``."""
+    gcc_path = require_tool("gcc", "gcc")
     folder.mkdir()
     pipe, gcc = folder / "pipe", folder / "gcc"
     os.mkfifo(pipe)
     # More than a pipe holds: once it is through, the build waits for the compiler's end.
     fills = "head -c 1000000 /dev/zero"
-    gcc.write_text(f"#!/bin/sh\n{fills}\necho $$ >'{pipe}'\nexec sleep 600\n")
+    others = f'case "$*" in *{at}*) ;; *) exec {gcc_path} "$@" ;; esac'
+    scratch_file = ': >"$TMPDIR/ccscratch.s"'
+    gcc.write_text(
+        f"#!/bin/sh\n{others}\n{scratch_file}\n{fills}\necho $$ >'{pipe}'\nexec sleep 600\n"
+    )
     gcc.chmod(0o755)
     scratch = folder / "tmp"
     scratch.mkdir()
@@ -30,10 +39,14 @@ def _stuck_compiler(folder: Path) -> tuple[int, dict[str, str]]:
     return os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), {**os.environ, **own}
 
 
+@pytest.mark.parametrize("at", ["probe.c", "first"])
 def test_a_build_that_is_ended_takes_its_compiler_and_its_files_along(
-    tiny_onnx: Path, tmp_path: Path
+    tiny_onnx: Path, tmp_path: Path, at: str
 ) -> None:
-    pipe, environment = _stuck_compiler(tmp_path / "stuck")
+    """The compiler of the first is this thread's, those of the second are of several."""
+    if at == "first":
+        at = core_sources("portable")[0].path.name
+    pipe, environment = _stuck_compiler(tmp_path / "stuck", at)
     out = tmp_path / "out"
     out.mkdir()
     words = [*_CLI, "build", "--model", tiny_onnx, "--board", "host", "-o", out / "made"]

@@ -499,8 +499,12 @@ def test_what_cannot_be_learned_from_is_refused_and_the_map_stays(
             calibrate_map(localizer, walked, within_m=0.1)
         with pytest.raises(DataError, match=r"hardly a place .* more than 4000 m .* a narrower"):
             calibrate_map(localizer, walked, within_m=1000.0)
+        described: list[int] = []  # hours of it, where queries are many
         with pytest.raises(DataError, match=r": no query lies within 5 m of a place: give them"):
-            calibrate_map(localizer, walked, frames, poses=afar, ks=(1.0,))
+            calibrate_map(localizer, walked, frames, poses=afar, progress=described.append)
+        with pytest.raises(DataError, match=r"^0 right answers at most, 20 are needed"):
+            calibrate_map(localizer, walked, frames=frames, within_m=0.1, progress=described.append)
+        assert not described
         with pytest.raises(DataError, match="have no positions: give --poses"):
             calibrate_map(localizer, walked, bare)
         with pytest.raises(DataError, match="named like a place of the map"):

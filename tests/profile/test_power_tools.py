@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 
 from governing.compare import compare, published_recall
+from support import interrupts
 
 
 def tool(project_root: Path, name: str, *words: object) -> subprocess.CompletedProcess[str]:
@@ -99,6 +102,39 @@ def test_a_board_without_sensors_leaves_an_earlier_recording(
                "--output", trace)  # fmt: skip
     assert ran.returncode == 1 and "tells neither power nor temperature" in ran.stderr
     assert trace.read_text() == "of another day"
+
+
+def test_a_recording_that_is_ended_is_kept_and_takes_the_place_of_an_earlier_one_then(
+    project_root: Path, tmp_path: Path
+) -> None:
+    """It was emptied as the new one began."""
+    boards.orin_nano(tmp_path / "board")
+    trace, pipe = tmp_path / "power.csv", tmp_path / "tell"
+    trace.write_text("of another day")
+    os.mkfifo(pipe)
+    # What the command itself knows of its rows is told through the pipe, once there are two.
+    program = (
+        "import csv, sys; sys.path.insert(0, sys.argv.pop(1)); pipe = sys.argv.pop(1)\n"
+        "class Told:\n"
+        "    def __init__(self, *a, **k): self.real, self.count = writer(*a, **k), 0\n"
+        "    def writerow(self, row):\n"
+        "        self.real.writerow(row); self.count += 1\n"
+        "        if self.count == 3: open(pipe, 'w').close()\n"
+        "writer, csv.writer = csv.writer, Told\n"
+        "import governor_trials; sys.exit(governor_trials.main())"
+    )
+    words = [sys.executable, "-c", program, project_root / "tools", pipe, "record", "--interval"]
+    words += ["0.05", "--root", tmp_path / "board", "--output", trace]
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, preexec_fn=interrupts.heed
+    ) as recording:
+        pipe.read_bytes()
+        assert trace.read_text() == "of another day"
+        recording.send_signal(signal.SIGINT)
+        assert recording.communicate()[1] == "error: interrupted\n"
+    assert recording.returncode == 130
+    assert len(trace.read_text().splitlines()) >= 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "power.csv", "tell"]
 
 
 @pytest.mark.slow

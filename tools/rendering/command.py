@@ -9,7 +9,7 @@ from pathlib import Path
 
 from given import whole
 
-from tatvpr_edge.spec.atomic import put_new, staging
+from tatvpr_edge.spec.atomic import naming, put_new, staging
 from tatvpr_edge.spec.errors import DataError
 
 
@@ -36,7 +36,7 @@ def new_set(output: Path) -> Iterator[Path]:
     if output.exists():
         raise DataError(said)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with staging(output) as folder:
+    with naming(output), staging(output) as folder:
         folder.chmod(0o755)
         yield folder
         try:

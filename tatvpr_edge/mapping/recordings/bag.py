@@ -8,7 +8,9 @@ bytes: whatever rosbags raises at them means that they are damaged.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,6 +23,7 @@ from tatvpr_edge.mapping.recordings.frames import Pose, RecordedFrame, broken
 from tatvpr_edge.mapping.recordings.picking import Picker, Picking
 from tatvpr_edge.mapping.recordings.track import POSE_TYPES, Track, need_poses
 from tatvpr_edge.runtime.frame import Frame
+from tatvpr_edge.spec.atomic import temporary_folder
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.framefiles import lists_bag, storages
 from tatvpr_edge.spec.shortage import refuse_shortage
@@ -171,6 +174,7 @@ class Bag:
 
     def __init__(self, path: Path) -> None:
         from rosbags.highlevel import AnyReader
+        from rosbags.rosbag2 import reader
         from rosbags.typesys import Stores, get_typestore
 
         self.path = path
@@ -182,6 +186,7 @@ class Bag:
             raise DataError(f"{path}: no such file or folder")
         try:
             # Bags of older ROS 2 do not tell their types; those of images and poses never changed.
+            reader.TemporaryDirectory = _Unpacked  # type: ignore[misc, assignment]
             known = get_typestore(Stores.ROS2_HUMBLE)
             self._reader: Any = AnyReader([_storage(path)], default_typestore=known)
             self._reader.open()
@@ -283,8 +288,22 @@ def _messages(
         raise damaged(error) from None
 
 
+class _Unpacked(contextlib.ExitStack):
+    """Where rosbags unpacks a bag that is compressed as a whole: a folder that goes with the next
+    one if this process is killed, as the kernel does for want of memory."""
+
+    def __enter__(self) -> _Unpacked:
+        self.name = str(self.enter_context(temporary_folder("bag")))
+        return self
+
+
 def _damaged(path: Path, error: Exception) -> DataError:
     refuse_shortage(error, f"{path}")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return DataError(
+            f"{path} is compressed as a whole, and {error.filename or tempfile.gettempdir()} has "
+            f"no room to unpack it ({error.strerror}): free some, or set TMPDIR to another folder"
+        )
     said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     remedy = _REMEDIES.get(path.suffix.lower(), "ros2 bag reindex")
     return DataError(f"{path} is damaged, or was not closed ({said}): '{remedy}' may mend it")
