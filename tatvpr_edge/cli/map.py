@@ -134,11 +134,14 @@ def info(map_path: str, as_json: bool) -> None:
 def merge(maps: tuple[str, ...], output: str, same_frame: bool, as_json: bool) -> None:
     """Make one map of two or more MAPs of one model; they stay as they are.
 
-    Tags, positions, times and confirmations are kept, and each map's drives stay apart.
+    Tags, positions, times and confirmations are kept, and each map's drives stay apart. A place
+    that several maps have, as copies of one map do, is kept once.
     """
     from tatvpr_edge.mapping import merge_maps
 
     done = merge_maps(maps, output, same_frame=same_frame)
+    if done.shared:
+        note(f"{done.shared} places stand in several of the maps, and once in this one", as_json)
     if done.uncalibrated:
         note(
             "the maps are not calibrated alike, so that the new one is not calibrated: run "
