@@ -142,6 +142,15 @@ class Moment:
         at = place - len(base)
         return added.moments[at], added.poses[at], added.rows[0].data[at]
 
+    def row(self, place: int) -> Rows:
+        """What ``place`` holds in the first band: one row."""
+        base = self.base
+        rows, at = base.rows[0], place
+        if place >= len(base):
+            rows, at = self.added.rows[0], place - len(base)
+        one = slice(at, at + 1)
+        return Rows(rows.data[one], None if rows.norms is None else rows.norms[one])
+
     def marks(self) -> list[str]:
         """The same of each place."""
         return [self.mark(place) for place in range(len(self))]

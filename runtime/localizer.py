@@ -409,8 +409,8 @@ class Localizer(Closing):
             max_places, max_bytes: where one more place would make the map larger, it is first
                 thinned out to nine tenths: the places most like their neighbours along a drive
                 go, never confirmed ones (:meth:`confirm`, and places at least a minute old that
-                an accepted match named, and none in the minute before). Where those leave less
-                than two places, or a fiftieth, nothing is added.
+                an accepted match named, and none like them in the minute before). Where those
+                leave less than two places, or a fiftieth, nothing is added.
             time_s: when it was seen, in seconds since 1970; None: now.
             map: one of :meth:`open_map`; None: as set.
 

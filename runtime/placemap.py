@@ -30,6 +30,7 @@ from tatvpr_edge.runtime.mapjournal import (
 from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.pruning import Pruned, prune
+from tatvpr_edge.runtime.recognition import RECOGNISED_AFTER_S, Lately
 from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, around
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.calibration import Calibration
@@ -39,10 +40,6 @@ from tatvpr_edge.spec.maptypes import MapInfo, Places, calibrated
 from tatvpr_edge.spec.scores import nearest_band
 from tatvpr_edge.spec.values import numbers, whole, wrong
 from tatvpr_edge.spec.values import path as check_path
-
-#: An accepted match confirms its place where that is older than the frame by so many seconds, and
-#: was not named for as long.
-RECOGNISED_AFTER_S = 60.0
 
 
 class PlaceMap(OneProcess):
@@ -81,7 +78,7 @@ class PlaceMap(OneProcess):
         self._after_fork()
         tell_children(self)
         self._confirmed: dict[int, int] = {}
-        self._named: dict[str, float] = {}  # marks of the last minute's places: when, the last time
+        self._lately = Lately()
         self._torn, self._journalled = stored.torn_bytes, stored.journalled
         self._file = stored.file
         self._now = Moment.of(stored.base, Added(stored.added), engine)
@@ -128,7 +125,7 @@ class PlaceMap(OneProcess):
         other = object.__new__(type(self))
         with self._counting:  # counts and the numbers that they are of
             other.__dict__.update(self.__dict__)
-            other._confirmed, other._named = dict(self._confirmed), dict(self._named)
+            other._confirmed, other._lately = dict(self._confirmed), self._lately.copy()
         other._after_fork()
         tell_children(other)
         other._drive = Drive(self.path)
@@ -407,8 +404,9 @@ class PlaceMap(OneProcess):
     def recognised(self, found: Found, time_s: float, since_s: float | None = None) -> None:
         """Like :meth:`confirm`, of the best place that a search just found for a frame of then.
 
-        Not counted where the place itself is of the last minute, or was named within it: that a
-        robot still knows where it just was, or stands, says nothing about the place.
+        Not counted where the place itself is of the last minute, or it or one like it was named
+        within it: that a robot still knows where it just was, or stands, says nothing about the
+        place.
 
         Args:
             since_s: what was seen from then on was left out of the search, so that the minute is
@@ -416,23 +414,13 @@ class PlaceMap(OneProcess):
         """
         with self._counting:  # not the lock of add, which waits for the disk
             assert found.mark is not None
-            named = self._named  # the oldest first
-            while named and abs(time_s - next(iter(named.values()))) >= RECOGNISED_AFTER_S:
-                del named[next(iter(named))]
-            stays = named.pop(found.mark, None) is not None
-            named[found.mark] = time_s
-            if stays:
-                return
-            place = self._now.known_by(found.mark, found.candidates[0].place)
+            now = self._now
+            place = now.known_by(found.mark, found.candidates[0].place)
             if place is None:
                 return  # the map was pruned meanwhile
-            moments = self._now.moments()
-            base = len(moments[0])
-            seen_us = int(
-                moments[0]["time_us"][place]
-                if place < base
-                else moments[1]["time_us"][place - base]
-            )
+            if self._lately.stays(now.base.info, now.row(place), time_s):
+                return
+            seen_us = int(now.stored(place)[0]["time_us"])
             from_s = time_s if since_s is None else since_s
             if seen_us == 0 or abs(from_s - seen_us / 1e6) >= RECOGNISED_AFTER_S:
                 self._confirmed[place] = self._confirmed.get(place, 0) + 1
