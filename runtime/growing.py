@@ -219,3 +219,21 @@ def mark_of(moment: np.void, holds: bytes) -> str:
     seen += holds
     digest = blake2b(seen, digest_size=_MARK_BYTES).hexdigest()
     return f"{int(moment['order']):0{_ORDER_DIGITS}x}{digest}"
+
+
+def numbers_now(before: Moment, now: Moment) -> dict[int, int]:
+    """The number ``now`` of each place of ``before`` that is still there."""
+    old, new = before.marks(), now.marks()
+    if new[: len(old)] == old:
+        return {place: place for place in range(len(old))}
+    there = {mark: place for place, mark in enumerate(new)}
+    return {place: there[mark] for place, mark in enumerate(old) if mark in there}
+
+
+def longer(now: Moment, before: Moment) -> bool:
+    """Whether both are of one file, judged alike, and places were at most added behind it."""
+    bases = [(of.base.payload_crc, of.base.file_bytes, of.base.info) for of in (now, before)]
+    count = len(before.added)
+    parts = [(of.added.rows[0].data[:count], of.added.moments[:count]) for of in (now, before)]
+    same = (np.array_equal(mine, theirs) for mine, theirs in zip(*parts, strict=True))
+    return bases[0] == bases[1] and all(same)

@@ -17,7 +17,7 @@ from tatvpr_edge.runtime.drive import Drive
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.found import Candidate, Found, known
-from tatvpr_edge.runtime.growing import Added, Moment, taken
+from tatvpr_edge.runtime.growing import Added, Moment, longer, numbers_now, taken
 from tatvpr_edge.runtime.mapjournal import (
     StoredMap,
     check_same,
@@ -97,8 +97,8 @@ class PlaceMap(OneProcess):
         before, added = self._now, Added(stored.added)
         now = Moment.of(stored.base, added, self._engine, before)
         to: dict[int, int] | None = None
-        if not _longer(now, before):
-            to = _numbers(before, now)
+        if not longer(now, before):
+            to = numbers_now(before, now)
             stay = all(place == number for place, number in to.items())
             if len(to) < len(before) or not stay or now.base.info != before.base.info:
                 now = Moment.of(stored.base, added, self._engine)
@@ -444,7 +444,7 @@ class PlaceMap(OneProcess):
                 with self._counting:
                     written.update(self._confirmed)
                 # Another process may have pruned it: its places are known by their marks.
-                to = _numbers(self._now, Moment.of(stored.base, Added(stored.added), None))
+                to = numbers_now(self._now, Moment.of(stored.base, Added(stored.added), None))
                 for place, times in written.items():
                     if place in to:
                         seen = int(moments["confirmed"][to[place]]) + times
@@ -480,24 +480,6 @@ class PlaceMap(OneProcess):
             kept = np.concatenate(self._now.moments())["confirmed"] > 0
             kept[list(self._confirmed)] = True
         return int(kept.sum())
-
-
-def _numbers(before: Moment, now: Moment) -> dict[int, int]:
-    """The number ``now`` of each place of ``before`` that is still there."""
-    old, new = before.marks(), now.marks()
-    if new[: len(old)] == old:
-        return {place: place for place in range(len(old))}
-    there = {mark: place for place, mark in enumerate(new)}
-    return {place: there[mark] for place, mark in enumerate(old) if mark in there}
-
-
-def _longer(now: Moment, before: Moment) -> bool:
-    """Whether they are of one file, judged alike, and places were at most added behind it."""
-    bases = [(of.base.payload_crc, of.base.file_bytes, of.base.info) for of in (now, before)]
-    count = len(before.added)
-    parts = [(of.added.rows[0].data[:count], of.added.moments[:count]) for of in (now, before)]
-    same = (np.array_equal(mine, theirs) for mine, theirs in zip(*parts, strict=True))
-    return bases[0] == bases[1] and all(same)
 
 
 def _span(given: Any) -> tuple[float, float] | None:
