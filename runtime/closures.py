@@ -9,6 +9,7 @@ jump, agree with nothing; what a robot is answered while it stands is one answer
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,6 +78,22 @@ class _Answer:
     travelled_m: float
 
 
+@dataclass
+class _Passed:
+    """A stop of the way just driven.
+
+    Attributes:
+        age_s: how long the closer had been driving as the robot was last there, whatever the clock
+            said.
+        from_s, until_s: by the clock, which may be set meanwhile.
+    """
+
+    travelled_m: float
+    age_s: float
+    from_s: float
+    until_s: float
+
+
 class LoopCloser:
     """Asks the localizer's map about every frame, closes loops, and adds the frame to the map.
 
@@ -86,12 +103,16 @@ class LoopCloser:
     Args:
         localizer: with the map that grows set as its map.
         exclude_last: as :meth:`Localizer.query`: the way just driven closes no loop. In seconds,
-            of a slow robot at least what was seen along the last ``window_m``.
+            of a slow robot at least what was seen along the last ``window_m``, and what this object
+            saw within them where the clock was set meanwhile.
         agree: so many answers have to agree, this one included ...
         baseline_m: ... over at least so many metres of driving ...
         window_m: ... and at most so many.
         tolerance_m, tolerance_share: movements agree that differ by no more than this, plus this
             share of the way between them.
+        height_m: by odometry, place and robot are no further apart in height, where both heights
+            are known: a drone above its old way, or a robot on another floor, closes no loop. None:
+            heights are not looked at.
         novelty, novelty_m, max_places, max_bytes: as :meth:`Localizer.add`.
 
     Raises:
@@ -110,6 +131,7 @@ class LoopCloser:
         window_m: float = 8.0,
         tolerance_m: float = 0.8,
         tolerance_share: float = 0.15,
+        height_m: float | None = None,
         novelty: float | None = None,
         novelty_m: float | None = None,
         max_places: int | None = None,
@@ -126,6 +148,8 @@ class LoopCloser:
                 f"tolerance_m={tolerance_m:g}: within window_m={window_m:g}, an answer that stands "
                 "still would agree with every movement: give less"
             )
+        if height_m is not None:
+            above(height_m, 0, "height_m", "metres, above 0")
         excluded = check_excluded(exclude_last)
         check_terms(novelty, novelty_m, max_places, max_bytes)
         if not hasattr(localizer, "map"):
@@ -155,12 +179,15 @@ class LoopCloser:
         # Of a small robot's rules, too, as many answers as have to agree find room.
         self._stands_m = min(_STANDS_M, baseline_m / (2 * agree))
         self._tolerance = tolerance_m, tolerance_share
+        self._height_m = height_m
         self._novelty, self._novelty_m = novelty, novelty_m
         self._max_places, self._max_bytes = max_places, max_bytes
         self._answers: deque[_Answer] = deque()
         self._before: tuple[float, float] | None = None
         self._travelled_m = 0.0
-        self._way: deque[tuple[float, float]] = deque()  # (metres travelled, when), the last window
+        self._way: deque[_Passed] = deque()  # what a query leaves out in seconds
+        self._age_s = 0.0
+        self._clock: tuple[bool, float] | None = None  # (whether it is ours, what it said last)
 
     def step(
         self,
@@ -186,22 +213,15 @@ class LoopCloser:
         now = planar(pose, _POSE)
         full_pose(pose)  # what no map takes would end the way here
         taken_s = check_time(time_s)
+        self._pass(now, taken_s, live=time_s is None)
         place_map = self._localizer.map
         match = closure = None
         if place_map is not None and len(place_map):
             match = self._localizer.query(
                 frame, bgr, exclude_last=self._excluded(taken_s), time_s=taken_s
             )
-        moved_m = 0.0 if self._before is None else math.dist(self._before, now[:2])
-        if self._before is None or moved_m >= self._stands_m:
-            self._travelled_m += moved_m
-            self._before = now[:2]
-            self._way.append((self._travelled_m, taken_s))
-            # The last one before the window stays: what was seen from there on is left out.
-            while len(self._way) > 1 and self._travelled_m - self._way[1][0] > self._window_m:
-                self._way.popleft()
         if match is not None and match.accepted and match.pose is not None:
-            closure = self._judge(match, now)
+            closure = self._judge(match, now, float(pose[2]))
         try:
             addition = self._localizer.add(
                 frame,
@@ -221,16 +241,44 @@ class LoopCloser:
             addition = Addition(None, str(error))  # a full disk takes no loop from the robot
         return Step(match, addition, closure)
 
-    def _excluded(self, taken_s: float) -> int | str:
-        """What a query leaves out: a slow robot is still beside what it saw half a minute ago."""
-        if self._exclude_s is None or not self._way:
-            return self._exclude_last
-        return f"{max(self._exclude_s, taken_s - self._way[0][1]):f}s"
+    def _pass(self, now: tuple[float, float, float], taken_s: float, live: bool) -> None:
+        """Go on along the way, and forget what is neither of the last metres nor seconds."""
+        # The time of a recording is what it says: a step back in it is none. Ours is never set.
+        clock = live, time.monotonic() if live else taken_s
+        if self._clock is not None and self._clock[0] == live:
+            self._age_s += max(clock[1] - self._clock[1], 0.0)
+        self._clock = clock
+        moved_m = 0.0 if self._before is None else math.dist(self._before, now[:2])
+        if self._before is None or moved_m >= self._stands_m:
+            self._travelled_m += moved_m
+            self._before = now[:2]
+            self._way.append(_Passed(self._travelled_m, self._age_s, taken_s, taken_s))
+        self._way[-1].age_s, self._way[-1].until_s = self._age_s, taken_s
+        # The last one before the window stays: what was seen from there on is left out.
+        while (
+            len(self._way) > 1
+            and self._travelled_m - self._way[1].travelled_m > self._window_m
+            and self._age_s - self._way[0].age_s >= (self._exclude_s or 0.0)
+        ):
+            self._way.popleft()
 
-    def _judge(self, match: Match, now: tuple[float, float, float]) -> Closure | None:
+    def _excluded(self, taken_s: float) -> int | str:
+        """What a query leaves out: a slow robot is still beside what it saw half a minute ago, and
+        where the clock was set, that was hours ago, or will be."""
+        if self._exclude_s is None:
+            return self._exclude_last
+        apart_s = (abs(taken_s - at) for one in self._way for at in (one.from_s, one.until_s))
+        # A query keeps what was seen just as long ago.
+        return f"{max(self._exclude_s, max(apart_s) + 1e-3):f}s"
+
+    def _judge(
+        self, match: Match, now: tuple[float, float, float], height_m: float
+    ) -> Closure | None:
         assert match.pose is not None
         if not all(math.isfinite(n) for n in (*match.pose[:2], *match.pose[3:])):
             return None  # of a place without a heading, as maps of positions alone have
+        if self._height_m is not None and abs(match.pose[2] - height_m) > self._height_m:
+            return None  # where one height is not known, it is no reason
         answer = _Answer(now, planar(match.pose, _POSE), self._travelled_m)
         while self._answers and answer.travelled_m - self._answers[0].travelled_m > self._window_m:
             self._answers.popleft()

@@ -142,6 +142,15 @@ class Moment:
         at = place - len(base)
         return added.moments[at], added.poses[at], added.rows[0].data[at]
 
+    def row(self, place: int) -> Rows:
+        """What ``place`` holds in the first band: one row."""
+        base = self.base
+        rows, at = base.rows[0], place
+        if place >= len(base):
+            rows, at = self.added.rows[0], place - len(base)
+        one = slice(at, at + 1)
+        return Rows(rows.data[one], None if rows.norms is None else rows.norms[one])
+
     def marks(self) -> list[str]:
         """The same of each place."""
         return [self.mark(place) for place in range(len(self))]
@@ -210,3 +219,21 @@ def mark_of(moment: np.void, holds: bytes) -> str:
     seen += holds
     digest = blake2b(seen, digest_size=_MARK_BYTES).hexdigest()
     return f"{int(moment['order']):0{_ORDER_DIGITS}x}{digest}"
+
+
+def numbers_now(before: Moment, now: Moment) -> dict[int, int]:
+    """The number ``now`` of each place of ``before`` that is still there."""
+    old, new = before.marks(), now.marks()
+    if new[: len(old)] == old:
+        return {place: place for place in range(len(old))}
+    there = {mark: place for place, mark in enumerate(new)}
+    return {place: there[mark] for place, mark in enumerate(old) if mark in there}
+
+
+def longer(now: Moment, before: Moment) -> bool:
+    """Whether both are of one file, judged alike, and places were at most added behind it."""
+    bases = [(of.base.payload_crc, of.base.file_bytes, of.base.info) for of in (now, before)]
+    count = len(before.added)
+    parts = [(of.added.rows[0].data[:count], of.added.moments[:count]) for of in (now, before)]
+    same = (np.array_equal(mine, theirs) for mine, theirs in zip(*parts, strict=True))
+    return bases[0] == bases[1] and all(same)

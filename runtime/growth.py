@@ -94,6 +94,8 @@ def offer(
     descriptors = known or described(localizer, info, given)
     # What cannot be a place is told before others make room for it.
     make_places(info, [row[None] for row in descriptors], whole_pose[None], [tag], times=[seen_s])
+    if any(term is not None for term in (novelty, max_places, max_bytes)):
+        place_map.catch_up()  # others may add to the map as well, prune it, or confirm more
     if novelty is not None and len(place_map):
         k, tokens = info.bands[0].k, info.bands[0].tokens
         near: list[float] | None = None
@@ -106,16 +108,14 @@ def offer(
             if score >= novelty:
                 return Addition(None, f"place {best.place} looks like it ({score:.3f})", score)
     pruned = None
-    if _limits(place_map, tag, max_places, max_bytes) is not None:
-        place_map.catch_up()  # another process may have pruned it, or confirmed more
-        limits = _limits(place_map, tag, max_places, max_bytes)
-        if limits is not None:
-            to, room = limits
-            most = max(to, place_map.confirmed, 1)
-            # What was confirmed stays, so that a map may be full for good; a robot drives on then.
-            if most > to and room + 1 - most < max(2, room * LEAST_FREED):
-                return Addition(None, "the map is full, and what was confirmed stays", score)
-            pruned = place_map.prune(most)
+    limits = _limits(place_map, tag, max_places, max_bytes)
+    if limits is not None:
+        to, room = limits
+        most = max(to, place_map.confirmed, 1)
+        # What was confirmed stays, so that a map may be full for good; a robot drives on then.
+        if most > to and room + 1 - most < max(2, room * LEAST_FREED):
+            return Addition(None, "the map is full, and what was confirmed stays", score)
+        pruned = place_map.prune(most)
     place = place_map.add(descriptors, whole_pose, tag, seen_s)
     if pruned is None:
         return Addition(place, None, score)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.arguments import check_time, check_top, left_out, refuse_ignored
 from tatvpr_edge.runtime.backends.chosen import choose_backend, engine_of
-from tatvpr_edge.runtime.closing import Closing
 from tatvpr_edge.runtime.dials import Dials, is_auto
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.frame import CameraFrame, GrayNote, check_frame
@@ -23,6 +22,7 @@ from tatvpr_edge.runtime.motion import Odometry
 from tatvpr_edge.runtime.opening import open_to_run
 from tatvpr_edge.runtime.placemap import PlaceMap
 from tatvpr_edge.runtime.search import around
+from tatvpr_edge.runtime.settings import Settings
 from tatvpr_edge.runtime.structure import without_structure
 from tatvpr_edge.runtime.tracking import Tracker, check_moved, check_sequence, usual_frames
 from tatvpr_edge.runtime.verdict import UncalibratedNote, look
@@ -32,12 +32,12 @@ from tatvpr_edge.spec.values import instance
 from tatvpr_edge.spec.values import path as check_path
 
 if TYPE_CHECKING:
-    from tatvpr_edge.runtime.governor import Budget, Governor
+    from tatvpr_edge.runtime.governor import Budget
     from tatvpr_edge.runtime.growth import Addition
     from tatvpr_edge.runtime.telemetry import Sampler
 
 
-class Localizer(Closing):
+class Localizer(Settings):
     """Describes frames and finds their places. Safe to share between threads and across fork.
 
     Args:
@@ -172,52 +172,6 @@ class Localizer(Closing):
 
     # ---- settings ----
 
-    @property
-    def k(self) -> float | str:
-        """Fraction kept, or "auto"."""
-        return self._dials.k
-
-    @k.setter
-    def k(self, value: float | str) -> None:
-        self._dials.turn(k=value)
-
-    @property
-    def tokens(self) -> float:
-        """Fraction of patch tokens kept while k is a number; "auto" chooses its own."""
-        return self._dials.tokens
-
-    @tokens.setter
-    def tokens(self, value: float) -> None:
-        self._dials.turn(tokens=value)
-
-    @property
-    def budget(self) -> Budget | None:
-        """What the governor holds while k is "auto"; None: a preset alone decides, or nothing.
-
-        May be set at any time, as a ``Budget`` or in its written form; k stays as it is.
-
-        Raises:
-            UsageError: it is not understood, or k is "auto" and neither budget nor preset is left.
-        """
-        return self._dials.budget
-
-    @budget.setter
-    def budget(self, value: Budget | str | None) -> None:
-        self._dials.turn(budget=value)
-
-    @property
-    def preset(self) -> str | None:
-        """How a budget is used, or which end is taken without one; may be set at any time.
-
-        Raises:
-            UsageError: another word than "turbo" and "battery-saver".
-        """
-        return self._dials.preset
-
-    @preset.setter
-    def preset(self, value: str | None) -> None:
-        self._dials.turn(preset=value)
-
     def _turn(self, **settings: Any) -> None:
         """Set any of map, k, tokens, budget and preset: together, or none where one is refused."""
         if "map" not in settings:  # which another thread may set meanwhile
@@ -227,12 +181,6 @@ class Localizer(Closing):
         place_map = None if path is None else self.open_map(path)
         self._dials.turn(**settings)
         self._map = place_map
-
-    @property
-    def governor(self) -> Governor | None:
-        """What chooses k, and says by ``why()`` for what reason; None where k was not "auto" since
-        budget or preset was set."""
-        return self._dials.governor
 
     # ---- use ----
 
@@ -409,8 +357,8 @@ class Localizer(Closing):
             max_places, max_bytes: where one more place would make the map larger, it is first
                 thinned out to nine tenths: the places most like their neighbours along a drive
                 go, never confirmed ones (:meth:`confirm`, and places at least a minute old that
-                an accepted match named, and none in the minute before). Where those leave less
-                than two places, or a fiftieth, nothing is added.
+                an accepted match named, and none like them in the minute before). Where those
+                leave less than two places, or a fiftieth, nothing is added.
             time_s: when it was seen, in seconds since 1970; None: now.
             map: one of :meth:`open_map`; None: as set.
 

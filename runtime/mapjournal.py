@@ -10,19 +10,13 @@ removes the journal.
 
 Writers lock the map (:mod:`tatvpr_edge.spec.mapfiles`). Readers do not: a base file is only ever
 replaced by rename, records are whole or not there, and a reader that saw the base replaced while
-it read begins again. Little endian::
-
-    header   8s "TVPRJRN1", u32 version 2, u32 crc32 of the next 48 bytes,
-             u32 payload crc32 of the base, u32 0, u64 bytes of the base, 32s model hash
-    records  as :mod:`tatvpr_edge.runtime.journalrecords` writes them
+it read begins again. :mod:`tatvpr_edge.runtime.journalfile` is the file byte for byte.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,14 +25,21 @@ from typing import NamedTuple
 import numpy as np
 
 from tatvpr_edge.runtime.deployed import release_of
+from tatvpr_edge.runtime.journalfile import (
+    HEADER,
+    binding_of,
+    check_header,
+    header,
+    keep_torn,
+    last_record,
+    model_of,
+    write_record,
+)
 from tatvpr_edge.runtime.journalrecords import (
-    HEAD,
-    TAIL,
     encode_record,
     no_places,
     read_records,
     record_bytes,
-    whole_record,
 )
 from tatvpr_edge.runtime.signed_release import refuse_rewriting
 from tatvpr_edge.spec.atomic import replacing, sync_folder
@@ -61,10 +62,6 @@ from tatvpr_edge.spec.placemap import (
 )
 from tatvpr_edge.spec.targets import refuse_in_artifact
 
-MAGIC = b"TVPRJRN1"
-VERSION = 2
-_HEADER = struct.Struct("<8sII48s")
-_BINDING = struct.Struct("<IIQ32s")
 _MOST_READS = 100
 
 
@@ -241,7 +238,7 @@ def append_drive(
                 info = replace(head.info, neighbours=True)
                 write_map(path, info, [read_base(path).places()])
             file = map_file(path)
-            _write_record(journal_path(path), end, encode_record(places, count))
+            write_record(journal_path(path), end, encode_record(places, count))
         except OSError as error:
             raise MapError(f"cannot add to the map {path}: {explain(error)}") from error
     return Appended(head.places + count, places, file)
@@ -257,7 +254,7 @@ def map_end(path: str | Path) -> tuple[object, int] | None:
     file = map_file(path)
     head = _read_head(followed(path))
     journal = journal_path(path)
-    found = _last_record(journal, _binding(head)) if journal.exists() else (0, 0)
+    found = last_record(journal, binding_of(head)) if journal.exists() else (0, 0)
     return None if found is None else (file, head.places + found[1])
 
 
@@ -268,7 +265,7 @@ def _next_drive(path: Path, head: Header, journal_bytes: int, more: int) -> int:
         base.seek(head.layout.moments)
         stored = np.frombuffer(base.read(head.places * MOMENT.itemsize), MOMENT)
         added = read_records(
-            journal.read(journal_bytes), _HEADER.size, head.info, journal_path(path)
+            journal.read(journal_bytes), HEADER.size, head.info, journal_path(path)
         )[0].moments
     drive = 1 + max((int(of["drive"].max()) for of in (stored, added) if len(of)), default=-1)
     if drive + more >= MAX_DRIVES:
@@ -357,75 +354,18 @@ def _read_head(path: Path) -> Header:
 
 def _open_end(path: Path, head: Header) -> tuple[int, int]:
     """Where the next record goes, and how many places stand before it. Makes the journal."""
-    journal, binding = journal_path(path), _binding(head)
-    found = _last_record(journal, binding)
+    journal, binding = journal_path(path), binding_of(head)
+    found = last_record(journal, binding)
     if found is not None:
         return found
     if journal.exists():  # torn, absorbed by compaction, or damaged: the whole of it must be seen
         stored, end = _read(path)
         if stored.journalled:
-            _keep_torn(path, end)
+            keep_torn(journal, torn_path(path), end)
             return end, len(stored.added)
     with replacing(journal, like=path) as sink:
-        sink.write(_HEADER.pack(MAGIC, VERSION, zlib.crc32(binding), binding))
-    return _HEADER.size, 0
-
-
-def _last_record(journal: Path, binding: bytes) -> tuple[int, int] | None:
-    """(end, places) of a journal of this base that ends with a whole record, from that alone."""
-    try:
-        with plain(journal) as source:
-            size = os.fstat(source.fileno()).st_size
-            start = source.read(_HEADER.size)
-            if size < _HEADER.size or start != _HEADER.pack(
-                MAGIC, VERSION, zlib.crc32(binding), binding
-            ):
-                return None
-            if size == _HEADER.size:
-                return size, 0
-            source.seek(size - TAIL.size)
-            _, length = TAIL.unpack(source.read(TAIL.size))
-            if not HEAD.size + TAIL.size <= length <= size - _HEADER.size:
-                return None
-            source.seek(size - length)
-            record = source.read(length)
-    except FileNotFoundError:
-        return None
-    if whole_record(record, 0) != length:
-        return None
-    _, _, before, count = HEAD.unpack_from(record)
-    return size, before + count
-
-
-def _keep_torn(path: Path, end: int) -> None:
-    """Move what an unfinished append left behind ``end`` out of the way, not away."""
-    journal = journal_path(path)
-    with plain(journal) as source:
-        source.seek(end)
-        torn = source.read()
-        mode = os.fstat(source.fileno()).st_mode & 0o777
-    if torn:
-        with plain(torn_path(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode) as aside:
-            _write_all(aside.fileno(), torn)
-            os.fsync(aside.fileno())
-
-
-def _write_record(journal: Path, end: int, record: bytes) -> None:
-    with plain(journal, os.O_RDWR) as sink:
-        sink.truncate(end)
-        sink.seek(end)
-        try:
-            _write_all(sink.fileno(), record)
-            os.fsync(sink.fileno())
-        except OSError:
-            sink.truncate(end)
-            raise
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+        sink.write(header(binding))
+    return HEADER.size, 0
 
 
 # ---- reading ---------------------------------------------------------------------------------
@@ -443,10 +383,10 @@ def _read(path: str | Path, sha256: str | None = None) -> tuple[StoredMap, int]:
         return StoredMap(base, nothing), 0
     except OSError as error:
         raise MapError(f"cannot read {journal}: {explain(error)}") from None
-    binding = _check_header(data, journal)
-    added, end = read_records(data, _HEADER.size, base.info, journal)
-    if binding != _binding(base):
-        same_model = _BINDING.unpack(binding)[3].hex() == base.info.model_hash
+    binding = check_header(data, journal)
+    added, end = read_records(data, HEADER.size, base.info, journal)
+    if binding != binding_of(base):
+        same_model = model_of(binding) == base.info.model_hash
         if same_model and _absorbed(base, added):
             return StoredMap(base, nothing), 0
         raise MapError(
@@ -454,29 +394,6 @@ def _read(path: str | Path, sha256: str | None = None) -> tuple[StoredMap, int]:
             "journal (the places in it are lost)"
         )
     return StoredMap(base, added, len(data) - end, True), end
-
-
-def _binding(of: Base | Header) -> bytes:
-    size = of.file_bytes if isinstance(of, Base) else of.layout.file_bytes
-    return _BINDING.pack(of.payload_crc, 0, size, bytes.fromhex(of.info.model_hash))
-
-
-def _check_header(data: bytes, journal: Path) -> bytes:
-    if len(data) < _HEADER.size:
-        raise MapError(f"{journal} is truncated inside its header: remove it")
-    magic, version, crc, binding = _HEADER.unpack_from(data)
-    if magic != MAGIC:
-        raise MapError(f"{journal} is no journal of a map: remove it")
-    if version == 1:
-        raise MapError(
-            f"{journal} is of format version 1: bring the map up to date with 'tatvpr-edge map "
-            "upgrade'"
-        )
-    if version != VERSION:
-        raise MapError(f"{journal}: version {version} is not {VERSION}: update tatvpr-edge")
-    if zlib.crc32(binding) != crc:
-        raise MapError(f"{journal} was altered in its header: remove it")
-    return bytes(binding)
 
 
 def _absorbed(base: Base, added: Places) -> bool:
@@ -520,7 +437,7 @@ def _check_fits(info: MapInfo, places: Places) -> None:
 
 def append_bytes(info: MapInfo, tag: str) -> int:
     """By how many bytes one more place lets the files of a map grow, at the most."""
-    return _HEADER.size + record_bytes(info, tag)
+    return HEADER.size + record_bytes(info, tag)
 
 
 def map_bytes(path: str | Path) -> int:

@@ -17,7 +17,7 @@ from tatvpr_edge.runtime.drive import Drive
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.forked import tell_children
 from tatvpr_edge.runtime.found import Candidate, Found, known
-from tatvpr_edge.runtime.growing import Added, Moment, taken
+from tatvpr_edge.runtime.growing import Added, Moment, longer, numbers_now, taken
 from tatvpr_edge.runtime.mapjournal import (
     StoredMap,
     check_same,
@@ -30,6 +30,7 @@ from tatvpr_edge.runtime.mapjournal import (
 from tatvpr_edge.runtime.motion import Moved
 from tatvpr_edge.runtime.oneprocess import OneProcess
 from tatvpr_edge.runtime.pruning import Pruned, prune
+from tatvpr_edge.runtime.recognition import RECOGNISED_AFTER_S, Lately
 from tatvpr_edge.runtime.search import Asked, Hit, NoDescriptionError, around
 from tatvpr_edge.runtime.tracking import Tracked
 from tatvpr_edge.spec.calibration import Calibration
@@ -39,10 +40,6 @@ from tatvpr_edge.spec.maptypes import MapInfo, Places, calibrated
 from tatvpr_edge.spec.scores import nearest_band
 from tatvpr_edge.spec.values import numbers, whole, wrong
 from tatvpr_edge.spec.values import path as check_path
-
-#: An accepted match confirms its place where that is older than the frame by so many seconds, and
-#: was not named for as long.
-RECOGNISED_AFTER_S = 60.0
 
 
 class PlaceMap(OneProcess):
@@ -81,7 +78,7 @@ class PlaceMap(OneProcess):
         self._after_fork()
         tell_children(self)
         self._confirmed: dict[int, int] = {}
-        self._named: dict[str, float] = {}  # marks of the last minute's places: when, the last time
+        self._lately = Lately()
         self._torn, self._journalled = stored.torn_bytes, stored.journalled
         self._file = stored.file
         self._now = Moment.of(stored.base, Added(stored.added), engine)
@@ -100,8 +97,8 @@ class PlaceMap(OneProcess):
         before, added = self._now, Added(stored.added)
         now = Moment.of(stored.base, added, self._engine, before)
         to: dict[int, int] | None = None
-        if not _longer(now, before):
-            to = _numbers(before, now)
+        if not longer(now, before):
+            to = numbers_now(before, now)
             stay = all(place == number for place, number in to.items())
             if len(to) < len(before) or not stay or now.base.info != before.base.info:
                 now = Moment.of(stored.base, added, self._engine)
@@ -128,7 +125,7 @@ class PlaceMap(OneProcess):
         other = object.__new__(type(self))
         with self._counting:  # counts and the numbers that they are of
             other.__dict__.update(self.__dict__)
-            other._confirmed, other._named = dict(self._confirmed), dict(self._named)
+            other._confirmed, other._lately = dict(self._confirmed), self._lately.copy()
         other._after_fork()
         tell_children(other)
         other._drive = Drive(self.path)
@@ -407,8 +404,9 @@ class PlaceMap(OneProcess):
     def recognised(self, found: Found, time_s: float, since_s: float | None = None) -> None:
         """Like :meth:`confirm`, of the best place that a search just found for a frame of then.
 
-        Not counted where the place itself is of the last minute, or was named within it: that a
-        robot still knows where it just was, or stands, says nothing about the place.
+        Not counted where the place itself is of the last minute, or it or one like it was named
+        within it: that a robot still knows where it just was, or stands, says nothing about the
+        place.
 
         Args:
             since_s: what was seen from then on was left out of the search, so that the minute is
@@ -416,23 +414,13 @@ class PlaceMap(OneProcess):
         """
         with self._counting:  # not the lock of add, which waits for the disk
             assert found.mark is not None
-            named = self._named  # the oldest first
-            while named and abs(time_s - next(iter(named.values()))) >= RECOGNISED_AFTER_S:
-                del named[next(iter(named))]
-            stays = named.pop(found.mark, None) is not None
-            named[found.mark] = time_s
-            if stays:
-                return
-            place = self._now.known_by(found.mark, found.candidates[0].place)
+            now = self._now
+            place = now.known_by(found.mark, found.candidates[0].place)
             if place is None:
                 return  # the map was pruned meanwhile
-            moments = self._now.moments()
-            base = len(moments[0])
-            seen_us = int(
-                moments[0]["time_us"][place]
-                if place < base
-                else moments[1]["time_us"][place - base]
-            )
+            if self._lately.stays(now.base.info, now.row(place), time_s):
+                return
+            seen_us = int(now.stored(place)[0]["time_us"])
             from_s = time_s if since_s is None else since_s
             if seen_us == 0 or abs(from_s - seen_us / 1e6) >= RECOGNISED_AFTER_S:
                 self._confirmed[place] = self._confirmed.get(place, 0) + 1
@@ -456,7 +444,7 @@ class PlaceMap(OneProcess):
                 with self._counting:
                     written.update(self._confirmed)
                 # Another process may have pruned it: its places are known by their marks.
-                to = _numbers(self._now, Moment.of(stored.base, Added(stored.added), None))
+                to = numbers_now(self._now, Moment.of(stored.base, Added(stored.added), None))
                 for place, times in written.items():
                     if place in to:
                         seen = int(moments["confirmed"][to[place]]) + times
@@ -492,24 +480,6 @@ class PlaceMap(OneProcess):
             kept = np.concatenate(self._now.moments())["confirmed"] > 0
             kept[list(self._confirmed)] = True
         return int(kept.sum())
-
-
-def _numbers(before: Moment, now: Moment) -> dict[int, int]:
-    """The number ``now`` of each place of ``before`` that is still there."""
-    old, new = before.marks(), now.marks()
-    if new[: len(old)] == old:
-        return {place: place for place in range(len(old))}
-    there = {mark: place for place, mark in enumerate(new)}
-    return {place: there[mark] for place, mark in enumerate(old) if mark in there}
-
-
-def _longer(now: Moment, before: Moment) -> bool:
-    """Whether they are of one file, judged alike, and places were at most added behind it."""
-    bases = [(of.base.payload_crc, of.base.file_bytes, of.base.info) for of in (now, before)]
-    count = len(before.added)
-    parts = [(of.added.rows[0].data[:count], of.added.moments[:count]) for of in (now, before)]
-    same = (np.array_equal(mine, theirs) for mine, theirs in zip(*parts, strict=True))
-    return bases[0] == bases[1] and all(same)
 
 
 def _span(given: Any) -> tuple[float, float] | None:

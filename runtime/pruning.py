@@ -16,9 +16,14 @@ from numpy.typing import NDArray
 
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.maptypes import MapInfo, Places
-from tatvpr_edge.spec.scores import pair_scores
+from tatvpr_edge.spec.scores import pair_scores, score_of_cosine
 
 F32 = NDArray[np.float32]
+#: Places that are more alike than this (a cosine) are redundant.
+_REDUNDANT_COSINE = 0.9
+#: The same where neighbours keep parts of each other: what 0.9, and 0.84 and 0.8 to the next but
+#: one and two, becomes by that (``mapping.neighbours``).
+_REDUNDANT_LEANING = 0.96
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,11 @@ class Pruned:
     def least_covered(self) -> float | None:
         """The smallest of ``covered``; None where nothing goes."""
         return float(self.covered.min()) if len(self.covered) else None
+
+
+def redundant_score(info: MapInfo) -> float:
+    """From which score on places of a map say the same."""
+    return score_of_cosine(info.kind, _REDUNDANT_LEANING if info.neighbours else _REDUNDANT_COSINE)
 
 
 def neighbour_scores(

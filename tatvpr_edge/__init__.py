@@ -130,6 +130,7 @@ def build_map(
     strict: bool = False,
     picking: Picking | None = None,
     views: bool = True,
+    one_drive: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> BuiltMap:
     """Make a place map of pictures, a bag or a video; the same as ``tatvpr-edge map build``.
@@ -151,6 +152,8 @@ def build_map(
         views: describe a place from several views of its frame, and with a part of its neighbours
             along a drive, so that more queries find it, at eight times the describing; False: from
             the frame alone.
+        one_drive: the frames of all folders are one drive, in the order of their names; False:
+            every folder is a drive of its own.
         progress: told after every frame, with 1.
 
     Returns:
@@ -174,6 +177,7 @@ def build_map(
         strict=strict,
         picking=picking,
         views=views,
+        one_drive=one_drive,
         progress=progress,
     )
 

@@ -30,6 +30,12 @@ from tatvpr_edge.cli.recordings import recording_options
 if TYPE_CHECKING:
     from tatvpr_edge.mapping import MapStats
 
+_one_drive = click.option(
+    "--one-drive",
+    is_flag=True,
+    help="The frames of all folders below FRAMES are one drive, in the order of their names "
+    "(default: every folder is one).",
+)
 _strict = click.option("--strict", is_flag=True, help="Stop at a frame that would be left out.")
 
 
@@ -67,6 +73,7 @@ def command() -> None:
 )
 @click.option("--threshold", type=float, help="Score from which a match is accepted.")
 @views_option
+@_one_drive
 @_strict
 @recording_options
 @json_option
@@ -89,6 +96,7 @@ def build(frames: str, output: str, artifact: str | None, as_json: bool, **optio
 @poses_option
 @pose_frame_option
 @views_option
+@_one_drive
 @_strict
 @recording_options
 @json_option
@@ -134,11 +142,14 @@ def info(map_path: str, as_json: bool) -> None:
 def merge(maps: tuple[str, ...], output: str, same_frame: bool, as_json: bool) -> None:
     """Make one map of two or more MAPs of one model; they stay as they are.
 
-    Tags, positions, times and confirmations are kept, and each map's drives stay apart.
+    Tags, positions, times and confirmations are kept, and each map's drives stay apart. A place
+    that several maps have, as copies of one map do, is kept once.
     """
     from tatvpr_edge.mapping import merge_maps
 
     done = merge_maps(maps, output, same_frame=same_frame)
+    if done.shared:
+        note(f"{done.shared} places stand in several of the maps, and once in this one", as_json)
     if done.uncalibrated:
         note(
             "the maps are not calibrated alike, so that the new one is not calibrated: run "

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tatvpr_edge.mapping.describe import Band, Described, Skipped, Step, describe_frames
-from tatvpr_edge.mapping.files import FrameFile
+from tatvpr_edge.mapping.files import FrameFile, drives_of
 from tatvpr_edge.mapping.neighbours import leaning
 from tatvpr_edge.mapping.poses import Poses, find_poses
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame
@@ -67,6 +67,7 @@ def build_map(
     strict: bool = False,
     picking: Picking | None = None,
     views: bool = True,
+    one_drive: bool = False,
     progress: Step | None = None,
 ) -> BuiltMap:
     """Make a map of a folder of frames, or of a recording; its places are tagged with the frames'
@@ -82,7 +83,7 @@ def build_map(
     if threshold is not None:
         between(threshold, -1, 1, "threshold", "a score from -1 to 1")
     files, found = frames_and_poses(frames, poses, pose_frame, picking)
-    _check_drives(files, 0)
+    _check_drives(drives_of(files, one_drive), 0)
     model = localizer.artifact.manifest.model
     info = MapInfo(
         model_hash=model.hash,
@@ -95,9 +96,11 @@ def build_map(
     described = describe_frames(
         localizer, files, pairs, progress, strict, as_places=True, views=views
     )
-    described, beside = leaning(described, files, found) if views else (described, 0)
+    beside = 0
+    if views:
+        described, beside = leaning(described, files, found, one_drive)
     info = replace(info, neighbours=beside > 0)
-    write_map(target, info, [_places(info, described, files, found)], new=True)
+    write_map(target, info, [_places(info, described, files, found, one_drive)], new=True)
     return _built(target, described, found, beside)
 
 
@@ -126,6 +129,7 @@ def extend_map(
     strict: bool = False,
     picking: Picking | None = None,
     views: bool = True,
+    one_drive: bool = False,
     progress: Step | None = None,
 ) -> BuiltMap:
     """Add a folder of frames to a map: all that can be used or, on any failure, none.
@@ -143,7 +147,8 @@ def extend_map(
     files, found = frames_and_poses(frames, poses, pose_frame, picking)
     stored = place_map.stored
     held = [of["drive"] for of in (stored.base.moments, stored.added.moments) if len(of)]
-    _check_drives(files, max((1 + int(numbers.max()) for numbers in held), default=0))
+    taken = max((1 + int(numbers.max()) for numbers in held), default=0)
+    _check_drives(drives_of(files, one_drive), taken)
     if found.source != "none" and found.frame != info.pose_frame:
         raise MapError(
             f"the map's positions are {info.pose_frame}, those of the frames are {found.frame}: "
@@ -153,8 +158,10 @@ def extend_map(
     described = describe_frames(
         localizer, files, bands, progress, strict, as_places=True, views=views
     )
-    described, beside = leaning(described, files, found) if views else (described, 0)
-    places = _places(info, described, files, found)
+    beside = 0
+    if views:
+        described, beside = leaning(described, files, found, one_drive)
+    places = _places(info, described, files, found, one_drive)
     append_drive(target, places, neighbours=beside > 0, made_for=info)
     return _built(target, described, found, beside)
 
@@ -199,23 +206,27 @@ def folder_of(files: Sequence[FrameFile]) -> Path:
 
 
 def _places(
-    info: MapInfo, described: Described, files: Sequence[FrameFile], found: Poses
+    info: MapInfo,
+    described: Described,
+    files: Sequence[FrameFile],
+    found: Poses,
+    one_drive: bool,
 ) -> Places:
     kept = [files[index] for index in described.kept]
     poses = found.values[described.kept]
     seen_s = [frame.time_s if isinstance(frame, RecordedFrame) else None for frame in kept]
     times = [math.nan if seen is None else seen for seen in seen_s]
     tags = [frame.name for frame in kept]
-    drives, orders = _drives([os.path.dirname(frame.path) for frame in kept])
+    drives, orders = _drives(drives_of(kept, one_drive))
     return make_places(
         info, described.descriptors, poses, tags, times=times, orders=orders, drives=drives
     )
 
 
-def _check_drives(files: Sequence[FrameFile], taken: int) -> None:
+def _check_drives(drives: Sequence[str], taken: int) -> None:
     """Refuse more folders than a map has numbers for, of which so many are ``taken``, before hours
     of describing."""
-    folders = len({os.path.dirname(file.path) for file in files})
+    folders = len(set(drives))
     if folders > MAX_DRIVES - taken:
         raise DataError(
             f"the frames lie in {folders} folders, each a drive of its own, and a map has numbers "
@@ -223,16 +234,15 @@ def _check_drives(files: Sequence[FrameFile], taken: int) -> None:
         )
 
 
-def _drives(folders: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Which drive each frame is of, and its number along it: every folder is one, because the last
-    frame of a room and the first of the next are no neighbours."""
+def _drives(names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The number of each frame's drive, and its own along it."""
     numbers: dict[str, int] = {}
     passed: dict[str, int] = {}
     drives, orders = [], []
-    for folder in folders:
-        drives.append(numbers.setdefault(folder, len(numbers)))
-        orders.append(passed.get(folder, 0))
-        passed[folder] = orders[-1] + 1
+    for name in names:
+        drives.append(numbers.setdefault(name, len(numbers)))
+        orders.append(passed.get(name, 0))
+        passed[name] = orders[-1] + 1
     return drives, orders
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from tatvpr_edge.spec.framefiles import SUFFIXES, picture_files
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["SUFFIXES", "FrameFile", "frame_files"]
+__all__ = ["SUFFIXES", "FrameFile", "drives_of", "frame_files"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,16 @@ class FrameFile:
             DataError: as :meth:`fetch`.
         """
         return open_rgb(self.path)
+
+
+def drives_of(frames: Sequence[FrameFile], one_drive: bool = False) -> list[str]:
+    """A name of the drive that each frame is of: every folder is one, because the last frame of a
+    room and the first of the next are no neighbours.
+
+    Args:
+        one_drive: all of them are one, as where a recorder begins a folder each minute.
+    """
+    return ["" if one_drive else os.path.dirname(frame.path) for frame in frames]
 
 
 def frame_files(path: str | Path) -> list[FrameFile]:

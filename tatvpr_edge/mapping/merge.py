@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from tatvpr_edge.mapping.build import check_new
+from tatvpr_edge.runtime.growing import taken
 from tatvpr_edge.runtime.mapjournal import StoredMap, read_map
 from tatvpr_edge.spec.errors import MapError, UsageError
 from tatvpr_edge.spec.maptypes import MAX_DRIVES, Band, MapInfo, Places
@@ -30,18 +32,21 @@ class Merged:
         drives: how many drives they come from.
         uncalibrated: whether a calibration was left behind, because the maps were not all judged
             by the same one.
+        shared: how many places stood in a map before as well, and are kept once.
     """
 
     path: Path
     places: int
     drives: int
     uncalibrated: bool
+    shared: int = 0
 
 
 def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool = False) -> Merged:
     """Write the places of ``maps``, one map after another, as one map; they stay as they are.
 
     Tags, poses, times and confirmations are kept; each map's drives get numbers of their own. A
+    place that several maps have, as copies of one map do, is kept once, and their drive is one. A
     calibration that all maps share is kept as well; otherwise the new map has none.
 
     Args:
@@ -68,18 +73,49 @@ def merge_maps(maps: Sequence[PathLike], output: PathLike, *, same_frame: bool =
     if first.pose_frame == "local" and not same_frame:
         _refuse_other_origins(paths, opened)
     info, uncalibrated = _shared(first, [stored.base.info for stored in opened])
-    parts, drives = [], 0
+    parts: list[Places] = []
+    known: dict[bytes, tuple[np.ndarray, int]] = {}  # moments that are kept, and which of them
+    drives = shared = 0
     for path, stored in zip(paths, opened, strict=True):
         places = stored.places()
-        moments = places.moments.copy()
-        numbers, own = np.unique(moments["drive"], return_inverse=True)
-        if drives + len(numbers) > MAX_DRIVES:
+        places = replace(places, moments=places.moments.copy())
+        marks = _marks(places)
+        numbers: dict[int, int] = {}
+        for place, mark in enumerate(marks):
+            if mark in known:
+                there, at = known[mark]
+                seen = max(there["confirmed"][at], places.moments["confirmed"][place])
+                there["confirmed"][at] = seen
+                numbers.setdefault(int(places.moments["drive"][place]), int(there["drive"][at]))
+        own = [place for place, mark in enumerate(marks) if mark not in known]
+        shared += len(marks) - len(own)
+        places = taken(places, np.array(own, np.int64))
+        for drive in np.unique(places.moments["drive"]).tolist():
+            if numbers.setdefault(drive, drives) == drives:
+                drives += 1
+        if drives > MAX_DRIVES:
             raise MapError(f"map {path} brings more drives than a map may have ({MAX_DRIVES})")
-        moments["drive"] = own.reshape(-1) + drives
-        drives += len(numbers)
-        parts.append(Places(places.rows, places.poses, places.tags, moments))
+        moments = places.moments
+        moments["drive"] = [numbers[drive] for drive in moments["drive"].tolist()]
+        known |= {marks[place]: (moments, at) for at, place in enumerate(own)}
+        parts.append(places)
     write_map(target, info, parts, new=True)
-    return Merged(target, sum(map(len, parts)), drives, uncalibrated)
+    return Merged(target, sum(map(len, parts)), drives, uncalibrated, shared)
+
+
+def _marks(places: Places) -> list[bytes]:
+    """What two maps have of a place that both took from one: all but the number of its drive, which
+    merging changes, and how often it was confirmed since."""
+    moments = places.moments.copy()
+    moments["drive"] = moments["confirmed"] = 0
+    columns = [moments, np.nan_to_num(places.poses)]
+    for rows in places.rows:
+        columns += [rows.data] if rows.norms is None else [rows.data, rows.norms]
+    made = []
+    for place, tag in enumerate(places.tags):
+        parts = [column[place].tobytes() for column in columns]
+        made.append(blake2b(b"".join([*parts, tag.encode()]), digest_size=16).digest())
+    return made
 
 
 def _check_goes_with(path: Path, info: MapInfo, other_path: Path, other: MapInfo) -> None:

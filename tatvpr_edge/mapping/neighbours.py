@@ -14,14 +14,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from os.path import dirname
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.coordinates import WITHIN_M, metres_in_space
 from tatvpr_edge.mapping.describe import Described
-from tatvpr_edge.mapping.files import FrameFile
+from tatvpr_edge.mapping.files import FrameFile, drives_of
 from tatvpr_edge.mapping.poses import Poses
 from tatvpr_edge.mapping.recordings.frames import RecordedFrame
 from tatvpr_edge.mapping.recordings.track import LONGEST_GAP_S
@@ -56,28 +55,34 @@ _PAIRS = 4096
 
 
 def leaning(
-    described: Described, files: Sequence[FrameFile], poses: Poses
+    described: Described, files: Sequence[FrameFile], poses: Poses, one_drive: bool = False
 ) -> tuple[Described, int]:
     """``described`` with the parts of its places' neighbours, and how many places have one.
 
     Args:
         files, poses: what was described, with the frames that were left out.
+        one_drive: as :func:`~tatvpr_edge.mapping.files.drives_of`.
     """
     kept = described.kept
     own = Poses(poses.values[kept], poses.frame, poses.source)
-    linked = following([files[index] for index in kept], own, described.descriptors[0], kept)
+    frames = [files[index] for index in kept]
+    linked = following(frames, own, described.descriptors[0], kept, one_drive)
     rows = [lent(part, linked) for part in described.descriptors]
     beside = np.append(linked, False) | np.insert(linked, 0, False)
     return replace(described, descriptors=rows), int(beside.sum())
 
 
 def following(
-    frames: Sequence[FrameFile], poses: Poses, rows: F32, numbers: Sequence[int] | None = None
+    frames: Sequence[FrameFile],
+    poses: Poses,
+    rows: F32,
+    numbers: Sequence[int] | None = None,
+    one_drive: bool = False,
 ) -> Bools:
     """Whether each of ``frames`` but the first is the neighbour of the one before: bool [N - 1].
 
-    Frames of one folder are where their positions are near, unless these follow no order or several
-    cameras take turns. Where one is unknown, those of a recording are, and those of a folder whose
+    Frames of one drive are where their positions are near, unless these follow no order or several
+    cameras take turns. Where one is unknown, those of a recording are, and those of a drive whose
     pictures look like a drive in their order, unless time or frames are missing between them. None
     is where both are known to look elsewhere.
 
@@ -85,9 +90,10 @@ def following(
         poses: of these frames.
         rows: their descriptors, float32 [N, D].
         numbers: of these frames among those that there were, where some were left out.
+        one_drive: as :func:`~tatvpr_edge.mapping.files.drives_of`.
     """
     return linked(
-        [dirname(frame.path) for frame in frames],
+        drives_of(frames, one_drive),
         poses,
         rows,
         np.array([isinstance(frame, RecordedFrame) for frame in frames], np.bool_),

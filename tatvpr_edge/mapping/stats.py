@@ -9,15 +9,10 @@ import numpy as np
 
 from tatvpr_edge.mapping.coordinates import metres_between, to_metres
 from tatvpr_edge.runtime.mapjournal import map_bytes, read_map
+from tatvpr_edge.runtime.pruning import redundant_score
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.maptypes import F64, MapInfo, Places
 from tatvpr_edge.spec.values import path as check_path
-
-#: Neighbours along a drive that are more alike than this (a cosine) are counted as redundant.
-REDUNDANT_COSINE = 0.9
-#: The same where they keep parts of each other: what 0.9, and 0.84 and 0.8 to the next but one and
-#: two, becomes by that (``mapping.neighbours``).
-_REDUNDANT_LEANING = 0.96
 
 
 @dataclass(frozen=True)
@@ -69,8 +64,7 @@ def map_stats(path: str | os.PathLike[str]) -> MapStats:
         metres = to_metres(places.poses[known, :2], info.pose_frame)
         width, height = np.ptp(metres, axis=0).tolist()
     apart, likeness = _steps(info, places)
-    alike = _REDUNDANT_LEANING if info.neighbours else REDUNDANT_COSINE
-    redundant = scores.score_of_cosine(info.kind, alike)
+    redundant = redundant_score(info)
     return MapStats(
         places=count,
         drives=len(np.unique(moments["drive"])),

@@ -290,7 +290,8 @@ class PlaceNode:
             if old_s > stale_s:  # the robot, and the pose that is given, may be elsewhere by now
                 raise UsageError(
                     f"the newest image was answered {old_s:.1f} s ago, and stale_s is {stale_s:g}: "
-                    "no image of now is there to add"
+                    "no image of now is there to add (set stale_s higher where images come more "
+                    "rarely)"
                 )
             return localizer.add(
                 frame,

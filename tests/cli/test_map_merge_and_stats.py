@@ -83,6 +83,40 @@ def test_a_merged_map_holds_every_place_of_each_as_it_was(
     assert [path.read_bytes() for path in two] == before
 
 
+def test_a_place_that_several_maps_have_is_one_place(tatvpr: Run, tmp_path: Path) -> None:
+    """Robots that began with copies of one map: each night's merge held what they share twice, and
+    the next one four times."""
+    base = Places.joined([drive(INFO, 4, 1, times=[10.0, 11, 12, 13]), drive(INFO, 3, 2, drives=5)])
+    where = [tmp_path / name for name in ("first", "second", "third")]
+    for path in where[:2]:
+        write_map(path, INFO, [base])
+    append(where[0], drive(INFO, 2, 3, drives=6))
+    append(where[1], drive(INFO, 2, 4, drives=6))
+    thinned = PlaceMap(where[1])
+    for place in (0, 0, 3, 4, 6, 7, 8):
+        thinned.confirm(place)
+    thinned.prune(7)
+    done = tatvpr("map", "merge", *where[:2], "-o", "both")
+    assert done.stderr == "5 places stand in several of the maps, and once in this one\n"
+    both = PlaceMap(tmp_path / "both")
+    assert [both.tag(place) for place in range(len(both))] == [
+        *(f"1/{i}" for i in range(4)),
+        *(f"2/{i}" for i in range(3)),
+        *("3/0", "3/1", "4/0", "4/1"),
+    ]
+    kept = moments(tmp_path / "both")
+    assert kept["drive"].tolist() == [0] * 4 + [1] * 3 + [2] * 2 + [3] * 2
+    assert kept["confirmed"].tolist() == [2, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1]
+    # The next night, of a robot that goes on with its own map: its drives have other numbers there.
+    append(where[1], drive(INFO, 1, 5, drives=6, orders=[2]))
+    again = merge_maps([tmp_path / "both", where[1]], tmp_path / "again")
+    assert (again.places, again.drives, again.shared) == (12, 4, 7)
+    assert moments(tmp_path / "again")["drive"].tolist()[-3:] == [3, 3, 3]
+    # What one map holds twice stays.
+    write_map(where[2], INFO, [Places.joined([drive(INFO, 2, 7), drive(INFO, 2, 7, drives=1)])])
+    assert merge_maps([where[2], where[0]], tmp_path / "twice").places == 4 + 9
+
+
 def test_a_calibration_is_kept_where_all_share_it_and_else_told(
     tatvpr: Run, tmp_path: Path
 ) -> None:

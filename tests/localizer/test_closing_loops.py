@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -326,6 +327,62 @@ def test_what_a_robot_is_answered_while_it_stands_is_one_answer(
     assert said == 40 * [None] + 20 * [(2, 3)] + 20 * [(3, 4)]
 
 
+@pytest.mark.parametrize("set_s", [-3600.0, 3600.0])
+@pytest.mark.parametrize("live", [True, False])
+def test_where_the_clock_is_set_what_was_just_driven_is_left_out_all_the_same(
+    tiny_host: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_s: float, live: bool
+) -> None:
+    """By the clock that was an hour ago, or will be in an hour, and closed loops."""
+    frames, path = scenes(4), tmp_path / "m.placemap"
+    ours_s, clock_s = [100.0], [1.7e9]
+    monkeypatch.setattr(time, "monotonic", lambda: ours_s[0])
+    monkeypatch.setattr(time, "time", lambda: clock_s[0])
+    with Localizer(tiny_host, k=1.0) as localizer:
+        model = localizer.artifact.manifest.model
+        bands = (Band.accepting(1.0, 1.0, 0.999),)
+        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        localizer.map = path  # type: ignore[assignment]
+        closer = LoopCloser(localizer, window_m=8.0)
+
+        def step(at: int, x: float, passed_s: float) -> int | None:
+            ours_s[0] += passed_s
+            clock_s[0] += passed_s
+            pose = (x, *(0.0,) * 5, 1.0)
+            match = closer.step(frames[at], pose, time_s=None if live else clock_s[0]).match
+            return match and match.place
+
+        assert step(0, 0.0, 1.0) is None
+        assert [step(0, 0.01, 5.0), step(1, 6.0, 5.0)] == [-1, -1]
+        clock_s[0] += set_s
+        assert step(0, 12.0, 5.0) == -1
+        if live or set_s < 0:  # a recording whose time leaps may have been halted
+            assert step(0, 18.0, 9.0) == -1
+        assert step(1, 30.0, 29.0) == step(1, 45.0, 29.0) == 2
+        assert step(0, 60.0, 29.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("height_m", "z", "closes"),
+    [(None, 30.0, True), (2.0, 30.0, False), (2.0, 1.5, True), (2.0, math.nan, True)],
+)
+def test_a_drone_above_its_old_way_closes_a_loop_only_where_heights_are_not_heeded(
+    tiny_host: Path, tmp_path: Path, height_m: float | None, z: float, closes: bool
+) -> None:
+    frames, path = scenes(6), tmp_path / "m.placemap"
+    with Localizer(tiny_host, k=1.0) as localizer:
+        model = localizer.artifact.manifest.model
+        bands = (Band.accepting(1.0, 1.0, 0.999),)
+        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        localizer.map = path  # type: ignore[assignment]
+        closer = LoopCloser(localizer, exclude_last=0, agree=3, height_m=height_m)
+        closed = [
+            closer.step(frame, (3.0 * at, y, height, 0.0, 0.0, 0.0, 1.0)).closure
+            for y, height in ((0.0, 0.0), (2.0, z))
+            for at, frame in enumerate(frames)
+        ]
+    assert (closed[-1] is not None) is closes
+
+
 def test_a_small_robot_closes_loops_of_centimetres(tiny_host: Path, tmp_path: Path) -> None:
     frames, path = scenes(11), tmp_path / "m.placemap"
     with Localizer(tiny_host, k=1.0) as localizer:
@@ -423,6 +480,7 @@ class TestWhatIsRefused:
             {"window_m": math.inf},
             {"tolerance_m": -1.0},
             {"tolerance_share": 1.0},
+            {"height_m": 0.0},
         ],
     )
     def test_settings_that_mean_nothing(

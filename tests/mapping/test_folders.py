@@ -201,6 +201,22 @@ def test_every_folder_is_a_drive_of_its_own(frames: Path, tiny_host: Path, tmp_p
     assert moments["order"].tolist() == [0, 0, 1, 0, 0, 1, 0, 1]
 
 
+def test_the_folders_of_one_recording_can_be_one_drive(
+    frames: Path, tiny_host: Path, tmp_path: Path
+) -> None:
+    """A recorder that begins a folder each minute made as many drives, whose ends knew nothing of
+    each other."""
+    (frames / "poses.csv").write_text("name,x,y\na.jpg,0,0\nb/a.jpg,1,0\nb/c.png,2,0\n")
+    target = tmp_path / "m.placemap"
+    with Localizer(artifact=tiny_host) as localizer:
+        assert tatvpr_edge.build_map(localizer, frames, target, one_drive=True).neighbours == 3
+        assert extend_map(localizer, frames, target, one_drive=True).neighbours == 3
+        assert extend_map(localizer, frames, target).neighbours == 2
+    moments = read_map(target).places().moments
+    assert moments["drive"].tolist() == [0, 0, 0, 1, 1, 1, 2, 3, 3]
+    assert moments["order"].tolist() == [0, 1, 2, 0, 1, 2, 0, 0, 1]
+
+
 def test_more_folders_than_a_map_has_numbers_for_drives_are_refused(
     frames: Path, tiny_host: Path, tmp_path: Path
 ) -> None:

@@ -153,6 +153,10 @@ def test_a_map_with_more_confirmed_places_than_the_limit_takes_no_more(
         assert len(robot.map) <= 145
 
 
+#: Of the tiny model's frames, which are nearly all redundant to it, two that are not.
+UNLIKE = [1, 4]
+
+
 def judged_map(robot: Localizer, tmp_path: Path) -> None:
     """Give ``robot`` an empty map that accepts scores of .9."""
     model = robot.artifact.manifest.model
@@ -183,17 +187,38 @@ def test_a_robot_that_stands_confirms_nothing_however_long(
     """Each stop of more than a minute would leave a place that never goes, until none may go."""
     judged_map(robot, tmp_path)
     assert robot.map is not None
-    for index, frame in enumerate(frames[:3]):
-        robot.add(frame, time_s=1000.0 + index)
+    before, stop = frames[UNLIKE]
+    for index, frame in enumerate((before, stop)):
+        robot.add(frame, time_s=1001.0 + index)
     for second in range(1003, 1300, 20):
-        assert robot.query(frames[2], time_s=float(second)).accepted
+        assert robot.query(stop, time_s=float(second)).accepted
     assert robot.map.confirmed == 0
-    assert robot.query(frames[0], time_s=1310.0).accepted  # it drove back
-    assert robot.query(frames[2], time_s=1400.0).accepted  # and came again
-    assert robot.query(frames[2], time_s=1401.0).accepted
+    assert robot.query(before, time_s=1310.0).accepted  # it drove back
+    assert robot.query(stop, time_s=1400.0).accepted  # and came again
+    assert robot.query(stop, time_s=1401.0).accepted
     assert robot.map.confirmed == 2
     robot.map.prune(2)
     assert robot.map.stored.places().moments["confirmed"].tolist() == [1, 1]
+
+
+def test_a_robot_that_stands_and_adds_what_it_sees_confirms_nothing(
+    robot: Localizer, frames: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    """It was answered by one old frame of its stop after the other: a night beside the charger left
+    a map of that, full of what may never go."""
+    judged_map(robot, tmp_path)
+    assert robot.map is not None
+    before, stop = frames[UNLIKE]
+    robot.add(before, time_s=990.0)
+    noise = np.random.default_rng(0)
+    for second in range(1000, 1300, 10):
+        seen = stop ^ noise.integers(0, 2, stop.shape, np.uint8)
+        robot.query(seen, time_s=float(second), exclude_last="30s")
+        robot.add(seen, time_s=float(second))
+    assert len(robot.map) == 31 and robot.map.confirmed == 0
+    assert robot.query(before, time_s=1310.0).accepted  # it drove back
+    assert robot.query(stop, time_s=1400.0).accepted  # and came again
+    assert robot.map.confirmed == 2
 
 
 def test_a_robot_that_stands_confirms_nothing_however_much_is_left_out(

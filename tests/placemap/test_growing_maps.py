@@ -207,6 +207,21 @@ def test_places_that_another_program_added_are_seen_with_the_next_of_ours(
         assert robot.query(frames[0]).tag == "theirs"
 
 
+def test_what_another_program_added_is_not_new_and_counts_for_the_limit(
+    robot: Localizer, tiny_host: Path, frames: NDArray[np.uint8]
+) -> None:
+    """A program went by what it had seen of the map: its first frame after a while was added once
+    more, or made the map larger than it may be."""
+    assert robot.map is not None
+    with Localizer(tiny_host, robot.map.path, k=1.0) as other:
+        other.add(frames[0])
+        assert robot.add(frames[0], novelty=0.9).reason == "place 0 looks like it (1.000)"
+        for frame in frames[1:4]:
+            other.add(frame)
+        assert robot.add(frames[4], max_places=4).dropped == 1
+        assert len(robot.map) == len(PlaceMap(robot.map.path)) == 4
+
+
 def test_a_path_goes_on_where_another_program_adds_as_well(
     robot: Localizer, tiny_host: Path, frames: NDArray[np.uint8]
 ) -> None:

@@ -22,10 +22,8 @@ from tatvpr_edge.compilers.linux import compile_linux
 from tatvpr_edge.compilers.tvm.lower import lower
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
-from tatvpr_edge.runtime.found import Found
 from tatvpr_edge.runtime.mapjournal import append
 from tatvpr_edge.runtime.tracking import Path as FramePath
-from tatvpr_edge.runtime.verdict import reason_against
 from tatvpr_edge.spec import scores
 from tatvpr_edge.spec.calibration import DialWeights, SequenceCalibration
 from tatvpr_edge.spec.errors import MapError, UsageError
@@ -34,8 +32,6 @@ from tatvpr_edge.spec.placemap import Band, Calibration, MapInfo, Places, make_p
 
 F32 = NDArray[np.float32]
 Some = Callable[..., Places]
-#: Places elsewhere without which a margin says nothing (runtime/core/common/map_search.c).
-FEWEST_RIVALS = 8
 
 
 def grown_map(folder: Path, info: MapInfo, rng: np.random.Generator, sizes: list[int]) -> Path:
@@ -229,7 +225,7 @@ def test_confidence_is_the_logistic_of_score_and_margin(
     found = place_map.search(query, k, 0.5, count=3)
     with_scores = place_map.search(query, k, 0.5, count=3, scores=True)
     assert (with_scores.margin, with_scores.confidence) == (found.margin, found.confidence)
-    if len(others) < FEWEST_RIVALS:
+    if len(others) < score_reference.FEWEST_RIVALS:
         assert (found.margin, found.confidence, found.accepted) == (None, None, False)
         return
     rivals = np.full_like(wanted, -np.inf)
@@ -360,75 +356,6 @@ def test_the_place_of_a_path_has_this_frames_score_on_the_scale_of_its_candidate
         assert [(c.place, c.score) for c in found[1:]] == [(c.place, c.score) for c in others]
         elsewhere += place != alone[0].place
     assert elsewhere == 1  # the path went on where the frame alone would not have
-
-
-def along_a_line(engine: Engine, path: Path, places: int) -> PlaceMap:
-    """Places ten metres apart, calibrated so that any answer with a positive margin is accepted;
-    elsewhere is what lies further than five metres."""
-    judged = Calibration("logistic", 0.0, (0.0, 0.0, 9.0), 5.0, 0, precision=0.95, recall=0.4)
-    info = MapInfo("ab" * 32, "int8", 16, (Band(1.0, 1.0, judged),))
-    poses = np.full((places, 7), np.nan)
-    poses[:, :2] = np.arange(places)[:, None] * (10.0, 0.0)
-    rows = np.random.default_rng(1).standard_normal((places, 16)).astype("f4")
-    write_map(path, info, [make_places(info, [rows], poses)])
-    return PlaceMap(path, engine=engine)
-
-
-def test_an_answer_without_rivals_is_not_accepted(engine: Engine, tmp_path: Path) -> None:
-    """The first minute of a map that grows: nothing else is known that might look the same."""
-    query = np.random.default_rng(1).standard_normal((1, 16)).astype("f4")[0]
-    few = along_a_line(engine, tmp_path / "few", FEWEST_RIVALS).search(query, 1.0)
-    assert (few.candidates[0].place, few.margin, few.confidence) == (0, None, None)
-    assert few.accepted is False
-    assert "too few places elsewhere" in str(reason_against(few, None))
-    enough = along_a_line(engine, tmp_path / "enough", FEWEST_RIVALS + 1).search(query, 1.0)
-    assert enough.accepted and enough.margin is not None and enough.margin > 0
-
-
-def test_a_radius_limits_the_answer_and_not_its_rivals(engine: Engine, tmp_path: Path) -> None:
-    place_map = along_a_line(engine, tmp_path / "m", 20)
-    query = np.random.default_rng(1).standard_normal((20, 16)).astype("f4")[15]
-    found = place_map.search(query, 1.0, near=(30.0, 0.0), radius=4.0)
-    everywhere = place_map.search(query, 1.0, scores=True).scores
-    assert found.candidates[0].place == 3 and everywhere is not None
-    assert found.margin == everywhere[3] - everywhere[15]  # another place looks more like it
-    assert found.accepted is False
-
-
-def test_a_score_exactly_at_the_threshold_is_accepted(
-    engine: Engine, tmp_path: Path, some: Some
-) -> None:
-    plain = MapInfo("ab" * 32, "int8", 16, (Band(1.0),))
-    query = np.random.default_rng(3).standard_normal(16).astype(np.float32)
-    write_map(tmp_path / "m", plain, [some(plain, 5)])
-    found = PlaceMap(tmp_path / "m", engine=engine).search(query, 1.0)
-    score = np.float32(found.candidates[0].score)
-    above = np.nextafter(score, np.float32(2))
-    for limit, accepted in ((score, True), (above, False)):
-        info = MapInfo("ab" * 32, "int8", 16, (Band.accepting(1.0, 1.0, float(limit)),))
-        write_map(tmp_path / "m", info, [some(info, 5)])
-        assert PlaceMap(tmp_path / "m", engine=engine).search(query, 1.0).accepted is accepted
-
-
-def test_odds_exactly_at_the_threshold_are_accepted(
-    engine: Engine, tmp_path: Path, some: Some
-) -> None:
-    query = np.random.default_rng(3).standard_normal(16).astype(np.float32)
-    w0, w1, w2 = (np.float32(w) for w in (-1.5, 4.0, 2.5))
-
-    def found(limit: float) -> Found:
-        judged = Calibration(
-            "logistic", limit, (-1.5, 4.0, 2.5), 0.0, 1, precision=0.95, recall=0.4
-        )
-        info = MapInfo("ab" * 32, "int8", 16, (Band(1.0, 1.0, judged),))
-        write_map(tmp_path / "m", info, [some(info, 15)])
-        return PlaceMap(tmp_path / "m", engine=engine).search(query, 1.0)
-
-    first = found(0.0)
-    assert first.margin is not None
-    odds = (w0 + w1 * np.float32(first.candidates[0].score)) + w2 * np.float32(first.margin)
-    for limit, accepted in ((odds, True), (np.nextafter(odds, np.float32(9)), False)):
-        assert found(float(limit)).accepted is accepted
 
 
 def test_a_geographic_radius_is_in_metres(engine: Engine, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from tatvpr_edge.spec.floats import F32
 from tatvpr_edge.spec.reference import I8, quantise
 from tatvpr_edge.spec.scores import U8, WEIGHED_BEST, binary_rows
 
+#: Places elsewhere without which a margin says nothing (runtime/core/common/map_search.c).
+FEWEST_RIVALS = 8
 # Rows scored at once: the widened copy of a block stays inside a second-level cache.
 _BLOCK_ELEMENTS = 1 << 19
 # Below this many elements every partial sum of int8 products is exact in float32.
