@@ -23,6 +23,7 @@ from .session import python_words
 from .transport import Link, Transport
 
 _MAX_ANSWER_BYTES = 64 << 20
+_MOST_SAID = 400
 #: The board's Python where nobody says otherwise.
 _PYTHON = "python3"
 #: A user's home, which shells and Python's expanduser know.
@@ -89,6 +90,7 @@ def _run(
     status = link.close(30)
     said = link.said()
     if status != 0:
+        said = said or answer[-_MOST_SAID:].decode("utf-8", "replace")  # as nologin does
         raise DeployError(link.explained(status) or _why(transport.name, what, status, said, first))
     for told in said.splitlines():
         tell(told)
@@ -148,7 +150,7 @@ def deploy_line(
 
 def _why(name: str, command: str, status: int, said: str, first: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
-    last = printable(lines[-1].removeprefix("error: ")[:400]) if lines else "nothing said"
+    last = printable(lines[-1].removeprefix("error: ")[:_MOST_SAID]) if lines else "nothing said"
     if "nothing is deployed" in last:
         return f"{lead(name)} {last}: run `{first}` first"
     if "No module named" in last and "tatvpr_edge" in last:
