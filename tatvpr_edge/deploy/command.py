@@ -57,7 +57,7 @@ def run_on_board(
     Raises:
         DeployError: the board cannot be reached, the command failed, or it exceeds its limits.
     """
-    line = _line(words, root, python, on_artifact)
+    line = _line(words, transport.placed(root), python, on_artifact)
     first = deploy_line(transport, "ARTIFACT", root, python)
     return _run(transport, line, words[0], first, limit_s, tell)
 
@@ -68,7 +68,7 @@ def live_manifest(transport: Transport, root: str | None = None, python: str = _
     Raises:
         DeployError: the board cannot be reached, or nothing is deployed there.
     """
-    line = f'r={_where(root)}; {_NEEDED}cat "$r/current/artifact/{MANIFEST}"'
+    line = f'r={_where(transport.placed(root))}; {_NEEDED}cat "$r/current/artifact/{MANIFEST}"'
     first = deploy_line(transport, "ARTIFACT", root, python)
     return _run(transport, line, f"reading {MANIFEST}", first, 60.0, lambda line: None).encode()
 

@@ -44,6 +44,7 @@ from .transport import Link, Transport
 #: In the order in which they import each other.
 AGENT_MODULES = (
     *packed.TRUST_MODULES,
+    "tatvpr_edge.spec.targets",
     "tatvpr_edge.runtime.messages",
     "tatvpr_edge.deploy.disk",
     "tatvpr_edge.deploy.protocol",
@@ -176,7 +177,8 @@ class Session(Closing):
         Raises:
             DeployError: it cannot be reached, or its Python cannot run the agent.
         """
-        message = {"op": "hello", "root": root, "python": self.python, "of_live": of_live}
+        place = self.transport.placed(root)
+        message = {"op": "hello", "root": place, "python": self.python, "of_live": of_live}
         answer = self.ask(message, ANSWER_S if of_live else GREETING_S, GREETING_S)
         if answer.get("version") != VERSION:
             raise DeployError(f"{lead(self.transport.name)} the agent is of another version")

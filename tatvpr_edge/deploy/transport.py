@@ -122,6 +122,10 @@ class Transport(Protocol):
         """What our commands need besides its name to go this way: ``--port 2222``, word by word."""
         ...
 
+    def placed(self, root: str | None) -> str | None:
+        """An install root as the board is told it: a relative one lies in the login's home."""
+        ...
+
     def start(self, command: str) -> Link:
         """Run ``command`` by the board's login shell.
 
@@ -246,6 +250,10 @@ class SshTransport:
         port = () if self.port is None else ("--port", str(self.port))
         return port if self.config is None else (*port, "--ssh-config", self.config)
 
+    def placed(self, root: str | None) -> str | None:
+        """As the user wrote it."""
+        return root
+
     def start(self, command: str) -> Link:
         """Run ``command`` by the board's login shell; a board whose host key is unknown or changed
         is refused by ssh, never asked about."""
@@ -319,6 +327,10 @@ class LocalTransport:
     name: str = LOCAL
     environment: tuple[tuple[str, str], ...] = ()
     options: tuple[str, ...] = ()
+
+    def placed(self, root: str | None) -> str | None:
+        """As any other path of this machine: a relative one lies in the working folder."""
+        return root if not root or root.startswith("~") else os.path.abspath(root)
 
     def start(self, command: str) -> Link:
         """Run ``command`` by ``/bin/sh``."""
