@@ -132,8 +132,11 @@ class Agent:
             )
         if error.errno == errno.EROFS:
             return f"the board's disk is mounted read-only ({self.store.root}): remount it"
-        where = f" ({error.filename})" if error.filename else ""
-        return f"the board's file system refused: {error.strerror}{where}"
+        where = error.filename or f"below {self.store.root}"
+        return (
+            f"the board's file system refused: {error.strerror} ({where}): mend that, or name "
+            "another --root"
+        )
 
     def _tick(self) -> None:
         self.channel.alive()

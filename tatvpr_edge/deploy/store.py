@@ -315,4 +315,4 @@ class Store:
         return None
 
     def _why(self, error: OSError, doing: str) -> str:
-        return f"cannot {doing} on the board: {error.strerror}"
+        return f"cannot {doing} on the board: {error.strerror}: mend that, or name another --root"

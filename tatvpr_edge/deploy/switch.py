@@ -68,6 +68,11 @@ class Switch:
         self.store.warnings.append(f"{self.current} led nowhere ({target!r}) and is replaced")
         return None
 
+    def lost(self) -> str | None:
+        """Where ``current`` leads where nothing is any more; None where that is not so."""
+        dangles = os.path.islink(self.current) and not os.path.exists(self.current)
+        return os.readlink(self.current) if dangles else None
+
     def begin(self, name: str) -> str | None:
         """Steps 1 to 3: make ``name`` live. Returns the release that was live before."""
         before = self.live()

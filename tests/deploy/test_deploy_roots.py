@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.board import hash_of, live_content, local_transport, make_artifact, quick_options
+from support.board import (
+    board_modules,
+    hash_of,
+    live_content,
+    local_transport,
+    make_artifact,
+    quick_options,
+)
+from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.command import live_manifest
 from tatvpr_edge.deploy.inventory import read_inventory
 from tatvpr_edge.deploy.push import deploy, rollback, status
@@ -86,3 +97,39 @@ def test_a_relative_root_of_this_machine_is_a_path_like_any_other(
     assert (local.root, local.artifact) == (str(place.parent / "one"), home / "model")
     assert other.root == "one"  # in the login's home there
     assert status(local_transport(), quick_options("~/there"))["root"] == str(home / "there")
+
+
+def test_a_lost_live_release_is_said_and_rolled_back(
+    pair: Any, fresh: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``status`` said that nothing was live, beside the releases of before."""
+    root, options = fresh()
+    first = (root / "current").resolve().name
+    second = deploy(local_transport(), pair[1], None, options).release
+    shutil.rmtree(root / "releases" / second)
+    words = ["status", "local:", "--root", str(root), "--python", shlex.quote(sys.executable)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert f"the live release is lost (releases/{second} is nowhere): deploy again, or " in said
+    assert rollback(local_transport(), None, options).release == first
+    assert live_content(root) == hash_of(pair[0])
+    assert main(words) == 0 and "lost" not in capsys.readouterr().out
+
+
+def test_a_root_that_cannot_be_made_or_takes_no_modes_says_what_to_do(
+    ram_path: Path, wheel: Path, pair: Any
+) -> None:
+    (ram_path / "file").write_text("")
+    options = quick_options(ram_path / "file" / "root", wheel)
+    with pytest.raises(DeployError, match=r"cannot make .*file/root .* or name another --root"):
+        deploy(local_transport(), pair[0], None, options)
+    refuses = (
+        "\ndef refuse(descriptor, mode):\n    if mode != 0o600:\n"
+        "        raise PermissionError(1, 'Operation not permitted')\n"
+        "os.fchmod = refuse\n"
+    )
+    root = ram_path / "vfat"
+    modules = [(n, text + refuses * n.endswith(".assembly")) for n, text in board_modules(root)]
+    options = quick_options(root, wheel, modules=modules)
+    with pytest.raises(DeployError, match=rf"not permitted \(below {root}\).* another --root"):
+        deploy(local_transport(), pair[0], None, options)
