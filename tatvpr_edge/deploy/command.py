@@ -32,6 +32,12 @@ _NEEDED = (
     'if [ ! -e "$r/current/artifact" ]; then '
     'echo "error: nothing is deployed below $r" >&2; exit 1; fi; '
 )
+#: A command that ends when nobody listens any more: standard input ends with the connection.
+_WHILE_HEARD = (
+    "exec 3<&0; {{ {}; }} </dev/null 3<&- & p=$!; "
+    "{{ read -r x; kill $p; }} <&3 >/dev/null 2>&1 & w=$!; "
+    "wait $p; s=$?; kill $w; exit $s"
+)
 
 
 def run_on_board(
@@ -122,9 +128,9 @@ def _line(words: Sequence[str], root: str | None, python: str, on_artifact: bool
         command += ' "$r/current/artifact"'
         needed = _NEEDED
     fallback = " ".join(shlex.quote(word) for word in python_words(python))
-    return (
+    return _WHILE_HEARD.format(
         f'r={_where(root)}; {needed}cd /; if [ -f "$r/current/python" ]; then '
-        f'sh "$r/current/python" {command}; else {fallback} {command}; fi'
+        f'exec sh "$r/current/python" {command}; else exec {fallback} {command}; fi'
     )
 
 

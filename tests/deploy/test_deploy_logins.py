@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from support.board import Sshd, quick_options, running_sshd
-from tatvpr_edge.deploy.command import live_manifest
-from tatvpr_edge.deploy.push import Options, status
+from support.board import Sshd, make_artifact, quick_options, running_sshd
+from tatvpr_edge.deploy.command import _line, live_manifest, run_on_board
+from tatvpr_edge.deploy.push import Options, deploy, status
 from tatvpr_edge.deploy.transport import SshTransport
 from tatvpr_edge.spec.errors import DeployError
 
@@ -95,3 +97,31 @@ def test_a_configuration_that_is_a_pipe_is_refused_not_waited_for(ram_path: Path
         with pytest.raises(DeployError, match=r"--ssh-config .* is no file"):
             SshTransport("board", None, str(ram_path / name))
     assert SshTransport("board", None, "none").config == "none"  # ssh's own word
+
+
+def test_a_command_on_a_board_ends_with_the_connection(
+    ram_path: Path, sshd: Sshd, wheel: Path
+) -> None:
+    """An interrupted `profile --on` went on for minutes there, beside the one that came next."""
+    runs, pipe = ram_path / "runs", ram_path / "pipe"
+    os.mkfifo(pipe)
+    runs.write_text(
+        "#!/bin/sh\np=$PPID\n"  # the runtime, or the shell in which it starts this
+        "grep -qa tatvpr_edge.runtime /proc/$p/cmdline || read -r _ _ _ p _ < /proc/$p/stat\n"
+        f"echo $p > {pipe}\n"
+    )
+    runs.chmod(0o755)
+    options = quick_options(ram_path / "root", wheel)
+    deploy(sshd.transport(), make_artifact(ram_path / "a"), None, options)
+    how = ram_path / "root" / "current" / "artifact" / "behaviour.txt"
+    how.write_text(f"verify={runs} golden-hangs")
+    line = _line(["verify"], options.root, options.python, on_artifact=True)
+    link = sshd.transport().start("sh -c " + shlex.quote(line))
+    runtime = os.pidfd_open(int(pipe.read_text()))
+    link.process.kill()
+    link.close()
+    assert select.select([runtime], [], [], 60)[0], "it goes on"
+    os.close(runtime)
+    how.write_text("golden-fails")
+    with pytest.raises(DeployError, match=r"exit status 1: golden vectors at k = 0.2 differ"):
+        run_on_board(sshd.transport(), ["verify"], options.root, options.python, on_artifact=True)
