@@ -153,7 +153,10 @@ class Agent:
     def hello(self, message: dict[str, Any]) -> dict[str, Any]:
         """Facts about the board."""
         root = os.fspath(deployed.install_root(message.get("root")))
-        root = os.path.realpath(os.path.join(os.path.expanduser("~"), root))
+        root = os.path.join(os.path.expanduser("~"), root)
+        if not os.path.isabs(root):
+            raise DeployError("the login has no home on the board: give --root a whole path")
+        root = os.path.realpath(root)
         self.python = [str(word) for word in message.get("python", self.python)]
         self.store = Store(root, self.disk, self._tick)
         self.switch = Switch(self.store)

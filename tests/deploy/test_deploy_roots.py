@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.command import live_manifest
 from tatvpr_edge.deploy.inventory import read_inventory
 from tatvpr_edge.deploy.push import deploy, rollback, status
+from tatvpr_edge.deploy.transport import LocalTransport
 from tatvpr_edge.spec.errors import DeployError
 
 
@@ -133,3 +135,12 @@ def test_a_root_that_cannot_be_made_or_takes_no_modes_says_what_to_do(
     options = quick_options(root, wheel, modules=modules)
     with pytest.raises(DeployError, match=rf"not permitted \(below {root}\).* another --root"):
         deploy(local_transport(), pair[0], None, options)
+
+
+def test_a_login_without_a_home_is_asked_for_a_root(ram_path: Path, pair: Any) -> None:
+    """The release went to a folder called after the home that could not be found."""
+    board = LocalTransport(environment=(("HOME", "no/home"), ("TATVPR_EDGE_ROOT", "")))
+    options = replace(quick_options(ram_path), root=None)
+    with pytest.raises(DeployError, match=r"the login has no home .* give --root a whole path"):
+        deploy(board, pair[0], None, options)
+    assert status(board, quick_options(ram_path / "root"))["root"] == str(ram_path / "root")
