@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from support.board import (
 )
 from support.board_maps import places
 from support.interrupts import heeded
+from support.tools import require_tool
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
 from tatvpr_edge.deploy.naming import lead
@@ -189,3 +191,25 @@ def test_boards_of_one_address_are_told_apart(
     assert len({one["board"] for one in told}) == 5
     assert told[0]["result"]["board"] == told[0]["board"] == f"local: --root {ram_path}/two"
     assert told[1]["board"] == f"local: --root {ram_path}/one" and "went back" in told[1]["error"]
+
+
+def test_a_fleet_asks_for_a_passphrase_one_board_at_a_time(
+    ram_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many boards as are served at a time asked on one terminal, all at once."""
+    require_tool("ssh-keygen", "openssh-client")
+    key, asks, log = ram_path / "key", ram_path / "asks", ram_path / "log"
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(key)]
+    subprocess.run(words, check=True)
+    asks.write_text(
+        f"#!/bin/sh\nmkdir {log}.now || echo at once >> {log}\nsleep .2\nrmdir {log}.now\n"
+        f"echo asked >> {log}\necho secret\n"
+    )
+    asks.chmod(0o755)
+    monkeypatch.setenv("SSH_ASKPASS", str(asks))
+    monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
+    options = quick_options(ram_path / "unused", wheel, sign=key)
+    boards = read_inventory(inventory(ram_path, wheel))
+    outcomes = list(deploy_all(boards, None, None, options))
+    assert [outcome.error for outcome in outcomes] == [None] * 5
+    assert log.read_text().splitlines() == ["asked"] * 5
