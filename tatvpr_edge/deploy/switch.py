@@ -28,6 +28,8 @@ from tatvpr_edge.spec.errors import DeployError
 
 from .store import Store
 
+#: Releases of which the order is remembered; one that failed is none of them.
+HISTORY = 100
 _TARGET = re.compile(re.escape(deployed.RELEASES) + r"/([^/]+)")
 
 
@@ -94,7 +96,7 @@ class Switch:
         its list is accepted from now on (0: unsigned)."""
         state = self.store.state()
         if not state["history"] or state["history"][-1] != name:
-            state["history"] = [*state["history"], name][-100:]
+            state["history"] = [*state["history"], name][-HISTORY:]
         state["pending"] = None
         state["floor"] = max(state["floor"], serial)
         state["release_floor"] = max(state["release_floor"], of_list)
