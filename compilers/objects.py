@@ -3,7 +3,8 @@
 An object is found again by what the compiler read for it: its command, and every file that it
 opened (asked of the compiler itself, ``-MD``; a C file that another one includes is among them).
 Where one of them cannot be read, or was written while the compiler ran, nothing is kept.
-A kept object carries its SHA-256; one that does not match is made again. Nothing of this defends
+A kept object carries its SHA-256; one that does not match is made again, and one that no build used
+for a season goes when another is kept. Nothing of this defends
 against somebody who may write to the folder: builds that are signed take nothing that an earlier
 run left, of ours or of a compiler (:func:`made_anew`).
 """
@@ -11,6 +12,7 @@ run left, of ours or of a compiler (:func:`made_anew`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -30,6 +32,7 @@ from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.text import parse_json
 
 _TIMEOUT_S = 600
+_UNUSED_S = 90 * 86400
 _DIGEST_BYTES = 32
 #: Where compilers keep what they made while nothing of earlier runs is taken; else None.
 _APART: ContextVar[Path | None] = ContextVar("apart", default=None)
@@ -126,6 +129,9 @@ def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], outpu
     data = None if key is None else _read_kept(folder / f"{key}.object")
     if data is not None:
         output.write_bytes(data)
+        for used in (names, folder / f"{key}.object"):
+            with contextlib.suppress(OSError):
+                os.utime(used)
         return output
     rule, began_ns = output.with_suffix(".d"), time.time_ns()
     _compile(compiler, source, [*flags, "-MD", "-MF", str(rule)], output)
@@ -140,6 +146,7 @@ def compile_object(compiler: Compiler, source: Path, flags: Sequence[str], outpu
         kept = hashlib.sha256(data).digest() + data
         _write_whole(folder / f"{key}.object", kept)
         _write_whole(names, json.dumps(read).encode())
+        _forget_unused(folder)
     return output
 
 
@@ -223,6 +230,16 @@ def _files_of(rule: str, source: Path) -> list[str]:
         for name in names
         if name != str(source)
     ]
+
+
+@functools.cache
+def _forget_unused(folder: Path) -> None:
+    """Remove what was kept and not used since; once in a process."""
+    before_s = time.time() - _UNUSED_S
+    for kept in (*folder.glob("*.object"), *folder.glob("*.json")):
+        with contextlib.suppress(OSError):  # another build removed it, or may not
+            if kept.stat().st_mtime < before_s:
+                kept.unlink()
 
 
 def _read_names(path: Path) -> list[str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,12 @@ from tatvpr_edge.cli.output import json_option, note, print_json, say
 from tatvpr_edge.cli.paths import FilePath
 from tatvpr_edge.cli.remote import Report, Way, board_options, limit_options, result_line
 from tatvpr_edge.deploy.naming import lead
+
+if TYPE_CHECKING:
+    from tatvpr_edge.deploy.inventory import Outcome
+
+#: After a failure no further board is begun.
+_AGAIN = "; mend what failed, or take it out of the file, and run again: nothing is sent twice"
 
 
 @click.command("deploy")
@@ -173,39 +179,46 @@ def _many(
     from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
 
     boards = read_inventory(inventory)
-    outcomes = []
-    for outcome in deploy_all(
-        boards,
-        artifact,
-        place_map,
-        options,
-        ssh_config,
-        parallel,
-        on_begin=lambda board: note(f"{lead(board.host)} begun", as_json),
-    ):
-        outcomes.append(outcome)
-        if as_json:
-            continue
-        if outcome.result is not None:
-            say(result_line(outcome.result))
-            for warning in outcome.result.warnings:
-                note(f"{lead(outcome.board.host)} warning: {warning}")
-        elif outcome.error is not None:
-            say(f"{lead(outcome.board.host)} FAILED: {outcome.error}")
-        else:
-            say(f"{lead(outcome.board.host)} not begun, because another board failed")
-    done = sum(outcome.result is not None for outcome in outcomes)
-    if as_json:
-        print_json(
-            [
-                {
-                    "board": outcome.board.host,
-                    "error": outcome.error,
-                    "result": asdict(outcome.result) if outcome.result else None,
-                }
-                for outcome in outcomes
-            ]
-        )
-    else:
-        note(f"{done} of {len(boards)} boards have it")
+    outcomes: list[Outcome] = []
+    try:
+        for outcome in deploy_all(
+            boards,
+            artifact,
+            place_map,
+            options,
+            ssh_config,
+            parallel,
+            on_begin=lambda board: note(f"{lead(board.name)} begun", as_json),
+        ):
+            outcomes.append(outcome)
+            if not as_json:
+                _tell(outcome)
+    finally:  # also where it is interrupted
+        done = sum(outcome.result is not None for outcome in outcomes)
+        if as_json and outcomes:
+            print_json(
+                [
+                    {
+                        "board": outcome.board.name,
+                        "error": outcome.error,
+                        "result": asdict(outcome.result) if outcome.result else None,
+                    }
+                    for outcome in outcomes
+                ]
+            )
+        elif outcomes:
+            again = "" if done == len(boards) else _AGAIN
+            note(f"{done} of {len(boards)} boards have it{again}")
     return 0 if done == len(boards) else 1
+
+
+def _tell(outcome: Outcome) -> None:
+    name = lead(outcome.board.name)
+    if outcome.result is not None:
+        say(result_line(outcome.result))
+        for warning in outcome.result.warnings:
+            note(f"{name} warning: {warning}")
+    elif outcome.error is not None:
+        say(f"{name} FAILED: {outcome.error.removeprefix(lead(outcome.board.host) + ' ')}")
+    else:
+        say(f"{name} not begun")

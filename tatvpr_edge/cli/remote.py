@@ -67,7 +67,10 @@ _WAY = (
     click.option("--ssh-config", type=FilePath(), help="Configuration file for ssh -F."),
     click.option("--port", "-p", type=click.IntRange(1, 65535), help="SSH port."),
 )
-_ROOT = click.option("--root", help="Install root on the board (default: its own).")
+_ROOT = click.option(
+    "--root",
+    help="Install root on the board (default: its own); a relative one lies in the login's home.",
+)
 _LIMITS = (
     click.option(
         "--golden-seconds",

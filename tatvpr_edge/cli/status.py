@@ -28,6 +28,8 @@ def command(target: str, way: Way, check: bool, as_json: bool) -> None:
         return
     releases = found["releases"]
     say(f"{lead(target)} {found['live'] or 'nothing'} is live below {found['root']}")
+    if found.get("lost"):
+        say(f"the live release is lost ({found['lost']} is nowhere): deploy again, or roll back")
     if found.get("unconfirmed"):
         say("its health was not confirmed: the next deploy checks it")
     if found.get("fallback"):

@@ -132,8 +132,11 @@ class Agent:
             )
         if error.errno == errno.EROFS:
             return f"the board's disk is mounted read-only ({self.store.root}): remount it"
-        where = f" ({error.filename})" if error.filename else ""
-        return f"the board's file system refused: {error.strerror}{where}"
+        where = error.filename or f"below {self.store.root}"
+        return (
+            f"the board's file system refused: {error.strerror} ({where}): mend that, or name "
+            "another --root"
+        )
 
     def _tick(self) -> None:
         self.channel.alive()
@@ -150,7 +153,10 @@ class Agent:
     def hello(self, message: dict[str, Any]) -> dict[str, Any]:
         """Facts about the board."""
         root = os.fspath(deployed.install_root(message.get("root")))
-        root = os.path.realpath(os.path.join(os.path.expanduser("~"), root))
+        root = os.path.join(os.path.expanduser("~"), root)
+        if not os.path.isabs(root):
+            raise DeployError("the login has no home on the board: give --root a whole path")
+        root = os.path.realpath(root)
         self.python = [str(word) for word in message.get("python", self.python)]
         self.store = Store(root, self.disk, self._tick)
         self.switch = Switch(self.store)

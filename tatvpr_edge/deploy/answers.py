@@ -176,6 +176,7 @@ ANSWERS: dict[str, Kind] = {
             **_KEYS,
         },
         {
+            "lost": optional(text),
             "unconfirmed": flag,
             "fallback": optional(record({"live": text, "runs": text, "why": text})),
             "downgrades": flag,

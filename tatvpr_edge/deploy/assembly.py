@@ -19,10 +19,8 @@ from tatvpr_edge.runtime.table import Row, Table, check_release_name
 from tatvpr_edge.runtime.whole import check_file, check_tree, hash_file, plain, read, walk
 from tatvpr_edge.spec.errors import DeployError
 
-from .store import Store
+from .store import PARTS, TREE, Store
 
-_TREE = "tree"
-_PARTS = "parts"
 _SPARE_BYTES = 1 << 20
 
 
@@ -42,10 +40,10 @@ class Assembly:
         self.disk = store.disk
         self.table = table
         self.folder = store.path(deployed.STAGING, check_release_name(table.name))
-        self.tree = os.path.join(self.folder, _TREE)
+        self.tree = os.path.join(self.folder, TREE)
 
     def _part(self, index: int) -> str:
-        return os.path.join(self.folder, _PARTS, str(index))
+        return os.path.join(self.folder, PARTS, str(index))
 
     def _place(self, row: Row) -> str:
         return os.path.join(self.tree, row.path)
@@ -59,7 +57,7 @@ class Assembly:
         """
         clear_staging(self.store, self.table.name)
         self._distrust()
-        for folder in (self.folder, self.tree, os.path.join(self.folder, _PARTS)):
+        for folder in (self.folder, self.tree, os.path.join(self.folder, PARTS)):
             if not os.path.isdir(folder):
                 self.disk.mkdir(folder)
         for inside in sorted({os.path.dirname(row.path) for row in self.table.rows}):

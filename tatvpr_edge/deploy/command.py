@@ -23,6 +23,7 @@ from .session import python_words
 from .transport import Link, Transport
 
 _MAX_ANSWER_BYTES = 64 << 20
+_MOST_SAID = 400
 #: The board's Python where nobody says otherwise.
 _PYTHON = "python3"
 #: A user's home, which shells and Python's expanduser know.
@@ -30,6 +31,12 @@ _HOME = re.compile(r"~[A-Za-z0-9_.\-]*")
 _NEEDED = (
     'if [ ! -e "$r/current/artifact" ]; then '
     'echo "error: nothing is deployed below $r" >&2; exit 1; fi; '
+)
+#: A command that ends when nobody listens any more: standard input ends with the connection.
+_WHILE_HEARD = (
+    "exec 3<&0; {{ {}; }} </dev/null 3<&- & p=$!; "
+    "{{ read -r x; kill $p; }} <&3 >/dev/null 2>&1 & w=$!; "
+    "wait $p; s=$?; kill $w; exit $s"
 )
 
 
@@ -56,7 +63,7 @@ def run_on_board(
     Raises:
         DeployError: the board cannot be reached, the command failed, or it exceeds its limits.
     """
-    line = _line(words, root, python, on_artifact)
+    line = _line(words, transport.placed(root), python, on_artifact)
     first = deploy_line(transport, "ARTIFACT", root, python)
     return _run(transport, line, words[0], first, limit_s, tell)
 
@@ -67,7 +74,7 @@ def live_manifest(transport: Transport, root: str | None = None, python: str = _
     Raises:
         DeployError: the board cannot be reached, or nothing is deployed there.
     """
-    line = f'r={_where(root)}; {_NEEDED}cat "$r/current/artifact/{MANIFEST}"'
+    line = f'r={_where(transport.placed(root))}; {_NEEDED}cat "$r/current/artifact/{MANIFEST}"'
     first = deploy_line(transport, "ARTIFACT", root, python)
     return _run(transport, line, f"reading {MANIFEST}", first, 60.0, lambda line: None).encode()
 
@@ -89,6 +96,7 @@ def _run(
     status = link.close(30)
     said = link.said()
     if status != 0:
+        said = said or answer[-_MOST_SAID:].decode("utf-8", "replace")  # as nologin does
         raise DeployError(link.explained(status) or _why(transport.name, what, status, said, first))
     for told in said.splitlines():
         tell(told)
@@ -120,9 +128,9 @@ def _line(words: Sequence[str], root: str | None, python: str, on_artifact: bool
         command += ' "$r/current/artifact"'
         needed = _NEEDED
     fallback = " ".join(shlex.quote(word) for word in python_words(python))
-    return (
+    return _WHILE_HEARD.format(
         f'r={_where(root)}; {needed}cd /; if [ -f "$r/current/python" ]; then '
-        f'sh "$r/current/python" {command}; else {fallback} {command}; fi'
+        f'exec sh "$r/current/python" {command}; else exec {fallback} {command}; fi'
     )
 
 
@@ -148,7 +156,7 @@ def deploy_line(
 
 def _why(name: str, command: str, status: int, said: str, first: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
-    last = printable(lines[-1].removeprefix("error: ")[:400]) if lines else "nothing said"
+    last = printable(lines[-1].removeprefix("error: ")[:_MOST_SAID]) if lines else "nothing said"
     if "nothing is deployed" in last:
         return f"{lead(name)} {last}: run `{first}` first"
     if "No module named" in last and "tatvpr_edge" in last:

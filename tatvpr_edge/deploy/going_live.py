@@ -17,7 +17,7 @@ from .admission import Admission
 from .health import Health, seconds
 from .kept import State, carry_journal, changed_since
 from .store import Store
-from .switch import Switch
+from .switch import HISTORY, Switch
 
 
 def alive(health: Health, message: dict[str, Any]) -> dict[str, Any]:
@@ -92,6 +92,9 @@ class GoingLive:
             self.switch.go_back(name, live, str(error))
             self._put_back(served)
             service.restart_after_return(self.store, units)
+            # Of those that failed the last one stays, with its reason: they would fill the disk.
+            with contextlib.suppress(OSError, DeployError):
+                self.switch.collect(HISTORY, also=name)
             raise DeployError(f"{error}: went back, {live or 'no release'} is live") from None
         if live is not None and carried is not None:
             self._warn(changed_since(self.store, live, carried))

@@ -178,6 +178,7 @@ def report(store: Store, switch: Switch, keyring: Keyring, check: bool) -> dict[
         "root": store.root,
         "live": live,
         "previous": previous,
+        "lost": switch.lost(),
         "unconfirmed": live is not None and (state["pending"] or {}).get("release") == live,
         "releases": releases,
         "fallback": _fallback(store),

@@ -20,6 +20,8 @@ Also per board or for all: root, python. Without any canary the first board is i
 
 from __future__ import annotations
 
+import os
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -40,6 +42,7 @@ from .transport import LocalTransport, SshTransport, Transport
 
 _KEYS = {"host": str, "port": int, "artifact": str, "map": str, "root": str, "python": str}
 _SHARED = ("port", "artifact", "map", "root", "python")
+_UNKNOWN = "interrupted before it answered: it has the old release or the new one, see its `status`"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ class Board:
     root: str | None = None
     python: str | None = None
     canary: bool = False
+    #: What it is called where other boards have its address: behind one router, on one machine.
+    apart: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its address, or as our commands take it where that names more than one board."""
+        return self.apart or self.host
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,13 @@ def read_inventory(path: Path) -> list[Board]:
             raise DeployError(f"{path}: board {place[0]} is listed twice")
     if not any(board.canary for board in boards):
         boards[0] = replace(boards[0], canary=True)
-    return boards
+    hosts = [board.host for board in boards]
+    return [b if hosts.count(b.host) == 1 else replace(b, apart=_apart(b)) for b in boards]
+
+
+def _apart(board: Board) -> str:
+    port = [] if board.port is None else ["--port", str(board.port)]
+    return shlex.join([board.host, *port, *([] if board.root is None else ["--root", board.root])])
 
 
 def _board(path: Path, shared: dict[str, Any], own: Any) -> Board:
@@ -106,7 +122,9 @@ def _board(path: Path, shared: dict[str, Any], own: Any) -> Board:
         )
     for key in ("artifact", "map"):
         if key in entry:
-            entry[key] = path.parent / entry[key]
+            entry[key] = path.parent / os.path.expanduser(entry[key])
+    if entry["host"] == LOCAL and not entry.get("root", "~").startswith("~"):
+        entry["root"] = os.path.join(path.parent, entry["root"])  # of this machine, too
     return Board(**entry, canary=canary)
 
 
@@ -128,7 +146,8 @@ def deploy_all(
 ) -> Iterator[Outcome]:
     """Deploy to all boards; outcomes as they come, those not begun at the end.
 
-    Everything that is to be sent is checked before the first board is touched.
+    Everything that is to be sent is checked before the first board is touched. An interruption ends
+    it once boards that were begun are done, or it comes again; then all outcomes are told first.
 
     Raises:
         ArtifactError, MapError, DeployError: what is to be sent is not whole, or not named.
@@ -143,27 +162,44 @@ def deploy_all(
             opened[source, its_map] = open_artifact(source, its_map)
         jobs.append((board, opened[source, its_map], its_map, open_transport(board, config)))
     stop = threading.Event()
+    begun: set[Board] = set()
+    made: dict[Board, Outcome] = {}
+    told: set[Board] = set()
 
     def one(job: tuple[Board, Artifact, Path | None, Transport]) -> Outcome:
         board, whole, its_map, transport = job
         if stop.is_set():
             return Outcome(board)
+        begun.add(board)
         on_begin(board)
         own = replace(
             options, root=board.root or options.root, python=board.python or options.python
         )
         try:
-            return Outcome(board, deploy(transport, whole, its_map, own))
+            result = deploy(transport, whole, its_map, own)
+            made[board] = Outcome(board, replace(result, board=board.name))
         except (TatvprError, OSError) as error:
             stop.set()
-            return Outcome(board, error=printable(error))
+            made[board] = Outcome(board, error=printable(error))
         except Exception as error:  # one board's is not the end of the others' report
             stop.set()
             fault = f"{type(error).__name__}: {printable(error)[:300]}"
-            return Outcome(board, error=f"{fault}: this is a fault of tatvpr-edge")
+            made[board] = Outcome(board, error=f"{fault}: this is a fault of tatvpr-edge")
+        return made[board]
 
-    for job in jobs:
-        if job[0].canary:
-            yield one(job)
-    rest = [job for job in jobs if not job[0].canary]
-    yield from as_done(one, rest, parallel)
+    def in_turn() -> Iterator[Outcome]:
+        for job in jobs:
+            if job[0].canary:
+                yield one(job)
+        yield from as_done(one, [job for job in jobs if not job[0].canary], parallel)
+
+    try:
+        for outcome in in_turn():
+            told.add(outcome.board)
+            yield outcome
+    except KeyboardInterrupt:
+        for board in boards:
+            if board not in told:
+                unknown = _UNKNOWN if board in begun else None
+                yield made.get(board) or Outcome(board, error=unknown)
+        raise

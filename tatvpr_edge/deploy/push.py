@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ from .transport import Transport
 OnEvent = Callable[[dict[str, Any]], None]
 
 
+#: A key may have a passphrase, and a person answers one question at a time.
+_ASKS = threading.Lock()
 #: Taken for the size of what a board has where that is not known here.
 _LARGEST_BYTES = 1 << 30
 
@@ -173,9 +176,10 @@ def deploy(
             )
             event({"event": "warning", "text": text})
         if options.sign is not None:
-            release, made = sign_release(
-                release, options.sign, options.expires_days, hello.get("stamp")
-            )
+            with _ASKS:
+                release, made = sign_release(
+                    release, options.sign, options.expires_days, hello.get("stamp")
+                )
         limit_s = _limit_s(options, release.table.total_bytes, bool(artifact.manifest.backends))
         answer = session.ask(
             {

@@ -18,10 +18,15 @@ here=$(CDPATH= cd -P -- "$(dirname -- "$0")" && pwd -P) || exit 1
 {root}="${{{root}:-${{here%/{releases}/*}}}}"
 export {root}
 """
+_INLINE = """here=$0
+start=$here/start
+# A release that lost all of itself has no such file; any other's finds the one before it.
+for other in "${here%/*}"/releases/*/start; do [ -f "$start" ] || start=$other; done
+"""
 _RUN = """runtime=$here/runtime
-whole=$({python} -I -S "$here/start" "$here")
+whole=$({python} -I -S "{start}" "$here")
 case $? in
-    0) runtime=$whole ;;
+    0) runtime=$whole{there} ;;
     {refused}) exit 1 ;; # none is trusted; any other fault is one of `start` itself: as without it
 esac
 if [ -d "$runtime" ]; then
@@ -34,16 +39,16 @@ exec {python} "$@"
 """
 
 
-def _run(python: Sequence[str]) -> str:
+def _run(python: Sequence[str], start: str, there: str = "") -> str:
     words = " ".join(shlex.quote(word) for word in python)
-    return _RUN.format(python=words, refused=REFUSED)
+    return _RUN.format(python=words, refused=REFUSED, start=start, there=there)
 
 
 def release_script(python: Sequence[str]) -> str:
     """A release's ``python``, with ``python`` as words of a command."""
-    return _HERE.format(root=ROOT_VARIABLE, releases=RELEASES) + _run(python)
+    return _HERE.format(root=ROOT_VARIABLE, releases=RELEASES) + _run(python, "$here/start")
 
 
 def inline(python: Sequence[str]) -> str:
-    """The same for ``sh -c TEXT RELEASE WORD ...``."""
-    return "here=$0\n" + _run(python)
+    """The same for ``sh -c TEXT RELEASE WORD ...``, in the folder of the release that it runs."""
+    return _INLINE + _run(python, "$start", '; cd "${whole%/*}" || :')

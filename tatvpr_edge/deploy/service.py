@@ -62,7 +62,8 @@ def unit_text(root: str, python: list[str], settings: Sequence[str] = ()) -> str
         "[Service]",
         "Type=notify",
         "ExecStart=" + " ".join(start),
-        "WorkingDirectory=" + current.replace("%", "%%"),
+        # "-": where the live release lost all of itself, the one before it starts.
+        "WorkingDirectory=-" + current.replace("%", "%%"),
         "Environment=" + _quoted(f"{deployed.ROOT_VARIABLE}={root}"),
         "Environment=" + _quoted(f"PATH={path}"),
         "Environment=PYTHONDONTWRITEBYTECODE=1",

@@ -44,6 +44,7 @@ from .transport import Link, Transport
 #: In the order in which they import each other.
 AGENT_MODULES = (
     *packed.TRUST_MODULES,
+    "tatvpr_edge.spec.targets",
     "tatvpr_edge.runtime.messages",
     "tatvpr_edge.deploy.disk",
     "tatvpr_edge.deploy.protocol",
@@ -93,6 +94,8 @@ BYTES_PER_S = 1e6
 #: A board that takes a file's bytes slower than this is gone.
 SLOWEST_BYTES_PER_S = 1e3
 _MAX_ERROR = 4000
+#: What is kept of a login's noise: the greeting may begin in it, or it says why there is none.
+_MOST_LINE = 300
 #: What is copied rather than written in two pieces, each of which wakes ssh.
 _SMALL_BYTES = 1 << 16
 #: Steps and warnings of one conversation.
@@ -174,7 +177,8 @@ class Session(Closing):
         Raises:
             DeployError: it cannot be reached, or its Python cannot run the agent.
         """
-        message = {"op": "hello", "root": root, "python": self.python, "of_live": of_live}
+        place = self.transport.placed(root)
+        message = {"op": "hello", "root": place, "python": self.python, "of_live": of_live}
         answer = self.ask(message, ANSWER_S if of_live else GREETING_S, GREETING_S)
         if answer.get("version") != VERSION:
             raise DeployError(f"{lead(self.transport.name)} the agent is of another version")
@@ -289,7 +293,8 @@ class Session(Closing):
         name = self.transport.name
         status = self._link.close()
         said = self._link.said()
-        explained = self._link.explained(status)
+        # What has greeted was reached: what ends it later is said in ssh's own words.
+        explained = None if self._greeted.is_set() else self._link.explained(status)
         if explained is not None:
             return DeployError(explained)
         last = printable(said.splitlines()[-1].strip()[:300]) if said else ""
@@ -342,11 +347,11 @@ class Session(Closing):
         while wanted not in seen:
             piece = os.read(self._link.receive.fileno(), 65536)
             if not piece:
-                raise ProtocolError("the board's shell ended before the agent started")
+                raise ProtocolError(_ended_early(seen))
             total += len(piece)
             if total > MAX_NOISE:
                 raise ProtocolError("the board's login shell prints without end")
-            seen = seen[-len(wanted) :] + piece
+            seen = seen[-_MOST_LINE:] + piece
         self._ahead = seen.partition(wanted)[2]
 
     def _exactly(self, count: int) -> bytes:
@@ -361,3 +366,10 @@ class Session(Closing):
             pieces.append(piece)
             count -= len(piece)
         return b"".join(pieces)
+
+
+def _ended_early(noise: bytes) -> str:
+    """Logins that run nothing (nologin, SFTP alone) say so where the greeting is awaited."""
+    lines = noise[-_MOST_LINE:].decode("utf-8", "replace").strip().splitlines()
+    said = f", and said {printable(lines[-1].strip())!r}" if lines else ""
+    return f"the board's shell ended before the agent started{said}: can this user run commands?"

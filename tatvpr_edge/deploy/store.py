@@ -23,6 +23,7 @@ from tatvpr_edge.runtime.private import NotPrivate, check_folder
 from tatvpr_edge.runtime.table import Table, check_release_name, is_release_name
 from tatvpr_edge.runtime.whole import BYTECODE, MOST_NAME, check_files, read_table, walk
 from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.spec.targets import refuse_in_artifact
 from tatvpr_edge.spec.text import parse_json
 
 from .disk import Disk
@@ -32,6 +33,8 @@ SPARE_BYTES = 256 << 10
 #: A program that starts holds the lock, shared, as long as it takes to see whether a deploy does.
 _TRIES, _AGAIN_S = 10, 0.02
 _FOLDERS = (deployed.RELEASES, deployed.STAGING, deployed.TRASH, deployed.TRUST)
+#: Below ``staging/NAME``: what is complete of a release, and files that were cut off.
+TREE, PARTS = "tree", "parts"
 
 
 class Store:
@@ -54,7 +57,8 @@ class Store:
     # ---- layout and lock ---------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make the folders that are missing; refuse links and folders that others may write.
+        """Make the folders that are missing; refuse links, folders that others may write, and a
+        root that holds something else.
 
         Raises:
             DeployError: something is in the way, or the root is not writable.
@@ -64,6 +68,7 @@ class Store:
                 f"{self.root} on the board holds a {os.pathsep!r}, which in PYTHONPATH ends a "
                 "folder's name: name another --root"
             )
+        self._spare_others()
         missing = []
         folder = self.root
         while not os.path.lexists(folder):
@@ -89,6 +94,29 @@ class Store:
                 f"{self.root} on the board is not writable by this user: chown it, log in as its "
                 "owner, or name another --root"
             )
+
+    def _spare_others(self) -> None:
+        """Refuse a root that a deploy would cost somebody something: folders and files are called
+        as ours elsewhere, too. One sign that the root is ours is enough."""
+        root = Path(self.root)
+        holder = deployed.read_json(root / deployed.LOCK)
+        if "history" in deployed.read_state(root) or "who" in holder:
+            return
+        found = [self.path(name) for name in (deployed.STATE, deployed.SPARE)]
+        found = [path for path in found if os.path.lexists(path)]
+        for folder in (deployed.RELEASES, deployed.STAGING, deployed.TRASH):
+            with contextlib.suppress(OSError):
+                found += [self.path(folder, name) for name in sorted(os.listdir(root / folder))]
+        for path in found:
+            if any(os.path.lexists(os.path.join(path, x)) for x in (deployed.RELEASE, TREE, PARTS)):
+                return
+        for path in found:  # empty folders cost nothing: a power cut leaves them of a first deploy
+            if not os.path.isdir(path) or os.listdir(path):
+                raise DeployError(
+                    f"{path} on the board was made by no deploy, and would be removed or written "
+                    "over by one: name another --root, or move it away"
+                )
+        refuse_in_artifact(root, DeployError)
 
     def lock(self, who: str) -> None:
         """Take the lock, which the kernel releases when this process ends, however it ends: no
@@ -287,4 +315,4 @@ class Store:
         return None
 
     def _why(self, error: OSError, doing: str) -> str:
-        return f"cannot {doing} on the board: {error.strerror}"
+        return f"cannot {doing} on the board: {error.strerror}: mend that, or name another --root"

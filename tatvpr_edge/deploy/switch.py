@@ -28,6 +28,8 @@ from tatvpr_edge.spec.errors import DeployError
 
 from .store import Store
 
+#: Releases of which the order is remembered; one that failed is none of them.
+HISTORY = 100
 _TARGET = re.compile(re.escape(deployed.RELEASES) + r"/([^/]+)")
 
 
@@ -68,6 +70,11 @@ class Switch:
         self.store.warnings.append(f"{self.current} led nowhere ({target!r}) and is replaced")
         return None
 
+    def lost(self) -> str | None:
+        """Where ``current`` leads where nothing is any more; None where that is not so."""
+        dangles = os.path.islink(self.current) and not os.path.exists(self.current)
+        return os.readlink(self.current) if dangles else None
+
     def begin(self, name: str) -> str | None:
         """Steps 1 to 3: make ``name`` live. Returns the release that was live before."""
         before = self.live()
@@ -89,7 +96,7 @@ class Switch:
         its list is accepted from now on (0: unsigned)."""
         state = self.store.state()
         if not state["history"] or state["history"][-1] != name:
-            state["history"] = [*state["history"], name][-100:]
+            state["history"] = [*state["history"], name][-HISTORY:]
         state["pending"] = None
         state["floor"] = max(state["floor"], serial)
         state["release_floor"] = max(state["release_floor"], of_list)

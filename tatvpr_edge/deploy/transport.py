@@ -45,6 +45,13 @@ _SSH_FAILED = 255
 #: and HostKeyAlias make another one than the user wrote.
 _OFFENDING = re.compile(r"^Offending \S+ key in (.+):[0-9]+\s*$", re.MULTILINE)
 _CHANGED = re.compile(r"^Host key for (\S+) has changed", re.MULTILINE)
+#: What ssh says where no login is let in; a file of the board that may not be read has no methods.
+_DENIED = re.compile(r"^.*Permission denied \(.*$", re.MULTILINE)
+_TOO_MANY = "Too many authentication failures"
+#: Ways not to get there, of which a proxy or a jump host may have said more after it.
+_NO_WAY = re.compile(
+    r"^.*(?:Could not resolve|Connection refused|timed out|No route to host).*$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,10 @@ class Transport(Protocol):
     @property
     def options(self) -> tuple[str, ...]:
         """What our commands need besides its name to go this way: ``--port 2222``, word by word."""
+        ...
+
+    def placed(self, root: str | None) -> str | None:
+        """An install root as the board is told it: a relative one lies in the login's home."""
         ...
 
     def start(self, command: str) -> Link:
@@ -218,6 +229,9 @@ class SshTransport:
         named = parse_target(self.target)
         if named.port is not None and self.port not in (None, named.port):
             raise DeployError(f"{self.target} and --port {self.port} name two ports: give one")
+        # ssh waits for a pipe; "none" is its word for no file at all.
+        if self.config not in (None, "none") and not os.path.isfile(self.config or ""):
+            raise DeployError(f"--ssh-config {self.config} is no file: name one that ssh reads")
 
     @property
     def _at(self) -> Target:
@@ -235,6 +249,10 @@ class SshTransport:
         """``--port`` and ``--ssh-config``, as far as they were given."""
         port = () if self.port is None else ("--port", str(self.port))
         return port if self.config is None else (*port, "--ssh-config", self.config)
+
+    def placed(self, root: str | None) -> str | None:
+        """As the user wrote it."""
+        return root
 
     def start(self, command: str) -> Link:
         """Run ``command`` by the board's login shell; a board whose host key is unknown or changed
@@ -264,8 +282,7 @@ class SshTransport:
         return Link(_popen([*words, "--", self._at.words, command]), self)
 
     def explain(self, said: str) -> str | None:
-        """What ssh's own words mean, with the command that helps; None where they mean nothing
-        special."""
+        """What ssh's own words mean, with the command that helps."""
         to = self._at
         at = " ".join(
             [
@@ -285,15 +302,22 @@ class SshTransport:
                 f"{self.name}: the host key is unknown: compare and accept it once with "
                 f"`ssh {at} true`"
             )
-        if "Permission denied" in said:
+        if _TOO_MANY in said:
             return (
-                f"{self.name}: login refused ({_last(said)}): check the user and your keys with "
-                f"`ssh {at} true`"
+                f"{self.name}: login refused ({_TOO_MANY}): ssh offered other keys first: name "
+                "this board's in ~/.ssh/config, with IdentityFile and `IdentitiesOnly yes`"
             )
-        for sign in ("Could not resolve", "Connection refused", "timed out", "No route to host"):
-            if sign in said:
-                return f"{self.name}: cannot connect: {_last(said)}"
-        return None
+        denied = _DENIED.search(said)
+        if denied:
+            asks = ", and give it to ssh-agent (`ssh-add`) where it has a passphrase"
+            return (
+                f"{self.name}: login refused ({_last(denied[0])}): check the user and your keys "
+                f"with `ssh {at} true`{asks if self.batch else ''}"
+            )
+        no_way = _NO_WAY.search(said)
+        if no_way:
+            return f"{self.name}: cannot connect: {_last(no_way[0])}: try `ssh {at} true`"
+        return f"{self.name}: the connection failed ({_last(said)}): try `ssh {at} true`"
 
 
 @dataclass(frozen=True)
@@ -303,6 +327,10 @@ class LocalTransport:
     name: str = LOCAL
     environment: tuple[tuple[str, str], ...] = ()
     options: tuple[str, ...] = ()
+
+    def placed(self, root: str | None) -> str | None:
+        """As any other path of this machine: a relative one lies in the working folder."""
+        return root if not root or root.startswith("~") else os.path.abspath(root)
 
     def start(self, command: str) -> Link:
         """Run ``command`` by ``/bin/sh``."""

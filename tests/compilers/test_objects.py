@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,3 +220,27 @@ def test_a_home_that_cannot_be_written_costs_only_time(
     source.write_text("int f(void) { return 5; }\n")
     made = compile_object(find_compiler(load("host")), source, [], tmp_path / "f.o")
     assert answer(made, tmp_path) == 5
+
+
+def test_what_no_build_used_for_a_season_goes(
+    home: Path, counting: tuple[Compiler, Path], tmp_path: Path
+) -> None:
+    """Every text that a source ever had stayed."""
+    compiler, log = counting
+    home.mkdir(parents=True)
+    months_ago = time.time() - 100 * 86400
+    for name in ("old.object", "old.json", "new.object"):
+        (home / name).write_bytes(b"kept")
+        if name.startswith("old"):
+            os.utime(home / name, (months_ago, months_ago))
+    source = tmp_path / "f.c"
+    source.write_text("int f(void) { return 7; }")
+    compile_object(compiler, source, [], tmp_path / "f.o")
+    kept = {path.name for path in home.iterdir()}
+    assert "new.object" in kept and not kept & {"old.object", "old.json"} and len(kept) == 3
+    for path in home.iterdir():
+        os.utime(path, (months_ago, months_ago))
+    compile_object(compiler, source, [], tmp_path / "f.o")
+    assert log.read_text() == "one\n"
+    used = {path.name for path in home.iterdir() if path.stat().st_mtime > months_ago + 1}
+    assert used == kept - {"new.object"}, "what is used again stays"

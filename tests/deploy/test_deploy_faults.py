@@ -210,6 +210,10 @@ class KilledAt:
         self.link = self.inner.start(command)
         return self.link
 
+    def placed(self, root: str | None) -> str | None:
+        """As the inner one."""
+        return self.inner.placed(root)
+
     def explain(self, said: str) -> str | None:
         """As the inner one."""
         return self.inner.explain(said)

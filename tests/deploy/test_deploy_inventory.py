@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +16,12 @@ import pytest
 from support.board import (
     inventory,
     live_content,
+    make_artifact,
     quick_options,
 )
 from support.board_maps import places
+from support.interrupts import heeded
+from support.tools import require_tool
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
 from tatvpr_edge.deploy.naming import lead
@@ -134,3 +143,73 @@ def test_a_line_about_a_board_begins_with_its_name_and_one_colon(
     path.write_text('[[board]]\nhost = "local:"\n')
     with pytest.raises(DeployError, match="no artifact for local: name one"):
         list(deploy_all(read_inventory(path), None, None, Options()))
+
+
+def fleet_words(path: Path, wheel: Path) -> list[str]:
+    """Deploys the boards of an inventory, one at a time."""
+    quick = ["--wheel", str(wheel), "--watch-seconds", "0", "--parallel", "1"]
+    return ["deploy", "--inventory", str(path), "--python", shlex.quote(sys.executable), *quick]
+
+
+def test_an_interrupted_fleet_says_which_boards_have_it(
+    ram_path: Path, wheel: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It waited for what had begun and said nothing of it; with --json it said nothing at all."""
+    ctrl_c = ram_path / "ctrl-c"
+    ctrl_c.write_text(f"#!/bin/sh\nkill -INT {os.getpid()}\n")
+    ctrl_c.chmod(0o755)
+    path = inventory(ram_path, wheel, bad="three")
+    shutil.rmtree(ram_path / "bad")
+    make_artifact(ram_path / "bad", b"bad", f"verify={ctrl_c}")  # as its golden vectors run
+    with heeded():
+        assert main([*fleet_words(path, wheel), "--json"]) == 130
+        told = json.loads(capsys.readouterr().out)
+        for name in ("one", "two", "three"):
+            shutil.rmtree(ram_path / name)
+        assert main(fleet_words(path, wheel)) == 130
+    said = capsys.readouterr()
+    ends = {one["board"].rpartition("/")[2]: one["result"] is not None for one in told}
+    assert ends == {"two": True, "one": True, "three": True, "four": False, "five": False}
+    assert [one["error"] for one in told] == [None] * 5
+    assert said.out.count(" is live") == 3 and said.out.count(" not begun") == 2
+    assert "3 of 5 boards have it; mend what failed" in said.err
+    assert all(live_content(ram_path / name) for name in ("one", "two", "three"))
+
+
+def test_boards_of_one_address_are_told_apart(
+    ram_path: Path, wheel: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Behind one router each had the same name in the report."""
+    path = ram_path / "boards.toml"
+    text = '[[board]]\nhost = "robot@gate"\nport = 2201\n[[board]]\nhost = "robot@gate"\n'
+    path.write_text(text + 'port = 2202\nroot = "/data/my robot"\n[[board]]\nhost = "robot@a"\n')
+    names = [board.name for board in read_inventory(path)]
+    there = "robot@gate --port 2202 --root '/data/my robot'"
+    assert names == ["robot@gate --port 2201", there, "robot@a"]
+    assert main([*fleet_words(inventory(ram_path, wheel, bad="one"), wheel), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert len({one["board"] for one in told}) == 5
+    assert told[0]["result"]["board"] == told[0]["board"] == f"local: --root {ram_path}/two"
+    assert told[1]["board"] == f"local: --root {ram_path}/one" and "went back" in told[1]["error"]
+
+
+def test_a_fleet_asks_for_a_passphrase_one_board_at_a_time(
+    ram_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many boards as are served at a time asked on one terminal, all at once."""
+    require_tool("ssh-keygen", "openssh-client")
+    key, asks, log = ram_path / "key", ram_path / "asks", ram_path / "log"
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(key)]
+    subprocess.run(words, check=True)
+    asks.write_text(
+        f"#!/bin/sh\nmkdir {log}.now || echo at once >> {log}\nsleep .2\nrmdir {log}.now\n"
+        f"echo asked >> {log}\necho secret\n"
+    )
+    asks.chmod(0o755)
+    monkeypatch.setenv("SSH_ASKPASS", str(asks))
+    monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
+    options = quick_options(ram_path / "unused", wheel, sign=key)
+    boards = read_inventory(inventory(ram_path, wheel))
+    outcomes = list(deploy_all(boards, None, None, options))
+    assert [outcome.error for outcome in outcomes] == [None] * 5
+    assert log.read_text().splitlines() == ["asked"] * 5

@@ -127,6 +127,13 @@ def test_a_login_shell_that_knows_no_posix_runs_the_runtime_all_the_same(
         assert live_manifest(sshd.transport(), *where).startswith(b"{")
 
 
+class _Elsewhere(LocalTransport):
+    """A board, whose folders are not those of this process."""
+
+    def placed(self, root: str | None) -> str | None:
+        return root
+
+
 @pytest.mark.parametrize("root", ["data/my $robot", "~", "~/x y", "~root", "~root/'x' y", "/a b"])
 def test_commands_find_the_root_where_deploy_put_it(root: str, tmp_path: Path) -> None:
     """One relative to the home, or another user's home, was sought elsewhere."""
@@ -135,7 +142,7 @@ def test_commands_find_the_root_where_deploy_put_it(root: str, tmp_path: Path) -
     done = subprocess.run(["sh", "-c", line], env=home, capture_output=True, text=True, check=True)
     with pytest.raises(UsageError, match="root is empty"):
         quick_options("")
-    board = LocalTransport(environment=(("HOME", str(tmp_path)),))
+    board = _Elsewhere(environment=(("HOME", str(tmp_path)),))
     with Session(board, shlex.quote(sys.executable)) as session:
         assert os.path.normpath(done.stdout) == session.hello(root)["root"]
 

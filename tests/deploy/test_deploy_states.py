@@ -271,6 +271,24 @@ def test_no_release_is_live_where_the_one_before_an_unfinished_deploy_is_gone(
     assert done.before is None and live_content(root) == hash_of(pair[1])
 
 
+def test_of_releases_that_failed_the_last_one_stays(
+    ram_path: Path, pair: Any, fresh: Any, faults: Any
+) -> None:
+    """All of them did, until one worked or the disk was full."""
+    root, options = fresh()
+    good = deploy(local_transport(), pair[1], None, options).before
+    for content in (b"x", b"y", b"z"):
+        bad = make_artifact(ram_path / content.decode(), content, "service-wrong")
+        with pytest.raises(DeployError, match="went back"):
+            deploy(local_transport(), bad, None, options)
+        faults.check(root, {hash_of(pair[1])}, content)
+    releases = status(local_transport(), options)["releases"]
+    assert [bool(release["failed"]) for release in releases] == [True, False, False]
+    assert good in os.listdir(root / "releases") and len(os.listdir(root / "releases")) == 3
+    rollback(local_transport(), None, options)
+    assert live_content(root) == hash_of(pair[0])
+
+
 def test_first_release_that_does_not_work_leaves_nothing_live(
     ram_path: Path, wheel: Path, pair: Any, faults: Any
 ) -> None:

@@ -81,6 +81,21 @@ def test_a_root_that_is_mounted_noexec_is_named_with_what_to_do(
         assert words in warning
 
 
+def test_a_disk_of_temporary_files_that_is_full_is_not_taken_for_wrong_vectors(
+    ram_path: Path, wheel: Path
+) -> None:
+    """What the runtime said had no room: "the golden vectors did not pass: nothing said"."""
+    make_artifact(ram_path / "a")
+    python, disk = shlex.quote(sys.executable), ram_path / "disk"
+    said = on_noexec(
+        disk,
+        f"mount -t tmpfs -o size=16k none {disk} && head -c 12288 /dev/zero > {disk}/fill && "
+        f"TMPDIR={disk} {python} -m tatvpr_edge deploy {ram_path}/a local: --root {ram_path}/root "
+        f"--python {python} --wheel {wheel} --watch-seconds 0",
+    )
+    assert "is live" in said.stdout, said.stderr
+
+
 def test_a_python_that_may_not_be_started_is_named(ram_path: Path) -> None:
     disk = ram_path / "disk"
     said = on_noexec(

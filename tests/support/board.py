@@ -331,7 +331,8 @@ def unit_of(text: str) -> tuple[dict[str, str], list[str]]:
         if key in said:
             said[key].append([word.replace("\\n", "\n") for word in shlex.split(value)])
     environment = dict(word.split("=", 1) for (word,) in said["Environment"])
-    return environment, [word.replace("$$", "$") for word in said["ExecStart"][0]]
+    words = said["ExecStart"][0]
+    return environment, [word.replace("$$", "$").replace("%%", "%") for word in words]
 
 
 def local_transport() -> LocalTransport:

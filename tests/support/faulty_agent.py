@@ -155,6 +155,10 @@ class FaultyTransport:
     name: str = "board"
     options: tuple[str, ...] = ()
 
+    def placed(self, root: str | None) -> str | None:
+        """As it is."""
+        return root
+
     def start(self, command: str) -> Link:
         """Connect; the command is what every fork runs anyway."""
         connection = socket.socket(socket.AF_UNIX)

@@ -228,10 +228,12 @@ def test_a_runtime_that_python_cannot_import_gives_way_to_the_one_before(
     assert path.name in said["fallback"]["why"]
 
 
-@pytest.mark.parametrize("rots", ["runtime", "script", "script and start"])
+@pytest.mark.parametrize("rots", ["runtime", "script", "script and start", "all"])
 def test_the_unit_starts_beside_a_release_that_rotted(board: Board, rots: str) -> None:
     root, options, first, second = board
-    if rots == "runtime":
+    if rots == "all":
+        shutil.rmtree(root / "releases" / second)
+    elif rots == "runtime":
         rotten_runtime(root / "releases" / second, "zeros")
     else:
         script = root / "releases" / second / "python"
@@ -239,15 +241,22 @@ def test_the_unit_starts_beside_a_release_that_rotted(board: Board, rots: str) -
         assert by_its_python(root).returncode != 0, "the script is of no use any more"
     if rots.endswith("start"):
         (root / "releases" / second / "start").write_bytes(bytes(1000))
-    environment, words = unit_of(unit_text(str(root), [sys.executable]))
+    text = unit_text(str(root), [sys.executable])
+    environment, words = unit_of(text)
+    (folder,) = re.findall("^WorkingDirectory=(.*)$", text, re.MULTILINE)
+    if folder.startswith("-") and not os.path.isdir(folder[1:]):
+        folder = "-/"  # systemd.exec(5)
     with subprocess.Popen(
         [*words, "--until-stdin-closes"],
         env=environment,
+        cwd=folder.removeprefix("-"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         assert f"/{first}/artifact" in process.stdout.readline().decode()
+        if rots in ("runtime", "all"):  # its runtime, not one that this Python has
+            assert os.readlink(f"/proc/{process.pid}/cwd") == str(root / "releases" / first)
         with Client(root / "serve.sock") as client:
             assert client.query(FRAME).tag == "place 0"
         process.communicate(b"", timeout=60)
