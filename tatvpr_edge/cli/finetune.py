@@ -148,9 +148,14 @@ def command(
 
 def _said(own: OwnFrames) -> str:
     held = own.held
+    copies = (
+        f"; {own.copies} of these are copies of frames to learn from, and found more easily than "
+        "what was never seen: remove copies"
+    )
     return (
         f"places by {own.by}: {own.trained} with {own.trained_frames} frames to learn from; "
         f"{held.places} with {len(held.gallery) + len(held.queries)} frames held out"
+        f"{copies if own.copies else ''}"
     )
 
 
@@ -274,7 +279,11 @@ def _document(
         "by": own.by,
         "places": own.trained,
         "frames": own.trained_frames,
-        "held_out": {"places": held.places, "frames": len(held.gallery) + len(held.queries)},
+        "held_out": {
+            "places": held.places,
+            "frames": len(held.gallery) + len(held.queries),
+            "copies": own.copies,
+        },
         "skipped": [asdict(frame) for frame in own.skipped],
         "recall@1": {
             name: {
