@@ -26,6 +26,7 @@ from tatvpr_edge.models.evaluate.recall import Interval, paired_bootstrap
 from tatvpr_edge.models.evaluate.run import Judged, evaluate
 from tatvpr_edge.models.evaluate.stress import Changed
 from tatvpr_edge.models.heads import patch_heads, whole_options
+from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import (
     DataConfig,
@@ -73,18 +74,11 @@ _AUGMENT = AugmentConfig(
 )
 
 
-def finetune_config(
-    start: Path, output: Path, trained: int, steps: int = STEPS, seed: int = 0
-) -> TrainConfig:
-    """The training file of a fine-tuning, as a record.
-
-    Args:
-        start: weights (safetensors).
-        output: folder of checkpoints and curves.
-        trained: places to learn from.
+def trainable(start: Path) -> ModelConfig:
+    """The configuration of the weights at ``start``.
 
     Raises:
-        ModelError: ``start`` cannot be used, trained with an anchor, or exported.
+        ModelError: they cannot be used, trained with an anchor, or exported.
     """
     stored = load_weights(start).config
     if not stored.backbone.ternary:
@@ -96,6 +90,23 @@ def finetune_config(
             f"{start}: its head {stored.head.kind!r} cannot be anchored to what it said before: "
             f"finetune takes {', '.join(patch_heads())}; tatvpr-edge train takes any"
         )
+    return stored
+
+
+def finetune_config(
+    start: Path, output: Path, trained: int, steps: int = STEPS, seed: int = 0
+) -> TrainConfig:
+    """The training file of a fine-tuning, as a record.
+
+    Args:
+        start: weights (safetensors).
+        output: folder of checkpoints and curves.
+        trained: places to learn from.
+
+    Raises:
+        ModelError: as :func:`trainable`.
+    """
+    stored = trainable(start)
     backbone = {
         field.name: getattr(stored.backbone, field.name)
         for field in dataclasses.fields(stored.backbone)

@@ -103,7 +103,7 @@ def command(
     from tatvpr_edge.boards.loader import load as load_board
     from tatvpr_edge.models.checkpoint import weights_file
     from tatvpr_edge.models.data.own import Division, read_own
-    from tatvpr_edge.models.train.finetune import STEPS, finetune_config
+    from tatvpr_edge.models.train.finetune import STEPS, finetune_config, trainable
     from tatvpr_edge.models.train.run import train
 
     began = time.monotonic()
@@ -115,6 +115,7 @@ def command(
         by=options.pop("by") or "", within_m=10.0 if within is None else within, **options
     )
     weights = weights_file(start)
+    trainable(weights)  # refused before all frames are read
     own = read_own(frames, division)
     why = f"places of {frames} are told by {own.by} (--by says by what)"
     if own.by != "poses":
