@@ -64,6 +64,11 @@ def test_the_share_of_a_patch_is_what_the_pooled_channels_lose_without_it() -> N
     assert float(shares.sum()) == pytest.approx(1, abs=1e-6)
     assert int(shares.argmin()) == 4
     assert int(shares.argmax()) == 8
+    # Of two channels, each of one patch, one says half as much: so do their patches.
+    tokens = torch.zeros(1, 17, 32)
+    tokens[0, 3, 0], tokens[0, 4, 1] = 2.0, 1.0
+    shares = head.shares(tokens)[0]
+    assert float(shares[2] / shares[3]) == pytest.approx(2, rel=1e-4)
 
 
 def test_nothing_is_said_of_tokens_that_were_dropped() -> None:
