@@ -71,6 +71,16 @@ def test_the_share_of_a_patch_is_what_the_pooled_channels_lose_without_it() -> N
     assert float(shares[2] / shares[3]) == pytest.approx(2, rel=1e-4)
 
 
+def test_what_is_heeded_is_what_tokens_are_kept_by() -> None:
+    net = model()
+    looks: list[torch.Tensor] = []
+    net.see(frames(), net.gate(8, 1.0), looks=looks)
+    seen = net.see(frames(), net.gate(8, 1.0, tokens=0.25))
+    assert seen.patches is not None
+    best = looks[0].argsort(dim=1, descending=True, stable=True)[:, : seen.patches.shape[1]]
+    assert torch.equal(best.sort(1).values, seen.patches)
+
+
 def test_nothing_is_said_of_tokens_that_were_dropped() -> None:
     net = model()
     looks: list[torch.Tensor] = []
