@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_training import tiny_run
+from tiny_sets import labelled_set
 
 from tatvpr_edge.models import registry
+from tatvpr_edge.models.data.formats import labelled
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.train import metric
+from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DistilConfig, KConfig, MetricConfig
+from tatvpr_edge.models.train.distributed import Crew
 from tatvpr_edge.models.train.metric import heeded
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.spec.errors import UsageError
@@ -123,6 +128,18 @@ def test_a_batch_that_goes_through_the_network_in_parts_teaches_the_same(
         train(config, lambda done: learned.append(done.parts))
     assert {"heed", "consistency", "similarity"} <= set(learned[0])
     assert learned[0] == pytest.approx(learned[1], rel=1e-5)
+
+
+def test_images_that_keep_fewer_tokens_stay_in_their_places(tmp_path: Path) -> None:
+    """They go through the network by themselves: labels of the others stood beside them."""
+    net, config = model(), MetricConfig(steps=1, places=4, images=2)
+    places = labelled(labelled_set(tmp_path / "set"))
+    source = metric.Source(places, np.zeros((len(places), 64, 64, 3), np.uint8))
+    stage = metric.MetricStage(net, [source], config, KConfig(), AugmentConfig.none(), Crew())
+    fewer = torch.arange(8) % 3 == 1
+    said = stage._describe_mixed(frames(), torch.ones(8), 0.25, fewer, None)
+    for kept, share in ((fewer, 0.25), (~fewer, 1.0)):
+        torch.testing.assert_close(said[kept], net(frames()[kept], 1.0, share))
 
 
 def test_a_head_that_pools_no_patches_is_refused(tmp_path: Path) -> None:

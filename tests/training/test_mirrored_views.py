@@ -58,8 +58,8 @@ def test_a_share_of_one_mirrors_every_image_and_none_leaves_all_as_they_are(
 
 
 def stage_2(root: Path, **changes: float) -> MetricStage:
-    """Frames as they are, at k = 1, of six places in two sources; the first is anchored to what the
-    model says of them."""
+    """Frames as they are, at k = 1, of six places in two sources; of the first is asked, and known,
+    what the model says of them."""
     model = registry.create(registry.config("micro", **TINY_BACKBONE), seed=5)
     config = MetricConfig(steps=4, places=6, images=2, anchor="own", **changes)
     k, plain = KConfig(dense_share=1.0), AugmentConfig.none()
@@ -68,7 +68,7 @@ def stage_2(root: Path, **changes: float) -> MetricStage:
         places = labelled(root / name)
         sources.append(Source(places, load_frames(places.paths, 32)))
     said = MetricStage(model, sources, config, k, plain, Crew())._plainly(sources[0].pixels)
-    sources[0] = dataclasses.replace(sources[0], anchor=said.numpy())
+    sources[0] = dataclasses.replace(sources[0], anchor=said.numpy(), taught=said.numpy())
     return MetricStage(model, sources, config, k, plain, Crew())
 
 
@@ -88,6 +88,7 @@ def test_a_mirrored_image_of_a_place_that_is_mirrored_as_a_whole_is_the_image(
     assert torch.equal(seen[0, 1], seen[0, 0].flip(2)) and torch.equal(seen[0, 1], seen[1, 0])
     for both in (0, 1):
         # Asked of the frames of the first source as they are, which already say so, alone.
-        assert parts[both, both]["anchor"] < 1e-4
-        assert parts[both, 1 - both]["anchor"] == 0
+        for name in ("anchor", "teacher"):
+            assert parts[both, both][name] < 1e-4
+            assert parts[both, 1 - both][name] == 0
         assert "consistency" not in parts[both, both]  # nothing is at low k
