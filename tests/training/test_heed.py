@@ -14,11 +14,13 @@ from tiny_sets import labelled_set
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.data.formats import labelled
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
+from tatvpr_edge.models.nn.layers import Gate
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.train import metric
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DistilConfig, KConfig, MetricConfig
 from tatvpr_edge.models.train.distributed import Crew
+from tatvpr_edge.models.train.loop import Randomness
 from tatvpr_edge.models.train.metric import heeded
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.spec.errors import UsageError
@@ -130,12 +132,34 @@ def test_a_batch_that_goes_through_the_network_in_parts_teaches_the_same(
     assert learned[0] == pytest.approx(learned[1], rel=1e-5)
 
 
+def stage_2(net: PlaceModel, folder: Path, k: KConfig) -> metric.MetricStage:
+    places = labelled(labelled_set(folder / "set"))
+    source = metric.Source(places, np.zeros((len(places), 64, 64, 3), np.uint8))
+    config = MetricConfig(steps=4, places=4, images=2)
+    return metric.MetricStage(net, [source], config, k, AugmentConfig.none(), Crew())
+
+
+def test_low_dials_are_pulled_to_what_all_channels_and_tokens_say(tmp_path: Path) -> None:
+    net = model()
+    stage = stage_2(net, tmp_path, KConfig(dense_share=0, opening=0, tokens_lowest=0.3))
+    learning, wanted = [], []
+
+    def see(_: object, given: tuple[torch.Tensor, Gate]) -> None:
+        gate = given[1]
+        to = learning if torch.is_grad_enabled() else wanted
+        to.append((float(gate.k.min()), gate.tokens))
+
+    net.backbone.register_forward_pre_hook(see)
+    for step in range(4):
+        assert "consistency" in stage.loss(step, Randomness.seeded(step))
+    assert set(wanted) == {(1.0, 1.0)}
+    assert min(learning)[0] < 1 and min(tokens for _, tokens in learning) < 1
+
+
 def test_images_that_keep_fewer_tokens_stay_in_their_places(tmp_path: Path) -> None:
     """They go through the network by themselves: labels of the others stood beside them."""
-    net, config = model(), MetricConfig(steps=1, places=4, images=2)
-    places = labelled(labelled_set(tmp_path / "set"))
-    source = metric.Source(places, np.zeros((len(places), 64, 64, 3), np.uint8))
-    stage = metric.MetricStage(net, [source], config, KConfig(), AugmentConfig.none(), Crew())
+    net = model()
+    stage = stage_2(net, tmp_path, KConfig())
     fewer = torch.arange(8) % 3 == 1
     said = stage._describe_mixed(frames(), torch.ones(8), 0.25, fewer, None)
     for kept, share in ((fewer, 0.25), (~fewer, 1.0)):
