@@ -222,7 +222,8 @@ def _check_frame_readers(graph: Graph) -> None:
 def check_finite(graph: Graph) -> None:
     """No weight is NaN or infinite, nor is a number among a node's attributes."""
     for name, value in graph.constants.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        # NumPy's own kinds of floats, and "V": bfloat16 and smaller ones, which are cast later.
+        if value.dtype.kind in "fV" and not np.isfinite(value.astype(np.float64)).all():
             raise ModelError(
                 f"weight {name!r} has a NaN or infinite value: the training went wrong"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tatvpr_edge.mapping import open_rgb
 from tatvpr_edge.spec import resize
 from tatvpr_edge.spec.atomic import naming, staging
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.workers import in_order
 
 Frames = NDArray[np.uint8]
 
@@ -59,6 +60,12 @@ def load_frames(paths: Sequence[Path], side_px: int, cache: Path | None = None) 
         kept = np.load(target, mmap_mode="r")
     mapped: Frames = kept
     return mapped
+
+
+def check_frames(paths: Iterable[Path]) -> None:
+    """Raise DataError for the first that cannot be read, before hours of work for the others."""
+    for _ in in_order(open_rgb, dict.fromkeys(paths), os.cpu_count() or 1):
+        pass
 
 
 def digest_of(paths: Sequence[Path], beside: bytes = b"") -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tatvpr_edge.mapping import FrameFile, Skipped, find_poses, frame_files, is_recording, open_rgb
 from tatvpr_edge.mapping.coordinates import metres_apart
@@ -35,8 +35,6 @@ GALLERY_EVERY = 4
 FEWEST_TRAINED, FEWEST_HELD = 4, 2
 #: From so many folders on, whole folders are held out.
 _MANY_CLIPS = 4
-#: Longest side at which frames held out are kept in memory.
-_SIDE_PX = 512
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,28 @@ class OwnFrames:
     held: Held
     skipped: tuple[Skipped, ...]
 
+    @cached_property
+    def copies(self) -> int:
+        """Frames held out that are, byte for byte, a frame to learn from as well."""
+        learned = {path.resolve() for path in self.places.paths}
+        held = [frame.path for frame in (*self.held.gallery, *self.held.queries)]
+        sizes = {path.stat().st_size for path in held}
+        alike = {_contents(path) for path in learned if path.stat().st_size in sizes}
+        if not alike:
+            return 0
+        sizes = {path.stat().st_size for path in learned}
+        return sum(path.stat().st_size in sizes and _contents(path) in alike for path in held)
+
     def digest(self) -> str:
         """Changes with every frame that is used, and with what they are used for."""
         held = [frame.path for frame in (*self.held.gallery, *self.held.queries)]
         division = (*self.places.places, np.array(self.held.right.shape), self.held.right)
         said = b"".join(hashlib.sha256(part.tobytes()).digest() for part in division)
         return digest_of([*self.places.paths, *held], said)
+
+
+def _contents(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 @dataclass(frozen=True)
@@ -328,16 +342,6 @@ def _held(
             "judged: give more frames of each place, or a larger --within"
         )
     return Held(tuple(frames[i] for i in gallery), tuple(frames[i] for i in queries), right, places)
-
-
-def small_images(frames: Sequence[FrameFile]) -> list[Image.Image]:
-    """The pictures, no larger than a model needs: hundreds of them stay in memory."""
-    made = []
-    for frame in frames:
-        image = open_rgb(frame.path)
-        image.thumbnail((_SIDE_PX, _SIDE_PX))
-        made.append(image)
-    return made
 
 
 def _count(number: int, what: str) -> str:

@@ -252,10 +252,11 @@ def utm(root: Path, within_m: float = WITHIN_M, pose_frame: str | None = None) -
 
 
 class LazyImages(Sequence[Image.Image]):
-    """Images on disk that are decoded one at a time: a database may hold a hundred thousand."""
+    """Images on disk that are decoded one at a time, no larger than ``longest_px``: a database may
+    hold a hundred thousand."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[Path], longest_px: int | None = None) -> None:
+        self._paths, self._longest_px = paths, longest_px
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -268,8 +269,11 @@ class LazyImages(Sequence[Image.Image]):
 
     def __getitem__(self, index: int | slice) -> Image.Image | LazyImages:
         if isinstance(index, slice):
-            return LazyImages(self._paths[index])
-        return open_rgb(self._paths[index])
+            return LazyImages(self._paths[index], self._longest_px)
+        image = open_rgb(self._paths[index])
+        if self._longest_px is not None:
+            image.thumbnail((self._longest_px, self._longest_px))
+        return image
 
 
 PROTOCOLS: dict[str, Callable[[Path], Iterator[Trial]]] = {

@@ -36,6 +36,8 @@ Ranks = NDArray[np.int64]
 _TIMED_FRAMES = 5
 #: Images decoded, and places scored, at once.
 _CHUNK = 256
+#: Descriptors of a map that are kept from one trial to the next.
+_MOST_KEPT_BYTES = 1 << 26
 #: Descriptors by k.
 ByK = dict[float, Floats]
 #: In place of a k: a map at the largest k with all tokens, which fewer tokens are asked of.
@@ -224,8 +226,7 @@ def _stress(
 class _Gallery:
     """The places of a map in pieces, described when they are first needed.
 
-    Pieces are kept where the images are in memory too; those of a set that is read from disk are
-    not, because all of its descriptors would be gigabytes.
+    Pieces are kept for the next trial where they are no more than memory is for.
     """
 
     def __init__(self, describer: Describer, trial: Trial, views: bool) -> None:
@@ -247,7 +248,8 @@ class _Gallery:
             return
         made: list[tuple[slice, ByK]] = []
         for piece in self._leaning(self._alone()):
-            if isinstance(self.images, list):
+            each = sum(rows.nbytes // len(rows) for rows in piece[1].values())
+            if each * len(self.images) <= _MOST_KEPT_BYTES:
                 made.append(piece)
             yield piece
         self._kept = made

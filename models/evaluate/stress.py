@@ -88,9 +88,13 @@ class Changed(Sequence[Image.Image]):
     """Images that are changed when they are looked at: a test set may hold many."""
 
     def __init__(
-        self, images: Sequence[Image.Image], change: Change, numbers: range | None = None
+        self,
+        images: Sequence[Image.Image],
+        change: Change,
+        numbers: range | None = None,
+        seed: int = 7,
     ) -> None:
-        self._images, self._change = images, change
+        self._images, self._change, self._seed = images, change, seed
         self._numbers = range(len(images)) if numbers is None else numbers
 
     def __len__(self) -> int:
@@ -104,9 +108,9 @@ class Changed(Sequence[Image.Image]):
 
     def __getitem__(self, index: int | slice) -> Image.Image | Changed:
         if isinstance(index, slice):
-            return Changed(self._images, self._change, self._numbers[index])
+            return Changed(self._images, self._change, self._numbers[index], self._seed)
         number = self._numbers[index]
-        return self._change(self._images[number], np.random.default_rng([7, number]))
+        return self._change(self._images[number], np.random.default_rng([self._seed, number]))
 
 
 def _image(levels: NDArray[np.float64]) -> Image.Image:

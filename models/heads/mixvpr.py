@@ -71,7 +71,10 @@ class MixVPRHead(nn.Module):
         """``[B, T, D] -> [B, size]``."""
         x = tokens[:, 1:].transpose(1, 2)
         if x.shape[-1] != self.rows.in_features:
-            raise UsageError(f"mixvpr takes {self.rows.in_features} patches, got {x.shape[-1]}")
+            raise UsageError(
+                f"mixvpr takes {self.rows.in_features} patches, got {x.shape[-1]}: in training, "
+                "distil.visible_share = 1 and metric.visible_share = 1 show it all of them"
+            )
         for mixer in self.mixers:
             x = mixer(x)
         x = self.channels(x.transpose(1, 2)).transpose(1, 2)

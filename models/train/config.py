@@ -19,7 +19,8 @@ class RunConfig:
     Attributes:
         output: folder of checkpoints, curves and weights.
         seed: of weights, batches, augmentation and k.
-        threads: of the processor, for each process; 0 leaves torch's choice.
+        threads: of the processor, for each process; 0 leaves torch's choice. With another number
+            of them sums are added in another order: weights differ in their last bits.
         checkpoint_every_s: seconds between checkpoints.
         precision: "fp32", or "bf16" for mixed precision in the network.
         device: "cpu" or "cuda", of several processes a GPU for each.

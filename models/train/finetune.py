@@ -13,16 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from tatvpr_edge import zoo
+from tatvpr_edge.mapping import FrameFile
 from tatvpr_edge.mapping.labels import labelled_frames
 from tatvpr_edge.models.checkpoint import load_weights
-from tatvpr_edge.models.data.own import Held, small_images
+from tatvpr_edge.models.data.own import Held
 from tatvpr_edge.models.evaluate.describers import ModelDescriber
-from tatvpr_edge.models.evaluate.protocols import Trial, changed
+from tatvpr_edge.models.evaluate.protocols import LazyImages, Trial, changed
 from tatvpr_edge.models.evaluate.recall import Interval, paired_bootstrap
 from tatvpr_edge.models.evaluate.run import Judged, evaluate
+from tatvpr_edge.models.evaluate.stress import Changed
 from tatvpr_edge.models.heads import patch_heads, whole_options
+from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import (
     DataConfig,
@@ -41,6 +45,8 @@ STEPS = 120
 SEEDS = 2
 #: Places in a batch, where there are as many; images of each.
 _PLACES, _IMAGES = 16, 3
+#: Longest side at which frames held out are looked at, and how many are kept in memory.
+_SIDE_PX, _IN_MEMORY = 512, 500
 #: Kind of descriptors judged: what ``map build`` stores.
 KIND = "int8"
 #: Cameras on robots, gently: the frames are of the very camera that will ask.
@@ -68,18 +74,11 @@ _AUGMENT = AugmentConfig(
 )
 
 
-def finetune_config(
-    start: Path, output: Path, trained: int, steps: int = STEPS, seed: int = 0
-) -> TrainConfig:
-    """The training file of a fine-tuning, as a record.
-
-    Args:
-        start: weights (safetensors).
-        output: folder of checkpoints and curves.
-        trained: places to learn from.
+def trainable(start: Path) -> ModelConfig:
+    """The configuration of the weights at ``start``.
 
     Raises:
-        ModelError: ``start`` cannot be used, trained with an anchor, or exported.
+        ModelError: they cannot be used, trained with an anchor, or exported.
     """
     stored = load_weights(start).config
     if not stored.backbone.ternary:
@@ -91,6 +90,23 @@ def finetune_config(
             f"{start}: its head {stored.head.kind!r} cannot be anchored to what it said before: "
             f"finetune takes {', '.join(patch_heads())}; tatvpr-edge train takes any"
         )
+    return stored
+
+
+def finetune_config(
+    start: Path, output: Path, trained: int, steps: int = STEPS, seed: int = 0
+) -> TrainConfig:
+    """The training file of a fine-tuning, as a record.
+
+    Args:
+        start: weights (safetensors).
+        output: folder of checkpoints and curves.
+        trained: places to learn from.
+
+    Raises:
+        ModelError: as :func:`trainable`.
+    """
+    stored = trainable(start)
     backbone = {
         field.name: getattr(stored.backbone, field.name)
         for field in dataclasses.fields(stored.backbone)
@@ -181,9 +197,18 @@ def held_trials(held: Held) -> list[Trial]:
     gallery, queries = small_images(held.gallery), small_images(held.queries)
     made = []
     for seed in range(SEEDS):
-        rng = np.random.default_rng(1000 + seed)
-        made.append(Trial(gallery, [changed(image, rng) for image in queries], held.right))
+        asked: Sequence[Image.Image] = Changed(queries, changed, seed=1000 + seed)
+        if isinstance(queries, list):
+            asked = list(asked)
+        made.append(Trial(gallery, asked, held.right))
     return made
+
+
+def small_images(frames: Sequence[FrameFile]) -> Sequence[Image.Image]:
+    """The pictures, no larger than a model needs: a list of hundreds, and of more than memory is
+    for, pictures that are opened when they are looked at."""
+    images = LazyImages([frame.path for frame in frames], _SIDE_PX)
+    return images if len(images) > _IN_MEMORY else list(images)
 
 
 def other_trials() -> list[Trial]:

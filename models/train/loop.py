@@ -1,7 +1,8 @@
 """The training loop: steps, schedule, checkpoints, curves. Stages say what a step's loss is.
 
 A run that is killed and started again continues from its last checkpoint and ends with the same
-weights as an unbroken one: all randomness comes from two generators that the checkpoint holds.
+weights as an unbroken one, with as many threads: all randomness comes from two generators that the
+checkpoint holds.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ much, as their signs must in a binary map (``refit.even``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from tatvpr_edge.models.train.loop import Mixed
 from tatvpr_edge.spec.errors import ModelError
 
 _BATCH = 64
+#: What ternary scales are rounded up by: a head of smaller numbers would answer zeros.
+_SMALLEST = 1e-5
 
 
 def with_head(model: PlaceModel, config: ModelConfig) -> PlaceModel:
@@ -75,7 +78,8 @@ def refit_head(
 
     Raises:
         ModelError: the head is no projected GeM, has another size than the teacher's descriptors
-            where they are taken as they are, or more numbers than there are to fit to.
+            where they are taken as they are, or more numbers than there are to fit to; or the fit
+            says nothing.
     """
     head = model.head
     if not isinstance(head, GeMHead) or head.proj is None:
@@ -105,11 +109,20 @@ def refit_head(
     mean = (x * weight).sum(0) / weight.sum()
     root = weight.sqrt()  # of weighted squares
     y = (said - said.mean(0)).repeat(len(views), 1)
-    projection = ridge_regression((x - mean) * root, y * root, config.ridge, channels)
+    try:
+        projection = ridge_regression((x - mean) * root, y * root, config.ridge, channels)
+    except torch.linalg.LinAlgError:  # no channel differs between any two frames
+        projection = x.new_zeros(y.shape[1], x.shape[1])
     if len(projection) > head.size or (turn and not config.even):
         projection = turned(projection, (x - mean) * root, head.size)
     if config.even:
         projection = spread(projection, head.size)
+    largest = float(projection.abs().max())
+    if not _SMALLEST <= largest < math.inf:  # NaN, too
+        raise ModelError(
+            f"{model.config.name}: the refit head's largest number would be {largest:g}: frames "
+            "that differ are needed, and refit.ridge, plain and sides nearer to their defaults"
+        )
     write_projection(head, projection.float(), (-projection @ mean).float())
 
 

@@ -13,7 +13,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,13 +32,12 @@ from tatvpr_edge.models.enlarge import enlarged
 from tatvpr_edge.models.nn.config import ModelConfig
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.order import order_channels
-from tatvpr_edge.models.teachers import files_of, members_of
+from tatvpr_edge.models.teachers import members_of
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DataConfig, TrainConfig
 from tatvpr_edge.models.train.distil import DistilStage
 from tatvpr_edge.models.train.distributed import Crew, own_device
 from tatvpr_edge.models.train.loop import (
-    CONTENTS,
     Progress,
     Randomness,
     Stage,
@@ -47,11 +45,11 @@ from tatvpr_edge.models.train.loop import (
     autocast,
     run_stage,
 )
-from tatvpr_edge.models.train.made_views import hashes_of, progress_of, teacher_views
+from tatvpr_edge.models.train.made_views import progress_of, teacher_views
 from tatvpr_edge.models.train.metric import MetricStage, Source
 from tatvpr_edge.models.train.refit import View, refit_head, with_head
+from tatvpr_edge.models.train.settings import settings_of
 from tatvpr_edge.models.train.taught import answers
-from tatvpr_edge.models.train.views import CARD
 from tatvpr_edge.spec.errors import ModelError, UsageError
 from tatvpr_edge.spec.targets import refuse_in_artifact
 
@@ -174,42 +172,6 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _contents(config: TrainConfig, stage: str) -> dict[str, str]:
-    """SHA-256 of the weights that a training file names, trained again they keep their name, and
-    of the card of its views. A refit's teacher may be gone after its refit."""
-    files = {config.model.init: weights_file(config.model.init)} if config.model.init else {}
-    asked = [config.refit.teacher]
-    if stage == "metric":
-        asked += [config.metric.teacher, config.metric.anchor]
-    for teacher in asked:
-        files |= files_of(teacher)
-    if config.distil.views and (stage == "distil" or config.metric.distil_weight):
-        files["distil.views"] = Path(config.distil.views) / CARD
-    return hashes_of(files)
-
-
-def _settings(config: TrainConfig, stage: str) -> dict[str, Any]:
-    """What decides the weights of a stage, by the names of a training file."""
-    tables = dataclasses.asdict(config)
-    tables["run"] = {"seed": config.run.seed, "precision": config.run.precision}
-    tables[CONTENTS] = _contents(config, stage)
-    if stage == "distil":
-        del tables["metric"]
-    flat: dict[str, Any] = {}
-
-    def flatten(value: Any, name: str) -> None:
-        if isinstance(value, dict) and value:
-            for key, inner in value.items():
-                flatten(inner, f"{name}.{key}".strip("."))
-        else:
-            flat[name] = repr(value)
-
-    for number, table in enumerate(tables.pop("data")):
-        flatten(table, f"data[{number}]")
-    flatten(tables, "")
-    return flat
-
-
 def _train(
     config: TrainConfig,
     crew: Crew,
@@ -242,7 +204,7 @@ def _train(
         # stage 1 ran in this process.
         random = Randomness.seeded(config.run.seed)
         # Who hands places over knows itself what they were: the tables do not say it.
-        said = None if places is not None else _settings(config, stage.name)
+        said = None if places is not None else settings_of(config, stage)
         if not run_stage(stage, config.run, random, crew, folder, report, stop_after, said):
             return None
         if crew.first:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping import open_rgb
-from tatvpr_edge.models.data.frames import new_array, squash
+from tatvpr_edge.models.data.frames import check_frames, new_array, squash
 from tatvpr_edge.models.teachers.base import Teacher
 from tatvpr_edge.spec.atomic import naming, put_new, staging
 from tatvpr_edge.spec.errors import DataError, UsageError
@@ -96,6 +96,7 @@ def write_views(
         )
     if folder.exists():
         raise DataError(f"{folder} exists: remove it to compute the teacher's answers again")
+    check_frames(path for path, count in zip(paths, views, strict=True) if count)
     rng = np.random.default_rng(seed)
     jobs = [path for path, count in zip(paths, views, strict=True) for _ in range(count)]
     rng.shuffle(jobs)  # type: ignore[arg-type]

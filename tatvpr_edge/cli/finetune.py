@@ -103,7 +103,7 @@ def command(
     from tatvpr_edge.boards.loader import load as load_board
     from tatvpr_edge.models.checkpoint import weights_file
     from tatvpr_edge.models.data.own import Division, read_own
-    from tatvpr_edge.models.train.finetune import STEPS, finetune_config
+    from tatvpr_edge.models.train.finetune import STEPS, finetune_config, trainable
     from tatvpr_edge.models.train.run import train
 
     began = time.monotonic()
@@ -115,6 +115,7 @@ def command(
         by=options.pop("by") or "", within_m=10.0 if within is None else within, **options
     )
     weights = weights_file(start)
+    trainable(weights)  # refused before all frames are read
     own = read_own(frames, division)
     why = f"places of {frames} are told by {own.by} (--by says by what)"
     if own.by != "poses":
@@ -148,9 +149,14 @@ def command(
 
 def _said(own: OwnFrames) -> str:
     held = own.held
+    copies = (
+        f"; {own.copies} of these are copies of frames to learn from, and found more easily than "
+        "what was never seen: remove copies"
+    )
     return (
         f"places by {own.by}: {own.trained} with {own.trained_frames} frames to learn from; "
         f"{held.places} with {len(held.gallery) + len(held.queries)} frames held out"
+        f"{copies if own.copies else ''}"
     )
 
 
@@ -274,7 +280,11 @@ def _document(
         "by": own.by,
         "places": own.trained,
         "frames": own.trained_frames,
-        "held_out": {"places": held.places, "frames": len(held.gallery) + len(held.queries)},
+        "held_out": {
+            "places": held.places,
+            "frames": len(held.gallery) + len(held.queries),
+            "copies": own.copies,
+        },
         "skipped": [asdict(frame) for frame in own.skipped],
         "recall@1": {
             name: {

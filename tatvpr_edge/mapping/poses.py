@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 import unicodedata
@@ -20,6 +21,8 @@ from tatvpr_edge.mapping.rotation import quaternions
 from tatvpr_edge.mapping.table import Table, read_table
 from tatvpr_edge.spec.errors import DataError
 from tatvpr_edge.spec.values import path as check_path
+
+_LOG = logging.getLogger("tatvpr_edge")
 
 POSES = "poses.csv"
 #: Columns that name a frame, the first of them that a table has.
@@ -111,7 +114,22 @@ def find_poses(
     recorded = [frame for frame in frames if isinstance(frame, RecordedFrame)]
     if recorded and recorded[0].poses_from:
         return _from_recording(recorded, pose_frame)
-    return _from_names(frames, pose_frame)
+    found = _from_names(frames, pose_frame)
+    if found.source == "none" and given is None:
+        _tell_of_tables_below(inside, frames)
+    return found
+
+
+def _tell_of_tables_below(inside: Path, frames: Sequence[FrameFile]) -> None:
+    """Whoever has a table for each drive is told that none of them is read."""
+    folders = {frame.path.parent for frame in frames if not isinstance(frame, RecordedFrame)}
+    below = sorted(f / POSES for f in folders if (f / POSES) != inside and (f / POSES).is_file())
+    if below and len(frames) > 1:
+        _LOG.warning(
+            "%s is not read, nor is any other below %s: write all rows into %s, with names as "
+            "paths below it",
+            below[0], inside.parent, inside,
+        )  # fmt: skip
 
 
 def _from_recording(frames: Sequence[RecordedFrame], pose_frame: str | None) -> Poses:

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from tatvpr_edge.spec.errors import DataError
+from tatvpr_edge.spec.text import printable
 from tatvpr_edge.spec.values import path as check_path
 
 #: Endings of picture files, in any case.
@@ -33,7 +34,8 @@ _told: set[str] = set()
 
 def picture_files(path: str | Path) -> list[tuple[Path, str]]:
     """The pictures below a folder and their names (the paths below it), as :func:`in_order`; or one
-    file. Logging says, once a process, how many pictures of other kinds were passed over.
+    file. Links to folders elsewhere are not followed. Logging says, once a process, how many
+    pictures of other kinds, and which of such links, were passed over.
 
     Raises:
         DataError: no such path, one that cannot be read, no frame in it, or a name that is not
@@ -50,8 +52,10 @@ def picture_files(path: str | Path) -> list[tuple[Path, str]]:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     found = []
     unread: Counter[str] = Counter()
+    linked: list[str] = []
     for folder, folders, names in os.walk(path):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in _LITTER)
+        linked += [f for f in (os.path.join(folder, f) for f in folders) if _leads_away(f, path)]
         for name in names:
             if name.startswith("."):
                 continue
@@ -63,13 +67,36 @@ def picture_files(path: str | Path) -> list[tuple[Path, str]]:
                 unread[ending] += 1
     if not found:
         others = f", and the {_counted(unread)} in it are of no such kind" if unread else ""
+        others += f", and {_links(linked)}" if linked else ""
         raise DataError(f"{path} holds no frame: expected files named {_READ}{others}")
     if unread:
-        line = f"{path}: {_counted(unread)} passed over: frames are files named {_READ}"
-        if line not in _told:
-            _told.add(line)
-            _LOG.warning("%s", line)
+        _tell(f"{path}: {_counted(unread)} passed over: frames are files named {_READ}")
+    if linked:
+        _tell(f"{path}: {_links(linked)}")
     return _readable(sorted(found, key=lambda frame: in_order(frame[1])))
+
+
+def _leads_away(folder: str, path: Path) -> bool:
+    """Whether it is a link to a folder that is not below ``path`` anyway."""
+    if not os.path.islink(folder):
+        return False
+    target, above = os.path.realpath(folder), os.path.realpath(path)
+    return os.path.commonpath((target, above)) not in (target, above)
+
+
+def _links(linked: list[str]) -> str:
+    named = ", ".join(printable(folder) for folder in linked[:3])
+    more = f" and {len(linked) - 3} more" if len(linked) > 3 else ""
+    return (
+        f"links to folders elsewhere are not followed ({named}{more}): give those folders, or "
+        "mount or copy them here"
+    )
+
+
+def _tell(line: str) -> None:
+    if line not in _told:
+        _told.add(line)
+        _LOG.warning("%s", line)
 
 
 def lists_bag(folder: Path) -> bool:

@@ -75,6 +75,21 @@ class TestWeights:
         replace_weight(model, name, values)
         refused(model, tmp_path, name, "NaN or infinite")
 
+    @pytest.mark.parametrize("kind", [TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN])
+    def test_not_finite_in_a_kind_of_float_that_is_cast(
+        self, tiny: Make, tmp_path: Path, kind: int
+    ) -> None:
+        model = tiny()
+        values = weight(model, "pos_embed")
+        values[0, 0] = np.nan
+        cast = helper.make_node("Cast", ["pos_small"], ["pos_embed"], "cast", to=TensorProto.FLOAT)
+        model.graph.node.insert(0, cast)
+        for tensor in model.graph.initializer:
+            if tensor.name == "pos_embed":
+                small = helper.make_tensor("pos_small", kind, values.shape, values.ravel().tolist())
+                tensor.CopyFrom(small)
+        refused(model, tmp_path, "pos_small", "NaN or infinite")
+
     @pytest.mark.parametrize("value", [0.0, -1.0])
     @pytest.mark.parametrize("name", ["blocks.1.up.scale", "patch_embed.scale"])
     def test_scale_not_above_zero(

@@ -123,6 +123,29 @@ def test_pictures_that_are_not_read_are_counted_once(
         frame_files(frames)
 
 
+def test_a_linked_folder_that_is_passed_over_is_told(
+    frames: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The drives behind a link were missing from maps and trainings without a word."""
+    (tmp_path / "disk" / "drive").mkdir(parents=True)
+    shutil.copy(frames / "a.jpg", tmp_path / "disk" / "drive" / "d.jpg")
+    (frames / "latest").symlink_to(frames / "b")  # read as b
+    (frames / "b" / "loop").symlink_to(frames)
+    assert len(frame_files(frames)) == 3 and not caplog.records
+    (frames / "b" / "drive").symlink_to(tmp_path / "disk" / "drive")
+    assert len(frame_files(frames)) == len(frame_files(frames)) == 3
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"not followed ({frames}/b/drive): give those folders" in said
+    only_links = tmp_path / "links"
+    only_links.mkdir()
+    for number in range(4):
+        (only_links / f"drive{number}").symlink_to(tmp_path / "disk" / "drive")
+    with pytest.raises(DataError, match=r"drive2 and 1 more\): give those folders"):
+        frame_files(only_links)
+    (tmp_path / "frames-link").symlink_to(tmp_path / "disk")
+    assert [frame.name for frame in frame_files(tmp_path / "frames-link")] == ["drive/d.jpg"]
+
+
 def test_a_pipe_among_pictures_is_named_and_not_waited_for(
     frames: Path, tiny_host: Path, tmp_path: Path
 ) -> None:

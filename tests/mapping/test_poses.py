@@ -294,3 +294,20 @@ def test_a_quarter_of_the_equator() -> None:
     assert apart[0, 1] == pytest.approx(np.pi / 2 * 6_371_008.8)
     assert apart[1, 2] == pytest.approx(apart[0, 2])
     assert metres_apart(ends, ends, "utm")[0, 1] == 90
+
+
+def test_tables_below_the_folder_are_told_not_to_be_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A table for each drive: positions were dropped, and places told by time, without a word."""
+    frames = frames_of(tmp_path, ("one/f.jpg", "one/g.jpg", "two/f.jpg"))
+    assert find_poses(tmp_path, frames).source == "none" and not caplog.records
+    for drive in ("one", "two"):
+        (tmp_path / drive / "poses.csv").write_text("name,x,y\nf.jpg,1,2\n")
+    assert find_poses(tmp_path, frames).source == "none"
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{tmp_path}/one/poses.csv is not read, nor is any other below ")
+    assert f"all rows into {tmp_path}/poses.csv" in said
+    (tmp_path / "poses.csv").write_text("name,x,y\none/f.jpg,1,2\none/g.jpg,2,2\ntwo/f.jpg,1,2\n")
+    assert find_poses(tmp_path, frames).source == str(tmp_path / "poses.csv")
+    assert len(caplog.records) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,17 @@ def test_weights_that_were_trained_again_under_their_name_are_other_ones(tmp_pat
     assert_same(first, weights_of(train(config)))
     save_weights(registry.create(shape, seed=2), file)
     with pytest.raises(ModelError, match=r"by other settings \(sha256\..*start\.safetensors '"):
+        train(config)
+
+
+def test_a_run_at_its_end_is_not_taken_for_one_of_other_frames(tmp_path: Path) -> None:
+    """Whoever added frames to a folder and trained again was given the old weights as new ones."""
+    config = stage_2(tmp_path)
+    first = weights_of(train(config))
+    os.utime(Path(config.data[0].root) / "p0-0.jpg", (1, 1))  # copied, say
+    assert_same(first, weights_of(train(config)))
+    labelled_set(Path(config.data[0].root), views=4)
+    with pytest.raises(ModelError, match=r"by other settings \(sha256\.frames of .*/set '"):
         train(config)
 
 

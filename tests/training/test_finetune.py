@@ -201,6 +201,38 @@ def test_what_is_held_out_is_never_learned(tmp_path: Path) -> None:
         assert trial.answerable().all()
 
 
+def test_copies_of_what_is_learned_among_what_judges_are_told(
+    finetune: Run, tmp_path: Path
+) -> None:
+    """A drive that lies in two folders was held out and learned, and the gain was believed."""
+    for name in ("a", "b", "c"):
+        drive(tmp_path / "frames" / name, 40)
+    own = read_own(tmp_path / "frames", Division())
+    assert own.copies == 0  # of each its end is held out
+    drive(tmp_path / "frames" / "d", 40)
+    own = read_own(tmp_path / "frames", Division())
+    assert own.copies == len(own.held.gallery) + len(own.held.queries) == 40
+    picture(1, 2).save(tmp_path / "frames" / "d" / "f3.jpg", quality=95)
+    report = finetune("frames", "--steps", "1", "--no-build", "--json")
+    assert json.loads(report)["held_out"] == {"places": 5, "frames": 40, "copies": 39}
+    page = (tmp_path / "finetuned" / "report.html").read_text()
+    assert "39 of these are copies of frames to learn from" in page
+
+
+def test_more_frames_than_memory_is_for_judge_alike(
+    finetune: Run, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those held out of a long drive were all decoded at once, and changed twice over."""
+    held = read_own(drive(tmp_path / "frames"), Division()).held
+    kept = judge("", tiny_weights, tiny_weights, (1.0,), held_trials(held))
+    monkeypatch.setattr("tatvpr_edge.models.train.finetune._IN_MEMORY", 2)
+    trials = held_trials(held)
+    assert not any(isinstance(t.gallery, list) or isinstance(t.queries, list) for t in trials)
+    assert judge("", tiny_weights, tiny_weights, (1.0,), trials) == kept
+    first, second = (np.asarray(trial.queries[0]) for trial in trials)
+    assert (first != second).any() and (first == np.asarray(trials[0].queries[:1][0])).all()
+
+
 def test_drives_in_folders_are_held_out_whole(tmp_path: Path) -> None:
     for name in "abcdef":
         drive(tmp_path / "frames" / name, 30)
@@ -327,13 +359,19 @@ def test_a_recording_is_no_folder_of_pictures(tmp_path: Path, name: str) -> None
         ("micro", {"ternary": False}, "a float twin, of which no model.onnx can be made"),
     ],
 )
-def test_weights_that_could_not_be_exported_are_refused_before_the_training(
-    finetune: Run, tmp_path: Path, model: str, changes: dict[str, Any], words: str
+def test_weights_that_could_not_be_exported_are_refused_before_frames_are_read(
+    finetune: Run,
+    tmp_path: Path,
+    model: str,
+    changes: dict[str, Any],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Every frame was decoded first, which takes an hour of a large set."""
     file = tmp_path / "other.safetensors"
     save_weights(registry.create(registry.config(model, **{**TINY_BACKBONE, **changes})), file)
-    drive(tmp_path / "frames")
-    assert main(["finetune", "frames", *QUICK, "--from", str(file)]) == 1
+    assert main(["finetune", "no-frames", *QUICK, "--from", str(file)]) == 1
+    assert words in capsys.readouterr().err
     with pytest.raises(ModelError, match=words):
         finetune_config(file, tmp_path / "run", 4)
     assert not (tmp_path / "finetuned").exists()

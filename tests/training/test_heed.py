@@ -5,15 +5,22 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_training import tiny_run
+from tiny_sets import labelled_set
 
 from tatvpr_edge.models import registry
+from tatvpr_edge.models.data.formats import labelled
 from tatvpr_edge.models.nn.config import HeadConfig, ModelConfig, ViTConfig
+from tatvpr_edge.models.nn.layers import Gate
 from tatvpr_edge.models.nn.vit import PlaceModel
 from tatvpr_edge.models.train import metric
+from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import DistilConfig, KConfig, MetricConfig
+from tatvpr_edge.models.train.distributed import Crew
+from tatvpr_edge.models.train.loop import Randomness
 from tatvpr_edge.models.train.metric import heeded
 from tatvpr_edge.models.train.run import train
 from tatvpr_edge.spec.errors import UsageError
@@ -64,6 +71,21 @@ def test_the_share_of_a_patch_is_what_the_pooled_channels_lose_without_it() -> N
     assert float(shares.sum()) == pytest.approx(1, abs=1e-6)
     assert int(shares.argmin()) == 4
     assert int(shares.argmax()) == 8
+    # Of two channels, each of one patch, one says half as much: so do their patches.
+    tokens = torch.zeros(1, 17, 32)
+    tokens[0, 3, 0], tokens[0, 4, 1] = 2.0, 1.0
+    shares = head.shares(tokens)[0]
+    assert float(shares[2] / shares[3]) == pytest.approx(2, rel=1e-4)
+
+
+def test_what_is_heeded_is_what_tokens_are_kept_by() -> None:
+    net = model()
+    looks: list[torch.Tensor] = []
+    net.see(frames(), net.gate(8, 1.0), looks=looks)
+    seen = net.see(frames(), net.gate(8, 1.0, tokens=0.25))
+    assert seen.patches is not None
+    best = looks[0].argsort(dim=1, descending=True, stable=True)[:, : seen.patches.shape[1]]
+    assert torch.equal(best.sort(1).values, seen.patches)
 
 
 def test_nothing_is_said_of_tokens_that_were_dropped() -> None:
@@ -108,6 +130,40 @@ def test_a_batch_that_goes_through_the_network_in_parts_teaches_the_same(
         train(config, lambda done: learned.append(done.parts))
     assert {"heed", "consistency", "similarity"} <= set(learned[0])
     assert learned[0] == pytest.approx(learned[1], rel=1e-5)
+
+
+def stage_2(net: PlaceModel, folder: Path, k: KConfig) -> metric.MetricStage:
+    places = labelled(labelled_set(folder / "set"))
+    source = metric.Source(places, np.zeros((len(places), 64, 64, 3), np.uint8))
+    config = MetricConfig(steps=4, places=4, images=2)
+    return metric.MetricStage(net, [source], config, k, AugmentConfig.none(), Crew())
+
+
+def test_low_dials_are_pulled_to_what_all_channels_and_tokens_say(tmp_path: Path) -> None:
+    net = model()
+    stage = stage_2(net, tmp_path, KConfig(dense_share=0, opening=0, tokens_lowest=0.3))
+    learning, wanted = [], []
+
+    def see(_: object, given: tuple[torch.Tensor, Gate]) -> None:
+        gate = given[1]
+        to = learning if torch.is_grad_enabled() else wanted
+        to.append((float(gate.k.min()), gate.tokens))
+
+    net.backbone.register_forward_pre_hook(see)
+    for step in range(4):
+        assert "consistency" in stage.loss(step, Randomness.seeded(step))
+    assert set(wanted) == {(1.0, 1.0)}
+    assert min(learning)[0] < 1 and min(tokens for _, tokens in learning) < 1
+
+
+def test_images_that_keep_fewer_tokens_stay_in_their_places(tmp_path: Path) -> None:
+    """They go through the network by themselves: labels of the others stood beside them."""
+    net = model()
+    stage = stage_2(net, tmp_path, KConfig())
+    fewer = torch.arange(8) % 3 == 1
+    said = stage._describe_mixed(frames(), torch.ones(8), 0.25, fewer, None)
+    for kept, share in ((fewer, 0.25), (~fewer, 1.0)):
+        torch.testing.assert_close(said[kept], net(frames()[kept], 1.0, share))
 
 
 def test_a_head_that_pools_no_patches_is_refused(tmp_path: Path) -> None:

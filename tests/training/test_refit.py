@@ -131,6 +131,19 @@ def test_a_head_of_more_numbers_than_there_are_to_say_is_told_how() -> None:
         refit_head(model, [frames], None, [View(AugmentConfig.none())], RefitConfig(own=1.0), 0)
 
 
+@pytest.mark.parametrize("change", [{}, {"ridge": 1e300}, {"sides": 1e300}, {"plain": 1e308}])
+def test_a_fit_that_says_nothing_is_refused(change: dict[str, float]) -> None:
+    """Weights of zeros or of NaN were written as those of a run that went well."""
+    model = tiny(project=16, digits=3, sides=1.0)
+    config = RefitConfig(**{"own": 1.0, **change})
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    if not change:
+        frames[:] = frames[0]
+    views = [View(AugmentConfig.none(), weight=config.plain)]
+    with pytest.raises(ModelError, match=r"largest number would be .*frames that differ"):
+        refit_head(model, [frames], None, views, config, 0)
+
+
 def test_more_digits_than_one_need_a_projection() -> None:
     with pytest.raises(ModelError, match="digits"):
         tiny(digits=2)

@@ -9,10 +9,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_sets import labelled_set, tower_set
+from tiny_sets import TINY_BACKBONE, labelled_set, tower_set
 
+from tatvpr_edge.models import registry
 from tatvpr_edge.models.data.formats import labelled, tower
+from tatvpr_edge.models.data.frames import load_frames
 from tatvpr_edge.models.train import rivals
+from tatvpr_edge.models.train.augment import AugmentConfig
+from tatvpr_edge.models.train.config import KConfig, MetricConfig
+from tatvpr_edge.models.train.distributed import Crew
+from tatvpr_edge.models.train.loop import Randomness
+from tatvpr_edge.models.train.metric import MetricStage, Source
 from tatvpr_edge.models.train.rivals import REMEMBERED, Rivals, draw_cliques
 
 
@@ -108,3 +115,20 @@ def test_a_place_brings_its_rivals() -> None:
         assert (chosen[1] - chosen[0]) % 10 == 5 and (chosen[3] - chosen[2]) % 10 == 5
     unmined = draw_cliques(drawn, np.full((20, REMEMBERED), -1), 10, 3, np.random.default_rng(0))
     assert sorted(unmined) == list(range(10))
+
+
+def test_rivals_are_looked_for_again_after_so_many_steps(tmp_path: Path) -> None:
+    """By what the model says then."""
+    shape = registry.config("micro", **TINY_BACKBONE)
+    places = labelled(labelled_set(tmp_path))
+    source = Source(places, load_frames(places.paths, 32), rivals=1)
+    config = MetricConfig(steps=3, places=4, images=2, rivals_every=2)
+    stage = MetricStage(
+        registry.create(shape, seed=1), [source], config, KConfig(), AugmentConfig.none(), Crew()
+    )
+    random, tables = Randomness.seeded(0), []
+    for step in range(3):
+        stage.loss(step, random)
+        tables.append(stage.modules()["rivals"].get_buffer("source0").clone())
+        stage.model.load_state_dict(registry.create(shape, seed=2).state_dict())
+    assert torch.equal(tables[0], tables[1]) and not torch.equal(tables[1], tables[2])

@@ -314,6 +314,25 @@ def test_teacher_views_appear_whole_and_say_how_they_were_made(tmp_path: Path) -
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set", "views"]
 
 
+def test_a_frame_that_cannot_be_read_is_told_before_the_teacher_looks(tmp_path: Path) -> None:
+    """The last of a hundred thousand ended hours of a teacher's work, of which nothing was kept."""
+    asked = []
+
+    class Asked(ColourTeacher):
+        def features(self, frames: torch.Tensor) -> torch.Tensor:
+            asked.append(len(frames))
+            return super().features(frames)
+
+    places = labelled(labelled_set(tmp_path / "set", places=8))
+    places.paths[-1].write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"p7-2\.jpg"):
+        write_views(tmp_path / "v", places.paths, [1] * 24, Asked(), side_px=32, channels=4)
+    assert not asked
+    shown = [1] * 23 + [0]
+    write_views(tmp_path / "v", places.paths, shown, Asked(), side_px=32, channels=4)
+    assert asked
+
+
 # --- faults -------------------------------------------------------------------------------------
 
 
