@@ -114,7 +114,10 @@ def offer(
         most = max(to, place_map.confirmed, 1)
         # What was confirmed stays, so that a map may be full for good; a robot drives on then.
         if most > to and room + 1 - most < max(2, room * LEAST_FREED):
-            return Addition(None, "the map is full, and what was confirmed stays", score)
+            reason = (
+                "the map is full, and what was confirmed stays: give it more room, or begin another"
+            )
+            return Addition(None, reason, score)
         pruned = place_map.prune(most)
     place = place_map.add(descriptors, whole_pose, tag, seen_s)
     if pruned is None:
