@@ -32,7 +32,7 @@ from tatvpr_edge.spec.maptypes import (
     check_info,
     known_poses,
 )
-from tatvpr_edge.spec.placemap import MAGIC, write_map
+from tatvpr_edge.spec.placemap import MAGIC, read_base, write_map
 
 _HEADER = struct.Struct("<8sIIQII32sIIIIQIIQQQII")
 _BAND = struct.Struct("<fffIQQ32s")
@@ -83,7 +83,7 @@ def upgrade(path: str | Path) -> Upgraded | None:
             raise MapError(f"cannot read the map {path}: {explain(error)}") from None
         if data[:8] == MAGIC and data[8:12] != _ONE:
             if _first(journal, 12)[8:] == _ONE:  # an upgrade was cut between its last two steps
-                os.replace(journal, f"{journal}.v1")
+                _put_away(journal, path)
             return None
         try:
             info, old = _read_base(data)
@@ -102,6 +102,31 @@ def upgrade(path: str | Path) -> Upgraded | None:
         journal.unlink(missing_ok=True)
         sync_folder(path.parent)
     return Upgraded(len(places), dropped)
+
+
+def _put_away(journal: Path, path: Path) -> None:
+    """Remove a journal of version 1 whose places are the last ones of the map at ``path``; keep one
+    of others as ``.v1``."""
+    base = read_base(path)
+    try:
+        with plain(journal) as source:
+            added = _read_records(source.read(), base.info)
+    except (struct.error, ValueError, IndexError):
+        added = None
+    first = len(base) if added is None else len(base) - len(added.tags)
+    if (
+        added is not None
+        and first >= 0
+        and [base.tag(place) for place in range(first, len(base))] == added.tags
+        and all(
+            np.array_equal(mine.data[first:], theirs.data)
+            for mine, theirs in zip(base.rows, added.rows, strict=True)
+        )
+    ):
+        journal.unlink()
+    else:
+        os.replace(journal, f"{journal}.v1")
+    sync_folder(path.parent)
 
 
 def _first(path: Path, count: int) -> bytes:
@@ -153,10 +178,14 @@ def _band(k: float, tokens: float, threshold: float) -> Band:
 
 
 def _read_journal(data: bytes, base: bytes, info: MapInfo) -> _Old:
-    """Whole records of a journal of version 1: u32 bytes, u32 crc32, u32 places, places."""
     binding = base[120:124] + bytes(4) + base[16:24] + base[32:64]
     if data[:12] != b"TVPRJRN1" + _ONE or data[16:_JOURNAL_BYTES] != binding:
         raise MapError("its journal belongs to another map: bring that map back, or remove it")
+    return _read_records(data, info)
+
+
+def _read_records(data: bytes, info: MapInfo) -> _Old:
+    """Whole records of a journal of version 1: u32 bytes, u32 crc32, u32 places, places."""
     kind = _ROW[info.kind]
     per_row = info.row_bytes + (4 if info.kind == "int8" else 0)
     fixed = per_row * len(info.bands) + 56

@@ -137,6 +137,17 @@ def test_a_cut_between_its_last_two_steps_is_mended(old: Path) -> None:
         PlaceMap(old)
     assert upgrade(old) is None
     assert len(PlaceMap(old)) == 5
+    assert list(old.parent.iterdir()) == [old]  # what the map holds is not kept once more
+
+
+def test_a_journal_of_other_places_is_kept(old: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.placemap"
+    rows = np.random.default_rng(8).standard_normal((9, DIM)).astype(np.float32)
+    kind = PlaceMap(old).info.kind if upgrade(old) else ""
+    write_old(other, kind, rows, 4)
+    journal_path(other).rename(journal_path(old))
+    assert upgrade(old) is None and len(PlaceMap(old)) == 5
+    assert Path(f"{journal_path(old)}.v1").is_file()
 
 
 def test_two_upgrades_at_once_keep_what_the_journal_held(old: Path, tmp_path: Path) -> None:

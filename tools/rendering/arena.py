@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tatvpr_edge.spec.atomic import temporary_folder
 from tatvpr_edge.spec.errors import DataError, ToolError
 
 GAME = Path("/usr/games/openarena")
@@ -102,8 +102,8 @@ def draw(
     )
     if len(script) > _MOST_COMMANDS:
         raise DataError(f"{len(views)} views are too many at once: draw fewer places of a map")
-    with tempfile.TemporaryDirectory(prefix="render_arena-") as name:
-        home = Path(name)
+    with temporary_folder("arena") as home:
+        name = str(home)
         (home / "baseoa").mkdir()
         (home / "baseoa" / "views.cfg").write_text(script)
         cvars = {

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from PIL import Image
 
 from rendering.light import Light
 from rendering.walls import Walls
+from tatvpr_edge.spec.atomic import temporary_folder
 from tatvpr_edge.spec.errors import DataError, ToolError
 
 UNITS_PER_METRE = 32.0
@@ -64,11 +64,12 @@ class Scene:
             raise ToolError(f"ViZDoom cannot be loaded ({error}): pip install vizdoom") from error
         self._engine = vizdoom
         self._size = size
-        self._scratch = tempfile.mkdtemp(prefix="render_places-")
+        self._held = contextlib.ExitStack()
+        self._scratch = self._held.enter_context(temporary_folder("scene"))
         self._light = Light().visibility
         self._game = game = vizdoom.DoomGame()
         wad = Path(vizdoom.__file__).parent / _wad_of(map_name)
-        game.set_doom_config_path(str(Path(self._scratch, "engine.ini")))
+        game.set_doom_config_path(str(self._scratch / "engine.ini"))
         game.set_doom_game_path(str(wad))
         game.set_doom_map(map_name)
         small = size[0] <= 320 and size[1] <= 240
@@ -120,7 +121,7 @@ class Scene:
     def close(self) -> None:
         """Stop the engine and remove its scratch files."""
         self._game.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._held.close()
 
     def take(self, spot: Spot, light: Light) -> tuple[Pose, NDArray[np.uint8]] | None:
         """Return the pose and the frame (uint8 [height, width, 3]) at `spot`.
