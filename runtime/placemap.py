@@ -318,9 +318,9 @@ class PlaceMap(OneProcess):
             band = nearest_band([(one.k, one.tokens) for one in bands], k, tokens)
         metres, turned_rad = (None, None) if moved is None else moved
         seen = every if shown else None
-        tracked = follow(
-            now.numbering, table, bands, band, seen, metres, circle, turned_rad, k, tokens
-        )
+        motion = (metres, circle, turned_rad)
+        compared = np.ascontiguousarray(descriptor, np.float32)
+        tracked = follow(now.numbering, table, bands, band, seen, *motion, k, tokens, compared)
         answer = []
         place, (_, end, masked) = tracked.place, looked
         # After a dark frame, or one for which every place was left out, a path has its last answer.

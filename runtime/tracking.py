@@ -56,6 +56,10 @@ _SIGNATURES: Signatures = {
     "tatvpr_track_start": (ctypes.c_int, [_POINTER]),
     "tatvpr_track_step": (ctypes.c_int, [_POINTER] * 4),
 }
+#: Of libraries that know frames which say nothing new; in older ones every frame counts.
+_REMEMBERS: Signatures = {
+    "tatvpr_track_remember": (ctypes.c_int, [_POINTER, _POINTER, ctypes.c_uint32])
+}
 
 
 class _Track(ctypes.Structure):
@@ -70,6 +74,12 @@ class _Track(ctypes.Structure):
         ("lead", ctypes.c_float),
         ("most", ctypes.c_float),
         ("turned", _POINTER),
+        ("last", _POINTER),
+        ("last_size", ctypes.c_uint32),
+        ("counted", ctypes.c_uint32),
+        *((name, ctypes.c_float) for name in ("last_k", "last_tokens", "owed_m", "owed_rad")),
+        ("swapped", ctypes.c_uint32),
+        ("rested", ctypes.c_uint32),
     ]
 
 
@@ -95,6 +105,9 @@ class _Step(ctypes.Structure):
         ("radius_m", ctypes.c_double),
         ("turned_rad", ctypes.c_float),
         ("reserved2", ctypes.c_uint32),
+        ("descriptor", _POINTER),
+        ("k", ctypes.c_float),
+        ("tokens", ctypes.c_float),
     ]
 
 
@@ -120,6 +133,8 @@ class Tracked(NamedTuple):
     Attributes:
         place: its number in the map; -1: there is no answer yet, or no longer.
         frames: how many frames it rests on.
+        counted: whether this one is among them; not, where it shows what the last one that
+            counted showed, as the frames of a camera that stands.
         state: "lost", "found" (again), "moved", "here"; None where the map does not judge.
         accepted: whether it is taken for right; None likewise.
         evidence: mean score along the path that ends there.
@@ -132,6 +147,7 @@ class Tracked(NamedTuple):
 
     place: int
     frames: int
+    counted: bool
     state: str | None
     accepted: bool | None
     evidence: float
@@ -144,8 +160,8 @@ class Tracked(NamedTuple):
 
 
 class Path:
-    """The path of one camera through a map, bounded in memory: 24 bytes and a bit a place. One
-    thread at a time.
+    """The path of one camera through a map, bounded in memory: 24 bytes and a bit a place, and a
+    descriptor. One thread at a time.
 
     Args:
         engine: an artifact's loaded code.
@@ -170,6 +186,9 @@ class Path:
         needed = [engine.c.tatvpr_track_bytes(_ROOM, kind) for kind in (_METRES, _TURNS)]
         self._odometry = _METRES if needed[0] == needed[1] else _TURNS
         self._make_room(_ROOM)
+        self._track.counted = 1
+        self._remembers = hasattr(engine.c, "tatvpr_track_remember")
+        self._last = np.empty(0, np.float32)
 
     def _make_room(self, places: int) -> None:
         """Tables for so many places, with what they hold now."""
@@ -184,6 +203,14 @@ class Path:
             )
         self._engine.check(status)
         self._memory = memory
+
+    def _remember(self, numbers: int) -> None:
+        """Room for a descriptor, with which the path begins anew."""
+        self._engine.declare(_REMEMBERS)
+        self._last = np.empty(numbers, np.float32)
+        room = self._last.ctypes.data
+        remember = self._engine.c.tatvpr_track_remember
+        self._engine.check(remember(ctypes.byref(self._track), room, numbers))
 
     @property
     def memory_bytes(self) -> int:
@@ -206,6 +233,7 @@ class Path:
         turned_rad: float | None = None,
         k: float = 1.0,
         tokens: float = 1.0,
+        descriptor: NDArray[np.float32] | None = None,
     ) -> Tracked:
         """Take in one frame.
 
@@ -218,6 +246,7 @@ class Path:
             near: a position and metres around it, where the answer lies.
             turned_rad: since the last frame, counter-clockwise; None: not known.
             k, tokens: that the frame was described at.
+            descriptor: of the frame, float32 [descriptor_size]; None: it counts, whatever it shows.
 
         Raises:
             UsageError: ``moved_m`` or ``turned_rad`` is not finite.
@@ -231,6 +260,8 @@ class Path:
         if held is not self._held:
             self.restart()
             self._held = held
+        if descriptor is not None and self._remembers and descriptor.size > self._last.size:
+            self._remember(descriptor.size)
         if table.size > self._track.room:
             self._make_room(max(table.size, 2 * self._track.room))
         made = calibrated_for(bands[band], self.frames)
@@ -245,6 +276,8 @@ class Path:
         step.moved_m = math.nan if moved_m is None else moved_m
         step.turned_rad = math.nan if turned_rad is None else turned_rad
         step.near[:], step.radius_m = _ANYWHERE if near is None else near
+        step.k, step.tokens = k, tokens
+        step.descriptor = None if descriptor is None else descriptor.ctypes.data
         places, _held = table.judging(k, tokens)
         self._engine.check(
             self._engine.c.tatvpr_track_step(
@@ -257,6 +290,7 @@ class Path:
         return Tracked(
             place=found.place if found.seen else -1,
             frames=found.seen,
+            counted=bool(self._track.counted),
             state=STATES[found.state],
             accepted=None if found.accepted < 0 else bool(found.accepted),
             evidence=found.evidence,

@@ -285,8 +285,8 @@ def with_sequence(
     if followed is None:
         return report
     seen = followed.where(followed.band == band).seen()
-    of = fit_sequences(followed, band, frames, precision)
     made = report.calibration
+    of = fit_sequences(followed, band, frames, precision, made)
     if of is not None:
         made = replace(made, kind=OF_SEQUENCES, sequence=of.calibration)
     return replace(report, calibration=made, sequence=of, sequence_seen=seen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from tatvpr_edge.spec.calibration import NO_DIALS, DialWeights, dimming
 
 #: band, (k, tokens), columns, right, answerable, where of one answer.
 Row = tuple[int, tuple[float, float], tuple[float, ...], bool, bool, int]
-_NAMES = ("band", "k", "tokens", "columns", "right", "answerable", "where_asked")
+_NAMES = ("band", "k", "tokens", "columns", "right", "answerable", "where_asked", "few")
 #: In so many parts of the map it is looked what the others teach.
 _PARTS = 5
 
@@ -49,6 +49,8 @@ class Answers:
         right: bool [N].
         answerable: bool [N]: whether a right answer was in the map.
         where_asked: int [N]: the place of the map where the query was, or its path began.
+        few: bool [N]: whether it rests on fewer frames than a sequence has; of none, where it is
+            left out.
     """
 
     band: NDArray[np.int64]
@@ -58,9 +60,14 @@ class Answers:
     right: Bools
     answerable: Bools
     where_asked: NDArray[np.int64]
+    few: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        if not len(self.few):
+            object.__setattr__(self, "few", np.zeros(len(self.right), np.bool_))
 
     @classmethod
-    def of(cls, rows: Sequence[Row], width: int) -> Answers:
+    def of(cls, rows: Sequence[Row], width: int, few: Sequence[bool] = ()) -> Answers:
         """The answers of ``rows``, which are judged by ``width`` numbers."""
         bands, dials, columns, rights, answerables, places = (
             zip(*rows, strict=True) if rows else [()] * 6
@@ -74,6 +81,7 @@ class Answers:
             np.array(rights, np.bool_),
             np.array(answerables, np.bool_),
             np.array(places, np.int64),
+            np.array(few, np.bool_),
         )
 
     @classmethod

@@ -9,7 +9,7 @@ no answer is right. The C core follows, so that what is learned from is what a r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.calibrate_answers import Answers, AtSetting, Row
-from tatvpr_edge.mapping.calibrate_queries import FEWEST, Asked
+from tatvpr_edge.mapping.calibrate_queries import F64, FEWEST, Asked
 from tatvpr_edge.mapping.logistic import Quality, choose_threshold, quality
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
 from tatvpr_edge.runtime.tracking import Path, Tracked
-from tatvpr_edge.spec.calibration import SequenceCalibration, rooted
+from tatvpr_edge.spec.calibration import Calibration, SequenceCalibration, rooted
 from tatvpr_edge.spec.maptypes import Band
 from tatvpr_edge.spec.scores import cosines_of_signs
 
@@ -83,6 +83,7 @@ def ask_sequences(
     bands = list(judging.info.bands)
     path = Path(engine, frames)
     rows: list[Row] = []
+    few: list[bool] = []
     for stretch in stretches(asked, len(asked) if whole else _STRETCH * frames):
         around = np.logical_or.reduce([query.around for query in stretch])
         # Where no query of a stretch has a right answer, asking again tells nothing new.
@@ -97,12 +98,15 @@ def ask_sequences(
                 )
                 if found.tracked is None or found.margin is None:
                     continue  # hardly any place elsewhere is left to compare with
+                if not (whole or found.tracked.counted):
+                    continue  # the answer before stands: it teaches nothing more
                 band = next(i for i, one in enumerate(bands) if one is found.band)
                 right = bool(query.near[found.tracked.place]) and not lacking
                 answerable = not lacking and bool(query.near.any())
                 columns, where = columns_of(found.tracked), stretch[0].where
                 rows.append((band, query.setting, columns, right, answerable, where))
-    return Answers.of(rows, 5)
+                few.append(found.tracked.frames < frames)
+    return Answers.of(rows, 5, few)
 
 
 def _of_signs(step: Callable[..., Tracked]) -> Callable[..., Tracked]:
@@ -123,10 +127,26 @@ def _of_signs(step: Callable[..., Tracked]) -> Callable[..., Tracked]:
     return of_frames
 
 
+def _odds_alone(answers: Answers, single: Calibration) -> F64:
+    """float64 [N]: log-odds as of single frames, above the threshold of those."""
+    margins = np.copysign(answers.columns[:, 1] ** 2, answers.columns[:, 1])
+    columns = np.column_stack([answers.columns[:, 0], margins])
+    return replace(answers, columns=columns).odds(single.weights, single.dials) - single.threshold
+
+
 def fit_sequences(
-    answers: Answers, band: int, frames: int, precision: float
+    answers: Answers,
+    band: int,
+    frames: int,
+    precision: float,
+    single: Calibration | None = None,
 ) -> SequenceReport | None:
-    """The calibration of one band's sequences; None: too few right or wrong answers."""
+    """The calibration of one band's sequences; None: too few right or wrong answers.
+
+    Args:
+        single: of its single frames: what rests on fewer frames than a sequence has is accepted
+            where that holds as well. The threshold is chosen without.
+    """
     mine = answers.where(answers.band == band)
     right, wrong = mine.seen()
     if min(right, wrong) < FEWEST:
@@ -135,8 +155,10 @@ def fit_sequences(
     odds = mine.odds_by_others()  # paths are few, so that what they taught suits them too well
     # What one wrong path more would cost: it lasts for up to about twice the sequence.
     setting = choose_threshold(odds, mine.right, precision, spare=2 * frames)
-    answerable = mine.answerable
-    recall = float((odds[answerable] >= setting.threshold).mean()) if answerable.any() else 0.0
+    taken = odds >= setting.threshold
+    if single is not None:
+        taken &= ~mine.few | (_odds_alone(mine, single) >= 0)
+    recall = float(taken[mine.answerable].mean()) if mine.answerable.any() else 0.0
     made = SequenceCalibration(
         frames,
         setting.threshold,
@@ -150,8 +172,8 @@ def fit_sequences(
         made,
         len(mine),
         right,
-        setting.accepted,
+        int(taken.sum()),
         setting.reached,
         quality(confidence, mine.right),
-        mine.by_setting(odds >= setting.threshold),
+        mine.by_setting(taken),
     )

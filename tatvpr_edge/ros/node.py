@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tatvpr_edge.mapping import messages
+from tatvpr_edge.mapping.recordings.picking import Picker, Picking
 from tatvpr_edge.ros import names, outgoing
 from tatvpr_edge.ros.diagnostics import diagnostics
 from tatvpr_edge.ros.figures import Figures
@@ -89,6 +90,7 @@ class PlaceNode:
         self._localizer: Localizer | None = None
         self._tracker: Tracker | None = None
         self.travel = Travel()
+        self._picker = Picker(Picking())
         self._asked_s = 0.0
         self._taken_s: float | None = None
         self._changing = threading.RLock()
@@ -167,6 +169,7 @@ class PlaceNode:
         self._pause.clear()
         self._asked_s = -math.inf
         self.travel = Travel()
+        self._picker = Picker(Picking(every_s=self.parameters.every_s))
         self.figures.started()
         self._worker = threading.Thread(target=self._work, name="tatvpr-place", daemon=True)
         self._worker.start()
@@ -205,7 +208,11 @@ class PlaceNode:
     def _answer(self, message: Any) -> None:
         localizer, arrived = self._localizer, time.perf_counter()
         assert localizer is not None and localizer.map is not None
-        frame, taken_s = messages.frame_of(message), messages.stamp_s(message) or None
+        taken_s = messages.stamp_s(message) or None
+        at_s = self._clock() if taken_s is None else taken_s
+        if not self._picker.takes(round(at_s * 1e9), None):
+            return
+        frame = messages.frame_of(message)
         asker = self._asker(localizer, taken_s)
         match = asker.query(
             frame,

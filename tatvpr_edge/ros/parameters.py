@@ -47,6 +47,9 @@ class Parameters:
     exclude_last: str = _set(
         "0", "so many of the map's last places are left out, or 30s: those seen within that time"
     )
+    every_s: float = _set(
+        0.0, "seconds from an image that is answered to the next, at least; 0: every one"
+    )
     sequence: int = _set(1, "frames that an answer rests on; 1: each image by itself")
     odometry_topic: str = _set(
         "", "nav_msgs/Odometry that says how far a sequence's camera went; empty: none is read"
@@ -97,6 +100,11 @@ class Parameters:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"parameter {name} is {value!r}: a number above 0")
+        if not 0 <= self.every_s < self.stale_s:
+            raise UsageError(
+                f"parameter every_s is {self.every_s!r}: from 0 to below stale_s, which is "
+                f"{self.stale_s:g}"
+            )
         if not 0.001 <= self.diagnostics_hz <= 1000:
             raise UsageError(f"parameter diagnostics_hz is {self.diagnostics_hz!r}: 0.001 to 1000")
 

@@ -82,8 +82,8 @@ int32_t run_map(request *r) {
 
 /* integers: places, frames, steps, odometry; floats: elsewhere in metres, threshold, weights [6];
  * buffers: scores [steps, places], which frames show something [steps], metres moved [steps],
- * moments, poses; where odometry is TATVPR_TRACK_TURNS, radians turned [steps]. Memory for the path is
- * allocated to the byte. */
+ * moments, poses, radians turned [steps] (heeded where odometry is TATVPR_TRACK_TURNS), descriptors
+ * [steps, 1]; the last two may be left out. Memory for the path is allocated to the byte. */
 int32_t run_track(request *r) {
     const uint64_t places = (uint64_t)r->i[0];
     const int32_t steps = r->i[2];
@@ -105,6 +105,11 @@ int32_t run_track(request *r) {
     track.size = sizeof(track);
     tatvpr_status status =
         tatvpr_track_init(&track, sequence.frames, places, r->i[3], memory, bytes);
+    const float *descriptors = r->count > 6 ? (const float *)(void *)r->in[6].data : NULL;
+    uint8_t *room = aligned(sizeof(float));
+    if (status == TATVPR_OK && descriptors != NULL) {
+        status = tatvpr_track_remember(&track, (float *)(void *)room, 1);
+    }
     tatvpr_tracked *found = (tatvpr_tracked *)(void *)output(r, (size_t)steps * sizeof(*found));
     for (int32_t t = 0; t < steps && status == TATVPR_OK; t++) {
         tatvpr_step step;
@@ -117,9 +122,11 @@ int32_t run_track(request *r) {
         step.turned_rad = r->i[3] == TATVPR_TRACK_TURNS
                               ? ((const float *)(void *)r->in[5].data)[t]
                               : __builtin_nanf("");
+        step.descriptor = descriptors != NULL ? descriptors + t : NULL;
         found[t].size = sizeof(*found);
         status = tatvpr_track_step(&track, &table, &step, &found[t]);
     }
+    free(room);
     free(memory);
     return (int32_t)status;
 }

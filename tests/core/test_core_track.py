@@ -76,6 +76,57 @@ def odds_of(told: np.void) -> float:
     return float(np.dot(WEIGHTS, [1.0, *(told[name] for name in names)]))
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lengths=st.lists(st.integers(2, 40), min_size=1, max_size=4),
+    frames=st.integers(1, 6),
+    odometry=st.booleans(),
+)
+def test_frames_that_say_nothing_new_do_not_count(
+    native: Driver, seed: int, lengths: list[int], frames: int, odometry: bool
+) -> None:
+    """Of two views that have nothing in common, dark frames, and steps between places."""
+    rng, steps = np.random.default_rng(seed), 20
+    drives = np.repeat(np.arange(len(lengths)), lengths)
+    count = len(drives)
+    xy = np.zeros((count, 2))
+    xy[:, 0] = np.cumsum(rng.integers(1, 4, count))
+    moments, poses = np.zeros(count, MOMENT), np.zeros((count, 7))
+    moments["drive"], moments["known"], poses[:, :2] = drives, 3, xy
+    scores = rng.uniform(-1, 0.9, (steps, count)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.05] = -np.inf
+    shown = (rng.random(steps) < 0.9).astype(np.uint8)
+    moved = rng.choice([0, 0.25, -0.25, 1], steps).astype(np.float32)
+    moved = moved if odometry else np.full(steps, np.nan, np.float32)
+    views = rng.choice([1, -1], steps).astype(np.float32)
+    status, (raw,) = native.call(
+        "track",
+        "",
+        (count, frames, steps, 1),
+        (3.0, 0.0, *WEIGHTS),
+        tuple(a.tobytes() for a in (scores, shown, moved, moments, poses, moved, views)),
+    )
+    assert status == OK
+    slow, last, owed = Reference(frames, drives, xy, 3.0), 0.0, np.float32(0)
+    for t, told in enumerate(raw.view(TRACKED)):
+        own = np.flatnonzero(drives == drives[slow.place])
+        here = own[abs(own - slow.place) <= 1]
+        apart = (xy[here[-1], 0] - xy[here[0], 0]) / (len(here) - 1)
+        shows = bool(shown[t]) and bool(np.isfinite(scores[t]).any())
+        owed = owed + moved[t]
+        if not shows or not slow.seen or views[t] != last or abs(owed) >= 0.5 * apart:
+            known = None if np.isnan(owed) else float(owed)
+            expected = slow.step(scores[t] if shows else None, known)
+            owed, last = np.float32(0), views[t] if shows else last
+        else:
+            expected = slow.stand(scores[t])
+        names = ("evidence", "margin", "still", "still_margin", "steady")
+        place = int(told["place"]) if told["seen"] else -1
+        numbers = (place, told["seen"], *(told[name] for name in names))
+        exact = 2e-5 if odometry else 0
+        np.testing.assert_allclose(numbers, astuple(expected), atol=exact, rtol=0)
+
+
 def test_odometry_and_dark_frames_give_the_same_bytes_everywhere(native: Driver) -> None:
     """Fixed by the bytes that x86-64 gave; foreign builds run this as well."""
     status, (raw,) = native.call(

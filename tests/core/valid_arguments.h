@@ -11,6 +11,7 @@ static char words[4][4096]; /* weights, map, its journal */
 static int32_t counter, index_, count = 1, threads = 1, odometry = TATVPR_TRACK_TURNS;
 static int32_t n = COUNT, safe, preset, reason;
 static uint32_t kind = 1, version = TATVPR_GOVERNOR_VERSION, frames = FRAMES;
+static uint32_t numbers = NUMBERS;
 static tatvpr_status status;
 static const float k = 0.2f, tokens = 1.0f;
 static const double limit = 1000.0, now_s = 1.0, queries = 1.0, busy_ms = 1.0, search_ms = 1.0;

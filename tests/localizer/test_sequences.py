@@ -128,6 +128,63 @@ def test_a_robot_that_is_carried_away_is_lost_and_then_found(
     assert sum(bool(m.accepted) for m in again) > 15
 
 
+def standing(
+    pixels: NDArray[np.float32], metre: float, seed: int, count: int
+) -> list[NDArray[np.uint8]]:
+    """Frames of a camera that stands there: each has its own noise."""
+    rng = np.random.default_rng(seed)
+    frame = seen(pixels, metre, rng).astype(np.float32)
+    made = [frame + rng.normal(0, 1, frame.shape) for _ in range(count)]
+    return [np.clip(np.rint(one), 0, 255).astype(np.uint8) for one in made]
+
+
+@pytest.mark.parametrize("odometry", [None, 0.0, (0.0, 0.0, 0.0)])
+def test_a_robot_that_stands_is_judged_by_what_it_saw(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32], odometry: Any
+) -> None:
+    """Twelve frames of one view are one frame: where the map lacks the place, they were judged as a
+    whole sequence; on its way, the robot keeps its answer."""
+    with Localizer(tiny_host, driven, k=1.0) as localizer:
+        tracker = localizer.track(5)
+        strange = [tracker.query(f, odometry=odometry) for f in standing(wall(99), 20, 1, 12)]
+        assert {m.frames for m in strange} == {1}
+        assert len({(m.place, m.accepted, m.state) for m in strange}) == 1
+        tracker.restart()
+        rng = np.random.default_rng(5)
+        for metre in range(10, 30):
+            last = tracker.query(seen(place_wall, metre, rng))
+        frames = standing(place_wall, 29, 6, 12)
+        stands = [tracker.query(frame, odometry=odometry) for frame in frames][1:]
+        assert last.accepted and all(m.accepted for m in stands)
+        assert {(m.place, m.frames, m.state) for m in stands} == {(stands[0].place, 5, "here")}
+
+
+def test_a_drive_that_stands_at_every_frame_teaches_no_more(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """As a recording at thirty frames a second: each frame was a sequence's, over and over."""
+    learned = []
+    for times in (1, 4):
+        day, rng = tmp_path / str(times), np.random.default_rng(8)
+        day.mkdir()
+        rows = ["name,x,y"]
+        for index, metre in enumerate(np.arange(0, METRES, 0.7)):
+            frame = Image.fromarray(seen(place_wall, metre, rng))
+            for again in range(times):
+                frame.save(day / f"{index:04}_{again}.png")
+                rows.append(f"{index:04}_{again}.png,{metre},0")
+        (day / "poses.csv").write_text("\n".join(rows))
+        map_path = tmp_path / f"{times}.placemap"
+        map_path.write_bytes(driven.read_bytes())
+        with Localizer(tiny_host) as localizer:
+            done = calibrate_map(
+                localizer, map_path, day, within_m=WITHIN_M, precision=0.9, ks=(1.0,), sequence=5
+            )
+        assert done.bands[0].sequence is not None
+        learned.append(done.bands[0].sequence.answers)
+    assert learned[1] <= 1.1 * learned[0], learned
+
+
 def test_blank_black_and_covered_frames_are_never_accepted_nor_move_the_path(
     tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
 ) -> None:
@@ -177,18 +234,25 @@ def test_two_robots_have_a_path_each(
         assert trackers["a"].query(seen(place_wall, 60, np.random.default_rng(1))).frames == 1
 
 
-def test_each_map_that_is_asked_has_a_path_of_its_own(tiny_host: Path, driven: Path) -> None:
+def test_each_map_that_is_asked_has_a_path_of_its_own(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32]
+) -> None:
     """One query of another map began the path in the set one anew, without a word."""
-    frame = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    rng = np.random.default_rng(1)
+
+    def frame() -> NDArray[np.uint8]:
+        return seen(place_wall, float(rng.integers(METRES)), rng)
+
     with Localizer(tiny_host, driven, k=1.0, sequence=5) as localizer:
         floors = [localizer.map, *(localizer.open_map(driven) for _ in range(2))]
         tracker = localizer.track(5)
         for seat in (localizer, tracker):
-            asked = [seat.query(frame, map=floors[n]).frames for n in (0, 1, 2, 0, 1, 1, 2)]
+            asked = [seat.query(frame(), map=floors[n]).frames for n in (0, 1, 2, 0, 1, 1, 2)]
             assert asked == [1, 1, 1, 2, 2, 3, 2]
-            assert seat.query(frame).frames == 3
+            assert seat.query(frame()).frames == 3
         tracker.restart()
-        assert [tracker.query(frame, map=floor).frames for floor in (None, *floors)] == [1, 2, 1, 1]
+        asked = [tracker.query(frame(), map=floor).frames for floor in (None, *floors)]
+        assert asked == [1, 2, 1, 1]
 
 
 def test_a_tracker_is_asked_all_that_its_localizer_is(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ from tatvpr_edge.mapping.logistic import (
     log_odds,
     recall_at_full_precision,
 )
-from tatvpr_edge.spec.calibration import NO_DIALS, dimming
+from tatvpr_edge.spec.calibration import NO_DIALS, Calibration, dimming
 
 RNG = np.random.default_rng
 
@@ -191,6 +193,25 @@ def test_paths_that_say_much_are_accepted_where_they_were_not_seen() -> None:
     made, others = report.calibration, along_walls(rng, 2000, 5, told=6.0)
     taken = others.odds(made.weights, made.dials) >= made.threshold
     assert taken.mean() > 0.3 and others.right[taken].mean() >= 0.88
+
+
+@pytest.mark.parametrize("threshold", [-99.0, 1.5, 99.0])
+def test_the_first_frames_of_a_path_are_counted_as_they_are_accepted(threshold: float) -> None:
+    """Where single frames are as well: a map that lets hardly one pass promised them all."""
+    answers = along_walls(RNG(1), 1000, 10, told=6.0)
+    answers = replace(answers, few=np.arange(len(answers)) % 10 < 4)
+    single = Calibration("logistic", threshold, (0.0, 1.0, 1.0), 5.0)
+    plain = fit_sequences(answers, 0, 5, 0.9)
+    report = fit_sequences(answers, 0, 5, 0.9, single)
+    assert plain is not None and report is not None
+    margins = answers.columns[:, 1]
+    alone = answers.columns[:, 0] + margins * abs(margins) >= threshold
+    taken = answers.odds_by_others() >= plain.calibration.threshold
+    wanted = taken & (~answers.few | alone)
+    assert (report.accepted, plain.accepted) == (wanted.sum(), taken.sum())
+    assert report.calibration.recall == pytest.approx(wanted.mean())
+    assert [(at.recall, at.accepted) for at in report.by_setting] == [(wanted.mean(), wanted.sum())]
+    assert replace(report.calibration, recall=plain.calibration.recall) == plain.calibration
 
 
 @pytest.mark.parametrize(("frames", "reached"), [(2, True), (3, False)])

@@ -102,6 +102,41 @@ def test_answers_rest_on_a_sequence_where_that_is_set(
     assert [match.frames for match in drive()] == [1, 2, 3, 3, 3]
 
 
+class InTurn(InMemory):
+    """Gives the node every image."""
+
+    def next_image(self, timeout_s: float) -> Any | None:
+        try:
+            return self.images.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+
+def test_images_are_answered_no_more_often_than_is_wanted(
+    tiny_host: Path, own_map: Path, frames: Frames
+) -> None:
+    """By their own times, of which one may be a little early; a clock that was set back begins
+    anew."""
+    settings = {"artifact": str(tiny_host), "map": str(own_map), "every_s": 1.0}
+    memory = InTurn()
+    node = PlaceNode(Parameters.of(settings), memory)
+    try:
+        node.start()
+        for seconds in (100, 100.5, 100.9, 100.97, 101.5, 102, 40, 40.5, 41):
+            memory.images.put(image(frames[1], seconds=seconds))
+        stamps = [memory.sent["match"].get(timeout=WAIT_S).header.stamp for _ in range(5)]
+    finally:
+        node.shutdown()
+    answered = [stamp.sec + stamp.nanosec / 1e9 for stamp in stamps]
+    assert answered == pytest.approx([100, 100.97, 102, 40, 41])
+
+
+@pytest.mark.parametrize("wrong", [-1.0, 2.0, float("nan")])
+def test_a_rate_that_no_sequence_lasts_for_is_refused(wrong: float) -> None:
+    with pytest.raises(UsageError, match=r"every_s .* below stale_s"):
+        Parameters(every_s=wrong)
+
+
 def test_a_sequence_ends_with_a_camera_that_was_silent(
     made: Callable[..., PlaceNode], memory: InMemory, frames: Frames
 ) -> None:
@@ -122,9 +157,9 @@ def test_a_sequence_ends_while_the_machine_sleeps(
     try:
         node.start()
         said = []
-        for slept_s in (0.0, 0.5, 3600.0, 0.5):
+        for number, slept_s in enumerate((0.0, 0.5, 3600.0, 0.5)):
             now_s[0] += slept_s
-            memory.images.put(image(frames[1], seconds=now_s[0]))
+            memory.images.put(image(frames[number], seconds=now_s[0]))
             said.append(memory.sent["match"].get(timeout=WAIT_S).frames)
     finally:
         node.shutdown()

@@ -130,7 +130,8 @@ def test_a_sequence_ends_where_the_clock_is_set_back(
     """A bag that is played again, or a simulation that begins anew."""
     made(map=str(walk), sequence=3, stale_s=WAIT_S).start()
     seconds = (100, 101, 102, 101.9, 2, 3)
-    assert [shown(memory, frames[1], at).frames for at in seconds] == [1, 2, 3, 3, 1, 2]
+    said = [shown(memory, frames[number], at).frames for number, at in enumerate(seconds)]
+    assert said == [1, 2, 3, 3, 1, 2]
 
 
 def test_a_node_that_was_inactive_begins_where_it_stands(

@@ -62,6 +62,7 @@ class Reference:
     back: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     still: Floats = field(default_factory=lambda: np.empty(0, np.float32))
     seen: int = 0
+    rested: int = 0
     steady: int = 0
     place: int = 0
     lead: np.float32 = field(default_factory=lambda: F32(0))
@@ -74,7 +75,7 @@ class Reference:
     def step(
         self, scores: Floats | None, moved: float | None = None, turned: float | None = None
     ) -> Told:
-        """Take in a frame."""
+        """Take in a frame that counts."""
         jump = F32(-np.inf)
         if scores is not None and np.isfinite(scores).any():
             self.lead = lead_of(scores)
@@ -99,10 +100,30 @@ class Reference:
                 self.back = self.back + share * (scores - self.back)
                 self.still = mean + share * (scores - mean)
             self.ahead[out] = self.back[out] = self.still[out] = -np.inf
+        self.rested = self.seen
+        return self._told(first, 1)
+
+    def stand(self, scores: Floats) -> Told:
+        """Take in a frame that does not count, though it shows something."""
+        out = np.isinf(scores)
+        self.ahead[out] = self.back[out] = self.still[out] = -np.inf
+        self.seen = self.rested
+        if not np.isfinite(self.evidence).any():
+            self.seen, self.steady, nan = 0, 0, float("nan")
+            return Told(-1, 0, nan, nan, nan, nan, 0)
+        told = self._told(False, 0)
+        with np.errstate(invalid="ignore"):
+            both = self.evidence + scores
+        at = int(both.argmax())
+        if both[at] > both[told.place] and not self._elsewhere(told.place)[at]:
+            told.place = at
+        return told
+
+    def _told(self, first: bool, counted: int) -> Told:
         before, self.place = self.place, int(self.evidence.argmax())
         away = self._elsewhere(self.place)
         on = not first and not away[before]
-        self.steady = min(self.steady + 1, STEADY) if on else 0
+        self.steady = min(self.steady + counted, STEADY) if on else 0
         rivals = away & np.isfinite(self.evidence)
         told = Told(
             self.place,

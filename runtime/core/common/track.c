@@ -3,125 +3,13 @@
 #include "floats.h"
 #include "map.h"
 #include "track_drives.h"
+#include "track_news.h"
 #include "track_paths.h"
 
 #define LOWEST (-3.0e38f) /* below: a place that was left out */
 
-/* ---- memory ---- */
-
-static size_t tables(int32_t odometry) {
-    return odometry == TATVPR_TRACK_TURNS ? 6 : odometry ? 5 : 3;
-}
-
-/* Callers that were compiled before there were turns have smaller structures, which end before them. */
-#define LEAST_TRACK offsetof(tatvpr_track, turned)
-#define LEAST_STEP offsetof(tatvpr_step, turned_rad)
-
 static float turned_rad_of(const tatvpr_step *step) {
-    return step->size >= sizeof(tatvpr_step) ? step->turned_rad : TATVPR_UNKNOWN;
-}
-
-size_t tatvpr_track_bytes(uint64_t places, int32_t odometry) {
-    return (size_t)places * tables(odometry) * sizeof(float) +
-           tatvpr_begin_words(places) * sizeof(uint32_t);
-}
-
-tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames, uint64_t places,
-                                int32_t odometry, void *memory, size_t bytes) {
-    if (track == NULL || memory == NULL) {
-        return TATVPR_ERR_NULL;
-    }
-    const int turns = odometry == TATVPR_TRACK_TURNS;
-    if (!tatvpr_sized(track->size, turns ? sizeof(tatvpr_track) : LEAST_TRACK)) {
-        return TATVPR_ERR_ABI;
-    }
-    if (frames < 1 || frames > TATVPR_TRACK_MOST_FRAMES || places < 1 ||
-        odometry < TATVPR_TRACK_WITHOUT || odometry > TATVPR_TRACK_TURNS) {
-        return TATVPR_ERR_ARGUMENT;
-    }
-    if ((uintptr_t)memory % sizeof(float) != 0) {
-        return TATVPR_ERR_ALIGNMENT;
-    }
-    if (places > SIZE_MAX / ((tables(TATVPR_TRACK_TURNS) + 1) * sizeof(float)) ||
-        bytes < tatvpr_track_bytes(places, odometry)) {
-        return TATVPR_ERR_ARENA;
-    }
-    float *table = (float *)memory;
-    track->frames = frames;
-    track->room = places;
-    track->evidence = table;
-    track->still = table + 2 * places;
-    track->along = odometry ? table + 3 * places : NULL;
-    track->spread = odometry ? table + 4 * places : NULL;
-    if (track->size >= sizeof(tatvpr_track)) {
-        track->turned = turns ? table + 5 * places : NULL;
-    }
-    track->begins = (uint32_t *)(void *)(table + tables(odometry) * (size_t)places);
-    return tatvpr_track_start(track);
-}
-
-tatvpr_status tatvpr_track_move(tatvpr_track *track, uint64_t places, void *memory, size_t bytes) {
-    if (track == NULL) {
-        return TATVPR_ERR_NULL;
-    }
-    if (!tatvpr_sized(track->size, LEAST_TRACK)) {
-        return TATVPR_ERR_ABI;
-    }
-    tatvpr_track old;
-    tatvpr_zero(&old, sizeof(old));
-    tatvpr_copy(&old, track, LEAST_TRACK);
-    if (track->size >= sizeof(old)) {
-        old.turned = track->turned;
-    }
-    if (places < old.known) {
-        return TATVPR_ERR_ARGUMENT;
-    }
-    const int32_t odometry = old.turned != NULL  ? TATVPR_TRACK_TURNS
-                             : old.along != NULL ? TATVPR_TRACK_METRES
-                                                 : TATVPR_TRACK_WITHOUT;
-    const tatvpr_status status =
-        tatvpr_track_init(track, old.frames, places, odometry, memory, bytes);
-    if (status != TATVPR_OK) {
-        return status;
-    }
-    const size_t known = (size_t)old.known;
-    tatvpr_copy(track->evidence, old.evidence, known * sizeof(float));
-    tatvpr_copy(tatvpr_back_of(track), tatvpr_back_of(&old), known * sizeof(float));
-    tatvpr_copy(track->still, old.still, known * sizeof(float));
-    if (old.along != NULL) {
-        tatvpr_copy(track->along, old.along, known * sizeof(float));
-    }
-    if (old.turned != NULL) {
-        tatvpr_copy(track->turned, old.turned, known * sizeof(float));
-    }
-    tatvpr_copy(track->begins, old.begins, tatvpr_begin_words(old.known) * sizeof(uint32_t));
-    track->known = old.known;
-    track->place = old.place;
-    track->seen = old.seen;
-    track->steady = old.steady;
-    track->since = old.since;
-    track->held = old.held;
-    track->lead = old.lead;
-    track->most = old.most;
-    return TATVPR_OK;
-}
-
-tatvpr_status tatvpr_track_start(tatvpr_track *track) {
-    if (track == NULL) {
-        return TATVPR_ERR_NULL;
-    }
-    if (!tatvpr_sized(track->size, LEAST_TRACK)) {
-        return TATVPR_ERR_ABI;
-    }
-    track->known = 0;
-    track->place = 0;
-    track->seen = 0;
-    track->steady = 0;
-    track->since = 0;
-    track->held = 0;
-    track->lead = 0.0f;
-    track->most = TATVPR_LEFT_OUT;
-    return TATVPR_OK;
+    return step->size >= TATVPR_TURNS_STEP ? step->turned_rad : TATVPR_UNKNOWN;
 }
 
 enum { BLOCK = 256 }; /* places looked at at once */
@@ -165,9 +53,24 @@ static inline void fold(tatvpr_track *track, const float *all, uint64_t at, uint
     }
 }
 
-/* Takes in a frame's scores. Answers the place with most evidence, ties to the lower one. */
+/* Nothing speaks for a place that a frame leaves out, be the frame new or not. */
+static inline void leave_out(tatvpr_track *track, const float *all, uint64_t at, uint64_t count) {
+    const float *restrict scores = all + at;
+    float *restrict ahead = track->evidence + at;
+    float *restrict back = tatvpr_back_of(track) + at;
+    float *restrict still = track->still + at;
+    for (uint64_t i = 0; i < count; i++) {
+        const int looked = scores[i] >= LOWEST;
+        ahead[i] = looked ? ahead[i] : TATVPR_LEFT_OUT;
+        back[i] = looked ? back[i] : TATVPR_LEFT_OUT;
+        still[i] = looked ? still[i] : TATVPR_LEFT_OUT;
+    }
+}
+
+/* Takes in a frame's scores; of one that does not count, what was left out. Answers the place with
+ * most evidence, ties to the lower one; `total`: none has any. */
 static uint64_t take_in(tatvpr_track *track, const float *scores, uint64_t total, int first,
-                        float jump) {
+                        int counts, float jump) {
     uint64_t best = 0;
     track->most = TATVPR_LEFT_OUT;
     if (first) {
@@ -175,7 +78,9 @@ static uint64_t take_in(tatvpr_track *track, const float *scores, uint64_t total
     }
     for (uint64_t at = 0; at < total; at += BLOCK) {
         const uint64_t count = total - at < BLOCK ? total - at : BLOCK;
-        if (!first) {
+        if (!counts) {
+            leave_out(track, scores, at, count);
+        } else if (!first) {
             fold(track, scores, at, count, jump);
         }
         const float most = most_of(track, at, count);
@@ -183,6 +88,9 @@ static uint64_t take_in(tatvpr_track *track, const float *scores, uint64_t total
             track->most = most;
             best = at;
         }
+    }
+    if (track->most == TATVPR_LEFT_OUT) {
+        return total;
     }
     while (evidence_of(track, best) < track->most) {
         best++;
@@ -206,6 +114,28 @@ static uint64_t best_near(const tatvpr_track *track, const tatvpr_places *places
         }
     }
     return best;
+}
+
+/* Where the camera stands, about the path's answer `best`: the place for which the path and this frame
+ * speak most together. A path lags behind a camera on its way. */
+static uint64_t stands_at(const tatvpr_track *track, const tatvpr_places *places, uint64_t total,
+                          const tatvpr_step *step, uint64_t best) {
+    uint64_t at = best;
+    float most = evidence_of(track, best) + step->scores[best];
+    for (uint64_t i = 0; i < total; i++) {
+        const float both = evidence_of(track, i) + step->scores[i];
+        if (both > most) {
+            most = both;
+            at = i;
+        }
+    }
+    const tatvpr_spot spot = tatvpr_spot_at(places, at);
+    const int near = step->radius_m <= 0.0 ||
+                     tatvpr_within(places->geographic, spot, step->near, step->radius_m);
+    return near && !tatvpr_elsewhere(&places->band[step->band].calibration, places->geographic, spot,
+                                     tatvpr_spot_at(places, best))
+               ? at
+               : best;
 }
 
 /* What sequences of as many frames as the track's are judged by; null: they are not. */
@@ -262,7 +192,7 @@ static void judge(const tatvpr_track *track, const tatvpr_places *places,
 
 /* Lost, found again, moved or here; `on`: the answer goes on from the one before, at another
  * place where `moved`. */
-static uint32_t state_of(tatvpr_track *track, int32_t accepted, int on, int moved) {
+static uint32_t state_of(tatvpr_track *track, int32_t accepted, int on, int moved, int counts) {
     if (accepted < 0) {
         return TATVPR_TRACK_UNJUDGED;
     }
@@ -272,7 +202,7 @@ static uint32_t state_of(tatvpr_track *track, int32_t accepted, int on, int move
         track->held = 1;
         return !held ? TATVPR_TRACK_FOUND : moved ? TATVPR_TRACK_MOVED : TATVPR_TRACK_HERE;
     }
-    track->since += track->since < track->frames;
+    track->since += (uint32_t)(counts && track->since < track->frames);
     track->held = held && track->since < track->frames;
     return !track->held ? TATVPR_TRACK_LOST : moved ? TATVPR_TRACK_MOVED : TATVPR_TRACK_HERE;
 }
@@ -283,7 +213,7 @@ static uint32_t state_of(tatvpr_track *track, int32_t accepted, int on, int move
 typedef struct outline {
     int usable; /* nothing is NaN or +infinity */
     int any;    /* a place was looked at */
-    float lead; /* the best score less the mean one */
+    float best, mean;
 } outline;
 
 enum { LANES = 8 };
@@ -293,7 +223,7 @@ static outline outline_of(const float *scores, uint64_t total) {
     float sums[LANES] = {0.0f};
     uint32_t counts[LANES] = {0}, bad[LANES] = {0};
     uint64_t i = 0;
-    outline o = {1, 0, 0.0f};
+    outline o = {1, 0, 0.0f, 0.0f};
     for (; i + LANES <= total; i += LANES) {
         for (int lane = 0; lane < LANES; lane++) {
             const float score = scores[i + (uint64_t)lane];
@@ -317,7 +247,8 @@ static outline outline_of(const float *scores, uint64_t total) {
     o.usable = bad[0] == 0;
     if (o.usable && counts[0] > 0) {
         o.any = 1;
-        o.lead = tatvpr_larger(tatvpr_highest(scores, total) - sums[0] / (float)counts[0], 0.0f);
+        o.best = tatvpr_highest(scores, total);
+        o.mean = sums[0] / (float)counts[0];
     }
     return o;
 }
@@ -328,9 +259,9 @@ static tatvpr_status check(const tatvpr_track *track, const tatvpr_places *place
         step == NULL || found == NULL || track->evidence == NULL || track->still == NULL) {
         return TATVPR_ERR_NULL;
     }
-    if (!tatvpr_sized(track->size, LEAST_TRACK) ||
+    if (!tatvpr_sized(track->size, TATVPR_LEAST_TRACK) ||
         !tatvpr_sized(places->size, sizeof(tatvpr_places)) ||
-        !tatvpr_sized(step->size, LEAST_STEP) ||
+        !tatvpr_sized(step->size, TATVPR_LEAST_STEP) ||
         !tatvpr_sized(found->size, sizeof(tatvpr_tracked))) {
         return TATVPR_ERR_ABI;
     }
@@ -345,21 +276,41 @@ static tatvpr_status check(const tatvpr_track *track, const tatvpr_places *place
     if (total == 0) {
         return TATVPR_ERR_MAP_EMPTY;
     }
-    return total > track->room ? TATVPR_ERR_ARENA : TATVPR_OK;
+    if (total > track->room ||
+        (tatvpr_remembers(track, step) && places->dim > track->last_size)) {
+        return TATVPR_ERR_ARENA;
+    }
+    return TATVPR_OK;
+}
+
+/* How the camera moved since the path did; NaN where a part of it is not known. */
+typedef struct motion {
+    float moved_m, turned_rad;
+} motion;
+
+static motion motion_of(const tatvpr_track *track, const tatvpr_step *step) {
+    motion m = {step->moved_m, turned_rad_of(step)};
+    if (track->size >= sizeof(tatvpr_track)) {
+        m.moved_m += track->owed_m;
+        m.turned_rad += track->owed_rad;
+    }
+    return m;
+}
+
+static void owe(tatvpr_track *track, motion m) {
+    if (track->size >= sizeof(tatvpr_track)) {
+        track->owed_m = m.moved_m;
+        track->owed_rad = m.turned_rad;
+    }
 }
 
 /* Moves every path on, before the frame is looked at; answers what a jump anywhere is worth. */
-static float move_on(tatvpr_track *track, const tatvpr_places *places, uint64_t total,
-                     float moved_m, float turned_rad) {
-    if (track->known > total) { /* not the places that it knew */
-        (void)tatvpr_track_start(track);
-    }
-    tatvpr_meet_places(track, places, total);
+static float move_on(tatvpr_track *track, uint64_t total, motion m) {
     if (track->seen == 0) {
         return TATVPR_LEFT_OUT;
     }
     const float jump = track->most - TATVPR_TRACK_JUMP * track->lead;
-    tatvpr_go_along_drives(track, total, moved_m, turned_rad, jump);
+    tatvpr_go_along_drives(track, total, m.moved_m, m.turned_rad, jump);
     return jump;
 }
 
@@ -370,28 +321,47 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
         return status;
     }
     const uint64_t total = tatvpr_places_total(places);
-    outline seen = {1, 0, 0.0f};
+    outline seen = {1, 0, 0.0f, 0.0f};
     if (step->scores != NULL) {
         seen = outline_of(step->scores, total);
     }
     if (!seen.usable) {
         return TATVPR_ERR_NOT_FINITE;
     }
-    if (seen.any) {
-        track->lead = seen.lead;
+    if (track->known > total) { /* not the places that it knew */
+        (void)tatvpr_track_start(track);
     }
+    tatvpr_meet_places(track, places, total);
+    const motion moved = motion_of(track, step);
+    /* A dark frame counts, though it says nothing. */
+    const int counts = !seen.any || tatvpr_is_news(track, places, step, moved.moved_m, seen.best,
+                                                   seen.mean);
+    float jump = TATVPR_LEFT_OUT;
+    if (counts) {
+        track->lead = seen.any ? tatvpr_larger(seen.best - seen.mean, 0.0f) : track->lead;
+        jump = move_on(track, total, moved);
+    }
+    owe(track, counts ? (motion){0.0f, 0.0f} : moved);
     const tatvpr_calibration *c = &places->band[step->band].calibration;
-    const float jump = move_on(track, places, total, step->moved_m, turned_rad_of(step));
     const int first = track->seen == 0;
     const uint64_t before = track->place;
     uint64_t best = total;
     if (seen.any) {
-        track->seen += track->seen < track->frames;
-        best = take_in(track, step->scores, total, first, jump);
-        best = step->radius_m > 0.0 ? best_near(track, places, total, step) : best;
+        track->seen = counts ? track->seen + (track->seen < track->frames) : track->rested;
+        best = take_in(track, step->scores, total, first, counts, jump);
+        if (best == total) { /* nothing speaks for any place that is left: the path is forgotten */
+            track->seen = 0;
+        } else if (step->radius_m > 0.0) {
+            best = best_near(track, places, total, step);
+        }
+        tatvpr_remember(track, places, step, counts);
     } else { /* the path goes on by itself, and is forgotten in the end */
         track->seen -= track->seen > 0;
         track->most = most_of(track, 0, total);
+    }
+    if (track->size >= sizeof(tatvpr_track)) {
+        track->counted = (uint32_t)counts;
+        track->rested = seen.any ? track->seen : track->rested;
     }
     found->margin = found->still_margin = found->confidence = TATVPR_UNKNOWN;
     found->evidence = found->still = TATVPR_UNKNOWN;
@@ -403,7 +373,8 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
         track->place = best;
         on = !first && !tatvpr_elsewhere(c, places->geographic, tatvpr_spot_at(places, best),
                                          tatvpr_spot_at(places, before));
-        track->steady = on ? track->steady + (track->steady < TATVPR_TRACK_STEADY) : 0;
+        track->steady += (uint32_t)(counts && track->steady < TATVPR_TRACK_STEADY);
+        track->steady = on ? track->steady : 0;
         found->place = best;
         found->seen = track->seen;
         found->steady = track->steady;
@@ -414,7 +385,11 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
         track->steady = 0;
     }
     found->steady = track->steady;
+    if (best < total && !counts) {
+        found->place = stands_at(track, places, total, step, best);
+    }
     tatvpr_tell_pose(tatvpr_spot_at(places, found->place), found->pose);
-    found->state = state_of(track, found->accepted, on, best < total && best != before);
+    found->state = state_of(track, found->accepted, on, best < total && best != before,
+                            counts);
     return TATVPR_OK;
 }

@@ -120,6 +120,20 @@ void tatvpr_meet_places(tatvpr_track *track, const tatvpr_places *places, uint64
     track->known = total;
 }
 
+float tatvpr_spacing_at(const tatvpr_track *track, uint64_t place) {
+    if (track->along == NULL || track->known <= place) {
+        return TATVPR_UNKNOWN;
+    }
+    const uint64_t first = beginning(track, place);
+    const uint64_t last = next_beginning(track, place + 1, track->known) - 1;
+    if (track->along[first] == UNMEASURED) {
+        return TATVPR_UNKNOWN;
+    }
+    const uint64_t from = place > first ? place - 1 : place, to = place < last ? place + 1 : place;
+    const float apart = (track->along[to] - track->along[from]) / (float)(to - from);
+    return apart > 0.0f ? apart : TATVPR_UNKNOWN; /* of none, and where they lie on one point */
+}
+
 /* ---- where paths go ---- */
 
 /* The places first .. last of one drive, of known positions: paths go `moved` metres along it,

@@ -11,14 +11,20 @@
 
 enum { TATVPR_BEGIN_WORD = 32 }; /* places whose beginnings one word says */
 
+/* Callers that were compiled before there were turns, or before frames were compared, have smaller
+ * structures, which end before them. */
+#define TATVPR_LEAST_TRACK offsetof(tatvpr_track, turned)
+#define TATVPR_TURNS_TRACK offsetof(tatvpr_track, last)
+#define TATVPR_LEAST_STEP offsetof(tatvpr_step, turned_rad)
+#define TATVPR_TURNS_STEP offsetof(tatvpr_step, descriptor)
+
 static inline size_t tatvpr_begin_words(uint64_t places) {
     return (size_t)((places + TATVPR_BEGIN_WORD - 1) / TATVPR_BEGIN_WORD);
 }
 
-/* Callers that were compiled before there were turns have a smaller structure, which ends before
- * them. Null: turns are not known. */
+/* Null: turns are not known. */
 static inline float *tatvpr_turned_of(const tatvpr_track *track) {
-    return track->size >= sizeof(tatvpr_track) ? track->turned : NULL;
+    return track->size >= TATVPR_TURNS_TRACK ? track->turned : NULL;
 }
 
 /* The evidence of paths that go back along their drive; `evidence` begins with those that go ahead. */
@@ -50,6 +56,9 @@ static inline tatvpr_spot tatvpr_spot_at(const tatvpr_places *places, uint64_t p
 /* Places that came since the last call: nothing speaks for them yet; which begin a drive, and, with
  * odometry, metres along their drive and how far it has turned. */
 void tatvpr_meet_places(tatvpr_track *track, const tatvpr_places *places, uint64_t total);
+
+/* How many metres places are apart at `place`, of it and its neighbours; NaN: not known. */
+float tatvpr_spacing_at(const tatvpr_track *track, uint64_t place);
 
 /* Every path goes `moved_m` along its drive and turns by `turned_rad`, or a step where that is not
  * known; or jumps. */

@@ -17,14 +17,22 @@
  * Of fewer than `frames` frames, what is said of a single one has to hold as well: `places` of
  * tatvpr_map_look at the frame's k and tokens say it.
  *
+ * Frames of a camera that stands say one thing over and over: five of them are no five frames. Where
+ * descriptors are given, a frame that shows what the last one that counted showed, taken about
+ * where that was, does not count: no evidence is gathered of it, none is forgotten, the answer
+ * stands, and odometry adds up until a frame counts. It only tells where about the answer the camera
+ * stands: the place for which the path and this frame speak most together.
+ *
  * Nothing is allocated, nothing is global: the caller owns a tatvpr_track and its memory, 12 bytes
- * and a bit a place, 20 with metres and 24 with turns. One stream of frames a track, one thread at a
- * time. Sums are of float32 in one order, so that the bytes are the same on every machine.
+ * and a bit a place, 20 with metres and 24 with turns, and room for a descriptor. One stream of
+ * frames a track, one thread at a time. Sums are of float32 in one order, so that the bytes are the
+ * same on every machine.
  *
  *     tatvpr_map_view view = {.size = sizeof(view)};
  *     tatvpr_track track = {.size = sizeof(track)};
  *     tatvpr_map_look(&map, NULL, k, tokens, &view);
  *     tatvpr_track_init(&track, 5, map.places, 1, memory, tatvpr_track_bytes(map.places, 1));
+ *     tatvpr_track_remember(&track, room, map.dim);
  *     for each frame: tatvpr_places_search(&view.places, ... asked.scores ...);
  *                     tatvpr_track_step(&track, &view.places, &step, &found);
  */
@@ -47,6 +55,15 @@ extern "C" {
 #define TATVPR_TRACK_STEADY 20u  /* longer than this an answer that goes on grows no surer */
 #define TATVPR_TRACK_MOST_FRAMES 1000u
 
+/* A frame counts where it is further from the last one that counted (one less the cosine of their
+ * descriptors) than so much of how far it is from the place that it is most like, */
+#define TATVPR_TRACK_NEARER 0.5f
+/* or than so much of how far it is from places on the mean, at k = 1 and all tokens: divided by the
+ * root of k times tokens, because what a descriptor owes to noise grows as they fall, */
+#define TATVPR_TRACK_ALIKE 0.08f
+/* or where odometry says that the camera moved so much of how far places there are apart. */
+#define TATVPR_TRACK_SPACE 0.5f
+
 /* What a track takes of odometry. */
 #define TATVPR_TRACK_WITHOUT 0
 #define TATVPR_TRACK_METRES 1
@@ -54,7 +71,8 @@ extern "C" {
 
 typedef enum tatvpr_track_state {
     TATVPR_TRACK_UNJUDGED = 0, /* the map does not say when an answer is right */
-    TATVPR_TRACK_LOST = 1,     /* nothing was accepted in the last `frames` frames, or the path broke */
+    TATVPR_TRACK_LOST = 1,     /* nothing was accepted in the last `frames` frames that counted, or the
+                                * path broke */
     TATVPR_TRACK_FOUND = 2,    /* accepted, after being lost */
     TATVPR_TRACK_MOVED = 3,    /* going on from an accepted answer, at another place */
     TATVPR_TRACK_HERE = 4      /* going on, at the same place */
@@ -78,7 +96,16 @@ typedef struct tatvpr_track {
     float lead;      /* of the last frame that showed something */
     float most;      /* of the evidence */
     float *turned;   /* [room] radians that the drive has turned since its first place; null: without
-                      * turns. Last, because older callers' structures end before it: these have none */
+                      * turns. Older callers' structures end before it: these have none */
+    float *last;     /* [last_size] descriptor of the last frame that counted; null: every frame
+                      * counts. Here, too, older callers' structures end */
+    uint32_t last_size;
+    uint32_t counted; /* 1: the last frame counted */
+    float last_k, last_tokens; /* that `last` was made with */
+    float owed_m, owed_rad; /* odometry since the path moved on; NaN: not known */
+    uint32_t swapped; /* 1: `last` is of the frame before, which could not be compared and did not
+                       * count: it was described at another k or tokens */
+    uint32_t rested;  /* `seen` when the last frame counted that showed something */
 } tatvpr_track;
 
 /* What a frame says. */
@@ -96,6 +123,9 @@ typedef struct tatvpr_step {
     float turned_rad;    /* counter-clockwise since the last frame; NaN: not known. Heeded beside
                           * moved_m by a track with turns; older callers' structures end before it */
     uint32_t reserved2;  /* zero */
+    const float *descriptor; /* [places.dim] of the frame; null: it counts. Older callers' structures
+                              * end before it */
+    float k, tokens;     /* that it was made with; 0: all */
 } tatvpr_step;
 
 /* What a step found. */
@@ -105,7 +135,7 @@ typedef struct tatvpr_tracked {
     uint64_t place;     /* means something where seen is not 0 */
     uint32_t seen;      /* frames that it rests on; 0: there is no answer */
     uint32_t steady;
-    float evidence;     /* of the place */
+    float evidence;     /* of the place; where the frame does not count, of the path's */
     float margin;       /* evidence less the most elsewhere; NaN where that is not known */
     float still;        /* its mean score without motion */
     float still_margin; /* likewise */
@@ -129,15 +159,21 @@ TATVPR_API tatvpr_status tatvpr_track_init(tatvpr_track *track, uint32_t frames,
 TATVPR_API tatvpr_status tatvpr_track_move(tatvpr_track *track, uint64_t places, void *memory,
                                            size_t bytes);
 
+/* Gives it room for a descriptor, [numbers], so that frames which say nothing new do not count, and
+ * begins anew.
+ * TATVPR_ERR_ABI: the caller's structure is older than this. TATVPR_ERR_ARENA: there is no room. */
+TATVPR_API tatvpr_status tatvpr_track_remember(tatvpr_track *track, float *room, uint32_t numbers);
+
 /* Forgets what was seen: where the camera was moved by other means, or places got new numbers. */
 TATVPR_API tatvpr_status tatvpr_track_start(tatvpr_track *track);
 
 /* Takes one frame. One that shows nothing, or for which every place was left out, moves the path by
- * the odometry alone, is never accepted, and takes one frame of evidence away.
+ * the odometry alone, is never accepted, and takes one frame of evidence away; one that shows what was seen before gives
+ * back what dark ones took.
  *
  * `places` may have grown at its end since the last step, as far as there is room
- * (TATVPR_ERR_ARENA). Places follow each other where they are neighbours of one drive. Fewer than 8
- * places elsewhere are no rivals, and nothing is accepted. On any status but TATVPR_OK nothing
+ * (TATVPR_ERR_ARENA, as for a descriptor). Places follow each other where they are neighbours of one
+ * drive. Fewer than 8 places elsewhere are no rivals, and nothing is accepted. On any status but TATVPR_OK nothing
  * changes. TATVPR_ERR_NOT_FINITE: a score is NaN or +infinity. */
 TATVPR_API tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places,
                                            const tatvpr_step *step, tatvpr_tracked *found);
