@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,12 +61,21 @@ Version: {tatvpr_edge.__version__}
 Cflags: -I${{includedir}}
 Libs: -L${{libdir}} -Wl,-rpath,${{libdir}} -ltatvpr_model
 """
-    governor = core_folder() / "governor" / "tatvpr_governor.h"
+    return {**_headers(), PKG_CONFIG: pkg_config.encode()}
+
+
+def _headers() -> dict[str, Path]:
     return {
         "include/tatvpr.h": core_include() / "tatvpr.h",
         "include/tatvpr_track.h": core_include() / "tatvpr_track.h",
-        "include/tatvpr_governor.h": governor,
-        PKG_CONFIG: pkg_config.encode(),
+        "include/tatvpr_governor.h": core_folder() / "governor" / "tatvpr_governor.h",
+    }
+
+
+def interface_hashes() -> dict[str, str]:
+    """SHA-256 of each header as an artifact that is built now holds it, by its path in there."""
+    return {
+        path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in _headers().items()
     }
 
 

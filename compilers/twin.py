@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tatvpr_edge.compilers.build import build_artifact
 from tatvpr_edge.compilers.job import Progress
-from tatvpr_edge.compilers.linux import HOST
+from tatvpr_edge.compilers.linux import HOST, interface_hashes
 from tatvpr_edge.compilers.source import find_source
 from tatvpr_edge.runtime.cache import cache_folder, host_artifact
 from tatvpr_edge.runtime.engine import runs_here
@@ -27,8 +27,8 @@ _REMEDY = (
 
 
 def host_twin(artifact: Artifact, progress: Progress | None = None) -> Path:
-    """The folder of an artifact for this machine of the same model and range of k: one that is
-    cached, or one that is built now and kept.
+    """The folder of an artifact for this machine of the same model, range of k and C interface:
+    one that is cached, or one that is built now and kept.
 
     Raises:
         ModelError: the model's ONNX file is not known here, or has changed since.
@@ -67,4 +67,8 @@ def _is_twin(folder: Path, wanted: Manifest) -> bool:
     except ArtifactError:
         return False
     same = found.manifest.model.hash == wanted.model.hash
-    return same and found.manifest.k_range == wanted.k_range and runs_here(found)
+    if not (same and found.manifest.k_range == wanted.k_range and runs_here(found)):
+        return False
+    # What an older release built lacks functions, or judges sequences otherwise.
+    entries = {entry.path: entry.sha256 for entry in found.manifest.files}
+    return all(entries.get(path) == sha256 for path, sha256 in interface_hashes().items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from tatvpr_edge.runtime.growing import Added, Moment, longer, numbers_now, take
 from tatvpr_edge.runtime.mapjournal import (
     StoredMap,
     check_same,
+    journal_path,
     map_bytes,
     map_end,
     map_file,
@@ -83,6 +85,7 @@ class PlaceMap(OneProcess):
         self._file = stored.file
         self._now = Moment.of(stored.base, Added(stored.added), engine)
         self._drive = Drive(self.path)
+        _tell_left_at_link(self.path)
 
     def _after_fork(self) -> None:
         """Locks of its own: for an object, a copy of one, and a forked child."""
@@ -505,3 +508,16 @@ def _check_model(path: Path, info: MapInfo, model: ModelEntry) -> None:
             f"map {path} is of descriptors of {info.descriptor_size} numbers, the artifact's have "
             f"{model.descriptor_size}: make the map again with this artifact"
         )
+
+
+def _tell_left_at_link(path: Path) -> None:
+    """An older release kept what it added through a link beside the link, where nobody looks."""
+    left, journal = Path(f"{path}.journal"), journal_path(path)
+    if left == journal or not left.is_file() or left.is_symlink():
+        return
+    remedy = f"move it to {journal}"
+    if journal.exists():
+        remedy = "copy the map elsewhere, move it beside the copy, and 'tatvpr-edge map merge' both"
+    logging.getLogger("tatvpr_edge").warning(
+        "%s, places that an older release added through a link, is not searched: %s", left, remedy
+    )

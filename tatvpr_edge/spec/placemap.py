@@ -433,7 +433,10 @@ def check_numbers(
             raise MapError("a descriptor's norm is not in (0, 1]: make it again")
     if not np.isfinite(poses).all():
         raise MapError("a pose is not finite: make it again")
-    check_distances(poses)
+    try:
+        check_distances(poses)
+    except MapError as error:  # the first releases wrote such
+        raise MapError(f"{error}; make it again") from None
     known = moments["known"]
     turned = known >> 3
     if not (((turned == 0) | (turned == 15)).all() and (moments["time_us"] >= 0).all()):

@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from support.tiny_model import TOKENS, tiny_model
+from tatvpr_edge.compilers.linux import interface_hashes
 from tatvpr_edge.models.export.bodies import bodies
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.cache import cache_folder, host_artifact
@@ -65,6 +66,24 @@ def test_it_is_made_at_the_k_that_the_board_was_built_for(
     tatvpr("map", "build", folder, "--artifact", "narrow", "-o", "m.placemap", "--single-view")
     (band,) = PlaceMap(tmp_path / "m.placemap").info.bands
     assert (band.k, band.tokens) == (np.float32(0.6), 1.0)
+
+
+def test_what_an_older_release_built_for_this_machine_is_built_anew(
+    tatvpr: Run, folder: Path, tiny_arm64: Path, tiny_host: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    """It lacked functions of today, and whoever built the board's artifact again was told the same:
+    "built before there were rooted calibrations: build the artifact again"."""
+    older = read_artifact(tiny_host)
+    files = {entry.path: older.path(entry.path) for entry in older.manifest.files}
+    (tmp_path / "tatvpr.h").write_text("/* of last month */")
+    host_artifact().parent.mkdir()
+    write_artifact(
+        host_artifact(), older.manifest, {**files, "include/tatvpr.h": tmp_path / "tatvpr.h"}
+    )
+    tatvpr("map", "build", folder, "--artifact", tiny_arm64, "-o", "m.placemap", "--single-view")
+    (kept,) = (path for path in cache_folder("artifacts").iterdir() if path != host_artifact())
+    for path, sha256 in interface_hashes().items():
+        assert read_artifact(kept).manifest.file(path).sha256 == sha256
 
 
 def test_a_model_that_is_not_known_here_is_told(

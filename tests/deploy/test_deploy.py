@@ -194,6 +194,18 @@ def test_the_runtime_travels_when_it_is_missing_or_older(ram_path: Path) -> None
         deploy(local_transport(), artifact, None, replace(options, wheel=bad))
 
 
+def test_where_the_boards_own_runtime_refuses_a_release_the_option_is_named(
+    ram_path: Path, wheel: Path
+) -> None:
+    """A board with a runtime of the same number, of another day, was told to update tatvpr-edge."""
+    artifact = make_artifact(ram_path / "a", b"a", "golden-fails")
+    with pytest.raises(DeployError, match=r"golden .*own runtime .* ran it: .*--runtime always"):
+        deploy(local_transport(), artifact, None, quick_options(ram_path / "root"))
+    with pytest.raises(DeployError, match="golden") as caught:
+        deploy(local_transport(), artifact, None, quick_options(ram_path / "other", wheel))
+    assert "--runtime" not in str(caught.value)
+
+
 def test_the_releases_own_python_runs_with_its_runtime(ram_path: Path, wheel: Path) -> None:
     root = ram_path / "with space" / "root"
     deploy(local_transport(), make_artifact(ram_path / "a"), None, quick_options(root, wheel))

@@ -10,7 +10,7 @@ import pytest
 
 from tatvpr_edge.cli import main
 from tatvpr_edge.runtime import PlaceMap
-from tatvpr_edge.runtime.mapjournal import append, create_map, rewrite
+from tatvpr_edge.runtime.mapjournal import append, create_map, journal_path, rewrite
 from tatvpr_edge.spec.errors import MapError
 from tatvpr_edge.spec.mapfiles import writing
 from tatvpr_edge.spec.placemap import Band, MapInfo, Places, write_map
@@ -55,6 +55,25 @@ def test_a_map_that_is_rewritten_through_a_link_stays_where_it_is(
     assert link.is_symlink() and not map_path.is_symlink()
     assert len(PlaceMap(map_path)) == len(PlaceMap(link)) == 5
     assert sorted(os.listdir(map_path.parent)) == ["monday.placemap", "newest.placemap"]
+
+
+def test_what_an_older_release_kept_beside_the_link_is_told(
+    map_path: Path,
+    link: Path,
+    some: Callable[..., Places],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It was found no more, without a word."""
+    append(map_path, some(INFO, 2))
+    beside = Path(f"{link}.journal")
+    journal_path(map_path).rename(beside)  # where a release of before kept it
+    assert len(PlaceMap(link)) == 3
+    assert f"is not searched: move it to {journal_path(map_path)}" in caplog.messages[-1]
+    append(link, some(INFO, 1))
+    assert len(PlaceMap(link)) == 4 and "'tatvpr-edge map merge' both" in caplog.messages[-1]
+    told = len(caplog.messages)
+    beside.rename(journal_path(map_path))
+    assert len(PlaceMap(link)) == 5 and len(caplog.messages) == told
 
 
 def test_writers_by_either_name_take_turns(
