@@ -235,6 +235,26 @@ class TestCost:
         assert fewer.attention_macs < dense.attention_macs
         assert frame_cost(found, 0.2, 0.5).macs < min(fewer.macs, frame_cost(found, 0.2).macs)
 
+    def test_rows_count_as_many_as_there_are(self, tiny: Make) -> None:
+        """CLS stays beside the patches that are kept; a slice without it has one row fewer."""
+
+        def scores(w: Writer, x: str) -> int:
+            bounds = [w.weight(f"head.{at}", np.array([at], np.int64)) for at in (1, 1 << 40, 0)]
+            patches = w.add("Slice", [x, *bounds], "head.patches")
+            product = w.add("MatMul", [patches, w.random("head.weight", 48, 6)], "head.scores")
+            most = w.add("ReduceMax", [product, bounds[2]], "head.most", keepdims=0)
+            w.add("LpNormalization", [most], "descriptor", axis=-1, p=2)
+            return 6
+
+        found = matched(tiny(scores))
+        embedding = frame_cost(matched(tiny(keep_after=())), 1.0).other_macs
+        kept_rows = {1.0: 16, 0.5: 8, 1e-6: 1}
+        costs = {tokens: frame_cost(found, 1.0, tokens) for tokens in kept_rows}
+        for tokens, rows in kept_rows.items():
+            assert costs[tokens].other_macs == embedding + rows * 48 * 6
+        dense, half, least = (cost.linear_macs for cost in costs.values())
+        assert (dense - half) * 15 == (dense - least) * 8 > 0
+
     def test_what_tvm_multiplies_counts_however_it_is_written(self, tiny: Make) -> None:
         def operators(op: str) -> Callable[[Writer, str], tuple[str, int]]:
             def write(w: Writer, x: str) -> tuple[str, int]:  # [1, 48, 4, 4] to 20 channels

@@ -280,6 +280,23 @@ def test_a_model_that_does_not_fit_is_refused_with_figures() -> None:
     assert fit(board, "small", 900_000, 60_000, {40: 600_000, 24: 500_000, 8: 9}).tile == 24
 
 
+def test_a_region_is_filled_to_its_last_byte_and_shared() -> None:
+    board = load("stm32h7")
+    assert fit(board, "x", 1, 1, {40: 524_289, 8: 524_288}).tile == 8
+    shared = replace(board, placement=replace(board.placement, tables="axi"))
+    arenas = {40: 524_288 - 40_000 + 1, 24: 524_288 - 40_000}
+    assert fit(shared, "x", 1, 1, arenas, 40_000).tile == 24
+    with pytest.raises(BoardError, match=r"region axi of stm32h7 has 484288: "):
+        fit(shared, "x", 1, 1, {8: 500_000}, 40_000)
+    # what is not known yet is not named; a region that holds the smaller part alone is no remedy
+    spare = replace(board.region("flash"), name="spare", size=100_000)
+    board = replace(board, memory=(*board.memory, spare))
+    with pytest.raises(BoardError, match=r": weights \(2200000\) take .*: choose a smaller model$"):
+        fit(board, "x", 2_200_000, 0, {8: 1})
+    with pytest.raises(BoardError, match=r"code .* \(60000\) take .*: choose a smaller model$"):
+        fit(board, "x", 2_090_000, 60_000, {8: 1})
+
+
 def test_the_arena_asked_on_this_machine_shrinks_with_the_tile(
     lowered: Callable[[Layout], Lowered],
 ) -> None:
