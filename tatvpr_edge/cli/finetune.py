@@ -115,7 +115,10 @@ def command(
         by=options.pop("by") or "", within_m=10.0 if within is None else within, **options
     )
     weights = weights_file(start)
-    trainable(weights)  # refused before all frames are read
+    # Refused before all frames are read.
+    trainable(weights)
+    _refuse_other(output)
+    note(f"reading every frame of {frames}", as_json)
     own = read_own(frames, division)
     why = f"places of {frames} are told by {own.by} (--by says by what)"
     if own.by != "poses":
@@ -160,6 +163,18 @@ def _said(own: OwnFrames) -> str:
     )
 
 
+def _record(output: Path) -> Path:
+    """What the run in ``output`` is of."""
+    return output / "run" / "finetune.json"
+
+
+def _refuse_other(output: Path) -> None:
+    """``output`` is a run of finetune, or there is nothing in it."""
+    path = _record(output)
+    if not path.is_file() and {*output.glob("*"), *path.parent.glob("[!.]*")} - {path.parent}:
+        raise UsageError(f"{output} exists and is no run of finetune: give another --output")
+
+
 def _claim(
     output: Path, own: OwnFrames, weights: Path, division: dict[str, Any], steps: int, seed: int
 ) -> None:
@@ -171,7 +186,7 @@ def _claim(
         "steps": steps,
         "seed": seed,
     }
-    path = output / "run" / "finetune.json"
+    path = _record(output)
     if path.is_file():
         try:
             known = parse_json(path.read_text(encoding="utf-8"))
@@ -183,8 +198,6 @@ def _claim(
                 "--output, or remove it"
             )
         return
-    if {*output.glob("*"), *path.parent.glob("[!.]*")} - {path.parent}:
-        raise UsageError(f"{output} exists and is no run of finetune: give another --output")
     from tatvpr_edge.models.checkpoint import write_atomically
 
     write_atomically(path, (json.dumps(wanted, indent=1) + "\n").encode())

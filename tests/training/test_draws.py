@@ -66,3 +66,9 @@ def test_no_augmentation_changes_nothing() -> None:
     )
     x = augment.photometric(x, augment.draw_photometric(2, config, generator))
     torch.testing.assert_close(augment.to_frames(x), frames, rtol=0, atol=1)
+
+
+def test_what_is_dark_is_not_over_exposed_too() -> None:
+    both = AugmentConfig(dark_share=1.0, bright_share=1.0)
+    drawn = augment.draw_photometric(32, both, torch.Generator().manual_seed(0))
+    assert (drawn.tone[:, 0] < 1).all()

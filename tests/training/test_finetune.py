@@ -181,7 +181,7 @@ def test_an_output_of_other_frames_or_options_is_refused(finetune: Run, tmp_path
     assert "give another --output" in finetune("frames", "--steps", "2", status=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("")
-    assert "no run of finetune" in finetune("frames", *QUICK, "-o", "mine", status=1)
+    assert "no run of finetune" in finetune("no-frames", *QUICK, "-o", "mine", status=1)
     # Nor is what `tatvpr-edge train` left in a folder of that name gone on with.
     (tmp_path / "mine" / "thesis.txt").unlink()
     (tmp_path / "mine" / "run").mkdir()

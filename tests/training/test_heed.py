@@ -28,9 +28,10 @@ from tatvpr_edge.spec.errors import UsageError
 BACKBONE = ViTConfig(image_px=64, patch=16, dim=32, depth=3, heads=2, keep_after=(2,))
 
 
-def model(kind: str = "gem") -> PlaceModel:
+def model(kind: str = "gem", keep_after: tuple[int, ...] = (2,)) -> PlaceModel:
     options = {"project": 16} if kind == "gem" else {}
-    return registry.create(ModelConfig("tiny", BACKBONE, HeadConfig(kind, options)), seed=3)
+    backbone = dataclasses.replace(BACKBONE, keep_after=keep_after)
+    return registry.create(ModelConfig("tiny", backbone, HeadConfig(kind, options)), seed=3)
 
 
 def frames(count: int = 8) -> torch.Tensor:
@@ -132,11 +133,24 @@ def test_a_batch_that_goes_through_the_network_in_parts_teaches_the_same(
     assert learned[0] == pytest.approx(learned[1], rel=1e-5)
 
 
-def stage_2(net: PlaceModel, folder: Path, k: KConfig) -> metric.MetricStage:
+def stage_2(
+    net: PlaceModel, folder: Path, k: KConfig, heed_weight: float = 0.0
+) -> metric.MetricStage:
     places = labelled(labelled_set(folder / "set"))
     source = metric.Source(places, np.zeros((len(places), 64, 64, 3), np.uint8))
-    config = MetricConfig(steps=4, places=4, images=2)
+    config = MetricConfig(steps=4, places=4, images=2, heed_weight=heed_weight)
     return metric.MetricStage(net, [source], config, k, AugmentConfig.none(), Crew())
+
+
+def test_every_place_where_tokens_leave_is_heeded_alike(tmp_path: Path) -> None:
+    net = model(keep_after=(1, 2))
+    parts = stage_2(net, tmp_path, KConfig(dense_share=1), 2.0).loss(0, Randomness.seeded(0))
+    looks: list[torch.Tensor] = []
+    with torch.no_grad():
+        seen = net.see(torch.zeros_like(frames(1)), net.gate(1, 1.0), looks=looks)
+    missed = [float(heeded(look, net.head.shares(seen.tokens)).mean()) for look in looks]
+    assert len(missed) == 2 and missed[0] != missed[1]
+    assert float(parts["heed"].detach()) == pytest.approx(2 * np.mean(missed), rel=1e-4)
 
 
 def test_low_dials_are_pulled_to_what_all_channels_and_tokens_say(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from tiny_sets import TINY_BACKBONE
 
 from tatvpr_edge.models import registry
@@ -32,3 +33,15 @@ def test_the_state_of_another_optimiser_is_refused() -> None:
     adamw = Optimiser(model, model.parameters(), OptimConfig())
     with pytest.raises(ValueError, match="adamw, muon"):
         adamw.load_state_dict(muon.state_dict())
+
+
+def test_vectors_are_not_decayed() -> None:
+    layer = torch.nn.Linear(2, 2)
+    torch.nn.init.ones_(layer.weight)
+    torch.nn.init.ones_(layer.bias)
+    optimiser = Optimiser(layer, layer.parameters(), OptimConfig(weight_decay=0.5))
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step(0.1)
+    assert torch.equal(layer.bias, torch.ones(2))
+    torch.testing.assert_close(layer.weight.detach(), torch.full((2, 2), 0.95))

@@ -29,6 +29,7 @@ from tatvpr_edge.models.train.config import (
 )
 from tatvpr_edge.models.train.refit import (
     View,
+    _wanted,
     refit_head,
     ridge_regression,
     spread,
@@ -178,6 +179,16 @@ def test_numbers_that_say_equally_much_keep_angles_in_their_signs() -> None:
         return float((torch.pi * (1 - agree) / 2 - angle).abs().mean())
 
     assert signs_miss(even) < 0.03 < 0.3 < signs_miss(answers)
+
+
+def test_a_teacher_and_a_frames_own_channels_share_the_cosine_as_told() -> None:
+    random = torch.Generator().manual_seed(0)
+    seen = [torch.rand(6, 4, generator=random).double()]
+    said = torch.nn.functional.normalize(torch.rand(6, 3, generator=random), dim=1)
+    both = _wanted(seen, [said.numpy()], RefitConfig(teacher="any", own=0.25))
+    own = _wanted(seen, None, RefitConfig(own=1.0))
+    expected = 0.75 * (said @ said.T).double() + 0.25 * own @ own.T
+    torch.testing.assert_close(both @ both.T, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_joined_teachers_weigh_alike(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tiny_sets import TINY_BACKBONE, labelled_set, tower_set
 from tatvpr_edge.models import registry
 from tatvpr_edge.models.data.formats import labelled, tower
 from tatvpr_edge.models.data.frames import load_frames
+from tatvpr_edge.models.data.places import Places
 from tatvpr_edge.models.train import rivals
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import KConfig, MetricConfig
@@ -60,14 +61,25 @@ def test_rivals_of_a_large_source_are_looked_for_in_pieces(
         looked.append(len(chosen))
         return directions[torch.from_numpy(chosen.ravel().astype(np.int64))]
 
+    compared: list[int] = []
+    apart = type(places).apart
+
+    def watched(self: Places, frames: np.ndarray, others: np.ndarray) -> np.ndarray:
+        compared.append(len(frames))
+        return apart(self, frames, others)
+
+    monkeypatch.setattr(type(places), "apart", watched)
     tables = []
-    for rows in (1000, 7):
+    for rows, cells in ((1000, 1 << 25), (7, 1 << 25), (1000, 36 * 20)):
         monkeypatch.setattr(rivals, "_ROWS", rows)
+        monkeypatch.setattr(rivals, "_CELLS", cells)
         found = Rivals([places])
         found.mine(0, places, pixels, describe, np.random.default_rng(0))
         tables.append(found.of(0))
-    np.testing.assert_array_equal(*tables)
-    assert looked == [36, 7, 7, 7, 7, 7, 1]
+    np.testing.assert_array_equal(tables[0], tables[1])
+    np.testing.assert_array_equal(tables[0], tables[2])
+    assert looked == [36, 7, 7, 7, 7, 7, 1, 36]
+    assert compared == [36, 7, 7, 7, 7, 7, 1, 20, 16]
 
 
 def test_frames_that_may_show_the_same_place_are_no_rivals(tmp_path: Path) -> None:
