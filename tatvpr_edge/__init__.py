@@ -28,7 +28,7 @@ __all__ = ["__version__", "build", "build_map", "plan", "read_frame"]
 #: The names of ``tatvpr_edge.runtime`` are ours as well.
 __all__ += runtime.__all__
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 
 def __getattr__(name: str) -> Any:

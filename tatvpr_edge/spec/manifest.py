@@ -7,7 +7,7 @@ Keys, version 2 (an unknown key is ignored, an unknown name in ``required_featur
 
     format_version     2
     operators          2                       version of the operators: spec/operators.py
-    created_with       "tatvpr-edge 0.1.0"
+    created_with       "tatvpr-edge 0.2.0"
     required_features  []                      names that a reader must know, or refuse
     serial             0                       set by signing: a board that trusts keys refuses an
                                                artifact with a lower one than the installed

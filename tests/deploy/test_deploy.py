@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import tatvpr_edge
 from support.board import (
     Sshd,
     inventory,
@@ -182,7 +183,8 @@ def test_the_runtime_travels_when_it_is_missing_or_older(ram_path: Path) -> None
     artifact = make_artifact(ram_path / "a", b"a")
     options = quick_options(ram_path / "root")
     facts = {"runtime": None}
-    for installed, travels in ((None, True), ("0.0.9", True), ("0.1.0", False), ("9.0", False)):
+    ours = tatvpr_edge.__version__
+    for installed, travels in ((None, True), ("0.1.0", True), (ours, False), ("9.0", False)):
         facts["runtime"] = installed
         assert push._runtime_travels(options, facts) is travels
     assert push._runtime_travels(replace(options, runtime="always"), facts)
