@@ -8,7 +8,7 @@ import torch
 from tatvpr_edge.models.train import augment
 from tatvpr_edge.models.train.augment import AugmentConfig
 from tatvpr_edge.models.train.config import KConfig, OptimConfig
-from tatvpr_edge.models.train.draws import draw_k
+from tatvpr_edge.models.train.draws import draw_k, draw_visible
 from tatvpr_edge.models.train.loop import learning_rate
 from tatvpr_edge.models.train.made_views import crops_of_each
 
@@ -72,3 +72,18 @@ def test_what_is_dark_is_not_over_exposed_too() -> None:
     both = AugmentConfig(dark_share=1.0, bright_share=1.0)
     drawn = augment.draw_photometric(32, both, torch.Generator().manual_seed(0))
     assert (drawn.tone[:, 0] < 1).all()
+
+
+def test_a_power_above_one_draws_low_k_more_often() -> None:
+    means = []
+    for power in (1.0, 3.0):
+        config = KConfig(dense_share=0.0, opening=0.0, power=power)
+        means.append(float(draw_k(500, config, 1.0, torch.Generator().manual_seed(0)).mean()))
+    assert means[1] < means[0] - 0.1
+
+
+def test_the_last_fifth_of_a_stage_sees_every_patch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shown = draw_visible(3, 16, 0.5, 0.79, generator)
+    assert shown is not None and shown.shape == (3, 8) and (shown.diff(dim=1) > 0).all()
+    assert draw_visible(3, 16, 0.5, 0.8, generator) is None
