@@ -78,7 +78,7 @@ def _between_poses(odometry: Any) -> Moved:
 
 
 def _metres(ahead: float, left: float) -> float:
-    """How far, and which way: a robot that rocks, or whose odometry is noisy, goes nowhere in sum."""
+    """How far, and which way: who rocks, or whose odometry is noisy, goes nowhere in sum."""
     metres = between(math.hypot(ahead, left), 0, FURTHEST_M, "odometry", _MEANING)
     return math.copysign(metres, ahead)
 
