@@ -211,8 +211,9 @@ class PlaceNode:
         taken_s = messages.stamp_s(message) or None
         at_s = self._clock() if taken_s is None else taken_s
         if not self._picker.takes(round(at_s * 1e9), None):
-            self._hear()
-            self.figures.passed_over()
+            if at_s != self._taken_s:  # a camera that stamps all alike is never asked about again
+                self._hear()
+                self.figures.passed_over()
             return
         frame = messages.frame_of(message)
         asker = self._asker(localizer, taken_s)
