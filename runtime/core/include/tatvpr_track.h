@@ -75,7 +75,7 @@ typedef enum tatvpr_track_state {
                                 * path broke */
     TATVPR_TRACK_FOUND = 2,    /* accepted, after being lost */
     TATVPR_TRACK_MOVED = 3,    /* going on from an accepted answer, at another place */
-    TATVPR_TRACK_HERE = 4      /* going on, at the same place */
+    TATVPR_TRACK_HERE = 4      /* going on, at the same place; of a frame that does not count, about it */
 } tatvpr_track_state;
 
 typedef struct tatvpr_track {
@@ -168,8 +168,8 @@ TATVPR_API tatvpr_status tatvpr_track_remember(tatvpr_track *track, float *room,
 TATVPR_API tatvpr_status tatvpr_track_start(tatvpr_track *track);
 
 /* Takes one frame. One that shows nothing, or for which every place was left out, moves the path by
- * the odometry alone, is never accepted, and takes one frame of evidence away; one that shows what was seen before gives
- * back what dark ones took.
+ * the odometry alone, is never accepted, and takes one frame of evidence away; one that shows what was
+ * seen before gives back what dark ones took, unless one of those moved on as far as counts.
  *
  * `places` may have grown at its end since the last step, as far as there is room
  * (TATVPR_ERR_ARENA, as for a descriptor). Places follow each other where they are neighbours of one
