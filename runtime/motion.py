@@ -64,8 +64,7 @@ def check_odometry(odometry: Any) -> Moved | None:
         raise wrong(odometry, "odometry", _MEANING)
     ahead, left = (between(n, -FURTHEST_M, FURTHEST_M, "odometry", _MEANING) for n in given[:2])
     turned = between(given[2], -_MOST_TURNED, _MOST_TURNED, "odometry", _MEANING)
-    metres = between(math.hypot(ahead, left), 0, FURTHEST_M, "odometry", _MEANING)
-    return Moved(metres, turned)
+    return Moved(_metres(ahead, left), turned)
 
 
 def _between_poses(odometry: Any) -> Moved:
@@ -75,8 +74,13 @@ def _between_poses(odometry: Any) -> Moved:
     except (TypeError, ValueError, UsageError):
         meaning = f"{_MEANING}, each x, y, z, qx, qy, qz, qw with a quaternion of length 1"
         raise wrong(odometry, "odometry", meaning) from None
-    metres = between(math.dist(one[:2], other[:2]), 0, FURTHEST_M, "odometry", _MEANING)
-    return Moved(metres, math.remainder(other[2] - one[2], math.tau))
+    return Moved(_metres(*seen_from(one, other)), math.remainder(other[2] - one[2], math.tau))
+
+
+def _metres(ahead: float, left: float) -> float:
+    """How far, and which way: who rocks, or whose odometry is noisy, goes nowhere in sum."""
+    metres = between(math.hypot(ahead, left), 0, FURTHEST_M, "odometry", _MEANING)
+    return math.copysign(metres, ahead)
 
 
 def planar(pose: Any, meaning: str) -> Planar:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tatvpr_edge.mapping.calibrate_answers import Answers, AtSetting, Row
-from tatvpr_edge.mapping.calibrate_queries import F64, FEWEST, Asked
+from tatvpr_edge.mapping.calibrate_queries import F64, FEWEST, Asked, Bools
 from tatvpr_edge.mapping.logistic import Quality, choose_threshold, quality
 from tatvpr_edge.runtime import PlaceMap
 from tatvpr_edge.runtime.engine import Engine
@@ -27,8 +27,8 @@ from tatvpr_edge.spec.calibration import Calibration, SequenceCalibration, roote
 from tatvpr_edge.spec.maptypes import Band
 from tatvpr_edge.spec.scores import cosines_of_signs
 
-#: A stretch is so many times as long as the sequence: a robot is on its way for most of its frames,
-#: and of how long an answer has gone on short stretches teach little.
+#: A stretch is so many times as long as the sequence, in frames that count: a robot is on its way
+#: for most of those, and of how long an answer has gone on short stretches teach little.
 _STRETCH = 8
 
 
@@ -56,15 +56,53 @@ def columns_of(tracked: Tracked) -> tuple[float, ...]:
     )
 
 
-def stretches(asked: Sequence[Asked], longest: int) -> Iterator[list[Asked]]:
-    """At most ``longest`` queries that one camera made one after another at one k."""
+def _drives(asked: Sequence[Asked]) -> Iterator[list[Asked]]:
+    """Queries that one camera made one after another at one k."""
     settings = {query.setting: None for query in asked}
     for setting in settings:
         of = [query for query in asked if query.setting == setting]
         for _, drive in groupby(of, key=lambda query: query.drive):
-            members = list(drive)
-            for first in range(0, len(members), longest):
-                yield members[first : first + longest]
+            yield list(drive)
+
+
+class _Follower:
+    """Follows stretches of drives through a map; ``rows`` and ``few`` are what they teach."""
+
+    def __init__(self, judging: PlaceMap, engine: Engine, frames: int, whole: bool) -> None:
+        self._judging, self._whole, self._frames = judging, whole, frames
+        self._bands = list(judging.info.bands)
+        self._path = Path(engine, frames)
+        self.rows: list[Row] = []
+        self.few: list[bool] = []
+
+    def stretch(self, drive: Sequence[Asked], longest: int, without: Bools | None = None) -> int:
+        """From the first query on, until ``longest`` frames counted; how many queries that are.
+
+        Args:
+            without: bool [places] of the stretch's surroundings, which are left out; None: of none.
+        """
+        self._path.restart()
+        counted = 0
+        for done, query in enumerate(drive):
+            follow = _of_signs(self._path.step) if query.signs else self._path.step
+            left_out = query.never if without is None else without
+            found = self._judging.follow(
+                follow, query.descriptor, query.k, query.tokens, without=left_out
+            )
+            assert found.tracked is not None
+            counted += found.tracked.counted
+            if counted > longest:
+                return done
+            # Where the answer before stands, it teaches nothing more; and nothing does where hardly
+            # any place elsewhere is left to compare with.
+            if found.margin is not None and (self._whole or found.tracked.counted):
+                band = next(i for i, one in enumerate(self._bands) if one is found.band)
+                right = bool(query.near[found.tracked.place]) and without is None
+                answerable = without is None and bool(query.near.any())
+                columns, where = columns_of(found.tracked), drive[0].where
+                self.rows.append((band, query.setting, columns, right, answerable, where))
+                self.few.append(found.tracked.frames < self._frames)
+        return len(drive)
 
 
 def ask_sequences(
@@ -80,33 +118,19 @@ def ask_sequences(
         judging: the map, under calibrations that say what is elsewhere.
         whole: follow every drive from end to end.
     """
-    bands = list(judging.info.bands)
-    path = Path(engine, frames)
-    rows: list[Row] = []
-    few: list[bool] = []
-    for stretch in stretches(asked, len(asked) if whole else _STRETCH * frames):
-        around = np.logical_or.reduce([query.around for query in stretch])
-        # Where no query of a stretch has a right answer, asking again tells nothing new.
-        held = any(query.near.any() for query in stretch)
-        for lacking in (False, True) if held else (False,):
-            path.restart()
-            for query in stretch:
-                without = around if lacking else query.never
-                follow = _of_signs(path.step) if query.signs else path.step
-                found = judging.follow(
-                    follow, query.descriptor, query.k, query.tokens, without=without
-                )
-                if found.tracked is None or found.margin is None:
-                    continue  # hardly any place elsewhere is left to compare with
-                if not (whole or found.tracked.counted):
-                    continue  # the answer before stands: it teaches nothing more
-                band = next(i for i, one in enumerate(bands) if one is found.band)
-                right = bool(query.near[found.tracked.place]) and not lacking
-                answerable = not lacking and bool(query.near.any())
-                columns, where = columns_of(found.tracked), stretch[0].where
-                rows.append((band, query.setting, columns, right, answerable, where))
-                few.append(found.tracked.frames < frames)
-    return Answers.of(rows, 5, few)
+    follower = _Follower(judging, engine, frames, whole)
+    longest = len(asked) if whole else _STRETCH * frames
+    for drive in _drives(asked):
+        while drive:
+            done = follower.stretch(drive, longest)
+            stretch, drive = drive[:done], drive[done:]
+            # Where no query of a stretch has a right answer, asking again tells nothing new.
+            if any(query.near.any() for query in stretch):
+                around = np.zeros_like(stretch[0].around)
+                for query in stretch:
+                    around |= query.around
+                follower.stretch(stretch, len(stretch), around)
+    return Answers.of(follower.rows, 5, follower.few)
 
 
 def _of_signs(step: Callable[..., Tracked]) -> Callable[..., Tracked]:

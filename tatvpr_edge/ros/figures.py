@@ -68,6 +68,11 @@ class Figures:
             self._latencies.append(latency_ms)
             self._fault = None
 
+    def passed_over(self) -> None:
+        """An image came sooner than one is answered again."""
+        with self._lock:
+            self._last = self._clock()
+
     def failed(self, fault: str) -> bool:
         """An image could not be answered. Whether this fault is news."""
         with self._lock:

@@ -91,7 +91,7 @@ class PlaceNode:
         self._tracker: Tracker | None = None
         self.travel = Travel()
         self._picker = Picker(Picking())
-        self._asked_s = 0.0
+        self._heard_s, self._silent = 0.0, False
         self._taken_s: float | None = None
         self._changing = threading.RLock()
         self._seen = threading.Lock()
@@ -167,7 +167,7 @@ class PlaceNode:
 
     def _start(self) -> None:
         self._pause.clear()
-        self._asked_s = -math.inf
+        self._heard_s = -math.inf
         self.travel = Travel()
         self._picker = Picker(Picking(every_s=self.parameters.every_s))
         self.figures.started()
@@ -211,6 +211,9 @@ class PlaceNode:
         taken_s = messages.stamp_s(message) or None
         at_s = self._clock() if taken_s is None else taken_s
         if not self._picker.takes(round(at_s * 1e9), None):
+            if at_s != self._taken_s:  # a camera that stamps all alike is never asked about again
+                self._hear()
+                self.figures.passed_over()
             return
         frame = messages.frame_of(message)
         asker = self._asker(localizer, taken_s)
@@ -235,16 +238,22 @@ class PlaceNode:
             self._transport.publish("pose", pose)
         self.figures.answered((time.perf_counter() - arrived) * 1e3, match.accepted is True)
 
+    def _hear(self) -> None:
+        """An image came; whether the camera was silent before is kept until one is asked about."""
+        before_s, self._heard_s = self._heard_s, self._clock()
+        self._silent |= self._heard_s - before_s > self.parameters.stale_s
+
     def _asker(self, localizer: Localizer, taken_s: float | None) -> Localizer | Tracker:
         """What is asked; a sequence that was interrupted begins anew, for the robot may have been
         carried elsewhere meanwhile. So does one whose clock was set back: a bag or a simulation
         that runs again."""
-        asked_s, self._asked_s = self._asked_s, self._clock()
+        self._hear()
+        silent, self._silent = self._silent, False
         before_s, self._taken_s = self._taken_s, taken_s
         if self._tracker is None:
             return localizer
         set_back_s = 0.0 if before_s is None or taken_s is None else before_s - taken_s
-        if set_back_s > SET_BACK_S or self._asked_s - asked_s > self.parameters.stale_s:
+        if set_back_s > SET_BACK_S or silent:
             self._tracker.restart()
             self.travel.restart()
         return self._tracker

@@ -159,6 +159,21 @@ def test_a_robot_that_stands_is_judged_by_what_it_saw(
         assert {(m.place, m.frames, m.state) for m in stands} == {(stands[0].place, 5, "here")}
 
 
+@pytest.mark.parametrize("by_poses", [False, True])
+def test_a_robot_that_rocks_goes_nowhere(
+    tiny_host: Path, driven: Path, place_wall: NDArray[np.float32], by_poses: bool
+) -> None:
+    """Each way was added up as metres forwards, and so was the noise of odometry that stands."""
+    places = [(x, 0.1, 0.0, 0.0, 0.0, 0.0, 1.0) for x in (0.0, 0.3)]
+    with Localizer(tiny_host, driven, k=1.0) as localizer:
+        tracker, said = localizer.track(5), []
+        for index, frame in enumerate(standing(place_wall, 29, 6, 12)):
+            before, now = places[index % 2], places[(index + 1) % 2]
+            moved: Any = (before, now) if by_poses else (now[0] - before[0], 0.0, 0.0)
+            said.append(tracker.query(frame, odometry=moved).frames)
+        assert said == [1] * 12
+
+
 def test_a_drive_that_stands_at_every_frame_teaches_no_more(
     tiny_host: Path, driven: Path, place_wall: NDArray[np.float32], tmp_path: Path
 ) -> None:

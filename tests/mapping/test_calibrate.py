@@ -187,6 +187,21 @@ def test_what_it_learns_of_them_in_order_holds_for_sequences_of_queries(
     assert expected_calibration_error(1 / (1 + np.exp(-odds)), answers.right) < 0.02
 
 
+def test_a_drive_of_thirty_frames_a_second_teaches_what_its_places_do(
+    tiny_host: Path, tmp_path: Path
+) -> None:
+    """Stretches were cut by frames, be they new: of many a place none was as long as a sequence,
+    and a robot that stood was a path that began again and again."""
+    engine = Engine.of(read_artifact(tiny_host))
+    place_map, truth, _, queries = asked_both_ways("int8", 0.3, engine, tmp_path / "m.placemap")
+    judging = truth.judging(place_map)
+    slow = [query for query in queries[:60] for _ in range(50)]
+    once, often = (ask_sequences(judging, engine, asked, 3) for asked in (queries[:60], slow))
+    assert len(once) == 120 and not once.few.all()
+    np.testing.assert_array_equal(often.columns, once.columns)
+    np.testing.assert_array_equal(often.few, once.few)
+
+
 def test_places_in_the_journal_are_kept_and_judged_too(
     tiny_host: Path, walked: Path, tmp_path: Path
 ) -> None:

@@ -131,6 +131,39 @@ def test_images_are_answered_no_more_often_than_is_wanted(
     assert answered == pytest.approx([100, 100.97, 102, 40, 41])
 
 
+@pytest.mark.parametrize("stamped", [True, False])
+def test_a_camera_whose_images_are_passed_over_is_not_silent(
+    tiny_host: Path, own_map: Path, frames: Frames, stamped: bool
+) -> None:
+    """A bag that plays at a quarter of its speed, or a camera at 1 Hz of which every 1.5 s are
+    wanted: each answer began a new sequence, and diagnostics called the camera silent. They do call
+    one so whose driver gives every image one time."""
+    settings = {"artifact": str(tiny_host), "map": str(own_map), "sequence": 3, "every_s": 1.0}
+    now_s, silent_s = [1000.0], []
+
+    class Slowly(InTurn):
+        def next_image(self, timeout_s: float) -> Any | None:
+            found = super().next_image(timeout_s)
+            if found is not None:
+                now_s[0] += 1.0
+                silent_s.append(node.figures.summary().silent_s)
+            return found
+
+    memory = Slowly()
+    node = PlaceNode(Parameters.of(settings), memory, clock=lambda: now_s[0])
+    try:
+        node.start()
+        for quarter in range(13):
+            taken_s = 100 + quarter / 4 * (stamped or quarter == 12)
+            memory.images.put(image(frames[quarter // 4], seconds=taken_s))
+        answers = 4 if stamped else 2
+        told = [memory.sent["match"].get(timeout=WAIT_S).frames for _ in range(answers)]
+    finally:
+        node.shutdown()
+    assert told == ([1, 2, 3, 3] if stamped else [1, 1])
+    assert silent_s == ([1.0] * 13 if stamped else [1.0, *range(1, 13)])
+
+
 @pytest.mark.parametrize("wrong", [-1.0, 2.0, float("nan")])
 def test_a_rate_that_no_sequence_lasts_for_is_refused(wrong: float) -> None:
     with pytest.raises(UsageError, match=r"every_s .* below stale_s"):

@@ -358,6 +358,7 @@ tatvpr_status tatvpr_track_step(tatvpr_track *track, const tatvpr_places *places
     } else { /* the path goes on by itself, and is forgotten in the end */
         track->seen -= track->seen > 0;
         track->most = most_of(track, 0, total);
+        tatvpr_see_nothing(track, moved.moved_m);
     }
     if (track->size >= sizeof(tatvpr_track)) {
         track->counted = (uint32_t)counts;

@@ -50,13 +50,20 @@ static int described_alike(const tatvpr_track *track, const tatvpr_step *step) {
     return kept(step->k) == track->last_k && kept(step->tokens) == track->last_tokens;
 }
 
+/* The next frame counts. */
+static void forget(tatvpr_track *track) {
+    if (track->size >= sizeof(tatvpr_track)) {
+        track->last_k = 0.0f;
+    }
+}
+
 int tatvpr_is_news(const tatvpr_track *track, const tatvpr_places *places, const tatvpr_step *step,
                    float moved_m, float best, float mean) {
     if (!tatvpr_remembers(track, step) || track->last_k == 0.0f || track->seen == 0 ||
         moved_on(track, moved_m)) {
         return 1;
     }
-    if (!described_alike(track, step)) { /* not to be compared: one counts of two in a row */
+    if (!described_alike(track, step)) { /* not to be compared: of two one counts */
         return (int)track->swapped;
     }
     const float off = apart(step->descriptor, track->last, places->band[step->band].mean,
@@ -70,14 +77,24 @@ int tatvpr_is_news(const tatvpr_track *track, const tatvpr_places *places, const
 void tatvpr_remember(tatvpr_track *track, const tatvpr_places *places, const tatvpr_step *step,
                      int counted) {
     if (!tatvpr_remembers(track, step)) {
+        forget(track);
         return;
     }
     if (!counted && described_alike(track, step)) { /* compared */
-        track->swapped = 0;
         return;
     }
     tatvpr_copy(track->last, step->descriptor, places->dim * sizeof(float));
     track->last_k = kept(step->k);
     track->last_tokens = kept(step->tokens);
     track->swapped = (uint32_t)!counted;
+}
+
+void tatvpr_see_nothing(tatvpr_track *track, float moved_m) {
+    if (track->size < sizeof(tatvpr_track)) {
+        return;
+    }
+    track->swapped = 1;
+    if (moved_on(track, moved_m)) {
+        forget(track);
+    }
 }

@@ -13,8 +13,11 @@ int tatvpr_remembers(const tatvpr_track *track, const tatvpr_step *step);
 int tatvpr_is_news(const tatvpr_track *track, const tatvpr_places *places, const tatvpr_step *step,
                    float moved_m, float best, float mean);
 
-/* Keeps what the next frame is compared with. */
+/* Keeps what the next frame is compared with; nothing where a frame has no descriptor. */
 void tatvpr_remember(tatvpr_track *track, const tatvpr_places *places, const tatvpr_step *step,
                      int counted);
+
+/* A frame that shows nothing, since which the camera may be elsewhere. */
+void tatvpr_see_nothing(tatvpr_track *track, float moved_m);
 
 #endif

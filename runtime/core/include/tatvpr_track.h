@@ -75,7 +75,7 @@ typedef enum tatvpr_track_state {
                                 * path broke */
     TATVPR_TRACK_FOUND = 2,    /* accepted, after being lost */
     TATVPR_TRACK_MOVED = 3,    /* going on from an accepted answer, at another place */
-    TATVPR_TRACK_HERE = 4      /* going on, at the same place */
+    TATVPR_TRACK_HERE = 4      /* going on, at the same place; of a frame that does not count, about it */
 } tatvpr_track_state;
 
 typedef struct tatvpr_track {
@@ -93,7 +93,7 @@ typedef struct tatvpr_track {
     uint32_t steady; /* frames that the answer has gone on for, at most TATVPR_TRACK_STEADY */
     uint32_t since;  /* frames since one was accepted */
     uint32_t held;   /* 1: not lost */
-    float lead;      /* of the last frame that showed something */
+    float lead;      /* of the last frame that counted and showed something */
     float most;      /* of the evidence */
     float *turned;   /* [room] radians that the drive has turned since its first place; null: without
                       * turns. Older callers' structures end before it: these have none */
@@ -101,10 +101,10 @@ typedef struct tatvpr_track {
                       * counts. Here, too, older callers' structures end */
     uint32_t last_size;
     uint32_t counted; /* 1: the last frame counted */
-    float last_k, last_tokens; /* that `last` was made with */
+    float last_k, last_tokens; /* that `last` was made with; 0: it says nothing, the next frame counts */
     float owed_m, owed_rad; /* odometry since the path moved on; NaN: not known */
-    uint32_t swapped; /* 1: `last` is of the frame before, which could not be compared and did not
-                       * count: it was described at another k or tokens */
+    uint32_t swapped; /* 1: the next frame that cannot be compared, because it was described at another
+                       * k or tokens, counts: since one counted, another did not, or one was dark */
     uint32_t rested;  /* `seen` when the last frame counted that showed something */
 } tatvpr_track;
 
@@ -168,8 +168,8 @@ TATVPR_API tatvpr_status tatvpr_track_remember(tatvpr_track *track, float *room,
 TATVPR_API tatvpr_status tatvpr_track_start(tatvpr_track *track);
 
 /* Takes one frame. One that shows nothing, or for which every place was left out, moves the path by
- * the odometry alone, is never accepted, and takes one frame of evidence away; one that shows what was seen before gives
- * back what dark ones took.
+ * the odometry alone, is never accepted, and takes one frame of evidence away; one that shows what was
+ * seen before gives back what dark ones took, unless one of those moved on as far as counts.
  *
  * `places` may have grown at its end since the last step, as far as there is room
  * (TATVPR_ERR_ARENA, as for a descriptor). Places follow each other where they are neighbours of one
