@@ -103,14 +103,14 @@ def read_map(path: str | Path, sha256: str | None = None) -> StoredMap:
         MapError: either is damaged, or the journal belongs to another base file.
     """
     for _ in range(_MOST_READS):
-        before = _state(path)
+        before = map_state(path)
         try:
             found = _read(path, sha256)[0]
         except MapError:
-            if _state(path) == before:
+            if map_state(path) == before:
                 raise
         else:
-            if _state(path)[0] == before[0]:
+            if map_state(path)[0] == before[0]:
                 return replace(found, file=before[0])
     raise MapError(f"the map {path} is replaced faster than it can be read: try again")
 
@@ -217,7 +217,7 @@ def append_drive(
         MapError: also where the map holds as many drives as it may.
     """
     path = followed(path)
-    _state(path)
+    map_state(path)
     with writing(path):
         head = _read_head(path)
         if made_for is not None:
@@ -249,12 +249,15 @@ def map_end(path: str | Path) -> tuple[object, int] | None:
     where all of it must be seen.
 
     Raises:
-        MapError: the base cannot be read.
+        MapError: base or journal cannot be read.
     """
     file = map_file(path)
     head = _read_head(followed(path))
     journal = journal_path(path)
-    found = last_record(journal, binding_of(head)) if journal.exists() else (0, 0)
+    try:
+        found = last_record(journal, binding_of(head)) if journal.exists() else (0, 0)
+    except OSError as error:
+        raise MapError(f"cannot read {journal}: {explain(error)}") from None
     return None if found is None else (file, head.places + found[1])
 
 
@@ -281,7 +284,7 @@ def compact(path: str | Path) -> None:
         MapError: the map cannot be read or written, or is part of a signed release.
     """
     path = followed(path)
-    _state(path)
+    map_state(path)
     with writing(path):
         _fold(path)
 
@@ -298,7 +301,7 @@ def rewrite(
     """
     path = followed(path)
     refuse_rewriting(path)
-    _state(path)
+    map_state(path)
     with writing(path):
         _fold(path)
         write_map(path, *change(_read(path)[0]))
@@ -320,11 +323,15 @@ def map_file(path: str | Path) -> object:
     Raises:
         MapError: there is none that can be seen.
     """
-    return _state(path)[0]
+    return map_state(path)[0]
 
 
-def _state(path: str | Path) -> tuple[object, object]:
-    """What tells one state of the files from another: (base, journal)."""
+def map_state(path: str | Path) -> tuple[object, object]:
+    """What tells one state of the files from another: (base, journal).
+
+    Raises:
+        MapError: there is no base that can be seen.
+    """
     try:
         base = os.stat(path)
     except OSError as error:
