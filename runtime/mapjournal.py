@@ -136,13 +136,14 @@ def check_free(path: str | Path, otherwise: str) -> None:
         otherwise: what can be done but remove what lies there.
 
     Raises:
-        MapError: something lies there, or the journal of a map that was removed: its places would
-            be the new one's, where that begins as the old one did.
+        MapError: it lies in a release, something lies there, or the journal of a map that was
+            removed: its places would be the new one's, where that begins as the old one did.
     """
     if os.path.isdir(path):
         raise MapError(f"{path} is a folder: name a file in it")
     if os.path.lexists(path):
         raise MapError(f"{path} exists already: remove it, or {otherwise}")
+    _refuse_in_release(path)
     journal = journal_path(path)
     if os.path.lexists(journal):
         raise MapError(
@@ -168,12 +169,13 @@ def create_map(path: str | Path, info: MapInfo) -> None:
             write_map(path, info, [])
 
 
-def _refuse_in_release(path: Path) -> None:
+def _refuse_in_release(path: str | Path) -> None:
     release = release_of(path)
     if release is not None:
         raise MapError(
             f"cannot write {path}: {release} is a release, which would not start again with a file "
-            "that was not deployed: name a place outside it, or deploy with --map"
+            "that was not deployed: name a place outside it (a map that grows belongs there as "
+            "well), or deploy with --map"
         )
 
 
