@@ -123,9 +123,7 @@ class Engine(OneProcess):
         self.info = ModelInfo(size=ctypes.sizeof(ModelInfo))
         self.check(self.c.tatvpr_model_get_info(self.program, ctypes.byref(self.info)))
         if self.info.abi != ABI:
-            raise ArtifactError(
-                f"{self.code} has another C interface than this runtime: {_AGAIN}"
-            )
+            raise ArtifactError(f"{self.code} has another C interface than this runtime: {_AGAIN}")
         self.kernel_names = self._names()
         self.search_with(kernels)
 

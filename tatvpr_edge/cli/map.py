@@ -280,8 +280,8 @@ def upgrade(map_path: str, as_json: bool) -> None:
         if done.dropped_turns:
             note(f"{done.dropped_turns} orientations were no rotations and are unknown now")
         note(
-            "no artifact answers from it, because operators of version 1 described its places: make "
-            "it again with 'tatvpr-edge map build'",
+            "no artifact answers from it, because operators of version 1 described its places: "
+            "make it again with 'tatvpr-edge map build'",
             as_json,
         )
     report_map(map_path, as_json)

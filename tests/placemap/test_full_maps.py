@@ -394,8 +394,8 @@ def test_a_map_nearly_full_of_confirmed_places_is_not_written_anew_with_every_fr
 @pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
 def test_spots_of_the_last_minute_are_told_apart_in_every_kind_of_map(kind: str) -> None:
     info = MapInfo("ab" * 32, kind, 64, (Band(1.0),))
-    spots = directions(3, 64)
-    (rows,) = make_places(info, [np.concatenate([spots, spots * 0.5])], np.full((6, 7), np.nan)).rows
+    twice = np.concatenate([directions(3, 64), directions(3, 64)])
+    (rows,) = make_places(info, [twice], np.full((6, 7), np.nan)).rows
     lately = Lately()
 
     def stays(place: int, time_s: float, of: Lately = lately) -> bool:

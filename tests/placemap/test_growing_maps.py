@@ -248,7 +248,7 @@ def test_a_journal_that_cannot_be_read_any_longer_is_told_as_the_maps(
     journal = Path(f"{robot.map.path}.journal")
     journal.unlink()
     journal.mkdir()
-    with pytest.raises(MapError, match="cannot read .*journal"):
+    with pytest.raises(MapError, match=r"cannot read .*journal"):
         robot.add(frames[0], novelty=0.9)
 
 
