@@ -39,8 +39,8 @@ def main(folder: Path) -> None:
 
 
 def _own(module: ModuleType) -> None:
-    """Give the module's public classes what they have of ours that has no page: pdoc says nothing of
-    such a base's members."""
+    """Give the module's public classes what they have of ours that has no page: pdoc says nothing
+    of such a base's members."""
     public = [getattr(module, name) for name in module.__all__]
     for cls in (of for of in public if isinstance(of, type)):
         for base in cls.__mro__[1:]:
