@@ -32,7 +32,7 @@ from tatvpr_edge.runtime.mapwriter import full_pose
 from tatvpr_edge.runtime.match import Match, place_of
 from tatvpr_edge.runtime.motion import Odometry, check_odometry
 from tatvpr_edge.runtime.private import owners
-from tatvpr_edge.runtime.received import addition_from, another_version, match_from
+from tatvpr_edge.runtime.received import addition_from, another_version, descriptor_from, match_from
 from tatvpr_edge.runtime.search import around
 from tatvpr_edge.runtime.tracking import check_sequence
 from tatvpr_edge.spec import errors
@@ -220,8 +220,7 @@ class Client(Closing):
 
     def describe(self, frame: Frame, bgr: bool = False) -> NDArray[np.float32]:
         """As ``Localizer.describe``: float32 [D]."""
-        data = self._ask({"op": "describe"}, check_frame(frame, bgr))[1]
-        return np.frombuffer(data, "<f4").astype(np.float32)
+        return descriptor_from(*self._ask({"op": "describe"}, check_frame(frame, bgr)), self.path)
 
     def set(self, **settings: Any) -> dict[str, Any]:
         """Set ``k``, ``tokens``, ``budget``, ``preset`` or ``map`` (a path) for every client, until

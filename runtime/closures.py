@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: So many metres of odometry are no driving but its noise, which adds up while a robot waits.
 _STANDS_M = 0.1
+#: Where the clock leaps by more than so many seconds it was set.
+_SET_S = 1.0
 _POSE = "(x, y, z, qx, qy, qz, qw), a quaternion of length 1: a loop closes along a heading"
 
 
@@ -79,17 +81,24 @@ class _Answer:
 
 
 @dataclass
-class _Passed:
-    """A stop of the way just driven.
-
-    Attributes:
-        age_s: how long the closer had been driving as the robot was last there, whatever the clock
-            said.
-        from_s, until_s: by the clock, which may be set meanwhile.
-    """
+class _Stop:
+    """A stop of the way just driven: when the robot came, and was there last, by the clock."""
 
     travelled_m: float
-    age_s: float
+    from_s: float
+    until_s: float
+
+
+@dataclass
+class _Clock:
+    """A stretch of driving along which nobody set the clock.
+
+    Attributes:
+        offset_s: what it was ahead of the closer's own count of time.
+        from_s, until_s: by that count.
+    """
+
+    offset_s: float
     from_s: float
     until_s: float
 
@@ -185,9 +194,10 @@ class LoopCloser:
         self._answers: deque[_Answer] = deque()
         self._before: tuple[float, float] | None = None
         self._travelled_m = 0.0
-        self._way: deque[_Passed] = deque()  # what a query leaves out in seconds
-        self._age_s = 0.0
-        self._clock: tuple[bool, float] | None = None  # (whether it is ours, what it said last)
+        self._way: deque[_Stop] = deque()  # what a query leaves out in seconds, however long ago
+        self._clocks: deque[_Clock] = deque()  # of the last seconds, in order
+        self._age_s = 0.0  # how long the closer has been driving, whatever the clock said
+        self._last: tuple[bool, float, float] | None = None  # whether live, our clock, the frame's
 
     def step(
         self,
@@ -243,23 +253,26 @@ class LoopCloser:
 
     def _pass(self, now: tuple[float, float, float], taken_s: float, live: bool) -> None:
         """Go on along the way, and forget what is neither of the last metres nor seconds."""
-        # The time of a recording is what it says: a step back in it is none. Ours is never set.
-        clock = live, time.monotonic() if live else taken_s
-        if self._clock is not None and self._clock[0] == live:
-            self._age_s += max(clock[1] - self._clock[1], 0.0)
-        self._clock = clock
+        ours_s = time.monotonic()
+        if self._last is not None:
+            was_live, before_s, then_s = self._last
+            # The time of a recording is what it says: a step back in it is none. Ours is never set.
+            self._age_s += ours_s - before_s if live or was_live else max(taken_s - then_s, 0.0)
+        self._last = live, ours_s, taken_s
+        offset_s = taken_s - self._age_s
+        if not self._clocks or abs(offset_s - self._clocks[-1].offset_s) > _SET_S:
+            self._clocks.append(_Clock(offset_s, self._age_s, self._age_s))
+        self._clocks[-1].until_s = self._age_s
+        while self._age_s - self._clocks[0].until_s > (self._exclude_s or 0.0):
+            self._clocks.popleft()
         moved_m = 0.0 if self._before is None else math.dist(self._before, now[:2])
         if self._before is None or moved_m >= self._stands_m:
             self._travelled_m += moved_m
             self._before = now[:2]
-            self._way.append(_Passed(self._travelled_m, self._age_s, taken_s, taken_s))
-        self._way[-1].age_s, self._way[-1].until_s = self._age_s, taken_s
+            self._way.append(_Stop(self._travelled_m, taken_s, taken_s))
+        self._way[-1].until_s = taken_s
         # The last one before the window stays: what was seen from there on is left out.
-        while (
-            len(self._way) > 1
-            and self._travelled_m - self._way[1].travelled_m > self._window_m
-            and self._age_s - self._way[0].age_s >= (self._exclude_s or 0.0)
-        ):
+        while len(self._way) > 1 and self._travelled_m - self._way[1].travelled_m > self._window_m:
             self._way.popleft()
 
     def _excluded(self, taken_s: float) -> int | str:
@@ -267,9 +280,13 @@ class LoopCloser:
         where the clock was set, that was hours ago, or will be."""
         if self._exclude_s is None:
             return self._exclude_last
-        apart_s = (abs(taken_s - at) for one in self._way for at in (one.from_s, one.until_s))
+        seen_s = [at for stop in self._way for at in (stop.from_s, stop.until_s)]
+        since_s = self._age_s - self._exclude_s
+        for clock in list(self._clocks)[:-1]:
+            seen_s += [clock.offset_s + max(clock.from_s, since_s), clock.offset_s + clock.until_s]
         # A query keeps what was seen just as long ago.
-        return f"{max(self._exclude_s, max(apart_s) + 1e-3):f}s"
+        apart_s = max(abs(taken_s - at) for at in seen_s) + 1e-3
+        return f"{max(self._exclude_s, apart_s):f}s"
 
     def _judge(
         self, match: Match, now: tuple[float, float, float], height_m: float

@@ -103,14 +103,14 @@ def read_map(path: str | Path, sha256: str | None = None) -> StoredMap:
         MapError: either is damaged, or the journal belongs to another base file.
     """
     for _ in range(_MOST_READS):
-        before = _state(path)
+        before = map_state(path)
         try:
             found = _read(path, sha256)[0]
         except MapError:
-            if _state(path) == before:
+            if map_state(path) == before:
                 raise
         else:
-            if _state(path)[0] == before[0]:
+            if map_state(path)[0] == before[0]:
                 return replace(found, file=before[0])
     raise MapError(f"the map {path} is replaced faster than it can be read: try again")
 
@@ -136,13 +136,14 @@ def check_free(path: str | Path, otherwise: str) -> None:
         otherwise: what can be done but remove what lies there.
 
     Raises:
-        MapError: something lies there, or the journal of a map that was removed: its places would
-            be the new one's, where that begins as the old one did.
+        MapError: it lies in a release, something lies there, or the journal of a map that was
+            removed: its places would be the new one's, where that begins as the old one did.
     """
     if os.path.isdir(path):
         raise MapError(f"{path} is a folder: name a file in it")
     if os.path.lexists(path):
         raise MapError(f"{path} exists already: remove it, or {otherwise}")
+    _refuse_in_release(path)
     journal = journal_path(path)
     if os.path.lexists(journal):
         raise MapError(
@@ -168,12 +169,13 @@ def create_map(path: str | Path, info: MapInfo) -> None:
             write_map(path, info, [])
 
 
-def _refuse_in_release(path: Path) -> None:
+def _refuse_in_release(path: str | Path) -> None:
     release = release_of(path)
     if release is not None:
         raise MapError(
             f"cannot write {path}: {release} is a release, which would not start again with a file "
-            "that was not deployed: name a place outside it, or deploy with --map"
+            "that was not deployed: name a place outside it (a map that grows belongs there as "
+            "well), or deploy with --map"
         )
 
 
@@ -217,7 +219,7 @@ def append_drive(
         MapError: also where the map holds as many drives as it may.
     """
     path = followed(path)
-    _state(path)
+    map_state(path)
     with writing(path):
         head = _read_head(path)
         if made_for is not None:
@@ -249,12 +251,15 @@ def map_end(path: str | Path) -> tuple[object, int] | None:
     where all of it must be seen.
 
     Raises:
-        MapError: the base cannot be read.
+        MapError: base or journal cannot be read.
     """
     file = map_file(path)
     head = _read_head(followed(path))
     journal = journal_path(path)
-    found = last_record(journal, binding_of(head)) if journal.exists() else (0, 0)
+    try:
+        found = last_record(journal, binding_of(head)) if journal.exists() else (0, 0)
+    except OSError as error:
+        raise MapError(f"cannot read {journal}: {explain(error)}") from None
     return None if found is None else (file, head.places + found[1])
 
 
@@ -281,7 +286,7 @@ def compact(path: str | Path) -> None:
         MapError: the map cannot be read or written, or is part of a signed release.
     """
     path = followed(path)
-    _state(path)
+    map_state(path)
     with writing(path):
         _fold(path)
 
@@ -298,7 +303,7 @@ def rewrite(
     """
     path = followed(path)
     refuse_rewriting(path)
-    _state(path)
+    map_state(path)
     with writing(path):
         _fold(path)
         write_map(path, *change(_read(path)[0]))
@@ -320,11 +325,15 @@ def map_file(path: str | Path) -> object:
     Raises:
         MapError: there is none that can be seen.
     """
-    return _state(path)[0]
+    return map_state(path)[0]
 
 
-def _state(path: str | Path) -> tuple[object, object]:
-    """What tells one state of the files from another: (base, journal)."""
+def map_state(path: str | Path) -> tuple[object, object]:
+    """What tells one state of the files from another: (base, journal).
+
+    Raises:
+        MapError: there is no base that can be seen.
+    """
     try:
         base = os.stat(path)
     except OSError as error:

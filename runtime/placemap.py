@@ -26,6 +26,7 @@ from tatvpr_edge.runtime.mapjournal import (
     map_bytes,
     map_end,
     map_file,
+    map_state,
     read_map,
     rewrite,
 )
@@ -83,6 +84,7 @@ class PlaceMap(OneProcess):
         self._lately = Lately()
         self._torn, self._journalled = stored.torn_bytes, stored.journalled
         self._file = stored.file
+        self._caught_up: object = None  # the state of the files that was last looked into
         self._now = Moment.of(stored.base, Added(stored.added), engine)
         self._drive = Drive(self.path)
         _tell_left_at_link(self.path)
@@ -468,8 +470,10 @@ class PlaceMap(OneProcess):
             MapError: it cannot be read, or is another map by now; nothing changed here.
         """
         with self._growing:
-            if map_end(self.path) != (self._file, len(self)):
+            state = map_state(self.path)
+            if state != self._caught_up and map_end(self.path) != (self._file, len(self)):
                 self._take(self._read())
+            self._caught_up = state  # a torn journal, or a long record, costs once
 
     def _read(self) -> StoredMap:
         stored = read_map(self.path, self._sha256)

@@ -1,8 +1,8 @@
 """What a service answered, as a :class:`Client` gives it.
 
-In: the JSON of :mod:`tatvpr_edge.runtime.messages`. Out: ``Match`` and ``Addition``. A deploy
-starts the service again under programs that go on, so that what answers may be newer than who asks:
-what it says beyond what is known here is left out.
+In: messages of :mod:`tatvpr_edge.runtime.messages`. Out: ``Match``, ``Addition``, a descriptor. A
+deploy starts the service again under programs that go on, so that what answers may be newer than
+who asks: what it says beyond what is known here is left out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.found import Candidate
 from tatvpr_edge.runtime.growth import Addition
@@ -42,6 +45,18 @@ def addition_from(answer: dict[str, Any], path: str) -> Addition:
     """
     with _of_one_version(path):
         return _known(Addition, answer["addition"])
+
+
+def descriptor_from(answer: dict[str, Any], data: bytes, path: str) -> NDArray[np.float32]:
+    """The descriptor float32 [D] that the service at ``path`` answered.
+
+    Raises:
+        DeployError: it says something else.
+    """
+    with _of_one_version(path):
+        if len(data) != 4 * answer["size"]:
+            raise ValueError(f"a descriptor of {answer['size']} numbers in {len(data)} bytes")
+        return np.frombuffer(data, "<f4").astype(np.float32)
 
 
 def another_version(path: str, why: object) -> DeployError:

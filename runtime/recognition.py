@@ -7,6 +7,7 @@ within the last minute. Called by ``PlaceMap.recognised``.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tatvpr_edge.runtime.pruning import redundant_score
 from tatvpr_edge.spec.maptypes import MapInfo, Rows
@@ -22,12 +23,13 @@ class Lately:
     to be shared between threads."""
 
     def __init__(self) -> None:
-        self._spots: list[tuple[float, Rows]] = []  # when it was named last, and what it holds
+        self._named_s: NDArray[np.float64] = np.zeros(0)  # when each was named last
+        self._spots: Rows | None = None  # what they hold; None: there were none yet
 
     def copy(self) -> Lately:
         """Another one that knows the same."""
         other = Lately()
-        other._spots = list(self._spots)
+        other._named_s, other._spots = self._named_s.copy(), self._spots
         return other
 
     def stays(self, info: MapInfo, row: Rows, time_s: float) -> bool:
@@ -37,20 +39,20 @@ class Lately:
         Args:
             row: what the place holds in its map's first band: one row.
         """
-        left = [(at, of) for at, of in self._spots if abs(time_s - at) < RECOGNISED_AFTER_S]
-        every = [row, *(of for _, of in left)]
+        left = np.abs(time_s - self._named_s) < RECOGNISED_AFTER_S
+        spots = row if self._spots is None else self._spots
+        # In arrays, the new one last: at 30 frames a second there may be a thousand.
+        data = np.concatenate([spots.data[: len(left)][left], row.data])
         norms = None
-        if row.norms is not None:
-            norms = np.concatenate([of.norms for of in every if of.norms is not None])
-        data = np.concatenate([of.data for of in every])
-        others = np.arange(1, len(every))
-        alike = pair_scores(data, norms, info.dim, np.zeros_like(others), others)
-        spot = int(np.argmax(alike)) if len(left) else -1
+        if spots.norms is not None and row.norms is not None:
+            norms = np.concatenate([spots.norms[: len(left)][left], row.norms])
+        named_s, others = self._named_s[left], np.arange(len(data) - 1)
+        alike = pair_scores(data, norms, info.dim, np.full_like(others, len(others)), others)
+        spot = int(np.argmax(alike)) if len(others) else -1
         stays = spot >= 0 and bool(alike[spot] >= redundant_score(info))
         if stays:
-            left[spot] = (time_s, left[spot][1])
-        else:  # a copy: the row may be of a file that is replaced meanwhile
-            kept = None if row.norms is None else row.norms.copy()
-            left.append((time_s, Rows(row.data.copy(), kept)))
-        self._spots = left
+            named_s[spot] = time_s
+        else:
+            named_s = np.append(named_s, time_s)
+        self._named_s, self._spots = named_s, Rows(data, norms)
         return stays

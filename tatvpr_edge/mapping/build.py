@@ -229,8 +229,9 @@ def _check_drives(drives: Sequence[str], taken: int) -> None:
     folders = len(set(drives))
     if folders > MAX_DRIVES - taken:
         raise DataError(
-            f"the frames lie in {folders} folders, each a drive of its own, and a map has numbers "
-            f"for {MAX_DRIVES - taken} more: put them into fewer folders, or into another map"
+            f"the frames are of {folders} drives (every folder is one, but with --one-drive), and "
+            f"the map has numbers for {MAX_DRIVES - taken} more: put them into fewer folders, or "
+            "into another map"
         )
 
 

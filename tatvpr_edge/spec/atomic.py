@@ -37,7 +37,8 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        named = None if error.filename is None else Path(os.fsdecode(error.filename)).parts
+        of = error.filename  # open() names a descriptor by its number
+        named = Path(os.fsdecode(of)).parts if isinstance(of, str | bytes | os.PathLike) else None
         if named is None or any(map(_OURS.fullmatch, named)):
             error.filename = str(path)
             if error.filename2 is not None:  # None would be printed

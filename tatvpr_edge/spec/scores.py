@@ -116,7 +116,8 @@ def pair_scores(
             hamming = _BITS_SET[left ^ right].sum(axis=1, dtype=np.int64).astype(np.float32)
             found[part] = np.float32(1.0) - (np.float32(2.0) * hamming) / np.float32(dim)
         else:
-            dots = np.einsum("nd,nd->n", left, right, dtype=np.int64).astype(np.float32)
+            # As float64, which holds every such sum exactly, in half the time of int64.
+            dots = np.einsum("nd,nd->n", left, right, dtype=np.float64).astype(np.float32)
             found[part] = (dots * norms[mine[part]]) * norms[others[part]]
     return np.clip(found, np.float32(-1), np.float32(1))
 

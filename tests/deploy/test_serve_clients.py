@@ -347,3 +347,14 @@ def test_what_a_service_of_another_version_answers_names_the_remedy(
     with Client(tmp_path / "s.sock", restart_s=0) as client, said:
         client.query(FRAME)
     service.join(5)
+
+
+def test_a_descriptor_of_another_version_is_none(tmp_path: Path) -> None:
+    """What came was taken for numbers, whatever it was, or ended in NumPy's ValueError."""
+    for name, data in (("half", b"\0" * 32), ("odd", b"\0" * 63)):
+        said = messages.encode({"ok": True, "size": 16}, data)
+        service = answering(tmp_path / name, said)
+        refused = pytest.raises(DeployError, match=r"another version .*a descriptor of 16 numbers")
+        with Client(tmp_path / name, restart_s=0) as client, refused:
+            client.describe(FRAME)
+        service.join(5)

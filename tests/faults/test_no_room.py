@@ -37,6 +37,11 @@ def test_what_finds_no_room_is_called_by_its_own_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as told, naming(place):
         theirs.read_bytes()
     assert told.value.filename == str(theirs)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(IsADirectoryError) as told, naming(place):  # it was a TypeError
+        open(descriptor, "rb").close()
+    os.close(descriptor)
+    assert told.value.filename == str(place)
     curves = Curves(tmp_path / "curves.csv", "metric", 0)
     curves.path = Path("/dev/full")
     curves.add(1, {"total": 1.0}, 0.1, last=True)

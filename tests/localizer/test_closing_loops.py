@@ -361,6 +361,30 @@ def test_where_the_clock_is_set_what_was_just_driven_is_left_out_all_the_same(
         assert step(0, 60.0, 29.0) == 0
 
 
+def test_frames_with_and_without_a_time_are_one_drive(
+    tiny_host: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No time passed between them, so that all of the way was just driven, and no loop closed."""
+    frames, path = scenes(4), tmp_path / "m.placemap"
+    ours_s, clock_s = [100.0], [1.7e9]
+    monkeypatch.setattr(time, "monotonic", lambda: ours_s[0])
+    monkeypatch.setattr(time, "time", lambda: clock_s[0])
+    with Localizer(tiny_host, k=1.0) as localizer:
+        model = localizer.artifact.manifest.model
+        bands = (Band.accepting(1.0, 1.0, 0.999),)
+        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        localizer.map = path  # type: ignore[assignment]
+        closer = LoopCloser(localizer, window_m=8.0)
+        found = []
+        for at in range(7):
+            ours_s[0] += 10.0
+            clock_s[0] += 10.0
+            time_s = clock_s[0] - 0.1 if at % 2 else None
+            pose = (10.0 * at, *(0.0,) * 5, 1.0)
+            found.append(closer.step(frames[min(at, 3) % 3], pose, time_s=time_s).match)
+    assert [match and match.place for match in found] == [None, -1, -1, -1, 0, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("height_m", "z", "closes"),
     [(None, 30.0, True), (2.0, 30.0, False), (2.0, 1.5, True), (2.0, math.nan, True)],

@@ -266,12 +266,12 @@ def test_more_folders_than_drives_are_told_before_a_frame_is_described(
         raise AssertionError
 
     with Localizer(artifact=tiny_host) as localizer:
-        with pytest.raises(DataError, match=r"65537 folders.* for 65536 more: put them into fewer"):
+        with pytest.raises(DataError, match=r"65537 drives .*--one-drive.* for 65536 more: put"):
             tatvpr_edge.build_map(localizer, many, target, progress=described)
         tatvpr_edge.build_map(localizer, frames / "a.jpg", target)
         info = PlaceMap(target).info
         row = [np.ones((1, info.descriptor_size), np.float32)]
         append_drive(target, make_places(info, row, drives=MAX_DRIVES - 2), own=False)
-        with pytest.raises(DataError, match=r"2 folders.* for 1 more"):
+        with pytest.raises(DataError, match=r"2 drives.* for 1 more"):
             extend_map(localizer, frames, target, progress=described)
     assert len(read_map(target)) == 2

@@ -15,8 +15,9 @@ from support.artifacts import scenes
 from support.maps import directions
 from tatvpr_edge.mapping import lean_map
 from tatvpr_edge.runtime import Localizer, MapWriter, PlaceMap
+from tatvpr_edge.runtime.recognition import Lately
 from tatvpr_edge.spec.errors import MapError, TatvprError
-from tatvpr_edge.spec.maptypes import Band, MapInfo
+from tatvpr_edge.spec.maptypes import Band, MapInfo, Rows, make_places
 from tatvpr_edge.spec.placemap import write_map
 
 
@@ -388,3 +389,24 @@ def test_a_map_nearly_full_of_confirmed_places_is_not_written_anew_with_every_fr
     more = {name: value * 210 // 200 for name, value in limit.items()}
     dropped = [robot.add(row, tag=500 * "t", **more).dropped for row in rows[203:260]]
     assert 2 <= sum(count > 0 for count in dropped) <= 8
+
+
+@pytest.mark.parametrize("kind", ["int8", "binary", "weighed"])
+def test_spots_of_the_last_minute_are_told_apart_in_every_kind_of_map(kind: str) -> None:
+    info = MapInfo("ab" * 32, kind, 64, (Band(1.0),))
+    twice = np.concatenate([directions(3, 64), directions(3, 64)])
+    (rows,) = make_places(info, [twice], np.full((6, 7), np.nan)).rows
+    lately = Lately()
+
+    def stays(place: int, time_s: float, of: Lately = lately) -> bool:
+        one = slice(place, place + 1)
+        norms = None if rows.norms is None else rows.norms[one]
+        return of.stays(info, Rows(rows.data[one], norms), time_s)
+
+    assert [stays(place, 10.0 + place) for place in range(3)] == [False] * 3
+    assert [stays(place, 40.0) for place in (3, 4)] == [True] * 2
+    other = lately.copy()
+    assert [stays(0, 95.0, other), stays(1, 99.0, other), stays(2, 99.0, other)] == [
+        True, True, False,
+    ]  # fmt: skip
+    assert stays(5, 45.0), "what a copy was asked is nothing to the first"

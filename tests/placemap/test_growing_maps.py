@@ -222,6 +222,36 @@ def test_what_another_program_added_is_not_new_and_counts_for_the_limit(
         assert len(robot.map) == len(PlaceMap(robot.map.path)) == 4
 
 
+def test_a_frame_that_is_not_new_reads_no_map_again_behind_which_an_append_was_cut(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    """All of the map was read for each frame until one was added."""
+    assert robot.map is not None
+    robot.add(frames[0])
+    with open(f"{robot.map.path}.journal", "ab") as journal:
+        journal.write(b"torn")
+    bases = []
+    for _ in range(3):
+        assert robot.add(frames[0], novelty=0.9).place is None
+        bases.append(robot.map.stored.base)
+    assert bases[2] is bases[1] is bases[0]
+    assert robot.add(frames[1], novelty=1.0).place == 1
+    assert robot.add(frames[1], novelty=0.9).reason == "place 1 looks like it (1.000)"
+
+
+def test_a_journal_that_cannot_be_read_any_longer_is_told_as_the_maps(
+    robot: Localizer, frames: NDArray[np.uint8]
+) -> None:
+    """An OSError came out of add()."""
+    assert robot.map is not None
+    robot.add(frames[0])
+    journal = Path(f"{robot.map.path}.journal")
+    journal.unlink()
+    journal.mkdir()
+    with pytest.raises(MapError, match=r"cannot read .*journal"):
+        robot.add(frames[0], novelty=0.9)
+
+
 def test_a_path_goes_on_where_another_program_adds_as_well(
     robot: Localizer, tiny_host: Path, frames: NDArray[np.uint8]
 ) -> None:

@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.maps import info_of
+from tatvpr_edge.mapping.merge import merge_maps
+from tatvpr_edge.ros.saving import saved
 from tatvpr_edge.runtime import PlaceMap, journalrecords, mapjournal
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.mapjournal import (
@@ -162,6 +164,15 @@ def test_no_map_is_made_in_a_release_which_would_not_start_again(tmp_path: Path)
         with pytest.raises(MapError, match=r"is a release, .*name a place outside it"):
             create_map(tmp_path / "current" / name, info_of("int8"))
     assert [file.name for file in release.iterdir()] == ["release.json"]
+    # Nor by what writes a map from others, or the ROS node's saving beside the map that it serves.
+    for path in (tmp_path / "deployed", tmp_path / "other"):
+        create_map(path, info_of("int8"))
+    served = (tmp_path / "deployed").rename(release / "map.placemap")
+    with pytest.raises(MapError, match="is a release, "):
+        saved(PlaceMap(tmp_path / "current" / "map.placemap"), "mine.placemap")
+    with pytest.raises(MapError, match="is a release, "):
+        merge_maps([served, tmp_path / "other"], tmp_path / "current" / "both.placemap")
+    assert sorted(file.name for file in release.iterdir()) == ["map.placemap", "release.json"]
 
 
 def test_any_flipped_bit_before_a_whole_record_is_told_and_destroys_nothing(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.tools import lacking
+from tatvpr_edge.runtime import Localizer
 
 MODULES = (
     "tatvpr_edge",
@@ -44,6 +45,14 @@ def test_every_public_name_has_its_place(pages: Path, name: str) -> None:
     assert public
     missing = [each for each in public if not re.search(rf'id="{re.escape(each)}"', text)]
     assert missing in ([], ["__version__"])
+
+
+def test_what_a_class_has_of_a_base_without_a_page_has_its_place(pages: Path) -> None:
+    """Localizer's k, tokens and budget were on no page."""
+    text = (pages / "tatvpr_edge" / "runtime.html").read_text()
+    members = [name for name in dir(Localizer) if not name.startswith("_")]
+    assert "budget" in members
+    assert [name for name in members if f'id="Localizer.{name}"' not in text] == []
 
 
 def test_the_pages_ask_no_network(pages: Path) -> None:
