@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -69,7 +70,7 @@ class Running:
         with self._lock:
             self._programs.add(program)
             if self._ended:
-                program.terminate()
+                _signal(program, signal.SIGTERM)
         try:
             yield
         finally:
@@ -81,7 +82,14 @@ class Running:
         with self._lock:
             self._ended = True
             for program in self._programs:
-                program.terminate()
+                _signal(program, signal.SIGTERM)
+
+
+def _signal(program: subprocess.Popen[str], number: int) -> None:
+    """To it and what it started: GCC works in programs that outlive it, and hold its errors."""
+    if program.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, number)
 
 
 @dataclass(frozen=True)
@@ -173,13 +181,14 @@ def run_tool(
                 text=True,
                 errors="replace",  # a path in it need not be UTF-8
                 env={**(environment or os.environ), "TMPDIR": str(scratch)},
+                start_new_session=True,
             ) as program,
             running.counting(program),
         ):
             try:
                 _, said = program.communicate(timeout=_TIMEOUT_S)
             except BaseException:
-                program.kill()
+                _signal(program, signal.SIGKILL)
                 raise
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolError(f"{what} failed: {error}") from error

@@ -59,16 +59,15 @@ def _contents(config: TrainConfig, stage: str) -> dict[str, str]:
 
 
 def _frames_of(config: TrainConfig, stage: MetricStage) -> dict[str, str]:
-    """SHA-256 of what each table's folder holds: names, sizes and places of frames, but no times,
+    """SHA-256 of what tables take of each folder: names, sizes and places of frames, but no times,
     which change where a folder is copied. Of stage 1 the card of its views knows."""
     tables = [table for table in config.data if table.share]
-    found = {}
+    found: dict[str, hashlib._Hash] = {}
     for table, source in zip(tables, stage.sources, strict=True):
-        digest = hashlib.sha256()
+        digest = found.setdefault(f"frames of {table.root}", hashlib.sha256())
         for path in source.places.paths:
             name = os.path.relpath(path, table.root)
             digest.update(os.fsencode(f"{name}\0{path.stat().st_size}\n"))
         for members in source.places.places:
             digest.update(members.tobytes() + b"\n")
-        found[f"frames of {table.root}"] = digest.hexdigest()[:12]
-    return found
+    return {name: digest.hexdigest()[:12] for name, digest in found.items()}

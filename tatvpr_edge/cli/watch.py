@@ -129,12 +129,13 @@ def _recorded(path: Path) -> Iterator[Sink]:
             which lines behind it would ruin), or an answer cannot be written (a full disk).
     """
     from tatvpr_edge.spec.errors import DataError
-    from tatvpr_edge.spec.targets import check_target
+    from tatvpr_edge.spec.targets import check_target, refuse_in_artifact
 
     def fault(error: OSError) -> DataError:
         return DataError(f"cannot write {path}: {error.strerror or error}")
 
-    check_target(path)
+    # What is there takes lines where its folder takes no file: a log in root's folder, a pipe.
+    (refuse_in_artifact if os.path.lexists(path) else check_target)(path)
     try:
         before = _recorded_before(path)
         if before and not before.startswith(_FIRST):

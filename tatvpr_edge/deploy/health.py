@@ -281,7 +281,10 @@ class Health:
 
 
 def _memory() -> BinaryIO:
-    """A file that lies on no disk."""
+    """A file that lies on no disk, where Python knows how; without it the runtime says why no
+    library can be opened."""
+    if not hasattr(os, "memfd_create"):
+        return tempfile.TemporaryFile()
     return open(os.memfd_create("tatvpr-said"), "w+b")
 
 

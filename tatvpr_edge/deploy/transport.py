@@ -229,8 +229,9 @@ class SshTransport:
         named = parse_target(self.target)
         if named.port is not None and self.port not in (None, named.port):
             raise DeployError(f"{self.target} and --port {self.port} name two ports: give one")
-        # ssh waits for a pipe; "none" is its word for no file at all.
-        if self.config not in (None, "none") and not os.path.isfile(self.config or ""):
+        # ssh waits for a pipe; "none" is its word for no file at all, as the other is everybody's.
+        none = self.config in (None, "none", os.devnull)
+        if not none and not os.path.isfile(self.config or ""):
             raise DeployError(f"--ssh-config {self.config} is no file: name one that ssh reads")
 
     @property

@@ -163,6 +163,19 @@ def test_a_source_that_gives_nothing_costs_no_recording(
         assert Path("log.jsonl").read_text() == '{"time_s": 1}\n'
 
 
+def test_a_recording_goes_into_a_pipe_that_somebody_opened(
+    tatvpr: Run, pictures: Path, sure_map: Path, tiny_host: Path
+) -> None:
+    """`--record >(gzip > log.gz)`: no file can be made beside it, nor beside a log that its owner
+    alone may write in a folder of root's."""
+    common = ("--map", sure_map, "--artifact", tiny_host, "--limit", "2")
+    reader, writer = os.pipe()
+    tatvpr("watch", pictures, *common, "--record", f"/dev/fd/{writer}")
+    os.close(writer)
+    with open(reader) as said:
+        assert [json.loads(line)["frame"] for line in said] == [0, 1]
+
+
 def test_a_line_that_a_power_cut_ended_costs_no_other(
     tatvpr: Run, pictures: Path, sure_map: Path, tiny_host: Path
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from support.board import (
     Sshd,
+    board_modules,
     live_content,
     local_transport,
     make_artifact,
@@ -94,6 +95,21 @@ def test_a_disk_of_temporary_files_that_is_full_is_not_taken_for_wrong_vectors(
         f"--python {python} --wheel {wheel} --watch-seconds 0",
     )
     assert "is live" in said.stdout, said.stderr
+
+
+def test_a_python_without_files_in_memory_hears_what_its_runtime_says(
+    ram_path: Path, wheel: Path
+) -> None:
+    """One that was built for an old C library: the agent itself ended with an AttributeError."""
+    root = ram_path / "root"
+    modules = [
+        (name, text + "\ndel os.memfd_create\n" * name.endswith(".health"))
+        for name, text in board_modules(root)
+    ]
+    options = quick_options(root, wheel, modules=modules)
+    artifact = make_artifact(ram_path / "a", b"a", "golden-fails")
+    with pytest.raises(DeployError, match=r"did not pass: .*golden vectors at k = 0.2 differ"):
+        deploy(local_transport(), artifact, None, options)
 
 
 def test_a_python_that_may_not_be_started_is_named(ram_path: Path) -> None:

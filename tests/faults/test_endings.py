@@ -18,9 +18,9 @@ from tatvpr_edge.compilers.core_sources import core_sources
 _CLI = [sys.executable, "-m", "tatvpr_edge"]
 
 
-def _stuck_compiler(folder: Path, at: str) -> tuple[int, dict[str, str]]:
-    """A pipe's end on which a GCC that never ends says which process it is, and the environment in
-    which it is the one that is found. It sticks at the file called ``at``."""
+def _stuck_compiler(folder: Path, at: str, stuck: str) -> tuple[int, dict[str, str]]:
+    """A pipe's end on which a GCC that never ends says which process is ``stuck``, and the
+    environment in which it is the one that is found. It sticks at the file called ``at``."""
     gcc_path = require_tool("gcc", "gcc")
     folder.mkdir()
     pipe, gcc = folder / "pipe", folder / "gcc"
@@ -30,7 +30,7 @@ def _stuck_compiler(folder: Path, at: str) -> tuple[int, dict[str, str]]:
     others = f'case "$*" in *{at}*) ;; *) exec {gcc_path} "$@" ;; esac'
     scratch_file = ': >"$TMPDIR/ccscratch.s"'
     gcc.write_text(
-        f"#!/bin/sh\n{others}\n{scratch_file}\n{fills}\necho $$ >'{pipe}'\nexec sleep 600\n"
+        f"#!/bin/sh\n{others}\n{scratch_file}\n{fills}\nsay() {{ echo $1 >'{pipe}'; }}\n{stuck}\n"
     )
     gcc.chmod(0o755)
     scratch = folder / "tmp"
@@ -39,14 +39,22 @@ def _stuck_compiler(folder: Path, at: str) -> tuple[int, dict[str, str]]:
     return os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), {**os.environ, **own}
 
 
-@pytest.mark.parametrize("at", ["probe.c", "first"])
+@pytest.mark.parametrize(
+    ("at", "stuck"),
+    [
+        ("probe.c", "say $$; exec sleep 600"),
+        ("first", "say $$; exec sleep 600"),
+        # As GCC works: in a program of its own, which has its standard error and outlives it.
+        ("first", "sleep 600 & say $!; wait"),
+    ],
+)
 def test_a_build_that_is_ended_takes_its_compiler_and_its_files_along(
-    tiny_onnx: Path, tmp_path: Path, at: str
+    tiny_onnx: Path, tmp_path: Path, at: str, stuck: str
 ) -> None:
-    """The compiler of the first is this thread's, those of the second are of several."""
+    """The compiler of the first is this thread's, those of the others are of several."""
     if at == "first":
         at = core_sources("portable")[0].path.name
-    pipe, environment = _stuck_compiler(tmp_path / "stuck", at)
+    pipe, environment = _stuck_compiler(tmp_path / "stuck", at, stuck)
     out = tmp_path / "out"
     out.mkdir()
     words = [*_CLI, "build", "--model", tiny_onnx, "--board", "host", "-o", out / "made"]

@@ -90,6 +90,20 @@ def test_a_run_at_its_end_is_not_taken_for_one_of_other_frames(tmp_path: Path) -
         train(config)
 
 
+def test_frames_of_each_table_of_one_folder_count(tmp_path: Path) -> None:
+    """The last table's stood for all of its folder."""
+    table = DataConfig(format="tower", root=str(tower_set(tmp_path / "tower")))
+    config = stage_2(tmp_path, data=(table, dataclasses.replace(table, split="val")))
+    train(config)
+    one, other = (
+        tmp_path / "tower" / "train" / name for name in ("f1/a/000001.jpg", "f2/b/000009.jpg")
+    )
+    assert one.stat().st_size != other.stat().st_size
+    shutil.copy(one, other)
+    with pytest.raises(ModelError, match=r"by other settings \(sha256\.frames of .*/tower '"):
+        train(config)
+
+
 def test_a_run_of_before_contents_were_kept_is_the_same_run(tmp_path: Path) -> None:
     config = stage_2(tmp_path)
     first = weights_of(train(config))

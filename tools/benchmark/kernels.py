@@ -97,7 +97,8 @@ def compile_core(folder: Path, extra: tuple[str, ...]) -> tuple[list[str], str]:
         flags = [*OPTIMISATION, *source.flags, "-fPIC", f"-I{core_include()}"]
         return str(compile_object(compiler, source.path, flags, folder / f"{number}.o"))
 
-    return list(in_order(compile_one, enumerate(sources), workers=2)), compiler.command[0]
+    made = in_order(compile_one, enumerate(sources), workers=2, stop=compiler.stop)
+    return list(made), compiler.command[0]
 
 
 def _build(folder: Path) -> Path:
