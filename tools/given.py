@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from tatvpr_edge.spec.atomic import replacing
 from tatvpr_edge.spec.endings import heeded, interrupted, no_more_output, tell
 from tatvpr_edge.spec.errors import TatvprError, UsageError
-from tatvpr_edge.spec.targets import PLOTS, check_new_folder, check_target
+from tatvpr_edge.spec.targets import PLOTS, check_new_folder, check_replaced
 from tatvpr_edge.spec.text import printable, without_nan
 
 _Number = TypeVar("_Number", int, float)
@@ -44,7 +44,7 @@ def target(*suffixes: str) -> Callable[[str], Path]:
     """A file to write, called with one of ``suffixes``; its folder is there."""
 
     def path(text: str) -> Path:
-        return _checked(text, lambda path: check_target(path, suffixes))
+        return _checked(text, lambda path: check_replaced(path, suffixes))
 
     return path
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tatvpr_edge.spec.targets import check_target
+from tatvpr_edge.spec.targets import check_replaced
 
 
 class FilePath(click.Path):
@@ -28,5 +28,5 @@ class OutputFile(FilePath):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path: Path = super().convert(value, param, ctx)
-        check_target(path, self._suffixes)
+        check_replaced(path, self._suffixes)
         return path

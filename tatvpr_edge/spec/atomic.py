@@ -68,7 +68,7 @@ def replacing(
         FileExistsError: ``new``, and something lies at ``path`` by the time that this would.
         OSError: as write(2); or ``path`` is a device, which root could replace.
     """
-    _refuse_device(path)
+    refuse_device(path)
     near = path if beside is None else beside
     sweep(near)
     name, held = _held_file(near, path)
@@ -93,7 +93,7 @@ def replacing(
             raise
 
 
-def _refuse_device(path: Path) -> None:
+def refuse_device(path: Path) -> None:
     """``--csv /dev/null`` means the device, and a rename as root would leave a file in its place;
     so would one over the link ``/dev/stdout``."""
     try:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from .atomic import refuse_device
 from .errors import ArtifactError, DataError, TatvprError, UsageError
 from .manifest import MANIFEST, MAX_MANIFEST_BYTES, parse_manifest
 
@@ -21,11 +22,23 @@ def check_target(
 
     Raises:
         UsageError: it is called otherwise than with one of ``suffixes``.
-        error: its folder is missing, takes no file, or is an artifact's; the message names both.
+        error: it is a folder; or its own is missing, takes no file, or is an artifact's. The
+            message names both.
     """
     if suffixes and path.suffix.lower() not in suffixes:
         raise UsageError(f"cannot write {path}: name it with {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise error(f"cannot write {path}: it is a folder: name a file")
     _check_folder(path, path.absolute().parent, error)
+
+
+def check_replaced(path: Path, suffixes: tuple[str, ...] = ()) -> None:
+    """The same for a file that is replaced whole (``atomic.replacing``), as no device can be."""
+    check_target(path, suffixes)
+    try:
+        refuse_device(path)
+    except OSError as fault:
+        raise DataError(f"cannot write {path}: {fault.strerror}") from None
 
 
 def check_apart(path: Path, read: Iterable[str | os.PathLike[str]]) -> None:

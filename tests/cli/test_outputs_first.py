@@ -63,6 +63,11 @@ def test_an_impossible_target_costs_no_work(
     assert "frames:" not in told and "measuring" not in told  # nothing was described or timed
 
 
+def test_what_cannot_be_replaced_costs_no_work_either(tatvpr: Run, folder: Path) -> None:
+    told = tatvpr("evaluate", str(folder), str(folder), "--csv", "/dev/null", status=1).stderr
+    assert told == "error: cannot write /dev/null: it is a device or a way to a pipe: name a file\n"
+
+
 @WRITERS
 def test_nothing_is_written_into_an_artifact_that_would_be_refused_then(
     tatvpr: Run, folder: Path, tiny_host: Path, tmp_path: Path, arguments: tuple[str, ...]

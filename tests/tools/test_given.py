@@ -82,6 +82,8 @@ def test_a_tool_tells_its_options_and_refuses_numbers_that_mean_nothing(
         (("pareto.py", "p.json", "--output", "x.txt"), "x.txt: name it with .png or"),
         (("pareto.py", "p.json", "--output", "/proc/x/y.png"), "/proc/x does not exist"),
         (("governor_trials.py", "record", "--output", "/proc/y"), "/proc is not writable"),
+        (("governor_trials.py", "record", "--output", "/proc"), "/proc: it is a folder: name"),
+        (("governor_trials.py", "record", "--output", "/dev/null"), "/dev/null: it is a device"),
         (("governor_trials.py", "simulate", "--output", "x"), "x: name it with .png or"),
         (("bench_search.py", "--json", "/proc/y"), "/proc is not writable"),
         (
