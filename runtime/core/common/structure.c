@@ -105,8 +105,8 @@ tatvpr_status tatvpr_frame_structure(const tatvpr_frame *frame, float *levels) {
             left -= part * part / (squares[j] * squares[i]);
         }
     }
-    const double samples = SAMPLES * SAMPLES;
-    const double mean = left / (samples * samples * CELLS * CELLS);
+    const double samples = (double)(SAMPLES * SAMPLES), cells = (double)(CELLS * CELLS);
+    const double mean = left / (samples * samples * cells);
     *levels = mean > 0.0 ? tatvpr_sqrt((float)mean) : 0.0f;
     return TATVPR_OK;
 }
