@@ -434,7 +434,7 @@ def test_views_of_other_settings_or_frames_are_told(
         assert train(config) is not None
         assert not caplog.records
         if not change:
-            frame = next((tmp_path / "tower").rglob("*.jpg"))
+            frame = next((tmp_path / "tower/train").rglob("*.jpg"))
             frame.write_bytes(frame.read_bytes() + b"\0")
         changed = [f"run.output={tmp_path / 'again'}", *filter(None, [change])]
         assert train(with_changes(config, changed)) is not None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_sets import TINY_BACKBONE, labelled_set, picture, write_rows
 
@@ -147,6 +148,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     finetune("frames", *QUICK, "-o", "whole", "--keep-anyway")
     code = (
         "import os, signal, sys\n"
+        # Bits are of as many threads, which another test's training may have set here.
+        f"import torch; torch.set_num_threads({torch.get_num_threads()})\n"
         # A shell that starts tests in the background has it ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from tatvpr_edge.models.train import metric\n"
