@@ -112,7 +112,7 @@ def _release(folder: Path) -> Deployed:
 def release_of(place_map: str | Path) -> Path | None:
     """The folder of the release that the map at ``place_map`` is a part of; None: of none."""
     release = Path(os.path.realpath(place_map)).parent
-    is_one = release.parent.name == RELEASES and (release / RELEASE).is_file()
+    is_one = release.parent.name == RELEASES and os.path.isfile(release / RELEASE)
     return release if is_one else None
 
 

@@ -161,7 +161,7 @@ def create_map(path: str | Path, info: MapInfo) -> None:
     """
     path = followed(path)
     refuse_in_artifact(path, MapError)
-    if not path.exists():  # first: the lock would stay there
+    if not os.path.exists(path):  # first: the lock would stay there
         _refuse_in_release(path)
     with writing(path):
         if not path.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -155,9 +156,13 @@ def test_what_was_found_is_not_lost_with_a_plot_that_cannot_be_written(
     from tatvpr_edge.cli import main
 
     root, plot = tower_set(tmp_path / "tower", frames=5), tmp_path / "full.png"
-    plot.symlink_to("/dev/full")
     base = ["evaluate", "--data", str(root), "--protocol", "tower-floor", "--no-time"]
-    assert main([*base, "--baseline", "gray32", "--json", "--plot", str(plot)]) == 1
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, before[1]))  # as on a full disk
+    try:
+        assert main([*base, "--baseline", "gray32", "--json", "--plot", str(plot)]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     out, told = capsys.readouterr()
     assert "gray32" in json.loads(out)["protocols"]["tower-floor"]
     assert told.startswith("error:") and "full.png" in told
