@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import astuple
+from typing import Any
 
 import numpy as np
 from core_driver import OK, Driver
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from test_core_model import STATUS
 
 from support.path_drive import (
@@ -29,6 +31,20 @@ from support.path_reference import Reference
 from tatvpr_edge.spec.maptypes import MOMENT
 
 
+def along_x(
+    rng: np.random.Generator, lengths: list[int]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """(drives, positions, moments, poses) of places whole metres apart: every distance, and so
+    every sum of them, is exact."""
+    drives = np.repeat(np.arange(len(lengths)), lengths)
+    count = len(drives)
+    xy = np.zeros((count, 2))
+    xy[:, 0] = np.cumsum(rng.integers(1, 4, count))
+    moments, poses = np.zeros(count, MOMENT), np.zeros((count, 7))
+    moments["drive"], moments["known"], poses[:, :2] = drives, 3, xy
+    return drives, xy, moments, poses
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4),
@@ -38,13 +54,8 @@ def test_follows_as_the_reference(
     native: Driver, seed: int, lengths: list[int], frames: int
 ) -> None:
     rng, steps = np.random.default_rng(seed), 10
-    drives = np.repeat(np.arange(len(lengths)), lengths)
+    drives, xy, moments, poses = along_x(rng, lengths)
     count = len(drives)
-    # Steps of whole metres along x: every distance, and so every sum of them, is exact.
-    xy = np.zeros((count, 2))
-    xy[:, 0] = np.cumsum(rng.integers(1, 4, count))
-    moments, poses = np.zeros(count, MOMENT), np.zeros((count, 7))
-    moments["drive"], moments["known"], poses[:, :2] = drives, 3, xy
     scores = rng.uniform(-1, 1, (steps, count)).astype(np.float32)
     scores[rng.random(scores.shape) < 0.1] = -np.inf
     shown = (rng.random(steps) < 0.85).astype(np.uint8)
@@ -87,12 +98,8 @@ def test_frames_that_say_nothing_new_do_not_count(
 ) -> None:
     """Of two views that have nothing in common, dark frames, and steps between places."""
     rng, steps = np.random.default_rng(seed), 20
-    drives = np.repeat(np.arange(len(lengths)), lengths)
+    drives, xy, moments, poses = along_x(rng, lengths)
     count = len(drives)
-    xy = np.zeros((count, 2))
-    xy[:, 0] = np.cumsum(rng.integers(1, 4, count))
-    moments, poses = np.zeros(count, MOMENT), np.zeros((count, 7))
-    moments["drive"], moments["known"], poses[:, :2] = drives, 3, xy
     scores = rng.uniform(-1, 0.9, (steps, count)).astype(np.float32)
     scores[rng.random(scores.shape) < 0.05] = -np.inf
     shown = (rng.random(steps) < 0.9).astype(np.uint8)

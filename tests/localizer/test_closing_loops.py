@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import tatvpr_edge
 from support.artifacts import scenes
+from support.calibrated_map import calibrated_map
 from support.tools import lacking
 from tatvpr_edge.mapping import build_map, calibrate_map, find_poses, frame_files, read_frame
 from tatvpr_edge.runtime import (
@@ -28,8 +29,8 @@ from tatvpr_edge.runtime import (
     PlaceMap,
 )
 from tatvpr_edge.runtime.closures import Step
-from tatvpr_edge.spec.calibration import Calibration, SequenceCalibration
-from tatvpr_edge.spec.errors import MapError, UsageError
+from tatvpr_edge.spec.calibration import SequenceCalibration
+from tatvpr_edge.spec.errors import UsageError
 from tatvpr_edge.spec.placemap import Band, MapInfo, write_map
 from tatvpr_edge.zoo import ZOO
 
@@ -52,6 +53,21 @@ def judged(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         build_map(localizer, ZOO / "places" / "gallery", path, bands=[(1.0, 1.0)], views=False)
         calibrate_map(localizer, path, ZOO / "places" / "queries")
     return path
+
+
+def empty_map(localizer: Localizer, path: Path) -> None:
+    """One that grows, and accepts what it holds alone."""
+    model = localizer.artifact.manifest.model
+    bands = (Band.accepting(1.0, 1.0, 0.999),)
+    write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+
+
+def clocks(monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], list[float]]:
+    """What ours and the wall's say from now on."""
+    ours_s, clock_s = [100.0], [1.7e9]
+    monkeypatch.setattr(time, "monotonic", lambda: ours_s[0])
+    monkeypatch.setattr(time, "time", lambda: clock_s[0])
+    return ours_s, clock_s
 
 
 @dataclass(frozen=True)
@@ -189,60 +205,6 @@ class TestTheShippedDrive:
         assert (out / "loops.png").read_bytes().startswith(b"\x89PNG")
 
 
-class TestAMapLikeAnother:
-    """A robot that begins with nothing takes the calibration of another map."""
-
-    def calibrated(self, artifact: Path, path: Path) -> MapInfo:
-        with Localizer(artifact) as localizer:
-            model = localizer.artifact.manifest.model
-        how = Calibration("logistic", 0.5, (-9.0, 9.0, 9.0), 20.0, 12, precision=0.95, recall=0.5)
-        info = MapInfo(model.hash, "binary", model.descriptor_size, (Band(0.4, 1.0, how),))
-        write_map(path, info, [])
-        return info
-
-    def test_it_takes_everything_but_the_places(self, tiny_host: Path, tmp_path: Path) -> None:
-        info = self.calibrated(tiny_host, tmp_path / "a.placemap")
-        with MapWriter(tmp_path / "b.placemap", tiny_host, like=tmp_path / "a.placemap") as writer:
-            writer.add(scenes(1)[0])
-        made = PlaceMap(tmp_path / "b.placemap")
-        assert made.info == info and len(made) == 1
-
-    def test_its_places_have_no_neighbours_yet_where_those_of_the_other_have(
-        self, tiny_host: Path, tmp_path: Path
-    ) -> None:
-        """Else `map lean` would refuse it: a second time blurs."""
-        with Localizer(tiny_host) as localizer:
-            model = localizer.artifact.manifest.model
-            bands = (Band.accepting(1.0, 1.0, 0.5),)
-            info = MapInfo(model.hash, "int8", model.descriptor_size, bands, neighbours=True)
-            write_map(tmp_path / "a.placemap", info, [])
-            MapWriter(tmp_path / "b.placemap", localizer, like=tmp_path / "a.placemap").close()
-        assert PlaceMap(tmp_path / "b.placemap").info == replace(info, neighbours=False)
-
-    def test_that_the_other_knows_nothing_either_is_said_once(
-        self, tiny_host: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        bare, made = tmp_path / "a.placemap", tmp_path / "b.placemap"
-        with Localizer(tiny_host) as localizer:
-            MapWriter(bare, localizer).close()
-            for _ in range(2):
-                MapWriter(made, localizer, like=bare).close()
-            for beside in ({"kind": "binary"}, {"bands": [(1.0, 1.0)]}, {"pose_frame": "local"}):
-                with pytest.raises(UsageError, match=f"{next(iter(beside))} and like"):
-                    MapWriter(tmp_path / "other", localizer, like=bare, **beside)  # type: ignore[arg-type]
-        said = [record.getMessage() for record in caplog.records]
-        assert len(said) == 1 and f"map calibrate {bare}" in said[0]
-
-    def test_of_another_model_it_is_refused_and_nothing_is_made(
-        self, tiny_host: Path, tmp_path: Path
-    ) -> None:
-        info = MapInfo("ab" * 32, "int8", 64, (Band(1.0),))
-        write_map(tmp_path / "a.placemap", info, [])
-        with pytest.raises(MapError, match="model"):
-            MapWriter(tmp_path / "b.placemap", tiny_host, like=tmp_path / "a.placemap")
-        assert not (tmp_path / "b.placemap").exists()
-
-
 def test_a_place_without_a_heading_closes_no_loop_and_ends_no_drive(
     tiny_host: Path, tmp_path: Path
 ) -> None:
@@ -277,9 +239,7 @@ def test_a_second_lap_closes_loops_by_the_rules_that_were_given(
     """Places stand 4 m apart; the second lap is driven 5 m beside them, as odometry has it."""
     frames, path = scenes(8), tmp_path / "m.placemap"
     with Localizer(tiny_host, k=1.0) as localizer:
-        model = localizer.artifact.manifest.model
-        bands = (Band.accepting(1.0, 1.0, 0.999),)
-        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        empty_map(localizer, path)
         localizer.map = path  # type: ignore[assignment]
         options = {"window_m": 20.1, "tolerance_m": 0.1, "tolerance_share": 0.0, **rules}
         closer = LoopCloser(localizer, exclude_last=0, **options)
@@ -308,9 +268,7 @@ def test_what_a_robot_is_answered_while_it_stands_is_one_answer(
     a loop was closed without a metre, and each frame of an hour was held and compared."""
     frames, path = scenes(4), tmp_path / "m.placemap"
     with Localizer(tiny_host, k=1.0) as localizer:
-        model = localizer.artifact.manifest.model
-        bands = (Band.accepting(1.0, 1.0, 0.999),)
-        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        empty_map(localizer, path)
         with MapWriter(path, localizer) as writer:
             for at, frame in enumerate(frames):
                 writer.add(frame, (4.0 * at, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0))
@@ -334,13 +292,9 @@ def test_where_the_clock_is_set_what_was_just_driven_is_left_out_all_the_same(
 ) -> None:
     """By the clock that was an hour ago, or will be in an hour, and closed loops."""
     frames, path = scenes(4), tmp_path / "m.placemap"
-    ours_s, clock_s = [100.0], [1.7e9]
-    monkeypatch.setattr(time, "monotonic", lambda: ours_s[0])
-    monkeypatch.setattr(time, "time", lambda: clock_s[0])
+    ours_s, clock_s = clocks(monkeypatch)
     with Localizer(tiny_host, k=1.0) as localizer:
-        model = localizer.artifact.manifest.model
-        bands = (Band.accepting(1.0, 1.0, 0.999),)
-        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        empty_map(localizer, path)
         localizer.map = path  # type: ignore[assignment]
         closer = LoopCloser(localizer, window_m=8.0)
 
@@ -366,13 +320,9 @@ def test_frames_with_and_without_a_time_are_one_drive(
 ) -> None:
     """No time passed between them, so that all of the way was just driven, and no loop closed."""
     frames, path = scenes(4), tmp_path / "m.placemap"
-    ours_s, clock_s = [100.0], [1.7e9]
-    monkeypatch.setattr(time, "monotonic", lambda: ours_s[0])
-    monkeypatch.setattr(time, "time", lambda: clock_s[0])
+    ours_s, clock_s = clocks(monkeypatch)
     with Localizer(tiny_host, k=1.0) as localizer:
-        model = localizer.artifact.manifest.model
-        bands = (Band.accepting(1.0, 1.0, 0.999),)
-        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        empty_map(localizer, path)
         localizer.map = path  # type: ignore[assignment]
         closer = LoopCloser(localizer, window_m=8.0)
         found = []
@@ -394,9 +344,7 @@ def test_a_drone_above_its_old_way_closes_a_loop_only_where_heights_are_not_heed
 ) -> None:
     frames, path = scenes(6), tmp_path / "m.placemap"
     with Localizer(tiny_host, k=1.0) as localizer:
-        model = localizer.artifact.manifest.model
-        bands = (Band.accepting(1.0, 1.0, 0.999),)
-        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        empty_map(localizer, path)
         localizer.map = path  # type: ignore[assignment]
         closer = LoopCloser(localizer, exclude_last=0, agree=3, height_m=height_m)
         closed = [
@@ -410,9 +358,7 @@ def test_a_drone_above_its_old_way_closes_a_loop_only_where_heights_are_not_heed
 def test_a_small_robot_closes_loops_of_centimetres(tiny_host: Path, tmp_path: Path) -> None:
     frames, path = scenes(11), tmp_path / "m.placemap"
     with Localizer(tiny_host, k=1.0) as localizer:
-        model = localizer.artifact.manifest.model
-        bands = (Band.accepting(1.0, 1.0, 0.999),)
-        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        empty_map(localizer, path)
         localizer.map = path  # type: ignore[assignment]
         closer = LoopCloser(
             localizer, exclude_last=0, agree=8, baseline_m=0.42, window_m=0.7, tolerance_m=0.01
@@ -431,9 +377,7 @@ def test_what_a_closer_was_given_reaches_the_query_and_the_map(
     frames, path = scenes(4), tmp_path / "m.placemap"
     mirrored = frames[..., ::-1]
     with Localizer(tiny_host, k=1.0) as localizer:
-        model = localizer.artifact.manifest.model
-        bands = (Band.accepting(1.0, 1.0, 0.999),)
-        write_map(path, MapInfo(model.hash, "int8", model.descriptor_size, bands), [])
+        empty_map(localizer, path)
         localizer.map = path  # type: ignore[assignment]
 
         def step(at: int, x: float, tag: str = "", more: Any = None, **given: Any) -> Step:
@@ -460,7 +404,7 @@ def test_what_a_closer_was_given_reaches_the_query_and_the_map(
 class TestWhatIsRefused:
     def test_a_map_that_judges_no_sequences(self, tiny_host: Path, tmp_path: Path) -> None:
         """It was taken, and no loop was ever closed."""
-        info = TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")
+        info = calibrated_map(tiny_host, tmp_path / "m.placemap")
         with (
             Localizer(tiny_host, tmp_path / "m.placemap", sequence=3) as localizer,
             pytest.raises(UsageError, match=r"no sequences of 3 .* DRIVE --sequence 3`"),
@@ -479,7 +423,7 @@ class TestWhatIsRefused:
         LoopCloser(fake)  # type: ignore[arg-type]
 
     def test_a_map_of_degrees(self, tiny_host: Path, tmp_path: Path) -> None:
-        info = TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")
+        info = calibrated_map(tiny_host, tmp_path / "m.placemap")
         write_map(tmp_path / "m.placemap", replace(info, pose_frame="geographic"), [])
         with (
             Localizer(tiny_host, tmp_path / "m.placemap") as localizer,
@@ -510,7 +454,7 @@ class TestWhatIsRefused:
     def test_settings_that_mean_nothing(
         self, tiny_host: Path, tmp_path: Path, options: dict[str, float]
     ) -> None:
-        TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")
+        calibrated_map(tiny_host, tmp_path / "m.placemap")
         with Localizer(tiny_host, tmp_path / "m.placemap") as localizer:
             LoopCloser(localizer)
             with pytest.raises(UsageError):
@@ -521,7 +465,7 @@ class TestWhatIsRefused:
         [(1.0, 2.0), (1.0, 2.0, 0.0, 0.0, 0.0, 0.0, math.nan), None, (1.0, 2.0, *(0.0,) * 5)],
     )
     def test_a_pose_without_a_heading(self, tiny_host: Path, tmp_path: Path, pose: Any) -> None:
-        TestAMapLikeAnother().calibrated(tiny_host, tmp_path / "m.placemap")
+        calibrated_map(tiny_host, tmp_path / "m.placemap")
         with Localizer(tiny_host, tmp_path / "m.placemap") as localizer:
             with pytest.raises(UsageError, match="heading"):
                 LoopCloser(localizer).step(scenes(1)[0], pose)
