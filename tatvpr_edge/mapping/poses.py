@@ -123,7 +123,9 @@ def find_poses(
 def _tell_of_tables_below(inside: Path, frames: Sequence[FrameFile]) -> None:
     """Whoever has a table for each drive is told that none of them is read."""
     folders = {frame.path.parent for frame in frames if not isinstance(frame, RecordedFrame)}
-    below = sorted(f / POSES for f in folders if (f / POSES) != inside and (f / POSES).is_file())
+    below = sorted(
+        f / POSES for f in folders if (f / POSES) != inside and os.path.isfile(f / POSES)
+    )
     if below and len(frames) > 1:
         _LOG.warning(
             "%s is not read, nor is any other below %s: write all rows into %s, with names as "

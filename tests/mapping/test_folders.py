@@ -13,7 +13,14 @@ from PIL import Image
 import tatvpr_edge
 from support.artifacts import scenes
 from support.users import as_other_user
-from tatvpr_edge.mapping import FrameFile, extend_map, frame_files, frames_of, is_recording
+from tatvpr_edge.mapping import (
+    FrameFile,
+    extend_map,
+    find_poses,
+    frame_files,
+    frames_of,
+    is_recording,
+)
 from tatvpr_edge.runtime import Localizer, PlaceMap
 from tatvpr_edge.runtime.mapjournal import append_drive, read_map
 from tatvpr_edge.spec.errors import DataError, MapError, UsageError
@@ -76,6 +83,16 @@ def test_a_folder_that_this_user_may_not_read_is_told(frames: Path) -> None:
         for read in (frame_files, frames_of):
             with pytest.raises(DataError, match="cannot be read: Permission denied"):
                 read(frames)
+
+
+def test_a_folder_that_this_user_may_list_alone_ends_nothing(tmp_path: Path) -> None:
+    """Its pictures are left out by name; looking for a table below was a PermissionError."""
+    inside = tmp_path / "frames" / "a"
+    inside.mkdir(parents=True)
+    Image.new("L", (8, 8)).save(inside / "1.png")
+    files = frame_files(tmp_path / "frames")
+    with as_other_user(inside):
+        assert find_poses(tmp_path / "frames", files).source == "none"
 
 
 def test_every_kind_of_picture_counts(tmp_path: Path) -> None:
