@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from given import one_line, whole
@@ -91,22 +92,34 @@ def main() -> None:
     )
     parser.add_argument("--tokens", type=whole(1, 65536), default=65)
     parser.add_argument("--rounds", type=whole(1), default=21)
+    parser.add_argument(
+        "--passes",
+        type=whole(1),
+        default=1,
+        help="measure all of it so many times and take the least: where others use the machine too",
+    )
     options = parser.parse_args()
     bench = KernelBench()
     kernels = options.kernels or bench.best()
     blocks = BLOCKS[kernels]
 
-    def time(what: str, shape: tuple[int, int], keep: float, group: int) -> float:
+    kept = [(keep, group) for group in (1, 4) for keep in KEEPS]
+    wanted = [("dense", shape, 1.0, 1) for shape in SHAPES]
+    wanted += [("sparse", shape, *how) for how in kept for shape in SHAPES]
+    least: dict[Any, float] = {}
+    for one in wanted * options.passes:
+        what, shape, keep, group = one
         timing = bench.time(kernels, what, options.tokens, *shape, keep, group, options.rounds)
-        return timing.low_ns / options.tokens
+        spent = timing.low_ns / options.tokens
+        least[one] = min(spent, least.get(one, spent))
 
-    dense = {shape: time("dense", shape, 1.0, 1) for shape in SHAPES}
+    dense = {shape: least["dense", shape, 1.0, 1] for shape in SHAPES}
     dense_fit = fit(blocks, [(n, (k + 3) // 4, t) for (k, n), t in dense.items()])
     measured: dict[int, dict[tuple[int, int], list[float]]] = {}
     fits = {}
     for group in (1, 4):
         measured[group] = {
-            shape: [time("sparse", shape, keep, group) for keep in KEEPS] for shape in SHAPES
+            shape: [least["sparse", shape, keep, group] for keep in KEEPS] for shape in SHAPES
         }
         fits[group] = fit(
             blocks,

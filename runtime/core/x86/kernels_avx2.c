@@ -18,6 +18,13 @@ static const tatvpr_costs costs[] = {
             {64, 10.51f, 1.11f, 15.15f, 2.16f, 11.82f, 1.31f},
         },
     },
+    {
+        .family = "intel", /* Sapphire Rapids; mean of 65, 66 and 90 tokens */
+        .blocks = {
+            {128, 15.32f, 6.62f, 48.85f, 12.45f, 38.82f, 8.53f},
+            {64, 13.27f, 3.11f, 43.12f, 6.88f, 23.46f, 3.82f},
+        },
+    },
 };
 
 static const tatvpr_costs *avx2_costs(void) {

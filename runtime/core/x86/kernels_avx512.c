@@ -25,6 +25,16 @@ static const tatvpr_costs costs[] = {
         .list_channel = 0.04f,
         .fetches_rows = 1,
     },
+    {
+        .family = "intel", /* Sapphire Rapids; mean of 66 and 90 tokens */
+        .blocks = {
+            {256, 13.68f, 3.52f, 25.99f, 7.64f, 26.78f, 5.86f},
+            {128, 3.98f, 1.81f, 32.28f, 4.23f, 34.77f, 3.46f},
+            {64, 15.24f, 0.84f, 32.93f, 2.45f, 29.73f, 1.79f},
+        },
+        .list_channel = 0.1f,
+        .fetches_rows = 1,
+    },
 };
 
 static const tatvpr_costs *avx512_costs(void) {

@@ -13,6 +13,13 @@ static const tatvpr_costs costs[] = {
             {64, 9.14f, 0.94f, 14.51f, 2.13f, 11.65f, 1.35f},
         },
     },
+    {
+        .family = "intel", /* Sapphire Rapids */
+        .blocks = {
+            {128, 14.46f, 3.84f, 29.58f, 8.90f, 24.69f, 5.07f},
+            {64, 1.48f, 2.07f, 32.17f, 4.93f, 13.79f, 2.38f},
+        },
+    },
 };
 
 static const tatvpr_costs *avx_vnni_costs(void) {
