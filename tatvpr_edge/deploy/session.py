@@ -347,7 +347,7 @@ class Session(Closing):
         while wanted not in seen:
             piece = os.read(self._link.receive.fileno(), 65536)
             if not piece:
-                raise ProtocolError(_ended_early(seen))
+                raise ProtocolError(ran_nothing(seen))
             total += len(piece)
             if total > MAX_NOISE:
                 raise ProtocolError("the board's login shell prints without end")
@@ -368,8 +368,8 @@ class Session(Closing):
         return b"".join(pieces)
 
 
-def _ended_early(noise: bytes) -> str:
-    """Logins that run nothing (nologin, SFTP alone) say so where the greeting is awaited."""
+def ran_nothing(noise: bytes) -> str:
+    """Why a login ran nothing of ours: nologin, or one for SFTP alone, says it on its output."""
     lines = noise[-_MOST_LINE:].decode("utf-8", "replace").strip().splitlines()
     said = f", and said {printable(lines[-1].strip())!r}" if lines else ""
-    return f"the board's shell ended before the agent started{said}: can this user run commands?"
+    return f"the board's shell ended before it ran anything{said}: can this user run commands?"
