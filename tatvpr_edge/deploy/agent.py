@@ -34,7 +34,7 @@ from tatvpr_edge.spec.mounts import noexec_mount
 from . import installed, service
 from .admission import Admission, check_processor, machine
 from .assembly import Assembly, clear_staging
-from .channel import Channel, HostGone
+from .channel import LOCKED_S, Channel, HostGone
 from .disk import Disk
 from .going_live import GoingLive, alive
 from .health import Health, seconds
@@ -333,6 +333,7 @@ class Agent:
         self.store.prepare()
         self.store.unlock()
         self.store.lock(str(message.get("who", "unknown")))
+        self.channel.idle_s = LOCKED_S
         self.switch.empty_trash()
         self.store.drop_bytecode()
         if message.get("op") != "begin" and self.store.is_short():
