@@ -30,6 +30,7 @@ from tatvpr_edge.deploy.naming import lead
 from tatvpr_edge.deploy.push import Options, deploy
 from tatvpr_edge.deploy.release import open_artifact
 from tatvpr_edge.deploy.session import Session
+from tatvpr_edge.runtime import signature
 from tatvpr_edge.runtime.mapjournal import append, read_map
 from tatvpr_edge.spec.errors import DeployError
 
@@ -268,7 +269,9 @@ def test_a_fleet_asks_for_a_passphrase_one_board_at_a_time(
 def test_a_board_waits_for_who_is_away_from_a_passphrase(
     ram_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ended after five minutes, as for a host that is gone; nobody waits for its lock yet."""
+    """It ended after five minutes, as for a host that is gone, though nobody waits for its lock
+    yet; and ssh-keygen itself after one."""
+    monkeypatch.setattr(signature, "_SECONDS", 0.001)
     require_tool("ssh-keygen", "openssh-client")
     key, asks = ram_path / "key", ram_path / "asks"
     words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(key)]
