@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.board import Sshd, make_artifact, quick_options, running_sshd
+from tatvpr_edge.deploy import session
 from tatvpr_edge.deploy.command import _line, live_manifest, run_on_board
 from tatvpr_edge.deploy.push import Options, deploy, status
 from tatvpr_edge.deploy.transport import SshTransport
@@ -122,6 +123,20 @@ def test_what_a_login_prints_around_a_command_is_not_its_answer(
         shell.write_text("#!/bin/sh\necho Commands are not run here\n")
         with pytest.raises(DeployError, match=r"'Commands are not run here': can this user run"):
             run_on_board(board, ["verify"], *where, on_artifact=True)
+
+
+def test_a_login_that_reads_what_is_sent_is_named(
+    ram_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A .bashrc that asks "ROS 1 or 2?": a SyntaxError of our own lines, or silence."""
+    shell, options = ram_path / "shell", quick_options(ram_path / "root")
+    shell.touch(0o755)
+    monkeypatch.setattr(session, "GREETING_S", 3.0)
+    with running_sshd(ram_path / "etc", str(shell)) as sshd:
+        for reads in ("read x", "cat > /dev/null"):
+            shell.write_text(f'#!/bin/sh\n{reads}\nsh -c "$SSH_ORIGINAL_COMMAND"\n')
+            with pytest.raises(DeployError, match=r"does a script of its login .* `\[ -t 0 \] \|"):
+                status(sshd.transport(), options)
 
 
 def test_what_a_logout_complains_of_does_not_hide_our_own_line(ram_path: Path) -> None:
