@@ -65,6 +65,12 @@ def _main(argv: list[str]) -> int:
     except Exception as error:
         if ran_out(error):
             tell(f"error: {shortage(_shown(argv[0]))}")
+        elif isinstance(error, ImportError) and "numpy" in str(error):
+            # Missing, or one whose own libraries are: that text is a page, its last line the cause.
+            tell(
+                f"error: NumPy of {sys.executable} cannot be imported ("
+                f"{str(error).strip().splitlines()[-1]}): install python3-numpy, or what it lacks"
+            )
         elif isinstance(error, OSError):
             refused(error)
             try:

@@ -277,7 +277,8 @@ def _load(sealed: Sealed, shown: str) -> ctypes.CDLL:
             if ran_out(error):
                 raise ArtifactError(shortage(f"the code of {shown}")) from None
             raise ArtifactError(
-                f"cannot load {shown}: {error}; build it again with --board host"
+                f"cannot load {shown}: {error}; build it again with --board host on this machine, "
+                "or with a board file that states its `glibc`"
             ) from None
         finally:
             sealed.close()

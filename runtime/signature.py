@@ -218,14 +218,14 @@ def ssh_keygen_path() -> str:
 def ssh_keygen(
     arguments: list[str], data: bytes, inherited: Sequence[int] = (), person: bool = False
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run ssh-keygen. ``person``: it may ask for a passphrase, or the user's agent."""
+    """Run ssh-keygen. ``person``: it may ask for a passphrase, or the user's agent, and waits."""
     environment = {**(os.environ if person else {"PATH": "/usr/bin:/bin"}), "LC_ALL": "C"}
     try:
         return subprocess.run(
             [ssh_keygen_path(), *arguments],
             input=data,
             capture_output=True,
-            timeout=_SECONDS,
+            timeout=None if person else _SECONDS,
             env=environment,
             check=False,
             pass_fds=inherited,

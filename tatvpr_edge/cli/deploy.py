@@ -15,9 +15,8 @@ from tatvpr_edge.cli.remote import Report, Way, board_options, limit_options, re
 from tatvpr_edge.deploy.naming import lead
 
 if TYPE_CHECKING:
-    from tatvpr_edge.deploy.inventory import Outcome
+    from tatvpr_edge.deploy.inventory import Board, Outcome
 
-#: After a failure no further board is begun.
 _AGAIN = "; mend what failed, or take it out of the file, and run again: nothing is sent twice"
 
 
@@ -189,6 +188,7 @@ def _many(
             ssh_config,
             parallel,
             on_begin=lambda board: note(f"{lead(board.name)} begun", as_json),
+            on_wait=lambda left: note(_waits(left), as_json),
         ):
             outcomes.append(outcome)
             if not as_json:
@@ -210,6 +210,11 @@ def _many(
             again = "" if done == len(boards) else _AGAIN
             note(f"{done} of {len(boards)} boards have it{again}")
     return 0 if done == len(boards) else 1
+
+
+def _waits(left: list[Board]) -> str:
+    names = ", ".join(board.name for board in left)
+    return f"no further board is begun; waiting for {names} (a second signal does not wait)"
 
 
 def _tell(outcome: Outcome) -> None:

@@ -90,13 +90,13 @@ def command(
 
 
 def _print_answer(target: str, answer: str, as_json: bool) -> None:
-    """What a board's ``power`` printed; a login shell may have greeted us before a document."""
+    """What a board's ``power`` printed."""
     if not as_json:
         for line in answer.splitlines():
             say(line)
         return
     try:
-        found = parse_json(answer.strip().rpartition("\n")[2])
+        found = parse_json(answer)
     except ValueError:
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("readings"), list):

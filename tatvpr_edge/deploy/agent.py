@@ -34,7 +34,7 @@ from tatvpr_edge.spec.mounts import noexec_mount
 from . import installed, service
 from .admission import Admission, check_processor, machine
 from .assembly import Assembly, clear_staging
-from .channel import Channel, HostGone
+from .channel import LOCKED_S, Channel, HostGone
 from .disk import Disk
 from .going_live import GoingLive, alive
 from .health import Health, seconds
@@ -131,8 +131,16 @@ class Agent:
                 "with --keep; the live release is untouched"
             )
         if error.errno == errno.EROFS:
-            return f"the board's disk is mounted read-only ({self.store.root}): remount it"
+            return (
+                f"the board's disk is mounted read-only ({self.store.root}): remount it (`dmesg` "
+                "there says whether a fault made it so), or name another --root"
+            )
         where = error.filename or f"below {self.store.root}"
+        if error.errno == errno.EACCES:
+            return (
+                f"the login may not write {where} on the board: log in as its owner, `chown` it, "
+                "or name another --root"
+            )
         return (
             f"the board's file system refused: {error.strerror} ({where}): mend that, or name "
             "another --root"
@@ -333,6 +341,7 @@ class Agent:
         self.store.prepare()
         self.store.unlock()
         self.store.lock(str(message.get("who", "unknown")))
+        self.channel.idle_s = LOCKED_S
         self.switch.empty_trash()
         self.store.drop_bytecode()
         if message.get("op") != "begin" and self.store.is_short():

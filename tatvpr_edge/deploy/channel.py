@@ -17,6 +17,10 @@ from tatvpr_edge.spec.errors import DeployError
 from .protocol import CHUNK, DATA, JSON, json_frame, read_frame, read_header
 
 _ALIVE_S = 1.0
+#: How long the host may be silent: while it holds the lock, which others wait for, and before, when
+#: a person there may be asked for a passphrase and be out to lunch.
+LOCKED_S = 300.0
+_UNLOCKED_S = 8 * 3600.0
 
 
 class HostGone(Exception):
@@ -26,10 +30,10 @@ class HostGone(Exception):
 class Channel:
     """Frames over two descriptors. ``idle_s``: how long the host may be silent."""
 
-    def __init__(self, receive: int, send: int, idle_s: float = 300.0) -> None:
+    def __init__(self, receive: int, send: int) -> None:
         self._receive = receive
         self._send = send
-        self._idle_s = idle_s
+        self.idle_s = _UNLOCKED_S
         self._ahead = b""
         self._sent = time.monotonic()
         self._ended = False
@@ -98,7 +102,7 @@ class Channel:
             view[0:1], self._ahead = self._ahead, b""
             view = view[1:]
         while view:
-            ready = select.select([self._receive], [], [], self._idle_s)[0]
+            ready = select.select([self._receive], [], [], self.idle_s)[0]
             got = os.readv(self._receive, [view]) if ready else 0
             if not got:
                 self._ended = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import select
 import shlex
 import time
@@ -19,7 +20,7 @@ from tatvpr_edge.spec.manifest import MANIFEST
 from tatvpr_edge.spec.text import printable
 
 from .naming import lead
-from .session import python_words
+from .session import python_words, ran_nothing
 from .transport import Link, Transport
 
 _MAX_ANSWER_BYTES = 64 << 20
@@ -38,6 +39,8 @@ _WHILE_HEARD = (
     "{{ read -r x; kill $p; }} <&3 >/dev/null 2>&1 & w=$!; "
     "wait $p; s=$?; kill $w; exit $s"
 )
+#: Logins print before what they run and after it, and a ForceCommand may lose its exit status.
+_MARKED = "echo {mark}; ( {line} ); s=$?; echo {mark} $s; exit $s"
 
 
 def run_on_board(
@@ -87,6 +90,8 @@ def _run(
     limit_s: float,
     tell: Callable[[str], None],
 ) -> str:
+    mark = secrets.token_hex(16)
+    line = _MARKED.format(mark=mark, line=line)
     link = transport.start("sh -c " + shlex.quote(line))  # the login's shell may be no such one
     try:
         answer = _answer(transport, link, time.monotonic() + limit_s, limit_s)
@@ -95,6 +100,11 @@ def _run(
         raise
     status = link.close(30)
     said = link.said()
+    marked = re.search(f"{mark}\n(.*){mark} ([0-9]{{1,3}})\n".encode(), answer, re.DOTALL)
+    if marked:
+        answer, status = marked[1], int(marked[2])
+    elif status == 0:
+        raise DeployError(f"{lead(transport.name)} {ran_nothing(answer)}")
     if status != 0:
         said = said or answer[-_MOST_SAID:].decode("utf-8", "replace")  # as nologin does
         raise DeployError(link.explained(status) or _why(transport.name, what, status, said, first))
@@ -156,7 +166,8 @@ def deploy_line(
 
 def _why(name: str, command: str, status: int, said: str, first: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
-    last = printable(lines[-1].removeprefix("error: ")[:_MOST_SAID]) if lines else "nothing said"
+    ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    last = printable((ours or lines or ["nothing said"])[-1][:_MOST_SAID])
     if "nothing is deployed" in last:
         return f"{lead(name)} {last}: run `{first}` first"
     if "No module named" in last and "tatvpr_edge" in last:
@@ -166,6 +177,6 @@ def _why(name: str, command: str, status: int, said: str, first: str) -> str:
             f"{lead(name)} the board's runtime does not know {command!r} as this one does: deploy "
             "again with --runtime always"
         )
-    if lines and lines[-1].startswith("error: "):
+    if ours:
         return f"{lead(name)} {last}"  # our own runtime's line, which names thing and remedy
     return f"{lead(name)} {command} failed with exit status {status}: {last}"

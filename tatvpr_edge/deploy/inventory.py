@@ -1,5 +1,5 @@
 """Many boards at once, staged: canaries first, one by one; then the rest in parallel, and no new
-board after the first failure.
+board after the first on which the release was tried and failed.
 
 In: an inventory (TOML). Out: one outcome a board, as each is done. The file::
 
@@ -15,7 +15,8 @@ In: an inventory (TOML). Out: one outcome a board, as each is done. The file::
     port = 2222
     artifact = "out/raspberry-pi-5"
 
-Also per board or for all: root, python. Without any canary the first board is it.
+Also per board or for all: root, python. Without any canary the first board that takes it is it. A
+board that is off, refuses the login or has no room says nothing of the release: the others go on.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from .transport import LocalTransport, SshTransport, Transport
 
 _KEYS = {"host": str, "port": int, "artifact": str, "map": str, "root": str, "python": str}
 _SHARED = ("port", "artifact", "map", "root", "python")
+#: From this step on a board runs what it was sent.
+_TRIED = "golden"
 _UNKNOWN = "interrupted before it answered: it has the old release or the new one, see its `status`"
 
 
@@ -92,8 +95,6 @@ def read_inventory(path: Path) -> list[Board]:
     for place in places:
         if places.count(place) > 1:
             raise DeployError(f"{path}: board {place[0]} is listed twice")
-    if not any(board.canary for board in boards):
-        boards[0] = replace(boards[0], canary=True)
     hosts = [board.host for board in boards]
     return [b if hosts.count(b.host) == 1 else replace(b, apart=_apart(b)) for b in boards]
 
@@ -143,11 +144,13 @@ def deploy_all(
     config: str | None = None,
     parallel: int = 8,
     on_begin: Callable[[Board], None] = lambda board: None,
+    on_wait: Callable[[list[Board]], None] = lambda boards: None,
 ) -> Iterator[Outcome]:
     """Deploy to all boards; outcomes as they come, those not begun at the end.
 
     Everything that is to be sent is checked before the first board is touched. An interruption ends
-    it once boards that were begun are done, or it comes again; then all outcomes are told first.
+    it once boards that were begun are done, for which it waits (``on_wait``), or it comes again;
+    then all outcomes are told first.
 
     Raises:
         ArtifactError, MapError, DeployError: what is to be sent is not whole, or not named.
@@ -175,11 +178,13 @@ def deploy_all(
         own = replace(
             options, root=board.root or options.root, python=board.python or options.python
         )
+        steps: set[Any] = set()
         try:
-            result = deploy(transport, whole, its_map, own)
+            result = deploy(transport, whole, its_map, own, lambda e: steps.add(e.get("name")))
             made[board] = Outcome(board, replace(result, board=board.name))
         except (TatvprError, OSError) as error:
-            stop.set()
+            if _TRIED in steps:
+                stop.set()
             made[board] = Outcome(board, error=printable(error))
         except Exception as error:  # one board's is not the end of the others' report
             stop.set()
@@ -187,11 +192,24 @@ def deploy_all(
             made[board] = Outcome(board, error=f"{fault}: this is a fault of tatvpr-edge")
         return made[board]
 
+    def waits() -> None:
+        stop.set()
+        if left := [board for board in boards if board in begun and board not in made]:
+            on_wait(left)
+
     def in_turn() -> Iterator[Outcome]:
-        for job in jobs:
-            if job[0].canary:
-                yield one(job)
-        yield from as_done(one, [job for job in jobs if not job[0].canary], parallel)
+        alone = [job for job in jobs if job[0].canary]
+        others = [job for job in jobs if not job[0].canary]
+        for job in alone or jobs:
+            outcome = one(job)
+            yield outcome
+            if not alone:
+                del others[0]
+                if outcome.result is not None:
+                    break
+        if not any(outcome.result for outcome in made.values()):
+            stop.set()  # no canary tells whether the release is good
+        yield from as_done(one, others, parallel, waits)
 
     try:
         for outcome in in_turn():

@@ -10,6 +10,7 @@ import getpass
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -52,6 +53,7 @@ OnEvent = Callable[[dict[str, Any]], None]
 _ASKS = threading.Lock()
 #: Taken for the size of what a board has where that is not known here.
 _LARGEST_BYTES = 1 << 30
+_RELEASED = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})*")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Options:
     root: str | None = None
     #: The board's Python, words of a command.
     python: str = "python3"
-    #: "auto": the runtime travels along when the board has none or an older one.
+    #: "auto": the runtime travels along when the board has none, an older one, or either of the two
+    #: is a checkout's.
     runtime: str = "auto"
     #: A wheel to take the runtime from; None: the package that is running.
     wheel: Path | None = None
@@ -416,19 +419,15 @@ def _limit_s(options: Options, release_bytes: int = _LARGEST_BYTES, finishes: bo
 def _runtime_travels(options: Options, hello: dict[str, Any]) -> bool:
     if options.runtime != "auto":
         return options.runtime == "always"
-    if options.wheel is not None or hello["runtime"] is None:
-        return True
-    return _version(str(hello["runtime"])) < _version(tatvpr_edge.__version__)
+    there, ours = _numbers(hello["runtime"]), _numbers(tatvpr_edge.__version__)
+    return options.wheel is not None or there is None or ours is None or there < ours
 
 
-def _version(text: str) -> tuple[int, ...]:
-    """The numbers of a version up to the first that is none."""
-    numbers = []
-    for part in text.split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
+def _numbers(version: Any) -> tuple[int, ...] | None:
+    """A version as its numbers. None: it is none, or one of a checkout ("0.2.0.dev0"), of which
+    each day's wheel holds other bytes."""
+    text = str(version)
+    return tuple(map(int, text.split("."))) if _RELEASED.fullmatch(text) else None
 
 
 def _send(

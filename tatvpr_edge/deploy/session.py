@@ -94,6 +94,11 @@ BYTES_PER_S = 1e6
 #: A board that takes a file's bytes slower than this is gone.
 SLOWEST_BYTES_PER_S = 1e3
 _MAX_ERROR = 4000
+#: What keeps our first line from the board's Python where it is started at all.
+_READS = (
+    "does a script of its login (~/.bashrc) read or wait? Let it end where there is no terminal: "
+    "`[ -t 0 ] || return`"
+)
 #: What is kept of a login's noise: the greeting may begin in it, or it says why there is none.
 _MOST_LINE = 300
 #: What is copied rather than written in two pieces, each of which wakes ssh.
@@ -207,14 +212,12 @@ class Session(Closing):
                     raise queue.Empty
                 reply = self._messages.get(timeout=min(silence_s, left))
             except queue.Empty:
-                silent = left > silence_s
-                raise DeployError(
-                    f"{lead(self.transport.name)} the board was silent for {silence_s:.0f} s: run "
-                    "again"
-                    if silent
-                    else f"{lead(self.transport.name)} the board did not answer within "
-                    f"{limit_s:.0f} s"
-                ) from None
+                said = f"did not answer within {limit_s:.0f} s"
+                if left > silence_s:
+                    said = f"was silent for {silence_s:.0f} s"
+                remedy = "run again" if self._greeted.is_set() else _READS
+                board = f"{lead(self.transport.name)} the board"
+                raise DeployError(f"{board} {said}: {remedy}") from None
             if isinstance(reply, str):
                 raise self._ended(reply)
             if "answer" in reply:
@@ -310,6 +313,8 @@ class Session(Closing):
                     f"{lead(name)} no {self.python[0]} on the board ({last}): install Python "
                     "3.10 or newer there, or name it with --python"
                 )
+            if last.startswith(("SyntaxError: ", "ValueError: ")):  # it ran what is no line of ours
+                return DeployError(f"{lead(name)} the agent came in part ({last}): {_READS}")
             return DeployError(f"{lead(name)} the board's agent did not start: {last or why}")
         return DeployError(
             f"{lead(name)} the connection ended early ({last or why}): run again, what was sent "
@@ -347,7 +352,7 @@ class Session(Closing):
         while wanted not in seen:
             piece = os.read(self._link.receive.fileno(), 65536)
             if not piece:
-                raise ProtocolError(_ended_early(seen))
+                raise ProtocolError(ran_nothing(seen))
             total += len(piece)
             if total > MAX_NOISE:
                 raise ProtocolError("the board's login shell prints without end")
@@ -368,8 +373,8 @@ class Session(Closing):
         return b"".join(pieces)
 
 
-def _ended_early(noise: bytes) -> str:
-    """Logins that run nothing (nologin, SFTP alone) say so where the greeting is awaited."""
+def ran_nothing(noise: bytes) -> str:
+    """Why a login ran nothing of ours: nologin, or one for SFTP alone, says it on its output."""
     lines = noise[-_MOST_LINE:].decode("utf-8", "replace").strip().splitlines()
     said = f", and said {printable(lines[-1].strip())!r}" if lines else ""
-    return f"the board's shell ended before the agent started{said}: can this user run commands?"
+    return f"the board's shell ended before it ran anything{said}: can this user run commands?"

@@ -61,7 +61,8 @@ class Store:
         root that holds something else.
 
         Raises:
-            DeployError: something is in the way, or the root is not writable.
+            DeployError: something is in the way.
+            OSError: the root is not writable.
         """
         if os.pathsep in self.root:
             raise DeployError(
@@ -74,13 +75,10 @@ class Store:
         while not os.path.lexists(folder):
             missing.append(folder)
             folder = os.path.dirname(folder)
-        try:
-            for folder in [*reversed(missing), *(self.path(name) for name in _FOLDERS)]:
-                if not os.path.lexists(folder):
-                    self.disk.mkdir(folder)
-                    self.disk.sync_folder(os.path.dirname(folder))
-        except OSError as error:
-            raise DeployError(self._why(error, "make " + folder)) from None
+        for folder in [*reversed(missing), *(self.path(name) for name in _FOLDERS)]:
+            if not os.path.lexists(folder):
+                self.disk.mkdir(folder)
+                self.disk.sync_folder(os.path.dirname(folder))
         for folder in [self.root, *(self.path(name) for name in _FOLDERS)]:
             status = os.lstat(folder)
             if not stat.S_ISDIR(status.st_mode):
@@ -89,11 +87,10 @@ class Store:
                 check_folder(folder)
             except NotPrivate as error:
                 raise DeployError(f"on the board, {error}") from None
+        if os.statvfs(self.root).f_flag & os.ST_RDONLY:  # a kernel does so after a fault of a card
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), self.root)
         if not os.access(self.root, os.W_OK):
-            raise DeployError(
-                f"{self.root} on the board is not writable by this user: chown it, log in as its "
-                "owner, or name another --root"
-            )
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), self.root)
 
     def _spare_others(self) -> None:
         """Refuse a root that a deploy would cost somebody something: folders and files are called
@@ -124,6 +121,7 @@ class Store:
 
         Raises:
             DeployError: another deploy holds it.
+            OSError: the root is not writable.
         """
         path = self.path(deployed.LOCK)
         try:
@@ -142,7 +140,7 @@ class Store:
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES) and self._lock is not None:
                 raise DeployError(self._locked()) from None
-            raise DeployError(self._why(error, "lock " + path)) from None
+            raise
         holder = {"pid": os.getpid(), "since": time.monotonic(), "who": who}
         with contextlib.suppress(OSError):  # a full disk does not matter here
             os.ftruncate(self._lock, 0)
@@ -313,6 +311,3 @@ class Store:
         except DeployError as error:
             return str(error)
         return None
-
-    def _why(self, error: OSError, doing: str) -> str:
-        return f"cannot {doing} on the board: {error.strerror}: mend that, or name another --root"

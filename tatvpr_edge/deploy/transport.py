@@ -76,7 +76,8 @@ def parse_target(text: str) -> Target:
         DeployError: it is none of them; a link-local address without its interface.
     """
     refused = DeployError(
-        f"{printable(text)[:80]!r} is no board: write USER@HOST, or a Host of ~/.ssh/config"
+        f"{printable(text)[:80]!r} is no board: write USER@HOST (and --port N), or a Host of "
+        "~/.ssh/config"
     )
     before, at, host = text.rpartition("@")
     user = before if at else None

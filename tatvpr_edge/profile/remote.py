@@ -44,10 +44,8 @@ def profile_on(
     manifest = read_artifact(artifact).manifest
     words = _words(plan, manifest.frontier)
     wanted = files_hash(manifest)
-    # A login shell may have greeted us before: manifest and profile are what comes last.
-    there = live_manifest(transport, root, python)
     try:
-        found = files_hash(parse_manifest(there[(b"\n" + there).rfind(b"\n{\n") :]))
+        found = files_hash(parse_manifest(live_manifest(transport, root, python)))
     except ArtifactError as error:
         raise DeployError(f"{lead(transport.name)} its live release: {error}") from None
     # Before the minutes that it measures, not after them.
@@ -59,9 +57,8 @@ def profile_on(
     answer = run_on_board(
         transport, words, root, python, on_artifact=True, limit_s=_limit_s(plan), tell=tell
     )
-    last = answer.strip().rpartition("\n")[2]
     try:
-        document = check_document(parse_json(last), f"the answer of {transport.name}")
+        document = check_document(parse_json(answer), f"the answer of {transport.name}")
     except (ValueError, DataError) as error:
         raise DeployError(f"{lead(transport.name)} its profile cannot be read ({error})") from None
     if document["artifact"].get("files_hash") != wanted:

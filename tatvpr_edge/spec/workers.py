@@ -55,9 +55,14 @@ def in_order(
             yield held.pop(turn).result()
 
 
-def as_done(one: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+def as_done(
+    one: Callable[[T], R],
+    items: Iterable[T],
+    workers: int,
+    stop: Callable[[], object] | None = None,
+) -> Iterator[R]:
     """As :func:`in_order`, but each result as soon as it is there."""
-    with _Workers(one, items, workers) as pool:
+    with _Workers(one, items, workers, stop) as pool:
         ended = 0
         while True:
             while pool.begun - ended < workers and pool.begin():

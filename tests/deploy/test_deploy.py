@@ -27,6 +27,7 @@ from tatvpr_edge.deploy import push
 from tatvpr_edge.deploy.push import Options, deploy, rollback, status
 from tatvpr_edge.deploy.script import release_script
 from tatvpr_edge.deploy.session import agent_modules
+from tatvpr_edge.deploy.transport import LocalTransport
 from tatvpr_edge.spec.errors import DeployError, TatvprError, UsageError
 
 
@@ -179,14 +180,20 @@ def test_a_source_that_changes_while_it_is_sent_is_noticed(
     assert live_content(ram_path / "root") == big.manifest.model.hash
 
 
-def test_the_runtime_travels_when_it_is_missing_or_older(ram_path: Path) -> None:
+def test_the_runtime_travels_when_it_is_missing_or_older(
+    ram_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a checkout's: two hosts' wheels of 0.2.0.dev0 were taken for the same."""
     artifact = make_artifact(ram_path / "a", b"a")
     options = quick_options(ram_path / "root")
-    facts = {"runtime": None}
-    ours = tatvpr_edge.__version__
-    for installed, travels in ((None, True), ("0.1.0", True), (ours, False), ("9.0", False)):
-        facts["runtime"] = installed
+    facts: dict[str, str | None] = {"runtime": None}
+    monkeypatch.setattr(tatvpr_edge, "__version__", "0.2.0")
+    known = {None: True, "0.1.9": True, "0.2.0": False, "9.0": False, "9.0.dev0": True, "a": True}
+    for facts["runtime"], travels in known.items():
         assert push._runtime_travels(options, facts) is travels
+    monkeypatch.setattr(tatvpr_edge, "__version__", "0.2.0.dev0")
+    for facts["runtime"] in ("0.2.0.dev0", "0.2.0", "9.0"):
+        assert push._runtime_travels(options, facts)
     assert push._runtime_travels(replace(options, runtime="always"), facts)
     assert not push._runtime_travels(replace(options, runtime="never"), {"runtime": None})
     # A wheel is taken as it is; what is not ours is refused.
@@ -197,12 +204,15 @@ def test_the_runtime_travels_when_it_is_missing_or_older(ram_path: Path) -> None
 
 
 def test_where_the_boards_own_runtime_refuses_a_release_the_option_is_named(
-    ram_path: Path, wheel: Path
+    ram_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A board with a runtime of the same number, of another day, was told to update tatvpr-edge."""
     artifact = make_artifact(ram_path / "a", b"a", "golden-fails")
-    with pytest.raises(DeployError, match=r"golden .*own runtime .* ran it: .*--runtime always"):
-        deploy(local_transport(), artifact, None, quick_options(ram_path / "root"))
+    (ram_path / "there" / "tatvpr_edge-9.0.dist-info").mkdir(parents=True)
+    board = LocalTransport(environment=(("PYTHONPATH", str(ram_path / "there")),))
+    monkeypatch.setattr(tatvpr_edge, "__version__", "9.0")
+    with pytest.raises(DeployError, match=r"golden .*own runtime 9.0 ran it: .*--runtime always"):
+        deploy(board, artifact, None, quick_options(ram_path / "root"))
     with pytest.raises(DeployError, match="golden") as caught:
         deploy(local_transport(), artifact, None, quick_options(ram_path / "other", wheel))
     assert "--runtime" not in str(caught.value)

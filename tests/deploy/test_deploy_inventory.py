@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from support.board import (
+    board_modules,
     inventory,
     live_content,
+    local_transport,
     make_artifact,
     quick_options,
 )
@@ -25,8 +27,10 @@ from support.tools import require_tool
 from tatvpr_edge.cli import main
 from tatvpr_edge.deploy.inventory import deploy_all, read_inventory
 from tatvpr_edge.deploy.naming import lead
-from tatvpr_edge.deploy.push import Options
+from tatvpr_edge.deploy.push import Options, deploy
 from tatvpr_edge.deploy.release import open_artifact
+from tatvpr_edge.deploy.session import Session
+from tatvpr_edge.runtime import signature
 from tatvpr_edge.runtime.mapjournal import append, read_map
 from tatvpr_edge.spec.errors import DeployError
 
@@ -91,6 +95,52 @@ def test_no_new_board_is_begun_after_a_failure(ram_path: Path, wheel: Path) -> N
         "four": "not begun",
         "five": "not begun",
     }
+
+
+def fleet(folder: Path, wheel: Path, *boards: str) -> dict[str, str]:
+    """What becomes of boards: "off" answers no ssh, "bare" has no Python, "bad" takes what does not
+    work, "*" before a name makes it a canary."""
+    require_tool("ssh", "openssh-client")
+    if not (folder / "good").exists():
+        inventory(folder, wheel)
+    lines = ['artifact = "good"']
+    for name in boards:
+        kind = name.lstrip("*")
+        off = kind.startswith("off")
+        lines += ["[[board]]", 'host = "127.0.0.1"\nport = 1' if off else 'host = "local:"']
+        lines += [f'root = "{folder}/boards/{kind}"', f"canary = {str(name != kind).lower()}"]
+        lines += ['python = "no-such-python"'] * (kind == "bare")
+        lines += ['artifact = "bad"'] * (kind == "bad")
+    (folder / "boards.toml").write_text("\n".join(lines))
+    options = quick_options(folder / "unused", wheel)
+    outcomes = deploy_all(read_inventory(folder / "boards.toml"), None, None, options, parallel=1)
+    return {
+        Path(str(o.board.root)).name: "has it" if o.result else (o.error or "not begun")
+        for o in outcomes
+    }
+
+
+def test_a_board_that_is_off_is_told_and_stops_no_other(ram_path: Path, wheel: Path) -> None:
+    """One robot that was off or had no Python kept all that stood after it as they were."""
+    ends = fleet(ram_path, wheel, "*one", "off", "bare", "two", "bad", "last")
+    assert "cannot connect" in ends["off"] and "no no-such-python" in ends["bare"]
+    assert ends["one"] == ends["two"] == "has it"
+    assert "went back" in ends["bad"] and ends["last"] == "not begun"
+
+
+def test_without_a_canary_the_first_board_that_takes_it_is_it(ram_path: Path, wheel: Path) -> None:
+    """Where the first one was off, none was begun."""
+    ends = fleet(ram_path, wheel, "off", "one", "two")
+    assert "cannot connect" in ends.pop("off") and set(ends.values()) == {"has it"}
+    ends = fleet(ram_path, wheel, "off", "bad", "two")
+    assert "went back" in ends["bad"] and ends["two"] == "not begun"
+
+
+def test_the_others_wait_for_a_canary_that_was_named(ram_path: Path, wheel: Path) -> None:
+    ends = fleet(ram_path, wheel, "one", "*off", "two")
+    assert ends["one"] == ends["two"] == "not begun"
+    ends = fleet(ram_path, wheel, "one", "*off", "*two")
+    assert ends["one"] == ends["two"] == "has it"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +223,7 @@ def test_an_interrupted_fleet_says_which_boards_have_it(
     assert [one["error"] for one in told] == [None] * 5
     assert said.out.count(" is live") == 3 and said.out.count(" not begun") == 2
     assert "3 of 5 boards have it; mend what failed" in said.err
+    assert f"no further board is begun; waiting for local: --root {ram_path}/three (" in said.err
     assert all(live_content(ram_path / name) for name in ("one", "two", "three"))
 
 
@@ -213,3 +264,32 @@ def test_a_fleet_asks_for_a_passphrase_one_board_at_a_time(
     outcomes = list(deploy_all(boards, None, None, options))
     assert [outcome.error for outcome in outcomes] == [None] * 5
     assert log.read_text().splitlines() == ["asked"] * 5
+
+
+def test_a_board_waits_for_who_is_away_from_a_passphrase(
+    ram_path: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended after five minutes, as for a host that is gone, though nobody waits for its lock
+    yet; and ssh-keygen itself after one."""
+    monkeypatch.setattr(signature, "_SECONDS", 0.001)
+    require_tool("ssh-keygen", "openssh-client")
+    key, asks = ram_path / "key", ram_path / "asks"
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(key)]
+    subprocess.run(words, check=True)
+    asks.write_text("#!/bin/sh\nsleep 1\necho secret\n")
+    asks.chmod(0o755)
+    monkeypatch.setenv("SSH_ASKPASS", str(asks))
+    monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
+    root = ram_path / "root"
+    modules = [
+        (name, text + "\nLOCKED_S = 0.2\n" * name.endswith(".channel"))
+        for name, text in board_modules(root)
+    ]
+    options = quick_options(root, wheel, sign=key, modules=modules)
+    deploy(local_transport(), make_artifact(ram_path / "a"), None, options)
+    assert live_content(root)
+    with Session(local_transport(), options.python, modules=modules) as session:
+        session.hello(str(root))
+        with pytest.raises(DeployError, match="no earlier release"):
+            session.ask({"op": "rollback", "who": "me"})  # it holds the lock from now on
+        assert session._link.process.wait(60) == 0

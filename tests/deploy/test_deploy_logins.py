@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from support.board import Sshd, make_artifact, quick_options, running_sshd
+from tatvpr_edge.deploy import session
 from tatvpr_edge.deploy.command import _line, live_manifest, run_on_board
 from tatvpr_edge.deploy.push import Options, deploy, status
 from tatvpr_edge.deploy.transport import SshTransport
 from tatvpr_edge.spec.errors import DeployError
+from tatvpr_edge.spec.manifest import MANIFEST
 
 
 def configured(sshd: Sshd, config: Path, before: str) -> SshTransport:
@@ -89,6 +91,65 @@ def test_what_a_login_shell_complains_of_is_not_why_the_connection_ended(ram_pat
     with running_sshd(ram_path / "etc", str(shell)) as sshd, pytest.raises(DeployError) as caught:
         status(sshd.transport(), options)
     assert "the connection ended early" in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("echo Welcome; echo '{'", "echo goodbye"),
+        ("printf Welcome", "printf goodbye"),  # within the lines that are ours
+        ("head -c 9000 /dev/urandom", "head -c 9000 /dev/urandom; exit $s"),
+    ],
+)
+def test_what_a_login_prints_around_a_command_is_not_its_answer(
+    ram_path: Path, wheel: Path, before: str, after: str
+) -> None:
+    """`profile --on` and `power --on --json` took what comes last, and a ForceCommand whose last
+    program is another one made every failure a success."""
+    shell, options = ram_path / "shell", quick_options(ram_path / "root", wheel)
+    shell.write_text(f'#!/bin/sh\n{before}\nsh -c "$SSH_ORIGINAL_COMMAND"\ns=$?\n{after}\n')
+    shell.chmod(0o755)
+    where, artifact = (options.root, options.python), make_artifact(ram_path / "a")
+    with running_sshd(ram_path / "etc", str(shell)) as sshd:
+        board = sshd.transport()
+        deploy(board, artifact, None, options)
+        assert live_manifest(board, *where) == (ram_path / "a" / MANIFEST).read_bytes()
+        said = run_on_board(board, ["verify"], *where, on_artifact=True)
+        assert said == '{"golden": "passed"}\n'
+        how = ram_path / "root" / "current" / "artifact" / "behaviour.txt"
+        how.write_text("golden-fails")
+        with pytest.raises(DeployError, match=r"exit status 1: golden vectors at k = 0.2 differ"):
+            run_on_board(board, ["verify"], *where, on_artifact=True)
+        shell.write_text("#!/bin/sh\necho Commands are not run here\n")
+        with pytest.raises(DeployError, match=r"'Commands are not run here': can this user run"):
+            run_on_board(board, ["verify"], *where, on_artifact=True)
+
+
+def test_a_login_that_reads_what_is_sent_is_named(
+    ram_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A .bashrc that asks "ROS 1 or 2?": a SyntaxError of our own lines, or silence."""
+    shell, options = ram_path / "shell", quick_options(ram_path / "root")
+    shell.touch(0o755)
+    monkeypatch.setattr(session, "GREETING_S", 3.0)
+    with running_sshd(ram_path / "etc", str(shell)) as sshd:
+        for reads in ("read x", "cat > /dev/null"):
+            shell.write_text(f'#!/bin/sh\n{reads}\nsh -c "$SSH_ORIGINAL_COMMAND"\n')
+            with pytest.raises(DeployError, match=r"does a script of its login .* `\[ -t 0 \] \|"):
+                status(sshd.transport(), options)
+
+
+def test_what_a_logout_complains_of_does_not_hide_our_own_line(ram_path: Path) -> None:
+    python, shell = ram_path / "python3", ram_path / "shell"
+    python.write_text("#!/bin/sh\necho 'error: no sensors here' >&2; exit 1\n")
+    shell.write_text(
+        '#!/bin/sh\nsh -c "$SSH_ORIGINAL_COMMAND"\necho "clear: TERM is not set" >&2\nexit 1\n'
+    )
+    for program in (python, shell):
+        program.chmod(0o755)
+    says = pytest.raises(DeployError, match=r"127.0.0.1: no sensors here$")
+    with running_sshd(ram_path / "etc", str(shell)) as sshd, says:
+        run_on_board(sshd.transport(), ["power"], str(ram_path / "root"), str(python))
 
 
 def test_a_configuration_that_is_a_pipe_is_refused_not_waited_for(ram_path: Path) -> None:

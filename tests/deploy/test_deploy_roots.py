@@ -123,7 +123,7 @@ def test_a_root_that_cannot_be_made_or_takes_no_modes_says_what_to_do(
 ) -> None:
     (ram_path / "file").write_text("")
     options = quick_options(ram_path / "file" / "root", wheel)
-    with pytest.raises(DeployError, match=r"cannot make .*file/root .* or name another --root"):
+    with pytest.raises(DeployError, match=r"file/root\): mend that, or name another --root"):
         deploy(local_transport(), pair[0], None, options)
     refuses = (
         "\ndef refuse(descriptor, mode):\n    if mode != 0o600:\n"

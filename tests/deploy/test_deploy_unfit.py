@@ -82,6 +82,61 @@ def test_a_root_that_is_mounted_noexec_is_named_with_what_to_do(
         assert words in warning
 
 
+def test_a_disk_that_became_read_only_is_not_taken_for_somebody_else_s(
+    ram_path: Path, wheel: Path
+) -> None:
+    """As a kernel mounts a card that failed: `chown` was the remedy."""
+    make_artifact(ram_path / "a")
+    python, disk = shlex.quote(sys.executable), ram_path / "disk"
+    deploys = (
+        f"{python} -m tatvpr_edge deploy {ram_path}/a local: --root {disk}/root --python {python} "
+        f"--wheel {wheel} --watch-seconds 0"
+    )
+    said = on_noexec(
+        disk,
+        f"mount -t tmpfs none {disk} && {deploys} && mount -o remount,ro {disk} && {{ {deploys}; "
+        f"{python} -m tatvpr_edge rollback local: --root {disk}/root --python {python}; "
+        f"{deploys.replace('/root', '/another')}; }}",
+    )
+    assert "is live" in said.stdout
+    errors = [line for line in said.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 3
+    assert all("mounted read-only" in line and "remount it" in line for line in errors)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is another user, too")
+def test_a_root_of_another_user_names_who_may_write_it(ram_path: Path, wheel: Path) -> None:
+    (ram_path / "packages" / "numpy").mkdir(parents=True)
+    (ram_path / "packages" / "numpy" / "__init__.py").write_text("")
+    ram_path.chmod(0o755)
+    if not all(folder.stat().st_mode & 0o001 for folder in ram_path.parents):
+        pytest.skip("another user does not get to this machine's folder of temporary files")
+    python = require_tool("/usr/bin/python3", "python3")
+    other = require_tool("setpriv", "util-linux") + " --reuid 1000 --regid 1000 --clear-groups env"
+    other += f" HOME=/nonexistent PYTHONPATH={ram_path}/packages {python}"
+    artifact = make_artifact(ram_path / "a")
+    deploy(local_transport(), artifact, None, quick_options(ram_path / "root", wheel))
+    for root in (ram_path / "root", ram_path / "new"):
+        with pytest.raises(DeployError, match=rf"may not write {root} .*as its owner, `chown` it"):
+            deploy(local_transport(), artifact, None, quick_options(root, wheel, python=other))
+    assert live_content(ram_path / "root")
+
+
+def test_a_numpy_that_lacks_its_libraries_is_named(ram_path: Path) -> None:
+    """The last line of a page was told, without what it is about."""
+    numpy = ram_path / "packages" / "numpy" / "__init__.py"
+    numpy.parent.mkdir(parents=True)
+    numpy.write_text(
+        "raise ImportError('\\n\\nImporting the numpy C-extensions failed.\\n\\nOriginal error "
+        "was: libopenblas.so.0: cannot open shared object file\\n')"
+    )
+    python = f"env PYTHONPATH={numpy.parent.parent} {shlex.quote(sys.executable)}"
+    options = quick_options(ram_path / "root", runtime="always", python=python)
+    says = r"NumPy of .* \(.*libopenblas.so.0: .* file\): install python3-numpy"
+    with pytest.raises(DeployError, match=says):
+        deploy(local_transport(), make_artifact(ram_path / "a"), None, options)
+
+
 def test_a_disk_of_temporary_files_that_is_full_is_not_taken_for_wrong_vectors(
     ram_path: Path, wheel: Path
 ) -> None:
