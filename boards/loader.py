@@ -80,7 +80,7 @@ def load(name: str | os.PathLike[str]) -> Board:
         raise UsageError(f"board is {said}: a board's name, such as host, or the path of its file")
     if name.endswith(".toml"):
         path = Path(os.path.expanduser(name))
-        if path.stem in names() and path.resolve().parent != FOLDER:
+        if path.stem in names() and Path(os.path.realpath(path)).parent != FOLDER:
             raise BoardError(
                 f"{path}: a shipped board is called {path.stem!r} already: rename the file"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,7 +233,9 @@ def _two_folders(
     from tatvpr_edge.models.evaluate.folders import compare_folders
     from tatvpr_edge.models.evaluate.recall import WITHIN_M
 
-    written = [path.resolve() for path in (html, table, descriptors) if path is not None]
+    # Path.resolve raises at a loop of links, before Python 3.13.
+    given = (path for path in (html, table, descriptors) if path is not None)
+    written = [Path(os.path.realpath(path)) for path in given]
     if len(set(written)) < len(written):
         raise click.UsageError("--html, --csv and --descriptors want a path each")
     for target in written:  # --csv is no table of positions to read

@@ -176,6 +176,14 @@ def test_systemd_hears_of_readiness_and_of_life(tiny_host: Path, tmp_path: Path)
         assert b"READY=1" in heard and heard.count(b"WATCHDOG=1") >= 2
 
 
+def seated(client: Client) -> bool:
+    """Whether it is answered: the service's question to itself may hold the last seat just now."""
+    with contextlib.suppress(DeployError):
+        client.info()
+        return True
+    return False
+
+
 def test_the_watchdog_asks_through_the_socket(tiny_host: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.sock"
     words = ["--artifact", str(tiny_host)]
@@ -186,13 +194,15 @@ def test_the_watchdog_asks_through_the_socket(tiny_host: Path, tmp_path: Path) -
         process = all.enter_context(serving(path, *words, **said))
         assert process.stderr is not None
         for _ in range(MAX_CLIENTS):  # whoever is full is alive
-            all.enter_context(Client(path)).info()
+            client = all.enter_context(Client(path))
+            assert any(seated(client) for _ in range(1000))
         while systemd.recv(100) != b"READY=1":
             pass
         for _ in range(4):
             assert systemd.recv(100) == b"WATCHDOG=1"
         path.unlink()  # whoever answers nobody any more is not, whatever else of it runs
-        assert b"self-test: " in process.stderr.readline()
+        while b"No such file" not in (line := process.stderr.readline()):
+            assert b"self-test: " in line  # late answers of a busy machine, while it was there
         systemd.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
