@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from given import one_line, plot, real, target, whole, write_text
+from given import one_line, plot, real, target, tool_parser, whole, write_text
 
 from governing.compare import Outcome, compare
 from governing.plant import STEP_S, Plant, Trace, governor_for, random_plant, simulate
@@ -189,7 +189,7 @@ def table(outcomes: list[Outcome]) -> str:
 @one_line
 def main() -> int:
     """Exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     jobs = parser.add_subparsers(dest="job", required=True)
     job = jobs.add_parser("record", help="the board's sensors to a CSV")
     job.add_argument("--seconds", type=real(0, _LONGEST_S), default=60.0)
