@@ -69,8 +69,9 @@ def match(graph: Graph) -> Matched:
         ModelError: the graph uses k or tokens outside of their operators.
     """
     steps: dict[str, Step] = {}
-    nodes = _rewritten(graph, steps)
-    used = {name for node in nodes for name in node.input}
+    work = replace(graph, nodes=_rewritten(graph, steps), types=dict(graph.types))
+    work.keep_only(graph.outputs)
+    used = {name for node in work.nodes for name in node.input}
     for name in (K, TOKENS):
         if name in used:
             raise ModelError(
@@ -78,13 +79,7 @@ def match(graph: Graph) -> Matched:
             )
     counts = [step.kept_count for step in steps.values() if step.kept_count is not None]
     carriers = {KEPT_INPUTS[s]: replace(graph.inputs[K], shape=(s,)) for s in counts}
-    work = replace(
-        graph,
-        nodes=nodes,
-        types=dict(graph.types),
-        constants={n: v for n, v in graph.constants.items() if n in used},
-        inputs={FRAME: graph.inputs[FRAME], **carriers},
-    )
+    work.inputs = {FRAME: graph.inputs[FRAME], **carriers}
     side = graph.inputs[FRAME].shape[0]
     assert isinstance(side, int)
     tokens = [
@@ -126,7 +121,7 @@ def _rewritten(graph: Graph, steps: dict[str, Step]) -> list[onnx.NodeProto]:
     ordered = {node.name: steps[node.name] for node in nodes if node.domain == FUSED}
     steps.clear()
     steps.update(ordered)
-    return _without_dead(nodes, graph.outputs)
+    return nodes
 
 
 def _places(graph: Graph) -> Iterator[tuple[type[Step], onnx.NodeProto]]:
@@ -136,13 +131,3 @@ def _places(graph: Graph) -> Iterator[tuple[type[Step], onnx.NodeProto]]:
             for kind in STEPS:
                 if kind.alone == alone and node.op_type in kind.anchors:
                     yield kind, node
-
-
-def _without_dead(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
-    wanted = set(outputs)
-    kept = []
-    for node in reversed(nodes):
-        if any(name in wanted for name in node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    return kept[::-1]

@@ -20,7 +20,6 @@ Needs a Debian 12 host, qemu-user, LLVM 19, the [train] extra, onnxruntime.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -30,17 +29,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from given import as_json, one_line, real, told_apart
+from given import as_json, one_line, real, told_apart, tool_parser
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
-from arm.cycles import Block, estimated_cycles, joined
+from arm.cycles import estimated_cycles, joined
 from arm.root import guest_command, made_once, root_folder, unpack_wheel
-from emulation import Workshop
+from emulation import Workshop, read_counts
 
-import tatvpr_edge
-from benchmark.peers import plain_models
-from tatvpr_edge import zoo
+from benchmark.peers import our_artifact, plain_models
 from tatvpr_edge.runtime.cache import cache_folder
 from tatvpr_edge.spec.errors import ToolError
 
@@ -118,7 +115,7 @@ class Counter:
                 ORT_DISABLE_TELEMETRY="1",
             )
         alike = [other.model for other in CORES.values() if other.emulated == core.emulated]
-        priced = (estimated_cycles(blocks, alike) for blocks in read_blocks(counts))
+        priced = (estimated_cycles(joined(code), alike) for code in read_counts(counts).codes)
         return [
             (total / 1e6, {model: found / 1e6 for model, found in cycles.items()})
             for total, cycles in priced
@@ -156,30 +153,6 @@ def called(command: list[str], **environment: str) -> None:
         raise ToolError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()[-1500:]}")
 
 
-def read_blocks(counts: Path) -> list[list[Block]]:
-    """What the plugin wrote, by region."""
-    regions: list[list[tuple[int, bytes, int]]] = []
-    for line in counts.read_text().splitlines():
-        kind, *rest = line.split()
-        if kind == "region":
-            regions.append([])
-        elif kind == "code":
-            regions[-1].append((int(rest[0], 16), bytes.fromhex(rest[2]), int(rest[1])))
-    return [joined(blocks) for blocks in regions]
-
-
-def artifact_of(model: str, board: str, folder: Path) -> Path:
-    """Our artifact for ``board``, as users build it; weights are random where none are shipped."""
-    given: str | Path = model
-    if model not in zoo.names() and not model.endswith(".onnx"):
-        from tatvpr_edge.models.export import export_onnx
-
-        given = folder / f"{model}.onnx"
-        if not given.exists():
-            export_onnx(model, given)
-    return tatvpr_edge.build(board, model=given, output=folder / f"{Path(model).stem}-{board}")
-
-
 def count_all(options: Any) -> dict[str, float]:
     """Every figure asked for, by key."""
     from tatvpr_edge.models import registry
@@ -196,7 +169,7 @@ def count_all(options: Any) -> dict[str, float]:
                 shape = "micro" if model.endswith(".onnx") else model
                 config = registry.config(options.shape or shape).backbone
                 plain, quantised = plain_models(config, scratch / f"plain-{shape}")
-                artifact = artifact_of(model, core.board, scratch)
+                artifact = our_artifact(model, core.board, scratch)
                 dial = tuple(f"{k:g}" for k in options.k)
                 tokens = f"{options.tokens:g}"
                 ours = ("ours", str(artifact), core.variant, tokens, *dial)
@@ -238,7 +211,7 @@ def say_ratios(figures: dict[str, float]) -> None:
 @one_line
 def main() -> int:
     """Count what was asked for and print it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--model", action="append", help="name or ONNX file; may repeat")
     parser.add_argument("--shape", help="the plain peer's shape, where a model is an ONNX file")
     parser.add_argument("--core", action="append", choices=sorted(CORES), help="default: all")

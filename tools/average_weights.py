@@ -8,13 +8,12 @@ than each (Wortsman et al., Model soups, 2022). Those of separate trainings do n
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from given import one_line, target
+from given import one_line, target, tool_parser
 
 from tatvpr_edge.models.checkpoint import load_weights, save_weights
 from tatvpr_edge.models.nn.vit import PlaceModel
@@ -42,7 +41,7 @@ def average(paths: Sequence[Path]) -> PlaceModel:
 
 @one_line
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("weights", nargs="+", type=Path, help="safetensors of tatvpr-edge train")
     parser.add_argument(
         "--output", required=True, type=target(".safetensors"), help="where the mean is written"

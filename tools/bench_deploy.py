@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from given import one_line, whole
+from given import one_line, tool_parser, whole
 
 from tatvpr_edge import build
 from tatvpr_edge.deploy.push import Options, deploy
@@ -97,7 +97,7 @@ def large_artifact(folder: Path, megabytes: int) -> Path:
 @one_line
 def main() -> int:
     """Run the benchmark; exit status 1 where ``--check`` fails."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--megabytes", type=whole(1, 65536), default=64)
     parser.add_argument("--rounds", type=whole(1), default=3)
     parser.add_argument("--check", action="store_true")

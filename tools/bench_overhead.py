@@ -10,7 +10,6 @@ machine's own. The processor time of the sampler thread is measured apart from t
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
@@ -18,7 +17,7 @@ import tracemalloc
 from typing import Any
 
 import numpy as np
-from given import as_json, one_line, real
+from given import as_json, one_line, real, tool_parser
 
 from tatvpr_edge.compilers.governor import host_governor
 from tatvpr_edge.runtime import Localizer
@@ -108,7 +107,7 @@ def query_ms(artifact: str, root: str, seconds: float) -> dict[str, float]:
 @one_line
 def main() -> int:
     """Exit status 0; 1 where a limit (1 % of query time, 2 MB) is exceeded."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("artifact")
     parser.add_argument("--root", default="/", help="root of the board's sensors")
     parser.add_argument("--seconds", type=real(1, 3600), default=20.0)

@@ -15,7 +15,6 @@ tools/ is not part of the package: run it from a checkout.
 
 from __future__ import annotations
 
-import argparse
 import platform
 import statistics
 import sys
@@ -25,11 +24,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from given import one_line, plot, target, whole, write_json
+from given import one_line, plot, target, tool_parser, whole, write_json
 
 from benchmark import peers
 from benchmark.kernels import LAYERS, KernelBench
 from tatvpr_edge.models.evaluate.plot import save_figure
+from tatvpr_edge.runtime import Localizer
 
 MODELS = ("micro", "s14_224", "small", "s14_322", "b14_224", "base")
 KS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -78,7 +78,8 @@ def bench_model(name: str, rounds: int, kernels: str | None) -> dict[str, Any]:
     config = registry.config(name).backbone
     with tempfile.TemporaryDirectory(prefix="tatvpr-peers-") as folder:
         plain, quantised = peers.plain_models(config, Path(folder) / "plain")
-        localizer = peers.our_localizer(name, kernels, Path(folder) / "ours")
+        artifact = peers.our_artifact(name, "host", Path(folder))
+        localizer = Localizer(artifact, kernels=kernels)
         calls: dict[str, peers.Call] = {f"ours {k}": peers.our_call(localizer, k, 1.0) for k in KS}
         for k in (1.0, 0.2):
             calls[f"ours {k} tokens 0.5"] = peers.our_call(localizer, k, 0.5)
@@ -187,7 +188,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
 @one_line
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--models", default=",".join(MODELS), help="comma-separated names")
     parser.add_argument(
         "--rounds", type=whole(2), default=34, help="34: two squares of seventeen calls"

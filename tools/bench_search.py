@@ -11,7 +11,6 @@ frame. Prints medians of thread CPU time, taking turns, and whether the process 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import multiprocessing
 import os
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import one_line, target, whole, write_json
+from given import one_line, target, tool_parser, whole, write_json
 
 import tatvpr_edge
 from tatvpr_edge.runtime import Localizer
@@ -140,7 +139,7 @@ def busy(wanted: bool) -> Iterator[None]:
 
 @one_line
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--places", type=whole(1), default=100_000)
     parser.add_argument("--binary-places", type=whole(1), default=1_000_000)
     parser.add_argument("--rounds", type=whole(1), default=31)

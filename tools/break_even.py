@@ -10,14 +10,13 @@ meeting point of every shape. Costs are nanoseconds of thread CPU time; only the
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from given import one_line, whole
+from given import one_line, tool_parser, whole
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
@@ -86,7 +85,7 @@ def crossing(keeps: Sequence[float], sparse: Sequence[float], dense: float) -> f
 
 @one_line
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "--kernels", choices=BLOCKS, help="variant (default: the first that runs here)"
     )

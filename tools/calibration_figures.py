@@ -8,11 +8,10 @@ How: :mod:`tatvpr_edge.models.evaluate.calibrated`.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from given import as_json, one_line, real, whole
+from given import as_json, one_line, real, tool_parser, whole
 
 from tatvpr_edge.mapping.calibrate import KS
 from tatvpr_edge.models.evaluate.calibrated import (
@@ -29,7 +28,7 @@ from tatvpr_edge.spec.maptypes import KINDS
 @one_line
 def main() -> None:
     """Measure, and print one JSON document."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--artifact", type=Path, required=True)
     parser.add_argument("--trials", type=whole(1), default=5)

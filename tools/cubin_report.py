@@ -8,10 +8,9 @@ the size of the cubin. They say nothing about speed.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-from given import one_line
+from given import one_line, tool_parser
 
 from tatvpr_edge.compilers.tensorrt.cubins import TARGETS, compile_all
 
@@ -19,7 +18,7 @@ from tatvpr_edge.compilers.tensorrt.cubins import TARGETS, compile_all
 @one_line
 def main() -> int:
     """Print the table; exit status 1 where a compiler is missing or a kernel is refused."""
-    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
+    tool_parser(__doc__).parse_args()
     print("| GPU | CUDA | kernel | registers | spilled bytes | shared bytes | cubin bytes |")
     print("|---|---|---|---|---|---|---|")
     for architecture, major in TARGETS:

@@ -10,14 +10,13 @@ smallest cosine of the latter gives the bound, 1 - 2 * (1 - smallest).
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, one_line, whole
+from given import as_json, one_line, tool_parser, whole
 
 from tatvpr_edge.boards.loader import load
 from tatvpr_edge.compilers import golden
@@ -83,7 +82,7 @@ def _progress(what: str, done: int, of: int) -> None:
 @one_line
 def main() -> int:
     """Print the table; exit status 1 where a model is unusable."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--frames", type=whole(1), default=20, help="seeded frames (default 20)")
     parser.add_argument("--write", action="store_true", help="200 frames, into the card MODEL.json")

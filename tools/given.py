@@ -21,6 +21,11 @@ from tatvpr_edge.spec.text import printable, without_nan
 _Number = TypeVar("_Number", int, float)
 
 
+def tool_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A tool's parser, described by the first line of its page."""
+    return argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+
+
 def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     """A whole number from ``least`` to ``most``."""
     return _number(int, "whole number", least, most)

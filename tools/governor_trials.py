@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from given import one_line, plot, real, target, whole, write_text
+from given import one_line, plot, real, target, tool_parser, whole, write_text
 
 from governing.compare import Outcome, compare
 from governing.plant import STEP_S, Plant, Trace, governor_for, random_plant, simulate
@@ -31,6 +31,7 @@ from tatvpr_edge.runtime.governor import Budget, Kind, Reason
 from tatvpr_edge.runtime.power import refuse_without_sensors
 from tatvpr_edge.runtime.telemetry import Sampler
 from tatvpr_edge.spec.errors import DataError, UsageError
+from tatvpr_edge.spec.lines import aligned
 
 _LONGEST_S = 86400
 
@@ -160,11 +161,10 @@ def compare_all(arguments: argparse.Namespace) -> None:
 
 def table(outcomes: list[Outcome]) -> str:
     """Fixed-width text, one controller a row."""
-    heads = ("controller", "budget held", "worst minute", "energy used", "recall")
-    heads += ("right / J", "right / query J", "switches a minute")
-    rows = [heads]
-    rows += [
-        (
+    heads = ["controller", "budget held", "worst minute", "energy used", "recall"]
+    heads += ["right / J", "right / query J", "switches a minute"]
+    rows = [
+        [
             one.name,
             f"{100 * one.minutes_held:.1f} %",
             f"{100 * one.worst_minute:.1f} %",
@@ -173,23 +173,16 @@ def table(outcomes: list[Outcome]) -> str:
             f"{one.right_per_joule:.4f}",
             f"{one.right_per_query_joule:.4f}",
             str(one.most_switches_a_minute),
-        )
+        ]
         for one in outcomes
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return "\n".join(aligned([heads, *rows], right=frozenset(range(1, len(heads)))))
 
 
 @one_line
 def main() -> int:
     """Exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     jobs = parser.add_subparsers(dest="job", required=True)
     job = jobs.add_parser("record", help="the board's sensors to a CSV")
     job.add_argument("--seconds", type=real(0, _LONGEST_S), default=60.0)

@@ -10,7 +10,6 @@ of a processor: it is made here, once). The copy is tagged with the glibc that i
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import platform
@@ -22,7 +21,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from given import new_folder, one_line
+from given import new_folder, one_line, tool_parser
 
 from tatvpr_edge import build
 from tatvpr_edge.cli.demo import DEFAULT_KS, make_demo_map
@@ -146,7 +145,7 @@ def make_wheels(output: Path, machines: list[str]) -> list[Path]:
 @one_line
 def main() -> int:
     """Make the wheels and print their paths and sizes."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--output", type=new_folder, default=PROJECT / "wheels")
     parser.add_argument("--machine", action="append", choices=sorted(BOARDS))
     parser.add_argument("--plain", action="store_true", help="the pure Python wheel alone")

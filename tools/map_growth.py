@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, one_line, real, whole
+from given import as_json, one_line, real, tool_parser, whole
 from numpy.typing import NDArray
 
 import tatvpr_edge
@@ -37,9 +37,9 @@ NEAR_M = 2.0
 class World:
     """Courses of random looks, one every ``KNOTS_M`` metres, blended in between."""
 
-    def __init__(self, size: int, length_m: float, seed: int = 0) -> None:
+    def __init__(self, size: int, length_m: float) -> None:
         self.length_m = length_m
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(0)
         knots = int(length_m / KNOTS_M) + 2
         self._looks = self._rng.standard_normal((COURSES, knots, size)).astype(np.float32)
 
@@ -127,7 +127,7 @@ def drive(arguments: argparse.Namespace) -> dict[str, Any]:
 @one_line
 def main(arguments: list[str] | None = None) -> int:
     """Drive and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--frames", type=whole(1), default=100_000)
     parser.add_argument("--max-mb", type=real(0.065536, 1e6), default=16.0)
     parser.add_argument("--novelty", type=real(-1, 1), default=0.9)

@@ -11,14 +11,13 @@ lists included: as priced, and as the row says.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from given import one_line
+from given import one_line, tool_parser
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
@@ -73,7 +72,7 @@ class Pricer:
         plugin = self.workshop.plugin()
         with tempfile.TemporaryDirectory() as folder:
             _, counts, result = bench.run(Path(folder), plugin, code=not self.instructions)
-        return sum(counts) if self.instructions else priced(self.board.name, result.code)
+        return sum(counts) if self.instructions else priced(self.board.name, result.counts.code)
 
     def matmul(self, k_in: int, n_out: int, keep: float, sparse: bool, tile: int) -> float:
         """One token's share of a product."""
@@ -137,7 +136,7 @@ def measure(name: str, instructions: bool) -> Costs:
 @one_line
 def main() -> int:
     """Prints a row for every board."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--board", action="append", choices=sorted(BOARDS), help="default: all")
     parser.add_argument("--instructions", action="store_true", help="exact counts, not cycles")
     options = parser.parse_args()

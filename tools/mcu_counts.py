@@ -20,14 +20,13 @@ A prebuilt CMSIS-NN, where one is given, is linked into the same image and count
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import as_json, one_line, told_apart
+from given import as_json, one_line, told_apart, tool_parser
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "mcu"))
 
@@ -140,9 +139,9 @@ def count_frames(
         if SETTINGS[what][1] < 1.0 and not lowered.matched.keeps_tokens:
             continue
         result = run_frame(device, workshop, side, what, "" if options.no_cycles else "code")
-        counts[what] = result.regions[0] / 1e6
+        counts[what] = result.counts.regions[0] / 1e6
         if not options.no_cycles:
-            cycles[what] = round(priced(board.name, result.code) / 1e6, 2)
+            cycles[what] = round(priced(board.name, result.counts.code) / 1e6, 2)
         if options.account:
             detailed = run_frame(device, workshop, side, what, "blocks")
             say_account(f"{board.name}: {name}, {what}", account(board, device.image, detailed))
@@ -181,7 +180,7 @@ def find_onnx(model: str, folder: Path) -> Path:
 @one_line
 def main(arguments: list[str] | None = None) -> int:
     """Count what was asked for and print it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--board", action="append", choices=sorted(BOARDS), help="default: all")
     parser.add_argument("--model", action="append", help="name, ONNX file or depth12; may repeat")
     parser.add_argument(

@@ -15,7 +15,6 @@ The same arguments give the same frames (JPEG bytes also depend on Pillow's vers
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import zlib
@@ -23,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from given import one_line, whole
+from given import one_line, tool_parser, whole
 from numpy.typing import NDArray
 from photo_places import find_photos, intrinsics, parse_size, rotation, write_frames
 from PIL import Image
@@ -99,7 +98,7 @@ def views_of(
 
 @one_line
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--panoramas", type=Path, nargs="+", required=True, help="folders")
     parser.add_argument("--output", type=Path, required=True, help="a folder to make")
     parser.add_argument("--headings", type=whole(1, 12), default=8, help="places of each panorama")

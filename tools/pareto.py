@@ -11,14 +11,13 @@ models on another data set.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from given import as_json, one_line, plot
+from given import as_json, one_line, plot, tool_parser
 
 from tatvpr_edge.models.evaluate.plot import save_figure
 from tatvpr_edge.profile.document import add_recall, read_document, read_recall
@@ -174,7 +173,7 @@ def _caption(documents: Sequence[dict[str, Any]]) -> str:
 @one_line
 def main() -> int:
     """Exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("profiles", nargs="+", type=Path, metavar="PROFILE.json")
     parser.add_argument("--recall", type=Path, help="what 'tatvpr-edge evaluate --json' printed")
     parser.add_argument("--output", type=plot, default="pareto.png")

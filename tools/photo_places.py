@@ -18,7 +18,6 @@ The same arguments give the same frames (JPEG bytes also depend on Pillow's vers
 
 from __future__ import annotations
 
-import argparse
 import csv
 import math
 import re
@@ -30,7 +29,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from given import one_line, real, whole
+from given import one_line, real, tool_parser, whole
 from numpy.typing import NDArray
 from PIL import Image
 from rendering.command import new_set
@@ -216,7 +215,7 @@ def parse_zoom(text: str) -> tuple[float, float]:
 
 @one_line
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders")
     parser.add_argument("--output", type=Path, required=True, help="a folder to make")
     parser.add_argument("--views", type=whole(2), default=4, help="frames of each photograph")

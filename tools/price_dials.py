@@ -11,14 +11,13 @@ and nothing here is a frame rate.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from given import one_line
+from given import one_line, tool_parser
 
 from tatvpr_edge import plan, zoo
 from tatvpr_edge.models.checkpoint import write_atomically
@@ -85,7 +84,7 @@ def price(card: dict[str, Any]) -> None:
 @one_line
 def main() -> int:
     """Rewrites the cards."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(zoo.names()))
     cards = {name: zoo.card(name) for name in parser.parse_args().names}
     for name, card in cards.items():

@@ -172,8 +172,7 @@ def render(options: argparse.Namespace) -> str:
             print(f"{map_name}: {len(seen)} of {options.places} places", file=sys.stderr)
         if not sum(counts.values()):
             raise DataError(f"no map of {options.maps} gave a place: try another --seed")
-        settings = {key: value for key, value in vars(options).items() if key != "output"}
-        writer.finish({**settings, "places_per_map": counts})
+        writer.finish(options, places_per_map=counts)
     return f"{sum(counts.values())} places, {options.views} views of each, in {options.output}"
 
 

@@ -135,8 +135,7 @@ def render(options: argparse.Namespace) -> str:
             for index, pose in enumerate(believed)
         ]
         writer.table(Path("odometry.csv"), rows)
-        settings = {key: value for key, value in vars(options).items() if key != "output"}
-        writer.finish({**settings, "frames": len(shots)})
+        writer.finish(options, frames=len(shots))
     end, drifted = poses[-1], believed[-1]
     off = math.hypot(end.x - drifted.x, end.y - drifted.y)
     return f"{len(shots)} frames in {options.output}; odometry ends {off:.1f} m off"

@@ -258,11 +258,12 @@ class Writer:
             table.writerow(POSE_FIELDS)
             table.writerows(rows)
 
-    def finish(self, settings: dict[str, Any]) -> None:
-        """Write the poses of each folder, and what they were rendered with."""
+    def finish(self, options: argparse.Namespace, **made: Any) -> None:
+        """Write the poses of each folder, what they were rendered with, and what was ``made``."""
         for part, rows in self._rows.items():
             self.table(part / "poses.csv", rows)
-        text = json.dumps(settings, indent=2, sort_keys=True)
+        settings = {key: value for key, value in vars(options).items() if key != "output"}
+        text = json.dumps({**settings, **made}, indent=2, sort_keys=True)
         (self._root / "render.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -303,9 +304,7 @@ def render(options: argparse.Namespace) -> str:
             raise DataError(f"--only: no place {min(missing)} was rendered: same options?")
         if not sum(counts.values()):
             raise DataError(f"no map of {options.maps} gave a place: try another --seed")
-        settings = {key: value for key, value in vars(options).items() if key != "output"}
-        settings["only"] = options.only and options.only.name
-        writer.finish({**settings, "places_per_map": counts})
+        writer.finish(options, only=options.only and options.only.name, places_per_map=counts)
     return f"{sum(counts.values())} places, {options.views} views of each, in {options.output}"
 
 

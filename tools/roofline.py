@@ -9,12 +9,11 @@ memory rate is one core reading a stream that no cache holds. Times are medians 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from given import one_line, plot, target, whole, write_json
+from given import one_line, plot, target, tool_parser, whole, write_json
 
 from benchmark.kernels import LAYERS, KernelBench
 from tatvpr_edge.models.evaluate.plot import save_figure
@@ -98,7 +97,7 @@ def draw(r: dict[str, Any], path: Path) -> None:
 
 @one_line
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--kernels", help="a kernel variant, such as avx2")
     parser.add_argument("--rounds", type=whole(1), default=101, help="measurements of each kernel")
     parser.add_argument("--json", type=target(), help="write the figures to this file")

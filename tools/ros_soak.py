@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from given import one_line, real, target, whole, write_json
+from given import one_line, real, target, tool_parser, whole, write_json
 
 import tatvpr_edge
 from soaking.growth import look
@@ -230,7 +230,7 @@ def _size(text: str) -> tuple[int, int]:
 
 @one_line
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--seconds", type=real(1, 86400), default=60.0)
     parser.add_argument(
         "--alone-s", type=real(1, 3600), default=15.0, help="describe alone, before"

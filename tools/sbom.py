@@ -9,7 +9,6 @@ machine has. Equal environments give equal bytes. What is written was validated 
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -24,7 +23,7 @@ try:
     from cyclonedx.validation.json import JsonStrictValidator
 except ImportError:
     sys.exit("error: cyclonedx is missing: pip install 'tatvpr-edge[sbom]', or run make sbom")
-from given import one_line
+from given import one_line, tool_parser
 from packaging.requirements import Requirement
 
 from tatvpr_edge import __version__
@@ -169,7 +168,7 @@ def make_bill() -> str:
 @one_line
 def main() -> int:
     """Write the bill and say what is in it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     output: Path = parser.parse_args().output
     output.parent.mkdir(parents=True, exist_ok=True)

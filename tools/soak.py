@@ -13,7 +13,6 @@ process grew.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import multiprocessing
 import os
@@ -26,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from given import one_line, real
+from given import one_line, real, tool_parser
 
 from soaking import maps, robot, streams
 from soaking.growth import Trend
@@ -187,7 +186,7 @@ class Soak:
 @one_line
 def main() -> int:
     """Soak; exit status 1 where something was missed or grew."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--minutes", type=real(0.01, 1e5), default=60.0, help="how long (60)")
     parser.add_argument("--artifact", type=Path, help="default: micro, built for this machine")
     parser.add_argument(

@@ -16,7 +16,6 @@ a file and then loads it by its name, until that one falls: the exchange does hi
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import dataclasses
@@ -32,7 +31,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from given import one_line, whole
+from given import one_line, tool_parser, whole
 
 from tatvpr_edge import build
 from tatvpr_edge.runtime import Localizer, deployed, trust
@@ -183,7 +182,7 @@ def tried(
 @one_line
 def main() -> int:
     """Exit status 1 where ``--check`` fails."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--rounds", type=whole(1), default=1000)
     parser.add_argument("--artifact", type=Path, help="whose copy is attacked (default: micro)")
     parser.add_argument("--check", action="store_true")

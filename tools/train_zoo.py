@@ -11,14 +11,13 @@ given again. Data are read from where the recipe says; nothing of them is copied
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from given import one_line, whole
+from given import one_line, tool_parser, whole
 
 from tatvpr_edge.cli.train import RECIPES, Watch
 from tatvpr_edge.models.train.run import train
@@ -47,7 +46,7 @@ def make_data(zoo: dict[str, Any]) -> None:
 
 @one_line
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("name", help="a recipe, such as micro, or a file")
     parser.add_argument("--stop-after", type=whole(1), help="leave after so many steps of a stage")
     given = parser.parse_args(arguments)

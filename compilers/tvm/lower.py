@@ -18,7 +18,7 @@ from tatvpr_edge.compilers.packing import BlobWriter, Layout
 from tatvpr_edge.compilers.steps import FUSED, Step
 from tatvpr_edge.compilers.tvm.codegen import ModelSource
 from tatvpr_edge.compilers.tvm.kernels import build_object, build_source
-from tatvpr_edge.compilers.tvm.plan import KernelCall, Plan, plan_module
+from tatvpr_edge.compilers.tvm.plan import Plan, plan_module
 from tatvpr_edge.compilers.tvm.refusals import tvm_lowers
 from tatvpr_edge.compilers.tvm.relax_import import import_graph
 
@@ -81,6 +81,3 @@ def lower(
     blob = writer.finish(digest)
     text = source.text(digest, len(blob))
     return Lowered(name, digest, matched, plan, text, blob)
-
-
-__all__ = ["KernelCall", "Lowered", "lower"]

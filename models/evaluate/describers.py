@@ -203,33 +203,34 @@ class TeacherDescriber:
         return self.macs_per_frame
 
 
-class Gray32:
-    """32 x 32 gray pixels, mean removed: what a place looks like to a thumbnail."""
+class _HandMade:
+    """Knows k = 1 and all tokens alone; nothing of it is learned."""
 
-    name, image_px, size_mb = "gray32", 32, 0.0
+    size_mb, tokens, lowest_k = 0.0, 1.0, 1.0
     ks: Sequence[float] = (1.0,)
-    tokens: float = 1.0
-    lowest_k: float = 1.0
-
-    def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:
-        """See :class:`Describer`."""
-        gray = _gray(frames).reshape(len(frames), -1)
-        return _unit(gray - gray.mean(1, keepdims=True))
 
     def macs(self, k: float) -> int:
         """See :class:`Describer`."""
         return 0
 
 
-class HOG:
+class Gray32(_HandMade):
+    """32 x 32 gray pixels, mean removed: what a place looks like to a thumbnail."""
+
+    name, image_px = "gray32", 32
+
+    def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:
+        """See :class:`Describer`."""
+        gray = _gray(frames).reshape(len(frames), -1)
+        return _unit(gray - gray.mean(1, keepdims=True))
+
+
+class HOG(_HandMade):
     """Histograms of oriented gradients (Dalal and Triggs, 2005): cells of 8 x 8 px at 64 x 64 px,
     9 unsigned orientations, blocks of 2 x 2 cells, L2 with clipping at 0.2.
     """
 
-    name, image_px, size_mb = "hog", 64, 0.0
-    ks: Sequence[float] = (1.0,)
-    tokens: float = 1.0
-    lowest_k: float = 1.0
+    name, image_px = "hog", 64
     _cell, _bins = 8, 9
 
     def describe(self, frames: Frames, k: float, tokens: float | None = None) -> Floats:
@@ -256,10 +257,6 @@ class HOG:
         blocks = np.concatenate([histogram[:, r, c] for r in corners for c in corners], axis=-1)
         blocks = np.minimum(_unit(blocks), 0.2)
         return _unit(_unit(blocks).reshape(len(gray), -1))
-
-    def macs(self, k: float) -> int:
-        """See :class:`Describer`."""
-        return 0
 
 
 def _gray(frames: Frames) -> Floats:

@@ -64,10 +64,6 @@ class Judged:
         """Mean over trials, in percent."""
         return statistics.fmean(recall(ranks, at) for ranks in self.ranks)
 
-    def recall_wide(self, at: int) -> float | None:
-        """The same under the lenient rule; None if the protocol has none."""
-        return statistics.fmean(recall(r, at) for r in self.wide) if self.wide else None
-
     def hits(self) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
         """Whether each answerable query was right, and which query it is (the same one under
         several perturbations has one number)."""
@@ -111,7 +107,8 @@ class Result:
         }
         if floats[top].wide:
             values["recall@1_wide"] = {
-                _key(k): round(j.recall_wide(1) or 0.0, 3) for k, j in floats.items()
+                _key(k): round(statistics.fmean(recall(r, 1) for r in j.wide), 3)
+                for k, j in floats.items()
             }
         for kind in KINDS[1:]:
             values[kind] = {
@@ -129,7 +126,10 @@ class Result:
             }
         hits, blocks = floats[top].hits()
         values["against_dense"] = {
-            _key(k): _rounded(asdict(paired_bootstrap(j.hits()[0], hits, blocks=blocks)))
+            _key(k): {
+                name: round(value, 3)
+                for name, value in asdict(paired_bootstrap(j.hits()[0], hits, blocks)).items()
+            }
             for k, j in floats.items()
             if k != top
         }
@@ -150,10 +150,6 @@ class Result:
 
 def _key(k: float) -> str:
     return str(float(k))
-
-
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in values.items()}
 
 
 def evaluate(

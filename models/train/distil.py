@@ -42,17 +42,16 @@ class DistilStage:
         k: KConfig,
         change: AugmentConfig,
         crew: Crew,
-        device: str = "cpu",
         seed: int = 0,
         mixed: Mixed = nullcontext,
     ) -> None:
         self.model, self.views, self.config, self._mixed = model, views, config, mixed
-        self.k, self.change, self.crew, self.device = k, change, crew, device
+        self.k, self.change, self.crew, self.device = k, change, crew, crew.device
         self.steps, self.optim, self.images = config.steps, config.optim, config.batch
         channels = views.features.shape[-1]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.proj = nn.Linear(model.config.backbone.dim, channels).to(device)
+            self.proj = nn.Linear(model.config.backbone.dim, channels).to(crew.device)
         if config.batch > len(views.pixels):
             raise DataError(
                 f"{len(views.pixels)} views of the teacher, and distil.batch = {config.batch}: "

@@ -111,12 +111,11 @@ class MetricStage:
         k: KConfig,
         change: AugmentConfig,
         crew: Crew,
-        device: str = "cpu",
         beside: DistilStage | None = None,
         mixed: Mixed = nullcontext,
     ) -> None:
         self.model, self.sources, self.config, self._mixed = model, sources, config, mixed
-        self.k, self.change, self.crew, self.device = k, change, crew, device
+        self.k, self.change, self.crew, self.device = k, change, crew, crew.device
         self.steps, self.optim = config.steps, config.optim
         self.images = config.places * config.images
         self._similarity = similarity_loss(config)

@@ -228,7 +228,6 @@ def _distil_stage(
         config.k,
         config.augment,
         crew,
-        config.run.device,
         config.run.seed,
         functools.partial(autocast, config.run),
     )
@@ -266,7 +265,6 @@ def _metric_stage(
         config.k,
         config.augment,
         crew,
-        config.run.device,
         beside,
         functools.partial(autocast, config.run),
     )

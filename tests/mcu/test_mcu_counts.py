@@ -189,13 +189,14 @@ def test_code_is_kept_as_it_lies_in_memory_where_pages_end_too(board: str, tmp_p
     flags = (f"-I{emulation.FIRMWARE}",)
     image = workshop.link(emulated, "pages", [], [firmware], flags)
     result = emulation.run(emulated, image, "", workshop.plugin(), blocks=True, code=True)
-    assert result.status == 0 and result.regions == [6000], result.text
+    assert result.status == 0 and result.counts.regions == [6000], result.text
+    ran = result.counts
     triple = importlib.import_module("cycles").MODELS[board].triple
     arm = importlib.import_module("arm.cycles")
-    kept = [(arm.instructions(code, triple), times) for _, code, times in result.code]
-    assert sum(len(found) * times for found, times in kept) == sum(result.blocks.values()) > 5000
-    (whole,) = arm.joined(result.code, triple)
-    assert len(kept) > 12 and len(whole.code) == sum(result.blocks.values())
+    kept = [(arm.instructions(code, triple), times) for _, code, times in ran.code]
+    assert sum(len(found) * times for found, times in kept) == sum(ran.blocks.values()) > 5000
+    (whole,) = arm.joined(ran.code, triple)
+    assert len(kept) > 12 and len(whole.code) == sum(ran.blocks.values())
 
 
 def test_an_image_is_there_whole_until_another_one_is(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_microcontrollers_loop_that_a_page_cuts_is_one_loop(triple: str) -> No
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`micro` for aarch64: one library for all of its processors."""
     require_tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross")
-    built: Path = tool.artifact_of("micro", "raspberry-pi-4", tmp_path_factory.mktemp("arm"))
+    built: Path = tool.our_artifact("micro", "raspberry-pi-4", tmp_path_factory.mktemp("arm"))
     return built
 
 
@@ -128,7 +128,7 @@ def of_fours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = replace(plain, backbone=replace(plain.backbone, groups=Groups.of(4)))
     folder = tmp_path_factory.mktemp("fours")
     exported = export_onnx(registry.create(config), folder / "fours.onnx")
-    built: Path = tool.artifact_of(str(exported), "raspberry-pi-4", folder)
+    built: Path = tool.our_artifact(str(exported), "raspberry-pi-4", folder)
     return built
 
 

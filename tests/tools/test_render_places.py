@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 import importlib
@@ -125,7 +126,7 @@ def test_a_folder_is_named_from_where_one_is(
             pose = scene.Pose(1.0, 2.0, 0.5, 0.1, 0.0)
             writer.add(tool.View(f"{index}.jpg", "p", "map01", index, pose, frame))
         writer.table(Path("odometry.csv"), [["0.jpg", *"abcdefghi"]])
-        writer.finish({})
+        writer.finish(argparse.Namespace())
     folders = ["gallery", "queries"] if split else ["."]
     rows = [row["name"] for folder in folders for row in rows_of(Path(name) / folder)]
     assert rows == ["0.jpg", "1.jpg"]

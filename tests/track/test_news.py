@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_filter import HELD, judging, line, seen_at
 
 from support.path_reference import Reference
+from support.paths import HELD, judging, line, seen_at
 from tatvpr_edge.runtime.engine import Engine
 from tatvpr_edge.runtime.search import Table
 from tatvpr_edge.runtime.tracking import Path, Tracked, _Step, _Track, _Tracked

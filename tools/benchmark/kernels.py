@@ -17,6 +17,7 @@ from tatvpr_edge.spec.errors import ToolError
 from tatvpr_edge.spec.workers import in_order
 
 TOOLS = Path(__file__).resolve().parent.parent
+BENCH = ("core_bench.c", "core_bench_peak.c")
 #: Channels and outputs of the linear layers of ViT-S.
 LAYERS = {"qkv": (384, 1152), "out": (384, 384), "up": (384, 1536), "down": (1536, 384)}
 
@@ -40,7 +41,8 @@ class KernelBench:
     def __init__(self) -> None:
         folder = tempfile.mkdtemp(prefix="tatvpr-bench-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        self.program = _build(Path(folder))
+        self.program = Path(folder) / "core_bench"
+        _build(self.program)
 
     def time(
         self,
@@ -80,35 +82,17 @@ class KernelBench:
         return [float(word) for word in done.stdout.split()]
 
 
-def compile_core(folder: Path, extra: tuple[str, ...]) -> tuple[list[str], str]:
-    """Objects of the core as this machine's artifacts carry them (and of ``extra`` files of
-    tools/), and the compiler.
-
-    Raises:
-        ToolError: no C compiler, or it failed.
-    """
+def _build(program: Path) -> None:
+    """The core as this machine's artifacts carry it, with what times it."""
     board = load("host")
     compiler = find_compiler(board)
     sources = core_sources(core_architecture(board))
-    sources += [Source(TOOLS / name, NUMERIC_FLAGS) for name in extra]
+    sources += [Source(TOOLS / name, NUMERIC_FLAGS) for name in BENCH]
 
     def compile_one(item: tuple[int, Source]) -> str:
         number, source = item
         flags = [*OPTIMISATION, *source.flags, "-fPIC", f"-I{core_include()}"]
-        return str(compile_object(compiler, source.path, flags, folder / f"{number}.o"))
+        return str(compile_object(compiler, source.path, flags, program.parent / f"{number}.o"))
 
     made = in_order(compile_one, enumerate(sources), workers=2, stop=compiler.stop)
-    return list(made), compiler.command[0]
-
-
-def _build(folder: Path) -> Path:
-    objects, compiler = compile_core(folder, ("core_bench.c", "core_bench_peak.c"))
-    program = folder / "core_bench"
-    _check([compiler, *objects, "-o", str(program), "-pthread"])
-    return program
-
-
-def _check(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise ToolError(f"{command[0]} failed: {done.stderr.strip().splitlines()[-1]}")
+    compiler.run([*made, "-o", str(program), "-pthread"], "linking core_bench")

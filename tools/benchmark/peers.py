@@ -194,23 +194,21 @@ def _openvino(model: Any, config: Any) -> Call:
     return lambda: request.infer(feed)
 
 
-def our_localizer(name: str, kernels: str | None, folder: Path) -> Any:
-    """Our model of that name, built for this machine as users build it, on one thread.
+def our_artifact(model: str, board: str, folder: Path) -> Path:
+    """Our model of that name, or of an ONNX file, built for ``board`` as users build it.
 
     A shipped model brings its weights; of the others the shape alone is ours, the weights random.
     """
     import tatvpr_edge
     from tatvpr_edge import zoo
     from tatvpr_edge.models.export import export_onnx
-    from tatvpr_edge.runtime import Localizer
 
-    model: str | Path = name
-    if name not in zoo.names():
-        folder.mkdir(parents=True, exist_ok=True)
-        model = folder / f"{name}.onnx"
-        export_onnx(name, model)
-    artifact = tatvpr_edge.build("host", model=model, output=folder / "artifact")
-    return Localizer(artifact, kernels=kernels)
+    given: str | Path = model
+    if model not in zoo.names() and not model.endswith(".onnx"):
+        given = folder / f"{model}.onnx"
+        if not given.exists():
+            export_onnx(model, given)
+    return tatvpr_edge.build(board, model=given, output=folder / f"{Path(model).stem}-{board}")
 
 
 def our_call(localizer: Any, k: float, tokens: float) -> Call:

@@ -8,7 +8,6 @@ yields is synthetic and says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -208,15 +207,13 @@ def simulate(plant: Plant, controller: Controller) -> Trace:
     )
 
 
-def typical_levels(
-    random: np.random.Generator, ks: Sequence[float] = (0.2, 0.4, 0.6, 1.0)
-) -> tuple[Level, ...]:
+def typical_levels(random: np.random.Generator) -> tuple[Level, ...]:
     """Levels of an invented board: a fixed part, and a part in proportion to k."""
     fixed = random.uniform(0.15, 0.5)
     full_ms = random.uniform(10.0, 200.0)
     busy_w = random.uniform(1.0, 15.0)
     levels = []
-    for k in ks:
+    for k in (0.2, 0.4, 0.6, 1.0):
         p50_ms = full_ms * (fixed + (1.0 - fixed) * k)
         levels.append(
             Level(

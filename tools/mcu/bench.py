@@ -88,7 +88,7 @@ class Bench(Jobs):
         answers = [[next(records) for _ in range(count)] for count in self.answers]
         counts = []
         if plugin is not None:
-            left = iter(done.regions)
+            left = iter(done.counts.regions)
             counts = [sum(next(left) for _ in range(n)) for n in self.regions]
         return answers, counts, done
 

@@ -238,17 +238,47 @@ class Workshop:
         return target
 
 
+#: Blocks that ran: address, instructions as they lie in memory, how often.
+Code = list[tuple[int, bytes, int]]
+
+
+@dataclass
+class Counts:
+    """What ``count_plugin.c`` wrote."""
+
+    regions: list[int] = field(default_factory=list)  # instructions between the marks
+    blocks: dict[int, int] = field(default_factory=dict)  # address -> instructions in regions
+    codes: list[Code] = field(default_factory=list)  # of each region
+
+    @property
+    def code(self) -> Code:
+        """Of all regions."""
+        return [block for code in self.codes for block in code]
+
+
+def read_counts(path: Path) -> Counts:
+    """The plugin's file; nothing was counted where there is none."""
+    found = Counts()
+    for line in path.read_text().splitlines() if path.exists() else ():
+        kind, *words = line.split()
+        if kind == "region":
+            found.regions.append(int(words[1]))
+            found.codes.append([])
+        elif kind == "block":
+            address = int(words[0], 16)
+            found.blocks[address] = found.blocks.get(address, 0) + int(words[1])
+        elif kind == "code":
+            found.codes[-1].append((int(words[0], 16), bytes.fromhex(words[2]), int(words[1])))
+    return found
+
+
 @dataclass
 class RunResult:
     """What one emulation gave back."""
 
     status: int
     text: str
-    regions: list[int] = field(default_factory=list)  # instructions between the marks
-    total: int = 0
-    blocks: dict[int, int] = field(default_factory=dict)  # address -> instructions in regions
-    #: of blocks: address, instructions, how often it ran
-    code: list[tuple[int, bytes, int]] = field(default_factory=list)
+    counts: Counts
 
 
 def run(
@@ -284,21 +314,7 @@ def run(
             )
         except subprocess.TimeoutExpired:
             raise ToolError(f"{image.name} ran past {timeout_s:.0f} s in {board.qemu}") from None
-        result = RunResult(done.returncode, done.stdout + done.stderr)
-        if counts.exists():
-            for line in counts.read_text().splitlines():
-                kind, *numbers = line.split()
-                if kind == "region":
-                    result.regions.append(int(numbers[1]))
-                elif kind == "block":
-                    address, count = int(numbers[0], 16), int(numbers[1])
-                    result.blocks[address] = result.blocks.get(address, 0) + count
-                elif kind == "code":
-                    block = int(numbers[0], 16), bytes.fromhex(numbers[2]), int(numbers[1])
-                    result.code.append(block)
-                elif kind == "total":
-                    result.total = int(numbers[0])
-        return result
+        return RunResult(done.returncode, done.stdout + done.stderr, read_counts(counts))
 
 
 @dataclass
@@ -351,7 +367,7 @@ def account(board: EmulatedBoard, image: Path, result: RunResult) -> dict[str, i
         if kind in "tTwW" and not name.startswith("$"):
             symbols.append((int(address, 16) & ~1, name))
     by_name: dict[str, int] = {}
-    for address, count in result.blocks.items():
+    for address, count in result.counts.blocks.items():
         owner = "?"
         for start, name in symbols:
             if start > address:

@@ -23,6 +23,7 @@ _LEAF_BRUSHES, _BRUSHES, _BRUSH_SIDES = 6, 8, 9
 _LUMPS = 17
 _SOLID = 1 | 0x10000  # CONTENTS_SOLID, CONTENTS_PLAYERCLIP
 _SKY = 4  # SURF_SKY
+_HIGHEST = 8192.0  # that a sky may lie above
 _STEP = 8.0  # units between the points of a ray that are looked at
 _PAIR = re.compile(r'"([^"]*)"\s+"([^"]*)"')
 
@@ -91,9 +92,9 @@ class Bsp:
         """Whether a point lies in a wall, or outside the map."""
         return self._at(point) is not None
 
-    def under_sky(self, point: Point, most: float = 8192.0) -> bool:
+    def under_sky(self, point: Point) -> bool:
         """Whether what is straight above a point is sky."""
-        height = self._march(point, (0.0, 0.0, 1.0), most)
+        height = self._march(point, (0.0, 0.0, 1.0), _HIGHEST)
         brush = self._at((point[0], point[1], point[2] + height))
         return brush is not None and brush >= 0 and self._sky[brush]
 
